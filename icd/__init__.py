@@ -1,0 +1,3 @@
+"""Hyperparameter search for implicit Clustering Distillation; importing it imports no framework."""
+
+__version__ = "0.1.0"

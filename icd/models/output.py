@@ -1,0 +1,34 @@
+"""What every network gives, and what the rest of the program may assume about a network.
+
+Shape key:
+    B: batch    C: channels    H, W: height, width    K: classes
+"""
+
+from typing import Literal, NamedTuple, Protocol
+
+from torch import Tensor, nn
+
+Stem = Literal["cifar", "cub", "imagenet"]
+
+
+class Output(NamedTuple):
+    """One forward pass.
+
+    ``logits_BK == head(features_BCHW.mean((2, 3)))`` holds for every network of ``MODELS``: networks know nothing of
+    scales, because pooling is an average and the head is linear (``losses/cells.py`` does the rest).
+    """
+
+    logits_BK: Tensor  # unnormalised
+    features_BCHW: Tensor  # after the last block and its ReLU, before pooling
+    block_BCHW: Tensor  # what SP compares: the last block's own output (methods.md 4.3); mostly the same tensor
+
+
+class Network(Protocol):
+    """A teacher or a student: images in, ``Output`` out, with a linear classifier to be found as ``head``."""
+
+    @property
+    def head(self) -> nn.Linear:
+        """The classifier, C to K, whatever its name in the state dict."""
+        ...
+
+    def __call__(self, images_BCHW: Tensor) -> Output: ...
