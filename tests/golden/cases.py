@@ -94,7 +94,8 @@ def training_total(method: str, params: Mapping[str, Any], inputs: Mapping[str, 
     terms = spec.terms(student, teacher, step)
     total = torch.stack(list(terms.values())).sum()
     names = {"ce": "loss_ce", "base": "loss_kd", "cluster": "loss_cluster"}
-    return Result({"total": total} | {names[name]: term for name, term in terms.items()}, total)
+    outputs = dict.fromkeys(names.values(), torch.zeros((), dtype=total.dtype))  # terms with weight 0 are left out
+    return Result(outputs | {"total": total} | {names[name]: term for name, term in terms.items()}, total)
 
 
 def local_relations(method: str, params: Mapping[str, Any], inputs: Mapping[str, Tensor]) -> Result:
