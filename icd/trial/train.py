@@ -160,9 +160,10 @@ def train(config: TrialConfig, split: Split, teacher: nn.Module | None, executio
                     **_costs(device, trained_s, time.perf_counter() - started),
                 }
             # Durable first, then said: whoever hears of an epoch can rely on its checkpoint.
-            digest = (
-                _save(config, execution, epoch, student, method, optimizer, metrics) if reporting or stopping else None
-            )
+            digest = None
+            if reporting or stopping:
+                payload = _payload(config, student, method, optimizer, metrics, reported=reporting)
+                digest = _save(execution, epoch, payload)
             if reporting:
                 execution.report(EpochMetrics(epoch=epoch, values=metrics, checkpoint_digest=digest))
             if stopping:
@@ -284,25 +285,27 @@ def _resume(
     return found.epoch, dict(found.payload["metrics"])
 
 
-def _save(
+def _payload(
     config: TrialConfig,
-    execution: Execution,
-    epoch: int,
     student: nn.Module,
     method: nn.Module,
     optimizer: torch.optim.Optimizer,
     metrics: Mapping[str, float],
-) -> str | None:
-    if execution.checkpoints is None:
-        return None
-    payload: dict[str, Any] = {
+    *,
+    reported: bool,
+) -> dict[str, Any]:
+    return {
         "key": config.key(),
         "student": student.state_dict(),
         "method": method.state_dict(),
         "optimizer": optimizer.state_dict(),
         "metrics": dict(metrics),
+        "reported": reported,  # whether the metrics are this epoch's
     }
-    return checkpoint.save_epoch(execution.checkpoints, epoch, payload)
+
+
+def _save(execution: Execution, epoch: int, payload: Mapping[str, Any]) -> str | None:
+    return None if execution.checkpoints is None else checkpoint.save_epoch(execution.checkpoints, epoch, payload)
 
 
 def _num_steps(config: TrialConfig, num_images: int) -> int:

@@ -1,0 +1,242 @@
+"""A trial and its folder: what is kept, what a second start does, and what a kill leaves behind.
+
+NAME/config.yaml      the configuration, every default and digest spelt out
+NAME/metrics.jsonl    one line per reporting epoch, written after that epoch's checkpoint
+NAME/checkpoints/     the newest two
+NAME/student.ckpt     weights after the last epoch
+NAME/result.json      written last; its presence means finished
+"""
+
+import json
+import os
+import platform
+import signal
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from torch import nn
+
+from icd import __version__
+from icd.config.read_trial import class_problems
+from icd.config.trial import TrialConfig, differences
+from icd.data import load_dataset
+from icd.data.split import Split
+from icd.errors import ConfigError, Interrupted, Problem, StateError
+from icd.trial import checkpoint
+from icd.trial.evaluate import evaluate
+from icd.trial.teachers import TeacherStore, prepare
+from icd.trial.train import EpochMetrics, Execution, evaluation_batches, train
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """Where things are on this machine; no part of a configuration."""
+
+    root: Path
+    data_root: Path | None = None
+    download: bool = False
+
+    @property
+    def teachers(self) -> TeacherStore:
+        """The teachers below the root."""
+        return TeacherStore(self.root / "teachers")
+
+    def trial(self, name: str) -> Path:
+        """Folder of a single trial."""
+        return self.root / "trials" / name
+
+
+def read_data(config: TrialConfig, places: Places) -> tuple[TrialConfig, Split]:
+    """Read the images a configuration names; their digest becomes part of it.
+
+    Raises:
+        DataError: If they are missing or broken.
+        StateError: If the configuration already names another digest.
+        ConfigError: If the method does not suit the number of classes.
+    """
+    data = config.data
+    split = load_dataset(
+        data.name,
+        root=places.data_root,
+        path=data.path,
+        val_share=data.val_share,
+        split_seed=data.split_seed,
+        download=places.download,
+        **dict(data.options),
+    )
+    digest = f"{split.digest}:{split.split_digest}"
+    if data.digest is not None and data.digest != digest:
+        raise StateError(
+            f"data set {data.name} has changed: digest {digest[:16]}, but the configuration says {data.digest[:16]}"
+        )
+    problems = [
+        Problem(rule=rule, path="method.base_loss", value=value, has_value=True)
+        for rule, value in class_problems(config.method, split.num_classes)
+    ]
+    if problems:
+        raise ConfigError(problems)
+    return replace(config, data=replace(data, digest=digest)), split
+
+
+def run_trial(
+    config: TrialConfig,
+    name: str,
+    places: Places,
+    execution: Execution,
+    *,
+    resume: bool = False,
+    open_test: bool = False,
+    announce: Callable[[str], None] = lambda text: None,
+) -> dict[str, Any]:
+    """Train one configuration in its folder, or give the result it already has.
+
+    Args:
+        config: What to train.
+        name: Folder below ``root/trials``.
+        places: Root and data.
+        execution: Device and callbacks; its checkpoint folder and report are replaced by the trial's own.
+        resume: Continue a trial that was cut off.
+        open_test: Measure the last epoch on the test set, once, and say so in the folder.
+        announce: Told what happens, in a line.
+
+    Raises:
+        StateError: If the folder holds another configuration, or an unfinished trial and ``resume`` is off.
+        Interrupted: If ``execution.stop`` ended the training; it can be resumed.
+    """
+    folder = places.trial(name)
+    config, split = read_data(config, places)
+    announce(
+        f"data {split.name}: {len(split.train)} training and {len(split.val)} validation images, "
+        f"{split.num_classes} classes"
+    )
+    teacher = prepare(config, split, places.teachers, execution)
+    if teacher is not None and config.teacher is not None:
+        config = replace(config, teacher=replace(config.teacher, digest=teacher.digest))
+        announce(f"teacher {config.teacher.arch}, digest {teacher.digest[:12]}")
+    result_path = folder / "result.json"
+    _claim(folder, name, config, resume=resume)
+    if result_path.exists():
+        announce(f"{folder} is finished; nothing to train")
+        result = json.loads(result_path.read_text())
+    else:
+        result = _train(config, split, teacher.network if teacher else None, folder, execution)
+        checkpoint.write_durably(result_path, (json.dumps(result, indent=1) + "\n").encode())
+    if open_test and "test" not in result:
+        result["test"] = _look_at_test(config, split, folder, execution, name)
+        checkpoint.write_durably(result_path, (json.dumps(result, indent=1) + "\n").encode())
+    return dict(result)
+
+
+def _claim(folder: Path, name: str, config: TrialConfig, *, resume: bool) -> None:
+    """Make the folder this configuration's, or refuse."""
+    path = folder / "config.yaml"
+    if not path.exists():
+        (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+        text = f"# key {config.key()}\n" + yaml.safe_dump(config.to_data(), sort_keys=False)
+        checkpoint.write_durably(path, text.encode())
+        return
+    text = path.read_text()
+    if text.splitlines()[:1] != [f"# key {config.key()}"]:
+        changed = differences(yaml.safe_load(text), config.to_data()) or ["nothing that the file shows"]
+        raise StateError(f"trial {name!r} has another configuration; use --name or undo: " + "; ".join(changed))
+    begun = any((folder / "checkpoints").glob("epoch-*.ckpt"))
+    if begun and not resume and not (folder / "result.json").exists():
+        raise StateError(f"trial {name!r} was begun and not finished: add --resume to continue, or --name for another")
+
+
+def _train(
+    config: TrialConfig, split: Split, teacher: nn.Module | None, folder: Path, execution: Execution
+) -> dict[str, Any]:
+    metrics_path = folder / "metrics.jsonl"
+    rows = _rows_before_resume(metrics_path, folder / "checkpoints")
+
+    def report(metrics: EpochMetrics) -> None:
+        rows.append({"epoch": metrics.epoch, **metrics.values})
+        _append(metrics_path, rows[-1])
+        execution.report(metrics)
+
+    trained = train(config, split, teacher, replace(execution, checkpoints=folder / "checkpoints", report=report))
+    if not trained.finished:
+        epochs = config.protocol.epochs
+        raise Interrupted(f"stopped after epoch {trained.epoch} of {epochs}; continue with --resume", signal.SIGINT)
+    weights = {name: tensor.detach().cpu() for name, tensor in trained.network.state_dict().items()}
+    digest = checkpoint.save(folder / "student.ckpt", {"weights": weights, "key": config.key()})
+    best = max(rows, key=lambda row: row["val/top1"])
+    return {
+        "key": config.key(),
+        "epochs": config.protocol.epochs,
+        "seed": config.seed,
+        "val": {name.removeprefix("val/"): value for name, value in rows[-1].items() if name.startswith("val/")},
+        "best_epoch": {"epoch": best["epoch"], "top1": best["val/top1"], "note": "shown, never ranked"},
+        "train_loss": rows[-1]["train/loss"],
+        "minutes": sum(row["seconds/epoch"] for row in rows) / 60,
+        "student_sha256": digest,
+        "data_digest": config.data.digest,
+        "teacher_digest": config.teacher.digest if config.teacher else None,
+        "versions": versions(),
+        "device": device_name(execution.device),
+    }
+
+
+def _rows_before_resume(path: Path, checkpoints: Path) -> list[dict[str, Any]]:
+    """Bring the metrics file in step with the newest checkpoint: nothing lost, nothing twice."""
+    found = checkpoint.newest(checkpoints)
+    epoch = found.epoch if found else 0
+    rows = [row for row in _rows(path) if row["epoch"] <= epoch]
+    if found and found.payload["reported"] and not any(row["epoch"] == epoch for row in rows):
+        rows.append({"epoch": epoch, **found.payload["metrics"]})
+    if path.exists() or rows:
+        checkpoint.write_durably(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
+    return rows
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    rows = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            break  # a kill in the middle of the last line; its epoch comes back from the checkpoint
+    return rows
+
+
+def _append(path: Path, row: Mapping[str, Any]) -> None:
+    with path.open("a") as file:
+        file.write(json.dumps(row) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _look_at_test(config: TrialConfig, split: Split, folder: Path, execution: Execution, name: str) -> dict[str, float]:
+    from icd.trial.teachers import fitted
+
+    purpose = f"icd train --test {name}"
+    _append(folder / "test_looks.jsonl", {"purpose": purpose, "time": time.time(), "key": config.key()})
+    images = split.test.open(purpose)
+    state = checkpoint.load(folder / "student.ckpt")["weights"]
+    student = fitted(state, config.student.arch, config.student.stem, split.num_classes, source=str(folder)).eval()
+    student.to(execution.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return evaluate(student, evaluation_batches(config, split, images, execution))
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides a number."""
+    return {
+        "icd": __version__,
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "numpy": np.__version__,
+    }
+
+
+def device_name(device: torch.device) -> str:
+    """Name of the device, for the record."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
