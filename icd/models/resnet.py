@@ -49,7 +49,12 @@ class ResNet(nn.Module):
     """
 
     def __init__(
-        self, num_classes: int, stem: Stem, *, depth: int, widths: tuple[int, int, int, int] = (16, 16, 32, 64)
+        self,
+        num_classes: int,
+        stem: Stem,
+        *,
+        depth: int,
+        widths: tuple[int, int, int, int] = (16, 16, 32, 64),
     ) -> None:
         super().__init__()
         assert depth % 6 == 2, depth
