@@ -41,9 +41,7 @@ Side = Callable[[Stem, int], int]
 class ModelRow:
     """One network of the table."""
 
-    build: (
-        Builder  # number of classes, stem -> a Network with new weights, drawn from torch's global generator
-    )
+    build: Builder  # number of classes, stem -> a Network with new weights, drawn from torch's global generator
     channels: int  # of the features
     side: Side  # stem, side of a square image -> side of the features
     stems: tuple[Stem, ...]

@@ -12,9 +12,7 @@ from icd.models.output import Output, Stem
 
 def conv(width_in: int, width_out: int, kernel: int, *, stride: int = 1, groups: int = 1) -> nn.Conv2d:
     """Make a convolution without bias (a batch norm follows), padded so that stride 1 keeps the size."""
-    return nn.Conv2d(
-        width_in, width_out, kernel, stride=stride, padding=kernel // 2, groups=groups, bias=False
-    )
+    return nn.Conv2d(width_in, width_out, kernel, stride=stride, padding=kernel // 2, groups=groups, bias=False)
 
 
 def stem_conv(stem: Stem, width: int, *, kernel: int = 3, stride: int = 1) -> nn.Conv2d:
@@ -67,4 +65,4 @@ def shuffle_channels(images_BCHW: Tensor, groups: int) -> Tensor:
 
 def halved(size: int, times: int) -> int:
     """Give the side of a map after that many stride-2 layers that round up, as padded convolutions do."""
-    return -(-size // 2**times)
+    return -(-size // (1 << times))  # -(-a // b) rounds up

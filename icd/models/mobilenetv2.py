@@ -66,9 +66,7 @@ class MobileNetV2(nn.Module):
 
     def __init__(self, num_classes: int, stem: Stem) -> None:
         super().__init__()
-        self.conv1 = nn.Sequential(
-            stem_conv(stem, STEM_WIDTH, stride=2), nn.BatchNorm2d(STEM_WIDTH), nn.ReLU()
-        )
+        self.conv1 = nn.Sequential(stem_conv(stem, STEM_WIDTH, stride=2), nn.BatchNorm2d(STEM_WIDTH), nn.ReLU())
         if stem == "cub":
             self.conv1.append(nn.MaxPool2d(2))
         groups = []

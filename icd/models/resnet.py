@@ -25,9 +25,7 @@ class BasicBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(width_out)
         self.downsample: nn.Sequential | None = None
         if stride != 1 or width_in != width_out:
-            self.downsample = nn.Sequential(
-                conv(width_in, width_out, 1, stride=stride), nn.BatchNorm2d(width_out)
-            )
+            self.downsample = nn.Sequential(conv(width_in, width_out, 1, stride=stride), nn.BatchNorm2d(width_out))
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
         shortcut = images_BCHW if self.downsample is None else self.downsample(images_BCHW)

@@ -105,9 +105,7 @@ class ShuffleNetV2(nn.Module):
 
 
 def _layer(width_in: int, width_out: int, basic_blocks: int) -> nn.Sequential:
-    return nn.Sequential(
-        DownBlock(width_in, width_out), *(BasicBlock(width_out) for _ in range(basic_blocks))
-    )
+    return nn.Sequential(DownBlock(width_in, width_out), *(BasicBlock(width_out) for _ in range(basic_blocks)))
 
 
 def feature_side(stem: Stem, image_size: int) -> int:

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from icd.models import MODELS, build_model
 from tests.golden.hash_weights import fill_state_dict, hash_image
+from tests.model_contract import head_of
 
 GOLDENS = Path(os.environ.get("ICD_REFERENCE", Path(__file__).parents[2].parent / "shared")) / "goldens"
 INDEX = GOLDENS / "index.json"
@@ -43,7 +44,7 @@ def test_network_gives_the_numbers_of_the_authors(case: dict[str, Any]) -> None:
     fill_state_dict(network)
     with torch.inference_mode():
         output = network(torch.from_numpy(hash_image(tuple(params["input"]))))
-        regions = region_logits(network.head, output.features_BCHW)
+        regions = region_logits(head_of(network), output.features_BCHW)
         pooled = output.features_BCHW.mean((2, 3))
 
     assert sum(parameter.numel() for parameter in network.parameters()) == params["param_count"]

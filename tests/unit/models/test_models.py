@@ -128,6 +128,17 @@ def test_number_of_classes_changes_the_head_only() -> None:
     assert [name for name in few if few[name].shape != many[name].shape] == ["fc.weight", "fc.bias"]
 
 
+def test_another_seed_gives_other_weights() -> None:
+    first, second = (build_model("resnet8", num_classes=5, seed=seed).state_dict() for seed in (0, 1))
+    assert not torch.equal(first["conv1.weight"], second["conv1.weight"])
+
+
+def test_seeded_build_leaves_the_global_generator_alone() -> None:
+    before = torch.random.get_rng_state()
+    build_model("resnet8", num_classes=5, seed=3)
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
 def test_seeded_weights_do_not_depend_on_the_default_device() -> None:
     expected = build_model("resnet8", num_classes=5, seed=3).state_dict()
     with torch.device("meta"):
@@ -165,9 +176,7 @@ def test_impossible_network_is_refused_by_name(arguments: dict[str, object], mes
 
 
 def test_image_too_small_for_the_network_is_refused() -> None:
-    with pytest.raises(
-        ConfigError, match="image_size: must leave a feature map at the end of vgg8, but got 7"
-    ):
+    with pytest.raises(ConfigError, match="image_size: must leave a feature map at the end of vgg8, but got 7"):
         feature_size("vgg8", "cifar", 7)
 
 

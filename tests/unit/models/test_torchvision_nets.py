@@ -8,6 +8,7 @@ import torch
 
 from icd.errors import SetupError
 from icd.models import build_model
+from tests.model_contract import head_of
 
 
 @pytest.fixture
@@ -61,8 +62,7 @@ def test_pretrained_network_of_1000_classes_has_all_published_weights(hub: Path)
 def test_pretrained_network_of_other_classes_has_a_new_seeded_head(hub: Path) -> None:
     expected = put_weights(hub)
     first, second = (
-        build_model("torchvision_resnet18", num_classes=5, stem="imagenet", pretrained=True, seed=2)
-        for _ in range(2)
+        build_model("torchvision_resnet18", num_classes=5, stem="imagenet", pretrained=True, seed=2) for _ in range(2)
     )
     weights = first.state_dict()
     assert weights["fc.weight"].shape == (5, 512)
@@ -90,4 +90,4 @@ def test_mobilenet_v2_draws_no_dropout_in_training() -> None:
     network = build_model("torchvision_mobilenet_v2", num_classes=5, stem="imagenet").train()
     output = network(torch.randn(4, 3, 64, 64))
     pooled = output.features_BCHW.mean((2, 3))
-    torch.testing.assert_close(output.logits_BK, network.head(pooled))
+    torch.testing.assert_close(output.logits_BK, head_of(network)(pooled))
