@@ -28,8 +28,8 @@ class BasicBlock(nn.Module):
         self.shortcut = _shortcut(width_in, width, stride)
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
-        hidden = F.relu(self.bn1(self.conv1(images_BCHW)))
-        return F.relu(self.bn2(self.conv2(hidden)) + self.shortcut(images_BCHW))
+        hidden = F.relu_(self.bn1(self.conv1(images_BCHW)))
+        return F.relu_(self.bn2(self.conv2(hidden)) + self.shortcut(images_BCHW))
 
 
 class Bottleneck(nn.Module):
@@ -49,9 +49,9 @@ class Bottleneck(nn.Module):
         self.shortcut = _shortcut(width_in, width_out, stride)
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
-        hidden = F.relu(self.bn1(self.conv1(images_BCHW)))
-        hidden = F.relu(self.bn2(self.conv2(hidden)))
-        return F.relu(self.bn3(self.conv3(hidden)) + self.shortcut(images_BCHW))
+        hidden = F.relu_(self.bn1(self.conv1(images_BCHW)))
+        hidden = F.relu_(self.bn2(self.conv2(hidden)))
+        return F.relu_(self.bn3(self.conv3(hidden)) + self.shortcut(images_BCHW))
 
 
 class FourStageResNet(nn.Module):
@@ -89,7 +89,7 @@ class FourStageResNet(nn.Module):
         return self.linear
 
     def forward(self, images_BCHW: Tensor) -> Output:
-        hidden = F.relu(self.bn1(self.conv1(images_BCHW)))
+        hidden = F.relu_(self.bn1(self.conv1(images_BCHW)))
         hidden = self.layer2(self.layer1(hidden))
         return classify(self.linear, self.layer4(self.layer3(hidden)))
 

@@ -40,10 +40,10 @@ class InvertedResidual(nn.Module):
         self.conv = nn.Sequential(
             conv(width_in, width, 1),
             nn.BatchNorm2d(width),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             conv(width, width, 3, stride=stride, groups=width),
             nn.BatchNorm2d(width),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             conv(width, width_out, 1),
             nn.BatchNorm2d(width_out),
         )
@@ -66,7 +66,9 @@ class MobileNetV2(nn.Module):
 
     def __init__(self, num_classes: int, stem: Stem) -> None:
         super().__init__()
-        self.conv1 = nn.Sequential(stem_conv(stem, STEM_WIDTH, stride=2), nn.BatchNorm2d(STEM_WIDTH), nn.ReLU())
+        self.conv1 = nn.Sequential(
+            stem_conv(stem, STEM_WIDTH, stride=2), nn.BatchNorm2d(STEM_WIDTH), nn.ReLU(inplace=True)
+        )
         if stem == "cub":
             self.conv1.append(nn.MaxPool2d(2))
         groups = []
@@ -75,7 +77,7 @@ class MobileNetV2(nn.Module):
             groups.append(_group(width_in, width, blocks, stride=stride, expansion=expansion))
             width_in = width
         self.blocks = nn.Sequential(*groups)
-        self.conv2 = nn.Sequential(conv(width_in, LAST_WIDTH, 1), nn.BatchNorm2d(LAST_WIDTH), nn.ReLU())
+        self.conv2 = nn.Sequential(conv(width_in, LAST_WIDTH, 1), nn.BatchNorm2d(LAST_WIDTH), nn.ReLU(inplace=True))
         # A sequence of one, because the published checkpoints name the layer `classifier.0`.
         self.classifier = nn.Sequential(nn.Linear(LAST_WIDTH, num_classes))
         he_init(self)

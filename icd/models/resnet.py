@@ -29,8 +29,8 @@ class BasicBlock(nn.Module):
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
         shortcut = images_BCHW if self.downsample is None else self.downsample(images_BCHW)
-        hidden = F.relu(self.bn1(self.conv1(images_BCHW)))
-        return F.relu(self.bn2(self.conv2(hidden)) + shortcut)
+        hidden = F.relu_(self.bn1(self.conv1(images_BCHW)))
+        return F.relu_(self.bn2(self.conv2(hidden)) + shortcut)
 
 
 class ResNet(nn.Module):
@@ -70,7 +70,7 @@ class ResNet(nn.Module):
         return self.fc
 
     def forward(self, images_BCHW: Tensor) -> Output:
-        hidden = F.relu(self.bn1(self.conv1(images_BCHW)))
+        hidden = F.relu_(self.bn1(self.conv1(images_BCHW)))
         return classify(self.fc, self.layer3(self.layer2(self.layer1(hidden))))
 
 

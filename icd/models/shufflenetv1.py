@@ -43,13 +43,13 @@ class ShuffleBlock(nn.Module):
         self.bn3 = nn.BatchNorm2d(branch)
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
-        hidden = shuffle_channels(F.relu(self.bn1(self.conv1(images_BCHW))), self.groups)
-        hidden = F.relu(self.bn2(self.conv2(hidden)))
+        hidden = shuffle_channels(F.relu_(self.bn1(self.conv1(images_BCHW))), self.groups)
+        hidden = F.relu_(self.bn2(self.conv2(hidden)))
         branch = self.bn3(self.conv3(hidden))
         if self.stride == 1:
-            return F.relu(branch + images_BCHW)
+            return F.relu_(branch + images_BCHW)
         shortcut = F.avg_pool2d(images_BCHW, 3, stride=2, padding=1)
-        return F.relu(torch.cat([branch, shortcut], dim=1))
+        return F.relu_(torch.cat([branch, shortcut], dim=1))
 
 
 class ShuffleNetV1(nn.Module):
@@ -75,7 +75,7 @@ class ShuffleNetV1(nn.Module):
         return self.linear
 
     def forward(self, images_BCHW: Tensor) -> Output:
-        hidden = F.relu(self.bn1(self.conv1(images_BCHW)))
+        hidden = F.relu_(self.bn1(self.conv1(images_BCHW)))
         return classify(self.linear, self.layer3(self.layer2(self.layer1(hidden))))
 
 

@@ -40,10 +40,10 @@ class DownBlock(nn.Module):
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
         left = self.bn1(self.conv1(images_BCHW))
-        left = F.relu(self.bn2(self.conv2(left)))
-        right = F.relu(self.bn3(self.conv3(images_BCHW)))
+        left = F.relu_(self.bn2(self.conv2(left)))
+        right = F.relu_(self.bn3(self.conv3(images_BCHW)))
         right = self.bn4(self.conv4(right))
-        right = F.relu(self.bn5(self.conv5(right)))
+        right = F.relu_(self.bn5(self.conv5(right)))
         return shuffle_channels(torch.cat([left, right], dim=1), 2)
 
 
@@ -62,9 +62,9 @@ class BasicBlock(nn.Module):
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
         kept, branch = images_BCHW.chunk(2, dim=1)
-        branch = F.relu(self.bn1(self.conv1(branch)))
+        branch = F.relu_(self.bn1(self.conv1(branch)))
         branch = self.bn2(self.conv2(branch))
-        branch = F.relu(self.bn3(self.conv3(branch)))
+        branch = F.relu_(self.bn3(self.conv3(branch)))
         return shuffle_channels(torch.cat([kept, branch], dim=1), 2)
 
 
@@ -99,9 +99,9 @@ class ShuffleNetV2(nn.Module):
         return self.linear
 
     def forward(self, images_BCHW: Tensor) -> Output:
-        hidden = F.relu(self.bn1(self.conv1(images_BCHW)))
+        hidden = F.relu_(self.bn1(self.conv1(images_BCHW)))
         block_BCHW = self.layer3(self.layer2(self.layer1(hidden)))
-        return classify(self.linear, F.relu(self.bn2(self.conv2(block_BCHW))), block_BCHW)
+        return classify(self.linear, F.relu_(self.bn2(self.conv2(block_BCHW))), block_BCHW)
 
 
 def _layer(width_in: int, width_out: int, basic_blocks: int) -> nn.Sequential:

@@ -60,7 +60,7 @@ class VGG(nn.Module):
 def _block(width_in: int, width_out: int, convs: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     for width in (width_in, *[width_out] * (convs - 1)):
-        layers += [nn.Conv2d(width, width_out, 3, padding=1), nn.BatchNorm2d(width_out), nn.ReLU()]
+        layers += [nn.Conv2d(width, width_out, 3, padding=1), nn.BatchNorm2d(width_out), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers)
 
 

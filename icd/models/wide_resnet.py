@@ -30,9 +30,9 @@ class PreactivationBlock(nn.Module):
         self.convShortcut = conv(width_in, width_out, 1, stride=stride) if width_in != width_out else None
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
-        activated = F.relu(self.bn1(images_BCHW))
+        activated = F.relu_(self.bn1(images_BCHW))
         shortcut = images_BCHW if self.convShortcut is None else self.convShortcut(activated)
-        residual: Tensor = self.conv2(F.relu(self.bn2(self.conv1(activated))))
+        residual: Tensor = self.conv2(F.relu_(self.bn2(self.conv1(activated))))
         return residual + shortcut
 
 
@@ -83,7 +83,7 @@ class WideResNet(nn.Module):
 
     def forward(self, images_BCHW: Tensor) -> Output:
         block_BCHW = self.block3(self.block2(self.block1(self.conv1(images_BCHW))))
-        return classify(self.fc, F.relu(self.bn1(block_BCHW)), block_BCHW)
+        return classify(self.fc, F.relu_(self.bn1(block_BCHW)), block_BCHW)
 
 
 def feature_side(stem: Stem, image_size: int) -> int:
