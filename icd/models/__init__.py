@@ -181,18 +181,7 @@ def build_model(
         raise ConfigError(
             Problem(path="num_classes", rule="num_classes >= 1 must hold", value=num_classes, has_value=True)
         )
-    build = row.build
-    if pretrained:
-        if row.build_pretrained is None:
-            raise ConfigError(
-                Problem(
-                    path="pretrained",
-                    rule=f"must be false for {arch}, which has no published ImageNet weights",
-                    value=pretrained,
-                    has_value=True,
-                )
-            )
-        build = row.build_pretrained
+    build = _pretrained_builder(arch, row) if pretrained else row.build
     if seed is None:
         return build(num_classes, stem)
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
@@ -230,6 +219,13 @@ def _row(arch: str, stem: str) -> ModelRow:
     if stem not in row.stems:
         raise ConfigError(_unknown("stem", f"must be a stem of {arch}", stem, row.stems))
     return row
+
+
+def _pretrained_builder(arch: str, row: ModelRow) -> Builder:
+    if row.build_pretrained is None:
+        rule = f"must be false for {arch}, which has no published ImageNet weights"
+        raise ConfigError(Problem(path="pretrained", rule=rule, value=True, has_value=True))
+    return row.build_pretrained
 
 
 def _unknown(path: str, rule: str, value: str, allowed: tuple[str, ...]) -> Problem:
