@@ -1,0 +1,133 @@
+"""ImageNet networks of torchvision, with its published weights on request.
+
+State-dict names are torchvision's, so its checkpoints load unchanged. torchvision takes seconds to import; only
+building one of these networks does so.
+
+Left out: MobileNetV3. Its classifier is linear, hardswish, dropout, linear, so logits are no linear function of pooled
+features and cell logits cannot be formed (methods.md 4.1).
+
+Deviation: MobileNetV2 here has no dropout before its classifier. In training, dropout would draw another mask for each
+cell, and the global logits would not be the mean of the cells' logits.
+
+Shape key:
+    B: batch    C: channels    H, W: height, width    K: classes
+"""
+
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from icd.errors import SetupError
+from icd.models.layers import classify, halved
+from icd.models.output import Output, Stem
+
+IMAGENET_CLASSES = 1000
+
+
+class TorchvisionResNet(nn.Module):
+    """The modules of a torchvision ResNet under their own names, head ``fc``."""
+
+    def __init__(self, network: nn.Module, num_classes: int) -> None:
+        super().__init__()
+        for name, module in network.named_children():
+            if name != "avgpool":
+                self.add_module(name, module)
+        self.fc = _fitting_head(self.get_submodule("fc"), num_classes)
+
+    @property
+    def head(self) -> nn.Linear:
+        return self.fc
+
+    def forward(self, images_BCHW: Tensor) -> Output:
+        hidden = images_BCHW
+        for name, module in self.named_children():
+            if name != "fc":
+                hidden = module(hidden)
+        return classify(self.fc, hidden)
+
+
+class TorchvisionMobileNetV2(nn.Module):
+    """The modules of torchvision's MobileNetV2 under their own names, head ``classifier.1``.
+
+    ``block``, which SP compares, is the output of the last inverted residual, before the convolution to 1280
+    channels, as in the half-width network.
+    """
+
+    def __init__(self, network: nn.Module, num_classes: int) -> None:
+        super().__init__()
+        self.features = network.get_submodule("features")
+        head = _fitting_head(network.get_submodule("classifier.1"), num_classes)
+        # The identity stands where the dropout was, so that the head keeps its name.
+        self.classifier = nn.Sequential(nn.Identity(), head)
+
+    @property
+    def head(self) -> nn.Linear:
+        head = self.classifier[1]
+        assert isinstance(head, nn.Linear)
+        return head
+
+    def forward(self, images_BCHW: Tensor) -> Output:
+        block_BCHW = hidden = images_BCHW
+        for module in self.features.children():
+            block_BCHW, hidden = hidden, module(hidden)
+        return classify(self.head, hidden, block_BCHW)
+
+
+def build_resnet(num_classes: int, stem: Stem, *, name: str, pretrained: bool = False) -> nn.Module:
+    """Build a torchvision ResNet; see ``build_model`` for the arguments.
+
+    Raises:
+        SetupError: If the published weights cannot be had.
+    """
+    del stem  # torchvision's own is the only one
+    return TorchvisionResNet(_torchvision_network(name, num_classes, pretrained), num_classes)
+
+
+def build_mobilenet_v2(num_classes: int, stem: Stem, *, pretrained: bool = False) -> nn.Module:
+    """Build torchvision's MobileNetV2; see ``build_model`` for the arguments.
+
+    Raises:
+        SetupError: If the published weights cannot be had.
+    """
+    del stem  # torchvision's own is the only one
+    return TorchvisionMobileNetV2(_torchvision_network("mobilenet_v2", num_classes, pretrained), num_classes)
+
+
+def _torchvision_network(name: str, num_classes: int, pretrained: bool) -> nn.Module:
+    from torchvision.models import get_model, get_model_weights
+
+    if not pretrained:
+        network: nn.Module = get_model(name, num_classes=num_classes)
+        return network
+    network = get_model(name)
+    network.load_state_dict(_published_weights(name, get_model_weights(name).DEFAULT))
+    return network
+
+
+def _published_weights(name: str, weights: Any) -> dict[str, Tensor]:
+    """Read torchvision's weights from torch's cache, downloading them first if they are not there."""
+    try:
+        state: dict[str, Tensor] = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
+    except (OSError, EOFError, RuntimeError, UnpicklingError) as error:
+        path = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise SetupError(
+            f"torchvision's weights of {name} must be readable at {path} or be downloaded, but got: {reason}; "
+            f"put {weights.url} there, or set pretrained to false"
+        ) from error
+    return state
+
+
+def _fitting_head(head: nn.Module, num_classes: int) -> nn.Linear:
+    """Keep the head, or replace it by a new one if it has another number of classes."""
+    assert isinstance(head, nn.Linear)
+    return head if head.out_features == num_classes else nn.Linear(head.in_features, num_classes)
+
+
+def feature_side(stem: Stem, image_size: int) -> int:
+    """Give height and width of the features for a square image."""
+    del stem
+    return halved(image_size, 5)

@@ -1,0 +1,69 @@
+"""VGG networks with batch norm and one linear layer as the classifier.
+
+Source: Simonyan and Zisserman, ICLR 2015 (arXiv 1409.1556), table 1, without its fully connected layers and fifth
+pooling; vgg8, the names and the initial weights follow RepDistiller, whose checkpoints load unchanged.
+
+Shape key:
+    B: batch    C: channels    H, W: height, width    K: classes
+"""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from icd.models.layers import classify, he_init, small_normal_init
+from icd.models.output import Output, Stem
+
+WIDTHS = (64, 128, 256, 512, 512)
+
+# The authors pool a fourth time for Tiny-ImageNet only, and decide by the height of the image.
+FOUR_POOLINGS_HEIGHT = 64
+
+
+class VGG(nn.Module):
+    """Five blocks of 3x3 convolutions (with bias), batch norm and ReLU, 2x2 max-pools between them, ``classifier``.
+
+    Both stems are the same network. With ``cifar`` the classifier starts from N(0, 0.01); with ``cub`` it keeps
+    torch's initial weights, because the authors put a new layer there.
+
+    Args:
+        num_classes: K.
+        stem: ``cifar`` or ``cub``.
+        convs: Convolutions in each of the five blocks.
+    """
+
+    def __init__(self, num_classes: int, stem: Stem, *, convs: tuple[int, int, int, int, int]) -> None:
+        super().__init__()
+        self.block0 = _block(3, WIDTHS[0], convs[0])
+        self.block1 = _block(WIDTHS[0], WIDTHS[1], convs[1])
+        self.block2 = _block(WIDTHS[1], WIDTHS[2], convs[2])
+        self.block3 = _block(WIDTHS[2], WIDTHS[3], convs[3])
+        self.block4 = _block(WIDTHS[3], WIDTHS[4], convs[4])
+        self.classifier = nn.Linear(WIDTHS[4], num_classes)
+        he_init(self)
+        if stem == "cifar":
+            small_normal_init(self.classifier)
+
+    @property
+    def head(self) -> nn.Linear:
+        return self.classifier
+
+    def forward(self, images_BCHW: Tensor) -> Output:
+        hidden = F.max_pool2d(self.block0(images_BCHW), 2)
+        hidden = F.max_pool2d(self.block1(hidden), 2)
+        hidden = F.max_pool2d(self.block2(hidden), 2)
+        hidden = self.block3(hidden)
+        if images_BCHW.shape[2] == FOUR_POOLINGS_HEIGHT:
+            hidden = F.max_pool2d(hidden, 2)
+        return classify(self.classifier, self.block4(hidden))
+
+
+def _block(width_in: int, width_out: int, convs: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for width in (width_in, *[width_out] * (convs - 1)):
+        layers += [nn.Conv2d(width, width_out, 3, padding=1), nn.BatchNorm2d(width_out), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers)
+
+
+def feature_side(stem: Stem, image_size: int) -> int:
+    """Give height and width of the features for a square image; both stems are alike."""
+    return image_size // (16 if image_size == FOUR_POOLINGS_HEIGHT else 8)
