@@ -1,0 +1,1 @@
+"""Configuration: strict YAML in, frozen values out."""

@@ -1,0 +1,145 @@
+"""One trial's configuration: everything that decides its result, and nothing else.
+
+Reading a file gives a ``TrialConfig`` with every default filled in; ``to_data`` writes it back in full, and reading
+that gives an equal value. Equal configurations have equal keys.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Annotated, Any
+
+from icd.config.protocols import Protocol
+from icd.data import DATASETS
+from icd.data.views import VIEW_FAMILIES
+from icd.fields import Range, Seed, check_fields
+from icd.losses import BASE_LOSSES
+from icd.methods import METHODS, Method
+from icd.models import Stem
+
+ValShare = Annotated[float, Range(above=0, at_most=0.5)]
+
+# Dataclasses that are written as {name: {fields}}, with the table that names them.
+_TAGGED: Mapping[type, str] = {cls: name for table in (BASE_LOSSES, VIEW_FAMILIES) for name, cls in table.items()}
+_METHOD_NAMES: Mapping[type, str] = {cls: name for name, cls in METHODS.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataConfig:
+    """Which images, and which part of the training images is kept for validation.
+
+    Attributes:
+        name: A row of ``DATASETS``.
+        path: File or folder below the data root, for data sets that have no fixed place.
+        val_share: Share of the training images used for validation, drawn per class.
+        split_seed: Seed of that draw.
+        options: The data set's own options, by name.
+        digest: Digest of the images and the split, once they have been read; replaces ``path`` in the key.
+    """
+
+    name: str
+    path: str | None = None
+    val_share: ValShare = 0.1
+    split_seed: Seed = 0
+    options: tuple[tuple[str, Any], ...] = ()
+    digest: str | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    @property
+    def num_classes(self) -> int | None:
+        """Number of classes where the data set always has the same."""
+        return DATASETS[self.name].num_classes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkConfig:
+    """A student: architecture, stem, and whether it starts from published ImageNet weights."""
+
+    arch: str
+    stem: Stem
+    pretrained: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TeacherConfig:
+    """A teacher: architecture and where its weights come from.
+
+    Attributes:
+        arch: A row of ``MODELS``.
+        stem: First layers, by image size.
+        weights: ``train`` (trained once by ``protocol`` and ``seed``, then found again), ``pretrained`` (torchvision),
+            or the name or digest of a teacher in the store.
+        protocol: How it is trained, for ``weights: train``.
+        seed: Seed of that training.
+        digest: Digest of the weights, once known; replaces all of the above but ``arch`` and ``stem`` in the key.
+    """
+
+    arch: str
+    stem: Stem
+    weights: str = "train"
+    protocol: Protocol | None = None
+    seed: Seed = 0
+    digest: str | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialConfig:
+    """A trial: a pure function of this value."""
+
+    data: DataConfig
+    student: NetworkConfig
+    method: Method
+    protocol: Protocol
+    teacher: TeacherConfig | None = None
+    seed: Seed = 0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    def to_data(self) -> dict[str, Any]:
+        """Write the configuration as plain YAML data, every field spelt out."""
+        return {name: value for name, value in _as_data(self).items() if value is not None}
+
+    def key(self) -> str:
+        """Digest of the configuration; where data and teacher digests are known they stand for names and places."""
+        data = self.to_data()
+        if self.data.digest:
+            data["data"] = {name: data["data"][name] for name in ("name", "val_share", "split_seed", "digest")}
+        if self.teacher and self.teacher.digest:
+            data["teacher"] = {name: data["teacher"][name] for name in ("arch", "stem", "digest")}
+        text = json.dumps(data, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _as_data(value: Any) -> Any:
+    if isinstance(value, DataConfig):
+        own = {name: getattr(value, name) for name in ("name", "path", "val_share", "split_seed", "digest")}
+        return {name: item for name, item in own.items() if item is not None} | dict(value.options)
+    if is_dataclass(value) and not isinstance(value, type):
+        inner = {field.name: _as_data(getattr(value, field.name)) for field in fields(value)}
+        if type(value) in _TAGGED:
+            return {_TAGGED[type(value)]: inner}
+        if type(value) in _METHOD_NAMES:
+            return {"name": _METHOD_NAMES[type(value)], **inner}
+        return {name: item for name, item in inner.items() if name != "digest" or item is not None}
+    if isinstance(value, tuple):
+        return [_as_data(item) for item in value]
+    return value
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """List what changed between two plain configurations: ``method.cluster_weight: 2.0 -> 8.0``."""
+    lines = []
+    for name in sorted(old.keys() | new.keys()):
+        before, after = old.get(name), new.get(name)
+        if isinstance(before, dict) and isinstance(after, dict):
+            lines += differences(before, after, f"{prefix}{name}.")
+        elif before != after:
+            lines.append(f"{prefix}{name}: {before!r} -> {after!r}")
+    return lines

@@ -1,0 +1,26 @@
+"""Losses in pure torch: small frozen values and functions of tensors.
+
+Adding a base loss is one frozen dataclass and one row in ``BASE_LOSSES``; configuration, search spaces, range checks,
+contract tests and ``icd methods`` find it there.
+"""
+
+from collections.abc import Mapping
+
+from icd.losses.base import BaseLoss, DecoupledKD, KnowledgeDistillation, NormalizedKD
+from icd.losses.relational import LocalRelations
+
+BASE_LOSSES: Mapping[str, type[BaseLoss]] = {
+    "kd": KnowledgeDistillation,
+    "dkd": DecoupledKD,
+    "nkd": NormalizedKD,
+    "ldrld": LocalRelations,
+}
+
+__all__ = [
+    "BASE_LOSSES",
+    "BaseLoss",
+    "DecoupledKD",
+    "KnowledgeDistillation",
+    "LocalRelations",
+    "NormalizedKD",
+]

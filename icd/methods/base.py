@@ -1,0 +1,111 @@
+"""What a method is given, and what it gives back.
+
+Shape key:
+    B: batch    C: channels    H, W: height, width    K: classes    N: training images    P: cells of all scales
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple, Protocol
+
+import numpy as np
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from icd.losses.base import in_full_precision
+from icd.losses.cells import cell_logits
+from icd.models.output import Output
+
+
+class Side(Protocol):
+    """One network's answer for a batch, live or read from a table."""
+
+    @property
+    def logits_BK(self) -> Tensor: ...
+
+    @property
+    def features_BCHW(self) -> Tensor: ...
+
+    @property
+    def block_BCHW(self) -> Tensor: ...
+
+    def cells(self, scales: Sequence[int], grid: int | None) -> Tensor:
+        """Logits of all cells of the scales, [B, P, K]."""
+        ...
+
+
+class LiveSide(NamedTuple):
+    """A side that was just computed by its network."""
+
+    output: Output
+    head: nn.Linear
+
+    @property
+    def logits_BK(self) -> Tensor:
+        return self.output.logits_BK
+
+    @property
+    def features_BCHW(self) -> Tensor:
+        return self.output.features_BCHW
+
+    @property
+    def block_BCHW(self) -> Tensor:
+        return self.output.block_BCHW
+
+    def cells(self, scales: Sequence[int], grid: int | None) -> Tensor:
+        return cell_logits(self.output.features_BCHW, self.head, scales, grid=grid)
+
+
+class Step(NamedTuple):
+    """What a method may know of the batch and the moment; epochs count from 1, steps from 0 within the epoch."""
+
+    labels_B: Tensor
+    indices_B: Tensor
+    epoch: int
+    step: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MethodSetup:
+    """What a method with its own weights needs to make them."""
+
+    student_channels: int
+    teacher_channels: int
+    labels_N: np.ndarray
+    seed: int
+
+
+class BuiltMethod(Protocol):
+    """A method ready to train: an ``nn.Module`` whose ``parameters()`` are its own, never a network's."""
+
+    def __call__(self, student: Side, teacher: Side | None, step: Step) -> dict[str, Tensor]:
+        """Return named terms, each a scalar with its weight and warm-up inside; the loss is their sum."""
+        ...
+
+
+class Method(Protocol):
+    """A method's settings: a frozen dataclass that builds the module."""
+
+    title: ClassVar[str]
+    needs_teacher: ClassVar[bool]
+
+    def build(self, setup: MethodSetup | None) -> nn.Module:
+        """Make the module; ``setup`` may be None for methods without weights of their own."""
+        ...
+
+
+def warmup_factor(epoch: int, warmup_epochs: float) -> float:
+    """Share of a term's weight in an epoch counted from 1: min(epoch / W, 1), and 1 where W is 0."""
+    return 1.0 if warmup_epochs <= 0 else min(epoch / warmup_epochs, 1.0)
+
+
+def cross_entropy(side: Side, labels_B: Tensor) -> Tensor:
+    """Mean cross entropy of the global logits, natural logarithm."""
+    return F.cross_entropy(in_full_precision(side.logits_BK), labels_B)
+
+
+def teacher_of(teacher: Side | None) -> Side:
+    """Give the teacher's side, or say that the caller forgot it."""
+    if teacher is None:
+        raise ValueError("this method needs a teacher, but got None")
+    return teacher

@@ -1,0 +1,122 @@
+"""Methods that compare features: SP between images of a batch, CRD against a memory of all images."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from icd.fields import Count, FieldProblem, NonNegative, Positive, check_fields
+from icd.losses.contrastive import ContrastiveMemory, ContrastMode, draw_contrasts
+from icd.losses.relational import similarity_loss
+from icd.methods.base import MethodSetup, Side, Step, cross_entropy, teacher_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimilarityPreserving:
+    """Cross entropy plus the SP loss on the last block's output.
+
+    Source: Tung and Mori, ICCV 2019; weight 3000 from every reference repository.
+    """
+
+    title: ClassVar[str] = "SP, Tung and Mori, ICCV 2019"
+    needs_teacher: ClassVar[bool] = True
+
+    ce_weight: NonNegative = 1.0
+    similarity_weight: NonNegative = 3000.0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    def build(self, setup: MethodSetup | None = None) -> nn.Module:
+        """Make the module; it has no weights of its own."""
+        return _SimilarityTerms(self)
+
+
+class _SimilarityTerms(nn.Module):
+    def __init__(self, spec: SimilarityPreserving) -> None:
+        super().__init__()
+        self.spec = spec
+
+    def forward(self, student: Side, teacher: Side | None, step: Step) -> dict[str, Tensor]:
+        similarity = similarity_loss(student.block_BCHW, teacher_of(teacher).block_BCHW)
+        return {
+            "ce": self.spec.ce_weight * cross_entropy(student, step.labels_B),
+            "similarity": self.spec.similarity_weight * similarity,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContrastiveRepresentation:
+    """Cross entropy plus contrastive representation distillation on pooled features.
+
+    Source: Tian et al., ICLR 2020 (CRD); defaults from RepDistiller.
+    Deviation: negatives come from a counter-based generator, so a resumed run draws the same ones.
+
+    Attributes:
+        ce_weight: Weight of cross entropy.
+        contrast_weight: Weight of the contrastive term.
+        num_negatives: k, images each one is compared with.
+        temperature: tau of the scores.
+        momentum: How much of the old memory row stays.
+        width: Size of the embeddings.
+        mode: The positive is the image itself (``exact``) or any of its class (``relaxed``).
+    """
+
+    title: ClassVar[str] = "CRD, Tian et al., ICLR 2020"
+    needs_teacher: ClassVar[bool] = True
+
+    ce_weight: NonNegative = 1.0
+    contrast_weight: NonNegative = 0.8
+    num_negatives: Count = 16384
+    temperature: Positive = 0.07
+    momentum: NonNegative = 0.5
+    width: Count = 128
+    mode: ContrastMode = "exact"
+
+    def __post_init__(self) -> None:
+        too_much = FieldProblem("momentum", "momentum < 1 must hold", self.momentum) if self.momentum >= 1 else None
+        check_fields(self, too_much)
+
+    def build(self, setup: MethodSetup | None = None) -> nn.Module:
+        """Make the embeddings and the memory, with initial values that depend on the seed alone."""
+        if setup is None:
+            raise ValueError("CRD needs channels, labels and seed to make its embeddings, but got None")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(setup.seed)
+            return _ContrastTerms(self, setup)
+
+
+class _ContrastTerms(nn.Module):
+    def __init__(self, spec: ContrastiveRepresentation, setup: MethodSetup) -> None:
+        super().__init__()
+        self.spec, self.labels_N, self.seed = spec, setup.labels_N, setup.seed
+        self.memory = ContrastiveMemory(
+            setup.student_channels,
+            setup.teacher_channels,
+            len(setup.labels_N),
+            width=spec.width,
+            temperature=spec.temperature,
+            momentum=spec.momentum,
+        )
+
+    def forward(self, student: Side, teacher: Side | None, step: Step) -> dict[str, Tensor]:
+        counter = [self.seed % 2**64, (step.epoch << 32) | step.step]
+        contrasts_BJ = draw_contrasts(
+            step.indices_B.cpu().numpy(),
+            self.labels_N,
+            self.spec.num_negatives,
+            mode=self.spec.mode,
+            generator=np.random.Generator(np.random.Philox(key=counter)),
+        )
+        student_loss, teacher_loss = self.memory(
+            student.features_BCHW.mean(dim=(2, 3)),
+            teacher_of(teacher).features_BCHW.mean(dim=(2, 3)),
+            step.indices_B,
+            torch.from_numpy(contrasts_BJ).to(step.indices_B.device),
+        )
+        return {
+            "ce": self.spec.ce_weight * cross_entropy(student, step.labels_B),
+            "contrast": self.spec.contrast_weight * (student_loss + teacher_loss),
+        }

@@ -1,0 +1,1 @@
+"""One trial as a pure function: nothing here knows of searches, trackers or clusters."""

@@ -1,0 +1,123 @@
+"""Checkpoints that are whole or absent: written aside, digested, synced, then moved into place.
+
+A file is one header line, ``icd-checkpoint 1 <SHA-256 of the rest>``, and the payload of ``torch.save``. It is read
+back with ``weights_only=True`` and only if the digest fits: torch itself would load a file with flipped bits without
+a word.
+"""
+
+import hashlib
+import io
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from icd.errors import CheckpointError, SetupError
+
+logger = logging.getLogger(__name__)
+
+_MAGIC = b"icd-checkpoint 1 "
+_KEEP = 2
+
+
+class Checkpoint(NamedTuple):
+    """A checkpoint that was found whole."""
+
+    epoch: int
+    payload: dict[str, Any]
+    path: Path
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Put a file into place so that a kill or power cut leaves the old one or the new one, never half of one.
+
+    Raises:
+        SetupError: If the disk is full or the folder cannot be written.
+    """
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with aside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise SetupError(f"{path} cannot be written: {error.strerror} ({len(content)} bytes needed)") from error
+
+
+def save(path: Path, payload: Mapping[str, Any]) -> str:
+    """Write a payload of tensors and plain values; returns its SHA-256."""
+    buffer = io.BytesIO()
+    torch.save(dict(payload), buffer)
+    body = buffer.getvalue()
+    digest = hashlib.sha256(body).hexdigest()
+    write_durably(path, _MAGIC + digest.encode() + b"\n" + body)
+    return digest
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read a payload back after checking its digest.
+
+    Raises:
+        CheckpointError: If the file is missing, cut short or altered.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
+    header, _, body = content.partition(b"\n")
+    if not header.startswith(_MAGIC) or not body:
+        raise CheckpointError(f"{path} is no checkpoint of icd, or was cut short at {len(content)} bytes")
+    if hashlib.sha256(body).hexdigest().encode() != header.removeprefix(_MAGIC):
+        raise CheckpointError(f"{path} fails its SHA-256: it was altered or cut short after it was written")
+    payload: dict[str, Any] = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
+    return payload
+
+
+def save_epoch(folder: Path, epoch: int, payload: Mapping[str, Any]) -> str:
+    """Write the checkpoint of an epoch and drop all but the newest two."""
+    digest = save(_epoch_path(folder, epoch), payload)
+    for path in _epoch_paths(folder)[_KEEP:]:
+        path.unlink(missing_ok=True)
+    return digest
+
+
+def newest(folder: Path) -> Checkpoint | None:
+    """Give the newest whole checkpoint of a folder, None where there is none at all.
+
+    Raises:
+        CheckpointError: If there are checkpoints and every one of them is damaged.
+    """
+    damaged = []
+    for path in _epoch_paths(folder):
+        try:
+            payload = load(path)
+        except CheckpointError as error:
+            damaged.append(str(error))
+            logger.warning("%s; trying the one before", error)
+            continue
+        return Checkpoint(int(path.stem.removeprefix("epoch-")), payload, path)
+    if damaged:
+        raise CheckpointError("no valid checkpoint is left: " + "; ".join(damaged))
+    return None
+
+
+def _epoch_path(folder: Path, epoch: int) -> Path:
+    return folder / f"epoch-{epoch:06d}.ckpt"
+
+
+def _epoch_paths(folder: Path) -> list[Path]:
+    return sorted(folder.glob("epoch-*.ckpt"), reverse=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
