@@ -3,7 +3,6 @@
 ``DATASETS`` is the list of data sets; adding one means writing its file and its row here.
 """
 
-import inspect
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -23,6 +22,7 @@ DATASETS: Mapping[str, DatasetRow] = {
         image_size=32,
         views=CropFlip(size=32, pad=2, flip=False),
         stem="cifar",
+        preset="digits100",
         needs_root=False,
         needs_path=False,
         horizontal_flip=False,
@@ -34,6 +34,7 @@ DATASETS: Mapping[str, DatasetRow] = {
         image_size=None,
         views=CropFlip(size=32, pad=4),
         stem="cifar",
+        preset="cifar100",
         needs_root=False,
         needs_path=True,
         horizontal_flip=True,
@@ -71,7 +72,7 @@ def load_dataset(
             Problem(rule=f"unknown data set {name!r}", path="data.name", hint=did_you_mean(name, [*DATASETS]))
         )
     row = DATASETS[name]
-    allowed = list(inspect.signature(row.load).parameters)[1:]
+    allowed = list(row.options)
     unknown = [option for option in options if option not in allowed]
     if unknown:
         hints = {option: did_you_mean(option, allowed) if allowed else "it has none" for option in unknown}

@@ -1,8 +1,10 @@
 """What every data set's file provides: a loader that turns a request into a ``Split``, and a row that describes it."""
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from icd.data.split import Split
 from icd.data.views import ViewFamily
@@ -28,9 +30,7 @@ class Request:
         if self.root is None:
             raise DataError(f"{name}: no data folder given; pass --data-root or set ICD_DATA")
         if not self.root.is_dir():
-            raise DataError(
-                f"{name}: the data folder {self.root} is not a directory; pass another --data-root"
-            )
+            raise DataError(f"{name}: the data folder {self.root} is not a directory; pass another --data-root")
         return self.root
 
     def file(self, name: str) -> Path:
@@ -53,6 +53,13 @@ class DatasetRow:
     image_size: int | None  # None: as the files say
     views: ViewFamily
     stem: Stem
+    preset: str  # the training protocol of the papers, a key of config/protocols.py's PRESETS
     needs_root: bool
     needs_path: bool
     horizontal_flip: bool  # whether a mirrored image keeps its class
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """The data set's own options with their defaults, read off its loader."""
+        parameters = list(inspect.signature(self.load).parameters.values())
+        return {parameter.name: parameter.default for parameter in parameters[1:]}

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from icd.data import counter
 from icd.data.dataset import Request
 from icd.data.images import ArrayImages
-from icd.data.pixels import require
 from icd.data.split import Split, make_split
+from icd.errors import ConfigError, Problem
 
 SIDE = 32
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
@@ -39,9 +39,7 @@ _DIGITS = 5  # stream of random numbers, see views.py
 FloatArray = NDArray[np.float64]
 
 
-def load(
-    request: Request, *, train_per_class: int = 100, test_per_class: int = 20, image_seed: int = 0
-) -> Split:
+def load(request: Request, *, train_per_class: int = 100, test_per_class: int = 20, image_seed: int = 0) -> Split:
     """Make the training images now and the test images when they are opened.
 
     Args:
@@ -50,8 +48,11 @@ def load(
         test_per_class: Images of each class to test on.
         image_seed: Another seed, other images of the same kind.
     """
-    require(train_per_class >= 1, "train_per_class >= 1", train_per_class)
-    require(test_per_class >= 1, "test_per_class >= 1", test_per_class)
+    for option, value in (("train_per_class", train_per_class), ("test_per_class", test_per_class)):
+        if value < 1:
+            raise ConfigError(
+                Problem(path=f"data.{option}", rule=f"{option} >= 1 must hold", value=value, has_value=True)
+            )
     return make_split(
         "digits100",
         make_images(train_per_class, image_seed, test=False),
@@ -130,9 +131,7 @@ def _inks(digits_N: NDArray[np.int64], chances_NR: FloatArray, *, leftmost: bool
     return np.minimum((1.1 + 0.3 * chances_NR[:, 5, None, None]) / _FULL_INK * ink_NHF, 1.0)
 
 
-def _sampled(
-    taps_SPT: FloatArray, source_N: NDArray[np.int64], u_NHF: FloatArray, v_NHF: FloatArray
-) -> FloatArray:
+def _sampled(taps_SPT: FloatArray, source_N: NDArray[np.int64], u_NHF: FloatArray, v_NHF: FloatArray) -> FloatArray:
     """Sample sources between their pixels, bilinear, at column u and row v in [-1, 8]: [N, H, F]."""
     column_NHF, row_NHF = np.floor(u_NHF), np.floor(v_NHF)
     u_NHF -= column_NHF

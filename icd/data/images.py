@@ -46,6 +46,10 @@ class ImageSet(Protocol):
         """Give the images at ``indices``, in that order."""
         ...
 
+    def to(self, device: torch.device | str) -> "ImageSet":
+        """Give the same images, on ``device`` where that is possible."""
+        ...
+
 
 @dataclass(frozen=True, eq=False)
 class ArrayImages:
@@ -67,9 +71,7 @@ class ArrayImages:
             (dtype, shape),
         )
         require(self.labels_N.dtype == torch.int64, "labels int64", self.labels_N.dtype)
-        require(
-            self.labels_N.shape == shape[:1], f"one label for each of {shape[0]} images", self.labels_N.shape
-        )
+        require(self.labels_N.shape == shape[:1], f"one label for each of {shape[0]} images", self.labels_N.shape)
 
     def __len__(self) -> int:
         return len(self.labels_N)
@@ -115,9 +117,7 @@ class FileImages:
             try:
                 sizes.append((root / name).stat().st_size)
             except OSError as error:
-                raise DataError(
-                    f"{root / name}: the file list names it, but it is not there; unpack again"
-                ) from error
+                raise DataError(f"{root / name}: the file list names it, but it is not there; unpack again") from error
             if not sizes[-1]:
                 raise DataError(f"{root / name}: the image file is empty; unpack or copy it again")
         labels_N = torch.as_tensor(np.asarray(labels, dtype=np.int64))
@@ -138,6 +138,10 @@ class FileImages:
         index_n = np.asarray(indices, dtype=np.int64)
         names = tuple(self.names[index] for index in index_n.tolist())
         return FileImages(self.root, names, self.sizes_N[index_n], self.labels_N[torch.from_numpy(index_n)])
+
+    def to(self, device: torch.device | str) -> "FileImages":
+        """Give itself: the pixels of files travel batch by batch."""
+        return self
 
     def decode(self, index: int) -> "Image":
         """Decode one file to RGB; a broken one is a ``DataError`` that names it."""

@@ -87,18 +87,14 @@ def _normalised(
     channels_last: bool,
 ) -> Iterator[Batch]:
     """Move uint8 batches to the device and normalise them by one multiplication and one addition."""
-    scale_C11 = (1.0 / (255.0 * torch.tensor(std, dtype=torch.float64))).to(device, torch.float32)[
-        :, None, None
-    ]
+    scale_C11 = (1.0 / (255.0 * torch.tensor(std, dtype=torch.float64))).to(device, torch.float32)[:, None, None]
     bias_C11 = (-torch.tensor(mean, dtype=torch.float64) / torch.tensor(std, dtype=torch.float64)).float()
     bias_C11 = bias_C11.to(device)[:, None, None]
     layout = torch.channels_last if channels_last else torch.contiguous_format
     for images_BCHW, indices_B in shown:
         labels_B = labels_N[indices_B.to(labels_N.device)].to(device, non_blocking=True)
         floats_BCHW = images_BCHW.to(device, non_blocking=True).float().mul_(scale_C11).add_(bias_C11)
-        yield Batch(
-            floats_BCHW.contiguous(memory_format=layout), labels_B, indices_B.to(device, non_blocking=True)
-        )
+        yield Batch(floats_BCHW.contiguous(memory_format=layout), labels_B, indices_B.to(device, non_blocking=True))
 
 
 def _from_memory(

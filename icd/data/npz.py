@@ -1,6 +1,7 @@
-"""Any images in one NPZ file: ``x_train, y_train, x_test, y_test, class_names`` and, optionally, ``coarse_of_fine``.
+"""Any images in one NPZ file: ``x_train, y_train, x_test, y_test, class_names``.
 
-Images are uint8 [N, H, W, 3] with H == W, labels integers in ``range(len(class_names))``.
+Images are uint8 [N, H, W, 3] with H == W, labels integers in ``range(len(class_names))``. Optional: ``coarse_of_fine``
+(superclass of each class), ``mean`` and ``std`` (three numbers each, of pixels scaled to 0..1; CIFAR-100's otherwise).
 
 Shape key:
     N: images    C: colours (3)    H, W: height, width    K: classes
@@ -8,7 +9,7 @@ Shape key:
 
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -26,15 +27,11 @@ from icd.errors import DataError
 _UNREADABLE = (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error)
 
 
-def load(
-    request: Request, *, mean: Iterable[float] = CIFAR100_MEAN, std: Iterable[float] = CIFAR100_STD
-) -> Split:
+def load(request: Request) -> Split:
     """Load an NPZ file; nothing in it is unpickled, and of the test arrays only the headers are read until opened.
 
     Args:
         request: ``path`` names the file.
-        mean: Normalisation, scale 0..1; CIFAR-100's by default.
-        std: The same.
     """
     file = request.file("npz")
     class_names = tuple(str(name) for name in _class_names(file))
@@ -47,8 +44,8 @@ def load(
         lambda: _images(file, "test", len(class_names)),
         class_names=class_names,
         superclasses=_superclasses(file, len(class_names)),
-        mean=_rgb("mean", mean),
-        std=_rgb("std", std),
+        mean=_rgb(file, "mean", CIFAR100_MEAN),
+        std=_rgb(file, "std", CIFAR100_STD),
         image_size=side,
         val_share=request.val_share,
         split_seed=request.split_seed,
@@ -85,13 +82,9 @@ def _check_images(file: Path, name: str, dtype: np.dtype[Any], shape: tuple[int,
         raise _error(file, name, "must be uint8 [N, H, W, 3] with H == W", f"{dtype} {list(shape)}")
 
 
-def _check_labels(
-    file: Path, name: str, dtype: np.dtype[Any], shape: tuple[int, ...], num_images: int
-) -> None:
+def _check_labels(file: Path, name: str, dtype: np.dtype[Any], shape: tuple[int, ...], num_images: int) -> None:
     if dtype.kind not in "iu" or shape != (num_images,):
-        raise _error(
-            file, name, f"must be integers [{num_images}], one for each image", f"{dtype} {list(shape)}"
-        )
+        raise _error(file, name, f"must be integers [{num_images}], one for each image", f"{dtype} {list(shape)}")
 
 
 def _class_names(file: Path) -> NDArray[np.str_]:
@@ -104,25 +97,31 @@ def _class_names(file: Path) -> NDArray[np.str_]:
 
 
 def _superclasses(file: Path, num_classes: int) -> tuple[int, ...] | None:
-    try:
-        with zipfile.ZipFile(file) as archive:
-            if "coarse_of_fine.npy" not in archive.namelist():
-                return None
-    except _UNREADABLE as error:
-        raise DataError(f"{file}: not a readable NPZ file ({error}); write it with numpy.savez") from error
+    if not _has(file, "coarse_of_fine"):
+        return None
     coarse_K = _read(file, "coarse_of_fine")
     if coarse_K.dtype.kind not in "iu" or coarse_K.shape != (num_classes,):
-        raise _error(
-            file, "coarse_of_fine", f"must be integers [{num_classes}]", f"{coarse_K.dtype} {coarse_K.shape}"
-        )
+        rule = f"must be integers [{num_classes}], one for each class"
+        raise _error(file, "coarse_of_fine", rule, f"{coarse_K.dtype} {list(coarse_K.shape)}")
     return tuple(int(superclass) for superclass in coarse_K)
 
 
-def _rgb(name: str, values: Iterable[float]) -> Rgb:
-    numbers = tuple(float(value) for value in values)
-    if len(numbers) != 3 or (name == "std" and min(numbers) <= 0):
-        raise ValueError(f"`{name}` must be three numbers{' > 0' * (name == 'std')}, but got {numbers!r}")
-    return numbers[0], numbers[1], numbers[2]
+def _rgb(file: Path, name: str, default: Rgb) -> Rgb:
+    if not _has(file, name):
+        return default
+    values_C = _read(file, name)
+    if values_C.dtype.kind != "f" or values_C.shape != (3,) or not ((values_C > 0) & (values_C < 1)).all():
+        raise _error(file, name, "must be three floats in 0..1", values_C.tolist())
+    red, green, blue = values_C.tolist()
+    return red, green, blue
+
+
+def _has(file: Path, name: str) -> bool:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return f"{name}.npy" in archive.namelist()
+    except _UNREADABLE as error:
+        raise DataError(f"{file}: not a readable NPZ file ({error}); write it with numpy.savez") from error
 
 
 @contextmanager
@@ -131,9 +130,7 @@ def _member(file: Path, name: str) -> Iterator[IO[bytes]]:
         with zipfile.ZipFile(file) as archive, archive.open(f"{name}.npy") as member:
             yield member
     except KeyError as error:
-        raise DataError(
-            f"{file}: array {name!r} is missing; write it with numpy.savez({name}=...)"
-        ) from error
+        raise DataError(f"{file}: array {name!r} is missing; write it with numpy.savez({name}=...)") from error
     except _UNREADABLE as error:
         raise DataError(f"{file}: array {name!r} cannot be read ({error}); write the file again") from error
 

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from icd.fields import FieldProblem
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -22,6 +24,13 @@ def require(holds: bool, rule: str, value: object) -> None:
     """Raise a ``ValueError`` that states the rule and the value which broke it."""
     if not holds:
         raise ValueError(f"`{rule}` must hold, but got {value!r}")
+
+
+def resize_problem(resize: int | None, size: int) -> FieldProblem | None:
+    """Say what is wrong with a view's fields when the image is made smaller than the crop."""
+    if resize is None or resize >= size:
+        return None
+    return FieldProblem("resize", f"resize >= size ({size}) must hold", resize)
 
 
 def pixels(image: "Image") -> NDArray[np.uint8]:
@@ -41,9 +50,7 @@ def stretched_batch(images_BCHW: Tensor, side: int) -> Tensor:
     """Resize uint8 images to ``side`` x ``side`` where they have another size; within one grey level of Pillow."""
     if images_BCHW.shape[-2:] == (side, side):
         return images_BCHW
-    sized = F.interpolate(
-        images_BCHW.float(), (side, side), mode="bilinear", antialias=True, align_corners=False
-    )
+    sized = F.interpolate(images_BCHW.float(), (side, side), mode="bilinear", antialias=True, align_corners=False)
     return sized.round_().clamp_(0, 255).to(torch.uint8)
 
 
@@ -67,9 +74,7 @@ def flipped_where(images_BCHW: Tensor, flip_B: Tensor) -> Tensor:
     # here.
     both_2BCHW = torch.cat((images_BCHW, images_BCHW.flip(3)))
     num_images = len(images_BCHW)
-    return both_2BCHW.index_select(
-        0, flip_B * num_images + torch.arange(num_images, device=images_BCHW.device)
-    )
+    return both_2BCHW.index_select(0, flip_B * num_images + torch.arange(num_images, device=images_BCHW.device))
 
 
 def windows(images_BCHW: Tensor, oy_B: Tensor, ox_B: Tensor, side: int) -> Tensor:

@@ -27,11 +27,13 @@ from icd.data.pixels import (
     pixels,
     require,
     require_side,
+    resize_problem,
     stretched,
     stretched_batch,
     windows,
 )
 from icd.data.warps import RandomResizedCrop, RotateFlip
+from icd.fields import Count, NonNegativeInt, check_fields
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -100,15 +102,13 @@ class CropFlip:
     normalisation. The test-time view is the centre crop without padding: for CIFAR, the image itself.
     """
 
-    size: int
-    pad: int = 0
-    resize: int | None = None  # stretch to this square first; without it, images must be `size` x `size`
+    size: Count
+    pad: NonNegativeInt = 0
+    resize: Count | None = None  # stretch to this square first; without it, images must be `size` x `size`
     flip: bool = True
 
     def __post_init__(self) -> None:
-        require(self.size >= 1, "size >= 1", self.size)
-        require(self.pad >= 0, "pad >= 0", self.pad)
-        require(self.resize is None or self.resize >= self.size, f"resize >= size ({self.size})", self.resize)
+        check_fields(self, resize_problem(self.resize, self.size))
 
     @property
     def source(self) -> int:
@@ -140,10 +140,7 @@ class CropFlip:
         if self.resize is not None:
             image = stretched(image, self.resize)
         source_1CHW = torch.from_numpy(pixels(image))[None]
-        if view_id is None:
-            shown = self.evaluate(source_1CHW)
-        else:
-            shown = self.apply(source_1CHW, np.array([view_id]))
+        shown = self.evaluate(source_1CHW) if view_id is None else self.apply(source_1CHW, np.array([view_id]))
         return np.ascontiguousarray(shown[0].numpy())
 
     def _sources(self, images_BCHW: Tensor) -> Tensor:
@@ -157,10 +154,10 @@ class CropFlip:
 class Identity:
     """No augmentation: one view, the image itself; files are stretched to the square first."""
 
-    size: int
+    size: Count
 
     def __post_init__(self) -> None:
-        require(self.size >= 1, "size >= 1", self.size)
+        check_fields(self)
 
     @property
     def num_views(self) -> int:

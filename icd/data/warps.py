@@ -7,7 +7,7 @@ Shape key:
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import torch
@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from icd.data import counter
-from icd.data.pixels import ViewIds, centre_offset, flipped_where, ids_on, pixels, require, require_side
+from icd.data.pixels import ViewIds, centre_offset, flipped_where, ids_on, pixels, require, require_side, resize_problem
+from icd.fields import Count, Range, check_fields
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -36,15 +37,13 @@ class RotateFlip:
     is the image itself.
     """
 
-    size: int
-    degrees: float = 20
-    steps: int = 401
+    size: Annotated[int, Range(at_least=1, below=16384)]
+    degrees: Annotated[float, Range(above=0, at_most=180)] = 20.0
+    steps: Annotated[int, Range(at_least=2)] = 401
     flip: bool = True
 
     def __post_init__(self) -> None:
-        require(1 <= self.size < 16384, "1 <= size < 16384", self.size)
-        require(0 < self.degrees <= 180, "0 < degrees <= 180", self.degrees)
-        require(self.steps >= 2, "steps >= 2", self.steps)
+        check_fields(self)
 
     @property
     def num_views(self) -> int:
@@ -106,27 +105,22 @@ class RandomResizedCrop:
     own size. The test-time view is the shorter side resized to ``resize`` and the centre crop.
     """
 
-    size: int = 224
-    resize: int = 256
+    size: Count = 224
+    resize: Count = 256
     flip: bool = True
 
     def __post_init__(self) -> None:
-        require(self.size >= 1, "size >= 1", self.size)
-        require(self.resize >= self.size, f"resize >= size ({self.size})", self.resize)
+        check_fields(self, resize_problem(self.resize, self.size))
 
     @property
     def num_views(self) -> int:
         return 2**31
 
     def apply(self, images_BCHW: Tensor, view_ids_B: ViewIds) -> Tensor:
-        raise ValueError(
-            "random_resized_crop shows image files only; choose crop_flip for images held in memory"
-        )
+        raise ValueError("random_resized_crop shows image files only; choose crop_flip for images held in memory")
 
     def evaluate(self, images_BCHW: Tensor) -> Tensor:
-        raise ValueError(
-            "random_resized_crop shows image files only; choose crop_flip for images held in memory"
-        )
+        raise ValueError("random_resized_crop shows image files only; choose crop_flip for images held in memory")
 
     def render(self, image: "Image", view_id: int | None) -> NDArray[np.uint8]:
         from PIL.Image import Resampling
