@@ -6,10 +6,11 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from icd.data import digits100, npz
+from icd.data import cifar, cub200, digits100, imagefolder, npz, tiny_imagenet
 from icd.data.dataset import DatasetRow, Request
 from icd.data.split import Split
 from icd.data.views import CropFlip
+from icd.data.warps import RandomResizedCrop, RotateFlip
 from icd.errors import ConfigError, Problem, did_you_mean
 
 __all__ = ["DATASETS", "DatasetRow", "Request", "Split", "load_dataset"]
@@ -26,6 +27,66 @@ DATASETS: Mapping[str, DatasetRow] = {
         needs_root=False,
         needs_path=False,
         horizontal_flip=False,
+    ),
+    "cifar10": DatasetRow(
+        load=cifar.load_cifar10,
+        summary="60,000 photographs of 32 x 32, 10 classes; can be downloaded",
+        num_classes=10,
+        image_size=32,
+        views=CropFlip(size=32, pad=4),
+        stem="cifar",
+        preset="cifar100",
+        needs_root=True,
+        needs_path=False,
+        horizontal_flip=True,
+    ),
+    "cifar100": DatasetRow(
+        load=cifar.load_cifar100,
+        summary="60,000 photographs of 32 x 32, 100 classes in 20 superclasses; can be downloaded",
+        num_classes=100,
+        image_size=32,
+        views=CropFlip(size=32, pad=4),
+        stem="cifar",
+        preset="cifar100",
+        needs_root=True,
+        needs_path=False,
+        horizontal_flip=True,
+    ),
+    "tiny_imagenet": DatasetRow(
+        load=tiny_imagenet.load,
+        summary="Tiny-ImageNet: 64 x 64, up to 200 classes; its official val is the test set",
+        num_classes=None,
+        image_size=64,
+        views=RotateFlip(size=64),
+        stem="cifar",
+        preset="tiny_imagenet",
+        needs_root=True,
+        needs_path=False,
+        horizontal_flip=True,
+    ),
+    "cub200": DatasetRow(
+        load=cub200.load,
+        summary="CUB-200-2011: photographs of birds, shown at 224 x 224",
+        num_classes=None,
+        image_size=224,
+        views=CropFlip(size=224, resize=256),
+        stem="cub",
+        preset="cub200",
+        needs_root=True,
+        needs_path=False,
+        horizontal_flip=True,
+    ),
+    "imagefolder": DatasetRow(
+        load=imagefolder.load,
+        summary="class folders train/CLASS/* and test/CLASS/* or val/CLASS/* (ImageNet)",
+        num_classes=None,
+        image_size=None,
+        views=RandomResizedCrop(size=224),
+        stem="imagenet",
+        preset="imagenet",
+        needs_root=False,
+        needs_path=False,
+        horizontal_flip=True,
     ),
     "npz": DatasetRow(
         load=npz.load,
