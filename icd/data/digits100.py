@@ -32,6 +32,7 @@ _GRID = 11  # side of a source digit (8) with its black border
 _FULL_INK = 16.0  # largest value of a source pixel
 _TAN_HALF = 0.1316524975873958  # tan(7.5 deg): a digit turns by up to 15 degrees
 _NOISE = 0.12  # grey levels for one unit of noise: a standard deviation of about 12 levels
+_GROUND, _COLOUR, _SHIFT_X, _SHIFT_Y = 0.5, 0.5, 1.5, 2.5
 _ONE_IN = 5  # one in five source digits is kept for the test set
 _CHUNK = 100  # images made at a time, so that the arrays of a chunk stay in the processor's cache
 _DIGITS = 5  # stream of random numbers, see views.py
@@ -87,15 +88,11 @@ def _draw_images(
         """Numbers in [0, 1), [N, count]."""
         return counter.uniform(_DIGITS, image_seed, test, purpose, numbers_N[:, None], np.arange(count))
 
-    # Dark digits on a light ground or light digits on a dark one, so that brightness alone says nothing.
-    dark_N = chances(0, 1)[:, 0] < 0.5
-    ground_NCHW = 0.5 * _grounds(chances(1, 8))
-    image_NCHW = ground_NCHW + np.where(dark_N, 0.45, 0.05)[:, None, None, None]
+    image_NCHW = _GROUND * _grounds(chances(1, 8))
     fields = (image_NCHW[..., :_FIELD_W], image_NCHW[..., -_FIELD_W:])
     for place, (field_NCHF, digits_N) in enumerate(zip(fields, (labels_N // 10, labels_N % 10), strict=True)):
         ink_NHF = _inks(digits_N, chances(2 + place, 6), leftmost=place == 0, test=test)
-        colour_NC = 0.4 * chances(4 + place, 3)
-        colour_NC = np.where(dark_N[:, None], colour_NC, 1.0 - colour_NC)
+        colour_NC = 1.0 - _COLOUR * chances(4 + place, 3)
         field_NCHF += ink_NHF[:, None] * (colour_NC[:, :, None, None] - field_NCHF)
     noise_NCHW = _noise((_DIGITS, image_seed, test, 6), numbers_N)
     return np.clip(np.floor(image_NCHW * 255.0 + noise_NCHW), 0, 255).astype(np.uint8)
@@ -116,8 +113,8 @@ def _inks(digits_N: NDArray[np.int64], chances_NR: FloatArray, *, leftmost: bool
     choice_N = np.floor(chances_NR[:, 0] * sizes[digits_N]).astype(np.int64)
     source_N = pools[digits_N, choice_N]
     shifts_N2 = 2.0 * chances_NR[:, 1:3] - 1.0
-    centre_x = (8.0 if leftmost else _FIELD_W - 9.0) + 2.0 * shifts_N2[:, 0]
-    centre_y = (SIDE - 1) / 2 + 4.5 * shifts_N2[:, 1]
+    centre_x = (8.0 if leftmost else _FIELD_W - 9.0) + _SHIFT_X * shifts_N2[:, 0]
+    centre_y = (SIDE - 1) / 2 + _SHIFT_Y * shifts_N2[:, 1]
     zoom_N = 1.5 + 0.6 * chances_NR[:, 3]
     # A turn by rational functions of tan(angle / 2): sin and cos differ in the last bit from machine to
     # machine.

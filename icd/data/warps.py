@@ -130,7 +130,7 @@ class RandomResizedCrop:
         require(0 <= view_id < self.num_views, f"0 <= view id < {self.num_views}", view_id)
         numbers = counter.uniform(_RESIZED_CROP, view_id, np.arange(4 * _TRIES + 1)).tolist()
         # Crop first: resizing with a box would let the filter look at pixels outside the crop.
-        shown = image.crop(_box(image.width, image.height, numbers))
+        shown = image.crop(crop_box(image.width, image.height, numbers))
         array_CHW = pixels(shown.resize((self.size, self.size), Resampling.BILINEAR))
         return np.ascontiguousarray(array_CHW[:, :, ::-1]) if self.flip and numbers[-1] < 0.5 else array_CHW
 
@@ -144,7 +144,7 @@ class RandomResizedCrop:
         return pixels(sized.crop((left, top, left + self.size, top + self.size)))
 
 
-def _box(width: int, height: int, numbers: list[float]) -> tuple[int, int, int, int]:
+def crop_box(width: int, height: int, numbers: list[float]) -> tuple[int, int, int, int]:
     """Choose a crop (left, top, right, bottom) from numbers in [0, 1)."""
     for first in range(0, 4 * _TRIES, 4):
         area, shape, down, right = numbers[first : first + 4]
