@@ -35,8 +35,7 @@ def bits(*words: ArrayLike) -> NDArray[np.uint64]:
     """
     state = np.zeros(1, dtype=np.uint64)
     for word in words:
-        # int64 first: NumPy refuses to turn a negative Python integer into uint64, wrapping int64 is what we
-        # want.
+        # int64 first: NumPy refuses to turn a negative Python integer into uint64; wrapping int64 is wanted.
         step = np.atleast_1d(np.asarray(word).astype(np.int64)).astype(np.uint64)
         state = _mix((state ^ step) + _GOLDEN)
     return state

@@ -26,13 +26,12 @@ from icd.data.split import Split, make_split
 from icd.errors import ConfigError, Problem
 
 SIDE = 32
-MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
+MEAN, STD = (0.36, 0.36, 0.36), (0.196, 0.196, 0.196)
 _FIELD_W = 20  # columns a digit may reach into; the two fields overlap in the middle
 _GRID = 11  # side of a source digit (8) with its black border
 _FULL_INK = 16.0  # largest value of a source pixel
 _TAN_HALF = 0.1316524975873958  # tan(7.5 deg): a digit turns by up to 15 degrees
-_NOISE = 0.12  # grey levels for one unit of noise: a standard deviation of about 12 levels
-_GROUND, _COLOUR, _SHIFT_X, _SHIFT_Y = 0.5, 0.5, 1.5, 2.5
+_NOISE = 0.2  # grey levels for one unit of noise: a standard deviation of about 21 levels
 _ONE_IN = 5  # one in five source digits is kept for the test set
 _CHUNK = 100  # images made at a time, so that the arrays of a chunk stay in the processor's cache
 _DIGITS = 5  # stream of random numbers, see views.py
@@ -88,11 +87,11 @@ def _draw_images(
         """Numbers in [0, 1), [N, count]."""
         return counter.uniform(_DIGITS, image_seed, test, purpose, numbers_N[:, None], np.arange(count))
 
-    image_NCHW = _GROUND * _grounds(chances(1, 8))
+    image_NCHW = 0.6 * _grounds(chances(1, 8))
     fields = (image_NCHW[..., :_FIELD_W], image_NCHW[..., -_FIELD_W:])
     for place, (field_NCHF, digits_N) in enumerate(zip(fields, (labels_N // 10, labels_N % 10), strict=True)):
         ink_NHF = _inks(digits_N, chances(2 + place, 6), leftmost=place == 0, test=test)
-        colour_NC = 1.0 - _COLOUR * chances(4 + place, 3)
+        colour_NC = 1.0 - 0.6 * chances(4 + place, 3)
         field_NCHF += ink_NHF[:, None] * (colour_NC[:, :, None, None] - field_NCHF)
     noise_NCHW = _noise((_DIGITS, image_seed, test, 6), numbers_N)
     return np.clip(np.floor(image_NCHW * 255.0 + noise_NCHW), 0, 255).astype(np.uint8)
@@ -113,11 +112,10 @@ def _inks(digits_N: NDArray[np.int64], chances_NR: FloatArray, *, leftmost: bool
     choice_N = np.floor(chances_NR[:, 0] * sizes[digits_N]).astype(np.int64)
     source_N = pools[digits_N, choice_N]
     shifts_N2 = 2.0 * chances_NR[:, 1:3] - 1.0
-    centre_x = (8.0 if leftmost else _FIELD_W - 9.0) + _SHIFT_X * shifts_N2[:, 0]
-    centre_y = (SIDE - 1) / 2 + _SHIFT_Y * shifts_N2[:, 1]
+    centre_x = (8.0 if leftmost else _FIELD_W - 9.0) + 1.5 * shifts_N2[:, 0]
+    centre_y = (SIDE - 1) / 2 + 2.5 * shifts_N2[:, 1]
     zoom_N = 1.5 + 0.6 * chances_NR[:, 3]
-    # A turn by rational functions of tan(angle / 2): sin and cos differ in the last bit from machine to
-    # machine.
+    # A turn by rational functions of tan(angle / 2): libraries differ in the last bit of sin and cos.
     tan_N = _TAN_HALF * (2.0 * chances_NR[:, 4] - 1.0)
     cos_N = (1.0 - tan_N * tan_N) / (1.0 + tan_N * tan_N) / zoom_N
     sin_N = 2.0 * tan_N / (1.0 + tan_N * tan_N) / zoom_N
@@ -144,8 +142,7 @@ def _noise(words: tuple[int, ...], numbers_N: NDArray[np.int64]) -> NDArray[np.f
     """Noise of a few grey levels for each value: [N, 3, 32, 32]."""
     values = 3 * SIDE * SIDE
     words_NV = counter.bits(*words, numbers_N[:, None], np.arange(values // 4))
-    # Two bytes a value, their sum is bell-shaped enough; shifts instead of a byte view keep big-endian
-    # machines equal.
+    # Two bytes a value, their sum is bell-shaped enough; shifts, so that byte order does not matter.
     pairs_NVJ = (words_NV[:, :, None] >> np.array([0, 16, 32, 48], dtype=np.uint64)) & np.uint64(0xFFFF)
     sums_NVJ = (pairs_NVJ & np.uint64(0xFF)) + (pairs_NVJ >> np.uint64(8))
     return (sums_NVJ.astype(np.float64) * _NOISE - 255.0 * _NOISE).reshape(-1, 3, SIDE, SIDE)

@@ -131,8 +131,7 @@ class _Rendered(Dataset[NDArray[np.uint8] | DataError]):
         try:
             return self.views.render(self.images.decode(int(self.indices_N[position])), view_id)
         except DataError as error:
-            # As a value: DataLoader would rebuild a raised one with the worker's whole traceback as its
-            # message.
+            # As a value: DataLoader would rebuild a raised one with the worker's whole traceback in it.
             return error
 
 

@@ -70,8 +70,7 @@ def ids_on(device: torch.device, view_ids: ViewIds, num_views: int) -> Tensor:
 
 def flipped_where(images_BCHW: Tensor, flip_B: Tensor) -> Tensor:
     """Mirror the images whose flag is set, left to right."""
-    # Both versions, then whole images by number: a boolean index would stall a GPU, `where` is 4 times slower
-    # here.
+    # Both versions, then whole images by number: a boolean index stalls a GPU, `where` is 4 times slower.
     both_2BCHW = torch.cat((images_BCHW, images_BCHW.flip(3)))
     num_images = len(images_BCHW)
     return both_2BCHW.index_select(0, flip_B * num_images + torch.arange(num_images, device=images_BCHW.device))
@@ -81,8 +80,7 @@ def windows(images_BCHW: Tensor, oy_B: Tensor, ox_B: Tensor, side: int) -> Tenso
     """Cut from each image the ``side`` x ``side`` window whose upper left corner is (oy, ox): [B, C, side, side]."""
     num_images, num_colours, height, width = images_BCHW.shape
     flat = images_BCHW.contiguous().flatten()
-    # Row i of this overlapping view starts at pixel i, so a window is `side` of its rows, each one memory
-    # copy.
+    # Row i of this overlapping view starts at pixel i, so a window is `side` of its rows, one copy each.
     stretches = flat.as_strided((flat.numel() - side + 1, side), (1, 1))
     steps = torch.arange(max(num_images * num_colours, side), device=flat.device)
     planes_BC = steps[: num_images * num_colours].view(num_images, num_colours) * (height * width)

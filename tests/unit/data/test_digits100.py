@@ -8,9 +8,9 @@ from icd.data import load_dataset
 from icd.data.digits100 import make_images
 from icd.errors import ConfigError
 
-DIGEST_TRAIN = "RT"
-DIGEST_TEST = "RE"
-DIGEST_SPLIT = "RS"
+DIGEST_TRAIN = "dc5dd9511ebb481ab2f316749f38c6bffa51fbe4caf9fd12145d685cb93a4f9e"
+DIGEST_TEST = "363deec236c4f4d5bfa156650fe31423a129764a7708759b0308737dc38e4361"
+DIGEST_SPLIT = "ed7048b803e19cf9f142e3d9d32ec55d0a60f496da1f71e1c7650296488e2fa2"
 
 
 def test_images_are_the_recorded_ones() -> None:
