@@ -1,0 +1,144 @@
+"""Data sets, their division into train, val and a closed test set, and their views.
+
+``DATASETS`` is the list of data sets; adding one means writing its file and its row here.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from icd.data import cifar, cub200, digits100, imagefolder, npz, tiny_imagenet
+from icd.data.dataset import DatasetRow, Request
+from icd.data.split import Split
+from icd.data.views import CropFlip
+from icd.data.warps import RandomResizedCrop, RotateFlip
+from icd.errors import ConfigError, Problem, did_you_mean
+
+__all__ = ["DATASETS", "DatasetRow", "Request", "Split", "load_dataset"]
+
+DATASETS: Mapping[str, DatasetRow] = {
+    "digits100": DatasetRow(
+        load=digits100.load,
+        summary="two-digit numbers in colour, 100 classes of 32 x 32, made on the spot: no download",
+        num_classes=100,
+        image_size=32,
+        views=CropFlip(size=32, pad=2, flip=False),
+        stem="cifar",
+        preset="digits100",
+        needs_root=False,
+        needs_path=False,
+        horizontal_flip=False,
+    ),
+    "cifar10": DatasetRow(
+        load=cifar.load_cifar10,
+        summary="60,000 photographs of 32 x 32, 10 classes; can be downloaded",
+        num_classes=10,
+        image_size=32,
+        views=CropFlip(size=32, pad=4),
+        stem="cifar",
+        preset="cifar100",
+        needs_root=True,
+        needs_path=False,
+        horizontal_flip=True,
+    ),
+    "cifar100": DatasetRow(
+        load=cifar.load_cifar100,
+        summary="60,000 photographs of 32 x 32, 100 classes in 20 superclasses; can be downloaded",
+        num_classes=100,
+        image_size=32,
+        views=CropFlip(size=32, pad=4),
+        stem="cifar",
+        preset="cifar100",
+        needs_root=True,
+        needs_path=False,
+        horizontal_flip=True,
+    ),
+    "tiny_imagenet": DatasetRow(
+        load=tiny_imagenet.load,
+        summary="Tiny-ImageNet: 64 x 64, up to 200 classes; its official val is the test set",
+        num_classes=None,
+        image_size=64,
+        views=RotateFlip(size=64),
+        stem="cifar",
+        preset="tiny_imagenet",
+        needs_root=True,
+        needs_path=False,
+        horizontal_flip=True,
+    ),
+    "cub200": DatasetRow(
+        load=cub200.load,
+        summary="CUB-200-2011: photographs of birds, shown at 224 x 224",
+        num_classes=None,
+        image_size=224,
+        views=CropFlip(size=224, resize=256),
+        stem="cub",
+        preset="cub200",
+        needs_root=True,
+        needs_path=False,
+        horizontal_flip=True,
+    ),
+    "imagefolder": DatasetRow(
+        load=imagefolder.load,
+        summary="class folders train/CLASS/* and test/CLASS/* or val/CLASS/* (ImageNet)",
+        num_classes=None,
+        image_size=None,
+        views=RandomResizedCrop(size=224),
+        stem="imagenet",
+        preset="imagenet",
+        needs_root=False,
+        needs_path=False,
+        horizontal_flip=True,
+    ),
+    "npz": DatasetRow(
+        load=npz.load,
+        summary="one NPZ file: x_train, y_train, x_test, y_test (uint8 NHWC), class_names",
+        num_classes=None,
+        image_size=None,
+        views=CropFlip(size=32, pad=4),
+        stem="cifar",
+        preset="cifar100",
+        needs_root=False,
+        needs_path=True,
+        horizontal_flip=True,
+    ),
+}
+
+
+def load_dataset(
+    name: str,
+    *,
+    root: Path | None,
+    path: str | None,
+    val_share: float,
+    split_seed: int,
+    download: bool = False,
+    **options: object,
+) -> Split:
+    """Load a row of ``DATASETS`` and divide it.
+
+    Args:
+        name: Key of ``DATASETS``.
+        root: Data folder; None for data sets that need none.
+        path: File or folder, for data sets that are "some file" or "some folder".
+        val_share: Share of the training images to validate on, in (0, 0.5].
+        split_seed: Seed of that choice.
+        download: Whether missing files may be fetched (CIFAR only).
+        options: The data set's own options, the keyword arguments of its ``load``.
+
+    Raises:
+        ConfigError: If the data set or an option is unknown.
+        DataError: If files are missing, corrupt or not what they should be.
+    """
+    if name not in DATASETS:
+        raise ConfigError(
+            Problem(rule=f"unknown data set {name!r}", path="data.name", hint=did_you_mean(name, [*DATASETS]))
+        )
+    row = DATASETS[name]
+    allowed = list(row.options)
+    unknown = [option for option in options if option not in allowed]
+    if unknown:
+        hints = {option: did_you_mean(option, allowed) if allowed else "it has none" for option in unknown}
+        raise ConfigError(
+            Problem(rule=f"{name} has no such option", path=f"data.{key}", hint=hints[key]) for key in unknown
+        )
+    request = Request(root=root, path=path, val_share=val_share, split_seed=split_seed, download=download)
+    return row.load(request, **options)

@@ -1,0 +1,198 @@
+"""Sets of labelled images: uint8 in memory, or files decoded when they are shown.
+
+Shape key:
+    N: images    C: colours (3)    H, W: height, width
+"""
+
+import hashlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from icd.data.pixels import pixels, require, stretched
+from icd.errors import DataError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".webp"))
+_FULLY_COMPARED = 100_000  # at most this many files are read to find exact duplicates
+
+
+class ImageSet(Protocol):
+    """Labelled images in a fixed order; final: ``ArrayImages`` and ``FileImages``."""
+
+    @property
+    def labels_N(self) -> Tensor:
+        """Class of each image, int64 [N]."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what the set holds, in order, labels included."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def subset(self, indices: ArrayLike) -> "ImageSet":
+        """Give the images at ``indices``, in that order."""
+        ...
+
+    def to(self, device: torch.device | str) -> "ImageSet":
+        """Give the same images, on ``device`` where that is possible."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class ArrayImages:
+    """Images of one size held in memory, on any device.
+
+    Args:
+        images_NCHW: uint8 [N, 3, H, W].
+        labels_N: int64 [N].
+    """
+
+    images_NCHW: Tensor
+    labels_N: Tensor
+
+    def __post_init__(self) -> None:
+        shape, dtype = tuple(self.images_NCHW.shape), self.images_NCHW.dtype
+        require(
+            dtype == torch.uint8 and len(shape) == 4 and shape[1] == 3,
+            "images uint8 [N, 3, H, W]",
+            (dtype, shape),
+        )
+        require(self.labels_N.dtype == torch.int64, "labels int64", self.labels_N.dtype)
+        require(self.labels_N.shape == shape[:1], f"one label for each of {shape[0]} images", self.labels_N.shape)
+
+    def __len__(self) -> int:
+        return len(self.labels_N)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of shape, pixels and labels."""
+        sha = hashlib.sha256(repr(tuple(self.images_NCHW.shape)).encode())
+        sha.update(np.ascontiguousarray(self.images_NCHW.cpu().numpy()).data)
+        sha.update(self.labels_N.cpu().numpy().astype("<i8").data)
+        return sha.hexdigest()
+
+    def subset(self, indices: ArrayLike) -> "ArrayImages":
+        index_n = torch.as_tensor(np.asarray(indices, dtype=np.int64), device=self.images_NCHW.device)
+        return ArrayImages(self.images_NCHW[index_n], self.labels_N[index_n.to(self.labels_N.device)])
+
+    def to(self, device: torch.device | str) -> "ArrayImages":
+        """Give the same images on ``device``; resident on a GPU they need no loader at all."""
+        return ArrayImages(self.images_NCHW.to(device), self.labels_N.to(device))
+
+
+@dataclass(frozen=True, eq=False)
+class FileImages:
+    """Image files below a root, decoded with Pillow when they are shown.
+
+    Args:
+        root: Folder the names are relative to.
+        names: Relative paths with forward slashes, length N.
+        sizes_N: File sizes in bytes, int64 [N]; part of the digest, so that a replaced file is noticed.
+        labels_N: int64 [N].
+    """
+
+    root: Path
+    names: tuple[str, ...]
+    sizes_N: NDArray[np.int64]
+    labels_N: Tensor
+
+    @classmethod
+    def found(cls, root: Path, names: Sequence[str], labels: ArrayLike) -> "FileImages":
+        """Look the files up; a missing or empty one is a ``DataError``."""
+        sizes = []
+        for name in names:
+            try:
+                sizes.append((root / name).stat().st_size)
+            except OSError as error:
+                raise DataError(f"{root / name}: the file list names it, but it is not there; unpack again") from error
+            if not sizes[-1]:
+                raise DataError(f"{root / name}: the image file is empty; unpack or copy it again")
+        labels_N = torch.as_tensor(np.asarray(labels, dtype=np.int64))
+        return cls(root, tuple(names), np.array(sizes, dtype=np.int64), labels_N)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of relative path, size and label of each file."""
+        sha = hashlib.sha256()
+        for name, size, label in zip(self.names, self.sizes_N.tolist(), self.labels_N.tolist(), strict=True):
+            sha.update(f"{name}\0{size}\0{label}\n".encode())
+        return sha.hexdigest()
+
+    def subset(self, indices: ArrayLike) -> "FileImages":
+        index_n = np.asarray(indices, dtype=np.int64)
+        names = tuple(self.names[index] for index in index_n.tolist())
+        return FileImages(self.root, names, self.sizes_N[index_n], self.labels_N[torch.from_numpy(index_n)])
+
+    def to(self, device: torch.device | str) -> "FileImages":
+        """Give itself: the pixels of files travel batch by batch."""
+        return self
+
+    def decode(self, index: int) -> "Image":
+        """Decode one file to RGB; a broken one is a ``DataError`` that names it."""
+        from PIL import Image, ImageFile
+
+        path = self.root / self.names[index]
+        # Some libraries switch this on for the whole process; half an image would then pass as a whole one.
+        ImageFile.LOAD_TRUNCATED_IMAGES = False
+        try:
+            with Image.open(path) as image:
+                return image.convert("RGB")
+        except Exception as error:  # a decoder fed with a broken file raises anything, struct.error included
+            raise DataError(
+                f"{path}: not a readable image ({type(error).__name__}: {error}); restore or remove the file"
+            ) from error
+
+
+def decoded(files: FileImages, side: int, threads: int = 8) -> ArrayImages:
+    """Decode files into memory as ``side`` x ``side`` images, with threads (Pillow releases the GIL)."""
+    images_NCHW = np.empty((len(files), 3, side, side), dtype=np.uint8)
+
+    def decode_into(index: int) -> None:
+        images_NCHW[index] = pixels(stretched(files.decode(index), side))
+
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in pool.map(decode_into, range(len(files)), chunksize=64):
+            pass
+    return ArrayImages(torch.from_numpy(images_NCHW), files.labels_N)
+
+
+def pixel_groups(images: ArrayImages) -> NDArray[np.int64]:
+    """Give images with the same pixels the same number: int64 [N], numbers in order of first appearance."""
+    seen: dict[bytes, int] = {}
+    pixels_NCHW = images.images_NCHW.cpu().numpy()
+    hashes = (hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest() for image in pixels_NCHW)
+    return np.array([seen.setdefault(key, len(seen)) for key in hashes], dtype=np.int64)
+
+
+def file_groups(files: FileImages) -> NDArray[np.int64]:
+    """Give files with the same bytes the same number: int64 [N].
+
+    Only files of equal size are read. Beyond 100,000 of those (ImageNet) nothing is read and each file is its
+    own group, because reading all of it would take hours.
+    """
+    _, inverse_N, counts = np.unique(files.sizes_N, return_inverse=True, return_counts=True)
+    compared_N = counts[inverse_N] > 1
+    groups_N = np.arange(len(files), dtype=np.int64)
+    if not 0 < int(compared_N.sum()) <= _FULLY_COMPARED:
+        return groups_N
+    seen: dict[bytes, int] = {}
+    for index in np.flatnonzero(compared_N).tolist():
+        key = hashlib.blake2b((files.root / files.names[index]).read_bytes(), digest_size=16).digest()
+        groups_N[index] = seen.setdefault(key, index)
+    return groups_N

@@ -1,0 +1,164 @@
+"""From a set of images and view ids to normalised batches, in the order asked for.
+
+Shape key:
+    B: batch    C: colours (3)    H, W: height, width    N: images to show, in order
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from icd.data.images import ArrayImages, FileImages, ImageSet
+from icd.data.pixels import require
+from icd.data.split import Rgb
+from icd.data.views import ViewFamily
+from icd.errors import DataError
+
+
+class Batch(NamedTuple):
+    """What one step sees, all on the device asked for."""
+
+    images_BCHW: Tensor  # float32, normalised
+    labels_B: Tensor  # int64
+    indices_B: Tensor  # int64: which images of the set these are
+
+
+def batches(
+    images: ImageSet,
+    *,
+    indices: ArrayLike,
+    view_ids: ArrayLike | None,
+    views: ViewFamily,
+    batch_size: int,
+    mean: Rgb,
+    std: Rgb,
+    device: torch.device | str,
+    channels_last: bool,
+    num_workers: int = 0,
+    drop_last: bool = False,
+) -> Iterator[Batch]:
+    """Show images batch by batch; a pure function of its arguments, whatever ``num_workers``.
+
+    Args:
+        images: Where the pixels are.
+        indices: Which images to show, in this order, [N].
+        view_ids: The view of each, [N]; None for the test-time view.
+        views: The family the ids belong to.
+        batch_size: B; the last batch is smaller unless ``drop_last``.
+        mean: Per-colour mean to subtract, pixels scaled to 0..1.
+        std: Per-colour deviation to divide by.
+        device: Where the batches shall be. uint8 travels, the normalisation happens there.
+        channels_last: Memory format of the images.
+        num_workers: Processes that decode files; 0 decodes here. Images in memory need none.
+        drop_last: Leave out a last batch that is not full.
+
+    Yields:
+        Batches in order.
+
+    Raises:
+        DataError: At an image file that cannot be decoded.
+    """
+    indices_N = np.asarray(indices, dtype=np.int64)
+    view_ids_N = None if view_ids is None else np.asarray(view_ids, dtype=np.int64)
+    require(batch_size >= 1, "batch_size >= 1", batch_size)
+    require(view_ids_N is None or view_ids_N.shape == indices_N.shape, f"{len(indices_N)} view ids", view_ids)
+    end = len(indices_N) - len(indices_N) % batch_size if drop_last else len(indices_N)
+    parts = [slice(first, min(first + batch_size, end)) for first in range(0, end, batch_size)]
+    if isinstance(images, ArrayImages):
+        shown = _from_memory(images, indices_N, view_ids_N, views, parts)
+    elif isinstance(images, FileImages):
+        shown = _from_files(images, indices_N, view_ids_N, views, parts, num_workers, torch.device(device))
+    else:
+        raise TypeError(f"images must be ArrayImages or FileImages, but got {type(images).__name__}")
+    return _normalised(shown, images.labels_N, mean, std, torch.device(device), channels_last)
+
+
+def _normalised(
+    shown: Iterator[tuple[Tensor, Tensor]],
+    labels_N: Tensor,
+    mean: Rgb,
+    std: Rgb,
+    device: torch.device,
+    channels_last: bool,
+) -> Iterator[Batch]:
+    """Move uint8 batches to the device and normalise them by one multiplication and one addition."""
+    scale_C11 = (1.0 / (255.0 * torch.tensor(std, dtype=torch.float64))).to(device, torch.float32)[:, None, None]
+    bias_C11 = (-torch.tensor(mean, dtype=torch.float64) / torch.tensor(std, dtype=torch.float64)).float()
+    bias_C11 = bias_C11.to(device)[:, None, None]
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    for images_BCHW, indices_B in shown:
+        labels_B = labels_N[indices_B.to(labels_N.device)].to(device, non_blocking=True)
+        floats_BCHW = images_BCHW.to(device, non_blocking=True).float().mul_(scale_C11).add_(bias_C11)
+        yield Batch(floats_BCHW.contiguous(memory_format=layout), labels_B, indices_B.to(device, non_blocking=True))
+
+
+def _from_memory(
+    images: ArrayImages,
+    indices_N: NDArray[np.int64],
+    view_ids_N: NDArray[np.int64] | None,
+    views: ViewFamily,
+    parts: Sequence[slice],
+) -> Iterator[tuple[Tensor, Tensor]]:
+    pixels_NCHW = images.images_NCHW
+    # The whole epoch's indices go to the device at once: one transfer instead of one for each batch.
+    on_device_N = torch.from_numpy(indices_N).to(pixels_NCHW.device)
+    ids_N = None if view_ids_N is None else torch.from_numpy(view_ids_N).to(pixels_NCHW.device)
+    for part in parts:
+        indices_B = on_device_N[part]
+        raw_BCHW = pixels_NCHW.index_select(0, indices_B)
+        yield views.evaluate(raw_BCHW) if ids_N is None else views.apply(raw_BCHW, ids_N[part]), indices_B
+
+
+class _Rendered(Dataset[NDArray[np.uint8] | DataError]):
+    """Files shown under their views, by position in the epoch; lives in the worker processes."""
+
+    def __init__(
+        self,
+        images: FileImages,
+        indices_N: NDArray[np.int64],
+        view_ids_N: NDArray[np.int64] | None,
+        views: ViewFamily,
+    ) -> None:
+        self.images, self.indices_N, self.view_ids_N, self.views = images, indices_N, view_ids_N, views
+
+    def __getitem__(self, position: int) -> NDArray[np.uint8] | DataError:
+        view_id = None if self.view_ids_N is None else int(self.view_ids_N[position])
+        try:
+            return self.views.render(self.images.decode(int(self.indices_N[position])), view_id)
+        except DataError as error:
+            # As a value: DataLoader would rebuild a raised one with the worker's whole traceback in it.
+            return error
+
+
+def _stack(shown: list[NDArray[np.uint8] | DataError]) -> Tensor | str:
+    for item in shown:
+        if isinstance(item, DataError):
+            return str(item)
+    return torch.from_numpy(np.stack(shown))  # type: ignore[arg-type]  # no errors are left in it
+
+
+def _from_files(
+    images: FileImages,
+    indices_N: NDArray[np.int64],
+    view_ids_N: NDArray[np.int64] | None,
+    views: ViewFamily,
+    parts: Sequence[slice],
+    num_workers: int,
+    device: torch.device,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    loader: DataLoader[Any] = DataLoader(
+        _Rendered(images, indices_N, view_ids_N, views),
+        batch_sampler=[list(range(part.start, part.stop)) for part in parts],
+        num_workers=num_workers,
+        collate_fn=_stack,
+        pin_memory=device.type == "cuda",
+    )
+    for part, images_BCHW in zip(parts, loader, strict=True):
+        if isinstance(images_BCHW, str):
+            raise DataError(images_BCHW)
+        yield images_BCHW, torch.from_numpy(indices_N[part])

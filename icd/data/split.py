@@ -1,0 +1,190 @@
+"""A data set as experiments see it: training and validation images, and a test set that stays closed until asked for.
+
+Shape key:
+    N: images    K: classes
+"""
+
+import hashlib
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from icd.data import counter
+from icd.data.images import ArrayImages, FileImages, ImageSet, file_groups, pixel_groups
+from icd.data.pixels import require
+from icd.errors import DataError, TestSetClosedError
+
+__all__ = [
+    "ArrayImages",
+    "ClosedTest",
+    "FileImages",
+    "ImageSet",
+    "Rgb",
+    "Split",
+    "make_split",
+    "stratified_split",
+]
+
+logger = logging.getLogger(__name__)
+
+Rgb = tuple[float, float, float]
+_SPLIT = 4  # stream of random numbers, see views.py
+
+
+class ClosedTest:
+    """Test images that nothing can read by accident; ``open`` says why and is counted.
+
+    The loader runs at ``open`` and not before, so closed test images are not even decoded.
+    """
+
+    def __init__(self, load: Callable[[], ImageSet]) -> None:
+        self._load = load
+        self._looks: list[str] = []
+
+    @property
+    def looks(self) -> list[str]:
+        """The purposes it was opened for in this process, in order."""
+        return list(self._looks)
+
+    def open(self, purpose: str) -> ImageSet:
+        """Load the test images, for a purpose that goes into the log and into ``looks``."""
+        require(bool(purpose.strip()), "purpose must say what the test set is opened for", purpose)
+        self._looks.append(purpose)
+        logger.info("test set opened (look %d): %s", len(self._looks), purpose)
+        return self._load()
+
+    def _refuse(self, access: str) -> NoReturn:
+        raise TestSetClosedError(
+            f"the test set is closed, but {access} was used; choose on the validation images and call open(purpose) "
+            "once at the end"
+        )
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("__"):  # copy, pickle and inspect ask for these and expect this answer
+            raise AttributeError(name)
+        self._refuse(f".{name}")
+
+    def __len__(self) -> NoReturn:
+        self._refuse("len()")
+
+    def __bool__(self) -> NoReturn:
+        self._refuse("bool()")
+
+    def __iter__(self) -> NoReturn:
+        self._refuse("iteration")
+
+    def __getitem__(self, index: object) -> NoReturn:
+        self._refuse("indexing")
+
+    def __contains__(self, item: object) -> NoReturn:
+        self._refuse("`in`")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Split:
+    """One data set, divided. ``train.digest`` identifies the very images trained on, in their order."""
+
+    name: str
+    train: ImageSet
+    val: ImageSet
+    test: ClosedTest
+    class_names: tuple[str, ...]
+    superclasses: tuple[int, ...] | None  # superclass of each class, where the data set has some
+    mean: Rgb  # of pixels scaled to 0..1
+    std: Rgb
+    image_size: int  # side of a stored image, or of the network's input where images are files of many sizes
+    digest: str  # of all images open to training and validation, however they are divided
+    split_digest: str  # of the choice of validation images
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes there are."""
+        return len(self.class_names)
+
+
+def make_split(
+    name: str,
+    images: ArrayImages | FileImages,
+    test: Callable[[], ImageSet],
+    *,
+    class_names: Sequence[str],
+    superclasses: Sequence[int] | None = None,
+    mean: Rgb,
+    std: Rgb,
+    image_size: int,
+    val_share: float,
+    split_seed: int,
+) -> Split:
+    """Divide the images open to training into train and val; duplicates stay on one side.
+
+    Raises:
+        DataError: If a class has no image to train on.
+    """
+    labels_N = images.labels_N.cpu().numpy()
+    counts_K = np.bincount(labels_N, minlength=len(class_names))
+    if not counts_K.all():
+        raise DataError(
+            f"{name}: class {class_names[int(counts_K.argmin())]!r} has no training image; every class needs one"
+        )
+    groups_N = pixel_groups(images) if isinstance(images, ArrayImages) else file_groups(images)
+    train_n, val_m = stratified_split(labels_N, groups_N, val_share=val_share, seed=split_seed)
+    content = "\n".join((images.digest, *class_names))
+    return Split(
+        name=name,
+        train=images.subset(train_n),
+        val=images.subset(val_m),
+        test=ClosedTest(test),
+        class_names=tuple(class_names),
+        superclasses=None if superclasses is None else tuple(int(superclass) for superclass in superclasses),
+        mean=mean,
+        std=std,
+        image_size=image_size,
+        digest=hashlib.sha256(content.encode()).hexdigest(),
+        split_digest=hashlib.sha256(val_m.astype("<i8").tobytes()).hexdigest(),
+    )
+
+
+def stratified_split(
+    labels: ArrayLike, groups: ArrayLike, *, val_share: float, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Choose validation images class by class; a group (exact duplicates) is never divided.
+
+    Each class gives ``round(val_share * count)`` images, at least one where it has two groups, and always
+    keeps one for training. A pure function of its inputs; which numbers name the groups does not matter.
+
+    Args:
+        labels: Class of each image, [N].
+        groups: Group of each image, [N]; equal numbers are kept together, across classes too.
+        val_share: Share of each class to validate on, in (0, 0.5].
+        seed: Another seed, another choice.
+
+    Returns:
+        Sorted indices to train on and to validate on, int64, together ``range(N)``.
+    """
+    require(0 < val_share <= 0.5, "0 < val_share <= 0.5", val_share)
+    labels_N, groups_N = np.asarray(labels, dtype=np.int64), np.asarray(groups, dtype=np.int64)
+    require(labels_N.shape == groups_N.shape, f"groups of shape {labels_N.shape}", groups_N.shape)
+    _, first_G, group_N = np.unique(groups_N, return_index=True, return_inverse=True)
+    key_G = counter.bits(_SPLIT, seed, first_G)
+    members: defaultdict[int, Counter[int]] = defaultdict(Counter)
+    in_class: defaultdict[int, set[int]] = defaultdict(set)
+    for group, label in zip(group_N.tolist(), labels_N.tolist(), strict=True):
+        members[group][label] += 1
+        in_class[label].add(group)
+    counts, held, chosen = Counter(labels_N.tolist()), Counter[int](), set[int]()
+    for label in sorted(counts):
+        target = max(1, round(val_share * counts[label]))
+        for group in sorted(in_class[label] - chosen, key=lambda group: int(key_G[group])):
+            if held[label] >= target:
+                break
+            # Duplicates may carry several labels; none of those classes may lose its last training image.
+            if all(held[other] + size < counts[other] for other, size in members[group].items()):
+                chosen.add(group)
+                held.update(members[group])
+    in_val_N = np.isin(group_N, np.fromiter(chosen, dtype=np.int64))
+    return np.flatnonzero(~in_val_N), np.flatnonzero(in_val_N)

@@ -1,0 +1,183 @@
+"""Augmentation as a function of a view id: (image, view id) -> pixels, with nothing drawn on the way.
+
+A family says how many views an image has; ``draw`` says which one an image shows in an epoch. What the
+teacher says about (image, view) can therefore be kept in a table, and every trial, node or resumed run sees
+the same pixels.
+
+Shape key:
+    B: batch    C: colours (3)    H, W: height, width    S: output side
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from icd.data import counter
+from icd.data.pixels import (
+    ViewIds,
+    centre_offset,
+    flipped_where,
+    ids_on,
+    pixels,
+    require,
+    require_side,
+    resize_problem,
+    stretched,
+    stretched_batch,
+    windows,
+)
+from icd.data.warps import RandomResizedCrop, RotateFlip
+from icd.fields import Count, NonNegativeInt, check_fields
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+# Separate streams, so that the order of an epoch says nothing about its views.
+_DRAW, _ORDER = 1, 2
+
+
+class ViewFamily(Protocol):
+    """A fixed set of views of an image, numbered from 0; a value, compared by its fields."""
+
+    @property
+    def size(self) -> int:
+        """Side of every view, in pixels."""
+        ...
+
+    @property
+    def num_views(self) -> int:
+        """How many views an image has."""
+        ...
+
+    def apply(self, images_BCHW: Tensor, view_ids_B: ViewIds) -> Tensor:
+        """Show uint8 images under their view ids: uint8 [B, C, S, S], on the images' device."""
+        ...
+
+    def evaluate(self, images_BCHW: Tensor) -> Tensor:
+        """Show uint8 images as at test time: uint8 [B, C, S, S]."""
+        ...
+
+    def render(self, image: "Image", view_id: int | None) -> NDArray[np.uint8]:
+        """Show one decoded file under a view id, or as at test time (None): uint8 [C, S, S]."""
+        ...
+
+
+def draw(seed: int, epoch: int, indices_B: ArrayLike, num_views: int) -> NDArray[np.int64]:
+    """Choose the view each image shows in an epoch.
+
+    A pure function of (seed, epoch, image index): the batch an image is in, the process and a resume do not
+    matter.
+
+    Args:
+        seed: The trial's augmentation seed; equal seeds give common random numbers across trials.
+        epoch: Epoch number.
+        indices_B: Indices of the images in the training set, [B].
+        num_views: ``ViewFamily.num_views``.
+
+    Returns:
+        int64 [B], uniform over ``range(num_views)``.
+    """
+    return counter.below(num_views, _DRAW, seed, epoch, indices_B)
+
+
+def order(seed: int, epoch: int, n: int) -> NDArray[np.int64]:
+    """Shuffle ``range(n)`` for an epoch; a pure function of (seed, epoch), int64 [n]."""
+    # The hash is a bijection of the index, so there are no ties for the sort to settle.
+    return np.argsort(counter.bits(_ORDER, seed, epoch, np.arange(n))).astype(np.int64)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CropFlip:
+    """Zero-pad, crop a window, mirror left to right: CIFAR (pad 4: 162 views), CUB (256 -> 224: 2178 views).
+
+    View id ``(flip * span + oy) * span + ox``: the window whose upper left corner is (oy, ox) in the padded
+    image, mirrored where ``flip`` is 1; ``span`` is the number of window positions along one axis. The same
+    pixels as torchvision's ``RandomCrop(size, padding=pad)`` and ``hflip`` on the raw image, before
+    normalisation. The test-time view is the centre crop without padding: for CIFAR, the image itself.
+    """
+
+    size: Count
+    pad: NonNegativeInt = 0
+    resize: Count | None = None  # stretch to this square first; without it, images must be `size` x `size`
+    flip: bool = True
+
+    def __post_init__(self) -> None:
+        check_fields(self, resize_problem(self.resize, self.size))
+
+    @property
+    def source(self) -> int:
+        """Side of the image before padding."""
+        return self.size if self.resize is None else self.resize
+
+    @property
+    def span(self) -> int:
+        """Window positions along one axis."""
+        return self.source + 2 * self.pad - self.size + 1
+
+    @property
+    def num_views(self) -> int:
+        return self.span**2 * (2 if self.flip else 1)
+
+    def apply(self, images_BCHW: Tensor, view_ids_B: ViewIds) -> Tensor:
+        ids_B = ids_on(images_BCHW.device, view_ids_B, self.num_views)
+        source_BCHW = self._sources(images_BCHW)
+        padded_BCHW = F.pad(source_BCHW, (self.pad,) * 4) if self.pad else source_BCHW
+        crops_BCSS = windows(padded_BCHW, ids_B // self.span % self.span, ids_B % self.span, self.size)
+        return flipped_where(crops_BCSS, ids_B >= self.span**2) if self.flip else crops_BCSS
+
+    def evaluate(self, images_BCHW: Tensor) -> Tensor:
+        source_BCHW = self._sources(images_BCHW)
+        start = centre_offset(self.source, self.size)
+        return source_BCHW[:, :, start : start + self.size, start : start + self.size]
+
+    def render(self, image: "Image", view_id: int | None) -> NDArray[np.uint8]:
+        if self.resize is not None:
+            image = stretched(image, self.resize)
+        source_1CHW = torch.from_numpy(pixels(image))[None]
+        shown = self.evaluate(source_1CHW) if view_id is None else self.apply(source_1CHW, np.array([view_id]))
+        return np.ascontiguousarray(shown[0].numpy())
+
+    def _sources(self, images_BCHW: Tensor) -> Tensor:
+        if self.resize is not None:
+            return stretched_batch(images_BCHW, self.resize)
+        require_side(images_BCHW.shape[2], images_BCHW.shape[3], self.source)
+        return images_BCHW
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """No augmentation: one view, the image itself; files are stretched to the square first."""
+
+    size: Count
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    @property
+    def num_views(self) -> int:
+        return 1
+
+    def apply(self, images_BCHW: Tensor, view_ids_B: ViewIds) -> Tensor:
+        ids_on(images_BCHW.device, view_ids_B, 1)
+        return self.evaluate(images_BCHW)
+
+    def evaluate(self, images_BCHW: Tensor) -> Tensor:
+        return stretched_batch(images_BCHW, self.size)
+
+    def render(self, image: "Image", view_id: int | None) -> NDArray[np.uint8]:
+        require(view_id in (None, 0), "view id == 0", view_id)
+        return pixels(stretched(image, self.size))
+
+
+VIEW_FAMILIES: Mapping[str, type[CropFlip] | type[RotateFlip] | type[RandomResizedCrop] | type[Identity]] = {
+    "crop_flip": CropFlip,
+    "rotate_flip": RotateFlip,
+    "random_resized_crop": RandomResizedCrop,
+    "none": Identity,
+}

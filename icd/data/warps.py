@@ -1,0 +1,159 @@
+"""View families that turn or zoom: rotations for Tiny-ImageNet, random resized crops for ImageNet.
+
+Shape key:
+    B: batch    C: colours (3)    H, W: height, width    S: output side    A: angles
+"""
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from icd.data import counter
+from icd.data.pixels import ViewIds, centre_offset, flipped_where, ids_on, pixels, require, require_side, resize_problem
+from icd.fields import Count, Range, check_fields
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_RESIZED_CROP = 3  # stream of random numbers, see views.py
+_TRIES = 10  # torchvision's number of tries before it takes the centre
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RotateFlip:
+    """Rotate about the centre with nearest sampling and black corners, mirror left to right (Tiny-ImageNet).
+
+    View id ``flip * steps + step``: rotate by ``-degrees + 2 * degrees * step / (steps - 1)``
+    counter-clockwise, then mirror where ``flip`` is 1. torchvision's ``RandomRotation(20)`` draws a
+    continuous angle; a table needs countable views, so ours takes the nearest of ``steps`` angles (0.1
+    degrees apart by default). At those angles the pixels equal Pillow's ``Image.rotate``. The test-time view
+    is the image itself.
+    """
+
+    size: Annotated[int, Range(at_least=1, below=16384)]
+    degrees: Annotated[float, Range(above=0, at_most=180)] = 20.0
+    steps: Annotated[int, Range(at_least=2)] = 401
+    flip: bool = True
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    @property
+    def num_views(self) -> int:
+        return self.steps * (2 if self.flip else 1)
+
+    def apply(self, images_BCHW: Tensor, view_ids_B: ViewIds) -> Tensor:
+        require_side(images_BCHW.shape[2], images_BCHW.shape[3], self.size)
+        ids_B = ids_on(images_BCHW.device, view_ids_B, self.num_views)
+        sources_AP = _rotation_table(self.size, float(self.degrees), self.steps, images_BCHW.device)
+        # One black pixel behind each image stands for everything outside of it.
+        flat_BCP = F.pad(images_BCHW.flatten(2), (0, 1))
+        take_B1P = sources_AP[ids_B % self.steps].long()[:, None]
+        turned_BCP = flat_BCP.gather(2, take_B1P.expand(-1, flat_BCP.shape[1], -1))
+        turned_BCSS = turned_BCP.view(*turned_BCP.shape[:2], self.size, self.size)
+        return flipped_where(turned_BCSS, ids_B >= self.steps) if self.flip else turned_BCSS
+
+    def evaluate(self, images_BCHW: Tensor) -> Tensor:
+        require_side(images_BCHW.shape[2], images_BCHW.shape[3], self.size)
+        return images_BCHW
+
+    def render(self, image: "Image", view_id: int | None) -> NDArray[np.uint8]:
+        image_1CHW = torch.from_numpy(pixels(image))[None]
+        if view_id is None:
+            return np.ascontiguousarray(self.evaluate(image_1CHW)[0].numpy())
+        return np.ascontiguousarray(self.apply(image_1CHW, np.array([view_id]))[0].numpy())
+
+
+@lru_cache(maxsize=8)
+def _rotation_table(size: int, degrees: float, steps: int, device: torch.device) -> Tensor:
+    """For each angle, which source pixel each output pixel shows: int32 [steps, size * size]; size**2 = outside.
+
+    In 16.16 fixed point as Pillow computes small affine warps, so ties fall the same way, here and on a GPU.
+    """
+    black = size * size
+    x, y = np.meshgrid(np.arange(size), np.arange(size))
+    table_AP = np.empty((steps, black), dtype=np.int32)
+    centre = size / 2
+    for step in range(steps):
+        angle = -math.radians((-degrees + 2 * degrees * step / (steps - 1)) % 360.0)
+        cos, sin = round(math.cos(angle), 15), round(math.sin(angle), 15)
+        shift_x, shift_y = centre - cos * centre - sin * centre, centre + sin * centre - cos * centre
+        source_x = (_fixed(cos) * x + _fixed(sin) * y + _fixed(shift_x + cos / 2 + sin / 2)) >> 16
+        source_y = (_fixed(-sin) * x + _fixed(cos) * y + _fixed(shift_y - sin / 2 + cos / 2)) >> 16
+        inside = (source_x >= 0) & (source_x < size) & (source_y >= 0) & (source_y < size)
+        table_AP[step] = np.where(inside, source_y * size + source_x, black).ravel()
+    return torch.from_numpy(table_AP).to(device)
+
+
+def _fixed(value: float) -> int:
+    return math.floor(value * 65536.0 + 0.5)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RandomResizedCrop:
+    """Crop a random box of a file, resize it, mirror it (ImageNet); the view id seeds the box and the flip.
+
+    Area 8 to 100 % of the image, width / height 3/4 to 4/3, log-uniform; bilinear with antialiasing:
+    torchvision's recipe with counter-based numbers. For files only, because the box depends on each image's
+    own size. The test-time view is the shorter side resized to ``resize`` and the centre crop.
+    """
+
+    size: Count = 224
+    resize: Count = 256
+    flip: bool = True
+
+    def __post_init__(self) -> None:
+        check_fields(self, resize_problem(self.resize, self.size))
+
+    @property
+    def num_views(self) -> int:
+        return 2**31
+
+    def apply(self, images_BCHW: Tensor, view_ids_B: ViewIds) -> Tensor:
+        raise ValueError("random_resized_crop shows image files only; choose crop_flip for images held in memory")
+
+    def evaluate(self, images_BCHW: Tensor) -> Tensor:
+        raise ValueError("random_resized_crop shows image files only; choose crop_flip for images held in memory")
+
+    def render(self, image: "Image", view_id: int | None) -> NDArray[np.uint8]:
+        from PIL.Image import Resampling
+
+        if view_id is None:
+            return self._render_test(image)
+        require(0 <= view_id < self.num_views, f"0 <= view id < {self.num_views}", view_id)
+        numbers = counter.uniform(_RESIZED_CROP, view_id, np.arange(4 * _TRIES + 1)).tolist()
+        # Crop first: resizing with a box would let the filter look at pixels outside the crop.
+        shown = image.crop(crop_box(image.width, image.height, numbers))
+        array_CHW = pixels(shown.resize((self.size, self.size), Resampling.BILINEAR))
+        return np.ascontiguousarray(array_CHW[:, :, ::-1]) if self.flip and numbers[-1] < 0.5 else array_CHW
+
+    def _render_test(self, image: "Image") -> NDArray[np.uint8]:
+        from PIL.Image import Resampling
+
+        short = min(image.width, image.height)
+        sides = (self.resize * image.width // short, self.resize * image.height // short)
+        left, top = centre_offset(sides[0], self.size), centre_offset(sides[1], self.size)
+        sized = image.resize(sides, Resampling.BILINEAR)
+        return pixels(sized.crop((left, top, left + self.size, top + self.size)))
+
+
+def crop_box(width: int, height: int, numbers: list[float]) -> tuple[int, int, int, int]:
+    """Choose a crop (left, top, right, bottom) from numbers in [0, 1)."""
+    for first in range(0, 4 * _TRIES, 4):
+        area, shape, down, right = numbers[first : first + 4]
+        target = width * height * (0.08 + 0.92 * area)
+        ratio = math.exp((2 * shape - 1) * math.log(4 / 3))
+        w, h = round(math.sqrt(target * ratio)), round(math.sqrt(target / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            left, top = int(right * (width - w + 1)), int(down * (height - h + 1))
+            return left, top, left + w, top + h
+    w, h = min(width, round(height * 4 / 3)), min(height, round(width * 4 / 3))
+    left, top = (width - w) // 2, (height - h) // 2
+    return left, top, left + w, top + h

@@ -1,0 +1,59 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from icd.data import load_dataset
+from icd.data.digits100 import make_images
+from icd.errors import ConfigError
+
+DIGEST_TRAIN = "dc5dd9511ebb481ab2f316749f38c6bffa51fbe4caf9fd12145d685cb93a4f9e"
+DIGEST_TEST = "363deec236c4f4d5bfa156650fe31423a129764a7708759b0308737dc38e4361"
+DIGEST_SPLIT = "ed7048b803e19cf9f142e3d9d32ec55d0a60f496da1f71e1c7650296488e2fa2"
+
+
+def test_images_are_the_recorded_ones() -> None:
+    # The same on every machine; a change makes all recorded results incomparable.
+    assert make_images(20, 0, test=False).digest == DIGEST_TRAIN
+    assert make_images(5, 0, test=True).digest == DIGEST_TEST
+
+
+def test_split_is_the_recorded_one() -> None:
+    split = load_dataset("digits100", root=None, path=None, val_share=0.1, split_seed=0, train_per_class=10)
+    assert split.split_digest == DIGEST_SPLIT
+    assert np.bincount(split.val.labels_N.numpy()).tolist() == [1] * 100
+
+
+def test_an_image_does_not_depend_on_how_many_are_made() -> None:
+    few, many = make_images(1, 4, test=False), make_images(3, 4, test=False)
+    assert many.subset(np.arange(100)).digest == few.digest
+
+
+def test_seeds_and_parts_give_other_images() -> None:
+    digests = {make_images(1, seed, test=test).digest for seed in (0, 1) for test in (False, True)}
+    assert len(digests) == 4
+
+
+def test_pixels_use_the_whole_range_and_match_the_normalisation() -> None:
+    split = load_dataset("digits100", root=None, path=None, val_share=0.1, split_seed=0, train_per_class=10)
+    pixels = split.train.images_NCHW.numpy() / 255  # type: ignore[attr-defined]
+    assert np.abs(pixels.mean(axis=(0, 2, 3)) - split.mean).max() < 0.01
+    assert np.abs(pixels.std(axis=(0, 2, 3)) - split.std).max() < 0.01
+
+
+def test_superclass_is_the_tens_digit() -> None:
+    split = load_dataset("digits100", root=None, path=None, val_share=0.25, split_seed=0, train_per_class=4)
+    assert split.superclasses == tuple(int(name[0]) for name in split.class_names)
+
+
+@pytest.mark.parametrize("option", ["train_per_class", "test_per_class"])
+def test_sizes_must_be_positive(option: str) -> None:
+    with pytest.raises(ConfigError, match=f"data.{option}: {option} >= 1 must hold, but got 0"):
+        load_dataset("digits100", root=None, path=None, val_share=0.1, split_seed=0, **{option: 0})
+
+
+def test_importing_the_package_imports_no_heavy_library() -> None:
+    code = "import sys, icd.data; print([m for m in ('sklearn', 'torchvision', 'PIL', 'scipy') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,113 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from icd.data.images import ArrayImages, FileImages
+from icd.data.loader import Batch, batches
+from icd.data.views import CropFlip, draw
+from icd.data.warps import RandomResizedCrop
+from icd.errors import DataError
+from tests.data_contract import save_pictures
+
+MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
+
+
+def show(images: ArrayImages | FileImages, **changes: object) -> list[Batch]:
+    given = {
+        "indices": np.arange(len(images)),
+        "view_ids": None,
+        "views": CropFlip(size=32, pad=4),
+        "batch_size": 4,
+        "mean": MEAN,
+        "std": STD,
+        "device": "cpu",
+        "channels_last": False,
+    }
+    return list(batches(images, **{**given, **changes}))
+
+
+@pytest.fixture
+def in_memory() -> ArrayImages:
+    pixels = torch.randint(0, 256, (10, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    return ArrayImages(pixels, torch.arange(10) * 11)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> FileImages:
+    saved = save_pictures(tmp_path, 10, first=0, suffix=".jpg")
+    return FileImages.found(tmp_path, [file.name for file in saved], range(10))
+
+
+def test_normalises_as_torchvision_does(in_memory: ArrayImages) -> None:
+    from torchvision.transforms import functional as tv
+
+    shown = torch.cat([batch.images_BCHW for batch in show(in_memory)])
+    expected = tv.normalize(in_memory.images_NCHW.float() / 255, MEAN, STD)
+    assert (shown - expected).abs().max() < 2e-6
+
+
+def test_order_labels_and_views_follow_the_arguments(in_memory: ArrayImages) -> None:
+    indices = np.array([7, 0, 0, 3, 9])
+    ids = draw(1, 1, indices, 162)
+    shown = show(in_memory, indices=indices, view_ids=ids, batch_size=2)
+    assert [len(batch.labels_B) for batch in shown] == [2, 2, 1]
+    assert torch.cat([batch.indices_B for batch in shown]).tolist() == indices.tolist()
+    assert torch.cat([batch.labels_B for batch in shown]).tolist() == [77, 0, 0, 33, 99]
+    at_once = show(in_memory, indices=indices, view_ids=ids, batch_size=5)[0]
+    assert torch.equal(torch.cat([batch.images_BCHW for batch in shown]), at_once.images_BCHW)
+
+
+@pytest.mark.parametrize(("drop_last", "sizes"), [(False, [4, 4, 2]), (True, [4, 4])])
+def test_the_last_batch(in_memory: ArrayImages, files: FileImages, drop_last: bool, sizes: list[int]) -> None:
+    assert [len(batch.labels_B) for batch in show(in_memory, drop_last=drop_last)] == sizes
+    views = CropFlip(size=24, resize=32)
+    assert [len(batch.labels_B) for batch in show(files, views=views, drop_last=drop_last)] == sizes
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_memory_format(in_memory: ArrayImages, channels_last: bool) -> None:
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    assert all(b.images_BCHW.is_contiguous(memory_format=layout) for b in show(in_memory, channels_last=channels_last))
+
+
+@pytest.mark.parametrize("views", [CropFlip(size=24, resize=32), RandomResizedCrop(size=24, resize=32)])
+def test_files_are_the_same_for_any_number_of_workers(files: FileImages, views: CropFlip | RandomResizedCrop) -> None:
+    ids = draw(0, 2, np.arange(10), views.num_views)
+    for view_ids in (ids, None):
+        here = show(files, views=views, view_ids=view_ids)
+        there = show(files, views=views, view_ids=view_ids, num_workers=2)
+        assert len(here) == len(there) == 3
+        for one, other in zip(here, there, strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_files_in_memory_show_the_same_pixels_as_files(files: FileImages) -> None:
+    from icd.data.images import decoded
+
+    views = CropFlip(size=24, resize=32)
+    ids = draw(0, 2, np.arange(10), views.num_views)
+    for view_ids in (ids, None):
+        pairs = zip(
+            show(files, views=views, view_ids=view_ids),
+            show(decoded(files, 32), views=views, view_ids=view_ids),
+            strict=True,
+        )
+        assert all(torch.equal(one.images_BCHW, other.images_BCHW) for one, other in pairs)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_broken_file_is_one_line_with_its_name(files: FileImages, num_workers: int) -> None:
+    broken = files.root / files.names[6]
+    broken.write_bytes(broken.read_bytes()[:200])
+    with pytest.raises(DataError, match=broken.name) as caught:
+        show(files, views=CropFlip(size=24, resize=32), num_workers=num_workers)
+    assert "\n" not in str(caught.value)
+
+
+def test_wrong_arguments_are_refused(in_memory: ArrayImages) -> None:
+    with pytest.raises(ValueError, match="batch_size >= 1"):
+        show(in_memory, batch_size=0)
+    with pytest.raises(ValueError, match="10 view ids"):
+        show(in_memory, view_ids=[1, 2])

@@ -1,0 +1,292 @@
+"""Each data set's own rules: layouts accepted, broken ones refused with the file's name."""
+
+import pickle
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from icd.data import cifar, load_dataset
+from icd.data.dataset import Request
+from icd.data.images import ArrayImages, FileImages
+from icd.data.split import Split
+from icd.errors import ConfigError, DataError
+from tests.data_contract import (
+    CLASSES,
+    make_cifar,
+    make_cub,
+    make_imagefolder,
+    make_tiny,
+    npz_arrays,
+    save_pictures,
+)
+
+
+def load(name: str, root: Path | None, path: str | None = None, **options: object) -> Split:
+    return load_dataset(name, root=root, path=path, val_share=0.25, split_seed=0, **options)
+
+
+def refusal(name: str, root: Path | None, path: str | None = None, **options: object) -> str:
+    """The one line a user sees."""
+    with pytest.raises(DataError) as caught:
+        load(name, root, path, **options).test.open("look at all of it")
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# --- all of them
+
+
+def test_unknown_data_set_and_option_name_what_was_meant() -> None:
+    with pytest.raises(ConfigError, match=r"unknown data set 'cifar_100'; did you mean 'cifar100'\?"):
+        load("cifar_100", None)
+    with pytest.raises(ConfigError, match=r"data\.train_per_clas: .* did you mean 'train_per_class'\?"):
+        load("digits100", None, train_per_clas=3)
+    with pytest.raises(ConfigError, match=r"data\.side: .* it has none"):
+        load("cifar10", None, side=3)
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100", "cub200", "tiny_imagenet", "imagefolder", "npz"])
+def test_missing_data_says_where_it_was_looked_for(name: str, tmp_path: Path) -> None:
+    assert "pass --data-root" in refusal(name, None) or name == "npz"
+    path = "nowhere" if name == "npz" else None
+    assert str(tmp_path) in refusal(name, tmp_path, path)
+    assert "--data-root" in refusal(name, tmp_path / "gone", "x")
+
+
+# --- CIFAR
+
+
+def cifar_request(root: Path) -> Request:
+    return Request(root=root, path=None, val_share=0.25, split_seed=0)
+
+
+def test_checksums_are_those_of_torchvision() -> None:
+    from torchvision.datasets import CIFAR10, CIFAR100
+
+    for ours, theirs in ((cifar.CIFAR10, CIFAR10), (cifar.CIFAR100, CIFAR100)):
+        assert dict(ours.md5) == {**dict(theirs.train_list + theirs.test_list), ours.meta: theirs.meta["md5"]}
+        assert ours.folder == theirs.base_folder
+
+
+def test_cifar_arrays_are_those_of_the_file(tmp_path: Path) -> None:
+    layout = make_cifar(tmp_path, cifar.CIFAR100)
+    split = cifar.load(cifar_request(tmp_path), layout)
+    test = split.test.open("compare with the file")
+    assert isinstance(test, ArrayImages)
+    expected = pickle.loads((tmp_path / layout.folder / "test").read_bytes())["data"].reshape(-1, 3, 32, 32)
+    assert np.array_equal(test.images_NCHW.numpy(), expected)
+    assert split.superclasses == (0, 0, 1)
+    assert split.class_names == CLASSES
+
+
+def test_cifar_files_with_another_checksum_are_refused(tmp_path: Path) -> None:
+    layout = make_cifar(tmp_path, cifar.CIFAR10)
+    file = tmp_path / layout.folder / "test_batch"
+    file.write_bytes(file.read_bytes() + b"x")
+    with pytest.raises(DataError, match=r"test_batch: md5 must be .* download again"):
+        cifar.load(cifar_request(tmp_path), layout)
+    file.unlink()
+    with pytest.raises(DataError, match=r"test_batch is missing; run with --download or put the files there"):
+        cifar.load(cifar_request(tmp_path), layout)
+
+
+class Hostile:
+    def __init__(self, canary: Path) -> None:
+        self.canary = canary
+
+    def __reduce__(self) -> tuple[object, tuple[str, str]]:
+        return open, (str(self.canary), "w")
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_a_hostile_pickle_runs_nothing(tmp_path: Path, protocol: int) -> None:
+    file, canary = tmp_path / "batch", tmp_path / "canary"
+    file.write_bytes(pickle.dumps({"data": Hostile(canary)}, protocol=protocol))
+    with pytest.raises(DataError, match="not a plain data file") as caught:
+        cifar.read_pickle(file)
+    assert "\n" not in str(caught.value)
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"\x80\x05", b"hello", pickle.dumps([1]), pickle.dumps({"a": 1})[:-4]])
+def test_a_broken_pickle_is_named(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "batch"
+    file.write_bytes(content)
+    with pytest.raises(DataError, match="batch: "):
+        cifar.read_pickle(file)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("data", np.zeros((30, 3071), np.uint8), r"'data' must be uint8 \[N, 3072\]"),
+        ("data", [1, 2], "'data' must be uint8"),
+        ("labels", [0] * 29, "must be a list of 30 integers"),
+        ("labels", [0] * 29 + [3], r"labels must be in 0\.\.2, but got 0\.\.3"),
+    ],
+)
+def test_wrong_cifar_contents_are_refused(tmp_path: Path, key: str, value: object, message: str) -> None:
+    layout = make_cifar(tmp_path, cifar.CIFAR10)
+    file = tmp_path / layout.folder / "data_batch_3"
+    file.write_bytes(pickle.dumps({**pickle.loads(file.read_bytes()), key: value}, protocol=3))
+    import hashlib
+
+    md5 = hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest()
+    with pytest.raises(DataError, match=f"data_batch_3: .*{message}"):
+        cifar.load(cifar_request(tmp_path), replace(layout, md5={**layout.md5, file.name: md5}))
+
+
+# --- NPZ
+
+
+def save_npz(root: Path, **changes: object) -> str:
+    arrays = {name: value for name, value in {**npz_arrays(), **changes}.items() if value is not None}
+    np.savez(root / "x.npz", **arrays)
+    return "x.npz"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("x_train", np.zeros((30, 3, 32, 32), np.uint8), r"must be uint8 \[N, H, W, 3\]"),
+        ("x_train", np.zeros((30, 32, 32, 3), np.float32), "but got float32"),
+        ("x_train", np.zeros((30, 32, 16, 3), np.uint8), r"but got uint8 \[30, 32, 16, 3\]"),
+        ("x_train", np.zeros((0, 32, 32, 3), np.uint8), r"but got uint8 \[0, 32"),
+        ("y_train", np.zeros(29, np.int64), r"must be integers \[30\].*but got int64 \[29\]"),
+        ("y_train", np.zeros(30), "but got float64"),
+        ("y_train", np.full(30, 3), r"labels must be in 0\.\.2 .*but got 3"),
+        ("y_train", np.full(30, -1), "but got -1"),
+        ("y_test", np.full(9, 7), r"labels must be in 0\.\.2 .*but got 7"),
+        ("x_test", np.zeros((9, 16, 16, 3), np.uint8), "x_train's side 32"),
+        ("y_test", np.zeros(8, np.int64), r"must be integers \[9\]"),
+        ("class_names", np.array([b"a", b"b", b"c"]), "must be strings"),
+        ("class_names", np.array(["a", "b", "a"]), "different from each other"),
+        ("class_names", np.array(["a", object(), "c"]), "allow_pickle=False"),
+        ("coarse_of_fine", np.zeros(2, np.int64), r"must be integers \[3\]"),
+        ("mean", np.array([120.0, 120.0, 110.0]), r"three floats in 0\.\.1"),
+        ("x_test", None, "is missing"),
+        ("class_names", None, "is missing"),
+    ],
+)
+def test_wrong_arrays_are_named(tmp_path: Path, name: str, value: object, message: str) -> None:
+    import re
+
+    line = refusal("npz", tmp_path, save_npz(tmp_path, **{name: value}))
+    assert f"x.npz: array {name!r}" in line
+    assert re.search(message, line)
+
+
+def test_wrong_test_arrays_are_found_before_the_test_set_is_opened(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="x_test"):
+        load("npz", tmp_path, save_npz(tmp_path, x_test=np.zeros((9, 32, 32), np.uint8)))
+
+
+def test_a_file_that_is_no_npz_is_named(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.zeros(3))
+    assert "x.npy" in refusal("npz", tmp_path, "x.npy")
+    whole = (tmp_path / save_npz(tmp_path)).read_bytes()
+    (tmp_path / "half.npz").write_bytes(whole[: len(whole) // 2])
+    assert "half.npz" in refusal("npz", tmp_path, "half.npz")
+
+
+def test_a_damaged_array_is_named(tmp_path: Path) -> None:
+    file = tmp_path / save_npz(tmp_path)
+    with zipfile.ZipFile(file) as archive:
+        middle = archive.getinfo("x_train.npy").header_offset + 5000
+    content = bytearray(file.read_bytes())
+    content[middle] ^= 255
+    file.write_bytes(content)
+    assert "array 'x_train' cannot be read (Bad CRC-32" in refusal("npz", tmp_path, "x.npz")
+
+
+def test_an_npz_may_bring_superclasses_and_normalisation(tmp_path: Path) -> None:
+    own = {"coarse_of_fine": np.array([0, 1, 1]), "mean": np.array([0.1, 0.2, 0.3]), "std": np.array([0.3, 0.2, 0.1])}
+    split = load("npz", tmp_path, save_npz(tmp_path, **own))
+    assert (split.superclasses, split.mean, split.std) == ((0, 1, 1), (0.1, 0.2, 0.3), (0.3, 0.2, 0.1))
+
+
+# --- folders and lists
+
+
+def test_cub_is_divided_as_its_list_says(tmp_path: Path) -> None:
+    make_cub(tmp_path)
+    split, same = load("cub200", tmp_path), load("cub200", tmp_path / "CUB_200_2011")
+    assert split.digest == same.digest
+    assert (len(split.train) + len(split.val), len(split.test.open("count"))) == (12, 6)
+    assert split.class_names == ("001.ant", "002.bee", "003.cow")
+    assert isinstance(load("cub200", tmp_path, in_memory=True).train, ArrayImages)
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "message"),
+    [
+        ("images.txt", "001.ant/", "../", "must stay below"),
+        ("images.txt", "001.ant_0.png", "001.ant_9.png", "not there"),
+        ("image_class_labels.txt", "1 1\n", "1 4\n", r"image 1 .* but got '4'"),
+        ("train_test_split.txt", "2 1\n", "", "image 2 .* but got None"),
+        ("classes.txt", "2 002.bee", "2", r"classes\.txt:2: must have 2 columns, but got 1"),
+    ],
+)
+def test_broken_cub_lists_are_named(tmp_path: Path, name: str, old: str, new: str, message: str) -> None:
+    import re
+
+    make_cub(tmp_path)
+    file = tmp_path / "CUB_200_2011" / name
+    file.write_text(file.read_text().replace(old, new, 1))
+    line = refusal("cub200", tmp_path)
+    assert re.search(message, line)
+    assert str(tmp_path) in line
+
+
+@pytest.mark.parametrize("original", [True, False])
+def test_both_layouts_of_tiny_imagenet_are_read(tmp_path: Path, original: bool) -> None:
+    make_tiny(tmp_path, original=original)
+    split = load("tiny_imagenet", tmp_path)
+    assert split.class_names == CLASSES
+    assert len(split.train) + len(split.val) == 12
+    assert sorted(split.test.open("look").labels_N.tolist()) == ([0, 1, 2] if original else [0, 0, 1, 1, 2, 2])
+
+
+def test_a_broken_tiny_imagenet_test_file_is_only_met_when_opened(tmp_path: Path) -> None:
+    make_tiny(tmp_path)
+    file = tmp_path / "tiny-imagenet-200/val/images/val_1.JPEG"
+    file.write_bytes(file.read_bytes()[:300])
+    split = load("tiny_imagenet", tmp_path)
+    with pytest.raises(DataError, match=r"val_1\.JPEG"):
+        split.test.open("look")
+
+
+def test_unknown_class_in_tiny_imagenets_annotations_is_named(tmp_path: Path) -> None:
+    make_tiny(tmp_path)
+    file = tmp_path / "tiny-imagenet-200/val/val_annotations.txt"
+    file.write_text(file.read_text().replace("bee", "emu"))
+    assert "val_annotations.txt: 'emu' is no class" in refusal("tiny_imagenet", tmp_path)
+
+
+@pytest.mark.parametrize("test", ["val", "test"])
+def test_imagefolder_tests_on_test_or_val(tmp_path: Path, test: str) -> None:
+    make_imagefolder(tmp_path / "pets", test)
+    split = load("imagefolder", tmp_path, "pets", image_size=160)
+    assert isinstance(split.train, FileImages)
+    assert (len(split.train) + len(split.val), len(split.test.open("count"))) == (12, 6)
+    assert split.image_size == 160
+
+
+def test_imagefolder_without_labelled_test_images_uses_val(tmp_path: Path) -> None:
+    make_imagefolder(tmp_path, "val")
+    save_pictures(tmp_path / "test", 3, first=50)
+    assert len(load("imagefolder", tmp_path).test.open("count")) == 6
+
+
+def test_broken_class_folders_are_named(tmp_path: Path) -> None:
+    make_imagefolder(tmp_path, "val")
+    (tmp_path / "train" / "empty").mkdir()
+    assert f"{tmp_path / 'train' / 'empty'}: the class has no image" in refusal("imagefolder", tmp_path)
+    (tmp_path / "train" / "empty").rmdir()
+    save_pictures(tmp_path / "val" / "emu", 1, first=0)
+    assert f"{tmp_path / 'val' / 'emu'}: no such class" in refusal("imagefolder", tmp_path)
+    (tmp_path / "val").rename(tmp_path / "other")
+    assert "'test' or 'val' must have class folders" in refusal("imagefolder", tmp_path)

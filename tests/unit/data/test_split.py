@@ -1,0 +1,227 @@
+import copy
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from icd.data.images import ArrayImages, FileImages, decoded, file_groups, pixel_groups
+from icd.data.split import ClosedTest, Split, make_split, stratified_split
+from icd.errors import DataError, TestSetClosedError
+from tests.data_contract import picture, save_pictures
+
+
+def some_images(count: int = 12, num_classes: int = 3) -> ArrayImages:
+    pixels = torch.randint(0, 256, (count, 3, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(count))
+    return ArrayImages(pixels, torch.arange(count) % num_classes)
+
+
+def test_split_is_stratified_and_complete() -> None:
+    labels = np.repeat(np.arange(10), np.arange(10, 110, 10))
+    train, val = stratified_split(labels, np.arange(len(labels)), val_share=0.1, seed=0)
+    assert np.array_equal(np.sort(np.concatenate((train, val))), np.arange(len(labels)))
+    assert np.bincount(labels[val]).tolist() == list(range(1, 11))
+
+
+def test_split_is_a_function_of_its_seed() -> None:
+    labels = np.arange(200) % 5
+    first = stratified_split(labels, np.arange(200), val_share=0.2, seed=1)
+    again = stratified_split(labels, np.arange(200), val_share=0.2, seed=1)
+    other = stratified_split(labels, np.arange(200), val_share=0.2, seed=2)
+    assert np.array_equal(first[1], again[1])
+    assert not np.array_equal(first[1], other[1])
+
+
+def test_names_of_groups_do_not_matter() -> None:
+    labels, groups = np.arange(60) % 4, np.arange(60) // 3
+    renamed = np.random.default_rng(0).permutation(1000)[groups]
+    first = stratified_split(labels, groups, val_share=0.3, seed=1)[1]
+    assert np.array_equal(first, stratified_split(labels, renamed, val_share=0.3, seed=1)[1])
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_duplicates_stay_on_one_side(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    labels, groups = random.integers(0, 6, 300), random.integers(0, 120, 300)
+    train, val = stratified_split(labels, groups, val_share=0.25, seed=seed)
+    assert not set(groups[train]) & set(groups[val])
+    # Groups here hold several labels each, and still no class loses either side.
+    assert set(labels[train]) == set(labels[val]) == set(range(6))
+
+
+@pytest.mark.parametrize(
+    ("labels", "groups", "in_val"),
+    [
+        ([0, 0, 1, 1], [0, 1, 2, 3], {0: 1, 1: 1}),  # two images: one each
+        ([0, 0, 1], [0, 1, 2], {0: 1, 1: 0}),  # one image: train
+        ([0, 0, 1, 1], [0, 0, 2, 3], {0: 0, 1: 1}),  # two copies of one image: train
+        ([0, 1, 0, 1], [0, 0, 1, 1], {0: 1, 1: 1}),  # images that carry two labels
+    ],
+)
+def test_smallest_classes(labels: list[int], groups: list[int], in_val: dict[int, int]) -> None:
+    _, val = stratified_split(labels, groups, val_share=0.5, seed=0)
+    assert np.bincount(np.array(labels)[val], minlength=2).tolist() == [in_val[0], in_val[1]]
+
+
+@pytest.mark.parametrize("val_share", [0, -0.1, 0.51, float("nan")])
+def test_impossible_shares_are_refused(val_share: float) -> None:
+    with pytest.raises(ValueError, match=r"0 < val_share <= 0\.5"):
+        stratified_split([0, 0], [0, 1], val_share=val_share, seed=0)
+
+
+def test_equal_pixels_are_one_group() -> None:
+    images = some_images()
+    twice = ArrayImages(images.images_NCHW[[0, 1, 2, 1, 0]], torch.arange(5))
+    assert pixel_groups(twice).tolist() == [0, 1, 2, 1, 0]
+
+
+def test_equal_files_are_one_group(tmp_path: Path) -> None:
+    files = save_pictures(tmp_path / "a", 3, first=0)
+    (tmp_path / "copy.png").write_bytes(files[1].read_bytes())
+    names = [file.relative_to(tmp_path).as_posix() for file in files] + ["copy.png"]
+    groups = file_groups(FileImages.found(tmp_path, names, [0, 0, 0, 0]))
+    assert groups[3] == groups[1]
+    assert len(set(groups.tolist())) == 3
+
+
+def test_every_class_needs_a_training_image() -> None:
+    with pytest.raises(DataError, match=r"class 'd' has no training image"):
+        make_split(
+            "made",
+            some_images(),
+            some_images,
+            class_names="abcd",
+            mean=(0, 0, 0),
+            std=(1, 1, 1),
+            image_size=4,
+            val_share=0.2,
+            split_seed=0,
+        )
+
+
+def test_digest_ignores_the_split_and_split_digest_the_pixels() -> None:
+    def split(seed: int, names: str = "abc") -> Split:
+        return make_split(
+            "made",
+            some_images(60),
+            some_images,
+            class_names=names,
+            mean=(0, 0, 0),
+            std=(1, 1, 1),
+            image_size=4,
+            val_share=0.2,
+            split_seed=seed,
+        )
+
+    first, other, renamed = split(0), split(1), split(0, "xyz")
+    assert first.digest == other.digest != renamed.digest
+    assert first.split_digest == renamed.split_digest != other.split_digest
+    assert first.train.digest != other.train.digest
+
+
+@pytest.mark.parametrize(
+    "access",
+    [
+        lambda test: len(test),
+        lambda test: test[0],
+        lambda test: list(test),
+        lambda test: bool(test),
+        lambda test: 0 in test,
+        lambda test: test.labels_N,
+        lambda test: test.images_NCHW,
+        lambda test: test.digest,
+        lambda test: test.subset([0]),
+    ],
+)
+def test_every_other_access_to_a_closed_test_set_is_refused(access: Callable[[ClosedTest], object]) -> None:
+    def never() -> ArrayImages:
+        raise AssertionError("the test images were loaded")
+
+    test = ClosedTest(never)
+    with pytest.raises(TestSetClosedError, match="the test set is closed"):
+        access(test)
+    assert copy.copy(test).looks == []
+
+
+def test_opening_the_test_set_is_counted_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+    test = ClosedTest(some_images)
+    with caplog.at_level(logging.INFO):
+        assert len(test.open("confirm seed 0")) == 12
+        test.open("confirm seed 1")
+    assert test.looks == ["confirm seed 0", "confirm seed 1"]
+    assert "confirm seed 1" in caplog.text
+
+
+@pytest.mark.parametrize("purpose", ["", "  "])
+def test_opening_needs_a_purpose(purpose: str) -> None:
+    test = ClosedTest(some_images)
+    with pytest.raises(ValueError, match="purpose"):
+        test.open(purpose)
+    assert test.looks == []
+
+
+def test_array_digest_sees_pixels_labels_and_order() -> None:
+    images = some_images()
+    changed = images.images_NCHW.clone()
+    changed[3, 0, 0, 0] ^= 1
+    digests = {
+        images.digest,
+        ArrayImages(changed, images.labels_N).digest,
+        ArrayImages(images.images_NCHW, images.labels_N.flip(0)).digest,
+        images.subset(np.arange(12)[::-1].copy()).digest,
+    }
+    assert len(digests) == 4
+    assert images.subset(np.arange(12)).digest == images.digest == images.to("cpu").digest
+
+
+def test_arrays_of_the_wrong_kind_are_refused() -> None:
+    with pytest.raises(ValueError, match="uint8"):
+        ArrayImages(torch.zeros(2, 3, 4, 4), torch.zeros(2, dtype=torch.int64))
+    with pytest.raises(ValueError, match="one label for each of 2 images"):
+        ArrayImages(torch.zeros(2, 3, 4, 4, dtype=torch.uint8), torch.zeros(3, dtype=torch.int64))
+
+
+def test_file_digest_sees_names_sizes_and_labels(tmp_path: Path) -> None:
+    save_pictures(tmp_path / "a", 2, first=0)
+    names = ["a/a_0.png", "a/a_1.png"]
+    first = FileImages.found(tmp_path, names, [0, 1])
+    relabelled = FileImages.found(tmp_path, names, [1, 0])
+    picture(5, 50).save(tmp_path / "a/a_1.png")
+    replaced = FileImages.found(tmp_path, names, [0, 1])
+    assert len({first.digest, relabelled.digest, replaced.digest}) == 3
+    assert first.subset([1, 0]).subset([1, 0]).digest == first.digest
+
+
+@pytest.mark.parametrize("damage", ["truncated", "text", "flipped header"])
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_a_broken_image_is_named(tmp_path: Path, damage: str, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from PIL import ImageFile
+
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)  # as some library may have done
+    file = save_pictures(tmp_path, 1, first=0, suffix=suffix)[0]
+    whole = file.read_bytes()
+    file.write_bytes(
+        {"truncated": whole[: len(whole) // 2], "text": b"hello", "flipped header": b"\0" + whole[1:]}[damage]
+    )
+    images = FileImages.found(tmp_path, [file.name], [0])
+    with pytest.raises(DataError, match=file.name) as caught:
+        images.decode(0)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_and_empty_files_are_named(tmp_path: Path) -> None:
+    (tmp_path / "empty.jpg").touch()
+    with pytest.raises(DataError, match=r"empty\.jpg: the image file is empty"):
+        FileImages.found(tmp_path, ["empty.jpg"], [0])
+    with pytest.raises(DataError, match=r"gone\.jpg: .* not there"):
+        FileImages.found(tmp_path, ["gone.jpg"], [0])
+
+
+def test_decoding_into_memory_keeps_the_order(tmp_path: Path) -> None:
+    files = save_pictures(tmp_path, 9, first=0)
+    images = decoded(FileImages.found(tmp_path, [file.name for file in files], range(9)), 64, threads=3)
+    expected = [np.asarray(picture(number).resize((64, 64))).transpose(2, 0, 1) for number in range(9)]
+    assert np.array_equal(images.images_NCHW.numpy(), np.stack(expected))
+    assert images.labels_N.tolist() == list(range(9))
