@@ -48,8 +48,7 @@ def moved(error: ConfigError, path: KeyPath, assignment: str) -> ConfigError:
     secret = any(problem.hint == SECRET_HINT for problem in error.problems)
     source, target = label(assignment, secret=secret), dotted(path)
     return ConfigError(
-        replace(problem, source=source, line=None, path=_join(target, problem.path))
-        for problem in error.problems
+        replace(problem, source=source, line=None, path=_join(target, problem.path)) for problem in error.problems
     )
 
 
@@ -78,17 +77,13 @@ def _step(node: Any, name: str | int, path: KeyPath, source: str) -> str | int:
     here = dotted(path)
     if isinstance(node, dict):
         if isinstance(name, int):
-            raise ConfigError(
-                Problem(rule=f"must be a list to take the index [{name}]", source=source, path=here)
-            )
+            raise ConfigError(Problem(rule=f"must be a list to take the index [{name}]", source=source, path=here))
         return name
     if not isinstance(node, list):
         rule = f"must be a mapping or a list to set {name!r} in it"
         raise ConfigError(Problem(rule=rule, source=source, path=here, value=node, has_value=True))
     if isinstance(name, str) and not re.fullmatch(r"[0-9]{1,6}", name):
-        raise ConfigError(
-            Problem(rule=f"must be a mapping to take the key {name!r}", source=source, path=here)
-        )
+        raise ConfigError(Problem(rule=f"must be a mapping to take the key {name!r}", source=source, path=here))
     if int(name) >= len(node):
         rule = f"the list has {len(node)} items, counted from 0, so it has no [{int(name)}]"
         raise ConfigError(Problem(rule=rule, source=source, path=here))

@@ -378,9 +378,7 @@ def test_a_bomb_is_refused_in_bounded_time(text: str) -> None:
     assert time.process_time() - start < 3  # all take under 1 s on a quiet machine, most under 10 ms
 
 
-@pytest.mark.parametrize(
-    "name", ["alias bomb", "merge bomb", "closed lists", "100k flow maps", "11 MB", "100k keys"]
-)
+@pytest.mark.parametrize("name", ["alias bomb", "merge bomb", "closed lists", "100k flow maps", "11 MB", "100k keys"])
 def test_a_bomb_is_refused_in_bounded_memory(name: str) -> None:
     tracemalloc.start()
     try:
@@ -586,9 +584,7 @@ def test_a_wrong_override_names_itself(assignment: str, words: str) -> None:
 
 
 def test_all_wrong_overrides_are_reported_together() -> None:
-    assert (
-        len(set_problems(parse_yaml(SWEEP, "sweep.yaml"), "study", "teacher.x=1", "x=1", "scales[9]=1")) == 3
-    )
+    assert len(set_problems(parse_yaml(SWEEP, "sweep.yaml"), "study", "teacher.x=1", "x=1", "scales[9]=1")) == 3
 
 
 def test_overrides_together_keep_the_node_limit() -> None:

@@ -10,9 +10,7 @@ pytest.importorskip("hypothesis")
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-SWEEP = (
-    "study: x\nloss:\n  kd: {temperature: 4, weight: 1e-1}\nscales:\n  - 1\n  - 'a b'\n  - [1, \"\\x41\"]\n"
-)
+SWEEP = "study: x\nloss:\n  kd: {temperature: 4, weight: 1e-1}\nscales:\n  - 1\n  - 'a b'\n  - [1, \"\\x41\"]\n"
 STABLE = settings(derandomize=True, deadline=None, max_examples=300, database=None)
 
 PIECE = st.text("\n\t :-?[]{},#&*!|>'\"%@`~\\.=<0123aAxUuefn\0\x1b\u2028\ud800\ufeff\u00e9", max_size=12)
