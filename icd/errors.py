@@ -127,16 +127,9 @@ class TestSetClosedError(IcdError):
 
 
 class Interrupted(IcdError):  # noqa: N818 - not a fault: the user asked for it
-    """Training stopped on a signal after a durable checkpoint; ``--resume`` continues."""
+    """Training stopped on a signal after a durable checkpoint; the command exits with 128 + the signal's number."""
 
     code = "INTERRUPTED"
-
-    def __init__(self, message: str, signal_number: int) -> None:
-        self.signal_number = signal_number
-        super().__init__(message)
-
-    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
-        return type(self), (str(self), self.signal_number)
 
 
 def did_you_mean(name: object, allowed: Sequence[str]) -> str:

@@ -68,7 +68,7 @@ class FieldError(ValueError):
 
 
 @cache
-def annotations(cls: type) -> Mapping[str, Any]:
+def annotations(cls: Any) -> Mapping[str, Any]:
     """Give the type of every field of a dataclass, ranges included."""
     hints = get_type_hints(cls, include_extras=True)
     return {field.name: hints[field.name] for field in fields(cls)}

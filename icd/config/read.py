@@ -7,7 +7,7 @@ values below this layer are plain dataclasses and import nothing.
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, fields
-from functools import cache, partial
+from functools import cache
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -84,8 +84,9 @@ class Reader:
         if mapping is None:
             return None
         before = len(self.problems)
-        self.unknown_keys(mapping, list(annotations(cls)), path)
-        for field in fields(cls):  # type: ignore[arg-type]  # a dataclass type, which T cannot say
+        schema: Any = cls  # a dataclass, which T cannot say
+        self.unknown_keys(mapping, list(annotations(schema)), path)
+        for field in fields(schema):
             if field.name not in mapping and _is_required(field):
                 self.problem((*path, field.name), "required key is missing")
         values = self.read_fields(cls, mapping, path, nested)
@@ -100,7 +101,8 @@ class Reader:
             if name not in mapping:
                 continue
             data, inner_path = mapping[name], (*path, name)
-            value = (nested or {}).get(name, partial(self._plain, annotation))(data, inner_path)
+            read = (nested or {}).get(name)
+            value = read(data, inner_path) if read else self._plain(annotation, data, inner_path)
             if value is not _UNREADABLE:
                 values[name] = value
         for problem in field_problems(cls, values):

@@ -104,7 +104,7 @@ class TrialConfig:
 
     def to_data(self) -> dict[str, Any]:
         """Write the configuration as plain YAML data, every field spelt out."""
-        return {name: value for name, value in _as_data(self).items() if value is not None}
+        return {name: value for name, value in plain_data(self).items() if value is not None}
 
     def key(self) -> str:
         """Digest of the configuration; where data and teacher digests are known they stand for names and places."""
@@ -117,20 +117,27 @@ class TrialConfig:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _as_data(value: Any) -> Any:
+def plain_data(value: Any) -> Any:
+    """Write a value, or a part of a configuration, as plain YAML data."""
     if isinstance(value, DataConfig):
         own = {name: getattr(value, name) for name in ("name", "path", "val_share", "split_seed", "digest")}
         return {name: item for name, item in own.items() if item is not None} | dict(value.options)
     if is_dataclass(value) and not isinstance(value, type):
-        inner = {field.name: _as_data(getattr(value, field.name)) for field in fields(value)}
+        inner = {field.name: plain_data(getattr(value, field.name)) for field in fields(value)}
         if type(value) in _TAGGED:
             return {_TAGGED[type(value)]: inner}
         if type(value) in _METHOD_NAMES:
             return {"name": _METHOD_NAMES[type(value)], **inner}
         return {name: item for name, item in inner.items() if name != "digest" or item is not None}
     if isinstance(value, tuple):
-        return [_as_data(item) for item in value]
+        return [plain_data(item) for item in value]
     return value
+
+
+def method_data(method: Method) -> dict[str, Any]:
+    """Write a method as plain YAML data, every field spelt out."""
+    data: dict[str, Any] = plain_data(method)
+    return data
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:

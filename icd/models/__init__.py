@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from torch import nn
 
 from icd.errors import ConfigError, Problem, did_you_mean
 from icd.models import (
@@ -33,7 +32,7 @@ from icd.models.wide_resnet import WideResNet
 
 __all__ = ["MODELS", "ModelRow", "Network", "Output", "Stem", "build_model", "feature_size"]
 
-Builder = Callable[[int, Stem], nn.Module]
+Builder = Callable[[int, Stem], Network]
 Side = Callable[[Stem, int], int]
 
 
@@ -161,8 +160,8 @@ MODELS: Mapping[str, ModelRow] = {
 
 def build_model(
     arch: str, *, num_classes: int, stem: Stem = "cifar", pretrained: bool = False, seed: int | None = None
-) -> nn.Module:
-    """Build a network of ``MODELS``; it satisfies ``Network``.
+) -> Network:
+    """Build a network of ``MODELS``.
 
     Args:
         arch: Key of ``MODELS``.

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from icd.models.layers import classify, conv, halved, he_init, stem_conv
-from icd.models.output import Output, Stem
+from icd.models.output import Network, Output, Stem
 
 
 class BasicBlock(nn.Module):
@@ -54,7 +54,7 @@ class Bottleneck(nn.Module):
         return F.relu_(self.bn3(self.conv3(hidden)) + self.shortcut(images_BCHW))
 
 
-class FourStageResNet(nn.Module):
+class FourStageResNet(Network):
     """Stem, four layers of blocks of widths 64, 128, 256 and 512, head ``linear``.
 
     Args:

@@ -13,7 +13,7 @@ Shape key:
 from torch import Tensor, nn
 
 from icd.models.layers import classify, conv, halved, he_init, small_normal_init, stem_conv
-from icd.models.output import Output, Stem
+from icd.models.output import Network, Output, Stem
 
 STEM_WIDTH = 16
 LAST_WIDTH = 1280
@@ -53,7 +53,7 @@ class InvertedResidual(nn.Module):
         return images_BCHW + out if self.has_shortcut else out
 
 
-class MobileNetV2(nn.Module):
+class MobileNetV2(Network):
     """Stem, seven groups of inverted residuals, a last 1x1 convolution to 1280 channels, head ``classifier.0``.
 
     ``features`` come after the last convolution and its ReLU; ``block``, which SP compares, is the 160-channel

@@ -4,7 +4,7 @@ Shape key:
     B: batch    C: channels    H, W: height, width    K: classes
 """
 
-from typing import Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from torch import Tensor, nn
 
@@ -23,12 +23,17 @@ class Output(NamedTuple):
     block_BCHW: Tensor  # what SP compares: the last block's own output (methods.md 4.3); mostly the same tensor
 
 
-class Network(Protocol):
-    """A teacher or a student: images in, ``Output`` out, with a linear classifier to be found as ``head``."""
+class Network(nn.Module):
+    """A teacher or a student: images in, ``Output`` out, with a linear classifier to be found as ``head``.
+
+    Abstract; the rows of ``MODELS`` are final.
+    """
 
     @property
     def head(self) -> nn.Linear:
         """The classifier, C to K, whatever its name in the state dict."""
-        ...
+        raise NotImplementedError
 
-    def __call__(self, images_BCHW: Tensor) -> Output: ...
+    if TYPE_CHECKING:  # nn.Module's own call is untyped
+
+        def __call__(self, images_BCHW: Tensor) -> Output: ...

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from icd.models.layers import classify, conv, halved, he_init, stem_conv
-from icd.models.output import Output, Stem
+from icd.models.output import Network, Output, Stem
 
 
 class BasicBlock(nn.Module):
@@ -33,7 +33,7 @@ class BasicBlock(nn.Module):
         return F.relu_(self.bn2(self.conv2(hidden)) + shortcut)
 
 
-class ResNet(nn.Module):
+class ResNet(Network):
     """Stem, three layers of ``(depth - 2) / 6`` basic blocks, head ``fc``.
 
     Deviation: the first convolution of resnet8 to resnet110 with the ``cub`` stem is ours, after the authors' x4

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from icd.models.layers import classify, conv, halved, shuffle_channels, stem_conv
-from icd.models.output import Output, Stem
+from icd.models.output import Network, Output, Stem
 
 GROUPS = 3
 STEM_WIDTH = 24
@@ -52,7 +52,7 @@ class ShuffleBlock(nn.Module):
         return F.relu_(torch.cat([branch, shortcut], dim=1))
 
 
-class ShuffleNetV1(nn.Module):
+class ShuffleNetV1(Network):
     """Stem, three layers of shuffle blocks, head ``linear``.
 
     Args:

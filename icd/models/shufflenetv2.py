@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from icd.models.layers import classify, conv, halved, shuffle_channels, stem_conv
-from icd.models.output import Output, Stem
+from icd.models.output import Network, Output, Stem
 
 STEM_WIDTH = 24
 LAYERS = ((116, 3), (232, 7), (464, 3))  # width, blocks after the one that halves the map
@@ -68,7 +68,7 @@ class BasicBlock(nn.Module):
         return shuffle_channels(torch.cat([kept, branch], dim=1), 2)
 
 
-class ShuffleNetV2(nn.Module):
+class ShuffleNetV2(Network):
     """Stem, three layers, a last 1x1 convolution to 1024 channels, head ``linear``.
 
     ``features`` come after the last convolution and its ReLU; ``block``, which SP compares, is the 464-channel

@@ -22,12 +22,12 @@ from torch import Tensor, nn
 
 from icd.errors import SetupError
 from icd.models.layers import classify, halved
-from icd.models.output import Output, Stem
+from icd.models.output import Network, Output, Stem
 
 IMAGENET_CLASSES = 1000
 
 
-class TorchvisionResNet(nn.Module):
+class TorchvisionResNet(Network):
     """The modules of a torchvision ResNet under their own names, head ``fc``."""
 
     def __init__(self, network: nn.Module, num_classes: int) -> None:
@@ -49,7 +49,7 @@ class TorchvisionResNet(nn.Module):
         return classify(self.fc, hidden)
 
 
-class TorchvisionMobileNetV2(nn.Module):
+class TorchvisionMobileNetV2(Network):
     """The modules of torchvision's MobileNetV2 under their own names, head ``classifier.1``.
 
     ``block``, which SP compares, is the output of the last inverted residual, before the convolution to 1280
@@ -76,7 +76,7 @@ class TorchvisionMobileNetV2(nn.Module):
         return classify(self.head, hidden, block_BCHW)
 
 
-def build_resnet(num_classes: int, stem: Stem, *, name: str, pretrained: bool = False) -> nn.Module:
+def build_resnet(num_classes: int, stem: Stem, *, name: str, pretrained: bool = False) -> Network:
     """Build a torchvision ResNet; see ``build_model`` for the arguments.
 
     Raises:
@@ -86,7 +86,7 @@ def build_resnet(num_classes: int, stem: Stem, *, name: str, pretrained: bool = 
     return TorchvisionResNet(_torchvision_network(name, num_classes, pretrained), num_classes)
 
 
-def build_mobilenet_v2(num_classes: int, stem: Stem, *, pretrained: bool = False) -> nn.Module:
+def build_mobilenet_v2(num_classes: int, stem: Stem, *, pretrained: bool = False) -> Network:
     """Build torchvision's MobileNetV2; see ``build_model`` for the arguments.
 
     Raises:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from icd.models.layers import classify, he_init, small_normal_init
-from icd.models.output import Output, Stem
+from icd.models.output import Network, Output, Stem
 
 WIDTHS = (64, 128, 256, 512, 512)
 
@@ -19,7 +19,7 @@ WIDTHS = (64, 128, 256, 512, 512)
 FOUR_POOLINGS_HEIGHT = 64
 
 
-class VGG(nn.Module):
+class VGG(Network):
     """Five blocks of 3x3 convolutions (with bias), batch norm and ReLU, 2x2 max-pools between them, ``classifier``.
 
     Both stems are the same network. With ``cifar`` the classifier starts from N(0, 0.01); with ``cub`` it keeps

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from icd.models.layers import classify, conv, halved, he_init, stem_conv
-from icd.models.output import Output, Stem
+from icd.models.output import Network, Output, Stem
 
 
 class PreactivationBlock(nn.Module):
@@ -50,7 +50,7 @@ class Group(nn.Module):
         return out
 
 
-class WideResNet(nn.Module):
+class WideResNet(Network):
     """Stem, three groups of ``(depth - 4) / 6`` blocks, a last batch norm and ReLU, head ``fc``.
 
     ``features`` come after that last ReLU; ``block``, which SP compares, before the batch norm.

@@ -10,7 +10,6 @@ NAME/result.json      written last; its presence means finished
 import json
 import os
 import platform
-import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -20,7 +19,6 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from torch import nn
 
 from icd import __version__
 from icd.config.read_trial import class_problems
@@ -28,9 +26,10 @@ from icd.config.trial import TrialConfig, differences
 from icd.data import load_dataset
 from icd.data.split import Split
 from icd.errors import ConfigError, Interrupted, Problem, StateError
+from icd.models import Network
 from icd.trial import checkpoint
 from icd.trial.evaluate import evaluate
-from icd.trial.teachers import TeacherStore, prepare
+from icd.trial.teachers import TeacherStore, fitted, prepare
 from icd.trial.train import EpochMetrics, Execution, evaluation_batches, train
 
 
@@ -118,7 +117,7 @@ def run_trial(
     teacher = prepare(config, split, places.teachers, execution)
     if teacher is not None and config.teacher is not None:
         config = replace(config, teacher=replace(config.teacher, digest=teacher.digest))
-        announce(f"teacher {config.teacher.arch}, digest {teacher.digest[:12]}")
+        announce(f"teacher {teacher.summary}")
     result_path = folder / "result.json"
     _claim(folder, name, config, resume=resume)
     if result_path.exists():
@@ -151,7 +150,7 @@ def _claim(folder: Path, name: str, config: TrialConfig, *, resume: bool) -> Non
 
 
 def _train(
-    config: TrialConfig, split: Split, teacher: nn.Module | None, folder: Path, execution: Execution
+    config: TrialConfig, split: Split, teacher: Network | None, folder: Path, execution: Execution
 ) -> dict[str, Any]:
     metrics_path = folder / "metrics.jsonl"
     rows = _rows_before_resume(metrics_path, folder / "checkpoints")
@@ -164,7 +163,7 @@ def _train(
     trained = train(config, split, teacher, replace(execution, checkpoints=folder / "checkpoints", report=report))
     if not trained.finished:
         epochs = config.protocol.epochs
-        raise Interrupted(f"stopped after epoch {trained.epoch} of {epochs}; continue with --resume", signal.SIGINT)
+        raise Interrupted(f"stopped after epoch {trained.epoch} of {epochs}; continue with --resume")
     weights = {name: tensor.detach().cpu() for name, tensor in trained.network.state_dict().items()}
     digest = checkpoint.save(folder / "student.ckpt", {"weights": weights, "key": config.key()})
     best = max(rows, key=lambda row: row["val/top1"])
@@ -214,8 +213,6 @@ def _append(path: Path, row: Mapping[str, Any]) -> None:
 
 
 def _look_at_test(config: TrialConfig, split: Split, folder: Path, execution: Execution, name: str) -> dict[str, float]:
-    from icd.trial.teachers import fitted
-
     purpose = f"icd train --test {name}"
     _append(folder / "test_looks.jsonl", {"purpose": purpose, "time": time.time(), "key": config.key()})
     images = split.test.open(purpose)

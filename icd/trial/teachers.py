@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from icd.config.trial import DataConfig, NetworkConfig, TeacherConfig, TrialConfig
 from icd.data.split import Split
-from icd.errors import IcdError, StateError, TeacherError, did_you_mean
+from icd.errors import IcdError, Interrupted, StateError, TeacherError, did_you_mean
 from icd.methods import CrossEntropy
-from icd.models import MODELS, Stem, build_model
+from icd.models import MODELS, Network, Stem, build_model
 from icd.trial import checkpoint
 from icd.trial.evaluate import evaluate
 from icd.trial.foreign import read_foreign
@@ -58,10 +58,11 @@ class Teacher:
 
 
 class Ready(NamedTuple):
-    """A teacher that can be asked: its network and the digest that identifies it."""
+    """A teacher that can be asked: its network, the digest that identifies it, and a line for people."""
 
-    network: nn.Module
+    network: Network
     digest: str
+    summary: str
 
 
 def weights_digest(state: Mapping[str, Tensor]) -> str:
@@ -133,7 +134,7 @@ class TeacherStore:
         self._write(card)  # last: a teacher without its card does not exist
         return card
 
-    def load(self, card: Teacher) -> nn.Module:
+    def load(self, card: Teacher) -> Network:
         """Build a teacher's network and fill in its weights, digest checked."""
         state = checkpoint.load(self._folder(card.digest) / "weights.ckpt")["weights"]
         if weights_digest(state) != card.digest:
@@ -148,7 +149,7 @@ class TeacherStore:
         return self.folder / digest[:_DIGITS]
 
 
-def fitted(state: Mapping[str, Tensor], arch: str, stem: Stem, num_classes: int, *, source: str) -> nn.Module:
+def fitted(state: Mapping[str, Tensor], arch: str, stem: Stem, num_classes: int, *, source: str) -> Network:
     """Build a network and load weights that must be its own.
 
     Raises:
@@ -157,7 +158,7 @@ def fitted(state: Mapping[str, Tensor], arch: str, stem: Stem, num_classes: int,
     network = build_model(arch, num_classes=num_classes, stem=stem)
     wanted = network.state_dict()
     # Files from before torch 0.4.1 have no batch counters; nothing reads them.
-    state = {name: state[name] if name in state else wanted[name] for name in wanted | state if _kept(name, state)}
+    state = {name: state[name] if name in state else wanted[name] for name in {**wanted, **state} if _kept(name, state)}
     missing, surplus = wanted.keys() - state.keys(), state.keys() - wanted.keys()
     other = sorted(n for n in wanted.keys() & state.keys() if wanted[n].shape != state[n].shape)
     head = head_name(network)
@@ -180,9 +181,9 @@ def _kept(name: str, state: Mapping[str, Tensor]) -> bool:
     return name in state or name.endswith("num_batches_tracked")
 
 
-def head_name(network: nn.Module) -> str:
+def head_name(network: Network) -> str:
     """Name of the classifier in the state dict."""
-    return next(name for name, module in network.named_modules() if module is network.head)
+    return next(str(name) for name, module in network.named_modules() if module is network.head)
 
 
 def _guess(state: Mapping[str, Tensor]) -> str:
@@ -198,13 +199,20 @@ def _guess(state: Mapping[str, Tensor]) -> str:
     return ""
 
 
-def import_teacher(
-    store: TeacherStore, path: Path, arch: str, stem: Stem, split: Split, config: TrialConfig, *, name: str | None
-) -> Teacher:
-    """Bring a published weights file into the store, measured on the validation part of a data set."""
+def import_teacher(store: TeacherStore, path: Path, split: Split, config: TrialConfig, *, name: str | None) -> Teacher:
+    """Bring a published weights file into the store, measured on the validation part of a data set.
+
+    Args:
+        store: Where to keep it.
+        path: The foreign file.
+        split: Images to measure it on.
+        config: Names the architecture, as its student, and the test-time view.
+        name: For people; made from architecture, data and digest where None.
+    """
+    student = config.student
     state = read_foreign(path)
-    network = fitted(state, arch, stem, split.num_classes, source=str(path)).eval()
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = fitted(state, student.arch, student.stem, split.num_classes, source=str(path)).eval()
+    network.to(memory_format=torch.channels_last)
     measured = evaluate(network, evaluation_batches(config, split, split.val, Execution()))
     state = network.state_dict()
     digest = weights_digest(state)
@@ -239,7 +247,8 @@ def train_teacher(
     working.mkdir(parents=True, exist_ok=True)
     trained = train(config, split, None, replace(execution, checkpoints=working))
     if not trained.finished:
-        raise _stopped(trained.epoch, config)
+        epochs = config.protocol.epochs
+        raise Interrupted(f"teacher training stopped after epoch {trained.epoch} of {epochs}; start again to continue")
     state = trained.network.state_dict()
     top1 = trained.metrics["val/top1"]
     card = _card(trained.network, weights_digest(state), config, split, top1, name=name, origin="trained")
@@ -257,7 +266,8 @@ def prepare(config: TrialConfig, split: Split, store: TeacherStore, execution: E
         return None
     if teacher.weights == "pretrained":
         network = build_model(teacher.arch, num_classes=split.num_classes, stem=teacher.stem, pretrained=True)
-        return Ready(network, weights_digest(network.state_dict()))
+        digest = weights_digest(network.state_dict())
+        return Ready(network, digest, f"{teacher.arch}, torchvision's weights")
     if teacher.weights == "train":
         card = train_teacher(store, recipe(config.data, teacher), split, execution, name=None)
     else:
@@ -273,17 +283,11 @@ def prepare(config: TrialConfig, split: Split, store: TeacherStore, execution: E
             f"teacher {card.name} has the digest {card.digest[:_DIGITS]}, but the configuration says "
             f"{teacher.digest[:_DIGITS]}"
         )
-    return Ready(store.load(card), card.digest)
-
-
-def _stopped(epoch: int, config: TrialConfig) -> IcdError:
-    from icd.errors import Interrupted
-
-    return Interrupted(f"teacher training stopped after epoch {epoch} of {config.protocol.epochs}", 0)
+    return Ready(store.load(card), card.digest, f"{card.name}, val top-1 {card.val_top1:.2f} %")
 
 
 def _card(
-    network: nn.Module, digest: str, config: TrialConfig, split: Split, top1: float, *, name: str | None, origin: str
+    network: Network, digest: str, config: TrialConfig, split: Split, top1: float, *, name: str | None, origin: str
 ) -> Teacher:
     student = config.student
     return Teacher(

@@ -22,7 +22,7 @@ from icd.data.loader import Batch, batches
 from icd.data.split import ImageSet, Split
 from icd.errors import CheckpointError, ConfigError, NonFiniteLossError
 from icd.methods import LiveSide, MethodSetup, Step
-from icd.models import build_model
+from icd.models import Network, build_model
 from icd.trial import checkpoint
 from icd.trial.evaluate import evaluate
 
@@ -72,13 +72,13 @@ class Execution:
 class Trained:
     """A network after its last epoch."""
 
-    network: nn.Module
+    network: Network
     epoch: int
     finished: bool
     metrics: Mapping[str, float]
 
 
-def train(config: TrialConfig, split: Split, teacher: nn.Module | None, execution: Execution) -> Trained:
+def train(config: TrialConfig, split: Split, teacher: Network | None, execution: Execution) -> Trained:
     """Train the student of a configuration; a teacher is trained the same way, with cross entropy alone.
 
     Args:
@@ -138,7 +138,7 @@ def train(config: TrialConfig, split: Split, teacher: nn.Module | None, executio
                 if step == 0 and _reports(config, epoch):
                     shares = gradient_shares(terms, weights)
                 optimizer.zero_grad(set_to_none=True)
-                torch.stack(list(terms.values())).sum().backward()
+                torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
                 if protocol.clip_norm is not None:
                     torch.nn.utils.clip_grad_norm_(weights, protocol.clip_norm)
                 optimizer.step()
@@ -255,12 +255,12 @@ def evaluation_batches(config: TrialConfig, split: Split, images: ImageSet, exec
     )
 
 
-def _placed(network: nn.Module, config: TrialConfig, device: torch.device) -> nn.Module:
+def _placed(network: Network, config: TrialConfig, device: torch.device) -> Network:
     layout = torch.channels_last if config.protocol.channels_last else torch.contiguous_format
     return network.to(device=device, memory_format=layout)  # type: ignore[call-overload, no-any-return]
 
 
-def _method_setup(config: TrialConfig, split: Split, student: nn.Module, teacher: nn.Module | None) -> MethodSetup:
+def _method_setup(config: TrialConfig, split: Split, student: Network, teacher: Network | None) -> MethodSetup:
     return MethodSetup(
         student_channels=student.head.in_features,
         teacher_channels=teacher.head.in_features if teacher is not None else 0,
@@ -270,7 +270,7 @@ def _method_setup(config: TrialConfig, split: Split, student: nn.Module, teacher
 
 
 def _resume(
-    config: TrialConfig, execution: Execution, student: nn.Module, method: nn.Module, optimizer: torch.optim.Optimizer
+    config: TrialConfig, execution: Execution, student: Network, method: nn.Module, optimizer: torch.optim.Optimizer
 ) -> tuple[int, dict[str, float]]:
     """Continue from the newest whole checkpoint, if there is one; returns its epoch and metrics."""
     found = checkpoint.newest(execution.checkpoints) if execution.checkpoints is not None else None
@@ -287,7 +287,7 @@ def _resume(
 
 def _payload(
     config: TrialConfig,
-    student: nn.Module,
+    student: Network,
     method: nn.Module,
     optimizer: torch.optim.Optimizer,
     metrics: Mapping[str, float],

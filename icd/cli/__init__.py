@@ -1,0 +1,1 @@
+"""The command ``icd``, one file per group of verbs."""

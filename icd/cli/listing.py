@@ -1,0 +1,102 @@
+"""``icd methods``, ``icd models`` and ``icd datasets``: the tables, as they are."""
+
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
+from typing import Any
+
+import click
+
+from icd.cli.main import write_json
+
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+
+
+@click.command()
+@_JSON
+def methods(as_json: bool) -> None:
+    """List methods and base losses with their fields and defaults, and the twelve rows of the paper's table."""
+    from icd.config.trial import method_data
+    from icd.losses import BASE_LOSSES
+    from icd.methods import METHODS, PAPER_ROWS
+
+    rows = {name: method_data(method) for name, method in PAPER_ROWS.items()}
+    tables: dict[str, Mapping[str, Any]] = {"method": METHODS, "base_loss": BASE_LOSSES}
+    if as_json:
+        listed = {
+            kind: {name: {"title": cls.title, "fields": _defaults(cls)} for name, cls in table.items()}
+            for kind, table in tables.items()
+        }
+        write_json({**listed, "rows": rows})
+        return
+    for kind, table in tables.items():
+        for name, cls in table.items():
+            click.echo(f"{kind} {name}: {cls.title}")
+            for field, default in _defaults(cls).items():
+                click.echo(f"    {field}: {default}")
+    click.echo("rows of the paper's table (method: NAME, or method: {row: NAME, field: value}):")
+    for name, data in rows.items():
+        click.echo(f"    {name:8s} {_row_line(data)}")
+
+
+@click.command()
+@_JSON
+def models(as_json: bool) -> None:
+    """List networks with the size of their feature map."""
+    from icd.models import MODELS, feature_size
+
+    listed: dict[str, dict[str, Any]] = {}
+    for name, row in MODELS.items():
+        sizes = {
+            f"{stem} {size} px": list(feature_size(name, stem, size))
+            for stem, size in (("cifar", 32), ("cub", 224), ("imagenet", 224))
+            if stem in row.stems
+        }
+        listed[name] = {"summary": row.summary, "paper_name": row.paper_name or name, "features": sizes}
+    if as_json:
+        write_json(listed)
+        return
+    for name, entry in listed.items():
+        sizes_text = "; ".join(f"{k}: {' x '.join(map(str, v))}" for k, v in entry["features"].items())
+        click.echo(f"{name:26s} {entry['summary']} [features {sizes_text}]")
+
+
+@click.command()
+@_JSON
+def datasets(as_json: bool) -> None:
+    """List data sets with their options."""
+    from icd.data import DATASETS
+
+    listed: dict[str, dict[str, Any]] = {
+        name: {
+            "summary": row.summary,
+            "num_classes": row.num_classes,
+            "preset": row.preset,
+            "needs_path": row.needs_path,
+            "options": dict(row.options),
+        }
+        for name, row in DATASETS.items()
+    }
+    if as_json:
+        write_json(listed)
+        return
+    for name, entry in listed.items():
+        options = "".join(f"  {option}: {default}" for option, default in entry["options"].items())
+        click.echo(f"{name:14s} {entry['summary']} [preset {entry['preset']}]{options}")
+
+
+def _defaults(cls: Any) -> dict[str, Any]:
+    from icd.config.trial import plain_data
+
+    found = {}
+    for field in fields(cls):
+        value = field.default_factory() if field.default_factory is not MISSING else field.default
+        found[field.name] = plain_data(value)
+    return found
+
+
+def _row_line(data: dict[str, Any]) -> str:
+    shown = ("base_loss", "scales", "ce_weight", "base_weight", "cluster_weight", "warmup_epochs")
+    keys = (
+        [key for key in shown if key in data] if data["name"] == "distill" else [key for key in data if key != "name"]
+    )
+    return ", ".join(f"{key} {data[key]}" for key in keys)

@@ -1,0 +1,144 @@
+"""Entry of the command: finds the verb, and turns every error into one readable line and an exit code."""
+
+import importlib
+import json
+import logging
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import click
+
+from icd import __version__
+from icd.errors import ConfigError, IcdError, did_you_mean
+
+# Verb -> where its click command is. Imported when used: the listing of verbs must not wait for torch.
+COMMANDS: Mapping[str, str] = {
+    "train": "icd.cli.train:train",
+    "validate": "icd.cli.train:validate",
+    "teacher": "icd.cli.teacher:teacher",
+    "methods": "icd.cli.listing:methods",
+    "models": "icd.cli.listing:models",
+    "datasets": "icd.cli.listing:datasets",
+    "doctor": "icd.cli.doctor:doctor",
+}
+
+SUMMARIES: Mapping[str, str] = {
+    "train": "Train one configuration.",
+    "validate": "Check a configuration without training.",
+    "teacher": "Train, import and list teachers.",
+    "methods": "List methods, base losses and the paper's rows.",
+    "models": "List networks.",
+    "datasets": "List data sets.",
+    "doctor": "Check this machine: versions, devices, imports, write permission.",
+}
+
+
+class _Lazy(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            raise click.UsageError(f"no verb {args[0]!r}; {did_you_mean(args[0], list(COMMANDS))}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Verbs"):
+            formatter.write_dl(list(SUMMARIES.items()))
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="icd")
+@click.option("--debug", is_flag=True, help="Show tracebacks and debug messages.")
+@click.option("-q", "--quiet", is_flag=True, help="Warnings and errors only.")
+def icd(debug: bool, quiet: bool) -> None:
+    """Hyperparameter search for implicit Clustering Distillation.
+
+    Exit codes: 0 done; 2 usage or configuration; 3 environment or data; 4 training failed; 5 state conflict;
+    6 integrity; 70 bug; 130/143 interrupted, resumable.
+    """
+    level = logging.DEBUG if debug else logging.WARNING if quiet else logging.INFO
+    logging.basicConfig(level=logging.WARNING, format="icd: %(message)s", stream=sys.stderr, force=True)
+    logging.getLogger("icd").setLevel(level)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code and never raises."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = icd.main(words, prog_name="icd", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except click.exceptions.Abort:
+        return 130
+    except click.ClickException as error:
+        _say("USAGE", f"{error.format_message()}; see 'icd --help'")
+        return 2
+    except BrokenPipeError:
+        # Whoever read our output has gone (icd ... | head); nothing is wrong, and nothing more can be said.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        _say("INTERRUPTED", "stopped before training began; nothing to resume")
+        return 130
+    except IcdError as error:
+        if "--debug" in words:
+            traceback.print_exc()
+        _report(error)
+        return _exit_code(error)
+    except Exception as error:
+        return _bug(error, debug="--debug" in words)
+
+
+def _exit_code(error: IcdError) -> int:
+    from icd.cli.stopping import STOPPED_BY
+
+    return 128 + STOPPED_BY[0] if error.code == "INTERRUPTED" and STOPPED_BY else error.exit_code
+
+
+def _report(error: IcdError) -> None:
+    lines = [str(problem) for problem in error.problems] if isinstance(error, ConfigError) else [str(error)]
+    for line in lines:
+        _say(error.code, line)
+
+
+def _bug(error: Exception, *, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+        return 70
+    with tempfile.NamedTemporaryFile("w", prefix="icd-traceback-", suffix=".txt", delete=False) as file:
+        traceback.print_exc(file=file)
+    name = type(error).__name__
+    _say("BUG", f"{name}: {' '.join(str(error).split())[:200]}; traceback in {file.name}; please report it")
+    return 70
+
+
+def _say(code: str, text: str) -> None:
+    sys.stderr.write(f"icd: error[{code}] {' '.join(text.split())}\n")
+
+
+def write_json(value: object) -> None:
+    """Print a value for programs."""
+    click.echo(json.dumps(value, indent=1))
+
+
+def default_root() -> Path:
+    """Where results are kept: ``ICD_ROOT``, or ``runs`` here."""
+    return Path(os.environ.get("ICD_ROOT") or "runs")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

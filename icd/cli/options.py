@@ -1,0 +1,82 @@
+"""Options that several verbs share, and what they mean."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import torch
+
+from icd.cli.main import default_root
+from icd.errors import SetupError
+from icd.trial.runs import Places
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def place_options(command: F) -> F:
+    """``--root``, ``--data-root`` and ``--download``."""
+    for option in (
+        click.option("--download", is_flag=True, help="Fetch data sets that can be fetched."),
+        click.option("--data-root", type=click.Path(path_type=Path), help="Folder of data sets [ICD_DATA]."),
+        click.option("--root", type=click.Path(path_type=Path), help="Folder of results [ICD_ROOT, or runs]."),
+    ):
+        command = option(command)
+    return command
+
+
+def device_options(command: F) -> F:
+    """``--device``, ``--threads`` and ``--workers``."""
+    for option in (
+        click.option("--workers", type=click.IntRange(0, 256), default=2, show_default=True, help="Image decoders."),
+        click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads of torch."),
+        click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
+    ):
+        command = option(command)
+    return command
+
+
+def places(root: Path | None, data_root: Path | None, *, download: bool) -> Places:
+    """Give the places an invocation uses."""
+    data = data_root or (Path(os.environ["ICD_DATA"]) if os.environ.get("ICD_DATA") else None)
+    return Places(root=root or default_root(), data_root=data, download=download)
+
+
+def device_of(name: str, threads: int | None) -> torch.device:
+    """Choose the device.
+
+    Raises:
+        SetupError: If it is not there.
+    """
+    if threads:
+        torch.set_num_threads(threads)
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise SetupError(f"--device must be auto, cpu, cuda or cuda:N, but got {name!r}") from error
+    if device.type not in ("cpu", "cuda"):
+        raise SetupError(f"--device must be auto, cpu, cuda or cuda:N, but got {name!r}")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise SetupError(f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices torch can use")
+    return device
+
+
+def check_writable(folder: Path) -> None:
+    """Make the folder and try what training will do there: write, sync, rename, remove.
+
+    Raises:
+        SetupError: If it cannot be done.
+    """
+    probe = folder / f".icd-probe-{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with probe.open("wb") as file:
+            file.write(b"probe")
+            os.fsync(file.fileno())
+        moved = probe.replace(probe.with_suffix(".moved"))
+        moved.unlink()
+    except OSError as error:
+        raise SetupError(f"{folder} must be a folder that can be written: {error.strerror}; choose --root") from error

@@ -1,0 +1,112 @@
+"""``icd train`` and ``icd validate``."""
+
+import logging
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import yaml
+
+from icd.cli.main import write_json
+from icd.cli.options import check_writable, device_of, device_options, place_options, places
+from icd.cli.progress import Display
+from icd.cli.stopping import stop_requested, stopping_politely
+from icd.config.read_trial import advice, load_trial
+from icd.errors import UsageError
+from icd.trial.runs import run_trial
+from icd.trial.train import Execution
+
+logger = logging.getLogger(__name__)
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+_CONFIG = click.argument("config", type=click.Path(path_type=Path))
+_SET = click.option("--set", "overrides", multiple=True, metavar="A.B=VALUE", help="Change one field; repeatable.")
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+
+
+@click.command()
+@_CONFIG
+@_SET
+@click.option("--name", help="Folder of the trial below ROOT/trials [the file's name].")
+@click.option("--resume", is_flag=True, help="Continue a trial that was cut off.")
+@click.option("--test", "open_test", is_flag=True, help="Open the test set once, after the last epoch.")
+@_JSON
+@place_options
+@device_options
+def train(
+    config: Path,
+    overrides: tuple[str, ...],
+    name: str | None,
+    resume: bool,
+    open_test: bool,
+    as_json: bool,
+    root: Path | None,
+    data_root: Path | None,
+    download: bool,
+    device: str,
+    threads: int | None,
+    workers: int,
+) -> None:
+    """Train the configuration in CONFIG; its teacher is trained first if need be.
+
+    Everything is kept in ROOT/trials/NAME. The same command again gives the same result without training.
+    """
+    trial = load_trial(config, overrides)
+    for line in advice(trial):
+        logger.warning("note: %s", line)
+    name = _trial_name(name, config)
+    where = places(root, data_root, download=download)
+    target = device_of(device, threads)
+    check_writable(where.root)
+    with stopping_politely(), Display(sys.stderr) as display:
+        execution = Execution(
+            device=target,
+            num_workers=workers,
+            report=display.report,
+            progress=display.progress,
+            stop=stop_requested,
+        )
+        result = run_trial(trial, name, where, execution, resume=resume, open_test=open_test, announce=display.announce)
+    if as_json:
+        write_json(result)
+        return
+    for line in _summary(result, where.trial(name)):
+        click.echo(line)
+
+
+@click.command()
+@_CONFIG
+@_SET
+@_JSON
+def validate(config: Path, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Check CONFIG, with both networks' feature maps, and print it with every default spelt out."""
+    trial = load_trial(config, overrides)
+    for line in advice(trial):
+        logger.warning("note: %s", line)
+    if as_json:
+        write_json({"key": trial.key(), "config": trial.to_data(), "notes": advice(trial)})
+        return
+    click.echo(f"# {config} is valid; key {trial.key()[:12]}")
+    click.echo(yaml.safe_dump(trial.to_data(), sort_keys=False), nl=False)
+
+
+def _trial_name(name: str | None, config: Path) -> str:
+    chosen = config.stem if name is None else name
+    if not _NAME.fullmatch(chosen):
+        raise UsageError(f"--name must be letters, digits, '.', '_' and '-', at most 64, but got {chosen!r}")
+    return chosen
+
+
+def _summary(result: dict[str, Any], folder: Path) -> list[str]:
+    val, best = result["val"], result["best_epoch"]
+    how = f"epoch {result['epochs']}, seed {result['seed']}, {result['minutes']:.1f} min"
+    lines = [
+        f"val top-1 {val['top1']:.2f} %  top-5 {val['top5']:.2f} %  calibration error {val['ece']:.2f} %  ({how})",
+        f"best epoch {best['epoch']}: {best['top1']:.2f} % (shown, never ranked)",
+    ]
+    if "test" in result:
+        lines.append(f"test top-1 {result['test']['top1']:.2f} %  top-5 {result['test']['top5']:.2f} %")
+    return [*lines, f"in {folder}"]
