@@ -10,7 +10,8 @@ from icd.config.read import Reader
 from icd.config.trial import DataConfig, NetworkConfig, TeacherConfig, TrialConfig
 from icd.config.yaml import Document, apply_overrides, read_yaml
 from icd.data import DATASETS
-from icd.data.views import VIEW_FAMILIES
+from icd.data.views import VIEW_FAMILIES, CropFlip, ViewFamily
+from icd.data.warps import RotateFlip
 from icd.errors import ConfigError
 from icd.fields import annotations
 from icd.losses import BASE_LOSSES, LocalRelations
@@ -189,7 +190,19 @@ class _TrialReader:
             return None
         family = MODELS[network["arch"]].family if network else ""
         values = preset_fields(preset, family, changes)
-        return self.reader.value(Protocol, values, path, views)
+        protocol = self.reader.value(Protocol, values, path, views)
+        if protocol:
+            self._check_views(images.name, protocol.views, (*path, "views"))
+        return protocol
+
+    def _check_views(self, data_set: str, views: ViewFamily, path: Where) -> None:
+        """Views that do not resize need images of their size, which some data sets always have."""
+        row, asked = DATASETS[data_set], _side_needed(views)
+        side = _side_needed(row.views) if row.image_size is not None else None
+        if side is not None and asked not in (None, side):
+            hint = "take that size, or crop_flip with resize"
+            rule = f"images of {data_set} are {side} x {side}, which these views do not resize"
+            self.reader.problem(path, rule, value=asked, hint=hint)
 
     def _method(self, data: Any) -> Method | None:
         path: Where = ("method",)
@@ -281,6 +294,13 @@ def class_problems(method: Method | None, num_classes: int) -> list[tuple[str, o
     if isinstance(base_loss, LocalRelations) and base_loss.k > num_classes:
         return [(f"k <= number of classes ({num_classes}) must hold", base_loss.k)]
     return []
+
+
+def _side_needed(views: ViewFamily) -> int | None:
+    """Side that images must have before a family is applied; None where it stretches them."""
+    if isinstance(views, CropFlip):
+        return views.size if views.resize is None else None
+    return views.size if isinstance(views, RotateFlip) else None
 
 
 def advice(config: TrialConfig) -> list[str]:
