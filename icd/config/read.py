@@ -20,7 +20,7 @@ Path = tuple[str | int, ...]
 T = TypeVar("T")
 Nested = Callable[[Any, Path], Any]
 
-_LONGEST_HINT = 280  # characters; the keys of a method are all listed, the networks are not
+_LONGEST_HINT = 240  # characters; with a long name and a long value the line stays below 400
 _UNREADABLE = object()  # a value that was reported; stands in for it so that reading can go on
 
 
