@@ -196,6 +196,7 @@ EXPECTED: dict[str, tuple[str, ...]] = {
     "unclosed_quote": (":1: not valid YAML at column 10: every quote must be closed",),
     "unknown_arch": (":1: student:", "but got 'resnet9000x4'", "did you mean 'resnet8x4'?"),
     "unknown_arch_far": (":1: student:", "but got 'transformer'", "allowed: "),
+    "unknown_arch_long": (":3: teacher.arch:", "but got 'x1x1x1x1x1x1x1x1x1x1x1x1x1x1x1x1x1x1x1x", "allowed: "),
     "unknown_base_loss": (":5: method.base_loss:", "but got 'dk'", "did you mean 'dkd'?"),
     "unknown_base_loss_key": (":7: method.base_loss.kd.temprature:", "did you mean 'temperature'?"),
     "unknown_base_loss_tag": (":6: method.base_loss.kdd:", "but got 'kdd'", "did you mean 'kd'?"),
@@ -208,6 +209,10 @@ EXPECTED: dict[str, tuple[str, ...]] = {
     ),
     "unknown_method": (":3: method:", "but got 'cross_entrpy'", "did you mean 'cross_entropy'?"),
     "unknown_method_key": (":5: method.cluster_wieght:", "did you mean 'cluster_weight'?"),
+    "unknown_method_key_far": (
+        ":5: method.'zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz...zzzzzzzzzzzzzzzzzzzzzzz': unknown key",
+        "allowed: ",
+    ),
     "unknown_method_name": (":4: method.name:", "but got 'distil'", "did you mean 'distill'?"),
     "unknown_method_row": (":3: method:", "but got 'iCD-DK'", "did you mean 'iCD-DKD'?"),
     "unknown_preset": (":3: protocol.preset:", "but got 'cifar-100'", "did you mean 'cifar100'?"),
