@@ -31,14 +31,18 @@ class Range:
 
     def rule(self, name: str) -> str:
         """Write the bounds as a person would: ``0 < share <= 0.5 must hold``."""
-        low = f"{self.above:g} < " if self.above is not None else ""
-        low = f"{self.at_least:g} <= " if self.at_least is not None else low
-        high = f" < {self.below:g}" if self.below is not None else ""
-        high = f" <= {self.at_most:g}" if self.at_most is not None else high
+        low = f"{_shown(self.above)} < " if self.above is not None else ""
+        low = f"{_shown(self.at_least)} <= " if self.at_least is not None else low
+        high = f" < {_shown(self.below)}" if self.below is not None else ""
+        high = f" <= {_shown(self.at_most)}" if self.at_most is not None else high
         if low and not high:
             value = self.above if self.above is not None else self.at_least
-            return f"{name} {'>' if self.above is not None else '>='} {value:g} must hold"
+            return f"{name} {'>' if self.above is not None else '>='} {_shown(value)} must hold"
         return f"{low}{name}{high} must hold"
+
+
+def _shown(bound: float | None) -> str:
+    return str(bound) if isinstance(bound, int) else f"{bound:g}"  # 2**63 - 1 in full, not 9.22337e+18
 
 
 Positive = Annotated[float, Range(above=0)]

@@ -20,6 +20,7 @@ Path = tuple[str | int, ...]
 T = TypeVar("T")
 Nested = Callable[[Any, Path], Any]
 
+_LONGEST_HINT = 240  # characters; with a long name and a long value the line stays below 400
 _UNREADABLE = object()  # a value that was reported; stands in for it so that reading can go on
 
 
@@ -62,13 +63,13 @@ class Reader:
         """Note every key that is not allowed, each with the name that was probably meant."""
         for key in data:
             if key not in allowed:
-                self.problem((*path, key), "unknown key", hint=did_you_mean(key, allowed))
+                self.problem((*path, key), "unknown key", hint=_meant(key, allowed))
 
     def choice(self, name: Any, table: Mapping[str, T], path: Path, what: str) -> T | None:
         """Look a name up in a table, or note what could have been meant."""
         if isinstance(name, str) and name in table:
             return table[name]
-        self.problem(path, f"unknown {what}", value=name, hint=did_you_mean(name, list(table)))
+        self.problem(path, f"unknown {what}", value=name, hint=_meant(name, list(table)))
         return None
 
     def value(self, cls: type[T], data: Any, path: Path, nested: Mapping[str, Nested] | None = None) -> T | None:
@@ -178,6 +179,14 @@ def _explain(annotation: Any, error: ValidationError) -> list[tuple[Path, str, o
             rules[place].append(rule)
         values[place] = item["input"]
     return [(place, " or ".join(found), values[place]) for place, found in rules.items()]
+
+
+def _meant(name: object, allowed: Sequence[str]) -> str:
+    """Say which name is meant; a list of all too long for a line is cut."""
+    hint = did_you_mean(name, allowed)
+    if len(hint) <= _LONGEST_HINT:
+        return hint
+    return f"{hint[:_LONGEST_HINT].rpartition(',')[0]}, ... ({len(allowed)} in all)"
 
 
 def _field_path(name: str) -> Path:

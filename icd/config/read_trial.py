@@ -10,7 +10,9 @@ from icd.config.read import Reader
 from icd.config.trial import DataConfig, NetworkConfig, TeacherConfig, TrialConfig
 from icd.config.yaml import Document, apply_overrides, read_yaml
 from icd.data import DATASETS
-from icd.data.views import VIEW_FAMILIES
+from icd.data.views import VIEW_FAMILIES, CropFlip, ViewFamily
+from icd.data.warps import RotateFlip
+from icd.errors import ConfigError
 from icd.fields import annotations
 from icd.losses import BASE_LOSSES, LocalRelations
 from icd.methods import METHODS, PAPER_ROWS, CellDistillation, Method
@@ -20,6 +22,7 @@ Where = tuple[str | int, ...]
 
 _TOP = ("data", "student", "teacher", "method", "protocol", "seed")
 _TEACHER = ("arch", "stem", "weights", "protocol", "seed", "digest")
+_NOT_PRETRAINED = "only torchvision's networks have published ImageNet weights here"
 _LARGE_IMAGE = 128  # pixels; from here on the authors use the 224-pixel stem
 
 # Settings of a row that follow from another one: a new scale set must not keep the old set's weights.
@@ -73,7 +76,7 @@ class _TrialReader:
         if method and method.needs_teacher and data.get("teacher") is None:
             self.reader.problem(("teacher",), f"{_name_of(method)} needs a teacher, but the file names none")
         self._check_classes(images, method)
-        self._check_scales(method, size, {"student": student, "teacher": teacher})
+        self._check_maps(method, size, {"student": student, "teacher": teacher})
         if images is None or student is None or method is None or protocol is None or self.reader.problems:
             return None
         return TrialConfig(
@@ -91,13 +94,16 @@ class _TrialReader:
         if mapping is None:
             return None
         name_path = ("data", "name") if isinstance(data, dict) else path
-        row = self.reader.choice(mapping.get("name"), DATASETS, name_path, "data set")
+        if "name" not in mapping:
+            self.reader.problem(name_path, "required key is missing")
+            return None
+        row = self.reader.choice(mapping["name"], DATASETS, name_path, "data set")
         if row is None:
             return None
         options = tuple(sorted((name, mapping[name]) for name in mapping if name in row.options))
-        own = {name: value for name, value in mapping.items() if name not in row.options and name != "options"}
-        self.reader.unknown_keys(own, [*annotations(DataConfig), *row.options], path)
-        own = {name: value for name, value in own.items() if name in annotations(DataConfig)}
+        own_names = [name for name in annotations(DataConfig) if name != "options"]  # options stand beside the name
+        self.reader.unknown_keys(mapping, [*own_names, *row.options], path)
+        own = {name: value for name, value in mapping.items() if name in own_names}
         for name, value in options:
             if type(value) is not type(row.options[name]) or (isinstance(value, int) and value < 0):
                 rule = f"must be like the default {row.options[name]!r}"
@@ -137,9 +143,8 @@ class _TrialReader:
             return None
         stem = self._stem(mapping, size, ("student",))
         config = self.reader.value(NetworkConfig, {**mapping, "stem": stem or "cifar"}, ("student",))
-        if config and config.pretrained and MODELS[config.arch].stems != ("imagenet",):
-            rule = "only torchvision's networks have published ImageNet weights here"
-            self.reader.problem(("student", "pretrained"), rule, value=config.arch)
+        if config and config.pretrained and MODELS[config.arch].build_pretrained is None:
+            self.reader.problem(("student", "pretrained"), _NOT_PRETRAINED, value=config.arch)
         return config if stem else None
 
     def _teacher(
@@ -154,12 +159,15 @@ class _TrialReader:
         self.reader.unknown_keys(mapping, _TEACHER, path)
         stem = self._stem(mapping, size, path)
         protocol = self._protocol(mapping.get("protocol"), ("teacher", "protocol"), images, mapping)
-        if protocol and size is not None and protocol.views.size != size:
-            rule = f"teacher and student must see images of one size ({size})"
-            self.reader.problem(("teacher", "protocol", "views"), rule, value=protocol.views.size)
         own = {name: value for name, value in mapping.items() if name in _TEACHER and name != "protocol"}
         config = self.reader.value(TeacherConfig, {**own, "stem": stem or "cifar"}, path)
         trained = bool(config and config.weights == "train")
+        if trained and protocol and size is not None and protocol.views.size != size:
+            rule = f"teacher and student must see images of one size ({size})"
+            hint = "give protocol.views and teacher.protocol.views one size"
+            self.reader.problem(("teacher", "protocol", "views"), rule, value=protocol.views.size, hint=hint)
+        if config and config.weights == "pretrained" and MODELS[config.arch].build_pretrained is None:
+            self.reader.problem(("teacher", "weights"), _NOT_PRETRAINED, value=config.arch)
         return replace(config, protocol=protocol if trained else None) if config and stem else None
 
     def _protocol(
@@ -168,25 +176,42 @@ class _TrialReader:
         if isinstance(data, str):
             data = {"preset": data}
         mapping = self.reader.mapping({} if data is None else data, path)
-        if mapping is None or images is None:
+        if mapping is None:
             return None
-        preset = mapping.get("preset", DATASETS[images.name].preset)
+        preset = mapping.get("preset", DATASETS[images.name].preset if images else next(iter(PRESETS)))
         if self.reader.choice(preset, PRESETS, (*path, "preset"), "preset") is None:
             return None
         changes = {name: value for name, value in mapping.items() if name != "preset"}
         self.reader.unknown_keys(changes, ["preset", *annotations(Protocol)], path)
         changes = {name: value for name, value in changes.items() if name in annotations(Protocol)}
+        views = {"views": lambda item, where: self.reader.tagged(VIEW_FAMILIES, item, where, "view family")}
+        if images is None:  # the preset may be another one; what the file says can be checked without it
+            self.reader.read_fields(Protocol, changes, path, views)
+            return None
         family = MODELS[network["arch"]].family if network else ""
         values = preset_fields(preset, family, changes)
-        views = {"views": lambda item, where: self.reader.tagged(VIEW_FAMILIES, item, where, "view family")}
-        return self.reader.value(Protocol, values, path, views)
+        protocol = self.reader.value(Protocol, values, path, views)
+        if protocol:
+            self._check_views(images.name, protocol.views, (*path, "views"))
+        return protocol
+
+    def _check_views(self, data_set: str, views: ViewFamily, path: Where) -> None:
+        """Views that do not resize need images of their size, which some data sets always have."""
+        row, asked = DATASETS[data_set], _side_needed(views)
+        side = _side_needed(row.views) if row.image_size is not None else None
+        if side is not None and asked not in (None, side):
+            hint = "take that size, or crop_flip with resize"
+            rule = f"images of {data_set} are {side} x {side}, which these views do not resize"
+            self.reader.problem(path, rule, value=asked, hint=hint)
 
     def _method(self, data: Any) -> Method | None:
         path: Where = ("method",)
         if isinstance(data, str):
             if data in METHODS:
                 return METHODS[data]()
-            return self.reader.choice(data, PAPER_ROWS, path, "method")
+            if data not in PAPER_ROWS:
+                self.reader.choice(data, {**PAPER_ROWS, **METHODS}, path, "method")
+            return PAPER_ROWS.get(data)
         mapping = self.reader.mapping(data, path)
         if mapping is None:
             return None
@@ -232,34 +257,50 @@ class _TrialReader:
         if images is None or images.num_classes is None:
             return
         for rule, value in class_problems(method, images.num_classes):
-            self.reader.problem(("method", "base_loss"), rule, value=value)
+            self.reader.problem(("method", "base_loss", "ldrld", "k"), rule, value=value)
 
-    def _check_scales(
+    def _check_maps(
         self, method: Method | None, size: int | None, networks: Mapping[str, NetworkConfig | TeacherConfig | None]
     ) -> None:
-        """Compare every scale with both networks' feature maps, by a forward pass without data."""
-        if not isinstance(method, CellDistillation) or method.scales == (1,) or size is None:
+        """Compare image size and scales with the feature map of both networks."""
+        if size is None:
             return
         for role, network in networks.items():
-            if network is None or method.allow_repeated_cells:
+            if network is None or (role == "teacher" and method and not method.needs_teacher):
                 continue
-            _, height, width = feature_size(network.arch, network.stem, size)
-            if max(method.scales) > min(height, width):
-                self.reader.problem(
-                    ("method", "scales"),
-                    f"every scale must be at most the feature map of the {role}, {height} x {width} for "
-                    f"{network.arch} at {size} pixels",
-                    value=method.scales,
-                    hint="drop that scale, or set method.allow_repeated_cells: true as the authors did",
-                )
+            try:
+                _, height, width = feature_size(network.arch, network.stem, size)
+            except ConfigError:
+                rule = f"images must be large enough to leave {network.arch} (the {role}) a feature map"
+                self.reader.problem(("protocol", "views"), rule, value=size)
+                continue
+            self._check_scales(method, size, f"the {role}, {height} x {width} for {network.arch}", min(height, width))
+
+    def _check_scales(self, method: Method | None, size: int, whose: str, side: int) -> None:
+        if not isinstance(method, CellDistillation) or method.scales == (1,) or method.allow_repeated_cells:
+            return
+        if max(method.scales) > side:
+            self.reader.problem(
+                ("method", "scales"),
+                f"every scale must be at most the feature map of {whose} at {size} pixels",
+                value=method.scales,
+                hint="drop that scale, or set method.allow_repeated_cells: true as the authors did",
+            )
 
 
 def class_problems(method: Method | None, num_classes: int) -> list[tuple[str, object]]:
     """What a method asks of the number of classes; known for some data sets only after reading them."""
     base_loss = getattr(method, "base_loss", None)
     if isinstance(base_loss, LocalRelations) and base_loss.k > num_classes:
-        return [(f"ldrld.k <= number of classes ({num_classes}) must hold", base_loss.k)]
+        return [(f"k <= number of classes ({num_classes}) must hold", base_loss.k)]
     return []
+
+
+def _side_needed(views: ViewFamily) -> int | None:
+    """Side that images must have before a family is applied; None where it stretches them."""
+    if isinstance(views, CropFlip):
+        return views.size if views.resize is None else None
+    return views.size if isinstance(views, RotateFlip) else None
 
 
 def advice(config: TrialConfig) -> list[str]:

@@ -113,7 +113,7 @@ class TrialConfig:
             data["data"] = {name: data["data"][name] for name in ("name", "val_share", "split_seed", "digest")}
         if self.teacher and self.teacher.digest:
             data["teacher"] = {name: data["teacher"][name] for name in ("arch", "stem", "digest")}
-        text = json.dumps(data, sort_keys=True, separators=(",", ":"))
+        text = json.dumps(_canonical(data), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -138,6 +138,15 @@ def method_data(method: Method) -> dict[str, Any]:
     """Write a method as plain YAML data, every field spelt out."""
     data: dict[str, Any] = plain_data(method)
     return data
+
+
+def _canonical(value: Any) -> Any:
+    """Write equal numbers alike: 2.0 as 2, -0.0 as 0."""
+    if isinstance(value, dict):
+        return {name: _canonical(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_canonical(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
