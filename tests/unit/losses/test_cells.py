@@ -168,7 +168,7 @@ def test_scale_loss_gradient_and_equality() -> None:
 
 def test_a_loss_that_is_not_finite_stays_so() -> None:
     broken = STUDENT.clone()
-    broken[0, 0, 0] = float("nan")
+    broken[0, 1, 0] = float("nan")
     assert not torch.isfinite(scale_loss(KD, broken, TEACHER, LABELS, RIGHT))
     assert not torch.isfinite(cluster_loss(broken[:, 1:5], TEACHER[:, 1:5], (2,), (1.0,)))
 

@@ -32,7 +32,7 @@ def unit(rows: Tensor) -> Tensor:
 
 
 def raw_scores(memory_ND: Tensor, embedding_BD: Tensor) -> Tensor:
-    scores = [[float(memory_ND[j] @ embedding_BD[b]) / 0.5 for j in CONTRASTS[b].tolist()] for b in range(BATCH)]
+    scores = [[(memory_ND[j] @ embedding_BD[b]).item() / 0.5 for j in CONTRASTS[b].tolist()] for b in range(BATCH)]
     return torch.tensor(scores, dtype=torch.float64).exp()
 
 
