@@ -123,7 +123,6 @@ def test_non_finite_loss_says_where() -> None:
     assert Interrupted("stopped", 2).signal_number == 2
 
 
-@pytest.mark.xfail(reason="the pickled problems are lost: the class is called with the joined text")
 def test_config_error_keeps_its_problems_when_pickled() -> None:
     error = ConfigError([Problem(rule="one", path="a.b"), Problem(rule="two")])
     assert pickle.loads(pickle.dumps(error)).problems == error.problems

@@ -94,7 +94,7 @@ def test_only_given_fields_are_checked() -> None:
 
 def test_more_problems_are_added() -> None:
     extra = FieldProblem("name", "name must be short", "x" * 3)
-    with pytest.raises(FieldError, match="^name must be short, but got 'xxx'$"):
+    with pytest.raises(FieldError, match=r"^name must be short, but got 'xxx'$"):
         check_fields(Settings(), None, extra)
 
 
