@@ -190,7 +190,12 @@ def _weights_problem(name: str, weights: tuple[float, ...] | None, scales: tuple
 def _normalised(weights: tuple[float, ...] | None, order: list[int]) -> tuple[float, ...] | None:
     if weights is None:
         return None
-    return _rounded(tuple(weights[place] / sum(weights) for place in order))
+    placed = tuple(weights[place] for place in order)
+    if abs(sum(placed) - 1) < 1e-9:  # normalised before; dividing again could move the last digit
+        return _rounded(placed)
+    largest = max(placed)  # first, because the sum of huge weights would overflow
+    shares = [weight / largest for weight in placed]
+    return _rounded(tuple(share / sum(shares) for share in shares))
 
 
 def _rounded(weights: tuple[float, ...]) -> tuple[float, ...]:

@@ -36,7 +36,7 @@ class Verdict(NamedTuple):
 
 def relative_error(ours: np.ndarray, stored: np.ndarray) -> float:
     """max|a - b| / max(max|b|, 1e-6); infinite for another shape or a value that is not finite."""
-    if ours.shape != stored.shape or not np.isfinite(ours).all():
+    if ours.shape != stored.shape or not (np.isfinite(ours).all() and np.isfinite(stored).all()):
         return float("inf")
     if not stored.size:
         return 0.0
