@@ -10,7 +10,11 @@ import torch
 from icd.errors import CheckpointError, SetupError
 from icd.trial import checkpoint
 
-PAYLOAD = {"weights": {"a": torch.arange(12.0).reshape(3, 4), "b": torch.ones(2, dtype=torch.int64)}, "key": "k", "n": 3}
+PAYLOAD = {
+    "weights": {"a": torch.arange(12.0).reshape(3, 4), "b": torch.ones(2, dtype=torch.int64)},
+    "key": "k",
+    "n": 3,
+}
 
 
 @pytest.fixture

@@ -1,8 +1,12 @@
 """Weights files of other projects: read without trust, refused in one line."""
 
 import argparse
+import io
 import os
+import resource
+import subprocess
 from collections.abc import Mapping
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +16,7 @@ from torch import Tensor
 
 from icd.errors import TeacherError
 from icd.models import build_model
+from icd.trial import foreign
 from icd.trial.foreign import read_foreign, state_dict_of
 from icd.trial.teachers import fitted
 
@@ -31,6 +36,20 @@ class Hostile:
         return os.system, (f"touch {self.canary}",)
 
 
+def run_here(command: list[str], **options: object) -> "subprocess.CompletedProcess[str]":
+    """Stand in for the child process: the same body, without its limit on memory and its start of some seconds."""
+    said = io.StringIO()
+    with redirect_stdout(said):
+        code = foreign.main(Path(command[-2]), Path(command[-1]))
+    return subprocess.CompletedProcess(command, code, said.getvalue(), "")
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "setrlimit", lambda what, limits: None)
+    monkeypatch.setattr(subprocess, "run", run_here)
+
+
 def refusal(path: Path) -> str:
     with pytest.raises(TeacherError) as caught:
         read_foreign(path)
@@ -41,6 +60,7 @@ def refusal(path: Path) -> str:
 
 
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+@pytest.mark.usefixtures("in_process")
 def test_research_checkpoint(tmp_path: Path, weights: Mapping[str, Tensor], zipped: bool) -> None:
     path = tmp_path / "best.pth"
     content = {
@@ -74,12 +94,14 @@ def test_tensor_that_declares_a_billion_numbers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"these are no weights\n"], ids=["empty", "text"])
+@pytest.mark.usefixtures("in_process")
 def test_no_weights_file(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "weights.pth"
     path.write_bytes(content)
     assert "not a safe weights file" in refusal(path)
 
 
+@pytest.mark.usefixtures("in_process")
 def test_missing_file(tmp_path: Path) -> None:
     assert "no such file" in refusal(tmp_path / "none.pth")
 
