@@ -28,7 +28,7 @@ protocol: {{epochs: 2, batch_size: 50}}
 """
 DATA_SETS = ("data.train_per_class=2", "data.test_per_class=1", "data.val_share=0.5")
 TEACHER = ["--arch", "resnet8", "--data", "digits100"] + [word for item in DATA_SETS for word in ("--set", item)]
-EPOCHS = 12
+EPOCHS = 6
 
 
 class Said(NamedTuple):
