@@ -192,6 +192,7 @@ def outcome(root: Path) -> tuple[str, list[dict[str, Any]]]:
     return json.loads((folder / "result.json").read_text())["student_sha256"], rows
 
 
+@pytest.mark.slow
 def test_interrupted_killed_resumed(command: Command, plain: Path, tmp_path: Path) -> None:
     plain.write_text(PLAIN.replace("epochs: 2", f"epochs: {EPOCHS}"))
     before = torch.get_num_threads()
