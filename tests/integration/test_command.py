@@ -1,0 +1,223 @@
+"""The command as people and programs use it: exit codes, one-line errors, JSON, and life after a kill."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+
+import icd
+from icd.cli.main import main
+from icd.trial import checkpoint
+
+pytestmark = pytest.mark.integration
+
+DATA = "{name: digits100, train_per_class: 2, test_per_class: 1, val_share: 0.5}"
+PLAIN = f"data: {DATA}\nstudent: resnet8\nmethod: cross_entropy\nprotocol: {{epochs: 2, batch_size: 50}}\n"
+TAUGHT = f"""data: {DATA}
+teacher: {{arch: resnet8, weights: train, protocol: {{epochs: 1, batch_size: 50}}}}
+student: resnet8
+method: iCD-KD
+protocol: {{epochs: 2, batch_size: 50}}
+"""
+DATA_SETS = ("data.train_per_class=2", "data.test_per_class=1", "data.val_share=0.5")
+TEACHER = ["--arch", "resnet8", "--data", "digits100"] + [word for item in DATA_SETS for word in ("--set", item)]
+EPOCHS = 6
+
+
+class Said(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Said]
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]) -> Command:
+    def call(*words: object) -> Said:
+        capsys.readouterr()
+        code = main([str(word) for word in words])
+        return Said(code, *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> Path:
+    path = tmp_path / "plain.yaml"
+    path.write_text(PLAIN)
+    return path
+
+
+def one_line(said: Said, code: int, kind: str) -> str:
+    errors = [line for line in said.err.splitlines() if line.startswith("icd: error[")]
+    assert (said.code, len(errors)) == (code, 1), said.err
+    assert errors[0].startswith(f"icd: error[{kind}] ")
+    assert "Traceback" not in said.err
+    return errors[0]
+
+
+def test_validate(command: Command, plain: Path) -> None:
+    said = command("validate", plain)
+    assert said.code == 0
+    assert "is valid; key" in said.out
+    told = json.loads(command("validate", plain, "--json").out)
+    assert told["config"]["student"]["arch"] == "resnet8"
+
+
+def test_bad_configuration_makes_nothing(command: Command, plain: Path, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    plain.write_text(PLAIN.replace("resnet8", "resnet9"))
+    assert "resnet" in one_line(command("validate", plain), 2, "CONFIG")
+    assert f"{plain}:2" in one_line(command("train", plain, "--root", root), 2, "CONFIG")
+    assert not root.exists()
+
+
+@pytest.mark.parametrize("name", ["../x", "", "a/b", ".hidden", "x" * 65])
+def test_bad_name(command: Command, plain: Path, tmp_path: Path, name: str) -> None:
+    assert "--name" in one_line(command("train", plain, "--name", name, "--root", tmp_path / "root"), 2, "USAGE")
+    assert not (tmp_path / "root").exists()
+
+
+def test_usage(command: Command, tmp_path: Path) -> None:
+    assert "did you mean 'train'?" in one_line(command("trian"), 2, "USAGE")
+    assert "none.yaml" in one_line(command("train", tmp_path / "none.yaml"), 2, "CONFIG")
+    one_line(command("train"), 2, "USAGE")
+    one_line(command("validate", "--nonsense"), 2, "USAGE")
+
+
+def test_missing_teacher(command: Command, tmp_path: Path) -> None:
+    path = tmp_path / "taught.yaml"
+    path.write_text(TAUGHT)
+    said = command("train", path, "--root", tmp_path / "root", "--set", "teacher={arch: resnet8, weights: nobody}")
+    assert "no teacher 'nobody'" in one_line(said, 6, "TEACHER")
+
+
+def test_missing_data(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ICD_DATA", raising=False)
+    path = tmp_path / "c.yaml"
+    path.write_text("data: cifar100\nstudent: resnet8\nmethod: cross_entropy\n")
+    one_line(command("train", path, "--root", tmp_path / "root"), 3, "DATA")
+    one_line(command("train", path, "--root", tmp_path / "root", "--data-root", tmp_path / "none"), 3, "DATA")
+
+
+def test_no_such_device(command: Command, plain: Path, tmp_path: Path) -> None:
+    one_line(command("train", plain, "--root", tmp_path / "root", "--device", "cuda:99"), 3, "SETUP")
+
+
+@pytest.mark.parametrize("verb", ["methods", "models", "datasets", "doctor"])
+def test_listings(command: Command, verb: str, tmp_path: Path) -> None:
+    for more in ([], ["--json"]):
+        said = command(verb, *more, *(["--root", tmp_path / "root"] if verb == "doctor" else []))
+        assert said.code == 0, said.err + said.out
+        assert said.out.strip()
+    assert json.loads(said.out)
+    assert not (tmp_path / "root").exists()
+
+
+def test_train_twice_and_changed(command: Command, tmp_path: Path) -> None:
+    path, root = tmp_path / "taught.yaml", tmp_path / "root"
+    path.write_text(TAUGHT)
+    first = command("train", path, "--root", root, "--json")
+    assert first.code == 0, first.err
+    result = json.loads(first.out)
+    assert result["epochs"] == 2
+    assert first.err.count("epoch ") == 3  # one of the teacher, two of the student
+    folder = root / "trials" / "taught"
+    assert json.loads((folder / "result.json").read_text()) == result
+    assert len((folder / "metrics.jsonl").read_text().splitlines()) == 2
+    kept = {file: file.stat().st_mtime_ns for file in root.rglob("*") if file.is_file()}
+
+    second = command("train", path, "--root", root, "--json")
+    assert (second.code, json.loads(second.out)) == (0, result)
+    assert "finished" in second.err
+    assert "epoch " not in second.err
+    assert {file: file.stat().st_mtime_ns for file in root.rglob("*") if file.is_file()} == kept
+
+    changed = command("train", path, "--root", root, "--set", "method={row: iCD-KD, cluster_weight: 8}")
+    assert "method.cluster_weight: 2.0 -> 8" in one_line(changed, 5, "STATE")
+    tested = command("train", path, "--root", root, "--json", "--test")
+    assert {"top1", "top5"} <= json.loads(tested.out)["test"].keys()
+    assert command("train", path, "--root", root, "--json", "--test").out == tested.out
+    assert len((folder / "test_looks.jsonl").read_text().splitlines()) == 1
+
+
+def test_teachers(command: Command, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    more = ["--root", root, "--set", "protocol.epochs=1", "--json"]
+    made = command("teacher", "train", *TEACHER, "--name", "mine", *more)
+    assert made.code == 0, made.err
+    card = json.loads(made.out)
+    listed = json.loads(command("teacher", "list", "--json", "--root", root).out)
+    assert listed == [card]
+    assert (card["name"], card["val_unseen"], card["origin"]) == ("mine", True, "trained")
+
+    weights = checkpoint.load(root / "teachers" / card["digest"][:16] / "weights.ckpt")["weights"]
+    file = tmp_path / "published.pth"
+    torch.save({"model": weights, "best_acc": 1.0}, file)
+    other = tmp_path / "other"
+    brought = command("teacher", "import", file, *TEACHER, "--root", other, "--json")
+    assert brought.code == 0, brought.err
+    again = json.loads(brought.out)
+    assert (again["digest"], again["val_unseen"]) == (card["digest"], False)
+    assert again["val_top1"] == card["val_top1"]
+
+
+def begin(path: Path, root: Path) -> "subprocess.Popen[str]":
+    """Start a training in a process of its own and wait for its first epoch."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(icd.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    words = [sys.executable, "-m", "icd.cli.main", "train", str(path), "--root", str(root), "--threads", "1"]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=environment)
+    assert process.stderr is not None
+    seen = []
+    for line in process.stderr:
+        seen.append(line)
+        if line.startswith("epoch "):
+            return process
+    raise AssertionError("".join(seen))
+
+
+def outcome(root: Path) -> tuple[str, list[dict[str, Any]]]:
+    folder = root / "trials" / "plain"
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    rows = [{name: value for name, value in row.items() if not name.startswith("seconds/")} for row in rows]
+    return json.loads((folder / "result.json").read_text())["student_sha256"], rows
+
+
+@pytest.mark.slow
+def test_interrupted_killed_resumed(command: Command, plain: Path, tmp_path: Path) -> None:
+    plain.write_text(PLAIN.replace("epochs: 2", f"epochs: {EPOCHS}"))
+    before = torch.get_num_threads()
+    try:
+        whole, interrupted, killed = (tmp_path / name for name in ("whole", "interrupted", "killed"))
+        assert command("train", plain, "--root", whole, "--threads", 1).code == 0
+        wanted = outcome(whole)
+        assert [row["epoch"] for row in wanted[1]] == list(range(1, EPOCHS + 1))
+
+        process = begin(plain, interrupted)
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=60)[1]
+        assert process.returncode == 130, said
+        assert "continue with --resume" in said
+
+        process = begin(plain, killed)
+        process.kill()
+        process.communicate(timeout=60)
+        assert process.returncode == -signal.SIGKILL
+
+        for root in (interrupted, killed):
+            assert not (root / "trials" / "plain" / "result.json").exists()
+            assert "--resume" in one_line(command("train", plain, "--root", root, "--threads", 1), 5, "STATE")
+            said = command("train", plain, "--root", root, "--threads", 1, "--resume")
+            assert said.code == 0, said.err
+            assert outcome(root) == wanted
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,155 @@
+"""The training loop end to end on a few images: reproducible, resumable, honest about what breaks."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from icd.config.read_trial import read_trial
+from icd.config.trial import TrialConfig
+from icd.config.yaml import parse_yaml
+from icd.data import load_dataset
+from icd.data.split import Split
+from icd.errors import CheckpointError, NonFiniteLossError
+from icd.models import Network, build_model
+from icd.trial import checkpoint
+from icd.trial.teachers import weights_digest
+from icd.trial.train import EpochMetrics, Execution, Trained, train
+
+pytestmark = pytest.mark.integration
+
+DATA = {"name": "digits100", "train_per_class": 2, "test_per_class": 1, "val_share": 0.5}
+TEACHER = {"arch": "resnet14", "weights": "train", "protocol": {"epochs": 1}}
+METHODS: dict[str, Any] = {"iCD-KD": "iCD-KD", "CRD": {"row": "CRD", "num_negatives": 20}}
+
+
+def config_of(method: str, epochs: int = 3, **protocol: Any) -> TrialConfig:
+    protocol = {"epochs": epochs, "batch_size": 50, **protocol}
+    content = {"data": DATA, "teacher": TEACHER, "student": "resnet8", "method": METHODS[method], "protocol": protocol}
+    return read_trial(parse_yaml(json.dumps(content), "test"))
+
+
+@pytest.fixture(scope="module")
+def split() -> Split:
+    return load_dataset(
+        "digits100", root=None, path=None, val_share=0.5, split_seed=0, train_per_class=2, test_per_class=1
+    )
+
+
+@pytest.fixture
+def teacher() -> Network:
+    return build_model("resnet14", num_classes=100, stem="cifar", seed=7)
+
+
+def digest_of(trained: Trained) -> str:
+    return weights_digest(trained.network.state_dict())
+
+
+def timeless(metrics: Any) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if not name.startswith("seconds/")}
+
+
+def seen_by(rows: list[EpochMetrics]) -> list[tuple[int, dict[str, float]]]:
+    return [(row.epoch, timeless(row.values)) for row in rows]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_stop_and_resume_is_the_uninterrupted_run(split: Split, teacher: Network, tmp_path: Path, method: str) -> None:
+    config = config_of(method)
+    whole_rows: list[EpochMetrics] = []
+    whole = train(config, split, teacher, Execution(report=whole_rows.append))
+    assert (whole.finished, whole.epoch) == (True, 3)
+
+    rows: list[EpochMetrics] = []
+    execution = Execution(checkpoints=tmp_path, report=rows.append)
+    first = train(config, split, teacher, replace(execution, stop=lambda: True))
+    assert (first.finished, first.epoch) == (False, 1)
+    assert [row.epoch for row in rows] == [1]
+    assert rows[0].checkpoint_digest is not None
+    second = train(config, split, teacher, execution)
+    assert second.finished
+    assert seen_by(rows) == seen_by(whole_rows)
+    assert digest_of(second) == digest_of(whole)
+    assert timeless(second.metrics) == timeless(whole.metrics)
+
+    for row in rows:
+        shares = [value for name, value in row.values.items() if name.startswith("train/gradient_share/")]
+        assert len(shares) >= 2
+        assert sum(shares) == pytest.approx(1)
+        assert all(math.isfinite(value) for value in row.values.values())
+    assert split.test.looks == []
+
+
+def test_stop_between_reports_resumes_exactly(split: Split, teacher: Network, tmp_path: Path) -> None:
+    config = config_of("iCD-KD", report_every=3)
+    whole = train(config, split, teacher, Execution())
+    rows: list[EpochMetrics] = []
+    execution = Execution(checkpoints=tmp_path, report=rows.append)
+    train(config, split, teacher, replace(execution, stop=lambda: True))
+    assert rows == []
+    assert digest_of(train(config, split, teacher, execution)) == digest_of(whole)
+    assert [row.epoch for row in rows] == [3]
+
+
+def test_same_seed_same_weights(split: Split, teacher: Network) -> None:
+    config = config_of("iCD-KD", epochs=2)
+    first, second = (train(config, split, teacher, Execution()) for _ in range(2))
+    other = train(replace(config, seed=1), split, teacher, Execution())
+    assert digest_of(first) == digest_of(second) != digest_of(other)
+    assert timeless(first.metrics) == timeless(second.metrics)
+    assert split.test.looks == []
+
+
+def test_the_caller_s_random_state_does_not_matter(split: Split, teacher: Network) -> None:
+    config = config_of("CRD", epochs=1)
+    torch.manual_seed(1)
+    first = train(config, split, teacher, Execution())
+    torch.manual_seed(2)
+    assert digest_of(train(config, split, teacher, Execution())) == digest_of(first)
+
+
+def test_teacher_is_not_changed(split: Split, teacher: Network) -> None:
+    before = weights_digest(teacher.state_dict())
+    train(config_of("iCD-KD", epochs=1), split, teacher, Execution())
+    assert weights_digest(teacher.state_dict()) == before
+
+
+def test_finished_training_is_not_trained_again(split: Split, teacher: Network, tmp_path: Path) -> None:
+    config, steps = config_of("iCD-KD", epochs=1), []
+    first = train(config, split, teacher, Execution(checkpoints=tmp_path))
+    execution = Execution(checkpoints=tmp_path, progress=lambda *step: steps.append(step))
+    again = train(config, split, teacher, execution)
+    assert steps == []
+    assert digest_of(again) == digest_of(first)
+
+
+def test_checkpoint_of_another_configuration(split: Split, teacher: Network, tmp_path: Path) -> None:
+    train(config_of("iCD-KD", epochs=1), split, teacher, Execution(checkpoints=tmp_path))
+    with pytest.raises(CheckpointError, match="another configuration"):
+        train(config_of("iCD-KD", epochs=2), split, teacher, Execution(checkpoints=tmp_path))
+
+
+def test_poisoned_teacher(split: Split, teacher: Network, tmp_path: Path) -> None:
+    with torch.no_grad():
+        teacher.head.weight[0, 0] = math.nan
+    rows: list[EpochMetrics] = []
+    with pytest.raises(NonFiniteLossError, match="epoch 1, step 0") as caught:
+        train(config_of("iCD-KD"), split, teacher, Execution(checkpoints=tmp_path, report=rows.append))
+    assert (caught.value.epoch, caught.value.step, caught.value.exit_code) == (1, 0, 4)
+    assert rows == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_far_too_large_rate(split: Split, teacher: Network, tmp_path: Path) -> None:
+    rows: list[EpochMetrics] = []
+    config = config_of("iCD-KD", lr=1e6, clip_norm=None)
+    with pytest.raises(NonFiniteLossError) as caught:
+        train(config, split, teacher, Execution(checkpoints=tmp_path, report=rows.append))
+    assert caught.value.epoch <= 3
+    assert all(row.epoch < caught.value.epoch for row in rows)
+    found = checkpoint.newest(tmp_path)
+    assert found is None or found.epoch < caught.value.epoch
