@@ -21,7 +21,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	touch $@
 
 quickstart: setup
-	OMP_NUM_THREADS= $(BIN)/icd train examples/quickstart.yaml
+	env -u OMP_NUM_THREADS $(BIN)/icd train examples/quickstart.yaml
 	$(BIN)/icd teacher list
 
 check: setup

@@ -112,7 +112,7 @@ def _epoch_path(folder: Path, epoch: int) -> Path:
 
 
 def _epoch_paths(folder: Path) -> list[Path]:
-    return sorted(folder.glob("epoch-*.ckpt"), reverse=True)
+    return sorted(folder.glob("epoch-" + 6 * "[0-9]" + ".ckpt"), reverse=True)
 
 
 def _sync_folder(folder: Path) -> None:
