@@ -1,0 +1,80 @@
+"""One training step of the paper's three pairs on real photographs at 224 pixels, and of one at 64 pixels."""
+
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from icd.data import DATASETS, Split, load_dataset
+from icd.data.loader import batches
+from icd.methods import PAPER_ROWS, LiveSide, Step
+from icd.models import Stem, build_model
+
+REFERENCE = Path(os.environ.get("ICD_REFERENCE", Path(__file__).parents[3] / "shared"))
+PAIRS = [("resnet32x4", "mobilenetv2"), ("resnet32x4", "shufflenetv1"), ("vgg13", "vgg8")]
+
+
+def unpacked(name: str, archive: str, folder: Path) -> Split:
+    path = REFERENCE / "data" / archive
+    if not path.is_file():
+        pytest.skip(f"{archive} is not in {path.parent} (ICD_REFERENCE)")
+    with zipfile.ZipFile(path) as file:
+        file.extractall(folder)
+    inside = [entry for entry in folder.iterdir() if entry.is_dir()]
+    root = folder if (folder / "images.txt").exists() or len(inside) != 1 else inside[0]
+    return load_dataset(name, root=root, path=None, val_share=0.2, split_seed=0)
+
+
+def step_terms(split: Split, data: str, pair: tuple[str, str], stem: Stem, row: str) -> dict[str, float]:
+    """Terms of one forward and backward pass of two images; every student weight must get a finite gradient."""
+    views = DATASETS[data].views
+    batch = next(
+        batches(
+            split.train,
+            indices=np.arange(2),
+            view_ids=np.array([0, views.num_views - 1]),
+            views=views,
+            batch_size=2,
+            mean=split.mean,
+            std=split.std,
+            device=torch.device("cpu"),
+            channels_last=True,
+        )
+    )
+    teacher = build_model(pair[0], num_classes=split.num_classes, stem=stem, seed=0).eval()
+    student = build_model(pair[1], num_classes=split.num_classes, stem=stem, seed=1).train()
+    with torch.no_grad():
+        teacher_side = LiveSide(teacher(batch.images_BCHW), teacher.head)
+    student_side = LiveSide(student(batch.images_BCHW), student.head)
+    method = PAPER_ROWS[row].build(None)
+    terms = method(student_side, teacher_side, Step(batch.labels_B, batch.indices_B, 1, 0))
+    torch.stack(list(terms.values())).sum().backward()
+    for name, parameter in student.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+    return {name: term.item() for name, term in terms.items()}
+
+
+@pytest.fixture(scope="module")
+def birds(tmp_path_factory: pytest.TempPathFactory) -> Split:
+    return unpacked("cub200", "cub200_2010_10c.zip", tmp_path_factory.mktemp("cub"))
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("pair", PAIRS, ids="->".join)
+def test_a_step_on_birds_at_224_pixels(birds: Split, pair: tuple[str, str]) -> None:
+    terms = step_terms(birds, "cub200", pair, "cub", "iCD-KD")
+    assert set(terms) == {"ce", "base", "cluster"}
+    assert all(np.isfinite(value) and value >= 0 for value in terms.values()), terms
+
+
+@pytest.mark.integration
+def test_a_step_on_tiny_imagenet_at_64_pixels(tmp_path: Path) -> None:
+    split = unpacked("tiny_imagenet", "tiny_imagenet_animals30.zip", tmp_path)
+    assert split.num_classes == 30
+    terms = step_terms(split, "tiny_imagenet", ("resnet32x4", "mobilenetv2"), "cifar", "SD-DKD")
+    assert set(terms) == {"ce", "base"}
+    assert all(np.isfinite(value) for value in terms.values()), terms
