@@ -1,0 +1,212 @@
+"""A sweep's configuration: which trials may be tried, how they are chosen, and what they may cost.
+
+A space is data. It is a trial's own document in which some values are not fixed: ranges and choices stand where a
+trial file has numbers and names. Sampling replaces them and gives a trial's document again.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Annotated, Any, Literal
+
+from icd.fields import Count, NonNegative, NonNegativeInt, Positive, Range, Seed, check_fields
+
+Direction = Literal["maximize", "minimize"]
+SamplerName = Literal["tpe", "random", "grid", "gp", "cmaes", "nsga2"]
+PrunerName = Literal["successive_halving", "hyperband", "median", "none"]
+Share = Annotated[float, Range(at_least=0, at_most=1)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Objective:
+    """One number to make large or small.
+
+    Attributes:
+        metric: A metric of the last epoch (``val/top1``, ``val/loss``, ...), ``cost/seconds`` (training time of all
+            epochs) or ``cost/parameters`` (weights of the student).
+        direction: Which way is better.
+    """
+
+    metric: str = "val/top1"
+    direction: Direction = "maximize"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplerConfig:
+    """How the next configuration is chosen.
+
+    Attributes:
+        name: A row of ``SAMPLERS`` (icd/search/study.py).
+        startup_trials: Random trials before the sampler follows its model.
+    """
+
+    name: SamplerName = "tpe"
+    startup_trials: NonNegativeInt = 10
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrunerConfig:
+    """When a trial that looks poor is stopped.
+
+    Attributes:
+        name: A row of ``PRUNERS`` (icd/search/study.py).
+        min_epochs: No trial is stopped before this epoch.
+        reduction: One in so many trials passes a rung (successive halving, hyperband).
+        startup_trials: Finished trials before the median rule applies.
+        control_share: Share of the trials that are never stopped; they tell what pruning costs.
+    """
+
+    name: PrunerName = "none"
+    min_epochs: Count = 1
+    reduction: Annotated[int, Range(at_least=2)] = 3
+    startup_trials: NonNegativeInt = 5
+    control_share: Share = 0.15
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """Where a sweep ends; whichever limit comes first.
+
+    Attributes:
+        trials: Trials, enqueued ones included; null for all points of a grid.
+        hours: Wall time of the drivers together.
+        gpu_hours: GPUs of a trial times its training time, summed.
+        failed_share: The sweep ends with exit code 4 when more than this share of its trials failed.
+    """
+
+    trials: Count | None = None
+    hours: Positive | None = None
+    gpu_hours: Positive | None = None
+    failed_share: Share = 0.25
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """What a trial is given and how often it is tried; no part of a trial's result.
+
+    Attributes:
+        cpus_per_trial: Cores, and threads of torch.
+        gpus_per_trial: GPUs; a fraction lets trials share one. Null takes 1 where the executor has GPUs, else 0.
+        max_concurrent: Trials at a time; null for as many as fit.
+        retries: How often a trial starts again after its process was killed, its node was lost or it hung.
+        hang_seconds: A trial is taken to hang after this long without a step, or five median epochs if that is longer.
+    """
+
+    cpus_per_trial: Positive = 1
+    gpus_per_trial: NonNegative | None = None
+    max_concurrent: Count | None = None
+    retries: NonNegativeInt = 3
+    hang_seconds: Positive = 600
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interval:
+    """A number between two ends, both included; ``integer`` follows from the field's type."""
+
+    low: float
+    high: float
+    log: bool = False
+    step: float | None = None
+    integer: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """One of several plain values; ``labels`` name them in Optuna and MLflow and never look like numbers."""
+
+    options: tuple[Any, ...]
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Branches:
+    """One of several names, each with its own fields: a base loss, or a method.
+
+    Attributes:
+        fields: For each name, its fields: fixed plain values, or ``Interval``, ``Choice``, ``Branches``,
+            ``ScaleWeights``.
+    """
+
+    fields: Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScaleWeights:
+    """One raw weight for each sampled scale, normalised afterwards; with ``gram: cells`` scale 1 has none."""
+
+    low: float
+    high: float
+    log: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Baseline:
+    """A configuration that is tried first and named in comparisons: changes to the sweep's fixed part."""
+
+    label: str
+    changes: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepConfig:
+    """A sweep, read and checked.
+
+    Attributes:
+        name: Folder, study and experiment.
+        fixed: A trial's plain document (data, teacher, student, method, protocol, seed) without what is sampled.
+        space: What is sampled, by the trial document's dotted path (``method``, ``protocol.lr``, ``student``, ...).
+        enqueue: Baselines, tried first.
+        objectives: One, or several for a Pareto front.
+        seed: Of the sampler; a trial's own seed is part of ``fixed`` or ``space``.
+    """
+
+    name: str
+    fixed: Mapping[str, Any]
+    space: Mapping[str, Any]
+    enqueue: tuple[Baseline, ...] = ()
+    objectives: tuple[Objective, ...] = (Objective(),)
+    sampler: SamplerConfig = field(default_factory=SamplerConfig)
+    pruner: PrunerConfig = field(default_factory=PrunerConfig)
+    budget: Budget = field(default_factory=Budget)
+    resources: Resources = field(default_factory=Resources)
+    seed: Seed = 0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    def to_data(self) -> dict[str, Any]:
+        """Write the sweep as plain data, every default spelt out."""
+        data = {item.name: _plain(getattr(self, item.name)) for item in fields(self)}
+        return data
+
+    def identity(self) -> dict[str, Any]:
+        """Everything a resume must find unchanged: all but budget and resources."""
+        return {name: value for name, value in self.to_data().items() if name not in ("budget", "resources")}
+
+    def digest(self) -> str:
+        """SHA-256 of the identity."""
+        text = json.dumps(self.identity(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    if hasattr(value, "__dataclass_fields__"):
+        return {item.name: _plain(getattr(value, item.name)) for item in fields(value)}
+    return value

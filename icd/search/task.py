@@ -1,0 +1,117 @@
+"""What driver, executors and workers say to each other; plain values that travel as JSON.
+
+One trial may take several attempts. An attempt starts from the newest valid checkpoint of the trial's folder, says
+every epoch it knows, the newest stored one first, and ends with an ``Outcome``.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+# How an attempt ended. ``complete``: all epochs. ``stopped``: pruned, or asked to stop, after a durable checkpoint.
+# ``diverged``: a loss or metric that is not finite. The others are faults; RETRIES says what follows.
+OutcomeKind = Literal["complete", "stopped", "diverged", "killed", "lost", "memory", "gpu", "hang", "setup", "error"]
+
+# Attempts after the first that each kind of fault allows; None stands for the sweep's own ``resources.retries``.
+RETRIES: Mapping[str, int | None] = {
+    "killed": None,  # the process died of a signal
+    "lost": None,  # its node went away
+    "hang": None,
+    "gpu": None,  # a CUDA error: elsewhere, in a fresh process
+    "memory": 1,  # out of memory, of the host or the GPU
+    "setup": 0,  # configuration or data: it would fail again
+    "error": 0,  # anything else the code raised
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One attempt at one trial.
+
+    Attributes:
+        number: Of the trial, in the study.
+        attempt: Counted from 1; the trial's folder holds the newest, and an older one may not write there.
+        config: The trial's plain document, digests included.
+        sweep: Folder of the sweep; the trial's own is ``trials/NNNN`` below it.
+        data_root: Folder of data sets.
+        hang_seconds: Without a step for this long the worker gives up its process.
+        threads: Of torch; 0 leaves them alone.
+    """
+
+    number: int
+    attempt: int
+    config: Mapping[str, Any]
+    sweep: str
+    root: str
+    data_root: str | None = None
+    hang_seconds: float = 600.0
+    threads: int = 0
+
+    @property
+    def folder(self) -> Path:
+        """The trial's folder."""
+        return trial_folder(Path(self.sweep), self.number)
+
+    def to_json(self) -> dict[str, Any]:
+        """Write it for a pipe."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Epoch:
+    """One reported epoch; its checkpoint is durable. ``metrics`` holds ``time``, seconds since 1970."""
+
+    number: int
+    attempt: int
+    epoch: int
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How an attempt ended.
+
+    Attributes:
+        result: The trial's result.json, for ``complete``.
+        reason: One line for people, for all but ``complete``.
+        device: Name of the GPU or CPU it ran on.
+    """
+
+    number: int
+    attempt: int
+    kind: OutcomeKind
+    reason: str = ""
+    device: str = ""
+    result: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Policy(Protocol):
+    """The driver as an executor sees it; all calls come from one thread."""
+
+    def next(self) -> Task | None:
+        """Give the next attempt to start; None where there is none now."""
+        ...
+
+    def epoch(self, epoch: Epoch) -> bool:
+        """Take an epoch into the ledger; False stops the trial."""
+        ...
+
+    def end(self, outcome: Outcome) -> None:
+        """Take the end of an attempt into the ledger."""
+        ...
+
+    @property
+    def finished(self) -> bool:
+        """Whether ``next`` will never give a task again and none is under way."""
+        ...
+
+    @property
+    def stopping(self) -> bool:
+        """Whether trials under way should stop after their current epoch."""
+        ...
+
+
+def trial_folder(sweep: Path, number: int) -> Path:
+    """Give the folder of a trial."""
+    return sweep / "trials" / f"{number:04d}"
