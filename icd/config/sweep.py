@@ -189,8 +189,7 @@ class SweepConfig:
 
     def to_data(self) -> dict[str, Any]:
         """Write the sweep as plain data, every default spelt out."""
-        data = {item.name: _plain(getattr(self, item.name)) for item in fields(self)}
-        return data
+        return {item.name: _plain(getattr(self, item.name)) for item in fields(self)}
 
     def identity(self) -> dict[str, Any]:
         """Everything a resume must find unchanged: all but budget and resources."""

@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 # How an attempt ended. ``complete``: all epochs. ``stopped``: pruned, or asked to stop, after a durable checkpoint.
-# ``diverged``: a loss or metric that is not finite. The others are faults; RETRIES says what follows.
-OutcomeKind = Literal["complete", "stopped", "diverged", "killed", "lost", "memory", "gpu", "hang", "setup", "error"]
+# ``diverged``: a loss or metric that is not finite. ``disk``: nothing can be written; the sweep halts, resumable.
+# The others are faults; RETRIES says what follows.
+OutcomeKind = Literal[
+    "complete", "stopped", "diverged", "disk", "killed", "lost", "memory", "gpu", "hang", "setup", "error"
+]
 
 # Attempts after the first that each kind of fault allows; None stands for the sweep's own ``resources.retries``.
 RETRIES: Mapping[str, int | None] = {

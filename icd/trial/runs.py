@@ -118,23 +118,50 @@ def run_trial(
     if teacher is not None and config.teacher is not None:
         config = replace(config, teacher=replace(config.teacher, digest=teacher.digest))
         announce(f"teacher {teacher.summary}")
-    result_path = folder / "result.json"
-    _claim(folder, name, config, resume=resume)
-    if result_path.exists():
+    claim(folder, config, resume=resume)
+    if (folder / "result.json").exists():
         announce(f"{folder} is finished; nothing to train")
-        result = json.loads(result_path.read_text())
-    else:
-        result = _train(config, split, teacher.network if teacher else None, folder, execution)
-        checkpoint.write_durably(result_path, (json.dumps(result, indent=1) + "\n").encode())
+    result = continue_trial(config, split, teacher.network if teacher else None, folder, execution)
     if open_test and "test" not in result:
         result["test"] = _look_at_test(config, split, folder, execution, name)
-        checkpoint.write_durably(result_path, (json.dumps(result, indent=1) + "\n").encode())
-    return dict(result)
+        checkpoint.write_durably(folder / "result.json", (json.dumps(result, indent=1) + "\n").encode())
+    return result
 
 
-def _claim(folder: Path, name: str, config: TrialConfig, *, resume: bool) -> None:
-    """Make the folder this configuration's, or refuse."""
-    path = folder / "config.yaml"
+def continue_trial(
+    config: TrialConfig,
+    split: Split,
+    teacher: Network | None,
+    folder: Path,
+    execution: Execution,
+    *,
+    finishing: Callable[[Network, list[dict[str, Any]]], None] = lambda student, rows: None,
+) -> dict[str, Any]:
+    """Train what is left of a trial in its folder and write its result, or give the result it has.
+
+    Args:
+        config: What to train, digests included; the folder is already its own (``claim``).
+        split: Images.
+        teacher: The teacher's network, for methods that need one.
+        folder: The trial's folder.
+        execution: As for ``run_trial``.
+        finishing: Called with the trained student and all rows of metrics before the result is written.
+    """
+    result_path = folder / "result.json"
+    if result_path.exists():
+        return dict(json.loads(result_path.read_text()))
+    result = _train(config, split, teacher, folder, execution, finishing)
+    checkpoint.write_durably(result_path, (json.dumps(result, indent=1) + "\n").encode())
+    return result
+
+
+def claim(folder: Path, config: TrialConfig, *, resume: bool) -> None:
+    """Make the folder this configuration's.
+
+    Raises:
+        StateError: If it is another configuration's, or holds an unfinished trial and ``resume`` is off.
+    """
+    name, path = folder.name, folder / "config.yaml"
     if not path.exists():
         (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
         text = f"# key {config.key()}\n" + yaml.safe_dump(config.to_data(), sort_keys=False)
@@ -150,10 +177,15 @@ def _claim(folder: Path, name: str, config: TrialConfig, *, resume: bool) -> Non
 
 
 def _train(
-    config: TrialConfig, split: Split, teacher: Network | None, folder: Path, execution: Execution
+    config: TrialConfig,
+    split: Split,
+    teacher: Network | None,
+    folder: Path,
+    execution: Execution,
+    finishing: Callable[[Network, list[dict[str, Any]]], None],
 ) -> dict[str, Any]:
     metrics_path = folder / "metrics.jsonl"
-    rows = _rows_before_resume(metrics_path, folder / "checkpoints")
+    rows = rows_before_resume(folder)
 
     def report(metrics: EpochMetrics) -> None:
         rows.append({"epoch": metrics.epoch, **metrics.values})
@@ -164,6 +196,7 @@ def _train(
     if not trained.finished:
         epochs = config.protocol.epochs
         raise Interrupted(f"stopped after epoch {trained.epoch} of {epochs}; continue with --resume")
+    finishing(trained.network, rows)
     weights = {name: tensor.detach().cpu() for name, tensor in trained.network.state_dict().items()}
     digest = checkpoint.save(folder / "student.ckpt", {"weights": weights, "key": config.key()})
     best = max(rows, key=lambda row: row["val/top1"])
@@ -174,6 +207,7 @@ def _train(
         "val": {name.removeprefix("val/"): value for name, value in rows[-1].items() if name.startswith("val/")},
         "best_epoch": {"epoch": best["epoch"], "top1": best["val/top1"], "note": "shown, never ranked"},
         "train_loss": rows[-1]["train/loss"],
+        "parameters": sum(weight.numel() for weight in trained.network.parameters()),
         "minutes": sum(row["seconds/epoch"] for row in rows) / 60,
         "student_sha256": digest,
         "data_digest": config.data.digest,
@@ -183,8 +217,14 @@ def _train(
     }
 
 
-def _rows_before_resume(path: Path, checkpoints: Path) -> list[dict[str, Any]]:
-    """Bring the metrics file in step with the newest checkpoint: nothing lost, nothing twice."""
+def stored_rows(folder: Path) -> list[dict[str, Any]]:
+    """Read a trial's metrics, one row per reported epoch; each epoch's checkpoint was durable first."""
+    return _rows(folder / "metrics.jsonl")
+
+
+def rows_before_resume(folder: Path) -> list[dict[str, Any]]:
+    """Bring the metrics file in step with the newest checkpoint, nothing lost, nothing twice, and read it."""
+    path, checkpoints = folder / "metrics.jsonl", folder / "checkpoints"
     found = checkpoint.newest(checkpoints)
     epoch = found.epoch if found else 0
     rows = [row for row in _rows(path) if row["epoch"] <= epoch]

@@ -112,6 +112,10 @@ class TeacherStore:
         """Give the teacher that a configuration trained, if there is one."""
         return next((card for card in self.all() if card.recipe == recipe), None)
 
+    def with_digest(self, digest: str) -> Teacher | None:
+        """Give the teacher whose weights have a digest, if there is one."""
+        return next((card for card in self.all() if card.digest == digest), None)
+
     def add(self, card: Teacher, state: Mapping[str, Tensor]) -> Teacher:
         """Keep a teacher; the same weights again are the same teacher.
 
@@ -268,7 +272,10 @@ def prepare(config: TrialConfig, split: Split, store: TeacherStore, execution: E
         network = build_model(teacher.arch, num_classes=split.num_classes, stem=teacher.stem, pretrained=True)
         digest = weights_digest(network.state_dict())
         return Ready(network, digest, f"{teacher.arch}, torchvision's weights")
-    if teacher.weights == "train":
+    known = store.with_digest(teacher.digest) if teacher.digest else None
+    if known is not None:
+        card = known
+    elif teacher.weights == "train":
         card = train_teacher(store, recipe(config.data, teacher), split, execution, name=None)
     else:
         card = store.find(teacher.weights)

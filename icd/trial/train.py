@@ -122,7 +122,7 @@ def train(config: TrialConfig, split: Split, teacher: Network | None, execution:
             losses = LossLog(epoch, look_every=1 if device.type == "cpu" else _STEPS_BETWEEN_LOOKS)
             shares: dict[str, float] = {}
 
-            for step, batch in enumerate(_train_batches(config, split, images, epoch, execution)):
+            for step, batch in enumerate(train_batches(config, split, images, epoch, execution)):
                 lr = protocol.learning_rate(epoch, step / num_steps)
                 for group in optimizer.param_groups:
                     group["lr"] = lr
@@ -157,6 +157,7 @@ def train(config: TrialConfig, split: Split, teacher: Network | None, execution:
                     **{f"train/gradient_share/{name}": value for name, value in shares.items()},
                     **{f"val/{name}": value for name, value in validation.items()},
                     "lr": lr,
+                    "time": time.time(),  # stays with the epoch's numbers wherever they are copied
                     **_costs(device, trained_s, time.perf_counter() - started),
                 }
             # Durable first, then said: whoever hears of an epoch can rely on its checkpoint.
@@ -219,9 +220,10 @@ def gradient_shares(terms: Mapping[str, Tensor], weights: list[nn.Parameter]) ->
     return {name: norm / total if total > 0 else 0.0 for name, norm in norms.items()}
 
 
-def _train_batches(
+def train_batches(
     config: TrialConfig, split: Split, images: ImageSet, epoch: int, execution: Execution
 ) -> Iterator[Batch]:
+    """Batches of an epoch: counted order, counted views."""
     protocol = config.protocol
     indices_N = views.order(config.seed, epoch, len(images))
     return batches(

@@ -27,13 +27,16 @@ RANKS = {
 }
 # Losses, models and data know nothing of each other, but for the name of a network's first convolution (a type).
 SIDEWAYS = {("icd/data/dataset.py", "icd.models.output.Stem")}
-SEARCH_LIBRARIES = {"ray", "optuna", "mlflow"}
 MAY_IMPORT_SEARCH = {
-    "icd/search/ray_tune.py",
-    "icd/search/track.py",
-    "icd/search/space.py",
-    "icd/search/study.py",
-    "icd/results/report.py",
+    "ray": {"icd/search/ray_tune.py"},
+    "mlflow": {"icd/search/track.py"},
+    "optuna": {
+        "icd/search/space.py",
+        "icd/search/study.py",
+        "icd/search/samplers.py",
+        "icd/search/storage.py",
+        "icd/results/report.py",
+    },
 }
 INTERFACE_LIBRARIES = {"pydantic", "click", "rich", "yaml"}
 MAY_IMPORT_INTERFACE = {("icd/trial/runs.py", "yaml")}
@@ -71,8 +74,8 @@ def import_problems(source: str, name: str) -> list[str]:
                 problems.append(f"{where}; icd/{own} has no place among the layers, see RANKS")
             elif RANKS[inner[0]] >= RANKS[own] and (name, imported) not in SIDEWAYS:
                 problems.append(f"{where}; {own} may import lower layers only: {' < '.join(RANKS)}")
-        if top in SEARCH_LIBRARIES and name not in MAY_IMPORT_SEARCH:
-            problems.append(f"{where}; {top} belongs in {', '.join(sorted(MAY_IMPORT_SEARCH))}")
+        if name not in MAY_IMPORT_SEARCH.get(top, {name}):
+            problems.append(f"{where}; {top} belongs in {', '.join(sorted(MAY_IMPORT_SEARCH[top]))}")
         inner_layer = own in {"trial", "methods", "losses"} and (name, top) not in MAY_IMPORT_INTERFACE
         if inner_layer and top in INTERFACE_LIBRARIES:
             problems.append(f"{where}; trial, methods and losses know nothing of {top}")
@@ -137,6 +140,7 @@ def test_every_part_of_the_package_has_its_place() -> None:
         ("icd/data/npz.py", "from icd import cli", "lower layers only"),
         ("icd/other/x.py", "import icd.cli", "no place among the layers"),
         ("icd/trial/train.py", "from ray import tune", "ray belongs in"),
+        ("icd/search/study.py", "import mlflow", "mlflow belongs in"),
         ("icd/trial/train.py", "import yaml", "know nothing of yaml"),
         ("icd/methods/cells.py", "from pydantic import BaseModel", "know nothing of pydantic"),
     ],
@@ -151,6 +155,7 @@ def test_a_forbidden_import_is_found(name: str, source: str, rule: str) -> None:
     ("name", "source"),
     [
         ("icd/search/ray_tune.py", "from ray import tune\nfrom icd.trial.train import x"),
+        ("icd/search/samplers.py", "import optuna"),
         ("icd/trial/runs.py", "import yaml\nfrom icd import __version__"),
         ("icd/losses/base.py", "from . import cells\nfrom icd.fields import Range\nfrom icd.errors import IcdError"),
     ],
@@ -182,7 +187,7 @@ def test_allowed_calls_are_not() -> None:
 
 
 def test_importing_the_package_imports_no_framework() -> None:
-    heavy = {"torch", "torchvision", "numpy", "pydantic", *SEARCH_LIBRARIES}
+    heavy = {"torch", "torchvision", "numpy", "pydantic", *MAY_IMPORT_SEARCH}
     code = f"import sys, icd; sys.exit(' '.join({heavy!r} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=PACKAGE.parent, capture_output=True, text=True, check=False)
     assert done.stderr == "\n"

@@ -1,0 +1,82 @@
+"""One driver at a time: a lock that dies with its holder, and a record of who holds it."""
+
+import fcntl
+import json
+import os
+import socket
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from icd.errors import SetupError, StateError
+
+
+class Lease:
+    """The right to drive a sweep on this file system; held from ``acquire`` until ``release`` or death."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "driver.lock"
+        self._file: Any = None
+
+    def acquire(self) -> None:
+        """Take the lock.
+
+        Raises:
+            StateError: If another driver holds it; names that driver.
+        """
+        file = self.path.open("a+", encoding="utf-8")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            raise StateError(
+                f"sweep {self.path.parent.name!r} is driven by {holder(self.path.parent)}; "
+                "wait for it, or end it with 'icd stop'"
+            ) from None
+        except OSError as error:
+            file.close()
+            raise SetupError(f"{self.path} cannot be locked: {error.strerror}; choose a --root that can") from error
+        file.seek(0)
+        file.truncate()
+        mine = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+        file.write(json.dumps(mine))
+        file.flush()
+        self._file = file
+
+    def release(self) -> None:
+        """Give the lock back."""
+        if self._file is not None:
+            self._file.truncate(0)
+            self._file.close()
+            self._file = None
+
+    def __enter__(self) -> "Lease":
+        self.acquire()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+def holder(folder: Path) -> str:
+    """Say who drives a sweep: ``pid 812 on host h since ...``."""
+    try:
+        said = json.loads((folder / "driver.lock").read_text())
+        return f"pid {said['pid']} on {said['host']} since {said['since']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another driver"
+
+
+def is_driven(folder: Path) -> bool:
+    """Whether a live driver holds the sweep."""
+    try:
+        with (folder / "driver.lock").open("a+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False

@@ -1,0 +1,162 @@
+"""What must be true before a sweep starts: images read, teachers trained, every end of the space tried.
+
+Runs in a worker, where the devices are; everything it learns goes back as plain values.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from icd.config.read_trial import read_trial
+from icd.config.trial import TrialConfig
+from icd.config.yaml import Document
+from icd.models import Network
+from icd.trial.probe import Probe, measure_pace
+from icd.trial.runs import Places, device_name, read_data
+from icd.trial.teachers import prepare
+from icd.trial.train import EpochMetrics, Execution
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preparation:
+    """A request.
+
+    Attributes:
+        configs: Trial documents: baselines, and both ends of every range of the space.
+        root: Folder of results.
+        data_root: Folder of data sets.
+        download: Whether data may be fetched.
+        probe: Whether to compute every configuration's losses once.
+        measure: Whether to time a few steps of each student and teacher pair.
+        threads: Of torch; 0 leaves them alone.
+    """
+
+    configs: Sequence[Mapping[str, Any]]
+    root: str
+    data_root: str | None = None
+    download: bool = False
+    probe: bool = True
+    measure: bool = False
+    threads: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """What was found.
+
+    Attributes:
+        data_digest: Of the images and the split.
+        data: One line about them.
+        num_classes: For chance level.
+        teachers: Digest by the teacher's plain document (JSON, sorted keys).
+        teacher_lines: One line about each.
+        probed: Configurations whose losses were computed.
+        gpus: CUDA devices.
+        device: Name of the device.
+        paces: For each student and teacher, seconds per step and so on.
+    """
+
+    data_digest: str
+    data: str
+    num_classes: int
+    teachers: Mapping[str, str]
+    teacher_lines: Sequence[str]
+    probed: int
+    gpus: int
+    device: str
+    paces: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    def pin(self, config: TrialConfig) -> TrialConfig:
+        """Write the digests into a configuration."""
+        data = replace(config.data, digest=self.data_digest)
+        if config.teacher is None:
+            return replace(config, data=data)
+        teacher = replace(config.teacher, digest=self.teachers[teacher_name(config)])
+        return replace(config, data=data, teacher=teacher)
+
+
+def teacher_name(config: TrialConfig) -> str:
+    """Write a configuration's teacher as a key, without its digest."""
+    document = dict(config.to_data().get("teacher", {}))
+    document.pop("digest", None)
+    return json.dumps(document, sort_keys=True)
+
+
+def make_ready(
+    request: Preparation, say: Callable[[str], None], stop: Callable[[], bool], alive: Callable[[int, int, int], None]
+) -> Prepared:
+    """Read the data, train teachers that are missing, and try the configurations.
+
+    Args:
+        request: What to do.
+        say: Told each step in a line.
+        stop: Asked after every epoch of a teacher's training.
+        alive: Called after every step.
+
+    Raises:
+        IcdError: Whatever is wrong, before a trial has started.
+    """
+    if request.threads:
+        torch.set_num_threads(request.threads)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    places = Places(
+        root=Path(request.root),
+        data_root=Path(request.data_root) if request.data_root else None,
+        download=request.download,
+    )
+
+    def report(metrics: EpochMetrics) -> None:
+        say(f"teacher epoch {metrics.epoch}: val top-1 {metrics.values['val/top1']:.2f} %")
+
+    execution = Execution(device=device, report=report, progress=alive, stop=stop)
+    configs = [
+        read_trial(Document(dict(config), f"configuration {place}")) for place, config in enumerate(request.configs)
+    ]
+    first, split = read_data(configs[0], places)
+    data = (
+        f"{split.name}: {len(split.train)} training and {len(split.val)} validation images, {split.num_classes} classes"
+    )
+    say(f"data {data}")
+    digest = first.data.digest or ""
+    networks: dict[str, Network] = {}
+    digests, lines = {}, []
+    for config in configs:
+        name = teacher_name(config)
+        if config.teacher is None or name in networks:
+            continue
+        ready = prepare(replace(config, data=replace(config.data, digest=digest)), split, places.teachers, execution)
+        if ready is not None:
+            networks[name], digests[name] = ready.network.to(device), ready.digest
+            lines.append(ready.summary)
+            say(f"teacher {ready.summary}")
+    quiet = replace(execution, report=lambda metrics: None)
+    probe = Probe(split, quiet)
+    for config in configs if request.probe else ():
+        probe(config, networks.get(teacher_name(config)))
+    paces = {}
+    for config in configs if request.measure else ():
+        pair = f"{config.teacher.arch if config.teacher else 'none'}>{config.student.arch}"
+        if pair not in paces:
+            teacher = networks.get(teacher_name(config))
+            pace = measure_pace(config, split, teacher, replace(quiet, progress=lambda *_: None))
+            paces[pair] = {**pace._asdict(), "epoch_seconds": pace.epoch_seconds}
+    return Prepared(
+        data_digest=digest,
+        data=data,
+        num_classes=split.num_classes,
+        teachers=digests,
+        teacher_lines=lines,
+        probed=len(configs) if request.probe else 0,
+        gpus=torch.cuda.device_count() if device.type == "cuda" else 0,
+        device=device_name(device),
+        paces=paces,
+    )
+
+
+def to_json(prepared: Prepared) -> dict[str, Any]:
+    """Write it for a pipe."""
+    return asdict(prepared)

@@ -1,0 +1,190 @@
+"""Samplers and pruners by name, and the one thing added to them: a draw depends on nothing but what is known.
+
+A sampler of Optuna carries a random state from trial to trial, so a driver that was killed would go on differently
+from one that was not. Here every draw comes from a fresh sampler seeded by (sweep seed, trial number, parameter).
+"""
+
+import copy
+import hashlib
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
+from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from icd.config.sweep import PrunerConfig, SamplerConfig
+from icd.errors import ConfigError
+
+OUTSIDE = "icd:outside"  # user attribute of baselines that the space cannot express
+
+
+def _tpe(config: SamplerConfig, seed: int) -> BaseSampler:
+    # Groups, because our spaces are conditional: without them one base loss's fields hide the joint model of the rest.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return TPESampler(
+            seed=seed, n_startup_trials=config.startup_trials, multivariate=True, group=True, constant_liar=True
+        )
+
+
+def _random(config: SamplerConfig, seed: int) -> BaseSampler:
+    return RandomSampler(seed=seed)
+
+
+def _gp(config: SamplerConfig, seed: int) -> BaseSampler:
+    return GPSampler(seed=seed, n_startup_trials=config.startup_trials)
+
+
+def _cmaes(config: SamplerConfig, seed: int) -> BaseSampler:
+    return CmaEsSampler(seed=seed, n_startup_trials=max(1, config.startup_trials))
+
+
+def _nsga2(config: SamplerConfig, seed: int) -> BaseSampler:
+    return NSGAIISampler(seed=seed, population_size=max(2, config.startup_trials))
+
+
+# Grid is missing on purpose: its points come from the space, in order (``GridSampler`` below).
+SAMPLERS: Mapping[str, Callable[[SamplerConfig, int], BaseSampler]] = {
+    "tpe": _tpe,
+    "random": _random,
+    "gp": _gp,
+    "cmaes": _cmaes,
+    "nsga2": _nsga2,
+}
+
+
+def _halving(config: PrunerConfig, epochs: int) -> BasePruner:
+    return SuccessiveHalvingPruner(min_resource=config.min_epochs, reduction_factor=config.reduction)
+
+
+def _hyperband(config: PrunerConfig, epochs: int) -> BasePruner:
+    return HyperbandPruner(
+        min_resource=config.min_epochs, max_resource=max(epochs, config.min_epochs), reduction_factor=config.reduction
+    )
+
+
+def _median(config: PrunerConfig, epochs: int) -> BasePruner:
+    return MedianPruner(n_startup_trials=config.startup_trials, n_warmup_steps=config.min_epochs - 1)
+
+
+def _no_pruner(config: PrunerConfig, epochs: int) -> BasePruner:
+    return NopPruner()
+
+
+PRUNERS: Mapping[str, Callable[[PrunerConfig, int], BasePruner]] = {
+    "successive_halving": _halving,
+    "hyperband": _hyperband,
+    "median": _median,
+    "none": _no_pruner,
+}
+
+
+class SteadySampler(BaseSampler):
+    """Any sampler of Optuna, seeded anew for every draw, that does not see baselines outside the space."""
+
+    def __init__(self, make: Callable[[int], BaseSampler], seed: int) -> None:
+        self.make, self.seed = make, seed
+        self._relative: BaseSampler | None = None
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        self._relative = self._sampler(trial)
+        return self._relative.infer_relative_search_space(_inside(study), trial)
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        sampler = self._relative or self._sampler(trial)
+        return sampler.sample_relative(_inside(study), trial, search_space)
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        sampler = self._sampler(trial, param_name)
+        return sampler.sample_independent(_inside(study), trial, param_name, param_distribution)
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        self._sampler(trial).before_trial(_inside(study), trial)
+
+    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
+        self._sampler(trial).after_trial(_inside(study), trial, state, values)
+
+    def _sampler(self, trial: FrozenTrial, name: str = "") -> BaseSampler:
+        return self.make(draw_seed(self.seed, trial.number, name))
+
+
+class GridSampler(BaseSampler):
+    """Gives the points of a finite space in order: the n-th sampled trial is the n-th point."""
+
+    def __init__(self, point: Callable[[Study, FrozenTrial], Mapping[str, Any]]) -> None:
+        self.point = point
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return {}
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return {}
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        return self.point(study, trial)[param_name]
+
+
+def make_sampler(
+    config: SamplerConfig, seed: int, points: Sequence[Mapping[str, Any]], *, shared_database: bool = False
+) -> BaseSampler:
+    """Make the sampler of a sweep.
+
+    Args:
+        config: Its row and options.
+        seed: Of the sweep.
+        points: All points, for ``grid``.
+        shared_database: Whether others can write the study's database.
+
+    Raises:
+        ConfigError: For CMA-ES on a shared database: its state is a pickle, and whoever writes there runs code here.
+    """
+    if config.name == "grid":
+        return GridSampler(lambda study, trial: points[_place_in_grid(study, trial)])
+    if config.name == "cmaes" and shared_database:
+        raise ConfigError("sampler.name: cmaes keeps pickled state in the study, refused on a shared database; use tpe")
+    return SteadySampler(lambda draw: SAMPLERS[config.name](config, draw), seed)
+
+
+def make_pruner(config: PrunerConfig, epochs: int) -> BasePruner:
+    """Make the pruner of a sweep whose trials train for ``epochs``."""
+    return PRUNERS[config.name](config, epochs)
+
+
+def draw_seed(seed: int, number: int, name: str = "") -> int:
+    """Mix (sweep seed, trial number, purpose) into 32 bits."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{number}/{name}".encode()).digest()[:4], "big")
+
+
+def _place_in_grid(study: Study, trial: FrozenTrial) -> int:
+    earlier = study.get_trials(deepcopy=False)[: trial.number]
+    return sum("baseline" not in other.user_attrs for other in earlier)
+
+
+def _inside(study: Study) -> Study:
+    """Hide baselines outside the space: they lack parameters that joint models need of every trial."""
+    view = copy.copy(study)
+
+    def visible(trials: list[FrozenTrial]) -> list[FrozenTrial]:
+        return [trial for trial in trials if not trial.user_attrs.get(OUTSIDE)]
+
+    def all_of(*args: Any, **kwargs: Any) -> list[FrozenTrial]:
+        return visible(study.get_trials(*args, **kwargs))
+
+    def some_of(*args: Any, **kwargs: Any) -> list[FrozenTrial]:
+        return visible(study._get_trials(*args, **kwargs))
+
+    vars(view).update(get_trials=all_of, _get_trials=some_of)
+    return view

@@ -1,0 +1,239 @@
+"""The ledger: one Optuna study that says what was tried and how it went. Only a driver writes it.
+
+A trial's number and parameters are committed before anything else hears of them. Whatever happens to the driver, what
+the study holds is enough to go on: finished trials stay, and running ones are issued again as they were.
+"""
+
+import json
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.pruners import NopPruner
+from optuna.storages import BaseStorage
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from icd.config.sweep import SweepConfig
+from icd.errors import StateError
+from icd.search.record import State, TrialRecord
+from icd.search.samplers import OUTSIDE, make_pruner, make_sampler
+from icd.search.storage import patiently
+
+logger = logging.getLogger(__name__)
+
+_DIRECTIONS = {"maximize": StudyDirection.MAXIMIZE, "minimize": StudyDirection.MINIMIZE}
+_STATES: Mapping[State, TrialState] = {
+    "complete": TrialState.COMPLETE,
+    "pruned": TrialState.PRUNED,
+    "failed": TrialState.FAIL,
+    "duplicate": TrialState.FAIL,  # samplers look away from it, and its twin tells them the same
+}
+# Attributes that have a field of their own in a record.
+_FIELDS = ("key", "baseline", "control", "would_stop_at", "attempts", "reason", "twin")
+
+Suggest = Callable[[optuna.trial.BaseTrial], Mapping[str, Any]]
+
+
+class Ledger:
+    """A study, open for reading; with a sampler it can be driven."""
+
+    def __init__(self, storage: BaseStorage, name: str, announce: Callable[[str], None] = logger.warning) -> None:
+        self.storage, self.name, self.announce = storage, name, announce
+        with_none = optuna.samplers.RandomSampler(), NopPruner()
+        self.study = self._do(lambda: optuna.load_study(study_name=name, storage=storage, sampler=with_none[0]))
+        self.study.pruner = with_none[1]
+        self.pruner: optuna.pruners.BasePruner = with_none[1]
+        self._ids: dict[int, int] = {}
+
+    @classmethod
+    def create(cls, storage: BaseStorage, sweep: SweepConfig, attributes: Mapping[str, Any]) -> "Ledger":
+        """Make the study of a sweep; its attributes are committed before anyone can find it complete.
+
+        Raises:
+            StateError: If there is one of that name already.
+        """
+        directions = [_DIRECTIONS[objective.direction] for objective in sweep.objectives]
+        try:
+            study_id = storage.create_new_study(directions, sweep.name)
+        except optuna.exceptions.DuplicatedStudyError:
+            raise StateError(f"sweep {sweep.name!r} exists already") from None
+        for name, value in attributes.items():
+            storage.set_study_user_attr(study_id, name, value)
+        return cls(storage, sweep.name)
+
+    @staticmethod
+    def names(storage: BaseStorage) -> list[str]:
+        """Names of all studies."""
+        return [study.study_name for study in storage.get_all_studies()]
+
+    def drive(self, sweep: SweepConfig, points: Sequence[Mapping[str, Any]], epochs: int, *, shared: bool) -> None:
+        """Get ready to ask and to prune."""
+        self.study.sampler = make_sampler(sweep.sampler, sweep.seed, points, shared_database=shared)
+        self.pruner = make_pruner(sweep.pruner, epochs)
+
+    # What is known
+
+    @property
+    def attributes(self) -> Mapping[str, Any]:
+        """The study's own attributes."""
+        return dict(self._do(lambda: self.storage.get_study_user_attrs(self.study._study_id)))
+
+    def records(self) -> list[TrialRecord]:
+        """Every trial."""
+        return [_record(trial) for trial in self._trials()]
+
+    def record(self, number: int) -> TrialRecord:
+        """One trial."""
+        return _record(self._trial(number))
+
+    def finished(self, number: int) -> bool:
+        """Whether a trial was told its end."""
+        return self._trial(number).state.is_finished()
+
+    # What a driver commits
+
+    def note_study(self, **attributes: Any) -> None:
+        """Set attributes of the study."""
+        for name, value in attributes.items():
+            self._do(lambda name=name, value=value: self.storage.set_study_user_attr(self.study._study_id, name, value))
+
+    def note(self, number: int, **attributes: Any) -> None:
+        """Set attributes of a trial; those that are set so already cost nothing."""
+        trial = self._trial(number)
+        for name, value in attributes.items():
+            if name not in trial.user_attrs or trial.user_attrs[name] != value:
+                self._do(lambda name=name, value=value: self.storage.set_trial_user_attr(trial._trial_id, name, value))
+
+    def ask(self, suggest: Suggest, known: set[int]) -> tuple[int, Mapping[str, Any]]:
+        """Make a trial and let the sampler fill it.
+
+        A running trial that the caller does not know was begun by an ask that was cut off; it is filled to its end
+        instead of leaving a hole.
+
+        Returns:
+            Its number and what ``suggest`` made of it.
+        """
+
+        def act() -> tuple[int, Mapping[str, Any]]:
+            begun = [t for t in self._trials() if t.state == TrialState.RUNNING and t.number not in known]
+            trial = Trial(self.study, begun[0]._trial_id) if begun else self.study.ask()
+            return trial.number, suggest(trial)
+
+        return self._do(act)
+
+    def add_baseline(
+        self,
+        label: str,
+        params: Mapping[str, Any],
+        distributions: Mapping[str, BaseDistribution],
+        attributes: Mapping[str, Any],
+    ) -> int:
+        """Make the trial of an enqueued configuration, running, in one commit; its number.
+
+        Args:
+            label: Its name.
+            params: What it is in terms of the space; empty where the space cannot express it.
+            distributions: Of those parameters.
+            attributes: Its attributes.
+        """
+
+        def act() -> int:
+            for trial in self._trials():
+                if trial.user_attrs.get("baseline") == label:
+                    return int(trial.number)
+            marks = {"baseline": label, **({} if params else {OUTSIDE: True}), **attributes}
+            template = FrozenTrial(
+                number=-1,
+                trial_id=-1,
+                state=TrialState.RUNNING,
+                value=None,
+                datetime_start=datetime.now(),
+                datetime_complete=None,
+                params=dict(params),
+                distributions=dict(distributions),
+                user_attrs=marks,
+                system_attrs={},
+                intermediate_values={},
+            )
+            trial_id = self.storage.create_new_trial(self.study._study_id, template_trial=template)
+            return int(self.storage.get_trial_number_from_id(trial_id))
+
+        return self._do(act)
+
+    def add_epoch(self, number: int, epoch: int, value: float) -> None:
+        """Commit an epoch's value; the same epoch again changes nothing."""
+        trial = self._trial(number)
+        if epoch in trial.intermediate_values or trial.state.is_finished():
+            return
+        if not math.isfinite(value):
+            raise ValueError(f"value of trial {number}, epoch {epoch} must be finite, but got {value!r}")
+        self._do(lambda: self.storage.set_trial_intermediate_value(trial._trial_id, epoch, value))
+
+    def should_prune(self, number: int) -> bool:
+        """Ask the pruner, which decides from committed values alone."""
+        return self._do(lambda: self.pruner.prune(self.study, self._trial(number)))
+
+    def tell(self, number: int, state: State, values: Sequence[float] | None = None, **attributes: Any) -> None:
+        """Commit a trial's end; a second end changes nothing.
+
+        A pruned trial's value is that of its last epoch.
+        """
+        if self.finished(number):
+            return
+        self.note(number, **attributes, **({"twin": attributes.get("twin")} if state == "duplicate" else {}))
+
+        def act() -> None:
+            trial = self._trial(number)
+            if trial.state.is_finished():
+                return
+            told = list(values) if values is not None else None
+            if state == "pruned" and trial.intermediate_values and len(self.study.directions) == 1:
+                told = [trial.intermediate_values[max(trial.intermediate_values)]]
+            self.study.sampler.after_trial(self.study, trial, _STATES[state], told)
+            self.storage.set_trial_state_values(trial._trial_id, _STATES[state], told)
+
+        self._do(act)
+
+    def _trials(self) -> list[FrozenTrial]:
+        return self._do(lambda: self.storage.get_all_trials(self.study._study_id, deepcopy=False))
+
+    def _trial(self, number: int) -> FrozenTrial:
+        if number not in self._ids:
+            self._ids[number] = self._do(
+                lambda: self.storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)
+            )
+        trial: FrozenTrial = self._do(lambda: self.storage.get_trial(self._ids[number]))
+        return trial
+
+    def _do(self, act: Callable[[], Any]) -> Any:
+        return patiently(act, announce=self.announce)
+
+
+def _record(trial: FrozenTrial) -> TrialRecord:
+    attributes = dict(trial.user_attrs)
+    own = {name: attributes.pop(name) for name in _FIELDS if name in attributes}
+    state: State = "running"
+    if trial.state.is_finished():
+        state = next(name for name, told in _STATES.items() if told == trial.state)
+        state = "duplicate" if trial.state == TrialState.FAIL and own.get("twin") is not None else state
+    return TrialRecord(
+        number=trial.number,
+        state=state,
+        values=tuple(trial.values or ()) if trial.state == TrialState.COMPLETE else (),
+        params=trial.params,
+        curve=dict(sorted(trial.intermediate_values.items())),
+        started=trial.datetime_start.isoformat(timespec="seconds") if trial.datetime_start else None,
+        ended=trial.datetime_complete.isoformat(timespec="seconds") if trial.datetime_complete else None,
+        attributes={name: value for name, value in attributes.items() if not name.startswith("icd:")},
+        **own,
+    )
+
+
+def dump(value: Any) -> str:
+    """Write an attribute that is more than a number."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))

@@ -1,0 +1,362 @@
+"""A sweep from its file to its end: what ``icd sweep``, ``icd resume``, ``jobs/`` and notebooks all call."""
+
+import json
+import logging
+import os
+import secrets
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from icd import __version__
+from icd.config.read_sweep import read_sweep
+from icd.config.sweep import SweepConfig
+from icd.config.trial import differences
+from icd.config.yaml import Document, apply_overrides
+from icd.errors import Interrupted, SetupError, StateError, did_you_mean
+from icd.search.driver import Driver, Site
+from icd.search.lease import Lease
+from icd.search.outbox import Outbox
+from icd.search.prepare import Preparation, Prepared
+from icd.search.processes import ProcessExecutor, places_for, visible_gpus
+from icd.search.record import TrialRecord, best
+from icd.search.space import SearchSpace
+from icd.search.storage import DatabaseLease, is_shared, open_storage, redacted, storage_url
+from icd.search.study import Ledger
+from icd.search.task import Policy
+from icd.search.work import stop_asked
+from icd.trial.checkpoint import write_durably
+from icd.trial.runs import versions
+
+logger = logging.getLogger(__name__)
+
+ExecutorName = Literal["ray", "process"]
+
+_FLUSH_S = 30.0  # how long the end of a sweep waits for MLflow
+
+
+class Executor(Protocol):
+    """Where attempts run: plain processes or Ray Tune."""
+
+    name: str
+
+    def prepare(self, request: Preparation, say: Callable[[str], None], stop: Callable[[], bool]) -> Prepared: ...
+
+    def run(self, policy: Policy, tick: Callable[[], None]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How and where to run; nothing here changes a result.
+
+    Attributes:
+        root: Folder of results.
+        data_root: Folder of data sets.
+        download: Whether data may be fetched.
+        executor: ``ray`` or ``process``.
+        address: Ray cluster to join; ``local`` starts one of our own.
+        extend: Whether a larger budget than the study's may be used.
+        announce: Told what happens, in lines.
+        watch: Called several times a second with the driver and the executor, for a live display.
+        stop: Whether a signal asked to stop after the current epoch.
+    """
+
+    root: Path
+    data_root: Path | None = None
+    download: bool = False
+    executor: ExecutorName = "ray"
+    address: str = "local"
+    extend: bool = False
+    announce: Callable[[str], None] = logger.info
+    watch: Callable[[Driver, Executor], None] = lambda driver, executor: None
+    stop: Callable[[], bool] = lambda: False
+    launch: Any = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepResult:
+    """How a sweep stands when its driver leaves.
+
+    Attributes:
+        name: Of the sweep.
+        folder: Its folder.
+        records: Every trial.
+        best: The best complete trial by the first objective.
+        stopped_by: ``budget``, ``exhausted``, ``stop``, ``signal``, ``failures``.
+        failed_too_often: Whether more trials failed than ``budget.failed_share`` allows.
+        pending: Events that MLflow has not been told yet.
+        tracking: Where MLflow is.
+    """
+
+    name: str
+    folder: Path
+    records: tuple[TrialRecord, ...]
+    best: TrialRecord | None
+    stopped_by: str
+    failed_too_often: bool
+    pending: int
+    tracking: str
+
+
+def sweep_folder(root: Path, name: str) -> Path:
+    """Give a sweep's folder."""
+    return root.absolute() / "sweeps" / name
+
+
+def tracking_uri(root: Path) -> str:
+    """Give MLflow's store: MLFLOW_TRACKING_URI, or sqlite below the root."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(root / 'mlflow.db').absolute()}"
+
+
+def find(root: Path, name: str) -> Ledger:
+    """Open a sweep's study.
+
+    Raises:
+        StateError: If there is none of that name.
+    """
+    url = storage_url(root)
+    if not is_shared(url) and not (root / "study.db").exists():
+        raise StateError(f"no sweep {name!r} in {root}: nothing was started there; choose --root")
+    storage = open_storage(url)
+    names = Ledger.names(storage)
+    if name not in names:
+        raise StateError(f"no sweep {name!r} in {root}; {did_you_mean(name, names) if names else 'there is none'}")
+    return Ledger(storage, name)
+
+
+def stored_sweep(ledger: Ledger, overrides: tuple[str, ...] = ()) -> SweepConfig:
+    """Read the configuration a study was made with."""
+    document = Document(json.loads(ledger.attributes["document"]), f"study {ledger.name}")
+    return read_sweep(apply_overrides(document, overrides) if overrides else document)
+
+
+def run(sweep: SweepConfig, document: Mapping[str, Any], settings: Settings) -> SweepResult:
+    """Drive a sweep, new or begun, until its budget is used or something stops it.
+
+    Args:
+        sweep: What to search.
+        document: The file it was read from, as plain data; kept in the study for ``icd resume``.
+        settings: How and where.
+
+    Raises:
+        StateError: If another driver has it, or the study was made with another configuration.
+        SetupError: If the machine lacks something.
+        Interrupted: If a signal stopped it; it can be resumed.
+    """
+    folder = sweep_folder(settings.root, sweep.name)
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise SetupError(f"{folder} cannot be made: {error.strerror}; choose --root") from error
+    url = storage_url(settings.root)
+    with Lease(folder):
+        shared = DatabaseLease(url, sweep.name) if is_shared(url) else None
+        if shared is not None:
+            shared.acquire()
+        executor: Executor | None = None
+        try:
+            storage = open_storage(url)
+            begun = _begun(storage, sweep, settings)
+            (folder / "stop").unlink(missing_ok=True)
+            space = SearchSpace(sweep)
+            executor = _executor(sweep, folder, settings)
+            request = _preparation(space, sweep, settings, probe=begun is None)
+            prepared = executor.prepare(request, settings.announce, settings.stop)
+            ledger = begun or _create(storage, sweep, document, prepared)
+            _check_digests(ledger, prepared)
+            return _drive(sweep, space, ledger, prepared, executor, folder, settings, shared)
+        finally:
+            if executor is not None:
+                executor.close()
+            if shared is not None:
+                shared.release()
+
+
+def _begun(storage: Any, sweep: SweepConfig, settings: Settings) -> Ledger | None:
+    """Give the study if there is one, after comparing configurations."""
+    if sweep.name not in Ledger.names(storage):
+        return None
+    ledger = Ledger(storage, sweep.name, settings.announce)
+    attributes = ledger.attributes
+    if "digest" not in attributes:
+        return None  # a driver was killed while it made the study; ``_create`` completes it
+    before, now = json.loads(attributes["sweep"]), sweep.to_data()
+    for part in ("resources", *(("budget",) if settings.extend else ())):
+        before.pop(part), now.pop(part)
+    changed = differences(before, now)
+    if changed:
+        only_budget = all(line.startswith("budget.") for line in changed)
+        advice = "add --extend to use the new budget" if only_budget else "undo, or choose another name"
+        raise StateError(f"sweep {sweep.name!r} was begun with another configuration; {advice}: " + "; ".join(changed))
+    if settings.extend:
+        ledger.note_study(sweep=json.dumps(sweep.to_data()))
+    return ledger
+
+
+def _create(storage: Any, sweep: SweepConfig, document: Mapping[str, Any], prepared: Prepared) -> Ledger:
+    attributes = {
+        "uid": secrets.token_hex(8),
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "document": json.dumps(document),
+        "sweep": json.dumps(sweep.to_data()),
+        "versions": {**versions(), **library_versions(), "git": _git_commit()},
+        "data_digest": prepared.data_digest,
+        "teachers": dict(prepared.teachers),
+        "digest": sweep.digest(),  # last: a study with its digest is whole
+    }
+    return Ledger.create(storage, sweep, attributes)
+
+
+def _check_digests(ledger: Ledger, prepared: Prepared) -> None:
+    attributes = ledger.attributes
+    changed = [] if attributes["data_digest"] == prepared.data_digest else ["the images or their split"]
+    changed += [
+        name for name, digest in prepared.teachers.items() if attributes["teachers"].get(name, digest) != digest
+    ]
+    if changed:
+        raise StateError(f"sweep {ledger.name!r} cannot go on, since its start changed: " + "; ".join(changed))
+
+
+def _preparation(space: SearchSpace, sweep: SweepConfig, settings: Settings, *, probe: bool) -> Preparation:
+    documents = [space.document(corner) for corner in space.corners()]
+    documents += [space.baseline(baseline) for baseline in sweep.enqueue]
+    return Preparation(
+        configs=[space.read(document).to_data() for document in documents],
+        root=str(settings.root.absolute()),
+        data_root=str(settings.data_root.absolute()) if settings.data_root else None,
+        download=settings.download,
+        probe=probe,
+        threads=_threads(sweep),
+    )
+
+
+def _threads(sweep: SweepConfig) -> int:
+    return max(1, int(sweep.resources.cpus_per_trial))
+
+
+def _executor(sweep: SweepConfig, folder: Path, settings: Settings) -> Executor:
+    if settings.executor == "ray":
+        from icd.search.ray_tune import RayExecutor
+
+        return RayExecutor(sweep.resources, folder, address=settings.address, announce=settings.announce)
+    places = places_for(sweep.resources, len(os.sched_getaffinity(0)), visible_gpus())
+    more = {} if settings.launch is None else {"launch": settings.launch}
+    return ProcessExecutor(places, folder / "logs", threads=_threads(sweep), **more)
+
+
+def _drive(
+    sweep: SweepConfig,
+    space: SearchSpace,
+    ledger: Ledger,
+    prepared: Prepared,
+    executor: Executor,
+    folder: Path,
+    settings: Settings,
+    shared: DatabaseLease | None,
+) -> SweepResult:
+    from icd.search.track import Tracker
+
+    attributes = ledger.attributes
+    points = list(space.points()) if sweep.sampler.name == "grid" else []
+    epochs = max(space.read(space.document(corner)).protocol.epochs for corner in space.corners())
+    ledger.drive(sweep, points, epochs, shared=is_shared(storage_url(settings.root)))
+    outbox = Outbox(folder)
+    gpus = sweep.resources.gpus_per_trial
+    site = Site(
+        folder=folder,
+        root=settings.root.absolute(),
+        data_root=settings.data_root.absolute() if settings.data_root else None,
+        gpus_per_trial=gpus if gpus is not None else float(bool(prepared.gpus)),
+        threads=_threads(sweep),
+    )
+    uri = tracking_uri(settings.root)
+    _begin_outbox(outbox, sweep, attributes, prepared)
+    driver = Driver(sweep, space, ledger, outbox, prepared, site, settings.announce)
+    ledger.note_study(stopped_by="")
+    tracker = Tracker(folder, uri, sweep.name, attributes["uid"], settings.announce)
+    tracker.start()
+
+    def tick() -> None:
+        asked = stop_asked(folder / "stop")
+        if settings.stop() and not driver.stop_now:
+            driver.stop_now, driver.stopped_by = True, "signal"
+            write_durably(folder / "stop", b"now")  # workers look here after every epoch
+        elif asked == "now" and not driver.stop_now:
+            driver.stop_now, driver.stopped_by = True, "stop"
+        elif asked == "drain" and not driver.drain:
+            driver.drain, driver.stopped_by = True, "stop"
+        if shared is not None:
+            shared.check()
+        settings.watch(driver, executor)
+
+    try:
+        executor.run(driver, tick)
+    finally:
+        ledger.note_study(stopped_by=driver.stopped_by)
+        result = _result(sweep, ledger, driver, folder, uri)
+        _summarise(outbox, result)
+        pending = tracker.close(2.0 if driver.stop_now else _FLUSH_S)
+    if driver.halted is not None:
+        raise driver.halted
+    if driver.stopped_by == "signal":
+        raise Interrupted(f"sweep {sweep.name!r} stopped; continue with 'icd resume {sweep.name}'")
+    return replace(result, pending=pending)
+
+
+def _begin_outbox(outbox: Outbox, sweep: SweepConfig, attributes: Mapping[str, Any], prepared: Prepared) -> None:
+    tags = {"data": prepared.data, "teachers": "; ".join(prepared.teacher_lines), "digest": attributes["digest"][:16]}
+    params = {"sampler": sweep.sampler.name, "pruner": sweep.pruner.name, "seed": f"seed{sweep.seed}"}
+    created = int(1000 * time.time())
+    note = f"Sweep {sweep.name}: {prepared.data}. Made by icd {__version__}."
+    outbox.sweep(time_ms=created, name=f"sweep {sweep.name}", params=params, tags=tags, note=note, artifacts=[])
+
+
+def _result(sweep: SweepConfig, ledger: Ledger, driver: Driver, folder: Path, uri: str) -> SweepResult:
+    records = tuple(ledger.records())
+    return SweepResult(
+        name=sweep.name,
+        folder=folder,
+        records=records,
+        best=best(records, maximize=sweep.objectives[0].direction == "maximize"),
+        stopped_by=driver.stopped_by,
+        failed_too_often=driver.failed_too_often,
+        pending=0,
+        tracking=redacted(uri),
+    )
+
+
+def _summarise(outbox: Outbox, result: SweepResult) -> None:
+    counts = {state: sum(r.state == state for r in result.records) for state in ("complete", "pruned", "failed")}
+    metrics = {f"trials/{state}": float(count) for state, count in counts.items()}
+    tags = {"stopped_by": result.stopped_by}
+    if result.best is not None:
+        metrics["best/value"] = result.best.values[0]
+        tags["best"] = f"{result.best.number:04d}"
+    revision = int(time.time())
+    outbox.summary(revision, time_ms=1000 * revision, metrics=metrics, tags=tags, artifacts=[], finished=True)
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of the libraries that search."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {}
+    for name in ("ray", "optuna", "mlflow"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "none"
+    return found
+
+
+def _git_commit() -> str:
+    try:
+        done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False, timeout=5)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip()[:12] if done.returncode == 0 else ""

@@ -1,0 +1,175 @@
+"""What a worker does with one attempt: train its trial in the trial's folder and say how it ended.
+
+Knows nothing of pipes or Ray; ``send`` carries epochs out and brings back whether to go on.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from icd.config.read_trial import read_trial
+from icd.config.trial import TrialConfig
+from icd.config.yaml import Document
+from icd.data.split import Split
+from icd.errors import CheckpointError, ConfigError, DataError, Interrupted, NonFiniteLossError, SetupError, StateError
+from icd.methods import CellDistillation
+from icd.models import Network
+from icd.search.task import Epoch, Outcome, OutcomeKind, Task
+from icd.trial.runs import Places, claim, continue_trial, device_name, read_data, rows_before_resume
+from icd.trial.teachers import prepare
+from icd.trial.train import EpochMetrics, Execution
+
+logger = logging.getLogger(__name__)
+
+Send = Callable[[Epoch], bool]
+
+
+class Bench:
+    """What one worker process keeps between attempts: images and the teacher, by their digests."""
+
+    def __init__(self) -> None:
+        self._split: tuple[str, Split] | None = None
+        self._teacher: tuple[str, Network] | None = None
+
+    def split(self, config: TrialConfig, places: Places) -> Split:
+        """Give a configuration's images, read once."""
+        wanted = json.dumps(config.to_data()["data"], sort_keys=True)
+        if self._split is None or self._split[0] != wanted:
+            self._split = (wanted, read_data(config, places)[1])
+        return self._split[1]
+
+    def teacher(self, config: TrialConfig, split: Split, places: Places, execution: Execution) -> Network | None:
+        """Give a configuration's teacher, loaded once."""
+        if config.teacher is None:
+            return None
+        wanted = json.dumps(config.to_data()["teacher"], sort_keys=True)
+        if self._teacher is None or self._teacher[0] != wanted:
+            ready = prepare(config, split, places.teachers, execution)
+            if ready is None:
+                raise StateError("a configuration with a teacher has one to prepare")
+            self._teacher = (wanted, ready.network)
+        return self._teacher[1]
+
+
+class Stopped(Exception):  # noqa: N818 - not a fault
+    """The driver said after an epoch that the trial need not go on."""
+
+
+def attempt(task: Task, bench: Bench, send: Send, *, progress: Callable[[int, int, int], None]) -> Outcome:
+    """Run one attempt to its end; every fault becomes an ``Outcome``.
+
+    Args:
+        task: What to do.
+        bench: Kept between attempts.
+        send: Told every epoch; False ends the attempt.
+        progress: Called after every step with epoch, step and steps in the epoch.
+    """
+    if task.threads:
+        torch.set_num_threads(task.threads)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    name = device_name(device)
+
+    def ended(kind: OutcomeKind, reason: str = "", **more: Any) -> Outcome:
+        return Outcome(
+            number=task.number, attempt=task.attempt, kind=kind, reason=" ".join(reason.split()), device=name, **more
+        )
+
+    try:
+        return ended("complete", result=_train(task, bench, send, progress, device))
+    except (Stopped, Interrupted) as error:
+        return ended("stopped", str(error))
+    except NonFiniteLossError as error:
+        return ended("diverged", str(error))
+    except (ConfigError, DataError, StateError) as error:
+        return ended("setup", str(error))
+    except SetupError as error:
+        return ended("disk", str(error))
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        return ended(
+            "memory", f"out of memory on {name}: {str(error).splitlines()[0] if str(error) else 'MemoryError'}"
+        )
+    except Exception as error:
+        logger.exception("trial %d, attempt %d", task.number, task.attempt)
+        if isinstance(error, RuntimeError) and "CUDA" in str(error):
+            return ended("gpu", f"{name}: {str(error).splitlines()[0]}")
+        return ended("error", f"{type(error).__name__}: {error}"[:400])
+
+
+def _train(
+    task: Task, bench: Bench, send: Send, progress: Callable[[int, int, int], None], device: torch.device
+) -> Mapping[str, Any]:
+    config = read_trial(Document(dict(task.config), f"trial {task.number}"))
+    places = Places(root=Path(task.root), data_root=Path(task.data_root) if task.data_root else None)
+    check_newest(task)
+    stop_file = Path(task.sweep) / "stop"
+    execution = Execution(device=device, progress=progress, stop=lambda: stop_asked(stop_file) == "now")
+    split = bench.split(config, places)
+    teacher = bench.teacher(config, split, places, execution)
+    claim(task.folder, config, resume=True)
+
+    def say(epoch: int, metrics: Mapping[str, float]) -> None:
+        check_newest(task)
+        if not send(Epoch(number=task.number, attempt=task.attempt, epoch=epoch, metrics=dict(metrics))):
+            raise Stopped(f"stopped after epoch {epoch}")
+
+    # The driver may have died between our last epoch and its ledger: say the last stored one again.
+    for row in rows_before_resume(task.folder)[-1:]:
+        say(row["epoch"], {key: value for key, value in row.items() if key != "epoch"})
+
+    def report(metrics: EpochMetrics) -> None:
+        if metrics.epoch < config.protocol.epochs:
+            say(metrics.epoch, metrics.values)
+        else:  # nothing is left to stop
+            send(Epoch(number=task.number, attempt=task.attempt, epoch=metrics.epoch, metrics=dict(metrics.values)))
+
+    def finishing(student: Network, rows: list[dict[str, Any]]) -> None:
+        _draw(task.folder, config, split, student, teacher, rows, device)
+
+    return continue_trial(config, split, teacher, task.folder, replace(execution, report=report), finishing=finishing)
+
+
+def _draw(
+    folder: Path,
+    config: TrialConfig,
+    split: Split,
+    student: Network,
+    teacher: Network | None,
+    rows: list[dict[str, Any]],
+    device: torch.device,
+) -> None:
+    """Draw curves and Gram matrices; a figure that cannot be drawn is no reason to lose a trial."""
+    from icd.search import figures
+
+    try:
+        figures.draw_curves(folder / "curves.png", rows)
+        if teacher is not None and isinstance(config.method, CellDistillation):
+            figures.draw_grams(folder, config, split, student, teacher, device)
+    except Exception as error:
+        logger.warning("figures of %s could not be drawn: %s", folder.name, error)
+
+
+def check_newest(task: Task) -> None:
+    """Refuse to go on where a newer attempt has the trial: this process was taken for dead.
+
+    Raises:
+        CheckpointError: If the folder names another attempt.
+    """
+    try:
+        newest = int((task.folder / "attempt").read_text())
+    except (OSError, ValueError):
+        newest = task.attempt
+    if newest != task.attempt:
+        raise CheckpointError(f"trial {task.number}: attempt {newest} has taken over from attempt {task.attempt}")
+
+
+def stop_asked(path: Path) -> str:
+    """Read what was asked of a sweep: ``drain``, ``now``, or nothing."""
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""

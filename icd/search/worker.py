@@ -1,0 +1,112 @@
+"""A worker process: reads commands from one pipe, writes what happens to another, one JSON object a line.
+
+Its driver's death closes the command pipe, and the process ends at once: nothing goes on unseen.
+"""
+
+import faulthandler
+import json
+import logging
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+from dataclasses import asdict
+from typing import Any, BinaryIO
+
+from icd.errors import ConfigError, IcdError
+
+_ALIVE_EVERY_S = 1.0
+
+
+class Line:
+    """Both pipes to the driver."""
+
+    def __init__(self, commands: BinaryIO, events: BinaryIO) -> None:
+        self._commands, self._events = commands, events
+        self._inbox: queue.Queue[dict[str, Any]] = queue.Queue()
+        self._said = 0.0
+        self.stop = False
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def say(self, said: str, **more: Any) -> None:
+        """Tell the driver."""
+        try:
+            self._events.write(json.dumps({"said": said, **more}).encode() + b"\n")
+            self._events.flush()
+        except OSError:
+            os._exit(0)  # the driver is gone
+        self._said = time.monotonic()
+
+    def next(self) -> dict[str, Any]:
+        """Wait for the driver's next command or answer."""
+        return self._inbox.get()
+
+    def alive(self, epoch: int, step: int, steps: int) -> None:
+        """Tell the driver now and then that steps are being made."""
+        if time.monotonic() - self._said > _ALIVE_EVERY_S:
+            self.say("alive", epoch=epoch, step=step, steps=steps)
+
+    def _listen(self) -> None:
+        for line in self._commands:
+            command = json.loads(line)
+            if command["do"] == "stop":
+                self.stop = True
+            else:
+                self._inbox.put(command)
+        os._exit(0)
+
+
+def serve(commands: BinaryIO, events: BinaryIO) -> None:
+    """Do what the driver says until it closes the pipe."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # the driver decides; a Ctrl-C reaches the whole terminal
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
+    line = Line(commands, events)
+    # Imported here so that the listener already runs: a driver that dies meanwhile leaves nothing behind.
+    from icd.search.work import Bench, attempt
+
+    bench = Bench()
+    line.say("ready", pid=os.getpid())
+    while True:
+        command = line.next()
+        if command["do"] == "prepare":
+            _prepare(command["request"], line)
+        elif command["do"] == "attempt":
+            from icd.search.task import Epoch, Task
+
+            def send(epoch: Epoch) -> bool:
+                line.say("epoch", epoch=asdict(epoch))
+                return bool(line.next()["go"])
+
+            outcome = attempt(Task(**command["task"]), bench, send, progress=line.alive)
+            line.say("outcome", outcome=asdict(outcome))
+
+
+def _prepare(request: dict[str, Any], line: Line) -> None:
+    from icd.search.prepare import Preparation, make_ready
+
+    def say(text: str) -> None:
+        line.say("line", text=text)
+
+    try:
+        ready = make_ready(Preparation(**request), say, stop=lambda: line.stop, alive=line.alive)
+        line.say("prepared", prepared=asdict(ready))
+    except IcdError as error:
+        problems = [str(problem) for problem in error.problems] if isinstance(error, ConfigError) else [str(error)]
+        line.say("refused", code=error.code, exit_code=error.exit_code, problems=problems)
+    except Exception as error:
+        logging.getLogger(__name__).exception("prepare")
+        line.say("refused", code="BUG", exit_code=70, problems=[f"{type(error).__name__}: {error}"])
+
+
+def main() -> None:
+    """Entry of ``python -m icd.search.worker READ_FD WRITE_FD``."""
+    commands, events = (int(word) for word in sys.argv[1:3])
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s", stream=sys.stderr)
+    serve(os.fdopen(commands, "rb"), os.fdopen(events, "wb"))
+
+
+if __name__ == "__main__":
+    main()
