@@ -110,6 +110,15 @@ class Reader:
             self._field_problem(path, problem)
         return values
 
+    def one_field(self, cls: type, name: str, data: Any, path: Path, nested: Nested | None = None) -> bool:
+        """Check a field's value that stands anywhere, as in a list of choices; False when it is wrong."""
+        before = len(self.problems)
+        value = nested(data, path) if nested else self._plain(annotations(cls)[name], data, path)
+        if len(self.problems) == before:
+            for problem in field_problems(cls, {name: value}):
+                self.problem((*path, *_field_path(problem.field)[1:]), problem.rule, value=problem.value)
+        return len(self.problems) == before
+
     def construct(self, cls: type[T], values: Mapping[str, Any], path: Path) -> T | None:
         """Build the value, or note the rules between fields that it breaks."""
         try:

@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 from icd.fields import Count, NonNegative, NonNegativeInt, Positive, Range, Seed, check_fields
@@ -16,6 +17,17 @@ Direction = Literal["maximize", "minimize"]
 SamplerName = Literal["tpe", "random", "grid", "gp", "cmaes", "nsga2"]
 PrunerName = Literal["successive_halving", "hyperband", "median", "none"]
 Share = Annotated[float, Range(at_least=0, at_most=1)]
+
+# What an objective may be, and which way is better unless the file says otherwise.
+METRICS: Mapping[str, Direction] = {
+    "val/top1": "maximize",
+    "val/top5": "maximize",
+    "val/loss": "minimize",
+    "val/ece": "minimize",
+    "train/loss": "minimize",
+    "cost/seconds": "minimize",
+    "cost/parameters": "minimize",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +134,18 @@ class Interval:
     step: float | None = None
     integer: bool = False
 
+    @property
+    def finite(self) -> bool:
+        """Whether it holds finitely many numbers to a grid: steps, or whole numbers."""
+        return self.step is not None or self.integer
+
+    def values(self) -> tuple[float, ...]:
+        """Every number of a finite interval, ascending; exact where the file's decimals are (0.1 + 2 * 0.1 is 0.3)."""
+        if self.integer:
+            return tuple(range(int(self.low), int(self.high) + 1, int(self.step or 1)))
+        low, high, step = (Decimal(str(number)) for number in (self.low, self.high, self.step))
+        return tuple(float(low + index * step) for index in range(int((high - low) / step) + 1))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
@@ -151,10 +175,18 @@ class ScaleWeights:
     high: float
     log: bool = False
 
+    @property
+    def interval(self) -> Interval:
+        """The range of one weight."""
+        return Interval(low=self.low, high=self.high, log=self.log)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Baseline:
-    """A configuration that is tried first and named in comparisons: changes to the sweep's fixed part."""
+    """A configuration that is tried first and named in comparisons: changes to the sweep's fixed part.
+
+    Networks and a seed that are sampled, and that the baseline does not name, are the first options of the space.
+    """
 
     label: str
     changes: Mapping[str, Any]
@@ -167,7 +199,9 @@ class SweepConfig:
     Attributes:
         name: Folder, study and experiment.
         fixed: A trial's plain document (data, teacher, student, method, protocol, seed) without what is sampled.
-        space: What is sampled, by the trial document's dotted path (``method``, ``protocol.lr``, ``student``, ...).
+        space: What is sampled, by the trial document's dotted path: ``method`` (``Branches`` over whole methods) or
+            ``method.scales``, ``method.cluster_weight``, ...; ``protocol.lr``, ...; ``student``, ``teacher``, ``seed``;
+            and ``pair``, which sets teacher and student.
         enqueue: Baselines, tried first.
         objectives: One, or several for a Pareto front.
         seed: Of the sampler; a trial's own seed is part of ``fixed`` or ``space``.

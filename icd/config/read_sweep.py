@@ -1,0 +1,240 @@
+"""Reads a sweep's file: a trial's file with a space, and how the space is searched."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from icd.config.coverage import dimensions, size
+from icd.config.probe import Probe
+from icd.config.read import Reader
+from icd.config.read_space import SpaceReader
+from icd.config.sweep import (
+    METRICS,
+    Baseline,
+    Budget,
+    Objective,
+    PrunerConfig,
+    Resources,
+    SamplerConfig,
+    ScaleWeights,
+    SweepConfig,
+)
+from icd.config.trial import TrialConfig
+from icd.config.yaml import Document, KeyPath, apply_overrides, read_yaml
+from icd.methods import PAPER_ROWS
+
+_FIXED = ("data", "teacher", "student", "method", "protocol", "seed")
+_TOP = ("name", *_FIXED, "space", "enqueue", "objective", "sampler", "pruner", "budget", "resources")
+_CHANGES = ("teacher", "student", "method", "protocol", "seed")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_NAME_RULE = "must be 1 to 64 letters, digits, '.', '_' or '-', the first a letter or digit"
+T = TypeVar("T")
+
+
+def load_sweep(path: Path, overrides: Sequence[str] = ()) -> SweepConfig:
+    """Read a sweep's file with ``--set`` overrides laid over it.
+
+    Raises:
+        ConfigError: With every problem of the file.
+    """
+    document = read_yaml(path)
+    return read_sweep(apply_overrides(document, overrides) if overrides else document)
+
+
+def read_sweep(document: Document) -> SweepConfig:
+    """Turn a document into a sweep; every problem is found before any is raised."""
+    reader = Reader(document)
+    data = reader.mapping(document.data, ())
+    if data is None:
+        reader.finish()
+        raise AssertionError("a document that is no mapping is a problem")
+    config = _SweepReader(reader, data).read()
+    reader.finish()
+    if config is None:
+        raise AssertionError("a sweep that cannot be built is a problem")
+    return config
+
+
+class _SweepReader:
+    def __init__(self, reader: Reader, data: dict[str, Any]) -> None:
+        self.reader, self.data = reader, data
+
+    def read(self) -> SweepConfig | None:
+        reader, data = self.reader, self.data
+        reader.unknown_keys(data, _TOP, ())
+        name = self._name()
+        fixed = {part: data[part] for part in _FIXED if data.get(part) is not None}
+        spaces = SpaceReader(reader, fixed)
+        if data.get("space") is None:
+            reader.problem(("space",), "required key is missing")
+        else:
+            spaces.read(data["space"])
+        fixed, space = spaces.fixed, _ordered(spaces.space)
+        baselines = self._enqueue()
+        objectives = self._objectives()
+        sampler, pruner = self._part("sampler", SamplerConfig), self._part("pruner", PrunerConfig)
+        budget, resources = self._part("budget", Budget), self._part("resources", Resources)
+        probe = Probe(fixed=fixed, space=space, origins=spaces.origins, failed=frozenset(spaces.failed))
+        trials = probe.trials(reader)
+        probe.baselines(reader, baselines)
+        self._check_weights(fixed, space)
+        if pruner:
+            self._check_pruner(pruner, objectives, trials)
+        if sampler:
+            self._check_sampler(sampler, objectives, fixed, space, complete=not spaces.failed)
+            self._check_budget(sampler, budget, len(baselines))
+        if reader.problems or sampler is None or pruner is None or budget is None or resources is None:
+            return None
+        return SweepConfig(
+            name=name,
+            fixed=fixed,
+            space=space,
+            enqueue=tuple(baseline for _, baseline in baselines),
+            objectives=tuple(objectives),
+            sampler=sampler,
+            pruner=pruner,
+            budget=budget,
+            resources=resources,
+            seed=fixed.get("seed", 0),
+        )
+
+    def _name(self) -> str:
+        name = self.data.get("name")
+        if name is None:
+            self.reader.problem(("name",), "required key is missing")
+        elif not isinstance(name, str) or not _NAME.fullmatch(name):
+            self.reader.problem(("name",), _NAME_RULE, value=name)
+        return str(name)
+
+    def _part(self, part: str, cls: type[T]) -> T | None:
+        """Read a part with defaults; its name alone will do where it has one."""
+        data = self.data.get(part)
+        return self.reader.value(cls, {"name": data} if isinstance(data, str) else data or {}, (part,))
+
+    def _objectives(self) -> list[Objective]:
+        data = self.data.get("objective")
+        if data is None:
+            return [Objective()]
+        if isinstance(data, list) and not data:
+            self.reader.problem(("objective",), "must name at least one metric", value=data)
+        items: list[tuple[KeyPath, Any]] = [(("objective",), data)]
+        if isinstance(data, list):
+            items = [(("objective", index), item) for index, item in enumerate(data)]
+        found: list[Objective] = []
+        for path, item in items:
+            mapping = self.reader.mapping({"metric": item} if isinstance(item, str) else item, path)
+            if mapping is None:
+                continue
+            metric = mapping.get("metric", Objective().metric)
+            direction = self.reader.choice(metric, METRICS, (*path, "metric"), "metric")
+            objective = self.reader.value(Objective, {"direction": direction or "maximize", **mapping}, path)
+            if direction and any(other.metric == metric for other in found):
+                self.reader.problem((*path, "metric"), "must differ from the other objectives", value=metric)
+            if objective and direction:
+                found.append(objective)
+        return found
+
+    def _enqueue(self) -> list[tuple[int, Baseline]]:
+        data = self.data.get("enqueue")
+        if data is None:
+            return []
+        if not isinstance(data, list):
+            self.reader.problem(("enqueue",), "must be a list of rows or mappings", value=data)
+            return []
+        read = [(index, self._baseline(item, index)) for index, item in enumerate(data)]
+        found: list[tuple[int, Baseline]] = []
+        for index, baseline in read:
+            if baseline and any(baseline.label == other.label for _, other in found):
+                rule = "every baseline needs a label of its own"
+                self.reader.problem(("enqueue", index), rule, value=baseline.label)
+            elif baseline:
+                found.append((index, baseline))
+        return found
+
+    def _baseline(self, item: Any, index: int) -> Baseline | None:
+        path = ("enqueue", index)
+        if not isinstance(item, dict):
+            row = self.reader.choice(item, PAPER_ROWS, path, "row")
+            return Baseline(label=item, changes={"method": item}) if row else None
+        before = len(self.reader.problems)
+        self.reader.unknown_keys(item, ["label", *_CHANGES], path)
+        label = item.get("label")
+        if label is None:
+            self.reader.problem((*path, "label"), "required key is missing")
+        elif not isinstance(label, str) or not _NAME.fullmatch(label):
+            self.reader.problem((*path, "label"), _NAME_RULE, value=label)
+        changes = {name: value for name, value in item.items() if name in _CHANGES and value is not None}
+        return Baseline(label=str(label), changes=changes) if len(self.reader.problems) == before else None
+
+    # Rules between the parts
+
+    def _check_pruner(self, pruner: PrunerConfig, objectives: list[Objective], trials: list[TrialConfig]) -> None:
+        if pruner.name == "none":
+            return
+        if len(objectives) > 1:
+            rule = "a sweep with several objectives cannot be pruned; take none"
+            self.reader.problem(("pruner", "name"), rule, value=pruner.name)
+        elif objectives and objectives[0].metric.startswith("cost/"):
+            rule = f"pruning needs an objective that every epoch reports, and {objectives[0].metric} is none; take none"
+            self.reader.problem(("pruner", "name"), rule, value=pruner.name)
+        epochs = min((trial.protocol.epochs for trial in trials), default=pruner.min_epochs)
+        if pruner.min_epochs > epochs:
+            rule = f"min_epochs <= protocol.epochs ({epochs}) must hold"
+            self.reader.problem(("pruner", "min_epochs"), rule, value=pruner.min_epochs)
+
+    def _check_weights(self, fixed: Mapping[str, Any], space: Mapping[str, Any]) -> None:
+        """Weights are asked where two of them matter; a file that asks for none is mistaken."""
+        names = [row.name for row in dimensions(fixed, space)]
+        nodes: dict[KeyPath, Any] = {("space", path.partition(".")[2]): node for path, node in space.items()}
+        if "method" in space:
+            for label, fields in space["method"].fields.items():
+                nodes |= {("space", "method", label, field): node for field, node in fields.items()}
+        for path, node in nodes.items():
+            prefix = ".".join(str(part) for part in path[1:] if part != "method")
+            if isinstance(node, ScaleWeights) and not any(name.startswith(f"{prefix}.s") for name in names):
+                rule = "no set of scales has two weights that matter; with gram: cells the one of scale 1 does not"
+                self.reader.problem(path, rule)
+
+    def _check_sampler(
+        self,
+        sampler: SamplerConfig,
+        objectives: list[Objective],
+        fixed: Mapping[str, Any],
+        space: Mapping[str, Any],
+        *,
+        complete: bool,
+    ) -> None:
+        path = ("sampler", "name") if isinstance(self.data.get("sampler"), dict) else ("sampler",)
+        if sampler.name == "cmaes" and len(objectives) > 1:
+            self.reader.problem(path, "cmaes takes one objective only", value="cmaes", hint="take tpe, gp or nsga2")
+        if sampler.name not in ("grid", "gp", "cmaes") or not complete:
+            return
+        rows = dimensions(fixed, space)
+        conditional = [row.name for row in rows if row.condition]
+        categorical = [row.name for row in rows if row.options is not None and row.options > 1]
+        if sampler.name == "grid":
+            if size(space) is None:
+                endless = [row.name for row in rows if row.kind == "float" and " step " not in row.values]
+                rule = f"a grid needs a step or choices for {', '.join(endless)}"
+                self.reader.problem(path, rule, value="grid")
+        elif conditional:
+            rule = f"{sampler.name} needs parameters that every trial has, which {', '.join(conditional)} are not"
+            self.reader.problem(path, rule, value=sampler.name, hint="take tpe")
+        elif sampler.name == "cmaes" and categorical:
+            rule = f"cmaes needs numbers only, which {', '.join(categorical)} are not"
+            self.reader.problem(path, rule, value="cmaes", hint="take tpe or gp")
+
+    def _check_budget(self, sampler: SamplerConfig, budget: Budget | None, baselines: int) -> None:
+        if budget is None:
+            return
+        if budget.trials is None and sampler.name != "grid":
+            self.reader.problem(("budget", "trials"), "required key is missing", hint="only a grid ends by itself")
+        elif budget.trials is not None and budget.trials < baselines:
+            rule = f"trials >= the {baselines} baselines of enqueue must hold"
+            self.reader.problem(("budget", "trials"), rule, value=budget.trials)
+
+
+def _ordered(space: Mapping[str, Any]) -> dict[str, Any]:
+    """Put networks first, whatever the order of the file: an equal space must be asked in an equal order."""
+    return dict(sorted(space.items(), key=lambda item: (item[0] == "seed", item[0].startswith("protocol"))))

@@ -1,0 +1,85 @@
+"""A sweep's search space, asked through Optuna's own ``suggest_*`` calls.
+
+Categorical choices are labels, never tuples or numbers: a database gives tuples back as lists, and MLflow draws numbers
+on an axis.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import optuna
+
+from icd.config import coverage
+from icd.config.coverage import Dimension
+from icd.config.dense import DenseView
+from icd.config.read_trial import read_trial
+from icd.config.sampling import Stored, baseline_document, trial_document
+from icd.config.sweep import Baseline, Interval, SweepConfig
+from icd.config.trial import TrialConfig
+from icd.config.yaml import Document
+from icd.errors import ConfigError
+
+
+class SearchSpace:
+    """Asks for trials, rebuilds them from their parameters, and lists what can be asked."""
+
+    def __init__(self, sweep: SweepConfig) -> None:
+        self.sweep = sweep
+        baselines = [self.read(self.baseline(baseline)) for baseline in sweep.enqueue]
+        self._dense = DenseView(sweep.fixed, sweep.space, baselines)
+
+    def suggest(self, trial: optuna.trial.BaseTrial) -> dict[str, Any]:
+        """Ask a trial for everything that is not fixed and give the trial's plain document."""
+        return trial_document(self.sweep.fixed, self.sweep.space, _Suggest(trial))
+
+    def document(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Give the document that ``suggest`` gave when it was answered with these parameters.
+
+        Raises:
+            ConfigError: If a parameter is missing or outside the space.
+        """
+        return trial_document(self.sweep.fixed, self.sweep.space, Stored(params))
+
+    def read(self, document: Mapping[str, Any]) -> TrialConfig:
+        """Read a trial's document; combinations that no corner showed may still be wrong."""
+        return read_trial(Document(dict(document), f"a trial of {self.sweep.name}"))
+
+    def baseline(self, baseline: Baseline) -> dict[str, Any]:
+        """Give a baseline's document."""
+        return baseline_document(self.sweep.fixed, self.sweep.space, baseline.changes)
+
+    def size(self) -> int | None:
+        """Count the configurations; None where a range has no step."""
+        return coverage.size(self.sweep.space)
+
+    def points(self) -> Iterator[dict[str, Any]]:
+        """Give the parameters of every configuration of a finite space, always in one order."""
+        if self.size() is None:
+            raise ConfigError(f"the space of {self.sweep.name} has ranges without a step, so it has no list of points")
+        yield from coverage.points(self.sweep.fixed, self.sweep.space)
+
+    def corners(self) -> list[dict[str, Any]]:
+        """Give parameters in which every option and both ends of every range occur."""
+        return coverage.corners(self.sweep.fixed, self.sweep.space)
+
+    def dimensions(self) -> list[Dimension]:
+        """List the parameters in the order in which they are asked."""
+        return coverage.dimensions(self.sweep.fixed, self.sweep.space)
+
+    def dense(self, config: TrialConfig) -> dict[str, str]:
+        """Give what MLflow shows of a trial: the same keys for every trial of the sweep."""
+        return self._dense.row(config)
+
+
+class _Suggest:
+    def __init__(self, trial: optuna.trial.BaseTrial) -> None:
+        self.trial = trial
+
+    def category(self, name: str, labels: Sequence[str]) -> str:
+        return str(self.trial.suggest_categorical(name, list(labels)))
+
+    def number(self, name: str, interval: Interval) -> float:
+        low, high, log, step = interval.low, interval.high, interval.log, interval.step
+        if interval.integer:
+            return self.trial.suggest_int(name, int(low), int(high), step=int(step or 1), log=log)
+        return self.trial.suggest_float(name, low, high, step=step, log=log)
