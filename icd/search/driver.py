@@ -380,7 +380,7 @@ class Driver:
         self.ledger.tell(number, "failed", reason=outcome.reason, **notes)
         self._keys = {key: holder for key, holder in self._keys.items() if holder != number}
         self._close(number)
-        if len(self._ended) >= _HOPELESS and set(self._ended) == {"failed"}:
+        if not self.drain and len(self._ended) >= _HOPELESS and set(self._ended) == {"failed"}:
             self.drain, self.stopped_by = True, "failures"
             self.announce(f"the first {len(self._ended)} trials all failed: starting no more")
 

@@ -143,9 +143,9 @@ def _draw(
     device: torch.device,
 ) -> None:
     """Draw curves and Gram matrices; a figure that cannot be drawn is no reason to lose a trial."""
-    from icd.search import figures
-
     try:
+        from icd.search import figures
+
         figures.draw_curves(folder / "curves.png", rows)
         if teacher is not None and isinstance(config.method, CellDistillation):
             figures.draw_grams(folder, config, split, student, teacher, device)
