@@ -52,16 +52,23 @@ class Ledger:
 
     @classmethod
     def create(cls, storage: BaseStorage, sweep: SweepConfig, attributes: Mapping[str, Any]) -> "Ledger":
-        """Make the study of a sweep; its attributes are committed before anyone can find it complete.
+        """Make the study of a sweep, or complete one that a killed driver began to make.
+
+        Args:
+            storage: The database.
+            sweep: Name and objectives.
+            attributes: The study's own; the last of them marks it whole.
 
         Raises:
-            StateError: If there is one of that name already.
+            StateError: If there is a whole study of that name already.
         """
         directions = [_DIRECTIONS[objective.direction] for objective in sweep.objectives]
         try:
             study_id = storage.create_new_study(directions, sweep.name)
         except optuna.exceptions.DuplicatedStudyError:
-            raise StateError(f"sweep {sweep.name!r} exists already") from None
+            study_id = storage.get_study_id_from_name(sweep.name)
+            if list(attributes)[-1] in storage.get_study_user_attrs(study_id):
+                raise StateError(f"sweep {sweep.name!r} exists already") from None
         for name, value in attributes.items():
             storage.set_study_user_attr(study_id, name, value)
         return cls(storage, sweep.name)
