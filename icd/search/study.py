@@ -9,7 +9,8 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import optuna
 from optuna.distributions import BaseDistribution
@@ -36,6 +37,7 @@ _STATES: Mapping[State, TrialState] = {
 # Attributes that have a field of their own in a record.
 _FIELDS = ("key", "baseline", "control", "would_stop_at", "attempts", "reason", "twin")
 
+T = TypeVar("T")
 Suggest = Callable[[optuna.trial.BaseTrial], Mapping[str, Any]]
 
 
@@ -107,14 +109,14 @@ class Ledger:
     def note_study(self, **attributes: Any) -> None:
         """Set attributes of the study."""
         for name, value in attributes.items():
-            self._do(lambda name=name, value=value: self.storage.set_study_user_attr(self.study._study_id, name, value))
+            self._do(partial(self.storage.set_study_user_attr, self.study._study_id, name, value))
 
     def note(self, number: int, **attributes: Any) -> None:
         """Set attributes of a trial; those that are set so already cost nothing."""
         trial = self._trial(number)
         for name, value in attributes.items():
             if name not in trial.user_attrs or trial.user_attrs[name] != value:
-                self._do(lambda name=name, value=value: self.storage.set_trial_user_attr(trial._trial_id, name, value))
+                self._do(partial(self.storage.set_trial_user_attr, trial._trial_id, name, value))
 
     def ask(self, suggest: Suggest, known: set[int]) -> tuple[int, Mapping[str, Any]]:
         """Make a trial and let the sampler fill it.
@@ -217,7 +219,7 @@ class Ledger:
         trial: FrozenTrial = self._do(lambda: self.storage.get_trial(self._ids[number]))
         return trial
 
-    def _do(self, act: Callable[[], Any]) -> Any:
+    def _do(self, act: Callable[[], T]) -> T:
         return patiently(act, announce=self.announce)
 
 

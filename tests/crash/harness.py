@@ -169,7 +169,10 @@ def drive(root: Path, *, crash_at: int | None = None, worker_crash_at: int | Non
             return fork
 
         settings = sweeps.Settings(
-            root=root, executor="process", announce=lambda text: print(text, file=log, flush=True), launch=counting_launch
+            root=root,
+            executor="process",
+            announce=lambda text: print(text, file=log, flush=True),
+            launch=counting_launch,
         )
         sweeps.run(sweep, document, settings)
         (root / "operations").write_text(str(said[0]))
