@@ -78,7 +78,8 @@ class _SweepReader:
         probe = Probe(fixed=fixed, space=space, origins=spaces.origins, failed=frozenset(spaces.failed))
         trials = probe.trials(reader)
         probe.baselines(reader, baselines)
-        self._check_weights(fixed, space)
+        if trials:  # without any, what decides on the weights may be wrong
+            self._check_weights(fixed, space)
         if pruner:
             self._check_pruner(pruner, objectives, trials)
         if sampler:
@@ -121,7 +122,9 @@ class _SweepReader:
     def _part(self, part: str, cls: type[T]) -> T | None:
         """Read a part with defaults; its name alone will do where it has one."""
         data = self.data.get(part)
-        return self.reader.value(cls, {"name": data} if isinstance(data, str) else data or {}, (part,))
+        if isinstance(data, str):
+            data = {"name": data}
+        return self.reader.value(cls, {} if data is None else data, (part,))
 
     def _objectives(self) -> list[Objective]:
         data = self.data.get("objective")
