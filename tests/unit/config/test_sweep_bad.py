@@ -30,6 +30,7 @@ CASES: dict[str, Case] = {
     # The fixed part, as in a trial's file
     "fixed_student": ({"student": "resnet88"}, None, (":4: student: unknown network", "did you mean 'resnet8'?")),
     "fixed_data": ({"data": "digits10"}, None, (":2: data: unknown data set", "did you mean 'digits100'?")),
+    "fixed_option": ({"data": "{name: digits100, train_per_class: .nan}"}, None, (":2: data.train_per_class:", "nan")),
     "fixed_method": ({"method": "iCD-KDD"}, None, (":5: method: unknown", "but got 'iCD-KDD'")),
     "fixed_method_list": ({"method": "[KD]"}, None, (":5: method: must be a mapping", "but got ['KD']")),
     "fixed_method_row_list": ({"method": "{row: [KD]}"}, None, (":5: method.row: unknown row", "but got ['KD']")),
