@@ -15,7 +15,8 @@ _MOST_COLUMNS = 14
 
 def experiment_url(uri: str, experiment_id: str) -> str:
     """Give the page of an experiment's runs; a path without host where ``uri`` is no server."""
-    return _page(uri, f"experiments/{experiment_id}/runs")
+    # Without workflowType MLflow 3 shows the menu for chat models; it counts only behind the #.
+    return f"{_base(uri)}/#/experiments/{experiment_id}/runs?workflowType=machine_learning"
 
 
 def leaderboard_url(uri: str, experiment_id: str) -> str:
@@ -26,13 +27,11 @@ def leaderboard_url(uri: str, experiment_id: str) -> str:
 def compare_url(uri: str, experiment_id: str, run_ids: Sequence[str]) -> str:
     """Give the page that compares runs."""
     runs, experiments = (quote(json.dumps(ids)) for ids in (list(run_ids), [experiment_id]))
-    return f"{_page(uri, 'compare-runs')}&runs={runs}&experiments={experiments}"
+    return f"{_base(uri)}/#/compare-runs?runs={runs}&experiments={experiments}"
 
 
-def _page(uri: str, page: str) -> str:
-    # Without workflowType MLflow 3 shows the menu for chat models; it counts only behind the #.
-    base = without_password(uri).rstrip("/") if uri.startswith(("http://", "https://")) else ""
-    return f"{base}/#/{page}?workflowType=machine_learning"
+def _base(uri: str) -> str:
+    return without_password(uri).rstrip("/") if uri.startswith(("http://", "https://")) else ""
 
 
 def view_value(params: Sequence[str], metric: str, time_ms: int) -> str:

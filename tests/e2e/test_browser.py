@@ -72,4 +72,4 @@ def test_runs_can_be_compared(shown: Shown, tmp_path: Path) -> None:
     lines = text.splitlines()
     assert "Comparing 4 Runs from 1 Experiment" in text
     assert {"0001 dkd s1+s2", "0002 nkd s1+s4", "base_loss", "w_1", "val/top1"} <= set(lines)
-    assert {"73.39", "73.09"} & {line.strip() for line in lines} or "73.39" in text
+    assert "73.39" in text
