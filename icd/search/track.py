@@ -370,7 +370,8 @@ def _by_run(events: Sequence[Event]) -> deque[tuple[str, list[Event]]]:
     work: deque[tuple[str, list[Event]]] = deque()
     for run, its_events in by_run.items():
         for is_epoch, group in groupby(its_events, key=lambda event: event["kind"] == "epoch"):
-            work.extend([(run, list(group))] if is_epoch else [(run, [event]) for event in group])
+            members = list(group)
+            work.extend([(run, members)] if is_epoch else [(run, [event]) for event in members])
     return work
 
 
