@@ -15,7 +15,7 @@ from typing import Any
 
 from icd.config.sweep import Baseline, SweepConfig
 from icd.config.trial import TrialConfig
-from icd.errors import SetupError, StateError
+from icd.errors import ConfigError, SetupError, StateError
 from icd.search.outbox import Outbox
 from icd.search.prepare import Prepared
 from icd.search.record import TrialRecord
@@ -249,7 +249,10 @@ class Driver:
 
     def _ask(self) -> int | None:
         number, document = self.ledger.ask(self.space.suggest, self._known)
-        config = self.prepared.pin(self.space.read(document))
+        try:
+            config = self.prepared.pin(self.space.read(document))
+        except ConfigError as error:  # a combination that no corner of the space showed
+            return self._refused(number, error)
         share = draw_seed(self.sweep.seed, number, "control") / 2**32
         control = self._prunes and share < self.sweep.pruner.control_share
         twin = self._keys.get(config.key())
@@ -258,6 +261,16 @@ class Driver:
         self.ledger.note(number, key=config.key())  # last: with its key a trial is whole
         self._sampled += 1
         return self._new(number, config.key(), twin)
+
+    def _refused(self, number: int, error: ConfigError) -> None:
+        reason = "; ".join(str(problem) for problem in error.problems)
+        self._known.add(number)
+        self._sampled += 1
+        self._tried += 1
+        self._ended.append("failed")
+        self.ledger.note(number, key=f"refused-{number}")
+        self.ledger.tell(number, "failed", reason=reason, exit_reason="setup")
+        self.announce(f"trial {number}: failed: {reason}")
 
     def _new(self, number: int, key: str, twin: int | None) -> int | None:
         self._known.add(number)
@@ -412,7 +425,7 @@ class Driver:
 
     def _settle(self, record: TrialRecord) -> None:
         """Put a trial's end into the outbox, once."""
-        if record.state == "duplicate" or self.outbox.has_end(record.number):
+        if record.state == "duplicate" or record.key.startswith("refused-") or self.outbox.has_end(record.number):
             return
         self.record_trial(record.number, self._config(record), record)
         self._catch_up(record.number)
