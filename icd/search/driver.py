@@ -252,7 +252,8 @@ class Driver:
         try:
             config = self.prepared.pin(self.space.read(document))
         except ConfigError as error:  # a combination that no corner of the space showed
-            return self._refused(number, error)
+            self._refuse(number, error)
+            return None
         share = draw_seed(self.sweep.seed, number, "control") / 2**32
         control = self._prunes and share < self.sweep.pruner.control_share
         twin = self._keys.get(config.key())
@@ -262,7 +263,7 @@ class Driver:
         self._sampled += 1
         return self._new(number, config.key(), twin)
 
-    def _refused(self, number: int, error: ConfigError) -> None:
+    def _refuse(self, number: int, error: ConfigError) -> None:
         reason = "; ".join(str(problem) for problem in error.problems)
         self._known.add(number)
         self._sampled += 1

@@ -30,6 +30,7 @@ import mlflow.tracking  # noqa: E402, F401 - drivers forked from here need not i
 import numpy as np  # noqa: E402
 import sqlalchemy  # noqa: E402
 import torch  # noqa: E402
+import torch._dynamo  # noqa: E402, F401 - torch.optim asks for it at the first step
 
 from icd.config.read_sweep import read_sweep  # noqa: E402
 from icd.config.yaml import Document  # noqa: E402
