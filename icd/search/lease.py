@@ -5,11 +5,14 @@ import json
 import os
 import socket
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from icd.errors import SetupError, StateError
+
+_LOOKS, _LOOK_S = 10, 0.05
 
 
 class Lease:
@@ -25,9 +28,12 @@ class Lease:
         Raises:
             StateError: If another driver holds it; names that driver.
         """
-        file = self.path.open("a+", encoding="utf-8")
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            file = self.path.open("a+", encoding="utf-8")
+        except OSError as error:
+            raise SetupError(f"{self.path} cannot be written: {error.strerror}; choose --root") from error
+        try:
+            _lock(file)
         except BlockingIOError:
             file.close()
             raise StateError(
@@ -37,17 +43,17 @@ class Lease:
         except OSError as error:
             file.close()
             raise SetupError(f"{self.path} cannot be locked: {error.strerror}; choose a --root that can") from error
-        file.seek(0)
-        file.truncate()
-        mine = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
-        file.write(json.dumps(mine))
-        file.flush()
         self._file = file
+        mine = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+        with suppress(OSError):  # on a full disk the lock holds all the same
+            os.ftruncate(file.fileno(), 0)
+            os.write(file.fileno(), json.dumps(mine).encode())
 
     def release(self) -> None:
         """Give the lock back."""
         if self._file is not None:
-            self._file.truncate(0)
+            with suppress(OSError):
+                os.ftruncate(self._file.fileno(), 0)
             self._file.close()
             self._file = None
 
@@ -59,6 +65,15 @@ class Lease:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
+
+
+def _lock(file: Any) -> None:
+    """Take the lock; a reader that only looks whether it is free holds it for a moment."""
+    for _ in range(_LOOKS - 1):
+        with suppress(BlockingIOError):
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        time.sleep(_LOOK_S)
+    return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def holder(folder: Path) -> str:
@@ -73,8 +88,8 @@ def holder(folder: Path) -> str:
 def is_driven(folder: Path) -> bool:
     """Whether a live driver holds the sweep."""
     try:
-        with (folder / "driver.lock").open("a+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with (folder / "driver.lock").open("r+") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     except OSError:

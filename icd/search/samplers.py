@@ -174,11 +174,19 @@ def _place_in_grid(study: Study, trial: FrozenTrial) -> int:
 
 
 def _inside(study: Study) -> Study:
-    """Hide baselines outside the space: they lack parameters that joint models need of every trial."""
-    view = copy.copy(study)
+    """Hide what samplers cannot take.
+
+    Baselines outside the space lack parameters that joint models need of every trial. With several objectives a trial
+    that diverged has no values, and TPE would ask for the one direction of its curve.
+    """
+    view, several = copy.copy(study), len(study.directions) > 1
 
     def visible(trials: list[FrozenTrial]) -> list[FrozenTrial]:
-        return [trial for trial in trials if not trial.user_attrs.get(OUTSIDE)]
+        return [
+            trial
+            for trial in trials
+            if not trial.user_attrs.get(OUTSIDE) and not (several and trial.state == TrialState.PRUNED)
+        ]
 
     def all_of(*args: Any, **kwargs: Any) -> list[FrozenTrial]:
         return visible(study.get_trials(*args, **kwargs))

@@ -7,6 +7,7 @@ import secrets
 import subprocess
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -36,6 +37,7 @@ logger = logging.getLogger(__name__)
 ExecutorName = Literal["ray", "process"]
 
 _FLUSH_S = 30.0  # how long the end of a sweep waits for MLflow
+_LEAVE_S = 2.0  # the same where it must go
 
 
 class Executor(Protocol):
@@ -155,14 +157,14 @@ def run(sweep: SweepConfig, document: Mapping[str, Any], settings: Settings) -> 
         raise SetupError(f"{folder} cannot be made: {error.strerror}; choose --root") from error
     url = storage_url(settings.root)
     with Lease(folder):
-        shared = DatabaseLease(url, sweep.name) if is_shared(url) else None
+        shared = DatabaseLease(url, sweep.name, settings.announce) if is_shared(url) else None
         if shared is not None:
             shared.acquire()
         executor: Executor | None = None
         try:
             storage = open_storage(url)
-            begun = _begun(storage, sweep, settings)
-            (folder / "stop").unlink(missing_ok=True)
+            begun = _begun(storage, sweep, document, settings)
+            (folder / "stop").unlink(missing_ok=True)  # a stop that was asked of an earlier driver
             space = SearchSpace(sweep)
             executor = _executor(sweep, folder, settings)
             request = _preparation(space, sweep, settings, probe=begun is None)
@@ -177,7 +179,7 @@ def run(sweep: SweepConfig, document: Mapping[str, Any], settings: Settings) -> 
                 shared.release()
 
 
-def _begun(storage: Any, sweep: SweepConfig, settings: Settings) -> Ledger | None:
+def _begun(storage: Any, sweep: SweepConfig, document: Mapping[str, Any], settings: Settings) -> Ledger | None:
     """Give the study if there is one, after comparing configurations."""
     if sweep.name not in Ledger.names(storage):
         return None
@@ -194,7 +196,7 @@ def _begun(storage: Any, sweep: SweepConfig, settings: Settings) -> Ledger | Non
         advice = "add --extend to use the new budget" if only_budget else "undo, or choose another name"
         raise StateError(f"sweep {sweep.name!r} was begun with another configuration; {advice}: " + "; ".join(changed))
     if settings.extend:
-        ledger.note_study(sweep=json.dumps(sweep.to_data()))
+        ledger.note_study(document=json.dumps(document), sweep=json.dumps(sweep.to_data()))
     return ledger
 
 
@@ -296,13 +298,19 @@ def _drive(
 
     try:
         executor.run(driver, tick)
-    finally:
+        if driver.halted is not None:
+            with suppress(SetupError):  # what halted it may be the same disk
+                ledger.note_study(stopped_by=driver.stopped_by)
+            raise driver.halted
         ledger.note_study(stopped_by=driver.stopped_by)
         result = _result(sweep, ledger, driver, folder, uri)
         _summarise(outbox, result)
-        pending = tracker.close(2.0 if driver.stop_now else _FLUSH_S)
-    if driver.halted is not None:
-        raise driver.halted
+    except BaseException:
+        tracker.close(_LEAVE_S)
+        raise
+    finally:
+        outbox.close()
+    pending = tracker.close(_LEAVE_S if driver.stop_now else _FLUSH_S)
     if driver.stopped_by == "signal":
         raise Interrupted(f"sweep {sweep.name!r} stopped; continue with 'icd resume {sweep.name}'")
     return replace(result, pending=pending)
