@@ -1,8 +1,10 @@
 """What the tests of the driver share: a tiny sweep, a real ledger and outbox, and a hand that plays the workers."""
 
 import json
+import tempfile
 import time
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,14 @@ def sweep_of(**changes: Any) -> tuple[SweepConfig, dict[str, Any]]:
     return read_sweep(Document(document, "tiny.yaml")), document
 
 
+@cache
+def empty_database() -> bytes:
+    """A study database without studies; making one takes a second."""
+    with tempfile.TemporaryDirectory() as folder:
+        open_storage(f"sqlite:///{folder}/study.db").get_all_studies()
+        return (Path(folder) / "study.db").read_bytes()
+
+
 class Hand:
     """A driver, driven by hand: gives out tasks, says epochs and ends as workers would."""
 
@@ -44,6 +54,8 @@ class Hand:
         self.root, self.gpus, self.said = root, gpus, list[str]()
         self.sweep, _ = sweep_of(**changes)
         self.space = SearchSpace(self.sweep)
+        if not (root / "study.db").exists():
+            (root / "study.db").write_bytes(empty_database())
         self.storage = open_storage(url or f"sqlite:///{root / 'study.db'}")
         self.folder = root / "sweeps" / self.sweep.name
         self.folder.mkdir(parents=True, exist_ok=True)
