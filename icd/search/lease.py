@@ -12,7 +12,7 @@ from typing import Any
 
 from icd.errors import SetupError, StateError
 
-_LOOKS, _LOOK_S = 10, 0.05
+_LOOKS, _LOOK_S = 5, 0.05
 
 
 class Lease:

@@ -23,6 +23,13 @@ from icd.errors import ConfigError
 OUTSIDE = "icd:outside"  # user attribute of baselines that the space cannot express
 
 
+class _SteadyNSGAIISampler(NSGAIISampler):
+    """Parents in order of their numbers: Optuna gives them by rank when it selects them, by number ever after."""
+
+    def get_parent_population(self, study: Study, generation: int) -> list[FrozenTrial]:
+        return sorted(super().get_parent_population(study, generation), key=lambda parent: parent.number)
+
+
 def _tpe(config: SamplerConfig, seed: int) -> BaseSampler:
     # Groups, because our spaces are conditional: without them one base loss's fields hide the joint model of the rest.
     with warnings.catch_warnings():
@@ -45,7 +52,7 @@ def _cmaes(config: SamplerConfig, seed: int) -> BaseSampler:
 
 
 def _nsga2(config: SamplerConfig, seed: int) -> BaseSampler:
-    return NSGAIISampler(seed=seed, population_size=max(2, config.startup_trials))
+    return _SteadyNSGAIISampler(seed=seed, population_size=max(2, config.startup_trials))
 
 
 # Grid is missing on purpose: its points come from the space, in order (``GridSampler`` below).

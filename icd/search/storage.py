@@ -46,6 +46,8 @@ def redacted(url: str) -> str:
         parts = urlsplit(url)
     except ValueError:
         return f"{url.partition(':')[0]}://..."
+    if not (parts.scheme and (parts.netloc or parts.scheme == "sqlite")):  # none that we understand
+        return "..."
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment=""))
 
 

@@ -32,12 +32,13 @@ import mlflow.tracking  # noqa: E402, F401 - drivers forked from here need not i
 import numpy as np  # noqa: E402
 import sqlalchemy  # noqa: E402
 import torch  # noqa: E402
-import torch._dynamo  # noqa: E402, F401 - torch.optim asks for it at the first step
+import torch._dynamo  # noqa: E402 - torch.optim asks for it at the first step
 
 from icd.config.read_sweep import read_sweep  # noqa: E402
 from icd.config.yaml import Document  # noqa: E402
-from icd.errors import IcdError, Interrupted  # noqa: E402
+from icd.errors import Interrupted  # noqa: E402
 from icd.search import sweeps, work, worker  # noqa: E402
+from tests.crash.forks import Fork, close_all_but, forked  # noqa: E402
 
 torch.set_num_threads(1)
 
@@ -76,41 +77,6 @@ def write_images(path: Path) -> None:
     np.savez(path, x_train=images, y_train=labels, x_test=images, y_test=labels, class_names=np.array(["a", "b"]))
 
 
-def forked(act: Callable[[], int]) -> int:
-    """Run something in a fork; its process number."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    pid = os.fork()
-    if pid:
-        return pid
-    code = 70
-    try:
-        code = act()
-    except IcdError as error:
-        sys.stderr.write(f"{error.code}: {error}\n")
-        code = error.exit_code
-    except BaseException:
-        import traceback
-
-        traceback.print_exc()
-    finally:
-        sys.stderr.flush()
-        os._exit(code)
-
-
-class Fork:
-    """A worker that was forked instead of started from nothing."""
-
-    def __init__(self, pid: int) -> None:
-        self.pid, self.code = pid, None
-
-    def poll(self) -> int | None:
-        if self.code is None:
-            done, status = os.waitpid(self.pid, os.WNOHANG)
-            self.code = os.waitstatus_to_exitcode(status) if done else None
-        return self.code
-
-
 def launcher(crash_at: int | None, epochs_log: Path) -> Callable[[int, int, Mapping[str, str], Path], Fork]:
     """Give a launch function; its first worker dies at its n-th durable operation."""
     left = [crash_at]
@@ -124,12 +90,7 @@ def launcher(crash_at: int | None, epochs_log: Path) -> Callable[[int, int, Mapp
             os.dup2(file, 1)
             os.dup2(file, 2)
             keep = {0, 1, 2, commands, events}
-            for handle in [int(name) for name in os.listdir("/proc/self/fd")]:
-                if handle not in keep:
-                    try:
-                        os.close(handle)
-                    except OSError:
-                        pass
+            close_all_but(keep)
             os.environ.update(environment)
             work._draw = lambda *arguments: None  # 0.5 s a trial for pictures nobody compares
             log_epochs(epochs_log)

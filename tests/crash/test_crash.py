@@ -17,7 +17,9 @@ HARNESS = Path(__file__).parent / "harness.py"
 @pytest.mark.parametrize(("side", "at_least"), [("driver", 50), ("worker", 20)])
 def test_a_crash_at_any_durable_operation_changes_nothing(tmp_path: Path, side: str, at_least: int) -> None:
     words = [sys.executable, str(HARNESS), "points", str(tmp_path / "work"), "--side", side]
-    done = subprocess.run(words, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    done = subprocess.run(
+        words, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
     assert done.stdout, done.stderr[-2000:]
     report = json.loads(done.stdout)
     assert report["faults"] == []

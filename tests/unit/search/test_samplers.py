@@ -18,7 +18,11 @@ FLAT = {
 }
 MIXED = {**FLAT, "scales": {"choices": [[1, 2], [1, 2, 4]]}}
 DEEP = {**MIXED, "base_loss": {"kd": {"temperature": {"low": 1, "high": 8}}, "dkd": {}}}
-GRID = {**FLAT, "cluster_weight": {"choices": [1, 2, 4, 8]}, "base_loss": {"kd": {"temperature": {"choices": [2, 4, 8]}}}}
+GRID = {
+    **FLAT,
+    "cluster_weight": {"choices": [1, 2, 4, 8]},
+    "base_loss": {"kd": {"temperature": {"choices": [2, 4, 8]}}},
+}
 SPACES: dict[str, Any] = {"tpe": DEEP, "random": DEEP, "nsga2": DEEP, "gp": MIXED, "cmaes": FLAT, "grid": GRID}
 
 
@@ -42,7 +46,7 @@ def test_every_sampler_asks_twelve_and_a_new_driver_asks_the_same(tmp_path: Path
     (tmp_path / "cut").mkdir()
     whole, cut = Hand(tmp_path / "whole", **changes), Hand(tmp_path / "cut", **changes)
     trained = whole.finish(value)
-    assert len(trained) == (13 if name == "grid" or name in ("tpe", "gp", "cmaes", "random", "nsga2") else 0)
+    assert len(trained) == 13
     for _ in range(3):  # one trial, a kill, one trial, a kill ...
         for _ in range(3):
             task = cut.driver.next()
@@ -142,9 +146,11 @@ def test_samplers_do_not_see_what_lies_outside_the_space() -> None:
 
 @pytest.mark.parametrize("name", ["gp", "tpe"])
 def test_a_baseline_outside_the_space_keeps_the_joint_model(tmp_path: Path, name: str) -> None:
-    hand = Hand(tmp_path, space=MIXED, sampler={"name": name, "startup_trials": 2}, enqueue=["KD"], budget={"trials": 6})
+    hand = Hand(
+        tmp_path, space=MIXED, sampler={"name": name, "startup_trials": 2}, enqueue=["KD"], budget={"trials": 6}
+    )
     hand.finish(value)
     trial = hand.ledger.study.ask()
     space = hand.ledger.study.sampler.infer_relative_search_space(hand.ledger.study, hand.ledger.study.trials[-1])
-    assert space.keys() == hand.ledger.record(5).params.keys()
+    assert space.keys() == hand.ledger.record(5).params.keys() - {"base_loss"}, "which has one option"
     assert trial.number == 6
