@@ -394,12 +394,14 @@ def serve() -> None:
     """Start drivers for tests: one JSON object a line in, one out; whoever closes the input ends it.
 
     ``{"drive": ROOT, ...}`` with the arguments of ``drive`` gives its process number, ``{"poll": PID}`` its exit code
-    or null, ``{"template": WORKDIR}`` makes a root to copy.
+    or null, ``{"template": WORKDIR}`` makes a root to copy, ``{"environment": {...}}`` is set for the drivers to come.
     """
     for line in sys.stdin:
         given, answer = json.loads(line), None
         if "template" in given:
             answer = str(template(Path(given["template"]))[0])
+        elif "environment" in given:  # for drivers from now on; the template is made without
+            os.environ.update(given["environment"])
         elif "drive" in given:
             answer = drive(Path(given.pop("drive")), **given)
         elif (done := os.waitpid(given["poll"], os.WNOHANG))[0]:

@@ -20,7 +20,7 @@ HARNESS = Path(__file__).parent / "harness.py"
 class Harness:
     """A harness process that takes requests."""
 
-    def __init__(self, workdir: Path) -> None:
+    def __init__(self, workdir: Path, **environment: str) -> None:
         with (workdir / "harness.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, str(HARNESS), "serve"],
@@ -32,6 +32,7 @@ class Harness:
             )
         self.log = workdir / "harness.log"
         self.fresh = Path(self.ask(template=str(workdir / "work")))
+        self.ask(environment=environment)
 
     def ask(self, **request: Any) -> Any:
         assert self.process.stdin is not None

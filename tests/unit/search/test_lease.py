@@ -96,5 +96,5 @@ def test_looking_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_none_is_said(tmp_path: Path) -> None:
-    with pytest.raises(SetupError, match="driver.lock cannot be written: No such file or directory; choose --root"):
+    with pytest.raises(SetupError, match=r"driver\.lock cannot be written: No such file or directory; choose --root"):
         Lease(tmp_path / "none").acquire()
