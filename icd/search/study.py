@@ -55,13 +55,20 @@ class Ledger:
         self._mirror: dict[int, FrozenTrial] | None = None
 
     @classmethod
-    def create(cls, storage: BaseStorage, sweep: SweepConfig, attributes: Mapping[str, Any]) -> "Ledger":
+    def create(
+        cls,
+        storage: BaseStorage,
+        sweep: SweepConfig,
+        attributes: Mapping[str, Any],
+        announce: Callable[[str], None] = logger.warning,
+    ) -> "Ledger":
         """Make the study of a sweep, or complete one that a killed driver began to make.
 
         Args:
             storage: The database.
             sweep: Name and objectives.
             attributes: The study's own; the last of them marks it whole.
+            announce: Told when the database is away.
 
         Raises:
             StateError: If there is a whole study of that name already.
@@ -75,7 +82,7 @@ class Ledger:
                 raise StateError(f"sweep {sweep.name!r} exists already") from None
         for name, value in attributes.items():
             storage.set_study_user_attr(study_id, name, value)
-        return cls(storage, sweep.name)
+        return cls(storage, sweep.name, announce)
 
     @staticmethod
     def names(storage: BaseStorage) -> list[str]:
@@ -233,7 +240,10 @@ class Ledger:
             self._mirror[number] = copy.deepcopy(self._stored()[number])
 
     def _do(self, act: Callable[[], T]) -> T:
-        return patiently(act, announce=self.announce)
+        try:
+            return patiently(act, announce=self.announce)
+        except optuna.exceptions.UpdateFinishedTrialError as error:
+            raise StateError(f"another driver has ended a trial of sweep {self.name!r} meanwhile: {error}") from error
 
 
 def _record(trial: FrozenTrial) -> TrialRecord:

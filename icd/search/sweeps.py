@@ -169,7 +169,7 @@ def run(sweep: SweepConfig, document: Mapping[str, Any], settings: Settings) -> 
             executor = _executor(sweep, folder, settings)
             request = _preparation(space, sweep, settings, probe=begun is None)
             prepared = executor.prepare(request, settings.announce, settings.stop)
-            ledger = begun or _create(storage, sweep, document, prepared)
+            ledger = begun or _create(storage, sweep, document, prepared, settings)
             _check_digests(ledger, prepared)
             return _drive(sweep, space, ledger, prepared, executor, folder, settings, shared)
         finally:
@@ -200,7 +200,9 @@ def _begun(storage: Any, sweep: SweepConfig, document: Mapping[str, Any], settin
     return ledger
 
 
-def _create(storage: Any, sweep: SweepConfig, document: Mapping[str, Any], prepared: Prepared) -> Ledger:
+def _create(
+    storage: Any, sweep: SweepConfig, document: Mapping[str, Any], prepared: Prepared, settings: Settings
+) -> Ledger:
     attributes = {
         "uid": secrets.token_hex(8),
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -211,7 +213,7 @@ def _create(storage: Any, sweep: SweepConfig, document: Mapping[str, Any], prepa
         "teachers": dict(prepared.teachers),
         "digest": sweep.digest(),  # last: a study with its digest is whole
     }
-    return Ledger.create(storage, sweep, attributes)
+    return Ledger.create(storage, sweep, attributes, settings.announce)
 
 
 def _check_digests(ledger: Ledger, prepared: Prepared) -> None:

@@ -76,12 +76,13 @@ def test_saying_it_twice_changes_nothing(database: str, ledger: Ledger) -> None:
         assert (record.state, record.values, record.reason, record.curve) == ("complete", (0.7,), "first", {1: 0.5})
 
 
-def test_another_ledger_on_the_same_trial_changes_nothing_either(database: str, ledger: Ledger) -> None:
+def test_a_driver_that_was_taken_for_dead_is_stopped(database: str, ledger: Ledger) -> None:
     number = ask(ledger, set())
     late = again(database)
     late.drive(SWEEP, [], EPOCHS, shared=False)
     ledger.tell(number, "complete", [0.7])
-    late.tell(number, "failed", reason="late")
+    with pytest.raises(StateError, match="another driver has ended a trial of sweep 'tiny' meanwhile"):
+        late.tell(number, "failed", reason="late")
     assert again(database).record(number).state == "complete"
 
 
