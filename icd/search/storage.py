@@ -13,7 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 import optuna
 import sqlalchemy
 from optuna.exceptions import StorageInternalError
-from optuna.storages import BaseStorage, RDBStorage, get_storage
+from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage, get_storage
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from icd.errors import SetupError, StateError
@@ -61,6 +61,12 @@ def open_storage(url: str) -> BaseStorage:
         sqlalchemy.event.listen(storage.engine, "connect", _make_durable)
         storage.engine.dispose()  # connections made before the listener
     return get_storage(storage)
+
+
+def memory_storage() -> BaseStorage:
+    """Make a database that nobody else sees and that is gone afterwards."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return InMemoryStorage()
 
 
 def _make_durable(connection: Any, record: Any) -> None:
