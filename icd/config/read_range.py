@@ -36,7 +36,7 @@ def read_interval(
     if step is not None and _is_number(reader, step, (*path, "step"), integer) and step <= 0:
         reader.problem((*path, "step"), "step > 0 must hold", value=step)
     if low is not None and high is not None and not low < high:
-        reader.problem(path, f"low < high ({high:g}) must hold", value=low)
+        reader.problem((*path, "low"), f"low < high ({high:g}) must hold", value=low)
     if log is True and low is not None and low <= 0:
         reader.problem((*path, "low"), "a logarithmic range needs low > 0", value=low)
     if log is True and step is not None:

@@ -106,6 +106,8 @@ class SpaceReader:
         full = method_mapping(before) if part == "method" else as_mapping(before, "preset")
         if isinstance(full, dict):
             self.fixed[part] = {**full, name: value}
+        if isinstance(before, str):
+            self.origins[(part, "preset")] = (part,)
 
     def _protocol(self, mapping: Mapping[str, Any]) -> None:
         path: Path = ("space", "protocol")

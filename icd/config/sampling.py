@@ -107,7 +107,9 @@ def as_mapping(data: Any, key: str) -> Any:
 
 def method_mapping(data: Any) -> Any:
     """Write the name of a row or method as the mapping that fields can be laid over."""
-    return as_mapping(data, "name" if data in METHODS else "row") if isinstance(data, str) else as_mapping(data, "row")
+    if isinstance(data, str) and data not in METHODS and data not in PAPER_ROWS:
+        return data  # reading the trial says what could be meant
+    return as_mapping(data, "name" if isinstance(data, str) and data in METHODS else "row")
 
 
 def fields_below(space: Mapping[str, Any], part: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from icd.config.sweep import Baseline, SweepConfig
 from icd.config.trial import TrialConfig
@@ -357,7 +358,7 @@ class Driver:
             self.ledger.add_epoch(outcome.number, 0, chance.get(self._curve_metric, worst))
         reason = outcome.reason or "a metric is not finite"
         seconds = self._seconds_of(outcome.number)
-        notes = {"exit_reason": "diverged", "device": outcome.device, "seconds": seconds}
+        notes: dict[str, Any] = {"exit_reason": "diverged", "device": outcome.device, "seconds": seconds}
         self.ledger.tell(outcome.number, "pruned", reason=reason, **notes)
         self.announce(f"trial {outcome.number}: diverged: {reason}")
         self._close(outcome.number)
@@ -376,11 +377,11 @@ class Driver:
             self._waiting.append(number)
             return
         self.announce(f"trial {number}: failed: {outcome.reason}")
-        notes = {"exit_reason": kind, "device": outcome.device, "seconds": self._seconds_of(number)}
+        notes: dict[str, Any] = {"exit_reason": kind, "device": outcome.device, "seconds": self._seconds_of(number)}
         self.ledger.tell(number, "failed", reason=outcome.reason, **notes)
         self._keys = {key: holder for key, holder in self._keys.items() if holder != number}
         self._close(number)
-        if len(self._ended) >= _HOPELESS and set(self._ended) == {"failed"}:
+        if not self.drain and len(self._ended) >= _HOPELESS and set(self._ended) == {"failed"}:
             self.drain, self.stopped_by = True, "failures"
             self.announce(f"the first {len(self._ended)} trials all failed: starting no more")
 
@@ -414,8 +415,8 @@ class Driver:
         self.record_trial(record.number, self._config(record), record)
         self._catch_up(record.number)
         folder = trial_folder(self.site.folder, record.number)
-        names = ("config.yaml", "metrics.jsonl", "result.json", "curves.png")
-        paths = [*(folder / name for name in names), *sorted(folder.glob("gram_*.png"))]
+        names = ("config.yaml", "metrics.jsonl", "result.json", "curves.png", "grams.png")
+        paths = [folder / name for name in names]
         metrics = {
             f"final/{item.metric}": value for item, value in zip(self.sweep.objectives, record.values, strict=False)
         }

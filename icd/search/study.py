@@ -9,7 +9,8 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import optuna
 from optuna.distributions import BaseDistribution
@@ -36,6 +37,7 @@ _STATES: Mapping[State, TrialState] = {
 # Attributes that have a field of their own in a record.
 _FIELDS = ("key", "baseline", "control", "would_stop_at", "attempts", "reason", "twin")
 
+T = TypeVar("T")
 Suggest = Callable[[optuna.trial.BaseTrial], Mapping[str, Any]]
 
 
@@ -52,16 +54,23 @@ class Ledger:
 
     @classmethod
     def create(cls, storage: BaseStorage, sweep: SweepConfig, attributes: Mapping[str, Any]) -> "Ledger":
-        """Make the study of a sweep; its attributes are committed before anyone can find it complete.
+        """Make the study of a sweep, or complete one that a killed driver began to make.
+
+        Args:
+            storage: The database.
+            sweep: Name and objectives.
+            attributes: The study's own; the last of them marks it whole.
 
         Raises:
-            StateError: If there is one of that name already.
+            StateError: If there is a whole study of that name already.
         """
         directions = [_DIRECTIONS[objective.direction] for objective in sweep.objectives]
         try:
             study_id = storage.create_new_study(directions, sweep.name)
         except optuna.exceptions.DuplicatedStudyError:
-            raise StateError(f"sweep {sweep.name!r} exists already") from None
+            study_id = storage.get_study_id_from_name(sweep.name)
+            if list(attributes)[-1] in storage.get_study_user_attrs(study_id):
+                raise StateError(f"sweep {sweep.name!r} exists already") from None
         for name, value in attributes.items():
             storage.set_study_user_attr(study_id, name, value)
         return cls(storage, sweep.name)
@@ -100,14 +109,14 @@ class Ledger:
     def note_study(self, **attributes: Any) -> None:
         """Set attributes of the study."""
         for name, value in attributes.items():
-            self._do(lambda name=name, value=value: self.storage.set_study_user_attr(self.study._study_id, name, value))
+            self._do(partial(self.storage.set_study_user_attr, self.study._study_id, name, value))
 
     def note(self, number: int, **attributes: Any) -> None:
         """Set attributes of a trial; those that are set so already cost nothing."""
         trial = self._trial(number)
         for name, value in attributes.items():
             if name not in trial.user_attrs or trial.user_attrs[name] != value:
-                self._do(lambda name=name, value=value: self.storage.set_trial_user_attr(trial._trial_id, name, value))
+                self._do(partial(self.storage.set_trial_user_attr, trial._trial_id, name, value))
 
     def ask(self, suggest: Suggest, known: set[int]) -> tuple[int, Mapping[str, Any]]:
         """Make a trial and let the sampler fill it.
@@ -210,7 +219,7 @@ class Ledger:
         trial: FrozenTrial = self._do(lambda: self.storage.get_trial(self._ids[number]))
         return trial
 
-    def _do(self, act: Callable[[], Any]) -> Any:
+    def _do(self, act: Callable[[], T]) -> T:
         return patiently(act, announce=self.announce)
 
 

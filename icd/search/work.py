@@ -22,11 +22,13 @@ from icd.models import Network
 from icd.search.task import Epoch, Outcome, OutcomeKind, Task
 from icd.trial.runs import Places, claim, continue_trial, device_name, read_data, rows_before_resume
 from icd.trial.teachers import prepare
-from icd.trial.train import EpochMetrics, Execution
+from icd.trial.train import EpochMetrics, Execution, evaluation_batches
 
 logger = logging.getLogger(__name__)
 
 Send = Callable[[Epoch], bool]
+
+_FIGURE_IMAGES = 2  # always the first of the validation images, so that trials can be compared
 
 
 class Bench:
@@ -143,12 +145,25 @@ def _draw(
     device: torch.device,
 ) -> None:
     """Draw curves and Gram matrices; a figure that cannot be drawn is no reason to lose a trial."""
-    from icd.search import figures
-
     try:
-        figures.draw_curves(folder / "curves.png", rows)
-        if teacher is not None and isinstance(config.method, CellDistillation):
-            figures.draw_grams(folder, config, split, student, teacher, device)
+        from icd.search.figures import curves_figure, gram_figure
+        from icd.search.gram import gram_matrices
+
+        title = f"trial {folder.name}"
+        curves_figure(folder / "curves.png", rows, title=title)
+        scales = [scale for scale in getattr(config.method, "scales", ()) if scale > 1]
+        if teacher is None or not isinstance(config.method, CellDistillation) or not scales:
+            return
+        images_BCHW = next(evaluation_batches(config, split, split.val, Execution(device=device))).images_BCHW
+        matrices = gram_matrices(
+            student,
+            teacher,
+            images_BCHW[:_FIGURE_IMAGES],
+            scales,
+            config.method.cluster_temperature,
+            config.method.grid,
+        )
+        gram_figure(folder / "grams.png", matrices, title=title)
     except Exception as error:
         logger.warning("figures of %s could not be drawn: %s", folder.name, error)
 

@@ -1,0 +1,388 @@
+"""Kills sweeps at chosen moments, resumes them, and compares with the sweep nobody touched.
+
+Run as a script, one process without threads that has imported everything; drivers and workers are forked from it, so
+that a driver costs milliseconds to start. Everything else is the real thing: process executor, sqlite, checkpoints,
+outbox, MLflow.
+
+    python tests/crash/harness.py points WORKDIR [--side driver|worker] [--from N] [--step K]
+    python tests/crash/harness.py kills WORKDIR --kills 200 [--seed 0]
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))
+os.environ.update(OMP_NUM_THREADS="1", MLFLOW_DISABLE_TELEMETRY="true")
+
+import mlflow.tracking  # noqa: E402, F401 - drivers forked from here need not import it
+import sqlalchemy  # noqa: E402
+import torch  # noqa: E402
+
+from icd.config.read_sweep import read_sweep  # noqa: E402
+from icd.config.yaml import Document  # noqa: E402
+from icd.errors import IcdError  # noqa: E402
+from icd.search import sweeps, work, worker  # noqa: E402
+
+torch.set_num_threads(1)
+
+SWEEP: dict[str, Any] = {
+    "name": "crash",
+    "data": {"name": "digits100", "train_per_class": 2, "val_share": 0.5},
+    "teacher": {"arch": "resnet8", "stem": "cub", "weights": "train", "protocol": {"epochs": 1}},
+    "student": {"arch": "resnet8", "stem": "cub"},
+    "protocol": {"epochs": 2, "batch_size": 50},
+    "space": {
+        "scales": {"choices": [[1], [1, 2]]},
+        "cluster_weight": {"low": 0.5, "high": 64, "log": True},
+        "base_loss": {"kd": {"temperature": {"low": 1, "high": 8}}, "dkd": {}},
+    },
+    "enqueue": ["KD"],
+    "sampler": {"name": "tpe", "startup_trials": 2},
+    "pruner": {"name": "median", "min_epochs": 1, "startup_trials": 1, "control_share": 0.5},
+    "budget": {"trials": 4},
+    "resources": {"max_concurrent": 1, "hang_seconds": 60},
+    "seed": 3,
+}
+CRASHED = 77
+
+
+def forked(act: Callable[[], int]) -> int:
+    """Run something in a fork; its process number."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 70
+    try:
+        code = act()
+    except IcdError as error:
+        sys.stderr.write(f"{error.code}: {error}\n")
+        code = error.exit_code
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+class Fork:
+    """A worker that was forked instead of started from nothing."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid, self.code = pid, None
+
+    def poll(self) -> int | None:
+        if self.code is None:
+            done, status = os.waitpid(self.pid, os.WNOHANG)
+            self.code = os.waitstatus_to_exitcode(status) if done else None
+        return self.code
+
+
+def launcher(crash_at: int | None) -> Callable[[int, int, Mapping[str, str], Path], Fork]:
+    """Give a launch function; its first worker dies at its n-th durable operation."""
+    left = [crash_at]
+
+    def launch(commands: int, events: int, environment: Mapping[str, str], log: Path) -> Fork:
+        at, left[0] = left[0], None
+
+        def act() -> int:
+            os.setsid()
+            file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            os.dup2(file, 1)
+            os.dup2(file, 2)
+            keep = {0, 1, 2, commands, events}
+            for handle in [int(name) for name in os.listdir("/proc/self/fd")]:
+                if handle not in keep:
+                    try:
+                        os.close(handle)
+                    except OSError:
+                        pass
+            os.environ.update(environment)
+            work._draw = lambda *arguments: None  # 0.5 s a trial for pictures nobody compares
+            if at is not None:
+                count_operations(at)
+            worker.serve(os.fdopen(commands, "rb"), os.fdopen(events, "wb"))
+            return 0
+
+        return Fork(forked(act))
+
+    return launch
+
+
+def count_operations(crash_at: int | None, tell: Callable[[int], None] = lambda count: None) -> None:
+    """Count what this process's main thread makes durable, and die just before the n-th time."""
+    count = 0
+
+    def durable(act: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*arguments: Any, **keywords: Any) -> Any:
+            nonlocal count
+            if threading.current_thread() is threading.main_thread():
+                count += 1
+                tell(count)
+                if count == crash_at:
+                    os._exit(CRASHED)
+            return act(*arguments, **keywords)
+
+        return counted
+
+    os.fsync, os.replace = durable(os.fsync), durable(os.replace)
+    sqlalchemy.event.listen(sqlalchemy.engine.Engine, "commit", durable(lambda connection: None))
+
+
+def drive(root: Path, *, crash_at: int | None = None, worker_crash_at: int | None = None, changes: Any = None) -> int:
+    """Start a driver in a fork; its process number."""
+
+    def act() -> int:
+        # A worker inherits nothing of this: it is forked before the count starts to matter, or counts for itself.
+        document = {**SWEEP, **(changes or {})}
+        sweep = read_sweep(Document(document, "crash.yaml"))
+        log = (root / "driver.log").open("a")
+        said: list[int] = []
+        if crash_at is not None or worker_crash_at is None:
+            launch = launcher(None)
+        else:
+            launch = launcher(worker_crash_at)
+
+        def tell(count: int) -> None:
+            said[:] = [count]
+
+        def counting_launch(*arguments: Any) -> Fork:
+            fork = launch(*arguments)
+            if not said:
+                said.append(0)
+                count_operations(crash_at, tell)
+            return fork
+
+        settings = sweeps.Settings(
+            root=root,
+            executor="process",
+            announce=lambda text: print(text, file=log, flush=True),
+            launch=counting_launch,
+        )
+        sweeps.run(sweep, document, settings)
+        (root / "operations").write_text(str(said[0]))
+        return 0
+
+    return forked(act)
+
+
+def wait(pid: int) -> int:
+    """Exit code of a fork."""
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def table(root: Path) -> list[dict[str, Any]]:
+    """Everything about the trials that must not depend on what happened to the driver."""
+    rows = []
+    for record in sweeps.find(root, "crash").records():
+        keep = {name: record.attributes.get(name) for name in ("student_sha256", "exit_reason", "epochs")}
+        rows.append(
+            {
+                "number": record.number,
+                "state": record.state,
+                "params": dict(record.params),
+                "values": list(record.values),
+                "curve": dict(record.curve),
+                "key": record.key,
+                "baseline": record.baseline,
+                "control": record.control,
+                "would_stop_at": record.would_stop_at,
+                "twin": record.twin,
+                **keep,
+            }
+        )
+    return rows
+
+
+def tracking_faults(root: Path, rows: list[dict[str, Any]]) -> list[str]:
+    """Say where MLflow does not hold exactly one finished run per trial and each metric once."""
+    faults = []
+    with sqlite3.connect(root / "mlflow.db") as database:
+        runs = dict(
+            database.execute(
+                "select t.value, count(*) from runs r join tags t on t.run_uuid = r.run_uuid "
+                "where t.key = 'icd.trial' group by t.value"
+            ).fetchall()
+        )
+        running = database.execute("select count(*) from runs where status = 'RUNNING'").fetchone()[0]
+        twice = database.execute(
+            "select count(*) from (select 1 from metrics group by run_uuid, key, step having count(*) > 1)"
+        ).fetchone()[0]
+        tops = database.execute("select count(*) from metrics where key = 'val/top1'").fetchone()[0]
+    trained = [row for row in rows if row["state"] != "duplicate"]
+    epochs = sum(len(row["curve"]) for row in trained)
+    numbers = sorted(name.rpartition("/")[2] for name in runs)
+    if numbers != sorted([*(f"{row['number']:04d}" for row in trained), "summary"]) or set(runs.values()) != {1}:
+        faults.append(f"runs {runs}")
+    if running:
+        faults.append(f"{running} runs RUNNING")
+    if twice:
+        faults.append(f"{twice} metrics twice")
+    if tops != epochs:
+        faults.append(f"{tops} of {epochs} val/top1 rows")
+    return faults
+
+
+def epochs_trained(root: Path) -> int:
+    """Epochs that workers really ran, repeated ones included: checkpoints are logged as they start."""
+    text = "".join(path.read_text(errors="replace") for path in (root / "sweeps" / "crash" / "logs").glob("*.log"))
+    return text.count("EPOCH ")
+
+
+def template(workdir: Path) -> tuple[Path, list[dict[str, Any]], int]:
+    """Run the sweep undisturbed; give a root with its teacher and empty databases, the table, and the operations."""
+    from optuna.storages import RDBStorage
+
+    first = workdir / "undisturbed"
+    shutil.rmtree(workdir, ignore_errors=True)
+    first.mkdir(parents=True)
+    code = wait(drive(first))
+    if code:
+        raise SystemExit(f"the undisturbed sweep ended with {code}: {(first / 'driver.log').read_text()}")
+    fresh = workdir / "template"
+    fresh.mkdir()
+    shutil.copytree(first / "teachers", fresh / "teachers")
+    RDBStorage(f"sqlite:///{fresh / 'study.db'}").engine.dispose()
+    shutil.copy(first / "mlflow.db", fresh / "mlflow.db")
+    with sqlite3.connect(fresh / "mlflow.db") as database:
+        for name in ("metrics", "latest_metrics", "params", "tags", "experiment_tags", "runs"):
+            database.execute(f"delete from {name}")
+        database.execute("delete from experiments where experiment_id != 0")
+    return fresh, table(first), int((first / "operations").read_text())
+
+
+def check(root: Path, expected: list[dict[str, Any]], label: str) -> list[str]:
+    """Compare a sweep that was resumed with the one that was not disturbed."""
+    found = table(root)
+    faults = [f"{label}: {fault}" for fault in tracking_faults(root, found)]
+    if len(found) != len(expected):
+        faults.append(f"{label}: {len(found)} trials instead of {len(expected)}")
+    for before, after in zip(expected, found, strict=False):
+        changed = {name: (before[name], after[name]) for name in before if before[name] != after[name]}
+        if changed:
+            faults.append(f"{label}: trial {before['number']} differs: {changed}")
+    return faults
+
+
+def one_point(fresh: Path, root: Path, expected: list[dict[str, Any]], side: str, point: int) -> tuple[bool, list[str]]:
+    """Crash at one point and resume; whether it crashed, and what is wrong."""
+    shutil.copytree(fresh, root)
+    label = f"{side} {point}"
+    if side == "driver":
+        code = wait(drive(root, crash_at=point))
+        if code not in (0, CRASHED):
+            return True, [f"{label}: exit code {code}: {(root / 'driver.log').read_text()[-500:]}"]
+        crashed = code == CRASHED
+    else:
+        code = wait(drive(root, worker_crash_at=point))
+        crashed = "process exited with code 77" in (root / "driver.log").read_text()
+    if code:
+        code = wait(drive(root))
+        if code:
+            return True, [f"{label}: resume ended with {code}: {(root / 'driver.log').read_text()[-500:]}"]
+    faults = check(root, expected, label)
+    if not faults:
+        shutil.rmtree(root)
+    return crashed, faults
+
+
+def run_points(workdir: Path, side: str, first: int, step: int) -> dict[str, Any]:
+    """Crash at every ``step``-th point of one side until a point lies beyond the end."""
+    started = time.monotonic()
+    fresh, expected, operations = template(workdir)
+    faults: list[str] = []
+    points, point = 0, first
+    while True:
+        crashed, found = one_point(fresh, workdir / f"{side}-{point}", expected, side, point)
+        faults += found
+        if not crashed:
+            break
+        points, point = points + 1, point + step
+    return {
+        "side": side,
+        "points": points,
+        "operations_of_the_driver": operations,
+        "trials": len(expected),
+        "states": [row["state"] for row in expected],
+        "faults": faults,
+        "seconds": round(time.monotonic() - started, 1),
+    }
+
+
+def run_kills(workdir: Path, kills: int, seed: int) -> dict[str, Any]:
+    """Kill drivers and workers with signal 9 at random moments, sweep after sweep, until enough kills are done."""
+    chance, started, faults, done, sweeps_run = random.Random(seed), time.monotonic(), [], 0, 0
+    fresh, expected, _ = template(workdir)
+    took = 4.0
+    while done < kills:
+        root = workdir / f"sweep-{sweeps_run}"
+        shutil.copytree(fresh, root)
+        while True:
+            pid = drive(root)
+            moment = time.monotonic() + chance.uniform(0, took)
+            ended = 0
+            while time.monotonic() < moment and not ended:
+                ended, status = os.waitpid(pid, os.WNOHANG)
+                time.sleep(0.002)
+            if ended:
+                code = os.waitstatus_to_exitcode(status)
+                if code:
+                    faults.append(f"sweep {sweeps_run}: exit code {code}: {(root / 'driver.log').read_text()[-300:]}")
+                break
+            victim = _worker_of(pid) if chance.random() < 0.5 else None
+            os.kill(victim or pid, signal.SIGKILL)
+            done += 1
+            if victim is None:
+                wait(pid)
+            else:
+                code = wait(pid)
+                if code == 0:
+                    break
+                faults.append(f"sweep {sweeps_run}: exit code {code} after a worker's death")
+        faults += check(root, expected, f"sweep {sweeps_run}")
+        shutil.rmtree(root)
+        sweeps_run += 1
+    return {"kills": done, "sweeps": sweeps_run, "faults": faults, "seconds": round(time.monotonic() - started, 1)}
+
+
+def _worker_of(pid: int) -> int | None:
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return int(children[0]) if children else None
+
+
+def main() -> int:
+    """Entry of the script; prints one JSON object and ends with 1 if anything is wrong."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("what", choices=["points", "kills"])
+    parser.add_argument("workdir", type=Path)
+    parser.add_argument("--side", default="driver", choices=["driver", "worker"])
+    parser.add_argument("--from", dest="first", type=int, default=1)
+    parser.add_argument("--step", type=int, default=1)
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    if given.what == "points":
+        report = run_points(given.workdir, given.side, given.first, given.step)
+    else:
+        report = run_kills(given.workdir, given.kills, given.seed)
+    sys.stdout.write(json.dumps(report, indent=1) + "\n")
+    return 1 if report["faults"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
