@@ -64,9 +64,7 @@ def status_lines(status: SweepStatus, records: Sequence[TrialRecord]) -> list[st
     shown = pareto_front(records, status.directions) if several else chosen(records, top=_TOP, maximize=maximize)
     if not shown:
         return [*lines, "no trial has run all its epochs yet"]
-    title = (
-        f"trials that no other beats in {', '.join(status.metrics)}:" if several else f"best by {status.metrics[0]}:"
-    )
+    title = "trials that no other beats in " if several else "best by "
     lines += ["", f"{title}{', '.join(status.metrics)}:", *trial_lines(shown, status.metrics)]
     baselines = [r for r in records if r.baseline and r.state == "complete"]
     if baselines:

@@ -95,7 +95,6 @@ def _all(found: list[SweepStatus], root: Path, *, as_json: bool) -> None:
     for item in found:
         best = f"{item.best.values[0]:.4g} {item.metrics[0]} (trial {item.best.number})" if item.best else None
         rows.append([item.name, item.state, count_text(item.counts), best, state_text(item).partition(";")[0]])
-    for line in columns(
-        ["sweep", "state", "trials", "best", "how"], rows, left=["sweep", "state", "trials", "best", "how"]
-    ):
+    headers = ["sweep", "state", "trials", "best", "how"]
+    for line in columns(headers, rows, left=headers):
         click.echo(line)

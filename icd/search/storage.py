@@ -3,12 +3,12 @@
 import hashlib
 import logging
 import os
+import re
 import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit, urlunsplit
 
 import optuna
 import sqlalchemy
@@ -38,8 +38,7 @@ def is_shared(url: str) -> bool:
 
 def redacted(url: str) -> str:
     """Write a URL without user and password."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    return re.sub(r"(?<=://)[^/]*@", "", url)
 
 
 def open_storage(url: str) -> BaseStorage:
