@@ -194,7 +194,7 @@ class Ledger:
         """
         if self.finished(number):
             return
-        self.note(number, **attributes, **({"twin": attributes.get("twin")} if state == "duplicate" else {}))
+        self.note(number, **attributes)
 
         def act() -> None:
             trial = self._trial(number)
