@@ -60,8 +60,12 @@ class Held:
             ids = {run for run, *_ in active}
             rows = select("select run_uuid, key, step, value, timestamp from metrics")
             self.metrics = sorted((self.runs[run], *rest) for run, *rest in rows if run in ids)
-            self.params = sorted((self.runs[r], k, v) for r, k, v in select("select run_uuid, key, value from params") if r in ids)
-            self.tags = {(self.runs[r], k): v for k, v, r in select("select key, value, run_uuid from tags") if r in self.runs}
+            self.params = sorted(
+                (self.runs[r], k, v) for r, k, v in select("select run_uuid, key, value from params") if r in ids
+            )
+            self.tags = {
+                (self.runs[r], k): v for k, v, r in select("select key, value, run_uuid from tags") if r in self.runs
+            }
             self.experiment_tags = dict(select("select key, value from experiment_tags"))
         connection.close()
 

@@ -79,17 +79,17 @@ def corners(fixed: Mapping[str, Any], space: Mapping[str, Any]) -> list[Params]:
         found.append(ask.params)
 
     visit({})
-    while open_values:
-        (name, value), before = next(iter(open_values.items()))
-        visit({**before, name: value})
-    for forced in _crossed(space):
+    for forced in (*_crossed(space), {}):
+        while open_values:  # what the visit before has brought up
+            (name, value), before = next(iter(open_values.items()))
+            visit({**before, name: value})
         if not any(forced.items() <= params.items() for params in found):
             visit(forced)
     return found
 
 
 def _crossed(space: Mapping[str, Any]) -> list[Params]:
-    """Networks times scale sets: the one combination that is often wrong while each part is right."""
+    """Scale sets times networks, often wrong together while each is right, and times what decides on weights."""
     networks = [{part: label} for part in NETWORK_PARTS if part in space for label in space[part].labels]
     sets: list[Params] = []
     scales = space.get("method.scales")
@@ -101,7 +101,22 @@ def _crossed(space: Mapping[str, Any]) -> list[Params]:
             labels = inner.labels if isinstance(inner, Choice) else ()
             sets += [{"method": name, f"{name}.scales": label} for label in labels] or [{"method": name}]
     pairs = [{**network, **scale_set} for network, scale_set in product(networks, sets)]
-    return pairs if len(pairs) <= _MOST_CROSSED else []
+    return [*(pairs if len(pairs) <= _MOST_CROSSED else []), *_weight_cases(fields_below(space, "method"), {}, "")] + [
+        case
+        for label, fields in (space["method"].fields.items() if "method" in space else ())
+        for case in _weight_cases(fields, {"method": label}, f"{label}.")
+    ]
+
+
+def _weight_cases(nodes: Mapping[str, Any], before: Params, prefix: str) -> list[Params]:
+    """Which weights are asked depends on scales and gram together."""
+    scales, gram = nodes.get("scales"), nodes.get("gram")
+    if not (
+        isinstance(scales, Choice) and isinstance(gram, Choice) and isinstance(nodes.get("scale_weights"), ScaleWeights)
+    ):
+        return []
+    pairs = product(scales.labels, gram.labels)
+    return [{**before, f"{prefix}scales": label, f"{prefix}gram": other} for label, other in pairs]
 
 
 class _Point(Ask):

@@ -99,7 +99,7 @@ def _sampled(document: Document, space: Mapping[str, Any], params: Mapping[str, 
         for name, node in fields_below(space, part).items():
             own: Path = (*above, name)
             param = name if part == "method" else f"protocol.{name}"
-            index = node.labels.index(params[param]) if isinstance(node, Choice) else None
+            index = node.labels.index(params[param]) if isinstance(node, Choice) and param in params else None
             origins[(part, name)] = own if index is None else _option(document, own, index)
     return origins
 

@@ -154,9 +154,12 @@ class SpaceReader:
 
     def _items(self, data: Any, path: Path) -> list[tuple[Any, Path]] | None:
         """Give the options of ``{choices: [...]}`` or of a bare list, each with its place."""
+        if isinstance(data, dict) and "choices" not in data:
+            self.reader.problem(path, "must be a list of options or {choices: [...]}", value=data)
+            return None
         if isinstance(data, dict):
             self.reader.unknown_keys(data, ["choices"], path)
-            data, path = data.get("choices"), (*path, "choices")
+            data, path = data["choices"], (*path, "choices")
         if not isinstance(data, list) or not data:
             self.reader.problem(path, "must be a list of at least one option", value=data)
             return None

@@ -78,12 +78,14 @@ class _SweepReader:
         probe = Probe(fixed=fixed, space=space, origins=spaces.origins, failed=frozenset(spaces.failed))
         trials = probe.trials(reader)
         probe.baselines(reader, baselines)
-        self._check_weights(fixed, space)
+        if trials:  # without any, what decides on the weights may be wrong
+            self._check_weights(fixed, space)
         if pruner:
             self._check_pruner(pruner, objectives, trials)
         if sampler:
             self._check_sampler(sampler, objectives, fixed, space, complete=not spaces.failed)
             self._check_budget(sampler, budget, len(baselines))
+        seed = self._seed(fixed, space)
         if reader.problems or sampler is None or pruner is None or budget is None or resources is None:
             return None
         return SweepConfig(
@@ -96,7 +98,7 @@ class _SweepReader:
             pruner=pruner,
             budget=budget,
             resources=resources,
-            seed=fixed.get("seed", 0),
+            seed=seed,
         )
 
     def _name(self) -> str:
@@ -107,10 +109,22 @@ class _SweepReader:
             self.reader.problem(("name",), _NAME_RULE, value=name)
         return str(name)
 
+    def _seed(self, fixed: dict[str, Any], space: Mapping[str, Any]) -> int:
+        """Give the sampler's seed; it is the trials' too unless theirs is sampled."""
+        seed = fixed.get("seed", 0)
+        if "seed" not in space:
+            return int(seed) if isinstance(seed, int) else 0  # trials have told what is wrong with it
+        fixed.pop("seed", None)
+        if type(seed) is not int or not 0 <= seed < 2**63:
+            self.reader.problem(("seed",), "seed must be a whole number with 0 <= seed < 2**63", value=seed)
+        return int(seed) if isinstance(seed, int) else 0
+
     def _part(self, part: str, cls: type[T]) -> T | None:
         """Read a part with defaults; its name alone will do where it has one."""
         data = self.data.get(part)
-        return self.reader.value(cls, {"name": data} if isinstance(data, str) else data or {}, (part,))
+        if isinstance(data, str):
+            data = {"name": data}
+        return self.reader.value(cls, {} if data is None else data, (part,))
 
     def _objectives(self) -> list[Objective]:
         data = self.data.get("objective")

@@ -104,10 +104,12 @@ class _TrialReader:
         own_names = [name for name in annotations(DataConfig) if name != "options"]  # options stand beside the name
         self.reader.unknown_keys(mapping, [*own_names, *row.options], path)
         own = {name: value for name, value in mapping.items() if name in own_names}
+        before = len(self.reader.problems)
         for name, value in options:
             if type(value) is not type(row.options[name]) or (isinstance(value, int) and value < 0):
                 rule = f"must be like the default {row.options[name]!r}"
                 self.reader.problem((*path, name), rule, value=value)
+        options = options if len(self.reader.problems) == before else ()  # a NaN would be refused once more
         config = self.reader.value(DataConfig, own, path)
         if config and row.needs_path and not config.path:
             self.reader.problem(("data", "path"), f"{config.name} needs a path to its file or folder")

@@ -8,14 +8,14 @@ import logging
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from icd.config.sweep import Baseline, SweepConfig
 from icd.config.trial import TrialConfig
-from icd.errors import SetupError, StateError
+from icd.errors import ConfigError, SetupError, StateError
 from icd.search.outbox import Outbox
 from icd.search.prepare import Prepared
 from icd.search.record import TrialRecord
@@ -87,6 +87,9 @@ class Driver:
         self._epoch_seconds: list[float] = []
         self._gpu_seconds = 0.0
         self._duplicates = 0
+        self._tried = self._sampled = 0  # trials that are no duplicates; trials that the sampler chose
+        self._baselines_done: set[str] = set()
+        self._size = space.size()
         self._started = time.monotonic()
         self._seconds_before = float(ledger.attributes.get("seconds", 0.0))
         self._ended: list[str] = []
@@ -181,9 +184,14 @@ class Driver:
             if not record.key:
                 continue  # begun by an ask that was cut off; the next ask fills it
             self._known.add(record.number)
+            if record.baseline is not None:
+                self._baselines_done.add(record.baseline)
+            else:
+                self._sampled += 1
             if record.state == "running" and self._keys.get(record.key, record.number) != record.number:
                 self._tell_duplicate(record.number, self._keys[record.key])
                 continue
+            self._tried += record.state != "duplicate"
             if record.state not in ("failed", "duplicate"):
                 self._keys.setdefault(record.key, record.number)
             self._faults[record.number] = dict(record.attributes.get("faults", {}))
@@ -217,13 +225,11 @@ class Driver:
         if budget.gpu_hours is not None and self._gpu_seconds > 3600 * budget.gpu_hours:
             self.stopped_by = "budget"
             return False
-        records = self.ledger.records()
-        if budget.trials is not None and sum(bool(r.key) and r.state != "duplicate" for r in records) >= budget.trials:
+        if budget.trials is not None and self._tried >= budget.trials:
             self.stopped_by = "budget"
             return False
-        size = self.space.size()
-        if self.sweep.sampler.name == "grid" and size is not None:
-            more = sum(bool(r.key) and r.baseline is None for r in records) < size
+        if self.sweep.sampler.name == "grid" and self._size is not None:
+            more = self._sampled < self._size
         else:
             more = self._duplicates < _DUPLICATES_IN_ROW
         if not more:
@@ -231,38 +237,48 @@ class Driver:
         return more
 
     def _next_baseline(self) -> Baseline | None:
-        if len(self._baselines_left) == 0:
-            return None
-        return self._baselines_left[0]
-
-    @property
-    def _baselines_left(self) -> Sequence[Baseline]:
-        done = {record.baseline for record in self.ledger.records()}
-        return [baseline for baseline in self.sweep.enqueue if baseline.label not in done]
+        return next((baseline for baseline in self.sweep.enqueue if baseline.label not in self._baselines_done), None)
 
     def _add_baseline(self, baseline: Baseline) -> int | None:
         config = self.prepared.pin(self.space.read(self.space.baseline(baseline)))
         twin = self._keys.get(config.key())
         attributes = {"key": config.key(), "control": True}  # a comparison needs its whole curve
         number = self.ledger.add_baseline(baseline.label, {}, {}, attributes)
+        self._baselines_done.add(baseline.label)
         return self._new(number, config.key(), twin)
 
     def _ask(self) -> int | None:
         number, document = self.ledger.ask(self.space.suggest, self._known)
-        config = self.prepared.pin(self.space.read(document))
+        try:
+            config = self.prepared.pin(self.space.read(document))
+        except ConfigError as error:  # a combination that no corner of the space showed
+            self._refuse(number, error)
+            return None
         share = draw_seed(self.sweep.seed, number, "control") / 2**32
         control = self._prunes and share < self.sweep.pruner.control_share
         twin = self._keys.get(config.key())
         if control:
             self.ledger.note(number, control=True)
         self.ledger.note(number, key=config.key())  # last: with its key a trial is whole
+        self._sampled += 1
         return self._new(number, config.key(), twin)
+
+    def _refuse(self, number: int, error: ConfigError) -> None:
+        reason = "; ".join(str(problem) for problem in error.problems)
+        self._known.add(number)
+        self._sampled += 1
+        self._tried += 1
+        self._ended.append("failed")
+        self.ledger.note(number, key=f"refused-{number}")
+        self.ledger.tell(number, "failed", reason=reason, exit_reason="setup")
+        self.announce(f"trial {number}: failed: {reason}")
 
     def _new(self, number: int, key: str, twin: int | None) -> int | None:
         self._known.add(number)
         if twin is not None and twin != number:
             self._tell_duplicate(number, twin)
             return None
+        self._tried += 1
         self._keys[key] = number
         self._duplicates = 0
         return number
@@ -410,7 +426,7 @@ class Driver:
 
     def _settle(self, record: TrialRecord) -> None:
         """Put a trial's end into the outbox, once."""
-        if record.state == "duplicate" or self.outbox.has_end(record.number):
+        if record.state == "duplicate" or record.key.startswith("refused-") or self.outbox.has_end(record.number):
             return
         self.record_trial(record.number, self._config(record), record)
         self._catch_up(record.number)

@@ -4,6 +4,7 @@ A trial's number and parameters are committed before anything else hears of them
 the study holds is enough to go on: finished trials stay, and running ones are issued again as they were.
 """
 
+import copy
 import json
 import logging
 import math
@@ -50,7 +51,8 @@ class Ledger:
         self.study = self._do(lambda: optuna.load_study(study_name=name, storage=storage, sampler=with_none[0]))
         self.study.pruner = with_none[1]
         self.pruner: optuna.pruners.BasePruner = with_none[1]
-        self._ids: dict[int, int] = {}
+        # While driving nobody else writes, so what was committed is remembered instead of read back.
+        self._mirror: dict[int, FrozenTrial] | None = None
 
     @classmethod
     def create(cls, storage: BaseStorage, sweep: SweepConfig, attributes: Mapping[str, Any]) -> "Ledger":
@@ -84,6 +86,7 @@ class Ledger:
         """Get ready to ask and to prune."""
         self.study.sampler = make_sampler(sweep.sampler, sweep.seed, points, shared_database=shared)
         self.pruner = make_pruner(sweep.pruner, epochs)
+        self._mirror = {trial.number: copy.deepcopy(trial) for trial in self._stored()}
 
     # What is known
 
@@ -117,6 +120,7 @@ class Ledger:
         for name, value in attributes.items():
             if name not in trial.user_attrs or trial.user_attrs[name] != value:
                 self._do(partial(self.storage.set_trial_user_attr, trial._trial_id, name, value))
+                trial.user_attrs[name] = value
 
     def ask(self, suggest: Suggest, known: set[int]) -> tuple[int, Mapping[str, Any]]:
         """Make a trial and let the sampler fill it.
@@ -129,11 +133,13 @@ class Ledger:
         """
 
         def act() -> tuple[int, Mapping[str, Any]]:
-            begun = [t for t in self._trials() if t.state == TrialState.RUNNING and t.number not in known]
+            begun = [t for t in self._stored() if t.state == TrialState.RUNNING and t.number not in known]
             trial = Trial(self.study, begun[0]._trial_id) if begun else self.study.ask()
             return trial.number, suggest(trial)
 
-        return self._do(act)
+        number, made = self._do(act)
+        self._remember(number)
+        return number, made
 
     def add_baseline(
         self,
@@ -152,9 +158,9 @@ class Ledger:
         """
 
         def act() -> int:
-            for trial in self._trials():
+            for trial in self._stored():
                 if trial.user_attrs.get("baseline") == label:
-                    return int(trial.number)
+                    return int(trial.number)  # committed before the database went away
             marks = {"baseline": label, **({} if params else {OUTSIDE: True}), **attributes}
             template = FrozenTrial(
                 number=-1,
@@ -172,7 +178,9 @@ class Ledger:
             trial_id = self.storage.create_new_trial(self.study._study_id, template_trial=template)
             return int(self.storage.get_trial_number_from_id(trial_id))
 
-        return self._do(act)
+        number = self._do(act)
+        self._remember(number)
+        return number
 
     def add_epoch(self, number: int, epoch: int, value: float) -> None:
         """Commit an epoch's value; the same epoch again changes nothing."""
@@ -182,49 +190,55 @@ class Ledger:
         if not math.isfinite(value):
             raise ValueError(f"value of trial {number}, epoch {epoch} must be finite, but got {value!r}")
         self._do(lambda: self.storage.set_trial_intermediate_value(trial._trial_id, epoch, value))
+        trial.intermediate_values[epoch] = value
 
     def should_prune(self, number: int) -> bool:
         """Ask the pruner, which decides from committed values alone."""
-        return self._do(lambda: self.pruner.prune(self.study, self._trial(number)))
+        trial_id = self._trial(number)._trial_id
+        return self._do(lambda: self.pruner.prune(self.study, self.storage.get_trial(trial_id)))
 
     def tell(self, number: int, state: State, values: Sequence[float] | None = None, **attributes: Any) -> None:
         """Commit a trial's end; a second end changes nothing.
 
         A pruned trial's value is that of its last epoch.
         """
-        if self.finished(number):
+        trial = self._trial(number)
+        if trial.state.is_finished():
             return
-        self.note(number, **attributes)
+        self.note(number, end=attributes)
+        told = list(values) if values is not None else None
+        if state == "pruned" and trial.intermediate_values and len(self.study.directions) == 1:
+            told = [trial.intermediate_values[max(trial.intermediate_values)]]
 
         def act() -> None:
-            trial = self._trial(number)
-            if trial.state.is_finished():
-                return
-            told = list(values) if values is not None else None
-            if state == "pruned" and trial.intermediate_values and len(self.study.directions) == 1:
-                told = [trial.intermediate_values[max(trial.intermediate_values)]]
-            self.study.sampler.after_trial(self.study, trial, _STATES[state], told)
-            self.storage.set_trial_state_values(trial._trial_id, _STATES[state], told)
+            stored = self.storage.get_trial(trial._trial_id)
+            if not stored.state.is_finished():  # else it was committed before the database went away
+                self.study.sampler.after_trial(self.study, stored, _STATES[state], told)
+                self.storage.set_trial_state_values(trial._trial_id, _STATES[state], told)
 
         self._do(act)
+        self._remember(number)
 
     def _trials(self) -> list[FrozenTrial]:
-        return self._do(lambda: self.storage.get_all_trials(self.study._study_id, deepcopy=False))
+        return self._stored() if self._mirror is None else [self._mirror[number] for number in sorted(self._mirror)]
 
     def _trial(self, number: int) -> FrozenTrial:
-        if number not in self._ids:
-            self._ids[number] = self._do(
-                lambda: self.storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)
-            )
-        trial: FrozenTrial = self._do(lambda: self.storage.get_trial(self._ids[number]))
-        return trial
+        return self._stored()[number] if self._mirror is None else self._mirror[number]
+
+    def _stored(self) -> list[FrozenTrial]:
+        return self._do(lambda: self.storage.get_all_trials(self.study._study_id, deepcopy=False))
+
+    def _remember(self, number: int) -> None:
+        if self._mirror is not None:
+            self._mirror[number] = copy.deepcopy(self._stored()[number])
 
     def _do(self, act: Callable[[], T]) -> T:
         return patiently(act, announce=self.announce)
 
 
 def _record(trial: FrozenTrial) -> TrialRecord:
-    attributes = dict(trial.user_attrs)
+    attributes = {**trial.user_attrs, **trial.user_attrs.get("end", {})}
+    attributes.pop("end", None)
     own = {name: attributes.pop(name) for name in _FIELDS if name in attributes}
     state: State = "running"
     if trial.state.is_finished():

@@ -11,6 +11,7 @@ import os
 import posixpath
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -92,12 +93,17 @@ class Tracker:
         return self.pending()
 
     def _work(self) -> None:
-        wait = _FIRST_WAIT
+        wait, work = _FIRST_WAIT / 2, deque[tuple[str, list[Event]]]()
         while time.monotonic() < self._deadline:
             try:
-                events = self._reader.read()
-                if events:
-                    self._store.apply(events)
+                if not work:
+                    self._reader.commit()
+                    work = _by_run(self._reader.read())
+                begun = bool(work)
+                while work:  # what was applied is not tried again: with many failures nothing else would end
+                    self._store.apply(*work[0])
+                    work.popleft()
+                    wait = _FIRST_WAIT / 2
                 self._reader.commit()
             except Exception as error:  # whatever mlflow raises, the sweep goes on
                 logger.debug("tracking", exc_info=True)
@@ -106,11 +112,10 @@ class Tracker:
                 wait = min(2 * wait, _FIRST_WAIT if self._closing.is_set() else _LONGEST_WAIT)
                 self._pause(wait)
                 continue
-            wait = _FIRST_WAIT / 2
-            if events and self._complained:
+            if begun and self._complained:
                 self._complained = False
                 self._say(f"tracking flows again ({self.pending()} events left)")
-            elif not events:
+            elif not begun:
                 if self._closing.is_set():
                     return
                 self._closing.wait(_LOOK_SECONDS)
@@ -156,20 +161,14 @@ class _Store:
             self._client = _connect(self.uri)
         return self._client
 
-    def apply(self, events: Sequence[Event]) -> None:
-        """Bring events to MLflow, run by run; raises whatever calls for another try later."""
+    def apply(self, run: str, events: Sequence[Event]) -> None:
+        """Bring one event, or some epochs, of a run to MLflow; raises whatever calls for another try later."""
         try:
             self._find_experiment()
-            by_run: dict[str, list[Event]] = {}
-            for event in events:
-                by_run.setdefault(_run_name(event), []).append(event)
-            for run, its_events in by_run.items():
-                for is_epoch, group in groupby(its_events, key=lambda event: event["kind"] == "epoch"):
-                    if is_epoch:
-                        self._log(run, metrics=[row for event in group for row in _rows(event, event["epoch"])])
-                    else:
-                        for event in group:
-                            self._apply_one(run, event)
+            if events[0]["kind"] == "epoch":
+                self._log(run, metrics=[row for event in events for row in _rows(event, event["epoch"])])
+            else:
+                self._apply_one(run, events[0])
         except Exception as error:
             if getattr(error, "error_code", "") == _GONE:  # someone deleted it for good, or the database is another
                 self._runs.clear()
@@ -361,6 +360,19 @@ def _is_poison(error: Exception) -> bool:
         return 400 <= status < 500 and status not in (401, 403, 404, 408, 429)
     code = getattr(error, "error_code", None)
     return code in _POISON if code else isinstance(error, TypeError | ValueError | KeyError | AttributeError)
+
+
+def _by_run(events: Sequence[Event]) -> deque[tuple[str, list[Event]]]:
+    """Sort events by run, each run's in order, its neighbouring epochs together."""
+    by_run: dict[str, list[Event]] = {}
+    for event in events:
+        by_run.setdefault(_run_name(event), []).append(event)
+    work: deque[tuple[str, list[Event]]] = deque()
+    for run, its_events in by_run.items():
+        for is_epoch, group in groupby(its_events, key=lambda event: event["kind"] == "epoch"):
+            members = list(group)
+            work.extend([(run, members)] if is_epoch else [(run, [event]) for event in members])
+    return work
 
 
 def _run_name(event: Event) -> str:

@@ -27,8 +27,10 @@ sys.path.insert(0, str(ROOT))
 os.environ.update(OMP_NUM_THREADS="1", MLFLOW_DISABLE_TELEMETRY="true")
 
 import mlflow.tracking  # noqa: E402, F401 - drivers forked from here need not import it
+import numpy as np  # noqa: E402
 import sqlalchemy  # noqa: E402
 import torch  # noqa: E402
+import torch._dynamo  # noqa: E402, F401 - torch.optim asks for it at the first step
 
 from icd.config.read_sweep import read_sweep  # noqa: E402
 from icd.config.yaml import Document  # noqa: E402
@@ -39,10 +41,15 @@ torch.set_num_threads(1)
 
 SWEEP: dict[str, Any] = {
     "name": "crash",
-    "data": {"name": "digits100", "train_per_class": 2, "val_share": 0.5},
-    "teacher": {"arch": "resnet8", "stem": "cub", "weights": "train", "protocol": {"epochs": 1}},
+    "data": {"name": "npz", "val_share": 0.5},  # its path is filled in
+    "teacher": {
+        "arch": "resnet8",
+        "stem": "cub",
+        "weights": "train",
+        "protocol": {"preset": "digits100", "epochs": 1, "views": {"crop_flip": {"size": 16, "pad": 2}}},
+    },
     "student": {"arch": "resnet8", "stem": "cub"},
-    "protocol": {"epochs": 2, "batch_size": 50},
+    "protocol": {"preset": "digits100", "epochs": 2, "batch_size": 12, "views": {"crop_flip": {"size": 16, "pad": 2}}},
     "space": {
         "scales": {"choices": [[1], [1, 2]]},
         "cluster_weight": {"low": 0.5, "high": 64, "log": True},
@@ -51,11 +58,20 @@ SWEEP: dict[str, Any] = {
     "enqueue": ["KD"],
     "sampler": {"name": "tpe", "startup_trials": 2},
     "pruner": {"name": "median", "min_epochs": 1, "startup_trials": 1, "control_share": 0.5},
-    "budget": {"trials": 4},
+    "budget": {"trials": 3},
     "resources": {"max_concurrent": 1, "hang_seconds": 60},
     "seed": 3,
 }
 CRASHED = 77
+
+
+def write_images(path: Path) -> None:
+    """Write 24 small images of two classes to train on, so that an epoch takes milliseconds."""
+    chance = np.random.default_rng(0)
+    images = chance.integers(0, 255, (24, 16, 16, 3), dtype=np.uint8)
+    labels = np.arange(24) % 2
+    images[labels == 1, :8] //= 2
+    np.savez(path, x_train=images, y_train=labels, x_test=images, y_test=labels, class_names=np.array(["a", "b"]))
 
 
 def forked(act: Callable[[], int]) -> int:
@@ -251,6 +267,8 @@ def template(workdir: Path) -> tuple[Path, list[dict[str, Any]], int]:
     first = workdir / "undisturbed"
     shutil.rmtree(workdir, ignore_errors=True)
     first.mkdir(parents=True)
+    SWEEP["data"]["path"] = str(workdir / "images.npz")
+    write_images(workdir / "images.npz")
     code = wait(drive(first))
     if code:
         raise SystemExit(f"the undisturbed sweep ended with {code}: {(first / 'driver.log').read_text()}")

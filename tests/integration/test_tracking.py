@@ -186,15 +186,15 @@ Tracker(Path(sys.argv[1]), sys.argv[2], "sweep", sys.argv[3], lambda line: None)
 from icd.search.outbox import Outbox
 from tests.tracking import begin_trial, end_trial, say_epoch
 outbox = Outbox(Path(sys.argv[1]))
-for number in range(6):
+mine = range(2 * int(sys.argv[4]), 2 * int(sys.argv[4]) + 2)
+for number in mine:
     begin_trial(outbox, number)
 for epoch in range(1, 31):
-    for number in range(6):
+    for number in mine:
         say_epoch(outbox, number, epoch)
-    time.sleep(0.05)
-for number in range(6):
+    time.sleep(0.02)
+for number in mine:
     end_trial(outbox, number)
-print("said", flush=True)
 time.sleep(60)
 """
 
@@ -202,29 +202,27 @@ time.sleep(60)
 @pytest.mark.slow
 def test_ten_kills_of_the_driver_lose_and_double_nothing(sweep: Path, database: Path) -> None:
     seed = random.Random(7)
-    applied = []
-    for _ in range(10):
-        process = subprocess.Popen([sys.executable, "-c", HOST, str(sweep), sqlite(database), UID])
-        size = (sweep / OFFSET_NAME).stat().st_mtime_ns if (sweep / OFFSET_NAME).exists() else 0
-        deadline = time.monotonic() + 40
-        while time.monotonic() < deadline:  # until it sends, and a little longer
-            if (sweep / OFFSET_NAME).exists() and (sweep / OFFSET_NAME).stat().st_mtime_ns != size:
-                break
-            time.sleep(0.02)
-            if len(applied) > 3 and len(applied) % 2:
-                break  # some in the middle of the start
-        time.sleep(seed.random() * 0.6)
+    offset = sweep / OFFSET_NAME
+    for kill in range(10):
+        before = offset.read_text() if offset.exists() else ""
+        process = subprocess.Popen([sys.executable, "-c", HOST, str(sweep), sqlite(database), UID, str(kill)])
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and (not offset.exists() or offset.read_text() == before):
+            assert process.poll() is None
+            time.sleep(0.01)
+        # It has sent its first batch. Kill it in the middle of the next ones; four times with the offset lost too.
+        time.sleep(seed.random())
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-        applied.append((sweep / OFFSET_NAME).read_text() if (sweep / OFFSET_NAME).exists() else "")
-        if len(applied) == 6:
-            (sweep / OFFSET_NAME).unlink(missing_ok=True)
-    assert len(set(applied)) > 2
+        if kill % 3 == 0:
+            offset.unlink(missing_ok=True)
     outbox = Outbox(sweep)
-    for number in range(6):
+    for number in range(20):
         say_trial(outbox, number, epochs=30)
     send(sweep, sqlite(database))
-    Held(database).check_once(6, 30)
+    holds = Held(database)
+    holds.check_once(20, 30)
+    assert set(holds.status.values()) == {"FINISHED"}
 
 
 @pytest.fixture(scope="module")

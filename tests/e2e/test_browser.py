@@ -1,0 +1,75 @@
+"""A sweep as a person sees it: MLflow's pages in a headless Chromium."""
+
+import html
+import re
+import shutil
+import sqlite3
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from icd.search.leaderboard import compare_url, leaderboard_url
+from icd.search.track import flush
+from tests.tracking import Held, Server, demo_sweep
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+class Shown(NamedTuple):
+    server: Server
+    experiment: str
+    holds: Held
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
+    if CHROMIUM is None:
+        pytest.skip("no chromium on this machine (apt-get install chromium)")
+    server = Server(tmp_path_factory.mktemp("browser"))
+    sweep = server.folder / "sweep"
+    sweep.mkdir()
+    demo_sweep(sweep)
+    assert flush(sweep, f"sqlite:///{server.database}", "cifar100-demo", "f00d", 120.0) == 0
+    with sqlite3.connect(server.database) as connection:
+        ((experiment,),) = connection.execute("select experiment_id from experiments where name = 'cifar100-demo'")
+    connection.close()
+    server.start()
+    yield Shown(server, str(experiment), Held(server.database))
+    server.kill()
+
+
+def page(folder: Path, address: str) -> str:
+    """Give the text of a page after its scripts ran, tags replaced by newlines."""
+    words = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+    words += [f"--user-data-dir={folder / 'profile'}", "--window-size=3600,1400", "--virtual-time-budget=20000"]
+    done = subprocess.run([*words, "--dump-dom", address], capture_output=True, text=True, check=True, timeout=90)
+    body = re.sub(r"<(script|style)\b.*?</\1>", "", done.stdout, flags=re.DOTALL)
+    return html.unescape(re.sub(r"(<[^>]*>\s*)+", "\n", body))
+
+
+def test_the_leaderboard_shows_complete_trials_best_first(shown: Shown, tmp_path: Path) -> None:
+    text = page(tmp_path, leaderboard_url(shown.server.uri, shown.experiment))
+    lines = text.splitlines()
+    assert "Which scale weights distil resnet32x4 into resnet8x4 best on CIFAR-100?" in text
+    assert "Model registry" in lines  # the menu of training, not of chat models
+    assert {"val/top1", "base_loss", "scales", "w_1", "w_2", "w_4", "dkd.beta", "nkd.gamma"} <= set(lines)
+    assert {"73.59", "s1+s2+s4", "dkd", "ldrld"} <= set(lines)
+    # The best of the complete trials; 0005 was pruned, 0013 failed.
+    names = [line for line in lines if re.fullmatch(r"00\d\d \w+ [s124+]+", line)]
+    assert names[:3] == ["0007 ldrld s1+s4", "0014 nkd s1", "0001 dkd s1+s2"]
+    assert len(names) == 16
+    assert not {"0005", "0013"} & {name[:4] for name in names}
+
+
+def test_runs_can_be_compared(shown: Shown, tmp_path: Path) -> None:
+    names = {name: run for run, name in shown.holds.runs.items()}
+    runs = [names[name] for name in ("0000", "0001", "0002", "0003")]
+    text = page(tmp_path, compare_url(shown.server.uri, shown.experiment, runs))
+    lines = text.splitlines()
+    assert "Comparing 4 Runs from 1 Experiment" in text
+    assert {"0001 dkd s1+s2", "0002 nkd s1+s4", "base_loss", "w_1", "val/top1"} <= set(lines)
+    assert "73.39" in text

@@ -1,0 +1,75 @@
+"""Whatever stands in a sweep's file, it is read or refused with a ConfigError; nothing else may come out."""
+
+import copy
+import random
+from typing import Any
+
+import pytest
+
+from icd.config.read_sweep import read_sweep
+from icd.config.sweep import SweepConfig
+from icd.config.yaml import Document
+from icd.errors import ConfigError
+from tests.unit.config.sweeps import plain
+
+SEED = """
+name: x
+data: {name: digits100, train_per_class: 5}
+teacher: {arch: resnet20, protocol: {epochs: 2}}
+method: {row: iCD-KD, scales: [1, 2], gram: cells}
+protocol: {preset: digits100, epochs: 4}
+space:
+  student: {choices: [resnet8, {arch: resnet8, stem: cub}]}
+  base_loss: {kd: {temperature: {low: 1, high: 8}}, dkd: {beta: {choices: [1, 2]}}}
+  scales: {subsets_of: [1, 2, 4], containing: [1]}
+  scale_weights: {low: 0.1, high: 1, log: true}
+  cluster_weight: {low: 1, high: 9, step: 2}
+  protocol: {lr: {low: 0.1, high: 0.2}, milestones: {choices: [[1], [2]]}}
+  seed: [0, 1]
+enqueue: [KD, {label: a, method: {cluster_weight: 3}, protocol: {lr: 0.1}}]
+objective: [{metric: val/top1, direction: maximize}]
+sampler: {name: tpe, startup_trials: 3}
+pruner: {name: median, min_epochs: 2}
+budget: {trials: 9}
+resources: {retries: 1}
+"""
+JUNK: list[Any] = [None, True, -1, 0, 3.5, 1e300, float("nan"), "", "kd", "KD", [], {}, [[]], [1, "a"], {"a": 1}]
+JUNK += [{"low": 1}, {"low": 1, "high": 2}, {"choices": [1, None]}, {"choices": "x"}, {"subsets_of": [1, 3]}]
+
+
+def places(data: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Give the path of every value below the top."""
+    items = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
+    return [inner for key, value in items for inner in ((*path, key), *places(value, (*path, key)))]
+
+
+def mutated(data: Any, draw: random.Random) -> Any:
+    data = copy.deepcopy(data)
+    for _ in range(draw.randint(1, 3)):
+        *above, last = draw.choice(places(data))
+        parent = data
+        for key in above:
+            parent = parent[key]
+        if draw.random() < 0.3:
+            del parent[last]
+        else:
+            parent[last] = copy.deepcopy(draw.choice(JUNK))
+    return data
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_nothing_but_a_sweep_or_a_refusal(seed: int) -> None:
+    draw, good, bad = random.Random(seed), 0, 0
+    for _ in range(40):
+        data = mutated(plain(SEED), draw)
+        try:
+            assert isinstance(read_sweep(Document(data, "x.yaml", {(): 1})), SweepConfig), data
+            good += 1
+        except ConfigError:
+            bad += 1
+    assert good > 0
+    assert bad > good
+
+
+def test_the_seed_of_the_mutations_is_good() -> None:
+    assert read_sweep(Document(plain(SEED), "x.yaml")).name == "x"
