@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TextIO
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -90,8 +90,8 @@ class LiveDisplay:
         used = sum(bool(record.key) and record.state != "duplicate" for record in self.records)
         return f"{used}{budget} trials: {count_text(counts_of(self.records))}{shown}"
 
-    def _table(self, driver: Driver, executor: Executor) -> Table:
-        table = Table(title=Text(self._summary(driver)), title_justify="left", box=None, pad_edge=False)
+    def _table(self, driver: Driver, executor: Executor) -> Group:
+        table = Table(box=None, pad_edge=False)
         for name in ("trial", "epoch", driver.sweep.objectives[0].metric, "seconds", "configuration"):
             table.add_column(name, justify="left" if name == "configuration" else "right", no_wrap=True)
         progress = getattr(executor, "progress", None)
@@ -105,7 +105,7 @@ class LiveDisplay:
             record = by_number.get(number)
             text = configuration(record, widest=60) if record else ""
             table.add_row(str(number), f"{running.epoch}{part}/{running.epochs}", value, seconds, Text(text))
-        return table
+        return Group(Text(self._summary(driver), no_wrap=True), table)
 
     def _line(self, text: str) -> None:
         self.console.print(text, markup=False)
@@ -119,4 +119,6 @@ def end_line(record: TrialRecord, metric: str) -> str:
     value = record.values[0] if record.values else record.curve[epochs] if record.curve else None
     shown = "" if value is None else f"  {metric} {value:.4g}"
     reason = f"  ({record.reason})" if record.reason else ""
-    return f"trial {record.number:3d}  {record.state:8s}  epoch {epochs:3d}{shown}  {configuration(record)}{reason}"
+    tried = configuration(record)
+    end = f"  {tried}" if tried else ""
+    return f"trial {record.number:3d}  {record.state:8s}  epoch {epochs:3d}{shown}{end}{reason}"
