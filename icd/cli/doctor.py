@@ -15,7 +15,10 @@ from icd.cli.floors import FLOORS
 from icd.cli.main import default_root, write_json
 from icd.errors import SetupError
 
-_NEEDED = ("torch", "torchvision", "numpy", "pydantic", "yaml", "PIL", "sklearn", "click", "rich")
+_NEEDED = (
+    *("torch", "torchvision", "numpy", "pydantic", "yaml", "PIL", "sklearn", "click", "rich"),
+    *("ray", "optuna", "mlflow"),
+)
 _DISTRIBUTIONS = {"yaml": "pyyaml", "PIL": "pillow", "sklearn": "scikit-learn"}
 _ROOM_BYTES = 1 << 30
 
