@@ -58,7 +58,7 @@ def ui(name: str, port: int | None, dashboard_port: int | None, no_browser: bool
         if importlib.util.find_spec("optuna_dashboard") is not None:
             dashboard = servers.enter_context(_dashboard(where, dashboard_port or free_port()))
         else:
-            logger.info("optuna-dashboard is not installed; 'pip install icd[ui]' shows the study's history too")
+            logger.info("optuna-dashboard is not installed; 'pip install icd[dashboard]' shows the study's history too")
         base = uri if uri.startswith(("http://", "https://")) else servers.enter_context(_mlflow(where, uri, port))
         for address, health in ((base, "/health"), (dashboard, "/")):
             if address is not None and address != uri and not _answers(address + health, over):
