@@ -36,7 +36,7 @@ COMMANDS: Mapping[str, str] = {
 
 SUMMARIES: Mapping[str, str] = {
     "train": "Train one configuration.",
-    "validate": "Check a configuration without training.",
+    "validate": "Check a configuration or a sweep without training.",
     "teacher": "Train, import and list teachers.",
     "plan": "Say what a sweep would try and cost.",
     "sweep": "Run a sweep from its file, or go on with it.",

@@ -322,6 +322,16 @@ def test_bad_options_make_nothing(
     assert not root.exists()
 
 
+def test_validate_a_sweep(command: Command, tmp_path: Path, root: Path) -> None:
+    said = command("validate", file(tmp_path))
+    assert said.code == 0, said.err
+    assert "is a valid sweep; digest " in said.out
+    told = json.loads(command("validate", file(tmp_path), "--json", "--set", "budget.trials=9").out)
+    assert told["sweep"]["budget"]["trials"] == 9
+    assert "did you mean 'space'" in one_line(command("validate", file(tmp_path, spice={})), 2, "CONFIG")
+    assert not root.exists()
+
+
 # plan
 
 
