@@ -17,6 +17,7 @@ import webbrowser
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 
@@ -39,6 +40,15 @@ _DASHBOARD = (
 )
 
 
+class Server(NamedTuple):
+    """A server that was started here."""
+
+    process: "subprocess.Popen[bytes]"
+    address: str
+    health: str
+    log: Path
+
+
 @click.command()
 @NAME
 @click.option("--port", type=_PORT, help="Of MLflow [a free one].")
@@ -54,22 +64,25 @@ def ui(name: str, port: int | None, dashboard_port: int | None, no_browser: bool
     find(where, name)
     uri = tracking_uri(where)
     with ExitStack() as servers, _until_signal() as over:
-        dashboard = None
+        started = []
+        if not uri.startswith(("http://", "https://")):
+            started.append(servers.enter_context(_mlflow(where, uri, port or free_port())))
+        base = started[0].address if started else uri
         if importlib.util.find_spec("optuna_dashboard") is not None:
-            dashboard = servers.enter_context(_dashboard(where, dashboard_port or free_port()))
+            started.append(servers.enter_context(_dashboard(where, dashboard_port or free_port())))
         else:
             logger.info("optuna-dashboard is not installed; 'pip install icd[dashboard]' shows the study's history too")
-        base = uri if uri.startswith(("http://", "https://")) else servers.enter_context(_mlflow(where, uri, port))
-        for address, health in ((base, "/health"), (dashboard, "/")):
-            if address is not None and address != uri and not _answers(address + health, over):
-                return
-        click.echo(f"MLflow: {_leaderboard(base, name)}")
-        if dashboard is not None:
-            click.echo(f"optuna-dashboard: {dashboard}/dashboard")
+        if not all(_answers(server, over) for server in started):
+            return
+        link = _leaderboard(base, name)
+        click.echo(f"MLflow: {link}")
+        for server in started:
+            if server.address != base:
+                click.echo(f"optuna-dashboard: {server.address}/dashboard")
         sys.stdout.flush()
         if not no_browser:
-            webbrowser.open(_leaderboard(base, name))
-        if dashboard is not None or base != uri:
+            webbrowser.open(link)
+        if started:
             logger.info("Ctrl-C ends it")
             over.wait()
 
@@ -89,8 +102,7 @@ def mlflow_words(port: int) -> list[str]:
 
 
 @contextmanager
-def _mlflow(root: Path, uri: str, port: int | None) -> Iterator[str]:
-    chosen = port or free_port()
+def _mlflow(root: Path, uri: str, port: int) -> Iterator[Server]:
     environment = {
         "MLFLOW_BACKEND_STORE_URI": uri,
         "MLFLOW_ARTIFACTS_DESTINATION": str((root / "mlartifacts").absolute()),
@@ -98,19 +110,19 @@ def _mlflow(root: Path, uri: str, port: int | None) -> Iterator[str]:
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     }
-    with _server(mlflow_words(chosen), environment, root / "ui-mlflow.log"):
-        yield f"http://{_HOST}:{chosen}"
+    with _running(mlflow_words(port), environment, root / "ui-mlflow.log") as process:
+        yield Server(process, f"http://{_HOST}:{port}", "/health", root / "ui-mlflow.log")
 
 
 @contextmanager
-def _dashboard(root: Path, port: int) -> Iterator[str]:
+def _dashboard(root: Path, port: int) -> Iterator[Server]:
     words = [sys.executable, "-W", "ignore", "-c", _DASHBOARD, _HOST, str(port)]
-    with _server(words, {"ICD_UI_STORAGE": storage_url(root)}, root / "ui-dashboard.log"):
-        yield f"http://{_HOST}:{port}"
+    with _running(words, {"ICD_UI_STORAGE": storage_url(root)}, root / "ui-dashboard.log") as process:
+        yield Server(process, f"http://{_HOST}:{port}", "/", root / "ui-dashboard.log")
 
 
 @contextmanager
-def _server(words: Sequence[str], environment: Mapping[str, str], log: Path) -> Iterator[None]:
+def _running(words: Sequence[str], environment: Mapping[str, str], log: Path) -> Iterator["subprocess.Popen[bytes]"]:
     """Run a server with its children in a session of its own, and end all of them."""
     with log.open("wb") as file:
         process = subprocess.Popen(
@@ -121,15 +133,10 @@ def _server(words: Sequence[str], environment: Mapping[str, str], log: Path) -> 
             env={**{name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}, **environment},
             start_new_session=True,
         )
-    _RUNNING[process.pid] = (process, log)
     try:
-        yield
+        yield process
     finally:
-        del _RUNNING[process.pid]
         _end(process)
-
-
-_RUNNING: dict[int, tuple["subprocess.Popen[bytes]", Path]] = {}
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
@@ -145,7 +152,7 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
     process.wait()
 
 
-def _answers(address: str, over: threading.Event) -> bool:
+def _answers(server: Server, over: threading.Event) -> bool:
     """Wait until a server answers; False if the user ended it first.
 
     Raises:
@@ -153,15 +160,17 @@ def _answers(address: str, over: threading.Event) -> bool:
     """
     deadline = time.monotonic() + _START_S
     while not over.is_set():
-        for process, log in _RUNNING.values():
-            if process.poll() is not None:
-                raise SetupError(f"a server ended with code {process.returncode} while it started; see {log}")
+        if server.process.poll() is not None:
+            code = server.process.returncode
+            raise SetupError(
+                f"the server of {server.address} ended with code {code} while it started; see {server.log}"
+            )
         try:
-            with urllib.request.urlopen(address, timeout=5):  # an address of ours, on loopback
+            with urllib.request.urlopen(server.address + server.health, timeout=5):  # ours, on loopback
                 return True
         except (urllib.error.URLError, OSError):
             if time.monotonic() > deadline:
-                raise SetupError(f"{address} does not answer after {_START_S:.0f} s") from None
+                raise SetupError(f"{server.address} does not answer after {_START_S:.0f} s; see {server.log}") from None
         over.wait(0.2)
     return False
 
