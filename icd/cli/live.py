@@ -99,7 +99,8 @@ class LiveDisplay:
         by_number = {record.number: record for record in self.records}
         for number, running in sorted(driver.running.items()):
             where = steps.get(number) or {}
-            part = f"+{where['step'] / where['steps']:.0%}" if where.get("steps") else ""
+            fresh = where.get("steps") and where["epoch"] == running.epoch + 1  # else it is of an epoch that ended
+            part = f"+{where['step'] / where['steps']:.0%}" if fresh else ""
             value = "-" if running.value is None else f"{running.value:.4g}"
             seconds = f"{time.monotonic() - self._started.get(number, time.monotonic()):.0f}"
             record = by_number.get(number)

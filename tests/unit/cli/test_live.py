@@ -30,7 +30,7 @@ class Sweep:
         return list(self.records)
 
     def progress(self) -> dict[int, dict[str, int]]:
-        return {1: {"epoch": 3, "step": 5, "steps": 10}}
+        return {1: {"epoch": 3, "step": 5, "steps": 10}, 2: {"epoch": 4, "step": 9, "steps": 10}}
 
 
 def complete(number: int, value: float) -> TrialRecord:
@@ -103,13 +103,17 @@ def test_table_on_a_terminal() -> None:
     display = LiveDisplay(stream)
     display.console = Console(file=stream, force_terminal=True, width=120, height=30, color_system=None)
     sweep.records = [complete(0, 40.0), TrialRecord(number=1, state="running", baseline="KD", key="k")]
-    sweep.running = {1: Running(attempt=1, epochs=9, epoch=2, value=12.5)}
+    sweep.running = {
+        1: Running(attempt=1, epochs=9, epoch=2, value=12.5),
+        2: Running(attempt=1, epochs=8, epoch=4),  # what was heard of its steps is older than its epoch
+    }
     with display:
         assert isinstance(display.live, Live)
         watched(display, sweep)
     shown = stream.getvalue()
     assert "2 of 5 trials: 1 running, 1 complete; best val/top1 40 (trial 0)" in shown
     assert "2+50%/9" in shown
+    assert " 4/8 " in shown
     assert "12.5" in shown
     assert "KD" in shown
 
