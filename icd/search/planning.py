@@ -104,7 +104,7 @@ def make_plan(sweep: SweepConfig, settings: Settings, *, measure: bool) -> Plan:
         device=prepared.device if prepared else None,
         paces=paces,
         cost=predict(sweep, trials, epochs, paces, concurrent=min(len(places), trials), gpus_per_trial=gpus_per_trial),
-        disk_bytes=_disk(configs, trials, prepared.num_classes if prepared else None),
+        disk_bytes=_disk(configs, trials, min(len(places), trials), prepared.num_classes if prepared else None),
         basis=_basis(sweep, measured=bool(paces)),
     )
 
@@ -192,15 +192,15 @@ def _suggestions(sweep: SweepConfig, space: SearchSpace) -> dict[int, dict[str, 
     return {record.number: dict(record.params) for record in ledger.records() if record.baseline is None}
 
 
-def _disk(configs: Sequence[TrialConfig], trials: int, num_classes: int | None) -> int:
-    """Estimate what trials leave: two checkpoints of weights and momentum, the student, and figures."""
+def _disk(configs: Sequence[TrialConfig], trials: int, concurrent: int, num_classes: int | None) -> int:
+    """Estimate the most that is needed: students and figures of all, checkpoints of those under way."""
     networks = {(config.student.arch, config.student.stem): config for config in configs}
     sizes = []
     for (arch, stem), config in networks.items():
         network = build_model(arch, num_classes=num_classes or config.data.num_classes or _CLASSES, stem=stem)
         sizes.append(4 * sum(weight.numel() for weight in network.parameters()))
     student = sum(sizes) / len(sizes)
-    return round(trials * (student * (1 + 2 * _CHECKPOINTS_KEPT) + _FIGURES_BYTES))
+    return round(trials * (student + _FIGURES_BYTES) + concurrent * student * 2 * _CHECKPOINTS_KEPT)
 
 
 def _basis(sweep: SweepConfig, *, measured: bool) -> list[str]:
@@ -214,7 +214,7 @@ def _basis(sweep: SweepConfig, *, measured: bool) -> list[str]:
         )
     else:
         lines.append("time: not measured")
-    lines.append("disk: for every trial two checkpoints (weights and momentum), the student's weights, and figures")
+    lines.append("disk: the student's weights and figures of every trial, two checkpoints of those under way")
     if sweep.sampler.name not in ("grid", "random"):
         lines.append("an adaptive search cannot be listed in full: later suggestions depend on results")
     return lines
