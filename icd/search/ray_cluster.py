@@ -13,8 +13,9 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import ray
 from ray.exceptions import RayError
@@ -64,7 +65,7 @@ class Cluster:
         self.local = address == LOCAL and not ray.is_initialized()
         self._folder: Path | None = None
         self._changed: dict[str, str | None] = {}
-        self._asked, self._fitting = float("-inf"), 0
+        self._asked, self._places = float("-inf"), 0
         self._ours = not ray.is_initialized()
         for name, value in _ENVIRONMENT.items():
             self._set(name, os.environ.get(name, value))
@@ -95,9 +96,9 @@ class Cluster:
         """How many trials fit at a time; nodes come and go."""
         if time.monotonic() - self._asked > _NODES_EVERY_S:
             alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-            fitting = sum(_fitting(node.get("CPU", 0), node.get("GPU", 0), self.cpus, self.gpus) for node in alive)
-            self._fitting, self._asked = min(fitting, self._limit or fitting), time.monotonic()
-        return self._fitting
+            places = sum(fitting(node.get("CPU", 0), node.get("GPU", 0), self.cpus, self.gpus) for node in alive)
+            self._places, self._asked = min(places, self._limit or places), time.monotonic()
+        return self._places
 
     def alive(self, node_id: str) -> bool:
         """Whether a node is part of the cluster."""
@@ -184,15 +185,15 @@ def signals_kept() -> Iterator[None]:
         restore_signals(before)
 
 
-def restore_signals(handlers: dict[signal.Signals, object]) -> None:
+def restore_signals(handlers: Mapping[signal.Signals, Any]) -> None:
     """Install handlers again, also where Python thinks they are: Ray's C++ part sets its own below Python's."""
     if threading.current_thread() is threading.main_thread():
         for number, handler in handlers.items():
             if handler is not None:
-                signal.signal(number, handler)  # type: ignore[arg-type]
+                signal.signal(number, handler)
 
 
-def _fitting(cpus: float, gpus: float, cpus_per_trial: float, gpus_per_trial: float) -> int:
+def fitting(cpus: float, gpus: float, cpus_per_trial: float, gpus_per_trial: float) -> int:
     """How many trials fit on one node; a trial's share of a GPU is on one GPU."""
     by_cpus = int(cpus / cpus_per_trial + 1e-9)
     if gpus_per_trial == 0:
@@ -204,11 +205,10 @@ def _fitting(cpus: float, gpus: float, cpus_per_trial: float, gpus_per_trial: fl
 
 def _forget_token() -> None:
     """Make Ray read its token settings again; it reads them once for each process."""
-    with contextlib.suppress(ImportError, AttributeError):
-        from ray._raylet import AuthenticationTokenLoader, Config
-
-        Config.initialize("")
-        AuthenticationTokenLoader.instance().reset_cache()
+    raylet: Any = ray._raylet
+    with contextlib.suppress(AttributeError):
+        raylet.Config.initialize("")
+        raylet.AuthenticationTokenLoader.instance().reset_cache()
 
 
 def _sweep_out(base: Path) -> None:

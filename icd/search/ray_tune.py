@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 
 import ray
 from ray import tune
-from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
+from ray.exceptions import RayError
 from ray.tune import TuneError
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
@@ -42,6 +42,7 @@ _STEP_EVERY_S = 1.0  # how often a worker says which step it is at, and its watc
 _LOOK_EVERY_S = 1.0
 _LATE_S = 30.0  # so long after its own watchdog should have ended it, a worker is killed from here
 _NODE_LOSS_S = 2.0  # how long a lost node may look alive
+_OUT_OF_MEMORY = ("low on memory", "memory usage threshold", "OutOfMemoryError")
 _UNCLEAN = ("gpu", "memory")  # after these a process is not used again: an error of CUDA stays with it
 
 
@@ -81,7 +82,7 @@ class RayExecutor:
             IcdError: What ``make_ready`` raised there.
             Interrupted: If ``stop`` said so.
         """
-        remote = ray.remote(_Preparer)
+        remote: Any = ray.remote(_Preparer)
         preparer = remote.options(
             num_cpus=self.cluster.cpus, num_gpus=self.cluster.gpus, max_concurrency=2, max_restarts=0
         ).remote()
@@ -103,7 +104,7 @@ class RayExecutor:
             for text in ray.get(preparer.lines.remote(False)):
                 say(text)
         except RayError as error:
-            raise SetupError(f"the worker died while preparing: {_cause(error)}") from error
+            raise SetupError(f"the worker died while preparing: {_last_line(error)}") from error
         finally:
             with contextlib.suppress(RayError):
                 ray.kill(preparer)
@@ -148,7 +149,7 @@ class RayExecutor:
                 except (TuneError, RayError) as error:
                     if bridge.failure is not None:
                         raise bridge.failure from None
-                    raise SetupError(f"Ray Tune failed: {_cause(error)}; continue with 'icd resume'") from error
+                    raise SetupError(f"Ray Tune failed: {_last_line(error)}; continue with 'icd resume'") from error
                 if bridge.failure is not None:
                     raise bridge.failure
                 bridge.give_up("Ray Tune ended before the trial")
@@ -253,7 +254,8 @@ class Bridge:
             under_way.node, under_way.host, under_way.pid = message["node"], message["host"], message["pid"]
             return True
         if said == "epoch":
-            return self.policy.epoch(Epoch(**message["epoch"])) or bool(message["last"])
+            go = self.policy.epoch(Epoch(**message["epoch"]))
+            return go or bool(message["last"])  # after the last epoch nothing is left to stop
         outcome = Outcome(**message["outcome"])
         self.end(trial_id, outcome.kind, outcome)
         return outcome.kind in _UNCLEAN  # it will raise, and its process is not used again
@@ -266,11 +268,11 @@ class Bridge:
             ended = outcome or Outcome(number=task.number, attempt=task.attempt, kind=kind, reason=reason)
             self.policy.end(ended)
 
-    def fault(self, trial_id: str, error: BaseException | None) -> None:
+    def fault(self, trial_id: str, text: str) -> None:
         """Find out why a worker is gone."""
         under_way = self.running.get(trial_id)
         if under_way is not None:
-            kind, reason = self._classify(under_way, error)
+            kind, reason = self._classify(under_way, text)
             self.end(trial_id, kind, reason=reason)
 
     def give_up(self, reason: str) -> None:
@@ -278,22 +280,18 @@ class Bridge:
         for trial_id in list(self.running):
             self.end(trial_id, "lost", reason=reason)
 
-    def _classify(self, under_way: UnderWay, error: BaseException | None) -> tuple[OutcomeKind, str]:
+    def _classify(self, under_way: UnderWay, text: str) -> tuple[OutcomeKind, str]:
+        """Read why a worker is gone in what Ray says, since Tune keeps no more than that."""
         stack = stack_path(under_way.task)
-        text = str(error or "")
         if _has_text(stack) or under_way.killed_for:
             what = under_way.killed_for or f"no progress for {under_way.task.hang_seconds:.0f} s"
             return "hang", f"{what}; stack in {stack}" if _has_text(stack) else what
-        if isinstance(error, OutOfMemoryError) or "low on memory" in text or "memory usage threshold" in text:
+        if any(words in text for words in _OUT_OF_MEMORY):
             return "memory", f"killed for memory by Ray on {under_way.host or 'a node'}"
-        if isinstance(error, RayTaskError):
-            return "error", _cause(error)
-        if not isinstance(error, RayActorError):
-            return "error", _cause(error) if error is not None else "Ray Tune gave no reason"
+        if not text.startswith("The actor ") or "raised in its creation task" in text:
+            return "error", _last_line(text)  # Tune itself failed there, for instance without the shared folder
         if under_way.node and self._lost(under_way.node, text):
             return "lost", f"node {under_way.host} ({under_way.node[:8]}) lost"
-        if error.actor_init_failed:
-            return "error", _cause(error)
         seen, self._oom_seen = self._oom_seen, oom_kills()
         if self.cluster.local and self._oom_seen > seen:
             return "memory", "process killed for memory by the kernel"
@@ -324,7 +322,7 @@ class Bridge:
                     os.kill(under_way.pid, signal.SIGKILL)
 
 
-class _Searcher(Searcher):  # type: ignore[misc]
+class _Searcher(Searcher):
     """Gives Tune what the policy gives."""
 
     def __init__(self, bridge: Bridge) -> None:
@@ -352,11 +350,11 @@ class _Searcher(Searcher):  # type: ignore[misc]
         """Nothing: the ledger has it."""
 
 
-class _Scheduler(FIFOScheduler):  # type: ignore[misc]
+class _Scheduler(FIFOScheduler):
     """Tells the policy what Tune hears."""
 
     def __init__(self, bridge: Bridge) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.bridge = bridge
 
     def __getstate__(self) -> dict[str, Any]:
@@ -388,7 +386,7 @@ class _Scheduler(FIFOScheduler):  # type: ignore[misc]
 
     def on_trial_error(self, controller: Any, trial: Trial) -> None:
         with self._failing():
-            self.bridge.fault(trial.trial_id, trial.get_pickled_error() or trial.get_error())
+            self.bridge.fault(trial.trial_id, _error_text(trial))
 
     @contextlib.contextmanager
     def _failing(self) -> Any:
@@ -414,12 +412,9 @@ def _run_attempt(task: Task, attempt: Attempt | None) -> None:
     """Run an attempt in a process of Tune's; ``_tell`` does not return where the driver stops it."""
     _tell("began", node=ray.get_runtime_context().get_node_id(), host=socket.gethostname(), pid=os.getpid())
     with _Watchdog(task) as watchdog:
-        if attempt is None:
-            from icd.search.work import Bench, attempt
+        from icd.search import work
 
-            bench = _KEPT.setdefault("bench", Bench())
-        else:
-            bench = _KEPT.setdefault("any", {})
+        bench = _KEPT.setdefault("bench", work.Bench())
         _keep_log(Path(task.sweep) / "logs")
         epochs = task.config.get("protocol", {}).get("epochs")
 
@@ -429,7 +424,7 @@ def _run_attempt(task: Task, attempt: Attempt | None) -> None:
             watchdog.wind()
             return True
 
-        outcome = attempt(task, bench, send, progress=watchdog.step)
+        outcome = (attempt or work.attempt)(task, bench, send, progress=watchdog.step)
     if outcome.kind in _UNCLEAN:
         _KEPT.clear()
     _tell("outcome", outcome=asdict(outcome))
@@ -536,13 +531,18 @@ def _has_text(path: Path) -> bool:
         return False
 
 
-def _cause(error: BaseException) -> str:
-    """One line of an error of Ray's: that of the exception below it, else the last."""
-    cause = getattr(error, "cause", None)
-    if isinstance(cause, BaseException):
-        return f"{type(cause).__name__}: {cause}".splitlines()[0][:400]
+def _error_text(trial: Trial) -> str:
+    """Read what Tune wrote about the error; the first line only counts it."""
+    try:
+        return Path(trial.error_file).read_text().partition("\n")[2].strip()
+    except (OSError, TypeError):
+        return ""
+
+
+def _last_line(error: object) -> str:
+    """The line of Ray's text that names the exception below it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1][:400] if lines else type(error).__name__
+    return lines[-1][:400] if lines else "Ray gave no reason"
 
 
 def _how_it_died(text: str) -> str:
