@@ -131,6 +131,8 @@ class Cluster:
             self._set("RAY_AUTH_MODE", "token")
             self._set("RAY_AUTH_TOKEN_PATH", str(token))
         _forget_token()
+        # Our children inherit the mask: a SIGTERM to the whole job (timeout, Slurm, systemd) is the driver's to obey.
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         try:
             ray.init(
                 address="local",
@@ -143,6 +145,8 @@ class Cluster:
             )
         except (RayError, RuntimeError, OSError, ValueError) as error:
             raise SetupError(f"Ray cannot be started in {self._folder}: {_first_line(error)}") from error
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
     def _set(self, name: str, value: str) -> None:
         self._changed.setdefault(name, os.environ.get(name))

@@ -23,6 +23,7 @@ from ray import tune
 from ray.exceptions import RayError
 from ray.tune import TuneError
 from ray.tune.experiment import Trial
+from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
@@ -141,6 +142,7 @@ class RayExecutor:
                         name=self._fresh_experiment(),
                         storage_path=str(self.folder.absolute() / "tune"),
                         verbose=0,
+                        callbacks=[_Quiet()],
                         failure_config=tune.FailureConfig(max_failures=0),
                     ),
                 )
@@ -248,8 +250,8 @@ class Bridge:
         """Take what a worker says; False stops the trial."""
         under_way = self.running.get(trial_id)
         if under_way is None:
-            return message["said"] == "outcome"  # let an unclean process end itself
-        under_way.heard, said = time.monotonic(), message["said"]
+            return bool(message["said"] == "outcome")  # let an unclean process end itself
+        under_way.heard, said = time.monotonic(), str(message["said"])
         if said == "began":
             under_way.node, under_way.host, under_way.pid = message["node"], message["host"], message["pid"]
             return True
@@ -396,6 +398,16 @@ class _Scheduler(FIFOScheduler):
         except BaseException as error:
             self.bridge.failure = self.bridge.failure or error
             raise
+
+
+class _Quiet(TrialProgressCallback):
+    """In place of Tune's own, which prints on a terminal and draws in a notebook."""
+
+    def log_result(self, trial: Trial, result: dict[str, Any], error: bool = False) -> None:
+        """Nothing: the command shows how a sweep goes."""
+
+    def _print(self, msg: str) -> None:
+        """Nothing."""
 
 
 def _trial_name(trial: Trial) -> str:
