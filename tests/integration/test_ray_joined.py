@@ -97,8 +97,7 @@ def token() -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def address(token: Path) -> Iterator[str]:
     port = free_port()
-    client = ("--ray-client-server-port", str(free_port()))
-    head = Node(token.parent, "head", "--head", "--port", str(port), *client, "--include-dashboard", "false", cpus=2)
+    head = Node(token.parent, "head", "--head", "--port", str(port), "--include-dashboard", "false", cpus=2)
     try:
         wait_for(lambda: "--block" in head.log.read_text() or head.process.poll() is not None, 120)
         assert head.process.poll() is None, head.log.read_text()
@@ -168,9 +167,8 @@ def test_a_killed_driver_leaves_no_worker_on_the_cluster(address: str, tmp_path:
 
 def test_trials_of_a_lost_node_finish_on_another(token: Path, tmp_path: Path) -> None:
     port = free_port()
-    client = ("--ray-client-server-port", str(free_port()))
     folder = token.parent
-    head = Node(folder, "h2", "--head", "--port", str(port), *client, "--include-dashboard", "false")
+    head = Node(folder, "h2", "--head", "--port", str(port), "--include-dashboard", "false")
     other = None
     try:
         wait_for(lambda: "--block" in head.log.read_text(), 120)
@@ -219,6 +217,7 @@ class RealPolicy(FakePolicy):
 
 
 def test_a_real_trial_gives_what_plain_processes_give(tmp_path: Path) -> None:
+    pytest.importorskip("icd.search.figures")
     from icd.config.read_trial import read_trial
     from icd.config.yaml import Document
 
