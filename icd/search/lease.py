@@ -12,7 +12,8 @@ from typing import Any
 
 from icd.errors import SetupError, StateError
 
-_LOOKS, _LOOK_S = 5, 0.05
+_TRIES = 5
+_PAUSE_S = 0.05
 
 
 class Lease:
@@ -33,7 +34,7 @@ class Lease:
         except OSError as error:
             raise SetupError(f"{self.path} cannot be written: {error.strerror}; choose --root") from error
         try:
-            _lock(file)
+            _lock_soon(file)
         except BlockingIOError:
             file.close()
             raise StateError(
@@ -67,13 +68,16 @@ class Lease:
         self.release()
 
 
-def _lock(file: Any) -> None:
-    """Take the lock; a reader that only looks whether it is free holds it for a moment."""
-    for _ in range(_LOOKS - 1):
-        with suppress(BlockingIOError):
-            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        time.sleep(_LOOK_S)
-    return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+def _lock_soon(file: Any) -> None:
+    """Take the lock; ``is_driven`` of another process may hold it for a moment."""
+    for _ in range(_TRIES):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(_PAUSE_S)
+        else:
+            return
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def holder(folder: Path) -> str:
@@ -88,7 +92,7 @@ def holder(folder: Path) -> str:
 def is_driven(folder: Path) -> bool:
     """Whether a live driver holds the sweep."""
     try:
-        with (folder / "driver.lock").open("r+") as file:
+        with (folder / "driver.lock").open() as file:  # shared: two who ask are not taken for a driver
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True

@@ -4,17 +4,18 @@ import contextlib
 import hashlib
 import logging
 import os
+import re
 import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import optuna
 import sqlalchemy
 from optuna.exceptions import StorageInternalError
-from optuna.storages import BaseStorage, RDBStorage, get_storage
+from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage, get_storage
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from icd.errors import SetupError, StateError
@@ -42,13 +43,9 @@ def is_shared(url: str) -> bool:
 
 def redacted(url: str) -> str:
     """Write a URL without user, password and options, which may hold a password too."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return f"{url.partition(':')[0]}://..."
-    if not (parts.scheme and (parts.netloc or parts.scheme == "sqlite")):  # none that we understand
-        return "..."
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment=""))
+    if not is_shared(url):
+        return url
+    return re.sub(r"(?<=://).*@", "", url.partition("?")[0])
 
 
 def _refusal(url: str, error: Exception) -> SetupError:
@@ -77,6 +74,12 @@ def open_storage(url: str) -> BaseStorage:
         sqlalchemy.event.listen(storage.engine, "connect", _make_durable)
         storage.engine.dispose()  # connections made before the listener
     return get_storage(storage)
+
+
+def memory_storage() -> BaseStorage:
+    """Make a database that nobody else sees and that is gone afterwards."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return InMemoryStorage()
 
 
 def _make_durable(connection: Any, record: Any) -> None:
