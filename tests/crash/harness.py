@@ -37,7 +37,7 @@ import torch._dynamo  # noqa: E402 - torch.optim asks for it at the first step
 from icd.config.read_sweep import read_sweep  # noqa: E402
 from icd.config.yaml import Document  # noqa: E402
 from icd.errors import Interrupted  # noqa: E402
-from icd.search import sweeps, work, worker  # noqa: E402
+from icd.search import studies, sweeps, work, worker  # noqa: E402
 from tests.crash.forks import Fork, close_all_but, forked  # noqa: E402
 
 torch.set_num_threads(1)
@@ -200,7 +200,7 @@ def wait(pid: int) -> int:
 def table(root: Path) -> list[dict[str, Any]]:
     """Everything about the trials that must not depend on what happened to the driver."""
     rows = []
-    for record in sweeps.find(root, "crash").records():
+    for record in studies.find(root, "crash").records():
         keep = {name: record.attributes.get(name) for name in ("student_sha256", "exit_reason", "epochs")}
         rows.append(
             {

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from icd.search import sweeps
+from icd.search import studies
 from icd.search.record import TrialRecord
 
 HARNESS = Path(__file__).parent / "harness.py"
@@ -40,7 +40,9 @@ class Harness:
         self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()
         answer = self.process.stdout.readline()
-        assert answer, self.log.read_text()[-3000:]
+        if not answer:
+            self.close()
+            raise RuntimeError(self.log.read_text()[-3000:])
         return json.loads(answer)
 
     def root(self, path: Path) -> Path:
@@ -107,7 +109,7 @@ class Drive:
 
 
 def records(root: Path) -> list[TrialRecord]:
-    return sweeps.find(root, "crash").records()
+    return studies.find(root, "crash").records()
 
 
 def alive(pid: int) -> bool:

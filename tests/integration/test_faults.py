@@ -1,6 +1,8 @@
 """Whole sweeps with real drivers and workers, and what happens to them."""
 
+import os
 import signal
+import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator
@@ -11,6 +13,7 @@ import pytest
 
 from icd.config.read_sweep import read_sweep
 from icd.config.yaml import Document
+from icd.search import studies, sweeps
 from icd.search.record import best
 from tests.crash import harness as bare
 from tests.crash.served import Drive, Harness, alive, records
@@ -144,9 +147,7 @@ def test_extend_allows_a_larger_budget_from_then_on(
     assert "add --extend to use the new budget: budget.trials: 1 -> 2" in refused.errors
     assert harness.drive(root, changes=LONG, extend=True).wait() == 0
     assert bare.table(root) == undisturbed
-    from icd.search import sweeps
-
-    ledger = sweeps.find(root, "crash")
+    ledger = studies.find(root, "crash")
     assert sweeps.stored_sweep(ledger).budget.trials == 2, "what icd resume reads"
     assert harness.drive(root, changes=LONG).wait() == 0
 
@@ -158,9 +159,7 @@ def test_the_stop_file(root: Path, harness: Harness, undisturbed: list[dict[str,
     (drive.folder / "stop").write_text(how)
     assert drive.wait() == 0
     assert [record.state for record in records(root)] == [{"drain": "complete", "now": "running"}[how]]
-    from icd.search import sweeps
-
-    assert sweeps.find(root, "crash").attributes["stopped_by"] == "stop"
+    assert studies.find(root, "crash").attributes["stopped_by"] == "stop"
     resume_equals(drive, undisturbed)
     assert bare.repeated_epochs(root) == {}
 
@@ -172,9 +171,7 @@ def test_a_killed_worker_costs_one_epoch_at_most(
     for epoch in (3, 7):
         drive.until_epoch(0, epoch)
         (worker,) = drive.workers
-        import os
-
-        os.kill(worker, signal.SIGKILL)
+            os.kill(worker, signal.SIGKILL)
         drive.until(lambda worker=worker: drive.workers and drive.workers != [worker])
     assert drive.wait() == 0, drive.errors
     assert "trial 0: process killed (signal 9); see " in drive.said
@@ -189,8 +186,6 @@ def test_a_killed_worker_costs_one_epoch_at_most(
 def test_a_killed_worker_that_is_started_from_nothing(
     root: Path, harness: Harness, undisturbed: list[dict[str, Any]]
 ) -> None:
-    import os
-
     drive = harness.drive(root, changes=LONG, fork_workers=False)
     drive.until_epoch(0, 3)
     os.kill(drive.workers[0], signal.SIGKILL)
@@ -229,8 +224,6 @@ def test_a_full_disk_pauses_the_sweep_and_loses_nothing(
     assert "No space left on device" in drive.errors or "database or disk is full" in drive.errors
     assert "icd resume" in drive.errors
     assert "Traceback" not in drive.errors
-    import sqlite3
-
     with sqlite3.connect(root / "study.db") as database:
         assert database.execute("pragma integrity_check").fetchone() == ("ok",)
     database.close()

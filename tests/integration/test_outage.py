@@ -1,6 +1,7 @@
 """The tracking server dies in the middle of a sweep: training must not notice, and nothing may be lost."""
 
 import itertools
+import json
 import os
 import statistics
 import time
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from icd.search import sweeps
+from icd.search import studies
 from tests.crash.served import Drive, Harness
 from tests.tracking import Held, Server
 
@@ -42,8 +43,6 @@ def harness(tmp_path: Path, server: Server) -> Iterator[Harness]:
 def epoch_times(drive: Drive) -> list[float]:
     """When epochs ended, by the workers' own clocks, over all trials."""
     files = sorted(drive.folder.glob("trials/*/metrics.jsonl"))
-    import json
-
     times = []
     for file in files:
         for line in file.read_text().splitlines():
@@ -97,10 +96,10 @@ def test_an_outage_costs_no_time_and_no_number(server: Server, harness: Harness,
 
     assert "tracking unreachable, buffering" in drive.said
     assert "tracking flows again" in drive.said
-    records = sweeps.find(root, "crash").records()
+    records = studies.find(root, "crash").records()
     assert {record.state for record in records} <= {"complete", "duplicate"}
     assert sum(len(record.curve) for record in records) == len(times)
-    held = Held(server.database, sweeps.find(root, "crash").attributes["uid"])
+    held = Held(server.database, studies.find(root, "crash").attributes["uid"])
     held.check_once(len(records), EPOCHS)
     assert set(held.status.values()) == {"FINISHED"}
     keys = [(run, key, step) for run, key, step, *_ in held.metrics]

@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy
 
 from icd.errors import SetupError, StateError
-from icd.search import sweeps
+from icd.search import studies
 from icd.search.storage import DatabaseLease
 from tests.crash.served import Harness
 from tests.tracking import free_port
@@ -125,7 +125,7 @@ def test_two_restarts_in_mid_sweep_lose_nothing(
     assert second.wait() == 5, second.errors
     assert "STATE: sweep 'crash' is driven from another host" in drive.errors
     assert drive.wait(240) == 0, drive.errors
-    found = sweeps.find(root, "crash").records()
+    found = studies.find(root, "crash").records()
     assert [record.state for record in found] == ["complete"] * TRIALS
     assert [record.attempts for record in found] == [1] * TRIALS, "no trial noticed"
     assert [list(record.curve) for record in found] == [list(range(1, EPOCHS + 1))] * TRIALS
