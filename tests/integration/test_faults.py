@@ -171,7 +171,7 @@ def test_a_killed_worker_costs_one_epoch_at_most(
     for epoch in (3, 7):
         drive.until_epoch(0, epoch)
         (worker,) = drive.workers
-            os.kill(worker, signal.SIGKILL)
+        os.kill(worker, signal.SIGKILL)
         drive.until(lambda worker=worker: drive.workers and drive.workers != [worker])
     assert drive.wait() == 0, drive.errors
     assert "trial 0: process killed (signal 9); see " in drive.said
