@@ -51,6 +51,7 @@ VARIANTS: dict[str, Callable[[int], BaseSampler] | None] = {
     "univariate": _steady(multivariate=False, group=False),
     "liar-off": _steady(constant_liar=False),
     "startup-5": _steady(n_startup_trials=5),
+    "startup-2": _steady(n_startup_trials=2),
     "startup-20": _steady(n_startup_trials=20),
     "not-reseeded": lambda seed: TPESampler(seed=seed),
     "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
@@ -91,14 +92,14 @@ def _one_table(job: tuple[str, list[int], list[str]]) -> list[dict[str, Any]]:
     better = max if table.maximize else min
     rows = []
     for seed in seeds:
-        alone = tables.plain_optuna(table, seed, MOST)
-        target = better(alone[:FIRST])
+        alone = tables.plain_optuna(table, seed, FIRST)
+        target = better(alone)
         row: dict[str, Any] = {"table": name, "seed": seed, "target": target, "own": alone.index(target) + 1}
         other = tables.plain_optuna(table, 1000 + seed, MOST)
         row["control"] = reached(other, target, table.maximize)
         curves = {"alone": _best_so_far(alone, better), "control": _best_so_far(other, better)}
         for variant in variants:
-            history = tables.ours(table, seed, MOST, WORKERS, math.nan, VARIANTS[variant])
+            history = tables.ours(table, seed, MOST, WORKERS, VARIANTS[variant])
             hit = reached(history.values, target, table.maximize)
             row[variant] = hit
             row[f"{variant}/issued"] = history.issued[hit - 1] if hit <= len(history.issued) else MOST + 1

@@ -178,13 +178,13 @@ class History:
 class Workers:
     """An executor with a clock of its own: the attempt that ends next ends next, whatever happens here."""
 
-    def __init__(self, table: Table | Branching, count: int, history: History, enough: Callable[[], bool]) -> None:
-        self.table, self.count, self.history, self.enough = table, count, history, enough
+    def __init__(self, table: Table | Branching, count: int, history: History, most: int) -> None:
+        self.table, self.count, self.history, self.most = table, count, history, most
 
     def run(self, policy: Driver) -> None:
         ends: list[tuple[float, int, Task]] = []
         clock, started = 0.0, 0
-        while not self.enough():
+        while len(self.history.values) < self.most:
             while len(ends) < self.count and (task := policy.next()) is not None:
                 started += 1
                 heapq.heappush(ends, (clock + self.table.value(task.config)[1], task.number, task))
@@ -221,11 +221,10 @@ def ours(
     seed: int,
     most: int,
     workers: int,
-    goal: float,
     sampler: Callable[[int], BaseSampler] | None = None,
     startup: int = 10,
 ) -> History:
-    """Run the driver over a table until ``goal`` is reached or ``most`` evaluations have ended.
+    """Run the driver over a table until ``most`` evaluations have ended.
 
     Args:
         sampler: Makes another sampler from the seed, to compare with the built-in one.
@@ -233,7 +232,6 @@ def ours(
     """
     folder = Path(tempfile.mkdtemp(prefix="icd-bench-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
     history = History()
-    best = max if table.maximize else min
     try:
         metric, direction = ("val/top1", "maximize") if table.maximize else ("val/loss", "minimize")
         sweep = SweepConfig(
@@ -253,11 +251,7 @@ def ours(
         site = Site(folder=folder, root=folder)
         driver = Driver(sweep, TableSpace(table.suggest), ledger, outbox, PREPARED, site, lambda line: None)  # type: ignore[arg-type]
 
-        def enough() -> bool:
-            values = history.values
-            return len(values) >= most or bool(values) and best(values[-1], goal) == values[-1]
-
-        Workers(table, workers, history, enough).run(driver)
+        Workers(table, workers, history, most).run(driver)
         history.duplicates = sum(record.state == "duplicate" for record in ledger.records())
         outbox.close()
     finally:
