@@ -222,7 +222,9 @@ def main() -> None:
         profile.enable()
         drive(trials, tracker=False, pruner="none")
         profile.disable()
-        pstats.Stats(profile, stream=sys.stderr).sort_stats("tottime").print_stats(35).sort_stats("cumtime").print_stats(60)
+        pstats.Stats(profile, stream=sys.stderr).sort_stats("tottime").print_stats(35).sort_stats(
+            "cumtime"
+        ).print_stats(60)
         return
     if "ask" in parts:
         known = [10, 100] if options.quick else [10, 100, 1000]

@@ -226,9 +226,7 @@ def ours(
 ) -> History:
     """Run the driver over a table until ``most`` evaluations have ended.
 
-    Args:
-        sampler: Makes another sampler from the seed, to compare with the built-in one.
-        startup: Of the sampler's configuration.
+    ``sampler`` makes another sampler from the seed, to compare with the built-in one.
     """
     folder = Path(tempfile.mkdtemp(prefix="icd-bench-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
     history = History()
