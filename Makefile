@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
 export OMP_NUM_THREADS ?= 1
+# Where it is set, every process compiles torch anew: 15 s each instead of 4.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: setup quickstart check unit test golden clean
 

@@ -3,8 +3,8 @@
 An error says what must hold, where, the value that broke it and, where we know, what to do. The command turns an
 ``IcdError`` into one line on stderr, ``icd: error[CODE] ...``, and exits with its code.
 
-Exit codes: 0 done; 2 usage or configuration; 3 environment or data; 4 training failed; 5 state conflict;
-6 integrity; 70 bug; 130/143 interrupted.
+Exit codes: 0 done; 2 usage or configuration; 3 environment or data; 4 training or too many trials failed; 5 state
+conflict; 6 integrity; 70 bug; 130/143 interrupted.
 """
 
 from collections.abc import Iterable, Sequence
@@ -97,6 +97,13 @@ class NonFiniteLossError(IcdError, ArithmeticError):
         return type(self), (self.term, self.epoch, self.step, self.value)
 
 
+class TrialsFailedError(IcdError):
+    """A sweep is over and more of its trials failed than its budget allows."""
+
+    code = "FAILED"
+    exit_code = 4
+
+
 class StateError(IcdError):
     """A folder, name or run that exists already and says something else."""
 
@@ -130,6 +137,7 @@ class Interrupted(IcdError):  # noqa: N818 - not a fault: the user asked for it
     """Training stopped on a signal after a durable checkpoint; the command exits with 128 + the signal's number."""
 
     code = "INTERRUPTED"
+    exit_code = 130  # where no signal came: 'icd stop' before the first trial
 
 
 def did_you_mean(name: object, allowed: Sequence[str]) -> str:

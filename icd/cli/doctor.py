@@ -12,10 +12,14 @@ from typing import NamedTuple
 import click
 
 from icd.cli.floors import FLOORS
-from icd.cli.main import default_root, write_json
+from icd.cli.main import write_json
 from icd.errors import SetupError
+from icd.search import default_root
 
-_NEEDED = ("torch", "torchvision", "numpy", "pydantic", "yaml", "PIL", "sklearn", "click", "rich")
+_NEEDED = (
+    *("torch", "torchvision", "numpy", "pydantic", "yaml", "PIL", "sklearn", "click", "rich", "safetensors"),
+    *("ray", "optuna", "mlflow"),
+)
 _DISTRIBUTIONS = {"yaml": "pyyaml", "PIL": "pillow", "sklearn": "scikit-learn"}
 _ROOM_BYTES = 1 << 30
 

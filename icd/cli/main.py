@@ -8,7 +8,6 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import click
 
@@ -20,6 +19,15 @@ COMMANDS: Mapping[str, str] = {
     "train": "icd.cli.train:train",
     "validate": "icd.cli.train:validate",
     "teacher": "icd.cli.teacher:teacher",
+    "plan": "icd.cli.plan:plan",
+    "sweep": "icd.cli.sweep:sweep",
+    "resume": "icd.cli.sweep:resume",
+    "status": "icd.cli.status:status",
+    "trials": "icd.cli.status:trials",
+    "stop": "icd.cli.control:stop",
+    "export": "icd.cli.export:export",
+    "ui": "icd.cli.ui:ui",
+    "flush": "icd.cli.control:flush",
     "methods": "icd.cli.listing:methods",
     "models": "icd.cli.listing:models",
     "datasets": "icd.cli.listing:datasets",
@@ -28,8 +36,17 @@ COMMANDS: Mapping[str, str] = {
 
 SUMMARIES: Mapping[str, str] = {
     "train": "Train one configuration.",
-    "validate": "Check a configuration without training.",
+    "validate": "Check a configuration or a sweep without training.",
     "teacher": "Train, import and list teachers.",
+    "plan": "Say what a sweep would try and cost.",
+    "sweep": "Run a sweep from its file, or go on with it.",
+    "resume": "Go on with a sweep by its name.",
+    "status": "Say how sweeps stand.",
+    "trials": "List the trials of a sweep.",
+    "stop": "End a sweep that runs; it can be resumed.",
+    "export": "Write a trial as a configuration and weights.",
+    "ui": "Look at a sweep in MLflow and optuna-dashboard.",
+    "flush": "Send MLflow what it has not been told.",
     "methods": "List methods, base losses and the paper's rows.",
     "models": "List networks.",
     "datasets": "List data sets.",
@@ -67,8 +84,8 @@ class _Lazy(click.Group):
 def icd(debug: bool, quiet: bool) -> None:
     """Hyperparameter search for implicit Clustering Distillation.
 
-    Exit codes: 0 done; 2 usage or configuration; 3 environment or data; 4 training failed; 5 state conflict;
-    6 integrity; 70 bug; 130/143 interrupted, resumable.
+    Exit codes: 0 done, a used-up budget included; 2 usage or configuration; 3 environment or data; 4 training, or too
+    many trials of a sweep, failed; 5 state conflict; 6 integrity; 70 bug; 130/143 interrupted, resumable.
     """
     level = logging.DEBUG if debug else logging.WARNING if quiet else logging.INFO
     logging.basicConfig(level=logging.WARNING, format="icd: %(message)s", stream=sys.stderr, force=True)
@@ -133,11 +150,6 @@ def _say(code: str, text: str) -> None:
 def write_json(value: object) -> None:
     """Print a value for programs."""
     click.echo(json.dumps(value, indent=1))
-
-
-def default_root() -> Path:
-    """Where results are kept: ``ICD_ROOT``, or ``runs`` here."""
-    return Path(os.environ.get("ICD_ROOT") or "runs")
 
 
 if __name__ == "__main__":

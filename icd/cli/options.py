@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 import click
 import torch
 
-from icd.cli.main import default_root
 from icd.errors import SetupError
+from icd.search import default_root
 from icd.trial.runs import Places
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -13,7 +13,8 @@ from icd.cli.main import write_json
 from icd.cli.options import check_writable, device_of, device_options, place_options, places
 from icd.cli.progress import Display
 from icd.cli.stopping import stop_requested, stopping_politely
-from icd.config.read_trial import advice, load_trial
+from icd.config.read_trial import advice, load_trial, read_trial
+from icd.config.yaml import Document, apply_overrides, read_yaml
 from icd.errors import UsageError
 from icd.trial.runs import run_trial
 from icd.trial.train import Execution
@@ -82,8 +83,12 @@ def train(
 @_SET
 @_JSON
 def validate(config: Path, overrides: tuple[str, ...], as_json: bool) -> None:
-    """Check CONFIG, with both networks' feature maps, and print it with every default spelt out."""
-    trial = load_trial(config, overrides)
+    """Check CONFIG, of a trial or a sweep, with both networks' feature maps, and print it with every default."""
+    document = apply_overrides(read_yaml(config), overrides)
+    if isinstance(document.data, dict) and {"name", "space"} & document.data.keys():  # a trial has neither
+        _validate_sweep(document, as_json=as_json)
+        return
+    trial = read_trial(document)
     for line in advice(trial):
         logger.warning("note: %s", line)
     if as_json:
@@ -91,6 +96,17 @@ def validate(config: Path, overrides: tuple[str, ...], as_json: bool) -> None:
         return
     click.echo(f"# {config} is valid; key {trial.key()[:12]}")
     click.echo(yaml.safe_dump(trial.to_data(), sort_keys=False), nl=False)
+
+
+def _validate_sweep(document: Document, *, as_json: bool) -> None:
+    from icd.config.read_sweep import read_sweep
+
+    sweep = read_sweep(document)
+    if as_json:
+        write_json({"digest": sweep.digest(), "sweep": sweep.to_data()})
+        return
+    click.echo(f"# {document.source} is a valid sweep; digest {sweep.digest()[:12]}")
+    click.echo(yaml.safe_dump(sweep.to_data(), sort_keys=False), nl=False)
 
 
 def _trial_name(name: str | None, config: Path) -> str:

@@ -1,1 +1,190 @@
-"""Many trials, one ledger."""
+"""Many trials, one ledger.
+
+The functions here are the verbs of the command for Python and notebooks; importing them imports no framework::
+
+    from icd import search
+    result = search.sweep("search_spaces/quickstart.yaml", ["budget.trials=6"], executor="process")
+    pandas.DataFrame(search.trial_rows("quickstart"))
+"""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
+
+if TYPE_CHECKING:
+    from icd.config.yaml import Document
+    from icd.search.driver import Driver
+    from icd.search.planning import Plan
+    from icd.search.reading import SweepStatus
+    from icd.search.record import TrialRecord
+    from icd.search.sweeps import Executor, Settings, SweepResult
+
+__all__ = ["all_status", "default_root", "flush", "plan", "resume", "status", "stop", "sweep", "trial_rows", "trials"]
+
+Source = str | Path | Mapping[str, Any]
+
+
+class Options(TypedDict, total=False):
+    """How and where to run; nothing here changes a result. See ``icd.search.sweeps.Settings``."""
+
+    root: Path | str | None
+    data_root: Path | str | None
+    download: bool
+    executor: Literal["ray", "process"]
+    address: str
+    extend: bool
+    announce: Callable[[str], None]
+    watch: "Callable[[Driver, Executor], None]"
+    stop: Callable[[], bool]
+
+
+def default_root() -> Path:
+    """Where results are kept: ``ICD_ROOT``, or ``runs`` here."""
+    return Path(os.environ.get("ICD_ROOT") or "runs")
+
+
+def sweep(
+    source: Source, overrides: Sequence[str] = (), *, name: str | None = None, **options: Unpack[Options]
+) -> "SweepResult":
+    """Run a sweep from its file, or go on with it, until its budget is used or something stops it.
+
+    Args:
+        source: The file, or what it would hold.
+        overrides: Changes, as ``--set`` takes them: ``budget.trials=6``.
+        name: Another name for the sweep.
+        **options: How and where.
+
+    Raises:
+        ConfigError: With every problem of the file.
+        StateError: If another driver has it, or it was begun with another configuration.
+    """
+    from icd.config.read_sweep import read_sweep
+    from icd.search.sweeps import run
+
+    document = _document(source, overrides, name)
+    return run(read_sweep(document), document.data, _settings(options))
+
+
+def resume(name: str, overrides: Sequence[str] = (), **options: Unpack[Options]) -> "SweepResult":
+    """Go on with a sweep as its study remembers it; with ``extend=True`` the budget may be changed.
+
+    Raises:
+        StateError: If there is none of that name, another driver has it, or more than the budget is changed.
+    """
+    from icd.config.read_sweep import read_sweep
+    from icd.search.reading import found_line
+    from icd.search.studies import find, sweep_folder
+    from icd.search.sweeps import run, stored_document
+
+    settings = _settings(options)
+    ledger = find(settings.root, name)
+    settings.announce(found_line(sweep_folder(settings.root, name), ledger.records()))
+    document = stored_document(ledger, tuple(overrides))
+    return run(read_sweep(document), document.data, settings)
+
+
+def plan(
+    source: Source,
+    overrides: Sequence[str] = (),
+    *,
+    name: str | None = None,
+    measure: bool = False,
+    **options: Unpack[Options],
+) -> "Plan":
+    """Say what a sweep would try and cost; ``measure`` times it here, and trains its teacher if that is missing."""
+    from icd.config.read_sweep import read_sweep
+    from icd.search.planning import make_plan
+
+    return make_plan(read_sweep(_document(source, overrides, name)), _settings(options), measure=measure)
+
+
+def status(name: str, *, root: Path | str | None = None) -> "SweepStatus":
+    """Say how a sweep stands."""
+    from icd.search.reading import status_of
+
+    return status_of(_root(root), name)
+
+
+def all_status(*, root: Path | str | None = None) -> "list[SweepStatus]":
+    """Say how every sweep stands."""
+    from icd.search.reading import all_statuses
+
+    return all_statuses(_root(root))
+
+
+def trials(name: str, *, root: Path | str | None = None) -> "list[TrialRecord]":
+    """Give every trial of a sweep."""
+    from icd.search.studies import find
+
+    return find(_root(root), name).records()
+
+
+def trial_rows(name: str, *, root: Path | str | None = None) -> list[dict[str, Any]]:
+    """Give every trial of a sweep as a flat row, good for ``pandas.DataFrame``."""
+    from icd.search.reading import flat_rows, plain_sweep
+    from icd.search.studies import find
+
+    ledger = find(_root(root), name)
+    return flat_rows(ledger.records(), [item["metric"] for item in plain_sweep(ledger)["objectives"]])
+
+
+def stop(name: str, *, now: bool = False, root: Path | str | None = None) -> str:
+    """Ask a sweep's driver to finish what runs and leave, or to leave after the current epoch; returns who it is.
+
+    Raises:
+        StateError: If nobody drives it.
+    """
+    from icd.search.reading import request_stop
+
+    return request_stop(_root(root), name, "now" if now else "drain")
+
+
+def flush(
+    name: str,
+    *,
+    root: Path | str | None = None,
+    deadline_s: float = 60.0,
+    announce: Callable[[str], None] = lambda text: None,
+) -> int:
+    """Send MLflow what it has not been told of a sweep; returns how many events are still pending.
+
+    Raises:
+        StateError: If a driver runs, which sends by itself, or there is no such sweep.
+    """
+    from icd.errors import StateError
+    from icd.search import track
+    from icd.search.reading import driver_of
+    from icd.search.studies import find, sweep_folder, tracking_uri
+
+    where = _root(root)
+    ledger = find(where, name)
+    driver = driver_of(where, name)
+    if driver is not None:
+        raise StateError(f"sweep {name!r} is driven by {driver}, which sends what is pending by itself")
+    folder, uid = sweep_folder(where, name), ledger.attributes["uid"]
+    return track.flush(folder, tracking_uri(where), name, uid, deadline_s, announce)
+
+
+def _root(root: Path | str | None) -> Path:
+    return default_root() if root is None else Path(root)
+
+
+def _document(source: Source, overrides: Sequence[str], name: str | None) -> "Document":
+    from icd.config.yaml import Document, apply_overrides, read_yaml
+
+    document = Document(dict(source), "sweep") if isinstance(source, Mapping) else read_yaml(Path(source))
+    words = [*overrides, *([] if name is None else [f"name={name}"])]
+    return apply_overrides(document, words) if words else document
+
+
+def _settings(options: Options) -> "Settings":
+    from icd.search.sweeps import Settings
+
+    data_root = options.get("data_root") or os.environ.get("ICD_DATA")
+    chosen = {key: value for key, value in options.items() if key not in ("root", "data_root")}
+    return Settings(
+        root=_root(options.get("root")),
+        data_root=Path(data_root) if data_root else None,
+        **chosen,  # type: ignore[arg-type]
+    )

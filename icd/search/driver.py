@@ -431,6 +431,9 @@ class Driver:
         self.record_trial(record.number, self._config(record), record)
         self._catch_up(record.number)
         folder = trial_folder(self.site.folder, record.number)
+        if record.state != "failed":  # nothing continues it; a failed one may still tell why
+            for path in (folder / "checkpoints").glob("epoch-*.ckpt"):
+                path.unlink(missing_ok=True)
         names = ("config.yaml", "metrics.jsonl", "result.json", "curves.png", "grams.png")
         paths = [folder / name for name in names]
         metrics = {

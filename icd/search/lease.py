@@ -11,6 +11,9 @@ from typing import Any
 
 from icd.errors import SetupError, StateError
 
+_TRIES = 5
+_PAUSE_S = 0.05
+
 
 class Lease:
     """The right to drive a sweep on this file system; held from ``acquire`` until ``release`` or death."""
@@ -27,7 +30,7 @@ class Lease:
         """
         file = self.path.open("a+", encoding="utf-8")
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock_soon(file)
         except BlockingIOError:
             file.close()
             raise StateError(
@@ -61,6 +64,18 @@ class Lease:
         self.release()
 
 
+def _lock_soon(file: Any) -> None:
+    """Take the lock; ``is_driven`` of another process may hold it for a moment."""
+    for _ in range(_TRIES):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(_PAUSE_S)
+        else:
+            return
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
 def holder(folder: Path) -> str:
     """Say who drives a sweep: ``pid 812 on host h since ...``."""
     try:
@@ -73,8 +88,8 @@ def holder(folder: Path) -> str:
 def is_driven(folder: Path) -> bool:
     """Whether a live driver holds the sweep."""
     try:
-        with (folder / "driver.lock").open("a+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with (folder / "driver.lock").open() as file:  # shared: two who ask are not taken for a driver
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     except OSError:

@@ -115,7 +115,7 @@ class ProcessExecutor:
         self.slots = [Slot(index=index, gpu=gpu) for index, gpu in enumerate(places)]
         self.sick: dict[str, int] = {}
         self._selector = selectors.DefaultSelector()
-        self._oom_seen = _oom_kills()
+        self._oom_seen = oom_kills()
         logs.mkdir(parents=True, exist_ok=True)
 
     def prepare(self, request: Preparation, say: Callable[[str], None], stop: Callable[[], bool]) -> Prepared:
@@ -138,7 +138,7 @@ class ProcessExecutor:
                 elif message["said"] == "prepared":
                     return Prepared(**message["prepared"])
                 elif message["said"] == "refused":
-                    raise _refusal(message)
+                    raise refusal(message)
                 elif message["said"] == "died":
                     raise SetupError(f"the worker died while preparing ({message['reason']}); see {self._log(slot)}")
             if stop() and not told:
@@ -276,11 +276,11 @@ class ProcessExecutor:
 
     def _death(self, slot: Slot) -> dict[str, Any]:
         code = _wait(slot.child)
-        oom_kills = _oom_kills()
+        now_seen = oom_kills()
         self._close_pipes(slot)
         slot.child = None
-        killed_for_memory = code == -signal.SIGKILL and oom_kills > self._oom_seen
-        self._oom_seen = oom_kills
+        killed_for_memory = code == -signal.SIGKILL and now_seen > self._oom_seen
+        self._oom_seen = now_seen
         kind: OutcomeKind = "memory" if killed_for_memory else "killed"
         how = "killed for memory" if killed_for_memory else "process killed"
         reason = f"{how} (signal {-code})" if code < 0 else f"process exited with code {code}"
@@ -298,7 +298,7 @@ def _wait(child: Child | None) -> int:
     return (child.poll() if child is not None else None) or 0
 
 
-def _oom_kills() -> int:
+def oom_kills() -> int:
     """How many processes of this control group the kernel has killed for memory."""
     try:
         lines = Path("/sys/fs/cgroup/memory.events").read_text().splitlines()
@@ -315,7 +315,8 @@ def _plain(request: Preparation) -> dict[str, Any]:
     return {name: getattr(request, name) for name in request.__slots__}
 
 
-def _refusal(message: Mapping[str, Any]) -> IcdError:
+def refusal(message: Mapping[str, Any]) -> IcdError:
+    """Make the error again that a worker's preparation raised."""
     text = "\n".join(message["problems"])
     if message["code"] == Interrupted.code:
         return Interrupted(text)

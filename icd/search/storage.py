@@ -3,17 +3,17 @@
 import hashlib
 import logging
 import os
+import re
 import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit, urlunsplit
 
 import optuna
 import sqlalchemy
 from optuna.exceptions import StorageInternalError
-from optuna.storages import BaseStorage, RDBStorage, get_storage
+from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage, get_storage
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from icd.errors import SetupError, StateError
@@ -38,8 +38,7 @@ def is_shared(url: str) -> bool:
 
 def redacted(url: str) -> str:
     """Write a URL without user and password."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    return re.sub(r"(?<=://)[^/]*@", "", url)
 
 
 def open_storage(url: str) -> BaseStorage:
@@ -61,6 +60,12 @@ def open_storage(url: str) -> BaseStorage:
         sqlalchemy.event.listen(storage.engine, "connect", _make_durable)
         storage.engine.dispose()  # connections made before the listener
     return get_storage(storage)
+
+
+def memory_storage() -> BaseStorage:
+    """Make a database that nobody else sees and that is gone afterwards."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return InMemoryStorage()
 
 
 def _make_durable(connection: Any, record: Any) -> None:

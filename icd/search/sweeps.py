@@ -16,7 +16,7 @@ from icd.config.read_sweep import read_sweep
 from icd.config.sweep import SweepConfig
 from icd.config.trial import differences
 from icd.config.yaml import Document, apply_overrides
-from icd.errors import Interrupted, SetupError, StateError, did_you_mean
+from icd.errors import Interrupted, SetupError, StateError
 from icd.search.driver import Driver, Site
 from icd.search.lease import Lease
 from icd.search.outbox import Outbox
@@ -25,6 +25,7 @@ from icd.search.processes import ProcessExecutor, places_for, visible_gpus
 from icd.search.record import TrialRecord, best
 from icd.search.space import SearchSpace
 from icd.search.storage import DatabaseLease, is_shared, open_storage, redacted, storage_url
+from icd.search.studies import sweep_folder, tracking_uri
 from icd.search.study import Ledger
 from icd.search.task import Policy
 from icd.search.work import stop_asked
@@ -103,36 +104,15 @@ class SweepResult:
     tracking: str
 
 
-def sweep_folder(root: Path, name: str) -> Path:
-    """Give a sweep's folder."""
-    return root.absolute() / "sweeps" / name
-
-
-def tracking_uri(root: Path) -> str:
-    """Give MLflow's store: MLFLOW_TRACKING_URI, or sqlite below the root."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(root / 'mlflow.db').absolute()}"
-
-
-def find(root: Path, name: str) -> Ledger:
-    """Open a sweep's study.
-
-    Raises:
-        StateError: If there is none of that name.
-    """
-    url = storage_url(root)
-    if not is_shared(url) and not (root / "study.db").exists():
-        raise StateError(f"no sweep {name!r} in {root}: nothing was started there; choose --root")
-    storage = open_storage(url)
-    names = Ledger.names(storage)
-    if name not in names:
-        raise StateError(f"no sweep {name!r} in {root}; {did_you_mean(name, names) if names else 'there is none'}")
-    return Ledger(storage, name)
-
-
 def stored_sweep(ledger: Ledger, overrides: tuple[str, ...] = ()) -> SweepConfig:
     """Read the configuration a study was made with."""
+    return read_sweep(stored_document(ledger, overrides))
+
+
+def stored_document(ledger: Ledger, overrides: tuple[str, ...] = ()) -> Document:
+    """Give the document a study was made with, changed by ``--set`` overrides."""
     document = Document(json.loads(ledger.attributes["document"]), f"study {ledger.name}")
-    return read_sweep(apply_overrides(document, overrides) if overrides else document)
+    return apply_overrides(document, overrides) if overrides else document
 
 
 def run(sweep: SweepConfig, document: Mapping[str, Any], settings: Settings) -> SweepResult:
@@ -161,12 +141,14 @@ def run(sweep: SweepConfig, document: Mapping[str, Any], settings: Settings) -> 
         executor: Executor | None = None
         try:
             storage = open_storage(url)
-            begun = _begun(storage, sweep, settings)
+            begun = _begun(storage, sweep, document, settings)
             (folder / "stop").unlink(missing_ok=True)
             space = SearchSpace(sweep)
             executor = _executor(sweep, folder, settings)
-            request = _preparation(space, sweep, settings, probe=begun is None)
-            prepared = executor.prepare(request, settings.announce, settings.stop)
+            request = preparation(space, sweep, settings, probe=begun is None)
+            prepared = executor.prepare(
+                request, settings.announce, lambda: settings.stop() or bool(stop_asked(folder / "stop"))
+            )
             ledger = begun or _create(storage, sweep, document, prepared)
             _check_digests(ledger, prepared)
             return _drive(sweep, space, ledger, prepared, executor, folder, settings, shared)
@@ -177,7 +159,7 @@ def run(sweep: SweepConfig, document: Mapping[str, Any], settings: Settings) -> 
                 shared.release()
 
 
-def _begun(storage: Any, sweep: SweepConfig, settings: Settings) -> Ledger | None:
+def _begun(storage: Any, sweep: SweepConfig, document: Mapping[str, Any], settings: Settings) -> Ledger | None:
     """Give the study if there is one, after comparing configurations."""
     if sweep.name not in Ledger.names(storage):
         return None
@@ -194,7 +176,7 @@ def _begun(storage: Any, sweep: SweepConfig, settings: Settings) -> Ledger | Non
         advice = "add --extend to use the new budget" if only_budget else "undo, or choose another name"
         raise StateError(f"sweep {sweep.name!r} was begun with another configuration; {advice}: " + "; ".join(changed))
     if settings.extend:
-        ledger.note_study(sweep=json.dumps(sweep.to_data()))
+        ledger.note_study(sweep=json.dumps(sweep.to_data()), document=json.dumps(document))
     return ledger
 
 
@@ -222,7 +204,8 @@ def _check_digests(ledger: Ledger, prepared: Prepared) -> None:
         raise StateError(f"sweep {ledger.name!r} cannot go on, since its start changed: " + "; ".join(changed))
 
 
-def _preparation(space: SearchSpace, sweep: SweepConfig, settings: Settings, *, probe: bool) -> Preparation:
+def preparation(space: SearchSpace, sweep: SweepConfig, settings: Settings, *, probe: bool) -> Preparation:
+    """Say what must be ready: every corner of the space, and the baselines."""
     documents = [space.document(corner) for corner in space.corners()]
     documents += [space.baseline(baseline) for baseline in sweep.enqueue]
     return Preparation(
@@ -277,7 +260,7 @@ def _drive(
     uri = tracking_uri(settings.root)
     _begin_outbox(outbox, sweep, attributes, prepared)
     driver = Driver(sweep, space, ledger, outbox, prepared, site, settings.announce)
-    ledger.note_study(stopped_by="")
+    ledger.note_study(stopped_by="", gpus_per_trial=site.gpus_per_trial)
     tracker = Tracker(folder, uri, sweep.name, attributes["uid"], settings.announce)
     tracker.start()
 
@@ -356,7 +339,8 @@ def library_versions() -> dict[str, str]:
 
 def _git_commit() -> str:
     try:
-        done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False, timeout=5)
+        words = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+        done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=5)
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.strip()[:12] if done.returncode == 0 else ""

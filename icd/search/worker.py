@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from dataclasses import asdict
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 from icd.errors import ConfigError, IcdError
 
@@ -72,7 +72,7 @@ def serve(commands: BinaryIO, events: BinaryIO) -> None:
     while True:
         command = line.next()
         if command["do"] == "prepare":
-            _prepare(command["request"], line)
+            serve_preparation(command["request"], line)
         elif command["do"] == "attempt":
             from icd.search.task import Epoch, Task
 
@@ -84,7 +84,18 @@ def serve(commands: BinaryIO, events: BinaryIO) -> None:
             line.say("outcome", outcome=asdict(outcome))
 
 
-def _prepare(request: dict[str, Any], line: Line) -> None:
+class Teller(Protocol):
+    """Carries what happens to the driver; ``stop`` is what the driver asks."""
+
+    stop: bool
+
+    def say(self, said: str, **more: Any) -> None: ...
+
+    def alive(self, epoch: int, step: int, steps: int) -> None: ...
+
+
+def serve_preparation(request: dict[str, Any], line: Teller) -> None:
+    """Make ready and tell what came of it."""
     from icd.search.prepare import Preparation, make_ready
 
     def say(text: str) -> None:

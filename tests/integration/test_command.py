@@ -5,16 +5,15 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import torch
 
 import icd
-from icd.cli.main import main
 from icd.trial import checkpoint
+from tests.command import Command, one_line
 
 pytestmark = pytest.mark.integration
 
@@ -31,38 +30,11 @@ TEACHER = ["--arch", "resnet8", "--data", "digits100"] + [word for item in DATA_
 EPOCHS = 6
 
 
-class Said(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Said]
-
-
-@pytest.fixture
-def command(capsys: pytest.CaptureFixture[str]) -> Command:
-    def call(*words: object) -> Said:
-        capsys.readouterr()
-        code = main([str(word) for word in words])
-        return Said(code, *capsys.readouterr())
-
-    return call
-
-
 @pytest.fixture
 def plain(tmp_path: Path) -> Path:
     path = tmp_path / "plain.yaml"
     path.write_text(PLAIN)
     return path
-
-
-def one_line(said: Said, code: int, kind: str) -> str:
-    errors = [line for line in said.err.splitlines() if line.startswith("icd: error[")]
-    assert (said.code, len(errors)) == (code, 1), said.err
-    assert errors[0].startswith(f"icd: error[{kind}] ")
-    assert "Traceback" not in said.err
-    return errors[0]
 
 
 def test_validate(command: Command, plain: Path) -> None:

@@ -19,6 +19,8 @@ EXIT_CODES = {
     "SetupError": 3,
     "DataError": 3,
     "NonFiniteLossError": 4,
+    "TrialsFailedError": 4,
+    "Interrupted": 130,
     "StateError": 5,
     "CheckpointError": 6,
     "TeacherError": 6,

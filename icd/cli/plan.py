@@ -1,0 +1,99 @@
+"""``icd plan``."""
+
+import logging
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from icd import search
+from icd.cli.live import LiveDisplay
+from icd.cli.main import write_json
+from icd.cli.options import place_options, places
+from icd.cli.show import JSON, SET, columns, params_text
+from icd.cli.stopping import stop_requested, stopping_politely
+from icd.search.planning import Plan
+
+logger = logging.getLogger(__name__)
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@SET
+@click.option("--name", help="Another name for the sweep than the file's.")
+@click.option(
+    "--measure/--no-measure",
+    default=True,
+    show_default=True,
+    help="Time a few steps here; trains the teacher if it is missing. Without it nothing is read or created.",
+)
+@JSON
+@place_options
+def plan(
+    file: Path,
+    overrides: tuple[str, ...],
+    name: str | None,
+    measure: bool,
+    as_json: bool,
+    root: Path | None,
+    data_root: Path | None,
+    download: bool,
+) -> None:
+    """Say what the sweep in FILE would try first, and what it would take on this machine."""
+    where = places(root, data_root, download=download)
+    with stopping_politely(), LiveDisplay(sys.stderr) as display:
+        if measure:
+            display.announce("measuring; a missing teacher is trained and kept first (--no-measure does neither)")
+        made = search.plan(
+            file,
+            overrides,
+            name=name,
+            measure=measure,
+            root=where.root,
+            data_root=where.data_root,
+            download=where.download,
+            announce=display.announce,
+            stop=stop_requested,
+        )
+    if as_json:
+        write_json(made.to_data())
+        return
+    for line in plan_lines(made):
+        click.echo(line)
+
+
+def plan_lines(plan: Plan) -> list[str]:
+    """Write a plan for people."""
+    count = "endlessly many" if plan.configurations is None else str(plan.configurations)
+    lines = [f"sweep {plan.name}: {plan.trials} trials, {plan.concurrent} at a time here ({os.cpu_count()} CPUs)"]
+    lines += ["", f"space: {count} configurations"]
+    rows = [[row.name, row.kind, row.values, row.condition] for row in plan.dimensions]
+    headers = ["parameter", "kind", "range", "asked when"]
+    lines += columns(headers, rows, left=headers)
+    lines += ["", f"first: {', '.join(plan.baselines) or 'no baselines'}; then"]
+    for number, params in plan.suggestions.items():
+        lines.append(f"  trial {number}: {params_text(params)}")
+    return [*lines, "", *_cost_lines(plan), "", *(f"({line})" for line in plan.basis)]
+
+
+def _cost_lines(plan: Plan) -> list[str]:
+    lines = []
+    for pair, pace in plan.paces.items():
+        lines.append(
+            f"{pair}: {pace['seconds_per_step']:.4g} s a step, {pace['steps']:.0f} steps and "
+            f"{pace['evaluation_seconds']:.3g} s of evaluation an epoch on {plan.device}"
+        )
+    cost = plan.cost
+    lines.append(f"epochs:    {cost.epochs[0]} to {cost.epochs[1]}")
+    if cost.wall_hours is not None and cost.gpu_hours is not None:
+        lines.append(f"wall time: {duration(cost.wall_hours[0])} to {duration(cost.wall_hours[1])}")
+        lines.append(f"GPU-hours: {cost.gpu_hours[0]:.3g} to {cost.gpu_hours[1]:.3g}")
+    return [*lines, f"disk:      {plan.disk_bytes / 1e9:.2g} GB"]
+
+
+def duration(hours: float) -> str:
+    """Write a time with a fitting unit."""
+    if hours < 1 / 60:
+        return f"{3600 * hours:.0f} s"
+    return f"{60 * hours:.0f} min" if hours < 2 else f"{hours:.1f} h"

@@ -1,0 +1,128 @@
+"""Options and tables that reading verbs share; imports no torch, so that they answer at once."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from icd.results.pareto import pareto_front
+from icd.results.pruning import PruningAudit
+from icd.search.reading import SweepStatus, chosen
+from icd.search.record import TrialRecord
+
+ROOT = click.option("--root", type=click.Path(path_type=Path), help="Folder of results [ICD_ROOT, or runs].")
+JSON = click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+NAME = click.argument("name")
+SET = click.option("--set", "overrides", multiple=True, metavar="A.B=VALUE", help="Change one field; repeatable.")
+
+_TOP = 5
+_WIDEST = 110
+
+
+def columns(headers: Sequence[str], rows: Sequence[Sequence[object]], *, left: Sequence[str] = ()) -> list[str]:
+    """Lay out rows under headers; numbers to the right, the columns named in ``left`` to the left."""
+    cells = [[_text(cell) for cell in row] for row in rows]
+    widths = [max(len(line[place]) for line in [list(headers), *cells]) for place in range(len(headers))]
+
+    def line(words: Sequence[str]) -> str:
+        padded = [
+            word.ljust(width) if header in left else word.rjust(width)
+            for header, word, width in zip(headers, words, widths, strict=True)
+        ]
+        return "  ".join(padded).rstrip()
+
+    return [line(list(headers)), *(line(row) for row in cells)]
+
+
+def configuration(record: TrialRecord, *, widest: int = _WIDEST) -> str:
+    """Write what a trial tried in one line: its baseline's label, or its parameters."""
+    params = params_text(record.params)
+    text = f"{record.baseline}  {params}".strip() if record.baseline else params
+    return text if len(text) <= widest else f"{text[: widest - 3]}..."
+
+
+def params_text(params: Mapping[str, Any]) -> str:
+    """Write parameters in one line."""
+    return "  ".join(f"{name}={_text(value)}" for name, value in params.items())
+
+
+def trial_lines(records: Sequence[TrialRecord], metrics: Sequence[str]) -> list[str]:
+    """Write complete trials as a table."""
+    rows = [[r.number, *r.values, max(r.curve, default=0), _seconds(r), configuration(r)] for r in records]
+    return columns(["trial", *metrics, "epochs", "seconds", "configuration"], rows, left=["configuration"])
+
+
+def status_lines(status: SweepStatus, records: Sequence[TrialRecord]) -> list[str]:
+    """Write how a sweep stands: state, counts, budget, best trials or Pareto front, baselines."""
+    lines = [f"sweep {status.name}: {state_text(status)}"]
+    if status.state == "preparing":
+        return lines
+    lines += [f"trials: {count_text(status.counts)}", f"budget: {budget_text(status)}"]
+    maximize = status.directions[0] == "maximize"
+    several = len(status.metrics) > 1
+    shown = pareto_front(records, status.directions) if several else chosen(records, top=_TOP, maximize=maximize)
+    if not shown:
+        return [*lines, "no trial has run all its epochs yet"]
+    title = "trials that no other beats in " if several else "best by "
+    lines += ["", f"{title}{', '.join(status.metrics)}:", *trial_lines(shown, status.metrics)]
+    baselines = [r for r in records if r.baseline and r.state == "complete"]
+    if baselines:
+        lines += ["", "baselines:", *trial_lines(baselines, status.metrics)]
+    return lines
+
+
+def state_text(status: SweepStatus) -> str:
+    """Say in words how a sweep stands and what can be done."""
+    if status.state == "preparing":
+        return f"preparing, driven by {status.driver}"
+    if status.state == "driven":
+        return f"driven by {status.driver}"
+    if status.state == "finished":
+        return f"finished (stopped_by: {status.stopped_by})"
+    why = f"stopped_by: {status.stopped_by}" if status.stopped_by else "its driver was killed"
+    return f"stopped ({why}); continue with 'icd resume {status.name}'"
+
+
+def count_text(counts: Mapping[str, int]) -> str:
+    """Write counts in words, zeros left out."""
+    return ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "none"
+
+
+def budget_text(status: SweepStatus) -> str:
+    """Write what is used of each limit."""
+    parts = []
+    for name, limit in status.budget.items():
+        used = status.used.get(name)
+        if used is None or (limit is None and name == "gpu_hours" and not used):
+            continue
+        shown = f"{used:.0f}" if name == "trials" else f"{used:.2f}"
+        parts.append(f"{shown}{f' of {limit:g}' if limit is not None else ''} {name.replace('_', '-')}")
+    return ", ".join(parts)
+
+
+def audit_lines(audit: PruningAudit) -> list[str]:
+    """Write what pruning did, with the counts behind every rate."""
+    lines = ["", f"pruning: {audit.pruned} trials stopped, {audit.epochs_saved} epochs saved ({audit.saved_share:.0%})"]
+    for rung in audit.rungs:
+        known = f"{rung.correlation:+.2f}" if rung.correlation is not None else "unknown"
+        lines.append(f"  rank correlation of epoch {rung.epoch} with the last one: {known} (n={rung.trials})")
+    if audit.false_kill_rate is None:
+        lines.append(f"  of {audit.controls} trials that could not be stopped, the pruner would have stopped none")
+    else:
+        lines.append(
+            f"  of {audit.controls} trials that could not be stopped, the pruner would have stopped "
+            f"{audit.would_stop}; {audit.good_ones} of these ended in the best quarter "
+            f"(false-kill rate {audit.false_kill_rate:.0%})"
+        )
+    return lines
+
+
+def _seconds(record: TrialRecord) -> object:
+    return record.attributes.get("seconds")
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

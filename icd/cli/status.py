@@ -1,0 +1,100 @@
+"""``icd status`` and ``icd trials``."""
+
+import csv
+import sys
+from pathlib import Path
+
+import click
+
+from icd.cli.main import write_json
+from icd.cli.show import JSON, NAME, ROOT, audit_lines, columns, configuration, count_text, state_text, status_lines
+from icd.results.pareto import pareto_front
+from icd.results.pruning import audit_sweep
+from icd.search import default_root
+from icd.search.reading import STATES, SweepStatus, all_statuses, chosen, flat_rows, plain_sweep, status_of, trial_row
+from icd.search.record import State
+from icd.search.studies import find
+
+
+@click.command()
+@click.argument("name", required=False)
+@JSON
+@ROOT
+def status(name: str | None, as_json: bool, root: Path | None) -> None:
+    """Say how every sweep stands, or one sweep in full: counts, budget, best trials, what pruning did."""
+    where = root or default_root()
+    if name is None:
+        _all(all_statuses(where), where, as_json=as_json)
+        return
+    found = status_of(where, name)
+    if found.state == "preparing":
+        if as_json:
+            write_json({**found.to_data(), "pruning": None, "front": []})
+        else:
+            click.echo("\n".join(status_lines(found, ())))
+        return
+    ledger = find(where, name)
+    records = ledger.records()
+    audit = audit_sweep(plain_sweep(ledger), records)
+    if as_json:
+        front = [record.number for record in pareto_front(records, found.directions)]
+        write_json({**found.to_data(), "pruning": audit.to_data() if audit else None, "front": front})
+        return
+    for line in status_lines(found, records) + (audit_lines(audit) if audit else []):
+        click.echo(line)
+
+
+@click.command()
+@NAME
+@JSON
+@click.option("--csv", "as_csv", is_flag=True, help="Print as CSV, one column for each parameter.")
+@click.option("--state", "states", type=click.Choice(STATES), multiple=True, help="Only these; repeatable.")
+@click.option("--top", type=click.IntRange(min=1), help="Only the best few complete trials, best first.")
+@ROOT
+def trials(
+    name: str, as_json: bool, as_csv: bool, states: tuple[State, ...], top: int | None, root: Path | None
+) -> None:
+    """List the trials of sweep NAME, one row each."""
+    if as_json and as_csv:
+        raise click.UsageError("--json and --csv exclude each other")
+    ledger = find(root or default_root(), name)
+    objectives = plain_sweep(ledger)["objectives"]
+    metrics = [item["metric"] for item in objectives]
+    maximize = objectives[0]["direction"] == "maximize"
+    records = chosen(ledger.records(), states=states, top=top, maximize=maximize)
+    if as_json:
+        curves = [{str(epoch): value for epoch, value in record.curve.items()} for record in records]
+        write_json([{**trial_row(r, metrics), "curve": curve} for r, curve in zip(records, curves, strict=True)])
+        return
+    if as_csv:
+        rows = flat_rows(records, metrics)
+        header = list(rows[0]) if rows else ["number", "state", *metrics]
+        writer = csv.DictWriter(sys.stdout, header, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        return
+    headers = ["trial", "state", *metrics, "last", "epochs", "seconds", "configuration", "reason"]
+    table = []
+    for record in records:
+        row = trial_row(record, metrics)
+        values = [row["values"].get(metric) for metric in metrics]
+        start = [record.number, record.state, *values, row["last"], row["epochs"], row["seconds"]]
+        table.append([*start, configuration(record), record.reason])
+    for line in columns(headers, table, left=["state", "configuration", "reason"]):
+        click.echo(line)
+
+
+def _all(found: list[SweepStatus], root: Path, *, as_json: bool) -> None:
+    if as_json:
+        write_json([item.to_data() for item in found])
+        return
+    if not found:
+        click.echo(f"no sweeps in {root}")
+        return
+    rows = []
+    for item in found:
+        best = f"{item.best.values[0]:.4g} {item.metrics[0]} (trial {item.best.number})" if item.best else None
+        rows.append([item.name, item.state, count_text(item.counts), best, state_text(item).partition(";")[0]])
+    headers = ["sweep", "state", "trials", "best", "how"]
+    for line in columns(headers, rows, left=headers):
+        click.echo(line)

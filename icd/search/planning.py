@@ -1,0 +1,220 @@
+"""What a sweep would try and cost, before it starts."""
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from icd.config.coverage import Dimension
+from icd.config.sweep import PrunerConfig, SweepConfig
+from icd.config.trial import TrialConfig
+from icd.models import build_model
+from icd.search.prepare import Prepared
+from icd.search.processes import ProcessExecutor, places_for, visible_gpus
+from icd.search.space import SearchSpace
+from icd.search.storage import memory_storage
+from icd.search.study import Ledger
+from icd.search.sweeps import Settings, preparation
+
+_SUGGESTIONS = 5
+_CLASSES = 100  # where the data set's number is known only after reading it
+_FIGURES_BYTES = 300_000  # curves, Gram matrices and metrics of a trial
+_CHECKPOINTS_KEPT = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What a sweep is predicted to take: the expected number and the most.
+
+    Attributes:
+        epochs: With pruning as it works on average, and with nothing pruned.
+        wall_hours: Of this machine.
+        gpu_hours: GPUs of a trial times its time; zero without a GPU.
+    """
+
+    epochs: tuple[int, int]
+    wall_hours: tuple[float, float] | None = None
+    gpu_hours: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A sweep before it starts.
+
+    Attributes:
+        name: Of the sweep.
+        dimensions: What is sampled.
+        configurations: How many there are; None where a range has no step.
+        baselines: Labels of what is tried first.
+        suggestions: Parameters of the first sampled trials, by trial number.
+        trials: How many trials the budget allows.
+        concurrent: How many run at a time on this machine.
+        device: What was measured on; None where nothing was.
+        paces: For each teacher and student what was measured.
+        cost: See ``Cost``.
+        disk_bytes: Expected, with everything that a trial keeps.
+        basis: How the numbers were made, in sentences.
+    """
+
+    name: str
+    dimensions: Sequence[Dimension]
+    configurations: int | None
+    baselines: Sequence[str]
+    suggestions: Mapping[int, Mapping[str, Any]]
+    trials: int
+    concurrent: int
+    device: str | None
+    paces: Mapping[str, Mapping[str, float]]
+    cost: Cost
+    disk_bytes: int
+    basis: Sequence[str]
+
+    def to_data(self) -> dict[str, Any]:
+        """Write it for JSON."""
+        return asdict(self)
+
+
+def make_plan(sweep: SweepConfig, settings: Settings, *, measure: bool) -> Plan:
+    """Look ahead; without ``measure`` nothing is created and nothing is read but the configuration.
+
+    Args:
+        sweep: What would be searched.
+        settings: Where data and teachers are.
+        measure: Whether to read the data, train a missing teacher, and time a few steps of each pair of networks.
+    """
+    space = SearchSpace(sweep)
+    configs = [space.read(space.document(corner)) for corner in space.corners()]
+    places = places_for(sweep.resources, len(os.sched_getaffinity(0)), visible_gpus())
+    prepared = _measure(space, sweep, settings, places) if measure else None
+    trials = _trials(sweep, space)
+    epochs = max(config.protocol.epochs for config in configs)
+    paces = prepared.paces if prepared else {}
+    gpus = sweep.resources.gpus_per_trial
+    gpus_per_trial = float(bool(prepared and prepared.gpus)) if gpus is None else gpus
+    return Plan(
+        name=sweep.name,
+        dimensions=space.dimensions(),
+        configurations=space.size(),
+        baselines=[baseline.label for baseline in sweep.enqueue],
+        suggestions=_suggestions(sweep, space),
+        trials=trials,
+        concurrent=min(len(places), trials),
+        device=prepared.device if prepared else None,
+        paces=paces,
+        cost=predict(sweep, trials, epochs, paces, concurrent=min(len(places), trials), gpus_per_trial=gpus_per_trial),
+        disk_bytes=_disk(configs, trials, min(len(places), trials), prepared.num_classes if prepared else None),
+        basis=_basis(sweep, measured=bool(paces)),
+    )
+
+
+def predict(
+    sweep: SweepConfig,
+    trials: int,
+    epochs: int,
+    paces: Mapping[str, Mapping[str, float]],
+    *,
+    concurrent: int,
+    gpus_per_trial: float,
+) -> Cost:
+    """Predict epochs, and time where paces were measured."""
+    sampled = max(0, trials - len(sweep.enqueue))
+    share = sweep.pruner.control_share if sweep.pruner.name != "none" else 1.0
+    whole = trials - sampled + share * sampled
+    expected = whole * epochs + (1 - share) * sampled * epochs_when_pruned(sweep.pruner, epochs)
+    most = trials * epochs
+    if not paces:
+        return Cost(epochs=(round(expected), most))
+    typical = sum(pace["epoch_seconds"] for pace in paces.values()) / len(paces)
+    spread = max(pace["spread"] for pace in paces.values())
+    seconds = expected * typical, most * typical * spread
+    return Cost(
+        epochs=(round(expected), most),
+        wall_hours=(seconds[0] / 3600 / concurrent, seconds[1] / 3600 / concurrent),
+        gpu_hours=(seconds[0] / 3600 * gpus_per_trial, seconds[1] / 3600 * gpus_per_trial),
+    )
+
+
+def epochs_when_pruned(pruner: PrunerConfig, epochs: int) -> float:
+    """Mean epochs of a trial that may be stopped.
+
+    Successive halving lets one in ``reduction`` past each rung; hyperband shares trials among halvings that begin
+    later and later; the median rule is taken to stop half of the trials at ``min_epochs``.
+    """
+    if pruner.name == "successive_halving":
+        return _halving(pruner.min_epochs, pruner.reduction, epochs)
+    if pruner.name == "hyperband":
+        starts = [pruner.min_epochs]
+        while starts[-1] * pruner.reduction <= epochs:
+            starts.append(starts[-1] * pruner.reduction)
+        return sum(_halving(start, pruner.reduction, epochs) for start in starts) / len(starts)
+    if pruner.name == "median":
+        return (min(pruner.min_epochs, epochs) + epochs) / 2
+    return float(epochs)
+
+
+def _halving(first: int, reduction: int, epochs: int) -> float:
+    rung, passing, total = min(first, epochs), 1.0, float(min(first, epochs))
+    while rung < epochs:
+        following, passing = min(rung * reduction, epochs), passing / reduction
+        total += passing * (following - rung)
+        rung = following
+    return total
+
+
+def _measure(space: SearchSpace, sweep: SweepConfig, settings: Settings, places: Sequence[str]) -> Prepared:
+    with tempfile.TemporaryDirectory(prefix="icd-plan-") as logs:
+        executor = ProcessExecutor(places[:1], Path(logs), threads=max(1, int(sweep.resources.cpus_per_trial)))
+        try:
+            request = replace(preparation(space, sweep, settings, probe=True), measure=True)
+            return executor.prepare(request, settings.announce, settings.stop)
+        finally:
+            executor.close()
+
+
+def _trials(sweep: SweepConfig, space: SearchSpace) -> int:
+    size = space.size()
+    points = len(sweep.enqueue) + size if sweep.sampler.name == "grid" and size is not None else None
+    limits = [limit for limit in (sweep.budget.trials, points) if limit is not None]
+    return min(limits)
+
+
+def _suggestions(sweep: SweepConfig, space: SearchSpace) -> dict[int, dict[str, Any]]:
+    """Ask a study in memory, seeded and numbered as the real one would be."""
+    ledger = Ledger.create(memory_storage(), sweep, {})
+    ledger.drive(sweep, list(space.points()) if sweep.sampler.name == "grid" else [], 1, shared=False)
+    known = {ledger.add_baseline(baseline.label, {}, {}, {}) for baseline in sweep.enqueue}
+    size = space.size()
+    for _ in range(min(_SUGGESTIONS, size or _SUGGESTIONS)):
+        number, _document = ledger.ask(space.suggest, known)
+        known.add(number)
+    return {record.number: dict(record.params) for record in ledger.records() if record.baseline is None}
+
+
+def _disk(configs: Sequence[TrialConfig], trials: int, concurrent: int, num_classes: int | None) -> int:
+    """Estimate the most that is needed: students and figures of all, checkpoints of those under way."""
+    networks = {(config.student.arch, config.student.stem): config for config in configs}
+    sizes = []
+    for (arch, stem), config in networks.items():
+        network = build_model(arch, num_classes=num_classes or config.data.num_classes or _CLASSES, stem=stem)
+        sizes.append(4 * sum(weight.numel() for weight in network.parameters()))
+    student = sum(sizes) / len(sizes)
+    return round(trials * (student + _FIGURES_BYTES) + concurrent * student * 2 * _CHECKPOINTS_KEPT)
+
+
+def _basis(sweep: SweepConfig, *, measured: bool) -> list[str]:
+    lines = ["epochs: first as the pruner works on average (control trials and baselines whole), then with none pruned"]
+    if sweep.pruner.name == "none":
+        lines = ["epochs: nothing is pruned"]
+    if measured:
+        lines.append(
+            "time: first the median measured step, then with none pruned and every step as slow as the slowest one; "
+            "one trial was measured alone, so trials that share a device may be slower"
+        )
+    else:
+        lines.append("time: not measured")
+    lines.append("disk: the student's weights and figures of every trial, two checkpoints of those under way")
+    if sweep.sampler.name not in ("grid", "random"):
+        lines.append("an adaptive search cannot be listed in full: later suggestions depend on results")
+    return lines

@@ -1,0 +1,228 @@
+"""A Ray cluster: started on this machine for one sweep, or joined; never one that happens to run here.
+
+A cluster of our own listens on every interface, as Ray's always do, so it has a fresh token in a folder that only this
+user can read. ``ray stop`` is never called: it would end every Ray on the host.
+"""
+
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+
+from icd.config.sweep import Resources
+from icd.errors import SetupError
+
+LOCAL = "local"
+
+# Set where the user has not: nothing printed, nothing sent, no retries or log files of Tune's own.
+_ENVIRONMENT = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_TRAIN_COUNT_PREEMPTION_AS_FAILURE": "1",  # or Tune would start a preempted trial again by itself
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",  # 15 otherwise: trials would starve on a shared machine
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # its snapshots are never read
+    "TUNE_MAX_PENDING_TRIALS_PG": "10000",  # the searcher gives no more than fit
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+}
+_OBJECT_STORE_BYTES = 100 << 20
+_CONNECT_S = 5.0
+_NODES_EVERY_S = 3.0
+_LONGEST_TEMP = 40  # Ray puts sockets below its folder; their paths may have 107 characters
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+
+class Cluster:
+    """A connection to Ray, and what a trial takes there.
+
+    Args:
+        resources: What a trial is given.
+        address: ``local`` starts a Ray of our own; ``auto``, or host:port, joins one.
+        announce: Told which cluster it is.
+
+    Raises:
+        SetupError: If it cannot be started or joined, or no trial would ever fit.
+    """
+
+    def __init__(self, resources: Resources, address: str, announce: Callable[[str], None]) -> None:
+        self.cpus, self._limit = resources.cpus_per_trial, resources.max_concurrent
+        self.local = address == LOCAL and not ray.is_initialized()
+        self._folder: Path | None = None
+        self._changed: dict[str, str | None] = {}
+        self._asked, self._places = float("-inf"), 0
+        self._ours = not ray.is_initialized()
+        for name, value in _ENVIRONMENT.items():
+            self._set(name, os.environ.get(name, value))
+        try:
+            with signals_kept():
+                if self.local:
+                    self._start()
+                elif self._ours:
+                    _join(address)
+            total = ray.cluster_resources()
+            gpus = total.get("GPU", 0.0)
+            wanted = resources.gpus_per_trial
+            self.gpus = float(bool(gpus)) if wanted is None else float(wanted)
+            nodes = sum(bool(node["Alive"]) for node in ray.nodes())
+            size = f"{nodes} node{'s' * (nodes != 1)}, {total.get('CPU', 0.0):g} CPUs, {gpus:g} GPUs"
+            if not self.places():
+                raise SetupError(
+                    f"no trial fits: it needs {self.cpus:g} CPUs and {self.gpus:g} GPUs on one node, "
+                    f"but the cluster has {size}; change resources"
+                )
+        except BaseException:
+            self.close()
+            raise
+        how = "started on this machine" if self.local else f"joined at {ray.get_runtime_context().gcs_address}"
+        announce(f"ray {ray.__version__} {how}: {size}; {self.places()} trials at a time")
+
+    def places(self) -> int:
+        """How many trials fit at a time; nodes come and go."""
+        if time.monotonic() - self._asked > _NODES_EVERY_S:
+            alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+            places = sum(fitting(node.get("CPU", 0), node.get("GPU", 0), self.cpus, self.gpus) for node in alive)
+            self._places, self._asked = min(places, self._limit or places), time.monotonic()
+        return self._places
+
+    def alive(self, node_id: str) -> bool:
+        """Whether a node is part of the cluster."""
+        return any(node["NodeID"] == node_id and node["Alive"] for node in ray.nodes())
+
+    def close(self) -> None:
+        """Leave the cluster; a Ray of our own ends with that."""
+        if self._ours:
+            with signals_kept():
+                ray.shutdown()
+        for name, value in self._changed.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        self._changed.clear()
+        if self._folder is not None:
+            _forget_token()
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+
+    def _start(self) -> None:
+        base = tempfile.gettempdir() if len(tempfile.gettempdir()) <= _LONGEST_TEMP else "/tmp"
+        _sweep_out(Path(base))
+        self._folder = Path(tempfile.mkdtemp(prefix=f"icd-ray-{os.getpid()}-", dir=base))  # mode 0700
+        if "RAY_AUTH_MODE" not in os.environ:
+            token = self._folder / "token"
+            token.touch(mode=0o600)
+            token.write_text(os.urandom(32).hex())
+            self._set("RAY_AUTH_MODE", "token")
+            self._set("RAY_AUTH_TOKEN_PATH", str(token))
+        _forget_token()
+        # Our children inherit the mask: a SIGTERM to the whole job (timeout, Slurm, systemd) is the driver's to obey.
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        try:
+            ray.init(
+                address="local",
+                num_cpus=len(os.sched_getaffinity(0)),
+                include_dashboard=False,
+                object_store_memory=_OBJECT_STORE_BYTES,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                _temp_dir=str(self._folder),
+            )
+        except (RayError, RuntimeError, OSError, ValueError) as error:
+            raise SetupError(f"Ray cannot be started in {self._folder}: {_first_line(error)}") from error
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+    def _set(self, name: str, value: str) -> None:
+        self._changed.setdefault(name, os.environ.get(name))
+        os.environ[name] = value
+
+
+def _join(address: str) -> None:
+    advice = (
+        "check the address, that this machine runs a node of that cluster, and its token "
+        "(RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH=FILE, the same as on the cluster)"
+    )
+    if "://" in address:
+        raise SetupError(
+            f"Ray Client addresses such as {address} cannot drive a sweep; use HOST:PORT on a node of the "
+            "cluster, or 'ray job submit' with --address auto"
+        )
+    host, _, port = address.rpartition(":")
+    if address != "auto":
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
+        except (OSError, ValueError) as error:
+            raise SetupError(f"no Ray cluster answers at {address} ({error}); {advice}") from error
+    _forget_token()
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (RayError, ConnectionError, RuntimeError, ValueError, OSError) as error:
+        raise SetupError(f"the Ray cluster at {address} cannot be joined: {_first_line(error)}; {advice}") from error
+
+
+@contextlib.contextmanager
+def signals_kept() -> Iterator[None]:
+    """Undo what Ray does to signals within this block: the command's own handlers stop a sweep politely."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        restore_signals(before)
+
+
+def restore_signals(handlers: Mapping[signal.Signals, Any]) -> None:
+    """Install handlers again, also where Python thinks they are: Ray's C++ part sets its own below Python's."""
+    if threading.current_thread() is threading.main_thread():
+        for number, handler in handlers.items():
+            if handler is not None:
+                signal.signal(number, handler)
+
+
+def fitting(cpus: float, gpus: float, cpus_per_trial: float, gpus_per_trial: float) -> int:
+    """How many trials fit on one node; a trial's share of a GPU is on one GPU."""
+    by_cpus = int(cpus / cpus_per_trial + 1e-9)
+    if gpus_per_trial == 0:
+        return by_cpus
+    if gpus_per_trial < 1:
+        return min(by_cpus, int(gpus) * int(1 / gpus_per_trial + 1e-9))
+    return min(by_cpus, int(gpus / gpus_per_trial + 1e-9))
+
+
+def _forget_token() -> None:
+    """Make Ray read its token settings again; it reads them once for each process."""
+    raylet: Any = ray._raylet
+    with contextlib.suppress(AttributeError):
+        raylet.Config.initialize("")
+        raylet.AuthenticationTokenLoader.instance().reset_cache()
+
+
+def _sweep_out(base: Path) -> None:
+    """Remove folders of drivers that were killed."""
+    for folder in base.glob("icd-ray-*-*"):
+        with contextlib.suppress(OSError, ValueError):
+            owner = int(folder.name.split("-")[2])
+            if folder.stat().st_uid == os.getuid() and not Path(f"/proc/{owner}").exists():
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

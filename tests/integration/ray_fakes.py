@@ -1,0 +1,152 @@
+"""Stand-ins for the driver and the work of a trial; workers import this module."""
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from icd.cli.stopping import stop_requested, stopping_politely
+from icd.config.sweep import Resources
+from icd.search.task import Epoch, Outcome, Task, trial_folder
+from icd.search.work import stop_asked
+
+EPOCHS = 3
+RETRIED = ("killed", "lost", "memory", "gpu", "hang")
+
+
+class FakePolicy:
+    """Runs every document of ``trials`` to its end, each at most ``attempts`` times after a fault."""
+
+    def __init__(self, folder: Path, trials: list[dict[str, Any]], attempts: int = 3, hang_seconds: float = 60) -> None:
+        self.folder, self.trials, self.attempts, self.hang_seconds = folder, trials, attempts, hang_seconds
+        self.waiting = list(range(len(trials)))
+        self.tried = [0] * len(trials)
+        self.running: set[int] = set()
+        self.most = 0
+        self.ends: list[Outcome] = []
+        self.epochs: list[Epoch] = []
+        self.stopping = False
+        self.stop_after: Mapping[int, int] = {}
+        self.threads: set[int] = set()
+
+    def next(self) -> Task | None:
+        self.threads.add(threading.get_ident())
+        if self.stopping or not self.waiting:
+            return None
+        number = self.waiting.pop(0)
+        self.running.add(number)
+        self.most = max(self.most, len(self.running))
+        self.tried[number] += 1
+        folder = trial_folder(self.folder, number)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "attempt").write_text(str(self.tried[number]))
+        return Task(
+            number=number,
+            attempt=self.tried[number],
+            config={"protocol": {"epochs": EPOCHS}, **self.trials[number]},
+            sweep=str(self.folder),
+            root=str(self.folder),
+            hang_seconds=self.hang_seconds,
+        )
+
+    def epoch(self, epoch: Epoch) -> bool:
+        self.threads.add(threading.get_ident())
+        assert epoch.number in self.running
+        self.epochs.append(epoch)
+        return not self.stopping and epoch.epoch < self.stop_after.get(epoch.number, 1000)
+
+    def end(self, outcome: Outcome) -> None:
+        self.threads.add(threading.get_ident())
+        assert outcome.number in self.running
+        assert outcome.attempt == self.tried[outcome.number]
+        self.running.remove(outcome.number)
+        self.ends.append(outcome)
+        if outcome.kind in RETRIED and self.tried[outcome.number] < self.attempts:
+            self.waiting.append(outcome.number)
+
+    @property
+    def finished(self) -> bool:
+        return not self.running and (self.stopping or not self.waiting)
+
+    def kinds(self, number: int = 0) -> list[str]:
+        return [outcome.kind for outcome in self.ends if outcome.number == number]
+
+
+def fake_attempt(
+    task: Task, bench: Any, send: Callable[[Epoch], bool], *, progress: Callable[[int, int, int], None]
+) -> Outcome:
+    """Do what the configuration says under ``do``, in the first attempt only."""
+    do = str(task.config.get("do", "")) if task.attempt == 1 else ""
+    for epoch in range(1, int(task.config["protocol"]["epochs"]) + 1):
+        if epoch == 2:
+            _misbehave(do)
+            if do in ("gpu", "memory", "diverged", "error"):
+                return ended(task, do)
+        deadline = time.monotonic() + float(task.config.get("seconds", 0))
+        while time.monotonic() < deadline:
+            time.sleep(0.02)
+            progress(epoch, 1, 2)
+        (task.folder / "pid").write_text(str(os.getpid()))
+        (task.folder / "alive").write_text(str(time.time()))
+        send(Epoch(number=task.number, attempt=task.attempt, epoch=epoch, metrics={"time": 1.0, "val/top1": epoch}))
+    return ended(task, "complete")
+
+
+def ended(task: Task, kind: Any) -> Outcome:
+    result = {"pid": os.getpid(), "nothing": None, "nan": float("nan")}
+    return Outcome(number=task.number, attempt=task.attempt, kind=kind, reason=f"fake {kind}", result=result)
+
+
+def _misbehave(do: str) -> None:
+    if do == "raise":
+        raise ZeroDivisionError("as asked")
+    if do == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if do == "exit":
+        os._exit(3)
+    if do == "hang":
+        time.sleep(1000)
+    if do == "freeze":
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def main() -> None:
+    """Drive a sweep of fakes as the command does: FOLDER ADDRESS TRIALS EPOCHS SECONDS."""
+    started = time.monotonic()
+    from icd.search.ray_tune import RayExecutor
+
+    folder, address = Path(sys.argv[1]), sys.argv[2]
+    trials, epochs, seconds = int(sys.argv[3]), int(sys.argv[4]), float(sys.argv[5])
+    policy = FakePolicy(folder, [{"protocol": {"epochs": epochs}, "seconds": seconds} for _ in range(trials)])
+    times = {"import": time.monotonic() - started}
+
+    def tick() -> None:
+        policy.stopping = policy.stopping or stop_requested() or stop_asked(folder / "stop") == "now"
+
+    with stopping_politely():
+        said: list[str] = []
+        executor = RayExecutor(Resources(), folder, address=address, announce=said.append, attempt=fake_attempt)
+        times["join"] = time.monotonic() - started
+        (folder / "began").touch()
+        try:
+            executor.run(policy, tick)
+        finally:
+            times["run"] = time.monotonic() - started
+            executor.close()
+            times["close"] = time.monotonic() - started
+    result = {
+        "kinds": [outcome.kind for outcome in policy.ends],
+        "pids": [outcome.result.get("pid") for outcome in policy.ends],
+        "said": said,
+        "times": times,
+    }
+    (folder / "result.json").write_text(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

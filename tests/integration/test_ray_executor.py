@@ -1,0 +1,258 @@
+"""Ray Tune as an executor, on a Ray of our own: every attempt ends once, whatever its process does."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from icd.config.sweep import Resources
+from icd.errors import SetupError
+from icd.search.task import Outcome
+from tests.integration.ray_fakes import EPOCHS, FakePolicy, fake_attempt
+
+pytest.importorskip("ray")
+from icd.search.ray_cluster import fitting
+from icd.search.ray_tune import RayExecutor
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
+ROOT = Path(__file__).parents[2]
+
+
+def nothing() -> None:
+    """Tick."""
+
+
+@pytest.fixture(scope="module")
+def said() -> list[str]:
+    return []
+
+
+@pytest.fixture(scope="module")
+def executor(tmp_path_factory: pytest.TempPathFactory, said: list[str]) -> Iterator[RayExecutor]:
+    executor = RayExecutor(Resources(), tmp_path_factory.mktemp("sweep"), announce=said.append, attempt=fake_attempt)
+    yield executor
+    executor.close()
+
+
+@pytest.fixture
+def run(executor: RayExecutor, tmp_path: Path) -> Callable[..., FakePolicy]:
+    executor.folder = tmp_path
+
+    def run(
+        trials: list[dict[str, Any]], tick: Callable[[FakePolicy], None] = lambda policy: None, **more: Any
+    ) -> FakePolicy:
+        stop_after = more.pop("stop_after", {})
+        policy = FakePolicy(tmp_path, trials, **more)
+        policy.stop_after = stop_after
+        executor.run(policy, lambda: tick(policy))
+        assert policy.threads == {threading.get_ident()}
+        assert not policy.running
+        return policy
+
+    return run
+
+
+def test_all_trials_complete_in_silence(
+    run: Callable[..., FakePolicy], said: list[str], capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    capfd.readouterr()
+    policy = run([{"seconds": 0.02}] * 12)
+    assert sorted(outcome.number for outcome in policy.ends) == list(range(12))
+    assert {outcome.kind for outcome in policy.ends} == {"complete"}
+    assert len(policy.epochs) == 12 * EPOCHS
+    assert policy.most == len(os.sched_getaffinity(0))
+    assert len({outcome.result["pid"] for outcome in policy.ends}) <= policy.most  # processes are used again
+    assert capfd.readouterr() == ("", "")
+    assert len(said) == 1
+    assert said[0].startswith("ray 2.")
+    left = {path.name for path in (tmp_path / "trials" / "0000").iterdir()}
+    assert left == {"attempt", "pid", "alive"}
+
+
+def test_no_pickle_holds_the_policy(run: Callable[..., FakePolicy], tmp_path: Path) -> None:
+    run([{}])
+    for path in (tmp_path / "tune").rglob("*"):
+        assert path.is_dir() or b"FakePolicy" not in path.read_bytes(), path
+    run([{}])
+    assert [path.name for path in (tmp_path / "tune").iterdir()] == ["2"]  # what nobody reads is removed
+
+
+def test_the_policy_stops_a_trial_once(run: Callable[..., FakePolicy]) -> None:
+    policy = run([{"protocol": {"epochs": 50}}, {}, {}], stop_after={0: 2, 1: EPOCHS})
+    assert policy.kinds(0) == ["stopped"]
+    assert policy.kinds(1) == ["complete"]  # after its last epoch nothing is left to stop
+    assert max(epoch.epoch for epoch in policy.epochs if epoch.number == 0) == 2
+
+
+def test_a_trial_that_raises_is_an_error(run: Callable[..., FakePolicy]) -> None:
+    policy = run([{"do": "raise"}, {}])
+    (outcome,) = [outcome for outcome in policy.ends if outcome.number == 0]
+    assert outcome.kind == "error"
+    assert outcome.reason == "ZeroDivisionError: as asked"
+    assert policy.kinds(1) == ["complete"]
+
+
+@pytest.mark.parametrize("do", ["kill", "exit"])
+def test_a_killed_process_is_tried_again(run: Callable[..., FakePolicy], do: str) -> None:
+    policy = run([{"do": do}, {}])
+    assert policy.kinds(0) == ["killed", "complete"]
+    assert [outcome.attempt for outcome in policy.ends if outcome.number == 0] == [1, 2]
+    assert "process killed" in next(outcome.reason for outcome in policy.ends if outcome.kind == "killed")
+
+
+def test_a_process_is_not_used_again_after_a_device_error(run: Callable[..., FakePolicy]) -> None:
+    policy = run([{"do": "gpu"}, {"do": "diverged"}], attempts=2)
+    assert policy.kinds(0) == ["gpu", "complete"]
+    assert policy.kinds(1) == ["diverged"]
+    broken = next(outcome.result["pid"] for outcome in policy.ends if outcome.kind == "gpu")
+    later = policy.ends[[outcome.kind for outcome in policy.ends].index("gpu") + 1 :]
+    assert broken not in {outcome.result["pid"] for outcome in later}
+
+
+def test_a_hanging_trial_leaves_its_stack(run: Callable[..., FakePolicy], tmp_path: Path) -> None:
+    policy = run([{"do": "hang"}], hang_seconds=2)
+    assert policy.kinds() == ["hang", "complete"]
+    assert "no progress for 2 s" in policy.ends[0].reason
+    assert "ray_fakes.py" in (tmp_path / "trials" / "0000" / "stack-1.txt").read_text()
+
+
+def test_a_frozen_process_is_killed(run: Callable[..., FakePolicy], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("icd.search.ray_tune._LATE_S", 1.0)
+    policy = run([{"do": "freeze"}], hang_seconds=2)
+    assert policy.kinds() == ["hang", "complete"]
+    assert "does not answer" in policy.ends[0].reason
+
+
+def test_stopping_ends_the_run(run: Callable[..., FakePolicy], executor: RayExecutor) -> None:
+    ticks: list[float] = []
+    seen: list[Any] = []
+
+    def tick(policy: FakePolicy) -> None:
+        ticks.append(time.monotonic())
+        seen.append(dict(executor.progress()))
+        policy.stopping = len(policy.epochs) >= 4
+
+    policy = run([{"protocol": {"epochs": 1000}, "seconds": 1.5}] * 4, tick)
+    assert len(policy.ends) == policy.most
+    assert {outcome.kind for outcome in policy.ends} == {"stopped"}
+    assert max(later - earlier for earlier, later in pairwise(ticks)) < 2.5
+    assert any({"epoch": 2, "step": 1, "steps": 2} in progress.values() for progress in seen)
+
+
+def test_what_the_policy_raises_comes_out(run: Callable[..., FakePolicy], monkeypatch: pytest.MonkeyPatch) -> None:
+    def end(self: FakePolicy, outcome: Outcome) -> None:
+        raise SetupError("the database is gone")
+
+    monkeypatch.setattr(FakePolicy, "end", end)
+    with pytest.raises(SetupError, match="the database is gone"):
+        run([{}])
+
+
+def test_what_the_tick_raises_comes_out(run: Callable[..., FakePolicy]) -> None:
+    def tick(policy: FakePolicy) -> None:
+        raise SetupError("the lease is gone")
+
+    with pytest.raises(SetupError, match="the lease is gone"):
+        run([{}], tick)
+
+
+def test_signal_handlers_stay(run: Callable[..., FakePolicy]) -> None:
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    before = [signal.getsignal(number) for number in numbers]
+    during: list[Any] = []
+    run([{}], lambda policy: during.append([signal.getsignal(number) for number in numbers]))
+    assert during[-1] == before
+    assert [signal.getsignal(number) for number in numbers] == before
+
+
+@pytest.mark.parametrize(
+    ("node", "trial", "places"),
+    [
+        ((4, 0), (1, 0), 4),
+        ((4, 0), (1.5, 0), 2),
+        ((8, 2), (1, 1), 2),
+        ((8, 2), (1, 0.25), 8),
+        ((8, 2), (1, 0.3), 6),
+        ((8, 4), (1, 2), 2),
+        ((8, 0), (1, 1), 0),
+        ((0.5, 1), (1, 1), 0),
+    ],
+)
+def test_how_many_fit(node: tuple[float, float], trial: tuple[float, float], places: int) -> None:
+    assert fitting(*node, *trial) == places
+
+
+# Whole drivers, in processes of their own
+
+
+def start_driver(folder: Path, trials: int, epochs: int, seconds: float, address: str = "local") -> Any:
+    words = [str(folder), address, str(trials), str(epochs), str(seconds)]
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.integration.ray_fakes", *words],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_for(condition: Callable[[], bool], seconds: float) -> float:
+    started = time.monotonic()
+    while not condition():
+        assert time.monotonic() - started < seconds, "waited too long"
+        time.sleep(0.05)
+    return time.monotonic() - started
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def pids_of(folder: Path) -> set[int]:
+    return {int(path.read_text() or 0) for path in folder.glob("trials/*/pid")}
+
+
+def test_a_driver_is_silent_and_leaves_nothing(tmp_path: Path) -> None:
+    driver = start_driver(tmp_path, trials=4, epochs=3, seconds=0.05)
+    output, _ = driver.communicate(timeout=240)
+    assert driver.returncode == 0, output
+    assert output == ""
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert result["kinds"] == ["complete"] * 4
+    wait_for(lambda: not any(is_alive(pid) for pid in result["pids"]), 10)
+    assert not list(Path("/tmp").glob(f"icd-ray-{driver.pid}-*"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_after_the_epoch(tmp_path: Path, number: int) -> None:
+    driver = start_driver(tmp_path, trials=4, epochs=1000, seconds=0.5)
+    wait_for(lambda: len(pids_of(tmp_path)) > 0, 240)
+    os.killpg(driver.pid, number)  # as a terminal does: Ray's processes get it too
+    output, _ = driver.communicate(timeout=120)
+    assert driver.returncode == 0, output
+    assert output.strip() == "icd: stopping after the current epoch and saving a checkpoint (again to stop now)"
+    assert set(json.loads((tmp_path / "result.json").read_text())["kinds"]) == {"stopped"}
+
+
+def test_a_killed_driver_leaves_no_worker(tmp_path: Path) -> None:
+    driver = start_driver(tmp_path, trials=2, epochs=1000, seconds=0.5)
+    wait_for(lambda: len(pids_of(tmp_path)) > 0, 240)
+    os.kill(driver.pid, signal.SIGKILL)
+    driver.communicate(timeout=60)
+    pids = pids_of(tmp_path)
+    seconds = wait_for(lambda: not any(is_alive(pid) for pid in pids), 20)
+    assert seconds < 15

@@ -1,0 +1,259 @@
+"""Ray Tune as an executor on a cluster that others started: joining, refusing, losing a node, a real trial."""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from icd.config.sweep import Resources
+from icd.errors import DataError, SetupError
+from icd.search.prepare import Preparation
+from icd.search.processes import ProcessExecutor
+from icd.search.task import Task
+from tests.integration.ray_fakes import FakePolicy, fake_attempt
+from tests.integration.test_ray_executor import is_alive, pids_of, start_driver, wait_for
+
+pytest.importorskip("ray")
+from icd.search.ray_tune import RayExecutor
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
+ROOT = Path(__file__).parents[2]
+
+
+class Node:
+    """A raylet of our own, with the head's processes if it is the first."""
+
+    def __init__(self, folder: Path, name: str, *words: str, cpus: int = 1) -> None:
+        self.temp = folder / name
+        self.log = folder / f"{name}.log"
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "ray.scripts.scripts", "start", *words, "--block", "--disable-usage-stats"),
+                    *("--num-cpus", str(cpus), "--num-gpus", "0", "--object-store-memory", "100000000"),
+                    *("--temp-dir", str(self.temp)),
+                ],
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env={**os.environ, "PYTHONPATH": str(ROOT), "RAY_worker_niceness": "0"},
+            )
+
+    def pids(self, word: str = "") -> list[int]:
+        found = []
+        for path in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                command = (path / "cmdline").read_bytes().decode(errors="replace")
+                if str(self.temp) in command and word in command and int(path.name) != os.getpid():
+                    found.append(int(path.name))
+        return found
+
+    def kill(self) -> None:
+        """End every process of this node, and no other Ray."""
+        with contextlib.suppress(ProcessLookupError):
+            self.process.kill()
+        self.process.wait(10)
+        deadline = time.monotonic() + 20
+        while (pids := self.pids()) and time.monotonic() < deadline:
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.2)
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def token() -> Iterator[Path]:
+    """A folder with a short path, and the cluster's token in it."""
+    folder = Path(tempfile.mkdtemp(prefix="icdt-", dir="/tmp"))
+    path = folder / "token"
+    path.touch(mode=0o600)
+    path.write_text("0123456789abcdef" * 4)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_MODE", "token")
+        patch.setenv("RAY_AUTH_TOKEN_PATH", str(path))
+        yield path
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def address(token: Path) -> Iterator[str]:
+    port = free_port()
+    head = Node(token.parent, "head", "--head", "--port", str(port), "--include-dashboard", "false", cpus=2)
+    try:
+        wait_for(lambda: "--block" in head.log.read_text() or head.process.poll() is not None, 120)
+        assert head.process.poll() is None, head.log.read_text()
+        yield f"127.0.0.1:{port}"
+    finally:
+        head.kill()
+
+
+def join(address: str, folder: Path, said: list[str], **more: Any) -> RayExecutor:
+    return RayExecutor(Resources(**more), folder, address=address, announce=said.append, attempt=fake_attempt)
+
+
+def test_a_wrong_address_is_refused_quickly(tmp_path: Path) -> None:
+    started = time.monotonic()
+    with pytest.raises(SetupError, match=r"no Ray cluster answers at 127\.0\.0\.1:1 .*RAY_AUTH_TOKEN_PATH"):
+        join("127.0.0.1:1", tmp_path, [])
+    with pytest.raises(SetupError, match="no Ray cluster answers at nonsense"):
+        join("nonsense", tmp_path, [])
+    with pytest.raises(SetupError, match="ray job submit"):
+        join("ray://127.0.0.1:10001", tmp_path, [])
+    assert time.monotonic() - started < 20
+
+
+def test_a_request_that_never_fits_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match=r"no trial fits: it needs 1000 CPUs and 0 GPUs .* 1 node"):
+        join("local", tmp_path, [], cpus_per_trial=1000)
+
+
+def test_a_cluster_is_joined_and_left_as_it_was(
+    address: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(2):  # a second executor in the same process too
+        said: list[str] = []
+        executor = join(address, tmp_path, said)
+        try:
+            assert "joined at" in said[0]
+            assert address.rpartition(":")[2] in said[0]
+            assert "1 node, 2 CPUs, 0 GPUs; 2 trials at a time" in said[0]
+            policy = FakePolicy(tmp_path, [{}, {"do": "kill"}])
+            executor.run(policy, lambda: None)
+        finally:
+            executor.close()
+        assert policy.kinds(0) == ["complete"]
+        assert policy.kinds(1) == ["killed", "complete"]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_without_the_token_it_is_refused(address: str, token: Path, tmp_path: Path) -> None:
+    other = tmp_path / "token"
+    other.write_text("f" * 64)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_TOKEN_PATH", str(other))
+        started = time.monotonic()
+        with pytest.raises(SetupError, match=r"cannot be joined.*RAY_AUTH_TOKEN_PATH"):
+            join(address, tmp_path, [])
+        assert time.monotonic() - started < 60
+
+
+def test_a_killed_driver_leaves_no_worker_on_the_cluster(address: str, tmp_path: Path) -> None:
+    driver = start_driver(tmp_path, trials=2, epochs=1000, seconds=0.5, address=address)
+    wait_for(lambda: len(pids_of(tmp_path)) > 0, 240)
+    os.kill(driver.pid, signal.SIGKILL)
+    driver.communicate(timeout=60)
+    pids = pids_of(tmp_path)
+    wait_for(lambda: not any(is_alive(pid) for pid in pids), 20)
+
+
+def test_trials_of_a_lost_node_finish_on_another(token: Path, tmp_path: Path) -> None:
+    port = free_port()
+    folder = token.parent
+    head = Node(folder, "h2", "--head", "--port", str(port), "--include-dashboard", "false")
+    other = None
+    try:
+        wait_for(lambda: "--block" in head.log.read_text(), 120)
+        other = Node(folder, "o2", "--address", f"127.0.0.1:{port}")
+        wait_for(lambda: "--block" in other.log.read_text(), 120)
+        said: list[str] = []
+        executor = join(f"127.0.0.1:{port}", tmp_path, said)
+        assert "2 nodes, 2 CPUs" in said[0]
+        policy = FakePolicy(tmp_path, [{"protocol": {"epochs": 12}, "seconds": 0.5} for _ in range(4)])
+        killed: list[float] = []
+
+        def tick() -> None:
+            if not killed and len({epoch.number for epoch in policy.epochs}) >= 2:
+                killed.append(time.monotonic())
+                other.kill()
+
+        try:
+            executor.run(policy, tick)
+        finally:
+            executor.close()
+        assert killed
+        lost = [outcome for outcome in policy.ends if outcome.kind != "complete"]
+        assert [outcome.kind for outcome in lost] == ["lost"]
+        assert "node " in lost[0].reason
+        assert [policy.kinds(number)[-1] for number in range(4)] == ["complete"] * 4
+        assert policy.tried[lost[0].number] == 2
+    finally:
+        head.kill()
+        if other is not None:
+            other.kill()
+
+
+# A real trial
+
+DATA = {"name": "digits100", "train_per_class": 2, "test_per_class": 1, "val_share": 0.5}
+TEACHER = {"arch": "resnet14", "weights": "train", "protocol": {"epochs": 1, "batch_size": 50}}
+PROTOCOL = {"epochs": 2, "batch_size": 50}
+
+
+class RealPolicy(FakePolicy):
+    """Trials of a real configuration."""
+
+    def next(self) -> Task | None:
+        task = super().next()
+        return task and Task(**{**task.to_json(), "config": self.trials[task.number], "threads": 1})
+
+
+def test_a_real_trial_gives_what_plain_processes_give(tmp_path: Path) -> None:
+    pytest.importorskip("icd.search.figures")
+    from icd.config.read_trial import read_trial
+    from icd.config.yaml import Document
+
+    documents = [
+        {"data": DATA, "teacher": TEACHER, "student": "resnet8", "method": "iCD-KD", "protocol": PROTOCOL, "seed": seed}
+        for seed in (0, 1)
+    ]
+    configs = [read_trial(Document(document, "test")) for document in documents]
+    digests, values = [], []
+    for name in ("process", "ray"):
+        folder = tmp_path / name
+        said: list[str] = []
+        request = Preparation(configs=[config.to_data() for config in configs], root=str(folder), threads=1)
+        executor: Any
+        if name == "ray":
+            executor = RayExecutor(Resources(), folder, announce=said.append)
+        else:
+            executor = ProcessExecutor([""], folder / "logs")
+        try:
+            prepared = executor.prepare(request, said.append, lambda: False)
+            assert any(line.startswith("teacher epoch 1") for line in said)
+            policy = RealPolicy(folder, [prepared.pin(config).to_data() for config in configs], hang_seconds=300)
+            executor.run(policy, lambda: None)
+            if name == "ray":
+                missing = Preparation(
+                    configs=[{**configs[0].to_data(), "data": {"name": "cifar100"}}], root=str(folder), threads=1
+                )
+                with pytest.raises(Exception, match="cifar100") as caught:
+                    executor.prepare(missing, said.append, lambda: False)
+                assert getattr(caught.value, "exit_code", None) == DataError.exit_code
+        finally:
+            executor.close()
+        assert policy.kinds(0) == policy.kinds(1) == ["complete"], policy.ends
+        ends = sorted(policy.ends, key=lambda outcome: outcome.number)
+        digests.append([outcome.result["student_sha256"] for outcome in ends])
+        values.append([(epoch.number, epoch.epoch, epoch.metrics["val/top1"]) for epoch in policy.epochs])
+    assert digests[0] == digests[1]
+    assert sorted(values[0]) == sorted(values[1])
+    assert len(values[0]) == 4

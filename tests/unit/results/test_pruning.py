@@ -1,0 +1,89 @@
+"""The pruning audit, against numbers worked out by hand."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from scipy.stats import spearmanr
+
+from icd.results.pruning import audit_sweep, pruning_audit, rungs, spearman
+from icd.search.record import State, TrialRecord
+
+
+def record(number: int, curve: Sequence[float], state: State = "complete", **more: Any) -> TrialRecord:
+    values = (curve[-1],) if state == "complete" else ()
+    return TrialRecord(number=number, state=state, values=values, curve=dict(enumerate(curve, 1)), **more)
+
+
+# Final values 10, 20, 30, 40, 50; the best quarter of five is two: 40 and 50.
+COMPLETE = [
+    record(0, [1, 2, 5, 10]),
+    record(1, [2, 1, 5, 20]),
+    record(2, [3, 3, 5, 30], control=True, would_stop_at=1),
+    record(3, [4, 4, 5, 40], control=True, would_stop_at=2),
+    record(4, [5, 5, 5, 50], control=True),
+]
+STOPPED = [
+    record(5, [0], "pruned", attributes={"exit_reason": "pruned"}),
+    record(6, [0, 0], "pruned", attributes={"exit_reason": "pruned"}),
+    record(7, [0], "pruned", attributes={"exit_reason": "diverged"}),  # not the pruner's doing
+]
+OTHERS = [record(8, [3], "running"), record(9, [], "failed")]
+
+
+def test_audit() -> None:
+    audit = pruning_audit([*COMPLETE, *STOPPED, *OTHERS], min_epochs=1, reduction=2, epochs=4, maximize=True)
+    assert [(rung.epoch, rung.trials) for rung in audit.rungs] == [(1, 5), (2, 5)]
+    assert audit.rungs[0].correlation == pytest.approx(1.0)
+    assert audit.rungs[1].correlation == pytest.approx(0.9)  # 1 - 6 * (1 + 1) / (5 * 24)
+    assert (audit.controls, audit.would_stop, audit.good_ones) == (3, 2, 1)
+    assert audit.false_kill_rate == 0.5
+    assert (audit.pruned, audit.epochs_saved) == (2, 3 + 2)
+    assert audit.saved_share == pytest.approx(5 / (4 * 7))
+
+
+def test_smaller_is_better() -> None:
+    audit = pruning_audit(COMPLETE, min_epochs=1, reduction=2, epochs=4, maximize=False)
+    assert (audit.would_stop, audit.good_ones, audit.false_kill_rate) == (2, 0, 0.0)
+
+
+def test_nothing_to_say() -> None:
+    audit = pruning_audit(OTHERS, min_epochs=1, reduction=2, epochs=4, maximize=True)
+    assert [rung.correlation for rung in audit.rungs] == [None, None]
+    assert (audit.false_kill_rate, audit.saved_share, audit.epochs_saved) == (None, 0.0, 0)
+
+
+def test_a_rung_between_reports_takes_the_next_report() -> None:
+    rows = [TrialRecord(number=n, state="complete", values=(n,), curve={3: -n, 6: n, 9: n}) for n in range(4)]
+    audit = pruning_audit(rows, min_epochs=2, reduction=2, epochs=9, maximize=True)
+    assert [(rung.epoch, rung.correlation) for rung in audit.rungs] == [(2, -1.0), (4, 1.0), (8, None)]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [([1, 2, 3, 4], [4, 3, 1, 2]), ([1, 1, 2, 3], [5, 6, 6, 7]), ([3, 1, 2], [30, 10, 20])]
+)
+def test_spearman_is_scipys(one: list[float], other: list[float]) -> None:
+    assert spearman(one, other) == pytest.approx(spearmanr(one, other).statistic)
+
+
+def test_spearman_is_not_defined() -> None:
+    assert spearman([1, 2], [1, 2]) is None
+    assert spearman([1, 1, 1], [1, 2, 3]) is None
+
+
+def test_rungs() -> None:
+    assert rungs(30, 3, 240) == [30, 90]
+    assert rungs(1, 2, 4) == [1, 2]
+    assert rungs(5, 2, 5) == []
+
+
+@pytest.mark.parametrize(("pruner", "records"), [("none", COMPLETE), ("successive_halving", OTHERS)])
+def test_no_audit(pruner: str, records: list[TrialRecord]) -> None:
+    sweep = {
+        "pruner": {"name": pruner, "min_epochs": 1, "reduction": 2},
+        "objectives": [{"metric": "val/top1", "direction": "maximize"}],
+    }
+    assert audit_sweep(sweep, records) is None
+    if pruner == "none":
+        sweep["pruner"] = {**sweep["pruner"], "name": "median"}  # type: ignore[dict-item]
+        assert audit_sweep(sweep, records) is not None

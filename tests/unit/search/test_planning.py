@@ -1,0 +1,49 @@
+"""Predicted epochs and cost, against sums done by hand."""
+
+import pytest
+
+from icd.config.read_sweep import read_sweep
+from icd.config.sweep import PrunerConfig, SweepConfig
+from icd.config.yaml import Document
+from icd.search.planning import epochs_when_pruned, predict
+from tests.studies import changed
+
+PACES = {"a>b": {"epoch_seconds": 9.0, "spread": 1.5}, "a>c": {"epoch_seconds": 11.0, "spread": 2.0}}
+
+
+def sweep(**parts: object) -> SweepConfig:
+    return read_sweep(Document(changed(**parts), "test"))
+
+
+@pytest.mark.parametrize(
+    ("name", "mean"),
+    [
+        ("none", 9.0),
+        ("successive_halving", 1 + 2 / 3 + 6 / 9),  # all reach 1, a third reach 3, a ninth reach 9
+        ("median", 5.0),
+        ("hyperband", ((1 + 2 / 3 + 6 / 9) + (3 + 6 / 3) + 9) / 3),  # halvings that begin at 1, 3 and 9
+    ],
+)
+def test_mean_epochs(name: str, mean: float) -> None:
+    pruner = PrunerConfig(name=name, min_epochs=1, reduction=3)  # type: ignore[arg-type]
+    assert epochs_when_pruned(pruner, 9) == pytest.approx(mean)
+
+
+def test_the_last_stretch_is_cut_at_the_end() -> None:
+    pruner = PrunerConfig(name="successive_halving", min_epochs=2, reduction=2)
+    assert epochs_when_pruned(pruner, 6) == pytest.approx(2 + 2 / 2 + 2 / 4)
+    assert epochs_when_pruned(pruner, 1) == 1
+
+
+def test_cost() -> None:
+    pruned = sweep(pruner={"name": "successive_halving", "min_epochs": 1, "reduction": 2, "control_share": 0.2})
+    cost = predict(pruned, 11, 4, PACES, concurrent=2, gpus_per_trial=0.5)
+    # 1 baseline and 2 of 10 others are whole; 8 take 1 + 1/2 + 2/4 = 2 epochs.
+    assert cost.epochs == (3 * 4 + 8 * 2, 44)
+    assert cost.wall_hours == pytest.approx((28 * 10 / 3600 / 2, 44 * 10 * 2 / 3600 / 2))
+    assert cost.gpu_hours == pytest.approx((28 * 10 / 3600 / 2, 44 * 10 * 2 / 3600 / 2))
+
+
+def test_nothing_measured_gives_epochs_only() -> None:
+    cost = predict(sweep(pruner=None), 5, 4, {}, concurrent=1, gpus_per_trial=0)
+    assert (cost.epochs, cost.wall_hours, cost.gpu_hours) == ((20, 20), None, None)
