@@ -65,7 +65,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--tables", default="", help="comma-separated; all by default")
-    parser.add_argument("--variants", default="built-in", help=f"comma-separated, of {', '.join(VARIANTS)}")
+    parser.add_argument(
+        "--variants", default="built-in", help=f"comma-separated, of {', '.join(VARIANTS)}; NAME@1 has one worker"
+    )
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
     seeds = range(options.first_seed, options.first_seed + (3 if options.quick else options.seeds))
@@ -75,14 +77,17 @@ def main() -> None:
     began = time.perf_counter()
     with multiprocessing.get_context("fork").Pool(options.processes) as pool:
         jobs = [(name, list(seeds), variants) for name in names]
-        rows = [row for found in pool.imap_unordered(_one_table, jobs, chunksize=1) for row in found]
+        rows = []
+        for found in pool.imap_unordered(_one_table, jobs, chunksize=1):
+            rows += found
+            print(f"{found[0]['table']} after {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
     rows.sort(key=lambda row: (names.index(row["table"]), row["seed"]))
-    found = {variant: summary(rows, variant) for variant in ["control", *variants]}
-    _print(found, rows)
+    summaries = {variant: summary(rows, variant) for variant in ["control", *variants]}
+    _print(summaries, rows)
     took = round(time.perf_counter() - began, 1)
     for row in rows:
         row.pop("curves")
-    json.dump({"seeds": list(seeds), "seconds": took, "summary": found, "rows": rows}, sys.stdout, indent=1)
+    json.dump({"seeds": list(seeds), "seconds": took, "summary": summaries, "rows": rows}, sys.stdout, indent=1)
     print()
 
 
@@ -99,7 +104,8 @@ def _one_table(job: tuple[str, list[int], list[str]]) -> list[dict[str, Any]]:
         row["control"] = reached(other, target, table.maximize)
         curves = {"alone": _best_so_far(alone, better), "control": _best_so_far(other, better)}
         for variant in variants:
-            history = tables.ours(table, seed, MOST, WORKERS, VARIANTS[variant])
+            sampler, _, workers = variant.partition("@")
+            history = tables.ours(table, seed, MOST, int(workers or WORKERS), VARIANTS[sampler])
             hit = reached(history.values, target, table.maximize)
             row[variant] = hit
             row[f"{variant}/issued"] = history.issued[hit - 1] if hit <= len(history.issued) else MOST + 1
