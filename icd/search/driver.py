@@ -445,7 +445,8 @@ class Driver:
         """Put a trial's end into the outbox, once."""
         if record.state == "duplicate" or record.key.startswith("refused-") or self.outbox.has_end(record.number):
             return
-        self.record_trial(record.number, self._config(record), record)
+        if not self.outbox.has_trial(record.number):
+            self.record_trial(record.number, self._config(record), record)
         self._catch_up(record.number)
         folder = trial_folder(self.site.folder, record.number)
         if record.state != "failed":  # nothing continues it; a failed one may still tell why

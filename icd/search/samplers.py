@@ -97,6 +97,7 @@ class SteadySampler(BaseSampler):
     def __init__(self, make: Callable[[int], BaseSampler], seed: int) -> None:
         self.make, self.seed = make, seed
         self._relative: BaseSampler | None = None
+        self._hooks = make(0)  # never draws
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         self._relative = self._sampler(trial)
@@ -115,10 +116,10 @@ class SteadySampler(BaseSampler):
         return sampler.sample_independent(_inside(study), trial, param_name, param_distribution)
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        self._sampler(trial).before_trial(_inside(study), trial)
+        self._hooks.before_trial(_inside(study), trial)
 
     def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
-        self._sampler(trial).after_trial(_inside(study), trial, state, values)
+        self._hooks.after_trial(_inside(study), trial, state, values)
 
     def _sampler(self, trial: FrozenTrial, name: str = "") -> BaseSampler:
         return self.make(draw_seed(self.seed, trial.number, name))

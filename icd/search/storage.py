@@ -89,15 +89,23 @@ def _make_durable(connection: Any, record: Any) -> None:
     cursor.close()
 
 
-def patiently(act: Callable[[], T], *, announce: Callable[[str], None], patience_s: float = _PATIENCE_S) -> T:
-    """Do something idempotent with the database, again and again while it is away.
+def patiently(
+    act: Callable[[], T],
+    *,
+    announce: Callable[[str], None],
+    again: Callable[[], None] = lambda: None,
+    patience_s: float = _PATIENCE_S,
+) -> T:
+    """Do something idempotent with the database, again and again while it is away; ``again`` comes before a retry.
 
     Raises:
         SetupError: If it stays away, is full, or cannot be written.
     """
-    started, wait_s, said = time.monotonic(), 0.1, False
+    started, wait_s, said, failed = time.monotonic(), 0.1, False, False
     while True:
         try:
+            if failed:
+                again()
             return act()
         except (StorageInternalError, DBAPIError) as error:
             reason = _reason(error)
@@ -110,6 +118,7 @@ def patiently(act: Callable[[], T], *, announce: Callable[[str], None], patience
             if not said:
                 announce(f"study database does not answer ({reason}); trying for {patience_s:.0f} s")
                 said = True
+            failed = True
             time.sleep(wait_s)
             wait_s = min(2 * wait_s, 2.0)
 

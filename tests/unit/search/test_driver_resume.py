@@ -46,7 +46,7 @@ class Died(BaseException):
 
 
 @pytest.mark.parametrize("parameters_said", [0, 1, 2])
-def test_a_half_asked_trial_is_adopted(tmp_path: Path, parameters_said: int) -> None:
+def test_an_ask_that_is_cut_off_leaves_nothing_and_changes_nothing(tmp_path: Path, parameters_said: int) -> None:
     hand = Hand(tmp_path / "whole", **TPE) if (tmp_path / "whole").mkdir() is None else None
     assert hand is not None
     hand.finish()
@@ -75,10 +75,32 @@ def test_a_half_asked_trial_is_adopted(tmp_path: Path, parameters_said: int) -> 
     cut.space.suggest = dying  # type: ignore[method-assign]
     with pytest.raises(Died):
         cut.driver.next()
-    assert cut.stored()[5].key == ""
+    assert len(cut.stored()) == 5
     again = cut.again(**TPE)
     again.finish()
     assert table(again) == table(hand)
+
+
+def test_a_trial_whose_driver_died_before_its_key_is_adopted(tmp_path: Path) -> None:
+    for name in ("whole", "cut"):
+        (tmp_path / name).mkdir()
+    whole, cut = Hand(tmp_path / "whole", **TPE), Hand(tmp_path / "cut", **TPE)
+    whole.finish()
+    for _ in range(5):
+        task = cut.driver.next()
+        assert task is not None
+        cut.train(task)
+
+    def dying(number: int, **attributes: Any) -> None:
+        raise Died
+
+    cut.ledger.note = dying  # type: ignore[method-assign]
+    with pytest.raises(Died):
+        cut.driver.next()
+    assert cut.stored()[5].key == ""
+    again = cut.again(**TPE)
+    again.finish()
+    assert table(again) == table(whole)
 
 
 def test_a_half_asked_trial_is_ended_even_when_the_budget_is_used(tmp_path: Path) -> None:
