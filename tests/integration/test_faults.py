@@ -207,6 +207,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_pauses_the_sweep_and_loses_nothing(
     small_disk: Path, harness: Harness, undisturbed: list[dict[str, Any]]
 ) -> None:
