@@ -127,7 +127,7 @@ def test_a_hanging_trial_leaves_its_stack(run: Callable[..., FakePolicy], tmp_pa
 
 
 def test_a_frozen_process_is_killed(run: Callable[..., FakePolicy], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("icd.search.ray_tune._LATE_S", 1.0)
+    monkeypatch.setattr("icd.search.ray_bridge._LATE_S", 1.0)
     policy = run([{"do": "freeze"}], hang_seconds=2)
     assert policy.kinds() == ["hang", "complete"]
     assert "does not answer" in policy.ends[0].reason
