@@ -23,6 +23,8 @@ from ray.exceptions import RayError
 from icd.config.sweep import Resources
 from icd.errors import SetupError
 
+logger = logging.getLogger(__name__)
+
 LOCAL = "local"
 
 # Set where the user has not: nothing printed, nothing sent, no retries or log files of Tune's own.
@@ -67,6 +69,7 @@ class Cluster:
         self._changed: dict[str, str | None] = {}
         self._asked, self._places = float("-inf"), 0
         self._ours = not ray.is_initialized()
+        self._printer = _log_instead(_to_log)
         for name, value in _ENVIRONMENT.items():
             self._set(name, os.environ.get(name, value))
         try:
@@ -109,6 +112,7 @@ class Cluster:
         if self._ours:
             with signals_kept():
                 ray.shutdown()
+        _log_instead(self._printer)
         for name, value in self._changed.items():
             if value is None:
                 os.environ.pop(name, None)
@@ -131,8 +135,9 @@ class Cluster:
             self._set("RAY_AUTH_MODE", "token")
             self._set("RAY_AUTH_TOKEN_PATH", str(token))
         _forget_token()
-        # Our children inherit the mask: a SIGTERM to the whole job (timeout, Slurm, systemd) is the driver's to obey.
-        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        # Our children inherit the mask: a SIGTERM to the whole job (timeout, Slurm, systemd), or the SIGHUP of a
+        # closed terminal, is the driver's to obey.
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP})
         try:
             ray.init(
                 address="local",
@@ -213,6 +218,21 @@ def _forget_token() -> None:
     with contextlib.suppress(AttributeError):
         raylet.Config.initialize("")
         raylet.AuthenticationTokenLoader.instance().reset_cache()
+
+
+def _to_log(data: Mapping[str, Any], *_: Any, **__: Any) -> None:
+    """Log what Ray would print on stdout, where ``--json`` writes; the ledger says the same of every lost worker."""
+    for line in data["lines"]:
+        logger.info("%s: %s", data.get("pid", "ray"), line)
+
+
+def _log_instead(printer: Any) -> Any:
+    """Let Ray's listener, which has no setting for it, print through this function; gives the one before."""
+    worker: Any = ray._private.worker  # type: ignore[attr-defined]
+    before = getattr(worker, "print_to_stdstream", None)
+    if before is not None and printer is not None:
+        worker.print_to_stdstream = printer
+    return before
 
 
 def _sweep_out(base: Path) -> None:

@@ -103,11 +103,14 @@ def test_a_trial_that_raises_is_an_error(run: Callable[..., FakePolicy]) -> None
 
 
 @pytest.mark.parametrize("do", ["kill", "exit"])
-def test_a_killed_process_is_tried_again(run: Callable[..., FakePolicy], do: str) -> None:
+def test_a_killed_process_is_tried_again(
+    run: Callable[..., FakePolicy], do: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     policy = run([{"do": do}, {}])
     assert policy.kinds(0) == ["killed", "complete"]
     assert [outcome.attempt for outcome in policy.ends if outcome.number == 0] == [1, 2]
     assert "process killed" in next(outcome.reason for outcome in policy.ends if outcome.kind == "killed")
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_process_is_not_used_again_after_a_device_error(run: Callable[..., FakePolicy]) -> None:
@@ -237,7 +240,7 @@ def test_a_driver_is_silent_and_leaves_nothing(tmp_path: Path) -> None:
     assert not list(Path("/tmp").glob(f"icd-ray-{driver.pid}-*"))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_stops_after_the_epoch(tmp_path: Path, number: int) -> None:
     driver = start_driver(tmp_path, trials=4, epochs=1000, seconds=0.5)
     wait_for(lambda: len(pids_of(tmp_path)) > 0, 240)
