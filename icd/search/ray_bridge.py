@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from icd.search.processes import oom_kills
 from icd.search.ray_cluster import Cluster, restore_signals
-from icd.search.ray_worker import UNCLEAN, progress_path, stack_path
+from icd.search.ray_worker import UNCLEAN, forget_files, progress_path, stack_path
 from icd.search.task import Epoch, Outcome, OutcomeKind, Policy, Task
 
 _TICK_S = 0.2
@@ -111,6 +111,8 @@ class Bridge:
         under_way = self.running.pop(trial_id, None)
         if under_way is not None:
             task = under_way.task
+            with contextlib.suppress(OSError):
+                forget_files(task)
             ended = outcome or Outcome(number=task.number, attempt=task.attempt, kind=kind, reason=reason)
             self.policy.end(ended)
 

@@ -99,13 +99,24 @@ class Cluster:
         """How many trials fit at a time; nodes come and go."""
         if time.monotonic() - self._asked > _NODES_EVERY_S:
             alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-            places = sum(fitting(node.get("CPU", 0), node.get("GPU", 0), self.cpus, self.gpus) for node in alive)
+            places = sum(self._fits(node) for node in alive)
             self._places, self._asked = min(places, self._limit or places), time.monotonic()
         return self._places
 
     def alive(self, node_id: str) -> bool:
         """Whether a node is part of the cluster."""
         return any(node["NodeID"] == node_id and node["Alive"] for node in ray.nodes())
+
+    def hosts(self) -> dict[str, str]:
+        """Give the nodes that may run a trial: Ray's name of each, and its host's."""
+        return {
+            node["NodeID"]: str(node.get("NodeManagerHostname") or node.get("NodeManagerAddress"))
+            for node in ray.nodes()
+            if node["Alive"] and self._fits(node["Resources"])
+        }
+
+    def _fits(self, node: Mapping[str, float]) -> int:
+        return fitting(node.get("CPU", 0), node.get("GPU", 0), self.cpus, self.gpus)
 
     def close(self) -> None:
         """Leave the cluster; a Ray of our own ends with that."""
@@ -228,7 +239,7 @@ def _to_log(data: Mapping[str, Any], *_: Any, **__: Any) -> None:
 
 def _log_instead(printer: Any) -> Any:
     """Let Ray's listener, which has no setting for it, print through this function; gives the one before."""
-    worker: Any = ray._private.worker  # type: ignore[attr-defined]
+    worker: Any = ray._private.worker
     before = getattr(worker, "print_to_stdstream", None)
     if before is not None and printer is not None:
         worker.print_to_stdstream = printer

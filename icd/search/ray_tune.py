@@ -25,6 +25,7 @@ from icd.search.processes import refusal
 from icd.search.ray_bridge import Bridge, last_line
 from icd.search.ray_cluster import Cluster, signals_kept
 from icd.search.ray_hooks import BridgeScheduler, BridgeSearcher, Quiet, trial_name
+from icd.search.ray_probe import check_folder
 from icd.search.ray_worker import Attempt, Preparer, run_attempt
 from icd.search.task import Policy, Task
 
@@ -64,9 +65,12 @@ class RayExecutor:
         """Make ready in a process that has what a trial has.
 
         Raises:
+            SetupError: If a node does not share the sweep's folder.
             IcdError: What ``make_ready`` raised there.
             Interrupted: If ``stop`` said so.
         """
+        if not self.cluster.local:
+            check_folder(self.cluster.hosts(), self.folder)
         remote: Any = ray.remote(Preparer)
         preparer = remote.options(
             num_cpus=self.cluster.cpus, num_gpus=self.cluster.gpus, max_concurrency=2, max_restarts=0

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -15,13 +16,16 @@ from typing import Any
 import ray
 from ray import tune
 
-from icd.search.task import Epoch, Outcome, Task
+from icd.search.task import Epoch, Outcome, Task, newest_attempt
 from icd.search.worker import serve_preparation
+
+logger = logging.getLogger(__name__)
 
 # As ``icd.search.work.attempt``.
 Attempt = Callable[..., Outcome]
 
 UNCLEAN = ("gpu", "memory")  # after these a process is not used again: an error of CUDA stays with it
+_FENCE_EVERY_S = 2.0  # how often a worker asks whether its attempt is still the newest
 _STEP_EVERY_S = 1.0  # how often a worker says which step it is at, and its watchdog is wound up
 
 _KEPT: dict[str, Any] = {}  # of this process: its Bench, and whether its log is set up
@@ -66,24 +70,38 @@ def _keep_log(folder: Path) -> None:
 
 
 class _Watchdog:
-    """Ends this process, after writing where every thread is, when no step was made for too long."""
+    """Ends this process, after writing where every thread is, when no step was made for too long.
+
+    It also ends it when a newer attempt has the trial: Ray soon kills the workers of a dead driver, but a node that was
+    only cut off would train on until its next epoch.
+    """
 
     def __init__(self, task: Task) -> None:
         self._seconds, self._attempt = task.hang_seconds, task.attempt
         self._stack, self._progress = stack_path(task), progress_path(task)
+        self._task, self._over = task, threading.Event()
         self._wound = 0.0
         task.folder.mkdir(parents=True, exist_ok=True)
+        forget_files(task)
         self._file = self._stack.open("w")
 
     def __enter__(self) -> "_Watchdog":
         self.wind()
+        threading.Thread(target=self._watch_attempt, daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._over.set()
         self.rest()
         self._file.close()
-        for path in (self._stack, self._progress):
-            path.unlink(missing_ok=True)
+        self._stack.unlink(missing_ok=True)
+        self._progress.unlink(missing_ok=True)
+
+    def _watch_attempt(self) -> None:
+        while not self._over.wait(_FENCE_EVERY_S):
+            if newest_attempt(self._task) != self._attempt:
+                logger.warning("trial %d: attempt %d was given up", self._task.number, self._attempt)
+                os._exit(1)
 
     def wind(self) -> None:
         """Begin to count again."""
@@ -138,3 +156,12 @@ def stack_path(task: Task) -> Path:
 def progress_path(task: Task) -> Path:
     """Where a worker says which step it is at."""
     return task.folder / "progress.json"
+
+
+def forget_files(task: Task) -> None:
+    """Remove what killed attempts left: where they were, and stacks that were never written."""
+    for path in task.folder.glob("stack-*.txt"):
+        with contextlib.suppress(OSError):
+            if path.stat().st_size == 0:
+                path.unlink()
+    progress_path(task).unlink(missing_ok=True)

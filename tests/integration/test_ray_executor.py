@@ -18,6 +18,7 @@ from icd.config.sweep import Resources
 from icd.errors import SetupError
 from icd.search.task import Outcome
 from tests.integration.ray_fakes import EPOCHS, FakePolicy, fake_attempt
+from tests.integration.ray_nodes import is_alive, wait_for
 
 pytest.importorskip("ray")
 from icd.search.ray_cluster import fitting
@@ -208,21 +209,6 @@ def start_driver(folder: Path, trials: int, epochs: int, seconds: float, address
         text=True,
         start_new_session=True,
     )
-
-
-def wait_for(condition: Callable[[], bool], seconds: float) -> float:
-    started = time.monotonic()
-    while not condition():
-        assert time.monotonic() - started < seconds, "waited too long"
-        time.sleep(0.05)
-    return time.monotonic() - started
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def pids_of(folder: Path) -> set[int]:
