@@ -146,10 +146,10 @@ class Bridge:
         return "killed", f"process killed ({_how_it_died(text)})"
 
     def _lost(self, node: str, text: str) -> bool:
-        """Whether a node is gone; it may take Ray a moment to know."""
+        """Whether a node is gone; that of a worker may be heard a moment before."""
         if "node has died" in text or "node was terminated" in text or "node is dead" in text:
             return True
-        deadline = time.monotonic() + (_NODE_LOSS_S if "unavailable" in text else 0.0)
+        deadline = time.monotonic() + (_NODE_LOSS_S if "unavailable" in text and not self.cluster.local else 0.0)
         while self.cluster.alive(node):
             if time.monotonic() >= deadline:
                 return False
