@@ -7,7 +7,7 @@ export OMP_NUM_THREADS ?= 1
 # Where it is set, every process compiles torch anew: 15 s each instead of 4.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup quickstart check unit test golden clean
+.PHONY: setup quickstart check unit test golden kills bench clean
 
 setup: $(VENV)/.ready
 
@@ -23,8 +23,9 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	touch $@
 
 quickstart: setup
-	env -u OMP_NUM_THREADS $(BIN)/icd train examples/quickstart.yaml
-	$(BIN)/icd teacher list
+	$(BIN)/icd sweep search_spaces/quickstart.yaml
+	$(BIN)/icd export quickstart -o best.yaml --force
+	@echo "look at it: $(BIN)/icd ui quickstart"
 
 check: setup
 	$(BIN)/ruff check .
@@ -40,6 +41,9 @@ golden: setup
 	$(BIN)/pytest tests/golden
 	if [ -d "$${ICD_REFERENCE:-../shared}/goldens" ]; then \
 		$(BIN)/python tests/golden/check.py "$${ICD_REFERENCE:-../shared}/goldens"; fi
+
+kills: setup
+	$(BIN)/python tests/crash/harness.py kills build/kills --kills 200
 
 clean:
 	rm -rf $(VENV) build *.egg-info

@@ -78,6 +78,7 @@ def annotations(cls: Any) -> Mapping[str, Any]:
     return {field.name: hints[field.name] for field in fields(cls)}
 
 
+@cache
 def ranges_of(annotation: Any) -> tuple[Range, ...]:
     """Collect the ranges inside an annotation, through ``Annotated``, unions and tuples."""
     if get_origin(annotation) is Literal:
@@ -86,6 +87,7 @@ def ranges_of(annotation: Any) -> tuple[Range, ...]:
     return found + tuple(inner for arg in get_args(annotation) for inner in ranges_of(arg))
 
 
+@cache
 def choices_of(annotation: Any) -> tuple[object, ...]:
     """Give the allowed values of a ``Literal`` field, empty for any other."""
     if get_origin(annotation) is Annotated:

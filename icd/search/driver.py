@@ -24,7 +24,7 @@ from icd.search.space import SearchSpace
 from icd.search.study import Ledger
 from icd.search.task import RETRIES, Epoch, Outcome, Task, trial_folder
 from icd.trial.checkpoint import write_durably
-from icd.trial.runs import stored_rows
+from icd.trial.runs import stored_rows, training_seconds
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +86,8 @@ class Driver:
         self._faults: dict[int, dict[str, int]] = {}
         self._epoch_seconds: list[float] = []
         self._gpu_seconds = 0.0
-        self._duplicates = 0
+        self._duplicates = 0  # in a row
+        self._half_asked = False  # a killed driver's last question
         self._tried = self._sampled = 0  # trials that are no duplicates; trials that the sampler chose
         self._baselines_done: set[str] = set()
         self._size = space.size()
@@ -125,8 +126,7 @@ class Driver:
         if under_way is None or under_way.attempt != epoch.attempt:
             return False  # an attempt that was given up
         value = epoch.metrics[self._curve_metric]
-        self.ledger.add_epoch(epoch.number, epoch.epoch, value)
-        self._record_epoch(epoch.number, epoch.epoch, epoch.metrics)
+        self._commit_epoch(epoch.number, epoch.epoch, epoch.metrics)
         under_way.epoch, under_way.value = epoch.epoch, value
         self._epoch_seconds.append(epoch.metrics.get("seconds/epoch", 0.0))
         if self.ledger.finished(epoch.number):
@@ -150,7 +150,8 @@ class Driver:
             self._diverged(outcome)
         elif outcome.kind == "disk":
             self._waiting.insert(0, outcome.number)
-            self.halted = SetupError(f"{outcome.reason}; trials are paused: make room, then 'icd resume'")
+            self.halted = SetupError(f"{outcome.reason}; trials are paused: mend that, then 'icd resume'")
+            self.stopped_by = "disk"
         elif outcome.kind == "stopped":
             self._waiting.insert(0, outcome.number)
         else:
@@ -182,7 +183,8 @@ class Driver:
         """Read the ledger: what is known, what was under way, what a killed driver left half said."""
         for record in self.ledger.records():
             if not record.key:
-                continue  # begun by an ask that was cut off; the next ask fills it
+                self._half_asked = True  # the next ask fills it, whatever the budget says: nothing is left running
+                continue
             self._known.add(record.number)
             if record.baseline is not None:
                 self._baselines_done.add(record.baseline)
@@ -191,6 +193,7 @@ class Driver:
             if record.state == "running" and self._keys.get(record.key, record.number) != record.number:
                 self._tell_duplicate(record.number, self._keys[record.key])
                 continue
+            self._duplicates = self._duplicates + 1 if record.state == "duplicate" else 0
             self._tried += record.state != "duplicate"
             if record.state not in ("failed", "duplicate"):
                 self._keys.setdefault(record.key, record.number)
@@ -211,7 +214,7 @@ class Driver:
             number = self._add_baseline(baseline)
             if number is not None:
                 yield number
-        while self._room():
+        while not self.drain and self._room():
             number = self._ask()
             if number is not None:
                 yield number
@@ -219,6 +222,8 @@ class Driver:
     def _room(self) -> bool:
         """Whether the budget, the grid and the sampler allow another trial."""
         budget = self.sweep.budget
+        if self._half_asked:
+            return True
         if budget.hours is not None and self._seconds > 3600 * budget.hours:
             self.stopped_by = "budget"
             return False
@@ -249,6 +254,7 @@ class Driver:
 
     def _ask(self) -> int | None:
         number, document = self.ledger.ask(self.space.suggest, self._known)
+        self._half_asked = False
         try:
             config = self.prepared.pin(self.space.read(document))
         except ConfigError as error:  # a combination that no corner of the space showed
@@ -268,10 +274,12 @@ class Driver:
         self._known.add(number)
         self._sampled += 1
         self._tried += 1
+        self._duplicates = 0
         self._ended.append("failed")
         self.ledger.note(number, key=f"refused-{number}")
         self.ledger.tell(number, "failed", reason=reason, exit_reason="setup")
         self.announce(f"trial {number}: failed: {reason}")
+        self._give_up_if_hopeless()
 
     def _new(self, number: int, key: str, twin: int | None) -> int | None:
         self._known.add(number)
@@ -333,8 +341,11 @@ class Driver:
 
     @property
     def _curve_metric(self) -> str:
-        metric = self.sweep.objectives[0].metric
-        return "val/top1" if metric.startswith("cost/") else metric
+        # A curve must be better in the direction of its objective: costs are minimised, so val/loss stands for them.
+        first = self.sweep.objectives[0]
+        if first.metric.startswith("cost/"):
+            return "val/loss" if first.direction == "minimize" else "val/top1"
+        return first.metric
 
     def _pruned(self, number: int, epoch: int) -> bool:
         """Stop a trial that looks poor; a control trial goes on and remembers it."""
@@ -397,6 +408,9 @@ class Driver:
         self.ledger.tell(number, "failed", reason=outcome.reason, **notes)
         self._keys = {key: holder for key, holder in self._keys.items() if holder != number}
         self._close(number)
+        self._give_up_if_hopeless()
+
+    def _give_up_if_hopeless(self) -> None:
         if not self.drain and len(self._ended) >= _HOPELESS and set(self._ended) == {"failed"}:
             self.drain, self.stopped_by = True, "failures"
             self.announce(f"the first {len(self._ended)} trials all failed: starting no more")
@@ -405,18 +419,21 @@ class Driver:
         """Commit epochs that the trial's folder has and the ledger has not."""
         for row in stored_rows(trial_folder(self.site.folder, number)):
             metrics = {name: value for name, value in row.items() if name != "epoch"}
-            self.ledger.add_epoch(number, row["epoch"], row[self._curve_metric])
-            self._record_epoch(number, row["epoch"], metrics)
+            self._commit_epoch(number, row["epoch"], metrics)
 
     def _seconds_of(self, number: int) -> float:
         """What the epochs of a trial took; counts them against the budget."""
-        seconds = sum(row["seconds/epoch"] for row in stored_rows(trial_folder(self.site.folder, number)))
+        seconds = training_seconds(stored_rows(trial_folder(self.site.folder, number)))
         self._gpu_seconds += seconds * self.site.gpus_per_trial
-        return float(seconds)
+        return seconds
 
-    def _record_epoch(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
+    def _commit_epoch(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Tell ledger, then outbox; neither takes what is not finite (a share of gradients that overflowed)."""
+        value = metrics[self._curve_metric]
+        if math.isfinite(value):
+            self.ledger.add_epoch(number, epoch, value)
         if not self.outbox.has_epoch(number, epoch):
-            shown = {name: value for name, value in metrics.items() if name != "time"}
+            shown = {name: value for name, value in metrics.items() if name != "time" and math.isfinite(value)}
             self.outbox.epoch(number, epoch, time_ms=int(1000 * metrics["time"]), metrics=shown)
 
     def _close(self, number: int) -> None:
@@ -428,7 +445,8 @@ class Driver:
         """Put a trial's end into the outbox, once."""
         if record.state == "duplicate" or record.key.startswith("refused-") or self.outbox.has_end(record.number):
             return
-        self.record_trial(record.number, self._config(record), record)
+        if not self.outbox.has_trial(record.number):
+            self.record_trial(record.number, self._config(record), record)
         self._catch_up(record.number)
         folder = trial_folder(self.site.folder, record.number)
         if record.state != "failed":  # nothing continues it; a failed one may still tell why

@@ -5,6 +5,7 @@ import json
 import os
 import socket
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -28,7 +29,10 @@ class Lease:
         Raises:
             StateError: If another driver holds it; names that driver.
         """
-        file = self.path.open("a+", encoding="utf-8")
+        try:
+            file = self.path.open("a+", encoding="utf-8")
+        except OSError as error:
+            raise SetupError(f"{self.path} cannot be written: {error.strerror}; choose --root") from error
         try:
             _lock_soon(file)
         except BlockingIOError:
@@ -40,17 +44,17 @@ class Lease:
         except OSError as error:
             file.close()
             raise SetupError(f"{self.path} cannot be locked: {error.strerror}; choose a --root that can") from error
-        file.seek(0)
-        file.truncate()
-        mine = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
-        file.write(json.dumps(mine))
-        file.flush()
         self._file = file
+        mine = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+        with suppress(OSError):  # on a full disk the lock holds all the same
+            os.ftruncate(file.fileno(), 0)
+            os.write(file.fileno(), json.dumps(mine).encode())
 
     def release(self) -> None:
         """Give the lock back."""
         if self._file is not None:
-            self._file.truncate(0)
+            with suppress(OSError):
+                os.ftruncate(self._file.fileno(), 0)
             self._file.close()
             self._file = None
 

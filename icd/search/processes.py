@@ -22,6 +22,7 @@ _TICK_S = 0.2
 _GRACE_S = 5.0
 _SICK_AFTER = 2  # faults of one GPU before it is left alone
 _LOG_BYTES = 10_000_000
+MEMORY_EVENTS = Path("/sys/fs/cgroup/memory.events")  # of the control group, as Linux counts them
 
 
 class Child(Protocol):
@@ -177,7 +178,8 @@ class ProcessExecutor:
             if child.poll() is None:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(child.pid, signal.SIGKILL)
-                child.poll()
+                _wait(child)
+        self._selector.close()
 
     def progress(self) -> Mapping[int, Mapping[str, int]]:
         """Epoch, step and steps of every trial under way."""
@@ -276,6 +278,10 @@ class ProcessExecutor:
 
     def _death(self, slot: Slot) -> dict[str, Any]:
         code = _wait(slot.child)
+        if slot.child is not None and slot.child.poll() is None:  # it closed its pipe and lives on: it must not
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(slot.child.pid, signal.SIGKILL)
+            _wait(slot.child)
         now_seen = oom_kills()
         self._close_pipes(slot)
         slot.child = None
@@ -301,7 +307,7 @@ def _wait(child: Child | None) -> int:
 def oom_kills() -> int:
     """How many processes of this control group the kernel has killed for memory."""
     try:
-        lines = Path("/sys/fs/cgroup/memory.events").read_text().splitlines()
+        lines = MEMORY_EVENTS.read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
     except (OSError, StopIteration, ValueError, IndexError):
         return 0

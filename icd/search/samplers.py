@@ -23,6 +23,13 @@ from icd.errors import ConfigError
 OUTSIDE = "icd:outside"  # user attribute of baselines that the space cannot express
 
 
+class _SteadyNSGAIISampler(NSGAIISampler):
+    """Parents in order of their numbers: Optuna gives them by rank when it selects them, by number ever after."""
+
+    def get_parent_population(self, study: Study, generation: int) -> list[FrozenTrial]:
+        return sorted(super().get_parent_population(study, generation), key=lambda parent: parent.number)
+
+
 def _tpe(config: SamplerConfig, seed: int) -> BaseSampler:
     # Groups, because our spaces are conditional: without them one base loss's fields hide the joint model of the rest.
     with warnings.catch_warnings():
@@ -45,7 +52,7 @@ def _cmaes(config: SamplerConfig, seed: int) -> BaseSampler:
 
 
 def _nsga2(config: SamplerConfig, seed: int) -> BaseSampler:
-    return NSGAIISampler(seed=seed, population_size=max(2, config.startup_trials))
+    return _SteadyNSGAIISampler(seed=seed, population_size=max(2, config.startup_trials))
 
 
 # Grid is missing on purpose: its points come from the space, in order (``GridSampler`` below).
@@ -90,6 +97,7 @@ class SteadySampler(BaseSampler):
     def __init__(self, make: Callable[[int], BaseSampler], seed: int) -> None:
         self.make, self.seed = make, seed
         self._relative: BaseSampler | None = None
+        self._hooks = make(0)  # never draws
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         self._relative = self._sampler(trial)
@@ -108,10 +116,10 @@ class SteadySampler(BaseSampler):
         return sampler.sample_independent(_inside(study), trial, param_name, param_distribution)
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        self._sampler(trial).before_trial(_inside(study), trial)
+        self._hooks.before_trial(_inside(study), trial)
 
     def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
-        self._sampler(trial).after_trial(_inside(study), trial, state, values)
+        self._hooks.after_trial(_inside(study), trial, state, values)
 
     def _sampler(self, trial: FrozenTrial, name: str = "") -> BaseSampler:
         return self.make(draw_seed(self.seed, trial.number, name))
@@ -174,11 +182,19 @@ def _place_in_grid(study: Study, trial: FrozenTrial) -> int:
 
 
 def _inside(study: Study) -> Study:
-    """Hide baselines outside the space: they lack parameters that joint models need of every trial."""
-    view = copy.copy(study)
+    """Hide what samplers cannot take.
+
+    Baselines outside the space lack parameters that joint models need of every trial. With several objectives a trial
+    that diverged has no values, and TPE would ask for the one direction of its curve.
+    """
+    view, several = copy.copy(study), len(study.directions) > 1
 
     def visible(trials: list[FrozenTrial]) -> list[FrozenTrial]:
-        return [trial for trial in trials if not trial.user_attrs.get(OUTSIDE)]
+        return [
+            trial
+            for trial in trials
+            if not trial.user_attrs.get(OUTSIDE) and not (several and trial.state == TrialState.PRUNED)
+        ]
 
     def all_of(*args: Any, **kwargs: Any) -> list[FrozenTrial]:
         return visible(study.get_trials(*args, **kwargs))

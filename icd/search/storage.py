@@ -1,5 +1,6 @@
 """Opens the study's database: durable settings, patience with restarts, a lock that drivers on other hosts see."""
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -9,6 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import optuna
 import sqlalchemy
@@ -24,6 +26,9 @@ T = TypeVar("T")
 
 _PATIENCE_S = 60.0  # how long a database may be away
 _BUSY_S = 30.0  # how long another process may hold sqlite
+_CHECK_S = 2.0  # between looks at a lock that the database may have dropped
+_TAKE_BACK_S = 20.0  # how long a session of ours that was cut off may still hold it
+_UNUSABLE = (SQLAlchemyError, StorageInternalError, ImportError, sqlite3.Error, ValueError)
 
 
 def storage_url(root: Path) -> str:
@@ -37,8 +42,18 @@ def is_shared(url: str) -> bool:
 
 
 def redacted(url: str) -> str:
-    """Write a URL without user and password."""
-    return re.sub(r"(?<=://)[^/]*@", "", url)
+    """Write a URL without user, password and options, which may hold a password too."""
+    if not is_shared(url):
+        return url
+    return re.sub(r"(?<=://).*@", "", url.partition("?")[0])
+
+
+def _refusal(url: str, error: Exception) -> SetupError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0].replace(url, redacted(url))
+    with contextlib.suppress(ValueError):
+        for secret in filter(None, (urlsplit(url).password, *dict(parse_qsl(urlsplit(url).query)).values())):
+            reason = reason.replace(secret, "***").replace(unquote(secret), "***")
+    return SetupError(f"study database {redacted(url)} cannot be opened: {reason}")
 
 
 def open_storage(url: str) -> BaseStorage:
@@ -53,9 +68,8 @@ def open_storage(url: str) -> BaseStorage:
         options["connect_args"] = {"timeout": _BUSY_S}
     try:
         storage = RDBStorage(url, engine_kwargs=options)
-    except (SQLAlchemyError, StorageInternalError, ImportError, sqlite3.Error) as error:
-        reason = str(error).splitlines()[0].replace(url, redacted(url))
-        raise SetupError(f"study database {redacted(url)} cannot be opened: {reason}") from error
+    except _UNUSABLE as error:
+        raise _refusal(url, error) from error
     if not is_shared(url):
         sqlalchemy.event.listen(storage.engine, "connect", _make_durable)
         storage.engine.dispose()  # connections made before the listener
@@ -75,15 +89,23 @@ def _make_durable(connection: Any, record: Any) -> None:
     cursor.close()
 
 
-def patiently(act: Callable[[], T], *, announce: Callable[[str], None], patience_s: float = _PATIENCE_S) -> T:
-    """Do something idempotent with the database, again and again while it is away.
+def patiently(
+    act: Callable[[], T],
+    *,
+    announce: Callable[[str], None],
+    again: Callable[[], None] = lambda: None,
+    patience_s: float = _PATIENCE_S,
+) -> T:
+    """Do something idempotent with the database, again and again while it is away; ``again`` comes before a retry.
 
     Raises:
         SetupError: If it stays away, is full, or cannot be written.
     """
-    started, wait_s, said = time.monotonic(), 0.1, False
+    started, wait_s, said, failed = time.monotonic(), 0.1, False, False
     while True:
         try:
+            if failed:
+                again()
             return act()
         except (StorageInternalError, DBAPIError) as error:
             reason = _reason(error)
@@ -96,6 +118,7 @@ def patiently(act: Callable[[], T], *, announce: Callable[[str], None], patience
             if not said:
                 announce(f"study database does not answer ({reason}); trying for {patience_s:.0f} s")
                 said = True
+            failed = True
             time.sleep(wait_s)
             wait_s = min(2 * wait_s, 2.0)
 
@@ -112,37 +135,61 @@ def _reason(error: BaseException) -> str:
 class DatabaseLease:
     """An advisory lock of PostgreSQL for one study; held by a connection of its own."""
 
-    def __init__(self, url: str, name: str) -> None:
-        self.name = name
+    def __init__(self, url: str, name: str, announce: Callable[[str], None] = logger.warning) -> None:
+        self.url, self.name, self.announce = url, name, announce
         self._key = int.from_bytes(hashlib.sha256(f"icd/{name}".encode()).digest()[:8], "big", signed=True)
-        self._engine = sqlalchemy.create_engine(url, pool_pre_ping=True, isolation_level="AUTOCOMMIT")
         self._connection: Any = None
+        self._checked = 0.0
 
     def acquire(self) -> None:
         """Take the lock.
 
         Raises:
             StateError: If a driver anywhere holds it.
+            SetupError: If the database cannot be reached.
         """
-        self._connection = self._engine.connect()
+        try:
+            self._take()
+        except _UNUSABLE as error:
+            raise _refusal(self.url, error) from error
+
+    def check(self) -> None:
+        """Take the lock again if the database was restarted, which drops it; looks now and then.
+
+        Raises:
+            StateError: If another driver took it meanwhile.
+            SetupError: If the database stays away.
+        """
+        if time.monotonic() - self._checked < _CHECK_S:
+            return
+        try:
+            self._connection.execute(sqlalchemy.text("select 1"))
+        except DBAPIError:
+            self.release()
+            patiently(self._take_back, announce=self.announce)
+        self._checked = time.monotonic()
+
+    def release(self) -> None:
+        """Give the lock back."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(SQLAlchemyError):
+                connection.close()
+
+    def _take(self) -> None:
+        engine = sqlalchemy.create_engine(self.url, poolclass=sqlalchemy.NullPool, isolation_level="AUTOCOMMIT")
+        self._connection = engine.connect()
         taken = self._connection.execute(sqlalchemy.text("select pg_try_advisory_lock(:key)"), {"key": self._key})
         if not taken.scalar():
             self.release()
             raise StateError(f"sweep {self.name!r} is driven from another host; wait for it, or end it there")
 
-    def check(self) -> None:
-        """Take the lock again if the database was restarted, which drops it."""
-        try:
-            self._connection.execute(sqlalchemy.text("select 1"))
-        except (DBAPIError, SQLAlchemyError):
-            self.release()
-            self.acquire()
-
-    def release(self) -> None:
-        """Give the lock back."""
-        if self._connection is not None:
+    def _take_back(self) -> None:
+        deadline = time.monotonic() + _TAKE_BACK_S
+        while True:
             try:
-                self._connection.close()
-            finally:
-                self._connection = None
-                self._engine.dispose()
+                return self._take()
+            except StateError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.5)

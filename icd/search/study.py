@@ -4,14 +4,13 @@ A trial's number and parameters are committed before anything else hears of them
 the study holds is enough to go on: finished trials stay, and running ones are issued again as they were.
 """
 
-import copy
 import json
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import optuna
 from optuna.distributions import BaseDistribution
@@ -22,6 +21,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from icd.config.sweep import SweepConfig
 from icd.errors import StateError
+from icd.search.mirror import Mirror
 from icd.search.record import State, TrialRecord
 from icd.search.samplers import OUTSIDE, make_pruner, make_sampler
 from icd.search.storage import patiently
@@ -47,21 +47,28 @@ class Ledger:
 
     def __init__(self, storage: BaseStorage, name: str, announce: Callable[[str], None] = logger.warning) -> None:
         self.storage, self.name, self.announce = storage, name, announce
+        self._database = storage
+        self._mirror: Mirror | None = None
         with_none = optuna.samplers.RandomSampler(), NopPruner()
         self.study = self._do(lambda: optuna.load_study(study_name=name, storage=storage, sampler=with_none[0]))
         self.study.pruner = with_none[1]
         self.pruner: optuna.pruners.BasePruner = with_none[1]
-        # While driving nobody else writes, so what was committed is remembered instead of read back.
-        self._mirror: dict[int, FrozenTrial] | None = None
 
     @classmethod
-    def create(cls, storage: BaseStorage, sweep: SweepConfig, attributes: Mapping[str, Any]) -> "Ledger":
+    def create(
+        cls,
+        storage: BaseStorage,
+        sweep: SweepConfig,
+        attributes: Mapping[str, Any],
+        announce: Callable[[str], None] = logger.warning,
+    ) -> "Ledger":
         """Make the study of a sweep, or complete one that a killed driver began to make.
 
         Args:
             storage: The database.
             sweep: Name and objectives.
             attributes: The study's own; the last of them marks it whole.
+            announce: Told when the database is away.
 
         Raises:
             StateError: If there is a whole study of that name already.
@@ -75,7 +82,7 @@ class Ledger:
                 raise StateError(f"sweep {sweep.name!r} exists already") from None
         for name, value in attributes.items():
             storage.set_study_user_attr(study_id, name, value)
-        return cls(storage, sweep.name)
+        return cls(storage, sweep.name, announce)
 
     @staticmethod
     def names(storage: BaseStorage) -> list[str]:
@@ -86,7 +93,8 @@ class Ledger:
         """Get ready to ask and to prune."""
         self.study.sampler = make_sampler(sweep.sampler, sweep.seed, points, shared_database=shared)
         self.pruner = make_pruner(sweep.pruner, epochs)
-        self._mirror = {trial.number: copy.deepcopy(trial) for trial in self._stored()}
+        mirror = self._mirror = self._do(lambda: Mirror(self._database, self.study._study_id))
+        self.storage = self.study._storage = cast(BaseStorage, mirror)
 
     # What is known
 
@@ -120,26 +128,30 @@ class Ledger:
         for name, value in attributes.items():
             if name not in trial.user_attrs or trial.user_attrs[name] != value:
                 self._do(partial(self.storage.set_trial_user_attr, trial._trial_id, name, value))
-                trial.user_attrs[name] = value
 
     def ask(self, suggest: Suggest, known: set[int]) -> tuple[int, Mapping[str, Any]]:
         """Make a trial and let the sampler fill it.
 
-        A running trial that the caller does not know was begun by an ask that was cut off; it is filled to its end
-        instead of leaving a hole.
+        Number and parameters are one commit. A running trial that the caller does not know is one whose ask was cut
+        off after it; it is filled to its end instead of leaving a hole.
 
         Returns:
             Its number and what ``suggest`` made of it.
         """
+        mirror = self._mirror
+        if mirror is None:
+            raise StateError(f"study {self.name!r} is open for reading only")
 
         def act() -> tuple[int, Mapping[str, Any]]:
-            begun = [t for t in self._stored() if t.state == TrialState.RUNNING and t.number not in known]
-            trial = Trial(self.study, begun[0]._trial_id) if begun else self.study.ask()
-            return trial.number, suggest(trial)
+            self.study._thread_local.cached_all_trials = None
+            begun = [t for t in self._trials() if t.state == TrialState.RUNNING and t.number not in known]
+            if begun:
+                return begun[0].number, suggest(Trial(self.study, begun[0]._trial_id))
+            with mirror.draft() as draft:
+                made = suggest(Trial(self.study, draft))
+                return mirror.commit_draft(), made
 
-        number, made = self._do(act)
-        self._remember(number)
-        return number, made
+        return self._do(act)
 
     def add_baseline(
         self,
@@ -158,7 +170,7 @@ class Ledger:
         """
 
         def act() -> int:
-            for trial in self._stored():
+            for trial in self._trials():
                 if trial.user_attrs.get("baseline") == label:
                     return int(trial.number)  # committed before the database went away
             marks = {"baseline": label, **({} if params else {OUTSIDE: True}), **attributes}
@@ -178,9 +190,7 @@ class Ledger:
             trial_id = self.storage.create_new_trial(self.study._study_id, template_trial=template)
             return int(self.storage.get_trial_number_from_id(trial_id))
 
-        number = self._do(act)
-        self._remember(number)
-        return number
+        return self._do(act)
 
     def add_epoch(self, number: int, epoch: int, value: float) -> None:
         """Commit an epoch's value; the same epoch again changes nothing."""
@@ -190,12 +200,10 @@ class Ledger:
         if not math.isfinite(value):
             raise ValueError(f"value of trial {number}, epoch {epoch} must be finite, but got {value!r}")
         self._do(lambda: self.storage.set_trial_intermediate_value(trial._trial_id, epoch, value))
-        trial.intermediate_values[epoch] = value
 
     def should_prune(self, number: int) -> bool:
         """Ask the pruner, which decides from committed values alone."""
-        trial_id = self._trial(number)._trial_id
-        return self._do(lambda: self.pruner.prune(self.study, self.storage.get_trial(trial_id)))
+        return self._do(lambda: self.pruner.prune(self.study, self._trial(number)))
 
     def tell(self, number: int, state: State, values: Sequence[float] | None = None, **attributes: Any) -> None:
         """Commit a trial's end; a second end changes nothing.
@@ -217,23 +225,19 @@ class Ledger:
                 self.storage.set_trial_state_values(trial._trial_id, _STATES[state], told)
 
         self._do(act)
-        self._remember(number)
 
     def _trials(self) -> list[FrozenTrial]:
-        return self._stored() if self._mirror is None else [self._mirror[number] for number in sorted(self._mirror)]
-
-    def _trial(self, number: int) -> FrozenTrial:
-        return self._stored()[number] if self._mirror is None else self._mirror[number]
-
-    def _stored(self) -> list[FrozenTrial]:
         return self._do(lambda: self.storage.get_all_trials(self.study._study_id, deepcopy=False))
 
-    def _remember(self, number: int) -> None:
-        if self._mirror is not None:
-            self._mirror[number] = copy.deepcopy(self._stored()[number])
+    def _trial(self, number: int) -> FrozenTrial:
+        return self._trials()[number] if self._mirror is None else self._mirror.trial(number)
 
     def _do(self, act: Callable[[], T]) -> T:
-        return patiently(act, announce=self.announce)
+        again = self._mirror.reload if self._mirror is not None else lambda: None
+        try:
+            return patiently(act, announce=self.announce, again=again)
+        except optuna.exceptions.UpdateFinishedTrialError as error:
+            raise StateError(f"another driver has ended a trial of sweep {self.name!r} meanwhile: {error}") from error
 
 
 def _record(trial: FrozenTrial) -> TrialRecord:

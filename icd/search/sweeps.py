@@ -7,6 +7,7 @@ import secrets
 import subprocess
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -37,6 +38,7 @@ logger = logging.getLogger(__name__)
 ExecutorName = Literal["ray", "process"]
 
 _FLUSH_S = 30.0  # how long the end of a sweep waits for MLflow
+_LEAVE_S = 2.0  # the same where it must go
 
 
 class Executor(Protocol):
@@ -135,21 +137,21 @@ def run(sweep: SweepConfig, document: Mapping[str, Any], settings: Settings) -> 
         raise SetupError(f"{folder} cannot be made: {error.strerror}; choose --root") from error
     url = storage_url(settings.root)
     with Lease(folder):
-        shared = DatabaseLease(url, sweep.name) if is_shared(url) else None
+        shared = DatabaseLease(url, sweep.name, settings.announce) if is_shared(url) else None
         if shared is not None:
             shared.acquire()
         executor: Executor | None = None
         try:
             storage = open_storage(url)
             begun = _begun(storage, sweep, document, settings)
-            (folder / "stop").unlink(missing_ok=True)
+            (folder / "stop").unlink(missing_ok=True)  # a stop that was asked of an earlier driver
             space = SearchSpace(sweep)
             executor = _executor(sweep, folder, settings)
             request = preparation(space, sweep, settings, probe=begun is None)
             prepared = executor.prepare(
                 request, settings.announce, lambda: settings.stop() or bool(stop_asked(folder / "stop"))
             )
-            ledger = begun or _create(storage, sweep, document, prepared)
+            ledger = begun or _create(storage, sweep, document, prepared, settings)
             _check_digests(ledger, prepared)
             return _drive(sweep, space, ledger, prepared, executor, folder, settings, shared)
         finally:
@@ -176,11 +178,13 @@ def _begun(storage: Any, sweep: SweepConfig, document: Mapping[str, Any], settin
         advice = "add --extend to use the new budget" if only_budget else "undo, or choose another name"
         raise StateError(f"sweep {sweep.name!r} was begun with another configuration; {advice}: " + "; ".join(changed))
     if settings.extend:
-        ledger.note_study(sweep=json.dumps(sweep.to_data()), document=json.dumps(document))
+        ledger.note_study(document=json.dumps(document), sweep=json.dumps(sweep.to_data()))
     return ledger
 
 
-def _create(storage: Any, sweep: SweepConfig, document: Mapping[str, Any], prepared: Prepared) -> Ledger:
+def _create(
+    storage: Any, sweep: SweepConfig, document: Mapping[str, Any], prepared: Prepared, settings: Settings
+) -> Ledger:
     attributes = {
         "uid": secrets.token_hex(8),
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -191,7 +195,7 @@ def _create(storage: Any, sweep: SweepConfig, document: Mapping[str, Any], prepa
         "teachers": dict(prepared.teachers),
         "digest": sweep.digest(),  # last: a study with its digest is whole
     }
-    return Ledger.create(storage, sweep, attributes)
+    return Ledger.create(storage, sweep, attributes, settings.announce)
 
 
 def _check_digests(ledger: Ledger, prepared: Prepared) -> None:
@@ -279,13 +283,19 @@ def _drive(
 
     try:
         executor.run(driver, tick)
-    finally:
+        if driver.halted is not None:
+            with suppress(SetupError):  # what halted it may be the same disk
+                ledger.note_study(stopped_by=driver.stopped_by)
+            raise driver.halted
         ledger.note_study(stopped_by=driver.stopped_by)
         result = _result(sweep, ledger, driver, folder, uri)
         _summarise(outbox, result)
-        pending = tracker.close(2.0 if driver.stop_now else _FLUSH_S)
-    if driver.halted is not None:
-        raise driver.halted
+    except BaseException:
+        tracker.close(_LEAVE_S)
+        raise
+    finally:
+        outbox.close()
+    pending = tracker.close(_LEAVE_S if driver.stop_now else _FLUSH_S)
     if driver.stopped_by == "signal":
         raise Interrupted(f"sweep {sweep.name!r} stopped; continue with 'icd resume {sweep.name}'")
     return replace(result, pending=pending)

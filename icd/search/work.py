@@ -3,6 +3,7 @@
 Knows nothing of pipes or Ray; ``send`` carries epochs out and brings back whether to go on.
 """
 
+import errno
 import json
 import logging
 from collections.abc import Callable, Mapping
@@ -28,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 Send = Callable[[Epoch], bool]
 
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 _FIGURE_IMAGES = 2  # always the first of the validation images, so that trials can be compared
 
 
@@ -95,6 +97,11 @@ def attempt(task: Task, bench: Bench, send: Send, *, progress: Callable[[int, in
         return ended(
             "memory", f"out of memory on {name}: {str(error).splitlines()[0] if str(error) else 'MemoryError'}"
         )
+    except OSError as error:
+        if error.errno in _DISK:
+            return ended("disk", f"{task.folder} cannot be written: {error.strerror}")
+        logger.exception("trial %d, attempt %d", task.number, task.attempt)
+        return ended("error", f"{type(error).__name__}: {error}"[:400])
     except Exception as error:
         logger.exception("trial %d, attempt %d", task.number, task.attempt)
         if isinstance(error, RuntimeError) and "CUDA" in str(error):

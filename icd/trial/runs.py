@@ -11,7 +11,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -208,7 +208,7 @@ def _train(
         "best_epoch": {"epoch": best["epoch"], "top1": best["val/top1"], "note": "shown, never ranked"},
         "train_loss": rows[-1]["train/loss"],
         "parameters": sum(weight.numel() for weight in trained.network.parameters()),
-        "minutes": sum(row["seconds/epoch"] for row in rows) / 60,
+        "minutes": training_seconds(rows) / 60,
         "student_sha256": digest,
         "data_digest": config.data.digest,
         "teacher_digest": config.teacher.digest if config.teacher else None,
@@ -220,6 +220,12 @@ def _train(
 def stored_rows(folder: Path) -> list[dict[str, Any]]:
     """Read a trial's metrics, one row per reported epoch; each epoch's checkpoint was durable first."""
     return _rows(folder / "metrics.jsonl")
+
+
+def training_seconds(rows: Sequence[Mapping[str, Any]]) -> float:
+    """Add up what all epochs took; those between two reports count like the later report's."""
+    before = [0, *(row["epoch"] for row in rows)]
+    return float(sum(row["seconds/epoch"] * (row["epoch"] - last) for last, row in zip(before, rows, strict=False)))
 
 
 def rows_before_resume(folder: Path) -> list[dict[str, Any]]:

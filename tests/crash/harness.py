@@ -6,6 +6,7 @@ outbox, MLflow.
 
     python tests/crash/harness.py points WORKDIR [--side driver|worker] [--from N] [--step K]
     python tests/crash/harness.py kills WORKDIR --kills 200 [--seed 0]
+    python tests/crash/harness.py serve      (for tests: starts drivers on request, see ``serve``)
 """
 
 import argparse
@@ -18,24 +19,26 @@ import sqlite3
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
-os.environ.update(OMP_NUM_THREADS="1", MLFLOW_DISABLE_TELEMETRY="true")
+os.environ.update(OMP_NUM_THREADS="1", MLFLOW_DISABLE_TELEMETRY="true", MLFLOW_LOGGING_LEVEL="CRITICAL")
 
 import mlflow.tracking  # noqa: E402, F401 - drivers forked from here need not import it
 import numpy as np  # noqa: E402
 import sqlalchemy  # noqa: E402
 import torch  # noqa: E402
-import torch._dynamo  # noqa: E402, F401 - torch.optim asks for it at the first step
+import torch._dynamo  # noqa: E402 - torch.optim asks for it at the first step
 
 from icd.config.read_sweep import read_sweep  # noqa: E402
 from icd.config.yaml import Document  # noqa: E402
-from icd.errors import IcdError  # noqa: E402
-from icd.search import sweeps, work, worker  # noqa: E402
+from icd.errors import Interrupted  # noqa: E402
+from icd.search import studies, sweeps, work, worker  # noqa: E402
+from tests.crash.forks import Fork, close_all_but, forked  # noqa: E402
 
 torch.set_num_threads(1)
 
@@ -74,42 +77,7 @@ def write_images(path: Path) -> None:
     np.savez(path, x_train=images, y_train=labels, x_test=images, y_test=labels, class_names=np.array(["a", "b"]))
 
 
-def forked(act: Callable[[], int]) -> int:
-    """Run something in a fork; its process number."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    pid = os.fork()
-    if pid:
-        return pid
-    code = 70
-    try:
-        code = act()
-    except IcdError as error:
-        sys.stderr.write(f"{error.code}: {error}\n")
-        code = error.exit_code
-    except BaseException:
-        import traceback
-
-        traceback.print_exc()
-    finally:
-        sys.stderr.flush()
-        os._exit(code)
-
-
-class Fork:
-    """A worker that was forked instead of started from nothing."""
-
-    def __init__(self, pid: int) -> None:
-        self.pid, self.code = pid, None
-
-    def poll(self) -> int | None:
-        if self.code is None:
-            done, status = os.waitpid(self.pid, os.WNOHANG)
-            self.code = os.waitstatus_to_exitcode(status) if done else None
-        return self.code
-
-
-def launcher(crash_at: int | None) -> Callable[[int, int, Mapping[str, str], Path], Fork]:
+def launcher(crash_at: int | None, epochs_log: Path) -> Callable[[int, int, Mapping[str, str], Path], Fork]:
     """Give a launch function; its first worker dies at its n-th durable operation."""
     left = [crash_at]
 
@@ -122,14 +90,10 @@ def launcher(crash_at: int | None) -> Callable[[int, int, Mapping[str, str], Pat
             os.dup2(file, 1)
             os.dup2(file, 2)
             keep = {0, 1, 2, commands, events}
-            for handle in [int(name) for name in os.listdir("/proc/self/fd")]:
-                if handle not in keep:
-                    try:
-                        os.close(handle)
-                    except OSError:
-                        pass
+            close_all_but(keep)
             os.environ.update(environment)
             work._draw = lambda *arguments: None  # 0.5 s a trial for pictures nobody compares
+            log_epochs(epochs_log)
             if at is not None:
                 count_operations(at)
             worker.serve(os.fdopen(commands, "rb"), os.fdopen(events, "wb"))
@@ -138,6 +102,21 @@ def launcher(crash_at: int | None) -> Callable[[int, int, Mapping[str, str], Pat
         return Fork(forked(act))
 
     return launch
+
+
+def log_epochs(path: Path) -> None:
+    """Write a line for every epoch this worker has trained to its last step, whatever becomes of it."""
+    log, attempt = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), work.attempt
+
+    def watched(task: Any, bench: Any, send: Any, *, progress: Callable[[int, int, int], None]) -> Any:
+        def look(epoch: int, step: int, steps: int) -> None:
+            if step == steps:
+                os.write(log, f"{task.number} {epoch}\n".encode())
+            progress(epoch, step, steps)
+
+        return attempt(task, bench, send, progress=look)
+
+    work.attempt = watched
 
 
 def count_operations(crash_at: int | None, tell: Callable[[int], None] = lambda count: None) -> None:
@@ -160,8 +139,16 @@ def count_operations(crash_at: int | None, tell: Callable[[int], None] = lambda 
     sqlalchemy.event.listen(sqlalchemy.engine.Engine, "commit", durable(lambda connection: None))
 
 
-def drive(root: Path, *, crash_at: int | None = None, worker_crash_at: int | None = None, changes: Any = None) -> int:
-    """Start a driver in a fork; its process number."""
+def drive(
+    root: Path,
+    *,
+    crash_at: int | None = None,
+    worker_crash_at: int | None = None,
+    changes: Any = None,
+    extend: bool = False,
+    fork_workers: bool = True,
+) -> int:
+    """Start a driver in a fork; its process number. It takes signals as ``icd sweep`` does."""
 
     def act() -> int:
         # A worker inherits nothing of this: it is forked before the count starts to matter, or counts for itself.
@@ -170,9 +157,9 @@ def drive(root: Path, *, crash_at: int | None = None, worker_crash_at: int | Non
         log = (root / "driver.log").open("a")
         said: list[int] = []
         if crash_at is not None or worker_crash_at is None:
-            launch = launcher(None)
+            launch = launcher(None, root / "epochs.log")
         else:
-            launch = launcher(worker_crash_at)
+            launch = launcher(worker_crash_at, root / "epochs.log")
 
         def tell(count: int) -> None:
             said[:] = [count]
@@ -188,10 +175,18 @@ def drive(root: Path, *, crash_at: int | None = None, worker_crash_at: int | Non
             root=root,
             executor="process",
             announce=lambda text: print(text, file=log, flush=True),
-            launch=counting_launch,
+            launch=counting_launch if fork_workers else None,
+            extend=extend,
+            stop=lambda: bool(signals),
         )
-        sweeps.run(sweep, document, settings)
-        (root / "operations").write_text(str(said[0]))
+        signals: list[int] = []
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda got, frame: signals.append(got))
+        try:
+            sweeps.run(sweep, document, settings)
+        except Interrupted:
+            return 128 + signals[0]
+        (root / "operations").write_text(str(said[0] if said else 0))
         return 0
 
     return forked(act)
@@ -205,7 +200,7 @@ def wait(pid: int) -> int:
 def table(root: Path) -> list[dict[str, Any]]:
     """Everything about the trials that must not depend on what happened to the driver."""
     rows = []
-    for record in sweeps.find(root, "crash").records():
+    for record in studies.find(root, "crash").records():
         keep = {name: record.attributes.get(name) for name in ("student_sha256", "exit_reason", "epochs")}
         rows.append(
             {
@@ -254,10 +249,14 @@ def tracking_faults(root: Path, rows: list[dict[str, Any]]) -> list[str]:
     return faults
 
 
-def epochs_trained(root: Path) -> int:
-    """Epochs that workers really ran, repeated ones included: checkpoints are logged as they start."""
-    text = "".join(path.read_text(errors="replace") for path in (root / "sweeps" / "crash" / "logs").glob("*.log"))
-    return text.count("EPOCH ")
+def repeated_epochs(root: Path) -> dict[str, int]:
+    """How many epochs workers trained more than once, by trial."""
+    lines = (root / "epochs.log").read_text().split("\n")[:-1] if (root / "epochs.log").exists() else []
+    repeated: dict[str, int] = {}
+    for line, count in Counter(lines).items():
+        number = line.partition(" ")[0]
+        repeated[number] = repeated.get(number, 0) + count - 1
+    return {number: count for number, count in repeated.items() if count}
 
 
 def template(workdir: Path) -> tuple[Path, list[dict[str, Any]], int]:
@@ -284,8 +283,8 @@ def template(workdir: Path) -> tuple[Path, list[dict[str, Any]], int]:
     return fresh, table(first), int((first / "operations").read_text())
 
 
-def check(root: Path, expected: list[dict[str, Any]], label: str) -> list[str]:
-    """Compare a sweep that was resumed with the one that was not disturbed."""
+def check(root: Path, expected: list[dict[str, Any]], label: str, kills: int) -> list[str]:
+    """Compare a sweep that was killed and resumed with the one that was not disturbed."""
     found = table(root)
     faults = [f"{label}: {fault}" for fault in tracking_faults(root, found)]
     if len(found) != len(expected):
@@ -294,6 +293,13 @@ def check(root: Path, expected: list[dict[str, Any]], label: str) -> list[str]:
         changed = {name: (before[name], after[name]) for name in before if before[name] != after[name]}
         if changed:
             faults.append(f"{label}: trial {before['number']} differs: {changed}")
+    repeated = repeated_epochs(root)
+    if sum(repeated.values()) > kills:  # one trial runs at a time
+        faults.append(f"{label}: {kills} kills, but epochs were trained again: {repeated}")
+    trained = sum(len(row["curve"]) for row in expected if row["state"] != "duplicate")
+    ran = len((root / "epochs.log").read_text().splitlines()) - sum(repeated.values())
+    if ran != trained:
+        faults.append(f"{label}: {ran} of {trained} epochs were trained")
     return faults
 
 
@@ -313,7 +319,7 @@ def one_point(fresh: Path, root: Path, expected: list[dict[str, Any]], side: str
         code = wait(drive(root))
         if code:
             return True, [f"{label}: resume ended with {code}: {(root / 'driver.log').read_text()[-500:]}"]
-    faults = check(root, expected, label)
+    faults = check(root, expected, label, kills=int(crashed))
     if not faults:
         shutil.rmtree(root)
     return crashed, faults
@@ -350,6 +356,7 @@ def run_kills(workdir: Path, kills: int, seed: int) -> dict[str, Any]:
     while done < kills:
         root = workdir / f"sweep-{sweeps_run}"
         shutil.copytree(fresh, root)
+        before = done
         while True:
             pid = drive(root)
             moment = time.monotonic() + chance.uniform(0, took)
@@ -372,7 +379,7 @@ def run_kills(workdir: Path, kills: int, seed: int) -> dict[str, Any]:
                 if code == 0:
                     break
                 faults.append(f"sweep {sweeps_run}: exit code {code} after a worker's death")
-        faults += check(root, expected, f"sweep {sweeps_run}")
+        faults += check(root, expected, f"sweep {sweeps_run}", kills=done - before)
         shutil.rmtree(root)
         sweeps_run += 1
     return {"kills": done, "sweeps": sweeps_run, "faults": faults, "seconds": round(time.monotonic() - started, 1)}
@@ -383,17 +390,40 @@ def _worker_of(pid: int) -> int | None:
     return int(children[0]) if children else None
 
 
+def serve() -> None:
+    """Start drivers for tests: one JSON object a line in, one out; whoever closes the input ends it.
+
+    ``{"drive": ROOT, ...}`` with the arguments of ``drive`` gives its process number, ``{"poll": PID}`` its exit code
+    or null, ``{"template": WORKDIR}`` makes a root to copy, ``{"environment": {...}}`` is set for the drivers to come.
+    """
+    for line in sys.stdin:
+        given, answer = json.loads(line), None
+        if "template" in given:
+            answer = str(template(Path(given["template"]))[0])
+        elif "environment" in given:  # for drivers from now on; the template is made without
+            os.environ.update(given["environment"])
+        elif "drive" in given:
+            answer = drive(Path(given.pop("drive")), **given)
+        elif (done := os.waitpid(given["poll"], os.WNOHANG))[0]:
+            answer = os.waitstatus_to_exitcode(done[1])
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
+
+
 def main() -> int:
     """Entry of the script; prints one JSON object and ends with 1 if anything is wrong."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=["points", "kills"])
-    parser.add_argument("workdir", type=Path)
+    parser.add_argument("what", choices=["points", "kills", "serve"])
+    parser.add_argument("workdir", type=Path, nargs="?")
     parser.add_argument("--side", default="driver", choices=["driver", "worker"])
     parser.add_argument("--from", dest="first", type=int, default=1)
     parser.add_argument("--step", type=int, default=1)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
+    if given.what == "serve":
+        serve()
+        return 0
     if given.what == "points":
         report = run_points(given.workdir, given.side, given.first, given.step)
     else:

@@ -40,6 +40,7 @@ MAY_IMPORT_SEARCH = {
     "optuna": {
         "icd/search/space.py",
         "icd/search/study.py",
+        "icd/search/mirror.py",
         "icd/search/samplers.py",
         "icd/search/storage.py",
         "icd/results/report.py",

@@ -1,0 +1,249 @@
+"""What the driver costs: per ask, per epoch, per trial, and in memory, with nothing trained.
+
+    python bench/driver_cost.py [--quick] [--trials 1000] [--parts ask,drive,processes] [--profile]
+
+ask         ``Ledger.ask`` on a sqlite study that knows 10, 100 and 1000 trials of 10 epochs
+drive       the whole policy, called in-process: next, ten epochs, end; ledger and outbox on disk, with every fsync;
+            with MLflow's thread (sqlite) and without; memory as trials pass
+processes   the same through ``ProcessExecutor`` and two workers that answer and do nothing else
+"""
+
+import argparse
+import cProfile
+import json
+import os
+import pstats
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import synthetic
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, TrialState
+
+from icd.search.driver import Driver
+from icd.search.processes import ProcessExecutor
+from icd.search.space import SearchSpace
+from icd.search.storage import open_storage
+from icd.search.study import Ledger
+from icd.search.task import Epoch, Outcome, Task
+from icd.search.track import Tracker
+
+EPOCHS = 10
+
+
+class Timed:
+    """A policy that notes how long each answer takes."""
+
+    def __init__(self, driver: Driver) -> None:
+        self.driver = driver
+        self.took: dict[str, list[float]] = {"next": [], "epoch": [], "end": []}
+        self.cpu: dict[str, list[float]] = {"next": [], "epoch": [], "end": []}
+        self.memory: list[tuple[float, float]] = []
+
+    def _call(self, name: str, *arguments: Any) -> Any:
+        began, busy = time.perf_counter(), time.thread_time()
+        answer = getattr(self.driver, name)(*arguments)
+        if answer is not None or name != "next":
+            self.took[name].append(time.perf_counter() - began)
+            self.cpu[name].append(time.thread_time() - busy)
+        return answer
+
+    def next(self) -> Task | None:
+        return self._call("next")
+
+    def epoch(self, epoch: Epoch) -> bool:
+        return self._call("epoch", epoch)
+
+    def end(self, outcome: Outcome) -> None:
+        self._call("end", outcome)
+        done = len(self.took["end"])
+        if done % 50 == 0:
+            self.memory.append((done, synthetic.rss_mb()))
+
+    @property
+    def finished(self) -> bool:
+        return self.driver.finished
+
+    @property
+    def stopping(self) -> bool:
+        return self.driver.stopping
+
+
+def fill(storage: BaseStorage, ledger: Ledger, space: SearchSpace, count: int, base: Mapping[str, Any]) -> None:
+    """Put finished trials into a study, each by one commit."""
+    import numpy as np
+    import optuna
+
+    aside = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=len(ledger.records())))
+    chance = np.random.default_rng(len(ledger.records()))
+    for _ in range(count):
+        trial = aside.ask()
+        space.suggest(trial)
+        drawn = aside.trials[-1]
+        curve = {epoch: float(60 + 3 * epoch + chance.normal()) for epoch in range(1, EPOCHS + 1)}
+        template = FrozenTrial(
+            number=-1,
+            trial_id=-1,
+            state=TrialState.COMPLETE,
+            value=curve[EPOCHS],
+            datetime_start=datetime.now() - timedelta(seconds=1),
+            datetime_complete=datetime.now(),
+            params=drawn.params,
+            distributions=drawn.distributions,
+            user_attrs={"key": os.urandom(8).hex(), "attempts": 1, "end": {"exit_reason": "complete"}},
+            system_attrs={},
+            intermediate_values=curve,
+        )
+        storage.create_new_trial(ledger.study._study_id, template_trial=template)
+
+
+def ask_cost(known: list[int], asks: int) -> list[dict[str, Any]]:
+    """Time ``Ledger.ask`` with so many trials known, seven others under way."""
+    import logging
+
+    import optuna
+
+    optuna.logging.set_verbosity(logging.WARNING)
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="icd-bench-") as name:
+        plain = synthetic.document("ask", trials=100_000, epochs=EPOCHS)
+        sweep = synthetic.sweep_of(plain)
+        space = SearchSpace(sweep)
+        storage = open_storage(f"sqlite:///{name}/study.db")
+        ledger = Ledger.create(storage, sweep, {"digest": sweep.digest()})
+        have = 0
+        for number in known:
+            fill(storage, ledger, space, number - have, plain)
+            have = number
+            ledger.drive(sweep, [], EPOCHS, shared=False)
+            known_numbers = {record.number for record in ledger.records()}
+            took, busy = [], []
+            for turn in range(asks):
+                began, cpu = time.perf_counter(), time.thread_time()
+                trial, _ = ledger.ask(space.suggest, known_numbers)
+                took.append(time.perf_counter() - began)
+                busy.append(time.thread_time() - cpu)
+                known_numbers.add(trial)
+                if turn >= 7:
+                    ledger.tell(min(n for n in known_numbers if not ledger.finished(n)), "failed", reason="")
+            for trial in known_numbers:
+                if not ledger.finished(trial):
+                    ledger.tell(trial, "failed", reason="")
+            wall, cpu_row = synthetic.spread(took), synthetic.spread(busy)
+            rows.append({"known": number, **wall, "cpu_p50_ms": cpu_row["p50_ms"], "cpu_p99_ms": cpu_row["p99_ms"]})
+    return rows
+
+
+def drive(trials: int, *, tracker: bool, pruner: str, workers: int = 0) -> dict[str, Any]:
+    """Drive a whole sweep of no-op trials."""
+    with tempfile.TemporaryDirectory(prefix="icd-bench-") as name:
+        folder = Path(name)
+        plain = synthetic.document("drive", trials=trials, epochs=EPOCHS, pruner=pruner)
+        policy = Timed(synthetic.driver_for(folder, plain))
+        place = policy.driver.site.folder
+        follower = None
+        if tracker:
+            follower = Tracker(place, f"sqlite:///{folder / 'mlflow.db'}", "drive", "uid", lambda line: None)
+            follower.start()
+        before, began, busy = synthetic.rss_mb(), time.perf_counter(), time.thread_time()
+        if workers:
+            executor = ProcessExecutor([""] * workers, place / "logs", launch=launch_fake)
+            for slot in executor.slots:
+                executor._start(slot)
+            ready = time.perf_counter()
+            executor.run(policy, lambda: None)  # type: ignore[arg-type]
+            wall = time.perf_counter() - ready
+            executor.close()
+        else:
+            while (task := policy.next()) is not None:
+                policy.end(synthetic.no_op(task, policy.epoch))
+            wall = time.perf_counter() - began
+        cpu = time.thread_time() - busy
+        row: dict[str, Any] = {
+            "how": f"{workers} processes" if workers else "in-process",
+            "mlflow": tracker,
+            "pruner": pruner,
+            "trials": trials,
+            "epochs": len(policy.took["epoch"]),
+            "wall_s": wall,
+            "ms_per_trial": 1000 * wall / trials,
+            "cpu_ms_per_trial": 1000 * cpu / trials,
+            "rss_before_mb": before,
+            "rss_after_mb": synthetic.rss_mb(),
+        }
+        half = policy.memory[len(policy.memory) // 4 :]
+        row["kb_per_trial"] = 1000 * synthetic.slope(half) if len(half) > 2 else None
+        for kind in policy.took:
+            row[kind] = {**synthetic.spread(policy.took[kind]), "cpu": synthetic.spread(policy.cpu[kind])}
+            row[f"{kind}_p50_ms"], row[f"{kind}_p99_ms"] = row[kind]["p50_ms"], row[kind]["p99_ms"]
+        if follower is not None:
+            row["pending_at_end"] = follower.pending()
+            began = time.perf_counter()
+            row["left_after_60_s"] = follower.close(60)
+            row["drain_s"] = time.perf_counter() - began
+        policy.driver.outbox.close()
+        return row
+
+
+def launch_fake(commands: int, events: int, environment: Mapping[str, str], log: Path) -> Any:
+    """Start a worker that does nothing."""
+    worker = Path(__file__).with_name("fake_worker.py")
+    with log.open("ab") as file:
+        return subprocess.Popen(
+            [sys.executable, str(worker), str(commands), str(events)],
+            pass_fds=(commands, events),
+            stdout=file,
+            stderr=file,
+            env={**os.environ, **environment},
+            start_new_session=True,
+        )
+
+
+def main() -> None:
+    """Run, print a table on stderr and the figures on stdout."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="60 trials in place of 1000")
+    parser.add_argument("--trials", type=int, default=1000)
+    parser.add_argument("--asks", type=int, default=60)
+    parser.add_argument("--parts", default="ask,drive,processes")
+    parser.add_argument("--profile", action="store_true", help="only the in-process drive, under cProfile")
+    options = parser.parse_args()
+    trials = 60 if options.quick else options.trials
+    parts = options.parts.split(",")
+    result: dict[str, Any] = {"machine": synthetic.machine()}
+    if options.profile:
+        profile = cProfile.Profile()
+        profile.enable()
+        drive(trials, tracker=False, pruner="none")
+        profile.disable()
+        pstats.Stats(profile, stream=sys.stderr).sort_stats("tottime").print_stats(35).sort_stats(
+            "cumtime"
+        ).print_stats(60)
+        return
+    if "ask" in parts:
+        known = [10, 100] if options.quick else [10, 100, 1000]
+        result["ask"] = ask_cost(known, 20 if options.quick else options.asks)
+        synthetic.table(result["ask"], ["known", "p50_ms", "p99_ms", "cpu_p50_ms", "cpu_p99_ms"])
+    heads = ["how", "mlflow", "pruner", "trials", "epochs", "ms_per_trial", "cpu_ms_per_trial", "next_p50_ms"]
+    heads += ["next_p99_ms", "epoch_p50_ms", "epoch_p99_ms", "end_p50_ms", "end_p99_ms", "rss_after_mb"]
+    heads += ["kb_per_trial", "pending_at_end", "drain_s"]
+    rows = result["drive"] = []
+    if "drive" in parts:
+        rows.append(drive(trials, tracker=False, pruner="none"))
+        rows.append(drive(trials, tracker=True, pruner="none"))
+        rows.append(drive(min(trials, 200), tracker=False, pruner="successive_halving"))
+    if "processes" in parts:
+        rows.append(drive(min(trials, 200), tracker=False, pruner="none", workers=2))
+    synthetic.table(rows, heads)
+    json.dump(result, sys.stdout, indent=1)
+    print()
+
+
+if __name__ == "__main__":
+    main()

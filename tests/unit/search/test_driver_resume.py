@@ -1,0 +1,240 @@
+"""A second driver goes on as the first would have; budgets and failures end a sweep."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from icd.search.study import Ledger
+from tests.driving import EPOCHS, POINTS, Hand
+
+TPE: dict[str, Any] = {
+    "space": {
+        "scales": {"choices": [[1], [1, 2], [1, 2, 4]]},
+        "cluster_weight": {"low": 0.5, "high": 64, "log": True},
+        "base_loss": {"kd": {"temperature": {"low": 1, "high": 8}}, "dkd": {}},
+    },
+    "sampler": {"name": "tpe", "startup_trials": 3},
+    "enqueue": ["KD", "iCD-KD"],
+    "budget": {"trials": 10},
+    "pruner": {"name": "median", "startup_trials": 2, "control_share": 0.3},
+}
+
+
+def table(hand: Hand) -> list[Any]:
+    return [
+        (r.number, r.state, dict(r.params), tuple(r.values), dict(r.curve), r.key, r.control, r.would_stop_at)
+        for r in hand.ledger.records()
+    ]
+
+
+def test_running_trials_are_issued_again_as_they_were(tmp_path: Path) -> None:
+    hand = Hand(tmp_path, enqueue=["KD"])
+    tasks = [hand.driver.next() for _ in range(3)]
+    assert all(tasks)
+    again = hand.again(enqueue=["KD"])
+    retaken = [again.driver.next() for _ in range(3)]
+    for before, after in zip(tasks, retaken, strict=True):
+        assert before is not None
+        assert after is not None
+        assert (after.number, after.config, after.attempt) == (before.number, before.config, 2)
+    assert [record.baseline for record in again.ledger.records()] == ["KD", None, None]
+
+
+class Died(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("parameters_said", [0, 1, 2])
+def test_an_ask_that_is_cut_off_leaves_nothing_and_changes_nothing(tmp_path: Path, parameters_said: int) -> None:
+    hand = Hand(tmp_path / "whole", **TPE) if (tmp_path / "whole").mkdir() is None else None
+    assert hand is not None
+    hand.finish()
+    (tmp_path / "cut").mkdir()
+    cut = Hand(tmp_path / "cut", **TPE)
+    for _ in range(5):
+        task = cut.driver.next()
+        assert task is not None
+        cut.train(task)
+    suggest, said = cut.space.suggest, 0
+
+    def dying(trial: Any) -> Any:
+        class Dying:
+            def __getattr__(self, name: str) -> Any:
+                def call(*arguments: Any, **keywords: Any) -> Any:
+                    nonlocal said
+                    if said == parameters_said:
+                        raise Died
+                    said += 1
+                    return getattr(trial, name)(*arguments, **keywords)
+
+                return call
+
+        return suggest(Dying())  # type: ignore[arg-type]
+
+    cut.space.suggest = dying  # type: ignore[method-assign]
+    with pytest.raises(Died):
+        cut.driver.next()
+    assert len(cut.stored()) == 5
+    again = cut.again(**TPE)
+    again.finish()
+    assert table(again) == table(hand)
+
+
+def test_a_trial_whose_driver_died_before_its_key_is_adopted(tmp_path: Path) -> None:
+    for name in ("whole", "cut"):
+        (tmp_path / name).mkdir()
+    whole, cut = Hand(tmp_path / "whole", **TPE), Hand(tmp_path / "cut", **TPE)
+    whole.finish()
+    for _ in range(5):
+        task = cut.driver.next()
+        assert task is not None
+        cut.train(task)
+
+    def dying(number: int, **attributes: Any) -> None:
+        raise Died
+
+    cut.ledger.note = dying  # type: ignore[method-assign]
+    with pytest.raises(Died):
+        cut.driver.next()
+    assert cut.stored()[5].key == ""
+    again = cut.again(**TPE)
+    again.finish()
+    assert table(again) == table(whole)
+
+
+def test_a_half_asked_trial_is_ended_even_when_the_budget_is_used(tmp_path: Path) -> None:
+    hand = Hand(tmp_path, budget={"trials": 9, "gpu_hours": 0.01}, gpus=1.0)
+    task = hand.driver.next()
+    assert task is not None
+    hand.train(task)
+    assert hand.driver.next() is None, "40 s of 36 are used"
+    hand.ledger.study.ask()
+    again = hand.again(budget={"trials": 9, "gpu_hours": 0.01})
+    assert again.finish() == [1]
+    assert again.states == ["complete", "complete"]
+
+
+@pytest.mark.parametrize("cut_after", range(1, 9))
+def test_a_driver_killed_between_trials_changes_nothing(tmp_path: Path, cut_after: int) -> None:
+    for name in ("whole", "cut"):
+        (tmp_path / name).mkdir()
+    whole, cut = Hand(tmp_path / "whole", **TPE), Hand(tmp_path / "cut", **TPE)
+
+    def value(number: int, epoch: int) -> float:
+        return 50.0 + (number * 37 % 11) + epoch
+
+    whole.finish(value)
+    for _ in range(cut_after):
+        task = cut.driver.next()
+        assert task is not None
+        cut.train(task, value)
+    task = cut.driver.next()
+    assert task is not None
+    cut.epoch(task, 1, value(task.number, 1))
+    again = cut.again(**TPE)
+    again.finish(value)
+    assert table(again) == table(whole)
+
+
+def test_a_duplicate_cut_off_before_its_end_is_told(tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"space": POINTS, "budget": {"trials": 3}}
+    hand = Hand(tmp_path, **changes)
+    hand.finish()
+    number = hand.states.index("duplicate")
+    study_id = hand.ledger.study._study_id
+    storage = hand.storage
+    trial_id = storage.create_new_trial(study_id)
+    for name, distribution in storage.get_all_trials(study_id)[number].distributions.items():
+        value = storage.get_all_trials(study_id)[number].params[name]
+        storage.set_trial_param(trial_id, name, distribution.to_internal_repr(value), distribution)
+    storage.set_trial_user_attr(trial_id, "key", hand.ledger.record(number).key)
+    again = hand.again(**changes)
+    assert again.driver.next() is None
+    assert again.ledger.records()[-1].twin == hand.ledger.record(number).twin
+    assert "running" not in again.states
+
+
+def test_ends_missing_from_the_outbox_are_said_at_the_next_start(tmp_path: Path) -> None:
+    hand = Hand(tmp_path, budget={"trials": 2})
+    hand.finish()
+    lines = hand.outbox.path.read_bytes().splitlines(keepends=True)
+    hand.outbox.path.write_bytes(b"".join(line for line in lines if b'"kind":"end"' not in line))
+    again = hand.again(budget={"trials": 2})
+    assert [event["trial"] for event in again.told("end")] == [0, 1]
+    assert [event["state"] for event in again.told("end")] == ["complete", "complete"]
+
+
+def test_hours_count_over_drivers(tmp_path: Path) -> None:
+    hand = Hand(tmp_path, budget={"trials": 9, "hours": 1.0})
+    assert hand.driver.next() is not None
+    hand.ledger.note_study(seconds=3601.0)
+    again = hand.again(budget={"trials": 9, "hours": 1.0})
+    assert again.finish() == [0], "what runs is ended, nothing new is begun"
+    assert again.driver.stopped_by == "budget"
+
+
+def test_gpu_hours_count_over_drivers(tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"budget": {"trials": 9, "gpu_hours": 0.05}}  # 180 s; a trial takes 40 s of half a GPU
+    hand = Hand(tmp_path, gpus=0.5, **changes)
+    for _ in range(5):
+        task = hand.driver.next()
+        assert task is not None
+        hand.train(task)
+    again = hand.again(**changes)
+    assert again.finish() == [5, 6, 7, 8]
+    tight = hand.again(budget={"trials": 99, "gpu_hours": 0.05})
+    assert tight.finish() == [9]
+    assert tight.driver.stopped_by == "budget"
+
+
+def test_epochs_between_reports_cost_too(tmp_path: Path) -> None:
+    protocol = {"preset": "digits100", "epochs": EPOCHS, "report_every": 2}
+    hand = Hand(tmp_path, protocol=protocol, budget={"trials": 1})
+    task = hand.driver.next()
+    assert task is not None
+    for epoch in (2, 4):
+        hand.epoch(task, epoch, seconds=10.0)
+    hand.end(task)
+    assert hand.ledger.record(0).attributes["seconds"] == 40.0
+
+
+def test_three_failures_at_the_start_end_the_sweep(tmp_path: Path) -> None:
+    hand = Hand(tmp_path, budget={"trials": 9})
+    for _ in range(3):
+        task = hand.driver.next()
+        assert task is not None
+        hand.end(task, "error", "bug")
+    assert hand.driver.next() is None
+    assert hand.driver.finished
+    assert hand.driver.stopped_by == "failures"
+    assert hand.driver.failed_too_often
+    assert hand.said[-1] == "the first 3 trials all failed: starting no more"
+
+
+@pytest.mark.parametrize(("failures", "too_often"), [(1, False), (2, True)])
+def test_failed_too_often(tmp_path: Path, failures: int, too_often: bool) -> None:
+    hand = Hand(tmp_path, budget={"trials": 4, "failed_share": 0.25})
+    for _ in range(4 - failures):
+        task = hand.driver.next()
+        assert task is not None
+        hand.train(task)
+    for _ in range(failures):
+        task = hand.driver.next()
+        assert task is not None
+        hand.end(task, "error", "bug")
+    assert hand.driver.finished
+    assert hand.driver.failed_too_often is too_often
+    again = hand.again(budget={"trials": 4, "failed_share": 0.25})
+    assert again.driver.failed_too_often is too_often
+
+
+def test_what_a_reader_sees_is_what_the_driver_knows(tmp_path: Path) -> None:
+    hand = Hand(tmp_path, **TPE)
+    hand.finish(lambda number, epoch: 90.0 - number + epoch)
+    fresh = Ledger(hand.storage, "tiny").records()
+    assert [vars_of(record) for record in fresh] == [vars_of(record) for record in hand.ledger.records()]
+
+
+def vars_of(record: Any) -> dict[str, Any]:
+    return dict(record.to_data())

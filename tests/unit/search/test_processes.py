@@ -1,0 +1,279 @@
+"""The process executor with real processes that do as they are told."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from icd.config.sweep import Resources
+from icd.errors import SetupError
+from icd.search import processes
+from icd.search.processes import ProcessExecutor, places_for, visible_gpus
+from icd.search.task import Epoch, Outcome, Task
+from tests.crash.forks import Fork, close_all_but, forked
+
+Act = Callable[[dict[str, Any], Callable[..., None], Callable[[], dict[str, Any]], str], None]
+
+
+def launch(act: Act) -> Callable[[int, int, Mapping[str, str], Path], Fork]:
+    """Start workers that answer each task with ``act(task, say, hear, gpu)``."""
+
+    def start(commands: int, events: int, environment: Mapping[str, str], log: Path) -> Fork:
+        def work() -> int:
+            close_all_but({0, 1, 2, commands, events})
+            inbox = os.fdopen(commands, "rb")
+
+            def say(said: str, **more: Any) -> None:
+                os.write(events, json.dumps({"said": said, **more}).encode() + b"\n")
+
+            def hear() -> dict[str, Any]:
+                line = inbox.readline()
+                if not line:
+                    os._exit(0)
+                return dict(json.loads(line))
+
+            while True:
+                act(hear()["task"], say, hear, environment["CUDA_VISIBLE_DEVICES"])
+
+        return Fork(forked(work))
+
+    return start
+
+
+def outcome(task: Mapping[str, Any], kind: str, reason: str = "") -> dict[str, Any]:
+    return {"outcome": {"number": task["number"], "attempt": task["attempt"], "kind": kind, "reason": reason}}
+
+
+class Book:
+    """A policy that gives tasks and writes down what it is told; faults are tried again twice."""
+
+    def __init__(self, trials: int, hang_seconds: float = 60.0) -> None:
+        self.waiting = [
+            Task(number=number, attempt=1, config={}, sweep="/none", root="/none", hang_seconds=hang_seconds)
+            for number in range(trials)
+        ]
+        self.running: dict[int, Task] = {}
+        self.epochs: list[Epoch] = []
+        self.ends: list[Outcome] = []
+        self.stopping = False
+
+    def next(self) -> Task | None:
+        if not self.waiting:
+            return None
+        task = self.waiting.pop(0)
+        self.running[task.number] = task
+        return task
+
+    def epoch(self, epoch: Epoch) -> bool:
+        self.epochs.append(epoch)
+        return True
+
+    def end(self, outcome: Outcome) -> None:
+        self.ends.append(outcome)
+        task = self.running.pop(outcome.number)
+        if outcome.kind != "complete" and task.attempt < 3:
+            self.waiting.append(replace(task, attempt=task.attempt + 1))
+
+    @property
+    def finished(self) -> bool:
+        return not (self.waiting or self.running)
+
+    @property
+    def kinds(self) -> list[str]:
+        return [end.kind for end in self.ends]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[Callable[..., ProcessExecutor]]:
+    made: list[ProcessExecutor] = []
+
+    def go(book: Book, act: Act, places: tuple[str, ...] = ("",), tick: Callable[[], None] = lambda: None) -> Any:
+        executor = ProcessExecutor(places, tmp_path / "logs", launch=launch(act))
+        made.append(executor)
+        executor.run(book, tick)
+        return executor
+
+    yield go
+    for executor in made:
+        executor.close()
+
+
+@pytest.mark.parametrize(
+    ("resources", "cpus", "gpus", "expected"),
+    [
+        ({}, 4, [], ["", "", "", ""]),
+        ({"max_concurrent": 3}, 4, [], ["", "", ""]),
+        ({"cpus_per_trial": 2}, 5, [], ["", ""]),
+        ({}, 8, ["0", "1"], ["0", "1"]),
+        ({"gpus_per_trial": 0.5}, 8, ["0", "1"], ["0", "1", "0", "1"]),
+        ({"gpus_per_trial": 0.25}, 3, ["0", "1"], ["0", "1", "0"]),
+        ({"gpus_per_trial": 0.1}, 99, ["0"], ["0"] * 10),
+        ({"gpus_per_trial": 2}, 8, ["0", "1", "2", "3", "4"], ["0,1", "2,3"]),
+        ({"gpus_per_trial": 0}, 2, ["0"], ["", ""]),
+    ],
+)
+def test_places(resources: dict[str, Any], cpus: int, gpus: list[str], expected: list[str]) -> None:
+    assert places_for(Resources(**resources), cpus, gpus) == expected
+
+
+@pytest.mark.parametrize(("resources", "cpus"), [({"gpus_per_trial": 1}, 4), ({"cpus_per_trial": 8}, 4)])
+def test_no_place(resources: dict[str, Any], cpus: int) -> None:
+    with pytest.raises(SetupError, match=f"no trial fits: it needs .* but this machine has {cpus} and 0"):
+        places_for(Resources(**resources), cpus, [])
+
+
+@pytest.mark.parametrize(("said", "expected"), [("", []), ("1", ["1"]), ("2,GPU-ab", ["2", "GPU-ab"])])
+def test_visible_gpus_are_those_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch, said: str, expected: list[str]
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", said)
+    assert visible_gpus() == expected
+
+
+def test_trials_go_through_all_slots(run: Any) -> None:
+    def act(task: dict[str, Any], say: Any, hear: Any, gpu: str) -> None:
+        say("epoch", epoch={"number": task["number"], "attempt": 1, "epoch": 1, "metrics": {"pid": os.getpid()}})
+        assert hear() == {"do": "answer", "go": True}
+        time.sleep(0.05)
+        say("outcome", **outcome(task, "complete"))
+
+    book = Book(6)
+    run(book, act, ("", ""))
+    assert sorted(epoch.number for epoch in book.epochs) == list(range(6))
+    assert book.kinds == ["complete"] * 6
+    assert len({epoch.metrics["pid"] for epoch in book.epochs}) == 2, "workers are kept from trial to trial"
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        (lambda: os.kill(os.getpid(), signal.SIGKILL), "process killed (signal 9)"),
+        (lambda: os.kill(os.getpid(), signal.SIGSEGV), "process killed (signal 11)"),
+        (lambda: os._exit(3), "process exited with code 3"),
+    ],
+)
+def test_a_worker_that_dies(run: Any, how: Callable[[], None], reason: str) -> None:
+    def act(task: dict[str, Any], say: Any, hear: Any, gpu: str) -> None:
+        if task["attempt"] == 1:
+            how()
+        say("outcome", **outcome(task, "complete"))
+
+    book = Book(2)
+    run(book, act)
+    assert book.kinds == ["killed", "killed", "complete", "complete"]
+    assert book.ends[0].reason.startswith(f"{reason}; see ")
+    assert book.ends[0].reason.endswith("worker-0.log")
+
+
+def test_a_worker_that_closes_its_pipe_is_ended(run: Any) -> None:
+    def act(task: dict[str, Any], say: Any, hear: Any, gpu: str) -> None:
+        if task["attempt"] == 1:
+            os.closerange(3, 64)
+            signal.pause()
+        say("outcome", **outcome(task, "complete"))
+
+    book, before = Book(1), time.monotonic()
+    executor = run(book, act)
+    assert book.kinds == ["killed", "complete"]
+    assert time.monotonic() - before < 30
+    assert executor.slots[0].child is not None
+
+
+def test_a_stopped_worker_hangs_and_its_trial_goes_on_elsewhere(run: Any) -> None:
+    pids: list[int] = []
+
+    def act(task: dict[str, Any], say: Any, hear: Any, gpu: str) -> None:
+        say("epoch", epoch={"number": 0, "attempt": task["attempt"], "epoch": 1, "metrics": {"pid": os.getpid()}})
+        hear()
+        if task["attempt"] == 1:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        say("outcome", **outcome(task, "complete"))
+
+    book = Book(1, hang_seconds=1.0)
+    run(book, act)
+    assert book.kinds == ["hang", "complete"]
+    assert book.ends[0].reason.startswith("no progress for 1 s; stack in ")
+    pids = [int(epoch.metrics["pid"]) for epoch in book.epochs]
+    assert not Path(f"/proc/{pids[0]}").exists()
+
+
+def test_steps_keep_a_slow_trial_from_hanging(run: Any) -> None:
+    def act(task: dict[str, Any], say: Any, hear: Any, gpu: str) -> None:
+        for step in range(8):
+            say("alive", epoch=1, step=step, steps=8)
+            time.sleep(0.25)
+        say("outcome", **outcome(task, "complete"))
+
+    book = Book(1, hang_seconds=1.5)
+    run(book, act)
+    assert book.kinds == ["complete"]
+
+
+def test_a_sick_gpu_is_left_alone(run: Any) -> None:
+    def act(task: dict[str, Any], say: Any, hear: Any, gpu: str) -> None:
+        time.sleep(0.1)
+        sick = gpu == "7"
+        say("outcome", **outcome(task, "gpu" if sick else "complete", f"CUDA error {os.getpid()}" if sick else ""))
+
+    book = Book(8)
+    executor = run(book, act, ("7", "1"))
+    assert book.kinds.count("gpu") == 2, "it takes two trials at most"
+    assert book.kinds.count("complete") == 8
+    assert len({end.reason for end in book.ends if end.kind == "gpu"}) == 2, "a fresh process after each"
+    assert executor.sick == {"7": 2}
+
+
+def test_nothing_but_sick_gpus_ends_the_sweep(run: Any) -> None:
+    def act(task: dict[str, Any], say: Any, hear: Any, gpu: str) -> None:
+        say("outcome", **outcome(task, "gpu", "CUDA error"))
+
+    with pytest.raises(SetupError, match="every GPU has failed twice"):
+        run(Book(8), act, ("0", "1"))
+
+
+def test_errors_of_cuda_are_no_reason_to_leave_a_cpu(run: Any) -> None:
+    def act(task: dict[str, Any], say: Any, hear: Any, gpu: str) -> None:
+        say("outcome", **outcome(task, "gpu" if task["attempt"] < 3 else "complete", "CUDA error"))
+
+    book = Book(2)
+    run(book, act)
+    assert book.kinds.count("complete") == 2
+
+
+def test_a_kill_for_memory_is_told_from_another(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    events = tmp_path / "memory.events"
+    events.write_text("low 0\noom 0\noom_kill 4\n")
+    monkeypatch.setattr(processes, "MEMORY_EVENTS", events)  # the kernel's counter, which a test cannot raise
+
+    def act(task: dict[str, Any], say: Any, hear: Any, gpu: str) -> None:
+        if task["attempt"] == 1:
+            events.write_text("low 0\noom 1\noom_kill 5\n")
+        if task["attempt"] < 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        say("outcome", **outcome(task, "complete"))
+
+    book = Book(1)
+    run(book, act)
+    assert book.kinds == ["memory", "killed", "complete"]
+    assert book.ends[0].reason.startswith("killed for memory (signal 9)")
+
+
+def test_closing_leaves_no_process(tmp_path: Path) -> None:
+    def act(task: dict[str, Any], say: Any, hear: Any, gpu: str) -> None:
+        raise AssertionError("nothing was asked")
+
+    executor = ProcessExecutor(["", ""], tmp_path / "logs", launch=launch(act))
+    for slot in executor.slots:
+        executor._start(slot)
+    pids = [slot.child.pid for slot in executor.slots if slot.child]
+    os.kill(pids[1], signal.SIGSTOP)
+    started = time.monotonic()
+    executor.close()
+    assert time.monotonic() - started < 10
+    assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
