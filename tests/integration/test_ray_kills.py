@@ -17,7 +17,7 @@ pytest.importorskip("ray")
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
 
-EPOCHS = 60
+EPOCHS = 120
 TRIALS = 3
 KILLS = 6
 SEED = 5
@@ -50,7 +50,7 @@ def kill_a_driver(driver: subprocess.Popen[str], chance: random.Random, seen: se
 def kill_a_worker(driver: subprocess.Popen[str], chance: random.Random, seen: set[int]) -> bool:
     """Kill one that runs trials."""
     wait_for(lambda: bool(trainers(driver.pid)) or driver.poll() is not None, 120)
-    running = wait_or_end(driver, chance.uniform(0, 6))
+    running = wait_or_end(driver, chance.uniform(0, 4))
     pids = trainers(driver.pid)
     if running and pids:
         seen.update(descendants(driver.pid))
