@@ -137,6 +137,21 @@ def test_a_frozen_process_is_killed(run: Callable[..., FakePolicy], monkeypatch:
     assert "does not answer" in policy.ends[0].reason
 
 
+def test_a_worker_whose_attempt_was_given_up_ends_itself(run: Callable[..., FakePolicy], tmp_path: Path) -> None:
+    taken: list[float] = []
+
+    def tick(policy: FakePolicy) -> None:
+        if policy.epochs and not taken:
+            taken.append(time.monotonic())
+            (tmp_path / "trials" / "0000" / "attempt").write_text("9")
+            policy.attempts = 1
+
+    policy = run([{"protocol": {"epochs": 30}, "seconds": 1}], tick)
+    assert policy.kinds() == ["killed"]
+    assert time.monotonic() - taken[0] < 15
+    assert not list((tmp_path / "trials" / "0000").glob("stack-*.txt"))
+
+
 def test_stopping_ends_the_run(run: Callable[..., FakePolicy], executor: RayExecutor) -> None:
     ticks: list[float] = []
     seen: list[Any] = []
