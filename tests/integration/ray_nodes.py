@@ -122,11 +122,13 @@ def secret() -> Iterator[Path]:
     path = folder / "token"
     path.touch(mode=0o600)
     path.write_text("0123456789abcdef" * 4)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_AUTH_MODE", "token")
-        patch.setenv("RAY_AUTH_TOKEN_PATH", str(path))
-        yield path
-    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("RAY_AUTH_MODE", "token")
+            patch.setenv("RAY_AUTH_TOKEN_PATH", str(path))
+            yield path
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager
