@@ -23,6 +23,8 @@ from ray.exceptions import RayError
 from icd.config.sweep import Resources
 from icd.errors import SetupError
 
+logger = logging.getLogger(__name__)
+
 LOCAL = "local"
 
 # Set where the user has not: nothing printed, nothing sent, no retries or log files of Tune's own.
@@ -43,6 +45,7 @@ _ENVIRONMENT = {
 }
 _OBJECT_STORE_BYTES = 100 << 20
 _CONNECT_S = 5.0
+_ANSWER_S = 2.0
 _NODES_EVERY_S = 3.0
 _LONGEST_TEMP = 40  # Ray puts sockets below its folder; their paths may have 107 characters
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
@@ -67,6 +70,7 @@ class Cluster:
         self._changed: dict[str, str | None] = {}
         self._asked, self._places = float("-inf"), 0
         self._ours = not ray.is_initialized()
+        self._printer = _log_instead(_to_log)
         for name, value in _ENVIRONMENT.items():
             self._set(name, os.environ.get(name, value))
         try:
@@ -96,19 +100,39 @@ class Cluster:
         """How many trials fit at a time; nodes come and go."""
         if time.monotonic() - self._asked > _NODES_EVERY_S:
             alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-            places = sum(fitting(node.get("CPU", 0), node.get("GPU", 0), self.cpus, self.gpus) for node in alive)
+            places = sum(self._fits(node) for node in alive)
             self._places, self._asked = min(places, self._limit or places), time.monotonic()
         return self._places
 
     def alive(self, node_id: str) -> bool:
-        """Whether a node is part of the cluster."""
-        return any(node["NodeID"] == node_id and node["Alive"] for node in ray.nodes())
+        """Whether a node is part of the cluster and answers: Ray itself takes 14 s to call one dead."""
+        found = next((node for node in ray.nodes() if node["NodeID"] == node_id and node["Alive"]), None)
+        if found is None:
+            return False
+        try:
+            where = (str(found["NodeManagerAddress"]), int(found["NodeManagerPort"]))
+            socket.create_connection(where, timeout=_ANSWER_S).close()
+        except OSError:
+            return False
+        return True
+
+    def hosts(self) -> dict[str, str]:
+        """Give the nodes that may run a trial: Ray's name of each, and its host's."""
+        return {
+            node["NodeID"]: str(node.get("NodeManagerHostname") or node.get("NodeManagerAddress"))
+            for node in ray.nodes()
+            if node["Alive"] and self._fits(node["Resources"])
+        }
+
+    def _fits(self, node: Mapping[str, float]) -> int:
+        return fitting(node.get("CPU", 0), node.get("GPU", 0), self.cpus, self.gpus)
 
     def close(self) -> None:
         """Leave the cluster; a Ray of our own ends with that."""
         if self._ours:
             with signals_kept():
                 ray.shutdown()
+        _log_instead(self._printer)
         for name, value in self._changed.items():
             if value is None:
                 os.environ.pop(name, None)
@@ -131,8 +155,9 @@ class Cluster:
             self._set("RAY_AUTH_MODE", "token")
             self._set("RAY_AUTH_TOKEN_PATH", str(token))
         _forget_token()
-        # Our children inherit the mask: a SIGTERM to the whole job (timeout, Slurm, systemd) is the driver's to obey.
-        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        # Our children inherit the mask: a SIGTERM to the whole job (timeout, Slurm, systemd), or the SIGHUP of a
+        # closed terminal, is the driver's to obey.
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP})
         try:
             ray.init(
                 address="local",
@@ -213,6 +238,21 @@ def _forget_token() -> None:
     with contextlib.suppress(AttributeError):
         raylet.Config.initialize("")
         raylet.AuthenticationTokenLoader.instance().reset_cache()
+
+
+def _to_log(data: Mapping[str, Any], *_: Any, **__: Any) -> None:
+    """Log what Ray would print on stdout, where ``--json`` writes; the ledger says the same of every lost worker."""
+    for line in data["lines"]:
+        logger.info("%s: %s", data.get("pid", "ray"), line)
+
+
+def _log_instead(printer: Any) -> Any:
+    """Let Ray's listener, which has no setting for it, print through this function; gives the one before."""
+    worker: Any = ray._private.worker
+    before = getattr(worker, "print_to_stdstream", None)
+    if before is not None and printer is not None:
+        worker.print_to_stdstream = printer
+    return before
 
 
 def _sweep_out(base: Path) -> None:

@@ -118,3 +118,11 @@ class Policy(Protocol):
 def trial_folder(sweep: Path, number: int) -> Path:
     """Give the folder of a trial."""
     return sweep / "trials" / f"{number:04d}"
+
+
+def newest_attempt(task: Task) -> int:
+    """Which attempt has the task's trial; its own where the folder does not say."""
+    try:
+        return int((task.folder / "attempt").read_text())
+    except (OSError, ValueError):
+        return task.attempt

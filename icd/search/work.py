@@ -20,7 +20,7 @@ from icd.data.split import Split
 from icd.errors import CheckpointError, ConfigError, DataError, Interrupted, NonFiniteLossError, SetupError, StateError
 from icd.methods import CellDistillation
 from icd.models import Network
-from icd.search.task import Epoch, Outcome, OutcomeKind, Task
+from icd.search.task import Epoch, Outcome, OutcomeKind, Task, newest_attempt
 from icd.trial.runs import Places, claim, continue_trial, device_name, read_data, rows_before_resume
 from icd.trial.teachers import prepare
 from icd.trial.train import EpochMetrics, Execution, evaluation_batches
@@ -181,10 +181,7 @@ def check_newest(task: Task) -> None:
     Raises:
         CheckpointError: If the folder names another attempt.
     """
-    try:
-        newest = int((task.folder / "attempt").read_text())
-    except (OSError, ValueError):
-        newest = task.attempt
+    newest = newest_attempt(task)
     if newest != task.attempt:
         raise CheckpointError(f"trial {task.number}: attempt {newest} has taken over from attempt {task.attempt}")
 

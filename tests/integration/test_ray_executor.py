@@ -18,6 +18,7 @@ from icd.config.sweep import Resources
 from icd.errors import SetupError
 from icd.search.task import Outcome
 from tests.integration.ray_fakes import EPOCHS, FakePolicy, fake_attempt
+from tests.integration.ray_nodes import is_alive, wait_for
 
 pytest.importorskip("ray")
 from icd.search.ray_cluster import fitting
@@ -103,11 +104,14 @@ def test_a_trial_that_raises_is_an_error(run: Callable[..., FakePolicy]) -> None
 
 
 @pytest.mark.parametrize("do", ["kill", "exit"])
-def test_a_killed_process_is_tried_again(run: Callable[..., FakePolicy], do: str) -> None:
+def test_a_killed_process_is_tried_again(
+    run: Callable[..., FakePolicy], do: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     policy = run([{"do": do}, {}])
     assert policy.kinds(0) == ["killed", "complete"]
     assert [outcome.attempt for outcome in policy.ends if outcome.number == 0] == [1, 2]
     assert "process killed" in next(outcome.reason for outcome in policy.ends if outcome.kind == "killed")
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_process_is_not_used_again_after_a_device_error(run: Callable[..., FakePolicy]) -> None:
@@ -127,10 +131,25 @@ def test_a_hanging_trial_leaves_its_stack(run: Callable[..., FakePolicy], tmp_pa
 
 
 def test_a_frozen_process_is_killed(run: Callable[..., FakePolicy], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("icd.search.ray_tune._LATE_S", 1.0)
+    monkeypatch.setattr("icd.search.ray_bridge._LATE_S", 1.0)
     policy = run([{"do": "freeze"}], hang_seconds=2)
     assert policy.kinds() == ["hang", "complete"]
     assert "does not answer" in policy.ends[0].reason
+
+
+def test_a_worker_whose_attempt_was_given_up_ends_itself(run: Callable[..., FakePolicy], tmp_path: Path) -> None:
+    taken: list[float] = []
+
+    def tick(policy: FakePolicy) -> None:
+        if policy.epochs and not taken:
+            taken.append(time.monotonic())
+            (tmp_path / "trials" / "0000" / "attempt").write_text("9")
+            policy.attempts = 1
+
+    policy = run([{"protocol": {"epochs": 30}, "seconds": 1}], tick)
+    assert policy.kinds() == ["killed"]
+    assert time.monotonic() - taken[0] < 15
+    assert not list((tmp_path / "trials" / "0000").glob("stack-*.txt"))
 
 
 def test_stopping_ends_the_run(run: Callable[..., FakePolicy], executor: RayExecutor) -> None:
@@ -207,21 +226,6 @@ def start_driver(folder: Path, trials: int, epochs: int, seconds: float, address
     )
 
 
-def wait_for(condition: Callable[[], bool], seconds: float) -> float:
-    started = time.monotonic()
-    while not condition():
-        assert time.monotonic() - started < seconds, "waited too long"
-        time.sleep(0.05)
-    return time.monotonic() - started
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
 def pids_of(folder: Path) -> set[int]:
     return {int(path.read_text() or 0) for path in folder.glob("trials/*/pid")}
 
@@ -237,7 +241,7 @@ def test_a_driver_is_silent_and_leaves_nothing(tmp_path: Path) -> None:
     assert not list(Path("/tmp").glob(f"icd-ray-{driver.pid}-*"))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_stops_after_the_epoch(tmp_path: Path, number: int) -> None:
     driver = start_driver(tmp_path, trials=4, epochs=1000, seconds=0.5)
     wait_for(lambda: len(pids_of(tmp_path)) > 0, 240)

@@ -1,13 +1,8 @@
 """Ray Tune as an executor on a cluster that others started: joining, refusing, losing a node, a real trial."""
 
-import contextlib
 import os
-import shutil
 import signal
-import socket
 import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,89 +16,25 @@ from icd.search.prepare import Preparation
 from icd.search.processes import ProcessExecutor
 from icd.search.task import Task
 from tests.integration.ray_fakes import FakePolicy, fake_attempt
-from tests.integration.test_ray_executor import is_alive, pids_of, start_driver, wait_for
+from tests.integration.ray_nodes import cluster, is_alive, secret, wait_for
+from tests.integration.test_ray_executor import pids_of, start_driver
 
 pytest.importorskip("ray")
 from icd.search.ray_tune import RayExecutor
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
-ROOT = Path(__file__).parents[2]
-
-
-class Node:
-    """A raylet of our own, with the head's processes if it is the first."""
-
-    def __init__(self, folder: Path, name: str, *words: str, cpus: int = 1) -> None:
-        self.temp = folder / name
-        self.log = folder / f"{name}.log"
-        with self.log.open("w") as log:
-            self.process = subprocess.Popen(
-                [
-                    *(sys.executable, "-m", "ray.scripts.scripts", "start", *words, "--block", "--disable-usage-stats"),
-                    *("--num-cpus", str(cpus), "--num-gpus", "0", "--object-store-memory", "100000000"),
-                    *("--temp-dir", str(self.temp)),
-                ],
-                cwd=ROOT,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                env={**os.environ, "PYTHONPATH": str(ROOT), "RAY_worker_niceness": "0"},
-            )
-
-    def pids(self, word: str = "") -> list[int]:
-        found = []
-        for path in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                command = (path / "cmdline").read_bytes().decode(errors="replace")
-                if str(self.temp) in command and word in command and int(path.name) != os.getpid():
-                    found.append(int(path.name))
-        return found
-
-    def kill(self) -> None:
-        """End every process of this node, and no other Ray."""
-        with contextlib.suppress(ProcessLookupError):
-            self.process.kill()
-        self.process.wait(10)
-        deadline = time.monotonic() + 20
-        while (pids := self.pids()) and time.monotonic() < deadline:
-            for pid in pids:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            time.sleep(0.2)
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
 
 @pytest.fixture(scope="module")
 def token() -> Iterator[Path]:
-    """A folder with a short path, and the cluster's token in it."""
-    folder = Path(tempfile.mkdtemp(prefix="icdt-", dir="/tmp"))
-    path = folder / "token"
-    path.touch(mode=0o600)
-    path.write_text("0123456789abcdef" * 4)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_AUTH_MODE", "token")
-        patch.setenv("RAY_AUTH_TOKEN_PATH", str(path))
+    with secret() as path:
         yield path
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
 def address(token: Path) -> Iterator[str]:
-    port = free_port()
-    head = Node(token.parent, "head", "--head", "--port", str(port), "--include-dashboard", "false", cpus=2)
-    try:
-        wait_for(lambda: "--block" in head.log.read_text() or head.process.poll() is not None, 120)
-        assert head.process.poll() is None, head.log.read_text()
-        yield f"127.0.0.1:{port}"
-    finally:
-        head.kill()
+    with cluster(token, cpus=2) as (address, _):
+        yield address
 
 
 def join(address: str, folder: Path, said: list[str], **more: Any) -> RayExecutor:
@@ -145,15 +76,28 @@ def test_a_cluster_is_joined_and_left_as_it_was(
     assert capfd.readouterr() == ("", "")
 
 
-def test_without_the_token_it_is_refused(address: str, token: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("have", ["another", "none"])
+def test_without_the_token_it_is_refused(address: str, tmp_path: Path, have: str) -> None:
     other = tmp_path / "token"
     other.write_text("f" * 64)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_AUTH_TOKEN_PATH", str(other))
+        if have == "another":
+            patch.setenv("RAY_AUTH_TOKEN_PATH", str(other))
+        else:
+            patch.delenv("RAY_AUTH_TOKEN_PATH")
+            patch.delenv("RAY_AUTH_MODE")
+            patch.setenv("HOME", str(tmp_path))
         started = time.monotonic()
         with pytest.raises(SetupError, match=r"cannot be joined.*RAY_AUTH_TOKEN_PATH"):
             join(address, tmp_path, [])
-        assert time.monotonic() - started < 60
+        assert time.monotonic() - started < 40
+
+
+def test_auto_joins_what_the_environment_names(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    said: list[str] = []
+    join("auto", tmp_path, said).close()
+    assert f"joined at {address.partition(':')[0]}" in said[0] or address.rpartition(":")[2] in said[0]
 
 
 def test_a_killed_driver_leaves_no_worker_on_the_cluster(address: str, tmp_path: Path) -> None:
@@ -166,39 +110,44 @@ def test_a_killed_driver_leaves_no_worker_on_the_cluster(address: str, tmp_path:
 
 
 def test_trials_of_a_lost_node_finish_on_another(token: Path, tmp_path: Path) -> None:
-    port = free_port()
-    folder = token.parent
-    head = Node(folder, "h2", "--head", "--port", str(port), "--include-dashboard", "false")
-    other = None
-    try:
-        wait_for(lambda: "--block" in head.log.read_text(), 120)
-        other = Node(folder, "o2", "--address", f"127.0.0.1:{port}")
-        wait_for(lambda: "--block" in other.log.read_text(), 120)
-        said: list[str] = []
-        executor = join(f"127.0.0.1:{port}", tmp_path, said)
+    said: list[str] = []
+    killed: list[float] = []
+    with cluster(token, None) as (address, nodes):
+        executor = join(address, tmp_path, said)
         assert "2 nodes, 2 CPUs" in said[0]
         policy = FakePolicy(tmp_path, [{"protocol": {"epochs": 12}, "seconds": 0.5} for _ in range(4)])
-        killed: list[float] = []
 
         def tick() -> None:
             if not killed and len({epoch.number for epoch in policy.epochs}) >= 2:
                 killed.append(time.monotonic())
-                other.kill()
+                nodes[1].kill()
 
         try:
             executor.run(policy, tick)
         finally:
             executor.close()
-        assert killed
-        lost = [outcome for outcome in policy.ends if outcome.kind != "complete"]
-        assert [outcome.kind for outcome in lost] == ["lost"]
-        assert "node " in lost[0].reason
-        assert [policy.kinds(number)[-1] for number in range(4)] == ["complete"] * 4
-        assert policy.tried[lost[0].number] == 2
-    finally:
-        head.kill()
-        if other is not None:
-            other.kill()
+    assert killed
+    lost = [outcome for outcome in policy.ends if outcome.kind != "complete"]
+    assert [outcome.kind for outcome in lost] == ["lost"]
+    assert "node " in lost[0].reason
+    assert [policy.kinds(number)[-1] for number in range(4)] == ["complete"] * 4
+    assert policy.tried[lost[0].number] == 2
+
+
+def test_a_node_without_the_folder_is_named(token: Path, tmp_path: Path) -> None:
+    if subprocess.run(["unshare", "-m", "true"], check=False, capture_output=True).returncode:
+        pytest.skip("a node cannot be given another view of the disk here")
+    with cluster(token, tmp_path) as (address, _):
+        executor = join(address, tmp_path, [])
+        try:
+            hosts = executor.cluster.hosts()
+            assert len(hosts) == 2
+            with pytest.raises(SetupError, match=r"not every node can work in .*No such file.*--root") as caught:
+                executor.prepare(Preparation(configs=[], root=str(tmp_path)), lambda text: None, lambda: False)
+            assert sum(node[:8] in str(caught.value) for node in hosts) == 1
+        finally:
+            executor.close()
+    assert not list(tmp_path.iterdir())
 
 
 # A real trial

@@ -107,7 +107,11 @@ def test_sweep_again_extended_exported(command: Command, tmp_path: Path, root: P
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["int", "term"])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)],
+    ids=["int", "term", "hup"],
+)
 def test_interrupted_and_resumed(command: Command, tmp_path: Path, root: Path, number: int, code: int) -> None:
     path = file(tmp_path, protocol={"epochs": 8, "batch_size": 50}) if code == 130 else file(tmp_path)
     wanted = "sweeps/by-hand/trials/*/checkpoints/epoch-*" if code == 130 else "sweeps/by-hand/driver.lock"

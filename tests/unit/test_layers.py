@@ -28,7 +28,14 @@ RANKS = {
 # Losses, models and data know nothing of each other, but for the name of a network's first convolution (a type).
 SIDEWAYS = {("icd/data/dataset.py", "icd.models.output.Stem")}
 MAY_IMPORT_SEARCH = {
-    "ray": {"icd/search/ray_tune.py", "icd/search/ray_cluster.py"},
+    "ray": {
+        "icd/search/ray_tune.py",
+        "icd/search/ray_bridge.py",
+        "icd/search/ray_cluster.py",
+        "icd/search/ray_hooks.py",
+        "icd/search/ray_probe.py",
+        "icd/search/ray_worker.py",
+    },
     "mlflow": {"icd/search/track.py"},
     "optuna": {
         "icd/search/space.py",

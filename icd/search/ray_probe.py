@@ -1,0 +1,77 @@
+"""Before a sweep on a cluster: does every node share its folder? A node that does not would fail trial after trial."""
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import GetTimeoutError, RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from icd.errors import SetupError
+
+_PROBE_S = 120.0  # importing this program may be slow on a cold node
+
+
+def check_folder(hosts: Mapping[str, str], folder: Path) -> None:
+    """Let every node write and read in a folder.
+
+    Args:
+        hosts: For Ray's name of each node its host's.
+        folder: Which all nodes should share.
+
+    Raises:
+        SetupError: If a node does not see it, or cannot run this program at all; names every such node.
+    """
+    probe, word = folder.absolute() / f".nodes-{os.getpid()}", os.urandom(16).hex()
+    probe.mkdir(exist_ok=True)
+    try:
+        (probe / "driver").write_text(word)
+        problems = _ask(list(hosts), probe, word)
+    finally:
+        shutil.rmtree(probe, ignore_errors=True)
+    if problems:
+        said = "; ".join(f"node {hosts[node]} ({node[:8]}): {problem}" for node, problem in problems.items())
+        raise SetupError(
+            f"not every node can work in {folder}: {said}; choose a --root on storage that all nodes share, and have "
+            "the same icd on each"
+        )
+
+
+def _ask(nodes: Sequence[str], probe: Path, word: str) -> dict[str, str]:
+    """Say for every node with a problem what it is."""
+    remote: Any = ray.remote(probe_folder)
+    asked = {
+        node: remote.options(
+            num_cpus=0, max_retries=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)
+        ).remote(str(probe), word, node)
+        for node in nodes
+    }
+    ray.wait(list(asked.values()), num_returns=len(asked), timeout=_PROBE_S)
+    problems = {}
+    for node, answer in asked.items():
+        try:
+            problem = ray.get(answer, timeout=0)
+            if not problem and not (probe / node).exists():
+                problem = "what it writes is not seen here"
+        except GetTimeoutError:
+            problem = f"no answer for {_PROBE_S:.0f} s"
+        except RayError as error:
+            problem = str(error).strip().splitlines()[-1][:300]
+        if problem:
+            problems[node] = problem
+    return problems
+
+
+def probe_folder(folder: str, word: str, node: str) -> str:
+    """Say what this node lacks to work in the sweep's folder; nothing where it sees what the driver wrote."""
+    probe = Path(folder)
+    try:
+        if (probe / "driver").read_text() != word:
+            return "it sees another folder of that name"
+        (probe / node).write_text(word)
+    except OSError as error:
+        return f"{error.strerror or error}"
+    return ""

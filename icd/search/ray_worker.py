@@ -1,0 +1,167 @@
+"""What runs inside Ray's workers: one attempt after another, with a watchdog, and the preparation of a sweep."""
+
+import contextlib
+import faulthandler
+import json
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+
+from icd.search.task import Epoch, Outcome, Task, newest_attempt
+from icd.search.worker import serve_preparation
+
+logger = logging.getLogger(__name__)
+
+# As ``icd.search.work.attempt``.
+Attempt = Callable[..., Outcome]
+
+UNCLEAN = ("gpu", "memory")  # after these a process is not used again: an error of CUDA stays with it
+_FENCE_EVERY_S = 2.0  # how often a worker asks whether its attempt is still the newest
+_STEP_EVERY_S = 1.0  # how often a worker says which step it is at, and its watchdog is wound up
+
+_KEPT: dict[str, Any] = {}  # of this process: its Bench, and whether its log is set up
+
+
+def run_attempt(task: Task, attempt: Attempt | None) -> None:
+    """Run an attempt in a process of Tune's; ``_tell`` does not return where the driver stops it."""
+    _tell("began", node=ray.get_runtime_context().get_node_id(), host=socket.gethostname(), pid=os.getpid())
+    with _Watchdog(task) as watchdog:
+        from icd.search import work
+
+        bench = _KEPT.setdefault("bench", work.Bench())
+        _keep_log(Path(task.sweep) / "logs")
+        epochs = task.config.get("protocol", {}).get("epochs")
+
+        def send(epoch: Epoch) -> bool:
+            watchdog.rest()  # the driver may be busy
+            _tell("epoch", epoch=asdict(epoch), last=epoch.epoch == epochs)
+            watchdog.wind()
+            return True
+
+        outcome = (attempt or work.attempt)(task, bench, send, progress=watchdog.step)
+    if outcome.kind in UNCLEAN:
+        _KEPT.clear()
+    _tell("outcome", outcome=asdict(outcome))
+    raise RuntimeError(f"this process is not used again: {outcome.reason}")
+
+
+def _tell(said: str, **more: Any) -> None:
+    tune.report({"message": json.dumps({"said": said, **more})})
+
+
+def _keep_log(folder: Path) -> None:
+    """Send warnings to a file of the sweep: Ray's own logs go with its session."""
+    if "log" not in _KEPT:
+        _KEPT["log"] = True
+        folder.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(folder / f"ray-{socket.gethostname()}-{os.getpid()}.log", delay=True)
+        handler.setLevel(logging.WARNING)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s"))
+        logging.getLogger("icd").addHandler(handler)
+
+
+class _Watchdog:
+    """Ends this process, after writing where every thread is, when no step was made for too long.
+
+    It also ends it when a newer attempt has the trial: Ray soon kills the workers of a dead driver, but a node that was
+    only cut off would train on until its next epoch.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self._seconds, self._attempt = task.hang_seconds, task.attempt
+        self._stack, self._progress = stack_path(task), progress_path(task)
+        self._task, self._over = task, threading.Event()
+        self._wound = 0.0
+        task.folder.mkdir(parents=True, exist_ok=True)
+        forget_files(task)
+        self._file = self._stack.open("w")
+
+    def __enter__(self) -> "_Watchdog":
+        self.wind()
+        threading.Thread(target=self._watch_attempt, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self.rest()
+        self._file.close()
+        self._stack.unlink(missing_ok=True)
+        self._progress.unlink(missing_ok=True)
+
+    def _watch_attempt(self) -> None:
+        while not self._over.wait(_FENCE_EVERY_S):
+            if newest_attempt(self._task) != self._attempt:
+                logger.warning("trial %d: attempt %d was given up", self._task.number, self._attempt)
+                os._exit(1)
+
+    def wind(self) -> None:
+        """Begin to count again."""
+        self._wound = time.monotonic()
+        faulthandler.dump_traceback_later(self._seconds, exit=True, file=self._file)
+
+    def rest(self) -> None:
+        """Stop counting."""
+        faulthandler.cancel_dump_traceback_later()
+
+    def step(self, epoch: int, step: int, steps: int) -> None:
+        """Called after every step of training."""
+        if time.monotonic() - self._wound > _STEP_EVERY_S:
+            self.wind()
+            where = {"attempt": self._attempt, "epoch": epoch, "step": step, "steps": steps}
+            with contextlib.suppress(OSError):
+                self._progress.write_text(json.dumps(where))
+
+
+class Preparer:
+    """An actor that makes ready; ``lines`` is called while ``prepare`` runs."""
+
+    def __init__(self) -> None:
+        self.stop = False
+        self._lines: list[str] = []
+        self._answer: dict[str, Any] = {}
+
+    def prepare(self, request: dict[str, Any]) -> dict[str, Any]:
+        serve_preparation(request, self)
+        return self._answer
+
+    def lines(self, stop: bool) -> list[str]:
+        self.stop = self.stop or stop
+        said, self._lines = self._lines, []
+        return said
+
+    def say(self, said: str, **more: Any) -> None:
+        if said == "line":
+            self._lines.append(more["text"])
+        else:
+            self._answer = {"said": said, **more}
+
+    def alive(self, epoch: int, step: int, steps: int) -> None:
+        """Nothing: Ray knows whether this process lives."""
+
+
+def stack_path(task: Task) -> Path:
+    """Where a worker that hangs writes its stack."""
+    return task.folder / f"stack-{task.attempt}.txt"
+
+
+def progress_path(task: Task) -> Path:
+    """Where a worker says which step it is at."""
+    return task.folder / "progress.json"
+
+
+def forget_files(task: Task) -> None:
+    """Remove what killed attempts left: where they were, and stacks that were never written."""
+    for path in task.folder.glob("stack-*.txt"):
+        with contextlib.suppress(OSError):
+            if path.stat().st_size == 0:
+                path.unlink()
+    progress_path(task).unlink(missing_ok=True)

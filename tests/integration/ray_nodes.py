@@ -1,0 +1,150 @@
+"""Raylets of our own for tests on clusters; never ``ray stop``, which would end every Ray on the machine."""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def wait_for(condition: Callable[[], bool], seconds: float) -> float:
+    """Wait until something is so; gives how long that took."""
+    started = time.monotonic()
+    while not condition():
+        assert time.monotonic() - started < seconds, "waited too long"
+        time.sleep(0.05)
+    return time.monotonic() - started
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def descendants(pid: int) -> list[int]:
+    """Give the processes below a process, the nearest first."""
+    children: dict[int, list[int]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError, ValueError):
+            parent = int(path.read_text().rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(path.parent.name))
+    found = [pid]
+    for known in found:
+        found += children.get(known, [])
+    return found[1:]
+
+
+def command_of(pid: int) -> str:
+    """The command line, or what the process calls itself."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").replace("\0", " ").strip()
+    except OSError:
+        return ""
+
+
+class Node:
+    """A raylet of our own, with the head's processes if it is the first.
+
+    Args:
+        folder: With a short path, for sockets and logs.
+        words: For ``ray start``.
+        hidden: A folder that this node sees empty.
+    """
+
+    def __init__(self, folder: Path, name: str, *words: str, cpus: int = 1, hidden: Path | None = None) -> None:
+        self.temp = folder / name
+        self.log = folder / f"{name}.log"
+        start = [
+            *(sys.executable, "-m", "ray.scripts.scripts", "start", *words, "--block", "--disable-usage-stats"),
+            *("--num-cpus", str(cpus), "--num-gpus", "0", "--object-store-memory", "100000000"),
+            *("--temp-dir", str(self.temp)),
+        ]
+        if hidden is not None:
+            start = ["unshare", "-m", "sh", "-c", f'mount -t tmpfs none {hidden} && exec "$@"', "sh", *start]
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                start,
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env={**os.environ, "PYTHONPATH": str(ROOT), "RAY_worker_niceness": "0"},
+            )
+
+    def wait(self) -> None:
+        """Until it is part of its cluster."""
+        wait_for(lambda: "--block" in self.log.read_text() or self.process.poll() is not None, 120)
+        assert self.process.poll() is None, self.log.read_text()
+
+    def pids(self) -> list[int]:
+        """Its processes, workers too; those that have lost their parent are known by their folder."""
+        named = [
+            int(path.name) for path in Path("/proc").glob("[0-9]*") if str(self.temp) in command_of(int(path.name))
+        ]
+        return sorted({self.process.pid, *descendants(self.process.pid), *named} - {os.getpid()})
+
+    def kill(self) -> None:
+        """End every process of this node, and no other Ray."""
+        deadline = time.monotonic() + 20
+        while (pids := [pid for pid in self.pids() if is_alive(pid)]) and time.monotonic() < deadline:
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.05)
+        self.process.wait(10)
+
+
+def free_port() -> int:
+    """A port that nobody uses now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@contextlib.contextmanager
+def secret() -> Iterator[Path]:
+    """A folder with a short path, with the cluster's token in it, which the environment names; gives the token."""
+    folder = Path(tempfile.mkdtemp(prefix="icdt-", dir="/tmp"))
+    path = folder / "token"
+    path.touch(mode=0o600)
+    path.write_text("0123456789abcdef" * 4)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("RAY_AUTH_MODE", "token")
+            patch.setenv("RAY_AUTH_TOKEN_PATH", str(path))
+            yield path
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def cluster(token: Path, *more: Path | None, cpus: int = 1) -> Iterator[tuple[str, list[Node]]]:
+    """A head, and for each of ``more`` another node to which that folder is hidden; gives the address."""
+    address = f"127.0.0.1:{free_port()}"
+    name = address.rpartition(":")[2]
+    nodes = [
+        Node(token.parent, f"h{name}", "--head", "--port", name, "--include-dashboard", "false", cpus=cpus),
+    ]
+    try:
+        nodes[0].wait()
+        for number, hidden in enumerate(more):
+            nodes.append(Node(token.parent, f"n{number}{name}", "--address", address, cpus=cpus, hidden=hidden))
+            nodes[-1].wait()
+        yield address, nodes
+    finally:
+        for node in reversed(nodes):
+            node.kill()

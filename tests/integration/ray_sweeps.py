@@ -1,0 +1,66 @@
+"""Small real sweeps on Ray: tiny images, real training, checkpoints after every epoch; drivers as processes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.integration.ray_nodes import ROOT
+
+VIEWS = {"crop_flip": {"size": 16, "pad": 2}}
+
+
+def document(folder: Path, *, epochs: int, trials: int, **resources: Any) -> dict[str, Any]:
+    """Give a sweep over images that are written below ``folder``; its results do not depend on time."""
+    from tests.crash.harness import SWEEP, write_images
+
+    images = folder / "images.npz"
+    if not images.exists():
+        write_images(images)
+    protocol = {"preset": "digits100", "epochs": epochs, "batch_size": 12, "views": VIEWS}
+    return {
+        **SWEEP,
+        "data": {"name": "npz", "val_share": 0.5, "path": str(images)},
+        "protocol": protocol,
+        "enqueue": [],
+        "sampler": {"name": "random"},
+        "pruner": {"name": "none"},
+        "budget": {"trials": trials},
+        "resources": {"hang_seconds": 60, "retries": 20, **resources},
+    }
+
+
+def start(root: Path, sweep: dict[str, Any], executor: str, address: str = "local") -> subprocess.Popen[str]:
+    """Start a driver, for a new sweep or one that was begun; what it says goes to ``driver.log``."""
+    root.mkdir(exist_ok=True)
+    with (root / "driver.log").open("a") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "tests.integration.ray_sweeps", str(root), executor, address, json.dumps(sweep)],
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            text=True,
+            start_new_session=True,
+        )
+
+
+def main() -> None:
+    """Drive: ROOT EXECUTOR ADDRESS SWEEP."""
+    from icd.config.read_sweep import read_sweep
+    from icd.config.yaml import Document
+    from icd.search import sweeps
+
+    root, executor, address, document = Path(sys.argv[1]), sys.argv[2], sys.argv[3], json.loads(sys.argv[4])
+    settings = sweeps.Settings(
+        root=root,
+        executor="ray" if executor == "ray" else "process",
+        address=address,
+        announce=lambda text: sys.stdout.write(text + "\n"),
+    )
+    sweeps.run(read_sweep(Document(document, "sweep.yaml")), document, settings)
+
+
+if __name__ == "__main__":
+    main()

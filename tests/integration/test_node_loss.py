@@ -1,0 +1,80 @@
+"""A node dies under a real sweep: its trials go on elsewhere from their checkpoints, and nothing is lost or doubled."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from icd.config.read_sweep import read_sweep
+from icd.config.yaml import Document
+from icd.search import sweeps
+from icd.search.task import trial_folder
+from tests.crash.harness import table, tracking_faults
+from tests.integration.ray_nodes import Node, cluster, secret
+from tests.integration.ray_sweeps import document
+
+pytest.importorskip("ray")
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]
+
+EPOCHS = 60
+TRIALS = 3
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def newest_checkpoint(folder: Path) -> int:
+    return max(int(path.stem.rpartition("-")[2]) for path in (folder / "checkpoints").glob("epoch-*.ckpt"))
+
+
+class Killer:
+    """Kills a node when trials run on both, each past its third epoch."""
+
+    def __init__(self, node: Node, sweep: Path) -> None:
+        self.node, self.sweep = node, sweep
+        self.moment = 0.0
+        self.lost: dict[int, int] = {}  # the trials that ran there, and the newest checkpoint of each
+
+    def watch(self, driver: Any, executor: Any) -> None:
+        under_way = list(executor._bridge.running.values())
+        begun = {number for number, running in driver.running.items() if running.epoch > 3}
+        if self.moment or len(begun) < 2:
+            return
+        pids = set(self.node.pids())
+        there = [each.task.number for each in under_way if each.pid in pids]
+        if not there or len(there) == len(under_way):
+            return
+        self.moment = time.time()
+        self.node.kill()
+        self.lost = {number: newest_checkpoint(trial_folder(self.sweep, number)) for number in there}
+
+
+def test_trials_of_a_lost_node_go_on_from_their_checkpoints(tmp_path: Path) -> None:
+    said: list[str] = []
+    plain = document(tmp_path, epochs=EPOCHS, trials=TRIALS)
+    with secret() as token, cluster(token, None) as (address, nodes):
+        killer = Killer(nodes[1], tmp_path / "sweeps" / "crash")
+        settings = sweeps.Settings(
+            root=tmp_path, executor="ray", address=address, announce=said.append, watch=killer.watch
+        )
+        result = sweeps.run(read_sweep(Document(plain, "sweep.yaml")), plain, settings)
+    assert any("2 nodes, 2 CPUs, 0 GPUs; 2 trials at a time" in line for line in said), said
+    assert len(killer.lost) == 1, said
+    assert [record.state for record in result.records] == ["complete"] * TRIALS, said
+    assert result.pending == 0
+    for record in result.records:
+        folder = trial_folder(result.folder, record.number)
+        kept = killer.lost.get(record.number)
+        assert record.attempts == (1 if kept is None else 2)
+        assert record.attributes.get("faults", {}) == ({} if kept is None else {"lost": 1}), said
+        assert sorted(record.curve) == list(range(1, EPOCHS + 1))
+        assert [row["epoch"] for row in rows(folder)] == list(range(1, EPOCHS + 1))
+        if kept is not None:  # no epoch with a checkpoint was trained again
+            assert 3 < kept < EPOCHS
+            assert all((row["time"] < killer.moment + 1) == (row["epoch"] <= kept) for row in rows(folder))
+            assert f"retry 1/20 from epoch {kept}" in "\n".join(said)
+    assert tracking_faults(tmp_path, table(tmp_path)) == []

@@ -1,0 +1,90 @@
+"""Drivers and workers killed at random moments under a real sweep: it ends like one that nobody touched."""
+
+import os
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.crash.harness import table, tracking_faults
+from tests.integration.ray_nodes import command_of, descendants, is_alive, wait_for
+from tests.integration.ray_sweeps import document, start
+
+pytest.importorskip("ray")
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
+
+EPOCHS = 120
+TRIALS = 3
+KILLS = 6
+SEED = 5
+
+
+def trainers(driver: int) -> list[int]:
+    """The workers of a driver that run trials."""
+    return [pid for pid in descendants(driver) if command_of(pid).startswith("ray::ImplicitFunc")]
+
+
+def wait_or_end(driver: subprocess.Popen[str], seconds: float) -> bool:
+    """Wait; whether the driver still runs."""
+    try:
+        driver.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return True
+    return False
+
+
+def kill_a_driver(driver: subprocess.Popen[str], chance: random.Random, seen: set[int]) -> bool:
+    """Kill it anywhere between its first import and the middle of training."""
+    running = wait_or_end(driver, chance.uniform(1, 20))
+    if running:
+        seen.update(descendants(driver.pid))
+        driver.kill()
+        driver.wait()
+    return running
+
+
+def kill_a_worker(driver: subprocess.Popen[str], chance: random.Random, seen: set[int]) -> bool:
+    """Kill one that runs trials."""
+    wait_for(lambda: bool(trainers(driver.pid)) or driver.poll() is not None, 120)
+    running = wait_or_end(driver, chance.uniform(0, 4))
+    pids = trainers(driver.pid)
+    if running and pids:
+        seen.update(descendants(driver.pid))
+        os.kill(chance.choice(pids), signal.SIGKILL)
+    return running and bool(pids)
+
+
+def test_random_kills_change_nothing(tmp_path: Path) -> None:
+    sweep = document(tmp_path, epochs=EPOCHS, trials=TRIALS, max_concurrent=1)
+    reference = start(tmp_path / "undisturbed", sweep, "process")
+    chance, seen, kills = random.Random(SEED), set[int](), []
+    root = tmp_path / "killed"
+    driver = start(root, sweep, "ray")
+    try:
+        while len(kills) < KILLS:
+            of_driver = not len(kills) % 2
+            if driver.poll() is not None:
+                assert kills, "it ended before it was killed"
+                assert driver.returncode == -signal.SIGKILL, (root / "driver.log").read_text()
+                driver = start(root, sweep, "ray")
+            act = kill_a_driver if of_driver else kill_a_worker
+            assert act(driver, chance, seen), f"ended after {kills}: {(root / 'driver.log').read_text()}"
+            kills.append((time.time(), "driver" if of_driver else "worker"))
+        assert driver.wait(300) == 0, (root / "driver.log").read_text()
+        assert reference.wait(300) == 0
+    finally:
+        for process in (driver, reference):
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+    found, expected = table(root), table(tmp_path / "undisturbed")
+    assert len(expected) == TRIALS
+    assert all(row["student_sha256"] and row["state"] == "complete" for row in expected)
+    assert found == expected
+    assert tracking_faults(root, found) == []
+    wait_for(lambda: not any(is_alive(pid) for pid in seen), 20)
+    assert not list((root / "sweeps" / "crash" / "trials").glob("*/stack-*.txt"))
