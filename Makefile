@@ -45,5 +45,10 @@ golden: setup
 kills: setup
 	$(BIN)/python tests/crash/harness.py kills build/kills --kills 200
 
+bench: setup
+	cd bench && PYTHONPATH=.. ../$(BIN)/python driver_cost.py --quick > /dev/null
+	cd bench && PYTHONPATH=.. ../$(BIN)/python versus_ray.py --quick > /dev/null
+	cd bench && PYTHONPATH=.. ../$(BIN)/python sample_efficiency.py --quick > /dev/null
+
 clean:
 	rm -rf $(VENV) build *.egg-info
