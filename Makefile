@@ -33,7 +33,7 @@ check: setup
 	$(BIN)/mypy
 
 unit: setup
-	$(BIN)/pytest -n $(WORKERS) tests
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal --durations 25 tests
 
 test: check unit
 

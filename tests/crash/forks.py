@@ -31,11 +31,18 @@ def forked(act: Callable[[], int]) -> int:
 
 
 def close_all_but(keep: set[int]) -> None:
-    """Close what a fork has inherited, as an interpreter that is started from nothing would not have it."""
+    """Give up what a fork has inherited, as an interpreter that is started from nothing would not have it.
+
+    The numbers stay taken, by the null device: Python objects that still believe in them would otherwise close, when
+    they are collected, whatever got the number since.
+    """
+    nowhere = os.open(os.devnull, os.O_RDWR)
     for entry in list(Path("/proc/self/fd").iterdir()):
-        if int(entry.name) not in keep:
+        number = int(entry.name)
+        if number not in keep and number != nowhere:
             with contextlib.suppress(OSError):
-                os.close(int(entry.name))
+                os.fstat(number)  # the listing's own descriptor is gone by now
+                os.dup2(nowhere, number)
 
 
 class Fork:

@@ -174,7 +174,7 @@ def test_a_worker_that_dies(run: Any, how: Callable[[], None], reason: str) -> N
 def test_a_worker_that_closes_its_pipe_is_ended(run: Any) -> None:
     def act(task: dict[str, Any], say: Any, hear: Any, gpu: str) -> None:
         if task["attempt"] == 1:
-            os.closerange(3, 64)
+            os.closerange(3, 4096)
             signal.pause()
         say("outcome", **outcome(task, "complete"))
 
