@@ -34,6 +34,14 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+def started_at(pid: int) -> str:
+    """When a process started, in ticks: with the number it names one process, for numbers are used again."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return ""
+
+
 def descendants(pid: int) -> list[int]:
     """Give the processes below a process, the nearest first."""
     children: dict[int, list[int]] = {}

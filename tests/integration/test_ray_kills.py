@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.crash.harness import table, tracking_faults
-from tests.integration.ray_nodes import command_of, descendants, is_alive, wait_for
+from tests.integration.ray_nodes import command_of, descendants, is_alive, started_at, wait_for
 from tests.integration.ray_sweeps import document, start
 
 pytest.importorskip("ray")
@@ -37,23 +37,23 @@ def wait_or_end(driver: subprocess.Popen[str], seconds: float) -> bool:
     return False
 
 
-def kill_a_driver(driver: subprocess.Popen[str], chance: random.Random, seen: set[int]) -> bool:
+def kill_a_driver(driver: subprocess.Popen[str], chance: random.Random, seen: set[tuple[int, str]]) -> bool:
     """Kill it anywhere between its first import and the middle of training."""
     running = wait_or_end(driver, chance.uniform(1, 20))
     if running:
-        seen.update(descendants(driver.pid))
+        seen.update((pid, started_at(pid)) for pid in descendants(driver.pid))
         driver.kill()
         driver.wait()
     return running
 
 
-def kill_a_worker(driver: subprocess.Popen[str], chance: random.Random, seen: set[int]) -> bool:
+def kill_a_worker(driver: subprocess.Popen[str], chance: random.Random, seen: set[tuple[int, str]]) -> bool:
     """Kill one that runs trials."""
     wait_for(lambda: bool(trainers(driver.pid)) or driver.poll() is not None, 120)
     running = wait_or_end(driver, chance.uniform(0, 4))
     pids = trainers(driver.pid)
     if running and pids:
-        seen.update(descendants(driver.pid))
+        seen.update((pid, started_at(pid)) for pid in descendants(driver.pid))
         os.kill(chance.choice(pids), signal.SIGKILL)
     return running and bool(pids)
 
@@ -61,7 +61,7 @@ def kill_a_worker(driver: subprocess.Popen[str], chance: random.Random, seen: se
 def test_random_kills_change_nothing(tmp_path: Path) -> None:
     sweep = document(tmp_path, epochs=EPOCHS, trials=TRIALS, max_concurrent=1)
     reference = start(tmp_path / "undisturbed", sweep, "process")
-    chance, seen, kills = random.Random(SEED), set[int](), []
+    chance, seen, kills = random.Random(SEED), set[tuple[int, str]](), []
     root = tmp_path / "killed"
     driver = start(root, sweep, "ray")
     try:
@@ -86,5 +86,5 @@ def test_random_kills_change_nothing(tmp_path: Path) -> None:
     assert all(row["student_sha256"] and row["state"] == "complete" for row in expected)
     assert found == expected
     assert tracking_faults(root, found) == []
-    wait_for(lambda: not any(is_alive(pid) for pid in seen), 20)
+    wait_for(lambda: not any(is_alive(pid) and started_at(pid) == start for pid, start in seen), 20)
     assert not list((root / "sweeps" / "crash" / "trials").glob("*/stack-*.txt"))
