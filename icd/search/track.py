@@ -206,7 +206,7 @@ class _Store:
             return
         found = self.client.get_experiment_by_name(self.experiment)
         if found is None:
-            place = _artifact_place(self.uri, self.uid)
+            place = _artifact_place(self.uri, self.uid, self.folder)
             self.experiment_id = self.client.create_experiment(self.experiment, artifact_location=place)
         elif found.lifecycle_stage != "active":
             raise SetupError(
@@ -401,9 +401,19 @@ def _sqlite_file(uri: str) -> Path:
     return Path(uri.removeprefix("sqlite:///").partition("?")[0]).absolute()
 
 
-def _artifact_place(uri: str, uid: str) -> str | None:
-    """Files lie next to a local database; a server knows its own place."""
-    return (_sqlite_file(uri).parent / "mlartifacts" / uid).as_uri() if uri.startswith("sqlite:") else None
+def _artifact_place(uri: str, uid: str, folder: Path) -> str | None:
+    """Files lie beside a local database, below the root of a sweep (ROOT/sweeps/NAME) with any other database.
+
+    A server knows its own place. Without one of ours MLflow would write to ``mlruns`` in the current folder.
+    """
+    if uri.startswith("sqlite:"):
+        root = _sqlite_file(uri).parent
+    elif uri.startswith(_DATABASES):
+        root = folder.absolute().parents[1]
+    else:
+        return None
+    return (root / "mlartifacts" / uid).as_uri()
 
 
+_DATABASES = ("postgresql", "mysql", "mssql")
 _ALL_RUNS = 3  # mlflow.entities.ViewType.ALL; written out because mlflow is imported late

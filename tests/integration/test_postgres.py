@@ -139,6 +139,7 @@ def test_two_restarts_in_mid_sweep_lose_nothing(
         "tracking", "select status, count(*) from runs where lifecycle_stage = 'active' group by 1"
     )
     assert states == [("FINISHED", TRIALS + 1)]
+    assert len(list(root.glob("mlartifacts/*/*/artifacts/metrics.jsonl"))) == TRIALS
     warnings = [line for line in drive.said.splitlines() if "does not answer" in line]
     assert len(warnings) <= 2, "one for each restart at most"
     others = [line for line in drive.said.splitlines() if line not in warnings]
