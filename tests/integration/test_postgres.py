@@ -20,7 +20,7 @@ from tests.tracking import free_port
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(400)]
 
 TOP1, ACTIVE = "key = 'val/top1'", "lifecycle_stage = 'active'"
-EPOCHS, TRIALS = 40, 4
+EPOCHS, TRIALS = 100, 4
 CHANGES: dict[str, Any] = {
     "protocol": {
         "preset": "digits100",
@@ -142,7 +142,9 @@ def test_two_restarts_in_mid_sweep_lose_nothing(
     assert len(list(root.glob("mlartifacts/*/*/artifacts/metrics.jsonl"))) == TRIALS
     warnings = [line for line in drive.said.splitlines() if "does not answer" in line]
     assert len(warnings) <= 2, "one for each restart at most"
-    others = [line for line in drive.said.splitlines() if line not in warnings]
+    unreachable = [line for line in drive.said.splitlines() if line.startswith("tracking unreachable")]
+    assert len(unreachable) <= 2, "one for each restart at most"
+    others = [line for line in drive.said.splitlines() if line not in [*warnings, *unreachable]]
     complaints = [line for line in others if "failed" in line or "retry" in line]
     assert complaints == []
     for text in (drive.said, drive.errors):
