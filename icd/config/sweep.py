@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from icd.fields import Count, NonNegative, NonNegativeInt, Positive, Range, Seed, check_fields
+from icd.fields import Count, FieldProblem, NonNegative, NonNegativeInt, Positive, Range, Seed, check_fields
 
 Direction = Literal["maximize", "minimize"]
 SamplerName = Literal["tpe", "random", "grid", "gp", "cmaes", "nsga2"]
@@ -121,7 +121,10 @@ class Resources:
     hang_seconds: Positive = 600
 
     def __post_init__(self) -> None:
-        check_fields(self)
+        gpus = self.gpus_per_trial
+        uneven = gpus is not None and gpus > 1 and gpus != int(gpus)
+        rule = "gpus_per_trial must be at most 1 or a whole number"
+        check_fields(self, FieldProblem("gpus_per_trial", rule, gpus) if uneven else None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

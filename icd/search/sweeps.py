@@ -29,6 +29,7 @@ from icd.search.storage import DatabaseLease, is_shared, open_storage, redacted,
 from icd.search.studies import sweep_folder, tracking_uri
 from icd.search.study import Ledger
 from icd.search.task import Policy
+from icd.search.track import Tracker, check_server
 from icd.search.work import stop_asked
 from icd.trial.checkpoint import write_durably
 from icd.trial.runs import versions
@@ -142,6 +143,9 @@ def run(sweep: SweepConfig, document: Mapping[str, Any], settings: Settings) -> 
             shared.acquire()
         executor: Executor | None = None
         try:
+            warning = check_server(tracking_uri(settings.root))
+            if warning is not None:
+                settings.announce(warning)
             storage = open_storage(url)
             begun = _begun(storage, sweep, document, settings)
             (folder / "stop").unlink(missing_ok=True)  # a stop that was asked of an earlier driver
@@ -246,8 +250,6 @@ def _drive(
     settings: Settings,
     shared: DatabaseLease | None,
 ) -> SweepResult:
-    from icd.search.track import Tracker
-
     attributes = ledger.attributes
     points = list(space.points()) if sweep.sampler.name == "grid" else []
     epochs = max(space.read(space.document(corner)).protocol.epochs for corner in space.corners())
