@@ -50,7 +50,7 @@ def digest_of(trained: Trained) -> str:
 
 
 def timeless(metrics: Any) -> dict[str, float]:
-    return {name: value for name, value in metrics.items() if not name.startswith("seconds/")}
+    return {name: value for name, value in metrics.items() if name != "time" and not name.startswith("seconds/")}
 
 
 def seen_by(rows: list[EpochMetrics]) -> list[tuple[int, dict[str, float]]]:
