@@ -65,7 +65,7 @@ class PrunerConfig:
     """When a trial that looks poor is stopped.
 
     Attributes:
-        name: A row of ``PRUNERS`` (icd/search/study.py).
+        name: A row of ``PRUNERS`` (icd/search/samplers.py).
         min_epochs: No trial is stopped before this epoch.
         reduction: One in so many trials passes a rung (successive halving, hyperband).
         startup_trials: Finished trials before the median rule applies.
@@ -80,6 +80,11 @@ class PrunerConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
+
+    @property
+    def prunes(self) -> bool:
+        """Whether any trial can be stopped."""
+        return self.name != "none"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

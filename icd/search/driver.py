@@ -8,18 +8,19 @@ import logging
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from icd.config.sweep import Baseline, SweepConfig
+from icd.config.sweep import SweepConfig
 from icd.config.trial import TrialConfig
-from icd.errors import ConfigError, SetupError, StateError
+from icd.errors import SetupError, StateError
+from icd.search.choosing import REFUSED, Chooser
 from icd.search.outbox import Outbox
 from icd.search.prepare import Prepared
 from icd.search.record import TrialRecord
-from icd.search.samplers import draw_seed
+from icd.search.reporting import Reporter
 from icd.search.space import SearchSpace
 from icd.search.study import Ledger
 from icd.search.task import RETRIES, Epoch, Outcome, Task, trial_folder
@@ -28,7 +29,6 @@ from icd.trial.runs import stored_rows, training_seconds
 
 logger = logging.getLogger(__name__)
 
-_DUPLICATES_IN_ROW = 100  # after so many the sampler has nothing new to say
 _HOPELESS = 3  # first trials that all fail end the sweep
 
 
@@ -74,23 +74,18 @@ class Driver:
         site: Site,
         announce: Callable[[str], None],
     ) -> None:
-        self.sweep, self.space, self.ledger, self.outbox = sweep, space, ledger, outbox
+        self.sweep, self.ledger, self.outbox = sweep, ledger, outbox
         self.prepared, self.site, self.announce = prepared, site, announce
+        self.chooser = Chooser(sweep, space, ledger, prepared, self._refused)
+        self.reporter = Reporter(sweep, space, ledger, outbox, site.folder, prepared.data_digest)
         self.running: dict[int, Running] = {}
         self.drain = self.stop_now = False
         self.stopped_by = ""
         self.halted: SetupError | None = None
         self._waiting: list[int] = []  # begun before, or to be tried again
-        self._known: set[int] = set()  # numbers whose configuration is committed
-        self._keys: dict[str, int] = {}  # configurations that are trained, or were
         self._faults: dict[int, dict[str, int]] = {}
         self._epoch_seconds: list[float] = []
         self._gpu_seconds = 0.0
-        self._duplicates = 0  # in a row
-        self._half_asked = False  # a killed driver's last question
-        self._tried = self._sampled = 0  # trials that are no duplicates; trials that the sampler chose
-        self._baselines_done: set[str] = set()
-        self._size = space.size()
         self._started = time.monotonic()
         self._seconds_before = float(ledger.attributes.get("seconds", 0.0))
         self._ended: list[str] = []
@@ -108,7 +103,7 @@ class Driver:
         """Whether nothing runs and nothing will."""
         if self.running:
             return False
-        return self.stopping or self.drain or not (self._waiting or self._has_more())
+        return self.stopping or self.drain or not (self._waiting or self.chooser.baselines_left() or self._room())
 
     def next(self) -> Task | None:
         """Give the next attempt; None where there is none now."""
@@ -116,9 +111,8 @@ class Driver:
             return None
         if self._waiting:
             return self._issue(self._waiting.pop(0))
-        for number in self._new_trials():
-            return self._issue(number)
-        return None
+        number = next(self.chooser.new_trials(lambda: not self.drain and self._room()), None)
+        return self._issue(number) if number is not None else None
 
     def epoch(self, epoch: Epoch) -> bool:
         """Commit an epoch; False stops the trial."""
@@ -131,7 +125,7 @@ class Driver:
         self._epoch_seconds.append(epoch.metrics.get("seconds/epoch", 0.0))
         if self.ledger.finished(epoch.number):
             return False
-        if self._prunes and epoch.epoch < under_way.epochs and self.ledger.should_prune(epoch.number):
+        if self.sweep.pruner.prunes and epoch.epoch < under_way.epochs and self.ledger.should_prune(epoch.number):
             return self._pruned(epoch.number, epoch.epoch)
         return not self.stopping
 
@@ -158,45 +152,13 @@ class Driver:
             self._fault(outcome)
         self.ledger.note_study(seconds=self._seconds)
 
-    def record_trial(self, number: int, config: TrialConfig, record: TrialRecord) -> None:
-        """Put a trial's beginning into the outbox, once."""
-        if self.outbox.has_trial(number):
-            return
-        dense = self.space.dense(config)
-        tags = {
-            "stage": "search",
-            "state": "running",
-            "baseline": record.baseline or "",
-            "data_digest": self.prepared.data_digest[:16],
-            "teacher_digest": (config.teacher.digest or "")[:16] if config.teacher else "",
-            "key": record.key[:16],
-            **{name: dense[name] for name in ("teacher", "student", "method", "seed") if name in dense},
-            **self.ledger.attributes.get("versions", {}),
-        }
-        label = record.baseline or " ".join(dense[name] for name in ("scales", "base_loss") if name in dense)
-        name = f"{number:04d} {label}".strip()
-        self.outbox.trial(number, time_ms=_now_ms(), name=name, params=dense, tags=tags)
-
     # Choosing
 
     def _take_up(self) -> None:
         """Read the ledger: what is known, what was under way, what a killed driver left half said."""
         for record in self.ledger.records():
-            if not record.key:
-                self._half_asked = True  # the next ask fills it, whatever the budget says: nothing is left running
+            if not self.chooser.take_up(record):
                 continue
-            self._known.add(record.number)
-            if record.baseline is not None:
-                self._baselines_done.add(record.baseline)
-            else:
-                self._sampled += 1
-            if record.state == "running" and self._keys.get(record.key, record.number) != record.number:
-                self._tell_duplicate(record.number, self._keys[record.key])
-                continue
-            self._duplicates = self._duplicates + 1 if record.state == "duplicate" else 0
-            self._tried += record.state != "duplicate"
-            if record.state not in ("failed", "duplicate"):
-                self._keys.setdefault(record.key, record.number)
             self._faults[record.number] = dict(record.attributes.get("faults", {}))
             self._gpu_seconds += float(record.attributes.get("seconds", 0.0)) * self.site.gpus_per_trial
             if record.state == "running":
@@ -205,24 +167,10 @@ class Driver:
                 self._ended.append(record.state)
                 self._settle(record)
 
-    def _has_more(self) -> bool:
-        return self._next_baseline() is not None or self._room()
-
-    def _new_trials(self) -> Iterator[int]:
-        """Make trials until one has a configuration that nobody has trained."""
-        while (baseline := self._next_baseline()) is not None:
-            number = self._add_baseline(baseline)
-            if number is not None:
-                yield number
-        while not self.drain and self._room():
-            number = self._ask()
-            if number is not None:
-                yield number
-
     def _room(self) -> bool:
         """Whether the budget, the grid and the sampler allow another trial."""
         budget = self.sweep.budget
-        if self._half_asked:
+        if self.chooser.half_asked:
             return True
         if budget.hours is not None and self._seconds > 3600 * budget.hours:
             self.stopped_by = "budget"
@@ -230,74 +178,22 @@ class Driver:
         if budget.gpu_hours is not None and self._gpu_seconds > 3600 * budget.gpu_hours:
             self.stopped_by = "budget"
             return False
-        if budget.trials is not None and self._tried >= budget.trials:
+        if budget.trials is not None and self.chooser.tried >= budget.trials:
             self.stopped_by = "budget"
             return False
-        if self.sweep.sampler.name == "grid" and self._size is not None:
-            more = self._sampled < self._size
-        else:
-            more = self._duplicates < _DUPLICATES_IN_ROW
-        if not more:
+        if self.chooser.exhausted:
             self.stopped_by = "exhausted"
-        return more
+            return False
+        return True
 
-    def _next_baseline(self) -> Baseline | None:
-        return next((baseline for baseline in self.sweep.enqueue if baseline.label not in self._baselines_done), None)
-
-    def _add_baseline(self, baseline: Baseline) -> int | None:
-        config = self.prepared.pin(self.space.read(self.space.baseline(baseline)))
-        twin = self._keys.get(config.key())
-        attributes = {"key": config.key(), "control": True}  # a comparison needs its whole curve
-        number = self.ledger.add_baseline(baseline.label, {}, {}, attributes)
-        self._baselines_done.add(baseline.label)
-        return self._new(number, config.key(), twin)
-
-    def _ask(self) -> int | None:
-        number, document = self.ledger.ask(self.space.suggest, self._known)
-        self._half_asked = False
-        try:
-            config = self.prepared.pin(self.space.read(document))
-        except ConfigError as error:  # a combination that no corner of the space showed
-            self._refuse(number, error)
-            return None
-        share = draw_seed(self.sweep.seed, number, "control") / 2**32
-        control = self._prunes and share < self.sweep.pruner.control_share
-        twin = self._keys.get(config.key())
-        if control:
-            self.ledger.note(number, control=True)
-        self.ledger.note(number, key=config.key())  # last: with its key a trial is whole
-        self._sampled += 1
-        return self._new(number, config.key(), twin)
-
-    def _refuse(self, number: int, error: ConfigError) -> None:
-        reason = "; ".join(str(problem) for problem in error.problems)
-        self._known.add(number)
-        self._sampled += 1
-        self._tried += 1
-        self._duplicates = 0
+    def _refused(self, number: int, reason: str) -> None:
         self._ended.append("failed")
-        self.ledger.note(number, key=f"refused-{number}")
-        self.ledger.tell(number, "failed", reason=reason, exit_reason="setup")
         self.announce(f"trial {number}: failed: {reason}")
         self._give_up_if_hopeless()
 
-    def _new(self, number: int, key: str, twin: int | None) -> int | None:
-        self._known.add(number)
-        if twin is not None and twin != number:
-            self._tell_duplicate(number, twin)
-            return None
-        self._tried += 1
-        self._keys[key] = number
-        self._duplicates = 0
-        return number
-
-    def _tell_duplicate(self, number: int, twin: int) -> None:
-        self._duplicates += 1
-        self.ledger.tell(number, "duplicate", twin=twin, reason=f"same configuration as trial {twin}")
-
     def _issue(self, number: int) -> Task:
         record = self.ledger.record(number)
-        config = self._config(record)
+        config = self.chooser.config(record)
         if config.key() != record.key:
             raise StateError(
                 f"trial {number} was committed with the key {record.key[:12]}, but its parameters now give "
@@ -308,7 +204,7 @@ class Driver:
         folder = trial_folder(self.site.folder, number)
         folder.mkdir(parents=True, exist_ok=True)
         write_durably(folder / "attempt", str(attempt).encode())
-        self.record_trial(number, config, record)
+        self.reporter.begin(number, config, record)
         self.running[number] = Running(attempt=attempt, epochs=config.protocol.epochs)
         return Task(
             number=number,
@@ -321,23 +217,11 @@ class Driver:
             threads=self.site.threads,
         )
 
-    def _config(self, record: TrialRecord) -> TrialConfig:
-        if record.baseline is not None:
-            baseline = next((item for item in self.sweep.enqueue if item.label == record.baseline), None)
-            if baseline is None:
-                raise StateError(f"baseline {record.baseline!r} of trial {record.number} is no longer in the sweep")
-            return self.prepared.pin(self.space.read(self.space.baseline(baseline)))
-        return self.prepared.pin(self.space.read(self.space.document(record.params)))
-
     def _hang_seconds(self, config: TrialConfig) -> float:
         median = statistics.median(self._epoch_seconds[-50:]) if self._epoch_seconds else 0.0
         return max(self.sweep.resources.hang_seconds, 5 * median * config.protocol.report_every)
 
     # Judging
-
-    @property
-    def _prunes(self) -> bool:
-        return self.sweep.pruner.name != "none"
 
     @property
     def _curve_metric(self) -> str:
@@ -406,7 +290,7 @@ class Driver:
         self.announce(f"trial {number}: failed: {outcome.reason}")
         notes: dict[str, Any] = {"exit_reason": kind, "device": outcome.device, "seconds": self._seconds_of(number)}
         self.ledger.tell(number, "failed", reason=outcome.reason, **notes)
-        self._keys = {key: holder for key, holder in self._keys.items() if holder != number}
+        self.chooser.forget(number)
         self._close(number)
         self._give_up_if_hopeless()
 
@@ -432,9 +316,7 @@ class Driver:
         value = metrics[self._curve_metric]
         if math.isfinite(value):
             self.ledger.add_epoch(number, epoch, value)
-        if not self.outbox.has_epoch(number, epoch):
-            shown = {name: value for name, value in metrics.items() if name != "time" and math.isfinite(value)}
-            self.outbox.epoch(number, epoch, time_ms=int(1000 * metrics["time"]), metrics=shown)
+        self.reporter.epoch(number, epoch, metrics)
 
     def _close(self, number: int) -> None:
         record = self.ledger.record(number)
@@ -443,28 +325,15 @@ class Driver:
 
     def _settle(self, record: TrialRecord) -> None:
         """Put a trial's end into the outbox, once."""
-        if record.state == "duplicate" or record.key.startswith("refused-") or self.outbox.has_end(record.number):
+        if record.state == "duplicate" or record.key.startswith(REFUSED) or self.reporter.ended(record.number):
             return
-        if not self.outbox.has_trial(record.number):
-            self.record_trial(record.number, self._config(record), record)
+        if not self.reporter.begun(record.number):
+            self.reporter.begin(record.number, self.chooser.config(record), record)
         self._catch_up(record.number)
-        folder = trial_folder(self.site.folder, record.number)
         if record.state != "failed":  # nothing continues it; a failed one may still tell why
-            for path in (folder / "checkpoints").glob("epoch-*.ckpt"):
+            for path in (trial_folder(self.site.folder, record.number) / "checkpoints").glob("epoch-*.ckpt"):
                 path.unlink(missing_ok=True)
-        names = ("config.yaml", "metrics.jsonl", "result.json", "curves.png", "grams.png")
-        paths = [folder / name for name in names]
-        metrics = {
-            f"final/{item.metric}": value for item, value in zip(self.sweep.objectives, record.values, strict=False)
-        }
-        self.outbox.end(
-            record.number,
-            time_ms=_now_ms(),
-            state="complete" if record.state == "complete" else "pruned" if record.state == "pruned" else "failed",
-            metrics=metrics,
-            tags={"exit_reason": str(record.attributes.get("exit_reason", record.state)), "reason": record.reason},
-            artifacts=[str(path.relative_to(self.site.folder)) for path in paths if path.exists()],
-        )
+        self.reporter.end(record)
 
     @property
     def _seconds(self) -> float:
@@ -475,7 +344,3 @@ class Driver:
         """Whether more trials failed than the sweep allows."""
         failed = self._ended.count("failed")
         return failed > self.sweep.budget.failed_share * max(1, len(self._ended))
-
-
-def _now_ms() -> int:
-    return int(1000 * time.time())

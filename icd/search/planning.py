@@ -120,7 +120,7 @@ def predict(
 ) -> Cost:
     """Predict epochs, and time where paces were measured."""
     sampled = max(0, trials - len(sweep.enqueue))
-    share = sweep.pruner.control_share if sweep.pruner.name != "none" else 1.0
+    share = sweep.pruner.control_share if sweep.pruner.prunes else 1.0
     whole = trials - sampled + share * sampled
     expected = whole * epochs + (1 - share) * sampled * epochs_when_pruned(sweep.pruner, epochs)
     most = trials * epochs
@@ -205,7 +205,7 @@ def _disk(configs: Sequence[TrialConfig], trials: int, concurrent: int, num_clas
 
 def _basis(sweep: SweepConfig, *, measured: bool) -> list[str]:
     lines = ["epochs: first as the pruner works on average (control trials and baselines whole), then with none pruned"]
-    if sweep.pruner.name == "none":
+    if not sweep.pruner.prunes:
         lines = ["epochs: nothing is pruned"]
     if measured:
         lines.append(

@@ -1,10 +1,14 @@
 """A second driver goes on as the first would have; budgets and failures end a sweep."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from icd.config.trial import TrialConfig
+from icd.errors import ConfigError
+from icd.search.space import SearchSpace
 from icd.search.study import Ledger
 from tests.driving import EPOCHS, POINTS, Hand
 
@@ -153,6 +157,52 @@ def test_a_duplicate_cut_off_before_its_end_is_told(tmp_path: Path) -> None:
     assert again.driver.next() is None
     assert again.ledger.records()[-1].twin == hand.ledger.record(number).twin
     assert "running" not in again.states
+
+
+@pytest.fixture
+def _small_weights_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Play a combination that no corner of the space showed."""
+    read = SearchSpace.read
+
+    def strict(space: SearchSpace, document: Mapping[str, Any]) -> TrialConfig:
+        if 0.5 < document["method"]["cluster_weight"] < 8:
+            raise ConfigError("method.cluster_weight: too small for these scales")
+        return read(space, document)
+
+    monkeypatch.setattr(SearchSpace, "read", strict)
+
+
+@pytest.mark.usefixtures("_small_weights_are_refused")
+def test_a_combination_that_is_no_configuration_fails_and_the_sweep_goes_on(tmp_path: Path) -> None:
+    hand = Hand(tmp_path, budget={"trials": 8})
+    trained = hand.finish()
+    refused = [record for record in hand.ledger.records() if record.state == "failed"]
+    assert refused and {r.number for r in refused} | set(trained) == set(range(8))
+    assert all("too small for these scales" in record.reason for record in refused)
+    assert len([line for line in hand.said if "too small" in line]) == len(refused)
+    assert {event["trial"] for event in hand.told("trial")} == set(trained)
+
+
+@pytest.mark.usefixtures("_small_weights_are_refused")
+def test_a_refusal_cut_off_before_its_end_is_told(tmp_path: Path) -> None:
+    hand = Hand(tmp_path, budget={"trials": 8})
+    tell = hand.ledger.tell
+
+    def die(number: int, state: str, *args: Any, **attributes: Any) -> None:
+        if state == "failed":
+            raise KeyboardInterrupt
+        tell(number, state, *args, **attributes)  # type: ignore[arg-type]
+
+    hand.ledger.tell = die  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        hand.finish()
+    number = len(hand.states) - 1
+    assert hand.ledger.record(number).state == "running"
+    again = hand.again(budget={"trials": 8})
+    again.finish()
+    assert again.ledger.record(number).state == "failed"
+    assert "too small for these scales" in again.ledger.record(number).reason
+    assert "running" not in again.states and again.driver.chooser.tried == 8
 
 
 def test_ends_missing_from_the_outbox_are_said_at_the_next_start(tmp_path: Path) -> None:

@@ -1,0 +1,163 @@
+"""Which configuration comes next: baselines first, then what the sampler says, none of them trained twice."""
+
+from collections.abc import Callable, Iterator
+
+from icd.config.sweep import Baseline, SweepConfig
+from icd.config.trial import TrialConfig
+from icd.errors import ConfigError, StateError
+from icd.search.prepare import Prepared
+from icd.search.record import TrialRecord
+from icd.search.samplers import draw_seed
+from icd.search.space import SearchSpace
+from icd.search.study import Ledger
+
+_DUPLICATES_IN_ROW = 100  # after so many the sampler has nothing new to say
+REFUSED = "refused-"  # begins the key of a trial whose parameters are no configuration
+
+
+class Chooser:
+    """Makes trials in the ledger; all it knows can be read there again.
+
+    Attributes:
+        half_asked: Whether a killed driver left a question without its answer.
+        tried: Trials that are no duplicates.
+    """
+
+    def __init__(
+        self,
+        sweep: SweepConfig,
+        space: SearchSpace,
+        ledger: Ledger,
+        prepared: Prepared,
+        refused: Callable[[int, str], None],
+    ) -> None:
+        self.sweep, self.space, self.ledger, self.prepared, self.refused = sweep, space, ledger, prepared, refused
+        self.half_asked = False
+        self.tried = 0
+        self._known: set[int] = set()  # numbers whose configuration is committed
+        self._keys: dict[str, int] = {}  # configurations that are trained, or were
+        self._duplicates = 0  # in a row
+        self._sampled = 0  # trials that the sampler chose
+        self._baselines_done: set[str] = set()
+        self._size = space.size()
+
+    def take_up(self, record: TrialRecord) -> bool:
+        """Learn from a trial that the ledger holds; False where it is not to be trained or told about."""
+        if not record.key:
+            self.half_asked = True  # the next ask fills it, whatever the budget says: nothing is left running
+            return False
+        self._known.add(record.number)
+        if record.baseline is not None:
+            self._baselines_done.add(record.baseline)
+        else:
+            self._sampled += 1
+        if record.state == "running":  # a killed driver may have known better and not said so
+            twin = self._keys.get(record.key, record.number)
+            if twin != record.number:
+                self._tell_duplicate(record.number, twin)
+                return False
+            if record.key.startswith(REFUSED):
+                self._refuse_again(record)
+                return False
+        self._duplicates = self._duplicates + 1 if record.state == "duplicate" else 0
+        self.tried += record.state != "duplicate"
+        if record.state not in ("failed", "duplicate"):
+            self._keys.setdefault(record.key, record.number)
+        return True
+
+    def baselines_left(self) -> bool:
+        """Whether an enqueued baseline has no trial yet."""
+        return self._next_baseline() is not None
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether grid or sampler have nothing new to say."""
+        if self.sweep.sampler.name == "grid" and self._size is not None:
+            return self._sampled >= self._size
+        return self._duplicates >= _DUPLICATES_IN_ROW
+
+    def new_trials(self, room: Callable[[], bool]) -> Iterator[int]:
+        """Make trials while there is room; give the numbers of those that nobody has trained."""
+        while (baseline := self._next_baseline()) is not None:
+            number = self._add_baseline(baseline)
+            if number is not None:
+                yield number
+        while room():
+            number = self._ask()
+            if number is not None:
+                yield number
+
+    def config(self, record: TrialRecord) -> TrialConfig:
+        """Give the configuration of a trial, from what was committed.
+
+        Raises:
+            StateError: For a baseline that is no longer in the sweep.
+        """
+        if record.baseline is None:
+            return self.prepared.pin(self.space.read(self.space.document(record.params)))
+        baseline = next((item for item in self.sweep.enqueue if item.label == record.baseline), None)
+        if baseline is None:
+            raise StateError(f"baseline {record.baseline!r} of trial {record.number} is no longer in the sweep")
+        return self._pinned(baseline)
+
+    def forget(self, number: int) -> None:
+        """Allow the configuration of a trial that failed to be tried again."""
+        self._keys = {key: holder for key, holder in self._keys.items() if holder != number}
+
+    def _pinned(self, baseline: Baseline) -> TrialConfig:
+        return self.prepared.pin(self.space.read(self.space.baseline(baseline)))
+
+    def _next_baseline(self) -> Baseline | None:
+        return next((baseline for baseline in self.sweep.enqueue if baseline.label not in self._baselines_done), None)
+
+    def _add_baseline(self, baseline: Baseline) -> int | None:
+        key = self._pinned(baseline).key()
+        attributes = {"key": key, "control": True}  # a comparison needs its whole curve
+        number = self.ledger.add_baseline(baseline.label, {}, {}, attributes)
+        self._baselines_done.add(baseline.label)
+        return self._new(number, key)
+
+    def _ask(self) -> int | None:
+        number, document = self.ledger.ask(self.space.suggest, self._known)
+        self.half_asked = False
+        self._sampled += 1
+        try:
+            key = self.prepared.pin(self.space.read(document)).key()
+        except ConfigError as error:  # a combination that no corner of the space showed
+            self._refuse(number, error)
+            return None
+        share = draw_seed(self.sweep.seed, number, "control") / 2**32
+        if self.sweep.pruner.prunes and share < self.sweep.pruner.control_share:
+            self.ledger.note(number, control=True)
+        self.ledger.note(number, key=key)  # last: with its key a trial is whole
+        return self._new(number, key)
+
+    def _refuse_again(self, record: TrialRecord) -> None:
+        try:
+            self.config(record)
+        except ConfigError as error:
+            self._refuse(record.number, error)
+
+    def _refuse(self, number: int, error: ConfigError) -> None:
+        reason = "; ".join(str(problem) for problem in error.problems)
+        self._known.add(number)
+        self.tried += 1
+        self._duplicates = 0
+        self.ledger.note(number, key=f"{REFUSED}{number}")
+        self.ledger.tell(number, "failed", reason=reason, exit_reason="setup")
+        self.refused(number, reason)
+
+    def _new(self, number: int, key: str) -> int | None:
+        self._known.add(number)
+        twin = self._keys.get(key, number)
+        if twin != number:
+            self._tell_duplicate(number, twin)
+            return None
+        self.tried += 1
+        self._keys[key] = number
+        self._duplicates = 0
+        return number
+
+    def _tell_duplicate(self, number: int, twin: int) -> None:
+        self._duplicates += 1
+        self.ledger.tell(number, "duplicate", twin=twin, reason=f"same configuration as trial {twin}")

@@ -1,0 +1,80 @@
+"""What MLflow will hear of a trial: its beginning, its epochs and its end, each put into the outbox once."""
+
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from icd.config.sweep import SweepConfig
+from icd.config.trial import TrialConfig
+from icd.search.outbox import Outbox
+from icd.search.record import TrialRecord
+from icd.search.space import SearchSpace
+from icd.search.study import Ledger
+from icd.search.task import trial_folder
+
+_FILES = ("config.yaml", "metrics.jsonl", "result.json", "curves.png", "grams.png")
+
+
+class Reporter:
+    """Turns what the ledger holds into the outbox's lines; whoever calls twice changes nothing."""
+
+    def __init__(
+        self, sweep: SweepConfig, space: SearchSpace, ledger: Ledger, outbox: Outbox, folder: Path, data_digest: str
+    ) -> None:
+        self.sweep, self.space, self.ledger, self.outbox = sweep, space, ledger, outbox
+        self.folder, self.data_digest = folder, data_digest
+
+    def begun(self, number: int) -> bool:
+        """Whether the trial's beginning is told."""
+        return self.outbox.has_trial(number)
+
+    def ended(self, number: int) -> bool:
+        """Whether the trial's end is told."""
+        return self.outbox.has_end(number)
+
+    def begin(self, number: int, config: TrialConfig, record: TrialRecord) -> None:
+        """Tell a trial's name, parameters and tags."""
+        if self.begun(number):
+            return
+        dense = self.space.dense(config)
+        tags = {
+            "stage": "search",
+            "state": "running",
+            "baseline": record.baseline or "",
+            "data_digest": self.data_digest[:16],
+            "teacher_digest": (config.teacher.digest or "")[:16] if config.teacher else "",
+            "key": record.key[:16],
+            **{name: dense[name] for name in ("teacher", "student", "method", "seed") if name in dense},
+            **self.ledger.attributes.get("versions", {}),
+        }
+        label = record.baseline or " ".join(dense[name] for name in ("scales", "base_loss") if name in dense)
+        name = f"{number:04d} {label}".strip()
+        self.outbox.trial(number, time_ms=_now_ms(), name=name, params=dense, tags=tags)
+
+    def epoch(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Tell an epoch's finite metrics, at the time at which it ended."""
+        if self.outbox.has_epoch(number, epoch):
+            return
+        shown = {name: value for name, value in metrics.items() if name != "time" and math.isfinite(value)}
+        self.outbox.epoch(number, epoch, time_ms=int(1000 * metrics["time"]), metrics=shown)
+
+    def end(self, record: TrialRecord) -> None:
+        """Tell how a trial ended, its values and its files."""
+        if self.ended(record.number):
+            return
+        folder = trial_folder(self.folder, record.number)
+        paths = [folder / name for name in _FILES]
+        values = zip(self.sweep.objectives, record.values, strict=False)  # a trial without a value has none
+        self.outbox.end(
+            record.number,
+            time_ms=_now_ms(),
+            state=record.state if record.state in ("complete", "pruned") else "failed",
+            metrics={f"final/{item.metric}": value for item, value in values},
+            tags={"exit_reason": str(record.attributes.get("exit_reason", record.state)), "reason": record.reason},
+            artifacts=[str(path.relative_to(self.folder)) for path in paths if path.exists()],
+        )
+
+
+def _now_ms() -> int:
+    return int(1000 * time.time())
