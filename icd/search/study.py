@@ -4,7 +4,6 @@ A trial's number and parameters are committed before anything else hears of them
 the study holds is enough to go on: finished trials stay, and running ones are issued again as they were.
 """
 
-import json
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -259,8 +258,3 @@ def _record(trial: FrozenTrial) -> TrialRecord:
         attributes={name: value for name, value in attributes.items() if not name.startswith("icd:")},
         **own,
     )
-
-
-def dump(value: Any) -> str:
-    """Write an attribute that is more than a number."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))

@@ -20,6 +20,7 @@ from icd.config.yaml import Document, apply_overrides
 from icd.errors import Interrupted, SetupError, StateError
 from icd.search.driver import Driver, Site
 from icd.search.lease import Lease
+from icd.search.mlflow_store import check_server
 from icd.search.outbox import Outbox
 from icd.search.prepare import Preparation, Prepared
 from icd.search.processes import ProcessExecutor, places_for, visible_gpus
@@ -29,7 +30,7 @@ from icd.search.storage import DatabaseLease, is_shared, open_storage, redacted,
 from icd.search.studies import sweep_folder, tracking_uri
 from icd.search.study import Ledger
 from icd.search.task import Policy
-from icd.search.track import Tracker, check_server
+from icd.search.track import Tracker
 from icd.search.work import stop_asked
 from icd.trial.checkpoint import write_durably
 from icd.trial.runs import versions

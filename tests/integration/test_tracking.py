@@ -15,9 +15,10 @@ import pytest
 
 from icd.errors import SetupError
 from icd.search.leaderboard import NOTE_TAG, VIEW_TAG
+from icd.search.mlflow_store import check_server
 from icd.search.outbox import Outbox
 from icd.search.outbox_reader import OFFSET_NAME, REFUSED_NAME
-from icd.search.track import Tracker, check_server, flush
+from icd.search.track import Tracker, flush
 from tests.tracking import PARAMS, Held, Server, begin_trial, end_trial, free_port, say_epoch, say_trial
 
 pytestmark = pytest.mark.integration

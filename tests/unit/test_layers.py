@@ -36,7 +36,7 @@ MAY_IMPORT_SEARCH = {
         "icd/search/ray_probe.py",
         "icd/search/ray_worker.py",
     },
-    "mlflow": {"icd/search/track.py"},
+    "mlflow": {"icd/search/mlflow_store.py"},
     "optuna": {
         "icd/search/space.py",
         "icd/search/study.py",

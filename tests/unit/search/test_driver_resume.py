@@ -177,7 +177,8 @@ def test_a_combination_that_is_no_configuration_fails_and_the_sweep_goes_on(tmp_
     hand = Hand(tmp_path, budget={"trials": 8})
     trained = hand.finish()
     refused = [record for record in hand.ledger.records() if record.state == "failed"]
-    assert refused and {r.number for r in refused} | set(trained) == set(range(8))
+    assert refused
+    assert {r.number for r in refused} | set(trained) == set(range(8))
     assert all("too small for these scales" in record.reason for record in refused)
     assert len([line for line in hand.said if "too small" in line]) == len(refused)
     assert {event["trial"] for event in hand.told("trial")} == set(trained)
@@ -202,7 +203,8 @@ def test_a_refusal_cut_off_before_its_end_is_told(tmp_path: Path) -> None:
     again.finish()
     assert again.ledger.record(number).state == "failed"
     assert "too small for these scales" in again.ledger.record(number).reason
-    assert "running" not in again.states and again.driver.chooser.tried == 8
+    assert "running" not in again.states
+    assert again.driver.chooser.tried == 8
 
 
 def test_ends_missing_from_the_outbox_are_said_at_the_next_start(tmp_path: Path) -> None:
