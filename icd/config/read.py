@@ -206,3 +206,22 @@ def _field_path(name: str) -> Path:
 
 def _is_required(field: Field[Any]) -> bool:
     return field.default is MISSING and field.default_factory is MISSING
+
+
+def read_whole(document: Document, build: Callable[[Reader, dict[str, Any]], T | None]) -> T:
+    """Build one value of a whole document; every problem is found before any is raised.
+
+    Args:
+        document: To be a mapping.
+        build: Notes problems with the reader; may give None only where it noted one.
+
+    Raises:
+        ConfigError: With every problem.
+    """
+    reader = Reader(document)
+    data = reader.mapping(document.data, ())
+    built = build(reader, data) if data is not None else None
+    reader.finish()
+    if built is None:
+        raise AssertionError("what cannot be built is a problem")
+    return built

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from icd.config.coverage import dimensions, size
 from icd.config.probe import Probe
-from icd.config.read import Reader
+from icd.config.read import Reader, read_whole
 from icd.config.read_space import SpaceReader
 from icd.config.sweep import (
     METRICS,
@@ -44,16 +44,7 @@ def load_sweep(path: Path, overrides: Sequence[str] = ()) -> SweepConfig:
 
 def read_sweep(document: Document) -> SweepConfig:
     """Turn a document into a sweep; every problem is found before any is raised."""
-    reader = Reader(document)
-    data = reader.mapping(document.data, ())
-    if data is None:
-        reader.finish()
-        raise AssertionError("a document that is no mapping is a problem")
-    config = _SweepReader(reader, data).read()
-    reader.finish()
-    if config is None:
-        raise AssertionError("a sweep that cannot be built is a problem")
-    return config
+    return read_whole(document, lambda reader, data: _SweepReader(reader, data).read())
 
 
 class _SweepReader:

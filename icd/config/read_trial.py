@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from icd.config.protocols import PRESETS, Protocol, preset_fields, usual_lr
-from icd.config.read import Reader
+from icd.config.read import Reader, read_whole
 from icd.config.trial import DataConfig, NetworkConfig, TeacherConfig, TrialConfig
 from icd.config.yaml import Document, apply_overrides, read_yaml
 from icd.data import DATASETS
@@ -41,21 +41,15 @@ def load_trial(path: Path, overrides: Sequence[str] = ()) -> TrialConfig:
 
 def read_trial(document: Document) -> TrialConfig:
     """Turn a document into a configuration; every problem is found before any is raised."""
-    reader = Reader(document)
-    data = reader.mapping(document.data, ())
-    if data is None:
-        reader.finish()
-        raise AssertionError("a document that is no mapping is a problem")
+    return read_whole(document, _read)
+
+
+def _read(reader: Reader, data: dict[str, Any]) -> TrialConfig | None:
     reader.unknown_keys(data, _TOP, ())
     for name in ("student", "method"):
         if data.get(name) is None:
             reader.problem((name,), "required key is missing")
-    parts = _TrialReader(reader)
-    config = parts.read(data)
-    reader.finish()
-    if config is None:
-        raise AssertionError("a configuration that cannot be built is a problem")
-    return config
+    return _TrialReader(reader).read(data)
 
 
 class _TrialReader:
