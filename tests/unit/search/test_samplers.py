@@ -23,7 +23,11 @@ GRID = {
     "cluster_weight": {"choices": [1, 2, 4, 8]},
     "base_loss": {"kd": {"temperature": {"choices": [2, 4, 8]}}},
 }
-SPACES: dict[str, Any] = {"tpe": DEEP, "random": DEEP, "nsga2": DEEP, "gp": MIXED, "cmaes": FLAT, "grid": GRID}
+SPACES: dict[str, Any] = {
+    **dict.fromkeys(("auto", "tpe", "random", "nsga2", "gp"), DEEP),
+    "cmaes": FLAT,
+    "grid": GRID,
+}
 
 
 def value(number: int, epoch: int) -> float:
