@@ -11,6 +11,7 @@ import torch
 from icd.errors import SetupError
 from icd.search import default_root
 from icd.trial.runs import Places
+from icd.trial.teacher_table import BUDGET_GB
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -32,6 +33,28 @@ def device_options(command: F) -> F:
         click.option("--workers", type=click.IntRange(0, 256), default=2, show_default=True, help="Image decoders."),
         click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads of torch."),
         click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
+    ):
+        command = option(command)
+    return command
+
+
+def table_options(command: F) -> F:
+    """``--table`` and ``--table-gb``."""
+    for option in (
+        click.option(
+            "--table-gb",
+            type=click.FloatRange(min=0),
+            default=BUDGET_GB,
+            show_default=True,
+            help="Disk that a teacher table may take.",
+        ),
+        click.option(
+            "--table",
+            type=click.Choice(["auto", "table", "stream", "live"]),
+            default="auto",
+            show_default=True,
+            help="The teacher's answers: kept for every view, for one sequence of views, or computed in every step.",
+        ),
     ):
         command = option(command)
     return command

@@ -11,7 +11,7 @@ import click
 from icd import search
 from icd.cli.live import LiveDisplay
 from icd.cli.main import write_json
-from icd.cli.options import place_options, places
+from icd.cli.options import place_options, places, table_options
 from icd.cli.show import JSON, NAME, SET, status_lines
 from icd.cli.stopping import stop_requested, stopping_politely
 from icd.errors import TrialsFailedError
@@ -48,6 +48,7 @@ def run_options(command: F) -> F:
 @SET
 @click.option("--name", help="Another name for the sweep than the file's.")
 @run_options
+@table_options
 @JSON
 @place_options
 def sweep(file: Path, overrides: tuple[str, ...], name: str | None, as_json: bool, **options: Any) -> None:
@@ -62,6 +63,7 @@ def sweep(file: Path, overrides: tuple[str, ...], name: str | None, as_json: boo
 @NAME
 @SET
 @run_options
+@table_options
 @JSON
 @place_options
 def resume(name: str, overrides: tuple[str, ...], as_json: bool, **options: Any) -> None:

@@ -10,13 +10,14 @@ import click
 import yaml
 
 from icd.cli.main import write_json
-from icd.cli.options import check_writable, device_of, device_options, place_options, places
+from icd.cli.options import check_writable, device_of, device_options, place_options, places, table_options
 from icd.cli.progress import Display
 from icd.cli.stopping import stop_requested, stopping_politely
 from icd.config.read_trial import advice, load_trial, read_trial
 from icd.config.yaml import Document, apply_overrides, read_yaml
 from icd.errors import UsageError
 from icd.trial.runs import run_trial
+from icd.trial.teacher_table import TableMode
 from icd.trial.train import Execution
 
 logger = logging.getLogger(__name__)
@@ -35,6 +36,7 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print the result a
 @click.option("--resume", is_flag=True, help="Continue a trial that was cut off.")
 @click.option("--test", "open_test", is_flag=True, help="Open the test set once, after the last epoch.")
 @_JSON
+@table_options
 @place_options
 @device_options
 def train(
@@ -44,6 +46,8 @@ def train(
     resume: bool,
     open_test: bool,
     as_json: bool,
+    table: TableMode,
+    table_gb: float,
     root: Path | None,
     data_root: Path | None,
     download: bool,
@@ -70,7 +74,17 @@ def train(
             progress=display.progress,
             stop=stop_requested,
         )
-        result = run_trial(trial, name, where, execution, resume=resume, open_test=open_test, announce=display.announce)
+        result = run_trial(
+            trial,
+            name,
+            where,
+            execution,
+            resume=resume,
+            open_test=open_test,
+            table=table,
+            table_gb=table_gb,
+            announce=display.announce,
+        )
     if as_json:
         write_json(result)
         return

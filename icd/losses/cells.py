@@ -52,14 +52,14 @@ def _pooling(height: int, width: int, scales: tuple[int, ...], grid: int | None)
     blocks = []
     for scale in scales:
         if grid is not None and grid % scale == 0:
-            blocks.append(_bins(grid, grid, scale) @ _bins(height, width, grid))
+            blocks.append(bins(grid, grid, scale) @ bins(height, width, grid))
         else:
-            blocks.append(_bins(height, width, scale))
+            blocks.append(bins(height, width, scale))
     return torch.cat(blocks)
 
 
-def _bins(height: int, width: int, scale: int) -> Tensor:
-    """Adaptive average pooling of a map to scale x scale, as a float64 matrix."""
+def bins(height: int, width: int, scale: int) -> Tensor:
+    """Adaptive average pooling of a map to scale x scale, as a float64 matrix [scale * scale, height * width]."""
     size = height * width
     basis = torch.eye(size, dtype=torch.float64).reshape(size, 1, height, width)
     return F.adaptive_avg_pool2d(basis, scale).reshape(size, scale * scale).T.contiguous()
@@ -75,6 +75,7 @@ def scale_loss(
     consistent_weight: float = 1.0,
     complementary_weight: float = 2.0,
     cell_weights_P: Tensor | None = None,
+    cell_right_BP: Tensor | None = None,
 ) -> Tensor:
     r"""Base loss over all cells; cells that disagree with the teacher's verdict on the whole image count more.
 
@@ -96,6 +97,7 @@ def scale_loss(
         consistent_weight: w of cells that agree with the whole image.
         complementary_weight: w of cells that do not.
         cell_weights_P: c, usually summing to 1.
+        cell_right_BP: Whether the teacher is right on each cell; None asks its logits, which must not be rounded.
 
     Returns:
         A scalar.
@@ -103,7 +105,8 @@ def scale_loss(
     batch, cells, _ = student_BPK.shape
     labels_N = labels_B.repeat_interleave(cells)
     loss_BP = base_loss(student_BPK.flatten(0, 1), teacher_BPK.flatten(0, 1), labels_N).reshape(batch, cells)
-    cell_right_BP = teacher_BPK.argmax(dim=2) == labels_B.unsqueeze(1)
+    if cell_right_BP is None:
+        cell_right_BP = teacher_BPK.argmax(dim=2) == labels_B.unsqueeze(1)
     complementary_BP = cell_right_BP != teacher_right_B.unsqueeze(1)
     weight_BP = torch.where(complementary_BP, complementary_weight, consistent_weight).to(loss_BP.dtype)
     if cell_weights_P is None:

@@ -33,6 +33,14 @@ class Side(Protocol):
         """Logits of all cells of the scales, [B, P, K]."""
         ...
 
+    def cells_right(self, scales: Sequence[int], cells_BPK: Tensor, labels_B: Tensor) -> Tensor:
+        """Whether the arg-max of each of its cells is the label, [B, P]; ``cells_BPK`` is what ``cells`` gave."""
+        ...
+
+    def logits_right(self, labels_B: Tensor) -> Tensor:
+        """Whether the arg-max of its global logits is the label, [B]."""
+        ...
+
 
 class LiveSide(NamedTuple):
     """A side that was just computed by its network."""
@@ -54,6 +62,12 @@ class LiveSide(NamedTuple):
 
     def cells(self, scales: Sequence[int], grid: int | None) -> Tensor:
         return cell_logits(self.output.features_BCHW, self.head, scales, grid=grid)
+
+    def cells_right(self, scales: Sequence[int], cells_BPK: Tensor, labels_B: Tensor) -> Tensor:
+        return cells_BPK.argmax(dim=2) == labels_B.unsqueeze(1)
+
+    def logits_right(self, labels_B: Tensor) -> Tensor:
+        return self.output.logits_BK.argmax(dim=1) == labels_B
 
 
 class Step(NamedTuple):

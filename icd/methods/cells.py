@@ -135,17 +135,21 @@ class CellDistillation:
         return side.logits_BK.unsqueeze(1) if self.scales == (1,) else side.cells(self.scales, self.grid)
 
     def _base_term(self, student_BPK: Tensor, teacher_BPK: Tensor, teacher: Side, labels_B: Tensor) -> Tensor:
+        if self.scales == (1,):  # the global logits are the only cell
+            cell_right_BP = teacher.logits_right(labels_B).unsqueeze(1)
+        else:
+            cell_right_BP = teacher.cells_right(self.scales, teacher_BPK, labels_B)
         from_cell = self.global_verdict == "cell" and self.scales[0] == 1
-        verdict_BK = teacher_BPK[:, 0] if from_cell else teacher.logits_BK.detach()
         return scale_loss(
             self.base_loss,
             student_BPK,
             teacher_BPK,
             labels_B,
-            verdict_BK.argmax(dim=1) == labels_B,
+            cell_right_BP[:, 0] if from_cell else teacher.logits_right(labels_B),
             consistent_weight=self.consistent_weight,
             complementary_weight=self.complementary_weight,
             cell_weights_P=self._cell_weights(student_BPK.device),
+            cell_right_BP=cell_right_BP,
         )
 
     def _cell_weights(self, device: torch.device) -> Tensor | None:

@@ -34,6 +34,8 @@ class Options(TypedDict, total=False):
     executor: Literal["ray", "process"]
     address: str
     extend: bool
+    table: Literal["auto", "table", "stream", "live"]
+    table_gb: float
     announce: Callable[[str], None]
     watch: "Callable[[Driver, Executor], None]"
     stop: Callable[[], bool]

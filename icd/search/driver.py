@@ -18,7 +18,7 @@ from icd.config.trial import TrialConfig
 from icd.errors import SetupError, StateError
 from icd.search.choosing import REFUSED, Chooser
 from icd.search.outbox import Outbox
-from icd.search.prepare import Prepared
+from icd.search.prepare import Prepared, teacher_name
 from icd.search.record import TrialRecord
 from icd.search.reporting import Reporter
 from icd.search.space import SearchSpace
@@ -215,6 +215,7 @@ class Driver:
             data_root=str(self.site.data_root) if self.site.data_root else None,
             hang_seconds=self._hang_seconds(config),
             threads=self.site.threads,
+            table=self.prepared.tables.get(teacher_name(config), "live"),
         )
 
     def _hang_seconds(self, config: TrialConfig) -> float:

@@ -14,9 +14,11 @@ import torch
 from icd.config.read_trial import read_trial
 from icd.config.trial import TrialConfig
 from icd.config.yaml import Document
+from icd.data.split import Split
 from icd.models import Network
 from icd.trial.probe import Probe, measure_pace
 from icd.trial.runs import Places, device_name, read_data
+from icd.trial.teacher_table import BUDGET_GB, TableMode, TablePlan, plan_table, summary
 from icd.trial.teachers import prepare
 from icd.trial.train import EpochMetrics, Execution
 
@@ -33,6 +35,8 @@ class Preparation:
         probe: Whether to compute every configuration's losses once.
         measure: Whether to time a few steps of each student and teacher pair.
         threads: Of torch; 0 leaves them alone.
+        table: What the user asked for teacher tables.
+        table_gb: What they may take on disk.
     """
 
     configs: Sequence[Mapping[str, Any]]
@@ -42,6 +46,8 @@ class Preparation:
     probe: bool = True
     measure: bool = False
     threads: int = 0
+    table: TableMode = "auto"
+    table_gb: float = BUDGET_GB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +64,7 @@ class Prepared:
         gpus: CUDA devices.
         device: Name of the device.
         paces: For each student and teacher, seconds per step and so on.
+        tables: How each teacher is answered for, by the same names as ``teachers``.
     """
 
     data_digest: str
@@ -69,6 +76,7 @@ class Prepared:
     gpus: int
     device: str
     paces: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    tables: Mapping[str, str] = field(default_factory=dict)
 
     def pin(self, config: TrialConfig) -> TrialConfig:
         """Write the digests into a configuration."""
@@ -133,6 +141,11 @@ def make_ready(
             networks[name], digests[name] = ready.network.to(device), ready.digest
             lines.append(ready.summary)
             say(f"teacher {ready.summary}")
+    tables = {}
+    for name, teacher_digest in digests.items():
+        plan = _table_plan(request, configs, name, digest, teacher_digest, split, places)
+        tables[name] = plan.mode
+        say(summary(plan))
     quiet = replace(execution, report=lambda metrics: None)
     probe = Probe(split, quiet)
     for config in configs if request.probe else ():
@@ -154,7 +167,30 @@ def make_ready(
         gpus=torch.cuda.device_count() if device.type == "cuda" else 0,
         device=device_name(device),
         paces=paces,
+        tables=tables,
     )
+
+
+def _table_plan(
+    request: Preparation,
+    configs: Sequence[TrialConfig],
+    name: str,
+    digest: str,
+    teacher_digest: str,
+    split: Split,
+    places: Places,
+) -> TablePlan:
+    """Plan the table of one teacher for all trials that have it."""
+    its_own = [
+        replace(
+            config,
+            data=replace(config.data, digest=digest),
+            teacher=replace(config.teacher, digest=teacher_digest),
+        )
+        for config in configs
+        if config.teacher is not None and teacher_name(config) == name
+    ]
+    return plan_table(its_own, split, request.table, folder=places.tables, budget_gb=request.table_gb)
 
 
 def to_json(prepared: Prepared) -> dict[str, Any]:

@@ -34,6 +34,7 @@ from icd.search.track import Tracker
 from icd.search.work import stop_asked
 from icd.trial.checkpoint import write_durably
 from icd.trial.runs import versions
+from icd.trial.teacher_table import BUDGET_GB, TableMode
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +67,8 @@ class Settings:
         executor: ``ray`` or ``process``.
         address: Ray cluster to join; ``local`` starts one of our own.
         extend: Whether a larger budget than the study's may be used.
+        table: How teachers are answered for: ``auto``, ``table``, ``stream`` or ``live``.
+        table_gb: Disk that a teacher table may take.
         announce: Told what happens, in lines.
         watch: Called several times a second with the driver and the executor, for a live display.
         stop: Whether a signal asked to stop after the current epoch.
@@ -77,6 +80,8 @@ class Settings:
     executor: ExecutorName = "ray"
     address: str = "local"
     extend: bool = False
+    table: TableMode = "auto"
+    table_gb: float = BUDGET_GB
     announce: Callable[[str], None] = logger.info
     watch: Callable[[Driver, Executor], None] = lambda driver, executor: None
     stop: Callable[[], bool] = lambda: False
@@ -224,6 +229,8 @@ def preparation(space: SearchSpace, sweep: SweepConfig, settings: Settings, *, p
         download=settings.download,
         probe=probe,
         threads=_threads(sweep),
+        table=settings.table,
+        table_gb=settings.table_gb,
     )
 
 

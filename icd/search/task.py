@@ -40,6 +40,7 @@ class Task:
         data_root: Folder of data sets.
         hang_seconds: Without a step for this long the worker gives up its process.
         threads: Of torch; 0 leaves them alone.
+        table: How the teacher is answered for: ``table``, ``stream`` or ``live``.
     """
 
     number: int
@@ -50,6 +51,7 @@ class Task:
     data_root: str | None = None
     hang_seconds: float = 600.0
     threads: int = 0
+    table: str = "live"
 
     @property
     def folder(self) -> Path:

@@ -21,7 +21,16 @@ from icd.errors import CheckpointError, ConfigError, DataError, Interrupted, Non
 from icd.methods import CellDistillation
 from icd.models import Network
 from icd.search.task import Epoch, Outcome, OutcomeKind, Task, newest_attempt
-from icd.trial.runs import Places, claim, continue_trial, device_name, read_data, rows_before_resume
+from icd.trial.runs import (
+    Places,
+    claim,
+    continue_trial,
+    device_name,
+    read_data,
+    rows_before_resume,
+    table_for,
+)
+from icd.trial.teacher_table import suits
 from icd.trial.teachers import prepare
 from icd.trial.train import EpochMetrics, Execution, evaluation_batches
 
@@ -139,7 +148,10 @@ def _train(
     def finishing(student: Network, rows: list[dict[str, Any]]) -> None:
         _draw(task.folder, config, split, student, teacher, rows, device)
 
-    return continue_trial(config, split, teacher, task.folder, replace(execution, report=report), finishing=finishing)
+    mode: Any = task.table if suits(config) else "live"
+    with table_for(config, split, teacher, places, mode, float("inf")) as table:  # the driver has kept to the budget
+        execution = replace(execution, report=report, table=table)
+        return continue_trial(config, split, teacher, task.folder, execution, finishing=finishing)
 
 
 def _draw(

@@ -11,7 +11,8 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from icd.errors import ConfigError, Interrupted, Problem, StateError
 from icd.models import Network
 from icd.trial import checkpoint
 from icd.trial.evaluate import evaluate
+from icd.trial.teacher_table import BUDGET_GB, TableMode, TeacherTable, open_table, plan_table, summary
 from icd.trial.teachers import TeacherStore, fitted, prepare
 from icd.trial.train import EpochMetrics, Execution, evaluation_batches, train
 
@@ -45,6 +47,11 @@ class Places:
     def teachers(self) -> TeacherStore:
         """The teachers below the root."""
         return TeacherStore(self.root / "teachers")
+
+    @property
+    def tables(self) -> Path:
+        """Folder of teacher tables: below the root, or where ``ICD_TABLES`` says, such as a fast local disk."""
+        return Path(os.environ.get("ICD_TABLES") or self.root / "tables")
 
     def trial(self, name: str) -> Path:
         """Folder of a single trial."""
@@ -91,6 +98,8 @@ def run_trial(
     *,
     resume: bool = False,
     open_test: bool = False,
+    table: TableMode = "auto",
+    table_gb: float = BUDGET_GB,
     announce: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
     """Train one configuration in its folder, or give the result it already has.
@@ -102,6 +111,8 @@ def run_trial(
         execution: Device and callbacks; its checkpoint folder and report are replaced by the trial's own.
         resume: Continue a trial that was cut off.
         open_test: Measure the last epoch on the test set, once, and say so in the folder.
+        table: How the teacher is answered for.
+        table_gb: What its table may take on disk.
         announce: Told what happens, in a line.
 
     Raises:
@@ -121,11 +132,37 @@ def run_trial(
     claim(folder, config, resume=resume)
     if (folder / "result.json").exists():
         announce(f"{folder} is finished; nothing to train")
-    result = continue_trial(config, split, teacher.network if teacher else None, folder, execution)
+    network = teacher.network if teacher else None
+    with table_for(config, split, network, places, table, table_gb, alone=True, announce=announce) as answers:
+        result = continue_trial(config, split, network, folder, replace(execution, table=answers))
     if open_test and "test" not in result:
         result["test"] = _look_at_test(config, split, folder, execution, name)
         checkpoint.write_durably(folder / "result.json", (json.dumps(result, indent=1) + "\n").encode())
     return result
+
+
+@contextmanager
+def table_for(
+    config: TrialConfig,
+    split: Split,
+    teacher: Network | None,
+    places: Places,
+    mode: TableMode,
+    budget_gb: float,
+    *,
+    alone: bool = False,
+    announce: Callable[[str], None] = lambda text: None,
+) -> Iterator[TeacherTable | None]:
+    """Plan and open a trial's teacher table, None where the teacher runs live; it is closed at the end."""
+    plan = plan_table([config], split, mode, folder=places.tables, budget_gb=budget_gb, alone=alone)
+    table = open_table(plan, config, teacher, places.tables)
+    if config.teacher is not None:
+        announce(summary(plan, table))
+    try:
+        yield table
+    finally:
+        if table is not None:
+            table.close()
 
 
 def continue_trial(

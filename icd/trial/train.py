@@ -21,10 +21,11 @@ from icd.data import views
 from icd.data.loader import Batch, batches
 from icd.data.split import ImageSet, Split
 from icd.errors import CheckpointError, ConfigError, NonFiniteLossError
-from icd.methods import LiveSide, MethodSetup, Step
+from icd.methods import LiveSide, MethodSetup, Side, Step
 from icd.models import Network, build_model
 from icd.trial import checkpoint
 from icd.trial.evaluate import evaluate
+from icd.trial.teacher_table import TeacherTable
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +55,7 @@ class Execution:
     Attributes:
         device: ``cpu`` or ``cuda``.
         num_workers: Processes that decode images, for data sets read from files.
+        table: Answers for the teacher; None runs it in every step.
         checkpoints: Folder for checkpoints; None writes none and resumes nothing.
         report: Called at the end of every reporting epoch.
         progress: Called after every step.
@@ -62,6 +64,7 @@ class Execution:
 
     device: torch.device = CPU
     num_workers: int = 0
+    table: TeacherTable | None = None
     checkpoints: Path | None = None
     report: Report = lambda metrics: None
     progress: Progress = lambda epoch, step, steps: None
@@ -120,18 +123,17 @@ def train(config: TrialConfig, split: Split, teacher: Network | None, execution:
             student.train()
             method.train()
             losses = LossLog(epoch, look_every=1 if device.type == "cpu" else _STEPS_BETWEEN_LOOKS)
+            teacher_images = 0
             shares: dict[str, float] = {}
 
             for step, batch in enumerate(train_batches(config, split, images, epoch, execution)):
                 lr = protocol.learning_rate(epoch, step / num_steps)
                 for group in optimizer.param_groups:
                     group["lr"] = lr
-                with _precision(protocol.precision, device):
+                teacher_side, computed = teacher_answer(teacher, execution.table, batch, epoch, protocol.precision)
+                teacher_images += computed
+                with precision(protocol.precision, device):
                     student_side = LiveSide(student(batch.images_BCHW), student.head)
-                    teacher_side = None
-                    if teacher is not None:
-                        with torch.no_grad():
-                            teacher_side = LiveSide(teacher(batch.images_BCHW), teacher.head)
                     where = Step(batch.labels_B, batch.indices_B, epoch, step)
                     terms = method(student_side, teacher_side, where)
                 losses.add(terms)
@@ -156,6 +158,7 @@ def train(config: TrialConfig, split: Split, teacher: Network | None, execution:
                     **{f"train/loss/{name}": value for name, value in means.items()},
                     **{f"train/gradient_share/{name}": value for name, value in shares.items()},
                     **{f"val/{name}": value for name, value in validation.items()},
+                    "teacher/images": float(teacher_images),
                     "lr": lr,
                     "time": time.time(),  # stays with the epoch's numbers wherever they are copied
                     **_costs(device, trained_s, time.perf_counter() - started),
@@ -170,6 +173,19 @@ def train(config: TrialConfig, split: Split, teacher: Network | None, execution:
             if stopping:
                 return Trained(network=student, epoch=epoch, finished=False, metrics=metrics)
         return Trained(network=student, epoch=protocol.epochs, finished=True, metrics=metrics)
+
+
+def teacher_answer(
+    teacher: Network | None, table: TeacherTable | None, batch: Batch, epoch: int, how_precise: str
+) -> tuple[Side | None, int]:
+    """Give the teacher's side of a batch, and on how many images it had to be run for that."""
+    if teacher is None:
+        return None, 0
+    if table is not None:
+        before = table.computed
+        return table.side(batch, epoch), table.computed - before
+    with torch.no_grad(), precision(how_precise, batch.images_BCHW.device):
+        return LiveSide(teacher(batch.images_BCHW), teacher.head), len(batch.labels_B)
 
 
 class LossLog:
@@ -333,8 +349,9 @@ def _costs(device: torch.device, train_s: float, epoch_s: float) -> dict[str, fl
 
 
 @contextmanager
-def _precision(precision: str, device: torch.device) -> Iterator[None]:
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+def precision(name: str, device: torch.device) -> Iterator[None]:
+    """Run what is inside in ``fp32``, or in ``bf16`` where that is safe."""
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=name == "bf16"):
         yield
 
 

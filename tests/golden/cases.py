@@ -39,6 +39,12 @@ class StoredSide(NamedTuple):
     def cells(self, scales: Any, grid: Any) -> Tensor:
         return self.cells_BPK
 
+    def cells_right(self, scales: Any, cells_BPK: Tensor, labels_B: Tensor) -> Tensor:
+        return cells_BPK.argmax(dim=2) == labels_B.unsqueeze(1)
+
+    def logits_right(self, labels_B: Tensor) -> Tensor:
+        return self.logits_BK.argmax(dim=1) == labels_B
+
 
 def base_losses(method: str, params: Mapping[str, Any]) -> BaseLoss:
     """The base loss of a method id such as ``icd_dkd`` or ``sdd_nkd``."""

@@ -155,6 +155,12 @@ def test_scale_1_alone_takes_the_global_logits() -> None:
         def cells(self, scales: object, grid: object) -> Tensor:
             raise AssertionError("the plain method must not look at cells")
 
+        def cells_right(self, scales: object, cells_BPK: Tensor, labels_B: Tensor) -> Tensor:
+            raise AssertionError("the plain method must not look at cells")
+
+        def logits_right(self, labels_B: Tensor) -> Tensor:
+            return self.logits_BK.argmax(dim=1) == labels_B
+
     logits_BK = torch.randn(BATCH, CLASSES, generator=torch.Generator().manual_seed(0))
     method = CellDistillation(scales=(1,), cluster_weight=1.0)
     assert not method.has_cluster_term
@@ -168,6 +174,12 @@ class StoredSide(NamedTuple):
 
     def cells(self, scales: object, grid: object) -> Tensor:
         return self.cells_BPK
+
+    def cells_right(self, scales: object, cells_BPK: Tensor, labels_B: Tensor) -> Tensor:
+        return cells_BPK.argmax(dim=2) == labels_B.unsqueeze(1)
+
+    def logits_right(self, labels_B: Tensor) -> Tensor:
+        return self.logits_BK.argmax(dim=1) == labels_B
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,309 @@
+"""A trial from a table is the trial with a live teacher, up to float16; what exists is never computed again."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from icd.config.read_trial import read_trial
+from icd.config.trial import TrialConfig
+from icd.config.yaml import parse_yaml
+from icd.data import load_dataset
+from icd.data.loader import Batch
+from icd.data.split import Split
+from icd.errors import ConfigError, SetupError
+from icd.losses.cells import cell_logits
+from icd.methods import LiveSide, Step
+from icd.models import Network, build_model
+from icd.trial.table_block import Block, block_folder
+from icd.trial.teacher_table import TeacherTable, open_table, plan_table, summary
+from icd.trial.train import EpochMetrics, Execution, train, train_batches
+
+pytestmark = pytest.mark.integration
+
+DATA = {"name": "digits100", "train_per_class": 2, "test_per_class": 1, "val_share": 0.5}
+ICD: dict[str, Any] = {"row": "iCD-KD", "cluster_weight": 8}
+
+
+def config_of(
+    method: Any = ICD, *, epochs: int = 2, seed: int = 0, teacher: str = "resnet14", **protocol: Any
+) -> TrialConfig:
+    views = {name: value for name, value in protocol.items() if name == "views"}
+    content = {
+        "data": DATA,
+        "teacher": {"arch": teacher, "weights": "train", "protocol": {"epochs": 1, **views}},
+        "student": "resnet8",
+        "method": method,
+        "protocol": {"epochs": epochs, "batch_size": 24, **protocol},
+        "seed": seed,
+    }
+    config = read_trial(parse_yaml(json.dumps(content), "test"))
+    assert config.teacher is not None
+    digests = {"data": replace(config.data, digest="d" * 64), "teacher": replace(config.teacher, digest="t" * 64)}
+    return replace(config, **digests)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def split() -> Split:
+    return load_dataset(
+        "digits100", root=None, path=None, val_share=0.5, split_seed=0, train_per_class=2, test_per_class=1
+    )
+
+
+@pytest.fixture(scope="module")
+def teacher() -> Network:
+    network = build_model("resnet14", num_classes=100, stem="cifar", seed=7)
+    with torch.no_grad():  # statistics and a head that tell classes apart, as a trained one's would
+        network.train()(torch.randn(64, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
+        network.head.weight.mul_(20)
+    return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
+def table_of(config: TrialConfig, split: Split, teacher: Network, folder: Path, mode: Any = "stream") -> TeacherTable:
+    table = open_table(plan_table([config], split, mode, folder=folder), config, teacher, folder)
+    assert table is not None
+    return table
+
+
+def first_batch(config: TrialConfig, split: Split, epoch: int = 1) -> Batch:
+    return next(iter(train_batches(config, split, split.train, epoch, Execution())))
+
+
+def trained(
+    config: TrialConfig, split: Split, teacher: Network, table: TeacherTable | None
+) -> tuple[Any, list[EpochMetrics]]:
+    rows: list[EpochMetrics] = []
+    done = train(config, split, teacher, Execution(table=table, report=rows.append))
+    return done.network, rows
+
+
+@pytest.mark.parametrize("scales", [(1,), (1, 2), (1, 2, 4), (1, 4), (2, 3), (1, 3)])
+@pytest.mark.parametrize("grid", [4, None])
+def test_the_side_is_the_live_one_up_to_float16(
+    split: Split, teacher: Network, tmp_path: Path, scales: tuple[int, ...], grid: int | None
+) -> None:
+    method = {"row": "iCD-KD", "scales": list(scales), "grid": grid, "allow_repeated_cells": True}
+    config = config_of(method)
+    batch = first_batch(config, split)
+    with torch.no_grad():
+        live = LiveSide(teacher(batch.images_BCHW), teacher.head)
+    side = table_of(config, split, teacher, tmp_path).side(batch, 1)
+    assert_close(side.logits_BK, live.logits_BK)
+    wanted_BPK = cell_logits(live.features_BCHW, teacher.head, scales, grid=grid)
+    cells_BPK = side.cells(scales, grid)
+    assert_close(cells_BPK, wanted_BPK)
+    right = live.cells_right(scales, wanted_BPK, batch.labels_B)
+    assert torch.equal(side.cells_right(scales, cells_BPK, batch.labels_B), right)
+    assert torch.equal(side.logits_right(batch.labels_B), live.logits_right(batch.labels_B))
+
+
+def assert_close(found: Tensor, wanted: Tensor) -> None:
+    assert found.shape == wanted.shape
+    assert found.dtype == torch.float32
+    error = (found - wanted).abs().max() / wanted.abs().max()
+    assert 0 < error < 1e-3, f"relative error {error:.2e}; equal would mean that nothing was rounded"
+
+
+def test_windows_that_overlap_keep_the_network_s_own_logits(split: Split, tmp_path: Path) -> None:
+    """A map of 7 x 7 does not divide into a grid of 4: the mean of the cells is not the network's answer."""
+    wide = build_model("resnet14", num_classes=100, stem="cifar", seed=7).eval()
+    config = config_of(
+        {"row": "iCD-KD", "global_verdict": "logits"}, views={"crop_flip": {"size": 28, "pad": 0, "resize": 32}}
+    )
+    plan = plan_table([config], split, "stream", folder=tmp_path)
+    assert [spec.own_logits for spec in plan.specs] == [True]
+    batch = first_batch(config, split)
+    side = table_of(config, split, wide, tmp_path).side(batch, 1)
+    with torch.no_grad():
+        live = LiveSide(wide(batch.images_BCHW), wide.head)
+    assert live.features_BCHW.shape[2] == 7
+    assert_close(side.logits_BK, live.logits_BK)
+    assert_close(side.cells((1, 2, 4), 4), live.cells((1, 2, 4), 4))
+    difference = (side.cells((1,), 4)[:, 0] - side.logits_BK).abs().max()
+    assert difference > 1e-3, "else the row would not be needed"
+
+
+@pytest.mark.parametrize("mode", ["table", "stream"])
+def test_a_second_trial_never_runs_the_teacher(split: Split, teacher: Network, tmp_path: Path, mode: str) -> None:
+    config = config_of()
+    _, rows = trained(config, split, teacher, table_of(config, split, teacher, tmp_path, mode))
+    forwards = [row.values["teacher/images"] for row in rows]
+    assert forwards[0] == len(split.train)
+    other = config_of({"row": "SD-DKD", "scales": [1, 4]})
+    _, rows = trained(other, split, teacher, table_of(other, split, teacher, tmp_path, mode))
+    assert [row.values["teacher/images"] for row in rows] == [0, 0]
+    _, live = trained(config, split, teacher, None)
+    assert [row.values["teacher/images"] for row in live] == [len(split.train)] * 2
+
+
+def test_a_table_serves_other_seeds_and_a_stream_does_not(split: Split, teacher: Network, tmp_path: Path) -> None:
+    few = {"views": {"crop_flip": {"size": 32, "pad": 0}}}  # two views
+    counts = {}
+    for mode in ("table", "stream"):
+        for seed in (0, 1):
+            config = config_of(seed=seed, epochs=6, **few)
+            _, rows = trained(config, split, teacher, table_of(config, split, teacher, tmp_path, mode))
+            counts[mode, seed] = sum(row.values["teacher/images"] for row in rows)
+    images = len(split.train)
+    assert counts["table", 0] <= 2 * images
+    assert counts["table", 0] + counts["table", 1] <= 2 * images
+    assert counts["stream", 0] == counts["stream", 1] == 6 * images
+
+
+def test_weights_drift_no_more_than_by_another_memory_format(split: Split, teacher: Network, tmp_path: Path) -> None:
+    config = config_of(epochs=4, lr=0.001)  # with 0.05 any rounding grows to percents, whatever its cause
+    live, _ = trained(config, split, teacher, None)
+    tabled, _ = trained(config, split, teacher, table_of(config, split, teacher, tmp_path))
+    other_format = replace(config, protocol=replace(config.protocol, channels_last=False))
+    reformatted, _ = trained(other_format, split, teacher, None)
+    start = build_model("resnet8", num_classes=100, stem="cifar", seed=config.seed)
+    assert distance(live, start) > 1e-2
+    assert 0 < distance(tabled, live) < 2 * distance(reformatted, live)
+
+
+def distance(one: Network, other: Network) -> float:
+    a, b = (torch.cat([weight.detach().flatten() for weight in network.parameters()]) for network in (one, other))
+    return float((a - b).norm() / b.norm())
+
+
+def test_the_gradient_error_is_small(split: Split, teacher: Network, tmp_path: Path) -> None:
+    config = config_of()
+    batch = first_batch(config, split)
+    student = build_model("resnet8", num_classes=100, stem="cifar", seed=1)
+    method = config.method.build(None)
+    with torch.no_grad():
+        live = LiveSide(teacher(batch.images_BCHW), teacher.head)
+    gradients = []
+    for side in (live, table_of(config, split, teacher, tmp_path).side(batch, 1)):
+        terms = method(
+            LiveSide(student(batch.images_BCHW), student.head), side, Step(batch.labels_B, batch.indices_B, 1, 0)
+        )
+        gradients.append(
+            torch.cat([g.flatten() for g in torch.autograd.grad(sum(terms.values()), student.parameters())])
+        )
+    error = (gradients[1] - gradients[0]).norm() / gradients[0].norm()
+    assert 0 < error < 1e-3, f"{error:.2e}"
+
+
+def test_an_entry_has_the_same_bits_whoever_computes_it(split: Split, teacher: Network, tmp_path: Path) -> None:
+    """In other company, and in a batch of another size."""
+    config = config_of()
+    blocks = []
+    for name, size in (("a", 24), ("b", 7)):
+        small = replace(config, protocol=replace(config.protocol, batch_size=size))
+        table = table_of(small, split, teacher, tmp_path / name)
+        for batch in train_batches(small, split, split.train, 1, Execution()):
+            table.side(batch, 1)
+        blocks.append(table.blocks[0])
+    first, second = blocks
+    slots = np.flatnonzero(~first.missing(np.arange(first.spec.num_slots)))
+    assert len(slots) == len(split.train)
+    assert np.array_equal(first._entries_SW[slots], second._entries_SW[slots])
+
+
+WORKER = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from icd.trial.teachers import weights_digest
+from tests.integration.test_teacher_table import *
+split = load_dataset(
+    "digits100", root=None, path=None, val_share=0.5, split_seed=0, train_per_class=2, test_per_class=1
+)
+teacher = build_model("resnet14", num_classes=100, stem="cifar", seed=7).eval().requires_grad_(False)
+config = config_of(epochs=3)
+table = table_of(config, split, teacher, Path(sys.argv[2]))
+network, rows = trained(config, split, teacher, table)
+print(json.dumps([table.computed, weights_digest(network.state_dict())]))
+"""
+
+
+def test_processes_share_the_work_and_end_with_equal_weights(split: Split, tmp_path: Path) -> None:
+    here = str(Path(__file__).parents[2])
+    words = [sys.executable, "-c", WORKER, here, str(tmp_path)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    workers = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment) for _ in range(2)]
+    said = [json.loads(worker.communicate(timeout=300)[0]) for worker in workers]
+    assert said[0][0] + said[1][0] == 3 * len(split.train), "nothing computed twice"
+    assert said[0][1] == said[1][1]
+
+
+def test_a_kill_while_filling_leaves_a_valid_table(split: Split, tmp_path: Path) -> None:
+    here = str(Path(__file__).parents[2])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    config = config_of(epochs=3)
+    (spec,) = plan_table([config], split, "stream", folder=tmp_path).specs
+    worker = subprocess.Popen(
+        [sys.executable, "-c", WORKER, here, str(tmp_path)], stdout=subprocess.DEVNULL, env=environment
+    )
+    checks = block_folder(tmp_path, spec) / "checks.bin"
+    while worker.poll() is None and not (checks.exists() and np.count_nonzero(np.fromfile(checks, np.uint32)) > 40):
+        pass
+    worker.kill()
+    worker.wait()
+    block = Block(block_folder(tmp_path, spec), spec)
+    there = block.filled()
+    assert 40 < there < spec.num_slots
+    assert block.damaged() == 0
+    block.close()
+    done = subprocess.run(
+        [sys.executable, "-c", WORKER, here, str(tmp_path)], capture_output=True, text=True, env=environment, check=True
+    )
+    computed, digest = json.loads(done.stdout)
+    assert computed == spec.num_slots - there
+    fresh = subprocess.run(
+        [sys.executable, "-c", WORKER, here, str(tmp_path / "fresh")],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=True,
+    )
+    assert json.loads(fresh.stdout) == [spec.num_slots, digest]
+
+
+# The planner
+
+
+def chosen(config: TrialConfig, split: Split, folder: Path, *more: TrialConfig, **options: Any) -> tuple[str, str]:
+    plan = plan_table([config, *more], split, options.pop("mode", "auto"), folder=folder, **options)
+    return plan.mode, summary(plan)
+
+
+def test_the_smaller_one_that_fits_is_taken(split: Split, tmp_path: Path) -> None:
+    short, long = config_of(epochs=2), config_of(epochs=500)
+    assert chosen(short, split, tmp_path)[0] == "stream"
+    assert chosen(long, split, tmp_path)[0] == "table"
+    assert chosen(short, split, tmp_path, config_of(seed=1, epochs=2))[0] == "table", "seeds see other sequences"
+    mode, line = chosen(short, split, tmp_path, budget_gb=1e-4)
+    assert mode == "live"
+    assert "too little (table 0.00802 GB, stream 0.000641 GB)" in line
+
+
+def test_what_a_trial_alone_gets(split: Split, tmp_path: Path) -> None:
+    mode, line = chosen(config_of(epochs=2), split, tmp_path, alone=True)
+    assert (mode, "of its views again" in line) == ("live", True)
+    assert chosen(config_of(epochs=240), split, tmp_path, alone=True)[0] == "table"
+
+
+def test_what_needs_features_runs_live(split: Split, tmp_path: Path) -> None:
+    assert chosen(config_of("SP"), split, tmp_path) == (
+        "live",
+        "teacher runs live: features are compared, a table holds logits",
+    )
+    assert chosen(config_of("SP"), split, tmp_path, config_of())[0] == "stream", "the others have one all the same"
+    with pytest.raises(ConfigError, match="--table stream: features are compared"):
+        chosen(config_of("SP"), split, tmp_path, mode="stream")
+
+
+def test_what_is_asked_for_and_does_not_fit(split: Split, tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match=r"--table table needs 0\.00802 GB, but got 0\.001 GB of budget and disk"):
+        chosen(config_of(), split, tmp_path, mode="table", budget_gb=0.001)
+    assert chosen(config_of(), split, tmp_path, mode="live")[0] == "live"
