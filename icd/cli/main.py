@@ -37,7 +37,7 @@ COMMANDS: Mapping[str, str] = {
 SUMMARIES: Mapping[str, str] = {
     "train": "Train one configuration.",
     "validate": "Check a configuration or a sweep without training.",
-    "teacher": "Train, import and list teachers.",
+    "teacher": "Train, import and list teachers, and keep their answers in tables.",
     "plan": "Say what a sweep would try and cost.",
     "sweep": "Run a sweep from its file, or go on with it.",
     "resume": "Go on with a sweep by its name.",

@@ -1,4 +1,4 @@
-"""``icd teacher train | import | list``."""
+"""``icd teacher train | import | list | table``."""
 
 import json
 import sys
@@ -12,6 +12,7 @@ from icd.cli.main import write_json
 from icd.cli.options import check_writable, device_of, device_options, place_options, places
 from icd.cli.progress import Display
 from icd.cli.stopping import stop_requested, stopping_politely
+from icd.cli.table import table
 from icd.config.read_trial import read_trial
 from icd.config.trial import TrialConfig
 from icd.config.yaml import apply_overrides, parse_yaml
@@ -30,6 +31,9 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 @click.group()
 def teacher() -> None:
     """Train, import and list teachers; each is known by the digest of its weights."""
+
+
+teacher.add_command(table)
 
 
 @teacher.command("train")

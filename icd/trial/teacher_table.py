@@ -210,7 +210,8 @@ class TeacherTable:
     def __init__(self, folder: Path, plan: TablePlan, config: TrialConfig, teacher: Network) -> None:
         self.config, self.teacher, self.computed = config, teacher, 0
         self.chunk = _CHUNK[next(teacher.parameters()).device.type]
-        # Always in this order, so that two processes cannot wait for each other.
+        # Always in this order, so that two processes cannot wait for each other. All lie alike: one configuration's
+        # views and sequence.
         self.blocks = [Block(block_folder(folder, spec), spec) for spec in plan.specs]
 
     def close(self) -> None:
@@ -218,40 +219,45 @@ class TeacherTable:
         for block in self.blocks:
             block.close()
 
+    @property
+    def spec(self) -> BlockSpec:
+        """Any block's: they differ in what an entry holds, not in where it lies."""
+        return self.blocks[0].spec
+
     def side(self, batch: Batch, epoch: int) -> TableSide:
         """Give the teacher's side of a training batch."""
         indices_B = batch.indices_B.cpu().numpy()
-        ids_B = views.draw(self.config.seed, epoch, indices_B, self.config.protocol.views.num_views)
-        slots = [block.spec.slots(epoch, indices_B, ids_B) for block in self.blocks]
-        if any(block.missing(slots_B).any() for block, slots_B in zip(self.blocks, slots, strict=True)):
-            self._fill(batch, slots)
+        slots_B = self.spec.slots(epoch, indices_B, self.view_ids(epoch, indices_B))
+        self.fill(batch, slots_B)
         device = batch.labels_B.device
         parts = {}
-        for block, slots_B in zip(self.blocks, slots, strict=True):
+        for block in self.blocks:
             rows_BRK, verdicts_BV = block.read(slots_B)
             parts[block.spec.side, block.spec.from_map] = (block.spec, rows_BRK.to(device), verdicts_BV.to(device))
         return TableSide(parts)
 
-    def _fill(self, batch: Batch, slots: Sequence[NDArray[np.int64]]) -> None:
-        lacking_B = np.zeros(len(batch.labels_B), dtype=bool)
-        for block, slots_B in zip(self.blocks, slots, strict=True):
-            lacking_B |= block.missing(slots_B)
-        places_B = np.flatnonzero(lacking_B)
-        with ExitStack() as claims:
-            for block, slots_B in zip(self.blocks, slots, strict=True):
-                claims.enter_context(block.claim(slots_B[places_B]))
-            # Another process may have come first.
-            still_B = np.zeros(len(places_B), dtype=bool)
-            for block, slots_B in zip(self.blocks, slots, strict=True):
-                still_B |= block.missing(slots_B[places_B])
-            places_B = places_B[still_B]
-            if not len(places_B):
-                return
-            for first in range(0, len(places_B), self.chunk):
-                self._compute(batch, slots, places_B[first : first + self.chunk])
-            self.computed += len(places_B)
+    def view_ids(self, epoch: int, indices_B: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Which views the trial's images show in an epoch."""
+        return views.draw(self.config.seed, epoch, indices_B, self.config.protocol.views.num_views)
 
-    def _compute(self, batch: Batch, slots: Sequence[NDArray[np.int64]], places_C: NDArray[np.int64]) -> None:
+    def missing(self, slots_B: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Say which slots lack an entry in some block."""
+        return np.logical_or.reduce([block.missing(slots_B) for block in self.blocks])
+
+    def fill(self, batch: Batch, slots_B: NDArray[np.int64]) -> None:
+        """Compute what a batch lacks, unless another process is at it or was faster."""
+        places_B = np.flatnonzero(self.missing(slots_B))
+        if not len(places_B):
+            return
+        with ExitStack() as claims:
+            for block in self.blocks:
+                claims.enter_context(block.claim(slots_B[places_B]))
+            places_B = places_B[self.missing(slots_B[places_B])]
+            for first in range(0, len(places_B), self.chunk):
+                self._compute(batch, slots_B, places_B[first : first + self.chunk])
+        self.computed += len(places_B)
+
+    def _compute(self, batch: Batch, slots_B: NDArray[np.int64], places_C: NDArray[np.int64]) -> None:
         """Run the teacher on a few places of a batch.
 
         Always on as many images at once, whatever the batch: kernels are chosen by shape, and an entry must have the
@@ -263,7 +269,7 @@ class TeacherTable:
         labels_C, num = batch.labels_B[on_device_C], len(places_C)
         with torch.no_grad(), torch.autocast(images_CCHW.device.type, enabled=False):
             output = self.teacher(images_CCHW)
-            for block, slots_B in zip(self.blocks, slots, strict=True):
+            for block in self.blocks:
                 rows_CRK, verdicts_CV = rows_of(output, self.teacher.head, block.spec, labels_C)
                 block.write(slots_B[places_C], rows_CRK[:num], verdicts_CV[:num])
 

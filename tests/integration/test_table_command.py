@@ -1,0 +1,106 @@
+"""``icd teacher table``: built ahead, listed, checked, repaired and dropped, by the command."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from tests.command import Command
+
+pytestmark = pytest.mark.integration
+
+TRIAL: dict[str, Any] = {
+    "data": {"name": "digits100", "train_per_class": 2, "val_share": 0.5},
+    "teacher": {"arch": "resnet8", "weights": "train", "protocol": {"epochs": 1}},
+    "student": "resnet8",
+    "method": "iCD-KD",
+    "protocol": {"epochs": 2},
+}
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv("ICD_TABLES", raising=False)
+    monkeypatch.setenv("ICD_ROOT", str(tmp_path / "root"))
+    return tmp_path / "root"
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "trial.yaml"
+    path.write_text(yaml.safe_dump(TRIAL))
+    return path
+
+
+def tables(command: Command) -> list[dict[str, Any]]:
+    said = command("teacher", "table", "show", "--json")
+    assert said.code == 0, said.err
+    return list(json.loads(said.out))
+
+
+def test_built_shown_used_checked_repaired_and_dropped(command: Command, file: Path, root: Path) -> None:
+    said = command("teacher", "table", "build", str(file), "--table", "stream")
+    assert said.code == 0, said.err
+    assert "teacher table: stream of " in said.err
+    assert "table is full; the teacher was run on 200 images for it" in said.err
+    again = command("teacher", "table", "build", str(file), "--table", "stream")
+    assert "the teacher was run on 0 images for it" in again.err
+    (row,) = tables(command)
+    assert (row["mode"], row["filled"], row["slots"], row["side"]) == ("stream", 200, 200, 4)
+
+    trained = command("train", str(file), "--table", "stream")
+    assert trained.code == 0, trained.err
+    assert "100% of it there" in trained.err
+    rows = [json.loads(line) for line in (root / "trials" / "trial" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["teacher/images"] for row in rows] == [0, 0]
+
+    entries = root / "tables" / row["digest"] / "entries.bin"
+    content = np.fromfile(entries, np.uint8)
+    content[7] ^= 255
+    content.tofile(entries)
+    said = command("teacher", "table", "verify")
+    assert said.code == 6
+    assert "1 entries fail their checksums; --repair drops them" in said.err
+    broken = command("train", str(file), "--table", "stream", "--name", "broken")
+    assert broken.code == 6
+    assert "fails its checksum; 'icd teacher table verify --repair' drops it" in broken.err
+    assert (
+        command("teacher", "table", "verify", row["digest"][:6], "--repair")
+        .out.strip()
+        .endswith("1 damaged and dropped")
+    )
+    assert command("teacher", "table", "verify").code == 0
+    assert tables(command)[0]["filled"] == 199
+
+    assert command("teacher", "table", "drop").code == 2
+    assert "must be named by the beginning of its digest, but got 'zz'" in command("teacher", "table", "drop", "zz").err
+    assert command("teacher", "table", "drop", row["digest"]).code == 0
+    assert tables(command) == []
+    assert "no tables yet" in command("teacher", "table", "show").err
+
+
+def test_a_sweep_s_table_is_built_for_all_its_trials(command: Command, tmp_path: Path) -> None:
+    space = {"scales": {"choices": [[1, 2], [1, 3]]}, "cluster_weight": {"low": 1, "high": 8}}
+    sweep = {**TRIAL, "name": "s", "space": space, "enqueue": ["KD", "SP"], "budget": {"trials": 3}}
+    path = tmp_path / "sweep.yaml"
+    path.write_text(yaml.safe_dump(sweep))
+    said = command("teacher", "table", "build", str(path))
+    assert said.code == 0, said.err
+    assert sorted((row["side"], row["from_map"]) for row in tables(command)) == [(3, True), (4, False)]
+    assert all(row["filled"] == row["slots"] for row in tables(command))
+    assert said.err.count("the teacher was run on 200 images") == 1, "one forward fills both"
+
+
+def test_what_cannot_be(command: Command, file: Path) -> None:
+    said = command("teacher", "table", "build", str(file), "--set", "method=SP")
+    assert said.code == 0
+    assert "teacher runs live: features are compared, a table holds logits" in said.err
+    said = command("teacher", "table", "build", str(file), "--set", "method=SP", "--table", "table")
+    assert said.code == 2
+    assert "--table table: features are compared" in said.err
+    said = command("train", str(file), "--table", "table", "--table-gb", "0.0001")
+    assert said.code == 3
+    assert "of budget and disk" in said.err
