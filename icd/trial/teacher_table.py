@@ -242,7 +242,7 @@ class TeacherTable:
 
     def missing(self, slots_B: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Say which slots lack an entry in some block."""
-        return np.logical_or.reduce([block.missing(slots_B) for block in self.blocks])
+        return np.asarray(np.logical_or.reduce([block.missing(slots_B) for block in self.blocks]))
 
     def fill(self, batch: Batch, slots_B: NDArray[np.int64]) -> None:
         """Compute what a batch lacks, unless another process is at it or was faster."""

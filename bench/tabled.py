@@ -1,0 +1,92 @@
+"""Our arm of the same trial as plain.py: the training loop of ``icd``, its teacher a table, in a process of its own.
+
+    python bench/tabled.py --pair resnet32x4/mobilenetv2 --method iCD-KD --tables FOLDER [--live]
+
+The first run with a folder fills the table and says what that cost; later ones read it.
+"""
+
+import argparse
+import json
+import resource
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from icd.config.read_trial import read_trial
+from icd.config.trial import TrialConfig
+from icd.config.yaml import parse_yaml
+from icd.data import load_dataset
+from icd.models import build_model
+from icd.trial.teacher_table import open_table, plan_table
+from icd.trial.train import Execution, train
+
+EPOCHS = 2  # of 101 steps
+
+
+def config_of(pair: str, method: Any) -> TrialConfig:
+    """Give the configuration that plain.py follows."""
+    arch_teacher, arch_student = pair.split("/")
+    protocol = {
+        "preset": "cifar100",
+        "epochs": EPOCHS,
+        "milestones": [],
+        "lr": 0.05,
+        "drop_last": True,
+        "report_every": EPOCHS,
+    }
+    content = {
+        "data": {"name": "digits100", "train_per_class": 72, "val_share": 0.1},
+        "teacher": {
+            "arch": arch_teacher,
+            "weights": "train",
+            "protocol": {"preset": "cifar100", "epochs": 1, "milestones": []},
+        },
+        "student": {"arch": arch_student, "stem": "cifar"},
+        "method": method,
+        "protocol": protocol,
+    }
+    config = read_trial(parse_yaml(json.dumps(content), "bench"))
+    if config.teacher is None:
+        raise ValueError("the pair has a teacher")
+    teacher = replace(config.teacher, digest=arch_teacher.ljust(64, "0"), stem="cifar")
+    return replace(config, data=replace(config.data, digest="d" * 64), teacher=teacher)
+
+
+def main() -> None:
+    """Train, and say what it cost."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pair", default="resnet32x4/mobilenetv2")
+    parser.add_argument("--method", default="iCD-KD")
+    parser.add_argument("--scales", default="1,2,4")
+    parser.add_argument("--tables", type=Path, required=True)
+    parser.add_argument("--live", action="store_true")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    method: dict[str, Any] = {"row": options.method, "allow_repeated_cells": True}
+    if "-" in options.method:
+        method["scales"] = [int(scale) for scale in options.scales.split(",")]
+    config = config_of(options.pair, method)
+    split = load_dataset("digits100", root=None, path=None, val_share=0.1, split_seed=0, train_per_class=72)
+    teacher = build_model(options.pair.split("/")[0], num_classes=split.num_classes, stem="cifar", seed=1).eval()
+    teacher.to(memory_format=torch.channels_last).requires_grad_(False)  # type: ignore[call-overload]
+    plan = plan_table([config], split, "live" if options.live else "stream", folder=options.tables)
+    table = open_table(plan, config, teacher, options.tables)
+    began, steps = time.process_time(), 0
+
+    def progress(epoch: int, step: int, of: int) -> None:
+        nonlocal steps
+        steps += 1
+
+    trained = train(config, split, teacher, Execution(table=table, progress=progress))
+    steps_s = time.process_time() - began
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    computed = table.computed if table is not None else None
+    told = {"cpu_s": used.ru_utime + used.ru_stime, "steps_s": steps_s, "steps": steps, "computed": computed}
+    print(json.dumps({**told, "loss": trained.metrics["train/loss"]}))
+
+
+if __name__ == "__main__":
+    main()
