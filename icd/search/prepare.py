@@ -18,7 +18,7 @@ from icd.data.split import Split
 from icd.models import Network
 from icd.trial.probe import Probe, measure_pace
 from icd.trial.runs import Places, device_name, read_data
-from icd.trial.teacher_table import BUDGET_GB, TableMode, TablePlan, plan_table, summary
+from icd.trial.teacher_table import BUDGET_GB, TableMode, TablePlan, plan_table, suits, summary
 from icd.trial.teachers import prepare
 from icd.trial.train import EpochMetrics, Execution
 
@@ -37,6 +37,7 @@ class Preparation:
         threads: Of torch; 0 leaves them alone.
         table: What the user asked for teacher tables.
         table_gb: What they may take on disk.
+        tables: What was chosen before, by teacher; it stands unless the user asks for something else.
     """
 
     configs: Sequence[Mapping[str, Any]]
@@ -48,6 +49,7 @@ class Preparation:
     threads: int = 0
     table: TableMode = "auto"
     table_gb: float = BUDGET_GB
+    tables: Mapping[str, TableMode] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,7 +192,9 @@ def _table_plan(
         for config in configs
         if config.teacher is not None and teacher_name(config) == name
     ]
-    return plan_table(its_own, split, request.table, folder=places.tables, budget_gb=request.table_gb)
+    before = request.tables.get(name, "auto")
+    mode = before if request.table == "auto" and any(map(suits, its_own)) else request.table
+    return plan_table(its_own, split, mode, folder=places.tables, budget_gb=request.table_gb)
 
 
 def to_json(prepared: Prepared) -> dict[str, Any]:

@@ -158,6 +158,8 @@ def run(sweep: SweepConfig, document: Mapping[str, Any], settings: Settings) -> 
             space = SearchSpace(sweep)
             executor = _executor(sweep, folder, settings)
             request = preparation(space, sweep, settings, probe=begun is None)
+            if begun is not None:  # a table's rounding is not a live teacher's: what was begun goes on the same way
+                request = replace(request, tables=begun.attributes.get("tables", {}))
             prepared = executor.prepare(
                 request, settings.announce, lambda: settings.stop() or bool(stop_asked(folder / "stop"))
             )
@@ -203,6 +205,7 @@ def _create(
         "versions": {**versions(), **library_versions(), "git": _git_commit()},
         "data_digest": prepared.data_digest,
         "teachers": dict(prepared.teachers),
+        "tables": dict(prepared.tables),
         "digest": sweep.digest(),  # last: a study with its digest is whole
     }
     return Ledger.create(storage, sweep, attributes, settings.announce)
@@ -274,7 +277,7 @@ def _drive(
     uri = tracking_uri(settings.root)
     _begin_outbox(outbox, sweep, attributes, prepared)
     driver = Driver(sweep, space, ledger, outbox, prepared, site, settings.announce)
-    ledger.note_study(stopped_by="", gpus_per_trial=site.gpus_per_trial)
+    ledger.note_study(stopped_by="", gpus_per_trial=site.gpus_per_trial, tables=dict(prepared.tables))
     tracker = Tracker(folder, uri, sweep.name, attributes["uid"], settings.announce)
     tracker.start()
 

@@ -23,6 +23,8 @@ from icd.errors import ConfigError, SetupError
 from icd.losses.cells import cell_logits
 from icd.methods import LiveSide, Step
 from icd.models import Network, build_model
+from icd.search.prepare import Preparation, _table_plan, teacher_name
+from icd.trial.runs import Places
 from icd.trial.table_block import Block, block_folder
 from icd.trial.teacher_table import TeacherTable, open_table, plan_table, summary
 from icd.trial.train import EpochMetrics, Execution, train, train_batches
@@ -301,6 +303,22 @@ def test_what_needs_features_runs_live(split: Split, tmp_path: Path) -> None:
     assert chosen(config_of("SP"), split, tmp_path, config_of())[0] == "stream", "the others have one all the same"
     with pytest.raises(ConfigError, match="--table stream: features are compared"):
         chosen(config_of("SP"), split, tmp_path, mode="stream")
+
+
+def test_a_sweep_goes_on_as_it_was_begun(split: Split, tmp_path: Path) -> None:
+    """A table's rounding is not a live teacher's, so room on the disk must not decide anew."""
+    config, places = config_of(), Places(root=tmp_path)
+    name, (data, weights) = teacher_name(config), ("d" * 64, "t" * 64)
+
+    def mode(request: Preparation) -> str:
+        return _table_plan(request, [config], name, data, weights, split, places).mode
+
+    fresh = Preparation(configs=[], root=str(tmp_path))
+    assert mode(fresh) == "stream"
+    assert mode(replace(fresh, tables={name: "live"})) == "live"
+    assert mode(replace(fresh, tables={name: "live"}, table="table")) == "table"
+    with pytest.raises(SetupError, match="--table stream needs"):
+        mode(replace(fresh, tables={name: "stream"}, table_gb=1e-5))
 
 
 def test_what_is_asked_for_and_does_not_fit(split: Split, tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ RANGE = "cluster_weight: {low: 1, high: 2}"
 def test_what_a_file_may_leave_out() -> None:
     config = sweep(RANGE)
     assert config.objectives == (Objective(metric="val/top1", direction="maximize"),)
-    assert config.sampler == SamplerConfig(name="random", startup_trials=10)
+    assert config.sampler == SamplerConfig(name="random", startup_trials=6)
     assert config.pruner == PrunerConfig()
     assert config.budget == Budget(trials=10)
     assert config.resources == Resources()
