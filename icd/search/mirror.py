@@ -29,6 +29,7 @@ class Mirror:
     def __init__(self, storage: BaseStorage, study_id: int) -> None:
         self.storage, self._study_id = storage, study_id
         self._trials: list[FrozenTrial] = []
+        self._distributions: dict[str, BaseDistribution] = {}
         self._place: dict[int, int] = {}
         self._draft: FrozenTrial | None = None
         self.reload()
@@ -39,7 +40,8 @@ class Mirror:
     def reload(self) -> None:
         """Read everything again: what was committed before the database went away is known then."""
         stored = self.storage.get_all_trials(self._study_id, deepcopy=False)
-        self._trials = [trial if trial.state.is_finished() else copy.deepcopy(trial) for trial in stored]
+        copied = (copy.copy(trial) if trial.state.is_finished() else copy.deepcopy(trial) for trial in stored)
+        self._trials = [self._shared(trial) for trial in copied]
         self._place = {trial._trial_id: place for place, trial in enumerate(self._trials)}
 
     @contextmanager
@@ -141,12 +143,18 @@ class Mirror:
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Any = None) -> bool:
         done = self.storage.set_trial_state_values(trial_id, state, values)
-        self._put(copy.deepcopy(self.storage.get_trial(trial_id)))
+        self._put(self._shared(copy.deepcopy(self.storage.get_trial(trial_id))))
         return done
+
+    def _shared(self, trial: FrozenTrial) -> FrozenTrial:
+        """Let equal distributions be one object in all trials: they are half of a trial's size."""
+        known = self._distributions
+        trial.distributions = {name: known.setdefault(repr(item), item) for name, item in trial.distributions.items()}
+        return trial
 
     def _add(self, trial: FrozenTrial) -> None:
         self._place[trial._trial_id] = len(self._trials)
-        self._trials.append(trial)
+        self._trials.append(self._shared(trial))
 
     def _put(self, trial: FrozenTrial) -> None:
         if trial._trial_id == _DRAFT:

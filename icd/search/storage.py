@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import optuna
 import sqlalchemy
 from optuna.exceptions import StorageInternalError
-from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage, get_storage
+from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from icd.errors import SetupError, StateError
@@ -73,7 +73,7 @@ def open_storage(url: str) -> BaseStorage:
     if not is_shared(url):
         sqlalchemy.event.listen(storage.engine, "connect", _make_durable)
         storage.engine.dispose()  # connections made before the listener
-    return get_storage(storage)
+    return storage
 
 
 def memory_storage() -> BaseStorage:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.pruners import NopPruner
-from optuna.storages import BaseStorage
+from optuna.storages import BaseStorage, get_storage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
@@ -45,7 +45,8 @@ class Ledger:
     """A study, open for reading; with a sampler it can be driven."""
 
     def __init__(self, storage: BaseStorage, name: str, announce: Callable[[str], None] = logger.warning) -> None:
-        self.storage, self.name, self.announce = storage, name, announce
+        self.name, self.announce = name, announce
+        self.storage = get_storage(storage)  # remembers finished trials; a driver has its mirror for that
         self._database = storage
         self._mirror: Mirror | None = None
         with_none = optuna.samplers.RandomSampler(), NopPruner()

@@ -33,7 +33,7 @@ def database(tmp_path: Path) -> Path:
 
 
 def engine_of(opened: object) -> sqlalchemy.Engine:
-    return opened._backend.engine  # type: ignore[attr-defined, no-any-return]
+    return opened.engine  # type: ignore[attr-defined, no-any-return]
 
 
 def test_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
