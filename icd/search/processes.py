@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from icd.config.sweep import Resources
 from icd.errors import IcdError, Interrupted, SetupError
 from icd.search.prepare import Preparation, Prepared
-from icd.search.task import Epoch, Outcome, OutcomeKind, Policy, Task
+from icd.search.task import PREPARE_RETRIES, Epoch, Outcome, OutcomeKind, Policy, Task
 
 _TICK_S = 0.2
 _GRACE_S = 5.0
@@ -123,12 +123,13 @@ class ProcessExecutor:
         """Make ready in a worker; the others start meanwhile.
 
         Raises:
+            SetupError: If the worker died again and again.
             IcdError: What ``make_ready`` raised there.
             Interrupted: If ``stop`` said so.
         """
         for slot in self.slots:
             self._start(slot)
-        slot, told = self.slots[0], False
+        slot, told, deaths = self.slots[0], False, 0
         self._tell(slot, {"do": "prepare", "request": _plain(request)})
         while True:
             for heard, message in self._messages():
@@ -141,7 +142,14 @@ class ProcessExecutor:
                 elif message["said"] == "refused":
                     raise refusal(message)
                 elif message["said"] == "died":
-                    raise SetupError(f"the worker died while preparing ({message['reason']}); see {self._log(slot)}")
+                    deaths += 1
+                    died = f"the worker died while preparing ({message['reason']}); see {self._log(slot)}"
+                    if deaths > PREPARE_RETRIES:
+                        raise SetupError(died)
+                    say(f"{died}; retry {deaths}/{PREPARE_RETRIES}")
+                    self._start(slot)
+                    self._tell(slot, {"do": "prepare", "request": _plain(request)})
+                    told = False
             if stop() and not told:
                 self._tell(slot, {"do": "stop"})
                 told = True

@@ -27,7 +27,7 @@ from icd.search.ray_cluster import Cluster, signals_kept
 from icd.search.ray_hooks import BridgeScheduler, BridgeSearcher, Quiet, trial_name
 from icd.search.ray_probe import check_folder
 from icd.search.ray_worker import Attempt, Preparer, run_attempt
-from icd.search.task import Policy, Task
+from icd.search.task import PREPARE_RETRIES, Policy, Task
 
 _TICK_S = 0.2
 
@@ -65,19 +65,38 @@ class RayExecutor:
         """Make ready in a process that has what a trial has.
 
         Raises:
-            SetupError: If a node does not share the sweep's folder.
+            SetupError: If a node does not share the sweep's folder, or the process died again and again.
             IcdError: What ``make_ready`` raised there.
             Interrupted: If ``stop`` said so.
         """
         if not self.cluster.local:
             check_folder(self.cluster.hosts(), self.folder)
+        deaths = 0
+        while True:
+            try:
+                message = self._prepare_once(request, say, stop)
+                break
+            except RayError as error:
+                deaths += 1
+                died = f"the worker died while preparing: {last_line(error)}"
+                if deaths > PREPARE_RETRIES:
+                    raise SetupError(died) from error
+                say(f"{died}; retry {deaths}/{PREPARE_RETRIES}")
+        if message["said"] == "refused":
+            raise refusal(message)
+        return Prepared(**message["prepared"])
+
+    def _prepare_once(
+        self, request: Preparation, say: Callable[[str], None], stop: Callable[[], bool]
+    ) -> dict[str, Any]:
         remote: Any = ray.remote(Preparer)
         preparer = remote.options(
             num_cpus=self.cluster.cpus, num_gpus=self.cluster.gpus, max_concurrency=2, max_restarts=0
         ).remote()
         try:
             done = preparer.prepare.remote(asdict(request))
-            message, lines, heard = None, None, False
+            message: dict[str, Any] | None = None
+            lines, heard = None, False
             while message is None:
                 lines = lines or preparer.lines.remote(stop())
                 ready, _ = ray.wait([done, lines], num_returns=1, timeout=_TICK_S)
@@ -92,14 +111,10 @@ class RayExecutor:
                     raise Interrupted("stopped while waiting for a place on the cluster")
             for text in ray.get(preparer.lines.remote(False)):
                 say(text)
-        except RayError as error:
-            raise SetupError(f"the worker died while preparing: {last_line(error)}") from error
+            return message
         finally:
             with contextlib.suppress(RayError):
                 ray.kill(preparer)
-        if message["said"] == "refused":
-            raise refusal(message)
-        return Prepared(**message["prepared"])
 
     def run(self, policy: Policy, tick: Callable[[], None]) -> None:
         """Start what the policy gives and tell it what happens, until it is finished.

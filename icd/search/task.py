@@ -27,6 +27,8 @@ RETRIES: Mapping[str, int | None] = {
     "error": 0,  # anything else the code raised
 }
 
+PREPARE_RETRIES = 2  # times that preparing begins again after its worker died; teachers go on from their checkpoints
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:

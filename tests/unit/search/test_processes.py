@@ -14,6 +14,7 @@ import pytest
 from icd.config.sweep import Resources
 from icd.errors import SetupError
 from icd.search import processes
+from icd.search.prepare import Preparation
 from icd.search.processes import ProcessExecutor, places_for, visible_gpus
 from icd.search.task import Epoch, Outcome, Task
 from tests.crash.forks import Fork, close_all_but, forked
@@ -277,3 +278,53 @@ def test_closing_leaves_no_process(tmp_path: Path) -> None:
     executor.close()
     assert time.monotonic() - started < 10
     assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+
+
+PREPARED: dict[str, Any] = {
+    "data_digest": "d",
+    "data": "digits",
+    "num_classes": 10,
+    "teachers": {},
+    "teacher_lines": [],
+    "probed": 0,
+    "gpus": 0,
+    "device": "cpu",
+}
+
+
+def dying_preparers(book: Path, deaths: int) -> Callable[[int, int, Mapping[str, str], Path], Fork]:
+    """Start workers that die while they prepare, the first so many times."""
+
+    def start(commands: int, events: int, environment: Mapping[str, str], log: Path) -> Fork:
+        def work() -> int:
+            close_all_but({0, 1, 2, commands, events})
+            assert json.loads(os.fdopen(commands, "rb").readline())["do"] == "prepare"
+            with book.open("a") as file:
+                file.write("begun\n")
+            if len(book.read_text().splitlines()) <= deaths:
+                os.kill(os.getpid(), signal.SIGKILL)
+            os.write(events, json.dumps({"said": "prepared", "prepared": PREPARED}).encode() + b"\n")
+            return 0
+
+        return Fork(forked(work))
+
+    return start
+
+
+@pytest.mark.parametrize(("deaths", "ready"), [(0, True), (2, True), (3, False)])
+def test_preparing_begins_again_where_its_worker_dies(tmp_path: Path, deaths: int, ready: bool) -> None:
+    said: list[str] = []
+    executor = ProcessExecutor([""], tmp_path / "logs", launch=dying_preparers(tmp_path / "book", deaths))
+    request = Preparation(configs=[], root=str(tmp_path))
+    try:
+        if ready:
+            assert executor.prepare(request, said.append, lambda: False).data == "digits"
+        else:
+            with pytest.raises(SetupError, match=r"died while preparing \(process killed \(signal 9\)\)"):
+                executor.prepare(request, said.append, lambda: False)
+    finally:
+        executor.close()
+    again = [line for line in said if "; retry " in line]
+    assert len(again) == min(deaths, 2)
+    assert all("the worker died while preparing (process killed (signal 9)); see " in line for line in again)
+    assert len((tmp_path / "book").read_text().splitlines()) == min(deaths, 2) + 1
