@@ -49,6 +49,7 @@ bench: setup
 	cd bench && PYTHONPATH=.. ../$(BIN)/python driver_cost.py --quick > /dev/null
 	cd bench && PYTHONPATH=.. ../$(BIN)/python versus_ray.py --quick > /dev/null
 	cd bench && PYTHONPATH=.. ../$(BIN)/python sample_efficiency.py --quick > /dev/null
+	cd bench && PYTHONPATH=.. ../$(BIN)/python trials_per_hour.py --quick > /dev/null
 
 clean:
 	rm -rf $(VENV) build *.egg-info
