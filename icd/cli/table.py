@@ -119,10 +119,7 @@ def _configs(document: Document) -> list[TrialConfig]:
     from icd.config.read_sweep import read_sweep
     from icd.search.space import SearchSpace
 
-    sweep = read_sweep(document)
-    space = SearchSpace(sweep)
-    documents = [space.document(corner) for corner in space.corners()]
-    return [space.read(item) for item in (*documents, *(space.baseline(baseline) for baseline in sweep.enqueue))]
+    return SearchSpace(read_sweep(document)).extremes()
 
 
 def _by_teacher(configs: Sequence[TrialConfig]) -> list[list[TrialConfig]]:
@@ -186,7 +183,7 @@ def drop_command(digests: tuple[str, ...], everything: bool, root: Path | None) 
 
 
 def _named(folder: Path, digests: Sequence[str]) -> Iterator[Path]:
-    known = list(found_tables(folder))
+    known = found_tables(folder)
     for digest in digests:
         if sum(path.name.startswith(digest) for path in known) != 1:
             raise UsageError(f"a table must be named by the beginning of its digest, but got {digest!r}; see 'show'")

@@ -62,6 +62,11 @@ class SearchSpace:
         """Give parameters in which every option and both ends of every range occur."""
         return coverage.corners(self.sweep.fixed, self.sweep.space)
 
+    def extremes(self) -> list[TrialConfig]:
+        """Give the trials that whatever a trial needs can be told from: those at the corners, and the baselines."""
+        documents = [self.document(corner) for corner in self.corners()]
+        return [self.read(item) for item in (*documents, *map(self.baseline, self.sweep.enqueue))]
+
     def dimensions(self) -> list[Dimension]:
         """List the parameters in the order in which they are asked."""
         return coverage.dimensions(self.sweep.fixed, self.sweep.space)

@@ -223,10 +223,8 @@ def _check_digests(ledger: Ledger, prepared: Prepared) -> None:
 
 def preparation(space: SearchSpace, sweep: SweepConfig, settings: Settings, *, probe: bool) -> Preparation:
     """Say what must be ready: every corner of the space, and the baselines."""
-    documents = [space.document(corner) for corner in space.corners()]
-    documents += [space.baseline(baseline) for baseline in sweep.enqueue]
     return Preparation(
-        configs=[space.read(document).to_data() for document in documents],
+        configs=[config.to_data() for config in space.extremes()],
         root=str(settings.root.absolute()),
         data_root=str(settings.data_root.absolute()) if settings.data_root else None,
         download=settings.download,

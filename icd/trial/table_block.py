@@ -42,7 +42,7 @@ from icd.trial.checkpoint import write_durably
 
 VERSION = 1
 _DIGITS = 16
-_HEADER, _ENTRIES, _CHECKS, _CLAIMS = "block.json", "entries.bin", "checks.bin", "claims"
+HEADER, _ENTRIES, _CHECKS, _CLAIMS = "block.json", "entries.bin", "checks.bin", "claims"
 
 Slots = NDArray[np.int64]
 
@@ -269,7 +269,7 @@ def read_spec(folder: Path) -> BlockSpec:
         CheckpointError: If it holds no block.
     """
     try:
-        return BlockSpec.from_text((folder / _HEADER).read_text())
+        return BlockSpec.from_text((folder / HEADER).read_text())
     except OSError as error:
         raise CheckpointError(f"{folder} holds no teacher table: {error.strerror}") from error
 
@@ -305,7 +305,7 @@ def _check(entry_W: NDArray[np.uint8]) -> int:
 
 
 def _make(folder: Path, spec: BlockSpec) -> None:
-    header = folder / _HEADER
+    header = folder / HEADER
     if header.exists():
         if header.read_text() != spec.text():
             raise CheckpointError(f"{folder} holds another teacher table than the one asked for; drop it")

@@ -10,7 +10,7 @@ Shape key:
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,7 +28,7 @@ from icd.data.split import Split
 from icd.errors import ConfigError, SetupError
 from icd.methods import CellDistillation
 from icd.models import Network, feature_size
-from icd.trial.table_block import Block, BlockSpec, block_folder, coarsening, rows_of, verdict_places
+from icd.trial.table_block import HEADER, Block, BlockSpec, block_folder, coarsening, rows_of, verdict_places
 
 TableMode = Literal["auto", "table", "stream", "live"]
 BUDGET_GB = 64.0
@@ -69,7 +69,7 @@ def plan_table(
     budget_gb: float = BUDGET_GB,
     alone: bool = False,
 ) -> TablePlan:
-    """Choose by size: the smaller of table and stream that fits the budget and the disk.
+    """Choose one that was begun, else by size: the smaller of table and stream that fits the budget and the disk.
 
     Args:
         configs: Trials of one teacher that will use it, their digests known; those that need features run live.
@@ -100,6 +100,10 @@ def plan_table(
             needed = _gb(asked.num_bytes)
             raise SetupError(f"--table {mode} needs {needed}, but got {_gb(room)} of budget and disk; {sizes}")
         return replace(asked, reason=f"as asked ({sizes})")
+    for plan in (table, stream):  # what was begun, or built ahead, is used whatever a new one would be
+        begun = all((block_folder(folder, spec) / HEADER).exists() for spec in plan.specs)
+        if begun and plan.num_bytes <= _room(folder, plan.specs, budget_gb):
+            return replace(plan, reason=f"it was begun before; {sizes}")
     if alone and _saved_share(suited[0]) < _WORTH_IT:
         reason = f"one trial alone would meet only {_saved_share(suited[0]):.0%} of its views again"
         return TablePlan(mode="live", specs=(), reason=reason)
@@ -210,9 +214,10 @@ class TeacherTable:
     def __init__(self, folder: Path, plan: TablePlan, config: TrialConfig, teacher: Network) -> None:
         self.config, self.teacher, self.computed = config, teacher, 0
         self.chunk = _CHUNK[next(teacher.parameters()).device.type]
-        # Always in this order, so that two processes cannot wait for each other. All lie alike: one configuration's
-        # views and sequence.
-        self.blocks = [Block(block_folder(folder, spec), spec) for spec in plan.specs]
+        # Always in order of their digests, whoever opens them: two processes must not wait for each other's claims.
+        # All lie alike: one configuration's views and sequence.
+        specs = sorted(plan.specs, key=BlockSpec.digest)
+        self.blocks = [Block(block_folder(folder, spec), spec) for spec in specs]
 
     def close(self) -> None:
         """Let go of the files."""
@@ -279,9 +284,9 @@ def open_table(plan: TablePlan, config: TrialConfig, teacher: Network | None, fo
     return None if teacher is None or plan.mode == "live" else TeacherTable(folder, plan, config, teacher)
 
 
-def found_tables(folder: Path) -> Iterator[Path]:
+def found_tables(folder: Path) -> list[Path]:
     """Folders of blocks below the folder of all tables."""
-    return iter(sorted(path.parent for path in folder.glob("*/block.json")))
+    return sorted(path.parent for path in folder.glob(f"*/{HEADER}"))
 
 
 def _saved_share(config: TrialConfig) -> float:

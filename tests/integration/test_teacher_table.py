@@ -49,8 +49,8 @@ def config_of(
     }
     config = read_trial(parse_yaml(json.dumps(content), "test"))
     assert config.teacher is not None
-    digests = {"data": replace(config.data, digest="d" * 64), "teacher": replace(config.teacher, digest="t" * 64)}
-    return replace(config, **digests)  # type: ignore[arg-type]
+    data, its_teacher = replace(config.data, digest="d" * 64), replace(config.teacher, digest="t" * 64)
+    return replace(config, data=data, teacher=its_teacher)
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import pytest
 
 from icd.config.trial import TrialConfig
 from icd.errors import ConfigError
+from icd.search.record import State
 from icd.search.space import SearchSpace
 from icd.search.study import Ledger
 from tests.driving import EPOCHS, POINTS, Hand
@@ -185,16 +186,16 @@ def test_a_combination_that_is_no_configuration_fails_and_the_sweep_goes_on(tmp_
 
 
 @pytest.mark.usefixtures("_small_weights_are_refused")
-def test_a_refusal_cut_off_before_its_end_is_told(tmp_path: Path) -> None:
+def test_a_refusal_cut_off_before_its_end_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hand = Hand(tmp_path, budget={"trials": 8})
     tell = hand.ledger.tell
 
-    def die(number: int, state: str, *args: Any, **attributes: Any) -> None:
+    def die(number: int, state: State, *args: Any, **attributes: Any) -> None:
         if state == "failed":
             raise KeyboardInterrupt
-        tell(number, state, *args, **attributes)  # type: ignore[arg-type]
+        tell(number, state, *args, **attributes)
 
-    hand.ledger.tell = die  # type: ignore[method-assign]
+    monkeypatch.setattr(hand.ledger, "tell", die)
     with pytest.raises(KeyboardInterrupt):
         hand.finish()
     number = len(hand.states) - 1

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy
+from optuna.storages import RDBStorage
 
 from icd.errors import SetupError
 from icd.search import storage
@@ -33,7 +34,8 @@ def database(tmp_path: Path) -> Path:
 
 
 def engine_of(opened: object) -> sqlalchemy.Engine:
-    return opened.engine  # type: ignore[attr-defined, no-any-return]
+    assert isinstance(opened, RDBStorage)
+    return opened.engine
 
 
 def test_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
