@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from icd.fields import NonNegative, Positive, check_fields
+from icd.losses.rows import in_full_precision, is_target, log_softened, pair_kl, softened_kl, with_gradient
 
 
 class BaseLoss(Protocol):
@@ -46,8 +47,7 @@ class KnowledgeDistillation:
 
     def __call__(self, student_NK: Tensor, teacher_NK: Tensor, labels_N: Tensor) -> Tensor:
         """Return the loss of each row, shape [N]; labels are not used."""
-        student_NK, teacher_NK = in_full_precision(student_NK), in_full_precision(teacher_NK.detach())
-        return self.temperature**2 * kl_rows(student_NK / self.temperature, teacher_NK / self.temperature)
+        return softened_kl(student_NK, teacher_NK, self.temperature)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,18 +77,29 @@ class DecoupledKD:
 
     def __call__(self, student_NK: Tensor, teacher_NK: Tensor, labels_N: Tensor) -> Tensor:
         """Return the loss of each row, shape [N]."""
-        tckd_N, nckd_N = self.parts(student_NK, teacher_NK, labels_N)
-        return self.alpha * tckd_N + self.beta * nckd_N
+        return self._weighted(student_NK, teacher_NK, labels_N, self.alpha, self.beta)
 
     def parts(self, student_NK: Tensor, teacher_NK: Tensor, labels_N: Tensor) -> tuple[Tensor, Tensor]:
         """Return TCKD and NCKD of each row, T^2 inside, before ``alpha`` and ``beta``."""
-        student_NK = in_full_precision(student_NK) / self.temperature
-        teacher_NK = in_full_precision(teacher_NK.detach()) / self.temperature
-        target_NK = is_target(labels_N, student_NK.shape[1])
-        student_N2, teacher_N2 = _target_or_not(student_NK, target_NK), _target_or_not(teacher_NK, target_NK)
-        tckd_N = (teacher_N2.exp() * (teacher_N2 - student_N2)).sum(dim=1)
-        nckd_N = kl_rows(student_NK, teacher_NK, without_NK=target_NK)
-        return self.temperature**2 * tckd_N, self.temperature**2 * nckd_N
+        rows = student_NK, teacher_NK, labels_N
+        return self._weighted(*rows, alpha=1.0, beta=0.0), self._weighted(*rows, alpha=0.0, beta=1.0)
+
+    def _weighted(self, student_NK: Tensor, teacher_NK: Tensor, labels_N: Tensor, alpha: float, beta: float) -> Tensor:
+        student_NK, temperature = in_full_precision(student_NK), self.temperature
+        with torch.no_grad():
+            log_NK, gradient_NK, margin_N = _others_and_margin(student_NK, labels_N, temperature)
+            gap_NK, teacher_NK, teacher_margin_N = _others_and_margin(
+                in_full_precision(teacher_NK), labels_N, temperature
+            )
+            gap_NK.sub_(log_NK)
+            gap_NK.scatter_(1, labels_N.unsqueeze(1), 0.0)  # -inf minus -inf is NaN; the target weighs nothing
+            tckd_N, nckd_N = pair_kl(margin_N, teacher_margin_N), gap_NK.mul_(teacher_NK).sum(dim=1)
+            value_N = temperature**2 * (alpha * tckd_N + beta * nckd_N)
+            # The margin's derivative by s is 1 / T at the target, and -p / T at the others, p among themselves.
+            pull_N1 = (alpha * temperature * (margin_N.sigmoid() - teacher_margin_N.sigmoid())).unsqueeze(1)
+            gradient_NK.mul_(beta * temperature - pull_N1).sub_(teacher_NK, alpha=beta * temperature)
+            gradient_NK.scatter_(1, labels_N.unsqueeze(1), pull_N1)
+        return with_gradient(student_NK, value_N, gradient_NK)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,54 +128,33 @@ class NormalizedKD:
     def __call__(self, student_NK: Tensor, teacher_NK: Tensor, labels_N: Tensor) -> Tensor:
         """Return the loss of each row, shape [N]."""
         student_NK, teacher_NK = in_full_precision(student_NK), in_full_precision(teacher_NK.detach())
-        labels_N1 = labels_N.unsqueeze(1)
-        target_N = (
-            F.softmax(teacher_NK, dim=1).gather(1, labels_N1) * F.log_softmax(student_NK, dim=1).gather(1, labels_N1)
-        ).squeeze(1)
+        labels_N1, soft_weight = labels_N.unsqueeze(1), self.gamma * self.temperature
         without_NK = None if self.keep_target else is_target(labels_N, student_NK.shape[1])
-        soft_N = _cross_entropy_rows(student_NK / self.temperature, teacher_NK / self.temperature, without_NK)
-        return -target_N + self.gamma * self.temperature**2 * soft_N
+        with torch.no_grad():
+            log_student_NK = F.log_softmax(student_NK, dim=1)
+            target_N1 = F.softmax(teacher_NK, dim=1).gather(1, labels_N1)
+            target_value_N = -(target_N1 * log_student_NK.gather(1, labels_N1)).squeeze(1)
+            gradient_NK = log_student_NK.exp_().mul_(target_N1).scatter_add_(1, labels_N1, -target_N1)
+            log_soft_NK = log_softened(student_NK, self.temperature, without_NK)
+            soft_NK = log_softened(teacher_NK, self.temperature, without_NK).exp_()
+            gradient_NK.add_(log_soft_NK.exp(), alpha=soft_weight).sub_(soft_NK, alpha=soft_weight)
+            if without_NK is not None:  # 0 times -inf is NaN; the target weighs nothing
+                log_soft_NK.masked_fill_(without_NK, 0.0)
+            soft_value_N = soft_NK.mul_(log_soft_NK).sum(dim=1)
+            value_N = target_value_N - soft_weight * self.temperature * soft_value_N
+        return with_gradient(student_NK, value_N, gradient_NK)
 
 
-def in_full_precision(logits: Tensor) -> Tensor:
-    """Give half-precision logits as float32; a softmax in float16 overflows at 65504 and loses digits long before."""
-    return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+def _others_and_margin(logits_NK: Tensor, labels_N: Tensor, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Probabilities among the classes that are not the target, logs first, [N, K]; the target's logit above theirs [N].
 
-
-def is_target(labels_N: Tensor, num_classes: int) -> Tensor:
-    """Mark each row's target class, shape [N, K]."""
-    return torch.arange(num_classes, device=labels_N.device) == labels_N.unsqueeze(1)
-
-
-def kl_rows(student_NK: Tensor, teacher_NK: Tensor, without_NK: Tensor | None = None) -> Tensor:
-    r"""KL(softmax(teacher) || softmax(student)) of each row over the classes not marked in ``without_NK``.
-
-    Both sides are normalised over the classes that remain; a row with one class left gives zero.
+    The margin is z_y - log sum_{c != y} exp z_c with z = logits / T; its sigmoid is the target's probability.
     """
-    log_student_NK = F.log_softmax(_leave_out(student_NK, without_NK), dim=1)
-    log_teacher_NK = F.log_softmax(_leave_out(teacher_NK, without_NK), dim=1)
-    probability_NK = log_teacher_NK.exp()
-    if without_NK is not None:  # -inf minus -inf would be NaN; those classes weigh nothing
-        log_student_NK = log_student_NK.masked_fill(without_NK, 0.0)
-        log_teacher_NK = log_teacher_NK.masked_fill(without_NK, 0.0)
-    return (probability_NK * (log_teacher_NK - log_student_NK)).sum(dim=1)
-
-
-def _cross_entropy_rows(student_NK: Tensor, teacher_NK: Tensor, without_NK: Tensor | None) -> Tensor:
-    log_student_NK = F.log_softmax(_leave_out(student_NK, without_NK), dim=1)
-    probability_NK = F.softmax(_leave_out(teacher_NK, without_NK), dim=1)
-    if without_NK is not None:
-        log_student_NK = log_student_NK.masked_fill(without_NK, 0.0)
-    return -(probability_NK * log_student_NK).sum(dim=1)
-
-
-def _leave_out(logits_NK: Tensor, without_NK: Tensor | None) -> Tensor:
-    return logits_NK if without_NK is None else logits_NK.masked_fill(without_NK, float("-inf"))
-
-
-def _target_or_not(logits_NK: Tensor, target_NK: Tensor) -> Tensor:
-    """Log probabilities of the target class and of all others together, shape [N, 2]."""
-    log_NK = F.log_softmax(logits_NK, dim=1)
-    target_N = log_NK.masked_fill(~target_NK, float("-inf")).logsumexp(dim=1)
-    others_N = log_NK.masked_fill(target_NK, float("-inf")).logsumexp(dim=1)
-    return torch.stack([target_N, others_N], dim=1)
+    softened_NK, labels_N1 = logits_NK / temperature, labels_N.unsqueeze(1)
+    target_N1 = softened_NK.gather(1, labels_N1)
+    softened_NK.scatter_(1, labels_N1, float("-inf"))
+    largest_N1 = softened_NK.amax(dim=1, keepdim=True)
+    probability_NK = (softened_NK - largest_N1).exp_()
+    sum_N1 = probability_NK.sum(dim=1, keepdim=True)
+    normaliser_N1 = largest_N1 + sum_N1.log()
+    return softened_NK.sub_(normaliser_N1), probability_NK.div_(sum_N1), (target_N1 - normaliser_N1).squeeze(1)

@@ -14,9 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from icd.losses.base import BaseLoss, in_full_precision
+from icd.losses.base import BaseLoss
+from icd.losses.rows import in_full_precision, with_gradient
 
 Gram = Literal["cells", "classes", "samples"]
+_SHORTEST = 1e-12  # a shorter row is divided by this, as F.normalize does
 
 
 def cell_logits(features_BCHW: Tensor, head: nn.Linear, scales: Sequence[int], *, grid: int | None = 4) -> Tensor:
@@ -39,23 +41,33 @@ def cell_logits(features_BCHW: Tensor, head: nn.Linear, scales: Sequence[int], *
         Logits, shape [B, P, K], row-major inside a scale.
     """
     height, width = features_BCHW.shape[2:]
-    pooling_PL = _pooling(height, width, tuple(scales), grid).to(features_BCHW)
+    before_QS, after_PQ = _pooling(height, width, tuple(scales), grid)
     # Channels last before the product: a view where the map is stored that way, and the order the head wants.
-    cells_BPC = pooling_PL @ features_BCHW.permute(0, 2, 3, 1).flatten(1, 2)
-    logits_BPK: Tensor = head(cells_BPC)
-    return logits_BPK
+    rows_BSC = features_BCHW.permute(0, 2, 3, 1).flatten(1, 2)
+    rows_BQC = rows_BSC if before_QS is None else before_QS.to(rows_BSC) @ rows_BSC
+    logits_BQK: Tensor = head(rows_BQC)
+    return logits_BQK if after_PQ is None else after_PQ.to(logits_BQK) @ logits_BQK
 
 
 @lru_cache(maxsize=256)
-def _pooling(height: int, width: int, scales: tuple[int, ...], grid: int | None) -> Tensor:
-    """Averaging as a matrix [P, H * W]: deterministic on every device, one product for all scales."""
-    blocks = []
-    for scale in scales:
-        if grid is not None and grid % scale == 0:
-            blocks.append(bins(grid, grid, scale) @ bins(height, width, grid))
-        else:
-            blocks.append(bins(height, width, scale))
-    return torch.cat(blocks)
+def _pooling(height: int, width: int, scales: tuple[int, ...], grid: int | None) -> tuple[Tensor | None, Tensor | None]:
+    """Averaging as matrices, before and after the head, such that the head sees as few rows as can be.
+
+    The head is linear and every row of the matrices sums to 1, so averaging may come on either side of it. The head
+    sees the cells themselves, or the grid they are cut from, or every place of a map that is smaller still.
+    """
+    own_PS = torch.cat([_cells_of_map(height, width, scale, grid) for scale in scales])
+    choices: list[tuple[Tensor | None, Tensor | None]] = [(own_PS, None), (None, own_PS)]
+    if grid is not None and all(grid % scale == 0 for scale in scales):
+        after_PQ = torch.cat([bins(grid, grid, scale) for scale in scales])
+        choices.append((bins(height, width, grid), after_PQ))
+    return min(choices, key=lambda pair: height * width if pair[0] is None else len(pair[0]))
+
+
+def _cells_of_map(height: int, width: int, scale: int, grid: int | None) -> Tensor:
+    if grid is not None and grid % scale == 0:
+        return bins(grid, grid, scale) @ bins(height, width, grid)
+    return bins(height, width, scale)
 
 
 def bins(height: int, width: int, scale: int) -> Tensor:
@@ -162,29 +174,63 @@ def cluster_loss(
             f"scales, weights and cells must fit together, but got scales {tuple(scales)}, {len(weights)} weights and "
             f"{student_BPK.shape[1]} cells"
         )
-    student_BPK = F.normalize(in_full_precision(student_BPK), dim=2)
-    teacher_BPK = F.normalize(in_full_precision(teacher_BPK.detach()), dim=2)
-    sizes = [scale * scale for scale in scales]
-    total = student_BPK.new_zeros(())
-    for weight, student_BMK, teacher_BMK in zip(
-        weights, torch.split(student_BPK, sizes, dim=1), torch.split(teacher_BPK, sizes, dim=1), strict=True
-    ):
-        if weight == 0 or (gram == "cells" and student_BMK.shape[1] == 1):
-            continue  # a softmax over one number is 1 whatever the number
-        total = total + weight * _gram_divergence(student_BMK, teacher_BMK, temperature, gram)
+    student_BPK, teacher_BPK = in_full_precision(student_BPK), in_full_precision(teacher_BPK.detach())
     factor = temperature**2 if temperature_squared else 1.0
-    return factor * total
+    parts = [
+        (start, scale * scale, factor * weight)
+        for start, scale, weight in zip(_starts(scales), scales, weights, strict=True)
+        # A softmax over one number is 1 whatever the number.
+        if weight != 0 and not (gram == "cells" and scale == 1)
+    ]
+    if gram == "cells":
+        return _cells_divergence(student_BPK, teacher_BPK, parts, temperature)
+    total = student_BPK.new_zeros(())
+    for start, size, weight in parts:
+        student_BMK, teacher_BMK = (side_BPK[:, start : start + size] for side_BPK in (student_BPK, teacher_BPK))
+        total = total + weight * _gram_divergence(student_BMK, teacher_BMK, temperature, gram)
+    return total
+
+
+def _starts(scales: Sequence[int]) -> list[int]:
+    """Where each scale's cells begin."""
+    return [sum(scale * scale for scale in scales[:place]) for place in range(len(scales))]
+
+
+def _cells_divergence(
+    student_BPK: Tensor, teacher_BPK: Tensor, parts: Sequence[tuple[int, int, float]], temperature: float
+) -> Tensor:
+    r"""Sum of the divergences of the cells' Gram matrices, with its gradient.
+
+    With unit rows X, G = X X^T and D = dL/dG = w / (tau B) * (softmax(G / tau) - softmax(G^T / tau)):
+    dL/dX = (D + D^T) X, and the part along X is removed when the length is divided out.
+    """
+    with torch.no_grad():
+        value = student_BPK.new_zeros(())
+        gradient_BPK = torch.zeros_like(student_BPK)
+        for start, size, weight in parts:
+            cells = slice(start, start + size)
+            norm_BM1 = torch.linalg.vector_norm(student_BPK[:, cells], dim=2, keepdim=True).clamp_min_(_SHORTEST)
+            unit_BMK, teacher_BMK = student_BPK[:, cells] / norm_BM1, F.normalize(teacher_BPK[:, cells], dim=2)
+            log_BMM = F.log_softmax((unit_BMK @ unit_BMK.mT).div_(temperature), dim=2)
+            log_teacher_BMM = F.log_softmax((teacher_BMK @ teacher_BMK.mT).div_(temperature), dim=2)
+            teacher_BMM = log_teacher_BMM.exp()
+            share = weight / len(student_BPK)
+            value += share * (teacher_BMM * (log_teacher_BMM - log_BMM)).sum()
+            by_gram_BMM = log_BMM.exp_().sub_(teacher_BMM).mul_(share / temperature)
+            by_unit_BMK = (by_gram_BMM + by_gram_BMM.mT) @ unit_BMK
+            along_BM1 = (by_unit_BMK * unit_BMK).sum(dim=2, keepdim=True)
+            torch.sub(by_unit_BMK, unit_BMK.mul_(along_BM1), out=gradient_BPK[:, cells]).div_(norm_BM1)
+    return with_gradient(student_BPK, value, gradient_BPK)
 
 
 def _gram_divergence(student_BMK: Tensor, teacher_BMK: Tensor, temperature: float, gram: Gram) -> Tensor:
+    student_BMK, teacher_BMK = F.normalize(student_BMK, dim=2), F.normalize(teacher_BMK, dim=2)
     log_student = F.log_softmax(_gram_rows(student_BMK, gram) / temperature, dim=-1)
     log_teacher = F.log_softmax(_gram_rows(teacher_BMK, gram) / temperature, dim=-1)
     return (log_teacher.exp() * (log_teacher - log_student)).sum() / student_BMK.shape[0]
 
 
 def _gram_rows(unit_BMK: Tensor, gram: Gram) -> Tensor:
-    if gram == "cells":
-        return unit_BMK @ unit_BMK.transpose(1, 2)
     if gram == "classes":
         return unit_BMK.unsqueeze(3) * unit_BMK.unsqueeze(2)
     unit_MBK = unit_BMK.transpose(0, 1)

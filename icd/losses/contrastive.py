@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from icd.losses.base import in_full_precision
+from icd.losses.rows import in_full_precision
 
 ContrastMode = Literal["exact", "relaxed"]
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from icd.fields import NonNegative, Positive, Range, check_fields
-from icd.losses.base import in_full_precision, kl_rows
+from icd.losses.rows import in_full_precision, pair_kl, softened_kl
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,36 +59,28 @@ class LocalRelations:
         num_classes = student_NK.shape[1]
         if self.k > num_classes:
             raise ValueError(f"k <= number of classes ({num_classes}) must hold, but got {self.k}")
-        student_NK = in_full_precision(student_NK) / self.temperature
-        teacher_NK = in_full_precision(teacher_NK.detach()) / self.temperature
+        student_NK, teacher_NK = in_full_precision(student_NK), in_full_precision(teacher_NK.detach())
         top_Nk = student_NK.detach().topk(self.k, dim=1).indices
         local_N = self._local(student_NK.gather(1, top_Nk), teacher_NK.gather(1, top_Nk))
         # With every class in the top the authors' mask shifts all logits alike: plain KD over all classes.
         top_NK = torch.zeros_like(student_NK, dtype=torch.bool).scatter(1, top_Nk, self.k < num_classes)
-        rest_N = kl_rows(student_NK, teacher_NK, without_NK=top_NK)
-        return self.temperature**2 * local_N, self.temperature**2 * rest_N
+        return local_N, softened_kl(student_NK, teacher_NK, self.temperature, without_NK=top_NK)
 
     def _local(self, student_Nk: Tensor, teacher_Nk: Tensor) -> Tensor:
         first_P, second_P = torch.triu_indices(self.k, self.k, offset=1, device=student_Nk.device)
         weight_P = self._pair_weights(first_P, second_P, student_Nk.dtype)
-        pair_NP = _pair_kl(
-            student_Nk[:, first_P] - student_Nk[:, second_P], teacher_Nk[:, first_P] - teacher_Nk[:, second_P]
+        gap_NP, teacher_gap_NP = (
+            (side_Nk[:, first_P] - side_Nk[:, second_P]) / self.temperature for side_Nk in (student_Nk, teacher_Nk)
         )
+        pair_NP = self.temperature**2 * pair_kl(gap_NP, teacher_gap_NP)
         full_weight = weight_P[0] if self.k == 2 else self.full_weight
-        total_N = (weight_P * pair_NP).sum(dim=1) + full_weight * kl_rows(student_Nk, teacher_Nk)
+        total_N = (weight_P * pair_NP).sum(dim=1) + full_weight * softened_kl(student_Nk, teacher_Nk, self.temperature)
         return total_N / (weight_P.numel() + 1)
 
     def _pair_weights(self, first_P: Tensor, second_P: Tensor, dtype: torch.dtype) -> Tensor:
         first_P, second_P = first_P.to(dtype), second_P.to(dtype)
         inverse_rank_P = self.rank_scale / (self.rank_offset + second_P - first_P)
         return inverse_rank_P * torch.exp(-self.rank_decay * (first_P + second_P + 2))
-
-
-def _pair_kl(student_gap_NP: Tensor, teacher_gap_NP: Tensor) -> Tensor:
-    """KL divergence between two-class predictions, from the gaps of the two logits."""
-    first = F.logsigmoid(teacher_gap_NP) - F.logsigmoid(student_gap_NP)
-    second = F.logsigmoid(-teacher_gap_NP) - F.logsigmoid(-student_gap_NP)
-    return torch.sigmoid(teacher_gap_NP) * first + torch.sigmoid(-teacher_gap_NP) * second
 
 
 def similarity_loss(student_features: Tensor, teacher_features: Tensor) -> Tensor:

@@ -12,8 +12,8 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from icd.losses.base import in_full_precision
 from icd.losses.cells import cell_logits
+from icd.losses.rows import in_full_precision
 from icd.models.output import Output
 
 

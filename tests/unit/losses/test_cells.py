@@ -50,6 +50,19 @@ def test_cells_are_adaptive_averages(head: nn.Linear, side: int, grid: int | Non
     torch.testing.assert_close(cells_BPK, naive_cells(features_BCHW, head, scales, grid), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("side", "scales", "grid", "rows"),
+    [(2, SCALES, 4, 4), (8, SCALES, 4, 16), (8, (1, 2), 4, 5), (8, SCALES, None, 21), (8, (1, 2, 4, 8), 4, 64)],
+)
+def test_the_head_sees_as_few_rows_as_can_be(
+    head: nn.Linear, side: int, scales: tuple[int, ...], grid: int | None, rows: int
+) -> None:
+    seen = []
+    head.register_forward_hook(lambda module, inputs, output: seen.append(output.shape[1]))
+    cell_logits(random(3, 2, 6, side, side), head, scales, grid=grid)
+    assert seen == [rows]
+
+
 def test_cells_of_a_map_that_is_not_square(head: nn.Linear) -> None:
     features_BCHW = random(3, 2, 6, 5, 9)
     expected_BPK = naive_cells(features_BCHW, head, SCALES, 4)
