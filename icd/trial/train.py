@@ -113,6 +113,7 @@ def train(config: TrialConfig, split: Split, teacher: Network | None, execution:
             momentum=protocol.momentum,
             nesterov=protocol.nesterov,
             weight_decay=protocol.weight_decay,
+            fused=True,  # one pass over all weights: 2.5 % of a MobileNetV2 step on a CPU
         )
         start, metrics = _resume(config, execution, student, method, optimizer)
         images = split.train.to(device)
