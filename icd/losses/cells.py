@@ -7,13 +7,13 @@ Shape key:
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from icd.kept import kept
 from icd.losses.base import BaseLoss, in_full_precision
 
 Gram = Literal["cells", "classes", "samples"]
@@ -39,15 +39,18 @@ def cell_logits(features_BCHW: Tensor, head: nn.Linear, scales: Sequence[int], *
         Logits, shape [B, P, K], row-major inside a scale.
     """
     height, width = features_BCHW.shape[2:]
-    pooling_PL = _pooling(height, width, tuple(scales), grid).to(features_BCHW)
+    like = features_BCHW.device, features_BCHW.dtype
+    pooling_PL = _pooling(height, width, tuple(scales), grid, *like)
     # Channels last before the product: a view where the map is stored that way, and the order the head wants.
     cells_BPC = pooling_PL @ features_BCHW.permute(0, 2, 3, 1).flatten(1, 2)
     logits_BPK: Tensor = head(cells_BPC)
     return logits_BPK
 
 
-@lru_cache(maxsize=256)
-def _pooling(height: int, width: int, scales: tuple[int, ...], grid: int | None) -> Tensor:
+@kept
+def _pooling(
+    height: int, width: int, scales: tuple[int, ...], grid: int | None, device: torch.device, dtype: torch.dtype
+) -> Tensor:
     """Averaging as a matrix [P, H * W]: deterministic on every device, one product for all scales."""
     blocks = []
     for scale in scales:
@@ -55,7 +58,7 @@ def _pooling(height: int, width: int, scales: tuple[int, ...], grid: int | None)
             blocks.append(bins(grid, grid, scale) @ bins(height, width, grid))
         else:
             blocks.append(bins(height, width, scale))
-    return torch.cat(blocks)
+    return torch.cat(blocks).to(dtype).to(device)
 
 
 def bins(height: int, width: int, scale: int) -> Tensor:
