@@ -75,26 +75,30 @@ def batches(
         shown = _from_files(images, indices_N, view_ids_N, views, parts, num_workers, torch.device(device))
     else:
         raise TypeError(f"images must be ArrayImages or FileImages, but got {type(images).__name__}")
-    return _normalised(shown, images.labels_N, mean, std, torch.device(device), channels_last)
+    return _normalised(shown, images.labels_N, Normaliser(mean, std, torch.device(device), channels_last))
 
 
-def _normalised(
-    shown: Iterator[tuple[Tensor, Tensor]],
-    labels_N: Tensor,
-    mean: Rgb,
-    std: Rgb,
-    device: torch.device,
-    channels_last: bool,
-) -> Iterator[Batch]:
-    """Move uint8 batches to the device and normalise them by one multiplication and one addition."""
-    scale_C11 = (1.0 / (255.0 * torch.tensor(std, dtype=torch.float64))).to(device, torch.float32)[:, None, None]
-    bias_C11 = (-torch.tensor(mean, dtype=torch.float64) / torch.tensor(std, dtype=torch.float64)).float()
-    bias_C11 = bias_C11.to(device)[:, None, None]
-    layout = torch.channels_last if channels_last else torch.contiguous_format
+class Normaliser:
+    """Turns uint8 pixels into what a network sees, on its device, by one multiplication and one addition."""
+
+    def __init__(self, mean: Rgb, std: Rgb, device: torch.device, channels_last: bool) -> None:
+        self.device = device
+        deviation_C = torch.tensor(std, dtype=torch.float64)
+        self._scale_C11 = (1.0 / (255.0 * deviation_C)).to(device, torch.float32)[:, None, None]
+        bias_C = -torch.tensor(mean, dtype=torch.float64) / deviation_C
+        self._bias_C11 = bias_C.to(device, torch.float32)[:, None, None]
+        self._layout = torch.channels_last if channels_last else torch.contiguous_format
+
+    def __call__(self, images_BCHW: Tensor) -> Tensor:
+        floats_BCHW = images_BCHW.to(self.device, non_blocking=True).float().mul_(self._scale_C11).add_(self._bias_C11)
+        return floats_BCHW.contiguous(memory_format=self._layout)
+
+
+def _normalised(shown: Iterator[tuple[Tensor, Tensor]], labels_N: Tensor, normaliser: Normaliser) -> Iterator[Batch]:
+    device = normaliser.device
     for images_BCHW, indices_B in shown:
         labels_B = labels_N[indices_B.to(labels_N.device)].to(device, non_blocking=True)
-        floats_BCHW = images_BCHW.to(device, non_blocking=True).float().mul_(scale_C11).add_(bias_C11)
-        yield Batch(floats_BCHW.contiguous(memory_format=layout), labels_B, indices_B.to(device, non_blocking=True))
+        yield Batch(normaliser(images_BCHW), labels_B, indices_B.to(device, non_blocking=True))
 
 
 def _from_memory(

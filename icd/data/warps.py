@@ -6,7 +6,6 @@ Shape key:
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
@@ -18,6 +17,7 @@ from torch.nn import functional as F
 from icd.data import counter
 from icd.data.pixels import ViewIds, centre_offset, flipped_where, ids_on, pixels, require, require_side, resize_problem
 from icd.fields import Count, Range, check_fields
+from icd.kept import kept
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -71,7 +71,7 @@ class RotateFlip:
         return np.ascontiguousarray(self.apply(image_1CHW, np.array([view_id]))[0].numpy())
 
 
-@lru_cache(maxsize=8)
+@kept
 def _rotation_table(size: int, degrees: float, steps: int, device: torch.device) -> Tensor:
     """For each angle, which source pixel each output pixel shows: int32 [steps, size * size]; size**2 = outside.
 

@@ -7,13 +7,13 @@ Shape key:
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from icd.kept import kept
 from icd.losses.base import BaseLoss
 from icd.losses.rows import in_full_precision, with_gradient
 
@@ -41,16 +41,19 @@ def cell_logits(features_BCHW: Tensor, head: nn.Linear, scales: Sequence[int], *
         Logits, shape [B, P, K], row-major inside a scale.
     """
     height, width = features_BCHW.shape[2:]
-    before_QS, after_PQ = _pooling(height, width, tuple(scales), grid)
+    like = features_BCHW.device, features_BCHW.dtype
+    before_QS, after_PQ = _pooling(height, width, tuple(scales), grid, *like)
     # Channels last before the product: a view where the map is stored that way, and the order the head wants.
     rows_BSC = features_BCHW.permute(0, 2, 3, 1).flatten(1, 2)
-    rows_BQC = rows_BSC if before_QS is None else before_QS.to(rows_BSC) @ rows_BSC
+    rows_BQC = rows_BSC if before_QS is None else before_QS @ rows_BSC
     logits_BQK: Tensor = head(rows_BQC)
-    return logits_BQK if after_PQ is None else after_PQ.to(logits_BQK) @ logits_BQK
+    return logits_BQK if after_PQ is None else after_PQ.to(logits_BQK.dtype) @ logits_BQK
 
 
-@lru_cache(maxsize=256)
-def _pooling(height: int, width: int, scales: tuple[int, ...], grid: int | None) -> tuple[Tensor | None, Tensor | None]:
+@kept
+def _pooling(
+    height: int, width: int, scales: tuple[int, ...], grid: int | None, device: torch.device, dtype: torch.dtype
+) -> tuple[Tensor | None, Tensor | None]:
     """Averaging as matrices, before and after the head, such that the head sees as few rows as can be.
 
     The head is linear and every row of the matrices sums to 1, so averaging may come on either side of it. The head
@@ -59,9 +62,12 @@ def _pooling(height: int, width: int, scales: tuple[int, ...], grid: int | None)
     own_PS = torch.cat([_cells_of_map(height, width, scale, grid) for scale in scales])
     choices: list[tuple[Tensor | None, Tensor | None]] = [(own_PS, None), (None, own_PS)]
     if grid is not None and all(grid % scale == 0 for scale in scales):
-        after_PQ = torch.cat([bins(grid, grid, scale) for scale in scales])
-        choices.append((bins(height, width, grid), after_PQ))
-    return min(choices, key=lambda pair: height * width if pair[0] is None else len(pair[0]))
+        choices.append((bins(height, width, grid), torch.cat([bins(grid, grid, scale) for scale in scales])))
+    before_QS, after_PQ = min(choices, key=lambda pair: height * width if pair[0] is None else len(pair[0]))
+    return (
+        None if before_QS is None else before_QS.to(dtype).to(device),
+        None if after_PQ is None else after_PQ.to(dtype).to(device),
+    )
 
 
 def _cells_of_map(height: int, width: int, scale: int, grid: int | None) -> Tensor:

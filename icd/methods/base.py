@@ -71,12 +71,15 @@ class LiveSide(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What a method may know of the batch and the moment; epochs count from 1, steps from 0 within the epoch."""
+    """What a method may know of the batch and the moment; epochs count from 1, steps from 0 within the epoch.
+
+    Where one recorded step is replayed for every step, the moment is a scalar on the device, float64 for the epoch.
+    """
 
     labels_B: Tensor
     indices_B: Tensor
-    epoch: int
-    step: int
+    epoch: int | Tensor
+    step: int | Tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,9 +111,19 @@ class Method(Protocol):
         ...
 
 
-def warmup_factor(epoch: int, warmup_epochs: float) -> float:
-    """Share of a term's weight in an epoch counted from 1: min(epoch / W, 1), and 1 where W is 0."""
-    return 1.0 if warmup_epochs <= 0 else min(epoch / warmup_epochs, 1.0)
+def warmup_factor(epoch: int | Tensor, warmup_epochs: float) -> float | Tensor:
+    """Share of a term's weight in an epoch counted from 1: min(epoch / W, 1), and 1 where W is 0.
+
+    A float64 tensor for an epoch that is one, with the bits of the number.
+    """
+    if warmup_epochs <= 0:
+        return 1.0
+    return min(epoch / warmup_epochs, 1.0) if isinstance(epoch, int) else (epoch / warmup_epochs).clamp(max=1.0)
+
+
+def weighted(factor: float | Tensor, term: Tensor) -> Tensor:
+    """Multiply a term by its weight; a weight on the device is rounded to the term's type, as a number would be."""
+    return (factor.to(term.dtype) if isinstance(factor, Tensor) else factor) * term
 
 
 def cross_entropy(side: Side, labels_B: Tensor) -> Tensor:

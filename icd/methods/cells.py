@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from icd.fields import FieldProblem, NonNegative, Positive, Range, check_fields
 from icd.losses import BaseLoss, KnowledgeDistillation
 from icd.losses.cells import Gram, cluster_loss, paper_scale_weights, scale_loss
-from icd.methods.base import MethodSetup, Side, Step, cross_entropy, teacher_of, warmup_factor
+from icd.methods.base import MethodSetup, Side, Step, cross_entropy, teacher_of, warmup_factor, weighted
 
 Scale = Annotated[int, Range(at_least=1)]
 
@@ -111,7 +111,7 @@ class CellDistillation:
         student_BPK, teacher_BPK = self._cells(student), self._cells(teacher).detach()
         if self.base_weight:
             factor = self.base_weight * warmup_factor(step.epoch, self.warmup_epochs)
-            terms["base"] = factor * self._base_term(student_BPK, teacher_BPK, teacher, step.labels_B)
+            terms["base"] = weighted(factor, self._base_term(student_BPK, teacher_BPK, teacher, step.labels_B))
         if self.cluster_weight and self.has_cluster_term:
             terms["cluster"] = self.cluster_weight * cluster_loss(
                 student_BPK,
@@ -155,12 +155,12 @@ class CellDistillation:
     def _cell_weights(self, device: torch.device) -> Tensor | None:
         if self.base_scale_weights is None:
             return None
+        # Filled on the device: numbers copied there would make every step wait for it.
         shares = [
-            weight / scale**2
+            torch.full((scale**2,), weight / scale**2, device=device, dtype=torch.float64)
             for scale, weight in zip(self.scales, self.base_scale_weights, strict=True)
-            for _ in range(scale**2)
         ]
-        return torch.tensor(shares, device=device, dtype=torch.float64)
+        return torch.cat(shares)
 
 
 class _CellTerms(nn.Module):

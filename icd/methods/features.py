@@ -102,7 +102,7 @@ class _ContrastTerms(nn.Module):
         )
 
     def forward(self, student: Side, teacher: Side | None, step: Step) -> dict[str, Tensor]:
-        counter = [self.seed % 2**64, (step.epoch << 32) | step.step]
+        counter = [self.seed % 2**64, (int(step.epoch) << 32) | int(step.step)]
         contrasts_BJ = draw_contrasts(
             step.indices_B.cpu().numpy(),
             self.labels_N,

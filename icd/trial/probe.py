@@ -115,6 +115,8 @@ def measure_pace(config: TrialConfig, split: Split, teacher: Network | None, exe
 
     def progress(epoch: int, step: int, steps: int) -> None:
         nonlocal num_steps
+        if not step:  # a table is being filled
+            return
         if execution.device.type == "cuda":
             torch.cuda.synchronize(execution.device)
         marks.append(time.perf_counter())

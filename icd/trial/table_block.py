@@ -27,7 +27,6 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +35,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from icd.errors import CheckpointError, SetupError
+from icd.kept import kept
 from icd.losses.cells import bins, cell_logits
 from icd.models import Output
 from icd.trial.checkpoint import write_durably
@@ -177,7 +177,12 @@ class Block:
         return np.asarray(self._checks_S[slots_B] == 0)
 
     def read(self, slots_B: Slots) -> tuple[Tensor, Tensor]:
-        """Give rows [B, R, K] in float32 and verdicts [B, V].
+        """Give rows [B, R, K] in float32 and verdicts [B, V]; raises as ``read_halves`` does."""
+        rows_BRK, verdicts_BV = self.read_halves(slots_B)
+        return rows_BRK.float(), verdicts_BV
+
+    def read_halves(self, slots_B: Slots) -> tuple[Tensor, Tensor]:
+        """Give rows [B, R, K] in float16, as they are stored, and verdicts [B, V].
 
         Raises:
             CheckpointError: If an entry is missing, or fails its checksum.
@@ -188,7 +193,7 @@ class Block:
         end = 2 * spec.num_rows * spec.num_classes
         rows_BR = np.ascontiguousarray(entries_BW[:, :end]).view(np.float16)
         bits_BV = np.unpackbits(entries_BW[:, end:], axis=1, count=spec.num_verdicts)
-        rows_BRK = torch.from_numpy(rows_BR.reshape(len(slots_B), spec.num_rows, spec.num_classes)).float()
+        rows_BRK = torch.from_numpy(rows_BR.reshape(len(slots_B), spec.num_rows, spec.num_classes))
         return rows_BRK, torch.from_numpy(bits_BV.astype(bool))
 
     def write(self, slots_B: Slots, rows_BRK: Tensor, verdicts_BV: Tensor) -> None:
@@ -285,10 +290,10 @@ def rows_of(output: Output, head: nn.Linear, spec: BlockSpec, labels_B: Tensor) 
     return rows_BRK.cpu(), verdicts_BV.cpu()
 
 
-@lru_cache(maxsize=64)
-def coarsening(side: int, scales: tuple[int, ...]) -> Tensor:
+@kept
+def coarsening(side: int, scales: tuple[int, ...], device: torch.device) -> Tensor:
     """Averaging of the stored cells to those of the scales, [P, side * side]."""
-    return torch.cat([bins(side, side, scale) for scale in scales]).float()
+    return torch.cat([bins(side, side, scale) for scale in scales]).float().to(device)
 
 
 def verdict_places(spec: BlockSpec, scales: Sequence[int]) -> list[int]:

@@ -188,7 +188,9 @@ class TableSide:
         for scale in scales:
             for spec, _, verdicts_BV in self._parts.values():
                 if scale in spec.scales:
-                    found.append(verdicts_BV[:, verdict_places(spec, (scale,))])
+                    places = verdict_places(spec, (scale,))
+                    # A slice: a list of places would be copied to the device in every step.
+                    found.append(verdicts_BV[:, places[0] : places[-1] + 1])
                     break
         return torch.cat(found, dim=1)
 
@@ -201,7 +203,7 @@ class TableSide:
         cells_BMK = rows_BRK[:, 1:] if spec.own_logits else rows_BRK
         if scales == (spec.side,):
             return cells_BMK
-        return coarsening(spec.side, scales).to(cells_BMK) @ cells_BMK
+        return coarsening(spec.side, scales, cells_BMK.device) @ cells_BMK
 
 
 class TeacherTable:

@@ -6,25 +6,29 @@ of (seed, epoch, image), so a run that was killed and resumed is the run that wa
 
 import logging
 import math
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from icd.config.trial import TrialConfig
 from icd.data import views
+from icd.data.images import ArrayImages
 from icd.data.loader import Batch, batches
 from icd.data.split import ImageSet, Split
 from icd.errors import CheckpointError, ConfigError, NonFiniteLossError
-from icd.methods import LiveSide, MethodSetup, Side, Step
+from icd.methods import MethodSetup, Side, Step
 from icd.models import Network, build_model
 from icd.trial import checkpoint
+from icd.trial.engine import DeviceEpochs, own_stream, unsuited
 from icd.trial.evaluate import evaluate
+from icd.trial.step import LossLog, TrainStep, learning_rates, live_answer
 from icd.trial.teacher_table import TeacherTable
 
 logger = logging.getLogger(__name__)
@@ -33,6 +37,9 @@ CPU = torch.device("cpu")
 _EVAL_BATCH = 256
 # On an accelerator every look at a loss waits for the device; a non-finite one is found within this many steps.
 _STEPS_BETWEEN_LOOKS = 50
+
+_fixing = threading.Lock()
+_before: list[tuple[bool, bool]] = []
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +67,8 @@ class Execution:
         report: Called at the end of every reporting epoch.
         progress: Called after every step.
         stop: Asked after every epoch; True saves a checkpoint and ends the training there.
+        engine: ``device`` keeps whole epochs on the device (icd/trial/engine.py), ``eager`` hands it batch after batch;
+            ``auto`` is ``device`` on CUDA for the trials that allow it.
     """
 
     device: torch.device = CPU
@@ -69,6 +78,7 @@ class Execution:
     report: Report = lambda metrics: None
     progress: Progress = lambda epoch, step, steps: None
     stop: Callable[[], bool] = lambda: False
+    engine: Literal["auto", "eager", "device"] = "auto"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +105,7 @@ def train(config: TrialConfig, split: Split, teacher: Network | None, execution:
         CheckpointError: If the checkpoints found belong to another configuration, or none is whole.
     """
     protocol, device = config.protocol, execution.device
-    with _reproducible(device):
+    with _reproducible(device), own_stream(device):
         student = build_model(
             config.student.arch,
             num_classes=split.num_classes,
@@ -106,68 +116,43 @@ def train(config: TrialConfig, split: Split, teacher: Network | None, execution:
         student = _placed(student, config, device)
         teacher = _placed(teacher, config, device).eval().requires_grad_(False) if teacher is not None else None
         method = config.method.build(_method_setup(config, split, student, teacher)).to(device)
-        weights = [*student.parameters(), *method.parameters()]
-        optimizer = torch.optim.SGD(
-            weights,
-            lr=protocol.lr,
-            momentum=protocol.momentum,
-            nesterov=protocol.nesterov,
-            weight_decay=protocol.weight_decay,
-            fused=True,  # one pass over all weights: 2.5 % of a MobileNetV2 step on a CPU
-        )
-        start, metrics = _resume(config, execution, student, method, optimizer)
-        images = split.train.to(device)
+        one = TrainStep(student, method, protocol)
+        start, metrics = _resume(config, execution, one)
+        images, val_images = split.train.to(device), split.val.to(device)
         num_steps = _num_steps(config, len(images))
+        epochs = _epochs(one, config, split, images, teacher, execution)
 
         for epoch in range(start + 1, protocol.epochs + 1):
             started = time.perf_counter()
             student.train()
             method.train()
+            reporting = _reports(config, epoch)
             losses = LossLog(epoch, look_every=1 if device.type == "cpu" else _STEPS_BETWEEN_LOOKS)
-            teacher_images = 0
-            shares: dict[str, float] = {}
-
-            for step, batch in enumerate(train_batches(config, split, images, epoch, execution)):
-                lr = protocol.learning_rate(epoch, step / num_steps)
-                for group in optimizer.param_groups:
-                    group["lr"] = lr
-                teacher_side, computed = teacher_answer(teacher, execution.table, batch, epoch, protocol.precision)
-                teacher_images += computed
-                with precision(protocol.precision, device):
-                    student_side = LiveSide(student(batch.images_BCHW), student.head)
-                    where = Step(batch.labels_B, batch.indices_B, epoch, step)
-                    terms = method(student_side, teacher_side, where)
-                losses.add(terms)
-                if step == 0 and _reports(config, epoch):
-                    shares = gradient_shares(terms, weights)
-                optimizer.zero_grad(set_to_none=True)
-                torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
-                if protocol.clip_norm is not None:
-                    torch.nn.utils.clip_grad_norm_(weights, protocol.clip_norm)
-                optimizer.step()
+            for step, values_L in enumerate(epochs.steps(epoch, measure=reporting)):
+                losses.add(one.names, values_L)
                 execution.progress(epoch, step + 1, num_steps)
 
             means, trained_s = losses.means(), time.perf_counter() - started
-            reporting, stopping = _reports(config, epoch), epoch < protocol.epochs and execution.stop()
+            stopping = epoch < protocol.epochs and execution.stop()
             if reporting:
                 student.eval()
-                validation = evaluate(student, evaluation_batches(config, split, split.val, execution))
+                validation = evaluate(student, evaluation_batches(config, split, val_images, execution))
                 if not math.isfinite(validation["loss"]):
                     raise NonFiniteLossError("val/loss", epoch, num_steps - 1, validation["loss"])
                 metrics = {
                     "train/loss": sum(means.values()),
                     **{f"train/loss/{name}": value for name, value in means.items()},
-                    **{f"train/gradient_share/{name}": value for name, value in shares.items()},
+                    **{f"train/gradient_share/{name}": value for name, value in one.shares.items()},
                     **{f"val/{name}": value for name, value in validation.items()},
-                    "teacher/images": float(teacher_images),
-                    "lr": lr,
+                    "teacher/images": float(epochs.teacher_images),
+                    "lr": learning_rates(protocol, epoch, num_steps)[-1],
                     "time": time.time(),  # stays with the epoch's numbers wherever they are copied
                     **_costs(device, trained_s, time.perf_counter() - started),
                 }
             # Durable first, then said: whoever hears of an epoch can rely on its checkpoint.
             digest = None
             if reporting or stopping:
-                payload = _payload(config, student, method, optimizer, metrics, reported=reporting)
+                payload = _payload(config, one, metrics, reported=reporting)
                 digest = _save(execution, epoch, payload)
             if reporting:
                 execution.report(EpochMetrics(epoch=epoch, values=metrics, checkpoint_digest=digest))
@@ -176,65 +161,60 @@ def train(config: TrialConfig, split: Split, teacher: Network | None, execution:
         return Trained(network=student, epoch=protocol.epochs, finished=True, metrics=metrics)
 
 
-def teacher_answer(
-    teacher: Network | None, table: TeacherTable | None, batch: Batch, epoch: int, how_precise: str
-) -> tuple[Side | None, int]:
-    """Give the teacher's side of a batch, and on how many images it had to be run for that."""
-    if teacher is None:
-        return None, 0
-    if table is not None:
+class EagerEpochs:
+    """Runs the steps of a trial's epochs as the host hands it batch after batch."""
+
+    def __init__(
+        self,
+        one: TrainStep,
+        config: TrialConfig,
+        split: Split,
+        images: ImageSet,
+        teacher: Network | None,
+        execution: Execution,
+    ) -> None:
+        self.one, self.config, self.split, self.images = one, config, split, images
+        self.teacher, self.execution = teacher, execution
+        self.teacher_images = 0
+
+    def steps(self, epoch: int, *, measure: bool) -> Iterator[Tensor]:
+        """Do the steps of an epoch one by one, yielding each one's terms [L]; the first may measure gradient shares."""
+        self.teacher_images = 0
+        rates = learning_rates(self.config.protocol, epoch, _num_steps(self.config, len(self.images)))
+        shown = train_batches(self.config, self.split, self.images, epoch, self.execution)
+        for step, (batch, lr) in enumerate(zip(shown, rates, strict=True)):
+            where = Step(batch.labels_B, batch.indices_B, epoch, step)
+            yield self.one(batch, self._answer(batch, epoch), where, lr, measure=measure and step == 0)
+
+    def _answer(self, batch: Batch, epoch: int) -> Side | None:
+        """Give the teacher's side of a batch, and count the images it had to be run on."""
+        if self.teacher is None:
+            return None
+        table = self.execution.table
+        if table is None:
+            self.teacher_images += len(batch.labels_B)
+            return live_answer(self.teacher, batch, self.config.protocol.precision)
         before = table.computed
-        return table.side(batch, epoch), table.computed - before
-    with torch.no_grad(), precision(how_precise, batch.images_BCHW.device):
-        return LiveSide(teacher(batch.images_BCHW), teacher.head), len(batch.labels_B)
+        side = table.side(batch, epoch)
+        self.teacher_images += table.computed - before
+        return side
 
 
-class LossLog:
-    """Every term of every step of an epoch; finds the first non-finite one."""
+def _epochs(
+    one: TrainStep, config: TrialConfig, split: Split, images: ImageSet, teacher: Network | None, execution: Execution
+) -> EagerEpochs | DeviceEpochs:
+    """Choose where the epochs live."""
+    problem = unsuited(config, images)
+    if execution.engine == "device" and problem:
+        raise ConfigError(f"this trial cannot run on the device alone: {problem}; take engine='auto'")
+    wanted = execution.engine == "device" or (execution.engine == "auto" and execution.device.type == "cuda")
+    if not wanted or not isinstance(images, ArrayImages) or problem:
+        return EagerEpochs(one, config, split, images, teacher, execution)
 
-    def __init__(self, epoch: int, look_every: int) -> None:
-        self.epoch, self.look_every = epoch, look_every
-        self.names: tuple[str, ...] = ()
-        self.unseen: list[Tensor] = []
-        self.seen: list[Tensor] = []
-        self.num_seen = 0
+    def alive() -> None:
+        execution.progress(0, 0, 1)
 
-    def add(self, terms: Mapping[str, Tensor]) -> None:
-        """Note one step's terms; raises once a term is NaN or infinite."""
-        self.names = tuple(terms)
-        self.unseen.append(torch.stack([term.detach().float() for term in terms.values()]))
-        if len(self.unseen) >= self.look_every:
-            self._look()
-
-    def means(self) -> dict[str, float]:
-        """Give each term's mean over the epoch, in float64."""
-        self._look()
-        return dict(zip(self.names, torch.cat(self.seen).double().mean(dim=0).tolist(), strict=True))
-
-    def _look(self) -> None:
-        if not self.unseen:
-            return
-        values = torch.stack(self.unseen).cpu()
-        for step, term in (~values.isfinite()).nonzero()[:1].tolist():
-            raise NonFiniteLossError(self.names[term], self.epoch, self.num_seen + step, values[step, term].item())
-        self.seen.append(values)
-        self.num_seen += len(values)
-        self.unseen = []
-
-
-def gradient_shares(terms: Mapping[str, Tensor], weights: list[nn.Parameter]) -> dict[str, float]:
-    """Share of each weighted term in the sum of the terms' gradient norms; a term near 0 cannot matter."""
-    norms = {}
-    for name, term in terms.items():
-        if not term.requires_grad:
-            norms[name] = 0.0
-            continue
-        gradients = torch.autograd.grad(term, weights, retain_graph=True, allow_unused=True)
-        norms[name] = (
-            torch.stack([grad.detach().float().norm() for grad in gradients if grad is not None]).norm().item()
-        )
-    total = sum(norms.values())
-    return {name: norm / total if total > 0 else 0.0 for name, norm in norms.items()}
+    return DeviceEpochs(one, config, split, images, teacher, execution.table, alive)
 
 
 def train_batches(
@@ -288,36 +268,26 @@ def _method_setup(config: TrialConfig, split: Split, student: Network, teacher: 
     )
 
 
-def _resume(
-    config: TrialConfig, execution: Execution, student: Network, method: nn.Module, optimizer: torch.optim.Optimizer
-) -> tuple[int, dict[str, float]]:
+def _resume(config: TrialConfig, execution: Execution, one: TrainStep) -> tuple[int, dict[str, float]]:
     """Continue from the newest whole checkpoint, if there is one; returns its epoch and metrics."""
     found = checkpoint.newest(execution.checkpoints) if execution.checkpoints is not None else None
     if found is None:
         return 0, {}
     if found.payload["key"] != config.key():
         raise CheckpointError(f"{found.path} belongs to another configuration (key {found.payload['key'][:12]})")
-    student.load_state_dict(found.payload["student"])
-    method.load_state_dict(found.payload["method"])
-    optimizer.load_state_dict(found.payload["optimizer"])
+    one.student.load_state_dict(found.payload["student"])
+    one.method.load_state_dict(found.payload["method"])
+    one.load(found.payload["optimizer"])
     logger.info("continuing after epoch %d (%s)", found.epoch, found.path.name)
     return found.epoch, dict(found.payload["metrics"])
 
 
-def _payload(
-    config: TrialConfig,
-    student: Network,
-    method: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    metrics: Mapping[str, float],
-    *,
-    reported: bool,
-) -> dict[str, Any]:
+def _payload(config: TrialConfig, one: TrainStep, metrics: Mapping[str, float], *, reported: bool) -> dict[str, Any]:
     return {
         "key": config.key(),
-        "student": student.state_dict(),
-        "method": method.state_dict(),
-        "optimizer": optimizer.state_dict(),
+        "student": one.student.state_dict(),
+        "method": one.method.state_dict(),
+        "optimizer": one.state(),
         "metrics": dict(metrics),
         "reported": reported,  # whether the metrics are this epoch's
     }
@@ -350,19 +320,17 @@ def _costs(device: torch.device, train_s: float, epoch_s: float) -> dict[str, fl
 
 
 @contextmanager
-def precision(name: str, device: torch.device) -> Iterator[None]:
-    """Run what is inside in ``fp32``, or in ``bf16`` where that is safe."""
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=name == "bf16"):
-        yield
-
-
-@contextmanager
 def _reproducible(device: torch.device) -> Iterator[None]:
     """Fixed kernels on CUDA, put back afterwards; on a CPU there is nothing to choose."""
-    before = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
-    if device.type == "cuda":
-        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+    if device.type != "cuda":
+        yield
+        return
+    cudnn = torch.backends.cudnn
+    with _fixing:
+        _before.append((cudnn.deterministic, cudnn.benchmark))
+        cudnn.deterministic, cudnn.benchmark = True, False
     try:
         yield
     finally:
-        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = before
+        with _fixing:  # of several trials in threads the last one to end puts back what the first one found
+            cudnn.deterministic, cudnn.benchmark = _before.pop()

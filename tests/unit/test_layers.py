@@ -15,6 +15,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 RANKS = {
     "errors": 0,
     "fields": 1,
+    "kept": 1,
     "losses": 2,
     "models": 2,
     "data": 2,

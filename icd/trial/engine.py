@@ -1,0 +1,202 @@
+"""Epochs that live on the device: a step is recorded once as a CUDA graph and replayed with nothing said by the host.
+
+At CIFAR scale a step is a thousand kernels that take less time than their launches. Before an epoch everything its
+steps need goes to the device: images, views, places in the teacher's table, learning rates. A step finds its part by a
+counter that it advances itself, so that every replay is the same work. On a CPU the same step is called instead of
+replayed, which is how its results are tested.
+
+Shape key:
+    T: full steps of an epoch    B: batch    N: images shown in an epoch    b: images of a last, smaller step
+    L: terms of the loss    3: image, view, place in the teacher's table
+"""
+
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from icd.config.trial import TrialConfig
+from icd.data import views
+from icd.data.images import ArrayImages, ImageSet
+from icd.data.loader import Batch, Normaliser, batches
+from icd.data.split import Split
+from icd.methods import CellDistillation, CrossEntropy, Side, SimilarityPreserving, Step
+from icd.models import Network
+from icd.trial.device_table import DeviceTable, Numbers
+from icd.trial.step import TrainStep, learning_rates, live_answer
+from icd.trial.teacher_table import TeacherTable
+
+# Methods whose step is the same work every time. CRD draws its contrasts on the host.
+_SUITED = (CrossEntropy, CellDistillation, SimilarityPreserving)
+# Real steps before the recording: they load kernels, choose algorithms and make the momenta.
+_WARM_STEPS = 3
+
+# A capture must not meet another one, nor the synchronisation of the whole device that begins one.
+_capturing = threading.Lock()
+_idle_streams: defaultdict[torch.device, list[torch.cuda.Stream]] = defaultdict(list)
+
+
+def unsuited(config: TrialConfig, images: ImageSet) -> str | None:
+    """Say why a trial's epochs cannot live on the device, if so."""
+    if not isinstance(images, ArrayImages):
+        return "its images are read from files"
+    return None if isinstance(config.method, _SUITED) else f"{config.method.title} works on the host in every step"
+
+
+class DeviceEpochs:
+    """Runs the steps of a trial's epochs on the device of its images.
+
+    Buffers keep their addresses from epoch to epoch, because the graph was recorded with them.
+
+    Args:
+        one: The step.
+        config: The trial, which must be suited.
+        split: Its data set.
+        images: Training images, on the device.
+        teacher: The teacher, for methods that need one.
+        table: Stands for the teacher; without it the teacher runs in every step.
+        alive: Called while the table is filled.
+    """
+
+    def __init__(
+        self,
+        one: TrainStep,
+        config: TrialConfig,
+        split: Split,
+        images: ArrayImages,
+        teacher: Network | None,
+        table: TeacherTable | None,
+        alive: Callable[[], None] = lambda: None,
+    ) -> None:
+        protocol, device = config.protocol, images.images_NCHW.device
+        self.one, self.config, self.split, self.images, self.teacher = one, config, split, images, teacher
+        self.alive, self.device = alive, device
+        self.normaliser = Normaliser(split.mean, split.std, device, protocol.channels_last)
+        self.num_full, rest = divmod(len(images), protocol.batch_size)
+        self.num_steps = self.num_full + (rest > 0 and not protocol.drop_last)
+        self.num_shown = len(images) - (rest if protocol.drop_last else 0)
+        self.table = None if table is None else DeviceTable(table, device, self.num_shown)
+        self.teacher_images = 0
+
+        self._picks_T3B = torch.zeros(self.num_full, 3, protocol.batch_size, dtype=torch.int64, device=device)
+        self._rest_3b = torch.zeros(3, rest, dtype=torch.int64, device=device)
+        self._rates = torch.zeros(self.num_steps, dtype=one.lr.dtype, device=device)
+        self._epoch = torch.zeros((), dtype=torch.float64, device=device)
+        self._counter = torch.zeros(1, dtype=torch.int64, device=device)
+        self._log: Tensor | None = None  # [steps, L]
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._warm = 0
+
+    def steps(self, epoch: int, *, measure: bool) -> Iterator[Tensor]:
+        """Do the steps of an epoch one by one, yielding each one's terms [L], which the next epoch overwrites.
+
+        Args:
+            epoch: From 1.
+            measure: Note the terms' shares of the gradient in the first step.
+        """
+        self._prepare(epoch)
+        for step in range(self.num_steps):
+            if step == self.num_full:
+                self._run(self._rest_3b)
+            elif (measure and step == 0) or self.device.type != "cuda" or self._warm < _WARM_STEPS:
+                self._counted(measure=measure and step == 0)
+                self._warm += 1
+            else:
+                self._replay()
+            assert self._log is not None
+            yield self._log[step]
+
+    def _prepare(self, epoch: int) -> None:
+        """Send what the epoch's steps need."""
+        protocol, seed = self.config.protocol, self.config.seed
+        indices_N = views.order(seed, epoch, len(self.images))[: self.num_shown]
+        view_ids_N = views.draw(seed, epoch, indices_N, protocol.views.num_views)
+        places_N = np.zeros_like(indices_N)
+        self.teacher_images = self.num_shown if self.teacher is not None else 0
+        if self.table is not None:
+            before = self.table.table.computed
+            places_N = self.table.bring(epoch, indices_N, view_ids_N, self._show)
+            self.teacher_images = self.table.table.computed - before
+        picks_3N = torch.from_numpy(np.stack([indices_N, view_ids_N, places_N]))
+        end = self.num_full * protocol.batch_size
+        full_3TB = picks_3N[:, :end].reshape(3, self.num_full, protocol.batch_size)
+        self._picks_T3B.copy_(full_3TB.transpose(0, 1))
+        if end < self.num_shown:
+            self._rest_3b.copy_(picks_3N[:, end:])
+        self._rates.copy_(torch.tensor(learning_rates(protocol, epoch, self.num_steps), dtype=torch.float64))
+        self._epoch.fill_(epoch)
+        self._counter.zero_()
+
+    def _counted(self, *, measure: bool = False) -> None:
+        """Do the step that the counter names; this is what is recorded."""
+        self._run(self._picks_T3B.index_select(0, self._counter).squeeze(0), measure=measure)
+
+    def _run(self, picks_3B: Tensor, *, measure: bool = False) -> None:
+        indices_B, view_ids_B, places_B = picks_3B.unbind(0)
+        raw_BCHW = self.images.images_NCHW.index_select(0, indices_B)
+        images_BCHW = self.normaliser(self.config.protocol.views.apply(raw_BCHW, view_ids_B))
+        batch = Batch(images_BCHW, self.images.labels_N.index_select(0, indices_B), indices_B)
+        where = Step(batch.labels_B, indices_B, self._epoch, self._counter.squeeze(0))
+        lr = self._rates.index_select(0, self._counter).squeeze(0)
+        values_L = self.one(batch, self._answer(batch, places_B), where, lr, measure=measure)
+        if self._log is None:
+            self._log = values_L.new_zeros(self.num_steps, len(values_L))
+        self._log.index_copy_(0, self._counter, values_L.unsqueeze(0))
+        self._counter.add_(1)
+
+    def _answer(self, batch: Batch, places_B: Tensor) -> Side | None:
+        if self.table is not None:
+            return self.table.side(places_B)
+        return None if self.teacher is None else live_answer(self.teacher, batch, self.config.protocol.precision)
+
+    def _replay(self) -> None:
+        if self._graph is None:
+            self._graph = torch.cuda.CUDAGraph()
+            stream = torch.cuda.current_stream(self.device)
+            # Other trials go on in other threads meanwhile; only this one must not allocate or wait.
+            with _capturing, torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):
+                self._counted()
+        self._graph.replay()
+
+    def _show(self, indices_n: Numbers, view_ids_n: Numbers, batch_size: int) -> Iterator[Batch]:
+        """Show images for the teacher."""
+        for batch in batches(
+            self.images,
+            indices=indices_n,
+            view_ids=view_ids_n,
+            views=self.config.protocol.views,
+            batch_size=batch_size,
+            mean=self.split.mean,
+            std=self.split.std,
+            device=self.device,
+            channels_last=True,
+        ):
+            yield batch
+            self.alive()
+
+
+@contextmanager
+def own_stream(device: torch.device) -> Iterator[None]:
+    """Work on a CUDA stream that no other thread of the process uses; nothing can be recorded on the default one.
+
+    A caller's own stream is kept. Streams are lent and given back, because torch hands out 32 in turn: the 33rd trial
+    of a process would share one with whoever has it still.
+    """
+    if device.type != "cuda" or torch.cuda.current_stream(device) != torch.cuda.default_stream(device):
+        yield
+        return
+    try:
+        stream = _idle_streams[device].pop()
+    except IndexError:
+        stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    stream.wait_stream(torch.cuda.default_stream(device))
+    try:
+        with torch.cuda.stream(stream):
+            yield
+    finally:
+        torch.cuda.default_stream(device).wait_stream(stream)
+        _idle_streams[device].append(stream)

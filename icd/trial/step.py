@@ -1,0 +1,160 @@
+"""One training step, whoever drives it: forward, losses, backward, clipping, update; and the log of its terms.
+
+A step asks nothing of the host: what changes from step to step (learning rate, epoch) may be a tensor on the device, so
+that one recording of it serves every step (icd/trial/engine.py).
+
+Shape key:
+    L: terms of the loss
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from icd.config.protocols import Protocol
+from icd.data.loader import Batch
+from icd.errors import NonFiniteLossError
+from icd.methods import LiveSide, Side, Step
+from icd.models import Network
+
+
+class TrainStep:
+    """Student, method and optimizer of a trial; calling it trains them on one batch.
+
+    Attributes:
+        names: The loss's terms, known after the first step.
+        shares: Each term's share of the gradient, as last measured.
+    """
+
+    def __init__(self, student: Network, method: nn.Module, protocol: Protocol) -> None:
+        self.student, self.method, self.protocol = student, method, protocol
+        self.weights = [*student.parameters(), *method.parameters()]
+        self.names: tuple[str, ...] = ()
+        self.shares: dict[str, float] = {}
+        device = self.weights[0].device
+        # Where the fused kernel reads the rate from: float32 on CUDA; on a CPU float64 gives a plain number's bits.
+        dtype = torch.float64 if device.type == "cpu" else torch.float32
+        self.lr = torch.full((), protocol.lr, dtype=dtype, device=device)
+        self.optimizer = torch.optim.SGD(
+            self.weights,
+            lr=protocol.lr,
+            momentum=protocol.momentum,
+            nesterov=protocol.nesterov,
+            weight_decay=protocol.weight_decay,
+            fused=True,
+        )
+        self._set_rate(self.lr)
+
+    def __call__(
+        self, batch: Batch, teacher: Side | None, where: Step, lr: float | Tensor, *, measure: bool = False
+    ) -> Tensor:
+        """Train on a batch.
+
+        Args:
+            batch: What the student sees.
+            teacher: What the teacher says about it.
+            where: Labels, indices, epoch and step.
+            lr: Learning rate, a number or a scalar on the device.
+            measure: Note the terms' shares of the gradient, which waits for the device.
+
+        Returns:
+            The terms, float32 [L].
+        """
+        self.lr.fill_(lr)
+        with precision(self.protocol.precision, batch.images_BCHW.device):
+            student = LiveSide(self.student(batch.images_BCHW), self.student.head)
+            terms = self.method(student, teacher, where)
+        self.names = tuple(terms)
+        if measure:
+            self.shares = gradient_shares(terms, self.weights)
+        self.optimizer.zero_grad(set_to_none=True)
+        values_L = torch.stack(list(terms.values()))
+        values_L.sum().backward()  # type: ignore[no-untyped-call]
+        if self.protocol.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.weights, self.protocol.clip_norm)
+        self.optimizer.step()
+        return values_L.detach().float()
+
+    def state(self) -> dict[str, Any]:
+        """Give the optimizer's state as any path, device or version of it would write it: the rate is a number."""
+        state = self.optimizer.state_dict()
+        plain = {"lr": self.protocol.lr, "fused": None}
+        return {**state, "param_groups": [{**group, **plain} for group in state["param_groups"]]}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Take over what ``state`` gave."""
+        self.optimizer.load_state_dict(dict(state))
+        self._set_rate(self.lr)
+
+    def _set_rate(self, lr: Tensor) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"], group["fused"] = lr, True
+
+
+class LossLog:
+    """Every term of every step of an epoch; finds the first non-finite one."""
+
+    def __init__(self, epoch: int, look_every: int) -> None:
+        self.epoch, self.look_every = epoch, look_every
+        self.names: tuple[str, ...] = ()
+        self.unseen: list[Tensor] = []
+        self.seen: list[Tensor] = []
+        self.num_seen = 0
+
+    def add(self, names: tuple[str, ...], values_L: Tensor) -> None:
+        """Note one step's terms; raises once a term is NaN or infinite."""
+        self.names = names
+        self.unseen.append(values_L)
+        if len(self.unseen) >= self.look_every:
+            self._look()
+
+    def means(self) -> dict[str, float]:
+        """Give each term's mean over the epoch, in float64."""
+        self._look()
+        return dict(zip(self.names, torch.cat(self.seen).double().mean(dim=0).tolist(), strict=True))
+
+    def _look(self) -> None:
+        if not self.unseen:
+            return
+        values = torch.stack(self.unseen).cpu()
+        for step, term in (~values.isfinite()).nonzero()[:1].tolist():
+            raise NonFiniteLossError(self.names[term], self.epoch, self.num_seen + step, values[step, term].item())
+        self.seen.append(values)
+        self.num_seen += len(values)
+        self.unseen = []
+
+
+def gradient_shares(terms: Mapping[str, Tensor], weights: list[nn.Parameter]) -> dict[str, float]:
+    """Share of each weighted term in the sum of the terms' gradient norms; a term near 0 cannot matter."""
+    norms = {}
+    for name, term in terms.items():
+        if not term.requires_grad:
+            norms[name] = 0.0
+            continue
+        gradients = torch.autograd.grad(term, weights, retain_graph=True, allow_unused=True)
+        norms[name] = (
+            torch.stack([grad.detach().float().norm() for grad in gradients if grad is not None]).norm().item()
+        )
+    total = sum(norms.values())
+    return {name: norm / total if total > 0 else 0.0 for name, norm in norms.items()}
+
+
+@contextmanager
+def precision(name: str, device: torch.device) -> Iterator[None]:
+    """Run what is inside in ``fp32``, or in ``bf16`` where that is safe."""
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=name == "bf16"):
+        yield
+
+
+def live_answer(teacher: Network, batch: Batch, how_precise: str) -> Side:
+    """Run the teacher on a batch."""
+    with torch.no_grad(), precision(how_precise, batch.images_BCHW.device):
+        return LiveSide(teacher(batch.images_BCHW), teacher.head)
+
+
+def learning_rates(protocol: Protocol, epoch: int, num_steps: int) -> list[float]:
+    """Give the learning rate of every step of an epoch."""
+    return [protocol.learning_rate(epoch, step / num_steps) for step in range(num_steps)]
