@@ -162,6 +162,10 @@ class _TrialReader:
             rule = f"teacher and student must see images of one size ({size})"
             hint = "give protocol.views and teacher.protocol.views one size"
             self.reader.problem(("teacher", "protocol", "views"), rule, value=protocol.views.size, hint=hint)
+        for name in ("precision", "channels_last") if trained and protocol else ():
+            if getattr(protocol, name) == "auto":  # its digest would depend on the weather
+                rule = f"{name} of a teacher must be given, not chosen by timing"
+                self.reader.problem(("teacher", "protocol", name), rule, value="auto")
         if config and config.weights == "pretrained" and MODELS[config.arch].build_pretrained is None:
             self.reader.problem(("teacher", "weights"), _NOT_PRETRAINED, value=config.arch)
         return replace(config, protocol=protocol if trained else None) if config and stem else None

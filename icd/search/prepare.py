@@ -16,6 +16,7 @@ from icd.config.trial import TrialConfig
 from icd.config.yaml import Document
 from icd.data.split import Split
 from icd.models import Network
+from icd.trial.autotune import choose, described, settled, student_name
 from icd.trial.probe import Probe, measure_pace
 from icd.trial.runs import Places, device_name, read_data
 from icd.trial.teacher_table import BUDGET_GB, TableMode, TablePlan, plan_table, suits, summary
@@ -38,6 +39,7 @@ class Preparation:
         table: What the user asked for teacher tables.
         table_gb: What they may take on disk.
         tables: What was chosen before, by teacher; it stands unless the user asks for something else.
+        tuned: What was chosen before, by student, where the protocol leaves it open.
     """
 
     configs: Sequence[Mapping[str, Any]]
@@ -50,6 +52,7 @@ class Preparation:
     table: TableMode = "auto"
     table_gb: float = BUDGET_GB
     tables: Mapping[str, TableMode] = field(default_factory=dict)
+    tuned: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +70,7 @@ class Prepared:
         device: Name of the device.
         paces: For each student and teacher, seconds per step and so on.
         tables: How each teacher is answered for, by the same names as ``teachers``.
+        tuned: Precision and layout of each student whose protocol leaves them open (``autotune.student_name``).
     """
 
     data_digest: str
@@ -79,9 +83,12 @@ class Prepared:
     device: str
     paces: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     tables: Mapping[str, str] = field(default_factory=dict)
+    tuned: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
     def pin(self, config: TrialConfig) -> TrialConfig:
-        """Write the digests into a configuration."""
+        """Write the digests into a configuration, and what was left open."""
+        if not config.protocol.is_settled:
+            config = settled(config, self.tuned[student_name(config)])
         data = replace(config.data, digest=self.data_digest)
         if config.teacher is None:
             return replace(config, data=data)
@@ -148,6 +155,8 @@ def make_ready(
         plan = _table_plan(request, configs, name, digest, teacher_digest, split, places)
         tables[name] = plan.mode
         say(summary(plan))
+    tuned = _tune(request, configs, split, execution, say)
+    configs = [settled(config, tuned.get(student_name(config), _given(config))) for config in configs]
     quiet = replace(execution, report=lambda metrics: None)
     probe = Probe(split, quiet)
     for config in configs if request.probe else ():
@@ -170,7 +179,29 @@ def make_ready(
         device=device_name(device),
         paces=paces,
         tables=tables,
+        tuned=tuned,
     )
+
+
+def _tune(
+    request: Preparation,
+    configs: Sequence[TrialConfig],
+    split: Split,
+    execution: Execution,
+    say: Callable[[str], None],
+) -> dict[str, Sequence[Any]]:
+    """Choose what the students' protocols leave open, each once and for the whole sweep."""
+    tuned = dict(request.tuned)
+    for config in configs:
+        if not config.protocol.is_settled and student_name(config) not in tuned:
+            choice, seconds = choose(config, split, execution)
+            tuned[student_name(config)] = choice
+            say(described(config, choice, seconds))
+    return tuned
+
+
+def _given(config: TrialConfig) -> Sequence[Any]:
+    return config.protocol.precision, config.protocol.channels_last
 
 
 def _table_plan(

@@ -159,7 +159,8 @@ def run(sweep: SweepConfig, document: Mapping[str, Any], settings: Settings) -> 
             executor = _executor(sweep, folder, settings)
             request = preparation(space, sweep, settings, probe=begun is None)
             if begun is not None:  # a table's rounding is not a live teacher's: what was begun goes on the same way
-                request = replace(request, tables=begun.attributes.get("tables", {}))
+                kept = {name: begun.attributes.get(name, {}) for name in ("tables", "tuned")}
+                request = replace(request, **kept)
             prepared = executor.prepare(
                 request, settings.announce, lambda: settings.stop() or bool(stop_asked(folder / "stop"))
             )
@@ -206,6 +207,7 @@ def _create(
         "data_digest": prepared.data_digest,
         "teachers": dict(prepared.teachers),
         "tables": dict(prepared.tables),
+        "tuned": dict(prepared.tuned),
         "digest": sweep.digest(),  # last: a study with its digest is whole
     }
     return Ledger.create(storage, sweep, attributes, settings.announce)
@@ -275,7 +277,9 @@ def _drive(
     uri = tracking_uri(settings.root)
     _begin_outbox(outbox, sweep, attributes, prepared)
     driver = Driver(sweep, space, ledger, outbox, prepared, site, settings.announce)
-    ledger.note_study(stopped_by="", gpus_per_trial=site.gpus_per_trial, tables=dict(prepared.tables))
+    ledger.note_study(
+        stopped_by="", gpus_per_trial=site.gpus_per_trial, tables=dict(prepared.tables), tuned=dict(prepared.tuned)
+    )
     tracker = Tracker(folder, uri, sweep.name, attributes["uid"], settings.announce)
     tracker.start()
 

@@ -75,7 +75,7 @@ class DeviceEpochs:
         protocol, device = config.protocol, images.images_NCHW.device
         self.one, self.config, self.split, self.images, self.teacher = one, config, split, images, teacher
         self.alive, self.device = alive, device
-        self.normaliser = Normaliser(split.mean, split.std, device, protocol.channels_last)
+        self.normaliser = Normaliser(split.mean, split.std, device, protocol.uses_channels_last)
         self.num_full, rest = divmod(len(images), protocol.batch_size)
         self.num_steps = self.num_full + (rest > 0 and not protocol.drop_last)
         self.num_shown = len(images) - (rest if protocol.drop_last else 0)

@@ -29,6 +29,7 @@ from icd.data.split import Split
 from icd.errors import ConfigError, Interrupted, Problem, StateError
 from icd.models import Network
 from icd.trial import checkpoint
+from icd.trial.autotune import choose, described, settled
 from icd.trial.evaluate import evaluate
 from icd.trial.teacher_table import BUDGET_GB, TableMode, TeacherTable, open_table, plan_table, summary
 from icd.trial.teachers import TeacherStore, fitted, prepare
@@ -125,6 +126,7 @@ def run_trial(
         f"data {split.name}: {len(split.train)} training and {len(split.val)} validation images, "
         f"{split.num_classes} classes"
     )
+    config = _settle(config, folder, split, execution, announce)
     teacher = prepare(config, split, places.teachers, execution)
     if teacher is not None and config.teacher is not None:
         config = replace(config, teacher=replace(config.teacher, digest=teacher.digest))
@@ -139,6 +141,20 @@ def run_trial(
         result["test"] = _look_at_test(config, split, folder, execution, name)
         checkpoint.write_durably(folder / "result.json", (json.dumps(result, indent=1) + "\n").encode())
     return result
+
+
+def _settle(
+    config: TrialConfig, folder: Path, split: Split, execution: Execution, announce: Callable[[str], None]
+) -> TrialConfig:
+    """Choose what the protocol leaves open; a trial that was begun goes on as it began."""
+    if config.protocol.is_settled:
+        return config
+    if (folder / "config.yaml").exists():
+        protocol = yaml.safe_load((folder / "config.yaml").read_text())["protocol"]
+        return settled(config, (protocol["precision"], protocol["channels_last"]))
+    choice, seconds = choose(config, split, execution)
+    announce(described(config, choice, seconds))
+    return settled(config, choice)
 
 
 @contextmanager

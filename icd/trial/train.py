@@ -105,6 +105,8 @@ def train(config: TrialConfig, split: Split, teacher: Network | None, execution:
         CheckpointError: If the checkpoints found belong to another configuration, or none is whole.
     """
     protocol, device = config.protocol, execution.device
+    if not protocol.is_settled:
+        raise ValueError("precision and layout must be chosen before a trial is trained (icd.trial.autotune)")
     with _reproducible(device), own_stream(device):
         student = build_model(
             config.student.arch,
@@ -232,7 +234,7 @@ def train_batches(
         mean=split.mean,
         std=split.std,
         device=execution.device,
-        channels_last=protocol.channels_last,
+        channels_last=protocol.uses_channels_last,
         num_workers=execution.num_workers,
         drop_last=protocol.drop_last,
     )
@@ -249,13 +251,13 @@ def evaluation_batches(config: TrialConfig, split: Split, images: ImageSet, exec
         mean=split.mean,
         std=split.std,
         device=execution.device,
-        channels_last=config.protocol.channels_last,
+        channels_last=config.protocol.uses_channels_last,
         num_workers=execution.num_workers,
     )
 
 
 def _placed(network: Network, config: TrialConfig, device: torch.device) -> Network:
-    layout = torch.channels_last if config.protocol.channels_last else torch.contiguous_format
+    layout = torch.channels_last if config.protocol.uses_channels_last else torch.contiguous_format
     return network.to(device=device, memory_format=layout)  # type: ignore[call-overload, no-any-return]
 
 

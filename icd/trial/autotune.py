@@ -1,0 +1,103 @@
+"""What changes a student's speed and not what it learns: precision and memory layout, chosen by a few timed steps.
+
+``precision: auto`` and ``channels_last: auto`` ask for it. The choice becomes part of the configuration, so a trial's
+folder says how it was trained, and a sweep keeps one choice for each student however often it is resumed.
+"""
+
+import itertools
+import json
+import statistics
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import nn
+
+from icd.config.protocols import Protocol
+from icd.config.trial import TrialConfig, plain_data
+from icd.data.loader import Batch
+from icd.data.split import Split
+from icd.methods import CrossEntropy, Step
+from icd.models import build_model
+from icd.trial.step import TrainStep
+from icd.trial.train import Execution, train_batches
+
+_ROUNDS = 5
+_HOPELESS = 3.0  # a first step so many times slower than the fastest other's ends a choice's timing
+
+
+class Choice(NamedTuple):
+    """How a student is computed."""
+
+    precision: Literal["fp32", "bf16"]
+    channels_last: bool
+
+    def __str__(self) -> str:
+        return f"{self.precision}, {'channels last' if self.channels_last else 'channels first'}"
+
+
+def student_name(config: TrialConfig) -> str:
+    """Write what a choice depends on as a key: configurations with equal ones get one choice."""
+    protocol = config.protocol
+    own = {"precision": protocol.precision, "channels_last": protocol.channels_last, "batch_size": protocol.batch_size}
+    return json.dumps({**plain_data(config.student), **own, "size": protocol.views.size}, sort_keys=True)
+
+
+def settled(config: TrialConfig, choice: Sequence[Any]) -> TrialConfig:
+    """Write a choice into a configuration."""
+    precision, channels_last = choice
+    return replace(config, protocol=replace(config.protocol, precision=precision, channels_last=channels_last))
+
+
+def choose(config: TrialConfig, split: Split, execution: Execution) -> tuple[Choice, Mapping[Choice, float]]:
+    """Time a few steps of the student alone, with cross entropy, under every choice that ``auto`` leaves open.
+
+    A teacher that runs live is not timed: it costs nothing where a table stands for it.
+
+    Returns:
+        The fastest choice, and seconds per step of each.
+    """
+    images = replace(config, protocol=replace(config.protocol, drop_last=False))
+    batch = next(train_batches(settled(images, _choices(config.protocol)[0]), split, split.train, 1, execution))
+    where = Step(batch.labels_B, batch.indices_B, 1, 0)
+    taken: dict[Choice, list[float]] = {}
+    for choice in _choices(config.protocol):
+        one = _step_of(settled(config, choice), split, execution.device)
+        layout = torch.channels_last if choice.channels_last else torch.contiguous_format
+        shown = batch._replace(images_BCHW=batch.images_BCHW.to(execution.device).contiguous(memory_format=layout))
+
+        first = _timed(one, shown, where)  # loads kernels and makes the momenta; slower than those that follow
+        if not taken or first < _HOPELESS * min(statistics.median(values) for values in taken.values()):
+            taken[choice] = [_timed(one, shown, where) for _ in range(_ROUNDS)]
+    seconds = {choice: statistics.median(values) for choice, values in taken.items()}
+    return min(seconds, key=seconds.__getitem__), seconds
+
+
+def described(config: TrialConfig, choice: Choice, seconds: Mapping[Choice, float]) -> str:
+    """Say in a line what was chosen and why."""
+    timings = ", ".join(f"{other} {value:.3g} s" for other, value in seconds.items())
+    return f"student {config.student.arch}: {choice} ({timings} a step)"
+
+
+def _timed(one: TrainStep, batch: Batch, where: Step) -> float:
+    began = time.perf_counter()
+    one(batch, None, where, one.protocol.lr)
+    if batch.images_BCHW.is_cuda:
+        torch.cuda.synchronize(batch.images_BCHW.device)
+    return time.perf_counter() - began
+
+
+def _choices(protocol: Protocol) -> list[Choice]:
+    precisions: Iterator[Any] = iter(("fp32", "bf16") if protocol.precision == "auto" else (protocol.precision,))
+    layouts = (True, False) if protocol.channels_last == "auto" else (protocol.channels_last,)
+    return [Choice(precision, bool(layout)) for precision, layout in itertools.product(precisions, layouts)]
+
+
+def _step_of(config: TrialConfig, split: Split, device: torch.device) -> TrainStep:
+    student = build_model(config.student.arch, num_classes=split.num_classes, stem=config.student.stem, seed=0).train()
+    layout = torch.channels_last if config.protocol.uses_channels_last else torch.contiguous_format
+    student.to(device=device, memory_format=layout)  # type: ignore[call-overload]
+    method: nn.Module = CrossEntropy().build(None).to(device)
+    return TrainStep(student, method, config.protocol)

@@ -1,0 +1,143 @@
+"""Precision and layout that are left open are chosen by real steps, written down, and kept."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from icd.config.read_trial import read_trial
+from icd.config.trial import TrialConfig
+from icd.config.yaml import parse_yaml
+from icd.data import load_dataset
+from icd.data.split import Split
+from icd.errors import ConfigError
+from icd.search.prepare import Preparation, make_ready
+from icd.trial import autotune
+from icd.trial.autotune import Choice, choose, described, settled
+from icd.trial.runs import Places, run_trial
+from icd.trial.step import TrainStep
+from icd.trial.train import Execution, train
+
+pytestmark = pytest.mark.integration
+
+DATA = {"name": "digits100", "train_per_class": 2, "test_per_class": 1, "val_share": 0.5}
+OPEN = {"precision": "auto", "channels_last": "auto"}
+Speeds = Callable[[dict[Choice, float]], list[Choice]]
+
+
+def config_of(teacher: Any = None, **protocol: Any) -> TrialConfig:
+    content = {
+        "data": DATA,
+        "student": {"arch": "resnet8", "stem": "cub"},
+        "method": "KD" if teacher else {"name": "cross_entropy"},
+        "protocol": {"epochs": 1, "batch_size": 50, **protocol},
+        **({"teacher": teacher} if teacher else {}),
+    }
+    return read_trial(parse_yaml(json.dumps(content), "test"))
+
+
+@pytest.fixture(scope="module")
+def split() -> Split:
+    return load_dataset(
+        "digits100", root=None, path=None, val_share=0.5, split_seed=0, train_per_class=2, test_per_class=1
+    )
+
+
+@pytest.fixture
+def speeds(monkeypatch: pytest.MonkeyPatch) -> Speeds:
+    """Let a step seem to take so long; the list tells what was timed."""
+
+    def become(seconds: dict[Choice, float]) -> list[Choice]:
+        timed = []
+
+        def fake(one: TrainStep, batch: Any, where: Any) -> float:
+            precision: Any = one.protocol.precision
+            choice = Choice(precision, one.protocol.uses_channels_last)
+            assert batch.images_BCHW.is_contiguous(memory_format=_layout(choice))
+            timed.append(choice)
+            return seconds[choice]
+
+        monkeypatch.setattr(autotune, "_timed", fake)
+        return timed
+
+    return become
+
+
+def _layout(choice: Choice) -> Any:
+    return torch.channels_last if choice.channels_last else torch.contiguous_format
+
+
+@pytest.mark.parametrize("fastest", [Choice("fp32", True), Choice("bf16", True), Choice("bf16", False)])
+def test_the_fastest_is_chosen_and_said(split: Split, speeds: Speeds, fastest: Choice) -> None:
+    every = [Choice(precision, layout) for precision in ("fp32", "bf16") for layout in (True, False)]  # type: ignore[arg-type]
+    speeds({choice: 0.1 if choice == fastest else 0.2 for choice in every})
+    config = config_of(**OPEN)
+    choice, seconds = choose(config, split, Execution())
+    assert choice == fastest
+    assert seconds == {other: 0.1 if other == fastest else 0.2 for other in every}
+    line = described(config, choice, seconds)
+    assert line.startswith(f"student resnet8: {fastest} (fp32, channels last ")
+    assert line.endswith(" a step)")
+    assert settled(config, choice).protocol.is_settled
+
+
+def test_only_what_is_open_is_timed_and_the_hopeless_only_once(split: Split, speeds: Speeds) -> None:
+    timed = speeds({Choice("fp32", True): 0.1, Choice("bf16", True): 0.9})
+    choice, seconds = choose(config_of(precision="auto"), split, Execution())
+    assert choice == Choice("fp32", True)
+    assert list(seconds) == [choice]
+    assert timed.count(Choice("bf16", True)) == 1
+    assert timed.count(choice) > 3
+
+
+def test_real_steps_are_timed(split: Split) -> None:
+    choice, seconds = choose(config_of(channels_last="auto"), split, Execution())
+    assert choice == min(seconds, key=lambda other: seconds[other])
+    assert all(0 < value < 10 for value in seconds.values())
+
+
+def test_the_choice_is_in_the_trial_and_stays(tmp_path: Path, speeds: Speeds) -> None:
+    places = Places(root=tmp_path)
+    speeds({Choice("fp32", True): 0.2, Choice("fp32", False): 0.1})
+    said: list[str] = []
+    first = run_trial(config_of(channels_last="auto"), "one", places, Execution(), announce=said.append)
+    kept = yaml.safe_load((tmp_path / "trials/one/config.yaml").read_text())["protocol"]
+    assert (kept["precision"], kept["channels_last"]) == ("fp32", False)
+    assert any("student resnet8: fp32, channels first" in line for line in said)
+    timed = speeds({Choice("fp32", True): 0.1, Choice("fp32", False): 0.2})
+    again = run_trial(config_of(channels_last="auto"), "one", places, Execution(), resume=True)
+    assert again == first
+    assert timed == []
+
+
+def test_a_sweep_chooses_once_for_each_student(tmp_path: Path, speeds: Speeds) -> None:
+    timed = speeds({Choice("fp32", True): 0.1, Choice("bf16", True): 0.2})
+    configs = [config_of(precision="auto", lr=lr).to_data() for lr in (0.1, 0.2)]
+    request = Preparation(configs=configs, root=str(tmp_path))
+    prepared = make_ready(request, lambda line: None, lambda: False, lambda *_: None)
+    assert list(prepared.tuned.values()) == [("fp32", True)]
+    assert prepared.pin(config_of(precision="auto", lr=0.3)).protocol.precision == "fp32"
+    timed.clear()
+    kept = dict.fromkeys(prepared.tuned, ("bf16", True))
+    request = Preparation(configs=configs, root=str(tmp_path), tuned=kept)
+    prepared = make_ready(request, lambda line: None, lambda: False, lambda *_: None)
+    assert timed == []
+    assert prepared.pin(config_of(precision="auto")).protocol.precision == "bf16"
+
+
+def test_nothing_is_trained_with_an_open_choice(split: Split) -> None:
+    with pytest.raises(ValueError, match="must be chosen before a trial is trained"):
+        train(config_of(precision="auto"), split, None, Execution())
+
+
+def test_a_teacher_s_must_be_given() -> None:
+    with pytest.raises(ConfigError) as caught:
+        config_of(teacher={"arch": "resnet14", "weights": "train", "protocol": {"epochs": 1, **OPEN}})
+    assert [str(problem) for problem in caught.value.problems] == [
+        f"test:1: teacher.protocol.{name}: {name} of a teacher must be given, not chosen by timing, but got 'auto'"
+        for name in ("precision", "channels_last")
+    ]
