@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from icd.fields import NonNegative, Positive, Range, check_fields
-from icd.losses.rows import in_full_precision, pair_kl, softened_kl
+from icd.losses.rows import in_full_precision, is_target, kl_and_gradient, pair_kl, with_gradient
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,31 +51,42 @@ class LocalRelations:
         Raises:
             ValueError: If ``k`` is larger than the number of classes.
         """
-        local_N, rest_N = self.parts(student_NK, teacher_NK)
-        return self.alpha * local_N + self.beta * rest_N
+        return self._weighted(student_NK, teacher_NK, self.alpha, self.beta)
 
     def parts(self, student_NK: Tensor, teacher_NK: Tensor) -> tuple[Tensor, Tensor]:
         """Return the local part and the remaining-classes part of each row, before ``alpha`` and ``beta``."""
+        return self._weighted(student_NK, teacher_NK, 1.0, 0.0), self._weighted(student_NK, teacher_NK, 0.0, 1.0)
+
+    def _weighted(self, student_NK: Tensor, teacher_NK: Tensor, alpha: float, beta: float) -> Tensor:
         num_classes = student_NK.shape[1]
         if self.k > num_classes:
             raise ValueError(f"k <= number of classes ({num_classes}) must hold, but got {self.k}")
-        student_NK, teacher_NK = in_full_precision(student_NK), in_full_precision(teacher_NK.detach())
-        top_Nk = student_NK.detach().topk(self.k, dim=1).indices
-        local_N = self._local(student_NK.gather(1, top_Nk), teacher_NK.gather(1, top_Nk))
-        # With every class in the top the authors' mask shifts all logits alike: plain KD over all classes.
-        top_NK = torch.zeros_like(student_NK, dtype=torch.bool).scatter(1, top_Nk, self.k < num_classes)
-        return local_N, softened_kl(student_NK, teacher_NK, self.temperature, without_NK=top_NK)
+        student_NK = in_full_precision(student_NK)
+        with torch.no_grad():
+            teacher_NK = in_full_precision(teacher_NK)
+            top_Nk = student_NK.topk(self.k, dim=1).indices
+            local_N, local_Nk = self._local(student_NK.gather(1, top_Nk), teacher_NK.gather(1, top_Nk))
+            # With every class in the top the authors' mask shifts all logits alike: plain KD over all classes.
+            top_NK = torch.zeros_like(student_NK, dtype=torch.bool).scatter_(1, top_Nk, self.k < num_classes)
+            rest_N, gradient_NK = kl_and_gradient(student_NK, teacher_NK, self.temperature, top_NK)
+            gradient_NK.mul_(beta).scatter_add_(1, top_Nk, local_Nk.mul_(alpha))
+        return with_gradient(student_NK, alpha * local_N + beta * rest_N, gradient_NK)
 
-    def _local(self, student_Nk: Tensor, teacher_Nk: Tensor) -> Tensor:
+    def _local(self, student_Nk: Tensor, teacher_Nk: Tensor) -> tuple[Tensor, Tensor]:
+        """Give the local part and its gradient by the student's top logits."""
         first_P, second_P = torch.triu_indices(self.k, self.k, offset=1, device=student_Nk.device)
         weight_P = self._pair_weights(first_P, second_P, student_Nk.dtype)
         gap_NP, teacher_gap_NP = (
             (side_Nk[:, first_P] - side_Nk[:, second_P]) / self.temperature for side_Nk in (student_Nk, teacher_Nk)
         )
-        pair_NP = self.temperature**2 * pair_kl(gap_NP, teacher_gap_NP)
         full_weight = weight_P[0] if self.k == 2 else self.full_weight
-        total_N = (weight_P * pair_NP).sum(dim=1) + full_weight * softened_kl(student_Nk, teacher_Nk, self.temperature)
-        return total_N / (weight_P.numel() + 1)
+        full_N, full_Nk = kl_and_gradient(student_Nk, teacher_Nk, self.temperature)
+        value_N = self.temperature**2 * (weight_P * pair_kl(gap_NP, teacher_gap_NP)).sum(dim=1) + full_weight * full_N
+        # A pair pulls at its two classes in opposite directions; as a product, which adds in one order on any device.
+        sign_Pk = (is_target(first_P, self.k).int() - is_target(second_P, self.k).int()).to(gap_NP)
+        pull_NP = (gap_NP.sigmoid() - teacher_gap_NP.sigmoid()) * (self.temperature * weight_P)
+        gradient_Nk = pull_NP @ sign_Pk + full_weight * full_Nk
+        return value_N / (weight_P.numel() + 1), gradient_Nk / (weight_P.numel() + 1)
 
     def _pair_weights(self, first_P: Tensor, second_P: Tensor, dtype: torch.dtype) -> Tensor:
         first_P, second_P = first_P.to(dtype), second_P.to(dtype)

@@ -58,24 +58,32 @@ def log_softened(logits_NK: Tensor, temperature: float, without_NK: Tensor | Non
     return F.log_softmax(softened_NK, dim=1)
 
 
-def softened_kl(student_NK: Tensor, teacher_NK: Tensor, temperature: float, without_NK: Tensor | None = None) -> Tensor:
-    r"""KL divergence of softened predictions of each row, over the classes not marked in ``without_NK``.
+def softened_kl(student_NK: Tensor, teacher_NK: Tensor, temperature: float) -> Tensor:
+    r"""KL divergence of softened predictions of each row.
 
     .. math:: T^2 \, KL(p^T \,\|\, p^S), \qquad \partial / \partial s = T \, (p^S - p^T)
-
-    Both sides are normalised over the classes that remain; a row with one class left gives zero.
     """
     student_NK = in_full_precision(student_NK)
     with torch.no_grad():
-        log_student_NK = log_softened(student_NK, temperature, without_NK)
-        log_teacher_NK = log_softened(in_full_precision(teacher_NK), temperature, without_NK)
-        probability_NK = log_teacher_NK.exp()
-        gap_NK = log_teacher_NK.sub_(log_student_NK)
-        if without_NK is not None:  # -inf minus -inf is NaN; those classes weigh nothing
-            gap_NK.masked_fill_(without_NK, 0.0)
-        value_N = gap_NK.mul_(probability_NK).sum(dim=1).mul_(temperature**2)
-        gradient_NK = log_student_NK.exp_().sub_(probability_NK).mul_(temperature)
+        value_N, gradient_NK = kl_and_gradient(student_NK, in_full_precision(teacher_NK), temperature)
     return with_gradient(student_NK, value_N, gradient_NK)
+
+
+def kl_and_gradient(
+    student_NK: Tensor, teacher_NK: Tensor, temperature: float, without_NK: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """What ``softened_kl`` is made of, over the classes not marked in ``without_NK``; for use without autograd.
+
+    Both sides are normalised over the classes that remain; a row with one class left gives zero.
+    """
+    log_student_NK = log_softened(student_NK, temperature, without_NK)
+    log_teacher_NK = log_softened(teacher_NK, temperature, without_NK)
+    probability_NK = log_teacher_NK.exp()
+    gap_NK = log_teacher_NK.sub_(log_student_NK)
+    if without_NK is not None:  # -inf minus -inf is NaN; those classes weigh nothing
+        gap_NK.masked_fill_(without_NK, 0.0)
+    value_N = gap_NK.mul_(probability_NK).sum(dim=1).mul_(temperature**2)
+    return value_N, log_student_NK.exp_().sub_(probability_NK).mul_(temperature)
 
 
 def pair_kl(student_N: Tensor, teacher_N: Tensor) -> Tensor:
