@@ -99,6 +99,15 @@ class BaseLossContract:
         torch.testing.assert_close(values_N, exact_N, rtol=0.1 if dtype is torch.bfloat16 else 0.01, atol=0.01)
         assert torch.isfinite(gradient(loss, student_NK, teacher_NK)).all()
 
+    def test_mixed_precision_leaves_it_alone(self, loss: BaseLoss) -> None:
+        sides = logits(1).float().requires_grad_(), logits(2).float()
+        exact_N, exact_NK = loss(*sides, labels()).detach(), gradient(loss, *sides)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            values_N = loss(*sides, labels())
+            gradient_NK = gradient(loss, *sides)
+        assert torch.equal(values_N, exact_N)
+        assert torch.equal(gradient_NK, exact_NK)
+
     def test_no_gradient_to_the_teacher(self, loss: BaseLoss) -> None:
         student_NK, teacher_NK = logits(1).requires_grad_(), logits(2).requires_grad_()
         loss(student_NK, teacher_NK, labels()).sum().backward()

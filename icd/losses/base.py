@@ -7,12 +7,11 @@ Shape key:
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from icd.fields import NonNegative, Positive, check_fields
-from icd.losses.rows import in_full_precision, is_target, log_softened, pair_kl, softened_kl, with_gradient
+from icd.losses.rows import by_hand, in_full_precision, is_target, log_softened, pair_kl, softened_kl, with_gradient
 
 
 class BaseLoss(Protocol):
@@ -86,7 +85,7 @@ class DecoupledKD:
 
     def _weighted(self, student_NK: Tensor, teacher_NK: Tensor, labels_N: Tensor, alpha: float, beta: float) -> Tensor:
         student_NK, temperature = in_full_precision(student_NK), self.temperature
-        with torch.no_grad():
+        with by_hand(student_NK):
             log_NK, gradient_NK, margin_N = _others_and_margin(student_NK, labels_N, temperature)
             gap_NK, teacher_NK, teacher_margin_N = _others_and_margin(
                 in_full_precision(teacher_NK), labels_N, temperature
@@ -130,7 +129,7 @@ class NormalizedKD:
         student_NK, teacher_NK = in_full_precision(student_NK), in_full_precision(teacher_NK.detach())
         labels_N1, soft_weight = labels_N.unsqueeze(1), self.gamma * self.temperature
         without_NK = None if self.keep_target else is_target(labels_N, student_NK.shape[1])
-        with torch.no_grad():
+        with by_hand(student_NK):
             log_student_NK = F.log_softmax(student_NK, dim=1)
             target_N1 = F.softmax(teacher_NK, dim=1).gather(1, labels_N1)
             target_value_N = -(target_N1 * log_student_NK.gather(1, labels_N1)).squeeze(1)

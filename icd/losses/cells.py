@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from icd.kept import kept
 from icd.losses.base import BaseLoss
-from icd.losses.rows import in_full_precision, with_gradient
+from icd.losses.rows import by_hand, in_full_precision, no_autocast, with_gradient
 
 Gram = Literal["cells", "classes", "samples"]
 _SHORTEST = 1e-12  # a shorter row is divided by this, as F.normalize does
@@ -210,7 +210,7 @@ def _cells_divergence(
     With unit rows X, G = X X^T and D = dL/dG = w / (tau B) * (softmax(G / tau) - softmax(G^T / tau)):
     dL/dX = (D + D^T) X, and the part along X is removed when the length is divided out.
     """
-    with torch.no_grad():
+    with by_hand(student_BPK):
         value = student_BPK.new_zeros(())
         gradient_BPK = torch.zeros_like(student_BPK)
         for start, size, weight in parts:
@@ -231,8 +231,9 @@ def _cells_divergence(
 
 def _gram_divergence(student_BMK: Tensor, teacher_BMK: Tensor, temperature: float, gram: Gram) -> Tensor:
     student_BMK, teacher_BMK = F.normalize(student_BMK, dim=2), F.normalize(teacher_BMK, dim=2)
-    log_student = F.log_softmax(_gram_rows(student_BMK, gram) / temperature, dim=-1)
-    log_teacher = F.log_softmax(_gram_rows(teacher_BMK, gram) / temperature, dim=-1)
+    with no_autocast(student_BMK):
+        log_student = F.log_softmax(_gram_rows(student_BMK, gram) / temperature, dim=-1)
+        log_teacher = F.log_softmax(_gram_rows(teacher_BMK, gram) / temperature, dim=-1)
     return (log_teacher.exp() * (log_teacher - log_student)).sum() / student_BMK.shape[0]
 
 

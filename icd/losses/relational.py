@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from icd.fields import NonNegative, Positive, Range, check_fields
-from icd.losses.rows import in_full_precision, is_target, kl_and_gradient, pair_kl, with_gradient
+from icd.losses.rows import by_hand, in_full_precision, is_target, kl_and_gradient, no_autocast, pair_kl, with_gradient
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +62,7 @@ class LocalRelations:
         if self.k > num_classes:
             raise ValueError(f"k <= number of classes ({num_classes}) must hold, but got {self.k}")
         student_NK = in_full_precision(student_NK)
-        with torch.no_grad():
+        with by_hand(student_NK):
             teacher_NK = in_full_precision(teacher_NK)
             top_Nk = student_NK.topk(self.k, dim=1).indices
             local_N, local_Nk = self._local(student_NK.gather(1, top_Nk), teacher_NK.gather(1, top_Nk))
@@ -76,14 +76,12 @@ class LocalRelations:
         """Give the local part and its gradient by the student's top logits."""
         first_P, second_P = torch.triu_indices(self.k, self.k, offset=1, device=student_Nk.device)
         weight_P = self._pair_weights(first_P, second_P, student_Nk.dtype)
-        gap_NP, teacher_gap_NP = (
-            (side_Nk[:, first_P] - side_Nk[:, second_P]) / self.temperature for side_Nk in (student_Nk, teacher_Nk)
-        )
+        # +1 and -1 at a pair's two classes: products are faster than picking, and add in one order on any device.
+        sign_Pk = (is_target(first_P, self.k).int() - is_target(second_P, self.k).int()).to(student_Nk)
+        gap_NP, teacher_gap_NP = (side_Nk @ sign_Pk.T / self.temperature for side_Nk in (student_Nk, teacher_Nk))
         full_weight = weight_P[0] if self.k == 2 else self.full_weight
         full_N, full_Nk = kl_and_gradient(student_Nk, teacher_Nk, self.temperature)
         value_N = self.temperature**2 * (weight_P * pair_kl(gap_NP, teacher_gap_NP)).sum(dim=1) + full_weight * full_N
-        # A pair pulls at its two classes in opposite directions; as a product, which adds in one order on any device.
-        sign_Pk = (is_target(first_P, self.k).int() - is_target(second_P, self.k).int()).to(gap_NP)
         pull_NP = (gap_NP.sigmoid() - teacher_gap_NP.sigmoid()) * (self.temperature * weight_P)
         gradient_Nk = pull_NP @ sign_Pk + full_weight * full_Nk
         return value_N / (weight_P.numel() + 1), gradient_Nk / (weight_P.numel() + 1)
@@ -116,4 +114,5 @@ def similarity_loss(student_features: Tensor, teacher_features: Tensor) -> Tenso
 
 def _similarity(features: Tensor) -> Tensor:
     rows_BD = in_full_precision(features).flatten(1)
-    return F.normalize(rows_BD @ rows_BD.T, dim=1)
+    with no_autocast(rows_BD):
+        return F.normalize(rows_BD @ rows_BD.T, dim=1)

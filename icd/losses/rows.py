@@ -7,6 +7,8 @@ Shape key:
     N: rows    K: classes
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -40,6 +42,20 @@ def with_gradient(student: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
     return value_
 
 
+@contextmanager
+def no_autocast(like: Tensor) -> Iterator[None]:
+    """Keep automatic mixed precision away from products of logits: a cosine in bfloat16 has three digits."""
+    with torch.autocast(like.device.type if like.is_cuda else "cpu", enabled=False):
+        yield
+
+
+@contextmanager
+def by_hand(like: Tensor) -> Iterator[None]:
+    """Compute a value and its gradient: nothing is recorded, nothing is made less precise."""
+    with torch.no_grad(), no_autocast(like):
+        yield
+
+
 def in_full_precision(logits: Tensor) -> Tensor:
     """Give half-precision logits as float32; a softmax in float16 overflows at 65504 and loses digits long before."""
     return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
@@ -64,7 +80,7 @@ def softened_kl(student_NK: Tensor, teacher_NK: Tensor, temperature: float) -> T
     .. math:: T^2 \, KL(p^T \,\|\, p^S), \qquad \partial / \partial s = T \, (p^S - p^T)
     """
     student_NK = in_full_precision(student_NK)
-    with torch.no_grad():
+    with by_hand(student_NK):
         value_N, gradient_NK = kl_and_gradient(student_NK, in_full_precision(teacher_NK), temperature)
     return with_gradient(student_NK, value_N, gradient_NK)
 

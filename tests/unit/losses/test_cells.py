@@ -307,6 +307,14 @@ def test_cluster_loss_of_extreme_logits(gram: Gram, size: float, dtype: torch.dt
     assert torch.isfinite(torch.autograd.grad(loss, student)[0]).all()
 
 
+@pytest.mark.parametrize("gram", GRAMS)
+def test_mixed_precision_leaves_the_cluster_loss_alone(gram: Gram) -> None:
+    student, teacher = (side.float() for side in (STUDENT, TEACHER))
+    exact = cluster_loss(student, teacher, SCALES, (0.2, 0.3, 0.5), gram=gram)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(cluster_loss(student, teacher, SCALES, (0.2, 0.3, 0.5), gram=gram), exact)
+
+
 @pytest.mark.parametrize(
     ("scales", "weights", "cells"),
     [((1, 2), (0.5, 0.5), 21), ((1, 2, 4), (0.5, 0.5), 21), ((1, 2), (0.2, 0.3, 0.5), 5), ((2, 4), (0.5, 0.5), 21)],
