@@ -100,10 +100,11 @@ class DeviceEpochs:
         """
         self._prepare(epoch)
         for step in range(self.num_steps):
+            measured = measure and step == 0
             if step == self.num_full:
-                self._run(self._rest_3b)
-            elif (measure and step == 0) or self.device.type != "cuda" or self._warm < _WARM_STEPS:
-                self._counted(measure=measure and step == 0)
+                self._run(self._rest_3b, measure=measured)
+            elif measured or self.device.type != "cuda" or self._warm < _WARM_STEPS:
+                self._counted(measure=measured)
                 self._warm += 1
             else:
                 self._replay()
