@@ -14,6 +14,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import torch
@@ -33,7 +34,7 @@ from icd.trial.teacher_table import TeacherTable
 # Methods whose step is the same work every time. CRD draws its contrasts on the host.
 _SUITED = (CrossEntropy, CellDistillation, SimilarityPreserving)
 # Real steps before the recording: they load kernels, choose algorithms and make the momenta.
-_WARM_STEPS = 3
+WARM_STEPS = 3
 
 # A capture must not meet another one, nor the synchronisation of the whole device that begins one.
 _capturing = threading.Lock()
@@ -59,7 +60,7 @@ class DeviceEpochs:
         images: Training images, on the device.
         teacher: The teacher, for methods that need one.
         table: Stands for the teacher; without it the teacher runs in every step.
-        alive: Called while the table is filled.
+        progress: Called with epoch, 0 and the number of steps while the table is filled.
     """
 
     def __init__(
@@ -70,11 +71,11 @@ class DeviceEpochs:
         images: ArrayImages,
         teacher: Network | None,
         table: TeacherTable | None,
-        alive: Callable[[], None] = lambda: None,
+        progress: Callable[[int, int, int], None] = lambda epoch, step, steps: None,
     ) -> None:
         protocol, device = config.protocol, images.images_NCHW.device
         self.one, self.config, self.split, self.images, self.teacher = one, config, split, images, teacher
-        self.alive, self.device = alive, device
+        self.progress, self.device = progress, device
         self.normaliser = Normaliser(split.mean, split.std, device, protocol.channels_last)
         self.num_full, rest = divmod(len(images), protocol.batch_size)
         self.num_steps = self.num_full + (rest > 0 and not protocol.drop_last)
@@ -103,7 +104,7 @@ class DeviceEpochs:
             measured = measure and step == 0
             if step == self.num_full:
                 self._run(self._rest_3b, measure=measured)
-            elif measured or self.device.type != "cuda" or self._warm < _WARM_STEPS:
+            elif measured or self.device.type != "cuda" or self._warm < WARM_STEPS:
                 self._counted(measure=measured)
                 self._warm += 1
             else:
@@ -120,7 +121,7 @@ class DeviceEpochs:
         self.teacher_images = self.num_shown if self.teacher is not None else 0
         if self.table is not None:
             before = self.table.table.computed
-            places_N = self.table.bring(epoch, indices_N, view_ids_N, self._show)
+            places_N = self.table.bring(epoch, indices_N, view_ids_N, partial(self._show, epoch))
             self.teacher_images = self.table.table.computed - before
         picks_3N = torch.from_numpy(np.stack([indices_N, view_ids_N, places_N]))
         end = self.num_full * protocol.batch_size
@@ -163,7 +164,7 @@ class DeviceEpochs:
                 self._counted()
         self._graph.replay()
 
-    def _show(self, indices_n: Numbers, view_ids_n: Numbers, batch_size: int) -> Iterator[Batch]:
+    def _show(self, epoch: int, indices_n: Numbers, view_ids_n: Numbers, batch_size: int) -> Iterator[Batch]:
         """Show images for the teacher."""
         for batch in batches(
             self.images,
@@ -177,7 +178,7 @@ class DeviceEpochs:
             channels_last=True,
         ):
             yield batch
-            self.alive()
+            self.progress(epoch, 0, self.num_steps)
 
 
 @contextmanager

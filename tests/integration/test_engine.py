@@ -1,6 +1,7 @@
 """Epochs on the device give the bits of epochs handed over batch by batch, from a table, a live teacher or none."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -164,6 +165,16 @@ def test_two_trials_share_what_is_on_the_device(split: Split, teacher: Network, 
     ]
     mirrors = [device_table.DeviceTable(table, torch.device("cpu"), 100).mirrors[0] for table in tables if table]
     assert mirrors[0] is mirrors[1]
+
+
+def test_trials_in_threads_are_the_trials_alone(split: Split, teacher: Network, tmp_path: Path) -> None:
+    configs = [config_of(epochs=2, lr=lr) for lr in (0.05, 0.02)]  # one seed, so one sequence of views
+    alone = [ran(config, split, teacher, tmp_path, engine="device") for config in configs]
+    with ThreadPoolExecutor(2) as pool:
+        beside = list(pool.map(lambda config: ran(config, split, teacher, tmp_path, engine="device"), configs))
+    for one, other in zip(alone, beside, strict=True):
+        for name, tensor in one[0].network.state_dict().items():
+            assert torch.equal(tensor, other[0].network.state_dict()[name]), name
 
 
 def test_mirrors_that_nobody_uses_make_room(
