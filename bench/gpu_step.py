@@ -140,7 +140,7 @@ class Bench:
         else:
             execution = Execution(device=self.device, table=table)
             epochs = EagerEpochs(one, shown, self.split, self.images, self.teacher, execution)
-        return Arm(self.device, one.student, forever(epochs))
+        return Arm(self.device, one.student, forever(epochs), epochs)
 
     def plain(self, method: str) -> "Arm":
         """Make a plain trial; its images are normalised beforehand."""
@@ -154,8 +154,8 @@ class Bench:
 class Arm:
     """A trial under way; on CUDA it has a stream of its own."""
 
-    def __init__(self, device: torch.device, student: nn.Module, steps: Iterator[Tensor]) -> None:
-        self.student, self.steps = student, steps
+    def __init__(self, device: torch.device, student: nn.Module, steps: Iterator[Tensor], epochs: Any = None) -> None:
+        self.student, self.steps, self.epochs = student, steps, epochs
         self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
         if self.stream is not None:
             self.stream.wait_stream(torch.cuda.default_stream(device))
@@ -269,22 +269,24 @@ def waits(bench: Bench) -> dict[str, int | str | None]:
     return found
 
 
-def apart(bench: Bench) -> dict[str, float]:
+def apart(bench: Bench) -> dict[str, Any]:
     """Train the same trial recorded and eager, with fixed kernels."""
     cudnn = torch.backends.cudnn
     before, cudnn.deterministic = cudnn.deterministic, True
     count = min(40, bench.size.steps)
     start = flat(bench.step(bench.config()).student)
-    ends, losses = [], []
+    ends, losses, recorded = [], [], False
     for kind in ("device", "table"):
         arm, seen = bench.ours(bench.config(), kind), list[Tensor]()
         arm.advance(count, lambda values, seen=seen: seen.append(values.sum().clone()))  # type: ignore[misc]
+        recorded = recorded or getattr(arm.epochs, "graph", None) is not None
         ends.append(flat(arm.student))
         losses.append(torch.stack(seen).cpu())
     cudnn.deterministic = before
     moved = (ends[1] - start).norm()
     return {
         "steps": count,
+        "recorded": recorded,
         "weights": float((ends[0] - ends[1]).norm() / moved),
         "first_loss": float((losses[0] - losses[1])[0].abs() / losses[1][0]),
         "losses": float(((losses[0] - losses[1]).abs() / losses[1]).max()),

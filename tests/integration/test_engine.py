@@ -2,9 +2,10 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from icd.data.split import Split
 from icd.errors import ConfigError, NonFiniteLossError
 from icd.models import Network, build_model
 from icd.trial import device_table
+from icd.trial.engine import DeviceEpochs, _capturing
 from icd.trial.teacher_table import open_table, plan_table
 from icd.trial.train import EpochMetrics, Execution, Trained, train
 
@@ -113,7 +115,7 @@ def test_a_table_that_is_there_or_partly_there(
     monkeypatch.setattr(device_table, "_HOST_ROOM", 10**9 if room == "whole" else 0)
     few = config_of(epochs=2, drop_last=True, views={"crop_flip": {"size": 32, "pad": 0}})  # two views of an image
     eager = ran(few, split, teacher, tmp_path / "eager", engine="eager", mode=mode)
-    partly = ran(replace(few, seed=0), split, teacher, tmp_path / "device", engine="device", mode=mode)
+    partly = ran(few, split, teacher, tmp_path / "device", engine="device", mode=mode)
     assert_same(partly, eager)
     again = ran(few, split, teacher, tmp_path / "device", engine="device", mode=mode)
     assert [row.values["teacher/images"] for row in again[1]] == [0, 0]
@@ -155,6 +157,62 @@ def test_a_resume_may_change_the_path(split: Split, teacher: Network, tmp_path: 
     assert [row.values["train/loss"] for row in rows] == [row.values["train/loss"] for row in whole[1]]
     for name, tensor in done.network.state_dict().items():
         assert torch.equal(tensor, whole[0].network.state_dict()[name]), name
+
+
+class RecordingEpochs(DeviceEpochs):
+    """Records and replays on a CPU: a graph that calls the step, and a capture that runs nothing."""
+
+    did: ClassVar[list[str]] = []
+    broken: ClassVar[bool] = False
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._recordable = True
+
+    def _counted(self, *, measure: bool = False) -> None:
+        if _capturing.locked():
+            self.did.append("record")
+            if self.broken:
+                raise RuntimeError("operation not permitted when stream is capturing")
+            return
+        self.did.append("run")
+        super()._counted(measure=measure)
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_which_steps_are_replayed(
+    split: Split, teacher: Network, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, broken: bool
+) -> None:
+    config = config_of(epochs=3, report_every=3)  # 4 full steps of 24 images and one of 4; the last epoch measures
+    did: list[str] = []
+    made: list[RecordingEpochs] = []
+
+    class Graph:
+        def replay(self) -> None:
+            did.append("replay")
+            DeviceEpochs._counted(made[0])
+
+    def epochs_of(*args: Any) -> RecordingEpochs:
+        made.append(RecordingEpochs(*args))
+        return made[0]
+
+    def graph(graph: Graph, *, stream: str, capture_error_mode: str) -> Any:
+        assert (stream, capture_error_mode) == ("stream", "thread_local")
+        return nullcontext()
+
+    monkeypatch.setattr(RecordingEpochs, "did", did)
+    monkeypatch.setattr(RecordingEpochs, "broken", broken)
+    monkeypatch.setattr("icd.trial.train.DeviceEpochs", epochs_of)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", graph)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: "stream")
+    device = ran(config, split, teacher, engine="device")
+    if broken:
+        assert did == ["run"] * 3 + ["record"] + ["run"] * 9
+        assert "runs without: operation not permitted" in caplog.text
+    else:
+        assert did == ["run"] * 3 + ["record"] + ["replay"] * 5 + ["run"] + ["replay"] * 3
+    assert_same(device, ran(config, split, teacher, engine="eager"))
 
 
 def test_two_trials_share_what_is_on_the_device(split: Split, teacher: Network, tmp_path: Path) -> None:
