@@ -129,7 +129,8 @@ def measure_pace(config: TrialConfig, split: Split, teacher: Network | None, exe
 
     with contextlib.suppress(_EnoughError):
         train(config, split, teacher, replace(execution, progress=progress, checkpoints=None))
-    taken = [after - before for before, after in itertools.pairwise(marks[untimed:])] or [0.0]
+    timed = marks[untimed:] if len(marks) > untimed + 1 else marks
+    taken = [after - before for before, after in itertools.pairwise(timed)] or [0.0]
     network = build_model(config.student.arch, num_classes=split.num_classes, stem=config.student.stem)
     network = network.to(execution.device).eval()
     started = time.perf_counter()
