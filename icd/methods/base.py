@@ -118,7 +118,8 @@ def warmup_factor(epoch: int | Tensor, warmup_epochs: float) -> float | Tensor:
     """
     if warmup_epochs <= 0:
         return 1.0
-    return min(epoch / warmup_epochs, 1.0) if isinstance(epoch, int) else (epoch / warmup_epochs).clamp(max=1.0)
+    share = epoch / warmup_epochs
+    return share.clamp(max=1.0) if isinstance(share, Tensor) else min(share, 1.0)
 
 
 def weighted(factor: float | Tensor, term: Tensor) -> Tensor:

@@ -3,7 +3,9 @@
 To add a network, write its class in the file of its family and add a row here; the contract tests take every row.
 """
 
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -30,7 +32,9 @@ from icd.models.torchvision_nets import build_mobilenet_v2, build_resnet
 from icd.models.vgg import VGG
 from icd.models.wide_resnet import WideResNet
 
-__all__ = ["MODELS", "ModelRow", "Network", "Output", "Stem", "build_model", "feature_size"]
+__all__ = ["MODELS", "ModelRow", "Network", "Output", "Stem", "build_model", "feature_size", "seeded"]
+
+_drawing = threading.Lock()
 
 Builder = Callable[[int, Stem], Network]
 Side = Callable[[Stem, int], int]
@@ -183,10 +187,20 @@ def build_model(
     build = _pretrained_builder(arch, row) if pretrained else row.build
     if seed is None:
         return build(num_classes, stem)
-    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+    with seeded(seed), torch.device("cpu"):
+        return build(num_classes, stem)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw what is inside from torch's global generator after seeding it, and leave it as it was.
+
+    One thread at a time: trials in threads of one process would draw from each other's sequence.
+    """
+    with _drawing, torch.random.fork_rng(devices=[]):
         # torch.manual_seed would also seed the generators of all accelerators.
         torch.default_generator.manual_seed(seed)
-        return build(num_classes, stem)
+        yield
 
 
 def feature_size(arch: str, stem: Stem, image_size: int) -> tuple[int, int, int]:

@@ -1,6 +1,6 @@
 """Epochs that live on the device: a step is recorded once as a CUDA graph and replayed with nothing said by the host.
 
-At CIFAR scale a step is a thousand kernels that take less time than their launches. Before an epoch everything its
+At CIFAR scale a step is hundreds of kernels that take less time than their launches. Before an epoch everything its
 steps need goes to the device: images, views, places in the teacher's table, learning rates. A step finds its part by a
 counter that it advances itself, so that every replay is the same work. On a CPU the same step is called instead of
 replayed, which is how its results are tested.
@@ -10,10 +10,12 @@ Shape key:
     L: terms of the loss    3: image, view, place in the teacher's table
 """
 
+import logging
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import torch
@@ -30,12 +32,14 @@ from icd.trial.device_table import DeviceTable, Numbers
 from icd.trial.step import TrainStep, learning_rates, live_answer
 from icd.trial.teacher_table import TeacherTable
 
+logger = logging.getLogger(__name__)
+
 # Methods whose step is the same work every time. CRD draws its contrasts on the host.
 _SUITED = (CrossEntropy, CellDistillation, SimilarityPreserving)
 # Real steps before the recording: they load kernels, choose algorithms and make the momenta.
-_WARM_STEPS = 3
+WARM_STEPS = 3
 
-# A capture must not meet another one, nor the synchronisation of the whole device that begins one.
+# Captures must not meet each other, nor the synchronisation of the whole device that each begins with.
 _capturing = threading.Lock()
 _idle_streams: defaultdict[torch.device, list[torch.cuda.Stream]] = defaultdict(list)
 
@@ -59,7 +63,11 @@ class DeviceEpochs:
         images: Training images, on the device.
         teacher: The teacher, for methods that need one.
         table: Stands for the teacher; without it the teacher runs in every step.
-        alive: Called while the table is filled.
+        progress: Called with epoch, 0 and the number of steps while the table is filled.
+
+    Attributes:
+        graph: The recorded step, once there is one.
+        teacher_images: On how many images the teacher was run for the present epoch.
     """
 
     def __init__(
@@ -70,11 +78,11 @@ class DeviceEpochs:
         images: ArrayImages,
         teacher: Network | None,
         table: TeacherTable | None,
-        alive: Callable[[], None] = lambda: None,
+        progress: Callable[[int, int, int], None] = lambda epoch, step, steps: None,
     ) -> None:
         protocol, device = config.protocol, images.images_NCHW.device
         self.one, self.config, self.split, self.images, self.teacher = one, config, split, images, teacher
-        self.alive, self.device = alive, device
+        self.progress, self.device = progress, device
         self.normaliser = Normaliser(split.mean, split.std, device, protocol.uses_channels_last)
         self.num_full, rest = divmod(len(images), protocol.batch_size)
         self.num_steps = self.num_full + (rest > 0 and not protocol.drop_last)
@@ -88,8 +96,8 @@ class DeviceEpochs:
         self._epoch = torch.zeros((), dtype=torch.float64, device=device)
         self._counter = torch.zeros(1, dtype=torch.int64, device=device)
         self._log: Tensor | None = None  # [steps, L]
-        self._graph: torch.cuda.CUDAGraph | None = None
-        self._warm = 0
+        self.graph: torch.cuda.CUDAGraph | None = None
+        self._recordable, self._warm = device.type == "cuda", 0
 
     def steps(self, epoch: int, *, measure: bool) -> Iterator[Tensor]:
         """Do the steps of an epoch one by one, yielding each one's terms [L], which the next epoch overwrites.
@@ -100,13 +108,15 @@ class DeviceEpochs:
         """
         self._prepare(epoch)
         for step in range(self.num_steps):
+            measured = measure and step == 0
             if step == self.num_full:
-                self._run(self._rest_3b)
-            elif (measure and step == 0) or self.device.type != "cuda" or self._warm < _WARM_STEPS:
-                self._counted(measure=measure and step == 0)
-                self._warm += 1
+                self._run(self._rest_3b, measure=measured)
+            elif not measured and self._recorded():
+                assert self.graph is not None
+                self.graph.replay()
             else:
-                self._replay()
+                self._counted(measure=measured)
+                self._warm += 1
             assert self._log is not None
             yield self._log[step]
 
@@ -119,7 +129,7 @@ class DeviceEpochs:
         self.teacher_images = self.num_shown if self.teacher is not None else 0
         if self.table is not None:
             before = self.table.table.computed
-            places_N = self.table.bring(epoch, indices_N, view_ids_N, self._show)
+            places_N = self.table.bring(epoch, indices_N, view_ids_N, partial(self._show, epoch))
             self.teacher_images = self.table.table.computed - before
         picks_3N = torch.from_numpy(np.stack([indices_N, view_ids_N, places_N]))
         end = self.num_full * protocol.batch_size
@@ -153,16 +163,25 @@ class DeviceEpochs:
             return self.table.side(places_B)
         return None if self.teacher is None else live_answer(self.teacher, batch, self.config.protocol.precision)
 
-    def _replay(self) -> None:
-        if self._graph is None:
-            self._graph = torch.cuda.CUDAGraph()
-            stream = torch.cuda.current_stream(self.device)
-            # Other trials go on in other threads meanwhile; only this one must not allocate or wait.
-            with _capturing, torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):
+    def _recorded(self) -> bool:
+        """Whether there is a graph; records it once the step is warm. Recording runs nothing."""
+        if self.graph is not None or not self._recordable or self._warm < WARM_STEPS:
+            return self.graph is not None
+        graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream(self.device)
+        try:
+            # Other trials go on in other threads meanwhile; only this one must not wait.
+            with _capturing, torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
                 self._counted()
-        self._graph.replay()
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:  # the steps are the same without a graph, only slower
+            self._recordable = False
+            logger.warning("a step could not be recorded as a CUDA graph and runs without: %s", error)
+            return False
+        self.graph = graph
+        return True
 
-    def _show(self, indices_n: Numbers, view_ids_n: Numbers, batch_size: int) -> Iterator[Batch]:
+    def _show(self, epoch: int, indices_n: Numbers, view_ids_n: Numbers, batch_size: int) -> Iterator[Batch]:
         """Show images for the teacher."""
         for batch in batches(
             self.images,
@@ -176,7 +195,7 @@ class DeviceEpochs:
             channels_last=True,
         ):
             yield batch
-            self.alive()
+            self.progress(epoch, 0, self.num_steps)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from icd.data.split import Split
 from icd.errors import ConfigError, Problem
 from icd.methods import LiveSide, MethodSetup, Step
 from icd.models import Network, Output, build_model
+from icd.trial.engine import WARM_STEPS
 from icd.trial.evaluate import evaluate
 from icd.trial.train import Execution, evaluation_batches, train, train_batches
 
@@ -112,6 +113,8 @@ def measure_pace(config: TrialConfig, split: Split, teacher: Network | None, exe
     """Train a few steps with the real loop and evaluate once, on the clock."""
     marks: list[float] = []
     num_steps = 1
+    # On CUDA the first steps load kernels, and the one after them may be recorded as a graph.
+    untimed = WARM_STEPS + 1 if execution.device.type == "cuda" else 0
 
     def progress(epoch: int, step: int, steps: int) -> None:
         nonlocal num_steps
@@ -121,12 +124,13 @@ def measure_pace(config: TrialConfig, split: Split, teacher: Network | None, exe
             torch.cuda.synchronize(execution.device)
         marks.append(time.perf_counter())
         num_steps = steps
-        if len(marks) > _TIMED_STEPS:
+        if len(marks) > untimed + _TIMED_STEPS:
             raise _EnoughError
 
     with contextlib.suppress(_EnoughError):
         train(config, split, teacher, replace(execution, progress=progress, checkpoints=None))
-    taken = [after - before for before, after in itertools.pairwise(marks)] or [0.0]
+    timed = marks[untimed:] if len(marks) > untimed + 1 else marks
+    taken = [after - before for before, after in itertools.pairwise(timed)] or [0.0]
     network = build_model(config.student.arch, num_classes=split.num_classes, stem=config.student.stem)
     network = network.to(execution.device).eval()
     started = time.perf_counter()

@@ -65,7 +65,7 @@ class Execution:
         table: Answers for the teacher; None runs it in every step.
         checkpoints: Folder for checkpoints; None writes none and resumes nothing.
         report: Called at the end of every reporting epoch.
-        progress: Called after every step.
+        progress: Called after every step, and with step 0 while a table is filled for the epoch.
         stop: Asked after every epoch; True saves a checkpoint and ends the training there.
         engine: ``device`` keeps whole epochs on the device (icd/trial/engine.py), ``eager`` hands it batch after batch;
             ``auto`` is ``device`` on CUDA for the trials that allow it.
@@ -212,11 +212,7 @@ def _epochs(
     wanted = execution.engine == "device" or (execution.engine == "auto" and execution.device.type == "cuda")
     if not wanted or not isinstance(images, ArrayImages) or problem:
         return EagerEpochs(one, config, split, images, teacher, execution)
-
-    def alive() -> None:
-        execution.progress(0, 0, 1)
-
-    return DeviceEpochs(one, config, split, images, teacher, execution.table, alive)
+    return DeviceEpochs(one, config, split, images, teacher, execution.table, execution.progress)
 
 
 def train_batches(

@@ -23,7 +23,7 @@ from icd.methods import (
     MethodSetup,
     Step,
 )
-from icd.methods.base import warmup_factor
+from icd.methods.base import warmup_factor, weighted
 from icd.models import Network, build_model
 
 CLASSES, BATCH = 10, 4
@@ -263,3 +263,15 @@ def test_a_configuration_read_back_is_the_same_value() -> None:
 
 def test_huge_weights_do_not_vanish() -> None:
     assert CellDistillation(scale_weights=(1e308, 1e308, 1e308), cluster_weight=1.0).has_cluster_term
+
+
+@pytest.mark.parametrize("warmup_epochs", [0.0, 3.0, 7.0, 20.0])
+def test_a_term_has_the_same_bits_whether_the_epoch_is_a_number_or_a_tensor(warmup_epochs: float) -> None:
+    terms = torch.rand(50, generator=torch.Generator().manual_seed(0))
+    for epoch in range(1, 25):
+        on_device = torch.full((), float(epoch), dtype=torch.float64)
+        for term in terms:
+            expected = weighted(0.9 * warmup_factor(epoch, warmup_epochs), term)
+            found = weighted(0.9 * warmup_factor(on_device, warmup_epochs), term)
+            assert found.dtype == torch.float32
+            assert torch.equal(found, expected)

@@ -1,0 +1,270 @@
+"""Epochs on the device give the bits of epochs handed over batch by batch, from a table, a live teacher or none."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+
+from icd.config.read_trial import read_trial
+from icd.config.trial import TrialConfig
+from icd.config.yaml import parse_yaml
+from icd.data import load_dataset
+from icd.data.split import Split
+from icd.errors import ConfigError, NonFiniteLossError
+from icd.models import Network, build_model
+from icd.trial import device_table
+from icd.trial.engine import DeviceEpochs, _capturing
+from icd.trial.teacher_table import open_table, plan_table
+from icd.trial.train import EpochMetrics, Execution, Trained, train
+
+pytestmark = pytest.mark.integration
+
+DATA = {"name": "digits100", "train_per_class": 2, "test_per_class": 1, "val_share": 0.5}
+ICD: dict[str, Any] = {"row": "iCD-DKD", "warmup_epochs": 2, "allow_repeated_cells": True}
+
+
+def config_of(
+    method: Any = ICD, *, student: str = "resnet8", epochs: int = 3, teacher: bool = True, **protocol: Any
+) -> TrialConfig:
+    content = {
+        "data": DATA,
+        "student": student,
+        "method": method,
+        "protocol": {"epochs": epochs, "batch_size": 24, **protocol},
+    }
+    if teacher:
+        content["teacher"] = {"arch": "resnet14", "weights": "train", "protocol": {"epochs": 1}}
+    config = read_trial(parse_yaml(json.dumps(content), "test"))
+    its_teacher = replace(config.teacher, digest="t" * 64) if config.teacher else None
+    return replace(config, data=replace(config.data, digest="d" * 64), teacher=its_teacher)
+
+
+@pytest.fixture(scope="module")
+def split() -> Split:
+    return load_dataset(
+        "digits100", root=None, path=None, val_share=0.5, split_seed=0, train_per_class=2, test_per_class=1
+    )
+
+
+@pytest.fixture(scope="module")
+def teacher() -> Network:
+    network = build_model("resnet14", num_classes=100, stem="cifar", seed=7)
+    with torch.no_grad():
+        network.train()(torch.randn(64, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
+        network.head.weight.mul_(20)
+    return network.eval().requires_grad_(False)
+
+
+def ran(
+    config: TrialConfig, split: Split, teacher: Network | None, folder: Path | None = None, **execution: Any
+) -> tuple[Trained, list[EpochMetrics]]:
+    """Train; with a folder the teacher is a table there."""
+    rows: list[EpochMetrics] = []
+    table = None
+    if folder is not None:
+        mode = execution.pop("mode", "table")
+        table = open_table(plan_table([config], split, mode, folder=folder), config, teacher, folder)
+    done = train(config, split, teacher, Execution(table=table, report=rows.append, **execution))
+    return done, rows
+
+
+def timeless(row: EpochMetrics) -> dict[str, float]:
+    return {name: value for name, value in row.values.items() if name != "time" and not name.startswith("seconds/")}
+
+
+def assert_same(one: tuple[Trained, list[EpochMetrics]], other: tuple[Trained, list[EpochMetrics]]) -> None:
+    assert [(row.epoch, timeless(row)) for row in one[1]] == [(row.epoch, timeless(row)) for row in other[1]]
+    state, wanted = one[0].network.state_dict(), other[0].network.state_dict()
+    for name, tensor in state.items():
+        assert torch.equal(tensor, wanted[name]), name
+
+
+@pytest.mark.parametrize(
+    "protocol",
+    [
+        {"nesterov": True, "clip_norm": 5.0},
+        {"drop_last": True, "schedule": "cosine"},
+        {"clip_norm": None, "momentum": 0.0, "nesterov": False, "report_every": 2},
+        {"batch_size": 100, "channels_last": False},
+        {"batch_size": 1000, "lr_warmup_epochs": 2},
+        {"precision": "bf16", "epochs": 2},
+        {"views": {"rotate_flip": {"size": 32, "steps": 5}}},
+    ],
+    ids=lambda protocol: "-".join(protocol),
+)
+def test_the_device_path_has_the_bits_of_the_eager_one(
+    split: Split, teacher: Network, tmp_path: Path, protocol: dict[str, Any]
+) -> None:
+    config = config_of(**protocol)
+    eager = ran(config, split, teacher, tmp_path / "eager", engine="eager")
+    device = ran(config, split, teacher, tmp_path / "device", engine="device")
+    assert sum(row.values["teacher/images"] for row in eager[1]) > 0, "the tables were empty"
+    assert_same(device, eager)
+
+
+@pytest.mark.parametrize("room", ["whole", "epoch"])
+@pytest.mark.parametrize("mode", ["table", "stream"])
+def test_a_table_that_is_there_or_partly_there(
+    split: Split, teacher: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: str, mode: str
+) -> None:
+    monkeypatch.setattr(device_table, "_HOST_ROOM", 10**9 if room == "whole" else 0)
+    few = config_of(epochs=2, drop_last=True, views={"crop_flip": {"size": 32, "pad": 0}})  # two views of an image
+    eager = ran(few, split, teacher, tmp_path / "eager", engine="eager", mode=mode)
+    partly = ran(few, split, teacher, tmp_path / "device", engine="device", mode=mode)
+    assert_same(partly, eager)
+    again = ran(few, split, teacher, tmp_path / "device", engine="device", mode=mode)
+    assert [row.values["teacher/images"] for row in again[1]] == [0, 0]
+    assert [row.values["train/loss"] for row in again[1]] == [row.values["train/loss"] for row in eager[1]]
+
+
+def test_blocks_of_several_grids(split: Split, teacher: Network, tmp_path: Path) -> None:
+    config = config_of({"row": "iCD-KD", "scales": [1, 2, 3], "base_scale_weights": [1, 2, 3]}, epochs=2)
+    eager = ran(config, split, teacher, tmp_path, engine="eager")
+    (tmp_path / "other").mkdir()
+    device = ran(config, split, teacher, tmp_path / "other", engine="device")
+    assert_same(device, eager)
+
+
+def test_mobilenet(split: Split, teacher: Network, tmp_path: Path) -> None:
+    config = config_of(student="mobilenetv2", epochs=2, batch_size=64, drop_last=True)
+    eager = ran(config, split, teacher, tmp_path / "eager", engine="eager")
+    assert_same(ran(config, split, teacher, tmp_path / "device", engine="device"), eager)
+
+
+@pytest.mark.parametrize("method", ["cross_entropy", "SP", "LDRLD", "iCD-NKD"])
+def test_a_live_teacher_or_none(split: Split, teacher: Network, method: str) -> None:
+    config = config_of(method if method != "cross_entropy" else {"name": method}, epochs=2, teacher=method[0] != "c")
+    its_teacher = teacher if config.teacher else None
+    device = ran(config, split, its_teacher, engine="device")
+    assert_same(device, ran(config, split, its_teacher, engine="eager"))
+
+
+@pytest.mark.parametrize("paths", [("eager", "device"), ("device", "eager"), ("device", "device")])
+def test_a_resume_may_change_the_path(split: Split, teacher: Network, tmp_path: Path, paths: tuple[str, str]) -> None:
+    config = config_of(schedule="cosine")
+    table = tmp_path / "table"
+    (tmp_path / "checkpoints").mkdir()
+    whole = ran(config, split, teacher, table, engine="eager")
+    rows: list[EpochMetrics] = []
+    for path, stop in zip(paths, (lambda: True, lambda: False), strict=True):
+        done, more = ran(config, split, teacher, table, engine=path, stop=stop, checkpoints=tmp_path / "checkpoints")
+        rows += more
+    assert [row.values["train/loss"] for row in rows] == [row.values["train/loss"] for row in whole[1]]
+    for name, tensor in done.network.state_dict().items():
+        assert torch.equal(tensor, whole[0].network.state_dict()[name]), name
+
+
+class RecordingEpochs(DeviceEpochs):
+    """Records and replays on a CPU: a graph that calls the step, and a capture that runs nothing."""
+
+    did: ClassVar[list[str]] = []
+    broken: ClassVar[bool] = False
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._recordable = True
+
+    def _counted(self, *, measure: bool = False) -> None:
+        if _capturing.locked():
+            self.did.append("record")
+            if self.broken:
+                raise RuntimeError("operation not permitted when stream is capturing")
+            return
+        self.did.append("run")
+        super()._counted(measure=measure)
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_which_steps_are_replayed(
+    split: Split, teacher: Network, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, broken: bool
+) -> None:
+    config = config_of(epochs=3, report_every=3)  # 4 full steps of 24 images and one of 4; the last epoch measures
+    did: list[str] = []
+    made: list[RecordingEpochs] = []
+
+    class Graph:
+        def replay(self) -> None:
+            did.append("replay")
+            DeviceEpochs._counted(made[0])
+
+    def epochs_of(*args: Any) -> RecordingEpochs:
+        made.append(RecordingEpochs(*args))
+        return made[0]
+
+    def graph(graph: Graph, *, stream: str, capture_error_mode: str) -> Any:
+        assert (stream, capture_error_mode) == ("stream", "thread_local")
+        return nullcontext()
+
+    monkeypatch.setattr(RecordingEpochs, "did", did)
+    monkeypatch.setattr(RecordingEpochs, "broken", broken)
+    monkeypatch.setattr("icd.trial.train.DeviceEpochs", epochs_of)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", graph)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: "stream")
+    device = ran(config, split, teacher, engine="device")
+    if broken:
+        assert did == ["run"] * 3 + ["record"] + ["run"] * 9
+        assert "runs without: operation not permitted" in caplog.text
+    else:
+        assert did == ["run"] * 3 + ["record"] + ["replay"] * 5 + ["run"] + ["replay"] * 3
+    assert_same(device, ran(config, split, teacher, engine="eager"))
+
+
+def test_two_trials_share_what_is_on_the_device(split: Split, teacher: Network, tmp_path: Path) -> None:
+    first, second = (config_of(epochs=1, **protocol) for protocol in ({}, {"lr": 0.02}))
+    tables = [
+        open_table(plan_table([config], split, "table", folder=tmp_path), config, teacher, tmp_path)
+        for config in (first, second)
+    ]
+    mirrors = [device_table.DeviceTable(table, torch.device("cpu"), 100).mirrors[0] for table in tables if table]
+    assert mirrors[0] is mirrors[1]
+
+
+def test_trials_in_threads_are_the_trials_alone(split: Split, teacher: Network, tmp_path: Path) -> None:
+    configs = [config_of(epochs=2, lr=lr) for lr in (0.05, 0.02)]  # one seed, so one sequence of views
+    alone = [ran(config, split, teacher, tmp_path, engine="device") for config in configs]
+    with ThreadPoolExecutor(2) as pool:
+        beside = list(pool.map(lambda config: ran(config, split, teacher, tmp_path, engine="device"), configs))
+    for one, other in zip(alone, beside, strict=True):
+        for name, tensor in one[0].network.state_dict().items():
+            assert torch.equal(tensor, other[0].network.state_dict()[name]), name
+
+
+def test_mirrors_that_nobody_uses_make_room(
+    split: Split, teacher: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, cpu = config_of(epochs=1), torch.device("cpu")
+    plans = [plan_table([config], split, "table", folder=tmp_path / name) for name in ("a", "b")]
+    first, second = (open_table(plan, config, teacher, tmp_path / name) for plan, name in zip(plans, "ab", strict=True))
+    assert first is not None
+    assert second is not None
+    monkeypatch.setattr(device_table, "_mirrors", {})
+    used = device_table.DeviceTable(first, cpu, 100)
+    monkeypatch.setattr(device_table, "_HOST_ROOM", 0)
+    assert not device_table.DeviceTable(second, cpu, 100).whole
+    assert len(device_table._mirrors) == 1, "a trial uses it"
+    del used
+    assert not device_table.DeviceTable(second, cpu, 100).whole
+    assert device_table._mirrors == {}
+
+
+def test_a_loss_that_is_not_finite_is_found_with_its_step(split: Split, teacher: Network) -> None:
+    config = config_of(lr=1e6, clip_norm=None)
+    found = []
+    for engine in ("eager", "device"):
+        with pytest.raises(NonFiniteLossError) as caught:
+            ran(config, split, teacher, engine=engine)
+        found.append((caught.value.epoch, caught.value.step, str(caught.value)))
+    assert found[0] == found[1]
+
+
+def test_what_cannot_live_on_the_device(split: Split, teacher: Network) -> None:
+    config = config_of({"row": "CRD", "num_negatives": 20}, epochs=1)
+    with pytest.raises(ConfigError, match=r"CRD, .* works on the host in every step"):
+        ran(config, split, teacher, engine="device")
+    assert ran(config, split, teacher)[0].finished
