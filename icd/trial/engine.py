@@ -13,7 +13,7 @@ Shape key:
 import logging
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
@@ -38,6 +38,9 @@ logger = logging.getLogger(__name__)
 _SUITED = (CrossEntropy, CellDistillation, SimilarityPreserving)
 # Real steps before the recording: they load kernels, choose algorithms and make the momenta.
 WARM_STEPS = 3
+# The recorded step may choose other kernels, which round otherwise; anything more is another step.
+_DRIFT = 0.01
+_STILL = 1e-4  # of the largest movement: a bias before a batch norm moves by rounding alone
 
 # Captures must not meet each other, nor the synchronisation of the whole device that each begins with.
 _capturing = threading.Lock()
@@ -178,8 +181,31 @@ class DeviceEpochs:
             self._recordable = False
             logger.warning("a step could not be recorded as a CUDA graph and runs without: %s", error)
             return False
+        drift = self._drift(graph)
+        if drift > _DRIFT:
+            self._recordable = False
+            logger.warning("a step recorded as a CUDA graph strays by %.2g from the step itself; runs without", drift)
+            return False
         self.graph = graph
         return True
+
+    def _drift(self, graph: torch.cuda.CUDAGraph) -> float:
+        """Do one step recorded and unrecorded from one state: how far apart they end, over how far they went.
+
+        The largest ratio of any tensor counts; one that hardly moves is measured by what others do. The state is put
+        back. A trial must not depend on a recording that nobody has compared with the real thing.
+        """
+        assert self._log is not None
+        state = [*(tensor.detach() for tensor in self.one.changing()), self._counter, self._log]
+        before = [tensor.clone() for tensor in state]
+        ends = []
+        for step in (graph.replay, self._counted):
+            step()
+            ends.append([tensor.clone() for tensor in state])
+            for tensor, old in zip(state, before, strict=True):
+                tensor.copy_(old)
+        apart, went = _distances(ends[0], ends[1]), _distances(before, ends[1])
+        return float((apart / went.clamp_min(_STILL * float(went.max()))).max())
 
     def _show(self, epoch: int, indices_n: Numbers, view_ids_n: Numbers, batch_size: int) -> Iterator[Batch]:
         """Show images for the teacher."""
@@ -196,6 +222,10 @@ class DeviceEpochs:
         ):
             yield batch
             self.progress(epoch, 0, self.num_steps)
+
+
+def _distances(one: Sequence[Tensor], other: Sequence[Tensor]) -> Tensor:
+    return torch.stack([(a.double() - b.double()).norm() for a, b in zip(one, other, strict=True)])
 
 
 @contextmanager

@@ -78,6 +78,12 @@ class TrainStep:
         self.optimizer.step()
         return values_L.detach().float()
 
+    def changing(self) -> list[Tensor]:
+        """List what a step changes in place: weights, buffers and momenta."""
+        buffers = [*self.student.buffers(), *self.method.buffers()]
+        momenta = [item for state in self.optimizer.state.values() for item in state.values() if item is not None]
+        return [*self.weights, *buffers, *momenta]
+
     def state(self) -> dict[str, Any]:
         """Give the optimizer's state as any path, device or version of it would write it: the rate is a number."""
         state = self.optimizer.state_dict()

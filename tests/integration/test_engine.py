@@ -179,9 +179,9 @@ class RecordingEpochs(DeviceEpochs):
         super()._counted(measure=measure)
 
 
-@pytest.mark.parametrize("broken", [False, True])
+@pytest.mark.parametrize("fault", ["", "refused", "wrong"])
 def test_which_steps_are_replayed(
-    split: Split, teacher: Network, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, broken: bool
+    split: Split, teacher: Network, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fault: str
 ) -> None:
     config = config_of(epochs=3, report_every=3)  # 4 full steps of 24 images and one of 4; the last epoch measures
     did: list[str] = []
@@ -191,6 +191,8 @@ def test_which_steps_are_replayed(
         def replay(self) -> None:
             did.append("replay")
             DeviceEpochs._counted(made[0])
+            if fault == "wrong":
+                made[0].one.weights[0].data.add_(1e-3)
 
     def epochs_of(*args: Any) -> RecordingEpochs:
         made.append(RecordingEpochs(*args))
@@ -201,17 +203,22 @@ def test_which_steps_are_replayed(
         return nullcontext()
 
     monkeypatch.setattr(RecordingEpochs, "did", did)
-    monkeypatch.setattr(RecordingEpochs, "broken", broken)
+    monkeypatch.setattr(RecordingEpochs, "broken", fault == "refused")
     monkeypatch.setattr("icd.trial.train.DeviceEpochs", epochs_of)
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
     monkeypatch.setattr(torch.cuda, "graph", graph)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: "stream")
     device = ran(config, split, teacher, engine="device")
-    if broken:
-        assert did == ["run"] * 3 + ["record"] + ["run"] * 9
+    begun = ["run"] * 3 + ["record"]
+    if fault == "refused":
+        assert did == begun + ["run"] * 9
         assert "runs without: operation not permitted" in caplog.text
+    elif fault == "wrong":  # found when both are compared, and put back
+        assert did == [*begun, "replay", "run"] + ["run"] * 9
+        assert "from the step itself; runs without" in caplog.text
     else:
-        assert did == ["run"] * 3 + ["record"] + ["replay"] * 5 + ["run"] + ["replay"] * 3
+        assert did == [*begun, "replay", "run"] + ["replay"] * 5 + ["run"] + ["replay"] * 3
+        assert not caplog.text
     assert_same(device, ran(config, split, teacher, engine="eager"))
 
 
