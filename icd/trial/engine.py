@@ -196,15 +196,16 @@ class DeviceEpochs:
         back. A trial must not depend on a recording that nobody has compared with the real thing.
         """
         assert self._log is not None
-        state = [*(tensor.detach() for tensor in self.one.changing()), self._counter, self._log]
+        trained = [tensor.detach() for tensor in self.one.changing()]
+        state = [*trained, self._counter, self._log]
         before = [tensor.clone() for tensor in state]
         ends = []
         for step in (graph.replay, self._counted):
             step()
-            ends.append([tensor.clone() for tensor in state])
+            ends.append([tensor.clone() for tensor in trained])
             for tensor, old in zip(state, before, strict=True):
                 tensor.copy_(old)
-        apart, went = _distances(ends[0], ends[1]), _distances(before, ends[1])
+        apart, went = _distances(ends[0], ends[1]), _distances(before[: len(trained)], ends[1])
         return float((apart / went.clamp_min(_STILL * float(went.max()))).max())
 
     def _show(self, epoch: int, indices_n: Numbers, view_ids_n: Numbers, batch_size: int) -> Iterator[Batch]:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +29,7 @@ from icd.models import Network, build_model
 from icd.trial import checkpoint
 from icd.trial.engine import DeviceEpochs, own_stream, unsuited
 from icd.trial.evaluate import evaluate
+from icd.trial.keeper import Keeper, snapshot
 from icd.trial.step import LossLog, TrainStep, learning_rates, live_answer
 from icd.trial.teacher_table import TeacherTable
 
@@ -64,7 +66,8 @@ class Execution:
         num_workers: Processes that decode images, for data sets read from files.
         table: Answers for the teacher; None runs it in every step.
         checkpoints: Folder for checkpoints; None writes none and resumes nothing.
-        report: Called at the end of every reporting epoch.
+        report: Called after every reporting epoch, on another thread while the next one is under way; what it raises
+            ends the training.
         progress: Called after every step, and with step 0 while a table is filled for the epoch.
         stop: Asked after every epoch; True saves a checkpoint and ends the training there.
         engine: ``device`` keeps whole epochs on the device (icd/trial/engine.py), ``eager`` hands it batch after batch;
@@ -107,7 +110,7 @@ def train(config: TrialConfig, split: Split, teacher: Network | None, execution:
     protocol, device = config.protocol, execution.device
     if not protocol.is_settled:
         raise ValueError("precision and layout must be chosen before a trial is trained (icd.trial.autotune)")
-    with _reproducible(device), own_stream(device):
+    with _reproducible(device), own_stream(device), Keeper() as keeper:
         student = build_model(
             config.student.arch,
             num_classes=split.num_classes,
@@ -133,7 +136,9 @@ def train(config: TrialConfig, split: Split, teacher: Network | None, execution:
             for step, values_L in enumerate(epochs.steps(epoch, measure=reporting)):
                 losses.add(one.names, values_L)
                 execution.progress(epoch, step + 1, num_steps)
+                keeper.look()
 
+            keeper.wait()  # the epoch before is told; whoever wanted no more has said so
             means, trained_s = losses.means(), time.perf_counter() - started
             stopping = epoch < protocol.epochs and execution.stop()
             if reporting:
@@ -151,13 +156,9 @@ def train(config: TrialConfig, split: Split, teacher: Network | None, execution:
                     "time": time.time(),  # stays with the epoch's numbers wherever they are copied
                     **_costs(device, trained_s, time.perf_counter() - started),
                 }
-            # Durable first, then said: whoever hears of an epoch can rely on its checkpoint.
-            digest = None
             if reporting or stopping:
                 payload = _payload(config, one, metrics, reported=reporting)
-                digest = _save(execution, epoch, payload)
-            if reporting:
-                execution.report(EpochMetrics(epoch=epoch, values=metrics, checkpoint_digest=digest))
+                keeper.keep(partial(_keep, execution, epoch, payload))
             if stopping:
                 return Trained(network=student, epoch=epoch, finished=False, metrics=metrics)
         return Trained(network=student, epoch=protocol.epochs, finished=True, metrics=metrics)
@@ -280,19 +281,24 @@ def _resume(config: TrialConfig, execution: Execution, one: TrainStep) -> tuple[
     return found.epoch, dict(found.payload["metrics"])
 
 
+def _keep(execution: Execution, epoch: int, payload: Mapping[str, Any]) -> None:
+    """Durable first, then said: whoever hears of an epoch can rely on its checkpoint."""
+    folder = execution.checkpoints
+    digest = None if folder is None else checkpoint.save_epoch(folder, epoch, payload)
+    if payload["reported"]:
+        execution.report(EpochMetrics(epoch=epoch, values=payload["metrics"], checkpoint_digest=digest))
+
+
 def _payload(config: TrialConfig, one: TrainStep, metrics: Mapping[str, float], *, reported: bool) -> dict[str, Any]:
+    """Copy what a checkpoint holds: the next epoch changes the originals while it is written."""
     return {
         "key": config.key(),
-        "student": one.student.state_dict(),
-        "method": one.method.state_dict(),
-        "optimizer": one.state(),
+        "student": snapshot(one.student.state_dict()),
+        "method": snapshot(one.method.state_dict()),
+        "optimizer": snapshot(one.state()),
         "metrics": dict(metrics),
         "reported": reported,  # whether the metrics are this epoch's
     }
-
-
-def _save(execution: Execution, epoch: int, payload: Mapping[str, Any]) -> str | None:
-    return None if execution.checkpoints is None else checkpoint.save_epoch(execution.checkpoints, epoch, payload)
 
 
 def _num_steps(config: TrialConfig, num_images: int) -> int:
