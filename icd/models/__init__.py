@@ -24,6 +24,7 @@ from icd.models.four_stage_resnet import BasicBlock, Bottleneck, FourStageResNet
 from icd.models.mobilenetv2 import MobileNetV2
 from icd.models.output import Network, Output, Stem
 from icd.models.resnet import ResNet
+from icd.models.seeding import initial_weights
 from icd.models.shufflenetv1 import ShuffleNetV1
 from icd.models.shufflenetv2 import ShuffleNetV2
 from icd.models.torchvision_nets import build_mobilenet_v2, build_resnet
@@ -181,12 +182,11 @@ def build_model(
             Problem(path="num_classes", rule="num_classes >= 1 must hold", value=num_classes, has_value=True)
         )
     build = _pretrained_builder(arch, row) if pretrained else row.build
-    if seed is None:
-        return build(num_classes, stem)
-    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-        # torch.manual_seed would also seed the generators of all accelerators.
-        torch.default_generator.manual_seed(seed)
-        return build(num_classes, stem)
+    with initial_weights(seed):
+        if seed is None:
+            return build(num_classes, stem)
+        with torch.device("cpu"):
+            return build(num_classes, stem)
 
 
 def feature_size(arch: str, stem: Stem, image_size: int) -> tuple[int, int, int]:

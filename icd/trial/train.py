@@ -25,6 +25,7 @@ from icd.methods import LiveSide, MethodSetup, Side, Step
 from icd.models import Network, build_model
 from icd.trial import checkpoint
 from icd.trial.evaluate import evaluate
+from icd.trial.kernels import reproducible
 from icd.trial.teacher_table import TeacherTable
 
 logger = logging.getLogger(__name__)
@@ -95,7 +96,7 @@ def train(config: TrialConfig, split: Split, teacher: Network | None, execution:
         CheckpointError: If the checkpoints found belong to another configuration, or none is whole.
     """
     protocol, device = config.protocol, execution.device
-    with _reproducible(device):
+    with reproducible(device):
         student = build_model(
             config.student.arch,
             num_classes=split.num_classes,
@@ -103,8 +104,8 @@ def train(config: TrialConfig, split: Split, teacher: Network | None, execution:
             pretrained=config.student.pretrained,
             seed=config.seed,
         )
-        student = _placed(student, config, device)
-        teacher = _placed(teacher, config, device).eval().requires_grad_(False) if teacher is not None else None
+        student = placed(student, config, device)
+        teacher = placed(teacher, config, device).eval().requires_grad_(False) if teacher is not None else None
         method = config.method.build(_method_setup(config, split, student, teacher)).to(device)
         weights = [*student.parameters(), *method.parameters()]
         optimizer = torch.optim.SGD(
@@ -273,16 +274,23 @@ def evaluation_batches(config: TrialConfig, split: Split, images: ImageSet, exec
     )
 
 
-def _placed(network: Network, config: TrialConfig, device: torch.device) -> Network:
+def placed(network: Network, config: TrialConfig, device: torch.device) -> Network:
+    """Bring a network to its device; one that is there is not touched, because other threads may be running it."""
     layout = torch.channels_last if config.protocol.channels_last else torch.contiguous_format
+    if all(tensor.device.type == device.type and _lies(tensor, layout) for tensor in network.state_dict().values()):
+        return network
     return network.to(device=device, memory_format=layout)  # type: ignore[call-overload, no-any-return]
+
+
+def _lies(tensor: Tensor, layout: torch.memory_format) -> bool:
+    return tensor.dim() != 4 or tensor.is_contiguous(memory_format=layout)
 
 
 def _method_setup(config: TrialConfig, split: Split, student: Network, teacher: Network | None) -> MethodSetup:
     return MethodSetup(
         student_channels=student.head.in_features,
         teacher_channels=teacher.head.in_features if teacher is not None else 0,
-        labels_N=split.train.labels_N.numpy(),
+        labels_N=split.train.labels_N.cpu().numpy(),
         seed=config.seed,
     )
 
@@ -351,17 +359,6 @@ def _costs(device: torch.device, train_s: float, epoch_s: float) -> dict[str, fl
 @contextmanager
 def precision(name: str, device: torch.device) -> Iterator[None]:
     """Run what is inside in ``fp32``, or in ``bf16`` where that is safe."""
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=name == "bf16"):
+    # Without its cache of converted weights: all threads share that one, and whoever leaves first empties it.
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=name == "bf16", cache_enabled=False):
         yield
-
-
-@contextmanager
-def _reproducible(device: torch.device) -> Iterator[None]:
-    """Fixed kernels on CUDA, put back afterwards; on a CPU there is nothing to choose."""
-    before = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
-    if device.type == "cuda":
-        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = before

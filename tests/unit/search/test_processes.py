@@ -13,9 +13,10 @@ import pytest
 
 from icd.config.sweep import Resources
 from icd.errors import SetupError
-from icd.search import processes
+from icd.search import slot as slots
+from icd.search.places import places_for, visible_gpus
 from icd.search.prepare import Preparation
-from icd.search.processes import ProcessExecutor, places_for, visible_gpus
+from icd.search.processes import ProcessExecutor
 from icd.search.task import Epoch, Outcome, Task
 from tests.crash.forks import Fork, close_all_but, forked
 
@@ -140,7 +141,7 @@ def test_visible_gpus_are_those_of_the_environment(
 def test_trials_go_through_all_slots(run: Any) -> None:
     def act(task: dict[str, Any], say: Any, hear: Any, gpu: str) -> None:
         say("epoch", epoch={"number": task["number"], "attempt": 1, "epoch": 1, "metrics": {"pid": os.getpid()}})
-        assert hear() == {"do": "answer", "go": True}
+        assert hear() == {"do": "answer", "number": task["number"], "go": True}
         time.sleep(0.05)
         say("outcome", **outcome(task, "complete"))
 
@@ -207,7 +208,7 @@ def test_a_stopped_worker_hangs_and_its_trial_goes_on_elsewhere(run: Any) -> Non
 def test_steps_keep_a_slow_trial_from_hanging(run: Any) -> None:
     def act(task: dict[str, Any], say: Any, hear: Any, gpu: str) -> None:
         for step in range(8):
-            say("alive", epoch=1, step=step, steps=8)
+            say("alive", number=task["number"], epoch=1, step=step, steps=8)
             time.sleep(0.25)
         say("outcome", **outcome(task, "complete"))
 
@@ -250,7 +251,7 @@ def test_errors_of_cuda_are_no_reason_to_leave_a_cpu(run: Any) -> None:
 def test_a_kill_for_memory_is_told_from_another(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     events = tmp_path / "memory.events"
     events.write_text("low 0\noom 0\noom_kill 4\n")
-    monkeypatch.setattr(processes, "MEMORY_EVENTS", events)  # the kernel's counter, which a test cannot raise
+    monkeypatch.setattr(slots, "MEMORY_EVENTS", events)  # the kernel's counter, which a test cannot raise
 
     def act(task: dict[str, Any], say: Any, hear: Any, gpu: str) -> None:
         if task["attempt"] == 1:
