@@ -19,6 +19,7 @@ from icd.search.processes import ProcessExecutor
 from tests.crash.forks import Fork, close_all_but, forked
 from tests.workers import Act, Book, launch, outcome
 
+
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[Callable[..., ProcessExecutor]]:
     made: list[ProcessExecutor] = []
@@ -65,7 +66,7 @@ def test_no_place(resources: dict[str, Any], cpus: int) -> None:
 
 
 def test_no_place_for_a_whole_process() -> None:
-    with pytest.raises(SetupError, match="no process of 3 trials fits: it needs 6 CPUs and 1 GPUs, but .* has 4 and 1"):
+    with pytest.raises(SetupError, match=r"no process of 3 trials fits: it needs 6 CPUs and 1 GPUs, .* has 4 and 1"):
         places_for(Resources(cpus_per_trial=2, trials_per_process=3), 4, ["0"])
 
 
