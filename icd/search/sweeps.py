@@ -245,7 +245,7 @@ def _check_executor(sweep: SweepConfig, settings: Settings) -> None:
     trials = sweep.resources.trials_per_process
     if trials > 1 and settings.executor == "ray":
         raise SetupError(
-            f"resources.trials_per_process: must be 1 with the executor ray, which has a process for each trial, "
+            "resources.trials_per_process: must be 1 with the executor ray, which has a process for each trial, "
             f"but got {trials}; take --executor process, or --set resources.trials_per_process=1"
         )
 
