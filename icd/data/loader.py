@@ -160,6 +160,7 @@ def _from_files(
         batch_sampler=[list(range(part.start, part.stop)) for part in parts],
         num_workers=num_workers,
         collate_fn=_stack,
+        generator=torch.Generator(),  # else it draws from the global one, which a thread may be making weights with
         pin_memory=device.type == "cuda",
     )
     for part, images_BCHW in zip(parts, loader, strict=True):

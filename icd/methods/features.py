@@ -11,7 +11,7 @@ from icd.fields import Count, FieldProblem, NonNegative, Positive, check_fields
 from icd.losses.contrastive import ContrastiveMemory, ContrastMode, draw_contrasts
 from icd.losses.relational import similarity_loss
 from icd.methods.base import MethodSetup, Side, Step, cross_entropy, teacher_of
-from icd.models import seeded
+from icd.models.seeding import initial_weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +84,7 @@ class ContrastiveRepresentation:
         """Make the embeddings and the memory, with initial values that depend on the seed alone."""
         if setup is None:
             raise ValueError("CRD needs channels, labels and seed to make its embeddings, but got None")
-        with seeded(setup.seed):
+        with initial_weights(setup.seed):
             return _ContrastTerms(self, setup)
 
 

@@ -3,9 +3,7 @@
 To add a network, write its class in the file of its family and add a row here; the contract tests take every row.
 """
 
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -26,15 +24,15 @@ from icd.models.four_stage_resnet import BasicBlock, Bottleneck, FourStageResNet
 from icd.models.mobilenetv2 import MobileNetV2
 from icd.models.output import Network, Output, Stem
 from icd.models.resnet import ResNet
+from icd.models.seeding import initial_weights
 from icd.models.shufflenetv1 import ShuffleNetV1
 from icd.models.shufflenetv2 import ShuffleNetV2
 from icd.models.torchvision_nets import build_mobilenet_v2, build_resnet
 from icd.models.vgg import VGG
 from icd.models.wide_resnet import WideResNet
 
-__all__ = ["MODELS", "ModelRow", "Network", "Output", "Stem", "build_model", "feature_size", "seeded"]
+__all__ = ["MODELS", "ModelRow", "Network", "Output", "Stem", "build_model", "feature_size"]
 
-_drawing = threading.Lock()
 
 Builder = Callable[[int, Stem], Network]
 Side = Callable[[Stem, int], int]
@@ -185,22 +183,11 @@ def build_model(
             Problem(path="num_classes", rule="num_classes >= 1 must hold", value=num_classes, has_value=True)
         )
     build = _pretrained_builder(arch, row) if pretrained else row.build
-    if seed is None:
-        return build(num_classes, stem)
-    with seeded(seed), torch.device("cpu"):
-        return build(num_classes, stem)
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Draw what is inside from torch's global generator after seeding it, and leave it as it was.
-
-    One thread at a time: trials in threads of one process would draw from each other's sequence.
-    """
-    with _drawing, torch.random.fork_rng(devices=[]):
-        # torch.manual_seed would also seed the generators of all accelerators.
-        torch.default_generator.manual_seed(seed)
-        yield
+    with initial_weights(seed):
+        if seed is None:
+            return build(num_classes, stem)
+        with torch.device("cpu"):
+            return build(num_classes, stem)
 
 
 def feature_size(arch: str, stem: Stem, image_size: int) -> tuple[int, int, int]:

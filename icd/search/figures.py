@@ -1,6 +1,7 @@
 """Figures of a trial as PNG files: pure functions of numbers, without any state of matplotlib."""
 
 import io
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 _MOST_IMAGES = 3
 _DPI = 110
+_DRAWING = threading.Lock()  # matplotlib's fonts and parsers are one for all threads
 _PREFIXES = (("train/loss/", "loss terms"), ("train/gradient_share/", "gradient shares"))
 
 
@@ -37,10 +39,11 @@ def gram_figure(path: Path, matrices: Mapping[int, tuple[Any, Any]], *, title: s
     ]
     if not rows:
         raise ValueError(f"matrices must hold at least one scale >= 2 and one image, but got scales {list(matrices)}")
-    figure = _figure(9.0, 2.6 * len(rows) + 0.5, title)
-    for place, (axes, row) in enumerate(zip(figure.subplots(len(rows), 3, squeeze=False), rows, strict=True)):
-        _draw_grams(figure, axes, *row, heading=place == 0)
-    _write(figure, path)
+    with _DRAWING:
+        figure = _figure(9.0, 2.6 * len(rows) + 0.5, title)
+        for place, (axes, row) in enumerate(zip(figure.subplots(len(rows), 3, squeeze=False), rows, strict=True)):
+            _draw_grams(figure, axes, *row, heading=place == 0)
+        _write(figure, path)
 
 
 def curves_figure(path: Path, rows: Sequence[Mapping[str, float]], *, title: str = "") -> None:
@@ -52,23 +55,24 @@ def curves_figure(path: Path, rows: Sequence[Mapping[str, float]], *, title: str
             from some or all rows.
         title: Of the whole figure.
     """
-    figure = _figure(12.0, 3.6, title)
-    loss, share, top1 = figure.subplots(1, 3)
-    for axes, (prefix, heading) in zip((loss, share), _PREFIXES, strict=True):
-        names = sorted({name for row in rows for name in row if name.startswith(prefix)})
-        for name in names:
-            _draw_curve(axes, rows, name, label=name.removeprefix(prefix))
-        axes.set_title(heading)
-        if names:
-            axes.legend(frameon=False)
-    share.set_ylim(0, 1)
-    _draw_curve(top1, rows, "val/top1", label="val/top1")
-    top1.set_title("val/top1 [%]")
-    for axes in (loss, share, top1):
-        axes.set_xlabel("epoch")
-        axes.grid(alpha=0.3)
-        axes.xaxis.get_major_locator().set_params(integer=True)
-    _write(figure, path)
+    with _DRAWING:
+        figure = _figure(12.0, 3.6, title)
+        loss, share, top1 = figure.subplots(1, 3)
+        for axes, (prefix, heading) in zip((loss, share), _PREFIXES, strict=True):
+            names = sorted({name for row in rows for name in row if name.startswith(prefix)})
+            for name in names:
+                _draw_curve(axes, rows, name, label=name.removeprefix(prefix))
+            axes.set_title(heading)
+            if names:
+                axes.legend(frameon=False)
+        share.set_ylim(0, 1)
+        _draw_curve(top1, rows, "val/top1", label="val/top1")
+        top1.set_title("val/top1 [%]")
+        for axes in (loss, share, top1):
+            axes.set_xlabel("epoch")
+            axes.grid(alpha=0.3)
+            axes.xaxis.get_major_locator().set_params(integer=True)
+        _write(figure, path)
 
 
 def _draw_grams(

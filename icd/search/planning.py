@@ -11,8 +11,9 @@ from icd.config.coverage import Dimension
 from icd.config.sweep import PrunerConfig, SweepConfig
 from icd.config.trial import TrialConfig
 from icd.models import build_model
+from icd.search.places import places_for, visible_gpus
 from icd.search.prepare import Prepared
-from icd.search.processes import ProcessExecutor, places_for, visible_gpus
+from icd.search.processes import ProcessExecutor
 from icd.search.space import SearchSpace
 from icd.search.storage import memory_storage
 from icd.search.study import Ledger
@@ -31,7 +32,7 @@ class Cost:
     Attributes:
         epochs: With pruning as it works on average, and with nothing pruned.
         wall_hours: Of this machine.
-        gpu_hours: GPUs of a trial times its time; zero without a GPU.
+        gpu_hours: GPUs of a trial, or its share of its process's, times its time; zero without a GPU.
     """
 
     epochs: tuple[int, int]
@@ -51,6 +52,7 @@ class Plan:
         suggestions: Parameters of the first sampled trials, by trial number.
         trials: How many trials the budget allows.
         concurrent: How many run at a time on this machine.
+        per_process: How many of them share a process.
         device: What was measured on; None where nothing was.
         paces: For each teacher and student what was measured.
         cost: See ``Cost``.
@@ -65,6 +67,7 @@ class Plan:
     suggestions: Mapping[int, Mapping[str, Any]]
     trials: int
     concurrent: int
+    per_process: int
     device: str | None
     paces: Mapping[str, Mapping[str, float]]
     cost: Cost
@@ -91,8 +94,7 @@ def make_plan(sweep: SweepConfig, settings: Settings, *, measure: bool) -> Plan:
     trials = _trials(sweep, space)
     epochs = max(config.protocol.epochs for config in configs)
     paces = prepared.paces if prepared else {}
-    gpus = sweep.resources.gpus_per_trial
-    gpus_per_trial = float(bool(prepared and prepared.gpus)) if gpus is None else gpus
+    gpus_per_trial = sweep.resources.gpus_of_a_trial(bool(prepared and prepared.gpus))
     return Plan(
         name=sweep.name,
         dimensions=space.dimensions(),
@@ -101,6 +103,7 @@ def make_plan(sweep: SweepConfig, settings: Settings, *, measure: bool) -> Plan:
         suggestions=_suggestions(sweep, space),
         trials=trials,
         concurrent=min(len(places), trials),
+        per_process=min(sweep.resources.pack, trials),
         device=prepared.device if prepared else None,
         paces=paces,
         cost=predict(sweep, trials, epochs, paces, concurrent=min(len(places), trials), gpus_per_trial=gpus_per_trial),

@@ -1,120 +1,64 @@
-"""Executor: plain processes on this machine, one for each slot, kept from trial to trial."""
+"""Executor: plain processes on this machine, kept from trial to trial, each with one trial at a time or several.
 
-import contextlib
-import json
-import os
+Trials of one process share its fate. When it dies, all of them end with it; when one of them hangs, or leaves CUDA or
+its memory in a state that nobody can trust, the process is ended and the others are ``lost``. All go on from their
+checkpoints. So that one bad trial cannot take the same neighbours down again and again, a trial to which that has
+happened twice (or once for want of memory, if it may have been the cause) goes on in a process of its own.
+"""
+
+import itertools
 import selectors
 import signal
-import subprocess
-import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from icd.config.sweep import Resources
 from icd.errors import IcdError, Interrupted, SetupError
 from icd.search.prepare import Preparation, Prepared
+from icd.search.slot import GRACE_S, Launch, Slot, UnderWay, cause_of_death, launch_python, oom_kills, wait
 from icd.search.task import PREPARE_RETRIES, Epoch, Outcome, OutcomeKind, Policy, Task
 
 _TICK_S = 0.2
-_GRACE_S = 5.0
 _SICK_AFTER = 2  # faults of one GPU before it is left alone
-_LOG_BYTES = 10_000_000
-MEMORY_EVENTS = Path("/sys/fs/cgroup/memory.events")  # of the control group, as Linux counts them
+_ALONE_AFTER = 2  # deaths in company before a trial goes on alone
 
-
-class Child(Protocol):
-    """A started process."""
-
-    pid: int
-
-    def poll(self) -> int | None:
-        """Exit code, or minus the signal; None while it runs."""
-        ...
-
-
-# Starts a worker with (read fd, write fd, environment changes, log file).
-Launch = Callable[[int, int, Mapping[str, str], Path], Child]
-
-
-def launch_python(commands: int, events: int, environment: Mapping[str, str], log: Path) -> Child:
-    """Start a fresh interpreter in a session of its own, so that Ctrl-C reaches the driver alone."""
-    with log.open("ab") as file:
-        return subprocess.Popen(
-            [sys.executable, "-m", "icd.search.worker", str(commands), str(events)],
-            pass_fds=(commands, events),
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=file,
-            env={**os.environ, **environment},
-            start_new_session=True,
-        )
-
-
-def visible_gpus() -> list[str]:
-    """Name the GPUs of this machine that may be used, without starting CUDA here."""
-    if "CUDA_VISIBLE_DEVICES" in os.environ:
-        return [name for name in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if name]
-    return [str(place) for place, _ in enumerate(sorted(Path("/proc/driver/nvidia/gpus").glob("*")))]
-
-
-def places_for(resources: Resources, num_cpus: int, gpus: Sequence[str]) -> list[str]:
-    """Divide the machine: for every trial at a time the GPUs it may see, empty for none.
-
-    Raises:
-        SetupError: If not one trial fits.
-    """
-    wanted = resources.gpus_per_trial if resources.gpus_per_trial is not None else float(bool(gpus))
-    fitting = int(num_cpus / resources.cpus_per_trial)
-    if wanted == 0:
-        places = [""] * fitting
-    elif wanted < 1:
-        places = [gpu for _ in range(int(1 / wanted + 1e-9)) for gpu in gpus]
-    else:
-        size = int(wanted)
-        groups = zip(*(gpus[start::size] for start in range(size)), strict=False)
-        places = [",".join(group) for group in groups]
-    places = places[: min(fitting, resources.max_concurrent or fitting)]
-    if not places:
-        raise SetupError(
-            f"no trial fits: it needs {resources.cpus_per_trial:g} CPUs and {wanted:g} GPUs, "
-            f"but this machine has {num_cpus} and {len(gpus)}; change resources"
-        )
-    return places
-
-
-@dataclass(slots=True, kw_only=True)
-class Slot:
-    """A place for one worker."""
-
-    index: int
-    gpu: str = ""
-    child: Child | None = None
-    commands: int = -1
-    events: int = -1
-    buffer: bytes = b""
-    task: Task | None = None
-    heard: float = 0.0
-    where: Mapping[str, int] = field(default_factory=dict)
+# After these a process is not used again: an error of CUDA stays with it. What its other trials are told:
+UNCLEAN: Mapping[str, str] = {"gpu": "had an error of CUDA", "memory": "ran out of memory"}
 
 
 class ProcessExecutor:
     """Runs attempts in worker processes.
 
     Args:
-        places: For each worker the GPUs it may see, as CUDA_VISIBLE_DEVICES takes them; empty for none.
+        places: For each trial at a time the GPUs it may see, as CUDA_VISIBLE_DEVICES takes them; empty for none.
         logs: Folder for what workers print.
+        threads: Of torch, for each trial.
+        pack: How many places, one after the other, share one process.
         launch: How a worker is started.
     """
 
     name = "process"
 
-    def __init__(self, places: Sequence[str], logs: Path, *, threads: int = 1, launch: Launch = launch_python) -> None:
-        self.logs, self.launch, self.threads = logs, launch, threads
-        self.slots = [Slot(index=index, gpu=gpu) for index, gpu in enumerate(places)]
-        self.sick: dict[str, int] = {}
+    def __init__(
+        self,
+        places: Sequence[str],
+        logs: Path,
+        *,
+        threads: int = 1,
+        pack: int = 1,
+        launch: Launch = launch_python,
+    ) -> None:
+        self.launch, self.threads = launch, threads
+        packs = [places[first : first + pack] for first in range(0, len(places), pack)]
+        self.slots = [
+            Slot(index=index, gpu=gpus[0], trials=len(gpus), log=logs / f"worker-{index}.log")
+            for index, gpus in enumerate(packs)
+        ]
+        self.sick: Counter[str] = Counter()
+        self._fallen: Counter[int] = Counter()  # by trial: deaths in company
         self._selector = selectors.DefaultSelector()
         self._oom_seen = oom_kills()
         logs.mkdir(parents=True, exist_ok=True)
@@ -130,7 +74,7 @@ class ProcessExecutor:
         for slot in self.slots:
             self._start(slot)
         slot, told, deaths = self.slots[0], False, 0
-        self._tell(slot, {"do": "prepare", "request": _plain(request)})
+        slot.tell({"do": "prepare", "request": _plain(request)})
         while True:
             for heard, message in self._messages():
                 if heard is not slot:
@@ -143,15 +87,15 @@ class ProcessExecutor:
                     raise refusal(message)
                 elif message["said"] == "died":
                     deaths += 1
-                    died = f"the worker died while preparing ({message['reason']}); see {self._log(slot)}"
+                    died = f"the worker died while preparing ({message['reason']}); see {slot.log}"
                     if deaths > PREPARE_RETRIES:
                         raise SetupError(died)
                     say(f"{died}; retry {deaths}/{PREPARE_RETRIES}")
                     self._start(slot)
-                    self._tell(slot, {"do": "prepare", "request": _plain(request)})
+                    slot.tell({"do": "prepare", "request": _plain(request)})
                     told = False
             if stop() and not told:
-                self._tell(slot, {"do": "stop"})
+                slot.tell({"do": "stop"})
                 told = True
 
     def run(self, policy: Policy, tick: Callable[[], None]) -> None:
@@ -161,172 +105,174 @@ class ProcessExecutor:
             SetupError: If every GPU has become unhealthy.
         """
         while not policy.finished:
-            for slot in self.slots:
-                if slot.task is None and self.sick.get(slot.gpu, 0) < _SICK_AFTER:
-                    task = policy.next()
-                    if task is None:
-                        break
-                    self._give(slot, task)
+            self._give_waiting(policy)
+            self._give_new(policy)
             for slot, message in self._messages():
                 self._heard(slot, message, policy)
             self._check_hangs(policy)
-            if all(self.sick.get(slot.gpu, 0) >= _SICK_AFTER for slot in self.slots):
+            if all(self._is_sick(slot) for slot in self.slots):
                 raise SetupError("every GPU has failed twice; check the machine (nvidia-smi), then 'icd resume'")
             tick()
 
     def close(self) -> None:
         """End all workers: politely by closing their pipes, then by force."""
-        children = [slot.child for slot in self.slots if slot.child is not None]
         for slot in self.slots:
             self._close_pipes(slot)
-        deadline = time.monotonic() + _GRACE_S
-        while any(child.poll() is None for child in children) and time.monotonic() < deadline:
+        deadline = time.monotonic() + GRACE_S
+        while any(slot.running for slot in self.slots) and time.monotonic() < deadline:
             time.sleep(0.02)
-        for child in children:
-            if child.poll() is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(child.pid, signal.SIGKILL)
-                _wait(child)
+        for slot in self.slots:
+            slot.signal(signal.SIGKILL)
+            wait(slot.child, GRACE_S)
         self._selector.close()
 
     def progress(self) -> Mapping[int, Mapping[str, int]]:
         """Epoch, step and steps of every trial under way."""
-        return {slot.task.number: slot.where for slot in self.slots if slot.task is not None}
+        return {number: under_way.where for slot in self.slots for number, under_way in slot.attempts.items()}
 
-    # One slot
+    # Giving
+
+    def _give_new(self, policy: Policy) -> None:
+        """Fill what is free, the emptiest process first."""
+        while free := [slot for slot in self.slots if slot.room and not self._is_sick(slot)]:
+            task = policy.next()
+            if task is None:
+                return
+            slot = min(free, key=lambda slot: len(slot.attempts))
+            if slot.attempts and self._goes_alone(task):
+                slot.waiting = task
+            else:
+                self._give(slot, task)
+
+    def _give_waiting(self, policy: Policy) -> None:
+        """Start tasks that waited for their process to become empty, or hand them back where that is no use now."""
+        for slot in self.slots:
+            task = slot.waiting
+            if task is None or not (policy.stopping or self._is_sick(slot) or not slot.attempts):
+                continue
+            slot.waiting = None
+            if policy.stopping or self._is_sick(slot):
+                policy.end(_ended(task, "stopped", "not begun"))
+            else:
+                self._give(slot, task)
 
     def _give(self, slot: Slot, task: Task) -> None:
-        if slot.child is None or slot.child.poll() is not None:
+        if not slot.running:
             self._start(slot)
-        slot.task, slot.heard, slot.where = task, time.monotonic(), {}
-        self._tell(slot, {"do": "attempt", "task": task.to_json()})
+        slot.alone = self._goes_alone(task)
+        slot.attempts[task.number] = UnderWay(task, heard=time.monotonic())
+        slot.tell({"do": "attempt", "task": task.to_json()})
+
+    def _goes_alone(self, task: Task) -> bool:
+        return self._fallen[task.number] >= _ALONE_AFTER
+
+    def _is_sick(self, slot: Slot) -> bool:
+        return self.sick[slot.gpu] >= _SICK_AFTER
+
+    # Hearing
 
     def _heard(self, slot: Slot, message: Mapping[str, Any], policy: Policy) -> None:
-        task, said = slot.task, message["said"]
-        if task is None:
+        said = message["said"]
+        if said == "died":
+            self._all_died(slot, message["kind"], f"{message['reason']}; see {slot.log}", policy)
             return
+        number = message.get(said, message).get("number")  # an epoch and an outcome hold it themselves
+        under_way = slot.attempts.get(number)
+        if under_way is None:
+            return
+        under_way.heard = time.monotonic()
         if said == "alive":
-            slot.where = {name: message[name] for name in ("epoch", "step", "steps")}
+            under_way.where = {name: message[name] for name in ("epoch", "step", "steps")}
         elif said == "epoch":
             go = policy.epoch(Epoch(**message["epoch"]))
-            self._tell(slot, {"do": "answer", "go": go})
+            slot.tell({"do": "answer", "number": number, "go": go})
         elif said == "outcome":
-            outcome = Outcome(**message["outcome"])
-            if outcome.kind in ("gpu", "memory"):
-                self._kill(slot)  # an error of CUDA stays with its process
-            if outcome.kind == "gpu" and slot.gpu:
-                self.sick[slot.gpu] = self.sick.get(slot.gpu, 0) + 1
-            slot.task = None
+            self._ended(slot, Outcome(**message["outcome"]), policy)
+
+    def _ended(self, slot: Slot, outcome: Outcome, policy: Policy) -> None:
+        if outcome.kind not in UNCLEAN:
+            del slot.attempts[outcome.number]
             policy.end(outcome)
-        elif said == "died":
-            slot.task = None
-            policy.end(_died(task, message["kind"], f"{message['reason']}; see {self._log(slot)}"))
+            return
+        if outcome.kind == "gpu" and slot.gpu:
+            self.sick[slot.gpu] += 1
+        self._end_because_of(slot, outcome, UNCLEAN[outcome.kind], policy)
 
     def _check_hangs(self, policy: Policy) -> None:
         now = time.monotonic()
         for slot in self.slots:
-            if slot.task is not None and slot.child is not None and now - slot.heard > slot.task.hang_seconds:
-                task, slot.task = slot.task, None
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(slot.child.pid, signal.SIGUSR1)  # writes its stack to the log
-                    time.sleep(0.5)
-                self._kill(slot)
-                reason = f"no progress for {task.hang_seconds:.0f} s; stack in {self._log(slot)}"
-                policy.end(_died(task, "hang", reason))
+            silent = {number: now - under_way.heard for number, under_way in slot.attempts.items()}
+            hung = [number for number in silent if silent[number] > slot.attempts[number].task.hang_seconds]
+            if not hung:
+                continue
+            slot.signal(signal.SIGUSR1)  # writes its stacks to the log
+            time.sleep(0.5)
+            task = slot.attempts[max(hung, key=lambda number: silent[number])].task
+            reason = f"no progress for {task.hang_seconds:.0f} s; stack in {slot.log}"
+            self._end_because_of(slot, _ended(task, "hang", reason), "hung", policy)
+
+    # Processes that end
+
+    def _all_died(self, slot: Slot, kind: OutcomeKind, reason: str, policy: Policy) -> None:
+        """Nobody knows because of which of its trials, if any."""
+        tasks = self._emptied(slot)
+        for task in tasks:
+            if len(tasks) > 1:
+                self._fallen[task.number] += _ALONE_AFTER if kind == "memory" else 1
+            policy.end(_ended(task, kind, reason))
+
+    def _end_because_of(self, slot: Slot, outcome: Outcome, what: str, policy: Policy) -> None:
+        """End a process in which one trial came to an end that spoils it for the others."""
+        self._kill(slot)
+        tasks = self._emptied(slot)
+        for task in sorted(tasks, key=lambda task: task.number != outcome.number):
+            culprit = task.number == outcome.number
+            if len(tasks) > 1:
+                self._fallen[task.number] += _ALONE_AFTER if culprit and outcome.kind == "memory" else 1
+            reason = f"its neighbour, trial {outcome.number}, {what}"
+            policy.end(outcome if culprit else _ended(task, "lost", reason))
+
+    def _emptied(self, slot: Slot) -> list[Task]:
+        tasks = [under_way.task for under_way in slot.attempts.values()]
+        slot.attempts.clear()
+        return tasks
 
     def _start(self, slot: Slot) -> None:
         self._close_pipes(slot)
-        theirs_in, slot.commands = os.pipe()
-        slot.events, theirs_out = os.pipe()
-        environment = {"OMP_NUM_THREADS": str(self.threads), "CUDA_VISIBLE_DEVICES": slot.gpu}
-        log = self._log(slot)
-        if log.exists() and log.stat().st_size > _LOG_BYTES:
-            log.replace(log.with_suffix(".old.log"))
-        slot.child = self.launch(theirs_in, theirs_out, environment, log)
-        os.close(theirs_in)
-        os.close(theirs_out)
-        slot.buffer, slot.heard = b"", time.monotonic()
+        slot.start(self.launch, self.threads)
         self._selector.register(slot.events, selectors.EVENT_READ, slot)
 
     def _kill(self, slot: Slot) -> None:
-        if slot.child is not None and slot.child.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(slot.child.pid, signal.SIGKILL)
+        slot.signal(signal.SIGKILL)
         self._close_pipes(slot)
-        _wait(slot.child)
-        slot.child = None
+        slot.bury()
 
     def _close_pipes(self, slot: Slot) -> None:
-        for name in ("commands", "events"):
-            handle = getattr(slot, name)
-            if handle >= 0:
-                if name == "events":
-                    self._selector.unregister(handle)
-                os.close(handle)
-                setattr(slot, name, -1)
-
-    def _tell(self, slot: Slot, command: Mapping[str, Any]) -> None:
-        data = json.dumps(command).encode() + b"\n"
-        with contextlib.suppress(BrokenPipeError):  # its death is found where its events end
-            while data:
-                data = data[os.write(slot.commands, data) :]
+        if slot.events >= 0:
+            self._selector.unregister(slot.events)
+        slot.close_pipes()
 
     def _messages(self) -> list[tuple[Slot, dict[str, Any]]]:
         """Wait a little for what workers say."""
         found: list[tuple[Slot, dict[str, Any]]] = []
         for key, _ in self._selector.select(_TICK_S):
             slot: Slot = key.data
-            data = os.read(slot.events, 1 << 16)
-            slot.heard = time.monotonic()
-            *lines, slot.buffer = (slot.buffer + data).split(b"\n")
-            found += [(slot, json.loads(line)) for line in lines]
-            if not data:
-                found.append((slot, self._death(slot)))
+            messages = slot.read()
+            if messages is None:
+                self._close_pipes(slot)
+                kind, reason = cause_of_death(slot.bury(), self._oom_seen)
+                self._oom_seen = oom_kills()
+                messages = [{"said": "died", "kind": kind, "reason": reason}]
+            found += zip(itertools.repeat(slot), messages, strict=False)
         return found
 
-    def _death(self, slot: Slot) -> dict[str, Any]:
-        code = _wait(slot.child)
-        if slot.child is not None and slot.child.poll() is None:  # it closed its pipe and lives on: it must not
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(slot.child.pid, signal.SIGKILL)
-            _wait(slot.child)
-        now_seen = oom_kills()
-        self._close_pipes(slot)
-        slot.child = None
-        killed_for_memory = code == -signal.SIGKILL and now_seen > self._oom_seen
-        self._oom_seen = now_seen
-        kind: OutcomeKind = "memory" if killed_for_memory else "killed"
-        how = "killed for memory" if killed_for_memory else "process killed"
-        reason = f"{how} (signal {-code})" if code < 0 else f"process exited with code {code}"
-        return {"said": "died", "kind": kind, "reason": reason}
 
-    def _log(self, slot: Slot) -> Path:
-        return self.logs / f"worker-{slot.index}.log"
-
-
-def _wait(child: Child | None) -> int:
-    """Give the exit code of a process that is about to end."""
-    deadline = time.monotonic() + _GRACE_S
-    while child is not None and child.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.005)
-    return (child.poll() if child is not None else None) or 0
-
-
-def oom_kills() -> int:
-    """How many processes of this control group the kernel has killed for memory."""
-    try:
-        lines = MEMORY_EVENTS.read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
-    except (OSError, StopIteration, ValueError, IndexError):
-        return 0
-
-
-def _died(task: Task, kind: OutcomeKind, reason: str) -> Outcome:
+def _ended(task: Task, kind: OutcomeKind, reason: str) -> Outcome:
     return Outcome(number=task.number, attempt=task.attempt, kind=kind, reason=reason)
 
 
 def _plain(request: Preparation) -> dict[str, Any]:
-    return {name: getattr(request, name) for name in request.__slots__}
+    return {item.name: getattr(request, item.name) for item in fields(request)}
 
 
 def refusal(message: Mapping[str, Any]) -> IcdError:

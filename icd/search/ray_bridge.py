@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-from icd.search.processes import oom_kills
 from icd.search.ray_cluster import Cluster, restore_signals
 from icd.search.ray_worker import UNCLEAN, forget_files, progress_path, stack_path
+from icd.search.slot import oom_kills
 from icd.search.task import Epoch, Outcome, OutcomeKind, Policy, Task
 
 _TICK_S = 0.2

@@ -35,9 +35,10 @@ def run_attempt(task: Task, attempt: Attempt | None) -> None:
     """Run an attempt in a process of Tune's; ``_tell`` does not return where the driver stops it."""
     _tell("began", node=ray.get_runtime_context().get_node_id(), host=socket.gethostname(), pid=os.getpid())
     with _Watchdog(task) as watchdog:
+        from icd.search import bench as benches
         from icd.search import work
 
-        bench = _KEPT.setdefault("bench", work.Bench())
+        bench = _KEPT.setdefault("bench", benches.Bench())
         _keep_log(Path(task.sweep) / "logs")
         epochs = task.config.get("protocol", {}).get("epochs")
 

@@ -22,8 +22,9 @@ from icd.search.driver import Driver, Site
 from icd.search.lease import Lease
 from icd.search.mlflow_store import check_server
 from icd.search.outbox import Outbox
+from icd.search.places import places_for, visible_gpus
 from icd.search.prepare import Preparation, Prepared
-from icd.search.processes import ProcessExecutor, places_for, visible_gpus
+from icd.search.processes import ProcessExecutor
 from icd.search.record import TrialRecord, best
 from icd.search.space import SearchSpace
 from icd.search.storage import DatabaseLease, is_shared, open_storage, redacted, storage_url
@@ -137,6 +138,7 @@ def run(sweep: SweepConfig, document: Mapping[str, Any], settings: Settings) -> 
         SetupError: If the machine lacks something.
         Interrupted: If a signal stopped it; it can be resumed.
     """
+    _check_executor(sweep, settings)
     folder = sweep_folder(settings.root, sweep.name)
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -241,6 +243,15 @@ def _threads(sweep: SweepConfig) -> int:
     return max(1, int(sweep.resources.cpus_per_trial))
 
 
+def _check_executor(sweep: SweepConfig, settings: Settings) -> None:
+    trials = sweep.resources.trials_per_process
+    if trials > 1 and settings.executor == "ray":
+        raise SetupError(
+            "resources.trials_per_process: must be 1 with the executor ray, which has a process for each trial, "
+            f"but got {trials}; take --executor process, or --set resources.trials_per_process=1"
+        )
+
+
 def _executor(sweep: SweepConfig, folder: Path, settings: Settings) -> Executor:
     if settings.executor == "ray":
         from icd.search.ray_tune import RayExecutor
@@ -248,7 +259,7 @@ def _executor(sweep: SweepConfig, folder: Path, settings: Settings) -> Executor:
         return RayExecutor(sweep.resources, folder, address=settings.address, announce=settings.announce)
     places = places_for(sweep.resources, len(os.sched_getaffinity(0)), visible_gpus())
     more = {} if settings.launch is None else {"launch": settings.launch}
-    return ProcessExecutor(places, folder / "logs", threads=_threads(sweep), **more)
+    return ProcessExecutor(places, folder / "logs", threads=_threads(sweep), pack=sweep.resources.pack, **more)
 
 
 def _drive(
@@ -266,12 +277,11 @@ def _drive(
     epochs = max(space.read(space.document(corner)).protocol.epochs for corner in space.corners())
     ledger.drive(sweep, points, epochs, shared=is_shared(storage_url(settings.root)))
     outbox = Outbox(folder)
-    gpus = sweep.resources.gpus_per_trial
     site = Site(
         folder=folder,
         root=settings.root.absolute(),
         data_root=settings.data_root.absolute() if settings.data_root else None,
-        gpus_per_trial=gpus if gpus is not None else float(bool(prepared.gpus)),
+        gpus_per_trial=sweep.resources.gpus_of_a_trial(bool(prepared.gpus)),
         threads=_threads(sweep),
     )
     uri = tracking_uri(settings.root)

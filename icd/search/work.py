@@ -4,7 +4,6 @@ Knows nothing of pipes or Ray; ``send`` carries epochs out and brings back wheth
 """
 
 import errno
-import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -20,18 +19,17 @@ from icd.data.split import Split
 from icd.errors import CheckpointError, ConfigError, DataError, Interrupted, NonFiniteLossError, SetupError, StateError
 from icd.methods import CellDistillation
 from icd.models import Network
+from icd.search.bench import Bench
 from icd.search.task import Epoch, Outcome, OutcomeKind, Task, newest_attempt
 from icd.trial.runs import (
     Places,
     claim,
     continue_trial,
     device_name,
-    read_data,
     rows_before_resume,
     table_for,
 )
 from icd.trial.teacher_table import suits
-from icd.trial.teachers import prepare
 from icd.trial.train import EpochMetrics, Execution, evaluation_batches
 
 logger = logging.getLogger(__name__)
@@ -40,33 +38,6 @@ Send = Callable[[Epoch], bool]
 
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 _FIGURE_IMAGES = 2  # always the first of the validation images, so that trials can be compared
-
-
-class Bench:
-    """What one worker process keeps between attempts: images and the teacher, by their digests."""
-
-    def __init__(self) -> None:
-        self._split: tuple[str, Split] | None = None
-        self._teacher: tuple[str, Network] | None = None
-
-    def split(self, config: TrialConfig, places: Places) -> Split:
-        """Give a configuration's images, read once."""
-        wanted = json.dumps(config.to_data()["data"], sort_keys=True)
-        if self._split is None or self._split[0] != wanted:
-            self._split = (wanted, read_data(config, places)[1])
-        return self._split[1]
-
-    def teacher(self, config: TrialConfig, split: Split, places: Places, execution: Execution) -> Network | None:
-        """Give a configuration's teacher, loaded once."""
-        if config.teacher is None:
-            return None
-        wanted = json.dumps(config.to_data()["teacher"], sort_keys=True)
-        if self._teacher is None or self._teacher[0] != wanted:
-            ready = prepare(config, split, places.teachers, execution)
-            if ready is None:
-                raise StateError("a configuration with a teacher has one to prepare")
-            self._teacher = (wanted, ready.network)
-        return self._teacher[1]
 
 
 class Stopped(Exception):  # noqa: N818 - not a fault
@@ -126,7 +97,7 @@ def _train(
     check_newest(task)
     stop_file = Path(task.sweep) / "stop"
     execution = Execution(device=device, progress=progress, stop=lambda: stop_asked(stop_file) == "now")
-    split = bench.split(config, places)
+    split = bench.split(config, places, device)
     teacher = bench.teacher(config, split, places, execution)
     claim(task.folder, config, resume=True)
 
@@ -149,7 +120,8 @@ def _train(
         _draw(task.folder, config, split, student, teacher, rows, device)
 
     mode: Any = task.table if suits(config) else "live"
-    with table_for(config, split, teacher, places, mode, float("inf")) as table:  # the driver has kept to the budget
+    budget_gb = float("inf")  # the driver has kept to it
+    with table_for(config, split, teacher, places, mode, budget_gb, shared=bench.blocks) as table:
         execution = replace(execution, report=report, table=table)
         return continue_trial(config, split, teacher, task.folder, execution, finishing=finishing)
 

@@ -1,5 +1,9 @@
 """A worker process: reads commands from one pipe, writes what happens to another, one JSON object a line.
 
+The driver says ``prepare``, ``stop``, ``attempt`` (with a task) and ``answer`` (to a trial's epoch, by its number). The
+worker says ``ready``; of a preparation ``line``, ``prepared`` or ``refused``; of each attempt ``alive``, ``epoch`` and
+``outcome``, with the trial's number. Several attempts may be under way.
+
 Its driver's death closes the command pipe, and the process ends at once: nothing goes on unseen.
 """
 
@@ -26,15 +30,18 @@ class Line:
     def __init__(self, commands: BinaryIO, events: BinaryIO) -> None:
         self._commands, self._events = commands, events
         self._inbox: queue.Queue[dict[str, Any]] = queue.Queue()
+        self._writing = threading.Lock()
         self._said = 0.0
         self.stop = False
         threading.Thread(target=self._listen, daemon=True).start()
 
     def say(self, said: str, **more: Any) -> None:
-        """Tell the driver."""
+        """Tell the driver; any thread may."""
+        line = json.dumps({"said": said, **more}).encode() + b"\n"
         try:
-            self._events.write(json.dumps({"said": said, **more}).encode() + b"\n")
-            self._events.flush()
+            with self._writing:
+                self._events.write(line)
+                self._events.flush()
         except OSError:
             os._exit(0)  # the driver is gone
         self._said = time.monotonic()
@@ -65,23 +72,23 @@ def serve(commands: BinaryIO, events: BinaryIO) -> None:
     faulthandler.register(signal.SIGUSR1, all_threads=True)
     line = Line(commands, events)
     # Imported here so that the listener already runs: a driver that dies meanwhile leaves nothing behind.
-    from icd.search.work import Bench, attempt
+    import torch
 
-    bench = Bench()
+    from icd.search.pack import Pack
+    from icd.search.task import Task
+    from icd.search.work import attempt
+
+    pack = Pack(attempt, line.say)
     line.say("ready", pid=os.getpid())
     while True:
         command = line.next()
         if command["do"] == "prepare":
             serve_preparation(command["request"], line)
+            torch.cuda.empty_cache()  # it lies on this thread's stream, and trials have streams of their own
         elif command["do"] == "attempt":
-            from icd.search.task import Epoch, Task
-
-            def send(epoch: Epoch) -> bool:
-                line.say("epoch", epoch=asdict(epoch))
-                return bool(line.next()["go"])
-
-            outcome = attempt(Task(**command["task"]), bench, send, progress=line.alive)
-            line.say("outcome", outcome=asdict(outcome))
+            pack.begin(Task(**command["task"]))
+        elif command["do"] == "answer":
+            pack.answer(command["number"], command["go"])
 
 
 class Teller(Protocol):
@@ -115,7 +122,8 @@ def serve_preparation(request: dict[str, Any], line: Teller) -> None:
 def main() -> None:
     """Entry of ``python -m icd.search.worker READ_FD WRITE_FD``."""
     commands, events = (int(word) for word in sys.argv[1:3])
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s", stream=sys.stderr)
+    form = "%(asctime)s %(threadName)s: %(name)s: %(message)s"
+    logging.basicConfig(level=logging.INFO, format=form, stream=sys.stderr)
     serve(os.fdopen(commands, "rb"), os.fdopen(events, "wb"))
 
 

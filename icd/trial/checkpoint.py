@@ -9,6 +9,7 @@ import hashlib
 import io
 import logging
 import os
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,7 +38,7 @@ def write_durably(path: Path, content: bytes) -> None:
     Raises:
         SetupError: If the disk is full or the folder cannot be written.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    aside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_native_id()}.tmp")
     try:
         with aside.open("wb") as file:
             file.write(content)

@@ -31,6 +31,7 @@ from icd.models import Network
 from icd.trial import checkpoint
 from icd.trial.autotune import choose, described, settled
 from icd.trial.evaluate import evaluate
+from icd.trial.table_block import OpenBlocks
 from icd.trial.teacher_table import BUDGET_GB, TableMode, TeacherTable, open_table, plan_table, summary
 from icd.trial.teachers import TeacherStore, fitted, prepare
 from icd.trial.train import EpochMetrics, Execution, evaluation_batches, train
@@ -168,10 +169,11 @@ def table_for(
     *,
     alone: bool = False,
     announce: Callable[[str], None] = lambda text: None,
+    shared: OpenBlocks | None = None,
 ) -> Iterator[TeacherTable | None]:
     """Plan and open a trial's teacher table, None where the teacher runs live; it is closed at the end."""
     plan = plan_table([config], split, mode, folder=places.tables, budget_gb=budget_gb, alone=alone)
-    table = open_table(plan, config, teacher, places.tables)
+    table = open_table(plan, config, teacher, places.tables, shared)
     if config.teacher is not None:
         announce(summary(plan, table))
     try:

@@ -151,7 +151,8 @@ def gradient_shares(terms: Mapping[str, Tensor], weights: list[nn.Parameter]) ->
 @contextmanager
 def precision(name: str, device: torch.device) -> Iterator[None]:
     """Run what is inside in ``fp32``, or in ``bf16`` where that is safe."""
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=name == "bf16"):
+    # Without its cache of converted weights: all threads share that one, and whoever leaves first empties it.
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=name == "bf16", cache_enabled=False):
         yield
 
 

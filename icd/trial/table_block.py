@@ -12,7 +12,8 @@ One folder holds one *block*: the cells of one grid, for one teacher, data set a
     checks.bin      CRC-32 of each entry, written after it; 0 means missing
     claims          locked byte by byte: one image, one writer at a time
 
-Any number of processes of one machine share it. A writer that dies leaves its entries missing, and its locks free.
+Any number of processes of one machine share it, and of threads in each. A writer that dies leaves its entries missing,
+and its locks free.
 
 Shape key:
     B: batch    K: classes    R: stored rows (cells of the grid, the global logits before them where they differ)
@@ -23,6 +24,7 @@ import fcntl
 import hashlib
 import json
 import os
+import threading
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -38,6 +40,7 @@ from icd.errors import CheckpointError, SetupError
 from icd.kept import kept
 from icd.losses.cells import bins, cell_logits
 from icd.models import Output
+from icd.trial.byte_locks import ByteLocks
 from icd.trial.checkpoint import write_durably
 
 VERSION = 1
@@ -155,7 +158,7 @@ class Block:
         self.folder, self.spec = folder, spec
         _make(folder, spec)
         self._entries_fd = os.open(folder / _ENTRIES, os.O_RDWR)
-        self._claims_fd = os.open(folder / _CLAIMS, os.O_RDWR)
+        self._claims = ByteLocks(folder / _CLAIMS)
         self._check_sizes()
         self._entries_SW: NDArray[np.uint8] = np.memmap(
             folder / _ENTRIES, np.uint8, "r", shape=(spec.num_slots, spec.entry_bytes)
@@ -166,7 +169,7 @@ class Block:
     def close(self) -> None:
         """Let go of the files."""
         os.close(self._entries_fd)
-        os.close(self._claims_fd)
+        self._claims.close()
 
     def filled(self) -> int:
         """Count entries."""
@@ -220,18 +223,9 @@ class Block:
 
     @contextmanager
     def claim(self, slots_B: Slots) -> Iterator[None]:
-        """Keep other writers from the images of these slots; waits for those that are at it.
-
-        Images are locked in ascending order, so that two batches cannot wait for each other.
-        """
-        images = sorted(set(self.spec.image_of(slots_B).tolist()))
-        try:
-            for image in images:
-                fcntl.lockf(self._claims_fd, fcntl.LOCK_EX, 1, image)
+        """Keep other writers, threads of this process too, from the images of these slots; waits for their ends."""
+        with self._claims.held(self.spec.image_of(slots_B).tolist()):
             yield
-        finally:
-            for image in images:
-                fcntl.lockf(self._claims_fd, fcntl.LOCK_UN, 1, image)
 
     def damaged(self, *, chunk: int = 4096, repair: bool = False) -> int:
         """Check every entry; returns how many fail. ``repair`` makes them missing, to be computed again."""
@@ -260,6 +254,30 @@ class Block:
             size, wanted = (self.folder / name).stat().st_size, width * self.spec.num_slots
             if size != wanted:
                 raise CheckpointError(f"{self.folder / name} must have {wanted} bytes, but got {size}; drop the table")
+
+
+class OpenBlocks:
+    """Blocks that the trials of one process share: the first to ask opens one, the last to leave closes it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: dict[Path, tuple[Block, int]] = {}
+
+    def take(self, folder: Path, spec: BlockSpec) -> Block:
+        """Give a block, open; the same object to all."""
+        with self._lock:
+            block, users = self._open.get(folder) or (Block(folder, spec), 0)
+            self._open[folder] = (block, users + 1)
+            return block
+
+    def leave(self, block: Block) -> None:
+        """Say that one user needs it no more."""
+        with self._lock:
+            _, users = self._open.pop(block.folder)
+            if users > 1:
+                self._open[block.folder] = (block, users - 1)
+            else:
+                block.close()
 
 
 def block_folder(root: Path, spec: BlockSpec) -> Path:
@@ -317,11 +335,11 @@ def _make(folder: Path, spec: BlockSpec) -> None:
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / _CLAIMS).touch()
         with (folder / ".making").open("w") as making:
-            fcntl.flock(making, fcntl.LOCK_EX)  # two processes may come at once
+            fcntl.flock(making, fcntl.LOCK_EX)  # two may come at once
             if header.exists():
                 return
+            (folder / _CLAIMS).touch()
             (folder / _ENTRIES).touch()
             os.truncate(folder / _ENTRIES, spec.num_slots * spec.entry_bytes)
             with (folder / _CHECKS).open("wb") as checks:  # real blocks: a hole could not be filled on a full disk

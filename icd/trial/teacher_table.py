@@ -28,7 +28,7 @@ from icd.data.split import Split
 from icd.errors import ConfigError, SetupError
 from icd.methods import CellDistillation
 from icd.models import Network, feature_size
-from icd.trial.table_block import HEADER, Block, BlockSpec, block_folder, coarsening, rows_of, verdict_places
+from icd.trial.table_block import HEADER, BlockSpec, OpenBlocks, block_folder, coarsening, rows_of, verdict_places
 
 TableMode = Literal["auto", "table", "stream", "live"]
 BUDGET_GB = 64.0
@@ -213,18 +213,21 @@ class TeacherTable:
         computed: Images that the teacher was run on, by this object.
     """
 
-    def __init__(self, folder: Path, plan: TablePlan, config: TrialConfig, teacher: Network) -> None:
+    def __init__(
+        self, folder: Path, plan: TablePlan, config: TrialConfig, teacher: Network, shared: OpenBlocks | None = None
+    ) -> None:
         self.config, self.teacher, self.computed = config, teacher, 0
         self.chunk = _CHUNK[next(teacher.parameters()).device.type]
         # Always in order of their digests, whoever opens them: two processes must not wait for each other's claims.
         # All lie alike: one configuration's views and sequence.
         specs = sorted(plan.specs, key=BlockSpec.digest)
-        self.blocks = [Block(block_folder(folder, spec), spec) for spec in specs]
+        self._shared = shared or OpenBlocks()
+        self.blocks = [self._shared.take(block_folder(folder, spec), spec) for spec in specs]
 
     def close(self) -> None:
         """Let go of the files."""
         for block in self.blocks:
-            block.close()
+            self._shared.leave(block)
 
     @property
     def spec(self) -> BlockSpec:
@@ -252,7 +255,7 @@ class TeacherTable:
         return np.asarray(np.logical_or.reduce([block.missing(slots_B) for block in self.blocks]))
 
     def fill(self, batch: Batch, slots_B: NDArray[np.int64]) -> None:
-        """Compute what a batch lacks, unless another process is at it or was faster."""
+        """Compute what a batch lacks, unless another trial is at it or was faster."""
         places_B = np.flatnonzero(self.missing(slots_B))
         if not len(places_B):
             return
@@ -281,9 +284,15 @@ class TeacherTable:
                 block.write(slots_B[places_C], rows_CRK[:num], verdicts_CV[:num])
 
 
-def open_table(plan: TablePlan, config: TrialConfig, teacher: Network | None, folder: Path) -> TeacherTable | None:
-    """Open the table that was planned; None for ``live``."""
-    return None if teacher is None or plan.mode == "live" else TeacherTable(folder, plan, config, teacher)
+def open_table(
+    plan: TablePlan,
+    config: TrialConfig,
+    teacher: Network | None,
+    folder: Path,
+    shared: OpenBlocks | None = None,
+) -> TeacherTable | None:
+    """Open the table that was planned, None for ``live``; with ``shared`` its blocks are opened once for several."""
+    return None if teacher is None or plan.mode == "live" else TeacherTable(folder, plan, config, teacher, shared)
 
 
 def found_tables(folder: Path) -> list[Path]:

@@ -6,10 +6,8 @@ of (seed, epoch, image), so a run that was killed and resumed is the run that wa
 
 import logging
 import math
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,6 +28,7 @@ from icd.trial import checkpoint
 from icd.trial.engine import DeviceEpochs, own_stream, unsuited
 from icd.trial.evaluate import evaluate
 from icd.trial.keeper import Keeper, snapshot
+from icd.trial.kernels import reproducible
 from icd.trial.step import LossLog, TrainStep, learning_rates, live_answer
 from icd.trial.teacher_table import TeacherTable
 
@@ -39,9 +38,6 @@ CPU = torch.device("cpu")
 _EVAL_BATCH = 256
 # On an accelerator every look at a loss waits for the device; a non-finite one is found within this many steps.
 _STEPS_BETWEEN_LOOKS = 50
-
-_fixing = threading.Lock()
-_before: list[tuple[bool, bool]] = []
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +106,7 @@ def train(config: TrialConfig, split: Split, teacher: Network | None, execution:
     protocol, device = config.protocol, execution.device
     if not protocol.is_settled:
         raise ValueError("precision and layout must be chosen before a trial is trained (icd.trial.autotune)")
-    with _reproducible(device), own_stream(device), Keeper() as keeper:
+    with reproducible(device), own_stream(device), Keeper() as keeper:
         student = build_model(
             config.student.arch,
             num_classes=split.num_classes,
@@ -118,8 +114,8 @@ def train(config: TrialConfig, split: Split, teacher: Network | None, execution:
             pretrained=config.student.pretrained,
             seed=config.seed,
         )
-        student = _placed(student, config, device)
-        teacher = _placed(teacher, config, device).eval().requires_grad_(False) if teacher is not None else None
+        student = placed(student, config, device)
+        teacher = placed(teacher, config, device).eval().requires_grad_(False) if teacher is not None else None
         method = config.method.build(_method_setup(config, split, student, teacher)).to(device)
         one = TrainStep(student, method, protocol)
         start, metrics = _resume(config, execution, one)
@@ -253,16 +249,23 @@ def evaluation_batches(config: TrialConfig, split: Split, images: ImageSet, exec
     )
 
 
-def _placed(network: Network, config: TrialConfig, device: torch.device) -> Network:
+def placed(network: Network, config: TrialConfig, device: torch.device) -> Network:
+    """Bring a network to its device; one that is there is not touched, because other threads may be running it."""
     layout = torch.channels_last if config.protocol.uses_channels_last else torch.contiguous_format
+    if all(tensor.device.type == device.type and _lies(tensor, layout) for tensor in network.state_dict().values()):
+        return network
     return network.to(device=device, memory_format=layout)  # type: ignore[call-overload, no-any-return]
+
+
+def _lies(tensor: Tensor, layout: torch.memory_format) -> bool:
+    return tensor.dim() != 4 or tensor.is_contiguous(memory_format=layout)
 
 
 def _method_setup(config: TrialConfig, split: Split, student: Network, teacher: Network | None) -> MethodSetup:
     return MethodSetup(
         student_channels=student.head.in_features,
         teacher_channels=teacher.head.in_features if teacher is not None else 0,
-        labels_N=split.train.labels_N.numpy(),
+        labels_N=split.train.labels_N.cpu().numpy(),
         seed=config.seed,
     )
 
@@ -321,20 +324,3 @@ def _costs(device: torch.device, train_s: float, epoch_s: float) -> dict[str, fl
     if device.type == "cuda":
         costs["gpu/memory_gb"] = torch.cuda.max_memory_allocated(device) / 1e9
     return costs
-
-
-@contextmanager
-def _reproducible(device: torch.device) -> Iterator[None]:
-    """Fixed kernels on CUDA, put back afterwards; on a CPU there is nothing to choose."""
-    if device.type != "cuda":
-        yield
-        return
-    cudnn = torch.backends.cudnn
-    with _fixing:
-        _before.append((cudnn.deterministic, cudnn.benchmark))
-        cudnn.deterministic, cudnn.benchmark = True, False
-    try:
-        yield
-    finally:
-        with _fixing:  # of several trials in threads the last one to end puts back what the first one found
-            cudnn.deterministic, cudnn.benchmark = _before.pop()

@@ -120,13 +120,13 @@ def log_epochs(path: Path) -> None:
 
 
 def count_operations(crash_at: int | None, tell: Callable[[int], None] = lambda count: None) -> None:
-    """Count what this process's main thread makes durable, and die just before the n-th time."""
+    """Count what this process's main thread or its trials make durable, and die just before the n-th time."""
     count = 0
 
     def durable(act: Callable[..., Any]) -> Callable[..., Any]:
         def counted(*arguments: Any, **keywords: Any) -> Any:
             nonlocal count
-            if threading.current_thread() is threading.main_thread():
+            if threading.current_thread().name.startswith(("MainThread", "trial ")):
                 count += 1
                 tell(count)
                 if count == crash_at:

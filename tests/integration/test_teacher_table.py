@@ -238,6 +238,48 @@ def test_processes_share_the_work_and_end_with_equal_weights(split: Split, tmp_p
     assert said[0][1] == said[1][1]
 
 
+PACK = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import threading
+from pathlib import Path
+from icd.trial.table_block import OpenBlocks
+from icd.trial.teachers import weights_digest
+from tests.integration.test_teacher_table import *
+split = load_dataset(
+    "digits100", root=None, path=None, val_share=0.5, split_seed=0, train_per_class=2, test_per_class=1
+)
+teacher = build_model("resnet14", num_classes=100, stem="cifar", seed=7).eval().requires_grad_(False)
+config, folder, shared, said = config_of(), Path(sys.argv[2]), OpenBlocks(), []
+def work():
+    table = open_table(plan_table([config], split, "stream", folder=folder), config, teacher, folder, shared)
+    network, rows = trained(config, split, teacher, table)
+    table.close()
+    said.append([table.computed, weights_digest(network.state_dict())])
+threads = [threading.Thread(target=work) for _ in range(2)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(json.dumps(said))
+"""
+
+
+def test_threads_of_two_processes_share_the_work_and_end_with_equal_weights(split: Split, tmp_path: Path) -> None:
+    here = str(Path(__file__).parents[2])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    words = [sys.executable, "-c", PACK, here, str(tmp_path)]
+    workers = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment) for _ in range(2)]
+    said = [row for worker in workers for row in json.loads(worker.communicate(timeout=250)[0])]
+    assert len(said) == 4
+    (spec,) = plan_table([config_of()], split, "stream", folder=tmp_path).specs
+    block = Block(block_folder(tmp_path, spec), spec)
+    assert (block.filled(), block.damaged()) == (spec.num_slots, 0), "nothing missing"
+    block.close()
+    assert sum(computed for computed, _ in said) == spec.num_slots, "nothing computed twice"
+    assert len({digest for _, digest in said}) == 1
+
+
 def test_a_kill_while_filling_leaves_a_valid_table(split: Split, tmp_path: Path) -> None:
     here = str(Path(__file__).parents[2])
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -406,6 +406,11 @@ CASES: dict[str, Case] = {
         None,
         (":10: resources.cpus_per_trial: cpus_per_trial > 0",),
     ),
+    "resources_shared_twice": (
+        {"resources": "{gpus_per_trial: 0.5, trials_per_process: 3}"},
+        None,
+        ("resources.trials_per_process: trials_per_process must be 1 where gpus_per_trial is a fraction", "but got 3"),
+    ),
     "resources_key": ({"resources": "{gpu_per_trial: 1}"}, None, (".gpu_per_trial: unknown key", "gpus_per_trial")),
     "resources_text": ({"resources": "{retries: many}"}, None, (":10: resources.retries: must be a whole number",)),
     # Everything at once, in the order of the file

@@ -5,7 +5,6 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,81 +12,12 @@ import pytest
 
 from icd.config.sweep import Resources
 from icd.errors import SetupError
-from icd.search import processes
+from icd.search import slot as slots
+from icd.search.places import places_for, visible_gpus
 from icd.search.prepare import Preparation
-from icd.search.processes import ProcessExecutor, places_for, visible_gpus
-from icd.search.task import Epoch, Outcome, Task
+from icd.search.processes import ProcessExecutor
 from tests.crash.forks import Fork, close_all_but, forked
-
-Act = Callable[[dict[str, Any], Callable[..., None], Callable[[], dict[str, Any]], str], None]
-
-
-def launch(act: Act) -> Callable[[int, int, Mapping[str, str], Path], Fork]:
-    """Start workers that answer each task with ``act(task, say, hear, gpu)``."""
-
-    def start(commands: int, events: int, environment: Mapping[str, str], log: Path) -> Fork:
-        def work() -> int:
-            close_all_but({0, 1, 2, commands, events})
-            inbox = os.fdopen(commands, "rb")
-
-            def say(said: str, **more: Any) -> None:
-                os.write(events, json.dumps({"said": said, **more}).encode() + b"\n")
-
-            def hear() -> dict[str, Any]:
-                line = inbox.readline()
-                if not line:
-                    os._exit(0)
-                return dict(json.loads(line))
-
-            while True:
-                act(hear()["task"], say, hear, environment["CUDA_VISIBLE_DEVICES"])
-
-        return Fork(forked(work))
-
-    return start
-
-
-def outcome(task: Mapping[str, Any], kind: str, reason: str = "") -> dict[str, Any]:
-    return {"outcome": {"number": task["number"], "attempt": task["attempt"], "kind": kind, "reason": reason}}
-
-
-class Book:
-    """A policy that gives tasks and writes down what it is told; faults are tried again twice."""
-
-    def __init__(self, trials: int, hang_seconds: float = 60.0) -> None:
-        self.waiting = [
-            Task(number=number, attempt=1, config={}, sweep="/none", root="/none", hang_seconds=hang_seconds)
-            for number in range(trials)
-        ]
-        self.running: dict[int, Task] = {}
-        self.epochs: list[Epoch] = []
-        self.ends: list[Outcome] = []
-        self.stopping = False
-
-    def next(self) -> Task | None:
-        if not self.waiting:
-            return None
-        task = self.waiting.pop(0)
-        self.running[task.number] = task
-        return task
-
-    def epoch(self, epoch: Epoch) -> bool:
-        self.epochs.append(epoch)
-        return True
-
-    def end(self, outcome: Outcome) -> None:
-        self.ends.append(outcome)
-        task = self.running.pop(outcome.number)
-        if outcome.kind != "complete" and task.attempt < 3:
-            self.waiting.append(replace(task, attempt=task.attempt + 1))
-
-    @property
-    def finished(self) -> bool:
-        return not (self.waiting or self.running)
-
-    @property
-    def kinds(self) -> list[str]:
-        return [end.kind for end in self.ends]
+from tests.workers import Act, Book, launch, outcome
 
 
 @pytest.fixture
@@ -117,6 +47,12 @@ def run(tmp_path: Path) -> Iterator[Callable[..., ProcessExecutor]]:
         ({"gpus_per_trial": 0.1}, 99, ["0"], ["0"] * 10),
         ({"gpus_per_trial": 2}, 8, ["0", "1", "2", "3", "4"], ["0,1", "2,3"]),
         ({"gpus_per_trial": 0}, 2, ["0"], ["", ""]),
+        ({"trials_per_process": 3}, 7, [], [""] * 6),
+        ({"trials_per_process": 3}, 8, ["0", "1"], ["0", "0", "0", "1", "1", "1"]),
+        ({"trials_per_process": 3, "max_concurrent": 4}, 8, ["0", "1"], ["0", "0", "0", "1"]),
+        ({"trials_per_process": 3, "max_concurrent": 2}, 2, ["0"], ["0", "0"]),
+        ({"trials_per_process": 2, "gpus_per_trial": 2}, 8, ["0", "1", "2", "3", "4"], ["0,1", "0,1", "2,3", "2,3"]),
+        ({"trials_per_process": 2, "cpus_per_trial": 2}, 7, ["0", "1"], ["0", "0"]),
     ],
 )
 def test_places(resources: dict[str, Any], cpus: int, gpus: list[str], expected: list[str]) -> None:
@@ -127,6 +63,11 @@ def test_places(resources: dict[str, Any], cpus: int, gpus: list[str], expected:
 def test_no_place(resources: dict[str, Any], cpus: int) -> None:
     with pytest.raises(SetupError, match=f"no trial fits: it needs .* but this machine has {cpus} and 0"):
         places_for(Resources(**resources), cpus, [])
+
+
+def test_no_place_for_a_whole_process() -> None:
+    with pytest.raises(SetupError, match=r"no process of 3 trials fits: it needs 6 CPUs and 1 GPUs, .* has 4 and 1"):
+        places_for(Resources(cpus_per_trial=2, trials_per_process=3), 4, ["0"])
 
 
 @pytest.mark.parametrize(("said", "expected"), [("", []), ("1", ["1"]), ("2,GPU-ab", ["2", "GPU-ab"])])
@@ -140,7 +81,7 @@ def test_visible_gpus_are_those_of_the_environment(
 def test_trials_go_through_all_slots(run: Any) -> None:
     def act(task: dict[str, Any], say: Any, hear: Any, gpu: str) -> None:
         say("epoch", epoch={"number": task["number"], "attempt": 1, "epoch": 1, "metrics": {"pid": os.getpid()}})
-        assert hear() == {"do": "answer", "go": True}
+        assert hear() == {"do": "answer", "number": task["number"], "go": True}
         time.sleep(0.05)
         say("outcome", **outcome(task, "complete"))
 
@@ -207,7 +148,7 @@ def test_a_stopped_worker_hangs_and_its_trial_goes_on_elsewhere(run: Any) -> Non
 def test_steps_keep_a_slow_trial_from_hanging(run: Any) -> None:
     def act(task: dict[str, Any], say: Any, hear: Any, gpu: str) -> None:
         for step in range(8):
-            say("alive", epoch=1, step=step, steps=8)
+            say("alive", number=task["number"], epoch=1, step=step, steps=8)
             time.sleep(0.25)
         say("outcome", **outcome(task, "complete"))
 
@@ -250,7 +191,7 @@ def test_errors_of_cuda_are_no_reason_to_leave_a_cpu(run: Any) -> None:
 def test_a_kill_for_memory_is_told_from_another(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     events = tmp_path / "memory.events"
     events.write_text("low 0\noom 0\noom_kill 4\n")
-    monkeypatch.setattr(processes, "MEMORY_EVENTS", events)  # the kernel's counter, which a test cannot raise
+    monkeypatch.setattr(slots, "MEMORY_EVENTS", events)  # the kernel's counter, which a test cannot raise
 
     def act(task: dict[str, Any], say: Any, hear: Any, gpu: str) -> None:
         if task["attempt"] == 1:

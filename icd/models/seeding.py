@@ -1,0 +1,26 @@
+"""Initial weights: drawn from torch's global generator, because torch's own initialisers know no other."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+_ONE_AT_A_TIME = threading.RLock()  # the generator is one for all threads
+
+
+@contextmanager
+def initial_weights(seed: int | None = None) -> Iterator[None]:
+    """Draw weights while no other thread does.
+
+    Args:
+        seed: Seeds the generator, which is put back afterwards. None draws on from where it is.
+    """
+    with _ONE_AT_A_TIME:
+        if seed is None:
+            yield
+            return
+        with torch.random.fork_rng(devices=[]):
+            # torch.manual_seed would also seed the generators of all accelerators.
+            torch.default_generator.manual_seed(seed)
+            yield

@@ -1,0 +1,64 @@
+"""What one worker process keeps for its trials, one after another and side by side: read once, shared by all."""
+
+import json
+import threading
+import weakref
+from dataclasses import replace
+
+import torch
+
+from icd.config.trial import TrialConfig
+from icd.data.split import Split
+from icd.errors import StateError
+from icd.models import Network
+from icd.trial.runs import Places, read_data
+from icd.trial.table_block import OpenBlocks
+from icd.trial.teachers import prepare
+from icd.trial.train import Execution, placed
+
+
+class Bench:
+    """Images and the teacher, by their digests, on the trials' device; and the blocks of teacher tables in use.
+
+    Every trial may ask from a thread of its own; nothing that was given out is changed afterwards.
+    """
+
+    def __init__(self) -> None:
+        self.blocks = OpenBlocks()
+        self._lock = threading.Lock()  # whoever comes second waits for what the first one reads
+        self._split: tuple[str, Split] | None = None
+        self._last: Network | None = None
+        self._teachers: weakref.WeakValueDictionary[str, Network] = weakref.WeakValueDictionary()
+
+    def split(self, config: TrialConfig, places: Places, device: torch.device) -> Split:
+        """Give a configuration's images, read once; those to train on lie on the device."""
+        wanted = json.dumps(config.to_data()["data"], sort_keys=True)
+        with self._lock:
+            if self._split is None or self._split[0] != wanted:
+                split = read_data(config, places)[1]
+                self._split = (wanted, replace(split, train=split.train.to(device)))
+                _settle(device)
+            return self._split[1]
+
+    def teacher(self, config: TrialConfig, split: Split, places: Places, execution: Execution) -> Network | None:
+        """Give a configuration's teacher, loaded once; the last one is kept, others while trials have them."""
+        if config.teacher is None:
+            return None
+        wanted = json.dumps([config.to_data()["teacher"], config.protocol.channels_last], sort_keys=True)
+        with self._lock:
+            network = self._teachers.get(wanted)
+            if network is None:
+                ready = prepare(config, split, places.teachers, execution)
+                if ready is None:
+                    raise StateError("a configuration with a teacher has one to prepare")
+                network = placed(ready.network, config, execution.device).eval().requires_grad_(False)
+                self._teachers[wanted] = network
+                _settle(execution.device)
+            self._last = network
+            return network
+
+
+def _settle(device: torch.device) -> None:
+    """Wait for what this thread's stream copies: the other threads have streams of their own."""
+    if device.type == "cuda":
+        torch.cuda.current_stream(device).synchronize()

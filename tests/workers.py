@@ -1,0 +1,128 @@
+"""Workers that do as they are told instead of training, and a policy that writes down what it hears."""
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from icd.search.task import Epoch, Outcome, Task
+from tests.crash.forks import Fork, close_all_but, forked
+
+Start = Callable[[int, int, Mapping[str, str], Path], Fork]
+Act = Callable[[dict[str, Any], Callable[..., None], Callable[[], dict[str, Any]], str], None]
+Answer = Callable[[dict[str, Any], dict[int, dict[str, Any]], Callable[..., None]], None]
+
+
+def launch(act: Act) -> Start:
+    """Start workers that answer each task with ``act(task, say, hear, gpu)``."""
+
+    def serve(hear: Callable[[], dict[str, Any]], say: Callable[..., None], gpu: str) -> None:
+        while True:
+            act(hear()["task"], say, hear, gpu)
+
+    return _start(serve)
+
+
+def launch_packs(answer: Answer) -> Start:
+    """Start workers that have several tasks in hand: ``answer(command, hand, say)`` is called for every command.
+
+    ``hand`` holds the tasks by number, the new one included; whoever says an outcome has it no more.
+    """
+
+    def serve(hear: Callable[[], dict[str, Any]], say: Callable[..., None], gpu: str) -> None:
+        hand: dict[int, dict[str, Any]] = {}
+
+        def said(what: str, **more: Any) -> None:
+            if what == "outcome":
+                del hand[more["outcome"]["number"]]
+            say(what, **more)
+
+        while True:
+            command = hear()
+            if command["do"] == "attempt":
+                hand[command["task"]["number"]] = command["task"]
+            answer(command, hand, said)
+
+    return _start(serve)
+
+
+def _start(serve: Callable[[Callable[[], dict[str, Any]], Callable[..., None], str], None]) -> Start:
+    def start(commands: int, events: int, environment: Mapping[str, str], log: Path) -> Fork:
+        def work() -> int:
+            close_all_but({0, 1, 2, commands, events})
+            inbox = os.fdopen(commands, "rb")
+
+            def say(said: str, **more: Any) -> None:
+                os.write(events, json.dumps({"said": said, **more}).encode() + b"\n")
+
+            def hear() -> dict[str, Any]:
+                line = inbox.readline()
+                if not line:
+                    os._exit(0)
+                return dict(json.loads(line))
+
+            serve(hear, say, environment["CUDA_VISIBLE_DEVICES"])
+            return 0
+
+        return Fork(forked(work))
+
+    return start
+
+
+def outcome(task: Mapping[str, Any], kind: str, reason: str = "") -> dict[str, Any]:
+    return {"outcome": {"number": task["number"], "attempt": task["attempt"], "kind": kind, "reason": reason}}
+
+
+def epoch(task: Mapping[str, Any], **metrics: float) -> dict[str, Any]:
+    return {"epoch": {"number": task["number"], "attempt": task["attempt"], "epoch": 1, "metrics": metrics}}
+
+
+class Book:
+    """A policy that gives tasks and writes down what it is told; faults are tried again twice.
+
+    Attributes:
+        stops: Trials that it stops at their first epoch.
+    """
+
+    def __init__(self, trials: int, hang_seconds: float = 60.0, attempts: int = 3, stops: tuple[int, ...] = ()) -> None:
+        self.waiting = [
+            Task(number=number, attempt=1, config={}, sweep="/none", root="/none", hang_seconds=hang_seconds)
+            for number in range(trials)
+        ]
+        self.attempts, self.stops = attempts, stops
+        self.running: dict[int, Task] = {}
+        self.epochs: list[Epoch] = []
+        self.ends: list[Outcome] = []
+        self.stopping = False
+
+    def next(self) -> Task | None:
+        if self.stopping or not self.waiting:
+            return None
+        task = self.waiting.pop(0)
+        self.running[task.number] = task
+        return task
+
+    def epoch(self, epoch: Epoch) -> bool:
+        self.epochs.append(epoch)
+        return epoch.number not in self.stops
+
+    def end(self, outcome: Outcome) -> None:
+        self.ends.append(outcome)
+        task = self.running.pop(outcome.number)
+        assert task.attempt == outcome.attempt
+        done = outcome.kind == "complete" or outcome.number in self.stops
+        if not done and task.attempt < self.attempts:
+            self.waiting.append(replace(task, attempt=task.attempt + 1))
+
+    @property
+    def finished(self) -> bool:
+        return not self.running and (self.stopping or not self.waiting)
+
+    @property
+    def kinds(self) -> list[str]:
+        return [end.kind for end in self.ends]
+
+    def kinds_of(self, number: int) -> list[str]:
+        return [end.kind for end in self.ends if end.number == number]
