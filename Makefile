@@ -7,7 +7,7 @@ export OMP_NUM_THREADS ?= 1
 # Where it is set, every process compiles torch anew: 15 s each instead of 4.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup quickstart check unit test golden kills bench clean
+.PHONY: setup quickstart check unit test golden kills bench gpu clean
 
 setup: $(VENV)/.ready
 
@@ -49,7 +49,16 @@ bench: setup
 	cd bench && PYTHONPATH=.. ../$(BIN)/python driver_cost.py --quick > /dev/null
 	cd bench && PYTHONPATH=.. ../$(BIN)/python versus_ray.py --quick > /dev/null
 	cd bench && PYTHONPATH=.. ../$(BIN)/python sample_efficiency.py --quick > /dev/null
+	cd bench && PYTHONPATH=.. ../$(BIN)/python loss.py --quick > /dev/null
+	cd bench && PYTHONPATH=.. ../$(BIN)/python loader.py --quick > /dev/null
+	cd bench && PYTHONPATH=.. ../$(BIN)/python step.py --quick > /dev/null
+	cd bench && PYTHONPATH=.. ../$(BIN)/python table_build.py --quick > /dev/null
 	cd bench && PYTHONPATH=.. ../$(BIN)/python trials_per_hour.py --quick > /dev/null
+	cd bench && PYTHONPATH=.. ../$(BIN)/python table_or_live.py ../search_spaces/quickstart.yaml --quick > /dev/null
+
+# On a machine with a GPU: torch, torchvision and numpy are enough, so no setup.
+gpu:
+	cd bench && PYTHONPATH=.. $(PYTHON) gpu_step.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info

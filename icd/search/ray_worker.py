@@ -81,7 +81,7 @@ class _Watchdog:
         self._seconds, self._attempt = task.hang_seconds, task.attempt
         self._stack, self._progress = stack_path(task), progress_path(task)
         self._task, self._over = task, threading.Event()
-        self._wound = 0.0
+        self._told, self._resting = 0.0, False
         task.folder.mkdir(parents=True, exist_ok=True)
         forget_files(task)
         self._file = self._stack.open("w")
@@ -106,20 +106,24 @@ class _Watchdog:
 
     def wind(self) -> None:
         """Begin to count again."""
-        self._wound = time.monotonic()
+        self._resting = False
         faulthandler.dump_traceback_later(self._seconds, exit=True, file=self._file)
 
     def rest(self) -> None:
-        """Stop counting."""
+        """Stop counting until it is wound up again; steps alone do not, since training waits for the driver too."""
+        self._resting = True
         faulthandler.cancel_dump_traceback_later()
 
     def step(self, epoch: int, step: int, steps: int) -> None:
         """Called after every step of training."""
-        if time.monotonic() - self._wound > _STEP_EVERY_S:
+        if time.monotonic() - self._told <= _STEP_EVERY_S:
+            return
+        self._told = time.monotonic()
+        if not self._resting:
             self.wind()
-            where = {"attempt": self._attempt, "epoch": epoch, "step": step, "steps": steps}
-            with contextlib.suppress(OSError):
-                self._progress.write_text(json.dumps(where))
+        where = {"attempt": self._attempt, "epoch": epoch, "step": step, "steps": steps}
+        with contextlib.suppress(OSError):
+            self._progress.write_text(json.dumps(where))
 
 
 class Preparer:
