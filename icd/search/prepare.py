@@ -15,6 +15,7 @@ from icd.config.read_trial import read_trial
 from icd.config.trial import TrialConfig
 from icd.config.yaml import Document
 from icd.data.split import Split
+from icd.methods import CrossEntropy
 from icd.models import Network
 from icd.trial.autotune import choose, described, settled, student_name
 from icd.trial.probe import Probe, measure_pace
@@ -165,8 +166,13 @@ def make_ready(
     for config in configs if request.measure else ():
         pair = f"{config.teacher.arch if config.teacher else 'none'}>{config.student.arch}"
         if pair not in paces:
-            teacher = networks.get(teacher_name(config))
-            pace = measure_pace(config, split, teacher, replace(quiet, progress=lambda *_: None))
+            name = teacher_name(config)
+            if tables.get(name, "live") != "live" and suits(config):
+                # As a trial with a full table runs: no teacher, and any loss costs about what cross entropy does.
+                timed, teacher = replace(config, method=CrossEntropy(), teacher=None), None
+            else:
+                timed, teacher = config, networks.get(name)
+            pace = measure_pace(timed, split, teacher, replace(quiet, progress=lambda *_: None))
             paces[pair] = {**pace._asdict(), "epoch_seconds": pace.epoch_seconds}
     return Prepared(
         data_digest=digest,
