@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from icd.fields import NonNegative, Positive, check_fields
-from icd.losses.rows import by_hand, in_full_precision, is_target, log_softened, pair_kl, softened_kl, with_gradient
+from icd.losses.rows import by_hand, in_full_precision, log_softened, pair_kl, softened_kl, with_gradient
 
 
 class BaseLoss(Protocol):
@@ -128,17 +128,17 @@ class NormalizedKD:
         """Return the loss of each row, shape [N]."""
         student_NK, teacher_NK = in_full_precision(student_NK), in_full_precision(teacher_NK.detach())
         labels_N1, soft_weight = labels_N.unsqueeze(1), self.gamma * self.temperature
-        without_NK = None if self.keep_target else is_target(labels_N, student_NK.shape[1])
+        without_N1 = None if self.keep_target else labels_N1
         with by_hand(student_NK):
             log_student_NK = F.log_softmax(student_NK, dim=1)
             target_N1 = F.softmax(teacher_NK, dim=1).gather(1, labels_N1)
             target_value_N = -(target_N1 * log_student_NK.gather(1, labels_N1)).squeeze(1)
             gradient_NK = log_student_NK.exp_().mul_(target_N1).scatter_add_(1, labels_N1, -target_N1)
-            log_soft_NK = log_softened(student_NK, self.temperature, without_NK)
-            soft_NK = log_softened(teacher_NK, self.temperature, without_NK).exp_()
+            log_soft_NK = log_softened(student_NK, self.temperature, without_N1)
+            soft_NK = log_softened(teacher_NK, self.temperature, without_N1).exp_()
             gradient_NK.add_(log_soft_NK.exp(), alpha=soft_weight).sub_(soft_NK, alpha=soft_weight)
-            if without_NK is not None:  # 0 times -inf is NaN; the target weighs nothing
-                log_soft_NK.masked_fill_(without_NK, 0.0)
+            if without_N1 is not None:  # 0 times -inf is NaN; the target weighs nothing
+                log_soft_NK.scatter_(1, without_N1, 0.0)
             soft_value_N = soft_NK.mul_(log_soft_NK).sum(dim=1)
             value_N = target_value_N - soft_weight * self.temperature * soft_value_N
         return with_gradient(student_NK, value_N, gradient_NK)

@@ -67,8 +67,8 @@ class LocalRelations:
             top_Nk = student_NK.topk(self.k, dim=1).indices
             local_N, local_Nk = self._local(student_NK.gather(1, top_Nk), teacher_NK.gather(1, top_Nk))
             # With every class in the top the authors' mask shifts all logits alike: plain KD over all classes.
-            top_NK = torch.zeros_like(student_NK, dtype=torch.bool).scatter_(1, top_Nk, self.k < num_classes)
-            rest_N, gradient_NK = kl_and_gradient(student_NK, teacher_NK, self.temperature, top_NK)
+            without_Nk = top_Nk if self.k < num_classes else None
+            rest_N, gradient_NK = kl_and_gradient(student_NK, teacher_NK, self.temperature, without_Nk)
             gradient_NK.mul_(beta).scatter_add_(1, top_Nk, local_Nk.mul_(alpha))
         return with_gradient(student_NK, alpha * local_N + beta * rest_N, gradient_NK)
 

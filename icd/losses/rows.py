@@ -4,7 +4,7 @@ The gradient of a divergence between softmaxes is one subtraction. Recorded by a
 the logits, twice; given by ``with_gradient`` the step of iCD costs what that of KD costs.
 
 Shape key:
-    N: rows    K: classes
+    N: rows    K: classes    k: classes left out of a row
 """
 
 from collections.abc import Iterator
@@ -66,11 +66,11 @@ def is_target(labels_N: Tensor, num_classes: int) -> Tensor:
     return torch.arange(num_classes, device=labels_N.device) == labels_N.unsqueeze(1)
 
 
-def log_softened(logits_NK: Tensor, temperature: float, without_NK: Tensor | None = None) -> Tensor:
-    """Log of the softmax of logits / temperature over the classes not marked in ``without_NK``; those are -inf."""
+def log_softened(logits_NK: Tensor, temperature: float, without_Nk: Tensor | None = None) -> Tensor:
+    """Log of the softmax of logits / temperature over the classes not listed in ``without_Nk``; those are -inf."""
     softened_NK = logits_NK / temperature
-    if without_NK is not None:
-        softened_NK.masked_fill_(without_NK, float("-inf"))
+    if without_Nk is not None:
+        softened_NK.scatter_(1, without_Nk, float("-inf"))
     return F.log_softmax(softened_NK, dim=1)
 
 
@@ -86,18 +86,18 @@ def softened_kl(student_NK: Tensor, teacher_NK: Tensor, temperature: float) -> T
 
 
 def kl_and_gradient(
-    student_NK: Tensor, teacher_NK: Tensor, temperature: float, without_NK: Tensor | None = None
+    student_NK: Tensor, teacher_NK: Tensor, temperature: float, without_Nk: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """What ``softened_kl`` is made of, over the classes not marked in ``without_NK``; for use without autograd.
+    """What ``softened_kl`` is made of, over the classes not listed in ``without_Nk``; for use without autograd.
 
     Both sides are normalised over the classes that remain; a row with one class left gives zero.
     """
-    log_student_NK = log_softened(student_NK, temperature, without_NK)
-    log_teacher_NK = log_softened(teacher_NK, temperature, without_NK)
+    log_student_NK = log_softened(student_NK, temperature, without_Nk)
+    log_teacher_NK = log_softened(teacher_NK, temperature, without_Nk)
     probability_NK = log_teacher_NK.exp()
     gap_NK = log_teacher_NK.sub_(log_student_NK)
-    if without_NK is not None:  # -inf minus -inf is NaN; those classes weigh nothing
-        gap_NK.masked_fill_(without_NK, 0.0)
+    if without_Nk is not None:  # -inf minus -inf is NaN; those classes weigh nothing
+        gap_NK.scatter_(1, without_Nk, 0.0)
     value_N = gap_NK.mul_(probability_NK).sum(dim=1).mul_(temperature**2)
     return value_N, log_student_NK.exp_().sub_(probability_NK).mul_(temperature)
 
