@@ -5,8 +5,8 @@ shape depends on data (``nonzero``, a boolean index). What meta lets pass is cau
 operation, and values from Python that would have to be copied to the device.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -81,17 +81,11 @@ class NoHost(TorchDispatchMode):
         return made
 
 
-class no_host:  # noqa: N801  # reads as a statement
+@contextmanager
+def no_host() -> Iterator[None]:
     """Both of the above."""
-
-    def __enter__(self) -> None:
-        self.modes = (NoCopies(), NoHost())
-        for mode in self.modes:
-            mode.__enter__()
-
-    def __exit__(self, *error: Any) -> None:
-        for mode in reversed(self.modes):
-            mode.__exit__(*error)
+    with NoCopies(), NoHost():
+        yield
 
 
 def epochs_of(method: Method, *, teacher: str, **changes: Any) -> DeviceEpochs:
