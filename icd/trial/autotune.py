@@ -39,9 +39,12 @@ class Choice(NamedTuple):
 
 
 def student_name(config: TrialConfig) -> str:
-    """Write what a choice depends on as a key: configurations with equal ones get one choice."""
+    """Write the student as a key: configurations with equal ones get one choice.
+
+    Only what is named in a search space, never a number from a range: a trial between a range's ends needs its choice.
+    """
     protocol = config.protocol
-    own = {"precision": protocol.precision, "channels_last": protocol.channels_last, "batch_size": protocol.batch_size}
+    own = {"precision": protocol.precision, "channels_last": protocol.channels_last}
     return json.dumps({**plain_data(config.student), **own, "size": protocol.views.size}, sort_keys=True)
 
 

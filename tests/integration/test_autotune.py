@@ -121,6 +121,8 @@ def test_a_sweep_chooses_once_for_each_student(tmp_path: Path, speeds: Speeds) -
     prepared = make_ready(request, lambda line: None, lambda: False, lambda *_: None)
     assert list(prepared.tuned.values()) == [("fp32", True)]
     assert prepared.pin(config_of(precision="auto", lr=0.3)).protocol.precision == "fp32"
+    between = config_of(precision="auto", batch_size=37)  # of a range, of which only the ends were prepared
+    assert prepared.pin(between).protocol.precision == "fp32"
     timed.clear()
     kept = dict.fromkeys(prepared.tuned, ("bf16", True))
     request = Preparation(configs=configs, root=str(tmp_path), tuned=kept)
