@@ -24,7 +24,7 @@ from icd.search.reporting import Reporter
 from icd.search.space import SearchSpace
 from icd.search.study import Ledger
 from icd.search.task import RETRIES, Epoch, Outcome, Task, trial_folder
-from icd.trial.checkpoint import write_durably
+from icd.trial.checkpoint import newest_epoch, write_durably
 from icd.trial.runs import stored_rows, training_seconds
 
 logger = logging.getLogger(__name__)
@@ -283,7 +283,8 @@ class Driver:
         allowed = RETRIES[kind]
         allowed = self.sweep.resources.retries if allowed is None else allowed
         self.ledger.note(number, faults=dict(faults))
-        last = max(self.ledger.record(number).curve, default=0)
+        # A checkpoint is written before its epoch is told: the folder may be one epoch ahead of the ledger.
+        last = newest_epoch(trial_folder(self.site.folder, number) / "checkpoints")
         if faults[kind] <= allowed:
             self.announce(f"trial {number}: {outcome.reason}; retry {faults[kind]}/{allowed} from epoch {last}")
             self._waiting.append(number)

