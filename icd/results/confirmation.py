@@ -1,0 +1,140 @@
+"""What a confirmation found, as plain values: read from the study, shown by the command, the report and the export.
+
+A confirmation retrains *arms* (finalists of a sweep, and named baselines) on fresh seeds that all arms share, and
+compares them seed by seed. Every number here is of the last epoch unless it says otherwise.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+ArmKind = Literal["finalist", "baseline"]
+# ``open``: too few seeds yet. ``hopeless``: further seeds up to the planned number would hardly show a difference.
+Verdict = Literal["better", "worse", "hopeless", "no difference shown", "open"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One retraining.
+
+    Attributes:
+        trial: Its number in the study.
+        seed: Shared with the runs of all other arms.
+        value: Top-1 (%) on the test images after the last epoch.
+        best_value: The same at its best epoch; shown, never ranked.
+        best_epoch: That epoch.
+        looks: How often the test images were evaluated.
+        seconds: Of training.
+    """
+
+    trial: int
+    seed: int
+    value: float
+    best_value: float
+    best_epoch: int
+    looks: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arm:
+    """One configuration on all its seeds.
+
+    Attributes:
+        label: ``trial 12`` for a finalist, the paper's name (``iCD-KD``) for a baseline.
+        kind: Where it comes from.
+        trial: The search trial it was found as, for a finalist.
+        search_value: What the search measured for it on validation images, where it did.
+        config: Its trial document, without a seed of its own.
+        runs: By seed, complete ones only.
+        failures: Seed and reason of runs that diverged or failed.
+        mean: Of the runs' values; None without runs.
+        sd: Sample standard deviation; None below two runs.
+    """
+
+    label: str
+    kind: ArmKind
+    trial: int | None
+    search_value: float | None
+    config: Mapping[str, Any]
+    runs: tuple[Run, ...]
+    failures: Mapping[int, str] = field(default_factory=dict)
+    mean: float | None
+    sd: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Versus:
+    """One finalist against one baseline, paired by seed: differences are finalist minus baseline, in points.
+
+    Attributes:
+        finalist: Label of an arm.
+        baseline: Label of an arm.
+        seeds: With runs of both.
+        differences: One for each seed.
+        mean: Of the differences.
+        low: Lower end of the interval for their mean.
+        high: Upper end.
+        level: Nominal coverage of the interval, such as 0.95.
+        p_t: Two-sided paired t test.
+        p_wilcoxon: Two-sided exact signed-rank test.
+        p_holm: ``p_t`` after Holm's correction over all finalists and baselines of this confirmation.
+        verdict: See ``Verdict``; ``better`` and ``worse`` hold at the stated level after correction.
+        search_said: Gain over the same baseline on validation images in the search, one seed each; None where the
+            search has no such baseline.
+        shrinkage: ``search_said - mean``: what the search promised and the confirmation did not keep.
+    """
+
+    finalist: str
+    baseline: str
+    seeds: tuple[int, ...]
+    differences: tuple[float, ...]
+    mean: float
+    low: float
+    high: float
+    level: float
+    p_t: float
+    p_wilcoxon: float
+    p_holm: float
+    verdict: Verdict
+    search_said: float | None
+    shrinkage: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confirmation:
+    """A confirmation of a sweep as it stands.
+
+    Attributes:
+        sweep: Its name.
+        metric: What was compared, ``test/top1``.
+        train_on: ``train+val`` or ``train``.
+        planned_seeds: How many at most.
+        arms: Finalists first, by what the search said of them, then baselines in the order asked for.
+        versus: Every finalist against every baseline.
+        looks: At test images, over all runs.
+        seconds: Of training, over all runs.
+        finished: Whether nothing is left to run.
+        winner: Label of the finalist that is exported: the best mean of those with the most seeds; None before any.
+        statement: The finding in plain words, whatever it is.
+    """
+
+    sweep: str
+    metric: str
+    train_on: str
+    planned_seeds: int
+    arms: tuple[Arm, ...]
+    versus: tuple[Versus, ...]
+    looks: int
+    seconds: float
+    finished: bool
+    winner: str | None
+    statement: str
+
+    def to_data(self) -> dict[str, Any]:
+        """Write it for JSON."""
+        return asdict(self)
+
+    def arm(self, label: str) -> Arm:
+        """Give an arm by its label."""
+        return next(arm for arm in self.arms if arm.label == label)
