@@ -45,13 +45,14 @@ class Display:
     def report(self, metrics: EpochMetrics) -> None:
         """Say how an epoch went."""
         values = metrics.values
+        part = "val" if "val/top1" in values else "test"
         terms = "  ".join(
             f"{name.removeprefix('train/loss/')} {value:.4g}"
             for name, value in values.items()
             if name.startswith("train/loss/")
         )
         self._line(
-            f"epoch {metrics.epoch:3d}  val top-1 {values['val/top1']:6.2f} %  loss {values['train/loss']:.4g} "
+            f"epoch {metrics.epoch:3d}  {part} top-1 {values[f'{part}/top1']:6.2f} %  loss {values['train/loss']:.4g} "
             f"({terms})  lr {values['lr']:.3g}  {values['seconds/epoch']:.1f} s"
         )
 

@@ -131,12 +131,14 @@ def _trial_name(name: str | None, config: Path) -> str:
 
 
 def _summary(result: dict[str, Any], folder: Path) -> list[str]:
-    val, best = result["val"], result["best_epoch"]
+    part = "val" if "val" in result else "test"
+    measured, best = result[part], result["best_epoch"]
     how = f"epoch {result['epochs']}, seed {result['seed']}, {result['minutes']:.1f} min"
+    top1, top5, ece = (f"{measured[name]:.2f} %" for name in ("top1", "top5", "ece"))
     lines = [
-        f"val top-1 {val['top1']:.2f} %  top-5 {val['top5']:.2f} %  calibration error {val['ece']:.2f} %  ({how})",
+        f"{part} top-1 {top1}  top-5 {top5}  calibration error {ece}  ({how})",
         f"best epoch {best['epoch']}: {best['top1']:.2f} % (shown, never ranked)",
     ]
-    if "test" in result:
+    if part != "test" and "test" in result:
         lines.append(f"test top-1 {result['test']['top1']:.2f} %  top-5 {result['test']['top5']:.2f} %")
     return [*lines, f"in {folder}"]

@@ -56,6 +56,7 @@ class _SweepReader:
         reader.unknown_keys(data, _TOP, ())
         name = self._name()
         fixed = {part: data[part] for part in _FIXED if data.get(part) is not None}
+        self._check_data(fixed.get("data"))
         spaces = SpaceReader(reader, fixed)
         if data.get("space") is None:
             reader.problem(("space",), "required key is missing")
@@ -91,6 +92,12 @@ class _SweepReader:
             resources=resources,
             seed=seed,
         )
+
+    def _check_data(self, data: Any) -> None:
+        for key in ("train_on", "measure_on"):
+            if isinstance(data, dict) and key in data:
+                rule = "a search trains on train and chooses on val; 'icd confirm' does the rest"
+                self.reader.problem(("data", key), rule, value=data[key])
 
     def _name(self) -> str:
         name = self.data.get("name")

@@ -8,17 +8,19 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from icd.config.protocols import Protocol
 from icd.data import DATASETS
 from icd.data.views import VIEW_FAMILIES
-from icd.fields import Range, Seed, check_fields
+from icd.fields import FieldProblem, Range, Seed, check_fields
 from icd.losses import BASE_LOSSES
 from icd.methods import METHODS, Method
 from icd.models import Stem
 
 ValShare = Annotated[float, Range(above=0, at_most=0.5)]
+
+_SEARCHED = {"train_on": "train", "measure_on": "val"}
 
 # Dataclasses that are written as {name: {fields}}, with the table that names them.
 _TAGGED: Mapping[type, str] = {cls: name for table in (BASE_LOSSES, VIEW_FAMILIES) for name, cls in table.items()}
@@ -34,6 +36,8 @@ class DataConfig:
         path: File or folder below the data root, for data sets that have no fixed place.
         val_share: Share of the training images used for validation, drawn per class.
         split_seed: Seed of that draw.
+        train_on: ``train``, or ``train+val`` for a confirmation, which has nothing left to choose.
+        measure_on: ``val``, or ``test`` for a confirmation. A trial of a search is refused the test images.
         options: The data set's own options, by name.
         digest: Digest of the images and the split, once they have been read; replaces ``path`` in the key.
     """
@@ -42,11 +46,20 @@ class DataConfig:
     path: str | None = None
     val_share: ValShare = 0.1
     split_seed: Seed = 0
+    train_on: Literal["train", "train+val"] = "train"
+    measure_on: Literal["val", "test"] = "val"
     options: tuple[tuple[str, Any], ...] = ()
     digest: str | None = None
 
     def __post_init__(self) -> None:
-        check_fields(self)
+        seen = self.train_on == "train+val" and self.measure_on == "val"
+        rule = "train_on must be train where measure_on is val: a trial cannot be measured on what it has seen"
+        check_fields(self, FieldProblem("train_on", rule, self.train_on) if seen else None)
+
+    @property
+    def parts(self) -> dict[str, str]:
+        """What is used otherwise than a search does: written, and part of the key, only there."""
+        return {name: getattr(self, name) for name, usual in _SEARCHED.items() if getattr(self, name) != usual}
 
     @property
     def num_classes(self) -> int | None:
@@ -110,7 +123,8 @@ class TrialConfig:
         """Digest of the configuration; where data and teacher digests are known they stand for names and places."""
         data = self.to_data()
         if self.data.digest:
-            data["data"] = {name: data["data"][name] for name in ("name", "val_share", "split_seed", "digest")}
+            kept = ("name", "val_share", "split_seed", "digest", *self.data.parts)
+            data["data"] = {name: data["data"][name] for name in kept}
         if self.teacher and self.teacher.digest:
             data["teacher"] = {name: data["teacher"][name] for name in ("arch", "stem", "digest")}
         text = json.dumps(_canonical(data), sort_keys=True, separators=(",", ":"))
@@ -121,7 +135,7 @@ def plain_data(value: Any) -> Any:
     """Write a value, or a part of a configuration, as plain YAML data."""
     if isinstance(value, DataConfig):
         own = {name: getattr(value, name) for name in ("name", "path", "val_share", "split_seed", "digest")}
-        return {name: item for name, item in own.items() if item is not None} | dict(value.options)
+        return {name: item for name, item in own.items() if item is not None} | value.parts | dict(value.options)
     if is_dataclass(value) and not isinstance(value, type):
         inner = {field.name: plain_data(getattr(value, field.name)) for field in fields(value)}
         if type(value) in _TAGGED:

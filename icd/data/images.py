@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, Self
 
 import numpy as np
 import torch
@@ -44,6 +44,10 @@ class ImageSet(Protocol):
 
     def subset(self, indices: ArrayLike) -> "ImageSet":
         """Give the images at ``indices``, in that order."""
+        ...
+
+    def with_images(self, other: Self) -> Self:
+        """Give these images and, after them, those of another set of the same kind."""
         ...
 
     def to(self, device: torch.device | str) -> "ImageSet":
@@ -87,6 +91,10 @@ class ArrayImages:
     def subset(self, indices: ArrayLike) -> "ArrayImages":
         index_n = torch.as_tensor(np.asarray(indices, dtype=np.int64), device=self.images_NCHW.device)
         return ArrayImages(self.images_NCHW[index_n], self.labels_N[index_n.to(self.labels_N.device)])
+
+    def with_images(self, other: "ArrayImages") -> "ArrayImages":
+        sets = (self, other.to(self.images_NCHW.device))
+        return ArrayImages(torch.cat([one.images_NCHW for one in sets]), torch.cat([one.labels_N for one in sets]))
 
     def to(self, device: torch.device | str) -> "ArrayImages":
         """Give the same images on ``device``; resident on a GPU they need no loader at all."""
@@ -138,6 +146,10 @@ class FileImages:
         index_n = np.asarray(indices, dtype=np.int64)
         names = tuple(self.names[index] for index in index_n.tolist())
         return FileImages(self.root, names, self.sizes_N[index_n], self.labels_N[torch.from_numpy(index_n)])
+
+    def with_images(self, other: "FileImages") -> "FileImages":
+        sizes_N = np.concatenate([self.sizes_N, other.sizes_N])
+        return FileImages(self.root, self.names + other.names, sizes_N, torch.cat([self.labels_N, other.labels_N]))
 
     def to(self, device: torch.device | str) -> "FileImages":
         """Give itself: the pixels of files travel batch by batch."""

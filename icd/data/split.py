@@ -8,7 +8,7 @@ import hashlib
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NoReturn
 
 import numpy as np
@@ -42,9 +42,13 @@ class ClosedTest:
     The loader runs at ``open`` and not before, so closed test images are not even decoded.
     """
 
-    def __init__(self, load: Callable[[], ImageSet]) -> None:
-        self._load = load
+    def __init__(self, load: Callable[[], ImageSet], *, sealed: str = "") -> None:
+        self._load, self._sealed = load, sealed
         self._looks: list[str] = []
+
+    def seal(self, reason: str) -> "ClosedTest":
+        """Give a test set that nobody can open, and that says why."""
+        return ClosedTest(self._load, sealed=reason)
 
     @property
     def looks(self) -> list[str]:
@@ -53,6 +57,8 @@ class ClosedTest:
 
     def open(self, purpose: str) -> ImageSet:
         """Load the test images, for a purpose that goes into the log and into ``looks``."""
+        if self._sealed:
+            raise TestSetClosedError(f"the test set is sealed: {self._sealed}, but {purpose!r} wanted to open it")
         require(bool(purpose.strip()), "purpose must say what the test set is opened for", purpose)
         self._looks.append(purpose)
         logger.info("test set opened (look %d): %s", len(self._looks), purpose)
@@ -105,6 +111,25 @@ class Split:
     def num_classes(self) -> int:
         """How many classes there are."""
         return len(self.class_names)
+
+
+def for_trial(split: Split, train_on: str, measure_on: str, purpose: str) -> Split:
+    """Give what a trial trains on as ``train`` and what it is measured on as ``val``; the test set is sealed.
+
+    Args:
+        split: As read.
+        train_on: ``train`` or ``train+val``.
+        measure_on: ``val``, or ``test``: then the test set is opened, for this purpose.
+        purpose: Goes into the log.
+    """
+    measured = split.test.open(purpose) if measure_on == "test" else split.val
+    sealed = split.test.seal(f"{purpose} is measured on {measure_on} images")
+    return replace(for_training(split, train_on), val=measured, test=sealed)
+
+
+def for_training(split: Split, train_on: str) -> Split:
+    """Give the same split with what is trained on as ``train``; the test set stays closed."""
+    return split if train_on == "train" else replace(split, train=split.train.with_images(split.val))
 
 
 def make_split(

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 
 from icd.config.trial import TrialConfig
-from icd.data.split import Split
+from icd.data.split import Split, for_trial
 from icd.errors import StateError
 from icd.models import Network
 from icd.trial.runs import Places, read_data
@@ -35,7 +35,8 @@ class Bench:
         wanted = json.dumps(config.to_data()["data"], sort_keys=True)
         with self._lock:
             if self._split is None or self._split[0] != wanted:
-                split = read_data(config, places)[1]
+                data = config.data
+                split = for_trial(read_data(config, places)[1], data.train_on, data.measure_on, "a sweep's trials")
                 self._split = (wanted, replace(split, train=split.train.to(device)))
                 _settle(device)
             return self._split[1]
@@ -48,6 +49,7 @@ class Bench:
         with self._lock:
             network = self._teachers.get(wanted)
             if network is None:
+                _check_known(config, places)
                 ready = prepare(config, split, places.teachers, execution)
                 if ready is None:
                     raise StateError("a configuration with a teacher has one to prepare")
@@ -56,6 +58,16 @@ class Bench:
                 _settle(execution.device)
             self._last = network
             return network
+
+
+def _check_known(config: TrialConfig, places: Places) -> None:
+    """A teacher may be trained here where the store lost it, but never on what a confirmation trains on."""
+    teacher = config.teacher
+    lost = teacher is not None and teacher.digest is not None and places.teachers.with_digest(teacher.digest) is None
+    if lost and config.data.parts:
+        raise StateError(
+            f"teacher {teacher.digest[:12] if teacher and teacher.digest else ''} is no longer in the store"
+        )
 
 
 def _settle(device: torch.device) -> None:

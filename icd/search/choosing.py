@@ -6,7 +6,7 @@ from icd.config.sweep import Baseline, SweepConfig
 from icd.config.trial import TrialConfig
 from icd.errors import ConfigError, StateError
 from icd.search.prepare import Prepared
-from icd.search.record import TrialRecord
+from icd.search.record import Stage, TrialRecord
 from icd.search.samplers import draw_seed
 from icd.search.space import SearchSpace
 from icd.search.study import Ledger
@@ -19,6 +19,7 @@ class Chooser:
     """Makes trials in the ledger; all it knows can be read there again.
 
     Attributes:
+        stage: What its trials are for.
         half_asked: Whether a killed driver left a question without its answer.
         tried: Trials that are no duplicates.
     """
@@ -32,6 +33,7 @@ class Chooser:
         refused: Callable[[int, str], None],
     ) -> None:
         self.sweep, self.space, self.ledger, self.prepared, self.refused = sweep, space, ledger, prepared, refused
+        self.stage: Stage = "search"
         self.half_asked = False
         self.tried = 0
         self._known: set[int] = set()  # numbers whose configuration is committed
@@ -93,12 +95,7 @@ class Chooser:
         Raises:
             StateError: For a baseline that is no longer in the sweep.
         """
-        if record.baseline is None:
-            return self.prepared.pin(self.space.read(self.space.document(record.params)))
-        baseline = next((item for item in self.sweep.enqueue if item.label == record.baseline), None)
-        if baseline is None:
-            raise StateError(f"baseline {record.baseline!r} of trial {record.number} is no longer in the sweep")
-        return self._pinned(baseline)
+        return self.prepared.pin(configuration(self.sweep, self.space, record))
 
     def forget(self, number: int) -> None:
         """Allow the configuration of a trial that failed to be tried again."""
@@ -161,3 +158,17 @@ class Chooser:
     def _tell_duplicate(self, number: int, twin: int) -> None:
         self._duplicates += 1
         self.ledger.tell(number, "duplicate", twin=twin, reason=f"same configuration as trial {twin}")
+
+
+def configuration(sweep: SweepConfig, space: SearchSpace, record: TrialRecord) -> TrialConfig:
+    """Give what a trial of a search trains, without digests.
+
+    Raises:
+        StateError: For a baseline that is no longer in the sweep.
+    """
+    if record.baseline is None:
+        return space.read(space.document(record.params))
+    baseline = next((item for item in sweep.enqueue if item.label == record.baseline), None)
+    if baseline is None:
+        raise StateError(f"baseline {record.baseline!r} of trial {record.number} is no longer in the sweep")
+    return space.read(space.baseline(baseline))

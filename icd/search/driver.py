@@ -17,6 +17,7 @@ from icd.config.sweep import SweepConfig
 from icd.config.trial import TrialConfig
 from icd.errors import SetupError, StateError
 from icd.search.choosing import REFUSED, Chooser
+from icd.search.fixed import FixedRuns
 from icd.search.outbox import Outbox
 from icd.search.prepare import Prepared, teacher_name
 from icd.search.record import TrialRecord
@@ -73,10 +74,11 @@ class Driver:
         prepared: Prepared,
         site: Site,
         announce: Callable[[str], None],
+        chooser: Chooser | FixedRuns | None = None,
     ) -> None:
         self.sweep, self.ledger, self.outbox = sweep, ledger, outbox
         self.prepared, self.site, self.announce = prepared, site, announce
-        self.chooser = Chooser(sweep, space, ledger, prepared, self._refused)
+        self.chooser = chooser or Chooser(sweep, space, ledger, prepared, self._refused)
         self.reporter = Reporter(sweep, space, ledger, outbox, site.folder, prepared.data_digest)
         self.running: dict[int, Running] = {}
         self.drain = self.stop_now = False
@@ -87,7 +89,7 @@ class Driver:
         self._epoch_seconds: list[float] = []
         self._gpu_seconds = 0.0
         self._started = time.monotonic()
-        self._seconds_before = float(ledger.attributes.get("seconds", 0.0))
+        self._seconds_before = float(ledger.attributes.get(self._noted("seconds"), 0.0))
         self._ended: list[str] = []
         self._take_up()
 
@@ -150,13 +152,20 @@ class Driver:
             self._waiting.insert(0, outcome.number)
         else:
             self._fault(outcome)
-        self.ledger.note_study(seconds=self._seconds)
+        self.note_stage(seconds=self._seconds)
+
+    def note_stage(self, **attributes: Any) -> None:
+        """Set attributes of the study that are this stage's own."""
+        self.ledger.note_study(**{self._noted(name): value for name, value in attributes.items()})
+
+    def _noted(self, name: str) -> str:
+        return name if self.chooser.stage == "search" else f"{self.chooser.stage}/{name}"
 
     # Choosing
 
     def _take_up(self) -> None:
         """Read the ledger: what is known, what was under way, what a killed driver left half said."""
-        for record in self.ledger.records():
+        for record in self.ledger.records(self.chooser.stage):
             if not self.chooser.take_up(record):
                 continue
             self._faults[record.number] = dict(record.attributes.get("faults", {}))
@@ -216,6 +225,7 @@ class Driver:
             hang_seconds=self._hang_seconds(config),
             threads=self.site.threads,
             table=self.prepared.tables.get(teacher_name(config), "live"),
+            stage=self.chooser.stage,
         )
 
     def _hang_seconds(self, config: TrialConfig) -> float:
@@ -265,9 +275,9 @@ class Driver:
     def _diverged(self, outcome: Outcome) -> None:
         """Told as pruned with its finite values, or chance level, so that the sampler learns to look elsewhere."""
         if not self.ledger.record(outcome.number).curve:
-            chance = {"val/top1": 100 / self.prepared.num_classes, "val/top5": 500 / self.prepared.num_classes}
-            worst = {"val/ece": 100.0}.get(self._curve_metric, math.log(self.prepared.num_classes))
-            self.ledger.add_epoch(outcome.number, 0, chance.get(self._curve_metric, worst))
+            chance = {"top1": 100 / self.prepared.num_classes, "top5": 500 / self.prepared.num_classes, "ece": 100.0}
+            metric = self._curve_metric.rpartition("/")[2]
+            self.ledger.add_epoch(outcome.number, 0, chance.get(metric, math.log(self.prepared.num_classes)))
         reason = outcome.reason or "a metric is not finite"
         seconds = self._seconds_of(outcome.number)
         notes: dict[str, Any] = {"exit_reason": "diverged", "device": outcome.device, "seconds": seconds}

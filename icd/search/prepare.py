@@ -14,7 +14,7 @@ import torch
 from icd.config.read_trial import read_trial
 from icd.config.trial import TrialConfig
 from icd.config.yaml import Document
-from icd.data.split import Split
+from icd.data.split import Split, for_training
 from icd.methods import CrossEntropy
 from icd.models import Network
 from icd.trial.autotune import choose, described, settled, student_name
@@ -153,7 +153,8 @@ def make_ready(
             say(f"teacher {ready.summary}")
     tables = {}
     for name, teacher_digest in digests.items():
-        plan = _table_plan(request, configs, name, digest, teacher_digest, split, places)
+        shown = for_training(split, first.data.train_on)
+        plan = _table_plan(request, configs, name, digest, teacher_digest, shown, places)
         tables[name] = plan.mode
         say(summary(plan))
     tuned = _tune(request, configs, split, execution, say)

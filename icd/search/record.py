@@ -4,6 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+# What a trial is for: ``search`` is the sweep itself; the others retrain chosen configurations on fresh seeds.
+Stage = Literal["search", "confirm", "explain"]
+
 # ``pruned`` holds stopped and diverged trials; ``failed`` faults; ``duplicate`` configurations that another trial has.
 State = Literal["running", "complete", "pruned", "failed", "duplicate"]
 
@@ -15,6 +18,7 @@ class TrialRecord:
     Attributes:
         number: Counted from 0.
         state: See ``State``.
+        stage: See ``Stage``.
         values: One for each objective, for complete trials.
         params: What the sampler chose; empty for baselines that lie outside the space.
         curve: Value of the first objective's metric by epoch.
@@ -32,6 +36,7 @@ class TrialRecord:
 
     number: int
     state: State
+    stage: Stage = "search"
     values: Sequence[float] = ()
     params: Mapping[str, Any] = field(default_factory=dict)
     curve: Mapping[int, float] = field(default_factory=dict)

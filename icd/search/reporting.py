@@ -39,7 +39,7 @@ class Reporter:
             return
         dense = self.space.dense(config)
         tags = {
-            "stage": "search",
+            "stage": record.stage,
             "state": "running",
             "baseline": record.baseline or "",
             "data_digest": self.data_digest[:16],
@@ -49,7 +49,7 @@ class Reporter:
             **self.ledger.attributes.get("versions", {}),
         }
         label = record.baseline or " ".join(dense[name] for name in ("scales", "base_loss") if name in dense)
-        name = f"{number:04d} {label}".strip()
+        name = f"{number:04d} {label}".strip() if record.stage == "search" else f"{number:04d} {record.stage} {label}"
         self.outbox.trial(number, time_ms=_now_ms(), name=name, params=dense, tags=tags)
 
     def epoch(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:

@@ -195,7 +195,7 @@ def _inside(study: Study) -> Study:
     Baselines outside the space lack parameters that joint models need of every trial. With several objectives a trial
     that diverged has no values, and TPE would ask for the one direction of its curve.
     """
-    view, several = copy.copy(study), len(study.directions) > 1
+    several = len(study.directions) > 1
 
     def visible(trials: list[FrozenTrial]) -> list[FrozenTrial]:
         return [
@@ -203,6 +203,13 @@ def _inside(study: Study) -> Study:
             for trial in trials
             if not trial.user_attrs.get(OUTSIDE) and not (several and trial.state == TrialState.PRUNED)
         ]
+
+    return showing(study, visible)
+
+
+def showing(study: Study, visible: Callable[[list[FrozenTrial]], list[FrozenTrial]]) -> Study:
+    """Give a view of a study that shows some of its trials only."""
+    view = copy.copy(study)
 
     def all_of(*args: Any, **kwargs: Any) -> list[FrozenTrial]:
         return visible(study.get_trials(*args, **kwargs))

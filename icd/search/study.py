@@ -21,8 +21,8 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from icd.config.sweep import SweepConfig
 from icd.errors import StateError
 from icd.search.mirror import Mirror
-from icd.search.record import State, TrialRecord
-from icd.search.samplers import OUTSIDE, make_pruner, make_sampler
+from icd.search.record import Stage, State, TrialRecord
+from icd.search.samplers import OUTSIDE, make_pruner, make_sampler, showing
 from icd.search.storage import patiently
 
 logger = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ _STATES: Mapping[State, TrialState] = {
     "duplicate": TrialState.FAIL,  # samplers look away from it, and its twin tells them the same
 }
 # Attributes that have a field of their own in a record.
-_FIELDS = ("key", "baseline", "control", "would_stop_at", "attempts", "reason", "twin")
+_FIELDS = ("stage", "key", "baseline", "control", "would_stop_at", "attempts", "reason", "twin")
 
 T = TypeVar("T")
 Suggest = Callable[[optuna.trial.BaseTrial], Mapping[str, Any]]
@@ -103,9 +103,9 @@ class Ledger:
         """The study's own attributes."""
         return dict(self._do(lambda: self.storage.get_study_user_attrs(self.study._study_id)))
 
-    def records(self) -> list[TrialRecord]:
-        """Every trial."""
-        return [_record(trial) for trial in self._trials()]
+    def records(self, stage: Stage = "search") -> list[TrialRecord]:
+        """Every trial of a stage."""
+        return [_record(trial) for trial in self._trials() if _stage(trial) == stage]
 
     def record(self, number: int) -> TrialRecord:
         """One trial."""
@@ -144,7 +144,7 @@ class Ledger:
 
         def act() -> tuple[int, Mapping[str, Any]]:
             self.study._thread_local.cached_all_trials = None
-            begun = [t for t in self._trials() if t.state == TrialState.RUNNING and t.number not in known]
+            begun = [t for t in searched(self._trials()) if t.state == TrialState.RUNNING and t.number not in known]
             if begun:
                 return begun[0].number, suggest(Trial(self.study, begun[0]._trial_id))
             with mirror.draft() as draft:
@@ -171,7 +171,7 @@ class Ledger:
 
         def act() -> int:
             for trial in self._trials():
-                if trial.user_attrs.get("baseline") == label:
+                if trial.user_attrs.get("baseline") == label and _stage(trial) == attributes.get("stage", "search"):
                     return int(trial.number)  # committed before the database went away
             marks = {"baseline": label, **({} if params else {OUTSIDE: True}), **attributes}
             template = FrozenTrial(
@@ -203,7 +203,7 @@ class Ledger:
 
     def should_prune(self, number: int) -> bool:
         """Ask the pruner, which decides from committed values alone."""
-        return self._do(lambda: self.pruner.prune(self.study, self._trial(number)))
+        return self._do(lambda: self.pruner.prune(showing(self.study, searched), self._trial(number)))
 
     def tell(self, number: int, state: State, values: Sequence[float] | None = None, **attributes: Any) -> None:
         """Commit a trial's end; a second end changes nothing.
@@ -238,6 +238,16 @@ class Ledger:
             return patiently(act, announce=self.announce, again=again)
         except optuna.exceptions.UpdateFinishedTrialError as error:
             raise StateError(f"another driver has ended a trial of sweep {self.name!r} meanwhile: {error}") from error
+
+
+def _stage(trial: FrozenTrial) -> Stage:
+    stage: Stage = trial.user_attrs.get("stage", "search")
+    return stage
+
+
+def searched(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Leave out the trials of other stages than the search: it learns nothing from them."""
+    return [trial for trial in trials if _stage(trial) == "search"]
 
 
 def _record(trial: FrozenTrial) -> TrialRecord:

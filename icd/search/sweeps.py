@@ -1,92 +1,32 @@
 """A sweep from its file to its end: what ``icd sweep``, ``icd resume``, ``jobs/`` and notebooks all call."""
 
 import json
-import logging
-import os
 import secrets
 import subprocess
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any
 
 from icd import __version__
 from icd.config.read_sweep import read_sweep
 from icd.config.sweep import SweepConfig
 from icd.config.trial import differences
 from icd.config.yaml import Document, apply_overrides
-from icd.errors import Interrupted, SetupError, StateError
-from icd.search.driver import Driver, Site
-from icd.search.lease import Lease
-from icd.search.mlflow_store import check_server
+from icd.errors import Interrupted, StateError
+from icd.search.driver import Driver
 from icd.search.outbox import Outbox
-from icd.search.places import places_for, visible_gpus
 from icd.search.prepare import Preparation, Prepared
-from icd.search.processes import ProcessExecutor
 from icd.search.record import TrialRecord, best
+from icd.search.session import Executor, Session, Settings, session, threads_of
 from icd.search.space import SearchSpace
-from icd.search.storage import DatabaseLease, is_shared, open_storage, redacted, storage_url
-from icd.search.studies import sweep_folder, tracking_uri
+from icd.search.storage import is_shared, redacted, storage_url
+from icd.search.studies import tracking_uri
 from icd.search.study import Ledger
-from icd.search.task import Policy
-from icd.search.track import Tracker
-from icd.search.work import stop_asked
-from icd.trial.checkpoint import write_durably
 from icd.trial.runs import versions
-from icd.trial.teacher_table import BUDGET_GB, TableMode
 
-logger = logging.getLogger(__name__)
-
-ExecutorName = Literal["ray", "process"]
-
-_FLUSH_S = 30.0  # how long the end of a sweep waits for MLflow
-_LEAVE_S = 2.0  # the same where it must go
-
-
-class Executor(Protocol):
-    """Where attempts run: plain processes or Ray Tune."""
-
-    name: str
-
-    def prepare(self, request: Preparation, say: Callable[[str], None], stop: Callable[[], bool]) -> Prepared: ...
-
-    def run(self, policy: Policy, tick: Callable[[], None]) -> None: ...
-
-    def close(self) -> None: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """How and where to run; nothing here changes a result.
-
-    Attributes:
-        root: Folder of results.
-        data_root: Folder of data sets.
-        download: Whether data may be fetched.
-        executor: ``ray`` or ``process``.
-        address: Ray cluster to join; ``local`` starts one of our own.
-        extend: Whether a larger budget than the study's may be used.
-        table: How teachers are answered for: ``auto``, ``table``, ``stream`` or ``live``.
-        table_gb: Disk that a teacher table may take.
-        announce: Told what happens, in lines.
-        watch: Called several times a second with the driver and the executor, for a live display.
-        stop: Whether a signal asked to stop after the current epoch.
-    """
-
-    root: Path
-    data_root: Path | None = None
-    download: bool = False
-    executor: ExecutorName = "ray"
-    address: str = "local"
-    extend: bool = False
-    table: TableMode = "auto"
-    table_gb: float = BUDGET_GB
-    announce: Callable[[str], None] = logger.info
-    watch: Callable[[Driver, Executor], None] = lambda driver, executor: None
-    stop: Callable[[], bool] = lambda: False
-    launch: Any = None
+__all__ = ["Executor", "Settings", "SweepResult", "run"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,42 +78,17 @@ def run(sweep: SweepConfig, document: Mapping[str, Any], settings: Settings) -> 
         SetupError: If the machine lacks something.
         Interrupted: If a signal stopped it; it can be resumed.
     """
-    _check_executor(sweep, settings)
-    folder = sweep_folder(settings.root, sweep.name)
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise SetupError(f"{folder} cannot be made: {error.strerror}; choose --root") from error
-    url = storage_url(settings.root)
-    with Lease(folder):
-        shared = DatabaseLease(url, sweep.name, settings.announce) if is_shared(url) else None
-        if shared is not None:
-            shared.acquire()
-        executor: Executor | None = None
-        try:
-            warning = check_server(tracking_uri(settings.root))
-            if warning is not None:
-                settings.announce(warning)
-            storage = open_storage(url)
-            begun = _begun(storage, sweep, document, settings)
-            (folder / "stop").unlink(missing_ok=True)  # a stop that was asked of an earlier driver
-            space = SearchSpace(sweep)
-            executor = _executor(sweep, folder, settings)
-            request = preparation(space, sweep, settings, probe=begun is None)
-            if begun is not None:  # a table's rounding is not a live teacher's: what was begun goes on the same way
-                kept = {name: begun.attributes.get(name, {}) for name in ("tables", "tuned")}
-                request = replace(request, **kept)
-            prepared = executor.prepare(
-                request, settings.announce, lambda: settings.stop() or bool(stop_asked(folder / "stop"))
-            )
-            ledger = begun or _create(storage, sweep, document, prepared, settings)
-            _check_digests(ledger, prepared)
-            return _drive(sweep, space, ledger, prepared, executor, folder, settings, shared)
-        finally:
-            if executor is not None:
-                executor.close()
-            if shared is not None:
-                shared.release()
+    with session(sweep, settings) as held:
+        begun = _begun(held.storage, sweep, document, settings)
+        space = SearchSpace(sweep)
+        request = preparation(space, sweep, settings, probe=begun is None)
+        if begun is not None:  # a table's rounding is not a live teacher's: what was begun goes on the same way
+            kept = {name: begun.attributes.get(name, {}) for name in ("tables", "tuned")}
+            request = replace(request, **kept)
+        prepared = held.prepare(sweep, request)
+        ledger = begun or _create(held.storage, sweep, document, prepared, settings)
+        check_digests(ledger, prepared)
+        return _drive(sweep, space, ledger, prepared, held)
 
 
 def _begun(storage: Any, sweep: SweepConfig, document: Mapping[str, Any], settings: Settings) -> Ledger | None:
@@ -215,7 +130,12 @@ def _create(
     return Ledger.create(storage, sweep, attributes, settings.announce)
 
 
-def _check_digests(ledger: Ledger, prepared: Prepared) -> None:
+def check_digests(ledger: Ledger, prepared: Prepared) -> None:
+    """Refuse to go on with other images or teachers than a study was begun with.
+
+    Raises:
+        StateError: With what changed.
+    """
     attributes = ledger.attributes
     changed = [] if attributes["data_digest"] == prepared.data_digest else ["the images or their split"]
     changed += [
@@ -233,97 +153,28 @@ def preparation(space: SearchSpace, sweep: SweepConfig, settings: Settings, *, p
         data_root=str(settings.data_root.absolute()) if settings.data_root else None,
         download=settings.download,
         probe=probe,
-        threads=_threads(sweep),
+        threads=threads_of(sweep),
         table=settings.table,
         table_gb=settings.table_gb,
     )
 
 
-def _threads(sweep: SweepConfig) -> int:
-    return max(1, int(sweep.resources.cpus_per_trial))
-
-
-def _check_executor(sweep: SweepConfig, settings: Settings) -> None:
-    trials = sweep.resources.trials_per_process
-    if trials > 1 and settings.executor == "ray":
-        raise SetupError(
-            "resources.trials_per_process: must be 1 with the executor ray, which has a process for each trial, "
-            f"but got {trials}; take --executor process, or --set resources.trials_per_process=1"
-        )
-
-
-def _executor(sweep: SweepConfig, folder: Path, settings: Settings) -> Executor:
-    if settings.executor == "ray":
-        from icd.search.ray_tune import RayExecutor
-
-        return RayExecutor(sweep.resources, folder, address=settings.address, announce=settings.announce)
-    places = places_for(sweep.resources, len(os.sched_getaffinity(0)), visible_gpus())
-    more = {} if settings.launch is None else {"launch": settings.launch}
-    return ProcessExecutor(places, folder / "logs", threads=_threads(sweep), pack=sweep.resources.pack, **more)
-
-
-def _drive(
-    sweep: SweepConfig,
-    space: SearchSpace,
-    ledger: Ledger,
-    prepared: Prepared,
-    executor: Executor,
-    folder: Path,
-    settings: Settings,
-    shared: DatabaseLease | None,
-) -> SweepResult:
-    attributes = ledger.attributes
+def _drive(sweep: SweepConfig, space: SearchSpace, ledger: Ledger, prepared: Prepared, held: Session) -> SweepResult:
+    settings, attributes = held.settings, ledger.attributes
     points = list(space.points()) if sweep.sampler.name == "grid" else []
     epochs = max(space.read(space.document(corner)).protocol.epochs for corner in space.corners())
     ledger.drive(sweep, points, epochs, shared=is_shared(storage_url(settings.root)))
-    outbox = Outbox(folder)
-    site = Site(
-        folder=folder,
-        root=settings.root.absolute(),
-        data_root=settings.data_root.absolute() if settings.data_root else None,
-        gpus_per_trial=sweep.resources.gpus_of_a_trial(bool(prepared.gpus)),
-        threads=_threads(sweep),
-    )
+    outbox, site = Outbox(held.folder), held.site(sweep, prepared)
     uri = tracking_uri(settings.root)
     _begin_outbox(outbox, sweep, attributes, prepared)
     driver = Driver(sweep, space, ledger, outbox, prepared, site, settings.announce)
     ledger.note_study(
         stopped_by="", gpus_per_trial=site.gpus_per_trial, tables=dict(prepared.tables), tuned=dict(prepared.tuned)
     )
-    tracker = Tracker(folder, uri, sweep.name, attributes["uid"], settings.announce)
-    tracker.start()
-
-    def tick() -> None:
-        asked = stop_asked(folder / "stop")
-        if settings.stop() and not driver.stop_now:
-            driver.stop_now, driver.stopped_by = True, "signal"
-            write_durably(folder / "stop", b"now")  # workers look here after every epoch
-        elif asked == "now" and not driver.stop_now:
-            driver.stop_now, driver.stopped_by = True, "stop"
-        elif asked == "drain" and not driver.drain:
-            driver.drain, driver.stopped_by = True, "stop"
-        if shared is not None:
-            shared.check()
-        settings.watch(driver, executor)
-
-    try:
-        executor.run(driver, tick)
-        if driver.halted is not None:
-            with suppress(SetupError):  # what halted it may be the same disk
-                ledger.note_study(stopped_by=driver.stopped_by)
-            raise driver.halted
-        ledger.note_study(stopped_by=driver.stopped_by)
-        result = _result(sweep, ledger, driver, folder, uri)
-        _summarise(outbox, result)
-    except BaseException:
-        tracker.close(_LEAVE_S)
-        raise
-    finally:
-        outbox.close()
-    pending = tracker.close(_LEAVE_S if driver.stop_now else _FLUSH_S)
+    pending = held.conduct(driver, lambda: _summarise(outbox, _result(sweep, ledger, driver, held.folder, uri)))
     if driver.stopped_by == "signal":
         raise Interrupted(f"sweep {sweep.name!r} stopped; continue with 'icd resume {sweep.name}'")
-    return replace(result, pending=pending)
+    return replace(_result(sweep, ledger, driver, held.folder, uri), pending=pending)
 
 
 def _begin_outbox(outbox: Outbox, sweep: SweepConfig, attributes: Mapping[str, Any], prepared: Prepared) -> None:

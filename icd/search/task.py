@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from icd.search.record import Stage
+
 # How an attempt ended. ``complete``: all epochs. ``stopped``: pruned, or asked to stop, after a durable checkpoint.
 # ``diverged``: a loss or metric that is not finite. ``disk``: nothing can be written; the sweep halts, resumable.
 # The others are faults; RETRIES says what follows.
@@ -43,6 +45,7 @@ class Task:
         hang_seconds: Without a step for this long the worker gives up its process.
         threads: Of torch; 0 leaves them alone.
         table: How the teacher is answered for: ``table``, ``stream`` or ``live``.
+        stage: What the trial is for; a search is refused the test images.
     """
 
     number: int
@@ -54,6 +57,7 @@ class Task:
     hang_seconds: float = 600.0
     threads: int = 0
     table: str = "live"
+    stage: Stage = "search"
 
     @property
     def folder(self) -> Path:

@@ -16,7 +16,16 @@ from icd.config.read_trial import read_trial
 from icd.config.trial import TrialConfig
 from icd.config.yaml import Document
 from icd.data.split import Split
-from icd.errors import CheckpointError, ConfigError, DataError, Interrupted, NonFiniteLossError, SetupError, StateError
+from icd.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    Interrupted,
+    NonFiniteLossError,
+    Problem,
+    SetupError,
+    StateError,
+)
 from icd.methods import CellDistillation
 from icd.models import Network
 from icd.search.bench import Bench
@@ -95,6 +104,7 @@ def _train(
     config = read_trial(Document(dict(task.config), f"trial {task.number}"))
     places = Places(root=Path(task.root), data_root=Path(task.data_root) if task.data_root else None)
     check_newest(task)
+    _check_stage(task, config)
     stop_file = Path(task.sweep) / "stop"
     execution = Execution(device=device, progress=progress, stop=lambda: stop_asked(stop_file) == "now")
     split = bench.split(config, places, device)
@@ -157,6 +167,17 @@ def _draw(
         gram_figure(folder / "grams.png", matrices, title=title)
     except Exception as error:
         logger.warning("figures of %s could not be drawn: %s", folder.name, error)
+
+
+def _check_stage(task: Task, config: TrialConfig) -> None:
+    """Refuse test images to whatever still chooses.
+
+    Raises:
+        ConfigError: If a trial that is no confirmation wants to be measured on them.
+    """
+    if task.stage != "confirm" and config.data.measure_on == "test":
+        where, rule = "data.measure_on", "must be val: only a confirmation sees test images"
+        raise ConfigError(Problem(path=where, rule=rule, value="test", has_value=True, source=f"trial {task.number}"))
 
 
 def check_newest(task: Task) -> None:

@@ -25,7 +25,7 @@ from icd import __version__
 from icd.config.read_trial import class_problems
 from icd.config.trial import TrialConfig, differences
 from icd.data import load_dataset
-from icd.data.split import Split
+from icd.data.split import Split, for_trial
 from icd.errors import ConfigError, Interrupted, Problem, StateError
 from icd.models import Network
 from icd.trial import checkpoint
@@ -122,13 +122,14 @@ def run_trial(
         Interrupted: If ``execution.stop`` ended the training; it can be resumed.
     """
     folder = places.trial(name)
-    config, split = read_data(config, places)
+    config, read = read_data(config, places)
+    split = for_trial(read, config.data.train_on, config.data.measure_on, f"icd train {name}")
     announce(
-        f"data {split.name}: {len(split.train)} training and {len(split.val)} validation images, "
-        f"{split.num_classes} classes"
+        f"data {split.name}: {len(split.train)} {config.data.train_on} images to train on, "
+        f"{len(split.val)} {config.data.measure_on} images to measure on, {split.num_classes} classes"
     )
     config = _settle(config, folder, split, execution, announce)
-    teacher = prepare(config, split, places.teachers, execution)
+    teacher = prepare(config, read, places.teachers, execution)
     if teacher is not None and config.teacher is not None:
         config = replace(config, teacher=replace(config.teacher, digest=teacher.digest))
         announce(f"teacher {teacher.summary}")
@@ -139,7 +140,7 @@ def run_trial(
     with table_for(config, split, network, places, table, table_gb, alone=True, announce=announce) as answers:
         result = continue_trial(config, split, network, folder, replace(execution, table=answers))
     if open_test and "test" not in result:
-        result["test"] = _look_at_test(config, split, folder, execution, name)
+        result["test"] = _look_at_test(config, read, folder, execution, name)
         checkpoint.write_durably(folder / "result.json", (json.dumps(result, indent=1) + "\n").encode())
     return result
 
@@ -254,13 +255,18 @@ def _train(
     finishing(trained.network, rows)
     weights = {name: tensor.detach().cpu() for name, tensor in trained.network.state_dict().items()}
     digest = checkpoint.save(folder / "student.ckpt", {"weights": weights, "key": config.key()})
-    best = max(rows, key=lambda row: row["val/top1"])
+    measured = config.data.measure_on
+    best = max(rows, key=lambda row: row[f"{measured}/top1"])
     return {
         "key": config.key(),
         "epochs": config.protocol.epochs,
         "seed": config.seed,
-        "val": {name.removeprefix("val/"): value for name, value in rows[-1].items() if name.startswith("val/")},
-        "best_epoch": {"epoch": best["epoch"], "top1": best["val/top1"], "note": "shown, never ranked"},
+        measured: {
+            name.removeprefix(f"{measured}/"): value
+            for name, value in rows[-1].items()
+            if name.startswith(f"{measured}/")
+        },
+        "best_epoch": {"epoch": best["epoch"], "top1": best[f"{measured}/top1"], "note": "shown, never ranked"},
         "train_loss": rows[-1]["train/loss"],
         "parameters": sum(weight.numel() for weight in trained.network.parameters()),
         "minutes": training_seconds(rows) / 60,

@@ -10,6 +10,7 @@ Shape key:
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -108,7 +109,8 @@ def plan_table(
         reason = f"one trial alone would meet only {_saved_share(suited[0]):.0%} of its views again"
         return TablePlan(mode="live", specs=(), reason=reason)
     # One trial alone sees each step of its sequence once; trials of other seeds see other sequences.
-    shared = not alone and len({config.seed for config in suited}) == 1
+    trials = Counter(config.seed for config in suited)
+    shared = not alone and (len(trials) == 1 or min(trials.values()) > 1)
     for plan in sorted([table, stream] if shared else [table], key=lambda plan: plan.num_bytes):
         if plan.num_bytes <= _room(folder, plan.specs, budget_gb):
             return replace(plan, reason=sizes)
@@ -130,7 +132,7 @@ def _specs(config: TrialConfig, split: Split, kind: str) -> tuple[BlockSpec, ...
     if not isinstance(method, CellDistillation) or teacher is None or teacher.digest is None:
         raise ValueError("a table needs a method on logits and a teacher with its digest")
     map_side = feature_size(teacher.arch, teacher.stem, protocol.views.size)[1]
-    pixels = json.dumps([config.data.digest, list(split.mean), list(split.std)])
+    pixels = json.dumps([config.data.digest, list(split.mean), list(split.std), *config.data.parts.values()])
     family = json.dumps(plain_data(protocol.views), sort_keys=True)
     return tuple(
         BlockSpec(

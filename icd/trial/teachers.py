@@ -229,7 +229,7 @@ def recipe(data: DataConfig, teacher: TeacherConfig) -> TrialConfig:
     if teacher.protocol is None:
         raise IcdError("a teacher with weights 'train' has a protocol")
     return TrialConfig(
-        data=data,
+        data=replace(data, train_on="train", measure_on="val"),  # whatever its students are shown
         student=NetworkConfig(arch=teacher.arch, stem=teacher.stem),
         method=CrossEntropy(),
         protocol=teacher.protocol,

@@ -103,7 +103,7 @@ def train(config: TrialConfig, split: Split, teacher: Network | None, execution:
         NonFiniteLossError: With the term, epoch and step at which training broke.
         CheckpointError: If the checkpoints found belong to another configuration, or none is whole.
     """
-    protocol, device = config.protocol, execution.device
+    protocol, device, measured = config.protocol, execution.device, config.data.measure_on
     if not protocol.is_settled:
         raise ValueError("precision and layout must be chosen before a trial is trained (icd.trial.autotune)")
     with reproducible(device), own_stream(device), Keeper() as keeper:
@@ -141,12 +141,12 @@ def train(config: TrialConfig, split: Split, teacher: Network | None, execution:
                 student.eval()
                 validation = evaluate(student, evaluation_batches(config, split, val_images, execution))
                 if not math.isfinite(validation["loss"]):
-                    raise NonFiniteLossError("val/loss", epoch, num_steps - 1, validation["loss"])
+                    raise NonFiniteLossError(f"{measured}/loss", epoch, num_steps - 1, validation["loss"])
                 metrics = {
                     "train/loss": sum(means.values()),
                     **{f"train/loss/{name}": value for name, value in means.items()},
                     **{f"train/gradient_share/{name}": value for name, value in one.shares.items()},
-                    **{f"val/{name}": value for name, value in validation.items()},
+                    **{f"{measured}/{name}": value for name, value in validation.items()},
                     "teacher/images": float(epochs.teacher_images),
                     "lr": learning_rates(protocol, epoch, num_steps)[-1],
                     "time": time.time(),  # stays with the epoch's numbers wherever they are copied

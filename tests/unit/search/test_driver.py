@@ -121,10 +121,13 @@ def test_retries(tmp_path: Path, kind: str, allowed: int | None) -> None:
         assert (task.folder / "attempt").read_text() == str(attempt)
         if attempt == 1:
             hand.epoch(task, 1)
+            (task.folder / "checkpoints").mkdir()
+            for epoch in (1, 2):  # the second was durable, and died before it was told
+                (task.folder / "checkpoints" / f"epoch-{epoch:06d}.ckpt").touch()
         hand.end(task, kind, "it broke")
     assert hand.driver.next() is None
     assert hand.driver.finished
-    expected = [f"trial 0: it broke; retry {count}/{allowed} from epoch 1" for count in range(1, allowed + 1)]
+    expected = [f"trial 0: it broke; retry {count}/{allowed} from epoch 2" for count in range(1, allowed + 1)]
     assert hand.said == [*expected, "trial 0: failed: it broke"]
     (record,) = hand.stored()
     assert (record.state, record.reason, record.attempts) == ("failed", "it broke", allowed + 1)

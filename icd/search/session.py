@@ -1,0 +1,216 @@
+"""One driver at work on a sweep: its lease, its executor and its tracker, the same for every stage of a study."""
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from icd.config.sweep import SweepConfig
+from icd.errors import SetupError
+from icd.search.driver import Driver, Site
+from icd.search.lease import Lease
+from icd.search.mlflow_store import check_server
+from icd.search.places import places_for, visible_gpus
+from icd.search.prepare import Preparation, Prepared
+from icd.search.processes import ProcessExecutor
+from icd.search.storage import DatabaseLease, is_shared, open_storage, storage_url
+from icd.search.studies import sweep_folder, tracking_uri
+from icd.search.task import Policy
+from icd.search.track import Tracker
+from icd.search.work import stop_asked
+from icd.trial.checkpoint import write_durably
+from icd.trial.teacher_table import BUDGET_GB, TableMode
+
+logger = logging.getLogger(__name__)
+
+ExecutorName = Literal["ray", "process"]
+
+_FLUSH_S = 30.0  # how long the end of a sweep waits for MLflow
+_LEAVE_S = 2.0  # the same where it must go
+
+
+class Executor(Protocol):
+    """Where attempts run: plain processes or Ray Tune."""
+
+    name: str
+
+    def prepare(self, request: Preparation, say: Callable[[str], None], stop: Callable[[], bool]) -> Prepared: ...
+
+    def run(self, policy: Policy, tick: Callable[[], None]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How and where to run; nothing here changes a result.
+
+    Attributes:
+        root: Folder of results.
+        data_root: Folder of data sets.
+        download: Whether data may be fetched.
+        executor: ``ray`` or ``process``.
+        address: Ray cluster to join; ``local`` starts one of our own.
+        extend: Whether a larger budget than the study's may be used.
+        table: How teachers are answered for: ``auto``, ``table``, ``stream`` or ``live``.
+        table_gb: Disk that a teacher table may take.
+        announce: Told what happens, in lines.
+        watch: Called several times a second with the driver and the executor, for a live display.
+        stop: Whether a signal asked to stop after the current epoch.
+    """
+
+    root: Path
+    data_root: Path | None = None
+    download: bool = False
+    executor: ExecutorName = "ray"
+    address: str = "local"
+    extend: bool = False
+    table: TableMode = "auto"
+    table_gb: float = BUDGET_GB
+    announce: Callable[[str], None] = logger.info
+    watch: Callable[[Driver, Executor], None] = lambda driver, executor: None
+    stop: Callable[[], bool] = lambda: False
+    launch: Any = None
+
+
+@dataclass(slots=True)
+class Session:
+    """What a driver has while it holds its sweep.
+
+    Attributes:
+        name: Of the sweep.
+        folder: Its folder.
+        settings: How and where.
+        storage: Where the study is.
+        shared: The database's own lease, where several machines can reach it.
+    """
+
+    name: str
+    folder: Path
+    settings: Settings
+    storage: Any
+    shared: DatabaseLease | None
+    _executor: Executor | None = None
+    _leaving: ExitStack = field(default_factory=ExitStack)
+
+    @property
+    def executor(self) -> Executor:
+        """Where attempts run."""
+        if self._executor is None:
+            raise ValueError("the executor is there once something was prepared")
+        return self._executor
+
+    def prepare(self, sweep: SweepConfig, request: Preparation) -> Prepared:
+        """Start the executor, and let it make ready what trials need."""
+        (self.folder / "stop").unlink(missing_ok=True)  # a stop that was asked of an earlier driver
+        self._executor = _executor(sweep, self.folder, self.settings)
+        self._leaving.callback(self._executor.close)
+        asked = self.folder / "stop"
+        return self._executor.prepare(
+            request, self.settings.announce, lambda: self.settings.stop() or bool(stop_asked(asked))
+        )
+
+    def site(self, sweep: SweepConfig, prepared: Prepared) -> Site:
+        """Say where trials run."""
+        data_root = self.settings.data_root
+        return Site(
+            folder=self.folder,
+            root=self.settings.root.absolute(),
+            data_root=data_root.absolute() if data_root else None,
+            gpus_per_trial=sweep.resources.gpus_of_a_trial(bool(prepared.gpus)),
+            threads=threads_of(sweep),
+        )
+
+    def conduct(self, driver: Driver, finish: Callable[[], None]) -> int:
+        """Let the executor do what the driver decides, until nothing is left or something stops it.
+
+        Args:
+            driver: Decides.
+            finish: Called at a clean end, while MLflow can still be told.
+
+        Returns:
+            Events that MLflow has not been told yet.
+        """
+        uid = driver.ledger.attributes["uid"]
+        tracker = Tracker(self.folder, tracking_uri(self.settings.root), self.name, uid, self.settings.announce)
+        tracker.start()
+        try:
+            self.executor.run(driver, lambda: self._tick(driver))
+            if driver.halted is not None:
+                with suppress(SetupError):  # what halted it may be the same disk
+                    driver.note_stage(stopped_by=driver.stopped_by)
+                raise driver.halted
+            driver.note_stage(stopped_by=driver.stopped_by)
+            finish()
+        except BaseException:
+            tracker.close(_LEAVE_S)
+            raise
+        finally:
+            driver.outbox.close()
+        return tracker.close(_LEAVE_S if driver.stop_now else _FLUSH_S)
+
+    def _tick(self, driver: Driver) -> None:
+        asked = stop_asked(self.folder / "stop")
+        if self.settings.stop() and not driver.stop_now:
+            driver.stop_now, driver.stopped_by = True, "signal"
+            write_durably(self.folder / "stop", b"now")  # workers look here after every epoch
+        elif asked == "now" and not driver.stop_now:
+            driver.stop_now, driver.stopped_by = True, "stop"
+        elif asked == "drain" and not driver.drain:
+            driver.drain, driver.stopped_by = True, "stop"
+        if self.shared is not None:
+            self.shared.check()
+        self.settings.watch(driver, self.executor)
+
+
+@contextmanager
+def session(sweep: SweepConfig, settings: Settings) -> Iterator[Session]:
+    """Hold a sweep: no other driver has it meanwhile.
+
+    Raises:
+        StateError: If another driver has it.
+        SetupError: If the machine lacks something.
+    """
+    _check_executor(sweep, settings)
+    folder = sweep_folder(settings.root, sweep.name)
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise SetupError(f"{folder} cannot be made: {error.strerror}; choose --root") from error
+    url = storage_url(settings.root)
+    with Lease(folder), ExitStack() as leaving:
+        shared = DatabaseLease(url, sweep.name, settings.announce) if is_shared(url) else None
+        if shared is not None:
+            shared.acquire()
+            leaving.callback(shared.release)
+        warning = check_server(tracking_uri(settings.root))
+        if warning is not None:
+            settings.announce(warning)
+        yield Session(sweep.name, folder, settings, open_storage(url), shared, _leaving=leaving)
+
+
+def threads_of(sweep: SweepConfig) -> int:
+    """Threads of torch in each trial."""
+    return max(1, int(sweep.resources.cpus_per_trial))
+
+
+def _check_executor(sweep: SweepConfig, settings: Settings) -> None:
+    trials = sweep.resources.trials_per_process
+    if trials > 1 and settings.executor == "ray":
+        raise SetupError(
+            "resources.trials_per_process: must be 1 with the executor ray, which has a process for each trial, "
+            f"but got {trials}; take --executor process, or --set resources.trials_per_process=1"
+        )
+
+
+def _executor(sweep: SweepConfig, folder: Path, settings: Settings) -> Executor:
+    if settings.executor == "ray":
+        from icd.search.ray_tune import RayExecutor
+
+        return RayExecutor(sweep.resources, folder, address=settings.address, announce=settings.announce)
+    places = places_for(sweep.resources, len(os.sched_getaffinity(0)), visible_gpus())
+    more = {} if settings.launch is None else {"launch": settings.launch}
+    return ProcessExecutor(places, folder / "logs", threads=threads_of(sweep), pack=sweep.resources.pack, **more)

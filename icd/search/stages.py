@@ -1,0 +1,112 @@
+"""Runs a list of trials beside a sweep that was searched: in its study, its folder and its MLflow experiment."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from icd.config.sweep import SweepConfig
+from icd.errors import Interrupted
+from icd.search.driver import Driver
+from icd.search.fixed import FixedRuns, Listed, measured
+from icd.search.outbox import Outbox
+from icd.search.prepare import Preparation
+from icd.search.record import TrialRecord
+from icd.search.session import Session, Settings, session, threads_of
+from icd.search.space import SearchSpace
+from icd.search.storage import is_shared, redacted, storage_url
+from icd.search.studies import find, tracking_uri
+from icd.search.study import Ledger
+from icd.search.sweeps import check_digests, stored_sweep
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageResult:
+    """How a stage stands when its driver leaves.
+
+    Attributes:
+        name: Of the sweep.
+        folder: Its folder.
+        records: Its trials.
+        stopped_by: ``exhausted`` once the list is done; ``stop`` or ``failures`` else.
+        pending: Events that MLflow has not been told yet.
+        tracking: Where MLflow is.
+    """
+
+    name: str
+    folder: Path
+    records: tuple[TrialRecord, ...]
+    stopped_by: str
+    pending: int
+    tracking: str
+
+
+def run_stage(
+    name: str,
+    listed_of: Callable[[Ledger, SweepConfig], Listed],
+    settings: Settings,
+    overrides: Sequence[str] = (),
+    finish: Callable[[Ledger, Outbox], None] = lambda ledger, outbox: None,
+) -> StageResult:
+    """Train what is on a list, or what is left of it.
+
+    Args:
+        name: Of the sweep.
+        listed_of: Makes the list, or reads it back; called while the sweep is held.
+        settings: How and where.
+        overrides: Changes of the sweep's resources.
+        finish: Called at a clean end, while MLflow can still be told.
+
+    Raises:
+        StateError: If there is no such sweep, or another driver has it.
+        Interrupted: If a signal stopped it; the same call goes on.
+    """
+    sweep = stored_sweep(find(settings.root, name), tuple(overrides))
+    with session(sweep, settings) as held:
+        ledger = Ledger(held.storage, name, settings.announce)
+        listed = listed_of(ledger, sweep)
+        driver = _driver(sweep, ledger, listed, held)
+        pending = held.conduct(driver, lambda: finish(ledger, driver.outbox))
+        if driver.stopped_by == "signal":
+            raise Interrupted(f"{listed.stage} of sweep {name!r} stopped; the same command goes on with it")
+        return StageResult(
+            name=name,
+            folder=held.folder,
+            records=tuple(ledger.records(listed.stage)),
+            stopped_by=driver.stopped_by,
+            pending=pending,
+            tracking=redacted(tracking_uri(settings.root)),
+        )
+
+
+def _driver(sweep: SweepConfig, ledger: Ledger, listed: Listed, held: Session) -> Driver:
+    settings, attributes, configs = held.settings, ledger.attributes, listed.configs
+    request = Preparation(
+        configs=[config.to_data() for config in configs],
+        root=str(settings.root.absolute()),
+        data_root=str(settings.data_root.absolute()) if settings.data_root else None,
+        download=settings.download,
+        probe=not ledger.records(listed.stage),
+        threads=threads_of(sweep),
+        table=settings.table,
+        table_gb=settings.table_gb,
+        tables=attributes.get(f"{listed.stage}/tables", {}),
+        tuned=attributes.get("tuned", {}),
+    )
+    prepared = held.prepare(sweep, request)
+    check_digests(ledger, prepared)
+    one_thing = measured(sweep, listed.objective)
+    epochs = max(config.protocol.epochs for config in configs)
+    ledger.drive(one_thing, [], epochs, shared=is_shared(storage_url(settings.root)))
+    ledger.note_study(**{f"{listed.stage}/tables": dict(prepared.tables)})
+    driver = Driver(
+        one_thing,
+        SearchSpace(sweep),
+        ledger,
+        Outbox(held.folder),
+        prepared,
+        held.site(sweep, prepared),
+        settings.announce,
+        FixedRuns(listed, ledger, prepared),
+    )
+    driver.note_stage(stopped_by="")
+    return driver
