@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from icd.results.ranks import ranks
 from icd.search.record import TrialRecord
 
 _FEWEST = 3  # trials for a rank correlation
@@ -100,17 +101,12 @@ def spearman(one: Sequence[float], other: Sequence[float]) -> float | None:
     """Rank correlation, equal values at their mean rank; None where it is not defined."""
     if len(one) < _FEWEST:
         return None
-    a, b = _ranks(one), _ranks(other)
+    a, b = ranks(one), ranks(other)
     mean = (len(a) + 1) / 2
-    variance_a, variance_b = (sum((rank - mean) ** 2 for rank in ranks) for ranks in (a, b))
+    variance_a, variance_b = (sum((rank - mean) ** 2 for rank in found) for found in (a, b))
     if not variance_a or not variance_b:
         return None
     return sum((x - mean) * (y - mean) for x, y in zip(a, b, strict=True)) / math.sqrt(variance_a * variance_b)
-
-
-def _ranks(values: Sequence[float]) -> list[float]:
-    ordered = sorted(values)
-    return [ordered.index(value) + (ordered.count(value) + 1) / 2 for value in values]
 
 
 def _rung(complete: Sequence[TrialRecord], rung: int, epochs: int) -> Rung:
