@@ -24,10 +24,12 @@ logger = logging.getLogger(__name__)
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def run_options(command: F) -> F:
-    """``--executor``, ``--address`` and ``--extend``."""
+EXTEND = click.option("--extend", is_flag=True, help="Allow another budget than the sweep was begun with.")
+
+
+def executor_options(command: F) -> F:
+    """``--executor`` and ``--address``."""
     for option in (
-        click.option("--extend", is_flag=True, help="Allow another budget than the sweep was begun with."),
         click.option(
             "--address", default="local", show_default=True, help="Ray cluster: local, auto or ray://HOST:PORT."
         ),
@@ -47,7 +49,8 @@ def run_options(command: F) -> F:
 @click.argument("file", type=click.Path(path_type=Path))
 @SET
 @click.option("--name", help="Another name for the sweep than the file's.")
-@run_options
+@EXTEND
+@executor_options
 @table_options
 @JSON
 @place_options
@@ -62,7 +65,8 @@ def sweep(file: Path, overrides: tuple[str, ...], name: str | None, as_json: boo
 @click.command()
 @NAME
 @SET
-@run_options
+@EXTEND
+@executor_options
 @table_options
 @JSON
 @place_options

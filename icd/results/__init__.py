@@ -1,11 +1,15 @@
 """From a study to a claim: the best trial, what pruning cost, and files that others can run."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from icd.results.export import Exported, export
 from icd.search.record import TrialRecord
 
-__all__ = ["Exported", "best", "export"]
+if TYPE_CHECKING:
+    from icd.results.confirmation import Confirmation
+
+__all__ = ["Exported", "best", "confirm", "confirmation", "export"]
 
 
 def best(name: str, *, root: Path | str | None = None) -> TrialRecord:
@@ -21,3 +25,28 @@ def best(name: str, *, root: Path | str | None = None) -> TrialRecord:
     if found is None:
         raise StateError(f"no trial of sweep {name!r} has run all its epochs yet")
     return found
+
+
+def confirm(name: str, **options: Any) -> "Confirmation":
+    """Retrain the best trials of a sweep and named baselines on fresh shared seeds; see ``icd confirm``.
+
+    Args:
+        name: Of the sweep.
+        **options: ``top``, ``seeds``, ``against``, ``train_on``, ``alpha``, ``adaptive``, ``anew`` and ``overrides`` as
+            in ``icd.results.confirm.run_confirmation``; the rest as for ``icd.search.sweep``.
+    """
+    from icd.results.confirm import run_confirmation
+    from icd.search import settings_of
+
+    own = ("top", "seeds", "against", "train_on", "alpha", "adaptive", "anew", "overrides")
+    asked = {key: options.pop(key) for key in own if key in options}
+    return run_confirmation(name, settings_of(options), **asked)  # type: ignore[arg-type]
+
+
+def confirmation(name: str, *, root: Path | str | None = None) -> "Confirmation | None":
+    """Give what the last confirmation of a sweep shows so far; None where none was begun."""
+    from icd.results.confirm import confirmation_of
+    from icd.search import default_root
+    from icd.search.studies import find
+
+    return confirmation_of(find(Path(root) if root is not None else default_root(), name))

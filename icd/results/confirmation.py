@@ -73,12 +73,13 @@ class Versus:
         seeds: With runs of both.
         differences: One for each seed.
         mean: Of the differences.
-        low: Lower end of the interval for their mean.
+        low: Lower end of the interval for their mean; None where there are too few seeds for one.
         high: Upper end.
         level: Nominal coverage of the interval, such as 0.95.
         p_t: Two-sided paired t test.
         p_wilcoxon: Two-sided exact signed-rank test.
-        p_holm: ``p_t`` after Holm's correction over all finalists and baselines of this confirmation.
+        p: Of the sequential test: corrected for having been looked at after every seed.
+        p_holm: The same after Holm's correction over all finalists and baselines of this confirmation.
         verdict: See ``Verdict``; ``better`` and ``worse`` hold at the stated level after correction.
         search_said: Gain over the same baseline on validation images in the search, one seed each; None where the
             search has no such baseline.
@@ -90,11 +91,12 @@ class Versus:
     seeds: tuple[int, ...]
     differences: tuple[float, ...]
     mean: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     level: float
     p_t: float
     p_wilcoxon: float
+    p: float
     p_holm: float
     verdict: Verdict
     search_said: float | None
@@ -110,9 +112,10 @@ class Confirmation:
         metric: What was compared, ``test/top1``.
         train_on: ``train+val`` or ``train``.
         planned_seeds: How many at most.
+        round: 1 for the first confirmation of the sweep, 2 for one that was begun anew, ...
         arms: Finalists first, by what the search said of them, then baselines in the order asked for.
         versus: Every finalist against every baseline.
-        looks: At test images, over all runs.
+        looks: At test images, over all runs of all rounds.
         seconds: Of training, over all runs.
         finished: Whether nothing is left to run.
         winner: Label of the finalist that is exported: the best mean of those with the most seeds; None before any.
@@ -123,6 +126,7 @@ class Confirmation:
     metric: str
     train_on: str
     planned_seeds: int
+    round: int
     arms: tuple[Arm, ...]
     versus: tuple[Versus, ...]
     looks: int

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from icd.search.planning import Plan
     from icd.search.reading import SweepStatus
     from icd.search.record import TrialRecord
-    from icd.search.sweeps import Executor, Settings, SweepResult
+    from icd.search.session import Executor, Settings
+    from icd.search.sweeps import SweepResult
 
 __all__ = ["all_status", "default_root", "flush", "plan", "resume", "status", "stop", "sweep", "trial_rows", "trials"]
 
@@ -65,7 +66,7 @@ def sweep(
     from icd.search.sweeps import run
 
     document = _document(source, overrides, name)
-    return run(read_sweep(document), document.data, _settings(options))
+    return run(read_sweep(document), document.data, settings_of(options))
 
 
 def resume(name: str, overrides: Sequence[str] = (), **options: Unpack[Options]) -> "SweepResult":
@@ -79,7 +80,7 @@ def resume(name: str, overrides: Sequence[str] = (), **options: Unpack[Options])
     from icd.search.studies import find, sweep_folder
     from icd.search.sweeps import run, stored_document
 
-    settings = _settings(options)
+    settings = settings_of(options)
     ledger = find(settings.root, name)
     settings.announce(found_line(sweep_folder(settings.root, name), ledger.records()))
     document = stored_document(ledger, tuple(overrides))
@@ -98,7 +99,7 @@ def plan(
     from icd.config.read_sweep import read_sweep
     from icd.search.planning import make_plan
 
-    return make_plan(read_sweep(_document(source, overrides, name)), _settings(options), measure=measure)
+    return make_plan(read_sweep(_document(source, overrides, name)), settings_of(options), measure=measure)
 
 
 def status(name: str, *, root: Path | str | None = None) -> "SweepStatus":
@@ -180,8 +181,9 @@ def _document(source: Source, overrides: Sequence[str], name: str | None) -> "Do
     return apply_overrides(document, words) if words else document
 
 
-def _settings(options: Options) -> "Settings":
-    from icd.search.sweeps import Settings
+def settings_of(options: Options) -> "Settings":
+    """Read how and where to run; ``ICD_ROOT`` and ``ICD_DATA`` stand for what is left out."""
+    from icd.search.session import Settings
 
     data_root = options.get("data_root") or os.environ.get("ICD_DATA")
     chosen = {key: value for key, value in options.items() if key not in ("root", "data_root")}

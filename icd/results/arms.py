@@ -1,0 +1,207 @@
+"""Chosen configurations on shared seeds: what is planned, kept in the study, and which runs that makes.
+
+A plan is written before its first run, and read back ever after: whoever goes on with it cannot change it. Runs are
+rows of a table, one seed each; equal seeds give equal initial weights, order of images and views, so rows are paired.
+"""
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from icd.config.read_trial import read_trial
+from icd.config.sweep import Objective
+from icd.config.trial import TrialConfig, differences
+from icd.config.yaml import Document
+from icd.errors import StateError
+from icd.results.confirmation import ArmKind
+from icd.results.sequential import SequentialTest, decide
+from icd.search.fixed import FixedRun, run_label
+from icd.search.record import Stage, TrialRecord
+from icd.search.study import Ledger
+
+_FIRST_SEED = 101  # searches use small ones
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedArm:
+    """One configuration.
+
+    Attributes:
+        label: Its name in tables.
+        kind: Finalist or baseline; every finalist is compared with every baseline.
+        trial: The search trial it comes from.
+        search_value: What the search measured for it.
+        config: Its trial document.
+    """
+
+    label: str
+    kind: ArmKind
+    trial: int | None = None
+    search_value: float | None = None
+    config: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Arms, seeds and the rule by which seeds are added.
+
+    Attributes:
+        stage: Of its trials.
+        round: Counted from 1; a plan that is begun anew has seeds of its own.
+        arms: Finalists first.
+        seeds: In the order in which they are used.
+        first: Seeds that all arms get.
+        alpha: Chance of any false difference.
+        adaptive: Whether seeds end where the comparisons are decided or hopeless.
+        train_on: ``train`` or ``train+val``.
+        measure_on: ``val`` or ``test``.
+    """
+
+    stage: Stage
+    round: int = 1
+    arms: tuple[PlannedArm, ...]
+    seeds: tuple[int, ...]
+    first: int = 3
+    alpha: float = 0.05
+    adaptive: bool = True
+    train_on: Literal["train", "train+val"] = "train+val"
+    measure_on: Literal["val", "test"] = "test"
+
+    @property
+    def objective(self) -> Objective:
+        """What is measured, after the last epoch."""
+        return Objective(metric=f"{self.measure_on}/top1", direction="maximize")
+
+    @property
+    def configs(self) -> list[TrialConfig]:
+        """Every configuration on every seed."""
+        return [self._config(arm, seed) for seed in self.seeds for arm in self.arms]
+
+    @property
+    def test(self) -> SequentialTest:
+        """The rule of stopping; without one there is a single look, at the last seed."""
+        planned = len(self.seeds)
+        return SequentialTest(planned=planned, first=self.first if self.adaptive else planned, alpha=self.alpha)
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """Every finalist with every baseline."""
+        finalists = [arm.label for arm in self.arms if arm.kind == "finalist"]
+        baselines = [arm.label for arm in self.arms if arm.kind == "baseline"]
+        return [(finalist, baseline) for finalist in finalists for baseline in baselines]
+
+    def runs(self, records: Sequence[TrialRecord]) -> list[FixedRun]:
+        """List the runs: rows of all arms, then rows of those whose comparisons are open after the row before."""
+        ended = {record.baseline for record in records if record.state != "running"}
+        listed: list[FixedRun] = []
+        values = values_by_arm(self, records)
+        for place, seed in enumerate(self.seeds):
+            row = self._row(place, values)
+            listed += [
+                FixedRun(arm=arm.label, seed=seed, round=self.round, config=self._config(arm, seed)) for arm in row
+            ]
+            last_known = all(run_label(self.round, arm.label, seed) in ended for arm in row)
+            if not row or (self.adaptive and place + 1 >= self.first and not last_known):
+                break
+        return listed
+
+    def compared(self, values: Mapping[str, Mapping[int, float]], upto: int) -> list[tuple[float, ...]]:
+        """Give the differences of every pair over the first ``upto`` seeds, where both arms have a value."""
+        seeds = self.seeds[:upto]
+        return [
+            tuple(
+                values[one][seed] - values[other][seed]
+                for seed in seeds
+                if {seed} <= values[one].keys() & values[other].keys()
+            )
+            for one, other in self.pairs
+        ]
+
+    def _row(self, place: int, values: Mapping[str, Mapping[int, float]]) -> list[PlannedArm]:
+        if place < self.first or not self.adaptive:
+            return list(self.arms)
+        compared = self.compared(values, place)
+        known = [differences for differences in compared if differences]
+        verdicts = iter(decide(self.test, known)) if known else iter(())
+        open_ = {
+            label
+            for pair, differences in zip(self.pairs, compared, strict=True)
+            if not differences or next(verdicts).verdict == "open"
+            for label in pair
+        }
+        return [arm for arm in self.arms if arm.label in open_]
+
+    def _config(self, arm: PlannedArm, seed: int) -> TrialConfig:
+        config = read_trial(Document(dict(arm.config), f"{self.stage} {arm.label}"))
+        data = replace(config.data, train_on=self.train_on, measure_on=self.measure_on)
+        return replace(config, seed=seed, data=data)
+
+    def to_data(self) -> dict[str, Any]:
+        """Write it as plain data."""
+        data: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return data
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> "Plan":
+        """Read what ``to_data`` wrote."""
+        arms = tuple(PlannedArm(**arm) for arm in data["arms"])
+        return cls(**{**data, "arms": arms, "seeds": tuple(data["seeds"])})
+
+
+def values_by_arm(plan: Plan, records: Sequence[TrialRecord]) -> dict[str, dict[int, float]]:
+    """Give each arm's values by seed; runs that failed or diverged have none."""
+    values: dict[str, dict[int, float]] = {arm.label: {} for arm in plan.arms}
+    for record in records_of(plan, records):
+        if record.state == "complete":
+            values[record.attributes["arm"]][record.attributes["seed"]] = record.values[0]
+    return values
+
+
+def records_of(plan: Plan, records: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """Choose the trials that belong to a plan."""
+    return [record for record in records if record.attributes.get("round") == plan.round]
+
+
+def stored_plans(ledger: Ledger, stage: Stage) -> list[Plan]:
+    """Read the plans of a stage, in the order in which they were made."""
+    return [Plan.from_data(data) for data in ledger.attributes.get(f"{stage}/plans", [])]
+
+
+def begin_plan(ledger: Ledger, wanted: Plan, *, anew: bool) -> Plan:
+    """Store a plan, or give the stored one if it is the same.
+
+    Raises:
+        StateError: If another plan was begun, with what differs.
+    """
+    plans = stored_plans(ledger, wanted.stage)
+    if plans and not anew:
+        same = replace(wanted, round=plans[-1].round, seeds=wanted.seeds)
+        changed = differences(_compared(plans[-1]), _compared(same))
+        if changed:
+            raise StateError(
+                f"the {wanted.stage} stage of sweep {ledger.name!r} was begun otherwise; undo, or add --anew to begin "
+                "another on seeds of its own: " + "; ".join(changed)
+            )
+        return plans[-1]
+    begun = replace(wanted, round=len(plans) + 1)
+    ledger.note_study(**{f"{wanted.stage}/plans": [plan.to_data() for plan in (*plans, begun)]})
+    return begun
+
+
+def fresh_seeds(ledger: Ledger, used: Collection[int], count: int) -> tuple[int, ...]:
+    """Give seeds that neither the search nor any earlier plan has used."""
+    planned = {seed for stage in ("confirm", "explain") for plan in stored_plans(ledger, stage) for seed in plan.seeds}
+    seeds: list[int] = []
+    seed = _FIRST_SEED
+    while len(seeds) < count:
+        if seed not in planned and seed not in used:
+            seeds.append(seed)
+        seed += 1
+    return tuple(seeds)
+
+
+def _compared(plan: Plan) -> dict[str, Any]:
+    data = plan.to_data()
+    arms = {arm["label"]: {"kind": arm["kind"], "config": arm["config"]} for arm in data.pop("arms")}
+    return {**data, "arms": arms, "seeds": len(data["seeds"])}
