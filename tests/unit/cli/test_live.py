@@ -22,10 +22,12 @@ class Sweep:
         self.records: list[TrialRecord] = []
         self.reads = 0
         self.running: dict[int, Running] = {}
+        self.chooser = SimpleNamespace(stage="search")
         self.ledger = SimpleNamespace(records=self._read)
         self.sweep = SimpleNamespace(budget=SimpleNamespace(trials=trials), objectives=(Objective(),))
 
-    def _read(self) -> list[TrialRecord]:
+    def _read(self, stage: str) -> list[TrialRecord]:
+        assert stage == "search"
         self.reads += 1
         return list(self.records)
 
