@@ -72,14 +72,14 @@ def run_confirmation(
             ledger, make_plan(ledger, sweep, **{"top": _TOP, "seeds": _SEEDS, "against": against, **asked}), anew=anew
         )
 
-    run_stage(name, listed, settings, overrides, _tell)
+    run_stage(name, listed, settings, overrides, tell_confirmation)
     found = confirmation_of(find(settings.root, name))
     if found is None:
         raise StateError(f"sweep {name!r} lost its confirmation while it ran")
     return found
 
 
-def _tell(ledger: Ledger, outbox: Outbox) -> None:
+def tell_confirmation(ledger: Ledger, outbox: Outbox) -> None:
     """Keep what was found beside the sweep, and tell MLflow."""
     found = confirmation_of(ledger)
     if found is None:

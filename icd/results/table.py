@@ -1,0 +1,256 @@
+"""A table of methods as plain values: what each row reached, at what cost, and how it compares on shared seeds."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from icd.config.read_trial import read_trial
+from icd.config.yaml import Document
+from icd.errors import StateError, UsageError, did_you_mean
+from icd.results.confirm import confirmation_of
+from icd.results.confirmation import Verdict
+from icd.results.reported import reported
+from icd.results.sequential import SequentialTest, decide
+from icd.results.tournament import Entry
+from icd.search.studies import find
+from icd.search.study import Ledger
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One row for one pair.
+
+    Attributes:
+        row: Name of the method.
+        column: Teacher and student.
+        sweep: Where it was tuned and confirmed.
+        trial: The search trial that was chosen.
+        values: Top-1 (%) on the test images after the last epoch, by seed.
+        mean: Of them.
+        sd: Sample standard deviation.
+        trials: That the search spent.
+        hours: Of training, search and confirmation, times the GPUs of a trial, or its cores where it has no GPU.
+        per: ``GPU`` or ``CPU``.
+        looks: At test images.
+        runs: Tag ``icd.trial`` of each confirmation run in MLflow.
+        reported: What the paper reports.
+        failures: Seed and reason of runs without a value.
+    """
+
+    row: str
+    column: str
+    sweep: str
+    trial: int | None
+    values: Mapping[int, float]
+    mean: float | None
+    sd: float | None
+    trials: int
+    hours: float
+    per: str
+    looks: int
+    runs: tuple[str, ...]
+    reported: float | None
+    failures: Mapping[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """A row against a baseline row of the same pair, paired by seed."""
+
+    row: str
+    baseline: str
+    column: str
+    n: int
+    mean: float
+    low: float | None
+    high: float | None
+    p_holm: float
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """All rows.
+
+    Attributes:
+        name: Of the file.
+        metric: ``test/top1``.
+        rows: In the file's order.
+        columns: Pairs.
+        cells: One for each row and pair.
+        compared: Every row with every baseline row, Holm's correction over all of them.
+        alpha: Chance of any false difference in the table.
+        seeds: Planned for each row.
+        finished: Whether every row has all its runs.
+        statement: The finding in plain words.
+    """
+
+    name: str
+    metric: str
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    cells: tuple[Cell, ...]
+    compared: tuple[Compared, ...]
+    alpha: float
+    seeds: int
+    finished: bool
+    statement: str
+
+    def to_data(self) -> dict[str, Any]:
+        """Write it for JSON."""
+        return asdict(self)
+
+    def cell(self, row: str, column: str) -> Cell:
+        """Give a row's cell for a pair."""
+        return next(cell for cell in self.cells if (cell.row, cell.column) == (row, column))
+
+    def against(self, row: str, column: str) -> list[Compared]:
+        """Give a row's comparisons for a pair."""
+        return [item for item in self.compared if (item.row, item.column) == (row, column)]
+
+
+def read_table(
+    name: str, entries: Sequence[Entry], root: Path, *, seeds: int, against: Sequence[str] = (), alpha: float = 0.05
+) -> Table:
+    """Read what the entries' sweeps hold.
+
+    Args:
+        name: Of the file.
+        entries: Rows and pairs.
+        root: Folder of results.
+        seeds: Planned for each row.
+        against: Baseline rows; KD, or the first row, by default.
+        alpha: Chance of any false difference.
+
+    Raises:
+        UsageError: For a baseline that is no row.
+    """
+    rows = tuple(dict.fromkeys(entry.row for entry in entries))
+    baselines = tuple(against) or (("KD",) if "KD" in rows else rows[:1])
+    for label in baselines:
+        if label not in rows:
+            raise UsageError(f"--against must name rows of the table, but got {label!r}; {did_you_mean(label, rows)}")
+    cells = tuple(_cell(entry, root) for entry in entries)
+    compared = _compared(cells, baselines, seeds, alpha)
+    return Table(
+        name=name,
+        metric="test/top1",
+        rows=rows,
+        columns=tuple(dict.fromkeys(cell.column for cell in cells)),
+        cells=cells,
+        compared=compared,
+        alpha=alpha,
+        seeds=seeds,
+        finished=all(len(cell.values) + len(cell.failures) >= seeds for cell in cells),
+        statement=_statement(cells, compared, baselines),
+    )
+
+
+def _cell(entry: Entry, root: Path) -> Cell:
+    try:
+        ledger = find(root, entry.sweep.name)
+    except StateError:
+        return _empty(entry)
+    found, records = confirmation_of(ledger), ledger.records()
+    spent = sum(float(record.attributes.get("seconds", 0.0)) for record in (*records, *ledger.records("confirm")))
+    gpus = float(ledger.attributes.get("gpus_per_trial") or 0.0)
+    units = gpus or entry.sweep.resources.cpus_per_trial
+    arm = found.arms[0] if found else None
+    return Cell(
+        row=entry.row,
+        column=_column(entry),
+        sweep=ledger.name,
+        trial=arm.trial if arm else None,
+        values={run.seed: run.value for run in arm.runs} if arm else {},
+        mean=arm.mean if arm else None,
+        sd=arm.sd if arm else None,
+        trials=sum(bool(record.key) and record.state != "duplicate" for record in records),
+        hours=units * spent / 3600,
+        per="GPU" if gpus else "CPU",
+        looks=found.looks if found else 0,
+        runs=_tags(ledger, [run.trial for run in arm.runs]) if arm else (),
+        reported=_reported(entry),
+        failures=dict(arm.failures) if arm else {},
+    )
+
+
+def _empty(entry: Entry) -> Cell:
+    return Cell(
+        row=entry.row,
+        column=_column(entry),
+        sweep=entry.sweep.name,
+        trial=None,
+        values={},
+        mean=None,
+        sd=None,
+        trials=0,
+        hours=0.0,
+        per="CPU",
+        looks=0,
+        runs=(),
+        reported=_reported(entry),
+    )
+
+
+def _tags(ledger: Ledger, numbers: Sequence[int]) -> tuple[str, ...]:
+    return tuple(f"{ledger.attributes['uid']}/{number:04d}" for number in numbers)
+
+
+def _column(entry: Entry) -> str:
+    return entry.column or "all"
+
+
+def _reported(entry: Entry) -> float | None:
+    fixed = {**entry.sweep.fixed, "method": entry.row}
+    config = read_trial(Document(fixed, entry.document.source))
+    teacher = config.teacher.arch if config.teacher else ""
+    return reported(config.data.name, teacher, config.student.arch, entry.row)
+
+
+def _compared(cells: Sequence[Cell], baselines: Sequence[str], seeds: int, alpha: float) -> tuple[Compared, ...]:
+    pairs = [
+        (cell, other)
+        for cell in cells
+        for other in cells
+        if other.row in baselines and other.row != cell.row and other.column == cell.column
+    ]
+    shared = [[seed for seed in cell.values if seed in other.values] for cell, other in pairs]
+    known = [(cell, other, common) for (cell, other), common in zip(pairs, shared, strict=True) if common]
+    differences = [[cell.values[seed] - other.values[seed] for seed in common] for cell, other, common in known]
+    test = SequentialTest(planned=seeds, first=seeds, alpha=alpha)
+    decisions = decide(test, differences, no_more=True) if differences else ()
+    return tuple(
+        Compared(
+            row=cell.row,
+            baseline=other.row,
+            column=cell.column,
+            n=len(item),
+            mean=sum(item) / len(item),
+            low=decision.low,
+            high=decision.high,
+            p_holm=decision.p_holm,
+            verdict=decision.verdict,
+        )
+        for (cell, other, _), item, decision in zip(known, differences, decisions, strict=True)
+    )
+
+
+def _statement(cells: Sequence[Cell], compared: Sequence[Compared], baselines: Sequence[str]) -> str:
+    lines = []
+    for column in dict.fromkeys(cell.column for cell in cells):
+        known = [(cell.mean, cell) for cell in cells if cell.column == column and cell.mean is not None]
+        if not known:
+            continue
+        mean, top = max(known, key=lambda item: item[0])
+        where = "" if column == "all" else f"{column}: "
+        lines.append(f"{where}{top.row} has the highest mean, {mean:.2f} %.")
+        for baseline in baselines:
+            own = [item for item in compared if item.baseline == baseline and item.column == column]
+            better = [item.row for item in own if item.verdict == "better"]
+            worse = [item.row for item in own if item.verdict == "worse"]
+            rest = [item.row for item in own if item.verdict not in ("better", "worse")]
+            parts = [f"better than {baseline}: {', '.join(better) or 'none'}", f"worse: {', '.join(worse) or 'none'}"]
+            parts += [f"no difference shown: {', '.join(rest)}"] if rest else []
+            lines.append(f"After correction for {len(compared)} comparisons, {'; '.join(parts)}.")
+    return " ".join(lines) or "No row has a result yet."

@@ -1,0 +1,124 @@
+"""A table of methods as Markdown, CSV and LaTeX."""
+
+import csv
+import io
+from collections.abc import Callable, Mapping
+
+from icd.results.table import Cell, Compared, Table
+
+_MARKS = {"better": "+", "worse": "-"}
+_LATEX_MARKS = {"better": "^{+}", "worse": "^{-}"}
+_COLUMNS = (
+    "row", "pair", "mean", "sd", "n", "values", "trials", "hours", "per", "test_looks", "reported", "against",
+    "difference", "low", "high", "p_holm", "verdict", "sweep", "trial", "mlflow_runs",
+)  # fmt: skip
+
+
+def markdown(table: Table) -> str:
+    """Write it for people: mean and spread first, then each comparison, then where it comes from."""
+    baselines = list(dict.fromkeys(item.baseline for item in table.compared))
+    heads = ["method", "top-1, mean ± sd (n)", *(f"minus {label}" for label in baselines)]
+    heads += ["paper reports", "trials", "hours", "sweep: chosen trial, runs"]
+    lines = [f"# {table.name}: top-1 (%) on test images, last epoch", ""]
+    for column in table.columns:
+        if len(table.columns) > 1:
+            lines += [f"## {column}", ""]
+        lines += [_line(heads), _line(["---", *["---:"] * (len(heads) - 2), "---"])]
+        for row in table.rows:
+            cell = table.cell(row, column)
+            by_baseline = {item.baseline: item for item in table.against(row, column)}
+            against = [_difference(by_baseline.get(label)) for label in baselines]
+            paper = "" if cell.reported is None else f"{cell.reported:.2f}"
+            where = f"{cell.sweep}: {'-' if cell.trial is None else cell.trial}, {' '.join(cell.runs) or '-'}"
+            cost = [str(cell.trials), f"{cell.hours:.2f} {cell.per}"]
+            lines.append(_line([row, _value(cell), *against, paper, *cost, where]))
+        lines.append("")
+    return "\n".join([*lines, table.statement, "", *_notes(table), ""])
+
+
+def as_csv(table: Table) -> str:
+    """Write it for programs: one line for each row, pair and baseline."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    for cell in table.cells:
+        compared: list[Compared | None] = [*table.against(cell.row, cell.column)]
+        for item in compared or [None]:
+            values = " ".join(f"{seed}:{value:.4f}" for seed, value in cell.values.items())
+            own = [cell.row, cell.column, _number(cell.mean), _number(cell.sd), len(cell.values), values, cell.trials]
+            own += [f"{cell.hours:.4f}", cell.per, cell.looks, _number(cell.reported)]
+            against: list[object] = [""] * 6
+            if item is not None:
+                ends = [_number(end) for end in (item.mean, item.low, item.high)]
+                against = [item.baseline, *ends, f"{item.p_holm:.6g}", item.verdict]
+            trial = "" if cell.trial is None else cell.trial
+            writer.writerow([*own, *against, cell.sweep, trial, " ".join(cell.runs)])
+    return text.getvalue()
+
+
+def latex(table: Table) -> str:
+    """Write it for a paper (booktabs): one column for each pair, the reported number in small type below."""
+    baselines = ", ".join(dict.fromkeys(item.baseline for item in table.compared))
+    lines = [
+        rf"% {table.name}: mean $\pm$ sd over {table.seeds} seeds, last epoch, test images; + and - mark differences",
+        rf"% from {baselines} at alpha = {table.alpha:g} after Holm's correction",
+        rf"\begin{{tabular}}{{l{'c' * len(table.columns)}}}",
+        r"\toprule",
+        " & ".join(["method", *(_escaped(column) for column in table.columns)]) + r" \\",
+        r"\midrule",
+    ]
+    for row in table.rows:
+        cells = [_latex_cell(table.cell(row, column), table.against(row, column)) for column in table.columns]
+        lines.append(" & ".join([_escaped(row), *cells]) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+
+
+FORMATS: Mapping[str, Callable[[Table], str]] = {"md": markdown, "csv": as_csv, "tex": latex}
+
+
+def _line(cells: list[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _value(cell: Cell) -> str:
+    if cell.mean is None:
+        return "no result"
+    spread = "" if cell.sd is None else f" ± {cell.sd:.2f}"
+    failed = f", {len(cell.failures)} failed" if cell.failures else ""
+    return f"{cell.mean:.2f}{spread} ({len(cell.values)}{failed})"
+
+
+def _difference(item: Compared | None) -> str:
+    if item is None:
+        return ""
+    interval = "" if item.low is None or item.high is None else f" [{item.low:+.2f}, {item.high:+.2f}]"
+    return f"{item.mean:+.2f}{interval} p={item.p_holm:.2g} {_MARKS.get(item.verdict, '')}".strip()
+
+
+def _notes(table: Table) -> list[str]:
+    looks = sum(cell.looks for cell in table.cells)
+    done = "" if table.finished else " The table is not finished."
+    how = (
+        f"Differences are paired by seed, with intervals and p-values for a chance of {table.alpha:g} of any false "
+        f"difference in the whole table (Holm). {looks} looks at test images. Every row had the same budget of trials "
+        "where it has something to tune. Numbers that a paper reports are of its best test epoch and are not "
+        "comparable."
+    )
+    return [how + done]
+
+
+def _latex_cell(cell: Cell, compared: list[Compared]) -> str:
+    if cell.mean is None:
+        return "--"
+    spread = "" if cell.sd is None else rf" \pm {cell.sd:.2f}"
+    mark = "".join(_LATEX_MARKS.get(item.verdict, "") for item in compared[:1])
+    paper = "" if cell.reported is None else rf" {{\scriptsize ({cell.reported:.2f} reported)}}"
+    return rf"${cell.mean:.2f}{spread}{mark}${paper}"
+
+
+def _escaped(text: str) -> str:
+    return "".join(rf"\{letter}" if letter in "_&%#$" else letter for letter in text)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
