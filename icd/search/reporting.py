@@ -42,13 +42,18 @@ class Reporter:
             "stage": "search",
             "state": "running",
             "baseline": record.baseline or "",
+            "start": record.start or "",
             "data_digest": self.data_digest[:16],
             "teacher_digest": (config.teacher.digest or "")[:16] if config.teacher else "",
             "key": record.key[:16],
             **{name: dense[name] for name in ("teacher", "student", "method", "seed") if name in dense},
             **self.ledger.attributes.get("versions", {}),
         }
-        label = record.baseline or " ".join(dense[name] for name in ("scales", "base_loss") if name in dense)
+        label = (
+            record.baseline
+            or record.start
+            or " ".join(dense[name] for name in ("scales", "base_loss") if name in dense)
+        )
         name = f"{number:04d} {label}".strip()
         self.outbox.trial(number, time_ms=_now_ms(), name=name, params=dense, tags=tags)
 

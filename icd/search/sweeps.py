@@ -32,6 +32,7 @@ from icd.search.studies import sweep_folder, tracking_uri
 from icd.search.study import Ledger
 from icd.search.task import Policy
 from icd.search.track import Tracker
+from icd.search.warm_start import find_starts, stored_starts, to_json
 from icd.search.work import stop_asked
 from icd.trial.checkpoint import write_durably
 from icd.trial.runs import versions
@@ -157,7 +158,8 @@ def run(sweep: SweepConfig, document: Mapping[str, Any], settings: Settings) -> 
             storage = open_storage(url)
             begun = _begun(storage, sweep, document, settings)
             (folder / "stop").unlink(missing_ok=True)  # a stop that was asked of an earlier driver
-            space = SearchSpace(sweep)
+            starts = stored_starts(begun) if begun else find_starts(sweep, settings.root, settings.announce)
+            space = SearchSpace(sweep, starts)
             executor = _executor(sweep, folder, settings)
             request = preparation(space, sweep, settings, probe=begun is None)
             if begun is not None:  # a table's rounding is not a live teacher's: what was begun goes on the same way
@@ -166,7 +168,7 @@ def run(sweep: SweepConfig, document: Mapping[str, Any], settings: Settings) -> 
             prepared = executor.prepare(
                 request, settings.announce, lambda: settings.stop() or bool(stop_asked(folder / "stop"))
             )
-            ledger = begun or _create(storage, sweep, document, prepared, settings)
+            ledger = begun or _create(storage, space, document, prepared, settings)
             _check_digests(ledger, prepared)
             return _drive(sweep, space, ledger, prepared, executor, folder, settings, shared)
         finally:
@@ -198,13 +200,15 @@ def _begun(storage: Any, sweep: SweepConfig, document: Mapping[str, Any], settin
 
 
 def _create(
-    storage: Any, sweep: SweepConfig, document: Mapping[str, Any], prepared: Prepared, settings: Settings
+    storage: Any, space: SearchSpace, document: Mapping[str, Any], prepared: Prepared, settings: Settings
 ) -> Ledger:
+    sweep = space.sweep
     attributes = {
         "uid": secrets.token_hex(8),
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "document": json.dumps(document),
         "sweep": json.dumps(sweep.to_data()),
+        "starts": to_json(space.starts),
         "versions": {**versions(), **library_versions(), "git": _git_commit()},
         "data_digest": prepared.data_digest,
         "teachers": dict(prepared.teachers),
@@ -226,7 +230,7 @@ def _check_digests(ledger: Ledger, prepared: Prepared) -> None:
 
 
 def preparation(space: SearchSpace, sweep: SweepConfig, settings: Settings, *, probe: bool) -> Preparation:
-    """Say what must be ready: every corner of the space, and the baselines."""
+    """Say what must be ready: every corner of the space, and what is enqueued."""
     return Preparation(
         configs=[config.to_data() for config in space.extremes()],
         root=str(settings.root.absolute()),
