@@ -88,9 +88,8 @@ def _start_text(start: Start) -> str:
         return f"{there}: {params_text(start.params)}"
     flat: dict[str, Any] = {}
     for part, change in start.changes.items():
-        flat |= (
-            {f"{part}.{name}": value for name, value in change.items()} if isinstance(change, dict) else {part: change}
-        )
+        fields = change.items() if isinstance(change, dict) else ()
+        flat |= {f"{part}.{name}": value for name, value in fields} or {part: change}
     return f"{there}, outside the space: {params_text(flat)}"
 
 

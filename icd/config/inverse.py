@@ -127,12 +127,9 @@ def _weights(
         found.append({name: hints[name] for name in shares})
     if min(shares.values()) > 0:
         least, most = node.low / min(shares.values()), node.high / max(shares.values())
-        factor = math.sqrt(least * most)
-        found += (
-            [{name: min(max(node.low, factor * share), node.high) for name, share in shares.items()}]
-            if least <= most
-            else []
-        )
+        raw = {name: math.sqrt(least * most) * share for name, share in shares.items()}
+        if least <= most:
+            found.append({name: min(max(node.low, value), node.high) for name, value in raw.items()})
     return found
 
 

@@ -49,11 +49,8 @@ class Reporter:
             **{name: dense[name] for name in ("teacher", "student", "method", "seed") if name in dense},
             **self.ledger.attributes.get("versions", {}),
         }
-        label = (
-            record.baseline
-            or record.start
-            or " ".join(dense[name] for name in ("scales", "base_loss") if name in dense)
-        )
+        described = " ".join(dense[name] for name in ("scales", "base_loss") if name in dense)
+        label = record.baseline or record.start or described
         name = f"{number:04d} {label}".strip()
         self.outbox.trial(number, time_ms=_now_ms(), name=name, params=dense, tags=tags)
 

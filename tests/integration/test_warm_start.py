@@ -122,7 +122,7 @@ def test_plan_shows_what_would_be_taken(command: Command, tmp_path: Path) -> Non
     told = json.loads(command(*words, "--json").out)
     assert [start["label"] for start in told["starts"]] == [f"by-hand trial {n}" for n in (3, 2, 1, 0)]
     assert [bool(start["params"]) for start in told["starts"]] == [True, True, True, False]
-    assert list(told["suggestions"])[0] == "4"
+    assert next(iter(told["suggestions"])) == "4"
     lines = command(*words).out.splitlines()
     assert any(line.startswith("  by-hand trial 3 (30 there): cluster_weight=") for line in lines)
     assert any(line.startswith("  by-hand trial 0 (1 there), outside the space: method.name=distill") for line in lines)
