@@ -18,6 +18,7 @@ from icd.search.space import SearchSpace
 from icd.search.storage import open_storage
 from icd.search.study import Ledger
 from icd.search.task import Epoch, Outcome, Task
+from icd.search.warm_start import find_starts, stored_starts, to_json
 
 EPOCHS = 4
 DOCUMENT: dict[str, Any] = {
@@ -53,10 +54,14 @@ class Hand:
     def __init__(self, root: Path, *, gpus: float = 0.0, url: str | None = None, **changes: Any) -> None:
         self.root, self.gpus, self.said = root, gpus, list[str]()
         self.sweep, _ = sweep_of(**changes)
-        self.space = SearchSpace(self.sweep)
         if not (root / "study.db").exists():
             (root / "study.db").write_bytes(empty_database())
         self.storage = open_storage(url or f"sqlite:///{root / 'study.db'}")
+        begun = self.sweep.name in Ledger.names(self.storage)
+        if begun:
+            self.ledger = Ledger(self.storage, self.sweep.name, self.said.append)
+        starts = stored_starts(self.ledger) if begun else find_starts(self.sweep, root, self.said.append)
+        self.space = SearchSpace(self.sweep, starts)
         self.folder = root / "sweeps" / self.sweep.name
         self.folder.mkdir(parents=True, exist_ok=True)
         fixed = [self.space.read(self.space.document(corner)) for corner in self.space.corners()]
@@ -70,10 +75,8 @@ class Hand:
             gpus=0,
             device="cpu",
         )
-        if self.sweep.name in Ledger.names(self.storage):
-            self.ledger = Ledger(self.storage, self.sweep.name, self.said.append)
-        else:
-            attributes = {"uid": "f00d", "versions": {}, "digest": self.sweep.digest()}
+        if not begun:
+            attributes = {"uid": "f00d", "versions": {}, "starts": to_json(starts), "digest": self.sweep.digest()}
             self.ledger = Ledger.create(self.storage, self.sweep, attributes)
         points = list(self.space.points()) if self.sweep.sampler.name == "grid" else []
         self.ledger.drive(self.sweep, points, EPOCHS, shared=False)

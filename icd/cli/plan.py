@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -13,6 +14,7 @@ from icd.cli.main import write_json
 from icd.cli.options import place_options, places
 from icd.cli.show import JSON, SET, columns, params_text
 from icd.cli.stopping import stop_requested, stopping_politely
+from icd.config.sweep import Start
 from icd.search.planning import Plan
 
 logger = logging.getLogger(__name__)
@@ -74,9 +76,21 @@ def plan_lines(plan: Plan) -> list[str]:
     headers = ["parameter", "kind", "range", "asked when"]
     lines += columns(headers, rows, left=headers)
     lines += ["", f"first: {', '.join(plan.baselines) or 'no baselines'}; then"]
+    lines += [f"  {_start_text(start)}" for start in plan.starts]
     for number, params in plan.suggestions.items():
         lines.append(f"  trial {number}: {params_text(params)}")
     return [*lines, "", *_cost_lines(plan), "", *(f"({line})" for line in plan.basis)]
+
+
+def _start_text(start: Start) -> str:
+    there = f"{start.label} ({start.values[0]:.4g} there)"
+    if start.params:
+        return f"{there}: {params_text(start.params)}"
+    flat: dict[str, Any] = {}
+    for part, change in start.changes.items():
+        fields = change.items() if isinstance(change, dict) else ()
+        flat |= {f"{part}.{name}": value for name, value in fields} or {part: change}
+    return f"{there}, outside the space: {params_text(flat)}"
 
 
 def _cost_lines(plan: Plan) -> list[str]:

@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from icd.results.pareto import pareto_front
 from icd.results.pruning import PruningAudit
+from icd.search.pareto import pareto_front
 from icd.search.reading import SweepStatus, chosen
 from icd.search.record import TrialRecord
 
@@ -36,9 +36,8 @@ def columns(headers: Sequence[str], rows: Sequence[Sequence[object]], *, left: S
 
 
 def configuration(record: TrialRecord, *, widest: int = _WIDEST) -> str:
-    """Write what a trial tried in one line: its baseline's label, or its parameters."""
-    params = params_text(record.params)
-    text = f"{record.baseline}  {params}".strip() if record.baseline else params
+    """Write what a trial tried in one line: its label if it was enqueued, and its parameters."""
+    text = f"{record.baseline or record.start or ''}  {params_text(record.params)}".strip()
     return text if len(text) <= widest else f"{text[: widest - 3]}..."
 
 

@@ -8,9 +8,9 @@ import click
 
 from icd.cli.main import write_json
 from icd.cli.show import JSON, NAME, ROOT, audit_lines, columns, configuration, count_text, state_text, status_lines
-from icd.results.pareto import pareto_front
 from icd.results.pruning import audit_sweep
 from icd.search import default_root
+from icd.search.pareto import pareto_front
 from icd.search.reading import STATES, SweepStatus, all_statuses, chosen, flat_rows, plain_sweep, status_of, trial_row
 from icd.search.record import State
 from icd.search.studies import find

@@ -15,7 +15,7 @@ from icd.cli.options import place_options, places, table_options
 from icd.cli.show import JSON, NAME, SET, status_lines
 from icd.cli.stopping import stop_requested, stopping_politely
 from icd.errors import TrialsFailedError
-from icd.results.pareto import pareto_front
+from icd.search.pareto import pareto_front
 from icd.search.reading import SweepStatus, counts_of, trial_row
 from icd.search.sweeps import SweepResult
 

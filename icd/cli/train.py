@@ -120,6 +120,8 @@ def _validate_sweep(document: Document, *, as_json: bool) -> None:
         write_json({"digest": sweep.digest(), "sweep": sweep.to_data()})
         return
     click.echo(f"# {document.source} is a valid sweep; digest {sweep.digest()[:12]}")
+    for source in sweep.sources:
+        click.echo(f"# starts from the best {source.top} trials of {source.sweep}; 'icd plan' shows which")
     click.echo(yaml.safe_dump(sweep.to_data(), sort_keys=False), nl=False)
 
 

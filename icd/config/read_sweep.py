@@ -1,6 +1,5 @@
 """Reads a sweep's file: a trial's file with a space, and how the space is searched."""
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -8,10 +7,10 @@ from typing import Any, TypeVar
 from icd.config.coverage import dimensions, size
 from icd.config.probe import Probe
 from icd.config.read import Reader, read_whole
+from icd.config.read_enqueue import NAME, NAME_RULE, read_enqueue
 from icd.config.read_space import SpaceReader
 from icd.config.sweep import (
     METRICS,
-    Baseline,
     Budget,
     Objective,
     PrunerConfig,
@@ -22,13 +21,9 @@ from icd.config.sweep import (
 )
 from icd.config.trial import TrialConfig
 from icd.config.yaml import Document, KeyPath, apply_overrides, read_yaml
-from icd.methods import PAPER_ROWS
 
 _FIXED = ("data", "teacher", "student", "method", "protocol", "seed")
 _TOP = ("name", *_FIXED, "space", "enqueue", "objective", "sampler", "pruner", "budget", "resources")
-_CHANGES = ("teacher", "student", "method", "protocol", "seed")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_NAME_RULE = "must be 1 to 64 letters, digits, '.', '_' or '-', the first a letter or digit"
 T = TypeVar("T")
 
 
@@ -63,7 +58,7 @@ class _SweepReader:
         else:
             spaces.read(data["space"])
         fixed, space = spaces.fixed, _ordered(spaces.space)
-        baselines = self._enqueue()
+        baselines, sources = read_enqueue(reader, data.get("enqueue"), name)
         objectives = self._objectives()
         sampler, pruner = self._part("sampler", SamplerConfig), self._part("pruner", PrunerConfig)
         budget, resources = self._part("budget", Budget), self._part("resources", Resources)
@@ -76,7 +71,7 @@ class _SweepReader:
             self._check_pruner(pruner, objectives, trials)
         if sampler:
             self._check_sampler(sampler, objectives, fixed, space, complete=not spaces.failed)
-            self._check_budget(sampler, budget, len(baselines))
+            self._check_budget(sampler, budget, len(baselines), sum(source.top for source in sources))
         seed = self._seed(fixed, space)
         if reader.problems or sampler is None or pruner is None or budget is None or resources is None:
             return None
@@ -85,6 +80,7 @@ class _SweepReader:
             fixed=fixed,
             space=space,
             enqueue=tuple(baseline for _, baseline in baselines),
+            sources=tuple(sources),
             objectives=tuple(objectives),
             sampler=sampler,
             pruner=pruner,
@@ -103,8 +99,8 @@ class _SweepReader:
         name = self.data.get("name")
         if name is None:
             self.reader.problem(("name",), "required key is missing")
-        elif not isinstance(name, str) or not _NAME.fullmatch(name):
-            self.reader.problem(("name",), _NAME_RULE, value=name)
+        elif not isinstance(name, str) or not NAME.fullmatch(name):
+            self.reader.problem(("name",), NAME_RULE, value=name)
         return str(name)
 
     def _seed(self, fixed: dict[str, Any], space: Mapping[str, Any]) -> int:
@@ -146,38 +142,6 @@ class _SweepReader:
             if objective and direction:
                 found.append(objective)
         return found
-
-    def _enqueue(self) -> list[tuple[int, Baseline]]:
-        data = self.data.get("enqueue")
-        if data is None:
-            return []
-        if not isinstance(data, list):
-            self.reader.problem(("enqueue",), "must be a list of rows or mappings", value=data)
-            return []
-        read = [(index, self._baseline(item, index)) for index, item in enumerate(data)]
-        found: list[tuple[int, Baseline]] = []
-        for index, baseline in read:
-            if baseline and any(baseline.label == other.label for _, other in found):
-                rule = "every baseline needs a label of its own"
-                self.reader.problem(("enqueue", index), rule, value=baseline.label)
-            elif baseline:
-                found.append((index, baseline))
-        return found
-
-    def _baseline(self, item: Any, index: int) -> Baseline | None:
-        path = ("enqueue", index)
-        if not isinstance(item, dict):
-            row = self.reader.choice(item, PAPER_ROWS, path, "row")
-            return Baseline(label=item, changes={"method": item}) if row else None
-        before = len(self.reader.problems)
-        self.reader.unknown_keys(item, ["label", *_CHANGES], path)
-        label = item.get("label")
-        if label is None:
-            self.reader.problem((*path, "label"), "required key is missing")
-        elif not isinstance(label, str) or not _NAME.fullmatch(label):
-            self.reader.problem((*path, "label"), _NAME_RULE, value=label)
-        changes = {name: value for name, value in item.items() if name in _CHANGES and value is not None}
-        return Baseline(label=str(label), changes=changes) if len(self.reader.problems) == before else None
 
     # Rules between the parts
 
@@ -237,13 +201,14 @@ class _SweepReader:
             rule = f"cmaes needs numbers only, which {', '.join(categorical)} are not"
             self.reader.problem(path, rule, value="cmaes", hint="take auto or tpe")
 
-    def _check_budget(self, sampler: SamplerConfig, budget: Budget | None, baselines: int) -> None:
+    def _check_budget(self, sampler: SamplerConfig, budget: Budget | None, baselines: int, starts: int) -> None:
         if budget is None:
             return
         if budget.trials is None and sampler.name != "grid":
             self.reader.problem(("budget", "trials"), "required key is missing", hint="only a grid ends by itself")
-        elif budget.trials is not None and budget.trials < baselines:
-            rule = f"trials >= the {baselines} baselines of enqueue must hold"
+        elif budget.trials is not None and budget.trials < baselines + starts:
+            what = f"{baselines + starts} configurations" if starts else f"{baselines} baselines"
+            rule = f"trials >= the {what} of enqueue must hold"
             self.reader.problem(("budget", "trials"), rule, value=budget.trials)
 
 

@@ -224,6 +224,39 @@ class Baseline:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A request to begin with the best trials of another sweep; ``search/warm_start.py`` finds them.
+
+    Attributes:
+        sweep: Name of the other sweep.
+        top: How many of its best complete trials.
+    """
+
+    sweep: str
+    top: Count = 5
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """A trial of another sweep as it is tried here.
+
+    Attributes:
+        label: ``OTHER trial 12``.
+        values: What it reached there, one for each objective of that sweep.
+        changes: To this sweep's fixed part, as a baseline has them.
+        params: The same in terms of this sweep's space; empty where the space cannot express it.
+    """
+
+    label: str
+    values: tuple[float, ...]
+    changes: Mapping[str, Any]
+    params: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SweepConfig:
     """A sweep, read and checked.
 
@@ -234,6 +267,7 @@ class SweepConfig:
             ``method.scales``, ``method.cluster_weight``, ...; ``protocol.lr``, ...; ``student``, ``teacher``, ``seed``;
             and ``pair``, which sets teacher and student.
         enqueue: Baselines, tried first.
+        sources: Other sweeps whose best trials are tried next.
         objectives: One, or several for a Pareto front.
         seed: Of the sampler; a trial's own seed is part of ``fixed`` or ``space``.
     """
@@ -242,6 +276,7 @@ class SweepConfig:
     fixed: Mapping[str, Any]
     space: Mapping[str, Any]
     enqueue: tuple[Baseline, ...] = ()
+    sources: tuple[Source, ...] = ()
     objectives: tuple[Objective, ...] = (Objective(),)
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
     pruner: PrunerConfig = field(default_factory=PrunerConfig)
@@ -253,8 +288,11 @@ class SweepConfig:
         check_fields(self)
 
     def to_data(self) -> dict[str, Any]:
-        """Write the sweep as plain data, every default spelt out."""
-        return {item.name: _plain(getattr(self, item.name)) for item in fields(self)}
+        """Write the sweep as plain data, every default spelt out; sources only where there are any."""
+        data = {item.name: _plain(getattr(self, item.name)) for item in fields(self)}
+        if not self.sources:  # studies that were begun before there were sources have none written
+            del data["sources"]
+        return data
 
     def identity(self) -> dict[str, Any]:
         """Everything a resume must find unchanged: all but budget and resources."""

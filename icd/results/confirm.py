@@ -16,7 +16,6 @@ from icd.results.confirmation import Arm, Confirmation, Run, Versus
 from icd.results.sequential import decide
 from icd.results.statements import statement_of
 from icd.results.statistics import paired
-from icd.search.choosing import configuration
 from icd.search.outbox import Outbox
 from icd.search.record import TrialRecord
 from icd.search.session import Settings
@@ -24,6 +23,7 @@ from icd.search.space import SearchSpace
 from icd.search.stages import run_stage
 from icd.search.studies import find
 from icd.search.study import Ledger
+from icd.search.warm_start import stored_starts
 from icd.trial.checkpoint import write_durably
 
 USUAL_BASELINES = ("KD", "SD-KD", "iCD-KD")
@@ -123,7 +123,7 @@ def make_plan(
         StateError: If no trial is complete.
         UsageError: For a baseline that is none.
     """
-    space, records = SearchSpace(sweep), ledger.records()
+    space, records = SearchSpace(sweep, stored_starts(ledger)), ledger.records()
     labels = against or [baseline.label for baseline in sweep.enqueue] or USUAL_BASELINES
     baselines = [_baseline(label, sweep, space, records) for label in dict.fromkeys(labels)]
     compared = [_seedless(config) for _, config in baselines]
@@ -134,7 +134,7 @@ def make_plan(
     )
     finalists: list[PlannedArm] = []
     for record in complete:
-        config = _seedless(configuration(sweep, space, record))
+        config = _seedless(space.read(space.tried(record)))
         if config in compared or len(finalists) == top:
             continue
         compared.append(config)
@@ -152,7 +152,7 @@ def make_plan(
             f"sweep {ledger.name!r} has no finalist: no trial has run all its epochs that is not one of "
             f"{', '.join(labels)}; see 'icd trials {ledger.name}'"
         )
-    used = {configuration(sweep, space, record).seed for record in records if record.key and record.state != "failed"}
+    used = {space.read(space.tried(record)).seed for record in records if record.key and record.state != "failed"}
     return Plan(
         stage="confirm",
         arms=(*finalists, *(arm for arm, _ in baselines)),
@@ -209,7 +209,7 @@ def _baseline(
         config = _seedless(space.read(space.baseline(baseline)))
         return PlannedArm(label=label, kind="baseline", config=config.to_data()), config
     if label in trials:
-        config = _seedless(configuration(sweep, space, trials[label]))
+        config = _seedless(space.read(space.tried(trials[label])))
         number, value = trials[label].number, trials[label].values[0]
         arm = PlannedArm(label=label, kind="baseline", trial=number, search_value=value, config=config.to_data())
         return arm, config

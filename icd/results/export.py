@@ -10,8 +10,8 @@ import yaml
 
 from icd import __version__
 from icd.errors import CheckpointError, SetupError, StateError, UsageError
-from icd.results.pareto import pareto_front
 from icd.search import default_root
+from icd.search.pareto import pareto_front
 from icd.search.reading import plain_sweep
 from icd.search.record import TrialRecord, best
 from icd.search.studies import find, sweep_folder
@@ -139,6 +139,8 @@ def _provenance(ledger: Ledger, record: TrialRecord, document: Mapping[str, Any]
     }
     if record.baseline:
         facts["baseline"] = record.baseline
+    if record.start:
+        facts["taken_from"] = record.start
     return {name: " ".join(str(value).split()) for name, value in facts.items()}
 
 

@@ -20,7 +20,6 @@ from icd.methods import PAPER_ROWS
 from icd.results.arms import Plan, PlannedArm, begin_plan, fresh_seeds, stored_plans
 from icd.results.confirm import confirmation_of, tell_confirmation
 from icd.search import sweeps
-from icd.search.choosing import configuration
 from icd.search.reading import status_of
 from icd.search.record import best
 from icd.search.session import Settings
@@ -29,6 +28,7 @@ from icd.search.stages import run_stage
 from icd.search.storage import open_storage, storage_url
 from icd.search.studies import find
 from icd.search.study import Ledger
+from icd.search.warm_start import stored_starts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +110,8 @@ def _listing(seeds: int) -> Any:
         record = best(ledger.records(), maximize=_maximize(sweep))
         if record is None:
             raise StateError(f"no trial of sweep {ledger.name!r} is complete")
-        config = configuration(sweep, SearchSpace(sweep), record)
+        space = SearchSpace(sweep, stored_starts(ledger))
+        config = space.read(space.tried(record))
         arm = PlannedArm(
             label=f"trial {record.number}",
             kind="finalist",

@@ -1,10 +1,11 @@
-"""Which configuration comes next: baselines first, then what the sampler says, none of them trained twice."""
+"""Which configuration comes next: what is enqueued first, then what the sampler says, none of it trained twice."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
-from icd.config.sweep import Baseline, SweepConfig
+from icd.config.sweep import Baseline, Start, SweepConfig
 from icd.config.trial import TrialConfig
-from icd.errors import ConfigError, StateError
+from icd.errors import ConfigError
 from icd.search.prepare import Prepared
 from icd.search.record import Stage, TrialRecord
 from icd.search.samplers import draw_seed
@@ -40,7 +41,8 @@ class Chooser:
         self._keys: dict[str, int] = {}  # configurations that are trained, or were
         self._duplicates = 0  # in a row
         self._sampled = 0  # trials that the sampler chose
-        self._baselines_done: set[str] = set()
+        self._enqueued: tuple[Baseline | Start, ...] = (*sweep.enqueue, *space.starts)
+        self._done: set[str] = set()  # labels of those that have a trial
         self._size = space.size()
 
     def take_up(self, record: TrialRecord) -> bool:
@@ -49,8 +51,9 @@ class Chooser:
             self.half_asked = True  # the next ask fills it, whatever the budget says: nothing is left running
             return False
         self._known.add(record.number)
-        if record.baseline is not None:
-            self._baselines_done.add(record.baseline)
+        label = record.baseline if record.baseline is not None else record.start
+        if label is not None:
+            self._done.add(label)
         else:
             self._sampled += 1
         if record.state == "running":  # a killed driver may have known better and not said so
@@ -67,9 +70,9 @@ class Chooser:
             self._keys.setdefault(record.key, record.number)
         return True
 
-    def baselines_left(self) -> bool:
-        """Whether an enqueued baseline has no trial yet."""
-        return self._next_baseline() is not None
+    def enqueued_left(self) -> bool:
+        """Whether an enqueued configuration has no trial yet."""
+        return self._next_enqueued() is not None
 
     @property
     def exhausted(self) -> bool:
@@ -80,8 +83,8 @@ class Chooser:
 
     def new_trials(self, room: Callable[[], bool]) -> Iterator[int]:
         """Make trials while there is room; give the numbers of those that nobody has trained."""
-        while (baseline := self._next_baseline()) is not None:
-            number = self._add_baseline(baseline)
+        while (enqueued := self._next_enqueued()) is not None:
+            number = self._add(enqueued)
             if number is not None:
                 yield number
         while room():
@@ -93,38 +96,49 @@ class Chooser:
         """Give the configuration of a trial, from what was committed.
 
         Raises:
-            StateError: For a baseline that is no longer in the sweep.
+            StateError: For an enqueued configuration that is no longer in the sweep.
         """
-        return self.prepared.pin(configuration(self.sweep, self.space, record))
+        return self.prepared.pin(self.space.read(self.space.tried(record)))
 
     def forget(self, number: int) -> None:
         """Allow the configuration of a trial that failed to be tried again."""
         self._keys = {key: holder for key, holder in self._keys.items() if holder != number}
 
-    def _pinned(self, baseline: Baseline) -> TrialConfig:
-        return self.prepared.pin(self.space.read(self.space.baseline(baseline)))
+    def _next_enqueued(self) -> Baseline | Start | None:
+        return next((item for item in self._enqueued if item.label not in self._done), None)
 
-    def _next_baseline(self) -> Baseline | None:
-        return next((baseline for baseline in self.sweep.enqueue if baseline.label not in self._baselines_done), None)
-
-    def _add_baseline(self, baseline: Baseline) -> int | None:
-        key = self._pinned(baseline).key()
+    def _add(self, enqueued: Baseline | Start) -> int | None:
+        self._done.add(enqueued.label)
+        if isinstance(enqueued, Start):
+            return self._add_start(enqueued)
+        key = self._key(self.space.baseline(enqueued))
         attributes = {"key": key, "control": True}  # a comparison needs its whole curve
-        number = self.ledger.add_baseline(baseline.label, {}, {}, attributes)
-        self._baselines_done.add(baseline.label)
+        return self._new(self.ledger.add_baseline(enqueued.label, {}, {}, attributes), key)
+
+    def _add_start(self, start: Start) -> int | None:
+        key, place = self._key(self.space.start(start)), self.space.starts.index(start)
+        attributes = {"key": key, **({"control": True} if self._is_control(place, "control of a start") else {})}
+        distributions = self.space.distributions(start.params) if start.params else {}
+        number = self.ledger.add_baseline(start.label, start.params, distributions, attributes, "start")
         return self._new(number, key)
+
+    def _key(self, document: Mapping[str, Any]) -> str:
+        return self.prepared.pin(self.space.read(document)).key()
+
+    def _is_control(self, number: int, purpose: str) -> bool:
+        pruner = self.sweep.pruner
+        return pruner.prunes and draw_seed(self.sweep.seed, number, purpose) / 2**32 < pruner.control_share
 
     def _ask(self) -> int | None:
         number, document = self.ledger.ask(self.space.suggest, self._known)
         self.half_asked = False
         self._sampled += 1
         try:
-            key = self.prepared.pin(self.space.read(document)).key()
+            key = self._key(document)
         except ConfigError as error:  # a combination that no corner of the space showed
             self._refuse(number, error)
             return None
-        share = draw_seed(self.sweep.seed, number, "control") / 2**32
-        if self.sweep.pruner.prunes and share < self.sweep.pruner.control_share:
+        if self._is_control(number, "control"):
             self.ledger.note(number, control=True)
         self.ledger.note(number, key=key)  # last: with its key a trial is whole
         return self._new(number, key)
@@ -158,17 +172,3 @@ class Chooser:
     def _tell_duplicate(self, number: int, twin: int) -> None:
         self._duplicates += 1
         self.ledger.tell(number, "duplicate", twin=twin, reason=f"same configuration as trial {twin}")
-
-
-def configuration(sweep: SweepConfig, space: SearchSpace, record: TrialRecord) -> TrialConfig:
-    """Give what a trial of a search trains, without digests.
-
-    Raises:
-        StateError: For a baseline that is no longer in the sweep.
-    """
-    if record.baseline is None:
-        return space.read(space.document(record.params))
-    baseline = next((item for item in sweep.enqueue if item.label == record.baseline), None)
-    if baseline is None:
-        raise StateError(f"baseline {record.baseline!r} of trial {record.number} is no longer in the sweep")
-    return space.read(space.baseline(baseline))

@@ -105,7 +105,7 @@ class Driver:
         """Whether nothing runs and nothing will."""
         if self.running:
             return False
-        return self.stopping or self.drain or not (self._waiting or self.chooser.baselines_left() or self._room())
+        return self.stopping or self.drain or not (self._waiting or self.chooser.enqueued_left() or self._room())
 
     def next(self) -> Task | None:
         """Give the next attempt; None where there is none now."""

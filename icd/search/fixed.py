@@ -74,7 +74,7 @@ class FixedRuns:
         self.tried += 1
         return True
 
-    def baselines_left(self) -> bool:
+    def enqueued_left(self) -> bool:
         """Whether the list has a run without a trial."""
         return self._next() is not None
 

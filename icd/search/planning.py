@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from icd.config.coverage import Dimension
-from icd.config.sweep import PrunerConfig, SweepConfig
+from icd.config.sweep import PrunerConfig, Start, SweepConfig
 from icd.config.trial import TrialConfig
 from icd.models import build_model
 from icd.search.places import places_for, visible_gpus
@@ -18,6 +18,7 @@ from icd.search.space import SearchSpace
 from icd.search.storage import memory_storage
 from icd.search.study import Ledger
 from icd.search.sweeps import Settings, preparation
+from icd.search.warm_start import planned_starts
 
 _SUGGESTIONS = 5
 _CLASSES = 100  # where the data set's number is known only after reading it
@@ -49,6 +50,7 @@ class Plan:
         dimensions: What is sampled.
         configurations: How many there are; None where a range has no step.
         baselines: Labels of what is tried first.
+        starts: Trials of other sweeps that are tried next.
         suggestions: Parameters of the first sampled trials, by trial number.
         trials: How many trials the budget allows.
         concurrent: How many run at a time on this machine.
@@ -64,6 +66,7 @@ class Plan:
     dimensions: Sequence[Dimension]
     configurations: int | None
     baselines: Sequence[str]
+    starts: Sequence[Start]
     suggestions: Mapping[int, Mapping[str, Any]]
     trials: int
     concurrent: int
@@ -80,14 +83,14 @@ class Plan:
 
 
 def make_plan(sweep: SweepConfig, settings: Settings, *, measure: bool) -> Plan:
-    """Look ahead; without ``measure`` nothing is created and nothing is read but the configuration.
+    """Look ahead; without ``measure`` nothing is created or read but the configuration and the sweeps it starts from.
 
     Args:
         sweep: What would be searched.
         settings: Where data and teachers are.
         measure: Whether to read the data, train a missing teacher, and time a few steps of each pair of networks.
     """
-    space = SearchSpace(sweep)
+    space = SearchSpace(sweep, planned_starts(sweep, settings.root, settings.announce))
     configs = [space.read(space.document(corner)) for corner in space.corners()]
     places = places_for(sweep.resources, len(os.sched_getaffinity(0)), visible_gpus())
     prepared = _measure(space, sweep, settings, places) if measure else None
@@ -100,6 +103,7 @@ def make_plan(sweep: SweepConfig, settings: Settings, *, measure: bool) -> Plan:
         dimensions=space.dimensions(),
         configurations=space.size(),
         baselines=[baseline.label for baseline in sweep.enqueue],
+        starts=space.starts,
         suggestions=_suggestions(sweep, space),
         trials=trials,
         concurrent=min(len(places), trials),
@@ -178,7 +182,8 @@ def _measure(space: SearchSpace, sweep: SweepConfig, settings: Settings, places:
 
 def _trials(sweep: SweepConfig, space: SearchSpace) -> int:
     size = space.size()
-    points = len(sweep.enqueue) + size if sweep.sampler.name == "grid" and size is not None else None
+    more = len(sweep.enqueue) + sum(not start.params for start in space.starts)
+    points = more + size if sweep.sampler.name == "grid" and size is not None else None
     limits = [limit for limit in (sweep.budget.trials, points) if limit is not None]
     return min(limits)
 
@@ -188,11 +193,13 @@ def _suggestions(sweep: SweepConfig, space: SearchSpace) -> dict[int, dict[str, 
     ledger = Ledger.create(memory_storage(), sweep, {})
     ledger.drive(sweep, list(space.points()) if sweep.sampler.name == "grid" else [], 1, shared=False)
     known = {ledger.add_baseline(baseline.label, {}, {}, {}) for baseline in sweep.enqueue}
+    for start in space.starts:
+        known.add(ledger.add_baseline(start.label, {}, {}, {}, "start"))
     size = space.size()
     for _ in range(min(_SUGGESTIONS, size or _SUGGESTIONS)):
         number, _document = ledger.ask(space.suggest, known)
         known.add(number)
-    return {record.number: dict(record.params) for record in ledger.records() if record.baseline is None}
+    return {record.number: dict(record.params) for record in ledger.records() if not (record.baseline or record.start)}
 
 
 def _disk(configs: Sequence[TrialConfig], trials: int, concurrent: int, num_classes: int | None) -> int:

@@ -124,6 +124,7 @@ def trial_row(record: TrialRecord, metrics: Sequence[str]) -> dict[str, Any]:
         "last": record.curve[max(record.curve)] if record.curve else None,
         "epochs": max(record.curve, default=0),
         "baseline": record.baseline,
+        "start": record.start,
         "control": record.control,
         "attempts": record.attempts,
         "seconds": record.attributes.get("seconds"),

@@ -20,10 +20,11 @@ class TrialRecord:
         state: See ``State``.
         stage: See ``Stage``.
         values: One for each objective, for complete trials.
-        params: What the sampler chose; empty for baselines that lie outside the space.
+        params: What it is in terms of the space; empty for enqueued configurations that lie outside it.
         curve: Value of the first objective's metric by epoch.
         key: Key of the configuration.
         baseline: Label of an enqueued configuration.
+        start: Label of the other sweep's trial that it was taken from.
         control: Whether pruning is switched off for it.
         would_stop_at: Epoch at which the pruner would have stopped a control trial.
         attempts: How often it was started.
@@ -42,6 +43,7 @@ class TrialRecord:
     curve: Mapping[int, float] = field(default_factory=dict)
     key: str = ""
     baseline: str | None = None
+    start: str | None = None
     control: bool = False
     would_stop_at: int | None = None
     attempts: int = 0

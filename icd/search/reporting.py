@@ -42,14 +42,16 @@ class Reporter:
             "stage": record.stage,
             "state": "running",
             "baseline": record.baseline or "",
+            "start": record.start or "",
             "data_digest": self.data_digest[:16],
             "teacher_digest": (config.teacher.digest or "")[:16] if config.teacher else "",
             "key": record.key[:16],
             **{name: dense[name] for name in ("teacher", "student", "method", "seed") if name in dense},
             **self.ledger.attributes.get("versions", {}),
         }
-        label = record.baseline or " ".join(dense[name] for name in ("scales", "base_loss") if name in dense)
-        name = f"{number:04d} {label}".strip() if record.stage == "search" else f"{number:04d} {record.stage} {label}"
+        described = " ".join(dense[name] for name in ("scales", "base_loss") if name in dense)
+        stage = "" if record.stage == "search" else f"{record.stage} "
+        name = f"{number:04d} {stage}{record.baseline or record.start or described}".strip()
         self.outbox.trial(number, time_ms=_now_ms(), name=name, params=dense, tags=tags)
 
     def epoch(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:

@@ -21,7 +21,8 @@ from icd.config.sweep import PrunerConfig, SamplerConfig
 from icd.errors import ConfigError
 from icd.search.portfolio import AlternatingSampler, ConditionalGPSampler
 
-OUTSIDE = "icd:outside"  # user attribute of baselines that the space cannot express
+OUTSIDE = "icd:outside"  # user attribute of enqueued configurations that the space cannot express
+_ENQUEUED = {"baseline", "start"}  # one of these names who enqueued a trial
 
 
 class _SteadyNSGAIISampler(NSGAIISampler):
@@ -186,7 +187,7 @@ def draw_seed(seed: int, number: int, name: str = "") -> int:
 
 def _place_in_grid(study: Study, trial: FrozenTrial) -> int:
     earlier = study.get_trials(deepcopy=False)[: trial.number]
-    return sum("baseline" not in other.user_attrs for other in earlier)
+    return sum(not _ENQUEUED & other.user_attrs.keys() for other in earlier)
 
 
 def _inside(study: Study) -> Study:

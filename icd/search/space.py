@@ -14,19 +14,24 @@ from icd.config.coverage import Dimension
 from icd.config.dense import DenseView
 from icd.config.read_trial import read_trial
 from icd.config.sampling import Stored, baseline_document, trial_document
-from icd.config.sweep import Baseline, Interval, SweepConfig
+from icd.config.sweep import Baseline, Interval, Start, SweepConfig
 from icd.config.trial import TrialConfig
 from icd.config.yaml import Document
-from icd.errors import ConfigError
+from icd.errors import ConfigError, StateError
+from icd.search.record import TrialRecord
 
 
 class SearchSpace:
-    """Asks for trials, rebuilds them from their parameters, and lists what can be asked."""
+    """Asks for trials, rebuilds them from what the ledger holds, and lists what can be asked.
 
-    def __init__(self, sweep: SweepConfig) -> None:
-        self.sweep = sweep
-        baselines = [self.read(self.baseline(baseline)) for baseline in sweep.enqueue]
-        self._dense = DenseView(sweep.fixed, sweep.space, baselines)
+    Attributes:
+        sweep: What is searched.
+        starts: Trials of other sweeps, tried after the baselines.
+    """
+
+    def __init__(self, sweep: SweepConfig, starts: Sequence[Start] = ()) -> None:
+        self.sweep, self.starts = sweep, tuple(starts)
+        self._dense = DenseView(sweep.fixed, sweep.space, [self.read(item) for item in self._enqueued()])
 
     def suggest(self, trial: optuna.trial.BaseTrial) -> dict[str, Any]:
         """Ask a trial for everything that is not fixed and give the trial's plain document."""
@@ -48,6 +53,36 @@ class SearchSpace:
         """Give a baseline's document."""
         return baseline_document(self.sweep.fixed, self.sweep.space, baseline.changes)
 
+    def start(self, start: Start) -> dict[str, Any]:
+        """Give the document of another sweep's trial as it is tried here."""
+        if start.params:
+            return self.document(start.params)
+        return self.baseline(Baseline(label=start.label, changes=start.changes))
+
+    def tried(self, record: TrialRecord) -> dict[str, Any]:
+        """Give the document of a trial of the ledger.
+
+        Raises:
+            ConfigError: If a parameter is missing or outside the space.
+            StateError: For an enqueued configuration that the sweep no longer has.
+        """
+        label = record.baseline if record.baseline is not None else record.start
+        if label is None:
+            return self.document(record.params)
+        if record.baseline is not None:
+            documents = [self.baseline(item) for item in self.sweep.enqueue if item.label == label]
+        else:
+            documents = [self.start(item) for item in self.starts if item.label == label]
+        if not documents:
+            raise StateError(f"{label!r}, which is trial {record.number}, is no longer in the sweep")
+        return documents[0]
+
+    def distributions(self, params: Mapping[str, Any]) -> dict[str, optuna.distributions.BaseDistribution]:
+        """Give what parameters are drawn from, so that a sampler learns from a trial that it did not propose."""
+        asked = optuna.trial.FixedTrial(dict(params))
+        self.suggest(asked)
+        return asked.distributions
+
     def size(self) -> int | None:
         """Count the configurations; None where a range has no step."""
         return coverage.size(self.sweep.space)
@@ -63,9 +98,9 @@ class SearchSpace:
         return coverage.corners(self.sweep.fixed, self.sweep.space)
 
     def extremes(self) -> list[TrialConfig]:
-        """Give the trials that whatever a trial needs can be told from: those at the corners, and the baselines."""
+        """Give the trials that whatever a trial needs can be told from: the corners and what is enqueued."""
         documents = [self.document(corner) for corner in self.corners()]
-        return [self.read(item) for item in (*documents, *map(self.baseline, self.sweep.enqueue))]
+        return [self.read(item) for item in (*documents, *self._enqueued())]
 
     def dimensions(self) -> list[Dimension]:
         """List the parameters in the order in which they are asked."""
@@ -74,6 +109,9 @@ class SearchSpace:
     def dense(self, config: TrialConfig) -> dict[str, str]:
         """Give what MLflow shows of a trial: the same keys for every trial of the sweep."""
         return self._dense.row(config)
+
+    def _enqueued(self) -> list[dict[str, Any]]:
+        return [*map(self.baseline, self.sweep.enqueue), *map(self.start, self.starts)]
 
 
 class _Suggest:

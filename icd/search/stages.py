@@ -17,6 +17,7 @@ from icd.search.storage import is_shared, redacted, storage_url
 from icd.search.studies import find, tracking_uri
 from icd.search.study import Ledger
 from icd.search.sweeps import check_digests, stored_sweep
+from icd.search.warm_start import stored_starts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +101,7 @@ def _driver(sweep: SweepConfig, ledger: Ledger, listed: Listed, held: Session) -
     ledger.note_study(**{f"{listed.stage}/tables": dict(prepared.tables)})
     driver = Driver(
         one_thing,
-        SearchSpace(sweep),
+        SearchSpace(sweep, stored_starts(ledger)),
         ledger,
         Outbox(held.folder),
         prepared,

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 import optuna
 from optuna.distributions import BaseDistribution
@@ -35,7 +35,7 @@ _STATES: Mapping[State, TrialState] = {
     "duplicate": TrialState.FAIL,  # samplers look away from it, and its twin tells them the same
 }
 # Attributes that have a field of their own in a record.
-_FIELDS = ("stage", "key", "baseline", "control", "would_stop_at", "attempts", "reason", "twin")
+_FIELDS = ("stage", "key", "baseline", "start", "control", "would_stop_at", "attempts", "reason", "twin")
 
 T = TypeVar("T")
 Suggest = Callable[[optuna.trial.BaseTrial], Mapping[str, Any]]
@@ -159,6 +159,7 @@ class Ledger:
         params: Mapping[str, Any],
         distributions: Mapping[str, BaseDistribution],
         attributes: Mapping[str, Any],
+        kind: Literal["baseline", "start"] = "baseline",
     ) -> int:
         """Make the trial of an enqueued configuration, running, in one commit; its number.
 
@@ -167,13 +168,14 @@ class Ledger:
             params: What it is in terms of the space; empty where the space cannot express it.
             distributions: Of those parameters.
             attributes: Its attributes.
+            kind: Whether it is named in comparisons, or a trial of another sweep.
         """
 
         def act() -> int:
             for trial in self._trials():
-                if trial.user_attrs.get("baseline") == label and _stage(trial) == attributes.get("stage", "search"):
+                if trial.user_attrs.get(kind) == label and _stage(trial) == attributes.get("stage", "search"):
                     return int(trial.number)  # committed before the database went away
-            marks = {"baseline": label, **({} if params else {OUTSIDE: True}), **attributes}
+            marks = {kind: label, **({} if params else {OUTSIDE: True}), **attributes}
             template = FrozenTrial(
                 number=-1,
                 trial_id=-1,

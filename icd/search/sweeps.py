@@ -24,6 +24,7 @@ from icd.search.space import SearchSpace
 from icd.search.storage import is_shared, redacted, storage_url
 from icd.search.studies import tracking_uri
 from icd.search.study import Ledger
+from icd.search.warm_start import find_starts, stored_starts, to_json
 from icd.trial.runs import versions
 
 __all__ = ["Executor", "Settings", "SweepResult", "run"]
@@ -80,13 +81,14 @@ def run(sweep: SweepConfig, document: Mapping[str, Any], settings: Settings) -> 
     """
     with session(sweep, settings) as held:
         begun = _begun(held.storage, sweep, document, settings)
-        space = SearchSpace(sweep)
+        starts = stored_starts(begun) if begun else find_starts(sweep, settings.root, settings.announce)
+        space = SearchSpace(sweep, starts)
         request = preparation(space, sweep, settings, probe=begun is None)
         if begun is not None:  # a table's rounding is not a live teacher's: what was begun goes on the same way
             kept = {name: begun.attributes.get(name, {}) for name in ("tables", "tuned")}
             request = replace(request, **kept)
         prepared = held.prepare(sweep, request)
-        ledger = begun or _create(held.storage, sweep, document, prepared, settings)
+        ledger = begun or _create(held.storage, space, document, prepared, settings)
         check_digests(ledger, prepared)
         return _drive(sweep, space, ledger, prepared, held)
 
@@ -113,13 +115,15 @@ def _begun(storage: Any, sweep: SweepConfig, document: Mapping[str, Any], settin
 
 
 def _create(
-    storage: Any, sweep: SweepConfig, document: Mapping[str, Any], prepared: Prepared, settings: Settings
+    storage: Any, space: SearchSpace, document: Mapping[str, Any], prepared: Prepared, settings: Settings
 ) -> Ledger:
+    sweep = space.sweep
     attributes = {
         "uid": secrets.token_hex(8),
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "document": json.dumps(document),
         "sweep": json.dumps(sweep.to_data()),
+        "starts": to_json(space.starts),
         "versions": {**versions(), **library_versions(), "git": _git_commit()},
         "data_digest": prepared.data_digest,
         "teachers": dict(prepared.teachers),
@@ -146,7 +150,7 @@ def check_digests(ledger: Ledger, prepared: Prepared) -> None:
 
 
 def preparation(space: SearchSpace, sweep: SweepConfig, settings: Settings, *, probe: bool) -> Preparation:
-    """Say what must be ready: every corner of the space, and the baselines."""
+    """Say what must be ready: every corner of the space, and what is enqueued."""
     return Preparation(
         configs=[config.to_data() for config in space.extremes()],
         root=str(settings.root.absolute()),

@@ -317,6 +317,28 @@ CASES: dict[str, Case] = {
         None,
         (":10: enqueue[0].protocol.epochs: epochs >= 1 must hold, but got 0",),
     ),
+    "from_itself": ({"enqueue": "{from: x}"}, None, (":10: enqueue.from: must be another sweep", "but got 'x'")),
+    "from_all_at_once": (
+        {"enqueue": "[KB, {from: a/b, top: 0, topp: 1}, {from: other}, {from: other, top: 2.5}]"},
+        None,
+        (
+            ":10: enqueue[0]: unknown row, but got 'KB'",
+            ":10: enqueue[1].topp: unknown key; did you mean 'top'?",
+            ":10: enqueue[1].from: must be 1 to 64 letters",
+            ":10: enqueue[1].top: top >= 1 must hold, but got 0",
+            ":10: enqueue[3].top: must be a whole number, but got 2.5",
+        ),
+    ),
+    "from_twice": (
+        {"enqueue": "[{from: other}, {from: other, top: 2}]"},
+        None,
+        (":10: enqueue[1].from: every sweep may be named once, but got 'other'",),
+    ),
+    "from_budget": (
+        {"budget": "{trials: 6}", "enqueue": "[KD, SD-KD, {from: other}]"},
+        None,
+        (":7: budget.trials: trials >= the 7 configurations of enqueue must hold, but got 6",),
+    ),
     "baseline_no_method": (
         {"method": None, "enqueue": "[{label: a, seed: 1}]"},
         "method: [KD, SP]",

@@ -20,6 +20,7 @@ from icd.config.sweep import (
     Resources,
     SamplerConfig,
     ScaleWeights,
+    Source,
 )
 from icd.errors import ConfigError
 from icd.methods import METHODS, PAPER_ROWS
@@ -255,6 +256,16 @@ def test_baselines() -> None:
         Baseline(label="KD", changes={"method": "KD"}),
         Baseline(label="mine", changes={"method": {"cluster_weight": 9}, "protocol": {"lr": 0.2}, "seed": 3}),
     )
+
+
+def test_sources() -> None:
+    one, two = Source(sweep="other", top=3), Source(sweep="last")
+    assert sweep(RANGE, enqueue="{from: other, top: 3}").sources == (one,)
+    mixed = sweep(RANGE, enqueue="[{from: other, top: 3}, KD, {from: last}]")
+    assert (mixed.sources, [item.label for item in mixed.enqueue], two.top) == ((one, two), ["KD"], 5)
+    assert mixed.to_data()["sources"] == [{"sweep": "other", "top": 3}, {"sweep": "last", "top": 5}]
+    assert mixed.digest() != sweep(RANGE, enqueue="[KD]").digest()
+    assert "sources" not in sweep(RANGE, enqueue="[KD]").to_data()  # as studies have it that were begun before
 
 
 def test_what_a_baseline_changes() -> None:

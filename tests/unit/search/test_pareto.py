@@ -1,6 +1,6 @@
 """The Pareto front, against a case drawn by hand."""
 
-from icd.results.pareto import pareto_front
+from icd.search.pareto import pareto_front
 from icd.search.record import State, TrialRecord
 
 
