@@ -167,11 +167,12 @@ class Decision:
 def decide(
     test: SequentialTest, comparisons: Sequence[Sequence[float]], *, no_more: bool = False
 ) -> tuple[Decision, ...]:
-    """Judge several comparisons together, by Holm's steps: the smallest p-value at `alpha / m`, the next at
+    """Judge several comparisons together, by Holm's steps.
 
-    `alpha / (m - 1)`, and so on to the first that fails; all others are judged at the level of that one. The chance
-    of any false ``better`` or ``worse``, over all looks and comparisons, is ``alpha`` at most: when the first true
-    null is rejected, the rejected before it are not nulls, so it was judged at `alpha / (number of nulls)` or less.
+    The smallest p-value is held against `alpha / m`, the next against `alpha / (m - 1)`, and so on to the first that
+    fails; the others are judged at the level of that one. The chance of any false ``better`` or ``worse``, over all
+    looks and comparisons, is ``alpha`` at most: nothing rejected before the first true null is a null, so that one was
+    held against `alpha / (number of nulls)` or less. Each interval by itself covers with `1 - alpha` at least.
 
     Args:
         test: The plan; its ``comparisons`` is not used.
