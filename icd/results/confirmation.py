@@ -73,12 +73,12 @@ class Versus:
         seeds: With runs of both.
         differences: One for each seed.
         mean: Of the differences.
-        low: Lower end of the interval for their mean.
-        high: Upper end.
+        low: Lower end of the interval for their mean; None before the first look, or where they do not vary.
+        high: Upper end; None likewise.
         level: Nominal coverage of the interval, such as 0.95.
         p_t: Two-sided paired t test.
         p_wilcoxon: Two-sided exact signed-rank test.
-        p_holm: ``p_t`` after Holm's correction over all finalists and baselines of this confirmation.
+        p_holm: After correction for the looks, and Holm's over all finalists and baselines of this confirmation.
         verdict: See ``Verdict``; ``better`` and ``worse`` hold at the stated level after correction.
         search_said: Gain over the same baseline on validation images in the search, one seed each; None where the
             search has no such baseline.
@@ -90,8 +90,8 @@ class Versus:
     seeds: tuple[int, ...]
     differences: tuple[float, ...]
     mean: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     level: float
     p_t: float
     p_wilcoxon: float

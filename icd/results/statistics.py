@@ -129,8 +129,18 @@ def bootstrap_interval(values: Floats, level: float) -> tuple[float, float]:
 
     The resamples depend on `n` only: the same values give the same interval.
 
-    Coverage (%) of the 95 % interval over 20,000 simulations (normal noise; t with 5 degrees of freedom; gamma noise
-    with skewness 1): COVERAGE_TABLE
+    Coverage (%) of the 95 % interval over 20,000 simulations; heavy is t with 5 degrees of freedom, skewed is gamma
+    noise of the skewness named:
+
+        n     normal   heavy   skewed 0.5   skewed 1
+        2     93.2     93.8    92.8         92.1
+        3     94.9     95.5    94.8         93.4
+        5     94.5     95.1    94.0         93.0
+        10    94.7     94.6    94.4         93.6
+        20    94.8     94.7    94.6         94.2
+
+    Over 4,000 simulations of normal noise at n = 5, a plain percentile interval covered 82.7 %, the expanded one 91.7 %
+    and a bootstrap-t 94.8 % with a median width a third larger (and 81.2 % at n = 3).
     """
     n = values.size
     means = _resamples(n) @ values

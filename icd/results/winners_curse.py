@@ -43,7 +43,17 @@ def shrunk(values: Sequence[float], sd_noise: float, *, maximize: bool = True) -
     `v = 2 sum(max(0, value - median)^2) / (n - 1)`. Without spread above the noise all estimates are the median. One
     trial is left as it is; with two, `v` is the sample variance.
 
-    CURSE_TABLE
+    What the best trial's score overstates, in sd of the noise, before and after, over 5,000 simulated searches with the
+    spread of true scores named; in the last column a tenth of the trials is bad by up to 30:
+
+        trials   spread 0       spread 1       spread 2       spread 1, tail
+        3        0.85  0.32     0.61  0.08     0.36  -0.12    0.53  0.01
+        10       1.55  0.33     1.09  -0.05    0.68  -0.15    1.05  -0.02
+        25       1.96  0.29     1.40  -0.06    0.86  -0.10    1.37  -0.01
+        100      2.50  0.20     1.77  -0.03    1.12  -0.03    1.71  0.03
+
+    It corrects the average of many searches, not each one, and it supposes that trials are exchangeable: the trials of
+    an adaptive sampler, or of a pruned search, are so only roughly.
 
     Args:
         values: Of the complete trials, one seed each.

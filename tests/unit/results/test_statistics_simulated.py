@@ -14,7 +14,7 @@ from scipy.special import stdtr
 
 from icd.results.boundary import critical_t
 from icd.results.sequential import SequentialTest, decide
-from icd.results.statistics import holm, paired
+from icd.results.statistics import checked, holm, paired, signed_rank, t_test
 from icd.results.winners_curse import expected_overstatement, shrunk
 
 STUDIES = 4000
@@ -102,13 +102,13 @@ def test_interval_of_a_fixed_number_covers(kind: str, n: int) -> None:
 @pytest.mark.parametrize("n", [3, 5, 10])
 @pytest.mark.parametrize("kind", KINDS)
 def test_false_positive_rate_of_a_t_test(kind: str, n: int) -> None:
-    rate = np.mean([paired(row).p_t <= 0.05 for row in noise(kind, (400, n), 1).tolist()])
-    assert 0.01 < rate <= above(0.05, 400)
+    rate = np.mean([t_test(checked(row)) <= 0.05 for row in noise(kind, (1000, n), 1).tolist()])
+    assert 0.01 < rate <= above(0.05, 1000)
 
 
 @pytest.mark.parametrize("n", [5, 10])
 def test_false_positive_rate_of_a_signed_rank_test(n: int) -> None:
-    found = [paired(row).p_wilcoxon for row in np.round(noise("heavy", (1000, n)), 1).tolist()]
+    found = [signed_rank(checked(row)) for row in np.round(noise("heavy", (1000, n)), 1).tolist()]
     assert np.mean(np.array(found) <= 0.07) <= above(0.07, 1000)
 
 
