@@ -38,7 +38,7 @@ class SequentialTest:
         shown, one of 6 (alpha / 6)          8.5 %   39 %    76 %
         seeds used, one comparison   3.3     3.9     4.2     3.9
 
-    Stopping as hopeless takes less than 0.1 % of power with 5 planned seeds and up to 0.7 % with 10. Of other noise
+    Stopping as hopeless takes 0.1 % of power at most with 5 planned seeds and up to 0.7 % with 10. Of other noise
     with no difference, 4.2 % are shown for t with 5 degrees of freedom, 5.4 % for skewness 0.5 and 6.9 % for skewness 1
     (10 planned: 4.0, 5.6 and 7.8 %). Two arms with the same noise have differences without skewness.
 

@@ -32,7 +32,7 @@ def expected_overstatement(sd_noise: float, trials: int) -> float:
 
 
 def shrunk(values: Sequence[float], sd_noise: float, *, maximize: bool = True) -> tuple[float, ...]:
-    """Estimate the true scores of trials from one noisy score each, so that the best one keeps no luck on average.
+    """Estimate the true scores of trials from one noisy score each, so that the best one loses most of its luck.
 
     True scores are taken as normal with the variance `v - sd_noise^2`, where `v` is the variance of the scores:
 
