@@ -15,12 +15,13 @@ from icd.config.trial import TrialConfig, differences
 from icd.config.yaml import Document
 from icd.errors import StateError
 from icd.results.confirmation import ArmKind
-from icd.results.sequential import SequentialTest, decide
+from icd.results.sequential import Decision, SequentialTest, decide
 from icd.search.fixed import FixedRun, run_label
 from icd.search.record import Stage, TrialRecord
 from icd.search.study import Ledger
 
 _FIRST_SEED = 101  # searches use small ones
+_NOTHING = (0.0,)  # a single difference is never judged: p is 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,16 +119,21 @@ class Plan:
             for one, other in self.pairs
         ]
 
+    def decided(
+        self, values: Mapping[str, Mapping[int, float]], upto: int, *, no_more: bool = False
+    ) -> tuple[Decision, ...]:
+        """Judge every pair over the first ``upto`` seeds; one that has none yet counts among the comparisons."""
+        compared = self.compared(values, upto)
+        return decide(self.test, [item or _NOTHING for item in compared], no_more=no_more) if compared else ()
+
     def _row(self, place: int, values: Mapping[str, Mapping[int, float]]) -> list[PlannedArm]:
         if place < self.first or not self.adaptive:
             return list(self.arms)
-        compared = self.compared(values, place)
-        known = [differences for differences in compared if differences]
-        verdicts = iter(decide(self.test, known)) if known else iter(())
+        decisions = self.decided(values, place)
         open_ = {
             label
-            for pair, differences in zip(self.pairs, compared, strict=True)
-            if not differences or next(verdicts).verdict == "open"
+            for pair, decision in zip(self.pairs, decisions, strict=True)
+            if decision.verdict == "open"
             for label in pair
         }
         return [arm for arm in self.arms if arm.label in open_]

@@ -1,8 +1,8 @@
-"""The exact chance that a t test repeated after every seed is ever significant, where there is no difference.
+"""The chance that a t test repeated after every seed is ever significant, where there is no difference.
 
 Let `x_1, x_2, ...` be independent normal differences of mean 0 and unknown variance, and `t_n` the one-sample t
 statistic of the first `n`. Write `r_n = t_n / sqrt(t_n^2 + n - 1)`, the cosine between `(x_1 .. x_n)` and `(1 .. 1)`.
-The direction of a normal vector is independent of its length, so the next cosine depends on the past through `r_n` only:
+The direction of a normal vector is independent of its length, so of the past only `r_n` counts for the next cosine:
 
     r_{n+1} = (sqrt(n) r_n cos(phi) + sin(phi)) / sqrt(n + 1),    density of phi on (-pi/2, pi/2) ~ cos(phi)^(n-1)
 
@@ -13,17 +13,15 @@ one-dimensional integrals, as for known variance (Armitage, McPherson and Rowe, 
 import math
 from functools import cache
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import beta, stdtrit
 
-_GRID = 201  # values of theta at which the chance of a later crossing is kept
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(40)
-_OUTSIDE = (0, 2)  # of the four parts of the range of an angle, those beyond the critical values
+from icd.results.statistics import Floats
 
-Floats = NDArray[np.floating[Any]]
+_GRID = 161  # values of theta at which the chance of a later crossing is kept
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(48)
+_OUTSIDE = (0, 2)  # of the four parts of the range of an angle, those beyond the critical values
 
 
 def critical_t(level: float, n: int) -> float:
@@ -39,18 +37,17 @@ def crossing_rate(levels: tuple[float, ...], first: int) -> float:
         first: Number of seeds at the first look, at least 2.
 
     Returns:
-        Between the largest of the levels and their sum. The integrals are within 0.1 % of it.
+        Between the largest of the levels and their sum; within 1 % of itself where the largest is 0.01 or more, and
+        within 5 % down to 1e-6.
     """
-    later, inner = np.zeros(_GRID), np.linspace(0.0, 1.0, _GRID)
-    for n in range(first + len(levels) - 1, first - 1, -1):
-        edge = _edge(levels[n - first], n)
-        theta = np.linspace(0, edge, _GRID)
-        if n < first + len(levels) - 1:
-            later = _crossing_after(theta, n, inner, later, levels[n + 1 - first])
-        inner = theta
-    at, weight = (_NODES + 1) / 2 * edge, _WEIGHTS / 2 * edge
+    edges = [_edge(level, n) for n, level in enumerate(levels, first)]
+    grids = [np.linspace(0.0, edge, _GRID) for edge in edges]
+    later: Floats = np.zeros(_GRID)
+    for look in range(len(levels) - 2, -1, -1):
+        later = _crossing_after(grids[look], first + look, (grids[look + 1], later), edges[look + 1])
+    at, weight = (_NODES + 1) / 2 * edges[0], _WEIGHTS / 2 * edges[0]
     density = np.cos(at) ** (first - 2) / beta(0.5, (first - 1) / 2)
-    rate = levels[0] + 2 * float(weight @ (density * np.interp(at, inner, later)))
+    rate = levels[0] + 2 * float(weight @ (density * np.interp(at, grids[0], later)))
     return min(max(rate, *levels), sum(levels), 1.0)
 
 
@@ -59,7 +56,7 @@ def _edge(level: float, n: int) -> float:
     return math.atan(critical_t(level, n) / math.sqrt(n - 1))
 
 
-def _crossing_after(theta: Floats, n: int, grid: Floats, later: Floats, level: float) -> Floats:
+def _crossing_after(theta: Floats, n: int, after: tuple[Floats, Floats], edge: float) -> Floats:
     """Chance of a crossing after look `n`, for each angle there.
 
     `sqrt(n) r cos(phi) + sin(phi)` is `A sin(u)` with `u = phi + delta`, so that the parts of the range of `phi` that
@@ -68,14 +65,13 @@ def _crossing_after(theta: Floats, n: int, grid: Floats, later: Floats, level: f
     Args:
         theta: `[G]`, not negative, as everything is symmetric.
         n: The look.
-        grid: `[G]`, angles at the look `n + 1`.
-        later: `[G]`, chance of a crossing after the look `n + 1`, at those angles.
-        level: Nominal level at the look `n + 1`.
+        after: Angles at the look `n + 1`, `[G]`, and the chance of a crossing after it at each, `[G]`.
+        edge: Critical angle at the look `n + 1`.
     """
     r = np.sin(theta)
     delta = np.arctan(math.sqrt(n) * r)
     scale = np.sqrt((1 + n * r**2) / (n + 1))
-    turn = np.arcsin(np.minimum(np.sin(_edge(level, n + 1)) / scale, 1.0))
+    turn = np.arcsin(np.minimum(math.sin(edge) / scale, 1.0))
     low, high = delta - math.pi / 2, delta + math.pi / 2
     cuts = [low, np.maximum(low, -turn), np.minimum(turn, high), np.clip(math.pi - turn, turn, high), high]
     total = np.zeros_like(theta)
@@ -83,8 +79,8 @@ def _crossing_after(theta: Floats, n: int, grid: Floats, later: Floats, level: f
         half = (stop - start) / 2
         u = start + half * (_NODES + 1)
         density = np.clip(np.cos(u - delta[:, None]), 0.0, None) ** (n - 1) / beta(0.5, n / 2)
-        after = np.arcsin(np.clip(np.abs(scale[:, None] * np.sin(u)), 0.0, 1.0))
-        crossing = np.ones_like(u) if part in _OUTSIDE else np.interp(after, grid, later)
+        angle = np.arcsin(np.clip(np.abs(scale[:, None] * np.sin(u)), 0.0, 1.0))
+        crossing = np.ones_like(u) if part in _OUTSIDE else np.interp(angle, *after)
         total += np.sum(half * _WEIGHTS * density * crossing, axis=1)
     return total
 
@@ -93,7 +89,7 @@ def _crossing_after(theta: Floats, n: int, grid: Floats, later: Floats, level: f
 def levels_for(planned: int, first: int, alpha: float) -> tuple[float, ...]:
     """Give the nominal two-sided level of each look, so that the chance of any crossing is ``alpha``.
 
-    The level at look `n` is `scale * look_weight(n)`. ``scale`` is found to a relative error of 1e-6.
+    They are the ``look_weights`` times one scale, which is found to a relative error of 1e-6 of ``crossing_rate``.
     """
     weights = look_weights(planned, first)
     scale = alpha / sum(weights)

@@ -13,7 +13,6 @@ from icd.errors import StateError, UsageError, did_you_mean
 from icd.methods import PAPER_ROWS
 from icd.results.arms import Plan, PlannedArm, begin_plan, fresh_seeds, records_of, stored_plans, values_by_arm
 from icd.results.confirmation import Arm, Confirmation, Run, Versus
-from icd.results.sequential import decide
 from icd.results.statements import statement_of
 from icd.results.statistics import paired
 from icd.search.outbox import Outbox
@@ -257,11 +256,12 @@ def _versus(
 ) -> tuple[Versus, ...]:
     values = values_by_arm(plan, records)
     compared = plan.compared(values, len(plan.seeds))
-    pairs = [(pair, item) for pair, item in zip(plan.pairs, compared, strict=True) if item]
-    decisions = decide(plan.test, [item for _, item in pairs], no_more=finished) if pairs else ()
+    decisions = plan.decided(values, len(plan.seeds), no_more=finished)
     by_label = {arm.label: arm for arm in arms}
     found = []
-    for ((finalist, baseline), item), decision in zip(pairs, decisions, strict=True):
+    for (finalist, baseline), item, decision in zip(plan.pairs, compared, decisions, strict=True):
+        if not item:
+            continue
         alone = paired(item)
         one, other = by_label[finalist].search_value, by_label[baseline].search_value
         other = said.get(baseline) if other is None else other

@@ -73,8 +73,8 @@ class Versus:
         seeds: With runs of both.
         differences: One for each seed.
         mean: Of the differences.
-        low: Lower end of the interval for their mean; None where there are too few seeds for one.
-        high: Upper end.
+        low: Lower end of the interval for their mean; None before the first look, or where they do not vary.
+        high: Upper end; None likewise.
         level: Nominal coverage of the interval, such as 0.95.
         p_t: Two-sided paired t test.
         p_wilcoxon: Two-sided exact signed-rank test.

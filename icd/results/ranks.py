@@ -33,12 +33,12 @@ def worst_rank(values_by_pair: Mapping[str, Mapping[str, float]], *, maximize: b
 
 def _ranks_by_arm(values_by_pair: Mapping[str, Mapping[str, float]], *, maximize: bool) -> dict[str, list[float]]:
     if not values_by_pair:
-        raise ValueError("mean_rank: values_by_pair: at least one pair must be given, but got none")
+        raise ValueError("ranks: values_by_pair: at least one pair must be given, but got none")
     arms = list(next(iter(values_by_pair.values())))
     found: dict[str, list[float]] = {arm: [] for arm in arms}
     for pair, values in values_by_pair.items():
         if set(values) != set(arms):
-            raise ValueError(f"mean_rank: {pair}: arms must be {sorted(arms)}, but got {sorted(values)}")
+            raise ValueError(f"ranks: {pair}: arms must be {sorted(arms)}, but got {sorted(values)}")
         for arm, rank in zip(arms, ranks([-values[arm] if maximize else values[arm] for arm in arms]), strict=True):
             found[arm].append(rank)
     return found

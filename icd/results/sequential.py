@@ -4,21 +4,19 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
-from numpy.typing import NDArray
 
 from icd.fields import Count, Range, check_fields
 from icd.results.boundary import critical_t, crossing_rate, levels_for, look_weights
 from icd.results.confirmation import Verdict
-from icd.results.statistics import checked, holm, mean_and_sd, t_test
+from icd.results.statistics import Floats, checked, holm, mean_and_sd, t_test
 
 _FEWEST = 2  # seeds that have a standard deviation
 _FUTURES = 4_000
 
 Share = Annotated[float, Range(above=0, below=1)]
-Floats = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +24,23 @@ class SequentialTest:
     """The plan of a comparison: when it is looked at, and what counts as a difference.
 
     At look `n` a difference is shown if the two-sided t test has `p <= level_n`, where `level_n` rises in equal steps
-    from the first look to the last. The levels are scaled so that the chance of a false verdict at any look is exactly
+    from the first look to the last. The levels are scaled so that the chance of a false verdict at any look is
     `alpha / comparisons` for normal differences of unknown variance (see ``boundary``); leaving looks out lowers it.
-    The plan must be set before the first seed is run: to raise ``planned`` after a look is another test.
+    The plan must be set before the first seed is run: to raise ``planned`` after a look is another test. A verdict is
+    of all differences there are: one that was ``better`` and got further seeds, as other comparisons needed them, is
+    judged anew. The chance holds for "at any look", so this can only lower it.
+
+    Simulated 20,000 times with the defaults and 5 planned seeds, by the true mean in sd of a difference:
+
+        true mean                    0       1       2       3
+        shown, one comparison        5.2 %   34 %    85 %    99 %
+        shown, one of 3 (alpha / 3)          15 %    57 %    90 %
+        shown, one of 6 (alpha / 6)          8.5 %   39 %    76 %
+        seeds used, one comparison   3.3     3.9     4.2     3.9
+
+    Stopping as hopeless takes 0.1 % of power at most with 5 planned seeds and up to 0.7 % with 10. Of other noise
+    with no difference, 4.2 % are shown for t with 5 degrees of freedom, 5.4 % for skewness 0.5 and 6.9 % for skewness 1
+    (10 planned: 4.0, 5.6 and 7.8 %). Two arms with the same noise have differences without skewness.
 
     Attributes:
         planned: Seeds at most.
@@ -91,7 +103,20 @@ class SequentialTest:
         interval (Jennison and Turnbull, JRSS B 51, 1989). All looks together cover with `1 - alpha / comparisons`,
         so no rule of stopping can lower it.
 
-        INTERVAL_TABLE
+        Early looks have wider intervals than one of 95 %, so it covers more where it stops early. That is the price of
+        an interval that agrees with the verdict and that no way of stopping can spoil. Coverage (%) at the stop
+        (better, worse, hopeless or planned), 20,000 simulations, by the true mean in sd of a difference:
+
+            planned   noise          0      0.5    1      2      3
+            5         normal         94.8   97.7   98.2   98.0   98.4
+            5         heavy          95.8   98.4   98.6   98.6   98.9
+            5         skewed 0.5     94.6   98.0   98.2   97.6   98.4
+            5         skewed 1       93.1   97.7   97.7   96.7   98.0
+            10        normal         94.9   99.1   99.0   99.1   99.6
+            10        skewed 1       92.3   98.5   97.2   98.4   99.3
+
+        A t interval of 95 % that ignores the looks covers 93.6 to 94.1 there for 5 seeds and normal noise, 93.2 to 94.2
+        for 10, but it may leave out 0 where no difference is shown.
 
         Returns:
             None where there is no look, or where the differences do not vary.
@@ -167,11 +192,12 @@ class Decision:
 def decide(
     test: SequentialTest, comparisons: Sequence[Sequence[float]], *, no_more: bool = False
 ) -> tuple[Decision, ...]:
-    """Judge several comparisons together, by Holm's steps: the smallest p-value at `alpha / m`, the next at
+    """Judge several comparisons together, by Holm's steps.
 
-    `alpha / (m - 1)`, and so on to the first that fails; all others are judged at the level of that one. The chance
-    of any false ``better`` or ``worse``, over all looks and comparisons, is ``alpha`` at most: when the first true
-    null is rejected, the rejected before it are not nulls, so it was judged at `alpha / (number of nulls)` or less.
+    The smallest p-value is held against `alpha / m`, the next against `alpha / (m - 1)`, and so on to the first that
+    fails; the others are judged at the level of that one. The chance of any false ``better`` or ``worse``, over all
+    looks and comparisons, is ``alpha`` at most: nothing rejected before the first true null is a null, so that one was
+    held against `alpha / (number of nulls)` or less. Each interval by itself covers with `1 - alpha` at least.
 
     Args:
         test: The plan; its ``comparisons`` is not used.

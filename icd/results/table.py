@@ -216,10 +216,13 @@ def _compared(cells: Sequence[Cell], baselines: Sequence[str], seeds: int, alpha
         if other.row in baselines and other.row != cell.row and other.column == cell.column
     ]
     shared = [[seed for seed in cell.values if seed in other.values] for cell, other in pairs]
-    known = [(cell, other, common) for (cell, other), common in zip(pairs, shared, strict=True) if common]
-    differences = [[cell.values[seed] - other.values[seed] for seed in common] for cell, other, common in known]
+    differences = [
+        [cell.values[seed] - other.values[seed] for seed in common]
+        for (cell, other), common in zip(pairs, shared, strict=True)
+    ]
     test = SequentialTest(planned=seeds, first=seeds, alpha=alpha)
-    decisions = decide(test, differences, no_more=True) if differences else ()
+    # A row without a value counts among the comparisons: a single difference is never judged.
+    decisions = decide(test, [item or [0.0] for item in differences], no_more=True) if pairs else ()
     return tuple(
         Compared(
             row=cell.row,
@@ -232,7 +235,8 @@ def _compared(cells: Sequence[Cell], baselines: Sequence[str], seeds: int, alpha
             p_holm=decision.p_holm,
             verdict=decision.verdict,
         )
-        for (cell, other, _), item, decision in zip(known, differences, decisions, strict=True)
+        for (cell, other), item, decision in zip(pairs, differences, decisions, strict=True)
+        if item
     )
 
 

@@ -13,7 +13,7 @@ from icd import search
 from icd.config.read_trial import read_trial
 from icd.config.yaml import Document
 from icd.errors import StateError
-from icd.search import sweeps
+from icd.search import session
 from icd.search.prepare import Preparation, Prepared, teacher_name
 from icd.search.storage import open_storage, storage_url
 from icd.search.task import Epoch, Outcome, Policy
@@ -95,13 +95,13 @@ def file(folder: Path, **parts: Any) -> Path:
 def test_killed_before_the_first_trial_and_resumed_without_the_source(
     study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sweeps, "_executor", lambda *_: TinyExecutor(dies=True))
+    monkeypatch.setattr(session, "_executor", lambda *_: TinyExecutor(dies=True))
     with pytest.raises(Killed):
         search.sweep(NEW, executor="process")
     assert search.trials("new") == []
     best = {record.number: dict(record.params) for record in study.ledger.records()}
     study.trial("complete", [99])  # a better one, which came too late
-    monkeypatch.setattr(sweeps, "_executor", lambda *_: TinyExecutor(dies=False))
+    monkeypatch.setattr(session, "_executor", lambda *_: TinyExecutor(dies=False))
     assert search.plan(NEW).starts[0].label == "by-hand trial 3"  # as it was begun
     storage = open_storage(storage_url(tmp_path))
     storage.delete_study(storage.get_study_id_from_name("by-hand"))
