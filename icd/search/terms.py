@@ -17,7 +17,7 @@ THRESHOLD = 0.01  # of the sum of the terms' gradient norms
 
 _SHARE = "train/gradient_share/"
 _REFERENCE = "ce"  # what the others stand beside; never called dead
-# Fields that act through one term alone, beside TERM_weight.
+# Fields that act through one term alone, beside TERM_weight, the field of a method that scales its term TERM.
 READ_BY: Mapping[str, Sequence[str]] = {
     "base": (
         "base_loss",
