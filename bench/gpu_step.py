@@ -176,7 +176,7 @@ class Arm:
 def forever(epochs: DeviceEpochs | EagerEpochs) -> Iterator[Tensor]:
     """Repeat the first epoch."""
     while True:
-        yield from epochs.steps(1, measure=False)
+        yield from epochs.steps(1)
 
 
 def plain_steps(student: Network, teacher: Network, method: str, batches: Iterator[Any]) -> Iterator[Tensor]:

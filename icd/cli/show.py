@@ -10,6 +10,7 @@ from icd.results.pruning import PruningAudit
 from icd.search.pareto import pareto_front
 from icd.search.reading import SweepStatus, chosen
 from icd.search.record import TrialRecord
+from icd.search.terms import DeadKind
 
 ROOT = click.option("--root", type=click.Path(path_type=Path), help="Folder of results [ICD_ROOT, or runs].")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
@@ -115,6 +116,11 @@ def audit_lines(audit: PruningAudit) -> list[str]:
             f"(false-kill rate {audit.false_kill_rate:.0%})"
         )
     return lines
+
+
+def dead_lines(kinds: Sequence[DeadKind]) -> list[str]:
+    """Write which terms of the loss do nothing, one line for each."""
+    return ["", "terms that do nothing:", *(f"  {kind.sentence}" for kind in kinds)] if kinds else []
 
 
 def _seconds(record: TrialRecord) -> object:

@@ -7,13 +7,25 @@ from pathlib import Path
 import click
 
 from icd.cli.main import write_json
-from icd.cli.show import JSON, NAME, ROOT, audit_lines, columns, configuration, count_text, state_text, status_lines
+from icd.cli.show import (
+    JSON,
+    NAME,
+    ROOT,
+    audit_lines,
+    columns,
+    configuration,
+    count_text,
+    dead_lines,
+    state_text,
+    status_lines,
+)
 from icd.results.pruning import audit_sweep
 from icd.search import default_root
 from icd.search.pareto import pareto_front
 from icd.search.reading import STATES, SweepStatus, all_statuses, chosen, flat_rows, plain_sweep, status_of, trial_row
 from icd.search.record import State
 from icd.search.studies import find
+from icd.search.terms import dead_kinds, noted_terms
 
 
 @click.command()
@@ -21,7 +33,7 @@ from icd.search.studies import find
 @JSON
 @ROOT
 def status(name: str | None, as_json: bool, root: Path | None) -> None:
-    """Say how every sweep stands, or one sweep in full: counts, budget, best trials, what pruning did."""
+    """Say how every sweep stands, or one sweep in full: counts, budget, best trials, what pruning did, dead terms."""
     where = root or default_root()
     if name is None:
         _all(all_statuses(where), where, as_json=as_json)
@@ -29,18 +41,20 @@ def status(name: str | None, as_json: bool, root: Path | None) -> None:
     found = status_of(where, name)
     if found.state == "preparing":
         if as_json:
-            write_json({**found.to_data(), "pruning": None, "front": []})
+            write_json({**found.to_data(), "pruning": None, "front": [], "dead_terms": []})
         else:
             click.echo("\n".join(status_lines(found, ())))
         return
     ledger = find(where, name)
     records = ledger.records()
-    audit = audit_sweep(plain_sweep(ledger), records)
+    audit, dead = audit_sweep(plain_sweep(ledger), records), dead_kinds(records)
     if as_json:
         front = [record.number for record in pareto_front(records, found.directions)]
-        write_json({**found.to_data(), "pruning": audit.to_data() if audit else None, "front": front})
+        pruning = audit.to_data() if audit else None
+        terms = [kind.to_data() for kind in dead]
+        write_json({**found.to_data(), "pruning": pruning, "front": front, "dead_terms": terms})
         return
-    for line in status_lines(found, records) + (audit_lines(audit) if audit else []):
+    for line in status_lines(found, records) + (audit_lines(audit) if audit else []) + dead_lines(dead):
         click.echo(line)
 
 
@@ -81,6 +95,9 @@ def trials(
         start = [record.number, record.state, *values, row["last"], row["epochs"], row["seconds"]]
         table.append([*start, configuration(record), record.reason])
     for line in columns(headers, table, left=["state", "configuration", "reason"]):
+        click.echo(line)
+    dead = [f"trial {record.number}: {term.sentence}" for record in records for term in noted_terms(record)]
+    for line in ["", *dead] if dead else []:
         click.echo(line)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from icd.data.views import ViewFamily
-from icd.fields import Count, FieldProblem, NonNegative, Positive, Range, check_fields
+from icd.fields import Count, FieldProblem, NonNegative, NonNegativeInt, Positive, Range, check_fields
 
 Share = Annotated[float, Range(above=0, at_most=1)]
 Momentum = Annotated[float, Range(at_least=0, below=1)]
@@ -39,6 +39,8 @@ class Protocol:
         precision: ``fp32``, ``bf16`` for automatic mixed precision, or ``auto`` for the student's faster one here.
         channels_last: Memory layout; 1.25-1.7x faster on CPUs, same result up to rounding. ``auto`` times both.
         report_every: Evaluate, save and report every so many epochs, and at the last.
+        measure_every: Measure the gradient of each term of the loss at the first reporting epoch after every so many,
+            and at the last; 0 for never. Changes no result, so it is no part of a trial's key.
     """
 
     views: ViewFamily
@@ -57,6 +59,7 @@ class Protocol:
     precision: Literal["fp32", "bf16", "auto"] = "fp32"
     channels_last: Literal[True, False, "auto"] = True
     report_every: Count = 1
+    measure_every: NonNegativeInt = 1
 
     def __post_init__(self) -> None:
         check_fields(self, self._milestones_problem(), self._nesterov_problem())
@@ -85,6 +88,17 @@ class Protocol:
         if self.channels_last == "auto":
             raise ValueError("the layout must be chosen before it is used (icd.trial.autotune)")
         return self.channels_last
+
+    def reports(self, epoch: int) -> bool:
+        """Whether an epoch counted from 1 is evaluated, saved and reported."""
+        return epoch % self.report_every == 0 or epoch == self.epochs
+
+    def measures(self, epoch: int) -> bool:
+        """Whether the gradients are measured at a reporting epoch."""
+        if not self.measure_every:
+            return False
+        before = (epoch - 1) // self.report_every * self.report_every  # the reporting epoch before this one
+        return epoch // self.measure_every > before // self.measure_every or epoch == self.epochs
 
     def learning_rate(self, epoch: int, progress: float) -> float:
         """Learning rate in an epoch counted from 1, ``progress`` in [0, 1) through it.

@@ -146,14 +146,19 @@ class _SweepReader:
     # Rules between the parts
 
     def _check_pruner(self, pruner: PrunerConfig, objectives: list[Objective], trials: list[TrialConfig]) -> None:
-        if pruner.name == "none":
+        if not pruner.prunes:
             return
+        field, instead = ("name", "none") if pruner.compares else ("dead_terms", "false")
         if len(objectives) > 1:
-            rule = "a sweep with several objectives cannot be pruned; take none"
-            self.reader.problem(("pruner", "name"), rule, value=pruner.name)
+            rule = f"a sweep with several objectives cannot be pruned; take {instead}"
+            self.reader.problem(("pruner", field), rule, value=getattr(pruner, field))
         elif objectives and objectives[0].metric.startswith("cost/"):
-            rule = f"pruning needs an objective that every epoch reports, and {objectives[0].metric} is none; take none"
-            self.reader.problem(("pruner", "name"), rule, value=pruner.name)
+            metric = objectives[0].metric
+            rule = f"pruning needs an objective that every epoch reports, and {metric} is none; take {instead}"
+            self.reader.problem(("pruner", field), rule, value=getattr(pruner, field))
+        if pruner.dead_terms and any(not trial.protocol.measure_every for trial in trials):
+            rule = "dead terms are found by measuring, and protocol.measure_every is 0"
+            self.reader.problem(("pruner", "dead_terms"), rule, value=True)
         epochs = min((trial.protocol.epochs for trial in trials), default=pruner.min_epochs)
         if pruner.min_epochs > epochs:
             rule = f"min_epochs <= protocol.epochs ({epochs}) must hold"

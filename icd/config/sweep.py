@@ -70,6 +70,8 @@ class PrunerConfig:
         reduction: One in so many trials passes a rung (successive halving, hyperband).
         startup_trials: Finished trials before the median rule applies.
         control_share: Share of the trials that are never stopped; they tell what pruning costs.
+        dead_terms: Stop a trial too whose loss has a searched term that gives no gradient to speak of once the warm-up
+            is over (icd/search/terms.py), whatever ``name`` is.
     """
 
     name: PrunerName = "none"
@@ -77,6 +79,7 @@ class PrunerConfig:
     reduction: Annotated[int, Range(at_least=2)] = 3
     startup_trials: NonNegativeInt = 5
     control_share: Share = 0.15
+    dead_terms: bool = False
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -84,6 +87,11 @@ class PrunerConfig:
     @property
     def prunes(self) -> bool:
         """Whether any trial can be stopped."""
+        return self.compares or self.dead_terms
+
+    @property
+    def compares(self) -> bool:
+        """Whether trials are compared with each other."""
         return self.name != "none"
 
 
@@ -288,10 +296,16 @@ class SweepConfig:
         check_fields(self)
 
     def to_data(self) -> dict[str, Any]:
-        """Write the sweep as plain data, every default spelt out; sources only where there are any."""
+        """Write the sweep as plain data, every default spelt out.
+
+        But for ``sources`` and ``pruner.dead_terms``: studies that were begun before there were such stay what they
+        were.
+        """
         data = {item.name: _plain(getattr(self, item.name)) for item in fields(self)}
-        if not self.sources:  # studies that were begun before there were sources have none written
+        if not self.sources:
             del data["sources"]
+        if not self.pruner.dead_terms:
+            del data["pruner"]["dead_terms"]
         return data
 
     def identity(self) -> dict[str, Any]:

@@ -24,6 +24,7 @@ _SEARCHED = {"train_on": "train", "measure_on": "val"}
 
 # Dataclasses that are written as {name: {fields}}, with the table that names them.
 _TAGGED: Mapping[type, str] = {cls: name for table in (BASE_LOSSES, VIEW_FAMILIES) for name, cls in table.items()}
+_MEASURE_EVERY = next(field.default for field in fields(Protocol) if field.name == "measure_every")
 _METHOD_NAMES: Mapping[type, str] = {cls: name for name, cls in METHODS.items()}
 
 
@@ -127,6 +128,8 @@ class TrialConfig:
             data["data"] = {name: data["data"][name] for name in kept}
         if self.teacher and self.teacher.digest:
             data["teacher"] = {name: data["teacher"][name] for name in ("arch", "stem", "digest")}
+        for protocol in (data["protocol"], data.get("teacher", {}).get("protocol")):
+            (protocol or {}).pop("measure_every", None)  # looking at a training does not change it
         text = json.dumps(_canonical(data), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -142,6 +145,8 @@ def plain_data(value: Any) -> Any:
             return {_TAGGED[type(value)]: inner}
         if type(value) in _METHOD_NAMES:
             return {"name": _METHOD_NAMES[type(value)], **inner}
+        if isinstance(value, Protocol) and value.measure_every == _MEASURE_EVERY:
+            del inner["measure_every"]  # what was written before there was the field stays the same
         return {name: item for name, item in inner.items() if name != "digest" or item is not None}
     if isinstance(value, tuple):
         return [plain_data(item) for item in value]

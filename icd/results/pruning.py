@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from icd.results.ranks import ranks
@@ -129,12 +129,14 @@ def audit_sweep(sweep: Mapping[str, Any], records: Sequence[TrialRecord]) -> Pru
     """Judge the pruning of a study's sweep (as plain data); None without a pruner or before a trial is complete."""
     whole = [max(record.curve) for record in records if record.state == "complete" and record.curve]
     pruner = sweep["pruner"]
-    if pruner["name"] == "none" or not whole:
+    compares = pruner["name"] != "none"
+    if not whole or not (compares or pruner.get("dead_terms", False)):
         return None
-    return pruning_audit(
+    audit = pruning_audit(
         records,
         min_epochs=pruner["min_epochs"],
         reduction=pruner["reduction"],
         epochs=max(whole),
         maximize=sweep["objectives"][0]["direction"] == "maximize",
     )
+    return audit if compares else replace(audit, rungs=())  # nobody compares trials at rungs

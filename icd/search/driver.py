@@ -8,7 +8,7 @@ import logging
 import math
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from icd.search.reporting import Reporter
 from icd.search.space import SearchSpace
 from icd.search.study import Ledger
 from icd.search.task import RETRIES, Epoch, Outcome, Task, trial_folder
+from icd.search.terms import DeadTerm, dead_terms
 from icd.trial.checkpoint import newest_epoch, write_durably
 from icd.trial.runs import stored_rows, training_seconds
 
@@ -81,6 +82,7 @@ class Driver:
         self.chooser = chooser or Chooser(sweep, space, ledger, prepared, self._refused)
         self.reporter = Reporter(sweep, space, ledger, outbox, site.folder, prepared.data_digest)
         self.running: dict[int, Running] = {}
+        self._searched = [row.name for row in space.dimensions()]
         self.drain = self.stop_now = False
         self.stopped_by = ""
         self.halted: SetupError | None = None
@@ -127,8 +129,9 @@ class Driver:
         self._epoch_seconds.append(epoch.metrics.get("seconds/epoch", 0.0))
         if self.ledger.finished(epoch.number):
             return False
-        if self.sweep.pruner.prunes and epoch.epoch < under_way.epochs and self.ledger.should_prune(epoch.number):
-            return self._pruned(epoch.number, epoch.epoch)
+        reason = self._reason_to_prune(epoch.number, epoch.epoch) if epoch.epoch < under_way.epochs else ""
+        if reason:
+            return self._pruned(epoch.number, epoch.epoch, reason)
         return not self.stopping
 
     def end(self, outcome: Outcome) -> None:
@@ -242,15 +245,29 @@ class Driver:
             return "val/loss" if first.direction == "minimize" else "val/top1"
         return first.metric
 
-    def _pruned(self, number: int, epoch: int) -> bool:
+    def _reason_to_prune(self, number: int, epoch: int) -> str:
+        """Say why a trial should stop after an epoch, from what is committed; empty where it should not."""
+        pruner = self.sweep.pruner
+        if pruner.prunes and self.ledger.should_prune(number):
+            return f"pruned at epoch {epoch}"
+        if not pruner.dead_terms or epoch < pruner.min_epochs:
+            return ""
+        rows = stored_rows(trial_folder(self.site.folder, number))
+        dead = self._dead_terms(number, [row for row in rows if row["epoch"] <= epoch])
+        found = [term.brief for term in dead if term.searched]
+        return f"dead term: {'; '.join(found)}" if found else ""
+
+    def _dead_terms(self, number: int, rows: Sequence[Mapping[str, Any]]) -> list[DeadTerm]:
+        return dead_terms(rows, self.chooser.config(self.ledger.record(number)), searched=self._searched)
+
+    def _pruned(self, number: int, epoch: int, reason: str) -> bool:
         """Stop a trial that looks poor; a control trial goes on and remembers it."""
         record = self.ledger.record(number)
         if record.control:
             if record.would_stop_at is None:
                 self.ledger.note(number, would_stop_at=epoch)
             return True
-        seconds = self._seconds_of(number)
-        self.ledger.tell(number, "pruned", reason=f"pruned at epoch {epoch}", exit_reason="pruned", seconds=seconds)
+        self.ledger.tell(number, "pruned", reason=reason, exit_reason="pruned", **self._notes_of(number))
         self._close(number)
         return False
 
@@ -263,7 +280,7 @@ class Driver:
             self._diverged(outcome)
             return
         notes = {
-            "seconds": self._seconds_of(outcome.number),
+            **self._notes_of(outcome.number),
             "student_sha256": result["student_sha256"],
             "device": outcome.device,
             "epochs": result["epochs"],
@@ -279,8 +296,8 @@ class Driver:
             metric = self._curve_metric.rpartition("/")[2]
             self.ledger.add_epoch(outcome.number, 0, chance.get(metric, math.log(self.prepared.num_classes)))
         reason = outcome.reason or "a metric is not finite"
-        seconds = self._seconds_of(outcome.number)
-        notes: dict[str, Any] = {"exit_reason": "diverged", "device": outcome.device, "seconds": seconds}
+        own = self._notes_of(outcome.number)
+        notes: dict[str, Any] = {"exit_reason": "diverged", "device": outcome.device, **own}
         self.ledger.tell(outcome.number, "pruned", reason=reason, **notes)
         self.announce(f"trial {outcome.number}: diverged: {reason}")
         self._close(outcome.number)
@@ -300,7 +317,7 @@ class Driver:
             self._waiting.append(number)
             return
         self.announce(f"trial {number}: failed: {outcome.reason}")
-        notes: dict[str, Any] = {"exit_reason": kind, "device": outcome.device, "seconds": self._seconds_of(number)}
+        notes: dict[str, Any] = {"exit_reason": kind, "device": outcome.device, **self._notes_of(number)}
         self.ledger.tell(number, "failed", reason=outcome.reason, **notes)
         self.chooser.forget(number)
         self._close(number)
@@ -317,11 +334,13 @@ class Driver:
             metrics = {name: value for name, value in row.items() if name != "epoch"}
             self._commit_epoch(number, row["epoch"], metrics)
 
-    def _seconds_of(self, number: int) -> float:
-        """What the epochs of a trial took; counts them against the budget."""
-        seconds = training_seconds(stored_rows(trial_folder(self.site.folder, number)))
+    def _notes_of(self, number: int) -> dict[str, Any]:
+        """What the epochs of a trial took, counted against the budget, and which terms did nothing, if any."""
+        rows = stored_rows(trial_folder(self.site.folder, number))
+        seconds = training_seconds(rows)
         self._gpu_seconds += seconds * self.site.gpus_per_trial
-        return seconds
+        dead = [term.to_data() for term in self._dead_terms(number, rows)]
+        return {"seconds": seconds, **({"dead_terms": dead} if dead else {})}
 
     def _commit_epoch(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
         """Tell ledger, then outbox; neither takes what is not finite (a share of gradients that overflowed)."""

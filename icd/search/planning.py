@@ -127,7 +127,7 @@ def predict(
 ) -> Cost:
     """Predict epochs, and time where paces were measured."""
     sampled = max(0, trials - len(sweep.enqueue))
-    share = sweep.pruner.control_share if sweep.pruner.prunes else 1.0
+    share = sweep.pruner.control_share if sweep.pruner.compares else 1.0
     whole = trials - sampled + share * sampled
     expected = whole * epochs + (1 - share) * sampled * epochs_when_pruned(sweep.pruner, epochs)
     most = trials * epochs
@@ -215,8 +215,10 @@ def _disk(configs: Sequence[TrialConfig], trials: int, concurrent: int, num_clas
 
 def _basis(sweep: SweepConfig, *, measured: bool) -> list[str]:
     lines = ["epochs: first as the pruner works on average (control trials and baselines whole), then with none pruned"]
-    if not sweep.pruner.prunes:
+    if not sweep.pruner.compares:
         lines = ["epochs: nothing is pruned"]
+    if sweep.pruner.dead_terms:
+        lines.append("epochs: trials that stop because a term is dead are not foreseen")
     if measured:
         lines.append(
             "time: first the median measured step, then with none pruned and every step as slow as the slowest one; "

@@ -14,6 +14,7 @@ from icd.search.storage import DatabaseLease, is_shared, storage_url
 from icd.search.studies import find, find_all, sweep_folder
 from icd.search.study import Ledger
 from icd.search.task import trial_folder
+from icd.search.terms import noted_terms
 
 # ``preparing``: its driver reads data or trains a teacher, and the study is not made yet. ``stopped``: nobody drives
 # it and there is more to do. ``finished``: the budget is used, or the space has nothing new.
@@ -129,6 +130,7 @@ def trial_row(record: TrialRecord, metrics: Sequence[str]) -> dict[str, Any]:
         "attempts": record.attempts,
         "seconds": record.attributes.get("seconds"),
         "reason": record.reason,
+        "dead_terms": [term.to_data() for term in noted_terms(record)],
         "twin": record.twin,
         "started": record.started,
         "ended": record.ended,
@@ -148,6 +150,7 @@ def flat_rows(records: Sequence[TrialRecord], metrics: Sequence[str]) -> list[di
         row = trial_row(record, metrics)
         params, values = row.pop("params"), row.pop("values")
         start = {"number": row.pop("number"), "state": row.pop("state")}
+        row["dead_terms"] = "; ".join(term["sentence"] for term in row["dead_terms"])
         shown = {metric: values.get(metric) for metric in metrics}
         rows.append({**start, **shown, **row, **{f"params_{name}": params.get(name) for name in names}})
     return rows

@@ -12,6 +12,7 @@ from icd.search.record import TrialRecord
 from icd.search.space import SearchSpace
 from icd.search.study import Ledger
 from icd.search.task import trial_folder
+from icd.search.terms import noted_terms
 
 _FILES = ("config.yaml", "metrics.jsonl", "result.json", "curves.png", "grams.png")
 
@@ -68,12 +69,16 @@ class Reporter:
         folder = trial_folder(self.folder, record.number)
         paths = [folder / name for name in _FILES]
         values = zip(self.sweep.objectives, record.values, strict=False)  # a trial without a value has none
+        tags = {"exit_reason": str(record.attributes.get("exit_reason", record.state)), "reason": record.reason}
+        dead = noted_terms(record)
+        if dead:
+            tags["dead_terms"] = "; ".join(term.sentence for term in dead)
         self.outbox.end(
             record.number,
             time_ms=_now_ms(),
             state=record.state if record.state in ("complete", "pruned") else "failed",
             metrics={f"final/{item.metric}": value for item, value in values},
-            tags={"exit_reason": str(record.attributes.get("exit_reason", record.state)), "reason": record.reason},
+            tags=tags,
             artifacts=[str(path.relative_to(self.folder)) for path in paths if path.exists()],
         )
 

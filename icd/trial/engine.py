@@ -102,23 +102,17 @@ class DeviceEpochs:
         self.graph: torch.cuda.CUDAGraph | None = None
         self._recordable, self._warm = device.type == "cuda", 0
 
-    def steps(self, epoch: int, *, measure: bool) -> Iterator[Tensor]:
-        """Do the steps of an epoch one by one, yielding each one's terms [L], which the next epoch overwrites.
-
-        Args:
-            epoch: From 1.
-            measure: Note the terms' shares of the gradient in the first step.
-        """
+    def steps(self, epoch: int) -> Iterator[Tensor]:
+        """Do the steps of an epoch, counted from 1, yielding each one's terms [L], which the next epoch overwrites."""
         self._prepare(epoch)
         for step in range(self.num_steps):
-            measured = measure and step == 0
             if step == self.num_full:
-                self._run(self._rest_3b, measure=measured)
-            elif not measured and self._recorded():
+                self._run(self._rest_3b)
+            elif self._recorded():
                 assert self.graph is not None
                 self.graph.replay()
             else:
-                self._counted(measure=measured)
+                self._counted()
                 self._warm += 1
             assert self._log is not None
             yield self._log[step]
@@ -144,18 +138,18 @@ class DeviceEpochs:
         self._epoch.fill_(epoch)
         self._counter.zero_()
 
-    def _counted(self, *, measure: bool = False) -> None:
+    def _counted(self) -> None:
         """Do the step that the counter names; this is what is recorded."""
-        self._run(self._picks_T3B.index_select(0, self._counter).squeeze(0), measure=measure)
+        self._run(self._picks_T3B.index_select(0, self._counter).squeeze(0))
 
-    def _run(self, picks_3B: Tensor, *, measure: bool = False) -> None:
+    def _run(self, picks_3B: Tensor) -> None:
         indices_B, view_ids_B, places_B = picks_3B.unbind(0)
         raw_BCHW = self.images.images_NCHW.index_select(0, indices_B)
         images_BCHW = self.normaliser(self.config.protocol.views.apply(raw_BCHW, view_ids_B))
         batch = Batch(images_BCHW, self.images.labels_N.index_select(0, indices_B), indices_B)
         where = Step(batch.labels_B, indices_B, self._epoch, self._counter.squeeze(0))
         lr = self._rates.index_select(0, self._counter).squeeze(0)
-        values_L = self.one(batch, self._answer(batch, places_B), where, lr, measure=measure)
+        values_L = self.one(batch, self._answer(batch, places_B), where, lr)
         if self._log is None:
             self._log = values_L.new_zeros(self.num_steps, len(values_L))
         self._log.index_copy_(0, self._counter, values_L.unsqueeze(0))

@@ -7,12 +7,14 @@ Shape key:
     L: terms of the loss
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from icd.config.protocols import Protocol
 from icd.data.loader import Batch
@@ -26,14 +28,12 @@ class TrainStep:
 
     Attributes:
         names: The loss's terms, known after the first step.
-        shares: Each term's share of the gradient, as last measured.
     """
 
     def __init__(self, student: Network, method: nn.Module, protocol: Protocol) -> None:
         self.student, self.method, self.protocol = student, method, protocol
         self.weights = [*student.parameters(), *method.parameters()]
         self.names: tuple[str, ...] = ()
-        self.shares: dict[str, float] = {}
         device = self.weights[0].device
         # Where the fused kernel reads the rate from: float32 on CUDA; on a CPU float64 gives a plain number's bits.
         dtype = torch.float64 if device.type == "cpu" else torch.float32
@@ -48,9 +48,7 @@ class TrainStep:
         )
         self._set_rate(self.lr)
 
-    def __call__(
-        self, batch: Batch, teacher: Side | None, where: Step, lr: float | Tensor, *, measure: bool = False
-    ) -> Tensor:
+    def __call__(self, batch: Batch, teacher: Side | None, where: Step, lr: float | Tensor) -> Tensor:
         """Train on a batch.
 
         Args:
@@ -58,18 +56,13 @@ class TrainStep:
             teacher: What the teacher says about it.
             where: Labels, indices, epoch and step.
             lr: Learning rate, a number or a scalar on the device.
-            measure: Note the terms' shares of the gradient, which waits for the device.
 
         Returns:
             The terms, float32 [L].
         """
         self.lr.fill_(lr)
-        with precision(self.protocol.precision, batch.images_BCHW.device):
-            student = LiveSide(self.student(batch.images_BCHW), self.student.head)
-            terms = self.method(student, teacher, where)
+        terms = self._terms(self.student, self.method, batch, teacher, where)
         self.names = tuple(terms)
-        if measure:
-            self.shares = gradient_shares(terms, self.weights)
         self.optimizer.zero_grad(set_to_none=True)
         values_L = torch.stack(list(terms.values()))
         values_L.sum().backward()  # type: ignore[no-untyped-call]
@@ -77,6 +70,18 @@ class TrainStep:
             torch.nn.utils.clip_grad_norm_(self.weights, self.protocol.clip_norm)
         self.optimizer.step()
         return values_L.detach().float()
+
+    def terms_aside(self, batch: Batch, teacher: Side | None, where: Step) -> dict[str, Tensor]:
+        """Compute a batch's terms as a step would, leaving no trace: running means and memories change in copies."""
+        return self._terms(partial(_aside, self.student), partial(_aside, self.method), batch, teacher, where)
+
+    def _terms(
+        self, student: Callable[..., Any], method: Callable[..., Any], batch: Batch, teacher: Side | None, where: Step
+    ) -> dict[str, Tensor]:
+        with precision(self.protocol.precision, batch.images_BCHW.device):
+            side = LiveSide(student(batch.images_BCHW), self.student.head)
+            terms: dict[str, Tensor] = method(side, teacher, where)
+            return terms
 
     def changing(self) -> list[Tensor]:
         """List what a step changes in place: weights, buffers and momenta."""
@@ -133,19 +138,9 @@ class LossLog:
         self.unseen = []
 
 
-def gradient_shares(terms: Mapping[str, Tensor], weights: list[nn.Parameter]) -> dict[str, float]:
-    """Share of each weighted term in the sum of the terms' gradient norms; a term near 0 cannot matter."""
-    norms = {}
-    for name, term in terms.items():
-        if not term.requires_grad:
-            norms[name] = 0.0
-            continue
-        gradients = torch.autograd.grad(term, weights, retain_graph=True, allow_unused=True)
-        norms[name] = (
-            torch.stack([grad.detach().float().norm() for grad in gradients if grad is not None]).norm().item()
-        )
-    total = sum(norms.values())
-    return {name: norm / total if total > 0 else 0.0 for name, norm in norms.items()}
+def _aside(module: nn.Module, *inputs: Any) -> Any:
+    """Call a module on copies of its buffers; its own keep their values and, for recorded steps, their addresses."""
+    return functional_call(module, {name: buffer.clone() for name, buffer in module.named_buffers()}, inputs)
 
 
 @contextmanager

@@ -248,6 +248,17 @@ class TeacherTable:
             parts[block.spec.side, block.spec.from_map] = (block.spec, rows_BRK.to(device), verdicts_BV.to(device))
         return TableSide(parts)
 
+    def answer(self, batch: Batch) -> TableSide:
+        """Say of any images what a table of them would hold; nothing is read, stored or counted."""
+        device, whole = batch.labels_B.device, np.arange(len(batch.labels_B))
+        chunks = [self._entries(batch, whole[first : first + self.chunk]) for first in whole[:: self.chunk]]
+        parts = {}
+        for block, entries in zip(self.blocks, zip(*chunks, strict=True), strict=True):
+            rows_BRK = torch.cat([rows_CRK for rows_CRK, _ in entries]).to(torch.float16).float()
+            verdicts_BV = torch.cat([verdicts_CV for _, verdicts_CV in entries])
+            parts[block.spec.side, block.spec.from_map] = (block.spec, rows_BRK.to(device), verdicts_BV.to(device))
+        return TableSide(parts)
+
     def view_ids(self, epoch: int, indices_B: NDArray[np.int64]) -> NDArray[np.int64]:
         """Which views the trial's images show in an epoch."""
         return views.draw(self.config.seed, epoch, indices_B, self.config.protocol.views.num_views)
@@ -270,7 +281,12 @@ class TeacherTable:
         self.computed += len(places_B)
 
     def _compute(self, batch: Batch, slots_B: NDArray[np.int64], places_C: NDArray[np.int64]) -> None:
-        """Run the teacher on a few places of a batch.
+        """Run the teacher on a few places of a batch and keep what it says."""
+        for block, (rows_CRK, verdicts_CV) in zip(self.blocks, self._entries(batch, places_C), strict=True):
+            block.write(slots_B[places_C], rows_CRK, verdicts_CV)
+
+    def _entries(self, batch: Batch, places_C: NDArray[np.int64]) -> list[tuple[Tensor, Tensor]]:
+        """Run the teacher on a few places of a batch; rows and verdicts for each block.
 
         Always on as many images at once, whatever the batch: kernels are chosen by shape, and an entry must have the
         same bits whoever computes it, with whatever neighbours.
@@ -281,9 +297,8 @@ class TeacherTable:
         labels_C, num = batch.labels_B[on_device_C], len(places_C)
         with torch.no_grad(), torch.autocast(images_CCHW.device.type, enabled=False):
             output = self.teacher(images_CCHW)
-            for block in self.blocks:
-                rows_CRK, verdicts_CV = rows_of(output, self.teacher.head, block.spec, labels_C)
-                block.write(slots_B[places_C], rows_CRK[:num], verdicts_CV[:num])
+            made = [rows_of(output, self.teacher.head, block.spec, labels_C) for block in self.blocks]
+        return [(rows_CRK[:num], verdicts_CV[:num]) for rows_CRK, verdicts_CV in made]
 
 
 def open_table(

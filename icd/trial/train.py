@@ -27,6 +27,7 @@ from icd.models import Network, build_model
 from icd.trial import checkpoint
 from icd.trial.engine import DeviceEpochs, own_stream, unsuited
 from icd.trial.evaluate import evaluate
+from icd.trial.gradients import Gauge
 from icd.trial.keeper import Keeper, snapshot
 from icd.trial.kernels import reproducible
 from icd.trial.step import LossLog, TrainStep, learning_rates, live_answer
@@ -122,14 +123,15 @@ def train(config: TrialConfig, split: Split, teacher: Network | None, execution:
         images, val_images = split.train.to(device), split.val.to(device)
         num_steps = _num_steps(config, len(images))
         epochs = _epochs(one, config, split, images, teacher, execution)
+        gauge = Gauge(one, config, split, images, teacher, execution.table)
 
         for epoch in range(start + 1, protocol.epochs + 1):
             started = time.perf_counter()
             student.train()
             method.train()
-            reporting = _reports(config, epoch)
+            reporting = protocol.reports(epoch)
             losses = LossLog(epoch, look_every=1 if device.type == "cpu" else _STEPS_BETWEEN_LOOKS)
-            for step, values_L in enumerate(epochs.steps(epoch, measure=reporting)):
+            for step, values_L in enumerate(epochs.steps(epoch)):
                 losses.add(one.names, values_L)
                 execution.progress(epoch, step + 1, num_steps)
                 keeper.look()
@@ -138,6 +140,7 @@ def train(config: TrialConfig, split: Split, teacher: Network | None, execution:
             means, trained_s = losses.means(), time.perf_counter() - started
             stopping = epoch < protocol.epochs and execution.stop()
             if reporting:
+                gradients = gauge(epoch) if protocol.measures(epoch) else {}
                 student.eval()
                 validation = evaluate(student, evaluation_batches(config, split, val_images, execution))
                 if not math.isfinite(validation["loss"]):
@@ -145,7 +148,7 @@ def train(config: TrialConfig, split: Split, teacher: Network | None, execution:
                 metrics = {
                     "train/loss": sum(means.values()),
                     **{f"train/loss/{name}": value for name, value in means.items()},
-                    **{f"train/gradient_share/{name}": value for name, value in one.shares.items()},
+                    **gradients,
                     **{f"{measured}/{name}": value for name, value in validation.items()},
                     "teacher/images": float(epochs.teacher_images),
                     "lr": learning_rates(protocol, epoch, num_steps)[-1],
@@ -176,14 +179,14 @@ class EagerEpochs:
         self.teacher, self.execution = teacher, execution
         self.teacher_images = 0
 
-    def steps(self, epoch: int, *, measure: bool) -> Iterator[Tensor]:
-        """Do the steps of an epoch one by one, yielding each one's terms [L]; the first may measure gradient shares."""
+    def steps(self, epoch: int) -> Iterator[Tensor]:
+        """Do the steps of an epoch one by one, yielding each one's terms [L]."""
         self.teacher_images = 0
         rates = learning_rates(self.config.protocol, epoch, _num_steps(self.config, len(self.images)))
         shown = train_batches(self.config, self.split, self.images, epoch, self.execution)
         for step, (batch, lr) in enumerate(zip(shown, rates, strict=True)):
             where = Step(batch.labels_B, batch.indices_B, epoch, step)
-            yield self.one(batch, self._answer(batch, epoch), where, lr, measure=measure and step == 0)
+            yield self.one(batch, self._answer(batch, epoch), where, lr)
 
     def _answer(self, batch: Batch, epoch: int) -> Side | None:
         """Give the teacher's side of a batch, and count the images it had to be run on."""
@@ -313,10 +316,6 @@ def _num_steps(config: TrialConfig, num_images: int) -> int:
             f"but got {batch_size}"
         )
     return steps
-
-
-def _reports(config: TrialConfig, epoch: int) -> bool:
-    return epoch % config.protocol.report_every == 0 or epoch == config.protocol.epochs
 
 
 def _costs(device: torch.device, train_s: float, epoch_s: float) -> dict[str, float]:

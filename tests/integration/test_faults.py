@@ -1,5 +1,6 @@
 """Whole sweeps with real drivers and workers, and what happens to them."""
 
+import json
 import os
 import signal
 import sqlite3
@@ -15,6 +16,7 @@ from icd.config.read_sweep import read_sweep
 from icd.config.yaml import Document
 from icd.search import studies, sweeps
 from icd.search.record import best
+from tests.command import Command
 from tests.crash import harness as bare
 from tests.crash.served import Drive, Harness, alive, records
 
@@ -51,6 +53,61 @@ def resume_equals(drive: Drive, expected: list[dict[str, Any]], **more: Any) -> 
     assert again.wait() == 0, again.errors
     assert bare.table(drive.root) == expected
     assert bare.tracking_faults(drive.root, expected) == []
+
+
+DEAD: dict[str, Any] = {
+    "protocol": {**PROTOCOL, "epochs": 4},
+    "method": {"scales": [1, 2, 4], "base_loss": "kd", "allow_repeated_cells": True},
+    "space": {
+        "cluster_weight": {"low": 1e-7, "high": 1e-6},
+        "scale_weights": {"low": 0.1, "high": 1},
+    },
+    "enqueue": [],
+    "pruner": "none",
+    "budget": {"trials": 2},
+}
+
+
+def test_a_dead_term_is_shown_wherever_one_looks(harness: Harness, root: Path, command: Command) -> None:
+    assert harness.drive(root, changes=DEAD).wait() == 0, harness.log.read_text()
+    for record in records(root):
+        (noted,) = record.attributes["dead_terms"]
+        assert (record.state, noted["term"], noted["epoch"]) == ("complete", "cluster", 4)
+        assert noted["value"] == record.params["cluster_weight"]
+        assert noted["sentence"].endswith(": the searched scale weights cannot matter")
+    status = command("status", "crash", "--root", root)
+    assert "cluster term, 2 of 2 trials: " in status.out, status.err
+    (kind,) = json.loads(command("status", "crash", "--root", root, "--json").out)["dead_terms"]
+    assert kind["trials"] == [0, 1]
+    assert kind["sentence"] in status.out
+    sentences = [record.attributes["dead_terms"][0]["sentence"] for record in records(root)]
+    assert [f"trial {number}: {text}" for number, text in enumerate(sentences)] == (
+        command("trials", "crash", "--root", root).out.splitlines()[-2:]
+    )
+    with sqlite3.connect(root / "mlflow.db") as database:
+        tags = database.execute("select value from tags where key = 'dead_terms' order by value").fetchall()
+        measured = database.execute("select distinct key from metrics where key like 'train/gradient%'").fetchall()
+    assert [text for (text,) in tags] == sorted(sentences)
+    shown = {f"train/gradient_{what}/{term}" for what in ("norm", "share") for term in ("ce", "base", "cluster")}
+    assert {key for (key,) in measured} == shown | {f"train/gradient_cosine/{term}" for term in ("base", "cluster")}
+
+
+def test_a_dead_term_ends_a_trial_whoever_drives(harness: Harness, root: Path, tmp_path: Path) -> None:
+    changes = {**DEAD, "pruner": {"dead_terms": True, "min_epochs": 2, "control_share": 0}}
+    assert harness.drive(root, changes=changes).wait() == 0, harness.log.read_text()
+    expected = bare.table(root)
+    assert [(row["state"], max(row["curve"]), row["exit_reason"]) for row in expected] == [("pruned", 2, "pruned")] * 2
+    reasons = [record.reason for record in records(root)]
+    assert all(reason.startswith("dead term: cluster ") for reason in reasons)
+    killed = harness.root(tmp_path / "killed")
+    drive = harness.drive(killed, changes=changes)
+    drive.until_epoch(0, 2)
+    drive.signal()
+    drive.wait()
+    assert harness.drive(killed, changes=changes).wait() == 0, drive.errors
+    assert bare.table(killed) == expected
+    assert [record.reason for record in records(killed)] == reasons
+    assert bare.tracking_faults(killed, expected) == []
 
 
 def test_a_trial_that_diverges_is_recorded_and_never_best(harness: Harness, root: Path) -> None:

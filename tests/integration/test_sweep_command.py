@@ -13,6 +13,7 @@ from safetensors import safe_open
 
 from icd.config.read_trial import load_trial
 from icd.search.lease import Lease
+from icd.search.terms import DeadTerm
 from tests.command import Command, one_line
 from tests.studies import Study, changed, usual
 
@@ -67,7 +68,34 @@ def test_status_as_json(command: Command) -> None:
     assert told["used"]["trials"] == 5
     assert told["pruning"]["epochs_saved"] == 2
     (row,) = json.loads(command("status", "--json").out)
-    assert {**row, "pruning": told["pruning"], "front": [1]} == told
+    assert {**row, "pruning": told["pruning"], "front": [1], "dead_terms": []} == told
+
+
+def test_dead_terms_are_shown(command: Command, root: Path) -> None:
+    study = Study(root)
+    found = [
+        DeadTerm(term="cluster", share=share, epoch=4, weight="cluster_weight", value=value, searched=("gram",))
+        for share, value in ((0.003, 2.0), (0.001, 1.0))
+    ]
+    for dead in found:
+        study.trial("complete", [10, 20, 30, 40], dead_terms=[dead.to_data()])
+    study.trial("complete", [10, 20, 30, 40])
+    line = (
+        "cluster term, 2 of 3 trials: 0.1 % to 0.3 % of the gradient at cluster_weight 1 to 2: "
+        "the searched gram cannot matter"
+    )
+    said = command("status", "by-hand").out
+    assert said.endswith(f"terms that do nothing:\n  {line}\n")
+    (told,) = json.loads(command("status", "by-hand", "--json").out)["dead_terms"]
+    assert (told["sentence"], told["trials"]) == (line, [0, 1])
+    sentences = [dead.sentence for dead in found]
+    assert command("trials", "by-hand").out.splitlines()[-2:] == [
+        f"trial {number}: {sentence}" for number, sentence in enumerate(sentences)
+    ]
+    rows = json.loads(command("trials", "by-hand", "--json").out)
+    assert [[term["sentence"] for term in row["dead_terms"]] for row in rows] == [*([s] for s in sentences), []]
+    table = csv.DictReader(io.StringIO(command("trials", "by-hand", "--csv").out))
+    assert [row["dead_terms"] for row in table] == [*sentences, ""]
 
 
 @pytest.mark.parametrize(

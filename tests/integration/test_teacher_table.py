@@ -107,6 +107,23 @@ def test_the_side_is_the_live_one_up_to_float16(
     assert torch.equal(side.logits_right(batch.labels_B), live.logits_right(batch.labels_B))
 
 
+def test_an_answer_beside_the_table_is_the_table_s_own(split: Split, teacher: Network, tmp_path: Path) -> None:
+    config = config_of({"row": "iCD-KD", "scales": [1, 2, 3]})
+    batch = first_batch(config, split)
+    table = table_of(config, split, teacher, tmp_path)
+    beside = table.answer(batch)
+    assert table.computed == 0
+    assert not any(block.filled() for block in table.blocks)
+    side = table.side(batch, 1)
+    scales, grid = (1, 2, 3), 4
+    assert torch.equal(beside.logits_BK, side.logits_BK)
+    cells_BPK = side.cells(scales, grid)
+    assert torch.equal(beside.cells(scales, grid), cells_BPK)
+    assert torch.equal(beside.logits_right(batch.labels_B), side.logits_right(batch.labels_B))
+    right_BP = side.cells_right(scales, cells_BPK, batch.labels_B)
+    assert torch.equal(beside.cells_right(scales, cells_BPK, batch.labels_B), right_BP)
+
+
 def assert_close(found: Tensor, wanted: Tensor) -> None:
     assert found.shape == wanted.shape
     assert found.dtype == torch.float32

@@ -84,6 +84,29 @@ def test_stop_and_resume_is_the_uninterrupted_run(split: Split, teacher: Network
     assert split.test.looks == []
 
 
+def ungauged(rows: list[EpochMetrics]) -> list[tuple[int, dict[str, float]]]:
+    return [
+        (epoch, {name: value for name, value in values.items() if "/gradient_" not in name})
+        for epoch, values in seen_by(rows)
+    ]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_measuring_changes_nothing(split: Split, teacher: Network, tmp_path: Path, method: str) -> None:
+    rows: list[EpochMetrics] = []
+    measured = train(config_of(method), split, teacher, Execution(report=rows.append))
+    gauged = {name for name in rows[0].values if "/gradient_" in name}
+    assert {name.split("/")[1] for name in gauged} == {"gradient_norm", "gradient_share", "gradient_cosine"}
+    for engine in ("eager", "device") if method != "CRD" else ("eager",):
+        plain: list[EpochMetrics] = []
+        config = config_of(method, measure_every=0)
+        never = train(config, split, teacher, Execution(report=plain.append, engine=engine))
+        assert digest_of(never) == digest_of(measured)
+        assert [row.epoch for row in plain] == [1, 2, 3]
+        assert seen_by(plain) == ungauged(plain) == ungauged(rows)
+    assert config.key() == config_of(method).key()
+
+
 def test_stop_between_reports_resumes_exactly(split: Split, teacher: Network, tmp_path: Path) -> None:
     config = config_of("iCD-KD", report_every=3)
     whole = train(config, split, teacher, Execution())

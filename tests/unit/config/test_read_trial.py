@@ -345,6 +345,17 @@ def test_every_field_changes_the_key() -> None:
     assert len(set(keys)) == len(keys)
 
 
+def test_how_often_a_training_is_looked_at_is_no_part_of_the_key() -> None:
+    plain, rare = trial(), trial("protocol={measure_every: 5}")
+    assert rare.key() == plain.key()
+    assert trial("teacher={arch: resnet20, protocol: {epochs: 9, measure_every: 0}}").key() == (
+        trial("teacher={arch: resnet20, protocol: {epochs: 9}}").key()
+    )
+    assert rare.to_data()["protocol"]["measure_every"] == 5
+    assert again(rare) == rare
+    assert "measure_every" not in plain.to_data()["protocol"], "what was written before is written the same"
+
+
 def test_a_data_digest_stands_for_path_and_options() -> None:
     def known(digest: str, **data: Any) -> TrialConfig:
         return trial(data={"name": "npz", "digest": digest, **data})

@@ -408,6 +408,16 @@ CASES: dict[str, Case] = {
         None,
         (":10: pruner.name: a sweep with several objectives cannot be pruned",),
     ),
+    "dead_terms_two": (
+        {"pruner": "{dead_terms: true}", "objective": "[val/top1, cost/seconds]"},
+        None,
+        (":10: pruner.dead_terms: a sweep with several objectives cannot be pruned; take false",),
+    ),
+    "dead_terms_unseen": (
+        {"pruner": "{dead_terms: true}", "protocol": "{epochs: 8, measure_every: 0}"},
+        None,
+        ("pruner.dead_terms: dead terms are found by measuring, and protocol.measure_every is 0",),
+    ),
     "pruner_cost": (
         {"pruner": "{name: median}", "objective": "cost/parameters"},
         None,

@@ -42,6 +42,15 @@ def test_audit() -> None:
     assert audit.saved_share == pytest.approx(5 / (4 * 7))
 
 
+def test_dead_terms_without_a_pruner_are_judged_without_rungs() -> None:
+    pruner, objectives = {"name": "none", "min_epochs": 1, "reduction": 2}, [{"direction": "maximize"}]
+    before = {"pruner": pruner, "objectives": objectives}  # as in a study from before there was the field
+    assert audit_sweep(before, COMPLETE) is None
+    audit = audit_sweep({**before, "pruner": {**pruner, "dead_terms": True}}, [*COMPLETE, *STOPPED])
+    assert audit is not None
+    assert (audit.rungs, audit.pruned, audit.would_stop, audit.good_ones) == ((), 2, 2, 1)
+
+
 def test_smaller_is_better() -> None:
     audit = pruning_audit(COMPLETE, min_epochs=1, reduction=2, epochs=4, maximize=False)
     assert (audit.would_stop, audit.good_ones, audit.false_kill_rate) == (2, 0, 0.0)

@@ -232,6 +232,87 @@ def test_pruning_and_control_trials(tmp_path: Path, name: str) -> None:
     assert {event["trial"]: event["state"] for event in hand.told("end")} == dict(enumerate(hand.states))
 
 
+DEAD: dict[str, Any] = {"pruner": {"dead_terms": True, "min_epochs": 2, "control_share": 0.0}}
+
+
+def share(value: float) -> dict[str, float]:
+    return {"train/gradient_share/cluster": value, "train/gradient_share/ce": 1 - value}
+
+
+@pytest.mark.parametrize("name", ["none", "median", "successive_halving"])
+def test_a_dead_term_ends_a_trial_once_min_epochs_are_over(tmp_path: Path, name: str) -> None:
+    hand = Hand(tmp_path, pruner={**DEAD["pruner"], "name": name})
+    alive, dead = hand.driver.next(), hand.driver.next()
+    assert alive is not None
+    assert dead is not None
+    assert hand.epoch(alive, 1, 51.0, **share(0.2))
+    assert hand.epoch(dead, 1, 51.0, **share(0.004))
+    assert hand.epoch(alive, 2, 52.0, **share(0.005)), "not at every measurement"
+    assert not hand.epoch(dead, 2, 52.0, **share(0.003))
+    record = hand.ledger.record(dead.number)
+    weight = dead.config["method"]["cluster_weight"]
+    assert (record.state, record.curve) == ("pruned", {1: 51.0, 2: 52.0})
+    assert record.reason == f"dead term: cluster 0.4 % of the gradient at cluster_weight {weight:g}"
+    assert record.attributes["exit_reason"] == "pruned"
+    (noted,) = record.attributes["dead_terms"]
+    (told,) = hand.told("end")
+    assert told["tags"]["dead_terms"] == noted["sentence"]
+    assert (told["state"], told["tags"]["reason"]) == ("pruned", record.reason)
+    hand.epoch(alive, 3)
+    hand.epoch(alive, 4)
+    hand.end(alive)
+    assert "dead_terms" not in hand.ledger.record(alive.number).attributes
+    assert "dead_terms" not in hand.told("end")[1]["tags"]
+
+
+def test_without_being_asked_dead_terms_end_nothing_but_are_noted(tmp_path: Path) -> None:
+    hand = Hand(tmp_path, budget={"trials": 1})
+    task = hand.driver.next()
+    assert task is not None
+    assert all(hand.epoch(task, epoch, **share(0.001)) for epoch in range(1, EPOCHS + 1))
+    hand.end(task)
+    (record,) = hand.stored()
+    assert record.state == "complete"
+    assert [term["term"] for term in record.attributes["dead_terms"]] == ["cluster"]
+
+
+def test_a_dead_term_that_is_not_searched_ends_nothing(tmp_path: Path) -> None:
+    space = {"scales": [1, 2], "base_loss": "kd", "cluster_weight": 2, "protocol": {"lr": {"low": 0.01, "high": 0.1}}}
+    hand = Hand(tmp_path, **DEAD, space=space)
+    task = hand.driver.next()
+    assert task is not None
+    assert all(hand.epoch(task, epoch, **share(0.001)) for epoch in range(1, EPOCHS))
+
+
+def test_controls_and_baselines_go_on_with_dead_terms_and_remember(tmp_path: Path) -> None:
+    hand = Hand(tmp_path, pruner={**DEAD["pruner"], "control_share": 1.0}, enqueue=["iCD-KD"], budget={"trials": 2})
+    for _ in range(2):
+        task = hand.driver.next()
+        assert task is not None
+        assert all(hand.epoch(task, epoch, **share(0.001)) for epoch in range(1, EPOCHS + 1))
+        hand.end(task)
+    assert [(r.state, r.control, r.would_stop_at) for r in hand.stored()] == [("complete", True, 2)] * 2
+
+
+def test_another_driver_finds_the_same_dead_term(tmp_path: Path) -> None:
+    """Its worker says the last stored epoch again, whether or not the first driver had heard of it."""
+    for heard in (True, False):
+        (tmp_path / str(heard)).mkdir()
+        hand = Hand(tmp_path / str(heard), **DEAD)
+        task = hand.driver.next()
+        assert task is not None
+        hand.epoch(task, 1, **share(0.004))
+        rows = (task.folder / "metrics.jsonl").read_text()
+        if heard:  # committed, but the driver died before it judged
+            hand.ledger.add_epoch(task.number, 2, 50.0)
+        again = hand.again(**DEAD)
+        retaken = again.driver.next()
+        assert retaken is not None
+        assert (task.folder / "metrics.jsonl").read_text() == rows
+        assert not again.epoch(retaken, 2, **share(0.003))
+        assert again.ledger.record(task.number).reason.startswith("dead term: cluster 0.4 % of the gradient")
+
+
 def test_drain_and_stop(tmp_path: Path) -> None:
     hand = Hand(tmp_path)
     task = hand.driver.next()

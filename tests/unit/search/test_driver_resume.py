@@ -1,17 +1,23 @@
 """A second driver goes on as the first would have; budgets and failures end a sweep."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from icd.config.read_sweep import read_sweep
 from icd.config.trial import TrialConfig
-from icd.errors import ConfigError
+from icd.config.yaml import Document
+from icd.errors import ConfigError, StateError
 from icd.search.record import State
 from icd.search.space import SearchSpace
+from icd.search.storage import open_storage, storage_url
 from icd.search.study import Ledger
+from icd.search.sweeps import Settings, _begun
 from tests.driving import EPOCHS, POINTS, Hand
+from tests.studies import Study, changed
 
 TPE: dict[str, Any] = {
     "space": {
@@ -280,6 +286,19 @@ def test_failed_too_often(tmp_path: Path, failures: int, too_often: bool) -> Non
     assert hand.driver.failed_too_often is too_often
     again = hand.again(budget={"trials": 4, "failed_share": 0.25})
     assert again.driver.failed_too_often is too_often
+
+
+def test_a_study_from_before_dead_terms_goes_on_and_one_with_them_is_another(tmp_path: Path) -> None:
+    study = Study(tmp_path)
+    assert "dead_terms" not in json.loads(study.ledger.attributes["sweep"])["pruner"], "as it was written before"
+    storage, settings = open_storage(storage_url(tmp_path)), Settings(root=tmp_path)
+    assert _begun(storage, study.sweep, study.document, settings) is not None
+    document = changed(pruner={**study.document["pruner"], "dead_terms": True})
+    asking = read_sweep(Document(document, "test"))
+    assert asking.digest() != study.sweep.digest()
+    with pytest.raises(StateError, match=r"pruner.dead_terms: None -> True"):
+        _begun(storage, asking, document, settings)
+    assert read_sweep(Document(document, "test")) == asking
 
 
 def test_what_a_reader_sees_is_what_the_driver_knows(tmp_path: Path) -> None:
