@@ -34,7 +34,7 @@ from icd.search.task import Policy
 from icd.search.track import Tracker
 from icd.search.work import stop_asked
 from icd.trial.checkpoint import write_durably
-from icd.trial.runs import versions
+from icd.trial.machine import versions
 from icd.trial.teacher_table import BUDGET_GB, TableMode
 
 logger = logging.getLogger(__name__)
