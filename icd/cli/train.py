@@ -93,9 +93,7 @@ def train(
         )
     compared = compare(recorded, fingerprint_of(where.trial(name))) if recorded else None
     if as_json:
-        write_json(
-            result if compared is None else {**result, "fingerprint": {**asdict(compared), "equal": compared.equal}}
-        )
+        write_json({**result, **({"fingerprint": compared.to_data()} if compared else {})})
     else:
         for line in _summary(result, where.trial(name)):
             click.echo(line)

@@ -98,7 +98,7 @@ def test_sweep_again_extended_exported(command: Command, tmp_path: Path, root: P
     refused = command("sweep", path, "--executor", "process")
     assert "budget.trials: 3 -> 2" in one_line(refused, 5, "STATE")
 
-    assert command("export", "by-hand", "-o", tmp_path / "best.yaml").code == 0
+    assert command("export", "by-hand", "--unconfirmed", "-o", tmp_path / "best.yaml").code == 0
     trained_again = command("train", tmp_path / "best.yaml", "--root", root, "--json")
     assert trained_again.code == 0, trained_again.err
     best = search.status("by-hand").best
