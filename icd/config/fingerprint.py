@@ -108,9 +108,12 @@ def compare(recorded: Fingerprint, own: Fingerprint | None) -> Comparison:
 def _causes(recorded: Fingerprint, own: Fingerprint) -> tuple[str, ...]:
     causes = [
         f"{name} {getattr(recorded, name)!r}, here {getattr(own, name)!r}"
-        for name in ("device", "precision", "teacher")
+        for name in ("device", "precision")
         if getattr(recorded, name) != getattr(own, name)
     ]
+    if recorded.teacher != own.teacher:  # a table holds logits in float16
+        same = "live" if recorded.teacher == "live" else "stream"
+        causes.append(f"teacher {recorded.teacher!r}, here {own.teacher!r}: add --table {same}")
     for name in sorted(recorded.versions.keys() | own.versions.keys()):
         was, now = recorded.versions.get(name, "unknown"), own.versions.get(name, "unknown")
         if was != now:
