@@ -266,7 +266,7 @@ def _register(ledger: Ledger, root: Path, uri: str, made: Exported, run: _Run, m
         model=model,
         alias=alias,
         files=made.files,
-        digest=weights_digest(run.state),
+        contents=(weights_digest(run.state), made.provenance["key"]),
         tags=made.provenance,
         description=made.provenance["confirmed"],
     )

@@ -35,7 +35,7 @@ class Version:
         model: Name of the model.
         alias: By which the version is found: ``models:/MODEL@ALIAS``.
         files: To keep.
-        digest: Of the weights.
+        contents: Digests of what the files hold: weights, configuration.
         tags: Plain facts.
         description: A line for people.
     """
@@ -43,14 +43,15 @@ class Version:
     model: str
     alias: str
     files: Sequence[Path]
-    digest: str
+    contents: Sequence[str]
     tags: Mapping[str, str]
     description: str
 
     @property
     def identity(self) -> str:
-        """SHA-256 over the weights' digest and the files' names: two versions with one identity are one."""
-        return hashlib.sha256("\n".join([self.digest, *sorted(path.name for path in self.files)]).encode()).hexdigest()
+        """SHA-256 over the contents' digests and the files' names: two versions with one identity are one."""
+        names = sorted(path.name for path in self.files)
+        return hashlib.sha256("\n".join([*self.contents, *names]).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
