@@ -98,7 +98,7 @@ def _told(made: Exported) -> dict[str, object]:
 def _lines(name: str, made: Exported) -> list[str]:
     lines = [f"trial {made.trial} of {name}: {', '.join(str(path) for path in made.files)}"]
     if not made.confirmed:
-        lines.append(made.provenance["confirmed"])
+        lines.append(made.provenance["status"])
     for file, difference in made.differences.items():
         lines.append(f"{file}: logits within {difference:.2g} of the student's on {made.compared_on}")
     if made.registered is not None:

@@ -268,7 +268,7 @@ def _register(ledger: Ledger, root: Path, uri: str, made: Exported, run: _Run, m
         files=made.files,
         contents=(weights_digest(run.state), made.provenance["key"]),
         tags=made.provenance,
-        description=made.provenance["confirmed"],
+        description=made.provenance["status"],
     )
     uid = str(ledger.attributes.get("uid", ""))
     return register(uri, sweep_folder(root, ledger.name), ledger.name, uid, made.trial, version)

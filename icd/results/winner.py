@@ -97,8 +97,8 @@ def claims(winner: Winner) -> dict[str, str]:
     arm, confirmation = winner.arm, winner.confirmation
     values = {metric: f"{value:.6g}" for metric, value in winner.values.items()}
     if arm is None or confirmation is None:
-        return {**values, "confirmed": NOT_CONFIRMED}
-    lines = {**values, "confirmed": confirmation.statement, "arm": arm.label}
+        return {**values, "status": NOT_CONFIRMED}
+    lines = {**values, "status": confirmation.statement, "arm": arm.label}
     if arm.mean is not None:
         spread = f"sd {arm.sd:.3f}, " if arm.sd is not None else ""
         lines[f"{confirmation.metric} mean"] = f"{arm.mean:.3f} ({spread}n {len(arm.runs)})"

@@ -87,7 +87,7 @@ def test_everything_and_the_registry(command: Command, study: Study, tmp_path: P
     said = command(*words)
     assert said.code == 0, said.err
     told = json.loads(said.out)
-    assert (told["trial"], told["confirmed"], told["provenance"]["confirmed"]) == (1, False, NOT_CONFIRMED)
+    assert (told["trial"], told["confirmed"], told["provenance"]["status"]) == (1, False, NOT_CONFIRMED)
     assert sorted(path.name for path in out.iterdir()) == EVERYTHING
     assert [Path(name).name for name in told["files"]] == EVERYTHING
     assert told["compared_on"] == "64 validation images of digits100"
@@ -177,7 +177,7 @@ def test_a_confirmed_winner(command: Command, tmp_path: Path, monkeypatch: pytes
     made = results.export("by-hand", tmp_path / "best.yaml")
     assert (made.trial, made.confirmed) == (0, True)
     text = made.config.read_text()
-    assert "# confirmed: trial 12 is better than KD by 0.75 points.\n" in text
+    assert "# status: trial 12 is better than KD by 0.75 points.\n" in text
     assert "# versus KD: +0.750 [+0.125, +1.375] (95 %), n 2" in text
     assert load_trial(made.config).key() == made.provenance["key"]
     refused = command("export", "by-hand", "-o", tmp_path / "x.yaml", "--trial", 0)

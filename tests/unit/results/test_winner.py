@@ -75,9 +75,9 @@ def test_refused(options: dict[str, Any], kind: type[IcdError], rule: str) -> No
 
 
 def test_claims() -> None:
-    assert claims(chosen(unconfirmed=True, records=RECORDS[:3])) == {"val/top1": "61.5", "confirmed": NOT_CONFIRMED}
+    assert claims(chosen(unconfirmed=True, records=RECORDS[:3])) == {"val/top1": "61.5", "status": NOT_CONFIRMED}
     said = claims(chosen())
-    assert said["confirmed"] == "trial 12 is better than KD by 0.75 points."
+    assert said["status"] == "trial 12 is better than KD by 0.75 points."
     assert said["test/top1 mean"] == "61.750 (sd 0.250, n 2)"
     assert said["versus KD"] == "+0.750 [+0.125, +1.375] (95 %), n 2, p 0.04 (Holm), better"
     alone = claims(replace(chosen(trial=3)))
