@@ -24,7 +24,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 
 quickstart: setup
 	$(BIN)/icd sweep search_spaces/quickstart.yaml
-	$(BIN)/icd export quickstart -o best.yaml --force
+	$(BIN)/icd export quickstart -o best.yaml --unconfirmed --force
 	@echo "look at it: $(BIN)/icd ui quickstart"
 
 check: setup

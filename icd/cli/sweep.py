@@ -126,6 +126,7 @@ def _where_to_look(result: SweepResult) -> list[str]:
     return [
         f"look at it:      icd ui {name}",
         f"list its trials: icd trials {name}",
-        f"take the best:   icd export {name} -o best.yaml",
+        f"confirm it:      icd confirm {name}",
+        f"take the best:   icd export {name} -o best.yaml --unconfirmed",
         f"in {result.folder}; MLflow: {result.tracking}",
     ]

@@ -13,10 +13,11 @@ from icd.cli.main import write_json
 from icd.cli.options import check_writable, device_of, device_options, place_options, places, table_options
 from icd.cli.progress import Display
 from icd.cli.stopping import stop_requested, stopping_politely
-from icd.config.read_trial import advice, load_trial, read_trial
+from icd.config.fingerprint import Comparison, compare, stored_fingerprint
+from icd.config.read_trial import advice, read_trial
 from icd.config.yaml import Document, apply_overrides, read_yaml
-from icd.errors import UsageError
-from icd.trial.runs import run_trial
+from icd.errors import CheckpointError, UsageError
+from icd.trial.runs import fingerprint_of, run_trial
 from icd.trial.teacher_table import TableMode
 from icd.trial.train import Execution
 
@@ -35,6 +36,7 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print the result a
 @click.option("--name", help="Folder of the trial below ROOT/trials [the file's name].")
 @click.option("--resume", is_flag=True, help="Continue a trial that was cut off.")
 @click.option("--test", "open_test", is_flag=True, help="Open the test set once, after the last epoch.")
+@click.option("--check-fingerprint", is_flag=True, help="Exit 6 unless the first losses are those in CONFIG.")
 @_JSON
 @table_options
 @place_options
@@ -45,6 +47,7 @@ def train(
     name: str | None,
     resume: bool,
     open_test: bool,
+    check_fingerprint: bool,
     as_json: bool,
     table: TableMode,
     table_gb: float,
@@ -59,7 +62,10 @@ def train(
 
     Everything is kept in ROOT/trials/NAME. The same command again gives the same result without training.
     """
-    trial = load_trial(config, overrides)
+    document = apply_overrides(read_yaml(config), overrides)
+    trial, recorded = read_trial(document), stored_fingerprint(document)
+    if check_fingerprint and recorded is None:
+        raise UsageError(f"--check-fingerprint needs a file with a fingerprint (see 'icd export'), but got {config}")
     for line in advice(trial):
         logger.warning("note: %s", line)
     name = _trial_name(name, config)
@@ -85,11 +91,24 @@ def train(
             table_gb=table_gb,
             announce=display.announce,
         )
+    compared = compare(recorded, fingerprint_of(where.trial(name))) if recorded else None
     if as_json:
-        write_json(result)
-        return
-    for line in _summary(result, where.trial(name)):
-        click.echo(line)
+        write_json({**result, **({"fingerprint": compared.to_data()} if compared else {})})
+    else:
+        for line in _summary(result, where.trial(name)):
+            click.echo(line)
+    if compared is not None:
+        _say(compared, strict=check_fingerprint)
+
+
+def _say(compared: Comparison, *, strict: bool) -> None:
+    """Tell on stderr whether the training began as the file says; only a strict user's command fails."""
+    if compared.equal:
+        logger.info("%s", compared)
+    elif strict:
+        raise CheckpointError(str(compared))
+    else:
+        logger.warning("%s", compared)
 
 
 @click.command()

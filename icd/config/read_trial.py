@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from icd.config.fingerprint import Fingerprint
 from icd.config.protocols import PRESETS, Protocol, preset_fields, usual_lr
 from icd.config.read import Reader, read_whole
 from icd.config.trial import DataConfig, NetworkConfig, TeacherConfig, TrialConfig
@@ -45,7 +46,9 @@ def read_trial(document: Document) -> TrialConfig:
 
 
 def _read(reader: Reader, data: dict[str, Any]) -> TrialConfig | None:
-    reader.unknown_keys(data, _TOP, ())
+    reader.unknown_keys(data, [*_TOP, "fingerprint"], ())
+    if data.get("fingerprint") is not None:  # checked here with everything else; no part of the configuration
+        reader.value(Fingerprint, data["fingerprint"], ("fingerprint",))
     for name in ("student", "method"):
         if data.get(name) is None:
             reader.problem((name,), "required key is missing")

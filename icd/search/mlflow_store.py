@@ -71,6 +71,19 @@ class MlflowStore:
                 self.experiment_id = ""
             raise
 
+    def known_run(self, run: str) -> str | None:
+        """Give the id of a run that is there; None where this MLflow never heard of it, or it was deleted."""
+        self._find_experiment()
+        for found in self._same_runs(run):
+            if self.client.get_run(found).info.lifecycle_stage == "active":
+                return found
+        return None
+
+    def run(self, run: str, event: Event) -> str:
+        """Give the id of a run, which is made where there is none."""
+        self._find_experiment()
+        return self._run_id(run, event)
+
     def _apply_one(self, run: str, event: Event) -> None:
         kind = event["kind"]
         if kind == "end":

@@ -18,8 +18,9 @@ from icd.data.split import Split, for_training
 from icd.methods import CrossEntropy
 from icd.models import Network
 from icd.trial.autotune import choose, described, settled, student_name
+from icd.trial.machine import device_name
 from icd.trial.probe import Probe, measure_pace
-from icd.trial.runs import Places, device_name, read_data
+from icd.trial.runs import Places, read_data
 from icd.trial.teacher_table import BUDGET_GB, TableMode, TablePlan, plan_table, suits, summary
 from icd.trial.teachers import prepare
 from icd.trial.train import EpochMetrics, Execution

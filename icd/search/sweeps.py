@@ -25,7 +25,7 @@ from icd.search.storage import is_shared, redacted, storage_url
 from icd.search.studies import tracking_uri
 from icd.search.study import Ledger
 from icd.search.warm_start import find_starts, stored_starts, to_json
-from icd.trial.runs import versions
+from icd.trial.machine import versions
 
 __all__ = ["Executor", "Settings", "SweepResult", "run"]
 

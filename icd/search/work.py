@@ -30,11 +30,11 @@ from icd.methods import CellDistillation
 from icd.models import Network
 from icd.search.bench import Bench
 from icd.search.task import Epoch, Outcome, OutcomeKind, Task, newest_attempt
+from icd.trial.machine import device_name
 from icd.trial.runs import (
     Places,
     claim,
     continue_trial,
-    device_name,
     rows_before_resume,
     table_for,
 )

@@ -4,12 +4,12 @@ NAME/config.yaml      the configuration, every default and digest spelt out
 NAME/metrics.jsonl    one line per reporting epoch, written after that epoch's checkpoint
 NAME/checkpoints/     the newest two
 NAME/student.ckpt     weights after the last epoch
+NAME/fingerprint.json losses of the first steps, for whoever trains it again
 NAME/result.json      written last; its presence means finished
 """
 
 import json
 import os
-import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,20 +17,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import yaml
 
-from icd import __version__
+from icd.config.fingerprint import Fingerprint
 from icd.config.read_trial import class_problems
 from icd.config.trial import TrialConfig, differences
 from icd.data import load_dataset
 from icd.data.split import Split, for_trial
-from icd.errors import ConfigError, Interrupted, Problem, StateError
+from icd.errors import CheckpointError, ConfigError, Interrupted, Problem, StateError
 from icd.models import Network
 from icd.trial import checkpoint
 from icd.trial.autotune import choose, described, settled
 from icd.trial.evaluate import evaluate
+from icd.trial.machine import device_name, versions
 from icd.trial.table_block import OpenBlocks
 from icd.trial.teacher_table import BUDGET_GB, TableMode, TeacherTable, open_table, plan_table, summary
 from icd.trial.teachers import TeacherStore, fitted, prepare
@@ -255,6 +255,9 @@ def _train(
     finishing(trained.network, rows)
     weights = {name: tensor.detach().cpu() for name, tensor in trained.network.state_dict().items()}
     digest = checkpoint.save(folder / "student.ckpt", {"weights": weights, "key": config.key()})
+    if trained.fingerprint is not None:
+        text = json.dumps(trained.fingerprint.to_data()) + "\n"
+        checkpoint.write_durably(folder / "fingerprint.json", text.encode())
     measured = config.data.measure_on
     best = max(rows, key=lambda row: row[f"{measured}/top1"])
     return {
@@ -276,6 +279,22 @@ def _train(
         "versions": versions(),
         "device": device_name(execution.device),
     }
+
+
+def fingerprint_of(folder: Path) -> Fingerprint | None:
+    """Read how a finished trial began; None where it began with a version that did not note it.
+
+    Raises:
+        CheckpointError: If the file is damaged.
+    """
+    path = folder / "fingerprint.json"
+    if not path.exists():
+        return None
+    try:
+        data = json.loads(path.read_text())
+        return Fingerprint(**{**data, "losses": tuple(data["losses"])})
+    except (ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(f"{path} must hold the losses of the first steps, but is damaged: {error}") from error
 
 
 def stored_rows(folder: Path) -> list[dict[str, Any]]:
@@ -327,20 +346,3 @@ def _look_at_test(config: TrialConfig, split: Split, folder: Path, execution: Ex
     student = fitted(state, config.student.arch, config.student.stem, split.num_classes, source=str(folder)).eval()
     student.to(execution.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return evaluate(student, evaluation_batches(config, split, images, execution))
-
-
-def versions() -> dict[str, str]:
-    """Versions of what decides a number."""
-    return {
-        "icd": __version__,
-        "python": platform.python_version(),
-        "torch": str(torch.__version__),
-        "numpy": np.__version__,
-    }
-
-
-def device_name(device: torch.device) -> str:
-    """Name of the device, for the record."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"

@@ -122,6 +122,11 @@ class LossLog:
         if len(self.unseen) >= self.look_every:
             self._look()
 
+    def totals(self, most: int) -> list[float]:
+        """Give the sum of all terms in each of the first steps, in float64."""
+        self._look()
+        return torch.cat(self.seen)[:most].double().sum(dim=1).tolist()
+
     def means(self) -> dict[str, float]:
         """Give each term's mean over the epoch, in float64."""
         self._look()

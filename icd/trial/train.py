@@ -16,6 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from icd.config.fingerprint import NUM_STEPS, Fingerprint, TeacherMode
 from icd.config.trial import TrialConfig
 from icd.data import views
 from icd.data.images import ArrayImages
@@ -27,6 +28,7 @@ from icd.models import Network, build_model
 from icd.trial import checkpoint
 from icd.trial.engine import DeviceEpochs, own_stream, unsuited
 from icd.trial.evaluate import evaluate
+from icd.trial.first_losses import FirstLosses
 from icd.trial.gradients import Gauge
 from icd.trial.keeper import Keeper, snapshot
 from icd.trial.kernels import reproducible
@@ -83,12 +85,13 @@ class Execution:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trained:
-    """A network after its last epoch."""
+    """A network after its last epoch, and how its training began where that was noted."""
 
     network: Network
     epoch: int
     finished: bool
     metrics: Mapping[str, float]
+    fingerprint: Fingerprint | None = None
 
 
 def train(config: TrialConfig, split: Split, teacher: Network | None, execution: Execution) -> Trained:
@@ -119,7 +122,8 @@ def train(config: TrialConfig, split: Split, teacher: Network | None, execution:
         teacher = placed(teacher, config, device).eval().requires_grad_(False) if teacher is not None else None
         method = config.method.build(_method_setup(config, split, student, teacher)).to(device)
         one = TrainStep(student, method, protocol)
-        start, metrics = _resume(config, execution, one)
+        first = FirstLosses(config, device, _teacher_mode(teacher, execution))
+        start, metrics = _resume(config, execution, one, first)
         images, val_images = split.train.to(device), split.val.to(device)
         num_steps = _num_steps(config, len(images))
         epochs = _epochs(one, config, split, images, teacher, execution)
@@ -138,6 +142,8 @@ def train(config: TrialConfig, split: Split, teacher: Network | None, execution:
 
             keeper.wait()  # the epoch before is told; whoever wanted no more has said so
             means, trained_s = losses.means(), time.perf_counter() - started
+            if not first.full:
+                first.add(losses.totals(NUM_STEPS))
             stopping = epoch < protocol.epochs and execution.stop()
             if reporting:
                 gradients = gauge(epoch) if protocol.measures(epoch) else {}
@@ -156,11 +162,12 @@ def train(config: TrialConfig, split: Split, teacher: Network | None, execution:
                     **_costs(device, trained_s, time.perf_counter() - started),
                 }
             if reporting or stopping:
-                payload = _payload(config, one, metrics, reported=reporting)
+                payload = _payload(config, one, metrics, first, reported=reporting)
                 keeper.keep(partial(_keep, execution, epoch, payload))
             if stopping:
                 return Trained(network=student, epoch=epoch, finished=False, metrics=metrics)
-        return Trained(network=student, epoch=protocol.epochs, finished=True, metrics=metrics)
+        epoch, noted = protocol.epochs, first.fingerprint
+        return Trained(network=student, epoch=epoch, finished=True, metrics=metrics, fingerprint=noted)
 
 
 class EagerEpochs:
@@ -273,7 +280,15 @@ def _method_setup(config: TrialConfig, split: Split, student: Network, teacher: 
     )
 
 
-def _resume(config: TrialConfig, execution: Execution, one: TrainStep) -> tuple[int, dict[str, float]]:
+def _teacher_mode(teacher: Network | None, execution: Execution) -> TeacherMode:
+    if teacher is None:
+        return "none"
+    return "live" if execution.table is None else "table"
+
+
+def _resume(
+    config: TrialConfig, execution: Execution, one: TrainStep, first: FirstLosses
+) -> tuple[int, dict[str, float]]:
     """Continue from the newest whole checkpoint, if there is one; returns its epoch and metrics."""
     found = checkpoint.newest(execution.checkpoints) if execution.checkpoints is not None else None
     if found is None:
@@ -283,6 +298,7 @@ def _resume(config: TrialConfig, execution: Execution, one: TrainStep) -> tuple[
     one.student.load_state_dict(found.payload["student"])
     one.method.load_state_dict(found.payload["method"])
     one.load(found.payload["optimizer"])
+    first.load(found.payload.get("first"))
     logger.info("continuing after epoch %d (%s)", found.epoch, found.path.name)
     return found.epoch, dict(found.payload["metrics"])
 
@@ -295,7 +311,9 @@ def _keep(execution: Execution, epoch: int, payload: Mapping[str, Any]) -> None:
         execution.report(EpochMetrics(epoch=epoch, values=payload["metrics"], checkpoint_digest=digest))
 
 
-def _payload(config: TrialConfig, one: TrainStep, metrics: Mapping[str, float], *, reported: bool) -> dict[str, Any]:
+def _payload(
+    config: TrialConfig, one: TrainStep, metrics: Mapping[str, float], first: FirstLosses, *, reported: bool
+) -> dict[str, Any]:
     """Copy what a checkpoint holds: the next epoch changes the originals while it is written."""
     return {
         "key": config.key(),
@@ -303,6 +321,7 @@ def _payload(config: TrialConfig, one: TrainStep, metrics: Mapping[str, float], 
         "method": snapshot(one.method.state_dict()),
         "optimizer": snapshot(one.state()),
         "metrics": dict(metrics),
+        "first": first.state(),
         "reported": reported,  # whether the metrics are this epoch's
     }
 

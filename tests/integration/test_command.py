@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 import icd
 from icd.trial import checkpoint
@@ -120,6 +121,32 @@ def test_train_twice_and_changed(command: Command, tmp_path: Path) -> None:
     assert {"top1", "top5"} <= json.loads(tested.out)["test"].keys()
     assert command("train", path, "--root", root, "--json", "--test").out == tested.out
     assert len((folder / "test_looks.jsonl").read_text().splitlines()) == 1
+
+
+def test_fingerprint(command: Command, plain: Path, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    refused = command("train", plain, "--root", root, "--check-fingerprint")
+    assert "needs a file with a fingerprint" in one_line(refused, 2, "USAGE")
+    assert command("train", plain, "--root", root).code == 0
+    noted = json.loads((root / "trials" / "plain" / "fingerprint.json").read_text())
+    assert (noted["teacher"], len(noted["losses"])) == ("none", 4)
+
+    again = tmp_path / "again.yaml"
+    config = (root / "trials" / "plain" / "config.yaml").read_text()
+    again.write_text(config + yaml.safe_dump({"fingerprint": noted}))
+    same = command("train", again, "--root", root, "--check-fingerprint", "--json")
+    assert same.code == 0, same.err
+    assert "first 4 losses equal to 1e-06" in same.err
+    assert json.loads(same.out)["fingerprint"]["equal"]
+
+    noted["losses"][2] += 0.5
+    again.write_text(config + yaml.safe_dump({"fingerprint": noted}))
+    other = command("train", again, "--root", root)  # the trial is finished; its own first losses were kept
+    assert other.code == 0
+    assert "the loss of step 3 of 4 differs by" in other.err
+    assert "step 3" in one_line(command("train", again, "--root", root, "--check-fingerprint"), 6, "CHECKPOINT")
+    (root / "trials" / "again" / "fingerprint.json").write_text("{")
+    assert "is damaged" in one_line(command("train", again, "--root", root), 6, "CHECKPOINT")
 
 
 def test_teachers(command: Command, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def test_reading(study: Study, tmp_path: Path) -> None:
     assert search.status("by-hand").counts["complete"] == 2
     assert [record.number for record in search.trials("by-hand")] == list(range(6))
     assert results.best("by-hand").number == 1
-    assert results.export("by-hand", tmp_path / "best.yaml").trial == 1
+    assert results.export("by-hand", tmp_path / "best.yaml", unconfirmed=True).trial == 1
     assert study.folder == search.status("by-hand").folder
 
 

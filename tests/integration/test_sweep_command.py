@@ -157,9 +157,9 @@ def test_several_objectives(command: Command, root: Path, tmp_path: Path) -> Non
     told = json.loads(command("status", "by-hand", "--json").out)
     assert (told["front"], told["metrics"], told["pruning"]) == ([1, 0], ["val/top1", "cost/seconds"], None)
     assert "that no other beats in val/top1, cost/seconds:" in command("status", "by-hand").out
-    refused = command("export", "by-hand", "-o", tmp_path / "a.yaml")
+    refused = command("export", "by-hand", "--unconfirmed", "-o", tmp_path / "a.yaml")
     assert "none beats: 1, 0" in one_line(refused, 2, "USAGE")
-    assert command("export", "by-hand", "-o", tmp_path / "a.yaml", "--trial", 3).code == 0
+    assert command("export", "by-hand", "--unconfirmed", "-o", tmp_path / "a.yaml", "--trial", 3).code == 0
 
 
 # trials
@@ -237,7 +237,7 @@ def test_a_driver_flushes_by_itself(command: Command) -> None:
 
 @pytest.mark.usefixtures("study")
 def test_export(command: Command, tmp_path: Path) -> None:
-    said = command("export", "by-hand", "-o", tmp_path / "out" / "best.yaml", "--json")
+    said = command("export", "by-hand", "--unconfirmed", "-o", tmp_path / "out" / "best.yaml", "--json")
     assert said.code == 0, said.err
     told = json.loads(said.out)
     (row,) = json.loads(command("trials", "by-hand", "--json", "--top", 1).out)
@@ -253,7 +253,7 @@ def test_export(command: Command, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("study")
 def test_export_by_number_elsewhere(command: Command, tmp_path: Path) -> None:
     weights = tmp_path / "student.safetensors"
-    said = command("export", "by-hand", "--trial", 0, "-o", tmp_path / "kd.yaml", "--weights", weights)
+    said = command("export", "by-hand", "--unconfirmed", "--trial", 0, "-o", tmp_path / "kd.yaml", "--weights", weights)
     assert said.code == 0, said.err
     assert "trial 0 of by-hand" in said.out
     assert "# baseline: KD" in (tmp_path / "kd.yaml").read_text()
@@ -266,7 +266,7 @@ def test_export_by_number_elsewhere(command: Command, tmp_path: Path) -> None:
     [(2, "pruned (pruned at epoch 2)"), (3, "failed (out of memory)"), (5, "running"), (99, "no trial 99")],
 )
 def test_export_of_what_did_not_finish(command: Command, tmp_path: Path, trial: int, why: str) -> None:
-    said = command("export", "by-hand", "--trial", trial, "-o", tmp_path / "x.yaml")
+    said = command("export", "by-hand", "--unconfirmed", "--trial", trial, "-o", tmp_path / "x.yaml")
     assert why in one_line(said, 5, "STATE")
     assert not (tmp_path / "x.yaml").exists()
 
@@ -275,7 +275,7 @@ def test_export_of_what_did_not_finish(command: Command, tmp_path: Path, trial: 
 @pytest.mark.parametrize("there", ["best.yaml", "best.safetensors"])
 def test_export_over_a_file(command: Command, tmp_path: Path, there: str) -> None:
     (tmp_path / there).write_text("mine")
-    words = ["export", "by-hand", "-o", tmp_path / "best.yaml"]
+    words = ["export", "by-hand", "--unconfirmed", "-o", tmp_path / "best.yaml"]
     assert f"{there} exists" in one_line(command(*words), 5, "STATE")
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == [there]
     assert (tmp_path / there).read_text() == "mine"
@@ -284,7 +284,7 @@ def test_export_over_a_file(command: Command, tmp_path: Path, there: str) -> Non
 
 
 def test_export_of_altered_files(command: Command, study: Study, tmp_path: Path) -> None:
-    words = ["export", "by-hand", "-o", tmp_path / "best.yaml"]
+    words = ["export", "by-hand", "--unconfirmed", "-o", tmp_path / "best.yaml"]
     folder = study.folder / "trials" / "0001"
     text = (folder / "config.yaml").read_text()
     (folder / "config.yaml").write_text(text.replace("batch_size: 50", "batch_size: 25"))
@@ -299,7 +299,7 @@ def test_export_of_altered_files(command: Command, study: Study, tmp_path: Path)
 
 def test_export_before_a_trial_is_complete(command: Command, root: Path, tmp_path: Path) -> None:
     Study(root).trial("running", [1])
-    assert "no trial" in one_line(command("export", "by-hand", "-o", tmp_path / "x.yaml"), 5, "STATE")
+    assert "no trial" in one_line(command("export", "by-hand", "--unconfirmed", "-o", tmp_path / "x.yaml"), 5, "STATE")
 
 
 # sweep, resume

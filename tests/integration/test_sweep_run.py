@@ -98,9 +98,11 @@ def test_sweep_again_extended_exported(command: Command, tmp_path: Path, root: P
     refused = command("sweep", path, "--executor", "process")
     assert "budget.trials: 3 -> 2" in one_line(refused, 5, "STATE")
 
-    assert command("export", "by-hand", "-o", tmp_path / "best.yaml").code == 0
+    assert command("export", "by-hand", "--unconfirmed", "-o", tmp_path / "best.yaml").code == 0
     trained_again = command("train", tmp_path / "best.yaml", "--root", root, "--json")
     assert trained_again.code == 0, trained_again.err
+    assert "fingerprint: first 2 losses equal to 1e-06" in trained_again.err
+    assert json.loads(trained_again.out)["fingerprint"]["equal"]
     best = search.status("by-hand").best
     assert best is not None
     assert json.loads(trained_again.out)["val"]["top1"] == best.values[0]

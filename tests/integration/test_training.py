@@ -73,6 +73,11 @@ def test_stop_and_resume_is_the_uninterrupted_run(split: Split, teacher: Network
     second = train(config, split, teacher, execution)
     assert second.finished
     assert seen_by(rows) == seen_by(whole_rows)
+    assert whole.fingerprint is not None
+    assert (whole.fingerprint.teacher, len(whole.fingerprint.losses)) == ("live", 6)  # two steps in each epoch
+    first_epoch = whole_rows[0].values["train/loss"]
+    assert sum(whole.fingerprint.losses[:2]) / 2 == pytest.approx(first_epoch, rel=1e-12)
+    assert second.fingerprint == whole.fingerprint
     assert digest_of(second) == digest_of(whole)
     assert timeless(second.metrics) == timeless(whole.metrics)
 

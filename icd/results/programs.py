@@ -1,0 +1,142 @@
+"""The student as programs that run without icd, each compared with the network itself before it is given out.
+
+Shape key:
+    B: batch    C: channels    H, W: height, width    K: classes
+"""
+
+import importlib.util
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from icd.errors import CheckpointError, SetupError
+from icd.models import Network
+
+logger = logging.getLogger(__name__)
+
+Format = Literal["onnx", "pt2"]
+FILES: Mapping[Format, str] = {"onnx": "student.onnx", "pt2": "student.pt2"}
+
+TOLERANCE = 1e-4  # largest absolute difference of a logit
+_ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+_TRACED_IMAGES = 2  # a batch of 1 would be taken for a constant
+
+
+class Logits(nn.Module):
+    """A network that gives its logits alone."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:  # the argument's name is the input's in both formats
+        """Give logits [B, K] for images [B, C, H, W]."""
+        return self.network(images).logits_BK
+
+
+def formats_for(asked: Sequence[Format] | None) -> list[Format]:
+    """Give the formats to write; one that nobody asked for by name is left out where its packages are missing.
+
+    Raises:
+        SetupError: If ONNX was asked for and its packages are missing.
+    """
+    missing = [name for name in _ONNX_PACKAGES if importlib.util.find_spec(name) is None]
+    lacking = f"{FILES['onnx']} needs {', '.join(missing)}; pip install 'icd[export]'"
+    if asked:
+        if "onnx" in asked and missing:
+            raise SetupError(lacking)
+        return list(dict.fromkeys(asked))
+    if missing:
+        logger.warning("left out: %s", lacking)
+    return [name for name in FILES if name != "onnx" or not missing]
+
+
+def write_programs(
+    network: Network,
+    images_BCHW: Tensor,
+    folder: Path,
+    formats: Sequence[Format],
+    facts: Mapping[str, str],
+) -> dict[str, float]:
+    """Write the network's programs into a folder, any batch size, and compare what they say with what it says.
+
+    Args:
+        network: On the CPU, float32, in ``eval`` mode.
+        images_BCHW: Normalised images to compare with.
+        folder: For ``FILES``.
+        formats: Which ones.
+        facts: Written into the ONNX file as metadata.
+
+    Returns:
+        The largest absolute difference of a logit for each file.
+
+    Raises:
+        CheckpointError: If a program differs by more than 1e-4, or a logit is not finite.
+    """
+    logits = Logits(network).eval()
+    example_BCHW = torch.zeros(_TRACED_IMAGES, *images_BCHW.shape[1:])
+    with torch.no_grad():
+        expected_BK = logits(images_BCHW)
+        program = torch.export.export(
+            logits, (example_BCHW,), dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1)}}
+        )
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # names this machine's folders
+    differences: dict[str, float] = {}
+    for name in formats:
+        path = folder / FILES[name]
+        _WRITERS[name](program, path, facts)
+        differences[FILES[name]] = _compared(name, _RUNNERS[name](path, images_BCHW), expected_BK)
+    return differences
+
+
+def _compared(name: Format, said_BK: Tensor, expected_BK: Tensor) -> float:
+    if said_BK.shape != expected_BK.shape:
+        raise CheckpointError(f"{FILES[name]}: logits must be {[*expected_BK.shape]}, but got {[*said_BK.shape]}")
+    difference = float((said_BK.double() - expected_BK.double()).abs().max())
+    if not difference <= TOLERANCE:
+        raise CheckpointError(
+            f"{FILES[name]}: logits must agree with the student's to {TOLERANCE:g}, but differ by {difference:.3g}"
+        )
+    return difference
+
+
+def _write_program(program: Any, path: Path, facts: Mapping[str, str]) -> None:
+    torch.export.save(program, path)
+
+
+def _run_program(path: Path, images_BCHW: Tensor) -> Tensor:
+    with torch.no_grad():
+        said: Tensor = torch.export.load(path).module()(images_BCHW)
+    return said
+
+
+def _write_onnx(program: Any, path: Path, facts: Mapping[str, str]) -> None:
+    import onnx
+
+    shapes = {"images": {0: "batch"}}
+    made: Any = torch.onnx.export(
+        program, dynamo=True, input_names=["images"], output_names=["logits"], dynamic_shapes=shapes, verbose=False
+    )
+    model = made.model_proto
+    for part in (model.graph, *model.graph.node):
+        del part.metadata_props[:]  # they name this machine's folders
+    onnx.helper.set_model_props(model, dict(facts))
+    onnx.checker.check_model(model)
+    path.write_bytes(model.SerializeToString())
+
+
+def _run_onnx(path: Path, images_BCHW: Tensor) -> Tensor:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    (said_BK,) = session.run(["logits"], {"images": images_BCHW.numpy()})
+    return torch.from_numpy(said_BK)
+
+
+_WRITERS: Mapping[Format, Callable[[Any, Path, Mapping[str, str]], None]] = {"onnx": _write_onnx, "pt2": _write_program}
+_RUNNERS: Mapping[Format, Callable[[Path, Tensor], Tensor]] = {"onnx": _run_onnx, "pt2": _run_program}

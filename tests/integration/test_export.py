@@ -1,0 +1,194 @@
+"""``icd export`` into a folder and into MLflow's registry, on a study built by hand; nothing is trained here."""
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+import torch
+from mlflow import MlflowClient
+from safetensors.torch import load_file
+
+import icd
+from icd import results
+from icd.config.read_trial import load_trial, read_trial
+from icd.config.yaml import parse_yaml
+from icd.models import build_model
+from icd.results.student import sample_of
+from icd.results.winner import NOT_CONFIRMED
+from icd.search.outbox import Outbox
+from tests.command import Command, one_line
+from tests.confirmed import arm, confirmation, run
+from tests.studies import Study, usual
+from tests.tracking import begin_trial, end_trial
+
+pytestmark = pytest.mark.integration
+
+EVERYTHING = ["README.md", "best.yaml", "student.onnx", "student.pt2", "student.safetensors"]
+# Nothing of icd may be imported, wherever it is installed.
+WITHOUT_ICD = "import sys\nsys.modules['icd'] = None\nimport numpy, torch\n"
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("ICD_STORAGE_URL", "MLFLOW_TRACKING_URI", "ICD_DATA"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("ICD_ROOT", str(tmp_path / "root"))
+    return tmp_path / "root"
+
+
+@pytest.fixture
+def study(root: Path) -> Study:
+    return usual(root)
+
+
+def in_another_process(code: str, folder: Path) -> None:
+    words = [sys.executable, "-I", "-W", "error", "-c", code]
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+def check_snippets(folder: Path, images_BCHW: torch.Tensor) -> None:
+    """Run what the card says, the first two ways of loading while icd cannot be imported."""
+    weights = load_file(folder / "student.safetensors")
+    network = build_model("resnet8", num_classes=100, stem="cifar").eval()
+    network.load_state_dict(weights)
+    with torch.no_grad():
+        expected_BK = network(images_BCHW).logits_BK.numpy()
+    np.savez(folder.parent / "images.npz", images=images_BCHW.numpy(), expected=expected_BK)
+    with_torch, with_onnx, with_icd = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
+    compare = "assert abs(numpy.asarray(logits) - held['expected']).max() <= 1e-4, 'logits differ'\n"
+    load = "held = numpy.load('../images.npz')\nimages = "
+    code = f"{WITHOUT_ICD}{load}torch.from_numpy(held['images'])\n{with_torch}{compare}"
+    code += f"images = held['images']\n{with_onnx}{compare}"
+    code += f"del sys.modules['icd']\nsys.path.insert(0, {str(Path(icd.__file__).parents[1])!r})\n"
+    code += (
+        f"images = torch.from_numpy(held['images'])\n{with_icd}logits = network(images).logits_BK.detach()\n{compare}"
+    )
+    in_another_process(code, folder)
+
+
+@pytest.mark.timeout(400)
+def test_everything_and_the_registry(command: Command, study: Study, tmp_path: Path) -> None:
+    outbox = Outbox(study.folder)
+    outbox.sweep(time_ms=1_700_000_000_000, name="sweep by-hand", params={}, tags={}, note="A question?")
+    begin_trial(outbox, 1)
+    end_trial(outbox, 1)
+    outbox.close()
+    assert command("flush", "by-hand").code == 0
+
+    out = tmp_path / "out"
+    words = ["export", "by-hand", "-o", out, "--unconfirmed", "--register", "--json"]
+    said = command(*words)
+    assert said.code == 0, said.err
+    told = json.loads(said.out)
+    assert (told["trial"], told["confirmed"], told["provenance"]["status"]) == (1, False, NOT_CONFIRMED)
+    assert sorted(path.name for path in out.iterdir()) == EVERYTHING
+    assert [Path(name).name for name in told["files"]] == EVERYTHING
+    assert told["compared_on"] == "64 validation images of digits100"
+    assert max(told["differences"].values()) <= 1e-4
+    config = load_trial(out / "best.yaml")
+    assert config.key() == told["provenance"]["key"]
+    check_snippets(out, sample_of(config, study.root, None).images_BCHW)
+
+    uri = f"sqlite:///{study.root / 'mlflow.db'}"
+    client = MlflowClient(tracking_uri=uri)
+    version = client.get_model_version_by_alias("by-hand", "best")
+    trial_run = client.get_run(version.run_id)
+    assert trial_run.data.tags["icd.trial"] == "f00d/0001"
+    assert (version.version, version.description) == (1, NOT_CONFIRMED)
+    assert version.tags["val/top1"] == "50"
+    assert told["registered"] == {"uri": "models:/by-hand@best", "version": 1, "run_id": version.run_id, "new": True}
+    mlflow.set_tracking_uri(uri)
+    kept = Path(mlflow.artifacts.download_artifacts("models:/by-hand@best", dst_path=str(tmp_path / "kept")))
+    assert {path.name: path.read_bytes() for path in kept.iterdir()} == {
+        path.name: path.read_bytes() for path in out.iterdir()
+    }
+
+    one_line(command(*words), 5, "STATE")  # the folder is there
+    again = command(*words, "--force", "--alias", "champion")
+    assert again.code == 0, again.err
+    assert json.loads(again.out)["registered"]["new"] is False
+    assert client.get_model_version_by_alias("by-hand", "champion").version == 1
+    assert len(client.search_model_versions("name = 'by-hand'")) == 1
+
+
+@pytest.mark.usefixtures("study")
+def test_registered_where_the_trial_has_no_run(command: Command, root: Path, tmp_path: Path) -> None:
+    words = ["export", "by-hand", "--unconfirmed", "--format", "pt2", "--register", "my-model"]
+    assert command(*words, "-o", tmp_path / "a").code == 0
+    same = command(*words, "-o", tmp_path / "b")
+    assert "registered: models:/my-model@best, version 1 (there already)" in same.out, same.err
+    other = command(*words, "-o", tmp_path / "c", "--trial", 0)
+    assert "registered: models:/my-model@best, version 2 (new)" in other.out, other.err
+    client = MlflowClient(tracking_uri=f"sqlite:///{root / 'mlflow.db'}")
+    version = client.get_model_version_by_alias("my-model", "best")
+    own = client.get_run(version.run_id)
+    assert (own.data.tags["icd.trial"], own.data.tags["icd.stage"]) == ("f00d/export-0000", "export")
+    assert own.info.status == "FINISHED"
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == [
+        name for name in EVERYTHING if name != "student.onnx"
+    ]
+
+
+@pytest.mark.usefixtures("study")
+@pytest.mark.parametrize(
+    ("words", "code", "kind", "rule"),
+    [
+        ([], 5, "STATE", "run 'icd confirm by-hand', or add --unconfirmed"),
+        (["--unconfirmed", "--alias", "v1", "--register"], 2, "USAGE", "neither 'latest' nor like 'v1'"),
+        (["--unconfirmed", "--register", "a/b"], 2, "USAGE", "but got 'a/b'"),
+        (["--unconfirmed", "--weights", "x.safetensors"], 2, "USAGE", "an output ending in .yaml"),
+    ],
+    ids=["unconfirmed", "alias", "model", "weights"],
+)
+def test_refused(command: Command, tmp_path: Path, words: list[str], code: int, kind: str, rule: str) -> None:
+    assert rule in one_line(command("export", "by-hand", "-o", tmp_path / "out", *words), code, kind)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("study")
+def test_programs_need_a_folder(command: Command, tmp_path: Path) -> None:
+    for words in (["--format", "onnx"], ["--register"]):
+        said = command("export", "by-hand", "--unconfirmed", "-o", tmp_path / "best.yaml", *words)
+        assert "need a folder as output" in one_line(said, 2, "USAGE")
+
+
+@pytest.mark.usefixtures("study")
+def test_a_registry_that_is_away(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:secret@127.0.0.1:9")
+    said = command("export", "by-hand", "--unconfirmed", "--register", "-o", tmp_path / "out")
+    assert "MLflow at http://127.0.0.1:9 does not answer" in one_line(said, 3, "SETUP")
+    assert "secret" not in said.err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("study")
+def test_a_confirmed_winner(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arms = (arm("trial 1", 1, [run(0, 7, 44.0), run(1, 8, 46.0)]), arm("KD", None, [run(3, 7, 43.0)]))
+    versus = tuple(replace(item, finalist="trial 1") for item in confirmation().versus[:1])
+    found = confirmation(arms=arms, versus=versus, winner="trial 1")
+    monkeypatch.setattr(sys.modules["icd.results.export"], "confirmation_of", lambda ledger: found)
+    made = results.export("by-hand", tmp_path / "best.yaml")
+    assert (made.trial, made.confirmed) == (0, True)
+    text = made.config.read_text()
+    assert "# status: trial 12 is better than KD by 0.75 points.\n" in text
+    assert "# versus KD: +0.750 [+0.125, +1.375] (95 %), n 2" in text
+    assert load_trial(made.config).key() == made.provenance["key"]
+    refused = command("export", "by-hand", "-o", tmp_path / "x.yaml", "--trial", 0)
+    assert "finalists are 1, or add --unconfirmed" in one_line(refused, 5, "STATE")
+
+
+def test_noise_where_the_data_set_is_away(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    config = read_trial(parse_yaml("data: cifar10\nstudent: resnet8\nmethod: cross_entropy\n", "x.yaml"))
+    sample = sample_of(config, tmp_path, tmp_path / "nothing")
+    assert sample.images_BCHW.shape == (64, 3, 32, 32)
+    assert (sample.mean, sample.class_names, sample.facts) == (None, None, {})
+    assert "seeded noise" in sample.source
+    assert "compared on noise" in caplog.text
+    assert torch.equal(sample.images_BCHW, sample_of(config, tmp_path, tmp_path / "nothing").images_BCHW)

@@ -1,0 +1,88 @@
+"""The card beside exported files."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from icd.results.card import card
+from icd.results.student import Sample
+from icd.results.winner import NOT_CONFIRMED, Winner
+from tests.confirmed import confirmation
+
+DOCUMENT: dict[str, Any] = {
+    "data": {"name": "cifar100", "digest": "d" * 64},
+    "student": {"arch": "resnet8", "stem": "cifar"},
+    "teacher": {"arch": "resnet32x4", "digest": "e" * 64},
+    "method": {"name": "distill", "scales": [1, 2], "scale_weights": [0.25, 0.75], "cluster_temperature": 2.0},
+    "seed": 101,
+}
+IMAGES = torch.zeros(3, 3, 32, 32)
+SAMPLE = Sample(
+    images_BCHW=IMAGES,
+    source="64 validation images of cifar100",
+    mean=(0.5, 0.25, 0),
+    std=(1, 1, 1),
+    class_names=("a", "b"),
+)
+FOUND = Winner(trial=1, key="k", values={"val/top1": 61.5}, label="trial 1", searched=16)
+CONFIRMED = Winner(
+    trial=40, key="k", values={"test/top1": 60.5}, label="trial 12", confirmation=confirmation(), searched=16
+)
+
+
+def written(winner: Winner = CONFIRMED, sample: Sample = SAMPLE, **changes: Any) -> str:
+    differences = {"student.onnx": 2.5e-7, "student.pt2": 0.0}
+    return card(winner, {**DOCUMENT, **changes}, {"study": "s", "git": "abc"}, sample, differences, num_classes=2)
+
+
+def test_confirmed() -> None:
+    text = written()
+    assert NOT_CONFIRMED not in text
+    assert "Confirmed on fresh seeds: trial 12 is better than KD by 0.75 points." in text
+    assert "| trial 12 | 2 | 61.750 | 0.250 |" in text
+    assert "| KD | 2 | 61.000 | 0.250 |" in text
+    assert "| trial 3 |" not in text
+    assert "| KD | 2 | +0.750 | +0.125 to +1.375 (95 %) | 0.04 | better |" in text
+    assert "seed 101: the lowest seed, not the best one" in text
+
+
+def test_unconfirmed() -> None:
+    text = written(FOUND)
+    assert f"**{NOT_CONFIRMED}.**" in text
+    assert "| val/top1 | 61.5 | 1 |" in text
+    assert "the search had 16 complete trials" in text
+    assert "Confirmed" not in text
+
+
+def test_what_a_user_needs() -> None:
+    text = written()
+    for part in (
+        "scale_weights:",
+        "cluster_temperature: 2.0",
+        "resnet32x4",
+        "e" * 64,
+        "float32 [B, 3, 32, 32]",
+        "mean = (0.5, 0.25, 0), std = (1, 1, 1)",
+        "2 classes, in the order of the logits: a, b.",
+        "student.onnx: 2.5e-07",
+        "64 validation images of cifar100",
+        'build_model("resnet8", num_classes=2, stem="cifar")',
+    ):
+        assert part in text, part
+    assert "--check-fingerprint" not in text
+    assert "first 2 steps; add `--check-fingerprint`" in written(fingerprint={"losses": [1.0, 2.0]})
+
+
+def test_without_the_data_set_or_a_teacher() -> None:
+    text = written(sample=Sample(images_BCHW=IMAGES, source="64 images of seeded noise"), teacher=None)
+    assert "## Teacher" not in text
+    assert "trained without a teacher" in text
+    assert "mean and std are the data set's, which was not at hand" in text.lower()
+    assert "classes are not listed" in text
+
+
+@pytest.mark.parametrize(("count", "said"), [(200, "c0, c1"), (201, "201 classes, in the order of the data set")])
+def test_long_lists_of_classes_are_cut(count: int, said: str) -> None:
+    names = tuple(f"c{number}" for number in range(count))
+    assert said in written(sample=Sample(images_BCHW=IMAGES, source="x", class_names=names))
