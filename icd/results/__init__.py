@@ -8,8 +8,9 @@ from icd.search.record import TrialRecord
 
 if TYPE_CHECKING:
     from icd.results.confirmation import Confirmation
+    from icd.results.explain import Explanation
 
-__all__ = ["Exported", "best", "confirm", "confirmation", "export"]
+__all__ = ["Exported", "best", "confirm", "confirmation", "explain", "explanation", "export"]
 
 
 def best(name: str, *, root: Path | str | None = None) -> TrialRecord:
@@ -50,3 +51,27 @@ def confirmation(name: str, *, root: Path | str | None = None) -> "Confirmation 
     from icd.search.studies import find
 
     return confirmation_of(find(Path(root) if root is not None else default_root(), name))
+
+
+def explain(name: str, **options: Any) -> "Explanation":
+    """Leave out the parts of a sweep's best configuration, one at a time, on paired fresh seeds; see ``icd explain``.
+
+    Args:
+        name: Of the sweep.
+        **options: ``trial``, ``seeds``, ``anew`` and ``overrides`` as in ``icd.results.explain.run_explanation``; the
+            rest as for ``icd.search.sweep``.
+    """
+    from icd.results.explain import run_explanation
+    from icd.search import settings_of
+
+    asked = {key: options.pop(key) for key in ("trial", "seeds", "anew", "overrides") if key in options}
+    return run_explanation(name, settings_of(options), **asked)  # type: ignore[arg-type]
+
+
+def explanation(name: str, *, root: Path | str | None = None) -> "Explanation | None":
+    """Give what the last explanation of a sweep shows so far; None where none was begun."""
+    from icd.results.explain import explanation_of
+    from icd.search import default_root
+    from icd.search.studies import find
+
+    return explanation_of(find(Path(root) if root is not None else default_root(), name))

@@ -1,0 +1,69 @@
+"""``icd explain``."""
+
+import sys
+from typing import Any
+
+import click
+
+from icd import results
+from icd.cli.live import LiveDisplay
+from icd.cli.main import write_json
+from icd.cli.options import place_options, places, table_options
+from icd.cli.show import JSON, NAME, SET, columns
+from icd.cli.stopping import stop_requested, stopping_politely
+from icd.cli.sweep import executor_options
+from icd.results.explain import Explanation
+
+
+@click.command()
+@NAME
+@click.option("--trial", type=click.IntRange(min=0), help="Which trial [the confirmed winner, else the best].")
+@click.option("--seeds", type=click.IntRange(min=2, max=100), help="Fresh seeds at most, shared by all [5].")
+@click.option("--anew", is_flag=True, help="Begin another explanation, on seeds of its own.")
+@click.option("--show", is_flag=True, help="Print what is known and run nothing.")
+@SET
+@executor_options
+@table_options
+@JSON
+@place_options
+def explain(name: str, show: bool, as_json: bool, **options: Any) -> None:
+    """Say what each part of the best configuration of sweep NAME is worth, by leaving it out on paired fresh seeds.
+
+    Arms are measured on validation images; the test set stays closed. The same command goes on where it was left.
+    """
+    where = places(options.pop("root"), options.pop("data_root"), download=options["download"])
+    if show:
+        found = results.explanation(name, root=where.root)
+        if found is None:
+            raise click.UsageError(f"nothing was explained of {name} yet; leave --show away")
+    else:
+        with stopping_politely(), LiveDisplay(sys.stderr) as display:
+            found = results.explain(
+                name,
+                root=where.root,
+                data_root=where.data_root,
+                announce=display.announce,
+                watch=display.watch,
+                stop=stop_requested,
+                **options,
+            )
+    if as_json:
+        write_json(found.to_data())
+    else:
+        click.echo("\n".join(explanation_lines(found)))
+
+
+def explanation_lines(found: Explanation) -> list[str]:
+    """Write an explanation: the parts, the one that matters most first, and the finding in words."""
+    ordered = sorted(found.rows, key=lambda row: (row.difference is None, row.difference or 0.0))
+    rows: list[list[object]] = []
+    for row in ordered:
+        interval = "" if row.low is None or row.high is None else f"{row.low:+.2f} to {row.high:+.2f}"
+        numbers = [None if value is None else f"{value:.2f}" for value in (row.mean, row.difference)]
+        p_value = "" if row.p_holm is None else f"{row.p_holm:.2g}"
+        rows.append([row.label, row.parts, row.seeds, *numbers, interval, p_value, row.verdict])
+    heads = ["changed", "parts", "seeds", found.metric, "difference", "interval", "p (corrected)", "verdict"]
+    mean = "-" if found.mean is None else f"{found.mean:.2f}"
+    spread = "" if found.sd is None else f" (sd {found.sd:.2f})"
+    first = f"trial {found.trial} of {found.sweep}: {found.metric} {mean}{spread}, {found.parts} parts"
+    return [first, *columns(heads, rows, left=["changed", "verdict"]), "", found.statement]
