@@ -12,7 +12,7 @@ from icd.cli.options import place_options, places, table_options
 from icd.cli.show import JSON, NAME, SET, columns
 from icd.cli.stopping import stop_requested, stopping_politely
 from icd.cli.sweep import executor_options
-from icd.results.explain import Explanation
+from icd.results.parts import Explanation
 
 
 @click.command()

@@ -8,7 +8,7 @@ from icd.search.record import TrialRecord
 
 if TYPE_CHECKING:
     from icd.results.confirmation import Confirmation
-    from icd.results.explain import Explanation
+    from icd.results.parts import Explanation
 
 __all__ = ["Exported", "best", "confirm", "confirmation", "explain", "explanation", "export"]
 
@@ -58,10 +58,10 @@ def explain(name: str, **options: Any) -> "Explanation":
 
     Args:
         name: Of the sweep.
-        **options: ``trial``, ``seeds``, ``anew`` and ``overrides`` as in ``icd.results.explain.run_explanation``; the
+        **options: ``trial``, ``seeds``, ``anew`` and ``overrides`` as in ``icd.results.parts.run_explanation``; the
             rest as for ``icd.search.sweep``.
     """
-    from icd.results.explain import run_explanation
+    from icd.results.parts import run_explanation
     from icd.search import settings_of
 
     asked = {key: options.pop(key) for key in ("trial", "seeds", "anew", "overrides") if key in options}
@@ -70,7 +70,7 @@ def explain(name: str, **options: Any) -> "Explanation":
 
 def explanation(name: str, *, root: Path | str | None = None) -> "Explanation | None":
     """Give what the last explanation of a sweep shows so far; None where none was begun."""
-    from icd.results.explain import explanation_of
+    from icd.results.parts import explanation_of
     from icd.search import default_root
     from icd.search.studies import find
 

@@ -125,10 +125,7 @@ def complexity(config: TrialConfig) -> int:
     if not isinstance(method, CellDistillation):
         return 1
     loss = method.base_loss
-    own: int = sum(
-        getattr(loss, field.name) != _default(type(loss), field.name)
-        for field in fields(loss)  # type: ignore[arg-type]
-    )
+    changed = [getattr(loss, field.name) != _default(type(loss), field.name) for field in fields(loss)]  # type: ignore[arg-type]
     clustered = bool(method.cluster_weight and method.has_cluster_term)
     usual = replace(method, scale_weights=None)
     settings = [
@@ -136,7 +133,8 @@ def complexity(config: TrialConfig) -> int:
         clustered and method.scale_weights != usual.scale_weights,
         method.base_scale_weights is not None,
     ]
-    return len(method.scales) - 1 + clustered + (not isinstance(loss, KnowledgeDistillation)) + own + sum(settings)
+    present = [clustered, not isinstance(loss, KnowledgeDistillation), *changed, *settings]
+    return len(method.scales) - 1 + sum(bool(part) for part in present)
 
 
 def run_explanation(
