@@ -13,7 +13,7 @@ from icd.search.space import SearchSpace
 from icd.search.study import Ledger
 from icd.search.task import trial_folder
 
-_FILES = ("config.yaml", "metrics.jsonl", "result.json", "curves.png", "grams.png")
+_FILES = ("config.yaml", "metrics.jsonl", "result.json", "curves.png", "grams.png", "grams.npz")
 
 
 class Reporter:
