@@ -80,7 +80,7 @@ class Importance:
 
 
 def importance_of(ledger: Ledger) -> Importance:
-    """Judge the parameters of a sweep by its first objective; baselines outside the space have none and do not count."""
+    """Judge the parameters of a sweep by its first objective; baselines outside the space do not count."""
     numbers = {record.number for record in ledger.records() if record.state == "complete" and record.params}
     complete = ledger.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     direction = ledger.study.directions[0].name.lower()
@@ -106,7 +106,9 @@ def parameter_importance(trials: Sequence[FrozenTrial], direction: str) -> Impor
     for name, own in having.items():
         groups[tuple(trial.number for trial in own)].append(name)
     found = [_group(trials, having[names[0]], names, direction) for names in groups.values()]
-    return Importance(trials=len(trials), groups=tuple(sorted(found, key=lambda group: (-group.trials, group.condition))))
+    return Importance(
+        trials=len(trials), groups=tuple(sorted(found, key=lambda group: (-group.trials, group.condition)))
+    )
 
 
 def _group(
@@ -160,5 +162,5 @@ def _condition(everything: Sequence[FrozenTrial], trials: Sequence[FrozenTrial])
         if isinstance(distribution, CategoricalDistribution) and all(name in trial.params for trial in trials):
             ours = {trial.params[name] for trial in trials}
             if not ours & {trial.params.get(name) for trial in others}:
-                return f"{name} = {' or '.join(choice for choice in distribution.choices if choice in ours)}"
+                return f"{name} = {' or '.join(str(choice) for choice in distribution.choices if choice in ours)}"
     return f"the {len(trials)} trials that were asked for it"

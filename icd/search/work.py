@@ -136,7 +136,10 @@ def _draw(
     rows: list[dict[str, Any]],
     device: torch.device,
 ) -> None:
-    """Draw curves and Gram matrices, and keep the matrices as numbers; a figure that cannot be drawn is no reason to lose a trial."""
+    """Draw curves and Gram matrices, and keep the matrices as numbers.
+
+    A figure that cannot be drawn is no reason to lose a trial.
+    """
     try:
         from icd.search.figures import curves_figure, gram_figure
         from icd.search.gram import gram_matrices

@@ -102,7 +102,7 @@ class Page:
 def shown(value: object) -> str:
     """Write a value for people: four digits of a number, a dash for nothing."""
     if value is None or value == "":
-        return "–"
+        return "-"
     if isinstance(value, float):
         return f"{value:.0f}" if 1000 <= abs(value) < 1e15 else f"{value:.4g}"
     return str(value)

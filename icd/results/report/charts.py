@@ -132,7 +132,9 @@ def parallel_chart(
         parts += [line(12, height, WIDTH - 12, height, "axis"), text(12, height - 6, axis.name, class_="name")]
         for tick in scale.ticks(4):
             parts.append(line(scale(tick), height - 2, scale(tick), height + 2, "axis"))
-            parts.append(text(min(max(scale(tick), 12.0), WIDTH - 14), height + 12, tick_text(tick), text_anchor="middle"))
+            parts.append(
+                text(min(max(scale(tick), 12.0), WIDTH - 14), height + 12, tick_text(tick), text_anchor="middle")
+            )
     sign = 1.0 if maximize else -1.0
     ranked = sorted(range(len(rows)), key=lambda place: sign * rows[place][axes[-1].name])
     best = set(ranked[-3:])
@@ -191,7 +193,9 @@ def spans_chart(spans: Sequence[Span], x_name: str, label: str) -> Markup:
         parts.append(line(x(span.low), top + 20, x(span.high), top + 20, f"line {role}"))
         for end in (span.low, span.high):
             parts.append(line(x(end), top + 15, x(end), top + 25, f"line {role}"))
-        parts.append(mark(x(span.mean), top + 20, "diamond" if span.sure else "circle", f"mark {role}", shown(span.mean)))
+        parts.append(
+            mark(x(span.mean), top + 20, "diamond" if span.sure else "circle", f"mark {role}", shown(span.mean))
+        )
     for tick in x.ticks():
         parts.append(text(x(tick), bottom + 14, tick_text(tick), text_anchor="middle"))
     parts += [line(12, bottom, WIDTH - 12, bottom, "axis")]

@@ -76,7 +76,9 @@ class Scale:
     log: bool = False
 
     @classmethod
-    def over(cls, values: Iterable[float], start: float, end: float, *, log: bool = False, room: float = _ROOM) -> "Scale":
+    def over(
+        cls, values: Iterable[float], start: float, end: float, *, log: bool = False, room: float = _ROOM
+    ) -> "Scale":
         """Give a scale that holds all values with some room; one value alone stands in the middle."""
         found = list(values)
         low, high = (min(found), max(found)) if found else (0.0, 1.0)
