@@ -6,7 +6,7 @@ import os
 import secrets
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,7 +28,7 @@ from icd.search.processes import ProcessExecutor
 from icd.search.record import TrialRecord, best
 from icd.search.space import SearchSpace
 from icd.search.storage import DatabaseLease, is_shared, open_storage, redacted, storage_url
-from icd.search.studies import sweep_folder, tracking_uri
+from icd.search.studies import REPORT_NAME, sweep_folder, tracking_uri
 from icd.search.study import Ledger
 from icd.search.task import Policy
 from icd.search.track import Tracker
@@ -73,6 +73,7 @@ class Settings:
         announce: Told what happens, in lines.
         watch: Called several times a second with the driver and the executor, for a live display.
         stop: Whether a signal asked to stop after the current epoch.
+        report: Writes the report of a sweep (root, name, file) when its driver leaves; None for no report.
     """
 
     root: Path
@@ -86,6 +87,7 @@ class Settings:
     announce: Callable[[str], None] = logger.info
     watch: Callable[[Driver, Executor], None] = lambda driver, executor: None
     stop: Callable[[], bool] = lambda: False
+    report: Callable[[Path, str, Path], None] | None = None
     launch: Any = None
 
 
@@ -314,7 +316,8 @@ def _drive(
             raise driver.halted
         ledger.note_study(stopped_by=driver.stopped_by)
         result = _result(sweep, ledger, driver, folder, uri)
-        _summarise(outbox, result)
+        # Who is told to leave at once does so; the report can be had from 'icd report'.
+        _summarise(outbox, result, [] if driver.stop_now else _report(sweep.name, folder, settings))
     except BaseException:
         tracker.close(_LEAVE_S)
         raise
@@ -348,7 +351,19 @@ def _result(sweep: SweepConfig, ledger: Ledger, driver: Driver, folder: Path, ur
     )
 
 
-def _summarise(outbox: Outbox, result: SweepResult) -> None:
+def _report(name: str, folder: Path, settings: Settings) -> list[str]:
+    """Write the report and give its name; one that cannot be written is no reason to lose a sweep."""
+    if settings.report is None:
+        return []
+    try:
+        settings.report(settings.root, name, folder / REPORT_NAME)
+    except Exception as error:
+        settings.announce(f"no report was written ({type(error).__name__}: {error}); try 'icd report {name}'")
+        return []
+    return [REPORT_NAME]
+
+
+def _summarise(outbox: Outbox, result: SweepResult, artifacts: Sequence[str]) -> None:
     counts = {state: sum(r.state == state for r in result.records) for state in ("complete", "pruned", "failed")}
     metrics = {f"trials/{state}": float(count) for state, count in counts.items()}
     tags = {"stopped_by": result.stopped_by}
@@ -356,7 +371,7 @@ def _summarise(outbox: Outbox, result: SweepResult) -> None:
         metrics["best/value"] = result.best.values[0]
         tags["best"] = f"{result.best.number:04d}"
     revision = int(time.time())
-    outbox.summary(revision, time_ms=1000 * revision, metrics=metrics, tags=tags, artifacts=[], finished=True)
+    outbox.summary(revision, time_ms=1000 * revision, metrics=metrics, tags=tags, artifacts=artifacts, finished=True)
 
 
 def library_versions() -> dict[str, str]:

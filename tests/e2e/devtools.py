@@ -23,7 +23,7 @@ class Browser:
         inside, self._to = os.pipe()
         self._from, outside = os.pipe()
         # Chromium reads file 3 and writes file 4; the shell puts ours there. Shells name files up to 9 only.
-        shell = f"exec 3<&{inside} 4>&{outside}; exec \"$@\""
+        shell = f'exec 3<&{inside} 4>&{outside}; exec "$@"'
         self._process = subprocess.Popen(
             ["bash", "-c", shell, "bash", *words],
             pass_fds=(inside, outside),

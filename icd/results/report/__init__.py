@@ -14,9 +14,8 @@ from icd.results.report.search_part import cost, failures, provenance, pruning, 
 from icd.results.report.terms_part import gram_maps, term_shares
 from icd.results.report.trials_part import accuracy_against_cost, importance, learning_curves, parallel
 
-__all__ = ["REPORT_NAME", "page_of", "rendered", "write_page", "write_report"]
+__all__ = ["page_of", "rendered", "write_page", "write_report"]
 
-REPORT_NAME = "report.html"
 # In reading order; a part that has nothing to say gives None.
 _PARTS = (
     finding,

@@ -6,6 +6,7 @@ from typing import Literal
 
 from markupsafe import Markup
 
+_LONG = 40  # letters in a cell that may be broken into lines
 Tone = Literal["plain", "finding", "warning", "note"]
 
 
@@ -29,9 +30,14 @@ class Table:
     kind: str = "table"
 
     @property
-    def cells(self) -> list[list[tuple[str, bool]]]:
-        """Text of every cell, and whether it is a number."""
-        return [[(shown(cell), isinstance(cell, int | float)) for cell in row] for row in self.rows]
+    def cells(self) -> list[list[tuple[str, str]]]:
+        """Text of every cell, and its class: ``number``, ``long`` or none."""
+        return [[(shown(cell), _class(cell)) for cell in row] for row in self.rows]
+
+    @property
+    def stacks(self) -> bool:
+        """Whether a phone shows each row as a small list, since it holds long text."""
+        return any(class_ == "long" for row in self.cells for _, class_ in row)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +103,10 @@ class Page:
     title: str
     subtitle: str
     sections: Sequence[Section]
+
+
+def _class(cell: object) -> str:
+    return "number" if isinstance(cell, int | float) else "long" if len(str(cell)) > _LONG else ""
 
 
 def shown(value: object) -> str:

@@ -126,7 +126,7 @@ def parallel_chart(
     """
     scales, parts = {}, []
     for place, axis in enumerate(axes):
-        height = 24.0 + 44 * place
+        height = 24.0 + 54 * place
         scale = Scale.over([row[axis.name] for row in rows if axis.name in row], 12.0, WIDTH - 12, log=axis.log, room=0)
         scales[axis.name] = (scale, height)
         parts += [line(12, height, WIDTH - 12, height, "axis"), text(12, height - 6, axis.name, class_="name")]
@@ -147,7 +147,7 @@ def parallel_chart(
                 drawn.append(path(points, f"line {role}", names[place]))
             else:
                 drawn.append(mark(*points[0], "circle", f"mark {role}", names[place], 2.0))
-    return drawing(44.0 * len(axes) + 2, label, [*drawn, *parts])
+    return drawing(54.0 * len(axes) - 12, label, [*drawn, *parts])
 
 
 def _runs(row: Mapping[str, float], axes: Sequence[Axis]) -> list[list[str]]:
@@ -164,7 +164,7 @@ def _runs(row: Mapping[str, float], axes: Sequence[Axis]) -> list[list[str]]:
 def bars_chart(bars: Sequence[Bar], label: str) -> Markup:
     """Draw bars with their names above them; a bar that does not pass its chance mark is hollow."""
     most = max((max(bar.value or 0.0, bar.chance or 0.0) for bar in bars), default=0.0) or 1.0
-    x = Scale(low=0.0, high=most, start=8.0, end=WIDTH - 56)
+    x = Scale(low=0.0, high=most, start=8.0, end=WIDTH - 88)
     parts = []
     for place, bar in enumerate(bars):
         top = 6.0 + 32 * place
@@ -177,7 +177,7 @@ def bars_chart(bars: Sequence[Bar], label: str) -> Markup:
         parts.append(element("rect", x=x.start, y=top + 13, width=width, height=11.0, class_=class_))
         if bar.chance is not None:
             parts.append(line(x(bar.chance), top + 10, x(bar.chance), top + 27, "chance"))
-        parts.append(text(WIDTH - 8, top + 23, f"{bar.value:.0%}", text_anchor="end"))
+        parts.append(text(WIDTH - 8, top + 23, f"{bar.value:.0%}{'' if bar.clear else ', chance'}", text_anchor="end"))
     return drawing(10.0 + 32 * len(bars), label, parts)
 
 

@@ -139,6 +139,6 @@ def best_configurations(facts: Facts) -> Section | None:
 
 def _trial_row(record: TrialRecord) -> list[object]:
     seconds = record.attributes.get("seconds")
-    params = flat_text(dict(record.params)) if record.params else ""
+    params = flat_text(record.params, 4) if record.params else ""
     epochs = max(record.curve, default=0)
     return [record.number, *record.values, epochs, seconds, f"{record.baseline or ''} {params}".strip()]

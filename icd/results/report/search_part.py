@@ -74,7 +74,7 @@ def pruning(facts: Facts) -> Section | None:
             f"{audit.good_ones} of these ended in the best quarter (false-kill rate {audit.false_kill_rate:.0%})."
         )
     rows: list[list[object]] = [[rung.epoch, rung.correlation, rung.trials] for rung in audit.rungs]
-    caption = "Rank correlation of the value at each rung with the last one"
+    caption = "Rank correlation with the last value"
     table = Table(caption=caption, headers=["epoch", "Spearman", "trials"], rows=rows)
     note = "Only trials that survived are counted, so the correlations err upwards."
     return Section("Rung audit", [Text(words), table, Text(note, "note")])
@@ -109,8 +109,11 @@ def provenance(facts: Facts) -> Section:
         ["images digest", images],
         ["split digest", split],
         *[[f"teacher {_short(name)}", digest] for name, digest in attributes.get("teachers", {}).items()],
-        ["seed of the sampler", facts.sweep["seed"]],
-        ["seed of the trials", facts.sweep["fixed"].get("seed", "sampled")],
+        ["seed of the sampler", str(facts.sweep["seed"])],
+        [
+            "seed of the trials",
+            "sampled" if "seed" in facts.sweep["space"] else str(facts.sweep["fixed"].get("seed", 0)),
+        ],
         *[[name, version] for name, version in versions.items()],
         ["report made by", f"icd {__version__}"],
     ]

@@ -1,6 +1,6 @@
 """What the trials look like beside each other: learning curves, importance, parallel coordinates, cost."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +16,7 @@ _DISTINCT = 5  # curves that can be told apart
 _NEAR = 30  # best trials that are all drawn
 _FAR = 120  # of the others
 _MOST_ROWS = 50  # of a table behind a chart
+_WEIGHT = "weight of scale "
 _LOG = ("temperature", "cluster_weight")
 
 
@@ -44,7 +45,10 @@ def learning_curves(facts: Facts) -> Section | None:
     svg = lines_chart(series, "epoch", facts.curve_metric, label)
     rows = [[r.number, r.state, max(r.curve), r.curve[max(r.curve)], label_of(r)] for r in order[:_MOST_ROWS]]
     table = Table(caption=_cut("Last values", order), headers=["trial", "state", "epochs", "last", "what"], rows=rows)
-    return Section("Learning curves", [Chart(title=facts.curve_metric, svg=svg, text=f"{words}.", table=table)])
+    return Section(
+        "Learning curves",
+        [Chart(title=f"{facts.curve_metric} over the epochs", svg=svg, text=f"{words}.", table=table)],
+    )
 
 
 def _curve(record: TrialRecord, role: str) -> Series:
@@ -100,8 +104,9 @@ def parallel(facts: Facts) -> Section | None:
     """Draw scale weights and temperatures, as they were trained, against the result."""
     chosen = [record for record in facts.complete if record.number in facts.configs]
     values = {record.number: _method_values(facts.configs[record.number]) for record in chosen}
+    _fill_weights(values.values())
     names = sorted({name for row in values.values() for name in row}, key=_axis_order)
-    varied = [name for name in names if len({row.get(name) for row in values.values()}) > 1]
+    varied = [name for name in names if len({row[name] for row in values.values() if name in row}) > 1]
     if len(chosen) < 2 or not varied:
         return None
     metric = facts.metrics[0]
@@ -131,18 +136,25 @@ def _method_values(config: Mapping[str, Any]) -> dict[str, float]:
     found: dict[str, float] = {}
     weights = method.get("scale_weights") or ()
     if method.get("cluster_weight") and weights:
-        found |= {f"weight of scale {m}": float(w) for m, w in zip(method.get("scales", ()), weights, strict=False)}
-        found |= {"cluster_temperature": float(method.get("cluster_temperature") or 0.0)}
-    if method.get("cluster_weight") is not None:
-        found["cluster_weight"] = float(method["cluster_weight"])
+        found |= {f"{_WEIGHT}{m}": float(w) for m, w in zip(method.get("scales", ()), weights, strict=False)}
+        found |= {name: float(method[name]) for name in ("cluster_weight", "cluster_temperature") if method.get(name)}
     base = method.get("base_loss")
-    for loss, fields in base.items() if isinstance(base, Mapping) else ():
-        found |= {f"{loss}.{n}": float(v) for n, v in (fields or {}).items() if "temperature" in n and v is not None}
+    for fields in base.values() if isinstance(base, Mapping) else ():
+        found |= {f"base {n}": float(v) for n, v in (fields or {}).items() if "temperature" in n and v is not None}
     return found
 
 
+def _fill_weights(rows: Iterable[dict[str, float]]) -> None:
+    """Give a scale that a trial with a cluster term does not have the weight 0."""
+    rows = list(rows)
+    names = {name for row in rows for name in row if name.startswith(_WEIGHT)}
+    for row in rows:
+        if names & row.keys():
+            row.update(dict.fromkeys(names - row.keys(), 0.0))
+
+
 def _axis_order(name: str) -> tuple[int, str]:
-    return ("weight of" not in name, "temperature" in name), name  # type: ignore[return-value]
+    return 0 if name.startswith(_WEIGHT) else 2 if "temperature" in name else 1, name
 
 
 def _is_log(name: str, rows: Any) -> bool:

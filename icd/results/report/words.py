@@ -59,14 +59,14 @@ def flattened(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def flat_text(value: Any) -> str:
+def flat_text(value: Any, digits: int = 6) -> str:
     """Write a plain value in one line."""
     if isinstance(value, Mapping):
-        text = ", ".join(f"{name} {flat_text(item)}" for name, item in value.items())
+        text = ", ".join(f"{name} {flat_text(item, digits)}" for name, item in value.items())
     elif isinstance(value, list | tuple):
-        text = f"[{', '.join(flat_text(item) for item in value)}]"
+        text = f"[{', '.join(flat_text(item, digits) for item in value)}]"
     else:
-        text = f"{value:.6g}" if isinstance(value, float) else "none" if value is None else str(value)
+        text = f"{value:.{digits}g}" if isinstance(value, float) else "none" if value is None else str(value)
     return text if len(text) <= _WIDEST else f"{text[: _WIDEST - 1]}…"
 
 
