@@ -84,7 +84,7 @@ def compare(root: Path, names: Sequence[str]) -> Comparison:
     return Comparison(
         names=tuple(names),
         warnings=tuple(_warnings(sides)),
-        figures={row: tuple(side.get(row, "") for side in figures) for row in figures[0]},
+        figures={row: tuple(side[row] for side in figures) for row in figures[0]},
         differences={path: cells for path, cells in rows.items() if len(set(cells)) > 1},
     )
 
@@ -113,7 +113,7 @@ def _figures(side: Side) -> dict[str, str]:
         "data": flat_text(fixed.get("data")),
         **networks,
         "trials": counts or "none",
-        f"best {metric} (one seed)": f"{measured(metric, found.values[0])} (trial {found.number})" if found else "",
+        "best (one seed)": f"{metric} {measured(metric, found.values[0])} (trial {found.number})" if found else "",
         "confirmed": _confirmed(side.confirmation),
         "CPU-hours": f"{float(cpus) * side.seconds / 3600:.3g}",
         "GPU-hours": "" if gpus is None else f"{float(gpus) * side.seconds / 3600:.3g}",

@@ -56,12 +56,12 @@ class Browser:
             self._process.wait()
         os.close(self._from)
 
-    def open(self, file: Path, width: int, *, dark: bool = False, height: int = 844) -> None:
-        """Show a file on a screen of that width, and forget what was seen before."""
+    def open(self, file: Path, width: int, *, dark: bool = False, media: str = "screen", height: int = 844) -> None:
+        """Show a file on a screen (or ``print``) of that width, and forget what was seen before."""
         self.requests.clear()
         self.complaints.clear()
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.call("Emulation.setEmulatedMedia", features=[scheme])
+        self.call("Emulation.setEmulatedMedia", media=media, features=[scheme])
         screen = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
         self.call("Emulation.setDeviceMetricsOverride", **screen)
         self._events.clear()
@@ -83,10 +83,6 @@ class Browser:
         """Write the whole page as PNG."""
         taken = self.call("Page.captureScreenshot", captureBeyondViewport=True)
         path.write_bytes(base64.b64decode(taken["data"]))
-
-    def pdf(self, path: Path) -> None:
-        """Write what a printer would get."""
-        path.write_bytes(base64.b64decode(self.call("Page.printToPDF", preferCSSPageSize=False)["data"]))
 
     def call(self, method: str, **params: Any) -> Any:
         """Ask the browser for something and wait for its answer."""

@@ -36,18 +36,18 @@ class Table:
 
     @property
     def stacks(self) -> bool:
-        """Whether a phone shows each row as a small list, since it holds long text."""
-        return any(class_ == "long" for row in self.cells for _, class_ in row)
+        """Whether a phone shows each row as a small list, since it holds several cells and long text."""
+        return len(self.headers) > 2 and any(class_ == "long" for row in self.cells for _, class_ in row)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chart:
-    """A drawing with what it says in words, and its numbers as a table."""
+    """A drawing with what it says in words, and its numbers as a table, unless that stands beside it."""
 
     title: str
     svg: Markup
     text: str
-    table: Table
+    table: Table | None = None
     kind: str = "chart"
 
 
@@ -106,7 +106,7 @@ class Page:
 
 
 def _class(cell: object) -> str:
-    return "number" if isinstance(cell, int | float) else "long" if len(str(cell)) > _LONG else ""
+    return "number" if isinstance(cell, int | float | None) else "long" if len(str(cell)) > _LONG else ""
 
 
 def shown(value: object) -> str:

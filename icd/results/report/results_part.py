@@ -80,7 +80,7 @@ def confirmed(facts: Facts) -> Section | None:
         )
         label = "; ".join(f"{s.name} {s.mean:+.2f} [{s.low:+.2f}, {s.high:+.2f}]" for s in spans)
         svg = spans_chart(spans, "points of test top-1", label)
-        blocks.append(Chart(title="Finalists against baselines", svg=svg, text=words, table=_versus_table(found)))
+        blocks += [Chart(title="Finalists against baselines", svg=svg, text=words), _versus_table(found)]
     trained = {"train+val": "training and validation images", "train": "training images"}.get(
         found.train_on, found.train_on
     )

@@ -92,8 +92,8 @@ def failures(facts: Facts) -> Section:
     rows: list[list[object]] = []
     for (kind, reason), numbers in sorted(groups.items(), key=lambda item: -len(item[1])):
         listed = ", ".join(map(str, numbers[:_LISTED])) + ("…" if len(numbers) > _LISTED else "")
-        rows.append([len(numbers), kind, reason, listed])
-    table = Table(caption="Failures by reason", headers=["trials", "kind", "reason", "numbers"], rows=rows)
+        rows.append([reason, kind, len(numbers), listed])
+    table = Table(caption="Failures by reason", headers=["reason", "kind", "trials", "numbers"], rows=rows)
     return Section("Failures", [table])
 
 
