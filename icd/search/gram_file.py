@@ -42,7 +42,7 @@ def pack_grams(grams: Grams) -> bytes:
 def read_grams(path: Path) -> Grams | None:
     """Read them again; None where there are none, or the file is damaged."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         sides: dict[str, dict[int, np.ndarray[Any, Any]]] = {side: {} for side in _SIDES}
         images = arrays.pop("images")

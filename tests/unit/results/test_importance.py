@@ -29,11 +29,11 @@ def trials(count: int, seed: int = 0) -> list[FrozenTrial]:
 
 
 def test_each_parameter_is_judged_among_the_trials_that_have_it() -> None:
-    found = parameter_importance(trials(120), "maximize")
+    found = parameter_importance(trials(300), "maximize")
     groups = {group.condition: group for group in found.groups}
     assert set(groups) == {"", "base = kd", "base = dkd"}
-    assert groups[""].trials == found.trials == 120
-    assert groups["base = kd"].trials + groups["base = dkd"].trials == 120
+    assert groups[""].trials == found.trials == 300
+    assert groups["base = kd"].trials + groups["base = dkd"].trials == 300
     assert {row.name for row in groups[""].parameters} == {"base", "x", "noise"}
     clear = {row.name: row.is_clear for group in found.groups for row in group.parameters}
     assert clear == {"base": True, "x": True, "noise": False, "kd.temperature": False, "dkd.beta": True}
