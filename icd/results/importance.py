@@ -12,15 +12,18 @@ import random
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.distributions import CategoricalDistribution
-from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import FrozenTrial, create_trial
 
+from icd.search.record import TrialRecord
 from icd.search.study import Ledger
+
+if TYPE_CHECKING:
+    from optuna.importance import PedAnovaImportanceEvaluator
 
 FEWEST = 8  # complete trials; below, a density is a guess
 _BEST_SHARE = 0.1
@@ -79,12 +82,15 @@ class Importance:
         return asdict(self)
 
 
-def importance_of(ledger: Ledger) -> Importance:
-    """Judge the parameters of a sweep by its first objective; baselines outside the space do not count."""
-    numbers = {record.number for record in ledger.records() if record.state == "complete" and record.params}
-    complete = ledger.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    direction = ledger.study.directions[0].name.lower()
-    return parameter_importance([trial for trial in complete if trial.number in numbers], direction)
+def importance_of(ledger: Ledger, records: Sequence[TrialRecord]) -> Importance:
+    """Judge the parameters of a sweep by its first objective; baselines outside the space do not count.
+
+    Args:
+        ledger: Of the sweep.
+        records: Its trials, those of the search alone.
+    """
+    numbers = {record.number for record in records if record.state == "complete" and record.params}
+    return parameter_importance(ledger.frozen(numbers), ledger.study.directions[0].name.lower())
 
 
 def parameter_importance(trials: Sequence[FrozenTrial], direction: str) -> Importance:
@@ -123,6 +129,8 @@ def _group(
     if len(trials) < FEWEST or best == len(trials):
         nothing = tuple(Parameter(name=name, importance=None, chance=None) for name in sorted(names))
         return Group(condition=condition, trials=len(trials), best=best, parameters=nothing)
+    from optuna.importance import PedAnovaImportanceEvaluator  # with it comes scikit-learn, which takes a second
+
     study = _study(trials, names)
     evaluator = PedAnovaImportanceEvaluator(target_quantile=share)
     measured = _divergences(study, evaluator, losses)
@@ -147,7 +155,7 @@ def _study(trials: Sequence[FrozenTrial], names: Sequence[str]) -> optuna.study.
 
 
 def _divergences(
-    study: optuna.study.Study, evaluator: PedAnovaImportanceEvaluator, losses: Sequence[float]
+    study: optuna.study.Study, evaluator: "PedAnovaImportanceEvaluator", losses: Sequence[float]
 ) -> Mapping[str, float]:
     for trial, loss in zip(study.get_trials(deepcopy=False), losses, strict=True):
         trial.value = loss  # of a study that nobody else has

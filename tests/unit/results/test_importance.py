@@ -80,7 +80,8 @@ def test_no_warning_and_no_log_line_leaks(capfd: pytest.CaptureFixture[str]) -> 
 
 def test_a_study_is_judged_without_its_baselines_and_unfinished_trials(tmp_path: Any) -> None:
     study = rich(tmp_path, 26)
-    found = importance_of(study.ledger)
-    complete = [r for r in study.ledger.records() if r.state == "complete"]
+    records = study.ledger.records()
+    found = importance_of(study.ledger, records)
+    complete = [record for record in records if record.state == "complete"]
     assert found.trials == sum(bool(record.params) for record in complete) == len(complete) - 1
     assert {row.name for row in found.groups[0].parameters} >= {"base_loss", "cluster_weight", "scales"}
