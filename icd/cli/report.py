@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +12,9 @@ from icd.errors import StateError
 from icd.search import default_root
 from icd.search.reading import driver_of
 from icd.search.studies import REPORT_NAME, sweep_folder
+
+if TYPE_CHECKING:
+    from icd.results.report.blocks import Page
 
 logger = logging.getLogger(__name__)
 
@@ -35,22 +39,18 @@ def report(name: str, output: Path | None, log: bool, as_json: bool, root: Path 
 
     where = root or default_root()
     page = page_of(gather(where, name))
-    own = sweep_folder(where, name) / REPORT_NAME
-    target = output or own
+    target = output or sweep_folder(where, name) / REPORT_NAME
     write_page(target, page)
     if not as_json:
         click.echo(str(target))
-    pending = None
-    if log:
-        if target != own:
-            write_page(own, page)
-        pending = _log(where, name)
+    pending = _log(where, name, page) if log else None
     if as_json:
         write_json({"name": name, "path": str(target), "logged": pending == 0, "pending": pending})
 
 
-def _log(root: Path, name: str) -> int | None:
-    """Give MLflow the report; how many events it has not taken, None where it was not asked."""
+def _log(root: Path, name: str, page: "Page") -> int | None:
+    """Give MLflow the report from the sweep's folder; how many events it has not taken, None if it was not asked."""
+    from icd.results.report import write_page
     from icd.results.report.logged import has_runs, log_report
 
     if not has_runs(root, name):
@@ -59,6 +59,7 @@ def _log(root: Path, name: str) -> int | None:
     if driver is not None:
         logger.info("not logged: %s drives the sweep, and logs a report when it leaves", driver)
         return None
+    write_page(sweep_folder(root, name) / REPORT_NAME, page)
     try:
         pending = log_report(root, name, _FLUSH_S, logger.info)
     except StateError as error:  # a driver has begun meanwhile
