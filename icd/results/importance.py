@@ -37,7 +37,7 @@ class Parameter:
 
     Attributes:
         name: As in the study.
-        importance: Pearson divergence between the best trials and all, at least 0; None where too few trials have it,
+        importance: Pearson divergence between the best trials and all, as Optuna scales it; None where too few have it,
             or all of them are equally good.
         chance: What it reaches by chance in one case out of twenty.
     """
@@ -102,7 +102,9 @@ def parameter_importance(trials: Sequence[FrozenTrial], direction: str) -> Impor
     """
     if len(trials) < FEWEST:
         return Importance(
-            trials=len(trials), groups=(), reason=f"{len(trials)} complete trials; at least {FEWEST} are needed"
+            trials=len(trials),
+            groups=(),
+            reason=f"only {len(trials)} of the complete trials have parameters; at least {FEWEST} are needed",
         )
     having: dict[str, list[FrozenTrial]] = defaultdict(list)
     for trial in trials:

@@ -46,7 +46,7 @@ def _unconfirmed(facts: Facts) -> list[Block]:
         blocks.append(
             Text(
                 f"The best baseline is {baseline.baseline} with {measured(metric, baseline.values[0])}, "
-                f"{gap:.3g} {unit_of(metric)} behind, one seed each."
+                f"{gap:.2g} {unit_of(metric)} behind, one seed each."
             )
         )
     elif baseline is not None:

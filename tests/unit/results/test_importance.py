@@ -52,7 +52,7 @@ def test_direction_decides_which_trials_are_best() -> None:
 def test_too_few_trials_are_refused_with_their_number() -> None:
     found = parameter_importance(trials(FEWEST - 1), "maximize")
     assert found.groups == ()
-    assert f"{FEWEST - 1} complete trials" in found.reason
+    assert f"only {FEWEST - 1} of the complete trials" in found.reason
     assert str(FEWEST) in found.reason
 
 
