@@ -13,6 +13,7 @@ from icd.cli.show import JSON, NAME, SET, columns
 from icd.cli.stopping import stop_requested, stopping_politely
 from icd.cli.sweep import executor_options
 from icd.results.confirmation import Arm, Confirmation, Versus
+from icd.results.report import write_report
 
 
 @click.command()
@@ -55,6 +56,7 @@ def confirm(name: str, against: str | None, all_seeds: bool, show: bool, as_json
                 announce=display.announce,
                 watch=display.watch,
                 stop=stop_requested,
+                report=write_report,
                 **options,
             )
     if as_json:

@@ -15,6 +15,7 @@ from icd.cli.options import place_options, places, table_options
 from icd.cli.show import JSON, NAME, SET, status_lines
 from icd.cli.stopping import stop_requested, stopping_politely
 from icd.errors import TrialsFailedError
+from icd.results.report import write_report
 from icd.search.pareto import pareto_front
 from icd.search.reading import SweepStatus, counts_of, trial_row
 from icd.search.sweeps import SweepResult
@@ -87,6 +88,7 @@ def _run(begin: Callable[..., SweepResult], options: dict[str, Any], *, as_json:
             announce=display.announce,
             watch=display.watch,
             stop=stop_requested,
+            report=write_report,
             **options,
         )
     status = search.status(result.name, root=where.root)
@@ -126,6 +128,7 @@ def _where_to_look(result: SweepResult) -> list[str]:
     return [
         f"look at it:      icd ui {name}",
         f"list its trials: icd trials {name}",
+        f"read about it:   icd report {name}",
         f"confirm it:      icd confirm {name}",
         f"take the best:   icd export {name} -o best.yaml --unconfirmed",
         f"in {result.folder}; MLflow: {result.tracking}",

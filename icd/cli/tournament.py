@@ -13,6 +13,7 @@ from icd.cli.show import JSON, SET
 from icd.cli.stopping import stop_requested, stopping_politely
 from icd.cli.sweep import executor_options
 from icd.config.yaml import apply_overrides, read_yaml
+from icd.results.report import write_report
 from icd.results.table import read_table
 from icd.results.table_text import FORMATS, markdown
 from icd.results.tournament import entries, run_table
@@ -60,6 +61,7 @@ def tournament(
                     "announce": display.announce,
                     "watch": display.watch,
                     "stop": stop_requested,
+                    "report": write_report,
                     **options,  # type: ignore[typeddict-item]
                 }
             )

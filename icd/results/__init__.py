@@ -46,7 +46,7 @@ def confirm(name: str, **options: Any) -> "Confirmation":
 
 def confirmation(name: str, *, root: Path | str | None = None) -> "Confirmation | None":
     """Give what the last confirmation of a sweep shows so far; None where none was begun."""
-    from icd.results.confirm import confirmation_of
+    from icd.results.confirmed import confirmation_of
     from icd.search import default_root
     from icd.search.studies import find
 

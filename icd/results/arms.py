@@ -7,18 +7,18 @@ rows of a table, one seed each; equal seeds give equal initial weights, order of
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from icd.config.read_trial import read_trial
 from icd.config.sweep import Objective
-from icd.config.trial import TrialConfig, differences
-from icd.config.yaml import Document
 from icd.errors import StateError
 from icd.results.confirmation import ArmKind
 from icd.results.sequential import Decision, SequentialTest, decide
-from icd.search.fixed import FixedRun, run_label
-from icd.search.record import Stage, TrialRecord
+from icd.search.record import Stage, TrialRecord, run_label
 from icd.search.study import Ledger
+
+if TYPE_CHECKING:  # these bring torch, and a plan is also read by verbs that only show it
+    from icd.config.trial import TrialConfig
+    from icd.search.fixed import FixedRun
 
 _FIRST_SEED = 101  # searches use small ones
 _NOTHING = (0.0,)  # a single difference is never judged: p is 1
@@ -75,11 +75,11 @@ class Plan:
         return Objective(metric=f"{self.measure_on}/top1", direction="maximize")
 
     @property
-    def configs(self) -> list[TrialConfig]:
+    def configs(self) -> "list[TrialConfig]":
         """Every configuration on every seed."""
         return [self._config(arm, seed) for seed in self.seeds for arm in self.arms]
 
-    def by_label(self) -> dict[str, TrialConfig]:
+    def by_label(self) -> "dict[str, TrialConfig]":
         """Give the configuration of every arm, on the first seed."""
         return {arm.label: self._config(arm, self.seeds[0]) for arm in self.arms}
 
@@ -96,20 +96,32 @@ class Plan:
         baselines = [arm.label for arm in self.arms if arm.kind == "baseline"]
         return [(finalist, baseline) for finalist in finalists for baseline in baselines]
 
-    def runs(self, records: Sequence[TrialRecord]) -> list[FixedRun]:
+    def runs(self, records: Sequence[TrialRecord]) -> "list[FixedRun]":
+        """List the runs with what they train."""
+        from icd.search.fixed import FixedRun
+
+        return [
+            FixedRun(arm=arm.label, seed=seed, round=self.round, config=self._config(arm, seed))
+            for arm, seed in self.listed(records)
+        ]
+
+    def listed(self, records: Sequence[TrialRecord]) -> list[tuple[PlannedArm, int]]:
         """List the runs: rows of all arms, then rows of those whose comparisons are open after the row before."""
         ended = {record.baseline for record in records if record.state != "running"}
-        listed: list[FixedRun] = []
+        listed: list[tuple[PlannedArm, int]] = []
         values = values_by_arm(self, records)
         for place, seed in enumerate(self.seeds):
             row = self._row(place, values)
-            listed += [
-                FixedRun(arm=arm.label, seed=seed, round=self.round, config=self._config(arm, seed)) for arm in row
-            ]
+            listed += [(arm, seed) for arm in row]
             last_known = all(run_label(self.round, arm.label, seed) in ended for arm in row)
             if not row or (self.adaptive and place + 1 >= self.first and not last_known):
                 break
         return listed
+
+    def finished(self, records: Sequence[TrialRecord]) -> bool:
+        """Whether nothing is left to run."""
+        ended = {record.baseline for record in records if record.state != "running"}
+        return all(run_label(self.round, arm.label, seed) in ended for arm, seed in self.listed(records))
 
     def compared(self, values: Mapping[str, Mapping[int, float]], upto: int) -> list[tuple[float, ...]]:
         """Give the differences of every pair over the first ``upto`` seeds, where both arms have a value."""
@@ -142,7 +154,10 @@ class Plan:
         }
         return [arm for arm in self.arms if arm.label in open_]
 
-    def _config(self, arm: PlannedArm, seed: int) -> TrialConfig:
+    def _config(self, arm: PlannedArm, seed: int) -> "TrialConfig":
+        from icd.config.read_trial import read_trial
+        from icd.config.yaml import Document
+
         config = read_trial(Document(dict(arm.config), f"{self.stage} {arm.label}"))
         data = replace(config.data, train_on=self.train_on, measure_on=self.measure_on)
         return replace(config, seed=seed, data=data)
@@ -184,6 +199,8 @@ def begin_plan(ledger: Ledger, wanted: Plan, *, anew: bool) -> Plan:
     Raises:
         StateError: If another plan was begun, with what differs.
     """
+    from icd.config.trial import differences
+
     plans = stored_plans(ledger, wanted.stage)
     if plans and not anew:
         same = replace(wanted, round=plans[-1].round, seeds=wanted.seeds)

@@ -1,23 +1,22 @@
 """``icd confirm``: finalists and named baselines on fresh shared seeds, and what that shows."""
 
 import json
-import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
 from icd.config.sweep import Baseline, SweepConfig
 from icd.config.trial import TrialConfig
 from icd.errors import StateError, UsageError, did_you_mean
 from icd.methods import PAPER_ROWS
-from icd.results.arms import Plan, PlannedArm, begin_plan, fresh_seeds, records_of, stored_plans, values_by_arm
-from icd.results.confirmation import Arm, Confirmation, Run, Versus
-from icd.results.statements import statement_of
-from icd.results.statistics import paired
+from icd.results.arms import Plan, PlannedArm, begin_plan, fresh_seeds, stored_plans
+from icd.results.confirmation import Confirmation
+from icd.results.confirmed import confirmation_of
 from icd.search.outbox import Outbox
 from icd.search.record import TrialRecord
-from icd.search.session import Settings
+from icd.search.session import Settings, written_report
 from icd.search.space import SearchSpace
 from icd.search.stages import run_stage
 from icd.search.studies import find
@@ -71,14 +70,14 @@ def run_confirmation(
             ledger, make_plan(ledger, sweep, **{"top": _TOP, "seeds": _SEEDS, "against": against, **asked}), anew=anew
         )
 
-    run_stage(name, listed, settings, overrides, tell_confirmation)
+    run_stage(name, listed, settings, overrides, partial(tell_confirmation, settings))
     found = confirmation_of(find(settings.root, name))
     if found is None:
         raise StateError(f"sweep {name!r} lost its confirmation while it ran")
     return found
 
 
-def tell_confirmation(ledger: Ledger, outbox: Outbox) -> None:
+def tell_confirmation(settings: Settings, ledger: Ledger, outbox: Outbox) -> None:
     """Keep what was found beside the sweep, and tell MLflow."""
     found = confirmation_of(ledger)
     if found is None:
@@ -91,7 +90,8 @@ def tell_confirmation(ledger: Ledger, outbox: Outbox) -> None:
             metrics[f"confirm/{arm.label.replace(' ', '_')}"] = arm.mean
     revision = int(time.time())
     tags = {"confirmed": found.statement, "winner": found.winner or ""}
-    outbox.summary(revision, time_ms=1000 * revision, metrics=metrics, tags=tags, artifacts=[path.name], finished=True)
+    files = [path.name, *written_report(ledger.name, path.parent, settings)]
+    outbox.summary(revision, time_ms=1000 * revision, metrics=metrics, tags=tags, artifacts=files, finished=True)
 
 
 def make_plan(
@@ -163,41 +163,6 @@ def make_plan(
     )
 
 
-def confirmation_of(ledger: Ledger, round_: int | None = None) -> Confirmation | None:
-    """Say what a confirmation shows so far: the last one of a sweep, or the one that is asked for.
-
-    Returns:
-        None where none was begun.
-    """
-    plans = stored_plans(ledger, "confirm")
-    if round_ is not None:
-        plans = [plan for plan in plans if plan.round == round_]
-    if not plans:
-        return None
-    plan, everything = plans[-1], ledger.records("confirm")
-    records = records_of(plan, everything)
-    ended = {record.baseline for record in records if record.state != "running"}
-    finished = all(run.label in ended for run in plan.runs(records))
-    arms = tuple(_arm(arm, records) for arm in plan.arms)
-    said = {record.baseline: record.values[0] for record in ledger.records() if record.baseline and record.values}
-    versus = _versus(plan, records, arms, said, finished=finished)
-    found = Confirmation(
-        sweep=ledger.name,
-        metric=plan.objective.metric,
-        train_on=plan.train_on,
-        planned_seeds=len(plan.seeds),
-        round=plan.round,
-        arms=arms,
-        versus=versus,
-        looks=sum(len(record.curve) for record in everything),
-        seconds=sum(float(record.attributes.get("seconds", 0.0)) for record in records),
-        finished=finished,
-        winner=_winner(arms),
-        statement="",
-    )
-    return replace(found, statement=statement_of(found))
-
-
 def _baseline(
     label: str, sweep: SweepConfig, space: SearchSpace, records: Sequence[TrialRecord]
 ) -> tuple[PlannedArm, TrialConfig]:
@@ -218,79 +183,3 @@ def _baseline(
 
 def _seedless(config: TrialConfig) -> TrialConfig:
     return replace(config, seed=0)
-
-
-def _arm(arm: PlannedArm, records: Sequence[TrialRecord]) -> Arm:
-    own = [record for record in records if record.attributes["arm"] == arm.label]
-    runs = tuple(_run(record) for record in own if record.state == "complete")
-    values = [run.value for run in runs]
-    failures = {int(record.attributes["seed"]): record.reason for record in own if record.state in ("pruned", "failed")}
-    return Arm(
-        label=arm.label,
-        kind=arm.kind,
-        trial=arm.trial,
-        search_value=arm.search_value,
-        config=arm.config,
-        runs=runs,
-        failures=failures,
-        mean=statistics.fmean(values) if values else None,
-        sd=statistics.stdev(values) if len(values) > 1 else None,
-    )
-
-
-def _run(record: TrialRecord) -> Run:
-    best_epoch = max(record.curve, key=lambda epoch: (record.curve[epoch], -epoch))
-    return Run(
-        trial=record.number,
-        seed=int(record.attributes["seed"]),
-        value=record.values[0],
-        best_value=record.curve[best_epoch],
-        best_epoch=best_epoch,
-        looks=len(record.curve),
-        seconds=float(record.attributes.get("seconds", 0.0)),
-    )
-
-
-def _versus(
-    plan: Plan, records: Sequence[TrialRecord], arms: Sequence[Arm], said: dict[str, float], *, finished: bool
-) -> tuple[Versus, ...]:
-    values = values_by_arm(plan, records)
-    compared = plan.compared(values, len(plan.seeds))
-    decisions = plan.decided(values, len(plan.seeds), no_more=finished)
-    by_label = {arm.label: arm for arm in arms}
-    found = []
-    for (finalist, baseline), item, decision in zip(plan.pairs, compared, decisions, strict=True):
-        if not item:
-            continue
-        alone = paired(item)
-        one, other = by_label[finalist].search_value, by_label[baseline].search_value
-        other = said.get(baseline) if other is None else other
-        gain = None if one is None or other is None else one - other
-        found.append(
-            Versus(
-                finalist=finalist,
-                baseline=baseline,
-                seeds=tuple(seed for seed in plan.seeds if seed in values[finalist] and seed in values[baseline]),
-                differences=item,
-                mean=alone.mean,
-                low=decision.low,
-                high=decision.high,
-                level=1 - plan.alpha,
-                p_t=alone.p_t,
-                p_wilcoxon=alone.p_wilcoxon,
-                p=decision.p,
-                p_holm=decision.p_holm,
-                verdict=decision.verdict,
-                search_said=gain,
-                shrinkage=None if gain is None else gain - alone.mean,
-            )
-        )
-    return tuple(found)
-
-
-def _winner(arms: Sequence[Arm]) -> str | None:
-    """The best mean among the finalists with the most seeds; one that failed on a seed comes after all others."""
-    finalists = [arm for arm in arms if arm.kind == "finalist" and arm.mean is not None]
-    if not finalists:
-        return None
-    return max(finalists, key=lambda arm: (-len(arm.failures), len(arm.runs), arm.mean or 0.0)).label

@@ -10,7 +10,7 @@ import yaml
 
 from icd import __version__
 from icd.errors import CheckpointError, SetupError, UsageError
-from icd.results.confirm import confirmation_of
+from icd.results.confirmed import confirmation_of
 from icd.results.staging import check_free, staged
 from icd.results.winner import Winner, choose, claims
 from icd.search import default_root

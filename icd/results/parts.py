@@ -14,8 +14,8 @@ from icd.errors import StateError
 from icd.losses import KnowledgeDistillation
 from icd.methods import CellDistillation
 from icd.results.arms import Plan, PlannedArm, begin_plan, fresh_seeds, records_of, stored_plans, values_by_arm
-from icd.results.confirm import confirmation_of
 from icd.results.confirmation import Verdict
+from icd.results.confirmed import confirmation_of
 from icd.results.statistics import paired, within_one_se
 from icd.search.record import best
 from icd.search.session import Settings
@@ -212,8 +212,7 @@ def explanation_of(ledger: Ledger) -> Explanation | None:
         return None
     plan = plans[-1]
     records = records_of(plan, ledger.records("explain"))
-    ended = {record.baseline for record in records if record.state != "running"}
-    finished = all(run.label in ended for run in plan.runs(records))
+    finished = plan.finished(records)
     values = values_by_arm(plan, records)
     compared = plan.compared(values, len(plan.seeds))
     decisions = plan.decided(values, len(plan.seeds), no_more=finished)

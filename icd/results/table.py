@@ -8,8 +8,8 @@ from typing import Any
 from icd.config.read_trial import read_trial
 from icd.config.yaml import Document
 from icd.errors import StateError, UsageError, did_you_mean
-from icd.results.confirm import confirmation_of
 from icd.results.confirmation import Verdict
+from icd.results.confirmed import confirmation_of
 from icd.results.reported import reported
 from icd.results.sequential import SequentialTest, decide
 from icd.results.tournament import Entry

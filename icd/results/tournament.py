@@ -8,6 +8,7 @@ first, so tuning can only add to it.
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from icd.config.coverage import size
@@ -18,7 +19,8 @@ from icd.config.yaml import Document
 from icd.errors import StateError, UsageError
 from icd.methods import PAPER_ROWS
 from icd.results.arms import Plan, PlannedArm, begin_plan, fresh_seeds, stored_plans
-from icd.results.confirm import confirmation_of, tell_confirmation
+from icd.results.confirm import tell_confirmation
+from icd.results.confirmed import confirmation_of
 from icd.search import sweeps
 from icd.search.reading import status_of
 from icd.search.record import best
@@ -95,7 +97,7 @@ def run_table(document: Document, settings: Settings, *, seeds: int) -> list[Ent
             settings.announce(f"row {place} of {len(found)}: no trial of {name} is complete, so it has no entry")
         elif not _confirmed(entry, settings):
             settings.announce(f"row {place} of {len(found)}: {seeds} seeds of the best of {name}")
-            run_stage(name, _listing(seeds), settings, finish=tell_confirmation)
+            run_stage(name, _listing(seeds), settings, finish=partial(tell_confirmation, settings))
     return found
 
 

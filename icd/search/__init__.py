@@ -40,6 +40,7 @@ class Options(TypedDict, total=False):
     announce: Callable[[str], None]
     watch: "Callable[[Driver, Executor], None]"
     stop: Callable[[], bool]
+    report: Callable[[Path, str, Path], None]
 
 
 def default_root() -> Path:

@@ -8,7 +8,7 @@ from icd.config.sweep import Budget, Objective, PrunerConfig, SweepConfig
 from icd.config.trial import TrialConfig
 from icd.errors import StateError
 from icd.search.prepare import Prepared
-from icd.search.record import Stage, TrialRecord
+from icd.search.record import Stage, TrialRecord, run_label
 from icd.search.study import Ledger
 
 
@@ -109,11 +109,6 @@ class FixedRuns:
             self._runs |= {run.label: run for run in listed}
             self._ended = ended
         return self._runs
-
-
-def run_label(round_: int, arm: str, seed: int) -> str:
-    """Name a run: of the first list ``KD seed 101``, of the second ``KD seed 106 (2)``."""
-    return f"{arm} seed {seed}" + (f" ({round_})" if round_ > 1 else "")
 
 
 def measured(sweep: SweepConfig, objective: Objective) -> SweepConfig:

@@ -65,3 +65,8 @@ def best(records: Sequence[TrialRecord], *, maximize: bool) -> TrialRecord | Non
         return None
     sign = 1.0 if maximize else -1.0
     return max(complete, key=lambda record: (sign * record.values[0], -record.number))
+
+
+def run_label(round_: int, arm: str, seed: int) -> str:
+    """Name a run: of the first list ``KD seed 101``, of the second ``KD seed 106 (2)``."""
+    return f"{arm} seed {seed}" + (f" ({round_})" if round_ > 1 else "")

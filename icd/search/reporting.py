@@ -14,7 +14,7 @@ from icd.search.study import Ledger
 from icd.search.task import trial_folder
 from icd.search.terms import noted_terms
 
-_FILES = ("config.yaml", "metrics.jsonl", "result.json", "curves.png", "grams.png")
+_FILES = ("config.yaml", "metrics.jsonl", "result.json", "curves.png", "grams.png", "grams.npz")
 
 
 class Reporter:

@@ -17,7 +17,7 @@ from icd.search.places import places_for, visible_gpus
 from icd.search.prepare import Preparation, Prepared
 from icd.search.processes import ProcessExecutor
 from icd.search.storage import DatabaseLease, is_shared, open_storage, storage_url
-from icd.search.studies import sweep_folder, tracking_uri
+from icd.search.studies import REPORT_NAME, sweep_folder, tracking_uri
 from icd.search.task import Policy
 from icd.search.track import Tracker
 from icd.search.work import stop_asked
@@ -60,6 +60,7 @@ class Settings:
         announce: Told what happens, in lines.
         watch: Called several times a second with the driver and the executor, for a live display.
         stop: Whether a signal asked to stop after the current epoch.
+        report: Writes the report of a sweep (root, name, file) when its driver leaves; None for no report.
     """
 
     root: Path
@@ -73,6 +74,7 @@ class Settings:
     announce: Callable[[str], None] = logger.info
     watch: Callable[[Driver, Executor], None] = lambda driver, executor: None
     stop: Callable[[], bool] = lambda: False
+    report: Callable[[Path, str, Path], None] | None = None
     launch: Any = None
 
 
@@ -190,6 +192,18 @@ def session(sweep: SweepConfig, settings: Settings) -> Iterator[Session]:
         if warning is not None:
             settings.announce(warning)
         yield Session(sweep.name, folder, settings, open_storage(url), shared, _leaving=leaving)
+
+
+def written_report(name: str, folder: Path, settings: Settings) -> list[str]:
+    """Write the report and give its name; one that cannot be written is no reason to lose a sweep."""
+    if settings.report is None:
+        return []
+    try:
+        settings.report(settings.root, name, folder / REPORT_NAME)
+    except Exception as error:
+        settings.announce(f"no report was written ({type(error).__name__}: {error}); try 'icd report {name}'")
+        return []
+    return [REPORT_NAME]
 
 
 def threads_of(sweep: SweepConfig) -> int:

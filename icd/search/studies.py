@@ -7,6 +7,8 @@ from icd.errors import StateError, did_you_mean
 from icd.search.storage import is_shared, open_storage, storage_url
 from icd.search.study import Ledger
 
+REPORT_NAME = "report.html"
+
 
 def sweep_folder(root: Path, name: str) -> Path:
     """Give a sweep's folder."""

@@ -6,7 +6,7 @@ the study holds is enough to go on: finished trials stay, and running ones are i
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any, Literal, TypeVar, cast
@@ -110,6 +110,10 @@ class Ledger:
     def record(self, number: int) -> TrialRecord:
         """One trial."""
         return _record(self._trial(number))
+
+    def frozen(self, numbers: Collection[int]) -> list[FrozenTrial]:
+        """Trials as Optuna has them, for its own analyses; not to be changed."""
+        return [trial for trial in self._trials() if trial.number in numbers]
 
     def finished(self, number: int) -> bool:
         """Whether a trial was told its end."""

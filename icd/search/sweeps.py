@@ -4,7 +4,7 @@ import json
 import secrets
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from icd.search.driver import Driver
 from icd.search.outbox import Outbox
 from icd.search.prepare import Preparation, Prepared
 from icd.search.record import TrialRecord, best
-from icd.search.session import Executor, Session, Settings, session, threads_of
+from icd.search.session import Executor, Session, Settings, session, threads_of, written_report
 from icd.search.space import SearchSpace
 from icd.search.storage import is_shared, redacted, storage_url
 from icd.search.studies import tracking_uri
@@ -175,7 +175,13 @@ def _drive(sweep: SweepConfig, space: SearchSpace, ledger: Ledger, prepared: Pre
     ledger.note_study(
         stopped_by="", gpus_per_trial=site.gpus_per_trial, tables=dict(prepared.tables), tuned=dict(prepared.tuned)
     )
-    pending = held.conduct(driver, lambda: _summarise(outbox, _result(sweep, ledger, driver, held.folder, uri)))
+
+    def finish() -> None:
+        # Who is told to leave at once does so; the report can be had from 'icd report'.
+        made = [] if driver.stop_now else written_report(sweep.name, held.folder, settings)
+        _summarise(outbox, _result(sweep, ledger, driver, held.folder, uri), made)
+
+    pending = held.conduct(driver, finish)
     if driver.stopped_by == "signal":
         raise Interrupted(f"sweep {sweep.name!r} stopped; continue with 'icd resume {sweep.name}'")
     return replace(_result(sweep, ledger, driver, held.folder, uri), pending=pending)
@@ -203,7 +209,7 @@ def _result(sweep: SweepConfig, ledger: Ledger, driver: Driver, folder: Path, ur
     )
 
 
-def _summarise(outbox: Outbox, result: SweepResult) -> None:
+def _summarise(outbox: Outbox, result: SweepResult, artifacts: Sequence[str]) -> None:
     counts = {state: sum(r.state == state for r in result.records) for state in ("complete", "pruned", "failed")}
     metrics = {f"trials/{state}": float(count) for state, count in counts.items()}
     tags = {"stopped_by": result.stopped_by}
@@ -211,7 +217,7 @@ def _summarise(outbox: Outbox, result: SweepResult) -> None:
         metrics["best/value"] = result.best.values[0]
         tags["best"] = f"{result.best.number:04d}"
     revision = int(time.time())
-    outbox.summary(revision, time_ms=1000 * revision, metrics=metrics, tags=tags, artifacts=[], finished=True)
+    outbox.summary(revision, time_ms=1000 * revision, metrics=metrics, tags=tags, artifacts=artifacts, finished=True)
 
 
 def library_versions() -> dict[str, str]:

@@ -30,6 +30,7 @@ from icd.methods import CellDistillation
 from icd.models import Network
 from icd.search.bench import Bench
 from icd.search.task import Epoch, Outcome, OutcomeKind, Task, newest_attempt
+from icd.trial.checkpoint import write_durably
 from icd.trial.machine import device_name
 from icd.trial.runs import (
     Places,
@@ -39,7 +40,7 @@ from icd.trial.runs import (
     table_for,
 )
 from icd.trial.teacher_table import suits
-from icd.trial.train import EpochMetrics, Execution, evaluation_batches
+from icd.trial.train import EpochMetrics, Execution, evaluation_batches, initial_student
 
 logger = logging.getLogger(__name__)
 
@@ -145,25 +146,32 @@ def _draw(
     rows: list[dict[str, Any]],
     device: torch.device,
 ) -> None:
-    """Draw curves and Gram matrices; a figure that cannot be drawn is no reason to lose a trial."""
+    """Draw curves and Gram matrices, and keep the matrices as numbers.
+
+    A figure that cannot be drawn is no reason to lose a trial.
+    """
     try:
         from icd.search.figures import curves_figure, gram_figure
         from icd.search.gram import gram_matrices
+        from icd.search.gram_file import GRAMS_NAME, Grams, pack_grams, thumbnails
 
         title = f"trial {folder.name}"
         curves_figure(folder / "curves.png", rows, title=title)
         scales = [scale for scale in getattr(config.method, "scales", ()) if scale > 1]
         if teacher is None or not isinstance(config.method, CellDistillation) or not scales:
             return
-        images_BCHW = next(evaluation_batches(config, split, split.val, Execution(device=device))).images_BCHW
-        matrices = gram_matrices(
-            student,
-            teacher,
-            images_BCHW[:_FIGURE_IMAGES],
-            scales,
-            config.method.cluster_temperature,
-            config.method.grid,
+        batch = next(evaluation_batches(config, split, split.val, Execution(device=device)))
+        images_BCHW = batch.images_BCHW[:_FIGURE_IMAGES]
+        shown = scales, config.method.cluster_temperature, config.method.grid
+        matrices = gram_matrices(student, teacher, images_BCHW, *shown)
+        before = gram_matrices(initial_student(config, split.num_classes, device), teacher, images_BCHW, *shown)
+        kept = Grams(
+            teacher={scale: pair[1].numpy() for scale, pair in matrices.items()},
+            student={scale: pair[0].numpy() for scale, pair in matrices.items()},
+            before={scale: pair[0].numpy() for scale, pair in before.items()},
+            images=thumbnails(images_BCHW.float().cpu().numpy()),
         )
+        write_durably(folder / GRAMS_NAME, pack_grams(kept))
         gram_figure(folder / "grams.png", matrices, title=title)
     except Exception as error:
         logger.warning("figures of %s could not be drawn: %s", folder.name, error)

@@ -94,6 +94,18 @@ class Trained:
     fingerprint: Fingerprint | None = None
 
 
+def initial_student(config: TrialConfig, num_classes: int, device: torch.device) -> Network:
+    """Give the student as it is before its first step; equal configurations give equal weights."""
+    student = build_model(
+        config.student.arch,
+        num_classes=num_classes,
+        stem=config.student.stem,
+        pretrained=config.student.pretrained,
+        seed=config.seed,
+    )
+    return placed(student, config, device)
+
+
 def train(config: TrialConfig, split: Split, teacher: Network | None, execution: Execution) -> Trained:
     """Train the student of a configuration; a teacher is trained the same way, with cross entropy alone.
 
@@ -111,14 +123,7 @@ def train(config: TrialConfig, split: Split, teacher: Network | None, execution:
     if not protocol.is_settled:
         raise ValueError("precision and layout must be chosen before a trial is trained (icd.trial.autotune)")
     with reproducible(device), own_stream(device), Keeper() as keeper:
-        student = build_model(
-            config.student.arch,
-            num_classes=split.num_classes,
-            stem=config.student.stem,
-            pretrained=config.student.pretrained,
-            seed=config.seed,
-        )
-        student = placed(student, config, device)
+        student = initial_student(config, split.num_classes, device)
         teacher = placed(teacher, config, device).eval().requires_grad_(False) if teacher is not None else None
         method = config.method.build(_method_setup(config, split, student, teacher)).to(device)
         one = TrainStep(student, method, protocol)

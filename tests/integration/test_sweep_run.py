@@ -63,7 +63,9 @@ def begun(*words: object) -> Iterator["subprocess.Popen[str]"]:
 
 
 @pytest.mark.timeout(600)
-def test_sweep_again_extended_exported(command: Command, tmp_path: Path, root: Path) -> None:
+def test_sweep_again_extended_exported(
+    command: Command, tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = file(tmp_path)
     planned = json.loads(command("plan", path, "--json").out)
     assert list(planned["paces"]) == ["resnet8>resnet8"]
@@ -83,8 +85,17 @@ def test_sweep_again_extended_exported(command: Command, tmp_path: Path, root: P
     ]
     trained = {item: item.stat().st_mtime_ns for item in root.glob("sweeps/by-hand/trials/**/*") if item.is_file()}
 
-    again = command("sweep", path, "--executor", "process")
+    page = root / "sweeps" / "by-hand" / "report.html"
+    (logged,) = root.glob("mlartifacts/*/*/artifacts/report.html")
+    assert logged.read_bytes() == page.read_bytes()
+    assert "finished: its budget is used" in page.read_text()
+    assert "Gram matrix of the student before" in page.read_text()
+
+    with monkeypatch.context() as patch:
+        patch.setattr("icd.cli.sweep.write_report", lambda root, name, output: output.mkdir())
+        again = command("sweep", path, "--executor", "process")
     assert again.code == 0, again.err
+    assert "no report was written (FileExistsError: " in again.err
     assert "finished (stopped_by: budget)" in again.out
     for hint in ("icd ui by-hand", "icd trials by-hand", "icd export by-hand -o best.yaml"):
         assert hint in again.out
@@ -94,6 +105,10 @@ def test_sweep_again_extended_exported(command: Command, tmp_path: Path, root: P
     assert more.code == 0, more.err
     assert "found 2 done, 0 running to continue, 0 lost" in more.err
     assert json.loads(more.out)["counts"]["complete"] == 3
+    said = command("report", "by-hand", "--json")
+    assert json.loads(said.out) == {"name": "by-hand", "path": str(page), "logged": True, "pending": 0}, said.err
+    assert "3 complete" in page.read_text()
+    assert logged.read_bytes() == page.read_bytes()
     assert command("resume", "by-hand", "--executor", "process").code == 0  # the larger budget is the sweep's own now
     refused = command("sweep", path, "--executor", "process")
     assert "budget.trials: 3 -> 2" in one_line(refused, 5, "STATE")

@@ -45,7 +45,7 @@ MAY_IMPORT_SEARCH = {
         "icd/search/samplers.py",
         "icd/search/portfolio.py",
         "icd/search/storage.py",
-        "icd/results/report.py",
+        "icd/results/importance.py",
     },
 }
 INTERFACE_LIBRARIES = {"pydantic", "click", "rich", "yaml"}

@@ -1,0 +1,199 @@
+"""What a report is made from: a study, and what the folders of its trials hold. Imports neither torch nor MLflow."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from icd.config.sweep import Direction
+from icd.results.confirmation import Confirmation
+from icd.results.confirmed import confirmation_of
+from icd.results.importance import Importance, importance_of
+from icd.results.pruning import PruningAudit, audit_sweep
+from icd.search.gram_file import GRAMS_NAME, Grams, read_grams
+from icd.search.reading import counts_of, driver_of, plain_sweep
+from icd.search.record import TrialRecord, best
+from icd.search.studies import find, sweep_folder
+from icd.search.task import trial_folder
+
+_TEACHER_IMAGES = re.compile(rb'"teacher/images": ([0-9.]+)')
+_MOST_CONFIGS = 100  # configuration files that are read, of the best trials: one takes 10 ms
+_MOST_BYTES = 200_000_000  # of metrics that are looked through for teacher images
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """Everything a report says.
+
+    Attributes:
+        name: Of the sweep.
+        sweep: Its configuration as plain data.
+        document: What its file said.
+        attributes: The study's own: versions, digests, when it was created.
+        state: In words.
+        records: Every trial of the search.
+        best: The best complete trial by the first objective.
+        configs: Trial documents as they were trained, of the best complete trials.
+        curves: Rows of metrics.jsonl of the best trial and of the best baseline.
+        grams: Of the best trial that has them, with its number.
+        teacher_images: Images that teachers were run on for all trials; None where that was not counted.
+        importance: Of the parameters.
+        audit: Of the pruning.
+        confirmation: Where one was begun.
+        overstatement: By how many units the best of so many trials overstates on average; None where not known.
+    """
+
+    name: str
+    sweep: Mapping[str, Any]
+    document: Mapping[str, Any]
+    attributes: Mapping[str, Any]
+    state: str
+    records: Sequence[TrialRecord]
+    best: TrialRecord | None
+    configs: Mapping[int, Mapping[str, Any]]
+    curves: Mapping[int, Sequence[Mapping[str, float]]]
+    grams: tuple[int, Grams] | None
+    teacher_images: int | None
+    importance: Importance
+    audit: PruningAudit | None
+    confirmation: Confirmation | None
+    overstatement: float | None = None
+
+    @property
+    def metrics(self) -> list[str]:
+        """Metric of each objective."""
+        return [item["metric"] for item in self.sweep["objectives"]]
+
+    @property
+    def directions(self) -> list[Direction]:
+        """Direction of each objective."""
+        return [item["direction"] for item in self.sweep["objectives"]]
+
+    @property
+    def maximize(self) -> bool:
+        """Whether the first objective is to be large."""
+        return self.directions[0] == "maximize"
+
+    @property
+    def curve_metric(self) -> str:
+        """What a trial's curve shows: the first objective, or what stands for a cost."""
+        if self.metrics[0].startswith("cost/"):
+            return "val/top1" if self.maximize else "val/loss"
+        return self.metrics[0]
+
+    @property
+    def complete(self) -> list[TrialRecord]:
+        """Complete trials, best first by the first objective."""
+        return ranked(self.records, maximize=self.maximize)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Trials by state."""
+        return counts_of(self.records)
+
+
+def gather(root: Path, name: str, *, overstatement: float | None = None) -> Facts:
+    """Read a sweep.
+
+    Args:
+        root: Folder of results.
+        name: Of the sweep.
+        overstatement: By how many units of the first metric the best of its trials overstates, where that is known.
+
+    Raises:
+        StateError: If there is none of that name.
+    """
+    ledger, folder = find(root, name), sweep_folder(root, name)
+    sweep, attributes, records = plain_sweep(ledger), ledger.attributes, ledger.records()
+    maximize = sweep["objectives"][0]["direction"] == "maximize"
+    complete = ranked(records, maximize=maximize)
+    shown = [*complete[:1], *[record for record in complete[1:] if record.baseline][:1]]
+    return Facts(
+        name=name,
+        sweep=sweep,
+        document=json.loads(attributes["document"]),
+        attributes=attributes,
+        state=_state(root, name, attributes, records),
+        records=records,
+        best=best(records, maximize=maximize),
+        configs=_configs(folder, complete),
+        curves={record.number: metric_rows(trial_folder(folder, record.number)) for record in shown},
+        grams=_grams(folder, complete),
+        teacher_images=_teacher_images(folder, records),
+        importance=importance_of(ledger, records),
+        audit=audit_sweep(sweep, records),
+        confirmation=confirmation_of(ledger),
+        overstatement=overstatement,
+    )
+
+
+def ranked(records: Sequence[TrialRecord], *, maximize: bool) -> list[TrialRecord]:
+    """Give the complete trials, best first by the first objective."""
+    sign = -1.0 if maximize else 1.0
+    complete = [record for record in records if record.state == "complete"]
+    return sorted(complete, key=lambda record: (sign * record.values[0], record.number))
+
+
+def label_of(record: TrialRecord) -> str:
+    """Name a trial in a few words: its number, and its baseline or its choices."""
+    choices = [value for value in record.params.values() if isinstance(value, str)]
+    words = record.baseline or " ".join(choices[:3])
+    return f"trial {record.number} {words}".strip()
+
+
+def metric_rows(folder: Path) -> list[dict[str, float]]:
+    """Read a trial's metrics; rows that a kill cut short are left out."""
+    try:
+        lines = (folder / "metrics.jsonl").read_text().splitlines()
+    except OSError:
+        return []
+    rows = []
+    for line in lines:
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            continue
+    return [row for row in rows if isinstance(row, dict) and "epoch" in row]
+
+
+def _state(root: Path, name: str, attributes: Mapping[str, Any], records: Sequence[TrialRecord]) -> str:
+    """Say how a sweep stands; a driver that is about to leave has noted why already."""
+    why = str(attributes.get("stopped_by", ""))
+    if why in ("budget", "exhausted") and not any(record.state == "running" for record in records):
+        return "finished: " + ("its budget is used" if why == "budget" else "the space has nothing new")
+    if why:
+        return f"stopped ({why}); it can be resumed"
+    return "running" if driver_of(root, name) else "its driver was killed; it can be resumed"
+
+
+def _configs(folder: Path, complete: Sequence[TrialRecord]) -> dict[int, Mapping[str, Any]]:
+    found: dict[int, Mapping[str, Any]] = {}
+    for record in complete[:_MOST_CONFIGS]:
+        try:
+            document = yaml.safe_load((trial_folder(folder, record.number) / "config.yaml").read_bytes())
+        except (OSError, yaml.YAMLError):
+            continue
+        if isinstance(document, dict):
+            found[record.number] = document
+    return found
+
+
+def _grams(folder: Path, complete: Sequence[TrialRecord]) -> tuple[int, Grams] | None:
+    for record in complete:
+        grams = read_grams(trial_folder(folder, record.number) / GRAMS_NAME)
+        if grams is not None and grams.teacher:
+            return record.number, grams
+    return None
+
+
+def _teacher_images(folder: Path, records: Sequence[TrialRecord]) -> int | None:
+    files = [trial_folder(folder, record.number) / "metrics.jsonl" for record in records]
+    files = [file for file in files if file.exists()]
+    if not files or sum(file.stat().st_size for file in files) > _MOST_BYTES:
+        return None
+    found = [float(number) for file in files for number in _TEACHER_IMAGES.findall(file.read_bytes())]
+    return round(sum(found)) if found else None

@@ -1,0 +1,31 @@
+"""Hands a report to MLflow, as one more revision of the sweep's summary run."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from icd.search.lease import Lease
+from icd.search.outbox import OUTBOX_NAME, Outbox
+from icd.search.studies import REPORT_NAME, find, sweep_folder, tracking_uri
+
+
+def has_runs(root: Path, name: str) -> bool:
+    """Whether MLflow was ever told of a sweep."""
+    return (sweep_folder(root, name) / OUTBOX_NAME).exists()
+
+
+def log_report(root: Path, name: str, deadline_s: float, announce: Callable[[str], None]) -> int:
+    """Upload ``report.html`` of a sweep's folder; returns how many events MLflow has not taken in time.
+
+    Raises:
+        StateError: If a driver runs: it logs a report by itself, and only one process may write the outbox.
+    """
+    from icd.search import track
+
+    folder, uid = sweep_folder(root, name), find(root, name).attributes["uid"]
+    with Lease(folder):
+        outbox = Outbox(folder)
+        revision = int(time.time())
+        outbox.summary(revision, time_ms=1000 * revision, metrics={}, tags={}, artifacts=[REPORT_NAME], finished=True)
+        outbox.close()
+        return track.flush(folder, tracking_uri(root), name, uid, deadline_s, announce)

@@ -1,0 +1,152 @@
+"""What a sweep found: the finding in words, what was confirmed, the best configurations."""
+
+from icd.results.confirmation import Arm, Confirmation, Versus
+from icd.results.report.blocks import Block, Chart, Section, Table, Text
+from icd.results.report.charts import Span, spans_chart
+from icd.results.report.gather import Facts, label_of
+from icd.results.report.words import flat_text, measured, plural, unit_of
+from icd.search.record import TrialRecord
+
+_TOP = 10
+
+
+def finding(facts: Facts) -> Section:
+    """Say what was found and how far it can be trusted."""
+    if facts.confirmation is not None:
+        found = facts.confirmation
+        blocks: list[Block] = [Text(found.statement, "finding")]
+        if not found.finished:
+            blocks.append(Text("The confirmation is not finished; these are its figures so far.", "warning"))
+        looks = f"Test images were evaluated {found.looks} times, over all runs of the confirmation."
+        return Section("Finding", [*blocks, Text(looks)])
+    return Section("Finding", [*_unconfirmed(facts), Text("Looks at test data: 0. The search never opens them.")])
+
+
+def _unconfirmed(facts: Facts) -> list[Block]:
+    best, metric = facts.best, facts.metrics[0]
+    if best is None:
+        failed = facts.counts["failed"]
+        if failed and failed == len(facts.records):
+            return [Text(f"Nothing was found: all {plural(failed, 'trial')} failed. See Failures.", "finding")]
+        return [Text("Nothing was found yet: no trial has run all its epochs.", "finding")]
+    number = len(facts.complete)
+    said = (
+        f"Not confirmed: best of {plural(number, 'single-seed trial')} on validation images is "
+        f"{label_of(best)} with {metric} {measured(metric, best.values[0])}."
+    )
+    many = "The best of several noisy values is better than it would be again"
+    if facts.overstatement is not None:
+        many += f", here by about {facts.overstatement:.2g} {unit_of(metric)}".rstrip()
+    else:
+        many += "; by how much is not known before it is trained again on fresh seeds"
+    blocks: list[Block] = [Text(said, "finding"), Text(f"{many}.", "warning")]
+    baseline = next((record for record in facts.complete if record.baseline), None)
+    if baseline is not None and baseline.number != best.number:
+        gap = abs(best.values[0] - baseline.values[0])
+        blocks.append(
+            Text(
+                f"The best baseline is {baseline.baseline} with {measured(metric, baseline.values[0])}, "
+                f"{gap:.2g} {unit_of(metric)} behind, one seed each."
+            )
+        )
+    elif baseline is not None:
+        blocks.append(Text(f"That is the baseline {baseline.baseline}: the search found nothing better."))
+    if len(facts.metrics) > 1:
+        blocks.append(Text(f"There are {len(facts.metrics)} objectives; see Accuracy against cost for the front."))
+    return blocks
+
+
+def confirmed(facts: Facts) -> Section | None:
+    """Show the arms of a confirmation and their differences, with intervals."""
+    found = facts.confirmation
+    if found is None:
+        return None
+    blocks: list[Block] = [_arms_table(found)]
+    if found.versus:
+        spans = [
+            Span(
+                name=f"{item.finalist} against {item.baseline}",
+                mean=item.mean,
+                low=item.low,
+                high=item.high,
+                sure=item.verdict in ("better", "worse"),
+            )
+            for item in found.versus
+            if item.low is not None and item.high is not None
+        ]
+        if spans:
+            blocks.append(_spans_chart(spans, found.versus[0].level))
+        blocks.append(_versus_table(found))
+    trained = {"train+val": "training and validation images", "train": "training images"}.get(
+        found.train_on, found.train_on
+    )
+    blocks.append(
+        Text(
+            f"Every arm was trained on {trained} with up to {found.planned_seeds} fresh seeds that all arms share. "
+            f"Values are {found.metric} after the last epoch. The best epoch is shown and never ranked. "
+            f"Test images were looked at {found.looks} times."
+        )
+    )
+    failures = [[arm.label, seed, reason] for arm in found.arms for seed, reason in arm.failures.items()]
+    if failures:
+        blocks.append(Table(caption="Runs that failed", headers=["arm", "seed", "reason"], rows=failures))
+    return Section("Confirmed configurations", blocks)
+
+
+def _spans_chart(spans: list[Span], level: float) -> Chart:
+    words = (
+        f"Difference of each finalist to each baseline, paired by seed, with its {level:.0%} interval. Filled diamonds "
+        "are settled after Holm's correction; the dashed line is no difference."
+    )
+    label = "; ".join(f"{s.name} {s.mean:+.2f} [{s.low:+.2f}, {s.high:+.2f}]" for s in spans)
+    svg = spans_chart(spans, "points of test top-1", label)
+    return Chart(title="Finalists against baselines", svg=svg, text=words)
+
+
+def _arms_table(found: Confirmation) -> Table:
+    rows = [_arm_row(arm) for arm in found.arms]
+    headers = ["arm", "kind", "mean ± sd", "n", "search (val)", "best epoch (mean)", "looks"]
+    return Table(caption="Arms", headers=headers, rows=rows)
+
+
+def _arm_row(arm: Arm) -> list[object]:
+    mean = "-" if arm.mean is None else f"{arm.mean:.2f}" + (f" ± {arm.sd:.2f}" if arm.sd is not None else "")
+    best = sum(run.best_value for run in arm.runs) / len(arm.runs) if arm.runs else None
+    return [arm.label, arm.kind, mean, len(arm.runs), arm.search_value, best, sum(run.looks for run in arm.runs)]
+
+
+def _versus_table(found: Confirmation) -> Table:
+    headers = ["finalist", "baseline", "difference", "interval", "n", "p (t)", "p (Wilcoxon)", "p (Holm)", "verdict"]
+    headers += ["search said", "confirmation says", "shrinkage"]
+    return Table(caption="Differences", headers=headers, rows=[_versus_row(item) for item in found.versus])
+
+
+def _versus_row(item: Versus) -> list[object]:
+    said = "-" if item.search_said is None else f"{item.search_said:+.2f}"
+    shrunk = "-" if item.shrinkage is None else f"{item.shrinkage:+.2f}"
+    interval = "-"
+    if item.low is not None and item.high is not None:
+        interval = f"{item.low:+.2f} to {item.high:+.2f} ({item.level:.0%})"
+    tests = [item.p_t, item.p_wilcoxon, item.p_holm]
+    start = [item.finalist, item.baseline, f"{item.mean:+.2f}", interval, len(item.seeds), *tests]
+    return [*start, item.verdict, said, f"{item.mean:+.2f}", shrunk]
+
+
+def best_configurations(facts: Facts) -> Section | None:
+    """List the best trials and the baselines."""
+    complete = facts.complete
+    if not complete:
+        return None
+    shown = complete[:_TOP] + [record for record in complete[_TOP:] if record.baseline]
+    headers = ["trial", *facts.metrics, "epochs", "seconds", "configuration"]
+    rows = [_trial_row(record) for record in shown]
+    words = f"One seed each, on validation images. Best by {facts.metrics[0]} of {len(complete)} complete trials"
+    words += ", and the baselines below." if len(shown) > _TOP else ", baselines among them."
+    return Section("Best configurations", [Text(words), Table(caption="Best trials", headers=headers, rows=rows)])
+
+
+def _trial_row(record: TrialRecord) -> list[object]:
+    seconds = record.attributes.get("seconds")
+    params = flat_text(record.params, 4) if record.params else ""
+    epochs = max(record.curve, default=0)
+    return [record.number, *record.values, epochs, seconds, f"{record.baseline or ''} {params}".strip()]

@@ -1,0 +1,136 @@
+"""What was searched and what it took: space, budget, failures, pruning, provenance."""
+
+from collections import defaultdict
+
+import yaml
+
+from icd import __version__
+from icd.results.report.blocks import Block, Code, Section, Table, Text
+from icd.results.report.gather import Facts
+from icd.results.report.words import flat_text, flattened, plural, space_rows
+
+_LISTED = 12
+
+
+def searched(facts: Facts) -> Section:
+    """Say what was sampled and what was fixed."""
+    sweep = facts.sweep
+    sampler, pruner = sweep["sampler"]["name"], sweep["pruner"]["name"]
+    stopping = "No trial is stopped early" if pruner == "none" else f"Poor trials are stopped early ({pruner})"
+    goals = " and ".join(f"{item['direction']} {item['metric']}" for item in sweep["objectives"])
+    words = f"Goal: {goals}, after the last epoch. Sampler: {sampler}. {stopping}."
+    baselines = ", ".join(item["label"] for item in sweep["enqueue"])
+    if baselines:
+        words += f" Tried first: {baselines}."
+    fixed = [[path, flat_text(value)] for path, value in flattened(sweep["fixed"]).items()]
+    blocks: list[Block] = [
+        Text(words),
+        Table(caption="Sampled", headers=["parameter", "values", "only where"], rows=space_rows(sweep["space"])),
+        Table(caption="Fixed", headers=["field", "value"], rows=fixed, folded=len(fixed) > _LISTED),
+    ]
+    return Section("What was searched", blocks)
+
+
+def cost(facts: Facts) -> Section:
+    """Say what was used of the budget."""
+    records, attributes, sweep = facts.records, facts.attributes, facts.sweep
+    counts = ", ".join(f"{count} {state}" for state, count in facts.counts.items() if count) or "none yet"
+    seconds = sum(float(record.attributes.get("seconds", 0.0)) for record in records)
+    cpus, gpus = sweep["resources"]["cpus_per_trial"], attributes.get("gpus_per_trial")
+    budget = {"trials": None, "hours": None, "gpu_hours": None, **sweep["budget"]}
+    tried = sum(bool(record.key) and record.state != "duplicate" for record in records)
+    gpu_hours = None if gpus is None else float(gpus) * seconds / 3600
+    devices = sorted({str(record.attributes["device"]) for record in records if "device" in record.attributes})
+    rows: list[list[object]] = [
+        ["trials", tried, budget["trials"]],
+        ["hours of the driver", float(attributes.get("seconds", 0.0)) / 3600, budget["hours"]],
+        ["CPU-hours of training", float(cpus) * seconds / 3600, None],
+        ["GPU-hours of training", gpu_hours, budget["gpu_hours"]],
+        ["epochs trained", sum(max(record.curve, default=0) for record in records), None],
+        ["images the teacher was run on", facts.teacher_images, None],
+        ["trials started again", sum(max(0, record.attempts - 1) for record in records), None],
+    ]
+    words = f"State: {facts.state}. Trials: {counts}."
+    if devices:
+        words += f" Trained on {'; '.join(devices)}."
+    if facts.teacher_images == 0:
+        words += " The teacher's answers were read from a table; it was not run for any trial."
+    return Section("Budget and cost", [Text(words), Table(caption="Cost", headers=["", "used", "limit"], rows=rows)])
+
+
+def pruning(facts: Facts) -> Section | None:
+    """Say what pruning did, with the counts behind every rate."""
+    audit = facts.audit
+    if audit is None:
+        return None
+    words = (
+        f"{plural(audit.pruned, 'trial')} stopped early, {audit.epochs_saved} epochs saved ({audit.saved_share:.0%})."
+    )
+    if audit.false_kill_rate is None:
+        words += f" Of {audit.controls} trials that could not be stopped, the pruner would have stopped none."
+    else:
+        words += (
+            f" Of {audit.controls} trials that could not be stopped, the pruner would have stopped {audit.would_stop}; "
+            f"{audit.good_ones} of these ended in the best quarter (false-kill rate {audit.false_kill_rate:.0%})."
+        )
+    rows: list[list[object]] = [[rung.epoch, rung.correlation, rung.trials] for rung in audit.rungs]
+    caption = "Rank correlation with the last value"
+    table = Table(caption=caption, headers=["epoch", "Spearman", "trials"], rows=rows)
+    note = "Only trials that survived are counted, so the correlations err upwards."
+    return Section("Rung audit", [Text(words), table, Text(note, "note")])
+
+
+def failures(facts: Facts) -> Section:
+    """Group what went wrong by its reason."""
+    groups: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for record in facts.records:
+        kind = str(record.attributes.get("exit_reason", record.state))
+        if record.state == "failed" or kind == "diverged":
+            groups[kind, record.reason].append(record.number)
+    if not groups:
+        return Section("Failures", [Text("No trial failed or diverged.")])
+    rows: list[list[object]] = []
+    for (kind, reason), numbers in sorted(groups.items(), key=lambda item: -len(item[1])):
+        listed = ", ".join(map(str, numbers[:_LISTED])) + ("…" if len(numbers) > _LISTED else "")
+        rows.append([reason, kind, len(numbers), listed])
+    table = Table(caption="Failures by reason", headers=["reason", "kind", "trials", "numbers"], rows=rows)
+    return Section("Failures", [table])
+
+
+def provenance(facts: Facts) -> Section:
+    """Say what made these numbers and how to make them again."""
+    attributes = facts.attributes
+    versions = attributes.get("versions", {})
+    images, _, split = str(attributes.get("data_digest", "")).partition(":")
+    rows: list[list[object]] = [
+        ["created", attributes.get("created")],
+        ["sweep digest", attributes.get("digest")],
+        ["unique id", attributes.get("uid")],
+        ["images digest", images],
+        ["split digest", split],
+        *[[f"teacher {_short(name)}", digest] for name, digest in attributes.get("teachers", {}).items()],
+        ["seed of the sampler", str(facts.sweep["seed"])],
+        [
+            "seed of the trials",
+            "sampled" if "seed" in facts.sweep["space"] else str(facts.sweep["fixed"].get("seed", 0)),
+        ],
+        *[[name, version] for name, version in versions.items()],
+        ["report made by", f"icd {__version__}"],
+    ]
+    text = yaml.safe_dump(dict(facts.document), sort_keys=False, allow_unicode=True)
+    again = f"icd sweep {facts.name}.yaml\nicd export {facts.name} -o best.yaml\nicd train best.yaml"
+    blocks: list[Block] = [
+        Table(caption="Provenance", headers=["what", "value"], rows=[row for row in rows if row[1] not in (None, "")]),
+        Code(caption="To do it again", text=again),
+        Code(caption=f"{facts.name}.yaml", text=text, folded=True),
+    ]
+    return Section("Provenance", blocks)
+
+
+def _short(teacher: str) -> str:
+    """Name a teacher by its network; its key is its whole document as JSON."""
+    try:
+        document = yaml.safe_load(teacher)
+    except yaml.YAMLError:
+        return teacher[:40]
+    return str(document.get("arch", teacher[:40])) if isinstance(document, dict) else teacher[:40]

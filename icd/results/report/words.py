@@ -1,0 +1,75 @@
+"""A sweep's space and its fixed part in plain words, from the plain data that the study holds."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+_UNITS = {"top1": "%", "top5": "%", "ece": "%", "seconds": "s"}
+_WIDEST = 300
+
+
+def measured(metric: str, value: float) -> str:
+    """Write a metric's value with its unit."""
+    unit = _UNITS.get(metric.rpartition("/")[2], "")
+    digits = f"{value:.2f}" if unit == "%" else f"{value:.4g}"
+    return f"{digits} {unit}".strip()
+
+
+def unit_of(metric: str) -> str:
+    """What differences of a metric are counted in."""
+    return "points" if _UNITS.get(metric.rpartition("/")[2]) == "%" else _UNITS.get(metric.rpartition("/")[2], "")
+
+
+def space_rows(space: Mapping[str, Any]) -> list[list[str]]:
+    """Give name, values and condition of everything that is sampled."""
+    return [row for name, node in space.items() for row in _rows(name.removeprefix("method."), node, "")]
+
+
+def _rows(name: str, node: Any, condition: str) -> Iterator[list[str]]:
+    if isinstance(node, Mapping) and set(node) == {"fields"}:
+        yield [name, _listed(list(node["fields"])), condition]
+        for label, fields in node["fields"].items():
+            inner = f"{name} is {label}" + (f", {condition}" if condition else "")
+            for field, value in fields.items():
+                yield from _rows(f"{label}.{field}", value, inner)
+    elif isinstance(node, Mapping) and {"options", "labels"} <= set(node):
+        yield [name, _listed(node["labels"]), condition]
+    elif isinstance(node, Mapping) and {"low", "high", "log"} <= set(node):
+        each = "" if "integer" in node else "; one for each scale, then normalised to sum 1"
+        yield [name, _range_text(node) + each, condition]
+    else:
+        yield [name, f"always {flat_text(node)}", condition]
+
+
+def _range_text(node: Mapping[str, Any]) -> str:
+    kind = "whole numbers from " if node.get("integer") else ""
+    step = f" in steps of {node['step']:g}" if node.get("step") else ""
+    return f"{kind}{node['low']:g} to {node['high']:g}{step}{' on a log scale' if node['log'] else ''}"
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " or ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
+
+
+def flattened(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Give a configuration's values by dotted path; lists stay whole."""
+    found: dict[str, Any] = {}
+    for name, value in data.items():
+        path = f"{prefix}{name}"
+        found |= flattened(value, f"{path}.") if isinstance(value, Mapping) and value else {path: value}
+    return found
+
+
+def flat_text(value: Any, digits: int = 6) -> str:
+    """Write a plain value in one line."""
+    if isinstance(value, Mapping):
+        text = ", ".join(f"{name} {flat_text(item, digits)}" for name, item in value.items())
+    elif isinstance(value, list | tuple):
+        text = f"[{', '.join(flat_text(item, digits) for item in value)}]"
+    else:
+        text = f"{value:.{digits}g}" if isinstance(value, float) else "none" if value is None else str(value)
+    return text if len(text) <= _WIDEST else f"{text[: _WIDEST - 1]}…"
+
+
+def plural(count: int, word: str) -> str:
+    """Count things in words: ``1 trial``, ``2 trials``."""
+    return f"{count} {word}{'' if count == 1 else 's'}"

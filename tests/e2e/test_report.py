@@ -1,0 +1,99 @@
+"""The report as a reader sees it: headless Chromium, as wide as a phone and as a screen, and on paper."""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from icd.results.compare import compare
+from icd.results.report import page_of, write_page
+from icd.results.report.comparison import comparison_page
+from icd.results.report.gather import gather
+from tests.e2e.devtools import Browser
+from tests.reports import confirmation, rich
+
+pytestmark = pytest.mark.e2e
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+# Whatever sticks out to the right, unless it lies in a box that scrolls.
+STICKING_OUT = """[...document.querySelectorAll('body *')].filter(item =>
+    item.getBoundingClientRect().right > innerWidth + 1 && !item.closest('.scroll, svg')).map(item => item.outerHTML)"""
+SMALLEST = """Math.min(...[...document.querySelectorAll('p, td, th, figcaption, summary, svg text')]
+    .filter(item => item.getClientRects().length)
+    .map(item => parseFloat(getComputedStyle(item).fontSize) *
+        (item.closest('svg') ? item.closest('svg').getBoundingClientRect().width / 360 : 1)))"""
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("pages")
+    rich(folder, 24)
+    rich(folder, 3, name="small")
+    facts = gather(folder, "rich")
+    made = {
+        "searched": page_of(facts),
+        "confirmed": page_of(replace(facts, confirmation=confirmation())),
+        "small": page_of(gather(folder, "small")),
+        "compared": comparison_page(compare(folder, ["rich", "small"])),
+    }
+    for name, page in made.items():
+        write_page(folder / f"{name}.html", page)
+    return {name: folder / f"{name}.html" for name in made}
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("no chromium on this machine (apt-get install chromium)")
+    with Browser(CHROMIUM, tmp_path_factory.mktemp("profile")) as browser:
+        yield browser
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("name", ["searched", "confirmed", "small", "compared"])
+def test_a_page_fits_and_asks_for_nothing(
+    name: str, width: int, dark: bool, pages: dict[str, Path], browser: Browser, tmp_path: Path
+) -> None:
+    browser.open(pages[name], width, dark=dark)
+    assert browser.complaints == []
+    assert browser.requests == [pages[name].as_uri()]
+    browser.value("document.querySelectorAll('details').forEach(item => { item.open = true })")
+    assert browser.value("innerWidth") == width
+    assert browser.value("document.documentElement.scrollWidth") == width
+    assert browser.value(STICKING_OUT) == []
+    assert browser.value(SMALLEST) >= 10.5
+    browser.screenshot(tmp_path / "page.png")
+    with Image.open(tmp_path / "page.png") as image:
+        corner = image.convert("L").getpixel((2, 2))
+        assert image.width == width
+    assert isinstance(corner, int)
+    assert (corner < 64) == dark
+
+
+def test_paper_is_white_and_holds_every_chart(pages: dict[str, Path], browser: Browser, tmp_path: Path) -> None:
+    browser.open(pages["confirmed"], 794, dark=True, media="print")
+    assert browser.value("document.documentElement.scrollWidth") == 794
+    charts = browser.value("[...document.querySelectorAll('svg')].map(item => item.getBoundingClientRect().width)")
+    assert len(charts) >= 8
+    assert min(charts) > 200
+    browser.screenshot(tmp_path / "page.png")
+    with Image.open(tmp_path / "page.png") as image:
+        assert image.convert("L").getpixel((2, 2)) == 255
+
+
+def test_what_would_be_wrong_is_seen(browser: Browser, tmp_path: Path) -> None:
+    """The checks above can fail."""
+    (tmp_path / "bad.html").write_text(
+        "<!DOCTYPE html><title>x</title><div style='width: 2000px'>wide</div>"
+        "<img src='file:///nowhere.png' alt=''><script>console.error('no'); throw new Error('never')</script>"
+    )
+    browser.open(tmp_path / "bad.html", 390)
+    assert len(browser.requests) == 2
+    assert any("never" in complaint for complaint in browser.complaints)
+    assert any("'no'" in complaint for complaint in browser.complaints)
+    assert browser.value("document.documentElement.scrollWidth") > 390
+    assert len(browser.value(STICKING_OUT)) == 1

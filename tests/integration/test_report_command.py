@@ -1,0 +1,161 @@
+"""``icd report`` and ``icd compare``: files, texts, exit codes."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from icd.results import compare as compare_module
+from icd.results.compare import compare
+from icd.search.lease import Lease
+from icd.search.outbox import Outbox, events
+from tests.command import Command, one_line
+from tests.reports import confirmation
+from tests.studies import Study, changed, usual
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("ICD_STORAGE_URL", "MLFLOW_TRACKING_URI", "ICD_DATA"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("ICD_ROOT", str(tmp_path / "root"))
+    return tmp_path / "root"
+
+
+@pytest.fixture
+def study(root: Path) -> Study:
+    return usual(root)
+
+
+def other(root: Path, **parts: Any) -> Study:
+    study = Study(root, changed(**{"name": "other", **parts}))
+    study.trial("complete", [10, 20, 30, 45], baseline=True)
+    return study
+
+
+# report
+
+
+def test_a_report_is_written_beside_the_trials(command: Command, study: Study) -> None:
+    said = command("report", "by-hand")
+    assert said.code == 0, said.err
+    assert said.out == f"{study.folder / 'report.html'}\n"
+    assert "Sweep by-hand" in (study.folder / "report.html").read_text()
+    assert not (study.folder / "outbox.jsonl").exists()  # MLflow knows nothing of this sweep
+
+
+def test_a_report_is_written_elsewhere_and_replaced(command: Command, study: Study, tmp_path: Path) -> None:
+    output = tmp_path / "new" / "page.html"
+    for _ in range(2):
+        said = command("report", "by-hand", "-o", output, "--no-log", "--json")
+        assert json.loads(said.out) == {"name": "by-hand", "path": str(output), "logged": False, "pending": None}
+    assert output.read_text().startswith("<!DOCTYPE html>")
+    assert not (study.folder / "report.html").exists()
+
+
+def test_a_driver_logs_by_itself(command: Command, study: Study) -> None:
+    outbox = Outbox(study.folder)
+    outbox.sweep(time_ms=1, name="sweep", params={}, tags={}, note="note")
+    outbox.close()
+    with Lease(study.folder):
+        said = command("report", "by-hand")
+    assert said.code == 0, said.err
+    assert "not logged: " in said.err
+    assert [event["kind"] for event in events(study.folder / "outbox.jsonl")] == ["sweep"]
+
+
+def test_a_report_waits_for_a_server_that_is_away(
+    command: Command, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outbox = Outbox(study.folder)
+    outbox.sweep(time_ms=1, name="sweep", params={}, tags={}, note="note")
+    outbox.close()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setattr("icd.cli.report._FLUSH_S", 0.1)
+    said = command("report", "by-hand", "--json")
+    assert said.code == 0, said.err
+    told = json.loads(said.out)
+    assert (told["logged"], told["pending"]) == (False, 2)
+    assert "icd flush by-hand" in said.err
+    last = list(events(study.folder / "outbox.jsonl"))[-1]
+    assert (last["kind"], last["artifacts"]) == ("summary", ["report.html"])
+
+
+@pytest.mark.usefixtures("study")
+def test_no_such_sweep(command: Command) -> None:
+    assert "by-hand" in one_line(command("report", "by-hnd"), 5, "STATE")
+
+
+@pytest.mark.usefixtures("study")
+def test_a_report_that_cannot_be_written(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    said = command("report", "by-hand", "-o", tmp_path / "file" / "page.html")
+    assert "cannot be written" in one_line(said, 3, "SETUP")
+
+
+# compare
+
+
+def test_what_differs_is_shown(command: Command, root: Path, study: Study, tmp_path: Path) -> None:
+    other(root, protocol={"epochs": 4, "batch_size": 25})
+    said = command("compare", "by-hand", "other", "-o", tmp_path / "both.html")
+    assert said.code == 0, said.err
+    assert "val/top1 50.00 % (trial 1)" in said.out
+    assert "val/top1 45.00 % (trial 0)" in said.out
+    line = next(line for line in said.out.splitlines() if line.startswith("fixed.protocol.batch_size"))
+    assert line.split()[1:] == ["50", "25"]
+    assert "The best of more trials is higher by chance alone" in said.out
+    assert "Sweeps by-hand / other" in (tmp_path / "both.html").read_text()
+    told = json.loads(command("compare", "by-hand", "other", "--json").out)
+    assert told["differences"] == {"fixed.protocol.batch_size": {"by-hand": "50", "other": "25"}}
+    assert told["names"] == ["by-hand", "other"]
+    assert study.ledger.name == "by-hand"
+
+
+@pytest.mark.parametrize(
+    ("attributes", "parts", "warning"),
+    [
+        ({"data_digest": "e:s"}, {}, "different images"),
+        ({"data_digest": "d:t"}, {}, "split differently"),
+        ({"teachers": {"t": "2"}}, {}, "teachers differ"),
+        ({}, {"objective": {"metric": "val/loss"}}, "objectives differ"),
+    ],
+)
+def test_what_cannot_be_compared_is_said(
+    attributes: dict[str, Any], parts: dict[str, Any], warning: str, root: Path
+) -> None:
+    one, two = other(root, name="one"), other(root, name="two", **parts)
+    for study in (one, two):
+        study.ledger.note_study(data_digest="d:s", teachers={"t": "1"})
+    two.ledger.note_study(**attributes)
+    (found,) = compare(root, ["one", "two"]).warnings
+    assert warning in found
+
+
+def test_equal_sweeps_have_nothing_to_warn_of(root: Path) -> None:
+    other(root, name="one"), other(root, name="two")
+    found = compare(root, ["one", "two"])
+    assert found.warnings == ()
+    assert found.differences == {}
+
+
+def test_one_confirmed_and_one_not(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other(root, name="one"), other(root, name="two")
+    known = {"one": replace(confirmation(), sweep="one")}
+    monkeypatch.setattr(compare_module, "confirmation_of", lambda ledger: known.get(ledger.name))
+    found = compare(root, ["one", "two"])
+    assert found.figures["confirmed"] == (
+        "trial 7: 74.10 ± 0.21 (n=4); +1.42 [+0.82, +2.02] against KD; +0.31 [-0.59, +1.21] against iCD-KD",
+        "no",
+    )
+    assert any("Only one is confirmed" in warning for warning in found.warnings)
+
+
+@pytest.mark.parametrize("names", [("by-hand",), ("by-hand", "by-hand")])
+@pytest.mark.usefixtures("study")
+def test_two_sweeps_are_needed(names: tuple[str, ...], command: Command) -> None:
+    assert "at least two different sweeps" in one_line(command("compare", *names), 2, "USAGE")

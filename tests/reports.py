@@ -1,0 +1,157 @@
+"""A sweep to report on: trials told by hand, with the files that a report reads."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from icd.results.confirmation import Arm, Confirmation, Run, Versus
+from icd.search.gram_file import GRAMS_NAME, Grams, pack_grams
+from icd.search.record import State
+from icd.search.task import trial_folder
+from tests.studies import Study, changed
+
+EPOCHS = 12
+SPACE: dict[str, Any] = {
+    "base_loss": {
+        "kd": {"temperature": {"low": 1, "high": 8}},
+        "dkd": {"temperature": {"low": 1, "high": 8}, "beta": {"low": 0.5, "high": 8, "log": True}},
+    },
+    "scales": {"choices": [[1, 2], [1, 2, 4]]},
+    "scale_weights": {"low": 0.05, "high": 1},
+    "cluster_weight": {"low": 0.5, "high": 64, "log": True},
+    "cluster_temperature": {"low": 0.5, "high": 4, "log": True},
+}
+
+
+def rich(root: Path, trials: int = 40, *, epochs: int = EPOCHS, **parts: Any) -> Study:
+    """Make a sweep with complete, pruned, failed and duplicate trials; dkd and a large cluster weight are better."""
+    document = {"name": "rich", "space": SPACE, "budget": {"trials": trials}, "enqueue": ["KD"], **parts}
+    pruner = {"name": "successive_halving", "min_epochs": 2, "reduction": 2}
+    study = Study(root, changed(**{"pruner": pruner, **document}))
+    for number in range(trials):
+        state: State = "failed" if number % 13 == 12 else "pruned" if number % 5 == 4 else "complete"
+        told: dict[str, Any] = {}
+        if state == "failed":
+            told = {"reason": "out of memory on <script>alert(1)</script>", "exit_reason": "memory", "seconds": 1.0}
+        if state == "pruned":
+            told = {"reason": "pruned at epoch 4", "exit_reason": "pruned", "seconds": 9.0}
+        last = {"failed": 0, "pruned": 4, "complete": epochs}[state]
+        if state == "complete":
+            told |= {"device": "x86_64 CPU, 1 threads", "parameters": 85812}
+        place = study.trial("running", baseline=number == 0)
+        record = study.ledger.record(place)
+        good = 50 + 6 * (record.params.get("base_loss") == "dkd") + math.log2(record.params.get("cluster_weight", 1))
+        curve = [round(good - 40 / epoch + 0.3 * math.sin(number + epoch), 3) for epoch in range(1, last + 1)]
+        for epoch, value in enumerate(curve, 1):
+            study.ledger.add_epoch(place, epoch, value)
+        if state == "complete":
+            values = [curve[-1], 25.0 + number % 7][: len(study.sweep.objectives)]
+            study.ledger.tell(place, state, values, **{"exit_reason": state, "seconds": 25.0 + number % 7, **told})
+        else:
+            study.ledger.tell(place, state, **told)
+        write_files(study, place, curve)
+    study.ledger.note_study(stopped_by="budget", seconds=512.0, gpus_per_trial=0.0)
+    return study
+
+
+def write_files(study: Study, number: int, curve: list[float]) -> None:
+    """Write what a worker leaves in a trial's folder, networks aside."""
+    record = study.ledger.record(number)
+    document = study.space.document(record.params) if record.params else study.space.baseline(study.sweep.enqueue[0])
+    folder = trial_folder(study.folder, number)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(study.space.read(document).to_data()))
+    rows = [json.dumps({"epoch": epoch, **metrics(epoch, value)}) + "\n" for epoch, value in enumerate(curve, 1)]
+    (folder / "metrics.jsonl").write_text("".join(rows))
+    if record.state == "complete":
+        (folder / GRAMS_NAME).write_bytes(pack_grams(grams()))
+
+
+def metrics(epoch: int, value: float) -> dict[str, float]:
+    shares = {"base": 0.7 - 0.02 * epoch, "ce": 0.296 + 0.02 * epoch, "cluster": 0.004}
+    told = {f"train/gradient_share/{name}": share for name, share in shares.items()}
+    return {"val/top1": value, "teacher/images": 100.0, **told}
+
+
+def grams(images: int = 2) -> Grams:
+    draw = np.random.default_rng(0)
+
+    def rows(scale: int, spread: float) -> np.ndarray[Any, Any]:
+        logits = draw.normal(size=(images, scale**2, scale**2)) * spread
+        return np.exp(logits) / np.exp(logits).sum(axis=2, keepdims=True)
+
+    sides: list[Mapping[int, Any]] = [{scale: rows(scale, spread) for scale in (2, 4)} for spread in (1.0, 0.9, 0.1)]
+    pictures = draw.integers(0, 256, size=(images, 32, 32, 3), dtype=np.uint8)
+    return Grams(teacher=sides[0], student=sides[1], before=sides[2], images=pictures)
+
+
+def confirmation(*, finished: bool = True) -> Confirmation:
+    """Give a confirmation of two finalists and two baselines on four seeds."""
+    versus = [_versus("trial 7", "KD", 1.42, 0.6), _versus("trial 7", "iCD-KD", 0.31, 0.9)]
+    versus += [_versus("trial 3", "KD", 1.02, 0.7), _versus("trial 3", "iCD-KD", -0.09, 0.8)]
+    return Confirmation(
+        sweep="rich",
+        metric="test/top1",
+        train_on="train+val",
+        planned_seeds=4,
+        round=1,
+        arms=(_arm("trial 7", 74.1), _arm("trial 3", 73.7), _arm("KD", 72.7), _arm("iCD-KD", 73.8)),
+        versus=tuple(versus),
+        looks=16,
+        seconds=4000.0,
+        finished=finished,
+        winner="trial 7",
+        statement="Trial 7 is 1.42 points better than KD on 4 fresh seeds; no difference to iCD-KD was shown.",
+    )
+
+
+def _arm(label: str, mean: float) -> Arm:
+    runs = tuple(
+        Run(
+            trial=100 + seed,
+            seed=seed,
+            value=mean + 0.1 * seed,
+            best_value=mean + 0.4,
+            best_epoch=9,
+            looks=1,
+            seconds=250,
+        )
+        for seed in range(4)
+    )
+    finalist = label.startswith("trial")
+    return Arm(
+        label=label,
+        kind="finalist" if finalist else "baseline",
+        trial=int(label.split()[1]) if finalist else None,
+        search_value=mean + 1.2 if finalist else None,
+        config={},
+        runs=runs,
+        failures={} if finalist else {9: "a loss is not finite <b>"},
+        mean=mean,
+        sd=0.21,
+    )
+
+
+def _versus(finalist: str, baseline: str, mean: float, half: float) -> Versus:
+    return Versus(
+        finalist=finalist,
+        baseline=baseline,
+        seeds=(0, 1, 2, 3),
+        differences=(mean,) * 4,
+        mean=mean,
+        low=mean - half,
+        high=mean + half,
+        level=0.95,
+        p_t=0.004,
+        p_wilcoxon=0.125,
+        p=0.25,
+        p_holm=0.016,
+        verdict="better" if mean > half else "no difference shown",
+        search_said=mean + 0.5,
+        shrinkage=0.5,
+    )

@@ -1,0 +1,328 @@
+"""The report: what is gathered, what is said, and that the page is one safe file."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from icd.results.importance import Importance
+from icd.results.report import page_of, rendered, write_report
+from icd.results.report.blocks import Chart, Page, Pictures, Section, Table, Text
+from icd.results.report.gather import Facts, gather, metric_rows
+from icd.results.report.terms_part import coloured, term_shares
+from icd.search.gram_file import GRAMS_NAME, pack_grams, read_grams, thumbnails
+from icd.search.record import TrialRecord
+from icd.search.task import trial_folder
+from tests.reports import confirmation, grams, rich
+from tests.studies import EPOCHS, Study, changed, usual
+
+VOID = {"meta", "link", "img", "br"}
+
+
+class Outline(HTMLParser):
+    """Checks nesting, and notes headings, links and what would be fetched."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.headings: list[int] = []
+        self.addresses: list[str] = []
+        self.ids: set[str] = set()
+        self.feed(page)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.tags.append(tag)
+        if tag not in VOID:
+            self.open.append(tag)
+        if re.fullmatch("h[1-6]", tag):
+            self.headings.append(int(tag[1]))
+        self.addresses += [str(given[name]) for name in ("src", "href", "action", "data") if name in given]
+        self.ids |= {str(given["id"])} if "id" in given else set()
+        if tag == "img":
+            assert given["alt"]
+        if tag == "svg":
+            assert given["role"] == "img"
+            assert given["aria-label"]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report")
+    rich(folder, 30)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def facts(root: Path) -> Facts:
+    return gather(root, "rich")
+
+
+def section(page: Page, heading: str) -> Section:
+    return next(item for item in page.sections if item.heading == heading)
+
+
+def words(item: Section) -> str:
+    texts = [block.text for block in item.blocks if isinstance(block, Text | Chart | Pictures)]
+    return "\n".join(texts)
+
+
+def test_gathering_reads_study_and_folders(facts: Facts) -> None:
+    assert facts.counts == {"complete": 22, "pruned": 6, "failed": 2, "running": 0, "duplicate": 0}
+    assert facts.best == facts.complete[0] == max(facts.complete, key=lambda record: record.values[0])
+    assert set(facts.configs) == {record.number for record in facts.complete}
+    assert facts.teacher_images == 100 * sum(max(record.curve, default=0) for record in facts.records)
+    assert set(facts.curves) == {facts.complete[0].number, 0}
+    assert facts.grams is not None
+    assert facts.grams[0] == facts.complete[0].number
+    assert facts.state.startswith("finished")
+    assert facts.audit is not None
+    assert facts.confirmation is None
+
+
+def test_the_page_is_one_file_in_order(facts: Facts) -> None:
+    text = rendered(page_of(facts))
+    outline = Outline(text)
+    assert outline.headings[0] == 1
+    assert outline.headings.count(1) == 1
+    assert all(later - earlier <= 1 for earlier, later in zip(outline.headings, outline.headings[1:], strict=False))
+    assert "script" not in outline.tags
+    for address in outline.addresses:
+        assert address.startswith(("data:", "#")), address
+        assert not address.startswith("#") or address[1:] in outline.ids
+    assert "@import" not in text
+    assert "url(" not in text
+    assert len(text) < 500_000
+    headings = [item.heading for item in page_of(facts).sections]
+    expected = ["Finding", "Best configurations", "What was searched", "Budget and cost", "Learning curves"]
+    expected += ["Importance", "Scale weights and temperatures", "Accuracy against cost", "Rung audit", "Loss terms"]
+    assert headings == [*expected, "Gram matrices", "Failures", "Provenance"]
+
+
+def test_every_word_is_escaped(facts: Facts) -> None:
+    evil = '"><script>alert(1)</script>'
+    records = [replace(record, reason=evil, baseline=evil, params={evil: evil}) for record in facts.records]
+    told = replace(facts, name=evil, records=records, best=records[0], document={evil: evil}, state=evil)
+    arms = confirmation()
+    told = replace(told, confirmation=replace(arms, statement=evil, arms=(replace(arms.arms[0], label=evil),)))
+    text = rendered(page_of(told))
+    assert "script" not in Outline(text).tags
+    assert "&lt;script&gt;" in text
+    assert "<script" not in text
+
+
+def test_an_unconfirmed_finding_says_so(facts: Facts) -> None:
+    said = words(section(page_of(facts), "Finding"))
+    assert said.startswith("Not confirmed: best of 22 single-seed trials on validation images is trial ")
+    assert "how much is not known" in said
+    assert "best baseline is KD" in said
+    assert "Looks at test data: 0." in said
+    assert "by about 0.83 points" in words(section(page_of(replace(facts, overstatement=0.83)), "Finding"))
+
+
+def test_a_confirmation_comes_first_with_its_intervals_and_looks(facts: Facts) -> None:
+    found = confirmation(finished=False)
+    page = page_of(replace(facts, confirmation=found))
+    said = words(section(page, "Finding"))
+    assert said.startswith(found.statement)
+    assert "not finished" in said
+    assert "evaluated 16 times" in said
+    assert page.sections[1].heading == "Confirmed configurations"
+    arms, chart, versus, *_ = page.sections[1].blocks
+    assert isinstance(arms, Table)
+    assert isinstance(chart, Chart)
+    assert isinstance(versus, Table)
+    assert [row[2] for row in arms.rows] == ["74.10 ± 0.21", "73.70 ± 0.21", "72.70 ± 0.21", "73.80 ± 0.21"]
+    first = dict(zip(versus.headers, versus.rows[0], strict=True))
+    assert first["interval"] == "+0.82 to +2.02 (95%)"
+    assert (first["p (Holm)"], first["n"], first["verdict"]) == (0.016, 4, "better")
+    assert (first["search said"], first["confirmation says"], first["shrinkage"]) == ("+1.92", "+1.42", "+0.50")
+    assert str(chart.svg).count("<polygon") == 2  # the two that are settled
+    assert "16 times" in words(page.sections[1])
+
+
+def test_curves_of_all_trials_are_drawn_and_the_best_named(facts: Facts) -> None:
+    (chart,) = section(page_of(facts), "Learning curves").blocks
+    assert isinstance(chart, Chart)
+    assert chart.table is not None
+    assert len(chart.table.rows) == 28  # the failed ones have no epoch
+    svg = str(chart.svg)
+    assert svg.count('class="line near"') == 23
+    assert f"trial {facts.complete[0].number} " in svg
+    assert chart.text.endswith("Named are the best 5 of 28 trials.")
+
+
+def test_many_trials_are_sampled_and_the_page_stays_small(facts: Facts) -> None:
+    many = [
+        TrialRecord(
+            number=number,
+            state="complete",
+            values=(50 + number % 97 / 10,),
+            params={"base_loss": "kd", "cluster_weight": number / 7},
+            curve={epoch: 50 + number % 97 / 10 - 30 / epoch for epoch in range(1, 241)},
+            key=str(number),
+            attributes={"seconds": 100.0 + number, "parameters": 1000 + number % 3},
+        )
+        for number in range(1000)
+    ]
+    text = rendered(page_of(replace(facts, records=many, best=many[0], importance=Importance(trials=0, groups=()))))
+    assert "as a sample" in text
+    assert len(text) < 2_000_000
+
+
+def test_small_terms_are_named(facts: Facts) -> None:
+    found = term_shares(facts)
+    assert found is not None
+    assert "The term cluster never reached 1 % of the gradient (at most 0.40%)" in words(found)
+    assert "base never" not in words(found)
+    rows = [
+        {"epoch": e, "train/gradient_share/ce": s, "train/gradient_cosine/ce": 0.5} for e, s in ((1, 0.5), (2, 0.001))
+    ]
+    told = term_shares(replace(facts, curves={3: rows}))
+    assert told is not None
+    assert "ended below 1 % of the gradient (0.10%)" in words(told)
+    assert [block.title.split(",")[0] for block in told.blocks if isinstance(block, Chart)] == [
+        "Shares of the gradient",
+        "Angles between gradients",
+    ]
+
+
+def test_weights_are_those_that_were_trained_with(facts: Facts) -> None:
+    (chart,) = section(page_of(facts), "Scale weights and temperatures").blocks
+    assert isinstance(chart, Chart)
+    assert chart.table is not None
+    headers = list(chart.table.headers)
+    assert headers[:3] == ["trial", "weight of scale 2", "weight of scale 4"]
+    assert {"base temperature", "cluster_temperature", "cluster_weight"} <= set(headers)
+    rows = {row[0]: dict(zip(headers, row, strict=True)) for row in chart.table.rows}
+    for number, config in facts.configs.items():
+        if number != 0:
+            weights = dict(zip(config["method"]["scales"], config["method"]["scale_weights"], strict=True))
+            assert [rows[number][f"weight of scale {m}"] for m in (2, 4)] == [weights[2], weights.get(4, 0.0)]
+    assert rows[0]["cluster_weight"] is None  # the baseline KD has no cluster term
+
+
+def test_the_front_is_drawn(facts: Facts) -> None:
+    chart = section(page_of(facts), "Accuracy against cost").blocks[0]
+    assert isinstance(chart, Chart)
+    assert chart.table is not None
+    front = [(row[1], row[2]) for row in chart.table.rows]
+    seconds = {record.number: record.attributes["seconds"] for record in facts.complete}
+    assert front[0] == (facts.complete[0].values[0], seconds[facts.complete[0].number])
+    for record in facts.complete:
+        assert not all(record.values[0] > v and seconds[record.number] < s for v, s in front)
+    assert str(chart.svg).count("mark front") == len(front) + 1  # one in the legend
+
+
+def test_failures_are_grouped_by_reason(facts: Facts) -> None:
+    (table,) = section(page_of(facts), "Failures").blocks
+    assert isinstance(table, Table)
+    assert list(table.rows) == [["out of memory on <script>alert(1)</script>", "memory", 2, "12, 25"]]
+
+
+def test_grams_are_kept_as_they_are(tmp_path: Path) -> None:
+    made = grams()
+    (tmp_path / GRAMS_NAME).write_bytes(pack_grams(made))
+    found = read_grams(tmp_path / GRAMS_NAME)
+    assert found is not None
+    for side in ("teacher", "student", "before"):
+        for scale in (2, 4):
+            assert (getattr(found, side)[scale] == getattr(made, side)[scale]).all()
+    assert (found.images == made.images).all()
+    (tmp_path / GRAMS_NAME).write_bytes(pack_grams(made)[:200])
+    assert read_grams(tmp_path / GRAMS_NAME) is None
+    assert read_grams(tmp_path / "none.npz") is None
+
+
+def test_pictures_are_small_and_stretched() -> None:
+    pixels = thumbnails(grams(1).images.transpose(0, 3, 1, 2).astype("float32").repeat(7, 2).repeat(7, 3) / 9 - 3)
+    assert pixels.shape == (1, 45, 45, 3)
+    assert (pixels.min(), pixels.max()) == (0, 255)
+
+
+def test_shades_run_from_light_to_dark() -> None:
+    import numpy as np
+
+    brightness = coloured(np.linspace(0, 1, 64)[None]).astype(float) @ [0.3, 0.6, 0.1]
+    assert (np.diff(brightness[0]) < 0).all()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda root: Study(root),
+        lambda root: usual(root),
+        lambda root: all_failed(root),
+        lambda root: two_objectives(root),
+        lambda root: minimised(root),
+    ],
+    ids=["no trial", "one of each", "all failed", "two objectives", "minimise"],
+)
+def test_any_sweep_has_a_report(make: Callable[[Path], Study], tmp_path: Path) -> None:
+    study = make(tmp_path)
+    output = tmp_path / "below" / "report.html"
+    for _ in range(2):  # a report may be replaced
+        write_report(tmp_path, study.ledger.name, output)
+    text = output.read_text()
+    Outline(text)
+    assert list(output.parent.iterdir()) == [output]
+    said = words(section(page_of(gather(tmp_path, study.ledger.name)), "Finding"))
+    expected = {
+        "by-hand": "best of 2 single-seed trials on validation images is trial 1"
+        if study.ledger.records()
+        else "no trial has run all its epochs",
+        "failed": "all 3 trials failed",
+        "two": "There are 2 objectives",
+        "minimised": "is trial 1 with val/loss 2",
+    }
+    assert expected[study.ledger.name] in said
+
+
+def all_failed(root: Path) -> Study:
+    study = Study(root, changed(name="failed"))
+    for _ in range(3):
+        study.trial("failed", reason="no space", exit_reason="disk")
+    return study
+
+
+def two_objectives(root: Path) -> Study:
+    parts = {"objective": [{"metric": "val/top1"}, {"metric": "cost/seconds"}], "pruner": None}
+    study = Study(root, changed(name="two", **parts))
+    for number in range(4):
+        study.trial("complete", [10.0 + number] * EPOCHS, values=[10.0 + number, 5.0 + number])
+    return study
+
+
+def minimised(root: Path) -> Study:
+    study = Study(root, changed(name="minimised", objective={"metric": "val/loss"}))
+    for value in (3.0, 2.0, 4.0):
+        study.trial("complete", [5.0, 4.5, 4.2, value])
+    return study
+
+
+def test_rows_that_a_kill_cut_short_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text('{"epoch": 1, "val/top1": 2.0}\n{"epoch": 2, "val/')
+    assert metric_rows(tmp_path) == [{"epoch": 1, "val/top1": 2.0}]
+    assert metric_rows(trial_folder(tmp_path, 4)) == []
+
+
+def test_a_report_needs_no_framework(root: Path) -> None:
+    code = (
+        "import sys, json; from pathlib import Path; from icd.results.report import write_report\n"
+        f"write_report(Path({str(root)!r}), 'rich', Path({str(root / 'out.html')!r}))\n"
+        "sys.stdout.write(json.dumps([m for m in ('torch', 'ray', 'mlflow', 'matplotlib') if m in sys.modules]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == []
+    assert done.stderr == ""
