@@ -75,7 +75,7 @@ def test_interval_holds_the_mean_and_grows_with_the_level(differences: list[floa
     assert None not in (narrow.low, narrow.high, wide.low, wide.high)
     assert wide.low <= narrow.low <= wide.mean <= narrow.high <= wide.high
     mirrored = paired([-difference for difference in differences])
-    assert mirrored.low == pytest.approx(-wide.high, abs=0.1 * wide.sd)
+    assert mirrored.low == pytest.approx(-wide.high)
 
 
 @pytest.mark.parametrize("differences", [[], [1.0, math.nan], [math.inf]])

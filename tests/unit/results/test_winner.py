@@ -15,12 +15,13 @@ RECORDS = [
     TrialRecord(number=0, state="complete", values=[60.0], key="k0", baseline="KD"),
     TrialRecord(number=1, state="complete", values=[61.5], key="k1"),
     TrialRecord(number=2, state="pruned", reason="pruned at epoch 2"),
-    TrialRecord(number=40, state="complete", values=[55.0], key="k40", attributes={"device": "cpu"}),
+    TrialRecord(number=39, state="complete", values=[55.0], key="k39"),
 ]
+CONFIRMED = [TrialRecord(number=40, state="complete", stage="confirm", key="k40", attributes={"device": "cpu"})]
 
 
 def chosen(**options: Any) -> Winner:
-    words = {"records": RECORDS, "objectives": TOP1, "confirmation": confirmation(), **options}
+    words = {"records": RECORDS, "objectives": TOP1, "confirmation": confirmation(), "confirmed": CONFIRMED, **options}
     return choose("by-hand", **words)
 
 
