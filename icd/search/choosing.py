@@ -123,7 +123,7 @@ class Chooser:
         except ConfigError as error:  # a combination that no corner of the space showed
             self._refuse(number, error)
             return None
-        share = draw_seed(self.sweep.seed, number, "control") / 2**32
+        share = draw_seed(self.sweep.seed, self.ledger.place(number), "control") / 2**32
         if self.sweep.pruner.prunes and share < self.sweep.pruner.control_share:
             self.ledger.note(number, control=True)
         self.ledger.note(number, key=key)  # last: with its key a trial is whole
