@@ -16,7 +16,7 @@ from icd.config.yaml import Document
 from icd.errors import StateError
 from icd.results.confirmation import ArmKind
 from icd.results.sequential import SequentialTest, decide
-from icd.search.fixed import FixedRun, run_label
+from icd.search.fixed import FixedRun
 from icd.search.record import Stage, TrialRecord
 from icd.search.study import Ledger
 
@@ -101,8 +101,8 @@ class Plan:
             listed += [
                 FixedRun(arm=arm.label, seed=seed, round=self.round, config=self._config(arm, seed)) for arm in row
             ]
-            last_known = all(run_label(self.round, arm.label, seed) in ended for arm in row)
-            if not row or (self.adaptive and place + 1 >= self.first and not last_known):
+            # A run of an earlier row may end after those of the last one: it must be known too.
+            if not row or (self.adaptive and place + 1 >= self.first and not all(run.label in ended for run in listed)):
                 break
         return listed
 
