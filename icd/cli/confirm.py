@@ -12,6 +12,8 @@ from icd.cli.options import place_options, places, table_options
 from icd.cli.show import JSON, NAME, SET, columns
 from icd.cli.stopping import stop_requested, stopping_politely
 from icd.cli.sweep import executor_options
+from icd.config.sweep import Budget
+from icd.errors import TrialsFailedError
 from icd.results.confirmation import Arm, Confirmation, Versus
 
 
@@ -61,6 +63,9 @@ def confirm(name: str, against: str | None, all_seeds: bool, show: bool, as_json
         write_json(found.to_data())
     else:
         click.echo("\n".join(confirmation_lines(found)))
+    runs = found.faults + sum(len(arm.runs) for arm in found.arms)
+    if not show and found.faults > Budget().failed_share * runs:
+        raise TrialsFailedError(f"{found.faults} of {runs} runs of the confirmation of {name!r} failed; see the table")
 
 
 def confirmation_lines(found: Confirmation) -> list[str]:
