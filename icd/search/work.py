@@ -155,6 +155,8 @@ def _draw(
         scales = [scale for scale in getattr(config.method, "scales", ()) if scale > 1]
         if teacher is None or not isinstance(config.method, CellDistillation) or not scales:
             return
+        if config.data.measure_on == "test":
+            return  # a picture of test images would be a look that nobody counts
         images_BCHW = next(evaluation_batches(config, split, split.val, Execution(device=device))).images_BCHW
         matrices = gram_matrices(
             student,
