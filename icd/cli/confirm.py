@@ -43,12 +43,12 @@ def confirm(name: str, against: str | None, all_seeds: bool, show: bool, as_json
     """
     where = places(options.pop("root"), options.pop("data_root"), download=options["download"])
     if show:
-        found = results.confirmation(name, root=where.root)
+        found = results.read_confirmation(name, root=where.root)
         if found is None:
             raise click.UsageError(f"nothing was confirmed of {name} yet; leave --show away")
     else:
         with stopping_politely(), LiveDisplay(sys.stderr) as display:
-            found = results.confirm(
+            found = results.confirm_sweep(
                 name,
                 against=[label.strip() for label in against.split(",")] if against else (),
                 adaptive=False if all_seeds else None,

@@ -1,4 +1,7 @@
-"""From a study to a claim: the best trial, what pruning cost, and files that others can run."""
+"""From a study to a claim: the best trial, what pruning cost, and files that others can run.
+
+A function here that imports its module late may not have its name: the module would then take its place.
+"""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +12,7 @@ from icd.search.record import TrialRecord
 if TYPE_CHECKING:
     from icd.results.confirmation import Confirmation
 
-__all__ = ["Exported", "best", "confirm", "confirmation", "export"]
+__all__ = ["Exported", "best", "confirm_sweep", "export", "read_confirmation"]
 
 
 def best(name: str, *, root: Path | str | None = None) -> TrialRecord:
@@ -27,7 +30,7 @@ def best(name: str, *, root: Path | str | None = None) -> TrialRecord:
     return found
 
 
-def confirm(name: str, **options: Any) -> "Confirmation":
+def confirm_sweep(name: str, **options: Any) -> "Confirmation":
     """Retrain the best trials of a sweep and named baselines on fresh shared seeds; see ``icd confirm``.
 
     Args:
@@ -43,7 +46,7 @@ def confirm(name: str, **options: Any) -> "Confirmation":
     return run_confirmation(name, settings_of(options), **asked)  # type: ignore[arg-type]
 
 
-def confirmation(name: str, *, root: Path | str | None = None) -> "Confirmation | None":
+def read_confirmation(name: str, *, root: Path | str | None = None) -> "Confirmation | None":
     """Give what the last confirmation of a sweep shows so far; None where none was begun."""
     from icd.results.confirm import confirmation_of
     from icd.search import default_root
