@@ -12,6 +12,7 @@ from icd.config.read_sweep import read_sweep
 from icd.config.sweep import SweepConfig
 from icd.config.yaml import Document
 from icd.search.driver import Driver, Site
+from icd.search.fixed import FixedRuns
 from icd.search.outbox import Outbox, events
 from icd.search.prepare import Prepared, teacher_name
 from icd.search.space import SearchSpace
@@ -51,9 +52,11 @@ def empty_database() -> bytes:
 class Hand:
     """A driver, driven by hand: gives out tasks, says epochs and ends as workers would."""
 
+    part = "val"  # which images trials are measured on
+
     def __init__(self, root: Path, *, gpus: float = 0.0, url: str | None = None, **changes: Any) -> None:
-        self.root, self.gpus, self.said = root, gpus, list[str]()
-        self.sweep, _ = sweep_of(**changes)
+        self.root, self.gpus, self.said, self.changes = root, gpus, list[str](), changes
+        self.sweep, document = sweep_of(**changes)
         if not (root / "study.db").exists():
             (root / "study.db").write_bytes(empty_database())
         self.storage = open_storage(url or f"sqlite:///{root / 'study.db'}")
@@ -76,25 +79,43 @@ class Hand:
             device="cpu",
         )
         if not begun:
-            attributes = {"uid": "f00d", "versions": {}, "starts": to_json(starts), "digest": self.sweep.digest()}
+            attributes = {
+                "uid": "f00d",
+                "versions": {},
+                "document": json.dumps(document),
+                "sweep": json.dumps(self.sweep.to_data()),
+                "starts": to_json(starts),
+                "digest": self.sweep.digest(),
+            }
             self.ledger = Ledger.create(self.storage, self.sweep, attributes)
+        self.outbox = Outbox(self.folder)
+        self.driver = self.drive()
+
+    def drive(self) -> Driver:
+        """Make the driver: here that of the search."""
         points = list(self.space.points()) if self.sweep.sampler.name == "grid" else []
         self.ledger.drive(self.sweep, points, EPOCHS, shared=False)
-        self.outbox = Outbox(self.folder)
-        site = Site(folder=self.folder, root=root, gpus_per_trial=gpus)
-        self.driver = Driver(
-            self.sweep, self.space, self.ledger, self.outbox, self.prepared, site, lambda text: self.said.append(text)
-        )
+        return self.driver_of(self.sweep)
+
+    def driver_of(self, sweep: SweepConfig, chooser: FixedRuns | None = None) -> Driver:
+        """Make a driver on what is open."""
+        site = Site(folder=self.folder, root=self.root, gpus_per_trial=self.gpus)
+        said = self.said
+        return Driver(sweep, self.space, self.ledger, self.outbox, self.prepared, site, said.append, chooser)
 
     def again(self, **changes: Any) -> "Hand":
         """Another driver on the same ledger, as after a kill."""
-        self.outbox.close()
-        self.storage.remove_session()
+        self.close()
         return Hand(self.root, gpus=self.gpus, **changes)
 
+    def close(self) -> None:
+        """Leave as a killed driver does."""
+        self.outbox.close()
+        self.storage.remove_session()
+
     def epoch(self, task: Task, epoch: int, top1: float = 50.0, seconds: float = 10.0, **more: float) -> bool:
-        metrics = {"val/top1": top1, "val/loss": 1.0, "val/ece": 5.0, "train/loss": 1.0, "seconds/epoch": seconds}
-        metrics |= {"time": time.time(), **more}
+        metrics = {f"{self.part}/top1": top1, f"{self.part}/loss": 1.0, f"{self.part}/ece": 5.0}
+        metrics |= {"train/loss": 1.0, "seconds/epoch": seconds, "time": time.time(), **more}
         path = task.folder / "metrics.jsonl"
         with path.open("a") as file:
             file.write(json.dumps({"epoch": epoch, **metrics}) + "\n")

@@ -12,6 +12,8 @@ from icd.cli.options import place_options, places, table_options
 from icd.cli.show import JSON, NAME, SET, columns
 from icd.cli.stopping import stop_requested, stopping_politely
 from icd.cli.sweep import executor_options
+from icd.config.sweep import Budget
+from icd.errors import TrialsFailedError
 from icd.results.confirmation import Arm, Confirmation, Versus
 from icd.results.report import write_report
 
@@ -42,12 +44,12 @@ def confirm(name: str, against: str | None, all_seeds: bool, show: bool, as_json
     """
     where = places(options.pop("root"), options.pop("data_root"), download=options["download"])
     if show:
-        found = results.confirmation(name, root=where.root)
+        found = results.read_confirmation(name, root=where.root)
         if found is None:
             raise click.UsageError(f"nothing was confirmed of {name} yet; leave --show away")
     else:
         with stopping_politely(), LiveDisplay(sys.stderr) as display:
-            found = results.confirm(
+            found = results.confirm_sweep(
                 name,
                 against=[label.strip() for label in against.split(",")] if against else (),
                 adaptive=False if all_seeds else None,
@@ -63,6 +65,9 @@ def confirm(name: str, against: str | None, all_seeds: bool, show: bool, as_json
         write_json(found.to_data())
     else:
         click.echo("\n".join(confirmation_lines(found)))
+    runs = found.faults + sum(len(arm.runs) for arm in found.arms)
+    if not show and found.faults > Budget().failed_share * runs:
+        raise TrialsFailedError(f"{found.faults} of {runs} runs of the confirmation of {name!r} failed; see the table")
 
 
 def confirmation_lines(found: Confirmation) -> list[str]:

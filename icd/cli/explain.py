@@ -33,12 +33,12 @@ def explain(name: str, show: bool, as_json: bool, **options: Any) -> None:
     """
     where = places(options.pop("root"), options.pop("data_root"), download=options["download"])
     if show:
-        found = results.explanation(name, root=where.root)
+        found = results.read_explanation(name, root=where.root)
         if found is None:
             raise click.UsageError(f"nothing was explained of {name} yet; leave --show away")
     else:
         with stopping_politely(), LiveDisplay(sys.stderr) as display:
-            found = results.explain(
+            found = results.explain_sweep(
                 name,
                 root=where.root,
                 data_root=where.data_root,

@@ -47,8 +47,9 @@ class ClosedTest:
         self._looks: list[str] = []
 
     def seal(self, reason: str) -> "ClosedTest":
-        """Give a test set that nobody can open, and that says why."""
-        return ClosedTest(self._load, sealed=reason)
+        """Give a test set that nobody can open, and that says why; it does not even know where the images are."""
+        require(bool(reason.strip()), "reason must say why the test set is sealed", reason)
+        return ClosedTest(_nothing, sealed=reason)
 
     @property
     def looks(self) -> list[str]:
@@ -111,6 +112,10 @@ class Split:
     def num_classes(self) -> int:
         """How many classes there are."""
         return len(self.class_names)
+
+
+def _nothing() -> NoReturn:
+    raise TestSetClosedError("a sealed test set has no images")
 
 
 def for_trial(split: Split, train_on: str, measure_on: str, purpose: str) -> Split:

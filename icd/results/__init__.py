@@ -1,4 +1,7 @@
-"""From a study to a claim: the best trial, what pruning cost, and files that others can run."""
+"""From a study to a claim: the best trial, what pruning cost, and files that others can run.
+
+A function here that imports its module late may not have its name: the module would then take its place.
+"""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +13,7 @@ if TYPE_CHECKING:
     from icd.results.confirmation import Confirmation
     from icd.results.parts import Explanation
 
-__all__ = ["Exported", "best", "confirm", "confirmation", "explain", "explanation", "export"]
+__all__ = ["Exported", "best", "confirm_sweep", "explain_sweep", "export", "read_confirmation", "read_explanation"]
 
 
 def best(name: str, *, root: Path | str | None = None) -> TrialRecord:
@@ -28,7 +31,7 @@ def best(name: str, *, root: Path | str | None = None) -> TrialRecord:
     return found
 
 
-def confirm(name: str, **options: Any) -> "Confirmation":
+def confirm_sweep(name: str, **options: Any) -> "Confirmation":
     """Retrain the best trials of a sweep and named baselines on fresh shared seeds; see ``icd confirm``.
 
     Args:
@@ -44,7 +47,7 @@ def confirm(name: str, **options: Any) -> "Confirmation":
     return run_confirmation(name, settings_of(options), **asked)  # type: ignore[arg-type]
 
 
-def confirmation(name: str, *, root: Path | str | None = None) -> "Confirmation | None":
+def read_confirmation(name: str, *, root: Path | str | None = None) -> "Confirmation | None":
     """Give what the last confirmation of a sweep shows so far; None where none was begun."""
     from icd.results.confirmed import confirmation_of
     from icd.search import default_root
@@ -53,7 +56,7 @@ def confirmation(name: str, *, root: Path | str | None = None) -> "Confirmation 
     return confirmation_of(find(Path(root) if root is not None else default_root(), name))
 
 
-def explain(name: str, **options: Any) -> "Explanation":
+def explain_sweep(name: str, **options: Any) -> "Explanation":
     """Leave out the parts of a sweep's best configuration, one at a time, on paired fresh seeds; see ``icd explain``.
 
     Args:
@@ -68,7 +71,7 @@ def explain(name: str, **options: Any) -> "Explanation":
     return run_explanation(name, settings_of(options), **asked)  # type: ignore[arg-type]
 
 
-def explanation(name: str, *, root: Path | str | None = None) -> "Explanation | None":
+def read_explanation(name: str, *, root: Path | str | None = None) -> "Explanation | None":
     """Give what the last explanation of a sweep shows so far; None where none was begun."""
     from icd.results.parts import explanation_of
     from icd.search import default_root

@@ -113,8 +113,9 @@ class Plan:
         for place, seed in enumerate(self.seeds):
             row = self._row(place, values)
             listed += [(arm, seed) for arm in row]
-            last_known = all(run_label(self.round, arm.label, seed) in ended for arm in row)
-            if not row or (self.adaptive and place + 1 >= self.first and not last_known):
+            # A run of an earlier row may end after those of the last one: it must be known too.
+            all_known = all(run_label(self.round, arm.label, seed) in ended for arm, seed in listed)
+            if not row or (self.adaptive and place + 1 >= self.first and not all_known):
                 break
         return listed
 
@@ -135,12 +136,10 @@ class Plan:
             for one, other in self.pairs
         ]
 
-    def decided(
-        self, values: Mapping[str, Mapping[int, float]], upto: int, *, no_more: bool = False
-    ) -> tuple[Decision, ...]:
+    def decided(self, values: Mapping[str, Mapping[int, float]], upto: int) -> tuple[Decision, ...]:
         """Judge every pair over the first ``upto`` seeds; one that has none yet counts among the comparisons."""
         compared = self.compared(values, upto)
-        return decide(self.test, [item or _NOTHING for item in compared], no_more=no_more) if compared else ()
+        return decide(self.test, [item or _NOTHING for item in compared]) if compared else ()
 
     def _row(self, place: int, values: Mapping[str, Mapping[int, float]]) -> list[PlannedArm]:
         if place < self.first or not self.adaptive:

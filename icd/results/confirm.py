@@ -70,7 +70,9 @@ def run_confirmation(
             ledger, make_plan(ledger, sweep, **{"top": _TOP, "seeds": _SEEDS, "against": against, **asked}), anew=anew
         )
 
-    run_stage(name, listed, settings, overrides, partial(tell_confirmation, settings))
+    done = run_stage(name, listed, settings, overrides, partial(tell_confirmation, settings))
+    if done.pending:
+        settings.announce(f"{done.pending} events wait for MLflow: 'icd flush {name}'")
     found = confirmation_of(find(settings.root, name))
     if found is None:
         raise StateError(f"sweep {name!r} lost its confirmation while it ran")
@@ -120,8 +122,10 @@ def make_plan(
 
     Raises:
         StateError: If no trial is complete.
-        UsageError: For a baseline that is none.
+        UsageError: For a baseline that is none, or fewer than two seeds.
     """
+    if top < 1 or seeds < 2:
+        raise UsageError(f"--top must be 1 or more and --seeds 2 or more, but got {top} and {seeds}")
     space, records = SearchSpace(sweep, stored_starts(ledger)), ledger.records()
     labels = against or [baseline.label for baseline in sweep.enqueue] or USUAL_BASELINES
     baselines = [_baseline(label, sweep, space, records) for label in dict.fromkeys(labels)]

@@ -118,8 +118,10 @@ class Confirmation:
         looks: At test images, over all runs of all rounds.
         seconds: Of training, over all runs.
         finished: Whether nothing is left to run.
-        winner: Label of the finalist that is exported: the best mean of those with the most seeds; None before any.
+        winner: Label of the finalist that is exported: the best mean over the seeds that all finalists have, of those
+            that failed on the fewest seeds; None before any run.
         statement: The finding in plain words, whatever it is.
+        faults: Runs that failed for another reason than that they diverged.
     """
 
     sweep: str
@@ -134,6 +136,7 @@ class Confirmation:
     finished: bool
     winner: str | None
     statement: str
+    faults: int = 0
 
     def to_data(self) -> dict[str, Any]:
         """Write it for JSON."""

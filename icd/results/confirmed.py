@@ -1,13 +1,14 @@
 """Reads what a confirmation shows so far from its study; imports no torch."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from icd.results.arms import Plan, PlannedArm, records_of, stored_plans, values_by_arm
 from icd.results.confirmation import Arm, Confirmation, Run, Versus
 from icd.results.statements import statement_of
 from icd.results.statistics import paired
+from icd.search.reading import plain_sweep
 from icd.search.record import TrialRecord
 from icd.search.study import Ledger
 
@@ -27,8 +28,7 @@ def confirmation_of(ledger: Ledger, round_: int | None = None) -> Confirmation |
     records = records_of(plan, everything)
     finished = plan.finished(records)
     arms = tuple(_arm(arm, records) for arm in plan.arms)
-    said = {record.baseline: record.values[0] for record in ledger.records() if record.baseline and record.values}
-    versus = _versus(plan, records, arms, said, finished=finished)
+    versus = _versus(plan, records, _said(ledger, plan), finished=finished)
     found = Confirmation(
         sweep=ledger.name,
         metric=plan.objective.metric,
@@ -37,11 +37,12 @@ def confirmation_of(ledger: Ledger, round_: int | None = None) -> Confirmation |
         round=plan.round,
         arms=arms,
         versus=versus,
-        looks=sum(len(record.curve) for record in everything),
+        looks=sum(map(_looks, everything)),
         seconds=sum(float(record.attributes.get("seconds", 0.0)) for record in records),
         finished=finished,
         winner=_winner(arms),
         statement="",
+        faults=sum(record.state == "failed" for record in records),
     )
     return replace(found, statement=statement_of(found))
 
@@ -72,26 +73,40 @@ def _run(record: TrialRecord) -> Run:
         value=record.values[0],
         best_value=record.curve[best_epoch],
         best_epoch=best_epoch,
-        looks=len(record.curve),
+        looks=_looks(record),
         seconds=float(record.attributes.get("seconds", 0.0)),
     )
 
 
+def _looks(record: TrialRecord) -> int:
+    """Count a run's evaluations; one that diverged before its first has chance level at epoch 0, which is none."""
+    return sum(epoch > 0 for epoch in record.curve)
+
+
+def _said(ledger: Ledger, plan: Plan) -> dict[str, float]:
+    """Give what the search measured for each arm, where that is comparable: top-1, in points."""
+    if plain_sweep(ledger)["objectives"][0]["metric"] != "val/top1":
+        return {}
+    enqueued = {record.baseline: record.values[0] for record in ledger.records() if record.baseline and record.values}
+    values = {arm.label: enqueued.get(arm.label) if arm.search_value is None else arm.search_value for arm in plan.arms}
+    return {label: value for label, value in values.items() if value is not None}
+
+
 def _versus(
-    plan: Plan, records: Sequence[TrialRecord], arms: Sequence[Arm], said: dict[str, float], *, finished: bool
+    plan: Plan, records: Sequence[TrialRecord], said: Mapping[str, float], *, finished: bool
 ) -> tuple[Versus, ...]:
     values = values_by_arm(plan, records)
     compared = plan.compared(values, len(plan.seeds))
-    decisions = plan.decided(values, len(plan.seeds), no_more=finished)
-    by_label = {arm.label: arm for arm in arms}
+    decisions = plan.decided(values, len(plan.seeds))
     found = []
     for (finalist, baseline), item, decision in zip(plan.pairs, compared, decisions, strict=True):
         if not item:
             continue
         alone = paired(item)
-        one, other = by_label[finalist].search_value, by_label[baseline].search_value
-        other = said.get(baseline) if other is None else other
+        one, other = said.get(finalist), said.get(baseline)
         gain = None if one is None or other is None else one - other
+        # Runs that failed may leave a comparison open when nothing is left to run.
+        verdict = "no difference shown" if finished and decision.verdict == "open" else decision.verdict
         found.append(
             Versus(
                 finalist=finalist,
@@ -106,7 +121,7 @@ def _versus(
                 p_wilcoxon=alone.p_wilcoxon,
                 p=decision.p,
                 p_holm=decision.p_holm,
-                verdict=decision.verdict,
+                verdict=verdict,
                 search_said=gain,
                 shrinkage=None if gain is None else gain - alone.mean,
             )
@@ -115,8 +130,19 @@ def _versus(
 
 
 def _winner(arms: Sequence[Arm]) -> str | None:
-    """The best mean among the finalists with the most seeds; one that failed on a seed comes after all others."""
-    finalists = [arm for arm in arms if arm.kind == "finalist" and arm.mean is not None]
+    """Choose the best mean over the seeds that all have, of the finalists that failed on the fewest seeds.
+
+    One that was decided early has fewer seeds than the others, and is compared with them on those.
+    """
+    finalists = [arm for arm in arms if arm.kind == "finalist" and arm.runs]
     if not finalists:
         return None
-    return max(finalists, key=lambda arm: (-len(arm.failures), len(arm.runs), arm.mean or 0.0)).label
+    fewest = min(len(arm.failures) for arm in finalists)
+    values = {arm.label: {run.seed: run.value for run in arm.runs} for arm in finalists if len(arm.failures) == fewest}
+    shared = set.intersection(*map(set, values.values()))
+
+    def mean(label: str) -> float:
+        own = values[label]
+        return statistics.fmean(own[seed] for seed in shared or own)
+
+    return max(values, key=mean)

@@ -215,7 +215,7 @@ def explanation_of(ledger: Ledger) -> Explanation | None:
     finished = plan.finished(records)
     values = values_by_arm(plan, records)
     compared = plan.compared(values, len(plan.seeds))
-    decisions = plan.decided(values, len(plan.seeds), no_more=finished)
+    decisions = plan.decided(values, len(plan.seeds))
     configs = plan.by_label()
     rows = []
     for (label, _), item, decision in zip(plan.pairs, compared, decisions, strict=True):
@@ -229,7 +229,8 @@ def explanation_of(ledger: Ledger) -> Explanation | None:
                 high=decision.high if item else None,
                 seeds=len(item),
                 p_holm=decision.p_holm if item else None,
-                verdict=decision.verdict if item else "open",
+                # Runs that failed may leave a comparison open when nothing is left to run.
+                verdict="no difference shown" if finished and decision.verdict == "open" else decision.verdict,
             )
         )
     whole = list(values[WHOLE].values())

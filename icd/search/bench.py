@@ -63,11 +63,11 @@ class Bench:
 def _check_known(config: TrialConfig, places: Places) -> None:
     """A teacher may be trained here where the store lost it, but never on what a confirmation trains on."""
     teacher = config.teacher
-    lost = teacher is not None and teacher.digest is not None and places.teachers.with_digest(teacher.digest) is None
-    if lost and config.data.parts:
-        raise StateError(
-            f"teacher {teacher.digest[:12] if teacher and teacher.digest else ''} is no longer in the store"
-        )
+    if teacher is None or teacher.weights != "train" or not config.data.parts:
+        return
+    if teacher.digest is None or places.teachers.with_digest(teacher.digest) is None:
+        known = f"teacher {teacher.digest[:12]}" if teacher.digest else f"the teacher {teacher.arch}"
+        raise StateError(f"{known} is not in the store, and no teacher is trained on what a confirmation trains on")
 
 
 def _settle(device: torch.device) -> None:

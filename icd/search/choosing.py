@@ -138,7 +138,7 @@ class Chooser:
         except ConfigError as error:  # a combination that no corner of the space showed
             self._refuse(number, error)
             return None
-        if self._is_control(number, "control"):
+        if self._is_control(self.ledger.place(number), "control"):
             self.ledger.note(number, control=True)
         self.ledger.note(number, key=key)  # last: with its key a trial is whole
         return self._new(number, key)

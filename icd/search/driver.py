@@ -170,6 +170,7 @@ class Driver:
         """Read the ledger: what is known, what was under way, what a killed driver left half said."""
         for record in self.ledger.records(self.chooser.stage):
             if not self.chooser.take_up(record):
+                self._settle_begun(self.ledger.record(record.number))
                 continue
             self._faults[record.number] = dict(record.attributes.get("faults", {}))
             self._gpu_seconds += float(record.attributes.get("seconds", 0.0)) * self.site.gpus_per_trial
@@ -353,6 +354,11 @@ class Driver:
         record = self.ledger.record(number)
         self._ended.append(record.state)
         self._settle(record)
+
+    def _settle_begun(self, record: TrialRecord) -> None:
+        """Tell the end of a trial that is none of this driver's, if its beginning was told."""
+        if record.state != "running" and self.reporter.begun(record.number):
+            self._settle(record)
 
     def _settle(self, record: TrialRecord) -> None:
         """Put a trial's end into the outbox, once."""

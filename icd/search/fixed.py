@@ -41,6 +41,11 @@ class Listed(Protocol):
     def stage(self) -> Stage: ...
 
     @property
+    def round(self) -> int:
+        """Which list of its stage it is, counted from 1."""
+        ...
+
+    @property
     def objective(self) -> Objective:
         """What is measured."""
         ...
@@ -69,7 +74,12 @@ class FixedRuns:
         self._ended = -1
 
     def take_up(self, record: TrialRecord) -> bool:
-        """Learn from a trial of this stage."""
+        """Learn from a trial of this stage; False for one of an earlier list, which is not gone on with."""
+        if record.attributes["round"] != self._listed.round:
+            if record.state == "running":
+                reason = f"given up: list {self._listed.round} was begun"
+                self._ledger.tell(record.number, "failed", reason=reason, exit_reason="given up")
+            return False
         self._numbers[record.baseline or ""] = record.number
         self.tried += 1
         return True

@@ -2,11 +2,14 @@
 
 A sampler of Optuna carries a random state from trial to trial, so a driver that was killed would go on differently
 from one that was not. Here every draw comes from a fresh sampler seeded by (sweep seed, trial number, parameter).
+
+The numbers that samplers and pruners see count the search's own trials: a confirmation in between changes no draw.
 """
 
 import copy
 import hashlib
 import warnings
+from bisect import bisect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -109,26 +112,29 @@ class SteadySampler(BaseSampler):
         self._hooks = make(0)  # never draws
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        self._relative = self._sampler(trial)
-        return self._relative.infer_relative_search_space(_inside(study), trial)
+        placed = in_search(study, trial)
+        self._relative = self._sampler(placed)
+        return self._relative.infer_relative_search_space(_inside(study), placed)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        sampler = self._relative or self._sampler(trial)
-        return sampler.sample_relative(_inside(study), trial, search_space)
+        placed = in_search(study, trial)
+        sampler = self._relative or self._sampler(placed)
+        return sampler.sample_relative(_inside(study), placed, search_space)
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        sampler = self._sampler(trial, param_name)
-        return sampler.sample_independent(_inside(study), trial, param_name, param_distribution)
+        placed = in_search(study, trial)
+        sampler = self._sampler(placed, param_name)
+        return sampler.sample_independent(_inside(study), placed, param_name, param_distribution)
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        self._hooks.before_trial(_inside(study), trial)
+        self._hooks.before_trial(_inside(study), in_search(study, trial))
 
     def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
-        self._hooks.after_trial(_inside(study), trial, state, values)
+        self._hooks.after_trial(_inside(study), in_search(study, trial), state, values)
 
     def _sampler(self, trial: FrozenTrial, name: str = "") -> BaseSampler:
         return self.make(draw_seed(self.seed, trial.number, name))
@@ -185,6 +191,29 @@ def draw_seed(seed: int, number: int, name: str = "") -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{number}/{name}".encode()).digest()[:4], "big")
 
 
+def is_searched(trial: FrozenTrial) -> bool:
+    """Whether a trial is the search's own, not one of another stage."""
+    return bool(trial.user_attrs.get("stage", "search") == "search")
+
+
+def in_search(study: Study, trial: FrozenTrial) -> FrozenTrial:
+    """Give a trial of the search with its number among the search's own."""
+    return _numbered(trial, _others(study))
+
+
+def _others(study: Study) -> list[int]:
+    return [trial.number for trial in study.get_trials(deepcopy=False) if not is_searched(trial)]
+
+
+def _numbered(trial: FrozenTrial, others: list[int]) -> FrozenTrial:
+    before = bisect(others, trial.number)
+    if not before:
+        return trial
+    placed = copy.copy(trial)
+    placed.number -= before
+    return placed
+
+
 def _place_in_grid(study: Study, trial: FrozenTrial) -> int:
     earlier = study.get_trials(deepcopy=False)[: trial.number]
     return sum(not _ENQUEUED & other.user_attrs.keys() for other in earlier)
@@ -198,25 +227,25 @@ def _inside(study: Study) -> Study:
     """
     several = len(study.directions) > 1
 
-    def visible(trials: list[FrozenTrial]) -> list[FrozenTrial]:
-        return [
-            trial
-            for trial in trials
-            if not trial.user_attrs.get(OUTSIDE) and not (several and trial.state == TrialState.PRUNED)
-        ]
+    def visible(trial: FrozenTrial) -> bool:
+        return not trial.user_attrs.get(OUTSIDE) and not (several and trial.state == TrialState.PRUNED)
 
     return showing(study, visible)
 
 
-def showing(study: Study, visible: Callable[[list[FrozenTrial]], list[FrozenTrial]]) -> Study:
-    """Give a view of a study that shows some of its trials only."""
+def showing(study: Study, visible: Callable[[FrozenTrial], bool] = lambda trial: True) -> Study:
+    """Give a view of a study that shows some trials of its search, numbered as if it held no others."""
     view = copy.copy(study)
 
+    def shown(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+        others = _others(study)
+        return [_numbered(trial, others) for trial in trials if is_searched(trial) and visible(trial)]
+
     def all_of(*args: Any, **kwargs: Any) -> list[FrozenTrial]:
-        return visible(study.get_trials(*args, **kwargs))
+        return shown(study.get_trials(*args, **kwargs))
 
     def some_of(*args: Any, **kwargs: Any) -> list[FrozenTrial]:
-        return visible(study._get_trials(*args, **kwargs))
+        return shown(study._get_trials(*args, **kwargs))
 
     vars(view).update(get_trials=all_of, _get_trials=some_of)
     return view

@@ -68,7 +68,7 @@ def run_stage(
         driver = _driver(sweep, ledger, listed, held)
         pending = held.conduct(driver, lambda: finish(ledger, driver.outbox))
         if driver.stopped_by == "signal":
-            raise Interrupted(f"{listed.stage} of sweep {name!r} stopped; the same command goes on with it")
+            raise Interrupted(f"{listed.stage} of sweep {name!r} stopped; continue with 'icd {listed.stage} {name}'")
         return StageResult(
             name=name,
             folder=held.folder,

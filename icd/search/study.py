@@ -22,7 +22,7 @@ from icd.config.sweep import SweepConfig
 from icd.errors import StateError
 from icd.search.mirror import Mirror
 from icd.search.record import Stage, State, TrialRecord
-from icd.search.samplers import OUTSIDE, make_pruner, make_sampler, showing
+from icd.search.samplers import OUTSIDE, in_search, is_searched, make_pruner, make_sampler, showing
 from icd.search.storage import patiently
 
 logger = logging.getLogger(__name__)
@@ -148,7 +148,8 @@ class Ledger:
 
         def act() -> tuple[int, Mapping[str, Any]]:
             self.study._thread_local.cached_all_trials = None
-            begun = [t for t in searched(self._trials()) if t.state == TrialState.RUNNING and t.number not in known]
+            begun = [t for t in self._trials() if t.state == TrialState.RUNNING and is_searched(t)]
+            begun = [t for t in begun if t.number not in known]
             if begun:
                 return begun[0].number, suggest(Trial(self.study, begun[0]._trial_id))
             with mirror.draft() as draft:
@@ -209,7 +210,15 @@ class Ledger:
 
     def should_prune(self, number: int) -> bool:
         """Ask the pruner, which decides from committed values alone."""
-        return self._do(lambda: self.pruner.prune(showing(self.study, searched), self._trial(number)))
+
+        def act() -> bool:
+            return self.pruner.prune(showing(self.study), in_search(self.study, self._trial(number)))
+
+        return self._do(act)
+
+    def place(self, number: int) -> int:
+        """Count the trials of the search before one: its own number there."""
+        return in_search(self.study, self._trial(number)).number
 
     def tell(self, number: int, state: State, values: Sequence[float] | None = None, **attributes: Any) -> None:
         """Commit a trial's end; a second end changes nothing.
@@ -227,7 +236,8 @@ class Ledger:
         def act() -> None:
             stored = self.storage.get_trial(trial._trial_id)
             if not stored.state.is_finished():  # else it was committed before the database went away
-                self.study.sampler.after_trial(self.study, stored, _STATES[state], told)
+                if is_searched(stored):
+                    self.study.sampler.after_trial(self.study, stored, _STATES[state], told)
                 self.storage.set_trial_state_values(trial._trial_id, _STATES[state], told)
 
         self._do(act)
@@ -249,11 +259,6 @@ class Ledger:
 def _stage(trial: FrozenTrial) -> Stage:
     stage: Stage = trial.user_attrs.get("stage", "search")
     return stage
-
-
-def searched(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """Leave out the trials of other stages than the search: it learns nothing from them."""
-    return [trial for trial in trials if _stage(trial) == "search"]
 
 
 def _record(trial: FrozenTrial) -> TrialRecord:

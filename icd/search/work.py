@@ -160,6 +160,8 @@ def _draw(
         scales = [scale for scale in getattr(config.method, "scales", ()) if scale > 1]
         if teacher is None or not isinstance(config.method, CellDistillation) or not scales:
             return
+        if config.data.measure_on == "test":
+            return  # a picture of test images would be a look that nobody counts
         batch = next(evaluation_batches(config, split, split.val, Execution(device=device)))
         images_BCHW = batch.images_BCHW[:_FIGURE_IMAGES]
         shown = scales, config.method.cluster_temperature, config.method.grid

@@ -132,7 +132,8 @@ def _specs(config: TrialConfig, split: Split, kind: str) -> tuple[BlockSpec, ...
     if not isinstance(method, CellDistillation) or teacher is None or teacher.digest is None:
         raise ValueError("a table needs a method on logits and a teacher with its digest")
     map_side = feature_size(teacher.arch, teacher.stem, protocol.views.size)[1]
-    pixels = json.dumps([config.data.digest, list(split.mean), list(split.std), *config.data.parts.values()])
+    more = [] if config.data.train_on == "train" else [config.data.train_on]  # what is measured on is not in the table
+    pixels = json.dumps([config.data.digest, list(split.mean), list(split.std), *more])
     family = json.dumps(plain_data(protocol.views), sort_keys=True)
     return tuple(
         BlockSpec(

@@ -37,7 +37,9 @@ import torch._dynamo  # noqa: E402 - torch.optim asks for it at the first step
 from icd.config.read_sweep import read_sweep  # noqa: E402
 from icd.config.yaml import Document  # noqa: E402
 from icd.errors import Interrupted  # noqa: E402
+from icd.results.confirm import run_confirmation  # noqa: E402
 from icd.search import studies, sweeps, work, worker  # noqa: E402
+from icd.search.record import Stage  # noqa: E402
 from tests.crash.forks import Fork, close_all_but, forked  # noqa: E402
 
 torch.set_num_threads(1)
@@ -147,8 +149,12 @@ def drive(
     changes: Any = None,
     extend: bool = False,
     fork_workers: bool = True,
+    confirm: dict[str, Any] | None = None,
 ) -> int:
-    """Start a driver in a fork; its process number. It takes signals as ``icd sweep`` does."""
+    """Start a driver in a fork; its process number. It takes signals as ``icd sweep`` does.
+
+    With ``confirm`` it is that of a confirmation; these are its options.
+    """
 
     def act() -> int:
         # A worker inherits nothing of this: it is forked before the count starts to matter, or counts for itself.
@@ -183,7 +189,10 @@ def drive(
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda got, frame: signals.append(got))
         try:
-            sweeps.run(sweep, document, settings)
+            if confirm is None:
+                sweeps.run(sweep, document, settings)
+            else:
+                run_confirmation(sweep.name, settings, **confirm)
         except Interrupted:
             return 128 + signals[0]
         (root / "operations").write_text(str(said[0] if said else 0))
@@ -197,11 +206,13 @@ def wait(pid: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def table(root: Path) -> list[dict[str, Any]]:
+def table(root: Path, stage: Stage = "search") -> list[dict[str, Any]]:
     """Everything about the trials that must not depend on what happened to the driver."""
     rows = []
-    for record in studies.find(root, "crash").records():
-        keep = {name: record.attributes.get(name) for name in ("student_sha256", "exit_reason", "epochs")}
+    for record in studies.find(root, "crash").records(stage):
+        keep = {
+            name: record.attributes.get(name) for name in ("student_sha256", "exit_reason", "epochs", "arm", "seed")
+        }
         rows.append(
             {
                 "number": record.number,
@@ -234,7 +245,7 @@ def tracking_faults(root: Path, rows: list[dict[str, Any]]) -> list[str]:
         twice = database.execute(
             "select count(*) from (select 1 from metrics group by run_uuid, key, step having count(*) > 1)"
         ).fetchone()[0]
-        tops = database.execute("select count(*) from metrics where key = 'val/top1'").fetchone()[0]
+        tops = database.execute("select count(*) from metrics where key in ('val/top1', 'test/top1')").fetchone()[0]
     trained = [row for row in rows if row["state"] != "duplicate"]
     epochs = sum(len(row["curve"]) for row in trained)
     numbers = sorted(name.rpartition("/")[2] for name in runs)
@@ -245,7 +256,7 @@ def tracking_faults(root: Path, rows: list[dict[str, Any]]) -> list[str]:
     if twice:
         faults.append(f"{twice} metrics twice")
     if tops != epochs:
-        faults.append(f"{tops} of {epochs} val/top1 rows")
+        faults.append(f"{tops} of {epochs} top1 rows")
     return faults
 
 

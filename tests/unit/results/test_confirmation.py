@@ -1,0 +1,233 @@
+"""What a confirmation says of its runs: numbers, findings in words, the command's table and JSON."""
+
+import json
+import statistics
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from icd.cli.confirm import confirmation_lines
+from icd.cli.main import main
+from icd.results.confirm import confirmation_of
+from icd.results.confirmation import Arm, Confirmation, Run, Verdict, Versus
+from icd.results.statements import statement_of
+from icd.search.lease import Lease
+from tests.confirming import Confirming, confirming, gaps, searched
+from tests.driving import EPOCHS
+
+GAIN = gaps(trial_3=4, trial_2=0.3)
+
+
+@pytest.fixture(autouse=True)
+def no_other_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ICD_STORAGE_URL", "MLFLOW_TRACKING_URI", "ICD_ROOT"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_nothing_was_begun_and_nothing_ran(tmp_path: Path) -> None:
+    hand = searched(tmp_path)
+    assert confirmation_of(hand.ledger) is None
+    found = confirming(hand, against=["KD"]).found
+    assert (found.winner, found.versus, found.looks, found.finished) == (None, (), 0, False)
+    assert found.statement == "Nothing can be said yet: no finalist has a complete run."
+    assert [arm.mean for arm in found.arms] == [None, None, None]
+    assert "trial 3" in "\n".join(confirmation_lines(found))
+
+
+def test_numbers_are_those_of_the_runs(tmp_path: Path) -> None:
+    hand = confirming(searched(tmp_path, trials=5, enqueue=["KD"]), seeds=3)  # 0 is KD, the last the best
+    assert [arm.label for arm in hand.plan.arms] == ["trial 4", "trial 3", "KD"]
+
+    def value(arm: str, seed: int) -> float:
+        return gaps(trial_4=4, trial_3=0.3)(arm, seed) + (arm == "KD") * seed % 2 / 10
+
+    while (task := hand.driver.next()) is not None:
+        attributes = hand.record(task).attributes
+        last = value(attributes["arm"], attributes["seed"])
+        for epoch, top1 in ((1, 10.0), (2, last + 20), (3, last + 20), (EPOCHS, last)):
+            hand.epoch(task, epoch, top1, seconds=2.5)
+        hand.end(task)
+    found, seeds = hand.found, (101, 102, 103)
+    assert (found.sweep, found.metric, found.train_on, found.planned_seeds) == ("tiny", "test/top1", "train+val", 3)
+    assert (found.looks, found.seconds, found.finished, found.faults) == (9 * EPOCHS, 9 * EPOCHS * 2.5, True, 0)
+    for label in ("trial 4", "trial 3", "KD"):
+        arm, values = found.arm(label), [value(label, seed) for seed in seeds]
+        assert [run.value for run in arm.runs] == values, "the last epoch counts"
+        assert (arm.mean, arm.sd) == (pytest.approx(statistics.fmean(values)), pytest.approx(statistics.stdev(values)))
+        assert {(run.best_epoch, run.looks, run.seconds) for run in arm.runs} == {(2, EPOCHS, 10.0)}
+        assert [run.best_value for run in arm.runs] == [item + 20 for item in values], "shown, never ranked"
+    first = found.versus[0]
+    differences = [value("trial 4", seed) - value("KD", seed) for seed in seeds]
+    assert (first.finalist, first.baseline, first.seeds) == ("trial 4", "KD", seeds)
+    assert first.differences == pytest.approx(tuple(differences))
+    assert first.mean == pytest.approx(statistics.fmean(differences))
+    assert first.low is not None
+    assert first.high is not None
+    assert first.low < first.mean < first.high
+    assert (first.verdict, first.level) == ("better", 0.95)
+    assert first.search_said == 4.0, "trials 0 and 4 of the search"
+    assert first.shrinkage == pytest.approx(4.0 - first.mean)
+    assert found.winner == "trial 4"
+    assert "The search promised +4.00 points over KD (one seed, validation images);" in found.statement
+
+
+def test_a_finalist_that_failed_on_a_seed_comes_after_the_others(tmp_path: Path) -> None:
+    hand = confirming(searched(tmp_path), against=["KD"], seeds=2)
+    first = hand.driver.next()
+    assert first is not None
+    hand.end(first, "diverged", "loss term 'kd' must be finite")
+    hand.finish_all(GAIN)
+    found = hand.found
+    assert (found.arm("trial 3").mean or 0) > (found.arm("trial 2").mean or 0)
+    assert found.winner == "trial 2"
+    assert found.arm("trial 3").failures == {101: "loss term 'kd' must be finite"}
+
+
+@pytest.mark.parametrize("runs", [1, 3, 4])
+def test_it_is_plain_json_at_any_time(tmp_path: Path, runs: int) -> None:
+    hand = confirming(searched(tmp_path), against=["KD"], seeds=2)
+    hand.finish_all(GAIN, most=runs)
+    text = json.dumps(hand.found.to_data(), allow_nan=False)
+    assert json.loads(text)["statement"].endswith("This confirmation is not finished.")
+    assert json.loads(text)["arms"][0]["runs"][0]["value"] == GAIN("trial 3", 101)
+
+
+def made(verdict: Verdict = "better", **changes: Any) -> Confirmation:
+    """A confirmation that nobody ran."""
+    run = Run(trial=9, seed=101, value=61.0, best_value=62.0, best_epoch=3, looks=4, seconds=1.0)
+    common: dict[str, Any] = {"trial": 3, "search_value": 60.0, "config": {}, "runs": (run, replace(run, seed=102))}
+    arms = (
+        Arm(label="trial 3", kind="finalist", mean=61.0, sd=0.5, **common),
+        Arm(label="KD", kind="baseline", mean=60.0, sd=0.5, **common),
+    )
+    versus = Versus(
+        finalist="trial 3",
+        baseline="KD",
+        seeds=(101, 102),
+        differences=(0.5, 1.5),
+        mean=1.0,
+        low=0.25,
+        high=1.75,
+        level=0.95,
+        p_t=0.01,
+        p_wilcoxon=0.5,
+        p=0.02,
+        p_holm=0.04,
+        verdict=verdict,
+        search_said=None,
+        shrinkage=None,
+    )
+    usual: dict[str, Any] = {
+        "sweep": "tiny",
+        "metric": "test/top1",
+        "train_on": "train+val",
+        "planned_seeds": 5,
+        "round": 1,
+        "arms": arms,
+        "versus": (versus,),
+        "looks": 16,
+        "seconds": 7200.0,
+        "finished": True,
+        "winner": "trial 3",
+        "statement": "",
+    }
+    found = Confirmation(**{**usual, **changes})
+    return replace(found, statement=statement_of(found))
+
+
+SENTENCES: dict[Verdict, str] = {
+    "better": "It is better than KD (",
+    "worse": "It is worse than KD (",
+    "hopeless": "No difference from KD was shown, nor would the other seeds show one (",
+    "no difference shown": "No difference from KD was shown (",
+    "open": "Against KD it is undecided so far (",
+}
+
+
+@pytest.mark.parametrize("verdict", SENTENCES)
+def test_every_verdict_has_its_sentence(verdict: Verdict) -> None:
+    facts = "+1.00 points, 95% interval +0.25 to +1.75, 2 seeds, p 0.04 after correction)."
+    wanted = f"trial 3: 61.00 % top-1 on test images (sd 0.50), 2 seeds. {SENTENCES[verdict]}{facts}"
+    assert made(verdict).statement == wanted
+
+
+def test_what_else_is_said() -> None:
+    found = made(finished=False)
+    assert found.statement.endswith("This confirmation is not finished.")
+    bare = replace(found.versus[0], low=None, high=None, search_said=2.0, shrinkage=1.0)
+    assert "(+1.00 points, 2 seeds, p 0.04 after correction)." in made(versus=(bare,)).statement
+    promised = "The search promised +2.00 points over KD (one seed, validation images); +1.00 were confirmed."
+    assert promised in made(versus=(bare,)).statement
+    broken = replace(found.arms[1], failures={103: "out of memory"})
+    assert "KD gave no result on seed 103: out of memory." in made(arms=(found.arms[0], broken)).statement
+
+
+def test_the_table() -> None:
+    text = "\n".join(confirmation_lines(made()))
+    assert text.splitlines()[0] == "confirmation 1 of tiny"
+    assert [line.split() for line in text.splitlines()[1:4]] == [
+        ["arm", "seeds", "test/top1", "sd", "best", "epoch", "search"],
+        ["trial", "3", "2", "61.00", "0.50", "62.00", "60.00"],
+        ["KD", "2", "60.00", "0.50", "62.00", "60.00"],
+    ]
+    assert "trial 3 - KD" in text
+    assert "+0.25 to +1.75" in text
+    assert "16 looks at test images, 2.00 hours of training, on train+val images" in text
+    assert text.splitlines()[-1] == made().statement
+
+
+# The command
+
+
+def command(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
+    code = main(["confirm", *map(str, words)])
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+def test_show_reads_and_runs_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    hand = searched(tmp_path)
+    code, _, err = command(capsys, "tiny", "--show", "--root", tmp_path)
+    assert code == 2
+    assert "icd: error[USAGE] nothing was confirmed of tiny yet; leave --show away" in err
+    confirmed: Confirming = confirming(hand, against=["KD"], seeds=2)
+    confirmed.finish_all(GAIN, most=3)
+    before = confirmed.runs
+    code, out, err = command(capsys, "tiny", "--show", "--root", tmp_path)
+    assert (code, err) == (0, "")
+    assert out.splitlines() == confirmation_lines(confirmed.found)
+    code, out, err = command(capsys, "tiny", "--show", "--json", "--root", tmp_path)
+    assert (code, err) == (0, "")
+    assert json.loads(out) == json.loads(json.dumps(confirmed.found.to_data()))
+    assert confirmed.runs == before
+
+
+@pytest.mark.parametrize("show", [["--show"], []])
+def test_an_unknown_sweep(tmp_path: Path, capsys: pytest.CaptureFixture[str], show: list[str]) -> None:
+    searched(tmp_path).close()
+    code, out, err = command(capsys, "tiyn", *show, "--root", tmp_path, "--executor", "process")
+    assert (code, out) == (5, "")
+    assert err.startswith("icd: error[STATE] ")
+    assert "did you mean 'tiny'" in err
+
+
+def test_requests_that_cannot_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    hand = searched(tmp_path, trials=1, enqueue=["KD"])
+    where = ["tiny", "--root", tmp_path, "--executor", "process"]
+    code, _, err = command(capsys, *where, "--against", "KD,SD-KDD")
+    assert code == 2
+    assert "--against must name rows, baselines or trials, but got 'SD-KDD'; did you mean 'SD-KD'?" in err
+    code, _, err = command(capsys, *where)
+    assert code == 5
+    assert "sweep 'tiny' has no finalist: no trial has run all its epochs that is not one of KD" in err
+    for words in (["--seeds", "1"], ["--top", "0"], ["--alpha", "0.6"], ["--train-on", "val"]):
+        code, _, err = command(capsys, *where, *words)
+        assert code == 2
+        assert words[0] in err
+    with Lease(hand.folder):
+        code, _, err = command(capsys, *where)
+    assert code == 5
+    assert "driven by" in err or "is driven" in err
+    assert hand.ledger.records("confirm") == []
