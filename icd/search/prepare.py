@@ -162,7 +162,8 @@ def make_ready(
     configs = [settled(config, tuned.get(student_name(config), _given(config))) for config in configs]
     quiet = replace(execution, report=lambda metrics: None)
     probe = Probe(split, quiet)
-    for config in configs if request.probe else ():
+    tried = list({replace(config, seed=0).key(): config for config in configs}.values()) if request.probe else []
+    for config in tried:  # another seed breaks nothing
         probe(config, networks.get(teacher_name(config)))
     paces = {}
     for config in configs if request.measure else ():
@@ -182,7 +183,7 @@ def make_ready(
         num_classes=split.num_classes,
         teachers=digests,
         teacher_lines=lines,
-        probed=len(configs) if request.probe else 0,
+        probed=len(tried),
         gpus=torch.cuda.device_count() if device.type == "cuda" else 0,
         device=device_name(device),
         paces=paces,
