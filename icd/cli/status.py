@@ -25,6 +25,7 @@ from icd.search.pareto import pareto_front
 from icd.search.reading import STATES, SweepStatus, all_statuses, chosen, flat_rows, plain_sweep, status_of, trial_row
 from icd.search.record import State
 from icd.search.studies import find
+from icd.search.study import Ledger
 from icd.search.terms import dead_kinds, noted_terms
 
 
@@ -41,7 +42,7 @@ def status(name: str | None, as_json: bool, root: Path | None) -> None:
     found = status_of(where, name)
     if found.state == "preparing":
         if as_json:
-            write_json({**found.to_data(), "pruning": None, "front": [], "dead_terms": []})
+            write_json({**found.to_data(), "pruning": None, "front": [], "dead_terms": [], "confirmed": None})
         else:
             click.echo("\n".join(status_lines(found, ())))
         return
@@ -52,10 +53,24 @@ def status(name: str | None, as_json: bool, root: Path | None) -> None:
         front = [record.number for record in pareto_front(records, found.directions)]
         pruning = audit.to_data() if audit else None
         terms = [kind.to_data() for kind in dead]
-        write_json({**found.to_data(), "pruning": pruning, "front": front, "dead_terms": terms})
+        told = {"pruning": pruning, "front": front, "dead_terms": terms, "confirmed": _confirmed(ledger)}
+        write_json({**found.to_data(), **told})
         return
     for line in status_lines(found, records) + (audit_lines(audit) if audit else []) + dead_lines(dead):
         click.echo(line)
+    confirmed = _confirmed(ledger)
+    if confirmed:
+        click.echo(f"\nconfirmed: {confirmed} ('icd confirm {name} --show' has the numbers)")
+
+
+def _confirmed(ledger: Ledger) -> str | None:
+    """Give the finding of the sweep's confirmation, if there is one."""
+    if "confirm/plans" not in ledger.attributes:
+        return None  # the statistics take a while to import
+    from icd.results.confirmed import confirmation_of
+
+    found = confirmation_of(ledger)
+    return found.statement if found else None
 
 
 @click.command()
