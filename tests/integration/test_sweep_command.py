@@ -68,7 +68,7 @@ def test_status_as_json(command: Command) -> None:
     assert told["used"]["trials"] == 5
     assert told["pruning"]["epochs_saved"] == 2
     (row,) = json.loads(command("status", "--json").out)
-    assert {**row, "pruning": told["pruning"], "front": [1], "dead_terms": []} == told
+    assert {**row, "pruning": told["pruning"], "front": [1], "dead_terms": [], "confirmed": None} == told
 
 
 def test_dead_terms_are_shown(command: Command, root: Path) -> None:
