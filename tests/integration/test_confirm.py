@@ -187,7 +187,7 @@ def test_another_driver_and_another_request_are_refused(root: Path, harness: Har
 @pytest.mark.timeout(300)
 def test_the_command_on_ray(root: Path, undisturbed: Path) -> None:
     pytest.importorskip("ray")
-    words = ["confirm", "crash", "--top", "1", "--seeds", "3", "--against", "one,two", "--root", str(root), "--json"]
+    words = ["confirm", "crash", "--top", "1", "--seeds", "2", "--against", "one,two", "--root", str(root), "--json"]
     environment = {**os.environ, "PYTHONPATH": str(bare.ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-m", "icd.cli.main", *words], capture_output=True, text=True, check=False, env=environment
@@ -195,8 +195,13 @@ def test_the_command_on_ray(root: Path, undisturbed: Path) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
     told = json.loads(done.stdout)
     assert told == json.loads(json.dumps(held(root).to_data()))
-    assert (told["finished"], told["looks"], told["winner"]) == (True, 2 * RUNS, held(undisturbed).winner)
+    assert (told["finished"], told["looks"], told["winner"]) == (True, 2 * 6, held(undisturbed).winner)
     rows, expected = bare.table(root, "confirm"), bare.table(undisturbed, "confirm")
     by_run = {(row["arm"], row["seed"]): row["values"] for row in expected}
-    assert {(row["arm"], row["seed"]): row["values"] for row in rows} == by_run
+    assert len(rows) == 6
+    assert all(row["values"] == by_run[row["arm"], row["seed"]] for row in rows)
     assert bare.tracking_faults(root, bare.table(root) + rows) == []
+    folders = [root / "sweeps" / "crash" / "trials" / f"{row['number']:04d}" for row in rows]
+    assert {path.name for folder in folders for path in folder.glob("*.png")} == {"curves.png"}, (
+        "no test image is shown"
+    )

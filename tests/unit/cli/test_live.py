@@ -23,9 +23,11 @@ class Sweep:
         self.reads = 0
         self.running: dict[int, Running] = {}
         self.ledger = SimpleNamespace(records=self._read)
+        self.chooser = SimpleNamespace(stage="confirm")
         self.sweep = SimpleNamespace(budget=SimpleNamespace(trials=trials), objectives=(Objective(),))
 
-    def _read(self) -> list[TrialRecord]:
+    def _read(self, stage: str) -> list[TrialRecord]:
+        assert stage == "confirm", "what is driven is shown"
         self.reads += 1
         return list(self.records)
 
