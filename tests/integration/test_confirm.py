@@ -17,6 +17,8 @@ import pytest
 
 from icd.results.confirm import confirmation_of
 from icd.search import studies
+from icd.trial import checkpoint
+from icd.trial.teachers import weights_digest
 from tests.confirming import outcome
 from tests.crash import harness as bare
 from tests.crash.served import Drive, Harness, alive
@@ -76,6 +78,12 @@ def held(root: Path) -> Any:
     return found
 
 
+def weights_of(root: Path, number: int) -> str:
+    """Digest of a student's weights."""
+    path = root / "sweeps" / "crash" / "trials" / f"{number:04d}" / "student.ckpt"
+    return weights_digest(checkpoint.load(path)["weights"])
+
+
 def check(root: Path, expected: Path, kills: int) -> None:
     """A confirmation says what the undisturbed one says, and nothing was lost or done twice on the way."""
     assert bare.table(root, "confirm") == bare.table(expected, "confirm")
@@ -91,7 +99,7 @@ def test_a_confirmation_is_paired_and_kept(undisturbed: Path, searched: Path) ->
     assert bare.table(undisturbed) == bare.table(searched), "the search stays as it was"
     found, rows = held(undisturbed), bare.table(undisturbed, "confirm")
     assert [row["state"] for row in rows] == ["complete"] * RUNS
-    digests = {(row["arm"], row["seed"]): row["student_sha256"] for row in rows}
+    digests = {(row["arm"], row["seed"]): weights_of(undisturbed, row["number"]) for row in rows}
     for seed in (101, 102, 103):
         assert digests["one", seed] == digests["two", seed], "equal weights, order and views, and an equal loss"
     assert len({digests["one", seed] for seed in (101, 102, 103)}) == 3
@@ -117,7 +125,7 @@ def test_runs_stand_beside_those_of_the_search_in_mlflow(undisturbed: Path) -> N
     assert looks == [(2.0 * RUNS,)]
 
 
-@pytest.mark.parametrize("point", [3, 40, 90, 150])
+@pytest.mark.parametrize("point", [3, 90])
 def test_a_driver_that_dies_at_a_durable_operation(root: Path, harness: Harness, undisturbed: Path, point: int) -> None:
     assert confirm(harness, root, crash_at=point).wait() == bare.CRASHED
     again = confirm(harness, root)
@@ -125,9 +133,8 @@ def test_a_driver_that_dies_at_a_durable_operation(root: Path, harness: Harness,
     check(root, undisturbed, kills=1)
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_kills_at_random_moments(root: Path, harness: Harness, undisturbed: Path, seed: int) -> None:
-    chance, kills = random.Random(seed), 0
+def test_kills_at_random_moments(root: Path, harness: Harness, undisturbed: Path) -> None:
+    chance, kills = random.Random(1), 0
     while kills < 5:
         drive = confirm(harness, root)
         moment, code = time.monotonic() + chance.uniform(0.2, 1.5), None
@@ -155,7 +162,6 @@ def test_a_signal_leaves_something_to_go_on_with(root: Path, harness: Harness, u
     drive.until_epoch(first + 1, 1)
     drive.signal(signal.SIGINT)
     assert drive.wait() == 128 + signal.SIGINT, drive.errors
-    assert "stopped; continue with 'icd confirm crash'" in drive.errors
     left = held(root)
     assert not left.finished
     assert left.arm("one").runs or left.arms[0].runs
@@ -181,7 +187,7 @@ def test_another_driver_and_another_request_are_refused(root: Path, harness: Har
 @pytest.mark.timeout(300)
 def test_the_command_on_ray(root: Path, undisturbed: Path) -> None:
     pytest.importorskip("ray")
-    words = ["confirm", "crash", "--top", "1", "--seeds", "3", "--against", "one,two", "--root", str(root), "--json"]
+    words = ["confirm", "crash", "--top", "1", "--seeds", "2", "--against", "one,two", "--root", str(root), "--json"]
     environment = {**os.environ, "PYTHONPATH": str(bare.ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-m", "icd.cli.main", *words], capture_output=True, text=True, check=False, env=environment
@@ -189,8 +195,13 @@ def test_the_command_on_ray(root: Path, undisturbed: Path) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
     told = json.loads(done.stdout)
     assert told == json.loads(json.dumps(held(root).to_data()))
-    assert (told["finished"], told["looks"], told["winner"]) == (True, 2 * RUNS, held(undisturbed).winner)
+    assert (told["finished"], told["looks"], told["winner"]) == (True, 2 * 6, held(undisturbed).winner)
     rows, expected = bare.table(root, "confirm"), bare.table(undisturbed, "confirm")
     by_run = {(row["arm"], row["seed"]): row["values"] for row in expected}
-    assert {(row["arm"], row["seed"]): row["values"] for row in rows} == by_run
+    assert len(rows) == 6
+    assert all(row["values"] == by_run[row["arm"], row["seed"]] for row in rows)
     assert bare.tracking_faults(root, bare.table(root) + rows) == []
+    folders = [root / "sweeps" / "crash" / "trials" / f"{row['number']:04d}" for row in rows]
+    assert {path.name for folder in folders for path in folder.glob("*.png")} == {"curves.png"}, (
+        "no test image is shown"
+    )

@@ -22,12 +22,12 @@ class Sweep:
         self.records: list[TrialRecord] = []
         self.reads = 0
         self.running: dict[int, Running] = {}
-        self.chooser = SimpleNamespace(stage="search")
         self.ledger = SimpleNamespace(records=self._read)
+        self.chooser = SimpleNamespace(stage="confirm")
         self.sweep = SimpleNamespace(budget=SimpleNamespace(trials=trials), objectives=(Objective(),))
 
     def _read(self, stage: str) -> list[TrialRecord]:
-        assert stage == "search"
+        assert stage == "confirm", "what is driven is shown"
         self.reads += 1
         return list(self.records)
 

@@ -21,6 +21,7 @@ from icd.search.bench import Bench
 from icd.search.task import Task
 from icd.search.work import attempt
 from icd.trial.runs import Places
+from icd.trial.teacher_table import plan_table
 from tests.data_contract import pixel_hashes, save_pictures, twin
 
 WAYS: dict[str, Callable[[Any], object]] = {
@@ -170,3 +171,20 @@ def test_published_teachers_need_no_store(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(bench, "prepare", prepare)
     with pytest.raises(DataError, match="reached"):
         Bench().teacher(dataclasses.replace(asked, teacher=teacher), None, Places(root=tmp_path), None)  # type: ignore[arg-type]
+
+
+def test_tables_are_of_what_is_trained_on(tmp_path: Path) -> None:
+    """A confirmation on the training images alone finds the search's table; one on all images has its own."""
+
+    def table(**data: str) -> str:
+        asked = config(**data)
+        asked = dataclasses.replace(
+            asked,
+            data=dataclasses.replace(asked.data, digest="a:b"),
+            teacher=dataclasses.replace(asked.teacher, digest="e" * 64),
+        )
+        (spec,) = plan_table([asked], split, "stream", folder=tmp_path).specs
+        return spec.digest()
+
+    split = Bench().split(config(), Places(root=tmp_path), torch.device("cpu"))
+    assert table() == table(measure_on="test") != table(train_on="train+val", measure_on="test")
