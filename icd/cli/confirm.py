@@ -28,7 +28,11 @@ from icd.results.report import write_report
     type=click.Choice(["train", "train+val"]),
     help="Images to train on [train+val]. The last epoch is measured on the test images.",
 )
-@click.option("--alpha", type=click.FloatRange(0, 0.5, min_open=True), help="Chance of any false difference [0.05].")
+@click.option(
+    "--alpha",
+    type=click.FloatRange(0, 0.5, min_open=True),
+    help="Chance of any false difference from one baseline [0.05].",
+)
 @click.option("--all-seeds", is_flag=True, help="Run every seed, also where everything is decided.")
 @click.option("--anew", is_flag=True, help="Begin another confirmation, on seeds of its own.")
 @click.option("--show", is_flag=True, help="Print what is known and run nothing.")

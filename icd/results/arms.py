@@ -53,7 +53,7 @@ class Plan:
         arms: Finalists first.
         seeds: In the order in which they are used.
         first: Seeds that all arms get.
-        alpha: Chance of any false difference.
+        alpha: Chance of any false difference from one baseline, over all looks and finalists.
         adaptive: Whether seeds end where the comparisons are decided or hopeless.
         train_on: ``train`` or ``train+val``.
         measure_on: ``val`` or ``test``.
@@ -137,9 +137,16 @@ class Plan:
         ]
 
     def decided(self, values: Mapping[str, Mapping[int, float]], upto: int) -> tuple[Decision, ...]:
-        """Judge every pair over the first ``upto`` seeds; one that has none yet counts among the comparisons."""
-        compared = self.compared(values, upto)
-        return decide(self.test, [item or _NOTHING for item in compared]) if compared else ()
+        """Judge every pair over the first ``upto`` seeds; one that has none yet counts among the comparisons.
+
+        Each baseline is a question of its own, with Holm's correction over the finalists that are compared with it.
+        """
+        compared = dict(zip(self.pairs, self.compared(values, upto), strict=True))
+        found: dict[tuple[str, str], Decision] = {}
+        for baseline in dict.fromkeys(baseline for _, baseline in self.pairs):
+            family = [pair for pair in self.pairs if pair[1] == baseline]
+            found |= zip(family, decide(self.test, [compared[pair] or _NOTHING for pair in family]), strict=True)
+        return tuple(found[pair] for pair in self.pairs)
 
     def _row(self, place: int, values: Mapping[str, Mapping[int, float]]) -> list[PlannedArm]:
         if place < self.first or not self.adaptive:

@@ -50,7 +50,7 @@ def run_confirmation(
         seeds: At most; 5.
         against: See ``make_plan``.
         train_on: ``train+val`` by default.
-        alpha: Chance of any false difference; 0.05.
+        alpha: Chance of any false difference from one baseline; 0.05.
         adaptive: Whether seeds end where everything is decided; True.
         anew: Begin another confirmation, on seeds of its own.
         overrides: Changes of the sweep's resources.
@@ -117,7 +117,7 @@ def make_plan(
         against: Rows of the paper, labels of the sweep's own baselines, or ``trial N``; by default the sweep's own, and
             KD, SD-KD and iCD-KD where it has none.
         train_on: What is trained on.
-        alpha: Chance of any false difference.
+        alpha: Chance of any false difference from one baseline.
         adaptive: Whether seeds end where everything is decided.
 
     Raises:

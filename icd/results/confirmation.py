@@ -79,7 +79,7 @@ class Versus:
         p_t: Two-sided paired t test.
         p_wilcoxon: Two-sided exact signed-rank test.
         p: Of the sequential test: corrected for having been looked at after every seed.
-        p_holm: The same after Holm's correction over all finalists and baselines of this confirmation.
+        p_holm: The same after Holm's correction over the finalists; each baseline is a question of its own.
         verdict: See ``Verdict``; ``better`` and ``worse`` hold at the stated level after correction.
         search_said: Gain over the same baseline on validation images in the search, one seed each; None where the
             search has no such baseline.
