@@ -47,9 +47,9 @@ def test_corners_baselines_and_suggestions_are_trials(file: Path) -> None:
     documents = [space.document(params) for params in space.corners()]
     documents += [space.baseline(baseline) for baseline in space.sweep.enqueue]
     documents += [space.suggest(study.ask()) for _ in range(20)]
-    configs = [space.read(document) for document in documents]
-    assert all(isinstance(config, TrialConfig) and config.teacher for config in configs)
-    assert len({tuple(space.dense(config)) for config in configs}) == 1
+    trials = [[run.config for run in space.members(document)] for document in documents]
+    assert all(isinstance(config, TrialConfig) and config.teacher for configs in trials for config in configs)
+    assert len({tuple(space.dense(*configs)) for configs in trials}) == 1
 
 
 @pytest.mark.parametrize("file", FILES, ids=name_of)
@@ -62,7 +62,7 @@ def test_size(file: Path) -> None:
 
 def test_names_differ() -> None:
     names = [load_sweep(file).name for file in FILES]
-    assert len(set(names)) == len(names) == 19
+    assert len(set(names)) == len(names) == 20
 
 
 def test_a_file_is_read_in_well_under_a_second() -> None:
