@@ -73,6 +73,8 @@ class Reporter:
         paths = [run / name for run in runs for name in _FILES]
         metric = self.sweep.objectives[0].metric
         members = {f"final/{_of(member, metric)}": value for member, value in record.members.items()}
+        if members:  # the leaderboard shows what a trial of one run has from its epochs
+            members[metric] = record.values[0]
         values = zip(self.sweep.objectives, record.values, strict=False)  # a trial without a value has none
         tags = {"exit_reason": str(record.attributes.get("exit_reason", record.state)), "reason": record.reason}
         dead = noted_terms(record)
