@@ -8,7 +8,6 @@ import copy
 import logging
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Any, Literal, TypeVar, cast
@@ -115,7 +114,7 @@ class Ledger:
         """Every trial of a stage."""
         found = [trial for trial in self._trials() if _stage(trial) == stage]
         ranks = self._ranks(found)
-        return [replace(_record(trial), rank=ranks.get(trial.number)) for trial in found]
+        return [_record(trial, ranks.get(trial.number)) for trial in found]
 
     def record(self, number: int) -> TrialRecord:
         """One trial, without its rank among the others."""
@@ -296,7 +295,7 @@ def searched(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     return [trial for trial in trials if _stage(trial) == "search"]
 
 
-def _record(trial: FrozenTrial) -> TrialRecord:
+def _record(trial: FrozenTrial, rank: float | None = None) -> TrialRecord:
     attributes = {**trial.user_attrs, **trial.user_attrs.get("end", {})}
     attributes.pop("end", None)
     own = {name: attributes.pop(name) for name in _FIELDS if name in attributes}
@@ -312,6 +311,7 @@ def _record(trial: FrozenTrial) -> TrialRecord:
         curve=dict(sorted(trial.intermediate_values.items())),
         started=trial.datetime_start.isoformat(timespec="seconds") if trial.datetime_start else None,
         ended=trial.datetime_complete.isoformat(timespec="seconds") if trial.datetime_complete else None,
+        rank=rank,
         attributes={name: value for name, value in attributes.items() if not name.startswith("icd:")},
         **own,
     )

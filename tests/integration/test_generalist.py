@@ -122,7 +122,10 @@ def test_what_is_shown_and_what_is_refused(undisturbed: Path, command: Command) 
     assert (told["ranked"], told["best"]["number"]) == ("mean", rows[0]["number"])
     header = command("trials", "crash", "--csv", "--root", undisturbed).out.splitlines()[0]
     assert header.startswith("number,state,val/top1,rank,members_small,members_large,last,")
-    assert command("report", "crash", "--no-log", "--root", undisturbed, "-o", undisturbed / "page.html").code == 0
+    page = undisturbed / "page.html"
+    assert command("report", "crash", "--no-log", "--root", undisturbed, "-o", page).code == 0
+    assert "the mean rank over 2 pairs (maximize val/top1)" in page.read_text()
+    assert f"rank {rows[0]['rank']:.4g} over the pairs (val/top1: small " in page.read_text()
     for words in (("confirm", "crash", "--executor", "process"), ("explain", "crash", "--executor", "process")):
         assert "is over several pairs" in one_line(command(*words, "--root", undisturbed), 2, "USAGE")
     refused = command("export", "crash", "-o", undisturbed / "x", "--unconfirmed", "--root", undisturbed)
@@ -148,5 +151,9 @@ def test_the_generalist_beside_a_specialist(
     page = command("specialists", "crash", "alone", "--root", root)
     assert "one seed" in page.out
     assert "validation images" in page.out
+    assert (
+        "The best value of crash is the mean of several pairs"
+        in command("compare", "crash", "alone", "--root", root).out
+    )
     other = command("specialists", "alone", "crash", "--root", root)
     assert "is not over several pairs" in one_line(other, 2, "USAGE")
