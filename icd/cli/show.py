@@ -65,7 +65,7 @@ def ranked_headers(records: Sequence[TrialRecord]) -> list[str]:
 
 def ranked_cells(record: TrialRecord, headers: Sequence[str]) -> list[object]:
     """Give a trial's cells under these."""
-    return [record.rank if header == "rank" else record.members.get(header) for header in headers]
+    return [record.rank, *(record.members.get(pair) for pair in headers[1:])] if headers else []
 
 
 def status_lines(status: SweepStatus, records: Sequence[TrialRecord]) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 from icd.config.read import Path, Reader
 from icd.config.read_enqueue import NAME, NAME_RULE
 from icd.config.sampling import NETWORK_PARTS
-from icd.config.sweep import Baseline, Generalist, Objective, Pair, PrunerConfig, Source, ranks_of
+from icd.config.sweep import RANK_NAMES, Baseline, Generalist, Objective, Pair, PrunerConfig, Source
 
 _PATH: Path = ("generalist",)
 _NETWORKS = ("teacher", "student")
@@ -22,16 +22,16 @@ def read_generalist(reader: Reader, data: Any) -> Generalist | None:
         return None
     before = len(reader.problems)
     reader.unknown_keys(mapping, ["pairs", "rank"], _PATH)
-    reader.choice(mapping.get("rank", "mean"), ranks_of(), (*_PATH, "rank"), "rank")
+    rank = reader.choice(mapping.get("rank", "mean"), RANK_NAMES, (*_PATH, "rank"), "rank")
     pairs = mapping.get("pairs")
     if not isinstance(pairs, list) or len(pairs) < 2:
         reader.problem((*_PATH, "pairs"), "must be a list of at least two pairs of teacher and student", value=pairs)
         return None
     found = [_pair(reader, item, (*_PATH, "pairs", index)) for index, item in enumerate(pairs)]
     _check_names(reader, found)
-    if len(reader.problems) > before:
+    if rank is None or len(reader.problems) > before:
         return None
-    return Generalist(pairs=tuple(pair for pair in found if pair), rank=mapping.get("rank", "mean"))
+    return Generalist(pairs=tuple(pair for pair in found if pair), rank=rank)
 
 
 def check_generalist(

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from decimal import Decimal
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from icd.fields import Count, FieldProblem, NonNegative, NonNegativeInt, Positive, Range, Seed, check_fields
 
@@ -29,6 +29,7 @@ METRICS: Mapping[str, Direction] = {
     "cost/seconds": "minimize",
     "cost/parameters": "minimize",
 }
+RANK_NAMES: Mapping[str, RankName] = {"mean": "mean", "worst": "worst"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -296,11 +297,6 @@ class Generalist:
 
     pairs: tuple[Pair, ...]
     rank: RankName = "mean"
-
-
-def ranks_of() -> dict[str, str]:
-    """Give the ways to rank, by name."""
-    return {name: name for name in get_args(RankName)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -100,18 +100,6 @@ def test_a_kill_in_the_second_run_changes_nothing(
         assert database.execute("select count(*) from runs where status = 'RUNNING'").fetchone() == (0,)
 
 
-def test_a_stop_between_epochs_and_a_drain_keep_their_word(harness: Harness, undisturbed: Path, tmp_path: Path) -> None:
-    root = harness.root(tmp_path / "root")
-    drive = harness.drive(root, changes=BOTH)
-    drive.until(lambda: (drive.folder / "trials" / "0000" / "small" / "metrics.jsonl").exists())
-    (drive.folder / "stop").write_text("drain")
-    assert drive.wait() == 0, drive.said
-    (only,) = records(root)
-    assert (only.state, max(only.curve)) == ("complete", 2 * EPOCHS)  # a trial that was begun gets all its runs
-    assert harness.drive(root, changes=BOTH).wait() == 0
-    assert values(root) == values(undisturbed)
-
-
 def test_what_is_shown_and_what_is_refused(undisturbed: Path, command: Command) -> None:
     status = command("status", "crash", "--root", undisturbed)
     assert "best by mean rank over the pairs" in status.out, status.err

@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from icd.search.ranks import ranks_of_trials
 from icd.search.record import TrialRecord, best, in_order
 from icd.search.task import Task, trial_folder
@@ -155,11 +153,10 @@ def test_a_run_that_diverged_or_failed_ends_the_trial(tmp_path: Path) -> None:
     assert failed.state == "failed"
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "gp"])
-def test_samplers_learn_from_ranks_alone(tmp_path: Path, sampler: str) -> None:
+def test_a_sampler_learns_from_ranks_alone(tmp_path: Path) -> None:
     def proposals(name: str, scales: dict[str, float]) -> tuple[list[Any], list[float]]:
         (tmp_path / name).mkdir()
-        driven = hand(tmp_path / name, sampler={"name": sampler, "startup_trials": 2}, budget={"trials": 6})
+        driven = hand(tmp_path / name, sampler={"name": "gp", "startup_trials": 2}, budget={"trials": 5})
         while (task := driven.driver.next()) is not None:
             place = task.number * (3 if task.member == SMALL else 5) % 7
             driven.train(task, lambda number, epoch, value=scales[task.member] * place: value)
@@ -169,4 +166,4 @@ def test_samplers_learn_from_ranks_alone(tmp_path: Path, sampler: str) -> None:
     params, values = proposals("one", {SMALL: 1.0, LARGE: 1.0})
     others, other_values = proposals("other", {SMALL: 0.01, LARGE: 10.0})  # the same ranks, another order of means
     assert params == others
-    assert sorted(range(6), key=values.__getitem__) != sorted(range(6), key=other_values.__getitem__)
+    assert sorted(range(5), key=values.__getitem__) != sorted(range(5), key=other_values.__getitem__)
