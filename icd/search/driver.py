@@ -56,13 +56,25 @@ class Site:
 
 @dataclass(slots=True)
 class Running:
-    """A trial under way, and which of its runs; epochs are counted on from run to run."""
+    """A trial under way; epochs are counted on from run to run.
+
+    Attributes:
+        attempt: The newest.
+        epochs: Of all its runs.
+        epoch: The last that was told.
+        value: At that epoch.
+        run: Name of the run under way; empty where the trial has one.
+        before: Epochs of the runs before it.
+        more: Whether another run follows.
+    """
 
     attempt: int
     epochs: int
-    member: Member
     epoch: int = 0
     value: float | None = None
+    run: str = ""
+    before: int = 0
+    more: bool = False
 
 
 class Driver:
@@ -131,8 +143,8 @@ class Driver:
         if under_way is None or under_way.attempt != epoch.attempt:
             return False  # an attempt that was given up
         value = epoch.metrics[self._curve_metric]
-        counted = under_way.member.before + epoch.epoch
-        self._commit_epoch(epoch.number, counted, epoch.metrics, under_way.member.name)
+        counted = under_way.before + epoch.epoch
+        self._commit_epoch(epoch.number, counted, epoch.metrics, under_way.run)
         under_way.epoch, under_way.value = counted, value
         self._epoch_seconds.append(epoch.metrics.get("seconds/epoch", 0.0))
         if self.ledger.finished(epoch.number):
@@ -151,7 +163,7 @@ class Driver:
         self._catch_up(outcome.number)
         if self.ledger.finished(outcome.number):
             return
-        if outcome.kind == "complete" and under_way.member.last < under_way.epochs:
+        if outcome.kind == "complete" and under_way.more:
             self._onward.append(outcome.number)
         elif outcome.kind == "complete":
             self._complete(outcome)
@@ -164,7 +176,7 @@ class Driver:
         elif outcome.kind == "stopped":
             self._waiting.insert(0, outcome.number)
         else:
-            self._fault(outcome, under_way.member)
+            self._fault(outcome, under_way)
         self.note_stage(seconds=self._seconds)
 
     def note_stage(self, **attributes: Any) -> None:
@@ -230,7 +242,14 @@ class Driver:
         folder.mkdir(parents=True, exist_ok=True)
         write_durably(folder / "attempt", str(attempt).encode())
         self.reporter.begin(number, members, record)
-        self.running[number] = Running(attempt=attempt, epochs=members[-1].last, member=member, epoch=member.before)
+        self.running[number] = Running(
+            attempt=attempt,
+            epochs=members[-1].last,
+            epoch=member.before,
+            run=member.name,
+            before=member.before,
+            more=member is not members[-1],
+        )
         return Task(
             number=number,
             attempt=attempt,
@@ -325,7 +344,7 @@ class Driver:
         self.announce(f"trial {outcome.number}: diverged: {reason}")
         self._close(outcome.number)
 
-    def _fault(self, outcome: Outcome, member: Member) -> None:
+    def _fault(self, outcome: Outcome, under_way: Running) -> None:
         """Try again where that can help, or record the failure."""
         number, kind = outcome.number, outcome.kind
         faults = self._faults.setdefault(number, {})
@@ -334,7 +353,7 @@ class Driver:
         allowed = self.sweep.resources.retries if allowed is None else allowed
         self.ledger.note(number, faults=dict(faults))
         # A checkpoint is written before its epoch is told: the folder may be one epoch ahead of the ledger.
-        last = member.before + newest_epoch(member.folder(self.site.folder, number) / "checkpoints")
+        last = under_way.before + newest_epoch(trial_folder(self.site.folder, number, under_way.run) / "checkpoints")
         if faults[kind] <= allowed:
             self.announce(f"trial {number}: {outcome.reason}; retry {faults[kind]}/{allowed} from epoch {last}")
             self._waiting.append(number)
