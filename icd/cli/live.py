@@ -99,7 +99,8 @@ class LiveDisplay:
         by_number = {record.number: record for record in self.records}
         for number, running in sorted(driver.running.items()):
             where = steps.get(number) or {}
-            fresh = where.get("steps") and where["epoch"] == running.epoch + 1  # else it is of an epoch that ended
+            # A run counts its own epochs; where it is not at the next one, what was heard is of an epoch that ended.
+            fresh = where.get("steps") and running.before + where["epoch"] == running.epoch + 1
             part = f"+{where['step'] / where['steps']:.0%}" if fresh else ""
             value = "-" if running.value is None else f"{running.value:.4g}"
             seconds = f"{time.monotonic() - self._started.get(number, time.monotonic()):.0f}"

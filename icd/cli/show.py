@@ -8,7 +8,7 @@ import click
 
 from icd.results.pruning import PruningAudit
 from icd.search.pareto import pareto_front
-from icd.search.reading import SweepStatus, chosen
+from icd.search.reading import SweepStatus, chosen, pairs_of
 from icd.search.record import TrialRecord
 from icd.search.terms import DeadKind
 
@@ -49,8 +49,23 @@ def params_text(params: Mapping[str, Any]) -> str:
 
 def trial_lines(records: Sequence[TrialRecord], metrics: Sequence[str]) -> list[str]:
     """Write complete trials as a table."""
-    rows = [[r.number, *r.values, max(r.curve, default=0), _seconds(r), configuration(r)] for r in records]
-    return columns(["trial", *metrics, "epochs", "seconds", "configuration"], rows, left=["configuration"])
+    more = ranked_headers(records)
+    rows = [
+        [r.number, *r.values, *ranked_cells(r, more), max(r.curve, default=0), _seconds(r), configuration(r)]
+        for r in records
+    ]
+    return columns(["trial", *metrics, *more, "epochs", "seconds", "configuration"], rows, left=["configuration"])
+
+
+def ranked_headers(records: Sequence[TrialRecord]) -> list[str]:
+    """Name the columns that a sweep over several pairs has besides: the rank, and each pair."""
+    pairs = pairs_of(records)
+    return ["rank", *pairs] if pairs else []
+
+
+def ranked_cells(record: TrialRecord, headers: Sequence[str]) -> list[object]:
+    """Give a trial's cells under these."""
+    return [record.rank, *(record.members.get(pair) for pair in headers[1:])] if headers else []
 
 
 def status_lines(status: SweepStatus, records: Sequence[TrialRecord]) -> list[str]:
@@ -65,7 +80,10 @@ def status_lines(status: SweepStatus, records: Sequence[TrialRecord]) -> list[st
     if not shown:
         return [*lines, "no trial has run all its epochs yet"]
     title = "trials that no other beats in " if several else "best by "
-    lines += ["", f"{title}{', '.join(status.metrics)}:", *trial_lines(shown, status.metrics)]
+    by = ", ".join(status.metrics)
+    if status.ranked:
+        by = f"{status.ranked} rank over the pairs (1 is best; {by} is the mean of the pairs, one seed)"
+    lines += ["", f"{title}{by}:", *trial_lines(shown, status.metrics)]
     baselines = [r for r in records if r.baseline and r.state == "complete"]
     if baselines:
         lines += ["", "baselines:", *trial_lines(baselines, status.metrics)]

@@ -16,6 +16,8 @@ from icd.cli.show import (
     configuration,
     count_text,
     dead_lines,
+    ranked_cells,
+    ranked_headers,
     state_text,
     status_lines,
 )
@@ -102,13 +104,14 @@ def trials(
         writer.writeheader()
         writer.writerows(rows)
         return
-    headers = ["trial", "state", *metrics, "last", "epochs", "seconds", "configuration", "reason"]
+    more = ranked_headers(records)
+    headers = ["trial", "state", *metrics, *more, "last", "epochs", "seconds", "configuration", "reason"]
     table = []
     for record in records:
         row = trial_row(record, metrics)
         values = [row["values"].get(metric) for metric in metrics]
-        start = [record.number, record.state, *values, row["last"], row["epochs"], row["seconds"]]
-        table.append([*start, configuration(record), record.reason])
+        start = [record.number, record.state, *values, *ranked_cells(record, more)]
+        table.append([*start, row["last"], row["epochs"], row["seconds"], configuration(record), record.reason])
     for line in columns(headers, table, left=["state", "configuration", "reason"]):
         click.echo(line)
     dead = [f"trial {record.number}: {term.sentence}" for record in records for term in noted_terms(record)]

@@ -95,7 +95,8 @@ def _run(begin: Callable[..., SweepResult], options: dict[str, Any], *, as_json:
     if as_json:
         write_json(result_data(result, status))
     else:
-        for line in [*status_lines(status, result.records), "", *_where_to_look(result)]:
+        hints = _where_to_look(result, several_pairs=status.ranked is not None)
+        for line in [*status_lines(status, result.records), "", *hints]:
             click.echo(line)
     if result.pending:
         logger.warning("%d events wait for MLflow: 'icd flush %s'", result.pending, result.name)
@@ -123,13 +124,13 @@ def result_data(result: SweepResult, status: SweepStatus) -> dict[str, Any]:
     }
 
 
-def _where_to_look(result: SweepResult) -> list[str]:
+def _where_to_look(result: SweepResult, *, several_pairs: bool) -> list[str]:
     name = result.name
+    best = [f"confirm it:      icd confirm {name}", f"take the best:   icd export {name} -o best.yaml --unconfirmed"]
     return [
         f"look at it:      icd ui {name}",
         f"list its trials: icd trials {name}",
         f"read about it:   icd report {name}",
-        f"confirm it:      icd confirm {name}",
-        f"take the best:   icd export {name} -o best.yaml --unconfirmed",
+        *([f"compare it:      icd specialists {name} ONE OTHER ..."] if several_pairs else best),
         f"in {result.folder}; MLflow: {result.tracking}",
     ]

@@ -11,7 +11,7 @@ from icd.config.coverage import corners
 from icd.config.read import Path, Reader
 from icd.config.read_trial import read_trial
 from icd.config.sampling import NETWORK_PARTS, Stored, baseline_document, fields_below, trial_document
-from icd.config.sweep import Baseline, Branches, Choice
+from icd.config.sweep import Baseline, Branches, Choice, Generalist
 from icd.config.trial import TrialConfig
 from icd.config.yaml import Document, dotted
 from icd.errors import ConfigError, Problem
@@ -71,6 +71,19 @@ class Probe:
                 if not any(_below(problem.path, path) for path in self.failed):
                     _note(reader, _renamed(problem, origins))
         return None
+
+
+def for_pairs(probe: Probe, generalist: Generalist | None) -> list[Probe]:
+    """Give what is to be read for each pair of a generalist sweep; without one the same."""
+    if generalist is None:
+        return [probe]
+    found = []
+    for index, pair in enumerate(generalist.pairs):
+        place: Path = ("generalist", "pairs", index)
+        own: Origins = {(part,): (*place, part) for part in pair.networks}
+        fixed = {**probe.fixed, **pair.networks}
+        found.append(replace(probe, fixed=fixed, origins={**probe.origins, **own}))
+    return found
 
 
 def _note(reader: Reader, problem: Problem) -> None:

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from icd.config.coverage import dimensions, size
-from icd.config.probe import Probe
+from icd.config.probe import Probe, for_pairs
 from icd.config.read import Reader, read_whole
 from icd.config.read_enqueue import NAME, NAME_RULE, read_enqueue
+from icd.config.read_generalist import check_generalist, read_generalist
 from icd.config.read_space import SpaceReader
 from icd.config.sweep import (
     METRICS,
@@ -23,7 +24,7 @@ from icd.config.trial import TrialConfig
 from icd.config.yaml import Document, KeyPath, apply_overrides, read_yaml
 
 _FIXED = ("data", "teacher", "student", "method", "protocol", "seed")
-_TOP = ("name", *_FIXED, "space", "enqueue", "objective", "sampler", "pruner", "budget", "resources")
+_TOP = ("name", *_FIXED, "generalist", "space", "enqueue", "objective", "sampler", "pruner", "budget", "resources")
 T = TypeVar("T")
 
 
@@ -62,9 +63,16 @@ class _SweepReader:
         objectives = self._objectives()
         sampler, pruner = self._part("sampler", SamplerConfig), self._part("pruner", PrunerConfig)
         budget, resources = self._part("budget", Budget), self._part("resources", Resources)
+        generalist = None
+        if data.get("generalist") is not None:
+            generalist = read_generalist(reader, data["generalist"])
+            check_generalist(reader, data, objectives, pruner, baselines, sources)
         probe = Probe(fixed=fixed, space=space, origins=spaces.origins, failed=frozenset(spaces.failed))
-        trials = probe.trials(reader)
-        probe.baselines(reader, baselines)
+        trials = []
+        if generalist or data.get("generalist") is None:  # pairs that cannot be read are problem enough
+            for each in for_pairs(probe, generalist):
+                trials += each.trials(reader)
+                each.baselines(reader, baselines)
         if trials:  # without any, what decides on the weights may be wrong
             self._check_weights(fixed, space)
         if pruner:
@@ -81,6 +89,7 @@ class _SweepReader:
             space=space,
             enqueue=tuple(baseline for _, baseline in baselines),
             sources=tuple(sources),
+            generalist=generalist,
             objectives=tuple(objectives),
             sampler=sampler,
             pruner=pruner,

@@ -16,6 +16,7 @@ from icd.fields import Count, FieldProblem, NonNegative, NonNegativeInt, Positiv
 Direction = Literal["maximize", "minimize"]
 SamplerName = Literal["auto", "tpe", "random", "grid", "gp", "cmaes", "nsga2"]
 PrunerName = Literal["successive_halving", "hyperband", "median", "none"]
+RankName = Literal["mean", "worst"]
 Share = Annotated[float, Range(at_least=0, at_most=1)]
 
 # What an objective may be, and which way is better unless the file says otherwise.
@@ -28,6 +29,7 @@ METRICS: Mapping[str, Direction] = {
     "cost/seconds": "minimize",
     "cost/parameters": "minimize",
 }
+RANK_NAMES: Mapping[str, RankName] = {"mean": "mean", "worst": "worst"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -265,6 +267,39 @@ class Start:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """A teacher and a student, as a trial's document has them.
+
+    Attributes:
+        name: Folder of its run in every trial, and its name in tables.
+        teacher: Plain data.
+        student: Plain data.
+    """
+
+    name: str
+    teacher: Any
+    student: Any
+
+    @property
+    def networks(self) -> dict[str, Any]:
+        """What it adds to a trial's document."""
+        return {"teacher": self.teacher, "student": self.student}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generalist:
+    """A request for one setting that is good for several pairs: every trial is trained on all of them.
+
+    Attributes:
+        pairs: In the order in which they are trained.
+        rank: ``mean``: trials are ordered by their mean rank over the pairs; ``worst``: by their worst one.
+    """
+
+    pairs: tuple[Pair, ...]
+    rank: RankName = "mean"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SweepConfig:
     """A sweep, read and checked.
 
@@ -276,6 +311,7 @@ class SweepConfig:
             and ``pair``, which sets teacher and student.
         enqueue: Baselines, tried first.
         sources: Other sweeps whose best trials are tried next.
+        generalist: Pairs that every trial is trained on; None where a trial has one pair, or none.
         objectives: One, or several for a Pareto front.
         seed: Of the sampler; a trial's own seed is part of ``fixed`` or ``space``.
     """
@@ -285,6 +321,7 @@ class SweepConfig:
     space: Mapping[str, Any]
     enqueue: tuple[Baseline, ...] = ()
     sources: tuple[Source, ...] = ()
+    generalist: Generalist | None = None
     objectives: tuple[Objective, ...] = (Objective(),)
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
     pruner: PrunerConfig = field(default_factory=PrunerConfig)
@@ -298,12 +335,13 @@ class SweepConfig:
     def to_data(self) -> dict[str, Any]:
         """Write the sweep as plain data, every default spelt out.
 
-        But for ``sources`` and ``pruner.dead_terms``: studies that were begun before there were such stay what they
-        were.
+        But for ``sources``, ``generalist`` and ``pruner.dead_terms``: studies that were begun before there were such
+        stay what they were.
         """
         data = {item.name: _plain(getattr(self, item.name)) for item in fields(self)}
-        if not self.sources:
-            del data["sources"]
+        for name in ("sources", "generalist"):
+            if not data[name]:
+                del data[name]
         if not self.pruner.dead_terms:
             del data["pruner"]["dead_terms"]
         return data

@@ -107,7 +107,7 @@ def _figures(side: Side) -> dict[str, str]:
     metric, found = side.objective["metric"], side.best
     counts = ", ".join(f"{count} {state}" for state, count in side.counts.items() if count)
     fixed = side.sweep["fixed"]
-    networks = {part: _network(fixed.get(part), part in side.sweep["space"]) for part in ("teacher", "student")}
+    networks = {part: _networks(side.sweep, part) for part in ("teacher", "student")}
     cpus, gpus = side.sweep["resources"]["cpus_per_trial"], side.attributes.get("gpus_per_trial")
     return {
         "data": flat_text(fixed.get("data")),
@@ -119,6 +119,12 @@ def _figures(side: Side) -> dict[str, str]:
         "GPU-hours": "" if gpus is None else f"{float(gpus) * side.seconds / 3600:.3g}",
         "created": str(side.attributes.get("created", "")),
     }
+
+
+def _networks(sweep: Mapping[str, Any], part: str) -> str:
+    if "generalist" in sweep:
+        return ", ".join(_network(pair[part], sampled=False) for pair in sweep["generalist"]["pairs"])
+    return _network(sweep["fixed"].get(part), sampled=part in sweep["space"])
 
 
 def _network(value: Any, sampled: bool) -> str:
@@ -170,5 +176,9 @@ def _warnings(sides: Sequence[Side]) -> list[str]:
     if not confirmed and len(set(counts)) > 1 and min(counts):
         told = ", ".join(f"{side.name} {plural(side.counts['complete'], 'trial')}" for side in sides)
         found.append(f"The best of more trials is higher by chance alone ({told}, one seed each).")
+    several = [side.name for side in sides if "generalist" in side.sweep]
+    if several:
+        told = "is the mean of several pairs; 'icd specialists' compares pair by pair"
+        found.append(f"The best value of {', '.join(several)} {told}.")
     found += [f"No trial of {side.name} has run all its epochs." for side in sides if not side.counts["complete"]]
     return found

@@ -15,7 +15,7 @@ from icd.results.staging import check_free, staged
 from icd.results.winner import Winner, choose, claims
 from icd.search import default_root
 from icd.search.reading import plain_sweep
-from icd.search.studies import find, sweep_folder, tracking_uri
+from icd.search.studies import find, refuse_several_pairs, sweep_folder, tracking_uri
 from icd.search.study import Ledger
 from icd.search.task import trial_folder
 
@@ -101,12 +101,14 @@ def export(
     Raises:
         StateError: If nothing is confirmed and ``unconfirmed`` is off, the trial did not run all epochs, or something
             exists and ``force`` is off.
-        UsageError: If there are several objectives and no trial is named, or options do not fit the output.
+        UsageError: If the sweep is over several pairs, there are several objectives and no trial is named, or options
+            do not fit the output.
         CheckpointError: If the trial's files are missing or altered, or a program differs from the student.
         SetupError: If something cannot be written, or a package or the registry is not there.
     """
     folder, target = Path(root) if root is not None else default_root(), Path(output)
     ledger = find(folder, name)
+    refuse_several_pairs(ledger, "a trial of it, with a student for each, cannot be exported")
     alone = target.suffix in _YAML
     if alone and (formats or register):
         raise UsageError(f"programs and the registry need a folder as output, but got {target}")

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from icd.results.ranks import ranks
+from icd.search.ranks import ranks
 from icd.search.record import TrialRecord
 
 _FEWEST = 3  # trials for a rank correlation

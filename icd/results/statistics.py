@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri, stdtr, stdtrit
 
-from icd.results.ranks import ranks
+from icd.search.ranks import ranks
 
 _DECIMALS = 9
 _RESAMPLES = 10_000

@@ -55,7 +55,7 @@ def entries(document: Document) -> list[Entry]:
 
     Raises:
         ConfigError: With every problem of the file.
-        UsageError: If it names no rows, or samples the seed.
+        UsageError: If it names no rows, samples the seed, or trains every trial on several pairs.
     """
     whole = read_sweep(document)
     rows = whole.space.get("method")
@@ -63,6 +63,8 @@ def entries(document: Document) -> list[Entry]:
         raise UsageError(
             f"{document.source}: a table needs space.method with the rows to compare, such as [KD, iCD-KD]"
         )
+    if whole.generalist is not None:
+        raise UsageError(f"{document.source}: a table tunes every pair for itself; drop generalist, or take space.pair")
     if "seed" in whole.space:
         raise UsageError(f"{document.source}: a table chooses its seeds itself; drop space.seed, and say --seeds")
     columns = whole.space["pair"].labels if "pair" in whole.space else ("",)

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from icd.config.sweep import Baseline, Start, SweepConfig
-from icd.config.trial import TrialConfig
 from icd.errors import ConfigError
+from icd.search.members import Member, key_of, with_configs
 from icd.search.prepare import Prepared
 from icd.search.record import Stage, TrialRecord
 from icd.search.samplers import draw_seed
@@ -92,13 +92,13 @@ class Chooser:
             if number is not None:
                 yield number
 
-    def config(self, record: TrialRecord) -> TrialConfig:
-        """Give the configuration of a trial, from what was committed.
+    def members(self, record: TrialRecord) -> tuple[Member, ...]:
+        """Give the runs of a trial, from what was committed.
 
         Raises:
             StateError: For an enqueued configuration that is no longer in the sweep.
         """
-        return self.prepared.pin(self.space.read(self.space.tried(record)))
+        return self._pinned(self.space.tried(record))
 
     def forget(self, number: int) -> None:
         """Allow the configuration of a trial that failed to be tried again."""
@@ -123,7 +123,11 @@ class Chooser:
         return self._new(number, key)
 
     def _key(self, document: Mapping[str, Any]) -> str:
-        return self.prepared.pin(self.space.read(document)).key()
+        return key_of(self._pinned(document))
+
+    def _pinned(self, document: Mapping[str, Any]) -> tuple[Member, ...]:
+        members = self.space.members(document)
+        return with_configs(members, [self.prepared.pin(member.config) for member in members])
 
     def _is_control(self, number: int, purpose: str) -> bool:
         pruner = self.sweep.pruner
@@ -145,7 +149,7 @@ class Chooser:
 
     def _refuse_again(self, record: TrialRecord) -> None:
         try:
-            self.config(record)
+            self.members(record)
         except ConfigError as error:
             self._refuse(record.number, error)
 

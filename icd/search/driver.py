@@ -18,13 +18,14 @@ from icd.config.trial import TrialConfig
 from icd.errors import SetupError, StateError
 from icd.search.choosing import REFUSED, Chooser
 from icd.search.fixed import FixedRuns
+from icd.search.members import Member, key_of
 from icd.search.outbox import Outbox
 from icd.search.prepare import Prepared, teacher_name
 from icd.search.record import TrialRecord
 from icd.search.reporting import Reporter
 from icd.search.space import SearchSpace
 from icd.search.study import Ledger
-from icd.search.task import RETRIES, Epoch, Outcome, Task, trial_folder
+from icd.search.task import RETRIES, Epoch, Outcome, Task, checkpoints_below, trial_folder
 from icd.search.terms import DeadTerm, dead_terms
 from icd.trial.checkpoint import newest_epoch, write_durably
 from icd.trial.runs import stored_rows, training_seconds
@@ -55,12 +56,25 @@ class Site:
 
 @dataclass(slots=True)
 class Running:
-    """A trial under way."""
+    """A trial under way; epochs are counted on from run to run.
+
+    Attributes:
+        attempt: The newest.
+        epochs: Of all its runs.
+        epoch: The last that was told.
+        value: At that epoch.
+        run: Name of the run under way; empty where the trial has one.
+        before: Epochs of the runs before it.
+        more: Whether another run follows.
+    """
 
     attempt: int
     epochs: int
     epoch: int = 0
     value: float | None = None
+    run: str = ""
+    before: int = 0
+    more: bool = False
 
 
 class Driver:
@@ -87,6 +101,7 @@ class Driver:
         self.stopped_by = ""
         self.halted: SetupError | None = None
         self._waiting: list[int] = []  # begun before, or to be tried again
+        self._onward: list[int] = []  # one of their runs has just ended, and the next is due
         self._faults: dict[int, dict[str, int]] = {}
         self._epoch_seconds: list[float] = []
         self._gpu_seconds = 0.0
@@ -105,13 +120,17 @@ class Driver:
     @property
     def finished(self) -> bool:
         """Whether nothing runs and nothing will."""
-        if self.running:
+        if self.running or (self._onward and not self.stopping):
             return False
         return self.stopping or self.drain or not (self._waiting or self.chooser.enqueued_left() or self._room())
 
     def next(self) -> Task | None:
         """Give the next attempt; None where there is none now."""
-        if self.stopping or self.drain:
+        if self.stopping:
+            return None
+        if self._onward:
+            return self._issue(self._onward.pop(0))
+        if self.drain:
             return None
         if self._waiting:
             return self._issue(self._waiting.pop(0))
@@ -124,14 +143,15 @@ class Driver:
         if under_way is None or under_way.attempt != epoch.attempt:
             return False  # an attempt that was given up
         value = epoch.metrics[self._curve_metric]
-        self._commit_epoch(epoch.number, epoch.epoch, epoch.metrics)
-        under_way.epoch, under_way.value = epoch.epoch, value
+        counted = under_way.before + epoch.epoch
+        self._commit_epoch(epoch.number, counted, epoch.metrics, under_way.run)
+        under_way.epoch, under_way.value = counted, value
         self._epoch_seconds.append(epoch.metrics.get("seconds/epoch", 0.0))
         if self.ledger.finished(epoch.number):
             return False
-        reason = self._reason_to_prune(epoch.number, epoch.epoch) if epoch.epoch < under_way.epochs else ""
+        reason = self._reason_to_prune(epoch.number, counted) if counted < under_way.epochs else ""
         if reason:
-            return self._pruned(epoch.number, epoch.epoch, reason)
+            return self._pruned(epoch.number, counted, reason)
         return not self.stopping
 
     def end(self, outcome: Outcome) -> None:
@@ -143,7 +163,9 @@ class Driver:
         self._catch_up(outcome.number)
         if self.ledger.finished(outcome.number):
             return
-        if outcome.kind == "complete":
+        if outcome.kind == "complete" and under_way.more:
+            self._onward.append(outcome.number)
+        elif outcome.kind == "complete":
             self._complete(outcome)
         elif outcome.kind == "diverged":
             self._diverged(outcome)
@@ -154,7 +176,7 @@ class Driver:
         elif outcome.kind == "stopped":
             self._waiting.insert(0, outcome.number)
         else:
-            self._fault(outcome)
+            self._fault(outcome, under_way)
         self.note_stage(seconds=self._seconds)
 
     def note_stage(self, **attributes: Any) -> None:
@@ -206,19 +228,29 @@ class Driver:
 
     def _issue(self, number: int) -> Task:
         record = self.ledger.record(number)
-        config = self.chooser.config(record)
-        if config.key() != record.key:
+        members = self.chooser.members(record)
+        if key_of(members) != record.key:
             raise StateError(
                 f"trial {number} was committed with the key {record.key[:12]}, but its parameters now give "
-                f"{config.key()[:12]}: this version of icd reads the sweep otherwise"
+                f"{key_of(members)[:12]}: this version of icd reads the sweep otherwise"
             )
+        # A run that has its result is done. Where all are, only the end was not told: the last one says it again.
+        member = next((run for run in members[:-1] if not run.finished(self.site.folder, number)), members[-1])
+        config = member.config
         attempt = record.attempts + 1
         self.ledger.note(number, attempts=attempt)
-        folder = trial_folder(self.site.folder, number)
+        folder = member.folder(self.site.folder, number)
         folder.mkdir(parents=True, exist_ok=True)
         write_durably(folder / "attempt", str(attempt).encode())
-        self.reporter.begin(number, config, record)
-        self.running[number] = Running(attempt=attempt, epochs=config.protocol.epochs)
+        self.reporter.begin(number, members, record)
+        self.running[number] = Running(
+            attempt=attempt,
+            epochs=members[-1].last,
+            epoch=member.before,
+            run=member.name,
+            before=member.before,
+            more=member is not members[-1],
+        )
         return Task(
             number=number,
             attempt=attempt,
@@ -230,6 +262,7 @@ class Driver:
             threads=self.site.threads,
             table=self.prepared.tables.get(teacher_name(config), "live"),
             stage=self.chooser.stage,
+            member=member.name,
         )
 
     def _hang_seconds(self, config: TrialConfig) -> float:
@@ -259,7 +292,8 @@ class Driver:
         return f"dead term: {'; '.join(found)}" if found else ""
 
     def _dead_terms(self, number: int, rows: Sequence[Mapping[str, Any]]) -> list[DeadTerm]:
-        return dead_terms(rows, self.chooser.config(self.ledger.record(number)), searched=self._searched)
+        (member,) = self.chooser.members(self.ledger.record(number))
+        return dead_terms(rows, member.config, searched=self._searched)
 
     def _pruned(self, number: int, epoch: int, reason: str) -> bool:
         """Stop a trial that looks poor; a control trial goes on and remembers it."""
@@ -273,22 +307,30 @@ class Driver:
         return False
 
     def _complete(self, outcome: Outcome) -> None:
-        result = outcome.result
-        rows = stored_rows(trial_folder(self.site.folder, outcome.number))
-        measured = {**rows[-1], "cost/seconds": 60 * result["minutes"], "cost/parameters": result["parameters"]}
-        values = [float(measured[objective.metric]) for objective in self.sweep.objectives]
+        number, members = outcome.number, self._members(outcome.number)
+        results = [member.result(self.site.folder, number) for member in members[:-1]] + [dict(outcome.result)]
+        runs = [self._measured(number, *run) for run in zip(members, results, strict=True)]
+        values = [sum(own) / len(own) for own in zip(*runs, strict=True)]
         if not all(math.isfinite(value) for value in values):
             self._diverged(outcome)
             return
         notes = {
-            **self._notes_of(outcome.number),
-            "student_sha256": result["student_sha256"],
+            **self._notes_of(number),
+            "student_sha256": "+".join(result["student_sha256"] for result in results),
             "device": outcome.device,
-            "epochs": result["epochs"],
-            "parameters": result["parameters"],
+            "epochs": sum(result["epochs"] for result in results),
+            "parameters": sum(result["parameters"] for result in results),
         }
+        if len(members) > 1:  # what the trials are ranked by; the value that is told is their mean
+            notes["members"] = {member.name: run[0] for member, run in zip(members, runs, strict=True)}
         self.ledger.tell(outcome.number, "complete", values, exit_reason="complete", **notes)
         self._close(outcome.number)
+
+    def _measured(self, number: int, member: Member, result: Mapping[str, Any]) -> list[float]:
+        """Give the objectives of a run."""
+        last = stored_rows(member.folder(self.site.folder, number))[-1]
+        measured = {**last, "cost/seconds": 60 * result["minutes"], "cost/parameters": result["parameters"]}
+        return [float(measured[objective.metric]) for objective in self.sweep.objectives]
 
     def _diverged(self, outcome: Outcome) -> None:
         """Told as pruned with its finite values, or chance level, so that the sampler learns to look elsewhere."""
@@ -303,7 +345,7 @@ class Driver:
         self.announce(f"trial {outcome.number}: diverged: {reason}")
         self._close(outcome.number)
 
-    def _fault(self, outcome: Outcome) -> None:
+    def _fault(self, outcome: Outcome, under_way: Running) -> None:
         """Try again where that can help, or record the failure."""
         number, kind = outcome.number, outcome.kind
         faults = self._faults.setdefault(number, {})
@@ -312,7 +354,7 @@ class Driver:
         allowed = self.sweep.resources.retries if allowed is None else allowed
         self.ledger.note(number, faults=dict(faults))
         # A checkpoint is written before its epoch is told: the folder may be one epoch ahead of the ledger.
-        last = newest_epoch(trial_folder(self.site.folder, number) / "checkpoints")
+        last = under_way.before + newest_epoch(trial_folder(self.site.folder, number, under_way.run) / "checkpoints")
         if faults[kind] <= allowed:
             self.announce(f"trial {number}: {outcome.reason}; retry {faults[kind]}/{allowed} from epoch {last}")
             self._waiting.append(number)
@@ -331,24 +373,34 @@ class Driver:
 
     def _catch_up(self, number: int) -> None:
         """Commit epochs that the trial's folder has and the ledger has not."""
-        for row in stored_rows(trial_folder(self.site.folder, number)):
-            metrics = {name: value for name, value in row.items() if name != "epoch"}
-            self._commit_epoch(number, row["epoch"], metrics)
+        for run, before in self._runs(number):
+            for row in stored_rows(trial_folder(self.site.folder, number, run)):
+                metrics = {name: value for name, value in row.items() if name != "epoch"}
+                self._commit_epoch(number, before + row["epoch"], metrics, run)
 
     def _notes_of(self, number: int) -> dict[str, Any]:
         """What the epochs of a trial took, counted against the budget, and which terms did nothing, if any."""
-        rows = stored_rows(trial_folder(self.site.folder, number))
-        seconds = training_seconds(rows)
+        rows = [stored_rows(trial_folder(self.site.folder, number, run)) for run, _ in self._runs(number)]
+        seconds = sum(map(training_seconds, rows))
         self._gpu_seconds += seconds * self.site.gpus_per_trial
-        dead = [term.to_data() for term in self._dead_terms(number, rows)]
+        dead = [term.to_data() for term in self._dead_terms(number, rows[0])] if len(rows) == 1 else []
         return {"seconds": seconds, **({"dead_terms": dead} if dead else {})}
 
-    def _commit_epoch(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
+    def _members(self, number: int) -> tuple[Member, ...]:
+        return self.chooser.members(self.ledger.record(number))
+
+    def _runs(self, number: int) -> list[tuple[str, int]]:
+        """Give the name of each run of a trial, and how many epochs are before it."""
+        if self.sweep.generalist is None:  # whatever became of its configuration
+            return [("", 0)]
+        return [(member.name, member.before) for member in self._members(number)]
+
+    def _commit_epoch(self, number: int, epoch: int, metrics: Mapping[str, float], member: str) -> None:
         """Tell ledger, then outbox; neither takes what is not finite (a share of gradients that overflowed)."""
         value = metrics[self._curve_metric]
         if math.isfinite(value):
             self.ledger.add_epoch(number, epoch, value)
-        self.reporter.epoch(number, epoch, metrics)
+        self.reporter.epoch(number, epoch, metrics, member)
 
     def _close(self, number: int) -> None:
         record = self.ledger.record(number)
@@ -365,10 +417,10 @@ class Driver:
         if record.state == "duplicate" or record.key.startswith(REFUSED) or self.reporter.ended(record.number):
             return
         if not self.reporter.begun(record.number):
-            self.reporter.begin(record.number, self.chooser.config(record), record)
+            self.reporter.begin(record.number, self.chooser.members(record), record)
         self._catch_up(record.number)
         if record.state != "failed":  # nothing continues it; a failed one may still tell why
-            for path in (trial_folder(self.site.folder, record.number) / "checkpoints").glob("epoch-*.ckpt"):
+            for path in checkpoints_below(trial_folder(self.site.folder, record.number)):
                 path.unlink(missing_ok=True)
         self.reporter.end(record)
 

@@ -7,6 +7,7 @@ from typing import Protocol
 from icd.config.sweep import Budget, Objective, PrunerConfig, SweepConfig
 from icd.config.trial import TrialConfig
 from icd.errors import StateError
+from icd.search.members import Member, members_of
 from icd.search.prepare import Prepared
 from icd.search.record import Stage, TrialRecord, run_label
 from icd.search.study import Ledger
@@ -98,12 +99,12 @@ class FixedRuns:
             self.tried += 1
             yield number
 
-    def config(self, record: TrialRecord) -> TrialConfig:
-        """Give the configuration of a trial."""
+    def members(self, record: TrialRecord) -> tuple[Member, ...]:
+        """Give the one run of a trial."""
         run = self._wanted().get(record.baseline or "")
         if run is None:
             raise StateError(f"trial {record.number} ({record.stage} {record.baseline}) is not on the list any more")
-        return self._prepared.pin(run.config)
+        return members_of({"": self._prepared.pin(run.config)})
 
     def forget(self, number: int) -> None:
         """A run that failed has had its retries; it is not tried again."""

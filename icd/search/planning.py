@@ -91,11 +91,12 @@ def make_plan(sweep: SweepConfig, settings: Settings, *, measure: bool) -> Plan:
         measure: Whether to read the data, train a missing teacher, and time a few steps of each pair of networks.
     """
     space = SearchSpace(sweep, planned_starts(sweep, settings.root, settings.announce))
-    configs = [space.read(space.document(corner)) for corner in space.corners()]
+    trials_of_corners = [space.members(space.document(corner)) for corner in space.corners()]
+    configs = [run.config for runs in trials_of_corners for run in runs]
     places = places_for(sweep.resources, len(os.sched_getaffinity(0)), visible_gpus())
     prepared = _measure(space, sweep, settings, places) if measure else None
     trials = _trials(sweep, space)
-    epochs = max(config.protocol.epochs for config in configs)
+    epochs = max(runs[-1].last for runs in trials_of_corners)
     paces = prepared.paces if prepared else {}
     gpus_per_trial = sweep.resources.gpus_of_a_trial(bool(prepared and prepared.gpus))
     return Plan(
@@ -111,7 +112,8 @@ def make_plan(sweep: SweepConfig, settings: Settings, *, measure: bool) -> Plan:
         device=prepared.device if prepared else None,
         paces=paces,
         cost=predict(sweep, trials, epochs, paces, concurrent=min(len(places), trials), gpus_per_trial=gpus_per_trial),
-        disk_bytes=_disk(configs, trials, min(len(places), trials), prepared.num_classes if prepared else None),
+        disk_bytes=len(trials_of_corners[0])
+        * _disk(configs, trials, min(len(places), trials), prepared.num_classes if prepared else None),
         basis=_basis(sweep, measured=bool(paces)),
     )
 
@@ -217,6 +219,9 @@ def _basis(sweep: SweepConfig, *, measured: bool) -> list[str]:
     lines = ["epochs: first as the pruner works on average (control trials and baselines whole), then with none pruned"]
     if not sweep.pruner.compares:
         lines = ["epochs: nothing is pruned"]
+    if sweep.generalist:
+        pairs = ", ".join(pair.name for pair in sweep.generalist.pairs)
+        lines.append(f"every trial is trained on {len(sweep.generalist.pairs)} pairs, one after another: {pairs}")
     if sweep.pruner.dead_terms:
         lines.append("epochs: trials that stop because a term is dead are not foreseen")
     if measured:

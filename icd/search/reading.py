@@ -6,14 +6,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from icd.config.sweep import Direction
+from icd.config.sweep import Direction, RankName
 from icd.errors import StateError
 from icd.search.lease import holder, is_driven
-from icd.search.record import State, TrialRecord, best
+from icd.search.record import State, TrialRecord, best, in_order
 from icd.search.storage import DatabaseLease, is_shared, storage_url
 from icd.search.studies import find, find_all, sweep_folder
 from icd.search.study import Ledger
-from icd.search.task import trial_folder
+from icd.search.task import checkpoints_below, trial_folder
 from icd.search.terms import noted_terms
 
 # ``preparing``: its driver reads data or trains a teacher, and the study is not made yet. ``stopped``: nobody drives
@@ -36,6 +36,7 @@ class SweepStatus:
         counts: Trials by state.
         best: The best complete trial by the first objective.
         metrics: Metric of each objective.
+        ranked: How trials are ranked over several pairs: ``mean`` or ``worst``; None where a trial has one run.
         directions: Direction of each.
         budget: Its limits, as in the file.
         used: What is used of them: ``trials``, ``hours``, ``gpu_hours`` (None until a driver has known the GPUs).
@@ -50,6 +51,7 @@ class SweepStatus:
     counts: Mapping[str, int]
     best: TrialRecord | None
     metrics: Sequence[str]
+    ranked: RankName | None
     directions: Sequence[Direction]
     budget: Mapping[str, float | None]
     used: Mapping[str, float | None]
@@ -136,24 +138,34 @@ def trial_row(record: TrialRecord, metrics: Sequence[str]) -> dict[str, Any]:
         "ended": record.ended,
         "key": record.key,
         "params": dict(record.params),
+        **({"rank": record.rank, "members": dict(record.members)} if record.members else {}),
     }
 
 
 def flat_rows(records: Sequence[TrialRecord], metrics: Sequence[str]) -> list[dict[str, Any]]:
     """Write trials as rows of plain values with equal keys, for CSV and ``pandas.DataFrame``.
 
-    Parameters are ``params_NAME``, as in Optuna's data frames; those a trial was not asked are None.
+    Parameters are ``params_NAME``, as in Optuna's data frames; those a trial was not asked are None. In a sweep over
+    several pairs there are ``rank`` and a value for each pair, ``members_NAME``.
     """
     names = list(dict.fromkeys(name for record in records for name in record.params))
+    pairs = pairs_of(records)
     rows = []
     for record in records:
         row = trial_row(record, metrics)
-        params, values = row.pop("params"), row.pop("values")
+        params, values, members = row.pop("params"), row.pop("values"), row.pop("members", {})
         start = {"number": row.pop("number"), "state": row.pop("state")}
         row["dead_terms"] = "; ".join(term["sentence"] for term in row["dead_terms"])
         shown = {metric: values.get(metric) for metric in metrics}
-        rows.append({**start, **shown, **row, **{f"params_{name}": params.get(name) for name in names}})
+        own = {f"members_{name}": members.get(name) for name in pairs}
+        ranked = {"rank": row.pop("rank", None), **own} if pairs else {}
+        rows.append({**start, **shown, **ranked, **row, **{f"params_{name}": params.get(name) for name in names}})
     return rows
+
+
+def pairs_of(records: Sequence[TrialRecord]) -> list[str]:
+    """Name the pairs that trials were trained on; none where each has one run."""
+    return list(dict.fromkeys(name for record in records for name in record.members))
 
 
 def chosen(
@@ -163,9 +175,7 @@ def chosen(
     found = [record for record in records if not states or record.state in states]
     if top is None:
         return found
-    sign = 1.0 if maximize else -1.0
-    complete = [record for record in found if record.state == "complete"]
-    return sorted(complete, key=lambda record: (-sign * record.values[0], record.number))[:top]
+    return in_order(found, maximize=maximize)[:top]
 
 
 def found_line(folder: Path, records: Sequence[TrialRecord]) -> str:
@@ -178,7 +188,7 @@ def found_line(folder: Path, records: Sequence[TrialRecord]) -> str:
     lost = [
         record
         for record in under_way
-        if record.curve and not any(trial_folder(folder, record.number).glob("checkpoints/epoch-*.ckpt"))
+        if record.curve and not any(checkpoints_below(trial_folder(folder, record.number)))
     ]
     failed = f", {counts['failed']} failed" if counts["failed"] else ""
     done, going_on = counts["complete"] + counts["pruned"], len(under_way) - len(lost)
@@ -216,6 +226,7 @@ def _status(root: Path, ledger: Ledger, records: Sequence[TrialRecord]) -> Sweep
         counts=counts_of(records),
         best=best(records, maximize=sweep["objectives"][0]["direction"] == "maximize"),
         metrics=[item["metric"] for item in sweep["objectives"]],
+        ranked=ledger.ranked,
         directions=[item["direction"] for item in sweep["objectives"]],
         budget={name: sweep["budget"][name] for name in ("trials", "hours", "gpu_hours")},
         used={
@@ -237,6 +248,7 @@ def _preparing(folder: Path) -> SweepStatus:
         counts=counts_of(()),
         best=None,
         metrics=[],
+        ranked=None,
         directions=[],
         budget={},
         used={},

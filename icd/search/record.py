@@ -32,6 +32,8 @@ class TrialRecord:
         twin: The trial with the same configuration, for duplicates.
         started: UTC time, ISO 8601.
         ended: The same, None while it runs.
+        rank: In a sweep over several pairs, the mean or worst rank of a complete trial over the pairs, among all
+            complete trials as they are now; 1 is best.
         attributes: Everything else noted: digests, seconds, device, ...
     """
 
@@ -51,20 +53,30 @@ class TrialRecord:
     twin: int | None = None
     started: str | None = None
     ended: str | None = None
+    rank: float | None = None
     attributes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def members(self) -> Mapping[str, float]:
+        """Value of each pair; empty for a trial of one run."""
+        found: Mapping[str, float] = self.attributes.get("members", {})
+        return found
 
     def to_data(self) -> dict[str, Any]:
         """Write it for JSON."""
         return asdict(self)
 
 
-def best(records: Sequence[TrialRecord], *, maximize: bool) -> TrialRecord | None:
-    """Give the best complete trial by the first objective; the earliest of equals."""
+def in_order(records: Sequence[TrialRecord], *, maximize: bool) -> list[TrialRecord]:
+    """Give the complete trials, best first by rank where there is one, then the first objective; then the earliest."""
+    sign = -1.0 if maximize else 1.0
     complete = [record for record in records if record.state == "complete"]
-    if not complete:
-        return None
-    sign = 1.0 if maximize else -1.0
-    return max(complete, key=lambda record: (sign * record.values[0], -record.number))
+    return sorted(complete, key=lambda record: (record.rank or 0.0, sign * record.values[0], record.number))
+
+
+def best(records: Sequence[TrialRecord], *, maximize: bool) -> TrialRecord | None:
+    """Give the first of the complete trials in order."""
+    return next(iter(in_order(records, maximize=maximize)), None)
 
 
 def run_label(round_: int, arm: str, seed: int) -> str:

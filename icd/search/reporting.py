@@ -2,11 +2,11 @@
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from icd.config.sweep import SweepConfig
-from icd.config.trial import TrialConfig
+from icd.search.members import Member
 from icd.search.outbox import Outbox
 from icd.search.record import TrialRecord
 from icd.search.space import SearchSpace
@@ -34,18 +34,19 @@ class Reporter:
         """Whether the trial's end is told."""
         return self.outbox.has_end(number)
 
-    def begin(self, number: int, config: TrialConfig, record: TrialRecord) -> None:
+    def begin(self, number: int, members: Sequence[Member], record: TrialRecord) -> None:
         """Tell a trial's name, parameters and tags."""
         if self.begun(number):
             return
-        dense = self.space.dense(config)
+        dense = self.space.dense(*(member.config for member in members))
+        teachers = [member.config.teacher for member in members]
         tags = {
             "stage": record.stage,
             "state": "running",
             "baseline": record.baseline or "",
             "start": record.start or "",
             "data_digest": self.data_digest[:16],
-            "teacher_digest": (config.teacher.digest or "")[:16] if config.teacher else "",
+            "teacher_digest": "+".join((teacher.digest or "")[:16] if teacher else "" for teacher in teachers),
             "key": record.key[:16],
             **{name: dense[name] for name in ("teacher", "student", "method", "seed") if name in dense},
             **self.ledger.attributes.get("versions", {}),
@@ -55,11 +56,12 @@ class Reporter:
         name = f"{number:04d} {stage}{record.baseline or record.start or described}".strip()
         self.outbox.trial(number, time_ms=_now_ms(), name=name, params=dense, tags=tags)
 
-    def epoch(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Tell an epoch's finite metrics, at the time at which it ended."""
+    def epoch(self, number: int, epoch: int, metrics: Mapping[str, float], member: str = "") -> None:
+        """Tell an epoch's finite metrics, at the time at which it ended; those of one of several runs by its name."""
         if self.outbox.has_epoch(number, epoch):
             return
-        shown = {name: value for name, value in metrics.items() if name != "time" and math.isfinite(value)}
+        finite = {name: value for name, value in metrics.items() if name != "time" and math.isfinite(value)}
+        shown = {_of(member, name): value for name, value in finite.items()}
         self.outbox.epoch(number, epoch, time_ms=int(1000 * metrics["time"]), metrics=shown)
 
     def end(self, record: TrialRecord) -> None:
@@ -67,7 +69,12 @@ class Reporter:
         if self.ended(record.number):
             return
         folder = trial_folder(self.folder, record.number)
-        paths = [folder / name for name in _FILES]
+        runs = [folder / member for member in record.members] or [folder]
+        paths = [run / name for run in runs for name in _FILES]
+        metric = self.sweep.objectives[0].metric
+        members = {f"final/{_of(member, metric)}": value for member, value in record.members.items()}
+        if members:  # the leaderboard shows what a trial of one run has from its epochs
+            members[metric] = record.values[0]
         values = zip(self.sweep.objectives, record.values, strict=False)  # a trial without a value has none
         tags = {"exit_reason": str(record.attributes.get("exit_reason", record.state)), "reason": record.reason}
         dead = noted_terms(record)
@@ -77,10 +84,14 @@ class Reporter:
             record.number,
             time_ms=_now_ms(),
             state=record.state if record.state in ("complete", "pruned") else "failed",
-            metrics={f"final/{item.metric}": value for item, value in values},
+            metrics={**{f"final/{item.metric}": value for item, value in values}, **members},
             tags=tags,
             artifacts=[str(path.relative_to(self.folder)) for path in paths if path.exists()],
         )
+
+
+def _of(member: str, metric: str) -> str:
+    return f"{member}/{metric}" if member else metric
 
 
 def _now_ms() -> int:

@@ -27,6 +27,8 @@ from icd.search.portfolio import AlternatingSampler, ConditionalGPSampler
 OUTSIDE = "icd:outside"  # user attribute of enqueued configurations that the space cannot express
 _ENQUEUED = {"baseline", "start"}  # one of these names who enqueued a trial
 
+Seen = Callable[[list[FrozenTrial]], list[FrozenTrial]]
+
 
 class _SteadyNSGAIISampler(NSGAIISampler):
     """Parents in order of their numbers: Optuna gives them by rank when it selects them, by number ever after."""
@@ -106,35 +108,35 @@ PRUNERS: Mapping[str, Callable[[PrunerConfig, int], BasePruner]] = {
 class SteadySampler(BaseSampler):
     """Any sampler of Optuna, seeded anew for every draw, that does not see baselines outside the space."""
 
-    def __init__(self, make: Callable[[int], BaseSampler], seed: int) -> None:
-        self.make, self.seed = make, seed
+    def __init__(self, make: Callable[[int], BaseSampler], seed: int, seen: Seen = lambda trials: trials) -> None:
+        self.make, self.seed, self.seen = make, seed, seen
         self._relative: BaseSampler | None = None
         self._hooks = make(0)  # never draws
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         placed = in_search(study, trial)
         self._relative = self._sampler(placed)
-        return self._relative.infer_relative_search_space(_inside(study), placed)
+        return self._relative.infer_relative_search_space(_inside(study, self.seen), placed)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         placed = in_search(study, trial)
         sampler = self._relative or self._sampler(placed)
-        return sampler.sample_relative(_inside(study), placed, search_space)
+        return sampler.sample_relative(_inside(study, self.seen), placed, search_space)
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         placed = in_search(study, trial)
         sampler = self._sampler(placed, param_name)
-        return sampler.sample_independent(_inside(study), placed, param_name, param_distribution)
+        return sampler.sample_independent(_inside(study, self.seen), placed, param_name, param_distribution)
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        self._hooks.before_trial(_inside(study), in_search(study, trial))
+        self._hooks.before_trial(_inside(study, self.seen), in_search(study, trial))
 
     def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
-        self._hooks.after_trial(_inside(study), in_search(study, trial), state, values)
+        self._hooks.after_trial(_inside(study, self.seen), in_search(study, trial), state, values)
 
     def _sampler(self, trial: FrozenTrial, name: str = "") -> BaseSampler:
         return self.make(draw_seed(self.seed, trial.number, name))
@@ -161,7 +163,12 @@ class GridSampler(BaseSampler):
 
 
 def make_sampler(
-    config: SamplerConfig, seed: int, points: Sequence[Mapping[str, Any]], *, shared_database: bool = False
+    config: SamplerConfig,
+    seed: int,
+    points: Sequence[Mapping[str, Any]],
+    *,
+    shared_database: bool = False,
+    seen: Seen = lambda trials: trials,
 ) -> BaseSampler:
     """Make the sampler of a sweep.
 
@@ -170,6 +177,7 @@ def make_sampler(
         seed: Of the sweep.
         points: All points, for ``grid``.
         shared_database: Whether others can write the study's database.
+        seen: Makes of all trials those that the sampler learns from.
 
     Raises:
         ConfigError: For CMA-ES on a shared database: its state is a pickle, and whoever writes there runs code here.
@@ -178,7 +186,7 @@ def make_sampler(
         return GridSampler(lambda study, trial: points[_place_in_grid(study, trial)])
     if config.name == "cmaes" and shared_database:
         raise ConfigError("sampler.name: cmaes keeps pickled state in the study, refused on a shared database; use tpe")
-    return SteadySampler(lambda draw: SAMPLERS[config.name](config, draw), seed)
+    return SteadySampler(lambda draw: SAMPLERS[config.name](config, draw), seed, seen)
 
 
 def make_pruner(config: PrunerConfig, epochs: int) -> BasePruner:
@@ -219,8 +227,8 @@ def _place_in_grid(study: Study, trial: FrozenTrial) -> int:
     return sum(not _ENQUEUED & other.user_attrs.keys() for other in earlier)
 
 
-def _inside(study: Study) -> Study:
-    """Hide what samplers cannot take.
+def _inside(study: Study, seen: Seen = lambda trials: trials) -> Study:
+    """Show the trials as they are to be seen, and hide what samplers cannot take.
 
     Baselines outside the space lack parameters that joint models need of every trial. With several objectives a trial
     that diverged has no values, and TPE would ask for the one direction of its curve.
@@ -230,16 +238,19 @@ def _inside(study: Study) -> Study:
     def visible(trial: FrozenTrial) -> bool:
         return not trial.user_attrs.get(OUTSIDE) and not (several and trial.state == TrialState.PRUNED)
 
-    return showing(study, visible)
+    return showing(study, visible, seen)
 
 
-def showing(study: Study, visible: Callable[[FrozenTrial], bool] = lambda trial: True) -> Study:
-    """Give a view of a study that shows some trials of its search, numbered as if it held no others."""
+def showing(
+    study: Study, visible: Callable[[FrozenTrial], bool] = lambda trial: True, seen: Seen = lambda trials: trials
+) -> Study:
+    """Give a view of a study that shows some trials of its search as ``seen``, numbered as if it held no others."""
     view = copy.copy(study)
 
     def shown(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
         others = _others(study)
-        return [_numbered(trial, others) for trial in trials if is_searched(trial) and visible(trial)]
+        own = seen([trial for trial in trials if is_searched(trial)])
+        return [_numbered(trial, others) for trial in own if visible(trial)]
 
     def all_of(*args: Any, **kwargs: Any) -> list[FrozenTrial]:
         return shown(study.get_trials(*args, **kwargs))

@@ -18,6 +18,7 @@ from icd.config.sweep import Baseline, Interval, Start, SweepConfig
 from icd.config.trial import TrialConfig
 from icd.config.yaml import Document
 from icd.errors import ConfigError, StateError
+from icd.search.members import Member, members_of
 from icd.search.record import TrialRecord
 
 
@@ -31,7 +32,7 @@ class SearchSpace:
 
     def __init__(self, sweep: SweepConfig, starts: Sequence[Start] = ()) -> None:
         self.sweep, self.starts = sweep, tuple(starts)
-        self._dense = DenseView(sweep.fixed, sweep.space, [self.read(item) for item in self._enqueued()])
+        self._dense = DenseView(sweep.fixed, sweep.space, [item.config for item in self._runs(self._enqueued())])
 
     def suggest(self, trial: optuna.trial.BaseTrial) -> dict[str, Any]:
         """Ask a trial for everything that is not fixed and give the trial's plain document."""
@@ -46,8 +47,15 @@ class SearchSpace:
         return trial_document(self.sweep.fixed, self.sweep.space, Stored(params))
 
     def read(self, document: Mapping[str, Any]) -> TrialConfig:
-        """Read a trial's document; combinations that no corner showed may still be wrong."""
+        """Read a run's document; combinations that no corner showed may still be wrong."""
         return read_trial(Document(dict(document), f"a trial of {self.sweep.name}"))
+
+    def members(self, document: Mapping[str, Any]) -> tuple[Member, ...]:
+        """Read a trial's runs: one, or one for each pair of a generalist sweep."""
+        generalist = self.sweep.generalist
+        if generalist is None:
+            return members_of({"": self.read(document)})
+        return members_of({pair.name: self.read({**document, **pair.networks}) for pair in generalist.pairs})
 
     def baseline(self, baseline: Baseline) -> dict[str, Any]:
         """Give a baseline's document."""
@@ -100,15 +108,20 @@ class SearchSpace:
     def extremes(self) -> list[TrialConfig]:
         """Give the trials that whatever a trial needs can be told from: the corners and what is enqueued."""
         documents = [self.document(corner) for corner in self.corners()]
-        return [self.read(item) for item in (*documents, *self._enqueued())]
+        return [run.config for run in self._runs([*documents, *self._enqueued()])]
 
     def dimensions(self) -> list[Dimension]:
         """List the parameters in the order in which they are asked."""
         return coverage.dimensions(self.sweep.fixed, self.sweep.space)
 
-    def dense(self, config: TrialConfig) -> dict[str, str]:
-        """Give what MLflow shows of a trial: the same keys for every trial of the sweep."""
-        return self._dense.row(config)
+    def dense(self, *configs: TrialConfig) -> dict[str, str]:
+        """Give what MLflow shows of a trial with these runs: the same keys for every trial of the sweep."""
+        rows = [self._dense.row(config) for config in configs]
+        networks = {part: "+".join(dict.fromkeys(row[part] for row in rows)) for part in ("teacher", "student")}
+        return {**rows[0], **networks}
+
+    def _runs(self, documents: Sequence[Mapping[str, Any]]) -> list[Member]:
+        return [member for document in documents for member in self.members(document)]
 
     def _enqueued(self) -> list[dict[str, Any]]:
         return [*map(self.baseline, self.sweep.enqueue), *map(self.start, self.starts)]

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from icd.errors import StateError, did_you_mean
+from icd.errors import StateError, UsageError, did_you_mean
 from icd.search.storage import is_shared, open_storage, storage_url
 from icd.search.study import Ledger
 
@@ -37,6 +37,16 @@ def find(root: Path, name: str) -> Ledger:
     if "digest" not in ledger.attributes:
         raise StateError(f"sweep {name!r} was cut off while it began; start it again with 'icd sweep'")
     return ledger
+
+
+def refuse_several_pairs(ledger: Ledger, why: str) -> None:
+    """Refuse a sweep over several pairs.
+
+    Raises:
+        UsageError: If its trials have several runs.
+    """
+    if ledger.ranked:
+        raise UsageError(f"sweep {ledger.name!r} is over several pairs, and {why} yet; take a sweep of one pair")
 
 
 def find_all(root: Path) -> list[Ledger]:

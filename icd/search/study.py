@@ -4,6 +4,7 @@ A trial's number and parameters are committed before anything else hears of them
 the study holds is enough to go on: finished trials stay, and running ones are issued again as they were.
 """
 
+import copy
 import logging
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -18,9 +19,10 @@ from optuna.storages import BaseStorage, get_storage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from icd.config.sweep import SweepConfig
+from icd.config.sweep import Direction, RankName, SweepConfig
 from icd.errors import StateError
 from icd.search.mirror import Mirror
+from icd.search.ranks import ranks_of_trials
 from icd.search.record import Stage, State, TrialRecord
 from icd.search.samplers import OUTSIDE, in_search, is_searched, make_pruner, make_sampler, showing
 from icd.search.storage import patiently
@@ -37,6 +39,8 @@ _STATES: Mapping[State, TrialState] = {
 # Attributes that have a field of their own in a record.
 _FIELDS = ("stage", "key", "baseline", "start", "control", "would_stop_at", "attempts", "reason", "twin")
 
+RANKED = "ranked"  # attribute of a study whose trials are ranked over several pairs
+
 T = TypeVar("T")
 Suggest = Callable[[optuna.trial.BaseTrial], Mapping[str, Any]]
 
@@ -49,6 +53,7 @@ class Ledger:
         self.storage = get_storage(storage)  # remembers finished trials; a driver has its mirror for that
         self._database = storage
         self._mirror: Mirror | None = None
+        self._ranked: RankName | Literal[""] | None = None  # unknown until it is asked for
         with_none = optuna.samplers.RandomSampler(), NopPruner()
         self.study = self._do(lambda: optuna.load_study(study_name=name, storage=storage, sampler=with_none[0]))
         self.study.pruner = with_none[1]
@@ -80,7 +85,8 @@ class Ledger:
             study_id = storage.get_study_id_from_name(sweep.name)
             if list(attributes)[-1] in storage.get_study_user_attrs(study_id):
                 raise StateError(f"sweep {sweep.name!r} exists already") from None
-        for name, value in attributes.items():
+        ranked = {RANKED: sweep.generalist.rank} if sweep.generalist else {}
+        for name, value in {**ranked, **attributes}.items():
             storage.set_study_user_attr(study_id, name, value)
         return cls(storage, sweep.name, announce)
 
@@ -91,7 +97,8 @@ class Ledger:
 
     def drive(self, sweep: SweepConfig, points: Sequence[Mapping[str, Any]], epochs: int, *, shared: bool) -> None:
         """Get ready to ask and to prune."""
-        self.study.sampler = make_sampler(sweep.sampler, sweep.seed, points, shared_database=shared)
+        seen = self._by_rank if sweep.generalist else lambda trials: trials
+        self.study.sampler = make_sampler(sweep.sampler, sweep.seed, points, shared_database=shared, seen=seen)
         self.pruner = make_pruner(sweep.pruner, epochs)
         mirror = self._mirror = self._do(lambda: Mirror(self._database, self.study._study_id))
         self.storage = self.study._storage = cast(BaseStorage, mirror)
@@ -105,10 +112,12 @@ class Ledger:
 
     def records(self, stage: Stage = "search") -> list[TrialRecord]:
         """Every trial of a stage."""
-        return [_record(trial) for trial in self._trials() if _stage(trial) == stage]
+        found = [trial for trial in self._trials() if _stage(trial) == stage]
+        ranks = self._ranks(found)
+        return [_record(trial, ranks.get(trial.number)) for trial in found]
 
     def record(self, number: int) -> TrialRecord:
-        """One trial."""
+        """One trial, without its rank among the others."""
         return _record(self._trial(number))
 
     def frozen(self, numbers: Collection[int]) -> list[FrozenTrial]:
@@ -118,6 +127,30 @@ class Ledger:
     def finished(self, number: int) -> bool:
         """Whether a trial was told its end."""
         return self._trial(number).state.is_finished()
+
+    @property
+    def ranked(self) -> RankName | None:
+        """How trials are ranked over several pairs; None where a trial has one run."""
+        if self._ranked is None:
+            self._ranked = self.attributes.get(RANKED, "")
+        return self._ranked or None
+
+    def _ranks(self, trials: Sequence[FrozenTrial]) -> dict[int, float]:
+        """Rank the complete ones, by their numbers; nothing where a trial has one run."""
+        if not self.ranked:
+            return {}
+        complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+        values = {trial.number: trial.user_attrs["end"]["members"] for trial in complete}
+        return ranks_of_trials(values, self.ranked, self._direction)
+
+    @property
+    def _direction(self) -> Direction:
+        return "maximize" if self.study.directions[0] == StudyDirection.MAXIMIZE else "minimize"
+
+    def _by_rank(self, trials: list[FrozenTrial]) -> list[FrozenTrial]:
+        """Show a sampler each complete trial's rank among all that are complete now, in place of what was told."""
+        ranks, sign = self._ranks(trials), -1.0 if self._direction == "maximize" else 1.0
+        return [_valued(trial, sign * ranks[trial.number]) if trial.number in ranks else trial for trial in trials]
 
     # What a driver commits
 
@@ -261,7 +294,13 @@ def _stage(trial: FrozenTrial) -> Stage:
     return stage
 
 
-def _record(trial: FrozenTrial) -> TrialRecord:
+def _valued(trial: FrozenTrial, value: float) -> FrozenTrial:
+    shown = copy.copy(trial)
+    shown.values = [value]
+    return shown
+
+
+def _record(trial: FrozenTrial, rank: float | None = None) -> TrialRecord:
     attributes = {**trial.user_attrs, **trial.user_attrs.get("end", {})}
     attributes.pop("end", None)
     own = {name: attributes.pop(name) for name in _FIELDS if name in attributes}
@@ -277,6 +316,7 @@ def _record(trial: FrozenTrial) -> TrialRecord:
         curve=dict(sorted(trial.intermediate_values.items())),
         started=trial.datetime_start.isoformat(timespec="seconds") if trial.datetime_start else None,
         ended=trial.datetime_complete.isoformat(timespec="seconds") if trial.datetime_complete else None,
+        rank=rank,
         attributes={name: value for name, value in attributes.items() if not name.startswith("icd:")},
         **own,
     )

@@ -166,7 +166,7 @@ def preparation(space: SearchSpace, sweep: SweepConfig, settings: Settings, *, p
 def _drive(sweep: SweepConfig, space: SearchSpace, ledger: Ledger, prepared: Prepared, held: Session) -> SweepResult:
     settings, attributes = held.settings, ledger.attributes
     points = list(space.points()) if sweep.sampler.name == "grid" else []
-    epochs = max(space.read(space.document(corner)).protocol.epochs for corner in space.corners())
+    epochs = max(space.members(space.document(corner))[-1].last for corner in space.corners())
     ledger.drive(sweep, points, epochs, shared=is_shared(storage_url(settings.root)))
     outbox, site = Outbox(held.folder), held.site(sweep, prepared)
     uri = tracking_uri(settings.root)

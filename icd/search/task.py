@@ -4,7 +4,7 @@ One trial may take several attempts. An attempt starts from the newest valid che
 every epoch it knows, the newest stored one first, and ends with an ``Outcome``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -41,6 +41,7 @@ class Task:
         attempt: Counted from 1; the trial's folder holds the newest, and an older one may not write there.
         config: The trial's plain document, digests included.
         sweep: Folder of the sweep; the trial's own is ``trials/NNNN`` below it.
+        member: Which of the trial's runs it is; empty where there is one. It has a folder below the trial's.
         data_root: Folder of data sets.
         hang_seconds: Without a step for this long the worker gives up its process.
         threads: Of torch; 0 leaves them alone.
@@ -58,11 +59,12 @@ class Task:
     threads: int = 0
     table: str = "live"
     stage: Stage = "search"
+    member: str = ""
 
     @property
     def folder(self) -> Path:
-        """The trial's folder."""
-        return trial_folder(Path(self.sweep), self.number)
+        """The folder of the trial, or of its run."""
+        return trial_folder(Path(self.sweep), self.number, self.member)
 
     def to_json(self) -> dict[str, Any]:
         """Write it for a pipe."""
@@ -71,7 +73,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Epoch:
-    """One reported epoch; its checkpoint is durable. ``metrics`` holds ``time``, seconds since 1970."""
+    """One reported epoch of a run; its checkpoint is durable. ``metrics`` holds ``time``, seconds since 1970."""
 
     number: int
     attempt: int
@@ -123,9 +125,15 @@ class Policy(Protocol):
         ...
 
 
-def trial_folder(sweep: Path, number: int) -> Path:
-    """Give the folder of a trial."""
-    return sweep / "trials" / f"{number:04d}"
+def trial_folder(sweep: Path, number: int, member: str = "") -> Path:
+    """Give the folder of a trial, or of one of its runs."""
+    return sweep / "trials" / f"{number:04d}" / member
+
+
+def checkpoints_below(folder: Path) -> Iterator[Path]:
+    """Find the checkpoints of all runs of a trial."""
+    for pattern in ("checkpoints", "*/checkpoints"):
+        yield from folder.glob(f"{pattern}/epoch-*.ckpt")
 
 
 def newest_attempt(task: Task) -> int:

@@ -18,11 +18,12 @@ from icd.config.sweep import Baseline, Choice, Source, Start, SweepConfig
 from icd.config.trial import TrialConfig
 from icd.config.yaml import Document
 from icd.errors import ConfigError, StateError
+from icd.search.members import key_of
 from icd.search.pareto import pareto_front
 from icd.search.reading import chosen
 from icd.search.record import TrialRecord
 from icd.search.space import SearchSpace
-from icd.search.studies import find
+from icd.search.studies import find, refuse_several_pairs
 from icd.search.study import Ledger
 
 Say = Callable[[str], None]
@@ -40,10 +41,11 @@ def find_starts(sweep: SweepConfig, root: Path, say: Say) -> tuple[Start, ...]:
 
     Raises:
         StateError: If a source is not there or has no complete trial.
+        UsageError: If a source is over several pairs.
         ConfigError: If none of a source's trials is a valid configuration here.
     """
     space = SearchSpace(sweep)
-    tried = {space.read(space.baseline(baseline)).key(): baseline.label for baseline in sweep.enqueue}
+    tried = {key_of(space.members(space.baseline(item))): item.label for item in sweep.enqueue}
     found: list[Start] = []
     for source in sweep.sources:
         found += _from_source(source, space, find(root, source.sweep), tried, say)
@@ -76,6 +78,7 @@ def to_json(starts: Sequence[Start]) -> list[dict[str, Any]]:
 
 
 def _from_source(source: Source, space: SearchSpace, ledger: Ledger, tried: dict[str, str], say: Say) -> list[Start]:
+    refuse_several_pairs(ledger, "no sweep can start from it")
     other = read_sweep(Document(json.loads(ledger.attributes["document"]), f"study {ledger.name}"))
     other_space = SearchSpace(other, stored_starts(ledger))
     records = _best(ledger, other, source.top)

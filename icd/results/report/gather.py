@@ -16,7 +16,7 @@ from icd.results.importance import Importance, importance_of
 from icd.results.pruning import PruningAudit, audit_sweep
 from icd.search.gram_file import GRAMS_NAME, Grams, read_grams
 from icd.search.reading import counts_of, driver_of, plain_sweep
-from icd.search.record import TrialRecord, best
+from icd.search.record import TrialRecord, best, in_order
 from icd.search.studies import find, sweep_folder
 from icd.search.task import trial_folder
 
@@ -88,7 +88,7 @@ class Facts:
     @property
     def complete(self) -> list[TrialRecord]:
         """Complete trials, best first by the first objective."""
-        return ranked(self.records, maximize=self.maximize)
+        return in_order(self.records, maximize=self.maximize)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -110,7 +110,7 @@ def gather(root: Path, name: str, *, overstatement: float | None = None) -> Fact
     ledger, folder = find(root, name), sweep_folder(root, name)
     sweep, attributes, records = plain_sweep(ledger), ledger.attributes, ledger.records()
     maximize = sweep["objectives"][0]["direction"] == "maximize"
-    complete = ranked(records, maximize=maximize)
+    complete = in_order(records, maximize=maximize)
     shown = [*complete[:1], *[record for record in complete[1:] if record.baseline][:1]]
     return Facts(
         name=name,
@@ -129,13 +129,6 @@ def gather(root: Path, name: str, *, overstatement: float | None = None) -> Fact
         confirmation=confirmation_of(ledger),
         overstatement=overstatement,
     )
-
-
-def ranked(records: Sequence[TrialRecord], *, maximize: bool) -> list[TrialRecord]:
-    """Give the complete trials, best first by the first objective."""
-    sign = -1.0 if maximize else 1.0
-    complete = [record for record in records if record.state == "complete"]
-    return sorted(complete, key=lambda record: (sign * record.values[0], record.number))
 
 
 def label_of(record: TrialRecord) -> str:

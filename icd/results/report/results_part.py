@@ -32,7 +32,7 @@ def _unconfirmed(facts: Facts) -> list[Block]:
     number = len(facts.complete)
     said = (
         f"Not confirmed: best of {plural(number, 'single-seed trial')} on validation images is "
-        f"{label_of(best)} with {metric} {measured(metric, best.values[0])}."
+        f"{label_of(best)} with {_reached(best, metric)}."
     )
     many = "The best of several noisy values is better than it would be again"
     if facts.overstatement is not None:
@@ -41,7 +41,10 @@ def _unconfirmed(facts: Facts) -> list[Block]:
         many += "; by how much is not known before it is trained again on fresh seeds"
     blocks: list[Block] = [Text(said, "finding"), Text(f"{many}.", "warning")]
     baseline = next((record for record in facts.complete if record.baseline), None)
-    if baseline is not None and baseline.number != best.number:
+    if baseline is not None and baseline.number != best.number and best.rank is not None:
+        reached = _reached(baseline, metric)
+        blocks.append(Text(f"The best baseline is {baseline.baseline} with {reached}, one seed each."))
+    elif baseline is not None and baseline.number != best.number:
         gap = abs(best.values[0] - baseline.values[0])
         blocks.append(
             Text(
@@ -54,6 +57,14 @@ def _unconfirmed(facts: Facts) -> list[Block]:
     if len(facts.metrics) > 1:
         blocks.append(Text(f"There are {len(facts.metrics)} objectives; see Accuracy against cost for the front."))
     return blocks
+
+
+def _reached(record: TrialRecord, metric: str) -> str:
+    """Write a trial's value; of several pairs its rank and the value of each."""
+    if record.rank is None:
+        return f"{metric} {measured(metric, record.values[0])}"
+    each = ", ".join(f"{pair} {measured(metric, value)}" for pair, value in record.members.items())
+    return f"rank {record.rank:.4g} over the pairs ({metric}: {each})"
 
 
 def confirmed(facts: Facts) -> Section | None:

@@ -18,11 +18,17 @@ def searched(facts: Facts) -> Section:
     sampler, pruner = sweep["sampler"]["name"], sweep["pruner"]["name"]
     stopping = "No trial is stopped early" if pruner == "none" else f"Poor trials are stopped early ({pruner})"
     goals = " and ".join(f"{item['direction']} {item['metric']}" for item in sweep["objectives"])
+    pairs = {pair["name"]: pair for pair in sweep.get("generalist", {}).get("pairs", ())}
+    if pairs:
+        goals = f"the {sweep['generalist']['rank']} rank over {len(pairs)} pairs ({goals}), each trained in every trial"
     words = f"Goal: {goals}, after the last epoch. Sampler: {sampler}. {stopping}."
     baselines = ", ".join(item["label"] for item in sweep["enqueue"])
     if baselines:
         words += f" Tried first: {baselines}."
     fixed = [[path, flat_text(value)] for path, value in flattened(sweep["fixed"]).items()]
+    fixed += [
+        [f"pair {name}", f"{flat_text(pair['teacher'])} > {flat_text(pair['student'])}"] for name, pair in pairs.items()
+    ]
     blocks: list[Block] = [
         Text(words),
         Table(caption="Sampled", headers=["parameter", "values", "only where"], rows=space_rows(sweep["space"])),

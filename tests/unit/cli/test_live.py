@@ -32,7 +32,8 @@ class Sweep:
         return list(self.records)
 
     def progress(self) -> dict[int, dict[str, int]]:
-        return {1: {"epoch": 3, "step": 5, "steps": 10}, 2: {"epoch": 4, "step": 9, "steps": 10}}
+        second_run = {"epoch": 2, "step": 3, "steps": 10}
+        return {1: {"epoch": 3, "step": 5, "steps": 10}, 2: {"epoch": 4, "step": 9, "steps": 10}, 3: second_run}
 
 
 def complete(number: int, value: float) -> TrialRecord:
@@ -108,6 +109,7 @@ def test_table_on_a_terminal() -> None:
     sweep.running = {
         1: Running(attempt=1, epochs=9, epoch=2, value=12.5),
         2: Running(attempt=1, epochs=8, epoch=4),  # what was heard of its steps is older than its epoch
+        3: Running(attempt=2, epochs=12, epoch=7, run="wide", before=6),
     }
     with display:
         assert isinstance(display.live, Live)
@@ -116,6 +118,7 @@ def test_table_on_a_terminal() -> None:
     assert "2 of 5 trials: 1 running, 1 complete; best val/top1 40 (trial 0)" in shown
     assert "2+50%/9" in shown
     assert " 4/8 " in shown
+    assert "7+30%/12" in shown
     assert "12.5" in shown
     assert "KD" in shown
 

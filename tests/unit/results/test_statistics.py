@@ -11,10 +11,10 @@ from scipy.integrate import quad
 from scipy.stats import PermutationMethod, norm, t, ttest_1samp, wilcoxon
 
 from icd.results.boundary import critical_t, crossing_rate, levels_for, look_weights
-from icd.results.ranks import mean_rank, ranks, worst_rank
 from icd.results.sequential import SequentialTest, decide
 from icd.results.statistics import holm, paired, within_one_se
 from icd.results.winners_curse import expected_overstatement, shrunk
+from icd.search.ranks import mean_rank, ranks, worst_rank
 
 points = st.floats(-5, 5).map(lambda value: round(value, 2))
 regular = st.lists(points, min_size=3, max_size=10).filter(lambda values: np.ptp(values) > 0)

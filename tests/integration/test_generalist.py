@@ -1,0 +1,147 @@
+"""A sweep over two pairs that really trains: its trials, what is shown of them, and a kill in the second run of one."""
+
+import json
+import shutil
+import signal
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.command import Command, one_line
+from tests.crash import harness as bare
+from tests.crash.served import Harness, records
+
+pytestmark = pytest.mark.integration
+
+EPOCHS = 4
+TEACHER = bare.SWEEP["teacher"]
+PAIRS = [
+    {"name": "small", "teacher": TEACHER, "student": {"arch": "resnet8", "stem": "cub"}},
+    {"name": "large", "teacher": TEACHER, "student": {"arch": "resnet14", "stem": "cub"}},
+]
+PROTOCOL = {**bare.SWEEP["protocol"], "epochs": EPOCHS}
+ONE: dict[str, Any] = {"protocol": PROTOCOL, "pruner": None}
+BOTH: dict[str, Any] = {**ONE, "teacher": None, "student": None, "generalist": {"pairs": PAIRS}}
+
+
+@pytest.fixture(scope="module")
+def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
+    folder = tmp_path_factory.mktemp("harness")
+    harness = Harness(folder, ICD_TABLES=str(folder / "tables"))
+    yield harness
+    harness.close()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(harness: Harness, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = harness.root(tmp_path_factory.mktemp("undisturbed") / "root")
+    assert harness.drive(root, changes=BOTH).wait() == 0, harness.log.read_text()
+    return root
+
+
+def values(root: Path) -> list[Any]:
+    return [(dict(record.members), record.rank) for record in records(root)]
+
+
+def test_every_trial_is_trained_on_every_pair(undisturbed: Path) -> None:
+    found = records(undisturbed)
+    assert [record.state for record in found] == ["complete"] * 3
+    for record in found:
+        assert sorted(record.curve) == list(range(1, 2 * EPOCHS + 1))
+        assert record.members == {"small": record.curve[EPOCHS], "large": record.curve[2 * EPOCHS]}
+        assert record.values == (sum(record.members.values()) / 2,)
+        assert record.rank is not None
+        assert record.attempts == 2  # each run is started once
+        folder = undisturbed / "sweeps" / "crash" / "trials" / f"{record.number:04d}"
+        assert sorted(path.name for path in folder.iterdir()) == ["large", "small"]
+        for name, value in record.members.items():
+            result = json.loads((folder / name / "result.json").read_text())
+            assert (result["val"]["top1"], result["epochs"]) == (value, EPOCHS)
+            assert not list(folder.glob("*/checkpoints/epoch-*"))
+    best = min(found, key=lambda record: (record.rank, -record.values[0], record.number))
+    with sqlite3.connect(undisturbed / "mlflow.db") as database:
+        query = "select m.value from metrics m join tags t on t.run_uuid = m.run_uuid where t.key = 'icd.trial' "
+        query += f"and t.value like '%/{best.number:04d}' and m.key = ? order by m.step"
+        told = {name: database.execute(query, (f"final/{name}/val/top1",)).fetchall() for name in best.members}
+        assert told == {name: [(value,)] for name, value in best.members.items()}
+        epochs = [value for (value,) in database.execute(query, ("large/val/top1",)).fetchall()]
+    assert epochs == [best.curve[epoch] for epoch in range(EPOCHS + 1, 2 * EPOCHS + 1)]
+
+
+@pytest.mark.parametrize("victim", ["driver", "worker"])
+def test_a_kill_in_the_second_run_changes_nothing(
+    harness: Harness, undisturbed: Path, tmp_path: Path, victim: str
+) -> None:
+    root = harness.root(tmp_path / "root")
+    drive = harness.drive(root, changes=BOTH)
+    first = drive.folder / "trials" / "0001"
+    second = first / "large" / "metrics.jsonl"
+    drive.until(lambda: second.exists() and second.read_bytes().count(b"\n") >= 2)
+    kept = (first / "small" / "student.ckpt").stat().st_mtime_ns
+    if victim == "driver":
+        drive.signal(signal.SIGKILL)
+        assert drive.wait() == -signal.SIGKILL
+        drive = harness.drive(root, changes=BOTH)
+    else:
+        (worker,) = drive.workers
+        bare.os.kill(worker, signal.SIGKILL)
+    assert drive.wait() == 0, drive.said
+    if victim == "worker":
+        assert "retry 1/3 from epoch" in drive.said
+    assert bare.table(root) == bare.table(undisturbed)
+    assert values(root) == values(undisturbed)
+    assert (first / "small" / "student.ckpt").stat().st_mtime_ns == kept  # a finished run is not trained again
+    with sqlite3.connect(root / "mlflow.db") as database:
+        twice = "select key from metrics group by run_uuid, key, step having count(*) > 1"
+        assert database.execute(twice).fetchall() == []
+        assert database.execute("select count(*) from runs where status = 'RUNNING'").fetchone() == (0,)
+
+
+def test_what_is_shown_and_what_is_refused(undisturbed: Path, command: Command) -> None:
+    status = command("status", "crash", "--root", undisturbed)
+    assert "best by mean rank over the pairs" in status.out, status.err
+    rows = json.loads(command("trials", "crash", "--json", "--top", 3, "--root", undisturbed).out)
+    assert [row["rank"] for row in rows] == sorted(row["rank"] for row in rows)
+    assert all(set(row["members"]) == {"small", "large"} for row in rows)
+    told = json.loads(command("status", "crash", "--json", "--root", undisturbed).out)
+    assert (told["ranked"], told["best"]["number"]) == ("mean", rows[0]["number"])
+    header = command("trials", "crash", "--csv", "--root", undisturbed).out.splitlines()[0]
+    assert header.startswith("number,state,val/top1,rank,members_small,members_large,last,")
+    page = undisturbed / "page.html"
+    assert command("report", "crash", "--no-log", "--root", undisturbed, "-o", page).code == 0
+    assert "the mean rank over 2 pairs (maximize val/top1)" in page.read_text()
+    assert f"rank {rows[0]['rank']:.4g} over the pairs (val/top1: small " in page.read_text()
+    for words in (("confirm", "crash", "--executor", "process"), ("explain", "crash", "--executor", "process")):
+        assert "is over several pairs" in one_line(command(*words, "--root", undisturbed), 2, "USAGE")
+    refused = command("export", "crash", "-o", undisturbed / "x", "--unconfirmed", "--root", undisturbed)
+    assert "is over several pairs" in one_line(refused, 2, "USAGE")
+
+
+def test_the_generalist_beside_a_specialist(
+    harness: Harness, undisturbed: Path, tmp_path: Path, command: Command
+) -> None:
+    root = tmp_path / "root"
+    shutil.copytree(undisturbed, root)
+    assert harness.drive(root, changes={**ONE, "name": "alone"}).wait() == 0, harness.log.read_text()
+    said = command("specialists", "crash", "alone", "--json", "--root", root)
+    assert said.code == 0, said.err
+    small, large = json.loads(said.out)["rows"]
+    best = min(records(root), key=lambda record: (record.rank, -record.values[0], record.number))
+    alone = bare.studies.find(root, "alone").records()
+    top = max(record.values[0] for record in alone)
+    assert (small["pair"], small["generalist"], small["specialist"]) == ("small", best.members["small"], top)
+    assert small["difference"] == small["generalist"] - top
+    assert (small["sweep"], small["trials"]) == ("alone", 3)
+    assert (large["pair"], large["specialist"], large["difference"]) == ("large", None, None)
+    page = command("specialists", "crash", "alone", "--root", root)
+    assert "one seed" in page.out
+    assert "validation images" in page.out
+    assert (
+        "The best value of crash is the mean of several pairs"
+        in command("compare", "crash", "alone", "--root", root).out
+    )
+    other = command("specialists", "alone", "crash", "--root", root)
+    assert "is not over several pairs" in one_line(other, 2, "USAGE")
