@@ -10,6 +10,7 @@ from icd.results.arms import Plan, PlannedArm, begin_plan
 from icd.results.tournament import Entry, entries
 from icd.search.outbox import Outbox
 from icd.search.record import run_label
+from tests.driving import empty_database
 from tests.studies import Study
 
 TEMPERATURE = {"base_loss": {"kd": {"temperature": {"low": 1, "high": 8}}}}
@@ -36,11 +37,17 @@ def rows(methods: Any, **parts: Any) -> list[Entry]:
     return entries(document(space={"method": methods}, **parts))
 
 
-def searched(root: Path, entry: Entry, best: float = 50.0) -> Study:
-    """Tell a finished search whose trial 0 is the best."""
+def searched(root: Path, entry: Entry, best: float | None = 50.0) -> Study:
+    """Tell a finished search of one trial, which ran all epochs unless there is no value."""
+    root.mkdir(parents=True, exist_ok=True)
+    if not (root / "study.db").exists():
+        (root / "study.db").write_bytes(empty_database())
     study = Study(root, entry.document.data)
-    study.trial("complete", [best], baseline=bool(entry.sweep.enqueue))
-    study.ledger.note_study(stopped_by="budget", gpus_per_trial=0.0)
+    if best is None:
+        study.trial("pruned", reason="diverged", exit_reason="diverged")
+    else:
+        study.trial("complete", [best], baseline=bool(entry.sweep.enqueue))
+    study.ledger.note_study(uid=f"uid{entry.row}", stopped_by="budget", gpus_per_trial=0.0)
     return study
 
 
