@@ -47,6 +47,7 @@ class Explanation:
     Attributes:
         sweep: Its name.
         trial: The configuration that was taken apart.
+        round: 1 for the first explanation of the sweep, 2 for one that was begun anew, ...
         metric: ``val/top1``.
         mean: Of the whole configuration.
         sd: Sample standard deviation.
@@ -59,6 +60,7 @@ class Explanation:
 
     sweep: str
     trial: int
+    round: int
     metric: str
     mean: float | None
     sd: float | None
@@ -71,6 +73,10 @@ class Explanation:
     def to_data(self) -> dict[str, Any]:
         """Write it for JSON."""
         return asdict(self)
+
+    def part(self, label: str) -> Part:
+        """Give a part by its label."""
+        return next(row for row in self.rows if row.label == label)
 
 
 def explanation_of(ledger: Ledger) -> Explanation | None:
@@ -104,6 +110,7 @@ def explanation_of(ledger: Ledger) -> Explanation | None:
     found = Explanation(
         sweep=ledger.name,
         trial=next(arm.trial for arm in plan.arms if arm.label == WHOLE) or 0,
+        round=plan.round,
         metric=plan.objective.metric,
         mean=_mean(values[WHOLE]),
         sd=statistics.stdev(whole) if len(whole) > 1 else None,

@@ -156,17 +156,18 @@ def _winner(ledger: Ledger) -> int | None:
 
 
 def _without(method: CellDistillation, scale: int) -> CellDistillation:
-    """Leave a scale out; the others share its weight in the proportions they had."""
+    """Leave a scale out; the others share its weight in the proportions they had, the authors' stay the authors'."""
     kept = [place for place, other in enumerate(method.scales) if other != scale]
 
     def left(weights: tuple[float, ...] | None) -> tuple[float, ...] | None:
         rest = tuple(weights[place] for place in kept) if weights is not None else ()
         return rest if sum(rest) > 0 else None
 
+    usual = method.scale_weights == replace(method, scale_weights=None).scale_weights
     return replace(
         method,
         scales=tuple(method.scales[place] for place in kept),
-        scale_weights=left(method.scale_weights),
+        scale_weights=None if usual else left(method.scale_weights),
         base_scale_weights=left(method.base_scale_weights),
     )
 
