@@ -35,9 +35,12 @@ def planned(study: Study, *, trial: int | None = None, seeds: int = 3, anew: boo
 def told(ledger: Ledger, plan: Plan, values: Mapping[str, Sequence[float | None]]) -> dict[tuple[str, int], int]:
     """Tell the runs of arms in the order of the seeds, None for one that diverged; their numbers."""
     numbers = {}
+    runs = [(arm.label, seed) for seed in plan.seeds for arm in plan.arms]
+    keys = {run: config.key() for run, config in zip(runs, plan.configs, strict=True)}
     for label, own in values.items():
         for seed, value in zip(plan.seeds, own, strict=False):
             known: dict[str, Any] = {"stage": "explain", "arm": label, "seed": seed, "round": plan.round}
+            known["key"] = keys[label, seed]
             number = ledger.add_baseline(run_label(plan.round, label, seed), {}, {}, known)
             numbers[label, seed] = number
             if value is None:
@@ -59,7 +62,7 @@ def explained(study: Study, values: Mapping[str, Sequence[float | None]] | None 
 
 
 def write_student(study: Study, number: int, config: TrialConfig) -> None:
-    """Write what a worker leaves of a run that is exported, and note its key."""
+    """Write what a worker leaves of a run that is exported."""
     folder = trial_folder(study.folder, number)
     claim(folder, config, resume=False)
     weights = build_model("resnet8", num_classes=100, stem=config.student.stem, seed=0).state_dict()

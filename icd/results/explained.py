@@ -51,6 +51,7 @@ class Explanation:
         metric: ``val/top1``.
         mean: Of the whole configuration.
         sd: Sample standard deviation.
+        whole_seeds: Of the whole configuration.
         parts: Of the whole configuration.
         rows: One for each part.
         simplest: The simplest arm within one standard error of the best.
@@ -64,6 +65,7 @@ class Explanation:
     metric: str
     mean: float | None
     sd: float | None
+    whole_seeds: int
     parts: int
     rows: tuple[Part, ...]
     simplest: str | None
@@ -114,6 +116,7 @@ def explanation_of(ledger: Ledger) -> Explanation | None:
         metric=plan.objective.metric,
         mean=_mean(values[WHOLE]),
         sd=statistics.stdev(whole) if len(whole) > 1 else None,
+        whole_seeds=len(whole),
         parts=sizes[WHOLE],
         rows=tuple(rows),
         simplest=_simplest(plan, values, sizes),
