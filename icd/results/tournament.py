@@ -245,11 +245,12 @@ def _searched(entry: Entry, settings: Settings) -> bool:
     ledger = begun(settings.root, entry)
     if ledger is None:
         return False
-    if plain_sweep(ledger)["budget"] == entry.sweep.to_data()["budget"]:
-        return status_of(settings.root, ledger.name).state == "finished"
-    if table_plan(ledger) is not None:
-        raise StateError(f"sweep {ledger.name!r} is confirmed, so its budget stays; undo, or choose another name")
-    return False  # the search itself says what to do
+    changed = differences(plain_sweep(ledger)["budget"], entry.sweep.to_data()["budget"])
+    if changed:  # rows that are finished would keep the old one
+        raise StateError(
+            f"sweep {ledger.name!r} was begun with another budget; undo, or choose another name: {'; '.join(changed)}"
+        )
+    return status_of(settings.root, ledger.name).state == "finished"
 
 
 def _confirmed(entry: Entry, settings: Settings) -> bool:

@@ -18,7 +18,7 @@ from icd.search.record import Stage, TrialRecord
 from tests.crash import verbs
 from tests.crash.served import Drive, Harness, alive
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 KD, SD_KD = "table.KD", "table.SD-KD"
 STAGES: tuple[Stage, ...] = ("search", "confirm", "explain")
@@ -130,32 +130,32 @@ def test_a_table_that_is_stopped_and_killed(harness: Harness, undisturbed: Path,
 
 def test_an_explanation_that_is_stopped_and_killed(harness: Harness, undisturbed: Path, tmp_path: Path) -> None:
     calm, root = (Path(shutil.copytree(undisturbed, tmp_path / name)) for name in ("calm", "root"))
-    whole = harness.drive(calm, explain=KD)
+    whole = harness.drive(calm, explain=SD_KD)
     assert whole.wait() == 0, whole.errors
-    expected = explanation_of(studies.find(calm, KD))
+    expected = explanation_of(studies.find(calm, SD_KD))
     assert expected is not None
     assert expected.finished
-    before = len(records_of(root, KD, "search")) + len(records_of(root, KD, "confirm"))
+    before = len(records_of(root, SD_KD, "search")) + len(records_of(root, SD_KD, "confirm"))
 
-    first = harness.drive(root, explain=KD)
-    trained(first, KD, before + 1)
+    first = harness.drive(root, explain=SD_KD)
+    trained(first, SD_KD, before + 1)
     interrupt(first)
     kept = finished(root)
-    second = harness.drive(root, explain=KD)
-    trained(second, KD, before + 2)
+    second = harness.drive(root, explain=SD_KD)
+    trained(second, SD_KD, before + 4)
     kill(second)
     assert len(finished(root)) > len(kept)
     kept |= finished(root)
-    last = harness.drive(root, explain=KD)
+    last = harness.drive(root, explain=SD_KD)
     assert last.wait() == 0, last.errors
     assert {path: time for path, time in finished(root).items() if path in kept} == kept
-    assert explanation_of(studies.find(root, KD)) == expected
-    assert outcomes(root, KD, "explain") == outcomes(calm, KD, "explain")
+    assert explanation_of(studies.find(root, SD_KD)) == expected
+    assert outcomes(root, SD_KD, "explain") == outcomes(calm, SD_KD, "explain")
     assert attempts(root) - attempts(calm) <= 2
 
     # Its trials measure validation images and never look at test images.
-    for record in records_of(root, KD, "explain"):
-        folder = root / "sweeps" / KD / "trials" / f"{record.number:04d}"
+    for record in records_of(root, SD_KD, "explain"):
+        folder = root / "sweeps" / SD_KD / "trials" / f"{record.number:04d}"
         assert '"val/top1"' in (folder / "metrics.jsonl").read_text()
         assert '"test/' not in (folder / "metrics.jsonl").read_text() + (folder / "result.json").read_text()
         assert not list(folder.glob("**/test_looks.jsonl"))
