@@ -133,17 +133,18 @@ def _mean(values: Mapping[int, float]) -> float | None:
 def _simplest(plan: Plan, values: Mapping[str, Mapping[int, float]], parts: Mapping[str, int]) -> str | None:
     """Apply the one-standard-error rule to the arms that had their first seeds; the best is one with all of them."""
     known = {label: own for label, own in values.items() if len(own) >= plan.first}
-    if not known:
+    if not known or any(arm.parts is None for arm in plan.arms):  # a plan from before parts were counted in it
         return None
     most = max(len(own) for own in known.values())
     means = {label: statistics.fmean(own.values()) for label, own in known.items()}
     top = max((label for label in known if len(known[label]) == most), key=lambda label: (means[label], -parts[label]))
-    order = sorted(known, key=lambda label: (parts[label], -means[label]))
     shared = {
         label: [own[seed] - known[top][seed] for seed in own if seed in known[top]]
         for label, own in known.items()
         if label != top
     }
+    paired_ones = [label for label in known if label == top or shared[label]]
+    order = sorted(paired_ones, key=lambda label: (parts[label], -means[label]))
     return within_one_se(shared, order, top)
 
 

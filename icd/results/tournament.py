@@ -95,16 +95,17 @@ def table_seeds(found: Sequence[Entry], root: Path, asked: int | None = None) ->
     Raises:
         StateError: If the table was begun with another number.
     """
-    ledgers = [ledger for ledger in (begun(root, entry) for entry in found) if ledger is not None]
-    for ledger in ledgers:
-        plan = table_plan(ledger)
+    used = {int(entry.sweep.fixed.get("seed", 0)) for entry in found}
+    for entry in found:
+        ledger = begun(root, entry)
+        plan = None if ledger is None else table_plan(ledger)
         if plan is not None:
             count = len(plan.seeds)
             if asked not in (None, count):
                 raise StateError(f"the table was begun with {count} seeds; take --seeds {count}, or another name")
             return plan.seeds
-    own = {int(entry.sweep.fixed.get("seed", 0)) for entry in found}
-    return seeds_beside(own.union(*map(planned_seeds, ledgers)), asked or SEEDS)
+        used |= set() if ledger is None else planned_seeds(ledger)
+    return seeds_beside(used, asked or SEEDS)
 
 
 def begun(root: Path, entry: Entry) -> Ledger | None:
