@@ -1,7 +1,7 @@
 """``icd explain``."""
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,7 +12,11 @@ from icd.cli.options import place_options, places, table_options
 from icd.cli.show import JSON, NAME, SET, columns
 from icd.cli.stopping import stop_requested, stopping_politely
 from icd.cli.sweep import executor_options
-from icd.results.parts import Explanation
+from icd.results.explained import Explanation
+from icd.search.studies import find
+
+if TYPE_CHECKING:
+    from icd.results.importance import Importance
 
 
 @click.command()
@@ -29,7 +33,8 @@ from icd.results.parts import Explanation
 def explain(name: str, show: bool, as_json: bool, **options: Any) -> None:
     """Say what each part of the best configuration of sweep NAME is worth, by leaving it out on paired fresh seeds.
 
-    Arms are measured on validation images; the test set stays closed. The same command goes on where it was left.
+    Arms are measured on validation images; the test set stays closed. The same command goes on where it was left. Below
+    it says which parameters decided how good the trials of the search were.
     """
     where = places(options.pop("root"), options.pop("data_root"), download=options["download"])
     if show:
@@ -47,10 +52,14 @@ def explain(name: str, show: bool, as_json: bool, **options: Any) -> None:
                 stop=stop_requested,
                 **options,
             )
+    from icd.results.importance import importance_of
+
+    ledger = find(where.root, name)
+    importance = importance_of(ledger, ledger.records())
     if as_json:
-        write_json(found.to_data())
+        write_json({**found.to_data(), "importance": importance.to_data()})
     else:
-        click.echo("\n".join(explanation_lines(found)))
+        click.echo("\n".join([*explanation_lines(found), "", *importance_lines(importance)]))
 
 
 def explanation_lines(found: Explanation) -> list[str]:
@@ -67,3 +76,20 @@ def explanation_lines(found: Explanation) -> list[str]:
     spread = "" if found.sd is None else f" (sd {found.sd:.2f})"
     first = f"trial {found.trial} of {found.sweep}: {found.metric} {mean}{spread}, {found.parts} parts"
     return [first, *columns(heads, rows, left=["changed", "verdict"]), "", found.statement]
+
+
+def importance_lines(found: "Importance") -> list[str]:
+    """Write which parameters mattered in the search, each among the trials that have it."""
+    if not found.groups:
+        return [f"importance of parameters: not shown, {found.reason or 'no trial has parameters'}"]
+    rows: list[list[object]] = []
+    for group in found.groups:
+        where = group.condition or "all trials"
+        total = sum(row.importance or 0.0 for row in group.parameters) or 1.0
+        for row in group.parameters:
+            shares = [None if value is None else f"{value / total:.2f}" for value in (row.importance, row.chance)]
+            clear = "not judged" if row.importance is None else "yes" if row.is_clear else "no"
+            rows.append([row.name, *shares, clear, group.trials, where])
+    heads = ["parameter", "share", "by chance", "clear", "trials", "where"]
+    first = f"importance of parameters in the search (PED-ANOVA, {found.trials} complete trials)"
+    return [first, *columns(heads, rows, left=["parameter", "clear", "where"])]

@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 )
 @click.option("--trial", type=click.IntRange(min=0), help="Number of a finalist; with --unconfirmed, of any trial.")
 @click.option("--unconfirmed", is_flag=True, help="Take the search's own trial: one seed, validation images.")
+@click.option("--simplest", is_flag=True, help="Within one standard error of the best; needs 'icd explain NAME'.")
 @click.option("--format", "formats", type=click.Choice(["onnx", "pt2"]), multiple=True, help="Programs [all].")
 @click.option("--weights", type=click.Path(path_type=Path), help="Weights beside a .yaml file [.safetensors].")
 @click.option(
@@ -48,6 +49,7 @@ def export(
     output: Path,
     trial: int | None,
     unconfirmed: bool,
+    simplest: bool,
     formats: "tuple[Format, ...]",
     weights: Path | None,
     register: str | None,
@@ -63,6 +65,7 @@ def export(
         output,
         trial=trial,
         unconfirmed=unconfirmed,
+        simplest=simplest,
         weights=weights,
         formats=formats or None,
         register=True if register == "" else register or False,

@@ -14,7 +14,7 @@ from icd.cli.stopping import stop_requested, stopping_politely
 from icd.cli.sweep import executor_options
 from icd.config.yaml import apply_overrides, read_yaml
 from icd.results.report import write_report
-from icd.results.table import read_table
+from icd.results.table import read_table, with_run_ids
 from icd.results.table_text import FORMATS, markdown
 from icd.results.tournament import entries, run_table
 from icd.search import settings_of
@@ -23,7 +23,7 @@ from icd.trial.checkpoint import write_durably
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--seeds", type=click.IntRange(min=2, max=100), default=5, show_default=True, help="For every row.")
+@click.option("--seeds", type=click.IntRange(min=2, max=100), help="For every row [5, or as it was begun].")
 @click.option("--against", help="Baseline rows, with commas [KD, or the first].")
 @click.option("--alpha", type=click.FloatRange(0, 0.5, min_open=True), default=0.05, show_default=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write OUTPUT.md, .csv and .tex as well.")
@@ -35,7 +35,7 @@ from icd.trial.checkpoint import write_durably
 @place_options
 def tournament(
     file: Path,
-    seeds: int,
+    seeds: int | None,
     against: str | None,
     alpha: float,
     output: Path | None,
@@ -68,6 +68,7 @@ def tournament(
             run_table(document, settings, seeds=seeds)
     labels = [label.strip() for label in against.split(",")] if against else []
     table = read_table(str(document.data["name"]), found, where.root, seeds=seeds, against=labels, alpha=alpha)
+    table = with_run_ids(table, where.root)
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
         for ending, write in FORMATS.items():

@@ -11,7 +11,7 @@ from icd.search.record import TrialRecord
 
 if TYPE_CHECKING:
     from icd.results.confirmation import Confirmation
-    from icd.results.parts import Explanation
+    from icd.results.explained import Explanation
 
 __all__ = ["Exported", "best", "confirm_sweep", "explain_sweep", "export", "read_confirmation", "read_explanation"]
 
@@ -73,7 +73,7 @@ def explain_sweep(name: str, **options: Any) -> "Explanation":
 
 def read_explanation(name: str, *, root: Path | str | None = None) -> "Explanation | None":
     """Give what the last explanation of a sweep shows so far; None where none was begun."""
-    from icd.results.parts import explanation_of
+    from icd.results.explained import explanation_of
     from icd.search import default_root
     from icd.search.studies import find
 

@@ -4,10 +4,11 @@ A plan is written before its first run, and read back ever after: whoever goes o
 rows of a table, one seed each; equal seeds give equal initial weights, order of images and views, so rows are paired.
 """
 
+import itertools
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from icd.config.sweep import Objective
 from icd.errors import StateError
@@ -33,6 +34,7 @@ class PlannedArm:
         kind: Finalist or baseline; every finalist is compared with every baseline.
         trial: The search trial it comes from.
         search_value: What the search measured for it.
+        parts: How many parts it has, where that was counted.
         config: Its trial document.
     """
 
@@ -40,6 +42,7 @@ class PlannedArm:
     kind: ArmKind
     trial: int | None = None
     search_value: float | None = None
+    parts: int | None = None
     config: Mapping[str, Any]
 
 
@@ -224,14 +227,18 @@ def begin_plan(ledger: Ledger, wanted: Plan, *, anew: bool) -> Plan:
 
 def fresh_seeds(ledger: Ledger, used: Collection[int], count: int) -> tuple[int, ...]:
     """Give seeds that neither the search nor any earlier plan has used."""
-    planned = {seed for stage in ("confirm", "explain") for plan in stored_plans(ledger, stage) for seed in plan.seeds}
-    seeds: list[int] = []
-    seed = _FIRST_SEED
-    while len(seeds) < count:
-        if seed not in planned and seed not in used:
-            seeds.append(seed)
-        seed += 1
-    return tuple(seeds)
+    return seeds_beside({*used, *planned_seeds(ledger)}, count)
+
+
+def planned_seeds(ledger: Ledger) -> set[int]:
+    """Give the seeds of all plans."""
+    return {seed for stage in get_args(Stage) for plan in stored_plans(ledger, stage) for seed in plan.seeds}
+
+
+def seeds_beside(used: Collection[int], count: int) -> tuple[int, ...]:
+    """Give the first seeds that are not used."""
+    free = (seed for seed in itertools.count(_FIRST_SEED) if seed not in used)
+    return tuple(itertools.islice(free, count))
 
 
 def _compared(plan: Plan) -> dict[str, Any]:

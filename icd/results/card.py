@@ -5,8 +5,9 @@ from typing import Any
 
 import yaml
 
+from icd.results.explained import Explanation, Part
 from icd.results.student import Sample
-from icd.results.winner import NOT_CONFIRMED, Winner, interval_text
+from icd.results.winner import Winner, interval_text
 
 _MOST_CLASSES = 200  # names that are listed
 
@@ -53,12 +54,14 @@ def _what(winner: Winner, document: Mapping[str, Any]) -> list[str]:
     taught = f"distilled from {teacher['arch']}" if teacher else "trained without a teacher"
     lines = [f"A {document['student']['arch']} {taught} on {document['data']['name']}, seed {document.get('seed', 0)}."]
     if winner.confirmation is None:
-        return [*lines, "", f"**{NOT_CONFIRMED}.**"]
+        return [*lines, "", f"**{winner.status}.**"]
     return [*lines, f"Confirmed on fresh seeds: {winner.confirmation.statement}"]
 
 
 def _numbers(winner: Winner) -> list[str]:
     arm, confirmation = winner.arm, winner.confirmation
+    if winner.explanation is not None and winner.part is not None:
+        return _part_numbers(winner.explanation, winner.part)
     if arm is None or confirmation is None:
         return [
             "| metric | value | n |",
@@ -86,6 +89,22 @@ def _numbers(winner: Winner) -> list[str]:
             f"| {item.p_holm:.3g} | {item.verdict} |"
             for item in winner.versus
         ),
+    ]
+
+
+def _part_numbers(found: Explanation, part: Part) -> list[str]:
+    whole = f"| trial {found.trial}, whole | {found.parts} | {_number(found.mean)} | - |"
+    less = f"{_number(part.mean)} | {_number(part.difference)} ({part.seeds})"
+    return [
+        f"{found.metric} (%) after the last epoch, trained on the training images, on fresh seeds shared by both.",
+        "The weights here are those of the lowest seed, not the best one.",
+        "",
+        "| configuration | parts | mean | difference (n) |",
+        "|---|---|---|---|",
+        f"| trial {found.trial}, {part.label} | {part.parts} | {less} |",
+        whole,
+        "",
+        "The search looked at these validation images too, so both means are too good by construction.",
     ]
 
 

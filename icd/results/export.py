@@ -11,8 +11,9 @@ import yaml
 from icd import __version__
 from icd.errors import CheckpointError, SetupError, UsageError
 from icd.results.confirmed import confirmation_of
+from icd.results.explained import explanation_of
 from icd.results.staging import check_free, staged
-from icd.results.winner import Winner, choose, claims
+from icd.results.winner import Winner, choose, choose_simplest, claims
 from icd.search import default_root
 from icd.search.reading import plain_sweep
 from icd.search.studies import find, refuse_several_pairs, sweep_folder, tracking_uri
@@ -75,6 +76,7 @@ def export(
     *,
     trial: int | None = None,
     unconfirmed: bool = False,
+    simplest: bool = False,
     weights: Path | str | None = None,
     formats: "Sequence[Format] | None" = None,
     register: bool | str = False,
@@ -83,13 +85,14 @@ def export(
     root: Path | str | None = None,
     data_root: Path | str | None = None,
 ) -> Exported:
-    """Write the confirmed winner of a sweep, or on request a trial as the search left it.
+    """Write the confirmed winner of a sweep, or on request the simplest configuration or a trial as searched.
 
     Args:
         name: Of the sweep.
         output: A folder for everything, or a file ending in ``.yaml`` for configuration and weights alone.
         trial: Search trial of another finalist; with ``unconfirmed`` any trial that ran all epochs.
         unconfirmed: Take the search's own trial; needed where nothing is confirmed.
+        simplest: Take the simplest configuration within one standard error of the best; needs ``icd explain``.
         weights: Weights file beside a ``.yaml`` output; the same name as ``.safetensors`` by default.
         formats: Programs for a folder; None writes all that this machine can.
         register: Whether, or under which name, the model goes to MLflow's registry; True takes the sweep's name.
@@ -99,8 +102,8 @@ def export(
         data_root: Folder of data sets; programs are compared on validation images where they are at hand.
 
     Raises:
-        StateError: If nothing is confirmed and ``unconfirmed`` is off, the trial did not run all epochs, or something
-            exists and ``force`` is off.
+        StateError: If nothing is confirmed and ``unconfirmed`` is off, nothing is explained and ``simplest`` is on, the
+            trial did not run all epochs, or something exists and ``force`` is off.
         UsageError: If the sweep is over several pairs, there are several objectives and no trial is named, or options
             do not fit the output.
         CheckpointError: If the trial's files are missing or altered, or a program differs from the student.
@@ -114,15 +117,9 @@ def export(
         raise UsageError(f"programs and the registry need a folder as output, but got {target}")
     if not alone and weights is not None:
         raise UsageError(f"weights of their own need an output ending in .yaml, but got {target}")
-    winner = choose(
-        name,
-        ledger.records(),
-        plain_sweep(ledger)["objectives"],
-        confirmation_of(ledger),
-        ledger.records("confirm"),
-        trial=trial,
-        unconfirmed=unconfirmed,
-    )
+    if simplest and (unconfirmed or trial is not None):
+        raise UsageError("the simplest is one configuration: --simplest goes neither with --trial nor --unconfirmed")
+    winner = _simplest(ledger) if simplest else _chosen(ledger, trial, unconfirmed=unconfirmed)
     if alone:
         beside = Path(weights) if weights is not None else target.with_suffix(".safetensors")
         return _write_pair(_read(ledger, winner, folder), target, beside, force=force)
@@ -135,6 +132,28 @@ def export(
     run = _read(ledger, winner, folder)
     made = _write_folder(run, target, formats, folder, Path(data_root) if data_root is not None else None)
     return replace(made, registered=_register(ledger, folder, uri, made, run, model, alias)) if model else made
+
+
+def _chosen(ledger: Ledger, trial: int | None, *, unconfirmed: bool = False) -> Winner:
+    return choose(
+        ledger.name,
+        ledger.records(),
+        plain_sweep(ledger)["objectives"],
+        confirmation_of(ledger),
+        ledger.records("confirm"),
+        trial=trial,
+        unconfirmed=unconfirmed,
+    )
+
+
+def _simplest(ledger: Ledger) -> Winner:
+    return choose_simplest(
+        ledger.name,
+        ledger.records(),
+        explanation_of(ledger),
+        ledger.records("explain"),
+        lambda trial: _chosen(ledger, trial),
+    )
 
 
 def _read(ledger: Ledger, winner: Winner, root: Path) -> _Run:

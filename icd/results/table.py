@@ -1,20 +1,22 @@
 """A table of methods as plain values: what each row reached, at what cost, and how it compares on shared seeds."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from icd.config.read_trial import read_trial
-from icd.config.yaml import Document
-from icd.errors import StateError, UsageError, did_you_mean
+from icd.errors import UsageError, did_you_mean
 from icd.results.confirmation import Verdict
-from icd.results.confirmed import confirmation_of
 from icd.results.reported import reported
 from icd.results.sequential import SequentialTest, decide
-from icd.results.tournament import Entry
-from icd.search.studies import find
+from icd.results.tournament import Entry, begun, table_confirmation, table_seeds
+from icd.search.mlflow_store import run_ids
+from icd.search.reading import status_of
+from icd.search.studies import tracking_uri
 from icd.search.study import Ledger
+
+_USUAL_BASELINE = "KD"
+_WAIT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,8 +35,10 @@ class Cell:
         hours: Of training, search and confirmation, times the GPUs of a trial, or its cores where it has no GPU.
         per: ``GPU`` or ``CPU``.
         looks: At test images.
-        runs: Tag ``icd.trial`` of each confirmation run in MLflow.
+        runs: Tag ``icd.trial`` of each value's run in MLflow.
+        mlflow_runs: Id of each of these runs, empty where it was not found; nothing before ``with_run_ids``.
         reported: What the paper reports.
+        finished: Whether nothing is left to run; a search without a complete trial has nothing to confirm.
         failures: Seed and reason of runs without a value.
     """
 
@@ -51,6 +55,8 @@ class Cell:
     looks: int
     runs: tuple[str, ...]
     reported: float | None
+    finished: bool = False
+    mlflow_runs: tuple[str, ...] = ()
     failures: Mapping[int, str] = field(default_factory=dict)
 
 
@@ -79,11 +85,13 @@ class Table:
         rows: In the file's order.
         columns: Pairs.
         cells: One for each row and pair.
-        compared: Every row with every baseline row, Holm's correction over all of them.
+        compared: Every row with every baseline row, where both have values; two baselines are compared once.
+        comparisons: Over how many Holm's correction goes: also those that lack values count.
         alpha: Chance of any false difference in the table.
         seeds: Planned for each row.
         finished: Whether every row has all its runs.
         statement: The finding in plain words.
+        untracked: Why a run's id is not known, where one is not.
     """
 
     name: str
@@ -92,10 +100,12 @@ class Table:
     columns: tuple[str, ...]
     cells: tuple[Cell, ...]
     compared: tuple[Compared, ...]
+    comparisons: int
     alpha: float
     seeds: int
     finished: bool
     statement: str
+    untracked: str = ""
 
     def to_data(self) -> dict[str, Any]:
         """Write it for JSON."""
@@ -111,7 +121,13 @@ class Table:
 
 
 def read_table(
-    name: str, entries: Sequence[Entry], root: Path, *, seeds: int, against: Sequence[str] = (), alpha: float = 0.05
+    name: str,
+    entries: Sequence[Entry],
+    root: Path,
+    *,
+    seeds: int | None = None,
+    against: Sequence[str] = (),
+    alpha: float = 0.05,
 ) -> Table:
     """Read what the entries' sweeps hold.
 
@@ -119,20 +135,23 @@ def read_table(
         name: Of the file.
         entries: Rows and pairs.
         root: Folder of results.
-        seeds: Planned for each row.
+        seeds: Planned for each row; see ``table_seeds``.
         against: Baseline rows; KD, or the first row, by default.
         alpha: Chance of any false difference.
 
     Raises:
+        StateError: If the table was begun with another number of seeds, or a sweep is another one.
         UsageError: For a baseline that is no row.
     """
     rows = tuple(dict.fromkeys(entry.row for entry in entries))
-    baselines = tuple(against) or (("KD",) if "KD" in rows else rows[:1])
+    baselines = tuple(dict.fromkeys(against)) or ((_USUAL_BASELINE,) if _USUAL_BASELINE in rows else rows[:1])
     for label in baselines:
         if label not in rows:
             raise UsageError(f"--against must name rows of the table, but got {label!r}; {did_you_mean(label, rows)}")
+    planned = len(table_seeds(entries, root, seeds))
     cells = tuple(_cell(entry, root) for entry in entries)
-    compared = _compared(cells, baselines, seeds, alpha)
+    pairs = _pairs(cells, baselines)
+    compared = _compared(pairs, planned, alpha)
     return Table(
         name=name,
         metric="test/top1",
@@ -140,20 +159,30 @@ def read_table(
         columns=tuple(dict.fromkeys(cell.column for cell in cells)),
         cells=cells,
         compared=compared,
+        comparisons=len(pairs),
         alpha=alpha,
-        seeds=seeds,
-        finished=all(len(cell.values) + len(cell.failures) >= seeds for cell in cells),
-        statement=_statement(cells, compared, baselines),
+        seeds=planned,
+        finished=all(cell.finished for cell in cells),
+        statement=_statement(cells, compared, baselines, len(pairs)),
     )
 
 
+def with_run_ids(table: Table, root: Path) -> Table:
+    """Ask MLflow for the ids of the runs; it has ten seconds, and without an answer the tags alone must do."""
+    uids = {cell.sweep: cell.runs[0].partition("/")[0] for cell in table.cells if cell.runs}
+    ids, why = run_ids(tracking_uri(root), uids, "confirm", wait_s=_WAIT_S) if uids else ({}, "")
+    cells = tuple(replace(cell, mlflow_runs=tuple(ids.get(tag, "") for tag in cell.runs)) for cell in table.cells)
+    if not why and not all(all(cell.mlflow_runs) for cell in cells):
+        why = "MLflow has not been told of all of them, see 'icd flush'"
+    return replace(table, cells=cells, untracked=why)
+
+
 def _cell(entry: Entry, root: Path) -> Cell:
-    try:
-        ledger = find(root, entry.sweep.name)
-    except StateError:
+    ledger = begun(root, entry)
+    if ledger is None:
         return _empty(entry)
-    found, records = confirmation_of(ledger), ledger.records()
-    spent = sum(float(record.attributes.get("seconds", 0.0)) for record in (*records, *ledger.records("confirm")))
+    found, records = table_confirmation(ledger), ledger.records()
+    spent = sum(float(record.attributes.get("seconds", 0.0)) for record in records) + (found.seconds if found else 0.0)
     gpus = float(ledger.attributes.get("gpus_per_trial") or 0.0)
     units = gpus or entry.sweep.resources.cpus_per_trial
     arm = found.arms[0] if found else None
@@ -171,6 +200,7 @@ def _cell(entry: Entry, root: Path) -> Cell:
         looks=found.looks if found else 0,
         runs=_tags(ledger, [run.trial for run in arm.runs]) if arm else (),
         reported=_reported(entry),
+        finished=found.finished if found else _nothing_to_confirm(ledger, root),
         failures=dict(arm.failures) if arm else {},
     )
 
@@ -193,6 +223,11 @@ def _empty(entry: Entry) -> Cell:
     )
 
 
+def _nothing_to_confirm(ledger: Ledger, root: Path) -> bool:
+    status = status_of(root, ledger.name)
+    return status.state == "finished" and status.best is None
+
+
 def _tags(ledger: Ledger, numbers: Sequence[int]) -> tuple[str, ...]:
     return tuple(f"{ledger.attributes['uid']}/{number:04d}" for number in numbers)
 
@@ -202,19 +237,28 @@ def _column(entry: Entry) -> str:
 
 
 def _reported(entry: Entry) -> float | None:
-    fixed = {**entry.sweep.fixed, "method": entry.row}
-    config = read_trial(Document(fixed, entry.document.source))
-    teacher = config.teacher.arch if config.teacher else ""
-    return reported(config.data.name, teacher, config.student.arch, entry.row)
+    fixed = entry.sweep.fixed  # a network that is sampled is not there
+    data, teacher, student = (
+        _named(fixed.get(part), key) for part, key in (("data", "name"), ("teacher", "arch"), ("student", "arch"))
+    )
+    return reported(data, teacher, student, entry.row)
 
 
-def _compared(cells: Sequence[Cell], baselines: Sequence[str], seeds: int, alpha: float) -> tuple[Compared, ...]:
-    pairs = [
-        (cell, other)
-        for cell in cells
-        for other in cells
-        if other.row in baselines and other.row != cell.row and other.column == cell.column
-    ]
+def _named(value: Any, key: str) -> str:
+    return str(value.get(key, "")) if isinstance(value, Mapping) else str(value or "")
+
+
+def _pairs(cells: Sequence[Cell], baselines: Sequence[str]) -> list[tuple[Cell, Cell]]:
+    """Pair every cell with the baselines of its column, two baselines once: the later one against the earlier."""
+
+    def compared(cell: Cell, other: Cell) -> bool:
+        mirrored = cell.row in baselines and baselines.index(cell.row) < baselines.index(other.row)
+        return cell.row != other.row and cell.column == other.column and not mirrored
+
+    return [(cell, other) for cell in cells for other in cells if other.row in baselines and compared(cell, other)]
+
+
+def _compared(pairs: Sequence[tuple[Cell, Cell]], seeds: int, alpha: float) -> tuple[Compared, ...]:
     shared = [[seed for seed in cell.values if seed in other.values] for cell, other in pairs]
     differences = [
         [cell.values[seed] - other.values[seed] for seed in common]
@@ -240,8 +284,8 @@ def _compared(cells: Sequence[Cell], baselines: Sequence[str], seeds: int, alpha
     )
 
 
-def _statement(cells: Sequence[Cell], compared: Sequence[Compared], baselines: Sequence[str]) -> str:
-    lines = []
+def _statement(cells: Sequence[Cell], compared: Sequence[Compared], baselines: Sequence[str], comparisons: int) -> str:
+    lines, counted = [], f"{comparisons} comparison{'' if comparisons == 1 else 's'}"
     for column in dict.fromkeys(cell.column for cell in cells):
         known = [(cell.mean, cell) for cell in cells if cell.column == column and cell.mean is not None]
         if not known:
@@ -251,10 +295,12 @@ def _statement(cells: Sequence[Cell], compared: Sequence[Compared], baselines: S
         lines.append(f"{where}{top.row} has the highest mean, {mean:.2f} %.")
         for baseline in baselines:
             own = [item for item in compared if item.baseline == baseline and item.column == column]
+            if not own:
+                continue
             better = [item.row for item in own if item.verdict == "better"]
             worse = [item.row for item in own if item.verdict == "worse"]
             rest = [item.row for item in own if item.verdict not in ("better", "worse")]
             parts = [f"better than {baseline}: {', '.join(better) or 'none'}", f"worse: {', '.join(worse) or 'none'}"]
             parts += [f"no difference shown: {', '.join(rest)}"] if rest else []
-            lines.append(f"After correction for {len(compared)} comparisons, {'; '.join(parts)}.")
+            lines.append(f"{where}{'after' if where else 'After'} correction for {counted}, {'; '.join(parts)}.")
     return " ".join(lines) or "No row has a result yet."

@@ -8,9 +8,17 @@ from icd.results.table import Cell, Compared, Table
 
 _MARKS = {"better": "+", "worse": "-"}
 _LATEX_MARKS = {"better": "^{+}", "worse": "^{-}"}
+_LATEX_LETTERS = {
+    **{letter: rf"\{letter}" for letter in "_&%#${}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+}
 _COLUMNS = (
     "row", "pair", "mean", "sd", "n", "values", "trials", "hours", "per", "test_looks", "reported", "against",
-    "difference", "low", "high", "p_holm", "verdict", "sweep", "trial", "mlflow_runs",
+    "difference", "low", "high", "p_holm", "verdict", "sweep", "trial", "icd_trials", "mlflow_runs",
 )  # fmt: skip
 
 
@@ -18,22 +26,21 @@ def markdown(table: Table) -> str:
     """Write it for people: mean and spread first, then each comparison, then where it comes from."""
     baselines = list(dict.fromkeys(item.baseline for item in table.compared))
     heads = ["method", "top-1, mean ± sd (n)", *(f"minus {label}" for label in baselines)]
-    heads += ["paper reports", "trials", "hours", "sweep: chosen trial, runs"]
+    heads += ["paper reports", "trials", "hours"]
     lines = [f"# {table.name}: top-1 (%) on test images, last epoch", ""]
     for column in table.columns:
         if len(table.columns) > 1:
             lines += [f"## {column}", ""]
-        lines += [_line(heads), _line(["---", *["---:"] * (len(heads) - 2), "---"])]
+        lines += [_line(heads), _line(["---", *["---:"] * (len(heads) - 1)])]
         for row in table.rows:
             cell = table.cell(row, column)
             by_baseline = {item.baseline: item for item in table.against(row, column)}
             against = [_difference(by_baseline.get(label)) for label in baselines]
             paper = "" if cell.reported is None else f"{cell.reported:.2f}"
-            where = f"{cell.sweep}: {'-' if cell.trial is None else cell.trial}, {' '.join(cell.runs) or '-'}"
             cost = [str(cell.trials), f"{cell.hours:.2f} {cell.per}"]
-            lines.append(_line([row, _value(cell), *against, paper, *cost, where]))
+            lines.append(_line([row, _value(cell), *against, paper, *cost]))
         lines.append("")
-    return "\n".join([*lines, table.statement, "", *_notes(table), ""])
+    return "\n".join([*lines, table.statement, "", *_notes(table), "", *_runs(table), ""])
 
 
 def as_csv(table: Table) -> str:
@@ -52,23 +59,27 @@ def as_csv(table: Table) -> str:
                 ends = [_number(end) for end in (item.mean, item.low, item.high)]
                 against = [item.baseline, *ends, f"{item.p_holm:.6g}", item.verdict]
             trial = "" if cell.trial is None else cell.trial
-            writer.writerow([*own, *against, cell.sweep, trial, " ".join(cell.runs)])
+            runs = [" ".join(cell.runs), " ".join(known or "-" for known in cell.mlflow_runs)]
+            writer.writerow([*own, *against, cell.sweep, trial, *runs])
     return text.getvalue()
 
 
 def latex(table: Table) -> str:
-    """Write it for a paper (booktabs): one column for each pair, the reported number in small type below."""
-    baselines = ", ".join(dict.fromkeys(item.baseline for item in table.compared))
+    """Write it for a paper (booktabs): one column for each pair, reported numbers in small type; runs are comments."""
+    heads = [_escaped(column) for column in table.columns] if len(table.columns) > 1 else [r"top-1 (\%)"]
+    baseline = next((item.baseline for item in table.compared), None)
+    marks = f"; + and - mark differences from {baseline}" if baseline else ""
     lines = [
-        rf"% {table.name}: mean $\pm$ sd over {table.seeds} seeds, last epoch, test images; + and - mark differences",
-        rf"% from {baselines} at alpha = {table.alpha:g} after Holm's correction",
+        rf"% {table.name}: top-1 (%) on test images, mean and sd over {table.seeds} seeds, last epoch{marks}",
+        rf"% at alpha = {table.alpha:g} after Holm's correction for {table.comparisons} comparisons",
+        *(f"% {_runs_line(cell)}" for cell in table.cells),
         rf"\begin{{tabular}}{{l{'c' * len(table.columns)}}}",
         r"\toprule",
-        " & ".join(["method", *(_escaped(column) for column in table.columns)]) + r" \\",
+        " & ".join(["method", *heads]) + r" \\",
         r"\midrule",
     ]
     for row in table.rows:
-        cells = [_latex_cell(table.cell(row, column), table.against(row, column)) for column in table.columns]
+        cells = [_latex_cell(table.cell(row, column), table.against(row, column), baseline) for column in table.columns]
         lines.append(" & ".join([_escaped(row), *cells]) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
 
@@ -77,7 +88,7 @@ FORMATS: Mapping[str, Callable[[Table], str]] = {"md": markdown, "csv": as_csv, 
 
 
 def _line(cells: list[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
+    return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
 
 
 def _value(cell: Cell) -> str:
@@ -92,7 +103,24 @@ def _difference(item: Compared | None) -> str:
     if item is None:
         return ""
     interval = "" if item.low is None or item.high is None else f" [{item.low:+.2f}, {item.high:+.2f}]"
-    return f"{item.mean:+.2f}{interval} p={item.p_holm:.2g} {_MARKS.get(item.verdict, '')}".strip()
+    return f"{item.mean:+.2f}{interval}, p {item.p_holm:.2g} {_MARKS.get(item.verdict, '')}".strip()
+
+
+def _runs(table: Table) -> list[str]:
+    lines = ["## Runs", "", *(f"- {_runs_line(cell)}" for cell in table.cells)]
+    return [*lines, "", f"Some runs have no id here: {table.untracked}."] if table.untracked else lines
+
+
+def _runs_line(cell: Cell) -> str:
+    """Say where a cell comes from; a run without an id is found by its tag."""
+    ids = cell.mlflow_runs or ("",) * len(cell.runs)
+    runs = [
+        f"{seed} {known or f'icd.trial={tag}'}" for seed, known, tag in zip(cell.values, ids, cell.runs, strict=True)
+    ]
+    where = f"{cell.row}, {cell.column}: sweep {cell.sweep}"
+    if cell.trial is None:
+        return f"{where}, nothing confirmed"
+    return f"{where}, trial {cell.trial}; MLflow runs by seed: {', '.join(runs) or 'none'}"
 
 
 def _notes(table: Table) -> list[str]:
@@ -101,23 +129,23 @@ def _notes(table: Table) -> list[str]:
     how = (
         f"Differences are paired by seed, with intervals and p-values for a chance of {table.alpha:g} of any false "
         f"difference in the whole table (Holm). {looks} looks at test images. Every row had the same budget of trials "
-        "where it has something to tune. Numbers that a paper reports are of its best test epoch and are not "
-        "comparable."
+        "where it has something to tune. Hours are of training, times the GPUs of a trial, or its cores where it has "
+        "no GPU. Numbers that a paper reports are of its best test epoch and are not comparable."
     )
     return [how + done]
 
 
-def _latex_cell(cell: Cell, compared: list[Compared]) -> str:
+def _latex_cell(cell: Cell, compared: list[Compared], baseline: str | None) -> str:
     if cell.mean is None:
         return "--"
     spread = "" if cell.sd is None else rf" \pm {cell.sd:.2f}"
-    mark = "".join(_LATEX_MARKS.get(item.verdict, "") for item in compared[:1])
+    mark = "".join(_LATEX_MARKS.get(item.verdict, "") for item in compared if item.baseline == baseline)
     paper = "" if cell.reported is None else rf" {{\scriptsize ({cell.reported:.2f} reported)}}"
     return rf"${cell.mean:.2f}{spread}{mark}${paper}"
 
 
 def _escaped(text: str) -> str:
-    return "".join(rf"\{letter}" if letter in "_&%#$" else letter for letter in text)
+    return "".join(_LATEX_LETTERS.get(letter, letter) for letter in text)
 
 
 def _number(value: float | None) -> str:

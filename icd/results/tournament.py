@@ -6,31 +6,37 @@ first, so tuning can only add to it.
 """
 
 import copy
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from icd.config.coverage import size
 from icd.config.read_sweep import read_sweep
 from icd.config.sampling import is_node
 from icd.config.sweep import Branches, SweepConfig
+from icd.config.trial import differences
 from icd.config.yaml import Document
 from icd.errors import StateError, UsageError
 from icd.methods import PAPER_ROWS
-from icd.results.arms import Plan, PlannedArm, begin_plan, fresh_seeds, stored_plans
+from icd.results.arms import Plan, PlannedArm, begin_plan, planned_seeds, seeds_beside, stored_plans
 from icd.results.confirm import tell_confirmation
+from icd.results.confirmation import Confirmation
 from icd.results.confirmed import confirmation_of
 from icd.search import sweeps
-from icd.search.reading import status_of
+from icd.search.reading import plain_sweep, status_of
 from icd.search.record import best
 from icd.search.session import Settings
 from icd.search.space import SearchSpace
 from icd.search.stages import run_stage
-from icd.search.storage import open_storage, storage_url
 from icd.search.studies import find
 from icd.search.study import Ledger
 from icd.search.warm_start import stored_starts
+
+SEEDS = 5
+_LONGEST = 24  # letters of a pair in the name of a sweep, which may have 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +61,7 @@ def entries(document: Document) -> list[Entry]:
 
     Raises:
         ConfigError: With every problem of the file.
-        UsageError: If it names no rows, samples the seed, or trains every trial on several pairs.
+        UsageError: If it names no rows, samples the seed, enqueues anything, or trains every trial on several pairs.
     """
     whole = read_sweep(document)
     rows = whole.space.get("method")
@@ -67,27 +73,89 @@ def entries(document: Document) -> list[Entry]:
         raise UsageError(f"{document.source}: a table tunes every pair for itself; drop generalist, or take space.pair")
     if "seed" in whole.space:
         raise UsageError(f"{document.source}: a table chooses its seeds itself; drop space.seed, and say --seeds")
-    columns = whole.space["pair"].labels if "pair" in whole.space else ("",)
+    if whole.enqueue or whole.sources:
+        raise UsageError(f"{document.source}: a table tries each row of the paper untuned by itself; drop enqueue")
+    if "pair" not in whole.space:
+        return [_entry(document, row, rows.fields[row]) for row in rows.fields]
+    columns = whole.space["pair"].labels
+    names = _names(columns)
     return [
-        _entry(document, row, rows.fields[row], column, place if column else None)
+        _entry(document, row, rows.fields[row], column, names[place], place)
         for place, column in enumerate(columns)
         for row in rows.fields
     ]
 
 
-def run_table(document: Document, settings: Settings, *, seeds: int) -> list[Entry]:
+def table_seeds(found: Sequence[Entry], root: Path, asked: int | None = None) -> tuple[int, ...]:
+    """Give the seeds that all rows share: those of a table that was begun, else fresh ones.
+
+    Args:
+        found: Rows and pairs.
+        root: Folder of results.
+        asked: How many; by default as many as were begun with, or 5.
+
+    Raises:
+        StateError: If the table was begun with another number.
+    """
+    used = {int(entry.sweep.fixed.get("seed", 0)) for entry in found}
+    for entry in found:
+        ledger = begun(root, entry)
+        plan = None if ledger is None else table_plan(ledger)
+        if plan is not None:
+            count = len(plan.seeds)
+            if asked not in (None, count):
+                raise StateError(f"the table was begun with {count} seeds; take --seeds {count}, or another name")
+            return plan.seeds
+        used |= set() if ledger is None else planned_seeds(ledger)
+    return seeds_beside(used, asked or SEEDS)
+
+
+def begun(root: Path, entry: Entry) -> Ledger | None:
+    """Open the study of an entry; None where there is none yet.
+
+    Raises:
+        StateError: If a sweep of that name is another one.
+    """
+    try:
+        ledger = find(root, entry.sweep.name)
+    except StateError:  # never begun, or cut off while it began
+        return None
+    if ledger.attributes["digest"] != entry.sweep.digest():
+        before, now = plain_sweep(ledger), entry.sweep.to_data()
+        for part in ("resources", "budget"):
+            before.pop(part), now.pop(part)
+        changed = "; ".join(differences(before, now))
+        raise StateError(
+            f"sweep {ledger.name!r} was begun with another configuration; undo, or choose another name: {changed}"
+        )
+    return ledger
+
+
+def table_plan(ledger: Ledger) -> Plan | None:
+    """Give the plan that a table made: of one arm alone, which ``icd confirm`` never makes."""
+    return next((plan for plan in stored_plans(ledger, "confirm") if len(plan.arms) == 1), None)
+
+
+def table_confirmation(ledger: Ledger) -> Confirmation | None:
+    """Read what the table's own runs of an entry show."""
+    plan = table_plan(ledger)
+    return None if plan is None else confirmation_of(ledger, plan.round)
+
+
+def run_table(document: Document, settings: Settings, *, seeds: int | None = None) -> list[Entry]:
     """Search and confirm what is left of every entry.
 
     Args:
         document: The file.
         settings: How and where.
-        seeds: For each row, the same for all.
+        seeds: For each row, the same for all; see ``table_seeds``.
 
     Raises:
         Interrupted: If a signal stopped it; the same call goes on.
         StateError: If ``icd stop`` ended a sweep, or an entry was begun otherwise.
     """
     found = entries(document)
+    shared = table_seeds(found, settings.root, seeds)
     for place, entry in enumerate(found, start=1):
         name = entry.sweep.name
         if not _searched(entry, settings):
@@ -98,19 +166,16 @@ def run_table(document: Document, settings: Settings, *, seeds: int) -> list[Ent
         if best(find(settings.root, name).records(), maximize=_maximize(entry.sweep)) is None:
             settings.announce(f"row {place} of {len(found)}: no trial of {name} is complete, so it has no entry")
         elif not _confirmed(entry, settings):
-            settings.announce(f"row {place} of {len(found)}: {seeds} seeds of the best of {name}")
-            run_stage(name, _listing(seeds), settings, finish=partial(tell_confirmation, settings))
+            settings.announce(f"row {place} of {len(found)}: {len(shared)} seeds of the best of {name}")
+            run_stage(name, _listing(shared), settings, finish=partial(tell_confirmation, settings))
     return found
 
 
-def _listing(seeds: int) -> Any:
+def _listing(seeds: tuple[int, ...]) -> Callable[[Ledger, SweepConfig], Plan]:
     def listed(ledger: Ledger, sweep: SweepConfig) -> Plan:
-        plans = stored_plans(ledger, "confirm")
-        if plans:
-            if len(plans[-1].seeds) != seeds:
-                begun = len(plans[-1].seeds)
-                raise StateError(f"the table was begun with {begun} seeds; take --seeds {begun}, or another name")
-            return plans[-1]
+        plan = table_plan(ledger)
+        if plan is not None:
+            return plan
         record = best(ledger.records(), maximize=_maximize(sweep))
         if record is None:
             raise StateError(f"no trial of sweep {ledger.name!r} is complete")
@@ -123,17 +188,25 @@ def _listing(seeds: int) -> Any:
             search_value=record.values[0],
             config=config.to_data(),
         )
-        chosen = fresh_seeds(ledger, {config.seed}, seeds)
-        return begin_plan(
-            ledger, Plan(stage="confirm", arms=(arm,), seeds=chosen, first=seeds, adaptive=False), anew=False
-        )
+        plan = Plan(stage="confirm", arms=(arm,), seeds=seeds, first=len(seeds), adaptive=False)
+        return begin_plan(ledger, plan, anew=True)
 
     return listed
 
 
-def _entry(document: Document, row: str, fields: Mapping[str, Any], column: str, place: int | None) -> Entry:
+def _names(columns: Sequence[str]) -> list[str]:
+    """Name pairs as sweeps may be named; by number where two would be alike or one is long."""
+    names = [re.sub(r"[^A-Za-z0-9._-]+", "-", column).strip("-") for column in columns]
+    if len(set(names)) == len(names) and max(map(len, names)) <= _LONGEST:
+        return names
+    return [f"pair{place}" for place in range(1, len(names) + 1)]
+
+
+def _entry(
+    document: Document, row: str, fields: Mapping[str, Any], column: str = "", short: str = "", place: int | None = None
+) -> Entry:
     data = copy.deepcopy(dict(document.data))
-    data["name"] = ".".join(part for part in (data["name"], column, row) if part)
+    data["name"] = ".".join(part for part in (data["name"], short, row) if part)
     space = data["space"]
     space["method"] = {row: _own(space["method"], row)}
     if place is not None:
@@ -171,17 +244,18 @@ def _maximize(sweep: SweepConfig) -> bool:
 
 
 def _searched(entry: Entry, settings: Settings) -> bool:
-    """Whether an entry's sweep is finished as it is wanted; one that was begun otherwise is refused when it is run."""
-    url = storage_url(settings.root)
-    if url.startswith("sqlite") and not (settings.root / "study.db").exists():
+    """Whether an entry's sweep is finished as it is wanted."""
+    ledger = begun(settings.root, entry)
+    if ledger is None:
         return False
-    if entry.sweep.name not in Ledger.names(open_storage(url)):
-        return False
-    ledger = Ledger(open_storage(url), entry.sweep.name)
-    same = ledger.attributes.get("digest") == entry.sweep.digest()
-    return same and status_of(settings.root, entry.sweep.name).state == "finished"
+    changed = differences(plain_sweep(ledger)["budget"], entry.sweep.to_data()["budget"])
+    if changed:  # rows that are finished would keep the old one
+        raise StateError(
+            f"sweep {ledger.name!r} was begun with another budget; undo, or choose another name: {'; '.join(changed)}"
+        )
+    return status_of(settings.root, ledger.name).state == "finished"
 
 
 def _confirmed(entry: Entry, settings: Settings) -> bool:
-    found = confirmation_of(find(settings.root, entry.sweep.name))
+    found = table_confirmation(find(settings.root, entry.sweep.name))
     return found is not None and found.finished

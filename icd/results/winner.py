@@ -1,15 +1,20 @@
-"""Which run of a sweep is exported: a confirmed winner's, or on request a trial as the search left it."""
+"""Which run of a sweep is exported: a confirmed winner's, on request the simplest, or a trial as searched."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from icd.errors import StateError, UsageError
 from icd.results.confirmation import Arm, Confirmation, Versus
+from icd.results.explained import WHOLE, Explanation, Part
 from icd.search.pareto import pareto_front
 from icd.search.record import TrialRecord, best
 
 NOT_CONFIRMED = "not confirmed: one seed, validation images"
+SIMPLEST = (
+    "the simplest configuration within one standard error of the best on validation images, trained on the training "
+    "images, not confirmed on test images"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +30,7 @@ class Winner:
         start: The trial of another sweep that it was taken from.
         label: ``trial 12``; for a confirmation run, of the arm.
         confirmation: Where its arm was confirmed.
+        explanation: Where it was found to be the simplest.
         searched: How many trials of the search ran all epochs.
     """
 
@@ -36,12 +42,26 @@ class Winner:
     baseline: str | None = None
     start: str | None = None
     confirmation: Confirmation | None = None
+    explanation: Explanation | None = None
     searched: int = 0
 
     @property
     def arm(self) -> Arm | None:
         """What was confirmed of it."""
         return self.confirmation.arm(self.label) if self.confirmation else None
+
+    @property
+    def part(self) -> Part | None:
+        """What its explanation says of it."""
+        found = self.explanation
+        return found.part(found.simplest) if found and found.simplest else None
+
+    @property
+    def status(self) -> str:
+        """How far its numbers can be trusted."""
+        if self.confirmation is not None:
+            return self.confirmation.statement
+        return NOT_CONFIRMED if self.explanation is None else SIMPLEST
 
     @property
     def versus(self) -> tuple[Versus, ...]:
@@ -96,12 +116,52 @@ def choose(
     )
 
 
+def choose_simplest(
+    name: str,
+    records: Sequence[TrialRecord],
+    explanation: Explanation | None,
+    explained: Sequence[TrialRecord],
+    confirmed: Callable[[int], Winner],
+) -> Winner:
+    """Choose the simplest configuration that one standard error does not tell from the best; the lowest seed of it.
+
+    Args:
+        name: Of the sweep.
+        records: Its trials.
+        explanation: Of the sweep, if anything was explained.
+        explained: Its trials.
+        confirmed: Gives the confirmed run of a finalist; for the whole configuration, which nothing simpler matches.
+
+    Raises:
+        StateError: Without a finished explanation.
+    """
+    if explanation is None or not explanation.finished or explanation.simplest is None:
+        stands = "has no explanation" if explanation is None else "has an explanation that is not finished"
+        raise StateError(f"sweep {name!r} {stands}, so the simplest is not known; run 'icd explain {name}'")
+    if explanation.simplest == WHOLE:
+        return confirmed(explanation.trial)
+    mine = {"round": explanation.round, "arm": explanation.simplest}
+    runs = [record for record in explained if record.state == "complete" and mine.items() <= record.attributes.items()]
+    run = min(runs, key=lambda record: int(record.attributes["seed"]))
+    return Winner(
+        trial=run.number,
+        key=run.key,
+        values={explanation.metric: run.values[0]},
+        attributes=run.attributes,
+        label=f"trial {explanation.trial}, {explanation.simplest}",
+        explanation=explanation,
+        searched=len(_searched(records)),
+    )
+
+
 def claims(winner: Winner) -> dict[str, str]:
     """Say in short lines what is known of a run's quality, n and interval beside every number."""
     arm, confirmation = winner.arm, winner.confirmation
     values = {metric: f"{value:.6g}" for metric, value in winner.values.items()}
+    if winner.explanation is not None and winner.part is not None:
+        return {**values, "status": winner.status, **_explained(winner.explanation, winner.part)}
     if arm is None or confirmation is None:
-        return {**values, "status": NOT_CONFIRMED}
+        return {**values, "status": winner.status}
     lines = {**values, "status": confirmation.statement, "arm": arm.label}
     if arm.mean is not None:
         spread = f"sd {arm.sd:.3f}, " if arm.sd is not None else ""
@@ -110,6 +170,14 @@ def claims(winner: Winner) -> dict[str, str]:
         lines[f"versus {item.baseline}"] = (
             f"{item.mean:+.3f} {interval_text(item)}, n {len(item.seeds)}, p {item.p_holm:.3g} (Holm), {item.verdict}"
         )
+    return lines
+
+
+def _explained(found: Explanation, part: Part) -> dict[str, str]:
+    lines = {"changed": f"trial {found.trial}, {part.label}", "parts": f"{part.parts} instead of {found.parts}"}
+    if part.mean is not None and part.difference is not None:
+        lines[f"{found.metric} mean"] = f"{part.mean:.3f} (n {part.seeds})"
+        lines["versus the whole configuration"] = f"{part.difference:+.3f}, n {part.seeds}, {part.verdict}"
     return lines
 
 

@@ -7,6 +7,7 @@ carry the time of their event.
 import json
 import os
 import posixpath
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -230,6 +231,51 @@ def check_server(uri: str) -> str | None:
             raise SetupError(f"tracking server refuses us: {told}") from error
         return f"tracking unreachable, its data will wait in the outbox: {told}"
     return None
+
+
+def run_ids(uri: str, uids: Mapping[str, str], stage: str, *, wait_s: float) -> tuple[dict[str, str], str]:
+    """Ask for the ids of the runs of one stage of several sweeps; changes nothing and raises nothing.
+
+    Args:
+        uri: Of the tracking server or database.
+        uids: Random id of each sweep, by name.
+        stage: Such as ``confirm``.
+        wait_s: How long to wait for all answers together.
+
+    Returns:
+        Id by tag ``icd.trial``, and why some may be missing; empty where all sweeps were asked for.
+    """
+    found: dict[str, str] = {}
+    if urlsplit(uri).scheme == "sqlite" and not _sqlite_file(uri).exists():
+        return found, f"there is no {_sqlite_file(uri)}"
+    why = [f"{without_password(uri)} did not answer within {wait_s:g} s"]
+
+    def ask() -> None:
+        try:
+            for name, uid in uids.items():
+                found.update(_stage_runs(_connect(uri), name, uid, stage))
+            why.clear()
+        except Exception as error:
+            why[:] = [f"{without_password(uri)}: {advice(error)}"]
+
+    thread = threading.Thread(target=ask, name="icd-run-ids", daemon=True)
+    thread.start()
+    thread.join(wait_s)
+    return dict(found), "".join(why)
+
+
+def _stage_runs(client: "MlflowClient", name: str, uid: str, stage: str) -> dict[str, str]:
+    experiment, token = client.get_experiment_by_name(name), None
+    runs: list[Any] = []
+    query = f"tags.`{TRIAL_TAG}` LIKE '{uid}/%' and tags.stage = '{stage}'"
+    while experiment is not None:
+        page = client.search_runs([experiment.experiment_id], query, page_token=token)
+        runs += page
+        token = page.token
+        if not token:
+            break
+    fullest = sorted(runs, key=_fullest_first, reverse=True)  # of two with one tag the last one stays
+    return {run.data.tags[TRIAL_TAG]: run.info.run_id for run in fullest}
 
 
 def _connect(uri: str) -> "MlflowClient":

@@ -20,10 +20,10 @@ HARNESS = Path(__file__).parent / "harness.py"
 class Harness:
     """A harness process that takes requests."""
 
-    def __init__(self, workdir: Path, **environment: str) -> None:
+    def __init__(self, workdir: Path, script: Path = HARNESS, **environment: str) -> None:
         with (workdir / "harness.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, str(HARNESS), "serve"],
+                [sys.executable, str(script), "serve"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

@@ -20,10 +20,11 @@ from icd.config.read_trial import load_trial, read_trial
 from icd.config.yaml import parse_yaml
 from icd.models import build_model
 from icd.results.student import sample_of
-from icd.results.winner import NOT_CONFIRMED
+from icd.results.winner import NOT_CONFIRMED, SIMPLEST
 from icd.search.outbox import Outbox
 from tests.command import Command, one_line
 from tests.confirmed import arm, confirmation, run
+from tests.explaining import planned, study_at, told, write_student
 from tests.studies import Study, usual
 from tests.tracking import begin_trial, end_trial
 
@@ -192,3 +193,29 @@ def test_noise_where_the_data_set_is_away(tmp_path: Path, caplog: pytest.LogCapt
     assert "seeded noise" in sample.source
     assert "compared on noise" in caplog.text
     assert torch.equal(sample.images_BCHW, sample_of(config, tmp_path, tmp_path / "nothing").images_BCHW)
+
+
+def test_the_simplest_configuration(command: Command, root: Path, tmp_path: Path) -> None:
+    study = study_at(root)
+    refused = command("export", "by-hand", "--simplest", "-o", tmp_path / "none")
+    assert "run 'icd explain by-hand'" in one_line(refused, 5, "STATE")
+    for more in (["--unconfirmed"], ["--trial", "1"]):
+        one_line(command("export", "by-hand", "--simplest", "-o", tmp_path / "none", *more), 2, "USAGE")
+
+    plan = planned(study)
+    values = {arm.label: (40.0, 40.5, 41.0) for arm in plan.arms}
+    numbers = told(study.ledger, plan, {**values, "whole": (60.0, 61.0, 62.0), "cluster weight 0": (60.1, 60.9, 62.0)})
+    first = numbers["cluster weight 0", plan.seeds[0]]
+    config = plan.by_label()["cluster weight 0"]
+    write_student(study, first, config)
+    said = command("export", "by-hand", "--simplest", "-o", tmp_path / "out", "--format", "pt2")
+    assert said.code == 0, said.err
+    assert f"trial {first} of by-hand" in said.out
+    assert SIMPLEST in said.out
+    card, header = (tmp_path / "out" / "README.md").read_text(), (tmp_path / "out" / "best.yaml").read_text()
+    assert f"**{SIMPLEST}.**" in card
+    assert "# resnet8 on digits100: sweep by-hand, trial 1, cluster weight 0\n" in card
+    assert "| trial 1, cluster weight 0 | 2 | 61.000 | 0.000 (3) |\n| trial 1, whole | 3 | 61.000 | - |\n" in card
+    assert f"# status: {SIMPLEST}\n" in header
+    assert load_trial(tmp_path / "out" / "best.yaml") == config
+    assert config.seed == plan.seeds[0]

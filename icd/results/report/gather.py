@@ -12,8 +12,10 @@ import yaml
 from icd.config.sweep import Direction
 from icd.results.confirmation import Confirmation
 from icd.results.confirmed import confirmation_of
+from icd.results.explained import Explanation, explanation_of
 from icd.results.importance import Importance, importance_of
 from icd.results.pruning import PruningAudit, audit_sweep
+from icd.results.winners_curse import expected_overstatement
 from icd.search.gram_file import GRAMS_NAME, Grams, read_grams
 from icd.search.reading import counts_of, driver_of, plain_sweep
 from icd.search.record import TrialRecord, best, in_order
@@ -23,6 +25,25 @@ from icd.search.task import trial_folder
 _TEACHER_IMAGES = re.compile(rb'"teacher/images": ([0-9.]+)')
 _MOST_CONFIGS = 100  # configuration files that are read, of the best trials: one takes 10 ms
 _MOST_BYTES = 200_000_000  # of metrics that are looked through for teacher images
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overstatement:
+    """By how much the best of equally good trials overstates on average.
+
+    Attributes:
+        points: Of the first metric.
+        sd: Of one configuration over seeds.
+        seeds: That it was measured on.
+        source: Whose it is.
+        trials: Among which the best was chosen.
+    """
+
+    points: float
+    sd: float
+    seeds: int
+    source: str
+    trials: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +65,8 @@ class Facts:
         importance: Of the parameters.
         audit: Of the pruning.
         confirmation: Where one was begun.
-        overstatement: By how many units the best of so many trials overstates on average; None where not known.
+        explanation: Where one was begun.
+        overstatement: Of the best trial's score; None where no spread over seeds was measured.
     """
 
     name: str
@@ -61,7 +83,8 @@ class Facts:
     importance: Importance
     audit: PruningAudit | None
     confirmation: Confirmation | None
-    overstatement: float | None = None
+    explanation: Explanation | None
+    overstatement: Overstatement | None
 
     @property
     def metrics(self) -> list[str]:
@@ -96,13 +119,12 @@ class Facts:
         return counts_of(self.records)
 
 
-def gather(root: Path, name: str, *, overstatement: float | None = None) -> Facts:
+def gather(root: Path, name: str) -> Facts:
     """Read a sweep.
 
     Args:
         root: Folder of results.
         name: Of the sweep.
-        overstatement: By how many units of the first metric the best of its trials overstates, where that is known.
 
     Raises:
         StateError: If there is none of that name.
@@ -111,6 +133,8 @@ def gather(root: Path, name: str, *, overstatement: float | None = None) -> Fact
     sweep, attributes, records = plain_sweep(ledger), ledger.attributes, ledger.records()
     maximize = sweep["objectives"][0]["direction"] == "maximize"
     complete = in_order(records, maximize=maximize)
+    confirmation, explanation = confirmation_of(ledger), explanation_of(ledger)
+    top1 = sweep["objectives"][0]["metric"] == "val/top1"
     shown = [*complete[:1], *[record for record in complete[1:] if record.baseline][:1]]
     return Facts(
         name=name,
@@ -126,9 +150,34 @@ def gather(root: Path, name: str, *, overstatement: float | None = None) -> Fact
         teacher_images=_teacher_images(folder, records),
         importance=importance_of(ledger, records),
         audit=audit_sweep(sweep, records),
-        confirmation=confirmation_of(ledger),
-        overstatement=overstatement,
+        confirmation=confirmation,
+        explanation=explanation,
+        overstatement=overstatement_of(len(complete), confirmation, explanation) if top1 else None,
     )
+
+
+def overstatement_of(
+    trials: int, confirmation: Confirmation | None, explanation: Explanation | None
+) -> Overstatement | None:
+    """Say by how much the best trial's top-1 overstates if all are equally good; None without a measured spread.
+
+    An explanation measured as the search did, so its spread comes before that of a confirmation.
+    """
+    if not trials:
+        return None
+    if explanation is not None and explanation.sd is not None:
+        source = f"trial {explanation.trial} on validation images"
+        return _overstatement(trials, explanation.sd, explanation.whole_seeds, source)
+    if confirmation is not None and confirmation.winner is not None:
+        arm = confirmation.arm(confirmation.winner)
+        if arm.sd is not None:
+            return _overstatement(trials, arm.sd, len(arm.runs), f"{arm.label} on test images")
+    return None
+
+
+def _overstatement(trials: int, sd: float, seeds: int, source: str) -> Overstatement:
+    points = expected_overstatement(sd, trials)
+    return Overstatement(points=points, sd=sd, seeds=seeds, source=source, trials=trials)
 
 
 def label_of(record: TrialRecord) -> str:

@@ -18,7 +18,7 @@ def finding(facts: Facts) -> Section:
         if not found.finished:
             blocks.append(Text("The confirmation is not finished; these are its figures so far.", "warning"))
         looks = f"Test images were evaluated {found.looks} times, over all runs of the confirmation."
-        return Section("Finding", [*blocks, Text(looks)])
+        return Section("Finding", [*blocks, Text(looks), *_curse(facts)])
     return Section("Finding", [*_unconfirmed(facts), Text("Looks at test data: 0. The search never opens them.")])
 
 
@@ -35,11 +35,9 @@ def _unconfirmed(facts: Facts) -> list[Block]:
         f"{label_of(best)} with {_reached(best, metric)}."
     )
     many = "The best of several noisy values is better than it would be again"
-    if facts.overstatement is not None:
-        many += f", here by about {facts.overstatement:.2g} {unit_of(metric)}".rstrip()
-    else:
-        many += "; by how much is not known before it is trained again on fresh seeds"
-    blocks: list[Block] = [Text(said, "finding"), Text(f"{many}.", "warning")]
+    unknown = "; by how much is not known before it is trained again on fresh seeds"
+    words = Text(f"{many}{'' if facts.overstatement else unknown}.", "warning")
+    blocks: list[Block] = [Text(said, "finding"), words, *_curse(facts)]
     baseline = next((record for record in facts.complete if record.baseline), None)
     if baseline is not None and baseline.number != best.number and best.rank is not None:
         reached = _reached(baseline, metric)
@@ -65,6 +63,20 @@ def _reached(record: TrialRecord, metric: str) -> str:
         return f"{metric} {measured(metric, record.values[0])}"
     each = ", ".join(f"{pair} {measured(metric, value)}" for pair, value in record.members.items())
     return f"rank {record.rank:.4g} over the pairs ({metric}: {each})"
+
+
+def _curse(facts: Facts) -> list[Text]:
+    """Say what the best trial's score in the search holds of luck, where the spread over seeds was measured."""
+    found = facts.overstatement
+    if found is None:
+        return []
+    spread = f"{found.sd:.2f} points, of {found.source}, {plural(found.seeds, 'seed')}"
+    words = (
+        f"If all {plural(found.trials, 'complete trial')} of the search were equally good, the best score would be too "
+        f"high by about {found.points:.2g} points on average (standard deviation over seeds {spread}). Where they "
+        "differ, it is less."
+    )
+    return [Text(words, "note")]
 
 
 def confirmed(facts: Facts) -> Section | None:

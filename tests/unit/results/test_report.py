@@ -1,6 +1,7 @@
 """The report: what is gathered, what is said, and that the page is one safe file."""
 
 import json
+import math
 import re
 import subprocess
 import sys
@@ -14,13 +15,16 @@ import pytest
 from icd.results.importance import Importance
 from icd.results.report import page_of, rendered, write_report
 from icd.results.report.blocks import Chart, Page, Pictures, Section, Table, Text
-from icd.results.report.gather import Facts, gather, metric_rows
+from icd.results.report.gather import Facts, gather, metric_rows, overstatement_of
 from icd.results.report.terms_part import coloured, term_shares
+from icd.results.winners_curse import expected_overstatement
 from icd.search.gram_file import GRAMS_NAME, pack_grams, read_grams, thumbnails
 from icd.search.record import TrialRecord
 from icd.search.task import trial_folder
+from tests.explaining import explained, study_at
 from tests.reports import confirmation, grams, rich
 from tests.studies import EPOCHS, Study, changed, usual
+from tests.tables import confirmed
 
 VOID = {"meta", "link", "img", "br"}
 
@@ -89,6 +93,7 @@ def test_gathering_reads_study_and_folders(facts: Facts) -> None:
     assert facts.state.startswith("finished")
     assert facts.audit is not None
     assert facts.confirmation is None
+    assert facts.explanation is None
 
 
 def test_the_page_is_one_file_in_order(facts: Facts) -> None:
@@ -128,7 +133,6 @@ def test_an_unconfirmed_finding_says_so(facts: Facts) -> None:
     assert "how much is not known" in said
     assert "best baseline is KD" in said
     assert "Looks at test data: 0." in said
-    assert "by about 0.83 points" in words(section(page_of(replace(facts, overstatement=0.83)), "Finding"))
 
 
 def test_a_confirmation_comes_first_with_its_intervals_and_looks(facts: Facts) -> None:
@@ -317,10 +321,66 @@ def test_rows_that_a_kill_cut_short_are_left_out(tmp_path: Path) -> None:
     assert metric_rows(trial_folder(tmp_path, 4)) == []
 
 
-def test_a_report_needs_no_framework(root: Path) -> None:
+def test_what_each_part_is_worth(tmp_path: Path) -> None:
+    study = study_at(tmp_path)
+    explained(study, {"without scale 1": (60.3, 60.4, 62.4), "cluster weight 0": (59.4, 60.5, 61.6)})
+    facts = gather(tmp_path, "by-hand")
+    page = page_of(facts)
+    part = section(page, "What each part is worth")
+    assert page.sections[1] == part
+    statement, chart, rows, *_ = part.blocks
+    assert isinstance(statement, Text)
+    assert statement.text.startswith("Trial 1 reaches 61.00 % on validation images.")
+    assert isinstance(chart, Chart)
+    assert isinstance(rows, Table)
+    labels = [str(row[0]) for row in rows.rows]
+    assert labels[0] == "whole"
+    assert labels[-2:] == ["cluster weight 0", "without scale 1 (simplest within one standard error)"]
+    last = dict(zip(rows.headers, rows.rows[-1], strict=True))
+    assert (last["parts"], last["n"], last["difference"]) == (2, 3, "+0.03")
+    assert "test images stayed closed" in words(part)
+    Outline(rendered(page))
+
+
+def test_the_luck_of_the_best_is_told_where_the_spread_is_known(facts: Facts, tmp_path: Path) -> None:
+    assert facts.overstatement is None
+    study = study_at(tmp_path)
+    explained(study)
+    found = gather(tmp_path, "by-hand").overstatement
+    assert found is not None
+    assert (found.trials, found.sd, found.seeds, found.source) == (2, 1.0, 3, "trial 1 on validation images")
+    assert found.points == pytest.approx(1 / math.sqrt(math.pi))  # E max of two standard normals
+    said = words(section(page_of(gather(tmp_path, "by-hand")), "Finding"))
+    assert "If all 2 complete trials of the search were equally good" in said
+    assert "too high by about 0.56 points on average" in said
+    assert "(standard deviation over seeds 1.00 points, of trial 1 on validation images, 3 seeds)" in said
+    assert "how much is not known" not in said
+
+
+def test_whose_spread_the_luck_is_told_from() -> None:
+    found = overstatement_of(22, confirmation(), None)
+    assert found is not None
+    assert (found.sd, found.seeds, found.source) == (0.21, 4, "trial 7 on test images")
+    assert found.points == pytest.approx(expected_overstatement(0.21, 22))
+    assert overstatement_of(22, replace(confirmation(), winner=None), None) is None
+    assert overstatement_of(22, None, None) is None
+    assert overstatement_of(0, confirmation(), None) is None
+
+
+def test_other_goals_than_top1_have_no_such_figure(tmp_path: Path) -> None:
+    study = minimised(tmp_path)
+    confirmed(study, {101: 60.0, 102: 61.0})
+    found = gather(tmp_path, "minimised")
+    assert found.confirmation is not None
+    assert found.confirmation.arms[0].sd is not None
+    assert found.overstatement is None
+
+
+def test_a_report_needs_no_framework(tmp_path: Path) -> None:
+    explained(study_at(tmp_path))
     code = (
         "import sys, json; from pathlib import Path; from icd.results.report import write_report\n"
-        f"write_report(Path({str(root)!r}), 'rich', Path({str(root / 'out.html')!r}))\n"
+        f"write_report(Path({str(tmp_path)!r}), 'by-hand', Path({str(tmp_path / 'out.html')!r}))\n"
         "sys.stdout.write(json.dumps([m for m in ('torch', 'ray', 'mlflow', 'matplotlib') if m in sys.modules]))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from icd.errors import IcdError, StateError, UsageError
-from icd.results.winner import NOT_CONFIRMED, Winner, choose, claims
-from icd.search.record import TrialRecord
+from icd.results.explained import WHOLE, Explanation, Part
+from icd.results.winner import NOT_CONFIRMED, SIMPLEST, Winner, choose, choose_simplest, claims
+from icd.search.record import State, TrialRecord
 from tests.confirmed import confirmation
 
 TOP1 = [{"metric": "val/top1", "direction": "maximize"}]
@@ -83,3 +84,71 @@ def test_claims() -> None:
     assert said["versus KD"] == "+0.750 [+0.125, +1.375] (95 %), n 2, p 0.04 (Holm), better"
     alone = claims(replace(chosen(trial=3)))
     assert alone["test/top1 mean"] == "60.000 (n 1)"
+
+
+# The simplest
+
+PART = Part(
+    label="cluster weight 0", parts=2, mean=60.9, difference=-0.1, low=-0.7, high=0.5, seeds=3, p_holm=1.0,
+    verdict="no difference shown",
+)  # fmt: skip
+EXPLANATION = Explanation(
+    sweep="by-hand", trial=12, round=2, metric="val/top1", mean=61.0, sd=0.3, whole_seeds=3, parts=3, rows=(PART,),
+    simplest="cluster weight 0", finished=True, statement="...",
+)  # fmt: skip
+RUNS: list[tuple[int, State, str, int, int, float]] = [
+    (50, "complete", "cluster weight 0", 103, 1, 70.0),
+    (60, "pruned", "cluster weight 0", 104, 2, 0.0),
+    (61, "complete", WHOLE, 105, 2, 61.0),
+    (62, "complete", "cluster weight 0", 106, 2, 60.0),
+    (63, "complete", "cluster weight 0", 105, 2, 59.0),
+]
+EXPLAINED = [
+    TrialRecord(
+        number=number, state=state, stage="explain", values=[value] if state == "complete" else [], key=f"k{number}",
+        attributes={"arm": arm, "seed": seed, "round": round_},
+    )
+    for number, state, arm, seed, round_, value in RUNS
+]  # fmt: skip
+
+
+def simplest(explanation: Explanation | None) -> Winner:
+    return choose_simplest("by-hand", RECORDS, explanation, EXPLAINED, lambda trial: chosen(trial=trial))
+
+
+def test_the_simplest_is_the_lowest_seed_of_its_arm() -> None:
+    winner = simplest(EXPLANATION)
+    assert (winner.trial, winner.key, winner.values) == (63, "k63", {"val/top1": 59.0})
+    assert (winner.label, winner.confirmation, winner.searched) == ("trial 12, cluster weight 0", None, 3)
+    assert claims(winner) == {
+        "val/top1": "59",
+        "status": SIMPLEST,
+        "changed": "trial 12, cluster weight 0",
+        "parts": "2 instead of 3",
+        "val/top1 mean": "60.900 (n 3)",
+        "versus the whole configuration": "-0.100, n 3, no difference shown",
+    }
+
+
+def test_where_nothing_is_simpler_the_confirmed_run_is_taken() -> None:
+    winner = simplest(replace(EXPLANATION, simplest=WHOLE))
+    assert winner == chosen()
+    with pytest.raises(StateError) as caught:
+        simplest(replace(EXPLANATION, simplest=WHOLE, trial=1))
+    assert "trial 1 of 'by-hand' is not confirmed" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("explanation", "rule"),
+    [
+        (None, "has no explanation"),
+        (replace(EXPLANATION, finished=False), "has an explanation that is not finished"),
+        (replace(EXPLANATION, simplest=None), "not finished"),
+    ],
+    ids=["never", "open", "no-runs"],
+)
+def test_the_simplest_needs_an_explanation(explanation: Explanation | None, rule: str) -> None:
+    with pytest.raises(StateError) as caught:
+        simplest(explanation)
+    assert rule in str(caught.value)
+    assert "run 'icd explain by-hand'" in str(caught.value)

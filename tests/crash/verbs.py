@@ -1,0 +1,81 @@
+"""The harness for verbs that come after a search: drivers of ``icd table`` and ``icd explain``.
+
+python tests/crash/verbs.py serve      (as the harness; ``drive`` takes ``table`` or ``explain`` with its options)
+"""
+
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from icd.config.yaml import Document
+from icd.errors import Interrupted
+from icd.results.parts import run_explanation
+from icd.results.tournament import run_table
+from icd.search.session import Settings
+from tests.crash import harness as bare
+from tests.crash.forks import forked
+
+SEEDS = 2
+TEMPERATURE = {"base_loss": {"kd": {"temperature": {"low": 1, "high": 8}}}}
+
+
+def table_document(data: str) -> dict[str, Any]:
+    """Two rows of two trials each, on images that are trained on in milliseconds."""
+    document = {name: part for name, part in bare.SWEEP.items() if name not in ("enqueue", "pruner")}
+    return {
+        **document,
+        "name": "table",
+        "data": {**document["data"], "path": data},
+        "space": {"method": {"KD": TEMPERATURE, "SD-KD": {**TEMPERATURE, "scales": [1, 2]}}},
+        "sampler": "random",
+        "budget": {"trials": 2},
+    }
+
+
+def drive(root: Path, *, table: str | None = None, explain: str | None = None) -> int:
+    """Start a driver in a fork; its process number.
+
+    Args:
+        root: Folder of results.
+        table: File of the images of a table.
+        explain: Sweep to explain.
+    """
+
+    def act() -> int:
+        log, signals = (root / "driver.log").open("a"), list[int]()
+        settings = Settings(
+            root=root,
+            executor="process",
+            announce=lambda text: print(text, file=log, flush=True),
+            launch=bare.launcher(None, root / "epochs.log"),
+            stop=lambda: bool(signals),
+        )
+        signal.signal(signal.SIGINT, lambda got, frame: signals.append(got))
+        try:
+            if table is not None:
+                run_table(Document(table_document(table), "table.yaml"), settings, seeds=SEEDS)
+            if explain is not None:
+                run_explanation(explain, settings, seeds=SEEDS)
+        except Interrupted:
+            return 128 + signals[0]
+        return 0
+
+    return forked(act)
+
+
+def main() -> None:
+    """Serve; a request without a verb is the harness's own."""
+    search = bare.drive
+
+    def either(root: Path, **more: Any) -> int:
+        return drive(root, **more) if {"table", "explain"} & more.keys() else search(root, **more)
+
+    bare.drive = either
+    bare.serve()
+
+
+if __name__ == "__main__":
+    main()

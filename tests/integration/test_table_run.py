@@ -1,0 +1,161 @@
+"""Tables and explanations that really train, stopped and killed: nothing is lost, and nothing finished is repeated."""
+
+import shutil
+import signal
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from icd.config.yaml import Document
+from icd.results.explained import explanation_of
+from icd.results.table import Table, read_table, with_run_ids
+from icd.results.tournament import entries
+from icd.search import studies
+from icd.search.record import Stage, TrialRecord
+from tests.crash import verbs
+from tests.crash.served import Drive, Harness, alive
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
+KD, SD_KD = "table.KD", "table.SD-KD"
+STAGES: tuple[Stage, ...] = ("search", "confirm", "explain")
+
+
+@pytest.fixture(scope="module")
+def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
+    folder = tmp_path_factory.mktemp("harness")
+    harness = Harness(folder, Path(verbs.__file__), ICD_TABLES=str(folder / "tables"))
+    yield harness
+    harness.close()
+
+
+@pytest.fixture(scope="module")
+def images(harness: Harness) -> str:
+    return str(harness.fresh.parent / "images.npz")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(harness: Harness, images: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root with a table that nobody disturbed."""
+    root = harness.root(tmp_path_factory.mktemp("undisturbed") / "root")
+    drive = harness.drive(root, table=images)
+    assert drive.wait() == 0, drive.errors + drive.said
+    return root
+
+
+def table_of(root: Path, images: str) -> Table:
+    """Give a table without what differs from one undisturbed run to the next: ids, and seconds of training."""
+    found = read_table("table", entries(Document(verbs.table_document(images), "table.yaml")), root)
+    return replace(found, cells=tuple(replace(cell, hours=0.0, runs=()) for cell in found.cells))
+
+
+def records_of(root: Path, sweep: str, stage: Stage) -> list[TrialRecord]:
+    return studies.find(root, sweep).records(stage)
+
+
+def outcomes(root: Path, sweep: str, stage: Stage) -> list[Any]:
+    """What must not depend on what happened to the drivers."""
+    return [
+        (record.number, record.state, record.values, record.curve, record.key, record.attributes.get("student_sha256"))
+        for record in records_of(root, sweep, stage)
+    ]
+
+
+def finished(root: Path) -> dict[Path, int]:
+    """When every finished run's result was written."""
+    return {path: path.stat().st_mtime_ns for path in root.glob("sweeps/table.*/trials/*/result.json")}
+
+
+def attempts(root: Path) -> int:
+    names = [path.name for path in root.glob("sweeps/table.*")]
+    return sum(record.attempts for name in names for stage in STAGES for record in records_of(root, name, stage))
+
+
+def trained(drive: Drive, sweep: str, number: int) -> None:
+    """Wait for a trial's first epoch."""
+    path = drive.root / "sweeps" / sweep / "trials" / f"{number:04d}" / "metrics.jsonl"
+    drive.until(lambda: path.exists() and path.read_bytes().count(b"\n"))
+
+
+def interrupt(drive: Drive) -> None:
+    drive.signal(signal.SIGINT)
+    assert drive.wait() == 128 + signal.SIGINT, drive.errors
+
+
+def kill(drive: Drive) -> None:
+    workers = drive.workers
+    drive.signal(signal.SIGKILL)
+    assert drive.wait() == -signal.SIGKILL
+    drive.until(lambda: not any(map(alive, workers)))
+
+
+def test_a_table_that_is_stopped_and_killed(harness: Harness, undisturbed: Path, images: str, tmp_path: Path) -> None:
+    root = harness.root(tmp_path / "root")
+    first = harness.drive(root, table=images)
+    trained(first, SD_KD, 0)
+    interrupt(first)
+    kept = finished(root)
+    assert len(kept) >= 4  # all of the first row: two trials and two seeds
+    assert not table_of(root, images).finished
+
+    second = harness.drive(root, table=images)
+    trained(second, SD_KD, 2)  # the first run of its confirmation
+    kill(second)
+    assert len(finished(root)) > len(kept)
+    kept |= finished(root)
+
+    last = harness.drive(root, table=images)
+    assert last.wait() == 0, last.errors
+    assert {path: time for path, time in finished(root).items() if path in kept} == kept
+    table = table_of(root, images)
+    assert table == table_of(undisturbed, images)
+    assert table.finished
+    assert {len(cell.values) for cell in table.cells} == {verbs.SEEDS}
+    for sweep in (KD, SD_KD):
+        for stage in ("search", "confirm"):
+            assert outcomes(root, sweep, stage) == outcomes(undisturbed, sweep, stage)
+    assert attempts(root) - attempts(undisturbed) <= 2  # only what was under way began another time
+
+    said = last.said.count("row ")
+    again = harness.drive(root, table=images)
+    assert again.wait() == 0
+    assert again.said.count("row ") == said  # nothing is left to do
+    tracked = with_run_ids(read_table("table", entries(Document(verbs.table_document(images), "x")), root), root)
+    assert tracked.untracked == ""
+    assert len({run for cell in tracked.cells for run in cell.mlflow_runs}) == 2 * verbs.SEEDS
+
+
+def test_an_explanation_that_is_stopped_and_killed(harness: Harness, undisturbed: Path, tmp_path: Path) -> None:
+    calm, root = (Path(shutil.copytree(undisturbed, tmp_path / name)) for name in ("calm", "root"))
+    whole = harness.drive(calm, explain=SD_KD)
+    assert whole.wait() == 0, whole.errors
+    expected = explanation_of(studies.find(calm, SD_KD))
+    assert expected is not None
+    assert expected.finished
+    before = len(records_of(root, SD_KD, "search")) + len(records_of(root, SD_KD, "confirm"))
+
+    first = harness.drive(root, explain=SD_KD)
+    trained(first, SD_KD, before + 1)
+    interrupt(first)
+    kept = finished(root)
+    second = harness.drive(root, explain=SD_KD)
+    trained(second, SD_KD, before + 4)
+    kill(second)
+    assert len(finished(root)) > len(kept)
+    kept |= finished(root)
+    last = harness.drive(root, explain=SD_KD)
+    assert last.wait() == 0, last.errors
+    assert {path: time for path, time in finished(root).items() if path in kept} == kept
+    assert explanation_of(studies.find(root, SD_KD)) == expected
+    assert outcomes(root, SD_KD, "explain") == outcomes(calm, SD_KD, "explain")
+    assert attempts(root) - attempts(calm) <= 2
+
+    # Its trials measure validation images and never look at test images.
+    for record in records_of(root, SD_KD, "explain"):
+        folder = root / "sweeps" / SD_KD / "trials" / f"{record.number:04d}"
+        assert '"val/top1"' in (folder / "metrics.jsonl").read_text()
+        assert '"test/' not in (folder / "metrics.jsonl").read_text() + (folder / "result.json").read_text()
+        assert not list(folder.glob("**/test_looks.jsonl"))

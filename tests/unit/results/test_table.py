@@ -1,0 +1,278 @@
+"""A table as values: what is read of rows that are not all there, how they compare, and that it is written exactly."""
+
+import csv
+import io
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from icd.errors import UsageError
+from icd.results.reported import reported
+from icd.results.table import Cell, Compared, Table, read_table, with_run_ids
+from icd.results.table_text import as_csv, latex, markdown
+from icd.results.tournament import Entry, entries
+from tests.tables import confirmed, document, searched
+
+VALUES: Mapping[str, Mapping[int, float | None]] = {
+    "KD": {101: 60.0, 102: 61.0, 103: 62.0},
+    "SD-KD": {101: 64.0, 102: 65.1, 103: 65.9},
+}
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("ICD_STORAGE_URL", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def found() -> list[Entry]:
+    return entries(document())
+
+
+def told(root: Path, found: list[Entry], values: Mapping[str, Mapping[int, float | None]], planned: int = 3) -> None:
+    for entry in found:
+        if entry.row in values:
+            study = searched(root, entry)
+            if values[entry.row]:
+                confirmed(study, values[entry.row], planned)
+
+
+def test_nothing_is_there_yet(root: Path, found: list[Entry]) -> None:
+    table = read_table("my_table", found, root)
+    assert (table.rows, table.columns, table.seeds) == (("KD", "SD-KD", "sp"), ("all",), 5)
+    assert [(cell.mean, cell.trial, cell.looks, cell.finished) for cell in table.cells] == [(None, None, 0, False)] * 3
+    assert (table.finished, table.compared, table.comparisons) == (False, (), 2)
+    assert table.statement == "No row has a result yet."
+
+
+def test_rows_that_are_not_all_there(root: Path, found: list[Entry]) -> None:
+    told(root, found, {**VALUES, "sp": {}})
+    table = read_table("my_table", found, root)
+    assert table.seeds == 3
+    kd, _, sp = table.cells
+    assert (kd.values, kd.mean, kd.sd, kd.looks, kd.finished) == (VALUES["KD"], 61.0, 1.0, 3, True)
+    assert (kd.sweep, kd.trial, kd.trials, kd.per) == ("my_table.KD", 0, 1, "CPU")
+    assert kd.hours == pytest.approx((3 + 3 * 36) / 3600)
+    assert kd.runs == ("uidKD/0001", "uidKD/0002", "uidKD/0003")
+    assert (sp.mean, sp.trial, sp.trials, sp.finished) == (None, None, 1, False)
+    assert not table.finished
+    # Holm's correction is over both comparisons that the table has, also while one has no values.
+    (alone,) = table.compared
+    assert (alone.row, alone.baseline, alone.n, table.comparisons) == ("SD-KD", "KD", 3, 2)
+    assert alone.mean == pytest.approx(4.0)
+    (single,) = read_table("my_table", found[:2], root).compared
+    assert alone.p_holm == pytest.approx(2 * single.p_holm)
+    assert alone.verdict == "better"
+    assert "SD-KD has the highest mean, 65.00 %." in table.statement
+    assert "After correction for 2 comparisons, better than KD: SD-KD; worse: none." in table.statement
+
+
+def test_a_run_that_diverged_leaves_the_others_paired(root: Path, found: list[Entry]) -> None:
+    told(root, found, {"KD": VALUES["KD"], "SD-KD": {101: 64.0, 102: None, 103: 65.0}})
+    table = read_table("my_table", found[:2], root)
+    assert table.finished
+    assert table.cells[1].failures == {102: "diverged"}
+    (item,) = table.compared
+    assert (item.n, item.mean, item.verdict) == (2, 3.5, "no difference shown")
+
+
+def test_a_search_without_a_complete_trial_is_finished_and_counts(root: Path, found: list[Entry]) -> None:
+    told(root, found, VALUES)
+    searched(root, found[2], None)
+    table = read_table("my_table", found, root)
+    assert (table.cells[2].finished, table.finished, table.comparisons) == (True, True, 2)
+
+
+def test_baselines(root: Path, found: list[Entry]) -> None:
+    told(root, found, VALUES)
+    with pytest.raises(UsageError) as caught:
+        read_table("my_table", found, root, against=["DKD"])
+    assert "--against must name rows of the table, but got 'DKD'" in str(caught.value)
+    both = read_table("my_table", found, root, against=["KD", "SD-KD", "KD"])
+    assert both.comparisons == 3  # the two baselines with each other once, sp with both
+    assert [(item.row, item.baseline) for item in both.compared] == [("SD-KD", "KD")]
+    other = read_table("my_table", found, root, against=["SD-KD"])
+    (item,) = other.compared
+    assert (item.row, item.verdict) == ("KD", "worse")
+    assert item.mean == pytest.approx(-4.0)
+    without_kd = entries(document(space={"method": ["sp", "SD-KD"]}, name="other"))
+    assert read_table("other", without_kd, root).comparisons == 1
+
+
+@pytest.mark.parametrize(
+    ("data", "teacher", "student", "row", "value"),
+    [
+        ("cub200", "resnet32x4", "mobilenetv2", "iCD-KD", 61.17),
+        ("cub200", "resnet32x4", "shufflenetv1", "LDRLD", 65.19),
+        ("cub200", "vgg13", "vgg8", "iCD-NKD", 68.95),
+        ("cifar100", "resnet32x4", "shufflenetv1", "SD-DKD", 77.30),
+        ("cifar100", "resnet50", "vgg8", "NKD", 74.01),
+        ("cifar100", "vgg13", "mobilenetv2", "KD", 67.37),
+        ("cifar100", "resnet32x4", "shufflenetv1", "iCD-KD", None),
+        ("cub200", "vgg13", "mobilenetv2", "KD", None),
+        ("digits100", "resnet32x4", "mobilenetv2", "KD", None),
+        ("cub200", "vgg13", "vgg8", "distill", None),
+    ],
+)
+def test_reported(data: str, teacher: str, student: str, row: str, value: float | None) -> None:
+    assert reported(data, teacher, student, row) == value
+
+
+def test_reported_numbers_stand_beside_their_pair(root: Path) -> None:
+    pairs = [{"teacher": teacher, "student": "mobilenetv2"} for teacher in ("resnet32x4", "vgg13")]
+    file = document(
+        data="cub200", protocol="cub200", teacher=None, student=None, space={"pair": pairs, "method": ["KD"]}
+    )
+    table = read_table("paper", entries(file), root)
+    assert [cell.reported for cell in table.cells] == [56.09, None]
+    sampled = document(data="cub200", protocol="cub200", student=None, space={"student": ["vgg8"], "method": ["KD"]})
+    assert read_table("paper", entries(sampled), root).cells[0].reported is None
+
+
+# Runs in MLflow
+
+
+def test_every_value_has_its_run_s_id(root: Path, found: list[Entry]) -> None:
+    told(root, found[:2], VALUES)
+    before = read_table("my_table", found, root)
+    nothing = with_run_ids(before, root)
+    assert nothing.untracked == f"there is no {root / 'mlflow.db'}"
+    assert not (root / "mlflow.db").exists()
+    assert nothing.cells[0].mlflow_runs == ("", "", "")
+
+
+# As text
+
+CELL = Cell(
+    row="cross_entropy",
+    column="all",
+    sweep="my_table.cross_entropy",
+    trial=3,
+    values={101: 60.0, 102: 61.0},
+    mean=60.5,
+    sd=0.70710678,
+    trials=4,
+    hours=1.25,
+    per="GPU",
+    looks=2,
+    runs=("f00d/0004", "f00d/0005"),
+    reported=56.09,
+    finished=True,
+    mlflow_runs=("ab12", ""),
+)
+BETTER = replace(
+    CELL, row="iCD-KD", sweep="my_table.iCD-KD", trial=1, mean=62.0, values={101: 62.0}, sd=None, runs=("f00d/0009",),
+    mlflow_runs=("cd34",), reported=None, failures={102: "diverged"},
+)  # fmt: skip
+NOTHING = replace(
+    CELL, row="sp", sweep="my_table.sp", trial=None, mean=None, values={}, sd=None, runs=(), mlflow_runs=(),
+    reported=None, trials=0, hours=0.0, looks=0, finished=False,
+)  # fmt: skip
+COMPARED = Compared(
+    row="iCD-KD", baseline="cross_entropy", column="all", n=1, mean=2.0, low=0.5, high=3.5, p_holm=0.0123,
+    verdict="better",
+)  # fmt: skip
+
+
+def table(**changes: Any) -> Table:
+    whole = Table(
+        name="my_table",
+        metric="test/top1",
+        rows=("cross_entropy", "iCD-KD", "sp"),
+        columns=("all",),
+        cells=(CELL, BETTER, NOTHING),
+        compared=(COMPARED,),
+        comparisons=2,
+        alpha=0.05,
+        seeds=2,
+        finished=False,
+        statement="iCD-KD has the highest mean.",
+        untracked="the server is away",
+    )
+    return replace(whole, **changes)
+
+
+def test_markdown() -> None:
+    assert markdown(table()) == (
+        "# my_table: top-1 (%) on test images, last epoch\n"
+        "\n"
+        "| method | top-1, mean ± sd (n) | minus cross_entropy | paper reports | trials | hours |\n"
+        "| --- | ---: | ---: | ---: | ---: | ---: |\n"
+        "| cross_entropy | 60.50 ± 0.71 (2) |  | 56.09 | 4 | 1.25 GPU |\n"
+        "| iCD-KD | 62.00 (1, 1 failed) | +2.00 [+0.50, +3.50], p 0.012 + |  | 4 | 1.25 GPU |\n"
+        "| sp | no result |  |  | 0 | 0.00 GPU |\n"
+        "\n"
+        "iCD-KD has the highest mean.\n"
+        "\n"
+        "Differences are paired by seed, with intervals and p-values for a chance of 0.05 of any false difference "
+        "in the whole table (Holm). 4 looks at test images. Every row had the same budget of trials where it has "
+        "something to tune. Hours are of training, times the GPUs of a trial, or its cores where it has no GPU. "
+        "Numbers that a paper reports are of its best test epoch and are not comparable. The table is not finished.\n"
+        "\n"
+        "## Runs\n"
+        "\n"
+        "- cross_entropy, all: sweep my_table.cross_entropy, trial 3; MLflow runs by seed: 101 ab12, "
+        "102 icd.trial=f00d/0005\n"
+        "- iCD-KD, all: sweep my_table.iCD-KD, trial 1; MLflow runs by seed: 101 cd34\n"
+        "- sp, all: sweep my_table.sp, nothing confirmed\n"
+        "\n"
+        "Some runs have no id here: the server is away.\n"
+    )
+
+
+def test_csv() -> None:
+    rows = list(csv.DictReader(io.StringIO(as_csv(table()))))
+    assert [row["row"] for row in rows] == ["cross_entropy", "iCD-KD", "sp"]
+    assert rows[0] | {"against": "", "verdict": ""} == rows[0]
+    assert rows[0]["icd_trials"] == "f00d/0004 f00d/0005"
+    assert rows[0]["mlflow_runs"] == "ab12 -"
+    expected = {"mean": "62.0000", "sd": "", "n": "1", "values": "101:62.0000", "against": "cross_entropy"}
+    expected |= {"difference": "2.0000", "low": "0.5000", "high": "3.5000", "p_holm": "0.0123", "verdict": "better"}
+    expected |= {"reported": "", "hours": "1.2500", "per": "GPU", "trial": "1", "sweep": "my_table.iCD-KD"}
+    assert rows[1] | expected == rows[1]
+    assert (rows[2]["mean"], rows[2]["trial"], rows[2]["mlflow_runs"]) == ("", "", "")
+
+
+def test_latex() -> None:
+    text = latex(table())
+    comments = [line for line in text.splitlines() if line.startswith("%")]
+    assert comments[0].endswith("+ and - mark differences from cross_entropy")
+    assert comments[1] == "% at alpha = 0.05 after Holm's correction for 2 comparisons"
+    assert comments[2].startswith(
+        "% cross_entropy, all: sweep my_table.cross_entropy, trial 3; MLflow runs by seed: 101 ab12"
+    )
+    assert text.splitlines()[len(comments) :] == [
+        r"\begin{tabular}{lc}",
+        r"\toprule",
+        r"method & top-1 (\%) \\",
+        r"\midrule",
+        r"cross\_entropy & $60.50 \pm 0.71$ {\scriptsize (56.09 reported)} \\",
+        r"iCD-KD & $62.00^{+}$ \\",
+        r"sp & -- \\",
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+
+
+def test_several_pairs_with_awkward_names() -> None:
+    names = ("a_b>c(50%|{x}=~^1)", "plain")
+    cells = tuple(replace(cell, column=name) for name in names for cell in (CELL, BETTER, NOTHING))
+    wide = table(columns=names, cells=cells, compared=(replace(COMPARED, column=names[0]),))
+    text = latex(wide)
+    assert r"\begin{tabular}{lcc}" in text
+    assert r"method & a\_b\textgreater{}c(50\%|\{x\}=\textasciitilde{}\textasciicircum{}1) & plain \\" in text
+    assert r"iCD-KD & $62.00^{+}$ & $62.00$ \\" in text
+    assert markdown(wide).count("\n## ") == 3
+    assert "## a_b>c(50%|{x}=~^1)\n" in markdown(wide)
+    assert {row["pair"] for row in csv.DictReader(io.StringIO(as_csv(wide)))} == set(names)
+
+
+def test_only_the_first_baseline_is_marked_in_latex() -> None:
+    worse = replace(COMPARED, baseline="sp", verdict="worse")
+    assert r"$62.00^{+}$" in latex(table(compared=(COMPARED, worse)))
+    assert r"$62.00$" in latex(table(compared=(replace(COMPARED, row="sp"), worse)))
