@@ -199,3 +199,23 @@ def test_mlflow_wants_a_password_and_knows_its_names() -> None:
         assert "--app-name=basic-auth" in words
         assert {"mlflow:*", "localhost:*", "127.0.0.1:*"} <= set(hosts.partition("=")[2].split(","))
         assert "*" not in hosts.partition("=")[2].split(",")
+
+
+def test_the_document_names_files_that_are_there_and_all_jobs() -> None:
+    text = (ROOT / "docs" / "cluster.md").read_text()
+    named = set(re.findall(r"\b((?:docker|jobs|search_spaces)/[\w./-]*\w\.\w+)", text)) - {"docker/.env", "jobs/X.py"}
+    assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
+    assert {f"jobs/{path.name}" for path in (ROOT / "jobs").glob("*.py")} <= named
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "jobs").glob("*.py")), ids=lambda path: path.name)
+def test_jobs_run_the_verb_of_their_name_and_say_how_to_submit_them(path: Any) -> None:
+    text = path.read_text()
+    assert f"python jobs/{path.name} " in text
+    verb = re.search(r"main\(\[(.*?), \*sys\.argv\[1:\]\]\)", text)
+    if path.name == "room.py":
+        return
+    words = [word.strip(' "') for word in verb.group(1).split(",")]  # type: ignore[union-attr]
+    assert words[0] == path.stem.split("_")[0]
+    joins = {"sweep", "resume", "confirm", "explain", "table"}
+    assert (words[1:] == ["--address", "auto"]) == (path.stem in joins)
