@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import subprocess
 import tomllib
 from typing import Any
 
@@ -219,3 +220,19 @@ def test_jobs_run_the_verb_of_their_name_and_say_how_to_submit_them(path: Any) -
     assert words[0] == path.stem.split("_")[0]
     joins = {"sweep", "resume", "confirm", "explain", "table"}
     assert (words[1:] == ["--address", "auto"]) == (path.stem in joins)
+
+
+@pytest.mark.parametrize("path", LAUNCHERS, ids=lambda path: path.name)
+def test_the_documented_command_fills_a_launcher_file_in(path: Any, tmp_path: Any) -> None:
+    text = (ROOT / "docs" / "cluster.md").read_text().replace("\\\n", " ")
+    command = next(line for line in text.splitlines() if line.startswith("sed -i") and line.endswith(path.name))
+    (tmp_path / "docker").mkdir()
+    (tmp_path / "docker" / path.name).write_text(path.read_text())
+    subprocess.run(shlex.split(command), cwd=tmp_path, check=True)
+    filled = documents(tmp_path / "docker" / path.name)[0]
+    assert (
+        re.findall(r"\b[A-Z]+(?:_[A-Z0-9]+)+\b", str([filled["provider"], filled["auth"], filled["setup_commands"]]))
+        == []
+    )
+    assert filled["worker_start_ray_commands"] == documents(path)[0]["worker_start_ray_commands"]
+    assert filled["head_start_ray_commands"] == documents(path)[0]["head_start_ray_commands"]
