@@ -7,7 +7,7 @@ export OMP_NUM_THREADS ?= 1
 # Where it is set, every process compiles torch anew: 15 s each instead of 4.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup quickstart check unit test golden kills bench gpu clean
+.PHONY: setup quickstart check unit test golden kills bench gpu docker-test audit sbom clean
 
 setup: $(VENV)/.ready
 
@@ -59,6 +59,23 @@ bench: setup
 # On a machine with a GPU: torch, torchvision and numpy are enough, so no setup.
 gpu:
 	cd bench && PYTHONPATH=.. $(PYTHON) gpu_step.py
+
+# The image and the compose stack, with the quick start on it; needs a container engine, and says so.
+docker-test:
+	docker/test.sh
+
+# Known advisories of everything in .venv, and a list of it as CycloneDX; both need the network.
+audit: $(VENV)/.audit
+	$(BIN)/pip-audit --skip-editable
+
+sbom: $(VENV)/.audit
+	mkdir -p build
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-format JSON --output-file build/sbom.json $(BIN)/python
+	@echo "build/sbom.json"
+
+$(VENV)/.audit: $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[audit]'
+	touch $@
 
 clean:
 	rm -rf $(VENV) build *.egg-info
