@@ -73,9 +73,13 @@ class Versus:
         seeds: With runs of both.
         differences: One for each seed.
         mean: Of the differences.
-        low: Lower end of the interval for their mean; None before the first look, or where they do not vary.
+        low: Lower end of the bootstrap interval for their mean, for this comparison by itself; None where they do not
+            vary.
         high: Upper end; None likewise.
         level: Nominal coverage of the interval, such as 0.95.
+        sure_low: Lower end of the interval that agrees with the verdict: corrected for looks and finalists, it leaves
+            out 0 exactly for ``better`` and ``worse``. None before the first look, or where they do not vary.
+        sure_high: Upper end; None likewise.
         p_t: Two-sided paired t test.
         p_wilcoxon: Two-sided exact signed-rank test.
         p: Of the sequential test: corrected for having been looked at after every seed.
@@ -94,6 +98,8 @@ class Versus:
     low: float | None
     high: float | None
     level: float
+    sure_low: float | None = None
+    sure_high: float | None = None
     p_t: float
     p_wilcoxon: float
     p: float

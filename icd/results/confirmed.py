@@ -102,7 +102,7 @@ def _versus(
     for (finalist, baseline), item, decision in zip(plan.pairs, compared, decisions, strict=True):
         if not item:
             continue
-        alone = paired(item)
+        alone = paired(item, 1 - plan.alpha)
         one, other = said.get(finalist), said.get(baseline)
         gain = None if one is None or other is None else one - other
         # Runs that failed may leave a comparison open when nothing is left to run.
@@ -114,9 +114,11 @@ def _versus(
                 seeds=tuple(seed for seed in plan.seeds if seed in values[finalist] and seed in values[baseline]),
                 differences=item,
                 mean=alone.mean,
-                low=decision.low,
-                high=decision.high,
-                level=1 - plan.alpha,
+                low=alone.low,
+                high=alone.high,
+                level=alone.level,
+                sure_low=decision.low,
+                sure_high=decision.high,
                 p_t=alone.p_t,
                 p_wilcoxon=alone.p_wilcoxon,
                 p=decision.p,

@@ -22,7 +22,7 @@ class Part:
         parts: How many parts the rest still has; see ``complexity``.
         mean: Of the arm, on validation images; None without runs.
         difference: Of the arm to the whole configuration, in points; below 0 where the part helps.
-        low: Lower end of its interval; None before the first look, or where differences do not vary.
+        low: Lower end of its 95 % bootstrap interval, for this part by itself; None where differences do not vary.
         high: Upper end.
         seeds: Shared with the whole configuration.
         p_holm: Corrected for the looks and for all parts.
@@ -95,14 +95,15 @@ def explanation_of(ledger: Ledger) -> Explanation | None:
     sizes = {arm.label: arm.parts or 0 for arm in plan.arms}
     rows = []
     for (label, _), item, decision in zip(plan.pairs, compared, decisions, strict=True):
+        alone = paired(item) if item else None
         rows.append(
             Part(
                 label=label,
                 parts=sizes[label],
                 mean=_mean(values[label]),
-                difference=paired(item).mean if item else None,
-                low=decision.low if item else None,
-                high=decision.high if item else None,
+                difference=alone.mean if alone else None,
+                low=alone.low if alone else None,
+                high=alone.high if alone else None,
                 seeds=len(item),
                 p_holm=decision.p_holm if item else None,
                 # Runs that failed may leave a comparison open when nothing is left to run.

@@ -9,6 +9,7 @@ from icd.errors import UsageError, did_you_mean
 from icd.results.confirmation import Verdict
 from icd.results.reported import reported
 from icd.results.sequential import SequentialTest, decide
+from icd.results.statistics import paired
 from icd.results.tournament import Entry, begun, table_confirmation, table_seeds
 from icd.search.mlflow_store import run_ids
 from icd.search.reading import status_of
@@ -273,14 +274,15 @@ def _compared(pairs: Sequence[tuple[Cell, Cell]], seeds: int, alpha: float) -> t
             baseline=other.row,
             column=cell.column,
             n=len(item),
-            mean=sum(item) / len(item),
-            low=decision.low,
-            high=decision.high,
+            mean=alone.mean,
+            low=alone.low,
+            high=alone.high,
             p_holm=decision.p_holm,
             verdict=decision.verdict,
         )
         for (cell, other), item, decision in zip(pairs, differences, decisions, strict=True)
         if item
+        for alone in (paired(item, 1 - alpha),)
     )
 
 

@@ -127,8 +127,9 @@ def _notes(table: Table) -> list[str]:
     looks = sum(cell.looks for cell in table.cells)
     done = "" if table.finished else " The table is not finished."
     how = (
-        f"Differences are paired by seed, with intervals and p-values for a chance of {table.alpha:g} of any false "
-        f"difference in the whole table (Holm). {looks} looks at test images. Every row had the same budget of trials "
+        f"Differences are paired by seed; each interval ({1 - table.alpha:.0%}, bootstrap) is of one difference by "
+        f"itself. p-values and marks hold for a chance of {table.alpha:g} of any false difference in the whole table "
+        f"(Holm). {looks} looks at test images. Every row had the same budget of trials "
         "where it has something to tune. Hours are of training, times the GPUs of a trial, or its cores where it has "
         "no GPU. Numbers that a paper reports are of its best test epoch and are not comparable."
     )
