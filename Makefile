@@ -43,7 +43,9 @@ golden: setup
 		$(BIN)/python tests/golden/check.py "$${ICD_REFERENCE:-../shared}/goldens"; fi
 
 kills: setup
-	$(BIN)/python tests/crash/harness.py kills build/kills --kills 200
+	$(BIN)/python tests/crash/harness.py points build/kills/driver --side driver
+	$(BIN)/python tests/crash/harness.py points build/kills/worker --side worker
+	$(BIN)/python tests/crash/harness.py kills build/kills/random --kills 200
 
 bench: setup
 	cd bench && PYTHONPATH=.. ../$(BIN)/python driver_cost.py --quick > /dev/null

@@ -5,11 +5,12 @@ A fingerprint may stand in a trial's file, as ``icd export`` writes it. It is no
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from icd.config.read import Reader
-from icd.config.yaml import Document
 from icd.fields import check_fields
+
+if TYPE_CHECKING:
+    from icd.config.yaml import Document
 
 NUM_STEPS = 50
 # Of a loss, or of 1 where the loss is smaller. On one kind of device with one version the losses have equal bits.
@@ -121,12 +122,14 @@ def _causes(recorded: Fingerprint, own: Fingerprint) -> tuple[str, ...]:
     return tuple(causes)
 
 
-def stored_fingerprint(document: Document) -> Fingerprint | None:
+def stored_fingerprint(document: "Document") -> Fingerprint | None:
     """Give the fingerprint that a trial's file holds.
 
     Raises:
         ConfigError: If there is one and it is malformed.
     """
+    from icd.config.read import Reader  # pydantic, which a training can do without
+
     data: Any = document.data
     if not isinstance(data, Mapping) or data.get("fingerprint") is None:
         return None
