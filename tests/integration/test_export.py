@@ -105,8 +105,9 @@ def test_everything_and_the_registry(command: Command, study: Study, tmp_path: P
     assert (version.version, version.description) == (1, NOT_CONFIRMED)
     assert version.tags["val/top1"] == "50"
     assert told["registered"] == {"uri": "models:/by-hand@best", "version": 1, "run_id": version.run_id, "new": True}
-    models = {"artifact_uri": "models:/by-hand@best", "tracking_uri": uri, "registry_uri": uri}
-    kept = Path(mlflow.artifacts.download_artifacts(**models, dst_path=str(tmp_path / "kept")))
+    with pytest.MonkeyPatch.context() as patch:  # mlflow.set_tracking_uri would stay in the environment
+        patch.setenv("MLFLOW_TRACKING_URI", uri)
+        kept = Path(mlflow.artifacts.download_artifacts("models:/by-hand@best", dst_path=str(tmp_path / "kept")))
     assert {path.name: path.read_bytes() for path in kept.iterdir()} == {
         path.name: path.read_bytes() for path in out.iterdir()
     }
