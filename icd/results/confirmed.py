@@ -27,8 +27,9 @@ def confirmation_of(ledger: Ledger, round_: int | None = None) -> Confirmation |
     plan, everything = plans[-1], ledger.records("confirm")
     records = records_of(plan, everything)
     finished = plan.finished(records)
-    arms = tuple(_arm(arm, records) for arm in plan.arms)
-    versus = _versus(plan, records, _said(ledger, plan), finished=finished)
+    said = _said(ledger, plan)
+    arms = tuple(_arm(arm, records, said.get(arm.label)) for arm in plan.arms)
+    versus = _versus(plan, records, said, finished=finished)
     found = Confirmation(
         sweep=ledger.name,
         metric=plan.objective.metric,
@@ -47,7 +48,7 @@ def confirmation_of(ledger: Ledger, round_: int | None = None) -> Confirmation |
     return replace(found, statement=statement_of(found))
 
 
-def _arm(arm: PlannedArm, records: Sequence[TrialRecord]) -> Arm:
+def _arm(arm: PlannedArm, records: Sequence[TrialRecord], said: float | None) -> Arm:
     own = [record for record in records if record.attributes["arm"] == arm.label]
     runs = tuple(_run(record) for record in own if record.state == "complete")
     values = [run.value for run in runs]
@@ -56,7 +57,7 @@ def _arm(arm: PlannedArm, records: Sequence[TrialRecord]) -> Arm:
         label=arm.label,
         kind=arm.kind,
         trial=arm.trial,
-        search_value=arm.search_value,
+        search_value=said if arm.search_value is None else arm.search_value,
         config=arm.config,
         runs=runs,
         failures=failures,
