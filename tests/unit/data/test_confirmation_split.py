@@ -154,7 +154,7 @@ def test_a_worker_trains_no_teacher_on_confirmation_data(tmp_path: Path, digest:
     asked = dataclasses.replace(asked, teacher=dataclasses.replace(asked.teacher, digest=digest))
     split = bench.split(asked, places, torch.device("cpu"))
     with pytest.raises(StateError, match="no teacher is trained on what a confirmation trains on"):
-        bench.teacher(asked, split, places, None)  # type: ignore[arg-type]
+        bench.teacher(asked, split, places, None)
     assert not places.teachers.folder.exists()
 
 
@@ -170,7 +170,7 @@ def test_published_teachers_need_no_store(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(bench, "prepare", prepare)
     with pytest.raises(DataError, match="reached"):
-        Bench().teacher(dataclasses.replace(asked, teacher=teacher), None, Places(root=tmp_path), None)  # type: ignore[arg-type]
+        Bench().teacher(dataclasses.replace(asked, teacher=teacher), None, Places(root=tmp_path), None)
 
 
 def test_tables_are_of_what_is_trained_on(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def test_every_image_has_a_version(where: str, image: str) -> None:
 def test_every_stage_of_the_dockerfile_starts_from_the_pinned_image() -> None:
     text = (DOCKER / "Dockerfile").read_text()
     assert set(re.findall(r"^FROM (\S+)", text, re.MULTILINE)) == {"${PYTHON_IMAGE}"}
-    assert re.search(r"^USER (\S+)$", text, re.MULTILINE).group(1) == "10001:10001"  # type: ignore[union-attr]
+    assert re.search(r"^USER (\S+)$", text, re.MULTILINE).group(1) == "10001:10001"
     assert "--constraint constraints.txt" in text
     assert re.search(r"^HEALTHCHECK ", text, re.MULTILINE)
     assert not re.search(rf"^(ARG|ENV).*({SECRET.pattern})", text, re.MULTILINE)
@@ -68,7 +68,7 @@ def test_versions_agree_with_the_lock_file() -> None:
     assert {"cluster", "server", "postgres"} <= wanted <= set(extras)
     for extra in wanted:
         for line in extras[extra]:
-            assert re.match(r"[\w-]+", line).group() in PINS, f"{line} of extra {extra}"  # type: ignore[union-attr]
+            assert re.match(r"[\w-]+", line).group() in PINS, f"{line} of extra {extra}"
     assert "uv" in PINS
     clusters = [item["spec"].get("rayClusterSpec", item["spec"]) for _, item in manifests() if "ray.io" in str(item)]
     versions = {spec["rayVersion"] for spec in clusters if "rayVersion" in spec}
@@ -216,7 +216,7 @@ def test_jobs_run_the_verb_of_their_name_and_say_how_to_submit_them(path: Any) -
     verb = re.search(r"main\(\[(.*?), \*sys\.argv\[1:\]\]\)", text)
     if path.name == "room.py":
         return
-    words = [word.strip(' "') for word in verb.group(1).split(",")]  # type: ignore[union-attr]
+    words = [word.strip(' "') for word in verb.group(1).split(",")]
     assert words[0] == path.stem.split("_")[0]
     joins = {"sweep", "resume", "confirm", "explain", "table"}
     assert (words[1:] == ["--address", "auto"]) == (path.stem in joins)

@@ -91,7 +91,7 @@ def test_parallel_minimised_marks_the_smallest() -> None:
     rows = [{"a": float(n), "value": float(n)} for n in range(5)]
     root = parsed(parallel_chart([Axis(name="a"), Axis(name="value")], rows, list("abcde"), "x", maximize=False))
     (best,) = of_class(root, "path", "line s0")
-    assert best.find("title").text == "a"  # type: ignore[union-attr]
+    assert best.find("title").text == "a"
 
 
 def test_bars_are_as_long_as_their_values() -> None:

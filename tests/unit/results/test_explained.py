@@ -56,7 +56,7 @@ def test_every_part_is_left_out_once() -> None:
         found["without scale 2"]
         == config({**tuned, "base_loss": base, "scales": [1, 4], "scale_weights": [0.25, 0.75]}).method
     )
-    assert found["cluster weight 0"] == replace(whole.method, cluster_weight=0.0)  # type: ignore[type-var]
+    assert found["cluster weight 0"] == replace(whole.method, cluster_weight=0.0)
     assert found["base loss KD"] == config(tuned).method
     assert found["beta 8"] == config({**tuned, "base_loss": {"dkd": {"temperature": 2, "alpha": 1}}}).method
     for other in ablations(whole).values():

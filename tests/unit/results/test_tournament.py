@@ -156,9 +156,9 @@ def test_a_confirmation_of_the_sweep_itself_is_none_of_the_table(root: Path) -> 
     assert table_confirmation(study.ledger) is None
     assert table_seeds(found, root, 2) == (104, 105)
     confirmed(study, {101: 60.0, 102: 61.0})
-    assert table_confirmation(study.ledger).round == 2  # type: ignore[union-attr]
+    assert table_confirmation(study.ledger).round == 2
     begin_plan(study.ledger, Plan(stage="confirm", arms=arms, seeds=(107, 108, 109)), anew=True)
-    assert table_confirmation(study.ledger).round == 2  # type: ignore[union-attr]
+    assert table_confirmation(study.ledger).round == 2
 
 
 def test_a_sweep_of_another_file_is_refused(root: Path) -> None:

@@ -203,7 +203,7 @@ def train_all(hand: Hand) -> None:
     """Train what is left; a trial's curve follows from what it is."""
     while (task := hand.driver.next()) is not None:
         weight = task.config["method"].get("cluster_weight", 3.0)
-        hand.train(task, lambda number, epoch, weight=weight: 50 + epoch * (10 + weight % 7))  # type: ignore[misc]
+        hand.train(task, lambda number, epoch, weight=weight: 50 + epoch * (10 + weight % 7))
 
 
 def told(hand: Hand) -> list[Any]:
