@@ -82,10 +82,6 @@ class Plan:
         """Every configuration on every seed."""
         return [self._config(arm, seed) for seed in self.seeds for arm in self.arms]
 
-    def by_label(self) -> "dict[str, TrialConfig]":
-        """Give the configuration of every arm, on the first seed."""
-        return {arm.label: self._config(arm, self.seeds[0]) for arm in self.arms}
-
     @property
     def test(self) -> SequentialTest:
         """The rule of stopping; without one there is a single look, at the last seed."""
