@@ -128,8 +128,13 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
 
 def test_the_best_trial_is_taken_apart_on_validation_images(study: Study) -> None:
     plan = make_plan(study.ledger, study.sweep, trial=None, seeds=5)
-    assert [arm.label for arm in plan.arms] == [*ablations(plan.by_label()[WHOLE]), WHOLE]
-    assert [arm.parts for arm in plan.arms] == [complexity(item) for item in plan.by_label().values()]
+    assert [arm.label for arm in plan.arms] == [
+        *ablations({run.arm: run.config for run in plan.runs([])}[WHOLE]),
+        WHOLE,
+    ]
+    assert [arm.parts for arm in plan.arms] == [
+        complexity(item) for item in {run.arm: run.config for run in plan.runs([])}.values()
+    ]
     assert (plan.arms[-1].trial, plan.arms[-1].kind) == (1, "baseline")
     assert plan.seeds == (101, 102, 103, 104, 105)
     assert plan.objective.metric == "val/top1"
@@ -137,7 +142,9 @@ def test_the_best_trial_is_taken_apart_on_validation_images(study: Study) -> Non
         assert (item.data.train_on, item.data.measure_on) == ("train", "val")
     record = study.ledger.record(1)
     searched = study.space.read(study.space.document(record.params))
-    assert replace(plan.by_label()[WHOLE], seed=searched.seed).key() == searched.key()  # measured as in the search
+    assert (
+        replace({run.arm: run.config for run in plan.runs([])}[WHOLE], seed=searched.seed).key() == searched.key()
+    )  # measured as in the search
 
 
 def test_what_cannot_be_taken_apart(study: Study) -> None:
