@@ -136,9 +136,8 @@ class NormalizedKD:
             gradient_NK = log_student_NK.exp_().mul_(target_N1).scatter_add_(1, labels_N1, -target_N1)
             log_soft_NK = log_softened(student_NK, self.temperature, without_N1)
             soft_NK = log_softened(teacher_NK, self.temperature, without_N1).exp_()
-            gradient_NK.add_(log_soft_NK.exp(), alpha=soft_weight).sub_(soft_NK, alpha=soft_weight)
-            if without_N1 is not None:  # 0 times -inf is NaN; the target weighs nothing
-                log_soft_NK.scatter_(1, without_N1, 0.0)
+            # A target that is left out is 1 - 1 here, and 1 times 0 in the sum.
+            gradient_NK.add_(log_soft_NK.exp().sub_(soft_NK), alpha=soft_weight)
             soft_value_N = soft_NK.mul_(log_soft_NK).sum(dim=1)
             value_N = target_value_N - soft_weight * self.temperature * soft_value_N
         return with_gradient(student_NK, value_N, gradient_NK)
