@@ -103,7 +103,7 @@ def _versus(
     for (finalist, baseline), item, decision in zip(plan.pairs, compared, decisions, strict=True):
         if not item:
             continue
-        alone = paired(item, 1 - plan.alpha)
+        alone = paired(item, 1 - plan.alpha, early=len(item) < len(plan.seeds))
         one, other = said.get(finalist), said.get(baseline)
         gain = None if one is None or other is None else one - other
         # Runs that failed may leave a comparison open when nothing is left to run.

@@ -95,7 +95,7 @@ def explanation_of(ledger: Ledger) -> Explanation | None:
     sizes = {arm.label: arm.parts or 0 for arm in plan.arms}
     rows = []
     for (label, _), item, decision in zip(plan.pairs, compared, decisions, strict=True):
-        alone = paired(item) if item else None
+        alone = paired(item, early=len(item) < len(plan.seeds)) if item else None
         rows.append(
             Part(
                 label=label,

@@ -18,6 +18,7 @@ from icd.search.ranks import ranks
 
 _DECIMALS = 9
 _RESAMPLES = 10_000
+_EARLY = 1.1  # see ``paired``
 
 Floats = NDArray[np.floating[Any]]
 
@@ -47,14 +48,32 @@ class Paired:
     level: float
 
 
-def paired(differences: Sequence[float], level: float = 0.95) -> Paired:
+def paired(differences: Sequence[float], level: float = 0.95, *, early: bool = False) -> Paired:
     """Test and bound the mean of paired differences.
+
+    A rule that stops as soon as enough is seen stops more often where the spread looks small, so an interval for a
+    fixed number of differences is too narrow then. ``early`` widens it by a tenth, which was found by simulation.
+    Coverage (%) of the 95 % interval at the stop of ``SequentialTest``, normal noise, 2,500 studies each, by the true
+    mean in sd of a difference; as it is, and widened where the stop was early:
+
+        planned        0      0.25   0.5    1      1.5    2      3      5
+        4              94.5   94.9   94.5   94.4   94.3   94.4   93.6   95.3
+        4, widened     94.5   95.0   95.0   95.3   94.8   95.0   94.4   96.1
+        5              93.8   94.5   93.9   93.5   93.4   93.0   94.2   94.1
+        5, widened     93.8   94.9   94.8   94.5   94.4   94.0   95.0   95.0
+        10             94.8   92.7   93.4   93.1   93.8   93.2   92.9   93.5
+        10, widened    95.0   94.4   94.9   94.7   95.5   94.3   94.6   94.5
 
     ``p_t`` is `2 P(T > |mean| sqrt(n) / sd)`, Student's t with `n - 1` degrees of freedom. It is 1 for one difference,
     which says nothing of seeds. Equal differences have no measurable spread, and t would be infinite: then ``p_t`` is
     ``p_wilcoxon``, which needs no spread.
 
     See ``signed_rank`` and ``bootstrap_interval`` for the others.
+
+    Args:
+        differences: One for each seed.
+        level: Nominal coverage of the interval.
+        early: Whether a rule that looks at them ended with fewer than were planned.
 
     Raises:
         ValueError: Without differences, with one that is not finite, or for a level outside (0, 1).
@@ -63,7 +82,7 @@ def paired(differences: Sequence[float], level: float = 0.95) -> Paired:
     if not 0 < level < 1:
         raise ValueError(f"paired: level: 0 < level < 1 must hold, but got {level!r}")
     mean, sd = mean_and_sd(values)
-    low, high = bootstrap_interval(values, level) if sd else (None, None)
+    low, high = bootstrap_interval(values, level, _EARLY if early else 1.0) if sd else (None, None)
     return Paired(
         n=values.size,
         mean=mean,
@@ -118,8 +137,8 @@ def signed_rank(values: Floats) -> float:
     return min(1.0, 2 * float(min(chances[: seen + 1].sum(), chances[seen:].sum())))
 
 
-def bootstrap_interval(values: Floats, level: float) -> tuple[float, float]:
-    """Give a bootstrap interval for the mean of values that are sorted and vary.
+def bootstrap_interval(values: Floats, level: float, width: float = 1.0) -> tuple[float, float]:
+    """Give a bootstrap interval for the mean of values that are sorted and vary, ``width`` times as wide.
 
     The ends are `mean + k (q - mean)` for the quantiles `q` of 10,000 resampled means, at `(1 - level) / 2` and
     `(1 + level) / 2`. A resampled mean varies by `sqrt((n - 1) / n)` too little, and its quantiles are those of a
@@ -145,7 +164,7 @@ def bootstrap_interval(values: Floats, level: float) -> tuple[float, float]:
     n = values.size
     means = _resamples(n) @ values
     tail = (1 - level) / 2
-    stretch = math.sqrt(n / (n - 1)) * float(stdtrit(n - 1, tail) / ndtri(tail))
+    stretch = width * math.sqrt(n / (n - 1)) * float(stdtrit(n - 1, tail) / ndtri(tail))
     mean = float(values.mean())
     low, high = (mean + stretch * (float(end) - mean) for end in np.quantile(means, [tail, 1 - tail]))
     return low, high

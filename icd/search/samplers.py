@@ -23,6 +23,7 @@ from optuna.trial import FrozenTrial, TrialState
 from icd.config.sweep import PrunerConfig, SamplerConfig
 from icd.errors import ConfigError
 from icd.search.portfolio import AlternatingSampler, ConditionalGPSampler
+from icd.search.telling import MOST_FINISHED, most_telling
 
 OUTSIDE = "icd:outside"  # user attribute of enqueued configurations that the space cannot express
 _ENQUEUED = {"baseline", "start"}  # one of these names who enqueued a trial
@@ -108,35 +109,44 @@ PRUNERS: Mapping[str, Callable[[PrunerConfig, int], BasePruner]] = {
 class SteadySampler(BaseSampler):
     """Any sampler of Optuna, seeded anew for every draw, that does not see baselines outside the space."""
 
-    def __init__(self, make: Callable[[int], BaseSampler], seed: int, seen: Seen = lambda trials: trials) -> None:
-        self.make, self.seed, self.seen = make, seed, seen
+    def __init__(
+        self,
+        make: Callable[[int], BaseSampler],
+        seed: int,
+        seen: Seen = lambda trials: trials,
+        most: int | None = None,
+    ) -> None:
+        self.make, self.seed, self.seen, self.most = make, seed, seen, most
         self._relative: BaseSampler | None = None
         self._hooks = make(0)  # never draws
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         placed = in_search(study, trial)
         self._relative = self._sampler(placed)
-        return self._relative.infer_relative_search_space(_inside(study, self.seen), placed)
+        return self._relative.infer_relative_search_space(self._view(study), placed)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         placed = in_search(study, trial)
         sampler = self._relative or self._sampler(placed)
-        return sampler.sample_relative(_inside(study, self.seen), placed, search_space)
+        return sampler.sample_relative(self._view(study), placed, search_space)
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         placed = in_search(study, trial)
         sampler = self._sampler(placed, param_name)
-        return sampler.sample_independent(_inside(study, self.seen), placed, param_name, param_distribution)
+        return sampler.sample_independent(self._view(study), placed, param_name, param_distribution)
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        self._hooks.before_trial(_inside(study, self.seen), in_search(study, trial))
+        self._hooks.before_trial(self._view(study), in_search(study, trial))
 
     def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
-        self._hooks.after_trial(_inside(study, self.seen), in_search(study, trial), state, values)
+        self._hooks.after_trial(self._view(study), in_search(study, trial), state, values)
+
+    def _view(self, study: Study) -> Study:
+        return _inside(study, lambda trials: most_telling(self.seen(trials), study.directions, self.most))
 
     def _sampler(self, trial: FrozenTrial, name: str = "") -> BaseSampler:
         return self.make(draw_seed(self.seed, trial.number, name))
@@ -186,7 +196,7 @@ def make_sampler(
         return GridSampler(lambda study, trial: points[_place_in_grid(study, trial)])
     if config.name == "cmaes" and shared_database:
         raise ConfigError("sampler.name: cmaes keeps pickled state in the study, refused on a shared database; use tpe")
-    return SteadySampler(lambda draw: SAMPLERS[config.name](config, draw), seed, seen)
+    return SteadySampler(lambda draw: SAMPLERS[config.name](config, draw), seed, seen, MOST_FINISHED.get(config.name))
 
 
 def make_pruner(config: PrunerConfig, epochs: int) -> BasePruner:

@@ -44,6 +44,7 @@ MAY_IMPORT_SEARCH = {
         "icd/search/mirror.py",
         "icd/search/samplers.py",
         "icd/search/portfolio.py",
+        "icd/search/telling.py",
         "icd/search/storage.py",
         "icd/results/importance.py",
     },

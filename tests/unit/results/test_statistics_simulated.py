@@ -174,6 +174,16 @@ def test_interval_covers_after_stopping(kind: str, effect: float, planned: int) 
         assert coverage <= above(0.97, STUDIES)
 
 
+@pytest.mark.parametrize("planned", [5, 10])
+@pytest.mark.parametrize("effect", [0, 0.25, 1, 2, 3])
+def test_the_interval_that_is_shown_covers_after_stopping(effect: float, planned: int) -> None:
+    values = noise("normal", (1000, planned), 2) + effect
+    seeds = stopped(values, SequentialTest(planned)) + 3
+    found = [paired(row[:n], early=n < planned) for row, n in zip(values.tolist(), seeds.tolist(), strict=True)]
+    coverage = np.mean([one.low <= effect <= one.high for one in found])
+    assert below(0.93, 1000) <= coverage <= above(0.97, 1000)
+
+
 @pytest.mark.parametrize(("effect", "power"), [(1, 0.33), (2, 0.84), (3, 0.99)])
 def test_power_and_the_price_of_hopelessness(effect: float, power: float) -> None:
     values = noise("normal", (STUDIES, 5)) + effect
