@@ -1,11 +1,14 @@
 """What the driver costs: per ask, per epoch, per trial, and in memory, with nothing trained.
 
     python bench/driver_cost.py [--quick] [--trials 1000] [--parts ask,drive,processes] [--profile]
+    python bench/driver_cost.py --parts large [--trials 10000]
 
 ask         ``Ledger.ask`` on a sqlite study that knows 10, 100 and 1000 trials of 10 epochs
 drive       the whole policy, called in-process: next, ten epochs, end; ledger and outbox on disk, with every fsync;
             with MLflow's thread (sqlite) and without; memory as trials pass
 processes   the same through ``ProcessExecutor`` and two workers that answer and do nothing else
+large       the whole policy over one study of thousands of trials of up to three epochs, pruned, with MLflow's thread;
+            what an ask costs and what memory is taken, tenth by tenth
 """
 
 import argparse
@@ -34,7 +37,7 @@ from icd.search.study import Ledger
 from icd.search.task import Epoch, Outcome, Task
 from icd.search.track import Tracker
 
-EPOCHS = 10
+EPOCHS, FEW_EPOCHS = 10, 3
 
 
 class Timed:
@@ -140,11 +143,11 @@ def ask_cost(known: list[int], asks: int) -> list[dict[str, Any]]:
     return rows
 
 
-def drive(trials: int, *, tracker: bool, pruner: str, workers: int = 0) -> dict[str, Any]:
+def drive(trials: int, *, tracker: bool, pruner: str, workers: int = 0, epochs: int = EPOCHS) -> dict[str, Any]:
     """Drive a whole sweep of no-op trials."""
     with tempfile.TemporaryDirectory(prefix="icd-bench-") as name:
         folder = Path(name)
-        plain = synthetic.document("drive", trials=trials, epochs=EPOCHS, pruner=pruner)
+        plain = synthetic.document("drive", trials=trials, epochs=epochs, pruner=pruner)
         policy = Timed(synthetic.driver_for(folder, plain))
         place = policy.driver.site.folder
         follower = None
@@ -182,6 +185,7 @@ def drive(trials: int, *, tracker: bool, pruner: str, workers: int = 0) -> dict[
         for kind in policy.took:
             row[kind] = {**synthetic.spread(policy.took[kind]), "cpu": synthetic.spread(policy.cpu[kind])}
             row[f"{kind}_p50_ms"], row[f"{kind}_p99_ms"] = row[kind]["p50_ms"], row[kind]["p99_ms"]
+        row["tenths"] = tenths(policy)
         if follower is not None:
             row["pending_at_end"] = follower.pending()
             began = time.perf_counter()
@@ -189,6 +193,29 @@ def drive(trials: int, *, tracker: bool, pruner: str, workers: int = 0) -> dict[
             row["drain_s"] = time.perf_counter() - began
         policy.driver.outbox.close()
         return row
+
+
+def tenths(policy: Timed) -> list[dict[str, float]]:
+    """Say what an ask and an epoch cost, and what memory is taken, in each tenth of the trials."""
+    rows: list[dict[str, float]] = []
+    trials, epochs = len(policy.took["next"]), len(policy.took["epoch"])
+    for tenth in range(10):
+        asks, told = (slice(tenth * size // 10, (tenth + 1) * size // 10) for size in (trials, epochs))
+        memory = [megabytes for done, megabytes in policy.memory if done <= (tenth + 1) * trials / 10]
+        if policy.took["next"][asks] and policy.took["epoch"][told] and memory:
+            ask, cpu = synthetic.spread(policy.took["next"][asks]), synthetic.spread(policy.cpu["next"][asks])
+            epoch = synthetic.spread(policy.took["epoch"][told])
+            rows.append(
+                {
+                    "trials": (tenth + 1) * trials // 10,
+                    "ask_p50_ms": ask["p50_ms"],
+                    "ask_p99_ms": ask["p99_ms"],
+                    "ask_cpu_p50_ms": cpu["p50_ms"],
+                    "epoch_p50_ms": epoch["p50_ms"],
+                    "rss_mb": memory[-1],
+                }
+            )
+    return rows
 
 
 def launch_fake(commands: int, events: int, environment: Mapping[str, str], log: Path) -> Any:
@@ -209,13 +236,13 @@ def main() -> None:
     """Run, print a table on stderr and the figures on stdout."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="60 trials in place of 1000")
-    parser.add_argument("--trials", type=int, default=1000)
+    parser.add_argument("--trials", type=int, help="1000, or 10000 for large")
     parser.add_argument("--asks", type=int, default=60)
     parser.add_argument("--parts", default="ask,drive,processes")
     parser.add_argument("--profile", action="store_true", help="only the in-process drive, under cProfile")
     options = parser.parse_args()
-    trials = 60 if options.quick else options.trials
     parts = options.parts.split(",")
+    trials = 60 if options.quick else options.trials or (10_000 if "large" in parts else 1000)
     result: dict[str, Any] = {"machine": synthetic.machine()}
     if options.profile:
         profile = cProfile.Profile()
@@ -240,6 +267,9 @@ def main() -> None:
         rows.append(drive(min(trials, 200), tracker=False, pruner="successive_halving"))
     if "processes" in parts:
         rows.append(drive(min(trials, 200), tracker=False, pruner="none", workers=2))
+    if "large" in parts:
+        rows.append(drive(trials, tracker=True, pruner="successive_halving", epochs=FEW_EPOCHS))
+        synthetic.table(rows[-1]["tenths"], list(rows[-1]["tenths"][0]) if rows[-1]["tenths"] else [])
     synthetic.table(rows, heads)
     json.dump(result, sys.stdout, indent=1)
     print()
