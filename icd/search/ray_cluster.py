@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray import tune
 from ray.exceptions import RayError
 
 from icd.config.sweep import Resources
@@ -99,10 +100,16 @@ class Cluster:
     def places(self) -> int:
         """How many trials fit at a time; nodes come and go."""
         if time.monotonic() - self._asked > _NODES_EVERY_S:
-            alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-            places = sum(self._fits(node) for node in alive)
+            leaving = self.leaving()
+            staying = [node for node in ray.nodes() if node["Alive"] and node["NodeID"] not in leaving]
+            places = sum(self._fits(node["Resources"]) for node in staying)
             self._places, self._asked = min(places, self._limit or places), time.monotonic()
         return self._places
+
+    def leaving(self) -> Mapping[str, float]:
+        """Nodes that are taken back, and until when: seconds since 1970; 0 for no limit. They start nothing new."""
+        state: Any = ray._private.state.state
+        return {node: 0.001 * deadline for node, deadline in state.get_draining_nodes().items()}
 
     def alive(self, node_id: str) -> bool:
         """Whether a node is part of the cluster and answers: Ray itself takes 14 s to call one dead."""
@@ -123,6 +130,10 @@ class Cluster:
             for node in ray.nodes()
             if node["Alive"] and self._fits(node["Resources"])
         }
+
+    def bundle(self) -> tune.PlacementGroupFactory:
+        """What a trial asks of Ray."""
+        return tune.PlacementGroupFactory([{"CPU": self.cpus, "GPU": self.gpus}])
 
     def _fits(self, node: Mapping[str, float]) -> int:
         return fitting(node.get("CPU", 0), node.get("GPU", 0), self.cpus, self.gpus)

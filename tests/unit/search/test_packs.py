@@ -176,11 +176,11 @@ def test_a_process_that_is_spoilt_is_ended_with_all_its_trials(run: Any, kind: s
                 say("outcome", **outcome(task, "complete"))
 
     book = Book(3)
-    executor = run(book, answer, ("7", "7", "7"))
+    run(book, answer, ("7", "7", "7"))
     assert [(end.number, end.kind) for end in book.ends[:3]] == [(2, kind), (0, "lost"), (1, "lost")]
     assert [end.reason for end in book.ends[1:3]] == [f"its neighbour, trial 2, {what}"] * 2
     assert book.kinds[3:] == ["complete"] * 3
-    assert executor.sick == ({"7": 1} if kind == "gpu" else {})
+    assert [end.place and end.place.gpu for end in book.ends[:3]] == ["7", None, None]
     if kind == "memory":
         assert 4.0 in [told.metrics["company"] for told in book.epochs if told.number == 2], "it goes on alone"
 
