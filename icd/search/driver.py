@@ -9,23 +9,23 @@ import math
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from icd.config.sweep import SweepConfig
 from icd.config.trial import TrialConfig
 from icd.errors import SetupError, StateError
 from icd.search.choosing import REFUSED, Chooser
+from icd.search.devices import COST, mixed_cost, uses
 from icd.search.faults import FRUITLESS, Faults
 from icd.search.fixed import FixedRuns
 from icd.search.members import Member, key_of
 from icd.search.outbox import Outbox
 from icd.search.paces import Paces
 from icd.search.prepare import Prepared, teacher_name
-from icd.search.quarantine import Complaint, Place
+from icd.search.quarantine import QUARANTINED, Complaint, Place
 from icd.search.record import TrialRecord
 from icd.search.reporting import Reporter
+from icd.search.site import Running, Site
 from icd.search.space import SearchSpace
 from icd.search.study import Ledger
 from icd.search.task import Epoch, Outcome, Task, checkpoints_below, trial_folder
@@ -35,51 +35,7 @@ from icd.trial.runs import stored_rows, training_seconds
 
 logger = logging.getLogger(__name__)
 
-QUARANTINED = "quarantined"  # attribute of a study: what is said of its places that get no more trials
-
 _HOPELESS = 3  # first trials that all fail end the sweep
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Site:
-    """Where a sweep runs.
-
-    Attributes:
-        folder: The sweep's folder.
-        root: Folder of results.
-        data_root: Folder of data sets.
-        gpus_per_trial: GPUs a trial holds, for the budget.
-        threads: Of torch in each trial.
-    """
-
-    folder: Path
-    root: Path
-    data_root: Path | None = None
-    gpus_per_trial: float = 0.0
-    threads: int = 1
-
-
-@dataclass(slots=True)
-class Running:
-    """A trial under way; epochs are counted on from run to run.
-
-    Attributes:
-        attempt: The newest.
-        epochs: Of all its runs.
-        epoch: The last that was told.
-        value: At that epoch.
-        run: Name of the run under way; empty where the trial has one.
-        before: Epochs of the runs before it.
-        more: Whether another run follows.
-    """
-
-    attempt: int
-    epochs: int
-    epoch: int = 0
-    value: float | None = None
-    run: str = ""
-    before: int = 0
-    more: bool = False
 
 
 class Driver:
@@ -107,6 +63,7 @@ class Driver:
         self.halted: SetupError | None = None
         self._waiting: list[int] = []  # begun before, or to be tried again
         self._onward: list[int] = []  # one of their runs has just ended, and the next is due
+        self._warned = False
         self._faults, self._paces = Faults(sweep.resources.retries, announce), Paces()
         self._gpu_seconds = 0.0
         self._started = time.monotonic()
@@ -167,7 +124,8 @@ class Driver:
         counted = under_way.before + epoch.epoch
         self._commit_epoch(epoch.number, counted, epoch.metrics, under_way.run)
         under_way.epoch, under_way.value = counted, value
-        self._paces.add(epoch.device, epoch.metrics.get("seconds/epoch", 0.0))
+        if self._paces.add(epoch.number, epoch.device, epoch.metrics.get("seconds/epoch", 0.0)):
+            self._note_devices(epoch.number)
         self._faults.hear_epoch(epoch)
         if self.ledger.finished(epoch.number):
             return False
@@ -196,9 +154,9 @@ class Driver:
             self._waiting.insert(0, outcome.number)
             self.halted = SetupError(f"{outcome.reason}; trials are paused: mend that, then 'icd resume'")
             self.stopped_by = "disk"
-        elif outcome.kind == "stopped":
+        elif outcome.kind in ("stopped", "preempted"):
             self._waiting.insert(0, outcome.number)
-        elif outcome.kind == "preempted":
+            self._note_devices(outcome.number)
             self._preempted(outcome, under_way)
         else:
             self._fault(outcome, under_way)
@@ -220,6 +178,7 @@ class Driver:
                 self._settle_begun(self.ledger.record(record.number))
                 continue
             self._faults.take_up(record.number, record.attributes.get("faults", {}))
+            self._paces.take_up(record.number, record.attributes.get("devices", ()))
             self._gpu_seconds += float(record.attributes.get("seconds", 0.0)) * self.site.gpus_per_trial
             if record.state == "running":
                 self._waiting.append(record.number)
@@ -349,7 +308,16 @@ class Driver:
         if len(members) > 1:  # what the trials are ranked by; the value that is told is their mean
             notes["members"] = {member.name: run[0] for member, run in zip(members, runs, strict=True)}
         self.ledger.tell(outcome.number, "complete", values, exit_reason="complete", **notes)
+        self._warn_of_mixed_cost()
         self._close(outcome.number)
+
+    def _warn_of_mixed_cost(self) -> None:
+        metrics = [objective.metric for objective in self.sweep.objectives]
+        if COST in metrics and not self._warned:
+            warning = mixed_cost(metrics, uses(self.ledger.records(self.chooser.stage)))
+            self._warned = bool(warning)
+            if warning:
+                self.announce(f"WARNING: {warning}")
 
     def _measured(self, number: int, member: Member, result: Mapping[str, Any]) -> list[float]:
         """Give the objectives of a run."""
@@ -381,11 +349,16 @@ class Driver:
                 if not self.ledger.finished(number):
                     self.ledger.note(number, faults=self._faults.counts(number))
 
+    def _note_devices(self, number: int) -> None:
+        """Keep what a trial ran on so far: the next attempt may come to another type."""
+        devices = self._paces.devices(number)
+        if devices:
+            self.ledger.note(number, devices=devices)
+
     def _preempted(self, outcome: Outcome, under_way: Running) -> None:
         """Go on elsewhere; that costs no retry, but it must lead somewhere."""
         number = outcome.number
-        self._waiting.insert(0, number)
-        if self.stopping:
+        if self.stopping or outcome.kind != "preempted":
             return
         self.announce(f"trial {number}: {outcome.reason}; goes on from epoch {self._stored_epoch(number, under_way)}")
         if self._faults.fruitless(number):

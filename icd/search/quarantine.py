@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 
+QUARANTINED = "quarantined"  # attribute of a study: the sentences of its driver's run
+
 _CUDA_ERRORS = 2  # on one GPU, of whichever trials
 _DEATHS = 3  # of different trials on one place, none elsewhere
 _SHORT_STAYS = 5  # in a row: trials that had to leave a place before any had done an epoch there

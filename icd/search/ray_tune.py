@@ -93,7 +93,11 @@ class RayExecutor:
     ) -> dict[str, Any]:
         remote: Any = ray.remote(Preparer)
         preparer = remote.options(
-            num_cpus=self.cluster.cpus, num_gpus=self.cluster.gpus, max_concurrency=2, max_restarts=0
+            num_cpus=self.cluster.cpus,
+            num_gpus=self.cluster.gpus,
+            label_selector=self.cluster.labels(),
+            max_concurrency=2,
+            max_restarts=0,
         ).remote()
         try:
             done = preparer.prepare.remote(asdict(request))
@@ -132,13 +136,14 @@ class RayExecutor:
 
         trial.__mixins__ = (HeedsSigterm,)  # type: ignore[attr-defined] # Tune makes it a base of its trainable
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-        demand = Demand(self.cluster.cpus, self.cluster.gpus, self._most)
+        bundle, labels = self.cluster.bundle(), self.cluster.labels()
+        demand = Demand(bundle, labels, self._most)
         with signals_kept(), contextlib.ExitStack() as leaving:
             leaving.callback(demand.ask, 0)
             while not policy.finished:
                 bridge = self._bridge = Bridge(policy, tick, self.cluster, demand, self.announce)
                 tuner = tune.Tuner(
-                    tune.with_resources(trial, self.cluster.bundle()),
+                    tune.with_resources(trial, tune.PlacementGroupFactory([bundle], bundle_label_selector=[labels])),
                     tune_config=tune.TuneConfig(
                         search_alg=BridgeSearcher(bridge),
                         scheduler=BridgeScheduler(bridge),

@@ -137,8 +137,7 @@ def _train(
     claim(task.folder, config, resume=True)
 
     def told(epoch: int, metrics: Mapping[str, float], device: str = "") -> bool:
-        known = {"number": task.number, "attempt": task.attempt, "epoch": epoch, "metrics": dict(metrics)}
-        return send(Epoch(**known, device=device))
+        return send(Epoch(number=task.number, attempt=task.attempt, epoch=epoch, metrics=dict(metrics), device=device))
 
     def say(epoch: int, metrics: Mapping[str, float], device: str = "") -> None:
         check_newest(task)

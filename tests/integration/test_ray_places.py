@@ -1,4 +1,4 @@
-"""Ray nodes that are taken back, GPUs that are sick, and room that is asked for: with raylets and workers of our own."""
+"""Ray nodes that are taken back, sick GPUs, and room that is asked for: with raylets and workers of our own."""
 
 import json
 import os
