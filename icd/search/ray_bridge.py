@@ -119,7 +119,7 @@ class Bridge:
         return task
 
     def _room(self) -> int:
-        return self.cluster.places() - len(self.running) - len(self.holding)
+        return self.cluster.places(len(self.holding)) - len(self.running)
 
     def hear(self, trial_id: str, message: Mapping[str, Any]) -> bool:
         """Take what a worker says; False stops the trial."""

@@ -94,20 +94,25 @@ class Cluster:
                     f"no trial fits: it needs {self.cpus:g} CPUs and {self.gpus:g} GPUs{device} on one node, "
                     f"but the cluster has {size}; change resources"
                 )
+            self.labels = self._label_selector()
         except BaseException:
             self.close()
             raise
         how = "started on this machine" if self.local else f"joined at {ray.get_runtime_context().gcs_address}"
         announce(f"ray {ray.__version__} {how}: {size}; {self.places()} trials at a time")
 
-    def places(self) -> int:
-        """How many trials fit at a time; nodes come and go."""
+    def places(self, held: int = 0) -> int:
+        """How many trials may run at a time; nodes come and go.
+
+        Args:
+            held: Places that are kept from trials.
+        """
         if time.monotonic() - self._asked > _NODES_EVERY_S:
             leaving = self.leaving()
             staying = [node for node in ray.nodes() if node["Alive"] and node["NodeID"] not in leaving]
-            places = sum(self._fits(node) for node in staying)
-            self._places, self._asked = min(places, self._limit or places), time.monotonic()
-        return self._places
+            self._places, self._asked = sum(self._fits(node) for node in staying), time.monotonic()
+        free = max(0, self._places - held)
+        return min(free, self._limit or free)
 
     def leaving(self) -> Mapping[str, float]:
         """Nodes that are taken back, and until when: seconds since 1970; 0 for no limit. They start nothing new."""
@@ -138,9 +143,9 @@ class Cluster:
         """What a trial asks of Ray."""
         return {"CPU": self.cpus, **({"GPU": self.gpus} if self.gpus else {})}
 
-    def labels(self) -> dict[str, str]:
-        """Which nodes it may come to, as Ray's label selectors say it; empty for any."""
-        if self._device is None or not self.gpus:  # the worker itself says what a node without GPUs is
+    def _label_selector(self) -> dict[str, str]:
+        """Which nodes a trial may come to, as Ray says it; empty for any."""
+        if self._device is None or not self.gpus:  # where a node has no GPU, its worker says what it is
             return {}
         types = {_type_of(node) for node in ray.nodes() if node["Alive"]}
         return {_TYPE: f"in({', '.join(sorted(name for name in types if name and matches(self._device, name)))})"}

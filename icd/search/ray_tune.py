@@ -95,7 +95,7 @@ class RayExecutor:
         preparer = remote.options(
             num_cpus=self.cluster.cpus,
             num_gpus=self.cluster.gpus,
-            label_selector=self.cluster.labels(),
+            label_selector=self.cluster.labels,
             max_concurrency=2,
             max_restarts=0,
         ).remote()
@@ -136,7 +136,7 @@ class RayExecutor:
 
         trial.__mixins__ = (HeedsSigterm,)  # type: ignore[attr-defined] # Tune makes it a base of its trainable
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-        bundle, labels = self.cluster.bundle(), self.cluster.labels()
+        bundle, labels = self.cluster.bundle(), self.cluster.labels
         demand = Demand(bundle, labels, self._most)
         with signals_kept(), contextlib.ExitStack() as leaving:
             leaving.callback(demand.ask, 0)

@@ -31,9 +31,11 @@ def token() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def address(token: Path) -> Iterator[str]:
-    """One node with two processors and, as it believes, two GPUs."""
-    with cluster(token, cpus=2, gpus=2) as (address, _):
-        yield address
+    """One node with two processors and, as it believes, two GPUs of a type."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_OVERRIDE_LABELS", json.dumps({"ray.io/accelerator-type": "A100-40G"}))
+        with cluster(token, cpus=2, gpus=2) as (address, _):
+            yield address
 
 
 def join(address: str, folder: Path, **resources: Any) -> RayExecutor:
@@ -82,6 +84,19 @@ def test_nothing_but_sick_gpus_ends_the_sweep(address: str, tmp_path: Path) -> N
     finally:
         executor.close()
     assert [outcome.kind for outcome in policy.ends if outcome.kind != "stopped"] == ["gpu", "gpu"]
+
+
+def test_a_sweep_is_kept_to_one_type_of_device(address: str, tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match="no trial fits: it needs 1 CPUs and 1 GPUs of type 'H200' on one node"):
+        join(address, tmp_path, device="H200")
+    executor = join(address, tmp_path, device="a100", max_concurrent=1)
+    policy = FakePolicy(tmp_path, [{}])
+    try:
+        assert executor.cluster.labels == {"ray.io/accelerator-type": "in(A100-40G)"}
+        executor.run(policy, lambda: None)
+    finally:
+        executor.close()
+    assert policy.kinds() == ["complete"]
 
 
 def test_a_worker_that_gets_a_sigterm_ends_its_epoch(address: str, tmp_path: Path) -> None:
