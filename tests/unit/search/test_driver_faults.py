@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from icd.cli.show import status_lines
 from icd.search.devices import matches, mixed_cost, uses
 from icd.search.faults import FRUITLESS
 from icd.search.quarantine import QUARANTINED, Place
@@ -63,7 +64,9 @@ def test_a_quarantined_place_is_shown_and_costs_no_retry(tmp_path: Path) -> None
     assert hand.said[-2:] == [sentence, "trial 1: CUDA error; not its own fault, it goes on elsewhere from epoch 0"]
     assert [hand.ledger.record(number).attributes["faults"] for number in (0, 1)] == [{}, {}]
     assert list(hand.driver.quarantined) == [BAD]
-    assert status_of(tmp_path, "tiny").quarantined == [sentence]
+    status = status_of(tmp_path, "tiny")
+    assert status.to_data()["quarantined"] == [sentence]
+    assert f"quarantined: {sentence}" in status_lines(status, [])
     hand = hand.again(resources={"retries": 1})
     assert status_of(tmp_path, "tiny").quarantined == []
     assert not hand.driver.quarantined
@@ -114,7 +117,10 @@ def test_costs_of_several_devices_are_told_apart_and_warned_of(tmp_path: Path) -
         ("A100", 1, 20.0),
         ("V100", 1, 60.0),
     ]
-    assert f"WARNING: {status.warnings[0]}" == warning
+    shown = status_lines(status, hand.ledger.records())
+    assert "devices: 1 on A100 (20 s an epoch), 1 on V100 (60 s an epoch)" in shown
+    assert warning in shown
+    assert status.to_data()["warnings"] == [warning.removeprefix("WARNING: ")]
     hand.close()
 
 
