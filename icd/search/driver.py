@@ -126,7 +126,8 @@ class Driver:
         under_way.epoch, under_way.value = counted, value
         if self._paces.add(epoch.number, epoch.device, epoch.metrics.get("seconds/epoch", 0.0)):
             self._note_devices(epoch.number)
-        self._faults.hear_epoch(epoch)
+        if epoch.device:  # else it is only told again
+            self._faults.hear_epoch(epoch)
         if self.ledger.finished(epoch.number):
             return False
         reason = self._reason_to_prune(epoch.number, counted) if counted < under_way.epochs else ""

@@ -19,7 +19,7 @@ class Paces:
         self._devices[number] = list(devices)
 
     def add(self, number: int, device: str, seconds: float) -> bool:
-        """Note an epoch; one that was only told again says nothing. Whether its trial has come to another device."""
+        """Note an epoch, which has no device where it is only told again; whether its trial came to another device."""
         if seconds > 0:
             self._seconds[device].append(seconds)
         seen = self._devices.setdefault(number, [])

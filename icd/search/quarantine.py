@@ -4,6 +4,7 @@ A pure rule over what was seen. Nothing is ever settled: a trial that later fail
 itself, and the place that was blamed for it is used again.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
@@ -14,7 +15,8 @@ _CUDA_ERRORS = 2  # on one GPU, of whichever trials
 _DEATHS = 3  # of different trials on one place, none elsewhere
 _SHORT_STAYS = 5  # in a row: trials that had to leave a place before any had done an epoch there
 _LAST_ENDS = 8  # of a place that count
-_AT_ONCE_S = 1.0  # trials that share a process end together: one event
+_AT_ONCE_S = 1.0  # trials that share a process die together: one event
+_LEAVING_S = 30.0  # trials of one node leave it within this time: one event
 
 BLAMED = ("gpu", "killed", "hang")  # what may be a place's fault
 
@@ -116,8 +118,9 @@ def _complaint(seen: Seen, place: Place) -> Complaint | None:
     if _apart(dead) >= _DEATHS and _goes_well_elsewhere(seen, place, min(end.time for end in dead)):
         return Complaint(words=f"{len(dead)} different trials died there, none elsewhere", ends=dead)
     stays = _short_stays(ends, seen.epochs.get(place, float("-inf")))
-    if _apart(stays) >= _SHORT_STAYS:
-        words = f"{_apart(stays)} times in a row trials had to leave it before any had done an epoch there"
+    times = max([_apart(stays, _LEAVING_S), *Counter(end.trial for end in stays).values()])
+    if times >= _SHORT_STAYS:
+        words = f"{times} times in a row trials had to leave it before any had done an epoch there"
         return Complaint(words=words, ends=stays)
     return None
 
@@ -144,10 +147,10 @@ def _short_stays(ends: Sequence[End], epoch: float) -> tuple[End, ...]:
     return tuple(takewhile(lambda end: end.kind == "preempted" and end.time >= epoch, reversed(ends)))
 
 
-def _apart(ends: Iterable[End]) -> int:
-    """Count ends, those within a moment once."""
+def _apart(ends: Iterable[End], seconds: float = _AT_ONCE_S) -> int:
+    """Count ends, those within so many seconds once."""
     count, last = 0, float("-inf")
     for time in sorted(end.time for end in ends):
-        if time - last > _AT_ONCE_S:
+        if time - last > seconds:
             count, last = count + 1, time
     return count

@@ -140,11 +140,16 @@ def test_a_place_that_sends_everybody_away_at_once_is_left() -> None:
     for trial in range(4):
         world.end(HERE, trial, "preempted")
     assert world.sick == []
-    world.end(HERE, 3, "preempted", minutes=0)
-    assert world.sick == [], "trials of one process leave together"
+    world.end(HERE, 7, "preempted", minutes=0.1)
+    assert world.sick == [], "trials of one node leave together"
     world.end(HERE, 4, "preempted")
     (said,) = world.news
     assert said.startswith("host here: 5 times in a row trials had to leave it before any had done an epoch there; it ")
+    again = World()
+    for _ in range(5):
+        assert again.sick == []
+        again.end(HERE, 1, "preempted", minutes=0.1)
+    assert again.sick == [HERE], "one trial again and again"
     busy = World()
     for trial in range(20):
         busy.epoch(HERE).end(HERE, trial, "preempted")
