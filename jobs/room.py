@@ -1,6 +1,7 @@
 """Asks the cluster's autoscaler to have room for N trials at a time, from now on; 0 gives it back.
 
-A sweep asks for no more than fits, so by itself it makes no autoscaler start a node; nodes that come are used at once.
+A sweep asks for no more than fits unless its file says resources.autoscale, so by itself it makes no autoscaler start a
+node; nodes that come are used at once.
 
 ray job submit --working-dir . -- python jobs/room.py 16 --cpus 2 --gpus 0.25
 """

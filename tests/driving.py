@@ -11,10 +11,11 @@ from typing import Any
 from icd.config.read_sweep import read_sweep
 from icd.config.sweep import SweepConfig
 from icd.config.yaml import Document
-from icd.search.driver import Driver, Site
+from icd.search.driver import Driver
 from icd.search.fixed import FixedRuns
 from icd.search.outbox import Outbox, events
 from icd.search.prepare import Prepared, teacher_name
+from icd.search.site import Site
 from icd.search.space import SearchSpace
 from icd.search.storage import open_storage
 from icd.search.study import Ledger

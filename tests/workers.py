@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from icd.search.faults import Faults
+from icd.search.quarantine import Complaint, Place
 from icd.search.task import Epoch, Outcome, Task
 from tests.crash.forks import Fork, close_all_but, forked
 
@@ -95,7 +97,9 @@ class Book:
         self.running: dict[int, Task] = {}
         self.epochs: list[Epoch] = []
         self.ends: list[Outcome] = []
-        self.stopping = False
+        self.said: list[str] = []
+        self.faults = Faults(attempts, self.said.append)
+        self.stopping, self.left = False, 0
 
     def next(self) -> Task | None:
         if self.stopping or not self.waiting:
@@ -106,10 +110,12 @@ class Book:
 
     def epoch(self, epoch: Epoch) -> bool:
         self.epochs.append(epoch)
+        self.faults.hear_epoch(epoch)
         return epoch.number not in self.stops
 
     def end(self, outcome: Outcome) -> None:
         self.ends.append(outcome)
+        self.faults.hear_end(outcome)
         task = self.running.pop(outcome.number)
         assert task.attempt == outcome.attempt
         done = outcome.kind == "complete" or outcome.number in self.stops
@@ -119,6 +125,10 @@ class Book:
     @property
     def finished(self) -> bool:
         return not self.running and (self.stopping or not self.waiting)
+
+    @property
+    def quarantined(self) -> Mapping[Place, Complaint]:
+        return self.faults.quarantined
 
     @property
     def kinds(self) -> list[str]:

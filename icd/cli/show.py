@@ -74,6 +74,11 @@ def status_lines(status: SweepStatus, records: Sequence[TrialRecord]) -> list[st
     if status.state == "preparing":
         return lines
     lines += [f"trials: {count_text(status.counts)}", f"budget: {budget_text(status)}"]
+    lines += [f"quarantined: {text}" for text in status.quarantined]
+    if len(status.devices) > 1:
+        shares = [f"{use.trials} on {use.device} ({use.seconds_per_epoch:.3g} s an epoch)" for use in status.devices]
+        lines.append(f"devices: {', '.join(shares)}")
+    lines += [f"WARNING: {text}" for text in status.warnings]
     maximize = status.directions[0] == "maximize"
     several = len(status.metrics) > 1
     shown = pareto_front(records, status.directions) if several else chosen(records, top=_TOP, maximize=maximize)

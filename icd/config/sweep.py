@@ -130,6 +130,9 @@ class Resources:
         max_concurrent: Trials at a time; null for as many as fit.
         retries: How often a trial starts again after its process was killed, its node was lost or it hung.
         hang_seconds: A trial is taken to hang after this long without a step, or five median epochs if that is longer.
+        grace_seconds: So long after a SIGTERM a trial may go on to end its epoch; less than whoever sends it waits.
+        device: Part of a device's name, ``*`` and ``?`` allowed; trials run on no others. Null takes any.
+        autoscale: Whether a sweep asks Ray's autoscaler for room for ``max_concurrent`` trials.
     """
 
     cpus_per_trial: Positive = 1
@@ -138,17 +141,22 @@ class Resources:
     max_concurrent: Count | None = None
     retries: NonNegativeInt = 3
     hang_seconds: Positive = 600
+    grace_seconds: NonNegative = 25
+    device: str | None = None
+    autoscale: bool = False
 
     def __post_init__(self) -> None:
         gpus = self.gpus_per_trial
         uneven = gpus is not None and gpus > 1 and gpus != int(gpus)
         rule = "gpus_per_trial must be at most 1 or a whole number"
         shared_twice = gpus is not None and 0 < gpus < 1 and self.trials_per_process > 1
+        bounded = "autoscale must be false where max_concurrent is null: it is how many trials' room is asked for"
         one_way = "trials_per_process must be 1 where gpus_per_trial is a fraction: share a GPU one way or the other"
         check_fields(
             self,
             FieldProblem("gpus_per_trial", rule, gpus) if uneven else None,
             FieldProblem("trials_per_process", one_way, self.trials_per_process) if shared_twice else None,
+            FieldProblem("autoscale", bounded, self.autoscale) if self.autoscale and not self.max_concurrent else None,
         )
 
     @property

@@ -6,26 +6,29 @@ would have. The order of an epoch: checkpoint durable (worker), then ledger, the
 
 import logging
 import math
-import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from icd.config.sweep import SweepConfig
 from icd.config.trial import TrialConfig
 from icd.errors import SetupError, StateError
 from icd.search.choosing import REFUSED, Chooser
+from icd.search.devices import COST, mixed_cost, uses
+from icd.search.faults import FRUITLESS, Faults
 from icd.search.fixed import FixedRuns
 from icd.search.members import Member, key_of
 from icd.search.outbox import Outbox
+from icd.search.paces import Paces
 from icd.search.prepare import Prepared, teacher_name
+from icd.search.quarantine import QUARANTINED, Complaint, Place
 from icd.search.record import TrialRecord
 from icd.search.reporting import Reporter
+from icd.search.site import Running, Site
 from icd.search.space import SearchSpace
 from icd.search.study import Ledger
-from icd.search.task import RETRIES, Epoch, Outcome, Task, checkpoints_below, trial_folder
+from icd.search.task import Epoch, Outcome, Task, checkpoints_below, trial_folder
 from icd.search.terms import DeadTerm, dead_terms
 from icd.trial.checkpoint import newest_epoch, write_durably
 from icd.trial.runs import stored_rows, training_seconds
@@ -33,48 +36,6 @@ from icd.trial.runs import stored_rows, training_seconds
 logger = logging.getLogger(__name__)
 
 _HOPELESS = 3  # first trials that all fail end the sweep
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Site:
-    """Where a sweep runs.
-
-    Attributes:
-        folder: The sweep's folder.
-        root: Folder of results.
-        data_root: Folder of data sets.
-        gpus_per_trial: GPUs a trial holds, for the budget.
-        threads: Of torch in each trial.
-    """
-
-    folder: Path
-    root: Path
-    data_root: Path | None = None
-    gpus_per_trial: float = 0.0
-    threads: int = 1
-
-
-@dataclass(slots=True)
-class Running:
-    """A trial under way; epochs are counted on from run to run.
-
-    Attributes:
-        attempt: The newest.
-        epochs: Of all its runs.
-        epoch: The last that was told.
-        value: At that epoch.
-        run: Name of the run under way; empty where the trial has one.
-        before: Epochs of the runs before it.
-        more: Whether another run follows.
-    """
-
-    attempt: int
-    epochs: int
-    epoch: int = 0
-    value: float | None = None
-    run: str = ""
-    before: int = 0
-    more: bool = False
 
 
 class Driver:
@@ -102,12 +63,14 @@ class Driver:
         self.halted: SetupError | None = None
         self._waiting: list[int] = []  # begun before, or to be tried again
         self._onward: list[int] = []  # one of their runs has just ended, and the next is due
-        self._faults: dict[int, dict[str, int]] = {}
-        self._epoch_seconds: list[float] = []
+        self._warned = False
+        self._faults, self._paces = Faults(sweep.resources.retries, announce), Paces()
         self._gpu_seconds = 0.0
         self._started = time.monotonic()
         self._seconds_before = float(ledger.attributes.get(self._noted("seconds"), 0.0))
         self._ended: list[str] = []
+        if ledger.attributes.get(QUARANTINED):
+            ledger.note_study(**{QUARANTINED: []})  # what an earlier driver saw
         self._take_up()
 
     # What an executor asks
@@ -123,6 +86,21 @@ class Driver:
         if self.running or (self._onward and not self.stopping):
             return False
         return self.stopping or self.drain or not (self._waiting or self.chooser.enqueued_left() or self._room())
+
+    @property
+    def quarantined(self) -> Mapping[Place, Complaint]:
+        """Where no attempt is to be started."""
+        return self._faults.quarantined
+
+    @property
+    def left(self) -> int:
+        """How many attempts could begin besides those under way, if there were room; at most."""
+        if self.stopping or self.drain:
+            return 0 if self.stopping else len(self._onward)
+        again, trials = len(self._onward) + len(self._waiting), self.sweep.budget.trials
+        if not (self.chooser.enqueued_left() or self._room()):
+            return again
+        return sys.maxsize if trials is None else again + max(0, trials - self.chooser.tried)
 
     def next(self) -> Task | None:
         """Give the next attempt; None where there is none now."""
@@ -146,7 +124,10 @@ class Driver:
         counted = under_way.before + epoch.epoch
         self._commit_epoch(epoch.number, counted, epoch.metrics, under_way.run)
         under_way.epoch, under_way.value = counted, value
-        self._epoch_seconds.append(epoch.metrics.get("seconds/epoch", 0.0))
+        if self._paces.add(epoch.number, epoch.device, epoch.metrics.get("seconds/epoch", 0.0)):
+            self._note_devices(epoch.number)
+        if epoch.device:  # else it is only told again
+            self._faults.hear_epoch(epoch)
         if self.ledger.finished(epoch.number):
             return False
         reason = self._reason_to_prune(epoch.number, counted) if counted < under_way.epochs else ""
@@ -160,6 +141,7 @@ class Driver:
         if under_way is None or under_way.attempt != outcome.attempt:
             return
         del self.running[outcome.number]
+        self._hear_end(outcome)
         self._catch_up(outcome.number)
         if self.ledger.finished(outcome.number):
             return
@@ -173,8 +155,10 @@ class Driver:
             self._waiting.insert(0, outcome.number)
             self.halted = SetupError(f"{outcome.reason}; trials are paused: mend that, then 'icd resume'")
             self.stopped_by = "disk"
-        elif outcome.kind == "stopped":
+        elif outcome.kind in ("stopped", "preempted"):
             self._waiting.insert(0, outcome.number)
+            self._note_devices(outcome.number)
+            self._preempted(outcome, under_way)
         else:
             self._fault(outcome, under_way)
         self.note_stage(seconds=self._seconds)
@@ -194,7 +178,8 @@ class Driver:
             if not self.chooser.take_up(record):
                 self._settle_begun(self.ledger.record(record.number))
                 continue
-            self._faults[record.number] = dict(record.attributes.get("faults", {}))
+            self._faults.take_up(record.number, record.attributes.get("faults", {}))
+            self._paces.take_up(record.number, record.attributes.get("devices", ()))
             self._gpu_seconds += float(record.attributes.get("seconds", 0.0)) * self.site.gpus_per_trial
             if record.state == "running":
                 self._waiting.append(record.number)
@@ -259,6 +244,7 @@ class Driver:
             root=str(self.site.root),
             data_root=str(self.site.data_root) if self.site.data_root else None,
             hang_seconds=self._hang_seconds(config),
+            grace_seconds=self.sweep.resources.grace_seconds,
             threads=self.site.threads,
             table=self.prepared.tables.get(teacher_name(config), "live"),
             stage=self.chooser.stage,
@@ -266,8 +252,7 @@ class Driver:
         )
 
     def _hang_seconds(self, config: TrialConfig) -> float:
-        median = statistics.median(self._epoch_seconds[-50:]) if self._epoch_seconds else 0.0
-        return max(self.sweep.resources.hang_seconds, 5 * median * config.protocol.report_every)
+        return max(self.sweep.resources.hang_seconds, 5 * self._paces.slowest * config.protocol.report_every)
 
     # Judging
 
@@ -324,7 +309,16 @@ class Driver:
         if len(members) > 1:  # what the trials are ranked by; the value that is told is their mean
             notes["members"] = {member.name: run[0] for member, run in zip(members, runs, strict=True)}
         self.ledger.tell(outcome.number, "complete", values, exit_reason="complete", **notes)
+        self._warn_of_mixed_cost()
         self._close(outcome.number)
+
+    def _warn_of_mixed_cost(self) -> None:
+        metrics = [objective.metric for objective in self.sweep.objectives]
+        if COST in metrics and not self._warned:
+            warning = mixed_cost(metrics, uses(self.ledger.records(self.chooser.stage)))
+            self._warned = bool(warning)
+            if warning:
+                self.announce(f"WARNING: {warning}")
 
     def _measured(self, number: int, member: Member, result: Mapping[str, Any]) -> list[float]:
         """Give the objectives of a run."""
@@ -345,26 +339,56 @@ class Driver:
         self.announce(f"trial {outcome.number}: diverged: {reason}")
         self._close(outcome.number)
 
+    def _hear_end(self, outcome: Outcome) -> None:
+        """Take note of an end; where that changes which places are quarantined, of what it means for others."""
+        before = self._faults.quarantined
+        self._faults.hear_end(outcome)
+        changed = before.keys() ^ self._faults.quarantined.keys()
+        if changed:
+            self.ledger.note_study(**{QUARANTINED: self._faults.sentences()})
+            for number in self._faults.touched(changed):
+                if not self.ledger.finished(number):
+                    self.ledger.note(number, faults=self._faults.counts(number))
+
+    def _note_devices(self, number: int) -> None:
+        """Keep what a trial ran on so far: the next attempt may come to another type."""
+        devices = self._paces.devices(number)
+        if devices:
+            self.ledger.note(number, devices=devices)
+
+    def _preempted(self, outcome: Outcome, under_way: Running) -> None:
+        """Go on elsewhere; that costs no retry, but it must lead somewhere."""
+        number = outcome.number
+        if self.stopping or outcome.kind != "preempted":
+            return
+        self.announce(f"trial {number}: {outcome.reason}; goes on from epoch {self._stored_epoch(number, under_way)}")
+        if self._faults.fruitless(number):
+            self.stopped_by = "preemptions"
+            self.halted = SetupError(
+                f"trial {number} was preempted {FRUITLESS} times and got no epoch further: an epoch takes longer than "
+                "its nodes stay; take other nodes, then 'icd resume'"
+            )
+
     def _fault(self, outcome: Outcome, under_way: Running) -> None:
         """Try again where that can help, or record the failure."""
-        number, kind = outcome.number, outcome.kind
-        faults = self._faults.setdefault(number, {})
-        faults[kind] = faults.get(kind, 0) + 1
-        allowed = RETRIES[kind]
-        allowed = self.sweep.resources.retries if allowed is None else allowed
-        self.ledger.note(number, faults=dict(faults))
-        # A checkpoint is written before its epoch is told: the folder may be one epoch ahead of the ledger.
-        last = under_way.before + newest_epoch(trial_folder(self.site.folder, number, under_way.run) / "checkpoints")
-        if faults[kind] <= allowed:
-            self.announce(f"trial {number}: {outcome.reason}; retry {faults[kind]}/{allowed} from epoch {last}")
+        number, verdict = outcome.number, self._faults.judge(outcome)
+        self.ledger.note(number, faults=self._faults.counts(number))
+        if verdict.again:
+            last = self._stored_epoch(number, under_way)
+            self.announce(f"trial {number}: {outcome.reason}; {verdict.words} from epoch {last}")
             self._waiting.append(number)
             return
         self.announce(f"trial {number}: failed: {outcome.reason}")
-        notes: dict[str, Any] = {"exit_reason": kind, "device": outcome.device, **self._notes_of(number)}
+        notes: dict[str, Any] = {"exit_reason": outcome.kind, "device": outcome.device, **self._notes_of(number)}
         self.ledger.tell(number, "failed", reason=outcome.reason, **notes)
         self.chooser.forget(number)
         self._close(number)
         self._give_up_if_hopeless()
+
+    def _stored_epoch(self, number: int, under_way: Running) -> int:
+        """Where a trial goes on: a checkpoint is written before its epoch is told, so its folder may be ahead."""
+        folder = trial_folder(self.site.folder, number, under_way.run)
+        return under_way.before + newest_epoch(folder / "checkpoints")
 
     def _give_up_if_hopeless(self) -> None:
         if not self.drain and len(self._ended) >= _HOPELESS and set(self._ended) == {"failed"}:

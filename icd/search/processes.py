@@ -4,25 +4,28 @@ Trials of one process share its fate. When it dies, all of them end with it; whe
 its memory in a state that nobody can trust, the process is ended and the others are ``lost``. All go on from their
 checkpoints. So that one bad trial cannot take the same neighbours down again and again, a trial to which that has
 happened twice (or once for want of memory, if it may have been the cause) goes on in a process of its own.
+
+A process that is told to go (SIGTERM) lets its trials end their epoch and is then replaced.
 """
 
 import itertools
 import selectors
 import signal
+import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from icd.errors import IcdError, Interrupted, SetupError
 from icd.search.prepare import Preparation, Prepared
+from icd.search.quarantine import Place, sentence
 from icd.search.slot import GRACE_S, Launch, Slot, UnderWay, cause_of_death, launch_python, oom_kills, wait
 from icd.search.task import PREPARE_RETRIES, Epoch, Outcome, OutcomeKind, Policy, Task
 
 _TICK_S = 0.2
-_SICK_AFTER = 2  # faults of one GPU before it is left alone
 _ALONE_AFTER = 2  # deaths in company before a trial goes on alone
 
 # After these a process is not used again: an error of CUDA stays with it. What its other trials are told:
@@ -57,7 +60,8 @@ class ProcessExecutor:
             Slot(index=index, gpu=gpus[0], trials=len(gpus), log=logs / f"worker-{index}.log")
             for index, gpus in enumerate(packs)
         ]
-        self.sick: Counter[str] = Counter()
+        self._host = socket.gethostname()
+        self._fell_at: dict[int, Place] = {}  # by trial: where its last attempt had a fault
         self._fallen: Counter[int] = Counter()  # by trial: deaths in company
         self._selector = selectors.DefaultSelector()
         self._oom_seen = oom_kills()
@@ -102,7 +106,7 @@ class ProcessExecutor:
         """Start what the policy gives and tell it what happens, until it is finished.
 
         Raises:
-            SetupError: If every GPU has become unhealthy.
+            SetupError: If every place is quarantined.
         """
         while not policy.finished:
             self._give_waiting(policy)
@@ -110,8 +114,8 @@ class ProcessExecutor:
             for slot, message in self._messages():
                 self._heard(slot, message, policy)
             self._check_hangs(policy)
-            if all(self._is_sick(slot) for slot in self.slots):
-                raise SetupError("every GPU has failed twice; check the machine (nvidia-smi), then 'icd resume'")
+            if all(self._is_sick(slot, policy) for slot in self.slots):
+                raise nowhere_left(policy)
             tick()
 
     def close(self) -> None:
@@ -133,12 +137,13 @@ class ProcessExecutor:
     # Giving
 
     def _give_new(self, policy: Policy) -> None:
-        """Fill what is free, the emptiest process first."""
-        while free := [slot for slot in self.slots if slot.room and not self._is_sick(slot)]:
+        """Fill what is free: not where a trial has just fallen if there is a choice, and the emptiest process first."""
+        while free := [slot for slot in self.slots if slot.room and not self._is_sick(slot, policy)]:
             task = policy.next()
             if task is None:
                 return
-            slot = min(free, key=lambda slot: len(slot.attempts))
+            fell_at = self._fell_at.get(task.number)
+            slot = min(free, key=lambda slot: (self._place(slot) == fell_at, len(slot.attempts)))
             if slot.attempts and self._goes_alone(task):
                 slot.waiting = task
             else:
@@ -147,11 +152,11 @@ class ProcessExecutor:
     def _give_waiting(self, policy: Policy) -> None:
         """Start tasks that waited for their process to become empty, or hand them back where that is no use now."""
         for slot in self.slots:
-            task = slot.waiting
-            if task is None or not (policy.stopping or self._is_sick(slot) or not slot.attempts):
+            task, sick = slot.waiting, self._is_sick(slot, policy)
+            if task is None or not (policy.stopping or sick or not slot.attempts):
                 continue
             slot.waiting = None
-            if policy.stopping or self._is_sick(slot):
+            if policy.stopping or sick:
                 policy.end(_ended(task, "stopped", "not begun"))
             else:
                 self._give(slot, task)
@@ -166,8 +171,11 @@ class ProcessExecutor:
     def _goes_alone(self, task: Task) -> bool:
         return self._fallen[task.number] >= _ALONE_AFTER
 
-    def _is_sick(self, slot: Slot) -> bool:
-        return self.sick[slot.gpu] >= _SICK_AFTER
+    def _place(self, slot: Slot) -> Place:
+        return Place(host=self._host, gpu=slot.gpu)
+
+    def _is_sick(self, slot: Slot, policy: Policy) -> bool:
+        return self._place(slot) in policy.quarantined
 
     # Hearing
 
@@ -184,19 +192,20 @@ class ProcessExecutor:
         if said == "alive":
             under_way.where = {name: message[name] for name in ("epoch", "step", "steps")}
         elif said == "epoch":
-            go = policy.epoch(Epoch(**message["epoch"]))
+            go = policy.epoch(replace(Epoch(**message["epoch"]), place=self._place(slot)))
             slot.tell({"do": "answer", "number": number, "go": go})
         elif said == "outcome":
             self._ended(slot, Outcome(**message["outcome"]), policy)
 
     def _ended(self, slot: Slot, outcome: Outcome, policy: Policy) -> None:
-        if outcome.kind not in UNCLEAN:
-            del slot.attempts[outcome.number]
-            policy.end(outcome)
+        if outcome.kind in UNCLEAN:
+            self._end_because_of(slot, outcome, UNCLEAN[outcome.kind], policy)
             return
-        if outcome.kind == "gpu" and slot.gpu:
-            self.sick[slot.gpu] += 1
-        self._end_because_of(slot, outcome, UNCLEAN[outcome.kind], policy)
+        del slot.attempts[outcome.number]
+        slot.leaving = slot.leaving or outcome.kind == "preempted"
+        if slot.leaving and not slot.attempts:
+            self._kill(slot)
+        policy.end(replace(outcome, place=self._place(slot)))
 
     def _check_hangs(self, policy: Policy) -> None:
         now = time.monotonic()
@@ -215,22 +224,24 @@ class ProcessExecutor:
 
     def _all_died(self, slot: Slot, kind: OutcomeKind, reason: str, policy: Policy) -> None:
         """Nobody knows because of which of its trials, if any."""
-        tasks = self._emptied(slot)
+        tasks, place = self._emptied(slot), self._place(slot)
         for task in tasks:
             if len(tasks) > 1:
                 self._fallen[task.number] += _ALONE_AFTER if kind == "memory" else 1
-            policy.end(_ended(task, kind, reason))
+            self._fell_at[task.number] = place
+            policy.end(replace(_ended(task, kind, reason), place=place))
 
     def _end_because_of(self, slot: Slot, outcome: Outcome, what: str, policy: Policy) -> None:
         """End a process in which one trial came to an end that spoils it for the others."""
         self._kill(slot)
-        tasks = self._emptied(slot)
+        tasks, place = self._emptied(slot), self._place(slot)
+        self._fell_at[outcome.number] = place
         for task in sorted(tasks, key=lambda task: task.number != outcome.number):
             culprit = task.number == outcome.number
             if len(tasks) > 1:
                 self._fallen[task.number] += _ALONE_AFTER if culprit and outcome.kind == "memory" else 1
             reason = f"its neighbour, trial {outcome.number}, {what}"
-            policy.end(outcome if culprit else _ended(task, "lost", reason))
+            policy.end(replace(outcome, place=place) if culprit else _ended(task, "lost", reason))
 
     def _emptied(self, slot: Slot) -> list[Task]:
         tasks = [under_way.task for under_way in slot.attempts.values()]
@@ -269,6 +280,12 @@ class ProcessExecutor:
 
 def _ended(task: Task, kind: OutcomeKind, reason: str) -> Outcome:
     return Outcome(number=task.number, attempt=task.attempt, kind=kind, reason=reason)
+
+
+def nowhere_left(policy: Policy) -> SetupError:
+    """Say that every place is quarantined, and why."""
+    why = "; ".join(sentence(place, complaint) for place, complaint in policy.quarantined.items())
+    return SetupError(f"no place is left for a trial: {why}; check the machine (nvidia-smi) first")
 
 
 def _plain(request: Preparation) -> dict[str, Any]:

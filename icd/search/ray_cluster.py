@@ -22,6 +22,7 @@ from ray.exceptions import RayError
 
 from icd.config.sweep import Resources
 from icd.errors import SetupError
+from icd.search.devices import matches
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ _ENVIRONMENT = {
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
+_TYPE = "ray.io/accelerator-type"  # a label that Ray itself gives to nodes with GPUs
 _OBJECT_STORE_BYTES = 100 << 20
 _CONNECT_S = 5.0
 _ANSWER_S = 2.0
@@ -65,6 +67,7 @@ class Cluster:
 
     def __init__(self, resources: Resources, address: str, announce: Callable[[str], None]) -> None:
         self.cpus, self._limit = resources.cpus_per_trial, resources.max_concurrent
+        self._device = resources.device
         self.local = address == LOCAL and not ray.is_initialized()
         self._folder: Path | None = None
         self._changed: dict[str, str | None] = {}
@@ -86,23 +89,35 @@ class Cluster:
             nodes = sum(bool(node["Alive"]) for node in ray.nodes())
             size = f"{nodes} node{'s' * (nodes != 1)}, {total.get('CPU', 0.0):g} CPUs, {gpus:g} GPUs"
             if not self.places():
+                device = f" of type {self._device!r}" if self._device else ""
                 raise SetupError(
-                    f"no trial fits: it needs {self.cpus:g} CPUs and {self.gpus:g} GPUs on one node, "
+                    f"no trial fits: it needs {self.cpus:g} CPUs and {self.gpus:g} GPUs{device} on one node, "
                     f"but the cluster has {size}; change resources"
                 )
+            self.labels = self._label_selector()
         except BaseException:
             self.close()
             raise
         how = "started on this machine" if self.local else f"joined at {ray.get_runtime_context().gcs_address}"
         announce(f"ray {ray.__version__} {how}: {size}; {self.places()} trials at a time")
 
-    def places(self) -> int:
-        """How many trials fit at a time; nodes come and go."""
+    def places(self, held: int = 0) -> int:
+        """How many trials may run at a time; nodes come and go.
+
+        Args:
+            held: Places that are kept from trials.
+        """
         if time.monotonic() - self._asked > _NODES_EVERY_S:
-            alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-            places = sum(self._fits(node) for node in alive)
-            self._places, self._asked = min(places, self._limit or places), time.monotonic()
-        return self._places
+            leaving = self.leaving()
+            staying = [node for node in ray.nodes() if node["Alive"] and node["NodeID"] not in leaving]
+            self._places, self._asked = sum(self._fits(node) for node in staying), time.monotonic()
+        free = max(0, self._places - held)
+        return min(free, self._limit or free)
+
+    def leaving(self) -> Mapping[str, float]:
+        """Nodes that are taken back, and until when: seconds since 1970; 0 for no limit. They start nothing new."""
+        state: Any = ray._private.state.state
+        return {node: 0.001 * deadline for node, deadline in state.get_draining_nodes().items()}
 
     def alive(self, node_id: str) -> bool:
         """Whether a node is part of the cluster and answers: Ray itself takes 14 s to call one dead."""
@@ -121,11 +136,26 @@ class Cluster:
         return {
             node["NodeID"]: str(node.get("NodeManagerHostname") or node.get("NodeManagerAddress"))
             for node in ray.nodes()
-            if node["Alive"] and self._fits(node["Resources"])
+            if node["Alive"] and self._fits(node)
         }
 
-    def _fits(self, node: Mapping[str, float]) -> int:
-        return fitting(node.get("CPU", 0), node.get("GPU", 0), self.cpus, self.gpus)
+    def bundle(self) -> dict[str, float]:
+        """What a trial asks of Ray."""
+        return {"CPU": self.cpus, **({"GPU": self.gpus} if self.gpus else {})}
+
+    def _label_selector(self) -> dict[str, str]:
+        """Which nodes a trial may come to, as Ray says it; empty for any."""
+        if self._device is None or not self.gpus:  # where a node has no GPU, its worker says what it is
+            return {}
+        types = {_type_of(node) for node in ray.nodes() if node["Alive"]}
+        return {_TYPE: f"in({', '.join(sorted(name for name in types if name and matches(self._device, name)))})"}
+
+    def _fits(self, node: Mapping[str, Any]) -> int:
+        """How many trials fit on a node at all."""
+        if self._device is not None and self.gpus and not matches(self._device, _type_of(node)):
+            return 0
+        have = node["Resources"]
+        return fitting(have.get("CPU", 0), have.get("GPU", 0), self.cpus, self.gpus)
 
     def close(self) -> None:
         """Leave the cluster; a Ray of our own ends with that."""
@@ -220,6 +250,11 @@ def restore_signals(handlers: Mapping[signal.Signals, Any]) -> None:
         for number, handler in handlers.items():
             if handler is not None:
                 signal.signal(number, handler)
+
+
+def _type_of(node: Mapping[str, Any]) -> str:
+    """What Ray calls a node's GPUs, such as A100; empty where it has none that Ray knows."""
+    return str(node.get("Labels", {}).get(_TYPE, ""))
 
 
 def fitting(cpus: float, gpus: float, cpus_per_trial: float, gpus_per_trial: float) -> int:

@@ -32,7 +32,9 @@ class BridgeSearcher(Searcher):
         except BaseException as error:
             self.bridge.failure = error
             raise
-        return {"task": json.dumps(task.to_json())}  # text: Tune reads a meaning into nested names
+        avoid = [[place.node, place.gpu] for place in self.bridge.policy.quarantined]
+        # Text: Tune reads a meaning into nested names.
+        return {"task": json.dumps({"task": task.to_json(), "avoid": avoid})}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Nothing: the scheduler has heard it."""
@@ -101,7 +103,7 @@ class Quiet(TrialProgressCallback):
 
 def trial_name(trial: Trial) -> str:
     """Give the number and the attempt; Tune would put hyperparameters there."""
-    task = json.loads(trial.config["task"])
+    task = json.loads(trial.config["task"])["task"]
     return f"{task['number']:04d}-{task['attempt']}"
 
 

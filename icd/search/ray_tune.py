@@ -24,9 +24,10 @@ from icd.search.prepare import Preparation, Prepared
 from icd.search.processes import refusal
 from icd.search.ray_bridge import Bridge, last_line
 from icd.search.ray_cluster import Cluster, signals_kept
+from icd.search.ray_demand import Demand
 from icd.search.ray_hooks import BridgeScheduler, BridgeSearcher, Quiet, trial_name
 from icd.search.ray_probe import check_folder
-from icd.search.ray_worker import Attempt, Preparer, run_attempt
+from icd.search.ray_worker import Attempt, HeedsSigterm, Preparer, run_attempt
 from icd.search.task import PREPARE_RETRIES, Policy, Task
 
 _TICK_S = 0.2
@@ -59,6 +60,7 @@ class RayExecutor:
     ) -> None:
         self.folder, self.announce, self._attempt = folder, announce, attempt
         self.cluster = Cluster(resources, address, announce)
+        self._most = (resources.max_concurrent or 0) if resources.autoscale else 0
         self._bridge: Bridge | None = None
 
     def prepare(self, request: Preparation, say: Callable[[str], None], stop: Callable[[], bool]) -> Prepared:
@@ -91,7 +93,11 @@ class RayExecutor:
     ) -> dict[str, Any]:
         remote: Any = ray.remote(Preparer)
         preparer = remote.options(
-            num_cpus=self.cluster.cpus, num_gpus=self.cluster.gpus, max_concurrency=2, max_restarts=0
+            num_cpus=self.cluster.cpus,
+            num_gpus=self.cluster.gpus,
+            label_selector=self.cluster.labels,
+            max_concurrency=2,
+            max_restarts=0,
         ).remote()
         try:
             done = preparer.prepare.remote(asdict(request))
@@ -122,17 +128,22 @@ class RayExecutor:
         Raises:
             SetupError: If Tune itself failed.
         """
-        attempt, places = self._attempt, {"cpu": self.cluster.cpus, "gpu": self.cluster.gpus}
+        attempt = self._attempt
 
         def trial(config: dict[str, Any]) -> None:
-            run_attempt(Task(**json.loads(config["task"])), attempt)
+            given = json.loads(config["task"])
+            run_attempt(Task(**given["task"]), given["avoid"], attempt)
 
+        trial.__mixins__ = (HeedsSigterm,)  # type: ignore[attr-defined] # Tune makes it a base of its trainable
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-        with signals_kept():
+        bundle, labels = self.cluster.bundle(), self.cluster.labels
+        demand = Demand(bundle, labels, self._most)
+        with signals_kept(), contextlib.ExitStack() as leaving:
+            leaving.callback(demand.ask, 0)
             while not policy.finished:
-                bridge = self._bridge = Bridge(policy, tick, self.cluster, self.announce)
+                bridge = self._bridge = Bridge(policy, tick, self.cluster, demand, self.announce)
                 tuner = tune.Tuner(
-                    tune.with_resources(trial, places),
+                    tune.with_resources(trial, tune.PlacementGroupFactory([bundle], bundle_label_selector=[labels])),
                     tune_config=tune.TuneConfig(
                         search_alg=BridgeSearcher(bridge),
                         scheduler=BridgeScheduler(bridge),

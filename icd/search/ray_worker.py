@@ -8,7 +8,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import ray
 from ray import tune
 
+from icd.search.notice import NOTICE, heed_sigterm
 from icd.search.task import Epoch, Outcome, Task, newest_attempt
 from icd.search.worker import serve_preparation
 
@@ -24,16 +25,41 @@ logger = logging.getLogger(__name__)
 # As ``icd.search.work.attempt``.
 Attempt = Callable[..., Outcome]
 
-UNCLEAN = ("gpu", "memory")  # after these a process is not used again: an error of CUDA stays with it
+# After these a process is not used again: an error of CUDA stays with it, and who was told to go has to.
+UNCLEAN = ("gpu", "memory", "preempted")
 _FENCE_EVERY_S = 2.0  # how often a worker asks whether its attempt is still the newest
+_HOLD_EVERY_S = 2.0  # how often a worker asks whether it must still keep its place from others
 _STEP_EVERY_S = 1.0  # how often a worker says which step it is at, and its watchdog is wound up
 
 _KEPT: dict[str, Any] = {}  # of this process: its Bench, and whether its log is set up
 
 
-def run_attempt(task: Task, attempt: Attempt | None) -> None:
-    """Run an attempt in a process of Tune's; ``_tell`` does not return where the driver stops it."""
-    _tell("began", node=ray.get_runtime_context().get_node_id(), host=socket.gethostname(), pid=os.getpid())
+class HeedsSigterm:
+    """A part of Tune's trainable: Ray's own handler would end the process at once."""
+
+    def setup(self, config: Mapping[str, Any]) -> None:
+        """Called by the main thread, which alone may set handlers."""
+        heed_sigterm()
+        super().setup(config)  # type: ignore[misc]
+
+
+def run_attempt(task: Task, avoid: Sequence[Sequence[str]], attempt: Attempt | None) -> None:
+    """Run an attempt in a process of Tune's; ``_tell`` does not return where the driver stops it.
+
+    Args:
+        task: What to do.
+        avoid: Places that are quarantined, each a node and its GPUs. Ray cannot leave out a GPU, so a worker that finds
+            itself there gives its task back and keeps the place from others.
+        attempt: For tests, in place of ``icd.search.work.attempt``.
+    """
+    node, gpu = ray.get_runtime_context().get_node_id(), ",".join(str(index) for index in ray.get_gpu_ids())
+    here = {"node": node, "gpu": gpu, "host": socket.gethostname(), "pid": os.getpid()}
+    if [node, gpu] in [list(place) for place in avoid]:
+        _tell("refused", **here)
+        while True:
+            time.sleep(_HOLD_EVERY_S)
+            _tell("holding")
+    _tell("began", **here)
     with _Watchdog(task) as watchdog:
         from icd.search import bench as benches
         from icd.search import work
@@ -100,6 +126,7 @@ class _Watchdog:
 
     def _watch_attempt(self) -> None:
         while not self._over.wait(_FENCE_EVERY_S):
+            _heed_file(self._task)
             if newest_attempt(self._task) != self._attempt:
                 logger.warning("trial %d: attempt %d was given up", self._task.number, self._attempt)
                 os._exit(1)
@@ -163,6 +190,17 @@ def progress_path(task: Task) -> Path:
     return task.folder / "progress.json"
 
 
+def notice_path(task: Task) -> Path:
+    """Where the driver says that a worker's node is taken back, and until when: seconds since 1970; 0 for no limit."""
+    return task.folder / f"notice-{task.attempt}.json"
+
+
+def _heed_file(task: Task) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        said = json.loads(notice_path(task).read_text())
+        NOTICE.give(said["reason"], said["until"] - time.time() if said["until"] else float("inf"))
+
+
 def forget_files(task: Task) -> None:
     """Remove what killed attempts left: where they were, and stacks that were never written."""
     for path in task.folder.glob("stack-*.txt"):
@@ -170,3 +208,5 @@ def forget_files(task: Task) -> None:
             if path.stat().st_size == 0:
                 path.unlink()
     progress_path(task).unlink(missing_ok=True)
+    for path in task.folder.glob("notice-*.json"):
+        path.unlink(missing_ok=True)

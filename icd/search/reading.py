@@ -8,7 +8,9 @@ from typing import Any, Literal, get_args
 
 from icd.config.sweep import Direction, RankName
 from icd.errors import StateError
+from icd.search.devices import DeviceUse, mixed_cost, uses
 from icd.search.lease import holder, is_driven
+from icd.search.quarantine import QUARANTINED
 from icd.search.record import State, TrialRecord, best, in_order
 from icd.search.storage import DatabaseLease, is_shared, storage_url
 from icd.search.studies import find, find_all, sweep_folder
@@ -43,6 +45,9 @@ class SweepStatus:
         stopped_by: Why its last driver left; empty where one drives it or was killed.
         created: UTC time.
         folder: Its folder.
+        quarantined: What is said of GPUs and nodes that get no more trials of this driver's run.
+        devices: What complete trials took on each type of device.
+        warnings: What makes the numbers say less than they seem to.
     """
 
     name: str
@@ -58,6 +63,9 @@ class SweepStatus:
     stopped_by: str
     created: str
     folder: Path
+    quarantined: Sequence[str] = ()
+    devices: Sequence[DeviceUse] = ()
+    warnings: Sequence[str] = ()
 
     def to_data(self) -> dict[str, Any]:
         """Write it for JSON."""
@@ -219,13 +227,15 @@ def _status(root: Path, ledger: Ledger, records: Sequence[TrialRecord]) -> Sweep
     finished = stopped_by in _ENDED_BY_ITSELF and not more
     gpus = attributes.get("gpus_per_trial")
     seconds = sum(float(record.attributes.get("seconds", 0.0)) for record in records)
+    metrics, devices = [item["metric"] for item in sweep["objectives"]], uses(records)
+    warning = mixed_cost(metrics, devices)
     return SweepStatus(
         name=ledger.name,
         state="driven" if driver else "finished" if finished else "stopped",
         driver=driver,
         counts=counts_of(records),
         best=best(records, maximize=sweep["objectives"][0]["direction"] == "maximize"),
-        metrics=[item["metric"] for item in sweep["objectives"]],
+        metrics=metrics,
         ranked=ledger.ranked,
         directions=[item["direction"] for item in sweep["objectives"]],
         budget={name: sweep["budget"][name] for name in ("trials", "hours", "gpu_hours")},
@@ -237,6 +247,9 @@ def _status(root: Path, ledger: Ledger, records: Sequence[TrialRecord]) -> Sweep
         stopped_by=stopped_by,
         created=str(attributes.get("created", "")),
         folder=sweep_folder(root, ledger.name),
+        quarantined=list(attributes.get(QUARANTINED, ())),
+        devices=devices,
+        warnings=[warning] if warning else [],
     )
 
 

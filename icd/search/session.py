@@ -10,12 +10,14 @@ from typing import Any, Literal, Protocol
 
 from icd.config.sweep import SweepConfig
 from icd.errors import SetupError
-from icd.search.driver import Driver, Site
+from icd.search.devices import matches
+from icd.search.driver import Driver
 from icd.search.lease import Lease
 from icd.search.mlflow_store import check_server
 from icd.search.places import places_for, visible_gpus
 from icd.search.prepare import Preparation, Prepared
 from icd.search.processes import ProcessExecutor
+from icd.search.site import Site
 from icd.search.storage import DatabaseLease, is_shared, open_storage, storage_url
 from icd.search.studies import REPORT_NAME, sweep_folder, tracking_uri
 from icd.search.task import Policy
@@ -111,9 +113,11 @@ class Session:
         self._executor = _executor(sweep, self.folder, self.settings)
         self._leaving.callback(self._executor.close)
         asked = self.folder / "stop"
-        return self._executor.prepare(
+        prepared = self._executor.prepare(
             request, self.settings.announce, lambda: self.settings.stop() or bool(stop_asked(asked))
         )
+        _check_device(sweep, prepared)
+        return prepared
 
     def site(self, sweep: SweepConfig, prepared: Prepared) -> Site:
         """Say where trials run."""
@@ -216,7 +220,16 @@ def _check_executor(sweep: SweepConfig, settings: Settings) -> None:
     if trials > 1 and settings.executor == "ray":
         raise SetupError(
             "resources.trials_per_process: must be 1 with the executor ray, which has a process for each trial, "
-            f"but got {trials}; take --executor process, or --set resources.trials_per_process=1"
+            f"but got {trials}; take --executor process, or share a GPU by --set resources.trials_per_process=1 "
+            f"--set resources.gpus_per_trial={1 / trials:.3g}"
+        )
+
+
+def _check_device(sweep: SweepConfig, prepared: Prepared) -> None:
+    wanted = sweep.resources.device
+    if wanted is not None and not matches(wanted, prepared.device):
+        raise SetupError(
+            f"resources.device: must be part of the device's name, which is {prepared.device!r}, but got {wanted!r}"
         )
 
 

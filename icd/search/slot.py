@@ -68,6 +68,7 @@ class Slot:
         attempts: Those it has, by trial number.
         alone: Whether the attempt it has is to stay the only one.
         waiting: A task that waits until it can have the process to itself; meanwhile nothing else is given.
+        leaving: Whether the process was told to go; it ends with its last attempt.
     """
 
     index: int
@@ -81,11 +82,13 @@ class Slot:
     attempts: dict[int, UnderWay] = field(default_factory=dict)
     alone: bool = False
     waiting: Task | None = None
+    leaving: bool = False
 
     @property
     def room(self) -> bool:
         """Whether another attempt can be given."""
-        return self.waiting is None and len(self.attempts) < (1 if self.alone else self.trials)
+        full = len(self.attempts) >= (1 if self.alone else self.trials)
+        return not (full or self.leaving or self.waiting is not None)
 
     @property
     def running(self) -> bool:
@@ -102,7 +105,7 @@ class Slot:
         self.child = launch(theirs_in, theirs_out, environment, self.log)
         os.close(theirs_in)
         os.close(theirs_out)
-        self.buffer = b""
+        self.buffer, self.leaving = b"", False
 
     def tell(self, command: Mapping[str, Any]) -> None:
         """Send a command."""
@@ -135,7 +138,7 @@ class Slot:
         wait(self.child, GRACE_S)
         self.signal(signal.SIGKILL)
         code = wait(self.child, GRACE_S)
-        self.child = None
+        self.child, self.leaving = None, False
         return code
 
 
@@ -161,4 +164,6 @@ def cause_of_death(code: int, oom_kills_before: int) -> tuple[OutcomeKind, str]:
     for_memory = code == -signal.SIGKILL and oom_kills() > oom_kills_before
     how = "killed for memory" if for_memory else "process killed"
     reason = f"{how} (signal {-code})" if code < 0 else f"process exited with code {code}"
+    if code == -signal.SIGTERM:
+        return "preempted", reason  # before it could heed the signal
     return "memory" if for_memory else "killed", reason

@@ -9,13 +9,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from icd.search.quarantine import Complaint, Place
 from icd.search.record import Stage
 
 # How an attempt ended. ``complete``: all epochs. ``stopped``: pruned, or asked to stop, after a durable checkpoint.
 # ``diverged``: a loss or metric that is not finite. ``disk``: nothing can be written; the sweep halts, resumable.
+# ``preempted``: its process or node had to go, and said so; it goes on elsewhere, as often as that happens.
 # The others are faults; RETRIES says what follows.
 OutcomeKind = Literal[
-    "complete", "stopped", "diverged", "disk", "killed", "lost", "memory", "gpu", "hang", "setup", "error"
+    "complete", "stopped", "diverged", "disk", "preempted", "killed", "lost", "memory", "gpu", "hang", "setup", "error"
 ]
 
 # Attempts after the first that each kind of fault allows; None stands for the sweep's own ``resources.retries``.
@@ -44,6 +46,7 @@ class Task:
         member: Which of the trial's runs it is; empty where there is one. It has a folder below the trial's.
         data_root: Folder of data sets.
         hang_seconds: Without a step for this long the worker gives up its process.
+        grace_seconds: So long after a SIGTERM an epoch may go on.
         threads: Of torch; 0 leaves them alone.
         table: How the teacher is answered for: ``table``, ``stream`` or ``live``.
         stage: What the trial is for; a search is refused the test images.
@@ -56,6 +59,7 @@ class Task:
     root: str
     data_root: str | None = None
     hang_seconds: float = 600.0
+    grace_seconds: float = 25.0
     threads: int = 0
     table: str = "live"
     stage: Stage = "search"
@@ -73,12 +77,20 @@ class Task:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Epoch:
-    """One reported epoch of a run; its checkpoint is durable. ``metrics`` holds ``time``, seconds since 1970."""
+    """One reported epoch of a run; its checkpoint is durable.
+
+    Attributes:
+        metrics: With ``time``, seconds since 1970.
+        device: Name of the GPU or CPU it was trained on; empty where it is only told again.
+        place: Where that is, as the executor knows it.
+    """
 
     number: int
     attempt: int
     epoch: int
     metrics: Mapping[str, float]
+    device: str = ""
+    place: Place | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +101,7 @@ class Outcome:
         result: The trial's result.json, for ``complete``.
         reason: One line for people, for all but ``complete``.
         device: Name of the GPU or CPU it ran on.
+        place: Where that is, as the executor knows it; None where the end says nothing about the place.
     """
 
     number: int
@@ -97,6 +110,7 @@ class Outcome:
     reason: str = ""
     device: str = ""
     result: Mapping[str, Any] = field(default_factory=dict)
+    place: Place | None = None
 
 
 class Policy(Protocol):
@@ -122,6 +136,16 @@ class Policy(Protocol):
     @property
     def stopping(self) -> bool:
         """Whether trials under way should stop after their current epoch."""
+        ...
+
+    @property
+    def quarantined(self) -> Mapping[Place, Complaint]:
+        """Where no attempt is to be started."""
+        ...
+
+    @property
+    def left(self) -> int:
+        """How many attempts could begin now besides those under way, if there were room; at most."""
         ...
 
 

@@ -29,6 +29,7 @@ from icd.errors import (
 from icd.methods import CellDistillation
 from icd.models import Network
 from icd.search.bench import Bench
+from icd.search.notice import NOTICE, Notice
 from icd.search.task import Epoch, Outcome, OutcomeKind, Task, newest_attempt
 from icd.trial.checkpoint import write_durably
 from icd.trial.machine import device_name
@@ -54,7 +55,13 @@ class Stopped(Exception):  # noqa: N818 - not a fault
     """The driver said after an epoch that the trial need not go on."""
 
 
-def attempt(task: Task, bench: Bench, send: Send, *, progress: Callable[[int, int, int], None]) -> Outcome:
+class Preempted(Exception):  # noqa: N818 - not a fault
+    """This process has to go, and no time is left to end the epoch."""
+
+
+def attempt(
+    task: Task, bench: Bench, send: Send, *, progress: Callable[[int, int, int], None], notice: Notice = NOTICE
+) -> Outcome:
     """Run one attempt to its end; every fault becomes an ``Outcome``.
 
     Args:
@@ -62,6 +69,7 @@ def attempt(task: Task, bench: Bench, send: Send, *, progress: Callable[[int, in
         bench: Kept between attempts.
         send: Told every epoch; False ends the attempt.
         progress: Called after every step with epoch, step and steps in the epoch.
+        notice: That this process has to go.
     """
     if task.threads:
         torch.set_num_threads(task.threads)
@@ -73,9 +81,20 @@ def attempt(task: Task, bench: Bench, send: Send, *, progress: Callable[[int, in
             number=task.number, attempt=task.attempt, kind=kind, reason=" ".join(reason.split()), device=name, **more
         )
 
+    def step(epoch: int, step: int, steps: int) -> None:
+        progress(epoch, step, steps)
+        if notice.over(task.grace_seconds):
+            raise Preempted(f"no time was left for the rest of epoch {epoch}")
+
     try:
-        return ended("complete", result=_train(task, bench, send, progress, device))
-    except (Stopped, Interrupted) as error:
+        if notice.given:
+            raise Preempted("not begun")
+        return ended("complete", result=_train(task, bench, send, step, device, notice))
+    except Stopped as error:
+        return ended("stopped", str(error))
+    except (Interrupted, Preempted) as error:
+        if notice.given:
+            return ended("preempted", f"{notice.reason}: {str(error).partition(';')[0]}")
         return ended("stopped", str(error))
     except NonFiniteLossError as error:
         return ended("diverged", str(error))
@@ -100,21 +119,29 @@ def attempt(task: Task, bench: Bench, send: Send, *, progress: Callable[[int, in
 
 
 def _train(
-    task: Task, bench: Bench, send: Send, progress: Callable[[int, int, int], None], device: torch.device
+    task: Task,
+    bench: Bench,
+    send: Send,
+    progress: Callable[[int, int, int], None],
+    device: torch.device,
+    notice: Notice,
 ) -> Mapping[str, Any]:
     config = read_trial(Document(dict(task.config), f"trial {task.number}"))
     places = Places(root=Path(task.root), data_root=Path(task.data_root) if task.data_root else None)
     check_newest(task)
     _check_stage(task, config)
-    stop_file = Path(task.sweep) / "stop"
-    execution = Execution(device=device, progress=progress, stop=lambda: stop_asked(stop_file) == "now")
+    name, stop_file = device_name(device), Path(task.sweep) / "stop"
+    execution = Execution(device=device, progress=progress, stop=lambda: notice.given or stop_asked(stop_file) == "now")
     split = bench.split(config, places, device)
     teacher = bench.teacher(config, split, places, execution)
     claim(task.folder, config, resume=True)
 
-    def say(epoch: int, metrics: Mapping[str, float]) -> None:
+    def told(epoch: int, metrics: Mapping[str, float], device: str = "") -> bool:
+        return send(Epoch(number=task.number, attempt=task.attempt, epoch=epoch, metrics=dict(metrics), device=device))
+
+    def say(epoch: int, metrics: Mapping[str, float], device: str = "") -> None:
         check_newest(task)
-        if not send(Epoch(number=task.number, attempt=task.attempt, epoch=epoch, metrics=dict(metrics))):
+        if not told(epoch, metrics, device):
             raise Stopped(f"stopped after epoch {epoch}")
 
     # The driver may have died between our last epoch and its ledger: say the last stored one again.
@@ -123,9 +150,9 @@ def _train(
 
     def report(metrics: EpochMetrics) -> None:
         if metrics.epoch < config.protocol.epochs:
-            say(metrics.epoch, metrics.values)
+            say(metrics.epoch, metrics.values, name)
         else:  # nothing is left to stop
-            send(Epoch(number=task.number, attempt=task.attempt, epoch=metrics.epoch, metrics=dict(metrics.values)))
+            told(metrics.epoch, metrics.values, name)
 
     def finishing(student: Network, rows: list[dict[str, Any]]) -> None:
         _draw(task.folder, config, split, student, teacher, rows, device)

@@ -20,6 +20,7 @@ from dataclasses import asdict
 from typing import Any, BinaryIO, Protocol
 
 from icd.errors import ConfigError, IcdError
+from icd.search.notice import heed_sigterm
 
 _ALIVE_EVERY_S = 1.0
 
@@ -67,8 +68,8 @@ class Line:
 
 def serve(commands: BinaryIO, events: BinaryIO) -> None:
     """Do what the driver says until it closes the pipe."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # the driver decides; a Ctrl-C reaches the whole terminal
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides; a Ctrl-C reaches the whole terminal
+    heed_sigterm()
     faulthandler.register(signal.SIGUSR1, all_threads=True)
     line = Line(commands, events)
     # Imported here so that the listener already runs: a driver that dies meanwhile leaves nothing behind.

@@ -10,13 +10,18 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import ray
+
 from icd.cli.stopping import stop_requested, stopping_politely
 from icd.config.sweep import Resources
+from icd.search.faults import Faults
+from icd.search.notice import NOTICE
+from icd.search.quarantine import Complaint, Place
 from icd.search.task import Epoch, Outcome, Task, trial_folder
 from icd.search.work import stop_asked
 
 EPOCHS = 3
-RETRIED = ("killed", "lost", "memory", "gpu", "hang")
+RETRIED = ("preempted", "killed", "lost", "memory", "gpu", "hang")
 
 
 class FakePolicy:
@@ -30,6 +35,8 @@ class FakePolicy:
         self.most = 0
         self.ends: list[Outcome] = []
         self.epochs: list[Epoch] = []
+        self.said: list[str] = []
+        self.faults = Faults(attempts, self.said.append)
         self.stopping = False
         self.stop_after: Mapping[int, int] = {}
         self.threads: set[int] = set()
@@ -58,6 +65,7 @@ class FakePolicy:
         self.threads.add(threading.get_ident())
         assert epoch.number in self.running
         self.epochs.append(epoch)
+        self.faults.hear_epoch(epoch)
         return not self.stopping and epoch.epoch < self.stop_after.get(epoch.number, 1000)
 
     def end(self, outcome: Outcome) -> None:
@@ -66,8 +74,19 @@ class FakePolicy:
         assert outcome.attempt == self.tried[outcome.number]
         self.running.remove(outcome.number)
         self.ends.append(outcome)
+        self.faults.hear_end(outcome)
+        if outcome.kind == "stopped" and outcome.reason.startswith("not begun"):
+            self.waiting.insert(0, outcome.number)
         if outcome.kind in RETRIED and self.tried[outcome.number] < self.attempts:
             self.waiting.append(outcome.number)
+
+    @property
+    def quarantined(self) -> Mapping[Place, Complaint]:
+        return self.faults.quarantined
+
+    @property
+    def left(self) -> int:
+        return 0 if self.stopping else len(self.waiting)
 
     @property
     def finished(self) -> bool:
@@ -83,6 +102,15 @@ def fake_attempt(
     """Do what the configuration says under ``do``, in the first attempt only."""
     do = str(task.config.get("do", "")) if task.attempt == 1 else ""
     for epoch in range(1, int(task.config["protocol"]["epochs"]) + 1):
+        if "sick" in task.config:
+            time.sleep(0.3)
+            gpus = [int(index) for index in ray.get_gpu_ids()]
+            (task.folder / f"gpu-{task.attempt}").write_text(json.dumps(gpus))
+            if gpus == [task.config["sick"]]:
+                return ended(task, "gpu")
+            while not (Path(task.sweep) / "go").exists():
+                time.sleep(0.1)
+                progress(epoch, 1, 2)
         if epoch == 2:
             _misbehave(do)
             if do in ("gpu", "memory", "diverged", "error"):
@@ -94,12 +122,14 @@ def fake_attempt(
         (task.folder / "pid").write_text(str(os.getpid()))
         (task.folder / "alive").write_text(str(time.time()))
         send(Epoch(number=task.number, attempt=task.attempt, epoch=epoch, metrics={"time": 1.0, "val/top1": epoch}))
+        if NOTICE.given:
+            return ended(task, "preempted", NOTICE.reason)
     return ended(task, "complete")
 
 
-def ended(task: Task, kind: Any) -> Outcome:
+def ended(task: Task, kind: Any, reason: str = "") -> Outcome:
     result = {"pid": os.getpid(), "nothing": None, "nan": float("nan")}
-    return Outcome(number=task.number, attempt=task.attempt, kind=kind, reason=f"fake {kind}", result=result)
+    return Outcome(number=task.number, attempt=task.attempt, kind=kind, reason=reason or f"fake {kind}", result=result)
 
 
 def _misbehave(do: str) -> None:

@@ -69,15 +69,18 @@ class Node:
     Args:
         folder: With a short path, for sockets and logs.
         words: For ``ray start``.
+        gpus: That Ray believes it has.
         hidden: A folder that this node sees empty.
     """
 
-    def __init__(self, folder: Path, name: str, *words: str, cpus: int = 1, hidden: Path | None = None) -> None:
+    def __init__(
+        self, folder: Path, name: str, *words: str, cpus: int = 1, gpus: int = 0, hidden: Path | None = None
+    ) -> None:
         self.temp = folder / name
         self.log = folder / f"{name}.log"
         start = [
             *(sys.executable, "-m", "ray.scripts.scripts", "start", *words, "--block", "--disable-usage-stats"),
-            *("--num-cpus", str(cpus), "--num-gpus", "0", "--object-store-memory", "100000000"),
+            *("--num-cpus", str(cpus), "--num-gpus", str(gpus), "--object-store-memory", "100000000"),
             *("--temp-dir", str(self.temp)),
         ]
         if hidden is not None:
@@ -140,18 +143,17 @@ def secret() -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def cluster(token: Path, *more: Path | None, cpus: int = 1) -> Iterator[tuple[str, list[Node]]]:
+def cluster(token: Path, *more: Path | None, cpus: int = 1, gpus: int = 0) -> Iterator[tuple[str, list[Node]]]:
     """A head, and for each of ``more`` another node to which that folder is hidden; gives the address."""
     address = f"127.0.0.1:{free_port()}"
-    name = address.rpartition(":")[2]
-    nodes = [
-        Node(token.parent, f"h{name}", "--head", "--port", name, "--include-dashboard", "false", cpus=cpus),
-    ]
+    name, sizes = address.rpartition(":")[2], {"cpus": cpus, "gpus": gpus}
+    nodes = [Node(token.parent, f"h{name}", "--head", "--port", name, "--include-dashboard", "false", **sizes)]
     try:
         nodes[0].wait()
         for number, hidden in enumerate(more):
-            nodes.append(Node(token.parent, f"n{number}{name}", "--address", address, cpus=cpus, hidden=hidden))
-            nodes[-1].wait()
+            nodes.append(Node(token.parent, f"n{number}{name}", "--address", address, hidden=hidden, **sizes))
+        for node in nodes[1:]:
+            node.wait()
         yield address, nodes
     finally:
         for node in reversed(nodes):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -241,6 +242,43 @@ def test_a_killed_worker_costs_one_epoch_at_most(
     assert bare.table(root) == undisturbed
     assert sum(bare.repeated_epochs(root).values()) <= 2
     assert records(root)[0].attempts == 3
+
+
+def test_a_worker_that_gets_a_sigterm_ends_its_epoch_and_costs_nothing(
+    root: Path, harness: Harness, undisturbed: list[dict[str, Any]]
+) -> None:
+    drive = harness.drive(root, changes={**LONG, "resources": {**bare.SWEEP["resources"], "retries": 0}})
+    drive.until_epoch(0, 3)
+    (worker,) = drive.workers
+    os.kill(worker, signal.SIGTERM)
+    assert drive.wait() == 0, drive.errors
+    (said,) = re.findall(r"trial 0: SIGTERM: stopped after epoch (\d+) of 12; goes on from epoch (\d+)", drive.said)
+    assert said[0] == said[1]
+    assert bare.table(root) == undisturbed
+    assert bare.repeated_epochs(root) == {}
+    assert [record.attempts for record in records(root)] == [2, 1]
+    assert "faults" not in records(root)[0].attributes
+    assert not alive(worker), "it is not used again"
+
+
+def test_a_sigterm_with_no_time_left_goes_back_to_the_last_checkpoint(
+    root: Path, harness: Harness, undisturbed: list[dict[str, Any]]
+) -> None:
+    changes = {**LONG, "resources": {**bare.SWEEP["resources"], "retries": 0, "grace_seconds": 0}}
+    drive = harness.drive(root, changes=changes)
+    for epoch in (3, 7):
+        drive.until_epoch(0, epoch)
+        (worker,) = drive.workers
+        os.kill(worker, signal.SIGTERM)
+        drive.until(lambda worker=worker: drive.workers and drive.workers != [worker])
+    assert drive.wait() == 0, drive.errors
+    pattern = (
+        r"trial 0: SIGTERM: (?:no time was left for the rest of epoch|stopped after epoch) \d+.*; goes on from epoch"
+    )
+    assert len(re.findall(pattern, drive.said)) == 2, drive.said
+    assert bare.table(root) == undisturbed
+    assert sum(bare.repeated_epochs(root).values()) <= 2
+    assert "faults" not in records(root)[0].attributes
 
 
 @pytest.mark.slow

@@ -3,7 +3,7 @@
 import json
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from icd.config.read_trial import read_trial
 from icd.config.yaml import Document
 from icd.search.prepare import Preparation
 from icd.search.processes import ProcessExecutor
+from icd.search.quarantine import Complaint, Place
 from icd.search.task import Epoch, Outcome, Task, trial_folder
 from icd.trial.checkpoint import load
 from tests.crash import harness as bare
@@ -46,7 +47,8 @@ class Policy:
         self.running: set[int] = set()
         self.company: dict[int, set[int]] = {}
         self.ends: dict[int, Outcome] = {}
-        self.stopping = False
+        self.stopping, self.left = False, 0
+        self.quarantined: Mapping[Place, Complaint] = {}
 
     def next(self) -> Task | None:
         if not self.waiting:

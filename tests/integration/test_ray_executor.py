@@ -249,7 +249,8 @@ def test_a_signal_stops_after_the_epoch(tmp_path: Path, number: int) -> None:
     output, _ = driver.communicate(timeout=120)
     assert driver.returncode == 0, output
     assert output.strip() == "icd: stopping after the current epoch and saving a checkpoint (again to stop now)"
-    assert set(json.loads((tmp_path / "result.json").read_text())["kinds"]) == {"stopped"}
+    kinds = set(json.loads((tmp_path / "result.json").read_text())["kinds"])
+    assert kinds <= ({"stopped", "preempted"} if number == signal.SIGTERM else {"stopped"})
 
 
 def test_a_killed_driver_leaves_no_worker(tmp_path: Path) -> None:

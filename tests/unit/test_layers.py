@@ -33,6 +33,7 @@ MAY_IMPORT_SEARCH = {
         "icd/search/ray_tune.py",
         "icd/search/ray_bridge.py",
         "icd/search/ray_cluster.py",
+        "icd/search/ray_demand.py",
         "icd/search/ray_hooks.py",
         "icd/search/ray_probe.py",
         "icd/search/ray_worker.py",

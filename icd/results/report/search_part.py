@@ -8,6 +8,7 @@ from icd import __version__
 from icd.results.report.blocks import Block, Code, Section, Table, Text
 from icd.results.report.gather import Facts
 from icd.results.report.words import flat_text, flattened, plural, space_rows
+from icd.search.devices import mixed_cost, uses
 
 _LISTED = 12
 
@@ -61,7 +62,19 @@ def cost(facts: Facts) -> Section:
         words += f" Trained on {'; '.join(devices)}."
     if facts.teacher_images == 0:
         words += " The teacher's answers were read from a table; it was not run for any trial."
-    return Section("Budget and cost", [Text(words), Table(caption="Cost", headers=["", "used", "limit"], rows=rows)])
+    blocks: list[Block] = [Text(words), Table(caption="Cost", headers=["", "used", "limit"], rows=rows)]
+    return Section("Budget and cost", [*blocks, *_devices(facts)])
+
+
+def _devices(facts: Facts) -> list[Block]:
+    """Say what trials took on each type of device, where there are several."""
+    found = uses(facts.records)
+    if len(found) < 2:
+        return []
+    warning = mixed_cost(facts.metrics, found)
+    rows = [[use.device, use.trials, use.seconds_per_epoch] for use in found]
+    table = Table(caption="Devices", headers=["device", "complete trials", "seconds an epoch"], rows=rows)
+    return [*([Text(f"Warning: {warning}.")] if warning else []), table]
 
 
 def pruning(facts: Facts) -> Section | None:

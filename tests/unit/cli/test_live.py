@@ -11,8 +11,8 @@ from rich.live import Live
 from icd.cli import live
 from icd.cli.live import LiveDisplay, end_line
 from icd.config.sweep import Objective
-from icd.search.driver import Running
 from icd.search.record import TrialRecord
+from icd.search.site import Running
 
 
 class Sweep:

@@ -443,6 +443,12 @@ CASES: dict[str, Case] = {
         None,
         ("resources.trials_per_process: trials_per_process must be 1 where gpus_per_trial is a fraction", "but got 3"),
     ),
+    "resources_room": (
+        {"resources": "{autoscale: true}"},
+        None,
+        (":10: resources.autoscale: autoscale must be false where max_concurrent is null", "but got True"),
+    ),
+    "resources_device": ({"resources": "{device: 5}"}, None, (":10: resources.device: must be text, but got 5",)),
     "resources_key": ({"resources": "{gpu_per_trial: 1}"}, None, (".gpu_per_trial: unknown key", "gpus_per_trial")),
     "resources_text": ({"resources": "{retries: many}"}, None, (":10: resources.retries: must be a whole number",)),
     # Everything at once, in the order of the file

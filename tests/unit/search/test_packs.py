@@ -176,13 +176,37 @@ def test_a_process_that_is_spoilt_is_ended_with_all_its_trials(run: Any, kind: s
                 say("outcome", **outcome(task, "complete"))
 
     book = Book(3)
-    executor = run(book, answer, ("7", "7", "7"))
+    run(book, answer, ("7", "7", "7"))
     assert [(end.number, end.kind) for end in book.ends[:3]] == [(2, kind), (0, "lost"), (1, "lost")]
     assert [end.reason for end in book.ends[1:3]] == [f"its neighbour, trial 2, {what}"] * 2
     assert book.kinds[3:] == ["complete"] * 3
-    assert executor.sick == ({"7": 1} if kind == "gpu" else {})
+    assert [end.place and end.place.gpu for end in book.ends[:3]] == ["7", None, None]
     if kind == "memory":
         assert 4.0 in [told.metrics["company"] for told in book.epochs if told.number == 2], "it goes on alone"
+
+
+def test_a_process_that_has_to_go_takes_nothing_new_and_ends_with_its_last_trial(run: Any) -> None:
+    def answer(command: dict[str, Any], hand: Hand, say: Any) -> None:
+        if command["do"] == "attempt" and hand.keys() == {0, 1} and hand[0]["attempt"] == 1:
+            say("epoch", **epoch(hand[1], pid=os.getpid()))
+            say("outcome", **outcome(hand[0], "preempted"))
+            time.sleep(1.0)
+            say("outcome", **outcome(hand[1], "complete"))
+        elif command["do"] == "attempt" and max(hand) != 1 and hand.keys() != {0}:
+            for task in list(hand.values()):
+                say("epoch", **epoch(task, pid=os.getpid()))
+                say("outcome", **outcome(task, "complete"))
+        elif command["do"] == "attempt" and command["task"]["attempt"] > 1:
+            say("epoch", **epoch(command["task"], pid=os.getpid()))
+            say("outcome", **outcome(command["task"], "complete"))
+
+    book = Book(3)
+    run(book, answer, ("7", "7"))
+    assert sorted(book.kinds) == ["complete", "complete", "complete", "preempted"]
+    assert [(end.number, end.kind) for end in book.ends[:2]] == [(0, "preempted"), (1, "complete")]
+    first, *later = [told.metrics["pid"] for told in book.epochs]
+    assert len(later) == 2
+    assert first not in later
 
 
 def test_a_task_that_waits_to_be_alone_is_handed_back_where_the_sweep_stops(run: Any) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -113,6 +114,44 @@ def test_a_worker_that_dies(run: Any, how: Callable[[], None], reason: str) -> N
     assert book.ends[0].reason.endswith("worker-0.log")
 
 
+def test_a_worker_that_dies_of_a_sigterm_was_preempted(run: Any) -> None:
+    def act(task: dict[str, Any], say: Any, hear: Any, gpu: str) -> None:
+        if task["attempt"] == 1:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)  # as before it can heed the signal
+            os.kill(os.getpid(), signal.SIGTERM)
+        say("outcome", **outcome(task, "complete"))
+
+    book = Book(1)
+    run(book, act)
+    assert book.kinds == ["preempted", "complete"]
+    assert book.faults.counts(0) == {}
+
+
+def test_a_worker_that_has_to_go_is_replaced(run: Any) -> None:
+    def act(task: dict[str, Any], say: Any, hear: Any, gpu: str) -> None:
+        metrics = {"pid": os.getpid()}
+        say("epoch", epoch={"number": task["number"], "attempt": task["attempt"], "epoch": 1, "metrics": metrics})
+        hear()
+        kind = "preempted" if (task["number"], task["attempt"]) == (1, 1) else "complete"
+        say("outcome", **outcome(task, kind))
+
+    book = Book(3)
+    run(book, act)
+    assert book.kinds == ["complete", "preempted", "complete", "complete"]
+    pids = [epoch.metrics["pid"] for epoch in book.epochs]
+    assert pids[0] == pids[1] != pids[2] == pids[3]
+    assert not Path(f"/proc/{int(pids[0])}").exists()
+
+
+def test_a_trial_that_fell_is_tried_elsewhere_if_there_is_a_choice(run: Any) -> None:
+    def act(task: dict[str, Any], say: Any, hear: Any, gpu: str) -> None:
+        say("outcome", **outcome(task, "gpu" if task["attempt"] == 1 else "complete", gpu))
+
+    book = Book(1)
+    run(book, act, ("7", "1"))
+    assert [(end.kind, end.place and end.place.gpu) for end in book.ends] == [("gpu", "7"), ("complete", "1")]
+
+
 def test_a_worker_that_closes_its_pipe_is_ended(run: Any) -> None:
     def act(task: dict[str, Any], say: Any, hear: Any, gpu: str) -> None:
         if task["attempt"] == 1:
@@ -164,18 +203,20 @@ def test_a_sick_gpu_is_left_alone(run: Any) -> None:
         say("outcome", **outcome(task, "gpu" if sick else "complete", f"CUDA error {os.getpid()}" if sick else ""))
 
     book = Book(8)
-    executor = run(book, act, ("7", "1"))
+    run(book, act, ("7", "1"))
     assert book.kinds.count("gpu") == 2, "it takes two trials at most"
     assert book.kinds.count("complete") == 8
     assert len({end.reason for end in book.ends if end.kind == "gpu"}) == 2, "a fresh process after each"
-    assert executor.sick == {"7": 2}
+    assert [place.gpu for place in book.quarantined] == ["7"]
+    assert len(book.said) == 1
+    assert book.said[0].startswith(f"GPU 7 of host {socket.gethostname()}: 2 errors of CUDA; it gets no more trials")
 
 
 def test_nothing_but_sick_gpus_ends_the_sweep(run: Any) -> None:
     def act(task: dict[str, Any], say: Any, hear: Any, gpu: str) -> None:
         say("outcome", **outcome(task, "gpu", "CUDA error"))
 
-    with pytest.raises(SetupError, match="every GPU has failed twice"):
+    with pytest.raises(SetupError, match=r"no place is left for a trial: GPU 0 of .*GPU 1 of .*icd resume"):
         run(Book(8), act, ("0", "1"))
 
 
