@@ -152,7 +152,10 @@ def gather(root: Path, name: str) -> Facts:
         audit=audit_sweep(sweep, records),
         confirmation=confirmation,
         explanation=explanation,
-        overstatement=overstatement_of(len(complete), confirmation, explanation) if top1 else None,
+        # Over several pairs the best is the first by rank, which need not have the highest mean.
+        overstatement=overstatement_of(len(complete), confirmation, explanation)
+        if top1 and not ledger.ranked
+        else None,
     )
 
 
