@@ -45,6 +45,7 @@ MAY_IMPORT_SEARCH = {
         "icd/search/samplers.py",
         "icd/search/portfolio.py",
         "icd/search/storage.py",
+        "icd/results/densities.py",
         "icd/results/importance.py",
     },
 }
