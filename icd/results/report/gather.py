@@ -23,9 +23,8 @@ from icd.search.studies import find, sweep_folder
 from icd.search.task import trial_folder
 
 _TEACHER_IMAGES = re.compile(rb'"teacher/images": ([0-9.]+)')
-_MOST_CONFIGS = 100  # configuration files that are read, of the best trials: one takes 1 ms, without libyaml 10
+_MOST_CONFIGS = 100  # configuration files that are read, of the best trials: one takes 10 ms
 _MOST_BYTES = 200_000_000  # of metrics that are looked through for teacher images
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,9 +153,7 @@ def gather(root: Path, name: str) -> Facts:
         confirmation=confirmation,
         explanation=explanation,
         # Over several pairs the best is the first by rank, which need not have the highest mean.
-        overstatement=overstatement_of(len(complete), confirmation, explanation)
-        if top1 and not ledger.ranked
-        else None,
+        overstatement=overstatement_of(len(complete), confirmation, explanation) if top1 and not ledger.ranked else None,
     )
 
 
@@ -220,8 +217,7 @@ def _configs(folder: Path, complete: Sequence[TrialRecord]) -> dict[int, Mapping
     found: dict[int, Mapping[str, Any]] = {}
     for record in complete[:_MOST_CONFIGS]:
         try:
-            text = (trial_folder(folder, record.number) / "config.yaml").read_bytes()
-            document = yaml.load(text, _Loader)
+            document = yaml.safe_load((trial_folder(folder, record.number) / "config.yaml").read_bytes())
         except (OSError, yaml.YAMLError):
             continue
         if isinstance(document, dict):
