@@ -14,7 +14,7 @@ from icd.cli.stopping import stop_requested, stopping_politely
 from icd.cli.sweep import executor_options
 from icd.config.sweep import Budget
 from icd.errors import TrialsFailedError
-from icd.results.confirmation import Arm, Confirmation, Versus
+from icd.results.confirmation import Arm, ArmOnPair, Confirmation, Versus, VersusOnPair
 from icd.results.report import write_report
 
 
@@ -94,10 +94,50 @@ def confirmation_lines(found: Confirmation) -> list[str]:
         list(map(_versus_row, found.versus)),
         left=["comparison", "verdict"],
     )
+    note = ["values and differences above are means over the pairs, seed by seed"] if found.pairs else []
     cost = (
         f"{found.looks} looks at test images, {found.seconds / 3600:.2f} hours of training, on {found.train_on} images"
     )
-    return [f"confirmation {found.round} of {found.sweep}", *arms, "", *versus, "", cost, found.statement]
+    first = f"confirmation {found.round} of {found.sweep}"
+    return [first, *arms, "", *versus, *note, *_pair_lines(found), "", cost, found.statement]
+
+
+def _pair_lines(found: Confirmation) -> list[str]:
+    """Write what each of several pairs shows by itself."""
+    if not found.pairs:
+        return []
+    places = {arm.label: arm.mean_rank for arm in found.arms}
+    means: list[list[object]] = [
+        [arm.label, *(_mean_and_sd(pair.arms[place]) for pair in found.pairs), places[arm.label]]
+        for place, arm in enumerate(found.arms)
+    ]
+    headers = ["arm", *(f"{pair.name} ({pair.looks} looks)" for pair in found.pairs), "mean rank"]
+    rows: list[list[object]] = [
+        [
+            pair.name,
+            f"{item.finalist} - {item.baseline}",
+            item.seeds,
+            f"{item.mean:+.2f}",
+            _span(item),
+            f"{item.p_t:.2g}",
+        ]
+        for pair in found.pairs
+        for item in pair.versus
+    ]
+    heads = ["pair", "comparison", "seeds", "difference", "interval", "p (t), not corrected"]
+    by_itself = "each pair by itself, corrected for nothing:"
+    tables = [*columns(headers, means, left=["arm"]), "", *columns(heads, rows, left=["pair", "comparison"])]
+    return ["", by_itself, *tables]
+
+
+def _mean_and_sd(arm: ArmOnPair) -> str | None:
+    if arm.mean is None:
+        return None
+    return f"{arm.mean:.2f}" + ("" if arm.sd is None else f" (sd {arm.sd:.2f})")
+
+
+def _span(item: Versus | VersusOnPair) -> str:
+    return "" if item.low is None or item.high is None else f"{item.low:+.2f} to {item.high:+.2f}"
 
 
 def _arm_row(arm: Arm) -> list[object]:
@@ -107,8 +147,7 @@ def _arm_row(arm: Arm) -> list[object]:
 
 
 def _versus_row(item: Versus) -> list[object]:
-    interval = "" if item.low is None or item.high is None else f"{item.low:+.2f} to {item.high:+.2f}"
     said = "" if item.search_said is None else f"{item.search_said:+.2f}"
     p_values = [f"{p:.2g}" for p in (item.p_t, item.p_wilcoxon, item.p_holm)]
     name = f"{item.finalist} - {item.baseline}"
-    return [name, len(item.seeds), f"{item.mean:+.2f}", interval, *p_values, item.verdict, said]
+    return [name, len(item.seeds), f"{item.mean:+.2f}", _span(item), *p_values, item.verdict, said]

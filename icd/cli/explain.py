@@ -65,17 +65,21 @@ def explain(name: str, show: bool, as_json: bool, **options: Any) -> None:
 def explanation_lines(found: Explanation) -> list[str]:
     """Write an explanation: the parts, the one that matters most first, and the finding in words."""
     ordered = sorted(found.rows, key=lambda row: (row.difference is None, row.difference or 0.0))
+    pairs = list(dict.fromkeys(pair for row in ordered for pair in row.pairs))
     rows: list[list[object]] = []
     for row in ordered:
         interval = "" if row.low is None or row.high is None else f"{row.low:+.2f} to {row.high:+.2f}"
         numbers = [None if value is None else f"{value:.2f}" for value in (row.mean, row.difference)]
         p_value = "" if row.p_holm is None else f"{row.p_holm:.2g}"
-        rows.append([row.label, row.parts, row.seeds, *numbers, interval, p_value, row.verdict])
+        each = [f"{row.pairs[pair]:+.2f}" if pair in row.pairs else None for pair in pairs]
+        rows.append([row.label, row.parts, row.seeds, *numbers, interval, p_value, row.verdict, *each])
     heads = ["changed", "parts", "seeds", found.metric, "difference", "interval", "p (corrected)", "verdict"]
+    heads += [f"on {pair}" for pair in pairs]
     mean = "-" if found.mean is None else f"{found.mean:.2f}"
     spread = "" if found.sd is None else f" (sd {found.sd:.2f})"
     first = f"trial {found.trial} of {found.sweep}: {found.metric} {mean}{spread}, {found.parts} parts"
-    return [first, *columns(heads, rows, left=["changed", "verdict"]), "", found.statement]
+    note = ["values are means over the pairs; the differences on each pair are corrected for nothing"] if pairs else []
+    return [first, *columns(heads, rows, left=["changed", "verdict"]), *note, "", found.statement]
 
 
 def importance_lines(found: "Importance") -> list[str]:

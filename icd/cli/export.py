@@ -92,6 +92,11 @@ def _told(made: Exported) -> dict[str, object]:
         "compared_on": made.compared_on,
         "provenance": dict(made.provenance),
     }
+    if made.pairs:
+        told["pairs"] = {
+            pair: {"config": str(one.config), "weights": str(one.weights), "provenance": dict(one.provenance)}
+            for pair, one in made.pairs.items()
+        }
     if made.registered is not None:
         model = made.registered
         told["registered"] = {"uri": model.uri, "version": model.version, "run_id": model.run_id, "new": model.new}
@@ -107,4 +112,5 @@ def _lines(name: str, made: Exported) -> list[str]:
     if made.registered is not None:
         how = "new" if made.registered.new else "there already"
         lines.append(f"registered: {made.registered.uri}, version {made.registered.version} ({how})")
-    return [*lines, f"train it again: icd train {made.config}"]
+    configs = [one.config for one in made.pairs.values()] or [made.config]
+    return [*lines, *(f"train it again: icd train {config}" for config in configs)]

@@ -126,11 +126,13 @@ def result_data(result: SweepResult, status: SweepStatus) -> dict[str, Any]:
 
 def _where_to_look(result: SweepResult, *, several_pairs: bool) -> list[str]:
     name = result.name
-    best = [f"confirm it:      icd confirm {name}", f"take the best:   icd export {name} -o best.yaml --unconfirmed"]
+    best = f"take the best:   icd export {name} -o best.yaml --unconfirmed"
+    pairs = f"compare it:      icd specialists {name} ONE OTHER ..."
     return [
         f"look at it:      icd ui {name}",
         f"list its trials: icd trials {name}",
         f"read about it:   icd report {name}",
-        *([f"compare it:      icd specialists {name} ONE OTHER ..."] if several_pairs else best),
+        f"confirm it:      icd confirm {name}",
+        pairs if several_pairs else best,
         f"in {result.folder}; MLflow: {result.tracking}",
     ]

@@ -7,7 +7,7 @@ rows of a table, one seed each; equal seeds give equal initial weights, order of
 import itertools
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from icd.config.sweep import Objective
@@ -35,7 +35,8 @@ class PlannedArm:
         trial: The search trial it comes from.
         search_value: What the search measured for it.
         parts: How many parts it has, where that was counted.
-        config: Its trial document.
+        config: Its trial document; empty where it is trained on several pairs.
+        pairs: Its trial document on each pair; empty where it is trained on one.
     """
 
     label: str
@@ -43,7 +44,13 @@ class PlannedArm:
     trial: int | None = None
     search_value: float | None = None
     parts: int | None = None
-    config: Mapping[str, Any]
+    config: Mapping[str, Any] = field(default_factory=dict)
+    pairs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def documents(self) -> Mapping[str, Mapping[str, Any]]:
+        """Its trial documents by pair; the only one is named with nothing."""
+        return self.pairs or {"": self.config}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +87,7 @@ class Plan:
     @property
     def configs(self) -> "list[TrialConfig]":
         """Every configuration on every seed."""
-        return [self._config(arm, seed) for seed in self.seeds for arm in self.arms]
+        return [config for seed in self.seeds for arm in self.arms for config in self._configs(arm, seed).values()]
 
     @property
     def test(self) -> SequentialTest:
@@ -100,7 +107,7 @@ class Plan:
         from icd.search.fixed import FixedRun
 
         return [
-            FixedRun(arm=arm.label, seed=seed, round=self.round, config=self._config(arm, seed))
+            FixedRun(arm=arm.label, seed=seed, round=self.round, configs=self._configs(arm, seed))
             for arm, seed in self.listed(records)
         ]
 
@@ -159,13 +166,16 @@ class Plan:
         }
         return [arm for arm in self.arms if arm.label in open_]
 
-    def _config(self, arm: PlannedArm, seed: int) -> "TrialConfig":
+    def _configs(self, arm: PlannedArm, seed: int) -> "dict[str, TrialConfig]":
         from icd.config.read_trial import read_trial
         from icd.config.yaml import Document
 
-        config = read_trial(Document(dict(arm.config), f"{self.stage} {arm.label}"))
-        data = replace(config.data, train_on=self.train_on, measure_on=self.measure_on)
-        return replace(config, seed=seed, data=data)
+        found = {}
+        for pair, document in arm.documents.items():
+            config = read_trial(Document(dict(document), f"{self.stage} {arm.label} {pair}".rstrip()))
+            data = replace(config.data, train_on=self.train_on, measure_on=self.measure_on)
+            found[pair] = replace(config, seed=seed, data=data)
+        return found
 
     def to_data(self) -> dict[str, Any]:
         """Write it as plain data."""
@@ -177,6 +187,36 @@ class Plan:
         """Read what ``to_data`` wrote."""
         arms = tuple(PlannedArm(**arm) for arm in data["arms"])
         return cls(**{**data, "arms": arms, "seeds": tuple(data["seeds"])})
+
+
+def planned_arm(
+    label: str,
+    kind: ArmKind,
+    configs: "Mapping[str, TrialConfig]",
+    *,
+    found: TrialRecord | None = None,
+    parts: int | None = None,
+) -> PlannedArm:
+    """Plan a configuration.
+
+    Args:
+        label: Its name in tables.
+        kind: Finalist or baseline.
+        configs: By pair; the only one is named with nothing.
+        found: The search trial it comes from.
+        parts: How many parts it has.
+    """
+    documents = {pair: config.to_data() for pair, config in configs.items()}
+    only = documents.pop("", {})
+    return PlannedArm(
+        label=label,
+        kind=kind,
+        trial=found.number if found else None,
+        search_value=found.values[0] if found else None,
+        parts=parts,
+        config=only,
+        pairs=documents,
+    )
 
 
 def values_by_arm(plan: Plan, records: Sequence[TrialRecord]) -> dict[str, dict[int, float]]:
@@ -239,5 +279,5 @@ def seeds_beside(used: Collection[int], count: int) -> tuple[int, ...]:
 
 def _compared(plan: Plan) -> dict[str, Any]:
     data = plan.to_data()
-    arms = {arm["label"]: {"kind": arm["kind"], "config": arm["config"]} for arm in data.pop("arms")}
+    arms = {arm["label"]: {name: arm[name] for name in ("kind", "config", "pairs")} for arm in data.pop("arms")}
     return {**data, "arms": arms, "seeds": len(data["seeds"])}

@@ -59,6 +59,15 @@ def _what(winner: Winner, document: Mapping[str, Any]) -> list[str]:
 
 
 def _numbers(winner: Winner) -> list[str]:
+    if not winner.pair:
+        return _figures(winner)
+    own = ", ".join(f"{metric} {value:.6g}" for metric, value in winner.values.items())
+    said = f"This is the student of the pair {winner.pair}: {own}, one seed."
+    alone = winner.confirmation is None and winner.explanation is None
+    return [said, "" if alone else "The numbers below are means over all pairs of the sweep.", "", *_figures(winner)]
+
+
+def _figures(winner: Winner) -> list[str]:
     arm, confirmation = winner.arm, winner.confirmation
     if winner.explanation is not None and winner.part is not None:
         return _part_numbers(winner.explanation, winner.part)

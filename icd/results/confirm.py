@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
@@ -11,11 +11,11 @@ from icd.config.sweep import Baseline, SweepConfig
 from icd.config.trial import TrialConfig
 from icd.errors import StateError, UsageError, did_you_mean
 from icd.methods import PAPER_ROWS
-from icd.results.arms import Plan, PlannedArm, begin_plan, fresh_seeds, stored_plans
+from icd.results.arms import Plan, PlannedArm, begin_plan, fresh_seeds, planned_arm, stored_plans
 from icd.results.confirmation import Confirmation
 from icd.results.confirmed import confirmation_of
 from icd.search.outbox import Outbox
-from icd.search.record import TrialRecord
+from icd.search.record import TrialRecord, in_order
 from icd.search.session import Settings, written_report
 from icd.search.space import SearchSpace
 from icd.search.stages import run_stage
@@ -112,7 +112,8 @@ def make_plan(
     Args:
         ledger: Its study.
         sweep: Its configuration.
-        top: Finalists: the best complete trials by the first objective that are no baselines themselves.
+        top: Finalists: the best complete trials that are no baselines themselves, by the first objective, or over
+            several pairs by rank.
         seeds: At most.
         against: Rows of the paper, labels of the sweep's own baselines, or ``trial N``; by default the sweep's own, and
             KD, SD-KD and iCD-KD where it has none.
@@ -129,37 +130,23 @@ def make_plan(
     space, records = SearchSpace(sweep, stored_starts(ledger)), ledger.records()
     labels = against or [baseline.label for baseline in sweep.enqueue] or USUAL_BASELINES
     baselines = [_baseline(label, sweep, space, records) for label in dict.fromkeys(labels)]
-    compared = [_seedless(config) for _, config in baselines]
-    sign = 1.0 if sweep.objectives[0].direction == "maximize" else -1.0
-    complete = sorted(
-        (record for record in records if record.state == "complete"),
-        key=lambda record: (-sign * record.values[0], record.number),
-    )
+    compared = [configs for _, configs in baselines]
     finalists: list[PlannedArm] = []
-    for record in complete:
-        config = _seedless(space.read(space.tried(record)))
-        if config in compared or len(finalists) == top:
+    for record in in_order(records, maximize=sweep.objectives[0].direction == "maximize"):
+        configs = seedless(space, space.tried(record))
+        if configs in compared or len(finalists) == top:
             continue
-        compared.append(config)
-        finalists.append(
-            PlannedArm(
-                label=f"trial {record.number}",
-                kind="finalist",
-                trial=record.number,
-                search_value=record.values[0],
-                config=config.to_data(),
-            )
-        )
+        compared.append(configs)
+        finalists.append(planned_arm(f"trial {record.number}", "finalist", configs, found=record))
     if not finalists:
         raise StateError(
             f"sweep {ledger.name!r} has no finalist: no trial has run all its epochs that is not one of "
             f"{', '.join(labels)}; see 'icd trials {ledger.name}'"
         )
-    used = {space.read(space.tried(record)).seed for record in records if record.key and record.state != "failed"}
     return Plan(
         stage="confirm",
         arms=(*finalists, *(arm for arm, _ in baselines)),
-        seeds=fresh_seeds(ledger, used, seeds),
+        seeds=fresh_seeds(ledger, seeds_of(space, records), seeds),
         first=min(3, seeds),
         alpha=alpha,
         adaptive=adaptive,
@@ -167,23 +154,28 @@ def make_plan(
     )
 
 
+def seedless(space: SearchSpace, document: Mapping[str, Any]) -> dict[str, TrialConfig]:
+    """Give the configurations of a trial's runs by pair, without a seed of their own."""
+    return {member.name: replace(member.config, seed=0) for member in space.members(document)}
+
+
+def seeds_of(space: SearchSpace, records: Sequence[TrialRecord]) -> set[int]:
+    """Give the seeds that the trials of a search have used."""
+    begun = [record for record in records if record.key and record.state != "failed"]
+    return {member.config.seed for record in begun for member in space.members(space.tried(record))}
+
+
 def _baseline(
     label: str, sweep: SweepConfig, space: SearchSpace, records: Sequence[TrialRecord]
-) -> tuple[PlannedArm, TrialConfig]:
+) -> tuple[PlannedArm, dict[str, TrialConfig]]:
     own = {baseline.label: baseline for baseline in sweep.enqueue}
     trials = {f"trial {record.number}": record for record in records if record.state == "complete"}
     if label in own or label in PAPER_ROWS:
         baseline = own.get(label) or Baseline(label=label, changes={"method": label})
-        config = _seedless(space.read(space.baseline(baseline)))
-        return PlannedArm(label=label, kind="baseline", config=config.to_data()), config
+        configs = seedless(space, space.baseline(baseline))
+        return planned_arm(label, "baseline", configs), configs
     if label in trials:
-        config = _seedless(space.read(space.tried(trials[label])))
-        number, value = trials[label].number, trials[label].values[0]
-        arm = PlannedArm(label=label, kind="baseline", trial=number, search_value=value, config=config.to_data())
-        return arm, config
+        configs = seedless(space, space.tried(trials[label]))
+        return planned_arm(label, "baseline", configs, found=trials[label]), configs
     known = [*own, *PAPER_ROWS, *list(trials)[:3]]
     raise UsageError(f"--against must name rows, baselines or trials, but got {label!r}; {did_you_mean(label, known)}")
-
-
-def _seedless(config: TrialConfig) -> TrialConfig:
-    return replace(config, seed=0)

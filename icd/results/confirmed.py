@@ -4,8 +4,10 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from icd.config.sweep import RankName
 from icd.results.arms import Plan, PlannedArm, records_of, stored_plans, values_by_arm
 from icd.results.confirmation import Arm, Confirmation, Run, Versus
+from icd.results.pairs import curves_of, mean_curve, on_pairs, ranks_of_arms, values_by_pair
 from icd.results.statements import statement_of
 from icd.results.statistics import paired
 from icd.search.reading import plain_sweep
@@ -28,7 +30,8 @@ def confirmation_of(ledger: Ledger, round_: int | None = None) -> Confirmation |
     records = records_of(plan, everything)
     finished = plan.finished(records)
     said = _said(ledger, plan)
-    arms = tuple(_arm(arm, records, said.get(arm.label)) for arm in plan.arms)
+    ranks = ranks_of_arms(values_by_pair(plan, records))
+    arms = tuple(_arm(arm, records, said.get(arm.label), ranks.get(arm.label, (None, None))) for arm in plan.arms)
     versus = _versus(plan, records, said, finished=finished)
     found = Confirmation(
         sweep=ledger.name,
@@ -41,16 +44,22 @@ def confirmation_of(ledger: Ledger, round_: int | None = None) -> Confirmation |
         looks=sum(map(_looks, everything)),
         seconds=sum(float(record.attributes.get("seconds", 0.0)) for record in records),
         finished=finished,
-        winner=_winner(arms),
+        winner=_winner(arms, ledger.ranked),
         statement="",
         faults=sum(record.state == "failed" for record in records),
+        pairs=on_pairs(plan, records),
     )
     return replace(found, statement=statement_of(found))
 
 
-def _arm(arm: PlannedArm, records: Sequence[TrialRecord], said: float | None) -> Arm:
+def _arm(
+    arm: PlannedArm,
+    records: Sequence[TrialRecord],
+    said: float | None,
+    ranks: tuple[float | None, float | None],
+) -> Arm:
     own = [record for record in records if record.attributes["arm"] == arm.label]
-    runs = tuple(_run(record) for record in own if record.state == "complete")
+    runs = tuple(_run(arm, record) for record in own if record.state == "complete")
     values = [run.value for run in runs]
     failures = {int(record.attributes["seed"]): record.reason for record in own if record.state in ("pruned", "failed")}
     return Arm(
@@ -59,20 +68,24 @@ def _arm(arm: PlannedArm, records: Sequence[TrialRecord], said: float | None) ->
         trial=arm.trial,
         search_value=said if arm.search_value is None else arm.search_value,
         config=arm.config,
+        pairs=arm.pairs,
         runs=runs,
         failures=failures,
         mean=statistics.fmean(values) if values else None,
         sd=statistics.stdev(values) if len(values) > 1 else None,
+        mean_rank=ranks[0],
+        worst_rank=ranks[1],
     )
 
 
-def _run(record: TrialRecord) -> Run:
-    best_epoch = max(record.curve, key=lambda epoch: (record.curve[epoch], -epoch))
+def _run(arm: PlannedArm, record: TrialRecord) -> Run:
+    curve = mean_curve(curves_of(arm, record))
+    best_epoch = max(curve, key=lambda epoch: (curve[epoch], -epoch))
     return Run(
         trial=record.number,
         seed=int(record.attributes["seed"]),
         value=record.values[0],
-        best_value=record.curve[best_epoch],
+        best_value=curve[best_epoch],
         best_epoch=best_epoch,
         looks=_looks(record),
         seconds=float(record.attributes.get("seconds", 0.0)),
@@ -132,10 +145,11 @@ def _versus(
     return tuple(found)
 
 
-def _winner(arms: Sequence[Arm]) -> str | None:
+def _winner(arms: Sequence[Arm], ranked: RankName | None) -> str | None:
     """Choose the best mean over the seeds that all have, of the finalists that failed on the fewest seeds.
 
-    One that was decided early has fewer seeds than the others, and is compared with them on those.
+    One that was decided early has fewer seeds than the others, and is compared with them on those. Over several pairs
+    the sweep's rank comes before the mean.
     """
     finalists = [arm for arm in arms if arm.kind == "finalist" and arm.runs]
     if not finalists:
@@ -144,8 +158,10 @@ def _winner(arms: Sequence[Arm]) -> str | None:
     values = {arm.label: {run.seed: run.value for run in arm.runs} for arm in finalists if len(arm.failures) == fewest}
     shared = set.intersection(*map(set, values.values()))
 
-    def mean(label: str) -> float:
-        own = values[label]
-        return statistics.fmean(own[seed] for seed in shared or own)
+    ranks = {arm.label: (arm.worst_rank if ranked == "worst" else arm.mean_rank) or 0.0 for arm in finalists}
 
-    return max(values, key=mean)
+    def merit(label: str) -> tuple[float, float]:
+        own = values[label]
+        return -ranks[label], statistics.fmean(own[seed] for seed in shared or own)
+
+    return max(values, key=merit)

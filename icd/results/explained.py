@@ -2,11 +2,12 @@
 
 import statistics
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from icd.results.arms import Plan, records_of, stored_plans, values_by_arm
 from icd.results.confirmation import Verdict
+from icd.results.pairs import differences_by_pair
 from icd.results.statistics import paired, within_one_se
 from icd.search.study import Ledger
 
@@ -27,6 +28,8 @@ class Part:
         seeds: Shared with the whole configuration.
         p_holm: Corrected for the looks and for all parts.
         verdict: ``worse`` means that the part is needed.
+        pairs: The difference on each of several pairs, in points; ``difference`` is then their mean. Corrected for
+            nothing; empty where there is one pair.
     """
 
     label: str
@@ -38,6 +41,7 @@ class Part:
     seeds: int
     p_holm: float | None
     verdict: Verdict
+    pairs: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +53,7 @@ class Explanation:
         trial: The configuration that was taken apart.
         round: 1 for the first explanation of the sweep, 2 for one that was begun anew, ...
         metric: ``val/top1``.
-        mean: Of the whole configuration.
+        mean: Of the whole configuration; over several pairs, of the means of the pairs.
         sd: Sample standard deviation.
         whole_seeds: Of the whole configuration.
         parts: Of the whole configuration.
@@ -57,6 +61,7 @@ class Explanation:
         simplest: The simplest arm within one standard error of the best.
         finished: Whether nothing is left to run.
         statement: The finding in plain words.
+        several_pairs: Whether values are means over several pairs.
     """
 
     sweep: str
@@ -71,6 +76,7 @@ class Explanation:
     simplest: str | None
     finished: bool
     statement: str
+    several_pairs: bool = False
 
     def to_data(self) -> dict[str, Any]:
         """Write it for JSON."""
@@ -108,6 +114,7 @@ def explanation_of(ledger: Ledger) -> Explanation | None:
                 p_holm=decision.p_holm if item else None,
                 # Runs that failed may leave a comparison open when nothing is left to run.
                 verdict="no difference shown" if finished and decision.verdict == "open" else decision.verdict,
+                pairs=differences_by_pair(plan, records, label, WHOLE),
             )
         )
     whole = list(values[WHOLE].values())
@@ -124,6 +131,7 @@ def explanation_of(ledger: Ledger) -> Explanation | None:
         simplest=_simplest(plan, values, sizes),
         finished=finished,
         statement="",
+        several_pairs=any(arm.pairs for arm in plan.arms),
     )
     return replace(found, statement=_statement(found))
 
@@ -155,7 +163,8 @@ def _statement(found: Explanation) -> str:
         return "Nothing can be said yet: the whole configuration has no complete run."
     needed = [row for row in found.rows if row.verdict == "worse"]
     better = [row for row in found.rows if row.verdict == "better"]
-    lines = [f"Trial {found.trial} reaches {found.mean:.2f} % on validation images."]
+    over = ", mean over the pairs" if found.several_pairs else ""
+    lines = [f"Trial {found.trial} reaches {found.mean:.2f} % on validation images{over}."]
     lines += [f"It gets worse by {-(row.difference or 0):.2f} points with: {row.label}." for row in needed]
     lines += [f"It gets better by {row.difference:+.2f} points with: {row.label}." for row in better]
     rest = [row.label for row in found.rows if row.verdict not in ("worse", "better") and row.seeds]

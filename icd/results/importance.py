@@ -10,20 +10,17 @@ gives figures above 0; ``chance`` says how large they get when the values are de
 import math
 import random
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import optuna
+import numpy as np
 from optuna.distributions import CategoricalDistribution
-from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, create_trial
+from optuna.trial import FrozenTrial
 
+from icd.results.densities import importances
 from icd.search.record import TrialRecord
 from icd.search.study import Ledger
-
-if TYPE_CHECKING:
-    from optuna.importance import PedAnovaImportanceEvaluator
 
 FEWEST = 8  # complete trials; below, a density is a guess
 _BEST_SHARE = 0.1
@@ -131,37 +128,16 @@ def _group(
     if len(trials) < FEWEST or best == len(trials):
         nothing = tuple(Parameter(name=name, importance=None, chance=None) for name in sorted(names))
         return Group(condition=condition, trials=len(trials), best=best, parameters=nothing)
-    from optuna.importance import PedAnovaImportanceEvaluator  # with it comes scikit-learn, which takes a second
-
-    study = _study(trials, names)
-    evaluator = PedAnovaImportanceEvaluator(target_quantile=share)
-    measured = _divergences(study, evaluator, losses)
     draw = random.Random(0)
-    dealt = [_divergences(study, evaluator, draw.sample(losses, len(losses))) for _ in range(_SHUFFLES)]
-    chance = {name: max(found[name] for found in dealt) for name in names}
-    rows = [Parameter(name=name, importance=measured[name], chance=chance[name]) for name in names]
+    dealt = [draw.sample(losses, len(losses)) for _ in range(_SHUFFLES)]
+    chosen = np.array([losses, *dealt]) <= cutoff
+    found = {
+        name: importances(trials[0].distributions[name], [trial.params[name] for trial in trials], chosen)
+        for name in names
+    }
+    rows = [Parameter(name=name, importance=float(own[0]), chance=float(own[1:].max())) for name, own in found.items()]
     rows.sort(key=lambda row: (-(row.importance or 0.0), row.name))
     return Group(condition=condition, trials=len(trials), best=best, parameters=tuple(rows))
-
-
-def _study(trials: Sequence[FrozenTrial], names: Sequence[str]) -> optuna.study.Study:
-    """Make a study in memory of these trials and parameters alone; its values are still to be set."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage = optuna.storages.InMemoryStorage()
-    study_id = storage.create_new_study([StudyDirection.MINIMIZE], "importance")
-    for trial in trials:
-        params, distributions = ({name: each[name] for name in names} for each in (trial.params, trial.distributions))
-        template = create_trial(params=params, distributions=distributions, value=0.0)
-        storage.create_new_trial(study_id, template)
-    return optuna.load_study(study_name="importance", storage=storage)
-
-
-def _divergences(
-    study: optuna.study.Study, evaluator: "PedAnovaImportanceEvaluator", losses: Sequence[float]
-) -> Mapping[str, float]:
-    for trial, loss in zip(study.get_trials(deepcopy=False), losses, strict=True):
-        trial.value = loss  # of a study that nobody else has
-    return evaluator.evaluate(study)
 
 
 def _condition(everything: Sequence[FrozenTrial], trials: Sequence[FrozenTrial]) -> str:

@@ -12,7 +12,8 @@ from icd.config.trial import TrialConfig
 from icd.errors import StateError
 from icd.losses import KnowledgeDistillation
 from icd.methods import CellDistillation
-from icd.results.arms import Plan, PlannedArm, begin_plan, fresh_seeds, stored_plans
+from icd.results.arms import Plan, begin_plan, fresh_seeds, planned_arm, stored_plans
+from icd.results.confirm import seedless, seeds_of
 from icd.results.confirmed import confirmation_of
 from icd.results.explained import WHOLE, Explanation, explanation_of
 from icd.search.record import best
@@ -128,22 +129,24 @@ def make_plan(ledger: Ledger, sweep: SweepConfig, *, trial: int | None, seeds: i
     if chosen is None:
         which = "no trial" if trial is None else f"trial {trial}"
         raise StateError(f"{which} of sweep {ledger.name!r} has run all its epochs; see 'icd trials {ledger.name}'")
-    config = replace(space.read(space.tried(chosen)), seed=0)
-    parts = ablations(config)
+    whole = seedless(space, space.tried(chosen))
+    one = next(iter(whole.values()))  # pairs differ in their networks; their method is the same
+    parts = ablations(one)
     if not parts:
         raise StateError(f"trial {chosen.number} of {ledger.name!r} has no part that could be left out")
-    whole = PlannedArm(
-        label=WHOLE, kind="baseline", trial=chosen.number, parts=complexity(config), config=config.to_data()
-    )
     arms = [
-        PlannedArm(label=label, kind="finalist", parts=complexity(other), config=other.to_data())
+        planned_arm(
+            label,
+            "finalist",
+            {pair: replace(config, method=other.method) for pair, config in whole.items()},
+            parts=complexity(other),
+        )
         for label, other in parts.items()
     ]
-    used = {space.read(space.tried(record)).seed for record in records if record.state == "complete"}
     return Plan(
         stage="explain",
-        arms=(*arms, whole),
-        seeds=fresh_seeds(ledger, used, seeds),
+        arms=(*arms, planned_arm(WHOLE, "baseline", whole, found=chosen, parts=complexity(one))),
+        seeds=fresh_seeds(ledger, seeds_of(space, records), seeds),
         first=min(3, seeds),
         train_on="train",
         measure_on="val",

@@ -11,8 +11,10 @@ def statement_of(found: Confirmation) -> str:
     own = [item for item in found.versus if item.finalist == found.winner]
     seeds = len(winner.runs)
     spread = "" if winner.sd is None else f" (sd {winner.sd:.2f})"
-    lines = [f"{winner.label}: {winner.mean:.2f} % top-1 on test images{spread}, {_seeds(seeds)}."]
+    over = f", mean of {len(found.pairs)} pairs" if found.pairs else ""
+    lines = [f"{winner.label}: {winner.mean:.2f} % top-1 on test images{over}{spread}, {_seeds(seeds)}."]
     lines += [_sentence(item) for item in own]
+    lines += _on_pairs(found)
     lines += [
         f"{arm.label} gave no result on seed {seed}: {reason}."
         for arm in found.arms
@@ -45,6 +47,21 @@ def _sentence(item: Versus) -> str:
         "open": f"Against {item.baseline} it is undecided so far ({facts}).",
     }
     return verdicts[item.verdict]
+
+
+def _on_pairs(found: Confirmation) -> list[str]:
+    """Say what the winner gains on each pair, and its place among the arms."""
+    lines = []
+    for baseline in dict.fromkeys(item.baseline for pair in found.pairs for item in pair.versus):
+        gains = [
+            f"{pair.name} {item.mean:+.2f}"
+            for pair in found.pairs
+            for item in pair.versus
+            if (item.finalist, item.baseline) == (found.winner, baseline)
+        ]
+        lines += [f"On each pair against {baseline}: {', '.join(gains)} points, not corrected."] if gains else []
+    ranks = [f"{arm.label} {arm.mean_rank:.3g}" for arm in found.arms if arm.mean_rank is not None]
+    return [*lines, f"Mean rank over the pairs, 1 is best: {', '.join(ranks)}."] if ranks else lines
 
 
 def _seeds(count: int) -> str:

@@ -32,6 +32,7 @@ class Winner:
         confirmation: Where its arm was confirmed.
         explanation: Where it was found to be the simplest.
         searched: How many trials of the search ran all epochs.
+        pair: Which of several pairs it is; empty where it has one, or stands for all.
     """
 
     trial: int
@@ -44,6 +45,7 @@ class Winner:
     confirmation: Confirmation | None = None
     explanation: Explanation | None = None
     searched: int = 0
+    pair: str = ""
 
     @property
     def arm(self) -> Arm | None:
@@ -158,6 +160,8 @@ def claims(winner: Winner) -> dict[str, str]:
     """Say in short lines what is known of a run's quality, n and interval beside every number."""
     arm, confirmation = winner.arm, winner.confirmation
     values = {metric: f"{value:.6g}" for metric, value in winner.values.items()}
+    if winner.pair:
+        values["pair"] = f"{winner.pair}; means and differences below are means over all pairs"
     if winner.explanation is not None and winner.part is not None:
         return {**values, "status": winner.status, **_explained(winner.explanation, winner.part)}
     if arm is None or confirmation is None:

@@ -4,6 +4,8 @@ Every answer is a function of the ledger and the trial folders, so a driver that
 would have. The order of an epoch: checkpoint durable (worker), then ledger, then outbox.
 """
 
+import itertools
+import json
 import logging
 import math
 import sys
@@ -415,9 +417,14 @@ class Driver:
 
     def _runs(self, number: int) -> list[tuple[str, int]]:
         """Give the name of each run of a trial, and how many epochs are before it."""
-        if self.sweep.generalist is None:  # whatever became of its configuration
-            return [("", 0)]
-        return [(member.name, member.before) for member in self._members(number)]
+        # From files: it is also asked of trials whose configuration is gone, or whose list is not gone on with.
+        names = [pair.name for pair in self.sweep.generalist.pairs] if self.sweep.generalist else [""]
+        found, before = [(names[0], 0)], 0
+        for name, following in itertools.pairwise(names):
+            path = trial_folder(self.site.folder, number, name) / "result.json"
+            before += json.loads(path.read_text())["epochs"] if path.exists() else 0
+            found.append((following, before))
+        return found
 
     def _commit_epoch(self, number: int, epoch: int, metrics: Mapping[str, float], member: str) -> None:
         """Tell ledger, then outbox; neither takes what is not finite (a share of gradients that overflowed)."""

@@ -1,13 +1,13 @@
 """Trials that are not searched but listed: chosen configurations, each on seeds that all of them share."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from icd.config.sweep import Budget, Objective, PrunerConfig, SweepConfig
 from icd.config.trial import TrialConfig
 from icd.errors import StateError
-from icd.search.members import Member, members_of
+from icd.search.members import Member, key_of, members_of, with_configs
 from icd.search.prepare import Prepared
 from icd.search.record import Stage, TrialRecord, run_label
 from icd.search.study import Ledger
@@ -21,13 +21,13 @@ class FixedRun:
         arm: The configuration's label.
         seed: Of the trial.
         round: Which list of its stage it is on.
-        config: What is trained.
+        configs: What is trained: one configuration, named with nothing, or one for each pair by its name.
     """
 
     arm: str
     seed: int
     round: int
-    config: TrialConfig
+    configs: Mapping[str, TrialConfig]
 
     @property
     def label(self) -> str:
@@ -92,7 +92,7 @@ class FixedRuns:
     def new_trials(self, room: Callable[[], bool]) -> Iterator[int]:
         """Make trials of what is on the list; give their numbers."""
         while (run := self._next()) is not None:
-            key = self._prepared.pin(run.config).key()
+            key = key_of(self._pinned(run))
             attributes = {"key": key, "control": True, "stage": self.stage, "arm": run.arm, "seed": run.seed}
             number = self._ledger.add_baseline(run.label, {}, {}, {**attributes, "round": run.round})
             self._numbers[run.label] = number
@@ -100,14 +100,18 @@ class FixedRuns:
             yield number
 
     def members(self, record: TrialRecord) -> tuple[Member, ...]:
-        """Give the one run of a trial."""
+        """Give the runs of a trial: one, or one for each pair."""
         run = self._wanted().get(record.baseline or "")
         if run is None:
             raise StateError(f"trial {record.number} ({record.stage} {record.baseline}) is not on the list any more")
-        return members_of({"": self._prepared.pin(run.config)})
+        return self._pinned(run)
 
     def forget(self, number: int) -> None:
         """A run that failed has had its retries; it is not tried again."""
+
+    def _pinned(self, run: FixedRun) -> tuple[Member, ...]:
+        members = members_of(run.configs)
+        return with_configs(members, [self._prepared.pin(member.config) for member in members])
 
     def _next(self) -> FixedRun | None:
         return next((run for label, run in self._wanted().items() if label not in self._numbers), None)

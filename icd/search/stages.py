@@ -14,7 +14,7 @@ from icd.search.record import TrialRecord
 from icd.search.session import Session, Settings, session, threads_of
 from icd.search.space import SearchSpace
 from icd.search.storage import is_shared, redacted, storage_url
-from icd.search.studies import find, refuse_several_pairs, tracking_uri
+from icd.search.studies import find, tracking_uri
 from icd.search.study import Ledger
 from icd.search.sweeps import check_digests, stored_sweep
 from icd.search.warm_start import stored_starts
@@ -58,12 +58,10 @@ def run_stage(
         finish: Called at a clean end, while MLflow can still be told.
 
     Raises:
-        UsageError: If its trials are trained on several pairs.
         StateError: If there is no such sweep, or another driver has it.
         Interrupted: If a signal stopped it; the same call goes on.
     """
     found = find(settings.root, name)
-    refuse_several_pairs(found, "trials of it cannot be trained again on fresh seeds")
     sweep = stored_sweep(found, tuple(overrides))
     with session(sweep, settings) as held:
         ledger = Ledger(held.storage, name, settings.announce)

@@ -113,7 +113,7 @@ class Ledger:
     def records(self, stage: Stage = "search") -> list[TrialRecord]:
         """Every trial of a stage."""
         found = [trial for trial in self._trials() if _stage(trial) == stage]
-        ranks = self._ranks(found)
+        ranks = self._ranks(found) if stage == "search" else {}  # on other lists runs differ in their seeds
         return [_record(trial, ranks.get(trial.number)) for trial in found]
 
     def record(self, number: int) -> TrialRecord:

@@ -207,7 +207,7 @@ def test_the_simplest_configuration(command: Command, root: Path, tmp_path: Path
     values = {arm.label: (40.0, 40.5, 41.0) for arm in plan.arms}
     numbers = told(study.ledger, plan, {**values, "whole": (60.0, 61.0, 62.0), "cluster weight 0": (60.1, 60.9, 62.0)})
     first = numbers["cluster weight 0", plan.seeds[0]]
-    config = next(run.config for run in plan.runs([]) if run.arm == "cluster weight 0")
+    config = next(run.configs[""] for run in plan.runs([]) if run.arm == "cluster weight 0")
     write_student(study, first, config)
     said = command("export", "by-hand", "--simplest", "-o", tmp_path / "out", "--format", "pt2")
     assert said.code == 0, said.err

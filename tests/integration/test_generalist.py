@@ -10,7 +10,11 @@ from typing import Any
 
 import pytest
 
+from icd.config.read_trial import load_trial
+from icd.results.confirmation import Confirmation
+from icd.results.confirmed import confirmation_of
 from tests.command import Command, one_line
+from tests.confirming import outcome
 from tests.crash import harness as bare
 from tests.crash.served import Harness, records
 
@@ -24,6 +28,8 @@ PAIRS = [
 ]
 PROTOCOL = {**bare.SWEEP["protocol"], "epochs": EPOCHS}
 ONE: dict[str, Any] = {"protocol": PROTOCOL, "pruner": None}
+EXPORTED = ("best.yaml", "student.safetensors", "README.md")
+ASKED: dict[str, Any] = {"top": 1, "seeds": 2, "against": ["KD"]}
 BOTH: dict[str, Any] = {**ONE, "teacher": None, "student": None, "generalist": {"pairs": PAIRS}}
 
 
@@ -100,7 +106,7 @@ def test_a_kill_in_the_second_run_changes_nothing(
         assert database.execute("select count(*) from runs where status = 'RUNNING'").fetchone() == (0,)
 
 
-def test_what_is_shown_and_what_is_refused(undisturbed: Path, command: Command) -> None:
+def test_what_is_shown(undisturbed: Path, command: Command) -> None:
     status = command("status", "crash", "--root", undisturbed)
     assert "best by mean rank over the pairs" in status.out, status.err
     rows = json.loads(command("trials", "crash", "--json", "--top", 3, "--root", undisturbed).out)
@@ -114,10 +120,86 @@ def test_what_is_shown_and_what_is_refused(undisturbed: Path, command: Command) 
     assert command("report", "crash", "--no-log", "--root", undisturbed, "-o", page).code == 0
     assert "the mean rank over 2 pairs (maximize val/top1)" in page.read_text()
     assert f"rank {rows[0]['rank']:.4g} over the pairs (val/top1: small " in page.read_text()
-    for words in (("confirm", "crash", "--executor", "process"), ("explain", "crash", "--executor", "process")):
-        assert "is over several pairs" in one_line(command(*words, "--root", undisturbed), 2, "USAGE")
-    refused = command("export", "crash", "-o", undisturbed / "x", "--unconfirmed", "--root", undisturbed)
-    assert "is over several pairs" in one_line(refused, 2, "USAGE")
+
+
+@pytest.fixture(scope="module")
+def confirmed(harness: Harness, undisturbed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root whose confirmation nobody disturbed."""
+    root = Path(shutil.copytree(undisturbed, tmp_path_factory.mktemp("confirmed") / "root"))
+    assert harness.drive(root, changes=BOTH, confirm=ASKED).wait() == 0, harness.log.read_text()
+    return root
+
+
+def held(root: Path) -> Confirmation:
+    found = confirmation_of(bare.studies.find(root, "crash"))
+    assert found is not None
+    return found
+
+
+def test_a_confirmation_trains_every_arm_on_every_pair(confirmed: Path, undisturbed: Path, command: Command) -> None:
+    assert bare.table(confirmed) == bare.table(undisturbed), "the search stays as it was"
+    found, rows = held(confirmed), bare.table(confirmed, "confirm")
+    assert [(row["arm"], row["seed"], row["state"]) for row in rows] == [
+        (arm.label, seed, "complete") for seed in (101, 102) for arm in found.arms
+    ]
+    best = min(records(undisturbed), key=lambda item: (item.baseline == "KD", item.rank, -item.values[0], item.number))
+    assert [arm.label for arm in found.arms] == [f"trial {best.number}", "KD"]
+    assert (found.finished, found.looks) == (True, 2 * 4 * EPOCHS)
+    assert [(pair.name, pair.looks) for pair in found.pairs] == [("small", 4 * EPOCHS), ("large", 4 * EPOCHS)]
+    assert sum(item.mean for pair in found.pairs for item in pair.versus) / 2 == pytest.approx(found.versus[0].mean)
+    for row in rows:
+        for name in ("small", "large"):
+            text = (
+                confirmed / "sweeps" / "crash" / "trials" / f"{row['number']:04d}" / name / "config.yaml"
+            ).read_text()
+            assert "measure_on: test" in text
+    shown = command("confirm", "crash", "--show", "--root", confirmed)
+    assert "each pair by itself, corrected for nothing" in shown.out, shown.err
+    told = json.loads(command("confirm", "crash", "--show", "--json", "--root", confirmed).out)
+    assert told == json.loads(json.dumps(found.to_data()))
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_confirmation_goes_on_within_a_pair(
+    harness: Harness, undisturbed: Path, confirmed: Path, tmp_path: Path, how: signal.Signals
+) -> None:
+    root = Path(shutil.copytree(undisturbed, tmp_path / "root"))
+    drive = harness.drive(root, changes=BOTH, confirm=ASKED)
+    second = drive.folder / "trials" / "0003" / "large" / "metrics.jsonl"
+    drive.until(lambda: second.exists() and second.read_bytes().count(b"\n") >= 1)
+    drive.signal(how)
+    assert drive.wait() == (-how if how == signal.SIGKILL else 128 + how)
+    assert not held(root).finished
+    assert harness.drive(root, changes=BOTH, confirm={}).wait() == 0, harness.log.read_text()
+    assert bare.table(root, "confirm") == bare.table(confirmed, "confirm")
+    assert outcome(held(root)) == outcome(held(confirmed))
+
+
+def test_each_pair_is_exported_with_its_student(confirmed: Path, tmp_path: Path, command: Command) -> None:
+    found, out = held(confirmed), tmp_path / "out"
+    made = command("export", "crash", "-o", out, "--format", "pt2", "--json", "--root", confirmed)
+    assert made.code == 0, made.err
+    told, number = json.loads(made.out), found.arms[0].runs[0].trial
+    assert (told["trial"], told["confirmed"], list(told["pairs"])) == (number, True, ["small", "large"])
+    assert sorted(told["differences"]) == ["large/student.pt2", "small/student.pt2"]
+    assert all(difference <= 1e-4 for difference in told["differences"].values())
+    record = next(item for item in bare.studies.find(confirmed, "crash").records("confirm") if item.number == number)
+    assert found.statement.rstrip(".") in (out / "README.md").read_text()
+    for name in ("small", "large"):
+        assert {path.name for path in (out / name).iterdir()} == {*EXPORTED, "student.pt2"}
+        ours = load_trial(out / name / "best.yaml")
+        assert ours == load_trial(confirmed / "sweeps" / "crash" / "trials" / f"{number:04d}" / name / "config.yaml")
+        assert told["pairs"][name]["provenance"]["test/top1"] == f"{record.members[name]:.6g}"
+        card = (out / name / "README.md").read_text()
+        assert f"the student of the pair {name}: test/top1 {record.members[name]:.6g}, one seed" in card
+    refused = command("export", "crash", "-o", tmp_path / "best.yaml", "--root", confirmed)
+    assert "-o must be a folder" in one_line(refused, 2, "USAGE")
+    root = Path(shutil.copytree(confirmed, tmp_path / "root"))
+    path = root / "sweeps" / "crash" / "trials" / f"{number:04d}" / "large" / "config.yaml"
+    path.write_text(path.read_text().replace("seed: 101", "seed: 7"))
+    altered = command("export", "crash", "-o", tmp_path / "other", "--root", root)
+    assert "belongs to another configuration" in one_line(altered, 6, "CHECKPOINT")
+    assert not list((tmp_path / "other").glob("*"))
 
 
 def test_the_generalist_beside_a_specialist(

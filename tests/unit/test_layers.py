@@ -47,6 +47,7 @@ MAY_IMPORT_SEARCH = {
         "icd/search/portfolio.py",
         "icd/search/telling.py",
         "icd/search/storage.py",
+        "icd/results/densities.py",
         "icd/results/importance.py",
     },
 }

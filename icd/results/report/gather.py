@@ -134,7 +134,8 @@ def gather(root: Path, name: str) -> Facts:
     maximize = sweep["objectives"][0]["direction"] == "maximize"
     complete = in_order(records, maximize=maximize)
     confirmation, explanation = confirmation_of(ledger), explanation_of(ledger)
-    top1 = sweep["objectives"][0]["metric"] == "val/top1"
+    # Over several pairs the best is the first by rank, which need not have the highest mean.
+    highest = sweep["objectives"][0]["metric"] == "val/top1" and not ledger.ranked
     shown = [*complete[:1], *[record for record in complete[1:] if record.baseline][:1]]
     return Facts(
         name=name,
@@ -152,7 +153,7 @@ def gather(root: Path, name: str) -> Facts:
         audit=audit_sweep(sweep, records),
         confirmation=confirmation,
         explanation=explanation,
-        overstatement=overstatement_of(len(complete), confirmation, explanation) if top1 else None,
+        overstatement=overstatement_of(len(complete), confirmation, explanation) if highest else None,
     )
 
 

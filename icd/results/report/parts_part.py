@@ -13,7 +13,7 @@ def worth(facts: Facts) -> Section | None:
     if found is None:
         return None
     rows = sorted(found.rows, key=lambda row: (row.difference is None, row.difference or 0.0))
-    blocks: list[Block] = [Text(found.statement, "finding"), *_chart(rows), _table(found, rows)]
+    blocks: list[Block] = [Text(found.statement, "finding"), *_chart(rows), _table(found, rows), *_pairs_table(rows)]
     words = (
         f"Trial {found.trial} was taken apart: {plural(found.parts, 'part')}, each left out or set to its default, one "
         f"at a time, on fresh seeds that all share. Values are {found.metric} after the last epoch; students were "
@@ -52,3 +52,17 @@ def _table(found: Explanation, rows: list[Part]) -> Table:
         label = row.label + (simplest if found.simplest == row.label else "")
         cells.append([label, row.parts, row.mean, difference, interval, row.seeds, row.p_holm, row.verdict])
     return Table(caption="Parts", headers=headers, rows=cells)
+
+
+def _pairs_table(rows: list[Part]) -> list[Block]:
+    """Show the differences on each of several pairs."""
+    pairs = list(dict.fromkeys(pair for row in rows for pair in row.pairs))
+    if not pairs:
+        return []
+    cells: list[list[object]] = [
+        [row.label, *(f"{row.pairs[pair]:+.2f}" if pair in row.pairs else None for pair in pairs)] for row in rows
+    ]
+    words = Text(
+        "Values above are means over the pairs, seed by seed. The differences below are corrected for nothing."
+    )
+    return [words, Table(caption="Differences on each pair", headers=["changed", *pairs], rows=cells)]

@@ -1,6 +1,6 @@
 """What a sweep found: the finding in words, what was confirmed, the best configurations."""
 
-from icd.results.confirmation import Arm, Confirmation, Versus
+from icd.results.confirmation import Arm, Confirmation, Versus, VersusOnPair
 from icd.results.report.blocks import Block, Chart, Section, Table, Text
 from icd.results.report.charts import Span, spans_chart
 from icd.results.report.gather import Facts, label_of
@@ -100,6 +100,7 @@ def confirmed(facts: Facts) -> Section | None:
         if spans:
             blocks.append(_spans_chart(spans, found.versus[0].level))
         blocks.append(_versus_table(found))
+    blocks += _pair_blocks(found)
     trained = {"train+val": "training and validation images", "train": "training images"}.get(
         found.train_on, found.train_on
     )
@@ -133,7 +134,7 @@ def _arms_table(found: Confirmation) -> Table:
 
 
 def _arm_row(arm: Arm) -> list[object]:
-    mean = "-" if arm.mean is None else f"{arm.mean:.2f}" + (f" ± {arm.sd:.2f}" if arm.sd is not None else "")
+    mean = "-" if arm.mean is None else f"{arm.mean:.2f}" + _spread(arm.sd)
     best = sum(run.best_value for run in arm.runs) / len(arm.runs) if arm.runs else None
     return [arm.label, arm.kind, mean, len(arm.runs), arm.search_value, best, sum(run.looks for run in arm.runs)]
 
@@ -147,12 +148,45 @@ def _versus_table(found: Confirmation) -> Table:
 def _versus_row(item: Versus) -> list[object]:
     said = "-" if item.search_said is None else f"{item.search_said:+.2f}"
     shrunk = "-" if item.shrinkage is None else f"{item.shrinkage:+.2f}"
-    interval = "-"
-    if item.low is not None and item.high is not None:
-        interval = f"{item.low:+.2f} to {item.high:+.2f} ({item.level:.0%})"
+    interval = _interval(item) + ("" if item.low is None else f" ({item.level:.0%})")
     tests = [item.p_t, item.p_wilcoxon, item.p_holm]
     start = [item.finalist, item.baseline, f"{item.mean:+.2f}", interval, len(item.seeds), *tests]
     return [*start, item.verdict, said, f"{item.mean:+.2f}", shrunk]
+
+
+def _pair_blocks(found: Confirmation) -> list[Block]:
+    """Show what each of several pairs shows by itself."""
+    if not found.pairs:
+        return []
+    words = (
+        "Values and differences above are means over the pairs, seed by seed, and so are the tests. Below each pair "
+        "stands by itself; its intervals and p-values are corrected for nothing."
+    )
+    arms: list[list[object]] = []
+    for place, arm in enumerate(found.arms):
+        each = [pair.arms[place] for pair in found.pairs]
+        shown = ["-" if own.mean is None else f"{own.mean:.2f}" + _spread(own.sd) for own in each]
+        arms.append([arm.label, *shown, arm.mean_rank, arm.worst_rank])
+    headers = ["arm", *(pair.name for pair in found.pairs), "mean rank", "worst rank"]
+    rows: list[list[object]] = [
+        [pair.name, item.finalist, item.baseline, f"{item.mean:+.2f}", _interval(item), item.seeds, item.p_t]
+        for pair in found.pairs
+        for item in pair.versus
+    ]
+    heads = ["pair", "finalist", "baseline", "difference", "interval", "n", "p (t), not corrected"]
+    tables = [
+        Table(caption="Arms on each pair, mean ± sd", headers=headers, rows=arms),
+        Table(caption="Differences on each pair", headers=heads, rows=rows),
+    ]
+    return [Text(words), *tables]
+
+
+def _spread(sd: float | None) -> str:
+    return "" if sd is None else f" ± {sd:.2f}"
+
+
+def _interval(item: Versus | VersusOnPair) -> str:
+    return "-" if item.low is None or item.high is None else f"{item.low:+.2f} to {item.high:+.2f}"
 
 
 def best_configurations(facts: Facts) -> Section | None:

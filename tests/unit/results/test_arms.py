@@ -27,7 +27,7 @@ def test_rows_by_seed_with_all_arms_first() -> None:
         "trial 0 seed 102",
     ]
     assert len(runs) == 15
-    assert {(run.config.seed, run.config.data.train_on, run.config.data.measure_on) for run in runs} == {
+    assert {(config.seed, config.data.train_on, config.data.measure_on) for config in plan.configs} == {
         (seed, "train+val", "test") for seed in plan.seeds
     }
     assert [config.seed for config in plan.configs] == [run.seed for run in runs]

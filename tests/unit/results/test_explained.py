@@ -129,11 +129,11 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
 def test_the_best_trial_is_taken_apart_on_validation_images(study: Study) -> None:
     plan = make_plan(study.ledger, study.sweep, trial=None, seeds=5)
     assert [arm.label for arm in plan.arms] == [
-        *ablations({run.arm: run.config for run in plan.runs([])}[WHOLE]),
+        *ablations({run.arm: run.configs[""] for run in plan.runs([])}[WHOLE]),
         WHOLE,
     ]
     assert [arm.parts for arm in plan.arms] == [
-        complexity(item) for item in {run.arm: run.config for run in plan.runs([])}.values()
+        complexity(item) for item in {run.arm: run.configs[""] for run in plan.runs([])}.values()
     ]
     assert (plan.arms[-1].trial, plan.arms[-1].kind) == (1, "baseline")
     assert plan.seeds == (101, 102, 103, 104, 105)
@@ -143,7 +143,7 @@ def test_the_best_trial_is_taken_apart_on_validation_images(study: Study) -> Non
     record = study.ledger.record(1)
     searched = study.space.read(study.space.document(record.params))
     assert (
-        replace({run.arm: run.config for run in plan.runs([])}[WHOLE], seed=searched.seed).key() == searched.key()
+        replace({run.arm: run.configs[""] for run in plan.runs([])}[WHOLE], seed=searched.seed).key() == searched.key()
     )  # measured as in the search
 
 

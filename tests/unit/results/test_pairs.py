@@ -1,0 +1,243 @@
+"""Confirmations and explanations of sweeps over several pairs, driven by hand."""
+
+import json
+import statistics
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from icd.cli.confirm import confirmation_lines
+from icd.cli.explain import explanation_lines
+from icd.results.arms import Plan
+from icd.results.explained import explanation_of
+from icd.results.pairs import ranks_of_arms
+from icd.results.parts import make_plan as parts_plan
+from icd.results.report import write_report
+from icd.search.driver import Driver
+from icd.search.fixed import FixedRuns, measured
+from icd.search.task import Task
+from tests.confirming import Confirming, noise, outcome
+from tests.driving import EPOCHS, Hand
+
+SMALL, LARGE = "small", "large"
+PAIRS = [
+    {"name": SMALL, "teacher": "resnet20", "student": "resnet8"},
+    {"name": LARGE, "teacher": "resnet20", "student": "resnet14"},
+]
+CHANGES: dict[str, Any] = {
+    "teacher": None,
+    "student": None,
+    "generalist": {"pairs": PAIRS},
+    "enqueue": ["KD"],
+    "budget": {"trials": 4},
+}
+# In the search, by trial (0 is KD): 1 has the best mean, 2 the best mean rank.
+REACHED = {
+    0: {SMALL: 30.0, LARGE: 30.0},
+    1: {SMALL: 90.0, LARGE: 31.0},
+    2: {SMALL: 60.0, LARGE: 40.0},
+    3: {SMALL: 20.0, LARGE: 35.0},
+}
+OnPair = Callable[[str, int, str], float]  # arm, seed and pair to top-1
+
+
+@pytest.fixture(autouse=True)
+def no_other_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ICD_STORAGE_URL", "MLFLOW_TRACKING_URI", "ICD_ROOT"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def searched(root: Path, **changes: Any) -> Hand:
+    hand = Hand(root, **{**CHANGES, **changes})
+    while (task := hand.driver.next()) is not None:
+        hand.epoch(task, EPOCHS, REACHED[task.number][task.member])
+        hand.end(task)
+    return hand
+
+
+def confirming(hand: Hand, **asked: Any) -> Confirming:
+    hand.close()
+    return Confirming(hand.root, asked={"top": 2, "against": ["KD", "iCD-KD"], "seeds": 3, **asked}, **hand.changes)
+
+
+def value(arm: str, seed: int, pair: str) -> float:
+    """Trial 2 gains more on the small pair than on the large one, trial 1 loses on the small one."""
+    gains = {("trial 2", SMALL): 3.0, ("trial 2", LARGE): 1.0, ("trial 1", SMALL): -2.0, ("trial 1", LARGE): 9.0}
+    own = noise(seed + 5 * len(arm) + ord(arm[-1])) / 10
+    return {SMALL: 50.0, LARGE: 60.0}[pair] + gains.get((arm, pair), 0.0) + noise(seed) + own
+
+
+def run(hand: Confirming, task: Task, reached: OnPair = value) -> None:
+    attributes = hand.record(task).attributes
+    last = reached(attributes["arm"], attributes["seed"], task.member)
+    hand.epoch(task, EPOCHS - 1, last + 10)
+    hand.epoch(task, EPOCHS, last)
+    hand.end(task)
+
+
+def finish(hand: Confirming, reached: OnPair = value, most: int = 1000) -> list[tuple[str, str]]:
+    done: list[tuple[str, str]] = []
+    while len(done) < most and (task := hand.driver.next()) is not None:
+        done.append((str(hand.record(task).baseline), task.member))
+        run(hand, task, reached)
+    return done
+
+
+def test_every_arm_is_trained_on_every_pair(tmp_path: Path) -> None:
+    hand = confirming(searched(tmp_path))
+    assert [arm.label for arm in hand.plan.arms] == ["trial 2", "trial 1", "KD", "iCD-KD"], "finalists by rank"
+    assert [arm.search_value for arm in hand.plan.arms] == [50.0, 60.5, None, None]
+    tasks = []
+    for _ in range(4):
+        task = hand.driver.next()
+        assert task is not None
+        tasks.append(task)
+        run(hand, task)
+    assert [(task.number, task.member) for task in tasks] == [(4, SMALL), (4, LARGE), (5, SMALL), (5, LARGE)]
+    assert [task.config["student"]["arch"] for task in tasks[:2]] == ["resnet8", "resnet14"]
+    assert {task.config["method"]["cluster_weight"] for task in tasks[:2]} == {
+        hand.ledger.record(2).params["cluster_weight"]
+    }
+    assert {(task.config["seed"], task.config["data"]["train_on"], task.stage) for task in tasks} == {
+        (101, "train+val", "confirm")
+    }
+    record = hand.ledger.record(4)
+    assert record.members == {pair: value("trial 2", 101, pair) for pair in (SMALL, LARGE)}
+    assert Plan.from_data(json.loads(json.dumps(hand.plan.to_data()))) == hand.plan
+
+
+def test_differences_are_means_over_the_pairs_and_looks_are_counted_on_each(tmp_path: Path) -> None:
+    hand = confirming(searched(tmp_path))
+    runs = finish(hand)
+    found, seeds = hand.found, (101, 102, 103)
+    assert len(runs) == 2 * 4 * len(seeds)
+    assert (found.finished, found.looks) == (True, 2 * len(runs))
+    assert [pair.looks for pair in found.pairs] == [len(runs), len(runs)]
+    first = found.versus[0]
+    on_each = {
+        pair: [value("trial 2", seed, pair) - value("KD", seed, pair) for seed in seeds] for pair in (SMALL, LARGE)
+    }
+    means = [statistics.fmean(both) for both in zip(*on_each.values(), strict=True)]
+    assert (first.finalist, first.baseline, first.seeds) == ("trial 2", "KD", seeds)
+    assert first.differences == pytest.approx(tuple(means))
+    assert first.search_said == pytest.approx(50.0 - 30.0)
+    for pair in found.pairs:
+        own = pair.versus[0]
+        assert (own.finalist, own.baseline, own.seeds) == ("trial 2", "KD", 3)
+        assert own.mean == pytest.approx(statistics.fmean(on_each[pair.name]))
+        assert own.low is not None
+        assert own.low < own.mean
+        assert pair.arms[0].mean == pytest.approx(statistics.fmean(value("trial 2", seed, pair.name) for seed in seeds))
+    arm = found.arm("trial 2")
+    assert {(run.best_epoch, run.looks) for run in arm.runs} == {(EPOCHS - 1, 4)}
+    assert [run.best_value for run in arm.runs] == pytest.approx([run.value + 10 for run in arm.runs])
+
+
+def test_the_rank_of_the_sweep_names_the_winner(tmp_path: Path) -> None:
+    hand = confirming(searched(tmp_path))
+    finish(hand)
+    found = hand.found
+    assert (found.arm("trial 1").mean or 0) > (found.arm("trial 2").mean or 0)
+    assert [found.arm(label).mean_rank for label in ("trial 2", "trial 1")] == [1.5, 2.5]
+    assert [found.arm(label).worst_rank for label in ("trial 2", "trial 1")] == [2, 4]
+    assert found.winner == "trial 2"
+    assert "mean of 2 pairs" in found.statement
+    assert "On each pair against KD: small " in found.statement
+    lines = "\n".join(confirmation_lines(found))
+    assert "each pair by itself, corrected for nothing" in lines
+    assert json.loads(json.dumps(found.to_data(), allow_nan=False))["pairs"][1]["name"] == LARGE
+    page = tmp_path / "page.html"
+    write_report(tmp_path, "tiny", page)
+    assert "Differences on each pair" in page.read_text()
+
+
+def test_drivers_that_are_killed_between_pairs_lose_and_repeat_nothing(tmp_path: Path) -> None:
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "cut").mkdir()
+    whole = confirming(searched(tmp_path / "whole"), top=1, against=["KD"])
+    names = finish(whole)
+    cut, trained = confirming(searched(tmp_path / "cut"), top=1, against=["KD"]), list[tuple[str, str]]()
+    while fresh := finish(cut, most=5):
+        trained += fresh
+        if (task := cut.driver.next()) is not None:  # under way when its driver is killed
+            cut = cut.again()
+            retaken = cut.driver.next()
+            assert retaken is not None
+            assert (retaken.number, retaken.member, retaken.attempt) == (task.number, task.member, task.attempt + 1)
+            run(cut, retaken)
+            trained.append((str(cut.record(retaken).baseline), retaken.member))
+    assert trained == names
+    assert outcome(cut.found) == outcome(whole.found)
+    assert cut.driver.finished
+
+
+def test_an_end_that_was_not_told_is_told_after_another_round_was_begun(tmp_path: Path) -> None:
+    hand = confirming(searched(tmp_path), top=1, against=["KD"], seeds=2)
+    finish(hand, most=3)
+    task = hand.driver.next()
+    assert task is not None
+    attributes = hand.record(task).attributes
+    hand.epoch(task, EPOCHS, value(attributes["arm"], attributes["seed"], task.member))
+    hand.ledger.tell(task.number, "complete", [50.0], members={SMALL: 40.0, LARGE: 60.0})  # then its driver is killed
+    again = hand.again(anew=True, asked={"top": 1, "against": ["KD"], "seeds": 2})
+    assert again.plan.round == 2
+    (end,) = [event for event in again.told("end") if event["trial"] == task.number]
+    assert end["metrics"]["final/large/test/top1"] == 60.0
+    steps = [event["epoch"] for event in again.told("epoch") if event["trial"] == task.number]
+    assert steps == [EPOCHS - 1, EPOCHS, 2 * EPOCHS]
+
+
+def test_an_arm_that_has_no_run_holds_up_no_ranks() -> None:
+    values = {
+        SMALL: {"a": {1: 10.0, 2: 90.0}, "b": {1: 20.0}, "c": {}},
+        LARGE: {"a": {1: 10.0, 2: 90.0}, "b": {1: 5.0}, "c": {}},
+    }
+    assert ranks_of_arms(values) == {"a": (1.5, 2), "b": (1.5, 2)}
+    assert ranks_of_arms({SMALL: {"a": {1: 1.0}, "b": {2: 1.0}}}) == {}
+    assert ranks_of_arms({}) == {}
+
+
+class Explaining(Confirming):
+    """A driver of an explanation."""
+
+    part = "val"
+
+    def drive(self) -> Driver:
+        self.plan = parts_plan(self.ledger, self.sweep, trial=None, seeds=3)
+        self.ledger.note_study(**{"explain/plans": [self.plan.to_data()]})
+        sweep = measured(self.sweep, self.plan.objective)
+        self.ledger.drive(sweep, [], EPOCHS, shared=False)
+        return self.driver_of(sweep, FixedRuns(self.plan, self.ledger, self.prepared))
+
+
+def test_parts_are_worth_what_they_change_on_the_mean_over_the_pairs(tmp_path: Path) -> None:
+    hand = searched(tmp_path)
+    hand.close()
+    explaining = Explaining(tmp_path, **hand.changes)
+    arms = {arm.label: arm for arm in explaining.plan.arms}
+    whole, without = arms["whole"], arms["cluster weight 0"]
+    assert whole.trial == 2
+    assert list(without.pairs) == [SMALL, LARGE]
+    for pair in (SMALL, LARGE):
+        expected = {**whole.pairs[pair]["method"], "cluster_weight": 0.0}
+        assert without.pairs[pair] == {**whole.pairs[pair], "method": expected}
+
+    def reached(arm: str, seed: int, pair: str) -> float:
+        lost = {SMALL: 4.0, LARGE: 2.0}[pair] if arm == "cluster weight 0" else 0.0
+        return 50 - lost + noise(seed) + noise(seed * (1 + len(arm) % 3)) / 100
+
+    finish(explaining, reached)
+    found = explanation_of(explaining.ledger)
+    assert found is not None
+    row = found.part("cluster weight 0")
+    assert row.difference == pytest.approx(-3, abs=0.1)
+    assert row.pairs == pytest.approx({SMALL: row.difference - 1, LARGE: row.difference + 1})
+    assert (row.verdict, found.finished, found.several_pairs) == ("worse", True, True)
+    assert "on validation images, mean over the pairs" in found.statement
+    assert "on small" in "\n".join(explanation_lines(found))
+    assert "on small" not in "\n".join(
+        explanation_lines(replace(found, rows=tuple(replace(row, pairs={}) for row in found.rows)))
+    )
