@@ -62,7 +62,7 @@ SUMMARIES: Mapping[str, str] = {
     "methods": "List methods, base losses and the paper's rows.",
     "models": "List networks.",
     "datasets": "List data sets.",
-    "doctor": "Check this machine: versions, devices, imports, write permission.",
+    "doctor": "Check this machine, or every node of a cluster (--cluster).",
 }
 
 

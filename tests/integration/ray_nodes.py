@@ -70,9 +70,12 @@ class Node:
         folder: With a short path, for sockets and logs.
         words: For ``ray start``.
         hidden: A folder that this node sees empty.
+        source: Where this node has its icd from.
     """
 
-    def __init__(self, folder: Path, name: str, *words: str, cpus: int = 1, hidden: Path | None = None) -> None:
+    def __init__(
+        self, folder: Path, name: str, *words: str, cpus: int = 1, hidden: Path | None = None, source: Path = ROOT
+    ) -> None:
         self.temp = folder / name
         self.log = folder / f"{name}.log"
         start = [
@@ -85,12 +88,12 @@ class Node:
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
                 start,
-                cwd=ROOT,
+                cwd=source,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                env={**os.environ, "PYTHONPATH": str(ROOT), "RAY_worker_niceness": "0"},
+                env={**os.environ, "PYTHONPATH": str(source), "RAY_worker_niceness": "0"},
             )
 
     def wait(self) -> None:
@@ -140,8 +143,8 @@ def secret() -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def cluster(token: Path, *more: Path | None, cpus: int = 1) -> Iterator[tuple[str, list[Node]]]:
-    """A head, and for each of ``more`` another node to which that folder is hidden; gives the address."""
+def cluster(token: Path, *more: Path | None, cpus: int = 1, source: Path = ROOT) -> Iterator[tuple[str, list[Node]]]:
+    """A head, and for each of ``more`` another node to which that folder is hidden, with that source of icd."""
     address = f"127.0.0.1:{free_port()}"
     name = address.rpartition(":")[2]
     nodes = [
@@ -150,7 +153,8 @@ def cluster(token: Path, *more: Path | None, cpus: int = 1) -> Iterator[tuple[st
     try:
         nodes[0].wait()
         for number, hidden in enumerate(more):
-            nodes.append(Node(token.parent, f"n{number}{name}", "--address", address, cpus=cpus, hidden=hidden))
+            words = (token.parent, f"n{number}{name}", "--address", address)
+            nodes.append(Node(*words, cpus=cpus, hidden=hidden, source=source))
             nodes[-1].wait()
         yield address, nodes
     finally:
