@@ -1,6 +1,7 @@
 """``icd doctor --cluster`` on two real nodes, one of them with another icd and without the shared folder."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -40,7 +41,8 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
                 *(sys.executable, "-m", "icd.cli.main", "doctor", "--cluster", "--address", address, "--json"),
                 *("--root", str(root), "--data-root", str(data)),
             ],
-            cwd=ROOT,
+            cwd=folder,  # Ray lets workers import from the driver's folder first
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
