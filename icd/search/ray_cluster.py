@@ -170,7 +170,7 @@ class Cluster:
                     logging_level=logging.ERROR,
                     _temp_dir=str(self._folder),
                 )
-        except (RayError, RuntimeError, OSError, ValueError) as error:
+        except Exception as error:  # a node that is slow to start is a bare one
             raise SetupError(f"Ray cannot be started in {self._folder}: {_first_line(error)}") from error
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
