@@ -49,7 +49,7 @@ _OBJECT_STORE_BYTES = 100 << 20
 _CONNECT_S = 5.0
 _ANSWER_S = 2.0
 _NODES_EVERY_S = 3.0
-_LONGEST_TEMP = 40  # Ray puts sockets below its folder; their paths may have 107 characters
+_LONGEST_TEMP = 16  # Ray puts sockets below its folder; their paths may have 107 characters, 91 of them below this
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
@@ -168,7 +168,7 @@ class Cluster:
                     object_store_memory=_OBJECT_STORE_BYTES,
                     log_to_driver=False,
                     logging_level=logging.ERROR,
-                    _temp_dir=str(self._folder),
+                    _temp_dir=str(self._folder / "r"),  # Ray opens its folder to everybody; the one above stays shut
                 )
         except Exception as error:  # a node that is slow to start is a bare one
             raise SetupError(f"Ray cannot be started in {self._folder}: {_first_line(error)}") from error

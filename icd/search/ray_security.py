@@ -57,6 +57,14 @@ def write_token(folder: Path) -> Path:
     return path
 
 
+def keep_credentials() -> None:
+    """Let Tune pass no credentials on: it writes the driver's AWS keys into the command line of every worker."""
+    from ray.tune.execution import class_cache
+
+    names: set[str] = getattr(class_cache, "ENV_VARS_TO_PROPAGATE", set())
+    names -= {name for name in names if name.startswith("AWS_")}
+
+
 def forget_token() -> None:
     """Make Ray read its token settings again; it reads them once for each process."""
     raylet: Any = ray._raylet

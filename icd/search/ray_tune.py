@@ -26,6 +26,7 @@ from icd.search.ray_bridge import Bridge, last_line
 from icd.search.ray_cluster import Cluster, signals_kept
 from icd.search.ray_hooks import BridgeScheduler, BridgeSearcher, Quiet, trial_name
 from icd.search.ray_probe import check_folder
+from icd.search.ray_security import keep_credentials
 from icd.search.ray_worker import Attempt, Preparer, run_attempt
 from icd.search.task import PREPARE_RETRIES, Policy, Task
 
@@ -128,6 +129,7 @@ class RayExecutor:
             run_attempt(Task(**json.loads(config["task"])), attempt)
 
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+        keep_credentials()
         with signals_kept():
             while not policy.finished:
                 bridge = self._bridge = Bridge(policy, tick, self.cluster, self.announce)

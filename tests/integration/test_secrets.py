@@ -112,7 +112,7 @@ def database() -> Iterator[str]:
 def swept(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Seen, Path, dict[str, str]]]:
     """Two sweeps with secrets in their environment: on Ray, looked at while it runs, and in plain processes."""
     folder = tmp_path_factory.mktemp("secrets")
-    temp = Path(tempfile.mkdtemp(prefix="icdt-", dir="/tmp"))
+    temp = Path(tempfile.mkdtemp(prefix="t-", dir="/tmp"))  # short, or Ray could not have its folder there
     canaries = {name: secrets.token_hex(16) for name in sorted(NAMES)}
     seen = Seen({**canaries, "url": secrets.token_hex(16), "token": secrets.token_hex(16)})
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "MLFLOW_", "ICD_"))}
