@@ -247,7 +247,7 @@ def test_the_doctor_tries_a_server_and_cleans_up(server: Server) -> None:
             kept = connection.execute("select lifecycle_stage from experiments where name = 'icd-doctor'").fetchall()
             lost = connection.execute(
                 "select count(*) from runs join experiments using (experiment_id) "
-                "where name = 'icd-doctor' and runs.lifecycle_stage = 'deleted'"
+                "where experiments.name = 'icd-doctor' and runs.lifecycle_stage = 'deleted'"
             ).fetchone()
         connection.close()
         assert (kept, lost) == ([("deleted",)], (runs,))
