@@ -11,10 +11,14 @@ from typing import NamedTuple
 
 import click
 
+from icd.cli.cluster_check import check_cluster, check_services
+from icd.cli.diagnosis import judge_gpus, judge_limits, numbers
 from icd.cli.floors import FLOORS
 from icd.cli.main import write_json
+from icd.cli.show import JSON, ROOT
 from icd.errors import SetupError
 from icd.search import default_root
+from icd.search.node_facts import node_facts
 
 _NEEDED = (
     *("torch", "torchvision", "numpy", "pydantic", "yaml", "PIL", "sklearn", "click", "rich", "safetensors"),
@@ -33,13 +37,26 @@ class Finding(NamedTuple):
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-@click.option("--root", type=click.Path(path_type=Path), help="Folder of results [ICD_ROOT, or runs].")
-def doctor(as_json: bool, root: Path | None) -> None:
+@JSON
+@ROOT
+@click.option("--cluster", is_flag=True, help="Check a Ray cluster: every node, its clock, folder, GPUs, network.")
+@click.option("--address", default="auto", show_default=True, help="Of the cluster: auto, or HOST:PORT.")
+@click.option("--data-root", type=click.Path(path_type=Path), help="Folder of data sets [ICD_DATA].")
+@click.option(
+    "--timeout", type=click.FloatRange(min=1), default=120.0, show_default=True, help="Seconds to wait for a node."
+)
+def doctor(
+    as_json: bool, root: Path | None, cluster: bool, address: str, data_root: Path | None, timeout: float
+) -> None:
     """Check versions, imports, devices and write permission; exits with 3 if something needs doing."""
+    where = root or default_root()
+    if cluster:
+        data = data_root or os.environ.get("ICD_DATA") or None
+        check_cluster(address, where, Path(data) if data else None, timeout_s=timeout, as_json=as_json)
+        return
     findings = [Finding("python", True, f"{platform.python_version()} on {platform.platform()}")]
     findings += [_package(module) for module in _NEEDED]
-    findings += [_pair(), *_devices(), _folder(root or default_root())]
+    findings += [_pair(), *_devices(), _folder(where), *_limits_and_services(where)]
     if as_json:
         write_json([finding._asdict() for finding in findings])
     else:
@@ -48,6 +65,17 @@ def doctor(as_json: bool, root: Path | None) -> None:
     bad = [finding.what for finding in findings if not finding.ok]
     if bad:
         raise SetupError(f"needs attention: {', '.join(bad)}")
+
+
+def _limits_and_services(root: Path) -> list[Finding]:
+    """Judge what a node of a cluster is judged by, as far as one machine has it; a warning is no fault here."""
+    facts = node_facts(gpus=shutil.which("nvidia-smi") is not None)
+    gpus = len(facts["gpus"].get("driver", ())) or bool(facts["gpus"].get("error"))
+    found = [*judge_limits("here", facts, 0.0), *judge_gpus("here", float(gpus), facts), *check_services(root)]
+    return [
+        Finding(item.check, item.level != "fail", f"{item.text}; {item.advice}" if item.advice else item.text)
+        for item in found
+    ]
 
 
 def _package(module: str) -> Finding:
@@ -59,7 +87,7 @@ def _package(module: str) -> Finding:
     except Exception as error:  # a broken package may raise anything at import
         return Finding(name, False, f"cannot be imported: {' '.join(str(error).split())[:120]}; run 'make setup'")
     floor = FLOORS.get(name)
-    if floor is not None and _numbers(version) < _numbers(floor.version):
+    if floor is not None and numbers(version) < numbers(floor.version):
         return Finding(name, False, f"{version} is older than {floor.version} ({floor.why}); upgrade it")
     return Finding(name, True, f"{version}, imported in {time.perf_counter() - started:.1f} s")
 
@@ -103,8 +131,3 @@ def _folder(root: Path) -> Finding:
     free = shutil.disk_usage(existing).free
     text = f"{root} can be written, {free / 1e9:.1f} GB free"
     return Finding("root", free >= _ROOM_BYTES, text if free >= _ROOM_BYTES else f"{text}: less than 1 GB")
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    plain = version.partition("+")[0]
-    return tuple(int(part) for part in plain.split(".") if part.isdigit())

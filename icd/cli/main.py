@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 import click
 
 from icd import __version__
+from icd.cli.hiding import HidingFormatter, hide
 from icd.errors import ConfigError, IcdError, did_you_mean
 
 # Verb -> where its click command is. Imported when used: the listing of verbs must not wait for torch.
@@ -62,7 +63,7 @@ SUMMARIES: Mapping[str, str] = {
     "methods": "List methods, base losses and the paper's rows.",
     "models": "List networks.",
     "datasets": "List data sets.",
-    "doctor": "Check this machine: versions, devices, imports, write permission.",
+    "doctor": "Check this machine, or every node of a cluster (--cluster).",
 }
 
 
@@ -100,7 +101,9 @@ def icd(debug: bool, quiet: bool) -> None:
     many trials of a sweep, failed; 5 state conflict; 6 integrity; 70 bug; 130/143 interrupted, resumable.
     """
     level = logging.DEBUG if debug else logging.WARNING if quiet else logging.INFO
-    logging.basicConfig(level=logging.WARNING, format="icd: %(message)s", stream=sys.stderr, force=True)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(HidingFormatter("icd: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("icd").setLevel(level)
 
 
@@ -125,7 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     except IcdError as error:
         if "--debug" in words:
-            traceback.print_exc()
+            sys.stderr.write(hide(traceback.format_exc()))
         _report(error)
         return _exit_code(error)
     except Exception as error:
@@ -146,17 +149,17 @@ def _report(error: IcdError) -> None:
 
 def _bug(error: Exception, *, debug: bool) -> int:
     if debug:
-        traceback.print_exc()
+        sys.stderr.write(hide(traceback.format_exc()))
         return 70
     with tempfile.NamedTemporaryFile("w", prefix="icd-traceback-", suffix=".txt", delete=False) as file:
-        traceback.print_exc(file=file)
+        file.write(hide(traceback.format_exc()))
     name = type(error).__name__
     _say("BUG", f"{name}: {' '.join(str(error).split())[:200]}; traceback in {file.name}; please report it")
     return 70
 
 
 def _say(code: str, text: str) -> None:
-    sys.stderr.write(f"icd: error[{code}] {' '.join(text.split())}\n")
+    sys.stderr.write(f"icd: error[{code}] {hide(' '.join(text.split()))}\n")
 
 
 def write_json(value: object) -> None:

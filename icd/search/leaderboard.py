@@ -73,4 +73,4 @@ def note_text(note: str, uri: str, experiment_id: str) -> str:
 
 def without_password(uri: str) -> str:
     """Give a URI that may be shown: user and password are left out."""
-    return re.sub(r"(?<=://)[^/@]*@", "", uri)
+    return re.sub(r"(?<=://)[^/\s]*@", "", uri)

@@ -55,7 +55,7 @@ class MlflowStore:
     @property
     def client(self) -> "MlflowClient":
         if self._client is None:
-            self._client = _connect(self.uri)
+            self._client = connect(self.uri)
         return self._client
 
     def apply(self, run: str, events: Sequence[Event]) -> None:
@@ -217,14 +217,15 @@ def check_server(uri: str) -> str | None:
     """
     scheme = urlsplit(uri).scheme
     if scheme in ("", "file"):
-        raise SetupError(f"tracking.uri must be http(s):// or a database, but got {uri!r}; try sqlite:///mlflow.db")
+        shown = without_password(uri)
+        raise SetupError(f"tracking.uri must be http(s):// or a database, but got {shown!r}; try sqlite:///mlflow.db")
     if scheme == "sqlite":
-        folder = _sqlite_file(uri).parent
+        folder = sqlite_file(uri).parent
         if not os.access(folder, os.W_OK):
             raise SetupError(f"{folder} must be a folder that can be written, for {uri}")
         return None
     try:
-        _connect(uri).search_experiments(max_results=1)
+        connect(uri).search_experiments(max_results=1)
     except Exception as error:
         told = f"{without_password(uri)}: {advice(error)}"
         if getattr(error, "error_code", "") in _SHUT:
@@ -246,14 +247,14 @@ def run_ids(uri: str, uids: Mapping[str, str], stage: str, *, wait_s: float) -> 
         Id by tag ``icd.trial``, and why some may be missing; empty where all sweeps were asked for.
     """
     found: dict[str, str] = {}
-    if urlsplit(uri).scheme == "sqlite" and not _sqlite_file(uri).exists():
-        return found, f"there is no {_sqlite_file(uri)}"
+    if urlsplit(uri).scheme == "sqlite" and not sqlite_file(uri).exists():
+        return found, f"there is no {sqlite_file(uri)}"
     why = [f"{without_password(uri)} did not answer within {wait_s:g} s"]
 
     def ask() -> None:
         try:
             for name, uid in uids.items():
-                found.update(_stage_runs(_connect(uri), name, uid, stage))
+                found.update(_stage_runs(connect(uri), name, uid, stage))
             why.clear()
         except Exception as error:
             why[:] = [f"{without_password(uri)}: {advice(error)}"]
@@ -278,7 +279,8 @@ def _stage_runs(client: "MlflowClient", name: str, uid: str, stage: str) -> dict
     return {run.data.tags[TRIAL_TAG]: run.info.run_id for run in fullest}
 
 
-def _connect(uri: str) -> "MlflowClient":
+def connect(uri: str) -> "MlflowClient":
+    """Give MLflow's client, which says nothing on its own and does not try again."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
@@ -332,7 +334,8 @@ def _fullest_first(run: Any) -> tuple[int, str]:
     return -len(run.data.metrics) - len(run.data.params), run.info.run_id
 
 
-def _sqlite_file(uri: str) -> Path:
+def sqlite_file(uri: str) -> Path:
+    """Give the file of a database in SQLite."""
     return Path(uri.removeprefix("sqlite:///").partition("?")[0]).absolute()
 
 
@@ -342,7 +345,7 @@ def _artifact_place(uri: str, uid: str, folder: Path) -> str | None:
     A server knows its own place. Without one of ours MLflow would write to ``mlruns`` in the current folder.
     """
     if uri.startswith("sqlite:"):
-        root = _sqlite_file(uri).parent
+        root = sqlite_file(uri).parent
     elif uri.startswith(_DATABASES):
         root = folder.absolute().parents[1]
     else:

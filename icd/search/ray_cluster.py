@@ -1,7 +1,7 @@
 """A Ray cluster: started on this machine for one sweep, or joined; never one that happens to run here.
 
-A cluster of our own listens on every interface, as Ray's always do, so it has a fresh token in a folder that only this
-user can read. ``ray stop`` is never called: it would end every Ray on the host.
+A cluster of our own listens on loopback, and has a fresh token in a folder that only this user can read, whatever
+``RAY_AUTH_MODE`` says. ``ray stop`` is never called: it would end every Ray on the host.
 """
 
 import contextlib
@@ -23,6 +23,8 @@ from ray.exceptions import RayError
 from icd.config.sweep import Resources
 from icd.errors import SetupError
 from icd.search.devices import matches
+from icd.search.ray_security import bound_to_loopback, exposed, forget_token, refuse_open, write_token
+from icd.search.sockets import family, listeners
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +51,7 @@ _OBJECT_STORE_BYTES = 100 << 20
 _CONNECT_S = 5.0
 _ANSWER_S = 2.0
 _NODES_EVERY_S = 3.0
-_LONGEST_TEMP = 40  # Ray puts sockets below its folder; their paths may have 107 characters
+_LONGEST_TEMP = 16  # Ray puts sockets below its folder; their paths may have 107 characters, 91 of them below this
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
@@ -81,7 +83,7 @@ class Cluster:
                 if self.local:
                     self._start()
                 elif self._ours:
-                    _join(address)
+                    join(address)
             total = ray.cluster_resources()
             gpus = total.get("GPU", 0.0)
             wanted = resources.gpus_per_trial
@@ -170,7 +172,7 @@ class Cluster:
                 os.environ[name] = value
         self._changed.clear()
         if self._folder is not None:
-            _forget_token()
+            forget_token()
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
 
@@ -178,37 +180,51 @@ class Cluster:
         base = tempfile.gettempdir() if len(tempfile.gettempdir()) <= _LONGEST_TEMP else "/tmp"
         _sweep_out(Path(base))
         self._folder = Path(tempfile.mkdtemp(prefix=f"icd-ray-{os.getpid()}-", dir=base))  # mode 0700
-        if "RAY_AUTH_MODE" not in os.environ:
-            token = self._folder / "token"
-            token.touch(mode=0o600)
-            token.write_text(os.urandom(32).hex())
+        if os.environ.get("RAY_AUTH_MODE") != "token":  # the mode of a cluster to be joined is none of ours
             self._set("RAY_AUTH_MODE", "token")
-            self._set("RAY_AUTH_TOKEN_PATH", str(token))
-        _forget_token()
+            self._set("RAY_AUTH_TOKEN_PATH", str(write_token(self._folder)))
+            self._unset("RAY_AUTH_TOKEN")  # or Ray would take it in place of the file
+        forget_token()
+        before = listeners(family(os.getpid()))
         # Our children inherit the mask: a SIGTERM to the whole job (timeout, Slurm, systemd), or the SIGHUP of a
         # closed terminal, is the driver's to obey.
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP})
         try:
-            ray.init(
-                address="local",
-                num_cpus=len(os.sched_getaffinity(0)),
-                include_dashboard=False,
-                object_store_memory=_OBJECT_STORE_BYTES,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                _temp_dir=str(self._folder),
-            )
-        except (RayError, RuntimeError, OSError, ValueError) as error:
+            with bound_to_loopback():
+                ray.init(
+                    address="local",
+                    num_cpus=len(os.sched_getaffinity(0)),
+                    include_dashboard=False,
+                    object_store_memory=_OBJECT_STORE_BYTES,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    _temp_dir=str(self._folder / "r"),  # Ray opens its folder to everybody; the one above stays shut
+                )
+        except Exception as error:  # a node that is slow to start is a bare one
             raise SetupError(f"Ray cannot be started in {self._folder}: {_first_line(error)}") from error
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        if found := exposed(before):
+            raise SetupError(
+                f"this Ray {ray.__version__} listens on {found[0].address}:{found[0].port}, where others can reach it, "
+                "though it was told to stay on loopback; use the version in constraints.txt, or --executor process"
+            )
+
+    def _unset(self, name: str) -> None:
+        self._changed.setdefault(name, os.environ.get(name))
+        os.environ.pop(name, None)
 
     def _set(self, name: str, value: str) -> None:
         self._changed.setdefault(name, os.environ.get(name))
         os.environ[name] = value
 
 
-def _join(address: str) -> None:
+def join(address: str) -> None:
+    """Connect this process to a cluster that others started.
+
+    Raises:
+        SetupError: If it cannot be joined, or is open to everybody.
+    """
     advice = (
         "check the address, that this machine runs a node of that cluster, and its token "
         "(RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH=FILE, the same as on the cluster)"
@@ -224,11 +240,12 @@ def _join(address: str) -> None:
             socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
         except (OSError, ValueError) as error:
             raise SetupError(f"no Ray cluster answers at {address} ({error}); {advice}") from error
-    _forget_token()
+    forget_token()
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (RayError, ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise SetupError(f"the Ray cluster at {address} cannot be joined: {_first_line(error)}; {advice}") from error
+    refuse_open(ray.get_runtime_context().gcs_address)
 
 
 @contextlib.contextmanager
@@ -265,14 +282,6 @@ def fitting(cpus: float, gpus: float, cpus_per_trial: float, gpus_per_trial: flo
     if gpus_per_trial < 1:
         return min(by_cpus, int(gpus) * int(1 / gpus_per_trial + 1e-9))
     return min(by_cpus, int(gpus / gpus_per_trial + 1e-9))
-
-
-def _forget_token() -> None:
-    """Make Ray read its token settings again; it reads them once for each process."""
-    raylet: Any = ray._raylet
-    with contextlib.suppress(AttributeError):
-        raylet.Config.initialize("")
-        raylet.AuthenticationTokenLoader.instance().reset_cache()
 
 
 def _to_log(data: Mapping[str, Any], *_: Any, **__: Any) -> None:

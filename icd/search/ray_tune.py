@@ -27,6 +27,7 @@ from icd.search.ray_cluster import Cluster, signals_kept
 from icd.search.ray_demand import Demand
 from icd.search.ray_hooks import BridgeScheduler, BridgeSearcher, Quiet, trial_name
 from icd.search.ray_probe import check_folder
+from icd.search.ray_security import keep_credentials
 from icd.search.ray_worker import Attempt, HeedsSigterm, Preparer, run_attempt
 from icd.search.task import PREPARE_RETRIES, Policy, Task
 
@@ -136,6 +137,7 @@ class RayExecutor:
 
         trial.__mixins__ = (HeedsSigterm,)  # type: ignore[attr-defined] # Tune makes it a base of its trainable
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+        keep_credentials()
         bundle, labels = self.cluster.bundle(), self.cluster.labels
         demand = Demand(bundle, labels, self._most)
         with signals_kept(), contextlib.ExitStack() as leaving:

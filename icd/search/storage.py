@@ -108,7 +108,7 @@ def patiently(
                 again()
             return act()
         except (StorageInternalError, DBAPIError) as error:
-            reason = _reason(error)
+            reason = reason_of(error)
             if "full" in reason or "readonly" in reason:
                 raise SetupError(f"study database: {reason}; make room, then 'icd resume'") from error
             if time.monotonic() - started > patience_s:
@@ -123,7 +123,7 @@ def patiently(
             wait_s = min(2 * wait_s, 2.0)
 
 
-def _reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
     """The innermost reason, on one line, without the SQL."""
     cause: BaseException = error
     while cause.__cause__ is not None:

@@ -71,10 +71,18 @@ class Node:
         words: For ``ray start``.
         gpus: That Ray believes it has.
         hidden: A folder that this node sees empty.
+        source: Where this node has its icd from.
     """
 
     def __init__(
-        self, folder: Path, name: str, *words: str, cpus: int = 1, gpus: int = 0, hidden: Path | None = None
+        self,
+        folder: Path,
+        name: str,
+        *words: str,
+        cpus: int = 1,
+        gpus: int = 0,
+        hidden: Path | None = None,
+        source: Path = ROOT,
     ) -> None:
         self.temp = folder / name
         self.log = folder / f"{name}.log"
@@ -88,12 +96,12 @@ class Node:
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
                 start,
-                cwd=ROOT,
+                cwd=source,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                env={**os.environ, "PYTHONPATH": str(ROOT), "RAY_worker_niceness": "0"},
+                env={**os.environ, "PYTHONPATH": str(source), "RAY_worker_niceness": "0"},
             )
 
     def wait(self) -> None:
@@ -143,15 +151,18 @@ def secret() -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def cluster(token: Path, *more: Path | None, cpus: int = 1, gpus: int = 0) -> Iterator[tuple[str, list[Node]]]:
-    """A head, and for each of ``more`` another node to which that folder is hidden; gives the address."""
+def cluster(
+    token: Path, *more: Path | None, cpus: int = 1, gpus: int = 0, source: Path = ROOT
+) -> Iterator[tuple[str, list[Node]]]:
+    """A head, and for each of ``more`` another node to which that folder is hidden, with that source of icd."""
     address = f"127.0.0.1:{free_port()}"
     name, sizes = address.rpartition(":")[2], {"cpus": cpus, "gpus": gpus}
     nodes = [Node(token.parent, f"h{name}", "--head", "--port", name, "--include-dashboard", "false", **sizes)]
     try:
         nodes[0].wait()
         for number, hidden in enumerate(more):
-            nodes.append(Node(token.parent, f"n{number}{name}", "--address", address, hidden=hidden, **sizes))
+            words = (token.parent, f"n{number}{name}", "--address", address)
+            nodes.append(Node(*words, hidden=hidden, source=source, **sizes))
         for node in nodes[1:]:
             node.wait()
         yield address, nodes

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from icd import search
 from icd.search import sweeps
 from icd.search.outbox import Outbox
 from icd.search.reading import counts_of
+from icd.search.sockets import family, listeners
 from tests.command import Command, one_line
 from tests.studies import changed, usual
 
@@ -192,6 +194,9 @@ def test_ui(command: Command, root: Path) -> None:
         for address in addresses:
             with urllib.request.urlopen(address, timeout=20) as answer:
                 assert answer.status == 200
+        sockets = listeners(family(process.pid))
+        assert all(found.loopback for found in sockets), sockets
+        assert {found.port for found in sockets} == {urllib.parse.urlsplit(address).port for address in addresses}
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)
         assert process.returncode == 0

@@ -4,6 +4,7 @@ import os
 import random
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -18,6 +19,7 @@ from icd.search.leaderboard import NOTE_TAG, VIEW_TAG
 from icd.search.mlflow_store import check_server
 from icd.search.outbox import Outbox
 from icd.search.outbox_reader import OFFSET_NAME, REFUSED_NAME
+from icd.search.service_facts import tracking_facts
 from icd.search.track import Tracker, flush
 from tests.tracking import PARAMS, Held, Server, begin_trial, end_trial, free_port, say_epoch, say_trial
 
@@ -233,6 +235,22 @@ def server(tmp_path_factory: pytest.TempPathFactory, template: bytes) -> Iterato
     server.start()
     yield server
     server.kill()
+
+
+@pytest.mark.slow
+def test_the_doctor_tries_a_server_and_cleans_up(server: Server) -> None:
+    for runs in (1, 2):  # what MLflow keeps of the first time does not stand in the way of the second
+        facts = tracking_facts(server.uri.replace("//", "//me:s3cr3t@"))
+        assert (facts["where"], facts["error"]) == (server.uri, "")
+        assert facts["milliseconds"] is not None
+        with sqlite3.connect(server.database) as connection:
+            kept = connection.execute("select lifecycle_stage from experiments where name = 'icd-doctor'").fetchall()
+            lost = connection.execute(
+                "select count(*) from runs join experiments using (experiment_id) "
+                "where experiments.name = 'icd-doctor' and runs.lifecycle_stage = 'deleted'"
+            ).fetchone()
+        connection.close()
+        assert (kept, lost) == ([("deleted",)], (runs,))
 
 
 @pytest.mark.slow

@@ -34,8 +34,10 @@ MAY_IMPORT_SEARCH = {
         "icd/search/ray_bridge.py",
         "icd/search/ray_cluster.py",
         "icd/search/ray_demand.py",
+        "icd/search/ray_facts.py",
         "icd/search/ray_hooks.py",
         "icd/search/ray_probe.py",
+        "icd/search/ray_security.py",
         "icd/search/ray_worker.py",
     },
     "mlflow": {"icd/search/mlflow_store.py", "icd/search/model_registry.py"},  # the second one for types only
@@ -46,6 +48,7 @@ MAY_IMPORT_SEARCH = {
         "icd/search/samplers.py",
         "icd/search/portfolio.py",
         "icd/search/telling.py",
+        "icd/search/service_facts.py",
         "icd/search/storage.py",
         "icd/results/densities.py",
         "icd/results/importance.py",

@@ -1,0 +1,44 @@
+"""What the command says goes through here: passwords of the environment and of URLs are taken out.
+
+Messages are written without them in the first place. This is for what libraries say in their own errors, and for the
+tracebacks of ``--debug``.
+"""
+
+import logging
+import os
+import re
+from collections.abc import Iterator, Mapping
+from urllib.parse import unquote
+
+HIDDEN = "***"
+_NAMES = re.compile(r"PASSWORD|PASSWD|SECRET|TOKEN|CREDENTIAL", re.IGNORECASE)
+_NO_VALUES = re.compile(r"_(FILE|PATH|MODE|URI|URL)$", re.IGNORECASE)  # they say where a secret is
+_USER = re.compile(r"(?<=://)([^/\s'\"]*)@")
+_SHORTEST = 6  # a shorter value would be found in ordinary words
+
+
+def hide(text: str, environment: Mapping[str, str] | None = None) -> str:
+    """Give a text without secrets of the environment and without users and passwords in URLs."""
+    secrets = _secrets(os.environ if environment is None else environment)
+    for secret in sorted(secrets, key=len, reverse=True):
+        text = text.replace(secret, HIDDEN)
+    return _USER.sub(f"{HIDDEN}@", text)
+
+
+def _secrets(environment: Mapping[str, str]) -> set[str]:
+    return {secret for name, value in environment.items() for secret in _of(name, value) if len(secret) >= _SHORTEST}
+
+
+def _of(name: str, value: str) -> Iterator[str]:
+    if _NAMES.search(name) and not _NO_VALUES.search(name):
+        yield value
+    for user in _USER.findall(value):
+        password = user.partition(":")[2]
+        yield from (password, unquote(password))
+
+
+class HidingFormatter(logging.Formatter):
+    """Writes log records without secrets, tracebacks included."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return hide(super().format(record))
