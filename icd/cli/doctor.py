@@ -13,6 +13,7 @@ import click
 
 from icd.cli.floors import FLOORS
 from icd.cli.main import write_json
+from icd.cli.root import ROOT
 from icd.errors import SetupError
 from icd.search import default_root
 
@@ -34,7 +35,7 @@ class Finding(NamedTuple):
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-@click.option("--root", type=click.Path(path_type=Path), help="Folder of results [ICD_ROOT, or runs].")
+@ROOT
 def doctor(as_json: bool, root: Path | None) -> None:
     """Check versions, imports, devices and write permission; exits with 3 if something needs doing."""
     findings = [Finding("python", True, f"{platform.python_version()} on {platform.platform()}")]

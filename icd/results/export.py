@@ -14,8 +14,9 @@ from icd.results.confirmed import confirmation_of
 from icd.results.explained import explanation_of
 from icd.results.staging import check_free, staged
 from icd.results.winner import Winner, choose, choose_simplest, claims
-from icd.search import default_root
+from icd.search import root_of
 from icd.search.reading import plain_sweep
+from icd.search.shelf import fetch_trials
 from icd.search.studies import find, refuse_several_pairs, sweep_folder, tracking_uri
 from icd.search.study import Ledger
 from icd.search.task import trial_folder
@@ -109,7 +110,7 @@ def export(
         CheckpointError: If the trial's files are missing or altered, or a program differs from the student.
         SetupError: If something cannot be written, or a package or the registry is not there.
     """
-    folder, target = Path(root) if root is not None else default_root(), Path(output)
+    folder, target = root_of(root), Path(output)
     ledger = find(folder, name)
     refuse_several_pairs(ledger, "a trial of it, with a student for each, cannot be exported")
     alone = target.suffix in _YAML
@@ -162,6 +163,7 @@ def _read(ledger: Ledger, winner: Winner, root: Path) -> _Run:
     from icd.trial import checkpoint
     from icd.trial.runs import fingerprint_of
 
+    fetch_trials(root, ledger, weights=winner.trial)
     folder = trial_folder(sweep_folder(root, ledger.name), winner.trial)
     path = folder / "config.yaml"
     if not path.exists():

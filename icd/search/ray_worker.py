@@ -16,6 +16,7 @@ from typing import Any
 import ray
 from ray import tune
 
+from icd.errors import SetupError
 from icd.search.task import Epoch, Outcome, Task, newest_attempt
 from icd.search.worker import serve_preparation
 
@@ -33,6 +34,7 @@ _KEPT: dict[str, Any] = {}  # of this process: its Bench, and whether its log is
 
 def run_attempt(task: Task, attempt: Attempt | None) -> None:
     """Run an attempt in a process of Tune's; ``_tell`` does not return where the driver stops it."""
+    task = task.here()
     _tell("began", node=ray.get_runtime_context().get_node_id(), host=socket.gethostname(), pid=os.getpid())
     with _Watchdog(task) as watchdog:
         from icd.search import bench as benches
@@ -100,7 +102,10 @@ class _Watchdog:
 
     def _watch_attempt(self) -> None:
         while not self._over.wait(_FENCE_EVERY_S):
-            if newest_attempt(self._task) != self._attempt:
+            newest = self._attempt
+            with contextlib.suppress(SetupError):  # a bucket that is away says nothing of newer attempts
+                newest = newest_attempt(self._task)
+            if newest != self._attempt:
                 logger.warning("trial %d: attempt %d was given up", self._task.number, self._attempt)
                 os._exit(1)
 

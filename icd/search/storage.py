@@ -19,6 +19,7 @@ from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from icd.errors import SetupError, StateError
+from icd.trial.bucket import bucket_of
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +33,17 @@ _UNUSABLE = (SQLAlchemyError, StorageInternalError, ImportError, sqlite3.Error, 
 
 
 def storage_url(root: Path) -> str:
-    """Give the study's database: ``ICD_STORAGE_URL``, or sqlite below the root."""
+    """Give the study's database: ``ICD_STORAGE_URL``, or sqlite below the root.
+
+    Raises:
+        SetupError: If the root is a bucket, which holds no database, and the variable does not name one.
+    """
+    bucket = None if os.environ.get("ICD_STORAGE_URL") else bucket_of(root)
+    if bucket is not None:
+        raise SetupError(
+            f"the root {bucket.url} is a bucket, which cannot hold the study: set ICD_STORAGE_URL to a database that "
+            "every driver reaches (postgresql://...), or to sqlite:///FILE if the driver stays on this machine"
+        )
     return os.environ.get("ICD_STORAGE_URL") or f"sqlite:///{(root / 'study.db').absolute()}"
 
 
