@@ -107,11 +107,7 @@ def driver_of(root: Path, name: str) -> str | None:
     url = storage_url(root)
     if is_shared(url):
         lease = DatabaseLease(url, name)
-        try:
-            lease.acquire()
-        except StateError:
-            return "a driver on another host"
-        lease.release()
+        return lease.holder()
     return None
 
 

