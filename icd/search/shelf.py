@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 _INDEX_NAME = ".copied.json"  # in a run's folder: whose files they are, and how they were listed
 _AT_A_TIME = 16  # objects that are read side by side
-_SEND_EVERY_S = 5.0
+_EXCHANGE_EVERY_S = 5.0
 _STOP = "stop"
 
 
@@ -49,7 +49,7 @@ class Shelf:
     bucket: Bucket | None
     outbox_sent: float = float("inf")
     _generation: int = 0
-    _sent: float = float("-inf")
+    _exchanged: float = float("-inf")
     _asked: str = ""
 
     @property
@@ -165,7 +165,11 @@ class Shelf:
             content = content[: content.rfind(b"\n") + 1]
             self.bucket.write(f"{self.prefix}/outbox/g{self._generation}/{first:012d}", content)
             self.outbox_sent = first + len(content)
-        self._sent = time.monotonic()
+
+    @property
+    def has_outbox(self) -> bool:
+        """Whether MLflow was ever to be told of the sweep."""
+        return (self.folder / OUTBOX_NAME).exists() or bool(self._outbox_parts())
 
     def bring_outbox(self) -> None:
         """Bring the outbox here for reading; nobody may drive the sweep meanwhile."""
@@ -199,7 +203,8 @@ class Shelf:
 
     def exchange(self) -> str:
         """Send the outbox and read what was asked of the driver, now and then; called often."""
-        if self.bucket is not None and time.monotonic() - self._sent > _SEND_EVERY_S:
+        if self.bucket is not None and time.monotonic() - self._exchanged > _EXCHANGE_EVERY_S:
+            self._exchanged = time.monotonic()
             self.send()
             self._asked = self.stop_asked()
         return self._asked

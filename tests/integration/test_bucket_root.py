@@ -1,17 +1,21 @@
 """Sweeps with a bucket as root, on a real S3 server; machines are lost with everything that was on their disks."""
 
+import os
 import shutil
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from icd.trial import checkpoint
 from icd.trial.bucket import Bucket, local_root
 from tests.crash.harness import repeated_epochs, table, tracking_faults
 from tests.crash.served import Harness
 from tests.integration.s3_server import S3Server, can_serve, serving
+from tests.tracking import free_port
 
 pytestmark = [
     pytest.mark.integration,
@@ -111,3 +115,52 @@ def test_a_driver_and_its_machine_are_lost_and_another_goes_on(site: Site, monke
     ran = (second / "epochs.log").read_text().splitlines()
     assert sum(line.startswith("1 ") for line in ran) <= EPOCHS - 3
     assert not any(line.startswith("0 ") for line in ran)
+    late = "sweeps/crash/trials/0001/a1"  # the first machine was not lost, only cut off
+    site.bucket.write(f"{late}/metrics.jsonl", b'{"epoch": 1, "val/top1": 100.0}\n')
+    site.bucket.write(f"{late}/result.json", b'{"val": {"top1": 100.0}}')
+    third = site.machine("third")
+    fetch_trials(third, studies.find(third, "crash"), weights=1)
+    for name in ("metrics.jsonl", "result.json"):
+        kept, refused = (root / "sweeps/crash/trials/0001" / name for root in (second, third))
+        assert refused.read_bytes() == kept.read_bytes()
+    state = checkpoint.load(third / "sweeps/crash/trials/0001/student.ckpt")
+    assert state["key"] == found[1]["key"]
+
+
+def test_a_worker_is_lost_and_the_store_is_away_for_a_while(
+    site: Site, server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = site.machine("one")
+    drive = site.harness.drive(root, changes=CHANGES)
+    drive.until(lambda: site.rows_published(0) >= 3, 200)
+    os.kill(drive.workers[0], signal.SIGKILL)
+    drive.until(lambda: site.rows_published(1) >= 1, 200)
+    server.stop()
+    time.sleep(1)
+    server.start()
+    assert drive.wait(250) == 0, drive.said + drive.errors
+    assert "retry 1/3 from epoch" in drive.said
+    found = table(root)
+    assert found == undisturbed(site, monkeypatch)
+    assert tracking_faults(site.folder, found) == []
+    assert sum(repeated_epochs(root).values()) <= 2  # what was under way at the kill
+    checkpoints = [name for name in site.bucket.list("sweeps/crash/trials") if "/checkpoints/" in name]
+    assert checkpoints == []
+
+
+def test_what_a_store_refuses_is_said_and_no_secret(
+    server: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    url = server.make_bucket("refusals")
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    Bucket(f"{url}/fine").check()
+    with pytest.raises(SetupError, match="s3://missing/a: there is no such bucket"):
+        Bucket("s3://missing/a").check()
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-the-secret")
+    with pytest.raises(SetupError, match="the key's secret is wrong") as caught:
+        Bucket(f"{url}/wrong").check()
+    assert "not-the-secret" not in str(caught.value)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
+    with pytest.raises(SetupError, match="does not answer for 0 s"):
+        Bucket(f"{url}/away", patience_s=0).check()
