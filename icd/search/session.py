@@ -152,7 +152,7 @@ class Session:
                 raise driver.halted
             driver.note_stage(stopped_by=driver.stopped_by)
             finish()
-            self.shelf.publish([REPORT_NAME])
+            self.shelf.publish()
             self.shelf.send()
         except BaseException:
             tracker.close(_LEAVE_S)

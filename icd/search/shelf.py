@@ -4,7 +4,7 @@ Names in the bucket are those below the root; ``copies`` says how trials lie the
 
     sweeps/NAME/outbox/gN/OFFSET     the outbox as driver N has it, in parts, each named by its first byte's place
     sweeps/NAME/stop                 what ``icd stop`` asks of the driver
-    sweeps/NAME/report.html
+    sweeps/NAME/report.html, sweeps/NAME/confirmation.json
 """
 
 import json
@@ -22,7 +22,7 @@ from icd.errors import SetupError
 from icd.search.copies import newest_begun
 from icd.search.outbox import OUTBOX_NAME
 from icd.search.record import Stage
-from icd.search.studies import sweep_folder
+from icd.search.studies import REPORT_NAME, sweep_folder
 from icd.search.study import Ledger
 from icd.search.task import checkpoints_below, trial_folder
 from icd.trial.bucket import Bucket, Stored, bucket_of, place
@@ -33,6 +33,7 @@ _INDEX_NAME = ".copied.json"  # in a run's folder: whose files they are, and how
 _AT_A_TIME = 16  # objects that are read side by side
 _EXCHANGE_EVERY_S = 5.0
 _STOP = "stop"
+_MADE = (REPORT_NAME, "confirmation.json")
 
 
 @dataclass(slots=True)
@@ -149,6 +150,9 @@ class Shelf:
         mine = path.read_bytes() if path.exists() else b""
         if not mine.startswith(stored):  # the sweep was driven from another machine since
             place(path, stored)
+        for name in _MADE:  # MLflow may still have to be given them
+            if not (self.folder / name).exists():
+                self.bucket.download(f"{self.prefix}/{name}", self.folder / name)
         self._generation, self.outbox_sent = max(parts, default=0) + 1, 0
         self.bucket.forget(f"{self.prefix}/{_STOP}")  # it was asked of an earlier driver
         self.send()
@@ -178,10 +182,10 @@ class Shelf:
             names = _in_order(parts[max(parts)])
             place(self.folder / OUTBOX_NAME, b"".join(self.bucket.read(name) or b"" for name in names))
 
-    def publish(self, names: Iterable[str]) -> None:
-        """Send files of the sweep's folder, such as its report."""
-        for name in names if self.bucket is not None else ():
-            if self.bucket is not None and (self.folder / name).exists():
+    def publish(self) -> None:
+        """Send what the driver made of the sweep: its report, what was confirmed."""
+        if self.bucket is not None:
+            for name in filter(lambda name: (self.folder / name).exists(), _MADE):
                 self.bucket.upload(f"{self.prefix}/{name}", self.folder / name)
 
     def ask_to_stop(self, how: str) -> None:

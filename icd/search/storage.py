@@ -180,9 +180,10 @@ class DatabaseLease:
         self.release()
         return None
 
-    def guard(self, storage: RDBStorage) -> None:
+    def guard(self, storage: BaseStorage) -> None:
         """See before every commit that the lock is held: a driver that was cut off must not write again."""
-        sqlalchemy.event.listen(storage.engine, "commit", lambda connection: self.check(at_once=True))
+        if isinstance(storage, RDBStorage):
+            sqlalchemy.event.listen(storage.engine, "commit", lambda connection: self.check(at_once=True))
 
     def check(self, *, at_once: bool = False) -> None:
         """Take the lock again if the database was restarted, which drops it; looks now and then, or at once.

@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+from icd.errors import SetupError
+from icd.search import studies
+from icd.search.shelf import fetch_trials
 from icd.trial import checkpoint
 from icd.trial.bucket import Bucket, local_root
 from tests.crash.harness import repeated_epochs, table, tracking_faults

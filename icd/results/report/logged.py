@@ -31,6 +31,6 @@ def log_report(root: Path, name: str, deadline_s: float, announce: Callable[[str
         revision = int(time.time())
         outbox.summary(revision, time_ms=1000 * revision, metrics={}, tags={}, artifacts=[REPORT_NAME], finished=True)
         outbox.close()
-        shelf.publish([REPORT_NAME])
+        shelf.publish()
         shelf.send()
         return track.flush(folder, tracking_uri(root), name, uid, deadline_s, announce)
