@@ -304,6 +304,7 @@ class Driver:
             if record.would_stop_at is None:
                 self.ledger.note(number, would_stop_at=epoch)
             return True
+        self._fetch(number)
         self.ledger.tell(number, "pruned", reason=reason, exit_reason="pruned", **self._notes_of(number))
         self._close(number)
         return False

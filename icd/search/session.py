@@ -211,6 +211,8 @@ def _taken_over(folder: Path, storage: Any, name: str, settings: Settings) -> Sh
     if shelf.bucket is not None:
         settings.announce(f"root {shelf.bucket.url}, with copies in {settings.root}")
         shelf.bucket.check()
+        if name not in Ledger.names(storage):
+            shelf.refuse_old_trials()
         shelf.take_over()
         if name in Ledger.names(storage):
             fetch_trials(settings.root, Ledger(storage, name))

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from icd.errors import SetupError
+from icd.errors import SetupError, StateError
 from icd.search.copies import newest_begun
 from icd.search.outbox import OUTBOX_NAME
 from icd.search.record import Stage
@@ -139,6 +139,18 @@ class Shelf:
         return trial_folder(Path(self.prefix), number, run).as_posix()
 
     # The driver's own files
+
+    def refuse_old_trials(self) -> None:
+        """Refuse to begin a sweep where another of its name has trials: theirs would be taken for its own.
+
+        Raises:
+            StateError: If there are any.
+        """
+        if self.bucket is not None and self.bucket.list(f"{self.prefix}/trials"):
+            raise StateError(
+                f"{self.bucket.url} has trials of a sweep {self.folder.name!r} that the study database does not know: "
+                "set ICD_STORAGE_URL to the one it was begun with, or choose another --name or --root"
+            )
 
     def take_over(self) -> None:
         """Begin to drive: bring the outbox that the driver before left, and publish it as this one's."""

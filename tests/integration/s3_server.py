@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pyarrow import fs
+
 from tests.tracking import free_port
 
 KEY, SECRET = "sweep-key", "sweep-secret"
@@ -33,7 +35,10 @@ class S3Server:
         }
 
     def make_bucket(self, name: str) -> str:
-        (self.folder / name).mkdir(parents=True)
+        """Make a bucket as any client would; gives its URL."""
+        keys = {"access_key": KEY, "secret_key": SECRET, "region": "us-east-1", "scheme": "http"}
+        where = f"127.0.0.1:{self.port}"
+        fs.S3FileSystem(**keys, endpoint_override=where, allow_bucket_creation=True).create_dir(name)
         return f"s3://{name}"
 
     def start(self) -> None:

@@ -93,10 +93,10 @@ def site(harness: Harness, server: S3Server, tmp_path: Path, monkeypatch: pytest
     harness.ask(environment={"ICD_CACHE": ""})
 
 
-def undisturbed(site: Site, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+def undisturbed(site: Site, monkeypatch: pytest.MonkeyPatch, root: str = "undisturbed") -> list[dict[str, Any]]:
     with monkeypatch.context() as patch:
         patch.delenv("ICD_STORAGE_URL")
-        return table(site.harness.log.parent / "undisturbed")
+        return table(site.harness.log.parent / root)
 
 
 def test_a_driver_and_its_machine_are_lost_and_another_goes_on(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,6 +149,15 @@ def test_a_worker_is_lost_and_the_store_is_away_for_a_while(
     assert sum(repeated_epochs(root).values()) <= 2  # what was under way at the kill
     checkpoints = [name for name in site.bucket.list("sweeps/crash/trials") if "/checkpoints/" in name]
     assert checkpoints == []
+
+
+def test_pruning_and_control_trials_are_as_with_a_folder(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = site.machine("alone")
+    drive = site.harness.drive(root)
+    assert drive.wait(250) == 0, drive.said + drive.errors
+    assert table(root) == undisturbed(site, monkeypatch, "work/undisturbed")
+    records = studies.find(root, "crash").records()
+    assert all(record.attributes["seconds"] > 0 for record in records)
 
 
 def test_what_a_store_refuses_is_said_and_no_secret(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from icd.errors import CheckpointError
+from icd.errors import CheckpointError, StateError
 from icd.search.copies import working_copy
 from icd.search.outbox import OUTBOX_NAME
 from icd.search.shelf import Shelf
@@ -215,6 +215,13 @@ def test_a_new_driver_has_the_outbox_and_a_late_one_adds_nothing(first: Machine,
     assert (again.folder / OUTBOX_NAME).read_bytes() == b"one\ntwo\nthree\n"
     before.take_over()  # on the first machine, whose own outbox is not what the second went on with
     assert path.read_bytes() == b"one\ntwo\nthree\nlate\n"
+
+
+def test_a_sweep_does_not_begin_on_another_ones_trials(first: Machine, second: Machine) -> None:
+    second.shelf().refuse_old_trials()
+    first.shelf().issue(3, "", 1)
+    with pytest.raises(StateError, match="trials of a sweep 'x' that the study database does not know"):
+        second.shelf().refuse_old_trials()
 
 
 def test_a_stop_reaches_a_driver_elsewhere(first: Machine, second: Machine) -> None:
