@@ -161,9 +161,11 @@ class TeacherStore:
         self._publish(path)
 
     def _bring_cards(self) -> None:
-        for name in self.bucket.list("teachers") if self.bucket is not None else ():
+        if self.bucket is None:
+            return
+        for name, stored in self.bucket.list("teachers").items():
             path = self.folder.parent / name
-            if self.bucket is not None and path.name == "teacher.json" and not path.exists():
+            if path.name == "teacher.json" and not (path.exists() and path.stat().st_size == stored.size):
                 self.bucket.download(name, path)
 
     def _publish(self, path: Path) -> None:
