@@ -6,7 +6,8 @@ from pathlib import Path
 import click
 
 from icd.cli.main import write_json
-from icd.cli.show import JSON, NAME, ROOT
+from icd.cli.root import ROOT
+from icd.cli.show import JSON, NAME
 from icd.errors import SetupError
 
 logger = logging.getLogger(__name__)

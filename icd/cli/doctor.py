@@ -15,10 +15,12 @@ from icd.cli.cluster_check import check_cluster, check_services
 from icd.cli.diagnosis import judge_gpus, judge_limits, numbers
 from icd.cli.floors import FLOORS
 from icd.cli.main import write_json
-from icd.cli.show import JSON, ROOT
+from icd.cli.root import ROOT
+from icd.cli.show import JSON
 from icd.errors import SetupError
 from icd.search import default_root
 from icd.search.node_facts import node_facts
+from icd.trial.bucket import Bucket, bucket_of
 
 _NEEDED = (
     *("torch", "torchvision", "numpy", "pydantic", "yaml", "PIL", "sklearn", "click", "rich", "safetensors"),
@@ -124,7 +126,14 @@ def _devices() -> list[Finding]:
 
 
 def _folder(root: Path) -> Finding:
-    """Try the nearest existing folder, so that looking makes nothing."""
+    """Try the nearest existing folder, so that looking makes nothing; a bucket is written to."""
+    bucket = bucket_of(root)
+    if bucket is not None:
+        try:
+            Bucket(bucket.url, patience_s=0).check()
+        except SetupError as error:
+            return Finding("root", False, str(error))
+        return Finding("root", True, f"{bucket.url} can be written and read; copies in {root}")
     existing = next(folder for folder in (root, *root.absolute().parents) if folder.exists())
     if not os.access(existing, os.W_OK) or not existing.is_dir():
         return Finding("root", False, f"{root} cannot be written; choose --root or ICD_ROOT")

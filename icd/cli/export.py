@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from icd.cli.main import write_json
-from icd.cli.show import JSON, NAME, ROOT
+from icd.cli.root import ROOT
+from icd.cli.show import JSON, NAME
 from icd.results import Exported
 from icd.results import export as export_files
 

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import click
 import torch
 
+from icd.cli.root import ROOT
 from icd.errors import SetupError
 from icd.search import default_root
 from icd.trial.runs import Places
@@ -21,7 +22,7 @@ def place_options(command: F) -> F:
     for option in (
         click.option("--download", is_flag=True, help="Fetch data sets that can be fetched."),
         click.option("--data-root", type=click.Path(path_type=Path), help="Folder of data sets [ICD_DATA]."),
-        click.option("--root", type=click.Path(path_type=Path), help="Folder of results [ICD_ROOT, or runs]."),
+        ROOT,
     ):
         command = option(command)
     return command

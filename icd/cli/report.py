@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from icd.cli.main import write_json
-from icd.cli.show import JSON, NAME, ROOT, columns
+from icd.cli.root import ROOT
+from icd.cli.show import JSON, NAME, columns
 from icd.errors import StateError
 from icd.search import default_root
 from icd.search.reading import driver_of

@@ -1,7 +1,6 @@
 """Options and tables that reading verbs share; imports no torch, so that they answer at once."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import click
@@ -12,7 +11,6 @@ from icd.search.reading import SweepStatus, chosen, pairs_of
 from icd.search.record import TrialRecord
 from icd.search.terms import DeadKind
 
-ROOT = click.option("--root", type=click.Path(path_type=Path), help="Folder of results [ICD_ROOT, or runs].")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 NAME = click.argument("name")
 SET = click.option("--set", "overrides", multiple=True, metavar="A.B=VALUE", help="Change one field; repeatable.")

@@ -5,7 +5,8 @@ from pathlib import Path
 import click
 
 from icd.cli.main import write_json
-from icd.cli.show import JSON, NAME, ROOT, columns
+from icd.cli.root import ROOT
+from icd.cli.show import JSON, NAME, columns
 from icd.search import default_root
 
 

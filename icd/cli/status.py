@@ -7,10 +7,10 @@ from pathlib import Path
 import click
 
 from icd.cli.main import write_json
+from icd.cli.root import ROOT
 from icd.cli.show import (
     JSON,
     NAME,
-    ROOT,
     audit_lines,
     columns,
     configuration,

@@ -13,6 +13,7 @@ import click
 from icd.cli.main import write_json
 from icd.cli.options import check_writable, device_of, device_options, place_options, places, table_options
 from icd.cli.progress import Display
+from icd.cli.root import ROOT
 from icd.cli.stopping import stop_requested, stopping_politely
 from icd.config.read_trial import read_trial
 from icd.config.trial import TrialConfig
@@ -26,7 +27,6 @@ from icd.trial.teachers import prepare
 from icd.trial.train import Execution
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-_ROOT = click.option("--root", type=click.Path(path_type=Path), help="Folder of results [ICD_ROOT, or runs].")
 _DIGESTS = click.argument("digests", nargs=-1)
 
 
@@ -131,7 +131,7 @@ def _by_teacher(configs: Sequence[TrialConfig]) -> list[list[TrialConfig]]:
 
 @table.command("show")
 @_JSON
-@_ROOT
+@ROOT
 def show_command(as_json: bool, root: Path | None) -> None:
     """List the tables, how full they are and what they take."""
     rows = []
@@ -155,7 +155,7 @@ def show_command(as_json: bool, root: Path | None) -> None:
 @table.command("verify")
 @_DIGESTS
 @click.option("--repair", is_flag=True, help="Drop damaged entries; they are computed again when asked for.")
-@_ROOT
+@ROOT
 def verify_command(digests: tuple[str, ...], repair: bool, root: Path | None) -> None:
     """Check every entry of the tables named by the beginning of their digests, or of all."""
     damaged = 0
@@ -172,7 +172,7 @@ def verify_command(digests: tuple[str, ...], repair: bool, root: Path | None) ->
 @table.command("drop")
 @_DIGESTS
 @click.option("--all", "everything", is_flag=True, help="Drop all tables.")
-@_ROOT
+@ROOT
 def drop_command(digests: tuple[str, ...], everything: bool, root: Path | None) -> None:
     """Delete tables; a trial that has one open keeps it to its end."""
     if bool(digests) == everything:

@@ -11,6 +11,7 @@ import click
 from icd.cli.main import write_json
 from icd.cli.options import check_writable, device_of, device_options, place_options, places
 from icd.cli.progress import Display
+from icd.cli.root import ROOT
 from icd.cli.stopping import stop_requested, stopping_politely
 from icd.cli.table import table
 from icd.config.read_trial import read_trial
@@ -105,7 +106,7 @@ def import_command(
 
 @teacher.command("list")
 @_JSON
-@click.option("--root", type=click.Path(path_type=Path), help="Folder of results [ICD_ROOT, or runs].")
+@ROOT
 def list_command(as_json: bool, root: Path | None) -> None:
     """List the teachers of the store."""
     cards = places(root, None, download=False).teachers.all()

@@ -17,6 +17,7 @@ from icd.config.fingerprint import Comparison, compare, stored_fingerprint
 from icd.config.read_trial import advice, read_trial
 from icd.config.yaml import Document, apply_overrides, read_yaml
 from icd.errors import CheckpointError, UsageError
+from icd.trial.bucket import url_of
 from icd.trial.runs import fingerprint_of, run_trial
 from icd.trial.teacher_table import TableMode
 from icd.trial.train import Execution
@@ -71,6 +72,8 @@ def train(
     name = _trial_name(name, config)
     where = places(root, data_root, download=download)
     target = device_of(device, threads)
+    if url_of(where.root):
+        raise UsageError(f"--root must be a folder for a single trial, but got {url_of(where.root)}")
     check_writable(where.root)
     with stopping_politely(), Display(sys.stderr) as display:
         execution = Execution(

@@ -21,7 +21,8 @@ from typing import NamedTuple
 
 import click
 
-from icd.cli.show import NAME, ROOT
+from icd.cli.root import ROOT
+from icd.cli.show import NAME
 from icd.errors import SetupError, StateError
 from icd.search import default_root
 from icd.search.leaderboard import leaderboard_url, without_password

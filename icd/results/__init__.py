@@ -50,10 +50,10 @@ def confirm_sweep(name: str, **options: Any) -> "Confirmation":
 def read_confirmation(name: str, *, root: Path | str | None = None) -> "Confirmation | None":
     """Give what the last confirmation of a sweep shows so far; None where none was begun."""
     from icd.results.confirmed import confirmation_of
-    from icd.search import default_root
+    from icd.search import root_of
     from icd.search.studies import find
 
-    return confirmation_of(find(Path(root) if root is not None else default_root(), name))
+    return confirmation_of(find(root_of(root), name))
 
 
 def explain_sweep(name: str, **options: Any) -> "Explanation":
@@ -74,7 +74,7 @@ def explain_sweep(name: str, **options: Any) -> "Explanation":
 def read_explanation(name: str, *, root: Path | str | None = None) -> "Explanation | None":
     """Give what the last explanation of a sweep shows so far; None where none was begun."""
     from icd.results.explained import explanation_of
-    from icd.search import default_root
+    from icd.search import root_of
     from icd.search.studies import find
 
-    return explanation_of(find(Path(root) if root is not None else default_root(), name))
+    return explanation_of(find(root_of(root), name))

@@ -13,8 +13,9 @@ from icd.results.export_pairs import PAIRS_CARD, pairs_card, read_pairs
 from icd.results.export_run import CARD, CONFIG, WEIGHTS, ExportRun, Filled, fill, material_of, read_run, text_of
 from icd.results.staging import check_free, staged
 from icd.results.winner import Winner, choose, choose_simplest
-from icd.search import default_root
+from icd.search import root_of
 from icd.search.reading import plain_sweep
+from icd.search.shelf import fetch_trials
 from icd.search.studies import find, sweep_folder, tracking_uri
 from icd.search.study import Ledger
 
@@ -95,7 +96,7 @@ def export(
         CheckpointError: If the trial's files are missing or altered, or a program differs from the student.
         SetupError: If something cannot be written, or a package or the registry is not there.
     """
-    folder, target = Path(root) if root is not None else default_root(), Path(output)
+    folder, target = root_of(root), Path(output)
     ledger = find(folder, name)
     alone = target.suffix in _YAML
     if ledger.ranked and (alone or register):
@@ -110,6 +111,7 @@ def export(
     if simplest and (unconfirmed or trial is not None):
         raise UsageError("the simplest is one configuration: --simplest goes neither with --trial nor --unconfirmed")
     winner = _simplest(ledger) if simplest else _chosen(ledger, trial, unconfirmed=unconfirmed)
+    fetch_trials(folder, ledger, weights=winner.trial)
     if alone:
         beside = Path(weights) if weights is not None else target.with_suffix(".safetensors")
         return _write_pair(read_run(ledger, winner, folder), target, beside, force=force)

@@ -21,7 +21,19 @@ if TYPE_CHECKING:
     from icd.search.session import Executor, Settings
     from icd.search.sweeps import SweepResult
 
-__all__ = ["all_status", "default_root", "flush", "plan", "resume", "status", "stop", "sweep", "trial_rows", "trials"]
+__all__ = [
+    "all_status",
+    "default_root",
+    "flush",
+    "plan",
+    "resume",
+    "root_of",
+    "status",
+    "stop",
+    "sweep",
+    "trial_rows",
+    "trials",
+]
 
 Source = str | Path | Mapping[str, Any]
 
@@ -44,8 +56,10 @@ class Options(TypedDict, total=False):
 
 
 def default_root() -> Path:
-    """Where results are kept: ``ICD_ROOT``, or ``runs`` here."""
-    return Path(os.environ.get("ICD_ROOT") or "runs")
+    """Where results are kept: ``ICD_ROOT``, or ``runs`` here; for a bucket this machine's copy of it."""
+    from icd.trial.bucket import local_root
+
+    return local_root(os.environ.get("ICD_ROOT") or "runs")
 
 
 def sweep(
@@ -78,11 +92,13 @@ def resume(name: str, overrides: Sequence[str] = (), **options: Unpack[Options])
     """
     from icd.config.read_sweep import read_sweep
     from icd.search.reading import found_line
+    from icd.search.shelf import fetch_trials
     from icd.search.studies import find, sweep_folder
     from icd.search.sweeps import run, stored_document
 
     settings = settings_of(options)
     ledger = find(settings.root, name)
+    fetch_trials(settings.root, ledger)
     settings.announce(found_line(sweep_folder(settings.root, name), ledger.records()))
     document = stored_document(ledger, tuple(overrides))
     return run(read_sweep(document), document.data, settings)
@@ -107,21 +123,21 @@ def status(name: str, *, root: Path | str | None = None) -> "SweepStatus":
     """Say how a sweep stands."""
     from icd.search.reading import status_of
 
-    return status_of(_root(root), name)
+    return status_of(root_of(root), name)
 
 
 def all_status(*, root: Path | str | None = None) -> "list[SweepStatus]":
     """Say how every sweep stands."""
     from icd.search.reading import all_statuses
 
-    return all_statuses(_root(root))
+    return all_statuses(root_of(root))
 
 
 def trials(name: str, *, root: Path | str | None = None) -> "list[TrialRecord]":
     """Give every trial of a sweep."""
     from icd.search.studies import find
 
-    return find(_root(root), name).records()
+    return find(root_of(root), name).records()
 
 
 def trial_rows(name: str, *, root: Path | str | None = None) -> list[dict[str, Any]]:
@@ -129,7 +145,7 @@ def trial_rows(name: str, *, root: Path | str | None = None) -> list[dict[str, A
     from icd.search.reading import flat_rows, plain_sweep
     from icd.search.studies import find
 
-    ledger = find(_root(root), name)
+    ledger = find(root_of(root), name)
     return flat_rows(ledger.records(), [item["metric"] for item in plain_sweep(ledger)["objectives"]])
 
 
@@ -141,7 +157,7 @@ def stop(name: str, *, now: bool = False, root: Path | str | None = None) -> str
     """
     from icd.search.reading import request_stop
 
-    return request_stop(_root(root), name, "now" if now else "drain")
+    return request_stop(root_of(root), name, "now" if now else "drain")
 
 
 def flush(
@@ -159,19 +175,24 @@ def flush(
     from icd.errors import StateError
     from icd.search import track
     from icd.search.reading import driver_of
+    from icd.search.shelf import fetch_trials
     from icd.search.studies import find, sweep_folder, tracking_uri
 
-    where = _root(root)
+    where = root_of(root)
     ledger = find(where, name)
     driver = driver_of(where, name)
     if driver is not None:
         raise StateError(f"sweep {name!r} is driven by {driver}, which sends what is pending by itself")
     folder, uid = sweep_folder(where, name), ledger.attributes["uid"]
+    fetch_trials(where, ledger, outbox=True)
     return track.flush(folder, tracking_uri(where), name, uid, deadline_s, announce)
 
 
-def _root(root: Path | str | None) -> Path:
-    return default_root() if root is None else Path(root)
+def root_of(root: Path | str | None) -> Path:
+    """Give the folder that stands for a root: itself, this machine's copy of a bucket, or for None the default."""
+    from icd.trial.bucket import local_root
+
+    return default_root() if root is None else local_root(root)
 
 
 def _document(source: Source, overrides: Sequence[str], name: str | None) -> "Document":
@@ -189,7 +210,7 @@ def settings_of(options: Options) -> "Settings":
     data_root = options.get("data_root") or os.environ.get("ICD_DATA")
     chosen = {key: value for key, value in options.items() if key not in ("root", "data_root")}
     return Settings(
-        root=_root(options.get("root")),
+        root=root_of(options.get("root")),
         data_root=Path(data_root) if data_root else None,
         **chosen,  # type: ignore[arg-type]
     )

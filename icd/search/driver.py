@@ -27,12 +27,12 @@ from icd.search.prepare import Prepared, teacher_name
 from icd.search.quarantine import QUARANTINED, Complaint, Place
 from icd.search.record import TrialRecord
 from icd.search.reporting import Reporter
+from icd.search.shelf import shelf_of
 from icd.search.site import Running, Site
 from icd.search.space import SearchSpace
 from icd.search.study import Ledger
-from icd.search.task import Epoch, Outcome, Task, checkpoints_below, trial_folder
+from icd.search.task import Epoch, Outcome, Task, trial_folder
 from icd.search.terms import DeadTerm, dead_terms
-from icd.trial.checkpoint import newest_epoch, write_durably
 from icd.trial.runs import stored_rows, training_seconds
 
 logger = logging.getLogger(__name__)
@@ -56,6 +56,7 @@ class Driver:
     ) -> None:
         self.sweep, self.ledger, self.outbox = sweep, ledger, outbox
         self.prepared, self.site, self.announce = prepared, site, announce
+        self.shelf = shelf_of(site.folder)
         self.chooser = chooser or Chooser(sweep, space, ledger, prepared, self._refused)
         self.reporter = Reporter(sweep, space, ledger, outbox, site.folder, prepared.data_digest)
         self.running: dict[int, Running] = {}
@@ -144,6 +145,7 @@ class Driver:
             return
         del self.running[outcome.number]
         self._hear_end(outcome)
+        self._fetch(outcome.number)
         self._catch_up(outcome.number)
         if self.ledger.finished(outcome.number):
             return
@@ -226,9 +228,7 @@ class Driver:
         config = member.config
         attempt = record.attempts + 1
         self.ledger.note(number, attempts=attempt)
-        folder = member.folder(self.site.folder, number)
-        folder.mkdir(parents=True, exist_ok=True)
-        write_durably(folder / "attempt", str(attempt).encode())
+        self.shelf.issue(number, member.name, attempt)
         self.reporter.begin(number, members, record)
         self.running[number] = Running(
             attempt=attempt,
@@ -251,6 +251,7 @@ class Driver:
             table=self.prepared.tables.get(teacher_name(config), "live"),
             stage=self.chooser.stage,
             member=member.name,
+            bucket=self.shelf.bucket.url if self.shelf.bucket is not None else "",
         )
 
     def _hang_seconds(self, config: TrialConfig) -> float:
@@ -273,6 +274,7 @@ class Driver:
             return f"pruned at epoch {epoch}"
         if not pruner.dead_terms or epoch < pruner.min_epochs:
             return ""
+        self._fetch(number)
         rows = stored_rows(trial_folder(self.site.folder, number))
         dead = self._dead_terms(number, [row for row in rows if row["epoch"] <= epoch])
         found = [term.brief for term in dead if term.searched]
@@ -289,6 +291,7 @@ class Driver:
             if record.would_stop_at is None:
                 self.ledger.note(number, would_stop_at=epoch)
             return True
+        self._fetch(number)
         self.ledger.tell(number, "pruned", reason=reason, exit_reason="pruned", **self._notes_of(number))
         self._close(number)
         return False
@@ -389,13 +392,17 @@ class Driver:
 
     def _stored_epoch(self, number: int, under_way: Running) -> int:
         """Where a trial goes on: a checkpoint is written before its epoch is told, so its folder may be ahead."""
-        folder = trial_folder(self.site.folder, number, under_way.run)
-        return under_way.before + newest_epoch(folder / "checkpoints")
+        return under_way.before + self.shelf.newest_epoch(number, under_way.run)
 
     def _give_up_if_hopeless(self) -> None:
         if not self.drain and len(self._ended) >= _HOPELESS and set(self._ended) == {"failed"}:
             self.drain, self.stopped_by = True, "failures"
             self.announce(f"the first {len(self._ended)} trials all failed: starting no more")
+
+    def _fetch(self, number: int) -> None:
+        """Bring here what a trial's workers have published, where the root is a bucket."""
+        if self.shelf.bucket is not None:
+            self.shelf.fetch({number: self.ledger.record(number).attempts})
 
     def _catch_up(self, number: int) -> None:
         """Commit epochs that the trial's folder has and the ledger has not."""
@@ -451,8 +458,7 @@ class Driver:
             self.reporter.begin(record.number, self.chooser.members(record), record)
         self._catch_up(record.number)
         if record.state != "failed":  # nothing continues it; a failed one may still tell why
-            for path in checkpoints_below(trial_folder(self.site.folder, record.number)):
-                path.unlink(missing_ok=True)
+            self.shelf.drop_checkpoints(record.number)
         self.reporter.end(record)
 
     @property

@@ -2,8 +2,9 @@
 
 import hashlib
 import json
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,21 +22,23 @@ class OutboxReader:
     again for another target, or where it does not lie behind a newline of the file.
     """
 
-    def __init__(self, folder: Path, target: str) -> None:
+    def __init__(self, folder: Path, target: str, limit: Callable[[], float] = lambda: math.inf) -> None:
         self.folder = folder
         self.path = folder / OUTBOX_NAME
+        self._limit = limit
         self._target = hashlib.sha256(target.encode()).hexdigest()
         self._offset = self._stored_offset()
         self._next = self._offset
 
     def read(self, most_bytes: int = 1 << 18) -> list[dict[str, Any]]:
-        """Give some of the next events; ``commit`` makes the step past them durable."""
+        """Give some of the next events, none beyond ``limit`` bytes; ``commit`` makes the step past them durable."""
+        limit = self._limit()
         with self._open() as file:
             while True:
                 file.seek(self._offset)
-                part = file.read(most_bytes)
+                part = file.read(int(min(most_bytes, max(0, limit - self._offset))))
                 whole = part[: part.rfind(b"\n") + 1]
-                if whole or len(part) < most_bytes:
+                if whole or len(part) < most_bytes:  # the end of the file, or the limit, which is an end of a line
                     break
                 most_bytes *= 2  # one line is longer than the part
         self._next = self._offset + len(whole)

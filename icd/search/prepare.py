@@ -18,6 +18,7 @@ from icd.data.split import Split, for_training
 from icd.methods import CrossEntropy
 from icd.models import Network
 from icd.trial.autotune import choose, described, settled, student_name
+from icd.trial.bucket import local_root
 from icd.trial.machine import device_name
 from icd.trial.probe import Probe, measure_pace
 from icd.trial.runs import Places, read_data
@@ -42,6 +43,7 @@ class Preparation:
         table_gb: What they may take on disk.
         tables: What was chosen before, by teacher; it stands unless the user asks for something else.
         tuned: What was chosen before, by student, where the protocol leaves it open.
+        bucket: URL of the root, where that is a bucket; ``root`` is then the asking machine's copy.
     """
 
     configs: Sequence[Mapping[str, Any]]
@@ -55,6 +57,7 @@ class Preparation:
     table_gb: float = BUDGET_GB
     tables: Mapping[str, TableMode] = field(default_factory=dict)
     tuned: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    bucket: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +126,7 @@ def make_ready(
         torch.set_num_threads(request.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     places = Places(
-        root=Path(request.root),
+        root=local_root(request.bucket or request.root),
         data_root=Path(request.data_root) if request.data_root else None,
         download=request.download,
     )

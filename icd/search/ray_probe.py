@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,10 @@ from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from icd.errors import SetupError
+from icd.trial.bucket import Bucket, local_root
 
 _PROBE_S = 120.0  # importing this program may be slow on a cold node
+_STORE_S = 10.0  # how long a bucket may be away
 
 
 def check_folder(hosts: Mapping[str, str], folder: Path) -> None:
@@ -29,7 +31,9 @@ def check_folder(hosts: Mapping[str, str], folder: Path) -> None:
     probe.mkdir(exist_ok=True)
     try:
         (probe / "driver").write_text(word)
-        problems = _ask(list(hosts), probe, word)
+        problems = _ask(probe_folder, {node: (str(probe), word, node) for node in hosts})
+        unseen = [node for node in hosts if node not in problems and not (probe / node).exists()]
+        problems |= dict.fromkeys(unseen, "what it writes is not seen here")
     finally:
         shutil.rmtree(probe, ignore_errors=True)
     if problems:
@@ -40,22 +44,39 @@ def check_folder(hosts: Mapping[str, str], folder: Path) -> None:
         )
 
 
-def _ask(nodes: Sequence[str], probe: Path, word: str) -> dict[str, str]:
-    """Say for every node with a problem what it is."""
-    remote: Any = ray.remote(probe_folder)
+def check_bucket(hosts: Mapping[str, str], url: str) -> None:
+    """Let every node write and read in a bucket.
+
+    Args:
+        hosts: For Ray's name of each node its host's.
+        url: Of the bucket.
+
+    Raises:
+        SetupError: If a node cannot, or cannot run this program at all; names every such node.
+    """
+    problems = _ask(probe_bucket, dict.fromkeys(hosts, (url,)))
+    if problems:
+        said = "; ".join(f"node {hosts[node]} ({node[:8]}): {problem}" for node, problem in problems.items())
+        raise SetupError(
+            f"not every node can work in {url}: {said}; each needs the credentials and the endpoint in the environment "
+            "in which its Ray was started, and the same icd"
+        )
+
+
+def _ask(probe: Callable[..., str], words: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Let every node probe, with words of its own; say for every node with a problem what it is."""
+    remote: Any = ray.remote(probe)
     asked = {
         node: remote.options(
             num_cpus=0, max_retries=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)
-        ).remote(str(probe), word, node)
-        for node in nodes
+        ).remote(*own)
+        for node, own in words.items()
     }
     ray.wait(list(asked.values()), num_returns=len(asked), timeout=_PROBE_S)
     problems = {}
     for node, answer in asked.items():
         try:
             problem = ray.get(answer, timeout=0)
-            if not problem and not (probe / node).exists():
-                problem = "what it writes is not seen here"
         except GetTimeoutError:
             problem = f"no answer for {_PROBE_S:.0f} s"
         except RayError as error:
@@ -63,6 +84,16 @@ def _ask(nodes: Sequence[str], probe: Path, word: str) -> dict[str, str]:
         if problem:
             problems[node] = problem
     return problems
+
+
+def probe_bucket(url: str) -> str:
+    """Say what this node lacks to work in a bucket."""
+    try:
+        local_root(url)
+        Bucket(url, patience_s=_STORE_S).check()
+    except SetupError as error:
+        return str(error)
+    return ""
 
 
 def probe_folder(folder: str, word: str, node: str) -> str:

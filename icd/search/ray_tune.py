@@ -26,10 +26,11 @@ from icd.search.ray_bridge import Bridge, last_line
 from icd.search.ray_cluster import Cluster, signals_kept
 from icd.search.ray_demand import Demand
 from icd.search.ray_hooks import BridgeScheduler, BridgeSearcher, Quiet, trial_name
-from icd.search.ray_probe import check_folder
+from icd.search.ray_probe import check_bucket, check_folder
 from icd.search.ray_security import keep_credentials
 from icd.search.ray_worker import Attempt, HeedsSigterm, Preparer, run_attempt
 from icd.search.task import PREPARE_RETRIES, Policy, Task
+from icd.trial.bucket import bucket_of
 
 _TICK_S = 0.2
 
@@ -73,7 +74,11 @@ class RayExecutor:
             Interrupted: If ``stop`` said so.
         """
         if not self.cluster.local:
-            check_folder(self.cluster.hosts(), self.folder)
+            bucket = bucket_of(self.folder.parent.parent)
+            if bucket is None:
+                check_folder(self.cluster.hosts(), self.folder)
+            else:
+                check_bucket(self.cluster.hosts(), bucket.url)
         deaths = 0
         while True:
             try:

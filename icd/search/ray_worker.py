@@ -16,6 +16,7 @@ from typing import Any
 import ray
 from ray import tune
 
+from icd.errors import SetupError
 from icd.search.notice import NOTICE, heed_sigterm
 from icd.search.task import Epoch, Outcome, Task, newest_attempt
 from icd.search.worker import serve_preparation
@@ -52,6 +53,7 @@ def run_attempt(task: Task, avoid: Sequence[Sequence[str]], attempt: Attempt | N
             itself there gives its task back and keeps the place from others.
         attempt: For tests, in place of ``icd.search.work.attempt``.
     """
+    task = task.here()
     node, gpu = ray.get_runtime_context().get_node_id(), ",".join(str(index) for index in ray.get_gpu_ids())
     here = {"node": node, "gpu": gpu, "host": socket.gethostname(), "pid": os.getpid()}
     if [node, gpu] in [list(place) for place in avoid]:
@@ -127,7 +129,10 @@ class _Watchdog:
     def _watch_attempt(self) -> None:
         while not self._over.wait(_FENCE_EVERY_S):
             _heed_file(self._task)
-            if newest_attempt(self._task) != self._attempt:
+            newest = self._attempt
+            with contextlib.suppress(SetupError):  # a bucket that is away says nothing of newer attempts
+                newest = newest_attempt(self._task)
+            if newest != self._attempt:
                 logger.warning("trial %d: attempt %d was given up", self._task.number, self._attempt)
                 os._exit(1)
 

@@ -12,10 +12,10 @@ from icd.search.devices import DeviceUse, mixed_cost, uses
 from icd.search.lease import holder, is_driven
 from icd.search.quarantine import QUARANTINED
 from icd.search.record import State, TrialRecord, best, in_order
+from icd.search.shelf import shelf_of
 from icd.search.storage import DatabaseLease, is_shared, storage_url
 from icd.search.studies import find, find_all, sweep_folder
 from icd.search.study import Ledger
-from icd.search.task import checkpoints_below, trial_folder
 from icd.search.terms import noted_terms
 
 # ``preparing``: its driver reads data or trains a teacher, and the study is not made yet. ``stopped``: nobody drives
@@ -115,11 +115,7 @@ def driver_of(root: Path, name: str) -> str | None:
     url = storage_url(root)
     if is_shared(url):
         lease = DatabaseLease(url, name)
-        try:
-            lease.acquire()
-        except StateError:
-            return "a driver on another host"
-        lease.release()
+        return lease.holder()
     return None
 
 
@@ -191,13 +187,10 @@ def found_line(folder: Path, records: Sequence[TrialRecord]) -> str:
 
     A trial is lost if the study has epochs of it and its folder has no checkpoint, so that it begins again.
     """
+    shelf = shelf_of(folder)
     counts = counts_of(records)
     under_way = [record for record in records if record.state == "running" and record.key]
-    lost = [
-        record
-        for record in under_way
-        if record.curve and not any(checkpoints_below(trial_folder(folder, record.number)))
-    ]
+    lost = [record for record in under_way if record.curve and not shelf.begun(record.number)]
     failed = f", {counts['failed']} failed" if counts["failed"] else ""
     done, going_on = counts["complete"] + counts["pruned"], len(under_way) - len(lost)
     return f"found {done} done, {going_on} running to continue, {len(lost)} lost{failed}"
@@ -209,13 +202,11 @@ def request_stop(root: Path, name: str, how: StopHow) -> str:
     Raises:
         StateError: If nobody drives it, or there is no such sweep.
     """
-    from icd.trial.checkpoint import write_durably
-
     driver = driver_of(root, name)
     if driver is None:
         find(root, name)
         raise StateError(f"sweep {name!r} is driven by nobody, so there is nothing to stop; see 'icd status {name}'")
-    write_durably(sweep_folder(root, name) / "stop", how.encode())
+    shelf_of(sweep_folder(root, name)).ask_to_stop(how)
     return driver
 
 

@@ -17,9 +17,11 @@ from icd.search.mlflow_store import check_server
 from icd.search.places import places_for, visible_gpus
 from icd.search.prepare import Preparation, Prepared
 from icd.search.processes import ProcessExecutor
+from icd.search.shelf import Shelf, fetch_trials, shelf_of
 from icd.search.site import Site
 from icd.search.storage import DatabaseLease, is_shared, open_storage, storage_url
 from icd.search.studies import REPORT_NAME, sweep_folder, tracking_uri
+from icd.search.study import Ledger
 from icd.search.task import Policy
 from icd.search.track import Tracker
 from icd.search.work import stop_asked
@@ -89,6 +91,7 @@ class Session:
         folder: Its folder.
         settings: How and where.
         storage: Where the study is.
+        shelf: Where its files are.
         shared: The database's own lease, where several machines can reach it.
     """
 
@@ -96,6 +99,7 @@ class Session:
     folder: Path
     settings: Settings
     storage: Any
+    shelf: Shelf
     shared: DatabaseLease | None
     _executor: Executor | None = None
     _leaving: ExitStack = field(default_factory=ExitStack)
@@ -141,7 +145,8 @@ class Session:
             Events that MLflow has not been told yet.
         """
         uid = driver.ledger.attributes["uid"]
-        tracker = Tracker(self.folder, tracking_uri(self.settings.root), self.name, uid, self.settings.announce)
+        uri, said = tracking_uri(self.settings.root), self.settings.announce
+        tracker = Tracker(self.folder, uri, self.name, uid, said, limit=lambda: self.shelf.outbox_sent)
         tracker.start()
         try:
             self.executor.run(driver, lambda: self._tick(driver))
@@ -151,6 +156,8 @@ class Session:
                 raise driver.halted
             driver.note_stage(stopped_by=driver.stopped_by)
             finish()
+            self.shelf.publish()
+            self.shelf.send()
         except BaseException:
             tracker.close(_LEAVE_S)
             raise
@@ -159,7 +166,7 @@ class Session:
         return tracker.close(_LEAVE_S if driver.stop_now else _FLUSH_S)
 
     def _tick(self, driver: Driver) -> None:
-        asked = stop_asked(self.folder / "stop")
+        asked = self.shelf.exchange() or stop_asked(self.folder / "stop")
         if self.settings.stop() and not driver.stop_now:
             driver.stop_now, driver.stopped_by = True, "signal"
             write_durably(self.folder / "stop", b"now")  # workers look here after every epoch
@@ -195,7 +202,25 @@ def session(sweep: SweepConfig, settings: Settings) -> Iterator[Session]:
         warning = check_server(tracking_uri(settings.root))
         if warning is not None:
             settings.announce(warning)
-        yield Session(sweep.name, folder, settings, open_storage(url), shared, _leaving=leaving)
+        storage = open_storage(url)
+        if shared is not None:
+            shared.guard(storage)
+        shelf = _taken_over(folder, storage, sweep.name, settings)
+        yield Session(sweep.name, folder, settings, storage, shelf, shared, _leaving=leaving)
+
+
+def _taken_over(folder: Path, storage: Any, name: str, settings: Settings) -> Shelf:
+    """Bring here what a driver on another machine left in the bucket, if the root is one."""
+    shelf = shelf_of(folder)
+    if shelf.bucket is not None:
+        settings.announce(f"root {shelf.bucket.url}, with copies in {settings.root}")
+        shelf.bucket.check()
+        if name not in Ledger.names(storage):
+            shelf.refuse_old_trials()
+        shelf.take_over()
+        if name in Ledger.names(storage):
+            fetch_trials(settings.root, Ledger(storage, name))
+    return shelf
 
 
 def written_report(name: str, folder: Path, settings: Settings) -> list[str]:

@@ -18,6 +18,7 @@ from icd.search.studies import find, tracking_uri
 from icd.search.study import Ledger
 from icd.search.sweeps import check_digests, stored_sweep
 from icd.search.warm_start import stored_starts
+from icd.trial.bucket import url_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +86,7 @@ def _driver(sweep: SweepConfig, ledger: Ledger, listed: Listed, held: Session) -
     request = Preparation(
         configs=[config.to_data() for config in configs],
         root=str(settings.root.absolute()),
+        bucket=url_of(settings.root),
         data_root=str(settings.data_root.absolute()) if settings.data_root else None,
         download=settings.download,
         probe=not ledger.records(listed.stage),

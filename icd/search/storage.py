@@ -5,6 +5,7 @@ import hashlib
 import logging
 import os
 import re
+import socket
 import sqlite3
 import time
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from icd.errors import SetupError, StateError
+from icd.trial.bucket import bucket_of
 
 logger = logging.getLogger(__name__)
 
@@ -28,11 +30,22 @@ _PATIENCE_S = 60.0  # how long a database may be away
 _BUSY_S = 30.0  # how long another process may hold sqlite
 _CHECK_S = 2.0  # between looks at a lock that the database may have dropped
 _TAKE_BACK_S = 20.0  # how long a session of ours that was cut off may still hold it
+_LONGEST_NAME = 63  # of a connection, as PostgreSQL keeps it
 _UNUSABLE = (SQLAlchemyError, StorageInternalError, ImportError, sqlite3.Error, ValueError)
 
 
 def storage_url(root: Path) -> str:
-    """Give the study's database: ``ICD_STORAGE_URL``, or sqlite below the root."""
+    """Give the study's database: ``ICD_STORAGE_URL``, or sqlite below the root.
+
+    Raises:
+        SetupError: If the root is a bucket, which holds no database, and the variable does not name one.
+    """
+    bucket = None if os.environ.get("ICD_STORAGE_URL") else bucket_of(root)
+    if bucket is not None:
+        raise SetupError(
+            f"the root {bucket.url} is a bucket, which cannot hold the study: set ICD_STORAGE_URL to a database that "
+            "every driver reaches (postgresql://...), or to sqlite:///FILE if the driver stays on this machine"
+        )
     return os.environ.get("ICD_STORAGE_URL") or f"sqlite:///{(root / 'study.db').absolute()}"
 
 
@@ -140,6 +153,7 @@ class DatabaseLease:
         self._key = int.from_bytes(hashlib.sha256(f"icd/{name}".encode()).digest()[:8], "big", signed=True)
         self._connection: Any = None
         self._checked = 0.0
+        self._lost: StateError | SetupError | None = None
 
     def acquire(self) -> None:
         """Take the lock.
@@ -153,20 +167,44 @@ class DatabaseLease:
         except _UNUSABLE as error:
             raise _refusal(self.url, error) from error
 
-    def check(self) -> None:
-        """Take the lock again if the database was restarted, which drops it; looks now and then.
+    def holder(self) -> str | None:
+        """Say who has the lock now; None for nobody.
+
+        Raises:
+            SetupError: If the database cannot be reached.
+        """
+        try:
+            self.acquire()
+        except StateError as error:
+            return str(error).partition(" is driven by ")[2].partition(";")[0]
+        self.release()
+        return None
+
+    def guard(self, storage: BaseStorage) -> None:
+        """See before every commit that the lock is held: a driver that was cut off must not write again."""
+        if isinstance(storage, RDBStorage):
+            sqlalchemy.event.listen(storage.engine, "commit", lambda connection: self.check(at_once=True))
+
+    def check(self, *, at_once: bool = False) -> None:
+        """Take the lock again if the database was restarted, which drops it; looks now and then, or at once.
 
         Raises:
             StateError: If another driver took it meanwhile.
             SetupError: If the database stays away.
         """
-        if time.monotonic() - self._checked < _CHECK_S:
+        if self._lost is not None:
+            raise self._lost
+        if self._connection is None or not (at_once or time.monotonic() - self._checked >= _CHECK_S):
             return
         try:
             self._connection.execute(sqlalchemy.text("select 1"))
         except DBAPIError:
             self.release()
-            patiently(self._take_back, announce=self.announce)
+            try:
+                patiently(self._take_back, announce=self.announce)
+            except (StateError, SetupError) as error:
+                self._lost = error  # nothing is written any more, on the way out either
+                raise
         self._checked = time.monotonic()
 
     def release(self) -> None:
@@ -179,10 +217,27 @@ class DatabaseLease:
     def _take(self) -> None:
         engine = sqlalchemy.create_engine(self.url, poolclass=sqlalchemy.NullPool, isolation_level="AUTOCOMMIT")
         self._connection = engine.connect()
+        name = f"icd pid {os.getpid()} on {socket.gethostname()}"[:_LONGEST_NAME]
+        self._connection.execute(sqlalchemy.text("select set_config('application_name', :name, false)"), {"name": name})
         taken = self._connection.execute(sqlalchemy.text("select pg_try_advisory_lock(:key)"), {"key": self._key})
         if not taken.scalar():
+            driver = self._holder()
             self.release()
-            raise StateError(f"sweep {self.name!r} is driven from another host; wait for it, or end it there")
+            raise StateError(f"sweep {self.name!r} is driven by {driver}; wait for it, or end it with 'icd stop'")
+
+    def _holder(self) -> str:
+        """Say who has the lock, as far as the database shows it to this user."""
+        asked = sqlalchemy.text(
+            "select a.application_name, to_char(a.backend_start, 'YYYY-MM-DD HH24:MI:SS') from pg_locks l "
+            "join pg_stat_activity a on a.pid = l.pid where l.locktype = 'advisory' and l.granted and l.objsubid = 1 "
+            "and l.classid = :high and l.objid = :low and l.database = (select oid from pg_database "
+            "where datname = current_database())"
+        )
+        key = self._key % 2**64
+        row = self._connection.execute(asked, {"high": key >> 32, "low": key % 2**32}).first()
+        if row is None or not (row[0] or "").startswith("icd "):
+            return "a driver on another host"
+        return f"{row[0].removeprefix('icd ')} since {row[1]}"
 
     def _take_back(self) -> None:
         deadline = time.monotonic() + _TAKE_BACK_S

@@ -25,6 +25,7 @@ from icd.search.storage import is_shared, redacted, storage_url
 from icd.search.studies import tracking_uri
 from icd.search.study import Ledger
 from icd.search.warm_start import find_starts, stored_starts, to_json
+from icd.trial.bucket import url_of
 from icd.trial.machine import versions
 
 __all__ = ["Executor", "Settings", "SweepResult", "run"]
@@ -154,6 +155,7 @@ def preparation(space: SearchSpace, sweep: SweepConfig, settings: Settings, *, p
     return Preparation(
         configs=[config.to_data() for config in space.extremes()],
         root=str(settings.root.absolute()),
+        bucket=url_of(settings.root),
         data_root=str(settings.data_root.absolute()) if settings.data_root else None,
         download=settings.download,
         probe=probe,

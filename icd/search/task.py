@@ -5,12 +5,13 @@ every epoch it knows, the newest stored one first, and ends with an ``Outcome``.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from icd.search.quarantine import Complaint, Place
 from icd.search.record import Stage
+from icd.trial.bucket import Bucket, local_root
 
 # How an attempt ended. ``complete``: all epochs. ``stopped``: pruned, or asked to stop, after a durable checkpoint.
 # ``diverged``: a loss or metric that is not finite. ``disk``: nothing can be written; the sweep halts, resumable.
@@ -50,6 +51,7 @@ class Task:
         threads: Of torch; 0 leaves them alone.
         table: How the teacher is answered for: ``table``, ``stream`` or ``live``.
         stage: What the trial is for; a search is refused the test images.
+        bucket: URL of the root, where that is a bucket; ``root`` and ``sweep`` are then copies on each machine.
     """
 
     number: int
@@ -64,11 +66,25 @@ class Task:
     table: str = "live"
     stage: Stage = "search"
     member: str = ""
+    bucket: str = ""
 
     @property
     def folder(self) -> Path:
-        """The folder of the trial, or of its run."""
-        return trial_folder(Path(self.sweep), self.number, self.member)
+        """The folder of the trial, or of its run; with a bucket the attempt's own copy of it."""
+        folder = trial_folder(Path(self.sweep), self.number, self.member)
+        return folder / f"a{self.attempt}" if self.bucket else folder
+
+    @property
+    def prefix(self) -> str:
+        """What the names of the trial's objects, or of its run's, begin with in a bucket."""
+        return trial_folder(Path("sweeps") / Path(self.sweep).name, self.number, self.member).as_posix()
+
+    def here(self) -> "Task":
+        """Give the same task with this machine's folders."""
+        if not self.bucket:
+            return self
+        root = local_root(self.bucket)
+        return replace(self, root=str(root), sweep=str(root / "sweeps" / Path(self.sweep).name))
 
     def to_json(self) -> dict[str, Any]:
         """Write it for a pipe."""
@@ -161,8 +177,14 @@ def checkpoints_below(folder: Path) -> Iterator[Path]:
 
 
 def newest_attempt(task: Task) -> int:
-    """Which attempt has the task's trial; its own where the folder does not say."""
+    """Which attempt has the task's trial; its own where the folder, or the bucket, does not say.
+
+    Raises:
+        SetupError: If the bucket stays away.
+    """
     try:
+        if task.bucket:
+            return int(Bucket(task.bucket).read(f"{task.prefix}/attempt") or task.attempt)
         return int((task.folder / "attempt").read_text())
     except (OSError, ValueError):
         return task.attempt

@@ -36,11 +36,20 @@ class Tracker:
         experiment: Name of the sweep's experiment.
         uid: Random id of the sweep; part of every run's tag.
         announce: Takes one line for people; called from the thread.
+        limit: Bytes of the outbox that may be sent; the rest could still be lost.
     """
 
-    def __init__(self, folder: Path, uri: str, experiment: str, uid: str, announce: Announce) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        uri: str,
+        experiment: str,
+        uid: str,
+        announce: Announce,
+        limit: Callable[[], float] = lambda: float("inf"),
+    ) -> None:
         self._announce = announce
-        self._reader = OutboxReader(folder, json.dumps([uri, experiment, uid]))
+        self._reader = OutboxReader(folder, json.dumps([uri, experiment, uid]), limit)
         self._store = MlflowStore(folder, uri, experiment, uid, self._refuse)
         self._closing = threading.Event()
         self._deadline = float("inf")

@@ -17,7 +17,6 @@ from icd.config.trial import TrialConfig
 from icd.config.yaml import Document
 from icd.data.split import Split
 from icd.errors import (
-    CheckpointError,
     ConfigError,
     DataError,
     Interrupted,
@@ -29,8 +28,9 @@ from icd.errors import (
 from icd.methods import CellDistillation
 from icd.models import Network
 from icd.search.bench import Bench
+from icd.search.copies import check_newest, working_copy
 from icd.search.notice import NOTICE, Notice
-from icd.search.task import Epoch, Outcome, OutcomeKind, Task, newest_attempt
+from icd.search.task import Epoch, Outcome, OutcomeKind, Task
 from icd.trial.checkpoint import write_durably
 from icd.trial.machine import device_name
 from icd.trial.runs import (
@@ -89,7 +89,8 @@ def attempt(
     try:
         if notice.given:
             raise Preempted("not begun")
-        return ended("complete", result=_train(task, bench, send, step, device, notice))
+        with working_copy(task) as publish:
+            return ended("complete", result=_train(task, bench, send, step, device, notice, publish))
     except Stopped as error:
         return ended("stopped", str(error))
     except (Interrupted, Preempted) as error:
@@ -125,6 +126,7 @@ def _train(
     progress: Callable[[int, int, int], None],
     device: torch.device,
     notice: Notice,
+    publish: Callable[[], None],
 ) -> Mapping[str, Any]:
     config = read_trial(Document(dict(task.config), f"trial {task.number}"))
     places = Places(root=Path(task.root), data_root=Path(task.data_root) if task.data_root else None)
@@ -140,7 +142,7 @@ def _train(
         return send(Epoch(number=task.number, attempt=task.attempt, epoch=epoch, metrics=dict(metrics), device=device))
 
     def say(epoch: int, metrics: Mapping[str, float], device: str = "") -> None:
-        check_newest(task)
+        publish()
         if not told(epoch, metrics, device):
             raise Stopped(f"stopped after epoch {epoch}")
 
@@ -152,20 +154,24 @@ def _train(
         if metrics.epoch < config.protocol.epochs:
             say(metrics.epoch, metrics.values, name)
         else:  # nothing is left to stop
+            publish()
             told(metrics.epoch, metrics.values, name)
 
     def finishing(student: Network, rows: list[dict[str, Any]]) -> None:
-        _draw(task.folder, config, split, student, teacher, rows, device)
+        _draw(task, config, split, student, teacher, rows, device)
+        check_newest(task)  # the result comes next
 
     mode: Any = task.table if suits(config) else "live"
     budget_gb = float("inf")  # the driver has kept to it
     with table_for(config, split, teacher, places, mode, budget_gb, shared=bench.blocks) as table:
         execution = replace(execution, report=report, table=table)
-        return continue_trial(config, split, teacher, task.folder, execution, finishing=finishing)
+        result = continue_trial(config, split, teacher, task.folder, execution, finishing=finishing)
+    publish()
+    return result
 
 
 def _draw(
-    folder: Path,
+    task: Task,
     config: TrialConfig,
     split: Split,
     student: Network,
@@ -177,12 +183,12 @@ def _draw(
 
     A figure that cannot be drawn is no reason to lose a trial.
     """
+    folder, title = task.folder, f"trial {task.member or f'{task.number:04d}'}"
     try:
         from icd.search.figures import curves_figure, gram_figure
         from icd.search.gram import gram_matrices
         from icd.search.gram_file import GRAMS_NAME, Grams, pack_grams, thumbnails
 
-        title = f"trial {folder.name}"
         curves_figure(folder / "curves.png", rows, title=title)
         scales = [scale for scale in getattr(config.method, "scales", ()) if scale > 1]
         if teacher is None or not isinstance(config.method, CellDistillation) or not scales:
@@ -203,7 +209,7 @@ def _draw(
         write_durably(folder / GRAMS_NAME, pack_grams(kept))
         gram_figure(folder / "grams.png", matrices, title=title)
     except Exception as error:
-        logger.warning("figures of %s could not be drawn: %s", folder.name, error)
+        logger.warning("figures of %s could not be drawn: %s", title, error)
 
 
 def _check_stage(task: Task, config: TrialConfig) -> None:
@@ -215,17 +221,6 @@ def _check_stage(task: Task, config: TrialConfig) -> None:
     if task.stage != "confirm" and config.data.measure_on == "test":
         where, rule = "data.measure_on", "must be val: only a confirmation sees test images"
         raise ConfigError(Problem(path=where, rule=rule, value="test", has_value=True, source=f"trial {task.number}"))
-
-
-def check_newest(task: Task) -> None:
-    """Refuse to go on where a newer attempt has the trial: this process was taken for dead.
-
-    Raises:
-        CheckpointError: If the folder names another attempt.
-    """
-    newest = newest_attempt(task)
-    if newest != task.attempt:
-        raise CheckpointError(f"trial {task.number}: attempt {newest} has taken over from attempt {task.attempt}")
 
 
 def stop_asked(path: Path) -> str:

@@ -87,7 +87,7 @@ def serve(commands: BinaryIO, events: BinaryIO) -> None:
             serve_preparation(command["request"], line)
             torch.cuda.empty_cache()  # it lies on this thread's stream, and trials have streams of their own
         elif command["do"] == "attempt":
-            pack.begin(Task(**command["task"]))
+            pack.begin(Task(**command["task"]).here())
         elif command["do"] == "answer":
             pack.answer(command["number"], command["go"])
 

@@ -29,6 +29,7 @@ from icd.errors import CheckpointError, ConfigError, Interrupted, Problem, State
 from icd.models import Network
 from icd.trial import checkpoint
 from icd.trial.autotune import choose, described, settled
+from icd.trial.bucket import bucket_of
 from icd.trial.evaluate import evaluate
 from icd.trial.machine import device_name, versions
 from icd.trial.table_block import OpenBlocks
@@ -48,7 +49,7 @@ class Places:
     @property
     def teachers(self) -> TeacherStore:
         """The teachers below the root."""
-        return TeacherStore(self.root / "teachers")
+        return TeacherStore(self.root / "teachers", bucket_of(self.root))
 
     @property
     def tables(self) -> Path:

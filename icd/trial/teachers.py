@@ -17,6 +17,7 @@ from icd.errors import IcdError, Interrupted, StateError, TeacherError, did_you_
 from icd.methods import CrossEntropy
 from icd.models import MODELS, Network, Stem, build_model
 from icd.trial import checkpoint
+from icd.trial.bucket import Bucket
 from icd.trial.evaluate import evaluate
 from icd.trial.foreign import read_foreign
 from icd.trial.train import Execution, evaluation_batches, train
@@ -76,13 +77,17 @@ def weights_digest(state: Mapping[str, Tensor]) -> str:
 
 
 class TeacherStore:
-    """A folder of teachers, each in ``<digest>/`` as ``teacher.json`` and ``weights.ckpt``."""
+    """A folder of teachers, each in ``<digest>/`` as ``teacher.json`` and ``weights.ckpt``.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    Where the root is a bucket, cards are brought here before each look, and weights when they are loaded.
+    """
+
+    def __init__(self, folder: Path, bucket: Bucket | None = None) -> None:
+        self.folder, self.bucket = folder, bucket
 
     def all(self) -> list[Teacher]:
         """Every teacher, oldest first."""
+        self._bring_cards()
         cards = []
         for path in self.folder.glob("*/teacher.json"):
             try:
@@ -135,19 +140,40 @@ class TeacherStore:
         folder = self._folder(card.digest)
         folder.mkdir(parents=True, exist_ok=True)
         checkpoint.save(folder / "weights.ckpt", {"weights": {name: t.detach().cpu() for name, t in state.items()}})
+        self._publish(folder / "weights.ckpt")
         self._write(card)  # last: a teacher without its card does not exist
         return card
 
     def load(self, card: Teacher) -> Network:
         """Build a teacher's network and fill in its weights, digest checked."""
-        state = checkpoint.load(self._folder(card.digest) / "weights.ckpt")["weights"]
+        path = self._folder(card.digest) / "weights.ckpt"
+        if self.bucket is not None and not path.exists():
+            self.bucket.download(self._name(path), path)
+        state = checkpoint.load(path)["weights"]
         if weights_digest(state) != card.digest:
             raise TeacherError(f"teacher {card.name}: weights do not have the digest {card.digest[:_DIGITS]}")
         return fitted(state, card.arch, card.stem, card.num_classes, source=f"teacher {card.name}")
 
     def _write(self, card: Teacher) -> None:
         content = json.dumps(asdict(card), indent=1) + "\n"
-        checkpoint.write_durably(self._folder(card.digest) / "teacher.json", content.encode())
+        path = self._folder(card.digest) / "teacher.json"
+        checkpoint.write_durably(path, content.encode())
+        self._publish(path)
+
+    def _bring_cards(self) -> None:
+        if self.bucket is None:
+            return
+        for name, stored in self.bucket.list("teachers").items():
+            path = self.folder.parent / name
+            if path.name == "teacher.json" and not (path.exists() and path.stat().st_size == stored.size):
+                self.bucket.download(name, path)
+
+    def _publish(self, path: Path) -> None:
+        if self.bucket is not None:
+            self.bucket.upload(self._name(path), path)
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self.folder.parent).as_posix()
 
     def _folder(self, digest: str) -> Path:
         return self.folder / digest[:_DIGITS]

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -10,10 +11,12 @@ from typing import Any
 
 import pytest
 import sqlalchemy
+from optuna.storages import RDBStorage
+from optuna.study import StudyDirection
 
 from icd.errors import SetupError, StateError
 from icd.search import studies
-from icd.search.storage import DatabaseLease
+from icd.search.storage import DatabaseLease, open_storage
 from tests.crash.served import Harness
 from tests.tracking import free_port
 
@@ -123,7 +126,7 @@ def test_two_restarts_in_mid_sweep_lose_nothing(
     drive.until_epoch(2, EPOCHS - 5)  # seconds later it has its lock again
     second = harness.drive(elsewhere, changes=CHANGES)
     assert second.wait() == 5, second.errors
-    assert "STATE: sweep 'crash' is driven from another host" in drive.errors
+    assert f"STATE: sweep 'crash' is driven by pid {drive.pid} on {socket.gethostname()} since " in drive.errors
     assert drive.wait(240) == 0, drive.errors
     found = studies.find(root, "crash").records()
     assert [record.state for record in found] == ["complete"] * TRIALS
@@ -156,12 +159,12 @@ def test_the_lock_is_taken_again_after_a_restart(postgres: Postgres) -> None:
     said: list[str] = []
     first, second = (DatabaseLease(postgres.url("study"), "locked", said.append) for _ in range(2))
     first.acquire()
-    with pytest.raises(StateError, match="driven from another host"):
+    with pytest.raises(StateError, match=rf"is driven by pid {os.getpid()} on .* since 2"):
         second.acquire()
     postgres.restart()
     first._checked = 0.0
     first.check()
-    with pytest.raises(StateError, match="driven from another host"):
+    with pytest.raises(StateError, match=rf"is driven by pid {os.getpid()} on .* since 2"):
         second.acquire()
     first.release()
     second.acquire()
@@ -175,9 +178,30 @@ def test_a_driver_whose_lock_was_taken_meanwhile_ends(postgres: Postgres, monkey
     postgres.restart()
     second.acquire()
     first._checked = 0.0
-    with pytest.raises(StateError, match="driven from another host"):
+    with pytest.raises(StateError, match=rf"is driven by pid {os.getpid()} on .* since 2"):
         first.check()
     second.release()
+
+
+def test_a_driver_that_lost_its_lock_writes_no_more(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("icd.search.storage._TAKE_BACK_S", 0.5)
+    url = postgres.url("study")
+    first, second = (DatabaseLease(url, "fenced") for _ in range(2))
+    storage = open_storage(url)
+    assert isinstance(storage, RDBStorage)
+    first.acquire()
+    first.guard(storage)
+    study = storage.create_new_study([StudyDirection.MAXIMIZE], "fenced")
+    cut_off = "select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'icd pid %'"
+    with sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool).connect() as connection:
+        connection.execute(sqlalchemy.text(cut_off))
+    second.acquire()
+    for _ in range(2):  # on its way out neither
+        with pytest.raises(StateError, match="is driven by pid"):
+            storage.set_study_user_attr(study, "late", 1)
+    assert "late" not in open_storage(url).get_study_user_attrs(study)
+    second.release()
+    storage.engine.dispose()
 
 
 def test_a_server_that_is_away_is_said_without_the_password(postgres: Postgres) -> None:

@@ -40,6 +40,7 @@ MAY_IMPORT_SEARCH = {
         "icd/search/ray_security.py",
         "icd/search/ray_worker.py",
     },
+    "pyarrow": {"icd/trial/bucket.py"},
     "mlflow": {"icd/search/mlflow_store.py", "icd/search/model_registry.py"},  # the second one for types only
     "optuna": {
         "icd/search/space.py",

@@ -19,6 +19,7 @@ from icd.results.winners_curse import expected_overstatement
 from icd.search.gram_file import GRAMS_NAME, Grams, read_grams
 from icd.search.reading import counts_of, driver_of, plain_sweep
 from icd.search.record import TrialRecord, best, in_order
+from icd.search.shelf import fetch_trials
 from icd.search.studies import find, sweep_folder
 from icd.search.task import trial_folder
 
@@ -130,6 +131,7 @@ def gather(root: Path, name: str) -> Facts:
         StateError: If there is none of that name.
     """
     ledger, folder = find(root, name), sweep_folder(root, name)
+    fetch_trials(root, ledger)
     sweep, attributes, records = plain_sweep(ledger), ledger.attributes, ledger.records()
     maximize = sweep["objectives"][0]["direction"] == "maximize"
     complete = in_order(records, maximize=maximize)

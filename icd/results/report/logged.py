@@ -5,13 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from icd.search.lease import Lease
-from icd.search.outbox import OUTBOX_NAME, Outbox
+from icd.search.outbox import Outbox
+from icd.search.shelf import shelf_of
 from icd.search.studies import REPORT_NAME, find, sweep_folder, tracking_uri
 
 
 def has_runs(root: Path, name: str) -> bool:
     """Whether MLflow was ever told of a sweep."""
-    return (sweep_folder(root, name) / OUTBOX_NAME).exists()
+    return shelf_of(sweep_folder(root, name)).has_outbox
 
 
 def log_report(root: Path, name: str, deadline_s: float, announce: Callable[[str], None]) -> int:
@@ -23,9 +24,13 @@ def log_report(root: Path, name: str, deadline_s: float, announce: Callable[[str
     from icd.search import track
 
     folder, uid = sweep_folder(root, name), find(root, name).attributes["uid"]
+    shelf = shelf_of(folder)
     with Lease(folder):
+        shelf.take_over()
         outbox = Outbox(folder)
         revision = int(time.time())
         outbox.summary(revision, time_ms=1000 * revision, metrics={}, tags={}, artifacts=[REPORT_NAME], finished=True)
         outbox.close()
+        shelf.publish()
+        shelf.send()
         return track.flush(folder, tracking_uri(root), name, uid, deadline_s, announce)

@@ -132,6 +132,23 @@ def test_a_reader_gives_each_event_until_it_is_committed(tmp_path: Path) -> None
     assert OutboxReader(tmp_path, "a").read() == []
 
 
+def test_a_reader_goes_no_further_than_it_may(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path)
+    fill(outbox)
+    ends = [place + 1 for place, byte in enumerate((tmp_path / OUTBOX_NAME).read_bytes()) if byte == ord("\n")]
+    limit = [0]
+    reader = OutboxReader(tmp_path, "a", lambda: limit[0])
+    assert reader.read() == []
+    limit[0] = ends[2]
+    assert reader.read(most_bytes=10) == lines(tmp_path)[:1]
+    assert reader.read() == lines(tmp_path)[:3]
+    reader.commit()
+    assert reader.read() == []
+    assert reader.pending() == 4
+    limit[0] = ends[-1]
+    assert reader.read() == lines(tmp_path)[3:]
+
+
 def test_another_target_starts_over(tmp_path: Path) -> None:
     fill(Outbox(tmp_path))
     reader = OutboxReader(tmp_path, "a")

