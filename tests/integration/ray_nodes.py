@@ -90,7 +90,7 @@ class Node:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                env={**os.environ, "PYTHONPATH": str(ROOT), "RAY_worker_niceness": "0"},
+                env={**os.environ, "PYTHONPATH": _with(ROOT), "RAY_worker_niceness": "0"},
             )
 
     def wait(self) -> None:
@@ -114,6 +114,11 @@ class Node:
                     os.kill(pid, signal.SIGKILL)
             time.sleep(0.05)
         self.process.wait(10)
+
+
+def _with(root: Path) -> str:
+    """What is imported before, and the package."""
+    return os.pathsep.join([str(root), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 def free_port() -> int:

@@ -34,6 +34,7 @@ MAY_IMPORT_SEARCH = {
         "icd/search/ray_bridge.py",
         "icd/search/ray_cluster.py",
         "icd/search/ray_hooks.py",
+        "icd/search/ray_jobs.py",
         "icd/search/ray_probe.py",
         "icd/search/ray_worker.py",
     },
