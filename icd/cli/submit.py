@@ -68,15 +68,20 @@ def _there(url: str, context: click.Context, *, detach: bool) -> int:
     jobs = Jobs(url)
     if differs(jobs.ray_here, jobs.ray_there):
         logger.warning(
-            "the cluster has Ray %s and this machine %s: its driver is its own", jobs.ray_there, jobs.ray_here
+            "the cluster has Ray %s, this machine %s; the job runs with the cluster's", jobs.ray_there, jobs.ray_here
         )
     try:
         jobs.submit(job)
         if detach:
-            write_json({"job": job.id, "submit": jobs.url}) if context.params.get("as_json") else click.echo(job.id)
+            if context.params.get("as_json"):
+                write_json({"job": job.id, "submit": jobs.url})
+            else:
+                click.echo(job.id)
             _say_how_to_return(job, jobs.url, verb, name)
             return 0
         logger.info("job %s on %s; Ctrl-C leaves it running", job.id, jobs.url)
+        if any(parameter.name == "output" for parameter in context.command.params):
+            logger.info("files that it writes stay on the cluster")
         reader = Reader()
         ended = jobs.follow(job.id, reader.take)
         reader.close()
