@@ -11,20 +11,18 @@ unexport PYTHONDONTWRITEBYTECODE
 
 setup: $(VENV)/.ready
 
-# uv installs the same packages as pip, three times faster; where it cannot be had, pip does it. What tests/dashboard.txt
-# names is for one test, which is skipped without it.
+# uv installs the same packages as pip, three times faster; where it cannot be had, pip does it. What the last line
+# installs is for one test, which is skipped without it.
 $(VENV)/.ready: pyproject.toml constraints.txt tests/dashboard.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv || true
 	if [ -x $(BIN)/uv ]; then \
 		$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'; \
-		$(BIN)/uv pip install --quiet --python $(BIN)/python --target $(VENV)/dashboard --no-deps --compile-bytecode \
-			--requirement tests/dashboard.txt || true; \
 	else \
 		$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'; \
-		$(BIN)/python -m pip install --quiet --target $(VENV)/dashboard --no-deps --upgrade \
-			--requirement tests/dashboard.txt || true; \
 	fi
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --target $(VENV)/dashboard --no-deps --compile-bytecode \
+		--requirement tests/dashboard.txt || true
 	touch $@
 
 quickstart: setup
