@@ -11,8 +11,9 @@ unexport PYTHONDONTWRITEBYTECODE
 
 setup: $(VENV)/.ready
 
-# uv installs the same packages as pip, three times faster; where it cannot be had, pip does it.
-$(VENV)/.ready: pyproject.toml constraints.txt
+# uv installs the same packages as pip, three times faster; where it cannot be had, pip does it. What the last line
+# installs is for one test, which is skipped without it.
+$(VENV)/.ready: pyproject.toml constraints.txt tests/dashboard.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv || true
 	if [ -x $(BIN)/uv ]; then \
@@ -20,6 +21,8 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	else \
 		$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'; \
 	fi
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --target $(VENV)/dashboard --no-deps --compile-bytecode \
+		--requirement tests/dashboard.txt || true
 	touch $@
 
 quickstart: setup

@@ -11,6 +11,7 @@ from icd.cli.main import write_json
 from icd.cli.options import place_options, places, table_options
 from icd.cli.show import JSON, NAME, SET, columns
 from icd.cli.stopping import stop_requested, stopping_politely
+from icd.cli.submit import remote_options
 from icd.cli.sweep import executor_options
 from icd.config.sweep import Budget
 from icd.errors import TrialsFailedError
@@ -41,6 +42,7 @@ from icd.results.report import write_report
 @table_options
 @JSON
 @place_options
+@remote_options
 def confirm(name: str, against: str | None, all_seeds: bool, show: bool, as_json: bool, **options: Any) -> None:
     """Retrain the best trials of sweep NAME and baselines on fresh seeds, and compare them on the test images.
 

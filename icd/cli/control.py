@@ -8,6 +8,7 @@ import click
 from icd.cli.main import write_json
 from icd.cli.root import ROOT
 from icd.cli.show import JSON, NAME
+from icd.cli.submit import remote_option
 from icd.errors import SetupError
 
 logger = logging.getLogger(__name__)
@@ -17,6 +18,7 @@ logger = logging.getLogger(__name__)
 @NAME
 @click.option("--now", is_flag=True, help="Do not wait for the trials under way: leave after their current epoch.")
 @ROOT
+@remote_option
 def stop(name: str, now: bool, root: Path | None) -> None:
     """End sweep NAME: no new trials, and its driver leaves when those under way have ended. It can be resumed."""
     from icd import search
@@ -32,6 +34,7 @@ def stop(name: str, now: bool, root: Path | None) -> None:
 @click.option("--wait", "seconds", type=click.FloatRange(min=0), default=60.0, show_default=True, help="At most, in s.")
 @JSON
 @ROOT
+@remote_option
 def flush(name: str, seconds: float, as_json: bool, root: Path | None) -> None:
     """Send MLflow what it has not been told of sweep NAME, after it was away."""
     from icd import search

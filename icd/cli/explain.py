@@ -11,6 +11,7 @@ from icd.cli.main import write_json
 from icd.cli.options import place_options, places, table_options
 from icd.cli.show import JSON, NAME, SET, columns
 from icd.cli.stopping import stop_requested, stopping_politely
+from icd.cli.submit import remote_options
 from icd.cli.sweep import executor_options
 from icd.results.explained import Explanation
 from icd.search.studies import find
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 @table_options
 @JSON
 @place_options
+@remote_options
 def explain(name: str, show: bool, as_json: bool, **options: Any) -> None:
     """Say what each part of the best configuration of sweep NAME is worth, by leaving it out on paired fresh seeds.
 

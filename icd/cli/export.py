@@ -10,6 +10,7 @@ import click
 from icd.cli.main import write_json
 from icd.cli.root import ROOT
 from icd.cli.show import JSON, NAME
+from icd.cli.submit import remote_option
 from icd.results import Exported
 from icd.results import export as export_files
 
@@ -45,6 +46,7 @@ logger = logging.getLogger(__name__)
 @click.option("--data-root", type=click.Path(path_type=Path), help="Folder of data sets [ICD_DATA].")
 @JSON
 @ROOT
+@remote_option
 def export(
     name: str,
     output: Path,

@@ -9,6 +9,7 @@ import click
 from icd.cli.main import write_json
 from icd.cli.root import ROOT
 from icd.cli.show import JSON, NAME, columns
+from icd.cli.submit import remote_option
 from icd.errors import StateError
 from icd.search import default_root
 from icd.search.reading import driver_of
@@ -30,6 +31,7 @@ _OUTPUT = click.Path(path_type=Path, dir_okay=False)
 @click.option("--log/--no-log", default=True, help="Whether MLflow is given the report too, where no driver runs.")
 @JSON
 @ROOT
+@remote_option
 def report(name: str, output: Path | None, log: bool, as_json: bool, root: Path | None) -> None:
     """Write the report of sweep NAME, however it stands: one HTML file that needs nothing else.
 
@@ -76,6 +78,7 @@ def _log(root: Path, name: str, page: "Page") -> int | None:
 @click.option("-o", "--output", type=_OUTPUT, help="HTML file to write.")
 @JSON
 @ROOT
+@remote_option
 def compare(names: tuple[str, ...], output: Path | None, as_json: bool, root: Path | None) -> None:
     """Put the sweeps NAMES side by side: what differs, what was found, and whether it may be compared."""
     from icd.results.compare import compare as compare_sweeps

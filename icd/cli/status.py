@@ -21,6 +21,7 @@ from icd.cli.show import (
     state_text,
     status_lines,
 )
+from icd.cli.submit import remote_option
 from icd.results.pruning import audit_sweep
 from icd.search import default_root
 from icd.search.pareto import pareto_front
@@ -35,6 +36,7 @@ from icd.search.terms import dead_kinds, noted_terms
 @click.argument("name", required=False)
 @JSON
 @ROOT
+@remote_option
 def status(name: str | None, as_json: bool, root: Path | None) -> None:
     """Say how every sweep stands, or one sweep in full: counts, budget, best trials, what pruning did, dead terms."""
     where = root or default_root()
@@ -82,6 +84,7 @@ def _confirmed(ledger: Ledger) -> str | None:
 @click.option("--state", "states", type=click.Choice(STATES), multiple=True, help="Only these; repeatable.")
 @click.option("--top", type=click.IntRange(min=1), help="Only the best few complete trials, best first.")
 @ROOT
+@remote_option
 def trials(
     name: str, as_json: bool, as_csv: bool, states: tuple[State, ...], top: int | None, root: Path | None
 ) -> None:

@@ -14,6 +14,7 @@ from icd.cli.main import write_json
 from icd.cli.options import place_options, places, table_options
 from icd.cli.show import JSON, NAME, SET, status_lines
 from icd.cli.stopping import stop_requested, stopping_politely
+from icd.cli.submit import remote_options
 from icd.errors import TrialsFailedError
 from icd.results.report import write_report
 from icd.search.pareto import pareto_front
@@ -55,6 +56,7 @@ def executor_options(command: F) -> F:
 @table_options
 @JSON
 @place_options
+@remote_options
 def sweep(file: Path, overrides: tuple[str, ...], name: str | None, as_json: bool, **options: Any) -> None:
     """Run the sweep in FILE until its budget is used.
 
@@ -71,6 +73,7 @@ def sweep(file: Path, overrides: tuple[str, ...], name: str | None, as_json: boo
 @table_options
 @JSON
 @place_options
+@remote_options
 def resume(name: str, overrides: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Go on with sweep NAME as it was begun, without its file.
 

@@ -11,6 +11,7 @@ from icd.cli.main import write_json
 from icd.cli.options import place_options, places, table_options
 from icd.cli.show import JSON, SET
 from icd.cli.stopping import stop_requested, stopping_politely
+from icd.cli.submit import remote_options
 from icd.cli.sweep import executor_options
 from icd.config.yaml import apply_overrides, read_yaml
 from icd.results.report import write_report
@@ -33,6 +34,7 @@ from icd.trial.checkpoint import write_durably
 @table_options
 @JSON
 @place_options
+@remote_options
 def tournament(
     file: Path,
     seeds: int | None,

@@ -101,7 +101,7 @@ class Node:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                env={**os.environ, "PYTHONPATH": str(source), "RAY_worker_niceness": "0"},
+                env={**os.environ, "PYTHONPATH": _with(source), "RAY_worker_niceness": "0"},
             )
 
     def wait(self) -> None:
@@ -125,6 +125,11 @@ class Node:
                     os.kill(pid, signal.SIGKILL)
             time.sleep(0.05)
         self.process.wait(10)
+
+
+def _with(root: Path) -> str:
+    """What is imported before, and the package."""
+    return os.pathsep.join([str(root), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 def free_port() -> int:
