@@ -29,5 +29,6 @@ class Demand:
         """Ask for room for so many trials at a time, or the most there may be."""
         wanted, now = min(trials, self._most), time.monotonic()
         if wanted != self._asked or (wanted and now - self._at > _AGAIN_S):
-            request_resources(bundles=[self._bundle] * wanted, bundle_label_selectors=[self._labels] * wanted)
+            labels = [self._labels] * wanted if self._labels else None
+            request_resources(bundles=[self._bundle] * wanted, bundle_label_selectors=labels)
             self._asked, self._at = wanted, now

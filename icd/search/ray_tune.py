@@ -101,7 +101,7 @@ class RayExecutor:
         preparer = remote.options(
             num_cpus=self.cluster.cpus,
             num_gpus=self.cluster.gpus,
-            label_selector=self.cluster.labels,
+            label_selector=self.cluster.labels or None,
             max_concurrency=2,
             max_restarts=0,
         ).remote()
@@ -144,13 +144,14 @@ class RayExecutor:
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
         keep_credentials()
         bundle, labels = self.cluster.bundle(), self.cluster.labels
+        placed = {"bundle_label_selector": [labels]} if labels else {}
         demand = Demand(bundle, labels, self._most)
         with signals_kept(), contextlib.ExitStack() as leaving:
             leaving.callback(demand.ask, 0)
             while not policy.finished:
                 bridge = self._bridge = Bridge(policy, tick, self.cluster, demand, self.announce)
                 tuner = tune.Tuner(
-                    tune.with_resources(trial, tune.PlacementGroupFactory([bundle], bundle_label_selector=[labels])),
+                    tune.with_resources(trial, tune.PlacementGroupFactory([bundle], **placed)),
                     tune_config=tune.TuneConfig(
                         search_alg=BridgeSearcher(bridge),
                         scheduler=BridgeScheduler(bridge),
