@@ -200,15 +200,16 @@ def judge_gpus(name: str, expected: float, facts: "NodeFacts") -> Iterator[Findi
         yield Finding("gpu", name, "pass", "none")
         return
     problems = list(_gpu_problems(name, expected, found))
-    names = ", ".join(row["name"] for row in found.get("torch", ()))
-    yield from problems or [Finding("gpu", name, "pass", f"{names}: no ECC errors, products as on the CPU")]
+    names = ", ".join(str(row["name"]) for row in _rows(found, "torch"))
+    memory = "no memory errors, " if any(row.get("ecc_errors") is not None for row in _rows(found, "driver")) else ""
+    yield from problems or [Finding("gpu", name, "pass", f"{names}: {memory}products as on the CPU")]
 
 
 def _gpu_problems(name: str, expected: float, found: Mapping[str, object]) -> Iterator[Finding]:
     rows, driver = _rows(found, "torch"), _rows(found, "driver")
     if found.get("error"):
         yield Finding("gpu", name, "fail", str(found["error"]), "look at nvidia-smi and dmesg (Xid) on this node")
-    if len(rows) < expected:
+    elif len(rows) < expected:
         text = f"Ray has {expected:g} GPUs, torch sees {len(rows)}"
         yield Finding(
             "gpu", name, "fail", text, "install a torch for this driver (docs/cluster.md), or correct --num-gpus"

@@ -72,7 +72,7 @@ def doctor(
 def _limits_and_services(root: Path) -> list[Finding]:
     """Judge what a node of a cluster is judged by, as far as one machine has it; a warning is no fault here."""
     facts = node_facts(gpus=shutil.which("nvidia-smi") is not None)
-    gpus = len(facts["gpus"].get("driver", ())) or bool(facts["gpus"].get("error"))
+    gpus = len(facts["gpus"].get("torch", ())) or bool(facts["gpus"].get("error"))
     found = [*judge_limits("here", facts, 0.0), *judge_gpus("here", float(gpus), facts), *check_services(root)]
     return [
         Finding(item.check, item.level != "fail", f"{item.text}; {item.advice}" if item.advice else item.text)

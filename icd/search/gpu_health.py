@@ -4,6 +4,7 @@ A product of two matrices is compared with the CPU's in float64: a GPU that comp
 """
 
 import json
+import math
 import subprocess
 import sys
 from typing import Any
@@ -72,7 +73,13 @@ def health() -> dict[str, Any]:
         row: dict[str, Any] = {"name": torch.cuda.get_device_name(index), "error": ""}
         try:
             free, total = torch.cuda.mem_get_info(index)
-            row |= {"free_mb": free >> 20, "total_mb": total >> 20, "product_error": product_error(f"cuda:{index}")}
+            off = product_error(f"cuda:{index}")
+            row |= {
+                "free_mb": free >> 20,
+                "total_mb": total >> 20,
+                "product_error": off if math.isfinite(off) else None,
+            }
+            row["error"] = "" if math.isfinite(off) else "a product of matrices is not finite"
         except RuntimeError as error:  # out of memory, a dead context, an image for another GPU
             row["error"] = " ".join(str(error).split())[:160]
         found["torch"].append(row)

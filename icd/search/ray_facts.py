@@ -99,7 +99,8 @@ def cluster_facts(address: str, root: Path, data_root: Path | None, *, timeout_s
 @contextlib.contextmanager
 def _joined(address: str) -> Iterator[None]:
     """Join by the environment's token; the probe goes to the nodes with its source."""
-    usage = os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    usage = os.environ.get("RAY_USAGE_STATS_ENABLED")
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     cloudpickle.register_pickle_by_value(node_facts)
     try:
         with signals_kept():
@@ -110,7 +111,10 @@ def _joined(address: str) -> Iterator[None]:
         with signals_kept():
             ray.shutdown()
         forget_token()
-        os.environ["RAY_USAGE_STATS_ENABLED"] = usage
+        if usage is None:
+            del os.environ["RAY_USAGE_STATS_ENABLED"]
+        else:
+            os.environ["RAY_USAGE_STATS_ENABLED"] = usage
 
 
 def _token_mode() -> int | None:
