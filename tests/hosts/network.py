@@ -7,6 +7,7 @@ each is killed by the kernel when whoever started it dies, and takes its namespa
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -83,7 +84,15 @@ class Host:
         }
         enter = ["nsenter", "--target", str(self.first), "--mount", "--uts", "--ipc", "--net", "--pid"]
         become = [] if user == "root" else ["setpriv", "--reuid", user, "--regid", user, "--clear-groups"]
-        return [*enter, "env", "-i", f"--chdir={ROOT}", *(f"{name}={value}" for name, value in set_to.items()), *become, *words]
+        return [
+            *enter,
+            "env",
+            "-i",
+            f"--chdir={ROOT}",
+            *(f"{name}={value}" for name, value in set_to.items()),
+            *become,
+            *words,
+        ]
 
     def run(self, *words: str, check: bool = True, seconds: float = 120, **more: Any) -> str:
         """Run a command there and give what it wrote."""
@@ -114,17 +123,30 @@ class Host:
         """Its processes, by their numbers outside."""
         if not self.first:
             return []
-        mine = os.readlink(f"/proc/{self.first}/ns/pid")
+        mine = Path(f"/proc/{self.first}/ns/pid").readlink()
         found = []
         for path in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
-                if os.readlink(path / "ns/pid") == mine:
+                if (path / "ns/pid").readlink() == mine:
                     found.append(int(path.name))
         return found
 
     def cable(self, state: str) -> None:
         """Pull the cable (``down``), without anybody being told, or put it back (``up``)."""
         in_network(self.switch, "ip", "link", "set", f"v-{self.name}", state)
+
+    def sleep(self) -> None:
+        """Stop every process, as a virtual machine that is paused."""
+        self._signal(signal.SIGSTOP)
+
+    def wake(self) -> None:
+        """Let every process go on."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        for pid in self.pids():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
 
     def kill(self) -> None:
         """Lose the machine: the cable first, so that no connection is closed, then every process."""
@@ -140,7 +162,8 @@ class Host:
                 time.sleep(0.05)
             self.holder, self.first = None, 0
             while self.started:
-                self.started.pop().wait(20)
+                self.started[-1].kill()  # one whose child was stopped has stopped itself
+                self.started.pop().wait()
 
 
 def _runs(pid: int) -> bool:

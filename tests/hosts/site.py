@@ -132,6 +132,11 @@ def start_node(host: Host, *words: str, driver: bool = False) -> None:
     host.start("bash", "-c", before + _AGAIN, "bash", *start, *words, log="ray.log")
 
 
+def restarts(host: Host) -> int:
+    """How often Ray had to be started again on a host."""
+    return (host.disk / "ray.log").read_text().count("started again")
+
+
 def answers(host: Host, url: str) -> bool:
     """Whether a server answers, asked from a host."""
     return not host.run("python", str(DOCKER / "answers.py"), url, check=False)

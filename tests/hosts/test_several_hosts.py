@@ -5,7 +5,6 @@ Five hosts of our own on this machine (``network.py``), real training, the comma
 
 import json
 import os
-import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -102,9 +101,9 @@ def start(cluster: Cluster) -> None:
     cluster.note("the head is there")
     workers = [cluster["worker-1"], cluster["worker-2"]]
     for host in workers:
-        site.start_node(host, *"--address=head:6379 --num-cpus=1 --num-gpus=0".split())
-    for host in [head, *workers]:
-        wait_for(lambda: site.answers(host, "http://127.0.0.1:52365/api/local_raylet_healthz"), 300, host.name)  # noqa: B023
+        site.start_node(host, "--address=head:6379", "--num-cpus=1", "--num-gpus=0")
+    healthy = "http://127.0.0.1:52365/api/local_raylet_healthz"
+    wait_for(lambda: all(site.answers(host, healthy) for host in [head, *workers]), 300, "three nodes")
     cluster.note("PostgreSQL, MLflow and three Ray nodes are there")
 
 
@@ -122,6 +121,11 @@ def job(cluster: Cluster) -> str:
     """What the job wrote so far."""
     found = (cluster["head"].disk / "ray").glob("session_2*/logs/job-driver-several.log")
     return "".join(path.read_text() for path in found)
+
+
+def losses(cluster: Cluster, host: Host) -> int:
+    """How often the driver lost a trial with a host."""
+    return job(cluster).count(f": node {host.name} (")
 
 
 def submit_and_leave(cluster: Cluster, watched: Watched) -> None:
@@ -164,28 +168,29 @@ def cut_off(cluster: Cluster, watched: Watched, host: Host) -> None:
 
 
 def cut_off_for_long(cluster: Cluster, watched: Watched, host: Host) -> int:
-    """Pull a host's cable until others have its trial; what it still does is late. Gives the trial."""
+    """Cut a host off, asleep, until others have its trial; what it does then is late. Gives the trial.
+
+    Awake it would end by itself: a raylet does after a minute without its head.
+    """
     number = wait_busy(watched, host)
     attempt, kept = watched.attempt(number), watched.checkpoint(number)
+    before, restarts = losses(cluster, host), site.restarts(host)
     host.cable("down")
-    workers = watched.pids(host)
-    for pid in workers:  # as on a shared folder that is away with the rest of the network
-        os.kill(pid, signal.SIGSTOP)
+    host.sleep()
     cut = time.monotonic()
-    cluster.note(f"{host.name} is cut off again: trial {number}, attempt {attempt}, newest checkpoint {kept}")
-    wait_for(lambda: f"trial {number}: node {host.name}" in job(cluster), 180, "its loss is noticed")
-    cluster.note(f"its loss is noticed after {time.monotonic() - cut:.1f} s")
+    cluster.note(f"{host.name} is cut off again, asleep: trial {number}, attempt {attempt}, newest checkpoint {kept}")
+    wait_for(lambda: losses(cluster, host) > before, 180, "its loss is noticed")
+    cluster.note(f"its loss is noticed {time.monotonic() - cut:.1f} s after the cut")
     wait_for(lambda: watched.attempt(number) > attempt, 300, "another attempt")
     wait_for(lambda: watched.epoch(number) > kept + 1, 300, "its next epoch")
     cluster.note(f"trial {number} has a new epoch {time.monotonic() - cut:.1f} s after the cut, elsewhere")
     assert watched.on(host) == {number: attempt}, "the late worker is still there"
     host.cable("up")
-    for pid in workers:
-        os.kill(pid, signal.SIGCONT)
+    host.wake()
     back = time.monotonic()
     wait_for(lambda: watched.on(host).get(number) != attempt, 60, "the late worker ends")
     cluster.note(f"its late worker ends {time.monotonic() - back:.1f} s after the cable is back")
-    wait_for(lambda: "started again" in (host.disk / "ray.log").read_text(), 120, "its Ray ends")
+    wait_for(lambda: site.restarts(host) > restarts, 120, "its Ray ends")
     cluster.note(f"its Ray ends, to be started again, {time.monotonic() - back:.1f} s after the cable is back")
     return number
 
@@ -204,12 +209,12 @@ def restart_postgres(cluster: Cluster, watched: Watched) -> None:
 def lose(cluster: Cluster, watched: Watched, host: Host) -> int:
     """Lose a host for good; gives its trial."""
     number = wait_busy(watched, host)
-    attempt = watched.attempt(number)
+    attempt, before = watched.attempt(number), losses(cluster, host)
     host.kill()
     lost = time.monotonic()
     cluster.note(f"{host.name} is lost: trial {number}, attempt {attempt}, epoch {watched.epoch(number)}")
-    wait_for(lambda: f"trial {number}: node {host.name}" in job(cluster), 180, "its loss is noticed")
-    cluster.note(f"its loss is noticed after {time.monotonic() - lost:.1f} s")
+    wait_for(lambda: losses(cluster, host) > before, 180, "its loss is noticed")
+    cluster.note(f"its loss is noticed {time.monotonic() - lost:.1f} s after that")
     wait_for(lambda: watched.attempt(number) > attempt, 600, "another attempt")
     cluster.note(f"trial {number} is given out again {time.monotonic() - lost:.1f} s after the loss")
     return number

@@ -2,17 +2,16 @@
 
 import contextlib
 import json
-import os
 import re
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from tests.hosts.network import Host
 from tests.hosts.site import Postgres
 
-_STACK = re.compile(r"/trials/(\d+)/stack-(\d+)\.txt$")  # a worker has it open as long as it runs the attempt
+# A worker has it open as long as it runs the attempt; a later attempt removes its name.
+_STACK = re.compile(r"/trials/(\d+)/stack-(\d+)\.txt( \(deleted\))?$")
 
 
 class Watched:
@@ -47,18 +46,13 @@ class Watched:
 
     def on(self, host: Host) -> dict[int, int]:
         """The trials that a host runs, and the attempt of each."""
-        return {number: attempt for _, number, attempt in self._workers(host)}
-
-    def pids(self, host: Host) -> list[int]:
-        """The processes of a host that run trials, by their numbers outside."""
-        return sorted({pid for pid, *_ in self._workers(host)})
-
-    def _workers(self, host: Host) -> Iterator[tuple[int, int, int]]:
+        found = {}
         for pid in host.pids():
             with contextlib.suppress(OSError):
                 for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-                    if match := _STACK.search(os.readlink(descriptor)):
-                        yield pid, int(match[1]), int(match[2])
+                    if match := _STACK.search(str(descriptor.readlink())):
+                        found[int(match[1])] = int(match[2])
+        return found
 
     def logs(self, host: Host) -> str:
         """What the workers of a host warned of."""
