@@ -154,16 +154,19 @@ class Host:
         self._end()
 
     def _end(self) -> None:
-        if self.holder is not None:
-            self.holder.kill()
-            self.holder.wait()
-            deadline = time.monotonic() + 20
-            while _runs(self.first) and time.monotonic() < deadline:
-                time.sleep(0.05)
-            self.holder, self.first = None, 0
-            while self.started:
-                self.started[-1].kill()  # one whose child was stopped has stopped itself
-                self.started.pop().wait()
+        if self.holder is None:
+            return
+        self.holder.kill()
+        for process in self.started:  # they must bury what they started there; one whose child sleeps sleeps too
+            process.kill()
+        for process in [self.holder, *self.started]:
+            process.wait()
+        deadline = time.monotonic() + 20
+        while _runs(self.first) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not _runs(self.first), f"{self.name} cannot be ended"
+        self.holder, self.first = None, 0
+        self.started.clear()
 
 
 def _runs(pid: int) -> bool:

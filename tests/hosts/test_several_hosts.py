@@ -170,7 +170,7 @@ def cut_off(cluster: Cluster, watched: Watched, host: Host) -> None:
 def cut_off_for_long(cluster: Cluster, watched: Watched, host: Host) -> int:
     """Cut a host off, asleep, until others have its trial; what it does then is late. Gives the trial.
 
-    Awake it would end by itself: a raylet does after a minute without its head.
+    Awake its workers would find the next attempt on the shared disk and end before the cable is back.
     """
     number = wait_busy(watched, host)
     attempt, kept = watched.attempt(number), watched.checkpoint(number)
