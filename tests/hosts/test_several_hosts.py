@@ -225,10 +225,7 @@ def test_nothing_is_lost_or_doubled(cluster: Cluster) -> None:
     submit_and_leave(cluster, watched)
     cut_off(cluster, watched, cluster["worker-1"])
     restart_postgres(cluster, watched)
-    moved = [cut_off_for_long(cluster, watched, cluster["worker-1"])]
-    wait_busy(watched, cluster["worker-1"])
-    cluster.note("worker-1 has a trial again")
-    moved += [lose(cluster, watched, cluster["worker-2"])]
+    moved = [cut_off_for_long(cluster, watched, cluster["worker-1"]), lose(cluster, watched, cluster["worker-2"])]
     wait_for(lambda: watched.finished() == TRIALS, 900, f"the end of the sweep: {job(cluster)}")
     status = f"{RAY} job status {NAME}".split()
     there = {"RAY_API_SERVER_ADDRESS": "http://127.0.0.1:8265"}
