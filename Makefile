@@ -7,7 +7,7 @@ export OMP_NUM_THREADS ?= 1
 # Where it is set, every process compiles torch anew: 15 s each instead of 4.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup quickstart check unit test golden kills bench gpu docker-test audit sbom clean
+.PHONY: setup quickstart check unit test golden kills bench gpu docker-test hosts audit sbom clean
 
 setup: $(VENV)/.ready
 
@@ -69,6 +69,15 @@ gpu:
 # The image and the compose stack, with the quick start on it; needs a container engine, and says so.
 docker-test:
 	docker/test.sh
+
+# Five hosts made of namespaces on this machine, a sweep submitted as a Ray job, and what goes wrong meanwhile: a host cut
+# off, another lost, PostgreSQL restarted. Needs Linux, root and PostgreSQL's programs; says so where they are missing.
+hosts: $(VENV)/.hosts
+	ICD_HOSTS=1 $(BIN)/pytest -s tests/hosts
+
+$(VENV)/.hosts: $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[cluster,server]'
+	touch $@
 
 # Known advisories of everything in .venv, and a list of it as CycloneDX; both need the network.
 audit: $(VENV)/.audit

@@ -122,7 +122,7 @@ class Cluster:
         return {node: 0.001 * deadline for node, deadline in state.get_draining_nodes().items()}
 
     def alive(self, node_id: str) -> bool:
-        """Whether a node is part of the cluster and answers: Ray itself takes 14 s to call one dead."""
+        """Whether a node is part of the cluster and answers: Ray itself takes 14 s to call one dead, or a minute."""
         found = next((node for node in ray.nodes() if node["NodeID"] == node_id and node["Alive"]), None)
         if found is None:
             return False

@@ -144,7 +144,7 @@ class RayExecutor:
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
         keep_credentials()
         bundle, labels = self.cluster.bundle(), self.cluster.labels
-        placed = {"bundle_label_selector": [labels]} if labels else {}
+        placed: dict[str, Any] = {"bundle_label_selector": [labels]} if labels else {}
         demand = Demand(bundle, labels, self._most)
         with signals_kept(), contextlib.ExitStack() as leaving:
             leaving.callback(demand.ask, 0)
