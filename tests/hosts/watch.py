@@ -54,10 +54,6 @@ class Watched:
                         found[int(match[1])] = int(match[2])
         return found
 
-    def logs(self, host: Host) -> str:
-        """What the workers of a host warned of."""
-        return "".join(path.read_text() for path in sorted((self.folder / "logs").glob(f"ray-{host.name}-*.log")))
-
 
 def ledger(host: Host, name: str) -> list[dict[str, Any]]:
     """The trials as the ledger has them, asked on a host that drivers run on."""
