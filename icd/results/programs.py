@@ -45,7 +45,7 @@ def formats_for(asked: Sequence[Format] | None) -> list[Format]:
         SetupError: If ONNX was asked for and its packages are missing.
     """
     missing = [name for name in _ONNX_PACKAGES if importlib.util.find_spec(name) is None]
-    lacking = f"{FILES['onnx']} needs {', '.join(missing)}; pip install 'icd[export]'"
+    lacking = f"{FILES['onnx']} needs {', '.join(missing)}; pip install '.[export]'"
     if asked:
         if "onnx" in asked and missing:
             raise SetupError(lacking)

@@ -86,7 +86,7 @@ class Jobs:
             from ray.job_submission import JobSubmissionClient
             from requests.exceptions import RequestException
         except ImportError as error:
-            raise SetupError(f"jobs need Ray's client ({error}); install it with pip install 'icd[cluster]'") from error
+            raise SetupError(f"jobs need Ray's client ({error}): pip install '.[cluster]' in icd's folder") from error
         for name in ("job.sdk", "dashboard_sdk"):  # which say on INFO what is said here
             logging.getLogger(f"ray.dashboard.modules.{name}").setLevel(logging.WARNING)
 

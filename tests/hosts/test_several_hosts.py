@@ -75,7 +75,7 @@ def cluster() -> Iterator[Cluster]:
     if where is None or not (where / "psql").exists():
         pytest.skip("no initdb and psql: apt-get install postgresql")
     for module, extra in (("psycopg2", "postgres"), ("aiohttp_cors", "cluster"), ("flask_wtf", "server")):
-        pytest.importorskip(module, reason=f"pip install 'icd[{extra}]'")
+        pytest.importorskip(module, reason=f"pip install '.[{extra}]'")
     with network(NAMES, {"postgres": "services", "mlflow": "services"}) as hosts:
         base = hosts["head"].folder.parent
         secrets = site.make_secrets(base)

@@ -97,7 +97,7 @@ def postgres() -> Iterator[Postgres]:
     where = binaries()
     if where is None:
         pytest.skip("no initdb: apt-get install postgresql")
-    pytest.importorskip("psycopg2", reason="pip install 'icd[postgres]'")
+    pytest.importorskip("psycopg2", reason="pip install '.[postgres]'")
     with tempfile.TemporaryDirectory(prefix="icd-postgres-") as folder:  # pytest's own are closed to other users
         server = Postgres(Path(folder), where)
         yield server

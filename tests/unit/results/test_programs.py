@@ -93,7 +93,7 @@ def test_without_the_packages(monkeypatch: pytest.MonkeyPatch, caplog: pytest.Lo
     assert formats_for(["pt2", "pt2"]) == ["pt2"]
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "onnxruntime" else name)
     assert formats_for(None) == ["pt2"]
-    assert "left out: student.onnx needs onnxruntime; pip install 'icd[export]'" in caplog.text
+    assert "left out: student.onnx needs onnxruntime; pip install '.[export]'" in caplog.text
     with pytest.raises(SetupError, match="needs onnxruntime"):
         formats_for(["onnx"])
 
