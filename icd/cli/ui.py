@@ -72,7 +72,7 @@ def ui(name: str, port: int | None, dashboard_port: int | None, no_browser: bool
         if importlib.util.find_spec("optuna_dashboard") is not None:
             started.append(servers.enter_context(_dashboard(where, dashboard_port or free_port())))
         else:
-            logger.info("optuna-dashboard is not installed; it shows the study's history too: pip install '.[dashboard]'")
+            logger.info("no optuna-dashboard, which shows the study's history too: pip install '.[dashboard]'")
         if not all(_answers(server, over) for server in started):
             return
         link = _leaderboard(base, name)
