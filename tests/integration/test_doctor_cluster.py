@@ -17,7 +17,7 @@ from tests.integration.ray_nodes import ROOT, cluster, secret
 
 pytest.importorskip("ray")
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.cluster]
 
 
 @pytest.fixture(scope="module")

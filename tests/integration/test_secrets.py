@@ -29,7 +29,7 @@ from tests.tracking import free_port
 pytest.importorskip("ray")
 from icd.search.ray_security import is_open
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.cluster, pytest.mark.timeout(600)]
 
 DECLARED = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
 NAMES = {

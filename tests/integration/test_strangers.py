@@ -19,7 +19,7 @@ pytest.importorskip("ray")
 from icd.errors import SetupError
 from icd.search.ray_cluster import join
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.cluster]
 
 # A network of its own with an address that is not loopback: the head takes it, as on a machine that others reach.
 NETWORK = """

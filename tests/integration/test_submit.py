@@ -77,6 +77,7 @@ def said(process: subprocess.Popen[str], err: Path) -> tuple[int, str, str]:
 
 
 @pytest.mark.slow
+@pytest.mark.cluster
 def test_a_submitted_sweep_survives_its_client(head: str, tmp_path: Path, command: Command) -> None:
     root = tmp_path / "there"
     plan = {**document(tmp_path, epochs=2, trials=2, hang_seconds=300), "name": "tiny"}
