@@ -128,7 +128,7 @@ def patiently(
                 raise SetupError(
                     f"study database is away for {patience_s:.0f} s: {reason}; then 'icd resume'"
                 ) from error
-            if not said:
+            if failed and not said:  # a retry failed too: more than a connection that a restart has cut
                 announce(f"study database does not answer ({reason}); trying for {patience_s:.0f} s")
                 said = True
             failed = True
