@@ -109,7 +109,6 @@ def test_a_killed_driver_leaves_no_worker_on_the_cluster(address: str, tmp_path:
     wait_for(lambda: not any(is_alive(pid) for pid in pids), 20)
 
 
-@pytest.mark.cluster
 def test_trials_of_a_lost_node_finish_on_another(token: Path, tmp_path: Path) -> None:
     said: list[str] = []
     killed: list[float] = []

@@ -17,9 +17,9 @@ pytest.importorskip("ray")
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
 
-EPOCHS = 240  # long enough for two kills, now that trials read their teacher from a table
+EPOCHS = 240  # long enough for six kills, now that trials read their teacher from a table
 TRIALS = 3
-KILLS = 2
+KILLS = 4
 SEED = 5
 
 

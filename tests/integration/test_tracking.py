@@ -203,17 +203,17 @@ time.sleep(60)
 
 
 @pytest.mark.slow
-def test_seven_kills_of_the_driver_lose_and_double_nothing(sweep: Path, database: Path) -> None:
+def test_ten_kills_of_the_driver_lose_and_double_nothing(sweep: Path, database: Path) -> None:
     seed = random.Random(7)
     offset = sweep / OFFSET_NAME
-    for kill in range(7):
+    for kill in range(10):
         before = offset.read_text() if offset.exists() else ""
         process = subprocess.Popen([sys.executable, "-c", HOST, str(sweep), sqlite(database), UID, str(kill)])
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline and (not offset.exists() or offset.read_text() == before):
             assert process.poll() is None
             time.sleep(0.01)
-        # It has sent its first batch. Kill it in the middle of the next ones; three times with the offset lost too.
+        # It has sent its first batch. Kill it in the middle of the next ones; four times with the offset lost too.
         time.sleep(seed.random())
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
