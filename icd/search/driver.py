@@ -4,36 +4,30 @@ Every answer is a function of the ledger and the trial folders, so a driver that
 would have. The order of an epoch: checkpoint durable (worker), then ledger, then outbox.
 """
 
-import itertools
-import json
 import logging
 import math
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from icd.config.sweep import SweepConfig
 from icd.config.trial import TrialConfig
 from icd.errors import SetupError, StateError
-from icd.search.choosing import REFUSED, Chooser
+from icd.search.allowance import Allowance
+from icd.search.books import Books
+from icd.search.choosing import Chooser
 from icd.search.devices import COST, mixed_cost, uses
 from icd.search.faults import FRUITLESS, Faults
 from icd.search.fixed import FixedRuns
-from icd.search.members import Member, key_of
+from icd.search.members import key_of
 from icd.search.outbox import Outbox
 from icd.search.paces import Paces
 from icd.search.prepare import Prepared, teacher_name
 from icd.search.quarantine import QUARANTINED, Complaint, Place
-from icd.search.record import TrialRecord
-from icd.search.reporting import Reporter
-from icd.search.shelf import shelf_of
 from icd.search.site import Running, Site
 from icd.search.space import SearchSpace
 from icd.search.study import Ledger
-from icd.search.task import Epoch, Outcome, Task, trial_folder
-from icd.search.terms import DeadTerm, dead_terms
-from icd.trial.runs import stored_rows, training_seconds
+from icd.search.task import Epoch, Outcome, Task
 
 logger = logging.getLogger(__name__)
 
@@ -56,11 +50,9 @@ class Driver:
     ) -> None:
         self.sweep, self.ledger, self.outbox = sweep, ledger, outbox
         self.prepared, self.site, self.announce = prepared, site, announce
-        self.shelf = shelf_of(site.folder)
         self.chooser = chooser or Chooser(sweep, space, ledger, prepared, self._refused)
-        self.reporter = Reporter(sweep, space, ledger, outbox, site.folder, prepared.data_digest)
+        self.books = Books(sweep, space, ledger, outbox, prepared, site, self.chooser)
         self.running: dict[int, Running] = {}
-        self._searched = [row.name for row in space.dimensions()]
         self.drain = self.stop_now = False
         self.stopped_by = ""
         self.halted: SetupError | None = None
@@ -68,9 +60,8 @@ class Driver:
         self._onward: list[int] = []  # one of their runs has just ended, and the next is due
         self._warned = False
         self._faults, self._paces = Faults(sweep.resources.retries, announce), Paces()
-        self._gpu_seconds = 0.0
-        self._started = time.monotonic()
-        self._seconds_before = float(ledger.attributes.get(self._noted("seconds"), 0.0))
+        seconds_before = float(ledger.attributes.get(self._noted("seconds"), 0.0))
+        self._allowance = Allowance(sweep.budget, seconds_before, site.gpus_per_trial)
         self._ended: list[str] = []
         if ledger.attributes.get(QUARANTINED):
             ledger.note_study(**{QUARANTINED: []})  # what an earlier driver saw
@@ -123,9 +114,9 @@ class Driver:
         under_way = self.running.get(epoch.number)
         if under_way is None or under_way.attempt != epoch.attempt:
             return False  # an attempt that was given up
-        value = epoch.metrics[self._curve_metric]
+        value = epoch.metrics[self.books.curve_metric]
         counted = under_way.before + epoch.epoch
-        self._commit_epoch(epoch.number, counted, epoch.metrics, under_way.run)
+        self.books.commit(epoch.number, counted, epoch.metrics, under_way.run)
         under_way.epoch, under_way.value = counted, value
         if self._paces.add(epoch.number, epoch.device, epoch.metrics.get("seconds/epoch", 0.0)):
             self._note_devices(epoch.number)
@@ -145,8 +136,8 @@ class Driver:
             return
         del self.running[outcome.number]
         self._hear_end(outcome)
-        self._fetch(outcome.number)
-        self._catch_up(outcome.number)
+        self.books.fetch(outcome.number)
+        self.books.catch_up(outcome.number)
         if self.ledger.finished(outcome.number):
             return
         if outcome.kind == "complete" and under_way.more:
@@ -165,7 +156,7 @@ class Driver:
             self._preempted(outcome, under_way)
         else:
             self._fault(outcome, under_way)
-        self.note_stage(seconds=self._seconds)
+        self.note_stage(seconds=self._allowance.seconds)
 
     def note_stage(self, **attributes: Any) -> None:
         """Set attributes of the study that are this stage's own."""
@@ -180,29 +171,22 @@ class Driver:
         """Read the ledger: what is known, what was under way, what a killed driver left half said."""
         for record in self.ledger.records(self.chooser.stage):
             if not self.chooser.take_up(record):
-                self._settle_begun(self.ledger.record(record.number))
+                self.books.settle_begun(self.ledger.record(record.number))
                 continue
             self._faults.take_up(record.number, record.attributes.get("faults", {}))
             self._paces.take_up(record.number, record.attributes.get("devices", ()))
-            self._gpu_seconds += float(record.attributes.get("seconds", 0.0)) * self.site.gpus_per_trial
+            self._allowance.spend(float(record.attributes.get("seconds", 0.0)))
             if record.state == "running":
                 self._waiting.append(record.number)
             else:
                 self._ended.append(record.state)
-                self._settle(record)
+                self.books.settle(record)
 
     def _room(self) -> bool:
         """Whether the budget, the grid and the sampler allow another trial."""
-        budget = self.sweep.budget
         if self.chooser.half_asked:
             return True
-        if budget.hours is not None and self._seconds > 3600 * budget.hours:
-            self.stopped_by = "budget"
-            return False
-        if budget.gpu_hours is not None and self._gpu_seconds > 3600 * budget.gpu_hours:
-            self.stopped_by = "budget"
-            return False
-        if budget.trials is not None and self.chooser.tried >= budget.trials:
+        if self._allowance.over(self.chooser.tried):
             self.stopped_by = "budget"
             return False
         if self.chooser.exhausted:
@@ -226,10 +210,10 @@ class Driver:
         # A run that has its result is done. Where all are, only the end was not told: the last one says it again.
         member = next((run for run in members[:-1] if not run.finished(self.site.folder, number)), members[-1])
         config = member.config
-        attempt = record.attempts + 1
+        attempt, bucket = record.attempts + 1, self.books.shelf.bucket
         self.ledger.note(number, attempts=attempt)
-        self.shelf.issue(number, member.name, attempt)
-        self.reporter.begin(number, members, record)
+        self.books.shelf.issue(number, member.name, attempt)
+        self.books.reporter.begin(number, members, record)
         self.running[number] = Running(
             attempt=attempt,
             epochs=members[-1].last,
@@ -251,21 +235,13 @@ class Driver:
             table=self.prepared.tables.get(teacher_name(config), "live"),
             stage=self.chooser.stage,
             member=member.name,
-            bucket=self.shelf.bucket.url if self.shelf.bucket is not None else "",
+            bucket=bucket.url if bucket is not None else "",
         )
 
     def _hang_seconds(self, config: TrialConfig) -> float:
         return max(self.sweep.resources.hang_seconds, 5 * self._paces.slowest * config.protocol.report_every)
 
     # Judging
-
-    @property
-    def _curve_metric(self) -> str:
-        # A curve must be better in the direction of its objective: costs are minimised, so val/loss stands for them.
-        first = self.sweep.objectives[0]
-        if first.metric.startswith("cost/"):
-            return "val/loss" if first.direction == "minimize" else "val/top1"
-        return first.metric
 
     def _reason_to_prune(self, number: int, epoch: int) -> str:
         """Say why a trial should stop after an epoch, from what is committed; empty where it should not."""
@@ -274,15 +250,8 @@ class Driver:
             return f"pruned at epoch {epoch}"
         if not pruner.dead_terms or epoch < pruner.min_epochs:
             return ""
-        self._fetch(number)
-        rows = stored_rows(trial_folder(self.site.folder, number))
-        dead = self._dead_terms(number, [row for row in rows if row["epoch"] <= epoch])
-        found = [term.brief for term in dead if term.searched]
+        found = [term.brief for term in self.books.dead_and_searched(number, epoch)]
         return f"dead term: {'; '.join(found)}" if found else ""
-
-    def _dead_terms(self, number: int, rows: Sequence[Mapping[str, Any]]) -> list[DeadTerm]:
-        (member,) = self.chooser.members(self.ledger.record(number))
-        return dead_terms(rows, member.config, searched=self._searched)
 
     def _pruned(self, number: int, epoch: int, reason: str) -> bool:
         """Stop a trial that looks poor; a control trial goes on and remembers it."""
@@ -291,31 +260,22 @@ class Driver:
             if record.would_stop_at is None:
                 self.ledger.note(number, would_stop_at=epoch)
             return True
-        self._fetch(number)
-        self.ledger.tell(number, "pruned", reason=reason, exit_reason="pruned", **self._notes_of(number))
+        self.books.fetch(number)
+        self.ledger.tell(number, "pruned", reason=reason, exit_reason="pruned", **self._costs(number))
         self._close(number)
         return False
 
     def _complete(self, outcome: Outcome) -> None:
-        number, members = outcome.number, self._members(outcome.number)
-        results = [member.result(self.site.folder, number) for member in members[:-1]] + [dict(outcome.result)]
-        runs = [self._measured(number, *run) for run in zip(members, results, strict=True)]
+        number = outcome.number
+        runs, notes = self.books.values(number, outcome.result)
         values = [sum(own) / len(own) for own in zip(*runs, strict=True)]
         if not all(math.isfinite(value) for value in values):
             self._diverged(outcome)
             return
-        notes = {
-            **self._notes_of(number),
-            "student_sha256": "+".join(result["student_sha256"] for result in results),
-            "device": outcome.device,
-            "epochs": sum(result["epochs"] for result in results),
-            "parameters": sum(result["parameters"] for result in results),
-        }
-        if len(members) > 1:  # what the trials are ranked by; the value that is told is their mean
-            notes["members"] = {member.name: run[0] for member, run in zip(members, runs, strict=True)}
-        self.ledger.tell(outcome.number, "complete", values, exit_reason="complete", **notes)
+        more = {"exit_reason": "complete", "device": outcome.device, **self._costs(number), **notes}
+        self.ledger.tell(number, "complete", values, **more)
         self._warn_of_mixed_cost()
-        self._close(outcome.number)
+        self._close(number)
 
     def _warn_of_mixed_cost(self) -> None:
         metrics = [objective.metric for objective in self.sweep.objectives]
@@ -325,20 +285,14 @@ class Driver:
             if warning:
                 self.announce(f"WARNING: {warning}")
 
-    def _measured(self, number: int, member: Member, result: Mapping[str, Any]) -> list[float]:
-        """Give the objectives of a run."""
-        last = stored_rows(member.folder(self.site.folder, number))[-1]
-        measured = {**last, "cost/seconds": 60 * result["minutes"], "cost/parameters": result["parameters"]}
-        return [float(measured[objective.metric]) for objective in self.sweep.objectives]
-
     def _diverged(self, outcome: Outcome) -> None:
         """Told as pruned with its finite values, or chance level, so that the sampler learns to look elsewhere."""
         if not self.ledger.record(outcome.number).curve:
             chance = {"top1": 100 / self.prepared.num_classes, "top5": 500 / self.prepared.num_classes, "ece": 100.0}
-            metric = self._curve_metric.rpartition("/")[2]
+            metric = self.books.curve_metric.rpartition("/")[2]
             self.ledger.add_epoch(outcome.number, 0, chance.get(metric, math.log(self.prepared.num_classes)))
         reason = outcome.reason or "a metric is not finite"
-        own = self._notes_of(outcome.number)
+        own = self._costs(outcome.number)
         notes: dict[str, Any] = {"exit_reason": "diverged", "device": outcome.device, **own}
         self.ledger.tell(outcome.number, "pruned", reason=reason, **notes)
         self.announce(f"trial {outcome.number}: diverged: {reason}")
@@ -366,7 +320,9 @@ class Driver:
         number = outcome.number
         if self.stopping or outcome.kind != "preempted":
             return
-        self.announce(f"trial {number}: {outcome.reason}; goes on from epoch {self._stored_epoch(number, under_way)}")
+        self.announce(
+            f"trial {number}: {outcome.reason}; goes on from epoch {self.books.stored_epoch(number, under_way)}"
+        )
         if self._faults.fruitless(number):
             self.stopped_by = "preemptions"
             self.halted = SetupError(
@@ -379,91 +335,32 @@ class Driver:
         number, verdict = outcome.number, self._faults.judge(outcome)
         self.ledger.note(number, faults=self._faults.counts(number))
         if verdict.again:
-            last = self._stored_epoch(number, under_way)
+            last = self.books.stored_epoch(number, under_way)
             self.announce(f"trial {number}: {outcome.reason}; {verdict.words} from epoch {last}")
             self._waiting.append(number)
             return
         self.announce(f"trial {number}: failed: {outcome.reason}")
-        notes: dict[str, Any] = {"exit_reason": outcome.kind, "device": outcome.device, **self._notes_of(number)}
+        notes: dict[str, Any] = {"exit_reason": outcome.kind, "device": outcome.device, **self._costs(number)}
         self.ledger.tell(number, "failed", reason=outcome.reason, **notes)
         self.chooser.forget(number)
         self._close(number)
         self._give_up_if_hopeless()
-
-    def _stored_epoch(self, number: int, under_way: Running) -> int:
-        """Where a trial goes on: a checkpoint is written before its epoch is told, so its folder may be ahead."""
-        return under_way.before + self.shelf.newest_epoch(number, under_way.run)
 
     def _give_up_if_hopeless(self) -> None:
         if not self.drain and len(self._ended) >= _HOPELESS and set(self._ended) == {"failed"}:
             self.drain, self.stopped_by = True, "failures"
             self.announce(f"the first {len(self._ended)} trials all failed: starting no more")
 
-    def _fetch(self, number: int) -> None:
-        """Bring here what a trial's workers have published, where the root is a bucket."""
-        if self.shelf.bucket is not None:
-            self.shelf.fetch({number: self.ledger.record(number).attempts})
-
-    def _catch_up(self, number: int) -> None:
-        """Commit epochs that the trial's folder has and the ledger has not."""
-        for run, before in self._runs(number):
-            for row in stored_rows(trial_folder(self.site.folder, number, run)):
-                metrics = {name: value for name, value in row.items() if name != "epoch"}
-                self._commit_epoch(number, before + row["epoch"], metrics, run)
-
-    def _notes_of(self, number: int) -> dict[str, Any]:
-        """What the epochs of a trial took, counted against the budget, and which terms did nothing, if any."""
-        rows = [stored_rows(trial_folder(self.site.folder, number, run)) for run, _ in self._runs(number)]
-        seconds = sum(map(training_seconds, rows))
-        self._gpu_seconds += seconds * self.site.gpus_per_trial
-        dead = [term.to_data() for term in self._dead_terms(number, rows[0])] if len(rows) == 1 else []
-        return {"seconds": seconds, **({"dead_terms": dead} if dead else {})}
-
-    def _members(self, number: int) -> tuple[Member, ...]:
-        return self.chooser.members(self.ledger.record(number))
-
-    def _runs(self, number: int) -> list[tuple[str, int]]:
-        """Give the name of each run of a trial, and how many epochs are before it."""
-        # From files: it is also asked of trials whose configuration is gone, or whose list is not gone on with.
-        names = [pair.name for pair in self.sweep.generalist.pairs] if self.sweep.generalist else [""]
-        found, before = [(names[0], 0)], 0
-        for name, following in itertools.pairwise(names):
-            path = trial_folder(self.site.folder, number, name) / "result.json"
-            before += json.loads(path.read_text())["epochs"] if path.exists() else 0
-            found.append((following, before))
-        return found
-
-    def _commit_epoch(self, number: int, epoch: int, metrics: Mapping[str, float], member: str) -> None:
-        """Tell ledger, then outbox; neither takes what is not finite (a share of gradients that overflowed)."""
-        value = metrics[self._curve_metric]
-        if math.isfinite(value):
-            self.ledger.add_epoch(number, epoch, value)
-        self.reporter.epoch(number, epoch, metrics, member)
+    def _costs(self, number: int) -> dict[str, Any]:
+        """What a trial's epochs took, counted against the budget, and which terms did nothing, if any."""
+        costs = self.books.costs(number)
+        self._allowance.spend(costs["seconds"])
+        return costs
 
     def _close(self, number: int) -> None:
         record = self.ledger.record(number)
         self._ended.append(record.state)
-        self._settle(record)
-
-    def _settle_begun(self, record: TrialRecord) -> None:
-        """Tell the end of a trial that is none of this driver's, if its beginning was told."""
-        if record.state != "running" and self.reporter.begun(record.number):
-            self._settle(record)
-
-    def _settle(self, record: TrialRecord) -> None:
-        """Put a trial's end into the outbox, once."""
-        if record.state == "duplicate" or record.key.startswith(REFUSED) or self.reporter.ended(record.number):
-            return
-        if not self.reporter.begun(record.number):
-            self.reporter.begin(record.number, self.chooser.members(record), record)
-        self._catch_up(record.number)
-        if record.state != "failed":  # nothing continues it; a failed one may still tell why
-            self.shelf.drop_checkpoints(record.number)
-        self.reporter.end(record)
-
-    @property
-    def _seconds(self) -> float:
-        return self._seconds_before + time.monotonic() - self._started
+        self.books.settle(record)
 
     @property
     def failed_too_often(self) -> bool:
