@@ -92,8 +92,10 @@ class Outbox:
             raise SetupError(f"{self.path} cannot be opened: {error.strerror}") from error
 
     def close(self) -> None:
-        """Close the file; the outbox takes nothing afterwards."""
-        os.close(self._file)
+        """Close the file, once; the outbox takes nothing afterwards."""
+        file, self._file = self._file, -1  # by then its number may be another file's
+        if file >= 0:
+            os.close(file)
 
     def sweep(
         self,

@@ -167,9 +167,11 @@ class Block:
         self._seen_S = np.zeros(spec.num_slots, dtype=bool)  # checked once by this process
 
     def close(self) -> None:
-        """Let go of the files."""
-        os.close(self._entries_fd)
-        self._claims.close()
+        """Let go of the files, once."""
+        file, self._entries_fd = self._entries_fd, -1  # by then its number may be another file's
+        if file >= 0:
+            os.close(file)
+            self._claims.close()
 
     def filled(self) -> int:
         """Count entries."""

@@ -112,6 +112,17 @@ def test_a_full_disk_leaves_whole_lines_and_can_be_continued(
     assert [(event["kind"], event["ms"]) for event in lines(tmp_path)] == [("trial", 1), ("epoch", 3)]
 
 
+def test_closing_twice_closes_no_other_file(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path)
+    outbox.close()
+    with (tmp_path / "other").open("wb") as other:  # it has the number that the outbox had
+        outbox.close()
+        other.write(b"all of it")
+    assert (tmp_path / "other").read_bytes() == b"all of it"
+    with pytest.raises(SetupError, match="cannot be written"):
+        outbox.trial(0, time_ms=1, name="0000", params={}, tags={})
+
+
 def test_a_folder_that_is_missing_is_said(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match="cannot be opened: No such file"):
         Outbox(tmp_path / "none")
