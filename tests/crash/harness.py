@@ -28,9 +28,13 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 os.environ.update(OMP_NUM_THREADS="1", MLFLOW_DISABLE_TELEMETRY="true", MLFLOW_LOGGING_LEVEL="CRITICAL")
 
-import mlflow.tracking  # noqa: E402, F401 - drivers forked from here need not import it
+# Drivers forked from here need not import these, nor tie their tables together: that is a third of what they do.
+import mlflow.store.tracking.sqlalchemy_store  # noqa: E402
+import mlflow.tracking  # noqa: E402, F401
 import numpy as np  # noqa: E402
+import optuna.storages._rdb.models  # noqa: E402, F401
 import sqlalchemy  # noqa: E402
+import sqlalchemy.orm  # noqa: E402
 import torch  # noqa: E402
 import torch._dynamo  # noqa: E402 - torch.optim asks for it at the first step
 
@@ -43,6 +47,7 @@ from icd.search.record import Stage  # noqa: E402
 from tests.crash.forks import Fork, close_all_but, forked  # noqa: E402
 
 torch.set_num_threads(1)
+sqlalchemy.orm.configure_mappers()
 
 SWEEP: dict[str, Any] = {
     "name": "crash",
@@ -150,6 +155,7 @@ def drive(
     extend: bool = False,
     fork_workers: bool = True,
     confirm: dict[str, Any] | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> int:
     """Start a driver in a fork; its process number. It takes signals as ``icd sweep`` does.
 
@@ -157,6 +163,7 @@ def drive(
     """
 
     def act() -> int:
+        os.environ.update(environment or {})
         # A worker inherits nothing of this: it is forked before the count starts to matter, or counts for itself.
         document = {**SWEEP, **(changes or {})}
         sweep = read_sweep(Document(document, "crash.yaml"))
@@ -405,14 +412,12 @@ def serve() -> None:
     """Start drivers for tests: one JSON object a line in, one out; whoever closes the input ends it.
 
     ``{"drive": ROOT, ...}`` with the arguments of ``drive`` gives its process number, ``{"poll": PID}`` its exit code
-    or null, ``{"template": WORKDIR}`` makes a root to copy, ``{"environment": {...}}`` is set for the drivers to come.
+    or null, ``{"template": WORKDIR}`` makes a root to copy.
     """
     for line in sys.stdin:
         given, answer = json.loads(line), None
         if "template" in given:
             answer = str(template(Path(given["template"]))[0])
-        elif "environment" in given:  # for drivers from now on; the template is made without
-            os.environ.update(given["environment"])
         elif "drive" in given:
             answer = drive(Path(given.pop("drive")), **given)
         elif (done := os.waitpid(given["poll"], os.WNOHANG))[0]:

@@ -1,11 +1,17 @@
-"""Real drivers for tests: forked by a harness process without threads, so that one starts in milliseconds."""
+"""Real drivers for tests: forked by a harness process without threads, so that one starts in milliseconds.
 
+Every process of tests has one such process for all of its tests: its imports and its template take ten seconds.
+"""
+
+import atexit
+import functools
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,24 +21,26 @@ from icd.search import studies
 from icd.search.record import TrialRecord
 
 HARNESS = Path(__file__).parent / "harness.py"
+_ENVIRONMENT = dict(os.environ)  # as no test has changed it
 
 
-class Harness:
-    """A harness process that takes requests."""
+class Server:
+    """A harness process that takes requests, and a root with a trained teacher and empty databases."""
 
-    def __init__(self, workdir: Path, script: Path = HARNESS, **environment: str) -> None:
-        with (workdir / "harness.log").open("ab") as log:
+    def __init__(self, script: Path) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="icd-harness-")
+        self.log = Path(self._folder.name) / "harness.log"
+        with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, str(script), "serve"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                env={**os.environ, "OMP_NUM_THREADS": "1"},
+                env={**_ENVIRONMENT, "OMP_NUM_THREADS": "1"},
             )
-        self.log = workdir / "harness.log"
-        self.fresh = Path(self.ask(template=str(workdir / "work")))
-        self.ask(environment=environment)
+        atexit.register(self.close)
+        self.fresh = Path(self.ask(template=str(Path(self._folder.name) / "work")))
 
     def ask(self, **request: Any) -> Any:
         assert self.process.stdin is not None
@@ -41,9 +49,38 @@ class Harness:
         self.process.stdin.flush()
         answer = self.process.stdout.readline()
         if not answer:
-            self.close()
             raise RuntimeError(self.log.read_text()[-3000:])
         return json.loads(answer)
+
+    def close(self) -> None:
+        """End the process and remove its folder."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.close()
+        self.process.wait(30)
+        self.process.stdout.close()
+        self._folder.cleanup()
+
+
+server = functools.cache(Server)
+
+
+class Harness:
+    """Starts drivers.
+
+    Args:
+        script: What forks them: ``harness.py``, or what goes beyond it.
+        environment: Of the drivers; it may be changed between them.
+    """
+
+    def __init__(self, script: Path = HARNESS, **environment: str) -> None:
+        self.server, self.environment = server(script), environment
+        self._said_before = self.server.log.stat().st_size
+
+    @property
+    def fresh(self) -> Path:
+        """A root with a trained teacher and empty databases; to be copied."""
+        return self.server.fresh
 
     def root(self, path: Path) -> Path:
         """Make a root with a trained teacher and empty databases."""
@@ -51,14 +88,12 @@ class Harness:
         return path
 
     def drive(self, root: Path, **more: Any) -> "Drive":
-        return Drive(self, root, self.ask(drive=str(root), **more))
+        return Drive(self, root, self.server.ask(drive=str(root), environment=self.environment, **more))
 
-    def close(self) -> None:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.close()
-        self.process.wait(30)
-        self.process.stdout.close()
+    @property
+    def errors(self) -> str:
+        """What drivers wrote to stderr since this was made."""
+        return self.server.log.read_bytes()[self._said_before :].decode(errors="replace")
 
 
 class Drive:
@@ -72,7 +107,7 @@ class Drive:
         """Give the exit code."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            code = self.harness.ask(poll=self.pid)
+            code = self.harness.server.ask(poll=self.pid)
             if code is not None:
                 return int(code)
             time.sleep(0.02)
@@ -105,7 +140,7 @@ class Drive:
 
     @property
     def errors(self) -> str:
-        return self.harness.log.read_text()
+        return self.harness.errors
 
 
 def records(root: Path) -> list[TrialRecord]:

@@ -3,8 +3,10 @@
 python tests/crash/verbs.py serve      (as the harness; ``drive`` takes ``table`` or ``explain`` with its options)
 """
 
+import os
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,16 +37,20 @@ def table_document(data: str) -> dict[str, Any]:
     }
 
 
-def drive(root: Path, *, table: str | None = None, explain: str | None = None) -> int:
+def drive(
+    root: Path, *, table: str | None = None, explain: str | None = None, environment: Mapping[str, str] | None = None
+) -> int:
     """Start a driver in a fork; its process number.
 
     Args:
         root: Folder of results.
         table: File of the images of a table.
         explain: Sweep to explain.
+        environment: Of the driver.
     """
 
     def act() -> int:
+        os.environ.update(environment or {})
         log, signals = (root / "driver.log").open("a"), list[int]()
         settings = Settings(
             root=root,

@@ -47,21 +47,19 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 
 
 @pytest.fixture(scope="module")
-def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
-    """A harness whose folder ``undisturbed`` holds the sweep that nobody touched, in a folder as root."""
-    workdir = tmp_path_factory.mktemp("harness")
-    harness = Harness(workdir)
-    reference = harness.root(workdir / "undisturbed")
-    assert harness.drive(reference, changes=CHANGES).wait(250) == 0
-    yield harness
-    harness.close()
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root that is a folder, with the sweep that nobody touched."""
+    harness = Harness()
+    root = harness.root(tmp_path_factory.mktemp("undisturbed") / "root")
+    assert harness.drive(root, changes=CHANGES).wait(250) == 0
+    return root
 
 
 class Site:
     """A bucket, a database that outlives machines, and one machine after another."""
 
-    def __init__(self, harness: Harness, server: S3Server, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.harness, self.folder = harness, folder
+    def __init__(self, server: S3Server, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder = folder
         self.url = server.make_bucket(folder.name.replace("_", "-")) + "/some/prefix"
         self.bucket = Bucket(self.url)
         self.environment = {
@@ -69,17 +67,18 @@ class Site:
             "ICD_STORAGE_URL": f"sqlite:///{folder / 'study.db'}",
             "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}",
         }
+        self.harness = Harness(**self.environment)
         for name, value in self.environment.items():
             monkeypatch.setenv(name, value)
         for name in ("study.db", "mlflow.db"):
-            shutil.copy(harness.fresh / name, folder)
+            shutil.copy(self.harness.fresh / name, folder)
         self._monkeypatch = monkeypatch
 
     def machine(self, name: str) -> Path:
         """Start on a machine with an empty disk; gives its copy of the root."""
         cache = str(self.folder / name)
         self._monkeypatch.setenv("ICD_CACHE", cache)
-        self.harness.ask(environment={**self.environment, "ICD_CACHE": cache})
+        self.harness.environment["ICD_CACHE"] = cache
         return local_root(self.url)
 
     def rows_published(self, number: int) -> int:
@@ -88,18 +87,20 @@ class Site:
 
 
 @pytest.fixture
-def site(harness: Harness, server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    yield Site(harness, server, tmp_path, monkeypatch)
-    harness.ask(environment={"ICD_CACHE": ""})
+def site(server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    return Site(server, tmp_path, monkeypatch)
 
 
-def undisturbed(site: Site, monkeypatch: pytest.MonkeyPatch, root: str = "undisturbed") -> list[dict[str, Any]]:
+def table_of(root: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Read a root that is a folder, with its study in it."""
     with monkeypatch.context() as patch:
         patch.delenv("ICD_STORAGE_URL")
-        return table(site.harness.log.parent / root)
+        return table(root)
 
 
-def test_a_driver_and_its_machine_are_lost_and_another_goes_on(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_driver_and_its_machine_are_lost_and_another_goes_on(
+    site: Site, reference: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = site.machine("first")
     drive = site.harness.drive(first, changes=CHANGES)
     drive.until(lambda: site.rows_published(1) >= 3, 200)
@@ -111,7 +112,7 @@ def test_a_driver_and_its_machine_are_lost_and_another_goes_on(site: Site, monke
     drive = site.harness.drive(second, changes=CHANGES)
     assert drive.wait(250) == 0, drive.said + drive.errors
     found = table(second)
-    assert found == undisturbed(site, monkeypatch)
+    assert found == table_of(reference, monkeypatch)
     assert tracking_faults(site.folder, found) == []
     assert not trained
     assert (second / "teachers").exists()
@@ -131,7 +132,7 @@ def test_a_driver_and_its_machine_are_lost_and_another_goes_on(site: Site, monke
 
 
 def test_a_worker_is_lost_and_the_store_is_away_for_a_while(
-    site: Site, server: S3Server, monkeypatch: pytest.MonkeyPatch
+    site: Site, server: S3Server, reference: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = site.machine("one")
     drive = site.harness.drive(root, changes=CHANGES)
@@ -144,7 +145,7 @@ def test_a_worker_is_lost_and_the_store_is_away_for_a_while(
     assert drive.wait(250) == 0, drive.said + drive.errors
     assert "retry 1/3 from epoch" in drive.said
     found = table(root)
-    assert found == undisturbed(site, monkeypatch)
+    assert found == table_of(reference, monkeypatch)
     assert tracking_faults(site.folder, found) == []
     assert sum(repeated_epochs(root).values()) <= 2  # what was under way at the kill
     checkpoints = [name for name in site.bucket.list("sweeps/crash/trials") if "/checkpoints/" in name]
@@ -155,7 +156,7 @@ def test_pruning_and_control_trials_are_as_with_a_folder(site: Site, monkeypatch
     root = site.machine("alone")
     drive = site.harness.drive(root)
     assert drive.wait(250) == 0, drive.said + drive.errors
-    assert table(root) == undisturbed(site, monkeypatch, "work/undisturbed")
+    assert table(root) == table_of(site.harness.fresh.parent / "undisturbed", monkeypatch)
     records = studies.find(root, "crash").records()
     assert all(record.attributes["seconds"] > 0 for record in records)
 

@@ -9,7 +9,6 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,18 +39,15 @@ RUNS = 9
 
 
 @pytest.fixture(scope="module")
-def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
-    folder = tmp_path_factory.mktemp("harness")
-    harness = Harness(folder, ICD_TABLES=str(folder / "tables"))
-    yield harness
-    harness.close()
+def harness(tmp_path_factory: pytest.TempPathFactory) -> Harness:
+    return Harness(ICD_TABLES=str(tmp_path_factory.mktemp("tables")))
 
 
 @pytest.fixture(scope="module")
 def searched(harness: Harness, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root with a sweep that is over."""
     root = harness.root(tmp_path_factory.mktemp("searched") / "root")
-    assert harness.drive(root, changes=SEARCH).wait() == 0, harness.log.read_text()
+    assert harness.drive(root, changes=SEARCH).wait() == 0, harness.errors
     return root
 
 
@@ -64,7 +60,7 @@ def root(searched: Path, tmp_path: Path) -> Path:
 def undisturbed(harness: Harness, searched: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root whose confirmation nobody disturbed."""
     root = Path(shutil.copytree(searched, tmp_path_factory.mktemp("undisturbed") / "root"))
-    assert confirm(harness, root).wait() == 0, harness.log.read_text()
+    assert confirm(harness, root).wait() == 0, harness.errors
     return root
 
 
@@ -139,7 +135,7 @@ def test_kills_at_random_moments(root: Path, harness: Harness, undisturbed: Path
         drive = confirm(harness, root)
         moment, code = time.monotonic() + chance.uniform(0.2, 1.5), None
         while code is None and time.monotonic() < moment:
-            code = harness.ask(poll=drive.pid)
+            code = harness.server.ask(poll=drive.pid)
         if code is not None:
             assert code == 0, drive.errors
             break
@@ -179,7 +175,7 @@ def test_another_driver_and_another_request_are_refused(root: Path, harness: Har
     assert harness.drive(root, changes=SEARCH).wait() == 5, "the search's driver too"
     assert first.wait() == 0
     assert harness.drive(root, changes=SEARCH, confirm={**ASKED, "seeds": 4}).wait() == 5
-    assert "was begun otherwise; undo, or add --anew" in harness.log.read_text()
+    assert "was begun otherwise; undo, or add --anew" in harness.errors
     check(root, undisturbed, kills=0)
 
 

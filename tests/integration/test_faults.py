@@ -28,12 +28,9 @@ LONG: dict[str, Any] = {"protocol": PROTOCOL, "pruner": "none", "budget": {"tria
 
 
 @pytest.fixture(scope="module")
-def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
-    folder = tmp_path_factory.mktemp("harness")
+def harness(tmp_path_factory: pytest.TempPathFactory) -> Harness:
     # Apart from the roots: on a small disk a sweep would run its teacher live, which is another rounding.
-    harness = Harness(folder, ICD_TABLES=str(folder / "tables"))
-    yield harness
-    harness.close()
+    return Harness(ICD_TABLES=str(tmp_path_factory.mktemp("tables")))
 
 
 @pytest.fixture
@@ -70,7 +67,7 @@ DEAD: dict[str, Any] = {
 
 
 def test_a_dead_term_is_shown_wherever_one_looks(harness: Harness, root: Path, command: Command) -> None:
-    assert harness.drive(root, changes=DEAD).wait() == 0, harness.log.read_text()
+    assert harness.drive(root, changes=DEAD).wait() == 0, harness.errors
     for record in records(root):
         (noted,) = record.attributes["dead_terms"]
         assert (record.state, noted["term"], noted["epoch"]) == ("complete", "cluster", 4)
@@ -95,7 +92,7 @@ def test_a_dead_term_is_shown_wherever_one_looks(harness: Harness, root: Path, c
 
 def test_a_dead_term_ends_a_trial_whoever_drives(harness: Harness, root: Path, tmp_path: Path) -> None:
     changes = {**DEAD, "pruner": {"dead_terms": True, "min_epochs": 2, "control_share": 0}}
-    assert harness.drive(root, changes=changes).wait() == 0, harness.log.read_text()
+    assert harness.drive(root, changes=changes).wait() == 0, harness.errors
     expected = bare.table(root)
     assert [(row["state"], max(row["curve"]), row["exit_reason"]) for row in expected] == [("pruned", 2, "pruned")] * 2
     reasons = [record.reason for record in records(root)]

@@ -4,7 +4,6 @@ import json
 import shutil
 import signal
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,17 +33,14 @@ BOTH: dict[str, Any] = {**ONE, "teacher": None, "student": None, "generalist": {
 
 
 @pytest.fixture(scope="module")
-def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
-    folder = tmp_path_factory.mktemp("harness")
-    harness = Harness(folder, ICD_TABLES=str(folder / "tables"))
-    yield harness
-    harness.close()
+def harness(tmp_path_factory: pytest.TempPathFactory) -> Harness:
+    return Harness(ICD_TABLES=str(tmp_path_factory.mktemp("tables")))
 
 
 @pytest.fixture(scope="module")
 def undisturbed(harness: Harness, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = harness.root(tmp_path_factory.mktemp("undisturbed") / "root")
-    assert harness.drive(root, changes=BOTH).wait() == 0, harness.log.read_text()
+    assert harness.drive(root, changes=BOTH).wait() == 0, harness.errors
     return root
 
 
@@ -126,7 +122,7 @@ def test_what_is_shown(undisturbed: Path, command: Command) -> None:
 def confirmed(harness: Harness, undisturbed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root whose confirmation nobody disturbed."""
     root = Path(shutil.copytree(undisturbed, tmp_path_factory.mktemp("confirmed") / "root"))
-    assert harness.drive(root, changes=BOTH, confirm=ASKED).wait() == 0, harness.log.read_text()
+    assert harness.drive(root, changes=BOTH, confirm=ASKED).wait() == 0, harness.errors
     return root
 
 
@@ -170,7 +166,7 @@ def test_a_confirmation_goes_on_within_a_pair(
     drive.signal(how)
     assert drive.wait() == (-how if how == signal.SIGKILL else 128 + how)
     assert not held(root).finished
-    assert harness.drive(root, changes=BOTH, confirm={}).wait() == 0, harness.log.read_text()
+    assert harness.drive(root, changes=BOTH, confirm={}).wait() == 0, harness.errors
     assert bare.table(root, "confirm") == bare.table(confirmed, "confirm")
     assert outcome(held(root)) == outcome(held(confirmed))
 
@@ -207,7 +203,7 @@ def test_the_generalist_beside_a_specialist(
 ) -> None:
     root = tmp_path / "root"
     shutil.copytree(undisturbed, root)
-    assert harness.drive(root, changes={**ONE, "name": "alone"}).wait() == 0, harness.log.read_text()
+    assert harness.drive(root, changes={**ONE, "name": "alone"}).wait() == 0, harness.errors
     said = command("specialists", "crash", "alone", "--json", "--root", root)
     assert said.code == 0, said.err
     small, large = json.loads(said.out)["rows"]

@@ -34,10 +34,8 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 @pytest.fixture
-def harness(tmp_path: Path, server: Server) -> Iterator[Harness]:
-    harness = Harness(tmp_path, MLFLOW_TRACKING_URI=server.uri)
-    yield harness
-    harness.close()
+def harness(server: Server) -> Harness:
+    return Harness(MLFLOW_TRACKING_URI=server.uri)
 
 
 def epoch_times(drive: Drive) -> list[float]:

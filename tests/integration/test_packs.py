@@ -3,7 +3,7 @@
 import json
 import os
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -142,11 +142,8 @@ SWEEP: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
-    folder = tmp_path_factory.mktemp("harness")
-    harness = Harness(folder, ICD_TABLES=str(folder / "tables"))
-    yield harness
-    harness.close()
+def harness(tmp_path_factory: pytest.TempPathFactory) -> Harness:
+    return Harness(ICD_TABLES=str(tmp_path_factory.mktemp("tables")))
 
 
 def test_a_pack_that_is_killed_twice_ends_like_the_sweep_nobody_touched(harness: Harness, tmp_path: Path) -> None:

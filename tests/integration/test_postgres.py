@@ -105,12 +105,9 @@ def postgres() -> Iterator[Postgres]:
 
 
 @pytest.fixture
-def harness(tmp_path: Path, postgres: Postgres) -> Iterator[Harness]:
+def harness(postgres: Postgres) -> Harness:
     """Drivers whose study and tracking are in PostgreSQL; the teacher was trained with sqlite."""
-    environment = {"ICD_STORAGE_URL": postgres.url("study"), "MLFLOW_TRACKING_URI": postgres.url("tracking")}
-    harness = Harness(tmp_path, **environment)
-    yield harness
-    harness.close()
+    return Harness(ICD_STORAGE_URL=postgres.url("study"), MLFLOW_TRACKING_URI=postgres.url("tracking"))
 
 
 def test_two_restarts_in_mid_sweep_lose_nothing(

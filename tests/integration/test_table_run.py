@@ -2,7 +2,6 @@
 
 import shutil
 import signal
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,11 +24,8 @@ STAGES: tuple[Stage, ...] = ("search", "confirm", "explain")
 
 
 @pytest.fixture(scope="module")
-def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
-    folder = tmp_path_factory.mktemp("harness")
-    harness = Harness(folder, Path(verbs.__file__), ICD_TABLES=str(folder / "tables"))
-    yield harness
-    harness.close()
+def harness(tmp_path_factory: pytest.TempPathFactory) -> Harness:
+    return Harness(Path(verbs.__file__), ICD_TABLES=str(tmp_path_factory.mktemp("tables")))
 
 
 @pytest.fixture(scope="module")
