@@ -8,7 +8,7 @@ import re
 import socket
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -31,7 +31,8 @@ _BUSY_S = 30.0  # how long another process may hold sqlite
 _CHECK_S = 2.0  # between looks at a lock that the database may have dropped
 _TAKE_BACK_S = 20.0  # how long a session of ours that was cut off may still hold it
 _LONGEST_NAME = 63  # of a connection, as PostgreSQL keeps it
-_UNUSABLE = (SQLAlchemyError, StorageInternalError, ImportError, sqlite3.Error, ValueError)
+_UNUSABLE = (SQLAlchemyError, StorageInternalError, ImportError, sqlite3.Error, ValueError, RuntimeError)
+_ours: set[str] = set()  # versions of tables that are this Optuna's
 
 
 def storage_url(root: Path) -> str:
@@ -80,12 +81,22 @@ def open_storage(url: str) -> BaseStorage:
     if not is_shared(url):
         options["connect_args"] = {"timeout": _BUSY_S}
     try:
-        storage = RDBStorage(url, engine_kwargs=options)
+        storage = _checked(url, options)
     except _UNUSABLE as error:
         raise _refusal(url, error) from error
     if not is_shared(url):
         sqlalchemy.event.listen(storage.engine, "connect", _make_durable)
         storage.engine.dispose()  # connections made before the listener
+    return storage
+
+
+def _checked(url: str, options: Mapping[str, Any]) -> RDBStorage:
+    """Open a database whose tables are those of this Optuna; which version that is, is read from its scripts once."""
+    storage = RDBStorage(url, engine_kwargs=dict(options), skip_compatibility_check=bool(_ours))
+    if _ours and storage.get_current_version() not in _ours:
+        storage.engine.dispose()
+        storage = RDBStorage(url, engine_kwargs=dict(options))
+    _ours.add(storage.get_current_version())
     return storage
 
 

@@ -80,6 +80,17 @@ def test_a_file_that_is_no_database(tmp_path: Path) -> None:
         open_storage(f"sqlite:///{tmp_path}/study.db")
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_tables_of_another_optuna(database: Path, monkeypatch: pytest.MonkeyPatch, first: bool) -> None:
+    monkeypatch.setattr(storage, "_ours", set())
+    if not first:  # which version is ours is known then
+        assert open_storage(f"sqlite:///{database}").get_all_studies() == []
+    with sqlite3.connect(database) as connection:
+        assert connection.execute("update alembic_version set version_num = 'v2.6.0.a'").rowcount == 1
+    with pytest.raises(SetupError, match=r"cannot be opened: .*optuna storage upgrade"):
+        open_storage(f"sqlite:///{database}")
+
+
 @pytest.fixture
 def locked(database: Path) -> Iterator[sqlite3.Connection]:
     connection = sqlite3.connect(database, check_same_thread=False, isolation_level=None)
