@@ -1,24 +1,24 @@
 """Between Tune and the policy: every attempt that Tune has ends exactly once, and why is read from what Ray says."""
 
 import contextlib
-import json
 import os
 import signal
 import socket
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, NoReturn
 
+from icd.errors import SetupError
 from icd.search.processes import nowhere_left
 from icd.search.quarantine import Place
 from icd.search.ray_cluster import Cluster, restore_signals
 from icd.search.ray_demand import Demand
-from icd.search.ray_worker import UNCLEAN, forget_files, notice_path, progress_path, stack_path
+from icd.search.ray_worker import UNCLEAN
 from icd.search.slot import oom_kills
-from icd.search.task import Epoch, Outcome, OutcomeKind, Policy, Task
-from icd.trial.checkpoint import write_durably
+from icd.search.task import Epoch, Issued, Outcome, OutcomeKind, Policy, Task
+from icd.search.whereabouts import AT_A_TIME, Lookout, find_stack, forget_files, give_notice
 
 _TICK_S = 0.2
 _LOOK_EVERY_S = 1.0
@@ -35,6 +35,7 @@ class UnderWay:
     """An attempt that Tune has.
 
     Attributes:
+        lookout: Reads where it is.
         node: Ray's name of the node it runs on; empty until it does.
         host: Of the process.
         pid: Of the process.
@@ -46,6 +47,7 @@ class UnderWay:
     """
 
     task: Task
+    lookout: Lookout
     node: str = ""
     host: str = ""
     pid: int = 0
@@ -76,6 +78,7 @@ class Bridge:
         self.running: dict[str, UnderWay] = {}
         self.holding: dict[str, Place] = {}  # Tune's trials that only keep a quarantined place from others
         self.failure: BaseException | None = None
+        self._pool = ThreadPoolExecutor(AT_A_TIME, thread_name_prefix="progress")
         self._looked = 0.0
         self._oom_seen = oom_kills()
         self._handlers: dict[signal.Signals, Any] | None = {
@@ -84,6 +87,10 @@ class Bridge:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("the policy stays with its driver")
+
+    def close(self) -> None:
+        """Read nothing more."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
     def step(self, stop_trial: Callable[[str], None]) -> None:
         """Do what is due several times a second."""
@@ -115,7 +122,7 @@ class Bridge:
             return None
         task = self.policy.next()
         if task is not None:
-            self.running[trial_id] = UnderWay(task=task)
+            self.running[trial_id] = UnderWay(task=task, lookout=Lookout(task, self._pool))
         return task
 
     def _room(self) -> int:
@@ -182,10 +189,10 @@ class Bridge:
 
     def _classify(self, under_way: UnderWay, text: str) -> tuple[OutcomeKind, str]:
         """Read why a worker is gone in what Ray says, since Tune keeps no more than that."""
-        stack = stack_path(under_way.task)
-        if _has_text(stack) or under_way.killed_for:
+        stack = find_stack(under_way.task)
+        if stack or under_way.killed_for:
             what = under_way.killed_for or f"no progress for {under_way.task.hang_seconds:.0f} s"
-            return "hang", f"{what}; stack in {stack}" if _has_text(stack) else what
+            return "hang", f"{what}; stack in {stack}" if stack else what
         if any(words in text for words in _TAKEN_BACK):
             return "preempted", f"node {under_way.host} ({under_way.node[:8]}) was taken back"
         if _TOLD_TO_GO in text:
@@ -214,10 +221,12 @@ class Bridge:
 
     def _look(self, under_way: UnderWay, now: float) -> None:
         """Read which step a trial is at; end a process that is so stuck that its own watchdog cannot."""
-        with contextlib.suppress(OSError, ValueError):
-            where = json.loads(progress_path(under_way.task).read_text())
-            if where.pop("attempt") == under_way.task.attempt and where != under_way.where:
+        try:
+            where = under_way.lookout.where(now - under_way.heard)
+            if where and where != under_way.where:
                 under_way.where, under_way.heard = where, now
+        except SetupError:  # a bucket that is away says nothing of those who work
+            under_way.heard = now
         silent = now - under_way.heard
         if under_way.node and not under_way.killed_for and silent > under_way.task.hang_seconds + _LATE_S:
             under_way.killed_for = f"no progress for {silent:.0f} s, its process does not answer"
@@ -227,19 +236,11 @@ class Bridge:
 
 
 def _give_notice(under_way: UnderWay, until: float) -> None:
-    """Tell a worker that its node goes."""
-    under_way.noticed = True
-    reason = f"node {under_way.host} ({under_way.node[:8]}) is taken back"
-    with contextlib.suppress(OSError):
-        said = {"reason": reason, "until": until - _MARGIN_S if until else 0}
-        write_durably(notice_path(under_way.task), json.dumps(said).encode())
-
-
-def _has_text(path: Path) -> bool:
-    try:
-        return path.stat().st_size > 0
-    except OSError:
-        return False
+    """Tell a worker that its node goes; a bucket that is away is tried again."""
+    task, reason = under_way.task, f"node {under_way.host} ({under_way.node[:8]}) is taken back"
+    with contextlib.suppress(OSError, SetupError):
+        give_notice(task, Issued(task.attempt, reason, until - _MARGIN_S if until else 0.0))
+        under_way.noticed = True
 
 
 def last_line(error: object) -> str:

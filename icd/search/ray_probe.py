@@ -36,8 +36,7 @@ def check_folder(hosts: Mapping[str, str], folder: Path) -> None:
         problems |= dict.fromkeys(unseen, "what it writes is not seen here")
     finally:
         shutil.rmtree(probe, ignore_errors=True)
-    if problems:
-        said = "; ".join(f"node {hosts[node]} ({node[:8]}): {problem}" for node, problem in problems.items())
+    if said := _listed(problems, hosts):
         raise SetupError(
             f"not every node can work in {folder}: {said}; choose a --root on storage that all nodes share, and have "
             "the same icd on each"
@@ -54,13 +53,17 @@ def check_bucket(hosts: Mapping[str, str], url: str) -> None:
     Raises:
         SetupError: If a node cannot, or cannot run this program at all; names every such node.
     """
-    problems = _ask(probe_bucket, dict.fromkeys(hosts, (url,)))
-    if problems:
-        said = "; ".join(f"node {hosts[node]} ({node[:8]}): {problem}" for node, problem in problems.items())
+    if said := _listed(_ask(probe_bucket, dict.fromkeys(hosts, (url,))), hosts):
         raise SetupError(
             f"not every node can work in {url}: {said}; each needs the credentials and the endpoint in the environment "
             "in which its Ray was started, and the same icd"
         )
+
+
+def _listed(problems: Mapping[str, str], hosts: Mapping[str, str]) -> str:
+    """Write the problems of nodes in a line; one that has gone meanwhile, which Ray learns late, has none."""
+    there = {node["NodeID"] for node in ray.nodes() if node["Alive"]} if problems else set()
+    return "; ".join(f"node {hosts[node]} ({node[:8]}): {problems[node]}" for node in problems if node in there)
 
 
 def _ask(probe: Callable[..., str], words: Mapping[str, Sequence[str]]) -> dict[str, str]:

@@ -150,6 +150,7 @@ class RayExecutor:
             leaving.callback(demand.ask, 0)
             while not policy.finished:
                 bridge = self._bridge = Bridge(policy, tick, self.cluster, demand, self.announce)
+                leaving.callback(bridge.close)
                 tuner = tune.Tuner(
                     tune.with_resources(trial, tune.PlacementGroupFactory([bundle], **placed)),
                     tune_config=tune.TuneConfig(

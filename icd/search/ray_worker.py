@@ -18,7 +18,8 @@ from ray import tune
 
 from icd.errors import SetupError
 from icd.search.notice import NOTICE, heed_sigterm
-from icd.search.task import Epoch, Outcome, Task, newest_attempt
+from icd.search.task import Epoch, Issued, Outcome, Task, issued
+from icd.search.whereabouts import every, forget_files, progress_path, publish_progress, publish_stack, stack_path
 from icd.search.worker import serve_preparation
 
 logger = logging.getLogger(__name__)
@@ -31,6 +32,7 @@ UNCLEAN = ("gpu", "memory", "preempted")
 _FENCE_EVERY_S = 2.0  # how often a worker asks whether its attempt is still the newest
 _HOLD_EVERY_S = 2.0  # how often a worker asks whether it must still keep its place from others
 _STEP_EVERY_S = 1.0  # how often a worker says which step it is at, and its watchdog is wound up
+_PUBLISH_S = 10.0  # a stack has so long to get into the bucket; less than the driver waits for the process to end
 
 _KEPT: dict[str, Any] = {}  # of this process: its Bench, and whether its log is set up
 
@@ -109,14 +111,16 @@ class _Watchdog:
         self._seconds, self._attempt = task.hang_seconds, task.attempt
         self._stack, self._progress = stack_path(task), progress_path(task)
         self._task, self._over = task, threading.Event()
-        self._told, self._resting = 0.0, False
+        self._told, self._wound = 0.0, float("inf")
+        self._where: dict[str, int] = {}
+        self._published, self._heard = self._where, time.monotonic()
         task.folder.mkdir(parents=True, exist_ok=True)
         forget_files(task)
         self._file = self._stack.open("w")
 
     def __enter__(self) -> "_Watchdog":
         self.wind()
-        threading.Thread(target=self._watch_attempt, daemon=True).start()
+        threading.Thread(target=self._watch, daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -126,24 +130,42 @@ class _Watchdog:
         self._stack.unlink(missing_ok=True)
         self._progress.unlink(missing_ok=True)
 
-    def _watch_attempt(self) -> None:
+    def _watch(self) -> None:
         while not self._over.wait(_FENCE_EVERY_S):
-            _heed_file(self._task)
-            newest = self._attempt
+            self._give_up_if_stuck()
+            said = Issued(self._attempt)
             with contextlib.suppress(SetupError):  # a bucket that is away says nothing of newer attempts
-                newest = newest_attempt(self._task)
-            if newest != self._attempt:
+                said = issued(self._task)
+            if said.attempt != self._attempt:
                 logger.warning("trial %d: attempt %d was given up", self._task.number, self._attempt)
                 os._exit(1)
+            if said.reason:
+                NOTICE.give(said.reason, said.until - time.time() if said.until else float("inf"))
+            self._publish()
+
+    def _publish(self) -> None:
+        """Say through a bucket where we are, if the driver has heard nothing for a while."""
+        where = self._where
+        if self._task.bucket and where != self._published and time.monotonic() - self._heard >= every(self._task):
+            publish_progress(self._task, where)
+            self._published, self._heard = where, time.monotonic()
+
+    def _give_up_if_stuck(self) -> None:
+        """Publish the stack first: with a bucket nobody else may see this machine's files."""
+        if self._task.bucket and time.monotonic() - self._wound > self._seconds:
+            faulthandler.dump_traceback(file=self._file)
+            publish_stack(self._task)
+            os._exit(1)
 
     def wind(self) -> None:
         """Begin to count again."""
-        self._resting = False
-        faulthandler.dump_traceback_later(self._seconds, exit=True, file=self._file)
+        self._wound = time.monotonic()
+        seconds = self._seconds + (_PUBLISH_S if self._task.bucket else 0)
+        faulthandler.dump_traceback_later(seconds, exit=True, file=self._file)
 
     def rest(self) -> None:
         """Stop counting until it is wound up again; steps alone do not, since training waits for the driver too."""
-        self._resting = True
+        self._wound, self._heard = float("inf"), time.monotonic()
         faulthandler.cancel_dump_traceback_later()
 
     def step(self, epoch: int, step: int, steps: int) -> None:
@@ -151,11 +173,11 @@ class _Watchdog:
         if time.monotonic() - self._told <= _STEP_EVERY_S:
             return
         self._told = time.monotonic()
-        if not self._resting:
+        if self._wound < float("inf"):
             self.wind()
-        where = {"attempt": self._attempt, "epoch": epoch, "step": step, "steps": steps}
+        self._where = {"attempt": self._attempt, "epoch": epoch, "step": step, "steps": steps}
         with contextlib.suppress(OSError):
-            self._progress.write_text(json.dumps(where))
+            self._progress.write_text(json.dumps(self._where))
 
 
 class Preparer:
@@ -183,35 +205,3 @@ class Preparer:
 
     def alive(self, epoch: int, step: int, steps: int) -> None:
         """Nothing: Ray knows whether this process lives."""
-
-
-def stack_path(task: Task) -> Path:
-    """Where a worker that hangs writes its stack."""
-    return task.folder / f"stack-{task.attempt}.txt"
-
-
-def progress_path(task: Task) -> Path:
-    """Where a worker says which step it is at."""
-    return task.folder / "progress.json"
-
-
-def notice_path(task: Task) -> Path:
-    """Where the driver says that a worker's node is taken back, and until when: seconds since 1970; 0 for no limit."""
-    return task.folder / f"notice-{task.attempt}.json"
-
-
-def _heed_file(task: Task) -> None:
-    with contextlib.suppress(OSError, ValueError):
-        said = json.loads(notice_path(task).read_text())
-        NOTICE.give(said["reason"], said["until"] - time.time() if said["until"] else float("inf"))
-
-
-def forget_files(task: Task) -> None:
-    """Remove what killed attempts left: where they were, and stacks that were never written."""
-    for path in task.folder.glob("stack-*.txt"):
-        with contextlib.suppress(OSError):
-            if path.stat().st_size == 0:
-                path.unlink()
-    progress_path(task).unlink(missing_ok=True)
-    for path in task.folder.glob("notice-*.json"):
-        path.unlink(missing_ok=True)

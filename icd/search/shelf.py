@@ -24,7 +24,7 @@ from icd.search.outbox import OUTBOX_NAME
 from icd.search.record import Stage
 from icd.search.studies import REPORT_NAME, sweep_folder
 from icd.search.study import Ledger
-from icd.search.task import checkpoints_below, trial_folder
+from icd.search.task import Issued, checkpoints_below, trial_folder
 from icd.trial.bucket import Bucket, Stored, bucket_of, place
 
 logger = logging.getLogger(__name__)
@@ -66,9 +66,10 @@ class Shelf:
 
         path = trial_folder(self.folder, number, run) / "attempt"
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_durably(path, str(attempt).encode())
+        content = Issued(attempt).to_bytes()
+        write_durably(path, content)
         if self.bucket is not None:
-            self.bucket.write(f"{self._run(number, run)}/attempt", str(attempt).encode())
+            self.bucket.write(f"{self._run(number, run)}/attempt", content)
 
     def fetch(self, attempts: Mapping[int, int], *, weights: bool = False) -> None:
         """Bring the files of trials here, as the newest attempt that the ledger knows has published them.

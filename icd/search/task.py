@@ -4,10 +4,11 @@ One trial may take several attempts. An attempt starts from the newest valid che
 every epoch it knows, the newest stored one first, and ends with an ``Outcome``.
 """
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from icd.search.quarantine import Complaint, Place
 from icd.search.record import Stage
@@ -176,15 +177,42 @@ def checkpoints_below(folder: Path) -> Iterator[Path]:
         yield from folder.glob(f"{pattern}/epoch-*.ckpt")
 
 
-def newest_attempt(task: Task) -> int:
-    """Which attempt has the task's trial; its own where the folder, or the bucket, does not say.
+class Issued(NamedTuple):
+    """What the driver has said of a trial's run; its workers look every few seconds.
+
+    Attributes:
+        attempt: The newest; older ones may publish nothing.
+        reason: Why that one has to go soon, because its node is taken back; empty where it has not.
+        until: How long there is, in seconds since 1970; 0 for no limit.
+    """
+
+    attempt: int
+    reason: str = ""
+    until: float = 0.0
+
+    def to_bytes(self) -> bytes:
+        """Write it; a number alone where there is nothing more to say."""
+        notice = "\n" + json.dumps({"reason": self.reason, "until": self.until}) if self.reason else ""
+        return f"{self.attempt}{notice}".encode()
+
+
+def issued(task: Task, bucket: Bucket | None = None) -> Issued:
+    """Read what was said of a task's run; where the folder, or the bucket, does not say, its attempt is the newest.
+
+    Args:
+        task: Whose run it is.
+        bucket: That of the task, for another patience than the usual.
 
     Raises:
         SetupError: If the bucket stays away.
     """
     try:
         if task.bucket:
-            return int(Bucket(task.bucket).read(f"{task.prefix}/attempt") or task.attempt)
-        return int((task.folder / "attempt").read_text())
+            content = (bucket or Bucket(task.bucket)).read(f"{task.prefix}/attempt") or b""
+        else:
+            content = (task.folder / "attempt").read_bytes()
+        number, _, notice = content.partition(b"\n")
+        said = json.loads(notice) if notice else {}
+        return Issued(int(number), str(said.get("reason", "")), float(said.get("until", 0)))
     except (OSError, ValueError):
-        return task.attempt
+        return Issued(task.attempt)

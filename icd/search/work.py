@@ -133,7 +133,13 @@ def _train(
     check_newest(task)
     _check_stage(task, config)
     name, stop_file = device_name(device), Path(task.sweep) / "stop"
-    execution = Execution(device=device, progress=progress, stop=lambda: notice.given or stop_asked(stop_file) == "now")
+    # A copy of a bucket may hold what was asked of an earlier driver, on this machine: one that stops begins nothing.
+    stale = bool(task.bucket) and stop_asked(stop_file) == "now"
+
+    def stop() -> bool:
+        return notice.given or (not stale and stop_asked(stop_file) == "now")
+
+    execution = Execution(device=device, progress=progress, stop=stop)
     split = bench.split(config, places, device)
     teacher = bench.teacher(config, split, places, execution)
     claim(task.folder, config, resume=True)

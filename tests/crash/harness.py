@@ -45,6 +45,7 @@ from icd.results.confirm import run_confirmation  # noqa: E402
 from icd.search import studies, sweeps, work, worker  # noqa: E402
 from icd.search.record import Stage  # noqa: E402
 from tests.crash.forks import Fork, close_all_but, forked  # noqa: E402
+from tests.tiny import VIEWS, protocol  # noqa: E402
 
 torch.set_num_threads(1)
 sqlalchemy.orm.configure_mappers()
@@ -56,10 +57,10 @@ SWEEP: dict[str, Any] = {
         "arch": "resnet8",
         "stem": "cub",
         "weights": "train",
-        "protocol": {"preset": "digits100", "epochs": 1, "views": {"crop_flip": {"size": 16, "pad": 2}}},
+        "protocol": {"preset": "digits100", "epochs": 1, "views": VIEWS},
     },
     "student": {"arch": "resnet8", "stem": "cub"},
-    "protocol": {"preset": "digits100", "epochs": 2, "batch_size": 12, "views": {"crop_flip": {"size": 16, "pad": 2}}},
+    "protocol": protocol(2),
     "space": {
         "scales": {"choices": [[1], [1, 2]]},
         "cluster_weight": {"low": 0.5, "high": 64, "log": True},

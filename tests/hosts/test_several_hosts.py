@@ -179,8 +179,7 @@ def cut_off_for_long(cluster: Cluster, watched: Watched, host: Host) -> int:
     host.sleep()
     cut = time.monotonic()
     cluster.note(f"{host.name} is cut off again, asleep: trial {number}, attempt {attempt}, newest checkpoint {kept}")
-    wait_for(lambda: losses(cluster, host) > before, 180, "its loss is noticed")
-    cluster.note(f"its loss is noticed {time.monotonic() - cut:.1f} s after the cut")
+    wait_for_loss(cluster, host, before, cut, "the cut")
     wait_for(lambda: watched.attempt(number) > attempt, 300, "another attempt")
     wait_for(lambda: watched.epoch(number) > kept + 1, 300, "its next epoch")
     cluster.note(f"trial {number} has a new epoch {time.monotonic() - cut:.1f} s after the cut, elsewhere")
@@ -193,6 +192,12 @@ def cut_off_for_long(cluster: Cluster, watched: Watched, host: Host) -> int:
     wait_for(lambda: site.restarts(host) > restarts, 120, "its Ray ends")
     cluster.note(f"its Ray ends, to be started again, {time.monotonic() - back:.1f} s after the cable is back")
     return number
+
+
+def wait_for_loss(cluster: Cluster, host: Host, before: int, since: float, what: str) -> None:
+    """Wait until the driver has noticed once more that a host is gone."""
+    wait_for(lambda: losses(cluster, host) > before, 180, "its loss is noticed")
+    cluster.note(f"its loss is noticed {time.monotonic() - since:.1f} s after {what}")
 
 
 def restart_postgres(cluster: Cluster, watched: Watched) -> None:
@@ -213,8 +218,7 @@ def lose(cluster: Cluster, watched: Watched, host: Host) -> int:
     host.kill()
     lost = time.monotonic()
     cluster.note(f"{host.name} is lost: trial {number}, attempt {attempt}, epoch {watched.epoch(number)}")
-    wait_for(lambda: losses(cluster, host) > before, 180, "its loss is noticed")
-    cluster.note(f"its loss is noticed {time.monotonic() - lost:.1f} s after that")
+    wait_for_loss(cluster, host, before, lost, "that")
     wait_for(lambda: watched.attempt(number) > attempt, 600, "another attempt")
     cluster.note(f"trial {number} is given out again {time.monotonic() - lost:.1f} s after the loss")
     return number

@@ -39,7 +39,7 @@ class Watched:
         return max((int(path.stem.rpartition("-")[2]) for path in found), default=0)
 
     def attempt(self, number: int) -> int:
-        return int((self.trial(number) / "attempt").read_text())
+        return int((self.trial(number) / "attempt").read_text().split()[0])
 
     def finished(self) -> int:
         return len(list(self.folder.glob("trials/*/result.json")))

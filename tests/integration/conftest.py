@@ -1,9 +1,13 @@
-"""Fixtures of whole commands."""
+"""Fixtures of whole commands, and of clusters."""
+
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from icd.cli.main import main
 from tests.command import Command, Said
+from tests.integration.ray_nodes import secret
 
 
 @pytest.fixture
@@ -14,3 +18,10 @@ def command(capsys: pytest.CaptureFixture[str]) -> Command:
         return Said(code, *capsys.readouterr())
 
     return call
+
+
+@pytest.fixture(scope="module")
+def token() -> Iterator[Path]:
+    """The token of clusters that a module's tests start, which the environment names."""
+    with secret() as path:
+        yield path

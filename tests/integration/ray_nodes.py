@@ -9,8 +9,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -72,6 +73,7 @@ class Node:
         gpus: That Ray believes it has.
         hidden: A folder that this node sees empty.
         source: Where this node has its icd from.
+        environment: What its processes find there, beside our own.
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class Node:
         gpus: int = 0,
         hidden: Path | None = None,
         source: Path = ROOT,
+        environment: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.temp = folder / name
         self.log = folder / f"{name}.log"
@@ -101,7 +104,7 @@ class Node:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                env={**os.environ, "PYTHONPATH": _with(source), "RAY_worker_niceness": "0"},
+                env={**os.environ, "PYTHONPATH": _with(source), "RAY_worker_niceness": "0", **environment},
             )
 
     def wait(self) -> None:
@@ -115,6 +118,12 @@ class Node:
             int(path.name) for path in Path("/proc").glob("[0-9]*") if str(self.temp) in command_of(int(path.name))
         ]
         return sorted({self.process.pid, *descendants(self.process.pid), *named} - {os.getpid()})
+
+    @property
+    def raylet(self) -> int:
+        """The process that starts its workers."""
+        (pid,) = [pid for pid in self.pids() if "raylet/raylet" in command_of(pid).partition(" ")[0]]
+        return pid
 
     def kill(self) -> None:
         """End every process of this node, and no other Ray."""
@@ -157,17 +166,27 @@ def secret() -> Iterator[Path]:
 
 @contextlib.contextmanager
 def cluster(
-    token: Path, *more: Path | None, cpus: int = 1, gpus: int = 0, source: Path = ROOT
+    token: Path,
+    *more: Path | None,
+    cpus: int = 1,
+    gpus: int = 0,
+    head_cpus: int | None = None,
+    source: Path = ROOT,
+    environment: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[tuple[str, list[Node]]]:
-    """A head, and for each of ``more`` another node to which that folder is hidden, with that source of icd."""
+    """A head, and for each of ``more`` another node to which that folder is hidden, with that source of icd.
+
+    These others have ``environment`` too; the head has ``head_cpus``, if that is another number.
+    """
     address = f"127.0.0.1:{free_port()}"
-    name, sizes = address.rpartition(":")[2], {"cpus": cpus, "gpus": gpus}
-    nodes = [Node(token.parent, f"h{name}", "--head", "--port", name, "--include-dashboard", "false", **sizes)]
+    name = address.rpartition(":")[2]
+    words = (token.parent, f"h{name}", "--head", "--port", name, "--include-dashboard", "false")
+    nodes = [Node(*words, cpus=cpus if head_cpus is None else head_cpus, gpus=gpus)]
     try:
         nodes[0].wait()
         for number, hidden in enumerate(more):
-            words = (token.parent, f"n{number}{name}", "--address", address)
-            nodes.append(Node(*words, hidden=hidden, source=source, **sizes))
+            given = {"hidden": hidden, "source": source, "environment": environment}
+            nodes.append(Node(token.parent, f"n{number}{name}", "--address", address, cpus=cpus, gpus=gpus, **given))
         for node in nodes[1:]:
             node.wait()
         yield address, nodes

@@ -1,14 +1,16 @@
 """Small real sweeps on Ray: tiny images, real training, checkpoints after every epoch; drivers as processes."""
 
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from tests.integration.ray_nodes import ROOT
-
-VIEWS = {"crop_flip": {"size": 16, "pad": 2}}
+from tests.tiny import protocol
 
 
 def document(folder: Path, *, epochs: int, trials: int, **resources: Any) -> dict[str, Any]:
@@ -18,11 +20,10 @@ def document(folder: Path, *, epochs: int, trials: int, **resources: Any) -> dic
     images = folder / "images.npz"
     if not images.exists():
         write_images(images)
-    protocol = {"preset": "digits100", "epochs": epochs, "batch_size": 12, "views": VIEWS}
     return {
         **SWEEP,
         "data": {"name": "npz", "val_share": 0.5, "path": str(images)},
-        "protocol": protocol,
+        "protocol": protocol(epochs),
         "enqueue": [],
         "sampler": {"name": "random"},
         "pruner": {"name": "none"},
@@ -31,10 +32,22 @@ def document(folder: Path, *, epochs: int, trials: int, **resources: Any) -> dic
     }
 
 
-def start(root: Path, sweep: dict[str, Any], executor: str, address: str = "local") -> subprocess.Popen[str]:
-    """Start a driver, for a new sweep or one that was begun; what it says goes to ``driver.log``."""
-    root.mkdir(exist_ok=True)
-    with (root / "driver.log").open("a") as log:
+def start(
+    root: Path | str,
+    sweep: dict[str, Any],
+    executor: str,
+    address: str = "local",
+    *,
+    home: Path | None = None,
+    environment: Mapping[str, str] = MappingProxyType({}),
+) -> subprocess.Popen[str]:
+    """Start a driver, for a new sweep or one that was begun.
+
+    What it says goes to ``driver.log`` in ``home``; that is the root, where the root is a folder.
+    """
+    home = home or Path(root)
+    home.mkdir(exist_ok=True)
+    with (home / "driver.log").open("a") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "tests.integration.ray_sweeps", str(root), executor, address, json.dumps(sweep)],
             cwd=ROOT,
@@ -43,6 +56,7 @@ def start(root: Path, sweep: dict[str, Any], executor: str, address: str = "loca
             stderr=log,
             text=True,
             start_new_session=True,
+            env={**os.environ, **environment},
         )
 
 
@@ -51,10 +65,11 @@ def main() -> None:
     from icd.config.read_sweep import read_sweep
     from icd.config.yaml import Document
     from icd.search import sweeps
+    from icd.trial.bucket import local_root
 
-    root, executor, address, document = Path(sys.argv[1]), sys.argv[2], sys.argv[3], json.loads(sys.argv[4])
+    root, executor, address, document = *sys.argv[1:4], json.loads(sys.argv[4])
     settings = sweeps.Settings(
-        root=root,
+        root=local_root(root),
         executor="ray" if executor == "ray" else "process",
         address=address,
         announce=lambda text: sys.stdout.write(text + "\n"),

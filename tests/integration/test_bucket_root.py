@@ -18,6 +18,7 @@ from icd.trial.bucket import Bucket, local_root
 from tests.crash.harness import repeated_epochs, table, tracking_faults
 from tests.crash.served import Harness
 from tests.integration.s3_server import S3Server, can_serve, serving
+from tests.tiny import unpruned
 from tests.tracking import free_port
 
 pytestmark = [
@@ -27,17 +28,7 @@ pytestmark = [
 ]
 
 EPOCHS = 8
-CHANGES: dict[str, Any] = {
-    "protocol": {
-        "preset": "digits100",
-        "epochs": EPOCHS,
-        "batch_size": 12,
-        "views": {"crop_flip": {"size": 16, "pad": 2}},
-    },
-    "pruner": "none",
-    "budget": {"trials": 2},
-    "resources": {"max_concurrent": 1, "hang_seconds": 60, "retries": 3},
-}
+CHANGES = unpruned(EPOCHS, trials=2, resources={"max_concurrent": 1, "hang_seconds": 60, "retries": 3})
 
 
 @pytest.fixture(scope="module")

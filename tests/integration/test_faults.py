@@ -20,11 +20,11 @@ from icd.search.record import best
 from tests.command import Command
 from tests.crash import harness as bare
 from tests.crash.served import Drive, Harness, alive, records
+from tests.tiny import protocol, unpruned
 
 pytestmark = pytest.mark.integration
 
-PROTOCOL = {"preset": "digits100", "epochs": 12, "batch_size": 12, "views": {"crop_flip": {"size": 16, "pad": 2}}}
-LONG: dict[str, Any] = {"protocol": PROTOCOL, "pruner": "none", "budget": {"trials": 2}}
+LONG = unpruned(12, trials=2)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def resume_equals(drive: Drive, expected: list[dict[str, Any]], **more: Any) -> 
 
 
 DEAD: dict[str, Any] = {
-    "protocol": {**PROTOCOL, "epochs": 4},
+    "protocol": protocol(4),
     "method": {"scales": [1, 2, 4], "base_loss": "kd", "allow_repeated_cells": True},
     "space": {
         "cluster_weight": {"low": 1e-7, "high": 1e-6},

@@ -7,12 +7,12 @@ import statistics
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from icd.search import studies
 from tests.crash.served import Drive, Harness
+from tests.tiny import unpruned
 from tests.tracking import Held, Server
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -51,18 +51,7 @@ def epoch_times(drive: Drive) -> list[float]:
 
 def test_an_outage_costs_no_time_and_no_number(server: Server, harness: Harness, tmp_path: Path) -> None:
     root = harness.root(tmp_path / "root")
-    trials = 1000  # ended by the stop file
-    changes: dict[str, Any] = {
-        "protocol": {
-            "preset": "digits100",
-            "epochs": EPOCHS,
-            "batch_size": 12,
-            "views": {"crop_flip": {"size": 16, "pad": 2}},
-        },
-        "pruner": "none",
-        "budget": {"trials": trials},
-    }
-    drive = harness.drive(root, changes=changes)
+    drive = harness.drive(root, changes=unpruned(EPOCHS, trials=1000))  # ended by the stop file
     drive.until_epoch(1, 1)
     windows: list[tuple[bool, float, float]] = []
     for _ in range(WINDOWS):

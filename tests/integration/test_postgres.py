@@ -18,22 +18,14 @@ from icd.errors import SetupError, StateError
 from icd.search import studies
 from icd.search.storage import DatabaseLease, open_storage
 from tests.crash.served import Harness
+from tests.tiny import unpruned
 from tests.tracking import free_port
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(400)]
 
 TOP1, ACTIVE = "key = 'val/top1'", "lifecycle_stage = 'active'"
 EPOCHS, TRIALS = 100, 4
-CHANGES: dict[str, Any] = {
-    "protocol": {
-        "preset": "digits100",
-        "epochs": EPOCHS,
-        "batch_size": 12,
-        "views": {"crop_flip": {"size": 16, "pad": 2}},
-    },
-    "pruner": "none",
-    "budget": {"trials": TRIALS},
-}
+CHANGES = unpruned(EPOCHS, TRIALS)
 
 
 def binaries() -> Path | None:

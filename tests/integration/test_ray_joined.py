@@ -16,19 +16,13 @@ from icd.search.prepare import Preparation
 from icd.search.processes import ProcessExecutor
 from icd.search.task import Task
 from tests.integration.ray_fakes import FakePolicy, fake_attempt
-from tests.integration.ray_nodes import cluster, is_alive, secret, wait_for
+from tests.integration.ray_nodes import cluster, is_alive, wait_for
 from tests.integration.test_ray_executor import pids_of, start_driver
 
 pytest.importorskip("ray")
 from icd.search.ray_tune import RayExecutor
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
-
-
-@pytest.fixture(scope="module")
-def token() -> Iterator[Path]:
-    with secret() as path:
-        yield path
 
 
 @pytest.fixture(scope="module")

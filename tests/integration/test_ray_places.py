@@ -13,7 +13,7 @@ from icd.config.sweep import Resources
 from icd.errors import SetupError
 from icd.search.task import trial_folder
 from tests.integration.ray_fakes import FakePolicy, fake_attempt
-from tests.integration.ray_nodes import Node, cluster, command_of, secret
+from tests.integration.ray_nodes import cluster
 
 pytest.importorskip("ray")
 from icd.search.ray_tune import RayExecutor
@@ -21,12 +21,6 @@ from icd.search.ray_tune import RayExecutor
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.cluster, pytest.mark.timeout(600)]
 
 LONG = {"protocol": {"epochs": 20}, "seconds": 0.5}
-
-
-@pytest.fixture(scope="module")
-def token() -> Iterator[Path]:
-    with secret() as path:
-        yield path
 
 
 @pytest.fixture(scope="module")
@@ -149,11 +143,6 @@ def test_the_autoscaler_is_asked_for_what_could_run(address: str, tmp_path: Path
     assert [outcome.kind for outcome in policy.ends] == ["complete"] * 7
 
 
-def raylet_of(node: Node) -> int:
-    (pid,) = [pid for pid in node.pids() if "raylet/raylet" in command_of(pid).partition(" ")[0]]
-    return pid
-
-
 def test_trials_of_nodes_that_are_taken_back_go_on_elsewhere(token: Path, tmp_path: Path) -> None:
     """One node is told to go, and lasts until its trial has ended its epoch; of another the raylet alone is told."""
     with cluster(token, None, None) as (address, nodes):
@@ -168,7 +157,7 @@ def test_trials_of_nodes_that_are_taken_back_go_on_elsewhere(token: Path, tmp_pa
             ours = {node: next(by_pid[pid] for pid in nodes[node].pids() if pid in by_pid) for node in (1, 2)}
             told.update({ours[1]: "drained", ours[2]: "ended"})
             os.kill(nodes[1].process.pid, signal.SIGTERM)
-            os.kill(raylet_of(nodes[2]), signal.SIGTERM)
+            os.kill(nodes[2].raylet, signal.SIGTERM)
 
         try:
             executor.run(policy, tick)

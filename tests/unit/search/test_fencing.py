@@ -11,7 +11,7 @@ from icd.errors import CheckpointError, StateError
 from icd.search.copies import working_copy
 from icd.search.outbox import OUTBOX_NAME
 from icd.search.shelf import Shelf
-from icd.search.task import Task, newest_attempt
+from icd.search.task import Task, issued
 from icd.trial import checkpoint
 from icd.trial.bucket import Bucket, bucket_of, local_root
 from icd.trial.runs import rows_before_resume, stored_rows
@@ -186,7 +186,7 @@ def test_a_late_worker_is_refused_in_a_folder_too(tmp_path: Path) -> None:
     with working_copy(task) as publish:
         publish()
         driver.issue(3, "", 2)
-        assert newest_attempt(task) == 2
+        assert issued(task).attempt == 2
         with pytest.raises(CheckpointError, match="attempt 2 has taken over from attempt 1"):
             publish()
 
