@@ -48,6 +48,7 @@ def start(root: Path, sweep: dict[str, Any], executor: str, address: str = "loca
 
 def main() -> None:
     """Drive: ROOT EXECUTOR ADDRESS SWEEP."""
+    from icd.cli.stopping import stop_requested, stopping_politely
     from icd.config.read_sweep import read_sweep
     from icd.config.yaml import Document
     from icd.search import sweeps
@@ -58,8 +59,10 @@ def main() -> None:
         executor="ray" if executor == "ray" else "process",
         address=address,
         announce=lambda text: sys.stdout.write(text + "\n"),
+        stop=stop_requested,
     )
-    sweeps.run(read_sweep(Document(document, "sweep.yaml")), document, settings)
+    with stopping_politely():
+        sweeps.run(read_sweep(Document(document, "sweep.yaml")), document, settings)
 
 
 if __name__ == "__main__":
