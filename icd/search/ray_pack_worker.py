@@ -95,10 +95,11 @@ class Members:
     """The attempts of this process, and who watches over them."""
 
     def __init__(self, attempt: Attempt | None) -> None:
-        from icd.search import work
         from icd.search.pack import Pack
 
-        self._attempt: Attempt = attempt or work.attempt
+        if attempt is None:
+            from icd.search.work import attempt
+        self._attempt: Attempt = attempt
         self._pack = Pack(self._watched, self._say)
         self._said: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._pulses: dict[int, _Pulse] = {}

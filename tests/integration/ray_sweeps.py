@@ -51,6 +51,7 @@ def main() -> None:
     from icd.cli.stopping import stop_requested, stopping_politely
     from icd.config.read_sweep import read_sweep
     from icd.config.yaml import Document
+    from icd.errors import Interrupted
     from icd.search import sweeps
 
     root, executor, address, document = Path(sys.argv[1]), sys.argv[2], sys.argv[3], json.loads(sys.argv[4])
@@ -61,8 +62,11 @@ def main() -> None:
         announce=lambda text: sys.stdout.write(text + "\n"),
         stop=stop_requested,
     )
-    with stopping_politely():
-        sweeps.run(read_sweep(Document(document, "sweep.yaml")), document, settings)
+    try:
+        with stopping_politely():
+            sweeps.run(read_sweep(Document(document, "sweep.yaml")), document, settings)
+    except Interrupted:
+        sys.exit(130)
 
 
 if __name__ == "__main__":
