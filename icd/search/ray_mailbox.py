@@ -152,6 +152,7 @@ class Reader:
         threading.Thread(target=self._serve, name="reader", daemon=True).start()
 
     def _serve(self) -> None:
+        letters: list[Letter]
         try:
             answered = time.monotonic()
             while not self.closed:

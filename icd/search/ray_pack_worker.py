@@ -98,7 +98,9 @@ class Members:
         from icd.search.pack import Pack
 
         if attempt is None:
-            from icd.search.work import attempt
+            from icd.search import work
+
+            attempt = work.attempt
         self._attempt: Attempt = attempt
         self._pack = Pack(self._watched, self._say)
         self._said: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
