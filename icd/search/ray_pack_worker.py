@@ -69,12 +69,12 @@ def _spoils(message: Mapping[str, Any]) -> bool:
 
 
 @dataclass(slots=True)
-class _Pulse:
+class Pulse:
     """Whether an attempt gets on, and whether it is to."""
 
     task: Task
     beat: float = field(default_factory=time.monotonic)
-    resting: bool = False  # it waits for the driver
+    resting: bool = False  # it waits for the driver; steps alone do not end that, since training waits too
     given_up: bool = False  # a newer attempt has the trial
 
     def silent(self) -> float:
@@ -86,7 +86,7 @@ class _Pulse:
         Raises:
             StateError: If the attempt was given up.
         """
-        self.beat, self.resting = time.monotonic(), False
+        self.beat = time.monotonic()
         if self.given_up:
             raise StateError(f"attempt {self.task.attempt} was given up")
 
@@ -104,7 +104,7 @@ class Members:
         self._attempt: Attempt = attempt
         self._pack = Pack(self._watched, self._say)
         self._said: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-        self._pulses: dict[int, _Pulse] = {}
+        self._pulses: dict[int, Pulse] = {}
         self._stack: TextIO | None = None
         for watch in (self._watch_steps, self._watch_attempts):
             threading.Thread(target=watch, name=watch.__name__, daemon=True).start()
@@ -114,7 +114,7 @@ class Members:
         if command["do"] == "attempt":
             task = Task(**command["task"]).here()
             self._open_files(Path(task.sweep) / "logs")
-            self._pulses[task.number] = _Pulse(task)
+            self._pulses[task.number] = Pulse(task)
             self._pack.begin(task)
         elif command["do"] == "answer":
             self._pack.answer(command["number"], command["go"])
@@ -148,6 +148,7 @@ class Members:
             pulse.resting = True
             go = send(epoch)
             pulse.go_on()
+            pulse.resting = False
             return go
 
         def step(epoch: int, step: int, steps: int) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from icd.errors import SetupError
+from icd.errors import SetupError, StateError
 from icd.search.company import Company
 from icd.search.quarantine import Complaint, Place
 from tests.workers import Book, epoch, outcome
@@ -15,6 +15,7 @@ pytest.importorskip("ray")
 from icd.search import ray_pack, ray_process
 from icd.search.ray_cluster import processes_for
 from icd.search.ray_pack import PackBridge
+from icd.search.ray_pack_worker import Pulse
 
 DIED = "The actor died unexpectedly\nWorker exit detail: End of file. More"
 
@@ -319,3 +320,17 @@ def test_stopping_ends_what_waits_for_a_place() -> None:
 @pytest.mark.parametrize(("trials", "pack", "processes"), [(0, 3, 0), (1, 3, 1), (3, 3, 1), (4, 3, 2), (7, 1, 7)])
 def test_how_many_processes_trials_need(trials: int, pack: int, processes: int) -> None:
     assert processes_for(trials, pack) == processes
+
+
+def test_an_attempt_that_waits_for_the_driver_does_not_hang() -> None:
+    """Training goes on a little while an epoch is told, and then waits as well."""
+    (task,) = Book(1).waiting
+    pulse = Pulse(task, resting=True)
+    pulse.go_on()
+    pulse.beat -= 100.0
+    assert pulse.silent() == 0
+    pulse.resting = False
+    assert pulse.silent() >= 100
+    pulse.given_up = True
+    with pytest.raises(StateError, match="attempt 1 was given up"):
+        pulse.go_on()
