@@ -1,11 +1,7 @@
 """Executor: plain processes on this machine, kept from trial to trial, each with one trial at a time or several.
 
-Trials of one process share its fate. When it dies, all of them end with it; when one of them hangs, or leaves CUDA or
-its memory in a state that nobody can trust, the process is ended and the others are ``lost``. All go on from their
-checkpoints. So that one bad trial cannot take the same neighbours down again and again, a trial to which that has
-happened twice (or once for want of memory, if it may have been the cause) goes on in a process of its own.
-
-A process that is told to go (SIGTERM) lets its trials end their epoch and is then replaced.
+``company.py`` says what becomes of trials that share a process. A process that is told to go (SIGTERM) lets its trials
+end their epoch and is then replaced.
 """
 
 import itertools
@@ -13,23 +9,19 @@ import selectors
 import signal
 import socket
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from icd.errors import IcdError, Interrupted, SetupError
+from icd.search.company import HUNG, UNCLEAN, Company, UnderWay, ended
 from icd.search.prepare import Preparation, Prepared
 from icd.search.quarantine import Place, sentence
-from icd.search.slot import GRACE_S, Launch, Slot, UnderWay, cause_of_death, launch_python, oom_kills, wait
+from icd.search.slot import GRACE_S, Launch, Slot, cause_of_death, launch_python, oom_kills, wait
 from icd.search.task import PREPARE_RETRIES, Epoch, Outcome, OutcomeKind, Policy, Task
 
 _TICK_S = 0.2
-_ALONE_AFTER = 2  # deaths in company before a trial goes on alone
-
-# After these a process is not used again: an error of CUDA stays with it. What its other trials are told:
-UNCLEAN: Mapping[str, str] = {"gpu": "had an error of CUDA", "memory": "ran out of memory"}
 
 
 class ProcessExecutor:
@@ -61,8 +53,7 @@ class ProcessExecutor:
             for index, gpus in enumerate(packs)
         ]
         self._host = socket.gethostname()
-        self._fell_at: dict[int, Place] = {}  # by trial: where its last attempt had a fault
-        self._fallen: Counter[int] = Counter()  # by trial: deaths in company
+        self._company = Company()
         self._selector = selectors.DefaultSelector()
         self._oom_seen = oom_kills()
         logs.mkdir(parents=True, exist_ok=True)
@@ -137,14 +128,13 @@ class ProcessExecutor:
     # Giving
 
     def _give_new(self, policy: Policy) -> None:
-        """Fill what is free: not where a trial has just fallen if there is a choice, and the emptiest process first."""
+        """Fill what is free."""
         while free := [slot for slot in self.slots if slot.room and not self._is_sick(slot, policy)]:
             task = policy.next()
             if task is None:
                 return
-            fell_at = self._fell_at.get(task.number)
-            slot = min(free, key=lambda slot: (self._place(slot) == fell_at, len(slot.attempts)))
-            if slot.attempts and self._goes_alone(task):
+            slot = self._company.choose(free, task, self._place)
+            if slot.attempts and self._company.goes_alone(task):
                 slot.waiting = task
             else:
                 self._give(slot, task)
@@ -157,19 +147,16 @@ class ProcessExecutor:
                 continue
             slot.waiting = None
             if policy.stopping or sick:
-                policy.end(_ended(task, "stopped", "not begun"))
+                policy.end(ended(task, "stopped", "not begun"))
             else:
                 self._give(slot, task)
 
     def _give(self, slot: Slot, task: Task) -> None:
         if not slot.running:
             self._start(slot)
-        slot.alone = self._goes_alone(task)
+        slot.alone = self._company.goes_alone(task)
         slot.attempts[task.number] = UnderWay(task, heard=time.monotonic())
         slot.tell({"do": "attempt", "task": task.to_json()})
-
-    def _goes_alone(self, task: Task) -> bool:
-        return self._fallen[task.number] >= _ALONE_AFTER
 
     def _place(self, slot: Slot) -> Place:
         return Place(host=self._host, gpu=slot.gpu)
@@ -218,35 +205,19 @@ class ProcessExecutor:
             time.sleep(0.5)
             task = slot.attempts[max(hung, key=lambda number: silent[number])].task
             reason = f"no progress for {task.hang_seconds:.0f} s; stack in {slot.log}"
-            self._end_because_of(slot, _ended(task, "hang", reason), "hung", policy)
+            self._end_because_of(slot, ended(task, "hang", reason), HUNG, policy)
 
     # Processes that end
 
     def _all_died(self, slot: Slot, kind: OutcomeKind, reason: str, policy: Policy) -> None:
-        """Nobody knows because of which of its trials, if any."""
-        tasks, place = self._emptied(slot), self._place(slot)
-        for task in tasks:
-            if len(tasks) > 1:
-                self._fallen[task.number] += _ALONE_AFTER if kind == "memory" else 1
-            self._fell_at[task.number] = place
-            policy.end(replace(_ended(task, kind, reason), place=place))
+        for outcome in self._company.died(slot.emptied(), kind, reason, self._place(slot)):
+            policy.end(outcome)
 
     def _end_because_of(self, slot: Slot, outcome: Outcome, what: str, policy: Policy) -> None:
         """End a process in which one trial came to an end that spoils it for the others."""
         self._kill(slot)
-        tasks, place = self._emptied(slot), self._place(slot)
-        self._fell_at[outcome.number] = place
-        for task in sorted(tasks, key=lambda task: task.number != outcome.number):
-            culprit = task.number == outcome.number
-            if len(tasks) > 1:
-                self._fallen[task.number] += _ALONE_AFTER if culprit and outcome.kind == "memory" else 1
-            reason = f"its neighbour, trial {outcome.number}, {what}"
-            policy.end(replace(outcome, place=place) if culprit else _ended(task, "lost", reason))
-
-    def _emptied(self, slot: Slot) -> list[Task]:
-        tasks = [under_way.task for under_way in slot.attempts.values()]
-        slot.attempts.clear()
-        return tasks
+        for end in self._company.ended_by(slot.emptied(), outcome, what, self._place(slot)):
+            policy.end(end)
 
     def _start(self, slot: Slot) -> None:
         self._close_pipes(slot)
@@ -276,10 +247,6 @@ class ProcessExecutor:
                 messages = [{"said": "died", "kind": kind, "reason": reason}]
             found += zip(itertools.repeat(slot), messages, strict=False)
         return found
-
-
-def _ended(task: Task, kind: OutcomeKind, reason: str) -> Outcome:
-    return Outcome(number=task.number, attempt=task.attempt, kind=kind, reason=reason)
 
 
 def nowhere_left(policy: Policy) -> SetupError:

@@ -13,21 +13,16 @@ from typing import Any, NoReturn
 from icd.errors import SetupError
 from icd.search.processes import nowhere_left
 from icd.search.quarantine import Place
-from icd.search.ray_cluster import Cluster, restore_signals
+from icd.search.ray_cluster import Cluster, Handlers
+from icd.search.ray_deaths import Deaths
 from icd.search.ray_demand import Demand
 from icd.search.ray_worker import UNCLEAN
-from icd.search.slot import oom_kills
 from icd.search.task import Epoch, Issued, Outcome, OutcomeKind, Policy, Task
 from icd.search.whereabouts import AT_A_TIME, Lookout, find_stack, forget_files, give_notice
 
-_TICK_S = 0.2
 _LOOK_EVERY_S = 1.0
 _LATE_S = 30.0  # so long after its own watchdog should have ended it, a worker is killed from here
-_NODE_LOSS_S = 2.0  # how long a lost node may look alive
 _MARGIN_S = 3.0  # before a node goes: for the last words of its trials
-_TAKEN_BACK = ("node was preempted", "node was terminated expectedly")  # as Ray says of a node
-_TOLD_TO_GO = "The process receives a SIGTERM"  # as Ray says of a worker that could not heed it
-_OUT_OF_MEMORY = ("low on memory", "memory usage threshold", "OutOfMemoryError")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -80,10 +75,7 @@ class Bridge:
         self.failure: BaseException | None = None
         self._pool = ThreadPoolExecutor(AT_A_TIME, thread_name_prefix="progress")
         self._looked = 0.0
-        self._oom_seen = oom_kills()
-        self._handlers: dict[signal.Signals, Any] | None = {
-            number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-        }
+        self._deaths, self._handlers = Deaths(cluster), Handlers()
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("the policy stays with its driver")
@@ -94,9 +86,7 @@ class Bridge:
 
     def step(self, stop_trial: Callable[[str], None]) -> None:
         """Do what is due several times a second."""
-        if self._handlers is not None:  # Tune has just installed its own
-            restore_signals(self._handlers)
-            self._handlers = None
+        self._handlers.restore()  # Tune has just installed its own
         if self.failure is not None:
             raise self.failure
         self.tick()
@@ -116,14 +106,20 @@ class Bridge:
                 if not under_way.node:  # still waits for a place, and has nothing to save
                     stop_trial(trial_id)
 
-    def next(self, trial_id: str) -> Task | None:
-        """Give a task, if one fits and there is one."""
+    def next(self, trial_id: str) -> dict[str, Any] | None:
+        """Give what a worker is told, with a name, if a trial fits and there is one."""
         if self._room() <= 0:
             return None
         task = self.policy.next()
-        if task is not None:
-            self.running[trial_id] = UnderWay(task=task, lookout=Lookout(task, self._pool))
-        return task
+        if task is None:
+            return None
+        self.running[trial_id] = UnderWay(task=task, lookout=Lookout(task, self._pool))
+        name = f"{task.number:04d}-{task.attempt}"
+        return {"name": name, "task": task.to_json(), "avoid": places_to_avoid(self.policy)}
+
+    def progress(self) -> dict[int, Mapping[str, int]]:
+        """Epoch, step and steps of every trial under way, as far as they are known."""
+        return {under_way.task.number: under_way.where for under_way in self.running.values()}
 
     def _room(self) -> int:
         return self.cluster.places(len(self.holding)) - len(self.running)
@@ -188,36 +184,12 @@ class Bridge:
             self.end(trial_id, "lost", reason=reason)
 
     def _classify(self, under_way: UnderWay, text: str) -> tuple[OutcomeKind, str]:
-        """Read why a worker is gone in what Ray says, since Tune keeps no more than that."""
+        """Find out why a worker is gone: its watchdog leaves a stack, of the rest Ray says something."""
         stack = find_stack(under_way.task)
         if stack or under_way.killed_for:
             what = under_way.killed_for or f"no progress for {under_way.task.hang_seconds:.0f} s"
             return "hang", f"{what}; stack in {stack}" if stack else what
-        if any(words in text for words in _TAKEN_BACK):
-            return "preempted", f"node {under_way.host} ({under_way.node[:8]}) was taken back"
-        if _TOLD_TO_GO in text:
-            return "preempted", "SIGTERM: the process ended at once"
-        if any(words in text for words in _OUT_OF_MEMORY):
-            return "memory", f"killed for memory by Ray on {under_way.host or 'a node'}"
-        if not text.startswith("The actor ") or "raised in its creation task" in text:
-            return "error", last_line(text)  # Tune itself failed there, for instance without the shared folder
-        if under_way.node and self._lost(under_way.node, text):
-            return "lost", f"node {under_way.host} ({under_way.node[:8]}) lost"
-        seen, self._oom_seen = self._oom_seen, oom_kills()
-        if self.cluster.local and self._oom_seen > seen:
-            return "memory", "process killed for memory by the kernel"
-        return "killed", f"process killed ({_how_it_died(text)})"
-
-    def _lost(self, node: str, text: str) -> bool:
-        """Whether a node is gone; that of a worker may be heard a moment before."""
-        if "node has died" in text or "node was terminated" in text or "node is dead" in text:
-            return True
-        deadline = time.monotonic() + (_NODE_LOSS_S if "unavailable" in text and not self.cluster.local else 0.0)
-        while self.cluster.alive(node):
-            if time.monotonic() >= deadline:
-                return False
-            time.sleep(_TICK_S)
-        return True
+        return self._deaths.cause(under_way.node, under_way.host, text)
 
     def _look(self, under_way: UnderWay, now: float) -> None:
         """Read which step a trial is at; end a process that is so stuck that its own watchdog cannot."""
@@ -230,28 +202,28 @@ class Bridge:
         silent = now - under_way.heard
         if under_way.node and not under_way.killed_for and silent > under_way.task.hang_seconds + _LATE_S:
             under_way.killed_for = f"no progress for {silent:.0f} s, its process does not answer"
-            if under_way.host == socket.gethostname():
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.kill(under_way.pid, signal.SIGKILL)
+            kill_here(under_way.host, under_way.pid)
+
+
+def places_to_avoid(policy: Policy) -> list[list[str]]:
+    """Give the quarantined places, each a node and its GPUs, as a worker that comes there knows itself."""
+    return [[place.node, place.gpu] for place in policy.quarantined]
+
+
+def kill_here(host: str, pid: int) -> None:
+    """Kill a worker that does not answer, if it is on this machine; elsewhere its node has to find out."""
+    if host == socket.gethostname():
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _give_notice(under_way: UnderWay, until: float) -> None:
     """Tell a worker that its node goes; a bucket that is away is tried again."""
-    task, reason = under_way.task, f"node {under_way.host} ({under_way.node[:8]}) is taken back"
     with contextlib.suppress(OSError, SetupError):
-        give_notice(task, Issued(task.attempt, reason, until - _MARGIN_S if until else 0.0))
+        give_notice(under_way.task, Issued(under_way.task.attempt, *notice_of(under_way.host, under_way.node, until)))
         under_way.noticed = True
 
 
-def last_line(error: object) -> str:
-    """The line of Ray's text that names the exception below it."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1][:400] if lines else "Ray gave no reason"
-
-
-def _how_it_died(text: str) -> str:
-    """Ray does not know the signal; it says how the connection ended."""
-    for line in text.splitlines():
-        if "exit detail" in line or "exit code" in line:
-            return line.split(".")[0].strip()[:200]
-    return "its connection closed"
+def notice_of(host: str, node: str, until: float) -> tuple[str, float]:
+    """Say that a node goes, and until when its trials may go on: seconds since 1970; 0 for no limit."""
+    return f"node {host} ({node[:8]}) is taken back", until - _MARGIN_S if until else 0.0

@@ -11,12 +11,13 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from icd.search.ray_bridge import Bridge
+from icd.search.ray_pack import PackBridge
 
 
 class BridgeSearcher(Searcher):
     """Gives Tune what the policy gives."""
 
-    def __init__(self, bridge: Bridge) -> None:
+    def __init__(self, bridge: Bridge | PackBridge) -> None:
         super().__init__()
         self.bridge = bridge
 
@@ -25,16 +26,14 @@ class BridgeSearcher(Searcher):
 
     def suggest(self, trial_id: str) -> Any:
         try:
-            task = self.bridge.next(trial_id)
-            if task is None:
+            given = self.bridge.next(trial_id)
+            if given is None:
                 self.bridge.tick()  # Tune asks once a second where nothing runs, and does nothing else
                 return Searcher.FINISHED if self.bridge.policy.finished else None
         except BaseException as error:
             self.bridge.failure = error
             raise
-        avoid = [[place.node, place.gpu] for place in self.bridge.policy.quarantined]
-        # Text: Tune reads a meaning into nested names.
-        return {"task": json.dumps({"task": task.to_json(), "avoid": avoid})}
+        return {"given": json.dumps(given)}  # text: Tune reads a meaning into nested names
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Nothing: the scheduler has heard it."""
@@ -46,7 +45,7 @@ class BridgeSearcher(Searcher):
 class BridgeScheduler(FIFOScheduler):
     """Tells the policy what Tune hears."""
 
-    def __init__(self, bridge: Bridge) -> None:
+    def __init__(self, bridge: Bridge | PackBridge) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.bridge = bridge
 
@@ -102,9 +101,8 @@ class Quiet(TrialProgressCallback):
 
 
 def trial_name(trial: Trial) -> str:
-    """Give the number and the attempt; Tune would put hyperparameters there."""
-    task = json.loads(trial.config["task"])["task"]
-    return f"{task['number']:04d}-{task['attempt']}"
+    """Give the bridge's name for it; Tune would put hyperparameters there."""
+    return str(json.loads(trial.config["given"])["name"])
 
 
 def _error_text(trial: Trial) -> str:

@@ -17,6 +17,7 @@ import ray
 from ray import tune
 
 from icd.errors import SetupError
+from icd.search import company
 from icd.search.notice import NOTICE, heed_sigterm
 from icd.search.task import Epoch, Issued, Outcome, Task, issued
 from icd.search.whereabouts import every, forget_files, progress_path, publish_progress, publish_stack, stack_path
@@ -28,13 +29,13 @@ logger = logging.getLogger(__name__)
 Attempt = Callable[..., Outcome]
 
 # After these a process is not used again: an error of CUDA stays with it, and who was told to go has to.
-UNCLEAN = ("gpu", "memory", "preempted")
-_FENCE_EVERY_S = 2.0  # how often a worker asks whether its attempt is still the newest
+UNCLEAN = (*company.UNCLEAN, "preempted")
+FENCE_EVERY_S = 2.0  # how often a worker asks whether its attempt is still the newest
 _HOLD_EVERY_S = 2.0  # how often a worker asks whether it must still keep its place from others
 _STEP_EVERY_S = 1.0  # how often a worker says which step it is at, and its watchdog is wound up
 _PUBLISH_S = 10.0  # a stack has so long to get into the bucket; less than the driver waits for the process to end
 
-_KEPT: dict[str, Any] = {}  # of this process: its Bench, and whether its log is set up
+KEPT: dict[str, Any] = {}  # of this process: its Bench, and whether its log is set up
 
 
 class HeedsSigterm:
@@ -47,7 +48,7 @@ class HeedsSigterm:
 
 
 def run_attempt(task: Task, avoid: Sequence[Sequence[str]], attempt: Attempt | None) -> None:
-    """Run an attempt in a process of Tune's; ``_tell`` does not return where the driver stops it.
+    """Run an attempt in a process of Tune's; ``tell`` does not return where the driver stops it.
 
     Args:
         task: What to do.
@@ -56,47 +57,53 @@ def run_attempt(task: Task, avoid: Sequence[Sequence[str]], attempt: Attempt | N
         attempt: For tests, in place of ``icd.search.work.attempt``.
     """
     task = task.here()
-    node, gpu = ray.get_runtime_context().get_node_id(), ",".join(str(index) for index in ray.get_gpu_ids())
-    here = {"node": node, "gpu": gpu, "host": socket.gethostname(), "pid": os.getpid()}
-    if [node, gpu] in [list(place) for place in avoid]:
-        _tell("refused", **here)
-        while True:
-            time.sleep(_HOLD_EVERY_S)
-            _tell("holding")
-    _tell("began", **here)
+    begin(avoid)
     with _Watchdog(task) as watchdog:
         from icd.search import bench as benches
         from icd.search import work
 
-        bench = _KEPT.setdefault("bench", benches.Bench())
-        _keep_log(Path(task.sweep) / "logs")
+        bench = KEPT.setdefault("bench", benches.Bench())
+        keep_log(Path(task.sweep) / "logs")
         epochs = task.config.get("protocol", {}).get("epochs")
 
         def send(epoch: Epoch) -> bool:
             watchdog.rest()  # the driver may be busy
-            _tell("epoch", epoch=asdict(epoch), last=epoch.epoch == epochs)
+            tell("epoch", epoch=asdict(epoch), last=epoch.epoch == epochs)
             watchdog.wind()
             return True
 
         outcome = (attempt or work.attempt)(task, bench, send, progress=watchdog.step)
     if outcome.kind in UNCLEAN:
-        _KEPT.clear()
-    _tell("outcome", outcome=asdict(outcome))
+        KEPT.clear()
+    tell("outcome", outcome=asdict(outcome))
     raise RuntimeError(f"this process is not used again: {outcome.reason}")
 
 
-def _tell(said: str, **more: Any) -> None:
+def begin(avoid: Sequence[Sequence[str]]) -> None:
+    """Tell the driver where this process is; it does not return where that place is quarantined."""
+    node, gpu = ray.get_runtime_context().get_node_id(), ",".join(str(index) for index in ray.get_gpu_ids())
+    here = {"node": node, "gpu": gpu, "host": socket.gethostname(), "pid": os.getpid()}
+    if [node, gpu] in [list(place) for place in avoid]:
+        tell("refused", **here)
+        while True:
+            time.sleep(_HOLD_EVERY_S)
+            tell("holding")
+    tell("began", **here)
+
+
+def tell(said: str, **more: Any) -> None:
+    """Tell the driver; it does not return where the driver stops this trial of Tune's."""
     tune.report({"message": json.dumps({"said": said, **more})})
 
 
-def _keep_log(folder: Path) -> None:
+def keep_log(folder: Path, form: str = "%(asctime)s %(name)s: %(message)s") -> None:
     """Send warnings to a file of the sweep: Ray's own logs go with its session."""
-    if "log" not in _KEPT:
-        _KEPT["log"] = True
+    if "log" not in KEPT:
+        KEPT["log"] = True
         folder.mkdir(parents=True, exist_ok=True)
         handler = logging.FileHandler(folder / f"ray-{socket.gethostname()}-{os.getpid()}.log", delay=True)
         handler.setLevel(logging.WARNING)
-        handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s"))
+        handler.setFormatter(logging.Formatter(form))
         logging.getLogger("icd").addHandler(handler)
 
 
@@ -131,7 +138,7 @@ class _Watchdog:
         self._progress.unlink(missing_ok=True)
 
     def _watch(self) -> None:
-        while not self._over.wait(_FENCE_EVERY_S):
+        while not self._over.wait(FENCE_EVERY_S):
             self._give_up_if_stuck()
             said = Issued(self._attempt)
             with contextlib.suppress(SetupError):  # a bucket that is away says nothing of newer attempts

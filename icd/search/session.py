@@ -187,7 +187,6 @@ def session(sweep: SweepConfig, settings: Settings) -> Iterator[Session]:
         StateError: If another driver has it.
         SetupError: If the machine lacks something.
     """
-    _check_executor(sweep, settings)
     folder = sweep_folder(settings.root, sweep.name)
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -238,16 +237,6 @@ def written_report(name: str, folder: Path, settings: Settings) -> list[str]:
 def threads_of(sweep: SweepConfig) -> int:
     """Threads of torch in each trial."""
     return max(1, int(sweep.resources.cpus_per_trial))
-
-
-def _check_executor(sweep: SweepConfig, settings: Settings) -> None:
-    trials = sweep.resources.trials_per_process
-    if trials > 1 and settings.executor == "ray":
-        raise SetupError(
-            "resources.trials_per_process: must be 1 with the executor ray, which has a process for each trial, "
-            f"but got {trials}; take --executor process, or share a GPU by --set resources.trials_per_process=1 "
-            f"--set resources.gpus_per_trial={1 / trials:.3g}"
-        )
 
 
 def _check_device(sweep: SweepConfig, prepared: Prepared) -> None:

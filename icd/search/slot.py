@@ -8,11 +8,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from icd.search.task import OutcomeKind, Task
+from icd.search.company import Seats
+from icd.search.task import OutcomeKind
 
 GRACE_S = 5.0
 _LOG_BYTES = 10_000_000
@@ -47,48 +48,23 @@ def launch_python(commands: int, events: int, environment: Mapping[str, str], lo
         )
 
 
-@dataclass(slots=True)
-class UnderWay:
-    """An attempt in a worker's hands."""
-
-    task: Task
-    heard: float  # when it last made a step or was given
-    where: Mapping[str, int] = field(default_factory=dict)
-
-
 @dataclass(slots=True, kw_only=True)
-class Slot:
+class Slot(Seats):
     """One worker.
 
     Attributes:
         index: Names its log.
         log: What it prints.
         gpu: What it may see, as CUDA_VISIBLE_DEVICES takes it; empty for none.
-        trials: Attempts that it may have at a time.
-        attempts: Those it has, by trial number.
-        alone: Whether the attempt it has is to stay the only one.
-        waiting: A task that waits until it can have the process to itself; meanwhile nothing else is given.
-        leaving: Whether the process was told to go; it ends with its last attempt.
     """
 
     index: int
     log: Path
     gpu: str = ""
-    trials: int = 1
     child: Child | None = None
     commands: int = -1
     events: int = -1
     buffer: bytes = b""
-    attempts: dict[int, UnderWay] = field(default_factory=dict)
-    alone: bool = False
-    waiting: Task | None = None
-    leaving: bool = False
-
-    @property
-    def room(self) -> bool:
-        """Whether another attempt can be given."""
-        full = len(self.attempts) >= (1 if self.alone else self.trials)
-        return not (full or self.leaving or self.waiting is not None)
 
     @property
     def running(self) -> bool:

@@ -101,7 +101,8 @@ def fake_attempt(
 ) -> Outcome:
     """Do what the configuration says under ``do``, in the first attempt only."""
     do = str(task.config.get("do", "")) if task.attempt == 1 else ""
-    for epoch in range(1, int(task.config["protocol"]["epochs"]) + 1):
+    epochs = int(task.config["protocol"]["epochs"])
+    for epoch in range(1, epochs + 1):
         if "sick" in task.config:
             time.sleep(0.3)
             gpus = [int(index) for index in ray.get_gpu_ids()]
@@ -121,7 +122,14 @@ def fake_attempt(
             progress(epoch, 1, 2)
         (task.folder / "pid").write_text(str(os.getpid()))
         (task.folder / "alive").write_text(str(time.time()))
-        send(Epoch(number=task.number, attempt=task.attempt, epoch=epoch, metrics={"time": 1.0, "val/top1": epoch}))
+        told = Epoch(
+            number=task.number,
+            attempt=task.attempt,
+            epoch=epoch,
+            metrics={"time": 1.0, "val/top1": epoch, "pid": os.getpid()},
+        )
+        if not send(told) and epoch < epochs:
+            return ended(task, "stopped")
         if NOTICE.given:
             return ended(task, "preempted", NOTICE.reason)
     return ended(task, "complete")

@@ -62,8 +62,10 @@ def start(
 
 def main() -> None:
     """Drive: ROOT EXECUTOR ADDRESS SWEEP."""
+    from icd.cli.stopping import stop_requested, stopping_politely
     from icd.config.read_sweep import read_sweep
     from icd.config.yaml import Document
+    from icd.errors import Interrupted
     from icd.search import sweeps
     from icd.trial.bucket import local_root
 
@@ -73,8 +75,13 @@ def main() -> None:
         executor="ray" if executor == "ray" else "process",
         address=address,
         announce=lambda text: sys.stdout.write(text + "\n"),
+        stop=stop_requested,
     )
-    sweeps.run(read_sweep(Document(document, "sweep.yaml")), document, settings)
+    try:
+        with stopping_politely():
+            sweeps.run(read_sweep(Document(document, "sweep.yaml")), document, settings)
+    except Interrupted:
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -4,13 +4,14 @@ import json
 import os
 import signal
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from icd.config.read_trial import read_trial
+from icd.config.sweep import Resources
+from icd.config.trial import TrialConfig
 from icd.config.yaml import Document
 from icd.search.prepare import Preparation
 from icd.search.processes import ProcessExecutor
@@ -19,6 +20,9 @@ from icd.search.task import Epoch, Outcome, Task, trial_folder
 from icd.trial.checkpoint import load
 from tests.crash import harness as bare
 from tests.crash.served import Harness, records
+
+pytest.importorskip("ray")
+from icd.search.ray_tune import RayExecutor
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(280)]
 
@@ -86,15 +90,41 @@ def without_timings(folder: Path) -> list[dict[str, Any]]:
     return [{name: value for name, value in row.items() if name not in timed} for row in rows]
 
 
-def test_packed_trials_are_those_trials_alone(tmp_path: Path) -> None:
-    configs = [read_trial(Document({**BASE, **trial}, "test")) for trial in TRIALS]
-    request = Preparation(configs=[config.to_data() for config in configs], root=str(tmp_path / "pack"), threads=1)
-    executor = ProcessExecutor([""] * 3, tmp_path / "logs", pack=3)
+@pytest.fixture(scope="module")
+def configs() -> list[TrialConfig]:
+    return [read_trial(Document({**BASE, **trial}, "test")) for trial in TRIALS]
+
+
+@pytest.fixture(scope="module")
+def alone(configs: list[TrialConfig], tmp_path_factory: pytest.TempPathFactory) -> Policy:
+    """One trial after the other, in a root with a table of its own."""
+    root = tmp_path_factory.mktemp("alone")
+    executor = ProcessExecutor([""], root / "logs")
+    request = Preparation(configs=[config.to_data() for config in configs], root=str(root), threads=1, probe=False)
     try:
-        prepared = executor.prepare(replace(request, probe=False), lambda line: None, lambda: False)
-        documents = [prepared.pin(config).to_data() for config in configs]
-        packed = Policy(tmp_path / "pack", documents, list(range(len(TRIALS))))
-        assert len(executor.slots) == 1
+        prepared = executor.prepare(request, lambda line: None, lambda: False)
+        alone = Policy(root, [prepared.pin(config).to_data() for config in configs], list(range(len(TRIALS))))
+        executor.run(alone, lambda: None)
+    finally:
+        executor.close()
+    assert not any(alone.company.values())
+    return alone
+
+
+def make(name: str, folder: Path) -> ProcessExecutor | RayExecutor:
+    """An executor with one process of three trials."""
+    if name == "process":
+        return ProcessExecutor([""] * 3, folder / "logs", pack=3)
+    resources = Resources(trials_per_process=3, max_concurrent=3, cpus_per_trial=0.5)
+    return RayExecutor(resources, folder, announce=lambda line: None)
+
+
+@pytest.mark.parametrize("name", ["process", "ray"])
+def test_packed_trials_are_those_trials_alone(name: str, alone: Policy, tmp_path: Path) -> None:
+    (tmp_path / "teachers").symlink_to(alone.folder / "teachers")  # but a table of its own
+    packed = Policy(tmp_path, alone.configs, list(range(len(TRIALS))))
+    executor = make(name, tmp_path)
+    try:
         executor.run(packed, lambda: None)
     finally:
         executor.close()
@@ -102,18 +132,9 @@ def test_packed_trials_are_those_trials_alone(tmp_path: Path) -> None:
     assert kinds == {0: "complete", STOPPED: "stopped", 2: "complete", 3: "complete", DIVERGED: "diverged"}
     assert packed.company[0], "they did run side by side"
     assert packed.company[3], "the place of the trial that was stopped was filled"
-
-    executor = ProcessExecutor([""], tmp_path / "logs")  # one trial at a time; another root, with its own table
-    (tmp_path / "alone").mkdir()
-    (tmp_path / "alone" / "teachers").symlink_to(tmp_path / "pack" / "teachers")
-    alone = Policy(tmp_path / "alone", documents, list(range(len(TRIALS))))
-    try:
-        executor.run(alone, lambda: None)
-    finally:
-        executor.close()
-    assert not any(alone.company.values())
+    assert list((tmp_path / "tables").glob("*/*")), "they shared a table"
     for number in range(len(TRIALS)):
-        here, there = (trial_folder(tmp_path / name, number) for name in ("pack", "alone"))
+        here, there = (trial_folder(folder, number) for folder in (tmp_path, alone.folder))
         assert packed.ends[number].kind == alone.ends[number].kind
         assert packed.ends[number].reason == alone.ends[number].reason
         if number == DIVERGED:

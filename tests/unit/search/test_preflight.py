@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from icd.config.read_sweep import load_sweep, read_sweep
+from icd.config.read_sweep import load_sweep
 from icd.config.sweep import Resources
-from icd.config.yaml import Document, read_yaml
+from icd.config.yaml import read_yaml
 from icd.errors import SetupError
 from icd.fields import FieldError
 from icd.search import sweeps
@@ -51,11 +51,3 @@ def test_trials_of_one_process_share_whole_gpus(gpus: float | None) -> None:
 def test_a_gpu_is_shared_one_way_or_the_other() -> None:
     with pytest.raises(FieldError, match="trials_per_process must be 1 where gpus_per_trial is a fraction"):
         Resources(gpus_per_trial=0.25, trials_per_process=2)
-
-
-def test_ray_has_a_process_for_each_trial(tmp_path: Path) -> None:
-    plain = {**read_yaml(FILE).data, "resources": {"trials_per_process": 3}}
-    settings = sweeps.Settings(root=tmp_path / "root", executor="ray")
-    with pytest.raises(SetupError, match=r"trials_per_process: must be 1 with the executor ray.*take --executor proc"):
-        sweeps.run(read_sweep(Document(plain, "x.yaml")), plain, settings)
-    assert not (tmp_path / "root").exists()
