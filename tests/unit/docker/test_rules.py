@@ -182,6 +182,23 @@ def test_every_launched_ray_wants_the_token(path: Any, when: str) -> None:
     assert ("--dashboard-host=127.0.0.1" in words) == (when == "head")
 
 
+@pytest.mark.parametrize("path", LAUNCHERS, ids=lambda path: path.name)
+def test_ray_is_found_in_a_login_shell_of_a_launched_node(path: Any, tmp_path: Any) -> None:
+    command = next(words for words in documents(path)[0]["setup_commands"] if ".bashrc" in words)
+    variables = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
+    for _ in range(2):  # 'ray up' may be said again
+        subprocess.run(["bash", "-c", command], env=variables, check=True)
+    assert len((tmp_path / ".bashrc").read_text().splitlines()) == 1
+    asked = ["bash", "-c", "source ~/.bashrc; echo $PATH"]  # as the launcher's own commands begin
+    said = subprocess.run(asked, env=variables, check=True, capture_output=True, text=True).stdout
+    assert said.strip() == f"/usr/bin:/bin:{tmp_path}/icd-venv/bin"
+
+
+def test_own_machines_have_the_autoscaler_that_starts_them_all() -> None:
+    line = documents(DOCKER / "ray-cluster.yaml")[0]["head_start_ray_commands"][-1]
+    assert "RAY_enable_autoscaler_v2=0" in shlex.split(line.partition("ray start")[0])
+
+
 def test_slurm_wants_the_token_before_ray_starts() -> None:
     before = SBATCH.read_text().partition("ray symmetric-run")[0]
     assert "export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$token" in before

@@ -141,7 +141,8 @@ def test_ray_knows_the_options_that_it_is_started_with(where: str, given: set[st
 
 def test_ray_knows_the_options_of_a_slurm_job() -> None:
     known = {option for command in (ray_start, symmetric_run) for item in command.params for option in item.opts}
-    refused = {"--head", "--port", "--node-ip-address", "--block"}
+    # The last one by 'ray start' on nodes that are not the head, where the same options go.
+    refused = {"--head", "--port", "--node-ip-address", "--block", "--include-dashboard"}
     given = options(SBATCH.read_text().partition("ray symmetric-run")[2].split())
     assert {"--address", "--min-nodes"} <= given <= known - refused
 

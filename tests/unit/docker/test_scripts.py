@@ -161,6 +161,24 @@ def test_a_slurm_job_ends_with_the_code_of_its_sweep(tmp_path: Path, code: int) 
     assert slurm.tokens() == []
 
 
+def test_a_slurm_job_that_lost_a_node_on_the_way_has_the_code_of_its_sweep(tmp_path: Path) -> None:
+    slurm = Slurm(tmp_path, sweep="exit 0")
+    stand_in(slurm.bin, "srun", 'while [[ $1 == -* ]]; do shift; done; "$@"; [[ $1 == ray ]] && exit 137; exit 0')
+    assert slurm.start().wait(30) == 0
+    assert list((slurm.home / ".icd").iterdir()) == []
+
+
+def test_a_slurm_job_without_a_ray_is_no_success(tmp_path: Path) -> None:
+    slurm = Slurm(tmp_path, sweep="exit 0")
+    stand_in(slurm.bin, "ray", "echo 'Failed to start Ray' >&2; exit 0")  # as 'ray symmetric-run' ends
+    done = subprocess.run(
+        ["bash", SBATCH], cwd=ROOT, env=slurm.environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 3
+    assert "Ray could not start on node1" in done.stderr
+    assert list((slurm.home / ".icd").iterdir()) == []
+
+
 def test_a_slurm_job_whose_time_is_up_stops_the_sweep_and_queues_again(tmp_path: Path) -> None:
     slurm = Slurm(tmp_path, sweep=f"touch {tmp_path}/runs; while [[ ! -e {tmp_path}/told ]]; do sleep 0.05; done")
     stopping = slurm.bin / "icd"
