@@ -25,6 +25,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import no_op
 import synthetic
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
@@ -165,7 +166,7 @@ def drive(trials: int, *, tracker: bool, pruner: str, workers: int = 0, epochs: 
             executor.close()
         else:
             while (task := policy.next()) is not None:
-                policy.end(synthetic.no_op(task, policy.epoch))
+                policy.end(no_op.no_op(task, policy.epoch))
             wall = time.perf_counter() - began
         cpu = time.thread_time() - busy
         row: dict[str, Any] = {

@@ -6,7 +6,7 @@ import sys
 from dataclasses import asdict
 from typing import Any
 
-from synthetic import no_op
+from no_op import no_op
 
 from icd.search.task import Epoch, Task
 

@@ -1,13 +1,11 @@
 """A sweep whose trials train nothing: the real space, ledger, driver and outbox on disk, and no-op attempts."""
 
-import json
-import math
 import os
 import statistics
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +18,6 @@ from icd.search.prepare import Prepared
 from icd.search.space import SearchSpace
 from icd.search.storage import open_storage
 from icd.search.study import Ledger
-from icd.search.task import Epoch, Outcome, Task
-
-RESULT = {"minutes": 0.01, "parameters": 1000, "student_sha256": "0" * 64, "epochs": 10}
 
 
 def document(name: str, *, trials: int, epochs: int, pruner: str = "none", seed: int = 0) -> dict[str, Any]:
@@ -86,39 +81,6 @@ def driver_for(folder: Path, plain: Mapping[str, Any], url: str | None = None) -
     outbox = Outbox(place)
     outbox.sweep(time_ms=int(1000 * time.time()), name=sweep.name, params={}, tags={}, note="synthetic")
     return Driver(sweep, space, ledger, outbox, PREPARED, Site(folder=place, root=folder), lambda line: None)
-
-
-def metrics_of(config: Mapping[str, Any], epoch: int) -> dict[str, float]:
-    """Make up what an epoch says: nine numbers, as training does."""
-    weight = math.log(float(config["method"].get("cluster_weight", 1.0)))
-    top1 = 60 + 3 * epoch - (weight - 2) ** 2 + (hash((epoch, weight)) % 1000) / 1000
-    return {
-        "train/loss": 3 - 0.1 * epoch,
-        "train/ce": 1.0,
-        "train/base": 1.0,
-        "train/cluster": 1.0,
-        "val/loss": 2 - 0.1 * epoch,
-        "val/top1": top1,
-        "val/top5": min(100.0, top1 + 20),
-        "lr": 0.1,
-        "seconds/epoch": 1.0,
-        "time": time.time(),
-    }
-
-
-def no_op(task: Task, send: Callable[[Epoch], bool]) -> Outcome:
-    """Do an attempt as a worker would, without training: rows in the trial's folder, every epoch said."""
-    epochs = int(task.config["protocol"]["epochs"])
-    go = True
-    with (task.folder / "metrics.jsonl").open("a") as file:
-        for epoch in range(1, epochs + 1):
-            metrics = metrics_of(task.config, epoch)
-            file.write(json.dumps({"epoch": epoch, **metrics}) + "\n")
-            file.flush()
-            go = send(Epoch(number=task.number, attempt=task.attempt, epoch=epoch, metrics=metrics))
-            if not go and epoch < epochs:
-                return Outcome(number=task.number, attempt=task.attempt, kind="stopped", reason="stopped")
-    return Outcome(number=task.number, attempt=task.attempt, kind="complete", device="none", result=RESULT)
 
 
 # Measuring

@@ -5,7 +5,7 @@
 Each arm runs in a process of its own with a Ray of its own, and the arms take turns (A B C A B C), so that what else
 the machine does meets all of them. Both keep the study in sqlite and send MLflow to sqlite; two trials at a time; the
 same space, TPE, no pruning. ``plain`` is what Tune does by default (a fresh process for each trial), ``plain-reuse``
-keeps processes as ours does. Ours imports torch in each worker; plain imports nothing, which favours it.
+keeps processes as ours does. Neither imports torch in its workers.
 
 wall_s       from the first suggestion to the last result, without the start of Ray, MLflow told everything
 driver_cpu_s CPU of the driver's process meanwhile
@@ -24,6 +24,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import no_op
 import synthetic
 
 from icd.search.space import SearchSpace
@@ -34,7 +35,7 @@ QUIET = {"include_dashboard": False, "log_to_driver": False, "logging_level": "E
 
 def attempt(task: Any, bench: Any, send: Any, *, progress: Any) -> Any:
     """Stand in for training."""
-    return synthetic.no_op(task, send)
+    return no_op.no_op(task, send)
 
 
 def ours(folder: Path, trials: int, epochs: int) -> dict[str, float]:
@@ -85,7 +86,7 @@ def plain_ray(folder: Path, trials: int, epochs: int, *, reuse: bool) -> dict[st
 
     def train(config: dict[str, Any]) -> None:
         for epoch in range(1, epochs + 1):
-            tune.report(synthetic.metrics_of({"method": {}}, epoch))
+            tune.report(no_op.metrics_of({"method": {}}, epoch))
 
     began = time.perf_counter()
     ray.init(num_cpus=2, **QUIET)

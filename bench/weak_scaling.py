@@ -22,6 +22,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import no_op
 import synthetic
 
 HERE = Path(__file__).parent
@@ -39,7 +40,7 @@ def attempt(task: Any, bench: Any, send: Any, *, progress: Any) -> Any:
         time.sleep(max(0.0, due - time.monotonic()))
         return bool(send(epoch))
 
-    return synthetic.no_op(task, after_its_time)
+    return no_op.no_op(task, after_its_time)
 
 
 class Watched:
@@ -141,7 +142,8 @@ def main() -> None:
         return
     path = os.pathsep.join([str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")])
     quiet = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0", SLEEP: str(options.seconds)}
-    environment = {**os.environ, **quiet, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": os.urandom(32).hex()}  # no sweep joins a cluster without
+    environment = {**os.environ, **quiet, **token, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     rows: list[dict[str, Any]] = []
     for nodes in [1, 2] if options.quick else [int(word) for word in options.nodes.split(",")]:
         more = [f"--epochs={epochs}", f"--per-node={per_node}", f"--seconds={options.seconds}"]
@@ -155,6 +157,8 @@ def main() -> None:
     synthetic.table(rows, list(rows[0]) if rows else [])
     json.dump({"machine": synthetic.machine(), "rows": rows}, sys.stdout, indent=1)
     print()
+    if not rows:
+        sys.exit("no size could be carried")
 
 
 if __name__ == "__main__":

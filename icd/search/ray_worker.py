@@ -59,10 +59,7 @@ def run_attempt(task: Task, avoid: Sequence[Sequence[str]], attempt: Attempt | N
     task = task.here()
     begin(avoid)
     with _Watchdog(task) as watchdog:
-        from icd.search import bench as benches
-        from icd.search import work
-
-        bench = KEPT.setdefault("bench", benches.Bench())
+        run, bench = (attempt, None) if attempt is not None else _training()
         keep_log(Path(task.sweep) / "logs")
         epochs = task.config.get("protocol", {}).get("epochs")
 
@@ -72,11 +69,18 @@ def run_attempt(task: Task, avoid: Sequence[Sequence[str]], attempt: Attempt | N
             watchdog.wind()
             return True
 
-        outcome = (attempt or work.attempt)(task, bench, send, progress=watchdog.step)
+        outcome = run(task, bench, send, progress=watchdog.step)
     if outcome.kind in UNCLEAN:
         KEPT.clear()
     tell("outcome", outcome=asdict(outcome))
     raise RuntimeError(f"this process is not used again: {outcome.reason}")
+
+
+def _training() -> tuple[Attempt, Any]:
+    """Give what trains, and the bench that this process keeps for it; they take seconds to import."""
+    from icd.search import bench, work
+
+    return work.attempt, KEPT.setdefault("bench", bench.Bench())
 
 
 def begin(avoid: Sequence[Sequence[str]]) -> None:

@@ -16,7 +16,6 @@ from pathlib import Path
 from icd.errors import SetupError
 from icd.search.task import Issued, Task, issued
 from icd.trial.bucket import Bucket
-from icd.trial.checkpoint import write_durably
 
 AT_A_TIME = 4  # objects that a driver reads side by side
 _EVERY_S = 10.0
@@ -53,6 +52,8 @@ def give_notice(task: Task, notice: Issued) -> None:
     if issued(task, bucket).attempt != task.attempt:
         return
     if bucket is None:
+        from icd.trial.checkpoint import write_durably  # workers that only look need no torch yet
+
         write_durably(task.folder / "attempt", notice.to_bytes())
     else:
         bucket.write(f"{task.prefix}/attempt", notice.to_bytes())

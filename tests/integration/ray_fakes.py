@@ -18,7 +18,6 @@ from icd.search.faults import Faults
 from icd.search.notice import NOTICE
 from icd.search.quarantine import Complaint, Place
 from icd.search.task import Epoch, Outcome, Task, trial_folder
-from icd.search.work import stop_asked
 
 EPOCHS = 3
 RETRIED = ("preempted", "killed", "lost", "memory", "gpu", "hang")
@@ -157,6 +156,7 @@ def main() -> None:
     """Drive a sweep of fakes as the command does: FOLDER ADDRESS TRIALS EPOCHS SECONDS."""
     started = time.monotonic()
     from icd.search.ray_tune import RayExecutor
+    from icd.search.work import stop_asked
 
     folder, address = Path(sys.argv[1]), sys.argv[2]
     trials, epochs, seconds = int(sys.argv[3]), int(sys.argv[4]), float(sys.argv[5])
