@@ -1,4 +1,4 @@
-"""An attempt that trains nothing; apart from ``synthetic``, so that a bench's workers import no torch and no database."""
+"""An attempt that trains nothing; apart from ``synthetic``, so that workers of a bench import neither torch nor Optuna."""
 
 import json
 import math
