@@ -1,4 +1,4 @@
-"""An attempt that trains nothing; apart from ``synthetic``, so that workers of a bench import neither torch nor Optuna."""
+"""An attempt that trains nothing; apart from ``synthetic``, so that a worker imports neither torch nor Optuna."""
 
 import json
 import math
