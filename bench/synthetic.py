@@ -5,9 +5,11 @@ import statistics
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from optuna.storages import BaseStorage
 
 from icd.config.read_sweep import read_sweep
 from icd.config.sweep import SweepConfig
@@ -68,12 +70,18 @@ PREPARED = Prepared(
 )
 
 
-def driver_for(folder: Path, plain: Mapping[str, Any], url: str | None = None) -> Driver:
-    """Make a driver as ``icd.search.sweeps.run`` does, with what is prepared made up."""
+def driver_for(
+    folder: Path,
+    plain: Mapping[str, Any],
+    url: str | None = None,
+    before: Callable[[BaseStorage, Ledger, SearchSpace], None] = lambda storage, ledger, space: None,
+) -> Driver:
+    """Make a driver as ``icd.search.sweeps.run`` does, with what is prepared made up; ``before`` fills the study."""
     sweep = sweep_of(plain)
     space = SearchSpace(sweep)
     storage = open_storage(url or f"sqlite:///{folder / 'study.db'}")
     ledger = Ledger.create(storage, sweep, {"uid": sweep.name, "digest": sweep.digest()})
+    before(storage, ledger, space)
     epochs = sweep.fixed["protocol"]["epochs"]
     ledger.drive(sweep, [], epochs, shared=False)
     place = folder / "sweeps" / sweep.name
