@@ -163,6 +163,7 @@ def rows(root: Path, number: int) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
+@pytest.mark.cluster  # two minutes: make cluster
 def test_a_pack_that_is_killed_stopped_and_told_to_go_ends_like_trials_alone(tmp_path: Path) -> None:
     """Alone: one trial after the other, to the end. Packed: three in a process, and what looks poor is pruned."""
     sweep = {**document(tmp_path, epochs=EPOCHS_OF_SWEEP, trials=1, max_concurrent=1), **GRID}
