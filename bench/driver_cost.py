@@ -90,9 +90,8 @@ def fill(
     aside = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=len(ledger.records())))
     chance = np.random.default_rng(len(ledger.records()))
     for _ in range(count):
-        trial = aside.ask()
-        space.suggest(trial)
-        drawn = aside.trials[-1]
+        drawn = aside.ask()
+        space.suggest(drawn)
         curve = {epoch: float(60 + 3 * epoch + chance.normal()) for epoch in range(1, epochs + 1)}
         template = FrozenTrial(
             number=-1,
