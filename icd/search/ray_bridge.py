@@ -12,10 +12,10 @@ from typing import Any, NoReturn
 
 from icd.errors import SetupError
 from icd.search.processes import nowhere_left
-from icd.search.quarantine import Place
 from icd.search.ray_cluster import Cluster, Handlers
 from icd.search.ray_deaths import Deaths
 from icd.search.ray_demand import Demand
+from icd.search.ray_spot import Holding, Spot
 from icd.search.ray_worker import UNCLEAN
 from icd.search.task import Epoch, Issued, Outcome, OutcomeKind, Policy, Task
 from icd.search.whereabouts import AT_A_TIME, Lookout, find_stack, forget_files, give_notice
@@ -25,37 +25,18 @@ _LATE_S = 30.0  # so long after its own watchdog should have ended it, a worker 
 _MARGIN_S = 3.0  # before a node goes: for the last words of its trials
 
 
-@dataclass(slots=True, kw_only=True)
-class UnderWay:
-    """An attempt that Tune has.
+@dataclass(kw_only=True)
+class UnderWay(Spot):
+    """An attempt that Tune has, in a process of its own.
 
     Attributes:
         lookout: Reads where it is.
-        node: Ray's name of the node it runs on; empty until it does.
-        host: Of the process.
-        pid: Of the process.
-        gpu: The GPUs it was given.
-        noticed: Whether it was told that its node is taken back.
-        heard: When a message came or a step was seen.
         where: Epoch, step and steps.
-        killed_for: Why we killed its process.
     """
 
     task: Task
     lookout: Lookout
-    node: str = ""
-    host: str = ""
-    pid: int = 0
-    gpu: str = ""
-    noticed: bool = False
-    heard: float = field(default_factory=time.monotonic)
     where: Mapping[str, int] = field(default_factory=dict)
-    killed_for: str = ""
-
-    @property
-    def place(self) -> Place | None:
-        """Where it runs; None until it does."""
-        return Place(host=self.host, gpu=self.gpu, node=self.node) if self.node else None
 
 
 class Bridge:
@@ -71,7 +52,7 @@ class Bridge:
     ) -> None:
         self.policy, self.tick, self.cluster, self.demand, self.announce = policy, tick, cluster, demand, announce
         self.running: dict[str, UnderWay] = {}
-        self.holding: dict[str, Place] = {}  # Tune's trials that only keep a quarantined place from others
+        self.holding = Holding(policy)
         self.failure: BaseException | None = None
         self._pool = ThreadPoolExecutor(AT_A_TIME, thread_name_prefix="progress")
         self._looked = 0.0
@@ -127,14 +108,13 @@ class Bridge:
     def hear(self, trial_id: str, message: Mapping[str, Any]) -> bool:
         """Take what a worker says; False stops the trial."""
         if message["said"] == "holding":
-            return self._still_holds(trial_id)
+            return self.holding.goes_on(trial_id)
         under_way = self.running.get(trial_id)
         if under_way is None:
             return bool(message["said"] == "outcome")  # let an unclean process end itself
         under_way.heard, said = time.monotonic(), str(message["said"])
         if said in ("began", "refused"):
-            for name in ("node", "host", "pid", "gpu"):
-                setattr(under_way, name, message[name])
+            under_way.locate(message)
             return self._began(trial_id, under_way, refused=said == "refused")
         if said == "epoch":
             go = self.policy.epoch(replace(Epoch(**message["epoch"]), place=under_way.place))
@@ -150,19 +130,12 @@ class Bridge:
             return True
         self.end(trial_id, "stopped", reason="not begun: its place is quarantined")
         if refused and place is not None:
-            self.holding[trial_id] = place
+            self.holding.keep(trial_id, place)
         return refused  # one that knew nothing of the quarantine is stopped; the next one there will know
-
-    def _still_holds(self, trial_id: str) -> bool:
-        wanted = self.holding.get(trial_id) in self.policy.quarantined
-        if not wanted or self.policy.finished or self.policy.stopping:
-            self.holding.pop(trial_id, None)
-            return False
-        return True
 
     def end(self, trial_id: str, kind: OutcomeKind, outcome: Outcome | None = None, reason: str = "") -> None:
         """Tell the policy that an attempt has ended, if it has not been told."""
-        self.holding.pop(trial_id, None)
+        self.holding.forget(trial_id)
         under_way = self.running.pop(trial_id, None)
         if under_way is not None:
             task = under_way.task

@@ -13,13 +13,13 @@ from typing import Any, NoReturn
 
 from icd.search.company import HUNG, UNCLEAN, Company, UnderWay, ended
 from icd.search.processes import nowhere_left
-from icd.search.quarantine import Place
 from icd.search.ray_bridge import notice_of, places_to_avoid
 from icd.search.ray_cluster import Cluster, Handlers, processes_for
 from icd.search.ray_deaths import Deaths
 from icd.search.ray_demand import Demand
 from icd.search.ray_mailbox import Post
 from icd.search.ray_process import Process
+from icd.search.ray_spot import Holding
 from icd.search.task import Epoch, Outcome, OutcomeKind, Policy, Task
 
 _LOOK_EVERY_S = 1.0
@@ -43,7 +43,7 @@ class PackBridge:
         self.policy, self.tick, self.cluster, self.demand = policy, tick, cluster, demand
         self.company, self.post = company, post
         self.processes: dict[str, Process] = {}
-        self.holding: dict[str, Place] = {}  # Tune's trials that only keep a quarantined place from others
+        self.holding = Holding(policy)
         self.failure: BaseException | None = None
         self._looked, self._begun = 0.0, 0
         self._deaths, self._handlers = Deaths(cluster), Handlers()
@@ -160,14 +160,13 @@ class PackBridge:
     def hear(self, trial_id: str, message: Mapping[str, Any]) -> bool:
         """Take what a process says; False stops Tune's trial."""
         if message["said"] == "holding":
-            return self._still_holds(trial_id)
+            return self.holding.goes_on(trial_id)
         process = self.processes.get(trial_id)
         if process is None:
             return False
         process.heard = time.monotonic()
         if message["said"] in ("began", "refused"):
-            for name in ("node", "host", "pid", "gpu"):
-                setattr(process, name, message[name])
+            process.locate(message)
             return self._began(process, refused=message["said"] == "refused")
         self.post.has_read(trial_id, message["read"])
         for said in message["messages"]:
@@ -188,15 +187,8 @@ class PackBridge:
         why = _NOT_BEGUN if self.policy.stopping else f"{_NOT_BEGUN}: its place is quarantined"
         self.end(process.name, "stopped", reason=why)
         if refused and place is not None:
-            self.holding[process.name] = place
+            self.holding.keep(process.name, place)
         return refused  # one that knew nothing of the quarantine is stopped; the next one there will know
-
-    def _still_holds(self, trial_id: str) -> bool:
-        wanted = self.holding.get(trial_id) in self.policy.quarantined
-        if not wanted or self.policy.finished or self.policy.stopping:
-            self.holding.pop(trial_id, None)
-            return False
-        return True
 
     def _heard(self, process: Process, message: Mapping[str, Any]) -> None:
         said = message["said"]
@@ -259,7 +251,7 @@ class PackBridge:
             self.policy.end(outcome)
 
     def _gone(self, trial_id: str) -> Process | None:
-        self.holding.pop(trial_id, None)
+        self.holding.forget(trial_id)
         process = self.processes.pop(trial_id, None)
         if process is None:
             return None

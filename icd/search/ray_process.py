@@ -6,52 +6,33 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from icd.search.company import Seats
-from icd.search.quarantine import Place
 from icd.search.ray_bridge import kill_here
 from icd.search.ray_pack_worker import stack_file
+from icd.search.ray_spot import Spot
 from icd.search.task import Outcome
 
 _LATE_S = 30.0  # so long after it should have ended itself, a process is killed from here
 
 
-@dataclass(slots=True, kw_only=True)
-class Process(Seats):
-    """A process that Tune has.
+@dataclass(kw_only=True)
+class Process(Seats, Spot):
+    """A process of several attempts that Tune has.
 
     Attributes:
         name: Tune's of its trial.
-        node: Ray's name of the node it runs on; empty until it does.
-        host: Of the process.
-        pid: Of the process.
-        gpu: The GPUs it was given.
-        noticed: Whether it was told that its node is taken back.
-        heard: When it last said something or was given an attempt.
         busy: When it last had an attempt.
         ending: Whether it was told that this is all.
-        killed_for: Why we killed it.
         spoilt: An end after which it cannot be used; it ends itself.
         what: What the attempts beside that one are told.
         logs: Folder of the sweep.
     """
 
     name: str
-    node: str = ""
-    host: str = ""
-    pid: int = 0
-    gpu: str = ""
-    noticed: bool = False
-    heard: float = field(default_factory=time.monotonic)
     busy: float = field(default_factory=time.monotonic)
     ending: bool = False
-    killed_for: str = ""
     spoilt: Outcome | None = None
     what: str = ""
     logs: Path = Path()
-
-    @property
-    def place(self) -> Place | None:
-        """Where it runs; None until it does."""
-        return Place(host=self.host, gpu=self.gpu, node=self.node) if self.node else None
 
     @property
     def stack(self) -> Path:

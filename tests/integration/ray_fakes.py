@@ -95,6 +95,24 @@ class FakePolicy:
         return [outcome.kind for outcome in self.ends if outcome.number == number]
 
 
+def runner(executor: Any, folder: Path) -> Callable[..., FakePolicy]:
+    """Give what runs trials in an executor to their ends; ``tick`` is called with the policy meanwhile."""
+    executor.folder = folder
+
+    def run(
+        trials: list[dict[str, Any]], tick: Callable[[FakePolicy], None] = lambda policy: None, **more: Any
+    ) -> FakePolicy:
+        stop_after = more.pop("stop_after", {})
+        policy = FakePolicy(folder, trials, **more)
+        policy.stop_after = stop_after
+        executor.run(policy, lambda: tick(policy))
+        assert policy.threads == {threading.get_ident()}
+        assert not policy.running
+        return policy
+
+    return run
+
+
 def fake_attempt(
     task: Task, bench: Any, send: Callable[[Epoch], bool], *, progress: Callable[[int, int, int], None]
 ) -> Outcome:

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -17,7 +16,7 @@ import pytest
 from icd.config.sweep import Resources
 from icd.errors import SetupError
 from icd.search.task import Outcome
-from tests.integration.ray_fakes import EPOCHS, FakePolicy, fake_attempt
+from tests.integration.ray_fakes import EPOCHS, FakePolicy, fake_attempt, runner
 from tests.integration.ray_nodes import is_alive, wait_for
 
 pytest.importorskip("ray")
@@ -47,20 +46,7 @@ def executor(tmp_path_factory: pytest.TempPathFactory, said: list[str]) -> Itera
 
 @pytest.fixture
 def run(executor: RayExecutor, tmp_path: Path) -> Callable[..., FakePolicy]:
-    executor.folder = tmp_path
-
-    def run(
-        trials: list[dict[str, Any]], tick: Callable[[FakePolicy], None] = lambda policy: None, **more: Any
-    ) -> FakePolicy:
-        stop_after = more.pop("stop_after", {})
-        policy = FakePolicy(tmp_path, trials, **more)
-        policy.stop_after = stop_after
-        executor.run(policy, lambda: tick(policy))
-        assert policy.threads == {threading.get_ident()}
-        assert not policy.running
-        return policy
-
-    return run
+    return runner(executor, tmp_path)
 
 
 def test_all_trials_complete_in_silence(

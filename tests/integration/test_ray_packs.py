@@ -12,7 +12,7 @@ import pytest
 from icd.config.sweep import Resources
 from icd.search.task import trial_folder
 from tests.crash.harness import table, tracking_faults
-from tests.integration.ray_fakes import EPOCHS, FakePolicy, fake_attempt
+from tests.integration.ray_fakes import EPOCHS, FakePolicy, fake_attempt, runner
 from tests.integration.ray_nodes import command_of, descendants, is_alive, wait_for
 from tests.integration.ray_sweeps import document, start
 
@@ -39,19 +39,7 @@ def executor(tmp_path_factory: pytest.TempPathFactory, said: list[str]) -> Itera
 
 @pytest.fixture
 def run(executor: RayExecutor, tmp_path: Path) -> Callable[..., FakePolicy]:
-    executor.folder = tmp_path
-
-    def run(
-        trials: list[dict[str, Any]], tick: Callable[[FakePolicy], None] = lambda policy: None, **more: Any
-    ) -> FakePolicy:
-        stop_after = more.pop("stop_after", {})
-        policy = FakePolicy(tmp_path, trials, **more)
-        policy.stop_after = stop_after
-        executor.run(policy, lambda: tick(policy))
-        assert not policy.running
-        return policy
-
-    return run
+    return runner(executor, tmp_path)
 
 
 def one_after_another(acts: list[Callable[[FakePolicy], None]]) -> Callable[[FakePolicy], None]:
