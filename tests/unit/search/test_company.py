@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from icd.search.company import Company, Seats, ended
+from icd.search.company import Company, Seats, UnderWay, ended
 from icd.search.quarantine import Place
 from icd.search.task import Task
 
@@ -68,6 +68,6 @@ def test_a_task_goes_where_it_did_not_fall_and_where_it_is_emptiest() -> None:
     assert company.choose(seats, TASKS[0], place) is seats[0]
     company.died(TASKS[:1], "gpu", "sick", HERE)
     assert company.choose(seats, TASKS[0], place) is seats[1]
-    seats[1].attempts[9] = None  # type: ignore[assignment]
+    seats[1].attempts[2] = UnderWay(TASKS[2], heard=0.0)
     assert company.choose(seats, TASKS[0], place) is seats[2]
     assert company.choose(seats[:1], TASKS[0], place) is seats[0], "where there is no choice"
