@@ -56,6 +56,7 @@ class BridgeScheduler(FIFOScheduler):
         def stop_trial(trial_id: str) -> None:
             for trial in controller.get_live_trials():
                 if trial.trial_id == trial_id and trial.status == Trial.PENDING:
+                    trial.init_local_path()  # Tune reads its folder at the end, and makes it when the trial begins
                     controller.stop_trial(trial)
                     return
 

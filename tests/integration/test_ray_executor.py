@@ -154,6 +154,15 @@ def test_stopping_ends_the_run(run: Callable[..., FakePolicy], executor: RayExec
     assert any({"epoch": 2, "step": 1, "steps": 2} in progress.values() for progress in seen)
 
 
+def test_stopping_before_a_trial_has_begun_ends_the_run(run: Callable[..., FakePolicy]) -> None:
+    def tick(policy: FakePolicy) -> None:
+        policy.stopping = bool(policy.running)
+
+    policy = run([{"protocol": {"epochs": 1000}, "seconds": 1}] * 2, tick)
+    assert {outcome.kind for outcome in policy.ends} == {"stopped"}
+    assert policy.epochs == []
+
+
 def test_what_the_policy_raises_comes_out(run: Callable[..., FakePolicy], monkeypatch: pytest.MonkeyPatch) -> None:
     def end(self: FakePolicy, outcome: Outcome) -> None:
         raise SetupError("the database is gone")
