@@ -140,12 +140,14 @@ def train(config: TrialConfig, split: Split, teacher: Network | None, execution:
             method.train()
             reporting = protocol.reports(epoch)
             losses = LossLog(epoch, look_every=1 if device.type == "cpu" else _STEPS_BETWEEN_LOOKS)
-            for step, values_L in enumerate(epochs.steps(epoch)):
+            if num_steps == 1:
+                keeper.wait()
+            for step, values_L in enumerate(epochs.steps(epoch), start=1):
                 losses.add(one.names, values_L)
-                execution.progress(epoch, step + 1, num_steps)
-                keeper.look()
+                execution.progress(epoch, step, num_steps)
+                # Before its last step the epoch before is told: a kill costs one finished epoch, never two.
+                keeper.wait() if step == num_steps - 1 else keeper.look()
 
-            keeper.wait()  # the epoch before is told; whoever wanted no more has said so
             means, trained_s = losses.means(), time.perf_counter() - started
             if not first.full:
                 first.add(losses.totals(NUM_STEPS))

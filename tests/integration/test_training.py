@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,32 @@ def test_stop_between_reports_resumes_exactly(split: Split, teacher: Network, tm
     assert rows == []
     assert digest_of(train(config, split, teacher, execution)) == digest_of(whole)
     assert [row.epoch for row in rows] == [3]
+
+
+@pytest.mark.parametrize("batch_size", [100, 50, 25])
+def test_no_epoch_is_finished_before_the_one_before_is_kept(
+    split: Split, teacher: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int
+) -> None:
+    kept: list[int] = []
+    seen: list[tuple[int, bool, list[int]]] = []
+    save = checkpoint.save_epoch
+
+    def slow(folder: Path, epoch: int, payload: Any) -> str:
+        time.sleep(0.5)  # far longer than an epoch
+        digest = save(folder, epoch, payload)
+        kept.append(epoch)
+        return digest
+
+    def progress(epoch: int, step: int, steps: int) -> None:
+        assert steps == 100 // batch_size
+        seen.append((epoch, step == steps, list(kept)))
+
+    monkeypatch.setattr(checkpoint, "save_epoch", slow)
+    config = config_of("iCD-KD", batch_size=batch_size, measure_every=0)
+    train(config, split, teacher, Execution(checkpoints=tmp_path, progress=progress))
+    assert [kept for _, last, kept in seen if last] == [[], [1], [1, 2]]
+    if batch_size == 25:  # and steps are not held up before that
+        assert (2, False, []) in seen
 
 
 def test_same_seed_same_weights(split: Split, teacher: Network) -> None:
