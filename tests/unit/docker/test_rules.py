@@ -28,7 +28,7 @@ OVERLAY = services(COMPOSE[1])
 PODS = all_pods()
 FILES = sorted(path for path in DOCKER.rglob("*") if path.is_file() and path.name != ".env")
 SECRET = re.compile(r"PASSWORD|SECRET|TOKEN(?!_PATH)")
-ONE_SHOT = {"storage-folder", "bucket", "icd"}
+ONE_SHOT = {"storage-folder", "bucket", "ledger", "icd"}
 
 
 def each(items: dict[str, Any]) -> Any:
@@ -55,7 +55,10 @@ def test_every_image_has_a_version(where: str, image: str) -> None:
 
 def test_every_stage_of_the_dockerfile_starts_from_the_pinned_image() -> None:
     text = (DOCKER / "Dockerfile").read_text()
-    assert set(re.findall(r"^FROM (\S+)", text, re.MULTILINE)) == {"${PYTHON_IMAGE}"}
+    stages = re.findall(r"^FROM (\S+) AS (\S+)$", text, re.MULTILINE)
+    assert len(stages) == len(re.findall(r"^FROM ", text, re.MULTILINE)) >= 2
+    assert {image for image, _ in stages} - {name for _, name in stages} == {"${PYTHON_IMAGE}"}
+    assert stages[-1][0] == "${PYTHON_IMAGE}"  # what runs has no compiler's or installer's leavings
     assert re.search(r"^USER (\S+)$", text, re.MULTILINE).group(1) == "10001:10001"
     assert "--constraint constraints.txt" in text
     assert re.search(r"^HEALTHCHECK ", text, re.MULTILINE)
