@@ -95,7 +95,7 @@ class DeviceEpochs:
 
         self._picks_T3B = torch.zeros(self.num_full, 3, protocol.batch_size, dtype=torch.int64, device=device)
         self._rest_3b = torch.zeros(3, rest, dtype=torch.int64, device=device)
-        self._rates = torch.zeros(self.num_steps, dtype=one.lr.dtype, device=device)
+        self._rates = torch.zeros(self.num_steps, dtype=one.optimizer.lr.dtype, device=device)
         self._epoch = torch.zeros((), dtype=torch.float64, device=device)
         self._counter = torch.zeros(1, dtype=torch.int64, device=device)
         self._log: Tensor | None = None  # [steps, L]

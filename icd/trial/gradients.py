@@ -63,7 +63,7 @@ class Gauge:
         every share would be of a sum that does not exist.
         """
         if self._fixed is None:
-            batch = fixed_batch(self.config, self.split, self.images, self.one.lr.device)
+            batch = fixed_batch(self.config, self.split, self.images, self.one.optimizer.lr.device)
             self._fixed = batch, self._answer(batch)
         batch, teacher = self._fixed
         terms = self.one.terms_aside(batch, teacher, Step(batch.labels_B, batch.indices_B, epoch, 0))

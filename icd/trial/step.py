@@ -7,7 +7,7 @@ Shape key:
     L: terms of the loss
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -21,6 +21,7 @@ from icd.data.loader import Batch
 from icd.errors import NonFiniteLossError
 from icd.methods import LiveSide, Side, Step
 from icd.models import Network
+from icd.trial.momentum import Momentum
 
 
 class TrainStep:
@@ -34,19 +35,7 @@ class TrainStep:
         self.student, self.method, self.protocol = student, method, protocol
         self.weights = [*student.parameters(), *method.parameters()]
         self.names: tuple[str, ...] = ()
-        device = self.weights[0].device
-        # Where the fused kernel reads the rate from: float32 on CUDA; on a CPU float64 gives a plain number's bits.
-        dtype = torch.float64 if device.type == "cpu" else torch.float32
-        self.lr = torch.full((), protocol.lr, dtype=dtype, device=device)
-        self.optimizer = torch.optim.SGD(
-            self.weights,
-            lr=protocol.lr,
-            momentum=protocol.momentum,
-            nesterov=protocol.nesterov,
-            weight_decay=protocol.weight_decay,
-            fused=True,
-        )
-        self._set_rate(self.lr)
+        self.optimizer = Momentum(self.weights, protocol)
 
     def __call__(self, batch: Batch, teacher: Side | None, where: Step, lr: float | Tensor) -> Tensor:
         """Train on a batch.
@@ -60,10 +49,10 @@ class TrainStep:
         Returns:
             The terms, float32 [L].
         """
-        self.lr.fill_(lr)
+        self.optimizer.lr.fill_(lr)
         terms = self._terms(self.student, self.method, batch, teacher, where)
         self.names = tuple(terms)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.forget_gradients()
         values_L = torch.stack(list(terms.values()))
         values_L.sum().backward()  # type: ignore[no-untyped-call]
         if self.protocol.clip_norm is not None:
@@ -86,23 +75,7 @@ class TrainStep:
     def changing(self) -> list[Tensor]:
         """List what a step changes in place: weights, buffers and momenta."""
         buffers = [*self.student.buffers(), *self.method.buffers()]
-        momenta = [item for state in self.optimizer.state.values() for item in state.values() if item is not None]
-        return [*self.weights, *buffers, *momenta]
-
-    def state(self) -> dict[str, Any]:
-        """Give the optimizer's state as any path, device or version of it would write it: the rate is a number."""
-        state = self.optimizer.state_dict()
-        plain = {"lr": self.protocol.lr, "fused": None}
-        return {**state, "param_groups": [{**group, **plain} for group in state["param_groups"]]}
-
-    def load(self, state: Mapping[str, Any]) -> None:
-        """Take over what ``state`` gave."""
-        self.optimizer.load_state_dict(dict(state))
-        self._set_rate(self.lr)
-
-    def _set_rate(self, lr: Tensor) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"], group["fused"] = lr, True
+        return [*self.weights, *buffers, *self.optimizer.tensors()]
 
 
 class LossLog:

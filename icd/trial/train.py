@@ -304,7 +304,7 @@ def _resume(
         raise CheckpointError(f"{found.path} belongs to another configuration (key {found.payload['key'][:12]})")
     one.student.load_state_dict(found.payload["student"])
     one.method.load_state_dict(found.payload["method"])
-    one.load(found.payload["optimizer"])
+    one.optimizer.load(found.payload["optimizer"])
     first.load(found.payload.get("first"))
     logger.info("continuing after epoch %d (%s)", found.epoch, found.path.name)
     return found.epoch, dict(found.payload["metrics"])
@@ -326,7 +326,7 @@ def _payload(
         "key": config.key(),
         "student": snapshot(one.student.state_dict()),
         "method": snapshot(one.method.state_dict()),
-        "optimizer": snapshot(one.state()),
+        "optimizer": snapshot(one.optimizer.state()),
         "metrics": dict(metrics),
         "first": first.state(),
         "reported": reported,  # whether the metrics are this epoch's

@@ -36,7 +36,6 @@ import optuna.storages._rdb.models  # noqa: E402, F401
 import sqlalchemy  # noqa: E402
 import sqlalchemy.orm  # noqa: E402
 import torch  # noqa: E402
-import torch._dynamo  # noqa: E402 - torch.optim asks for it at the first step
 
 from icd.config.read_sweep import read_sweep  # noqa: E402
 from icd.config.yaml import Document  # noqa: E402

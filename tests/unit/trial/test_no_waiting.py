@@ -97,7 +97,6 @@ def epochs_of(method: Method, *, teacher: str, **changes: Any) -> DeviceEpochs:
         live = build_model("resnet8", num_classes=CLASSES).requires_grad_(False) if teacher == "live" else None
         images = ArrayImages(torch.zeros(8, 3, 32, 32, dtype=torch.uint8), torch.zeros(8, dtype=torch.int64))
     one = TrainStep(student, method.build(None), protocol)
-    one.optimizer._need_device_dtype_check_for_fused = False  # knows no meta device
     config: Any = SimpleNamespace(protocol=protocol, method=method, seed=0)
     split: Any = SimpleNamespace(mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))
     epochs = DeviceEpochs(one, config, split, images, live, None)
