@@ -53,6 +53,15 @@ def test_every_image_has_a_version(where: str, image: str) -> None:
         assert tag in (f"{VERSION}-cpu", f"{VERSION}-cuda")
 
 
+def test_one_service_alone_builds_the_image() -> None:
+    """Compose would build it once for each, with as many ids, and make the others' containers anew at the next call."""
+    ours = {name for name, item in SERVICES.items() if item["image"].startswith("icd:")}
+    assert len(ours) > 5
+    assert [name for name, item in SERVICES.items() if "build" in item] == ["ray-head"]
+    assert [name for name, item in OVERLAY.items() if "build" in item] == ["ray-head"]
+    assert {SERVICES[name].get("pull_policy") for name in ours} == {"never"}
+
+
 def test_every_stage_of_the_dockerfile_starts_from_the_pinned_image() -> None:
     text = (DOCKER / "Dockerfile").read_text()
     stages = re.findall(r"^FROM (\S+) AS (\S+)$", text, re.MULTILINE)
