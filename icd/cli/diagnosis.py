@@ -169,8 +169,11 @@ def _data(name: str, there: "DataFacts | None", here: "DataFacts | None") -> Ite
         return
     text = f"{there['path']}: {there['files']} files, names and sizes {there['digest']}"
     if there["error"]:
-        advice = "mount the data there, or put them below the shared folder (--data-root, ICD_DATA)"
-        yield Finding("data", name, "fail", f"{there['path']}: {there['error']}", advice)
+        told, advice = f"{there['path']}: {there['error']}", "put them below the shared folder (--data-root, ICD_DATA)"
+        if there["error"] == here["error"]:  # nobody has any, and what comes with icd needs none
+            yield Finding("data", name, "warn", f"{told}, on the driver neither", f"for data of your own, {advice}")
+        else:
+            yield Finding("data", name, "fail", told, f"mount the data there, or {advice}")
     elif here["error"]:
         yield Finding("data", name, "warn", f"{text}; the driver: {here['error']}", "probing a sweep there needs them")
     elif there["digest"] != here["digest"]:

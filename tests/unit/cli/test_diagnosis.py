@@ -178,6 +178,15 @@ def test_a_node_that_says_nothing_has_one_finding() -> None:
     assert rows["one"] == ["-", *["ok"] * 8]
 
 
+def test_data_that_nobody_has_may_not_be_needed() -> None:
+    facts = cluster("data", "error", value="there is no such folder")
+    facts["nodes"]["one"]["data"] = {**DATA, "error": "there is no such folder"}
+    (finding,) = problems(diagnose(facts, {}))
+    assert (finding.check, finding.where, finding.level) == ("data", "one", "warn")
+    assert finding.text == "/data: there is no such folder, on the driver neither"
+    assert "for data of your own" in finding.advice
+
+
 def test_no_gpus_are_no_fault() -> None:
     facts = node("gpus", value=0.0)
     facts["nodes"]["one"]["facts"]["gpus"] = {}
