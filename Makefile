@@ -70,11 +70,12 @@ gpu:
 docker-test:
 	docker/test.sh
 
-# Five hosts made of namespaces on this machine, a sweep submitted as a Ray job, and what goes wrong meanwhile: a host cut
-# off, another lost, PostgreSQL restarted. Needs Linux, root and PostgreSQL's programs; says so where they are missing.
-cluster: setup
+# Tests that take minutes of clusters on this machine: nodes that go, sockets, secrets, strangers, jobs, buckets.
+cluster: $(VENV)/.hosts
 	ICD_CLUSTER=1 $(BIN)/pytest -m cluster --durations 10 tests
 
+# Five hosts made of namespaces on this machine, a sweep submitted as a Ray job, and what goes wrong meanwhile: a host cut
+# off, another lost, PostgreSQL restarted. Needs Linux, root and PostgreSQL's programs; says so where they are missing.
 hosts: $(VENV)/.hosts
 	ICD_HOSTS=1 $(BIN)/pytest -s tests/hosts
 

@@ -44,7 +44,7 @@ from icd.results.confirm import run_confirmation  # noqa: E402
 from icd.search import studies, sweeps, work, worker  # noqa: E402
 from icd.search.record import Stage  # noqa: E402
 from tests.crash.forks import Fork, close_all_but, forked  # noqa: E402
-from tests.tiny import VIEWS, protocol  # noqa: E402
+from tests.tiny import protocol, views  # noqa: E402
 
 torch.set_num_threads(1)
 sqlalchemy.orm.configure_mappers()
@@ -56,7 +56,7 @@ SWEEP: dict[str, Any] = {
         "arch": "resnet8",
         "stem": "cub",
         "weights": "train",
-        "protocol": {"preset": "digits100", "epochs": 1, "views": VIEWS},
+        "protocol": {"preset": "digits100", "epochs": 1, "views": views()},
     },
     "student": {"arch": "resnet8", "stem": "cub"},
     "protocol": protocol(2),
