@@ -132,7 +132,7 @@ def test_sweep_again_extended_exported(
     ids=["int", "term", "hup"],
 )
 def test_interrupted_and_resumed(command: Command, tmp_path: Path, root: Path, number: int, code: int) -> None:
-    path = file(tmp_path, protocol={"epochs": 5, "batch_size": 50}) if code == 130 else file(tmp_path)
+    path = file(tmp_path, protocol={"epochs": 8, "batch_size": 50}) if code == 130 else file(tmp_path)
     wanted = "sweeps/by-hand/trials/*/checkpoints/epoch-*" if code == 130 else "sweeps/by-hand/driver.lock"
     with begun("sweep", path, "--executor", "process") as process:
         deadline = time.monotonic() + 200
