@@ -1,1 +1,1 @@
-"""One trial as a pure function: nothing here knows of searches, trackers or clusters."""
+"""One trial, a function of its configuration: nothing here knows of searches, trackers or clusters."""

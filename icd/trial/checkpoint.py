@@ -33,7 +33,7 @@ class Checkpoint(NamedTuple):
 
 
 def write_durably(path: Path, content: bytes) -> None:
-    """Put a file into place so that a kill or power cut leaves the old one or the new one, never half of one.
+    """Put a file into place so that a kill leaves the old one or the new one, never half of one.
 
     Raises:
         SetupError: If the disk is full or the folder cannot be written.

@@ -1,7 +1,6 @@
 """Every network golden: names, parameter count, feature shape, logits, region logits and pooled features."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,8 @@ from icd.models import MODELS, build_model
 from tests.golden.hash_weights import fill_state_dict, hash_image
 from tests.model_contract import head_of
 
-GOLDENS = Path(os.environ.get("ICD_REFERENCE", Path(__file__).parents[2].parent / "shared")) / "goldens"
-INDEX = GOLDENS / "index.json"
-CASES = json.loads(INDEX.read_text())["cases"] if INDEX.exists() else []
+GOLDENS = Path(__file__).parent / "authors"
+CASES = json.loads((GOLDENS / "index.json").read_text())["cases"]
 NETWORKS = [case for case in CASES if case["method"] == "arch"]
 KEYS = {row.paper_name or arch: arch for arch, row in MODELS.items()}
 
@@ -35,7 +33,6 @@ def region_logits(head: torch.nn.Linear, features_BCHW: Tensor) -> Tensor:
 
 
 @pytest.mark.golden
-@pytest.mark.skipif(not NETWORKS, reason=f"{INDEX} is absent; set ICD_REFERENCE to the reference folder")
 @pytest.mark.parametrize("case", NETWORKS, ids=lambda case: case["id"])
 def test_network_gives_the_numbers_of_the_authors(case: dict[str, Any]) -> None:
     params = case["params"]
