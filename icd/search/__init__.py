@@ -39,7 +39,7 @@ Source = str | Path | Mapping[str, Any]
 
 
 class Options(TypedDict, total=False):
-    """How and where to run; only ``table`` touches a result, in how it is rounded. See ``icd.search.sweeps.Settings``."""
+    """How and where to run; only ``table`` touches a result, by rounding. See ``icd.search.sweeps.Settings``."""
 
     root: Path | str | None
     data_root: Path | str | None
