@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("ray")
 from icd.search import ray_mailbox
 from icd.search.ray_mailbox import Mailbox
 

@@ -7,15 +7,13 @@ from typing import Any
 import pytest
 
 from icd.errors import SetupError, StateError
+from icd.search import ray_pack, ray_process
 from icd.search.company import Company
 from icd.search.quarantine import Complaint, Place
-from tests.workers import Book, epoch, outcome
-
-pytest.importorskip("ray")
-from icd.search import ray_pack, ray_process
 from icd.search.ray_cluster import processes_for
 from icd.search.ray_pack import PackBridge
 from icd.search.ray_pack_worker import Pulse
+from tests.workers import Book, epoch, outcome
 
 DIED = "The actor died unexpectedly\nWorker exit detail: End of file. More"
 

@@ -11,11 +11,9 @@ from pathlib import Path
 
 import pytest
 
-HARNESS = Path(__file__).parent / "harness.py"
+HARNESS = Path(__file__).parents[1] / "crash" / "harness.py"
 
 
-@pytest.mark.integration
-@pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(("side", "at_least"), [("driver", 25), ("worker", 10)])
 def test_a_crash_at_any_durable_operation_changes_nothing(tmp_path: Path, side: str, at_least: int) -> None:
