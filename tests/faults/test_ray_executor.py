@@ -15,7 +15,6 @@ from tests.integration.ray_fakes import FakePolicy, fake_attempt, pids_of, runne
 from tests.integration.ray_nodes import is_alive, wait_for
 
 
-
 @pytest.fixture(scope="module")
 def said() -> list[str]:
     return []
