@@ -13,8 +13,6 @@ from tests.golden import check, make_own
 AUTHORS = Path(__file__).parent / "authors"
 OWN = make_own.FOLDER
 
-pytestmark = pytest.mark.golden
-
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:

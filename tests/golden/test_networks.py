@@ -32,7 +32,6 @@ def region_logits(head: torch.nn.Linear, features_BCHW: Tensor) -> Tensor:
     return regions
 
 
-@pytest.mark.golden
 @pytest.mark.parametrize("case", NETWORKS, ids=lambda case: case["id"])
 def test_network_gives_the_numbers_of_the_authors(case: dict[str, Any]) -> None:
     params = case["params"]
