@@ -33,7 +33,7 @@ def test_gpu_hours_alone_need_gpus() -> None:
     prepared = Prepared(
         data_digest="", data="", num_classes=2, teachers={}, teacher_lines=(), probed=0, gpus=0, device="cpu"
     )
-    with pytest.raises(SetupError, match="budget.gpu_hours: must not be the only limit"):
+    with pytest.raises(SetupError, match=r"budget\.gpu_hours: must not be the only limit"):
         _check_end(sweep, prepared)
     _check_end(sweep, replace(prepared, gpus=1))
     _check_end(replace(sweep, budget=Budget(gpu_hours=1.0, hours=1.0)), prepared)
