@@ -116,8 +116,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return code if isinstance(code, int) else 0
     except click.exceptions.Abort:
         return 130
+    except click.exceptions.NoArgsIsHelpError as error:  # a group without a verb; its message is the help
+        click.echo(error.format_message(), err=True)
+        return 2
     except click.ClickException as error:
-        _say("USAGE", f"{error.format_message()}; see 'icd --help'")
+        _say("USAGE", f"{error.format_message().rstrip('.')}; see '{_help_of(error)}'")
         return 2
     except BrokenPipeError:
         # Whoever read our output has gone (icd ... | head); nothing is wrong, and nothing more can be said.
@@ -133,6 +136,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _exit_code(error)
     except Exception as error:
         return _bug(error, debug="--debug" in words)
+
+
+def _help_of(error: click.ClickException) -> str:
+    """Name the help of the verb that was called wrongly."""
+    context = getattr(error, "ctx", None)
+    return f"{context.command_path if context else 'icd'} --help"
 
 
 def _exit_code(error: IcdError) -> int:

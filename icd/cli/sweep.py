@@ -69,6 +69,7 @@ def sweep(file: Path, overrides: tuple[str, ...], name: str | None, as_json: boo
 @NAME
 @SET
 @EXTEND
+@click.option("--retry-failed", is_flag=True, help="Train the trials that failed again, once the cause is mended.")
 @executor_options
 @table_options
 @JSON

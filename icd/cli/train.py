@@ -14,7 +14,7 @@ from icd.cli.options import check_writable, device_of, device_options, place_opt
 from icd.cli.progress import Display
 from icd.cli.stopping import stop_requested, stopping_politely
 from icd.config.fingerprint import Comparison, compare, stored_fingerprint
-from icd.config.read_trial import advice, read_trial
+from icd.config.read_trial import advice, notes_of, read_trial
 from icd.config.yaml import Document, apply_overrides, read_yaml
 from icd.errors import CheckpointError, UsageError
 from icd.trial.bucket import url_of
@@ -136,10 +136,14 @@ def validate(config: Path, overrides: tuple[str, ...], as_json: bool) -> None:
 
 def _validate_sweep(document: Document, *, as_json: bool) -> None:
     from icd.config.read_sweep import read_sweep
+    from icd.search.space import SearchSpace
 
     sweep = read_sweep(document)
+    notes = notes_of(SearchSpace(sweep).extremes())
+    for line in notes:
+        logger.warning("note: %s", line)
     if as_json:
-        write_json({"digest": sweep.digest(), "sweep": sweep.to_data()})
+        write_json({"digest": sweep.digest(), "sweep": sweep.to_data(), "notes": notes})
         return
     click.echo(f"# {document.source} is a valid sweep; digest {sweep.digest()[:12]}")
     for source in sweep.sources:

@@ -1,6 +1,6 @@
 """Reads a trial's configuration file: names to tables, presets to fields, networks to feature maps."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from icd.data.views import VIEW_FAMILIES, CropFlip, ViewFamily
 from icd.data.warps import RotateFlip
 from icd.errors import ConfigError
 from icd.fields import annotations
-from icd.losses import BASE_LOSSES, LocalRelations
+from icd.losses import BASE_LOSSES, DecoupledKD, LocalRelations, NormalizedKD
 from icd.methods import METHODS, PAPER_ROWS, CellDistillation, Method
 from icd.models import MODELS, Stem, feature_size
 
@@ -306,8 +306,25 @@ def _side_needed(views: ViewFamily) -> int | None:
     return views.size if isinstance(views, RotateFlip) else None
 
 
-def advice(config: TrialConfig) -> list[str]:
-    """What is allowed but probably not meant."""
+def idle_fields(method: Method | None, num_classes: int) -> list[str]:
+    """Name the fields of a base loss that change nothing with so many classes; known for some data after reading."""
+    loss = getattr(method, "base_loss", None)
+    if isinstance(loss, DecoupledKD) and num_classes == 2:
+        return ["dkd.beta"]  # one class beside the target is sure of itself
+    if isinstance(loss, NormalizedKD) and num_classes == 2 and not loss.keep_target:
+        return ["nkd.gamma", "nkd.temperature"]
+    if isinstance(loss, LocalRelations) and loss.k == num_classes - 1:
+        return ["ldrld.beta"]  # one class is left outside the top
+    return []
+
+
+def notes_of(configs: Iterable[TrialConfig], num_classes: int | None = None) -> list[str]:
+    """Give the advice on several trials, such as the ends of a space, each line once."""
+    return list(dict.fromkeys(line for config in configs for line in advice(config, num_classes)))
+
+
+def advice(config: TrialConfig, num_classes: int | None = None) -> list[str]:
+    """What is allowed but probably not meant; ``num_classes`` where the data were read."""
     lines = []
     method, protocol = config.method, config.protocol
     family = MODELS[config.student.arch].family
@@ -323,6 +340,9 @@ def advice(config: TrialConfig) -> list[str]:
             )
         if method.cluster_weight and not method.has_cluster_term:
             lines.append("method.cluster_weight: scale 1 alone has a 1 x 1 Gram matrix, so the cluster term is zero")
+    classes = num_classes or config.data.num_classes
+    for field in idle_fields(method, classes) if classes else ():
+        lines.append(f"method.base_loss.{field}: cannot matter with {classes} classes, so any value gives the same")
     return lines
 
 

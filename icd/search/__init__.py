@@ -47,6 +47,7 @@ class Options(TypedDict, total=False):
     executor: Literal["ray", "process"]
     address: str
     extend: bool
+    retry_failed: bool
     table: Literal["auto", "table", "stream", "live"]
     table_gb: float
     announce: Callable[[str], None]
@@ -86,6 +87,9 @@ def sweep(
 
 def resume(name: str, overrides: Sequence[str] = (), **options: Unpack[Options]) -> "SweepResult":
     """Go on with a sweep as its study remembers it; with ``extend=True`` the budget may be changed.
+
+    With ``retry_failed=True`` trials that failed are trained again, each as a new trial with the same configuration and
+    label. The failed one counts no longer against ``budget.trials``; the time that it took is spent.
 
     Raises:
         StateError: If there is none of that name, another driver has it, or more than the budget is changed.

@@ -38,8 +38,8 @@ class Books:
     ) -> None:
         self.sweep, self.ledger, self.site, self.chooser = sweep, ledger, site, chooser
         self.shelf = shelf_of(site.folder)
+        self._weights = [row.name for row in space.dimensions() if row.name.endswith("_weight")]
         self.reporter = Reporter(sweep, space, ledger, outbox, site.folder, prepared.data_digest)
-        self._searched = [row.name for row in space.dimensions()]
 
     @property
     def curve_metric(self) -> str:
@@ -150,4 +150,6 @@ class Books:
 
     def _dead_terms(self, number: int, rows: Sequence[Mapping[str, Any]]) -> list[DeadTerm]:
         (member,) = self.members(number)
-        return dead_terms(rows, member.config, searched=self._searched)
+        # What this trial was asked, not the whole space: with two scales of which one counts no weights are sampled. A
+        # baseline was asked nothing; the weights of terms are what the search could take away from it.
+        return dead_terms(rows, member.config, searched=self.ledger.record(number).params or self._weights)

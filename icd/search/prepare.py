@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from icd.config.read_trial import read_trial
+from icd.config.read_trial import notes_of, read_trial
 from icd.config.trial import TrialConfig
 from icd.config.yaml import Document
 from icd.data.split import Split, for_training
@@ -143,6 +143,8 @@ def make_ready(
         f"{split.name}: {len(split.train)} training and {len(split.val)} validation images, {split.num_classes} classes"
     )
     say(f"data {data}")
+    for line in notes_of(configs, split.num_classes) if request.probe else ():  # said once, when a sweep begins
+        say(f"note: {line}")
     digest = first.data.digest or ""
     networks: dict[str, Network] = {}
     digests, lines = {}, []

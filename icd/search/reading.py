@@ -191,7 +191,7 @@ def found_line(folder: Path, records: Sequence[TrialRecord]) -> str:
     counts = counts_of(records)
     under_way = [record for record in records if record.state == "running" and record.key]
     lost = [record for record in under_way if record.curve and not shelf.begun(record.number)]
-    failed = f", {counts['failed']} failed" if counts["failed"] else ""
+    failed = f", {counts['failed']} failed (--retry-failed trains them again)" if counts["failed"] else ""
     done, going_on = counts["complete"] + counts["pruned"], len(under_way) - len(lost)
     return f"found {done} done, {going_on} running to continue, {len(lost)} lost{failed}"
 
@@ -231,7 +231,7 @@ def _status(root: Path, ledger: Ledger, records: Sequence[TrialRecord]) -> Sweep
         directions=[item["direction"] for item in sweep["objectives"]],
         budget={name: sweep["budget"][name] for name in ("trials", "hours", "gpu_hours")},
         used={
-            "trials": sum(bool(record.key) and record.state != "duplicate" for record in records),
+            "trials": sum(record.counts for record in records),
             "hours": float(attributes.get("seconds", 0.0)) / 3600,
             "gpu_hours": None if gpus is None else float(gpus) * seconds / 3600,
         },

@@ -59,6 +59,7 @@ class Settings:
         executor: ``ray`` or ``process``.
         address: Ray cluster to join; ``local`` starts one of our own.
         extend: Whether a larger budget than the study's may be used.
+        retry_failed: Whether trials that failed are trained again.
         table: How teachers are answered for: ``auto``, ``table``, ``stream`` or ``live``.
         table_gb: Disk that a teacher table may take.
         announce: Told what happens, in lines.
@@ -73,6 +74,7 @@ class Settings:
     executor: ExecutorName = "ray"
     address: str = "local"
     extend: bool = False
+    retry_failed: bool = False
     table: TableMode = "auto"
     table_gb: float = BUDGET_GB
     announce: Callable[[str], None] = logger.info
@@ -121,6 +123,7 @@ class Session:
             request, self.settings.announce, lambda: self.settings.stop() or bool(stop_asked(asked))
         )
         _check_device(sweep, prepared)
+        _check_end(sweep, prepared)
         return prepared
 
     def site(self, sweep: SweepConfig, prepared: Prepared) -> Site:
@@ -244,6 +247,16 @@ def _check_device(sweep: SweepConfig, prepared: Prepared) -> None:
     if wanted is not None and not matches(wanted, prepared.device):
         raise SetupError(
             f"resources.device: must be part of the device's name, which is {prepared.device!r}, but got {wanted!r}"
+        )
+
+
+def _check_end(sweep: SweepConfig, prepared: Prepared) -> None:
+    budget = sweep.budget
+    endless = budget.trials is None and budget.hours is None and budget.gpu_hours is not None
+    if endless and sweep.sampler.name != "grid" and not sweep.resources.gpus_of_a_trial(bool(prepared.gpus)):
+        raise SetupError(
+            f"budget.gpu_hours: must not be the only limit where trials take no GPU, since none is ever used, but got "
+            f"{budget.gpu_hours:g}; give trials or hours"
         )
 
 

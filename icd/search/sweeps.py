@@ -15,6 +15,7 @@ from icd.config.sweep import SweepConfig
 from icd.config.trial import differences
 from icd.config.yaml import Document, apply_overrides
 from icd.errors import Interrupted, StateError
+from icd.search.choosing import retry_failed
 from icd.search.driver import Driver
 from icd.search.outbox import Outbox
 from icd.search.prepare import Preparation, Prepared
@@ -141,13 +142,20 @@ def check_digests(ledger: Ledger, prepared: Prepared) -> None:
     Raises:
         StateError: With what changed.
     """
-    attributes = ledger.attributes
-    changed = [] if attributes["data_digest"] == prepared.data_digest else ["the images or their split"]
+    attributes, name = ledger.attributes, ledger.name
+    before, now = attributes["data_digest"], prepared.data_digest
+    changed = [f"the images or their split (digest {before[:12]}, now {now[:12]})"] if before != now else []
     changed += [
-        name for name, digest in prepared.teachers.items() if attributes["teachers"].get(name, digest) != digest
+        f"teacher {teacher}"
+        for teacher, digest in prepared.teachers.items()
+        if attributes["teachers"].get(teacher, digest) != digest
     ]
     if changed:
-        raise StateError(f"sweep {ledger.name!r} cannot go on, since its start changed: " + "; ".join(changed))
+        raise StateError(
+            f"sweep {name!r} cannot go on, since its trials would not be comparable: {'; '.join(changed)} changed; put "
+            f"back what it was begun with, or begin another sweep: icd sweep FILE --name {name}-2, whose file may take "
+            f"over the best settings with enqueue: {{from: {name}}}"
+        )
 
 
 def preparation(space: SearchSpace, sweep: SweepConfig, settings: Settings, *, probe: bool) -> Preparation:
@@ -170,6 +178,9 @@ def _drive(sweep: SweepConfig, space: SearchSpace, ledger: Ledger, prepared: Pre
     points = list(space.points()) if sweep.sampler.name == "grid" else []
     epochs = max(space.members(space.document(corner))[-1].last for corner in space.corners())
     ledger.drive(sweep, points, epochs, shared=is_shared(storage_url(settings.root)))
+    if settings.retry_failed:
+        again = ", ".join(map(str, retry_failed(ledger)))
+        settings.announce(f"failed trials are trained again as {again}" if again else "no failed trial to train again")
     outbox, site = Outbox(held.folder), held.site(sweep, prepared)
     uri = tracking_uri(settings.root)
     _begin_outbox(outbox, sweep, attributes, prepared)

@@ -88,6 +88,7 @@ EXPECTED: dict[str, tuple[str, ...]] = {
     "method_null": (":2: method: required key is missing",),
     "method_number": (":3: method:", "but got 1"),
     "method_row_null": (":4: method.row:", "but got None", "allowed: "),
+    "milestones_cosine": (":5: protocol.milestones: milestones belong to schedule step", "but got (150,)"),
     "milestones_late": (":6: protocol.milestones:", "but got (12, 24)"),
     "milestones_number": (":5: protocol.milestones:", "but got 150"),
     "milestones_order": (":5: protocol.milestones:", "but got (180, 150)"),

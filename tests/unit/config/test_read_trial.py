@@ -335,7 +335,7 @@ CHANGES: list[tuple[str, ...]] = [
     ("protocol={schedule: step}",),
     ("protocol={lr_decay: 0.2}",),
     ("protocol={lr_warmup_epochs: 1}",),
-    ("protocol={milestones: [3]}",),
+    ("protocol={schedule: step, milestones: [3]}",),
     ("protocol={views: {crop_flip: {size: 32, pad: 4, flip: false}}}",),
 ]
 

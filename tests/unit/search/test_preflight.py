@@ -1,15 +1,18 @@
 """What a sweep refuses before it starts anything."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from icd.config.read_sweep import load_sweep
-from icd.config.sweep import Resources
+from icd.config.sweep import Budget, Resources
 from icd.config.yaml import read_yaml
 from icd.errors import SetupError
 from icd.fields import FieldError
 from icd.search import sweeps
+from icd.search.prepare import Prepared
+from icd.search.session import _check_end
 
 FILE = Path(__file__).parents[3] / "search_spaces" / "quickstart.yaml"
 
@@ -23,6 +26,17 @@ def test_a_store_that_mlflow_no_longer_takes_is_refused_at_once(
         sweeps.run(load_sweep(FILE), read_yaml(FILE).data, settings)
     assert not (tmp_path / "study.db").exists()
     assert not list(tmp_path.glob("sweeps/*/logs"))
+
+
+def test_gpu_hours_alone_need_gpus() -> None:
+    sweep = replace(load_sweep(FILE), budget=Budget(gpu_hours=1.0))
+    prepared = Prepared(
+        data_digest="", data="", num_classes=2, teachers={}, teacher_lines=(), probed=0, gpus=0, device="cpu"
+    )
+    with pytest.raises(SetupError, match=r"budget\.gpu_hours: must not be the only limit"):
+        _check_end(sweep, prepared)
+    _check_end(sweep, replace(prepared, gpus=1))
+    _check_end(replace(sweep, budget=Budget(gpu_hours=1.0, hours=1.0)), prepared)
 
 
 @pytest.mark.parametrize("gpus", [1.5, 2.25])
