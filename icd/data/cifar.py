@@ -102,6 +102,7 @@ def load(request: Request, layout: Layout) -> Split:
     class_names = tuple(str(name) for name in meta.get(layout.class_names, ()))
     parts = [_read_batch(folder / name, layout, len(class_names)) for name in layout.train]
     return make_split(
+        request,
         layout.name,
         _joined([part[0] for part in parts]),
         lambda: _read_batch(folder / layout.test, layout, len(class_names))[0],
@@ -109,9 +110,6 @@ def load(request: Request, layout: Layout) -> Split:
         superclasses=_superclasses(parts, len(class_names)) if layout.coarse else None,
         mean=layout.mean,
         std=layout.std,
-        image_size=32,
-        val_share=request.val_share,
-        split_seed=request.split_seed,
     )
 
 

@@ -39,6 +39,7 @@ def load(request: Request) -> Split:
     side = int(images.images_NCHW.shape[2])
     _check_test_headers(file, side)
     return make_split(
+        request,
         "npz",
         images,
         lambda: _images(file, "test", len(class_names)),
@@ -46,9 +47,6 @@ def load(request: Request) -> Split:
         superclasses=_superclasses(file, len(class_names)),
         mean=_rgb(file, "mean", CIFAR100_MEAN),
         std=_rgb(file, "std", CIFAR100_STD),
-        image_size=side,
-        val_share=request.val_share,
-        split_seed=request.split_seed,
     )
 
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.nn import functional as F
@@ -53,6 +52,16 @@ class ViewFamily(Protocol):
     @property
     def num_views(self) -> int:
         """How many views an image has."""
+        ...
+
+    @property
+    def source(self) -> int | None:
+        """Side of the square that every view is taken from; None where views are of the image as it is."""
+        ...
+
+    @property
+    def resizes(self) -> bool:
+        """Whether images of another size than ``source`` are resized to it; otherwise they are refused."""
         ...
 
     def apply(self, images_BCHW: Tensor, view_ids_B: ViewIds) -> Tensor:
@@ -116,6 +125,10 @@ class CropFlip:
         return self.size if self.resize is None else self.resize
 
     @property
+    def resizes(self) -> bool:
+        return self.resize is not None
+
+    @property
     def span(self) -> int:
         """Window positions along one axis."""
         return self.source + 2 * self.pad - self.size + 1
@@ -137,11 +150,15 @@ class CropFlip:
         return source_BCHW[:, :, start : start + self.size, start : start + self.size]
 
     def render(self, image: "Image", view_id: int | None) -> NDArray[np.uint8]:
-        if self.resize is not None:
-            image = stretched(image, self.resize)
-        source_1CHW = torch.from_numpy(pixels(image))[None]
-        shown = self.evaluate(source_1CHW) if view_id is None else self.apply(source_1CHW, np.array([view_id]))
-        return np.ascontiguousarray(shown[0].numpy())
+        source_CHW, start = pixels(stretched(image, self.source)), centre_offset(self.source, self.size)
+        if view_id is None:
+            return np.ascontiguousarray(source_CHW[:, start : start + self.size, start : start + self.size])
+        require(0 <= view_id < self.num_views, f"0 <= view id < {self.num_views}", view_id)
+        flip, place = divmod(view_id, self.span**2)
+        oy, ox = divmod(place, self.span)
+        padded_CHW = np.pad(source_CHW, ((0, 0), (self.pad,) * 2, (self.pad,) * 2)) if self.pad else source_CHW
+        crop_CSS = padded_CHW[:, oy : oy + self.size, ox : ox + self.size]
+        return np.ascontiguousarray(crop_CSS[:, :, ::-1] if flip else crop_CSS)
 
     def _sources(self, images_BCHW: Tensor) -> Tensor:
         if self.resize is not None:
@@ -162,6 +179,14 @@ class Identity:
     @property
     def num_views(self) -> int:
         return 1
+
+    @property
+    def source(self) -> int:
+        return self.size
+
+    @property
+    def resizes(self) -> bool:
+        return True
 
     def apply(self, images_BCHW: Tensor, view_ids_B: ViewIds) -> Tensor:
         ids_on(images_BCHW.device, view_ids_B, 1)

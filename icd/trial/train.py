@@ -62,7 +62,7 @@ class Execution:
 
     Attributes:
         device: ``cpu`` or ``cuda``.
-        num_workers: Processes that decode images, for data sets read from files.
+        num_workers: Threads that decode images, for data sets read from files.
         table: Answers for the teacher; None runs it in every step.
         checkpoints: Folder for checkpoints; None writes none and resumes nothing.
         report: Called after every reporting epoch, on another thread while the next one is under way; what it raises
@@ -129,7 +129,7 @@ def train(config: TrialConfig, split: Split, teacher: Network | None, execution:
         one = TrainStep(student, method, protocol)
         first = FirstLosses(config, device, _teacher_mode(teacher, execution))
         start, metrics = _resume(config, execution, one, first)
-        images, val_images = split.train.to(device), split.val.to(device)
+        images, val_images = (held(part, config, execution) for part in (split.train, split.val))
         num_steps = _num_steps(config, len(images))
         epochs = _epochs(one, config, split, images, teacher, execution)
         gauge = Gauge(one, config, split, images, teacher, execution.table)
@@ -227,6 +227,11 @@ def _epochs(
     if not wanted or not isinstance(images, ArrayImages) or problem:
         return EagerEpochs(one, config, split, images, teacher, execution)
     return DeviceEpochs(one, config, split, images, teacher, execution.table, execution.progress)
+
+
+def held(images: ImageSet, config: TrialConfig, execution: Execution) -> ImageSet:
+    """Give images as a trial's epochs show them: in memory where they fit, else as files."""
+    return images.held(config.protocol.views, execution.device, execution.num_workers)
 
 
 def train_batches(

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -15,6 +16,7 @@ import yaml
 import icd
 from icd.trial import checkpoint
 from tests.command import Command, one_line
+from tests.data_contract import npz_arrays
 
 pytestmark = pytest.mark.integration
 
@@ -52,6 +54,20 @@ def test_bad_configuration_makes_nothing(command: Command, plain: Path, tmp_path
     assert "resnet" in one_line(command("validate", plain), 2, "CONFIG")
     assert f"{plain}:2" in one_line(command("train", plain, "--root", root), 2, "CONFIG")
     assert not root.exists()
+
+
+def test_images_of_another_size_than_the_views_are_refused_at_the_files_line(command: Command, tmp_path: Path) -> None:
+    np.savez(tmp_path / "x48.npz", **npz_arrays(side=48))
+    trial, sweep, root = tmp_path / "trial.yaml", tmp_path / "sweep.yaml", tmp_path / "root"
+    trial.write_text("student: resnet8\nmethod: cross_entropy\ndata: {name: npz, path: x48.npz}\n")
+    sweep.write_text(
+        "name: s\nstudent: resnet8\nmethod: cross_entropy\ndata: {name: npz, path: x48.npz}\nprotocol: {epochs: 1}\n"
+        "space: {protocol: {lr: {low: 0.01, high: 0.1}}}\nbudget: {trials: 1}\n"
+    )
+    rule = "protocol.views: images of npz are 48 x 48, which these views do not resize, but got 32"
+    where = ("--root", root, "--data-root", tmp_path)
+    assert f"{trial}:1: {rule}" in one_line(command("train", trial, *where), 2, "CONFIG")
+    assert f"{sweep}:5: {rule}" in one_line(command("sweep", sweep, "--executor", "process", *where), 2, "CONFIG")
 
 
 @pytest.mark.parametrize("name", ["../x", "", "a/b", ".hidden", "x" * 65])

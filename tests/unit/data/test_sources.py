@@ -217,7 +217,6 @@ def test_cub_is_divided_as_its_list_says(tmp_path: Path) -> None:
     assert split.digest == same.digest
     assert (len(split.train) + len(split.val), len(split.test.open("count"))) == (12, 6)
     assert split.class_names == ("001.ant", "002.bee", "003.cow")
-    assert isinstance(load("cub200", tmp_path, in_memory=True).train, ArrayImages)
 
 
 @pytest.mark.parametrize(
@@ -269,10 +268,9 @@ def test_unknown_class_in_tiny_imagenets_annotations_is_named(tmp_path: Path) ->
 @pytest.mark.parametrize("test", ["val", "test"])
 def test_imagefolder_tests_on_test_or_val(tmp_path: Path, test: str) -> None:
     make_imagefolder(tmp_path / "pets", test)
-    split = load("imagefolder", tmp_path, "pets", image_size=160)
+    split = load("imagefolder", tmp_path, "pets")
     assert isinstance(split.train, FileImages)
     assert (len(split.train) + len(split.val), len(split.test.open("count"))) == (12, 6)
-    assert split.image_size == 160
 
 
 def test_imagefolder_without_labelled_test_images_uses_val(tmp_path: Path) -> None:
@@ -290,3 +288,28 @@ def test_broken_class_folders_are_named(tmp_path: Path) -> None:
     assert f"{tmp_path / 'val' / 'emu'}: no such class" in refusal("imagefolder", tmp_path)
     (tmp_path / "val").rename(tmp_path / "other")
     assert "'test' or 'val' must have class folders" in refusal("imagefolder", tmp_path)
+
+
+def test_what_is_no_image_of_a_class_is_skipped_and_counted(tmp_path: Path) -> None:
+    make_imagefolder(tmp_path)
+    clean = load("imagefolder", tmp_path)
+    assert clean.notes == ()
+    train = tmp_path / "train"
+    save_pictures(train / "__MACOSX" / "ant", 2, first=0)
+    save_pictures(train / ".thumbnails", 2, first=0)
+    (train / "ant" / "._ant_0.png").write_bytes(b"\0\5\x16\7")
+    (train / "ant" / "__MACOSX").mkdir()
+    (train / "bee" / "old.gif").write_bytes(b"GIF89a")
+    (train / "bee" / "README").write_text("bees")
+    (train / "labels.csv").write_text("")
+    found = load("imagefolder", tmp_path)
+    assert (found.class_names, found.digest) == (clean.class_names, clean.digest)
+    skipped = "4 hidden or of the system, 1 in no class folder, 1 with .gif, 1 without a suffix"
+    assert found.notes == (f"{train}: skipped {skipped}",)
+
+
+def test_a_class_of_unread_formats_says_which(tmp_path: Path) -> None:
+    make_imagefolder(tmp_path)
+    for file in (tmp_path / "train" / "cow").iterdir():
+        file.rename(file.with_suffix(".tif"))
+    assert "cow: the class has no image, only 4 with .tif" in refusal("imagefolder", tmp_path)
