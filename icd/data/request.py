@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import platformdirs
+
 from icd.errors import DataError
 
 
@@ -10,19 +12,19 @@ from icd.errors import DataError
 class Request:
     """Where a data set lies and how it is divided."""
 
-    root: Path | None  # the data folder (--data-root, ICD_DATA)
+    root: Path | None  # the data folder (--data-root, ICD_DATA); None: one in the user's cache
     path: str | None  # for data sets that are "some file" or "some folder"; relative to root
     val_share: float
     split_seed: int
     download: bool = False
 
-    def folder(self, name: str) -> Path:
-        """Give the data folder, or say that it is missing."""
-        if self.root is None:
-            raise DataError(f"{name}: no data folder given; pass --data-root or set ICD_DATA")
-        if not self.root.is_dir():
-            raise DataError(f"{name}: the data folder {self.root} is not a directory; pass another --data-root")
-        return self.root
+    def folder(self, name: str, *, fetchable: bool = False) -> Path:
+        """Give the data folder, or say that it is missing; whatever can be fetched makes it."""
+        root = self.root or platformdirs.user_cache_path("icd") / "data"
+        if not root.is_dir() and not (fetchable and self.download):
+            fetch = "run with --download, or " if fetchable else ""
+            raise DataError(f"{name}: the data folder {root} is not there; {fetch}pass --data-root or set ICD_DATA")
+        return root
 
     def file(self, name: str) -> Path:
         """Give the file or folder that ``path`` names, or say that it is missing."""
