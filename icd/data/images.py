@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -29,38 +29,6 @@ if TYPE_CHECKING:
     from icd.data.views import ViewFamily
 
 _FULLY_COMPARED = 100_000  # at most this many files are read to find exact duplicates
-
-
-class ImageSet(Protocol):
-    """Labelled images in a fixed order; final: ``ArrayImages`` and ``FileImages``."""
-
-    @property
-    def labels_N(self) -> Tensor:
-        """Class of each image, int64 [N]."""
-        ...
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of what the set holds, in order, labels included."""
-        ...
-
-    def __len__(self) -> int: ...
-
-    def subset(self, indices: ArrayLike) -> "ImageSet":
-        """Give the images at ``indices``, in that order."""
-        ...
-
-    def with_images(self, other: Self) -> Self:
-        """Give these images and, after them, those of another set of the same kind."""
-        ...
-
-    def to(self, device: torch.device | str) -> "ImageSet":
-        """Give the same images, on ``device`` where they are in memory."""
-        ...
-
-    def held(self, views: "ViewFamily", device: torch.device, threads: int) -> "ImageSet":
-        """Give the same images as they are shown fastest: in memory, on ``device``, where they fit."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,10 +65,12 @@ class ArrayImages:
         return sha.hexdigest()
 
     def subset(self, indices: ArrayLike) -> "ArrayImages":
+        """Give the images at ``indices``, in that order."""
         index_n = torch.as_tensor(np.asarray(indices, dtype=np.int64), device=self.images_NCHW.device)
         return ArrayImages(self.images_NCHW[index_n], self.labels_N[index_n.to(self.labels_N.device)])
 
     def with_images(self, other: "ArrayImages") -> "ArrayImages":
+        """Give these images and, after them, those of another set."""
         sets = (self, other.to(self.images_NCHW.device))
         return ArrayImages(torch.cat([one.images_NCHW for one in sets]), torch.cat([one.labels_N for one in sets]))
 
@@ -196,6 +166,9 @@ class FileImages:
                 self._held.clear()  # one copy at a time
                 self._held[side, device] = decoded(self, views, threads).to(device)
             return self._held.get((side, device), self)
+
+
+ImageSet = ArrayImages | FileImages  # labelled images in a fixed order
 
 
 def decoded(files: FileImages, views: "ViewFamily", threads: int = 8) -> ArrayImages:

@@ -74,12 +74,10 @@ def batches(
     parts = [slice(first, min(first + batch_size, end)) for first in range(0, end, batch_size)]
     if isinstance(images, ArrayImages):
         shown = _from_memory(images, indices_N, view_ids_N, views, parts)
-    elif isinstance(images, FileImages):
+    else:
         shown = _from_files(
             images, indices_N, view_ids_N, views, parts, num_workers, torch.device(device).type == "cuda"
         )
-    else:
-        raise TypeError(f"images must be ArrayImages or FileImages, but got {type(images).__name__}")
     return _normalised(shown, images.labels_N, Normaliser(mean, std, torch.device(device), channels_last))
 
 

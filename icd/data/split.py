@@ -9,7 +9,7 @@ import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,16 +20,7 @@ from icd.data.pixels import require
 from icd.data.request import Request
 from icd.errors import DataError, TestSetClosedError
 
-__all__ = [
-    "ArrayImages",
-    "ClosedTest",
-    "FileImages",
-    "ImageSet",
-    "Rgb",
-    "Split",
-    "make_split",
-    "stratified_split",
-]
+__all__ = ["ArrayImages", "ClosedTest", "FileImages", "ImageSet", "Rgb", "Split", "make_split", "stratified_split"]
 
 logger = logging.getLogger(__name__)
 
@@ -77,20 +68,10 @@ class ClosedTest:
             raise AttributeError(name)
         self._refuse(f".{name}")
 
-    def __len__(self) -> NoReturn:
-        self._refuse("len()")
+    def _used(self, *given: object) -> NoReturn:
+        self._refuse("what it holds")
 
-    def __bool__(self) -> NoReturn:
-        self._refuse("bool()")
-
-    def __iter__(self) -> NoReturn:
-        self._refuse("iteration")
-
-    def __getitem__(self, index: object) -> NoReturn:
-        self._refuse("indexing")
-
-    def __contains__(self, item: object) -> NoReturn:
-        self._refuse("`in`")
+    __len__ = __bool__ = __iter__ = __getitem__ = __contains__ = _used
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -135,7 +116,8 @@ def for_trial(split: Split, train_on: str, measure_on: str, purpose: str) -> Spl
 
 def for_training(split: Split, train_on: str) -> Split:
     """Give the same split with what is trained on as ``train``; the test set stays closed."""
-    return split if train_on == "train" else replace(split, train=split.train.with_images(split.val))
+    train: Any = split.train  # of the kind that val is
+    return split if train_on == "train" else replace(split, train=train.with_images(split.val))
 
 
 def make_split(

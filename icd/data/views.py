@@ -4,13 +4,19 @@ A family says how many views an image has; ``draw`` says which one an image show
 teacher says about (image, view) can therefore be kept in a table, and every trial, node or resumed run sees
 the same pixels.
 
+All families are values, compared by their fields, and have: ``size``, the side of every view; ``num_views``;
+``source``, the side of the square that views are taken from (None: of the image as it is); ``resizes``, whether
+images of another size are brought to it or refused; ``apply(images, view ids)`` and ``evaluate(images)``, for batches
+in memory under their views or as at test time, uint8 [B, C, S, S]; ``render(image, view id or None)``, the same for
+a decoded file, uint8 [C, S, S].
+
 Shape key:
     B: batch    C: colours (3)    H, W: height, width    S: output side
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -39,42 +45,6 @@ if TYPE_CHECKING:
 
 # Separate streams, so that the order of an epoch says nothing about its views.
 _DRAW, _ORDER = 1, 2
-
-
-class ViewFamily(Protocol):
-    """A fixed set of views of an image, numbered from 0; a value, compared by its fields."""
-
-    @property
-    def size(self) -> int:
-        """Side of every view, in pixels."""
-        ...
-
-    @property
-    def num_views(self) -> int:
-        """How many views an image has."""
-        ...
-
-    @property
-    def source(self) -> int | None:
-        """Side of the square that every view is taken from; None where views are of the image as it is."""
-        ...
-
-    @property
-    def resizes(self) -> bool:
-        """Whether images of another size than ``source`` are resized to it; otherwise they are refused."""
-        ...
-
-    def apply(self, images_BCHW: Tensor, view_ids_B: ViewIds) -> Tensor:
-        """Show uint8 images under their view ids: uint8 [B, C, S, S], on the images' device."""
-        ...
-
-    def evaluate(self, images_BCHW: Tensor) -> Tensor:
-        """Show uint8 images as at test time: uint8 [B, C, S, S]."""
-        ...
-
-    def render(self, image: "Image", view_id: int | None) -> NDArray[np.uint8]:
-        """Show one decoded file under a view id, or as at test time (None): uint8 [C, S, S]."""
-        ...
 
 
 def draw(seed: int, epoch: int, indices_B: ArrayLike, num_views: int) -> NDArray[np.int64]:
@@ -200,7 +170,9 @@ class Identity:
         return pixels(stretched(image, self.size))
 
 
-VIEW_FAMILIES: Mapping[str, type[CropFlip] | type[RotateFlip] | type[RandomResizedCrop] | type[Identity]] = {
+ViewFamily = CropFlip | RotateFlip | RandomResizedCrop | Identity
+
+VIEW_FAMILIES: Mapping[str, type[ViewFamily]] = {
     "crop_flip": CropFlip,
     "rotate_flip": RotateFlip,
     "random_resized_crop": RandomResizedCrop,
