@@ -306,7 +306,9 @@ def advice(config: TrialConfig) -> list[str]:
     if protocol.lr > 2 * usual:
         lines.append(f"protocol.lr {protocol.lr:g}: the {preset} preset trains {config.student.arch} with {usual:g}")
     if getattr(protocol.views, "flip", False) and not DATASETS[config.data.name].horizontal_flip:
-        lines.append(f"protocol.views.flip: a mirrored image of {config.data.name} is not of its class; set flip: false")
+        lines.append(
+            f"protocol.views.flip: a mirrored image of {config.data.name} is not of its class; set flip: false"
+        )
     if isinstance(method, CellDistillation):
         if method.warmup_epochs > protocol.epochs:
             lines.append(

@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import platformdirs
-
 from icd.errors import DataError
 
 
@@ -20,6 +18,8 @@ class Request:
 
     def folder(self, name: str, *, fetchable: bool = False) -> Path:
         """Give the data folder, or say that it is missing; whatever can be fetched makes it."""
+        import platformdirs  # here, because bench/gpu_step.py runs with torch and NumPy alone
+
         root = self.root or platformdirs.user_cache_path("icd") / "data"
         if not root.is_dir() and not (fetchable and self.download):
             fetch = "run with --download, or " if fetchable else ""

@@ -201,7 +201,7 @@ def begin(path: Path, root: Path) -> "subprocess.Popen[str]":
 def outcome(root: Path) -> tuple[str, list[dict[str, Any]]]:
     folder = root / "trials" / "plain"
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    rows = [{name: row[name] for name in row if name != "time" and not name.startswith("seconds/")} for row in rows]
+    rows = [{name: row[name] for name in row if not name.startswith(("time", "seconds/", "speed/"))} for row in rows]
     return json.loads((folder / "result.json").read_text())["student_sha256"], rows
 
 

@@ -2,6 +2,7 @@
 
 import threading
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from icd.data import images
 from icd.data.decode import decode_rgb
 from icd.search.bench import Bench
 from icd.search.prepare import Preparation, make_ready
-from icd.search.task import Task
+from icd.search.task import Epoch, Task
 from icd.search.work import attempt
 from icd.trial.runs import Places, read_data
 from tests.data_contract import make_cub
@@ -50,7 +51,7 @@ def decoders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Decoders:
     return found
 
 
-def run_attempt(tmp_path: Path) -> None:
+def run_attempt(tmp_path: Path) -> Mapping[str, float]:
     config, _ = read_data(read_trial(Document(TRIAL, "trial")), Places(root=tmp_path / "root", data_root=tmp_path))
     task = Task(
         number=0,
@@ -61,8 +62,10 @@ def run_attempt(tmp_path: Path) -> None:
         data_root=str(tmp_path),
         threads=2,
     )
-    outcome = attempt(task, Bench(), lambda epoch: True, progress=lambda *where: None)
+    said: list[Epoch] = []
+    outcome = attempt(task, Bench(), lambda epoch: not said.append(epoch), progress=lambda *where: None)
     assert outcome.kind == "complete", outcome.reason
+    return said[-1].metrics
 
 
 def test_a_trial_decodes_each_image_once_for_all_its_epochs(tmp_path: Path, decoders: Decoders) -> None:
@@ -75,8 +78,10 @@ def test_where_images_do_not_fit_a_trial_decodes_with_as_many_threads_as_it_has_
     tmp_path: Path, decoders: Decoders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(images, "fits", lambda num_bytes, device: False)
-    run_attempt(tmp_path)
+    metrics = run_attempt(tmp_path)
     assert set(decoders.counts.values()) == {2}
+    assert metrics["speed/images_per_second"] == pytest.approx(9 / metrics["seconds/train"], rel=0.01)
+    assert 0 < metrics["speed/data_share"] <= 1
     assert decoders.threads == {"icd-decoder_0", "icd-decoder_1"}
 
 
