@@ -7,22 +7,38 @@ export OMP_NUM_THREADS ?= 1
 # Where it is set, every process compiles torch anew: 15 s each instead of 4.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup quickstart check unit core test faults golden kills bench gpu docker-test cluster hosts audit sbom clean
+.PHONY: setup quickstart check unit core test latest faults golden kills bench gpu docker-test cluster hosts audit sbom \
+	clean
 
 setup: $(VENV)/.ready
 
-# uv installs the same packages as pip, three times faster; where it cannot be had, pip does it. What the last line
-# installs is for one test, which is skipped without it.
+# uv installs the same packages as pip, three times faster; where it cannot be had, pip does it. A machine without a GPU
+# gets torch without CUDA, a tenth of the size, or the usual one where the index of those wheels cannot be reached.
+# What the last line installs is for one test, which is skipped without it.
+NO_CUDA := $(if $(shell command -v nvidia-smi),,--torch-backend=cpu)
+UV_INSTALL = $(1)/bin/uv pip install --quiet --python $(1)/bin/python $(2)
+install = $(if $(NO_CUDA),UV_HTTP_RETRIES=1 $(UV_INSTALL) $(NO_CUDA) 2>/dev/null ||) $(UV_INSTALL)
+
 $(VENV)/.ready: pyproject.toml constraints.txt tests/dashboard.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv || true
 	if [ -x $(BIN)/uv ]; then \
-		$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'; \
+		$(call install,$(VENV),--constraint constraints.txt --editable '.[dev]'); \
 	else \
 		$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'; \
 	fi
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --target $(VENV)/dashboard --no-deps --compile-bytecode \
 		--requirement tests/dashboard.txt || true
+	touch $@
+
+# Unit, golden and integration tests on the newest releases of everything: .venv-latest knows no constraints.txt.
+latest: $(VENV)-latest/.ready
+	$(VENV)-latest/bin/pytest -n $(WORKERS) --dist worksteal tests/unit tests/golden tests/integration
+
+$(VENV)-latest/.ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)-latest
+	$(VENV)-latest/bin/python -m pip install --quiet --disable-pip-version-check uv
+	$(call install,$(VENV)-latest,--upgrade --editable '.[dev]')
 	touch $@
 
 quickstart: setup
@@ -105,4 +121,4 @@ $(VENV)/.audit: $(VENV)/.ready
 	touch $@
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) $(VENV)-latest build *.egg-info

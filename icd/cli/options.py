@@ -21,7 +21,9 @@ def place_options(command: F) -> F:
     """``--root``, ``--data-root`` and ``--download``."""
     for option in (
         click.option("--download", is_flag=True, help="Fetch data sets that can be fetched."),
-        click.option("--data-root", type=click.Path(path_type=Path), help="Folder of data sets [ICD_DATA]."),
+        click.option(
+            "--data-root", type=click.Path(path_type=Path), help="Folder of data sets [ICD_DATA, or one in your cache]."
+        ),
         ROOT,
     ):
         command = option(command)

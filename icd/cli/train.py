@@ -14,6 +14,7 @@ from icd.cli.options import check_writable, device_of, device_options, place_opt
 from icd.cli.progress import Display
 from icd.cli.stopping import stop_requested, stopping_politely
 from icd.config.fingerprint import Comparison, compare, stored_fingerprint
+from icd.config.located import located
 from icd.config.read_trial import advice, notes_of, read_trial
 from icd.config.yaml import Document, apply_overrides, read_yaml
 from icd.errors import CheckpointError, UsageError
@@ -75,7 +76,7 @@ def train(
     if url_of(where.root):
         raise UsageError(f"--root must be a folder for a single trial, but got {url_of(where.root)}")
     check_writable(where.root)
-    with stopping_politely(), Display(sys.stderr) as display:
+    with located(document), stopping_politely(), Display(sys.stderr) as display:
         execution = Execution(
             device=target,
             num_workers=workers,

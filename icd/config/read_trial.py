@@ -11,8 +11,8 @@ from icd.config.read import Reader, read_whole
 from icd.config.trial import DataConfig, NetworkConfig, TeacherConfig, TrialConfig
 from icd.config.yaml import Document, apply_overrides, read_yaml
 from icd.data import DATASETS
-from icd.data.views import VIEW_FAMILIES, CropFlip, ViewFamily
-from icd.data.warps import RotateFlip
+from icd.data.dataset import views_problem
+from icd.data.views import VIEW_FAMILIES, ViewFamily
 from icd.errors import ConfigError
 from icd.fields import annotations
 from icd.losses import BASE_LOSSES, DecoupledKD, LocalRelations, NormalizedKD
@@ -103,8 +103,7 @@ class _TrialReader:
         own = {name: value for name, value in mapping.items() if name in own_names}
         before = len(self.reader.problems)
         for name, value in options:
-            if type(value) is not type(row.options[name]) or (isinstance(value, int) and value < 0):
-                rule = f"must be like the default {row.options[name]!r}"
+            if rule := row.option_problem(name, value):
                 self.reader.problem((*path, name), rule, value=value)
         options = options if len(self.reader.problems) == before else ()  # a NaN would be refused once more
         config = self.reader.value(DataConfig, own, path)
@@ -199,13 +198,11 @@ class _TrialReader:
         return protocol
 
     def _check_views(self, data_set: str, views: ViewFamily, path: Where) -> None:
-        """Views that do not resize need images of their size, which some data sets always have."""
-        row, asked = DATASETS[data_set], _side_needed(views)
-        side = _side_needed(row.views) if row.image_size is not None else None
-        if side is not None and asked not in (None, side):
-            hint = "take that size, or crop_flip with resize"
-            rule = f"images of {data_set} are {side} x {side}, which these views do not resize"
-            self.reader.problem(path, rule, value=asked, hint=hint)
+        """Compare the views with what the data set's images always are."""
+        row = DATASETS[data_set]
+        problem = None if row.from_files else views_problem(data_set, views, row.image_size)
+        if problem:
+            self.reader.problem(path, problem.rule, value=problem.value, hint=problem.hint)
 
     def _method(self, data: Any) -> Method | None:
         path: Where = ("method",)
@@ -299,13 +296,6 @@ def class_problems(method: Method | None, num_classes: int) -> list[tuple[str, o
     return []
 
 
-def _side_needed(views: ViewFamily) -> int | None:
-    """Side that images must have before a family is applied; None where it stretches them."""
-    if isinstance(views, CropFlip):
-        return views.size if views.resize is None else None
-    return views.size if isinstance(views, RotateFlip) else None
-
-
 def idle_fields(method: Method | None, num_classes: int) -> list[str]:
     """Name the fields of a base loss that change nothing with so many classes; known for some data after reading."""
     loss = getattr(method, "base_loss", None)
@@ -332,6 +322,10 @@ def advice(config: TrialConfig, num_classes: int | None = None) -> list[str]:
     usual = usual_lr(preset, family)
     if protocol.lr > 2 * usual:
         lines.append(f"protocol.lr {protocol.lr:g}: the {preset} preset trains {config.student.arch} with {usual:g}")
+    if getattr(protocol.views, "flip", False) and not DATASETS[config.data.name].horizontal_flip:
+        lines.append(
+            f"protocol.views.flip: a mirrored image of {config.data.name} is not of its class; set flip: false"
+        )
     if isinstance(method, CellDistillation):
         if method.warmup_epochs > protocol.epochs:
             lines.append(

@@ -78,11 +78,13 @@ def sweep(
         ConfigError: With every problem of the file.
         StateError: If another driver has it, or it was begun with another configuration.
     """
+    from icd.config.located import located
     from icd.config.read_sweep import read_sweep
     from icd.search.sweeps import run
 
     document = _document(source, overrides, name)
-    return run(read_sweep(document), document.data, settings_of(options))
+    with located(document):
+        return run(read_sweep(document), document.data, settings_of(options))
 
 
 def resume(name: str, overrides: Sequence[str] = (), **options: Unpack[Options]) -> "SweepResult":

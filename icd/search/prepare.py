@@ -15,13 +15,14 @@ from icd.config.read_trial import notes_of, read_trial
 from icd.config.trial import TrialConfig
 from icd.config.yaml import Document
 from icd.data.split import Split, for_training
+from icd.errors import ConfigError
 from icd.methods import CrossEntropy
 from icd.models import Network
 from icd.trial.autotune import choose, described, settled, student_name
 from icd.trial.bucket import local_root
 from icd.trial.machine import device_name
 from icd.trial.probe import Probe, measure_pace
-from icd.trial.runs import Places, read_data
+from icd.trial.runs import Places, read_data, views_problems
 from icd.trial.teacher_table import BUDGET_GB, TableMode, TablePlan, plan_table, suits, summary
 from icd.trial.teachers import prepare
 from icd.trial.train import EpochMetrics, Execution
@@ -134,17 +135,22 @@ def make_ready(
     def report(metrics: EpochMetrics) -> None:
         say(f"teacher epoch {metrics.epoch}: val top-1 {metrics.values['val/top1']:.2f} %")
 
-    execution = Execution(device=device, report=report, progress=alive, stop=stop)
+    execution = Execution(device=device, num_workers=request.threads, report=report, progress=alive, stop=stop)
     configs = [
         read_trial(Document(dict(config), f"configuration {place}")) for place, config in enumerate(request.configs)
     ]
     first, split = read_data(configs[0], places)
+    problems = {str(problem): problem for config in configs for problem in views_problems(config, split)}
+    if problems:
+        raise ConfigError(problems.values())
     data = (
         f"{split.name}: {len(split.train)} training and {len(split.val)} validation images, {split.num_classes} classes"
     )
     say(f"data {data}")
     for line in notes_of(configs, split.num_classes) if request.probe else ():  # said once, when a sweep begins
         say(f"note: {line}")
+    for note in split.notes:
+        say(f"note: {note}")
     digest = first.data.digest or ""
     networks: dict[str, Network] = {}
     digests, lines = {}, []

@@ -139,7 +139,7 @@ def _train(
     def stop() -> bool:
         return notice.given or (not stale and stop_asked(stop_file) == "now")
 
-    execution = Execution(device=device, progress=progress, stop=stop)
+    execution = Execution(device=device, num_workers=task.threads, progress=progress, stop=stop)
     split = bench.split(config, places, device)
     teacher = bench.teacher(config, split, places, execution)
     claim(task.folder, config, resume=True)
@@ -201,8 +201,8 @@ def _draw(
             return
         if config.data.measure_on == "test":
             return  # a picture of test images would be a look that nobody counts
-        batch = next(evaluation_batches(config, split, split.val, Execution(device=device)))
-        images_BCHW = batch.images_BCHW[:_FIGURE_IMAGES]
+        first = split.val.subset(range(min(_FIGURE_IMAGES, len(split.val))))
+        images_BCHW = next(evaluation_batches(config, split, first, Execution(device=device))).images_BCHW
         shown = scales, config.method.cluster_temperature, config.method.grid
         matrices = gram_matrices(student, teacher, images_BCHW, *shown)
         before = gram_matrices(initial_student(config, split.num_classes, device), teacher, images_BCHW, *shown)

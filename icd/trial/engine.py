@@ -71,6 +71,7 @@ class DeviceEpochs:
     Attributes:
         graph: The recorded step, once there is one.
         teacher_images: On how many images the teacher was run for the present epoch.
+        data_seconds: How long steps waited for images: never, because they lie on the device.
     """
 
     def __init__(
@@ -91,7 +92,7 @@ class DeviceEpochs:
         self.num_steps = self.num_full + (rest > 0 and not protocol.drop_last)
         self.num_shown = len(images) - (rest if protocol.drop_last else 0)
         self.table = None if table is None else DeviceTable(table, device, self.num_shown)
-        self.teacher_images = 0
+        self.teacher_images, self.data_seconds = 0, 0.0
 
         self._picks_T3B = torch.zeros(self.num_full, 3, protocol.batch_size, dtype=torch.int64, device=device)
         self._rest_3b = torch.zeros(3, rest, dtype=torch.int64, device=device)

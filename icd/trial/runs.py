@@ -24,6 +24,8 @@ from icd.config.fingerprint import Fingerprint
 from icd.config.read_trial import class_problems
 from icd.config.trial import TrialConfig, differences
 from icd.data import load_dataset
+from icd.data.dataset import views_problem
+from icd.data.images import ArrayImages
 from icd.data.split import Split, for_trial
 from icd.errors import CheckpointError, ConfigError, Interrupted, Problem, StateError
 from icd.models import Network
@@ -67,7 +69,7 @@ def read_data(config: TrialConfig, places: Places) -> tuple[TrialConfig, Split]:
     Raises:
         DataError: If they are missing or broken.
         StateError: If the configuration already names another digest.
-        ConfigError: If the method does not suit the number of classes.
+        ConfigError: If the method does not suit the number of classes, or the views the size of the images.
     """
     data = config.data
     split = load_dataset(
@@ -88,9 +90,20 @@ def read_data(config: TrialConfig, places: Places) -> tuple[TrialConfig, Split]:
         Problem(rule=rule, path="method.base_loss", value=value, has_value=True)
         for rule, value in class_problems(config.method, split.num_classes)
     ]
+    problems += views_problems(config, split)
     if problems:
         raise ConfigError(problems)
     return replace(config, data=replace(data, digest=digest)), split
+
+
+def views_problems(config: TrialConfig, split: Split) -> list[Problem]:
+    """Compare the views of student and teacher with the size of images held in memory, known only now for some."""
+    if not isinstance(split.train, ArrayImages):
+        return []
+    protocols = {"protocol": config.protocol, "teacher.protocol": config.teacher.protocol if config.teacher else None}
+    side = split.train.images_NCHW.shape[-1]
+    found = {path: views_problem(split.name, protocol.views, side) for path, protocol in protocols.items() if protocol}
+    return [replace(problem, path=f"{path}.views") for path, problem in found.items() if problem]
 
 
 def run_trial(
@@ -125,6 +138,8 @@ def run_trial(
     folder = places.trial(name)
     config, read = read_data(config, places)
     split = for_trial(read, config.data.train_on, config.data.measure_on, f"icd train {name}")
+    for note in read.notes:
+        announce(f"note: {note}")
     announce(
         f"data {split.name}: {len(split.train)} {config.data.train_on} images to train on, "
         f"{len(split.val)} {config.data.measure_on} images to measure on, {split.num_classes} classes"

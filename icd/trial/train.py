@@ -62,7 +62,7 @@ class Execution:
 
     Attributes:
         device: ``cpu`` or ``cuda``.
-        num_workers: Processes that decode images, for data sets read from files.
+        num_workers: Threads that decode images, for data sets read from files.
         table: Answers for the teacher; None runs it in every step.
         checkpoints: Folder for checkpoints; None writes none and resumes nothing.
         report: Called after every reporting epoch, on another thread while the next one is under way; what it raises
@@ -129,8 +129,9 @@ def train(config: TrialConfig, split: Split, teacher: Network | None, execution:
         one = TrainStep(student, method, protocol)
         first = FirstLosses(config, device, _teacher_mode(teacher, execution))
         start, metrics = _resume(config, execution, one, first)
-        images, val_images = split.train.to(device), split.val.to(device)
+        images, val_images = (held(part, config, execution) for part in (split.train, split.val))
         num_steps = _num_steps(config, len(images))
+        num_shown = min(len(images), num_steps * protocol.batch_size)
         epochs = _epochs(one, config, split, images, teacher, execution)
         gauge = Gauge(one, config, split, images, teacher, execution.table)
 
@@ -166,6 +167,8 @@ def train(config: TrialConfig, split: Split, teacher: Network | None, execution:
                     "teacher/images": float(epochs.teacher_images),
                     "lr": learning_rates(protocol, epoch, num_steps)[-1],
                     "time": time.time(),  # stays with the epoch's numbers wherever they are copied
+                    "speed/images_per_second": num_shown / trained_s,
+                    "speed/data_share": epochs.data_seconds / trained_s,  # of the training, spent waiting for images
                     **_costs(device, trained_s, time.perf_counter() - started),
                 }
             if reporting or stopping:
@@ -191,16 +194,26 @@ class EagerEpochs:
     ) -> None:
         self.one, self.config, self.split, self.images = one, config, split, images
         self.teacher, self.execution = teacher, execution
-        self.teacher_images = 0
+        self.teacher_images, self.data_seconds = 0, 0.0
 
     def steps(self, epoch: int) -> Iterator[Tensor]:
         """Do the steps of an epoch one by one, yielding each one's terms [L]."""
-        self.teacher_images = 0
+        self.teacher_images, self.data_seconds = 0, 0.0
         rates = learning_rates(self.config.protocol, epoch, _num_steps(self.config, len(self.images)))
         shown = train_batches(self.config, self.split, self.images, epoch, self.execution)
-        for step, (batch, lr) in enumerate(zip(shown, rates, strict=True)):
+        for step, (batch, lr) in enumerate(zip(self._awaited(shown), rates, strict=True)):
             where = Step(batch.labels_B, batch.indices_B, epoch, step)
             yield self.one(batch, self._answer(batch, epoch), where, lr)
+
+    def _awaited(self, shown: Iterator[Batch]) -> Iterator[Batch]:
+        """Give the same batches and add up how long they let the training wait."""
+        while True:
+            began = time.perf_counter()
+            batch = next(shown, None)
+            self.data_seconds += time.perf_counter() - began
+            if batch is None:
+                return
+            yield batch
 
     def _answer(self, batch: Batch, epoch: int) -> Side | None:
         """Give the teacher's side of a batch, and count the images it had to be run on."""
@@ -227,6 +240,11 @@ def _epochs(
     if not wanted or not isinstance(images, ArrayImages) or problem:
         return EagerEpochs(one, config, split, images, teacher, execution)
     return DeviceEpochs(one, config, split, images, teacher, execution.table, execution.progress)
+
+
+def held(images: ImageSet, config: TrialConfig, execution: Execution) -> ImageSet:
+    """Give images as a trial's epochs show them: in memory where they fit, else as files."""
+    return images.held(config.protocol.views, execution.device, execution.num_workers)
 
 
 def train_batches(

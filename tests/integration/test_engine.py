@@ -72,7 +72,7 @@ def ran(
 
 
 def timeless(row: EpochMetrics) -> dict[str, float]:
-    return {name: value for name, value in row.values.items() if name != "time" and not name.startswith("seconds/")}
+    return {name: value for name, value in row.values.items() if not name.startswith(("time", "seconds/", "speed/"))}
 
 
 def assert_same(one: tuple[Trained, list[EpochMetrics]], other: tuple[Trained, list[EpochMetrics]]) -> None:

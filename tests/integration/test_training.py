@@ -49,7 +49,7 @@ def digest_of(trained: Trained) -> str:
 
 
 def timeless(metrics: Any) -> dict[str, float]:
-    return {name: value for name, value in metrics.items() if name != "time" and not name.startswith("seconds/")}
+    return {name: value for name, value in metrics.items() if not name.startswith(("time", "seconds/", "speed/"))}
 
 
 def seen_by(rows: list[EpochMetrics]) -> list[tuple[int, dict[str, float]]]:

@@ -450,6 +450,7 @@ def test_a_usual_trial_needs_no_advice() -> None:
         ({"protocol": {"lr": 1}}, "with 0.1"),
         ({"method": "iCD-DKD"}, "method.warmup_epochs 20: longer than the training (8 epochs)"),
         ({"method": {"row": "KD", "cluster_weight": 2}}, "method.cluster_weight: scale 1 alone"),
+        ({"protocol": {"views": {"crop_flip": {"size": 32}}}}, "protocol.views.flip: a mirrored image of digits100"),
     ],
 )
 def test_advice_names_the_field(parts: dict[str, Any], part: str) -> None:
