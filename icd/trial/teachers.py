@@ -1,6 +1,5 @@
 """Teachers: trained or imported once, kept under the digest of their weights, found again by name or digest."""
 
-import hashlib
 import json
 import time
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from icd.methods import CrossEntropy
 from icd.models import MODELS, Network, Stem, build_model
 from icd.trial import checkpoint
 from icd.trial.bucket import Bucket
+from icd.trial.checkpoint import weights_digest
 from icd.trial.evaluate import evaluate
 from icd.trial.foreign import read_foreign
 from icd.trial.train import Execution, evaluation_batches, train
@@ -64,16 +64,6 @@ class Ready(NamedTuple):
     network: Network
     digest: str
     summary: str
-
-
-def weights_digest(state: Mapping[str, Tensor]) -> str:
-    """SHA-256 over names, types, shapes and values, whatever the order or memory layout."""
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        tensor = state[name].detach().cpu().contiguous()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 class TeacherStore:

@@ -106,7 +106,13 @@ def initial_student(config: TrialConfig, num_classes: int, device: torch.device)
     return placed(student, config, device)
 
 
-def train(config: TrialConfig, split: Split, teacher: Network | None, execution: Execution) -> Trained:
+def train(
+    config: TrialConfig,
+    split: Split,
+    teacher: Network | None,
+    execution: Execution,
+    newest: checkpoint.Checkpoint | None = None,
+) -> Trained:
     """Train the student of a configuration; a teacher is trained the same way, with cross entropy alone.
 
     Args:
@@ -114,6 +120,7 @@ def train(config: TrialConfig, split: Split, teacher: Network | None, execution:
         split: Images; the test set stays closed.
         teacher: The frozen teacher, for methods that need one.
         execution: Device, checkpoints and callbacks.
+        newest: The newest checkpoint where the caller has read it; its content is taken out.
 
     Raises:
         NonFiniteLossError: With the term, epoch and step at which training broke.
@@ -128,7 +135,7 @@ def train(config: TrialConfig, split: Split, teacher: Network | None, execution:
         method = config.method.build(_method_setup(config, split, student, teacher)).to(device)
         one = TrainStep(student, method, protocol)
         first = FirstLosses(config, device, _teacher_mode(teacher, execution))
-        start, metrics = _resume(config, execution, one, first)
+        start, metrics = _resume(config, execution, one, first, newest)
         images, val_images = split.train.to(device), split.val.to(device)
         num_steps = _num_steps(config, len(images))
         epochs = _epochs(one, config, split, images, teacher, execution)
@@ -294,10 +301,15 @@ def _teacher_mode(teacher: Network | None, execution: Execution) -> TeacherMode:
 
 
 def _resume(
-    config: TrialConfig, execution: Execution, one: TrainStep, first: FirstLosses
+    config: TrialConfig,
+    execution: Execution,
+    one: TrainStep,
+    first: FirstLosses,
+    found: checkpoint.Checkpoint | None,
 ) -> tuple[int, dict[str, float]]:
     """Continue from the newest whole checkpoint, if there is one; returns its epoch and metrics."""
-    found = checkpoint.newest(execution.checkpoints) if execution.checkpoints is not None else None
+    if found is None and execution.checkpoints is not None:
+        found = checkpoint.newest(execution.checkpoints)
     if found is None:
         return 0, {}
     if found.payload["key"] != config.key():
@@ -307,7 +319,9 @@ def _resume(
     one.optimizer.load(found.payload["optimizer"])
     first.load(found.payload.get("first"))
     logger.info("continuing after epoch %d (%s)", found.epoch, found.path.name)
-    return found.epoch, dict(found.payload["metrics"])
+    metrics = dict(found.payload["metrics"])
+    found.payload.clear()  # who called may hold it until the training ends
+    return found.epoch, metrics
 
 
 def _keep(execution: Execution, epoch: int, payload: Mapping[str, Any]) -> None:

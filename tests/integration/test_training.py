@@ -18,7 +18,7 @@ from icd.data.split import Split
 from icd.errors import CheckpointError, NonFiniteLossError
 from icd.models import Network, build_model
 from icd.trial import checkpoint
-from icd.trial.teachers import weights_digest
+from icd.trial.checkpoint import weights_digest
 from icd.trial.train import EpochMetrics, Execution, Trained, train
 
 pytestmark = pytest.mark.integration
