@@ -18,6 +18,7 @@ from icd.fields import annotations
 from icd.losses import BASE_LOSSES, LocalRelations
 from icd.methods import METHODS, PAPER_ROWS, CellDistillation, Method
 from icd.models import MODELS, Stem, feature_size
+from icd.models.torchvision_nets import IMAGENET_CLASSES
 
 Where = tuple[str | int, ...]
 
@@ -171,6 +172,11 @@ class _TrialReader:
                 self.reader.problem(("teacher", "protocol", name), rule, value="auto")
         if config and config.weights == "pretrained" and MODELS[config.arch].build_pretrained is None:
             self.reader.problem(("teacher", "weights"), _NOT_PRETRAINED, value=config.arch)
+        elif (
+            config and config.weights == "pretrained" and images and images.num_classes not in (None, IMAGENET_CLASSES)
+        ):
+            rule, hint = pretrained_problem(images.num_classes)
+            self.reader.problem(("teacher", "weights"), rule, value="pretrained", hint=hint)
         return replace(config, protocol=protocol if trained else None) if config and stem else None
 
     def _protocol(
@@ -297,6 +303,15 @@ def class_problems(method: Method | None, num_classes: int) -> list[tuple[str, o
     if isinstance(base_loss, LocalRelations) and base_loss.k > num_classes:
         return [(f"k <= number of classes ({num_classes}) must hold", base_loss.k)]
     return []
+
+
+def pretrained_problem(num_classes: object) -> tuple[str, str]:
+    """Say why torchvision's classifier cannot teach so many classes, and what can be done."""
+    return (
+        f"a pretrained teacher needs data with its {IMAGENET_CLASSES} classes, not {num_classes}: a new head is random",
+        "train one here (weights: train); or train it as a student, pretrained: true and method: cross_entropy, and "
+        + "bring its student.safetensors in with 'icd teacher import'",
+    )
 
 
 def _side_needed(views: ViewFamily) -> int | None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from icd.results.student import Sample
 
 CONFIG, WEIGHTS, CARD = "best.yaml", STUDENT, "README.md"
-_NOTED = ("device", "parameters", "student_sha256")
+_NOTED = ("device", "engine", "parameters", "student_sha256")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -49,6 +49,7 @@ class Options(TypedDict, total=False):
     extend: bool
     table: Literal["auto", "table", "stream", "live"]
     table_gb: float
+    engine: Literal["auto", "eager", "graph"] | None
     announce: Callable[[str], None]
     watch: "Callable[[Driver, Executor], None]"
     stop: Callable[[], bool]

@@ -189,7 +189,7 @@ class ProcessExecutor:
             self._end_because_of(slot, outcome, UNCLEAN[outcome.kind], policy)
             return
         del slot.attempts[outcome.number]
-        slot.leaving = slot.leaving or outcome.kind == "preempted"
+        slot.leaving = slot.leaving or outcome.kind == "preempted" or bool(outcome.spent)
         if slot.leaving and not slot.attempts:
             self._kill(slot)
         policy.end(replace(outcome, place=self._place(slot)))

@@ -215,7 +215,7 @@ class PackBridge:
             self._spoil(process, outcome, UNCLEAN[outcome.kind])
             return
         del process.attempts[outcome.number]
-        process.leaving = process.leaving or outcome.kind == "preempted"
+        process.leaving = process.leaving or outcome.kind == "preempted" or bool(outcome.spent)
         self.policy.end(replace(outcome, place=process.place))
 
     def _spoil(self, process: Process, outcome: Outcome, what: str) -> None:

@@ -32,6 +32,7 @@ from icd.search.copies import check_newest, working_copy
 from icd.search.notice import NOTICE, Notice
 from icd.search.task import Epoch, Outcome, OutcomeKind, Task
 from icd.trial.checkpoint import write_durably
+from icd.trial.engine import spent
 from icd.trial.machine import device_name
 from icd.trial.runs import (
     Places,
@@ -79,7 +80,13 @@ def attempt(
 
     def ended(kind: OutcomeKind, reason: str = "", **more: Any) -> Outcome:
         return Outcome(
-            number=task.number, attempt=task.attempt, kind=kind, reason=" ".join(reason.split()), device=name, **more
+            number=task.number,
+            attempt=task.attempt,
+            kind=kind,
+            reason=" ".join(reason.split()),
+            device=name,
+            spent=spent(),
+            **more,
         )
 
     def step(epoch: int, step: int, steps: int) -> None:
@@ -147,7 +154,7 @@ def _train(
     def stop() -> bool:
         return notice.given or (not stale and stop_asked(stop_file) == "now")
 
-    execution = Execution(device=device, progress=progress, stop=stop)
+    execution = Execution(device=device, progress=progress, stop=stop, engine=task.engine)
     split = bench.split(config, places, device)
     teacher = bench.teacher(config, split, places, execution)
     claim(task.folder, config, resume=True)

@@ -284,6 +284,7 @@ def _train(
         "teacher_digest": config.teacher.digest if config.teacher else None,
         "versions": versions(),
         "device": device_name(execution.device),
+        "engine": trained.engine,
     }
 
 

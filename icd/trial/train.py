@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from icd.config.engine import Engine
 from icd.config.fingerprint import NUM_STEPS, Fingerprint, TeacherMode
 from icd.config.trial import TrialConfig
 from icd.data import views
@@ -69,8 +70,8 @@ class Execution:
             ends the training.
         progress: Called after every step, and with step 0 while a table is filled for the epoch.
         stop: Asked after every epoch; True saves a checkpoint and ends the training there.
-        engine: ``device`` keeps whole epochs on the device (icd/trial/engine.py), ``eager`` hands it batch after batch;
-            ``auto`` is ``device`` on CUDA for the trials that allow it.
+        engine: ``graph`` keeps whole epochs on the device and records a step as a CUDA graph (icd/trial/engine.py),
+            for the trials that allow it; ``eager`` hands it batch after batch; ``auto`` is ``eager``.
     """
 
     device: torch.device = CPU
@@ -80,18 +81,23 @@ class Execution:
     report: Report = lambda metrics: None
     progress: Progress = lambda epoch, step, steps: None
     stop: Callable[[], bool] = lambda: False
-    engine: Literal["auto", "eager", "device"] = "auto"
+    engine: Engine = "auto"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trained:
-    """A network after its last epoch, and how its training began where that was noted."""
+    """A network after its last epoch, and how its training began where that was noted.
+
+    Attributes:
+        engine: What ran the steps, ``graph`` or ``eager``, and why where another was asked for.
+    """
 
     network: Network
     epoch: int
     finished: bool
     metrics: Mapping[str, float]
     fingerprint: Fingerprint | None = None
+    engine: str = "eager"
 
 
 def initial_student(config: TrialConfig, num_classes: int, device: torch.device) -> Network:
@@ -135,6 +141,7 @@ def train(
         method = config.method.build(_method_setup(config, split, student, teacher)).to(device)
         one = TrainStep(student, method, protocol)
         first = FirstLosses(config, device, _teacher_mode(teacher, execution))
+        _forget_peak(device)
         start, metrics = _resume(config, execution, one, first, newest)
         images, val_images = split.train.to(device), split.val.to(device)
         num_steps = _num_steps(config, len(images))
@@ -179,9 +186,15 @@ def train(
                 payload = _payload(config, one, metrics, first, reported=reporting)
                 keeper.keep(partial(_keep, execution, epoch, payload))
             if stopping:
-                return Trained(network=student, epoch=epoch, finished=False, metrics=metrics)
-        epoch, noted = protocol.epochs, first.fingerprint
-        return Trained(network=student, epoch=epoch, finished=True, metrics=metrics, fingerprint=noted)
+                return Trained(network=student, epoch=epoch, finished=False, metrics=metrics, engine=epochs.name)
+        return Trained(
+            network=student,
+            epoch=protocol.epochs,
+            finished=True,
+            metrics=metrics,
+            fingerprint=first.fingerprint,
+            engine=epochs.name,
+        )
 
 
 class EagerEpochs:
@@ -199,6 +212,7 @@ class EagerEpochs:
         self.one, self.config, self.split, self.images = one, config, split, images
         self.teacher, self.execution = teacher, execution
         self.teacher_images = 0
+        self.name = "eager"  # what ran the steps, for the trial's result
 
     def steps(self, epoch: int) -> Iterator[Tensor]:
         """Do the steps of an epoch one by one, yielding each one's terms [L]."""
@@ -216,7 +230,7 @@ class EagerEpochs:
         table = self.execution.table
         if table is None:
             self.teacher_images += len(batch.labels_B)
-            return live_answer(self.teacher, batch, self.config.protocol.precision)
+            return live_answer(self.teacher, batch)
         before = table.computed
         side = table.side(batch, epoch)
         self.teacher_images += table.computed - before
@@ -228,12 +242,13 @@ def _epochs(
 ) -> EagerEpochs | DeviceEpochs:
     """Choose where the epochs live."""
     problem = unsuited(config, images)
-    if execution.engine == "device" and problem:
-        raise ConfigError(f"this trial cannot run on the device alone: {problem}; take engine='auto'")
-    wanted = execution.engine == "device" or (execution.engine == "auto" and execution.device.type == "cuda")
-    if not wanted or not isinstance(images, ArrayImages) or problem:
-        return EagerEpochs(one, config, split, images, teacher, execution)
-    return DeviceEpochs(one, config, split, images, teacher, execution.table, execution.progress)
+    if execution.engine == "graph" and isinstance(images, ArrayImages) and not problem:
+        return DeviceEpochs(one, config, split, images, teacher, execution.table, execution.progress)
+    epochs = EagerEpochs(one, config, split, images, teacher, execution)
+    if execution.engine == "graph":
+        epochs.name = f"eager: {problem}"
+        logger.warning("no step is recorded as a CUDA graph: %s", problem)
+    return epochs
 
 
 def train_batches(
@@ -362,4 +377,11 @@ def _costs(device: torch.device, train_s: float, epoch_s: float) -> dict[str, fl
     costs = {"seconds/train": train_s, "seconds/epoch": epoch_s}
     if device.type == "cuda":
         costs["gpu/memory_gb"] = torch.cuda.max_memory_allocated(device) / 1e9
+        _forget_peak(device)
     return costs
+
+
+def _forget_peak(device: torch.device) -> None:
+    """Count the most memory in use anew: else it is that of the process's largest trial so far."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)

@@ -102,7 +102,7 @@ def test_the_device_path_has_the_bits_of_the_eager_one(
 ) -> None:
     config = config_of(**protocol)
     eager = ran(config, split, teacher, tmp_path / "eager", engine="eager")
-    device = ran(config, split, teacher, tmp_path / "device", engine="device")
+    device = ran(config, split, teacher, tmp_path / "device", engine="graph")
     assert sum(row.values["teacher/images"] for row in eager[1]) > 0, "the tables were empty"
     assert_same(device, eager)
 
@@ -115,9 +115,9 @@ def test_a_table_that_is_there_or_partly_there(
     monkeypatch.setattr(device_table, "_HOST_ROOM", 10**9 if room == "whole" else 0)
     few = config_of(epochs=2, drop_last=True, views={"crop_flip": {"size": 32, "pad": 0}})  # two views of an image
     eager = ran(few, split, teacher, tmp_path / "eager", engine="eager", mode=mode)
-    partly = ran(few, split, teacher, tmp_path / "device", engine="device", mode=mode)
+    partly = ran(few, split, teacher, tmp_path / "device", engine="graph", mode=mode)
     assert_same(partly, eager)
-    again = ran(few, split, teacher, tmp_path / "device", engine="device", mode=mode)
+    again = ran(few, split, teacher, tmp_path / "device", engine="graph", mode=mode)
     assert [row.values["teacher/images"] for row in again[1]] == [0, 0]
     assert [row.values["train/loss"] for row in again[1]] == [row.values["train/loss"] for row in eager[1]]
 
@@ -126,25 +126,25 @@ def test_blocks_of_several_grids(split: Split, teacher: Network, tmp_path: Path)
     config = config_of({"row": "iCD-KD", "scales": [1, 2, 3], "base_scale_weights": [1, 2, 3]}, epochs=2)
     eager = ran(config, split, teacher, tmp_path, engine="eager")
     (tmp_path / "other").mkdir()
-    device = ran(config, split, teacher, tmp_path / "other", engine="device")
+    device = ran(config, split, teacher, tmp_path / "other", engine="graph")
     assert_same(device, eager)
 
 
 def test_mobilenet(split: Split, teacher: Network, tmp_path: Path) -> None:
     config = config_of(student="mobilenetv2", epochs=2, batch_size=64, drop_last=True)
     eager = ran(config, split, teacher, tmp_path / "eager", engine="eager")
-    assert_same(ran(config, split, teacher, tmp_path / "device", engine="device"), eager)
+    assert_same(ran(config, split, teacher, tmp_path / "device", engine="graph"), eager)
 
 
 @pytest.mark.parametrize("method", ["cross_entropy", "SP", "LDRLD", "iCD-NKD"])
 def test_a_live_teacher_or_none(split: Split, teacher: Network, method: str) -> None:
     config = config_of(method if method != "cross_entropy" else {"name": method}, epochs=2, teacher=method[0] != "c")
     its_teacher = teacher if config.teacher else None
-    device = ran(config, split, its_teacher, engine="device")
+    device = ran(config, split, its_teacher, engine="graph")
     assert_same(device, ran(config, split, its_teacher, engine="eager"))
 
 
-@pytest.mark.parametrize("paths", [("eager", "device"), ("device", "eager"), ("device", "device")])
+@pytest.mark.parametrize("paths", [("eager", "graph"), ("graph", "eager"), ("graph", "graph")])
 def test_a_resume_may_change_the_path(split: Split, teacher: Network, tmp_path: Path, paths: tuple[str, str]) -> None:
     config = config_of(schedule="cosine")
     table = tmp_path / "table"
@@ -167,7 +167,7 @@ class RecordingEpochs(DeviceEpochs):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._recordable = True
+        self.why_not = ""
 
     def _counted(self) -> None:
         if _capturing.locked():
@@ -208,7 +208,7 @@ def test_which_steps_are_replayed(
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
     monkeypatch.setattr(torch.cuda, "graph", graph)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: "stream")
-    device = ran(config, split, teacher, engine="device")
+    device = ran(config, split, teacher, engine="graph")
     begun = ["run"] * 3 + ["record"]
     if fault == "refused":
         assert did == begun + ["run"] * 9
@@ -234,9 +234,9 @@ def test_two_trials_share_what_is_on_the_device(split: Split, teacher: Network, 
 
 def test_trials_in_threads_are_the_trials_alone(split: Split, teacher: Network, tmp_path: Path) -> None:
     configs = [config_of(epochs=2, lr=lr) for lr in (0.05, 0.02)]  # one seed, so one sequence of views
-    alone = [ran(config, split, teacher, tmp_path, engine="device") for config in configs]
+    alone = [ran(config, split, teacher, tmp_path, engine="graph") for config in configs]
     with ThreadPoolExecutor(2) as pool:
-        beside = list(pool.map(lambda config: ran(config, split, teacher, tmp_path, engine="device"), configs))
+        beside = list(pool.map(lambda config: ran(config, split, teacher, tmp_path, engine="graph"), configs))
     for one, other in zip(alone, beside, strict=True):
         for name, tensor in one[0].network.state_dict().items():
             assert torch.equal(tensor, other[0].network.state_dict()[name]), name
@@ -263,7 +263,7 @@ def test_mirrors_that_nobody_uses_make_room(
 def test_a_loss_that_is_not_finite_is_found_with_its_step(split: Split, teacher: Network) -> None:
     config = config_of(lr=1e6, clip_norm=None)
     found = []
-    for engine in ("eager", "device"):
+    for engine in ("eager", "graph"):
         with pytest.raises(NonFiniteLossError) as caught:
             ran(config, split, teacher, engine=engine)
         found.append((caught.value.epoch, caught.value.step, str(caught.value)))
@@ -273,5 +273,5 @@ def test_a_loss_that_is_not_finite_is_found_with_its_step(split: Split, teacher:
 def test_what_cannot_live_on_the_device(split: Split, teacher: Network) -> None:
     config = config_of({"row": "CRD", "num_negatives": 20}, epochs=1)
     with pytest.raises(ConfigError, match=r"CRD, .* works on the host in every step"):
-        ran(config, split, teacher, engine="device")
+        ran(config, split, teacher, engine="graph")
     assert ran(config, split, teacher)[0].finished
