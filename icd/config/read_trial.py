@@ -172,10 +172,9 @@ class _TrialReader:
                 self.reader.problem(("teacher", "protocol", name), rule, value="auto")
         if config and config.weights == "pretrained" and MODELS[config.arch].build_pretrained is None:
             self.reader.problem(("teacher", "weights"), _NOT_PRETRAINED, value=config.arch)
-        elif (
-            config and config.weights == "pretrained" and images and images.num_classes not in (None, IMAGENET_CLASSES)
-        ):
-            rule, hint = pretrained_problem(images.num_classes)
+        num_classes = images.num_classes if images else None
+        if config and config.weights == "pretrained" and num_classes not in (None, IMAGENET_CLASSES):
+            rule, hint = pretrained_problem(num_classes)
             self.reader.problem(("teacher", "weights"), rule, value="pretrained", hint=hint)
         return replace(config, protocol=protocol if trained else None) if config and stem else None
 
@@ -307,11 +306,14 @@ def class_problems(method: Method | None, num_classes: int) -> list[tuple[str, o
 
 def pretrained_problem(num_classes: object) -> tuple[str, str]:
     """Say why torchvision's classifier cannot teach so many classes, and what can be done."""
-    return (
-        f"a pretrained teacher needs data with its {IMAGENET_CLASSES} classes, not {num_classes}: a new head is random",
-        "train one here (weights: train); or train it as a student, pretrained: true and method: cross_entropy, and "
-        + "bring its student.safetensors in with 'icd teacher import'",
+    rule = (
+        f"a pretrained teacher needs data with its {IMAGENET_CLASSES} classes, not {num_classes}; a new head is random"
     )
+    hint = (
+        "train one here (weights: train); or train it as a student, pretrained: true and method: cross_entropy, and "
+        "bring its student.safetensors in with 'icd teacher import'"
+    )
+    return rule, hint
 
 
 def _side_needed(views: ViewFamily) -> int | None:
