@@ -41,6 +41,13 @@ def device_options(command: F) -> F:
     return command
 
 
+ENGINE = click.option(
+    "--engine",
+    type=click.Choice(["auto", "eager", "graph"]),
+    help="Steps one operation after the other, or recorded as CUDA graphs [ICD_ENGINE, or auto: eager].",
+)
+
+
 def table_options(command: F) -> F:
     """``--table`` and ``--table-gb``."""
     for option in (

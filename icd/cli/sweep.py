@@ -11,7 +11,7 @@ import click
 from icd import search
 from icd.cli.live import LiveDisplay
 from icd.cli.main import write_json
-from icd.cli.options import place_options, places, table_options
+from icd.cli.options import ENGINE, place_options, places, table_options
 from icd.cli.show import JSON, NAME, SET, status_lines
 from icd.cli.stopping import stop_requested, stopping_politely
 from icd.cli.submit import remote_options
@@ -30,8 +30,9 @@ EXTEND = click.option("--extend", is_flag=True, help="Allow another budget than 
 
 
 def executor_options(command: F) -> F:
-    """``--executor`` and ``--address``."""
+    """``--executor``, ``--address`` and ``--engine``."""
     for option in (
+        ENGINE,
         click.option(
             "--address", default="local", show_default=True, help="Ray cluster: local, auto or ray://HOST:PORT."
         ),

@@ -10,9 +10,10 @@ import click
 import yaml
 
 from icd.cli.main import write_json
-from icd.cli.options import check_writable, device_of, device_options, place_options, places, table_options
+from icd.cli.options import ENGINE, check_writable, device_of, device_options, place_options, places, table_options
 from icd.cli.progress import Display
 from icd.cli.stopping import stop_requested, stopping_politely
+from icd.config.engine import Engine, engine_asked
 from icd.config.fingerprint import Comparison, compare, stored_fingerprint
 from icd.config.located import located
 from icd.config.read_trial import advice, notes_of, read_trial
@@ -43,6 +44,7 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print the result a
 @table_options
 @place_options
 @device_options
+@ENGINE
 def train(
     config: Path,
     overrides: tuple[str, ...],
@@ -59,6 +61,7 @@ def train(
     device: str,
     threads: int | None,
     workers: int,
+    engine: Engine | None,
 ) -> None:
     """Train the configuration in CONFIG; its teacher is trained first if need be.
 
@@ -83,6 +86,7 @@ def train(
             report=display.report,
             progress=display.progress,
             stop=stop_requested,
+            engine=engine_asked(engine),
         )
         result = run_trial(
             trial,

@@ -18,6 +18,7 @@ from icd.fields import annotations
 from icd.losses import BASE_LOSSES, DecoupledKD, LocalRelations, NormalizedKD
 from icd.methods import METHODS, PAPER_ROWS, CellDistillation, Method
 from icd.models import MODELS, Stem, feature_size
+from icd.models.torchvision_nets import IMAGENET_CLASSES
 
 Where = tuple[str | int, ...]
 
@@ -170,6 +171,10 @@ class _TrialReader:
                 self.reader.problem(("teacher", "protocol", name), rule, value="auto")
         if config and config.weights == "pretrained" and MODELS[config.arch].build_pretrained is None:
             self.reader.problem(("teacher", "weights"), _NOT_PRETRAINED, value=config.arch)
+        num_classes = images.num_classes if images else None
+        if config and config.weights == "pretrained" and num_classes not in (None, IMAGENET_CLASSES):
+            rule, hint = pretrained_problem(num_classes)
+            self.reader.problem(("teacher", "weights"), rule, value="pretrained", hint=hint)
         return replace(config, protocol=protocol if trained else None) if config and stem else None
 
     def _protocol(
@@ -306,6 +311,18 @@ def idle_fields(method: Method | None, num_classes: int) -> list[str]:
     if isinstance(loss, LocalRelations) and loss.k == num_classes - 1:
         return ["ldrld.beta"]  # one class is left outside the top
     return []
+
+
+def pretrained_problem(num_classes: object) -> tuple[str, str]:
+    """Say why torchvision's classifier cannot teach so many classes, and what can be done."""
+    rule = (
+        f"a pretrained teacher needs data with its {IMAGENET_CLASSES} classes, not {num_classes}; a new head is random"
+    )
+    hint = (
+        "train one here (weights: train); or train it as a student, pretrained: true and method: cross_entropy, and "
+        "bring its student.safetensors in with 'icd teacher import'"
+    )
+    return rule, hint
 
 
 def notes_of(configs: Iterable[TrialConfig], num_classes: int | None = None) -> list[str]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
+from icd.config.engine import Engine
 from icd.fields import Count, FieldProblem, NonNegative, NonNegativeInt, Positive, Range, Seed, check_fields
 
 Direction = Literal["maximize", "minimize"]
@@ -129,6 +130,8 @@ class Resources:
         hang_seconds: A trial is taken to hang after this long without a step, or five median epochs if that is longer.
         grace_seconds: So long after a SIGTERM a trial may go on to end its epoch; less than whoever sends it waits.
         device: Part of a device's name, ``*`` and ``?`` allowed; trials run on no others. Null takes any.
+        engine: ``eager``, or ``graph`` to record training steps as CUDA graphs where that can be done; ``auto`` is
+            ``eager``.
         autoscale: Whether a sweep asks Ray's autoscaler for room for ``max_concurrent`` trials.
     """
 
@@ -139,6 +142,7 @@ class Resources:
     hang_seconds: Positive = 600
     grace_seconds: NonNegative = 25
     device: str | None = None
+    engine: Engine = "auto"
     autoscale: bool = False
 
     def __post_init__(self) -> None:

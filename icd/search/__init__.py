@@ -50,6 +50,7 @@ class Options(TypedDict, total=False):
     retry_failed: bool
     table: Literal["auto", "table", "stream", "live"]
     table_gb: float
+    engine: Literal["auto", "eager", "graph"] | None
     announce: Callable[[str], None]
     watch: "Callable[[Driver, Executor], None]"
     stop: Callable[[], bool]

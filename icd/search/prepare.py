@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from icd.config.engine import Engine
 from icd.config.read_trial import notes_of, read_trial
 from icd.config.trial import TrialConfig
 from icd.config.yaml import Document
@@ -45,6 +46,7 @@ class Preparation:
         tables: What was chosen before, by teacher; it stands unless the user asks for something else.
         tuned: What was chosen before, by student, where the protocol leaves it open.
         bucket: URL of the root, where that is a bucket; ``root`` is then the asking machine's copy.
+        engine: Asked for, for the steps.
     """
 
     configs: Sequence[Mapping[str, Any]]
@@ -59,6 +61,7 @@ class Preparation:
     tables: Mapping[str, TableMode] = field(default_factory=dict)
     tuned: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     bucket: str = ""
+    engine: Engine = "auto"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +138,9 @@ def make_ready(
     def report(metrics: EpochMetrics) -> None:
         say(f"teacher epoch {metrics.epoch}: val top-1 {metrics.values['val/top1']:.2f} %")
 
-    execution = Execution(device=device, num_workers=request.threads, report=report, progress=alive, stop=stop)
+    execution = Execution(
+        device=device, num_workers=request.threads, report=report, progress=alive, stop=stop, engine=request.engine
+    )
     configs = [
         read_trial(Document(dict(config), f"configuration {place}")) for place, config in enumerate(request.configs)
     ]

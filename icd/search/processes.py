@@ -155,7 +155,7 @@ class ProcessExecutor:
 
     def _ended(self, slot: Slot, outcome: Outcome, policy: Policy) -> None:
         slot.task = None
-        if outcome.kind in UNCLEAN or outcome.kind == "hang":
+        if outcome.kind in UNCLEAN or outcome.kind == "hang" or outcome.spent:
             self._kill(slot)
         if outcome.kind in RETRIES:
             self._fell_at[outcome.number] = self._place(slot)

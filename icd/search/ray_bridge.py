@@ -120,7 +120,7 @@ class Bridge:
             return go or bool(message["last"])  # after the last epoch nothing is left to stop
         outcome = Outcome(**message["outcome"])
         self.end(trial_id, outcome.kind, outcome)
-        return outcome.kind in UNCLEAN  # it will raise, and its process is not used again
+        return outcome.kind in UNCLEAN or bool(outcome.spent)  # it will raise, and its process is not used again
 
     def _began(self, trial_id: str, under_way: UnderWay, *, refused: bool) -> bool:
         """Let an attempt run, or take it back where it came to a place that is quarantined."""

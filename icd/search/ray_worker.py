@@ -67,10 +67,10 @@ def run_attempt(task: Task, avoid: Sequence[Sequence[str]], attempt: Attempt | N
             return True
 
         outcome = run(task, bench, send, progress=watchdog.step)
-    if outcome.kind in UNCLEAN:
+    if outcome.kind in UNCLEAN or outcome.spent:
         KEPT.clear()
     tell("outcome", outcome=asdict(outcome))
-    raise RuntimeError(f"this process is not used again: {outcome.reason}")
+    raise RuntimeError(f"this process is not used again: {outcome.spent or outcome.reason}")
 
 
 def _training() -> tuple[Attempt, Any]:

@@ -136,6 +136,7 @@ def trial_row(record: TrialRecord, metrics: Sequence[str]) -> dict[str, Any]:
         "attempts": record.attempts,
         "seconds": record.attributes.get("seconds"),
         "reason": record.reason,
+        "engine": record.attributes.get("engine"),
         "dead_terms": [term.to_data() for term in noted_terms(record)],
         "twin": record.twin,
         "started": record.started,

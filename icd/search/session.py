@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from icd.config.engine import Engine, engine_asked
 from icd.config.sweep import SweepConfig
 from icd.errors import SetupError
 from icd.search.devices import matches
@@ -62,6 +63,7 @@ class Settings:
         retry_failed: Whether trials that failed are trained again.
         table: How teachers are answered for: ``auto``, ``table``, ``stream`` or ``live``.
         table_gb: Disk that a teacher table may take.
+        engine: Of the steps; None takes ``ICD_ENGINE``, or what the sweep says.
         announce: Told what happens, in lines.
         watch: Called several times a second with the driver and the executor, for a live display.
         stop: Whether a signal asked to stop after the current epoch.
@@ -77,6 +79,7 @@ class Settings:
     retry_failed: bool = False
     table: TableMode = "auto"
     table_gb: float = BUDGET_GB
+    engine: Engine | None = None
     announce: Callable[[str], None] = logger.info
     watch: Callable[[Driver, Executor], None] = lambda driver, executor: None
     stop: Callable[[], bool] = lambda: False
@@ -135,6 +138,7 @@ class Session:
             data_root=data_root.absolute() if data_root else None,
             gpus_per_trial=sweep.resources.gpus_of_a_trial(bool(prepared.gpus)),
             threads=threads_of(sweep),
+            engine=engine_asked(self.settings.engine, sweep.resources.engine),
         )
 
     def conduct(self, driver: Driver, finish: Callable[[], None]) -> int:

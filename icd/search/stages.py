@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from icd.config.engine import engine_asked
 from icd.config.sweep import SweepConfig
 from icd.errors import Interrupted
 from icd.search.driver import Driver
@@ -93,6 +94,7 @@ def _driver(sweep: SweepConfig, ledger: Ledger, listed: Listed, held: Session) -
         threads=threads_of(sweep),
         table=settings.table,
         table_gb=settings.table_gb,
+        engine=engine_asked(settings.engine, sweep.resources.engine),
         tables=attributes.get(f"{listed.stage}/tables", {}),
         tuned=attributes.get("tuned", {}),
     )

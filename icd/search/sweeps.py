@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from icd import __version__
+from icd.config.engine import engine_asked
 from icd.config.read_sweep import read_sweep
 from icd.config.sweep import SweepConfig
 from icd.config.trial import differences
@@ -170,6 +171,7 @@ def preparation(space: SearchSpace, sweep: SweepConfig, settings: Settings, *, p
         threads=threads_of(sweep),
         table=settings.table,
         table_gb=settings.table_gb,
+        engine=engine_asked(settings.engine, sweep.resources.engine),
     )
 
 

@@ -32,13 +32,14 @@ from icd.search.copies import check_newest, working_copy
 from icd.search.notice import NOTICE, Notice
 from icd.search.task import Epoch, Outcome, OutcomeKind, Task
 from icd.trial.checkpoint import write_durably
+from icd.trial.engine import spent
 from icd.trial.machine import device_name
 from icd.trial.runs import (
     Places,
     claim,
     continue_trial,
-    rows_before_resume,
     table_for,
+    take_up,
 )
 from icd.trial.teacher_table import suits
 from icd.trial.train import EpochMetrics, Execution, evaluation_batches, initial_student
@@ -48,6 +49,7 @@ logger = logging.getLogger(__name__)
 Send = Callable[[Epoch], bool]
 
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+_GPU_LIBRARIES = ("CUDA", "cuDNN", "CUDNN", "cuBLAS", "CUBLAS", "cuFFT", "CUFFT")
 _FIGURE_IMAGES = 2  # always the first of the validation images, so that trials can be compared
 
 
@@ -78,7 +80,13 @@ def attempt(
 
     def ended(kind: OutcomeKind, reason: str = "", **more: Any) -> Outcome:
         return Outcome(
-            number=task.number, attempt=task.attempt, kind=kind, reason=" ".join(reason.split()), device=name, **more
+            number=task.number,
+            attempt=task.attempt,
+            kind=kind,
+            reason=" ".join(reason.split()),
+            device=name,
+            spent=spent(),
+            **more,
         )
 
     def step(epoch: int, step: int, steps: int) -> None:
@@ -114,9 +122,16 @@ def attempt(
         return ended("error", f"{type(error).__name__}: {error}"[:400])
     except Exception as error:
         logger.exception("trial %d, attempt %d", task.number, task.attempt)
-        if isinstance(error, RuntimeError) and "CUDA" in str(error):
+        if _of_the_gpu(error):
             return ended("gpu", f"{name}: {str(error).splitlines()[0]}")
         return ended("error", f"{type(error).__name__}: {error}"[:400])
+
+
+def _of_the_gpu(error: Exception) -> bool:
+    """Whether CUDA or one of its libraries failed: its process is not used again."""
+    if isinstance(error, torch.AcceleratorError):
+        return True
+    return isinstance(error, RuntimeError) and any(name in str(error) for name in _GPU_LIBRARIES)
 
 
 def _train(
@@ -139,7 +154,7 @@ def _train(
     def stop() -> bool:
         return notice.given or (not stale and stop_asked(stop_file) == "now")
 
-    execution = Execution(device=device, num_workers=task.threads, progress=progress, stop=stop)
+    execution = Execution(device=device, num_workers=task.threads, progress=progress, stop=stop, engine=task.engine)
     split = bench.split(config, places, device)
     teacher = bench.teacher(config, split, places, execution)
     claim(task.folder, config, resume=True)
@@ -153,7 +168,8 @@ def _train(
             raise Stopped(f"stopped after epoch {epoch}")
 
     # The driver may have died between our last epoch and its ledger: say the last stored one again.
-    for row in rows_before_resume(task.folder)[-1:]:
+    begun = take_up(task.folder)
+    for row in begun.rows[-1:]:
         say(row["epoch"], {key: value for key, value in row.items() if key != "epoch"})
 
     def report(metrics: EpochMetrics) -> None:
@@ -171,7 +187,7 @@ def _train(
     budget_gb = float("inf")  # the driver has kept to it
     with table_for(config, split, teacher, places, mode, budget_gb, shared=bench.blocks) as table:
         execution = replace(execution, report=report, table=table)
-        result = continue_trial(config, split, teacher, task.folder, execution, finishing=finishing)
+        result = continue_trial(config, split, teacher, task.folder, execution, begun=begun, finishing=finishing)
     publish()
     return result
 

@@ -3,7 +3,7 @@
 NAME/config.yaml      the configuration, every default and digest spelt out
 NAME/metrics.jsonl    one line per reporting epoch, written after that epoch's checkpoint
 NAME/checkpoints/     the newest two
-NAME/student.ckpt     weights after the last epoch
+NAME/student.safetensors  weights after the last epoch
 NAME/fingerprint.json losses of the first steps, for whoever trains it again
 NAME/result.json      written last; its presence means finished
 """
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import yaml
@@ -34,6 +34,7 @@ from icd.trial.autotune import choose, described, settled
 from icd.trial.bucket import bucket_of
 from icd.trial.evaluate import evaluate
 from icd.trial.machine import device_name, versions
+from icd.trial.student import read_student, write_student
 from icd.trial.table_block import OpenBlocks
 from icd.trial.teacher_table import BUDGET_GB, TableMode, TeacherTable, open_table, plan_table, summary
 from icd.trial.teachers import TeacherStore, fitted, prepare
@@ -152,6 +153,8 @@ def run_trial(
     claim(folder, config, resume=resume)
     if (folder / "result.json").exists():
         announce(f"{folder} is finished; nothing to train")
+    if execution.stop() and not (folder / "result.json").exists():
+        raise Interrupted("stopped before the student's next epoch; continue with --resume")
     network = teacher.network if teacher else None
     with table_for(config, split, network, places, table, table_gb, alone=True, announce=announce) as answers:
         result = continue_trial(config, split, network, folder, replace(execution, table=answers))
@@ -207,6 +210,7 @@ def continue_trial(
     folder: Path,
     execution: Execution,
     *,
+    begun: "Begun | None" = None,
     finishing: Callable[[Network, list[dict[str, Any]]], None] = lambda student, rows: None,
 ) -> dict[str, Any]:
     """Train what is left of a trial in its folder and write its result, or give the result it has.
@@ -217,12 +221,13 @@ def continue_trial(
         teacher: The teacher's network, for methods that need one.
         folder: The trial's folder.
         execution: As for ``run_trial``.
+        begun: What the folder holds, where it was read already.
         finishing: Called with the trained student and all rows of metrics before the result is written.
     """
     result_path = folder / "result.json"
     if result_path.exists():
         return dict(json.loads(result_path.read_text()))
-    result = _train(config, split, teacher, folder, execution, finishing)
+    result = _train(config, split, teacher, folder, execution, begun or take_up(folder), finishing)
     checkpoint.write_durably(result_path, (json.dumps(result, indent=1) + "\n").encode())
     return result
 
@@ -254,23 +259,23 @@ def _train(
     teacher: Network | None,
     folder: Path,
     execution: Execution,
+    begun: "Begun",
     finishing: Callable[[Network, list[dict[str, Any]]], None],
 ) -> dict[str, Any]:
-    metrics_path = folder / "metrics.jsonl"
-    rows = rows_before_resume(folder)
+    metrics_path, rows = folder / "metrics.jsonl", list(begun.rows)
 
     def report(metrics: EpochMetrics) -> None:
         rows.append({"epoch": metrics.epoch, **metrics.values})
         _append(metrics_path, rows[-1])
         execution.report(metrics)
 
-    trained = train(config, split, teacher, replace(execution, checkpoints=folder / "checkpoints", report=report))
+    execution = replace(execution, checkpoints=folder / "checkpoints", report=report)
+    trained = train(config, split, teacher, execution, begun.newest)
     if not trained.finished:
         epochs = config.protocol.epochs
         raise Interrupted(f"stopped after epoch {trained.epoch} of {epochs}; continue with --resume")
     finishing(trained.network, rows)
-    weights = {name: tensor.detach().cpu() for name, tensor in trained.network.state_dict().items()}
-    digest = checkpoint.save(folder / "student.ckpt", {"weights": weights, "key": config.key()})
+    digest = write_student(folder, trained.network.state_dict(), config.key())
     if trained.fingerprint is not None:
         text = json.dumps(trained.fingerprint.to_data()) + "\n"
         checkpoint.write_durably(folder / "fingerprint.json", text.encode())
@@ -294,6 +299,7 @@ def _train(
         "teacher_digest": config.teacher.digest if config.teacher else None,
         "versions": versions(),
         "device": device_name(execution.device),
+        "engine": trained.engine,
     }
 
 
@@ -324,8 +330,20 @@ def training_seconds(rows: Sequence[Mapping[str, Any]]) -> float:
     return float(sum(row["seconds/epoch"] * (row["epoch"] - last) for last, row in zip(before, rows, strict=False)))
 
 
-def rows_before_resume(folder: Path) -> list[dict[str, Any]]:
-    """Bring the metrics file in step with the newest checkpoint, nothing lost, nothing twice, and read it."""
+class Begun(NamedTuple):
+    """What a trial's folder holds of its training.
+
+    Attributes:
+        rows: Metrics of the epochs up to the newest checkpoint.
+        newest: That checkpoint, as ``train`` continues from it; its content is taken out there.
+    """
+
+    rows: list[dict[str, Any]]
+    newest: checkpoint.Checkpoint | None
+
+
+def take_up(folder: Path) -> Begun:
+    """Read the newest checkpoint and bring the metrics file in step with it, nothing lost, nothing twice."""
     path, checkpoints = folder / "metrics.jsonl", folder / "checkpoints"
     found = checkpoint.newest(checkpoints)
     epoch = found.epoch if found else 0
@@ -334,7 +352,7 @@ def rows_before_resume(folder: Path) -> list[dict[str, Any]]:
         rows.append({"epoch": epoch, **found.payload["metrics"]})
     if path.exists() or rows:
         checkpoint.write_durably(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
-    return rows
+    return Begun(rows, found)
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
@@ -358,7 +376,7 @@ def _look_at_test(config: TrialConfig, split: Split, folder: Path, execution: Ex
     purpose = f"icd train --test {name}"
     _append(folder / "test_looks.jsonl", {"purpose": purpose, "time": time.time(), "key": config.key()})
     images = split.test.open(purpose)
-    state = checkpoint.load(folder / "student.ckpt")["weights"]
+    state = read_student(folder, config.key())
     student = fitted(state, config.student.arch, config.student.stem, split.num_classes, source=str(folder)).eval()
     student.to(execution.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return evaluate(student, evaluation_batches(config, split, images, execution))

@@ -172,6 +172,7 @@ EXPECTED: dict[str, tuple[str, ...]] = {
     "teacher_list": (":2: teacher:", "but got ['resnet20', 'resnet56']"),
     "teacher_missing": (":1: teacher: distill needs a teacher, but the file names none",),
     "teacher_missing_row": (":1: teacher: crd needs a teacher, but the file names none",),
+    "teacher_pretrained_classes": (":5: teacher.weights: a pretrained teacher needs data with its 1000", "icd teacher"),
     "teacher_pretrained_resnet20": (":4: teacher.weights:", "but got 'resnet20'"),
     "teacher_seed_negative": (":4: teacher.seed:", "but got -1"),
     "teacher_size": (":5: teacher.protocol.views:", "but got 64"),

@@ -219,7 +219,8 @@ def test_a_teacher_has_its_own_protocol() -> None:
 def test_a_teacher_that_is_not_trained_has_no_protocol(weights: str) -> None:
     arch = "torchvision_resnet18" if weights == "pretrained" else "resnet20"
     views = {"crop_flip": {"size": 64, "resize": 64}}
-    config = trial(teacher={"arch": arch, "weights": weights}, protocol={"views": views})
+    data = {"name": "imagefolder", "path": "imagenet"}  # how many classes it has is known once it is read
+    config = trial(data=data, teacher={"arch": arch, "weights": weights}, protocol={"views": views})
     assert config.teacher == TeacherConfig(
         arch=arch, stem=config.teacher.stem if config.teacher else "cifar", weights=weights
     )
