@@ -30,15 +30,13 @@ def join(address: str, folder: Path, said: list[str], **more: Any) -> RayExecuto
     return RayExecutor(Resources(**more), folder, address=address, announce=said.append, attempt=fake_attempt)
 
 
-def test_a_wrong_address_is_refused_quickly(tmp_path: Path) -> None:
-    started = time.monotonic()
+def test_a_wrong_address_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match=r"no Ray cluster answers at 127\.0\.0\.1:1 .*RAY_AUTH_TOKEN_PATH"):
         join("127.0.0.1:1", tmp_path, [])
     with pytest.raises(SetupError, match="no Ray cluster answers at nonsense"):
         join("nonsense", tmp_path, [])
     with pytest.raises(SetupError, match="ray job submit"):
         join("ray://127.0.0.1:10001", tmp_path, [])
-    assert time.monotonic() - started < 20
 
 
 def test_a_request_that_never_fits_is_refused(tmp_path: Path) -> None:
@@ -76,17 +74,16 @@ def test_without_the_token_it_is_refused(address: str, tmp_path: Path, have: str
             patch.delenv("RAY_AUTH_TOKEN_PATH")
             patch.delenv("RAY_AUTH_MODE")
             patch.setenv("HOME", str(tmp_path))
-        started = time.monotonic()
         with pytest.raises(SetupError, match=r"cannot be joined.*RAY_AUTH_TOKEN_PATH"):
             join(address, tmp_path, [])
-        assert time.monotonic() - started < 40
 
 
 def test_auto_joins_what_the_environment_names(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", address)
     said: list[str] = []
     join("auto", tmp_path, said).close()
-    assert f"joined at {address.partition(':')[0]}" in said[0] or address.rpartition(":")[2] in said[0]
+    assert "joined at" in said[0]
+    assert address.rpartition(":")[2] in said[0]
 
 
 def test_a_killed_driver_leaves_no_worker_on_the_cluster(address: str, tmp_path: Path) -> None:

@@ -141,17 +141,23 @@ def test_a_trial_that_fell_is_tried_elsewhere_if_there_is_a_choice(run: Any) -> 
     assert [(end.kind, end.place and end.place.gpu) for end in book.ends] == [("gpu", "7"), ("complete", "1")]
 
 
-def test_a_worker_that_closes_its_pipe_is_ended(run: Any) -> None:
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give a process less time to end by itself."""
+    for module in ("slot", "processes"):
+        monkeypatch.setattr(f"icd.search.{module}.GRACE_S", 0.5)
+
+
+def test_a_worker_that_closes_its_pipe_is_ended(run: Any, impatient: None) -> None:
     def act(task: dict[str, Any], say: Any, hear: Any, gpu: str) -> None:
         if task["attempt"] == 1:
             os.closerange(3, 4096)
             signal.pause()
         say("outcome", **outcome(task, "complete"))
 
-    book, before = Book(1), time.monotonic()
+    book = Book(1)
     executor = run(book, act)
     assert book.kinds == ["killed", "complete"]
-    assert time.monotonic() - before < 30
     assert executor.slots[0].child is not None
 
 
@@ -236,7 +242,7 @@ def test_a_kill_for_memory_is_told_from_another(run: Any, tmp_path: Path, monkey
     assert book.ends[0].reason.startswith("killed for memory (signal 9)")
 
 
-def test_closing_leaves_no_process(tmp_path: Path) -> None:
+def test_closing_leaves_no_process(tmp_path: Path, impatient: None) -> None:
     def act(task: dict[str, Any], say: Any, hear: Any, gpu: str) -> None:
         raise AssertionError("nothing was asked")
 
@@ -245,9 +251,7 @@ def test_closing_leaves_no_process(tmp_path: Path) -> None:
         executor._start(slot)
     pids = [slot.child.pid for slot in executor.slots if slot.child]
     os.kill(pids[1], signal.SIGSTOP)
-    started = time.monotonic()
     executor.close()
-    assert time.monotonic() - started < 10
     assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
 
 
