@@ -116,13 +116,15 @@ def load(request: Request, layout: Layout) -> Split:
 
 
 def _download(request: Request, layout: Layout) -> None:
+    from filelock import FileLock
     from torchvision.datasets import CIFAR10 as TORCHVISION_10
     from torchvision.datasets import CIFAR100 as TORCHVISION_100
 
     if request.root is None:
         raise DataError(f"{layout.name}: no data folder to download into; pass --data-root or set ICD_DATA")
     try:
-        (TORCHVISION_10 if layout.name == "cifar10" else TORCHVISION_100)(str(request.root), download=True)
+        with FileLock(request.root / f".{layout.name}.lock"):  # of two at once the second finds what the first fetched
+            (TORCHVISION_10 if layout.name == "cifar10" else TORCHVISION_100)(str(request.root), download=True)
     except (OSError, RuntimeError) as error:  # no network; a checksum that differs
         raise DataError(f"{layout.name}: download to {request.root} failed ({error}); put the files there") from error
 

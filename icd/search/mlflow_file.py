@@ -3,7 +3,6 @@
 MLflow is a view: what it was to be told is in the outbox, so a database that a kill left half made is made anew.
 """
 
-import os
 import re
 import sqlite3
 from contextlib import closing
@@ -57,8 +56,8 @@ def _mend(path: Path) -> None:
 
 
 def _same_place(uri: str, folder: Path) -> bool:
-    place = unquote(urlsplit(uri).path)
-    return place == str(folder) or (os.path.exists(place) and folder.exists() and os.path.samefile(place, folder))
+    place = Path(unquote(urlsplit(uri).path))
+    return place == folder or (place.exists() and folder.exists() and place.samefile(folder))
 
 
 def _move(database: sqlite3.Connection, old: str, new: str) -> None:
