@@ -1,9 +1,9 @@
 """Entry of the command: finds the verb, and turns every error into one readable line and an exit code."""
 
+import errno
 import importlib
 import json
 import logging
-import os
 import sys
 import tempfile
 import traceback
@@ -12,8 +12,10 @@ from collections.abc import Mapping, Sequence
 import click
 
 from icd import __version__
+from icd.cli.console import lasting_streams
 from icd.cli.hiding import HidingFormatter, hide
-from icd.errors import ConfigError, IcdError, did_you_mean
+from icd.cli.stopping import STOPPED_BY, worked
+from icd.errors import ConfigError, IcdError, SetupError, did_you_mean
 
 # Verb -> where its click command is. Imported when used: the listing of verbs must not wait for torch.
 COMMANDS: Mapping[str, str] = {
@@ -110,9 +112,19 @@ def icd(debug: bool, quiet: bool) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code and never raises."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    with lasting_streams() as lowest:
+        code = _run(words)
+        sys.stdout.flush()
+        error = lowest.error if lowest else None
+        if code == 0 and error is not None and error.errno != errno.EPIPE:  # that is: icd ... | head
+            _say(SetupError.code, f"stdout cannot be written: {error.strerror}; what it was to hold is not whole")
+            return 0 if worked() else SetupError.exit_code
+        return code
+
+
+def _run(words: list[str]) -> int:
     try:
         code = icd.main(words, prog_name="icd", standalone_mode=False)
-        sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except click.exceptions.Abort:
         return 130
@@ -122,10 +134,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         _say("USAGE", f"{error.format_message().rstrip('.')}; see '{_help_of(error)}'")
         return 2
-    except BrokenPipeError:
-        # Whoever read our output has gone (icd ... | head); nothing is wrong, and nothing more can be said.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except KeyboardInterrupt:
         _say("INTERRUPTED", "stopped before training began; nothing to resume")
         return 130
@@ -145,8 +153,6 @@ def _help_of(error: click.ClickException) -> str:
 
 
 def _exit_code(error: IcdError) -> int:
-    from icd.cli.stopping import STOPPED_BY
-
     return 128 + STOPPED_BY[0] if error.code == "INTERRUPTED" and STOPPED_BY else error.exit_code
 
 
@@ -160,10 +166,14 @@ def _bug(error: Exception, *, debug: bool) -> int:
     if debug:
         sys.stderr.write(hide(traceback.format_exc()))
         return 70
-    with tempfile.NamedTemporaryFile("w", prefix="icd-traceback-", suffix=".txt", delete=False) as file:
-        file.write(hide(traceback.format_exc()))
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix="icd-traceback-", suffix=".txt", delete=False) as file:
+            file.write(hide(traceback.format_exc()))
+        where = f"traceback in {file.name}"
+    except OSError:
+        where = "its traceback cannot be written, see --debug"
     name = type(error).__name__
-    _say("BUG", f"{name}: {' '.join(str(error).split())[:200]}; traceback in {file.name}; please report it")
+    _say("BUG", f"{name}: {' '.join(str(error).split())[:200]}; {where}; please report it")
     return 70
 
 

@@ -78,7 +78,7 @@ def _build_one(
     display: Display,
 ) -> None:
     first, split = read_data(configs[0], where)
-    ready = prepare(first, split, where.teachers, execution)
+    ready = prepare(first, split, where.teachers, execution, display.announce)
     if ready is None or first.teacher is None:
         display.announce("there is no teacher, and nothing to build")
         return

@@ -26,6 +26,7 @@ from icd.cli.show import NAME
 from icd.errors import SetupError, StateError
 from icd.search import default_root
 from icd.search.leaderboard import leaderboard_url, without_password
+from icd.search.mlflow_file import ARTIFACTS, ready
 from icd.search.storage import storage_url
 from icd.search.studies import find, tracking_uri
 
@@ -104,9 +105,10 @@ def mlflow_words(port: int) -> list[str]:
 
 @contextmanager
 def _mlflow(root: Path, uri: str, port: int) -> Iterator[Server]:
+    ready(uri)
     environment = {
         "MLFLOW_BACKEND_STORE_URI": uri,
-        "MLFLOW_ARTIFACTS_DESTINATION": str((root / "mlartifacts").absolute()),
+        "MLFLOW_ARTIFACTS_DESTINATION": str((root / ARTIFACTS).absolute()),
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # seven processes and 0.6 GB for nothing
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",

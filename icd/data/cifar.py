@@ -1,5 +1,6 @@
 """CIFAR-10 and CIFAR-100, fetched and read by torchvision: only files with the published checksums are opened."""
 
+import contextlib
 import pickle
 from pathlib import Path
 from typing import Any
@@ -46,8 +47,13 @@ def _load(request: Request, name: str, source: Any, mean: Rgb, std: Rgb) -> Spli
 
 
 def _part(root: Path, source: Any, *, train: bool, download: bool = False) -> Any:
+    from filelock import FileLock
+
+    # Of two processes that fetch at once, the second finds what the first fetched.
+    alone = FileLock(root / f".{source.__name__.lower()}.lock") if download else contextlib.nullcontext()
     try:
-        return source(str(root), train=train, download=download)
+        with alone:
+            return source(str(root), train=train, download=download)
     except (OSError, RuntimeError) as error:  # no network; a file that is missing, or has another checksum
         folder = root / source.base_folder
         what = "is missing or has another checksum; remove it and run with --download"
@@ -70,5 +76,6 @@ def _images(part: Any) -> ArrayImages:
 def _superclasses(root: Path, train: Any) -> list[int]:
     """Read what torchvision leaves out, from the file whose checksum it has compared."""
     content = (root / train.base_folder / train.train_list[0][0]).read_bytes()
-    coarse_of = dict(zip(train.targets, pickle.loads(content, encoding="latin1")["coarse_labels"], strict=True))
+    coarse_N = pickle.loads(content, encoding="latin1")["coarse_labels"]  # noqa: S301
+    coarse_of = dict(zip(train.targets, coarse_N, strict=True))
     return [coarse_of[label] for label in range(len(train.classes))]

@@ -181,12 +181,14 @@ def flush(
     """
     from icd.errors import StateError
     from icd.search import track
+    from icd.search.mlflow_store import refuse_address
     from icd.search.reading import driver_of
     from icd.search.shelf import fetch_trials
     from icd.search.studies import find, sweep_folder, tracking_uri
 
     where = root_of(root)
     ledger = find(where, name)
+    refuse_address(tracking_uri(where))
     driver = driver_of(where, name)
     if driver is not None:
         raise StateError(f"sweep {name!r} is driven by {driver}, which sends what is pending by itself")

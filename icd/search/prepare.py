@@ -163,7 +163,8 @@ def make_ready(
         name = teacher_name(config)
         if config.teacher is None or name in networks:
             continue
-        ready = prepare(replace(config, data=replace(config.data, digest=digest)), split, places.teachers, execution)
+        pinned = replace(config, data=replace(config.data, digest=digest))
+        ready = prepare(pinned, split, places.teachers, execution, say)
         if ready is not None:
             networks[name], digests[name] = ready.network.to(device), ready.digest
             lines.append(ready.summary)

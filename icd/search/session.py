@@ -14,14 +14,14 @@ from icd.errors import SetupError
 from icd.search.devices import matches
 from icd.search.driver import Driver
 from icd.search.lease import Lease
-from icd.search.mlflow_store import check_server
+from icd.search.mlflow_store import check_server, refuse_address
 from icd.search.places import places_for, visible_gpus
 from icd.search.prepare import Preparation, Prepared
 from icd.search.processes import ProcessExecutor
 from icd.search.shelf import Shelf, fetch_trials, shelf_of
 from icd.search.site import Site
 from icd.search.storage import DatabaseLease, is_shared, open_storage, storage_url
-from icd.search.studies import REPORT_NAME, sweep_folder, tracking_uri
+from icd.search.studies import REPORT_NAME, refuse_one_database, sweep_folder, tracking_uri
 from icd.search.study import Ledger
 from icd.search.task import Policy
 from icd.search.track import Tracker
@@ -195,11 +195,13 @@ def session(sweep: SweepConfig, settings: Settings) -> Iterator[Session]:
         SetupError: If the machine lacks something.
     """
     folder = sweep_folder(settings.root, sweep.name)
+    url = storage_url(settings.root)
+    refuse_one_database(settings.root)
+    refuse_address(tracking_uri(settings.root))
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SetupError(f"{folder} cannot be made: {error.strerror}; choose --root") from error
-    url = storage_url(settings.root)
     with Lease(folder), ExitStack() as leaving:
         shared = DatabaseLease(url, sweep.name, settings.announce) if is_shared(url) else None
         if shared is not None:

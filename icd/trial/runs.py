@@ -30,6 +30,7 @@ from icd.data.split import Split, for_trial
 from icd.errors import CheckpointError, ConfigError, Interrupted, Problem, StateError
 from icd.models import Network
 from icd.trial import checkpoint
+from icd.trial.alone import alone_in
 from icd.trial.autotune import choose, described, settled
 from icd.trial.bucket import bucket_of
 from icd.trial.evaluate import evaluate
@@ -146,21 +147,23 @@ def run_trial(
         f"{len(split.val)} {config.data.measure_on} images to measure on, {split.num_classes} classes"
     )
     config = _settle(config, folder, split, execution, announce)
-    teacher = prepare(config, read, places.teachers, execution)
+    teacher = prepare(config, read, places.teachers, execution, announce)
     if teacher is not None and config.teacher is not None:
         config = replace(config, teacher=replace(config.teacher, digest=teacher.digest))
         announce(f"teacher {teacher.summary}")
-    claim(folder, config, resume=resume)
-    if (folder / "result.json").exists():
-        announce(f"{folder} is finished; nothing to train")
-    if execution.stop() and not (folder / "result.json").exists():
-        raise Interrupted("stopped before the student's next epoch; continue with --resume")
     network = teacher.network if teacher else None
-    with table_for(config, split, network, places, table, table_gb, alone=True, announce=announce) as answers:
-        result = continue_trial(config, split, network, folder, replace(execution, table=answers))
-    if open_test and "test" not in result:
-        result["test"] = _look_at_test(config, read, folder, execution, name)
-        checkpoint.write_durably(folder / "result.json", (json.dumps(result, indent=1) + "\n").encode())
+    with alone_in(folder, execution, announce):
+        claim(folder, config, resume=resume)
+        if (folder / "result.json").exists():
+            announce(f"{folder} is finished; nothing to train")
+        elif execution.stop():
+            raise Interrupted("stopped before the student's next epoch; continue with --resume")
+        with table_for(config, split, network, places, table, table_gb, alone=True, announce=announce) as answers:
+            result = continue_trial(config, split, network, folder, replace(execution, table=answers))
+        if open_test and "test" not in result:
+            result["test"] = _look_at_test(config, read, folder, execution, name)
+            content = (json.dumps(result, indent=1) + "\n").encode()
+            checkpoint.write_durably(folder / "result.json", content)
     return result
 
 

@@ -4,7 +4,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +20,7 @@ from icd.methods import CrossEntropy
 from icd.models import MODELS, Network, Stem, build_model
 from icd.models.torchvision_nets import IMAGENET_CLASSES
 from icd.trial import checkpoint
+from icd.trial.alone import alone_in
 from icd.trial.bucket import Bucket
 from icd.trial.checkpoint import weights_digest
 from icd.trial.evaluate import evaluate
@@ -27,6 +28,8 @@ from icd.trial.foreign import read_foreign, unwrapped
 from icd.trial.train import Execution, evaluation_batches, train
 
 logger = logging.getLogger(__name__)
+
+Announce = Callable[[str], None]
 
 _DIGITS = 16  # of a digest in folder names; 64 bits
 
@@ -279,17 +282,29 @@ def recipe(data: DataConfig, teacher: TeacherConfig) -> TrialConfig:
 
 
 def train_teacher(
-    store: TeacherStore, config: TrialConfig, split: Split, execution: Execution, name: str | None
+    store: TeacherStore,
+    config: TrialConfig,
+    split: Split,
+    execution: Execution,
+    name: str | None,
+    announce: Announce = logger.info,
 ) -> Teacher:
     """Train a teacher unless the store already has the one this configuration gives.
 
-    A training that was cut off continues from its checkpoint.
+    A training that was cut off continues from its checkpoint; one that another process is at is waited for.
     """
     known = store.with_recipe(config.key())
     if known is not None:
         return known
     working = store.folder / ".training" / config.key()[:_DIGITS]
-    working.mkdir(parents=True, exist_ok=True)
+    with alone_in(working, execution, announce):
+        return store.with_recipe(config.key()) or _train_in(working, store, config, split, execution, name)
+
+
+def _train_in(
+    working: Path, store: TeacherStore, config: TrialConfig, split: Split, execution: Execution, name: str | None
+) -> Teacher:
+    working.mkdir(exist_ok=True)
     trained = train(config, split, None, replace(execution, checkpoints=working))
     if not trained.finished:
         epochs = config.protocol.epochs
@@ -304,7 +319,9 @@ def train_teacher(
     return card
 
 
-def prepare(config: TrialConfig, split: Split, store: TeacherStore, execution: Execution) -> Ready | None:
+def prepare(
+    config: TrialConfig, split: Split, store: TeacherStore, execution: Execution, announce: Announce = logger.info
+) -> Ready | None:
     """Give the teacher a configuration asks for, trained now if need be; None if it asks for none."""
     teacher = config.teacher
     if teacher is None:
@@ -315,7 +332,7 @@ def prepare(config: TrialConfig, split: Split, store: TeacherStore, execution: E
     if known is not None:
         card = known
     elif teacher.weights == "train":
-        card = train_teacher(store, recipe(config.data, teacher), split, execution, name=None)
+        card = train_teacher(store, recipe(config.data, teacher), split, execution, None, announce)
         if execution.stop():
             raise Interrupted(f"stopped once teacher {card.name} was trained; start again to continue")
     else:

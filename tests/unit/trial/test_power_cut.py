@@ -1,4 +1,4 @@
-"""What is written durably is there after a power cut: the old or the new one at any moment, and the new one at the end."""
+"""What is written durably outlasts a power cut: the old or the new one at any moment, the new one at the end."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
