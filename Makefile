@@ -75,6 +75,7 @@ kills: setup
 	$(BIN)/python tests/crash/harness.py kills build/kills/random --kills 200
 
 bench: setup
+	$(BIN)/pytest tests/bench
 	cd bench && PYTHONPATH=.. ../$(BIN)/python driver_cost.py --quick > /dev/null
 	cd bench && PYTHONPATH=.. ../$(BIN)/python versus_ray.py --quick > /dev/null
 	cd bench && PYTHONPATH=.. ../$(BIN)/python weak_scaling.py --quick > /dev/null
@@ -84,6 +85,7 @@ bench: setup
 	cd bench && PYTHONPATH=.. ../$(BIN)/python step.py --quick > /dev/null
 	cd bench && PYTHONPATH=.. ../$(BIN)/python table_build.py --quick > /dev/null
 	cd bench && PYTHONPATH=.. ../$(BIN)/python trials_per_hour.py --quick > /dev/null
+	cd bench && PYTHONPATH=.. ../$(BIN)/python outage.py --quick > /dev/null
 	cd bench && PYTHONPATH=.. ../$(BIN)/python table_or_live.py ../search_spaces/quickstart.yaml --quick > /dev/null
 
 # On a machine with a GPU: torch, torchvision and numpy are enough, so no setup.
