@@ -82,6 +82,7 @@ bench: setup
 	cd bench && PYTHONPATH=.. ../$(BIN)/python sample_efficiency.py --quick > /dev/null
 	cd bench && PYTHONPATH=.. ../$(BIN)/python loss.py --quick > /dev/null
 	cd bench && PYTHONPATH=.. ../$(BIN)/python loader.py --quick > /dev/null
+	cd bench && PYTHONPATH=.. ../$(BIN)/python files.py --quick > /dev/null
 	cd bench && PYTHONPATH=.. ../$(BIN)/python step.py --quick > /dev/null
 	cd bench && PYTHONPATH=.. ../$(BIN)/python table_build.py --quick > /dev/null
 	cd bench && PYTHONPATH=.. ../$(BIN)/python trials_per_hour.py --quick > /dev/null
