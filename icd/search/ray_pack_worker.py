@@ -59,7 +59,7 @@ def run_pack(mailbox: str, name: str, avoid: Sequence[Sequence[str]], attempt: A
             if any(map(_spoils, said)):
                 os._exit(1)  # the others must not go on
             if any(message["said"] == "over" for message in said):
-                raise RuntimeError(f"this process is not used again: {NOTICE.reason}")
+                raise RuntimeError(f"this process is not used again: {members.spent or NOTICE.reason}")
     finally:
         reader.closed = True
 
@@ -105,6 +105,7 @@ class Members:
         self._pack = Pack(self._watched, self._say)
         self._said: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._pulses: dict[int, Pulse] = {}
+        self.spent = ""  # why this process is not used again, though its attempts were well
         self._stack: TextIO | None = None
         for watch in (self._watch_steps, self._watch_attempts):
             threading.Thread(target=watch, name=watch.__name__, daemon=True).start()
@@ -121,7 +122,7 @@ class Members:
         elif command["do"] == "notice":
             NOTICE.give(command["reason"], command["until"] - time.time() if command["until"] else float("inf"))
         elif command["do"] == "end":
-            self._say("over", again=not NOTICE.given)
+            self._say("over", again=not (NOTICE.given or self.spent))
 
     def listen(self, seconds: float) -> list[dict[str, Any]]:
         """Wait for what attempts say: what needs an answer is given at once, the rest after so many seconds."""
@@ -163,6 +164,7 @@ class Members:
                 raise
         else:
             outcome = replace(outcome, device=found.device) if pulse.given_up else found
+            self.spent = self.spent or found.spent
         del self._pulses[task.number]
         return outcome
 

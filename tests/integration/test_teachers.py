@@ -60,9 +60,9 @@ def test_a_published_teacher_must_have_the_digest_of_the_configuration(
     teacher = TeacherConfig(arch="torchvision_resnet18", stem="imagenet", weights="pretrained")
     found = prepare(replace(config_of(), teacher=teacher), split, TeacherStore(tmp_path), Execution())
     assert found is not None
+    other = replace(config_of(), teacher=replace(teacher, digest="e" * 64))
     with pytest.raises(TeacherError, match="has the digest"):
-        other = replace(teacher, digest="e" * 64)
-        prepare(replace(config_of(), teacher=other), split, TeacherStore(tmp_path), Execution())
+        prepare(other, split, TeacherStore(tmp_path), Execution())
 
 
 def test_weights_that_cannot_teach_are_said(split: Split, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

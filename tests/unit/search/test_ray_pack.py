@@ -207,6 +207,19 @@ def test_a_process_that_has_to_go_gets_nothing_new_and_raises_in_the_end() -> No
     assert play.bridge.next("q") is not None
 
 
+def test_a_process_that_is_spent_ends_with_the_trials_that_it_has() -> None:
+    play = Play(Book(3), pack=2)
+    play.full("p")
+    said = play.ends("p", 1, "complete")
+    said["outcome"]["spent"] = "a CUDA graph could not be recorded"
+    play.say("p", said)
+    play.step()
+    assert play.given("p") == [0, 1]
+    play.say("p", play.ends("p", 0, "complete"))
+    play.step()
+    assert play.given("p") == [0, 1, "end"]
+
+
 def test_a_notice_goes_to_every_process_of_a_node() -> None:
     play = Play(Book(3), pack=2)
     play.full("p")
