@@ -170,13 +170,18 @@ class _TrialReader:
             if getattr(protocol, name) == "auto":  # its digest would depend on the weather
                 rule = f"{name} of a teacher must be given, not chosen by timing"
                 self.reader.problem(("teacher", "protocol", name), rule, value="auto")
-        if config and config.weights == "pretrained" and MODELS[config.arch].build_pretrained is None:
-            self.reader.problem(("teacher", "weights"), _NOT_PRETRAINED, value=config.arch)
+        if config and config.weights == "pretrained":
+            self._check_pretrained(config.arch, images)
+        return replace(config, protocol=protocol if trained else None) if config and stem else None
+
+    def _check_pretrained(self, arch: str, images: DataConfig | None) -> None:
+        """A published teacher exists, and has the classes of the data where those are known before they are read."""
         num_classes = images.num_classes if images else None
-        if config and config.weights == "pretrained" and num_classes not in (None, IMAGENET_CLASSES):
+        if MODELS[arch].build_pretrained is None:
+            self.reader.problem(("teacher", "weights"), _NOT_PRETRAINED, value=arch)
+        elif num_classes not in (None, IMAGENET_CLASSES):
             rule, hint = pretrained_problem(num_classes)
             self.reader.problem(("teacher", "weights"), rule, value="pretrained", hint=hint)
-        return replace(config, protocol=protocol if trained else None) if config and stem else None
 
     def _protocol(
         self, data: Any, path: Where, images: DataConfig | None, network: Mapping[str, Any] | None
