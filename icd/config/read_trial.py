@@ -311,9 +311,7 @@ def class_problems(method: Method | None, num_classes: int) -> list[tuple[str, o
 
 def pretrained_problem(num_classes: object) -> tuple[str, str]:
     """Say why torchvision's classifier cannot teach so many classes, and what can be done."""
-    rule = (
-        f"a pretrained teacher needs data with its {IMAGENET_CLASSES} classes, not {num_classes}; a new head is random"
-    )
+    rule = f"a pretrained teacher needs data of its {IMAGENET_CLASSES} classes, not {num_classes}: a new head is random"
     hint = (
         "train one here (weights: train); or train it as a student, pretrained: true and method: cross_entropy, and "
         "bring its student.safetensors in with 'icd teacher import'"

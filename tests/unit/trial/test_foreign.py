@@ -79,7 +79,7 @@ def test_names_of_wrappers_are_taken_away(weights: Mapping[str, Tensor], wrapped
     assert inner.keys() != weights.keys()
     assert_fits(inner, weights)
     with pytest.raises(TeacherError, match="2 unknown"):
-        fitted({**state, "odd": torch.ones(1), "other": torch.ones(1)}, "resnet8", "cifar", 100, source="a file")
+        fitted({**weights, "odd": torch.ones(1), "other": torch.ones(1)}, "resnet8", "cifar", 100, source="a file")
 
 
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
