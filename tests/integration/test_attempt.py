@@ -29,7 +29,9 @@ DOCUMENT = {
 def test_a_stopped_attempt_is_freed_and_the_next_reads_its_checkpoint_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bench, students, reads = Bench(), [], []
+    bench = Bench()
+    students: list[weakref.ref[Network]] = []
+    reads: list[str] = []
     first, load = train.initial_student, checkpoint.load
 
     def watched(*args: Any) -> Network:
