@@ -169,13 +169,18 @@ class _TrialReader:
             if getattr(protocol, name) == "auto":  # its digest would depend on the weather
                 rule = f"{name} of a teacher must be given, not chosen by timing"
                 self.reader.problem(("teacher", "protocol", name), rule, value="auto")
-        if config and config.weights == "pretrained" and MODELS[config.arch].build_pretrained is None:
-            self.reader.problem(("teacher", "weights"), _NOT_PRETRAINED, value=config.arch)
+        if config and config.weights == "pretrained":
+            self._check_pretrained(config.arch, images)
+        return replace(config, protocol=protocol if trained else None) if config and stem else None
+
+    def _check_pretrained(self, arch: str, images: DataConfig | None) -> None:
+        """A published teacher exists, and has the classes of the data where those are known before they are read."""
         num_classes = images.num_classes if images else None
-        if config and config.weights == "pretrained" and num_classes not in (None, IMAGENET_CLASSES):
+        if MODELS[arch].build_pretrained is None:
+            self.reader.problem(("teacher", "weights"), _NOT_PRETRAINED, value=arch)
+        elif num_classes not in (None, IMAGENET_CLASSES):
             rule, hint = pretrained_problem(num_classes)
             self.reader.problem(("teacher", "weights"), rule, value="pretrained", hint=hint)
-        return replace(config, protocol=protocol if trained else None) if config and stem else None
 
     def _protocol(
         self, data: Any, path: Where, images: DataConfig | None, network: Mapping[str, Any] | None
@@ -315,9 +320,7 @@ def idle_fields(method: Method | None, num_classes: int) -> list[str]:
 
 def pretrained_problem(num_classes: object) -> tuple[str, str]:
     """Say why torchvision's classifier cannot teach so many classes, and what can be done."""
-    rule = (
-        f"a pretrained teacher needs data with its {IMAGENET_CLASSES} classes, not {num_classes}; a new head is random"
-    )
+    rule = f"a pretrained teacher needs data of its {IMAGENET_CLASSES} classes, not {num_classes}: a new head is random"
     hint = (
         "train one here (weights: train); or train it as a student, pretrained: true and method: cross_entropy, and "
         "bring its student.safetensors in with 'icd teacher import'"

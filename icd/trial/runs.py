@@ -272,8 +272,8 @@ def _train(
         _append(metrics_path, rows[-1])
         execution.report(metrics)
 
-    execution = replace(execution, checkpoints=folder / "checkpoints", report=report)
-    trained = train(config, split, teacher, execution, begun.newest)
+    here = replace(execution, checkpoints=folder / "checkpoints", report=report)
+    trained = train(config, split, teacher, here, begun.newest)
     if not trained.finished:
         epochs = config.protocol.epochs
         raise Interrupted(f"stopped after epoch {trained.epoch} of {epochs}; continue with --resume")

@@ -116,17 +116,21 @@ def test_a_worker_that_dies_of_a_sigterm_was_preempted(run: Any) -> None:
     assert book.faults.counts(0) == {}
 
 
-def test_a_worker_that_has_to_go_is_replaced(run: Any) -> None:
+@pytest.mark.parametrize("why", ["preempted", "spent"])
+def test_a_worker_that_has_to_go_is_replaced(run: Any, why: str) -> None:
     def act(task: dict[str, Any], say: Any, hear: Any, gpu: str) -> None:
         metrics = {"pid": os.getpid()}
         say("epoch", epoch={"number": task["number"], "attempt": task["attempt"], "epoch": 1, "metrics": metrics})
         hear()
-        kind = "preempted" if (task["number"], task["attempt"]) == (1, 1) else "complete"
-        say("outcome", **outcome(task, kind))
+        last = (task["number"], task["attempt"]) == (1, 1)
+        said = outcome(task, "preempted" if last and why == "preempted" else "complete")
+        if last and why == "spent":
+            said["outcome"]["spent"] = "a CUDA graph could not be recorded"
+        say("outcome", **said)
 
-    book = Book(3)
+    book = Book(3 if why == "preempted" else 4)
     run(book, act)
-    assert book.kinds == ["complete", "preempted", "complete", "complete"]
+    assert book.kinds == ["complete", "preempted" if why == "preempted" else "complete", "complete", "complete"]
     pids = [epoch.metrics["pid"] for epoch in book.epochs]
     assert pids[0] == pids[1] != pids[2] == pids[3]
     assert not Path(f"/proc/{int(pids[0])}").exists()

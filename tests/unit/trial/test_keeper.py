@@ -44,11 +44,14 @@ def test_a_training_that_ends_with_the_work_s_error_is_freed_at_once() -> None:
     """Not only when the garbage collector comes by: memory of a GPU cannot wait for that."""
     kept: list[weakref.ref[Held]] = []
 
+    def stop() -> None:
+        raise RuntimeError("the driver says stop")
+
     def training() -> None:
         student = Held()
         kept.append(weakref.ref(student))
         with Keeper() as keeper:
-            keeper.keep(lambda: raising(RuntimeError("the driver says stop")))
+            keeper.keep(stop)
             keeper.wait()
 
     gc.collect()
