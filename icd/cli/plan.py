@@ -1,7 +1,6 @@
 """``icd plan``."""
 
 import logging
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from icd.cli.options import place_options, places
 from icd.cli.show import JSON, SET, columns, params_text
 from icd.cli.stopping import stop_requested, stopping_politely
 from icd.config.sweep import Start
+from icd.search.machine import usable_cpus
 from icd.search.planning import Plan
 
 logger = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ def plan_lines(plan: Plan) -> list[str]:
     """Write a plan for people."""
     count = "endlessly many" if plan.configurations is None else str(plan.configurations)
     packed = f", {plan.per_process} in a process" if plan.per_process > 1 else ""
-    at_a_time = f"{plan.concurrent} at a time here{packed} ({os.cpu_count()} CPUs)"
+    at_a_time = f"{plan.concurrent} at a time here{packed} ({usable_cpus()} CPUs)"
     lines = [f"sweep {plan.name}: {plan.trials} trials, {at_a_time}"]
     lines += ["", f"space: {count} configurations"]
     rows = [[row.name, row.kind, row.values, row.condition] for row in plan.dimensions]

@@ -1,6 +1,5 @@
 """What a sweep would try and cost, before it starts."""
 
-import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -11,6 +10,7 @@ from icd.config.coverage import Dimension
 from icd.config.sweep import PrunerConfig, Start, SweepConfig
 from icd.config.trial import TrialConfig
 from icd.models import build_model
+from icd.search.machine import usable_cpus
 from icd.search.places import places_for, visible_gpus
 from icd.search.prepare import Prepared
 from icd.search.processes import ProcessExecutor
@@ -93,7 +93,7 @@ def make_plan(sweep: SweepConfig, settings: Settings, *, measure: bool) -> Plan:
     space = SearchSpace(sweep, planned_starts(sweep, settings.root, settings.announce))
     trials_of_corners = [space.members(space.document(corner)) for corner in space.corners()]
     configs = [run.config for runs in trials_of_corners for run in runs]
-    places = places_for(sweep.resources, len(os.sched_getaffinity(0)), visible_gpus())
+    places = places_for(sweep.resources, usable_cpus(), visible_gpus())
     prepared = _measure(space, sweep, settings, places) if measure else None
     trials = _trials(sweep, space)
     epochs = max(runs[-1].last for runs in trials_of_corners)

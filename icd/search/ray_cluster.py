@@ -23,7 +23,9 @@ from ray.exceptions import RayError
 from icd.config.sweep import Resources
 from icd.errors import SetupError
 from icd.search.devices import matches
-from icd.search.ray_security import bound_to_loopback, exposed, forget_token, refuse_open, write_token
+from icd.search.machine import usable_cpus
+from icd.search.ray_private import bound_to_loopback, draining_nodes, forget_token, print_instead
+from icd.search.ray_security import exposed, refuse_open, write_token
 from icd.search.sockets import family, listeners
 
 logger = logging.getLogger(__name__)
@@ -76,7 +78,7 @@ class Cluster:
         self._changed: dict[str, str | None] = {}
         self._asked, self._fitting = float("-inf"), 0
         self._ours = not ray.is_initialized()
-        self._printer = _log_instead(_to_log)
+        self._printer = print_instead(_to_log)
         for name, value in _ENVIRONMENT.items():
             self._set(name, os.environ.get(name, value))
         try:
@@ -129,8 +131,7 @@ class Cluster:
 
     def leaving(self) -> Mapping[str, float]:
         """Nodes that are taken back, and until when: seconds since 1970; 0 for no limit. They start nothing new."""
-        state: Any = ray._private.state.state
-        return {node: 0.001 * deadline for node, deadline in state.get_draining_nodes().items()}
+        return {node: 0.001 * deadline for node, deadline in draining_nodes().items()}
 
     def alive(self, node_id: str) -> bool:
         """Whether a node is part of the cluster and answers: Ray itself takes 14 s to call one dead, or a minute."""
@@ -175,7 +176,7 @@ class Cluster:
         if self._ours:
             with signals_kept():
                 ray.shutdown()
-        _log_instead(self._printer)
+        print_instead(self._printer)
         for name, value in self._changed.items():
             if value is None:
                 os.environ.pop(name, None)
@@ -204,7 +205,7 @@ class Cluster:
             with bound_to_loopback():
                 ray.init(
                     address="local",
-                    num_cpus=len(os.sched_getaffinity(0)),
+                    num_cpus=usable_cpus(),
                     include_dashboard=False,
                     object_store_memory=_OBJECT_STORE_BYTES,
                     log_to_driver=False,
@@ -316,15 +317,6 @@ def _to_log(data: Mapping[str, Any], *_: Any, **__: Any) -> None:
     """Log what Ray would print on stdout, where ``--json`` writes; the ledger says the same of every lost worker."""
     for line in data["lines"]:
         logger.info("%s: %s", data.get("pid", "ray"), line)
-
-
-def _log_instead(printer: Any) -> Any:
-    """Let Ray's listener, which has no setting for it, print through this function; gives the one before."""
-    worker: Any = ray._private.worker
-    before = getattr(worker, "print_to_stdstream", None)
-    if before is not None and printer is not None:
-        worker.print_to_stdstream = printer
-    return before
 
 
 def _sweep_out(base: Path) -> None:

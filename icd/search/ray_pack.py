@@ -72,7 +72,9 @@ class PackBridge:
     def next(self, trial_id: str) -> dict[str, Any] | None:
         """Give what a new process is told, with a name, if it fits and there is a task for it."""
         # One that has nothing to do takes the task itself.
-        if self._room() <= 0 or self._new_processes() <= 0 or any(not process.attempts for process in self._open()):
+        if self._room() <= 0 or self._new_processes() <= 0 or self._deaths.resting:
+            return None
+        if any(not process.attempts for process in self._open()):
             return None
         task = self.policy.next()
         if task is None:
@@ -245,7 +247,7 @@ class PackBridge:
             outcomes = self.company.ended_by(process.emptied(), process.spoilt, process.what, place)
         elif process.attempts:
             outcomes = self.company.died(
-                process.emptied(), *self._deaths.cause(process.node, process.host, text), place
+                process.emptied(), *self._deaths.cause(process.node, process.host, process.pid, text), place
             )
         for outcome in outcomes:
             self.policy.end(outcome)

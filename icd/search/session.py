@@ -1,7 +1,6 @@
 """One driver at work on a sweep: its lease, its executor and its tracker, the same for every stage of a study."""
 
 import logging
-import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from icd.errors import SetupError
 from icd.search.devices import matches
 from icd.search.driver import Driver
 from icd.search.lease import Lease
+from icd.search.machine import usable_cpus
 from icd.search.mlflow_store import check_server
 from icd.search.places import places_for, visible_gpus
 from icd.search.prepare import Preparation, Prepared
@@ -252,6 +252,6 @@ def _executor(sweep: SweepConfig, folder: Path, settings: Settings) -> Executor:
         from icd.search.ray_tune import RayExecutor
 
         return RayExecutor(sweep.resources, folder, address=settings.address, announce=settings.announce)
-    places = places_for(sweep.resources, len(os.sched_getaffinity(0)), visible_gpus())
+    places = places_for(sweep.resources, usable_cpus(), visible_gpus())
     more = {} if settings.launch is None else {"launch": settings.launch}
     return ProcessExecutor(places, folder / "logs", threads=threads_of(sweep), pack=sweep.resources.pack, **more)

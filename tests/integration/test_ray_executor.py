@@ -9,19 +9,22 @@ import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import ray
+from ray.air.execution._internal import event_manager
+from ray.exceptions import ObjectStoreFullError, OutOfMemoryError, RuntimeEnvSetupError
 
 from icd.config.sweep import Resources
 from icd.errors import SetupError
+from icd.search.machine import usable_cpus
+from icd.search.ray_cluster import fitting
+from icd.search.ray_tune import RayExecutor
 from icd.search.task import Outcome
 from tests.integration.ray_fakes import EPOCHS, FakePolicy, fake_attempt, runner
 from tests.integration.ray_nodes import is_alive, wait_for
-
-pytest.importorskip("ray")
-from icd.search.ray_cluster import fitting
-from icd.search.ray_tune import RayExecutor
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -57,7 +60,7 @@ def test_all_trials_complete_in_silence(
     assert sorted(outcome.number for outcome in policy.ends) == list(range(12))
     assert {outcome.kind for outcome in policy.ends} == {"complete"}
     assert len(policy.epochs) == 12 * EPOCHS
-    assert policy.most == len(os.sched_getaffinity(0))
+    assert policy.most == usable_cpus()
     assert len({outcome.result["pid"] for outcome in policy.ends}) <= policy.most  # processes are used again
     assert capfd.readouterr() == ("", "")
     assert len(said) == 1
@@ -87,6 +90,33 @@ def test_a_trial_that_raises_is_an_error(run: Callable[..., FakePolicy]) -> None
     assert outcome.kind == "error"
     assert outcome.reason == "ZeroDivisionError: as asked"
     assert policy.kinds(1) == ["complete"]
+
+
+def test_whatever_ray_raises_ends_one_attempt(run: Callable[..., FakePolicy], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of the first trials has its second answer replaced by an exception, of which Tune knows none."""
+    raised: dict[int, Exception] = {
+        0: OutOfMemoryError("the node running low on memory"),
+        1: ObjectStoreFullError("no room"),
+        2: RuntimeEnvSetupError("no such file"),
+        3: RuntimeError("something that nobody has foreseen"),
+    }
+    monkeypatch.setattr("icd.search.ray_deaths._REST_S", 0.0)
+    get = ray.get
+
+    def get_or_raise(future: Any) -> Any:
+        answer = get(future)
+        message = json.loads(answer["message"]) if isinstance(answer, dict) and "message" in answer else {}
+        if message.get("epoch", {}).get("epoch") == 2 and message["epoch"]["number"] in raised:
+            raise raised.pop(message["epoch"]["number"])
+        return answer
+
+    monkeypatch.setattr(event_manager, "ray", SimpleNamespace(get=get_or_raise, wait=ray.wait))
+    policy = run([{}] * 5)
+    assert not raised
+    ends = {number: policy.kinds(number) for number in range(5)}
+    killed = ["killed", "complete"]
+    assert ends == {0: ["memory", "complete"], 1: killed, 2: killed, 3: killed, 4: ["complete"]}
+    assert any("ObjectStoreFullError" in outcome.reason for outcome in policy.ends)
 
 
 @pytest.mark.parametrize("do", ["kill", "exit"])
