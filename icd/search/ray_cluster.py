@@ -24,6 +24,7 @@ from icd.config.sweep import Resources
 from icd.errors import SetupError
 from icd.search.devices import matches
 from icd.search.machine import usable_cpus
+from icd.search.ray_address import ADVICE, check_address, refuse_other_forms
 from icd.search.ray_private import bound_to_loopback, draining_nodes, forget_token, print_instead
 from icd.search.ray_security import exposed, refuse_open, write_token
 from icd.search.sockets import family, listeners
@@ -50,7 +51,6 @@ _ENVIRONMENT = {
 }
 _TYPE = "ray.io/accelerator-type"  # a label that Ray itself gives to nodes with GPUs
 _OBJECT_STORE_BYTES = 100 << 20
-_CONNECT_S = 5.0
 _ANSWER_S = 2.0
 _NODES_EVERY_S = 3.0
 _LONGEST_TEMP = 16  # Ray puts sockets below its folder; their paths may have 107 characters, 91 of them below this
@@ -237,26 +237,14 @@ def join(address: str) -> None:
     Raises:
         SetupError: If it cannot be joined, or is open to everybody.
     """
-    advice = (
-        "check the address, that this machine runs a node of that cluster, and its token "
-        "(RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH=FILE, the same as on the cluster)"
-    )
-    if "://" in address:
-        raise SetupError(
-            f"Ray Client addresses such as {address} cannot drive a sweep; use HOST:PORT on a node of the "
-            "cluster, or 'ray job submit' with --address auto"
-        )
-    host, _, port = address.rpartition(":")
+    refuse_other_forms(address)
     if address != "auto":
-        try:
-            socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
-        except (OSError, ValueError) as error:
-            raise SetupError(f"no Ray cluster answers at {address} ({error}); {advice}") from error
+        check_address(address)
     forget_token()
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (RayError, ConnectionError, RuntimeError, ValueError, OSError) as error:
-        raise SetupError(f"the Ray cluster at {address} cannot be joined: {_first_line(error)}; {advice}") from error
+        raise SetupError(f"the Ray cluster at {address} cannot be joined: {_first_line(error)}; {ADVICE}") from error
     refuse_open(ray.get_runtime_context().gcs_address)
 
 

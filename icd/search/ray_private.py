@@ -12,7 +12,7 @@ from typing import Any
 import ray
 import ray._private.ray_constants as constants
 from ray.air.execution._internal import RayActorManager
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import AuthenticationError, RayActorError, RayTaskError
 from ray.tune.execution import tune_controller
 from ray.tune.experiment import Trial
 
@@ -23,7 +23,7 @@ USES: Mapping[str, str] = {
     "ray._private.ray_constants.ENABLE_RAY_CLUSTER": "no setting binds a Ray of our own to loopback on Linux",
     "ray._raylet.Config.initialize": "token settings are read once for each process, a driver may need others",
     "ray._raylet.AuthenticationTokenLoader.instance": "likewise",
-    "ray._raylet.GcsClient": "asks a cluster without a token, in a process of its own",
+    "ray._raylet.GcsClient": "ray.init() tries for a quarter of an hour; this has a time limit",
     "ray.autoscaler.v2.utils.is_autoscaler_v2": "Ray remembers the answer of the first cluster of a process",
     "ray.tune.execution.class_cache.ENV_VARS_TO_PROPAGATE": "Tune writes AWS keys into the command lines of workers",
     "ray.tune.execution.tune_controller.RayActorManager": "Tune ends the experiment for an exception it does not know",
@@ -81,6 +81,18 @@ def forget_token() -> None:
     with contextlib.suppress(AttributeError):
         raylet.Config.initialize("")
         raylet.AuthenticationTokenLoader.instance().reset_cache()
+
+
+def nodes_of(address: str, timeout_s: float) -> str:
+    """Ask a GCS for its nodes; says why it does not answer, nothing where it does or wants another token."""
+    client: Any = ray._raylet
+    try:
+        client.GcsClient(address=address).get_all_node_info(timeout=timeout_s)
+    except AuthenticationError:
+        return ""  # whoever joins says that better
+    except Exception as error:
+        return " ".join(str(error).split())[:160] or type(error).__name__
+    return ""
 
 
 def drop_waiting(controller: Any, trial_id: str) -> None:

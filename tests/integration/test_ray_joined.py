@@ -19,7 +19,7 @@ from tests.integration.ray_fakes import FakePolicy, fake_attempt
 from tests.integration.ray_nodes import cluster, is_alive, wait_for
 from tests.integration.test_ray_executor import pids_of, start_driver
 
-pytest.importorskip("ray")
+ray = pytest.importorskip("ray")
 from icd.search.ray_tune import RayExecutor
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -41,8 +41,19 @@ def test_a_wrong_address_is_refused_quickly(tmp_path: Path) -> None:
         join("127.0.0.1:1", tmp_path, [])
     with pytest.raises(SetupError, match="no Ray cluster answers at nonsense"):
         join("nonsense", tmp_path, [])
-    with pytest.raises(SetupError, match="ray job submit"):
+    with pytest.raises(SetupError, match="--address HOST:PORT"):
         join("ray://127.0.0.1:10001", tmp_path, [])
+    assert time.monotonic() - started < 20
+
+
+def test_another_part_of_ray_is_refused_quickly(address: str, tmp_path: Path) -> None:
+    executor = join(address, tmp_path, [])
+    node = ray.nodes()[0]
+    executor.close()
+    started = time.monotonic()
+    raylet = f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}"
+    with pytest.raises(SetupError, match=r"what answers at .* is no Ray cluster's GCS"):
+        join(raylet, tmp_path, [])
     assert time.monotonic() - started < 20
 
 

@@ -1,4 +1,4 @@
-"""What we use of Ray without a promise is still there, and any exception for a trial of Tune's ends that trial alone."""
+"""What we use of Ray unpromised is still there, and any exception for a trial of Tune's ends that trial alone."""
 
 import importlib
 import inspect
