@@ -123,9 +123,9 @@ class Resources:
 
     Attributes:
         cpus_per_trial: Cores, and threads of torch.
-        gpus_per_trial: GPUs; a fraction lets trials share one. Null takes 1 where the executor has GPUs, else 0.
+        gpus_per_trial: At most 1; a fraction lets trials share a GPU. Null takes 1 where the executor has GPUs, else 0.
         trials_per_process: Trials that one process runs at a time, each on a thread of its own. They share its
-            ``gpus_per_trial`` GPUs, which it gets once, and its copy of the images, the teacher and the teacher's
+            GPU, which it gets once, and its copy of the images, the teacher and the teacher's
             table; it takes as many times ``cpus_per_trial`` cores. For small students on a GPU.
         max_concurrent: Trials at a time; null for as many as fit.
         retries: How often a trial starts again after its process was killed, its node was lost or it hung.
@@ -147,14 +147,14 @@ class Resources:
 
     def __post_init__(self) -> None:
         gpus = self.gpus_per_trial
-        uneven = gpus is not None and gpus > 1 and gpus != int(gpus)
-        rule = "gpus_per_trial must be at most 1 or a whole number"
+        several = gpus is not None and gpus > 1
+        rule = "gpus_per_trial must be at most 1, as a trial uses one GPU and the others would idle"
         shared_twice = gpus is not None and 0 < gpus < 1 and self.trials_per_process > 1
         bounded = "autoscale must be false where max_concurrent is null: it is how many trials' room is asked for"
         one_way = "trials_per_process must be 1 where gpus_per_trial is a fraction: share a GPU one way or the other"
         check_fields(
             self,
-            FieldProblem("gpus_per_trial", rule, gpus) if uneven else None,
+            FieldProblem("gpus_per_trial", rule, gpus) if several else None,
             FieldProblem("trials_per_process", one_way, self.trials_per_process) if shared_twice else None,
             FieldProblem("autoscale", bounded, self.autoscale) if self.autoscale and not self.max_concurrent else None,
         )

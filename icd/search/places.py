@@ -1,24 +1,15 @@
 """How a machine is divided among trials at a time."""
 
-import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from icd.config.sweep import Resources
 from icd.errors import SetupError
 
 
-def visible_gpus() -> list[str]:
-    """Name the GPUs of this machine that may be used, without starting CUDA here."""
-    if "CUDA_VISIBLE_DEVICES" in os.environ:
-        return [name for name in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if name]
-    return [str(place) for place, _ in enumerate(sorted(Path("/proc/driver/nvidia/gpus").glob("*")))]
-
-
 def places_for(resources: Resources, num_cpus: int, gpus: Sequence[str]) -> list[str]:
-    """Divide the machine: for every trial at a time the GPUs it may see, empty for none.
+    """Divide the machine: for every trial at a time the GPU it may see, empty for none.
 
-    Trials of one process follow each other and name the same GPUs, which the process gets once; the last process may
+    Trials of one process follow each other and name the same GPU, which the process gets once; the last process may
     have fewer, where ``max_concurrent`` says so.
 
     Raises:
@@ -26,14 +17,7 @@ def places_for(resources: Resources, num_cpus: int, gpus: Sequence[str]) -> list
     """
     wanted, pack = resources.gpus_of_a_process(bool(gpus)), resources.pack
     fitting = int(num_cpus / (pack * resources.cpus_per_trial))
-    if wanted == 0:
-        processes = [""] * fitting
-    elif wanted < 1:
-        processes = [gpu for _ in range(int(1 / wanted + 1e-9)) for gpu in gpus]
-    else:
-        size = int(wanted)
-        groups = zip(*(gpus[start::size] for start in range(size)), strict=False)
-        processes = [",".join(group) for group in groups]
+    processes = [gpu for _ in range(int(1 / wanted + 1e-9)) for gpu in gpus] if wanted else [""] * fitting
     places = [gpu for gpu in processes[:fitting] for _ in range(pack)][: resources.max_concurrent]
     if not places:
         what = "trial" if pack == 1 else f"process of {pack} trials"

@@ -11,7 +11,7 @@ from icd.config.sweep import PrunerConfig, Start, SweepConfig
 from icd.config.trial import TrialConfig
 from icd.models import build_model
 from icd.search.machine import usable_cpus
-from icd.search.places import places_for, visible_gpus
+from icd.search.places import places_for
 from icd.search.prepare import Prepared
 from icd.search.processes import ProcessExecutor
 from icd.search.space import SearchSpace
@@ -19,6 +19,7 @@ from icd.search.storage import memory_storage
 from icd.search.study import Ledger
 from icd.search.sweeps import Settings, preparation
 from icd.search.warm_start import planned_starts
+from icd.trial.gpus import visible_gpus
 
 _SUGGESTIONS = 5
 _CLASSES = 100  # where the data set's number is known only after reading it

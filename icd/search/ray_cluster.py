@@ -28,6 +28,7 @@ from icd.search.ray_address import ADVICE, check_address, refuse_other_forms
 from icd.search.ray_private import bound_to_loopback, draining_nodes, forget_token, print_instead
 from icd.search.ray_security import exposed, refuse_open, write_token
 from icd.search.sockets import family, listeners
+from icd.trial.gpus import VISIBLE, visible_gpus
 
 logger = logging.getLogger(__name__)
 
@@ -197,6 +198,8 @@ class Cluster:
             self._set("RAY_AUTH_TOKEN_PATH", str(write_token(self._folder)))
             self._unset("RAY_AUTH_TOKEN")  # or Ray would take it in place of the file
         forget_token()
+        gpus = visible_gpus()
+        self._set(VISIBLE, ",".join(gpus))  # Ray takes -1 for a GPU, and knows no instances of a divided one
         before = listeners(family(os.getpid()))
         # Our children inherit the mask: a SIGTERM to the whole job (timeout, Slurm, systemd), or the SIGHUP of a
         # closed terminal, is the driver's to obey.
@@ -206,6 +209,7 @@ class Cluster:
                 ray.init(
                     address="local",
                     num_cpus=usable_cpus(),
+                    num_gpus=len(gpus),
                     include_dashboard=False,
                     object_store_memory=_OBJECT_STORE_BYTES,
                     log_to_driver=False,
@@ -296,9 +300,7 @@ def fitting(cpus: float, gpus: float, cpus_per_trial: float, gpus_per_trial: flo
     by_cpus = int(cpus / cpus_per_trial + 1e-9)
     if gpus_per_trial == 0:
         return by_cpus
-    if gpus_per_trial < 1:
-        return min(by_cpus, int(gpus) * int(1 / gpus_per_trial + 1e-9))
-    return min(by_cpus, int(gpus / gpus_per_trial + 1e-9))
+    return min(by_cpus, int(gpus) * int(1 / gpus_per_trial + 1e-9))
 
 
 def _to_log(data: Mapping[str, Any], *_: Any, **__: Any) -> None:

@@ -14,7 +14,7 @@ from icd.search.driver import Driver
 from icd.search.lease import Lease
 from icd.search.machine import usable_cpus
 from icd.search.mlflow_store import check_server
-from icd.search.places import places_for, visible_gpus
+from icd.search.places import places_for
 from icd.search.prepare import Preparation, Prepared
 from icd.search.processes import ProcessExecutor
 from icd.search.shelf import Shelf, fetch_trials, shelf_of
@@ -26,6 +26,7 @@ from icd.search.task import Policy
 from icd.search.track import Tracker
 from icd.search.work import stop_asked
 from icd.trial.checkpoint import write_durably
+from icd.trial.gpus import visible_gpus
 from icd.trial.teacher_table import BUDGET_GB, TableMode
 
 logger = logging.getLogger(__name__)

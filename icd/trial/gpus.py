@@ -97,9 +97,7 @@ def _advice(said: str) -> str:
         return "under WSL2 the driver is that of Windows: install it there and none here"
     if "no NVIDIA driver" in said:
         return "install NVIDIA's driver (a container needs --gpus)"
-    return (
-        f"see whether nvidia-smi -L lists it (MIG needs the instance's name), and whether {VISIBLE} names one of these"
-    )
+    return f"see whether nvidia-smi -L lists it (of MIG the instances), and whether {VISIBLE} names one of these"
 
 
 def no_silent_cpu(gpus: Sequence[str]) -> str:

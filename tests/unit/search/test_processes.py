@@ -14,7 +14,7 @@ import pytest
 from icd.config.sweep import Resources
 from icd.errors import SetupError
 from icd.search import slot as slots
-from icd.search.places import places_for, visible_gpus
+from icd.search.places import places_for
 from icd.search.prepare import Preparation
 from icd.search.processes import ProcessExecutor
 from tests.crash.forks import Fork, close_all_but, forked
@@ -46,13 +46,11 @@ def run(tmp_path: Path) -> Iterator[Callable[..., ProcessExecutor]]:
         ({"gpus_per_trial": 0.5}, 8, ["0", "1"], ["0", "1", "0", "1"]),
         ({"gpus_per_trial": 0.25}, 3, ["0", "1"], ["0", "1", "0"]),
         ({"gpus_per_trial": 0.1}, 99, ["0"], ["0"] * 10),
-        ({"gpus_per_trial": 2}, 8, ["0", "1", "2", "3", "4"], ["0,1", "2,3"]),
         ({"gpus_per_trial": 0}, 2, ["0"], ["", ""]),
         ({"trials_per_process": 3}, 7, [], [""] * 6),
         ({"trials_per_process": 3}, 8, ["0", "1"], ["0", "0", "0", "1", "1", "1"]),
         ({"trials_per_process": 3, "max_concurrent": 4}, 8, ["0", "1"], ["0", "0", "0", "1"]),
         ({"trials_per_process": 3, "max_concurrent": 2}, 2, ["0"], ["0", "0"]),
-        ({"trials_per_process": 2, "gpus_per_trial": 2}, 8, ["0", "1", "2", "3", "4"], ["0,1", "0,1", "2,3", "2,3"]),
         ({"trials_per_process": 2, "cpus_per_trial": 2}, 7, ["0", "1"], ["0", "0"]),
     ],
 )
@@ -69,14 +67,6 @@ def test_no_place(resources: dict[str, Any], cpus: int) -> None:
 def test_no_place_for_a_whole_process() -> None:
     with pytest.raises(SetupError, match=r"no process of 3 trials fits: it needs 6 CPUs and 1 GPUs, .* has 4 and 1"):
         places_for(Resources(cpus_per_trial=2, trials_per_process=3), 4, ["0"])
-
-
-@pytest.mark.parametrize(("said", "expected"), [("", []), ("1", ["1"]), ("2,GPU-ab", ["2", "GPU-ab"])])
-def test_visible_gpus_are_those_of_the_environment(
-    monkeypatch: pytest.MonkeyPatch, said: str, expected: list[str]
-) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", said)
-    assert visible_gpus() == expected
 
 
 def test_trials_go_through_all_slots(run: Any) -> None:
