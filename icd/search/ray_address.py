@@ -59,9 +59,7 @@ def check_address(address: str) -> None:
             f"with --submit http://{address}; {ADVICE}"
         )
     if len(answer) < 9 or answer[3] != _SETTINGS:
-        said = (
-            f"something answers at {address} with {answer[:40]!r}" if answer else f"what listens at {address} is silent"
-        )
+        said = f"answers with {answer[:40]!r}" if answer else "is silent"
         raise SetupError(f"what listens at {address} {said}: that is no Ray cluster; {ADVICE}")
     if problem := _not_gcs(address):
         raise SetupError(f"what answers at {address} is no Ray cluster's GCS ({problem}); {ADVICE}")

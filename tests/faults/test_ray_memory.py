@@ -9,8 +9,9 @@ from tests.crash.harness import table
 from tests.faults.meminfo import Memory
 from tests.integration.ray_nodes import wait_for
 from tests.integration.ray_sweeps import document, start
+from tests.support.needs import need
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.timeout(900)
 
 TRIALS = 2
 MONITOR = {"RAY_memory_usage_threshold": "0.9", "RAY_memory_monitor_refresh_ms": "250"}
@@ -18,10 +19,9 @@ MONITOR = {"RAY_memory_usage_threshold": "0.9", "RAY_memory_monitor_refresh_ms":
 
 def test_a_sweep_outlives_rays_memory_monitor(tmp_path: Path) -> None:
     memory = Memory(tmp_path / "meminfo")
-    if not memory.can_be_entered:
-        pytest.skip("needs the right to mount")
+    need("mounts", memory.can_be_entered, "needs the right to mount")
     memory.leave(0.5)
-    sweep = document(tmp_path, epochs=400, trials=TRIALS, max_concurrent=TRIALS)
+    sweep = document(tmp_path, epochs=200, trials=TRIALS, max_concurrent=TRIALS)
     root = tmp_path / "root"
     driver = start(root, sweep, "ray", environment=MONITOR, before=memory.enter)
     log = root / "driver.log"
