@@ -13,7 +13,7 @@ import click
 
 from icd import __version__
 from icd.cli.hiding import HidingFormatter, hide
-from icd.errors import ConfigError, IcdError, did_you_mean
+from icd.errors import ConfigError, IcdError, SetupError, did_you_mean
 
 # Verb -> where its click command is. Imported when used: the listing of verbs must not wait for torch.
 COMMANDS: Mapping[str, str] = {
@@ -111,6 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code and never raises."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        _check_names(words)
         code = icd.main(words, prog_name="icd", standalone_mode=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
@@ -131,8 +132,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stderr.write(hide(traceback.format_exc()))
         _report(error)
         return _exit_code(error)
+    except UnicodeEncodeError as error:
+        if not any("\udc80" <= letter <= "\udcff" for letter in str(error.object)):
+            return _bug(error, debug="--debug" in words)
+        _report(_not_utf8(str(error.object)))  # the name of a file that was found
+        return SetupError.exit_code
     except Exception as error:
         return _bug(error, debug="--debug" in words)
+
+
+def _check_names(words: Sequence[str]) -> None:
+    """Refuse what is not UTF-8, before anything is written: databases, JSON and YAML have no way to say it.
+
+    Raises:
+        SetupError: For a word of the command line, or a folder that the environment names.
+    """
+    for name in (*words, *(os.environ.get(variable, "") for variable in ("ICD_ROOT", "ICD_DATA"))):
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise _not_utf8(name) from None
+
+
+def _not_utf8(name: str) -> SetupError:
+    shown = name.encode(errors="backslashreplace").decode()
+    return SetupError(
+        f"names of files and folders must be UTF-8, but got {shown}; rename it, or choose --root elsewhere"
+    )
 
 
 def _exit_code(error: IcdError) -> int:
