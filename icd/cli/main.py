@@ -4,6 +4,7 @@ import errno
 import importlib
 import json
 import logging
+import os
 import sys
 import tempfile
 import traceback
@@ -124,6 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(words: list[str]) -> int:
     try:
+        _check_names(words)
         code = icd.main(words, prog_name="icd", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except click.exceptions.Abort:
@@ -142,6 +144,11 @@ def _run(words: list[str]) -> int:
             sys.stderr.write(hide(traceback.format_exc()))
         _report(error)
         return _exit_code(error)
+    except UnicodeEncodeError as error:
+        if not any("\udc80" <= letter <= "\udcff" for letter in str(error.object)):
+            return _bug(error, debug="--debug" in words)
+        _report(_not_utf8(str(error.object)))  # the name of a file that was found
+        return SetupError.exit_code
     except Exception as error:
         return _bug(error, debug="--debug" in words)
 
@@ -150,6 +157,26 @@ def _help_of(error: click.ClickException) -> str:
     """Name the help of the verb that was called wrongly."""
     context = getattr(error, "ctx", None)
     return f"{context.command_path if context else 'icd'} --help"
+
+
+def _check_names(words: Sequence[str]) -> None:
+    """Refuse what is not UTF-8, before anything is written: databases, JSON and YAML have no way to say it.
+
+    Raises:
+        SetupError: For a word of the command line, or a folder that the environment names.
+    """
+    for name in (*words, *(os.environ.get(variable, "") for variable in ("ICD_ROOT", "ICD_DATA"))):
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise _not_utf8(name) from None
+
+
+def _not_utf8(name: str) -> SetupError:
+    shown = name.encode(errors="backslashreplace").decode()
+    return SetupError(
+        f"names of files and folders must be UTF-8, but got {shown}; rename it, or choose --root elsewhere"
+    )
 
 
 def _exit_code(error: IcdError) -> int:

@@ -1,7 +1,6 @@
 """``icd plan``."""
 
 import logging
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from icd.cli.options import place_options, places
 from icd.cli.show import JSON, SET, columns, params_text
 from icd.cli.stopping import stop_requested, stopping_politely
 from icd.config.sweep import Start
+from icd.search.machine import usable_cpus
 from icd.search.planning import Plan
 
 logger = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ def plan(
 def plan_lines(plan: Plan) -> list[str]:
     """Write a plan for people."""
     count = "infinitely many" if plan.configurations is None else str(plan.configurations)
-    at_a_time = f"{plan.concurrent} at a time here ({os.cpu_count()} CPUs)"
+    at_a_time = f"{plan.concurrent} at a time here ({usable_cpus()} CPUs)"
     trials = "as many trials as the hours allow" if plan.trials is None else f"{plan.trials} trials"
     lines = [f"sweep {plan.name}: {trials}, {at_a_time}"]
     lines += ["", f"space: {count} configurations"]

@@ -15,9 +15,10 @@ from icd.cli.options import ENGINE, place_options, places, table_options
 from icd.cli.show import JSON, NAME, SET, status_lines
 from icd.cli.stopping import stop_requested, stopping_politely
 from icd.cli.submit import remote_options
-from icd.errors import TrialsFailedError
+from icd.errors import SetupError, TrialsFailedError, UsageError
 from icd.results.report import write_report
 from icd.search.pareto import pareto_front
+from icd.search.ray_address import refuse_other_forms
 from icd.search.reading import SweepStatus, counts_of, trial_row
 from icd.search.sweeps import SweepResult
 
@@ -29,12 +30,26 @@ F = TypeVar("F", bound=Callable[..., Any])
 EXTEND = click.option("--extend", is_flag=True, help="Allow another budget than the sweep was begun with.")
 
 
+def _checked_address(context: click.Context, parameter: click.Parameter, address: str) -> str:
+    """Refuse at once what no cluster can be joined by."""
+    if "://" in address:
+        try:
+            refuse_other_forms(address)
+        except SetupError as error:
+            raise UsageError(str(error)) from None
+    return address
+
+
 def executor_options(command: F) -> F:
     """``--executor``, ``--address`` and ``--engine``."""
     for option in (
         ENGINE,
         click.option(
-            "--address", default="local", show_default=True, help="Ray cluster: local, auto or ray://HOST:PORT."
+            "--address",
+            default="local",
+            show_default=True,
+            callback=_checked_address,
+            help="Ray cluster: local, auto, or HOST:PORT of its GCS, from a machine that runs a node of it.",
         ),
         click.option(
             "--executor",

@@ -124,7 +124,7 @@ class Resources:
 
     Attributes:
         cpus_per_trial: Cores, and threads of torch.
-        gpus_per_trial: GPUs; a fraction lets trials share one. Null takes 1 where the executor has GPUs, else 0.
+        gpus_per_trial: At most 1; a fraction lets trials share a GPU. Null takes 1 where the executor has GPUs, else 0.
         max_concurrent: Trials at a time; null for as many as fit.
         retries: How often a trial starts again after its process was killed, its node was lost or it hung.
         hang_seconds: A trial is taken to hang after this long without a step, or five median epochs if that is longer.
@@ -147,12 +147,12 @@ class Resources:
 
     def __post_init__(self) -> None:
         gpus = self.gpus_per_trial
-        uneven = gpus is not None and gpus > 1 and gpus != int(gpus)
-        rule = "gpus_per_trial must be at most 1 or a whole number"
+        several = gpus is not None and gpus > 1
+        rule = "gpus_per_trial must be at most 1, as a trial uses one GPU and the others would idle"
         bounded = "autoscale must be false where max_concurrent is null: it is how many trials' room is asked for"
         check_fields(
             self,
-            FieldProblem("gpus_per_trial", rule, gpus) if uneven else None,
+            FieldProblem("gpus_per_trial", rule, gpus) if several else None,
             FieldProblem("autoscale", bounded, self.autoscale) if self.autoscale and not self.max_concurrent else None,
         )
 

@@ -21,6 +21,7 @@ from icd.methods import CrossEntropy
 from icd.models import Network
 from icd.trial.autotune import choose, described, settled, student_name
 from icd.trial.bucket import local_root
+from icd.trial.gpus import training_device
 from icd.trial.machine import device_name
 from icd.trial.probe import Probe, measure_pace
 from icd.trial.runs import Places, read_data, views_problems
@@ -128,7 +129,7 @@ def make_ready(
     """
     if request.threads:
         torch.set_num_threads(request.threads)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = training_device()
     places = Places(
         root=local_root(request.bucket or request.root),
         data_root=Path(request.data_root) if request.data_root else None,

@@ -88,7 +88,7 @@ class Bridge:
 
     def next(self, trial_id: str) -> dict[str, Any] | None:
         """Give what a worker is told, with a name, if a trial fits and there is one."""
-        if self._room() <= 0:
+        if self._room() <= 0 or self._deaths.resting:
             return None
         task = self.policy.next()
         if task is None:
@@ -161,7 +161,7 @@ class Bridge:
         if stack or under_way.killed_for:
             what = under_way.killed_for or f"no progress for {under_way.task.hang_seconds:.0f} s"
             return "hang", f"{what}; stack in {stack}" if stack else what
-        return self._deaths.cause(under_way.node, under_way.host, text)
+        return self._deaths.cause(under_way.node, under_way.host, under_way.pid, text)
 
     def _look(self, under_way: UnderWay, now: float) -> None:
         """Read which step a trial is at; end a process that is so stuck that its own watchdog cannot."""

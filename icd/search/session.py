@@ -1,7 +1,6 @@
 """One driver at work on a sweep: its lease, its executor and its tracker, the same for every stage of a study."""
 
 import logging
-import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -14,8 +13,9 @@ from icd.errors import SetupError
 from icd.search.devices import matches
 from icd.search.driver import Driver
 from icd.search.lease import Lease
+from icd.search.machine import usable_cpus
 from icd.search.mlflow_store import check_server, refuse_address
-from icd.search.places import places_for, visible_gpus
+from icd.search.places import places_for
 from icd.search.prepare import Preparation, Prepared
 from icd.search.processes import ProcessExecutor
 from icd.search.shelf import Shelf, fetch_trials, shelf_of
@@ -27,6 +27,7 @@ from icd.search.task import Policy
 from icd.search.track import Tracker
 from icd.search.work import stop_asked
 from icd.trial.checkpoint import write_durably
+from icd.trial.gpus import visible_gpus
 from icd.trial.teacher_table import BUDGET_GB, TableMode
 
 logger = logging.getLogger(__name__)
@@ -271,6 +272,6 @@ def _executor(sweep: SweepConfig, folder: Path, settings: Settings) -> Executor:
         from icd.search.ray_tune import RayExecutor
 
         return RayExecutor(sweep.resources, folder, address=settings.address, announce=settings.announce)
-    places = places_for(sweep.resources, len(os.sched_getaffinity(0)), visible_gpus())
+    places = places_for(sweep.resources, usable_cpus(), visible_gpus())
     more = {} if settings.launch is None else {"launch": settings.launch}
     return ProcessExecutor(places, folder / "logs", threads=threads_of(sweep), **more)

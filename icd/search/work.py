@@ -33,6 +33,7 @@ from icd.search.notice import NOTICE, Notice
 from icd.search.task import Epoch, Outcome, OutcomeKind, Task
 from icd.trial.checkpoint import write_durably
 from icd.trial.engine import spent
+from icd.trial.gpus import training_device
 from icd.trial.machine import device_name
 from icd.trial.runs import (
     Places,
@@ -75,7 +76,10 @@ def attempt(
     """
     if task.threads:
         torch.set_num_threads(task.threads)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = training_device()
+    except SetupError as error:
+        return Outcome(number=task.number, attempt=task.attempt, kind="gpu", reason=str(error))
     name = device_name(device)
 
     def ended(kind: OutcomeKind, reason: str = "", **more: Any) -> Outcome:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 
 from icd.config.sweep import Resources
 from icd.errors import DataError, SetupError
@@ -35,8 +36,19 @@ def test_a_wrong_address_is_refused(tmp_path: Path) -> None:
         join("127.0.0.1:1", tmp_path, [])
     with pytest.raises(SetupError, match="no Ray cluster answers at nonsense"):
         join("nonsense", tmp_path, [])
-    with pytest.raises(SetupError, match="ray job submit"):
+    with pytest.raises(SetupError, match="--address HOST:PORT"):
         join("ray://127.0.0.1:10001", tmp_path, [])
+
+
+def test_another_part_of_ray_is_refused_quickly(address: str, tmp_path: Path) -> None:
+    executor = join(address, tmp_path, [])
+    node = ray.nodes()[0]
+    executor.close()
+    started = time.monotonic()
+    raylet = f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}"
+    with pytest.raises(SetupError, match=r"what answers at .* is no Ray cluster's GCS"):
+        join(raylet, tmp_path, [])
+    assert time.monotonic() - started < 20
 
 
 def test_a_request_that_never_fits_is_refused(tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ MAY_IMPORT_SEARCH = {
         "icd/search/ray_hooks.py",
         "icd/search/ray_jobs.py",
         "icd/search/ray_mailbox.py",
+        "icd/search/ray_private.py",
         "icd/search/ray_probe.py",
         "icd/search/ray_security.py",
         "icd/search/ray_worker.py",

@@ -14,7 +14,7 @@ import pytest
 from icd.config.sweep import Resources
 from icd.errors import SetupError
 from icd.search import slot as slots
-from icd.search.places import places_for, visible_gpus
+from icd.search.places import places_for
 from icd.search.prepare import Preparation
 from icd.search.processes import ProcessExecutor
 from tests.crash.forks import Fork, close_all_but, forked
@@ -46,7 +46,6 @@ def run(tmp_path: Path) -> Iterator[Callable[..., ProcessExecutor]]:
         ({"gpus_per_trial": 0.5}, 8, ["0", "1"], ["0", "1", "0", "1"]),
         ({"gpus_per_trial": 0.25}, 3, ["0", "1"], ["0", "1", "0"]),
         ({"gpus_per_trial": 0.1}, 99, ["0"], ["0"] * 10),
-        ({"gpus_per_trial": 2}, 8, ["0", "1", "2", "3", "4"], ["0,1", "2,3"]),
         ({"gpus_per_trial": 0}, 2, ["0"], ["", ""]),
     ],
 )
@@ -58,14 +57,6 @@ def test_places(resources: dict[str, Any], cpus: int, gpus: list[str], expected:
 def test_no_place(resources: dict[str, Any], cpus: int) -> None:
     with pytest.raises(SetupError, match=f"no trial fits: it needs .* but this machine has {cpus} and 0"):
         places_for(Resources(**resources), cpus, [])
-
-
-@pytest.mark.parametrize(("said", "expected"), [("", []), ("1", ["1"]), ("2,GPU-ab", ["2", "GPU-ab"])])
-def test_visible_gpus_are_those_of_the_environment(
-    monkeypatch: pytest.MonkeyPatch, said: str, expected: list[str]
-) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", said)
-    assert visible_gpus() == expected
 
 
 def test_trials_go_through_all_slots(run: Any) -> None:
