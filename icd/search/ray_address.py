@@ -5,12 +5,13 @@ import os
 import queue
 import socket
 import threading
+import time
 
 from icd.errors import SetupError
 
 _CONNECT_S = 5.0
 _FIRST_WORD_S = 5.0
-_GCS_S = 8.0
+_WITHIN_S = 20.0  # for all of it
 # How a client of gRPC begins (RFC 9113, 3.4): the preface and a frame of settings, which are those of HTTP/2.
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 _SETTINGS = 4  # the type of the frame with which a server begins
@@ -45,6 +46,7 @@ def check_address(address: str) -> None:
     Raises:
         SetupError: If not; says what does.
     """
+    deadline = time.monotonic() + _WITHIN_S
     host, _, port = address.rpartition(":")
     try:
         with socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S) as connection:
@@ -61,7 +63,7 @@ def check_address(address: str) -> None:
     if len(answer) < 9 or answer[3] != _SETTINGS:
         said = f"answers with {answer[:40]!r}" if answer else "is silent"
         raise SetupError(f"what listens at {address} {said}: that is no Ray cluster; {ADVICE}")
-    if problem := _not_gcs(address):
+    if problem := _not_gcs(address, deadline - time.monotonic()):
         raise SetupError(f"what answers at {address} is no Ray cluster's GCS ({problem}); {ADVICE}")
 
 
@@ -74,15 +76,15 @@ def _first_words(connection: socket.socket) -> bytes:
     return b""
 
 
-def _not_gcs(address: str) -> str:
+def _not_gcs(address: str, timeout_s: float) -> str:
     """Say why this is no GCS, as other parts of Ray speak gRPC too; empty where it is, or wants another token."""
     from icd.search.ray_private import forget_token, nodes_of  # Ray takes seconds to import
 
     answers: queue.Queue[str] = queue.Queue()
     forget_token()
     # Ray's own time limit does not hold where another service answers.
-    threading.Thread(target=lambda: answers.put(nodes_of(address, _GCS_S)), daemon=True).start()
+    threading.Thread(target=lambda: answers.put(nodes_of(address, timeout_s)), daemon=True).start()
     try:
-        return answers.get(timeout=_GCS_S + 2)
+        return answers.get(timeout=timeout_s)
     except queue.Empty:
-        return f"it does not list its nodes within {_GCS_S + 2:.0f} s"
+        return f"it does not list its nodes within {timeout_s:.0f} s"

@@ -56,12 +56,13 @@ def test_what_answers_is_named(server: Callable[[bytes], str], answer: bytes, sa
 def test_a_service_that_speaks_as_ray_does_must_list_its_nodes_in_time(
     server: Callable[[bytes], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ray_address, "_GCS_S", -1.9)
+    monkeypatch.setattr(ray_address, "_WITHIN_S", 0.3)
     over = threading.Event()
     monkeypatch.setattr(ray_private, "nodes_of", lambda address, timeout_s: str(over.wait(30)))
     with pytest.raises(SetupError, match=r"is no Ray cluster's GCS .it does not list its nodes within 0 s"):
         check_address(server(SETTINGS))
     over.set()
+    monkeypatch.setattr(ray_address, "_WITHIN_S", 60.0)
     monkeypatch.setattr(ray_private, "nodes_of", lambda address, timeout_s: "")
     check_address(server(SETTINGS))
 
