@@ -5,7 +5,7 @@ fails there by its name.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -141,9 +141,10 @@ class ForgivingActorManager(RayActorManager):
 @contextlib.contextmanager
 def trials_end_alone() -> Iterator[None]:
     """Let every exception that Ray raises within this block for a trial of Tune's end that trial, and not Tune."""
-    before: Callable[..., RayActorManager] = tune_controller.RayActorManager
-    tune_controller.RayActorManager = ForgivingActorManager
+    module: Any = tune_controller
+    before = module.RayActorManager
+    module.RayActorManager = ForgivingActorManager
     try:
         yield
     finally:
-        tune_controller.RayActorManager = before
+        module.RayActorManager = before
