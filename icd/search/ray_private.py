@@ -141,10 +141,10 @@ class ForgivingActorManager(RayActorManager):
 @contextlib.contextmanager
 def trials_end_alone() -> Iterator[None]:
     """Let every exception that Ray raises within this block for a trial of Tune's end that trial, and not Tune."""
-    name = "RayActorManager"  # Tune makes its manager by this name of its controller's module
-    before = getattr(tune_controller, name)
-    setattr(tune_controller, name, ForgivingActorManager)
+    module: Any = tune_controller
+    before = module.RayActorManager
+    module.RayActorManager = ForgivingActorManager
     try:
         yield
     finally:
-        setattr(tune_controller, name, before)
+        module.RayActorManager = before
