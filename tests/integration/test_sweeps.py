@@ -119,7 +119,7 @@ def test_no_worker_outlives_a_killed_driver(root: Path, harness: Harness, undist
     assert workers
     drive.signal(signal.SIGKILL)
     drive.wait()
-    drive.until(lambda: not [worker for worker in workers if alive(worker)], seconds=10)
+    drive.until(lambda: not [worker for worker in workers if alive(worker)], seconds=120)
     resume_equals(drive, undisturbed)
     assert sum(bare.repeated_epochs(root).values()) <= 1
 
