@@ -9,7 +9,7 @@ import pytest
 from tests.command import Command
 from tests.support.short_sweeps import begun, file, signal_when
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 
 DRIVEN = "sweeps/by-hand/driver.lock"
 

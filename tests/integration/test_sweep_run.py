@@ -80,7 +80,7 @@ def test_sweep_again_extended_exported(
     assert json.loads(trained_again.out)["val"]["top1"] == best.values[0]
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_interrupted_and_resumed(command: Command, tmp_path: Path, icd_root: Path) -> None:
     path = file(tmp_path, protocol={"epochs": 8, "batch_size": 50})
     with begun("sweep", path, "--executor", "process") as process:
