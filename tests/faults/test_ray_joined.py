@@ -102,9 +102,9 @@ def test_a_killed_driver_leaves_no_worker_on_the_cluster(address: str, tmp_path:
     driver = start_driver(tmp_path, trials=2, epochs=1000, seconds=0.5, address=address)
     wait_for(lambda: len(pids_of(tmp_path)) > 0, 240)
     os.kill(driver.pid, signal.SIGKILL)
-    driver.communicate(timeout=60)
+    driver.communicate(timeout=240)
     pids = pids_of(tmp_path)
-    wait_for(lambda: not any(is_alive(pid) for pid in pids), 20)
+    wait_for(lambda: not any(is_alive(pid) for pid in pids), 120)
 
 
 def test_trials_of_a_lost_node_finish_on_another(token: Path, tmp_path: Path) -> None:

@@ -216,13 +216,13 @@ def test_interrupted_killed_resumed(command: Command, plain: Path, tmp_path: Pat
 
         process = begin(plain, interrupted)
         process.send_signal(signal.SIGINT)
-        said = process.communicate(timeout=60)[1]
+        said = process.communicate(timeout=240)[1]
         assert process.returncode == 130, said
         assert "continue with --resume" in said
 
         process = begin(plain, killed)
         process.kill()
-        process.communicate(timeout=60)
+        process.communicate(timeout=240)
         assert process.returncode == -signal.SIGKILL
 
         for root in (interrupted, killed):
