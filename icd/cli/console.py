@@ -11,7 +11,7 @@ import select
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import TextIO
+from typing import Any, TextIO
 
 _STREAMS = (("stdout", 1), ("stderr", 2))
 
@@ -24,7 +24,7 @@ class Unwritten(io.RawIOBase):
         self.number = number
         self.error: OSError | None = None
 
-    def write(self, content: "memoryview | bytes") -> int:  # type: ignore[override]
+    def write(self, content: Any, /) -> int:
         while True:
             try:
                 return os.write(self.number, content)
@@ -63,13 +63,13 @@ def lasting_streams() -> Iterator[Unwritten | None]:
             with suppress(OSError):
                 given.flush()
         lowest[name] = Unwritten(number)
-        stream: TextIO = io.TextIOWrapper(
-            io.BufferedWriter(lowest[name]),  # type: ignore[type-var]
+        lasting = io.TextIOWrapper(
+            io.BufferedWriter(lowest[name]),
             encoding=given.encoding if given else "utf-8",
             errors="backslashreplace",
             line_buffering=name == "stderr" or os.isatty(number),
         )
-        setattr(sys, name, stream)
+        setattr(sys, name, lasting)
     try:
         yield lowest.get("stdout")
     finally:

@@ -20,6 +20,7 @@ from icd.results.report import write_report
 from icd.search.pareto import pareto_front
 from icd.search.ray_address import refuse_other_forms
 from icd.search.reading import SweepStatus, counts_of, trial_row
+from icd.search.studies import pasted
 from icd.search.sweeps import SweepResult
 
 logger = logging.getLogger(__name__)
@@ -115,16 +116,16 @@ def _run(begin: Callable[..., SweepResult], options: dict[str, Any], *, as_json:
     if as_json:
         write_json(result_data(result, status))
     else:
-        hints = _where_to_look(result, several_pairs=status.ranked is not None)
+        hints = _where_to_look(result, where.root, several_pairs=status.ranked is not None)
         for line in [*status_lines(status, result.records), "", *hints]:
             click.echo(line)
     if result.pending:
-        logger.warning("%d events wait for MLflow: 'icd flush %s'", result.pending, result.name)
+        logger.warning("%d events wait for MLflow: '%s'", result.pending, pasted(where.root, "flush", result.name))
     if result.failed_too_often:
         failed, tried = counts_of(result.records)["failed"], len(result.records)
         raise TrialsFailedError(
             f"{failed} of {tried} trials of sweep {result.name!r} failed, more than budget.failed_share allows; "
-            f"see 'icd trials {result.name} --state failed'"
+            f"see '{pasted(where.root, 'trials', result.name, '--state', 'failed')}'"
         )
 
 
@@ -144,15 +145,15 @@ def result_data(result: SweepResult, status: SweepStatus) -> dict[str, Any]:
     }
 
 
-def _where_to_look(result: SweepResult, *, several_pairs: bool) -> list[str]:
+def _where_to_look(result: SweepResult, root: Path, *, several_pairs: bool) -> list[str]:
     name = result.name
-    best = f"take the best:   icd export {name} -o best.yaml --unconfirmed"
-    pairs = f"compare it:      icd specialists {name} ONE OTHER ..."
+    best = f"take the best:   {pasted(root, 'export', name, '-o', 'best.yaml', '--unconfirmed')}"
+    pairs = f"compare it:      {pasted(root, 'specialists', name, 'ONE', 'OTHER', '...')}"
     return [
-        f"look at it:      icd ui {name}",
-        f"list its trials: icd trials {name}",
-        f"read about it:   icd report {name}",
-        f"confirm it:      icd confirm {name}",
+        f"look at it:      {pasted(root, 'ui', name)}",
+        f"list its trials: {pasted(root, 'trials', name)}",
+        f"read about it:   {pasted(root, 'report', name)}",
+        f"confirm it:      {pasted(root, 'confirm', name)}",
         pairs if several_pairs else best,
         f"in {result.folder}; MLflow: {result.tracking}",
     ]

@@ -20,7 +20,7 @@ _ADDRESSES = (
     ("model_versions", "source"),
     ("model_versions", "storage_location"),
 )
-_OURS = re.compile(rf"(?P<folder>file://.*/{ARTIFACTS})/[0-9a-f]{{16}}")  # the last part is a sweep's uid
+_OURS = re.compile(rf"(?P<folder>file://.*/{ARTIFACTS})/[0-9a-f]+")  # the last part is a sweep's uid
 
 
 def ready(uri: str) -> None:

@@ -21,7 +21,7 @@ from icd.search.processes import ProcessExecutor
 from icd.search.shelf import Shelf, fetch_trials, shelf_of
 from icd.search.site import Site
 from icd.search.storage import DatabaseLease, is_shared, open_storage, storage_url
-from icd.search.studies import REPORT_NAME, refuse_one_database, sweep_folder, tracking_uri
+from icd.search.studies import REPORT_NAME, pasted, refuse_one_database, sweep_folder, tracking_uri
 from icd.search.study import Ledger
 from icd.search.task import Policy
 from icd.search.track import Tracker
@@ -239,7 +239,8 @@ def written_report(name: str, folder: Path, settings: Settings) -> list[str]:
     try:
         settings.report(settings.root, name, folder / REPORT_NAME)
     except Exception as error:
-        settings.announce(f"no report was written ({type(error).__name__}: {error}); try 'icd report {name}'")
+        again = pasted(settings.root, "report", name)
+        settings.announce(f"no report was written ({type(error).__name__}: {error}); try '{again}'")
         return []
     return [REPORT_NAME]
 

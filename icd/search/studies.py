@@ -1,12 +1,15 @@
 """Where sweeps are kept and how one is found again; imports no torch, so that reading verbs answer at once."""
 
 import os
+import shlex
 from pathlib import Path
 
 from icd.errors import SetupError, StateError, UsageError, did_you_mean
+from icd.search import default_root
 from icd.search.database_file import is_one_database
 from icd.search.storage import is_shared, open_storage, redacted, storage_url
 from icd.search.study import Ledger
+from icd.trial.bucket import url_of
 
 REPORT_NAME = "report.html"
 
@@ -14,6 +17,13 @@ REPORT_NAME = "report.html"
 def sweep_folder(root: Path, name: str) -> Path:
     """Give a sweep's folder."""
     return root.absolute() / "sweeps" / name
+
+
+def pasted(root: Path, *words: str) -> str:
+    """Write a command that finds the same root when it is pasted into a shell."""
+    if default_root().absolute() == root.absolute():
+        return " ".join(["icd", *words])
+    return " ".join(["icd", *words, "--root", shlex.quote(url_of(root) or str(root))])
 
 
 def tracking_uri(root: Path) -> str:
