@@ -13,11 +13,12 @@ unexport PYTHONDONTWRITEBYTECODE
 setup: $(VENV)/.ready
 
 # uv installs the same packages as pip, three times faster; where it cannot be had, pip does it. A machine without a GPU
-# gets torch without CUDA, a tenth of the size, or the usual one where the index of those wheels cannot be reached.
+# gets torch without CUDA, which saves gigabytes, or the usual one where the index of those wheels does not answer.
+# On a login node without a GPU, for nodes that have some: make setup NO_CUDA=
 # What the last line installs is for one test, which is skipped without it.
 NO_CUDA := $(if $(shell command -v nvidia-smi),,--torch-backend=cpu)
-UV_INSTALL = $(1)/bin/uv pip install --quiet --python $(1)/bin/python $(2)
-install = $(if $(NO_CUDA),UV_HTTP_RETRIES=1 $(UV_INSTALL) $(NO_CUDA) 2>/dev/null ||) $(UV_INSTALL)
+uv_install = $(1)/bin/uv pip install --quiet --python $(1)/bin/python $(2)
+install = $(if $(NO_CUDA),UV_HTTP_RETRIES=1 $(uv_install) $(NO_CUDA) 2>/dev/null ||) $(uv_install)
 
 $(VENV)/.ready: pyproject.toml constraints.txt tests/dashboard.txt
 	$(PYTHON) -m venv $(VENV)

@@ -70,6 +70,8 @@ def train_command(
             device=target, num_workers=workers, report=display.report, progress=display.progress, stop=stop_requested
         )
         config, split = read_data(config, where)
+        for note in split.notes:
+            display.announce(f"note: {note}")
         card = train_teacher(where.teachers, config, split, execution, name, display.announce)
     _show(card, as_json=as_json)
 

@@ -120,10 +120,13 @@ def plan(
     **options: Unpack[Options],
 ) -> "Plan":
     """Say what a sweep would try and cost; ``measure`` times it here, and trains its teacher if that is missing."""
+    from icd.config.located import located
     from icd.config.read_sweep import read_sweep
     from icd.search.planning import make_plan
 
-    return make_plan(read_sweep(_document(source, overrides, name)), settings_of(options), measure=measure)
+    document = _document(source, overrides, name)
+    with located(document):
+        return make_plan(read_sweep(document), settings_of(options), measure=measure)
 
 
 def status(name: str, *, root: Path | str | None = None) -> "SweepStatus":

@@ -2,12 +2,13 @@
 
 import pickle
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from icd.data import load_dataset
+from icd.data import cifar, load_dataset
 from icd.data.images import ArrayImages, FileImages
 from icd.data.split import Split
 from icd.errors import ConfigError, DataError
@@ -65,8 +66,14 @@ def test_cifar_arrays_are_those_of_the_file(tmp_path: Path, monkeypatch: pytest.
     assert isinstance(test, ArrayImages)
     expected = pickle.loads((folder / "test").read_bytes())["data"].reshape(-1, 3, 32, 32)
     assert np.array_equal(test.images_NCHW.numpy(), expected)
-    assert split.superclasses == (0, 0, 1)
+    assert split.superclasses == (4, 1, 14)  # of the first three of the hundred
     assert split.class_names == CLASSES
+
+
+def test_cifar100s_superclasses_hold_five_classes_each() -> None:
+    assert sorted(Counter(cifar._COARSE).items()) == [(superclass, 5) for superclass in range(20)]
+    trees = [47, 52, 56, 59, 96]  # maple, oak, palm, pine, willow
+    assert {cifar._COARSE[tree] for tree in trees} == {17}
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
