@@ -11,6 +11,7 @@ from icd.data.dataset import CIFAR100_MEAN, CIFAR100_STD, Request
 from icd.data.images import ArrayImages
 from icd.data.split import Rgb, Split, make_split
 from icd.errors import DataError
+from icd.fields import Count
 
 _MEAN, _STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)  # CIFAR-10's
 # CIFAR-100's superclass of each class, both in alphabetical order; torchvision leaves them out.
@@ -24,28 +25,28 @@ _COARSE = (
 # fmt: on
 
 
-def load_cifar10(request: Request) -> Split:
-    """Load CIFAR-10."""
+def load_cifar10(request: Request, *, train_per_class: Count = 5000) -> Split:
+    """Load CIFAR-10; ``train_per_class`` keeps the first so many training images of each class for train and val."""
     from torchvision.datasets import CIFAR10
 
-    return _load(request, "cifar10", CIFAR10, _MEAN, _STD)
+    return _load(request, "cifar10", CIFAR10, train_per_class, _MEAN, _STD)
 
 
-def load_cifar100(request: Request) -> Split:
+def load_cifar100(request: Request, *, train_per_class: Count = 500) -> Split:
     """Load CIFAR-100; superclasses are its 20 coarse labels, 26 exact duplicates stay on one side of the split."""
     from torchvision.datasets import CIFAR100
 
-    return _load(request, "cifar100", CIFAR100, CIFAR100_MEAN, CIFAR100_STD)
+    return _load(request, "cifar100", CIFAR100, train_per_class, CIFAR100_MEAN, CIFAR100_STD)
 
 
-def _load(request: Request, name: str, source: Any, mean: Rgb, std: Rgb) -> Split:
+def _load(request: Request, name: str, source: Any, train_per_class: int, mean: Rgb, std: Rgb) -> Split:
     """Load the training images now and the test images when they are opened; all checksums are compared now."""
     root = request.folder(name, fetchable=True)
     train = _part(root, source, train=True, download=request.download)
     return make_split(
         request,
         name,
-        _images(train),
+        _first_of_each_class(_images(train), train_per_class),
         lambda: _images(_part(root, source, train=False)),
         class_names=train.classes,
         superclasses=_COARSE[: len(train.classes)] if name == "cifar100" else None,
@@ -67,6 +68,13 @@ def _part(root: Path, source: Any, *, train: bool, download: bool = False) -> An
         what = "is missing or has another checksum; remove it and run with --download"
         what = f"cannot be fetched ({error}); put it there" if download else what
         raise DataError(f"{_wrong_file(folder, source)}: {what}") from error
+
+
+def _first_of_each_class(images: ArrayImages, count: int) -> ArrayImages:
+    """Keep the first images of each class in the order of the files; all of a class that has no more."""
+    labels_N = images.labels_N.numpy()
+    kept = [np.flatnonzero(labels_N == label)[:count] for label in np.unique(labels_N)]
+    return images.subset(np.sort(np.concatenate(kept)))
 
 
 def _wrong_file(folder: Path, source: Any) -> Path:

@@ -70,6 +70,15 @@ def test_cifar_arrays_are_those_of_the_file(tmp_path: Path, monkeypatch: pytest.
     assert split.class_names == CLASSES
 
 
+def test_the_first_images_of_each_class_can_be_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make_cifar(tmp_path, monkeypatch, "cifar10")
+    split = load("cifar10", tmp_path, train_per_class=2)
+    kept = {image.numpy().tobytes() for part in (split.train, split.val) for image in part.images_NCHW}
+    first = pickle.loads((folder / "data_batch_1").read_bytes())["data"][: 2 * len(CLASSES)]  # labels take turns
+    assert kept == {image.tobytes() for image in first}
+    assert split.digest != load("cifar10", tmp_path).digest
+
+
 def test_cifar100s_superclasses_hold_five_classes_each() -> None:
     assert sorted(Counter(cifar._COARSE).items()) == [(superclass, 5) for superclass in range(20)]
     trees = [47, 52, 56, 59, 96]  # maple, oak, palm, pine, willow
