@@ -11,9 +11,6 @@ from icd.search.outbox import Outbox
 from icd.search.track import flush
 from tests.tracking import begin_trial, end_trial
 
-pytestmark = pytest.mark.integration
-UID = "0123456789abcdef"
-
 
 def registered(root: Path, number: int) -> str:
     file = root / "sweeps" / "s" / f"{number}.bin"
