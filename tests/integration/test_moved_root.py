@@ -11,6 +11,8 @@ from icd.search.outbox import Outbox
 from icd.search.track import flush
 from tests.tracking import begin_trial, end_trial
 
+UID = "0123456789abcdef"
+
 
 def registered(root: Path, number: int) -> str:
     file = root / "sweeps" / "s" / f"{number}.bin"
