@@ -18,7 +18,7 @@ import pytest
 
 from tests.integration.ray_nodes import ROOT
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 
 _TOGETHER_S = 2.0  # how long one waits before its first table for the others to be there too
 KILLED = 77

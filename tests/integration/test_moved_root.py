@@ -11,7 +11,6 @@ from icd.search.outbox import Outbox
 from icd.search.track import flush
 from tests.tracking import begin_trial, end_trial
 
-pytestmark = pytest.mark.integration
 UID = "0123456789abcdef"
 
 

@@ -16,8 +16,6 @@ from icd.search.session import Settings, session
 from tests.integration.ray_nodes import ROOT
 from tests.studies import Study, changed, usual
 
-pytestmark = pytest.mark.integration
-
 _CALL = """
 import contextlib, io, json, sys
 from icd.cli.main import main
