@@ -142,8 +142,7 @@ def make_split(
         raise DataError(
             f"{name}: class {class_names[int(counts_K.argmin())]!r} has no training image; every class needs one"
         )
-    in_memory = isinstance(images, ArrayImages)
-    groups_N = pixel_groups(images) if in_memory else file_groups(images)
+    groups_N = pixel_groups(images) if isinstance(images, ArrayImages) else file_groups(images)
     train_n, val_m = stratified_split(labels_N, groups_N, val_share=request.val_share, seed=request.split_seed)
     content = "\n".join((images.digest, *class_names))
     return Split(
@@ -157,7 +156,7 @@ def make_split(
         std=std,
         digest=hashlib.sha256(content.encode()).hexdigest(),
         split_digest=hashlib.sha256(val_m.astype("<i8").tobytes()).hexdigest(),
-        notes=() if in_memory or not images.skipped else (images.skipped,),
+        notes=() if isinstance(images, ArrayImages) or not images.skipped else (images.skipped,),
     )
 
 
