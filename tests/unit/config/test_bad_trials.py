@@ -105,7 +105,7 @@ EXPECTED: dict[str, tuple[str, ...]] = {
     "views_files_only": (":5: protocol.views:", "these views show image files only"),
     "option_bool": (":5: data.image_seed:", "but got True"),
     "option_negative": (":5: data.train_per_class:", "but got -1"),
-    "option_of_other_data": (":5: data.test_per_class: unknown key", "allowed: "),
+    "option_of_other_data": (":5: data.image_seed: unknown key",),
     "option_text": (":5: data.image_seed:", "but got 'one'"),
     "precision_number": (":4: protocol.precision:", "but got 16"),
     "preset_number": (":4: protocol.preset:", "but got 100", "allowed: "),
