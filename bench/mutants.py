@@ -21,9 +21,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import optuna  # noqa: F401 - imported once for all children
+import alembic.command  # noqa: F401 - these are imported once for all children
+import optuna.storages._rdb.storage  # noqa: F401
+import PIL.Image  # noqa: F401
 import pytest
 import scipy.stats  # noqa: F401
+import sqlalchemy.orm  # noqa: F401
 import torch  # noqa: F401
 
 ROOT = Path(__file__).parents[1]
@@ -140,6 +143,8 @@ def main() -> None:
     wrong = [f"{number}: {why}" for number, mutant in chosen.items() if (why := problem(mutant))]
     if wrong or asked.list:
         raise SystemExit("\n".join(wrong) or f"{len(chosen)} mutants of rules that are stated")
+    sys.dont_write_bytecode = False  # else each child compiles everything anew
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     with tempfile.TemporaryDirectory(prefix="icd-mutants-") as name:
         folder = Path(name).resolve() / "tree"
         copied(folder)
