@@ -24,7 +24,7 @@ def test_sweep_again_extended_exported(
     command: Command, tmp_path: Path, icd_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = file(tmp_path)
-    planned = json.loads(command("plan", path, "--json").out)
+    planned = json.loads(command("plan", path, "--measure", "--json").out)
     assert list(planned["paces"]) == ["resnet8>resnet8"]
     low, high = planned["cost"]["wall_hours"]
     assert 0 < low <= high
