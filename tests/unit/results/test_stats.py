@@ -102,7 +102,7 @@ def test_a_missing_run_leaves_the_others_in_the_model(drawn: Floats) -> None:
     assert (found.df, found.pooled) == (19, True)
     values[0] = {}
     assert compare(values, [{0: 1.0, 3: -1.0}]) == [None]
-    assert one(values, {1: 1.0, 4: -1.0}).df == 16, "five seeds of five arms"
+    assert one(values, {2: 1.0, 4: -1.0}).df == 16, "five seeds of five arms"
 
 
 def test_seeds_that_are_not_shared_leave_the_arms_to_welch() -> None:
