@@ -68,8 +68,7 @@ def plan(
 def plan_lines(plan: Plan) -> list[str]:
     """Write a plan for people."""
     count = "endlessly many" if plan.configurations is None else str(plan.configurations)
-    packed = f", {plan.per_process} in a process" if plan.per_process > 1 else ""
-    at_a_time = f"{plan.concurrent} at a time here{packed} ({os.cpu_count()} CPUs)"
+    at_a_time = f"{plan.concurrent} at a time here ({os.cpu_count()} CPUs)"
     lines = [f"sweep {plan.name}: {plan.trials} trials, {at_a_time}"]
     lines += ["", f"space: {count} configurations"]
     rows = [[row.name, row.kind, row.values, row.condition] for row in plan.dimensions]

@@ -190,8 +190,15 @@ def _explain(annotation: Any, error: ValidationError) -> list[tuple[Path, str, o
     return [(place, " or ".join(found), values[place]) for place, found in rules.items()]
 
 
+_WORDS_THAT_WENT = {
+    "trials_per_process": "let trials share a GPU with gpus_per_trial: 0.25, and start NVIDIA MPS so that they overlap",
+}
+
+
 def _meant(name: object, allowed: Sequence[str]) -> str:
     """Say which name is meant; a list of all too long for a line is cut."""
+    if isinstance(name, str) and name in _WORDS_THAT_WENT:
+        return _WORDS_THAT_WENT[name]
     hint = did_you_mean(name, allowed)
     if len(hint) <= _LONGEST_HINT:
         return hint

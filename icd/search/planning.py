@@ -54,7 +54,6 @@ class Plan:
         suggestions: Parameters of the first sampled trials, by trial number.
         trials: How many trials the budget allows.
         concurrent: How many run at a time on this machine.
-        per_process: How many of them share a process.
         device: What was measured on; None where nothing was.
         paces: For each teacher and student what was measured.
         cost: See ``Cost``.
@@ -70,7 +69,6 @@ class Plan:
     suggestions: Mapping[int, Mapping[str, Any]]
     trials: int
     concurrent: int
-    per_process: int
     device: str | None
     paces: Mapping[str, Mapping[str, float]]
     cost: Cost
@@ -108,7 +106,6 @@ def make_plan(sweep: SweepConfig, settings: Settings, *, measure: bool) -> Plan:
         suggestions=_suggestions(sweep, space),
         trials=trials,
         concurrent=min(len(places), trials),
-        per_process=min(sweep.resources.pack, trials),
         device=prepared.device if prepared else None,
         paces=paces,
         cost=predict(sweep, trials, epochs, paces, concurrent=min(len(places), trials), gpus_per_trial=gpus_per_trial),

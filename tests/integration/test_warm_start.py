@@ -21,8 +21,6 @@ from tests.command import Command, one_line
 from tests.driving import DOCUMENT
 from tests.studies import Study, changed
 
-pytestmark = pytest.mark.integration
-
 NEW: dict[str, Any] = {
     **DOCUMENT,
     "name": "new",
