@@ -6,9 +6,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from icd.results.arms import Plan, PlannedArm, begin_plan, stored_plans
 from icd.results.confirm import confirmation_of, make_plan
 from icd.results.confirmation import Confirmation
+from icd.results.plan import Plan, PlannedArm, begin_plan, stored_plans
 from icd.search.driver import Driver
 from icd.search.fixed import FixedRun, FixedRuns, measured
 from icd.search.record import State, TrialRecord
@@ -148,5 +148,6 @@ def record_of(run: FixedRun, number: int, value: Measured, state: State = "compl
         stage="confirm",
         values=(value(run.arm, run.seed),) if state == "complete" else (),
         baseline=run.label,
-        attributes={"arm": run.arm, "seed": run.seed, "round": run.round},
+        attributes={"arm": run.arm, "seed": run.seed, "round": run.round}
+        | ({"chance": 1.0} if state == "pruned" else {}),
     )

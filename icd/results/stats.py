@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from scipy.special import chdtr, fdtrc, log_ndtr, stdtr, stdtrit
 
 Floats = NDArray[np.floating[Any]]
-Values = Mapping[Hashable, Mapping[Hashable, float]]  # by cell and block
-Contrast = Mapping[Hashable, float]
+Values = Mapping[Any, Mapping[Any, float]]  # by cell and block, both hashable
+Contrast = Mapping[Any, float]
 
 POWER = 0.8  # at which a difference is called detectable
 _GUARD = 0.025  # level of the variance test, for each of the two sides of a contrast

@@ -48,13 +48,14 @@ class Axis:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Span:
-    """A mean with its interval; ``sure`` where the interval settles the question."""
+    """A mean with its interval, where it has one, and single values; ``sure`` where the interval leaves out 0."""
 
     name: str
     mean: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     sure: bool
+    dots: Sequence[float] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,20 +183,20 @@ def bars_chart(bars: Sequence[Bar], label: str) -> Markup:
 
 
 def spans_chart(spans: Sequence[Span], x_name: str, label: str) -> Markup:
-    """Draw means with intervals below each other, and the line of no difference."""
-    x = Scale.over([0.0, *(v for span in spans for v in (span.low, span.high))], 12.0, WIDTH - 12)
-    bottom = 12.0 + 36 * len(spans)
-    parts = [line(x(0.0), 4, x(0.0), bottom, "chance")]
+    """Draw means with intervals and single values below each other, and the line of no difference."""
+    ends = [end for span in spans for end in (span.low, span.high, span.mean) if end is not None]
+    x = Scale.over([0.0, *ends, *(dot for span in spans for dot in span.dots)], 12.0, WIDTH - 12)
+    bottom, parts = 12.0 + 36 * len(spans), []
     for place, span in enumerate(spans):
         top = 6.0 + 36 * place
-        role = "s0" if span.sure else "near"
+        role, middle = "s0" if span.sure else "near", top + 21
         parts.append(text(12.0, top + 9, f"{_cut(span.name, 44)}: {span.mean:+.2f}"))
-        parts.append(line(x(span.low), top + 20, x(span.high), top + 20, f"line {role}"))
-        for end in (span.low, span.high):
-            parts.append(line(x(end), top + 15, x(end), top + 25, f"line {role}"))
-        parts.append(
-            mark(x(span.mean), top + 20, "diamond" if span.sure else "circle", f"mark {role}", shown(span.mean))
-        )
+        parts.append(line(x(0.0), top + 13, x(0.0), top + 29, "chance"))
+        if span.low is not None and span.high is not None:
+            parts.append(line(x(span.low), middle, x(span.high), middle, f"line {role}"))
+            parts += [line(x(end), middle - 5, x(end), middle + 5, f"line {role}") for end in (span.low, span.high)]
+        parts += [mark(x(dot), middle, "circle", "mark s1", shown(dot), 2.0) for dot in span.dots]
+        parts.append(mark(x(span.mean), middle, "diamond" if span.sure else "circle", f"mark {role}", shown(span.mean)))
     for tick in x.ticks():
         parts.append(text(x(tick), bottom + 14, tick_text(tick), text_anchor="middle"))
     parts += [line(12, bottom, WIDTH - 12, bottom, "axis")]

@@ -10,12 +10,11 @@ from typing import Any
 import yaml
 
 from icd.config.sweep import Direction
-from icd.results.confirmation import Confirmation
-from icd.results.confirmed import confirmation_of
+from icd.results.confirmation import Confirmation, confirmation_of
 from icd.results.explained import Explanation, explanation_of
 from icd.results.importance import Importance, importance_of
 from icd.results.pruning import PruningAudit, audit_sweep
-from icd.results.winners_curse import expected_overstatement
+from icd.results.stats import expected_maximum
 from icd.search.gram_file import GRAMS_NAME, Grams, read_grams
 from icd.search.reading import counts_of, driver_of, plain_sweep
 from icd.search.record import TrialRecord, best, in_order
@@ -168,9 +167,10 @@ def overstatement_of(
     """
     if not trials:
         return None
-    if explanation is not None and explanation.sd is not None:
+    whole = None if explanation is None else explanation.whole
+    if explanation is not None and whole is not None and whole.sd is not None:
         source = f"trial {explanation.trial} on validation images"
-        return _overstatement(trials, explanation.sd, explanation.whole_seeds, source)
+        return _overstatement(trials, whole.sd, len(whole.runs), source)
     if confirmation is not None and confirmation.winner is not None:
         arm = confirmation.arm(confirmation.winner)
         if arm.sd is not None:
@@ -179,7 +179,7 @@ def overstatement_of(
 
 
 def _overstatement(trials: int, sd: float, seeds: int, source: str) -> Overstatement:
-    points = expected_overstatement(sd, trials)
+    points = sd * expected_maximum(trials)
     return Overstatement(points=points, sd=sd, seeds=seeds, source=source, trials=trials)
 
 

@@ -106,13 +106,16 @@ def test_bars_are_as_long_as_their_values() -> None:
 def test_spans_reach_from_low_to_high() -> None:
     spans = [
         Span(name="a", mean=1.0, low=0.5, high=1.5, sure=True),
-        Span(name="b", mean=0.1, low=-1, high=1.2, sure=False),
+        Span(name="b", mean=0.1, low=-1, high=1.2, sure=False, dots=[-0.9, 0.2, 1.0]),
+        Span(name="c", mean=0.3, low=None, high=None, sure=False),
     ]
     root = parsed(spans_chart(spans, "points", "differences"))
-    (zero,) = of_class(root, "line", "chance")
+    zero, *others = of_class(root, "line", "chance")
+    assert {item.attrib["x1"] for item in others} == {zero.attrib["x1"]}
     first = max(of_class(root, "line", "line s0"), key=lambda item: float(item.attrib["x2"]) - float(item.attrib["x1"]))
     assert float(first.attrib["x1"]) > float(zero.attrib["x1"])
-    assert len(of_class(root, "polygon", "mark s0")) == len(of_class(root, "circle", "mark near")) == 1
+    assert (len(of_class(root, "polygon", "mark s0")), len(of_class(root, "circle", "mark near"))) == (1, 2)
+    assert len(of_class(root, "circle", "mark s1")) == 3
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from icd.results.report import page_of, rendered, write_report
 from icd.results.report.blocks import Chart, Page, Pictures, Section, Table, Text
 from icd.results.report.gather import Facts, gather, metric_rows, overstatement_of
 from icd.results.report.terms_part import coloured, term_shares
-from icd.results.winners_curse import expected_overstatement
+from icd.results.stats import expected_maximum
 from icd.search.gram_file import GRAMS_NAME, pack_grams, read_grams, thumbnails
 from icd.search.record import TrialRecord
 from icd.search.task import trial_folder
@@ -143,16 +143,17 @@ def test_a_confirmation_comes_first_with_its_intervals_and_looks(facts: Facts) -
     assert "not finished" in said
     assert "evaluated 16 times" in said
     assert page.sections[1].heading == "Confirmed configurations"
-    arms, chart, versus, *_ = page.sections[1].blocks
-    assert isinstance(arms, Table)
+    _, warning, chart, differences, *_ = page.sections[0].blocks
+    assert isinstance(warning, Text)
     assert isinstance(chart, Chart)
-    assert isinstance(versus, Table)
-    assert [row[2] for row in arms.rows] == ["74.10 ± 0.21", "73.70 ± 0.21", "72.70 ± 0.21", "73.80 ± 0.21"]
-    first = dict(zip(versus.headers, versus.rows[0], strict=True))
-    assert first["interval"] == "+0.82 to +2.02 (95%)"
-    assert (first["p (Holm)"], first["n"], first["verdict"]) == (0.016, 4, "better")
-    assert (first["search said"], first["confirmation says"], first["shrinkage"]) == ("+1.92", "+1.42", "+0.50")
-    assert str(chart.svg).count("<polygon") == 2  # the two that are settled
+    assert isinstance(differences, Table)
+    assert differences.headers == ["configuration", "difference", "interval", "verdict", "seeds"]
+    assert differences.rows[0] == ["trial 7 against KD", "+1.42", "+0.82 to +2.02", "better", 4]
+    assert str(chart.svg).count("<polygon") == 2, "the two that are shown"
+    assert str(chart.svg).count('class="mark s1"') == 4 * 4, "a dot for each seed"
+    arms = page.sections[1].blocks[0]
+    assert isinstance(arms, Table)
+    assert [row[1] for row in arms.rows] == ["74.10 ± 0.21", "73.70 ± 0.21", "72.70 ± 0.21", "73.80 ± 0.21"]
     assert "16 times" in words(page.sections[1])
 
 
@@ -334,10 +335,11 @@ def test_what_each_part_is_worth(tmp_path: Path) -> None:
     assert isinstance(chart, Chart)
     assert isinstance(rows, Table)
     labels = [str(row[0]) for row in rows.rows]
-    assert labels[0] == "whole"
-    assert labels[-2:] == ["cluster weight 0", "without scale 1 (simplest within one standard error)"]
-    last = dict(zip(rows.headers, rows.rows[-1], strict=True))
-    assert (last["parts"], last["n"], last["difference"]) == (2, 3, "+0.03")
+    assert labels[-2:] == ["cluster weight 0 against whole", "without scale 1 against whole"]
+    assert rows.rows[-1][1] == "+0.03"
+    arms = next(block for block in part.blocks if isinstance(block, Table) and block.caption == "Arms")
+    assert [row[3] for row in arms.rows if row[0] == "without scale 1"] == [2], "its parts"
+    assert "The simplest within one standard error of the best: " in statement.text
     assert "test images stayed closed" in words(part)
     Outline(rendered(page))
 
@@ -361,7 +363,7 @@ def test_whose_spread_the_luck_is_told_from() -> None:
     found = overstatement_of(22, confirmation(), None)
     assert found is not None
     assert (found.sd, found.seeds, found.source) == (0.21, 4, "trial 7 on test images")
-    assert found.points == pytest.approx(expected_overstatement(0.21, 22))
+    assert found.points == pytest.approx(0.21 * expected_maximum(22))
     assert overstatement_of(22, replace(confirmation(), winner=None), None) is None
     assert overstatement_of(22, None, None) is None
     assert overstatement_of(0, confirmation(), None) is None
