@@ -1,6 +1,6 @@
 """Arms and their differences, for a confirmation and an explanation: a forest plot and a table of five columns."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from icd.results.outcome import Arm, Comparison
 from icd.results.report.blocks import Block, Chart, Table, Text
@@ -20,9 +20,7 @@ def difference_blocks(arms: Sequence[Arm], items: Sequence[Comparison], unit: st
             low=item.low,
             high=item.high,
             sure=item.shown,
-            dots=[
-                value - runs[item.against][seed] for seed, value in runs[item.arm].items() if seed in runs[item.against]
-            ],
+            dots=_dots(runs.get(item.arm, {}), runs.get(item.against, {})),
         )
         for item in known
     ]
@@ -33,6 +31,10 @@ def difference_blocks(arms: Sequence[Arm], items: Sequence[Comparison], unit: st
     label = "; ".join(f"{span.name} {span.mean:+.2f}" for span in spans)
     chart = Chart(title="Differences", svg=spans_chart(spans, unit, label), text=words)
     return [chart, differences_table(items), *_on_pairs(items)]
+
+
+def _dots(one: Mapping[int, float], other: Mapping[int, float]) -> list[float]:
+    return [value - other[seed] for seed, value in one.items() if seed in other]
 
 
 def differences_table(items: Sequence[Comparison]) -> Table:
