@@ -4,12 +4,14 @@ from collections.abc import Mapping
 from itertools import combinations
 from typing import Any, get_args, get_origin
 
+from icd.config.foreign import foreign_hint
 from icd.config.labels import canonical, labels_of
 from icd.config.protocols import PRESETS, Protocol
 from icd.config.read import Path, Reader
 from icd.config.read_range import read_interval
 from icd.config.sampling import NETWORK_PARTS, as_mapping, is_node, method_mapping
 from icd.config.sweep import Branches, Choice, ScaleWeights
+from icd.config.yaml import dotted
 from icd.data.views import VIEW_FAMILIES
 from icd.fields import annotations, choices_of
 from icd.losses import BASE_LOSSES
@@ -74,12 +76,26 @@ class SpaceReader:
                 rule = f"is sampled in space.{part} and fixed here; drop one of them"
                 self.reader.problem((part,), rule, value=self.fixed[part])
                 self.failed.add(part)
+        fixed = {"method": method_mapping(self.fixed.get("method"))}
+        fixed["protocol"] = as_mapping(self.fixed.get("protocol"), "preset")
+        self._given_twice(("method",), fixed["method"], ("space",), direct)
+        self._given_twice(("protocol",), fixed["protocol"], ("space", "protocol"), mapping.get("protocol"))
         if "pair" in mapping:
             for part in ("student", "teacher"):
                 if part in mapping or part in self.fixed:
                     where = ("space", part) if part in mapping else (part,)
                     self.reader.problem(where, f"space.pair sets the {part} too; drop one of them")
                     self.failed.add(part)
+
+    def _given_twice(self, here: Path, fixed: Any, there: Path, sampled: Any) -> None:
+        """Refuse fields that the fixed part gives too: one of the two would be dropped without a word."""
+        for name in sampled if isinstance(fixed, dict) and isinstance(sampled, dict | list) else ():
+            if name in fixed:
+                path = (*here, name) if isinstance(self.reader.document.data[here[0]], dict) else here
+                _, line = self.reader.document.origin((*there, name))
+                where = f"{dotted((*there, name))}{'' if line is None else f' (line {line})'}"
+                rule = f"is given in {where} too; drop one of them"
+                self.reader.problem(path, rule, value=fixed[name])
 
     def _keep(self, path: str, node: Any) -> None:
         if node is not _WRONG:
@@ -127,6 +143,9 @@ class SpaceReader:
         if name == "base_loss":
             return self._base_loss(data, path)
         keys = set(data) if isinstance(data, dict) else set()
+        listed = isinstance(data, list) and bool(numbers_of(annotations(cls)[name]))
+        if (listed or (isinstance(data, dict) and name != "views")) and self._is_foreign(data, path):
+            return _WRONG
         if name == "scales" and keys & {"subsets_of", "containing"}:
             return self._subsets(data, path)
         if "choices" in keys:
@@ -137,6 +156,13 @@ class SpaceReader:
         if isinstance(data, dict) and (name != "views" or keys & set(_RANGE_KEYS)):
             return self._interval(cls, name, data, path)
         return data if self._right(cls, name, data, path) else _WRONG
+
+    def _is_foreign(self, data: Any, path: Path) -> bool:
+        """Whether another program's words stand here, which is noted with what to write instead."""
+        hint = foreign_hint(data)
+        if hint:
+            self.reader.problem(path, "must be a value, a range or choices", value=data, hint=hint)
+        return bool(hint)
 
     def _right(self, cls: type, name: str, data: Any, path: Path) -> bool:
         def views(item: Any, where: Path) -> Any:
@@ -155,7 +181,8 @@ class SpaceReader:
     def _items(self, data: Any, path: Path) -> list[tuple[Any, Path]] | None:
         """Give the options of ``{choices: [...]}`` or of a bare list, each with its place."""
         if isinstance(data, dict) and "choices" not in data:
-            self.reader.problem(path, "must be a list of options or {choices: [...]}", value=data)
+            rule = "must be a list of options or {choices: [...]}"
+            self.reader.problem(path, rule, value=data, hint=foreign_hint(data))
             return None
         if isinstance(data, dict):
             self.reader.unknown_keys(data, ["choices"], path)
@@ -221,6 +248,8 @@ class SpaceReader:
 
     def _branches(self, data: Any, path: Path, table: Mapping[str, type[Any]], what: str) -> Any:
         """Read names with fields of their own: a list, ``{choices: [...]}`` or a mapping."""
+        if isinstance(data, dict) and self._is_foreign(data, path):
+            return _WRONG
         before = len(self.reader.problems)
         branches: dict[str, dict[str, Any]] = {}
         for name, fields, where in self._named(data, path, what):

@@ -79,7 +79,7 @@ class _SweepReader:
             self._check_pruner(pruner, objectives, trials)
         if sampler:
             self._check_sampler(sampler, objectives, fixed, space, complete=not spaces.failed)
-            self._check_budget(sampler, budget, len(baselines), sum(source.top for source in sources))
+            self._check_budget(sampler, budget, resources, len(baselines), sum(source.top for source in sources))
         seed = self._seed(fixed, space)
         if reader.problems or sampler is None or pruner is None or budget is None or resources is None:
             return None
@@ -215,11 +215,17 @@ class _SweepReader:
             rule = f"cmaes needs numbers only, which {', '.join(categorical)} are not"
             self.reader.problem(path, rule, value="cmaes", hint="take auto or tpe")
 
-    def _check_budget(self, sampler: SamplerConfig, budget: Budget | None, baselines: int, starts: int) -> None:
+    def _check_budget(
+        self, sampler: SamplerConfig, budget: Budget | None, resources: Resources | None, baselines: int, starts: int
+    ) -> None:
         if budget is None:
             return
-        if budget.trials is None and sampler.name != "grid":
-            self.reader.problem(("budget", "trials"), "required key is missing", hint="only a grid ends by itself")
+        limits = (budget.trials, budget.hours, budget.gpu_hours)
+        if sampler.name != "grid" and all(limit is None for limit in limits):
+            self.reader.problem(("budget",), "needs trials, hours or gpu_hours", hint="only a grid ends by itself")
+        elif limits[:2] == (None, None) and resources and resources.gpus_per_trial == 0 and sampler.name != "grid":
+            rule = "ends no sweep whose trials take no GPU"
+            self.reader.problem(("budget", "gpu_hours"), rule, value=budget.gpu_hours, hint="give trials or hours")
         elif budget.trials is not None and budget.trials < baselines + starts:
             what = f"{baselines + starts} configurations" if starts else f"{baselines} baselines"
             rule = f"trials >= the {what} of enqueue must hold"

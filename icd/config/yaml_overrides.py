@@ -11,7 +11,7 @@ from icd.errors import ConfigError, Problem, shorten
 
 _SEGMENT = re.compile(r"([^.\[\]]*)((?:\[[0-9]{1,6}\])*)")
 _SAFE_KEY = re.compile(r"[A-Za-z0-9_.\[\]-]{1,100}")
-_FORM = "must look like key=value, as in base_loss.scales[1]=4"
+_FORM = "must look like key=value, as in protocol.epochs=20"
 
 
 def label(assignment: str, *, secret: bool = False) -> str:

@@ -233,7 +233,7 @@ def _register(
     ledger: Ledger, root: Path, uri: str, made: Exported, run: ExportRun, model: str, alias: str
 ) -> "Registered":
     from icd.search.model_registry import Version, register
-    from icd.trial.teachers import weights_digest
+    from icd.trial.checkpoint import weights_digest
 
     version = Version(
         model=model,

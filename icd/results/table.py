@@ -181,7 +181,7 @@ def _cell(entry: Entry, root: Path) -> Cell:
         values={run.seed: run.value for run in arm.runs} if arm else {},
         mean=arm.mean if arm else None,
         sd=arm.sd if arm else None,
-        trials=sum(bool(record.key) and record.state != "duplicate" for record in records),
+        trials=sum(record.counts for record in records),
         hours=units * spent / 3600,
         per="GPU" if gpus else "CPU",
         looks=found.looks if found else 0,

@@ -49,7 +49,7 @@ def study(root: Path) -> Study:
 
 def in_another_process(code: str, folder: Path) -> None:
     words = [sys.executable, "-I", "-W", "error", "-c", code]
-    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False, timeout=240)
     assert done.returncode == 0, done.stderr
 
 

@@ -45,7 +45,7 @@ def cost(facts: Facts) -> Section:
     seconds = sum(float(record.attributes.get("seconds", 0.0)) for record in records)
     cpus, gpus = sweep["resources"]["cpus_per_trial"], attributes.get("gpus_per_trial")
     budget = {"trials": None, "hours": None, "gpu_hours": None, **sweep["budget"]}
-    tried = sum(bool(record.key) and record.state != "duplicate" for record in records)
+    tried = sum(record.counts for record in records)
     gpu_hours = None if gpus is None else float(gpus) * seconds / 3600
     devices = sorted({str(record.attributes["device"]) for record in records if "device" in record.attributes})
     rows: list[list[object]] = [

@@ -1,7 +1,5 @@
 """Sweep files that are refused, each with sentences a person can act on; one table says which."""
 
-import time
-
 import pytest
 
 from icd.errors import ConfigError
@@ -63,7 +61,45 @@ CASES: dict[str, Case] = {
             ":11: space.cluster_weight.hihg: unknown key; did you mean 'high'?",
         ),
     ),
-    "range_min_max": ({}, "cluster_weight: {min: 1, max: 2}", (".min: unknown key", ".max: unknown key")),
+    # Words of other programs
+    "wandb_range": (
+        {},
+        "cluster_weight: {distribution: log_uniform_values, min: 1, max: 2}",
+        (":9: space.cluster_weight: must be a value, a range or choices", "write {low: 1, high: 2, log: true}"),
+    ),
+    "wandb_values": ({}, "cluster_weight: {values: [1, 2]}", ("but got {'values'", "write {choices: [1, 2]}")),
+    "wandb_method": ({"method": None}, "method: {values: [KD, SP]}", ("write {choices: ['KD', 'SP']}",)),
+    "wandb_loss": ({}, "base_loss: {values: [kd, dkd]}", (":9: space.base_loss:", "write {choices: ['kd', 'dkd']}")),
+    "wandb_student": ({"student": None}, "student: {values: [resnet8]}", ("write {choices: ['resnet8']}",)),
+    "wandb_scales": ({}, "scales: {values: [[1], [1, 2]]}", ("write {choices: [[1], [1, 2]]}",)),
+    "nni_range": ({}, "protocol: {lr: {_type: loguniform, _value: [1, 2]}}", ("write {low: 1, high: 2, log: true}",)),
+    "nni_choice": ({}, "cluster_weight: {_type: choice, _value: [1, 2]}", ("write {choices: [1, 2]}",)),
+    "typed_range": ({}, "cluster_weight: {type: float, low: 1, high: 2}", ("write {low: 1, high: 2}",)),
+    "list_of_numbers": ({}, "cluster_weight: [1, 2]", ("a range or choices, but got [1, 2]; write {choices: [1, 2]}",)),
+    # Given twice
+    "field_twice": (
+        {"method": "{row: iCD-KD, cluster_weight: 4}"},
+        None,
+        (":5: method.cluster_weight: is given in space.cluster_weight (line 9) too; drop one of them, but got 4",),
+    ),
+    "field_twice_fixed": (
+        {"method": "{row: iCD-KD, cluster_weight: 4}"},
+        "cluster_weight: 3\nscales: [1]",
+        (":5: method.cluster_weight: is given in space.cluster_weight (line 9) too",),
+    ),
+    "protocol_twice": (
+        {"protocol": "{preset: cifar100, lr: 0.5}"},
+        "protocol:\n  preset: [cub200, cifar100]\n  lr: {low: 0.1, high: 1}",
+        (
+            ":12: protocol.preset: is given in space.protocol.preset (line 10) too",
+            ":12: protocol.lr: is given in space.protocol.lr (line 11) too; drop one of them, but got 0.5",
+        ),
+    ),
+    "preset_twice": (
+        {"protocol": "cifar100"},
+        "protocol: {preset: [digits100, cifar100]}",
+        (":10: protocol: is given in space.protocol.preset (line 9) too",),
+    ),
     "range_log_zero": (
         {},
         "cluster_weight: {low: 0, high: 2, log: true}",
@@ -423,8 +459,12 @@ CASES: dict[str, Case] = {
         None,
         (":10: pruner.name: pruning needs an objective that every epoch reports, and cost/parameters is none",),
     ),
-    "budget_missing": ({"budget": None}, None, ("budget.trials: required key is missing; only a grid ends",)),
-    "budget_hours": ({"budget": "{hours: 2}"}, None, (":7: budget.trials: required key is missing",)),
+    "budget_missing": ({"budget": None}, None, ("budget: needs trials, hours or gpu_hours; only a grid ends",)),
+    "budget_without_gpus": (
+        {"budget": "{gpu_hours: 2}", "resources": "{gpus_per_trial: 0}"},
+        None,
+        (":7: budget.gpu_hours: ends no sweep whose trials take no GPU, but got 2.0; give trials or hours",),
+    ),
     "budget_zero": ({"budget": "{trials: 0}"}, None, (":7: budget.trials: trials >= 1 must hold, but got 0",)),
     "budget_number": ({"budget": "20"}, None, (":7: budget: must be a mapping", "but got 20")),
     "budget_key": ({"budget": "{trials: 9, hour: 3}"}, None, (":7: budget.hour: unknown key; did you mean 'hours'?",)),
@@ -482,11 +522,7 @@ def test_a_bad_sweep_is_refused(name: str) -> None:
     for part in CASES[name][2]:
         assert part in message[place:], f"{part!r} is missing or out of order in\n{message}"
         place = message.index(part, place) + 1
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_every_line_names_the_file_and_is_short(name: str) -> None:
-    lines = str(refused(CASES[name])).splitlines()
+    lines = message.splitlines()
     assert all(line.startswith("x.yaml:") and len(line) < 500 for line in lines)
     assert len(lines) == len(set(lines))
 
@@ -507,13 +543,11 @@ def test_an_override_is_named() -> None:
         sweep("cluster_weight: {low: 1, high: 2}", "space.scales=[1,16]")
 
 
-def test_a_file_full_of_mistakes_is_refused_quickly() -> None:
+def test_a_file_full_of_mistakes_is_refused_with_all_of_them() -> None:
     space = "student: [" + ", ".join(f"net{number}" for number in range(400)) + "]\ncluster_weight: {low: 3, high: 2}"
-    started = time.monotonic()
     with pytest.raises(ConfigError) as caught:
         sweep(space, student=None)
     assert len(caught.value.problems) == 401
-    assert time.monotonic() - started < 20
 
 
 def test_the_small_sweep_itself_is_good() -> None:

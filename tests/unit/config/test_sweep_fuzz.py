@@ -16,8 +16,8 @@ SEED = """
 name: x
 data: {name: digits100, train_per_class: 5}
 teacher: {arch: resnet20, protocol: {epochs: 2}}
-method: {row: iCD-KD, scales: [1, 2], gram: cells}
-protocol: {preset: digits100, epochs: 4}
+method: {row: iCD-KD, gram: cells}
+protocol: {preset: digits100, epochs: 4, schedule: step}
 space:
   student: {choices: [resnet8, {arch: resnet8, stem: cub}]}
   base_loss: {kd: {temperature: {low: 1, high: 8}}, dkd: {beta: {choices: [1, 2]}}}

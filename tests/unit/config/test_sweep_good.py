@@ -43,6 +43,13 @@ def test_what_a_file_may_leave_out() -> None:
     assert config.seed == 0
 
 
+@pytest.mark.parametrize("limit", ["trials", "hours", "gpu_hours"])
+def test_any_one_limit_ends_a_sweep(limit: str) -> None:
+    budget = sweep(RANGE, budget=f"{{{limit}: 3}}").budget
+    given = {name: getattr(budget, name) for name in ("trials", "hours", "gpu_hours")}
+    assert {name: value for name, value in given.items() if value is not None} == {limit: 3}
+
+
 def test_the_seed_is_the_samplers_and_every_trials() -> None:
     config = sweep(RANGE, seed="7")
     assert config.seed == 7
@@ -148,7 +155,7 @@ def test_equal_files_have_equal_digests() -> None:
         ),
         ("protocol: {epochs: {low: 2, high: 4}}", "protocol.epochs", Interval(low=2, high=4, integer=True)),
         (
-            "protocol: {milestones: {choices: [[1, 2], []]}}",
+            "protocol: {schedule: step, milestones: {choices: [[1, 2], []]}}",
             "protocol.milestones",
             Choice(options=([1, 2], []), labels=("milestones1+2", "milestones")),
         ),
