@@ -9,13 +9,14 @@ from icd import results
 from icd.cli.live import LiveDisplay
 from icd.cli.main import write_json
 from icd.cli.options import place_options, places, table_options
-from icd.cli.show import JSON, NAME, SET, columns
+from icd.cli.outcome import arm_lines, comparison_lines
+from icd.cli.show import FAILED_RUNS, JSON, NAME, SET
 from icd.cli.stopping import stop_requested, stopping_politely
 from icd.cli.submit import remote_options
 from icd.cli.sweep import executor_options
 from icd.config.sweep import Budget
 from icd.errors import TrialsFailedError
-from icd.results.confirmation import Arm, ArmOnPair, Confirmation, Versus, VersusOnPair
+from icd.results.confirmation import Confirmation
 from icd.results.report import write_report
 
 
@@ -32,9 +33,10 @@ from icd.results.report import write_report
 @click.option(
     "--alpha",
     type=click.FloatRange(0, 0.5, min_open=True),
-    help="Chance of any false difference from one baseline [0.05].",
+    help="Chance of any false difference in the confirmation [0.05].",
 )
-@click.option("--all-seeds", is_flag=True, help="Run every seed, also where everything is decided.")
+@click.option("--all-seeds", is_flag=True, help="Run every seed, also where the rest would hardly show anything.")
+@FAILED_RUNS
 @click.option("--anew", is_flag=True, help="Begin another confirmation, on seeds of its own.")
 @click.option("--show", is_flag=True, help="Print what is known and run nothing.")
 @SET
@@ -78,75 +80,9 @@ def confirm(name: str, against: str | None, all_seeds: bool, show: bool, as_json
 
 def confirmation_lines(found: Confirmation) -> list[str]:
     """Write a confirmation: arms, comparisons, and the finding in words."""
-    arms = columns(["arm", "seeds", found.metric, "sd", "search"], list(map(_arm_row, found.arms)), left=["arm"])
-    versus = columns(
-        [
-            "comparison",
-            "seeds",
-            "difference",
-            "interval",
-            "p (t)",
-            "p (rank)",
-            "p (corrected)",
-            "verdict",
-            "search said",
-        ],
-        list(map(_versus_row, found.versus)),
-        left=["comparison", "verdict"],
-    )
-    note = ["values and differences above are means over the pairs, seed by seed"] if found.pairs else []
     cost = (
         f"{found.looks} looks at test images, {found.seconds / 3600:.2f} hours of training, on {found.train_on} images"
     )
     first = f"confirmation {found.round} of {found.sweep}"
-    return [first, *arms, "", *versus, *note, *_pair_lines(found), "", cost, found.statement]
-
-
-def _pair_lines(found: Confirmation) -> list[str]:
-    """Write what each of several pairs shows by itself."""
-    if not found.pairs:
-        return []
-    places = {arm.label: arm.mean_rank for arm in found.arms}
-    means: list[list[object]] = [
-        [arm.label, *(_mean_and_sd(pair.arms[place]) for pair in found.pairs), places[arm.label]]
-        for place, arm in enumerate(found.arms)
-    ]
-    headers = ["arm", *(f"{pair.name} ({pair.looks} looks)" for pair in found.pairs), "mean rank"]
-    rows: list[list[object]] = [
-        [
-            pair.name,
-            f"{item.finalist} - {item.baseline}",
-            item.seeds,
-            f"{item.mean:+.2f}",
-            _span(item),
-            f"{item.p_t:.2g}",
-        ]
-        for pair in found.pairs
-        for item in pair.versus
-    ]
-    heads = ["pair", "comparison", "seeds", "difference", "interval", "p (t), not corrected"]
-    by_itself = "each pair by itself, corrected for nothing:"
-    tables = [*columns(headers, means, left=["arm"]), "", *columns(heads, rows, left=["pair", "comparison"])]
-    return ["", by_itself, *tables]
-
-
-def _mean_and_sd(arm: ArmOnPair) -> str | None:
-    if arm.mean is None:
-        return None
-    return f"{arm.mean:.2f}" + ("" if arm.sd is None else f" (sd {arm.sd:.2f})")
-
-
-def _span(item: Versus | VersusOnPair) -> str:
-    return "" if item.low is None or item.high is None else f"{item.low:+.2f} to {item.high:+.2f}"
-
-
-def _arm_row(arm: Arm) -> list[object]:
-    shown = [None if value is None else f"{value:.2f}" for value in (arm.mean, arm.sd, arm.search_value)]
-    return [arm.label, len(arm.runs), *shown]
-
-
-def _versus_row(item: Versus) -> list[object]:
-    said = "" if item.search_said is None else f"{item.search_said:+.2f}"
-    p_values = [f"{p:.2g}" for p in (item.p_t, item.p_wilcoxon, item.p_holm)]
-    name = f"{item.finalist} - {item.baseline}"
-    return [name, len(item.seeds), f"{item.mean:+.2f}", _span(item), *p_values, item.verdict, said]
+    tables = [*arm_lines(found.arms, found.metric), "", *comparison_lines(found.comparisons)]
+    return [first, *tables, "", cost, found.statement]

@@ -9,7 +9,8 @@ from icd import results
 from icd.cli.live import LiveDisplay
 from icd.cli.main import write_json
 from icd.cli.options import place_options, places, table_options
-from icd.cli.show import JSON, NAME, SET, columns
+from icd.cli.outcome import arm_lines, comparison_lines
+from icd.cli.show import FAILED_RUNS, JSON, NAME, SET, columns
 from icd.cli.stopping import stop_requested, stopping_politely
 from icd.cli.submit import remote_options
 from icd.cli.sweep import executor_options
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 @NAME
 @click.option("--trial", type=click.IntRange(min=0), help="Which trial [the confirmed winner, else the best].")
 @click.option("--seeds", type=click.IntRange(min=2, max=100), help="Fresh seeds at most, shared by all [5].")
+@FAILED_RUNS
 @click.option("--anew", is_flag=True, help="Begin another explanation, on seeds of its own.")
 @click.option("--show", is_flag=True, help="Print what is known and run nothing.")
 @SET
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 @place_options
 @remote_options
 def explain(name: str, show: bool, as_json: bool, **options: Any) -> None:
-    """Say what each part of the best configuration of sweep NAME is worth, by leaving it out on paired fresh seeds.
+    """Say what each part of the best configuration of sweep NAME is worth, by leaving it out on shared fresh seeds.
 
     Arms are measured on validation images; the test set stays closed. The same command goes on where it was left. Below
     it says which parameters decided how good the trials of the search were.
@@ -66,22 +68,12 @@ def explain(name: str, show: bool, as_json: bool, **options: Any) -> None:
 
 def explanation_lines(found: Explanation) -> list[str]:
     """Write an explanation: the parts, the one that matters most first, and the finding in words."""
-    ordered = sorted(found.rows, key=lambda row: (row.difference is None, row.difference or 0.0))
-    pairs = list(dict.fromkeys(pair for row in ordered for pair in row.pairs))
-    rows: list[list[object]] = []
-    for row in ordered:
-        interval = "" if row.low is None or row.high is None else f"{row.low:+.2f} to {row.high:+.2f}"
-        numbers = [None if value is None else f"{value:.2f}" for value in (row.mean, row.difference)]
-        p_value = "" if row.p_holm is None else f"{row.p_holm:.2g}"
-        each = [f"{row.pairs[pair]:+.2f}" if pair in row.pairs else None for pair in pairs]
-        rows.append([row.label, row.parts, row.seeds, *numbers, interval, p_value, row.verdict, *each])
-    heads = ["changed", "parts", "seeds", found.metric, "difference", "interval", "p (corrected)", "verdict"]
-    heads += [f"on {pair}" for pair in pairs]
-    mean = "-" if found.mean is None else f"{found.mean:.2f}"
-    spread = "" if found.sd is None else f" (sd {found.sd:.2f})"
-    first = f"trial {found.trial} of {found.sweep}: {found.metric} {mean}{spread}, {found.parts} parts"
-    note = ["values are means over the pairs; the differences on each pair are corrected for nothing"] if pairs else []
-    return [first, *columns(heads, rows, left=["changed", "verdict"]), *note, "", found.statement]
+    ordered = sorted(found.comparisons, key=lambda item: (item.difference is None, item.difference or 0.0))
+    whole = found.whole
+    mean = "-" if whole.mean is None else f"{whole.mean:.2f}"
+    spread = "" if whole.sd is None else f" (sd {whole.sd:.2f})"
+    first = f"trial {found.trial} of {found.sweep}: {found.metric} {mean}{spread}, {whole.parts} parts"
+    return [first, *comparison_lines(ordered), "", *arm_lines(found.arms, found.metric), "", found.statement]
 
 
 def importance_lines(found: "Importance") -> list[str]:

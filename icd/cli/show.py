@@ -18,6 +18,11 @@ SET = click.option("--set", "overrides", multiple=True, metavar="A.B=VALUE", hel
 
 _TOP = 5
 _WIDEST = 110
+FAILED_RUNS = click.option(
+    "--failed-runs",
+    type=click.Choice(["left-out", "chance-level"]),
+    help="What a run counts that diverged [left out]; runs that broke are always left out.",
+)
 
 
 def columns(headers: Sequence[str], rows: Sequence[Sequence[object]], *, left: Sequence[str] = ()) -> list[str]:

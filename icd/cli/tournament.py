@@ -2,14 +2,14 @@
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from icd.cli.live import LiveDisplay
 from icd.cli.main import write_json
 from icd.cli.options import place_options, places, table_options
-from icd.cli.show import JSON, SET
+from icd.cli.show import FAILED_RUNS, JSON, SET
 from icd.cli.stopping import stop_requested, stopping_politely
 from icd.cli.submit import remote_options
 from icd.cli.sweep import executor_options
@@ -22,6 +22,9 @@ from icd.results.tournament import entries, run_table
 from icd.search import settings_of
 from icd.trial.checkpoint import write_durably
 
+if TYPE_CHECKING:
+    from icd.results.plan import FailedRuns
+
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
@@ -30,6 +33,7 @@ from icd.trial.checkpoint import write_durably
 @click.option("--alpha", type=click.FloatRange(0, 0.5, min_open=True), default=0.05, show_default=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write OUTPUT.md, .csv and .tex as well.")
 @click.option("--show", is_flag=True, help="Print what is known and run nothing.")
+@FAILED_RUNS
 @SET
 @executor_options
 @table_options
@@ -43,6 +47,7 @@ def tournament(
     alpha: float,
     output: Path | None,
     show: bool,
+    failed_runs: "FailedRuns | None",
     overrides: tuple[str, ...],
     as_json: bool,
     **options: Any,
@@ -68,7 +73,7 @@ def tournament(
                     **options,  # type: ignore[typeddict-item]
                 }
             )
-            run_table(document, settings, seeds=seeds)
+            run_table(document, settings, seeds=seeds, failed_runs=failed_runs or "left-out")
     labels = [label.strip() for label in against.split(",")] if against else []
     table = read_table(str(document.data["name"]), found, where.root, seeds=seeds, against=labels, alpha=alpha)
     table = with_run_ids(table, where.root)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from icd.errors import SetupError, UsageError
-from icd.results.confirmed import confirmation_of
+from icd.results.confirmation import confirmation_of
 from icd.results.explained import explanation_of
 from icd.results.export_pairs import PAIRS_CARD, pairs_card, read_pairs
 from icd.results.export_run import CARD, CONFIG, WEIGHTS, ExportRun, Filled, fill, material_of, read_run, text_of

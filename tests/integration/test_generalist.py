@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from icd.config.read_trial import load_trial
-from icd.results.confirmation import Confirmation
-from icd.results.confirmed import confirmation_of
+from icd.results.confirmation import Confirmation, confirmation_of
 from tests.command import Command, one_line
 from tests.confirming import outcome
 from tests.crash import harness as bare
@@ -139,8 +138,9 @@ def test_a_confirmation_trains_every_arm_on_every_pair(confirmed: Path, undistur
     best = min(records(undisturbed), key=lambda item: (item.baseline == "KD", item.rank, -item.values[0], item.number))
     assert [arm.label for arm in found.arms] == [f"trial {best.number}", "KD"]
     assert (found.finished, found.looks) == (True, 2 * 4 * EPOCHS)
-    assert [(pair.name, pair.looks) for pair in found.pairs] == [("small", 4 * EPOCHS), ("large", 4 * EPOCHS)]
-    assert sum(item.mean for pair in found.pairs for item in pair.versus) / 2 == pytest.approx(found.versus[0].mean)
+    (item,) = found.comparisons
+    assert found.pairs == tuple(item.on_pairs) == ("small", "large")
+    assert sum(item.on_pairs.values()) / 2 == pytest.approx(item.difference)
     for row in rows:
         for name in ("small", "large"):
             text = (

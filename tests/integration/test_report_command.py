@@ -147,7 +147,7 @@ def test_one_confirmed_and_one_not(root: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(compare_module, "confirmation_of", lambda ledger: known.get(ledger.name))
     found = compare(root, ["one", "two"])
     assert found.figures["confirmed"] == (
-        "trial 7: 74.10 ± 0.21 (n=4); +1.42 [+0.82, +2.02] against KD; +0.31 [-0.59, +1.21] against iCD-KD",
+        "trial 7: 74.10 ± 0.21 (n=4); +1.42 [+0.82 to +2.02] against KD; +0.31 [-0.59 to +1.21] against iCD-KD",
         "no",
     )
     assert any("Only one is confirmed" in warning for warning in found.warnings)

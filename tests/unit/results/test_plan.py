@@ -1,4 +1,4 @@
-"""Which runs a plan makes: rows by seed, then only what is still open."""
+"""Which runs a plan makes: rows by seed, then those that may still show something; and what they count."""
 
 import json
 from itertools import groupby
@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from icd.results.arms import Plan, values_by_arm
+from icd.results.plan import FailedRuns, Plan
 from icd.search.fixed import run_label
 from icd.search.record import State
-from tests.confirming import close, ended, gaps, level, plan_of, record_of
+from tests.confirming import ended, gaps, level, plan_of, record_of
 
 
 def seeds_of(names: list[str]) -> dict[str, int]:
@@ -39,37 +39,47 @@ def test_without_results_only_the_first_rows_are_listed() -> None:
     assert len(plan_of(first=2).runs([])) == 6
 
 
-def test_a_decided_pair_gets_no_more_seeds_and_an_open_one_does() -> None:
-    def value(arm: str, seed: int) -> float:
-        return close("trial 3" if arm == "trial 0" else arm, seed)
+def test_an_arm_that_may_still_be_shown_gets_all_seeds_and_a_futile_one_ends() -> None:
+    def value(arm: str, seed: int) -> float:  # trial 0 is ahead of KD, trial 1 is not
+        return level(arm, seed) + (4.0 if arm == "trial 0" else 0.0)
 
-    counts = seeds_of(ended(plan_of(), value).names)
-    assert counts["trial 0"] == 3 < counts["trial 1"] == counts["KD"]
-
-
-def test_a_hopeless_pair_gets_no_more_seeds() -> None:
+    assert seeds_of(ended(plan_of(), value).names) == {"trial 0": 5, "trial 1": 3, "KD": 5}
     assert seeds_of(ended(plan_of(), level).names) == {"trial 0": 3, "trial 1": 3, "KD": 3}
 
 
+def test_nothing_is_shown_early() -> None:
+    """A difference that leaves no doubt after three seeds gets the others too."""
+    assert seeds_of(ended(plan_of(finalists=1), gaps(trial_0=30)).names) == {"trial 0": 5, "KD": 5}
+
+
 def test_a_baseline_ends_where_nobody_needs_it() -> None:
-    def value(arm: str, seed: int) -> float:  # far ahead of SD-KD, a little ahead of KD
-        return {"SD-KD": 41.0, "KD": 50.0}.get(arm, 50.6 + 0.9 * (seed % 2)) + 0.01 * (seed % 3)
+    def value(arm: str, seed: int) -> float:  # far ahead of SD-KD, level with KD
+        return level(arm, seed) - (20.0 if arm == "SD-KD" else 0.0)
 
     plan = plan_of(finalists=1, baselines=("KD", "SD-KD"))
-    assert seeds_of(ended(plan, value).names) == {"trial 0": 5, "KD": 5, "SD-KD": 3}
+    assert seeds_of(ended(plan, value).names) == {"trial 0": 5, "KD": 3, "SD-KD": 5}
 
 
 def test_all_seeds_run_where_that_is_asked() -> None:
     assert seeds_of(ended(plan_of(adaptive=False), gaps(trial_0=5)).names) == {"trial 0": 5, "trial 1": 5, "KD": 5}
 
 
-@pytest.mark.parametrize("state", ["failed", "pruned"])
-def test_a_run_without_a_result_gives_no_difference_and_holds_nobody_up(state: State) -> None:
-    plan = plan_of(finalists=1)
+@pytest.mark.parametrize(
+    ("state", "counted", "seeds"),
+    [
+        ("failed", "left-out", 4),
+        ("pruned", "left-out", 4),
+        ("pruned", "chance-level", 5),
+        ("failed", "chance-level", 4),
+    ],
+)
+def test_a_run_without_a_result_counts_as_the_plan_says(state: State, counted: FailedRuns, seeds: int) -> None:
+    plan = plan_of(finalists=1, failed_runs=counted)
     records, names = ended(plan, gaps(trial_0=5), failed={("trial 0", 102): state})
-    assert seeds_of(names) == {"trial 0": 4, "KD": 4}
-    (compared,) = plan.compared(values_by_arm(plan, records), 5)
-    assert len(compared) == 3, "seeds 101, 103 and 104"
+    assert seeds_of(names) == {"trial 0": 5, "KD": 5}, "it holds nobody up"
+    own = plan.values(records)["trial 0", ""]
+    assert len(own) == seeds
+    assert own.get(("", 102)) == (1.0 if seeds == 5 else None)
 
 
 def test_an_arm_that_never_works_gets_every_seed() -> None:
@@ -90,6 +100,7 @@ def test_seeds_are_added_only_once_every_run_before_has_ended(late: str) -> None
 def test_the_list_is_a_function_of_what_ended_in_whatever_order() -> None:
     plan = plan_of()
     records, names = ended(plan, gaps(trial_0=0.7))
+    assert len(names) > 9
     assert [run.label for run in plan.runs(records[::-1])] == names
     for count in range(len(records)):
         listed = [run.label for run in plan.runs(records[:count])]
@@ -104,7 +115,6 @@ def test_other_rounds_do_not_count() -> None:
 
 
 def test_plans_are_plain_data() -> None:
-    plan = plan_of(train_on="train", alpha=0.1, adaptive=False, round=3)
+    plan = plan_of(train_on="train", alpha=0.1, adaptive=False, round=3, failed_runs="chance-level")
     assert Plan.from_data(json.loads(json.dumps(plan.to_data()))) == plan
     assert plan.objective.metric == "test/top1"
-    assert plan.test.first == len(plan.seeds), "one look, at the end"

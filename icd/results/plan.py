@@ -1,7 +1,7 @@
 """Chosen configurations on shared seeds: what is planned, kept in the study, and which runs that makes.
 
 A plan is written before its first run, and read back ever after: whoever goes on with it cannot change it. Runs are
-rows of a table, one seed each; equal seeds give equal initial weights, order of images and views, so rows are paired.
+rows of a table, one seed each; equal seeds give equal initial weights, order of images and views.
 """
 
 import itertools
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from icd.config.sweep import Objective
 from icd.errors import StateError
-from icd.results.confirmation import ArmKind
-from icd.results.sequential import Decision, SequentialTest, decide
+from icd.results.outcome import ArmKind, records_of_plan
+from icd.results.stats import Contrast, futile
 from icd.search.record import Stage, TrialRecord, run_label
 from icd.search.study import Ledger
 
@@ -22,7 +22,10 @@ if TYPE_CHECKING:  # these bring torch, and a plan is also read by verbs that on
     from icd.search.fixed import FixedRun
 
 _FIRST_SEED = 101  # searches use small ones
-_NOTHING = (0.0,)  # a single difference is never judged: p is 1
+
+Cell = tuple[str, str]  # arm, teacher-student pair
+Block = tuple[str, int]  # teacher-student pair, seed
+FailedRuns = Literal["left-out", "chance-level"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,8 +66,9 @@ class Plan:
         arms: Finalists first.
         seeds: In the order in which they are used.
         first: Seeds that all arms get.
-        alpha: Chance of any false difference from one baseline, over all looks and finalists.
-        adaptive: Whether seeds end where the comparisons are decided or hopeless.
+        alpha: Chance of any false difference in the whole plan.
+        adaptive: Whether an arm ends after the first seeds where the others would hardly show a difference.
+        failed_runs: What a run counts that diverged.
         train_on: ``train`` or ``train+val``.
         measure_on: ``val`` or ``test``.
     """
@@ -78,6 +82,7 @@ class Plan:
     adaptive: bool = True
     train_on: Literal["train", "train+val"] = "train+val"
     measure_on: Literal["val", "test"] = "test"
+    failed_runs: FailedRuns = "left-out"
 
     @property
     def objective(self) -> Objective:
@@ -88,12 +93,6 @@ class Plan:
     def configs(self) -> "list[TrialConfig]":
         """Every configuration on every seed."""
         return [config for seed in self.seeds for arm in self.arms for config in self._configs(arm, seed).values()]
-
-    @property
-    def test(self) -> SequentialTest:
-        """The rule of stopping; without one there is a single look, at the last seed."""
-        planned = len(self.seeds)
-        return SequentialTest(planned=planned, first=self.first if self.adaptive else planned, alpha=self.alpha)
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
@@ -111,65 +110,68 @@ class Plan:
             for arm, seed in self.listed(records)
         ]
 
-    def listed(self, records: Sequence[TrialRecord]) -> list[tuple[PlannedArm, int]]:
-        """List the runs: rows of all arms, then rows of those whose comparisons are open after the row before."""
-        ended = {record.baseline for record in records if record.state != "running"}
-        listed: list[tuple[PlannedArm, int]] = []
-        values = values_by_arm(self, records)
-        for place, seed in enumerate(self.seeds):
-            row = self._row(place, values)
-            listed += [(arm, seed) for arm in row]
-            # A run of an earlier row may end after those of the last one: it must be known too.
-            all_known = all(run_label(self.round, arm.label, seed) in ended for arm, seed in listed)
-            if not row or (self.adaptive and place + 1 >= self.first and not all_known):
-                break
-        return listed
+    @property
+    def members(self) -> tuple[str, ...]:
+        """Names of the teacher-student pairs; the only one is named with nothing."""
+        return tuple(dict.fromkeys(name for arm in self.arms for name in arm.documents))
 
-    def finished(self, records: Sequence[TrialRecord]) -> bool:
-        """Whether nothing is left to run."""
-        ended = {record.baseline for record in records if record.state != "running"}
-        return all(run_label(self.round, arm.label, seed) in ended for arm, seed in self.listed(records))
-
-    def compared(self, values: Mapping[str, Mapping[int, float]], upto: int) -> list[tuple[float, ...]]:
-        """Give the differences of every pair over the first ``upto`` seeds, where both arms have a value."""
-        seeds = self.seeds[:upto]
+    @property
+    def contrasts(self) -> list[Contrast]:
+        """Every finalist minus every baseline, over several teacher-student pairs the mean of their differences."""
+        share = 1 / len(self.members)
         return [
-            tuple(
-                values[one][seed] - values[other][seed]
-                for seed in seeds
-                if {seed} <= values[one].keys() & values[other].keys()
-            )
+            {(label, member): sign * share for label, sign in ((one, 1), (other, -1)) for member in self.members}
             for one, other in self.pairs
         ]
 
-    def decided(
-        self, values: Mapping[str, Mapping[int, float]], upto: int, *, finished: bool = False
-    ) -> tuple[Decision, ...]:
-        """Judge every pair over the first ``upto`` seeds; one that has none yet counts among the comparisons.
+    def listed(self, records: Sequence[TrialRecord]) -> list[tuple[PlannedArm, int]]:
+        """List the runs: the first rows of all arms, then the other rows of arms whose differences may still be shown.
 
-        Where all runs have ended, each is judged by the seeds that gave a result.
-
-        Each baseline is a question of its own, with Holm's correction over the finalists that are compared with it.
+        There is one look, once every run of the first rows has ended; it is a function of these rows alone.
         """
-        compared = dict(zip(self.pairs, self.compared(values, upto), strict=True))
-        found: dict[tuple[str, str], Decision] = {}
-        for baseline in dict.fromkeys(baseline for _, baseline in self.pairs):
-            family = [pair for pair in self.pairs if pair[1] == baseline]
-            differences = [compared[pair] or _NOTHING for pair in family]
-            found |= zip(family, decide(self.test, differences, no_more=[finished] * len(family)), strict=True)
-        return tuple(found[pair] for pair in self.pairs)
+        first = [(arm, seed) for seed in self.seeds[: self.first] for arm in self.arms]
+        going_on = {arm.label for arm in self.arms}
+        if self.adaptive and self.first < len(self.seeds):
+            if not self._ended(first, records):
+                return first
+            going_on = self._open(records)
+        return first + [(arm, seed) for seed in self.seeds[self.first :] for arm in self.arms if arm.label in going_on]
 
-    def _row(self, place: int, values: Mapping[str, Mapping[int, float]]) -> list[PlannedArm]:
-        if place < self.first or not self.adaptive:
-            return list(self.arms)
-        decisions = self.decided(values, place)
-        open_ = {
-            label
-            for pair, decision in zip(self.pairs, decisions, strict=True)
-            if decision.verdict == "open"
-            for label in pair
+    def finished(self, records: Sequence[TrialRecord]) -> bool:
+        """Whether nothing is left to run."""
+        return self._ended(self.listed(records), records)
+
+    def values(self, records: Sequence[TrialRecord]) -> dict[Cell, dict[Block, float]]:
+        """Give what was measured, by arm and teacher-student pair, and by pair and seed.
+
+        A run that broke has no value. One that diverged has none either, or chance level, as the plan says.
+        """
+        found: dict[Cell, dict[Block, float]] = {(arm.label, name): {} for arm in self.arms for name in self.members}
+        for record in records_of_plan(self, records):
+            seed, chance = int(record.attributes["seed"]), record.attributes.get("chance")
+            for name in self.members:
+                if record.state == "complete":
+                    value = record.members[name] if name else record.values[0]
+                elif self.failed_runs == "chance-level" and record.state == "pruned" and chance is not None:
+                    value = float(chance)
+                else:
+                    continue
+                found[record.attributes["arm"], name][name, seed] = value
+        return found
+
+    def _ended(self, runs: Sequence[tuple[PlannedArm, int]], records: Sequence[TrialRecord]) -> bool:
+        ended = {record.baseline for record in records if record.state != "running"}
+        return all(run_label(self.round, arm.label, seed) in ended for arm, seed in runs)
+
+    def _open(self, records: Sequence[TrialRecord]) -> set[str]:
+        """Name the arms of which a difference may still be shown, by their first rows."""
+        seeds = self.seeds[: self.first]
+        values = {
+            cell: {block: value for block, value in own.items() if block[1] in seeds}
+            for cell, own in self.values(records).items()
         }
-        return [arm for arm in self.arms if arm.label in open_]
+        ends = futile(values, self.contrasts, done=self.first, planned=len(self.seeds), alpha=self.alpha)
+        return {label for pair, over in zip(self.pairs, ends, strict=True) if not over for label in pair}
 
     def _configs(self, arm: PlannedArm, seed: int) -> "dict[str, TrialConfig]":
         from icd.config.read_trial import read_trial
@@ -222,29 +224,6 @@ def planned_arm(
         config=only,
         pairs=documents,
     )
-
-
-def values_by_arm(plan: Plan, records: Sequence[TrialRecord]) -> dict[str, dict[int, float]]:
-    """Give each arm's values by seed; runs that failed or diverged have none."""
-    values: dict[str, dict[int, float]] = {arm.label: {} for arm in plan.arms}
-    for record in records_of(plan, records):
-        if record.state == "complete":
-            values[record.attributes["arm"]][record.attributes["seed"]] = record.values[0]
-    return values
-
-
-def records_of(plan: Plan, records: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """Choose the trials that belong to a plan."""
-    return [record for record in records if record.attributes.get("round") == plan.round]
-
-
-def failures_of(label: str, records: Sequence[TrialRecord]) -> dict[int, str]:
-    """Give an arm's runs that diverged or failed: seed and reason."""
-    return {
-        int(record.attributes["seed"]): record.reason
-        for record in records
-        if record.attributes["arm"] == label and record.state in ("pruned", "failed")
-    }
 
 
 def stored_plans(ledger: Ledger, stage: Stage) -> list[Plan]:
