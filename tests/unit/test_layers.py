@@ -47,7 +47,8 @@ MAY_IMPORT_SEARCH = {
         "icd/search/ray_worker.py",
     },
     "pyarrow": {"icd/trial/bucket.py"},
-    "mlflow": {"icd/search/mlflow_store.py", "icd/search/model_registry.py"},  # the second one for types only
+    # The registry for types only, the file for its tables.
+    "mlflow": {"icd/search/mlflow_store.py", "icd/search/model_registry.py", "icd/search/mlflow_file.py"},
     "optuna": {
         "icd/search/space.py",
         "icd/search/study.py",

@@ -22,7 +22,7 @@ def test_a_store_that_mlflow_no_longer_takes_is_refused_at_once(
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "./mlruns")
     settings = sweeps.Settings(root=tmp_path, executor="process")
-    with pytest.raises(SetupError, match=r"try sqlite:///mlflow\.db"):
+    with pytest.raises(SetupError, match=r"try sqlite:////FOLDER/mlflow\.db"):
         sweeps.run(load_sweep(FILE), read_yaml(FILE).data, settings)
     assert not (tmp_path / "study.db").exists()
     assert not list(tmp_path.glob("sweeps/*/logs"))
