@@ -26,14 +26,14 @@ class Run:
         seed: Shared with the runs of all other arms.
         value: Top-1 (%) after the last epoch; of several teacher-student pairs the mean.
         looks: How often the images were evaluated that it is measured on.
-        seconds: Of training.
+        seconds: Of training; two runs that differ in nothing else are equal.
     """
 
     trial: int
     seed: int
     value: float
     looks: int
-    seconds: float
+    seconds: float = field(compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
