@@ -1,4 +1,4 @@
-"""``icd ui``: MLflow and optuna-dashboard on this machine, for as long as the command runs."""
+"""``icd doctor``, and ``icd ui``: MLflow and optuna-dashboard here, for as long as the command runs."""
 
 import importlib.util
 import json
@@ -17,17 +17,16 @@ import webbrowser
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from icd.cli.root import ROOT
-from icd.cli.show import NAME
+from icd.cli.format import columns, write_json, write_lines
+from icd.cli.options import DATA_ROOT, JSON, NAME, ROOT, Verb
 from icd.errors import SetupError, StateError
-from icd.search import default_root
-from icd.search.leaderboard import leaderboard_url, without_password
-from icd.search.storage import storage_url
-from icd.search.studies import find, tracking_uri
+
+if TYPE_CHECKING:
+    from icd.doctor.diagnosis import Finding
 
 logger = logging.getLogger(__name__)
 
@@ -35,10 +34,92 @@ _HOST = "127.0.0.1"
 _START_S = 120.0
 _GRACE_S = 10.0
 _PORT = click.IntRange(1, 65535)
+_SIGNS = {"pass": "ok", "warn": "warn", "fail": "FAIL"}
 # The database's address travels by the environment: a command line can be read by everyone on the machine.
 _DASHBOARD = (
     "import os, sys, optuna_dashboard as d; d.run_server(os.environ['ICD_UI_STORAGE'], sys.argv[1], int(sys.argv[2]))"
 )
+
+
+@click.command(cls=Verb)
+@JSON
+@ROOT
+@click.option("--cluster", is_flag=True, help="Check a Ray cluster: every node, its clock, folder, GPUs, network.")
+@click.option("--address", default="auto", show_default=True, help="Check this cluster: auto, or HOST:PORT.")
+@DATA_ROOT
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=1),
+    default=120.0,
+    show_default=True,
+    help="Wait so many seconds for a node.",
+)
+def doctor(
+    as_json: bool, root: Path | None, cluster: bool, address: str, data_root: Path | None, timeout: float
+) -> None:
+    """Check versions, imports, devices and write permission; exits with 3 if something needs doing."""
+    from icd.search import root_of
+
+    bad = (
+        _cluster(address, root_of(root), data_root, timeout, as_json=as_json)
+        if cluster
+        else _machine(root_of(root), as_json=as_json)
+    )
+    if bad:
+        raise SetupError(f"needs attention: {', '.join(dict.fromkeys(bad))}")
+
+
+def _machine(root: Path, *, as_json: bool) -> list[str]:
+    from icd.doctor.machine import check_machine
+
+    findings = check_machine(root)
+    if as_json:
+        write_json([finding._asdict() for finding in findings])
+    else:
+        write_lines([f"{'ok  ' if item.ok else 'FAIL'} {item.what:13s} {item.text}" for item in findings])
+    return [finding.what for finding in findings if not finding.ok]
+
+
+def _cluster(address: str, root: Path, data_root: Path | None, timeout: float, *, as_json: bool) -> list[str]:
+    from icd.doctor.cluster import check_cluster
+    from icd.doctor.diagnosis import worst
+
+    checked = check_cluster(address, root, data_root, timeout_s=timeout)
+    if as_json:
+        told = [finding._asdict() for finding in checked.findings]
+        ok = worst(checked.findings) != "fail"
+        write_json({"ok": ok, "findings": told, "cluster": checked.cluster, "services": checked.services})
+    else:
+        write_lines(cluster_lines(checked.cluster["address"], checked.findings))
+    return [f"{finding.check} ({finding.where})" for finding in checked.findings if finding.level == "fail"]
+
+
+def cluster_lines(address: str, findings: "Sequence[Finding]") -> list[str]:
+    """Write findings for people."""
+    checks = list(dict.fromkeys(finding.check for finding in findings))
+    places = list(dict.fromkeys(finding.where for finding in findings))
+    rows = [[place, *(_sign(findings, place, check) for check in checks)] for place in places]
+    nodes = len({finding.where for finding in findings if finding.check == "answers"})
+    lines = [
+        f"cluster at {address}: {nodes} node{'s' * (nodes != 1)}",
+        "",
+        *columns(["", *checks], rows, left=["", *checks]),
+    ]
+    problems = [finding for finding in findings if finding.level != "pass"]
+    lines += [""] if problems else ["", "nothing needs doing"]
+    for level in ("fail", "warn"):
+        for finding in problems:
+            if finding.level == level:
+                advice = f"; {finding.advice}" if finding.advice else ""
+                lines.append(f"{_SIGNS[level]:4s}  {finding.check}  {finding.where}: {finding.text}{advice}")
+    return lines
+
+
+def _sign(findings: "Sequence[Finding]", place: str, check: str) -> str:
+    from icd.doctor.diagnosis import worst
+
+    here = [finding for finding in findings if (finding.where, finding.check) == (place, check)]
+    return _SIGNS[worst(here)] if here else "-"
 
 
 class Server(NamedTuple):
@@ -50,10 +131,10 @@ class Server(NamedTuple):
     log: Path
 
 
-@click.command()
+@click.command(cls=Verb)
 @NAME
-@click.option("--port", type=_PORT, help="Of MLflow [a free one].")
-@click.option("--dashboard-port", type=_PORT, help="Of optuna-dashboard [a free one].")
+@click.option("--port", type=_PORT, help="Serve MLflow on this port.  [default: a free one]")
+@click.option("--dashboard-port", type=_PORT, help="Serve optuna-dashboard on this port.  [default: a free one]")
 @click.option("--no-browser", is_flag=True, help="Print the links only.")
 @ROOT
 def ui(name: str, port: int | None, dashboard_port: int | None, no_browser: bool, root: Path | None) -> None:
@@ -61,7 +142,10 @@ def ui(name: str, port: int | None, dashboard_port: int | None, no_browser: bool
 
     Where MLFLOW_TRACKING_URI is a server, its page is opened instead of starting one.
     """
-    where = root or default_root()
+    from icd.search import root_of
+    from icd.search.studies import find, tracking_uri
+
+    where = root_of(root)
     find(where, name)
     uri = tracking_uri(where)
     with ExitStack() as servers, _until_signal() as over:
@@ -117,6 +201,8 @@ def _mlflow(root: Path, uri: str, port: int) -> Iterator[Server]:
 
 @contextmanager
 def _dashboard(root: Path, port: int) -> Iterator[Server]:
+    from icd.search.storage import storage_url
+
     words = [sys.executable, "-W", "ignore", "-c", _DASHBOARD, _HOST, str(port)]
     with _running(words, {"ICD_UI_STORAGE": storage_url(root)}, root / "ui-dashboard.log") as process:
         yield Server(process, f"http://{_HOST}:{port}", "/", root / "ui-dashboard.log")
@@ -183,6 +269,8 @@ def _leaderboard(base: str, name: str) -> str:
         StateError: If the server does not know the sweep yet.
         SetupError: If it does not answer.
     """
+    from icd.search.leaderboard import leaderboard_url, without_password
+
     query = urllib.parse.urlencode({"experiment_name": name})
     shown = without_password(base)
     try:
@@ -192,7 +280,7 @@ def _leaderboard(base: str, name: str) -> str:
             experiment = json.load(answer)["experiment"]
     except urllib.error.HTTPError as error:
         if error.code == 404:
-            raise StateError(f"MLflow has no experiment {name!r} yet; send it with 'icd flush {name}'") from None
+            raise StateError(f"MLflow has no experiment {name!r} yet; send it with 'icd sync {name}'") from None
         raise SetupError(f"{shown} answers {error.code}; open it in a browser that is logged in") from None
     except (urllib.error.URLError, OSError) as error:
         raise SetupError(f"{shown} does not answer: {error}") from None
