@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from icd.text import cell_text, columns
+
 if TYPE_CHECKING:
     from icd.results.pruning import PruningAudit
     from icd.search.reading import SweepStatus
@@ -28,21 +30,6 @@ def write_lines(lines: Sequence[str]) -> None:
     click.echo("\n".join(lines))
 
 
-def columns(headers: Sequence[str], rows: Sequence[Sequence[object]], *, left: Sequence[str] = ()) -> list[str]:
-    """Lay out rows under headers; numbers to the right, the columns named in ``left`` to the left."""
-    cells = [[_text(cell) for cell in row] for row in rows]
-    widths = [max(len(line[place]) for line in [list(headers), *cells]) for place in range(len(headers))]
-
-    def line(words: Sequence[str]) -> str:
-        padded = [
-            word.ljust(width) if header in left else word.rjust(width)
-            for header, word, width in zip(headers, words, widths, strict=True)
-        ]
-        return "  ".join(padded).rstrip()
-
-    return [line(list(headers)), *(line(row) for row in cells)]
-
-
 def configuration(record: "TrialRecord", *, widest: int = _WIDEST) -> str:
     """Write what a trial tried in one line: its label if it was enqueued, and its parameters."""
     text = f"{record.baseline or record.start or ''}  {params_text(record.params)}".strip()
@@ -51,7 +38,7 @@ def configuration(record: "TrialRecord", *, widest: int = _WIDEST) -> str:
 
 def params_text(params: Mapping[str, Any]) -> str:
     """Write parameters in one line."""
-    return "  ".join(f"{name}={_text(value)}" for name, value in params.items())
+    return "  ".join(f"{name}={cell_text(value)}" for name, value in params.items())
 
 
 def trial_lines(records: "Sequence[TrialRecord]", metrics: Sequence[str]) -> list[str]:
@@ -107,16 +94,16 @@ def status_lines(status: "SweepStatus", records: "Sequence[TrialRecord]") -> lis
 
 def trial_text(row: Mapping[str, Any], record: "TrialRecord", folder: Path) -> list[str]:
     """Write everything that is known of a trial, one thing a line."""
-    values = "  ".join(f"{name} {_text(value)}" for name, value in row["values"].items())
+    values = "  ".join(f"{name} {cell_text(value)}" for name, value in row["values"].items())
     who = record.baseline or record.start or ""
     lines = [f"trial {record.number}: {record.state}{f', {values}' if values else ''}{f' ({who})' if who else ''}"]
     lines += [f"  {record.reason}"] if record.reason else []
-    lines += ["", "parameters:", *(f"  {name}: {_text(value)}" for name, value in record.params.items())]
-    lines += ["", f"curve: {'  '.join(f'{epoch}: {_text(value)}' for epoch, value in record.curve.items()) or '-'}"]
+    lines += ["", "parameters:", *(f"  {name}: {cell_text(value)}" for name, value in record.params.items())]
+    lines += ["", f"curve: {'  '.join(f'{epoch}: {cell_text(value)}' for epoch, value in record.curve.items()) or '-'}"]
     known = {**{name: row[name] for name in _KNOWN if row.get(name) not in (None, "")}, **record.attributes}
     plain = {name: value for name, value in known.items() if name not in ("dead_terms", "members")}
-    lines += [f"{name}: {_text(value)}" for name, value in plain.items()]
-    lines += [f"{name}: {_text(value)}" for name, value in record.members.items()]
+    lines += [f"{name}: {cell_text(value)}" for name, value in plain.items()]
+    lines += [f"{name}: {cell_text(value)}" for name, value in record.members.items()]
     lines += [term["sentence"] for term in row["dead_terms"]]
     return [*lines, f"folder: {folder}"]
 
@@ -174,9 +161,3 @@ def dead_lines(kinds: "Sequence[DeadKind]") -> list[str]:
 
 def _seconds(record: "TrialRecord") -> object:
     return record.attributes.get("seconds")
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -10,7 +10,6 @@ import click
 
 from icd.cli.format import (
     audit_lines,
-    columns,
     configuration,
     count_text,
     dead_lines,
@@ -24,6 +23,7 @@ from icd.cli.format import (
 )
 from icd.cli.options import JSON, NAME, ROOT, SUBMIT, Verb
 from icd.errors import StateError
+from icd.text import columns
 
 if TYPE_CHECKING:
     from icd.search.reading import SweepStatus

@@ -3,42 +3,32 @@
 import importlib.util
 import json
 import logging
-import os
 import signal
-import socket
-import subprocess
 import sys
 import threading
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
 import webbrowser
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import click
 
-from icd.cli.format import columns, write_json, write_lines
+from icd.cli.format import write_json, write_lines
 from icd.cli.options import DATA_ROOT, JSON, NAME, ROOT, Verb
 from icd.errors import SetupError, StateError
+from icd.text import columns
 
 if TYPE_CHECKING:
     from icd.doctor.diagnosis import Finding
 
 logger = logging.getLogger(__name__)
 
-_HOST = "127.0.0.1"
-_START_S = 120.0
-_GRACE_S = 10.0
 _PORT = click.IntRange(1, 65535)
 _SIGNS = {"pass": "ok", "warn": "warn", "fail": "FAIL"}
-# The database's address travels by the environment: a command line can be read by everyone on the machine.
-_DASHBOARD = (
-    "import os, sys, optuna_dashboard as d; d.run_server(os.environ['ICD_UI_STORAGE'], sys.argv[1], int(sys.argv[2]))"
-)
 
 
 @click.command(cls=Verb)
@@ -122,15 +112,6 @@ def _sign(findings: "Sequence[Finding]", place: str, check: str) -> str:
     return _SIGNS[worst(here)] if here else "-"
 
 
-class Server(NamedTuple):
-    """A server that was started here."""
-
-    process: "subprocess.Popen[bytes]"
-    address: str
-    health: str
-    log: Path
-
-
 @click.command(cls=Verb)
 @NAME
 @click.option("--port", type=_PORT, help="Serve MLflow on this port.  [default: a free one]")
@@ -143,6 +124,7 @@ def ui(name: str, port: int | None, dashboard_port: int | None, no_browser: bool
     Where MLFLOW_TRACKING_URI is a server, its page is opened instead of starting one.
     """
     from icd.search import root_of
+    from icd.search.servers import answers, dashboard_server, free_port, mlflow_server
     from icd.search.studies import find, tracking_uri
 
     where = root_of(root)
@@ -151,13 +133,13 @@ def ui(name: str, port: int | None, dashboard_port: int | None, no_browser: bool
     with ExitStack() as servers, _until_signal() as over:
         started = []
         if not uri.startswith(("http://", "https://")):
-            started.append(servers.enter_context(_mlflow(where, uri, port or free_port())))
+            started.append(servers.enter_context(mlflow_server(where, uri, port or free_port())))
         base = started[0].address if started else uri
         if importlib.util.find_spec("optuna_dashboard") is not None:
-            started.append(servers.enter_context(_dashboard(where, dashboard_port or free_port())))
+            started.append(servers.enter_context(dashboard_server(where, dashboard_port or free_port())))
         else:
             logger.info("no optuna-dashboard, which shows the study's history too: pip install '.[dashboard]'")
-        if not all(_answers(server, over) for server in started):
+        if not all(answers(server, over) for server in started):
             return
         link = _leaderboard(base, name)
         click.echo(f"MLflow: {link}")
@@ -170,96 +152,6 @@ def ui(name: str, port: int | None, dashboard_port: int | None, no_browser: bool
         if started:
             logger.info("Ctrl-C ends it")
             over.wait()
-
-
-def free_port() -> int:
-    """Find a port of the loopback interface that nobody uses."""
-    with socket.socket() as probe:
-        probe.bind((_HOST, 0))
-        return int(probe.getsockname()[1])
-
-
-def mlflow_words(port: int) -> list[str]:
-    """Give the command line of a tracking server; its store comes by the environment."""
-    hosts = f"localhost:{port},{_HOST}:{port}"  # compared with the whole Host header, port included
-    words = ["-m", "mlflow", "server", "--host", _HOST, "--port", str(port), "--workers", "1", "--allowed-hosts", hosts]
-    return [sys.executable, *words]
-
-
-@contextmanager
-def _mlflow(root: Path, uri: str, port: int) -> Iterator[Server]:
-    environment = {
-        "MLFLOW_BACKEND_STORE_URI": uri,
-        "MLFLOW_ARTIFACTS_DESTINATION": str((root / "mlartifacts").absolute()),
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # seven processes and 0.6 GB for nothing
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
-    }
-    with _running(mlflow_words(port), environment, root / "ui-mlflow.log") as process:
-        yield Server(process, f"http://{_HOST}:{port}", "/health", root / "ui-mlflow.log")
-
-
-@contextmanager
-def _dashboard(root: Path, port: int) -> Iterator[Server]:
-    from icd.search.storage import storage_url
-
-    words = [sys.executable, "-W", "ignore", "-c", _DASHBOARD, _HOST, str(port)]
-    with _running(words, {"ICD_UI_STORAGE": storage_url(root)}, root / "ui-dashboard.log") as process:
-        yield Server(process, f"http://{_HOST}:{port}", "/", root / "ui-dashboard.log")
-
-
-@contextmanager
-def _running(words: Sequence[str], environment: Mapping[str, str], log: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run a server with its children in a session of its own, and end all of them."""
-    with log.open("wb") as file:
-        process = subprocess.Popen(
-            words,
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=file,
-            env={**{name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}, **environment},
-            start_new_session=True,
-        )
-    try:
-        yield process
-    finally:
-        _end(process)
-
-
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    for number, patience in ((signal.SIGTERM, _GRACE_S), (signal.SIGKILL, _GRACE_S)):
-        try:
-            os.killpg(process.pid, number)
-        except ProcessLookupError:
-            break
-        try:
-            process.wait(patience)
-        except subprocess.TimeoutExpired:
-            continue
-    process.wait()
-
-
-def _answers(server: Server, over: threading.Event) -> bool:
-    """Wait until a server answers; False if the user ended it first.
-
-    Raises:
-        SetupError: If it died or does not answer.
-    """
-    deadline = time.monotonic() + _START_S
-    while not over.is_set():
-        if server.process.poll() is not None:
-            code = server.process.returncode
-            raise SetupError(
-                f"the server of {server.address} ended with code {code} while it started; see {server.log}"
-            )
-        try:
-            with urllib.request.urlopen(server.address + server.health, timeout=5):  # ours, on loopback
-                return True
-        except (urllib.error.URLError, OSError):
-            if time.monotonic() > deadline:
-                raise SetupError(f"{server.address} does not answer after {_START_S:.0f} s; see {server.log}") from None
-        over.wait(0.2)
-    return False
 
 
 def _leaderboard(base: str, name: str) -> str:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 CACHE_GB = 64.0  # as icd.trial.teacher_table.BUDGET_GB, which would bring torch along
 _CACHE_MODES = {"auto": "auto", "full": "table", "stream": "stream", "off": "live"}  # as the layers below say it
+SAID = {mode: said for said, mode in _CACHE_MODES.items()}
 _DEBUG_WORDS = "Show tracebacks and debug messages."
 _QUIET_WORDS = "Show warnings and errors only."
 _ROOT_WORDS = "Folder of results, or s3://BUCKET/PREFIX.  [default: runs]"
@@ -99,7 +100,7 @@ def _renamed(old: str, new: str) -> Callable[[F], F]:
         if value is not None:
             raise click.UsageError(f"{old} is now {new}", ctx)
 
-    return click.option(old, hidden=True, expose_value=False, callback=refuse)
+    return click.option(old, f"old{old}".replace("-", "_"), hidden=True, expose_value=False, callback=refuse)
 
 
 WHERE = together(ROOT, DATA_ROOT, click.option("--download", is_flag=True, help="Fetch data sets that can be fetched."))

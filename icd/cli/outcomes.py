@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from icd.cli.format import columns, write_json, write_lines
+from icd.cli.format import write_json, write_lines
 from icd.cli.options import DATA_ROOT, JSON, NAME, OUTPUT, ROOT, SUBMIT, Verb
 from icd.errors import StateError
+from icd.text import columns
 
 if TYPE_CHECKING:
     from icd.results import Exported

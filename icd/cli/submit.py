@@ -1,7 +1,4 @@
-"""``--submit``: a verb as a job of a Ray cluster. It is sent with its file, followed, and ends with its exit code.
-
-A job has one log, so over there each line of stdout is marked; here the marked lines go to stdout, others to stderr.
-"""
+"""``--submit``: a verb as a job of a Ray cluster. It is sent with its file, followed, and ends with its exit code."""
 
 import json
 import logging
@@ -12,18 +9,21 @@ import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
+from icd.cli.options import SAID
 from icd.errors import SetupError, UsageError
 from icd.trial.bucket import url_of
 
 logger = logging.getLogger(__name__)
 
-MARK, FILE_VARIABLE = "icd-out: ", "ICD_JOB_FILE"
+MARK = "icd-out: "  # before each line of the verb's stdout, since a job has one log
+FILE_VARIABLE = "ICD_JOB_FILE"
 _MOST = 100_000  # bytes of a file; a variable of a process has 128 KiB at most
 _RUN = f'python -m icd.cli.main "$@" | sed -u "s/^/{MARK}/"'
 _RUN_FILE = f'f=$(mktemp -d)/$0; printf %s "${FILE_VARIABLE}" > "$f"; set -- "$@" "$f"; {_RUN}'
@@ -34,65 +34,52 @@ _TOKEN = "take its token: RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH=FILE, or u
 def send(url: str, context: click.Context, *, detach: bool) -> int:
     """Send the verb of a context to the cluster of a dashboard, and follow it to its exit code."""
     verb, params, url = str(context.info_name), context.params, url.rstrip("/")
-    words, name, file, variables = words_of(context), params.get("name"), params.get("file"), dict[str, str]()
-    if file is not None:
-        name, variables = read_file(verb, file, params)
+    words, file = words_of(context), params.get("file")
+    name, variables = (params.get("name"), {}) if file is None else read_file(verb, file, params)
     client = connect(url)
-    about = re.sub(r"[^A-Za-z0-9._-]", "_", name or "all")
-    job = f"icd-{verb}-{about}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(2)}"
+    safe = re.sub(r"[^A-Za-z0-9._-]", "_", name or "all")
+    job = f"icd-{verb}-{safe}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(2)}"
     with _said(url, f"'ray job status {job} --address {url}' says whether it runs"):
         client.submit_job(entrypoint=entry(words, file), submission_id=job, runtime_env={"env_vars": variables})
-    logger.info("job %s runs without this machine; look at it, and read its log:", job)
-    logger.info("  icd status%s --submit %s", f" {name}" if name and verb != "benchmark" else "", url)
-    logger.info("  ray job logs %s --follow --address %s", job, url)
+    about = f" {name}" if name and verb != "benchmark" else ""  # which is several sweeps
+    logger.info("job %s runs on without this machine; see 'icd status%s --submit %s'", job, about, url)
     if detach:
         click.echo(json.dumps({"job": job, "submit": url}) if params.get("as_json") else job)
         return 0
     try:
         return follow(client, url, job)
     except KeyboardInterrupt:
-        logger.info("job %s runs on", job)
         return 130
 
 
 def words_of(context: click.Context) -> list[str]:
-    """Write down a verb as it was called: what was given, not this machine's defaults; a file travels by its text.
-
-    Raises:
-        UsageError: If an option names a place that only this machine knows.
-    """
-    own = ("submit", "detach", "file")
-    levels = [level for level in (context.parent, context) if level is not None]
-    given = [(level, p) for level in levels for p in level.command.params if p.name not in own]
-    given = [(c, p) for c, p in given if c.get_parameter_source(str(p.name)) is ParameterSource.COMMANDLINE]
-    values = [(c, p, c.params.get(str(p.name), True)) for c, p in given]  # what is not kept is a flag of icd itself
-    found = {
-        c: [w for level, p, v in values if level is c and isinstance(p, click.Option) for w in _option_words(p, v)]
-        for c in levels
-    }
-    words = [*(found[context.parent] if context.parent else []), str(context.info_name), *found[context]]
+    """Write down a verb as it was called: what was given, not this machine's defaults; a file travels by its text."""
+    words, arguments = list[str](), list[str]()
+    for level in filter(None, (context.parent, context)):
+        words += [str(context.info_name)] if level is context else []
+        for parameter in level.command.params:
+            name, value = str(parameter.name), level.params.get(str(parameter.name), True)
+            typed = level.get_parameter_source(name) is ParameterSource.COMMANDLINE
+            if typed and isinstance(parameter, click.Option) and name not in ("submit", "detach"):
+                words += _option_words(parameter, value)
+            elif typed and isinstance(parameter, click.Argument) and name != "file" and value is not None:
+                arguments += map(str, value if isinstance(value, tuple) else (value,))
     words += ["--address=auto"] if "address" in context.params else []
-    texts = [
-        v if isinstance(v, tuple) else (v,) for _, p, v in values if isinstance(p, click.Argument) and v is not None
-    ]
-    return [*words, *(["--", *(str(item) for text in texts for item in text)] if texts else [])]
+    return [*words, *(["--", *arguments] if arguments else [])]
 
 
 def _option_words(option: click.Option, value: Any) -> list[str]:
     word = max(option.opts, key=len)
-    if option.name == "address":
-        raise UsageError("--submit and --address exclude each other: a job uses the cluster that it runs on")
     if option.is_bool_flag:
         return [word if value else max(option.secondary_opts, key=len)]
-    found = []
-    for item in value if option.multiple else (value,):
-        text = {"table": "full", "live": "off"}.get(item, item) if option.name == "table" else str(item)
-        if isinstance(item, Path):  # a bucket by its URL, not as this machine's copy of it
-            text = url_of(item) or text
-            if not (text.startswith("/") or "://" in text):
-                raise UsageError(f"{word} must be an absolute path of the cluster with --submit, but got {text!r}")
-        found.append(f"{word}={text}")
-    return found
+    texts = [SAID[value]] if option.name == "table" else []
+    for item in () if texts else value if option.multiple else (value,):
+        texts.append((url_of(item) or str(item)) if isinstance(item, Path) else str(item))  # a bucket by its URL
+        if isinstance(item, Path) and not (texts[-1].startswith("/") or "://" in texts[-1]):
+            raise UsageError(f"{word} must be an absolute path of the cluster with --submit, but got {texts[-1]!r}")
+    if option.name == "address":
+        raise UsageError("--submit and --address exclude each other: a job uses the cluster that it runs on")
+    return [f"{word}={text}" for text in texts]
 
 
 def read_file(verb: str, file: Path, params: dict[str, Any]) -> tuple[str, dict[str, str]]:
@@ -113,9 +100,9 @@ def read_file(verb: str, file: Path, params: dict[str, Any]) -> tuple[str, dict[
 
 
 def entry(words: list[str], file: Path | None) -> str:
-    """Write the command line of a job; its own jobs would go nowhere, so ICD_SUBMIT is unset there."""
-    shell = ["env", "-u", "ICD_SUBMIT", "bash", "-o", "pipefail", "-c"]
-    return shlex.join([*shell, *((_RUN, "icd", *words) if file is None else (_RUN_FILE, file.name, *words, "--"))])
+    """Write the command line of a job; ICD_SUBMIT is unset there, or its own jobs would go round in a circle."""
+    run = (_RUN, "icd", *words) if file is None else (_RUN_FILE, file.name, *words, "--")
+    return shlex.join(["env", "-u", "ICD_SUBMIT", "bash", "-o", "pipefail", "-c", *run])
 
 
 def connect(url: str) -> Any:
@@ -126,7 +113,8 @@ def connect(url: str) -> Any:
     with _said(url, "check address and port (8265 unless chosen otherwise), and that both sides have ray[default]"):
         from ray.job_submission import JobSubmissionClient
 
-        return JobSubmissionClient(url)
+        ask = partialmethod(JobSubmissionClient._do_request, timeout=(5.0, 30.0))  # Ray's own waits for ever
+        return type("Patient", (JobSubmissionClient,), {"_do_request": ask})(url)
 
 
 @contextmanager

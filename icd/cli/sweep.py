@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from icd.cli.format import columns, params_text, status_lines, write_json, write_lines
+from icd.cli.format import params_text, status_lines, write_json, write_lines
 from icd.cli.options import (
     CACHE,
     DETACH,
@@ -24,6 +24,7 @@ from icd.cli.options import (
     Verb,
 )
 from icd.errors import SetupError, TrialsFailedError
+from icd.text import columns
 
 if TYPE_CHECKING:
     from icd.config.sweep import Start
@@ -168,7 +169,7 @@ def sync(name: str, seconds: float, as_json: bool, root: Path | None) -> None:
     """Send MLflow what it has not been told of sweep NAME, after it was away."""
     from icd import search
 
-    pending = search.flush(name, root=root, deadline_s=seconds, announce=logger.info)
+    pending = search.sync(name, root=root, deadline_s=seconds, announce=logger.info)
     if as_json:
         write_json({"name": name, "pending": pending})
     if pending:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 __all__ = [
     "all_status",
     "default_root",
-    "flush",
     "plan",
     "remove",
     "resume",
@@ -32,6 +31,7 @@ __all__ = [
     "status",
     "stop",
     "sweep",
+    "sync",
     "trial_rows",
     "trials",
 ]
@@ -178,7 +178,7 @@ def remove(name: str, *, mlflow: bool = False, root: Path | str | None = None) -
     take_away(root_of(root), name, mlflow=mlflow)
 
 
-def flush(
+def sync(
     name: str,
     *,
     root: Path | str | None = None,

@@ -49,7 +49,7 @@ def test_sweep_again_extended_exported(
     assert "Gram matrix of the student before" in page.read_text()
 
     with monkeypatch.context() as patch:
-        patch.setattr("icd.cli.sweep.write_report", lambda root, name, output: output.mkdir())
+        patch.setattr("icd.results.report.write_report", lambda root, name, output: output.mkdir())
         again = command("sweep", path, "--executor", "process")
     assert again.code == 0, again.err
     assert "no report was written (FileExistsError: " in again.err
@@ -113,7 +113,7 @@ def test_too_many_failures(command: Command, tmp_path: Path, icd_root: Path, mon
     monkeypatch.setattr(sweeps, "run", lambda sweep, document, settings: result)
     said = command("sweep", file(tmp_path), "--json")
     assert "1 of 6 trials" in one_line(said, 4, "FAILED")
-    assert "7 events wait for MLflow: 'icd flush by-hand'" in said.err
+    assert "7 events wait for MLflow: 'icd sync by-hand'" in said.err
     assert json.loads(said.out)["counts"] == counts_of(records)
 
 
@@ -123,7 +123,7 @@ def test_ui(command: Command, icd_root: Path) -> None:
     outbox = Outbox(study.folder)
     outbox.sweep(time_ms=1_700_000_000_000, name="sweep by-hand", params={}, tags={}, note="A question?")
     outbox.close()
-    assert command("flush", "by-hand").code == 0
+    assert command("sync", "by-hand").code == 0
     with begun("ui", "by-hand", "--no-browser") as process:
         assert process.stdout is not None
         said = process.stdout.readline()

@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 
-from icd.cli.confirm import confirmation_lines
-from icd.cli.explain import explanation_lines
 from icd.results.arms import Plan
 from icd.results.explained import explanation_of
+from icd.results.lines import ablation_lines, confirmation_lines
 from icd.results.pairs import ranks_of_arms
 from icd.results.parts import make_plan as parts_plan
 from icd.results.report import write_report
@@ -237,7 +236,7 @@ def test_parts_are_worth_what_they_change_on_the_mean_over_the_pairs(tmp_path: P
     assert row.pairs == pytest.approx({SMALL: row.difference - 1, LARGE: row.difference + 1})
     assert (row.verdict, found.finished, found.several_pairs) == ("worse", True, True)
     assert "on validation images, mean over the pairs" in found.statement
-    assert "on small" in "\n".join(explanation_lines(found))
+    assert "on small" in "\n".join(ablation_lines(found))
     assert "on small" not in "\n".join(
-        explanation_lines(replace(found, rows=tuple(replace(row, pairs={}) for row in found.rows)))
+        ablation_lines(replace(found, rows=tuple(replace(row, pairs={}) for row in found.rows)))
     )
