@@ -1,5 +1,6 @@
 """``icd confirm | ablate | benchmark``: what fresh seeds say of a search; each goes on where it was left."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from icd.cli.options import (
     SET,
     SUBMIT,
     WHERE,
+    F,
     Verb,
     together,
 )
@@ -33,11 +35,11 @@ def _labels(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) 
     return value
 
 
-def _against(words: str) -> Any:
+def _against(words: str) -> Callable[[F], F]:
     return click.option("--against", multiple=True, metavar="LABEL", callback=_labels, help=f"{words}  [repeatable]")
 
 
-def _alpha(default: float | None, words: str) -> Any:
+def _alpha(default: float | None, words: str) -> Callable[[F], F]:
     alpha = click.FloatRange(0, 0.5, min_open=True)
     return click.option("--alpha", type=alpha, default=default, help=f"{words}  [default: 0.05]")
 
@@ -159,7 +161,8 @@ def benchmark(
         from icd.results.report import write_report
 
         with driving(options) as shown:
-            run_table(document, settings_of({**shown, "report": write_report}), seeds=seeds)
+            settings: Any = {**shown, "report": write_report}
+            run_table(document, settings_of(settings), seeds=seeds)
     table = read_table(str(document.data["name"]), found, root, seeds=seeds, against=against, alpha=alpha)
     table = with_run_ids(table, root)
     if output is not None:

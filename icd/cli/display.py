@@ -194,8 +194,14 @@ def executing(options: Mapping[str, Any], root: Path) -> Iterator[tuple[Executio
     device = device_of(options["device"], options["threads"])
     check_writable(root)
     with stopping_politely(), Display(sys.stderr) as display:
-        told = {"report": display.report, "progress": display.progress, "stop": stop_requested}
-        yield Execution(device=device, num_workers=options["workers"], **told), display
+        execution = Execution(
+            device=device,
+            num_workers=options["workers"],
+            report=display.report,
+            progress=display.progress,
+            stop=stop_requested,
+        )
+        yield execution, display
 
 
 @contextmanager

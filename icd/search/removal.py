@@ -28,7 +28,7 @@ def parts_of(root: Path, name: str, *, mlflow: bool) -> list[str]:
     bucket = shelf_of(folder).bucket
     found = [f"its study in {root}"] if name in names else []
     found += [str(folder)] if folder.exists() else []
-    found += [f"{bucket.url}/sweeps/{name}"] if bucket is not None and bucket.list(f"sweeps/{name}/") else []
+    found += [f"{bucket.url}/sweeps/{name}"] if bucket is not None and bucket.list(f"sweeps/{name}") else []
     if not found:
         raise StateError(f"no sweep {name!r} in {root}; {did_you_mean(name, names) if names else 'there is none'}")
     return [*found, *([f"experiment {name!r} in MLflow"] if mlflow else [])]
@@ -61,8 +61,9 @@ def _forget(root: Path, name: str, url: str, *, mlflow: bool) -> None:
     if name in Ledger.names(storage):
         storage.delete_study(storage.get_study_id_from_name(name))
     bucket = shelf_of(sweep_folder(root, name)).bucket
-    for object_name in bucket.list(f"sweeps/{name}/") if bucket is not None else ():
-        bucket.forget(object_name)
+    if bucket is not None:
+        for object_name in bucket.list(f"sweeps/{name}"):
+            bucket.forget(object_name)
 
 
 def _drop_experiment(uri: str, name: str) -> None:

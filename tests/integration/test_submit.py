@@ -126,7 +126,7 @@ def test_a_broken_connection_is_tried_again(
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "")
     monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:1")  # of another cluster: what --submit says counts
     answers["/api/version"] = [VERSION]
-    answers["/api/jobs/j"] = [info("PENDING"), silence, info("RUNNING"), info("RUNNING"), info("FAILED", 4)]
+    answers["/api/jobs/j"] = [info("PENDING"), silence, *[info("RUNNING")] * 3, info("FAILED", 4)]
     logs = ["", "one\n", None, "one\ntw", "one\ntwo\n"]
     answers["/api/jobs/j/logs"] = [
         answer(502, "down") if text is None else answer(200, {"logs": text}) for text in logs
