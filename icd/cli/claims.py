@@ -164,6 +164,8 @@ def benchmark(
             settings: Any = {**shown, "report": write_report}
             run_table(document, settings_of(settings), seeds=seeds)
     table = read_table(str(document.data["name"]), found, root, seeds=seeds, against=against, alpha=alpha)
+    if dry_run and not any(cell.trials for cell in table.cells):
+        raise StateError(f"nothing was tuned of {table.name} yet; leave --dry-run away")
     table = with_run_ids(table, root)
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)

@@ -50,6 +50,7 @@ def test_a_table_is_shown_and_written(command: Command, root: Path, tmp_path: Pa
 
 def test_a_table_that_cannot_be(command: Command, root: Path, tmp_path: Path) -> None:
     path = file(tmp_path)
+    assert "nothing was tuned of" in one_line(command("benchmark", path, "--dry-run"), 5, "STATE")
     confirmed(searched(root, entries(document())[0]), {101: 60.0, 102: 61.0})
     assert "begun with 2 seeds" in one_line(command("benchmark", path, "--dry-run", "--seeds", "5"), 5, "STATE")
     assert "--against must name rows" in one_line(command("benchmark", path, "--dry-run", "--against", "x"), 2, "USAGE")
