@@ -85,12 +85,12 @@ def test_a_baseline_that_failed_is_trained_once_its_cause_is_mended(
     command: Command, tmp_path: Path, icd_root: Path
 ) -> None:
     place = icd_root / "sweeps" / "by-hand" / "trials" / "0000"
-    place.parent.mkdir(parents=True)
-    place.write_text("where a folder should be")
+    place.mkdir(parents=True)
+    (place / "config.yaml").write_text("student: resnet14\n")  # of something else
     words = ["--executor", "process", "--set", "resources.retries=0"]
     failed = command("sweep", file(tmp_path), *words)
     assert "'icd resume by-hand --retry-failed'" in one_line(failed, 4, "FAILED")
-    place.unlink()
+    (place / "config.yaml").unlink()
     said = command("resume", "by-hand", "--retry-failed", "--json", *words)
     assert said.code == 0, said.err
     assert "failed trials are trained again as 2" in said.err
