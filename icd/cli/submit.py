@@ -8,7 +8,7 @@ import secrets
 import shlex
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partialmethod
 from pathlib import Path
 from typing import Any
@@ -46,10 +46,9 @@ def send(url: str, context: click.Context, *, detach: bool) -> int:
     if detach:
         click.echo(json.dumps({"job": job, "submit": url}) if params.get("as_json") else job)
         return 0
-    try:
+    with suppress(KeyboardInterrupt):
         return follow(client, url, job)
-    except KeyboardInterrupt:
-        return 130
+    return 130
 
 
 def words_of(context: click.Context) -> list[str]:
@@ -72,7 +71,7 @@ def _option_words(option: click.Option, value: Any) -> list[str]:
     word = max(option.opts, key=len)
     if option.is_bool_flag:
         return [word if value else max(option.secondary_opts, key=len)]
-    texts = [SAID[value]] if option.name == "table" else []
+    texts = [SAID[value]] if option.name == "table" else list[str]()
     for item in () if texts else value if option.multiple else (value,):
         texts.append((url_of(item) or str(item)) if isinstance(item, Path) else str(item))  # a bucket by its URL
         if isinstance(item, Path) and not (texts[-1].startswith("/") or "://" in texts[-1]):
@@ -87,16 +86,15 @@ def read_file(verb: str, file: Path, params: dict[str, Any]) -> tuple[str, dict[
     from icd.config.read_sweep import read_sweep
     from icd.config.yaml import apply_overrides, read_yaml
 
-    renamed = [f"name={params['name']}"] if params.get("name") else []
-    document = apply_overrides(read_yaml(file), [*params["overrides"], *renamed])
+    changes = [*params["overrides"], *(f"name={name}" for name in [params.get("name")] if name)]
+    document = apply_overrides(read_yaml(file), changes)
     if verb == "benchmark":
         from icd.results.tournament import entries
 
         entries(document)
-    text = file.read_text(encoding="utf-8")
-    if len(text.encode()) > _MOST:
+    if file.stat().st_size > _MOST:
         raise UsageError(f"{file} is too large for a job; put it into the cluster's shared folder, and run it there")
-    return read_sweep(document).name, {FILE_VARIABLE: text}
+    return read_sweep(document).name, {FILE_VARIABLE: file.read_text(encoding="utf-8")}
 
 
 def entry(words: list[str], file: Path | None) -> str:
@@ -140,11 +138,10 @@ def follow(client: Any, url: str, job: str) -> int:
                 raise SetupError(f"{url} knows job {job} no more, or has gone: {error}; try 'icd resume'") from error
             time.sleep(_PAUSE_S)
             continue
-        ended, answered = info.status.is_terminal(), time.monotonic()
-        whole = len(text) if ended else text.rfind("\n") + 1
-        for line in text[seen:whole].splitlines():
+        ended, answered, before = info.status.is_terminal(), time.monotonic(), seen
+        seen = max(seen, len(text) if ended else text.rfind("\n") + 1)
+        for line in text[before:seen].splitlines():
             click.echo(line.removeprefix(MARK), err=not line.startswith(MARK))
-        seen = max(seen, whole)
         if ended and info.driver_exit_code in (None, 1, 126, 127) and str(info.status) == "FAILED":  # no verb's codes
             raise SetupError(f"job {job} could not run icd there: {info.message}; 'python' on the head must have icd")
         if ended:
