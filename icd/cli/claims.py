@@ -147,6 +147,7 @@ def benchmark(
 
     The same command goes on where it was left.
     """
+    from icd.config.located import located
     from icd.config.yaml import apply_overrides, read_yaml
     from icd.results.table import read_table, with_run_ids
     from icd.results.table_text import FORMATS, markdown
@@ -160,7 +161,7 @@ def benchmark(
         from icd.cli.display import driving
         from icd.results.report import write_report
 
-        with driving(options) as shown:
+        with located(document), driving(options) as shown:
             settings: Any = {**shown, "report": write_report}
             run_table(document, settings_of(settings), seeds=seeds)
     table = read_table(str(document.data["name"]), found, root, seeds=seeds, against=against, alpha=alpha)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from icd.cli.format import write_json
-from icd.cli.options import CACHE, DEVICE, FILE, JSON, SET, WHERE, Verb, places
+from icd.cli.options import CACHE, DEVICE, ENGINE, FILE, JSON, SET, WHERE, Verb, places
 from icd.errors import CheckpointError, UsageError
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 @CACHE
 @WHERE
 @DEVICE
+@ENGINE
 def train(file: Path, overrides: tuple[str, ...], name: str | None, **options: Any) -> None:
     """Train the configuration in FILE; its teacher is trained first if need be.
 
@@ -40,6 +41,7 @@ def train(file: Path, overrides: tuple[str, ...], name: str | None, **options: A
     """
     from icd.cli.display import executing
     from icd.config.fingerprint import compare, stored_fingerprint
+    from icd.config.located import located
     from icd.config.read_trial import advice, read_trial
     from icd.config.yaml import apply_overrides, read_yaml
     from icd.trial.bucket import url_of
@@ -55,7 +57,7 @@ def train(file: Path, overrides: tuple[str, ...], name: str | None, **options: A
     where = places(options["root"], options["data_root"], download=options["download"])
     if url_of(where.root):
         raise UsageError(f"--root must be a folder for a single trial, but got {url_of(where.root)}")
-    with executing(options, where.root) as (execution, display):
+    with located(document), executing(options, where.root) as (execution, display):
         asked = {key: options[key] for key in ("resume", "open_test", "table", "table_gb")}
         result = run_trial(trial, name, where, execution, announce=display.announce, **asked)
     compared = compare(recorded, fingerprint_of(where.trial(name))) if recorded else None

@@ -17,6 +17,7 @@ from rich.text import Text
 from icd.cli.console import stop_requested, stopping_politely
 from icd.cli.format import configuration, count_text
 from icd.cli.options import check_writable, device_of
+from icd.config.engine import engine_asked
 from icd.search.driver import Driver
 from icd.search.reading import counts_of
 from icd.search.record import TrialRecord, best
@@ -200,6 +201,7 @@ def executing(options: Mapping[str, Any], root: Path) -> Iterator[tuple[Executio
             report=display.report,
             progress=display.progress,
             stop=stop_requested,
+            engine=engine_asked(options.get("engine")),
         )
         yield execution, display
 

@@ -117,7 +117,10 @@ def state_text(status: "SweepStatus") -> str:
     if status.state == "finished":
         return f"finished (stopped_by: {status.stopped_by})"
     why = f"stopped_by: {status.stopped_by}" if status.stopped_by else "its driver was killed"
-    return f"stopped ({why}); continue with 'icd resume {status.name}'"
+    from icd.search.studies import pasted
+
+    again = pasted(status.folder.parents[1], "resume", status.name)
+    return f"stopped ({why}); continue with '{again}'"
 
 
 def count_text(counts: Mapping[str, int]) -> str:

@@ -50,7 +50,7 @@ def status(name: str | None, as_json: bool, root: Path | None) -> None:
     from icd.results.pruning import audit_sweep
     from icd.search.pareto import pareto_front
     from icd.search.reading import all_statuses, plain_sweep, status_of
-    from icd.search.studies import find
+    from icd.search.studies import find, pasted
     from icd.search.terms import dead_kinds
 
     where = _root(root)
@@ -77,7 +77,7 @@ def status(name: str | None, as_json: bool, root: Path | None) -> None:
     write_lines(status_lines(found, records) + (audit_lines(audit) if audit else []) + dead_lines(dead))
     confirmed = _confirmed(ledger)
     if confirmed:
-        click.echo(f"\nconfirmed: {confirmed} ('icd confirm {name} --dry-run' has the numbers)")
+        click.echo(f"\nconfirmed: {confirmed} ('{pasted(where, 'confirm', found.name, '--dry-run')}' has the numbers)")
 
 
 def _confirmed(ledger: "Ledger") -> str | None:

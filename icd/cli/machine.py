@@ -125,7 +125,7 @@ def ui(name: str, port: int | None, dashboard_port: int | None, no_browser: bool
     """
     from icd.search import root_of
     from icd.search.servers import answers, dashboard_server, free_port, mlflow_server
-    from icd.search.studies import find, tracking_uri
+    from icd.search.studies import find, pasted, tracking_uri
 
     where = root_of(root)
     find(where, name)
@@ -141,7 +141,7 @@ def ui(name: str, port: int | None, dashboard_port: int | None, no_browser: bool
             logger.info("no optuna-dashboard, which shows the study's history too: pip install '.[dashboard]'")
         if not all(answers(server, over) for server in started):
             return
-        link = _leaderboard(base, name)
+        link = _leaderboard(base, name, pasted(where, "sync", name))
         click.echo(f"MLflow: {link}")
         for server in started:
             if server.address != base:
@@ -154,7 +154,7 @@ def ui(name: str, port: int | None, dashboard_port: int | None, no_browser: bool
             over.wait()
 
 
-def _leaderboard(base: str, name: str) -> str:
+def _leaderboard(base: str, name: str, sync: str) -> str:
     """Give the link of the sweep's leaderboard.
 
     Raises:
@@ -172,7 +172,7 @@ def _leaderboard(base: str, name: str) -> str:
             experiment = json.load(answer)["experiment"]
     except urllib.error.HTTPError as error:
         if error.code == 404:
-            raise StateError(f"MLflow has no experiment {name!r} yet; send it with 'icd sync {name}'") from None
+            raise StateError(f"MLflow has no experiment {name!r} yet; send it with '{sync}'") from None
         raise SetupError(f"{shown} answers {error.code}; open it in a browser that is logged in") from None
     except (urllib.error.URLError, OSError) as error:
         raise SetupError(f"{shown} does not answer: {error}") from None

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from icd.trial.runs import Places
 
+logger = logging.getLogger(__name__)
+
 F = TypeVar("F", bound=Callable[..., Any])
 CACHE_GB = 64.0  # as icd.trial.teacher_table.BUDGET_GB, which would bring torch along
 _CACHE_MODES = {"auto": "auto", "full": "table", "stream": "stream", "off": "live"}  # as the layers below say it
@@ -76,7 +78,7 @@ DATA_ROOT = click.option(
     type=click.Path(path_type=Path),
     envvar="ICD_DATA",
     show_envvar=True,
-    help="Look for data sets in this folder.",
+    help="Look for data sets in this folder.  [default: one in your cache]",
 )
 DRY_RUN = click.option("--dry-run", is_flag=True, help="Print what is known so far, and run nothing.")
 SEEDS = click.option("--seeds", type=click.IntRange(2, 100), help="Run at most so many fresh seeds.  [default: 5]")
@@ -137,6 +139,11 @@ CACHE = together(
     _renamed("--table", "--teacher-cache auto|full|stream|off"),
     _renamed("--table-gb", "--teacher-cache-gb"),
 )
+ENGINE = click.option(
+    "--engine",
+    type=click.Choice(["auto", "eager", "graph"]),
+    help="Run steps one operation after the other, or as recorded CUDA graphs.  [env var: ICD_ENGINE; default: auto]",
+)
 DRIVER = together(
     click.option(
         "--executor",
@@ -149,9 +156,26 @@ DRIVER = together(
         "--address",
         default="local",
         show_default=True,
-        help="Use this Ray cluster: local starts one here, auto joins the one that this machine is part of.",
+        callback=lambda ctx, param, value: _address(ctx, param, value),
+        help="Use this Ray cluster: local starts one here, auto or HOST:PORT joins the one that this machine is part "
+        "of.",
     ),
+    ENGINE,
 )
+
+
+def _address(ctx: click.Context, param: click.Parameter, address: str) -> str:
+    """Refuse at once what no cluster can be joined by."""
+    if "://" in address:
+        from icd.search.ray_address import refuse_other_forms
+
+        try:
+            refuse_other_forms(address)
+        except SetupError as error:
+            raise UsageError(str(error)) from None
+    return address
+
+
 SUBMIT = click.option(
     "--submit",
     envvar="ICD_SUBMIT",
@@ -204,10 +228,15 @@ def device_of(name: str, threads: int | None) -> "torch.device":
     """
     import torch
 
+    from icd.trial.gpus import no_silent_cpu, training_device, visible_gpus, why_unusable
+
     if threads:
         torch.set_num_threads(threads)
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = training_device()
+        if device.type == "cpu" and (unused := no_silent_cpu(visible_gpus())):
+            logger.warning("training on the CPU: %s", unused)
+        return device
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -215,7 +244,8 @@ def device_of(name: str, threads: int | None) -> "torch.device":
     if device.type not in ("cpu", "cuda"):
         raise SetupError(f"--device must be auto, cpu, cuda or cuda:N, but got {name!r}")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise SetupError(f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices torch can use")
+        why = "" if torch.cuda.is_available() else f": {why_unusable()}"
+        raise SetupError(f"--device {name}: torch can use {torch.cuda.device_count()} CUDA devices here{why}")
     return device
 
 

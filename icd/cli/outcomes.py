@@ -1,6 +1,7 @@
 """``icd compare | report | export``: what sweeps found, side by side, on a page, and as files."""
 
 import logging
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -127,7 +128,7 @@ def _log(root: Path, name: str, page: "Page") -> int | None:
     from icd.results.report import write_page
     from icd.results.report.logged import has_runs, log_report
     from icd.search.reading import driver_of
-    from icd.search.studies import REPORT_NAME, sweep_folder
+    from icd.search.studies import REPORT_NAME, pasted, sweep_folder
 
     if not has_runs(root, name):
         return None
@@ -135,14 +136,18 @@ def _log(root: Path, name: str, page: "Page") -> int | None:
     if driver is not None:
         logger.info("not logged: %s drives the sweep, and logs a report when it leaves", driver)
         return None
-    write_page(sweep_folder(root, name) / REPORT_NAME, page)
+    folder = sweep_folder(root, name)
+    if not os.access(folder, os.W_OK):
+        logger.info("not logged: %s cannot be written", folder)
+        return None
+    write_page(folder / REPORT_NAME, page)
     try:
         pending = log_report(root, name, _FLUSH_S, logger.info)
     except StateError as error:  # a driver has begun meanwhile
         logger.info("not logged: %s", error)
         return None
     if pending:
-        logger.warning("the report waits for MLflow (%d events): 'icd sync %s'", pending, name)
+        logger.warning("the report waits for MLflow (%d events): '%s'", pending, pasted(root, "sync", name))
     return pending
 
 
@@ -211,7 +216,7 @@ def _told(made: "Exported") -> dict[str, object]:
         }
     if made.registered is not None:
         model = made.registered
-        told["registered"] = {"uri": model.uri, "version": model.version, "run_id": model.run_id, "new": model.new}
+        told["registered"] = {name: getattr(model, name) for name in ("uri", "version", "run_id", "new", "loadable")}
     return told
 
 
@@ -224,5 +229,7 @@ def _lines(name: str, made: "Exported") -> list[str]:
     if made.registered is not None:
         how = "new" if made.registered.new else "there already"
         lines.append(f"registered: {made.registered.uri}, version {made.registered.version} ({how})")
+        if not made.registered.loadable:
+            lines.append("it holds files and no model that MLflow can load: that needs student.onnx")
     configs = [one.config for one in made.pairs.values()] or [made.config]
     return [*lines, *(f"train it again: icd train {config}" for config in configs)]

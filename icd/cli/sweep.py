@@ -1,7 +1,6 @@
 """``icd plan | sweep | resume | stop | sync``."""
 
 import logging
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,23 +83,25 @@ def _run(begin: "Callable[..., SweepResult]", options: dict[str, Any], *, as_jso
     from icd.cli.display import driving
     from icd.results.report import write_report
     from icd.search.reading import counts_of
+    from icd.search.studies import pasted
 
+    root = search.root_of(options["root"])
     with driving(options) as shown:
         result = begin(report=write_report, **shown)
-    status = search.status(result.name, root=options["root"])
+    status = search.status(result.name, root=root)
     if as_json:
         write_json(_told(result, status))
     else:
-        hints = _where_to_look(result, several_pairs=status.ranked is not None)
+        hints = _where_to_look(result, root, several_pairs=status.ranked is not None)
         write_lines([*status_lines(status, result.records), "", *hints])
     if result.pending:
-        logger.warning("%d events wait for MLflow: 'icd sync %s'", result.pending, result.name)
+        logger.warning("%d events wait for MLflow: '%s'", result.pending, pasted(root, "sync", result.name))
     if result.failed_too_often:
         failed, tried = counts_of(result.records)["failed"], sum(record.counts for record in result.records)
         raise TrialsFailedError(
             f"{failed} of {tried} trials of sweep {result.name!r} failed, more than budget.failed_share allows; see "
-            f"'icd trials {result.name} --state failed', and once the cause is mended 'icd resume {result.name} "
-            "--retry-failed'"
+            f"'{pasted(root, 'trials', result.name, '--state', 'failed')}', and once the cause is mended "
+            f"'{pasted(root, 'resume', result.name, '--retry-failed')}'"
         )
 
 
@@ -123,15 +124,17 @@ def _told(result: "SweepResult", status: "SweepStatus") -> dict[str, Any]:
     }
 
 
-def _where_to_look(result: "SweepResult", *, several_pairs: bool) -> list[str]:
+def _where_to_look(result: "SweepResult", root: Path, *, several_pairs: bool) -> list[str]:
+    from icd.search.studies import pasted
+
     name = result.name
-    best = f"take the best:   icd export {name} -o best.yaml --unconfirmed"
-    pairs = f"compare it:      icd compare --pairs {name} ONE OTHER ..."
+    best = f"take the best:   {pasted(root, 'export', name, '-o', 'best.yaml', '--unconfirmed')}"
+    pairs = f"compare it:      {pasted(root, 'compare', '--pairs', name, 'ONE', 'OTHER', '...')}"
     return [
-        f"look at it:      icd ui {name}",
-        f"list its trials: icd trials {name}",
-        f"read about it:   icd report {name}",
-        f"confirm it:      icd confirm {name}",
+        f"look at it:      {pasted(root, 'ui', name)}",
+        f"list its trials: {pasted(root, 'trials', name)}",
+        f"read about it:   {pasted(root, 'report', name)}",
+        f"confirm it:      {pasted(root, 'confirm', name)}",
         pairs if several_pairs else best,
         f"in {result.folder}; MLflow: {result.tracking}",
     ]
@@ -145,11 +148,13 @@ def _where_to_look(result: "SweepResult", *, several_pairs: bool) -> list[str]:
 def stop(name: str, now: bool, root: Path | None) -> None:
     """End sweep NAME: no new trials, and its driver leaves when those under way have ended. It can be resumed."""
     from icd import search
+    from icd.search.studies import pasted
 
     driver = search.stop(name, now=now, root=root)
     when = "after the current epoch of each trial, with a checkpoint" if now else "when the trials under way have ended"
     logger.info("sweep %s will stop %s; told %s", name, when, driver)
-    logger.info("continue it with 'icd resume %s'%s", name, "" if now else "; --now does not wait")
+    again = pasted(search.root_of(root), "resume", name)
+    logger.info("continue it with '%s'%s", again, "" if now else "; --now does not wait")
 
 
 @click.command(cls=Verb)
@@ -208,8 +213,10 @@ def plan(
 
 def plan_lines(plan: "Plan") -> list[str]:
     """Write a plan for people."""
+    from icd.search.machine import usable_cpus
+
     count = "infinitely many" if plan.configurations is None else str(plan.configurations)
-    at_a_time = f"{plan.concurrent} at a time here ({os.cpu_count()} CPUs)"
+    at_a_time = f"{plan.concurrent} at a time here ({usable_cpus()} CPUs)"
     trials = "as many trials as the hours allow" if plan.trials is None else f"{plan.trials} trials"
     lines = [f"sweep {plan.name}: {trials}, {at_a_time}"]
     lines += ["", f"space: {count} configurations"]

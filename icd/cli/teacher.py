@@ -57,9 +57,11 @@ def train_command(as_json: bool, **options: Any) -> None:
     from icd.trial.teachers import train_teacher
 
     config, where = _recipe(**options), _places(options)
-    with executing(options, where.root) as (execution, _):
+    with executing(options, where.root) as (execution, display):
         config, split = read_data(config, where)
-        card = train_teacher(where.teachers, config, split, execution, options["name"])
+        for note in split.notes:
+            display.announce(f"note: {note}")
+        card = train_teacher(where.teachers, config, split, execution, options["name"], display.announce)
     _show([card], as_json=as_json)
 
 
@@ -136,11 +138,12 @@ def build_command(file: Path, overrides: tuple[str, ...], **options: Any) -> Non
     The teacher is trained first if need be. A build that was cut off goes on where it stopped.
     """
     from icd.cli.display import executing
+    from icd.config.located import located
     from icd.config.yaml import apply_overrides, read_yaml
     from icd.search.teacher_cache import build_caches
 
     document, where = apply_overrides(read_yaml(file), overrides), _places(options)
-    with executing(options, where.root) as (execution, display):
+    with located(document), executing(options, where.root) as (execution, display):
         build_caches(document, where, options["table"], options["table_gb"], execution, display.announce)
 
 

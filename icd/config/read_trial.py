@@ -11,13 +11,14 @@ from icd.config.read import Reader, read_whole
 from icd.config.trial import DataConfig, NetworkConfig, TeacherConfig, TrialConfig
 from icd.config.yaml import Document, apply_overrides, read_yaml
 from icd.data import DATASETS
-from icd.data.views import VIEW_FAMILIES, CropFlip, ViewFamily
-from icd.data.warps import RotateFlip
+from icd.data.dataset import views_problem
+from icd.data.views import VIEW_FAMILIES, ViewFamily
 from icd.errors import ConfigError
 from icd.fields import annotations
 from icd.losses import BASE_LOSSES, DecoupledKD, LocalRelations, NormalizedKD
 from icd.methods import METHODS, PAPER_ROWS, CellDistillation, Method
 from icd.models import MODELS, Stem, feature_size
+from icd.models.torchvision_nets import IMAGENET_CLASSES
 
 Where = tuple[str | int, ...]
 
@@ -103,8 +104,7 @@ class _TrialReader:
         own = {name: value for name, value in mapping.items() if name in own_names}
         before = len(self.reader.problems)
         for name, value in options:
-            if type(value) is not type(row.options[name]) or (isinstance(value, int) and value < 0):
-                rule = f"must be like the default {row.options[name]!r}"
+            if rule := row.option_problem(name, value):
                 self.reader.problem((*path, name), rule, value=value)
         options = options if len(self.reader.problems) == before else ()  # a NaN would be refused once more
         config = self.reader.value(DataConfig, own, path)
@@ -169,9 +169,18 @@ class _TrialReader:
             if getattr(protocol, name) == "auto":  # its digest would depend on the weather
                 rule = f"{name} of a teacher must be given, not chosen by timing"
                 self.reader.problem(("teacher", "protocol", name), rule, value="auto")
-        if config and config.weights == "pretrained" and MODELS[config.arch].build_pretrained is None:
-            self.reader.problem(("teacher", "weights"), _NOT_PRETRAINED, value=config.arch)
+        if config and config.weights == "pretrained":
+            self._check_pretrained(config.arch, images)
         return replace(config, protocol=protocol if trained else None) if config and stem else None
+
+    def _check_pretrained(self, arch: str, images: DataConfig | None) -> None:
+        """A published teacher exists, and has the classes of the data where those are known before they are read."""
+        num_classes = images.num_classes if images else None
+        if MODELS[arch].build_pretrained is None:
+            self.reader.problem(("teacher", "weights"), _NOT_PRETRAINED, value=arch)
+        elif num_classes not in (None, IMAGENET_CLASSES):
+            rule, hint = pretrained_problem(num_classes)
+            self.reader.problem(("teacher", "weights"), rule, value="pretrained", hint=hint)
 
     def _protocol(
         self, data: Any, path: Where, images: DataConfig | None, network: Mapping[str, Any] | None
@@ -199,13 +208,11 @@ class _TrialReader:
         return protocol
 
     def _check_views(self, data_set: str, views: ViewFamily, path: Where) -> None:
-        """Views that do not resize need images of their size, which some data sets always have."""
-        row, asked = DATASETS[data_set], _side_needed(views)
-        side = _side_needed(row.views) if row.image_size is not None else None
-        if side is not None and asked not in (None, side):
-            hint = "take that size, or crop_flip with resize"
-            rule = f"images of {data_set} are {side} x {side}, which these views do not resize"
-            self.reader.problem(path, rule, value=asked, hint=hint)
+        """Compare the views with what the data set's images always are."""
+        row = DATASETS[data_set]
+        problem = None if row.from_files else views_problem(data_set, views, row.image_size)
+        if problem:
+            self.reader.problem(path, problem.rule, value=problem.value, hint=problem.hint)
 
     def _method(self, data: Any) -> Method | None:
         path: Where = ("method",)
@@ -299,13 +306,6 @@ def class_problems(method: Method | None, num_classes: int) -> list[tuple[str, o
     return []
 
 
-def _side_needed(views: ViewFamily) -> int | None:
-    """Side that images must have before a family is applied; None where it stretches them."""
-    if isinstance(views, CropFlip):
-        return views.size if views.resize is None else None
-    return views.size if isinstance(views, RotateFlip) else None
-
-
 def idle_fields(method: Method | None, num_classes: int) -> list[str]:
     """Name the fields of a base loss that change nothing with so many classes; known for some data after reading."""
     loss = getattr(method, "base_loss", None)
@@ -316,6 +316,16 @@ def idle_fields(method: Method | None, num_classes: int) -> list[str]:
     if isinstance(loss, LocalRelations) and loss.k == num_classes - 1:
         return ["ldrld.beta"]  # one class is left outside the top
     return []
+
+
+def pretrained_problem(num_classes: object) -> tuple[str, str]:
+    """Say why torchvision's classifier cannot teach so many classes, and what can be done."""
+    rule = f"a pretrained teacher needs data of its {IMAGENET_CLASSES} classes, not {num_classes}: a new head is random"
+    hint = (
+        "train one here (weights: train); or train it as a student, pretrained: true and method: cross_entropy, and "
+        "bring its student.safetensors in with 'icd teacher import'"
+    )
+    return rule, hint
 
 
 def notes_of(configs: Iterable[TrialConfig], num_classes: int | None = None) -> list[str]:
@@ -332,6 +342,10 @@ def advice(config: TrialConfig, num_classes: int | None = None) -> list[str]:
     usual = usual_lr(preset, family)
     if protocol.lr > 2 * usual:
         lines.append(f"protocol.lr {protocol.lr:g}: the {preset} preset trains {config.student.arch} with {usual:g}")
+    if getattr(protocol.views, "flip", False) and not DATASETS[config.data.name].horizontal_flip:
+        lines.append(
+            f"protocol.views.flip: a mirrored image of {config.data.name} is not of its class; set flip: false"
+        )
     if isinstance(method, CellDistillation):
         if method.warmup_epochs > protocol.epochs:
             lines.append(

@@ -267,7 +267,8 @@ def _compared(pairs: Sequence[tuple[Cell, Cell]], seeds: int, alpha: float) -> t
     ]
     test = SequentialTest(planned=seeds, first=seeds, alpha=alpha)
     # A row without a value counts among the comparisons: a single difference is never judged.
-    decisions = decide(test, [item or [0.0] for item in differences], no_more=True) if pairs else ()
+    ended = [cell.finished and other.finished for cell, other in pairs]
+    decisions = decide(test, [item or [0.0] for item in differences], no_more=ended) if pairs else ()
     return tuple(
         Compared(
             row=cell.row,
@@ -305,4 +306,9 @@ def _statement(cells: Sequence[Cell], compared: Sequence[Compared], baselines: S
             parts = [f"better than {baseline}: {', '.join(better) or 'none'}", f"worse: {', '.join(worse) or 'none'}"]
             parts += [f"no difference shown: {', '.join(rest)}"] if rest else []
             lines.append(f"{where}{'after' if where else 'After'} correction for {counted}, {'; '.join(parts)}.")
+    lines += [
+        f"{cell.row}{'' if cell.column == 'all' else f' ({cell.column})'} gave no result on seed {seed}: {reason}."
+        for cell in cells
+        for seed, reason in cell.failures.items()
+    ]
     return " ".join(lines) or "No row has a result yet."

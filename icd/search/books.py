@@ -91,6 +91,8 @@ class Books:
             "student_sha256": "+".join(own["student_sha256"] for own in results),
             "epochs": sum(own["epochs"] for own in results),
             "parameters": sum(own["parameters"] for own in results),
+            # Of a trial that was finished by an earlier version it is not known.
+            "engine": " + ".join(dict.fromkeys(own.get("engine", "unknown") for own in results)),
         }
         if len(members) > 1:  # what the trials are ranked by; the value that is told is their mean
             notes["members"] = {member.name: run[0] for member, run in zip(members, runs, strict=True)}

@@ -232,6 +232,7 @@ class Driver:
             hang_seconds=self._hang_seconds(config),
             grace_seconds=self.sweep.resources.grace_seconds,
             threads=self.site.threads,
+            engine=self.site.engine,
             table=self.prepared.tables.get(teacher_name(config), "live"),
             stage=self.chooser.stage,
             member=member.name,

@@ -1,6 +1,5 @@
 """What a sweep would try and cost, before it starts."""
 
-import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -12,7 +11,8 @@ from icd.config.read_trial import notes_of
 from icd.config.sweep import PrunerConfig, Start, SweepConfig
 from icd.config.trial import TrialConfig
 from icd.models import build_model
-from icd.search.places import places_for, visible_gpus
+from icd.search.machine import usable_cpus
+from icd.search.places import places_for
 from icd.search.prepare import Prepared
 from icd.search.processes import ProcessExecutor
 from icd.search.space import SearchSpace
@@ -20,6 +20,7 @@ from icd.search.storage import memory_storage
 from icd.search.study import Ledger
 from icd.search.sweeps import Settings, preparation
 from icd.search.warm_start import planned_starts
+from icd.trial.gpus import visible_gpus
 
 _SUGGESTIONS = 5
 _CLASSES = 100  # where the data set's number is known only after reading it
@@ -95,7 +96,7 @@ def make_plan(sweep: SweepConfig, settings: Settings, *, measure: bool) -> Plan:
     configs = [run.config for runs in trials_of_corners for run in runs]
     for line in notes_of(configs):
         settings.announce(f"note: {line}")
-    places = places_for(sweep.resources, len(os.sched_getaffinity(0)), visible_gpus())
+    places = places_for(sweep.resources, usable_cpus(), visible_gpus())
     prepared = _measure(space, sweep, settings, places) if measure else None
     trials = _trials(sweep, space)
     epochs = max(runs[-1].last for runs in trials_of_corners)

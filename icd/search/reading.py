@@ -14,7 +14,7 @@ from icd.search.quarantine import QUARANTINED
 from icd.search.record import State, TrialRecord, best, in_order
 from icd.search.shelf import shelf_of
 from icd.search.storage import DatabaseLease, is_shared, storage_url
-from icd.search.studies import find, find_all, sweep_folder
+from icd.search.studies import find, find_all, pasted, sweep_folder
 from icd.search.study import Ledger
 from icd.search.terms import noted_terms
 
@@ -136,6 +136,7 @@ def trial_row(record: TrialRecord, metrics: Sequence[str]) -> dict[str, Any]:
         "attempts": record.attempts,
         "seconds": record.attributes.get("seconds"),
         "reason": record.reason,
+        "engine": record.attributes.get("engine"),
         "dead_terms": [term.to_data() for term in noted_terms(record)],
         "twin": record.twin,
         "started": record.started,
@@ -205,7 +206,9 @@ def request_stop(root: Path, name: str, how: StopHow) -> str:
     driver = driver_of(root, name)
     if driver is None:
         find(root, name)
-        raise StateError(f"sweep {name!r} is driven by nobody, so there is nothing to stop; see 'icd status {name}'")
+        raise StateError(
+            f"sweep {name!r} is driven by nobody, so there is nothing to stop; see '{pasted(root, 'status', name)}'"
+        )
     shelf_of(sweep_folder(root, name)).ask_to_stop(how)
     return driver
 

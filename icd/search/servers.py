@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from icd.errors import SetupError
+from icd.search.mlflow_file import ARTIFACTS, ready
 from icd.search.storage import storage_url
 
 _HOST = "127.0.0.1"
@@ -52,9 +53,10 @@ def mlflow_words(port: int) -> list[str]:
 @contextmanager
 def mlflow_server(root: Path, uri: str, port: int) -> Iterator[Server]:
     """Serve MLflow from its store while the block lasts."""
+    ready(uri)
     environment = {
         "MLFLOW_BACKEND_STORE_URI": uri,
-        "MLFLOW_ARTIFACTS_DESTINATION": str((root / "mlartifacts").absolute()),
+        "MLFLOW_ARTIFACTS_DESTINATION": str((root / ARTIFACTS).absolute()),
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # seven processes and 0.6 GB for nothing
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from icd import __version__
+from icd.config.engine import engine_asked
 from icd.config.read_sweep import read_sweep
 from icd.config.sweep import SweepConfig
 from icd.config.trial import differences
@@ -23,7 +24,7 @@ from icd.search.record import TrialRecord, best
 from icd.search.session import Executor, Session, Settings, session, threads_of, written_report
 from icd.search.space import SearchSpace
 from icd.search.storage import is_shared, redacted, storage_url
-from icd.search.studies import tracking_uri
+from icd.search.studies import pasted, tracking_uri
 from icd.search.study import Ledger
 from icd.search.warm_start import find_starts, stored_starts, to_json
 from icd.trial.bucket import url_of
@@ -170,6 +171,7 @@ def preparation(space: SearchSpace, sweep: SweepConfig, settings: Settings, *, p
         threads=threads_of(sweep),
         table=settings.table,
         table_gb=settings.table_gb,
+        engine=engine_asked(settings.engine, sweep.resources.engine),
     )
 
 
@@ -196,7 +198,8 @@ def _drive(sweep: SweepConfig, space: SearchSpace, ledger: Ledger, prepared: Pre
 
     pending = held.conduct(driver, finish)
     if driver.stopped_by == "signal":
-        raise Interrupted(f"sweep {sweep.name!r} stopped; continue with 'icd resume {sweep.name}'")
+        again = pasted(settings.root, "resume", sweep.name)
+        raise Interrupted(f"sweep {sweep.name!r} stopped; continue with '{again}'")
     return replace(_result(sweep, ledger, driver, held.folder, uri), pending=pending)
 
 

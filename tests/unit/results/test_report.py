@@ -83,7 +83,7 @@ def words(item: Section) -> str:
 
 
 def test_gathering_reads_study_and_folders(facts: Facts) -> None:
-    assert facts.counts == {"complete": 22, "pruned": 6, "failed": 2, "running": 0, "duplicate": 0}
+    assert facts.counts == {"complete": 22, "pruned": 6, "failed": 2, "running": 0, "duplicate": 0, "retried": 0}
     assert facts.best == facts.complete[0] == max(facts.complete, key=lambda record: record.values[0])
     assert set(facts.configs) == {record.number for record in facts.complete}
     assert facts.teacher_images == 100 * sum(max(record.curve, default=0) for record in facts.records)

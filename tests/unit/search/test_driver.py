@@ -85,6 +85,8 @@ def test_a_finite_space_ends_when_nothing_is_new(tmp_path: Path) -> None:
     hand = Hand(tmp_path, space=POINTS, budget={"trials": 10})
     assert len(hand.finish()) == 3
     assert hand.driver.stopped_by == "exhausted"
+    last_new = max(record.number for record in hand.ledger.records() if record.state == "complete")
+    assert hand.states[last_new + 1 :] == ["duplicate"] * 100
     again = hand.again(space=POINTS, budget={"trials": 10})
     assert again.driver.next() is None
     assert len(again.states) == len(hand.states), "a resumed driver asks no further"

@@ -9,7 +9,6 @@ import pytest
 from icd.config.sweep import SweepConfig
 from icd.config.trial import TrialConfig
 from icd.errors import ConfigError
-from icd.methods import CellDistillation
 from icd.search.space import SearchSpace
 from tests.unit.config.sweeps import sweep
 
@@ -180,13 +179,6 @@ def test_a_row_and_its_settings_are_one_configuration() -> None:
     search = SearchSpace(sweep(space, enqueue="[iCD-KD]"))
     baseline = search.read(search.baseline(search.sweep.enqueue[0]))
     assert baseline.key() == key(space, {"cluster_weight": 2.0})
-
-
-def test_the_sampled_value_wins_over_the_row() -> None:
-    search = SearchSpace(sweep("cluster_weight: {low: 1, high: 9}", method="{row: iCD-KD, cluster_weight: 4}"))
-    method = search.read(search.document({"cluster_weight": 7.5})).method
-    assert isinstance(method, CellDistillation)
-    assert (method.cluster_weight, method.ce_weight) == (7.5, 0.1)
 
 
 # What MLflow shows

@@ -122,9 +122,11 @@ def test_networks_and_seed_are_the_others_where_both_have_them(tmp_path: Path) -
 
 
 def test_epochs_are_this_sweeps(tmp_path: Path) -> None:
-    other(tmp_path, space={"cluster_weight": {"low": 1, "high": 9}, "protocol": {"epochs": {"choices": [2, 3]}}})
+    theirs = {"cluster_weight": {"low": 1, "high": 9}, "protocol": {"epochs": {"choices": [2, 3]}}}
+    other(tmp_path, space=theirs, protocol={"batch_size": 50})
     here = {"cluster_weight": {"low": 1, "high": 9}, "protocol": {"epochs": {"choices": [3, 5]}}}
-    found, space, _ = starts(tmp_path, method="iCD-KD", space=here, enqueue={"from": "other", "top": 5})
+    source = {"from": "other", "top": 5}
+    found, space, _ = starts(tmp_path, method="iCD-KD", space=here, enqueue=source, protocol={"batch_size": 50})
     epochs = {start.label: space.read(space.start(start)).protocol.epochs for start in found}
     told = {f"other trial {r.number}": r.params for r in search.trials("other", root=tmp_path)}
     assert all(start.params for start in found)
