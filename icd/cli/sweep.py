@@ -8,20 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from icd.cli.format import params_text, status_lines, write_json, write_lines
-from icd.cli.options import (
-    CACHE,
-    DETACH,
-    DRIVER,
-    FILE,
-    JSON,
-    NAME,
-    RENAME,
-    ROOT,
-    SET,
-    SUBMIT,
-    WHERE,
-    Verb,
-)
+from icd.cli.options import CACHE, DETACH, DRIVER, FILE, JSON, NAME, RENAME, ROOT, SET, SUBMIT, WHERE, Verb
 from icd.errors import SetupError, TrialsFailedError
 from icd.text import columns
 

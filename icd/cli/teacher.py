@@ -11,19 +11,7 @@ import click
 
 from icd.cli.format import write_json
 from icd.cli.main import Renaming
-from icd.cli.options import (
-    CACHE,
-    DEVICE,
-    FILE,
-    JSON,
-    ROOT,
-    SET,
-    WHERE,
-    Verb,
-    check_writable,
-    places,
-    together,
-)
+from icd.cli.options import CACHE, DEVICE, FILE, JSON, ROOT, SET, WHERE, Verb, check_writable, places, together
 from icd.errors import CheckpointError, UsageError
 
 if TYPE_CHECKING:
