@@ -57,7 +57,7 @@ def read_confirmation(name: str, *, root: Path | str | None = None) -> "Confirma
 
 
 def explain_sweep(name: str, **options: Any) -> "Explanation":
-    """Leave out the parts of a sweep's best configuration, one at a time, on shared fresh seeds; see ``icd explain``.
+    """Leave out the parts of a sweep's best configuration, one at a time, on shared fresh seeds; see ``icd ablate``.
 
     Args:
         name: Of the sweep.

@@ -177,7 +177,7 @@ def _warnings(sides: Sequence[Side]) -> list[str]:
         found.append(f"The best of more trials is higher by chance alone ({told}, one seed each).")
     several = [side.name for side in sides if "generalist" in side.sweep]
     if several:
-        told = "is the mean of several pairs; 'icd specialists' compares pair by pair"
+        told = "is the mean of several pairs; 'icd compare --pairs' compares pair by pair"
         found.append(f"The best value of {', '.join(several)} {told}.")
     found += [f"No trial of {side.name} has run all its epochs." for side in sides if not side.counts["complete"]]
     return found

@@ -74,7 +74,7 @@ def run_confirmation(
 
     done = run_stage(name, listed, settings, overrides, partial(tell_confirmation, settings))
     if done.pending:
-        settings.announce(f"{done.pending} events wait for MLflow: '{pasted(settings.root, 'flush', name)}'")
+        settings.announce(f"{done.pending} events wait for MLflow: '{pasted(settings.root, 'sync', name)}'")
     found = confirmation_of(find(settings.root, name))
     if found is None:
         raise StateError(f"sweep {name!r} lost its confirmation while it ran")

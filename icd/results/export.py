@@ -78,7 +78,7 @@ def export(
             over several pairs it has a folder for each.
         trial: Search trial of another finalist; with ``unconfirmed`` any trial that ran all epochs.
         unconfirmed: Take the search's own trial; needed where nothing is confirmed.
-        simplest: Take the simplest configuration within one standard error of the best; needs ``icd explain``.
+        simplest: Take the simplest configuration within one standard error of the best; needs ``icd ablate``.
         weights: Weights file beside a ``.yaml`` output; the same name as ``.safetensors`` by default.
         formats: Programs for a folder; None writes all that this machine can.
         register: Whether, or under which name, the model goes to MLflow's registry; True takes the sweep's name.

@@ -1,4 +1,4 @@
-"""``icd explain``: what each part of a configuration is worth, by leaving it out on shared fresh seeds.
+"""``icd ablate``: what each part of a configuration is worth, by leaving it out on shared fresh seeds.
 
 Nothing is looked up on test images: arms train on the training images and are measured on the validation images.
 """

@@ -160,7 +160,7 @@ def with_run_ids(table: Table, root: Path) -> Table:
     ids, why = run_ids(tracking_uri(root), uids, "confirm", wait_s=_WAIT_S) if uids else ({}, "")
     cells = tuple(replace(cell, mlflow_runs=tuple(ids.get(tag, "") for tag in cell.runs)) for cell in table.cells)
     if not why and not all(all(cell.mlflow_runs) for cell in cells):
-        why = "MLflow has not been told of all of them, see 'icd flush'"
+        why = "MLflow has not been told of all of them, see 'icd sync'"
     return replace(table, cells=cells, untracked=why)
 
 

@@ -1,4 +1,4 @@
-"""``icd table``: every row of a table tuned with the same budget, then trained on the same fresh seeds.
+"""``icd benchmark``: every row of a table tuned with the same budget, then trained on the same fresh seeds.
 
 The file is a sweep whose ``space.method`` names the rows. Each row (of each pair, where the space has some) becomes a
 sweep of its own, and its best trial is confirmed on seeds that all rows share. A row of the paper is tried untuned

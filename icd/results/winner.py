@@ -139,7 +139,7 @@ def choose_simplest(
     """
     if explanation is None or not explanation.finished or explanation.simplest is None:
         stands = "has no explanation" if explanation is None else "has an explanation that is not finished"
-        raise StateError(f"sweep {name!r} {stands}, so the simplest is not known; run 'icd explain {name}'")
+        raise StateError(f"sweep {name!r} {stands}, so the simplest is not known; run 'icd ablate {name}'")
     if explanation.simplest == WHOLE:
         return confirmed(explanation.trial)
     mine = {"round": explanation.round, "arm": explanation.simplest}

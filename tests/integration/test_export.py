@@ -80,7 +80,7 @@ def test_everything_and_the_registry(command: Command, study: Study, tmp_path: P
     begin_trial(outbox, 1)
     end_trial(outbox, 1)
     outbox.close()
-    assert command("flush", "by-hand").code == 0
+    assert command("sync", "by-hand").code == 0
 
     out = tmp_path / "out"
     words = ["export", "by-hand", "-o", out, "--unconfirmed", "--register", "--json"]
@@ -204,7 +204,7 @@ def test_noise_where_the_data_set_is_away(tmp_path: Path, caplog: pytest.LogCapt
 def test_the_simplest_configuration(command: Command, root: Path, tmp_path: Path) -> None:
     study = study_at(root)
     refused = command("export", "by-hand", "--simplest", "-o", tmp_path / "none")
-    assert "run 'icd explain by-hand'" in one_line(refused, 5, "STATE")
+    assert "run 'icd ablate by-hand'" in one_line(refused, 5, "STATE")
     for more in (["--unconfirmed"], ["--trial", "1"]):
         one_line(command("export", "by-hand", "--simplest", "-o", tmp_path / "none", *more), 2, "USAGE")
 

@@ -147,9 +147,9 @@ def test_a_confirmation_trains_every_arm_on_every_pair(confirmed: Path, undistur
                 confirmed / "sweeps" / "crash" / "trials" / f"{row['number']:04d}" / name / "config.yaml"
             ).read_text()
             assert "measure_on: test" in text
-    shown = command("confirm", "crash", "--show", "--root", confirmed)
+    shown = command("confirm", "crash", "--dry-run", "--root", confirmed)
     assert "each pair by itself, corrected for nothing" in shown.out, shown.err
-    told = json.loads(command("confirm", "crash", "--show", "--json", "--root", confirmed).out)
+    told = json.loads(command("confirm", "crash", "--dry-run", "--json", "--root", confirmed).out)
     assert told == json.loads(json.dumps(found.to_data()))
 
 
@@ -202,7 +202,7 @@ def test_the_generalist_beside_a_specialist(
     root = tmp_path / "root"
     shutil.copytree(undisturbed, root)
     assert harness.drive(root, changes={**ONE, "name": "alone"}).wait() == 0, harness.errors
-    said = command("specialists", "crash", "alone", "--json", "--root", root)
+    said = command("compare", "--pairs", "crash", "alone", "--json", "--root", root)
     assert said.code == 0, said.err
     small, large = json.loads(said.out)["rows"]
     best = min(records(root), key=lambda record: (record.rank, -record.values[0], record.number))
@@ -212,12 +212,12 @@ def test_the_generalist_beside_a_specialist(
     assert small["difference"] == small["generalist"] - top
     assert (small["sweep"], small["trials"]) == ("alone", 3)
     assert (large["pair"], large["specialist"], large["difference"]) == ("large", None, None)
-    page = command("specialists", "crash", "alone", "--root", root)
+    page = command("compare", "--pairs", "crash", "alone", "--root", root)
     assert "one seed" in page.out
     assert "validation images" in page.out
     assert (
         "The best value of crash is the mean of several pairs"
         in command("compare", "crash", "alone", "--root", root).out
     )
-    other = command("specialists", "alone", "crash", "--root", root)
+    other = command("compare", "--pairs", "alone", "crash", "--root", root)
     assert "is not over several pairs" in one_line(other, 2, "USAGE")

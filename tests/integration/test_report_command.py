@@ -73,12 +73,12 @@ def test_a_report_waits_for_a_server_that_is_away(
     outbox.sweep(time_ms=1, name="sweep", params={}, tags={}, note="note")
     outbox.close()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    monkeypatch.setattr("icd.cli.report._FLUSH_S", 0.1)
+    monkeypatch.setattr("icd.cli.outcomes._FLUSH_S", 0.1)
     said = command("report", "by-hand", "--json")
     assert said.code == 0, said.err
     told = json.loads(said.out)
     assert (told["logged"], told["pending"]) == (False, 2)
-    assert "icd flush by-hand" in said.err
+    assert "icd sync by-hand" in said.err
     last = list(events(study.folder / "outbox.jsonl"))[-1]
     assert (last["kind"], last["artifacts"]) == ("summary", ["report.html"])
 

@@ -135,7 +135,17 @@ def test_no_sweeps(command: Command, root: Path) -> None:
 @pytest.mark.usefixtures("study")
 @pytest.mark.parametrize(
     "words",
-    [["status"], ["trials"], ["stop"], ["flush"], ["resume"], ["ui", "--no-browser"], ["export", "-o", "x.yaml"]],
+    [
+        ["status"],
+        ["trials"],
+        ["stop"],
+        ["sync"],
+        ["logs"],
+        ["rm", "--yes"],
+        ["resume"],
+        ["ui", "--no-browser"],
+        ["export", "-o", "x.yaml"],
+    ],
     ids=lambda words: words[0],
 )
 def test_unknown_name(command: Command, words: list[str]) -> None:
@@ -227,7 +237,7 @@ def test_stop_without_a_driver(command: Command, study: Study) -> None:
 
 @pytest.mark.usefixtures("driven")
 def test_a_driver_flushes_by_itself(command: Command) -> None:
-    assert "sends what is pending by itself" in one_line(command("flush", "by-hand"), 5, "STATE")
+    assert "sends what is pending by itself" in one_line(command("sync", "by-hand"), 5, "STATE")
 
 
 # export

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from icd.cli.confirm import confirmation_lines
 from icd.cli.main import main
 from icd.results.confirm import confirmation_of
 from icd.results.confirmation import Confirmation, statement_of
+from icd.results.lines import confirmation_lines
 from icd.results.outcome import Arm, Comparison, Run, Verdict
 from icd.results.stats import expected_maximum
 from icd.search.lease import Lease
@@ -235,22 +235,22 @@ def command(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, st
 
 def test_show_reads_and_runs_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     hand = searched(tmp_path)
-    code, _, err = command(capsys, "tiny", "--show", "--root", tmp_path)
-    assert code == 2
-    assert "icd: error[USAGE] nothing was confirmed of tiny yet; leave --show away" in err
+    code, _, err = command(capsys, "tiny", "--dry-run", "--root", tmp_path)
+    assert code == 5
+    assert "icd: error[STATE] nothing was confirmed of tiny yet; leave --dry-run away" in err
     confirmed: Confirming = confirming(hand, against=["KD"], seeds=2)
     confirmed.finish_all(GAIN, most=3)
     before = confirmed.runs
-    code, out, err = command(capsys, "tiny", "--show", "--root", tmp_path)
+    code, out, err = command(capsys, "tiny", "--dry-run", "--root", tmp_path)
     assert (code, err) == (0, "")
     assert out.splitlines() == confirmation_lines(confirmed.found)
-    code, out, err = command(capsys, "tiny", "--show", "--json", "--root", tmp_path)
+    code, out, err = command(capsys, "tiny", "--dry-run", "--json", "--root", tmp_path)
     assert (code, err) == (0, "")
     assert json.loads(out) == json.loads(json.dumps(confirmed.found.to_data()))
     assert confirmed.runs == before
 
 
-@pytest.mark.parametrize("show", [["--show"], []])
+@pytest.mark.parametrize("show", [["--dry-run"], []])
 def test_an_unknown_sweep(tmp_path: Path, capsys: pytest.CaptureFixture[str], show: list[str]) -> None:
     searched(tmp_path).close()
     code, out, err = command(capsys, "tiyn", *show, "--root", tmp_path, "--executor", "process")
@@ -262,7 +262,7 @@ def test_an_unknown_sweep(tmp_path: Path, capsys: pytest.CaptureFixture[str], sh
 def test_requests_that_cannot_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     hand = searched(tmp_path, trials=1, enqueue=["KD"])
     where = ["tiny", "--root", tmp_path, "--executor", "process"]
-    code, _, err = command(capsys, *where, "--against", "KD,SD-KDD")
+    code, _, err = command(capsys, *where, "--against", "KD", "--against", "SD-KDD")
     assert code == 2
     assert "--against must name rows, baselines or trials, but got 'SD-KDD'; did you mean 'SD-KD'?" in err
     code, _, err = command(capsys, *where)

@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from icd.cli.confirm import confirmation_lines
-from icd.cli.explain import explanation_lines
 from icd.results.explained import explanation_of
+from icd.results.lines import ablation_lines, confirmation_lines
 from icd.results.outcome import ranks_of_arms
 from icd.results.parts import make_plan as parts_plan
 from icd.results.plan import Plan, PlannedArm
@@ -239,4 +238,4 @@ def test_parts_are_worth_what_they_change_on_the_mean_over_the_pairs(tmp_path: P
     assert row.on_pairs == pytest.approx({SMALL: row.difference - 1, LARGE: row.difference + 1})
     assert (row.verdict, found.finished, found.pairs) == ("worse", True, (SMALL, LARGE))
     assert "on validation images, mean over the pairs" in found.statement
-    assert "on small" in "\n".join(explanation_lines(found))
+    assert "on small" in "\n".join(ablation_lines(found))

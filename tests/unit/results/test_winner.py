@@ -160,4 +160,4 @@ def test_the_simplest_needs_an_explanation(explanation: Explanation | None, rule
     with pytest.raises(StateError) as caught:
         simplest(explanation)
     assert rule in str(caught.value)
-    assert "run 'icd explain by-hand'" in str(caught.value)
+    assert "run 'icd ablate by-hand'" in str(caught.value)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from icd.cli.floors import FLOORS
+from icd.doctor.min_versions import FLOORS
 
 if TYPE_CHECKING:
     from icd.search.node_facts import DataFacts, NodeFacts

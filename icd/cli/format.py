@@ -1,21 +1,21 @@
-"""Options and tables that reading verbs share; imports no torch, so that they answer at once."""
+"""Tables and lines that verbs print; what they show is imported for types only, so that help answers at once."""
 
+import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from icd.results.pruning import PruningAudit
-from icd.search.pareto import pareto_front
-from icd.search.reading import SweepStatus, chosen, pairs_of
-from icd.search.record import TrialRecord
-from icd.search.studies import pasted
-from icd.search.terms import DeadKind
+from icd.text import cell_text, columns
 
-JSON = click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-NAME = click.argument("name")
-SET = click.option("--set", "overrides", multiple=True, metavar="A.B=VALUE", help="Change one field; repeatable.")
+if TYPE_CHECKING:
+    from icd.results.pruning import PruningAudit
+    from icd.search.reading import SweepStatus
+    from icd.search.record import TrialRecord
+    from icd.search.terms import DeadKind
 
+_KNOWN = ("control", "attempts", "started", "ended", "twin", "rank", "key")
 _TOP = 5
 _WIDEST = 110
 FAILED_RUNS = click.option(
@@ -25,22 +25,17 @@ FAILED_RUNS = click.option(
 )
 
 
-def columns(headers: Sequence[str], rows: Sequence[Sequence[object]], *, left: Sequence[str] = ()) -> list[str]:
-    """Lay out rows under headers; numbers to the right, the columns named in ``left`` to the left."""
-    cells = [[_text(cell) for cell in row] for row in rows]
-    widths = [max(len(line[place]) for line in [list(headers), *cells]) for place in range(len(headers))]
-
-    def line(words: Sequence[str]) -> str:
-        padded = [
-            word.ljust(width) if header in left else word.rjust(width)
-            for header, word, width in zip(headers, words, widths, strict=True)
-        ]
-        return "  ".join(padded).rstrip()
-
-    return [line(list(headers)), *(line(row) for row in cells)]
+def write_json(value: object) -> None:
+    """Print a value for programs."""
+    click.echo(json.dumps(value, indent=1))
 
 
-def configuration(record: TrialRecord, *, widest: int = _WIDEST) -> str:
+def write_lines(lines: Sequence[str]) -> None:
+    """Print lines for people."""
+    click.echo("\n".join(lines))
+
+
+def configuration(record: "TrialRecord", *, widest: int = _WIDEST) -> str:
     """Write what a trial tried in one line: its label if it was enqueued, and its parameters."""
     text = f"{record.baseline or record.start or ''}  {params_text(record.params)}".strip()
     return text if len(text) <= widest else f"{text[: widest - 3]}..."
@@ -48,10 +43,10 @@ def configuration(record: TrialRecord, *, widest: int = _WIDEST) -> str:
 
 def params_text(params: Mapping[str, Any]) -> str:
     """Write parameters in one line."""
-    return "  ".join(f"{name}={_text(value)}" for name, value in params.items())
+    return "  ".join(f"{name}={cell_text(value)}" for name, value in params.items())
 
 
-def trial_lines(records: Sequence[TrialRecord], metrics: Sequence[str]) -> list[str]:
+def trial_lines(records: "Sequence[TrialRecord]", metrics: Sequence[str]) -> list[str]:
     """Write complete trials as a table."""
     more = ranked_headers(records)
     rows = [
@@ -61,19 +56,22 @@ def trial_lines(records: Sequence[TrialRecord], metrics: Sequence[str]) -> list[
     return columns(["trial", *metrics, *more, "epochs", "seconds", "configuration"], rows, left=["configuration"])
 
 
-def ranked_headers(records: Sequence[TrialRecord]) -> list[str]:
+def ranked_headers(records: "Sequence[TrialRecord]") -> list[str]:
     """Name the columns that a sweep over several pairs has besides: the rank, and each pair."""
-    pairs = pairs_of(records)
+    pairs = list(dict.fromkeys(name for record in records for name in record.members))
     return ["rank", *pairs] if pairs else []
 
 
-def ranked_cells(record: TrialRecord, headers: Sequence[str]) -> list[object]:
+def ranked_cells(record: "TrialRecord", headers: Sequence[str]) -> list[object]:
     """Give a trial's cells under these."""
     return [record.rank, *(record.members.get(pair) for pair in headers[1:])] if headers else []
 
 
-def status_lines(status: SweepStatus, records: Sequence[TrialRecord]) -> list[str]:
+def status_lines(status: "SweepStatus", records: "Sequence[TrialRecord]") -> list[str]:
     """Write how a sweep stands: state, counts, budget, best trials or Pareto front, baselines."""
+    from icd.search.pareto import pareto_front
+    from icd.search.reading import chosen
+
     lines = [f"sweep {status.name}: {state_text(status)}"]
     if status.state == "preparing":
         return lines
@@ -99,7 +97,23 @@ def status_lines(status: SweepStatus, records: Sequence[TrialRecord]) -> list[st
     return lines
 
 
-def state_text(status: SweepStatus) -> str:
+def trial_text(row: Mapping[str, Any], record: "TrialRecord", folder: Path) -> list[str]:
+    """Write everything that is known of a trial, one thing a line."""
+    values = "  ".join(f"{name} {cell_text(value)}" for name, value in row["values"].items())
+    who = record.baseline or record.start or ""
+    lines = [f"trial {record.number}: {record.state}{f', {values}' if values else ''}{f' ({who})' if who else ''}"]
+    lines += [f"  {record.reason}"] if record.reason else []
+    lines += ["", "parameters:", *(f"  {name}: {cell_text(value)}" for name, value in record.params.items())]
+    lines += ["", f"curve: {'  '.join(f'{epoch}: {cell_text(value)}' for epoch, value in record.curve.items()) or '-'}"]
+    known = {**{name: row[name] for name in _KNOWN if row.get(name) not in (None, "")}, **record.attributes}
+    plain = {name: value for name, value in known.items() if name not in ("dead_terms", "members")}
+    lines += [f"{name}: {cell_text(value)}" for name, value in plain.items()]
+    lines += [f"{name}: {cell_text(value)}" for name, value in record.members.items()]
+    lines += [term["sentence"] for term in row["dead_terms"]]
+    return [*lines, f"folder: {folder}"]
+
+
+def state_text(status: "SweepStatus") -> str:
     """Say in words how a sweep stands and what can be done."""
     if status.state == "preparing":
         return f"preparing, driven by {status.driver}"
@@ -108,6 +122,8 @@ def state_text(status: SweepStatus) -> str:
     if status.state == "finished":
         return f"finished (stopped_by: {status.stopped_by})"
     why = f"stopped_by: {status.stopped_by}" if status.stopped_by else "its driver was killed"
+    from icd.search.studies import pasted
+
     again = pasted(status.folder.parents[1], "resume", status.name)
     return f"stopped ({why}); continue with '{again}'"
 
@@ -117,7 +133,7 @@ def count_text(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "none"
 
 
-def budget_text(status: SweepStatus) -> str:
+def budget_text(status: "SweepStatus") -> str:
     """Write what is used of each limit."""
     parts = []
     for name, limit in status.budget.items():
@@ -129,7 +145,7 @@ def budget_text(status: SweepStatus) -> str:
     return ", ".join(parts)
 
 
-def audit_lines(audit: PruningAudit) -> list[str]:
+def audit_lines(audit: "PruningAudit") -> list[str]:
     """Write what pruning did, with the counts behind every rate."""
     lines = ["", f"pruning: {audit.pruned} trials stopped, {audit.epochs_saved} epochs saved ({audit.saved_share:.0%})"]
     for rung in audit.rungs:
@@ -146,16 +162,10 @@ def audit_lines(audit: PruningAudit) -> list[str]:
     return lines
 
 
-def dead_lines(kinds: Sequence[DeadKind]) -> list[str]:
+def dead_lines(kinds: "Sequence[DeadKind]") -> list[str]:
     """Write which terms of the loss do nothing, one line for each."""
     return ["", "terms that do nothing:", *(f"  {kind.sentence}" for kind in kinds)] if kinds else []
 
 
-def _seconds(record: TrialRecord) -> object:
+def _seconds(record: "TrialRecord") -> object:
     return record.attributes.get("seconds")
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,20 +1,28 @@
-"""What a person sees while a sweep runs: a live table on a terminal, a line for every trial's end elsewhere."""
+"""What a person sees while a sweep runs or a network trains: live on a terminal, in lines elsewhere."""
 
+import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
-from typing import TextIO
+from typing import Any, TextIO
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from icd.cli.show import configuration, count_text
+from icd.cli.console import stop_requested, stopping_politely
+from icd.cli.format import configuration, count_text
+from icd.cli.options import check_writable, device_of
+from icd.config.engine import engine_asked
 from icd.search.driver import Driver
 from icd.search.reading import counts_of
 from icd.search.record import TrialRecord, best
 from icd.search.sweeps import Executor
+from icd.trial.train import EpochMetrics, Execution
 
 _READ_EVERY_S = 1.0
 _READ_SHARE = 0.05  # of the time at most goes into reading the ledger
@@ -124,3 +132,82 @@ def end_line(record: TrialRecord, metric: str) -> str:
     tried = configuration(record)
     end = f"  {tried}" if tried else ""
     return f"trial {record.number:3d}  {record.state:8s}  epoch {epochs:3d}{shown}{end}{reason}"
+
+
+class Display:
+    """Shows announcements, steps and epochs on a stream."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.console = Console(file=stream, highlight=False, soft_wrap=True)
+        self.bar: Progress | None = None
+        self.task: TaskID | None = None
+
+    def __enter__(self) -> "Display":
+        if self.console.is_terminal:
+            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
+            self.bar = Progress(*columns, TimeRemainingColumn(), console=self.console, transient=True)
+            self.bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+    def announce(self, text: str) -> None:
+        """Say what happens next."""
+        self._line(f"icd: {text}")
+
+    def progress(self, epoch: int, step: int, steps: int) -> None:
+        """Move the bar."""
+        if self.bar is None:
+            return
+        if self.task is None:
+            self.task = self.bar.add_task("")
+        self.bar.update(self.task, description=f"epoch {epoch}", completed=step, total=steps)
+
+    def report(self, metrics: EpochMetrics) -> None:
+        """Say how an epoch went."""
+        values = metrics.values
+        part = "val" if "val/top1" in values else "test"
+        terms = "  ".join(
+            f"{name.removeprefix('train/loss/')} {value:.4g}"
+            for name, value in values.items()
+            if name.startswith("train/loss/")
+        )
+        self._line(
+            f"epoch {metrics.epoch:3d}  {part} top-1 {values[f'{part}/top1']:6.2f} %  loss {values['train/loss']:.4g} "
+            f"({terms})  lr {values['lr']:.3g}  {values['seconds/epoch']:.1f} s"
+        )
+
+    def _line(self, text: str) -> None:
+        self.console.print(text, markup=False)
+
+
+@contextmanager
+def executing(options: Mapping[str, Any], root: Path) -> Iterator[tuple[Execution, Display]]:
+    """Show on stderr how networks train in this process, on the device of the options; a signal stops after an epoch.
+
+    Raises:
+        SetupError: If the device is not there, or the root cannot be written.
+    """
+    device = device_of(options["device"], options["threads"])
+    check_writable(root)
+    with stopping_politely(), Display(sys.stderr) as display:
+        execution = Execution(
+            device=device,
+            num_workers=options["workers"],
+            report=display.report,
+            progress=display.progress,
+            stop=stop_requested,
+            engine=engine_asked(options.get("engine")),
+        )
+        yield execution, display
+
+
+@contextmanager
+def driving(options: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Show on stderr how a sweep goes; gives the options of ``icd.search`` and ``icd.results`` for that."""
+    with stopping_politely(), LiveDisplay(sys.stderr) as display:
+        yield {"announce": display.announce, "watch": display.watch, "stop": stop_requested, **options}

@@ -1,4 +1,4 @@
-"""``icd doctor``: what this machine has, and what to do about what it lacks."""
+"""What this machine has, and what to do about what it lacks."""
 
 import importlib
 import importlib.metadata
@@ -9,16 +9,10 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-import click
-
-from icd.cli.cluster_check import check_cluster, check_services
-from icd.cli.diagnosis import judge_gpus, judge_limits, numbers
-from icd.cli.floors import FLOORS
-from icd.cli.main import write_json
-from icd.cli.root import ROOT
-from icd.cli.show import JSON
+from icd.doctor.cluster import check_services
+from icd.doctor.diagnosis import judge_gpus, judge_limits, numbers
+from icd.doctor.min_versions import FLOORS
 from icd.errors import SetupError
-from icd.search import default_root
 from icd.search.machine import usable_cpus
 from icd.search.node_facts import node_facts
 from icd.trial.bucket import Bucket, bucket_of
@@ -39,35 +33,11 @@ class Finding(NamedTuple):
     text: str
 
 
-@click.command()
-@JSON
-@ROOT
-@click.option("--cluster", is_flag=True, help="Check a Ray cluster: every node, its clock, folder, GPUs, network.")
-@click.option("--address", default="auto", show_default=True, help="Of the cluster: auto, or HOST:PORT.")
-@click.option("--data-root", type=click.Path(path_type=Path), help="Folder of data sets [ICD_DATA].")
-@click.option(
-    "--timeout", type=click.FloatRange(min=1), default=120.0, show_default=True, help="Seconds to wait for a node."
-)
-def doctor(
-    as_json: bool, root: Path | None, cluster: bool, address: str, data_root: Path | None, timeout: float
-) -> None:
-    """Check versions, imports, devices and write permission; exits with 3 if something needs doing."""
-    where = root or default_root()
-    if cluster:
-        data = data_root or os.environ.get("ICD_DATA") or None
-        check_cluster(address, where, Path(data) if data else None, timeout_s=timeout, as_json=as_json)
-        return
-    findings = [Finding("python", True, f"{platform.python_version()} on {platform.platform()}")]
-    findings += [_package(module) for module in _NEEDED]
-    findings += [_pair(), *_devices(), _folder(where), *_limits_and_services(where)]
-    if as_json:
-        write_json([finding._asdict() for finding in findings])
-    else:
-        for finding in findings:
-            click.echo(f"{'ok  ' if finding.ok else 'FAIL'} {finding.what:13s} {finding.text}")
-    bad = [finding.what for finding in findings if not finding.ok]
-    if bad:
-        raise SetupError(f"needs attention: {', '.join(bad)}")
+def check_machine(root: Path) -> list[Finding]:
+    """Look at versions, imports, devices, limits, services, and whether the root can be written."""
+    found = [Finding("python", True, f"{platform.python_version()} on {platform.platform()}")]
+    found += [_package(module) for module in _NEEDED]
+    return [*found, _pair(), *_devices(), _folder(root), *_limits_and_services(root)]
 
 
 def _limits_and_services(root: Path) -> list[Finding]:
