@@ -148,7 +148,7 @@ def test_a_confirmation_trains_every_arm_on_every_pair(confirmed: Path, undistur
             ).read_text()
             assert "measure_on: test" in text
     shown = command("confirm", "crash", "--dry-run", "--root", confirmed)
-    assert "each pair by itself, corrected for nothing" in shown.out, shown.err
+    assert "what stands below a pair is judged by nothing" in shown.out, shown.err
     told = json.loads(command("confirm", "crash", "--dry-run", "--json", "--root", confirmed).out)
     assert told == json.loads(json.dumps(found.to_data()))
 
