@@ -81,6 +81,7 @@ bench: setup
 	cd bench && PYTHONPATH=.. ../$(BIN)/python versus_ray.py --quick > /dev/null
 	cd bench && PYTHONPATH=.. ../$(BIN)/python weak_scaling.py --quick > /dev/null
 	cd bench && PYTHONPATH=.. ../$(BIN)/python sample_efficiency.py --quick > /dev/null
+	cd bench && PYTHONPATH=.. ../$(BIN)/python claims.py --quick > /dev/null
 	cd bench && PYTHONPATH=.. ../$(BIN)/python loss.py --quick > /dev/null
 	cd bench && PYTHONPATH=.. ../$(BIN)/python loader.py --quick > /dev/null
 	cd bench && PYTHONPATH=.. ../$(BIN)/python files.py --quick > /dev/null

@@ -1,4 +1,4 @@
-"""Does the teacher's table change anything but the bill? A sweep with it, and five seeds, against ``--table live``.
+"""Does the teacher's table change anything but the bill? A sweep with it, and five seeds, against no cache.
 
     python bench/table_or_live.py FILE [--data-root FOLDER] [--trials 16] [--seeds 5] [--quick]
 
@@ -67,7 +67,8 @@ def run_sweep(file: Path, arm: str, root: Path, data_root: Path | None, trials: 
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     changes = [f"budget={{trials: {trials}}}", "sampler={name: random}", "pruner={name: none}"]
     words = [word for change in changes for word in ("--set", change)]
-    _icd("sweep", str(file), *words, "--executor", "process", "--table", arm, root=root, data_root=data_root)
+    words += ["--executor", "process", "--teacher-cache", {"table": "full", "live": "off"}.get(arm, arm)]
+    _icd("sweep", str(file), *words, root=root, data_root=data_root)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     rows = [json.loads(line) for path in root.glob("sweeps/*/trials/*/metrics.jsonl") for line in path.open()]
     return {

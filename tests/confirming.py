@@ -6,9 +6,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from icd.results.arms import Plan, PlannedArm, begin_plan, stored_plans
 from icd.results.confirm import confirmation_of, make_plan
 from icd.results.confirmation import Confirmation
+from icd.results.plan import Plan, PlannedArm, begin_plan, stored_plans
 from icd.search.driver import Driver
 from icd.search.fixed import FixedRun, FixedRuns, measured
 from icd.search.record import State, TrialRecord
@@ -36,9 +36,8 @@ def level(arm: str, seed: int) -> float:
 
 
 def close(arm: str, seed: int) -> float:
-    """Trial 3 is far ahead, which is soon seen; trial 2 and whatever else is searched a little, which takes seeds."""
-    ahead = 5.0 if arm == "trial 3" else 0.6 + 0.9 * (seed % 2) if arm.startswith("trial") else 0.0
-    return 50 + noise(seed) + ahead + seed % 7 / 100 * len(arm)
+    """Trial 3 is ahead; what else was searched is level after three seeds, and gets no others."""
+    return level(arm, seed) + (5.0 if arm == "trial 3" else 0.0)
 
 
 def searched(root: Path, trials: int = 4, **changes: Any) -> Hand:
@@ -148,5 +147,6 @@ def record_of(run: FixedRun, number: int, value: Measured, state: State = "compl
         stage="confirm",
         values=(value(run.arm, run.seed),) if state == "complete" else (),
         baseline=run.label,
-        attributes={"arm": run.arm, "seed": run.seed, "round": run.round},
+        attributes={"arm": run.arm, "seed": run.seed, "round": run.round}
+        | ({"chance": 1.0} if state == "pruned" else {}),
     )

@@ -6,9 +6,9 @@ from typing import Any
 
 from icd.config.trial import TrialConfig
 from icd.models import build_model
-from icd.results.arms import Plan, begin_plan
 from icd.results.explained import Explanation, explanation_of
 from icd.results.parts import make_plan
+from icd.results.plan import Plan, begin_plan
 from icd.search.record import run_label
 from icd.search.study import Ledger
 from icd.search.task import trial_folder

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from icd.results.confirmation import Arm, Confirmation, Run, Versus
+from icd.results.confirmation import Confirmation
+from icd.results.outcome import Arm, Comparison, Run
 from icd.search.gram_file import GRAMS_NAME, Grams, pack_grams
 from icd.search.record import State
 from icd.search.task import trial_folder
@@ -92,20 +93,23 @@ def grams(images: int = 2) -> Grams:
 
 def confirmation(*, finished: bool = True) -> Confirmation:
     """Give a confirmation of two finalists and two baselines on four seeds."""
-    versus = [_versus("trial 7", "KD", 1.42, 0.6), _versus("trial 7", "iCD-KD", 0.31, 0.9)]
-    versus += [_versus("trial 3", "KD", 1.02, 0.7), _versus("trial 3", "iCD-KD", -0.09, 0.8)]
+    items = [_compared("trial 7", "KD", 1.42, 0.6), _compared("trial 7", "iCD-KD", 0.31, 0.9)]
+    items += [_compared("trial 3", "KD", 1.02, 0.7), _compared("trial 3", "iCD-KD", -0.09, 0.8)]
     return Confirmation(
         sweep="rich",
         metric="test/top1",
         train_on="train+val",
         planned_seeds=4,
+        alpha=0.05,
+        failed_runs="left-out",
         round=1,
         arms=(_arm("trial 7", 74.1), _arm("trial 3", 73.7), _arm("KD", 72.7), _arm("iCD-KD", 73.8)),
-        versus=tuple(versus),
+        comparisons=tuple(items),
         looks=16,
         seconds=4000.0,
         finished=finished,
         winner="trial 7",
+        optimism=0.2,
         statement="Trial 7 is 1.42 points better than KD on 4 fresh seeds; no difference to iCD-KD was shown.",
     )
 
@@ -116,8 +120,6 @@ def _arm(label: str, mean: float) -> Arm:
             trial=100 + seed,
             seed=seed,
             value=mean + 0.1 * seed,
-            best_value=mean + 0.4,
-            best_epoch=9,
             looks=1,
             seconds=250,
         )
@@ -137,21 +139,17 @@ def _arm(label: str, mean: float) -> Arm:
     )
 
 
-def _versus(finalist: str, baseline: str, mean: float, half: float) -> Versus:
-    return Versus(
-        finalist=finalist,
-        baseline=baseline,
-        seeds=(0, 1, 2, 3),
-        differences=(mean,) * 4,
-        mean=mean,
-        low=mean - half,
-        high=mean + half,
-        level=0.95,
-        p_t=0.004,
-        p_wilcoxon=0.125,
-        p=0.25,
-        p_holm=0.016,
-        verdict="better" if mean > half else "no difference shown",
-        search_said=mean + 0.5,
-        shrinkage=0.5,
+def _compared(arm: str, against: str, difference: float, half: float) -> Comparison:
+    return Comparison(
+        arm=arm,
+        against=against,
+        seeds=4,
+        difference=difference,
+        se=half / 3,
+        low=difference - half,
+        high=difference + half,
+        p=0.016 if difference > half else 0.4,
+        verdict="better" if difference > half else "no difference shown",
+        detectable=1.3 * half,
+        search_gain=difference + 0.5,
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from icd.config.yaml import Document
-from icd.results.arms import Plan, PlannedArm, begin_plan
+from icd.results.plan import FailedRuns, Plan, PlannedArm, begin_plan
 from icd.results.tournament import Entry, entries
 from icd.search.outbox import Outbox
 from icd.search.record import run_label
@@ -51,11 +51,13 @@ def searched(root: Path, entry: Entry, best: float | None = 50.0) -> Study:
     return study
 
 
-def confirmed(study: Study, values: Mapping[int, float | None], planned: int | None = None) -> None:
+def confirmed(
+    study: Study, values: Mapping[int, float | None], planned: int | None = None, failed_runs: FailedRuns = "left-out"
+) -> None:
     """Tell confirmation runs by seed, and MLflow of them; None for one that diverged."""
     seeds = tuple(range(101, 101 + (planned or len(values))))
     arm = PlannedArm(label="trial 0", kind="finalist", trial=0, search_value=50.0, config={})
-    plan = Plan(stage="confirm", arms=(arm,), seeds=seeds, first=len(seeds), adaptive=False)
+    plan = Plan(stage="confirm", arms=(arm,), seeds=seeds, first=len(seeds), adaptive=False, failed_runs=failed_runs)
     plan = begin_plan(study.ledger, plan, anew=True)
     outbox = Outbox(study.folder)
     for seed, value in values.items():
@@ -63,7 +65,7 @@ def confirmed(study: Study, values: Mapping[int, float | None], planned: int | N
         number = study.ledger.add_baseline(run_label(plan.round, arm.label, seed), {}, {}, known)
         outbox.trial(number, time_ms=1_700_000_000_000, name=f"run {seed}", params={}, tags={"stage": "confirm"})
         if value is None:
-            study.ledger.tell(number, "pruned", reason="diverged", exit_reason="diverged")
+            study.ledger.tell(number, "pruned", reason="diverged", exit_reason="diverged", chance=1.0)
         else:
             study.ledger.add_epoch(number, 1, value)
             study.ledger.tell(number, "complete", [value], exit_reason="complete", seconds=36.0)

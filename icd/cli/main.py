@@ -2,112 +2,118 @@
 
 import errno
 import importlib
-import json
-import logging
 import os
 import sys
 import tempfile
 import traceback
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import click
 
 from icd import __version__
-from icd.cli.console import lasting_streams
-from icd.cli.hiding import HidingFormatter, hide
-from icd.cli.stopping import STOPPED_BY, worked
+from icd.cli.console import STOPPED_BY, lasting_streams, worked
+from icd.cli.options import DEBUG, JSON, QUIET, ROOT, start_logging
 from icd.errors import ConfigError, IcdError, SetupError, did_you_mean
+from icd.redact import hide
 
-# Verb -> where its click command is. Imported when used: the listing of verbs must not wait for torch.
-COMMANDS: Mapping[str, str] = {
-    "train": "icd.cli.train:train",
-    "validate": "icd.cli.train:validate",
-    "teacher": "icd.cli.teacher:teacher",
-    "plan": "icd.cli.plan:plan",
-    "sweep": "icd.cli.sweep:sweep",
-    "resume": "icd.cli.sweep:resume",
-    "status": "icd.cli.status:status",
-    "trials": "icd.cli.status:trials",
-    "stop": "icd.cli.control:stop",
-    "confirm": "icd.cli.confirm:confirm",
-    "explain": "icd.cli.explain:explain",
-    "table": "icd.cli.tournament:tournament",
-    "report": "icd.cli.report:report",
-    "compare": "icd.cli.report:compare",
-    "specialists": "icd.cli.specialists:specialists",
-    "export": "icd.cli.export:export",
-    "ui": "icd.cli.ui:ui",
-    "flush": "icd.cli.control:flush",
-    "methods": "icd.cli.listing:methods",
-    "models": "icd.cli.listing:models",
-    "datasets": "icd.cli.listing:datasets",
-    "doctor": "icd.cli.doctor:doctor",
+# Section of the help -> verb -> the module below icd.cli that has it, and what it does. A verb is imported when it is
+# used: help and completion must not wait for torch.
+SECTIONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
+    "Configurations": {
+        "validate": ("configurations", "Check the file of a trial or a sweep, and print it with every default."),
+        "train": ("configurations", "Train one configuration."),
+    },
+    "Sweeps": {
+        "plan": ("sweep", "Say what a sweep would try and take, before it starts."),
+        "sweep": ("sweep", "Run a sweep from its file, or go on with it."),
+        "resume": ("sweep", "Go on with a sweep by its name."),
+        "status": ("look", "Say how sweeps stand."),
+        "trials": ("look", "List the trials of a sweep."),
+        "show": ("look", "Show one trial of a sweep with everything that is known of it."),
+        "logs": ("look", "Print what the workers of a sweep wrote."),
+        "stop": ("sweep", "End a sweep that runs; it can be resumed."),
+        "sync": ("sweep", "Send MLflow what it has not been told."),
+        "rm": ("look", "Remove a sweep."),
+    },
+    "Claims": {
+        "confirm": ("claims", "Retrain the best trials and baselines on fresh seeds, and compare them on test images."),
+        "ablate": ("claims", "Say what each part of the best configuration is worth."),
+        "benchmark": ("claims", "Tune several methods with the same budget, and compare them on fresh seeds."),
+        "compare": ("outcomes", "Put sweeps side by side."),
+        "report": ("outcomes", "Write a sweep's report, one HTML file."),
+        "export": ("outcomes", "Write a trial as a configuration and weights."),
+    },
+    "Teachers": {
+        "teacher": ("teacher", "Train, import and list teachers, and keep their answers in caches."),
+    },
+    "Look-up": {
+        "methods": ("configurations", "List methods, base losses and the paper's rows."),
+        "models": ("configurations", "List networks."),
+        "datasets": ("configurations", "List data sets."),
+        "ui": ("machine", "Open a sweep in MLflow and optuna-dashboard."),
+        "doctor": ("machine", "Check this machine, or every node of a cluster."),
+    },
 }
-
-SUMMARIES: Mapping[str, str] = {
-    "train": "Train one configuration.",
-    "validate": "Check a configuration or a sweep without training.",
-    "teacher": "Train, import and list teachers, and keep their answers in tables.",
-    "plan": "Say what a sweep would try and cost.",
-    "sweep": "Run a sweep from its file, or go on with it.",
-    "resume": "Go on with a sweep by its name.",
-    "status": "Say how sweeps stand.",
-    "trials": "List the trials of a sweep.",
-    "stop": "End a sweep that runs; it can be resumed.",
-    "confirm": "Retrain the best trials and baselines on fresh seeds, and compare them on test images.",
-    "explain": "Say what each part of the best configuration is worth.",
-    "table": "Tune several methods with the same budget, and compare them on fresh seeds.",
-    "report": "Write a sweep's report, one HTML file.",
-    "compare": "Put sweeps side by side.",
-    "specialists": "Put one setting for several pairs beside the best of each pair.",
-    "export": "Write a trial as a configuration and weights.",
-    "ui": "Look at a sweep in MLflow and optuna-dashboard.",
-    "flush": "Send MLflow what it has not been told.",
-    "methods": "List methods, base losses and the paper's rows.",
-    "models": "List networks.",
-    "datasets": "List data sets.",
-    "doctor": "Check this machine, or every node of a cluster (--cluster).",
-}
+VERBS: Mapping[str, tuple[str, str]] = {verb: found for verbs in SECTIONS.values() for verb, found in verbs.items()}
+RENAMED = {"table": "benchmark", "explain": "ablate", "flush": "sync", "specialists": "compare --pairs"}
 
 
-class _Lazy(click.Group):
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+class Renaming(click.Group):
+    """A group that knows its verbs' old names, and says which verb is meant.
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        module, _, name = COMMANDS[cmd_name].partition(":")
-        command: click.Command = getattr(importlib.import_module(module), name)
-        return command
+    Args:
+        renamed: Old names, with the new ones.
+    """
+
+    def __init__(self, *args: object, renamed: Mapping[str, str], **options: object) -> None:
+        super().__init__(*args, **options)  # type: ignore[arg-type]
+        self.renamed = renamed
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            raise click.UsageError(f"no verb {args[0]!r}; {did_you_mean(args[0], list(COMMANDS))}")
+        verb, known = args[0] if args else "", self.list_commands(ctx)
+        if verb in self.renamed:
+            raise click.UsageError(f"'{ctx.command_path} {verb}' is now '{ctx.command_path} {self.renamed[verb]}'", ctx)
+        if verb and verb not in known and not verb.startswith("-"):
+            raise click.UsageError(f"no verb {verb!r}; {did_you_mean(verb, known)}", ctx)
         return super().resolve_command(ctx, args)
 
+
+class _Lazy(Renaming):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        command: click.Command = getattr(importlib.import_module(f"icd.cli.{VERBS[cmd_name][0]}"), cmd_name)
+        return command
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Verbs"):
-            formatter.write_dl(list(SUMMARIES.items()))
+        width = max(map(len, VERBS))
+        for title, verbs in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(verb.ljust(width), summary) for verb, (_, summary) in verbs.items()])
 
 
-@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Lazy, renamed=RENAMED, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="icd")
-@click.option("--debug", is_flag=True, help="Show tracebacks and debug messages.")
-@click.option("-q", "--quiet", is_flag=True, help="Warnings and errors only.")
-def icd(debug: bool, quiet: bool) -> None:
-    """Hyperparameter search for implicit Clustering Distillation.
+@QUIET
+@DEBUG
+@JSON
+@ROOT
+def icd(debug: bool, quiet: bool, as_json: bool, root: Path | None) -> None:
+    """Search the hyperparameters of knowledge distillation, implicit Clustering Distillation first of all.
+
+    The options below may stand before or after the verb.
 
     Exit codes: 0 done, a used-up budget included; 2 usage or configuration; 3 environment or data; 4 training, or too
-    many trials of a sweep, failed; 5 state conflict; 6 integrity; 70 bug; 130/143 interrupted, resumable.
+    many trials of a sweep, failed; 5 state conflict, or results are missing; 6 integrity; 70 bug; 130/143 interrupted,
+    resumable.
     """
-    level = logging.DEBUG if debug else logging.WARNING if quiet else logging.INFO
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(HidingFormatter("icd: %(message)s"))
-    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
-    logging.getLogger("icd").setLevel(level)
+    start_logging(debug=debug, quiet=quiet)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -134,7 +140,9 @@ def _run(words: list[str]) -> int:
         click.echo(error.format_message(), err=True)
         return 2
     except click.ClickException as error:
-        _say("USAGE", f"{error.format_message().rstrip('.')}; see '{_help_of(error)}'")
+        context = getattr(error, "ctx", None)
+        help_of = context.command_path if context else "icd"
+        _say("USAGE", f"{error.format_message().rstrip('.')}; see '{help_of} --help'")
         return 2
     except KeyboardInterrupt:
         _say("INTERRUPTED", "stopped before training began; nothing to resume")
@@ -142,21 +150,16 @@ def _run(words: list[str]) -> int:
     except IcdError as error:
         if "--debug" in words:
             sys.stderr.write(hide(traceback.format_exc()))
-        _report(error)
+        for line in map(str, error.problems) if isinstance(error, ConfigError) else [str(error)]:
+            _say(error.code, line)
         return _exit_code(error)
     except UnicodeEncodeError as error:
         if not any("\udc80" <= letter <= "\udcff" for letter in str(error.object)):
             return _bug(error, debug="--debug" in words)
-        _report(_not_utf8(str(error.object)))  # the name of a file that was found
+        _say(SetupError.code, str(_not_utf8(str(error.object))))  # the name of a file that was found
         return SetupError.exit_code
     except Exception as error:
         return _bug(error, debug="--debug" in words)
-
-
-def _help_of(error: click.ClickException) -> str:
-    """Name the help of the verb that was called wrongly."""
-    context = getattr(error, "ctx", None)
-    return f"{context.command_path if context else 'icd'} --help"
 
 
 def _check_names(words: Sequence[str]) -> None:
@@ -183,12 +186,6 @@ def _exit_code(error: IcdError) -> int:
     return 128 + STOPPED_BY[0] if error.code == "INTERRUPTED" and STOPPED_BY else error.exit_code
 
 
-def _report(error: IcdError) -> None:
-    lines = [str(problem) for problem in error.problems] if isinstance(error, ConfigError) else [str(error)]
-    for line in lines:
-        _say(error.code, line)
-
-
 def _bug(error: Exception, *, debug: bool) -> int:
     if debug:
         sys.stderr.write(hide(traceback.format_exc()))
@@ -206,11 +203,6 @@ def _bug(error: Exception, *, debug: bool) -> int:
 
 def _say(code: str, text: str) -> None:
     sys.stderr.write(f"icd: error[{code}] {hide(' '.join(text.split()))}\n")
-
-
-def write_json(value: object) -> None:
-    """Print a value for programs."""
-    click.echo(json.dumps(value, indent=1))
 
 
 if __name__ == "__main__":

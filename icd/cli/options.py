@@ -1,91 +1,235 @@
-"""Options that several verbs share, and what they mean."""
+"""Every option that more than one verb has, and the kind of command that a verb is; imports nothing heavy.
+
+``-q``, ``--debug``, ``--json`` and ``--root`` stand before or after the verb. A verb that can run on a cluster takes
+``--submit``; where ICD_SUBMIT is set, verbs that cannot are refused, since they would look at this machine unasked.
+"""
 
 import logging
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-import torch
+from click.core import ParameterSource
 
-from icd.cli.root import ROOT
-from icd.errors import SetupError
-from icd.search import default_root
-from icd.trial.gpus import no_silent_cpu, training_device, visible_gpus, why_unusable
-from icd.trial.runs import Places
-from icd.trial.teacher_table import BUDGET_GB
+from icd.errors import SetupError, UsageError
+from icd.redact import HidingFormatter
+from icd.trial.bucket import local_root
+
+if TYPE_CHECKING:
+    import torch
+
+    from icd.trial.runs import Places
 
 logger = logging.getLogger(__name__)
 
 F = TypeVar("F", bound=Callable[..., Any])
+CACHE_GB = 64.0  # as icd.trial.teacher_table.BUDGET_GB, which would bring torch along
+_CACHE_MODES = {"auto": "auto", "full": "table", "stream": "stream", "off": "live"}  # as the layers below say it
+SAID = {mode: said for said, mode in _CACHE_MODES.items()}
+_DEBUG_WORDS = "Show tracebacks and debug messages."
+_QUIET_WORDS = "Show warnings and errors only."
+_ROOT_WORDS = "Folder of results, or s3://BUCKET/PREFIX.  [default: runs]"
 
 
-def place_options(command: F) -> F:
-    """``--root``, ``--data-root`` and ``--download``."""
-    for option in (
-        click.option("--download", is_flag=True, help="Fetch data sets that can be fetched."),
-        click.option(
-            "--data-root", type=click.Path(path_type=Path), help="Folder of data sets [ICD_DATA, or one in your cache]."
-        ),
-        ROOT,
-    ):
-        command = option(command)
-    return command
+def start_logging(*, debug: bool, quiet: bool) -> None:
+    """Send the messages of icd to stderr, without secrets."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(HidingFormatter("icd: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.getLogger("icd").setLevel(logging.DEBUG if debug else logging.WARNING if quiet else logging.INFO)
 
 
-def device_options(command: F) -> F:
-    """``--device``, ``--threads`` and ``--workers``."""
-    for option in (
-        click.option("--workers", type=click.IntRange(0, 256), default=2, show_default=True, help="Image decoders."),
-        click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads of torch."),
-        click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
-    ):
-        command = option(command)
-    return command
+def _before_too(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+    """Take what was given before the verb where nothing was given after it."""
+    name, above = str(param.name), ctx.find_root()
+    if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE or above is ctx:
+        return value
+    given = above.params.get(name)
+    return given if given not in (None, False) else value
 
 
+def _loudness(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value and ctx.find_root() is not ctx:
+        start_logging(debug=param.name == "debug", quiet=param.name == "quiet")
+
+
+def _root(value: str | Path) -> Path:
+    return local_root(value)
+
+
+DEBUG = click.option("--debug", is_flag=True, help=_DEBUG_WORDS)
+QUIET = click.option("-q", "--quiet", is_flag=True, help=_QUIET_WORDS)
+JSON = click.option("--json", "as_json", is_flag=True, callback=_before_too, help="Print the result as JSON.")
+ROOT = click.option(
+    "--root", type=_root, metavar="PATH", envvar="ICD_ROOT", show_envvar=True, callback=_before_too, help=_ROOT_WORDS
+)
+NAME = click.argument("name")
+FILE = click.argument("file", type=click.Path(path_type=Path))
+SET = click.option(
+    "--set", "overrides", multiple=True, metavar="A.B=VALUE", help="Change one value of the file.  [repeatable]"
+)
+RENAME = click.option("--name", help="Give the sweep another name than the file's.")
+OUTPUT = click.Path(path_type=Path, dir_okay=False)
+DATA_ROOT = click.option(
+    "--data-root",
+    type=click.Path(path_type=Path),
+    envvar="ICD_DATA",
+    show_envvar=True,
+    help="Look for data sets in this folder.  [default: one in your cache]",
+)
+DRY_RUN = click.option("--dry-run", is_flag=True, help="Print what is known so far, and run nothing.")
+SEEDS = click.option("--seeds", type=click.IntRange(2, 100), help="Run at most so many fresh seeds.  [default: 5]")
+
+
+def together(*options: Callable[[F], F]) -> Callable[[F], F]:
+    """Make one decorator of several options, which help shows in this order."""
+
+    def add(command: F) -> F:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+def _renamed(old: str, new: str) -> Callable[[F], F]:
+    """Refuse an option that has another name now."""
+
+    def refuse(ctx: click.Context, param: click.Parameter, value: object) -> None:
+        if value is not None:
+            raise click.UsageError(f"{old} is now {new}", ctx)
+
+    return click.option(old, f"old{old}".replace("-", "_"), hidden=True, expose_value=False, callback=refuse)
+
+
+WHERE = together(ROOT, DATA_ROOT, click.option("--download", is_flag=True, help="Fetch data sets that can be fetched."))
+DEVICE = together(
+    click.option("--device", default="auto", show_default=True, help="Train on auto, cpu, cuda or cuda:N."),
+    click.option("--threads", type=click.IntRange(1, 1024), help="Let torch use so many CPU threads."),
+    click.option(
+        "--workers",
+        type=click.IntRange(0, 256),
+        default=2,
+        show_default=True,
+        help="Let so many processes decode images.",
+    ),
+)
+CACHE = together(
+    click.option(
+        "--teacher-cache",
+        "table",
+        type=click.Choice(list(_CACHE_MODES)),
+        default="auto",
+        show_default=True,
+        callback=lambda ctx, param, value: _CACHE_MODES[value],
+        help="Keep the teacher's answers for every view (full), for one sequence of views (stream), or not at all "
+        "(off); auto takes the first that fits.",
+    ),
+    click.option(
+        "--teacher-cache-gb",
+        "table_gb",
+        type=click.FloatRange(min=0),
+        default=CACHE_GB,
+        show_default=True,
+        help="Let a teacher's cache take so much disk.",
+    ),
+    _renamed("--table", "--teacher-cache auto|full|stream|off"),
+    _renamed("--table-gb", "--teacher-cache-gb"),
+)
 ENGINE = click.option(
     "--engine",
     type=click.Choice(["auto", "eager", "graph"]),
-    help="Steps one operation after the other, or recorded as CUDA graphs [ICD_ENGINE, or auto: eager].",
+    help="Run steps one operation after the other, or as recorded CUDA graphs.  [env var: ICD_ENGINE; default: auto]",
+)
+DRIVER = together(
+    click.option(
+        "--executor",
+        type=click.Choice(["ray", "process"]),
+        default="ray",
+        show_default=True,
+        help="Run trials by Ray Tune, or by plain processes on this machine.",
+    ),
+    click.option(
+        "--address",
+        default="local",
+        show_default=True,
+        callback=lambda ctx, param, value: _address(ctx, param, value),
+        help="Use this Ray cluster: local starts one here, auto or HOST:PORT joins the one that this machine is part "
+        "of.",
+    ),
+    ENGINE,
 )
 
 
-def table_options(command: F) -> F:
-    """``--table`` and ``--table-gb``."""
-    for option in (
-        click.option(
-            "--table-gb",
-            type=click.FloatRange(min=0),
-            default=BUDGET_GB,
-            show_default=True,
-            help="Disk that a teacher table may take.",
-        ),
-        click.option(
-            "--table",
-            type=click.Choice(["auto", "table", "stream", "live"]),
-            default="auto",
-            show_default=True,
-            help="The teacher's answers: kept for every view, for one sequence of views, or computed in every step.",
-        ),
-    ):
-        command = option(command)
-    return command
+def _address(ctx: click.Context, param: click.Parameter, address: str) -> str:
+    """Refuse at once what no cluster can be joined by."""
+    if "://" in address:
+        from icd.search.ray_address import refuse_other_forms
+
+        try:
+            refuse_other_forms(address)
+        except SetupError as error:
+            raise UsageError(str(error)) from None
+    return address
 
 
-def places(root: Path | None, data_root: Path | None, *, download: bool) -> Places:
+SUBMIT = click.option(
+    "--submit",
+    envvar="ICD_SUBMIT",
+    show_envvar=True,
+    metavar="URL",
+    help="Do it as a job on the cluster of this Ray dashboard.",
+)
+DETACH = click.option("--detach", is_flag=True, help="With --submit: print the job's id, and do not follow it.")
+
+
+class Verb(click.Command):
+    """A verb: icd's own options may follow it, and ``--submit`` sends it to a cluster."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        common: dict[str, Any] = {"is_flag": True, "expose_value": False, "callback": _loudness}
+        self.params.append(click.Option(["-q", "--quiet"], help=_QUIET_WORDS, **common))
+        self.params.append(click.Option(["--debug"], help=_DEBUG_WORDS, **common))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        names = {parameter.name for parameter in self.params}
+        submit, detach = ctx.params.pop("submit", None), ctx.params.pop("detach", False)
+        if submit is not None:
+            from icd.cli.submit import send
+
+            return send(submit, ctx, detach=detach)
+        if detach:
+            raise click.UsageError("--detach goes with --submit", ctx)
+        if "root" in names and "submit" not in names and os.environ.get("ICD_SUBMIT") and self.name != "doctor":
+            words = "unset it for this command: env -u ICD_SUBMIT"
+            raise UsageError(f"ICD_SUBMIT is set, but '{ctx.command_path}' works on this machine only; {words}")
+        if ctx.find_root().params.get("as_json") and "as_json" not in names:
+            raise click.UsageError(f"'{ctx.command_path}' has no --json", ctx)
+        return super().invoke(ctx)
+
+
+def places(root: Path | None, data_root: Path | None, *, download: bool = False) -> "Places":
     """Give the places an invocation uses."""
-    data = data_root or (Path(os.environ["ICD_DATA"]) if os.environ.get("ICD_DATA") else None)
-    return Places(root=root or default_root(), data_root=data, download=download)
+    from icd.search import default_root
+    from icd.trial.runs import Places
+
+    return Places(root=root or default_root(), data_root=data_root, download=download)
 
 
-def device_of(name: str, threads: int | None) -> torch.device:
+def device_of(name: str, threads: int | None) -> "torch.device":
     """Choose the device.
 
     Raises:
         SetupError: If it is not there.
     """
+    import torch
+
+    from icd.trial.gpus import no_silent_cpu, training_device, visible_gpus, why_unusable
+
     if threads:
         torch.set_num_threads(threads)
     if name == "auto":
@@ -95,8 +239,8 @@ def device_of(name: str, threads: int | None) -> torch.device:
         return device
     try:
         device = torch.device(name)
-    except RuntimeError as error:
-        raise SetupError(f"--device must be auto, cpu, cuda or cuda:N, but got {name!r}") from error
+    except RuntimeError:
+        device = torch.device("meta")
     if device.type not in ("cpu", "cuda"):
         raise SetupError(f"--device must be auto, cpu, cuda or cuda:N, but got {name!r}")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():

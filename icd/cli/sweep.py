@@ -1,136 +1,102 @@
-"""``icd sweep`` and ``icd resume``."""
+"""``icd plan | sweep | resume | stop | sync``."""
 
 import logging
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from icd import search
-from icd.cli.live import LiveDisplay
-from icd.cli.main import write_json
-from icd.cli.options import ENGINE, place_options, places, table_options
-from icd.cli.show import JSON, NAME, SET, status_lines
-from icd.cli.stopping import stop_requested, stopping_politely
-from icd.cli.submit import remote_options
-from icd.errors import SetupError, TrialsFailedError, UsageError
-from icd.results.report import write_report
-from icd.search.pareto import pareto_front
-from icd.search.ray_address import refuse_other_forms
-from icd.search.reading import SweepStatus, counts_of, trial_row
-from icd.search.studies import pasted
-from icd.search.sweeps import SweepResult
+from icd.cli.format import params_text, status_lines, write_json, write_lines
+from icd.cli.options import CACHE, DETACH, DRIVER, FILE, JSON, NAME, RENAME, ROOT, SET, SUBMIT, WHERE, Verb
+from icd.errors import SetupError, TrialsFailedError
+from icd.text import columns
+
+if TYPE_CHECKING:
+    from icd.config.sweep import Start
+    from icd.search.planning import Plan
+    from icd.search.reading import SweepStatus
+    from icd.search.sweeps import SweepResult
 
 logger = logging.getLogger(__name__)
 
-F = TypeVar("F", bound=Callable[..., Any])
+_EXTEND = click.option("--extend", is_flag=True, help="Allow another budget than the sweep was begun with.")
 
 
-EXTEND = click.option("--extend", is_flag=True, help="Allow another budget than the sweep was begun with.")
-
-
-def _checked_address(context: click.Context, parameter: click.Parameter, address: str) -> str:
-    """Refuse at once what no cluster can be joined by."""
-    if "://" in address:
-        try:
-            refuse_other_forms(address)
-        except SetupError as error:
-            raise UsageError(str(error)) from None
-    return address
-
-
-def executor_options(command: F) -> F:
-    """``--executor``, ``--address`` and ``--engine``."""
-    for option in (
-        ENGINE,
-        click.option(
-            "--address",
-            default="local",
-            show_default=True,
-            callback=_checked_address,
-            help="Ray cluster: local, auto, or HOST:PORT of its GCS, from a machine that runs a node of it.",
-        ),
-        click.option(
-            "--executor",
-            type=click.Choice(["ray", "process"]),
-            default="ray",
-            show_default=True,
-            help="Ray Tune, or plain processes on this machine.",
-        ),
-    ):
-        command = option(command)
-    return command
-
-
-@click.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.command(cls=Verb)
+@FILE
 @SET
-@click.option("--name", help="Another name for the sweep than the file's.")
-@EXTEND
-@executor_options
-@table_options
+@RENAME
+@_EXTEND
+@DRIVER
+@CACHE
 @JSON
-@place_options
-@remote_options
+@WHERE
+@SUBMIT
+@DETACH
 def sweep(file: Path, overrides: tuple[str, ...], name: str | None, as_json: bool, **options: Any) -> None:
     """Run the sweep in FILE until its budget is used.
 
     The same command again goes on where it was left. Everything is kept in ROOT/sweeps/NAME, ROOT/study.db and MLflow.
     """
+    from icd import search
+
     _run(lambda **more: search.sweep(file, overrides, name=name, **more), options, as_json=as_json)
 
 
-@click.command()
+@click.command(cls=Verb)
 @NAME
 @SET
-@EXTEND
+@_EXTEND
 @click.option("--retry-failed", is_flag=True, help="Train the trials that failed again, once the cause is mended.")
-@executor_options
-@table_options
+@DRIVER
+@CACHE
 @JSON
-@place_options
-@remote_options
+@WHERE
+@SUBMIT
+@DETACH
 def resume(name: str, overrides: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Go on with sweep NAME as it was begun, without its file.
 
     To spend more: icd resume NAME --extend --set budget.trials=40
     """
+    from icd import search
+
     _run(lambda **more: search.resume(name, overrides, **more), options, as_json=as_json)
 
 
-def _run(begin: Callable[..., SweepResult], options: dict[str, Any], *, as_json: bool) -> None:
-    where = places(options.pop("root"), options.pop("data_root"), download=options["download"])
-    with stopping_politely(), LiveDisplay(sys.stderr) as display:
-        result = begin(
-            root=where.root,
-            data_root=where.data_root,
-            announce=display.announce,
-            watch=display.watch,
-            stop=stop_requested,
-            report=write_report,
-            **options,
-        )
-    status = search.status(result.name, root=where.root)
+def _run(begin: "Callable[..., SweepResult]", options: dict[str, Any], *, as_json: bool) -> None:
+    from icd import search
+    from icd.cli.display import driving
+    from icd.results.report import write_report
+    from icd.search.reading import counts_of
+    from icd.search.studies import pasted
+
+    root = search.root_of(options["root"])
+    with driving(options) as shown:
+        result = begin(report=write_report, **shown)
+    status = search.status(result.name, root=root)
     if as_json:
-        write_json(result_data(result, status))
+        write_json(_told(result, status))
     else:
-        hints = _where_to_look(result, where.root, several_pairs=status.ranked is not None)
-        for line in [*status_lines(status, result.records), "", *hints]:
-            click.echo(line)
+        hints = _where_to_look(result, root, several_pairs=status.ranked is not None)
+        write_lines([*status_lines(status, result.records), "", *hints])
     if result.pending:
-        logger.warning("%d events wait for MLflow: '%s'", result.pending, pasted(where.root, "flush", result.name))
+        logger.warning("%d events wait for MLflow: '%s'", result.pending, pasted(root, "sync", result.name))
     if result.failed_too_often:
-        failed, tried = counts_of(result.records)["failed"], len(result.records)
+        failed, tried = counts_of(result.records)["failed"], sum(record.counts for record in result.records)
         raise TrialsFailedError(
-            f"{failed} of {tried} trials of sweep {result.name!r} failed, more than budget.failed_share allows; "
-            f"see '{pasted(where.root, 'trials', result.name, '--state', 'failed')}'"
+            f"{failed} of {tried} trials of sweep {result.name!r} failed, more than budget.failed_share allows; see "
+            f"'{pasted(root, 'trials', result.name, '--state', 'failed')}', and once the cause is mended "
+            f"'{pasted(root, 'resume', result.name, '--retry-failed')}'"
         )
 
 
-def result_data(result: SweepResult, status: SweepStatus) -> dict[str, Any]:
+def _told(result: "SweepResult", status: "SweepStatus") -> dict[str, Any]:
     """Write the end of a sweep for programs."""
+    from icd.search.pareto import pareto_front
+    from icd.search.reading import counts_of, trial_row
+
     return {
         "name": result.name,
         "folder": str(result.folder),
@@ -145,10 +111,12 @@ def result_data(result: SweepResult, status: SweepStatus) -> dict[str, Any]:
     }
 
 
-def _where_to_look(result: SweepResult, root: Path, *, several_pairs: bool) -> list[str]:
+def _where_to_look(result: "SweepResult", root: Path, *, several_pairs: bool) -> list[str]:
+    from icd.search.studies import pasted
+
     name = result.name
     best = f"take the best:   {pasted(root, 'export', name, '-o', 'best.yaml', '--unconfirmed')}"
-    pairs = f"compare it:      {pasted(root, 'specialists', name, 'ONE', 'OTHER', '...')}"
+    pairs = f"compare it:      {pasted(root, 'compare', '--pairs', name, 'ONE', 'OTHER', '...')}"
     return [
         f"look at it:      {pasted(root, 'ui', name)}",
         f"list its trials: {pasted(root, 'trials', name)}",
@@ -157,3 +125,127 @@ def _where_to_look(result: SweepResult, root: Path, *, several_pairs: bool) -> l
         pairs if several_pairs else best,
         f"in {result.folder}; MLflow: {result.tracking}",
     ]
+
+
+@click.command(cls=Verb)
+@NAME
+@click.option("--now", is_flag=True, help="Do not wait for the trials under way: leave after their current epoch.")
+@ROOT
+@SUBMIT
+def stop(name: str, now: bool, root: Path | None) -> None:
+    """End sweep NAME: no new trials, and its driver leaves when those under way have ended. It can be resumed."""
+    from icd import search
+    from icd.search.studies import pasted
+
+    driver = search.stop(name, now=now, root=root)
+    when = "after the current epoch of each trial, with a checkpoint" if now else "when the trials under way have ended"
+    logger.info("sweep %s will stop %s; told %s", name, when, driver)
+    again = pasted(search.root_of(root), "resume", name)
+    logger.info("continue it with '%s'%s", again, "" if now else "; --now does not wait")
+
+
+@click.command(cls=Verb)
+@NAME
+@click.option(
+    "--wait",
+    "seconds",
+    type=click.FloatRange(min=0),
+    default=60.0,
+    show_default=True,
+    help="Wait at most so many seconds.",
+)
+@JSON
+@ROOT
+@SUBMIT
+def sync(name: str, seconds: float, as_json: bool, root: Path | None) -> None:
+    """Send MLflow what it has not been told of sweep NAME, after it was away."""
+    from icd import search
+
+    pending = search.sync(name, root=root, deadline_s=seconds, announce=logger.info)
+    if as_json:
+        write_json({"name": name, "pending": pending})
+    if pending:
+        raise SetupError(f"{pending} events of sweep {name!r} are still pending: MLflow does not take them; try again")
+    if not as_json:
+        click.echo(f"MLflow has everything of sweep {name}")
+
+
+@click.command(cls=Verb)
+@FILE
+@SET
+@RENAME
+@click.option(
+    "--measure",
+    is_flag=True,
+    help="Time a few steps here, and first train the teacher if it is missing. Else nothing is read or created.",
+)
+@JSON
+@WHERE
+def plan(
+    file: Path, overrides: tuple[str, ...], name: str | None, measure: bool, as_json: bool, **options: Any
+) -> None:
+    """Say what the sweep in FILE would try first, and what it would take on this machine."""
+    from icd import search
+    from icd.cli.display import driving
+
+    with driving(options) as shown:
+        if measure:
+            shown["announce"]("measuring; a missing teacher is trained and kept first")
+        made = search.plan(file, overrides, name=name, measure=measure, **shown)
+    if as_json:
+        write_json(made.to_data())
+    else:
+        write_lines(plan_lines(made))
+
+
+def plan_lines(plan: "Plan") -> list[str]:
+    """Write a plan for people."""
+    from icd.search.machine import usable_cpus
+
+    count = "infinitely many" if plan.configurations is None else str(plan.configurations)
+    at_a_time = f"{plan.concurrent} at a time here ({usable_cpus()} CPUs)"
+    trials = "as many trials as the hours allow" if plan.trials is None else f"{plan.trials} trials"
+    lines = [f"sweep {plan.name}: {trials}, {at_a_time}"]
+    lines += ["", f"space: {count} configurations"]
+    rows = [[row.name, row.kind, row.values, row.condition] for row in plan.dimensions]
+    headers = ["parameter", "kind", "range", "asked when"]
+    lines += columns(headers, rows, left=headers)
+    lines += ["", f"first: {', '.join(plan.baselines) or 'no baselines'}; then"]
+    lines += [f"  {_start_text(start)}" for start in plan.starts]
+    for number, params in plan.suggestions.items():
+        lines.append(f"  trial {number}: {params_text(params)}")
+    return [*lines, "", *_cost_lines(plan), "", *(f"({line})" for line in plan.basis)]
+
+
+def _start_text(start: "Start") -> str:
+    there = f"{start.label} ({start.values[0]:.4g} there)"
+    if start.params:
+        return f"{there}: {params_text(start.params)}"
+    flat: dict[str, Any] = {}
+    for part, change in start.changes.items():
+        fields = change.items() if isinstance(change, dict) else ()
+        flat |= {f"{part}.{name}": value for name, value in fields} or {part: change}
+    return f"{there}, outside the space: {params_text(flat)}"
+
+
+def _cost_lines(plan: "Plan") -> list[str]:
+    lines = []
+    for pair, pace in plan.paces.items():
+        lines.append(
+            f"{pair}: {pace['seconds_per_step']:.4g} s a step, {pace['steps']:.0f} steps and "
+            f"{pace['evaluation_seconds']:.3g} s of evaluation an epoch on {plan.device}"
+        )
+    cost = plan.cost
+    if cost.epochs is not None:
+        lines.append(f"epochs:    {cost.epochs[0]} to {cost.epochs[1]}")
+    wall, gpus = cost.wall_hours, cost.gpu_hours
+    lines.append(f"wall time: {f'{duration(wall[0])} to {duration(wall[1])}' if wall else 'not known'}")
+    lines.append(f"GPU-hours: {f'{gpus[0]:.3g} to {gpus[1]:.3g}' if gpus else 'not known'}")
+    return [*lines, f"disk:      {plan.disk_bytes / 1e9:.2g} GB"]
+
+
+def duration(hours: float) -> str:
+    """Write a time with a fitting unit."""
+    if hours < 1 / 60:
+        return f"{3600 * hours:.0f} s"
+    return f"{60 * hours:.0f} min" if hours < 2 else f"{hours:.1f} h"

@@ -1,142 +1,202 @@
-"""``icd teacher train | import | list | table``."""
+"""``icd teacher train | import | list | cache``."""
 
 import json
-import sys
-from dataclasses import asdict
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from icd.cli.main import write_json
-from icd.cli.options import check_writable, device_of, device_options, place_options, places
-from icd.cli.progress import Display
-from icd.cli.root import ROOT
-from icd.cli.stopping import stop_requested, stopping_politely
-from icd.cli.table import table
-from icd.config.read_trial import read_trial
-from icd.config.trial import TrialConfig
-from icd.config.yaml import apply_overrides, parse_yaml
-from icd.trial.runs import read_data
-from icd.trial.teachers import Teacher, import_teacher, train_teacher
-from icd.trial.train import Execution
+from icd.cli.format import write_json
+from icd.cli.main import Renaming
+from icd.cli.options import CACHE, DEVICE, FILE, JSON, ROOT, SET, WHERE, Verb, check_writable, places, together
+from icd.errors import CheckpointError, UsageError
 
-_ARCH = click.option("--arch", required=True, help="Network; see 'icd models'.")
-_DATA = click.option("--data", required=True, help="Data set; see 'icd datasets'.")
-_PATH = click.option("--path", help="File or folder of the data, where the data set needs one.")
-_NAME = click.option("--name", help="Name in the store [made from network, data and digest].")
-_SET = click.option("--set", "overrides", multiple=True, metavar="A.B=VALUE", help="Change a field, as in 'icd train'.")
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+if TYPE_CHECKING:
+    from icd.config.trial import TrialConfig
+    from icd.trial.teachers import Teacher
+
+_RECIPE = together(
+    click.option("--arch", required=True, help="Name the network; see 'icd models'."),
+    click.option("--data", required=True, help="Name the data set; see 'icd datasets'."),
+    click.option("--path", help="Name the file or folder of the data, where the data set needs one."),
+    click.option("--name", help="Name it in the store.  [default: made of network, data and digest]"),
+)
+_DIGESTS = click.argument("digests", nargs=-1)
 
 
-@click.group()
+@click.group(cls=Renaming, renamed={"table": "cache"})
 def teacher() -> None:
-    """Train, import and list teachers; each is known by the digest of its weights."""
+    """Train, import and list teachers, each known by the digest of its weights; and keep their answers in caches."""
 
 
-teacher.add_command(table)
-
-
-@teacher.command("train")
-@_ARCH
-@_DATA
-@_PATH
-@_NAME
-@_SET
-@_JSON
-@place_options
-@device_options
-def train_command(
-    arch: str,
-    data: str,
-    path: str | None,
-    name: str | None,
-    overrides: tuple[str, ...],
-    as_json: bool,
-    root: Path | None,
-    data_root: Path | None,
-    download: bool,
-    device: str,
-    threads: int | None,
-    workers: int,
-) -> None:
+@teacher.command("train", cls=Verb)
+@_RECIPE
+@SET
+@JSON
+@WHERE
+@DEVICE
+def train_command(as_json: bool, **options: Any) -> None:
     """Train a teacher with cross entropy by the data set's protocol; an interrupted training continues."""
-    config = _recipe(arch, data, path, overrides)
-    where = places(root, data_root, download=download)
-    target = device_of(device, threads)
-    check_writable(where.root)
-    with stopping_politely(), Display(sys.stderr) as display:
-        execution = Execution(
-            device=target, num_workers=workers, report=display.report, progress=display.progress, stop=stop_requested
-        )
+    from icd.cli.display import executing
+    from icd.trial.runs import read_data
+    from icd.trial.teachers import train_teacher
+
+    config, where = _recipe(**options), _places(options)
+    with executing(options, where.root) as (execution, display):
         config, split = read_data(config, where)
         for note in split.notes:
             display.announce(f"note: {note}")
-        card = train_teacher(where.teachers, config, split, execution, name, display.announce)
-    _show(card, as_json=as_json)
+        card = train_teacher(where.teachers, config, split, execution, options["name"], display.announce)
+    _show([card], as_json=as_json)
 
 
-@teacher.command("import")
-@click.argument("file", type=click.Path(path_type=Path))
-@_ARCH
-@_DATA
-@_PATH
-@_NAME
-@_SET
-@_JSON
-@place_options
-def import_command(
-    file: Path,
-    arch: str,
-    data: str,
-    path: str | None,
-    name: str | None,
-    overrides: tuple[str, ...],
-    as_json: bool,
-    root: Path | None,
-    data_root: Path | None,
-    download: bool,
-) -> None:
+@teacher.command("import", cls=Verb)
+@FILE
+@_RECIPE
+@SET
+@JSON
+@WHERE
+def import_command(file: Path, as_json: bool, **options: Any) -> None:
     """Bring in published weights (RepDistiller, mdistiller, SDD, iCD); FILE is read without running its code."""
-    config = _recipe(arch, data, path, overrides)
-    where = places(root, data_root, download=download)
+    from icd.trial.runs import read_data
+    from icd.trial.teachers import import_teacher
+
+    config, where = _recipe(**options), _places(options)
     config, split = read_data(config, where)
     check_writable(where.root)
-    card = import_teacher(where.teachers, file, split, config, name=name)
-    _show(card, as_json=as_json)
+    card = import_teacher(where.teachers, file, split, config, name=options["name"])
+    _show([card], as_json=as_json)
 
 
-@teacher.command("list")
-@_JSON
+@teacher.command("list", cls=Verb)
+@JSON
 @ROOT
 def list_command(as_json: bool, root: Path | None) -> None:
     """List the teachers of the store."""
-    cards = places(root, None, download=False).teachers.all()
-    if as_json:
-        write_json([asdict(card) for card in cards])
-        return
-    for card in cards:
-        click.echo(_line(card))
-    if not cards:
+    cards = places(root, None).teachers.all()
+    _show(cards, as_json=as_json, several=True)
+    if not cards and not as_json:
         click.echo("no teachers yet; 'icd teacher train' makes one", err=True)
 
 
-def _recipe(arch: str, data: str, path: str | None, overrides: tuple[str, ...]) -> TrialConfig:
+def _places(options: dict[str, Any]) -> Any:
+    return places(options["root"], options["data_root"], download=options["download"])
+
+
+def _recipe(arch: str, data: str, path: str | None, overrides: tuple[str, ...], **_: Any) -> "TrialConfig":
+    from icd.config.read_trial import read_trial
+    from icd.config.yaml import apply_overrides, parse_yaml
+
     images: dict[str, Any] = {"name": data} | ({"path": path} if path else {})
     document = parse_yaml(json.dumps({"data": images, "student": {"arch": arch}, "method": "cross_entropy"}), "options")
-    return read_trial(apply_overrides(document, overrides) if overrides else document)
+    return read_trial(apply_overrides(document, overrides))
 
 
-def _show(card: Teacher, *, as_json: bool) -> None:
+def _show(cards: "Sequence[Teacher]", *, as_json: bool, several: bool = False) -> None:
+    from dataclasses import asdict
+
     if as_json:
-        write_json(asdict(card))
-    else:
-        click.echo(_line(card))
+        write_json([asdict(card) for card in cards] if several else asdict(cards[0]))
+        return
+    for card in cards:
+        seen = "" if card.val_unseen else " (may have been trained on)"
+        click.echo(
+            f"{card.digest[:12]}  {card.name}  {card.arch} ({card.stem})  {card.num_classes} classes of {card.data}  "
+            f"val top-1 {card.val_top1:.2f} %{seen}  {card.origin}"
+        )
 
 
-def _line(card: Teacher) -> str:
-    seen = "" if card.val_unseen else " (may have been trained on)"
-    return (
-        f"{card.digest[:12]}  {card.name}  {card.arch} ({card.stem})  {card.num_classes} classes of {card.data}  "
-        f"val top-1 {card.val_top1:.2f} %{seen}  {card.origin}"
-    )
+@teacher.group("cache", cls=Renaming, renamed={"show": "ls", "drop": "rm"})
+def cache() -> None:
+    """Build, list, check and remove teacher caches: the teacher's answers for the views of every image."""
+
+
+@cache.command("build", cls=Verb)
+@FILE
+@SET
+@CACHE
+@WHERE
+@DEVICE
+def build_command(file: Path, overrides: tuple[str, ...], **options: Any) -> None:
+    """Fill the caches of the trial or sweep in FILE, so that no trial runs the teacher.
+
+    The teacher is trained first if need be. A build that was cut off goes on where it stopped.
+    """
+    from icd.cli.display import executing
+    from icd.config.located import located
+    from icd.config.yaml import apply_overrides, read_yaml
+    from icd.search.teacher_cache import build_caches
+
+    document, where = apply_overrides(read_yaml(file), overrides), _places(options)
+    with located(document), executing(options, where.root) as (execution, display):
+        build_caches(document, where, options["table"], options["table_gb"], execution, display.announce)
+
+
+@cache.command("ls", cls=Verb)
+@JSON
+@ROOT
+def ls_command(as_json: bool, root: Path | None) -> None:
+    """List the caches, how full they are and what they take."""
+    from icd.trial.table_block import Block, read_spec
+    from icd.trial.teacher_table import as_data, found_tables
+
+    rows = []
+    for folder in found_tables(places(root, None).tables):
+        with closing(Block(folder, read_spec(folder))) as block:
+            disk = sum(512 * file.stat().st_blocks for file in folder.glob("*"))
+            rows.append({**as_data(block.spec), "filled": block.filled(), "disk_bytes": disk})
+    if as_json:
+        write_json(rows)
+        return
+    for row in rows:
+        click.echo(
+            f"{row['digest']}  {'full' if row['mode'] == 'table' else row['mode']}  teacher {row['teacher'][:12]}  "
+            f"grid {row['side']}  {row['filled']}/{row['slots']} entries  "
+            f"{row['disk_bytes'] / 1e9:.3g} of {row['bytes'] / 1e9:.3g} GB"
+        )
+    if not rows:
+        click.echo("no caches yet; a sweep makes one, or 'icd teacher cache build'", err=True)
+
+
+@cache.command("verify", cls=Verb)
+@_DIGESTS
+@click.option("--repair", is_flag=True, help="Drop damaged entries; they are computed again when asked for.")
+@ROOT
+def verify_command(digests: tuple[str, ...], repair: bool, root: Path | None) -> None:
+    """Check every entry of the caches named by the beginning of their digests, or of all."""
+    from icd.trial.table_block import Block, read_spec
+
+    damaged = 0
+    for folder in _named(places(root, None).tables, digests):
+        with closing(Block(folder, read_spec(folder))) as block:
+            found = block.damaged(repair=repair)
+        click.echo(f"{folder.name}  {found} damaged{' and dropped' if repair and found else ''}")
+        damaged += found
+    if damaged and not repair:
+        raise CheckpointError(f"{damaged} entries fail their checksums; --repair drops them, to be computed again")
+
+
+@cache.command("rm", cls=Verb)
+@_DIGESTS
+@click.option("--all", "everything", is_flag=True, help="Remove all caches.")
+@ROOT
+def rm_command(digests: tuple[str, ...], everything: bool, root: Path | None) -> None:
+    """Remove caches; a trial that has one open keeps it to its end."""
+    if bool(digests) == everything:
+        raise UsageError("name the caches to remove, or --all")
+    for folder in list(_named(places(root, None).tables, digests)):
+        shutil.rmtree(folder)
+        click.echo(f"{folder.name}  removed")
+
+
+def _named(folder: Path, digests: Sequence[str]) -> Iterator[Path]:
+    from icd.trial.teacher_table import found_tables
+
+    known = found_tables(folder)
+    for digest in digests:
+        if sum(path.name.startswith(digest) for path in known) != 1:
+            raise UsageError(f"a cache must be named by the beginning of its digest, but got {digest!r}; see 'ls'")
+    return (path for path in known if not digests or any(path.name.startswith(digest) for digest in digests))

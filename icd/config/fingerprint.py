@@ -113,8 +113,8 @@ def _causes(recorded: Fingerprint, own: Fingerprint) -> tuple[str, ...]:
         if getattr(recorded, name) != getattr(own, name)
     ]
     if recorded.teacher != own.teacher:  # a table holds logits in float16
-        same = "live" if recorded.teacher == "live" else "stream"
-        causes.append(f"teacher {recorded.teacher!r}, here {own.teacher!r}: add --table {same}")
+        same = "off" if recorded.teacher == "live" else "stream"
+        causes.append(f"teacher {recorded.teacher!r}, here {own.teacher!r}: add --teacher-cache {same}")
     for name in sorted(recorded.versions.keys() | own.versions.keys()):
         was, now = recorded.versions.get(name, "unknown"), own.versions.get(name, "unknown")
         if was != now:

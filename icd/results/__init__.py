@@ -36,20 +36,20 @@ def confirm_sweep(name: str, **options: Any) -> "Confirmation":
 
     Args:
         name: Of the sweep.
-        **options: ``top``, ``seeds``, ``against``, ``train_on``, ``alpha``, ``adaptive``, ``anew`` and ``overrides`` as
-            in ``icd.results.confirm.run_confirmation``; the rest as for ``icd.search.sweep``.
+        **options: ``top``, ``seeds``, ``against``, ``train_on``, ``alpha``, ``adaptive``, ``failed_runs``, ``anew`` and
+            ``overrides`` as in ``icd.results.confirm.run_confirmation``; the rest as for ``icd.search.sweep``.
     """
     from icd.results.confirm import run_confirmation
     from icd.search import settings_of
 
-    own = ("top", "seeds", "against", "train_on", "alpha", "adaptive", "anew", "overrides")
+    own = ("top", "seeds", "against", "train_on", "alpha", "adaptive", "failed_runs", "anew", "overrides")
     asked = {key: options.pop(key) for key in own if key in options}
     return run_confirmation(name, settings_of(options), **asked)  # type: ignore[arg-type]
 
 
 def read_confirmation(name: str, *, root: Path | str | None = None) -> "Confirmation | None":
     """Give what the last confirmation of a sweep shows so far; None where none was begun."""
-    from icd.results.confirmed import confirmation_of
+    from icd.results.confirmation import confirmation_of
     from icd.search import root_of
     from icd.search.studies import find
 
@@ -57,17 +57,17 @@ def read_confirmation(name: str, *, root: Path | str | None = None) -> "Confirma
 
 
 def explain_sweep(name: str, **options: Any) -> "Explanation":
-    """Leave out the parts of a sweep's best configuration, one at a time, on paired fresh seeds; see ``icd explain``.
+    """Leave out the parts of a sweep's best configuration, one at a time, on shared fresh seeds; see ``icd ablate``.
 
     Args:
         name: Of the sweep.
-        **options: ``trial``, ``seeds``, ``anew`` and ``overrides`` as in ``icd.results.parts.run_explanation``; the
-            rest as for ``icd.search.sweep``.
+        **options: ``trial``, ``seeds``, ``failed_runs``, ``anew`` and ``overrides`` as in
+            ``icd.results.parts.run_explanation``; the rest as for ``icd.search.sweep``.
     """
     from icd.results.parts import run_explanation
     from icd.search import settings_of
 
-    asked = {key: options.pop(key) for key in ("trial", "seeds", "anew", "overrides") if key in options}
+    asked = {key: options.pop(key) for key in ("trial", "seeds", "failed_runs", "anew", "overrides") if key in options}
     return run_explanation(name, settings_of(options), **asked)  # type: ignore[arg-type]
 
 

@@ -5,9 +5,10 @@ from typing import Any
 
 import yaml
 
-from icd.results.explained import Explanation, Part
+from icd.results.explained import Explanation
+from icd.results.outcome import Comparison
 from icd.results.student import Sample
-from icd.results.winner import Winner, interval_text
+from icd.results.winner import Winner
 
 _MOST_CLASSES = 200  # names that are listed
 
@@ -91,27 +92,26 @@ def _figures(winner: Winner) -> list[str]:
             for item in (arm, *(other for other in confirmation.arms if other.kind == "baseline"))
         ),
         "",
-        "| against | n | difference | interval | p (Holm) | verdict |",
-        "|---|---|---|---|---|---|",
+        "| against | difference | interval | verdict | seeds |",
+        "|---|---|---|---|---|",
         *(
-            f"| {item.baseline} | {len(item.seeds)} | {item.mean:+.3f} | {interval_text(item)} "
-            f"| {item.p_holm:.3g} | {item.verdict} |"
-            for item in winner.versus
+            f"| {item.against} | {_signed(item.difference)} | {item.interval or '-'} | {item.verdict} | {item.seeds} |"
+            for item in winner.comparisons
         ),
     ]
 
 
-def _part_numbers(found: Explanation, part: Part) -> list[str]:
-    whole = f"| trial {found.trial}, whole | {found.parts} | {_number(found.mean)} | - |"
-    less = f"{_number(part.mean)} | {_number(part.difference)} ({part.seeds})"
+def _part_numbers(found: Explanation, part: Comparison) -> list[str]:
+    arm, whole = found.arm(part.arm), found.whole
+    less = f"{_signed(part.difference)} ({part.seeds})"
     return [
         f"{found.metric} (%) after the last epoch, trained on the training images, on fresh seeds shared by both.",
         "The weights here are those of the lowest seed, not the best one.",
         "",
         "| configuration | parts | mean | difference (n) |",
         "|---|---|---|---|",
-        f"| trial {found.trial}, {part.label} | {part.parts} | {less} |",
-        whole,
+        f"| trial {found.trial}, {arm.label} | {arm.parts} | {_number(arm.mean)} | {less} |",
+        f"| trial {found.trial}, whole | {whole.parts} | {_number(whole.mean)} | - |",
         "",
         "The search looked at these validation images too, so both means are too good by construction.",
     ]
@@ -203,6 +203,10 @@ def _again(document: Mapping[str, Any]) -> list[str]:
 
 def _triple(values: Sequence[float]) -> str:
     return "(" + ", ".join(f"{value:.6g}" for value in values) + ")"
+
+
+def _signed(value: float | None) -> str:
+    return "-" if value is None else f"{value:+.2f}"
 
 
 def _number(value: float | None) -> str:

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from icd.results.confirmation import Confirmation, Versus
-from icd.results.confirmed import confirmation_of
+from icd.results.confirmation import Confirmation, confirmation_of
 from icd.results.report.words import flat_text, flattened, measured, plural
 from icd.search.reading import counts_of, plain_sweep
 from icd.search.record import TrialRecord, best
@@ -141,9 +140,9 @@ def _confirmed(found: Confirmation | None) -> str:
     spread = "" if arm.sd is None else f" ± {arm.sd:.2f}"
     mean = "-" if arm.mean is None else f"{arm.mean:.2f}"
     intervals = [
-        f"{item.mean:+.2f}{_interval(item)} against {item.baseline}"
-        for item in found.versus
-        if item.finalist == arm.label
+        f"{item.difference:+.2f}{f' [{item.interval}]' if item.interval else ''} against {item.against}"
+        for item in found.of(arm.label)
+        if item.difference is not None
     ]
     words = "; ".join([f"{arm.label}: {mean}{spread} (n={len(arm.runs)})", *intervals])
     return words if found.finished else f"{words}; not finished"
@@ -178,11 +177,7 @@ def _warnings(sides: Sequence[Side]) -> list[str]:
         found.append(f"The best of more trials is higher by chance alone ({told}, one seed each).")
     several = [side.name for side in sides if "generalist" in side.sweep]
     if several:
-        told = "is the mean of several pairs; 'icd specialists' compares pair by pair"
+        told = "is the mean of several pairs; 'icd compare --pairs' compares pair by pair"
         found.append(f"The best value of {', '.join(several)} {told}.")
     found += [f"No trial of {side.name} has run all its epochs." for side in sides if not side.counts["complete"]]
     return found
-
-
-def _interval(item: Versus) -> str:
-    return "" if item.low is None or item.high is None else f" [{item.low:+.2f}, {item.high:+.2f}]"

@@ -11,9 +11,8 @@ from icd.config.sweep import Baseline, SweepConfig
 from icd.config.trial import TrialConfig
 from icd.errors import StateError, UsageError, did_you_mean
 from icd.methods import PAPER_ROWS
-from icd.results.arms import Plan, PlannedArm, begin_plan, fresh_seeds, planned_arm, stored_plans
-from icd.results.confirmation import Confirmation
-from icd.results.confirmed import confirmation_of
+from icd.results.confirmation import Confirmation, confirmation_of
+from icd.results.plan import FailedRuns, Plan, PlannedArm, begin_plan, fresh_seeds, planned_arm, stored_plans
 from icd.search.outbox import Outbox
 from icd.search.record import TrialRecord, in_order
 from icd.search.session import Settings, written_report
@@ -38,6 +37,7 @@ def run_confirmation(
     train_on: Literal["train", "train+val"] | None = None,
     alpha: float | None = None,
     adaptive: bool | None = None,
+    failed_runs: FailedRuns | None = None,
     anew: bool = False,
     overrides: Sequence[str] = (),
 ) -> Confirmation:
@@ -50,8 +50,9 @@ def run_confirmation(
         seeds: At most; 5.
         against: See ``make_plan``.
         train_on: ``train+val`` by default.
-        alpha: Chance of any false difference from one baseline; 0.05.
-        adaptive: Whether seeds end where everything is decided; True.
+        alpha: Chance of any false difference in the confirmation; 0.05.
+        adaptive: Whether an arm ends after three seeds where the others would hardly show a difference; True.
+        failed_runs: What a run counts that diverged; ``left-out``.
         anew: Begin another confirmation, on seeds of its own.
         overrides: Changes of the sweep's resources.
 
@@ -59,7 +60,8 @@ def run_confirmation(
         StateError: If another driver has the sweep, no trial is complete, or a different confirmation was begun.
         Interrupted: If a signal stopped it; the same call goes on.
     """
-    given = {"top": top, "seeds": seeds, "train_on": train_on, "alpha": alpha, "adaptive": adaptive}
+    given: dict[str, Any] = {"top": top, "seeds": seeds, "train_on": train_on, "alpha": alpha, "adaptive": adaptive}
+    given["failed_runs"] = failed_runs
     asked: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
 
     def listed(ledger: Ledger, sweep: SweepConfig) -> Plan:
@@ -72,7 +74,7 @@ def run_confirmation(
 
     done = run_stage(name, listed, settings, overrides, partial(tell_confirmation, settings))
     if done.pending:
-        settings.announce(f"{done.pending} events wait for MLflow: '{pasted(settings.root, 'flush', name)}'")
+        settings.announce(f"{done.pending} events wait for MLflow: '{pasted(settings.root, 'sync', name)}'")
     found = confirmation_of(find(settings.root, name))
     if found is None:
         raise StateError(f"sweep {name!r} lost its confirmation while it ran")
@@ -106,6 +108,7 @@ def make_plan(
     train_on: Literal["train", "train+val"] = "train+val",
     alpha: float = 0.05,
     adaptive: bool = True,
+    failed_runs: FailedRuns = "left-out",
 ) -> Plan:
     """Choose the finalists of a sweep and its baselines.
 
@@ -118,8 +121,9 @@ def make_plan(
         against: Rows of the paper, labels of the sweep's own baselines, or ``trial N``; by default the sweep's own, and
             KD, SD-KD and iCD-KD where it has none.
         train_on: What is trained on.
-        alpha: Chance of any false difference from one baseline.
-        adaptive: Whether seeds end where everything is decided.
+        alpha: Chance of any false difference in the confirmation.
+        adaptive: Whether an arm ends after three seeds where the others would hardly show a difference.
+        failed_runs: What a run counts that diverged.
 
     Raises:
         StateError: If no trial is complete.
@@ -151,6 +155,7 @@ def make_plan(
         alpha=alpha,
         adaptive=adaptive,
         train_on=train_on,
+        failed_runs=failed_runs,
     )
 
 

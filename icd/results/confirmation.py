@@ -1,176 +1,22 @@
-"""What a confirmation found, as plain values: read from the study, shown by the command, the report and the export.
+"""What a confirmation shows so far, read from its study; imports no torch.
 
 A confirmation retrains *arms* (finalists of a sweep, and named baselines) on fresh seeds that all arms share, and
-compares them seed by seed. Every number here is of the last epoch unless it says otherwise.
+compares them. Every number here is of the last epoch.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
-ArmKind = Literal["finalist", "baseline"]
-# ``open``: too few seeds yet. ``hopeless``: further seeds up to the planned number would hardly show a difference.
-Verdict = Literal["better", "worse", "hopeless", "no difference shown", "open"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
-    """One retraining.
-
-    Attributes:
-        trial: Its number in the study.
-        seed: Shared with the runs of all other arms.
-        value: Top-1 (%) on the test images after the last epoch; of several pairs the mean.
-        best_value: The same at its best epoch; shown, never ranked.
-        best_epoch: That epoch.
-        looks: How often the test images were evaluated.
-        seconds: Of training.
-    """
-
-    trial: int
-    seed: int
-    value: float
-    best_value: float
-    best_epoch: int
-    looks: int
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Arm:
-    """One configuration on all its seeds.
-
-    Attributes:
-        label: ``trial 12`` for a finalist, the paper's name (``iCD-KD``) for a baseline.
-        kind: Where it comes from.
-        trial: The search trial it was found as, for a finalist.
-        search_value: What the search measured for it on validation images, where it did.
-        config: Its trial document, without a seed of its own; empty where it was trained on several pairs.
-        pairs: Its trial document on each pair; empty where it was trained on one.
-        runs: By seed, complete ones only.
-        failures: Seed and reason of runs that diverged or failed.
-        mean: Of the runs' values; None without runs.
-        sd: Sample standard deviation; None below two runs.
-        mean_rank: Of several pairs: its place among all arms by their means on each pair, over the seeds that all have,
-            averaged over the pairs; 1 is best. None with one pair, or without such a seed.
-        worst_rank: Its worst place; None likewise.
-    """
-
-    label: str
-    kind: ArmKind
-    trial: int | None
-    search_value: float | None
-    config: Mapping[str, Any]
-    runs: tuple[Run, ...]
-    failures: Mapping[int, str] = field(default_factory=dict)
-    mean: float | None
-    sd: float | None
-    pairs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    mean_rank: float | None = None
-    worst_rank: float | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Versus:
-    """One finalist against one baseline, paired by seed: differences are finalist minus baseline, in points.
-
-    Attributes:
-        finalist: Label of an arm.
-        baseline: Label of an arm.
-        seeds: With runs of both.
-        differences: One for each seed.
-        mean: Of the differences.
-        low: Lower end of the bootstrap interval for their mean, for this comparison by itself; None where they do not
-            vary.
-        high: Upper end; None likewise.
-        level: Nominal coverage of the interval, such as 0.95.
-        sure_low: Lower end of the interval that agrees with the verdict: corrected for looks and finalists, it leaves
-            out 0 exactly for ``better`` and ``worse``. None before the first look, or where they do not vary.
-        sure_high: Upper end; None likewise.
-        p_t: Two-sided paired t test.
-        p_wilcoxon: Two-sided exact signed-rank test.
-        p: Of the sequential test: corrected for having been looked at after every seed.
-        p_holm: The same after Holm's correction over the finalists; each baseline is a question of its own.
-        verdict: See ``Verdict``; ``better`` and ``worse`` hold at the stated level after correction.
-        search_said: Gain over the same baseline on validation images in the search, one seed each; None where the
-            search has no such baseline.
-        shrinkage: ``search_said - mean``: what the search promised and the confirmation did not keep.
-    """
-
-    finalist: str
-    baseline: str
-    seeds: tuple[int, ...]
-    differences: tuple[float, ...]
-    mean: float
-    low: float | None
-    high: float | None
-    level: float
-    sure_low: float | None = None
-    sure_high: float | None = None
-    p_t: float
-    p_wilcoxon: float
-    p: float
-    p_holm: float
-    verdict: Verdict
-    search_said: float | None
-    shrinkage: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ArmOnPair:
-    """One configuration on one of several pairs.
-
-    Attributes:
-        label: Of the arm.
-        seeds: With a run.
-        mean: Over the seeds; None without any.
-        sd: Sample standard deviation; None below two runs.
-    """
-
-    label: str
-    seeds: int
-    mean: float | None
-    sd: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VersusOnPair:
-    """One finalist against one baseline on one of several pairs, paired by seed; corrected for nothing.
-
-    Attributes:
-        finalist: Label of an arm.
-        baseline: Label of an arm.
-        seeds: How many both have.
-        mean: Of the differences, in points.
-        low: Lower end of the bootstrap interval, for this comparison by itself; None where they do not vary.
-        high: Upper end; None likewise.
-        p_t: Two-sided paired t test. It knows nothing of looks, of other comparisons or of other pairs.
-    """
-
-    finalist: str
-    baseline: str
-    seeds: int
-    mean: float
-    low: float | None
-    high: float | None
-    p_t: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OnPair:
-    """What a confirmation shows of one of several pairs; the finding is that of the means over the pairs.
-
-    Attributes:
-        name: Of the pair.
-        arms: In the order of the confirmation's.
-        versus: Every finalist against every baseline, where both have a run.
-        looks: At its test images, over all runs of this round.
-    """
-
-    name: str
-    arms: tuple[ArmOnPair, ...]
-    versus: tuple[VersusOnPair, ...]
-    looks: int
+from icd.config.sweep import RankName
+from icd.results import sentences
+from icd.results.outcome import Arm, Comparison, arms_of, comparisons_of, looks_of, records_of_plan
+from icd.results.plan import FailedRuns, Plan, stored_plans
+from icd.results.stats import expected_maximum
+from icd.search.reading import plain_sweep
+from icd.search.study import Ledger
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,34 +28,40 @@ class Confirmation:
         metric: What was compared, ``test/top1``.
         train_on: ``train+val`` or ``train``.
         planned_seeds: How many at most.
+        alpha: Chance of any false difference.
+        failed_runs: What a run counts that diverged.
         round: 1 for the first confirmation of the sweep, 2 for one that was begun anew, ...
         arms: Finalists first, by what the search said of them, then baselines in the order asked for.
-        versus: Every finalist against every baseline.
+        comparisons: Every finalist against every baseline.
         looks: At test images, over all runs of all rounds; of several pairs, over the runs of each.
         seconds: Of training, over all runs.
         finished: Whether nothing is left to run.
         winner: Label of the finalist that is exported: the best mean over the seeds that all finalists have, of those
             that failed on the fewest seeds; over several pairs the best rank, then the best mean. None before any run.
+        optimism: By how much the winner's mean is too high on average, if all finalists are equally good: it was chosen
+            as the best of them on these test images. None where that is not known.
         statement: The finding in plain words, whatever it is.
         faults: Runs that failed for another reason than that they diverged.
-        pairs: One for each of several pairs; empty where there is one. Values of arms and differences above are then
-            means over the pairs, seed by seed.
+        pairs: Names of several teacher-student pairs; values of arms and differences are then means over them.
     """
 
     sweep: str
     metric: str
     train_on: str
     planned_seeds: int
+    alpha: float
+    failed_runs: FailedRuns
     round: int
     arms: tuple[Arm, ...]
-    versus: tuple[Versus, ...]
+    comparisons: tuple[Comparison, ...]
     looks: int
     seconds: float
     finished: bool
     winner: str | None
+    optimism: float | None
     statement: str
     faults: int = 0
-    pairs: tuple[OnPair, ...] = ()
+    pairs: tuple[str, ...] = ()
 
     def to_data(self) -> dict[str, Any]:
         """Write it for JSON."""
@@ -218,3 +70,126 @@ class Confirmation:
     def arm(self, label: str) -> Arm:
         """Give an arm by its label."""
         return next(arm for arm in self.arms if arm.label == label)
+
+    def of(self, label: str | None) -> tuple[Comparison, ...]:
+        """Give an arm's comparisons."""
+        return tuple(item for item in self.comparisons if item.arm == label)
+
+
+def confirmation_of(ledger: Ledger, round_: int | None = None) -> Confirmation | None:
+    """Say what a confirmation shows so far: the last one of a sweep, or the one that is asked for.
+
+    Returns:
+        None where none was begun.
+    """
+    plans = stored_plans(ledger, "confirm")
+    if round_ is not None:
+        plans = [plan for plan in plans if plan.round == round_]
+    if not plans:
+        return None
+    plan, everything = plans[-1], ledger.records("confirm")
+    records = records_of_plan(plan, everything)
+    finished, said = plan.finished(records), _said(ledger, plan)
+    arms = arms_of(plan, records, said)
+    comparisons = comparisons_of(plan, records, finished=finished, said=said)
+    winner = _winner(arms, ledger.ranked)
+    found = Confirmation(
+        sweep=ledger.name,
+        metric=plan.objective.metric,
+        train_on=plan.train_on,
+        planned_seeds=len(plan.seeds),
+        alpha=plan.alpha,
+        failed_runs=plan.failed_runs,
+        round=plan.round,
+        arms=arms,
+        comparisons=comparisons,
+        looks=sum(map(looks_of, everything)),
+        seconds=sum(float(record.attributes.get("seconds", 0.0)) for record in records),
+        finished=finished,
+        winner=winner,
+        optimism=_optimism(arms, [item for item in comparisons if item.arm == winner]),
+        statement="",
+        faults=sum(record.state == "failed" for record in records),
+        pairs=tuple(name for name in plan.members if name),
+    )
+    return replace(found, statement=statement_of(found))
+
+
+def _said(ledger: Ledger, plan: Plan) -> dict[str, float]:
+    """Give what the search measured for each arm, where that is comparable: top-1, in points."""
+    if plain_sweep(ledger)["objectives"][0]["metric"] != "val/top1":
+        return {}
+    enqueued = {record.baseline: record.values[0] for record in ledger.records() if record.baseline and record.values}
+    values = {arm.label: enqueued.get(arm.label) if arm.search_value is None else arm.search_value for arm in plan.arms}
+    return {label: value for label, value in values.items() if value is not None}
+
+
+def _optimism(arms: Sequence[Arm], own: Sequence[Comparison]) -> float | None:
+    """Take the error of one mean from that of a difference of two."""
+    errors = [item.se for item in own if item.se is not None]
+    finalists = sum(arm.kind == "finalist" and bool(arm.runs) for arm in arms)
+    return expected_maximum(finalists) * min(errors) / math.sqrt(2) if errors and finalists > 1 else None
+
+
+def _winner(arms: Sequence[Arm], ranked: RankName | None) -> str | None:
+    """Choose the best mean over the seeds that all have, of the finalists that failed on the fewest seeds.
+
+    One that was decided early has fewer seeds than the others, and is compared with them on those. Over several pairs
+    the sweep's rank comes before the mean.
+    """
+    finalists = [arm for arm in arms if arm.kind == "finalist" and arm.runs]
+    if not finalists:
+        return None
+    fewest = min(len(arm.failures) for arm in finalists)
+    values = {arm.label: {run.seed: run.value for run in arm.runs} for arm in finalists if len(arm.failures) == fewest}
+    shared = set.intersection(*map(set, values.values()))
+
+    ranks = {arm.label: (arm.worst_rank if ranked == "worst" else arm.mean_rank) or 0.0 for arm in finalists}
+
+    def merit(label: str) -> tuple[float, float]:
+        own = values[label]
+        return -ranks[label], statistics.fmean(own[seed] for seed in shared or own)
+
+    return max(values, key=merit)
+
+
+def statement_of(found: Confirmation) -> str:
+    """Say what a confirmation shows, whatever it is: the winner against every baseline, then what to make of it."""
+    if found.winner is None:
+        return "Nothing can be said yet: no finalist has a complete run."
+    winner, own = found.arm(found.winner), found.of(found.winner)
+    spread = "" if winner.sd is None else f" (sd {winner.sd:.2f})"
+    over = f", mean of {len(found.pairs)} pairs" if found.pairs else ""
+    lines = [sentences.headline(winner.label, own)] if own else []
+    lines.append(
+        f"{winner.label} reaches {winner.mean:.2f} % top-1 on test images{over}{spread}, "
+        f"{sentences.seeds(len(winner.runs))}."
+    )
+    lines += sentences.against(own)
+    if found.finished and own:
+        lines.append(sentences.error_rate(len(found.comparisons), found.alpha, "confirmation"))
+    lines += _on_pairs(found) + sentences.failures(found.arms, found.failed_runs)
+    if found.optimism is not None:
+        lines.append(
+            f"{winner.label} was chosen as the best of several finalists on these test images; if they are equally "
+            f"good, its mean is too high by {found.optimism:.2f} points on average."
+        )
+    promised = next((item for item in own if item.search_gain is not None and item.difference is not None), None)
+    if promised is not None:
+        lines.append(
+            f"The search promised {promised.search_gain:+.2f} points over {promised.against} (one seed, validation "
+            f"images); {promised.difference:+.2f} were found."
+        )
+    return " ".join([*lines, *([] if found.finished else ["This confirmation is not finished."])])
+
+
+def _on_pairs(found: Confirmation) -> list[str]:
+    """Say what the winner gains on each pair, and its place among the arms."""
+    lines = [
+        f"On each pair against {item.against}: "
+        f"{', '.join(f'{name} {gain:+.2f}' for name, gain in item.on_pairs.items())} points, judged by nothing."
+        for item in found.of(found.winner)
+        if item.on_pairs
+    ]
+    ranks = [f"{arm.label} {arm.mean_rank:.3g}" for arm in found.arms if arm.mean_rank is not None]
+    return [*lines, f"Mean rank over the pairs, 1 is best: {', '.join(ranks)}."] if ranks else lines

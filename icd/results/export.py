@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from icd.errors import SetupError, UsageError
-from icd.results.confirmed import confirmation_of
+from icd.results.confirmation import confirmation_of
 from icd.results.explained import explanation_of
 from icd.results.export_pairs import PAIRS_CARD, pairs_card, read_pairs
 from icd.results.export_run import CARD, CONFIG, WEIGHTS, ExportRun, Filled, fill, material_of, read_run, text_of
@@ -78,7 +78,7 @@ def export(
             over several pairs it has a folder for each.
         trial: Search trial of another finalist; with ``unconfirmed`` any trial that ran all epochs.
         unconfirmed: Take the search's own trial; needed where nothing is confirmed.
-        simplest: Take the simplest configuration within one standard error of the best; needs ``icd explain``.
+        simplest: Take the simplest configuration within one standard error of the best; needs ``icd ablate``.
         weights: Weights file beside a ``.yaml`` output; the same name as ``.safetensors`` by default.
         formats: Programs for a folder; None writes all that this machine can.
         register: Whether, or under which name, the model goes to MLflow's registry; True takes the sweep's name.

@@ -1,4 +1,4 @@
-"""``icd explain``: what each part of a configuration is worth, by leaving it out on paired fresh seeds.
+"""``icd ablate``: what each part of a configuration is worth, by leaving it out on shared fresh seeds.
 
 Nothing is looked up on test images: arms train on the training images and are measured on the validation images.
 """
@@ -12,10 +12,10 @@ from icd.config.trial import TrialConfig
 from icd.errors import StateError
 from icd.losses import KnowledgeDistillation
 from icd.methods import CellDistillation
-from icd.results.arms import Plan, begin_plan, fresh_seeds, planned_arm, stored_plans
 from icd.results.confirm import seedless, seeds_of
-from icd.results.confirmed import confirmation_of
+from icd.results.confirmation import confirmation_of
 from icd.results.explained import WHOLE, Explanation, explanation_of
+from icd.results.plan import FailedRuns, Plan, begin_plan, fresh_seeds, planned_arm, stored_plans
 from icd.search.record import best
 from icd.search.session import Settings
 from icd.search.space import SearchSpace
@@ -84,6 +84,7 @@ def run_explanation(
     *,
     trial: int | None = None,
     seeds: int | None = None,
+    failed_runs: FailedRuns | None = None,
     anew: bool = False,
     overrides: Sequence[str] = (),
 ) -> Explanation:
@@ -94,6 +95,7 @@ def run_explanation(
         settings: How and where.
         trial: Number of a complete search trial; by default the confirmed winner, else the best one.
         seeds: At most; 5.
+        failed_runs: What a run counts that diverged; ``left-out``.
         anew: Begin another explanation, on seeds of its own.
         overrides: Changes of the sweep's resources.
 
@@ -104,9 +106,11 @@ def run_explanation(
 
     def listed(ledger: Ledger, sweep: SweepConfig) -> Plan:
         plans = stored_plans(ledger, "explain")
-        if plans and not anew and trial is None and seeds is None:
+        if plans and not anew and trial is None and seeds is None and failed_runs is None:
             return plans[-1]
-        return begin_plan(ledger, make_plan(ledger, sweep, trial=trial, seeds=seeds or _SEEDS), anew=anew)
+        counted = failed_runs or "left-out"
+        wanted = make_plan(ledger, sweep, trial=trial, seeds=seeds or _SEEDS, failed_runs=counted)
+        return begin_plan(ledger, wanted, anew=anew)
 
     run_stage(name, listed, settings, overrides)
     found = explanation_of(find(settings.root, name))
@@ -115,7 +119,9 @@ def run_explanation(
     return found
 
 
-def make_plan(ledger: Ledger, sweep: SweepConfig, *, trial: int | None, seeds: int) -> Plan:
+def make_plan(
+    ledger: Ledger, sweep: SweepConfig, *, trial: int | None, seeds: int, failed_runs: FailedRuns = "left-out"
+) -> Plan:
     """Choose a configuration and list its parts.
 
     Raises:
@@ -150,6 +156,7 @@ def make_plan(ledger: Ledger, sweep: SweepConfig, *, trial: int | None, seeds: i
         first=min(3, seeds),
         train_on="train",
         measure_on="val",
+        failed_runs=failed_runs,
     )
 
 

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from icd.errors import UsageError, did_you_mean
-from icd.results.confirmation import Verdict
+from icd.results import sentences
+from icd.results.outcome import Arm, Comparison, judged, mean_difference
+from icd.results.plan import FailedRuns
 from icd.results.reported import reported
-from icd.results.sequential import SequentialTest, decide
-from icd.results.statistics import paired
-from icd.results.tournament import Entry, begun, table_confirmation, table_seeds
+from icd.results.stats import compare
+from icd.results.tournament import Entry, begun, table_confirmation, table_plan, table_seeds
 from icd.search.mlflow_store import run_ids
 from icd.search.reading import status_of
 from icd.search.studies import tracking_uri
@@ -30,6 +31,7 @@ class Cell:
         sweep: Where it was tuned and confirmed.
         trial: The search trial that was chosen.
         values: Top-1 (%) on the test images after the last epoch, by seed.
+        counted: The same as it is compared, with runs that diverged as the plan counts them.
         mean: Of them.
         sd: Sample standard deviation.
         trials: That the search spent.
@@ -41,6 +43,7 @@ class Cell:
         reported: What the paper reports.
         finished: Whether nothing is left to run; a search without a complete trial has nothing to confirm.
         failures: Seed and reason of runs without a value.
+        failed_runs: What a run counts that diverged.
     """
 
     row: str
@@ -59,21 +62,8 @@ class Cell:
     finished: bool = False
     mlflow_runs: tuple[str, ...] = ()
     failures: Mapping[int, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Compared:
-    """A row against a baseline row of the same pair, paired by seed."""
-
-    row: str
-    baseline: str
-    column: str
-    n: int
-    mean: float
-    low: float | None
-    high: float | None
-    p_holm: float
-    verdict: Verdict
+    counted: Mapping[int, float] = field(default_factory=dict)
+    failed_runs: FailedRuns = "left-out"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,8 +76,7 @@ class Table:
         rows: In the file's order.
         columns: Pairs.
         cells: One for each row and pair.
-        compared: Every row with every baseline row, where both have values; two baselines are compared once.
-        comparisons: Over how many Holm's correction goes: also those that lack values count.
+        comparisons: Every row with every baseline row of its pair; two baselines are compared once.
         alpha: Chance of any false difference in the table.
         seeds: Planned for each row.
         finished: Whether every row has all its runs.
@@ -100,8 +89,7 @@ class Table:
     rows: tuple[str, ...]
     columns: tuple[str, ...]
     cells: tuple[Cell, ...]
-    compared: tuple[Compared, ...]
-    comparisons: int
+    comparisons: tuple[Comparison, ...]
     alpha: float
     seeds: int
     finished: bool
@@ -116,9 +104,9 @@ class Table:
         """Give a row's cell for a pair."""
         return next(cell for cell in self.cells if (cell.row, cell.column) == (row, column))
 
-    def against(self, row: str, column: str) -> list[Compared]:
+    def against(self, row: str, column: str) -> list[Comparison]:
         """Give a row's comparisons for a pair."""
-        return [item for item in self.compared if (item.row, item.column) == (row, column)]
+        return [item for item in self.comparisons if (item.arm, item.column) == (row, column)]
 
 
 def read_table(
@@ -151,20 +139,18 @@ def read_table(
             raise UsageError(f"--against must name rows of the table, but got {label!r}; {did_you_mean(label, rows)}")
     planned = len(table_seeds(entries, root, seeds))
     cells = tuple(_cell(entry, root) for entry in entries)
-    pairs = _pairs(cells, baselines)
-    compared = _compared(pairs, planned, alpha)
+    comparisons = _comparisons(cells, baselines, alpha)
     return Table(
         name=name,
         metric="test/top1",
         rows=rows,
         columns=tuple(dict.fromkeys(cell.column for cell in cells)),
         cells=cells,
-        compared=compared,
-        comparisons=len(pairs),
+        comparisons=comparisons,
         alpha=alpha,
         seeds=planned,
         finished=all(cell.finished for cell in cells),
-        statement=_statement(cells, compared, baselines, len(pairs)),
+        statement=_statement(cells, comparisons, baselines, alpha),
     )
 
 
@@ -174,7 +160,7 @@ def with_run_ids(table: Table, root: Path) -> Table:
     ids, why = run_ids(tracking_uri(root), uids, "confirm", wait_s=_WAIT_S) if uids else ({}, "")
     cells = tuple(replace(cell, mlflow_runs=tuple(ids.get(tag, "") for tag in cell.runs)) for cell in table.cells)
     if not why and not all(all(cell.mlflow_runs) for cell in cells):
-        why = "MLflow has not been told of all of them, see 'icd flush'"
+        why = "MLflow has not been told of all of them, see 'icd sync'"
     return replace(table, cells=cells, untracked=why)
 
 
@@ -203,7 +189,15 @@ def _cell(entry: Entry, root: Path) -> Cell:
         reported=_reported(entry),
         finished=found.finished if found else _nothing_to_confirm(ledger, root),
         failures=dict(arm.failures) if arm else {},
+        counted=_counted(ledger),
+        failed_runs=found.failed_runs if found else "left-out",
     )
+
+
+def _counted(ledger: Ledger) -> dict[int, float]:
+    plan = table_plan(ledger)
+    own = {} if plan is None else next(iter(plan.values(ledger.records("confirm")).values()))
+    return {seed: value for (_, seed), value in own.items()}
 
 
 def _empty(entry: Entry) -> Cell:
@@ -259,36 +253,31 @@ def _pairs(cells: Sequence[Cell], baselines: Sequence[str]) -> list[tuple[Cell, 
     return [(cell, other) for cell in cells for other in cells if other.row in baselines and compared(cell, other)]
 
 
-def _compared(pairs: Sequence[tuple[Cell, Cell]], seeds: int, alpha: float) -> tuple[Compared, ...]:
-    shared = [[seed for seed in cell.values if seed in other.values] for cell, other in pairs]
-    differences = [
-        [cell.values[seed] - other.values[seed] for seed in common]
-        for (cell, other), common in zip(pairs, shared, strict=True)
-    ]
-    test = SequentialTest(planned=seeds, first=seeds, alpha=alpha)
-    # A row without a value counts among the comparisons: a single difference is never judged.
-    ended = [cell.finished and other.finished for cell, other in pairs]
-    decisions = decide(test, [item or [0.0] for item in differences], no_more=ended) if pairs else ()
-    return tuple(
-        Compared(
-            row=cell.row,
-            baseline=other.row,
-            column=cell.column,
-            n=len(item),
-            mean=alone.mean,
-            low=alone.low,
-            high=alone.high,
-            p_holm=decision.p_holm,
-            verdict=decision.verdict,
-        )
-        for (cell, other), item, decision in zip(pairs, differences, decisions, strict=True)
-        if item
-        for alone in (paired(item, 1 - alpha),)
-    )
+def _comparisons(cells: Sequence[Cell], baselines: Sequence[str], alpha: float) -> tuple[Comparison, ...]:
+    """Compare within each pair, once all its rows have their runs; the pairs share alpha."""
+    columns = list(dict.fromkeys(cell.column for cell in cells))
+    found: list[Comparison] = []
+    for column in columns:
+        own = [cell for cell in cells if cell.column == column]
+        pairs = _pairs(own, baselines)
+        finished = all(cell.finished for cell in own)
+        contrasts = [{cell.row: 1.0, other.row: -1.0} for cell, other in pairs]
+        values = {cell.row: cell.counted for cell in own}
+        estimates = compare(values, contrasts, alpha=alpha, families=len(columns)) if finished else [None] * len(pairs)
+        for (cell, other), estimate in zip(pairs, estimates, strict=True):
+            item = Comparison(
+                arm=cell.row,
+                against=other.row,
+                column=column,
+                seeds=min(len(cell.counted), len(other.counted)),
+                difference=mean_difference(cell.counted, other.counted),
+            )
+            found.append(judged(item, estimate, alpha) if finished else item)
+    return tuple(found)
 
 
-def _statement(cells: Sequence[Cell], compared: Sequence[Compared], baselines: Sequence[str], comparisons: int) -> str:
-    lines, counted = [], f"{comparisons} comparison{'' if comparisons == 1 else 's'}"
+def _statement(cells: Sequence[Cell], comparisons: Sequence[Comparison], baselines: Sequence[str], alpha: float) -> str:
+    lines = []
     for column in dict.fromkeys(cell.column for cell in cells):
         known = [(cell.mean, cell) for cell in cells if cell.column == column and cell.mean is not None]
         if not known:
@@ -297,18 +286,24 @@ def _statement(cells: Sequence[Cell], compared: Sequence[Compared], baselines: S
         where = "" if column == "all" else f"{column}: "
         lines.append(f"{where}{top.row} has the highest mean, {mean:.2f} %.")
         for baseline in baselines:
-            own = [item for item in compared if item.baseline == baseline and item.column == column]
-            if not own:
-                continue
-            better = [item.row for item in own if item.verdict == "better"]
-            worse = [item.row for item in own if item.verdict == "worse"]
-            rest = [item.row for item in own if item.verdict not in ("better", "worse")]
-            parts = [f"better than {baseline}: {', '.join(better) or 'none'}", f"worse: {', '.join(worse) or 'none'}"]
-            parts += [f"no difference shown: {', '.join(rest)}"] if rest else []
-            lines.append(f"{where}{'after' if where else 'After'} correction for {counted}, {'; '.join(parts)}.")
-    lines += [
-        f"{cell.row}{'' if cell.column == 'all' else f' ({cell.column})'} gave no result on seed {seed}: {reason}."
+            own = [item for item in comparisons if (item.against, item.column) == (baseline, column)]
+            lines += [f"{where}{words}" for words in sentences.ranked(baseline, own)]
+    if not lines:
+        return "No row has a result yet."
+    lost = [
+        words
         for cell in cells
-        for seed, reason in cell.failures.items()
+        for words in sentences.failures(
+            [Arm(label=_named_cell(cell), kind="baseline", failures=cell.failures)], cell.failed_runs
+        )
     ]
-    return " ".join(lines) or "No row has a result yet."
+    rate = (
+        [sentences.error_rate(len(comparisons), alpha, "table")]
+        if any(i.verdict != "open" for i in comparisons)
+        else []
+    )
+    return " ".join([*lines, *rate, *lost])
+
+
+def _named_cell(cell: Cell) -> str:
+    return cell.row if cell.column == "all" else f"{cell.row} ({cell.column})"

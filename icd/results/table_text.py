@@ -4,7 +4,8 @@ import csv
 import io
 from collections.abc import Callable, Mapping
 
-from icd.results.table import Cell, Compared, Table
+from icd.results.outcome import Comparison
+from icd.results.table import Cell, Table
 
 _MARKS = {"better": "+", "worse": "-"}
 _LATEX_MARKS = {"better": "^{+}", "worse": "^{-}"}
@@ -18,13 +19,13 @@ _LATEX_LETTERS = {
 }
 _COLUMNS = (
     "row", "pair", "mean", "sd", "n", "values", "trials", "hours", "per", "test_looks", "reported", "against",
-    "difference", "low", "high", "p_holm", "verdict", "sweep", "trial", "icd_trials", "mlflow_runs",
+    "difference", "low", "high", "p", "verdict", "sweep", "trial", "icd_trials", "mlflow_runs",
 )  # fmt: skip
 
 
 def markdown(table: Table) -> str:
     """Write it for people: mean and spread first, then each comparison, then where it comes from."""
-    baselines = list(dict.fromkeys(item.baseline for item in table.compared))
+    baselines = list(dict.fromkeys(item.against for item in table.comparisons))
     heads = ["method", "top-1, mean ± sd (n)", *(f"minus {label}" for label in baselines)]
     heads += ["paper reports", "trials", "hours"]
     lines = [f"# {table.name}: top-1 (%) on test images, last epoch", ""]
@@ -34,7 +35,7 @@ def markdown(table: Table) -> str:
         lines += [_line(heads), _line(["---", *["---:"] * (len(heads) - 1)])]
         for row in table.rows:
             cell = table.cell(row, column)
-            by_baseline = {item.baseline: item for item in table.against(row, column)}
+            by_baseline = {item.against: item for item in table.against(row, column)}
             against = [_difference(by_baseline.get(label)) for label in baselines]
             paper = "" if cell.reported is None else f"{cell.reported:.2f}"
             cost = [str(cell.trials), f"{cell.hours:.2f} {cell.per}"]
@@ -49,15 +50,15 @@ def as_csv(table: Table) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(_COLUMNS)
     for cell in table.cells:
-        compared: list[Compared | None] = [*table.against(cell.row, cell.column)]
+        compared: list[Comparison | None] = [*table.against(cell.row, cell.column)]
         for item in compared or [None]:
             values = " ".join(f"{seed}:{value:.4f}" for seed, value in cell.values.items())
             own = [cell.row, cell.column, _number(cell.mean), _number(cell.sd), len(cell.values), values, cell.trials]
             own += [f"{cell.hours:.4f}", cell.per, cell.looks, _number(cell.reported)]
             against: list[object] = [""] * 6
             if item is not None:
-                ends = [_number(end) for end in (item.mean, item.low, item.high)]
-                against = [item.baseline, *ends, f"{item.p_holm:.6g}", item.verdict]
+                ends = [_number(end) for end in (item.difference, item.low, item.high)]
+                against = [item.against, *ends, "" if item.p is None else f"{item.p:.6g}", item.verdict]
             trial = "" if cell.trial is None else cell.trial
             runs = [" ".join(cell.runs), " ".join(known or "-" for known in cell.mlflow_runs)]
             writer.writerow([*own, *against, cell.sweep, trial, *runs])
@@ -67,11 +68,11 @@ def as_csv(table: Table) -> str:
 def latex(table: Table) -> str:
     """Write it for a paper (booktabs): one column for each pair, reported numbers in small type; runs are comments."""
     heads = [_escaped(column) for column in table.columns] if len(table.columns) > 1 else [r"top-1 (\%)"]
-    baseline = next((item.baseline for item in table.compared), None)
+    baseline = next((item.against for item in table.comparisons), None)
     marks = f"; + and - mark differences from {baseline}" if baseline else ""
     lines = [
         rf"% {table.name}: top-1 (%) on test images, mean and sd over {table.seeds} seeds, last epoch{marks}",
-        rf"% at alpha = {table.alpha:g} after Holm's correction for {table.comparisons} comparisons",
+        rf"% where the chance of any false one among {len(table.comparisons)} comparisons is {table.alpha:g}",
         *(f"% {_runs_line(cell)}" for cell in table.cells),
         rf"\begin{{tabular}}{{l{'c' * len(table.columns)}}}",
         r"\toprule",
@@ -99,11 +100,12 @@ def _value(cell: Cell) -> str:
     return f"{cell.mean:.2f}{spread} ({len(cell.values)}{failed})"
 
 
-def _difference(item: Compared | None) -> str:
-    if item is None:
+def _difference(item: Comparison | None) -> str:
+    if item is None or item.difference is None:
         return ""
-    interval = "" if item.low is None or item.high is None else f" [{item.low:+.2f}, {item.high:+.2f}]"
-    return f"{item.mean:+.2f}{interval}, p {item.p_holm:.2g} {_MARKS.get(item.verdict, '')}".strip()
+    interval = f" [{item.interval}]" if item.interval else ""
+    p = "" if item.p is None else f", p {item.p:.2g}"
+    return f"{item.difference:+.2f}{interval}{p} {_MARKS.get(item.verdict, '')}".strip()
 
 
 def _runs(table: Table) -> list[str]:
@@ -127,20 +129,19 @@ def _notes(table: Table) -> list[str]:
     looks = sum(cell.looks for cell in table.cells)
     done = "" if table.finished else " The table is not finished."
     how = (
-        f"Differences are paired by seed; each interval ({1 - table.alpha:.0%}, bootstrap) is of one difference by "
-        f"itself. p-values and marks hold for a chance of {table.alpha:g} of any false difference in the whole table "
-        f"(Holm). {looks} looks at test images. Every row had the same budget of trials "
+        f"Intervals, p-values and marks hold together for the whole table: the chance of any false difference in it is "
+        f"{table.alpha:g}. {looks} looks at test images. Every row had the same budget of trials "
         "where it has something to tune. Hours are of training, times the GPUs of a trial, or its cores where it has "
         "no GPU. Numbers that a paper reports are of its best test epoch and are not comparable."
     )
     return [how + done]
 
 
-def _latex_cell(cell: Cell, compared: list[Compared], baseline: str | None) -> str:
+def _latex_cell(cell: Cell, compared: list[Comparison], baseline: str | None) -> str:
     if cell.mean is None:
         return "--"
     spread = "" if cell.sd is None else rf" \pm {cell.sd:.2f}"
-    mark = "".join(_LATEX_MARKS.get(item.verdict, "") for item in compared if item.baseline == baseline)
+    mark = "".join(_LATEX_MARKS.get(item.verdict, "") for item in compared if item.against == baseline)
     paper = "" if cell.reported is None else rf" {{\scriptsize ({cell.reported:.2f} reported)}}"
     return rf"${cell.mean:.2f}{spread}{mark}${paper}"
 

@@ -1,4 +1,4 @@
-"""``icd table``: every row of a table tuned with the same budget, then trained on the same fresh seeds.
+"""``icd benchmark``: every row of a table tuned with the same budget, then trained on the same fresh seeds.
 
 The file is a sweep whose ``space.method`` names the rows. Each row (of each pair, where the space has some) becomes a
 sweep of its own, and its best trial is confirmed on seeds that all rows share. A row of the paper is tried untuned
@@ -21,10 +21,9 @@ from icd.config.trial import differences
 from icd.config.yaml import Document
 from icd.errors import StateError, UsageError
 from icd.methods import PAPER_ROWS
-from icd.results.arms import Plan, PlannedArm, begin_plan, planned_seeds, seeds_beside, stored_plans
 from icd.results.confirm import tell_confirmation
-from icd.results.confirmation import Confirmation
-from icd.results.confirmed import confirmation_of
+from icd.results.confirmation import Confirmation, confirmation_of
+from icd.results.plan import FailedRuns, Plan, PlannedArm, begin_plan, planned_seeds, seeds_beside, stored_plans
 from icd.search import sweeps
 from icd.search.reading import plain_sweep, status_of
 from icd.search.record import best
@@ -142,13 +141,16 @@ def table_confirmation(ledger: Ledger) -> Confirmation | None:
     return None if plan is None else confirmation_of(ledger, plan.round)
 
 
-def run_table(document: Document, settings: Settings, *, seeds: int | None = None) -> list[Entry]:
+def run_table(
+    document: Document, settings: Settings, *, seeds: int | None = None, failed_runs: FailedRuns = "left-out"
+) -> list[Entry]:
     """Search and confirm what is left of every entry.
 
     Args:
         document: The file.
         settings: How and where.
         seeds: For each row, the same for all; see ``table_seeds``.
+        failed_runs: What a run counts that diverged; a row that was begun keeps what it was begun with.
 
     Raises:
         Interrupted: If a signal stopped it; the same call goes on.
@@ -167,11 +169,11 @@ def run_table(document: Document, settings: Settings, *, seeds: int | None = Non
             settings.announce(f"row {place} of {len(found)}: no trial of {name} is complete, so it has no entry")
         elif not _confirmed(entry, settings):
             settings.announce(f"row {place} of {len(found)}: {len(shared)} seeds of the best of {name}")
-            run_stage(name, _listing(shared), settings, finish=partial(tell_confirmation, settings))
+            run_stage(name, _listing(shared, failed_runs), settings, finish=partial(tell_confirmation, settings))
     return found
 
 
-def _listing(seeds: tuple[int, ...]) -> Callable[[Ledger, SweepConfig], Plan]:
+def _listing(seeds: tuple[int, ...], failed_runs: FailedRuns) -> Callable[[Ledger, SweepConfig], Plan]:
     def listed(ledger: Ledger, sweep: SweepConfig) -> Plan:
         plan = table_plan(ledger)
         if plan is not None:
@@ -188,7 +190,9 @@ def _listing(seeds: tuple[int, ...]) -> Callable[[Ledger, SweepConfig], Plan]:
             search_value=record.values[0],
             config=config.to_data(),
         )
-        plan = Plan(stage="confirm", arms=(arm,), seeds=seeds, first=len(seeds), adaptive=False)
+        plan = Plan(
+            stage="confirm", arms=(arm,), seeds=seeds, first=len(seeds), adaptive=False, failed_runs=failed_runs
+        )
         return begin_plan(ledger, plan, anew=True)
 
     return listed

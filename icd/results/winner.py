@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from icd.errors import StateError, UsageError
-from icd.results.confirmation import Arm, Confirmation, Versus
-from icd.results.explained import WHOLE, Explanation, Part
+from icd.results.confirmation import Confirmation
+from icd.results.explained import WHOLE, Explanation
+from icd.results.outcome import Arm, Comparison
+from icd.results.sentences import facts
 from icd.search.pareto import pareto_front
 from icd.search.record import TrialRecord, best
 
@@ -53,7 +55,7 @@ class Winner:
         return self.confirmation.arm(self.label) if self.confirmation else None
 
     @property
-    def part(self) -> Part | None:
+    def part(self) -> Comparison | None:
         """What its explanation says of it."""
         found = self.explanation
         return found.part(found.simplest) if found and found.simplest else None
@@ -66,11 +68,9 @@ class Winner:
         return NOT_CONFIRMED if self.explanation is None else SIMPLEST
 
     @property
-    def versus(self) -> tuple[Versus, ...]:
+    def comparisons(self) -> tuple[Comparison, ...]:
         """Its comparisons with baselines."""
-        if self.confirmation is None:
-            return ()
-        return tuple(item for item in self.confirmation.versus if item.finalist == self.label)
+        return self.confirmation.of(self.label) if self.confirmation else ()
 
 
 def choose(
@@ -139,7 +139,7 @@ def choose_simplest(
     """
     if explanation is None or not explanation.finished or explanation.simplest is None:
         stands = "has no explanation" if explanation is None else "has an explanation that is not finished"
-        raise StateError(f"sweep {name!r} {stands}, so the simplest is not known; run 'icd explain {name}'")
+        raise StateError(f"sweep {name!r} {stands}, so the simplest is not known; run 'icd ablate {name}'")
     if explanation.simplest == WHOLE:
         return confirmed(explanation.trial)
     mine = {"round": explanation.round, "arm": explanation.simplest}
@@ -170,26 +170,16 @@ def claims(winner: Winner) -> dict[str, str]:
     if arm.mean is not None:
         spread = f"sd {arm.sd:.3f}, " if arm.sd is not None else ""
         lines[f"{confirmation.metric} mean"] = f"{arm.mean:.3f} ({spread}n {len(arm.runs)})"
-    for item in winner.versus:
-        lines[f"versus {item.baseline}"] = (
-            f"{item.mean:+.3f} {interval_text(item)}, n {len(item.seeds)}, p {item.p_holm:.3g} (Holm), {item.verdict}"
-        )
+    return lines | {f"versus {item.against}": f"{item.verdict}: {facts(item)}" for item in winner.comparisons}
+
+
+def _explained(found: Explanation, part: Comparison) -> dict[str, str]:
+    arm = found.arm(part.arm)
+    lines = {"changed": f"trial {found.trial}, {part.arm}", "parts": f"{arm.parts} instead of {found.whole.parts}"}
+    if arm.mean is not None:
+        lines[f"{found.metric} mean"] = f"{arm.mean:.3f} (n {len(arm.runs)})"
+        lines["versus the whole configuration"] = f"{part.verdict}: {facts(part)}"
     return lines
-
-
-def _explained(found: Explanation, part: Part) -> dict[str, str]:
-    lines = {"changed": f"trial {found.trial}, {part.label}", "parts": f"{part.parts} instead of {found.parts}"}
-    if part.mean is not None and part.difference is not None:
-        lines[f"{found.metric} mean"] = f"{part.mean:.3f} (n {part.seeds})"
-        lines["versus the whole configuration"] = f"{part.difference:+.3f}, n {part.seeds}, {part.verdict}"
-    return lines
-
-
-def interval_text(item: Versus) -> str:
-    """Write the interval of a comparison with its level."""
-    if item.low is None or item.high is None:
-        return "(no interval)"
-    return f"[{item.low:+.3f}, {item.high:+.3f}] ({100 * item.level:g} %)"
 
 
 def _finished(name: str, confirmation: Confirmation | None) -> Confirmation:

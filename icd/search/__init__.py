@@ -24,13 +24,14 @@ if TYPE_CHECKING:
 __all__ = [
     "all_status",
     "default_root",
-    "flush",
     "plan",
+    "remove",
     "resume",
     "root_of",
     "status",
     "stop",
     "sweep",
+    "sync",
     "trial_rows",
     "trials",
 ]
@@ -170,7 +171,20 @@ def stop(name: str, *, now: bool = False, root: Path | str | None = None) -> str
     return request_stop(root_of(root), name, "now" if now else "drain")
 
 
-def flush(
+def remove(name: str, *, mlflow: bool = False, root: Path | str | None = None) -> None:
+    """Remove a sweep: its study, its folder, and with ``mlflow`` its experiment; teachers and their caches stay.
+
+    Raises:
+        StateError: If somebody drives it, or there is none of that name.
+    """
+    from icd.search.removal import parts_of
+    from icd.search.removal import remove as take_away
+
+    parts_of(root_of(root), name, mlflow=mlflow)
+    take_away(root_of(root), name, mlflow=mlflow)
+
+
+def sync(
     name: str,
     *,
     root: Path | str | None = None,

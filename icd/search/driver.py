@@ -294,7 +294,8 @@ class Driver:
             self.ledger.add_epoch(outcome.number, 0, chance.get(metric, math.log(self.prepared.num_classes)))
         reason = outcome.reason or "a metric is not finite"
         own = self._costs(outcome.number)
-        notes: dict[str, Any] = {"exit_reason": "diverged", "device": outcome.device, **own}
+        chance_level = 100 / self.prepared.num_classes
+        notes: dict[str, Any] = {"exit_reason": "diverged", "device": outcome.device, "chance": chance_level, **own}
         self.ledger.tell(outcome.number, "pruned", reason=reason, **notes)
         self.announce(f"trial {outcome.number}: diverged: {reason}")
         self._close(outcome.number)

@@ -52,7 +52,7 @@ def find(root: Path, name: str) -> Ledger:
         StateError: If there is none of that name, or its driver was killed while it made the study.
     """
     url = storage_url(root)
-    if not _can_exist(root, url):
+    if not can_exist(root, url):
         raise StateError(f"no sweep {name!r} in {root}: nothing was started there; choose --root")
     storage = open_storage(url, reading=True)
     names = Ledger.names(storage)
@@ -64,7 +64,7 @@ def find(root: Path, name: str) -> Ledger:
     return ledger
 
 
-def _can_exist(root: Path, url: str) -> bool:
+def can_exist(root: Path, url: str) -> bool:
     """Whether the database may be there: reading verbs make no file below a root."""
     return is_shared(url) or bool(os.environ.get("ICD_STORAGE_URL")) or (root / "study.db").exists()
 
@@ -82,7 +82,7 @@ def refuse_several_pairs(ledger: Ledger, why: str) -> None:
 def find_all(root: Path) -> list[Ledger]:
     """Open the studies of all sweeps below a root, in the order in which they were begun."""
     url = storage_url(root)
-    if not _can_exist(root, url):
+    if not can_exist(root, url):
         return []
     storage = open_storage(url, reading=True)
     ledgers = [Ledger(storage, name) for name in Ledger.names(storage)]

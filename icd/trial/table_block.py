@@ -211,7 +211,7 @@ class Block:
         halves_BRK = rows_BRK.to(torch.float16)
         if not bool(torch.isfinite(halves_BRK).all()):
             raise CheckpointError(
-                f"logits of teacher {self.spec.teacher[:_DIGITS]} do not fit float16; use --table live"
+                f"logits of teacher {self.spec.teacher[:_DIGITS]} do not fit float16; use --teacher-cache off"
             )
         halves_BW = halves_BRK.reshape(len(slots_B), -1).numpy().view(np.uint8)
         bits_BW = np.packbits(verdicts_BV.numpy(), axis=1)
@@ -247,7 +247,7 @@ class Block:
                 raise CheckpointError(f"{self.folder}: entry {slot} is missing")
             if _check(entries_BW[place]) != self._checks_S[slot]:
                 raise CheckpointError(
-                    f"{self.folder}: entry {slot} fails its checksum; 'icd teacher table verify --repair' drops it"
+                    f"{self.folder}: entry {slot} fails its checksum; 'icd teacher cache verify --repair' drops it"
                 )
             self._seen_S[slot] = True
 

@@ -32,6 +32,7 @@ from icd.models import Network, feature_size
 from icd.trial.table_block import HEADER, BlockSpec, OpenBlocks, block_folder, coarsening, rows_of, verdict_places
 
 TableMode = Literal["auto", "table", "stream", "live"]
+SAID: Mapping[str, str] = {"auto": "auto", "table": "full", "stream": "stream", "live": "off"}  # by the command
 BUDGET_GB = 64.0
 _RESERVE = 10**9  # bytes of the disk that are left for everything else
 _WORTH_IT = 0.2  # a table for a single trial must save at least this share of the teacher's forwards
@@ -88,7 +89,9 @@ def plan_table(
     if not suited:
         reason = "there is no teacher" if configs[0].teacher is None else "features are compared, a table holds logits"
         if mode in ("table", "stream"):
-            raise ConfigError(f"--table {mode}: {reason}, but got {configs[0].method.title}; take auto or live")
+            raise ConfigError(
+                f"--teacher-cache {SAID[mode]}: {reason}, but got {configs[0].method.title}; take auto or off"
+            )
         return TablePlan(mode="live", specs=(), reason=reason)
     if mode == "live":
         return TablePlan(mode="live", specs=(), reason="as asked")
@@ -99,7 +102,9 @@ def plan_table(
         room = _room(folder, asked.specs, budget_gb)
         if asked.num_bytes > room:
             needed = _gb(asked.num_bytes)
-            raise SetupError(f"--table {mode} needs {needed}, but got {_gb(room)} of budget and disk; {sizes}")
+            raise SetupError(
+                f"--teacher-cache {SAID[mode]} needs {needed}, but got {_gb(room)} of budget and disk; {sizes}"
+            )
         return replace(asked, reason=f"as asked ({sizes})")
     for plan in (table, stream):  # what was begun, or built ahead, is used whatever a new one would be
         begun = all((block_folder(folder, spec) / HEADER).exists() for spec in plan.specs)
@@ -352,7 +357,7 @@ def summary(plan: TablePlan, table: TeacherTable | None = None) -> str:
 
 
 def as_data(spec: BlockSpec) -> Mapping[str, Any]:
-    """What ``icd teacher table show`` prints of a block."""
+    """What ``icd teacher cache ls`` prints of a block."""
     return {
         "digest": spec.digest()[:16],
         "teacher": spec.teacher[:16],

@@ -1,4 +1,4 @@
-"""The harness for verbs that come after a search: drivers of ``icd table`` and ``icd explain``.
+"""The harness for verbs that come after a search: drivers of ``icd benchmark`` and ``icd ablate``.
 
 python tests/crash/verbs.py serve      (as the harness; ``drive`` takes ``table`` or ``explain`` with its options)
 """

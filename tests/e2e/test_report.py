@@ -97,3 +97,9 @@ def test_what_would_be_wrong_is_seen(browser: Browser, tmp_path: Path) -> None:
     assert any("'no'" in complaint for complaint in browser.complaints)
     assert browser.value("document.documentElement.scrollWidth") > 390
     assert len(browser.value(STICKING_OUT)) == 1
+
+
+def test_the_verdicts_are_seen_on_a_phone(pages: dict[str, Path], browser: Browser) -> None:
+    browser.open(pages["confirmed"], 390)
+    boxes = "[...document.querySelectorAll('#finding .scroll[aria-label=Differences]')]"
+    assert browser.value(f"{boxes}.map(box => box.scrollWidth - box.clientWidth)") == [0]

@@ -92,7 +92,21 @@ def test_a_signal_leaves_something_to_go_on_with(root: Path, harness: Harness, u
 
 @pytest.mark.timeout(300)
 def test_the_command_on_ray(root: Path, undisturbed: Path) -> None:
-    words = ["confirm", "crash", "--top", "1", "--seeds", "2", "--against", "one,two", "--root", str(root), "--json"]
+    words = [
+        "confirm",
+        "crash",
+        "--top",
+        "1",
+        "--seeds",
+        "2",
+        "--against",
+        "one",
+        "--against",
+        "two",
+        "--root",
+        str(root),
+        "--json",
+    ]
     environment = {**os.environ, "PYTHONPATH": str(bare.ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-m", "icd.cli.main", *words], capture_output=True, text=True, check=False, env=environment

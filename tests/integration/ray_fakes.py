@@ -13,7 +13,7 @@ from typing import Any
 
 import ray
 
-from icd.cli.stopping import stop_requested, stopping_politely
+from icd.cli.console import stop_requested, stopping_politely
 from icd.config.sweep import Resources
 from icd.search.faults import Faults
 from icd.search.notice import NOTICE

@@ -16,8 +16,6 @@ from icd.search.bench import Bench
 from icd.search.task import Epoch, Outcome, Task
 from icd.trial import checkpoint, train
 
-pytestmark = pytest.mark.integration
-
 DOCUMENT = {
     "data": {"name": "digits100", "train_per_class": 2, "test_per_class": 1, "val_share": 0.5},
     "student": "resnet8",

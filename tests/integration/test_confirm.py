@@ -46,7 +46,7 @@ def test_a_confirmation_is_paired_and_kept(undisturbed: Path, searched: Path) ->
         assert digests["one", seed] == digests["two", seed], "equal weights, order and views, and an equal loss"
     assert len({digests["one", seed] for seed in (101, 102, 103)}) == 3
     assert len({row["key"] for row in rows}) == RUNS
-    assert (found.looks, found.finished, len(found.versus)) == (2 * RUNS, True, 2)
+    assert (found.looks, found.finished, len(found.comparisons)) == (2 * RUNS, True, 2)
     assert all(len(arm.runs) == 3 for arm in found.arms)
     check(undisturbed, undisturbed, kills=0)
 

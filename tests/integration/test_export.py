@@ -80,7 +80,7 @@ def test_everything_and_the_registry(command: Command, study: Study, tmp_path: P
     begin_trial(outbox, 1)
     end_trial(outbox, 1)
     outbox.close()
-    assert command("flush", "by-hand").code == 0
+    assert command("sync", "by-hand").code == 0
 
     out = tmp_path / "out"
     words = ["export", "by-hand", "-o", out, "--unconfirmed", "--register", "--json"]
@@ -178,14 +178,14 @@ def test_a_registry_that_is_away(command: Command, tmp_path: Path, monkeypatch: 
 @pytest.mark.usefixtures("study")
 def test_a_confirmed_winner(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arms = (arm("trial 1", 1, [run(0, 7, 44.0), run(1, 8, 46.0)]), arm("KD", None, [run(3, 7, 43.0)]))
-    versus = tuple(replace(item, finalist="trial 1") for item in confirmation().versus[:1])
-    found = confirmation(arms=arms, versus=versus, winner="trial 1")
+    comparisons = tuple(replace(item, arm="trial 1") for item in confirmation().comparisons[:1])
+    found = confirmation(arms=arms, comparisons=comparisons, winner="trial 1")
     monkeypatch.setattr(sys.modules["icd.results.export"], "confirmation_of", lambda ledger: found)
     made = results.export("by-hand", tmp_path / "best.yaml")
     assert (made.trial, made.confirmed) == (0, True)
     text = made.config.read_text()
     assert "# status: trial 12 is better than KD by 0.75 points.\n" in text
-    assert "# versus KD: +0.750 [+0.125, +1.375] (95 %), n 2" in text
+    assert "# versus KD: better: +0.75 points, interval +0.12 to +1.38, 2 seeds, p 0.04\n" in text
     assert load_trial(made.config).key() == made.provenance["key"]
     refused = command("export", "by-hand", "-o", tmp_path / "x.yaml", "--trial", 0)
     assert "finalists are 1, or add --unconfirmed" in one_line(refused, 5, "STATE")
@@ -204,7 +204,7 @@ def test_noise_where_the_data_set_is_away(tmp_path: Path, caplog: pytest.LogCapt
 def test_the_simplest_configuration(command: Command, root: Path, tmp_path: Path) -> None:
     study = study_at(root)
     refused = command("export", "by-hand", "--simplest", "-o", tmp_path / "none")
-    assert "run 'icd explain by-hand'" in one_line(refused, 5, "STATE")
+    assert "run 'icd ablate by-hand'" in one_line(refused, 5, "STATE")
     for more in (["--unconfirmed"], ["--trial", "1"]):
         one_line(command("export", "by-hand", "--simplest", "-o", tmp_path / "none", *more), 2, "USAGE")
 

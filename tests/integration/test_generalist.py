@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from icd.config.read_trial import load_trial
-from icd.results.confirmation import Confirmation
-from icd.results.confirmed import confirmation_of
+from icd.results.confirmation import Confirmation, confirmation_of
 from tests.command import Command, one_line
 from tests.confirming import outcome
 from tests.crash import harness as bare
@@ -139,17 +138,18 @@ def test_a_confirmation_trains_every_arm_on_every_pair(confirmed: Path, undistur
     best = min(records(undisturbed), key=lambda item: (item.baseline == "KD", item.rank, -item.values[0], item.number))
     assert [arm.label for arm in found.arms] == [f"trial {best.number}", "KD"]
     assert (found.finished, found.looks) == (True, 2 * 4 * EPOCHS)
-    assert [(pair.name, pair.looks) for pair in found.pairs] == [("small", 4 * EPOCHS), ("large", 4 * EPOCHS)]
-    assert sum(item.mean for pair in found.pairs for item in pair.versus) / 2 == pytest.approx(found.versus[0].mean)
+    (item,) = found.comparisons
+    assert found.pairs == tuple(item.on_pairs) == ("small", "large")
+    assert sum(item.on_pairs.values()) / 2 == pytest.approx(item.difference)
     for row in rows:
         for name in ("small", "large"):
             text = (
                 confirmed / "sweeps" / "crash" / "trials" / f"{row['number']:04d}" / name / "config.yaml"
             ).read_text()
             assert "measure_on: test" in text
-    shown = command("confirm", "crash", "--show", "--root", confirmed)
-    assert "each pair by itself, corrected for nothing" in shown.out, shown.err
-    told = json.loads(command("confirm", "crash", "--show", "--json", "--root", confirmed).out)
+    shown = command("confirm", "crash", "--dry-run", "--root", confirmed)
+    assert "what stands below a pair is judged by nothing" in shown.out, shown.err
+    told = json.loads(command("confirm", "crash", "--dry-run", "--json", "--root", confirmed).out)
     assert told == json.loads(json.dumps(found.to_data()))
 
 
@@ -202,7 +202,7 @@ def test_the_generalist_beside_a_specialist(
     root = tmp_path / "root"
     shutil.copytree(undisturbed, root)
     assert harness.drive(root, changes={**ONE, "name": "alone"}).wait() == 0, harness.errors
-    said = command("specialists", "crash", "alone", "--json", "--root", root)
+    said = command("compare", "--pairs", "crash", "alone", "--json", "--root", root)
     assert said.code == 0, said.err
     small, large = json.loads(said.out)["rows"]
     best = min(records(root), key=lambda record: (record.rank, -record.values[0], record.number))
@@ -212,12 +212,12 @@ def test_the_generalist_beside_a_specialist(
     assert small["difference"] == small["generalist"] - top
     assert (small["sweep"], small["trials"]) == ("alone", 3)
     assert (large["pair"], large["specialist"], large["difference"]) == ("large", None, None)
-    page = command("specialists", "crash", "alone", "--root", root)
+    page = command("compare", "--pairs", "crash", "alone", "--root", root)
     assert "one seed" in page.out
     assert "validation images" in page.out
     assert (
         "The best value of crash is the mean of several pairs"
         in command("compare", "crash", "alone", "--root", root).out
     )
-    other = command("specialists", "alone", "crash", "--root", root)
+    other = command("compare", "--pairs", "alone", "crash", "--root", root)
     assert "is not over several pairs" in one_line(other, 2, "USAGE")

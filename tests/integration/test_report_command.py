@@ -73,12 +73,12 @@ def test_a_report_waits_for_a_server_that_is_away(
     outbox.sweep(time_ms=1, name="sweep", params={}, tags={}, note="note")
     outbox.close()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    monkeypatch.setattr("icd.cli.report._FLUSH_S", 0.1)
+    monkeypatch.setattr("icd.cli.outcomes._FLUSH_S", 0.1)
     said = command("report", "by-hand", "--json")
     assert said.code == 0, said.err
     told = json.loads(said.out)
     assert (told["logged"], told["pending"]) == (False, 2)
-    assert "icd flush by-hand" in said.err
+    assert "icd sync by-hand" in said.err
     last = list(events(study.folder / "outbox.jsonl"))[-1]
     assert (last["kind"], last["artifacts"]) == ("summary", ["report.html"])
 
@@ -147,7 +147,7 @@ def test_one_confirmed_and_one_not(root: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(compare_module, "confirmation_of", lambda ledger: known.get(ledger.name))
     found = compare(root, ["one", "two"])
     assert found.figures["confirmed"] == (
-        "trial 7: 74.10 ± 0.21 (n=4); +1.42 [+0.82, +2.02] against KD; +0.31 [-0.59, +1.21] against iCD-KD",
+        "trial 7: 74.10 ± 0.21 (n=4); +1.42 [+0.82 to +2.02] against KD; +0.31 [-0.59 to +1.21] against iCD-KD",
         "no",
     )
     assert any("Only one is confirmed" in warning for warning in found.warnings)

@@ -80,7 +80,7 @@ def test_importing_is_light(module: str) -> None:
 
 
 def test_reading_verbs_wait_for_no_torch() -> None:
-    code = "import sys, icd.cli.status; sys.exit(' '.join({'torch', 'ray', 'mlflow'} & set(sys.modules)))"
+    code = "import sys, icd.cli.look; sys.exit(' '.join({'torch', 'ray', 'mlflow'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=JOBS.parent, capture_output=True, text=True, check=False)
     assert done.stderr == "\n"
 
@@ -90,7 +90,7 @@ def test_reading_verbs_wait_for_no_torch() -> None:
     [
         ("sweep", ["none.yaml"], 2, "none.yaml"),
         ("resume", ["by-hnad"], 5, "did you mean 'by-hand'?"),
-        ("flush", ["by-hnad"], 5, "did you mean 'by-hand'?"),
+        ("sync", ["by-hnad"], 5, "did you mean 'by-hand'?"),
     ],
 )
 @pytest.mark.usefixtures("study")

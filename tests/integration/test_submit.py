@@ -1,82 +1,62 @@
-"""``--submit`` on a real head with its dashboard and a token; what its client does when a server falters."""
+"""``--submit`` without a cluster: a client that leaves, and what Ray's client does when a server falters."""
 
 import json
-import os
-import subprocess
-import sys
+import re
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from icd.cli import submit
+from icd.cli.submit import connect, follow
 from icd.errors import SetupError
-from icd.search import ray_jobs
-from icd.search.ray_jobs import Ended, Job, Jobs
 from tests.command import Command, one_line
 from tests.integration.ray_nodes import ROOT
 
 QUICKSTART = ROOT / "search_spaces" / "quickstart.yaml"
 
 
-# A whole cluster
-
-
-def icd(*words: object, err: Path, **environment: str | None) -> subprocess.Popen[str]:
-    """Start a command; what it says on stderr goes to a file."""
-    names = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]), **environment}
-    with err.open("w") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "icd.cli.main", *map(str, words)],
-            env={name: value for name, value in names.items() if value is not None},
-            cwd=err.parent,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-        )
-
-
-def said(process: subprocess.Popen[str], err: Path) -> tuple[int, str, str]:
-    out, _ = process.communicate(timeout=240)
-    return process.returncode, out, err.read_text()
-
-
 # A client that leaves
 
 
 def test_ctrl_c_leaves_the_job_and_says_how_to_return(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    sent: list[Job] = []
+    sent: list[dict[str, Any]] = []
 
     class Interrupted:
         """A cluster whose job is followed until Ctrl-C."""
 
-        ray_here = ray_there = "2.60.0"
-
-        def __init__(self, url: str) -> None:
-            self.url = url
-
-        def submit(self, job: Job) -> None:
+        def submit_job(self, **job: Any) -> None:
             sent.append(job)
 
-        def follow(self, job_id: str, write: object) -> Ended:
+        def get_job_info(self, job: str) -> None:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("icd.cli.submit.Jobs", Interrupted)
+    monkeypatch.setattr("icd.cli.submit.connect", lambda url: Interrupted())
     monkeypatch.setenv("ICD_SUBMIT", "http://h:8265")
     said = command("sweep", QUICKSTART)
     assert (said.code, said.out) == (130, "")
+    assert sent[0]["runtime_env"] == {"env_vars": {"ICD_JOB_FILE": QUICKSTART.read_text()}}, "and no token"
+    assert re.fullmatch(r"icd-sweep-quickstart-\d{8}-\d{6}-[0-9a-f]{4}", sent[0]["submission_id"])
     for line in (
-        f"job {sent[0].id} runs on",
+        f"job {sent[0]['submission_id']} runs on",
         "icd status quickstart --submit http://h:8265",
-        "icd stop quickstart --submit http://h:8265",
-        f"ray job logs {sent[0].id} --follow --address http://h:8265",
     ):
         assert line in said.err
     detached = command("sweep", QUICKSTART, "--detach")
-    assert (detached.code, detached.out) == (0, f"{sent[1].id}\n")
+    assert (detached.code, detached.out) == (0, f"{sent[1]['submission_id']}\n")
+
+
+@pytest.mark.parametrize(
+    "words", [["plan", QUICKSTART], ["train", "x.yaml"], ["ui", "x"], ["teacher", "list"]], ids=str
+)
+def test_verbs_that_work_here_only_are_refused_where_jobs_are_wanted(
+    command: Command, monkeypatch: pytest.MonkeyPatch, words: list[object]
+) -> None:
+    monkeypatch.setenv("ICD_SUBMIT", "http://h:8265")
+    said = one_line(command(*words), 2, "USAGE")
+    assert "works on this machine only; unset it for this command: env -u ICD_SUBMIT" in said
 
 
 def test_detach_is_for_submitting(command: Command) -> None:
@@ -137,51 +117,56 @@ def server() -> Iterator[tuple[str, dict[str, list[Answer]]]]:
 
 
 def test_a_broken_connection_is_tried_again(
-    server: tuple[str, dict[str, list[Answer]]], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    server: tuple[str, dict[str, list[Answer]]],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     url, answers = server
-    monkeypatch.setattr(ray_jobs, "_SHORTEST_S", 0.01)
+    monkeypatch.setattr(submit, "_PAUSE_S", 0.01)
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "")
     monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:1")  # of another cluster: what --submit says counts
     answers["/api/version"] = [VERSION]
-    answers["/api/jobs/j"] = [info("PENDING"), silence, info("RUNNING"), info("RUNNING"), info("FAILED", 4)]
+    answers["/api/jobs/j"] = [info("PENDING"), silence, *[info("RUNNING")] * 3, info("FAILED", 4)]
     logs = ["", "one\n", None, "one\ntw", "one\ntwo\n"]
     answers["/api/jobs/j/logs"] = [
         answer(502, "down") if text is None else answer(200, {"logs": text}) for text in logs
     ]
-    text: list[str] = []
-    ended = Jobs(url).follow("j", text.append)
-    assert (ended.status, ended.code) == ("FAILED", 4)
-    assert text == ["", "one\n", "tw", "o\n"]
-    assert caplog.text.count("does not answer; the job runs on") == caplog.text.count("answers again") == 2
-    assert os.environ.get("RAY_API_SERVER_ADDRESS") is None
+    assert follow(connect(url), url, "j") == 4
+    assert capsys.readouterr().err == "one\ntwo\n"
 
 
-def test_a_job_that_is_known_no_longer_is_given_up(server: tuple[str, dict[str, list[Answer]]]) -> None:
+def test_a_job_that_is_known_no_longer_is_given_up(
+    server: tuple[str, dict[str, list[Answer]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     url, answers = server
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "")
     answers["/api/version"] = [VERSION]
     answers["/api/jobs/j"] = [answer(404, "Job j does not exist")]
-    with pytest.raises(SetupError, match="no longer knows job j"):
-        Jobs(url).follow("j", lambda text: None)
+    with pytest.raises(SetupError, match="knows job j no more"):
+        follow(connect(url), url, "j")
 
 
 @pytest.mark.parametrize(
     ("said", "problem"),
     [
-        (answer(404, "no such page"), r"does not take jobs.*ray\[default\]"),
-        (answer(200, "<html>"), r"does not take jobs.*ray\[default\]"),
-        (answer(200, {"version": "4"}), "does not take jobs"),
+        (answer(404, "no such page"), r"takes no jobs.*ray\[default\]"),
+        (answer(200, "<html>"), r"takes no jobs.*ray\[default\]"),
         (answer(401, "Unauthorized"), "refuses this machine: .*RAY_AUTH_TOKEN_PATH"),
-        (answer(500, "oh"), "no Ray dashboard answers"),
-        (silence, "no Ray dashboard answers"),
+        (answer(500, "oh"), "takes no jobs"),
+        (silence, "takes no jobs"),
     ],
 )
-def test_what_is_no_job_api_is_refused(server: tuple[str, dict[str, list[Answer]]], said: Answer, problem: str) -> None:
+def test_what_is_no_job_api_is_refused(
+    server: tuple[str, dict[str, list[Answer]]], said: Answer, problem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     url, answers = server
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "")
     answers["/api/version"] = [said]
     with pytest.raises(SetupError, match=problem):
-        Jobs(url)
+        connect(url)
 
 
-def test_nothing_there_is_said_quickly() -> None:
-    with pytest.raises(SetupError, match=r"no Ray dashboard answers at http://127\.0\.0\.1:1 .*refused.*8265"):
-        Jobs("http://127.0.0.1:1")
+def test_nothing_there_is_said_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "")
+    with pytest.raises(SetupError, match=r"http://127\.0\.0\.1:1 takes no jobs: .*check address and port \(8265"):
+        connect("http://127.0.0.1:1")

@@ -61,7 +61,7 @@ def test_status_of_one(command: Command) -> None:
 @pytest.mark.usefixtures("study")
 def test_status_as_json(command: Command) -> None:
     told = json.loads(command("status", "by-hand", "--json").out)
-    assert told["counts"] == {"running": 1, "complete": 2, "pruned": 1, "failed": 1, "duplicate": 1}
+    assert told["counts"] == {"running": 1, "complete": 2, "pruned": 1, "failed": 1, "duplicate": 1, "retried": 0}
     assert (told["state"], told["driver"], told["best"]["number"], told["front"]) == ("stopped", None, 1, [1])
     assert told["used"]["trials"] == 5
     assert told["pruning"]["epochs_saved"] == 2
@@ -135,7 +135,17 @@ def test_no_sweeps(command: Command, root: Path) -> None:
 @pytest.mark.usefixtures("study")
 @pytest.mark.parametrize(
     "words",
-    [["status"], ["trials"], ["stop"], ["flush"], ["resume"], ["ui", "--no-browser"], ["export", "-o", "x.yaml"]],
+    [
+        ["status"],
+        ["trials"],
+        ["stop"],
+        ["sync"],
+        ["logs"],
+        ["rm", "--yes"],
+        ["resume"],
+        ["ui", "--no-browser"],
+        ["export", "-o", "x.yaml"],
+    ],
     ids=lambda words: words[0],
 )
 def test_unknown_name(command: Command, words: list[str]) -> None:
@@ -227,7 +237,7 @@ def test_stop_without_a_driver(command: Command, study: Study) -> None:
 
 @pytest.mark.usefixtures("driven")
 def test_a_driver_flushes_by_itself(command: Command) -> None:
-    assert "sends what is pending by itself" in one_line(command("flush", "by-hand"), 5, "STATE")
+    assert "sends what is pending by itself" in one_line(command("sync", "by-hand"), 5, "STATE")
 
 
 # export

@@ -24,7 +24,7 @@ def test_sweep_again_extended_exported(
     command: Command, tmp_path: Path, icd_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = file(tmp_path)
-    planned = json.loads(command("plan", path, "--json").out)
+    planned = json.loads(command("plan", path, "--measure", "--json").out)
     assert list(planned["paces"]) == ["resnet8>resnet8"]
     low, high = planned["cost"]["wall_hours"]
     assert 0 < low <= high
@@ -49,7 +49,7 @@ def test_sweep_again_extended_exported(
     assert "Gram matrix of the student before" in page.read_text()
 
     with monkeypatch.context() as patch:
-        patch.setattr("icd.cli.sweep.write_report", lambda root, name, output: output.mkdir())
+        patch.setattr("icd.results.report.write_report", lambda root, name, output: output.mkdir())
         again = command("sweep", path, "--executor", "process")
     assert again.code == 0, again.err
     assert "no report was written (FileExistsError: " in again.err
@@ -81,6 +81,27 @@ def test_sweep_again_extended_exported(
 
 
 @pytest.mark.timeout(900)
+def test_a_baseline_that_failed_is_trained_once_its_cause_is_mended(
+    command: Command, tmp_path: Path, icd_root: Path
+) -> None:
+    place = icd_root / "sweeps" / "by-hand" / "trials" / "0000"
+    place.mkdir(parents=True)
+    (place / "config.yaml").write_text("student: resnet14\n")  # of something else
+    words = ["--executor", "process", "--set", "resources.retries=0"]
+    failed = command("sweep", file(tmp_path), *words)
+    assert "'icd resume by-hand --retry-failed'" in one_line(failed, 4, "FAILED")
+    (place / "config.yaml").unlink()
+    said = command("resume", "by-hand", "--retry-failed", "--json", *words)
+    assert said.code == 0, said.err
+    assert "failed trials are trained again as 2" in said.err
+    told = json.loads(said.out)
+    assert {state: count for state, count in told["counts"].items() if count} == {"complete": 2, "retried": 1}
+    assert [(row["baseline"], row["state"]) for row in told["baselines"]] == [("KD", "retried"), ("KD", "complete")]
+    assert search.status("by-hand").used["trials"] == 2
+    assert "no failed trial to train again" in command("resume", "by-hand", "--retry-failed", *words).err
+
+
+@pytest.mark.timeout(600)
 def test_interrupted_and_resumed(command: Command, tmp_path: Path, icd_root: Path) -> None:
     path = file(tmp_path, protocol={"epochs": 8, "batch_size": 50})
     with begun("sweep", path, "--executor", "process") as process:
@@ -113,8 +134,8 @@ def test_too_many_failures(command: Command, tmp_path: Path, icd_root: Path, mon
     )
     monkeypatch.setattr(sweeps, "run", lambda sweep, document, settings: result)
     said = command("sweep", file(tmp_path), "--json")
-    assert "1 of 6 trials" in one_line(said, 4, "FAILED")
-    assert "7 events wait for MLflow: 'icd flush by-hand'" in said.err
+    assert "1 of 5 trials" in one_line(said, 4, "FAILED")
+    assert "7 events wait for MLflow: 'icd sync by-hand'" in said.err
     assert json.loads(said.out)["counts"] == counts_of(records)
 
 
@@ -124,7 +145,7 @@ def test_ui(command: Command, icd_root: Path) -> None:
     outbox = Outbox(study.folder)
     outbox.sweep(time_ms=1_700_000_000_000, name="sweep by-hand", params={}, tags={}, note="A question?")
     outbox.close()
-    assert command("flush", "by-hand").code == 0
+    assert command("sync", "by-hand").code == 0
     with begun("ui", "by-hand", "--no-browser") as process:
         assert process.stdout is not None
         said = process.stdout.readline()

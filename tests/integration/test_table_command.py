@@ -1,4 +1,4 @@
-"""``icd teacher table``: built ahead, listed, checked, repaired and dropped, by the command."""
+"""``icd teacher cache``: built ahead, listed, checked, repaired and dropped, by the command."""
 
 import json
 from pathlib import Path
@@ -34,17 +34,17 @@ def file(tmp_path: Path) -> Path:
 
 
 def tables(command: Command) -> list[dict[str, Any]]:
-    said = command("teacher", "table", "show", "--json")
+    said = command("teacher", "cache", "ls", "--json")
     assert said.code == 0, said.err
     return list(json.loads(said.out))
 
 
 def test_built_shown_used_checked_repaired_and_dropped(command: Command, file: Path, root: Path) -> None:
-    said = command("teacher", "table", "build", str(file), "--table", "stream")
+    said = command("teacher", "cache", "build", str(file), "--teacher-cache", "stream")
     assert said.code == 0, said.err
     assert "teacher table: stream of " in said.err
-    assert "table is full; the teacher was run on 200 images for it" in said.err
-    again = command("teacher", "table", "build", str(file), "--table", "stream")
+    assert "cache is full; the teacher was run on 200 images for it" in said.err
+    again = command("teacher", "cache", "build", str(file), "--teacher-cache", "stream")
     assert "the teacher was run on 0 images for it" in again.err
     (row,) = tables(command)
     assert (row["mode"], row["filled"], row["slots"], row["side"]) == ("stream", 200, 200, 4)
@@ -59,25 +59,25 @@ def test_built_shown_used_checked_repaired_and_dropped(command: Command, file: P
     content = np.fromfile(entries, np.uint8)
     content[7] ^= 255
     content.tofile(entries)
-    said = command("teacher", "table", "verify")
+    said = command("teacher", "cache", "verify")
     assert said.code == 6
     assert "1 entries fail their checksums; --repair drops them" in said.err
-    broken = command("train", str(file), "--table", "stream", "--name", "broken")
+    broken = command("train", str(file), "--teacher-cache", "stream", "--name", "broken")
     assert broken.code == 6
-    assert "fails its checksum; 'icd teacher table verify --repair' drops it" in broken.err
+    assert "fails its checksum; 'icd teacher cache verify --repair' drops it" in broken.err
     assert (
-        command("teacher", "table", "verify", row["digest"][:6], "--repair")
+        command("teacher", "cache", "verify", row["digest"][:6], "--repair")
         .out.strip()
         .endswith("1 damaged and dropped")
     )
-    assert command("teacher", "table", "verify").code == 0
+    assert command("teacher", "cache", "verify").code == 0
     assert tables(command)[0]["filled"] == 199
 
-    assert command("teacher", "table", "drop").code == 2
-    assert "must be named by the beginning of its digest, but got 'zz'" in command("teacher", "table", "drop", "zz").err
-    assert command("teacher", "table", "drop", row["digest"]).code == 0
+    assert command("teacher", "cache", "rm").code == 2
+    assert "must be named by the beginning of its digest, but got 'zz'" in command("teacher", "cache", "rm", "zz").err
+    assert command("teacher", "cache", "rm", row["digest"]).code == 0
     assert tables(command) == []
-    assert "no tables yet" in command("teacher", "table", "show").err
+    assert "no caches yet" in command("teacher", "cache", "ls").err
 
 
 def test_a_sweep_s_table_is_built_for_all_its_trials(command: Command, tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_a_sweep_s_table_is_built_for_all_its_trials(command: Command, tmp_path:
     sweep = {**TRIAL, "name": "s", "space": space, "enqueue": ["KD", "SP"], "budget": {"trials": 3}}
     path = tmp_path / "sweep.yaml"
     path.write_text(yaml.safe_dump(sweep))
-    said = command("teacher", "table", "build", str(path))
+    said = command("teacher", "cache", "build", str(path))
     assert said.code == 0, said.err
     assert sorted((row["side"], row["from_map"]) for row in tables(command)) == [(3, True), (4, False)]
     assert all(row["filled"] == row["slots"] for row in tables(command))
@@ -93,12 +93,12 @@ def test_a_sweep_s_table_is_built_for_all_its_trials(command: Command, tmp_path:
 
 
 def test_what_cannot_be(command: Command, file: Path) -> None:
-    said = command("teacher", "table", "build", str(file), "--set", "method=SP")
+    said = command("teacher", "cache", "build", str(file), "--set", "method=SP")
     assert said.code == 0
     assert "teacher runs live: features are compared, a table holds logits" in said.err
-    said = command("teacher", "table", "build", str(file), "--set", "method=SP", "--table", "table")
+    said = command("teacher", "cache", "build", str(file), "--set", "method=SP", "--teacher-cache", "full")
     assert said.code == 2
-    assert "--table table: features are compared" in said.err
-    said = command("train", str(file), "--table", "table", "--table-gb", "0.0001")
+    assert "--teacher-cache full: features are compared" in said.err
+    said = command("train", str(file), "--teacher-cache", "full", "--teacher-cache-gb", "0.0001")
     assert said.code == 3
     assert "of budget and disk" in said.err

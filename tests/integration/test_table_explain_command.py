@@ -1,4 +1,4 @@
-"""``icd table --show`` and ``icd explain --show``: texts, JSON, files, exit codes; nothing is trained here."""
+"""``icd benchmark --dry-run`` and ``icd ablate --dry-run``: texts, JSON, files, exit codes; nothing is trained here."""
 
 import csv
 import io
@@ -34,58 +34,60 @@ def test_a_table_is_shown_and_written(command: Command, root: Path, tmp_path: Pa
     confirmed(searched(root, kd), {101: 60.0, 102: 61.0, 103: 62.0})
     confirmed(searched(root, sd_kd), {101: 64.0, 102: 65.1, 103: 65.9})
     path = file(tmp_path)
-    said = command("table", path, "--show", "-o", tmp_path / "out" / "v1.0")
+    said = command("benchmark", path, "--dry-run", "-o", tmp_path / "out" / "v1.0")
     assert said.code == 0, said.err
-    assert "| SD-KD | 65.00 ± 0.95 (3) | +4.00 [" in said.out
+    assert "| SD-KD | 65.00 ± 0.95 (3) | +4.00 |" in said.out
     assert "The table is not finished." in said.out
     assert f"Some runs have no id here: there is no {root / 'mlflow.db'}." in said.out
     written = {item.name: item.read_text() for item in (tmp_path / "out").iterdir()}
     assert sorted(written) == ["v1.0.csv", "v1.0.md", "v1.0.tex"]
     assert written["v1.0.md"].rstrip() == said.out.rstrip()
     assert len(list(csv.reader(io.StringIO(written["v1.0.csv"])))) == 4
-    told = json.loads(command("table", path, "--show", "--against", "SD-KD", "--json").out)
-    assert [(item["row"], item["baseline"], item["verdict"]) for item in told["compared"]] == [("KD", "SD-KD", "worse")]
-    assert (told["comparisons"], told["seeds"], told["finished"]) == (2, 3, False)
+    told = json.loads(command("benchmark", path, "--dry-run", "--against", "SD-KD", "--json").out)
+    compared = [(item["arm"], item["against"], item["verdict"]) for item in told["comparisons"]]
+    assert compared == [("KD", "SD-KD", "open"), ("sp", "SD-KD", "open")]
+    assert (told["seeds"], told["finished"]) == (3, False)
 
 
 def test_a_table_that_cannot_be(command: Command, root: Path, tmp_path: Path) -> None:
     path = file(tmp_path)
+    assert "nothing was tuned of" in one_line(command("benchmark", path, "--dry-run"), 5, "STATE")
     confirmed(searched(root, entries(document())[0]), {101: 60.0, 102: 61.0})
-    assert "begun with 2 seeds" in one_line(command("table", path, "--show", "--seeds", "5"), 5, "STATE")
-    assert "--against must name rows" in one_line(command("table", path, "--show", "--against", "x"), 2, "USAGE")
+    assert "begun with 2 seeds" in one_line(command("benchmark", path, "--dry-run", "--seeds", "5"), 5, "STATE")
+    assert "--against must name rows" in one_line(command("benchmark", path, "--dry-run", "--against", "x"), 2, "USAGE")
     other = file(tmp_path, protocol={"epochs": 3, "batch_size": 50})
-    assert "epochs: 1 -> 3" in one_line(command("table", other), 5, "STATE")
+    assert "epochs: 1 -> 3" in one_line(command("benchmark", other), 5, "STATE")
     sampled = file(tmp_path, space={"method": ["KD"], "seed": [1, 2]})
-    assert "drop space.seed" in one_line(command("table", sampled), 2, "USAGE")
+    assert "drop space.seed" in one_line(command("benchmark", sampled), 2, "USAGE")
 
 
 def test_all_rows_keep_one_budget(command: Command, root: Path, tmp_path: Path) -> None:
     searched(root, entries(document())[0])
-    said = command("table", file(tmp_path, budget={"trials": 5}), "--executor", "process")
+    said = command("benchmark", file(tmp_path, budget={"trials": 5}), "--executor", "process")
     told = one_line(said, 5, "STATE")
     assert "'my_table.KD' was begun with another budget; undo, or choose another name: trials: 2 -> 5" in told
 
 
 def test_an_explanation_is_shown_with_the_importance_of_parameters(command: Command, root: Path) -> None:
     study = study_at(root)
-    one_line(command("explain", "by-hand", "--show"), 2, "USAGE")
+    one_line(command("ablate", "by-hand", "--dry-run"), 5, "STATE")
     explained(study, {"cluster weight 0": (64.0, 65.1, 65.9)})
-    said = command("explain", "by-hand", "--show")
+    said = command("ablate", "by-hand", "--dry-run")
     assert said.code == 0, said.err
     lines = said.out.splitlines()
     assert lines[0] == "trial 1 of by-hand: val/top1 61.00 (sd 1.00), 3 parts"
-    assert lines[2].startswith("without scale 1")
-    assert lines[5].startswith("cluster weight 0 ")
-    assert lines[5].endswith("better")
+    assert all(line.startswith("without scale ") for line in lines[2:5])
+    assert lines[5].startswith("cluster weight 0 - whole ")
+    assert lines[5].split()[-2:] == ["better", "3"]
     assert lines[-1].startswith("importance of parameters: not shown, only 1 of the complete trials have parameters")
-    told = json.loads(command("explain", "by-hand", "--show", "--json").out)
+    told = json.loads(command("ablate", "by-hand", "--dry-run", "--json").out)
     assert told["simplest"] == "cluster weight 0"
     assert told["importance"]["groups"] == []
 
 
 def test_importance_of_a_sweep_with_branches(root: Path) -> None:
-    from icd.cli.explain import importance_lines
     from icd.results.importance import importance_of
+    from icd.results.lines import importance_lines
 
     study = rich(root, 30)
     found = importance_of(study.ledger, study.ledger.records())

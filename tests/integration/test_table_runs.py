@@ -25,14 +25,14 @@ def test_every_value_has_its_run_s_id(command: Command, root: Path) -> None:
     found = entries(document())[:2]
     for entry in found:
         confirmed(searched(root, entry), {101: 60.0, 102: 61.0})
-    assert command("flush", "my_table.KD").code == 0
+    assert command("sync", "my_table.KD").code == 0
     table = with_run_ids(read_table("my_table", found, root), root)
     kd, sd_kd = table.cells
     client = MlflowClient(tracking_uri=f"sqlite:///{root / 'mlflow.db'}")
     assert [client.get_run(run).data.tags["icd.trial"] for run in kd.mlflow_runs] == ["uidKD/0001", "uidKD/0002"]
     assert sd_kd.mlflow_runs == ("", "")
-    assert table.untracked == "MLflow has not been told of all of them, see 'icd flush'"
-    assert command("flush", "my_table.SD-KD").code == 0
+    assert table.untracked == "MLflow has not been told of all of them, see 'icd sync'"
+    assert command("sync", "my_table.SD-KD").code == 0
     whole = with_run_ids(table, root)
     assert whole.untracked == ""
     assert len({run for cell in whole.cells for run in cell.mlflow_runs}) == 4

@@ -325,7 +325,7 @@ def test_what_needs_features_runs_live(split: Split, tmp_path: Path) -> None:
         "teacher runs live: features are compared, a table holds logits",
     )
     assert chosen(config_of("SP"), split, tmp_path, config_of())[0] == "stream", "the others have one all the same"
-    with pytest.raises(ConfigError, match="--table stream: features are compared"):
+    with pytest.raises(ConfigError, match="--teacher-cache stream: features are compared"):
         chosen(config_of("SP"), split, tmp_path, mode="stream")
 
 
@@ -341,11 +341,13 @@ def test_a_sweep_goes_on_as_it_was_begun(split: Split, tmp_path: Path) -> None:
     assert mode(fresh) == "stream"
     assert mode(replace(fresh, tables={name: "live"})) == "live"
     assert mode(replace(fresh, tables={name: "live"}, table="table")) == "table"
-    with pytest.raises(SetupError, match="--table stream needs"):
+    with pytest.raises(SetupError, match="--teacher-cache stream needs"):
         mode(replace(fresh, tables={name: "stream"}, table_gb=1e-5))
 
 
 def test_what_is_asked_for_and_does_not_fit(split: Split, tmp_path: Path) -> None:
-    with pytest.raises(SetupError, match=r"--table table needs 0\.00802 GB, but got 0\.001 GB of budget and disk"):
+    with pytest.raises(
+        SetupError, match=r"--teacher-cache full needs 0\.00802 GB, but got 0\.001 GB of budget and disk"
+    ):
         chosen(config_of(), split, tmp_path, mode="table", budget_gb=0.001)
     assert chosen(config_of(), split, tmp_path, mode="live")[0] == "live"

@@ -21,8 +21,6 @@ from icd.trial.runs import Places, run_trial
 from icd.trial.teachers import TeacherStore, import_teacher, prepare
 from icd.trial.train import Execution
 
-pytestmark = pytest.mark.integration
-
 DATA = {"name": "digits100", "train_per_class": 2, "test_per_class": 1, "val_share": 0.5}
 
 

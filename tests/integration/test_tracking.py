@@ -174,7 +174,7 @@ def test_two_kills_of_the_driver_lose_and_double_nothing(sweep: Path, database: 
 
 
 def test_addresses_that_cannot_work(tmp_path: Path) -> None:
-    with pytest.raises(SetupError, match=r"must be http\(s\):// or a database, but got './mlruns'"):
+    with pytest.raises(SetupError, match=r"must be http\(s\)://HOST:PORT or a database, but got './mlruns'"):
         check_server("./mlruns")
     with pytest.raises(SetupError, match="must be a folder that can be written"):
         check_server(f"sqlite:///{tmp_path}/none/mlflow.db")

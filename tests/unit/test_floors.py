@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from icd.cli.diagnosis import floors, numbers
-from icd.cli.floors import FLOORS
+from icd.doctor.diagnosis import floors, numbers
+from icd.doctor.min_versions import FLOORS
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

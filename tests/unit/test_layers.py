@@ -27,19 +27,22 @@ RANKS = {
     "trial": 5,
     "search": 6,
     "results": 7,
+    "doctor": 7,
+    "redact": 1,
+    "text": 1,
     "cli": 8,
 }
 # Losses, models and data know nothing of each other, but for the name of a network's first convolution (a type).
 SIDEWAYS = {("icd/data/dataset.py", "icd.models.output.Stem")}
 MAY_IMPORT_SEARCH = {
     "ray": {
+        "icd/cli/submit.py",
         "icd/search/ray_tune.py",
         "icd/search/ray_bridge.py",
         "icd/search/ray_cluster.py",
         "icd/search/ray_demand.py",
         "icd/search/ray_facts.py",
         "icd/search/ray_hooks.py",
-        "icd/search/ray_jobs.py",
         "icd/search/ray_mailbox.py",
         "icd/search/ray_private.py",
         "icd/search/ray_probe.py",

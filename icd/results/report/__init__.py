@@ -13,7 +13,7 @@ from icd.results.report.parts_part import worth
 from icd.results.report.results_part import best_configurations, confirmed, finding
 from icd.results.report.search_part import cost, failures, provenance, pruning, searched
 from icd.results.report.terms_part import gram_maps, term_shares
-from icd.results.report.trials_part import accuracy_against_cost, importance, learning_curves, parallel
+from icd.results.report.trials_part import front, importance, learning_curves
 
 __all__ = ["page_of", "rendered", "write_page", "write_report"]
 
@@ -27,8 +27,7 @@ _PARTS = (
     cost,
     learning_curves,
     importance,
-    parallel,
-    accuracy_against_cost,
+    front,
     pruning,
     term_shares,
     gram_maps,

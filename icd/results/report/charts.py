@@ -1,6 +1,6 @@
 """The charts of a report: pure functions of plain values. Series differ by colour, and by dash or shape too."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -29,32 +29,15 @@ class Series:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Dot:
-    """A point of a scatter chart; ``role`` is ``trial``, ``front`` or ``baseline``."""
-
-    name: str
-    x: float
-    y: float
-    role: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Axis:
-    """An axis of parallel coordinates."""
-
-    name: str
-    log: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Span:
-    """A mean with its interval; ``sure`` where the interval settles the question."""
+    """A mean with its interval, where it has one, and single values; ``sure`` where the interval leaves out 0."""
 
     name: str
     mean: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     sure: bool
+    dots: Sequence[float] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,69 +81,6 @@ def _line(item: Series, x: Scale, y: Scale, class_: str) -> Markup:
     return path([(x(a), y(b)) for a, b in kept], class_, item.name)
 
 
-def scatter_chart(dots: Sequence[Dot], x_name: str, y_name: str, label: str, *, log_x: bool = False) -> Markup:
-    """Draw points, those of the front joined and above the others."""
-    x = Scale.over([dot.x for dot in dots], _LEFT, _RIGHT - 4, log=log_x)
-    y = Scale.over([dot.y for dot in dots], 210.0, _TOP)
-    parts = frame(x, y, x_name, y_name)
-    front = sorted((dot.x, dot.y) for dot in dots if dot.role == "front")
-    if len(front) > 1:
-        parts.append(path([(x(a), y(b)) for a, b in front], "line s0"))
-    order = {"trial": 0, "baseline": 1, "front": 2}
-    for dot in sorted(dots, key=lambda dot: order[dot.role]):
-        parts.append(mark(x(dot.x), y(dot.y), _SHAPES[dot.role], f"mark {dot.role}", dot.name))
-    left = 12.0
-    for role, words in (("front", "on the front"), ("trial", "trial"), ("baseline", "baseline")):
-        if any(dot.role == role for dot in dots):
-            parts += [mark(left, 252.0, _SHAPES[role], f"mark {role}"), text(left + 10, 256.0, words)]
-            left += 100.0
-    return drawing(264.0, label, parts)
-
-
-def parallel_chart(
-    axes: Sequence[Axis], rows: Sequence[Mapping[str, float]], names: Sequence[str], label: str, *, maximize: bool
-) -> Markup:
-    """Draw one axis below another, and each row as a line down through its values; the last axis is the result.
-
-    A phone is higher than wide, so the axes lie. A row that lacks a value leaves a gap there.
-    """
-    scales, parts = {}, []
-    for place, axis in enumerate(axes):
-        height = 24.0 + 54 * place
-        scale = Scale.over([row[axis.name] for row in rows if axis.name in row], 12.0, WIDTH - 12, log=axis.log, room=0)
-        scales[axis.name] = (scale, height)
-        parts += [line(12, height, WIDTH - 12, height, "axis"), text(12, height - 6, axis.name, class_="name")]
-        for tick in scale.ticks(4):
-            parts.append(line(scale(tick), height - 2, scale(tick), height + 2, "axis"))
-            parts.append(
-                text(min(max(scale(tick), 12.0), WIDTH - 14), height + 12, tick_text(tick), text_anchor="middle")
-            )
-    sign = 1.0 if maximize else -1.0
-    ranked = sorted(range(len(rows)), key=lambda place: sign * rows[place][axes[-1].name])
-    best = set(ranked[-3:])
-    drawn = []
-    for place in ranked:
-        role = f"s{len(ranked) - 1 - ranked.index(place)}" if place in best else "near"
-        for run in _runs(rows[place], axes):
-            points = [(scales[name][0](rows[place][name]), scales[name][1]) for name in run]
-            if len(points) > 1:
-                drawn.append(path(points, f"line {role}", names[place]))
-            else:
-                drawn.append(mark(*points[0], "circle", f"mark {role}", names[place], 2.0))
-    return drawing(54.0 * len(axes) - 12, label, [*drawn, *parts])
-
-
-def _runs(row: Mapping[str, float], axes: Sequence[Axis]) -> list[list[str]]:
-    """Give the stretches of neighbouring axes on which the row has values."""
-    runs: list[list[str]] = [[]]
-    for axis in axes:
-        if axis.name in row:
-            runs[-1].append(axis.name)
-        elif runs[-1]:
-            runs.append([])
-    return [run for run in runs if run]
-
-
 def bars_chart(bars: Sequence[Bar], label: str) -> Markup:
     """Draw bars with their names above them; a bar that does not pass its chance mark is hollow."""
     most = max((max(bar.value or 0.0, bar.chance or 0.0) for bar in bars), default=0.0) or 1.0
@@ -182,28 +102,25 @@ def bars_chart(bars: Sequence[Bar], label: str) -> Markup:
 
 
 def spans_chart(spans: Sequence[Span], x_name: str, label: str) -> Markup:
-    """Draw means with intervals below each other, and the line of no difference."""
-    x = Scale.over([0.0, *(v for span in spans for v in (span.low, span.high))], 12.0, WIDTH - 12)
-    bottom = 12.0 + 36 * len(spans)
-    parts = [line(x(0.0), 4, x(0.0), bottom, "chance")]
+    """Draw means with intervals and single values below each other, and the line of no difference."""
+    ends = [end for span in spans for end in (span.low, span.high, span.mean) if end is not None]
+    x = Scale.over([0.0, *ends, *(dot for span in spans for dot in span.dots)], 12.0, WIDTH - 12)
+    bottom, parts = 12.0 + 36 * len(spans), []
     for place, span in enumerate(spans):
         top = 6.0 + 36 * place
-        role = "s0" if span.sure else "near"
+        role, middle = "s0" if span.sure else "near", top + 21
         parts.append(text(12.0, top + 9, f"{_cut(span.name, 44)}: {span.mean:+.2f}"))
-        parts.append(line(x(span.low), top + 20, x(span.high), top + 20, f"line {role}"))
-        for end in (span.low, span.high):
-            parts.append(line(x(end), top + 15, x(end), top + 25, f"line {role}"))
-        parts.append(
-            mark(x(span.mean), top + 20, "diamond" if span.sure else "circle", f"mark {role}", shown(span.mean))
-        )
+        parts.append(line(x(0.0), top + 13, x(0.0), top + 29, "chance"))
+        if span.low is not None and span.high is not None:
+            parts.append(line(x(span.low), middle, x(span.high), middle, f"line {role}"))
+            parts += [line(x(end), middle - 5, x(end), middle + 5, f"line {role}") for end in (span.low, span.high)]
+        parts += [mark(x(dot), middle, "circle", "mark s1", shown(dot), 2.0) for dot in span.dots]
+        parts.append(mark(x(span.mean), middle, "diamond" if span.sure else "circle", f"mark {role}", shown(span.mean)))
     for tick in x.ticks():
         parts.append(text(x(tick), bottom + 14, tick_text(tick), text_anchor="middle"))
     parts += [line(12, bottom, WIDTH - 12, bottom, "axis")]
     parts.append(text(WIDTH - 12, bottom + 27, x_name, text_anchor="end", class_="name"))
     return drawing(bottom + 32, label, parts)
-
-
-_SHAPES = {"trial": "circle", "front": "diamond", "baseline": "square"}
 
 
 def _shape(role: str) -> str:

@@ -7,15 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from icd.config.sweep import Direction
-from icd.results.confirmation import Confirmation
-from icd.results.confirmed import confirmation_of
+from icd.results.confirmation import Confirmation, confirmation_of
 from icd.results.explained import Explanation, explanation_of
 from icd.results.importance import Importance, importance_of
 from icd.results.pruning import PruningAudit, audit_sweep
-from icd.results.winners_curse import expected_overstatement
+from icd.results.stats import expected_maximum
 from icd.search.gram_file import GRAMS_NAME, Grams, read_grams
 from icd.search.reading import counts_of, driver_of, plain_sweep
 from icd.search.record import TrialRecord, best, in_order
@@ -24,7 +21,6 @@ from icd.search.studies import find, sweep_folder
 from icd.search.task import trial_folder
 
 _TEACHER_IMAGES = re.compile(rb'"teacher/images": ([0-9.]+)')
-_MOST_CONFIGS = 100  # configuration files that are read, of the best trials: one takes 10 ms
 _MOST_BYTES = 200_000_000  # of metrics that are looked through for teacher images
 
 
@@ -59,7 +55,6 @@ class Facts:
         state: In words.
         records: Every trial of the search.
         best: The best complete trial by the first objective.
-        configs: Trial documents as they were trained, of the best complete trials.
         curves: Rows of metrics.jsonl of the best trial and of the best baseline.
         grams: Of the best trial that has them, with its number.
         teacher_images: Images that teachers were run on for all trials; None where that was not counted.
@@ -77,7 +72,6 @@ class Facts:
     state: str
     records: Sequence[TrialRecord]
     best: TrialRecord | None
-    configs: Mapping[int, Mapping[str, Any]]
     curves: Mapping[int, Sequence[Mapping[str, float]]]
     grams: tuple[int, Grams] | None
     teacher_images: int | None
@@ -147,7 +141,6 @@ def gather(root: Path, name: str) -> Facts:
         state=_state(root, name, attributes, records),
         records=records,
         best=best(records, maximize=maximize),
-        configs=_configs(folder, complete),
         curves={record.number: metric_rows(trial_folder(folder, record.number)) for record in shown},
         grams=_grams(folder, complete),
         teacher_images=_teacher_images(folder, records),
@@ -168,9 +161,10 @@ def overstatement_of(
     """
     if not trials:
         return None
-    if explanation is not None and explanation.sd is not None:
+    whole = None if explanation is None else explanation.whole
+    if explanation is not None and whole is not None and whole.sd is not None:
         source = f"trial {explanation.trial} on validation images"
-        return _overstatement(trials, explanation.sd, explanation.whole_seeds, source)
+        return _overstatement(trials, whole.sd, len(whole.runs), source)
     if confirmation is not None and confirmation.winner is not None:
         arm = confirmation.arm(confirmation.winner)
         if arm.sd is not None:
@@ -179,7 +173,7 @@ def overstatement_of(
 
 
 def _overstatement(trials: int, sd: float, seeds: int, source: str) -> Overstatement:
-    points = expected_overstatement(sd, trials)
+    points = sd * expected_maximum(trials)
     return Overstatement(points=points, sd=sd, seeds=seeds, source=source, trials=trials)
 
 
@@ -213,18 +207,6 @@ def _state(root: Path, name: str, attributes: Mapping[str, Any], records: Sequen
     if why:
         return f"stopped ({why}); it can be resumed"
     return "running" if driver_of(root, name) else "its driver was killed; it can be resumed"
-
-
-def _configs(folder: Path, complete: Sequence[TrialRecord]) -> dict[int, Mapping[str, Any]]:
-    found: dict[int, Mapping[str, Any]] = {}
-    for record in complete[:_MOST_CONFIGS]:
-        try:
-            document = yaml.safe_load((trial_folder(folder, record.number) / "config.yaml").read_bytes())
-        except (OSError, yaml.YAMLError):
-            continue
-        if isinstance(document, dict):
-            found[record.number] = document
-    return found
 
 
 def _grams(folder: Path, complete: Sequence[TrialRecord]) -> tuple[int, Grams] | None:

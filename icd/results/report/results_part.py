@@ -1,8 +1,8 @@
 """What a sweep found: the finding in words, what was confirmed, the best configurations."""
 
-from icd.results.confirmation import Arm, Confirmation, Versus, VersusOnPair
-from icd.results.report.blocks import Block, Chart, Section, Table, Text
-from icd.results.report.charts import Span, spans_chart
+from icd.results import sentences
+from icd.results.report.blocks import Block, Section, Table, Text
+from icd.results.report.differences import arms_blocks, difference_blocks
 from icd.results.report.gather import Facts, label_of
 from icd.results.report.words import flat_text, measured, plural, unit_of
 from icd.search.record import TrialRecord
@@ -14,11 +14,13 @@ def finding(facts: Facts) -> Section:
     """Say what was found and how far it can be trusted."""
     if facts.confirmation is not None:
         found = facts.confirmation
-        blocks: list[Block] = [Text(found.statement, "finding")]
+        first = sentences.headline(found.winner, found.of(found.winner)) if found.winner else ""
+        blocks: list[Block] = [Text(first or found.statement, "finding")]
         if not found.finished:
             blocks.append(Text("The confirmation is not finished; these are its figures so far.", "warning"))
-        looks = f"Test images were evaluated {found.looks} times, over all runs of the confirmation."
-        return Section("Finding", [*blocks, Text(looks), *_curse(facts)])
+        blocks += difference_blocks(found.arms, found.comparisons, "points of test top-1", found.alpha)
+        blocks += [Text(found.statement)] if first else []
+        return Section("Finding", [*blocks, *_curse(facts)])
     return Section("Finding", [*_unconfirmed(facts), Text("Looks at test data: 0. The search never opens them.")])
 
 
@@ -80,112 +82,18 @@ def _curse(facts: Facts) -> list[Text]:
 
 
 def confirmed(facts: Facts) -> Section | None:
-    """Show the arms of a confirmation and their differences, with intervals."""
+    """Show what the arms of a confirmation reached."""
     found = facts.confirmation
     if found is None:
         return None
-    blocks: list[Block] = [_arms_table(found)]
-    if found.versus:
-        spans = [
-            Span(
-                name=f"{item.finalist} against {item.baseline}",
-                mean=item.mean,
-                low=item.low,
-                high=item.high,
-                sure=item.verdict in ("better", "worse"),
-            )
-            for item in found.versus
-            if item.low is not None and item.high is not None
-        ]
-        if spans:
-            blocks.append(_spans_chart(spans, found.versus[0].level))
-        blocks.append(_versus_table(found))
-    blocks += _pair_blocks(found)
     trained = {"train+val": "training and validation images", "train": "training images"}.get(
         found.train_on, found.train_on
     )
-    blocks.append(
-        Text(
-            f"Every arm was trained on {trained} with up to {found.planned_seeds} fresh seeds that all arms share. "
-            f"Values are {found.metric} after the last epoch. "
-            f"Test images were looked at {found.looks} times."
-        )
-    )
-    failures = [[arm.label, seed, reason] for arm in found.arms for seed, reason in arm.failures.items()]
-    if failures:
-        blocks.append(Table(caption="Runs that failed", headers=["arm", "seed", "reason"], rows=failures))
-    return Section("Confirmed configurations", blocks)
-
-
-def _spans_chart(spans: list[Span], level: float) -> Chart:
     words = (
-        f"Difference of each finalist to each baseline, paired by seed, with its {level:.0%} interval. Filled diamonds "
-        "are settled after Holm's correction; the dashed line is no difference."
+        f"Every arm was trained on {trained} with up to {found.planned_seeds} fresh seeds that all arms share. "
+        f"Values are {found.metric} after the last epoch. Test images were looked at {found.looks} times."
     )
-    label = "; ".join(f"{s.name} {s.mean:+.2f} [{s.low:+.2f}, {s.high:+.2f}]" for s in spans)
-    svg = spans_chart(spans, "points of test top-1", label)
-    return Chart(title="Finalists against baselines", svg=svg, text=words)
-
-
-def _arms_table(found: Confirmation) -> Table:
-    rows = [_arm_row(arm) for arm in found.arms]
-    headers = ["arm", "kind", "mean ± sd", "n", "search (val)", "looks"]
-    return Table(caption="Arms", headers=headers, rows=rows)
-
-
-def _arm_row(arm: Arm) -> list[object]:
-    mean = "-" if arm.mean is None else f"{arm.mean:.2f}" + _spread(arm.sd)
-    return [arm.label, arm.kind, mean, len(arm.runs), arm.search_value, sum(run.looks for run in arm.runs)]
-
-
-def _versus_table(found: Confirmation) -> Table:
-    headers = ["finalist", "baseline", "difference", "interval", "n", "p (t)", "p (Wilcoxon)", "p (Holm)", "verdict"]
-    headers += ["search said", "confirmation says", "shrinkage"]
-    return Table(caption="Differences", headers=headers, rows=[_versus_row(item) for item in found.versus])
-
-
-def _versus_row(item: Versus) -> list[object]:
-    said = "-" if item.search_said is None else f"{item.search_said:+.2f}"
-    shrunk = "-" if item.shrinkage is None else f"{item.shrinkage:+.2f}"
-    interval = _interval(item) + ("" if item.low is None else f" ({item.level:.0%})")
-    tests = [item.p_t, item.p_wilcoxon, item.p_holm]
-    start = [item.finalist, item.baseline, f"{item.mean:+.2f}", interval, len(item.seeds), *tests]
-    return [*start, item.verdict, said, f"{item.mean:+.2f}", shrunk]
-
-
-def _pair_blocks(found: Confirmation) -> list[Block]:
-    """Show what each of several pairs shows by itself."""
-    if not found.pairs:
-        return []
-    words = (
-        "Values and differences above are means over the pairs, seed by seed, and so are the tests. Below each pair "
-        "stands by itself; its intervals and p-values are corrected for nothing."
-    )
-    arms: list[list[object]] = []
-    for place, arm in enumerate(found.arms):
-        each = [pair.arms[place] for pair in found.pairs]
-        shown = ["-" if own.mean is None else f"{own.mean:.2f}" + _spread(own.sd) for own in each]
-        arms.append([arm.label, *shown, arm.mean_rank, arm.worst_rank])
-    headers = ["arm", *(pair.name for pair in found.pairs), "mean rank", "worst rank"]
-    rows: list[list[object]] = [
-        [pair.name, item.finalist, item.baseline, f"{item.mean:+.2f}", _interval(item), item.seeds, item.p_t]
-        for pair in found.pairs
-        for item in pair.versus
-    ]
-    heads = ["pair", "finalist", "baseline", "difference", "interval", "n", "p (t), not corrected"]
-    tables = [
-        Table(caption="Arms on each pair, mean ± sd", headers=headers, rows=arms),
-        Table(caption="Differences on each pair", headers=heads, rows=rows),
-    ]
-    return [Text(words), *tables]
-
-
-def _spread(sd: float | None) -> str:
-    return "" if sd is None else f" ± {sd:.2f}"
-
-
-def _interval(item: Versus | VersusOnPair) -> str:
-    return "-" if item.low is None or item.high is None else f"{item.low:+.2f} to {item.high:+.2f}"
+    return Section("Confirmed configurations", [*arms_blocks(found.arms, found.pairs), Text(words)])
 
 
 def best_configurations(facts: Facts) -> Section | None:

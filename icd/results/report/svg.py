@@ -66,41 +66,26 @@ class Scale:
         high: Value at ``end``.
         start: Place of ``low``.
         end: Place of ``high``; smaller than ``start`` for an axis that points up.
-        log: Whether equal ratios take equal room.
     """
 
     low: float
     high: float
     start: float
     end: float
-    log: bool = False
 
     @classmethod
-    def over(
-        cls, values: Iterable[float], start: float, end: float, *, log: bool = False, room: float = _ROOM
-    ) -> "Scale":
+    def over(cls, values: Iterable[float], start: float, end: float, *, room: float = _ROOM) -> "Scale":
         """Give a scale that holds all values with some room; one value alone stands in the middle."""
         found = list(values)
         low, high = (min(found), max(found)) if found else (0.0, 1.0)
-        if log:
-            factor = (high / low) ** room if high > low else 1.5
-            return cls(low=low / factor, high=high * factor, start=start, end=end, log=True)
         width = (high - low) * room if high > low else max(abs(high), 1.0) * 0.05
         return cls(low=low - width, high=high + width, start=start, end=end)
 
     def __call__(self, value: float) -> float:
-        low, high, at = (math.log(v) if self.log else v for v in (self.low, self.high, value))
-        return self.start + (self.end - self.start) * (at - low) / (high - low)
+        return self.start + (self.end - self.start) * (value - self.low) / (self.high - self.low)
 
     def ticks(self, most: int = 5) -> list[float]:
         """Give round values within the scale."""
-        if self.log:
-            powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
-            for digits in ((1, 2, 5), (1, 3), (1,)):
-                found = [d * 10.0**p for p in powers for d in digits if self.low <= d * 10.0**p <= self.high]
-                if len(found) <= most:
-                    break
-            return found[:: -(-len(found) // most)] if len(found) > most else found
         rough = (self.high - self.low) / most
         power = 10.0 ** math.floor(math.log10(rough))
         step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * (1 - 1e-9))

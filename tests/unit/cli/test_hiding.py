@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from icd.cli.hiding import HidingFormatter, hide
+from icd.redact import HidingFormatter, hide
 
 ENVIRONMENT = {
     "PGPASSWORD": "postgres-value",

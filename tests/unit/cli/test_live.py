@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 from rich.live import Live
 
-from icd.cli import live
-from icd.cli.live import LiveDisplay, end_line
+from icd.cli import display as live
+from icd.cli.display import LiveDisplay, end_line
 from icd.config.sweep import Objective
 from icd.search.record import TrialRecord
 from icd.search.site import Running

@@ -1,6 +1,10 @@
 """The entry of the command: help without a verb, help that is named, listings that can be pasted."""
 
+import logging
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import yaml
@@ -60,3 +64,56 @@ def test_what_methods_prints_can_be_pasted(run: Run) -> None:
         assert read({"base_loss": {name: fields}}) == read({"base_loss": name})
     for name, fields in rows.items():
         assert read(fields) == read(name)
+
+
+def test_no_help_and_no_completion_waits_for_a_framework() -> None:
+    """One process asks for all of them; what each costs is measured by ``bench/cli.py``."""
+    code = (
+        "import sys, bench.cli as bench, click.shell_completion as completion\n"
+        "from icd.cli.main import icd\n"
+        "for words in bench.command_lines():\n"
+        "    try: icd.main(words, prog_name='icd', standalone_mode=False)\n"
+        "    except SystemExit: pass\n"
+        "found = completion.BashComplete(icd, {}, 'icd', '_ICD_COMPLETE').get_completions([], '')\n"
+        "assert 'benchmark' in [item.value for item in found]\n"
+        "sys.exit(' '.join(name for name in bench.HEAVY if name in sys.modules))"
+    )
+    root = Path(__file__).parents[3]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
+    assert done.stderr.strip() == "", done.stderr
+    assert done.stdout.count("Usage: icd") > 30
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["table", "x.yaml"], "'icd table' is now 'icd benchmark'"),
+        (["explain", "x"], "'icd explain' is now 'icd ablate'"),
+        (["flush", "x"], "'icd flush' is now 'icd sync'"),
+        (["specialists", "x"], "'icd specialists' is now 'icd compare --pairs'"),
+        (["teacher", "table", "build"], "'icd teacher table' is now 'icd teacher cache'"),
+        (["teacher", "cache", "drop", "x"], "'icd teacher cache drop' is now 'icd teacher cache rm'"),
+        (["sweep", "x.yaml", "--table", "live"], "--table is now --teacher-cache auto|full|stream|off"),
+        (["train", "x.yaml", "--table-gb", "3"], "--table-gb is now --teacher-cache-gb"),
+        (["confirm", "x", "--against", "KD,SP"], "--against takes one label; repeat it for several, but got 'KD,SP'"),
+        (["stauts"], "no verb 'stauts'; did you mean 'status'?"),
+        (["--json", "stop", "x"], "'icd stop' has no --json"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_old_words_are_answered_with_the_new_ones(run: Run, words: list[str], said: str) -> None:
+    code, out, err = run(*words)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"icd: error[USAGE] {said}; see 'icd")
+
+
+def test_options_of_icd_stand_before_or_after_the_verb(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    before = run("--root", str(tmp_path / "a"), "--json", "teacher", "list")
+    after = run("teacher", "list", "--root", str(tmp_path / "a"), "--json")
+    assert before == after == (0, "[]\n", "")
+    _, _, quiet = run("-q", "teacher", "list", "--debug", "--root", str(tmp_path / "a"))
+    assert logging.getLogger("icd").level == logging.DEBUG, "what stands last counts"
+    assert "no teachers yet" in quiet
+    nearer = run("--root", str(tmp_path / "a"), "status", "--root", str(tmp_path / "b"))
+    assert nearer[1] == f"no sweeps in {tmp_path / 'b'}\n"

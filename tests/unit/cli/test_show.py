@@ -1,8 +1,9 @@
 """Tables of the reading verbs."""
 
-from icd.cli.plan import duration
-from icd.cli.show import columns, configuration, count_text
+from icd.cli.format import configuration, count_text
+from icd.cli.sweep import duration
 from icd.search.record import TrialRecord
+from icd.text import columns
 
 
 def test_columns() -> None:

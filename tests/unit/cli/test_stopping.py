@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from icd.cli.stopping import STOPPED_BY, stop_requested, stopping_politely
+from icd.cli.console import STOPPED_BY, stop_requested, stopping_politely
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

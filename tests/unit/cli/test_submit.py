@@ -1,28 +1,26 @@
 """``--submit``: a command line becomes a job, a job's log becomes stdout and stderr, its end an exit code."""
 
-import io
-import logging
 import os
-import random
 import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import click
 import pytest
 
-from icd import __version__
-from icd.cli import job as far
-from icd.cli.export import export
-from icd.cli.job import FILE_VARIABLE, MARK, Marked, pack, unpack
+from icd.cli import submit
+from icd.cli.look import status
 from icd.cli.main import icd
-from icd.cli.status import status
-from icd.cli.submit import Reader, code_of, job_of, read_file, words_of
+from icd.cli.outcomes import export
+from icd.cli.submit import FILE_VARIABLE, MARK, connect, entry, follow, read_file, words_of
 from icd.cli.sweep import resume, sweep
 from icd.errors import ConfigError, SetupError, UsageError
-from icd.search.ray_jobs import Ended, Job, checked, differs
 
 QUICKSTART = Path(__file__).parents[3] / "search_spaces" / "quickstart.yaml"
-JOB = Job(id="icd-sweep-x-1", entrypoint="", metadata={}, variables={})
 
 
 def words(command: click.Command, name: str, *given: str, before: tuple[str, ...] = ()) -> list[str]:
@@ -34,8 +32,8 @@ def test_only_what_was_given_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("ICD_ROOT", "/home/me/runs")
     monkeypatch.setenv("ICD_DATA", "/home/me/data")
     assert words(sweep, "sweep", "x.yaml", "--submit", "http://h:1", "--detach") == ["sweep", "--address=auto"]
-    given = ["--set", "budget.trials=3", "--set", "seed=-1", "--table", "live", "--json", "--root", "/shared/runs"]
-    passed = ["--set=budget.trials=3", "--set=seed=-1", "--table=live", "--json", "--root=/shared/runs"]
+    given = ["--set", "budget.trials=3", "--set", "seed=-1", "--teacher-cache", "off", "--json", "--root", "/runs"]
+    passed = ["--set=budget.trials=3", "--set=seed=-1", "--teacher-cache=off", "--json", "--root=/runs"]
     assert sorted(words(sweep, "sweep", "x.yaml", *given)) == sorted(["sweep", "--address=auto", *passed])
     executed = words(sweep, "sweep", "x.yaml", "--executor", "process")
     assert executed == ["sweep", "--executor=process", "--address=auto"]
@@ -43,17 +41,14 @@ def test_only_what_was_given_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_a_bucket_travels_by_its_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ICD_CACHE", str(tmp_path))
-    assert words(status, "status", "a", "--root", "s3://sweeps/team") == [
-        "status",
-        "--root=s3://sweeps/team",
-        "--",
-        "a",
-    ]
+    found = words(status, "status", "a", "--root", "s3://sweeps/team")
+    assert found == ["status", "--root=s3://sweeps/team", "--", "a"]
 
 
 def test_names_and_the_options_of_icd_itself_travel_too() -> None:
     assert words(resume, "resume", "a", "--extend") == ["resume", "--extend", "--address=auto", "--", "a"]
-    assert words(status, "status", before=("--debug", "-q")) == ["--debug", "--quiet", "status"]
+    assert words(status, "status", before=("--debug", "-q")) == ["--quiet", "--debug", "status"]
+    assert words(status, "status", "--debug", before=("--json",)) == ["--json", "status", "--debug"]
     assert words(status, "status", "a b;c", "--json") == ["status", "--json", "--", "a b;c"]
     given = ["a", "-o", "/shared/best", "--register", "--format", "onnx", "--format", "pt2", "--trial", "3"]
     passed = ["--output=/shared/best", "--register=", "--format=onnx", "--format=pt2", "--trial=3"]
@@ -62,14 +57,10 @@ def test_names_and_the_options_of_icd_itself_travel_too() -> None:
 
 
 def test_the_words_mean_over_there_what_they_meant_here() -> None:
-    given = ["a", "--set", "budget.trials=4", "--extend", "--table-gb", "2.5", "--root", "/shared/my runs"]
-    job = job_of("resume", "a", words(resume, "resume", *given), {}, unique="1")
-    python, option, module, version, verb, *rest = shlex.split(job.entrypoint)
-    assert (python, option, module, version, verb) == ("python", "-m", "icd.cli.job", __version__, "resume")
-    here = resume.make_context("resume", given).params
-    there = resume.make_context("resume", rest).params
-    assert there.pop("address") == "auto"
-    assert here.pop("address") == "local"
+    given = ["a", "--set", "budget.trials=4", "--extend", "--teacher-cache-gb", "2.5", "--root", "/shared/my runs"]
+    rest = words(resume, "resume", *given)[1:]
+    here, there = (resume.make_context("resume", [*line]).params for line in (given, rest))
+    assert (there.pop("address"), here.pop("address")) == ("auto", "local")
     assert there == here
 
 
@@ -86,120 +77,116 @@ def test_what_means_nothing_over_there_is_refused(given: list[str], problem: str
         words(sweep, "sweep", "x.yaml", *given)
 
 
-def test_a_job_has_a_readable_name_of_its_own() -> None:
-    first, second = (job_of("sweep", "my sweep/1", ["sweep"], {}) for _ in range(2))
-    assert first.id != second.id
-    assert first.id.startswith("icd-sweep-my_sweep_1-2")
-    assert first.metadata == {"icd": "sweep", "sweep": "my sweep/1", "version": __version__}
-    assert job_of("status", None, ["status"], {}, unique="7").id == "icd-status-all-7"
-
-
-def test_no_token_is_in_a_job(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RAY_AUTH_TOKEN", "5" * 64)
-    name, variables = read_file("sweep", QUICKSTART, {"overrides": ()})
-    job = job_of("sweep", name, words(sweep, "sweep", str(QUICKSTART)), variables)
-    assert "5" * 64 not in repr(job)
-    assert set(job.variables) == {FILE_VARIABLE}
-
-
-def test_a_file_travels_as_it_is(tmp_path: Path) -> None:
-    text = QUICKSTART.read_text() + "# \u00e9 'quoted' \"twice\" $HOME `x`\n" + "# filler\n" * 3000
-    path = tmp_path / "mine.yaml"
-    path.write_text(text, encoding="utf-8")
-    name, variables = read_file("sweep", path, {"overrides": ("budget.trials=3",), "name": "other"})
-    assert name == "other"
-    assert unpack(variables[FILE_VARIABLE]) == ("mine.yaml", text)
-
-
 def test_a_bad_file_is_refused_here(tmp_path: Path) -> None:
     path = tmp_path / "bad.yaml"
     path.write_text(QUICKSTART.read_text().replace("student:", "studnt:"))
     with pytest.raises(ConfigError, match="did you mean 'student'"):
         read_file("sweep", path, {"overrides": ()})
     with pytest.raises(UsageError, match=r"a table needs space\.method"):
-        read_file("table", QUICKSTART, {"overrides": ()})
-
-
-def test_a_file_too_large_for_a_job_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "large.yaml"
-    noise = "".join(f"# {random.Random(number).getrandbits(256):x}\n" for number in range(2500))
-    path.write_text(QUICKSTART.read_text() + noise)
-    with pytest.raises(UsageError, match=r"too large for a job .*python jobs/sweep\.py"):
+        read_file("benchmark", QUICKSTART, {"overrides": ()})
+    path.write_text(QUICKSTART.read_text() + "# filler\n" * 20_000)
+    with pytest.raises(UsageError, match="too large for a job"):
         read_file("sweep", path, {"overrides": ()})
 
 
-def test_stdout_is_marked_line_by_line(tmp_path: Path) -> None:
-    with (tmp_path / "log").open("w+") as log:
-        with io.TextIOWrapper(io.BufferedWriter(Marked(log.fileno())), encoding="utf-8", line_buffering=True) as out:
-            click.echo("one\ntwo \u00e9", file=out)
-            click.echo("three", file=out, nl=False)
-        assert (tmp_path / "log").read_text() == f"{MARK}one\n{MARK}two \u00e9\n{MARK}three\n"
+@pytest.fixture
+def there(tmp_path: Path) -> Callable[[str, dict[str, str]], "subprocess.CompletedProcess[str]"]:
+    """Run a job's command line as Ray's shell does, with a 'python' that says what it was called with."""
+    fake = tmp_path / "bin" / "python"
+    fake.parent.mkdir()
+    fake.write_text(
+        '#!/bin/sh\nshift 2; echo "$@"; echo "submit: $ICD_SUBMIT"; eval "cat \\"\\${$#}\\""; echo said >&2; exit 4\n'
+    )
+    fake.chmod(0o755)
+
+    def run(line: str, variables: dict[str, str]) -> "subprocess.CompletedProcess[str]":
+        path = os.pathsep.join([str(fake.parent), os.environ["PATH"]])
+        environment = {**os.environ, "PATH": path, "ICD_SUBMIT": "http://h:1", "TMPDIR": str(tmp_path), **variables}
+        return subprocess.run(line, shell=True, capture_output=True, text=True, env=environment, check=False)
+
+    return run
+
+
+def test_a_job_runs_the_verb_with_the_file_as_it_was(
+    tmp_path: Path, there: Callable[[str, dict[str, str]], "subprocess.CompletedProcess[str]"]
+) -> None:
+    text = QUICKSTART.read_text() + "# \u00e9 'quoted' \"twice\" $HOME `x`\n"
+    path = tmp_path / "my file.yaml"
+    path.write_text(text, encoding="utf-8")
+    name, variables = read_file("sweep", path, {"overrides": ("budget.trials=3",), "name": "other"})
+    assert (name, set(variables)) == ("other", {FILE_VARIABLE})
+    done = there(entry(["sweep", "--set=name=a b"], path), variables)
+    lines = done.stdout.splitlines()
+    assert all(line.startswith(MARK) for line in lines)
+    assert lines[0].startswith(f"{MARK}sweep --set=name=a b -- {tmp_path}/")
+    assert lines[0].endswith("/my file.yaml")
+    assert lines[1] == f"{MARK}submit: ", "a job's own jobs go nowhere"
+    assert "\n".join(line.removeprefix(MARK) for line in lines[2:]) == text.rstrip("\n")
+    assert (done.returncode, done.stderr) == (4, "said\n")
+
+
+def test_a_verb_without_a_file_runs_with_its_words() -> None:
+    shell = shlex.split(entry(["status", "--", "a b"], None))
+    assert shell[:6] == ["env", "-u", "ICD_SUBMIT", "bash", "-o", "pipefail"]
+    assert shell[8:] == ["icd", "status", "--", "a b"]
+
+
+class Jobs:
+    """A job API that gives one answer after the other: (log or error, status, exit code)."""
+
+    def __init__(self, *answers: tuple[str | Exception, str, int | None]) -> None:
+        self.answers = list(answers)
+
+    def get_job_info(self, job: str) -> Any:
+        text, status, code = self.answers[0]
+        if isinstance(text, Exception):
+            self.answers.pop(0)
+            raise text
+        ended = status not in ("PENDING", "RUNNING")
+        state = type("Status", (str,), {"is_terminal": lambda self: ended})(status)
+        return SimpleNamespace(status=state, driver_exit_code=code, message="no\nroom")
+
+    def get_job_logs(self, job: str) -> str:
+        return str((self.answers.pop(0) if len(self.answers) > 1 else self.answers[0])[0])
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(submit, "_PAUSE_S", 0.0)
 
 
 def test_a_log_is_taken_apart_however_it_is_cut(capsys: pytest.CaptureFixture[str]) -> None:
-    log = (
-        "2026-11-21 20:45:11,786\tINFO job_manager.py:581 -- Runtime env is setting up.\n"
-        "Running entrypoint for job icd-status-x: python -m icd.cli.job\n"
-        f"icd: warned\n{MARK}[\n{MARK}]\n{MARK}\nkilled"
-    )
-    for size in (1, 7, len(log)):
-        reader = Reader()
-        for start in range(0, len(log), size):
-            reader.take(log[start : start + size])
-        reader.close()
-        assert capsys.readouterr() == ("[\n]\n\n", "icd: warned\nkilled\n")
+    whole = f"icd: warned\n{MARK}[\n{MARK}]\n{MARK}\nkilled"
+    steps: Sequence[str | Exception] = [whole[:size] for size in range(0, len(whole), 3)]
+    answers = [(step, "RUNNING", None) for step in [*steps, RuntimeError("502"), ConnectionError("gone")]]
+    assert follow(Jobs(*answers, (whole, "FAILED", 5)), "http://h", "j") == 5
+    assert capsys.readouterr() == ("[\n]\n\n", "icd: warned\nkilled\n")
 
 
 @pytest.mark.parametrize("code", [0, 2, 3, 4, 5, 6, 70, 130, 143])
 def test_a_verbs_exit_code_is_the_commands(code: int) -> None:
-    assert code_of(Ended(status="FAILED" if code else "SUCCEEDED", code=code, message=""), JOB) == code
+    assert follow(Jobs(("", "FAILED" if code else "SUCCEEDED", code)), "http://h", "j") == code
 
 
-def test_jobs_that_were_ended_are_told_from_those_that_never_ran(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING, "icd"):
-        assert code_of(Ended(status="STOPPED", code=None, message=""), JOB) == 143
-        assert code_of(Ended(status="FAILED", code=-9, message=""), JOB) == 137
-        assert code_of(Ended(status="FAILED", code=137, message=""), JOB) == 137
-    assert "ended by signal 9" in caplog.text
-    with pytest.raises(SetupError, match="no room"):
-        code_of(Ended(status="FAILED", code=None, message="no\nroom"), JOB)
-    for code in (1, 127):
-        with pytest.raises(SetupError, match="'python' on the head's PATH must have icd"):
-            code_of(Ended(status="FAILED", code=code, message=""), JOB)
+def test_jobs_that_were_ended_are_told_from_those_that_never_ran() -> None:
+    assert follow(Jobs(("", "STOPPED", None)), "http://h", "j") == 143
+    assert follow(Jobs(("", "FAILED", -9)), "http://h", "j") == 137
+    for code in (None, 1, 127):
+        with pytest.raises(SetupError, match=r"could not run icd there: no\nroom; 'python' on the head"):
+            follow(Jobs(("", "FAILED", code)), "http://h", "j")
+    with pytest.raises(SetupError, match="knows job j no more"):
+        follow(Jobs((RuntimeError("status code 404"), "RUNNING", None)), "http://h", "j")
 
 
-@pytest.mark.parametrize("url", ["ray://h:10001", "auto", "h:8265", "http://", "ftp://h", "http://[::1"])
+@pytest.mark.parametrize(
+    "url", ["ray://h:10001", "auto", "h:8265", "http://", "ftp://h", "https://me:geheim@h:8265", "http://h/\n"]
+)
 def test_an_address_that_is_no_dashboard_is_refused(url: str) -> None:
-    with pytest.raises(SetupError, match="--submit must be the http:// or https:// address"):
-        checked(url)
-
-
-def test_a_password_in_an_address_is_refused_and_not_said() -> None:
-    with pytest.raises(SetupError, match="no user or password") as caught:
-        checked("https://me:geheim@h:8265")
+    with pytest.raises(SetupError, match="--submit must be a Ray dashboard without user or password") as caught:
+        connect(url)
     assert "geheim" not in str(caught.value)
-    assert checked("https://h:8265/") == "https://h:8265"
 
 
-def test_versions_of_ray_differ_by_their_first_two_numbers() -> None:
-    assert not differs("2.60.0", "2.60.1")
-    assert differs("2.60.0", "2.59.0")
-    assert not differs("2.60.0", None)
-
-
-def test_over_there_the_file_is_named_last_and_nothing_is_sent_on(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    seen: list[tuple[list[str], str]] = []
-
-    def run(words: list[str]) -> int:
-        seen.append((words[:-1], Path(words[-1]).read_text()))
-        return 4
-
-    monkeypatch.setattr(far, "main", run)
-    monkeypatch.setenv(FILE_VARIABLE, pack("../../x.yaml", "name: x\n"))
-    monkeypatch.setenv("ICD_SUBMIT", "http://h:1")
-    assert far.run(["0.0.9", "sweep", "--json"]) == 4
-    assert seen == [(["sweep", "--json", "--"], "name: x\n")]
-    assert "sent by icd 0.0.9" in capsys.readouterr().err
-    assert not {FILE_VARIABLE, "ICD_SUBMIT"} & set(os.environ)
+def test_nothing_of_ray_is_needed_to_write_a_job() -> None:
+    code = "import sys, icd.cli.submit; sys.exit('ray' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

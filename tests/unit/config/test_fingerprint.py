@@ -72,7 +72,7 @@ def test_the_first_step_that_differs_and_why() -> None:
     assert compared.difference == pytest.approx(0.375 / 300.125)
     said = str(compared)
     assert "the loss of step 2 of 3 differs by 0.0012" in said
-    teacher = "teacher 'table', here 'live': add --table stream"
+    teacher = "teacher 'table', here 'live': add --teacher-cache stream"
     for cause in ("NVIDIA H200", teacher, "icd 0.1.0, here 0.2.0", "torch 2.14.1, here unknown"):
         assert cause in said
     same = compare(NOTED, replace(NOTED, losses=(5.0, 1.0, 1.0)))

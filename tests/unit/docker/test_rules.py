@@ -252,7 +252,7 @@ def test_jobs_run_the_verb_of_their_name_and_say_how_to_submit_them(path: Any) -
         return
     words = [word.strip(' "') for word in verb.group(1).split(",")]
     assert words[0] == path.stem.split("_")[0]
-    joins = {"sweep", "resume", "confirm", "explain", "table"}
+    joins = {"sweep", "resume", "confirm", "ablate", "benchmark"}
     assert (words[1:] == ["--address", "auto"]) == (path.stem in joins)
 
 

@@ -43,7 +43,7 @@ def test_confirmed() -> None:
     assert "| trial 12 | 2 | 61.750 | 0.250 |" in text
     assert "| KD | 2 | 61.000 | 0.250 |" in text
     assert "| trial 3 |" not in text
-    assert "| KD | 2 | +0.750 | [+0.125, +1.375] (95 %) | 0.04 | better |" in text
+    assert "| KD | +0.75 | +0.12 to +1.38 | better | 2 |" in text
     assert "seed 101: the lowest seed, not the best one" in text
 
 

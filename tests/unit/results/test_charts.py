@@ -7,15 +7,11 @@ import pytest
 from markupsafe import Markup
 
 from icd.results.report.charts import (
-    Axis,
     Bar,
-    Dot,
     Series,
     Span,
     bars_chart,
     lines_chart,
-    parallel_chart,
-    scatter_chart,
     spans_chart,
 )
 from icd.results.report.svg import WIDTH, Scale, element, tick_text
@@ -63,37 +59,6 @@ def test_one_epoch_is_a_mark() -> None:
     assert len(of_class(root, "circle", "mark far")) == 1
 
 
-@pytest.mark.parametrize("log", [False, True])
-def test_scatter_has_a_mark_for_each_trial(log: bool) -> None:
-    dots = [Dot(name=f"t{n}", x=10.0**n, y=50.0 + n, role="front" if n < 2 else "trial") for n in range(4)]
-    dots.append(Dot(name="KD", x=5.0, y=49.0, role="baseline"))
-    root = parsed(scatter_chart(dots, "seconds", "top1", "a front", log_x=log))
-    named = [item for item in root.iter() if item.find("title") is not None and "mark" in item.attrib.get("class", "")]
-    assert len(named) == 5
-    circles = [item for item in named if item.tag.endswith("circle")]
-    assert [float(item.attrib["cx"]) for item in circles] == sorted(float(item.attrib["cx"]) for item in circles)
-
-
-def test_parallel_lines_cross_every_axis_and_break_where_a_value_is_missing() -> None:
-    axes = [Axis(name="a"), Axis(name="b", log=True), Axis(name="value")]
-    rows = [{"a": n / 4, "b": 10.0**n, "value": float(n)} for n in range(4)] + [{"a": 0.5, "value": 0.5}]
-    root = parsed(parallel_chart(axes, rows, [f"t{n}" for n in range(5)], "lines", maximize=True))
-    paths = [path for path in root.iter("path") if path.find("title") is not None]
-    assert len(paths) == 4  # the fifth row is two marks
-    assert len([c for c in root.iter("circle") if "mark" in c.attrib["class"]]) == 2
-    assert all(len(points(path)) == 3 for path in paths)
-    best = points(of_class(root, "path", "line s0")[0])
-    assert all(x == pytest.approx(WIDTH - 12) for x, _ in best)
-    assert [y for _, y in best] == sorted(y for _, y in best)
-
-
-def test_parallel_minimised_marks_the_smallest() -> None:
-    rows = [{"a": float(n), "value": float(n)} for n in range(5)]
-    root = parsed(parallel_chart([Axis(name="a"), Axis(name="value")], rows, list("abcde"), "x", maximize=False))
-    (best,) = of_class(root, "path", "line s0")
-    assert best.find("title").text == "a"
-
-
 def test_bars_are_as_long_as_their_values() -> None:
     bars = [Bar(name=name, value=value, chance=0.1, clear=value > 0.1) for name, value in (("x", 0.8), ("y", 0.2))]
     root = parsed(bars_chart([*bars, Bar(name="z", value=None, chance=None, clear=False)], "importance"))
@@ -106,31 +71,32 @@ def test_bars_are_as_long_as_their_values() -> None:
 def test_spans_reach_from_low_to_high() -> None:
     spans = [
         Span(name="a", mean=1.0, low=0.5, high=1.5, sure=True),
-        Span(name="b", mean=0.1, low=-1, high=1.2, sure=False),
+        Span(name="b", mean=0.1, low=-1, high=1.2, sure=False, dots=[-0.9, 0.2, 1.0]),
+        Span(name="c", mean=0.3, low=None, high=None, sure=False),
     ]
     root = parsed(spans_chart(spans, "points", "differences"))
-    (zero,) = of_class(root, "line", "chance")
+    zero, *others = of_class(root, "line", "chance")
+    assert {item.attrib["x1"] for item in others} == {zero.attrib["x1"]}
     first = max(of_class(root, "line", "line s0"), key=lambda item: float(item.attrib["x2"]) - float(item.attrib["x1"]))
     assert float(first.attrib["x1"]) > float(zero.attrib["x1"])
-    assert len(of_class(root, "polygon", "mark s0")) == len(of_class(root, "circle", "mark near")) == 1
+    assert (len(of_class(root, "polygon", "mark s0")), len(of_class(root, "circle", "mark near"))) == (1, 2)
+    assert len(of_class(root, "circle", "mark s1")) == 3
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "log", "ticks"),
+    ("low", "high", "ticks"),
     [
-        (0.0, 10.0, False, [0, 2, 4, 6, 8, 10]),
-        (0.13, 0.48, False, [0.2, 0.3, 0.4]),
-        (1.0, 100.0, True, [1, 3, 10, 30, 100]),
-        (-1.0, 1.0, False, [-1, -0.5, 0, 0.5, 1]),
+        (0.0, 10.0, [0, 2, 4, 6, 8, 10]),
+        (0.13, 0.48, [0.2, 0.3, 0.4]),
+        (-1.0, 1.0, [-1, -0.5, 0, 0.5, 1]),
     ],
 )
-def test_ticks_are_round(low: float, high: float, log: bool, ticks: list[float]) -> None:
-    assert Scale(low=low, high=high, start=0, end=1, log=log).ticks() == pytest.approx(ticks)
+def test_ticks_are_round(low: float, high: float, ticks: list[float]) -> None:
+    assert Scale(low=low, high=high, start=0, end=1).ticks() == pytest.approx(ticks)
 
 
 def test_a_scale_of_equal_values_stands_in_the_middle() -> None:
-    for log in (False, True):
-        assert Scale.over([3.0, 3.0], 0.0, 10.0, log=log)(3.0) == pytest.approx(5.0)
+    assert Scale.over([3.0, 3.0], 0.0, 10.0)(3.0) == pytest.approx(5.0)
 
 
 def test_text_and_attributes_are_escaped() -> None:

@@ -1,6 +1,7 @@
 """What a confirmation says of its runs: numbers, findings in words, the command's table and JSON."""
 
 import json
+import math
 import statistics
 from dataclasses import replace
 from pathlib import Path
@@ -8,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from icd.cli.confirm import confirmation_lines
 from icd.cli.main import main
 from icd.results.confirm import confirmation_of
-from icd.results.confirmation import Arm, Confirmation, Run, Verdict, Versus
-from icd.results.statements import statement_of
+from icd.results.confirmation import Confirmation, statement_of
+from icd.results.lines import confirmation_lines
+from icd.results.outcome import Arm, Comparison, Run, Verdict
+from icd.results.stats import expected_maximum
 from icd.search.lease import Lease
 from tests.confirming import Confirming, confirming, gaps, searched
 from tests.driving import EPOCHS
@@ -30,7 +32,8 @@ def test_nothing_was_begun_and_nothing_ran(tmp_path: Path) -> None:
     hand = searched(tmp_path)
     assert confirmation_of(hand.ledger) is None
     found = confirming(hand, against=["KD"]).found
-    assert (found.winner, found.versus, found.looks, found.finished) == (None, (), 0, False)
+    assert (found.winner, found.looks, found.finished) == (None, 0, False)
+    assert {(item.difference, item.p, item.verdict) for item in found.comparisons} == {(None, None, "open")}
     assert found.statement == "Nothing can be said yet: no finalist has a complete run."
     assert [arm.mean for arm in found.arms] == [None, None, None]
     assert "trial 3" in "\n".join(confirmation_lines(found))
@@ -56,19 +59,17 @@ def test_numbers_are_those_of_the_runs(tmp_path: Path) -> None:
         arm, values = found.arm(label), [value(label, seed) for seed in seeds]
         assert [run.value for run in arm.runs] == values, "the last epoch counts"
         assert (arm.mean, arm.sd) == (pytest.approx(statistics.fmean(values)), pytest.approx(statistics.stdev(values)))
-        assert {(run.best_epoch, run.looks, run.seconds) for run in arm.runs} == {(2, EPOCHS, 10.0)}
-        assert [run.best_value for run in arm.runs] == [item + 20 for item in values], "shown, never ranked"
-    first = found.versus[0]
+        assert {(run.looks, run.seconds) for run in arm.runs} == {(EPOCHS, 10.0)}
+    first = found.comparisons[0]
     differences = [value("trial 4", seed) - value("KD", seed) for seed in seeds]
-    assert (first.finalist, first.baseline, first.seeds) == ("trial 4", "KD", seeds)
-    assert first.differences == pytest.approx(tuple(differences))
-    assert first.mean == pytest.approx(statistics.fmean(differences))
+    assert (first.arm, first.against, first.seeds) == ("trial 4", "KD", 3)
+    assert first.difference == pytest.approx(statistics.fmean(differences))
     assert first.low is not None
     assert first.high is not None
-    assert first.low < first.mean < first.high
-    assert (first.verdict, first.level) == ("better", 0.95)
-    assert first.search_said == 4.0, "trials 0 and 4 of the search"
-    assert first.shrinkage == pytest.approx(4.0 - first.mean)
+    assert 0 < first.low < first.difference < first.high
+    assert first.verdict == "better"
+    assert (first.p or 1) <= 0.05
+    assert first.search_gain == 4.0, "trials 0 and 4 of the search"
     assert found.winner == "trial 4"
     assert "The search promised +4.00 points over KD (one seed, validation images);" in found.statement
 
@@ -94,10 +95,11 @@ def test_runs_that_failed_leave_the_verdict_to_the_others(tmp_path: Path, *, ada
             hand.end(task, "diverged", "loss term 'kd' must be finite")
         else:
             hand.run(task, GAIN)
-    (item,) = hand.found.versus
-    assert (len(item.seeds), item.verdict) == (5 - failed, "better")
-    assert item.p_holm < 0.05
-    assert "KD gave no result on seed 101: loss term 'kd' must be finite." in hand.found.statement
+    (item,) = hand.found.comparisons
+    assert (item.seeds, item.verdict) == (5 - failed, "better")
+    assert (item.p or 1) < 0.05
+    said = "KD gave no result on seed 101: loss term 'kd' must be finite; the run is left out."
+    assert said in hand.found.statement
 
 
 @pytest.mark.parametrize("runs", [1, 3, 4])
@@ -111,72 +113,99 @@ def test_it_is_plain_json_at_any_time(tmp_path: Path, runs: int) -> None:
 
 def made(verdict: Verdict = "better", **changes: Any) -> Confirmation:
     """A confirmation that nobody ran."""
-    run = Run(trial=9, seed=101, value=61.0, best_value=62.0, best_epoch=3, looks=4, seconds=1.0)
+    run = Run(trial=9, seed=101, value=61.0, looks=4, seconds=1.0)
     common: dict[str, Any] = {"trial": 3, "search_value": 60.0, "config": {}, "runs": (run, replace(run, seed=102))}
     arms = (
         Arm(label="trial 3", kind="finalist", mean=61.0, sd=0.5, **common),
         Arm(label="KD", kind="baseline", mean=60.0, sd=0.5, **common),
     )
-    versus = Versus(
-        finalist="trial 3",
-        baseline="KD",
-        seeds=(101, 102),
-        differences=(0.5, 1.5),
-        mean=1.0,
+    item = Comparison(
+        arm="trial 3",
+        against="KD",
+        seeds=2,
+        difference=1.0,
+        se=0.2,
         low=0.25,
         high=1.75,
-        level=0.95,
-        p_t=0.01,
-        p_wilcoxon=0.5,
-        p=0.02,
-        p_holm=0.04,
+        p=0.04,
         verdict=verdict,
-        search_said=None,
-        shrinkage=None,
+        detectable=0.9,
     )
     usual: dict[str, Any] = {
         "sweep": "tiny",
         "metric": "test/top1",
         "train_on": "train+val",
         "planned_seeds": 5,
+        "alpha": 0.05,
+        "failed_runs": "left-out",
         "round": 1,
         "arms": arms,
-        "versus": (versus,),
+        "comparisons": (item,),
         "looks": 16,
         "seconds": 7200.0,
         "finished": True,
         "winner": "trial 3",
+        "optimism": None,
         "statement": "",
     }
     found = Confirmation(**{**usual, **changes})
     return replace(found, statement=statement_of(found))
 
 
-SENTENCES: dict[Verdict, str] = {
-    "better": "It is better than KD (",
-    "worse": "It is worse than KD (",
-    "hopeless": "No difference from KD was shown, nor would the other seeds show one (",
-    "no difference shown": "No difference from KD was shown (",
-    "open": "Against KD it is undecided so far (",
+HEADLINES: dict[Verdict, str] = {
+    "better": "Trial 3 is better than KD.",
+    "worse": "Trial 3 is worse than KD.",
+    "no difference shown": "No difference between trial 3 and KD was shown.",
+    "open": "Trial 3 against KD is not decided yet.",
 }
 
 
-@pytest.mark.parametrize("verdict", SENTENCES)
+@pytest.mark.parametrize("verdict", HEADLINES)
 def test_every_verdict_has_its_sentence(verdict: Verdict) -> None:
-    facts = "+1.00 points, 95% interval +0.25 to +1.75, 2 seeds, p 0.04 after correction)."
-    wanted = f"trial 3: 61.00 % top-1 on test images (sd 0.50), 2 seeds. {SENTENCES[verdict]}{facts}"
-    assert made(verdict).statement == wanted
+    more = ", 0.90 points would have been shown in four of five cases" if verdict == "no difference shown" else ""
+    assert made(verdict).statement == (
+        f"{HEADLINES[verdict]} trial 3 reaches 61.00 % top-1 on test images (sd 0.50), 2 seeds. "
+        f"Against KD: +1.00 points, interval +0.25 to +1.75, 2 seeds, p 0.04{more}. "
+        "If there were no difference, one would be shown in 5% of such cases."
+    )
+
+
+def test_several_verdicts_are_one_sentence() -> None:
+    (item,) = made().comparisons
+    others = [replace(item, against=label) for label in ("SD-KD", "iCD-KD")]
+    level = replace(item, against="DKD", verdict="no difference shown")
+    found = made(comparisons=(item, *others, level))
+    assert found.statement.startswith(
+        "Trial 3 is better than KD, SD-KD and iCD-KD; no difference between it and DKD was shown."
+    )
+    assert "The chance of any false difference among the 4 comparisons of this confirmation is 5%" in found.statement
 
 
 def test_what_else_is_said() -> None:
     found = made(finished=False)
     assert found.statement.endswith("This confirmation is not finished.")
-    bare = replace(found.versus[0], low=None, high=None, search_said=2.0, shrinkage=1.0)
-    assert "(+1.00 points, 2 seeds, p 0.04 after correction)." in made(versus=(bare,)).statement
-    promised = "The search promised +2.00 points over KD (one seed, validation images); +1.00 were confirmed."
-    assert promised in made(versus=(bare,)).statement
+    bare = replace(found.comparisons[0], low=None, high=None, p=None, search_gain=2.0)
+    assert "Against KD: +1.00 points, 2 seeds." in made(comparisons=(bare,)).statement
+    promised = "The search promised +2.00 points over KD (one seed, validation images); +1.00 were found."
+    assert promised in made(comparisons=(bare,)).statement
     broken = replace(found.arms[1], failures={103: "out of memory"})
-    assert "KD gave no result on seed 103: out of memory." in made(arms=(found.arms[0], broken)).statement
+    lost = made(arms=(found.arms[0], broken))
+    assert "KD gave no result on seed 103: out of memory; the run is left out." in lost.statement
+    chance = made(arms=(found.arms[0], broken), failed_runs="chance-level")
+    assert "out of memory; the run counts as chance level if it diverged." in chance.statement
+    lucky = (
+        "trial 3 was chosen as the best of several finalists on these test images; if they are equally good, its mean"
+    )
+    assert f"{lucky} is too high by 0.25 points on average." in made(optimism=0.25).statement
+
+
+def test_the_best_of_several_finalists_is_said_to_be_lucky(tmp_path: Path) -> None:
+    hand = confirming(searched(tmp_path), against=["KD"], seeds=3)
+    hand.finish_all(GAIN)
+    found = hand.found
+    error = found.comparisons[0].se
+    assert error is not None
+    assert found.optimism == pytest.approx(expected_maximum(2) * error / math.sqrt(2))
 
 
 def test_the_table() -> None:
@@ -187,8 +216,10 @@ def test_the_table() -> None:
         ["trial", "3", "2", "61.00", "0.50", "60.00"],
         ["KD", "2", "60.00", "0.50", "60.00"],
     ]
-    assert "trial 3 - KD" in text
-    assert "+0.25 to +1.75" in text
+    assert [line.split() for line in text.splitlines()[5:7]] == [
+        ["configuration", "difference", "interval", "p", "verdict", "seeds"],
+        ["trial", "3", "-", "KD", "+1.00", "+0.25", "to", "+1.75", "0.04", "better", "2"],
+    ]
     assert "16 looks at test images, 2.00 hours of training, on train+val images" in text
     assert text.splitlines()[-1] == made().statement
 
@@ -204,22 +235,22 @@ def command(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, st
 
 def test_show_reads_and_runs_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     hand = searched(tmp_path)
-    code, _, err = command(capsys, "tiny", "--show", "--root", tmp_path)
-    assert code == 2
-    assert "icd: error[USAGE] nothing was confirmed of tiny yet; leave --show away" in err
+    code, _, err = command(capsys, "tiny", "--dry-run", "--root", tmp_path)
+    assert code == 5
+    assert "icd: error[STATE] nothing was confirmed of tiny yet; leave --dry-run away" in err
     confirmed: Confirming = confirming(hand, against=["KD"], seeds=2)
     confirmed.finish_all(GAIN, most=3)
     before = confirmed.runs
-    code, out, err = command(capsys, "tiny", "--show", "--root", tmp_path)
+    code, out, err = command(capsys, "tiny", "--dry-run", "--root", tmp_path)
     assert (code, err) == (0, "")
     assert out.splitlines() == confirmation_lines(confirmed.found)
-    code, out, err = command(capsys, "tiny", "--show", "--json", "--root", tmp_path)
+    code, out, err = command(capsys, "tiny", "--dry-run", "--json", "--root", tmp_path)
     assert (code, err) == (0, "")
     assert json.loads(out) == json.loads(json.dumps(confirmed.found.to_data()))
     assert confirmed.runs == before
 
 
-@pytest.mark.parametrize("show", [["--show"], []])
+@pytest.mark.parametrize("show", [["--dry-run"], []])
 def test_an_unknown_sweep(tmp_path: Path, capsys: pytest.CaptureFixture[str], show: list[str]) -> None:
     searched(tmp_path).close()
     code, out, err = command(capsys, "tiyn", *show, "--root", tmp_path, "--executor", "process")
@@ -231,7 +262,7 @@ def test_an_unknown_sweep(tmp_path: Path, capsys: pytest.CaptureFixture[str], sh
 def test_requests_that_cannot_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     hand = searched(tmp_path, trials=1, enqueue=["KD"])
     where = ["tiny", "--root", tmp_path, "--executor", "process"]
-    code, _, err = command(capsys, *where, "--against", "KD,SD-KDD")
+    code, _, err = command(capsys, *where, "--against", "KD", "--against", "SD-KDD")
     assert code == 2
     assert "--against must name rows, baselines or trials, but got 'SD-KDD'; did you mean 'SD-KD'?" in err
     code, _, err = command(capsys, *where)

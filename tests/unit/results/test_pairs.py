@@ -3,18 +3,16 @@
 import json
 import statistics
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from icd.cli.confirm import confirmation_lines
-from icd.cli.explain import explanation_lines
-from icd.results.arms import Plan
 from icd.results.explained import explanation_of
-from icd.results.pairs import ranks_of_arms
+from icd.results.lines import ablation_lines, confirmation_lines
+from icd.results.outcome import ranks_of_arms
 from icd.results.parts import make_plan as parts_plan
+from icd.results.plan import Plan, PlannedArm
 from icd.results.report import write_report
 from icd.search.driver import Driver
 from icd.search.fixed import FixedRuns, measured
@@ -115,25 +113,21 @@ def test_differences_are_means_over_the_pairs_and_looks_are_counted_on_each(tmp_
     found, seeds = hand.found, (101, 102, 103)
     assert len(runs) == 2 * 4 * len(seeds)
     assert (found.finished, found.looks) == (True, 2 * len(runs))
-    assert [pair.looks for pair in found.pairs] == [len(runs), len(runs)]
-    first = found.versus[0]
+    assert found.pairs == (SMALL, LARGE)
+    first = found.comparisons[0]
     on_each = {
-        pair: [value("trial 2", seed, pair) - value("KD", seed, pair) for seed in seeds] for pair in (SMALL, LARGE)
+        pair: statistics.fmean(value("trial 2", seed, pair) - value("KD", seed, pair) for seed in seeds)
+        for pair in (SMALL, LARGE)
     }
-    means = [statistics.fmean(both) for both in zip(*on_each.values(), strict=True)]
-    assert (first.finalist, first.baseline, first.seeds) == ("trial 2", "KD", seeds)
-    assert first.differences == pytest.approx(tuple(means))
-    assert first.search_said == pytest.approx(50.0 - 30.0)
-    for pair in found.pairs:
-        own = pair.versus[0]
-        assert (own.finalist, own.baseline, own.seeds) == ("trial 2", "KD", 3)
-        assert own.mean == pytest.approx(statistics.fmean(on_each[pair.name]))
-        assert own.low is not None
-        assert own.low < own.mean
-        assert pair.arms[0].mean == pytest.approx(statistics.fmean(value("trial 2", seed, pair.name) for seed in seeds))
+    assert (first.arm, first.against, first.seeds) == ("trial 2", "KD", 3)
+    assert first.difference == pytest.approx(statistics.fmean(on_each.values()))
+    assert first.on_pairs == pytest.approx(on_each)
+    assert first.search_gain == pytest.approx(50.0 - 30.0)
     arm = found.arm("trial 2")
-    assert {(run.best_epoch, run.looks) for run in arm.runs} == {(EPOCHS - 1, 4)}
-    assert [run.best_value for run in arm.runs] == pytest.approx([run.value + 10 for run in arm.runs])
+    assert arm.on_pairs == pytest.approx(
+        {pair: statistics.fmean(value("trial 2", seed, pair) for seed in seeds) for pair in (SMALL, LARGE)}
+    )
+    assert {run.looks for run in arm.runs} == {4}
 
 
 def test_the_rank_of_the_sweep_names_the_winner(tmp_path: Path) -> None:
@@ -147,8 +141,8 @@ def test_the_rank_of_the_sweep_names_the_winner(tmp_path: Path) -> None:
     assert "mean of 2 pairs" in found.statement
     assert "On each pair against KD: small " in found.statement
     lines = "\n".join(confirmation_lines(found))
-    assert "each pair by itself, corrected for nothing" in lines
-    assert json.loads(json.dumps(found.to_data(), allow_nan=False))["pairs"][1]["name"] == LARGE
+    assert "what stands below a pair is judged by nothing" in lines
+    assert json.loads(json.dumps(found.to_data(), allow_nan=False))["pairs"] == [SMALL, LARGE]
     page = tmp_path / "page.html"
     write_report(tmp_path, "tiny", page)
     assert "Differences on each pair" in page.read_text()
@@ -191,13 +185,20 @@ def test_an_end_that_was_not_told_is_told_after_another_round_was_begun(tmp_path
 
 
 def test_an_arm_that_has_no_run_holds_up_no_ranks() -> None:
+    config = {"protocol": {"epochs": 1}}
+    arms = tuple(PlannedArm(label=label, kind="finalist", pairs={SMALL: config, LARGE: config}) for label in "abc")
+    plan = Plan(stage="confirm", arms=arms, seeds=(1, 2))
     values = {
-        SMALL: {"a": {1: 10.0, 2: 90.0}, "b": {1: 20.0}, "c": {}},
-        LARGE: {"a": {1: 10.0, 2: 90.0}, "b": {1: 5.0}, "c": {}},
+        ("a", SMALL): {(SMALL, 1): 10.0, (SMALL, 2): 90.0},
+        ("b", SMALL): {(SMALL, 1): 20.0},
+        ("c", SMALL): {},
+        ("a", LARGE): {(LARGE, 1): 10.0, (LARGE, 2): 90.0},
+        ("b", LARGE): {(LARGE, 1): 5.0},
+        ("c", LARGE): {},
     }
-    assert ranks_of_arms(values) == {"a": (1.5, 2), "b": (1.5, 2)}
-    assert ranks_of_arms({SMALL: {"a": {1: 1.0}, "b": {2: 1.0}}}) == {}
-    assert ranks_of_arms({}) == {}
+    assert ranks_of_arms(plan, values) == {"a": (1.5, 2), "b": (1.5, 2)}
+    assert ranks_of_arms(plan, {("a", SMALL): {(SMALL, 1): 1.0}, ("b", SMALL): {(SMALL, 2): 1.0}}) == {}
+    assert ranks_of_arms(plan, {}) == {}
 
 
 class Explaining(Confirming):
@@ -234,10 +235,7 @@ def test_parts_are_worth_what_they_change_on_the_mean_over_the_pairs(tmp_path: P
     assert found is not None
     row = found.part("cluster weight 0")
     assert row.difference == pytest.approx(-3, abs=0.1)
-    assert row.pairs == pytest.approx({SMALL: row.difference - 1, LARGE: row.difference + 1})
-    assert (row.verdict, found.finished, found.several_pairs) == ("worse", True, True)
+    assert row.on_pairs == pytest.approx({SMALL: row.difference - 1, LARGE: row.difference + 1})
+    assert (row.verdict, found.finished, found.pairs) == ("worse", True, (SMALL, LARGE))
     assert "on validation images, mean over the pairs" in found.statement
-    assert "on small" in "\n".join(explanation_lines(found))
-    assert "on small" not in "\n".join(
-        explanation_lines(replace(found, rows=tuple(replace(row, pairs={}) for row in found.rows)))
-    )
+    assert "on small" in "\n".join(ablation_lines(found))

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from icd.errors import UsageError
+from icd.results.outcome import Comparison
 from icd.results.reported import reported
-from icd.results.table import Cell, Compared, Table, read_table, with_run_ids
+from icd.results.table import Cell, Table, read_table, with_run_ids
 from icd.results.table_text import as_csv, latex, markdown
 from icd.results.tournament import Entry, entries
 from tests.tables import confirmed, document, searched
@@ -46,7 +47,7 @@ def test_nothing_is_there_yet(root: Path, found: list[Entry]) -> None:
     table = read_table("my_table", found, root)
     assert (table.rows, table.columns, table.seeds) == (("KD", "SD-KD", "sp"), ("all",), 5)
     assert [(cell.mean, cell.trial, cell.looks, cell.finished) for cell in table.cells] == [(None, None, 0, False)] * 3
-    assert (table.finished, table.compared, table.comparisons) == (False, (), 2)
+    assert [(item.difference, item.verdict) for item in table.comparisons] == [(None, "open")] * 2
     assert table.statement == "No row has a result yet."
 
 
@@ -61,24 +62,33 @@ def test_rows_that_are_not_all_there(root: Path, found: list[Entry]) -> None:
     assert kd.runs == ("uidKD/0001", "uidKD/0002", "uidKD/0003")
     assert (sp.mean, sp.trial, sp.trials, sp.finished) == (None, None, 1, False)
     assert not table.finished
-    # Holm's correction is over both comparisons that the table has, also while one has no values.
-    (alone,) = table.compared
-    assert (alone.row, alone.baseline, alone.n, table.comparisons) == ("SD-KD", "KD", 3, 2)
-    assert alone.mean == pytest.approx(4.0)
-    (single,) = read_table("my_table", found[:2], root).compared
-    assert alone.p_holm == pytest.approx(2 * single.p_holm)
-    assert alone.verdict == "better"
-    assert "SD-KD has the highest mean, 65.00 %." in table.statement
-    assert "After correction for 2 comparisons, better than KD: SD-KD; worse: none." in table.statement
+    first, second = table.comparisons
+    assert (first.arm, first.against, first.seeds, first.verdict) == ("SD-KD", "KD", 3, "open"), (
+        "nothing is shown early"
+    )
+    assert first.difference == pytest.approx(4.0)
+    assert (second.arm, second.difference, second.p) == ("sp", None, None)
+    assert "SD-KD has the highest mean, 65.00 %. Not decided yet against KD: SD-KD, sp." in table.statement
 
 
-def test_a_run_that_diverged_leaves_the_others_paired(root: Path, found: list[Entry]) -> None:
-    told(root, found, {"KD": VALUES["KD"], "SD-KD": {101: 64.0, 102: None, 103: 65.0}})
+def test_rows_that_are_all_there_are_judged(root: Path, found: list[Entry]) -> None:
+    told(root, found, VALUES)
     table = read_table("my_table", found[:2], root)
-    assert table.finished
-    assert table.cells[1].failures == {102: "diverged"}
-    (item,) = table.compared
-    assert (item.n, item.mean, item.verdict) == (2, 3.5, "no difference shown")
+    (item,) = table.comparisons
+    assert (table.finished, item.verdict) == (True, "better")
+    assert "SD-KD has the highest mean, 65.00 %. Better than KD: SD-KD." in table.statement
+
+
+def test_a_run_that_diverged_counts_as_the_plan_says(root: Path, found: list[Entry]) -> None:
+    told(root, found, {"KD": VALUES["KD"]})
+    confirmed(searched(root, found[1]), {101: 64.0, 102: None, 103: 65.0}, 3, "chance-level")
+    table = read_table("my_table", found[:2], root)
+    assert (table.finished, table.cells[1].mean, table.cells[1].failures) == (True, 64.5, {102: "diverged"})
+    assert table.cells[1].counted == {101: 64.0, 102: 1.0, 103: 65.0}
+    (item,) = table.comparisons
+    assert (item.seeds, item.verdict) == (3, "no difference shown")
+    assert item.difference == pytest.approx((4 - 60 + 3) / 3)
+    assert "SD-KD gave no result on seed 102: diverged; the run counts as chance level" in table.statement
 
 
 def test_one_run_that_failed_leaves_the_verdict_to_the_others(root: Path, found: list[Entry]) -> None:
@@ -86,17 +96,18 @@ def test_one_run_that_failed_leaves_the_verdict_to_the_others(root: Path, found:
     other = {101: 70.0, 102: 71.1, 103: 71.9, 104: 70.7, 105: 70.0}
     told(root, found, {"KD": kd, "SD-KD": other}, planned=5)
     table = read_table("my_table", found[:2], root)
-    (item,) = table.compared
-    assert (item.n, item.verdict) == (4, "better")
-    assert item.p_holm < 0.001
-    assert "KD gave no result on seed 105: diverged." in table.statement
+    (item,) = table.comparisons
+    assert (item.seeds, item.verdict) == (4, "better")
+    assert (item.p or 1) < 0.001
+    assert "KD gave no result on seed 105: diverged; the run is left out." in table.statement
 
 
 def test_a_search_without_a_complete_trial_is_finished_and_counts(root: Path, found: list[Entry]) -> None:
     told(root, found, VALUES)
     searched(root, found[2], None)
     table = read_table("my_table", found, root)
-    assert (table.cells[2].finished, table.finished, table.comparisons) == (True, True, 2)
+    assert (table.cells[2].finished, table.finished) == (True, True)
+    assert [item.verdict for item in table.comparisons] == ["better", "no difference shown"]
 
 
 def test_baselines(root: Path, found: list[Entry]) -> None:
@@ -105,14 +116,13 @@ def test_baselines(root: Path, found: list[Entry]) -> None:
         read_table("my_table", found, root, against=["DKD"])
     assert "--against must name rows of the table, but got 'DKD'" in str(caught.value)
     both = read_table("my_table", found, root, against=["KD", "SD-KD", "KD"])
-    assert both.comparisons == 3  # the two baselines with each other once, sp with both
-    assert [(item.row, item.baseline) for item in both.compared] == [("SD-KD", "KD")]
-    other = read_table("my_table", found, root, against=["SD-KD"])
-    (item,) = other.compared
-    assert (item.row, item.verdict) == ("KD", "worse")
-    assert item.mean == pytest.approx(-4.0)
+    pairs = [(item.arm, item.against) for item in both.comparisons]
+    assert pairs == [("SD-KD", "KD"), ("sp", "KD"), ("sp", "SD-KD")], "the two baselines with each other once"
+    (item,) = read_table("my_table", found[:2], root, against=["SD-KD"]).comparisons
+    assert (item.arm, item.verdict) == ("KD", "worse")
+    assert item.difference == pytest.approx(-4.0)
     without_kd = entries(document(space={"method": ["sp", "SD-KD"]}, name="other"))
-    assert read_table("other", without_kd, root).comparisons == 1
+    assert len(read_table("other", without_kd, root).comparisons) == 1
 
 
 @pytest.mark.parametrize(
@@ -184,8 +194,8 @@ NOTHING = replace(
     CELL, row="sp", sweep="my_table.sp", trial=None, mean=None, values={}, sd=None, runs=(), mlflow_runs=(),
     reported=None, trials=0, hours=0.0, looks=0, finished=False,
 )  # fmt: skip
-COMPARED = Compared(
-    row="iCD-KD", baseline="cross_entropy", column="all", n=1, mean=2.0, low=0.5, high=3.5, p_holm=0.0123,
+COMPARED = Comparison(
+    arm="iCD-KD", against="cross_entropy", column="all", seeds=1, difference=2.0, low=0.5, high=3.5, p=0.0123,
     verdict="better",
 )  # fmt: skip
 
@@ -197,8 +207,7 @@ def table(**changes: Any) -> Table:
         rows=("cross_entropy", "iCD-KD", "sp"),
         columns=("all",),
         cells=(CELL, BETTER, NOTHING),
-        compared=(COMPARED,),
-        comparisons=2,
+        comparisons=(COMPARED,),
         alpha=0.05,
         seeds=2,
         finished=False,
@@ -215,13 +224,13 @@ def test_markdown() -> None:
         "| method | top-1, mean ± sd (n) | minus cross_entropy | paper reports | trials | hours |\n"
         "| --- | ---: | ---: | ---: | ---: | ---: |\n"
         "| cross_entropy | 60.50 ± 0.71 (2) |  | 56.09 | 4 | 1.25 GPU |\n"
-        "| iCD-KD | 62.00 (1, 1 failed) | +2.00 [+0.50, +3.50], p 0.012 + |  | 4 | 1.25 GPU |\n"
+        "| iCD-KD | 62.00 (1, 1 failed) | +2.00 [+0.50 to +3.50], p 0.012 + |  | 4 | 1.25 GPU |\n"
         "| sp | no result |  |  | 0 | 0.00 GPU |\n"
         "\n"
         "iCD-KD has the highest mean.\n"
         "\n"
-        "Differences are paired by seed; each interval (95%, bootstrap) is of one difference by itself. p-values and "
-        "marks hold for a chance of 0.05 of any false difference in the whole table (Holm). 4 looks at test images. "
+        "Intervals, p-values and marks hold together for the whole table: the chance of any false difference in it is "
+        "0.05. 4 looks at test images. "
         "Every row had the same budget of trials where it has something to tune. "
         "Hours are of training, times the GPUs of a trial, or its cores where it has no GPU. "
         "Numbers that a paper reports are of its best test epoch and are not comparable. The table is not finished.\n"
@@ -244,7 +253,7 @@ def test_csv() -> None:
     assert rows[0]["icd_trials"] == "f00d/0004 f00d/0005"
     assert rows[0]["mlflow_runs"] == "ab12 -"
     expected = {"mean": "62.0000", "sd": "", "n": "1", "values": "101:62.0000", "against": "cross_entropy"}
-    expected |= {"difference": "2.0000", "low": "0.5000", "high": "3.5000", "p_holm": "0.0123", "verdict": "better"}
+    expected |= {"difference": "2.0000", "low": "0.5000", "high": "3.5000", "p": "0.0123", "verdict": "better"}
     expected |= {"reported": "", "hours": "1.2500", "per": "GPU", "trial": "1", "sweep": "my_table.iCD-KD"}
     assert rows[1] | expected == rows[1]
     assert (rows[2]["mean"], rows[2]["trial"], rows[2]["mlflow_runs"]) == ("", "", "")
@@ -254,7 +263,7 @@ def test_latex() -> None:
     text = latex(table())
     comments = [line for line in text.splitlines() if line.startswith("%")]
     assert comments[0].endswith("+ and - mark differences from cross_entropy")
-    assert comments[1] == "% at alpha = 0.05 after Holm's correction for 2 comparisons"
+    assert comments[1] == "% where the chance of any false one among 1 comparisons is 0.05"
     assert comments[2].startswith(
         "% cross_entropy, all: sweep my_table.cross_entropy, trial 3; MLflow runs by seed: 101 ab12"
     )
@@ -274,7 +283,7 @@ def test_latex() -> None:
 def test_several_pairs_with_awkward_names() -> None:
     names = ("a_b>c(50%|{x}=~^1)", "plain")
     cells = tuple(replace(cell, column=name) for name in names for cell in (CELL, BETTER, NOTHING))
-    wide = table(columns=names, cells=cells, compared=(replace(COMPARED, column=names[0]),))
+    wide = table(columns=names, cells=cells, comparisons=(replace(COMPARED, column=names[0]),))
     text = latex(wide)
     assert r"\begin{tabular}{lcc}" in text
     assert r"method & a\_b\textgreater{}c(50\%|\{x\}=\textasciitilde{}\textasciicircum{}1) & plain \\" in text
@@ -285,6 +294,6 @@ def test_several_pairs_with_awkward_names() -> None:
 
 
 def test_only_the_first_baseline_is_marked_in_latex() -> None:
-    worse = replace(COMPARED, baseline="sp", verdict="worse")
-    assert r"$62.00^{+}$" in latex(table(compared=(COMPARED, worse)))
-    assert r"$62.00$" in latex(table(compared=(replace(COMPARED, row="sp"), worse)))
+    worse = replace(COMPARED, against="sp", verdict="worse")
+    assert r"$62.00^{+}$" in latex(table(comparisons=(COMPARED, worse)))
+    assert r"$62.00$" in latex(table(comparisons=(replace(COMPARED, arm="sp"), worse)))

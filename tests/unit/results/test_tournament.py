@@ -8,7 +8,7 @@ import pytest
 from icd.config.sweep import Branches
 from icd.config.yaml import read_yaml
 from icd.errors import ConfigError, IcdError, StateError, UsageError
-from icd.results.arms import Plan, PlannedArm, begin_plan
+from icd.results.plan import Plan, PlannedArm, begin_plan
 from icd.results.tournament import Entry, begun, entries, table_confirmation, table_plan, table_seeds
 from tests.tables import confirmed, document, rows, searched
 

@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 
 from icd.errors import IcdError, StateError, UsageError
-from icd.results.explained import WHOLE, Explanation, Part
+from icd.results.explained import WHOLE, Explanation
+from icd.results.outcome import Arm, Comparison
 from icd.results.winner import NOT_CONFIRMED, SIMPLEST, Winner, choose, choose_simplest, claims
 from icd.search.record import State, TrialRecord
-from tests.confirmed import confirmation
+from tests.confirmed import confirmation, run
 
 TOP1 = [{"metric": "val/top1", "direction": "maximize"}]
 RECORDS = [
@@ -32,7 +33,7 @@ def test_the_lowest_seed_of_the_winner_not_its_best() -> None:
     assert (winner.key, winner.attributes) == ("k40", {"device": "cpu"})
     assert winner.arm is not None
     assert winner.arm.mean == 61.75
-    assert [item.baseline for item in winner.versus] == ["KD"]
+    assert [item.against for item in winner.comparisons] == ["KD"]
 
 
 def test_another_finalist() -> None:
@@ -81,20 +82,27 @@ def test_claims() -> None:
     said = claims(chosen())
     assert said["status"] == "trial 12 is better than KD by 0.75 points."
     assert said["test/top1 mean"] == "61.750 (sd 0.250, n 2)"
-    assert said["versus KD"] == "+0.750 [+0.125, +1.375] (95 %), n 2, p 0.04 (Holm), better"
+    assert said["versus KD"] == "better: +0.75 points, interval +0.12 to +1.38, 2 seeds, p 0.04"
     alone = claims(replace(chosen(trial=3)))
     assert alone["test/top1 mean"] == "60.000 (n 1)"
 
 
 # The simplest
 
-PART = Part(
-    label="cluster weight 0", parts=2, mean=60.9, difference=-0.1, low=-0.7, high=0.5, seeds=3, p_holm=1.0,
+PART = Comparison(
+    arm="cluster weight 0", against=WHOLE, seeds=3, difference=-0.1, low=-0.7, high=0.5, p=1.0, detectable=0.8,
     verdict="no difference shown",
 )  # fmt: skip
 EXPLANATION = Explanation(
-    sweep="by-hand", trial=12, round=2, metric="val/top1", mean=61.0, sd=0.3, whole_seeds=3, parts=3, rows=(PART,),
-    simplest="cluster weight 0", finished=True, statement="...",
+    sweep="by-hand", trial=12, round=2, metric="val/top1", alpha=0.05, failed_runs="left-out",
+    arms=(
+        Arm(
+            label="cluster weight 0", kind="finalist", parts=2, mean=60.9,
+            runs=tuple(run(60 + place, 105 + place, 60.9) for place in range(3)),
+        ),
+        Arm(label=WHOLE, kind="baseline", parts=3, mean=61.0),
+    ),
+    comparisons=(PART,), simplest="cluster weight 0", simplest_error=0.2, finished=True, statement="...",
 )  # fmt: skip
 RUNS: list[tuple[int, State, str, int, int, float]] = [
     (50, "complete", "cluster weight 0", 103, 1, 70.0),
@@ -126,7 +134,8 @@ def test_the_simplest_is_the_lowest_seed_of_its_arm() -> None:
         "changed": "trial 12, cluster weight 0",
         "parts": "2 instead of 3",
         "val/top1 mean": "60.900 (n 3)",
-        "versus the whole configuration": "-0.100, n 3, no difference shown",
+        "versus the whole configuration": "no difference shown: -0.10 points, interval -0.70 to +0.50, 3 seeds, p 1, "
+        "0.80 points would have been shown in four of five cases",
     }
 
 
@@ -151,4 +160,4 @@ def test_the_simplest_needs_an_explanation(explanation: Explanation | None, rule
     with pytest.raises(StateError) as caught:
         simplest(explanation)
     assert rule in str(caught.value)
-    assert "run 'icd explain by-hand'" in str(caught.value)
+    assert "run 'icd ablate by-hand'" in str(caught.value)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from icd.cli.show import status_lines
+from icd.cli.format import status_lines
 from icd.search.devices import matches, mixed_cost, uses
 from icd.search.faults import FRUITLESS
 from icd.search.quarantine import QUARANTINED, Place

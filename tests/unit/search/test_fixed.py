@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from icd.errors import StateError, UsageError
-from icd.results.arms import stored_plans
 from icd.results.confirm import confirmation_of, make_plan
+from icd.results.plan import stored_plans
 from icd.results.pruning import audit_sweep
 from icd.search.reading import found_line, plain_sweep, status_of
 from icd.search.record import TrialRecord
@@ -91,10 +91,10 @@ def test_faults_are_tried_again_and_then_shown(tmp_path: Path) -> None:
     found = hand.found
     assert found.arm("trial 2").failures == {101: "KeyError: 'x'"}
     assert found.arm("KD").failures == {101: "loss term 'kd' must be finite"}
-    assert [versus.seeds for versus in found.versus] == [(102, 103), (102, 103)]
+    assert [item.seeds for item in found.comparisons] == [2, 2]
     assert (found.faults, found.looks, found.winner) == (1, 7, "trial 3")
-    assert "trial 2 gave no result on seed 101: KeyError: 'x'." in found.statement
-    assert {versus.verdict for versus in found.versus} == {"no difference shown"}
+    assert "trial 2 gave no result on seed 101: KeyError: 'x'; the run is left out." in found.statement
+    assert {item.verdict for item in found.comparisons} == {"no difference shown"}
     assert hand.again().finish_all(level) == [], "a failed run is not tried again"
 
 
@@ -135,6 +135,7 @@ def test_a_changed_request_is_refused_and_the_same_one_goes_on(tmp_path: Path) -
         ({"alpha": 0.1}, "alpha: 0.05 -> 0.1"),
         ({"train_on": "train"}, "train_on: 'train+val' -> 'train'"),
         ({"adaptive": False}, "adaptive: True -> False"),
+        ({"failed_runs": "chance-level"}, "failed_runs: 'left-out' -> 'chance-level'"),
     ):
         with pytest.raises(StateError, match="was begun otherwise; undo, or add --anew") as caught:
             hand.again(asked={**asked, **changed})
@@ -153,7 +154,7 @@ def test_finalists_of_an_objective_that_is_minimised(tmp_path: Path, others: lis
     assert [(arm.label, arm.kind) for arm in confirmed.plan.arms[2:]] == [("KD", "baseline"), ("trial 0", "baseline")]
     confirmed.finish_all(gaps(trial_3=5, trial_2=1))
     assert confirmed.found.winner == "trial 3"
-    assert {versus.search_said for versus in confirmed.found.versus} == {None}, "losses are no points of top-1"
+    assert {item.search_gain for item in confirmed.found.comparisons} == {None}, "losses are no points of top-1"
     assert [record.state for record in confirmed.ledger.records()] == ["complete"] * 4
 
 

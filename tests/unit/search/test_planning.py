@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from icd.cli.plan import plan_lines
+from icd.cli.sweep import plan_lines
 from icd.config.read_sweep import read_sweep
 from icd.config.sweep import PrunerConfig, SweepConfig
 from icd.config.yaml import Document

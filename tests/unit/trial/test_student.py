@@ -30,6 +30,10 @@ def test_it_is_read_back_here_and_elsewhere(folder: Path) -> None:
         assert all(torch.equal(found[name], tensor) for name, tensor in WEIGHTS.items())
 
 
+def test_equal_weights_give_equal_bytes(tmp_path: Path) -> None:
+    assert len({write_student(tmp_path, WEIGHTS, "key") for _ in range(20)}) == 1
+
+
 def test_what_is_damaged_or_another_s_is_refused(folder: Path) -> None:
     path = folder / STUDENT
     whole = path.read_bytes()

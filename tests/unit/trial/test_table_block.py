@@ -97,7 +97,7 @@ def test_a_damaged_entry_is_refused_found_and_dropped(tmp_path: Path) -> None:
     path.write_bytes(content)
     block = Block(tmp_path / "b", SPEC)
     assert len(block.read(slots_of(3, 5))[0]) == 2
-    with pytest.raises(CheckpointError, match=r"entry 4 fails its checksum; 'icd teacher table verify --repair'"):
+    with pytest.raises(CheckpointError, match=r"entry 4 fails its checksum; 'icd teacher cache verify --repair'"):
         block.read(slots_of(4))
     assert block.damaged() == 1
     assert block.damaged(repair=True) == 1

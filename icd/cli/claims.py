@@ -1,0 +1,190 @@
+"""``icd confirm | ablate | benchmark``: what fresh seeds say of a search; each goes on where it was left."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from icd.cli.format import write_json, write_lines
+from icd.cli.options import (
+    CACHE,
+    DETACH,
+    DRIVER,
+    DRY_RUN,
+    FILE,
+    JSON,
+    NAME,
+    SEEDS,
+    SET,
+    SUBMIT,
+    WHERE,
+    F,
+    Verb,
+    together,
+)
+from icd.errors import StateError, TrialsFailedError
+
+if TYPE_CHECKING:
+    from icd.results.plan import FailedRuns
+
+_ANEW = click.option("--anew", is_flag=True, help="Begin another round, on seeds of its own.")
+_FAILED_RUNS = click.option(
+    "--failed-runs",
+    type=click.Choice(["left-out", "chance-level"]),
+    help="Leave a run that diverged out, or count it as chance level.  [default: left-out]",
+)
+_DRIVE = together(SET, DRIVER, CACHE, JSON, WHERE, SUBMIT, DETACH)
+
+
+def _labels(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    if any("," in label for label in value):
+        raise click.UsageError(f"--against takes one label; repeat it for several, but got {', '.join(value)!r}", ctx)
+    return value
+
+
+def _against(words: str) -> Callable[[F], F]:
+    return click.option("--against", multiple=True, metavar="LABEL", callback=_labels, help=f"{words}  [repeatable]")
+
+
+def _alpha(default: float | None, words: str) -> Callable[[F], F]:
+    alpha = click.FloatRange(0, 0.5, min_open=True)
+    return click.option("--alpha", type=alpha, default=default, help=f"{words}  [default: 0.05]")
+
+
+@click.command(cls=Verb)
+@NAME
+@click.option("--top", type=click.IntRange(min=1), help="Take so many of the best complete trials.  [default: 3]")
+@SEEDS
+@_against("Compare with this row of the paper, label of the sweep, or 'trial N'.")
+@click.option(
+    "--train-on",
+    type=click.Choice(["train", "train+val"]),
+    help="Train on these images; the test images measure the last epoch.  [default: train+val]",
+)
+@_alpha(None, "Allow this chance of any false difference in the confirmation.")
+@click.option("--all-seeds", is_flag=True, help="Run every seed, also where the rest would hardly show anything.")
+@_FAILED_RUNS
+@_ANEW
+@DRY_RUN
+@_DRIVE
+def confirm(name: str, all_seeds: bool, dry_run: bool, as_json: bool, **options: Any) -> None:
+    """Retrain the best trials of sweep NAME and baselines on fresh seeds, and compare them on the test images.
+
+    The same command goes on where it was left. Every look at the test images is counted.
+    """
+    from icd import results
+    from icd.config.sweep import Budget
+    from icd.results.lines import confirmation_lines
+
+    if dry_run:
+        found = results.read_confirmation(name, root=options["root"])
+        if found is None:
+            raise StateError(f"nothing was confirmed of {name} yet; leave --dry-run away")
+    else:
+        from icd.cli.display import driving
+        from icd.results.report import write_report
+
+        with driving(options) as shown:
+            adaptive = False if all_seeds else None
+            found = results.confirm_sweep(name, adaptive=adaptive, report=write_report, **shown)
+    if as_json:
+        write_json(found.to_data())
+    else:
+        write_lines(confirmation_lines(found))
+    runs = found.faults + sum(len(arm.runs) for arm in found.arms)
+    if not dry_run and found.faults > Budget().failed_share * runs:
+        raise TrialsFailedError(f"{found.faults} of {runs} runs of the confirmation of {name!r} failed; see the table")
+
+
+@click.command(cls=Verb)
+@NAME
+@click.option("--trial", type=click.IntRange(min=0), help="Take this trial.  [default: the confirmed winner, or best]")
+@SEEDS
+@_FAILED_RUNS
+@_ANEW
+@DRY_RUN
+@_DRIVE
+def ablate(name: str, dry_run: bool, as_json: bool, **options: Any) -> None:
+    """Say what each part of the best configuration of sweep NAME is worth, by leaving it out on shared fresh seeds.
+
+    Arms are measured on validation images; the test set stays closed. The same command goes on where it was left. Below
+    it says which parameters decided how good the trials of the search were.
+    """
+    from icd import results, search
+    from icd.results.importance import importance_of
+    from icd.results.lines import ablation_lines, importance_lines
+    from icd.search.studies import find
+
+    root = search.root_of(options["root"])
+    if dry_run:
+        found = results.read_explanation(name, root=root)
+        if found is None:
+            raise StateError(f"nothing was ablated of {name} yet; leave --dry-run away")
+    else:
+        from icd.cli.display import driving
+
+        with driving(options) as shown:
+            found = results.explain_sweep(name, **shown)
+    ledger = find(root, name)
+    importance = importance_of(ledger, ledger.records())
+    if as_json:
+        write_json({**found.to_data(), "importance": importance.to_data()})
+    else:
+        write_lines([*ablation_lines(found), "", *importance_lines(importance)])
+
+
+@click.command(cls=Verb)
+@FILE
+@SEEDS
+@_against("Compare with this row.  [default: KD, or the first]")
+@_alpha(0.05, "Allow this chance of any false difference.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write OUTPUT.md, .csv and .tex as well.")
+@_FAILED_RUNS
+@DRY_RUN
+@_DRIVE
+def benchmark(
+    file: Path,
+    seeds: int | None,
+    against: tuple[str, ...],
+    alpha: float,
+    output: Path | None,
+    failed_runs: "FailedRuns | None",
+    dry_run: bool,
+    overrides: tuple[str, ...],
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Tune every method that FILE names in space.method with the same budget, and compare them on fresh seeds.
+
+    The same command goes on where it was left.
+    """
+    from icd.config.located import located
+    from icd.config.yaml import apply_overrides, read_yaml
+    from icd.results.table import read_table, with_run_ids
+    from icd.results.table_text import FORMATS, markdown
+    from icd.results.tournament import entries, run_table
+    from icd.search import root_of, settings_of
+    from icd.trial.checkpoint import write_durably
+
+    document, root = apply_overrides(read_yaml(file), overrides), root_of(options["root"])
+    found = entries(document)
+    if not dry_run:
+        from icd.cli.display import driving
+        from icd.results.report import write_report
+
+        with located(document), driving(options) as shown:
+            settings: Any = {**shown, "report": write_report}
+            run_table(document, settings_of(settings), seeds=seeds, failed_runs=failed_runs or "left-out")
+    table = read_table(str(document.data["name"]), found, root, seeds=seeds, against=against, alpha=alpha)
+    if dry_run and not any(cell.trials for cell in table.cells):
+        raise StateError(f"nothing was tuned of {table.name} yet; leave --dry-run away")
+    table = with_run_ids(table, root)
+    if output is not None:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        for ending, write in FORMATS.items():
+            write_durably(output.with_name(f"{output.name}.{ending}"), write(table).encode())
+    if as_json:
+        write_json(table.to_data())
+    else:
+        click.echo(markdown(table).rstrip())

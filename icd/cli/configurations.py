@@ -1,0 +1,234 @@
+"""``icd validate | train``, and the tables of what a file may name: ``icd methods | models | datasets``."""
+
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from icd.cli.format import write_json
+from icd.cli.options import CACHE, DEVICE, ENGINE, FILE, JSON, SET, WHERE, Verb, places
+from icd.errors import CheckpointError, UsageError
+
+if TYPE_CHECKING:
+    from icd.config.fingerprint import Comparison
+    from icd.config.yaml import Document
+
+logger = logging.getLogger(__name__)
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+@click.command(cls=Verb)
+@FILE
+@SET
+@click.option("--name", help="Name the trial's folder below ROOT/trials.  [default: the file's name]")
+@click.option("--resume", is_flag=True, help="Go on with a trial that was cut off.")
+@click.option("--test", "open_test", is_flag=True, help="Open the test set once, after the last epoch.")
+@click.option("--check-fingerprint", is_flag=True, help="Exit with 6 unless the first losses are those in FILE.")
+@JSON
+@CACHE
+@WHERE
+@DEVICE
+@ENGINE
+def train(file: Path, overrides: tuple[str, ...], name: str | None, **options: Any) -> None:
+    """Train the configuration in FILE; its teacher is trained first if need be.
+
+    Everything is kept in ROOT/trials/NAME. The same command again gives the same result without training.
+    """
+    from icd.cli.display import executing
+    from icd.config.fingerprint import compare, stored_fingerprint
+    from icd.config.located import located
+    from icd.config.read_trial import advice, read_trial
+    from icd.config.yaml import apply_overrides, read_yaml
+    from icd.trial.bucket import url_of
+    from icd.trial.runs import fingerprint_of, run_trial
+
+    document = apply_overrides(read_yaml(file), overrides)
+    trial, recorded = read_trial(document), stored_fingerprint(document)
+    if options["check_fingerprint"] and recorded is None:
+        raise UsageError(f"--check-fingerprint needs a file with a fingerprint (see 'icd export'), but got {file}")
+    for line in advice(trial):
+        logger.warning("note: %s", line)
+    name = _trial_name(name, file)
+    where = places(options["root"], options["data_root"], download=options["download"])
+    if url_of(where.root):
+        raise UsageError(f"--root must be a folder for a single trial, but got {url_of(where.root)}")
+    with located(document), executing(options, where.root) as (execution, display):
+        asked = {key: options[key] for key in ("resume", "open_test", "table", "table_gb")}
+        result = run_trial(trial, name, where, execution, announce=display.announce, **asked)
+    compared = compare(recorded, fingerprint_of(where.trial(name))) if recorded else None
+    if options["as_json"]:
+        write_json({**result, **({"fingerprint": compared.to_data()} if compared else {})})
+    else:
+        click.echo("\n".join(_summary(result, where.trial(name))))
+    if compared is not None:
+        _say(compared, strict=options["check_fingerprint"])
+
+
+def _say(compared: "Comparison", *, strict: bool) -> None:
+    """Tell on stderr whether the training began as the file says; only a strict user's command fails."""
+    if compared.equal:
+        logger.info("%s", compared)
+    elif strict:
+        raise CheckpointError(str(compared))
+    else:
+        logger.warning("%s", compared)
+
+
+def _trial_name(name: str | None, file: Path) -> str:
+    chosen = file.stem if name is None else name
+    if not _NAME.fullmatch(chosen):
+        raise UsageError(f"--name must be letters, digits, '.', '_' and '-', at most 64, but got {chosen!r}")
+    return chosen
+
+
+def _summary(result: dict[str, Any], folder: Path) -> list[str]:
+    part = "val" if "val" in result else "test"
+    measured, best = result[part], result["best_epoch"]
+    how = f"epoch {result['epochs']}, seed {result['seed']}, {result['minutes']:.1f} min"
+    top1, top5, ece = (f"{measured[name]:.2f} %" for name in ("top1", "top5", "ece"))
+    lines = [
+        f"{part} top-1 {top1}  top-5 {top5}  calibration error {ece}  ({how})",
+        f"best epoch {best['epoch']}: {best['top1']:.2f} % (shown, never ranked)",
+    ]
+    if part != "test" and "test" in result:
+        lines.append(f"test top-1 {result['test']['top1']:.2f} %  top-5 {result['test']['top5']:.2f} %")
+    return [*lines, f"in {folder}"]
+
+
+@click.command(cls=Verb)
+@FILE
+@SET
+@JSON
+def validate(file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Check FILE, of a trial or a sweep, with both networks' feature maps, and print it with every default."""
+    from icd.config.yaml import apply_overrides, read_yaml
+
+    document = apply_overrides(read_yaml(file), overrides)
+    # What only a sweep's file has tells it apart.
+    of_sweep = isinstance(document.data, dict) and bool({"name", "space"} & document.data.keys())
+    head, told, data = _sweep(document) if of_sweep else _trial(document)
+    for line in told["notes"]:
+        logger.warning("note: %s", line)
+    if as_json:
+        write_json(told)
+    else:
+        import yaml
+
+        click.echo("\n".join(f"# {line}" for line in head))
+        click.echo(yaml.safe_dump(data, sort_keys=False), nl=False)
+
+
+def _trial(document: "Document") -> tuple[list[str], dict[str, Any], Any]:
+    from icd.config.read_trial import advice, read_trial
+
+    trial = read_trial(document)
+    told = {"key": trial.key(), "config": trial.to_data(), "notes": advice(trial)}
+    return [f"{document.source} is valid; key {trial.key()[:12]}"], told, trial.to_data()
+
+
+def _sweep(document: "Document") -> tuple[list[str], dict[str, Any], Any]:
+    from icd.config.read_sweep import read_sweep
+    from icd.config.read_trial import notes_of
+    from icd.search.space import SearchSpace
+
+    sweep = read_sweep(document)
+    told = {"digest": sweep.digest(), "sweep": sweep.to_data(), "notes": notes_of(SearchSpace(sweep).extremes())}
+    head = [f"{document.source} is a valid sweep; digest {sweep.digest()[:12]}"]
+    head += [f"starts from the best {s.top} trials of {s.sweep}; 'icd plan' shows which" for s in sweep.sources]
+    return head, told, sweep.to_data()
+
+
+@click.command(cls=Verb)
+@JSON
+def methods(as_json: bool) -> None:
+    """List methods and base losses with their fields and defaults, and the twelve rows of the paper's table."""
+    from icd.config.trial import method_data
+    from icd.losses import BASE_LOSSES
+    from icd.methods import METHODS, PAPER_ROWS
+
+    rows = {name: method_data(method) for name, method in PAPER_ROWS.items()}
+    tables: dict[str, Mapping[str, Any]] = {"method": METHODS, "base_loss": BASE_LOSSES}
+    if as_json:
+        listed = {
+            kind: {name: {"title": cls.title, "fields": _defaults(cls)} for name, cls in table.items()}
+            for kind, table in tables.items()
+        }
+        write_json({**listed, "rows": rows})
+        return
+    for kind, table in tables.items():
+        for name, cls in table.items():
+            click.echo(f"{kind} {name}:  # {cls.title}")
+            for field, default in _defaults(cls).items():
+                click.echo(f"  {field}: {_flow(default)}")
+    click.echo("rows of the paper's table:  # method: NAME, or method: {row: NAME, field: value}")
+    for name, data in rows.items():
+        click.echo(f"  {name}: {_flow(_row(data))}")
+
+
+@click.command(cls=Verb)
+@JSON
+def models(as_json: bool) -> None:
+    """List networks with the size of their feature map."""
+    from icd.models import MODELS, feature_size
+
+    listed: dict[str, dict[str, Any]] = {}
+    for name, row in MODELS.items():
+        sizes = {
+            f"{stem} {size} px": list(feature_size(name, stem, size))
+            for stem, size in (("cifar", 32), ("cub", 224), ("imagenet", 224))
+            if stem in row.stems
+        }
+        listed[name] = {"summary": row.summary, "paper_name": row.paper_name or name, "features": sizes}
+    if as_json:
+        write_json(listed)
+        return
+    for name, entry in listed.items():
+        sizes_text = "; ".join(f"{k}: {' x '.join(map(str, v))}" for k, v in entry["features"].items())
+        click.echo(f"{name:26s} {entry['summary']} [features {sizes_text}]")
+
+
+@click.command(cls=Verb)
+@JSON
+def datasets(as_json: bool) -> None:
+    """List data sets with their options."""
+    from icd.data import DATASETS
+
+    own = ("summary", "num_classes", "preset", "needs_path")
+    listed = {
+        name: {**{key: getattr(row, key) for key in own}, "options": dict(row.options)}
+        for name, row in DATASETS.items()
+    }
+    if as_json:
+        write_json(listed)
+        return
+    for name, entry in listed.items():
+        options = "".join(f"  {option}: {default}" for option, default in entry["options"].items())
+        click.echo(f"{name:14s} {entry['summary']} [preset {entry['preset']}]{options}")
+
+
+def _defaults(cls: Any) -> dict[str, Any]:
+    from icd.config.trial import plain_data
+
+    found = {}
+    for field in fields(cls):
+        value = field.default_factory() if field.default_factory is not MISSING else field.default
+        found[field.name] = plain_data(value)
+    return found
+
+
+def _row(data: dict[str, Any]) -> dict[str, Any]:
+    shown = ("base_loss", "scales", "ce_weight", "base_weight", "cluster_weight", "warmup_epochs")
+    return data if data["name"] != "distill" else {key: data[key] for key in shown if key in data}
+
+
+def _flow(value: Any) -> str:
+    """Write a value as YAML on one line, to be pasted into a file."""
+    import yaml
+
+    text = yaml.safe_dump(value, default_flow_style=True, width=1000, sort_keys=False)
+    return text.removesuffix("...\n").strip()

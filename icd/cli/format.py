@@ -1,0 +1,171 @@
+"""Tables and lines that verbs print; what they show is imported for types only, so that help answers at once."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from icd.text import cell_text, columns
+
+if TYPE_CHECKING:
+    from icd.results.pruning import PruningAudit
+    from icd.search.reading import SweepStatus
+    from icd.search.record import TrialRecord
+    from icd.search.terms import DeadKind
+
+_KNOWN = ("control", "attempts", "started", "ended", "twin", "rank", "key")
+_TOP = 5
+_WIDEST = 110
+FAILED_RUNS = click.option(
+    "--failed-runs",
+    type=click.Choice(["left-out", "chance-level"]),
+    help="What a run counts that diverged [left out]; runs that broke are always left out.",
+)
+
+
+def write_json(value: object) -> None:
+    """Print a value for programs."""
+    click.echo(json.dumps(value, indent=1))
+
+
+def write_lines(lines: Sequence[str]) -> None:
+    """Print lines for people."""
+    click.echo("\n".join(lines))
+
+
+def configuration(record: "TrialRecord", *, widest: int = _WIDEST) -> str:
+    """Write what a trial tried in one line: its label if it was enqueued, and its parameters."""
+    text = f"{record.baseline or record.start or ''}  {params_text(record.params)}".strip()
+    return text if len(text) <= widest else f"{text[: widest - 3]}..."
+
+
+def params_text(params: Mapping[str, Any]) -> str:
+    """Write parameters in one line."""
+    return "  ".join(f"{name}={cell_text(value)}" for name, value in params.items())
+
+
+def trial_lines(records: "Sequence[TrialRecord]", metrics: Sequence[str]) -> list[str]:
+    """Write complete trials as a table."""
+    more = ranked_headers(records)
+    rows = [
+        [r.number, *r.values, *ranked_cells(r, more), max(r.curve, default=0), _seconds(r), configuration(r)]
+        for r in records
+    ]
+    return columns(["trial", *metrics, *more, "epochs", "seconds", "configuration"], rows, left=["configuration"])
+
+
+def ranked_headers(records: "Sequence[TrialRecord]") -> list[str]:
+    """Name the columns that a sweep over several pairs has besides: the rank, and each pair."""
+    pairs = list(dict.fromkeys(name for record in records for name in record.members))
+    return ["rank", *pairs] if pairs else []
+
+
+def ranked_cells(record: "TrialRecord", headers: Sequence[str]) -> list[object]:
+    """Give a trial's cells under these."""
+    return [record.rank, *(record.members.get(pair) for pair in headers[1:])] if headers else []
+
+
+def status_lines(status: "SweepStatus", records: "Sequence[TrialRecord]") -> list[str]:
+    """Write how a sweep stands: state, counts, budget, best trials or Pareto front, baselines."""
+    from icd.search.pareto import pareto_front
+    from icd.search.reading import chosen
+
+    lines = [f"sweep {status.name}: {state_text(status)}"]
+    if status.state == "preparing":
+        return lines
+    lines += [f"trials: {count_text(status.counts)}", f"budget: {budget_text(status)}"]
+    lines += [f"quarantined: {text}" for text in status.quarantined]
+    if len(status.devices) > 1:
+        shares = [f"{use.trials} on {use.device} ({use.seconds_per_epoch:.3g} s an epoch)" for use in status.devices]
+        lines.append(f"devices: {', '.join(shares)}")
+    lines += [f"WARNING: {text}" for text in status.warnings]
+    maximize = status.directions[0] == "maximize"
+    several = len(status.metrics) > 1
+    shown = pareto_front(records, status.directions) if several else chosen(records, top=_TOP, maximize=maximize)
+    if not shown:
+        return [*lines, "no trial has run all its epochs yet"]
+    title = "trials that no other beats in " if several else "best by "
+    by = ", ".join(status.metrics)
+    if status.ranked:
+        by = f"{status.ranked} rank over the pairs (1 is best; {by} is the mean of the pairs, one seed)"
+    lines += ["", f"{title}{by}:", *trial_lines(shown, status.metrics)]
+    baselines = [r for r in records if r.baseline and r.state == "complete"]
+    if baselines:
+        lines += ["", "baselines:", *trial_lines(baselines, status.metrics)]
+    return lines
+
+
+def trial_text(row: Mapping[str, Any], record: "TrialRecord", folder: Path) -> list[str]:
+    """Write everything that is known of a trial, one thing a line."""
+    values = "  ".join(f"{name} {cell_text(value)}" for name, value in row["values"].items())
+    who = record.baseline or record.start or ""
+    lines = [f"trial {record.number}: {record.state}{f', {values}' if values else ''}{f' ({who})' if who else ''}"]
+    lines += [f"  {record.reason}"] if record.reason else []
+    lines += ["", "parameters:", *(f"  {name}: {cell_text(value)}" for name, value in record.params.items())]
+    lines += ["", f"curve: {'  '.join(f'{epoch}: {cell_text(value)}' for epoch, value in record.curve.items()) or '-'}"]
+    known = {**{name: row[name] for name in _KNOWN if row.get(name) not in (None, "")}, **record.attributes}
+    plain = {name: value for name, value in known.items() if name not in ("dead_terms", "members")}
+    lines += [f"{name}: {cell_text(value)}" for name, value in plain.items()]
+    lines += [f"{name}: {cell_text(value)}" for name, value in record.members.items()]
+    lines += [term["sentence"] for term in row["dead_terms"]]
+    return [*lines, f"folder: {folder}"]
+
+
+def state_text(status: "SweepStatus") -> str:
+    """Say in words how a sweep stands and what can be done."""
+    if status.state == "preparing":
+        return f"preparing, driven by {status.driver}"
+    if status.state == "driven":
+        return f"driven by {status.driver}"
+    if status.state == "finished":
+        return f"finished (stopped_by: {status.stopped_by})"
+    why = f"stopped_by: {status.stopped_by}" if status.stopped_by else "its driver was killed"
+    from icd.search.studies import pasted
+
+    again = pasted(status.folder.parents[1], "resume", status.name)
+    return f"stopped ({why}); continue with '{again}'"
+
+
+def count_text(counts: Mapping[str, int]) -> str:
+    """Write counts in words, zeros left out."""
+    return ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "none"
+
+
+def budget_text(status: "SweepStatus") -> str:
+    """Write what is used of each limit."""
+    parts = []
+    for name, limit in status.budget.items():
+        used = status.used.get(name)
+        if used is None or (limit is None and name == "gpu_hours" and not used):
+            continue
+        shown = f"{used:.0f}" if name == "trials" else f"{used:.2f}"
+        parts.append(f"{shown}{f' of {limit:g}' if limit is not None else ''} {name.replace('_', '-')}")
+    return ", ".join(parts)
+
+
+def audit_lines(audit: "PruningAudit") -> list[str]:
+    """Write what pruning did, with the counts behind every rate."""
+    lines = ["", f"pruning: {audit.pruned} trials stopped, {audit.epochs_saved} epochs saved ({audit.saved_share:.0%})"]
+    for rung in audit.rungs:
+        known = f"{rung.correlation:+.2f}" if rung.correlation is not None else "unknown"
+        lines.append(f"  rank correlation of epoch {rung.epoch} with the last one: {known} (n={rung.trials})")
+    if audit.false_kill_rate is None:
+        lines.append(f"  of {audit.controls} trials that could not be stopped, the pruner would have stopped none")
+    else:
+        lines.append(
+            f"  of {audit.controls} trials that could not be stopped, the pruner would have stopped "
+            f"{audit.would_stop}; {audit.good_ones} of these ended in the best quarter "
+            f"(false-kill rate {audit.false_kill_rate:.0%})"
+        )
+    return lines
+
+
+def dead_lines(kinds: "Sequence[DeadKind]") -> list[str]:
+    """Write which terms of the loss do nothing, one line for each."""
+    return ["", "terms that do nothing:", *(f"  {kind.sentence}" for kind in kinds)] if kinds else []
+
+
+def _seconds(record: "TrialRecord") -> object:
+    return record.attributes.get("seconds")

@@ -1,0 +1,249 @@
+"""``icd status | trials | show | logs | rm``: looks at sweeps that are there, and takes them away."""
+
+import csv
+import sys
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from icd.cli.format import (
+    audit_lines,
+    configuration,
+    count_text,
+    dead_lines,
+    ranked_cells,
+    ranked_headers,
+    state_text,
+    status_lines,
+    trial_text,
+    write_json,
+    write_lines,
+)
+from icd.cli.options import JSON, NAME, ROOT, SUBMIT, Verb
+from icd.errors import StateError
+from icd.text import columns
+
+if TYPE_CHECKING:
+    from icd.search.reading import SweepStatus
+    from icd.search.record import State, TrialRecord
+    from icd.search.study import Ledger
+
+_STATES = ("running", "complete", "pruned", "failed", "duplicate", "retried")
+_TRIAL = click.argument("trial", type=click.IntRange(min=0))
+
+
+def _root(root: Path | None) -> Path:
+    from icd.search import root_of
+
+    return root_of(root)
+
+
+@click.command(cls=Verb)
+@click.argument("name", required=False)
+@JSON
+@ROOT
+@SUBMIT
+def status(name: str | None, as_json: bool, root: Path | None) -> None:
+    """Say how every sweep stands, or one sweep in full: counts, budget, best trials, what pruning did, dead terms."""
+    from icd.results.pruning import audit_sweep
+    from icd.search.pareto import pareto_front
+    from icd.search.reading import all_statuses, plain_sweep, status_of
+    from icd.search.studies import find, pasted
+    from icd.search.terms import dead_kinds
+
+    where = _root(root)
+    if name is None:
+        _all(all_statuses(where), where, as_json=as_json)
+        return
+    found = status_of(where, name)
+    if found.state == "preparing":
+        if as_json:
+            write_json({**found.to_data(), "pruning": None, "front": [], "dead_terms": [], "confirmed": None})
+        else:
+            write_lines(status_lines(found, ()))
+        return
+    ledger = find(where, name)
+    records = ledger.records()
+    audit, dead = audit_sweep(plain_sweep(ledger), records), dead_kinds(records)
+    if as_json:
+        front = [record.number for record in pareto_front(records, found.directions)]
+        pruning = audit.to_data() if audit else None
+        terms = [kind.to_data() for kind in dead]
+        told = {"pruning": pruning, "front": front, "dead_terms": terms, "confirmed": _confirmed(ledger)}
+        write_json({**found.to_data(), **told})
+        return
+    write_lines(status_lines(found, records) + (audit_lines(audit) if audit else []) + dead_lines(dead))
+    confirmed = _confirmed(ledger)
+    if confirmed:
+        click.echo(f"\nconfirmed: {confirmed} ('{pasted(where, 'confirm', found.name, '--dry-run')}' has the numbers)")
+
+
+def _confirmed(ledger: "Ledger") -> str | None:
+    """Give the finding of the sweep's confirmation, if there is one."""
+    if "confirm/plans" not in ledger.attributes:
+        return None  # the statistics take a while to import
+    from icd.results.confirmation import confirmation_of
+
+    found = confirmation_of(ledger)
+    return found.statement if found else None
+
+
+@click.command(cls=Verb)
+@NAME
+@JSON
+@click.option("--csv", "as_csv", is_flag=True, help="Print as CSV, one column for each parameter.")
+@click.option(
+    "--state", "states", type=click.Choice(_STATES), multiple=True, help="List trials in this state.  [repeatable]"
+)
+@click.option("--top", type=click.IntRange(min=1), help="List only so many complete trials, best first.")
+@ROOT
+@SUBMIT
+def trials(
+    name: str, as_json: bool, as_csv: bool, states: "tuple[State, ...]", top: int | None, root: Path | None
+) -> None:
+    """List the trials of sweep NAME, one row each."""
+    if as_json and as_csv:
+        raise click.UsageError("--json and --csv exclude each other")
+    from icd.search.reading import chosen, flat_rows, plain_sweep, trial_row
+    from icd.search.studies import find
+    from icd.search.terms import noted_terms
+
+    ledger = find(_root(root), name)
+    objectives = plain_sweep(ledger)["objectives"]
+    metrics = [item["metric"] for item in objectives]
+    maximize = objectives[0]["direction"] == "maximize"
+    records = chosen(ledger.records(), states=states, top=top, maximize=maximize)
+    if as_json:
+        curves = [{str(epoch): value for epoch, value in record.curve.items()} for record in records]
+        write_json([{**trial_row(r, metrics), "curve": curve} for r, curve in zip(records, curves, strict=True)])
+        return
+    if as_csv:
+        rows = flat_rows(records, metrics)
+        header = list(rows[0]) if rows else ["number", "state", *metrics]
+        writer = csv.DictWriter(sys.stdout, header, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        return
+    more = ranked_headers(records)
+    headers = ["trial", "state", *metrics, *more, "last", "epochs", "seconds", "configuration", "reason"]
+    table = []
+    for record in records:
+        row = trial_row(record, metrics)
+        values = [row["values"].get(metric) for metric in metrics]
+        start = [record.number, record.state, *values, *ranked_cells(record, more)]
+        table.append([*start, row["last"], row["epochs"], row["seconds"], configuration(record), record.reason])
+    write_lines(columns(headers, table, left=["state", "configuration", "reason"]))
+    dead = [f"trial {record.number}: {term.sentence}" for record in records for term in noted_terms(record)]
+    for line in ["", *dead] if dead else []:
+        click.echo(line)
+
+
+def _all(found: "list[SweepStatus]", root: Path, *, as_json: bool) -> None:
+    if as_json:
+        write_json([item.to_data() for item in found])
+        return
+    if not found:
+        click.echo(f"no sweeps in {root}")
+        return
+    rows = []
+    for item in found:
+        best = f"{item.best.values[0]:.4g} {item.metrics[0]} (trial {item.best.number})" if item.best else None
+        rows.append([item.name, item.state, count_text(item.counts), best, state_text(item).partition(";")[0]])
+    headers = ["sweep", "state", "trials", "best", "how"]
+    write_lines(columns(headers, rows, left=headers))
+
+
+@click.command(cls=Verb)
+@NAME
+@_TRIAL
+@JSON
+@ROOT
+@SUBMIT
+def show(name: str, trial: int, as_json: bool, root: Path | None) -> None:
+    """Show trial TRIAL of sweep NAME whole: what it tried, its curve, how it ended, and its configuration."""
+    from icd.search.reading import plain_sweep, trial_row
+    from icd.search.studies import find, sweep_folder
+    from icd.search.task import trial_folder
+
+    where = _root(root)
+    ledger = find(where, name)
+    record, folder = _record(ledger, trial), trial_folder(sweep_folder(where, name), trial)
+    row = trial_row(record, [item["metric"] for item in plain_sweep(ledger)["objectives"]])
+    file = folder / "config.yaml"
+    text = file.read_text(encoding="utf-8") if file.exists() else ""
+    if as_json:
+        import yaml
+
+        more = {"curve": dict(record.curve), "attributes": dict(record.attributes), "folder": str(folder)}
+        write_json({**row, **more, "config": yaml.safe_load(text) if text else None})
+        return
+    write_lines(trial_text(row, record, folder))
+    if text:
+        click.echo(f"\n{text.rstrip()}")
+
+
+def _record(ledger: "Ledger", number: int) -> "TrialRecord":
+    record = next((record for record in ledger.records() if record.number == number), None)
+    if record is None:
+        raise StateError(f"sweep {ledger.name!r} has no trial {number}; see 'icd trials {ledger.name}'")
+    return record
+
+
+@click.command(cls=Verb)
+@NAME
+@click.argument("trial", type=click.IntRange(min=0), required=False)
+@ROOT
+@SUBMIT
+def logs(name: str, trial: int | None, root: Path | None) -> None:
+    """Print what the workers of sweep NAME wrote, file by file; with TRIAL its epochs, and the lines that name it."""
+    from icd.search.studies import find, sweep_folder
+
+    where = _root(root)
+    ledger, folder = find(where, name), sweep_folder(where, name)
+    files = {path.name: path.read_text("utf-8", "replace") for path in sorted(folder.glob("logs/*.log"))}
+    if trial is not None:
+        _epochs(_record(ledger, trial), folder)
+        kept = {file: [line for line in text.splitlines() if _names(line, trial)] for file, text in files.items()}
+        files = {file: "\n".join(lines) for file, lines in kept.items()}
+    for file, text in files.items():
+        if text.strip():
+            click.echo(f"==> {folder / 'logs' / file}\n{text.rstrip()}")
+    if not any(map(str.strip, files.values())) and trial is None:
+        click.echo(f"the workers of sweep {name} wrote nothing into {folder / 'logs'}", err=True)
+
+
+def _epochs(record: "TrialRecord", folder: Path) -> None:
+    from icd.search.task import trial_folder
+    from icd.trial.runs import stored_rows
+
+    for row in stored_rows(trial_folder(folder, record.number)):
+        shown = {name: value for name, value in row.items() if name not in ("epoch", "time")}
+        click.echo(f"epoch {row['epoch']}  {'  '.join(f'{name} {value:.4g}' for name, value in shown.items())}")
+    how = f": {record.reason}" if record.reason else ""
+    click.echo(f"trial {record.number} {record.state}, started {record.attempts} times{how}")
+
+
+def _names(line: str, trial: int) -> bool:
+    """Whether a line of a log is about a trial: by its number, or by its folder."""
+    words = line.replace("/", " ").replace(":", " ").replace(",", " ").split()
+    return f"{trial:04d}" in words or any(pair == ("trial", str(trial)) for pair in pairwise(words))
+
+
+@click.command(cls=Verb)
+@NAME
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--mlflow", is_flag=True, help="Delete its experiment in MLflow too; 'mlflow gc' makes that final.")
+@ROOT
+@SUBMIT
+def rm(name: str, yes: bool, mlflow: bool, root: Path | None) -> None:
+    """Remove sweep NAME: its study and its folder. Teachers and their caches stay. A sweep that runs is refused."""
+    from icd.search.removal import parts_of, remove
+
+    where = _root(root)
+    parts = parts_of(where, name, mlflow=mlflow)
+    if not yes:
+        click.confirm(f"remove {', '.join(parts)}?", abort=True, err=True)
+    remove(where, name, mlflow=mlflow)
+    click.echo(f"removed {', '.join(parts)}")

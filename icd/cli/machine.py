@@ -1,0 +1,192 @@
+"""``icd doctor``, and ``icd ui``: MLflow and optuna-dashboard here, for as long as the command runs."""
+
+import importlib.util
+import json
+import logging
+import signal
+import sys
+import threading
+import urllib.error
+import urllib.parse
+import urllib.request
+import webbrowser
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from icd.cli.format import write_json, write_lines
+from icd.cli.options import DATA_ROOT, JSON, NAME, ROOT, Verb
+from icd.errors import SetupError, StateError
+from icd.text import columns
+
+if TYPE_CHECKING:
+    from icd.doctor.diagnosis import Finding
+
+logger = logging.getLogger(__name__)
+
+_PORT = click.IntRange(1, 65535)
+_SIGNS = {"pass": "ok", "warn": "warn", "fail": "FAIL"}
+
+
+@click.command(cls=Verb)
+@JSON
+@ROOT
+@click.option("--cluster", is_flag=True, help="Check a Ray cluster: every node, its clock, folder, GPUs, network.")
+@click.option("--address", default="auto", show_default=True, help="Check this cluster: auto, or HOST:PORT.")
+@DATA_ROOT
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=1),
+    default=120.0,
+    show_default=True,
+    help="Wait so many seconds for a node.",
+)
+def doctor(
+    as_json: bool, root: Path | None, cluster: bool, address: str, data_root: Path | None, timeout: float
+) -> None:
+    """Check versions, imports, devices and write permission; exits with 3 if something needs doing."""
+    from icd.search import root_of
+
+    bad = (
+        _cluster(address, root_of(root), data_root, timeout, as_json=as_json)
+        if cluster
+        else _machine(root_of(root), as_json=as_json)
+    )
+    if bad:
+        raise SetupError(f"needs attention: {', '.join(dict.fromkeys(bad))}")
+
+
+def _machine(root: Path, *, as_json: bool) -> list[str]:
+    from icd.doctor.machine import check_machine
+
+    findings = check_machine(root)
+    if as_json:
+        write_json([finding._asdict() for finding in findings])
+    else:
+        write_lines([f"{'ok  ' if item.ok else 'FAIL'} {item.what:13s} {item.text}" for item in findings])
+    return [finding.what for finding in findings if not finding.ok]
+
+
+def _cluster(address: str, root: Path, data_root: Path | None, timeout: float, *, as_json: bool) -> list[str]:
+    from icd.doctor.cluster import check_cluster
+    from icd.doctor.diagnosis import worst
+
+    checked = check_cluster(address, root, data_root, timeout_s=timeout)
+    if as_json:
+        told = [finding._asdict() for finding in checked.findings]
+        ok = worst(checked.findings) != "fail"
+        write_json({"ok": ok, "findings": told, "cluster": checked.cluster, "services": checked.services})
+    else:
+        write_lines(cluster_lines(checked.cluster["address"], checked.findings))
+    return [f"{finding.check} ({finding.where})" for finding in checked.findings if finding.level == "fail"]
+
+
+def cluster_lines(address: str, findings: "Sequence[Finding]") -> list[str]:
+    """Write findings for people."""
+    checks = list(dict.fromkeys(finding.check for finding in findings))
+    places = list(dict.fromkeys(finding.where for finding in findings))
+    rows = [[place, *(_sign(findings, place, check) for check in checks)] for place in places]
+    nodes = len({finding.where for finding in findings if finding.check == "answers"})
+    lines = [
+        f"cluster at {address}: {nodes} node{'s' * (nodes != 1)}",
+        "",
+        *columns(["", *checks], rows, left=["", *checks]),
+    ]
+    problems = [finding for finding in findings if finding.level != "pass"]
+    lines += [""] if problems else ["", "nothing needs doing"]
+    for level in ("fail", "warn"):
+        for finding in problems:
+            if finding.level == level:
+                advice = f"; {finding.advice}" if finding.advice else ""
+                lines.append(f"{_SIGNS[level]:4s}  {finding.check}  {finding.where}: {finding.text}{advice}")
+    return lines
+
+
+def _sign(findings: "Sequence[Finding]", place: str, check: str) -> str:
+    from icd.doctor.diagnosis import worst
+
+    here = [finding for finding in findings if (finding.where, finding.check) == (place, check)]
+    return _SIGNS[worst(here)] if here else "-"
+
+
+@click.command(cls=Verb)
+@NAME
+@click.option("--port", type=_PORT, help="Serve MLflow on this port.  [default: a free one]")
+@click.option("--dashboard-port", type=_PORT, help="Serve optuna-dashboard on this port.  [default: a free one]")
+@click.option("--no-browser", is_flag=True, help="Print the links only.")
+@ROOT
+def ui(name: str, port: int | None, dashboard_port: int | None, no_browser: bool, root: Path | None) -> None:
+    """Open sweep NAME in MLflow, and in optuna-dashboard if it is installed; Ctrl-C ends both.
+
+    Where MLFLOW_TRACKING_URI is a server, its page is opened instead of starting one.
+    """
+    from icd.search import root_of
+    from icd.search.servers import answers, dashboard_server, free_port, mlflow_server
+    from icd.search.studies import find, pasted, tracking_uri
+
+    where = root_of(root)
+    find(where, name)
+    uri = tracking_uri(where)
+    with ExitStack() as servers, _until_signal() as over:
+        started = []
+        if not uri.startswith(("http://", "https://")):
+            started.append(servers.enter_context(mlflow_server(where, uri, port or free_port())))
+        base = started[0].address if started else uri
+        if importlib.util.find_spec("optuna_dashboard") is not None:
+            started.append(servers.enter_context(dashboard_server(where, dashboard_port or free_port())))
+        else:
+            logger.info("no optuna-dashboard, which shows the study's history too: pip install '.[dashboard]'")
+        if not all(answers(server, over) for server in started):
+            return
+        link = _leaderboard(base, name, pasted(where, "sync", name))
+        click.echo(f"MLflow: {link}")
+        for server in started:
+            if server.address != base:
+                click.echo(f"optuna-dashboard: {server.address}/dashboard")
+        sys.stdout.flush()
+        if not no_browser:
+            webbrowser.open(link)
+        if started:
+            logger.info("Ctrl-C ends it")
+            over.wait()
+
+
+def _leaderboard(base: str, name: str, sync: str) -> str:
+    """Give the link of the sweep's leaderboard.
+
+    Raises:
+        StateError: If the server does not know the sweep yet.
+        SetupError: If it does not answer.
+    """
+    from icd.search.leaderboard import leaderboard_url, without_password
+
+    query = urllib.parse.urlencode({"experiment_name": name})
+    shown = without_password(base)
+    try:
+        with urllib.request.urlopen(
+            f"{shown.rstrip('/')}/api/2.0/mlflow/experiments/get-by-name?{query}", timeout=30
+        ) as answer:
+            experiment = json.load(answer)["experiment"]
+    except urllib.error.HTTPError as error:
+        if error.code == 404:
+            raise StateError(f"MLflow has no experiment {name!r} yet; send it with '{sync}'") from None
+        raise SetupError(f"{shown} answers {error.code}; open it in a browser that is logged in") from None
+    except (urllib.error.URLError, OSError) as error:
+        raise SetupError(f"{shown} does not answer: {error}") from None
+    return leaderboard_url(shown, str(experiment["experiment_id"]))
+
+
+@contextmanager
+def _until_signal() -> Iterator[threading.Event]:
+    """Turn Ctrl-C and SIGTERM into an event."""
+    over = threading.Event()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda *_: over.set()) for number in numbers}
+    try:
+        yield over
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,235 @@
+"""``icd compare | report | export``: what sweeps found, side by side, on a page, and as files."""
+
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from icd.cli.format import write_json, write_lines
+from icd.cli.options import DATA_ROOT, JSON, NAME, OUTPUT, ROOT, SUBMIT, Verb
+from icd.errors import StateError
+from icd.text import columns
+
+if TYPE_CHECKING:
+    from icd.results import Exported
+    from icd.results.report.blocks import Page
+
+logger = logging.getLogger(__name__)
+
+_FLUSH_S = 30.0
+_WIDEST = 48
+
+
+@click.command(cls=Verb)
+@click.argument("names", nargs=-1, required=True)
+@click.option(
+    "--pairs", is_flag=True, help="Put the winner of the first sweep, over several pairs, beside the best of each pair."
+)
+@click.option("-o", "--output", type=OUTPUT, help="Write this HTML file.")
+@JSON
+@ROOT
+@SUBMIT
+def compare(names: tuple[str, ...], pairs: bool, output: Path | None, as_json: bool, root: Path | None) -> None:
+    """Put the sweeps NAMES side by side: what differs, what was found, and whether it may be compared.
+
+    With --pairs the first one is a sweep over several pairs, and the others are sweeps of one pair each. Values are
+    then those of the search: one seed, validation images.
+    """
+    from icd.search import root_of
+
+    if len(set(names)) < max(2, len(names)):
+        raise click.UsageError(f"compare takes at least two different sweeps, but got {' '.join(names)}")
+    if pairs:
+        if output is not None:
+            raise click.UsageError("--pairs and --output exclude each other")
+        _pairs(root_of(root), names[0], names[1:], as_json=as_json)
+        return
+    from icd.results.compare import compare as compare_sweeps
+
+    found = compare_sweeps(root_of(root), names)
+    if output is not None:
+        from icd.results.report import write_page
+        from icd.results.report.comparison import comparison_page
+
+        write_page(output, comparison_page(found))
+    if as_json:
+        write_json(found.to_data())
+        return
+    for words in found.warnings:
+        click.echo(f"not comparable: {words}")
+    for title, rows in (("found", found.figures), ("differs", found.differences)):
+        if rows:
+            headers = [title, *found.names]
+            cells = [[_cut(cell or "-") for cell in (row, *values)] for row, values in rows.items()]
+            write_lines(["", *columns(headers, cells, left=headers)])
+    if output is not None:
+        click.echo(f"\n{output}")
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _WIDEST else f"{text[: _WIDEST - 3]}..."
+
+
+def _pairs(root: Path, name: str, others: tuple[str, ...], *, as_json: bool) -> None:
+    from icd.results.specialists import specialists
+
+    found = specialists(root, name, others)
+    if as_json:
+        write_json(found.to_data())
+        return
+    better = "more is better" if found.direction == "maximize" else "less is better"
+    click.echo(f"{found.metric} ({better}) of trial {found.trial} of {found.name}, the best of {found.trials} by rank")
+    headers = ["pair", "generalist", "specialist", "difference", "sweep", "trial", "best of"]
+    rows = [
+        [row.pair, row.generalist, row.specialist, row.difference, row.sweep, row.trial, row.trials or None]
+        for row in found.rows
+    ]
+    write_lines(columns(headers, rows, left=["pair", "sweep"]))
+    click.echo("one seed each, chosen and measured on the same validation images: a difference is no proof")
+
+
+@click.command(cls=Verb)
+@NAME
+@click.option("-o", "--output", type=OUTPUT, help="Write this HTML file.  [default: report.html in the sweep's folder]")
+@click.option(
+    "--log/--no-log",
+    default=True,
+    show_default=True,
+    help="Give MLflow the report too, where nobody drives the sweep.",
+)
+@JSON
+@ROOT
+@SUBMIT
+def report(name: str, output: Path | None, log: bool, as_json: bool, root: Path | None) -> None:
+    """Write the report of sweep NAME, however it stands: one HTML file that needs nothing else.
+
+    A report that is there already is replaced. A driver writes and logs one by itself when it leaves.
+    """
+    from icd.results.report import page_of, write_page
+    from icd.results.report.gather import gather
+    from icd.search import root_of
+    from icd.search.studies import REPORT_NAME, sweep_folder
+
+    where = root_of(root)
+    page = page_of(gather(where, name))
+    target = output or sweep_folder(where, name) / REPORT_NAME
+    write_page(target, page)
+    if not as_json:
+        click.echo(str(target))
+    pending = _log(where, name, page) if log else None
+    if as_json:
+        write_json({"name": name, "path": str(target), "logged": pending == 0, "pending": pending})
+
+
+def _log(root: Path, name: str, page: "Page") -> int | None:
+    """Give MLflow the report from the sweep's folder; how many events it has not taken, None if it was not asked."""
+    from icd.results.report import write_page
+    from icd.results.report.logged import has_runs, log_report
+    from icd.search.reading import driver_of
+    from icd.search.studies import REPORT_NAME, pasted, sweep_folder
+
+    if not has_runs(root, name):
+        return None
+    driver = driver_of(root, name)
+    if driver is not None:
+        logger.info("not logged: %s drives the sweep, and logs a report when it leaves", driver)
+        return None
+    folder = sweep_folder(root, name)
+    if not os.access(folder, os.W_OK):
+        logger.info("not logged: %s cannot be written", folder)
+        return None
+    write_page(folder / REPORT_NAME, page)
+    try:
+        pending = log_report(root, name, _FLUSH_S, logger.info)
+    except StateError as error:  # a driver has begun meanwhile
+        logger.info("not logged: %s", error)
+        return None
+    if pending:
+        logger.warning("the report waits for MLflow (%d events): '%s'", pending, pasted(root, "sync", name))
+    return pending
+
+
+@click.command(cls=Verb)
+@NAME
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Write everything into this folder, or configuration and weights alone where it ends in .yaml.",
+)
+@click.option("--trial", type=click.IntRange(min=0), help="Take this finalist; with --unconfirmed, any trial.")
+@click.option("--unconfirmed", is_flag=True, help="Take the search's own trial: one seed, validation images.")
+@click.option("--simplest", is_flag=True, help="Stay within one standard error of the best; needs 'icd ablate NAME'.")
+@click.option(
+    "--format",
+    "formats",
+    type=click.Choice(["onnx", "pt2"]),
+    multiple=True,
+    help="Write this kind of program.  [default: all; repeatable]",
+)
+@click.option("--weights", type=click.Path(path_type=Path), help="Write the weights beside a .yaml file here.")
+@click.option(
+    "--register",
+    is_flag=False,
+    flag_value="",
+    metavar="[MODEL]",
+    help="Put it into MLflow's registry.  [default: under the sweep's name]",
+)
+@click.option("--alias", default="best", show_default=True, help="Give the registered version this alias.")
+@click.option("--force", is_flag=True, help="Replace existing files.")
+@DATA_ROOT
+@JSON
+@ROOT
+@SUBMIT
+def export(
+    name: str, output: Path, formats: tuple[Any, ...], register: str | None, as_json: bool, **options: Any
+) -> None:
+    """Write the confirmed winner of sweep NAME: a configuration that 'icd train' runs, weights, programs and a card."""
+    from icd.results import export as export_files
+
+    model = True if register == "" else register or False
+    made = export_files(name, output, formats=formats or None, register=model, **options)
+    if as_json:
+        write_json(_told(made))
+    else:
+        write_lines(_lines(name, made))
+
+
+def _told(made: "Exported") -> dict[str, object]:
+    told: dict[str, object] = {
+        "trial": made.trial,
+        "confirmed": made.confirmed,
+        "config": str(made.config),
+        "weights": str(made.weights),
+        "files": [str(path) for path in made.files],
+        "differences": dict(made.differences),
+        "compared_on": made.compared_on,
+        "provenance": dict(made.provenance),
+    }
+    if made.pairs:
+        told["pairs"] = {
+            pair: {"config": str(one.config), "weights": str(one.weights), "provenance": dict(one.provenance)}
+            for pair, one in made.pairs.items()
+        }
+    if made.registered is not None:
+        model = made.registered
+        told["registered"] = {name: getattr(model, name) for name in ("uri", "version", "run_id", "new", "loadable")}
+    return told
+
+
+def _lines(name: str, made: "Exported") -> list[str]:
+    lines = [f"trial {made.trial} of {name}: {', '.join(str(path) for path in made.files)}"]
+    if not made.confirmed:
+        lines.append(made.provenance["status"])
+    for file, difference in made.differences.items():
+        lines.append(f"{file}: logits within {difference:.2g} of the student's on {made.compared_on}")
+    if made.registered is not None:
+        how = "new" if made.registered.new else "there already"
+        lines.append(f"registered: {made.registered.uri}, version {made.registered.version} ({how})")
+        if not made.registered.loadable:
+            lines.append("it holds files and no model that MLflow can load: that needs student.onnx")
+    configs = [one.config for one in made.pairs.values()] or [made.config]
+    return [*lines, *(f"train it again: icd train {config}" for config in configs)]

@@ -1,0 +1,86 @@
+"""Confirmations, ablations, arms, their differences and importances as lines of text."""
+
+from collections.abc import Sequence
+
+from icd.results.confirmation import Confirmation
+from icd.results.explained import Explanation
+from icd.results.importance import Importance
+from icd.results.outcome import Arm, Comparison
+from icd.text import columns
+
+
+def confirmation_lines(found: Confirmation) -> list[str]:
+    """Write a confirmation: arms, comparisons, and the finding in words."""
+    cost = (
+        f"{found.looks} looks at test images, {found.seconds / 3600:.2f} hours of training, on {found.train_on} images"
+    )
+    first = f"confirmation {found.round} of {found.sweep}"
+    tables = [*arm_lines(found.arms, found.metric), "", *comparison_lines(found.comparisons)]
+    return [first, *tables, "", cost, found.statement]
+
+
+def ablation_lines(found: Explanation) -> list[str]:
+    """Write an ablation: the parts, the one that matters most first, and the finding in words."""
+    ordered = sorted(found.comparisons, key=lambda item: (item.difference is None, item.difference or 0.0))
+    whole = found.whole
+    mean = "-" if whole.mean is None else f"{whole.mean:.2f}"
+    spread = "" if whole.sd is None else f" (sd {whole.sd:.2f})"
+    first = f"trial {found.trial} of {found.sweep}: {found.metric} {mean}{spread}, {whole.parts} parts"
+    return [first, *comparison_lines(ordered), "", *arm_lines(found.arms, found.metric), "", found.statement]
+
+
+def arm_lines(arms: Sequence[Arm], metric: str) -> list[str]:
+    """Write what each arm reached, and on each of several teacher-student pairs."""
+    pairs = list(dict.fromkeys(name for arm in arms for name in arm.on_pairs))
+    extra = [name for name, values in _extra(arms).items() if any(value is not None for value in values)]
+    rows: list[list[object]] = []
+    for place, arm in enumerate(arms):
+        numbers = [None if value is None else f"{value:.2f}" for value in (arm.mean, arm.sd)]
+        each = [f"{arm.on_pairs[name]:.2f}" if name in arm.on_pairs else None for name in pairs]
+        rows.append([arm.label, len(arm.runs), *numbers, *(_extra(arms)[name][place] for name in extra), *each])
+    return columns(["arm", "seeds", metric, "sd", *extra, *(f"on {name}" for name in pairs)], rows, left=["arm"])
+
+
+def comparison_lines(items: Sequence[Comparison]) -> list[str]:
+    """Write differences with their intervals and verdicts, and those on each of several teacher-student pairs."""
+    pairs = list(dict.fromkeys(name for item in items for name in item.on_pairs))
+    rows: list[list[object]] = [
+        [
+            f"{item.arm} - {item.against}",
+            None if item.difference is None else f"{item.difference:+.2f}",
+            item.interval,
+            "" if item.p is None else f"{item.p:.2g}",
+            item.verdict,
+            item.seeds,
+            *(f"{item.on_pairs[name]:+.2f}" if name in item.on_pairs else None for name in pairs),
+        ]
+        for item in items
+    ]
+    heads = ["configuration", "difference", "interval", "p", "verdict", "seeds", *(f"on {name}" for name in pairs)]
+    note = ["values are means over the pairs; what stands below a pair is judged by nothing"] if pairs else []
+    return [*columns(heads, rows, left=["configuration", "verdict"]), *note]
+
+
+def _extra(arms: Sequence[Arm]) -> dict[str, list[object]]:
+    return {
+        "search": [None if arm.search_value is None else f"{arm.search_value:.2f}" for arm in arms],
+        "parts": [arm.parts for arm in arms],
+        "mean rank": [arm.mean_rank for arm in arms],
+    }
+
+
+def importance_lines(found: Importance) -> list[str]:
+    """Write which parameters mattered in the search, each among the trials that have it."""
+    if not found.groups:
+        return [f"importance of parameters: not shown, {found.reason or 'no trial has parameters'}"]
+    rows: list[list[object]] = []
+    for group in found.groups:
+        where = group.condition or "all trials"
+        total = sum(row.importance or 0.0 for row in group.parameters) or 1.0
+        for row in group.parameters:
+            shares = [None if value is None else f"{value / total:.2f}" for value in (row.importance, row.chance)]
+            clear = "not judged" if row.importance is None else "yes" if row.is_clear else "no"
+            rows.append([row.name, *shares, clear, group.trials, where])
+    heads = ["parameter", "share", "by chance", "clear", "trials", "where"]
+    first = f"importance of parameters in the search (PED-ANOVA, {found.trials} complete trials)"
+    return [first, *columns(heads, rows, left=["parameter", "clear", "where"])]

@@ -1,0 +1,276 @@
+"""Chosen configurations on shared seeds: what is planned, kept in the study, and which runs that makes.
+
+A plan is written before its first run, and read back ever after: whoever goes on with it cannot change it. Runs are
+rows of a table, one seed each; equal seeds give equal initial weights, order of images and views.
+"""
+
+import itertools
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from icd.config.sweep import Objective
+from icd.errors import StateError
+from icd.results.outcome import ArmKind, records_of_plan
+from icd.results.stats import Contrast, futile
+from icd.search.record import Stage, TrialRecord, run_label
+from icd.search.study import Ledger
+
+if TYPE_CHECKING:  # these bring torch, and a plan is also read by verbs that only show it
+    from icd.config.trial import TrialConfig
+    from icd.search.fixed import FixedRun
+
+_FIRST_SEED = 101  # searches use small ones
+
+Cell = tuple[str, str]  # arm, teacher-student pair
+Block = tuple[str, int]  # teacher-student pair, seed
+FailedRuns = Literal["left-out", "chance-level"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedArm:
+    """One configuration.
+
+    Attributes:
+        label: Its name in tables.
+        kind: Finalist or baseline; every finalist is compared with every baseline.
+        trial: The search trial it comes from.
+        search_value: What the search measured for it.
+        parts: How many parts it has, where that was counted.
+        config: Its trial document; empty where it is trained on several pairs.
+        pairs: Its trial document on each pair; empty where it is trained on one.
+    """
+
+    label: str
+    kind: ArmKind
+    trial: int | None = None
+    search_value: float | None = None
+    parts: int | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+    pairs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def documents(self) -> Mapping[str, Mapping[str, Any]]:
+        """Its trial documents by pair; the only one is named with nothing."""
+        return self.pairs or {"": self.config}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Arms, seeds and the rule by which seeds are added.
+
+    Attributes:
+        stage: Of its trials.
+        round: Counted from 1; a plan that is begun anew has seeds of its own.
+        arms: Finalists first.
+        seeds: In the order in which they are used.
+        first: Seeds that all arms get.
+        alpha: Chance of any false difference in the whole plan.
+        adaptive: Whether an arm ends after the first seeds where the others would hardly show a difference.
+        failed_runs: What a run counts that diverged.
+        train_on: ``train`` or ``train+val``.
+        measure_on: ``val`` or ``test``.
+    """
+
+    stage: Stage
+    round: int = 1
+    arms: tuple[PlannedArm, ...]
+    seeds: tuple[int, ...]
+    first: int = 3
+    alpha: float = 0.05
+    adaptive: bool = True
+    train_on: Literal["train", "train+val"] = "train+val"
+    measure_on: Literal["val", "test"] = "test"
+    failed_runs: FailedRuns = "left-out"
+
+    @property
+    def objective(self) -> Objective:
+        """What is measured, after the last epoch."""
+        return Objective(metric=f"{self.measure_on}/top1", direction="maximize")
+
+    @property
+    def configs(self) -> "list[TrialConfig]":
+        """Every configuration on every seed."""
+        return [config for seed in self.seeds for arm in self.arms for config in self._configs(arm, seed).values()]
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """Every finalist with every baseline."""
+        finalists = [arm.label for arm in self.arms if arm.kind == "finalist"]
+        baselines = [arm.label for arm in self.arms if arm.kind == "baseline"]
+        return [(finalist, baseline) for finalist in finalists for baseline in baselines]
+
+    def runs(self, records: Sequence[TrialRecord]) -> "list[FixedRun]":
+        """List the runs with what they train."""
+        from icd.search.fixed import FixedRun
+
+        return [
+            FixedRun(arm=arm.label, seed=seed, round=self.round, configs=self._configs(arm, seed))
+            for arm, seed in self.listed(records)
+        ]
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """Names of the teacher-student pairs; the only one is named with nothing."""
+        return tuple(dict.fromkeys(name for arm in self.arms for name in arm.documents))
+
+    @property
+    def contrasts(self) -> list[Contrast]:
+        """Every finalist minus every baseline, over several teacher-student pairs the mean of their differences."""
+        share = 1 / len(self.members)
+        return [
+            {(label, member): sign * share for label, sign in ((one, 1), (other, -1)) for member in self.members}
+            for one, other in self.pairs
+        ]
+
+    def listed(self, records: Sequence[TrialRecord]) -> list[tuple[PlannedArm, int]]:
+        """List the runs: the first rows of all arms, then the other rows of arms whose differences may still be shown.
+
+        There is one look, once every run of the first rows has ended; it is a function of these rows alone.
+        """
+        first = [(arm, seed) for seed in self.seeds[: self.first] for arm in self.arms]
+        going_on = {arm.label for arm in self.arms}
+        if self.adaptive and self.first < len(self.seeds):
+            if not self._ended(first, records):
+                return first
+            going_on = self._open(records)
+        return first + [(arm, seed) for seed in self.seeds[self.first :] for arm in self.arms if arm.label in going_on]
+
+    def finished(self, records: Sequence[TrialRecord]) -> bool:
+        """Whether nothing is left to run."""
+        return self._ended(self.listed(records), records)
+
+    def values(self, records: Sequence[TrialRecord]) -> dict[Cell, dict[Block, float]]:
+        """Give what was measured, by arm and teacher-student pair, and by pair and seed.
+
+        A run that broke has no value. One that diverged has none either, or chance level, as the plan says.
+        """
+        found: dict[Cell, dict[Block, float]] = {(arm.label, name): {} for arm in self.arms for name in self.members}
+        for record in records_of_plan(self, records):
+            seed, chance = int(record.attributes["seed"]), record.attributes.get("chance")
+            for name in self.members:
+                if record.state == "complete":
+                    value = record.members[name] if name else record.values[0]
+                elif self.failed_runs == "chance-level" and record.state == "pruned" and chance is not None:
+                    value = float(chance)
+                else:
+                    continue
+                found[record.attributes["arm"], name][name, seed] = value
+        return found
+
+    def _ended(self, runs: Sequence[tuple[PlannedArm, int]], records: Sequence[TrialRecord]) -> bool:
+        ended = {record.baseline for record in records if record.state != "running"}
+        return all(run_label(self.round, arm.label, seed) in ended for arm, seed in runs)
+
+    def _open(self, records: Sequence[TrialRecord]) -> set[str]:
+        """Name the arms of which a difference may still be shown, by their first rows."""
+        seeds = self.seeds[: self.first]
+        values = {
+            cell: {block: value for block, value in own.items() if block[1] in seeds}
+            for cell, own in self.values(records).items()
+        }
+        ends = futile(values, self.contrasts, done=self.first, planned=len(self.seeds), alpha=self.alpha)
+        return {label for pair, over in zip(self.pairs, ends, strict=True) if not over for label in pair}
+
+    def _configs(self, arm: PlannedArm, seed: int) -> "dict[str, TrialConfig]":
+        from icd.config.read_trial import read_trial
+        from icd.config.yaml import Document
+
+        found = {}
+        for pair, document in arm.documents.items():
+            config = read_trial(Document(dict(document), f"{self.stage} {arm.label} {pair}".rstrip()))
+            data = replace(config.data, train_on=self.train_on, measure_on=self.measure_on)
+            found[pair] = replace(config, seed=seed, data=data)
+        return found
+
+    def to_data(self) -> dict[str, Any]:
+        """Write it as plain data."""
+        data: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return data
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> "Plan":
+        """Read what ``to_data`` wrote."""
+        arms = tuple(PlannedArm(**arm) for arm in data["arms"])
+        return cls(**{**data, "arms": arms, "seeds": tuple(data["seeds"])})
+
+
+def planned_arm(
+    label: str,
+    kind: ArmKind,
+    configs: "Mapping[str, TrialConfig]",
+    *,
+    found: TrialRecord | None = None,
+    parts: int | None = None,
+) -> PlannedArm:
+    """Plan a configuration.
+
+    Args:
+        label: Its name in tables.
+        kind: Finalist or baseline.
+        configs: By pair; the only one is named with nothing.
+        found: The search trial it comes from.
+        parts: How many parts it has.
+    """
+    documents = {pair: config.to_data() for pair, config in configs.items()}
+    only = documents.pop("", {})
+    return PlannedArm(
+        label=label,
+        kind=kind,
+        trial=found.number if found else None,
+        search_value=found.values[0] if found else None,
+        parts=parts,
+        config=only,
+        pairs=documents,
+    )
+
+
+def stored_plans(ledger: Ledger, stage: Stage) -> list[Plan]:
+    """Read the plans of a stage, in the order in which they were made."""
+    return [Plan.from_data(data) for data in ledger.attributes.get(f"{stage}/plans", [])]
+
+
+def begin_plan(ledger: Ledger, wanted: Plan, *, anew: bool) -> Plan:
+    """Store a plan, or give the stored one if it is the same.
+
+    Raises:
+        StateError: If another plan was begun, with what differs.
+    """
+    from icd.config.trial import differences
+
+    plans = stored_plans(ledger, wanted.stage)
+    if plans and not anew:
+        same = replace(wanted, round=plans[-1].round, seeds=wanted.seeds)
+        changed = differences(_compared(plans[-1]), _compared(same))
+        if changed:
+            raise StateError(
+                f"the {wanted.stage} stage of sweep {ledger.name!r} was begun otherwise; undo, or add --anew to begin "
+                "another on seeds of its own: " + "; ".join(changed)
+            )
+        return plans[-1]
+    begun = replace(wanted, round=len(plans) + 1)
+    ledger.note_study(**{f"{wanted.stage}/plans": [plan.to_data() for plan in (*plans, begun)]})
+    return begun
+
+
+def fresh_seeds(ledger: Ledger, used: Collection[int], count: int) -> tuple[int, ...]:
+    """Give seeds that neither the search nor any earlier plan has used."""
+    return seeds_beside({*used, *planned_seeds(ledger)}, count)
+
+
+def planned_seeds(ledger: Ledger) -> set[int]:
+    """Give the seeds of all plans."""
+    return {seed for stage in get_args(Stage) for plan in stored_plans(ledger, stage) for seed in plan.seeds}
+
+
+def seeds_beside(used: Collection[int], count: int) -> tuple[int, ...]:
+    """Give the first seeds that are not used."""
+    free = (seed for seed in itertools.count(_FIRST_SEED) if seed not in used)
+    return tuple(itertools.islice(free, count))
+
+
+def _compared(plan: Plan) -> dict[str, Any]:
+    data = plan.to_data()
+    arms = {arm["label"]: {name: arm[name] for name in ("kind", "config", "pairs")} for arm in data.pop("arms")}
+    return {**data, "arms": arms, "seeds": len(data["seeds"])}

@@ -1,0 +1,337 @@
+"""What chosen configurations show on shared seeds: one model, one error rate, one interval for each difference.
+
+Words: a *cell* is one configuration (on one teacher-student pair), a *block* is what its runs share with the runs of
+other cells (a seed), a *contrast* weights cells, such as +1 for a finalist and -1 for a baseline. Values are accuracies
+in percent, differences are in points. The figures that these rules reach are made by ``bench/claims.py``.
+"""
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import chdtr, fdtrc, log_ndtr, stdtr, stdtrit
+
+Floats = NDArray[np.floating[Any]]
+Values = Mapping[Any, Mapping[Any, float]]  # by cell and block, both hashable
+Contrast = Mapping[Any, float]
+
+POWER = 0.8  # at which a difference is called detectable
+_GUARD = 0.025  # level of the variance test, for each of the two sides of a contrast
+_FLOOR = 0.005  # smallest standard deviation in points: accuracies are rounded
+_DRAWS = 2**12  # of the largest statistic
+_HOPE = 0.05  # a contrast is futile when its chance to be shown is less
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """What the data say of one contrast.
+
+    Attributes:
+        difference: Estimate, in points.
+        se: Its standard error.
+        df: Degrees of freedom of the standard error.
+        low: Lower end of its interval. All intervals of a family hold the truth together with 1 - alpha.
+        high: Upper end.
+        p: Adjusted for the family: the interval leaves out 0 exactly where it is alpha or less.
+        detectable: The true difference that a repetition would show with a chance of 80 %.
+        pooled: Whether the spread of all cells was used, or (Welch) that of the contrast's own.
+    """
+
+    difference: float
+    se: float
+    df: float
+    low: float
+    high: float
+    p: float
+    detectable: float
+    pooled: bool
+
+
+def compare(
+    values: Values, contrasts: Sequence[Contrast], *, alpha: float = 0.05, families: int = 1
+) -> list[Estimate | None]:
+    """Estimate contrasts that are one family: with chance alpha at most, any interval misses the truth.
+
+    The model is `value = cell + block + error`, fitted by least squares, with one variance for all errors, on
+    `N - rank` degrees of freedom (Searle, Linear Models, 1971, chapter 5). Intervals are `difference -+ c se`, and `c`
+    is the quantile of the largest |t| of the family given how its contrasts are correlated: the single-step method of
+    Dunnett (JASA 50, 1955) for any contrasts (Hothorn, Bretz and Westfall, Biometrical Journal 50, 2008).
+
+    One variance is no safe assumption. A contrast is judged by its own cells alone where the variance of either side is
+    larger than that of all other cells, by an F test of level 0.025 for each side; so does one whose cells share too
+    few blocks. Then it is Welch's t (Biometrika 34, 1947) with Satterthwaite's degrees of freedom (Biometrics Bulletin
+    2, 1946) and Bonferroni's correction. A side with less variance than the others needs no guard: its interval is too
+    wide, not too narrow.
+
+    Args:
+        values: By cell and block; a run without a value is not there.
+        contrasts: Weights of cells, which sum to 0.
+        alpha: Chance of any false difference in all families together.
+        families: How many share alpha (Bonferroni).
+
+    Returns:
+        For each contrast; None where a cell has no value or no spread can be estimated.
+    """
+    model = _Model.of(values)
+    joint = model.joint([contrast for contrast in contrasts if model.has(contrast)])
+    return [
+        _estimate(model, joint, contrast, alpha, families) if model.has(contrast) else None for contrast in contrasts
+    ]
+
+
+def futile(
+    values: Values, contrasts: Sequence[Contrast], *, done: int, planned: int, alpha: float = 0.05, families: int = 1
+) -> list[bool]:
+    """Say of each contrast whether the blocks that are left would hardly show a difference.
+
+    It is the predictive power of Spiegelhalter, Freedman and Blackburn (Controlled Clinical Trials 7, 1986) with a flat
+    prior: given the difference d and its standard error s after `done` blocks, the one after `planned` blocks is
+    `d + t sqrt(s^2 - s'^2)` with `s' = s sqrt(done / planned)`. Futile is a chance below 5 % that it leaves
+    `-+ c s'`. It only ends runs: nothing is shown early, so it cannot raise the chance of a false difference.
+    """
+    model = _Model.of(values)
+    growth = (planned - 1) / max(done - 1, 1)
+    joint, verdicts = model.joint([contrast for contrast in contrasts if model.has(contrast)]), []
+    for contrast in contrasts:
+        fit = _fit(model, contrast) if model.has(contrast) else None
+        if fit is None or done >= planned:
+            verdicts.append(False)
+            continue
+        end = fit.se * math.sqrt(done / planned)
+        bound = _critical(joint, fit.pooled, fit.df * growth, alpha / families) * end
+        spread = math.sqrt(fit.se**2 - end**2)
+        far, near = -bound - abs(fit.difference), abs(fit.difference) - bound
+        verdicts.append(bool(stdtr(fit.df, near / spread) + stdtr(fit.df, far / spread) < _HOPE))
+    return verdicts
+
+
+def expected_maximum(count: int) -> float:
+    """Give the mean of the largest of some standard normals: 0.56 of two, 0.85 of three, 1.54 of ten.
+
+    `int_0^inf (1 - Phi(x)^n - Phi(-x)^n) dx` (Tippett, Biometrika 17, 1925). So much does the best of equally good
+    configurations overstate, in standard errors of one mean; where they differ it is less.
+    """
+    nodes, weights = np.polynomial.legendre.leggauss(200)
+    at = 6.0 * (nodes + 1)  # to 12 standard deviations; the chance beyond is 1e-33
+    excess = -np.expm1(count * log_ndtr(at)) - np.exp(count * log_ndtr(-at))
+    return float(6.0 * weights @ excess)
+
+
+def simplest_within_one_se(values: Values, simplest_first: Sequence[Hashable]) -> tuple[Hashable, float]:
+    """Give the simplest cell that one standard error does not tell from the best, and that error.
+
+    A cell qualifies where its difference to the best mean is `-se` or more, with the standard error of that difference
+    (Breiman et al., Classification and Regression Trees, 1984, section 3.4.3, where the best one's own error is taken).
+    It is a preference for simple ones and no test: one that is truly worse by one such error qualifies in half of all
+    cases, by two in one of six.
+
+    Args:
+        values: By cell and block.
+        simplest_first: Cells with a value.
+    """
+    means = {cell: float(np.mean(list(values[cell].values()))) for cell in simplest_first}
+    best = max(simplest_first, key=lambda cell: means[cell])
+    model = _Model.of(values)
+    for cell in simplest_first:
+        fit = None if cell == best else _fit(model, {cell: 1.0, best: -1.0})
+        if cell == best or (fit is not None and fit.difference >= -fit.se):
+            return cell, fit.se if fit is not None else 0.0
+    return best, 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Fit:
+    difference: float
+    se: float
+    df: float
+    pooled: bool
+
+
+@dataclass(frozen=True, eq=False)
+class _Model:
+    """Least squares of cells and blocks, and each cell's own spread."""
+
+    cells: dict[Hashable, int]
+    design: Floats  # [values, cells + blocks]
+    y: Floats  # [values]
+
+    @classmethod
+    def of(cls, values: Values) -> "_Model":
+        cells = {cell: place for place, cell in enumerate(cell for cell, own in values.items() if own)}
+        blocks = {
+            block: len(cells) + k for k, block in enumerate(dict.fromkeys(b for own in values.values() for b in own))
+        }
+        rows = [(cells[cell], blocks[block], value) for cell, own in values.items() for block, value in own.items()]
+        design = np.zeros((len(rows), len(cells) + len(blocks)))
+        for place, (cell, block, _) in enumerate(rows):
+            design[place, [cell, block]] = 1.0
+        return cls(cells, design, np.array([value for *_, value in rows]))
+
+    @cached_property
+    def inverse(self) -> Floats:
+        """Generalized inverse of the normal equations' matrix."""
+        found: Floats = np.linalg.pinv(self.design.T @ self.design, hermitian=True)
+        return found
+
+    @cached_property
+    def df(self) -> int:
+        """Values less the rank of the design."""
+        return len(self.y) - int(np.linalg.matrix_rank(self.design)) if self.y.size else 0
+
+    @cached_property
+    def projection(self) -> Floats:
+        """Onto what the design's rows span."""
+        found: Floats = self.inverse @ self.design.T @ self.design
+        return found
+
+    @cached_property
+    def coefficients(self) -> Floats:
+        found: Floats = self.inverse @ self.design.T @ self.y
+        return found
+
+    @cached_property
+    def variance(self) -> float:
+        """Of the errors, pooled over all cells."""
+        residuals = self.y - self.design @ self.coefficients
+        return max(float(residuals @ residuals) / self.df, _FLOOR**2) if self.df else math.nan
+
+    @cached_property
+    def own(self) -> dict[Hashable, Floats]:
+        """Each cell's values."""
+        return {cell: self.y[self.design[:, place] == 1.0] for cell, place in self.cells.items()}
+
+    def count(self, cell: Hashable) -> int:
+        return self.own[cell].size if cell in self.own else 0
+
+    def has(self, contrast: Contrast) -> bool:
+        """Whether all cells of a contrast have a value."""
+        return all(self.count(cell) for cell in contrast)
+
+    def row(self, contrast: Contrast) -> Floats:
+        weights = np.zeros(self.design.shape[1])
+        for cell, weight in contrast.items():
+            weights[self.cells[cell]] = weight
+        return weights
+
+    def joint(self, contrasts: Sequence[Contrast]) -> "_Largest":
+        """Describe how contrasts are correlated."""
+        if len(contrasts) < 2:
+            return _Largest(1, np.empty(0))
+        rows = np.array([self.row(contrast) for contrast in contrasts])
+        covariance = rows @ self.inverse @ rows.T
+        scale = np.sqrt(np.clip(np.diag(covariance), 1e-12, None))
+        correlation = np.round(covariance / np.outer(scale, scale), 6)
+        return _largest(len(contrasts), correlation.tobytes())
+
+    @cached_property
+    def squares(self) -> dict[Hashable, float]:
+        """Each cell's sum of squares about its mean."""
+        return {cell: float(((own - own.sum() / own.size) ** 2).sum()) for cell, own in self.own.items()}
+
+    def spread(self, cells: Sequence[Hashable]) -> tuple[float, int]:
+        """Give the variance within cells and its degrees of freedom."""
+        df = sum(self.own[cell].size - 1 for cell in cells)
+        return (max(sum(self.squares[cell] for cell in cells) / df, _FLOOR**2) if df else math.nan), df
+
+    def is_connected(self, contrast: Contrast) -> bool:
+        """Whether blocks tell the contrast's cells apart: it must be a combination of the design's rows."""
+        row = self.row(contrast)
+        return bool(np.abs(row @ self.projection - row).max() < 1e-6)
+
+
+def _fit(model: _Model, contrast: Contrast) -> _Fit | None:
+    if model.df and model.is_connected(contrast) and not _varies_more(model, contrast):
+        row = model.row(contrast)
+        se = math.sqrt(float(row @ model.inverse @ row) * model.variance)
+        return _Fit(float(row @ model.coefficients), se, model.df, True)
+    if any(model.count(cell) < 2 for cell in contrast):
+        return None
+    parts = [
+        (w, model.own[cell].mean(), w**2 * model.spread([cell])[0] / model.count(cell), model.count(cell) - 1)
+        for cell, w in contrast.items()
+    ]
+    variance = sum(part for *_, part, _ in parts)
+    df = variance**2 / sum(part**2 / own for *_, part, own in parts)
+    return _Fit(float(sum(w * mean for w, mean, *_ in parts)), math.sqrt(variance), df, False)
+
+
+def _varies_more(model: _Model, contrast: Contrast) -> bool:
+    """Test whether either side of a contrast has a larger variance than all other cells."""
+    for sign in (1, -1):
+        side = [cell for cell, weight in contrast.items() if weight * sign > 0]
+        (own, own_df), (other, other_df) = model.spread(side), model.spread([c for c in model.cells if c not in side])
+        if own_df and other_df and fdtrc(own_df, other_df, own / other) < _GUARD:
+            return True
+    return False
+
+
+def _estimate(model: _Model, joint: "_Largest", contrast: Contrast, alpha: float, families: int) -> Estimate | None:
+    fit = _fit(model, contrast)
+    if fit is None:
+        return None
+    t = abs(fit.difference) / fit.se
+    p = joint.chance(t, fit.df) if fit.pooled else joint.count * 2 * float(stdtr(fit.df, -t))
+    critical = _critical(joint, fit.pooled, fit.df, alpha / families)
+    return Estimate(
+        difference=fit.difference,
+        se=fit.se,
+        df=fit.df,
+        low=fit.difference - critical * fit.se,
+        high=fit.difference + critical * fit.se,
+        p=min(1.0, families * p),
+        detectable=(critical + float(stdtrit(fit.df, POWER))) * fit.se,
+        pooled=fit.pooled,
+    )
+
+
+def _critical(joint: "_Largest", pooled: bool, df: float, alpha: float) -> float:
+    return joint.critical(df, alpha) if pooled else -float(stdtrit(df, alpha / 2 / joint.count))
+
+
+@dataclass(frozen=True, eq=False)
+class _Largest:
+    """The largest |t| of some contrasts whose estimates share one standard deviation.
+
+    With `M` the largest |z| of correlated normals and `s` the standard deviation, `P(M / s >= t)` is the mean over `M`
+    of `P(chi2 <= df (M / t)^2)`. `M` is drawn by a fixed scrambled Sobol sequence (Owen, Journal of Complexity 14,
+    1998): the same contrasts always give the same answer.
+    """
+
+    count: int
+    draws: Floats
+
+    def chance(self, t: float, df: float) -> float:
+        """Chance that any |t| is as large."""
+        if self.count == 1:
+            return 2 * float(stdtr(df, -t))
+        return float(np.mean(chdtr(df, df * (self.draws / t) ** 2))) if t else 1.0
+
+    def critical(self, df: float, alpha: float) -> float:
+        """Give the value that any |t| exceeds with chance alpha."""
+        if self.count == 1:
+            return -float(stdtrit(df, alpha / 2))
+        return _root(self, df, alpha)
+
+
+@cache
+def _largest(count: int, correlation: bytes) -> _Largest:
+    from scipy.stats import qmc
+
+    values, vectors = np.linalg.eigh(np.frombuffer(correlation).reshape(count, count))
+    root = vectors[:, values > 1e-6] * np.sqrt(values[values > 1e-6])
+    normals = qmc.MultivariateNormalQMC(np.zeros(root.shape[1]), rng=np.random.default_rng(0)).random(_DRAWS)
+    return _Largest(count, np.abs(normals @ root.T).max(axis=1))
+
+
+@cache
+def _root(largest: _Largest, df: float, alpha: float) -> float:
+    low, high = 0.0, 1.0
+    while largest.chance(high, df) > alpha:
+        low, high = high, 2 * high
+    while (middle := (low + high) / 2) not in (low, high):
+        low, high = (middle, high) if largest.chance(middle, df) > alpha else (low, middle)
+    return high

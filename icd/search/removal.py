@@ -1,0 +1,75 @@
+"""Takes a sweep away: its study, its folder or objects, and, where that is asked for, its experiment in MLflow."""
+
+import shutil
+import time
+from pathlib import Path
+
+from icd.errors import StateError, did_you_mean
+from icd.search.lease import Lease
+from icd.search.mlflow_store import connect
+from icd.search.reading import driver_of
+from icd.search.shelf import shelf_of
+from icd.search.storage import DatabaseLease, is_shared, open_storage, storage_url
+from icd.search.studies import can_exist, sweep_folder, tracking_uri
+from icd.search.study import Ledger
+
+
+def parts_of(root: Path, name: str, *, mlflow: bool) -> list[str]:
+    """Name what ``remove`` would take away; a sweep whose removal was cut off may lack its study.
+
+    Raises:
+        StateError: If somebody drives it, or there is nothing of that name.
+    """
+    driver = driver_of(root, name)
+    if driver is not None:
+        raise StateError(f"sweep {name!r} is driven by {driver}; end it first with 'icd stop {name} --now'")
+    folder, url = sweep_folder(root, name), storage_url(root)
+    names = Ledger.names(open_storage(url)) if can_exist(root, url) else []
+    bucket = shelf_of(folder).bucket
+    found = [f"its study in {root}"] if name in names else []
+    found += [str(folder)] if folder.exists() else []
+    found += [f"{bucket.url}/sweeps/{name}"] if bucket is not None and bucket.list(f"sweeps/{name}") else []
+    if not found:
+        raise StateError(f"no sweep {name!r} in {root}; {did_you_mean(name, names) if names else 'there is none'}")
+    return [*found, *([f"experiment {name!r} in MLflow"] if mlflow else [])]
+
+
+def remove(root: Path, name: str, *, mlflow: bool) -> None:
+    """Remove a sweep; teachers and their caches stay, since other sweeps use them.
+
+    Raises:
+        StateError: If somebody drives it.
+    """
+    folder, url = sweep_folder(root, name), storage_url(root)
+    folder.mkdir(parents=True, exist_ok=True)
+    with Lease(folder):  # nobody begins it meanwhile
+        shared = DatabaseLease(url, name) if is_shared(url) else None
+        if shared is not None:
+            shared.acquire()
+        try:
+            _forget(root, name, url, mlflow=mlflow)
+        finally:
+            if shared is not None:
+                shared.release()
+        shutil.rmtree(folder)
+
+
+def _forget(root: Path, name: str, url: str, *, mlflow: bool) -> None:
+    if mlflow:  # first: without its study the sweep would be found no more
+        _drop_experiment(tracking_uri(root), name)
+    storage = open_storage(url)
+    if name in Ledger.names(storage):
+        storage.delete_study(storage.get_study_id_from_name(name))
+    bucket = shelf_of(sweep_folder(root, name)).bucket
+    if bucket is not None:
+        for object_name in bucket.list(f"sweeps/{name}"):
+            bucket.forget(object_name)
+
+
+def _drop_experiment(uri: str, name: str) -> None:
+    """Delete an experiment as MLflow does, recoverable until 'mlflow gc'; its name is free for another sweep."""
+    client = connect(uri)
+    found = client.get_experiment_by_name(name)
+    if found is not None and found.lifecycle_stage == "active":
+        client.rename_experiment(found.experiment_id, f"{name} (removed {time.strftime('%Y-%m-%d %H:%M:%S')})")
+        client.delete_experiment(found.experiment_id)

@@ -1,0 +1,96 @@
+"""Teacher caches ahead of a trial or a sweep: filled for everything that it may show the teacher."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from icd.config.read_sweep import read_sweep
+from icd.config.read_trial import read_trial
+from icd.config.trial import TrialConfig
+from icd.config.yaml import Document
+from icd.search.space import SearchSpace
+from icd.trial.runs import Places, read_data
+from icd.trial.table_build import build
+from icd.trial.teacher_table import TableMode, open_table, plan_table, suits, summary
+from icd.trial.teachers import prepare
+from icd.trial.train import Execution
+
+
+def build_caches(
+    document: Document,
+    where: Places,
+    mode: TableMode,
+    budget_gb: float,
+    execution: Execution,
+    announce: Callable[[str], None],
+) -> None:
+    """Fill the caches of the trial or sweep in a document; a teacher that is missing is trained first.
+
+    Args:
+        document: Of a trial or a sweep.
+        where: Where data, teachers and caches are.
+        mode: How much is kept.
+        budget_gb: Disk that a cache may take.
+        execution: Device, display and stop.
+        announce: Told each step in a line.
+    """
+    for own in _by_teacher(_configs(document)):
+        _build_one(own, where, mode, budget_gb, execution, announce)
+
+
+def _build_one(
+    configs: Sequence[TrialConfig],
+    where: Places,
+    mode: TableMode,
+    budget_gb: float,
+    execution: Execution,
+    announce: Callable[[str], None],
+) -> None:
+    first, split = read_data(configs[0], where)
+    ready = prepare(first, split, where.teachers, execution, announce)
+    if ready is None or first.teacher is None:
+        announce("there is no teacher, and nothing to build")
+        return
+    announce(f"teacher {ready.summary}")
+    pinned = [
+        replace(config, data=first.data, teacher=replace(config.teacher or first.teacher, digest=ready.digest))
+        for config in configs
+    ]
+    plan = plan_table(pinned, split, mode, folder=where.tables, budget_gb=budget_gb)
+    if plan.mode == "live":
+        announce(summary(plan))
+    network = ready.network.to(execution.device).eval().requires_grad_(False)
+    for own in _by_layout(pinned) if plan.mode != "live" else ():
+        part = replace(plan_table(own, split, plan.mode, folder=where.tables, budget_gb=math.inf), reason=plan.reason)
+        answers = open_table(part, own[0], network, where.tables)
+        if answers is None:
+            continue
+        announce(summary(part, answers))
+        try:
+            computed = build(answers, split, execution)
+        finally:
+            answers.close()
+        announce(f"cache is full; the teacher was run on {computed} images for it")
+
+
+def _by_layout(configs: Sequence[TrialConfig]) -> list[list[TrialConfig]]:
+    """Put trials together whose entries lie in the same places: the same views, and the same sequence of them."""
+    groups: dict[Any, list[TrialConfig]] = {}
+    for config in filter(suits, configs):
+        groups.setdefault((config.protocol.views, config.seed, config.protocol.epochs), []).append(config)
+    return list(groups.values())
+
+
+def _configs(document: Document) -> list[TrialConfig]:
+    """Give the trial of a file, or every corner and baseline of a sweep."""
+    if not (isinstance(document.data, dict) and {"name", "space"} & document.data.keys()):
+        return [read_trial(document)]
+    return SearchSpace(read_sweep(document)).extremes()
+
+
+def _by_teacher(configs: Sequence[TrialConfig]) -> list[list[TrialConfig]]:
+    groups: dict[Any, list[TrialConfig]] = {}
+    for config in configs:
+        groups.setdefault(config.teacher, []).append(config)
+    return list(groups.values())

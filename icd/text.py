@@ -1,0 +1,26 @@
+"""Numbers and tables as text for people."""
+
+from collections.abc import Sequence
+from typing import Any
+
+
+def columns(headers: Sequence[str], rows: Sequence[Sequence[object]], *, left: Sequence[str] = ()) -> list[str]:
+    """Lay out rows under headers; numbers to the right, the columns named in ``left`` to the left."""
+    cells = [[cell_text(cell) for cell in row] for row in rows]
+    widths = [max(len(line[place]) for line in [list(headers), *cells]) for place in range(len(headers))]
+
+    def line(words: Sequence[str]) -> str:
+        padded = [
+            word.ljust(width) if header in left else word.rjust(width)
+            for header, word, width in zip(headers, words, widths, strict=True)
+        ]
+        return "  ".join(padded).rstrip()
+
+    return [line(list(headers)), *(line(row) for row in cells)]
+
+
+def cell_text(value: Any) -> str:
+    """Write one value: nothing as a dash, a number with four digits."""
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,116 @@
+"""``icd show | logs | rm`` on studies built by hand; nothing is trained here."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from icd import search
+from icd.search.lease import Lease
+from icd.search.removal import parts_of, remove
+from tests.command import Command, one_line
+from tests.studies import Study, usual
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("ICD_STORAGE_URL", "MLFLOW_TRACKING_URI", "ICD_DATA"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("ICD_ROOT", str(tmp_path / "root"))
+    return tmp_path / "root"
+
+
+@pytest.fixture
+def study(root: Path) -> Study:
+    return usual(root)
+
+
+def test_one_trial_is_shown_whole(command: Command, study: Study) -> None:
+    said = command("show", "by-hand", 1)
+    assert said.code == 0, said.err
+    (row,) = json.loads(command("trials", "by-hand", "--top", 1, "--json").out)
+    weight = row["params"]["cluster_weight"]
+    lines = said.out.splitlines()
+    assert lines[0] == "trial 1: complete, val/top1 50"
+    assert f"  cluster_weight: {weight:.4g}" in lines
+    assert "curve: 1: 20  2: 30  3: 40  4: 50" in lines
+    assert f"key: {row['key']}" in lines
+    assert "student:" in lines, "its configuration, as 'icd train' takes it"
+    told = json.loads(command("show", "by-hand", 1, "--json").out)
+    assert {name: told[name] for name in row} == row
+    assert told["config"]["method"]["cluster_weight"] == pytest.approx(weight)
+    assert Path(told["folder"]) == study.folder / "trials" / "0001"
+
+
+@pytest.mark.usefixtures("study")
+def test_a_trial_without_files_is_shown_by_what_the_study_knows(command: Command) -> None:
+    said = command("show", "by-hand", 3)
+    assert said.out.splitlines()[:2] == ["trial 3: failed", "  out of memory"]
+    assert json.loads(command("show", "by-hand", 3, "--json").out)["config"] is None
+    assert "trial 0: complete, val/top1 40 (KD)" in command("show", "by-hand", 0).out
+    assert "has no trial 99; see 'icd trials by-hand'" in one_line(command("show", "by-hand", 99), 5, "STATE")
+
+
+def test_logs_are_printed_whole_and_for_one_trial(command: Command, study: Study) -> None:
+    assert "wrote nothing into" in command("logs", "by-hand").err
+    logs = study.folder / "logs"
+    logs.mkdir()
+    (logs / "worker-0.log").write_text("trial 1: a warning\ntrial 10: another\nin trials/0001/config.yaml\n")
+    (logs / "worker-1.log").write_text("")
+    whole = command("logs", "by-hand").out
+    assert whole == f"==> {logs / 'worker-0.log'}\n{(logs / 'worker-0.log').read_text()}"
+    metrics = study.folder / "trials" / "0001" / "metrics.jsonl"
+    metrics.write_text(json.dumps({"epoch": 1, "val/top1": 20.0, "time": 1.0}) + "\n")
+    lines = command("logs", "by-hand", 1).out.splitlines()
+    assert lines[:2] == ["epoch 1  val/top1 20", "trial 1 complete, started 1 times"]
+    assert lines[3:] == ["trial 1: a warning", "in trials/0001/config.yaml"]
+    assert "trial 3 failed, started 1 times: out of memory" in command("logs", "by-hand", 3).out
+
+
+def test_a_sweep_is_removed_with_all_that_is_its_own(
+    command: Command,
+    root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    study = usual(root)
+    (root / "teachers" / "t").mkdir(parents=True)
+    monkeypatch.setattr("click.termui.visible_prompt_func", lambda text: "n")
+    assert command("rm", "by-hand").code == 130
+    assert search.status("by-hand", root=root)
+    said = command("rm", "by-hand", "--yes")
+    assert said.code == 0, said.err
+    assert said.out == f"removed its study in {root}, {study.folder}\n"
+    assert not study.folder.exists()
+    assert (root / "teachers" / "t").exists()
+    assert "there is none" in one_line(command("status", "by-hand"), 5, "STATE")
+    assert "there is none" in one_line(command("rm", "by-hand", "--yes"), 5, "STATE")
+    assert usual(root).ledger.records(), "the name is free again"
+
+
+def test_a_sweep_that_is_driven_stays(command: Command, study: Study, root: Path) -> None:
+    with Lease(study.folder):
+        assert "is driven by pid" in one_line(command("rm", "by-hand", "--yes"), 5, "STATE")
+    assert len(search.trials("by-hand", root=root)) == 6
+
+
+def test_a_removal_that_was_cut_off_is_finished_by_another(root: Path) -> None:
+    study = usual(root)
+    study.ledger.storage.delete_study(study.ledger.study._study_id)
+    assert parts_of(root, "by-hand", mlflow=False) == [str(study.folder)]
+    remove(root, "by-hand", mlflow=False)
+    assert not study.folder.exists()
+
+
+def test_its_experiment_goes_only_where_that_is_asked(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{root / 'mlflow.db'}")
+    usual(root)
+    from icd.search.mlflow_store import connect
+
+    client = connect(f"sqlite:///{root / 'mlflow.db'}")
+    client.create_experiment("by-hand")
+    search.remove("by-hand", root=root)
+    assert client.get_experiment_by_name("by-hand") is not None
+    usual(root)
+    search.remove("by-hand", root=root, mlflow=True)
+    assert client.get_experiment_by_name("by-hand") is None, "its name is free for another sweep"
