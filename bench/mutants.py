@@ -68,9 +68,10 @@ def mutants() -> list[Mutant]:
 def problem(mutant: Mutant) -> str:
     """Say why a mutant is none of this tree; empty where it is one."""
     page, words = mutant.rule
-    if " ".join(words.split()) not in " ".join((ROOT / page).read_text().split()):
+    if words not in " ".join((ROOT / page).read_text().split()):
         return f"{page} does not say {words!r}"
-    count = (ROOT / mutant.file).read_text().count(mutant.old)
+    path = ROOT / mutant.file
+    count = path.read_text().count(mutant.old) if path.exists() else 0
     return "" if count == 1 else f"{mutant.file} has {mutant.old!r} {count} times"
 
 
