@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from icd.cli import doctor
+from icd.doctor import machine as doctor
 from icd.search import machine, node_facts, planning, session
 from icd.search.machine import usable_cpus, used_memory
 from icd.search.planning import make_plan

@@ -62,7 +62,7 @@ def test_size(file: Path) -> None:
 
 def test_names_differ() -> None:
     names = [load_sweep(file).name for file in FILES]
-    assert len(set(names)) == len(names) == 22
+    assert len(set(names)) == len(names) == 23
 
 
 def test_the_papers_pairs_are_there() -> None:

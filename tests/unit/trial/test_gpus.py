@@ -112,6 +112,6 @@ def test_the_cpu_is_taken_where_no_gpu_is_asked_for_and_that_is_said_where_there
     assert device_of("auto", None).type == "cpu"
     assert not caplog.text
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    monkeypatch.setattr("icd.cli.options.visible_gpus", lambda: ["0"])
+    monkeypatch.setattr("icd.trial.gpus.visible_gpus", lambda: ["0"])
     assert device_of("auto", None).type == "cpu"
     assert "training on the CPU: 1 GPUs are here, but torch" in caplog.text
