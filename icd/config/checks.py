@@ -1,0 +1,203 @@
+"""Rules between the parts of a trial: images and augmentation, networks and stems, scales and feature maps."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from icd.config.document import Document, KeyPath
+from icd.config.protocols import Protocol, usual_lr
+from icd.config.trial import DataConfig, NetworkConfig, TeacherConfig, TrialConfig
+from icd.data import DATASETS
+from icd.data.views import CropFlip, ViewFamily
+from icd.data.warps import RotateFlip
+from icd.errors import ConfigError, Problem
+from icd.losses import LocalRelations
+from icd.methods import METHODS, CellDistillation, Method
+from icd.models import MODELS, Stem, feature_size
+
+_NOT_PRETRAINED = "only torchvision's networks have published ImageNet weights here"
+_LARGE_IMAGE = 128  # pixels; from here on the authors use the 224-pixel stem
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """The parts of a trial that could be read; what is None could not, or is not there.
+
+    Attributes:
+        document: Where they stand.
+        wrong: Paths of fields that were wrong and have a default now.
+        images: Data.
+        stems: Of both networks, as the file has them: ``auto`` unless it says another.
+        student: With any stem.
+        teacher: The same.
+        method: Loss.
+        protocol: Training of the student.
+        of_teacher: Training of the teacher.
+    """
+
+    document: Document
+    wrong: frozenset[KeyPath]
+    stems: Mapping[str, str]
+    images: DataConfig | None
+    student: NetworkConfig | None
+    teacher: TeacherConfig | None
+    method: Method | None
+    protocol: Protocol | None
+    of_teacher: Protocol | None
+
+    def right(self, *paths: KeyPath) -> bool:
+        """Whether all these could be read as they stand."""
+        return not any(old[: len(path)] == path or path[: len(old)] == old for path in paths for old in self.wrong)
+
+    @property
+    def size(self) -> int | None:
+        """Side of the images as the student sees them."""
+        return self.protocol.views.size if self.protocol and self.right(("protocol", "views")) else None
+
+    @property
+    def trains_teacher(self) -> bool:
+        """Whether the teacher is trained here."""
+        return self.teacher is not None and self.teacher.weights == "train" and self.right(("teacher", "weights"))
+
+
+def between_parts(known: Known) -> tuple[list[Problem], NetworkConfig | None, TeacherConfig | None]:
+    """Check what spans parts; give the networks with their stems."""
+    problems = [*_data(known), *_teacher(known), *_classes(known)]
+    networks: dict[str, Any] = {}
+    for role in ("student", "teacher"):
+        network = getattr(known, role)
+        if network is None or not known.right((role, "arch")):
+            continue
+        stem = _stem(network, known.stems[role], known.size)
+        if stem is None:
+            listed = ", ".join(("auto", *MODELS[network.arch].stems))
+            rule = f"stem of {network.arch} must be one of {listed}"
+            problems.append(known.document.problem((role, "stem"), rule, value=known.stems[role]))
+            continue
+        networks[role] = replace(network, stem=stem)
+    problems += _maps(known, networks)
+    teacher = networks.get("teacher")
+    if teacher:
+        teacher = replace(teacher, protocol=known.of_teacher if teacher.weights == "train" else None)
+    return problems, networks.get("student"), teacher
+
+
+def _stem(network: NetworkConfig | TeacherConfig, asked: str, size: int | None) -> Stem | None:
+    stems = MODELS[network.arch].stems
+    if asked != "auto":
+        return next((stem for stem in stems if stem == asked), None)
+    wanted: Stem = "cub" if size is not None and size >= _LARGE_IMAGE else "cifar"
+    return wanted if wanted in stems else stems[0]
+
+
+def _data(known: Known) -> Iterator[Problem]:
+    images, problem = known.images, known.document.problem
+    if images is None:
+        return
+    row = DATASETS[images.name]
+    if row.needs_path and not images.path and known.right(("data", "path"), ("data", "name")):
+        yield problem(("data", "path"), f"{images.name} needs a path to its file or folder")
+    side = _side_needed(row.views) if row.image_size is not None else None
+    for path, protocol in ((("protocol",), known.protocol), (("teacher", "protocol"), known.of_teacher)):
+        where: KeyPath = (*path, "views")
+        if protocol is None or side is None or not known.right(where, ("data", "name")):
+            continue
+        if (asked := _side_needed(protocol.views)) not in (None, side):
+            hint = "take that size, or crop_flip with resize"
+            rule = f"images of {images.name} are {side} x {side}, which these views do not resize"
+            yield problem(where, rule, value=asked, hint=hint)
+
+
+def _teacher(known: Known) -> Iterator[Problem]:
+    problem, method, teacher, protocol = known.document.problem, known.method, known.teacher, known.of_teacher
+    data = known.document.data
+    if method and method.needs_teacher and data.get("teacher") is None and known.right(("method", "name")):
+        name = next(name for name, cls in METHODS.items() if type(method) is cls)
+        yield problem(("teacher",), f"{name} needs a teacher, but the file names none")
+    student = known.student
+    if student and student.pretrained and known.right(("student",)) and not MODELS[student.arch].build_pretrained:
+        yield problem(("student", "pretrained"), _NOT_PRETRAINED, value=student.arch)
+    if teacher is None:
+        return
+    if (
+        teacher.weights == "pretrained"
+        and known.right(("teacher", "arch"))
+        and not MODELS[teacher.arch].build_pretrained
+    ):
+        yield problem(("teacher", "weights"), _NOT_PRETRAINED, value=teacher.arch)
+    if not known.trains_teacher or protocol is None:
+        return
+    views: KeyPath = ("teacher", "protocol", "views")
+    if known.size is not None and known.right(views) and protocol.views.size != known.size:
+        rule = f"teacher and student must see images of one size ({known.size})"
+        hint = "give protocol.views and teacher.protocol.views one size"
+        yield problem(views, rule, value=protocol.views.size, hint=hint)
+    for name in ("precision", "channels_last"):
+        if getattr(protocol, name) == "auto":  # timing chooses differently from day to day, and the weights with it
+            rule = f"{name} of a teacher must be given, not chosen by timing"
+            yield problem(("teacher", "protocol", name), rule, value="auto")
+
+
+def _classes(known: Known) -> Iterator[Problem]:
+    if known.images is None or known.images.num_classes is None or not known.right(("data", "name")):
+        return
+    for rule, value in class_problems(known.method, known.images.num_classes):
+        yield known.document.problem(("method", "base_loss", "ldrld", "k"), rule, value=value)
+
+
+def _maps(known: Known, networks: Mapping[str, Any]) -> Iterator[Problem]:
+    """Compare image size and scales with the feature map of both networks."""
+    size, method = known.size, known.method
+    for role, network in networks.items():
+        if size is None or (role == "teacher" and method and not method.needs_teacher):
+            continue
+        try:
+            _, height, width = feature_size(network.arch, network.stem, size)
+        except ConfigError:
+            rule = f"images must be large enough to leave {network.arch} (the {role}) a feature map"
+            yield known.document.problem(("protocol", "views"), rule, value=size)
+            continue
+        if not isinstance(method, CellDistillation) or not known.right(("method", "scales"), ("method", "name")):
+            continue
+        if method.scales != (1,) and not method.allow_repeated_cells and max(method.scales) > min(height, width):
+            whose = f"the {role}, {height} x {width} for {network.arch}"
+            yield known.document.problem(
+                ("method", "scales"),
+                f"every scale must be at most the feature map of {whose} at {size} pixels",
+                value=method.scales,
+                hint="drop that scale, or set method.allow_repeated_cells: true as the authors did",
+            )
+
+
+def class_problems(method: Method | None, num_classes: int) -> list[tuple[str, object]]:
+    """What a method asks of the number of classes; known for some data sets only after reading them."""
+    base_loss = getattr(method, "base_loss", None)
+    if isinstance(base_loss, LocalRelations) and base_loss.k > num_classes:
+        return [(f"k <= number of classes ({num_classes}) must hold", base_loss.k)]
+    return []
+
+
+def _side_needed(views: ViewFamily) -> int | None:
+    """Side that images must have before a family is applied; None where it stretches them."""
+    if isinstance(views, CropFlip):
+        return views.size if views.resize is None else None
+    return views.size if isinstance(views, RotateFlip) else None
+
+
+def advice(config: TrialConfig) -> list[str]:
+    """What is allowed but probably not meant."""
+    lines = []
+    method, protocol = config.method, config.protocol
+    preset = DATASETS[config.data.name].preset
+    usual = usual_lr(preset, MODELS[config.student.arch].family)
+    if protocol.lr > 2 * usual:
+        lines.append(f"protocol.lr {protocol.lr:g}: the {preset} preset trains {config.student.arch} with {usual:g}")
+    if isinstance(method, CellDistillation):
+        if method.warmup_epochs > protocol.epochs:
+            lines.append(
+                f"method.warmup_epochs {method.warmup_epochs:g}: longer than the training ({protocol.epochs} epochs), "
+                "so the base term never reaches its weight"
+            )
+        if method.cluster_weight and not method.has_cluster_term:
+            lines.append("method.cluster_weight: scale 1 alone has a 1 x 1 Gram matrix, so the cluster term is zero")
+    return lines

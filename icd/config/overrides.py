@@ -1,0 +1,111 @@
+"""``--set a.b[0]=value``: a value laid over a document at the path that messages and results show."""
+
+import copy
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+
+from icd.config.document import Document, KeyPath, dotted
+from icd.config.forms import full_form
+from icd.errors import ConfigError, Problem, shorten
+
+_SEGMENT = re.compile(r"(?:^|\.)(?:'([^']+)'|([^.\[\]'=]+))|\[(\d{1,6})\]")
+_FORM = "must look like KEY=VALUE, as in --set protocol.epochs=10"
+_SECRET = re.compile(r"password|passwd|secret|token|api_?key|://[^/\s]*@", re.IGNORECASE)
+
+
+def apply_overrides(document: Document, assignments: Sequence[str]) -> Document:
+    """Give a copy of the document with ``--set`` assignments applied in order.
+
+    The right side is YAML. Mappings on the way are made, lists do not grow. A path goes through ``choices`` without
+    naming it, and into a short form: ``student.pretrained=true`` where the file says ``student: mobilenetv2``.
+
+    Raises:
+        ConfigError: With the problems of all assignments; the source of each is ``--set ...``.
+    """
+    data, origins = copy.deepcopy(document.data), dict(document.origins)
+    problems: list[Problem] = list(document.problems) if assignments else []
+    for assignment in assignments:
+        try:
+            path = _assign(data, assignment)
+        except ConfigError as error:
+            problems += error.problems
+            continue
+        origins = {old: origin for old, origin in origins.items() if old[: len(path)] != path}
+        origins[path] = _label(assignment), None
+        for end in range(1, len(path)):  # mappings that the assignment made
+            origins.setdefault(path[:end], (_label(assignment), None))
+    if len(problems) > len(document.problems):
+        raise ConfigError(problems)
+    return Document(data, document.source, origins, problems=document.problems, broken=document.broken)
+
+
+def _label(assignment: str) -> str:
+    key = assignment.partition("=")[0]
+    shown = f"{key}=***" if _SECRET.search(assignment) else assignment
+    return f"--set {shown if shown.isprintable() and len(shown) <= 100 else shorten(shown, 100)}"
+
+
+def _assign(data: Any, assignment: str) -> KeyPath:
+    from icd.config.yaml import parse_yaml
+
+    source = _label(assignment)
+    key, equals, text = assignment.partition("=")
+    names = _names(key.strip())
+    if not equals or not names:
+        raise ConfigError(Problem(rule=_FORM, source=source))
+    value = parse_yaml(text, source) if text.strip() else Document(None, source)
+    if value.problems:
+        raise ConfigError(value.problems)
+    node, path = data, KeyPath()
+    for name in names[:-1]:
+        node, path = _inside(node, path, name, source)
+        node, path = _child(node, path, source), path
+    node, path = _inside(node, path, names[-1], source)
+    node[path[-1]] = value.data
+    return path
+
+
+def _names(key: str) -> KeyPath:
+    """Split ``a.b[0]``; a number between dots may be a key or an index."""
+    found, end = [], 0
+    for match in _SEGMENT.finditer(key):
+        if match.start() != end:
+            return ()
+        end = match.end()
+        found.append(int(match[3]) if match[3] else match[1] or match[2])
+    return tuple(found) if end == len(key) else ()
+
+
+def _inside(node: Any, path: KeyPath, name: str | int, source: str) -> tuple[Any, KeyPath]:
+    """Give the mapping or list that a name is a part of, and the part's path."""
+    if isinstance(node, dict) and "choices" in node and name != "choices":  # one of several options
+        node, path = node["choices"], (*path, "choices")
+        if isinstance(node, list) and isinstance(name, str):
+            place = next((place for place, item in enumerate(node) if item == name or _names_it(item, name)), None)
+            if place is not None:
+                node[place] = {name: {}} if node[place] == name else node[place]
+                node, path = node[place], (*path, place)
+    if isinstance(node, dict) and isinstance(name, str):
+        return node, (*path, name)
+    if isinstance(node, list) and (isinstance(name, int) or name.isdecimal()):
+        if int(name) < len(node):
+            return node, (*path, int(name))
+        rule = f"the list has {len(node)} items, counted from 0, so it has no [{int(name)}]"
+        raise ConfigError(Problem(rule=rule, source=source, path=dotted(path)))
+    what = "a list to take an index" if isinstance(name, int) else f"a mapping to take the key {name!r}"
+    raise ConfigError(Problem(rule=f"must be {what}", source=source, path=dotted(path), value=node, has_value=True))
+
+
+def _child(node: Any, path: KeyPath, source: str) -> Any:
+    """Step into a part; one that is missing is made, and a short form is written in full."""
+    name = path[-1]
+    child = full_form(name, node.get(name) if isinstance(node, dict) else node[name])  # type: ignore[call-overload]
+    node[name] = {} if child is None else child
+    return node[name]
+
+
+def _names_it(item: Any, name: str) -> bool:
+    return isinstance(item, dict) and list(item) == [name]
