@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from icd.cli.main import write_json
 from icd.cli.options import place_options, places
 from icd.cli.show import JSON, SET, columns, params_text
 from icd.cli.stopping import stop_requested, stopping_politely
+from icd.config.names import shown_params
 from icd.config.sweep import Start
 from icd.search.planning import Plan
 
@@ -67,30 +69,32 @@ def plan(
 
 def plan_lines(plan: Plan) -> list[str]:
     """Write a plan for people."""
-    count = "endlessly many" if plan.configurations is None else str(plan.configurations)
+    count = "infinitely many" if plan.configurations is None else str(plan.configurations)
     packed = f", {plan.per_process} in a process" if plan.per_process > 1 else ""
     at_a_time = f"{plan.concurrent} at a time here{packed} ({os.cpu_count()} CPUs)"
-    lines = [f"sweep {plan.name}: {plan.trials} trials, {at_a_time}"]
-    lines += ["", f"space: {count} configurations"]
+    trials = "as many trials as its time allows" if plan.trials is None else f"{plan.trials} trials"
+    lines = [f"sweep {plan.name}: {trials}, {at_a_time}"]
+    lines += ["", f"searched: {count} configurations"]
+    known = [row.name for row in plan.dimensions]
     rows = [[row.name, row.kind, row.values, row.condition] for row in plan.dimensions]
     headers = ["parameter", "kind", "range", "asked when"]
     lines += columns(headers, rows, left=headers)
     lines += ["", f"first: {', '.join(plan.baselines) or 'no baselines'}; then"]
-    lines += [f"  {_start_text(start)}" for start in plan.starts]
+    lines += [f"  {_start_text(start, known)}" for start in plan.starts]
     for number, params in plan.suggestions.items():
-        lines.append(f"  trial {number}: {params_text(params)}")
+        lines.append(f"  trial {number}: {params_text(params, known)}")
     return [*lines, "", *_cost_lines(plan), "", *(f"({line})" for line in plan.basis)]
 
 
-def _start_text(start: Start) -> str:
+def _start_text(start: Start, known: Sequence[str]) -> str:
     there = f"{start.label} ({start.values[0]:.4g} there)"
     if start.params:
-        return f"{there}: {params_text(start.params)}"
+        return f"{there}: {params_text(shown_params(start.params), known)}"
     flat: dict[str, Any] = {}
     for part, change in start.changes.items():
         fields = change.items() if isinstance(change, dict) else ()
         flat |= {f"{part}.{name}": value for name, value in fields} or {part: change}
-    return f"{there}, outside the space: {params_text(flat)}"
+    return f"{there}, outside the ranges: {params_text(flat)}"
 
 
 def _cost_lines(plan: Plan) -> list[str]:
@@ -101,8 +105,9 @@ def _cost_lines(plan: Plan) -> list[str]:
             f"{pace['evaluation_seconds']:.3g} s of evaluation an epoch on {plan.device}"
         )
     cost = plan.cost
-    lines.append(f"epochs:    {cost.epochs[0]} to {cost.epochs[1]}")
-    if cost.wall_hours is not None and cost.gpu_hours is not None:
+    if cost is not None:
+        lines.append(f"epochs:    {cost.epochs[0]} to {cost.epochs[1]}")
+    if cost is not None and cost.wall_hours is not None and cost.gpu_hours is not None:
         lines.append(f"wall time: {duration(cost.wall_hours[0])} to {duration(cost.wall_hours[1])}")
         lines.append(f"GPU-hours: {cost.gpu_hours[0]:.3g} to {cost.gpu_hours[1]:.3g}")
     return [*lines, f"disk:      {plan.disk_bytes / 1e9:.2g} GB"]

@@ -16,6 +16,7 @@ from icd.cli.show import (
     configuration,
     count_text,
     dead_lines,
+    names_of,
     ranked_cells,
     ranked_headers,
     state_text,
@@ -109,12 +110,14 @@ def trials(
         return
     more = ranked_headers(records)
     headers = ["trial", "state", *metrics, *more, "last", "epochs", "seconds", "configuration", "reason"]
-    table = []
+    table, known = [], names_of(records)
     for record in records:
         row = trial_row(record, metrics)
         values = [row["values"].get(metric) for metric in metrics]
         start = [record.number, record.state, *values, *ranked_cells(record, more)]
-        table.append([*start, row["last"], row["epochs"], row["seconds"], configuration(record), record.reason])
+        table.append(
+            [*start, row["last"], row["epochs"], row["seconds"], configuration(record, known=known), record.reason]
+        )
     for line in columns(headers, table, left=["state", "configuration", "reason"]):
         click.echo(line)
     dead = [f"trial {record.number}: {term.sentence}" for record in records for term in noted_terms(record)]

@@ -26,6 +26,7 @@ class Document:
         moved: For a trial that a sweep made: where parts of the trial stand in the sweep's file.
         problems: What is wrong with the text already, such as a key that is there twice.
         broken: Where that is.
+        searched: Whether a sweep made it, so that a list of values may be meant as choices.
     """
 
     data: Any
@@ -34,6 +35,7 @@ class Document:
     moved: Mapping[KeyPath, KeyPath] = field(default_factory=dict, repr=False, compare=False)
     problems: tuple[Problem, ...] = field(default=(), repr=False, compare=False)
     broken: tuple[KeyPath, ...] = field(default=(), repr=False, compare=False)
+    searched: bool = field(default=False, repr=False, compare=False)
 
     def place(self, path: KeyPath) -> KeyPath:
         """Say where a part of the data stands in the file: a short form has no parts, a sweep's options have more."""
@@ -86,7 +88,8 @@ def dotted(path: KeyPath) -> str:
 def in_order(problems: list[Problem]) -> list[Problem]:
     """Sort problems as they stand in the file and leave out those that are told twice."""
     found = {(item.source, item.line, item.path, item.rule): item for item in reversed(problems)}
-    return sorted(reversed(found.values()), key=lambda item: (item.source, item.line or 0))
+    first = list(found.values())[::-1]
+    return sorted(first, key=lambda item: (item.source, item.line or 0))
 
 
 def _shown(key: str) -> str:

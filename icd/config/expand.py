@@ -3,14 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from icd.config.forms import full_form
+from icd.config.forms import WEIGHTS, full_form
 from icd.config.protocols import PRESETS, preset_fields
 from icd.config.trial import method_data
 from icd.data import DATASETS
 from icd.methods import METHODS, PAPER_ROWS
 from icd.models import MODELS
-
-WEIGHTS = ("scale_weights", "base_scale_weights")
 
 
 def with_preset(value: Any, images: str, network: Any) -> Any:

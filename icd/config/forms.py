@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from icd.methods import METHODS
-
+WEIGHTS = ("scale_weights", "base_scale_weights")
 RANGE_KEYS = ("low", "high", "choices", "subsets_of")
 
 # What a name alone stands for, by the key that it is the value of; in a sweep's file some stand under ``search``.
@@ -25,6 +24,8 @@ def full_form(name: str | int, value: Any) -> Any:
     if not isinstance(value, str):
         return value
     if name == "method":
+        from icd.methods import METHODS  # torch, which whoever only shows documents does without
+
         return {"name" if value in METHODS else "row": value}
     if name in _TAGGED:
         return {value: {}}

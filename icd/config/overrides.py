@@ -5,8 +5,6 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-import yaml
-
 from icd.config.document import Document, KeyPath, dotted
 from icd.config.forms import full_form
 from icd.errors import ConfigError, Problem, shorten

@@ -4,7 +4,7 @@ They describe a file whose short forms are written out (icd/config/expand.py). D
 methods apart by ``name``; a base loss or an augmentation is the one key of its mapping.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import MISSING, dataclass, fields
 from typing import Annotated, Any, Literal, Union
 
@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Discriminator,
 from pydantic_core import PydanticCustomError
 
 from icd.config.fingerprint import Fingerprint
-from icd.config.protocols import PRESETS, Protocol
+from icd.config.protocols import Protocol
 from icd.config.trial import DataConfig, NetworkConfig, TeacherConfig, TrialConfig
 from icd.data import DATASETS
 from icd.data.views import VIEW_FAMILIES
@@ -104,13 +104,13 @@ class Part:
     Attributes:
         adapter: Checks it.
         classes: By the value of ``name``, the dataclass that its fields belong to; one without names has one, "".
-        what: What ``name`` or ``arch`` names.
+        names: Fields that name a row of a table: what such a row is called, and the table.
         options: By the value of ``name``, keys that are no fields of the dataclass.
     """
 
     adapter: TypeAdapter[Any]
     classes: Mapping[str, Any]
-    what: str = ""
+    names: Mapping[str, tuple[str, Collection[str]]]
     options: Mapping[str, Mapping[str, Any]]
 
     def keys(self, name: object) -> dict[str, Any]:
@@ -124,17 +124,35 @@ class Part:
         return {key: kind for key, kind in found.items() if key != "options"}
 
 
-def _part(key: str, classes: Mapping[str, Any], what: str = "", options: Any = None) -> Part:
+def _part(key: str, classes: Mapping[str, Any], names: Any = None, options: Any = None) -> Part:
     own = ConfigDict(strict=True) if key == "seed" else None  # a model has its own
-    return Part(adapter=TypeAdapter(_MODELS[key], config=own), classes=classes, what=what, options=options or {})
+    adapter: Any = TypeAdapter(_MODELS[key], config=own)
+    return Part(adapter=adapter, classes=classes, names=names or {}, options=options or {})
 
 
+def part_of(cls: Any, **names: tuple[str, Mapping[str, Any]]) -> Part:
+    """Make a part of a dataclass; ``names`` are fields that name a row of a table."""
+    literal: dict[str, Any] = {name: Literal[tuple(table)] for name, (_, table) in names.items()}  # type: ignore[misc]
+    made = _model(cls, **{name: (kind, _default(cls, name)) for name, kind in literal.items()})
+    return Part(adapter=TypeAdapter(made), classes={"": cls}, names=names, options={})
+
+
+def _default(cls: Any, name: str) -> Any:
+    return next(field.default for field in fields(cls) if field.name == name)
+
+
+_NETWORK = {"arch": ("network", MODELS)}
 PARTS: Mapping[str, Part] = {
-    "data": _part("data", dict.fromkeys(DATASETS, DataConfig), "data set", {n: r.options for n, r in DATASETS.items()}),
-    "student": _part("student", {"": NetworkConfig}, "network"),
-    "teacher": _part("teacher", {"": TeacherConfig}, "network"),
+    "data": _part(
+        "data",
+        dict.fromkeys(DATASETS, DataConfig),
+        {"name": ("data set", DATASETS)},
+        {name: row.options for name, row in DATASETS.items()},
+    ),
+    "student": _part("student", {"": NetworkConfig}, _NETWORK),
+    "teacher": _part("teacher", {"": TeacherConfig}, _NETWORK),
     "protocol": _part("protocol", {"": Protocol}),
-    "method": _part("method", METHODS, "method"),
+    "method": _part("method", METHODS, {"name": ("method", METHODS)}),
     "seed": _part("seed", {"": None}),
     "fingerprint": _part("fingerprint", {"": Fingerprint}),
 }

@@ -5,9 +5,8 @@ from typing import Any
 
 from icd.config.document import ABSENT, KeyPath
 from icd.config.habits import meant
-from icd.config.schema import TABLES, Part
+from icd.config.schema import TABLES, Part, field_type
 from icd.fields import annotations, choices_of, ranges_of
-from icd.models import MODELS
 
 Said = tuple[KeyPath, str, object, str]  # place in the part, rule, value, hint
 
@@ -35,7 +34,7 @@ def explained(part: Part, value: Any, place: KeyPath, item: Any) -> Iterator[Sai
     """Say what is wrong at a place of a part; rules of a dataclass's own name the fields below."""
     kind, got = item["type"].replace("unexpected_keyword_argument", "extra_forbidden"), item["input"]
     table = TABLES.get(str(place[0])) if place else None
-    if kind.startswith("union_tag") or (kind == "literal_error" and place[-1:] in (("name",), ("arch",))):
+    if kind.startswith("union_tag") or (kind == "literal_error" and place[-1:] and place[-1] in part.names):
         yield from _unknown_name(part, value, place)
     elif table and len(place) < 3 and kind in ("extra_forbidden", *_MAPPINGS):
         name = place[1] if len(place) > 1 else got
@@ -55,12 +54,12 @@ def explained(part: Part, value: Any, place: KeyPath, item: Any) -> Iterator[Sai
 
 
 def _unknown_name(part: Part, value: Any, place: KeyPath) -> Iterator[Said]:
-    field = "arch" if place[-1:] == ("arch",) else "name"
+    field = str(place[-1]) if place[-1:] and place[-1] in part.names else next(iter(part.names))
     if not isinstance(value, dict) or field not in value:
-        yield (*place[:-1], field), "required key is missing", ABSENT, ""
+        yield (field,), "required key is missing", ABSENT, ""
         return
-    allowed = list(MODELS) if field == "arch" else list(part.classes)
-    yield (field,), f"unknown {part.what}", value[field], meant(value[field], allowed)
+    what, table = part.names[field]
+    yield (field,), f"unknown {what}", value[field], meant(value[field], list(table))
 
 
 def _rule(part: Part, place: KeyPath, item: Any) -> str:
@@ -79,6 +78,4 @@ def _rule(part: Part, place: KeyPath, item: Any) -> str:
 def _annotation(part: Part, place: KeyPath) -> Any:
     if place and place[0] in TABLES and len(place) > 2:
         return annotations(TABLES[str(place[0])][0][str(place[1])])[str(place[2])]  # type: ignore[arg-type]
-    from icd.config.schema import field_type
-
     return part.keys(None)[str(place[0])] if place else field_type(("seed",))

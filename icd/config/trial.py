@@ -15,7 +15,7 @@ from icd.data import DATASETS
 from icd.data.views import VIEW_FAMILIES
 from icd.fields import FieldProblem, Range, Seed, check_fields
 from icd.losses import BASE_LOSSES
-from icd.methods import METHODS, Method
+from icd.methods import METHODS, CellDistillation, Method
 from icd.models import Stem
 
 ValShare = Annotated[float, Range(above=0, at_most=0.5)]
@@ -144,13 +144,25 @@ def plain_data(value: Any) -> Any:
         if type(value) in _TAGGED:
             return {_TAGGED[type(value)]: inner}
         if type(value) in _METHOD_NAMES:
-            return {"name": _METHOD_NAMES[type(value)], **inner}
+            return {"name": _METHOD_NAMES[type(value)], **inner, **_named_weights(value)}
         if isinstance(value, Protocol) and value.measure_every == _MEASURE_EVERY:
             del inner["measure_every"]  # what was written before there was the field stays the same
         return {name: item for name, item in inner.items() if name != "digest" or item is not None}
     if isinstance(value, tuple):
         return [plain_data(item) for item in value]
     return value
+
+
+def _named_weights(method: Method) -> dict[str, Any]:
+    """Name each weight by its scale: a weight is a parameter of its own."""
+    if not isinstance(method, CellDistillation):
+        return {}
+    given = {name: getattr(method, name) for name in ("scale_weights", "base_scale_weights")}
+    return {
+        name: {f"s{scale}": weight for scale, weight in zip(method.scales, weights, strict=True)}
+        for name, weights in given.items()
+        if weights is not None
+    }
 
 
 def method_data(method: Method) -> dict[str, Any]:

@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from icd.config.coverage import Dimension
+from icd.config.names import shown_params
 from icd.config.sweep import PrunerConfig, Start, SweepConfig
 from icd.config.trial import TrialConfig
+from icd.config.walk import Dimension
 from icd.models import build_model
 from icd.search.places import places_for, visible_gpus
 from icd.search.prepare import Prepared
@@ -52,13 +53,14 @@ class Plan:
         baselines: Labels of what is tried first.
         starts: Trials of other sweeps that are tried next.
         suggestions: Parameters of the first sampled trials, by trial number.
-        trials: How many trials the budget allows.
+        trials: How many trials the budget allows; None where only time ends it.
         concurrent: How many run at a time on this machine.
         per_process: How many of them share a process.
         device: What was measured on; None where nothing was.
         paces: For each teacher and student what was measured.
-        cost: See ``Cost``.
-        disk_bytes: Expected, with everything that a trial keeps.
+        cost: See ``Cost``; None where only time ends it.
+        disk_bytes: Expected, with everything that a trial keeps; of as many trials as run at a time where only time
+            ends it.
         basis: How the numbers were made, in sentences.
     """
 
@@ -68,12 +70,12 @@ class Plan:
     baselines: Sequence[str]
     starts: Sequence[Start]
     suggestions: Mapping[int, Mapping[str, Any]]
-    trials: int
+    trials: int | None
     concurrent: int
     per_process: int
     device: str | None
     paces: Mapping[str, Mapping[str, float]]
-    cost: Cost
+    cost: Cost | None
     disk_bytes: int
     basis: Sequence[str]
 
@@ -96,6 +98,7 @@ def make_plan(sweep: SweepConfig, settings: Settings, *, measure: bool) -> Plan:
     places = places_for(sweep.resources, len(os.sched_getaffinity(0)), visible_gpus())
     prepared = _measure(space, sweep, settings, places) if measure else None
     trials = _trials(sweep, space)
+    concurrent = len(places) if trials is None else min(len(places), trials)
     epochs = max(runs[-1].last for runs in trials_of_corners)
     paces = prepared.paces if prepared else {}
     gpus_per_trial = sweep.resources.gpus_of_a_trial(bool(prepared and prepared.gpus))
@@ -107,13 +110,15 @@ def make_plan(sweep: SweepConfig, settings: Settings, *, measure: bool) -> Plan:
         starts=space.starts,
         suggestions=_suggestions(sweep, space),
         trials=trials,
-        concurrent=min(len(places), trials),
-        per_process=min(sweep.resources.pack, trials),
+        concurrent=concurrent,
+        per_process=min(sweep.resources.pack, trials or concurrent),
         device=prepared.device if prepared else None,
         paces=paces,
-        cost=predict(sweep, trials, epochs, paces, concurrent=min(len(places), trials), gpus_per_trial=gpus_per_trial),
+        cost=None
+        if trials is None
+        else predict(sweep, trials, epochs, paces, concurrent=concurrent, gpus_per_trial=gpus_per_trial),
         disk_bytes=len(trials_of_corners[0])
-        * _disk(configs, trials, min(len(places), trials), prepared.num_classes if prepared else None),
+        * _disk(configs, trials or concurrent, concurrent, prepared.num_classes if prepared else None),
         basis=_basis(sweep, measured=bool(paces)),
     )
 
@@ -182,12 +187,11 @@ def _measure(space: SearchSpace, sweep: SweepConfig, settings: Settings, places:
             executor.close()
 
 
-def _trials(sweep: SweepConfig, space: SearchSpace) -> int:
+def _trials(sweep: SweepConfig, space: SearchSpace) -> int | None:
     size = space.size()
     more = len(sweep.enqueue) + sum(not start.params for start in space.starts)
     points = more + size if sweep.sampler.name == "grid" and size is not None else None
-    limits = [limit for limit in (sweep.budget.trials, points) if limit is not None]
-    return min(limits)
+    return min((limit for limit in (sweep.budget.trials, points) if limit is not None), default=None)
 
 
 def _suggestions(sweep: SweepConfig, space: SearchSpace) -> dict[int, dict[str, Any]]:
@@ -201,7 +205,11 @@ def _suggestions(sweep: SweepConfig, space: SearchSpace) -> dict[int, dict[str, 
     for _ in range(min(_SUGGESTIONS, size or _SUGGESTIONS)):
         number, _document = ledger.ask(space.suggest, known)
         known.add(number)
-    return {record.number: dict(record.params) for record in ledger.records() if not (record.baseline or record.start)}
+    return {
+        record.number: shown_params(record.params)
+        for record in ledger.records()
+        if not (record.baseline or record.start)
+    }
 
 
 def _disk(configs: Sequence[TrialConfig], trials: int, concurrent: int, num_classes: int | None) -> int:
@@ -219,9 +227,9 @@ def _basis(sweep: SweepConfig, *, measured: bool) -> list[str]:
     lines = ["epochs: first as the pruner works on average (control trials and baselines whole), then with none pruned"]
     if not sweep.pruner.compares:
         lines = ["epochs: nothing is pruned"]
-    if sweep.generalist:
-        pairs = ", ".join(pair.name for pair in sweep.generalist.pairs)
-        lines.append(f"every trial is trained on {len(sweep.generalist.pairs)} pairs, one after another: {pairs}")
+    if sweep.pairs:
+        pairs = ", ".join(pair.name for pair in sweep.pairs)
+        lines.append(f"every trial is trained on {len(sweep.pairs)} pairs, one after another: {pairs}")
     if sweep.pruner.dead_terms:
         lines.append("epochs: trials that stop because a term is dead are not foreseen")
     if measured:

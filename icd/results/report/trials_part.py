@@ -16,7 +16,7 @@ _DISTINCT = 5  # curves that can be told apart
 _NEAR = 30  # best trials that are all drawn
 _FAR = 120  # of the others
 _MOST_ROWS = 50  # of a table behind a chart
-_WEIGHT = "weight of scale "
+_WEIGHT = "method.scale_weights."
 _LOG = ("temperature", "cluster_weight")
 
 
@@ -134,13 +134,15 @@ def _method_values(config: Mapping[str, Any]) -> dict[str, float]:
     """Give a trial's weights by scale, its temperatures and its cluster weight."""
     method = config.get("method", {})
     found: dict[str, float] = {}
-    weights = method.get("scale_weights") or ()
+    weights = method.get("scale_weights") or {}
     if method.get("cluster_weight") and weights:
-        found |= {f"{_WEIGHT}{m}": float(w) for m, w in zip(method.get("scales", ()), weights, strict=False)}
-        found |= {name: float(method[name]) for name in ("cluster_weight", "cluster_temperature") if method.get(name)}
+        found |= {f"{_WEIGHT}{scale}": float(weight) for scale, weight in weights.items()}
+        known = [name for name in ("cluster_weight", "cluster_temperature") if method.get(name)]
+        found |= {f"method.{name}": float(method[name]) for name in known}
     base = method.get("base_loss")
-    for fields in base.values() if isinstance(base, Mapping) else ():
-        found |= {f"base {n}": float(v) for n, v in (fields or {}).items() if "temperature" in n and v is not None}
+    for loss, fields in base.items() if isinstance(base, Mapping) else ():
+        known = [name for name in fields or {} if "temperature" in name and fields[name] is not None]
+        found |= {f"method.base_loss.{loss}.{name}": float(fields[name]) for name in known}
     return found
 
 
