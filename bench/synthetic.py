@@ -31,7 +31,7 @@ def document(name: str, *, trials: int, epochs: int, pruner: str = "none", seed:
         "teacher": {"arch": "resnet8x4", "weights": "train"},
         "student": {"arch": "resnet8"},
         "protocol": {"preset": "digits100", "epochs": epochs},
-        "space": {
+        "ranges": {
             "base_loss": {
                 "kd": {"temperature": temperature},
                 "dkd": {"temperature": temperature, "beta": {"low": 0.5, "high": 16, "log": True}},

@@ -209,7 +209,7 @@ def ours(table: Table | Branching, seed: int, workers: int, sampler: str) -> Ite
     sweep = SweepConfig(
         name=f"bench-{next(_COUNT)}",
         fixed={},
-        space={},
+        ranges={},
         objectives=(Objective(metric=metric, direction=direction),),
         sampler=SamplerConfig(name=sampler),  # type: ignore[arg-type]
         budget=Budget(trials=1000),

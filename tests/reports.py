@@ -30,7 +30,7 @@ SPACE: dict[str, Any] = {
 
 def rich(root: Path, trials: int = 40, *, epochs: int = EPOCHS, **parts: Any) -> Study:
     """Make a sweep with complete, pruned, failed and duplicate trials; dkd and a large cluster weight are better."""
-    document = {"name": "rich", "space": SPACE, "budget": {"trials": trials}, "enqueue": ["KD"], **parts}
+    document = {"name": "rich", "ranges": SPACE, "budget": {"trials": trials}, "enqueue": ["KD"], **parts}
     pruner = {"name": "successive_halving", "min_epochs": 2, "reduction": 2}
     study = Study(root, changed(**{"pruner": pruner, **document}))
     for number in range(trials):

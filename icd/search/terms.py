@@ -122,7 +122,7 @@ def dead_terms(
         rows: A trial's rows of metrics, each with its ``epoch``.
         config: The trial.
         threshold: Share, of 1.
-        searched: Names of the space's parameters (``cluster_weight``, ``iCD-KD.scale_weights.s2``).
+        searched: Names of the parameters that are searched (``method.cluster_weight``, ``method.scale_weights.s2``).
     """
     over = [row for row in rows if row["epoch"] >= getattr(config.method, "warmup_epochs", 0)]
     names = {part for name in searched for part in name.split(".")}

@@ -44,6 +44,7 @@ from icd.results.confirm import run_confirmation  # noqa: E402
 from icd.search import studies, sweeps, work, worker  # noqa: E402
 from icd.search.record import Stage  # noqa: E402
 from tests.crash.forks import Fork, close_all_but, forked  # noqa: E402
+from tests.documents import document_of  # noqa: E402
 from tests.tiny import protocol, views  # noqa: E402
 
 torch.set_num_threads(1)
@@ -60,7 +61,7 @@ SWEEP: dict[str, Any] = {
     },
     "student": {"arch": "resnet8", "stem": "cub"},
     "protocol": protocol(2),
-    "space": {
+    "ranges": {
         "scales": {"choices": [[1], [1, 2]]},
         "cluster_weight": {"low": 0.5, "high": 64, "log": True},
         "base_loss": {"kd": {"temperature": {"low": 1, "high": 8}}, "dkd": {}},
@@ -165,7 +166,7 @@ def drive(
     def act() -> int:
         os.environ.update(environment or {})
         # A worker inherits nothing of this: it is forked before the count starts to matter, or counts for itself.
-        document = {**SWEEP, **(changes or {})}
+        document = document_of({**SWEEP, **(changes or {})})
         sweep = read_sweep(Document(document, "crash.yaml"))
         log = (root / "driver.log").open("a")
         said: list[int] = []

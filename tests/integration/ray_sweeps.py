@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from tests.documents import document_of
 from tests.integration.ray_nodes import ROOT
 from tests.tiny import protocol
 
@@ -69,7 +70,7 @@ def main() -> None:
     from icd.search import sweeps
     from icd.trial.bucket import local_root
 
-    root, executor, address, document = *sys.argv[1:4], json.loads(sys.argv[4])
+    root, executor, address, document = *sys.argv[1:4], document_of(json.loads(sys.argv[4]))
     settings = sweeps.Settings(
         root=local_root(root),
         executor="ray" if executor == "ray" else "process",

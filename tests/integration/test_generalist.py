@@ -29,7 +29,7 @@ PROTOCOL = {**bare.SWEEP["protocol"], "epochs": EPOCHS}
 ONE: dict[str, Any] = {"protocol": PROTOCOL, "pruner": None}
 EXPORTED = ("best.yaml", "student.safetensors", "README.md")
 ASKED: dict[str, Any] = {"top": 1, "seeds": 2, "against": ["KD"]}
-BOTH: dict[str, Any] = {**ONE, "teacher": None, "student": None, "generalist": {"pairs": PAIRS}}
+BOTH: dict[str, Any] = {**ONE, "teacher": None, "student": None, "pairs": PAIRS}
 
 
 @pytest.fixture(scope="module")

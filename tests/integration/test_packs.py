@@ -154,7 +154,7 @@ def test_packed_trials_are_those_trials_alone(name: str, alone: Policy, tmp_path
 PACKED = {"trials_per_process": 3, "cpus_per_trial": 0.5, "max_concurrent": 3, "hang_seconds": 60}
 SWEEP: dict[str, Any] = {
     "protocol": {**bare.SWEEP["protocol"], "epochs": 8},
-    "space": {"scales": {"choices": [[1], [1, 2]]}, "base_loss": {"kd": {"temperature": {"choices": [2, 4]}}}},
+    "ranges": {"scales": {"choices": [[1], [1, 2]]}, "base_loss": {"kd": {"temperature": {"choices": [2, 4]}}}},
     "sampler": "grid",
     "pruner": "none",
     "enqueue": [],

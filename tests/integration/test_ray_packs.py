@@ -134,7 +134,7 @@ def test_one_that_hangs_ends_its_process(run: Callable[..., FakePolicy], tmp_pat
 
 EPOCHS_OF_SWEEP = 40
 GRID: dict[str, Any] = {
-    "space": {"scales": {"choices": [[1], [1, 2]]}, "base_loss": {"kd": {"temperature": {"choices": [2, 4, 8]}}}},
+    "ranges": {"scales": {"choices": [[1], [1, 2]]}, "base_loss": {"kd": {"temperature": {"choices": [2, 4, 8]}}}},
     "objective": {"metric": "val/loss", "direction": "minimize"},  # few images: accuracies would be equal
     "sampler": "grid",
     "budget": {},

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from tests.command import Command
+from tests.documents import document_of
 
 pytestmark = pytest.mark.integration
 
@@ -84,9 +85,9 @@ def test_built_shown_used_checked_repaired_and_dropped(command: Command, file: P
 
 def test_a_sweep_s_table_is_built_for_all_its_trials(command: Command, tmp_path: Path) -> None:
     space = {"scales": {"choices": [[1, 2], [1, 3]]}, "cluster_weight": {"low": 1, "high": 8}}
-    sweep = {**TRIAL, "name": "s", "space": space, "enqueue": ["KD", "SP"], "budget": {"trials": 3}}
+    sweep = {**TRIAL, "name": "s", "ranges": space, "enqueue": ["KD", "SP"], "budget": {"trials": 3}}
     path = tmp_path / "sweep.yaml"
-    path.write_text(yaml.safe_dump(sweep))
+    path.write_text(yaml.safe_dump(document_of(sweep)))
     said = command("teacher", "table", "build", str(path))
     assert said.code == 0, said.err
     assert sorted((row["side"], row["from_map"]) for row in tables(command)) == [(3, True), (4, False)]

@@ -165,9 +165,7 @@ EXPECTED: dict[str, tuple[str, ...]] = {
     "student_null": (":1: student: required key is missing",),
     "student_number": (":1: student:", "but got 8"),
     "student_pretrained_text": (":3: student.pretrained:", "but got 'yes'"),
-    "tab": (
-        ":2: not valid YAML at column 1: while scanning for the next token, found character ",
-    ),
+    "tab": (":2: not valid YAML at column 1: while scanning for the next token, found character ",),
     "tag": (":1: tags ('!') are not allowed",),
     "teacher_false": (":2: teacher:", "but got False"),
     "teacher_list": (":2: teacher:", "but got ['resnet20', 'resnet56']"),

@@ -55,7 +55,7 @@ def test_a_trial_has_a_run_for_each_pair_and_all_else_in_common(tmp_path: Path) 
     assert small.config.method == large.config.method
     assert small.config.seed == large.config.seed
     assert {config.student.arch for config in space.extremes()} == {"resnet8", "resnet14"}
-    assert space.dense(small.config, large.config)["student"] == "resnet8+resnet14"
+    assert space.row(small.config, large.config)["student"] == "resnet8+resnet14"
 
 
 def test_a_sweep_without_pairs_is_written_as_it_was(tmp_path: Path) -> None:

@@ -4,10 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from icd.config.coverage import Dimension, corners, dimensions
 from icd.config.labels import canonical, labels_of
 from icd.config.read_sweep import load_sweep
-from icd.config.sampling import Stored, baseline_document, trial_document
+from icd.config.space import Stored, baseline_document, trial_document
 from icd.config.sweep import (
     METRICS,
     Baseline,
@@ -22,6 +21,7 @@ from icd.config.sweep import (
     ScaleWeights,
     Source,
 )
+from icd.config.walk import Dimension, corners, dimensions
 from icd.errors import ConfigError
 from icd.methods import METHODS, PAPER_ROWS
 from tests.unit.config.sweeps import sweep, sweep_text

@@ -83,7 +83,7 @@ def test_pairs_that_cannot_be_names_are_numbered() -> None:
         {"teacher": {"arch": "resnet8", "weights": "train", "protocol": {"epochs": n}}, "student": "resnet8"}
         for n in (1, 2)
     ]
-    found = entries(document(teacher=None, student=None, space={"pair": pairs, "method": ["KD"]}))
+    found = entries(document(teacher=None, student=None, ranges={"pair": pairs, "method": ["KD"]}))
     assert [entry.sweep.name for entry in found] == ["my_table.pair1.KD", "my_table.pair2.KD"]
     assert [entry.sweep.fixed["teacher"]["protocol"]["epochs"] for entry in found] == [1, 2]
     assert len({entry.column for entry in found}) == 2
@@ -99,10 +99,10 @@ def test_the_file_itself_is_not_changed() -> None:
 @pytest.mark.parametrize(
     ("parts", "kind", "rule"),
     [
-        ({"space": WEIGHT}, UsageError, "x.yaml: a table needs space.method with the rows to compare"),
-        ({"space": {"method": ["KD"], "seed": [1, 2]}}, UsageError, "drop space.seed, and say --seeds"),
+        ({"ranges": WEIGHT}, UsageError, "x.yaml: a table needs space.method with the rows to compare"),
+        ({"ranges": {"method": ["KD"], "seed": [1, 2]}}, UsageError, "drop space.seed, and say --seeds"),
         ({"enqueue": ["KD"]}, UsageError, "drop enqueue"),
-        ({"space": {"method": ["KD", "kd"]}}, ConfigError, "method"),
+        ({"ranges": {"method": ["KD", "kd"]}}, ConfigError, "method"),
         ({"name": "x" * 62}, ConfigError, "must be 1 to 64 letters"),
     ],
     ids=["no-rows", "seed", "enqueue", "unknown", "long"],

@@ -66,7 +66,7 @@ def test_an_infinite_side_metric_is_left_out(tmp_path: Path) -> None:
 
 
 def test_duplicates_are_told_with_their_twin_and_cost_nothing(tmp_path: Path) -> None:
-    hand = Hand(tmp_path, space=POINTS, budget={"trials": 3})
+    hand = Hand(tmp_path, ranges=POINTS, budget={"trials": 3})
     trained = hand.finish()
     records = hand.ledger.records()
     duplicates = [record for record in records if record.state == "duplicate"]
@@ -82,17 +82,17 @@ def test_duplicates_are_told_with_their_twin_and_cost_nothing(tmp_path: Path) ->
 
 
 def test_a_finite_space_ends_when_nothing_is_new(tmp_path: Path) -> None:
-    hand = Hand(tmp_path, space=POINTS, budget={"trials": 10})
+    hand = Hand(tmp_path, ranges=POINTS, budget={"trials": 10})
     assert len(hand.finish()) == 3
     assert hand.driver.stopped_by == "exhausted"
-    again = hand.again(space=POINTS, budget={"trials": 10})
+    again = hand.again(ranges=POINTS, budget={"trials": 10})
     assert again.driver.next() is None
     assert len(again.states) == len(hand.states), "a resumed driver asks no further"
 
 
 def test_a_grid_gives_every_point_once(tmp_path: Path) -> None:
     changes: dict[str, Any] = {
-        "space": {**POINTS, "base_loss": {"kd": {"temperature": {"choices": [2, 4]}}}},
+        "ranges": {**POINTS, "base_loss": {"kd": {"temperature": {"choices": [2, 4]}}}},
         "sampler": "grid",
         "budget": {},
         "enqueue": ["KD"],
@@ -151,7 +151,7 @@ def test_retries_are_remembered_by_the_next_driver(tmp_path: Path) -> None:
 
 
 def test_what_failed_may_be_tried_again_under_another_number(tmp_path: Path) -> None:
-    hand = Hand(tmp_path, space=POINTS, budget={"trials": 6, "failed_share": 1.0})
+    hand = Hand(tmp_path, ranges=POINTS, budget={"trials": 6, "failed_share": 1.0})
     task = hand.driver.next()
     assert task is not None
     hand.end(task, "error", "bug")
@@ -278,7 +278,7 @@ def test_without_being_asked_dead_terms_end_nothing_but_are_noted(tmp_path: Path
 
 def test_a_dead_term_that_is_not_searched_ends_nothing(tmp_path: Path) -> None:
     space = {"scales": [1, 2], "base_loss": "kd", "cluster_weight": 2, "protocol": {"lr": {"low": 0.01, "high": 0.1}}}
-    hand = Hand(tmp_path, **DEAD, space=space)
+    hand = Hand(tmp_path, **DEAD, ranges=space)
     task = hand.driver.next()
     assert task is not None
     assert all(hand.epoch(task, epoch, **share(0.001)) for epoch in range(1, EPOCHS))

@@ -20,7 +20,7 @@ from tests.driving import EPOCHS, POINTS, Hand
 from tests.studies import Study, changed
 
 TPE: dict[str, Any] = {
-    "space": {
+    "ranges": {
         "scales": {"choices": [[1], [1, 2], [1, 2, 4]]},
         "cluster_weight": {"low": 0.5, "high": 64, "log": True},
         "base_loss": {"kd": {"temperature": {"low": 1, "high": 8}}, "dkd": {}},
@@ -149,7 +149,7 @@ def test_a_driver_killed_between_trials_changes_nothing(tmp_path: Path, cut_afte
 
 
 def test_a_duplicate_cut_off_before_its_end_is_told(tmp_path: Path) -> None:
-    changes: dict[str, Any] = {"space": POINTS, "budget": {"trials": 3}}
+    changes: dict[str, Any] = {"ranges": POINTS, "budget": {"trials": 3}}
     hand = Hand(tmp_path, **changes)
     hand.finish()
     number = hand.states.index("duplicate")
@@ -288,15 +288,14 @@ def test_failed_too_often(tmp_path: Path, failures: int, too_often: bool) -> Non
     assert again.driver.failed_too_often is too_often
 
 
-def test_a_study_from_before_dead_terms_goes_on_and_one_with_them_is_another(tmp_path: Path) -> None:
+def test_a_study_that_stops_dead_terms_is_another(tmp_path: Path) -> None:
     study = Study(tmp_path)
-    assert "dead_terms" not in json.loads(study.ledger.attributes["sweep"])["pruner"], "as it was written before"
     storage, settings = open_storage(storage_url(tmp_path)), Settings(root=tmp_path)
     assert _begun(storage, study.sweep, study.document, settings) is not None
-    document = changed(pruner={**study.document["pruner"], "dead_terms": True})
+    document = changed(pruner={**study.document["search"]["pruner"], "dead_terms": True})
     asking = read_sweep(Document(document, "test"))
     assert asking.digest() != study.sweep.digest()
-    with pytest.raises(StateError, match=r"pruner.dead_terms: None -> True"):
+    with pytest.raises(StateError, match=r"pruner.dead_terms: False -> True"):
         _begun(storage, asking, document, settings)
     assert read_sweep(Document(document, "test")) == asking
 

@@ -50,7 +50,7 @@ def test_corners_baselines_and_suggestions_are_trials(file: Path) -> None:
     documents += [space.suggest(study.ask()) for _ in range(20)]
     trials = [[run.config for run in space.members(document)] for document in documents]
     assert all(isinstance(config, TrialConfig) and config.teacher for configs in trials for config in configs)
-    assert len({tuple(space.dense(*configs)) for configs in trials}) == 1
+    assert len({tuple(space.row(*configs)) for configs in trials}) == 1
 
 
 @pytest.mark.parametrize("file", FILES, ids=name_of)
@@ -105,7 +105,7 @@ def test_the_scale_ablation_holds_the_sets_the_authors_code_refuses() -> None:
 
 def test_the_weight_ablation_runs_from_1_to_8() -> None:
     space = search("ablation_cluster_weight")
-    values = [params["cluster_weight"] for params in space.points()]
+    values = [params["method.cluster_weight"] for params in space.points()]
     assert sorted(set(values)) == [1, 2, 3, 4, 5, 6, 7, 8]
 
 
@@ -127,7 +127,7 @@ def test_the_quick_start_is_a_real_search_and_small() -> None:
     assert space.sweep.budget.trials >= 16
     assert [baseline.label for baseline in space.sweep.enqueue] == ["KD", "SD-KD", "iCD-KD"]
     options = {row.name: row.options for row in space.dimensions() if row.options}
-    assert options["base_loss"] >= 2
-    assert options["scales"] >= 2
+    assert options["method.base_loss"] >= 2
+    assert options["method.scales"] >= 2
     images = 100 * dict(config.data.options)["train_per_class"]
     assert images * config.protocol.epochs <= 30_000

@@ -51,7 +51,7 @@ def test_the_sentence() -> None:
     [
         ((), "it could as well be left out"),
         (("cluster_weight",), "it could as well be left out"),
-        (("iCD-KD.cluster_temperature",), "the searched cluster temperature cannot matter"),
+        (("method.cluster_temperature",), "the searched cluster temperature cannot matter"),
         (
             ("gram", "scale_weights.s2", "cluster_temperature"),
             "the searched scale weights, cluster temperature and gram cannot matter",

@@ -12,7 +12,7 @@ from tests.unit.search.test_warm_start import SPACE, other
 
 NEW: dict[str, Any] = {
     "name": "new",
-    "space": SPACE,
+    "ranges": SPACE,
     "enqueue": ["KD", {"from": "other", "top": 3}],
     "budget": {"trials": 8},
     "sampler": {"name": "tpe", "startup_trials": 2},
@@ -48,7 +48,7 @@ def test_the_sampler_learns_from_those_inside_the_space_alone(tmp_path: Path) ->
         assert OUTSIDE not in trial.user_attrs
         assert all(sampled.get(name, item) == item for name, item in trial.distributions.items())  # else Optuna refuses
     (tmp_path / "outside").mkdir()
-    other(tmp_path / "outside", space={"cluster_weight": {"low": 100, "high": 200}})
+    other(tmp_path / "outside", ranges={"cluster_weight": {"low": 100, "high": 200}})
     far = Hand(tmp_path / "outside", **NEW)
     far.finish()
     assert [(trial.params, trial.user_attrs[OUTSIDE]) for trial in stored(far)[1:4]] == [({}, True)] * 3
@@ -109,12 +109,12 @@ def test_they_may_be_pruned(tmp_path: Path) -> None:
 
 def test_a_grid_leaves_out_what_a_start_has_trained(tmp_path: Path) -> None:
     points = {"scales": [1, 2], "base_loss": "kd", "cluster_weight": {"choices": [1, 2, 4]}}
-    other(tmp_path, method="iCD-KD", space={"cluster_weight": {"choices": [2, 3]}}, trials=8)
-    hand = Hand(tmp_path, name="new", space=points, sampler="grid", budget={}, enqueue={"from": "other", "top": 8})
+    other(tmp_path, method="iCD-KD", ranges={"cluster_weight": {"choices": [2, 3]}}, trials=8)
+    hand = Hand(tmp_path, name="new", ranges=points, sampler="grid", budget={}, enqueue={"from": "other", "top": 8})
     assert sorted(bool(start.params) for start in hand.space.starts) == [False, True]  # weights 3 and 2
     hand.finish()
     records = hand.ledger.records()
-    assert [r.params["cluster_weight"] for r in records if r.start is None] == [
+    assert [r.params["method.cluster_weight"] for r in records if r.start is None] == [
         f"cluster_weight{value}" for value in (1, 2, 4)
     ]
     assert hand.states.count("duplicate") == 1
