@@ -7,14 +7,22 @@ from typing import Any
 import click
 
 from icd.cli.main import write_json
+from icd.errors import UsageError, did_you_mean
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 
 
 @click.command()
+@click.argument("name", required=False)
 @_JSON
-def methods(as_json: bool) -> None:
-    """List methods and base losses with their fields and defaults, and the twelve rows of the paper's table."""
+def methods(name: str | None, as_json: bool) -> None:
+    """List methods and base losses with their fields and defaults, and the twelve rows of the paper's table.
+
+    With a NAME of any of them: print it as YAML that can stand in a file.
+    """
+    if name is not None:
+        click.echo(_pasted(name), nl=False)
+        return
     from icd.config.trial import method_data
     from icd.losses import BASE_LOSSES
     from icd.methods import METHODS, PAPER_ROWS
@@ -92,6 +100,32 @@ def _defaults(cls: Any) -> dict[str, Any]:
         value = field.default_factory() if field.default_factory is not MISSING else field.default
         found[field.name] = plain_data(value)
     return found
+
+
+def _pasted(name: str) -> str:
+    """Write a method, row or base loss as a file may have it, with what every field means."""
+    import yaml
+
+    from icd.config.json_schema import descriptions
+    from icd.config.trial import method_data
+    from icd.losses import BASE_LOSSES
+    from icd.methods import METHODS, PAPER_ROWS
+
+    if name in BASE_LOSSES:
+        data, cls = {"base_loss": {name: _defaults(BASE_LOSSES[name])}}, BASE_LOSSES[name]
+    elif name in METHODS or name in PAPER_ROWS:
+        method = METHODS[name]() if name in METHODS else PAPER_ROWS[name]
+        data, cls = method_data(method), type(method)
+    else:
+        known = [*PAPER_ROWS, *METHODS, *BASE_LOSSES]
+        raise UsageError(f"no method, row or base loss {name!r}; {did_you_mean(name, known)}")
+    lines, told = ["method:"], descriptions(cls)
+    text = yaml.safe_dump(data, sort_keys=False, default_flow_style=None, width=10_000)
+    for line in text.splitlines():
+        field = line.strip().partition(":")[0]
+        note = f"  # {told[field]}" if field in told else ""
+        lines.append(f"  {line}{note}")
+    return "\n".join([f"# {cls.title}", *lines]) + "\n"
 
 
 def _row_line(data: dict[str, Any]) -> str:

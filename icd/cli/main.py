@@ -19,6 +19,7 @@ from icd.errors import ConfigError, IcdError, did_you_mean
 COMMANDS: Mapping[str, str] = {
     "train": "icd.cli.train:train",
     "validate": "icd.cli.train:validate",
+    "schema": "icd.cli.schema:schema",
     "teacher": "icd.cli.teacher:teacher",
     "plan": "icd.cli.plan:plan",
     "sweep": "icd.cli.sweep:sweep",
@@ -44,6 +45,7 @@ COMMANDS: Mapping[str, str] = {
 SUMMARIES: Mapping[str, str] = {
     "train": "Train one configuration.",
     "validate": "Check a configuration or a sweep without training.",
+    "schema": "Print what a trial's or a sweep's file may hold, for editors.",
     "teacher": "Train, import and list teachers, and keep their answers in tables.",
     "plan": "Say what a sweep would try and cost.",
     "sweep": "Run a sweep from its file, or go on with it.",

@@ -14,6 +14,7 @@ from icd.cli.options import check_writable, device_of, device_options, place_opt
 from icd.cli.progress import Display
 from icd.cli.stopping import stop_requested, stopping_politely
 from icd.config.fingerprint import Comparison, compare, stored_fingerprint
+from icd.config.habits import is_sweep
 from icd.config.read_trial import advice, read_trial
 from icd.config.yaml import Document, apply_overrides, read_yaml
 from icd.errors import CheckpointError, UsageError
@@ -121,7 +122,7 @@ def _say(compared: Comparison, *, strict: bool) -> None:
 def validate(config: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     """Check CONFIG, of a trial or a sweep, with both networks' feature maps, and print it with every default."""
     document = apply_overrides(read_yaml(config), overrides)
-    if isinstance(document.data, dict) and {"name", "space"} & document.data.keys():  # a trial has neither
+    if is_sweep(document.data):
         _validate_sweep(document, as_json=as_json)
         return
     trial = read_trial(document)

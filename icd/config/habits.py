@@ -19,6 +19,7 @@ _LONGEST = 240  # characters of a hint; with a long name and a long value the li
 
 # Keys of a sweep's file that no trial has.
 SWEEP_KEYS = ("name", "pairs", "pair", "search", "resources")
+_OLD = ("space", "generalist")
 _TRIAL_KEYS = ("data", "student", "teacher", "method", "protocol", "seed")
 
 _SEARCH = {
@@ -214,7 +215,7 @@ def one_value(found: Any) -> Any:
 def about_file(document: Document, kind: str) -> Problem | None:
     """Say in one sentence that a file is of an older icd, or a sweep's where a trial's is asked for, or the reverse."""
     data = document.data
-    old = [key for key in ("space", "generalist") if key in data]
+    old = [key for key in _OLD if key in data]
     if old and ("method" in data or "student" in data or "teacher" in data or old == ["generalist"]):
         rule = "is of an older icd: ranges now stand where the values stand, and how to search under search"
         return document.problem((old[0],), rule, hint="docs/sweeps.md shows how such a file reads today")
@@ -227,6 +228,11 @@ def about_file(document: Document, kind: str) -> Problem | None:
         rule = "must be a sweep's file, but has no name, no search and no range, as a trial's has"
         return document.problem((), rule, hint="use 'icd train'")
     return None
+
+
+def is_sweep(data: Any) -> bool:
+    """Whether a file's data is meant as a sweep's: it has a key that no trial has, or a range."""
+    return isinstance(data, dict) and (any(key in data for key in (*SWEEP_KEYS, *_OLD)) or _has_range(data))
 
 
 def _has_range(data: Any) -> bool:
