@@ -7,7 +7,7 @@ export OMP_NUM_THREADS ?= 1
 # Where it is set, every process compiles torch anew: 15 s each instead of 4.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup quickstart check unit test golden kills bench gpu docker-test cluster hosts audit sbom clean
+.PHONY: setup quickstart check unit core test faults golden kills bench gpu docker-test cluster hosts audit sbom clean
 
 setup: $(VENV)/.ready
 
@@ -35,12 +35,19 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Tests have the tier of their folder (tests/conftest.py); CONTRIBUTING says how long each takes.
 unit: setup
-	$(BIN)/pytest -n $(WORKERS) --dist worksteal --durations 25 tests
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal --durations 10 tests/unit tests/golden
+
+core: setup
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal --durations 10 tests/integration tests/e2e tests/unit tests/golden
 
 # Types are checked beside the first tests: that takes one core for a minute.
 test: setup
-	$(MAKE) --no-print-directory --jobs 2 check unit
+	$(MAKE) --no-print-directory --jobs 2 check core
+
+faults: setup
+	$(BIN)/pytest -n $(WORKERS) --dist loadscope --durations 10 tests/faults
 
 golden: setup
 	$(BIN)/pytest tests/golden
@@ -74,7 +81,7 @@ docker-test:
 
 # Tests that take minutes of clusters on this machine: nodes that go, sockets, secrets, strangers, jobs, buckets.
 cluster: $(VENV)/.hosts
-	ICD_CLUSTER=1 $(BIN)/pytest -m cluster --durations 10 tests
+	$(BIN)/pytest --durations 10 tests/cluster
 
 # Five hosts made of namespaces on this machine, a sweep submitted as a Ray job, and what goes wrong meanwhile: a host cut
 # off, another lost, PostgreSQL restarted. Needs Linux, root and PostgreSQL's programs; says so where they are missing.

@@ -1,10 +1,45 @@
-"""What every test leaves behind as it found it."""
+"""Tiers by folder, signals as a terminal leaves them, and fixtures that several folders use."""
 
 import logging
-import os
+import signal
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+from icd.cli.main import main
+from tests.command import Command, Said
+from tests.support.needs import need, required
+from tests.support.postgres import Postgres, binaries
+
+# A test belongs to the tier of its folder; what lies in none of these has no tier, and that is an error. Tests of a
+# tier that waits long come first, or one worker of xdist ends alone.
+TIERS = {
+    "faults": "faults",
+    "cluster": "cluster",
+    "hosts": "hosts",
+    "integration": "core",
+    "e2e": "core",
+    "unit": "unit",
+    "golden": "unit",
+}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Take back the signals that nohup and '&' have ignored: children inherit that, and ``icd`` honours it."""
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
+    required()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = list(dict.fromkeys(TIERS.values()))
+    tiers = {item: TIERS[item.path.relative_to(Path(__file__).parent).parts[0]] for item in items}
+    for item, tier in tiers.items():
+        item.add_marker(tier)
+    items.sort(key=lambda item: order.index(tiers[item]))
 
 
 @pytest.fixture(autouse=True)
@@ -18,11 +53,43 @@ def logging_as_it_was() -> Iterator[None]:
     ours.setLevel(levels[1])
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave tests of whole clusters to ``make cluster``; what takes long comes first, or one worker ends alone."""
-    if not os.environ.get("ICD_CLUSTER"):
-        reason = pytest.mark.skip(reason="minutes of clusters: make cluster")
-        for item in items:
-            if item.get_closest_marker("cluster"):
-                item.add_marker(reason)
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]) -> Command:
+    """The command in this process; gives its exit code and what it wrote."""
+
+    def call(*words: object) -> Said:
+        capsys.readouterr()
+        code = main([str(word) for word in words])
+        return Said(code, *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def icd_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A root of this test's own, which the environment names; no other service is configured."""
+    for name in ("ICD_STORAGE_URL", "MLFLOW_TRACKING_URI", "ICD_DATA"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("ICD_ROOT", str(tmp_path / "root"))
+    return tmp_path / "root"
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL of this module's own."""
+    where = binaries()
+    need("postgres", where is not None, "no initdb: apt-get install postgresql")
+    assert where is not None
+    with tempfile.TemporaryDirectory(prefix="icd-postgres-") as folder:  # pytest's own are closed to other users
+        server = Postgres(Path(folder), where)
+        yield server
+        server.control("stop", "-m", "immediate")
+
+
+@pytest.fixture(scope="module")
+def token() -> Iterator[Path]:
+    """The token of clusters that a module's tests start, which the environment names."""
+    from tests.integration.ray_nodes import secret
+
+    with secret() as path:
+        yield path

@@ -14,7 +14,6 @@ from tests.crash.forks import Fork, close_all_but, forked
 
 Start = Callable[[int, int, Mapping[str, str], Path], Fork]
 Act = Callable[[dict[str, Any], Callable[..., None], Callable[[], dict[str, Any]], str], None]
-Answer = Callable[[dict[str, Any], dict[int, dict[str, Any]], Callable[..., None]], None]
 
 
 def launch(act: Act) -> Start:
@@ -23,29 +22,6 @@ def launch(act: Act) -> Start:
     def serve(hear: Callable[[], dict[str, Any]], say: Callable[..., None], gpu: str) -> None:
         while True:
             act(hear()["task"], say, hear, gpu)
-
-    return _start(serve)
-
-
-def launch_packs(answer: Answer) -> Start:
-    """Start workers that have several tasks in hand: ``answer(command, hand, say)`` is called for every command.
-
-    ``hand`` holds the tasks by number, the new one included; whoever says an outcome has it no more.
-    """
-
-    def serve(hear: Callable[[], dict[str, Any]], say: Callable[..., None], gpu: str) -> None:
-        hand: dict[int, dict[str, Any]] = {}
-
-        def said(what: str, **more: Any) -> None:
-            if what == "outcome":
-                del hand[more["outcome"]["number"]]
-            say(what, **more)
-
-        while True:
-            command = hear()
-            if command["do"] == "attempt":
-                hand[command["task"]["number"]] = command["task"]
-            answer(command, hand, said)
 
     return _start(serve)
 

@@ -70,8 +70,7 @@ def plan(
 def plan_lines(plan: Plan) -> list[str]:
     """Write a plan for people."""
     count = "infinitely many" if plan.configurations is None else str(plan.configurations)
-    packed = f", {plan.per_process} in a process" if plan.per_process > 1 else ""
-    at_a_time = f"{plan.concurrent} at a time here{packed} ({os.cpu_count()} CPUs)"
+    at_a_time = f"{plan.concurrent} at a time here ({os.cpu_count()} CPUs)"
     trials = "as many trials as its time allows" if plan.trials is None else f"{plan.trials} trials"
     lines = [f"sweep {plan.name}: {trials}, {at_a_time}"]
     lines += ["", f"searched: {count} configurations"]

@@ -96,6 +96,8 @@ _CALL = re.compile(r"(?:[a-z]+\.)*([A-Za-z_]+)\((.*)\)")
 
 def meant(name: object, allowed: Sequence[str], path: KeyPath = (), value: object = None) -> str:
     """Say what an unknown name or key means here, or list what is allowed."""
+    if name == "trials_per_process":
+        return "let trials share a GPU with gpus_per_trial: 0.25, and start NVIDIA MPS so that they overlap"
     place = _PLACES.get(str(name).lower()) if isinstance(name, str) else None
     if place and value is not None and (hint := _moved(place, path, allowed, value)):
         return hint

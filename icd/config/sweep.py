@@ -126,9 +126,6 @@ class Resources:
     Attributes:
         cpus_per_trial: Cores, and threads of torch.
         gpus_per_trial: GPUs; a fraction lets trials share one. Null takes 1 where the executor has GPUs, else 0.
-        trials_per_process: Trials that one process runs at a time, each on a thread of its own. They share its
-            ``gpus_per_trial`` GPUs, which it gets once, and its copy of the images, the teacher and the teacher's
-            table; it takes as many times ``cpus_per_trial`` cores. For small students on a GPU.
         max_concurrent: Trials at a time; null for as many as fit.
         retries: How often a trial starts again after its process was killed, its node was lost or it hung.
         hang_seconds: A trial is taken to hang after this long without a step, or five median epochs if that is longer.
@@ -139,7 +136,6 @@ class Resources:
 
     cpus_per_trial: Positive = 1
     gpus_per_trial: NonNegative | None = None
-    trials_per_process: Count = 1
     max_concurrent: Count | None = None
     retries: NonNegativeInt = 3
     hang_seconds: Positive = 600
@@ -151,28 +147,16 @@ class Resources:
         gpus = self.gpus_per_trial
         uneven = gpus is not None and gpus > 1 and gpus != int(gpus)
         rule = "gpus_per_trial must be at most 1 or a whole number"
-        shared_twice = gpus is not None and 0 < gpus < 1 and self.trials_per_process > 1
         bounded = "autoscale must be false where max_concurrent is null: it is how many trials' room is asked for"
-        one_way = "trials_per_process must be 1 where gpus_per_trial is a fraction: share a GPU one way or the other"
         check_fields(
             self,
             FieldProblem("gpus_per_trial", rule, gpus) if uneven else None,
-            FieldProblem("trials_per_process", one_way, self.trials_per_process) if shared_twice else None,
             FieldProblem("autoscale", bounded, self.autoscale) if self.autoscale and not self.max_concurrent else None,
         )
 
-    @property
-    def pack(self) -> int:
-        """Trials in a full process: never more than may run at a time."""
-        return min(self.trials_per_process, self.max_concurrent or self.trials_per_process)
-
-    def gpus_of_a_process(self, there_are_any: bool) -> float:
-        """GPUs that a process is given, once for all its trials."""
-        return float(there_are_any) if self.gpus_per_trial is None else self.gpus_per_trial
-
     def gpus_of_a_trial(self, there_are_any: bool) -> float:
-        """What counts as a trial's own, in GPU-hours: its share of those of its process."""
-        return self.gpus_of_a_process(there_are_any) / self.pack
+        """GPUs that a trial is given."""
+        return float(there_are_any) if self.gpus_per_trial is None else self.gpus_per_trial
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

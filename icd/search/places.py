@@ -18,14 +18,11 @@ def visible_gpus() -> list[str]:
 def places_for(resources: Resources, num_cpus: int, gpus: Sequence[str]) -> list[str]:
     """Divide the machine: for every trial at a time the GPUs it may see, empty for none.
 
-    Trials of one process follow each other and name the same GPUs, which the process gets once; the last process may
-    have fewer, where ``max_concurrent`` says so.
-
     Raises:
-        SetupError: If not one process fits.
+        SetupError: If not one trial fits.
     """
-    wanted, pack = resources.gpus_of_a_process(bool(gpus)), resources.pack
-    fitting = int(num_cpus / (pack * resources.cpus_per_trial))
+    wanted = resources.gpus_of_a_trial(bool(gpus))
+    fitting = int(num_cpus / resources.cpus_per_trial)
     if wanted == 0:
         processes = [""] * fitting
     elif wanted < 1:
@@ -34,11 +31,10 @@ def places_for(resources: Resources, num_cpus: int, gpus: Sequence[str]) -> list
         size = int(wanted)
         groups = zip(*(gpus[start::size] for start in range(size)), strict=False)
         processes = [",".join(group) for group in groups]
-    places = [gpu for gpu in processes[:fitting] for _ in range(pack)][: resources.max_concurrent]
+    places = processes[:fitting][: resources.max_concurrent]
     if not places:
-        what = "trial" if pack == 1 else f"process of {pack} trials"
         raise SetupError(
-            f"no {what} fits: it needs {pack * resources.cpus_per_trial:g} CPUs and {wanted:g} GPUs, "
+            f"no trial fits: it needs {resources.cpus_per_trial:g} CPUs and {wanted:g} GPUs, "
             f"but this machine has {num_cpus} and {len(gpus)}; change resources"
         )
     return places

@@ -55,7 +55,6 @@ class Plan:
         suggestions: Parameters of the first sampled trials, by trial number.
         trials: How many trials the budget allows; None where only time ends it.
         concurrent: How many run at a time on this machine.
-        per_process: How many of them share a process.
         device: What was measured on; None where nothing was.
         paces: For each teacher and student what was measured.
         cost: See ``Cost``; None where only time ends it.
@@ -72,7 +71,6 @@ class Plan:
     suggestions: Mapping[int, Mapping[str, Any]]
     trials: int | None
     concurrent: int
-    per_process: int
     device: str | None
     paces: Mapping[str, Mapping[str, float]]
     cost: Cost | None
@@ -111,7 +109,6 @@ def make_plan(sweep: SweepConfig, settings: Settings, *, measure: bool) -> Plan:
         suggestions=_suggestions(sweep, space),
         trials=trials,
         concurrent=concurrent,
-        per_process=min(sweep.resources.pack, trials or concurrent),
         device=prepared.device if prepared else None,
         paces=paces,
         cost=None

@@ -1,7 +1,6 @@
-"""Executor: plain processes on this machine, kept from trial to trial, each with one trial at a time or several.
+"""Executor: plain processes on this machine, kept from trial to trial.
 
-``company.py`` says what becomes of trials that share a process. A process that is told to go (SIGTERM) lets its trials
-end their epoch and is then replaced.
+A process that is told to go (SIGTERM) lets its trial end its epoch and is then replaced.
 """
 
 import itertools
@@ -15,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from icd.errors import IcdError, Interrupted, SetupError
-from icd.search.company import HUNG, UNCLEAN, Company, UnderWay, ended
 from icd.search.prepare import Preparation, Prepared
 from icd.search.quarantine import Place, sentence
 from icd.search.slot import GRACE_S, Launch, Slot, cause_of_death, launch_python, oom_kills, wait
-from icd.search.task import PREPARE_RETRIES, Epoch, Outcome, OutcomeKind, Policy, Task
+from icd.search.task import PREPARE_RETRIES, RETRIES, UNCLEAN, Epoch, Outcome, Policy, ended
 
 _TICK_S = 0.2
 
@@ -31,7 +29,6 @@ class ProcessExecutor:
         places: For each trial at a time the GPUs it may see, as CUDA_VISIBLE_DEVICES takes them; empty for none.
         logs: Folder for what workers print.
         threads: Of torch, for each trial.
-        pack: How many places, one after the other, share one process.
         launch: How a worker is started.
     """
 
@@ -43,17 +40,12 @@ class ProcessExecutor:
         logs: Path,
         *,
         threads: int = 1,
-        pack: int = 1,
         launch: Launch = launch_python,
     ) -> None:
         self.launch, self.threads = launch, threads
-        packs = [places[first : first + pack] for first in range(0, len(places), pack)]
-        self.slots = [
-            Slot(index=index, gpu=gpus[0], trials=len(gpus), log=logs / f"worker-{index}.log")
-            for index, gpus in enumerate(packs)
-        ]
+        self.slots = [Slot(index=index, gpu=gpu, log=logs / f"worker-{index}.log") for index, gpu in enumerate(places)]
         self._host = socket.gethostname()
-        self._company = Company()
+        self._fell_at: dict[int, Place] = {}  # by trial: where its last attempt had a fault
         self._selector = selectors.DefaultSelector()
         self._oom_seen = oom_kills()
         logs.mkdir(parents=True, exist_ok=True)
@@ -100,7 +92,6 @@ class ProcessExecutor:
             SetupError: If every place is quarantined.
         """
         while not policy.finished:
-            self._give_waiting(policy)
             self._give_new(policy)
             for slot, message in self._messages():
                 self._heard(slot, message, policy)
@@ -123,40 +114,21 @@ class ProcessExecutor:
 
     def progress(self) -> Mapping[int, Mapping[str, int]]:
         """Epoch, step and steps of every trial under way."""
-        return {number: under_way.where for slot in self.slots for number, under_way in slot.attempts.items()}
+        return {slot.task.number: slot.where for slot in self.slots if slot.task is not None}
 
     # Giving
 
     def _give_new(self, policy: Policy) -> None:
-        """Fill what is free."""
-        while free := [slot for slot in self.slots if slot.room and not self._is_sick(slot, policy)]:
+        """Fill what is free; a trial goes not where it has just fallen, if there is a choice."""
+        while free := [slot for slot in self.slots if slot.task is None and not self._is_sick(slot, policy)]:
             task = policy.next()
             if task is None:
                 return
-            slot = self._company.choose(free, task, self._place)
-            if slot.attempts and self._company.goes_alone(task):
-                slot.waiting = task
-            else:
-                self._give(slot, task)
-
-    def _give_waiting(self, policy: Policy) -> None:
-        """Start tasks that waited for their process to become empty, or hand them back where that is no use now."""
-        for slot in self.slots:
-            task, sick = slot.waiting, self._is_sick(slot, policy)
-            if task is None or not (policy.stopping or sick or not slot.attempts):
-                continue
-            slot.waiting = None
-            if policy.stopping or sick:
-                policy.end(ended(task, "stopped", "not begun"))
-            else:
-                self._give(slot, task)
-
-    def _give(self, slot: Slot, task: Task) -> None:
-        if not slot.running:
-            self._start(slot)
-        slot.alone = self._company.goes_alone(task)
-        slot.attempts[task.number] = UnderWay(task, heard=time.monotonic())
-        slot.tell({"do": "attempt", "task": task.to_json()})
+            slot = min(free, key=lambda slot: self._place(slot) == self._fell_at.get(task.number))
+            if not slot.running:
+                self._start(slot)
+            slot.task, slot.heard, slot.where = task, time.monotonic(), {}
+            slot.tell({"do": "attempt", "task": task.to_json()})
 
     def _place(self, slot: Slot) -> Place:
         return Place(host=self._host, gpu=slot.gpu)
@@ -167,57 +139,36 @@ class ProcessExecutor:
     # Hearing
 
     def _heard(self, slot: Slot, message: Mapping[str, Any], policy: Policy) -> None:
-        said = message["said"]
+        said, task = message["said"], slot.task
+        if task is None:
+            return
+        slot.heard = time.monotonic()
         if said == "died":
-            self._all_died(slot, message["kind"], f"{message['reason']}; see {slot.log}", policy)
-            return
-        number = message.get(said, message).get("number")  # an epoch and an outcome hold it themselves
-        under_way = slot.attempts.get(number)
-        if under_way is None:
-            return
-        under_way.heard = time.monotonic()
-        if said == "alive":
-            under_way.where = {name: message[name] for name in ("epoch", "step", "steps")}
+            self._ended(slot, ended(task, message["kind"], f"{message['reason']}; see {slot.log}"), policy)
+        elif said == "alive":
+            slot.where = {name: message[name] for name in ("epoch", "step", "steps")}
         elif said == "epoch":
             go = policy.epoch(replace(Epoch(**message["epoch"]), place=self._place(slot)))
-            slot.tell({"do": "answer", "number": number, "go": go})
+            slot.tell({"do": "answer", "number": task.number, "go": go})
         elif said == "outcome":
             self._ended(slot, Outcome(**message["outcome"]), policy)
 
     def _ended(self, slot: Slot, outcome: Outcome, policy: Policy) -> None:
-        if outcome.kind in UNCLEAN:
-            self._end_because_of(slot, outcome, UNCLEAN[outcome.kind], policy)
-            return
-        del slot.attempts[outcome.number]
-        slot.leaving = slot.leaving or outcome.kind == "preempted"
-        if slot.leaving and not slot.attempts:
+        slot.task = None
+        if outcome.kind in UNCLEAN or outcome.kind == "hang":
             self._kill(slot)
+        if outcome.kind in RETRIES:
+            self._fell_at[outcome.number] = self._place(slot)
         policy.end(replace(outcome, place=self._place(slot)))
 
     def _check_hangs(self, policy: Policy) -> None:
-        now = time.monotonic()
         for slot in self.slots:
-            silent = {number: now - under_way.heard for number, under_way in slot.attempts.items()}
-            hung = [number for number in silent if silent[number] > slot.attempts[number].task.hang_seconds]
-            if not hung:
-                continue
-            slot.signal(signal.SIGUSR1)  # writes its stacks to the log
-            time.sleep(0.5)
-            task = slot.attempts[max(hung, key=lambda number: silent[number])].task
-            reason = f"no progress for {task.hang_seconds:.0f} s; stack in {slot.log}"
-            self._end_because_of(slot, ended(task, "hang", reason), HUNG, policy)
-
-    # Processes that end
-
-    def _all_died(self, slot: Slot, kind: OutcomeKind, reason: str, policy: Policy) -> None:
-        for outcome in self._company.died(slot.emptied(), kind, reason, self._place(slot)):
-            policy.end(outcome)
-
-    def _end_because_of(self, slot: Slot, outcome: Outcome, what: str, policy: Policy) -> None:
-        """End a process in which one trial came to an end that spoils it for the others."""
-        self._kill(slot)
-        for end in self._company.ended_by(slot.emptied(), outcome, what, self._place(slot)):
-            policy.end(end)
+            task = slot.task
+            if task is not None and time.monotonic() - slot.heard > task.hang_seconds:
+                slot.signal(signal.SIGUSR1)  # writes its stacks to the log
+                time.sleep(0.5)
+                reason = f"no progress for {task.hang_seconds:.0f} s; stack in {slot.log}"
+                self._ended(slot, ended(task, "hang", reason), policy)
 
     def _start(self, slot: Slot) -> None:
         self._close_pipes(slot)

@@ -16,8 +16,7 @@ from icd.search.ray_cluster import Cluster, Handlers
 from icd.search.ray_deaths import Deaths
 from icd.search.ray_demand import Demand
 from icd.search.ray_spot import Holding, Spot
-from icd.search.ray_worker import UNCLEAN
-from icd.search.task import Epoch, Issued, Outcome, OutcomeKind, Policy, Task
+from icd.search.task import UNCLEAN, Epoch, Issued, Outcome, OutcomeKind, Policy, Task
 from icd.search.whereabouts import AT_A_TIME, Lookout, find_stack, forget_files, give_notice
 
 _LOOK_EVERY_S = 1.0

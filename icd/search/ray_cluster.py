@@ -56,7 +56,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 class Cluster:
-    """A connection to Ray, and what a process takes there, which has one trial or several.
+    """A connection to Ray, and what a trial takes there.
 
     Args:
         resources: What a trial is given.
@@ -68,8 +68,7 @@ class Cluster:
     """
 
     def __init__(self, resources: Resources, address: str, announce: Callable[[str], None]) -> None:
-        self.pack, self._limit = resources.pack, resources.max_concurrent
-        self.cpus = self.pack * resources.cpus_per_trial
+        self._limit, self.cpus = resources.max_concurrent, resources.cpus_per_trial
         self._device = resources.device
         self.local = address == LOCAL and not ray.is_initialized()
         self._folder: Path | None = None
@@ -87,14 +86,13 @@ class Cluster:
                     join(address)
             total = ray.cluster_resources()
             gpus = total.get("GPU", 0.0)
-            self.gpus = float(resources.gpus_of_a_process(bool(gpus)))
+            self.gpus = float(resources.gpus_of_a_trial(bool(gpus)))
             nodes = sum(bool(node["Alive"]) for node in ray.nodes())
             size = f"{nodes} node{'s' * (nodes != 1)}, {total.get('CPU', 0.0):g} CPUs, {gpus:g} GPUs"
             if not self.places():
                 device = f" of type {self._device!r}" if self._device else ""
-                what = "trial" if self.pack == 1 else f"process of {self.pack} trials"
                 raise SetupError(
-                    f"no {what} fits: it needs {self.cpus:g} CPUs and {self.gpus:g} GPUs{device} on one node, "
+                    f"no trial fits: it needs {self.cpus:g} CPUs and {self.gpus:g} GPUs{device} on one node, "
                     f"but the cluster has {size}; change resources"
                 )
             self.labels = self._label_selector()
@@ -102,30 +100,20 @@ class Cluster:
             self.close()
             raise
         how = "started on this machine" if self.local else f"joined at {ray.get_runtime_context().gcs_address}"
-        packed = f", up to {self.pack} in a process" if self.pack > 1 else ""
-        announce(f"ray {ray.__version__} {how}: {size}; {self.places()} trials at a time{packed}")
+        announce(f"ray {ray.__version__} {how}: {size}; {self.places()} trials at a time")
 
     def places(self, held: int = 0) -> int:
         """How many trials may run at a time; nodes come and go.
 
         Args:
-            held: Places of a process that are kept from trials.
-        """
-        trials = self.processes(held) * self.pack
-        return min(trials, self._limit or trials)
-
-    def processes(self, held: int = 0) -> int:
-        """How many processes may run at a time, each of as many trials as share one.
-
-        Args:
-            held: Places of a process that are kept from trials.
+            held: Places that are kept from trials.
         """
         if time.monotonic() - self._asked > _NODES_EVERY_S:
             leaving = self.leaving()
             staying = [node for node in ray.nodes() if node["Alive"] and node["NodeID"] not in leaving]
             self._fitting, self._asked = sum(self._fits(node) for node in staying), time.monotonic()
         free = max(0, self._fitting - held)
-        return min(free, processes_for(self._limit, self.pack)) if self._limit else free
+        return min(free, self._limit or free)
 
     def leaving(self) -> Mapping[str, float]:
         """Nodes that are taken back, and until when: seconds since 1970; 0 for no limit. They start nothing new."""
@@ -295,11 +283,6 @@ class Handlers:
 def _type_of(node: Mapping[str, Any]) -> str:
     """What Ray calls a node's GPUs, such as A100; empty where it has none that Ray knows."""
     return str(node.get("Labels", {}).get(_TYPE, ""))
-
-
-def processes_for(trials: int, pack: int) -> int:
-    """How many processes so many trials need, where ``pack`` of them share one."""
-    return -(-trials // pack)
 
 
 def fitting(cpus: float, gpus: float, cpus_per_trial: float, gpus_per_trial: float) -> int:

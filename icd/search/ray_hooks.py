@@ -11,13 +11,12 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from icd.search.ray_bridge import Bridge
-from icd.search.ray_pack import PackBridge
 
 
 class BridgeSearcher(Searcher):
     """Gives Tune what the policy gives."""
 
-    def __init__(self, bridge: Bridge | PackBridge) -> None:
+    def __init__(self, bridge: Bridge) -> None:
         super().__init__()
         self.bridge = bridge
 
@@ -45,7 +44,7 @@ class BridgeSearcher(Searcher):
 class BridgeScheduler(FIFOScheduler):
     """Tells the policy what Tune hears."""
 
-    def __init__(self, bridge: Bridge | PackBridge) -> None:
+    def __init__(self, bridge: Bridge) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.bridge = bridge
 

@@ -1,8 +1,7 @@
 """Executor: Ray Tune places attempts on the CPUs and GPUs of a cluster; the policy decides everything else.
 
-Every attempt is a Tune trial of its own; where several share a process (``ray_pack.py``) the process is one. Tune's own
-retries, loggers, snapshots and signal handlers are off: what was tried and what came of it is in the ledger alone, and
-each start of a driver is a fresh Tune experiment.
+Every attempt is a Tune trial of its own. Tune's own retries, loggers, snapshots and signal handlers are off: what was
+tried and what came of it is in the ledger alone, and each start of a driver is a fresh Tune experiment.
 """
 
 import contextlib
@@ -21,17 +20,13 @@ from ray.tune import TuneError
 
 from icd.config.sweep import Resources
 from icd.errors import Interrupted, SetupError
-from icd.search.company import Company
 from icd.search.prepare import Preparation, Prepared
 from icd.search.processes import refusal
 from icd.search.ray_bridge import Bridge
-from icd.search.ray_cluster import Cluster, processes_for, signals_kept
+from icd.search.ray_cluster import Cluster, signals_kept
 from icd.search.ray_deaths import last_line
 from icd.search.ray_demand import Demand
 from icd.search.ray_hooks import BridgeScheduler, BridgeSearcher, Quiet, trial_name
-from icd.search.ray_mailbox import Post
-from icd.search.ray_pack import PackBridge
-from icd.search.ray_pack_worker import run_pack
 from icd.search.ray_probe import check_bucket, check_folder
 from icd.search.ray_security import keep_credentials
 from icd.search.ray_worker import Attempt, HeedsSigterm, Preparer, run_attempt
@@ -68,9 +63,8 @@ class RayExecutor:
     ) -> None:
         self.folder, self.announce, self._attempt = folder, announce, attempt
         self.cluster = Cluster(resources, address, announce)
-        self._most = processes_for(resources.max_concurrent or 0, resources.pack) if resources.autoscale else 0
-        self._company = Company()
-        self._bridge: Bridge | PackBridge | None = None
+        self._most = (resources.max_concurrent or 0) if resources.autoscale else 0
+        self._bridge: Bridge | None = None
 
     def prepare(self, request: Preparation, say: Callable[[str], None], stop: Callable[[], bool]) -> Prepared:
         """Make ready in a process that has what a trial has.
@@ -146,16 +140,9 @@ class RayExecutor:
         demand = Demand(self.cluster.bundle(), self.cluster.labels, self._most)
         with signals_kept(), contextlib.ExitStack() as leaving:
             leaving.callback(demand.ask, 0)
-            post = Post() if self.cluster.pack > 1 else None
-            if post is not None:
-                leaving.callback(post.close)
             while not policy.finished:
-                bridge: Bridge | PackBridge
-                if post is None:
-                    bridge = Bridge(policy, tick, self.cluster, demand, self.announce)
-                    leaving.callback(bridge.close)
-                else:
-                    bridge = PackBridge(policy, tick, self.cluster, demand, self._company, post)
+                bridge = Bridge(policy, tick, self.cluster, demand, self.announce)
+                leaving.callback(bridge.close)
                 self._bridge = bridge
                 try:
                     self._tuner(bridge).fit()
@@ -167,13 +154,13 @@ class RayExecutor:
                     raise bridge.failure
                 bridge.give_up("Ray Tune ended before the trial")
 
-    def _tuner(self, bridge: Bridge | PackBridge) -> tune.Tuner:
+    def _tuner(self, bridge: Bridge) -> tune.Tuner:
         """Make a fresh experiment, in which every trial of Tune's does what the bridge gives."""
         labels = self.cluster.labels
         placed: dict[str, Any] = {"bundle_label_selector": [labels]} if labels else {}
         room = tune.PlacementGroupFactory([self.cluster.bundle()], **placed)
         return tune.Tuner(
-            tune.with_resources(_trainable(self.cluster.pack, self._attempt), room),
+            tune.with_resources(_trainable(self._attempt), room),
             tune_config=tune.TuneConfig(
                 search_alg=BridgeSearcher(bridge),
                 scheduler=BridgeScheduler(bridge),
@@ -210,15 +197,12 @@ class RayExecutor:
         return name
 
 
-def _trainable(pack: int, attempt: Attempt | None) -> Callable[[dict[str, Any]], None]:
-    """What runs as a trial of Tune's: one attempt, or a process of up to so many."""
+def _trainable(attempt: Attempt | None) -> Callable[[dict[str, Any]], None]:
+    """What runs as a trial of Tune's: one attempt."""
 
     def trial(config: dict[str, Any]) -> None:
         given = json.loads(config["given"])
-        if pack == 1:
-            run_attempt(Task(**given["task"]), given["avoid"], attempt)
-        else:
-            run_pack(given["mailbox"], given["reader"], given["avoid"], attempt)
+        run_attempt(Task(**given["task"]), given["avoid"], attempt)
 
     trial.__mixins__ = (HeedsSigterm,)  # type: ignore[attr-defined] # Tune makes it a base of its trainable
     return trial

@@ -17,9 +17,8 @@ import ray
 from ray import tune
 
 from icd.errors import SetupError
-from icd.search import company
 from icd.search.notice import NOTICE, heed_sigterm
-from icd.search.task import Epoch, Issued, Outcome, Task, issued
+from icd.search.task import UNCLEAN, Epoch, Issued, Outcome, Task, issued
 from icd.search.whereabouts import every, forget_files, progress_path, publish_progress, publish_stack, stack_path
 from icd.search.worker import serve_preparation
 
@@ -28,8 +27,6 @@ logger = logging.getLogger(__name__)
 # As ``icd.search.work.attempt``.
 Attempt = Callable[..., Outcome]
 
-# After these a process is not used again: an error of CUDA stays with it, and who was told to go has to.
-UNCLEAN = (*company.UNCLEAN, "preempted")
 FENCE_EVERY_S = 2.0  # how often a worker asks whether its attempt is still the newest
 _HOLD_EVERY_S = 2.0  # how often a worker asks whether it must still keep its place from others
 _STEP_EVERY_S = 1.0  # how often a worker says which step it is at, and its watchdog is wound up
@@ -100,14 +97,14 @@ def tell(said: str, **more: Any) -> None:
     tune.report({"message": json.dumps({"said": said, **more})})
 
 
-def keep_log(folder: Path, form: str = "%(asctime)s %(name)s: %(message)s") -> None:
+def keep_log(folder: Path) -> None:
     """Send warnings to a file of the sweep: Ray's own logs go with its session."""
     if "log" not in KEPT:
         KEPT["log"] = True
         folder.mkdir(parents=True, exist_ok=True)
         handler = logging.FileHandler(folder / f"ray-{socket.gethostname()}-{os.getpid()}.log", delay=True)
         handler.setLevel(logging.WARNING)
-        handler.setFormatter(logging.Formatter(form))
+        handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s"))
         logging.getLogger("icd").addHandler(handler)
 
 

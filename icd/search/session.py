@@ -254,4 +254,4 @@ def _executor(sweep: SweepConfig, folder: Path, settings: Settings) -> Executor:
         return RayExecutor(sweep.resources, folder, address=settings.address, announce=settings.announce)
     places = places_for(sweep.resources, len(os.sched_getaffinity(0)), visible_gpus())
     more = {} if settings.launch is None else {"launch": settings.launch}
-    return ProcessExecutor(places, folder / "logs", threads=threads_of(sweep), pack=sweep.resources.pack, **more)
+    return ProcessExecutor(places, folder / "logs", threads=threads_of(sweep), **more)

@@ -1,4 +1,4 @@
-"""A place for one worker process: the process, its pipes, and the attempts it has in hand."""
+"""A place for one worker process: the process, its pipes, and the attempt it has in hand."""
 
 import contextlib
 import json
@@ -8,12 +8,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from icd.search.company import Seats
-from icd.search.task import OutcomeKind
+from icd.search.task import OutcomeKind, Task
 
 GRACE_S = 5.0
 _LOG_BYTES = 10_000_000
@@ -49,18 +48,24 @@ def launch_python(commands: int, events: int, environment: Mapping[str, str], lo
 
 
 @dataclass(slots=True, kw_only=True)
-class Slot(Seats):
+class Slot:
     """One worker.
 
     Attributes:
         index: Names its log.
         log: What it prints.
         gpu: What it may see, as CUDA_VISIBLE_DEVICES takes it; empty for none.
+        task: The attempt it has in hand.
+        heard: When that last made a step or was given.
+        where: Epoch, step and steps of it.
     """
 
     index: int
     log: Path
     gpu: str = ""
+    task: Task | None = None
+    heard: float = 0.0
+    where: Mapping[str, int] = field(default_factory=dict)
     child: Child | None = None
     commands: int = -1
     events: int = -1
@@ -81,7 +86,7 @@ class Slot(Seats):
         self.child = launch(theirs_in, theirs_out, environment, self.log)
         os.close(theirs_in)
         os.close(theirs_out)
-        self.buffer, self.leaving = b"", False
+        self.buffer = b""
 
     def tell(self, command: Mapping[str, Any]) -> None:
         """Send a command."""
@@ -114,7 +119,7 @@ class Slot(Seats):
         wait(self.child, GRACE_S)
         self.signal(signal.SIGKILL)
         code = wait(self.child, GRACE_S)
-        self.child, self.leaving = None, False
+        self.child = None
         return code
 
 

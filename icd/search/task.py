@@ -33,6 +33,8 @@ RETRIES: Mapping[str, int | None] = {
     "error": 0,  # anything else the code raised
 }
 
+UNCLEAN = ("gpu", "memory", "preempted")  # after these a process is not used again: an error of CUDA stays with it
+
 PREPARE_RETRIES = 2  # times that preparing begins again after its worker died; teachers go on from their checkpoints
 
 
@@ -128,6 +130,11 @@ class Outcome:
     device: str = ""
     result: Mapping[str, Any] = field(default_factory=dict)
     place: Place | None = None
+
+
+def ended(task: Task, kind: OutcomeKind, reason: str) -> Outcome:
+    """Give the end of an attempt that cannot tell it itself."""
+    return Outcome(number=task.number, attempt=task.attempt, kind=kind, reason=reason)
 
 
 class Policy(Protocol):

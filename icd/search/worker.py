@@ -1,8 +1,8 @@
 """A worker process: reads commands from one pipe, writes what happens to another, one JSON object a line.
 
-The driver says ``prepare``, ``stop``, ``attempt`` (with a task) and ``answer`` (to a trial's epoch, by its number). The
+The driver says ``prepare``, ``stop``, ``attempt`` (with a task) and ``answer`` (to its epoch). The
 worker says ``ready``; of a preparation ``line``, ``prepared`` or ``refused``; of each attempt ``alive``, ``epoch`` and
-``outcome``, with the trial's number. Several attempts may be under way.
+``outcome``.
 
 Its driver's death closes the command pipe, and the process ends at once: nothing goes on unseen.
 """
@@ -75,21 +75,25 @@ def serve(commands: BinaryIO, events: BinaryIO) -> None:
     # Imported here so that the listener already runs: a driver that dies meanwhile leaves nothing behind.
     import torch
 
-    from icd.search.pack import Pack
-    from icd.search.task import Task
+    from icd.search.bench import Bench
+    from icd.search.task import Epoch, Task
     from icd.search.work import attempt
 
-    pack = Pack(attempt, line.say)
+    bench = Bench()
+
+    def send(epoch: Epoch) -> bool:
+        line.say("epoch", epoch=asdict(epoch))
+        return bool(line.next()["go"])
+
     line.say("ready", pid=os.getpid())
     while True:
         command = line.next()
         if command["do"] == "prepare":
             serve_preparation(command["request"], line)
-            torch.cuda.empty_cache()  # it lies on this thread's stream, and trials have streams of their own
+            torch.cuda.empty_cache()
         elif command["do"] == "attempt":
-            pack.begin(Task(**command["task"]).here())
-        elif command["do"] == "answer":
-            pack.answer(command["number"], command["go"])
+            outcome = attempt(Task(**command["task"]).here(), bench, send, progress=line.alive)
+            line.say("outcome", outcome=asdict(outcome))
 
 
 class Teller(Protocol):

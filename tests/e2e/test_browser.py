@@ -13,9 +13,9 @@ import pytest
 
 from icd.search.leaderboard import compare_url, leaderboard_url
 from icd.search.track import flush
+from tests.support.needs import need
 from tests.tracking import Held, Server, demo_sweep
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
@@ -27,8 +27,7 @@ class Shown(NamedTuple):
 
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
-    if CHROMIUM is None:
-        pytest.skip("no chromium on this machine (apt-get install chromium)")
+    need("chromium", CHROMIUM is not None, "no chromium: apt-get install chromium")
     server = Server(tmp_path_factory.mktemp("browser"))
     sweep = server.folder / "sweep"
     sweep.mkdir()

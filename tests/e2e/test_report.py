@@ -14,8 +14,8 @@ from icd.results.report.comparison import comparison_page
 from icd.results.report.gather import gather
 from tests.e2e.devtools import Browser
 from tests.reports import confirmation, rich
+from tests.support.needs import need
 
-pytestmark = pytest.mark.e2e
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 # Whatever sticks out to the right, unless it lies in a box that scrolls.
@@ -46,8 +46,8 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    if CHROMIUM is None:
-        pytest.skip("no chromium on this machine (apt-get install chromium)")
+    need("chromium", CHROMIUM is not None, "no chromium: apt-get install chromium")
+    assert CHROMIUM is not None
     with Browser(CHROMIUM, tmp_path_factory.mktemp("profile")) as browser:
         yield browser
 

@@ -1,7 +1,6 @@
 """The losses against stored numbers, the authors' and ours, and ``check.py`` against numbers that are wrong."""
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,12 +9,10 @@ import numpy as np
 import pytest
 
 from tests.golden import check, make_own
+from tests.support.needs import REFERENCE, need
 
-ROOT = Path(__file__).parents[2]
-GOLDENS = (ROOT / os.environ.get("ICD_REFERENCE", "../shared")).resolve() / "goldens"
+GOLDENS = REFERENCE / "goldens"
 OWN = make_own.FOLDER
-
-pytestmark = pytest.mark.golden
 
 
 @pytest.fixture
@@ -37,8 +34,8 @@ def off_by_a_little(values: np.ndarray) -> np.ndarray:
 
 
 def test_numbers_of_the_authors(capsys: pytest.CaptureFixture[str]) -> None:
-    if not (GOLDENS / "index.json").exists():
-        pytest.skip(f"{GOLDENS}/index.json is absent; set ICD_REFERENCE to the reference folder")
+    index = GOLDENS / "index.json"
+    need("goldens", index.exists(), f"{index} is absent; set ICD_REFERENCE to the reference folder")
     code = check.main([str(GOLDENS)])
     assert code == 0, capsys.readouterr().out
 

@@ -10,7 +10,9 @@ import pytest
 
 from tests.hosts.network import Host, missing, network
 
-pytestmark = [pytest.mark.integration, pytest.mark.skipif(bool(missing()), reason=missing())]
+pytestmark = [
+    pytest.mark.skipif(bool(missing()), reason=missing()),
+]
 
 LISTEN = "import socket; s = socket.create_server(('0.0.0.0', 7000)); print(s.accept())"
 CALL = "import socket; socket.create_connection(('{}', 7000), timeout=0.5)"

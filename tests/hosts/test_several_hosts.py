@@ -18,11 +18,11 @@ from tests.hosts import site
 from tests.hosts.network import ROOT, Host, missing, network
 from tests.hosts.site import RAY, Postgres, wait_for
 from tests.hosts.watch import Watched, ledger, on_driver, tracking_faults
-from tests.integration.test_postgres import binaries
+from tests.support.needs import need
+from tests.support.postgres import binaries
 
 pytestmark = [
     pytest.mark.hosts,
-    pytest.mark.slow,
     pytest.mark.timeout(1800),
     pytest.mark.skipif(not os.environ.get("ICD_HOSTS"), reason="ten minutes: make hosts"),
     pytest.mark.skipif(bool(missing()), reason=missing()),
@@ -72,8 +72,9 @@ class Cluster:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     where = binaries()
-    if where is None or not (where / "psql").exists():
-        pytest.skip("no initdb and psql: apt-get install postgresql")
+    there = where is not None and (where / "psql").exists()
+    need("postgres", there, "no initdb and psql: apt-get install postgresql")
+    assert where is not None
     for module, extra in (("psycopg2", "postgres"), ("aiohttp_cors", "cluster"), ("flask_wtf", "server")):
         pytest.importorskip(module, reason=f"pip install '.[{extra}]'")
     with network(NAMES, {"postgres": "services", "mlflow": "services"}) as hosts:

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -19,6 +20,7 @@ from icd.search.notice import NOTICE
 from icd.search.quarantine import Complaint, Place
 from icd.search.task import Epoch, Outcome, Task, trial_folder
 
+ROOT = Path(__file__).parents[2]
 EPOCHS = 3
 RETRIED = ("preempted", "killed", "lost", "memory", "gpu", "hang")
 
@@ -168,6 +170,22 @@ def _misbehave(do: str) -> None:
         time.sleep(1000)
     if do == "freeze":
         os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def start_driver(folder: Path, trials: int, epochs: int, seconds: float, address: str = "local") -> Any:
+    words = [str(folder), address, str(trials), str(epochs), str(seconds)]
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.integration.ray_fakes", *words],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def pids_of(folder: Path) -> set[int]:
+    return {int(path.read_text() or 0) for path in folder.glob("trials/*/pid")}
 
 
 def main() -> None:

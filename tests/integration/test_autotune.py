@@ -22,8 +22,6 @@ from icd.trial.runs import Places, run_trial
 from icd.trial.step import TrainStep
 from icd.trial.train import Execution, train
 
-pytestmark = pytest.mark.integration
-
 DATA = {"name": "digits100", "train_per_class": 2, "test_per_class": 1, "val_share": 0.5}
 OPEN = {"precision": "auto", "channels_last": "auto"}
 Speeds = Callable[[dict[Choice, float]], list[Choice]]

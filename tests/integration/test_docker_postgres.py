@@ -12,10 +12,9 @@ import sqlalchemy
 
 from icd.errors import SetupError
 from icd.search.storage import open_storage
-from tests.integration.test_postgres import binaries
+from tests.support.needs import need
+from tests.support.postgres import binaries
 from tests.tracking import free_port
-
-pytestmark = pytest.mark.integration
 
 INIT = Path(__file__).parents[2] / "docker" / "postgres" / "init.sh"
 # Whatever somebody chooses: the URLs in docker/ hold no password, so no character can break one.
@@ -30,8 +29,9 @@ PASSWORDS = {
 def server() -> Iterator[dict[str, str]]:
     """A server that wants passwords, and the environment of its administrator."""
     where = binaries()
-    if where is None or not (where / "psql").exists():
-        pytest.skip("no initdb and psql: apt-get install postgresql")
+    there = where is not None and (where / "psql").exists()
+    need("postgres", there, "no initdb and psql: apt-get install postgresql")
+    assert where is not None
     user = "postgres" if os.getuid() == 0 else None
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="icd-postgres-") as name:

@@ -22,8 +22,6 @@ from icd.trial.engine import DeviceEpochs, _capturing
 from icd.trial.teacher_table import open_table, plan_table
 from icd.trial.train import EpochMetrics, Execution, Trained, train
 
-pytestmark = pytest.mark.integration
-
 DATA = {"name": "digits100", "train_per_class": 2, "test_per_class": 1, "val_share": 0.5}
 ICD: dict[str, Any] = {"row": "iCD-DKD", "warmup_epochs": 2, "allow_repeated_cells": True}
 

@@ -28,8 +28,6 @@ from tests.explaining import planned, study_at, told, write_student
 from tests.studies import Study, usual
 from tests.tracking import begin_trial, end_trial
 
-pytestmark = pytest.mark.integration
-
 EVERYTHING = ["README.md", "best.yaml", "student.onnx", "student.pt2", "student.safetensors"]
 # Nothing of icd may be imported, wherever it is installed.
 WITHOUT_ICD = "import sys\nsys.modules['icd'] = None\nimport numpy, torch\n"

@@ -17,8 +17,6 @@ from tests.confirming import outcome
 from tests.crash import harness as bare
 from tests.crash.served import Harness, records
 
-pytestmark = pytest.mark.integration
-
 EPOCHS = 4
 TEACHER = bare.SWEEP["teacher"]
 PAIRS = [

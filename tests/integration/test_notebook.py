@@ -10,8 +10,6 @@ from icd import search
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow]
-
 
 # What jupyter's libraries do on their own event loops is not ours to warn about.
 @pytest.mark.filterwarnings("ignore:::jupyter_client", "ignore:::nbclient", "ignore:::zmq", "ignore::ResourceWarning")

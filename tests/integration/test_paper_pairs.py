@@ -1,6 +1,5 @@
 """One training step of the paper's three pairs on real photographs at 224 pixels, and of one at 64 pixels."""
 
-import os
 import zipfile
 from pathlib import Path
 
@@ -12,15 +11,14 @@ from icd.data import DATASETS, Split, load_dataset
 from icd.data.loader import batches
 from icd.methods import PAPER_ROWS, LiveSide, Step
 from icd.models import Stem, build_model
+from tests.support.needs import REFERENCE, need
 
-REFERENCE = Path(os.environ.get("ICD_REFERENCE", Path(__file__).parents[3] / "shared"))
 PAIRS = [("resnet32x4", "mobilenetv2"), ("resnet32x4", "shufflenetv1"), ("vgg13", "vgg8")]
 
 
 def unpacked(name: str, archive: str, folder: Path) -> Split:
     path = REFERENCE / "data" / archive
-    if not path.is_file():
-        pytest.skip(f"{archive} is not in {path.parent} (ICD_REFERENCE)")
+    need("pictures", path.is_file(), f"{path} is absent; set ICD_REFERENCE to the reference folder")
     with zipfile.ZipFile(path) as file:
         file.extractall(folder)
     inside = [entry for entry in folder.iterdir() if entry.is_dir()]
@@ -63,7 +61,6 @@ def birds(tmp_path_factory: pytest.TempPathFactory) -> Split:
     return unpacked("cub200", "cub200_2010_10c.zip", tmp_path_factory.mktemp("cub"))
 
 
-@pytest.mark.integration
 @pytest.mark.parametrize("pair", PAIRS, ids="->".join)
 def test_a_step_on_birds_at_224_pixels(birds: Split, pair: tuple[str, str]) -> None:
     terms = step_terms(birds, "cub200", pair, "cub", "iCD-KD")
@@ -71,7 +68,6 @@ def test_a_step_on_birds_at_224_pixels(birds: Split, pair: tuple[str, str]) -> N
     assert all(np.isfinite(value) and value >= 0 for value in terms.values()), terms
 
 
-@pytest.mark.integration
 def test_a_step_on_tiny_imagenet_at_64_pixels(tmp_path: Path) -> None:
     split = unpacked("tiny_imagenet", "tiny_imagenet_animals30.zip", tmp_path)
     assert split.num_classes == 30

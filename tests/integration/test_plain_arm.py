@@ -12,8 +12,6 @@ from icd.models import build_model
 sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
 import plain
 
-pytestmark = pytest.mark.integration
-
 
 @pytest.mark.parametrize("method", ["KD", "DKD", "NKD", "SD-KD", "SD-DKD", "SD-NKD", "iCD-KD", "iCD-DKD", "iCD-NKD"])
 def test_the_plain_loss_is_ours(method: str) -> None:

@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -15,17 +13,11 @@ import pytest
 
 from icd.config.sweep import Resources
 from icd.errors import SetupError
-from icd.search.task import Outcome
-from tests.integration.ray_fakes import EPOCHS, FakePolicy, fake_attempt, runner
-from tests.integration.ray_nodes import is_alive, wait_for
-
-pytest.importorskip("ray")
 from icd.search.ray_cluster import fitting
 from icd.search.ray_tune import RayExecutor
-
-pytestmark = [pytest.mark.integration, pytest.mark.slow]
-
-ROOT = Path(__file__).parents[2]
+from icd.search.task import Outcome
+from tests.integration.ray_fakes import EPOCHS, FakePolicy, fake_attempt, pids_of, runner, start_driver
+from tests.integration.ray_nodes import wait_for
 
 
 def nothing() -> None:
@@ -100,44 +92,6 @@ def test_a_killed_process_is_tried_again(
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_process_is_not_used_again_after_a_device_error(run: Callable[..., FakePolicy]) -> None:
-    policy = run([{"do": "gpu"}, {"do": "diverged"}], attempts=2)
-    assert policy.kinds(0) == ["gpu", "complete"]
-    assert policy.kinds(1) == ["diverged"]
-    broken = next(outcome.result["pid"] for outcome in policy.ends if outcome.kind == "gpu")
-    later = policy.ends[[outcome.kind for outcome in policy.ends].index("gpu") + 1 :]
-    assert broken not in {outcome.result["pid"] for outcome in later}
-
-
-def test_a_hanging_trial_leaves_its_stack(run: Callable[..., FakePolicy], tmp_path: Path) -> None:
-    policy = run([{"do": "hang"}], hang_seconds=2)
-    assert policy.kinds() == ["hang", "complete"]
-    assert "no progress for 2 s" in policy.ends[0].reason
-    assert "ray_fakes.py" in (tmp_path / "trials" / "0000" / "stack-1.txt").read_text()
-
-
-def test_a_frozen_process_is_killed(run: Callable[..., FakePolicy], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("icd.search.ray_bridge._LATE_S", 1.0)
-    policy = run([{"do": "freeze"}], hang_seconds=2)
-    assert policy.kinds() == ["hang", "complete"]
-    assert "does not answer" in policy.ends[0].reason
-
-
-def test_a_worker_whose_attempt_was_given_up_ends_itself(run: Callable[..., FakePolicy], tmp_path: Path) -> None:
-    taken: list[float] = []
-
-    def tick(policy: FakePolicy) -> None:
-        if policy.epochs and not taken:
-            taken.append(time.monotonic())
-            (tmp_path / "trials" / "0000" / "attempt").write_text("9")
-            policy.attempts = 1
-
-    policy = run([{"protocol": {"epochs": 30}, "seconds": 1}], tick)
-    assert policy.kinds() == ["killed"]
-    assert time.monotonic() - taken[0] < 15
-    assert not list((tmp_path / "trials" / "0000").glob("stack-*.txt"))
-
-
 def test_stopping_ends_the_run(run: Callable[..., FakePolicy], executor: RayExecutor) -> None:
     ticks: list[float] = []
     seen: list[Any] = []
@@ -209,50 +163,11 @@ def test_how_many_fit(node: tuple[float, float], trial: tuple[float, float], pla
 # Whole drivers, in processes of their own
 
 
-def start_driver(folder: Path, trials: int, epochs: int, seconds: float, address: str = "local") -> Any:
-    words = [str(folder), address, str(trials), str(epochs), str(seconds)]
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.integration.ray_fakes", *words],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def pids_of(folder: Path) -> set[int]:
-    return {int(path.read_text() or 0) for path in folder.glob("trials/*/pid")}
-
-
-def test_a_driver_is_silent_and_leaves_nothing(tmp_path: Path) -> None:
-    driver = start_driver(tmp_path, trials=4, epochs=3, seconds=0.05)
-    output, _ = driver.communicate(timeout=240)
-    assert driver.returncode == 0, output
-    assert output == ""
-    result = json.loads((tmp_path / "result.json").read_text())
-    assert result["kinds"] == ["complete"] * 4
-    wait_for(lambda: not any(is_alive(pid) for pid in result["pids"]), 10)
-    assert not list(Path("/tmp").glob(f"icd-ray-{driver.pid}-*"))
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_stops_after_the_epoch(tmp_path: Path, number: int) -> None:
+def test_ctrl_c_stops_after_the_epoch(tmp_path: Path) -> None:
     driver = start_driver(tmp_path, trials=4, epochs=1000, seconds=0.5)
     wait_for(lambda: len(pids_of(tmp_path)) > 0, 240)
-    os.killpg(driver.pid, number)  # as a terminal does: Ray's processes get it too
+    os.killpg(driver.pid, signal.SIGINT)  # as a terminal does: Ray's processes get it too
     output, _ = driver.communicate(timeout=120)
     assert driver.returncode == 0, output
     assert output.strip() == "icd: stopping after the current epoch and saving a checkpoint (again to stop now)"
-    kinds = set(json.loads((tmp_path / "result.json").read_text())["kinds"])
-    assert kinds <= ({"stopped", "preempted"} if number == signal.SIGTERM else {"stopped"})
-
-
-def test_a_killed_driver_leaves_no_worker(tmp_path: Path) -> None:
-    driver = start_driver(tmp_path, trials=2, epochs=1000, seconds=0.5)
-    wait_for(lambda: len(pids_of(tmp_path)) > 0, 240)
-    os.kill(driver.pid, signal.SIGKILL)
-    driver.communicate(timeout=60)
-    pids = pids_of(tmp_path)
-    seconds = wait_for(lambda: not any(is_alive(pid) for pid in pids), 20)
-    assert seconds < 15
+    assert set(json.loads((tmp_path / "result.json").read_text())["kinds"]) == {"stopped"}

@@ -15,8 +15,6 @@ from tests.command import Command, one_line
 from tests.reports import confirmation
 from tests.studies import Study, changed, usual
 
-pytestmark = pytest.mark.integration
-
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -13,8 +13,6 @@ from icd.errors import StateError
 from icd.search.lease import Lease, is_driven
 from tests.studies import Study, changed, usual
 
-pytestmark = pytest.mark.integration
-
 JOBS = Path(icd.__file__).parents[1] / "jobs"
 
 

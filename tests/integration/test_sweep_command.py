@@ -17,8 +17,6 @@ from icd.search.terms import DeadTerm
 from tests.command import Command, one_line
 from tests.studies import Study, changed, usual
 
-pytestmark = pytest.mark.integration
-
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

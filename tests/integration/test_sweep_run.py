@@ -1,80 +1,35 @@
 """The verbs of a sweep that really trains, in processes of this machine; its images are few and its epochs short."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
-import icd
 from icd import search
 from icd.search import sweeps
 from icd.search.outbox import Outbox
 from icd.search.reading import counts_of
 from icd.search.sockets import family, listeners
 from tests.command import Command, one_line
-from tests.studies import changed, usual
-
-pytestmark = [pytest.mark.integration, pytest.mark.slow]
-
-ENVIRONMENT = {"PYTHONPATH": str(Path(icd.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
-
-
-def file(folder: Path, **parts: Any) -> Path:
-    usual_parts: dict[str, Any] = {
-        "protocol": {"epochs": 1, "batch_size": 50},
-        "pruner": None,
-        "budget": {"trials": 2},
-        "resources": {"max_concurrent": 1},
-    }
-    document = changed(**{**usual_parts, **parts})
-    path = folder / "sweep.yaml"
-    path.write_text(yaml.safe_dump(document))
-    return path
-
-
-@pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("ICD_STORAGE_URL", "MLFLOW_TRACKING_URI", "ICD_DATA"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("ICD_ROOT", str(tmp_path / "root"))
-    return tmp_path / "root"
-
-
-@contextmanager
-def begun(*words: object) -> Iterator["subprocess.Popen[str]"]:
-    """Start the command in a process of its own, which does not outlive the test."""
-    command = [sys.executable, "-m", "icd.cli.main", *(str(word) for word in words)]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env={**os.environ, **ENVIRONMENT}) as process:
-        try:
-            yield process
-        finally:
-            process.send_signal(signal.SIGTERM)
+from tests.studies import usual
+from tests.support.short_sweeps import begun, file, signal_when
 
 
 @pytest.mark.timeout(600)
 def test_sweep_again_extended_exported(
-    command: Command, tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+    command: Command, tmp_path: Path, icd_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = file(tmp_path)
     planned = json.loads(command("plan", path, "--json").out)
     assert list(planned["paces"]) == ["resnet8>resnet8"]
     low, high = planned["cost"]["wall_hours"]
     assert 0 < low <= high
-    assert not (root / "study.db").exists()
-    (teacher,) = json.loads(command("teacher", "list", "--json", "--root", root).out)
+    assert not (icd_root / "study.db").exists()
+    (teacher,) = json.loads(command("teacher", "list", "--json", "--root", icd_root).out)
 
     first = command("sweep", path, "--executor", "process", "--json")
     assert first.code == 0, first.err
@@ -82,13 +37,13 @@ def test_sweep_again_extended_exported(
     assert (told["stopped_by"], told["counts"]["complete"], told["pending"]) == ("budget", 2, 0)
     assert [row["baseline"] for row in told["baselines"]] == ["KD"]
     assert first.err.count("complete  epoch   1  val/top1") == 2
-    assert [card["digest"] for card in json.loads(command("teacher", "list", "--json", "--root", root).out)] == [
+    assert [card["digest"] for card in json.loads(command("teacher", "list", "--json", "--root", icd_root).out)] == [
         teacher["digest"]  # the one that plan trained
     ]
-    trained = {item: item.stat().st_mtime_ns for item in root.glob("sweeps/by-hand/trials/**/*") if item.is_file()}
+    trained = {item: item.stat().st_mtime_ns for item in icd_root.glob("sweeps/by-hand/trials/**/*") if item.is_file()}
 
-    page = root / "sweeps" / "by-hand" / "report.html"
-    (logged,) = root.glob("mlartifacts/*/*/artifacts/report.html")
+    page = icd_root / "sweeps" / "by-hand" / "report.html"
+    (logged,) = icd_root.glob("mlartifacts/*/*/artifacts/report.html")
     assert logged.read_bytes() == page.read_bytes()
     assert "finished: its budget is used" in page.read_text()
     assert "Gram matrix of the student before" in page.read_text()
@@ -116,7 +71,7 @@ def test_sweep_again_extended_exported(
     assert "budget.trials: 3 -> 2" in one_line(refused, 5, "STATE")
 
     assert command("export", "by-hand", "--unconfirmed", "-o", tmp_path / "best.yaml").code == 0
-    trained_again = command("train", tmp_path / "best.yaml", "--root", root, "--json")
+    trained_again = command("train", tmp_path / "best.yaml", "--root", icd_root, "--json")
     assert trained_again.code == 0, trained_again.err
     assert "fingerprint: first 2 losses equal to 1e-06" in trained_again.err
     assert json.loads(trained_again.out)["fingerprint"]["equal"]
@@ -126,36 +81,24 @@ def test_sweep_again_extended_exported(
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(
-    ("number", "code"),
-    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)],
-    ids=["int", "term", "hup"],
-)
-def test_interrupted_and_resumed(command: Command, tmp_path: Path, root: Path, number: int, code: int) -> None:
-    path = file(tmp_path, protocol={"epochs": 8, "batch_size": 50}) if code == 130 else file(tmp_path)
-    wanted = "sweeps/by-hand/trials/*/checkpoints/epoch-*" if code == 130 else "sweeps/by-hand/driver.lock"
+def test_interrupted_and_resumed(command: Command, tmp_path: Path, icd_root: Path) -> None:
+    path = file(tmp_path, protocol={"epochs": 8, "batch_size": 50})
     with begun("sweep", path, "--executor", "process") as process:
-        deadline = time.monotonic() + 200
-        while not any(root.glob(wanted)) and time.monotonic() < deadline and process.poll() is None:
-            time.sleep(0.05)
-        process.send_signal(number)
+        signal_when(icd_root, "sweeps/by-hand/trials/*/checkpoints/epoch-*", process, signal.SIGINT)
         out, err = process.communicate(timeout=100)
-    assert process.returncode == code, err
+    assert process.returncode == 130, err
     assert out == ""
-    errors = [line for line in err.splitlines() if line.startswith("icd: error[")]
-    assert len(errors) == 1
-    assert errors[0].startswith("icd: error[INTERRUPTED] ")
-    if code == 130:
-        status = json.loads(command("status", "by-hand", "--json").out)
-        assert (status["state"], status["stopped_by"], status["counts"]["running"]) == ("stopped", "signal", 1)
-        resumed = command("resume", "by-hand", "--executor", "process", "--set", "resources.retries=1")
-        assert resumed.code == 0, resumed.err
-        assert "found 0 done, 1 running to continue, 0 lost" in resumed.err
-        assert [record.attempts for record in search.trials("by-hand")] == [2, 1]
+    assert [line[:24] for line in err.splitlines() if line.startswith("icd: error[")] == ["icd: error[INTERRUPTED] "]
+    status = json.loads(command("status", "by-hand", "--json").out)
+    assert (status["state"], status["stopped_by"], status["counts"]["running"]) == ("stopped", "signal", 1)
+    resumed = command("resume", "by-hand", "--executor", "process", "--set", "resources.retries=1")
+    assert resumed.code == 0, resumed.err
+    assert "found 0 done, 1 running to continue, 0 lost" in resumed.err
+    assert [record.attempts for record in search.trials("by-hand")] == [2, 1]
 
 
-def test_too_many_failures(command: Command, tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    study = usual(root)
+def test_too_many_failures(command: Command, tmp_path: Path, icd_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = usual(icd_root)
     records = tuple(study.ledger.records())
     result = sweeps.SweepResult(
         name="by-hand",
@@ -175,8 +118,8 @@ def test_too_many_failures(command: Command, tmp_path: Path, root: Path, monkeyp
 
 
 @pytest.mark.timeout(400)
-def test_ui(command: Command, root: Path) -> None:
-    study = usual(root)
+def test_ui(command: Command, icd_root: Path) -> None:
+    study = usual(icd_root)
     outbox = Outbox(study.folder)
     outbox.sweep(time_ms=1_700_000_000_000, name="sweep by-hand", params={}, tags={}, note="A question?")
     outbox.close()
@@ -205,8 +148,8 @@ def test_ui(command: Command, root: Path) -> None:
             urllib.request.urlopen(address, timeout=5)
 
 
-def test_ui_of_a_server_that_is_away(command: Command, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    usual(root)
+def test_ui_of_a_server_that_is_away(command: Command, icd_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usual(icd_root)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:secret@127.0.0.1:9")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     said = command("ui", "by-hand", "--no-browser")

@@ -11,8 +11,6 @@ import yaml
 from tests.command import Command
 from tests.documents import document_of
 
-pytestmark = pytest.mark.integration
-
 TRIAL: dict[str, Any] = {
     "data": {"name": "digits100", "train_per_class": 2, "val_share": 0.5},
     "teacher": {"arch": "resnet8", "weights": "train", "protocol": {"epochs": 1}},

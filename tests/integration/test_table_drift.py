@@ -8,7 +8,6 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
 import torch
 from torch import Tensor
 
@@ -20,8 +19,6 @@ from icd.data.split import Split
 from icd.models import Network, build_model
 from icd.trial.teacher_table import TeacherTable, open_table, plan_table
 from icd.trial.train import Execution, train
-
-pytestmark = pytest.mark.integration
 
 STEPS_AN_EPOCH, EPOCHS = 10, 20
 

@@ -14,8 +14,6 @@ from tests.explaining import explained, study_at
 from tests.reports import rich
 from tests.tables import DOCUMENT, confirmed, document, searched
 
-pytestmark = pytest.mark.integration
-
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

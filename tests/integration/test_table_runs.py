@@ -12,8 +12,6 @@ from icd.search.mlflow_store import run_ids
 from tests.command import Command
 from tests.tables import confirmed, document, searched
 
-pytestmark = pytest.mark.integration
-
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -29,8 +29,6 @@ from icd.trial.table_block import Block, block_folder
 from icd.trial.teacher_table import TeacherTable, open_table, plan_table, summary
 from icd.trial.train import EpochMetrics, Execution, train, train_batches
 
-pytestmark = pytest.mark.integration
-
 DATA = {"name": "digits100", "train_per_class": 2, "test_per_class": 1, "val_share": 0.5}
 ICD: dict[str, Any] = {"row": "iCD-KD", "cluster_weight": 8}
 
@@ -295,39 +293,6 @@ def test_threads_of_two_processes_share_the_work_and_end_with_equal_weights(spli
     block.close()
     assert sum(computed for computed, _ in said) == spec.num_slots, "nothing computed twice"
     assert len({digest for _, digest in said}) == 1
-
-
-def test_a_kill_while_filling_leaves_a_valid_table(split: Split, tmp_path: Path) -> None:
-    here = str(Path(__file__).parents[2])
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    config = config_of(epochs=3)
-    (spec,) = plan_table([config], split, "stream", folder=tmp_path).specs
-    worker = subprocess.Popen(
-        [sys.executable, "-c", WORKER, here, str(tmp_path)], stdout=subprocess.DEVNULL, env=environment
-    )
-    checks = block_folder(tmp_path, spec) / "checks.bin"
-    while worker.poll() is None and not (checks.exists() and np.count_nonzero(np.fromfile(checks, np.uint32)) > 40):
-        pass
-    worker.kill()
-    worker.wait()
-    block = Block(block_folder(tmp_path, spec), spec)
-    there = block.filled()
-    assert 40 < there < spec.num_slots
-    assert block.damaged() == 0
-    block.close()
-    done = subprocess.run(
-        [sys.executable, "-c", WORKER, here, str(tmp_path)], capture_output=True, text=True, env=environment, check=True
-    )
-    computed, digest = json.loads(done.stdout)
-    assert computed == spec.num_slots - there
-    fresh = subprocess.run(
-        [sys.executable, "-c", WORKER, here, str(tmp_path / "fresh")],
-        capture_output=True,
-        text=True,
-        env=environment,
-        check=True,
-    )
-    assert json.loads(fresh.stdout) == [spec.num_slots, digest]
 
 
 # The planner

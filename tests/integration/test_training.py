@@ -21,8 +21,6 @@ from icd.trial import checkpoint
 from icd.trial.teachers import weights_digest
 from icd.trial.train import EpochMetrics, Execution, Trained, train
 
-pytestmark = pytest.mark.integration
-
 DATA = {"name": "digits100", "train_per_class": 2, "test_per_class": 1, "val_share": 0.5}
 TEACHER = {"arch": "resnet14", "weights": "train", "protocol": {"epochs": 1}}
 METHODS: dict[str, Any] = {"iCD-KD": "iCD-KD", "CRD": {"row": "CRD", "num_negatives": 20}}

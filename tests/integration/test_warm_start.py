@@ -22,8 +22,6 @@ from tests.documents import document_of
 from tests.driving import DOCUMENT
 from tests.studies import Study, changed
 
-pytestmark = pytest.mark.integration
-
 NEW: dict[str, Any] = {
     **DOCUMENT,
     "name": "new",

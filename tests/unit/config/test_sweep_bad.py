@@ -438,10 +438,10 @@ CASES: dict[str, Case] = {
         None,
         (":10: resources.cpus_per_trial: cpus_per_trial > 0",),
     ),
-    "resources_shared_twice": (
-        {"resources": "{gpus_per_trial: 0.5, trials_per_process: 3}"},
+    "resources_trials_per_process": (
+        {"resources": "{trials_per_process: 4}"},
         None,
-        ("resources.trials_per_process: trials_per_process must be 1 where gpus_per_trial is a fraction", "but got 3"),
+        (":10: resources.trials_per_process: unknown key", "gpus_per_trial: 0.25", "MPS"),
     ),
     "resources_room": (
         {"resources": "{autoscale: true}"},

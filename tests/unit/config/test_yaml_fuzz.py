@@ -1,14 +1,10 @@
 """Random text and mutated documents never raise anything but ConfigError (needs hypothesis)."""
 
-import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from icd.config.yaml import apply_overrides, parse_yaml
 from icd.errors import ConfigError
-
-pytest.importorskip("hypothesis")
-
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 SWEEP = "study: x\nloss:\n  kd: {temperature: 4, weight: 1e-1}\nscales:\n  - 1\n  - 'a b'\n  - [1, \"\\x41\"]\n"
 STABLE = settings(derandomize=True, deadline=None, max_examples=300, database=None)

@@ -1,22 +1,18 @@
 """The loaders on real images, where the reference folder is there (ICD_REFERENCE, by default ../shared)."""
 
-import os
 import zipfile
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from icd.data import load_dataset
 from icd.data.images import ArrayImages
-
-REFERENCE = Path(os.environ.get("ICD_REFERENCE", Path(__file__).parents[4] / "shared"))
+from tests.support.needs import REFERENCE, need
 
 
 def reference(name: str) -> Path:
     file = REFERENCE / "data" / name
-    if not file.is_file():
-        pytest.skip(f"{file} is not there; set ICD_REFERENCE to the folder with data/{name}")
+    need("pictures", file.is_file(), f"{file} is absent; set ICD_REFERENCE to the reference folder")
     return file
 
 

@@ -55,7 +55,7 @@ def check_what_they_say(folder: Path) -> None:
         assert here not in (folder / name).read_bytes()  # no folders of this machine
 
 
-@pytest.mark.parametrize("arch", [*QUICK, *(pytest.param(arch, marks=pytest.mark.slow) for arch in LONG)])
+@pytest.mark.parametrize("arch", [*QUICK, *LONG])
 def test_every_family(arch: str, tmp_path: Path) -> None:
     network = trained(arch)
     found = write_programs(network, images(5), tmp_path, ["onnx", "pt2"], {"study": "s"})

@@ -34,20 +34,3 @@ def test_a_trial_takes_a_part_of_one_gpu_or_whole_ones(gpus: float) -> None:
 @pytest.mark.parametrize("gpus", [None, 0.0, 0.25, 1.0, 2.0])
 def test_other_numbers_of_gpus_are_fine(gpus: float | None) -> None:
     assert Resources(gpus_per_trial=gpus).gpus_per_trial == gpus
-
-
-@pytest.mark.parametrize("gpus", [None, 0.0, 1.0, 2.0])
-def test_trials_of_one_process_share_whole_gpus(gpus: float | None) -> None:
-    """A process gets its GPUs once, so each of its trials counts a share of them."""
-    resources = Resources(gpus_per_trial=gpus, trials_per_process=4)
-    wanted = 1.0 if gpus is None else gpus
-    assert (resources.pack, resources.gpus_of_a_process(True)) == (4, wanted)
-    assert resources.gpus_of_a_trial(True) == wanted / 4
-    assert Resources(gpus_per_trial=gpus).gpus_of_a_trial(True) == wanted
-    assert Resources(trials_per_process=4, max_concurrent=3).pack == 3
-    assert Resources(trials_per_process=4).gpus_of_a_trial(False) == 0
-
-
-def test_a_gpu_is_shared_one_way_or_the_other() -> None:
-    with pytest.raises(FieldError, match="trials_per_process must be 1 where gpus_per_trial is a fraction"):
-        Resources(gpus_per_trial=0.25, trials_per_process=2)

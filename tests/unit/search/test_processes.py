@@ -48,12 +48,6 @@ def run(tmp_path: Path) -> Iterator[Callable[..., ProcessExecutor]]:
         ({"gpus_per_trial": 0.1}, 99, ["0"], ["0"] * 10),
         ({"gpus_per_trial": 2}, 8, ["0", "1", "2", "3", "4"], ["0,1", "2,3"]),
         ({"gpus_per_trial": 0}, 2, ["0"], ["", ""]),
-        ({"trials_per_process": 3}, 7, [], [""] * 6),
-        ({"trials_per_process": 3}, 8, ["0", "1"], ["0", "0", "0", "1", "1", "1"]),
-        ({"trials_per_process": 3, "max_concurrent": 4}, 8, ["0", "1"], ["0", "0", "0", "1"]),
-        ({"trials_per_process": 3, "max_concurrent": 2}, 2, ["0"], ["0", "0"]),
-        ({"trials_per_process": 2, "gpus_per_trial": 2}, 8, ["0", "1", "2", "3", "4"], ["0,1", "0,1", "2,3", "2,3"]),
-        ({"trials_per_process": 2, "cpus_per_trial": 2}, 7, ["0", "1"], ["0", "0"]),
     ],
 )
 def test_places(resources: dict[str, Any], cpus: int, gpus: list[str], expected: list[str]) -> None:
@@ -64,11 +58,6 @@ def test_places(resources: dict[str, Any], cpus: int, gpus: list[str], expected:
 def test_no_place(resources: dict[str, Any], cpus: int) -> None:
     with pytest.raises(SetupError, match=f"no trial fits: it needs .* but this machine has {cpus} and 0"):
         places_for(Resources(**resources), cpus, [])
-
-
-def test_no_place_for_a_whole_process() -> None:
-    with pytest.raises(SetupError, match=r"no process of 3 trials fits: it needs 6 CPUs and 1 GPUs, .* has 4 and 1"):
-        places_for(Resources(cpus_per_trial=2, trials_per_process=3), 4, ["0"])
 
 
 @pytest.mark.parametrize(("said", "expected"), [("", []), ("1", ["1"]), ("2,GPU-ab", ["2", "GPU-ab"])])

@@ -11,14 +11,12 @@ import pytest
 
 from icd.config.sweep import Resources
 from icd.errors import SetupError
+from icd.search.ray_tune import RayExecutor
 from icd.search.task import trial_folder
 from tests.integration.ray_fakes import FakePolicy, fake_attempt
 from tests.integration.ray_nodes import cluster
 
-pytest.importorskip("ray")
-from icd.search.ray_tune import RayExecutor
-
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 
 LONG = {"protocol": {"epochs": 20}, "seconds": 0.5}
 

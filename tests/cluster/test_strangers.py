@@ -13,13 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.ray_nodes import ROOT, Node, free_port, secret, wait_for
-
-pytest.importorskip("ray")
 from icd.errors import SetupError
 from icd.search.ray_cluster import join
-
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.cluster]
+from tests.integration.ray_nodes import ROOT, Node, free_port, secret, wait_for
 
 # A network of its own with an address that is not loopback: the head takes it, as on a machine that others reach.
 NETWORK = """
@@ -78,7 +74,7 @@ def test_an_open_cluster_is_not_joined() -> None:
     if can.returncode:
         pytest.skip("no network of our own to be had here")
     done = subprocess.run(
-        ["unshare", "-n", "sh", "-c", NETWORK, "sh", sys.executable, "-m", "tests.integration.test_strangers"],
+        ["unshare", "-n", "sh", "-c", NETWORK, "sh", sys.executable, "-m", "tests.cluster.test_strangers"],
         cwd=ROOT,
         env={**os.environ, "RAY_AUTH_MODE": "disabled"},
         stdin=subprocess.DEVNULL,

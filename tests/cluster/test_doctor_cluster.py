@@ -15,10 +15,6 @@ from icd import __version__
 from icd.cli.main import main
 from tests.integration.ray_nodes import ROOT, cluster, secret
 
-pytest.importorskip("ray")
-
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.cluster]
-
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:

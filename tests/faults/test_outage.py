@@ -15,7 +15,7 @@ from tests.crash.served import Drive, Harness
 from tests.tiny import unpruned
 from tests.tracking import Held, Server
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.timeout(900)
 
 OUTAGE_S = float(os.environ.get("ICD_OUTAGE_S", "20"))
 # Windows with and without the server take turns, so that what else the machine does falls on both. The promise is 5 %;

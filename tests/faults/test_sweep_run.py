@@ -1,0 +1,33 @@
+"""The signals that end ``icd sweep``, and the one that nohup makes it ignore."""
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.command import Command
+from tests.support.short_sweeps import begun, file, signal_when
+
+pytestmark = pytest.mark.timeout(600)
+
+DRIVEN = "sweeps/by-hand/driver.lock"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)], ids=["term", "hup"])
+def test_interrupted(tmp_path: Path, icd_root: Path, number: int, code: int) -> None:
+    with begun("sweep", file(tmp_path), "--executor", "process") as process:
+        signal_when(icd_root, DRIVEN, process, number)
+        out, err = process.communicate(timeout=100)
+    assert process.returncode == code, err
+    assert out == ""
+    assert [line[:24] for line in err.splitlines() if line.startswith("icd: error[")] == ["icd: error[INTERRUPTED] "]
+
+
+def test_what_nohup_makes_it_ignore_stays_ignored(command: Command, tmp_path: Path, icd_root: Path) -> None:
+    with begun("sweep", file(tmp_path), "--executor", "process", before=("nohup",)) as process:
+        signal_when(icd_root, DRIVEN, process, signal.SIGHUP)
+        _, err = process.communicate(timeout=200)
+    assert process.returncode == 0, err
+    status = json.loads(command("status", "by-hand", "--json").out)
+    assert (status["state"], status["counts"]["complete"]) == ("finished", 2)

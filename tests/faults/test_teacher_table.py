@@ -1,0 +1,56 @@
+"""A teacher table whose writer is killed."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from icd.data import load_dataset
+from icd.data.split import Split
+from icd.trial.table_block import Block, block_folder
+from icd.trial.teacher_table import plan_table
+from tests.integration.test_teacher_table import WORKER, config_of
+
+
+@pytest.fixture(scope="module")
+def split() -> Split:
+    return load_dataset(
+        "digits100", root=None, path=None, val_share=0.5, split_seed=0, train_per_class=2, test_per_class=1
+    )
+
+
+def test_a_kill_while_filling_leaves_a_valid_table(split: Split, tmp_path: Path) -> None:
+    here = str(Path(__file__).parents[2])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    config = config_of(epochs=3)
+    (spec,) = plan_table([config], split, "stream", folder=tmp_path).specs
+    worker = subprocess.Popen(
+        [sys.executable, "-c", WORKER, here, str(tmp_path)], stdout=subprocess.DEVNULL, env=environment
+    )
+    checks = block_folder(tmp_path, spec) / "checks.bin"
+    while worker.poll() is None and not (checks.exists() and np.count_nonzero(np.fromfile(checks, np.uint32)) > 40):
+        pass
+    worker.kill()
+    worker.wait()
+    block = Block(block_folder(tmp_path, spec), spec)
+    there = block.filled()
+    assert 40 < there < spec.num_slots
+    assert block.damaged() == 0
+    block.close()
+    done = subprocess.run(
+        [sys.executable, "-c", WORKER, here, str(tmp_path)], capture_output=True, text=True, env=environment, check=True
+    )
+    computed, digest = json.loads(done.stdout)
+    assert computed == spec.num_slots - there
+    fresh = subprocess.run(
+        [sys.executable, "-c", WORKER, here, str(tmp_path / "fresh")],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=True,
+    )
+    assert json.loads(fresh.stdout) == [spec.num_slots, digest]
