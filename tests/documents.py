@@ -24,7 +24,7 @@ def document_of(parts: Mapping[str, Any]) -> dict[str, Any]:
         if name in ranges:
             found[name] = _choices(ranges.pop(name))
     for part, fields in (("protocol", ranges.pop("protocol", {})), ("method", ranges)):
-        if fields:
+        if isinstance(fields, dict) and fields:
             found[part] = {**(full_form(part, found.get(part)) or {}), **{n: _node(n, v) for n, v in fields.items()}}
     search = {name: data[name] for name in _SEARCH if name in data}
     return {**found, "search": {**found.get("search", {}), **search}} if search else found
@@ -35,7 +35,10 @@ def _choices(value: Any) -> Any:
     if is_range(value):
         return value
     if isinstance(value, dict):
-        value = {name: {n: _node(n, v) for n, v in (fields or {}).items()} for name, fields in value.items()}
+        value = {
+            name: {n: _node(n, v) for n, v in fields.items()} if isinstance(fields, dict) else fields
+            for name, fields in value.items()
+        }
     return {"choices": value}
 
 

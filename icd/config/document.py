@@ -26,7 +26,7 @@ class Document:
         moved: For a trial that a sweep made: where parts of the trial stand in the sweep's file.
         problems: What is wrong with the text already, such as a key that is there twice.
         broken: Where that is.
-        searched: Whether a sweep made it, so that a list of values may be meant as choices.
+        file: Data of the sweep's file that made it, where a list of values may be meant as choices; None for a file.
     """
 
     data: Any
@@ -35,26 +35,16 @@ class Document:
     moved: Mapping[KeyPath, KeyPath] = field(default_factory=dict, repr=False, compare=False)
     problems: tuple[Problem, ...] = field(default=(), repr=False, compare=False)
     broken: tuple[KeyPath, ...] = field(default=(), repr=False, compare=False)
-    searched: bool = field(default=False, repr=False, compare=False)
+    file: Any = field(default=None, repr=False, compare=False)
 
     def place(self, path: KeyPath) -> KeyPath:
         """Say where a part of the data stands in the file: a short form has no parts, a sweep's options have more."""
-        known = self._written(path)
+        known = _written(self.data, path)
         for end in range(len(known), -1, -1):
             if known[:end] in self.moved:
-                return (*self.moved[known[:end]], *known[end:])
-        return known
-
-    def _written(self, path: KeyPath) -> KeyPath:
-        """Cut a path where the file has a short form of it, or something that has no parts."""
-        node = self.data
-        for end, key in enumerate(path):
-            if isinstance(node, str) and key not in full_form(path[end - 1] if end else "", node):
-                return path
-            if node is not None and not isinstance(node, dict | list):
-                return path[:end]
-            node = node.get(key) if isinstance(node, dict) else node[key] if _has(node, key) else None
-        return path
+                known = (*self.moved[known[:end]], *known[end:])
+                break
+        return known if self.file is None else _written(self.file, known)
 
     def origin(self, path: KeyPath) -> Origin:
         """Give source and line of a path in the file, or of what it stands in."""
@@ -77,6 +67,19 @@ class Document:
             has_value=told,
             hint=hint,
         )
+
+
+def _written(data: Any, path: KeyPath) -> KeyPath:
+    """Cut a path where the file has a short form of it, or something that has no parts."""
+    node, name = data, ""
+    for end, key in enumerate(path):
+        if isinstance(node, str) and isinstance(form := full_form(name, node), dict) and key not in form:
+            return path  # a field beside what the short form says
+        if node is not None and not isinstance(node, dict | list):
+            return path[:end]
+        node = node.get(key) if isinstance(node, dict) else node[key] if _has(node, key) else None
+        name = key if isinstance(key, str) and key != "choices" else name
+    return path
 
 
 def dotted(path: KeyPath) -> str:

@@ -210,7 +210,8 @@ def one_value(found: Any) -> Any:
     choices = found.get("choices", found.get("subsets_of"))
     first = next(iter(choices), None) if isinstance(choices, list | dict) and choices else None
     if isinstance(choices, Mapping) and first is not None:
-        return {first: {key: one_value(item) for key, item in (choices[first] or {}).items()}}
+        fields = choices[first] if isinstance(choices[first], dict) else {}
+        return {first: {key: one_value(item) for key, item in fields.items()}}
     return [first] if "subsets_of" in found else first
 
 

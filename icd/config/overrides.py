@@ -27,14 +27,15 @@ def apply_overrides(document: Document, assignments: Sequence[str]) -> Document:
     problems: list[Problem] = list(document.problems) if assignments else []
     for assignment in assignments:
         try:
-            path = _assign(data, assignment)
+            paths = _assign(data, assignment)
         except ConfigError as error:
             problems += error.problems
             continue
-        origins = {old: origin for old, origin in origins.items() if old[: len(path)] != path}
-        origins[path] = _label(assignment), None
-        for end in range(1, len(path)):  # mappings that the assignment made
-            origins.setdefault(path[:end], (_label(assignment), None))
+        for path in paths:
+            origins = {old: origin for old, origin in origins.items() if old[: len(path)] != path}
+            origins[path] = _label(assignment), None
+            for end in range(1, len(path)):  # mappings that the assignment made
+                origins.setdefault(path[:end], (_label(assignment), None))
     if len(problems) > len(document.problems):
         raise ConfigError(problems)
     return Document(data, document.source, origins, problems=document.problems, broken=document.broken)
@@ -46,7 +47,7 @@ def _label(assignment: str) -> str:
     return f"--set {shown if shown.isprintable() and len(shown) <= 100 else shorten(shown, 100)}"
 
 
-def _assign(data: Any, assignment: str) -> KeyPath:
+def _assign(data: Any, assignment: str) -> list[KeyPath]:
     from icd.config.yaml import parse_yaml
 
     source = _label(assignment)
@@ -57,13 +58,22 @@ def _assign(data: Any, assignment: str) -> KeyPath:
     value = parse_yaml(text, source) if text.strip() else Document(None, source)
     if value.problems:
         raise ConfigError(value.problems)
-    node, path = data, KeyPath()
-    for name in names[:-1]:
-        node, path = _inside(node, path, name, source)
-        node, path = _child(node, path, source), path
-    node, path = _inside(node, path, names[-1], source)
-    node[path[-1]] = value.data
-    return path
+    return _put(data, KeyPath(), names, value.data, source)
+
+
+def _put(node: Any, path: KeyPath, names: KeyPath, value: Any, source: str) -> list[KeyPath]:
+    """Put a value below a node; give where it was put, which is several places where several options have it."""
+    options = node.get("choices") if isinstance(node, dict) and names[0] != "choices" else None
+    if isinstance(options, dict) and names[0] not in options:
+        having = [name for name, option in options.items() if isinstance(option, dict) and names[0] in option]
+        found = [_put(options[name], (*path, "choices", name), names, copy.deepcopy(value), source) for name in having]
+        if found:
+            return [place for places in found for place in places]
+    node, path = _inside(node, path, names[0], source)
+    if len(names) == 1:
+        node[path[-1]] = value
+        return [path]
+    return _put(_child(node, path), path, names[1:], value, source)
 
 
 def _names(key: str) -> KeyPath:
@@ -97,7 +107,7 @@ def _inside(node: Any, path: KeyPath, name: str | int, source: str) -> tuple[Any
     raise ConfigError(Problem(rule=f"must be {what}", source=source, path=dotted(path), value=node, has_value=True))
 
 
-def _child(node: Any, path: KeyPath, source: str) -> Any:
+def _child(node: Any, path: KeyPath) -> Any:
     """Step into a part; one that is missing is made, and a short form is written in full."""
     name = path[-1]
     child = full_form(name, node.get(name) if isinstance(node, dict) else node[name])  # type: ignore[call-overload]

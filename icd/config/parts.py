@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from icd.config.document import ABSENT, Document, KeyPath
-from icd.config.habits import about_value, meant
+from icd.config.habits import about_value, meant, owners
 from icd.config.protocols import PRESETS, Protocol
 from icd.config.schema import TABLES, Part, field_type
 from icd.config.sentences import explained
@@ -70,7 +70,9 @@ class PartReader:
             habit = (
                 ""
                 if got is ABSENT
-                else about_value(self.document.place(where), got, field_type(where), searched=self.document.searched)
+                else about_value(
+                    self.document.place(where), got, field_type(where), searched=self.document.file is not None
+                )
             )
             self.note(where, rule, value=got, hint=habit or hint)
         return place
@@ -107,7 +109,9 @@ class PartReader:
         """Note each key that is not allowed."""
         for key in data:
             if key not in allowed:
-                self.note((*path, key), "unknown key", hint=meant(key, allowed, path, data[key]))
+                others = owners(key) if path == ("method",) else []
+                hint = f"it is a field of {' and '.join(others)}" if others else meant(key, allowed, path, data[key])
+                self.note((*path, key), "unknown key", hint=hint)
 
 
 def _without(part: Part, value: Any, places: Sequence[KeyPath]) -> Any:

@@ -13,7 +13,7 @@ from icd.config.read_enqueue import read_enqueue, read_name, read_pairs
 from icd.config.read_template import WRONG, TemplateReader
 from icd.config.read_trial import check_trial
 from icd.config.schema import part_of
-from icd.config.space import TOP, Choice, Interval, ScaleWeights, Stored, baseline_document, trial_document
+from icd.config.space import TOP, Choice, Interval, ScaleWeights, Stored, baseline_document, replaces, trial_document
 from icd.config.sweep import (
     METRICS,
     RANK_NAMES,
@@ -180,7 +180,7 @@ class _SweepReader(PartReader):
     def _try(
         self, data: dict[str, Any], moved: dict[KeyPath, KeyPath], params: Mapping[str, Any]
     ) -> TrialConfig | None:
-        document = replace(self.document, data=data, moved=moved, problems=(), searched=True)
+        document = replace(self.document, data=data, moved=moved, problems=(), file=self.document.data)
         config, problems = check_trial(document)
         failed = [dotted(place) for place in self.ranges.failed] + [dotted(place) for place in self.document.broken]
         for problem in problems:
@@ -189,12 +189,16 @@ class _SweepReader(PartReader):
         return config
 
     def _at_its_end(self, problem: Problem, params: Mapping[str, Any]) -> Problem:
-        """Say which end of a range a problem is about."""
+        """Say which end of a range a problem is about, or that it is about all its options."""
         for path, place, node in self.ranges.nodes:
             if isinstance(node, Interval) and dotted(place) == problem.path and problem.has_value:
                 end = "low" if params.get(dotted(path)) == node.low else "high"
-                source, line = self.document.origin((*place, end))
-                return replace(problem, source=source, line=line, path=f"{problem.path}.{end}")
+                found = self.document.problem((*place, end), problem.rule, value=getattr(node, end), hint=problem.hint)
+                value = int(getattr(node, end)) if float(getattr(node, end)).is_integer() else getattr(node, end)
+                return replace(found, value=value)
+            options = [dotted((*place, *option)) for option in node.places] if isinstance(node, Choice) else []
+            if problem.rule == "unknown key" and problem.path in options:
+                return self.document.problem(place, problem.rule, hint=problem.hint)
         return problem
 
     # Rules between the parts
@@ -212,6 +216,9 @@ class _SweepReader(PartReader):
         if (value := template.get("pair")) is not None and not isinstance(value, Choice):
             rule = "must be {choices: [{teacher: ..., student: ...}, ...]}"
             self.note(("pair",), rule, value=data.get("pair"), hint="pairs trains every trial on all")
+        for option, where in zip(value.options, value.places, strict=True) if isinstance(value, Choice) else ():
+            if isinstance(option, dict):
+                self.unknown_keys(option, ["teacher", "student"], ("pair", *where))
         by = "pairs" if pairs else "pair" if "pair" in template else ""
         for part in ("pair", "teacher", "student") if by == "pairs" else ("teacher", "student") if by else ():
             if data.get(part) is not None:
@@ -299,8 +306,7 @@ def _moved(place: KeyPath, baseline: Baseline, template: Mapping[str, Any]) -> d
         moved[("method",)] = place
     for part, value in baseline.changes.items():
         full = full_form(part, value)
-        whole = part != "protocol" and (part != "method" or (isinstance(full, dict) and {"row", "name"} & set(full)))
-        if whole or not isinstance(full, dict):
+        if replaces(part, full) or not isinstance(full, dict):
             moved[(part,)] = (*place, part) if len(place) > 2 and baseline.label != value else place
         else:
             moved |= {(part, name): (*place, part, name) for name in full}

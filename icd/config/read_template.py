@@ -12,6 +12,7 @@ from icd.config.labels import canonical, labels_of
 from icd.config.parts import PartReader
 from icd.config.schema import field_type
 from icd.config.space import Choice, Interval, Node, ScaleWeights, plain
+from icd.errors import did_you_mean
 from icd.fields import choices_of
 from icd.methods import METHODS, PAPER_ROWS
 
@@ -84,7 +85,7 @@ class TemplateReader:
         more = [key for key in value if key not in allowed]
         right = as_range(value) if more else None
         for key in more:
-            hint = write(place, right) if right else f"allowed: {', '.join(allowed)}"
+            hint = write(place, right) if right else did_you_mean(key, allowed)
             self._note((*place, key), "unknown key", hint=hint)
         if allowed[0] == "choices":
             found = self._choice(value["choices"], path, (*place, "choices"))

@@ -166,9 +166,13 @@ def trial_document(
         moved: Takes where parts of the trial stand in the sweep's file, for messages.
     """
     made: dict[str, Any] = _Filler(ask, {} if moved is None else moved).fill(template, (), ())
-    if "pair" in made:
-        made |= made.pop("pair")
-    return made
+    return _both_networks(made)
+
+
+def _both_networks(document: dict[str, Any]) -> dict[str, Any]:
+    """Write a pair as the two networks that it is."""
+    pair = document.pop("pair", None)
+    return document | {part: pair.get(part) for part in ("teacher", "student")} if isinstance(pair, dict) else document
 
 
 class _Filler:
@@ -227,15 +231,19 @@ def baseline_document(template: Mapping[str, Any], changes: Mapping[str, Any]) -
     document = {}
     for part, value in template.items():
         document[part] = fixed_part(value) if part in ("method", "protocol") else _first(value)
-    if "pair" in document:
-        document |= document.pop("pair")
+    document = _both_networks(document)
     document = {part: value for part, value in document.items() if value is not None}
     for part, value in changes.items():
         before, after = document.get(part), full_form(part, copy.deepcopy(value))
-        whole = part != "protocol" and (part != "method" or {"row", "name"} & set(after))
-        both = isinstance(before, dict) and isinstance(after, dict)
-        document[part] = {**before, **after} if both and not whole else after
+        laid = isinstance(before, dict) and isinstance(after, dict) and not replaces(part, after)
+        document[part] = {**before, **after} if laid else after
     return document
+
+
+def replaces(part: str, change: Any) -> bool:
+    """Whether a baseline's part stands for the whole one, instead of being laid over it."""
+    named = not isinstance(change, Mapping) or "row" in change or "name" in change
+    return part != "protocol" and (part != "method" or named)
 
 
 def _first(value: Any) -> Any:

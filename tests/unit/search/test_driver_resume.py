@@ -1,6 +1,5 @@
 """A second driver goes on as the first would have; budgets and failures end a sweep."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
