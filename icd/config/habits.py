@@ -59,6 +59,17 @@ _TRIAL = {
 }
 _PLACES = {word: place for table in (_TRIAL, _SEARCH) for place, words in table.items() for word in words.split()}
 
+# Keys of a part that are called otherwise there.
+_INSIDE = {
+    ("objective", "name"): "metric",
+    ("pruner", "type"): "name",
+    ("sampler", "type"): "name",
+    ("student", "name"): "arch",
+    ("teacher", "name"): "arch",
+    ("student", "model"): "arch",
+    ("teacher", "model"): "arch",
+}
+
 # Spellings of values, by the last keys of the path.
 _VALUES: Mapping[tuple[str, ...], Mapping[str, str]] = {
     ("sampler", "name"): {
@@ -98,6 +109,9 @@ def meant(name: object, allowed: Sequence[str], path: KeyPath = (), value: objec
     """Say what an unknown name or key means here, or list what is allowed."""
     if name == "trials_per_process":
         return "let trials share a GPU with gpus_per_trial: 0.25, and start NVIDIA MPS so that they overlap"
+    inside = _INSIDE.get((str(path[-1]), str(name))) if path else None
+    if inside and inside in allowed:
+        return write((*path, inside), value)
     place = _PLACES.get(str(name).lower()) if isinstance(name, str) else None
     if place and value is not None and (hint := _moved(place, path, allowed, value)):
         return hint

@@ -65,7 +65,8 @@ def _put(node: Any, path: KeyPath, names: KeyPath, value: Any, source: str) -> l
     """Put a value below a node; give where it was put, which is several places where several options have it."""
     options = node.get("choices") if isinstance(node, dict) and names[0] != "choices" else None
     if isinstance(options, dict) and names[0] not in options:
-        having = [name for name, option in options.items() if isinstance(option, dict) and names[0] in option]
+        having = [name for name, option in options.items() if _reaches(option, names)]
+        having = having or [name for name, option in options.items() if _reaches(option, names[:1])]
         found = [_put(options[name], (*path, "choices", name), names, copy.deepcopy(value), source) for name in having]
         if found:
             return [place for places in found for place in places]
@@ -74,6 +75,16 @@ def _put(node: Any, path: KeyPath, names: KeyPath, value: Any, source: str) -> l
         node[path[-1]] = value
         return [path]
     return _put(_child(node, path), path, names[1:], value, source)
+
+
+def _reaches(node: Any, names: KeyPath) -> bool:
+    """Whether an option has a value at a path."""
+    if not names or not isinstance(node, dict):
+        return not names
+    if names[0] in node:
+        return _reaches(node[names[0]], names[1:])
+    options = node.get("choices")
+    return isinstance(options, dict) and any(_reaches(option, names) for option in (options, *options.values()))
 
 
 def _names(key: str) -> KeyPath:
