@@ -7,22 +7,39 @@ export OMP_NUM_THREADS ?= 1
 # Where it is set, every process compiles torch anew: 15 s each instead of 4.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup quickstart check unit core test faults golden kills bench gpu docker-test cluster hosts audit sbom clean
+.PHONY: setup quickstart check unit core test latest faults golden kills bench gpu docker-test cluster hosts audit sbom \
+	clean
 
 setup: $(VENV)/.ready
 
-# uv installs the same packages as pip, three times faster; where it cannot be had, pip does it. What the last line
-# installs is for one test, which is skipped without it.
+# uv installs the same packages as pip, three times faster; where it cannot be had, pip does it. A machine without a GPU
+# gets torch without CUDA, which saves gigabytes, or the usual one where the index of those wheels does not answer.
+# On a login node without a GPU, for nodes that have some: make setup NO_CUDA=
+# What the last line installs is for one test, which is skipped without it.
+NO_CUDA := $(if $(shell command -v nvidia-smi),,--torch-backend=cpu)
+uv_install = $(1)/bin/uv pip install --quiet --python $(1)/bin/python $(2)
+install = $(if $(NO_CUDA),UV_HTTP_RETRIES=1 $(uv_install) $(NO_CUDA) 2>/dev/null ||) $(uv_install)
+
 $(VENV)/.ready: pyproject.toml constraints.txt tests/dashboard.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv || true
 	if [ -x $(BIN)/uv ]; then \
-		$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'; \
+		$(call install,$(VENV),--constraint constraints.txt --editable '.[dev]'); \
 	else \
 		$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'; \
 	fi
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --target $(VENV)/dashboard --no-deps --compile-bytecode \
 		--requirement tests/dashboard.txt || true
+	touch $@
+
+# Unit, golden and integration tests on the newest releases of everything: .venv-latest knows no constraints.txt.
+latest: $(VENV)-latest/.ready
+	$(VENV)-latest/bin/pytest -n $(WORKERS) --dist worksteal tests/unit tests/golden tests/integration
+
+$(VENV)-latest/.ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)-latest
+	$(VENV)-latest/bin/python -m pip install --quiet --disable-pip-version-check uv
+	$(call install,$(VENV)-latest,--upgrade --editable '.[dev]')
 	touch $@
 
 quickstart: setup
@@ -51,8 +68,7 @@ faults: setup
 
 golden: setup
 	$(BIN)/pytest tests/golden
-	if [ -d "$${ICD_REFERENCE:-../shared}/goldens" ]; then \
-		$(BIN)/python tests/golden/check.py "$${ICD_REFERENCE:-../shared}/goldens"; fi
+	$(BIN)/python tests/golden/check.py tests/golden/authors
 
 kills: setup
 	$(BIN)/python tests/crash/harness.py points build/kills/driver --side driver
@@ -60,15 +76,18 @@ kills: setup
 	$(BIN)/python tests/crash/harness.py kills build/kills/random --kills 200
 
 bench: setup
+	$(BIN)/pytest tests/bench
 	cd bench && PYTHONPATH=.. ../$(BIN)/python driver_cost.py --quick > /dev/null
 	cd bench && PYTHONPATH=.. ../$(BIN)/python versus_ray.py --quick > /dev/null
 	cd bench && PYTHONPATH=.. ../$(BIN)/python weak_scaling.py --quick > /dev/null
 	cd bench && PYTHONPATH=.. ../$(BIN)/python sample_efficiency.py --quick > /dev/null
 	cd bench && PYTHONPATH=.. ../$(BIN)/python loss.py --quick > /dev/null
 	cd bench && PYTHONPATH=.. ../$(BIN)/python loader.py --quick > /dev/null
+	cd bench && PYTHONPATH=.. ../$(BIN)/python files.py --quick > /dev/null
 	cd bench && PYTHONPATH=.. ../$(BIN)/python step.py --quick > /dev/null
 	cd bench && PYTHONPATH=.. ../$(BIN)/python table_build.py --quick > /dev/null
 	cd bench && PYTHONPATH=.. ../$(BIN)/python trials_per_hour.py --quick > /dev/null
+	cd bench && PYTHONPATH=.. ../$(BIN)/python outage.py --quick > /dev/null
 	cd bench && PYTHONPATH=.. ../$(BIN)/python table_or_live.py ../search_spaces/quickstart.yaml --quick > /dev/null
 
 # On a machine with a GPU: torch, torchvision and numpy are enough, so no setup.
@@ -106,4 +125,4 @@ $(VENV)/.audit: $(VENV)/.ready
 	touch $@
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) $(VENV)-latest build *.egg-info

@@ -88,7 +88,6 @@ class Bench:
             superclasses=None,
             mean=(0.5, 0.5, 0.5),
             std=(0.25, 0.25, 0.25),
-            image_size=32,
             digest="d" * 64,
             split_digest="s" * 64,
         )

@@ -4,7 +4,7 @@
 
 The teacher runs in every step, images come from a torchvision loader, cells are pooled and sent through the head scale
 by scale, losses are computed cell by cell of a scale. Networks and data are ours, and so are the constants, so that the
-loss is the same number (tests/integration/test_plain_arm.py); no code of others is in it. Prints its own CPU seconds.
+loss is the same number (tests/bench/test_plain_arm.py); no code of others is in it. Prints its own CPU seconds.
 
 Shape key:
     B: batch    K: classes    M: cells of one scale

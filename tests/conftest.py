@@ -1,10 +1,12 @@
 """Tiers by folder, signals as a terminal leaves them, and fixtures that several folders use."""
 
 import logging
+import os
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,11 +21,13 @@ TIERS = {
     "faults": "faults",
     "cluster": "cluster",
     "hosts": "hosts",
+    "bench": "bench",
     "integration": "core",
     "e2e": "core",
     "unit": "unit",
     "golden": "unit",
 }
+LONGEST_S = {"unit": 5.0, "core": 30.0}
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -40,6 +44,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item, tier in tiers.items():
         item.add_marker(tier)
     items.sort(key=lambda item: order.index(tiers[item]))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: "pytest.CallInfo[None]") -> Generator[None, Any, Any]:
+    """With ``ICD_DURATIONS=strict``, for a machine that does nothing else, a test too slow for its tier fails."""
+    report = yield
+    limit = next((seconds for tier, seconds in LONGEST_S.items() if item.get_closest_marker(tier)), None)
+    strict = os.environ.get("ICD_DURATIONS") == "strict"
+    if strict and limit and call.when == "call" and report.passed and call.duration > limit:
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} took {call.duration:.1f} s; a test of this tier takes {limit} s at most"
+    return report
 
 
 @pytest.fixture(autouse=True)

@@ -3,15 +3,16 @@
 import hashlib
 import pickle
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision import datasets
 
-from icd.data import DATASETS, Split, cifar, load_dataset
+from icd.data import DATASETS, Split, load_dataset
+from icd.data.dataset import views_problem
 from icd.data.images import ArrayImages, FileImages, ImageSet
 from icd.data.loader import batches
 from icd.data.pixels import pixels
@@ -35,21 +36,27 @@ def save_pictures(folder: Path, count: int, first: int, suffix: str = ".png") ->
     return files
 
 
-def make_cifar(root: Path, layout: cifar.Layout, per_file: int = 30) -> cifar.Layout:
-    """Write batches in the original format; returns the layout with their checksums."""
-    folder = root / layout.folder
+def make_cifar(root: Path, monkeypatch: pytest.MonkeyPatch, name: str, per_file: int = 30) -> Path:
+    """Write batches in the original format and have torchvision expect their checksums; returns their folder."""
+    source = getattr(datasets, name.upper())
+    folder, labels = root / source.base_folder, [number % len(CLASSES) for number in range(per_file)]
     folder.mkdir(parents=True)
-    contents: dict[str, object] = {layout.meta: {layout.class_names: list(CLASSES)}}
-    for part, name in enumerate((*layout.train, layout.test)):
-        labels = [number % len(CLASSES) for number in range(per_file)]
+    contents: dict[str, dict[str, object]] = {source.meta["filename"]: {source.meta["key"]: list(CLASSES)}}
+    for part, (file, _) in enumerate((*source.train_list, *source.test_list)):
         data = np.random.default_rng(part).integers(0, 256, (per_file, 3072), dtype=np.uint8)
-        contents[name] = {"data": data, layout.labels: labels}
-        if layout.coarse:
-            contents[name] |= {layout.coarse: [label // 2 for label in labels]}  # type: ignore[operator]
-    for name, content in contents.items():
-        (folder / name).write_bytes(pickle.dumps(content, protocol=3))
-    sums = {name: hashlib.md5((folder / name).read_bytes(), usedforsecurity=False).hexdigest() for name in contents}
-    return replace(layout, md5=sums)
+        coarse = {"coarse_labels": [label // 2 for label in labels]}
+        contents[file] = {
+            "data": data,
+            **({"labels": labels} if name == "cifar10" else {"fine_labels": labels} | coarse),
+        }
+    sums = {}
+    for file, content in contents.items():
+        (folder / file).write_bytes(pickle.dumps(content, protocol=3))
+        sums[file] = hashlib.md5((folder / file).read_bytes(), usedforsecurity=False).hexdigest()
+    for part_list in ("train_list", "test_list"):
+        monkeypatch.setattr(source, part_list, [[file, sums[file]] for file, _ in getattr(source, part_list)])
+    monkeypatch.setattr(source, "meta", {**source.meta, "md5": sums[source.meta["filename"]]})
+    return folder
 
 
 def make_cub(root: Path) -> None:
@@ -107,8 +114,7 @@ def twin(name: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[],
     """Make a tiny twin of a data set below ``root``; returns what loads it."""
     path, options = None, {}
     if name in ("cifar10", "cifar100"):
-        constant = name.upper()
-        monkeypatch.setattr(cifar, constant, make_cifar(root, getattr(cifar, constant)))
+        make_cifar(root, monkeypatch, name)
     elif name == "digits100":
         options = {"train_per_class": 4, "test_per_class": 1}
     elif name == "cub200":
@@ -202,7 +208,9 @@ class DatasetContract:
 
     def test_row_agrees_with_the_data(self, name: str, load: Callable[[], Split]) -> None:
         split, row = load(), DATASETS[name]
-        assert row.image_size in (None, split.image_size)
-        assert row.views.size == split.image_size
+        assert row.from_files == isinstance(split.train, FileImages)
+        if isinstance(split.train, ArrayImages):
+            assert row.image_size in (None, split.train.images_NCHW.shape[-1])
+            assert views_problem(name, row.views, split.train.images_NCHW.shape[-1]) is None
         assert row.horizontal_flip or not getattr(row.views, "flip", False)
         assert row.summary.isascii()

@@ -77,9 +77,13 @@ class BaseLossContract:
             assert values_N.min() > 0
             assert gradient_NK.abs().max() > 1e-3
 
-    def test_different_student_costs_more(self, loss: BaseLoss, zero_at_equality: bool) -> None:
-        if zero_at_equality:
-            assert (loss(logits(1), logits(2), labels()) > 1e-3).all()
+    def test_a_student_that_confuses_the_other_classes_costs_more(self, loss: BaseLoss) -> None:
+        """The label's logit stays, the others change places: whatever a loss does with labels, this is worse."""
+        others_NK = torch.ones(ROWS, CLASSES, dtype=torch.bool).scatter(1, labels().unsqueeze(1), value=False)
+        confused_NK = logits(2)
+        confused_NK[others_NK] = logits(2)[others_NK].reshape(ROWS, -1).roll(1, dims=1).flatten()
+        equal_N, confused_N = (loss(student_NK, logits(2), labels()) for student_NK in (logits(2), confused_NK))
+        assert (confused_N > equal_N + 1e-3).all()
 
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
     def test_extreme_logits_stay_finite(self, loss: BaseLoss, dtype: torch.dtype) -> None:

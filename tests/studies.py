@@ -14,8 +14,8 @@ from icd.search.storage import open_storage, storage_url
 from icd.search.studies import sweep_folder
 from icd.search.study import Ledger
 from icd.search.task import trial_folder
-from icd.trial import checkpoint
 from icd.trial.runs import claim
+from icd.trial.student import write_student
 from tests.documents import document_of
 
 EPOCHS = 4
@@ -94,7 +94,7 @@ class Study:
             folder = trial_folder(self.folder, number)
             claim(folder, config, resume=False)
             weights = build_model("resnet8", num_classes=100, stem=config.student.stem, seed=0).state_dict()
-            checkpoint.save(folder / "student.ckpt", {"weights": weights, "key": config.key()})
+            write_student(folder, weights, config.key())
         return number
 
 

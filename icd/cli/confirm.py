@@ -78,9 +78,7 @@ def confirm(name: str, against: str | None, all_seeds: bool, show: bool, as_json
 
 def confirmation_lines(found: Confirmation) -> list[str]:
     """Write a confirmation: arms, comparisons, and the finding in words."""
-    arms = columns(
-        ["arm", "seeds", found.metric, "sd", "best epoch", "search"], list(map(_arm_row, found.arms)), left=["arm"]
-    )
+    arms = columns(["arm", "seeds", found.metric, "sd", "search"], list(map(_arm_row, found.arms)), left=["arm"])
     versus = columns(
         [
             "comparison",
@@ -143,8 +141,7 @@ def _span(item: Versus | VersusOnPair) -> str:
 
 
 def _arm_row(arm: Arm) -> list[object]:
-    best = max((run.best_value for run in arm.runs), default=None)
-    shown = [None if value is None else f"{value:.2f}" for value in (arm.mean, arm.sd, best, arm.search_value)]
+    shown = [None if value is None else f"{value:.2f}" for value in (arm.mean, arm.sd, arm.search_value)]
     return [arm.label, len(arm.runs), *shown]
 
 

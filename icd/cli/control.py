@@ -22,11 +22,13 @@ logger = logging.getLogger(__name__)
 def stop(name: str, now: bool, root: Path | None) -> None:
     """End sweep NAME: no new trials, and its driver leaves when those under way have ended. It can be resumed."""
     from icd import search
+    from icd.search.studies import pasted
 
     driver = search.stop(name, now=now, root=root)
     when = "after the current epoch of each trial, with a checkpoint" if now else "when the trials under way have ended"
     logger.info("sweep %s will stop %s; told %s", name, when, driver)
-    logger.info("continue it with 'icd resume %s'%s", name, "" if now else "; --now does not wait")
+    again = pasted(root or search.default_root(), "resume", name)
+    logger.info("continue it with '%s'%s", again, "" if now else "; --now does not wait")
 
 
 @click.command()

@@ -19,6 +19,7 @@ from icd.cli.root import ROOT
 from icd.cli.show import JSON
 from icd.errors import SetupError
 from icd.search import default_root
+from icd.search.machine import usable_cpus
 from icd.search.node_facts import node_facts
 from icd.trial.bucket import Bucket, bucket_of
 
@@ -110,7 +111,7 @@ def _pair() -> Finding:
 def _devices() -> list[Finding]:
     import torch
 
-    found = [Finding("cpu", True, f"{os.cpu_count()} cores, torch uses {torch.get_num_threads()} threads")]
+    found = [Finding("cpu", True, f"{usable_cpus()} cores, torch uses {torch.get_num_threads()} threads")]
     if not torch.cuda.is_available():
         return [*found, Finding("cuda", True, "none: training runs on the CPU")]
     for index in range(torch.cuda.device_count()):

@@ -102,7 +102,13 @@ def _told(made: Exported) -> dict[str, object]:
         }
     if made.registered is not None:
         model = made.registered
-        told["registered"] = {"uri": model.uri, "version": model.version, "run_id": model.run_id, "new": model.new}
+        told["registered"] = {
+            "uri": model.uri,
+            "version": model.version,
+            "run_id": model.run_id,
+            "new": model.new,
+            "loadable": model.loadable,
+        }
     return told
 
 
@@ -115,5 +121,7 @@ def _lines(name: str, made: Exported) -> list[str]:
     if made.registered is not None:
         how = "new" if made.registered.new else "there already"
         lines.append(f"registered: {made.registered.uri}, version {made.registered.version} ({how})")
+        if not made.registered.loadable:
+            lines.append("it holds files and no model that MLflow can load: that needs student.onnx")
     configs = [one.config for one in made.pairs.values()] or [made.config]
     return [*lines, *(f"train it again: icd train {config}" for config in configs)]

@@ -8,11 +8,14 @@ import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from urllib.parse import unquote
 
 HIDDEN = "***"
-_NAMES = re.compile(r"PASSWORD|PASSWD|SECRET|TOKEN|CREDENTIAL", re.IGNORECASE)
-_NO_VALUES = re.compile(r"_(FILE|PATH|MODE|URI|URL)$", re.IGNORECASE)  # they say where a secret is
+# Only the end of a name tells: SECRETS_DIR and TOKENIZERS_PARALLELISM hold no secret.
+_NAMES = re.compile(
+    r"(PASSWORD|PASSWD|PASSPHRASE|SECRET|TOKEN|CREDENTIAL|(API|ACCESS|PRIVATE|SECRET)_?KEY)S?(_?\d+)?$", re.IGNORECASE
+)
 _USER = re.compile(r"(?<=://)([^/\s'\"]*)@")
 _SHORTEST = 6  # a shorter value would be found in ordinary words
 
@@ -30,11 +33,16 @@ def _secrets(environment: Mapping[str, str]) -> set[str]:
 
 
 def _of(name: str, value: str) -> Iterator[str]:
-    if _NAMES.search(name) and not _NO_VALUES.search(name):
+    if _NAMES.search(name) and not _is_path(value):
         yield value
     for user in _USER.findall(value):
         password = user.partition(":")[2]
         yield from (password, unquote(password))
+
+
+def _is_path(value: str) -> bool:
+    """Whether a value says where a secret is; one that merely holds slashes is a secret itself."""
+    return os.sep in value and Path(value).exists()
 
 
 class HidingFormatter(logging.Formatter):

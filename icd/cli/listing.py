@@ -5,6 +5,7 @@ from dataclasses import MISSING, fields
 from typing import Any
 
 import click
+import yaml
 
 from icd.cli.main import write_json
 from icd.errors import UsageError, did_you_mean
@@ -38,12 +39,12 @@ def methods(name: str | None, as_json: bool) -> None:
         return
     for kind, table in tables.items():
         for name, cls in table.items():
-            click.echo(f"{kind} {name}: {cls.title}")
+            click.echo(f"{kind} {name}:  # {cls.title}")
             for field, default in _defaults(cls).items():
-                click.echo(f"    {field}: {default}")
-    click.echo("rows of the paper's table (method: NAME, or method: {row: NAME, field: value}):")
+                click.echo(f"  {field}: {_flow(default)}")
+    click.echo("rows of the paper's table:  # method: NAME, or method: {row: NAME, field: value}")
     for name, data in rows.items():
-        click.echo(f"    {name:8s} {_row_line(data)}")
+        click.echo(f"  {name}: {_flow(_row(data))}")
 
 
 @click.command()
@@ -104,8 +105,6 @@ def _defaults(cls: Any) -> dict[str, Any]:
 
 def _pasted(name: str) -> str:
     """Write a method, row or base loss as a file may have it, with what every field means."""
-    import yaml
-
     from icd.config.json_schema import descriptions
     from icd.config.trial import method_data
     from icd.losses import BASE_LOSSES
@@ -128,9 +127,12 @@ def _pasted(name: str) -> str:
     return "\n".join([f"# {cls.title}", *lines]) + "\n"
 
 
-def _row_line(data: dict[str, Any]) -> str:
+def _row(data: dict[str, Any]) -> dict[str, Any]:
     shown = ("base_loss", "scales", "ce_weight", "base_weight", "cluster_weight", "warmup_epochs")
-    keys = (
-        [key for key in shown if key in data] if data["name"] == "distill" else [key for key in data if key != "name"]
-    )
-    return ", ".join(f"{key} {data[key]}" for key in keys)
+    return data if data["name"] != "distill" else {key: data[key] for key in shown if key in data}
+
+
+def _flow(value: Any) -> str:
+    """Write a value as YAML on one line, to be pasted into a file."""
+    text = yaml.safe_dump(value, default_flow_style=True, width=1000, sort_keys=False)
+    return text.removesuffix("...\n").strip()

@@ -87,7 +87,7 @@ class LiveDisplay:
         shown = f"; best {objective.metric} {found.values[0]:.4g} (trial {found.number})" if found else ""
         limit = driver.sweep.budget.trials
         budget = f" of {limit}" if limit else ""
-        used = sum(bool(record.key) and record.state != "duplicate" for record in self.records)
+        used = sum(record.counts for record in self.records)
         return f"{used}{budget} trials: {count_text(counts_of(self.records))}{shown}"
 
     def _table(self, driver: Driver, executor: Executor) -> Group:

@@ -1,5 +1,6 @@
 """Entry of the command: finds the verb, and turns every error into one readable line and an exit code."""
 
+import errno
 import importlib
 import json
 import logging
@@ -12,8 +13,10 @@ from collections.abc import Mapping, Sequence
 import click
 
 from icd import __version__
+from icd.cli.console import lasting_streams
 from icd.cli.hiding import HidingFormatter, hide
-from icd.errors import ConfigError, IcdError, did_you_mean
+from icd.cli.stopping import STOPPED_BY, worked
+from icd.errors import ConfigError, IcdError, SetupError, did_you_mean
 
 # Verb -> where its click command is. Imported when used: the listing of verbs must not wait for torch.
 COMMANDS: Mapping[str, str] = {
@@ -112,19 +115,29 @@ def icd(debug: bool, quiet: bool) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code and never raises."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    try:
-        code = icd.main(words, prog_name="icd", standalone_mode=False)
+    with lasting_streams() as lowest:
+        code = _run(words)
         sys.stdout.flush()
+        error = lowest.error if lowest else None
+        if code == 0 and error is not None and error.errno != errno.EPIPE:  # that is: icd ... | head
+            _say(SetupError.code, f"stdout cannot be written: {error.strerror}; what it was to hold is not whole")
+            return 0 if worked() else SetupError.exit_code
+        return code
+
+
+def _run(words: list[str]) -> int:
+    try:
+        _check_names(words)
+        code = icd.main(words, prog_name="icd", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except click.exceptions.Abort:
         return 130
-    except click.ClickException as error:
-        _say("USAGE", f"{error.format_message()}; see 'icd --help'")
+    except click.exceptions.NoArgsIsHelpError as error:  # a group without a verb; its message is the help
+        click.echo(error.format_message(), err=True)
         return 2
-    except BrokenPipeError:
-        # Whoever read our output has gone (icd ... | head); nothing is wrong, and nothing more can be said.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except click.ClickException as error:
+        _say("USAGE", f"{error.format_message().rstrip('.')}; see '{_help_of(error)}'")
+        return 2
     except KeyboardInterrupt:
         _say("INTERRUPTED", "stopped before training began; nothing to resume")
         return 130
@@ -133,13 +146,42 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stderr.write(hide(traceback.format_exc()))
         _report(error)
         return _exit_code(error)
+    except UnicodeEncodeError as error:
+        if not any("\udc80" <= letter <= "\udcff" for letter in str(error.object)):
+            return _bug(error, debug="--debug" in words)
+        _report(_not_utf8(str(error.object)))  # the name of a file that was found
+        return SetupError.exit_code
     except Exception as error:
         return _bug(error, debug="--debug" in words)
 
 
-def _exit_code(error: IcdError) -> int:
-    from icd.cli.stopping import STOPPED_BY
+def _help_of(error: click.ClickException) -> str:
+    """Name the help of the verb that was called wrongly."""
+    context = getattr(error, "ctx", None)
+    return f"{context.command_path if context else 'icd'} --help"
 
+
+def _check_names(words: Sequence[str]) -> None:
+    """Refuse what is not UTF-8, before anything is written: databases, JSON and YAML have no way to say it.
+
+    Raises:
+        SetupError: For a word of the command line, or a folder that the environment names.
+    """
+    for name in (*words, *(os.environ.get(variable, "") for variable in ("ICD_ROOT", "ICD_DATA"))):
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise _not_utf8(name) from None
+
+
+def _not_utf8(name: str) -> SetupError:
+    shown = name.encode(errors="backslashreplace").decode()
+    return SetupError(
+        f"names of files and folders must be UTF-8, but got {shown}; rename it, or choose --root elsewhere"
+    )
+
+
+def _exit_code(error: IcdError) -> int:
     return 128 + STOPPED_BY[0] if error.code == "INTERRUPTED" and STOPPED_BY else error.exit_code
 
 
@@ -153,10 +195,14 @@ def _bug(error: Exception, *, debug: bool) -> int:
     if debug:
         sys.stderr.write(hide(traceback.format_exc()))
         return 70
-    with tempfile.NamedTemporaryFile("w", prefix="icd-traceback-", suffix=".txt", delete=False) as file:
-        file.write(hide(traceback.format_exc()))
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix="icd-traceback-", suffix=".txt", delete=False) as file:
+            file.write(hide(traceback.format_exc()))
+        where = f"traceback in {file.name}"
+    except OSError:
+        where = "its traceback cannot be written, see --debug"
     name = type(error).__name__
-    _say("BUG", f"{name}: {' '.join(str(error).split())[:200]}; traceback in {file.name}; please report it")
+    _say("BUG", f"{name}: {' '.join(str(error).split())[:200]}; {where}; please report it")
     return 70
 
 

@@ -1,5 +1,6 @@
 """Options that several verbs share, and what they mean."""
 
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,8 +12,11 @@ import torch
 from icd.cli.root import ROOT
 from icd.errors import SetupError
 from icd.search import default_root
+from icd.trial.gpus import no_silent_cpu, training_device, visible_gpus, why_unusable
 from icd.trial.runs import Places
 from icd.trial.teacher_table import BUDGET_GB
+
+logger = logging.getLogger(__name__)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -21,7 +25,9 @@ def place_options(command: F) -> F:
     """``--root``, ``--data-root`` and ``--download``."""
     for option in (
         click.option("--download", is_flag=True, help="Fetch data sets that can be fetched."),
-        click.option("--data-root", type=click.Path(path_type=Path), help="Folder of data sets [ICD_DATA]."),
+        click.option(
+            "--data-root", type=click.Path(path_type=Path), help="Folder of data sets [ICD_DATA, or one in your cache]."
+        ),
         ROOT,
     ):
         command = option(command)
@@ -37,6 +43,13 @@ def device_options(command: F) -> F:
     ):
         command = option(command)
     return command
+
+
+ENGINE = click.option(
+    "--engine",
+    type=click.Choice(["auto", "eager", "graph"]),
+    help="Steps one operation after the other, or recorded as CUDA graphs [ICD_ENGINE, or auto: eager].",
+)
 
 
 def table_options(command: F) -> F:
@@ -76,7 +89,10 @@ def device_of(name: str, threads: int | None) -> torch.device:
     if threads:
         torch.set_num_threads(threads)
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = training_device()
+        if device.type == "cpu" and (unused := no_silent_cpu(visible_gpus())):
+            logger.warning("training on the CPU: %s", unused)
+        return device
     try:
         device = torch.device(name)
     except RuntimeError as error:
@@ -84,7 +100,8 @@ def device_of(name: str, threads: int | None) -> torch.device:
     if device.type not in ("cpu", "cuda"):
         raise SetupError(f"--device must be auto, cpu, cuda or cuda:N, but got {name!r}")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise SetupError(f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices torch can use")
+        why = "" if torch.cuda.is_available() else f": {why_unusable()}"
+        raise SetupError(f"--device {name}: torch can use {torch.cuda.device_count()} CUDA devices here{why}")
     return device
 
 

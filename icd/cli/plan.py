@@ -1,7 +1,6 @@
 """``icd plan``."""
 
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from icd.cli.show import JSON, SET, columns, params_text
 from icd.cli.stopping import stop_requested, stopping_politely
 from icd.config.names import shown_params
 from icd.config.sweep import Start
+from icd.search.machine import usable_cpus
 from icd.search.planning import Plan
 
 logger = logging.getLogger(__name__)
@@ -27,10 +27,9 @@ logger = logging.getLogger(__name__)
 @SET
 @click.option("--name", help="Another name for the sweep than the file's.")
 @click.option(
-    "--measure/--no-measure",
-    default=True,
-    show_default=True,
-    help="Time a few steps here; trains the teacher if it is missing. Without it nothing is read or created.",
+    "--measure",
+    is_flag=True,
+    help="Time a few steps here, and first train the teacher if it is missing. Else nothing is read or created.",
 )
 @JSON
 @place_options
@@ -48,7 +47,7 @@ def plan(
     where = places(root, data_root, download=download)
     with stopping_politely(), LiveDisplay(sys.stderr) as display:
         if measure:
-            display.announce("measuring; a missing teacher is trained and kept first (--no-measure does neither)")
+            display.announce("measuring; a missing teacher is trained and kept first")
         made = search.plan(
             file,
             overrides,
@@ -70,8 +69,8 @@ def plan(
 def plan_lines(plan: Plan) -> list[str]:
     """Write a plan for people."""
     count = "infinitely many" if plan.configurations is None else str(plan.configurations)
-    at_a_time = f"{plan.concurrent} at a time here ({os.cpu_count()} CPUs)"
-    trials = "as many trials as its time allows" if plan.trials is None else f"{plan.trials} trials"
+    at_a_time = f"{plan.concurrent} at a time here ({usable_cpus()} CPUs)"
+    trials = "as many trials as the hours allow" if plan.trials is None else f"{plan.trials} trials"
     lines = [f"sweep {plan.name}: {trials}, {at_a_time}"]
     lines += ["", f"searched: {count} configurations"]
     known = [row.name for row in plan.dimensions]
@@ -104,11 +103,11 @@ def _cost_lines(plan: Plan) -> list[str]:
             f"{pace['evaluation_seconds']:.3g} s of evaluation an epoch on {plan.device}"
         )
     cost = plan.cost
-    if cost is not None:
+    if cost.epochs is not None:
         lines.append(f"epochs:    {cost.epochs[0]} to {cost.epochs[1]}")
-    if cost is not None and cost.wall_hours is not None and cost.gpu_hours is not None:
-        lines.append(f"wall time: {duration(cost.wall_hours[0])} to {duration(cost.wall_hours[1])}")
-        lines.append(f"GPU-hours: {cost.gpu_hours[0]:.3g} to {cost.gpu_hours[1]:.3g}")
+    wall, gpus = cost.wall_hours, cost.gpu_hours
+    lines.append(f"wall time: {f'{duration(wall[0])} to {duration(wall[1])}' if wall else 'not known'}")
+    lines.append(f"GPU-hours: {f'{gpus[0]:.3g} to {gpus[1]:.3g}' if gpus else 'not known'}")
     return [*lines, f"disk:      {plan.disk_bytes / 1e9:.2g} GB"]
 
 

@@ -1,6 +1,7 @@
 """``icd report`` and ``icd compare``."""
 
 import logging
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from icd.cli.submit import remote_option
 from icd.errors import StateError
 from icd.search import default_root
 from icd.search.reading import driver_of
-from icd.search.studies import REPORT_NAME, sweep_folder
+from icd.search.studies import REPORT_NAME, pasted, sweep_folder
 
 if TYPE_CHECKING:
     from icd.results.report.blocks import Page
@@ -62,14 +63,18 @@ def _log(root: Path, name: str, page: "Page") -> int | None:
     if driver is not None:
         logger.info("not logged: %s drives the sweep, and logs a report when it leaves", driver)
         return None
-    write_page(sweep_folder(root, name) / REPORT_NAME, page)
+    folder = sweep_folder(root, name)
+    if not os.access(folder, os.W_OK):
+        logger.info("not logged: %s cannot be written", folder)
+        return None
+    write_page(folder / REPORT_NAME, page)
     try:
         pending = log_report(root, name, _FLUSH_S, logger.info)
     except StateError as error:  # a driver has begun meanwhile
         logger.info("not logged: %s", error)
         return None
     if pending:
-        logger.warning("the report waits for MLflow (%d events): 'icd flush %s'", pending, name)
+        logger.warning("the report waits for MLflow (%d events): '%s'", pending, pasted(root, "flush", name))
     return pending
 
 

@@ -10,6 +10,7 @@ from icd.results.pruning import PruningAudit
 from icd.search.pareto import pareto_front
 from icd.search.reading import SweepStatus, chosen, pairs_of
 from icd.search.record import TrialRecord
+from icd.search.studies import pasted
 from icd.search.terms import DeadKind
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
@@ -118,7 +119,8 @@ def state_text(status: SweepStatus) -> str:
     if status.state == "finished":
         return f"finished (stopped_by: {status.stopped_by})"
     why = f"stopped_by: {status.stopped_by}" if status.stopped_by else "its driver was killed"
-    return f"stopped ({why}); continue with 'icd resume {status.name}'"
+    again = pasted(status.folder.parents[1], "resume", status.name)
+    return f"stopped ({why}); continue with '{again}'"
 
 
 def count_text(counts: Mapping[str, int]) -> str:

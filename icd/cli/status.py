@@ -28,7 +28,7 @@ from icd.search import default_root
 from icd.search.pareto import pareto_front
 from icd.search.reading import STATES, SweepStatus, all_statuses, chosen, flat_rows, plain_sweep, status_of, trial_row
 from icd.search.record import State
-from icd.search.studies import find
+from icd.search.studies import find, pasted
 from icd.search.study import Ledger
 from icd.search.terms import dead_kinds, noted_terms
 
@@ -65,7 +65,7 @@ def status(name: str | None, as_json: bool, root: Path | None) -> None:
         click.echo(line)
     confirmed = _confirmed(ledger)
     if confirmed:
-        click.echo(f"\nconfirmed: {confirmed} ('icd confirm {name} --show' has the numbers)")
+        click.echo(f"\nconfirmed: {confirmed} ('{pasted(where, 'confirm', found.name, '--show')}' has the numbers)")
 
 
 def _confirmed(ledger: Ledger) -> str | None:

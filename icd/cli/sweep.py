@@ -11,14 +11,16 @@ import click
 from icd import search
 from icd.cli.live import LiveDisplay
 from icd.cli.main import write_json
-from icd.cli.options import place_options, places, table_options
+from icd.cli.options import ENGINE, place_options, places, table_options
 from icd.cli.show import JSON, NAME, SET, status_lines
 from icd.cli.stopping import stop_requested, stopping_politely
 from icd.cli.submit import remote_options
-from icd.errors import TrialsFailedError
+from icd.errors import SetupError, TrialsFailedError, UsageError
 from icd.results.report import write_report
 from icd.search.pareto import pareto_front
+from icd.search.ray_address import refuse_other_forms
 from icd.search.reading import SweepStatus, counts_of, trial_row
+from icd.search.studies import pasted
 from icd.search.sweeps import SweepResult
 
 logger = logging.getLogger(__name__)
@@ -29,11 +31,26 @@ F = TypeVar("F", bound=Callable[..., Any])
 EXTEND = click.option("--extend", is_flag=True, help="Allow another budget than the sweep was begun with.")
 
 
+def _checked_address(context: click.Context, parameter: click.Parameter, address: str) -> str:
+    """Refuse at once what no cluster can be joined by."""
+    if "://" in address:
+        try:
+            refuse_other_forms(address)
+        except SetupError as error:
+            raise UsageError(str(error)) from None
+    return address
+
+
 def executor_options(command: F) -> F:
-    """``--executor`` and ``--address``."""
+    """``--executor``, ``--address`` and ``--engine``."""
     for option in (
+        ENGINE,
         click.option(
-            "--address", default="local", show_default=True, help="Ray cluster: local, auto or ray://HOST:PORT."
+            "--address",
+            default="local",
+            show_default=True,
+            callback=_checked_address,
+            help="Ray cluster: local, auto, or HOST:PORT of its GCS, from a machine that runs a node of it.",
         ),
         click.option(
             "--executor",
@@ -69,6 +86,7 @@ def sweep(file: Path, overrides: tuple[str, ...], name: str | None, as_json: boo
 @NAME
 @SET
 @EXTEND
+@click.option("--retry-failed", is_flag=True, help="Train the trials that failed again, once the cause is mended.")
 @executor_options
 @table_options
 @JSON
@@ -98,16 +116,16 @@ def _run(begin: Callable[..., SweepResult], options: dict[str, Any], *, as_json:
     if as_json:
         write_json(result_data(result, status))
     else:
-        hints = _where_to_look(result, several_pairs=status.ranked is not None)
+        hints = _where_to_look(result, where.root, several_pairs=status.ranked is not None)
         for line in [*status_lines(status, result.records), "", *hints]:
             click.echo(line)
     if result.pending:
-        logger.warning("%d events wait for MLflow: 'icd flush %s'", result.pending, result.name)
+        logger.warning("%d events wait for MLflow: '%s'", result.pending, pasted(where.root, "flush", result.name))
     if result.failed_too_often:
         failed, tried = counts_of(result.records)["failed"], len(result.records)
         raise TrialsFailedError(
             f"{failed} of {tried} trials of sweep {result.name!r} failed, more than budget.failed_share allows; "
-            f"see 'icd trials {result.name} --state failed'"
+            f"see '{pasted(where.root, 'trials', result.name, '--state', 'failed')}'"
         )
 
 
@@ -127,15 +145,15 @@ def result_data(result: SweepResult, status: SweepStatus) -> dict[str, Any]:
     }
 
 
-def _where_to_look(result: SweepResult, *, several_pairs: bool) -> list[str]:
+def _where_to_look(result: SweepResult, root: Path, *, several_pairs: bool) -> list[str]:
     name = result.name
-    best = f"take the best:   icd export {name} -o best.yaml --unconfirmed"
-    pairs = f"compare it:      icd specialists {name} ONE OTHER ..."
+    best = f"take the best:   {pasted(root, 'export', name, '-o', 'best.yaml', '--unconfirmed')}"
+    pairs = f"compare it:      {pasted(root, 'specialists', name, 'ONE', 'OTHER', '...')}"
     return [
-        f"look at it:      icd ui {name}",
-        f"list its trials: icd trials {name}",
-        f"read about it:   icd report {name}",
-        f"confirm it:      icd confirm {name}",
+        f"look at it:      {pasted(root, 'ui', name)}",
+        f"list its trials: {pasted(root, 'trials', name)}",
+        f"read about it:   {pasted(root, 'report', name)}",
+        f"confirm it:      {pasted(root, 'confirm', name)}",
         pairs if several_pairs else best,
         f"in {result.folder}; MLflow: {result.tracking}",
     ]

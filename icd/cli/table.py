@@ -15,6 +15,7 @@ from icd.cli.options import check_writable, device_of, device_options, place_opt
 from icd.cli.progress import Display
 from icd.cli.root import ROOT
 from icd.cli.stopping import stop_requested, stopping_politely
+from icd.config.located import located
 from icd.config.read_trial import read_trial
 from icd.config.trial import TrialConfig
 from icd.config.yaml import Document, apply_overrides, read_yaml
@@ -61,7 +62,7 @@ def build_command(
     configs = _configs(apply_overrides(document, overrides) if overrides else document)
     where, target = places(root, data_root, download=download), device_of(device, threads)
     check_writable(where.root)
-    with stopping_politely(), Display(sys.stderr) as display:
+    with located(document), stopping_politely(), Display(sys.stderr) as display:
         execution = Execution(
             device=target, num_workers=workers, report=display.report, progress=display.progress, stop=stop_requested
         )
@@ -78,7 +79,7 @@ def _build_one(
     display: Display,
 ) -> None:
     first, split = read_data(configs[0], where)
-    ready = prepare(first, split, where.teachers, execution)
+    ready = prepare(first, split, where.teachers, execution, display.announce)
     if ready is None or first.teacher is None:
         display.announce("there is no teacher, and nothing to build")
         return

@@ -70,7 +70,9 @@ def train_command(
             device=target, num_workers=workers, report=display.report, progress=display.progress, stop=stop_requested
         )
         config, split = read_data(config, where)
-        card = train_teacher(where.teachers, config, split, execution, name)
+        for note in split.notes:
+            display.announce(f"note: {note}")
+        card = train_teacher(where.teachers, config, split, execution, name, display.announce)
     _show(card, as_json=as_json)
 
 

@@ -13,6 +13,7 @@ from icd.cli.show import JSON, SET
 from icd.cli.stopping import stop_requested, stopping_politely
 from icd.cli.submit import remote_options
 from icd.cli.sweep import executor_options
+from icd.config.located import located
 from icd.config.yaml import apply_overrides, read_yaml
 from icd.results.report import write_report
 from icd.results.table import read_table, with_run_ids
@@ -55,7 +56,7 @@ def tournament(
     where = places(options.pop("root"), options.pop("data_root"), download=options["download"])
     found = entries(document)
     if not show:
-        with stopping_politely(), LiveDisplay(sys.stderr) as display:
+        with located(document), stopping_politely(), LiveDisplay(sys.stderr) as display:
             settings = settings_of(
                 {
                     "root": where.root,

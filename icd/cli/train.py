@@ -10,12 +10,14 @@ import click
 import yaml
 
 from icd.cli.main import write_json
-from icd.cli.options import check_writable, device_of, device_options, place_options, places, table_options
+from icd.cli.options import ENGINE, check_writable, device_of, device_options, place_options, places, table_options
 from icd.cli.progress import Display
 from icd.cli.stopping import stop_requested, stopping_politely
+from icd.config.engine import Engine, engine_asked
 from icd.config.fingerprint import Comparison, compare, stored_fingerprint
 from icd.config.habits import is_sweep
-from icd.config.read_trial import advice, read_trial
+from icd.config.located import located
+from icd.config.read_trial import advice, notes_of, read_trial
 from icd.config.yaml import Document, apply_overrides, read_yaml
 from icd.errors import CheckpointError, UsageError
 from icd.trial.bucket import url_of
@@ -43,6 +45,7 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print the result a
 @table_options
 @place_options
 @device_options
+@ENGINE
 def train(
     config: Path,
     overrides: tuple[str, ...],
@@ -59,6 +62,7 @@ def train(
     device: str,
     threads: int | None,
     workers: int,
+    engine: Engine | None,
 ) -> None:
     """Train the configuration in CONFIG; its teacher is trained first if need be.
 
@@ -76,13 +80,14 @@ def train(
     if url_of(where.root):
         raise UsageError(f"--root must be a folder for a single trial, but got {url_of(where.root)}")
     check_writable(where.root)
-    with stopping_politely(), Display(sys.stderr) as display:
+    with located(document), stopping_politely(), Display(sys.stderr) as display:
         execution = Execution(
             device=target,
             num_workers=workers,
             report=display.report,
             progress=display.progress,
             stop=stop_requested,
+            engine=engine_asked(engine),
         )
         result = run_trial(
             trial,
@@ -137,10 +142,14 @@ def validate(config: Path, overrides: tuple[str, ...], as_json: bool) -> None:
 
 def _validate_sweep(document: Document, *, as_json: bool) -> None:
     from icd.config.read_sweep import read_sweep
+    from icd.search.space import SearchSpace
 
     sweep = read_sweep(document)
+    notes = notes_of(SearchSpace(sweep).extremes())
+    for line in notes:
+        logger.warning("note: %s", line)
     if as_json:
-        write_json({"digest": sweep.digest(), "sweep": sweep.to_data()})
+        write_json({"digest": sweep.digest(), "sweep": sweep.to_data(), "notes": notes})
         return
     click.echo(f"# {document.source} is a valid sweep; digest {sweep.digest()[:12]}")
     for source in sweep.sources:

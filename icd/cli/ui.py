@@ -26,8 +26,9 @@ from icd.cli.show import NAME
 from icd.errors import SetupError, StateError
 from icd.search import default_root
 from icd.search.leaderboard import leaderboard_url, without_password
+from icd.search.mlflow_file import ARTIFACTS, ready
 from icd.search.storage import storage_url
-from icd.search.studies import find, tracking_uri
+from icd.search.studies import find, pasted, tracking_uri
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ def ui(name: str, port: int | None, dashboard_port: int | None, no_browser: bool
             logger.info("no optuna-dashboard, which shows the study's history too: pip install '.[dashboard]'")
         if not all(_answers(server, over) for server in started):
             return
-        link = _leaderboard(base, name)
+        link = _leaderboard(base, name, pasted(where, "flush", name))
         click.echo(f"MLflow: {link}")
         for server in started:
             if server.address != base:
@@ -104,9 +105,10 @@ def mlflow_words(port: int) -> list[str]:
 
 @contextmanager
 def _mlflow(root: Path, uri: str, port: int) -> Iterator[Server]:
+    ready(uri)
     environment = {
         "MLFLOW_BACKEND_STORE_URI": uri,
-        "MLFLOW_ARTIFACTS_DESTINATION": str((root / "mlartifacts").absolute()),
+        "MLFLOW_ARTIFACTS_DESTINATION": str((root / ARTIFACTS).absolute()),
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # seven processes and 0.6 GB for nothing
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
@@ -176,7 +178,7 @@ def _answers(server: Server, over: threading.Event) -> bool:
     return False
 
 
-def _leaderboard(base: str, name: str) -> str:
+def _leaderboard(base: str, name: str, flush: str) -> str:
     """Give the link of the sweep's leaderboard.
 
     Raises:
@@ -192,7 +194,7 @@ def _leaderboard(base: str, name: str) -> str:
             experiment = json.load(answer)["experiment"]
     except urllib.error.HTTPError as error:
         if error.code == 404:
-            raise StateError(f"MLflow has no experiment {name!r} yet; send it with 'icd flush {name}'") from None
+            raise StateError(f"MLflow has no experiment {name!r} yet; send it with '{flush}'") from None
         raise SetupError(f"{shown} answers {error.code}; open it in a browser that is logged in") from None
     except (urllib.error.URLError, OSError) as error:
         raise SetupError(f"{shown} does not answer: {error}") from None

@@ -1,6 +1,6 @@
 """Rules between the parts of a trial: images and augmentation, networks and stems, scales and feature maps."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,12 +8,12 @@ from icd.config.document import Document, KeyPath
 from icd.config.protocols import Protocol, usual_lr
 from icd.config.trial import DataConfig, NetworkConfig, TeacherConfig, TrialConfig
 from icd.data import DATASETS
-from icd.data.views import CropFlip, ViewFamily
-from icd.data.warps import RotateFlip
+from icd.data.dataset import views_problem
 from icd.errors import ConfigError, Problem
-from icd.losses import LocalRelations
+from icd.losses import DecoupledKD, LocalRelations, NormalizedKD
 from icd.methods import METHODS, CellDistillation, Method
 from icd.models import MODELS, Stem, feature_size
+from icd.models.torchvision_nets import IMAGENET_CLASSES
 
 _NOT_PRETRAINED = "only torchvision's networks have published ImageNet weights here"
 _LARGE_IMAGE = 128  # pixels; from here on the authors use the 224-pixel stem
@@ -97,15 +97,12 @@ def _data(known: Known) -> Iterator[Problem]:
     row = DATASETS[images.name]
     if row.needs_path and not images.path and known.right(("data", "path"), ("data", "name")):
         yield problem(("data", "path"), f"{images.name} needs a path to its file or folder")
-    side = _side_needed(row.views) if row.image_size is not None else None
     for path, protocol in ((("protocol",), known.protocol), (("teacher", "protocol"), known.of_teacher)):
         where: KeyPath = (*path, "views")
-        if protocol is None or side is None or not known.right(where, ("data", "name")):
+        if protocol is None or row.from_files or not known.right(where, ("data", "name")):
             continue
-        if (asked := _side_needed(protocol.views)) not in (None, side):
-            hint = "take that size, or crop_flip with resize"
-            rule = f"images of {images.name} are {side} x {side}, which these views do not resize"
-            yield problem(where, rule, value=asked, hint=hint)
+        if wrong := views_problem(images.name, protocol.views, row.image_size):
+            yield problem(where, wrong.rule, value=wrong.value, hint=wrong.hint)
 
 
 def _teacher(known: Known) -> Iterator[Problem]:
@@ -119,12 +116,13 @@ def _teacher(known: Known) -> Iterator[Problem]:
         yield problem(("student", "pretrained"), _NOT_PRETRAINED, value=student.arch)
     if teacher is None:
         return
-    if (
-        teacher.weights == "pretrained"
-        and known.right(("teacher", "arch"))
-        and not MODELS[teacher.arch].build_pretrained
-    ):
-        yield problem(("teacher", "weights"), _NOT_PRETRAINED, value=teacher.arch)
+    classes = known.images.num_classes if known.images and known.right(("data", "name")) else None
+    if teacher.weights == "pretrained" and known.right(("teacher", "arch")):
+        if not MODELS[teacher.arch].build_pretrained:
+            yield problem(("teacher", "weights"), _NOT_PRETRAINED, value=teacher.arch)
+        elif classes not in (None, IMAGENET_CLASSES):
+            rule, hint = pretrained_problem(classes)
+            yield problem(("teacher", "weights"), rule, value="pretrained", hint=hint)
     if not known.trains_teacher or protocol is None:
         return
     views: KeyPath = ("teacher", "protocol", "views")
@@ -177,21 +175,46 @@ def class_problems(method: Method | None, num_classes: int) -> list[tuple[str, o
     return []
 
 
-def _side_needed(views: ViewFamily) -> int | None:
-    """Side that images must have before a family is applied; None where it stretches them."""
-    if isinstance(views, CropFlip):
-        return views.size if views.resize is None else None
-    return views.size if isinstance(views, RotateFlip) else None
+def idle_fields(method: Method | None, num_classes: int) -> list[str]:
+    """Name the fields of a base loss that change nothing with so many classes; known for some data after reading."""
+    loss = getattr(method, "base_loss", None)
+    if isinstance(loss, DecoupledKD) and num_classes == 2:
+        return ["dkd.beta"]  # one class beside the target is sure of itself
+    if isinstance(loss, NormalizedKD) and num_classes == 2 and not loss.keep_target:
+        return ["nkd.gamma", "nkd.temperature"]
+    if isinstance(loss, LocalRelations) and loss.k == num_classes - 1:
+        return ["ldrld.beta"]  # one class is left outside the top
+    return []
 
 
-def advice(config: TrialConfig) -> list[str]:
-    """What is allowed but probably not meant."""
+def pretrained_problem(num_classes: object) -> tuple[str, str]:
+    """Say why torchvision's classifier cannot teach so many classes, and what can be done."""
+    rule = f"a pretrained teacher needs data of its {IMAGENET_CLASSES} classes, not {num_classes}: a new head is random"
+    hint = (
+        "train one here (weights: train); or train it as a student, pretrained: true and method: cross_entropy, and "
+        "bring its student.safetensors in with 'icd teacher import'"
+    )
+    return rule, hint
+
+
+def notes_of(configs: Iterable[TrialConfig], num_classes: int | None = None) -> list[str]:
+    """Give the advice on several trials, such as the ends of a space, each line once."""
+    return list(dict.fromkeys(line for config in configs for line in advice(config, num_classes)))
+
+
+def advice(config: TrialConfig, num_classes: int | None = None) -> list[str]:
+    """What is allowed but probably not meant; ``num_classes`` where the data were read."""
     lines = []
     method, protocol = config.method, config.protocol
+    family = MODELS[config.student.arch].family
     preset = DATASETS[config.data.name].preset
-    usual = usual_lr(preset, MODELS[config.student.arch].family)
+    usual = usual_lr(preset, family)
     if protocol.lr > 2 * usual:
         lines.append(f"protocol.lr {protocol.lr:g}: the {preset} preset trains {config.student.arch} with {usual:g}")
+    if getattr(protocol.views, "flip", False) and not DATASETS[config.data.name].horizontal_flip:
+        lines.append(
+            f"protocol.views.flip: a mirrored image of {config.data.name} is not of its class; set flip: false"
+        )
     if isinstance(method, CellDistillation):
         if method.warmup_epochs > protocol.epochs:
             lines.append(
@@ -200,4 +223,7 @@ def advice(config: TrialConfig) -> list[str]:
             )
         if method.cluster_weight and not method.has_cluster_term:
             lines.append("method.cluster_weight: scale 1 alone has a 1 x 1 Gram matrix, so the cluster term is zero")
+    classes = num_classes or config.data.num_classes
+    for field in idle_fields(method, classes) if classes else ():
+        lines.append(f"method.base_loss.{field}: cannot matter with {classes} classes, so any value gives the same")
     return lines

@@ -67,7 +67,10 @@ class Protocol:
     def _milestones_problem(self) -> FieldProblem | None:
         if list(self.milestones) != sorted(set(self.milestones)):
             return FieldProblem("milestones", "milestones must ascend", self.milestones)
-        if self.schedule == "step" and self.milestones and self.milestones[-1] >= self.epochs:
+        if self.schedule != "step" and self.milestones:
+            rule = f"milestones belong to schedule step, and schedule {self.schedule} would ignore them"
+            return FieldProblem("milestones", rule, self.milestones)
+        if self.milestones and self.milestones[-1] >= self.epochs:
             rule = f"milestones < epochs ({self.epochs}) must hold"
             return FieldProblem("milestones", rule, self.milestones)
         return None

@@ -98,7 +98,7 @@ class _SweepReader(PartReader):
             self._check_pruner(pruner, objectives, trials, several=bool(pairs))
         if sampler:
             self._check_sampler(sampler, objectives, template)
-            self._check_budget(sampler, budget, len(baselines), sum(source.top for source in sources))
+            self._check_budget(sampler, budget, resources, len(baselines), sum(source.top for source in sources))
         if self.problems or sampler is None or pruner is None or budget is None or resources is None:
             return None
         return SweepConfig(
@@ -285,13 +285,23 @@ class _SweepReader(PartReader):
             rule = f"cmaes needs numbers only, which {', '.join(categorical)} are not"
             self.note(path, rule, value="cmaes", hint="take auto or tpe")
 
-    def _check_budget(self, sampler: SamplerConfig, budget: Budget | None, baselines: int, starts: int) -> None:
+    def _check_budget(
+        self, sampler: SamplerConfig, budget: Budget | None, resources: Resources | None, baselines: int, starts: int
+    ) -> None:
         path: KeyPath = ("search", "budget")
         if budget is None or not self.right(path) or not self.right(("search", "sampler")):
             return
         if budget.trials is budget.hours is budget.gpu_hours is None and sampler.name != "grid":
             rule = "needs trials, hours or gpu_hours; only a grid ends by itself"
             self.note(path, rule, hint=write((*path, "trials"), 100))
+        elif (
+            budget.trials is budget.hours is None
+            and resources
+            and resources.gpus_per_trial == 0
+            and sampler.name != "grid"
+        ):
+            rule = "ends no sweep whose trials take no GPU"
+            self.note((*path, "gpu_hours"), rule, value=budget.gpu_hours, hint=write((*path, "hours"), 1))
         elif budget.trials is not None and budget.trials < baselines + starts:
             what = f"{baselines + starts} configurations" if starts else f"{baselines} baselines"
             rule = f"trials >= the {what} of enqueue must hold"

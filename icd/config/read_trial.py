@@ -8,7 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from icd.config.checks import Known, advice, between_parts, class_problems
+from icd.config.checks import (
+    Known,
+    advice,
+    between_parts,
+    class_problems,
+    idle_fields,
+    notes_of,
+    pretrained_problem,
+)
 from icd.config.document import Document, KeyPath, in_order
 from icd.config.expand import with_preset, with_row
 from icd.config.forms import full_form, is_range
@@ -23,7 +31,16 @@ from icd.errors import ConfigError, Problem
 from icd.methods import METHODS, PAPER_ROWS
 from icd.models import MODELS
 
-__all__ = ["advice", "check_trial", "class_problems", "load_trial", "read_trial"]
+__all__ = [
+    "advice",
+    "check_trial",
+    "class_problems",
+    "idle_fields",
+    "load_trial",
+    "notes_of",
+    "pretrained_problem",
+    "read_trial",
+]
 
 TOP = ("data", "student", "teacher", "method", "protocol", "seed")
 

@@ -6,7 +6,7 @@ methods apart by ``name``; a base loss or an augmentation is the one key of its 
 
 from collections.abc import Collection, Mapping
 from dataclasses import MISSING, dataclass, fields
-from typing import Annotated, Any, Literal, Union
+from typing import Annotated, Any, Literal, Union, get_type_hints
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Discriminator, TypeAdapter, create_model
 from pydantic_core import PydanticCustomError
@@ -16,7 +16,7 @@ from icd.config.protocols import Protocol
 from icd.config.trial import DataConfig, NetworkConfig, TeacherConfig, TrialConfig
 from icd.data import DATASETS
 from icd.data.views import VIEW_FAMILIES
-from icd.fields import Range, annotations
+from icd.fields import annotations
 from icd.losses import BASE_LOSSES
 from icd.methods import METHODS
 from icd.models import MODELS
@@ -32,11 +32,11 @@ TABLES: Mapping[str, tuple[Mapping[str, type], str]] = {
 }
 
 
-def option_type(name: str, default: Any) -> Any:
-    """Give the type of a data set's own option: like its default, and seeds may be 0 but counts may not."""
-    if type(default) is not int:
-        return type(default)
-    return Annotated[int, Range(at_least=0 if name.endswith("seed") else 1)]
+def option_types(name: str) -> dict[str, Any]:
+    """Give the types of a data set's own options, bounds included."""
+    row = DATASETS[name]
+    hints = get_type_hints(row.load, include_extras=True)
+    return {option: hints[option] for option in row.options}
 
 
 def _one_of(table: Mapping[str, type], what: str) -> Any:
@@ -83,7 +83,7 @@ _MODELS: Mapping[str, Any] = {
                 DataConfig,
                 "options",
                 name=(Literal[name], ...),
-                **{option: (option_type(option, value), value) for option, value in row.options.items()},
+                **{option: (kind, row.options[option]) for option, kind in option_types(name).items()},
             )
             for name, row in DATASETS.items()
         ]
@@ -105,7 +105,7 @@ class Part:
         adapter: Checks it.
         classes: By the value of ``name``, the dataclass that its fields belong to; one without names has one, "".
         names: Fields that name a row of a table: what such a row is called, and the table.
-        options: By the value of ``name``, keys that are no fields of the dataclass.
+        options: By the value of ``name``, keys that are no fields of the dataclass, with their types.
     """
 
     adapter: TypeAdapter[Any]
@@ -118,9 +118,8 @@ class Part:
         names = [name] if isinstance(name, str) and name in self.classes else list(self.classes)
         found: dict[str, Any] = {}
         for item in names:
-            own = self.options.get(item, {})
             found |= annotations(self.classes[item]) if self.classes[item] else {}
-            found |= {option: option_type(option, value) for option, value in own.items()}
+            found |= self.options.get(item, {})
         return {key: kind for key, kind in found.items() if key != "options"}
 
 
@@ -147,7 +146,7 @@ PARTS: Mapping[str, Part] = {
         "data",
         dict.fromkeys(DATASETS, DataConfig),
         {"name": ("data set", DATASETS)},
-        {name: row.options for name, row in DATASETS.items()},
+        {name: option_types(name) for name in DATASETS},
     ),
     "student": _part("student", {"": NetworkConfig}, _NETWORK),
     "teacher": _part("teacher", {"": TeacherConfig}, _NETWORK),

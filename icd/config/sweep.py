@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Literal
 
+from icd.config.engine import Engine
 from icd.config.space import plain
 from icd.fields import Count, FieldProblem, NonNegative, NonNegativeInt, Positive, Range, Seed, check_fields
 
@@ -125,12 +126,14 @@ class Resources:
 
     Attributes:
         cpus_per_trial: Cores, and threads of torch.
-        gpus_per_trial: GPUs; a fraction lets trials share one. Null takes 1 where the executor has GPUs, else 0.
+        gpus_per_trial: At most 1; a fraction lets trials share a GPU. Null takes 1 where the executor has GPUs, else 0.
         max_concurrent: Trials at a time; null for as many as fit.
         retries: How often a trial starts again after its process was killed, its node was lost or it hung.
         hang_seconds: A trial is taken to hang after this long without a step, or five median epochs if that is longer.
         grace_seconds: So long after a SIGTERM a trial may go on to end its epoch; less than whoever sends it waits.
         device: Part of a device's name, ``*`` and ``?`` allowed; trials run on no others. Null takes any.
+        engine: ``eager``, or ``graph`` to record training steps as CUDA graphs where that can be done; ``auto`` is
+            ``eager``.
         autoscale: Whether a sweep asks Ray's autoscaler for room for ``max_concurrent`` trials.
     """
 
@@ -141,16 +144,17 @@ class Resources:
     hang_seconds: Positive = 600
     grace_seconds: NonNegative = 25
     device: str | None = None
+    engine: Engine = "auto"
     autoscale: bool = False
 
     def __post_init__(self) -> None:
         gpus = self.gpus_per_trial
-        uneven = gpus is not None and gpus > 1 and gpus != int(gpus)
-        rule = "gpus_per_trial must be at most 1 or a whole number"
+        several = gpus is not None and gpus > 1
+        rule = "gpus_per_trial must be at most 1, as a trial uses one GPU and the others would idle"
         bounded = "autoscale must be false where max_concurrent is null: it is how many trials' room is asked for"
         check_fields(
             self,
-            FieldProblem("gpus_per_trial", rule, gpus) if uneven else None,
+            FieldProblem("gpus_per_trial", rule, gpus) if several else None,
             FieldProblem("autoscale", bounded, self.autoscale) if self.autoscale and not self.max_concurrent else None,
         )
 

@@ -104,7 +104,7 @@ class TeacherConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialConfig:
-    """A trial: a pure function of this value."""
+    """Everything that a trial's result follows from, but for the kind of processor and the teacher cache's mode."""
 
     data: DataConfig
     student: NetworkConfig

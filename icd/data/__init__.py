@@ -22,10 +22,7 @@ DATASETS: Mapping[str, DatasetRow] = {
         num_classes=100,
         image_size=32,
         views=CropFlip(size=32, pad=2, flip=False),
-        stem="cifar",
         preset="digits100",
-        needs_root=False,
-        needs_path=False,
         horizontal_flip=False,
     ),
     "cifar10": DatasetRow(
@@ -34,11 +31,7 @@ DATASETS: Mapping[str, DatasetRow] = {
         num_classes=10,
         image_size=32,
         views=CropFlip(size=32, pad=4),
-        stem="cifar",
         preset="cifar100",
-        needs_root=True,
-        needs_path=False,
-        horizontal_flip=True,
     ),
     "cifar100": DatasetRow(
         load=cifar.load_cifar100,
@@ -46,59 +39,35 @@ DATASETS: Mapping[str, DatasetRow] = {
         num_classes=100,
         image_size=32,
         views=CropFlip(size=32, pad=4),
-        stem="cifar",
         preset="cifar100",
-        needs_root=True,
-        needs_path=False,
-        horizontal_flip=True,
     ),
     "tiny_imagenet": DatasetRow(
         load=tiny_imagenet.load,
         summary="Tiny-ImageNet: 64 x 64, up to 200 classes; its official val is the test set",
-        num_classes=None,
         image_size=64,
         views=RotateFlip(size=64),
-        stem="cifar",
         preset="tiny_imagenet",
-        needs_root=True,
-        needs_path=False,
-        horizontal_flip=True,
     ),
     "cub200": DatasetRow(
         load=cub200.load,
         summary="CUB-200-2011: photographs of birds, shown at 224 x 224",
-        num_classes=None,
-        image_size=224,
+        from_files=True,
         views=CropFlip(size=224, resize=256),
-        stem="cub",
         preset="cub200",
-        needs_root=True,
-        needs_path=False,
-        horizontal_flip=True,
     ),
     "imagefolder": DatasetRow(
         load=imagefolder.load,
         summary="class folders train/CLASS/* and test/CLASS/* or val/CLASS/* (ImageNet)",
-        num_classes=None,
-        image_size=None,
+        from_files=True,
         views=RandomResizedCrop(size=224),
-        stem="imagenet",
         preset="imagenet",
-        needs_root=False,
-        needs_path=False,
-        horizontal_flip=True,
     ),
     "npz": DatasetRow(
         load=npz.load,
         summary="one NPZ file: x_train, y_train, x_test, y_test (uint8 NHWC), class_names",
-        num_classes=None,
-        image_size=None,
         views=CropFlip(size=32, pad=4),
-        stem="cifar",
         preset="cifar100",
-        needs_root=False,
         needs_path=True,
-        horizontal_flip=True,
     ),
 }
 
@@ -133,12 +102,14 @@ def load_dataset(
             Problem(rule=f"unknown data set {name!r}", path="data.name", hint=did_you_mean(name, [*DATASETS]))
         )
     row = DATASETS[name]
-    allowed = list(row.options)
-    unknown = [option for option in options if option not in allowed]
-    if unknown:
-        hints = {option: did_you_mean(option, allowed) if allowed else "it has none" for option in unknown}
-        raise ConfigError(
-            Problem(rule=f"{name} has no such option", path=f"data.{key}", hint=hints[key]) for key in unknown
-        )
+    problems = []
+    for option, value in options.items():
+        if option not in row.options:
+            hint = did_you_mean(option, [*row.options]) if row.options else "it has none"
+            problems.append(Problem(rule=f"{name} has no such option", path=f"data.{option}", hint=hint))
+        elif rule := row.option_problem(option, value):
+            problems.append(Problem(rule=rule, path=f"data.{option}", value=value, has_value=True))
+    if problems:
+        raise ConfigError(problems)
     request = Request(root=root, path=path, val_share=val_share, split_seed=split_seed, download=download)
     return row.load(request, **options)

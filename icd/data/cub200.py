@@ -7,20 +7,16 @@ from numpy.typing import NDArray
 
 from icd.data.dataset import IMAGENET_MEAN, IMAGENET_STD, Request
 from icd.data.folders import inside, lines
-from icd.data.images import FileImages, decoded
+from icd.data.images import FileImages
 from icd.data.split import Split, make_split
 from icd.errors import DataError
 
-_STORED_SIDE = 256  # the side the protocol resizes to before it crops 224
 
-
-def load(request: Request, *, in_memory: bool = False) -> Split:
-    """List the images; the test images are looked for now and decoded when they are shown.
+def load(request: Request) -> Split:
+    """List the images; nothing is decoded before it is shown, and a trial keeps the 1.2 GB then (``FileImages.held``).
 
     Args:
         request: ``root`` or ``root/CUB_200_2011`` is the unpacked archive.
-        in_memory: Decode all training images once to 256 x 256 (1.2 GB for the whole set): the same pixels as from
-            files, without a JPEG decoder in every epoch.
     """
     root = request.folder("cub200")
     folder = root / "CUB_200_2011" if (root / "CUB_200_2011").is_dir() else root
@@ -30,15 +26,13 @@ def load(request: Request, *, in_memory: bool = False) -> Split:
     images = FileImages.found(folder / "images", names, labels_N)
     train, test = images.subset(np.flatnonzero(is_train_N)), images.subset(np.flatnonzero(~is_train_N))
     return make_split(
+        request,
         "cub200",
-        decoded(train, _STORED_SIDE) if in_memory else train,
-        lambda: decoded(test, _STORED_SIDE) if in_memory else test,
+        train,
+        lambda: test,
         class_names=class_names,
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
-        image_size=224,
-        val_share=request.val_share,
-        split_seed=request.split_seed,
     )
 
 

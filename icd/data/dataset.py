@@ -1,46 +1,20 @@
-"""What every data set's file provides: a loader that turns a request into a ``Split``, and a row that describes it."""
+"""The row of ``DATASETS`` that describes a data set, and the checks of what a file asks of it."""
 
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
+from icd.data.request import Request
 from icd.data.split import Split
 from icd.data.views import ViewFamily
-from icd.errors import DataError
-from icd.models.output import Stem
+from icd.errors import Problem
+from icd.fields import ranges_of
+
+__all__ = ["CIFAR100_MEAN", "CIFAR100_STD", "IMAGENET_MEAN", "IMAGENET_STD", "DatasetRow", "Request"]
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CIFAR100_MEAN, CIFAR100_STD = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """Where a data set lies and how it is divided."""
-
-    root: Path | None  # the data folder (--data-root, ICD_DATA)
-    path: str | None  # for data sets that are "some file" or "some folder"; relative to root
-    val_share: float
-    split_seed: int
-    download: bool = False
-
-    def folder(self, name: str) -> Path:
-        """Give the data folder, or say that it is missing."""
-        if self.root is None:
-            raise DataError(f"{name}: no data folder given; pass --data-root or set ICD_DATA")
-        if not self.root.is_dir():
-            raise DataError(f"{name}: the data folder {self.root} is not a directory; pass another --data-root")
-        return self.root
-
-    def file(self, name: str) -> Path:
-        """Give the file or folder that ``path`` names, or say that it is missing."""
-        if not self.path:
-            raise DataError(f"{name}: needs `path`; set data.path to its file or folder")
-        where = (self.root or Path()) / self.path
-        if not where.exists():
-            raise DataError(f"{name}: {where} does not exist; correct data.path or --data-root")
-        return where
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,17 +23,42 @@ class DatasetRow:
 
     load: Callable[..., Split]  # load(request, **options)
     summary: str
-    num_classes: int | None  # None: as many as the files have
-    image_size: int | None  # None: as the files say
+    num_classes: int | None = None  # None: as many as the files have
+    image_size: int | None = None  # of images held in memory, where it is known; None: as the files say
+    from_files: bool = False  # whether images are files of any size, decoded when they are shown
     views: ViewFamily
-    stem: Stem
     preset: str  # the training protocol of the papers, a key of config/protocols.py's PRESETS
-    needs_root: bool
-    needs_path: bool
-    horizontal_flip: bool  # whether a mirrored image keeps its class
+    needs_path: bool = False
+    horizontal_flip: bool = True  # whether a mirrored image keeps its class
 
     @property
     def options(self) -> Mapping[str, Any]:
         """The data set's own options with their defaults, read off its loader."""
         parameters = list(inspect.signature(self.load).parameters.values())
         return {parameter.name: parameter.default for parameter in parameters[1:]}
+
+    def option_problem(self, name: str, value: object) -> str | None:
+        """Say which rule of an option a value breaks, if so."""
+        default = self.options[name]
+        if type(value) is not type(default):
+            return f"must be like the default {default!r}"
+        bounds = ranges_of(get_type_hints(self.load, include_extras=True)[name])
+        broken = [bound for bound in bounds if isinstance(value, int) and not bound.holds(value)]
+        return broken[0].rule(name) if broken else None
+
+
+def views_problem(name: str, views: ViewFamily, side: int | None) -> Problem | None:
+    """Say why views cannot show the images of a data set held in memory, if so.
+
+    Args:
+        name: Of the data set.
+        views: The family asked for.
+        side: Of the images; None where it is not known yet.
+    """
+    if views.source is None:
+        rule, hint = f"images of {name} are held in memory, and these views show image files only", "crop_flip"
+    elif side is not None and not views.resizes and views.source != side:
+        rule, hint = f"images of {name} are {side} x {side}, which these views do not resize", "that size, or crop_flip"
+    else:
+        return None
+    return Problem(rule=rule, value=views.size, has_value=True, hint=f"take {hint} with resize")

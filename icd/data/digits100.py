@@ -23,7 +23,7 @@ from icd.data import counter
 from icd.data.dataset import Request
 from icd.data.images import ArrayImages
 from icd.data.split import Split, make_split
-from icd.errors import ConfigError, Problem
+from icd.fields import Count, NonNegativeInt
 
 SIDE = 32
 MEAN, STD = (0.36, 0.36, 0.36), (0.196, 0.196, 0.196)
@@ -39,7 +39,9 @@ _DIGITS = 5  # stream of random numbers, see views.py
 FloatArray = NDArray[np.float64]
 
 
-def load(request: Request, *, train_per_class: int = 100, test_per_class: int = 20, image_seed: int = 0) -> Split:
+def load(
+    request: Request, *, train_per_class: Count = 100, test_per_class: Count = 20, image_seed: NonNegativeInt = 0
+) -> Split:
     """Make the training images now and the test images when they are opened.
 
     Args:
@@ -48,12 +50,8 @@ def load(request: Request, *, train_per_class: int = 100, test_per_class: int = 
         test_per_class: Images of each class to test on.
         image_seed: Another seed, other images of the same kind.
     """
-    for option, value in (("train_per_class", train_per_class), ("test_per_class", test_per_class)):
-        if value < 1:
-            raise ConfigError(
-                Problem(path=f"data.{option}", rule=f"{option} >= 1 must hold", value=value, has_value=True)
-            )
     return make_split(
+        request,
         "digits100",
         make_images(train_per_class, image_seed, test=False),
         lambda: make_images(test_per_class, image_seed, test=True),
@@ -61,9 +59,6 @@ def load(request: Request, *, train_per_class: int = 100, test_per_class: int = 
         superclasses=tuple(number // 10 for number in range(100)),
         mean=MEAN,
         std=STD,
-        image_size=SIDE,
-        val_share=request.val_share,
-        split_seed=request.split_seed,
     )
 
 

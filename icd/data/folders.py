@@ -1,19 +1,27 @@
 """Class-folder trees: ``FOLDER/CLASS/**/IMAGE``, and the small text files that come with some data sets."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from icd.data.images import IMAGE_SUFFIXES, FileImages
+from icd.data.decode import IMAGE_SUFFIXES
+from icd.data.images import FileImages
 from icd.errors import DataError
+
+# What archivers, network disks and desktops leave behind; names that begin with a dot are hidden as well.
+_SYSTEM = frozenset(
+    ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found", "Thumbs.db", "desktop.ini")
+)
+_HIDDEN = "hidden or of the system"
 
 
 def class_folders(folder: Path) -> tuple[str, ...]:
-    """Give the names of the class folders in a folder, sorted; hidden ones are not classes."""
-    return tuple(sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != "."))
+    """Give the names of the class folders in a folder, sorted; hidden and system entries are not classes."""
+    return tuple(sorted(entry.name for entry in folder.iterdir() if not _is_hidden(entry.name) and entry.is_dir()))
 
 
 def images_by_class(root: Path, part: str, class_names: Sequence[str]) -> FileImages:
-    """Find the images of ``root/part/CLASS``, sorted by class and name.
+    """Find the images of ``root/part/CLASS``, sorted by class and name; its ``skipped`` counts what is none.
 
     Raises:
         DataError: If a class has no image, or the folder has one that is no class.
@@ -21,15 +29,48 @@ def images_by_class(root: Path, part: str, class_names: Sequence[str]) -> FileIm
     strangers = sorted(set(class_folders(root / part)) - set(class_names))
     if strangers:
         raise DataError(f"{root / part / strangers[0]}: no such class in the training folder; remove or rename it")
-    names, labels = [], []
+    names, labels, skipped = [], [], _beside(root / part)
     for label, class_name in enumerate(class_names):
         folder = root / part / class_name
-        files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
+        files, others = _divided(folder)
         if not files:
-            raise DataError(f"{folder}: the class has no image; every class needs one, unpack the data set again")
+            has = f", only {_counted(others)}" if others else ""
+            raise DataError(f"{folder}: the class has no image{has}; every class needs one, unpack the data set again")
         names += [file.relative_to(root).as_posix() for file in files]
         labels += [label] * len(files)
-    return FileImages.found(root, names, labels)
+        skipped += others
+    return FileImages.found(root, names, labels, f"{root / part}: skipped {_counted(skipped)}" if skipped else "")
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name in _SYSTEM
+
+
+def _beside(folder: Path) -> Counter[str]:
+    """Count what is no class folder."""
+    found = Counter(_HIDDEN for entry in folder.iterdir() if _is_hidden(entry.name))
+    found["in no class folder"] = sum(entry.is_file() and not _is_hidden(entry.name) for entry in folder.iterdir())
+    return +found
+
+
+def _divided(folder: Path) -> tuple[list[Path], Counter[str]]:
+    """Give the images below a class folder, sorted, and count the other files by suffix."""
+    files, others = [], Counter[str]()
+    for file in folder.rglob("*"):
+        suffix = file.suffix.lower()
+        if any(_is_hidden(name) for name in file.relative_to(folder).parts):
+            others[_HIDDEN] += 1
+        elif file.is_dir():
+            continue
+        elif suffix in IMAGE_SUFFIXES:
+            files.append(file)
+        else:
+            others[f"with {suffix}" if suffix else "without a suffix"] += 1
+    return sorted(files), others
+
+
+def _counted(skipped: Counter[str]) -> str:
+    return ", ".join(f"{count} {what}" for what, count in sorted(skipped.items()))
 
 
 def lines(file: Path, num_columns: int) -> list[list[str]]:

@@ -6,20 +6,15 @@ The outer ``val`` folder is what papers report on, so here it is the test set; o
 from icd.data.dataset import IMAGENET_MEAN, IMAGENET_STD, Request
 from icd.data.folders import class_folders, images_by_class
 from icd.data.split import Split, make_split
-from icd.errors import ConfigError, DataError, Problem
+from icd.errors import DataError
 
 
-def load(request: Request, *, image_size: int = 224) -> Split:
+def load(request: Request) -> Split:
     """List the training images now and the test images when they are opened; nothing is decoded before it is shown.
 
     Args:
         request: ``path`` names the folder; without it, ``root`` is the folder.
-        image_size: Side of the network's input.
     """
-    if image_size < 1:
-        raise ConfigError(
-            Problem(path="data.image_size", rule="image_size >= 1 must hold", value=image_size, has_value=True)
-        )
     folder = request.file("imagefolder") if request.path else request.folder("imagefolder")
     if not (folder / "train").is_dir():
         raise DataError(f"{folder}: has no folder 'train'; expected train/CLASS/*.jpg and test/CLASS/*.jpg")
@@ -30,13 +25,11 @@ def load(request: Request, *, image_size: int = 224) -> Split:
         where = "train" if not class_names else "test' or 'val"
         raise DataError(f"{folder}: '{where}' must have class folders; results need images that were not trained on")
     return make_split(
+        request,
         "imagefolder",
         images_by_class(folder, "train", class_names),
         lambda: images_by_class(folder, tests[0], class_names),
         class_names=class_names,
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
-        image_size=image_size,
-        val_share=request.val_share,
-        split_seed=request.split_seed,
     )

@@ -5,54 +5,30 @@ Shape key:
 """
 
 import hashlib
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from icd.data.decode import decode_rgb
+from icd.data.memory import fits
 from icd.data.pixels import pixels, require, stretched
 from icd.errors import DataError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".webp"))
+    from icd.data.views import ViewFamily
+
 _FULLY_COMPARED = 100_000  # at most this many files are read to find exact duplicates
-
-
-class ImageSet(Protocol):
-    """Labelled images in a fixed order; final: ``ArrayImages`` and ``FileImages``."""
-
-    @property
-    def labels_N(self) -> Tensor:
-        """Class of each image, int64 [N]."""
-        ...
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of what the set holds, in order, labels included."""
-        ...
-
-    def __len__(self) -> int: ...
-
-    def subset(self, indices: ArrayLike) -> "ImageSet":
-        """Give the images at ``indices``, in that order."""
-        ...
-
-    def with_images(self, other: Self) -> Self:
-        """Give these images and, after them, those of another set of the same kind."""
-        ...
-
-    def to(self, device: torch.device | str) -> "ImageSet":
-        """Give the same images, on ``device`` where that is possible."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,16 +65,22 @@ class ArrayImages:
         return sha.hexdigest()
 
     def subset(self, indices: ArrayLike) -> "ArrayImages":
+        """Give the images at ``indices``, in that order."""
         index_n = torch.as_tensor(np.asarray(indices, dtype=np.int64), device=self.images_NCHW.device)
         return ArrayImages(self.images_NCHW[index_n], self.labels_N[index_n.to(self.labels_N.device)])
 
     def with_images(self, other: "ArrayImages") -> "ArrayImages":
+        """Give these images and, after them, those of another set."""
         sets = (self, other.to(self.images_NCHW.device))
         return ArrayImages(torch.cat([one.images_NCHW for one in sets]), torch.cat([one.labels_N for one in sets]))
 
     def to(self, device: torch.device | str) -> "ArrayImages":
         """Give the same images on ``device``; resident on a GPU they need no loader at all."""
         return ArrayImages(self.images_NCHW.to(device), self.labels_N.to(device))
+
+    def held(self, views: "ViewFamily", device: torch.device, threads: int) -> "ArrayImages":
+        """Give the same images on ``device``: they are in memory already."""
+        return self.to(device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,15 +92,19 @@ class FileImages:
         names: Relative paths with forward slashes, length N.
         sizes_N: File sizes in bytes, int64 [N]; part of the digest, so that a replaced file is noticed.
         labels_N: int64 [N].
+        skipped: What was found beside them and left out, for people; empty where nothing was.
     """
 
     root: Path
     names: tuple[str, ...]
     sizes_N: NDArray[np.int64]
     labels_N: Tensor
+    skipped: str = ""
+    _held: "dict[tuple[int, torch.device], ArrayImages]" = field(default_factory=dict, repr=False)
+    _holding: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @classmethod
-    def found(cls, root: Path, names: Sequence[str], labels: ArrayLike) -> "FileImages":
+    def found(cls, root: Path, names: Sequence[str], labels: ArrayLike, skipped: str = "") -> "FileImages":
         """Look the files up; a missing or empty one is a ``DataError``."""
         sizes = []
         for name in names:
@@ -129,7 +115,7 @@ class FileImages:
             if not sizes[-1]:
                 raise DataError(f"{root / name}: the image file is empty; unpack or copy it again")
         labels_N = torch.as_tensor(np.asarray(labels, dtype=np.int64))
-        return cls(root, tuple(names), np.array(sizes, dtype=np.int64), labels_N)
+        return cls(root, tuple(names), np.array(sizes, dtype=np.int64), labels_N, skipped)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -157,29 +143,46 @@ class FileImages:
 
     def decode(self, index: int) -> "Image":
         """Decode one file to RGB; a broken one is a ``DataError`` that names it."""
-        from PIL import Image, ImageFile
+        return decode_rgb(self.root / self.names[index])
 
-        path = self.root / self.names[index]
-        # Some libraries switch this on for the whole process; half an image would then pass as a whole one.
-        ImageFile.LOAD_TRUNCATED_IMAGES = False
-        try:
-            with Image.open(path) as image:
-                return image.convert("RGB")
-        except Exception as error:  # a decoder fed with a broken file raises anything, struct.error included
-            raise DataError(
-                f"{path}: not a readable image ({type(error).__name__}: {error}); restore or remove the file"
-            ) from error
+    def source(self, index: int, views: "ViewFamily") -> "Image":
+        """Decode one file as views need it; one of another size is a ``DataError`` where they do not resize."""
+        image, side = self.decode(index), views.source
+        if views.resizes or image.size == (side, side):
+            return image
+        rule = f"must be {side} x {side} for views that do not resize, but got {image.width} x {image.height}"
+        raise DataError(f"{self.root / self.names[index]}: {rule}; take crop_flip with resize, or resize the file")
+
+    def held(self, views: "ViewFamily", device: torch.device, threads: int) -> "ArrayImages | FileImages":
+        """Give the images in memory, on a device, where the views bring all to one square and there is room.
+
+        They are decoded once for all trials of this process. The pixels are those that files would show.
+        """
+        side = views.source
+        if side is None:
+            return self
+        with self._holding:
+            if (side, device) not in self._held and fits(3 * side * side * len(self), device):
+                self._held.clear()  # one copy at a time
+                self._held[side, device] = decoded(self, views, threads).to(device)
+            return self._held.get((side, device), self)
 
 
-def decoded(files: FileImages, side: int, threads: int = 8) -> ArrayImages:
-    """Decode files into memory as ``side`` x ``side`` images, with threads (Pillow releases the GIL)."""
+ImageSet = ArrayImages | FileImages  # labelled images in a fixed order
+
+
+def decoded(files: FileImages, views: "ViewFamily", threads: int = 8) -> ArrayImages:
+    """Decode files into memory as the squares that views begin with, with threads (Pillow releases the GIL)."""
+    side = views.source
+    if side is None:
+        raise ValueError("views of each image's own size cannot be shown from memory")
     images_NCHW = np.empty((len(files), 3, side, side), dtype=np.uint8)
 
     def decode_into(index: int) -> None:
-        images_NCHW[index] = pixels(stretched(files.decode(index), side))
+        images_NCHW[index] = pixels(stretched(files.source(index, views), side))
 
-    with ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(decode_into, range(len(files)), chunksize=64):
+    with ThreadPoolExecutor(max(1, threads)) as pool:
+        for _ in pool.map(decode_into, range(len(files))):
             pass
     return ArrayImages(torch.from_numpy(images_NCHW), files.labels_N)
 

@@ -4,20 +4,23 @@ Shape key:
     B: batch    C: colours (3)    H, W: height, width    N: images to show, in order
 """
 
+from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from icd.data.images import ArrayImages, FileImages, ImageSet
 from icd.data.pixels import require
 from icd.data.split import Rgb
 from icd.data.views import ViewFamily
-from icd.errors import DataError
+
+_AHEAD = 2  # batches that are being decoded beside the one that is waited for
 
 
 class Batch(NamedTuple):
@@ -54,7 +57,7 @@ def batches(
         std: Per-colour deviation to divide by.
         device: Where the batches shall be. uint8 travels, the normalisation happens there.
         channels_last: Memory format of the images.
-        num_workers: Processes that decode files; 0 decodes here. Images in memory need none.
+        num_workers: Threads that decode files. Images in memory need none.
         drop_last: Leave out a last batch that is not full.
 
     Yields:
@@ -71,10 +74,10 @@ def batches(
     parts = [slice(first, min(first + batch_size, end)) for first in range(0, end, batch_size)]
     if isinstance(images, ArrayImages):
         shown = _from_memory(images, indices_N, view_ids_N, views, parts)
-    elif isinstance(images, FileImages):
-        shown = _from_files(images, indices_N, view_ids_N, views, parts, num_workers, torch.device(device))
     else:
-        raise TypeError(f"images must be ArrayImages or FileImages, but got {type(images).__name__}")
+        shown = _from_files(
+            images, indices_N, view_ids_N, views, parts, num_workers, torch.device(device).type == "cuda"
+        )
     return _normalised(shown, images.labels_N, Normaliser(mean, std, torch.device(device), channels_last))
 
 
@@ -118,34 +121,6 @@ def _from_memory(
         yield views.evaluate(raw_BCHW) if ids_N is None else views.apply(raw_BCHW, ids_N[part]), indices_B
 
 
-class _Rendered(Dataset[NDArray[np.uint8] | DataError]):
-    """Files shown under their views, by position in the epoch; lives in the worker processes."""
-
-    def __init__(
-        self,
-        images: FileImages,
-        indices_N: NDArray[np.int64],
-        view_ids_N: NDArray[np.int64] | None,
-        views: ViewFamily,
-    ) -> None:
-        self.images, self.indices_N, self.view_ids_N, self.views = images, indices_N, view_ids_N, views
-
-    def __getitem__(self, position: int) -> NDArray[np.uint8] | DataError:
-        view_id = None if self.view_ids_N is None else int(self.view_ids_N[position])
-        try:
-            return self.views.render(self.images.decode(int(self.indices_N[position])), view_id)
-        except DataError as error:
-            # As a value: DataLoader would rebuild a raised one with the worker's whole traceback in it.
-            return error
-
-
-def _stack(shown: list[NDArray[np.uint8] | DataError]) -> Tensor | str:
-    for item in shown:
-        if isinstance(item, DataError):
-            return str(item)
-    return torch.from_numpy(np.stack(shown))  # type: ignore[arg-type]  # no errors are left in it
-
-
 def _from_files(
     images: FileImages,
     indices_N: NDArray[np.int64],
@@ -153,17 +128,30 @@ def _from_files(
     views: ViewFamily,
     parts: Sequence[slice],
     num_workers: int,
-    device: torch.device,
+    pinned: bool,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    loader: DataLoader[Any] = DataLoader(
-        _Rendered(images, indices_N, view_ids_N, views),
-        batch_sampler=[list(range(part.start, part.stop)) for part in parts],
-        num_workers=num_workers,
-        collate_fn=_stack,
-        generator=torch.Generator(),  # else it draws from the global one, which a thread may be making weights with
-        pin_memory=device.type == "cuda",
-    )
-    for part, images_BCHW in zip(parts, loader, strict=True):
-        if isinstance(images_BCHW, str):
-            raise DataError(images_BCHW)
-        yield images_BCHW, torch.from_numpy(indices_N[part])
+    """Decode with threads, a few batches ahead: Pillow and NumPy release the GIL, and nothing has to be started."""
+
+    def begin(part: slice) -> tuple[Tensor, list[Future[None]]]:
+        shown_BCHW = torch.empty(
+            (part.stop - part.start, 3, views.size, views.size), dtype=torch.uint8, pin_memory=pinned
+        )
+        target_BCHW = shown_BCHW.numpy()
+        return shown_BCHW, [pool.submit(render, target_BCHW, part.start, place) for place in range(len(target_BCHW))]
+
+    def render(target_BCHW: NDArray[np.uint8], start: int, place: int) -> None:
+        view_id = None if view_ids_N is None else int(view_ids_N[start + place])
+        target_BCHW[place] = views.render(images.source(int(indices_N[start + place]), views), view_id)
+
+    pool, waiting = ThreadPoolExecutor(max(1, num_workers), "icd-decoder"), deque[tuple[Tensor, list[Future[None]]]]()
+    coming = iter(parts)
+    try:
+        waiting.extend(begin(part) for part in islice(coming, _AHEAD))
+        for part in parts:
+            shown_BCHW, rendered = waiting.popleft()
+            waiting.extend(begin(following) for following in islice(coming, 1))
+            for one in rendered:
+                one.result()
+            yield shown_BCHW, torch.from_numpy(indices_N[part])
+    finally:
+        pool.shutdown(cancel_futures=True)

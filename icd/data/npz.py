@@ -10,14 +10,13 @@ Shape key:
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import torch
 from numpy.lib import format as npy
-from numpy.typing import NDArray
 
 from icd.data.dataset import CIFAR100_MEAN, CIFAR100_STD, Request
 from icd.data.images import ArrayImages
@@ -34,94 +33,66 @@ def load(request: Request) -> Split:
         request: ``path`` names the file.
     """
     file = request.file("npz")
-    class_names = tuple(str(name) for name in _class_names(file))
-    images = _images(file, "train", len(class_names))
-    side = int(images.images_NCHW.shape[2])
-    _check_test_headers(file, side)
+    names_K = _read(file, "class_names")
+    is_list = names_K.dtype.kind == "U" and names_K.ndim == 1 and len(names_K) > 0
+    _require(is_list, file, "class_names", "must be strings [K]", names_K)
+    is_set = len(set(names_K.tolist())) == len(names_K)
+    _require(is_set, file, "class_names", "must be different from each other", names_K)
+    images = _images(file, "train", len(names_K))
+    side = images.images_NCHW.shape[2]
+    dtype, shape = _header(file, "x_test")
+    _check_images(file, "x_test", dtype, shape)
+    _require(shape[1] == side, file, "x_test", f"images must have x_train's side {side}", shape)
+    _check_integers(file, "y_test", *_header(file, "y_test"), shape[0], "image")
     return make_split(
+        request,
         "npz",
         images,
-        lambda: _images(file, "test", len(class_names)),
-        class_names=class_names,
-        superclasses=_superclasses(file, len(class_names)),
+        lambda: _images(file, "test", len(names_K)),
+        class_names=names_K.tolist(),
+        superclasses=_superclasses(file, len(names_K)),
         mean=_rgb(file, "mean", CIFAR100_MEAN),
         std=_rgb(file, "std", CIFAR100_STD),
-        image_size=side,
-        val_share=request.val_share,
-        split_seed=request.split_seed,
     )
 
 
 def _images(file: Path, part: str, num_classes: int) -> ArrayImages:
     images_NHWC, labels_N = _read(file, f"x_{part}"), _read(file, f"y_{part}")
     _check_images(file, f"x_{part}", images_NHWC.dtype, images_NHWC.shape)
-    _check_labels(file, f"y_{part}", labels_N.dtype, labels_N.shape, len(images_NHWC))
-    if labels_N.min() < 0 or labels_N.max() >= num_classes:
-        wrong = int(labels_N[(labels_N < 0) | (labels_N >= num_classes)][0])
-        raise _error(
-            file,
-            f"y_{part}",
-            f"labels must be in 0..{num_classes - 1} (class_names has {num_classes})",
-            wrong,
-        )
+    _check_integers(file, f"y_{part}", labels_N.dtype, labels_N.shape, len(images_NHWC), "image")
+    wrong_N = labels_N[(labels_N < 0) | (labels_N >= num_classes)]
+    rule = f"labels must be in 0..{num_classes - 1} (class_names has {num_classes})"
+    _require(not len(wrong_N), file, f"y_{part}", rule, "".join(map(str, wrong_N[:1])))
     images_NCHW = np.ascontiguousarray(images_NHWC.transpose(0, 3, 1, 2))
     return ArrayImages(torch.from_numpy(images_NCHW), torch.from_numpy(labels_N.astype(np.int64)))
 
 
-def _check_test_headers(file: Path, side: int) -> None:
-    """Find a wrong test array now and not at the end of a sweep, without reading its values."""
-    x_dtype, x_shape = _header(file, "x_test")
-    _check_images(file, "x_test", x_dtype, x_shape)
-    if x_shape[1] != side:
-        raise _error(file, "x_test", f"images must have x_train's side {side}", x_shape)
-    _check_labels(file, "y_test", *_header(file, "y_test"), x_shape[0])
-
-
 def _check_images(file: Path, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
-    if dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or shape[1] != shape[2] or 0 in shape:
-        raise _error(file, name, "must be uint8 [N, H, W, 3] with H == W", f"{dtype} {list(shape)}")
+    good = dtype == np.uint8 and len(shape) == 4 and shape[3] == 3 and shape[1] == shape[2] and 0 not in shape
+    _require(good, file, name, "must be uint8 [N, H, W, 3] with H == W", f"{dtype} {list(shape)}")
 
 
-def _check_labels(file: Path, name: str, dtype: np.dtype[Any], shape: tuple[int, ...], num_images: int) -> None:
-    if dtype.kind not in "iu" or shape != (num_images,):
-        raise _error(file, name, f"must be integers [{num_images}], one for each image", f"{dtype} {list(shape)}")
+def _check_integers(file: Path, name: str, dtype: np.dtype[Any], shape: tuple[int, ...], count: int, each: str) -> None:
+    good, rule = dtype.kind in "iu" and shape == (count,), f"must be integers [{count}], one for each {each}"
+    _require(good, file, name, rule, f"{dtype} {list(shape)}")
 
 
-def _class_names(file: Path) -> NDArray[np.str_]:
-    names_K = _read(file, "class_names")
-    if names_K.dtype.kind != "U" or names_K.ndim != 1 or not len(names_K):
-        raise _error(file, "class_names", "must be strings [K]", f"{names_K.dtype} {list(names_K.shape)}")
-    if len(set(names_K.tolist())) < len(names_K):
-        raise _error(file, "class_names", "must be different from each other", names_K.tolist())
-    return names_K
-
-
-def _superclasses(file: Path, num_classes: int) -> tuple[int, ...] | None:
-    if not _has(file, "coarse_of_fine"):
+def _superclasses(file: Path, num_classes: int) -> list[int] | None:
+    coarse_K = _read(file, "coarse_of_fine", optional=True)
+    if coarse_K is None:
         return None
-    coarse_K = _read(file, "coarse_of_fine")
-    if coarse_K.dtype.kind not in "iu" or coarse_K.shape != (num_classes,):
-        rule = f"must be integers [{num_classes}], one for each class"
-        raise _error(file, "coarse_of_fine", rule, f"{coarse_K.dtype} {list(coarse_K.shape)}")
-    return tuple(int(superclass) for superclass in coarse_K)
+    _check_integers(file, "coarse_of_fine", coarse_K.dtype, coarse_K.shape, num_classes, "class")
+    return [int(superclass) for superclass in coarse_K]
 
 
 def _rgb(file: Path, name: str, default: Rgb) -> Rgb:
-    if not _has(file, name):
+    values_C = _read(file, name, optional=True)
+    if values_C is None:
         return default
-    values_C = _read(file, name)
-    if values_C.dtype.kind != "f" or values_C.shape != (3,) or not ((values_C > 0) & (values_C < 1)).all():
-        raise _error(file, name, "must be three floats in 0..1", values_C.tolist())
+    good = values_C.dtype.kind == "f" and values_C.shape == (3,) and bool(((values_C > 0) & (values_C < 1)).all())
+    _require(good, file, name, "must be three floats in 0..1", values_C)
     red, green, blue = values_C.tolist()
     return red, green, blue
-
-
-def _has(file: Path, name: str) -> bool:
-    try:
-        with zipfile.ZipFile(file) as archive:
-            return f"{name}.npy" in archive.namelist()
-    except _UNREADABLE as error:
-        raise DataError(f"{file}: not a readable NPZ file ({error}); write it with numpy.savez") from error
 
 
 @contextmanager
@@ -132,10 +103,13 @@ def _member(file: Path, name: str) -> Iterator[IO[bytes]]:
     except KeyError as error:
         raise DataError(f"{file}: array {name!r} is missing; write it with numpy.savez({name}=...)") from error
     except _UNREADABLE as error:
-        raise DataError(f"{file}: array {name!r} cannot be read ({error}); write the file again") from error
+        raise DataError(f"{file}: array {name!r} cannot be read ({error}); write it with numpy.savez") from error
 
 
-def _read(file: Path, name: str) -> NDArray[Any]:
+def _read(file: Path, name: str, *, optional: bool = False) -> Any:
+    with zipfile.ZipFile(file) if optional else nullcontext() as archive:
+        if archive and f"{name}.npy" not in archive.namelist():
+            return None
     with _member(file, name) as member:
         return np.asarray(npy.read_array(member, allow_pickle=False))
 
@@ -148,5 +122,7 @@ def _header(file: Path, name: str) -> tuple[np.dtype[Any], tuple[int, ...]]:
         return dtype, shape
 
 
-def _error(file: Path, name: str, rule: str, value: object) -> DataError:
-    return DataError(f"{file}: array {name!r}: {rule}, but got {value}; write the file again")
+def _require(holds: bool, file: Path, name: str, rule: str, value: object) -> None:
+    if not holds:
+        told = value.tolist() if isinstance(value, np.ndarray) else value
+        raise DataError(f"{file}: array {name!r}: {rule}, but got {told}; write the file again")

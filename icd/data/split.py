@@ -9,7 +9,7 @@ import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,18 +17,10 @@ from numpy.typing import ArrayLike, NDArray
 from icd.data import counter
 from icd.data.images import ArrayImages, FileImages, ImageSet, file_groups, pixel_groups
 from icd.data.pixels import require
+from icd.data.request import Request
 from icd.errors import DataError, TestSetClosedError
 
-__all__ = [
-    "ArrayImages",
-    "ClosedTest",
-    "FileImages",
-    "ImageSet",
-    "Rgb",
-    "Split",
-    "make_split",
-    "stratified_split",
-]
+__all__ = ["ArrayImages", "ClosedTest", "FileImages", "ImageSet", "Rgb", "Split", "make_split", "stratified_split"]
 
 logger = logging.getLogger(__name__)
 
@@ -76,20 +68,10 @@ class ClosedTest:
             raise AttributeError(name)
         self._refuse(f".{name}")
 
-    def __len__(self) -> NoReturn:
-        self._refuse("len()")
+    def _used(self, *given: object) -> NoReturn:
+        self._refuse("what it holds")
 
-    def __bool__(self) -> NoReturn:
-        self._refuse("bool()")
-
-    def __iter__(self) -> NoReturn:
-        self._refuse("iteration")
-
-    def __getitem__(self, index: object) -> NoReturn:
-        self._refuse("indexing")
-
-    def __contains__(self, item: object) -> NoReturn:
-        self._refuse("`in`")
+    __len__ = __bool__ = __iter__ = __getitem__ = __contains__ = _used
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -104,9 +86,9 @@ class Split:
     superclasses: tuple[int, ...] | None  # superclass of each class, where the data set has some
     mean: Rgb  # of pixels scaled to 0..1
     std: Rgb
-    image_size: int  # side of a stored image, or of the network's input where images are files of many sizes
     digest: str  # of all images open to training and validation, however they are divided
     split_digest: str  # of the choice of validation images
+    notes: tuple[str, ...] = ()  # what a user should know of how the files were read
 
     @property
     def num_classes(self) -> int:
@@ -134,10 +116,12 @@ def for_trial(split: Split, train_on: str, measure_on: str, purpose: str) -> Spl
 
 def for_training(split: Split, train_on: str) -> Split:
     """Give the same split with what is trained on as ``train``; the test set stays closed."""
-    return split if train_on == "train" else replace(split, train=split.train.with_images(split.val))
+    train: Any = split.train  # of the kind that val is
+    return split if train_on == "train" else replace(split, train=train.with_images(split.val))
 
 
 def make_split(
+    request: Request,
     name: str,
     images: ArrayImages | FileImages,
     test: Callable[[], ImageSet],
@@ -146,9 +130,6 @@ def make_split(
     superclasses: Sequence[int] | None = None,
     mean: Rgb,
     std: Rgb,
-    image_size: int,
-    val_share: float,
-    split_seed: int,
 ) -> Split:
     """Divide the images open to training into train and val; duplicates stay on one side.
 
@@ -162,7 +143,8 @@ def make_split(
             f"{name}: class {class_names[int(counts_K.argmin())]!r} has no training image; every class needs one"
         )
     groups_N = pixel_groups(images) if isinstance(images, ArrayImages) else file_groups(images)
-    train_n, val_m = stratified_split(labels_N, groups_N, val_share=val_share, seed=split_seed)
+    skipped = "" if isinstance(images, ArrayImages) else images.skipped
+    train_n, val_m = stratified_split(labels_N, groups_N, val_share=request.val_share, seed=request.split_seed)
     content = "\n".join((images.digest, *class_names))
     return Split(
         name=name,
@@ -173,9 +155,9 @@ def make_split(
         superclasses=None if superclasses is None else tuple(int(superclass) for superclass in superclasses),
         mean=mean,
         std=std,
-        image_size=image_size,
         digest=hashlib.sha256(content.encode()).hexdigest(),
         split_digest=hashlib.sha256(val_m.astype("<i8").tobytes()).hexdigest(),
+        notes=(skipped,) if skipped else (),
     )
 
 

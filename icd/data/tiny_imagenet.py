@@ -11,6 +11,7 @@ from icd.data.dataset import Request
 from icd.data.folders import class_folders, images_by_class, inside, lines
 from icd.data.images import FileImages, decoded
 from icd.data.split import Rgb, Split, make_split
+from icd.data.views import Identity
 from icd.errors import DataError
 
 _SIDE = 64
@@ -36,17 +37,15 @@ def load(request: Request) -> Split:
     class_names = class_folders(folder / "train")
     if not class_names:
         raise DataError(f"{folder / 'train'}: has no class folders; unpack the data set again")
-    test = _test_files(folder, class_names)
+    images, test = images_by_class(folder, "train", class_names), _test_files(folder, class_names)
     return make_split(
+        request,
         "tiny_imagenet",
-        decoded(images_by_class(folder, "train", class_names), _SIDE),
-        lambda: decoded(test, _SIDE),
+        decoded(images, Identity(size=_SIDE)),
+        lambda: decoded(test, Identity(size=_SIDE)),
         class_names=class_names,
         mean=_MEAN,
         std=_STD,
-        image_size=_SIDE,
-        val_share=request.val_share,
-        split_seed=request.split_seed,
     )
 
 

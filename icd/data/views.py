@@ -4,16 +4,21 @@ A family says how many views an image has; ``draw`` says which one an image show
 teacher says about (image, view) can therefore be kept in a table, and every trial, node or resumed run sees
 the same pixels.
 
+All families are values, compared by their fields, and have: ``size``, the side of every view; ``num_views``;
+``source``, the side of the square that views are taken from (None: of the image as it is); ``resizes``, whether
+images of another size are brought to it or refused; ``apply(images, view ids)`` and ``evaluate(images)``, for batches
+in memory under their views or as at test time, uint8 [B, C, S, S]; ``render(image, view id or None)``, the same for
+a decoded file, uint8 [C, S, S].
+
 Shape key:
     B: batch    C: colours (3)    H, W: height, width    S: output side
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.nn import functional as F
@@ -40,32 +45,6 @@ if TYPE_CHECKING:
 
 # Separate streams, so that the order of an epoch says nothing about its views.
 _DRAW, _ORDER = 1, 2
-
-
-class ViewFamily(Protocol):
-    """A fixed set of views of an image, numbered from 0; a value, compared by its fields."""
-
-    @property
-    def size(self) -> int:
-        """Side of every view, in pixels."""
-        ...
-
-    @property
-    def num_views(self) -> int:
-        """How many views an image has."""
-        ...
-
-    def apply(self, images_BCHW: Tensor, view_ids_B: ViewIds) -> Tensor:
-        """Show uint8 images under their view ids: uint8 [B, C, S, S], on the images' device."""
-        ...
-
-    def evaluate(self, images_BCHW: Tensor) -> Tensor:
-        """Show uint8 images as at test time: uint8 [B, C, S, S]."""
-        ...
-
-    def render(self, image: "Image", view_id: int | None) -> NDArray[np.uint8]:
-        """Show one decoded file under a view id, or as at test time (None): uint8 [C, S, S]."""
-        ...
 
 
 def draw(seed: int, epoch: int, indices_B: ArrayLike, num_views: int) -> NDArray[np.int64]:
@@ -116,6 +95,10 @@ class CropFlip:
         return self.size if self.resize is None else self.resize
 
     @property
+    def resizes(self) -> bool:
+        return self.resize is not None
+
+    @property
     def span(self) -> int:
         """Window positions along one axis."""
         return self.source + 2 * self.pad - self.size + 1
@@ -137,11 +120,15 @@ class CropFlip:
         return source_BCHW[:, :, start : start + self.size, start : start + self.size]
 
     def render(self, image: "Image", view_id: int | None) -> NDArray[np.uint8]:
-        if self.resize is not None:
-            image = stretched(image, self.resize)
-        source_1CHW = torch.from_numpy(pixels(image))[None]
-        shown = self.evaluate(source_1CHW) if view_id is None else self.apply(source_1CHW, np.array([view_id]))
-        return np.ascontiguousarray(shown[0].numpy())
+        source_CHW, start = pixels(stretched(image, self.source)), centre_offset(self.source, self.size)
+        if view_id is None:
+            return np.ascontiguousarray(source_CHW[:, start : start + self.size, start : start + self.size])
+        require(0 <= view_id < self.num_views, f"0 <= view id < {self.num_views}", view_id)
+        flip, place = divmod(view_id, self.span**2)
+        oy, ox = divmod(place, self.span)
+        padded_CHW = np.pad(source_CHW, ((0, 0), (self.pad,) * 2, (self.pad,) * 2)) if self.pad else source_CHW
+        crop_CSS = padded_CHW[:, oy : oy + self.size, ox : ox + self.size]
+        return np.ascontiguousarray(crop_CSS[:, :, ::-1] if flip else crop_CSS)
 
     def _sources(self, images_BCHW: Tensor) -> Tensor:
         if self.resize is not None:
@@ -163,6 +150,14 @@ class Identity:
     def num_views(self) -> int:
         return 1
 
+    @property
+    def source(self) -> int:
+        return self.size
+
+    @property
+    def resizes(self) -> bool:
+        return True
+
     def apply(self, images_BCHW: Tensor, view_ids_B: ViewIds) -> Tensor:
         ids_on(images_BCHW.device, view_ids_B, 1)
         return self.evaluate(images_BCHW)
@@ -175,7 +170,9 @@ class Identity:
         return pixels(stretched(image, self.size))
 
 
-VIEW_FAMILIES: Mapping[str, type[CropFlip] | type[RotateFlip] | type[RandomResizedCrop] | type[Identity]] = {
+ViewFamily = CropFlip | RotateFlip | RandomResizedCrop | Identity
+
+VIEW_FAMILIES: Mapping[str, type[ViewFamily]] = {
     "crop_flip": CropFlip,
     "rotate_flip": RotateFlip,
     "random_resized_crop": RandomResizedCrop,

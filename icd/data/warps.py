@@ -49,6 +49,14 @@ class RotateFlip:
     def num_views(self) -> int:
         return self.steps * (2 if self.flip else 1)
 
+    @property
+    def source(self) -> int:
+        return self.size
+
+    @property
+    def resizes(self) -> bool:
+        return False
+
     def apply(self, images_BCHW: Tensor, view_ids_B: ViewIds) -> Tensor:
         require_side(images_BCHW.shape[2], images_BCHW.shape[3], self.size)
         ids_B = ids_on(images_BCHW.device, view_ids_B, self.num_views)
@@ -115,6 +123,14 @@ class RandomResizedCrop:
     @property
     def num_views(self) -> int:
         return 2**31
+
+    @property
+    def source(self) -> None:
+        return None
+
+    @property
+    def resizes(self) -> bool:
+        return True
 
     def apply(self, images_BCHW: Tensor, view_ids_B: ViewIds) -> Tensor:
         raise ValueError("random_resized_crop shows image files only; choose crop_flip for images held in memory")

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from icd.losses.rows import in_full_precision
+from icd.losses.rows import in_full_precision, no_autocast
 
 ContrastMode = Literal["exact", "relaxed"]
 
@@ -72,19 +72,22 @@ class ContrastiveMemory(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Return the student side's and the teacher side's loss, both scalars, and update the memory.
 
+        Automatic mixed precision is kept away: the exponential of a score over 0.07 has no digit left in bfloat16.
+
         Args:
             student_BC: Pooled student features; receives gradients.
             teacher_BC: Pooled teacher features; gradients reach the teacher's embedding, not the teacher.
             indices_B: Each image's position in the training set; those memory rows are updated.
             contrasts_BJ: Positions to compare with, the positive in column 0.
         """
-        student_BD = _unit(self.student_embedding(in_full_precision(student_BC)))
-        teacher_BD = _unit(self.teacher_embedding(in_full_precision(teacher_BC.detach())))
-        student_loss = self._side(0, self.teacher_memory, student_BD, contrasts_BJ)
-        teacher_loss = self._side(1, self.student_memory, teacher_BD, contrasts_BJ)
-        with torch.no_grad():
-            self._remember(self.student_memory, indices_B, student_BD)
-            self._remember(self.teacher_memory, indices_B, teacher_BD)
+        with no_autocast(student_BC):
+            student_BD = _unit(self.student_embedding(in_full_precision(student_BC)))
+            teacher_BD = _unit(self.teacher_embedding(in_full_precision(teacher_BC.detach())))
+            student_loss = self._side(0, self.teacher_memory, student_BD, contrasts_BJ)
+            teacher_loss = self._side(1, self.student_memory, teacher_BD, contrasts_BJ)
+            with torch.no_grad():
+                self._remember(self.student_memory, indices_B, student_BD)
+                self._remember(self.teacher_memory, indices_B, teacher_BD)
         return student_loss, teacher_loss
 
     def _side(self, side: int, memory_ND: Tensor, embedding_BD: Tensor, contrasts_BJ: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ Shape key:
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, Protocol
 
@@ -13,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from icd.losses.cells import cell_logits
-from icd.losses.rows import in_full_precision
+from icd.losses.rows import in_full_precision, no_autocast
 from icd.models.output import Output
 
 
@@ -43,10 +44,15 @@ class Side(Protocol):
 
 
 class LiveSide(NamedTuple):
-    """A side that was just computed by its network."""
+    """A side that was just computed by its network.
+
+    Attributes:
+        exact: Whether its cells are computed in full precision, whatever the caller's automatic mixed precision.
+    """
 
     output: Output
     head: nn.Linear
+    exact: bool = False
 
     @property
     def logits_BK(self) -> Tensor:
@@ -61,7 +67,9 @@ class LiveSide(NamedTuple):
         return self.output.block_BCHW
 
     def cells(self, scales: Sequence[int], grid: int | None) -> Tensor:
-        return cell_logits(self.output.features_BCHW, self.head, scales, grid=grid)
+        features_BCHW = self.output.features_BCHW
+        with no_autocast(features_BCHW) if self.exact else nullcontext():
+            return cell_logits(features_BCHW, self.head, scales, grid=grid)
 
     def cells_right(self, scales: Sequence[int], cells_BPK: Tensor, labels_B: Tensor) -> Tensor:
         return cells_BPK.argmax(dim=2) == labels_B.unsqueeze(1)

@@ -142,8 +142,12 @@ class Plan:
             for one, other in self.pairs
         ]
 
-    def decided(self, values: Mapping[str, Mapping[int, float]], upto: int) -> tuple[Decision, ...]:
+    def decided(
+        self, values: Mapping[str, Mapping[int, float]], upto: int, *, finished: bool = False
+    ) -> tuple[Decision, ...]:
         """Judge every pair over the first ``upto`` seeds; one that has none yet counts among the comparisons.
+
+        Where all runs have ended, each is judged by the seeds that gave a result.
 
         Each baseline is a question of its own, with Holm's correction over the finalists that are compared with it.
         """
@@ -151,7 +155,8 @@ class Plan:
         found: dict[tuple[str, str], Decision] = {}
         for baseline in dict.fromkeys(baseline for _, baseline in self.pairs):
             family = [pair for pair in self.pairs if pair[1] == baseline]
-            found |= zip(family, decide(self.test, [compared[pair] or _NOTHING for pair in family]), strict=True)
+            differences = [compared[pair] or _NOTHING for pair in family]
+            found |= zip(family, decide(self.test, differences, no_more=[finished] * len(family)), strict=True)
         return tuple(found[pair] for pair in self.pairs)
 
     def _row(self, place: int, values: Mapping[str, Mapping[int, float]]) -> list[PlannedArm]:
@@ -231,6 +236,15 @@ def values_by_arm(plan: Plan, records: Sequence[TrialRecord]) -> dict[str, dict[
 def records_of(plan: Plan, records: Sequence[TrialRecord]) -> list[TrialRecord]:
     """Choose the trials that belong to a plan."""
     return [record for record in records if record.attributes.get("round") == plan.round]
+
+
+def failures_of(label: str, records: Sequence[TrialRecord]) -> dict[int, str]:
+    """Give an arm's runs that diverged or failed: seed and reason."""
+    return {
+        int(record.attributes["seed"]): record.reason
+        for record in records
+        if record.attributes["arm"] == label and record.state in ("pruned", "failed")
+    }
 
 
 def stored_plans(ledger: Ledger, stage: Stage) -> list[Plan]:

@@ -19,7 +19,7 @@ from icd.search.record import TrialRecord, in_order
 from icd.search.session import Settings, written_report
 from icd.search.space import SearchSpace
 from icd.search.stages import run_stage
-from icd.search.studies import find
+from icd.search.studies import find, pasted
 from icd.search.study import Ledger
 from icd.search.warm_start import stored_starts
 from icd.trial.checkpoint import write_durably
@@ -72,7 +72,7 @@ def run_confirmation(
 
     done = run_stage(name, listed, settings, overrides, partial(tell_confirmation, settings))
     if done.pending:
-        settings.announce(f"{done.pending} events wait for MLflow: 'icd flush {name}'")
+        settings.announce(f"{done.pending} events wait for MLflow: '{pasted(settings.root, 'flush', name)}'")
     found = confirmation_of(find(settings.root, name))
     if found is None:
         raise StateError(f"sweep {name!r} lost its confirmation while it ran")

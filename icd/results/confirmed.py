@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from icd.config.sweep import RankName
-from icd.results.arms import Plan, PlannedArm, records_of, stored_plans, values_by_arm
+from icd.results.arms import Plan, PlannedArm, failures_of, records_of, stored_plans, values_by_arm
 from icd.results.confirmation import Arm, Confirmation, Run, Versus
 from icd.results.pairs import curves_of, mean_curve, on_pairs, ranks_of_arms, values_by_pair
 from icd.results.statements import statement_of
@@ -61,7 +61,6 @@ def _arm(
     own = [record for record in records if record.attributes["arm"] == arm.label]
     runs = tuple(_run(arm, record) for record in own if record.state == "complete")
     values = [run.value for run in runs]
-    failures = {int(record.attributes["seed"]): record.reason for record in own if record.state in ("pruned", "failed")}
     return Arm(
         label=arm.label,
         kind=arm.kind,
@@ -70,7 +69,7 @@ def _arm(
         config=arm.config,
         pairs=arm.pairs,
         runs=runs,
-        failures=failures,
+        failures=failures_of(arm.label, records),
         mean=statistics.fmean(values) if values else None,
         sd=statistics.stdev(values) if len(values) > 1 else None,
         mean_rank=ranks[0],
@@ -111,7 +110,7 @@ def _versus(
 ) -> tuple[Versus, ...]:
     values = values_by_arm(plan, records)
     compared = plan.compared(values, len(plan.seeds))
-    decisions = plan.decided(values, len(plan.seeds))
+    decisions = plan.decided(values, len(plan.seeds), finished=finished)
     found = []
     for (finalist, baseline), item, decision in zip(plan.pairs, compared, decisions, strict=True):
         if not item:
@@ -119,8 +118,6 @@ def _versus(
         alone = paired(item, 1 - plan.alpha, early=len(item) < len(plan.seeds))
         one, other = said.get(finalist), said.get(baseline)
         gain = None if one is None or other is None else one - other
-        # Runs that failed may leave a comparison open when nothing is left to run.
-        verdict = "no difference shown" if finished and decision.verdict == "open" else decision.verdict
         found.append(
             Versus(
                 finalist=finalist,
@@ -137,7 +134,7 @@ def _versus(
                 p_wilcoxon=alone.p_wilcoxon,
                 p=decision.p,
                 p_holm=decision.p_holm,
-                verdict=verdict,
+                verdict=decision.verdict,
                 search_said=gain,
                 shrinkage=None if gain is None else gain - alone.mean,
             )

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from icd.results.arms import Plan, records_of, stored_plans, values_by_arm
+from icd.results.arms import Plan, failures_of, records_of, stored_plans, values_by_arm
 from icd.results.confirmation import Verdict
 from icd.results.pairs import differences_by_pair
 from icd.results.statistics import paired, within_one_se
@@ -62,6 +62,7 @@ class Explanation:
         finished: Whether nothing is left to run.
         statement: The finding in plain words.
         several_pairs: Whether values are means over several pairs.
+        failures: Seed and reason of runs that diverged or failed, by arm.
     """
 
     sweep: str
@@ -77,6 +78,7 @@ class Explanation:
     finished: bool
     statement: str
     several_pairs: bool = False
+    failures: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
 
     def to_data(self) -> dict[str, Any]:
         """Write it for JSON."""
@@ -97,7 +99,7 @@ def explanation_of(ledger: Ledger) -> Explanation | None:
     finished = plan.finished(records)
     values = values_by_arm(plan, records)
     compared = plan.compared(values, len(plan.seeds))
-    decisions = plan.decided(values, len(plan.seeds))
+    decisions = plan.decided(values, len(plan.seeds), finished=finished)
     sizes = {arm.label: arm.parts or 0 for arm in plan.arms}
     rows = []
     for (label, _), item, decision in zip(plan.pairs, compared, decisions, strict=True):
@@ -112,8 +114,7 @@ def explanation_of(ledger: Ledger) -> Explanation | None:
                 high=alone.high if alone else None,
                 seeds=len(item),
                 p_holm=decision.p_holm if item else None,
-                # Runs that failed may leave a comparison open when nothing is left to run.
-                verdict="no difference shown" if finished and decision.verdict == "open" else decision.verdict,
+                verdict=decision.verdict,
                 pairs=differences_by_pair(plan, records, label, WHOLE),
             )
         )
@@ -132,6 +133,7 @@ def explanation_of(ledger: Ledger) -> Explanation | None:
         finished=finished,
         statement="",
         several_pairs=any(arm.pairs for arm in plan.arms),
+        failures={arm.label: own for arm in plan.arms if (own := failures_of(arm.label, records))},
     )
     return replace(found, statement=_statement(found))
 
@@ -169,6 +171,11 @@ def _statement(found: Explanation) -> str:
     lines += [f"It gets better by {row.difference:+.2f} points with: {row.label}." for row in better]
     rest = [row.label for row in found.rows if row.verdict not in ("worse", "better") and row.seeds]
     lines += [f"No difference was shown with: {', '.join(rest)}."] if rest else []
+    lines += [
+        f"{label} gave no result on seed {seed}: {reason}."
+        for label, own in found.failures.items()
+        for seed, reason in own.items()
+    ]
     if found.simplest is not None:
         lines.append(
             "Nothing simpler is within one standard error of the best."

@@ -1,7 +1,6 @@
 """A run of a sweep as files that others can use: a configuration and weights, or a folder with programs and a card."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -177,7 +176,7 @@ def _write_folder(
     from icd.results.programs import FILES, formats_for
 
     asked, material = formats_for(formats), material_of(run, root, data_root)
-    with staged(target, (CONFIG, WEIGHTS, CARD, *FILES.values())) as aside:
+    with staged([target], (CONFIG, WEIGHTS, CARD, *FILES.values())) as (aside,):
         filled = fill(run, material, aside, asked)
     return _exported_folder(run, target, filled)
 
@@ -196,11 +195,11 @@ def _write_pairs(
 
     asked, runs = formats_for(formats), read_pairs(ledger, winner, root)
     materials = {pair: material_of(run, root, data_root) for pair, run in runs.items()}
-    filled = {}
-    with ExitStack() as all_or_none:
-        for pair, run in runs.items():
-            aside = all_or_none.enter_context(staged(target / pair, (CONFIG, WEIGHTS, CARD, *FILES.values())))
-            filled[pair] = fill(run, materials[pair], aside, asked)
+    with staged([target / pair for pair in runs], (CONFIG, WEIGHTS, CARD, *FILES.values())) as asides:
+        filled = {
+            pair: fill(run, materials[pair], aside, asked)
+            for (pair, run), aside in zip(runs.items(), asides, strict=True)
+        }
     made = {pair: _exported_folder(run, target / pair, filled[pair]) for pair, run in runs.items()}
     write_durably(target / PAIRS_CARD, pairs_card(ledger.name, winner, runs).encode())
     return replace(
@@ -234,7 +233,7 @@ def _register(
     ledger: Ledger, root: Path, uri: str, made: Exported, run: ExportRun, model: str, alias: str
 ) -> "Registered":
     from icd.search.model_registry import Version, register
-    from icd.trial.teachers import weights_digest
+    from icd.trial.checkpoint import weights_digest
 
     version = Version(
         model=model,

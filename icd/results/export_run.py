@@ -14,6 +14,7 @@ from icd.results.winner import Winner, claims
 from icd.search.studies import sweep_folder
 from icd.search.study import Ledger
 from icd.search.task import trial_folder
+from icd.trial import STUDENT
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
     from icd.results.programs import Format
     from icd.results.student import Sample
 
-CONFIG, WEIGHTS, CARD = "best.yaml", "student.safetensors", "README.md"
-_NOTED = ("device", "parameters", "student_sha256")
+CONFIG, WEIGHTS, CARD = "best.yaml", STUDENT, "README.md"
+_NOTED = ("device", "engine", "parameters", "student_sha256")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,8 +46,8 @@ def read_run(ledger: Ledger, winner: Winner, root: Path) -> ExportRun:
         CheckpointError: If they are missing, or not what the study knows.
     """
     from icd.config.read_trial import load_trial
-    from icd.trial import checkpoint
     from icd.trial.runs import fingerprint_of
+    from icd.trial.student import read_student
 
     folder = trial_folder(sweep_folder(root, ledger.name), winner.trial, winner.pair)
     path = folder / "config.yaml"
@@ -56,16 +57,14 @@ def read_run(ledger: Ledger, winner: Winner, root: Path) -> ExportRun:
     key = winner.key or config.key()
     if config.key() != key:
         raise CheckpointError(f"{path} was altered: its key is {config.key()[:12]}, the study's is {key[:12]}")
-    state = checkpoint.load(folder / "student.ckpt")
-    if state.get("key") != key:
-        raise CheckpointError(f"{folder / 'student.ckpt'} belongs to another configuration")
+    weights = read_student(folder, key)
     noted = fingerprint_of(folder)
     return ExportRun(
         winner=winner,
         config=config,
         fingerprint=None if noted is None else noted.to_data(),
         provenance=_provenance(ledger, winner, config),
-        state={name: tensor.contiguous().clone() for name, tensor in state["weights"].items()},
+        state=weights,
     )
 
 

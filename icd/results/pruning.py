@@ -31,7 +31,8 @@ class PruningAudit:
     """What pruning did to a sweep.
 
     Attributes:
-        rungs: Rank correlation at each rung; trials that survived pruning are among them, so it errs upwards.
+        rungs: Rank correlation at each rung. Trials that survived pruning there are a choice with less spread, so the
+            correlation errs downwards (restriction of range; Thorndike, Personnel Selection, 1949, chapter 5).
         controls: Complete trials that pruning could not stop.
         would_stop: Of those, how many the pruner wanted to stop.
         good_ones: Of these, how many ended among the best quarter of all complete trials.

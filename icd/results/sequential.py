@@ -66,6 +66,13 @@ class SequentialTest:
             return None
         return levels_for(self.planned, start, self.alpha / self.comparisons)[n - start]
 
+    def last_at(self, n: int) -> "SequentialTest":
+        """Give the test of a comparison that ends with ``n`` seeds, because runs failed.
+
+        With fewer seeds than the first look needs, nothing was looked at yet: one look at ``n`` has the whole level.
+        """
+        return replace(self, planned=n, first=n) if _FEWEST <= n < self._start else self
+
     def verdict(self, differences: Sequence[float], *, no_more: bool = False) -> Verdict:
         """Judge all differences so far; positive ones are good.
 
@@ -77,11 +84,11 @@ class SequentialTest:
         level = self.level(values.size)
         if level is not None and t_test(values) <= level:
             return "better" if values.mean() > 0 else "worse"
-        if no_more or values.size == self.planned:
+        if values.size == self.planned:
             return "no difference shown"
         if level is not None and self.chance(differences) < self.hopeless_below:
             return "hopeless"
-        return "open"
+        return "no difference shown" if no_more else "open"
 
     def p_value(self, differences: Sequence[float]) -> float:
         """Give the smallest alpha (for one comparison) at which the verdict at this look is ``better`` or ``worse``.
@@ -190,7 +197,7 @@ class Decision:
 
 
 def decide(
-    test: SequentialTest, comparisons: Sequence[Sequence[float]], *, no_more: bool = False
+    test: SequentialTest, comparisons: Sequence[Sequence[float]], *, no_more: Sequence[bool] = ()
 ) -> tuple[Decision, ...]:
     """Judge several comparisons together, by Holm's steps.
 
@@ -202,9 +209,14 @@ def decide(
     Args:
         test: The plan; its ``comparisons`` is not used.
         comparisons: The differences of each; they may differ in number.
-        no_more: No further seed will come for any.
+        no_more: Whether a comparison gets no further seed: it is judged by those that there are. By default all may
+            get some.
     """
-    p_values = [test.p_value(differences) for differences in comparisons]
+    ended = no_more or [False] * len(comparisons)
+    tests = [
+        test.last_at(len(differences)) if over else test for differences, over in zip(comparisons, ended, strict=True)
+    ]
+    p_values = [own.p_value(differences) for own, differences in zip(tests, comparisons, strict=True)]
     left = len(comparisons)
     judged_at = [1] * left
     stopped = False
@@ -213,9 +225,11 @@ def decide(
         stopped = stopped or p_values[index] > test.alpha / left
         left -= not stopped
     decisions = []
-    for differences, share, p, p_holm in zip(comparisons, judged_at, p_values, holm(p_values), strict=True):
-        one = replace(test, comparisons=share)
+    for place, (differences, share, p, p_holm) in enumerate(
+        zip(comparisons, judged_at, p_values, holm(p_values), strict=True)
+    ):
+        one = replace(tests[place], comparisons=share)
         low, high = one.interval(differences) or (None, None)
-        verdict = one.verdict(differences, no_more=no_more)
+        verdict = one.verdict(differences, no_more=ended[place])
         decisions.append(Decision(verdict=verdict, low=low, high=high, p=p, p_holm=p_holm))
     return tuple(decisions)

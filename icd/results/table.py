@@ -196,7 +196,7 @@ def _cell(entry: Entry, root: Path) -> Cell:
         values={run.seed: run.value for run in arm.runs} if arm else {},
         mean=arm.mean if arm else None,
         sd=arm.sd if arm else None,
-        trials=sum(bool(record.key) and record.state != "duplicate" for record in records),
+        trials=sum(record.counts for record in records),
         hours=units * spent / 3600,
         per="GPU" if gpus else "CPU",
         looks=found.looks if found else 0,
@@ -268,7 +268,8 @@ def _compared(pairs: Sequence[tuple[Cell, Cell]], seeds: int, alpha: float) -> t
     ]
     test = SequentialTest(planned=seeds, first=seeds, alpha=alpha)
     # A row without a value counts among the comparisons: a single difference is never judged.
-    decisions = decide(test, [item or [0.0] for item in differences], no_more=True) if pairs else ()
+    ended = [cell.finished and other.finished for cell, other in pairs]
+    decisions = decide(test, [item or [0.0] for item in differences], no_more=ended) if pairs else ()
     return tuple(
         Compared(
             row=cell.row,
@@ -306,4 +307,9 @@ def _statement(cells: Sequence[Cell], compared: Sequence[Compared], baselines: S
             parts = [f"better than {baseline}: {', '.join(better) or 'none'}", f"worse: {', '.join(worse) or 'none'}"]
             parts += [f"no difference shown: {', '.join(rest)}"] if rest else []
             lines.append(f"{where}{'after' if where else 'After'} correction for {counted}, {'; '.join(parts)}.")
+    lines += [
+        f"{cell.row}{'' if cell.column == 'all' else f' ({cell.column})'} gave no result on seed {seed}: {reason}."
+        for cell in cells
+        for seed, reason in cell.failures.items()
+    ]
     return " ".join(lines) or "No row has a result yet."

@@ -39,7 +39,7 @@ Source = str | Path | Mapping[str, Any]
 
 
 class Options(TypedDict, total=False):
-    """How and where to run; nothing here changes a result. See ``icd.search.sweeps.Settings``."""
+    """How and where to run; only ``table`` touches a result, by rounding. See ``icd.search.sweeps.Settings``."""
 
     root: Path | str | None
     data_root: Path | str | None
@@ -47,8 +47,10 @@ class Options(TypedDict, total=False):
     executor: Literal["ray", "process"]
     address: str
     extend: bool
+    retry_failed: bool
     table: Literal["auto", "table", "stream", "live"]
     table_gb: float
+    engine: Literal["auto", "eager", "graph"] | None
     announce: Callable[[str], None]
     watch: "Callable[[Driver, Executor], None]"
     stop: Callable[[], bool]
@@ -77,15 +79,20 @@ def sweep(
         ConfigError: With every problem of the file.
         StateError: If another driver has it, or it was begun with another configuration.
     """
+    from icd.config.located import located
     from icd.config.read_sweep import read_sweep
     from icd.search.sweeps import run
 
     document = _document(source, overrides, name)
-    return run(read_sweep(document), document.data, settings_of(options))
+    with located(document):
+        return run(read_sweep(document), document.data, settings_of(options))
 
 
 def resume(name: str, overrides: Sequence[str] = (), **options: Unpack[Options]) -> "SweepResult":
     """Go on with a sweep as its study remembers it; with ``extend=True`` the budget may be changed.
+
+    With ``retry_failed=True`` trials that failed are trained again, each as a new trial with the same configuration and
+    label. The failed one counts no longer against ``budget.trials``; the time that it took is spent.
 
     Raises:
         StateError: If there is none of that name, another driver has it, or more than the budget is changed.
@@ -113,10 +120,13 @@ def plan(
     **options: Unpack[Options],
 ) -> "Plan":
     """Say what a sweep would try and cost; ``measure`` times it here, and trains its teacher if that is missing."""
+    from icd.config.located import located
     from icd.config.read_sweep import read_sweep
     from icd.search.planning import make_plan
 
-    return make_plan(read_sweep(_document(source, overrides, name)), settings_of(options), measure=measure)
+    document = _document(source, overrides, name)
+    with located(document):
+        return make_plan(read_sweep(document), settings_of(options), measure=measure)
 
 
 def status(name: str, *, root: Path | str | None = None) -> "SweepStatus":
@@ -174,12 +184,14 @@ def flush(
     """
     from icd.errors import StateError
     from icd.search import track
+    from icd.search.mlflow_store import refuse_address
     from icd.search.reading import driver_of
     from icd.search.shelf import fetch_trials
     from icd.search.studies import find, sweep_folder, tracking_uri
 
     where = root_of(root)
     ledger = find(where, name)
+    refuse_address(tracking_uri(where))
     driver = driver_of(where, name)
     if driver is not None:
         raise StateError(f"sweep {name!r} is driven by {driver}, which sends what is pending by itself")

@@ -38,8 +38,8 @@ class Books:
     ) -> None:
         self.sweep, self.ledger, self.site, self.chooser = sweep, ledger, site, chooser
         self.shelf = shelf_of(site.folder)
+        self._weights = [row.name for row in space.dimensions() if row.name.endswith("_weight")]
         self.reporter = Reporter(sweep, space, ledger, outbox, site.folder, prepared.data_digest)
-        self._searched = [row.name for row in space.dimensions()]
 
     @property
     def curve_metric(self) -> str:
@@ -91,6 +91,8 @@ class Books:
             "student_sha256": "+".join(own["student_sha256"] for own in results),
             "epochs": sum(own["epochs"] for own in results),
             "parameters": sum(own["parameters"] for own in results),
+            # Of a trial that was finished by an earlier version it is not known.
+            "engine": " + ".join(dict.fromkeys(own.get("engine", "unknown") for own in results)),
         }
         if len(members) > 1:  # what the trials are ranked by; the value that is told is their mean
             notes["members"] = {member.name: run[0] for member, run in zip(members, runs, strict=True)}
@@ -150,4 +152,6 @@ class Books:
 
     def _dead_terms(self, number: int, rows: Sequence[Mapping[str, Any]]) -> list[DeadTerm]:
         (member,) = self.members(number)
-        return dead_terms(rows, member.config, searched=self._searched)
+        # What this trial was asked, not the whole space: with two scales of which one counts no weights are sampled. A
+        # baseline was asked nothing; the weights of terms are what the search could take away from it.
+        return dead_terms(rows, member.config, searched=self.ledger.record(number).params or self._weights)

@@ -51,6 +51,8 @@ class Chooser:
             self.half_asked = True  # the next ask fills it, whatever the budget says: nothing is left running
             return False
         self._known.add(record.number)
+        if record.state == "retried":
+            return False  # the trial in its place stands for it
         label = record.baseline if record.baseline is not None else record.start
         if label is not None:
             self._done.add(label)
@@ -176,3 +178,20 @@ class Chooser:
     def _tell_duplicate(self, number: int, twin: int) -> None:
         self._duplicates += 1
         self.ledger.tell(number, "duplicate", twin=twin, reason=f"same configuration as trial {twin}")
+
+
+def retry_failed(ledger: Ledger) -> list[int]:
+    """Make a trial in place of each that failed, unless another trial has its configuration; their numbers.
+
+    Those are running trials like any that a killed driver left, so whoever drives next trains them. One whose
+    parameters are no configuration would be refused again and is left alone.
+    """
+    records = ledger.records()
+    trained = {record.key for record in records if record.state not in ("failed", "retried")}
+    failed = [record for record in records if record.state == "failed" and not record.key.startswith(REFUSED)]
+    made = []
+    for record in failed:
+        if record.key and (record.baseline or record.key not in trained):
+            made.append(ledger.add_again(record))
+            trained.add(record.key)
+    return made

@@ -23,6 +23,7 @@ from pathlib import Path
 
 from icd.errors import CheckpointError
 from icd.search.task import Task, issued
+from icd.trial import STUDENT
 from icd.trial.bucket import Bucket, Stored, place
 
 _BEGUN = "begun"
@@ -136,4 +137,5 @@ def _is_published(name: str) -> bool:
 
 
 def _rank(path: Path) -> tuple[int, str]:
-    return (0 if path.suffix == ".ckpt" else 2 if path.name == "result.json" else 1), path.name
+    heavy = path.suffix == ".ckpt" or path.name == STUDENT
+    return (0 if heavy else 2 if path.name == "result.json" else 1), path.name

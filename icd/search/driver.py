@@ -170,12 +170,12 @@ class Driver:
     def _take_up(self) -> None:
         """Read the ledger: what is known, what was under way, what a killed driver left half said."""
         for record in self.ledger.records(self.chooser.stage):
+            self._allowance.spend(float(record.attributes.get("seconds", 0.0)))
             if not self.chooser.take_up(record):
                 self.books.settle_begun(self.ledger.record(record.number))
                 continue
             self._faults.take_up(record.number, record.attributes.get("faults", {}))
             self._paces.take_up(record.number, record.attributes.get("devices", ()))
-            self._allowance.spend(float(record.attributes.get("seconds", 0.0)))
             if record.state == "running":
                 self._waiting.append(record.number)
             else:
@@ -232,6 +232,7 @@ class Driver:
             hang_seconds=self._hang_seconds(config),
             grace_seconds=self.sweep.resources.grace_seconds,
             threads=self.site.threads,
+            engine=self.site.engine,
             table=self.prepared.tables.get(teacher_name(config), "live"),
             stage=self.chooser.stage,
             member=member.name,

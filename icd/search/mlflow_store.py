@@ -1,4 +1,4 @@
-"""One experiment of an MLflow server or database; the only module that imports mlflow.
+"""One experiment of an MLflow server or database; only this module and ``mlflow_file`` import mlflow.
 
 Every event can be applied twice without a trace, because runs are found by our tag before they are made and metrics
 carry the time of their event.
@@ -7,15 +7,17 @@ carry the time of their event.
 import json
 import os
 import posixpath
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from icd.errors import SetupError, shorten
+from icd.search.database_file import sqlite_file
 from icd.search.leaderboard import NOTE_TAG, VIEW_TAG, note_text, view_value, without_password
+from icd.search.mlflow_file import ARTIFACTS, ready
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -215,23 +217,37 @@ def check_server(uri: str) -> str | None:
     Raises:
         SetupError: If it answers and refuses us, or the address can never work.
     """
-    scheme = urlsplit(uri).scheme
-    if scheme in ("", "file"):
-        shown = without_password(uri)
-        raise SetupError(f"tracking.uri must be http(s):// or a database, but got {shown!r}; try sqlite:///mlflow.db")
-    if scheme == "sqlite":
-        folder = sqlite_file(uri).parent
-        if not os.access(folder, os.W_OK):
-            raise SetupError(f"{folder} must be a folder that can be written, for {uri}")
+    refuse_address(uri)
+    database = sqlite_file(uri)
+    if database is not None:
+        if not os.access(database.parent, os.W_OK):
+            raise SetupError(f"{database.parent} must be a folder that can be written, for {uri}")
         return None
     try:
         connect(uri).search_experiments(max_results=1)
     except Exception as error:
         told = f"{without_password(uri)}: {advice(error)}"
+        if type(error).__name__.startswith("Unsupported"):  # MLflow has nothing for such an address
+            raise SetupError(f"MLFLOW_TRACKING_URI cannot be used: {told}") from error
         if getattr(error, "error_code", "") in _SHUT:
             raise SetupError(f"tracking server refuses us: {told}") from error
         return f"tracking unreachable, its data will wait in the outbox: {told}"
     return None
+
+
+def refuse_address(uri: str) -> None:
+    """Refuse an address that can never work.
+
+    Raises:
+        SetupError: With the form that would be right.
+    """
+    scheme, apart, _ = uri.partition("://")
+    if apart and scheme and scheme != "file" and (not scheme.startswith("sqlite") or sqlite_file(uri) is not None):
+        return
+    is_host = re.fullmatch(r"[\w.-]+:\d+(/.*)?|localhost(/.*)?", uri) and not uri.startswith("file:")
+    form = f"http://{uri}" if is_host else "sqlite:////FOLDER/mlflow.db"
+    shown = without_password(uri)
+    raise SetupError(f"MLFLOW_TRACKING_URI must be http(s)://HOST:PORT or a database, but got {shown!r}; try {form}")
 
 
 def run_ids(uri: str, uids: Mapping[str, str], stage: str, *, wait_s: float) -> tuple[dict[str, str], str]:
@@ -247,8 +263,9 @@ def run_ids(uri: str, uids: Mapping[str, str], stage: str, *, wait_s: float) -> 
         Id by tag ``icd.trial``, and why some may be missing; empty where all sweeps were asked for.
     """
     found: dict[str, str] = {}
-    if urlsplit(uri).scheme == "sqlite" and not sqlite_file(uri).exists():
-        return found, f"there is no {sqlite_file(uri)}"
+    database = sqlite_file(uri)
+    if database is not None and not database.exists():
+        return found, f"there is no {database}"
     why = [f"{without_password(uri)} did not answer within {wait_s:g} s"]
 
     def ask() -> None:
@@ -286,6 +303,7 @@ def connect(uri: str) -> "MlflowClient":
     os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
     from mlflow import MlflowClient
 
+    ready(uri)
     return MlflowClient(tracking_uri=uri)
 
 
@@ -334,20 +352,16 @@ def _fullest_first(run: Any) -> tuple[int, str]:
     return -len(run.data.metrics) - len(run.data.params), run.info.run_id
 
 
-def sqlite_file(uri: str) -> Path:
-    """Give the file of a database in SQLite."""
-    return Path(uri.removeprefix("sqlite:///").partition("?")[0]).absolute()
-
-
 def _artifact_place(uri: str, uid: str, folder: Path) -> str | None:
     """Files lie beside a local database, below the root of a sweep (ROOT/sweeps/NAME) with any other database.
 
     A server knows its own place. Without one of ours MLflow would write to ``mlruns`` in the current folder.
     """
-    if uri.startswith("sqlite:"):
-        root = sqlite_file(uri).parent
+    database = sqlite_file(uri)
+    if database is not None:
+        root = database.parent
     elif uri.startswith(_DATABASES):
         root = folder.absolute().parents[1]
     else:
         return None
-    return (root / "mlartifacts" / uid).as_uri()
+    return (root / ARTIFACTS / uid).as_uri()

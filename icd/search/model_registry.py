@@ -1,16 +1,22 @@
 """A student in MLflow's model registry: plain files, a version, an alias.
 
-A version holds the files of ``icd export`` as they are; nothing is pickled and no MLmodel is made. It belongs to the
-trial's run; where that never reached this MLflow, to a run of its own. Everything here may be done twice.
+A version holds the files of ``icd export`` as they are; nothing is pickled. Where an ONNX program is among them, it is
+a model of MLflow's own kind too, with its signature: ``mlflow.pyfunc.load_model("models:/NAME@best")`` runs it. The
+version belongs to the trial's run; where that never reached this MLflow, to a run of its own. Everything here may be
+done twice.
 """
 
 import hashlib
+import importlib.util
 import re
+import tempfile
 import time
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version as installed
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from icd.errors import SetupError, UsageError
 from icd.search.leaderboard import without_password
@@ -19,6 +25,7 @@ from icd.search.mlflow_store import STAGE_TAG, MlflowStore, advice, check_server
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
+    from mlflow.types import Schema
 
 DIGEST_TAG = "icd.digest"
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,127}")
@@ -48,21 +55,37 @@ class Version:
     description: str
 
     @property
+    def program(self) -> Path | None:
+        """The student as ONNX, where it is among the files and the package is there that MLflow reads it with."""
+        found = next((path for path in self.files if path.suffix == ".onnx"), None)
+        return found if importlib.util.find_spec("onnx") is not None else None
+
+    @property
     def identity(self) -> str:
         """SHA-256 over the contents' digests and the files' names: two versions with one identity are one."""
-        names = sorted(path.name for path in self.files)
+        names = sorted([*(path.name for path in self.files), *(["MLmodel"] if self.program else [])])
         return hashlib.sha256("\n".join([*self.contents, *names]).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registered:
-    """A version in the registry; ``new`` is false where it was there already."""
+    """A version in the registry.
+
+    Attributes:
+        model: Name of the model.
+        version: Its number.
+        alias: By which it is found.
+        run_id: The run that it belongs to.
+        new: False where it was there already.
+        loadable: Whether ``mlflow.pyfunc.load_model`` can load it; else it is files to download.
+    """
 
     model: str
     version: int
     alias: str
     run_id: str
     new: bool
+    loadable: bool
 
     @property
     def uri(self) -> str:
@@ -125,6 +148,8 @@ def _register(store: MlflowStore, trial: int, version: Version) -> Registered:
         place = f"export/{version.identity[:12]}"
         for path in version.files:
             client.log_artifact(run_id, str(path), place)
+        if version.program is not None:
+            _log_model(client, run_id, version.program, place)
         source = f"{client.get_run(run_id).info.artifact_uri}/{place}"
         found = client.create_model_version(
             version.model,
@@ -139,8 +164,38 @@ def _register(store: MlflowStore, trial: int, version: Version) -> Registered:
             client.set_model_version_tag(version.model, found.version, name, value)
     client.set_registered_model_alias(version.model, version.alias, str(found.version))
     return Registered(
-        model=version.model, version=int(found.version), alias=version.alias, run_id=str(found.run_id), new=new
+        model=version.model,
+        version=int(found.version),
+        alias=version.alias,
+        run_id=str(found.run_id),
+        new=new,
+        loadable=version.program is not None,
     )
+
+
+def _log_model(client: "MlflowClient", run_id: str, program: Path, place: str) -> None:
+    """Put an MLmodel with its signature beside the files, and the copy of the program that it names."""
+    import onnx
+
+    model = onnx.load(program)
+    packages = [f"{name}=={installed(name)}" for name in ("onnx", "onnxruntime")]
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # MLflow warns of type hints of its own
+        import mlflow.onnx
+        from mlflow.models import ModelSignature
+
+        signature = ModelSignature(_schema(model.graph.input), _schema(model.graph.output))
+        mlflow.onnx.save_model(model, f"{folder}/model", signature=signature, pip_requirements=packages)
+        client.log_artifacts(run_id, f"{folder}/model", place)
+
+
+def _schema(values: "Iterable[Any]") -> "Schema":
+    """Describe a program's inputs or outputs: float32, any number of images."""
+    import numpy as np
+    from mlflow.types import Schema, TensorSpec
+
+    sizes = {value.name: [size.dim_value or -1 for size in value.type.tensor_type.shape.dim] for value in values}
+    return Schema([TensorSpec(np.dtype("float32"), tuple(shape), name) for name, shape in sizes.items()])
 
 
 def _make_model(client: "MlflowClient", model: str) -> None:

@@ -73,10 +73,19 @@ def node_facts(*, gpus: bool) -> NodeFacts:
         versions=versions,
         source=source,
         files_limit=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        cores=_cores(),
         shm_gb=shutil.disk_usage(_SHARED_MEMORY).total / 1e9 if _SHARED_MEMORY.is_dir() else None,
         gpus=gpu_facts() if gpus else {},
     )
+
+
+def _cores() -> int:
+    try:
+        from icd.search.machine import usable_cpus
+
+        return usable_cpus()
+    except Exception:  # another icd, or one that is half there
+        return os.cpu_count() or 1
 
 
 def _version(name: str) -> str:

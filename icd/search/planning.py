@@ -1,6 +1,5 @@
 """What a sweep would try and cost, before it starts."""
 
-import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -8,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from icd.config.names import shown_params
+from icd.config.read_trial import notes_of
 from icd.config.sweep import PrunerConfig, Start, SweepConfig
 from icd.config.trial import TrialConfig
 from icd.config.walk import Dimension
 from icd.models import build_model
-from icd.search.places import places_for, visible_gpus
+from icd.search.machine import usable_cpus
+from icd.search.places import places_for
 from icd.search.prepare import Prepared
 from icd.search.processes import ProcessExecutor
 from icd.search.space import SearchSpace
@@ -20,6 +21,7 @@ from icd.search.storage import memory_storage
 from icd.search.study import Ledger
 from icd.search.sweeps import Settings, preparation
 from icd.search.warm_start import planned_starts
+from icd.trial.gpus import visible_gpus
 
 _SUGGESTIONS = 5
 _CLASSES = 100  # where the data set's number is known only after reading it
@@ -32,12 +34,12 @@ class Cost:
     """What a sweep is predicted to take: the expected number and the most.
 
     Attributes:
-        epochs: With pruning as it works on average, and with nothing pruned.
+        epochs: With pruning as it works on average, and with nothing pruned; None where only hours end the sweep.
         wall_hours: Of this machine.
         gpu_hours: GPUs of a trial, or its share of its process's, times its time; zero without a GPU.
     """
 
-    epochs: tuple[int, int]
+    epochs: tuple[int, int] | None
     wall_hours: tuple[float, float] | None = None
     gpu_hours: tuple[float, float] | None = None
 
@@ -53,13 +55,13 @@ class Plan:
         baselines: Labels of what is tried first.
         starts: Trials of other sweeps that are tried next.
         suggestions: Parameters of the first sampled trials, by trial number.
-        trials: How many trials the budget allows; None where only time ends it.
+        trials: How many trials the budget allows; None where only hours end the sweep.
         concurrent: How many run at a time on this machine.
         device: What was measured on; None where nothing was.
         paces: For each teacher and student what was measured.
-        cost: See ``Cost``; None where only time ends it.
-        disk_bytes: Expected, with everything that a trial keeps; of as many trials as run at a time where only time
-            ends it.
+        cost: See ``Cost``.
+        disk_bytes: Expected, with everything that a trial keeps; of the first ``concurrent`` trials where their
+            number is not known.
         basis: How the numbers were made, in sentences.
     """
 
@@ -93,13 +95,16 @@ def make_plan(sweep: SweepConfig, settings: Settings, *, measure: bool) -> Plan:
     space = SearchSpace(sweep, planned_starts(sweep, settings.root, settings.announce))
     trials_of_corners = [space.members(space.document(corner)) for corner in space.corners()]
     configs = [run.config for runs in trials_of_corners for run in runs]
-    places = places_for(sweep.resources, len(os.sched_getaffinity(0)), visible_gpus())
+    for line in notes_of(configs):
+        settings.announce(f"note: {line}")
+    places = places_for(sweep.resources, usable_cpus(), visible_gpus())
     prepared = _measure(space, sweep, settings, places) if measure else None
     trials = _trials(sweep, space)
     concurrent = len(places) if trials is None else min(len(places), trials)
     epochs = max(runs[-1].last for runs in trials_of_corners)
     paces = prepared.paces if prepared else {}
     gpus_per_trial = sweep.resources.gpus_of_a_trial(bool(prepared and prepared.gpus))
+    concurrent = len(places) if trials is None else min(len(places), trials)
     return Plan(
         name=sweep.name,
         dimensions=space.dimensions(),
@@ -111,25 +116,26 @@ def make_plan(sweep: SweepConfig, settings: Settings, *, measure: bool) -> Plan:
         concurrent=concurrent,
         device=prepared.device if prepared else None,
         paces=paces,
-        cost=None
-        if trials is None
-        else predict(sweep, trials, epochs, paces, concurrent=concurrent, gpus_per_trial=gpus_per_trial),
+        cost=predict(sweep, trials, epochs, paces, concurrent=concurrent, gpus_per_trial=gpus_per_trial),
         disk_bytes=len(trials_of_corners[0])
         * _disk(configs, trials or concurrent, concurrent, prepared.num_classes if prepared else None),
-        basis=_basis(sweep, measured=bool(paces)),
+        basis=_basis(sweep, measured=bool(paces), trials=trials),
     )
 
 
 def predict(
     sweep: SweepConfig,
-    trials: int,
+    trials: int | None,
     epochs: int,
     paces: Mapping[str, Mapping[str, float]],
     *,
     concurrent: int,
     gpus_per_trial: float,
 ) -> Cost:
-    """Predict epochs, and time where paces were measured."""
+    """Predict epochs, and time where paces were measured; of a sweep that ends by its hours, those."""
+    if trials is None:
+        hours, gpu_hours = sweep.budget.hours, sweep.budget.gpu_hours
+        return Cost(epochs=None, wall_hours=_twice(hours), gpu_hours=_twice(gpu_hours))
     sampled = max(0, trials - len(sweep.enqueue))
     share = sweep.pruner.control_share if sweep.pruner.compares else 1.0
     whole = trials - sampled + share * sampled
@@ -145,6 +151,10 @@ def predict(
         wall_hours=(seconds[0] / 3600 / concurrent, seconds[1] / 3600 / concurrent),
         gpu_hours=(seconds[0] / 3600 * gpus_per_trial, seconds[1] / 3600 * gpus_per_trial),
     )
+
+
+def _twice(hours: float | None) -> tuple[float, float] | None:
+    return None if hours is None else (hours, hours)
 
 
 def epochs_when_pruned(pruner: PrunerConfig, epochs: int) -> float:
@@ -188,7 +198,8 @@ def _trials(sweep: SweepConfig, space: SearchSpace) -> int | None:
     size = space.size()
     more = len(sweep.enqueue) + sum(not start.params for start in space.starts)
     points = more + size if sweep.sampler.name == "grid" and size is not None else None
-    return min((limit for limit in (sweep.budget.trials, points) if limit is not None), default=None)
+    limits = [limit for limit in (sweep.budget.trials, points) if limit is not None]
+    return min(limits, default=None)
 
 
 def _suggestions(sweep: SweepConfig, space: SearchSpace) -> dict[int, dict[str, Any]]:
@@ -220,7 +231,7 @@ def _disk(configs: Sequence[TrialConfig], trials: int, concurrent: int, num_clas
     return round(trials * (student + _FIGURES_BYTES) + concurrent * student * 2 * _CHECKPOINTS_KEPT)
 
 
-def _basis(sweep: SweepConfig, *, measured: bool) -> list[str]:
+def _basis(sweep: SweepConfig, *, measured: bool, trials: int | None) -> list[str]:
     lines = ["epochs: first as the pruner works on average (control trials and baselines whole), then with none pruned"]
     if not sweep.pruner.compares:
         lines = ["epochs: nothing is pruned"]
@@ -235,7 +246,11 @@ def _basis(sweep: SweepConfig, *, measured: bool) -> list[str]:
             "one trial was measured alone, so trials that share a device may be slower; teacher tables count as full"
         )
     else:
-        lines.append("time: not measured")
+        lines.append(
+            "time: not known; --measure times a few steps here, and first trains the teacher if there is none yet"
+        )
+    if trials is None:
+        lines.append("trials: as many as the hours allow; the disk is that of the first ones at a time")
     lines.append("disk: the student's weights and figures of every trial, two checkpoints of those under way")
     if sweep.sampler.name not in ("grid", "random"):
         lines.append("an adaptive search cannot be listed in full: later suggestions depend on results")

@@ -11,17 +11,20 @@ from typing import Any
 
 import torch
 
-from icd.config.read_trial import read_trial
+from icd.config.engine import Engine
+from icd.config.read_trial import notes_of, read_trial
 from icd.config.trial import TrialConfig
 from icd.config.yaml import Document
 from icd.data.split import Split, for_training
+from icd.errors import ConfigError
 from icd.methods import CrossEntropy
 from icd.models import Network
 from icd.trial.autotune import choose, described, settled, student_name
 from icd.trial.bucket import local_root
+from icd.trial.gpus import training_device
 from icd.trial.machine import device_name
 from icd.trial.probe import Probe, measure_pace
-from icd.trial.runs import Places, read_data
+from icd.trial.runs import Places, read_data, views_problems
 from icd.trial.teacher_table import BUDGET_GB, TableMode, TablePlan, plan_table, suits, summary
 from icd.trial.teachers import prepare
 from icd.trial.train import EpochMetrics, Execution
@@ -44,6 +47,7 @@ class Preparation:
         tables: What was chosen before, by teacher; it stands unless the user asks for something else.
         tuned: What was chosen before, by student, where the protocol leaves it open.
         bucket: URL of the root, where that is a bucket; ``root`` is then the asking machine's copy.
+        engine: Asked for, for the steps.
     """
 
     configs: Sequence[Mapping[str, Any]]
@@ -58,6 +62,7 @@ class Preparation:
     tables: Mapping[str, TableMode] = field(default_factory=dict)
     tuned: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     bucket: str = ""
+    engine: Engine = "auto"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +129,7 @@ def make_ready(
     """
     if request.threads:
         torch.set_num_threads(request.threads)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = training_device()
     places = Places(
         root=local_root(request.bucket or request.root),
         data_root=Path(request.data_root) if request.data_root else None,
@@ -134,15 +139,24 @@ def make_ready(
     def report(metrics: EpochMetrics) -> None:
         say(f"teacher epoch {metrics.epoch}: val top-1 {metrics.values['val/top1']:.2f} %")
 
-    execution = Execution(device=device, report=report, progress=alive, stop=stop)
+    execution = Execution(
+        device=device, num_workers=request.threads, report=report, progress=alive, stop=stop, engine=request.engine
+    )
     configs = [
         read_trial(Document(dict(config), f"configuration {place}")) for place, config in enumerate(request.configs)
     ]
     first, split = read_data(configs[0], places)
+    problems = {str(problem): problem for config in configs for problem in views_problems(config, split)}
+    if problems:
+        raise ConfigError(problems.values())
     data = (
         f"{split.name}: {len(split.train)} training and {len(split.val)} validation images, {split.num_classes} classes"
     )
     say(f"data {data}")
+    for line in notes_of(configs, split.num_classes) if request.probe else ():  # said once, when a sweep begins
+        say(f"note: {line}")
+    for note in split.notes:
+        say(f"note: {note}")
     digest = first.data.digest or ""
     networks: dict[str, Network] = {}
     digests, lines = {}, []
@@ -150,7 +164,8 @@ def make_ready(
         name = teacher_name(config)
         if config.teacher is None or name in networks:
             continue
-        ready = prepare(replace(config, data=replace(config.data, digest=digest)), split, places.teachers, execution)
+        pinned = replace(config, data=replace(config.data, digest=digest))
+        ready = prepare(pinned, split, places.teachers, execution, say)
         if ready is not None:
             networks[name], digests[name] = ready.network.to(device), ready.digest
             lines.append(ready.summary)

@@ -13,7 +13,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from icd.errors import IcdError, Interrupted, SetupError
+from icd.errors import ConfigError, IcdError, Interrupted, Problem, SetupError
 from icd.search.prepare import Preparation, Prepared
 from icd.search.quarantine import Place, sentence
 from icd.search.slot import GRACE_S, Launch, Slot, cause_of_death, launch_python, oom_kills, wait
@@ -155,7 +155,7 @@ class ProcessExecutor:
 
     def _ended(self, slot: Slot, outcome: Outcome, policy: Policy) -> None:
         slot.task = None
-        if outcome.kind in UNCLEAN or outcome.kind == "hang":
+        if outcome.kind in UNCLEAN or outcome.kind == "hang" or outcome.spent:
             self._kill(slot)
         if outcome.kind in RETRIES:
             self._fell_at[outcome.number] = self._place(slot)
@@ -215,6 +215,9 @@ def refusal(message: Mapping[str, Any]) -> IcdError:
     text = "\n".join(message["problems"])
     if message["code"] == Interrupted.code:
         return Interrupted(text)
+    if message["code"] == ConfigError.code:
+        pairs = zip(message["paths"], message["problems"], strict=True)
+        return ConfigError([Problem(path=path, rule=rule) for path, rule in pairs])
     error = IcdError(text)
     error.code, error.exit_code = message["code"], message["exit_code"]  # type: ignore[misc]
     return error

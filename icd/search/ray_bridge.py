@@ -88,7 +88,7 @@ class Bridge:
 
     def next(self, trial_id: str) -> dict[str, Any] | None:
         """Give what a worker is told, with a name, if a trial fits and there is one."""
-        if self._room() <= 0:
+        if self._room() <= 0 or self._deaths.resting:
             return None
         task = self.policy.next()
         if task is None:
@@ -120,7 +120,7 @@ class Bridge:
             return go or bool(message["last"])  # after the last epoch nothing is left to stop
         outcome = Outcome(**message["outcome"])
         self.end(trial_id, outcome.kind, outcome)
-        return outcome.kind in UNCLEAN  # it will raise, and its process is not used again
+        return outcome.kind in UNCLEAN or bool(outcome.spent)  # it will raise, and its process is not used again
 
     def _began(self, trial_id: str, under_way: UnderWay, *, refused: bool) -> bool:
         """Let an attempt run, or take it back where it came to a place that is quarantined."""
@@ -161,7 +161,7 @@ class Bridge:
         if stack or under_way.killed_for:
             what = under_way.killed_for or f"no progress for {under_way.task.hang_seconds:.0f} s"
             return "hang", f"{what}; stack in {stack}" if stack else what
-        return self._deaths.cause(under_way.node, under_way.host, text)
+        return self._deaths.cause(under_way.node, under_way.host, under_way.pid, text)
 
     def _look(self, under_way: UnderWay, now: float) -> None:
         """Read which step a trial is at; end a process that is so stuck that its own watchdog cannot."""

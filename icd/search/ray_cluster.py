@@ -23,8 +23,12 @@ from ray.exceptions import RayError
 from icd.config.sweep import Resources
 from icd.errors import SetupError
 from icd.search.devices import matches
-from icd.search.ray_security import bound_to_loopback, exposed, forget_token, refuse_open, write_token
+from icd.search.machine import usable_cpus
+from icd.search.ray_address import ADVICE, check_address, refuse_other_forms
+from icd.search.ray_private import bound_to_loopback, draining_nodes, forget_token, print_instead
+from icd.search.ray_security import exposed, refuse_open, write_token
 from icd.search.sockets import family, listeners
+from icd.trial.gpus import VISIBLE, visible_gpus
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +52,6 @@ _ENVIRONMENT = {
 }
 _TYPE = "ray.io/accelerator-type"  # a label that Ray itself gives to nodes with GPUs
 _OBJECT_STORE_BYTES = 100 << 20
-_CONNECT_S = 5.0
 _ANSWER_S = 2.0
 _NODES_EVERY_S = 3.0
 _LONGEST_TEMP = 16  # Ray puts sockets below its folder; their paths may have 107 characters, 91 of them below this
@@ -75,7 +78,7 @@ class Cluster:
         self._changed: dict[str, str | None] = {}
         self._asked, self._fitting = float("-inf"), 0
         self._ours = not ray.is_initialized()
-        self._printer = _log_instead(_to_log)
+        self._printer = print_instead(_to_log)
         for name, value in _ENVIRONMENT.items():
             self._set(name, os.environ.get(name, value))
         try:
@@ -117,8 +120,7 @@ class Cluster:
 
     def leaving(self) -> Mapping[str, float]:
         """Nodes that are taken back, and until when: seconds since 1970; 0 for no limit. They start nothing new."""
-        state: Any = ray._private.state.state
-        return {node: 0.001 * deadline for node, deadline in state.get_draining_nodes().items()}
+        return {node: 0.001 * deadline for node, deadline in draining_nodes().items()}
 
     def alive(self, node_id: str) -> bool:
         """Whether a node is part of the cluster and answers: Ray itself takes 14 s to call one dead, or a minute."""
@@ -163,7 +165,7 @@ class Cluster:
         if self._ours:
             with signals_kept():
                 ray.shutdown()
-        _log_instead(self._printer)
+        print_instead(self._printer)
         for name, value in self._changed.items():
             if value is None:
                 os.environ.pop(name, None)
@@ -184,6 +186,8 @@ class Cluster:
             self._set("RAY_AUTH_TOKEN_PATH", str(write_token(self._folder)))
             self._unset("RAY_AUTH_TOKEN")  # or Ray would take it in place of the file
         forget_token()
+        gpus = visible_gpus()
+        self._set(VISIBLE, ",".join(gpus))  # Ray takes -1 for a GPU, and knows no instances of a divided one
         before = listeners(family(os.getpid()))
         # Our children inherit the mask: a SIGTERM to the whole job (timeout, Slurm, systemd), or the SIGHUP of a
         # closed terminal, is the driver's to obey.
@@ -192,7 +196,8 @@ class Cluster:
             with bound_to_loopback():
                 ray.init(
                     address="local",
-                    num_cpus=len(os.sched_getaffinity(0)),
+                    num_cpus=usable_cpus(),
+                    num_gpus=len(gpus),
                     include_dashboard=False,
                     object_store_memory=_OBJECT_STORE_BYTES,
                     log_to_driver=False,
@@ -224,26 +229,14 @@ def join(address: str) -> None:
     Raises:
         SetupError: If it cannot be joined, or is open to everybody.
     """
-    advice = (
-        "check the address, that this machine runs a node of that cluster, and its token "
-        "(RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH=FILE, the same as on the cluster)"
-    )
-    if "://" in address:
-        raise SetupError(
-            f"Ray Client addresses such as {address} cannot drive a sweep; use HOST:PORT on a node of the "
-            "cluster, or 'ray job submit' with --address auto"
-        )
-    host, _, port = address.rpartition(":")
+    refuse_other_forms(address)
     if address != "auto":
-        try:
-            socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
-        except (OSError, ValueError) as error:
-            raise SetupError(f"no Ray cluster answers at {address} ({error}); {advice}") from error
+        check_address(address)
     forget_token()
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (RayError, ConnectionError, RuntimeError, ValueError, OSError) as error:
-        raise SetupError(f"the Ray cluster at {address} cannot be joined: {_first_line(error)}; {advice}") from error
+        raise SetupError(f"the Ray cluster at {address} cannot be joined: {_first_line(error)}; {ADVICE}") from error
     refuse_open(ray.get_runtime_context().gcs_address)
 
 
@@ -290,24 +283,13 @@ def fitting(cpus: float, gpus: float, cpus_per_trial: float, gpus_per_trial: flo
     by_cpus = int(cpus / cpus_per_trial + 1e-9)
     if gpus_per_trial == 0:
         return by_cpus
-    if gpus_per_trial < 1:
-        return min(by_cpus, int(gpus) * int(1 / gpus_per_trial + 1e-9))
-    return min(by_cpus, int(gpus / gpus_per_trial + 1e-9))
+    return min(by_cpus, int(gpus) * int(1 / gpus_per_trial + 1e-9))
 
 
 def _to_log(data: Mapping[str, Any], *_: Any, **__: Any) -> None:
     """Log what Ray would print on stdout, where ``--json`` writes; the ledger says the same of every lost worker."""
     for line in data["lines"]:
         logger.info("%s: %s", data.get("pid", "ray"), line)
-
-
-def _log_instead(printer: Any) -> Any:
-    """Let Ray's listener, which has no setting for it, print through this function; gives the one before."""
-    worker: Any = ray._private.worker
-    before = getattr(worker, "print_to_stdstream", None)
-    if before is not None and printer is not None:
-        worker.print_to_stdstream = printer
-    return before
 
 
 def _sweep_out(base: Path) -> None:

@@ -17,7 +17,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from icd.search import node_facts
 from icd.search.node_facts import DataFacts, FolderFacts, NodeFacts, NodeProbe
 from icd.search.ray_cluster import join, signals_kept
-from icd.search.ray_security import forget_token, is_open
+from icd.search.ray_private import forget_token
+from icd.search.ray_security import is_open
 
 _BLOCK_BYTES = 16 << 20
 _CLOCKS = 5

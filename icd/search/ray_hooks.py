@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 from ray.tune.experiment import Trial
@@ -11,6 +11,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from icd.search.ray_bridge import Bridge
+from icd.search.ray_private import drop_waiting, error_text
 
 
 class BridgeSearcher(Searcher):
@@ -52,15 +53,8 @@ class BridgeScheduler(FIFOScheduler):
         return {}
 
     def choose_trial_to_run(self, controller: Any) -> Trial | None:
-        def stop_trial(trial_id: str) -> None:
-            for trial in controller.get_live_trials():
-                if trial.trial_id == trial_id and trial.status == Trial.PENDING:
-                    trial.init_local_path()  # Tune reads its folder at the end, and makes it when the trial begins
-                    controller.stop_trial(trial)
-                    return
-
         with self._failing():
-            self.bridge.step(stop_trial)
+            self.bridge.step(partial(drop_waiting, controller))
         return super().choose_trial_to_run(controller)
 
     def on_trial_result(self, controller: Any, trial: Trial, result: dict[str, Any]) -> str:
@@ -78,7 +72,7 @@ class BridgeScheduler(FIFOScheduler):
 
     def on_trial_error(self, controller: Any, trial: Trial) -> None:
         with self._failing():
-            self.bridge.fault(trial.trial_id, _error_text(trial))
+            self.bridge.fault(trial.trial_id, error_text(trial))
 
     @contextlib.contextmanager
     def _failing(self) -> Any:
@@ -103,11 +97,3 @@ class Quiet(TrialProgressCallback):
 def trial_name(trial: Trial) -> str:
     """Give the bridge's name for it; Tune would put hyperparameters there."""
     return str(json.loads(trial.config["given"])["name"])
-
-
-def _error_text(trial: Trial) -> str:
-    """Read what Tune wrote about the error; the first line only counts it."""
-    try:
-        return Path(trial.error_file).read_text().partition("\n")[2].strip()
-    except (OSError, TypeError):
-        return ""

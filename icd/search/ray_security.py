@@ -4,12 +4,9 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import ray
-import ray._private.ray_constants as constants
 
 from icd.errors import SetupError
 from icd.search.sockets import Listener, family, listeners
@@ -29,21 +26,6 @@ except ray.exceptions.AuthenticationError:
 _OPEN, _SHUT = 0, 3
 
 
-@contextlib.contextmanager
-def bound_to_loopback() -> Iterator[None]:
-    """Let a Ray that is started in this block listen on loopback only.
-
-    Ray picks the address of a network card even where 127.0.0.1 is asked for, and then binds every port to all
-    interfaces. It stays on loopback where clusters are switched off, its default on macOS and Windows.
-    """
-    before = constants.ENABLE_RAY_CLUSTER
-    constants.ENABLE_RAY_CLUSTER = False
-    try:
-        yield
-    finally:
-        constants.ENABLE_RAY_CLUSTER = before
-
-
 def exposed(before: set[Listener]) -> list[Listener]:
     """Give the sockets of this process and its children that others can reach and that are newer than ``before``."""
     return sorted(listener for listener in listeners(family(os.getpid())) - before if not listener.loopback)
@@ -55,22 +37,6 @@ def write_token(folder: Path) -> Path:
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(os.urandom(32).hex())
     return path
-
-
-def keep_credentials() -> None:
-    """Let Tune pass no credentials on: it writes the driver's AWS keys into the command line of every worker."""
-    from ray.tune.execution import class_cache
-
-    names: set[str] = getattr(class_cache, "ENV_VARS_TO_PROPAGATE", set())
-    names -= {name for name in names if name.startswith("AWS_")}
-
-
-def forget_token() -> None:
-    """Make Ray read its token settings again; it reads them once for each process."""
-    raylet: Any = ray._raylet
-    with contextlib.suppress(AttributeError):
-        raylet.Config.initialize("")
-        raylet.AuthenticationTokenLoader.instance().reset_cache()
 
 
 def is_open(address: str) -> bool | None:

@@ -8,6 +8,7 @@ import contextlib
 import json
 import logging
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +17,6 @@ from typing import Any
 import ray
 from ray import tune
 from ray.exceptions import RayError
-from ray.tune import TuneError
 
 from icd.config.sweep import Resources
 from icd.errors import Interrupted, SetupError
@@ -24,11 +24,11 @@ from icd.search.prepare import Preparation, Prepared
 from icd.search.processes import refusal
 from icd.search.ray_bridge import Bridge
 from icd.search.ray_cluster import Cluster, signals_kept
-from icd.search.ray_deaths import last_line
+from icd.search.ray_deaths import Deaths, last_line
 from icd.search.ray_demand import Demand
 from icd.search.ray_hooks import BridgeScheduler, BridgeSearcher, Quiet, trial_name
+from icd.search.ray_private import keep_credentials, trials_end_alone
 from icd.search.ray_probe import check_bucket, check_folder
-from icd.search.ray_security import keep_credentials
 from icd.search.ray_worker import Attempt, HeedsSigterm, Preparer, run_attempt
 from icd.search.task import PREPARE_RETRIES, Policy, Task
 from icd.trial.bucket import bucket_of
@@ -80,17 +80,19 @@ class RayExecutor:
                 check_folder(self.cluster.hosts(), self.folder)
             else:
                 check_bucket(self.cluster.hosts(), bucket.url)
-        deaths = 0
+        died, deaths = Deaths(self.cluster), 0
         while True:
             try:
                 message = self._prepare_once(request, say, stop)
                 break
             except RayError as error:
                 deaths += 1
-                died = f"the worker died while preparing: {last_line(error)}"
+                reason = f"the worker died while preparing: {died.cause('', '', 0, str(error))[1]}"
                 if deaths > PREPARE_RETRIES:
-                    raise SetupError(died) from error
-                say(f"{died}; retry {deaths}/{PREPARE_RETRIES}")
+                    raise SetupError(reason) from error
+                say(f"{reason}; retry {deaths}/{PREPARE_RETRIES}")
+                while died.resting and not stop():
+                    time.sleep(_TICK_S)
         if message["said"] == "refused":
             raise refusal(message)
         return Prepared(**message["prepared"])
@@ -145,8 +147,9 @@ class RayExecutor:
                 leaving.callback(bridge.close)
                 self._bridge = bridge
                 try:
-                    self._tuner(bridge).fit()
-                except (TuneError, RayError) as error:
+                    with trials_end_alone():
+                        self._tuner(bridge).fit()
+                except Exception as error:
                     if bridge.failure is not None:
                         raise bridge.failure from None
                     raise SetupError(f"Ray Tune failed: {last_line(error)}; continue with 'icd resume'") from error

@@ -21,6 +21,7 @@ from icd.search.notice import NOTICE, heed_sigterm
 from icd.search.task import UNCLEAN, Epoch, Issued, Outcome, Task, issued
 from icd.search.whereabouts import every, forget_files, progress_path, publish_progress, publish_stack, stack_path
 from icd.search.worker import serve_preparation
+from icd.trial.gpus import VISIBLE
 
 logger = logging.getLogger(__name__)
 
@@ -67,10 +68,10 @@ def run_attempt(task: Task, avoid: Sequence[Sequence[str]], attempt: Attempt | N
             return True
 
         outcome = run(task, bench, send, progress=watchdog.step)
-    if outcome.kind in UNCLEAN:
+    if outcome.kind in UNCLEAN or outcome.spent:
         KEPT.clear()
     tell("outcome", outcome=asdict(outcome))
-    raise RuntimeError(f"this process is not used again: {outcome.reason}")
+    raise RuntimeError(f"this process is not used again: {outcome.spent or outcome.reason}")
 
 
 def _training() -> tuple[Attempt, Any]:
@@ -82,7 +83,7 @@ def _training() -> tuple[Attempt, Any]:
 
 def begin(avoid: Sequence[Sequence[str]]) -> None:
     """Tell the driver where this process is; it does not return where that place is quarantined."""
-    node, gpu = ray.get_runtime_context().get_node_id(), ",".join(str(index) for index in ray.get_gpu_ids())
+    node, gpu = ray.get_runtime_context().get_node_id(), see_given_gpus()
     here = {"node": node, "gpu": gpu, "host": socket.gethostname(), "pid": os.getpid()}
     if [node, gpu] in [list(place) for place in avoid]:
         tell("refused", **here)
@@ -90,6 +91,17 @@ def begin(avoid: Sequence[Sequence[str]]) -> None:
             time.sleep(_HOLD_EVERY_S)
             tell("holding")
     tell("began", **here)
+
+
+def see_given_gpus() -> str:
+    """Let this process see the GPUs that Ray gave it, and no others where that is none; gives their names.
+
+    Ray leaves ``CUDA_VISIBLE_DEVICES`` alone where it gives none, and torch would take a GPU that others have.
+    """
+    gpu = ",".join(str(index) for index in ray.get_gpu_ids())
+    if not gpu:
+        os.environ[VISIBLE] = ""
+    return gpu
 
 
 def tell(said: str, **more: Any) -> None:
@@ -197,6 +209,7 @@ class Preparer:
         self._answer: dict[str, Any] = {}
 
     def prepare(self, request: dict[str, Any]) -> dict[str, Any]:
+        see_given_gpus()
         serve_preparation(request, self)
         return self._answer
 

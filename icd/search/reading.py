@@ -15,7 +15,7 @@ from icd.search.quarantine import QUARANTINED
 from icd.search.record import State, TrialRecord, best, in_order
 from icd.search.shelf import shelf_of
 from icd.search.storage import DatabaseLease, is_shared, storage_url
-from icd.search.studies import find, find_all, sweep_folder
+from icd.search.studies import find, find_all, pasted, sweep_folder
 from icd.search.study import Ledger
 from icd.search.terms import noted_terms
 
@@ -147,6 +147,7 @@ def trial_row(record: TrialRecord, metrics: Sequence[str]) -> dict[str, Any]:
         "attempts": record.attempts,
         "seconds": record.attributes.get("seconds"),
         "reason": record.reason,
+        "engine": record.attributes.get("engine"),
         "dead_terms": [term.to_data() for term in noted_terms(record)],
         "twin": record.twin,
         "started": record.started,
@@ -202,7 +203,7 @@ def found_line(folder: Path, records: Sequence[TrialRecord]) -> str:
     counts = counts_of(records)
     under_way = [record for record in records if record.state == "running" and record.key]
     lost = [record for record in under_way if record.curve and not shelf.begun(record.number)]
-    failed = f", {counts['failed']} failed" if counts["failed"] else ""
+    failed = f", {counts['failed']} failed (--retry-failed trains them again)" if counts["failed"] else ""
     done, going_on = counts["complete"] + counts["pruned"], len(under_way) - len(lost)
     return f"found {done} done, {going_on} running to continue, {len(lost)} lost{failed}"
 
@@ -216,7 +217,9 @@ def request_stop(root: Path, name: str, how: StopHow) -> str:
     driver = driver_of(root, name)
     if driver is None:
         find(root, name)
-        raise StateError(f"sweep {name!r} is driven by nobody, so there is nothing to stop; see 'icd status {name}'")
+        raise StateError(
+            f"sweep {name!r} is driven by nobody, so there is nothing to stop; see '{pasted(root, 'status', name)}'"
+        )
     shelf_of(sweep_folder(root, name)).ask_to_stop(how)
     return driver
 
@@ -242,7 +245,7 @@ def _status(root: Path, ledger: Ledger, records: Sequence[TrialRecord]) -> Sweep
         directions=[item["direction"] for item in sweep["objectives"]],
         budget={name: sweep["budget"][name] for name in ("trials", "hours", "gpu_hours")},
         used={
-            "trials": sum(bool(record.key) and record.state != "duplicate" for record in records),
+            "trials": sum(record.counts for record in records),
             "hours": float(attributes.get("seconds", 0.0)) / 3600,
             "gpu_hours": None if gpus is None else float(gpus) * seconds / 3600,
         },

@@ -7,8 +7,9 @@ from typing import Any, Literal
 # What a trial is for: ``search`` is the sweep itself; the others retrain chosen configurations on fresh seeds.
 Stage = Literal["search", "confirm", "explain"]
 
-# ``pruned`` holds stopped and diverged trials; ``failed`` faults; ``duplicate`` configurations that another trial has.
-State = Literal["running", "complete", "pruned", "failed", "duplicate"]
+# ``pruned`` holds stopped and diverged trials; ``failed`` faults; ``duplicate`` configurations that another trial has;
+# ``retried`` faults in whose place another trial was made (``icd resume --retry-failed``).
+State = Literal["running", "complete", "pruned", "failed", "duplicate", "retried"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +56,11 @@ class TrialRecord:
     ended: str | None = None
     rank: float | None = None
     attributes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is one of the budget's trials: its configuration is committed, and no other trial has it."""
+        return bool(self.key) and self.state not in ("duplicate", "retried")
 
     @property
     def members(self) -> Mapping[str, float]:

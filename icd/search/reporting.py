@@ -76,7 +76,8 @@ class Reporter:
         if members:  # the leaderboard shows what a trial of one run has from its epochs
             members[metric] = record.values[0]
         values = zip(self.sweep.objectives, record.values, strict=False)  # a trial without a value has none
-        tags = {"exit_reason": str(record.attributes.get("exit_reason", record.state)), "reason": record.reason}
+        tags = {"engine": str(record.attributes["engine"])} if "engine" in record.attributes else {}
+        tags |= {"exit_reason": str(record.attributes.get("exit_reason", record.state)), "reason": record.reason}
         dead = noted_terms(record)
         if dead:
             tags["dead_terms"] = "; ".join(term.sentence for term in dead)

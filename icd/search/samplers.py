@@ -29,7 +29,8 @@ from icd.search.portfolio import AlternatingSampler, ConditionalGPSampler
 from icd.search.telling import MOST_FINISHED, most_telling
 
 OUTSIDE = "icd:outside"  # user attribute of enqueued configurations that the space cannot express
-_ENQUEUED = {"baseline", "start"}  # one of these names who enqueued a trial
+RETRY_OF = "retry_of"  # user attribute: the number of the failed trial in whose place this one stands
+_ENQUEUED = {"baseline", "start", RETRY_OF}  # with one of these a trial was not asked of the sampler
 
 Seen = Callable[[list[FrozenTrial]], list[FrozenTrial]]
 Shown = dict[str, list[FrozenTrial]]  # by the call that asked for it

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypedDict
-from urllib.parse import urlsplit
 
 import optuna
 import sqlalchemy
@@ -17,9 +16,10 @@ from optuna.storages import RDBStorage
 from sqlalchemy.exc import SQLAlchemyError
 
 from icd.errors import SetupError
+from icd.search.database_file import sqlite_file
 from icd.search.leaderboard import without_password
-from icd.search.mlflow_store import advice, check_server, connect, sqlite_file
-from icd.search.storage import is_shared, open_storage, reason_of, redacted
+from icd.search.mlflow_store import advice, check_server, connect
+from icd.search.storage import open_storage, reason_of, redacted
 
 SCRATCH = "icd-doctor"
 _ROUNDS = 5
@@ -41,8 +41,8 @@ class ServiceFacts(TypedDict):
 def database_facts(url: str) -> ServiceFacts:
     """Make a study with a trial in the database and delete it; a file that is not there yet is not made."""
     facts = ServiceFacts(where=redacted(url), error="", milliseconds=None, filesystem="")
-    if not is_shared(url):
-        path = sqlite_file(url)
+    path = sqlite_file(url)
+    if path is not None:
         facts["filesystem"] = filesystem_of(path)
         if not path.exists():
             facts["error"] = "" if _can_be_made(path) else f"{path.parent} cannot be written"
@@ -76,8 +76,8 @@ def tracking_facts(uri: str) -> ServiceFacts:
     MLflow keeps what is deleted until ``mlflow gc``, so one experiment is used again and again.
     """
     facts = ServiceFacts(where=without_password(uri), error="", milliseconds=None, filesystem="")
-    if urlsplit(uri).scheme == "sqlite":
-        path = sqlite_file(uri)
+    path = sqlite_file(uri)
+    if path is not None:
         facts["filesystem"] = filesystem_of(path)
         facts["error"] = "" if _can_be_made(path) else f"{path.parent} cannot be written"
         return facts

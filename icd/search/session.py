@@ -1,31 +1,33 @@
 """One driver at work on a sweep: its lease, its executor and its tracker, the same for every stage of a study."""
 
 import logging
-import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from icd.config.engine import Engine, engine_asked
 from icd.config.sweep import SweepConfig
 from icd.errors import SetupError
 from icd.search.devices import matches
 from icd.search.driver import Driver
 from icd.search.lease import Lease
-from icd.search.mlflow_store import check_server
-from icd.search.places import places_for, visible_gpus
+from icd.search.machine import usable_cpus
+from icd.search.mlflow_store import check_server, refuse_address
+from icd.search.places import places_for
 from icd.search.prepare import Preparation, Prepared
 from icd.search.processes import ProcessExecutor
 from icd.search.shelf import Shelf, fetch_trials, shelf_of
 from icd.search.site import Site
 from icd.search.storage import DatabaseLease, is_shared, open_storage, storage_url
-from icd.search.studies import REPORT_NAME, sweep_folder, tracking_uri
+from icd.search.studies import REPORT_NAME, pasted, refuse_one_database, sweep_folder, tracking_uri
 from icd.search.study import Ledger
 from icd.search.task import Policy
 from icd.search.track import Tracker
 from icd.search.work import stop_asked
 from icd.trial.checkpoint import write_durably
+from icd.trial.gpus import visible_gpus
 from icd.trial.teacher_table import BUDGET_GB, TableMode
 
 logger = logging.getLogger(__name__)
@@ -59,8 +61,10 @@ class Settings:
         executor: ``ray`` or ``process``.
         address: Ray cluster to join; ``local`` starts one of our own.
         extend: Whether a larger budget than the study's may be used.
+        retry_failed: Whether trials that failed are trained again.
         table: How teachers are answered for: ``auto``, ``table``, ``stream`` or ``live``.
         table_gb: Disk that a teacher table may take.
+        engine: Of the steps; None takes ``ICD_ENGINE``, or what the sweep says.
         announce: Told what happens, in lines.
         watch: Called several times a second with the driver and the executor, for a live display.
         stop: Whether a signal asked to stop after the current epoch.
@@ -73,8 +77,10 @@ class Settings:
     executor: ExecutorName = "ray"
     address: str = "local"
     extend: bool = False
+    retry_failed: bool = False
     table: TableMode = "auto"
     table_gb: float = BUDGET_GB
+    engine: Engine | None = None
     announce: Callable[[str], None] = logger.info
     watch: Callable[[Driver, Executor], None] = lambda driver, executor: None
     stop: Callable[[], bool] = lambda: False
@@ -121,6 +127,7 @@ class Session:
             request, self.settings.announce, lambda: self.settings.stop() or bool(stop_asked(asked))
         )
         _check_device(sweep, prepared)
+        _check_end(sweep, prepared)
         return prepared
 
     def site(self, sweep: SweepConfig, prepared: Prepared) -> Site:
@@ -132,6 +139,7 @@ class Session:
             data_root=data_root.absolute() if data_root else None,
             gpus_per_trial=sweep.resources.gpus_of_a_trial(bool(prepared.gpus)),
             threads=threads_of(sweep),
+            engine=engine_asked(self.settings.engine, sweep.resources.engine),
         )
 
     def conduct(self, driver: Driver, finish: Callable[[], None]) -> int:
@@ -188,11 +196,13 @@ def session(sweep: SweepConfig, settings: Settings) -> Iterator[Session]:
         SetupError: If the machine lacks something.
     """
     folder = sweep_folder(settings.root, sweep.name)
+    url = storage_url(settings.root)
+    refuse_one_database(settings.root)
+    refuse_address(tracking_uri(settings.root))
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SetupError(f"{folder} cannot be made: {error.strerror}; choose --root") from error
-    url = storage_url(settings.root)
     with Lease(folder), ExitStack() as leaving:
         shared = DatabaseLease(url, sweep.name, settings.announce) if is_shared(url) else None
         if shared is not None:
@@ -229,7 +239,8 @@ def written_report(name: str, folder: Path, settings: Settings) -> list[str]:
     try:
         settings.report(settings.root, name, folder / REPORT_NAME)
     except Exception as error:
-        settings.announce(f"no report was written ({type(error).__name__}: {error}); try 'icd report {name}'")
+        again = pasted(settings.root, "report", name)
+        settings.announce(f"no report was written ({type(error).__name__}: {error}); try '{again}'")
         return []
     return [REPORT_NAME]
 
@@ -247,11 +258,21 @@ def _check_device(sweep: SweepConfig, prepared: Prepared) -> None:
         )
 
 
+def _check_end(sweep: SweepConfig, prepared: Prepared) -> None:
+    budget = sweep.budget
+    endless = budget.trials is None and budget.hours is None and budget.gpu_hours is not None
+    if endless and sweep.sampler.name != "grid" and not sweep.resources.gpus_of_a_trial(bool(prepared.gpus)):
+        raise SetupError(
+            f"budget.gpu_hours: must not be the only limit where trials take no GPU, since none is ever used, but got "
+            f"{budget.gpu_hours:g}; give trials or hours"
+        )
+
+
 def _executor(sweep: SweepConfig, folder: Path, settings: Settings) -> Executor:
     if settings.executor == "ray":
         from icd.search.ray_tune import RayExecutor
 
         return RayExecutor(sweep.resources, folder, address=settings.address, announce=settings.announce)
-    places = places_for(sweep.resources, len(os.sched_getaffinity(0)), visible_gpus())
+    places = places_for(sweep.resources, usable_cpus(), visible_gpus())
     more = {} if settings.launch is None else {"launch": settings.launch}
     return ProcessExecutor(places, folder / "logs", threads=threads_of(sweep), **more)

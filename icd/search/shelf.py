@@ -25,6 +25,7 @@ from icd.search.record import Stage
 from icd.search.studies import REPORT_NAME, sweep_folder
 from icd.search.study import Ledger
 from icd.search.task import Issued, checkpoints_below, trial_folder
+from icd.trial import STUDENT
 from icd.trial.bucket import Bucket, Stored, bucket_of, place
 
 logger = logging.getLogger(__name__)
@@ -122,7 +123,7 @@ class Shelf:
         attempt, index = newest_begun(names, prefix, attempts), _read_index(folder)
         theirs = f"{prefix}/a{attempt}/"
         files = {name.removeprefix(theirs): list(names[name]) for name in names if name.startswith(theirs)}
-        wanted = {name for name in files if "/" not in name and (weights or not name.endswith(".ckpt"))} - {"begun"}
+        wanted = {name for name in files if "/" not in name and (weights or name != STUDENT)} - {"begun"}
         here = index["files"] if index["attempt"] == attempt else {}
         here = {name: seen for name, seen in here.items() if files.get(name) == seen == _listed(folder / name, seen)}
         for name in index["files"].keys() - here.keys() - wanted:  # of an older attempt, or out of date

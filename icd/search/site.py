@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from icd.config.engine import Engine
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
@@ -14,6 +16,7 @@ class Site:
         data_root: Folder of data sets.
         gpus_per_trial: GPUs a trial holds, for the budget.
         threads: Of torch in each trial.
+        engine: Asked for, for their steps.
     """
 
     folder: Path
@@ -21,6 +24,7 @@ class Site:
     data_root: Path | None = None
     gpus_per_trial: float = 0.0
     threads: int = 1
+    engine: Engine = "auto"
 
 
 @dataclass(slots=True)

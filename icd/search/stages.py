@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from icd.config.engine import engine_asked
 from icd.config.sweep import SweepConfig
 from icd.errors import Interrupted
 from icd.search.driver import Driver
@@ -14,7 +15,7 @@ from icd.search.record import TrialRecord
 from icd.search.session import Session, Settings, session, threads_of
 from icd.search.space import SearchSpace
 from icd.search.storage import is_shared, redacted, storage_url
-from icd.search.studies import find, tracking_uri
+from icd.search.studies import find, pasted, tracking_uri
 from icd.search.study import Ledger
 from icd.search.sweeps import check_digests, stored_sweep
 from icd.search.warm_start import stored_starts
@@ -70,7 +71,8 @@ def run_stage(
         driver = _driver(sweep, ledger, listed, held)
         pending = held.conduct(driver, lambda: finish(ledger, driver.outbox))
         if driver.stopped_by == "signal":
-            raise Interrupted(f"{listed.stage} of sweep {name!r} stopped; continue with 'icd {listed.stage} {name}'")
+            again = pasted(settings.root, listed.stage, name)
+            raise Interrupted(f"{listed.stage} of sweep {name!r} stopped; continue with '{again}'")
         return StageResult(
             name=name,
             folder=held.folder,
@@ -93,6 +95,7 @@ def _driver(sweep: SweepConfig, ledger: Ledger, listed: Listed, held: Session) -
         threads=threads_of(sweep),
         table=settings.table,
         table_gb=settings.table_gb,
+        engine=engine_asked(settings.engine, sweep.resources.engine),
         tables=attributes.get(f"{listed.stage}/tables", {}),
         tuned=attributes.get("tuned", {}),
     )

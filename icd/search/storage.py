@@ -9,6 +9,7 @@ import socket
 import sqlite3
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -20,6 +21,7 @@ from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from icd.errors import SetupError, StateError
+from icd.search.database_file import can_be_written, make_whole, sqlite_file
 from icd.trial.bucket import bucket_of
 
 logger = logging.getLogger(__name__)
@@ -31,7 +33,7 @@ _BUSY_S = 30.0  # how long another process may hold sqlite
 _CHECK_S = 2.0  # between looks at a lock that the database may have dropped
 _TAKE_BACK_S = 20.0  # how long a session of ours that was cut off may still hold it
 _LONGEST_NAME = 63  # of a connection, as PostgreSQL keeps it
-_UNUSABLE = (SQLAlchemyError, StorageInternalError, ImportError, sqlite3.Error, ValueError, RuntimeError)
+_UNUSABLE = (SQLAlchemyError, StorageInternalError, ImportError, sqlite3.Error, OSError, ValueError, RuntimeError)
 _ours: set[str] = set()  # versions of tables that are this Optuna's
 
 
@@ -70,24 +72,44 @@ def _refusal(url: str, error: Exception) -> SetupError:
     return SetupError(f"study database {redacted(url)} cannot be opened: {reason}")
 
 
-def open_storage(url: str) -> BaseStorage:
+def open_storage(url: str, *, reading: bool = False) -> BaseStorage:
     """Open the database, made if it is missing.
+
+    Args:
+        url: Of the database.
+        reading: Whether it may be one that this user cannot write.
 
     Raises:
         SetupError: If it cannot be opened; the password is not shown.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     options: dict[str, Any] = {"pool_pre_ping": True}
-    if not is_shared(url):
+    path = sqlite_file(url)
+    readonly = reading and path is not None and path.exists() and not can_be_written(path)
+    if readonly and path is not None:
+        options["creator"] = partial(_connect_for_reading, path)
+    elif not is_shared(url):
         options["connect_args"] = {"timeout": _BUSY_S}
     try:
+        if path is not None and not readonly:
+            make_whole(path, _make_tables, ("alembic_version", "studies"))
         storage = _checked(url, options)
     except _UNUSABLE as error:
         raise _refusal(url, error) from error
-    if not is_shared(url):
+    if not is_shared(url) and not readonly:
         sqlalchemy.event.listen(storage.engine, "connect", _make_durable)
         storage.engine.dispose()  # connections made before the listener
     return storage
+
+
+def _make_tables(path: Path) -> None:
+    RDBStorage(f"sqlite:///{path}").engine.dispose()
+
+
+def _connect_for_reading(path: Path) -> sqlite3.Connection:
+    """Open a database where nothing can be written: the log beside it is read if it is there, and else not made."""
+    how = "mode=ro" if path.with_name(f"{path.name}-wal").exists() else "immutable=1"
+    return sqlite3.connect(f"{path.as_uri()}?{how}", uri=True, timeout=_BUSY_S, check_same_thread=False)
 
 
 def _checked(url: str, options: Mapping[str, Any]) -> RDBStorage:

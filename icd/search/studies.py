@@ -1,11 +1,15 @@
 """Where sweeps are kept and how one is found again; imports no torch, so that reading verbs answer at once."""
 
 import os
+import shlex
 from pathlib import Path
 
-from icd.errors import StateError, UsageError, did_you_mean
-from icd.search.storage import is_shared, open_storage, storage_url
+from icd.errors import SetupError, StateError, UsageError, did_you_mean
+from icd.search import default_root
+from icd.search.database_file import is_one_database
+from icd.search.storage import is_shared, open_storage, redacted, storage_url
 from icd.search.study import Ledger
+from icd.trial.bucket import url_of
 
 REPORT_NAME = "report.html"
 
@@ -15,9 +19,30 @@ def sweep_folder(root: Path, name: str) -> Path:
     return root.absolute() / "sweeps" / name
 
 
+def pasted(root: Path, *words: str) -> str:
+    """Write a command that finds the same root when it is pasted into a shell."""
+    if default_root().absolute() == root.absolute():
+        return " ".join(["icd", *words])
+    return " ".join(["icd", *words, "--root", shlex.quote(url_of(root) or str(root))])
+
+
 def tracking_uri(root: Path) -> str:
     """Give MLflow's store: MLFLOW_TRACKING_URI, or sqlite below the root."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(root / 'mlflow.db').absolute()}"
+
+
+def refuse_one_database(root: Path) -> None:
+    """Refuse a database for both the study and MLflow: each makes its tables, under names that both use.
+
+    Raises:
+        SetupError: If both addresses are of one database.
+    """
+    study, tracking = storage_url(root), tracking_uri(root)
+    if is_one_database(study, tracking):
+        raise SetupError(
+            "ICD_STORAGE_URL and MLFLOW_TRACKING_URI must be two databases, but both are "
+            f"{redacted(study)}; leave one of them out, or make another database for MLflow"
+        )
 
 
 def find(root: Path, name: str) -> Ledger:
@@ -29,7 +54,7 @@ def find(root: Path, name: str) -> Ledger:
     url = storage_url(root)
     if not _can_exist(root, url):
         raise StateError(f"no sweep {name!r} in {root}: nothing was started there; choose --root")
-    storage = open_storage(url)
+    storage = open_storage(url, reading=True)
     names = Ledger.names(storage)
     if name not in names:
         raise StateError(f"no sweep {name!r} in {root}; {did_you_mean(name, names) if names else 'there is none'}")
@@ -59,7 +84,7 @@ def find_all(root: Path) -> list[Ledger]:
     url = storage_url(root)
     if not _can_exist(root, url):
         return []
-    storage = open_storage(url)
+    storage = open_storage(url, reading=True)
     ledgers = [Ledger(storage, name) for name in Ledger.names(storage)]
     whole = [ledger for ledger in ledgers if "digest" in ledger.attributes]
     return sorted(whole, key=lambda ledger: str(ledger.attributes.get("created", "")))

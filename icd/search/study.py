@@ -24,7 +24,7 @@ from icd.errors import StateError
 from icd.search.mirror import Mirror
 from icd.search.ranks import ranks_of_trials
 from icd.search.record import Stage, State, TrialRecord
-from icd.search.samplers import OUTSIDE, in_search, is_searched, make_pruner, make_sampler, showing
+from icd.search.samplers import OUTSIDE, RETRY_OF, in_search, is_searched, make_pruner, make_sampler, showing
 from icd.search.storage import patiently
 
 logger = logging.getLogger(__name__)
@@ -35,9 +35,13 @@ _STATES: Mapping[State, TrialState] = {
     "pruned": TrialState.PRUNED,
     "failed": TrialState.FAIL,
     "duplicate": TrialState.FAIL,  # samplers look away from it, and its twin tells them the same
+    "retried": TrialState.FAIL,  # never told: it is read off the trial that took its place
 }
 # Attributes that have a field of their own in a record.
 _FIELDS = ("stage", "key", "baseline", "start", "control", "would_stop_at", "attempts", "reason", "twin")
+
+# What a trial that takes a failed one's place has of it.
+_KEPT = ("stage", "key", "baseline", "start", "control", OUTSIDE)
 
 RANKED = "ranked"  # attribute of a study whose trials are ranked over several pairs
 
@@ -114,11 +118,13 @@ class Ledger:
         """Every trial of a stage."""
         found = [trial for trial in self._trials() if _stage(trial) == stage]
         ranks = self._ranks(found) if stage == "search" else {}  # on other lists runs differ in their seeds
-        return [_record(trial, ranks.get(trial.number)) for trial in found]
+        replaced = _replaced(found)
+        return [_record(trial, ranks.get(trial.number), replaced.get(trial.number)) for trial in found]
 
     def record(self, number: int) -> TrialRecord:
         """One trial, without its rank among the others."""
-        return _record(self._trial(number))
+        trial = self._trial(number)
+        return _record(trial, None, _replaced(self._trials()).get(number) if trial.state == TrialState.FAIL else None)
 
     def frozen(self, numbers: Collection[int]) -> list[FrozenTrial]:
         """Trials as Optuna has them, for its own analyses; not to be changed."""
@@ -208,29 +214,51 @@ class Ledger:
             attributes: Its attributes.
             kind: Whether it is named in comparisons, or a trial of another sweep.
         """
+        stage = attributes.get("stage", "search")
 
         def act() -> int:
-            for trial in self._trials():
-                if trial.user_attrs.get(kind) == label and _stage(trial) == attributes.get("stage", "search"):
-                    return int(trial.number)  # committed before the database went away
+            same = (t.number for t in self._trials() if t.user_attrs.get(kind) == label and _stage(t) == stage)
             marks = {kind: label, **({} if params else {OUTSIDE: True}), **attributes}
-            template = FrozenTrial(
-                number=-1,
-                trial_id=-1,
-                state=TrialState.RUNNING,
-                value=None,
-                datetime_start=datetime.now(),
-                datetime_complete=None,
-                params=dict(params),
-                distributions=dict(distributions),
-                user_attrs=marks,
-                system_attrs={},
-                intermediate_values={},
-            )
-            trial_id = self.storage.create_new_trial(self.study._study_id, template_trial=template)
-            return int(self.storage.get_trial_number_from_id(trial_id))
+            # What is there already was committed before the database went away.
+            return self._add(marks, params, distributions, next(same, None))
 
         return self._do(act)
+
+    def add_again(self, record: TrialRecord) -> int:
+        """Make a trial, running, in place of one that failed, with its configuration and its label; its number."""
+        failed = self._trial(record.number)
+        marks = {name: failed.user_attrs[name] for name in _KEPT if name in failed.user_attrs}
+
+        def act() -> int:
+            place = _replaced(self._trials()).get(record.number)  # committed before the database went away
+            return self._add({**marks, RETRY_OF: record.number}, failed.params, failed.distributions, place)
+
+        return self._do(act)
+
+    def _add(
+        self,
+        attributes: Mapping[str, Any],
+        params: Mapping[str, Any],
+        distributions: Mapping[str, BaseDistribution],
+        known: int | None,
+    ) -> int:
+        if known is not None:
+            return known
+        template = FrozenTrial(
+            number=-1,
+            trial_id=-1,
+            state=TrialState.RUNNING,
+            value=None,
+            datetime_start=datetime.now(),
+            datetime_complete=None,
+            params=dict(params),
+            distributions=dict(distributions),
+            user_attrs=dict(attributes),
+            system_attrs={},
+            intermediate_values={},
+        )
+        trial_id = self.storage.create_new_trial(self.study._study_id, template_trial=template)
+        return int(self.storage.get_trial_number_from_id(trial_id))
 
     def add_epoch(self, number: int, epoch: int, value: float) -> None:
         """Commit an epoch's value; the same epoch again changes nothing."""
@@ -300,7 +328,12 @@ def _valued(trial: FrozenTrial, value: float) -> FrozenTrial:
     return shown
 
 
-def _record(trial: FrozenTrial, rank: float | None = None) -> TrialRecord:
+def _replaced(trials: Sequence[FrozenTrial]) -> dict[int, int]:
+    """Give, for each failed trial that was tried again, the number of the trial in its place."""
+    return {trial.user_attrs[RETRY_OF]: trial.number for trial in trials if RETRY_OF in trial.user_attrs}
+
+
+def _record(trial: FrozenTrial, rank: float | None = None, replaced_by: int | None = None) -> TrialRecord:
     attributes = {**trial.user_attrs, **trial.user_attrs.get("end", {})}
     attributes.pop("end", None)
     own = {name: attributes.pop(name) for name in _FIELDS if name in attributes}
@@ -308,6 +341,8 @@ def _record(trial: FrozenTrial, rank: float | None = None) -> TrialRecord:
     if trial.state.is_finished():
         state = next(name for name, told in _STATES.items() if told == trial.state)
         state = "duplicate" if trial.state == TrialState.FAIL and own.get("twin") is not None else state
+    if replaced_by is not None:
+        state, own["reason"] = "retried", f"{own.get('reason', '')}; tried again as trial {replaced_by}".strip("; ")
     return TrialRecord(
         number=trial.number,
         state=state,

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from icd import __version__
+from icd.config.engine import engine_asked
 from icd.config.read_sweep import read_sweep
 from icd.config.sweep import SweepConfig
 from icd.config.trial import differences
 from icd.config.yaml import Document, apply_overrides
 from icd.errors import Interrupted, StateError
+from icd.search.choosing import retry_failed
 from icd.search.driver import Driver
 from icd.search.outbox import Outbox
 from icd.search.prepare import Preparation, Prepared
@@ -22,7 +24,7 @@ from icd.search.record import TrialRecord, best
 from icd.search.session import Executor, Session, Settings, session, threads_of, written_report
 from icd.search.space import SearchSpace
 from icd.search.storage import is_shared, redacted, storage_url
-from icd.search.studies import tracking_uri
+from icd.search.studies import pasted, tracking_uri
 from icd.search.study import Ledger
 from icd.search.warm_start import find_starts, stored_starts, to_json
 from icd.trial.bucket import url_of
@@ -143,13 +145,20 @@ def check_digests(ledger: Ledger, prepared: Prepared) -> None:
     Raises:
         StateError: With what changed.
     """
-    attributes = ledger.attributes
-    changed = [] if attributes["data_digest"] == prepared.data_digest else ["the images or their split"]
+    attributes, name = ledger.attributes, ledger.name
+    before, now = attributes["data_digest"], prepared.data_digest
+    changed = [f"the images or their split (digest {before[:12]}, now {now[:12]})"] if before != now else []
     changed += [
-        name for name, digest in prepared.teachers.items() if attributes["teachers"].get(name, digest) != digest
+        f"teacher {teacher}"
+        for teacher, digest in prepared.teachers.items()
+        if attributes["teachers"].get(teacher, digest) != digest
     ]
     if changed:
-        raise StateError(f"sweep {ledger.name!r} cannot go on, since its start changed: " + "; ".join(changed))
+        raise StateError(
+            f"sweep {name!r} cannot go on, since its trials would not be comparable: {'; '.join(changed)} changed; put "
+            f"back what it was begun with, or begin another sweep: icd sweep FILE --name {name}-2, whose file may take "
+            f"over the best settings with enqueue: {{from: {name}}}"
+        )
 
 
 def preparation(space: SearchSpace, sweep: SweepConfig, settings: Settings, *, probe: bool) -> Preparation:
@@ -164,6 +173,7 @@ def preparation(space: SearchSpace, sweep: SweepConfig, settings: Settings, *, p
         threads=threads_of(sweep),
         table=settings.table,
         table_gb=settings.table_gb,
+        engine=engine_asked(settings.engine, sweep.resources.engine),
     )
 
 
@@ -172,6 +182,9 @@ def _drive(sweep: SweepConfig, space: SearchSpace, ledger: Ledger, prepared: Pre
     points = list(space.points()) if sweep.sampler.name == "grid" else []
     epochs = max(space.members(space.document(corner))[-1].last for corner in space.corners())
     ledger.drive(sweep, points, epochs, shared=is_shared(storage_url(settings.root)))
+    if settings.retry_failed:
+        again = ", ".join(map(str, retry_failed(ledger)))
+        settings.announce(f"failed trials are trained again as {again}" if again else "no failed trial to train again")
     outbox, site = Outbox(held.folder), held.site(sweep, prepared)
     uri = tracking_uri(settings.root)
     _begin_outbox(outbox, sweep, attributes, prepared)
@@ -187,7 +200,8 @@ def _drive(sweep: SweepConfig, space: SearchSpace, ledger: Ledger, prepared: Pre
 
     pending = held.conduct(driver, finish)
     if driver.stopped_by == "signal":
-        raise Interrupted(f"sweep {sweep.name!r} stopped; continue with 'icd resume {sweep.name}'")
+        again = pasted(settings.root, "resume", sweep.name)
+        raise Interrupted(f"sweep {sweep.name!r} stopped; continue with '{again}'")
     return replace(_result(sweep, ledger, driver, held.folder, uri), pending=pending)
 
 

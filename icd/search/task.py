@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
+from icd.config.engine import Engine
 from icd.search.quarantine import Complaint, Place
 from icd.search.record import Stage
 from icd.trial.bucket import Bucket, local_root
@@ -52,6 +53,7 @@ class Task:
         hang_seconds: Without a step for this long the worker gives up its process.
         grace_seconds: So long after a SIGTERM an epoch may go on.
         threads: Of torch; 0 leaves them alone.
+        engine: Asked for, for the steps.
         table: How the teacher is answered for: ``table``, ``stream`` or ``live``.
         stage: What the trial is for; a search is refused the test images.
         bucket: URL of the root, where that is a bucket; ``root`` and ``sweep`` are then copies on each machine.
@@ -66,6 +68,7 @@ class Task:
     hang_seconds: float = 600.0
     grace_seconds: float = 25.0
     threads: int = 0
+    engine: Engine = "auto"
     table: str = "live"
     stage: Stage = "search"
     member: str = ""
@@ -121,6 +124,7 @@ class Outcome:
         reason: One line for people, for all but ``complete``.
         device: Name of the GPU or CPU it ran on.
         place: Where that is, as the executor knows it; None where the end says nothing about the place.
+        spent: Why its process is given no other attempt, though nothing is wrong with this one.
     """
 
     number: int
@@ -130,6 +134,7 @@ class Outcome:
     device: str = ""
     result: Mapping[str, Any] = field(default_factory=dict)
     place: Place | None = None
+    spent: str = ""
 
 
 def ended(task: Task, kind: OutcomeKind, reason: str) -> Outcome:

@@ -32,13 +32,15 @@ from icd.search.copies import check_newest, working_copy
 from icd.search.notice import NOTICE, Notice
 from icd.search.task import Epoch, Outcome, OutcomeKind, Task
 from icd.trial.checkpoint import write_durably
+from icd.trial.engine import spent
+from icd.trial.gpus import training_device
 from icd.trial.machine import device_name
 from icd.trial.runs import (
     Places,
     claim,
     continue_trial,
-    rows_before_resume,
     table_for,
+    take_up,
 )
 from icd.trial.teacher_table import suits
 from icd.trial.train import EpochMetrics, Execution, evaluation_batches, initial_student
@@ -48,6 +50,7 @@ logger = logging.getLogger(__name__)
 Send = Callable[[Epoch], bool]
 
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+_GPU_LIBRARIES = ("CUDA", "cuDNN", "CUDNN", "cuBLAS", "CUBLAS", "cuFFT", "CUFFT")
 _FIGURE_IMAGES = 2  # always the first of the validation images, so that trials can be compared
 
 
@@ -73,12 +76,21 @@ def attempt(
     """
     if task.threads:
         torch.set_num_threads(task.threads)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = training_device()
+    except SetupError as error:
+        return Outcome(number=task.number, attempt=task.attempt, kind="gpu", reason=str(error))
     name = device_name(device)
 
     def ended(kind: OutcomeKind, reason: str = "", **more: Any) -> Outcome:
         return Outcome(
-            number=task.number, attempt=task.attempt, kind=kind, reason=" ".join(reason.split()), device=name, **more
+            number=task.number,
+            attempt=task.attempt,
+            kind=kind,
+            reason=" ".join(reason.split()),
+            device=name,
+            spent=spent(),
+            **more,
         )
 
     def step(epoch: int, step: int, steps: int) -> None:
@@ -114,9 +126,16 @@ def attempt(
         return ended("error", f"{type(error).__name__}: {error}"[:400])
     except Exception as error:
         logger.exception("trial %d, attempt %d", task.number, task.attempt)
-        if isinstance(error, RuntimeError) and "CUDA" in str(error):
+        if _of_the_gpu(error):
             return ended("gpu", f"{name}: {str(error).splitlines()[0]}")
         return ended("error", f"{type(error).__name__}: {error}"[:400])
+
+
+def _of_the_gpu(error: Exception) -> bool:
+    """Whether CUDA or one of its libraries failed: its process is not used again."""
+    if isinstance(error, torch.AcceleratorError):
+        return True
+    return isinstance(error, RuntimeError) and any(name in str(error) for name in _GPU_LIBRARIES)
 
 
 def _train(
@@ -139,7 +158,7 @@ def _train(
     def stop() -> bool:
         return notice.given or (not stale and stop_asked(stop_file) == "now")
 
-    execution = Execution(device=device, progress=progress, stop=stop)
+    execution = Execution(device=device, num_workers=task.threads, progress=progress, stop=stop, engine=task.engine)
     split = bench.split(config, places, device)
     teacher = bench.teacher(config, split, places, execution)
     claim(task.folder, config, resume=True)
@@ -153,7 +172,8 @@ def _train(
             raise Stopped(f"stopped after epoch {epoch}")
 
     # The driver may have died between our last epoch and its ledger: say the last stored one again.
-    for row in rows_before_resume(task.folder)[-1:]:
+    begun = take_up(task.folder)
+    for row in begun.rows[-1:]:
         say(row["epoch"], {key: value for key, value in row.items() if key != "epoch"})
 
     def report(metrics: EpochMetrics) -> None:
@@ -171,7 +191,7 @@ def _train(
     budget_gb = float("inf")  # the driver has kept to it
     with table_for(config, split, teacher, places, mode, budget_gb, shared=bench.blocks) as table:
         execution = replace(execution, report=report, table=table)
-        result = continue_trial(config, split, teacher, task.folder, execution, finishing=finishing)
+        result = continue_trial(config, split, teacher, task.folder, execution, begun=begun, finishing=finishing)
     publish()
     return result
 
@@ -201,8 +221,8 @@ def _draw(
             return
         if config.data.measure_on == "test":
             return  # a picture of test images would be a look that nobody counts
-        batch = next(evaluation_batches(config, split, split.val, Execution(device=device)))
-        images_BCHW = batch.images_BCHW[:_FIGURE_IMAGES]
+        first = split.val.subset(range(min(_FIGURE_IMAGES, len(split.val))))
+        images_BCHW = next(evaluation_batches(config, split, first, Execution(device=device))).images_BCHW
         shown = scales, config.method.cluster_temperature, config.method.grid
         matrices = gram_matrices(student, teacher, images_BCHW, *shown)
         before = gram_matrices(initial_student(config, split.num_classes, device), teacher, images_BCHW, *shown)

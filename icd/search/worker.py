@@ -16,7 +16,7 @@ import signal
 import sys
 import threading
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, BinaryIO, Protocol
 
 from icd.errors import ConfigError, IcdError
@@ -117,11 +117,16 @@ def serve_preparation(request: dict[str, Any], line: Teller) -> None:
         ready = make_ready(Preparation(**request), say, stop=lambda: line.stop, alive=line.alive)
         line.say("prepared", prepared=asdict(ready))
     except IcdError as error:
-        problems = [str(problem) for problem in error.problems] if isinstance(error, ConfigError) else [str(error)]
-        line.say("refused", code=error.code, exit_code=error.exit_code, problems=problems)
+        paths, problems = [""], [str(error)]
+        if isinstance(error, ConfigError):  # one with a path and no place gets its line from whoever read the file
+            paths = ["" if problem.source else problem.path for problem in error.problems]
+            found = zip(error.problems, paths, strict=True)
+            problems = [str(replace(problem, path="") if path else problem) for problem, path in found]
+        line.say("refused", code=error.code, exit_code=error.exit_code, problems=problems, paths=paths)
     except Exception as error:
         logging.getLogger(__name__).exception("prepare")
-        line.say("refused", code="BUG", exit_code=70, problems=[f"{type(error).__name__}: {error}"])
+        problems = [f"{type(error).__name__}: {error}"]
+        line.say("refused", code="BUG", exit_code=70, problems=problems, paths=[""])
 
 
 def main() -> None:

@@ -1,1 +1,3 @@
-"""One trial as a pure function: nothing here knows of searches, trackers or clusters."""
+"""One trial, a function of its configuration: nothing here knows of searches, trackers or clusters."""
+
+STUDENT = "student.safetensors"  # in a trial's folder: weights after its last epoch

@@ -30,6 +30,7 @@ MARKER_NAME = "bucket.url"  # in a copy's folder: whose copy it is
 _PATIENCE_S = 120.0  # how long a store may be away; shorter than the time after which a trial is taken to hang
 _LONGEST_WAIT_S = 8.0
 _URL = re.compile(r"(?P<scheme>[a-z][a-z0-9+]+):/+(?P<rest>.+)")  # a Path has made one slash of two
+_NO_PART_OF_ADDRESSES = "?%{}"  # sqlite:///PATH is read by SQLAlchemy, and filled in by Optuna
 _OPTIONS = ("endpoint_override", "region", "scheme")
 _SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
@@ -186,10 +187,12 @@ def local_root(root: str | Path) -> Path:
     """Give the folder that stands for a root on this machine: itself, or for a URL the cache of that bucket.
 
     Raises:
-        UsageError: If the URL holds credentials, or options that no store has.
+        UsageError: If the URL holds credentials, or options that no store has, or the folder's name cannot be part of
+            the addresses of databases.
         SetupError: If the cache cannot be made.
     """
     if not is_url(root):
+        _refuse_name(str(Path(root).absolute()))
         return Path(root)
     url = normal_url(str(root))
     readable = re.sub(r"[^A-Za-z0-9.-]+", "-", url.partition("?")[0]).strip("-")[-40:]
@@ -204,6 +207,19 @@ def local_root(root: str | Path) -> Path:
     except OSError as error:
         raise SetupError(f"{folder} cannot be made: {error.strerror}; choose ICD_CACHE") from error
     return folder
+
+
+def _refuse_name(path: str) -> None:
+    try:
+        path.encode()
+        found = next((letter for letter in path if letter in _NO_PART_OF_ADDRESSES or letter < " "), None)
+    except UnicodeEncodeError as error:
+        found = path[error.start]
+    if found is not None:
+        raise UsageError(
+            f"the root's path must be UTF-8 without any of {' '.join(_NO_PART_OF_ADDRESSES)} and control characters, "
+            f"but got {found!r} in {path!r}; choose another --root"
+        )
 
 
 def bucket_of(root: Path) -> Bucket | None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from icd.errors import CheckpointError, SetupError
 
@@ -33,7 +34,7 @@ class Checkpoint(NamedTuple):
 
 
 def write_durably(path: Path, content: bytes) -> None:
-    """Put a file into place so that a kill or power cut leaves the old one or the new one, never half of one.
+    """Put a file into place so that a kill leaves the old one or the new one, never half of one.
 
     Raises:
         SetupError: If the disk is full or the folder cannot be written.
@@ -78,6 +79,16 @@ def load(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} fails its SHA-256: it was altered or cut short after it was written")
     payload: dict[str, Any] = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
     return payload
+
+
+def weights_digest(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, types, shapes and values, whatever the order or memory layout."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def save_epoch(folder: Path, epoch: int, payload: Mapping[str, Any]) -> str:

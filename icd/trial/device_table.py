@@ -8,6 +8,7 @@ Shape key:
     V: verdicts
 """
 
+import logging
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -21,6 +22,8 @@ from torch import Tensor
 from icd.data.loader import Batch
 from icd.trial.table_block import Block, BlockSpec
 from icd.trial.teacher_table import TableSide, TeacherTable
+
+logger = logging.getLogger(__name__)
 
 Numbers = NDArray[np.int64]
 Show = Callable[[Numbers, Numbers, int], Iterator[Batch]]  # image indices, view ids, batch size
@@ -72,11 +75,9 @@ class DeviceTable:
     def __init__(self, table: TeacherTable, device: torch.device, num_shown: int) -> None:
         self.table = table
         with _choosing:
-            self.whole = _makes_room(table.blocks, device)
-            if self.whole:
-                self.mirrors = [_shared(block, device) for block in table.blocks]
-            else:
-                self.mirrors = [Mirror(block.spec, num_shown, device) for block in table.blocks]
+            whole = _whole_mirrors(table.blocks, device)
+            self.whole = whole is not None
+            self.mirrors = whole or [Mirror(block.spec, num_shown, device) for block in table.blocks]
             for mirror in self.mirrors:
                 mirror.users.add(self)
                 if device.type == "cuda":  # made on the stream of whoever came first
@@ -116,11 +117,21 @@ class DeviceTable:
             self.table.fill(batch, slots_n[lacking[part * _FILLED_AT_ONCE : (part + 1) * _FILLED_AT_ONCE]])
 
 
-def _shared(block: Block, device: torch.device) -> Mirror:
-    key = (block.folder, device)
-    if key not in _mirrors:
-        _mirrors[key] = Mirror(block.spec, block.spec.num_slots, device)
-    return _mirrors[key]
+def _whole_mirrors(blocks: list[Block], device: torch.device) -> list[Mirror] | None:
+    """Give whole mirrors of the blocks, made where they are missing; None where they do not fit.
+
+    Another process may take the memory that was free a moment ago; then what was made here is given back.
+    """
+    if not _makes_room(blocks, device):
+        return None
+    new = {(block.folder, device): block.spec for block in blocks if (block.folder, device) not in _mirrors}
+    try:
+        made = {key: Mirror(spec, spec.num_slots, device) for key, spec in new.items()}
+    except torch.OutOfMemoryError as error:
+        logger.warning("a teacher table does not fit on %s and is brought there epoch by epoch: %s", device, error)
+        return None
+    _mirrors.update(made)
+    return [_mirrors[block.folder, device] for block in blocks]
 
 
 def _makes_room(blocks: list[Block], device: torch.device) -> bool:
@@ -132,7 +143,7 @@ def _makes_room(blocks: list[Block], device: torch.device) -> bool:
         idle = [key for key, mirror in _mirrors.items() if key[1] == device and not mirror.users]
         for key in set(idle) - set(wanted):
             del _mirrors[key]
-    return needed <= _room(device)
+    return needed == 0 or needed <= _room(device)
 
 
 def _room(device: torch.device) -> int:

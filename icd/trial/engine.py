@@ -11,6 +11,7 @@ Shape key:
 """
 
 import logging
+import math
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -44,7 +45,15 @@ _STILL = 1e-4  # of the largest movement: a bias before a batch norm moves by ro
 
 # Captures must not meet each other, nor the synchronisation of the whole device that each begins with.
 _capturing = threading.Lock()
+# Why no step is recorded in this process any more. A capture that failed leaves CUDA's allocator and the memory of the
+# graph in a state that nobody can trust, so such a process ends after the trials that it has.
+_failed: list[str] = []
 _idle_streams: defaultdict[torch.device, list[torch.cuda.Stream]] = defaultdict(list)
+
+
+def spent() -> str:
+    """Say why this process should end after its trials, if it should."""
+    return f"a CUDA graph could not be recorded: {_failed[0]}" if _failed else ""
 
 
 def unsuited(config: TrialConfig, images: ImageSet) -> str | None:
@@ -70,7 +79,9 @@ class DeviceEpochs:
 
     Attributes:
         graph: The recorded step, once there is one.
+        why_not: Why there is none, if that is known.
         teacher_images: On how many images the teacher was run for the present epoch.
+        data_seconds: How long steps waited for images: never, because they lie on the device.
     """
 
     def __init__(
@@ -91,7 +102,7 @@ class DeviceEpochs:
         self.num_steps = self.num_full + (rest > 0 and not protocol.drop_last)
         self.num_shown = len(images) - (rest if protocol.drop_last else 0)
         self.table = None if table is None else DeviceTable(table, device, self.num_shown)
-        self.teacher_images = 0
+        self.teacher_images, self.data_seconds = 0, 0.0
 
         self._picks_T3B = torch.zeros(self.num_full, 3, protocol.batch_size, dtype=torch.int64, device=device)
         self._rest_3b = torch.zeros(3, rest, dtype=torch.int64, device=device)
@@ -100,7 +111,15 @@ class DeviceEpochs:
         self._counter = torch.zeros(1, dtype=torch.int64, device=device)
         self._log: Tensor | None = None  # [steps, L]
         self.graph: torch.cuda.CUDAGraph | None = None
-        self._recordable, self._warm = device.type == "cuda", 0
+        self.why_not = "" if device.type == "cuda" else f"a graph needs CUDA, and this is a {device.type}"
+        self._warm = 0
+
+    @property
+    def name(self) -> str:
+        """What ran the steps, for the trial's result."""
+        if self.graph is not None:
+            return "graph"
+        return f"eager: {self.why_not or f'a graph is recorded after {WARM_STEPS} steps'}"
 
     def steps(self, epoch: int) -> Iterator[Tensor]:
         """Do the steps of an epoch, counted from 1, yielding each one's terms [L], which the next epoch overwrites."""
@@ -158,49 +177,80 @@ class DeviceEpochs:
     def _answer(self, batch: Batch, places_B: Tensor) -> Side | None:
         if self.table is not None:
             return self.table.side(places_B)
-        return None if self.teacher is None else live_answer(self.teacher, batch, self.config.protocol.precision)
+        return None if self.teacher is None else live_answer(self.teacher, batch)
 
     def _recorded(self) -> bool:
         """Whether there is a graph; records it once the step is warm. Recording runs nothing."""
-        if self.graph is not None or not self._recordable or self._warm < WARM_STEPS:
+        if _failed and not self.why_not:
+            self.why_not = f"a recording in this process failed before: {_failed[0]}"
+        if self.graph is not None or self.why_not or self._warm < WARM_STEPS:
             return self.graph is not None
         graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream(self.device)
         try:
             # Other trials go on in other threads meanwhile; only this one must not wait.
             with _capturing, torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
                 self._counted()
-        except torch.OutOfMemoryError:
-            raise
         except RuntimeError as error:  # the steps are the same without a graph, only slower
-            self._recordable = False
+            _failed.append(str(error).partition("\n")[0])
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
+            self.why_not = f"a step could not be recorded: {_failed[-1]}"
             logger.warning("a step could not be recorded as a CUDA graph and runs without: %s", error)
             return False
         drift = self._drift(graph)
-        if drift > _DRIFT:
-            self._recordable = False
+        if not drift <= _DRIFT:  # a NaN strays too
+            self.why_not = f"a recorded step strays by {drift:.2g} from the step itself"
             logger.warning("a step recorded as a CUDA graph strays by %.2g from the step itself; runs without", drift)
             return False
         self.graph = graph
         return True
 
     def _drift(self, graph: torch.cuda.CUDAGraph) -> float:
+        """Compare a recording with the step itself, at this moment and at another one; the larger distance counts.
+
+        At the moment of the recording alone, one that shows the same images at the same rate for ever would be right.
+        """
+        here = self._distance(graph)
+        with self._elsewhere():
+            return max(here, self._distance(graph), key=lambda drift: (math.isnan(drift), drift))
+
+    @contextmanager
+    def _elsewhere(self) -> Iterator[None]:
+        """Let it be another step of a later epoch: half of its images, each twice, at another rate."""
+        inputs = [self._picks_T3B, self._rates, self._epoch, self._counter]
+        before = [tensor.clone() for tensor in inputs]
+        half = self._picks_T3B.shape[2] // 2
+        self._picks_T3B[..., :half].copy_(before[0][..., self._picks_T3B.shape[2] - half :])
+        self._rates.mul_(0.5).add_(0.25 * self.config.protocol.lr)
+        self._epoch.add_(1)
+        self._counter.copy_((before[3] + 1) % self.num_full)
+        try:
+            yield
+        finally:
+            for tensor, old in zip(inputs, before, strict=True):
+                tensor.copy_(old)
+
+    def _distance(self, graph: torch.cuda.CUDAGraph) -> float:
         """Do one step recorded and unrecorded from one state: how far apart they end, over how far they went.
 
-        The largest ratio of any tensor counts; one that hardly moves is measured by what others do. The state is put
-        back. A trial must not depend on a recording that nobody has compared with the real thing.
+        The largest ratio of any tensor counts; one that hardly moves is measured by what others do. The terms of the
+        loss are compared too. The state is put back.
         """
         assert self._log is not None
         trained = [tensor.detach() for tensor in self.one.changing()]
         state = [*trained, self._counter, self._log]
         before = [tensor.clone() for tensor in state]
-        ends = []
+        ends, logs = [], []
         for step in (graph.replay, self._counted):
+            self._log.zero_()
             step()
             ends.append([tensor.clone() for tensor in trained])
+            logs.append(self._log.clone())
             for tensor, old in zip(state, before, strict=True):
                 tensor.copy_(old)
         apart, went = _distances(ends[0], ends[1]), _distances(before[: len(trained)], ends[1])
-        return float((apart / went.clamp_min(_STILL * float(went.max()))).max())
+        terms = _distances(logs[:1], logs[1:]) / _distances([torch.zeros_like(logs[1])], logs[1:])
+        return max(float((apart / went.clamp_min(_STILL * float(went.max()))).max()), float(terms))
 
     def _show(self, epoch: int, indices_n: Numbers, view_ids_n: Numbers, batch_size: int) -> Iterator[Batch]:
         """Show images for the teacher."""

@@ -23,35 +23,48 @@ def evaluate(network: Network, batches: Iterable[Batch]) -> dict[str, float]:
         ``top1`` and ``top5`` in percent (``top5`` over all classes where there are fewer than 5), ``loss`` the mean
         cross entropy, and ``ece`` the expected calibration error in percent.
     """
-    logits, labels = [], []
     with torch.no_grad():
-        for batch in batches:
-            logits.append(network(batch.images_BCHW).logits_BK.float())
-            labels.append(batch.labels_B)
-    return measures(torch.cat(logits).cpu(), torch.cat(labels).cpu())
+        judged = [_judged(network(batch.images_BCHW).logits_BK.float(), batch.labels_B) for batch in batches]
+    return _summed(torch.cat(judged, dim=1).cpu())
 
 
 def measures(logits_NK: Tensor, labels_N: Tensor) -> dict[str, float]:
     """Compute the measures of ``evaluate`` from logits."""
-    top_N5 = logits_NK.topk(min(5, logits_NK.shape[1]), dim=1).indices
-    hits_N5 = top_N5 == labels_N.unsqueeze(1)
+    return _summed(_judged(logits_NK, labels_N))
+
+
+def _judged(logits_BK: Tensor, labels_B: Tensor) -> Tensor:
+    """Judge each image of a batch, on its device: five numbers an image are kept of K logits, float64 [5, B]."""
+    top_B5 = logits_BK.topk(min(5, logits_BK.shape[1]), dim=1).indices
+    hits_B5 = top_B5 == labels_B.unsqueeze(1)
+    loss_B = F.cross_entropy(logits_BK.double(), labels_B, reduction="none")
+    confidence_B, predicted_B = F.softmax(logits_BK.double(), dim=1).max(dim=1)
+    return torch.stack([hits_B5[:, 0], hits_B5.any(dim=1), loss_B, confidence_B, predicted_B == labels_B])
+
+
+def _summed(judged_5N: Tensor) -> dict[str, float]:
+    first_N, among_five_N, loss_N, confidence_N, right_N = judged_5N
     return {
-        "top1": 100 * hits_N5[:, 0].double().mean().item(),
-        "top5": 100 * hits_N5.any(dim=1).double().mean().item(),
-        "loss": F.cross_entropy(logits_NK.double(), labels_N).item(),
-        "ece": 100 * calibration_error(logits_NK, labels_N),
+        "top1": 100 * first_N.mean().item(),
+        "top5": 100 * among_five_N.mean().item(),
+        # Adds up in the order in which cross entropy does for all images at once: the same bits.
+        "loss": F.nll_loss(-loss_N[:, None], torch.zeros_like(loss_N, dtype=torch.int64)).item(),
+        "ece": 100 * calibration_error(confidence_N, right_N),
     }
 
 
-def calibration_error(logits_NK: Tensor, labels_N: Tensor, num_bins: int = NUM_BINS) -> float:
+def calibration_error(confidence_N: Tensor, right_N: Tensor, num_bins: int = NUM_BINS) -> float:
     r"""Expected calibration error: how far confidence is from accuracy, averaged over bins of confidence.
 
     .. math:: ECE = \sum_r \frac{|bin_r|}{N} \left| accuracy_r - confidence_r \right|
 
     Bins have equal width, open below and closed above. Source: Guo et al., ICML 2017, eq. 3; 15 bins as there.
+
+    Args:
+        confidence_N: Largest probability of each image.
+        right_N: 1 where its class is the label, else 0.
+        num_bins: R.
     """
-    confidence_N, predicted_N = F.softmax(logits_NK.double(), dim=1).max(dim=1)
-    right_N = (predicted_N == labels_N).double()
     bin_N = (confidence_N * num_bins).ceil().long().clamp(1, num_bins) - 1
     gap_R = torch.zeros(num_bins, dtype=torch.float64).index_add(0, bin_N, right_N - confidence_N)
-    return gap_R.abs().sum().item() / len(labels_N)
+    return gap_R.abs().sum().item() / len(right_N)

@@ -1,20 +1,15 @@
-"""Reads weights files of other projects in a process of its own, with little memory and no trust.
+"""Reads weights files of other projects: plain tensors and numbers, never code.
 
-A pickle can run code and a 1.5 kB file can declare a tensor of a billion numbers, so such a file is opened by a child
-process: ``weights_only`` (nothing but tensors, numbers and containers is built), a limit on memory, and a limit on
-time. What comes out is a plain dictionary of tensors in our own format.
+``torch.load(weights_only=True)`` builds nothing but tensors, numbers and containers. The size of a file is checked
+first, and a file that holds no weights is named for what it is.
 
 Source of the formats: RepDistiller, mdistiller, SDD and iCD save ``{"model": state_dict, ...}``, sometimes from
 ``DataParallel`` (names start with ``module.``), with numpy scalars and ``argparse.Namespace`` beside it.
 """
 
 import argparse
-import json
 import re
-import resource
-import subprocess
-import sys
-import tempfile
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,45 +17,69 @@ import torch
 from torch import Tensor
 
 from icd.errors import TeacherError
-from icd.trial import checkpoint
 
-_TIMEOUT_S = 120
-_MEMORY_BYTES = 4 << 30
+_MOST_BYTES = 8 << 30
 _CONTAINERS = ("model", "state_dict", "model_state_dict", "net", "student", "teacher")
+# Modules that PyTorch puts around a network: DataParallel and AveragedModel, torch.compile, FSDP, checkpointing.
+_WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
+
+_SAFETENSORS = re.compile(rb'.{8}\s*\{\s*"', re.DOTALL)
+# What people save by mistake, by how it begins.
+_OTHER_FILES: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
+    (re.compile(pattern, re.IGNORECASE | re.DOTALL), what)
+    for pattern, what in (
+        (rb"\s*(<!doctype html|<html|<head|<!--)", "a web page; download the file that the page offers"),
+        (rb"version https://git-lfs", "a pointer of Git LFS; run 'git lfs pull' to get the file itself"),
+        (rb"\s*<\?xml|\s*<error", "an answer of a server (XML), probably an error; look into it"),
+        (rb"\x89HDF", "an HDF5 file (Keras?), which PyTorch does not read"),
+        (rb"\x1f\x8b|\xfd7zXZ|BZh|7z\xbc\xaf|Rar!", "a compressed archive; unpack it first"),
+        (rb"%PDF", "a PDF document"),
+        (rb"\x89PNG|\xff\xd8\xff|GIF8", "an image"),
+        (rb"\x93NUMPY", "a NumPy array"),
+        (rb"\s*[\[{]", "a JSON or text file"),
+    )
+)
 
 
 def read_foreign(path: Path) -> dict[str, Tensor]:
-    """Read the state dict out of a foreign file.
+    """Read the state dict out of a foreign file, of ``torch.save`` or safetensors.
 
     Raises:
-        TeacherError: If the file is missing, holds no weights, or needs anything but plain data to be read.
+        TeacherError: If the file is missing, too large, holds no weights, or needs anything but plain data to be read.
     """
     if not path.is_file():
         raise TeacherError(f"{path} must be a weights file, but there is no such file")
-    with tempfile.TemporaryDirectory(prefix="icd-import-") as folder:
-        target = Path(folder) / "weights.ckpt"
-        command = [sys.executable, "-m", "icd.trial.foreign", str(path.resolve()), str(target)]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
-        except subprocess.TimeoutExpired as error:
-            raise TeacherError(f"{path} could not be read within {_TIMEOUT_S} s") from error
-        if done.returncode != 0:
-            raise TeacherError(f"{path} is not a safe weights file: {_reason(done)}")
-        state: dict[str, Tensor] = checkpoint.load(target)["weights"]
-        return state
+    size = path.stat().st_size
+    if size > _MOST_BYTES:
+        raise TeacherError(f"{path} must have at most {_MOST_BYTES >> 30} GiB, but has {size / (1 << 30):.1f}")
+    with path.open("rb") as file:
+        head = file.read(512)
+    try:
+        return _load_safetensors(path) if _SAFETENSORS.match(head) else _load_pickle(path, head)
+    except TeacherError:
+        raise
+    except Exception as error:  # whatever a hostile file causes is a refusal
+        raise TeacherError(f"{path} is not a safe weights file: {_refusal(error)}") from error
 
 
-def _reason(done: "subprocess.CompletedProcess[str]") -> str:
-    for line in reversed(done.stdout.splitlines()):
-        try:
-            return str(json.loads(line)["refused"])
-        except (ValueError, KeyError, TypeError):
-            continue
-    return f"reading it ended with exit code {done.returncode} (more than {_MEMORY_BYTES >> 30} GiB of memory?)"
+def _load_safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors.torch import load
+
+    return load(path.read_bytes())
+
+
+def _load_pickle(path: Path, head: bytes) -> dict[str, Tensor]:
+    what = "empty" if not head else next((what for form, what in _OTHER_FILES if form.match(head)), "")
+    if not what and not head.startswith((b"PK", b"\x80")) and b"\0ustar" not in head and b"\0" not in head:
+        what = "a text file"
+    if what:
+        raise TeacherError(f"{path} is not a safe weights file: it is {what}")
+    with torch.serialization.safe_globals(_plain_globals()):
+        return state_dict_of(torch.load(path, map_location="cpu", weights_only=True))
 
 
 def state_dict_of(content: Any) -> dict[str, Tensor]:
-    """Find the weights in what a file holds; prefixes of ``DataParallel`` are dropped.
+    """Find the weights in what a file holds.
 
     Raises:
         ValueError: If there are none, or one declares more numbers than the file holds.
@@ -75,7 +94,27 @@ def state_dict_of(content: Any) -> dict[str, Tensor]:
     for name, tensor in content.items():
         if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
             raise ValueError(f"{name} declares {tensor.numel()} numbers, but the file holds fewer")
-    return {name.removeprefix("module."): tensor.detach().clone().contiguous() for name, tensor in content.items()}
+    return {name: tensor.detach().clone().contiguous() for name, tensor in content.items()}
+
+
+def unwrapped(state: Mapping[str, Tensor], wanted: Collection[str]) -> Mapping[str, Tensor]:
+    """Take the names of wrappers out of a state dict's keys where all of them are a network's own after that.
+
+    Args:
+        state: As it was saved, perhaps by a compiled or wrapped network.
+        wanted: The network's own keys.
+    """
+    plain = {_without_wrappers(name): tensor for name, tensor in state.items() if name != "n_averaged"}
+    first = next(iter(plain), "").partition(".")[0] + "."
+    tries: list[Callable[[str], str]] = [str, lambda name: name.removeprefix(first)]
+    for renamed in ({rename(name): tensor for name, tensor in plain.items()} for rename in tries):
+        if all(name in wanted for name in renamed):
+            return renamed
+    return state if all(name in wanted for name in state) else plain
+
+
+def _without_wrappers(name: str) -> str:
+    return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
 
 
 def _is_state_dict(content: dict[Any, Any]) -> bool:
@@ -99,23 +138,7 @@ def _refusal(error: BaseException) -> str:
     wanted = re.search(r"GLOBAL (\S+)", str(error))
     if wanted:
         return f"it needs {wanted[1]}; nothing was run"
-    return " ".join(str(error).split())[:200] or type(error).__name__
-
-
-def main(source: Path, target: Path) -> int:
-    """Body of the child process."""
-    in_use = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    limit = in_use + _MEMORY_BYTES + 4 * source.stat().st_size
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    try:
-        with torch.serialization.safe_globals(_plain_globals()):
-            content = torch.load(source, map_location="cpu", weights_only=True)
-        checkpoint.save(target, {"weights": state_dict_of(content)})
-    except Exception as error:  # whatever a hostile file causes is a refusal
-        sys.stdout.write(json.dumps({"refused": _refusal(error)}) + "\n")
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2])))
+    if isinstance(error, ValueError):
+        return " ".join(str(error).split())[:200]
+    # Not torch's own words, which advise to switch the safety off.
+    return f"it is damaged, or no file of torch.save or safetensors ({type(error).__name__})"

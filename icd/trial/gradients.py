@@ -78,7 +78,7 @@ class Gauge:
             return None
         if self.table is not None:
             return self.table.answer(batch)
-        return live_answer(self.teacher, batch, self.config.protocol.precision)
+        return live_answer(self.teacher, batch)
 
 
 def fixed_batch(config: TrialConfig, split: Split, images: ImageSet, device: torch.device) -> Batch:

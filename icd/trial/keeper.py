@@ -52,8 +52,11 @@ class Keeper:
         if thread is not None:
             thread.join()
         error, self._error = self._error, None
-        if error is not None:
-            raise error
+        try:
+            if error is not None:
+                raise error
+        finally:
+            del error  # its traceback holds this frame: each would keep the other, and the training's tensors with it
 
     def _do(self, work: Callable[[], None]) -> None:
         try:

@@ -18,7 +18,7 @@ from icd.methods import LiveSide, MethodSetup, Step
 from icd.models import Network, Output, build_model
 from icd.trial.engine import WARM_STEPS
 from icd.trial.evaluate import evaluate
-from icd.trial.train import Execution, evaluation_batches, train, train_batches
+from icd.trial.train import Execution, evaluation_batches, held, train, train_batches
 
 _PROBE_IMAGES = 4
 _TIMED_STEPS = 6
@@ -134,7 +134,7 @@ def measure_pace(config: TrialConfig, split: Split, teacher: Network | None, exe
     network = build_model(config.student.arch, num_classes=split.num_classes, stem=config.student.stem)
     network = network.to(execution.device).eval()
     started = time.perf_counter()
-    evaluate(network, evaluation_batches(config, split, split.val, execution))
+    evaluate(network, evaluation_batches(config, split, held(split.val, config, execution), execution))
     evaluation = time.perf_counter() - started
     typical = statistics.median(taken)
     return Pace(typical, num_steps, evaluation, max(taken) / typical if typical else 1.0)

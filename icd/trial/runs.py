@@ -3,7 +3,7 @@
 NAME/config.yaml      the configuration, every default and digest spelt out
 NAME/metrics.jsonl    one line per reporting epoch, written after that epoch's checkpoint
 NAME/checkpoints/     the newest two
-NAME/student.ckpt     weights after the last epoch
+NAME/student.safetensors  weights after the last epoch
 NAME/fingerprint.json losses of the first steps, for whoever trains it again
 NAME/result.json      written last; its presence means finished
 """
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import yaml
@@ -24,14 +24,18 @@ from icd.config.fingerprint import Fingerprint
 from icd.config.read_trial import class_problems
 from icd.config.trial import TrialConfig, differences
 from icd.data import load_dataset
+from icd.data.dataset import views_problem
+from icd.data.images import ArrayImages
 from icd.data.split import Split, for_trial
 from icd.errors import CheckpointError, ConfigError, Interrupted, Problem, StateError
 from icd.models import Network
 from icd.trial import checkpoint
+from icd.trial.alone import alone_in
 from icd.trial.autotune import choose, described, settled
 from icd.trial.bucket import bucket_of
 from icd.trial.evaluate import evaluate
 from icd.trial.machine import device_name, versions
+from icd.trial.student import read_student, write_student
 from icd.trial.table_block import OpenBlocks
 from icd.trial.teacher_table import BUDGET_GB, TableMode, TeacherTable, open_table, plan_table, summary
 from icd.trial.teachers import TeacherStore, fitted, prepare
@@ -67,7 +71,7 @@ def read_data(config: TrialConfig, places: Places) -> tuple[TrialConfig, Split]:
     Raises:
         DataError: If they are missing or broken.
         StateError: If the configuration already names another digest.
-        ConfigError: If the method does not suit the number of classes.
+        ConfigError: If the method does not suit the number of classes, or the views the size of the images.
     """
     data = config.data
     split = load_dataset(
@@ -88,9 +92,20 @@ def read_data(config: TrialConfig, places: Places) -> tuple[TrialConfig, Split]:
         Problem(rule=rule, path="method.base_loss", value=value, has_value=True)
         for rule, value in class_problems(config.method, split.num_classes)
     ]
+    problems += views_problems(config, split)
     if problems:
         raise ConfigError(problems)
     return replace(config, data=replace(data, digest=digest)), split
+
+
+def views_problems(config: TrialConfig, split: Split) -> list[Problem]:
+    """Compare the views of student and teacher with the size of images held in memory, known only now for some."""
+    if not isinstance(split.train, ArrayImages):
+        return []
+    protocols = {"protocol": config.protocol, "teacher.protocol": config.teacher.protocol if config.teacher else None}
+    side = split.train.images_NCHW.shape[-1]
+    found = {path: views_problem(split.name, protocol.views, side) for path, protocol in protocols.items() if protocol}
+    return [replace(problem, path=f"{path}.views") for path, problem in found.items() if problem]
 
 
 def run_trial(
@@ -125,24 +140,30 @@ def run_trial(
     folder = places.trial(name)
     config, read = read_data(config, places)
     split = for_trial(read, config.data.train_on, config.data.measure_on, f"icd train {name}")
+    for note in read.notes:
+        announce(f"note: {note}")
     announce(
         f"data {split.name}: {len(split.train)} {config.data.train_on} images to train on, "
         f"{len(split.val)} {config.data.measure_on} images to measure on, {split.num_classes} classes"
     )
     config = _settle(config, folder, split, execution, announce)
-    teacher = prepare(config, read, places.teachers, execution)
+    teacher = prepare(config, read, places.teachers, execution, announce)
     if teacher is not None and config.teacher is not None:
         config = replace(config, teacher=replace(config.teacher, digest=teacher.digest))
         announce(f"teacher {teacher.summary}")
-    claim(folder, config, resume=resume)
-    if (folder / "result.json").exists():
-        announce(f"{folder} is finished; nothing to train")
     network = teacher.network if teacher else None
-    with table_for(config, split, network, places, table, table_gb, alone=True, announce=announce) as answers:
-        result = continue_trial(config, split, network, folder, replace(execution, table=answers))
-    if open_test and "test" not in result:
-        result["test"] = _look_at_test(config, read, folder, execution, name)
-        checkpoint.write_durably(folder / "result.json", (json.dumps(result, indent=1) + "\n").encode())
+    with alone_in(folder, execution, announce):
+        claim(folder, config, resume=resume)
+        if (folder / "result.json").exists():
+            announce(f"{folder} is finished; nothing to train")
+        elif execution.stop():
+            raise Interrupted("stopped before the student's next epoch; continue with --resume")
+        with table_for(config, split, network, places, table, table_gb, alone=True, announce=announce) as answers:
+            result = continue_trial(config, split, network, folder, replace(execution, table=answers))
+        if open_test and "test" not in result:
+            result["test"] = _look_at_test(config, read, folder, execution, name)
+            content = (json.dumps(result, indent=1) + "\n").encode()
+            checkpoint.write_durably(folder / "result.json", content)
     return result
 
 
@@ -192,6 +213,7 @@ def continue_trial(
     folder: Path,
     execution: Execution,
     *,
+    begun: "Begun | None" = None,
     finishing: Callable[[Network, list[dict[str, Any]]], None] = lambda student, rows: None,
 ) -> dict[str, Any]:
     """Train what is left of a trial in its folder and write its result, or give the result it has.
@@ -202,12 +224,13 @@ def continue_trial(
         teacher: The teacher's network, for methods that need one.
         folder: The trial's folder.
         execution: As for ``run_trial``.
+        begun: What the folder holds, where it was read already.
         finishing: Called with the trained student and all rows of metrics before the result is written.
     """
     result_path = folder / "result.json"
     if result_path.exists():
         return dict(json.loads(result_path.read_text()))
-    result = _train(config, split, teacher, folder, execution, finishing)
+    result = _train(config, split, teacher, folder, execution, begun or take_up(folder), finishing)
     checkpoint.write_durably(result_path, (json.dumps(result, indent=1) + "\n").encode())
     return result
 
@@ -239,23 +262,23 @@ def _train(
     teacher: Network | None,
     folder: Path,
     execution: Execution,
+    begun: "Begun",
     finishing: Callable[[Network, list[dict[str, Any]]], None],
 ) -> dict[str, Any]:
-    metrics_path = folder / "metrics.jsonl"
-    rows = rows_before_resume(folder)
+    metrics_path, rows = folder / "metrics.jsonl", list(begun.rows)
 
     def report(metrics: EpochMetrics) -> None:
         rows.append({"epoch": metrics.epoch, **metrics.values})
         _append(metrics_path, rows[-1])
         execution.report(metrics)
 
-    trained = train(config, split, teacher, replace(execution, checkpoints=folder / "checkpoints", report=report))
+    here = replace(execution, checkpoints=folder / "checkpoints", report=report)
+    trained = train(config, split, teacher, here, begun.newest)
     if not trained.finished:
         epochs = config.protocol.epochs
         raise Interrupted(f"stopped after epoch {trained.epoch} of {epochs}; continue with --resume")
     finishing(trained.network, rows)
-    weights = {name: tensor.detach().cpu() for name, tensor in trained.network.state_dict().items()}
-    digest = checkpoint.save(folder / "student.ckpt", {"weights": weights, "key": config.key()})
+    digest = write_student(folder, trained.network.state_dict(), config.key())
     if trained.fingerprint is not None:
         text = json.dumps(trained.fingerprint.to_data()) + "\n"
         checkpoint.write_durably(folder / "fingerprint.json", text.encode())
@@ -279,6 +302,7 @@ def _train(
         "teacher_digest": config.teacher.digest if config.teacher else None,
         "versions": versions(),
         "device": device_name(execution.device),
+        "engine": trained.engine,
     }
 
 
@@ -309,8 +333,20 @@ def training_seconds(rows: Sequence[Mapping[str, Any]]) -> float:
     return float(sum(row["seconds/epoch"] * (row["epoch"] - last) for last, row in zip(before, rows, strict=False)))
 
 
-def rows_before_resume(folder: Path) -> list[dict[str, Any]]:
-    """Bring the metrics file in step with the newest checkpoint, nothing lost, nothing twice, and read it."""
+class Begun(NamedTuple):
+    """What a trial's folder holds of its training.
+
+    Attributes:
+        rows: Metrics of the epochs up to the newest checkpoint.
+        newest: That checkpoint, as ``train`` continues from it; its content is taken out there.
+    """
+
+    rows: list[dict[str, Any]]
+    newest: checkpoint.Checkpoint | None
+
+
+def take_up(folder: Path) -> Begun:
+    """Read the newest checkpoint and bring the metrics file in step with it, nothing lost, nothing twice."""
     path, checkpoints = folder / "metrics.jsonl", folder / "checkpoints"
     found = checkpoint.newest(checkpoints)
     epoch = found.epoch if found else 0
@@ -319,7 +355,7 @@ def rows_before_resume(folder: Path) -> list[dict[str, Any]]:
         rows.append({"epoch": epoch, **found.payload["metrics"]})
     if path.exists() or rows:
         checkpoint.write_durably(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
-    return rows
+    return Begun(rows, found)
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
@@ -343,7 +379,7 @@ def _look_at_test(config: TrialConfig, split: Split, folder: Path, execution: Ex
     purpose = f"icd train --test {name}"
     _append(folder / "test_looks.jsonl", {"purpose": purpose, "time": time.time(), "key": config.key()})
     images = split.test.open(purpose)
-    state = checkpoint.load(folder / "student.ckpt")["weights"]
+    state = read_student(folder, config.key())
     student = fitted(state, config.student.arch, config.student.stem, split.num_classes, source=str(folder)).eval()
     student.to(execution.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return evaluate(student, evaluation_batches(config, split, images, execution))

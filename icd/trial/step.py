@@ -129,10 +129,10 @@ def precision(name: str, device: torch.device) -> Iterator[None]:
         yield
 
 
-def live_answer(teacher: Network, batch: Batch, how_precise: str) -> Side:
-    """Run the teacher on a batch."""
-    with torch.no_grad(), precision(how_precise, batch.images_BCHW.device):
-        return LiveSide(teacher(batch.images_BCHW), teacher.head)
+def live_answer(teacher: Network, batch: Batch) -> Side:
+    """Run the teacher on a batch, in fp32 whatever the student's precision: a verdict is an arg-max of its logits."""
+    with torch.no_grad():
+        return LiveSide(teacher(batch.images_BCHW), teacher.head, exact=True)
 
 
 def learning_rates(protocol: Protocol, epoch: int, num_steps: int) -> list[float]:

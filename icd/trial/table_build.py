@@ -39,7 +39,7 @@ def build(table: TeacherTable, split: Split, execution: Execution) -> int:
             ]
         )
     shown = batches(
-        split.train.to(execution.device),
+        split.train.held(protocol.views, execution.device, execution.num_workers),
         indices=images_S,
         view_ids=view_ids_S,
         views=protocol.views,

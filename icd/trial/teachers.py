@@ -1,9 +1,10 @@
 """Teachers: trained or imported once, kept under the digest of their weights, found again by name or digest."""
 
-import hashlib
 import json
+import logging
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -11,16 +12,24 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from icd.config.read_trial import pretrained_problem
 from icd.config.trial import DataConfig, NetworkConfig, TeacherConfig, TrialConfig
 from icd.data.split import Split
-from icd.errors import IcdError, Interrupted, StateError, TeacherError, did_you_mean
+from icd.errors import ConfigError, IcdError, Interrupted, Problem, StateError, TeacherError, did_you_mean
 from icd.methods import CrossEntropy
 from icd.models import MODELS, Network, Stem, build_model
+from icd.models.torchvision_nets import IMAGENET_CLASSES
 from icd.trial import checkpoint
+from icd.trial.alone import alone_in
 from icd.trial.bucket import Bucket
+from icd.trial.checkpoint import weights_digest
 from icd.trial.evaluate import evaluate
-from icd.trial.foreign import read_foreign
+from icd.trial.foreign import read_foreign, unwrapped
 from icd.trial.train import Execution, evaluation_batches, train
+
+logger = logging.getLogger(__name__)
+
+Announce = Callable[[str], None]
 
 _DIGITS = 16  # of a digest in folder names; 64 bits
 
@@ -64,16 +73,6 @@ class Ready(NamedTuple):
     network: Network
     digest: str
     summary: str
-
-
-def weights_digest(state: Mapping[str, Tensor]) -> str:
-    """SHA-256 over names, types, shapes and values, whatever the order or memory layout."""
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        tensor = state[name].detach().cpu().contiguous()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 class TeacherStore:
@@ -187,6 +186,7 @@ def fitted(state: Mapping[str, Tensor], arch: str, stem: Stem, num_classes: int,
     """
     network = build_model(arch, num_classes=num_classes, stem=stem)
     wanted = network.state_dict()
+    state = unwrapped(state, wanted)
     # Files from before torch 0.4.1 have no batch counters; nothing reads them.
     state = {name: state[name] if name in state else wanted[name] for name in {**wanted, **state} if _kept(name, state)}
     missing, surplus = wanted.keys() - state.keys(), state.keys() - wanted.keys()
@@ -238,16 +238,34 @@ def import_teacher(store: TeacherStore, path: Path, split: Split, config: TrialC
         split: Images to measure it on.
         config: Names the architecture, as its student, and the test-time view.
         name: For people; made from architecture, data and digest where None.
+
+    Raises:
+        TeacherError: If the file cannot be read, does not fit, or holds a number that is not finite.
     """
     student = config.student
     state = read_foreign(path)
+    broken = [name for name, tensor in state.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+    if broken:
+        raise TeacherError(f"{path} must hold finite weights, but {len(broken)} are not, {broken[0]} first")
     network = fitted(state, student.arch, student.stem, split.num_classes, source=str(path)).eval()
     network.to(memory_format=torch.channels_last)
     measured = evaluate(network, evaluation_batches(config, split, split.val, Execution()))
+    if measured["top1"] <= _chance(split.num_classes, len(split.val)):
+        logger.warning(
+            "%s is no better than chance on the validation images of %s (top-1 %.2f %%): was it trained on these "
+            "classes, in this order, with this normalisation?",
+            *(path, split.name, measured["top1"]),
+        )
     state = network.state_dict()
     digest = weights_digest(state)
     card = _card(network, digest, config, split, measured["top1"], name=name, origin=f"imported from {path.name}")
     return store.add(replace(card, val_unseen=False, recipe=None), state)
+
+
+def _chance(num_classes: int, num_images: int) -> float:
+    """Top-1 accuracy in percent that guessing hardly exceeds: its mean and two standard deviations."""
+    share = 1 / num_classes
+    return 100 * (share + 2 * math.sqrt(share * (1 - share) / num_images))
 
 
 def recipe(data: DataConfig, teacher: TeacherConfig) -> TrialConfig:
@@ -264,17 +282,29 @@ def recipe(data: DataConfig, teacher: TeacherConfig) -> TrialConfig:
 
 
 def train_teacher(
-    store: TeacherStore, config: TrialConfig, split: Split, execution: Execution, name: str | None
+    store: TeacherStore,
+    config: TrialConfig,
+    split: Split,
+    execution: Execution,
+    name: str | None,
+    announce: Announce = logger.info,
 ) -> Teacher:
     """Train a teacher unless the store already has the one this configuration gives.
 
-    A training that was cut off continues from its checkpoint.
+    A training that was cut off continues from its checkpoint; one that another process is at is waited for.
     """
     known = store.with_recipe(config.key())
     if known is not None:
         return known
     working = store.folder / ".training" / config.key()[:_DIGITS]
-    working.mkdir(parents=True, exist_ok=True)
+    with alone_in(working, execution, announce):
+        return store.with_recipe(config.key()) or _train_in(working, store, config, split, execution, name)
+
+
+def _train_in(
+    working: Path, store: TeacherStore, config: TrialConfig, split: Split, execution: Execution, name: str | None
+) -> Teacher:
+    working.mkdir(exist_ok=True)
     trained = train(config, split, None, replace(execution, checkpoints=working))
     if not trained.finished:
         epochs = config.protocol.epochs
@@ -289,20 +319,22 @@ def train_teacher(
     return card
 
 
-def prepare(config: TrialConfig, split: Split, store: TeacherStore, execution: Execution) -> Ready | None:
+def prepare(
+    config: TrialConfig, split: Split, store: TeacherStore, execution: Execution, announce: Announce = logger.info
+) -> Ready | None:
     """Give the teacher a configuration asks for, trained now if need be; None if it asks for none."""
     teacher = config.teacher
     if teacher is None:
         return None
     if teacher.weights == "pretrained":
-        network = build_model(teacher.arch, num_classes=split.num_classes, stem=teacher.stem, pretrained=True)
-        digest = weights_digest(network.state_dict())
-        return Ready(network, digest, f"{teacher.arch}, torchvision's weights")
+        return _pretrained(teacher, split)
     known = store.with_digest(teacher.digest) if teacher.digest else None
     if known is not None:
         card = known
     elif teacher.weights == "train":
-        card = train_teacher(store, recipe(config.data, teacher), split, execution, name=None)
+        card = train_teacher(store, recipe(config.data, teacher), split, execution, None, announce)
+        if execution.stop():
+            raise Interrupted(f"stopped once teacher {card.name} was trained; start again to continue")
     else:
         card = store.find(teacher.weights)
     if card.arch != teacher.arch:
@@ -311,12 +343,26 @@ def prepare(config: TrialConfig, split: Split, store: TeacherStore, execution: E
         raise TeacherError(
             f"teacher {card.name} has {card.num_classes} classes, but {split.name} has {split.num_classes}"
         )
-    if teacher.digest is not None and card.digest != teacher.digest:
-        raise TeacherError(
-            f"teacher {card.name} has the digest {card.digest[:_DIGITS]}, but the configuration says "
-            f"{teacher.digest[:_DIGITS]}"
-        )
+    _check_digest(teacher, card.name, card.digest)
     return Ready(store.load(card), card.digest, f"{card.name}, val top-1 {card.val_top1:.2f} %")
+
+
+def _pretrained(teacher: TeacherConfig, split: Split) -> Ready:
+    """Give torchvision's own network; its head must be the published one."""
+    if split.num_classes != IMAGENET_CLASSES:
+        rule, hint = pretrained_problem(split.num_classes)
+        raise ConfigError(Problem(path="teacher.weights", rule=rule, value="pretrained", has_value=True, hint=hint))
+    network = build_model(teacher.arch, num_classes=split.num_classes, stem=teacher.stem, pretrained=True)
+    digest = weights_digest(network.state_dict())
+    _check_digest(teacher, f"{teacher.arch} of torchvision", digest)
+    return Ready(network, digest, f"{teacher.arch}, torchvision's weights")
+
+
+def _check_digest(teacher: TeacherConfig, name: str, digest: str) -> None:
+    if teacher.digest not in (None, digest):
+        raise TeacherError(
+            f"teacher {name} has the digest {digest[:_DIGITS]}, but the configuration says {teacher.digest[:_DIGITS]}"
+        )
 
 
 def _card(

@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from icd.config.engine import Engine
 from icd.config.fingerprint import NUM_STEPS, Fingerprint, TeacherMode
 from icd.config.trial import TrialConfig
 from icd.data import views
@@ -62,15 +63,15 @@ class Execution:
 
     Attributes:
         device: ``cpu`` or ``cuda``.
-        num_workers: Processes that decode images, for data sets read from files.
+        num_workers: Threads that decode images, for data sets read from files.
         table: Answers for the teacher; None runs it in every step.
         checkpoints: Folder for checkpoints; None writes none and resumes nothing.
         report: Called after every reporting epoch, on another thread while the next one is under way; what it raises
             ends the training.
         progress: Called after every step, and with step 0 while a table is filled for the epoch.
         stop: Asked after every epoch; True saves a checkpoint and ends the training there.
-        engine: ``device`` keeps whole epochs on the device (icd/trial/engine.py), ``eager`` hands it batch after batch;
-            ``auto`` is ``device`` on CUDA for the trials that allow it.
+        engine: ``graph`` keeps whole epochs on the device and records a step as a CUDA graph (icd/trial/engine.py),
+            for the trials that allow it; ``eager`` hands it batch after batch; ``auto`` is ``eager``.
     """
 
     device: torch.device = CPU
@@ -80,18 +81,23 @@ class Execution:
     report: Report = lambda metrics: None
     progress: Progress = lambda epoch, step, steps: None
     stop: Callable[[], bool] = lambda: False
-    engine: Literal["auto", "eager", "device"] = "auto"
+    engine: Engine = "auto"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trained:
-    """A network after its last epoch, and how its training began where that was noted."""
+    """A network after its last epoch, and how its training began where that was noted.
+
+    Attributes:
+        engine: What ran the steps, ``graph`` or ``eager``, and why where another was asked for.
+    """
 
     network: Network
     epoch: int
     finished: bool
     metrics: Mapping[str, float]
     fingerprint: Fingerprint | None = None
+    engine: str = "eager"
 
 
 def initial_student(config: TrialConfig, num_classes: int, device: torch.device) -> Network:
@@ -106,7 +112,13 @@ def initial_student(config: TrialConfig, num_classes: int, device: torch.device)
     return placed(student, config, device)
 
 
-def train(config: TrialConfig, split: Split, teacher: Network | None, execution: Execution) -> Trained:
+def train(
+    config: TrialConfig,
+    split: Split,
+    teacher: Network | None,
+    execution: Execution,
+    newest: checkpoint.Checkpoint | None = None,
+) -> Trained:
     """Train the student of a configuration; a teacher is trained the same way, with cross entropy alone.
 
     Args:
@@ -114,6 +126,7 @@ def train(config: TrialConfig, split: Split, teacher: Network | None, execution:
         split: Images; the test set stays closed.
         teacher: The frozen teacher, for methods that need one.
         execution: Device, checkpoints and callbacks.
+        newest: The newest checkpoint where the caller has read it; its content is taken out.
 
     Raises:
         NonFiniteLossError: With the term, epoch and step at which training broke.
@@ -128,9 +141,11 @@ def train(config: TrialConfig, split: Split, teacher: Network | None, execution:
         method = config.method.build(_method_setup(config, split, student, teacher)).to(device)
         one = TrainStep(student, method, protocol)
         first = FirstLosses(config, device, _teacher_mode(teacher, execution))
-        start, metrics = _resume(config, execution, one, first)
-        images, val_images = split.train.to(device), split.val.to(device)
+        _forget_peak(device)
+        start, metrics = _resume(config, execution, one, first, newest)
+        images, val_images = (held(part, config, execution) for part in (split.train, split.val))
         num_steps = _num_steps(config, len(images))
+        num_shown = min(len(images), num_steps * protocol.batch_size)
         epochs = _epochs(one, config, split, images, teacher, execution)
         gauge = Gauge(one, config, split, images, teacher, execution.table)
 
@@ -166,15 +181,23 @@ def train(config: TrialConfig, split: Split, teacher: Network | None, execution:
                     "teacher/images": float(epochs.teacher_images),
                     "lr": learning_rates(protocol, epoch, num_steps)[-1],
                     "time": time.time(),  # stays with the epoch's numbers wherever they are copied
+                    "speed/images_per_second": num_shown / trained_s,
+                    "speed/data_share": epochs.data_seconds / trained_s,  # of the training, spent waiting for images
                     **_costs(device, trained_s, time.perf_counter() - started),
                 }
             if reporting or stopping:
                 payload = _payload(config, one, metrics, first, reported=reporting)
                 keeper.keep(partial(_keep, execution, epoch, payload))
             if stopping:
-                return Trained(network=student, epoch=epoch, finished=False, metrics=metrics)
-        epoch, noted = protocol.epochs, first.fingerprint
-        return Trained(network=student, epoch=epoch, finished=True, metrics=metrics, fingerprint=noted)
+                return Trained(network=student, epoch=epoch, finished=False, metrics=metrics, engine=epochs.name)
+        return Trained(
+            network=student,
+            epoch=protocol.epochs,
+            finished=True,
+            metrics=metrics,
+            fingerprint=first.fingerprint,
+            engine=epochs.name,
+        )
 
 
 class EagerEpochs:
@@ -191,16 +214,27 @@ class EagerEpochs:
     ) -> None:
         self.one, self.config, self.split, self.images = one, config, split, images
         self.teacher, self.execution = teacher, execution
-        self.teacher_images = 0
+        self.teacher_images, self.data_seconds = 0, 0.0
+        self.name = "eager"  # what ran the steps, for the trial's result
 
     def steps(self, epoch: int) -> Iterator[Tensor]:
         """Do the steps of an epoch one by one, yielding each one's terms [L]."""
-        self.teacher_images = 0
+        self.teacher_images, self.data_seconds = 0, 0.0
         rates = learning_rates(self.config.protocol, epoch, _num_steps(self.config, len(self.images)))
         shown = train_batches(self.config, self.split, self.images, epoch, self.execution)
-        for step, (batch, lr) in enumerate(zip(shown, rates, strict=True)):
+        for step, (batch, lr) in enumerate(zip(self._awaited(shown), rates, strict=True)):
             where = Step(batch.labels_B, batch.indices_B, epoch, step)
             yield self.one(batch, self._answer(batch, epoch), where, lr)
+
+    def _awaited(self, shown: Iterator[Batch]) -> Iterator[Batch]:
+        """Give the same batches and add up how long they let the training wait."""
+        while True:
+            began = time.perf_counter()
+            batch = next(shown, None)
+            self.data_seconds += time.perf_counter() - began
+            if batch is None:
+                return
+            yield batch
 
     def _answer(self, batch: Batch, epoch: int) -> Side | None:
         """Give the teacher's side of a batch, and count the images it had to be run on."""
@@ -209,7 +243,7 @@ class EagerEpochs:
         table = self.execution.table
         if table is None:
             self.teacher_images += len(batch.labels_B)
-            return live_answer(self.teacher, batch, self.config.protocol.precision)
+            return live_answer(self.teacher, batch)
         before = table.computed
         side = table.side(batch, epoch)
         self.teacher_images += table.computed - before
@@ -221,12 +255,18 @@ def _epochs(
 ) -> EagerEpochs | DeviceEpochs:
     """Choose where the epochs live."""
     problem = unsuited(config, images)
-    if execution.engine == "device" and problem:
-        raise ConfigError(f"this trial cannot run on the device alone: {problem}; take engine='auto'")
-    wanted = execution.engine == "device" or (execution.engine == "auto" and execution.device.type == "cuda")
-    if not wanted or not isinstance(images, ArrayImages) or problem:
-        return EagerEpochs(one, config, split, images, teacher, execution)
-    return DeviceEpochs(one, config, split, images, teacher, execution.table, execution.progress)
+    if execution.engine == "graph" and isinstance(images, ArrayImages) and not problem:
+        return DeviceEpochs(one, config, split, images, teacher, execution.table, execution.progress)
+    epochs = EagerEpochs(one, config, split, images, teacher, execution)
+    if execution.engine == "graph":
+        epochs.name = f"eager: {problem}"
+        logger.warning("no step is recorded as a CUDA graph: %s", problem)
+    return epochs
+
+
+def held(images: ImageSet, config: TrialConfig, execution: Execution) -> ImageSet:
+    """Give images as a trial's epochs show them: in memory where they fit, else as files."""
+    return images.held(config.protocol.views, execution.device, execution.num_workers)
 
 
 def train_batches(
@@ -294,10 +334,15 @@ def _teacher_mode(teacher: Network | None, execution: Execution) -> TeacherMode:
 
 
 def _resume(
-    config: TrialConfig, execution: Execution, one: TrainStep, first: FirstLosses
+    config: TrialConfig,
+    execution: Execution,
+    one: TrainStep,
+    first: FirstLosses,
+    found: checkpoint.Checkpoint | None,
 ) -> tuple[int, dict[str, float]]:
     """Continue from the newest whole checkpoint, if there is one; returns its epoch and metrics."""
-    found = checkpoint.newest(execution.checkpoints) if execution.checkpoints is not None else None
+    if found is None and execution.checkpoints is not None:
+        found = checkpoint.newest(execution.checkpoints)
     if found is None:
         return 0, {}
     if found.payload["key"] != config.key():
@@ -307,7 +352,9 @@ def _resume(
     one.optimizer.load(found.payload["optimizer"])
     first.load(found.payload.get("first"))
     logger.info("continuing after epoch %d (%s)", found.epoch, found.path.name)
-    return found.epoch, dict(found.payload["metrics"])
+    metrics = dict(found.payload["metrics"])
+    found.payload.clear()  # who called may hold it until the training ends
+    return found.epoch, metrics
 
 
 def _keep(execution: Execution, epoch: int, payload: Mapping[str, Any]) -> None:
@@ -348,4 +395,11 @@ def _costs(device: torch.device, train_s: float, epoch_s: float) -> dict[str, fl
     costs = {"seconds/train": train_s, "seconds/epoch": epoch_s}
     if device.type == "cuda":
         costs["gpu/memory_gb"] = torch.cuda.max_memory_allocated(device) / 1e9
+        _forget_peak(device)
     return costs
+
+
+def _forget_peak(device: torch.device) -> None:
+    """Count the most memory in use anew: else it is that of the process's largest trial so far."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)

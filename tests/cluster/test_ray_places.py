@@ -67,14 +67,15 @@ def test_a_sick_gpu_is_kept_from_all_others(address: str, tmp_path: Path) -> Non
     assert all(gpus_of(tmp_path, number)[-1] == [0] for number in range(8))
 
 
-def test_nothing_but_sick_gpus_ends_the_sweep(address: str, tmp_path: Path) -> None:
-    executor = join(address, tmp_path, gpus_per_trial=2)  # one place, and both GPUs of it
-    policy = FakePolicy(tmp_path, [{"do": "gpu"}] * 4, attempts=9)
-    try:
-        with pytest.raises(SetupError, match=r"no place is left for a trial: GPU [01],[01] of .*2 errors of CUDA"):
-            executor.run(policy, lambda: None)
-    finally:
-        executor.close()
+def test_nothing_but_sick_gpus_ends_the_sweep(token: Path, tmp_path: Path) -> None:
+    with cluster(token, gpus=1) as (address, _):
+        executor = join(address, tmp_path, gpus_per_trial=1)
+        policy = FakePolicy(tmp_path, [{"do": "gpu"}] * 4, attempts=9)
+        try:
+            with pytest.raises(SetupError, match=r"no place is left for a trial: GPU 0 of .*2 errors of CUDA"):
+                executor.run(policy, lambda: None)
+        finally:
+            executor.close()
     assert [outcome.kind for outcome in policy.ends if outcome.kind != "stopped"] == ["gpu", "gpu"]
 
 

@@ -14,8 +14,8 @@ import yaml
 
 from icd import search
 from icd.search.lease import Lease
-from tests.documents import document_of
 from tests.command import Command
+from tests.documents import document_of
 from tests.integration.ray_nodes import ROOT, Node, free_port, secret, wait_for
 from tests.integration.ray_sweeps import document
 

@@ -103,7 +103,7 @@ class Drive:
         self.harness, self.root, self.pid = harness, root, pid
         self.folder = root / "sweeps" / "crash"
 
-    def wait(self, seconds: float = 120.0) -> int:
+    def wait(self, seconds: float = 240.0) -> int:
         """Give the exit code."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
@@ -113,7 +113,7 @@ class Drive:
             time.sleep(0.02)
         raise TimeoutError(f"the driver does not end: {self.said}")
 
-    def until(self, what: Callable[[], Any], seconds: float = 60.0) -> Any:
+    def until(self, what: Callable[[], Any], seconds: float = 120.0) -> Any:
         """Wait for something that happens while it runs."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:

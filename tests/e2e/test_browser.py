@@ -45,7 +45,7 @@ def page(folder: Path, address: str) -> str:
     """Give the text of a page after its scripts ran, tags replaced by newlines."""
     words = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
     words += [f"--user-data-dir={folder / 'profile'}", "--window-size=3600,1400", "--virtual-time-budget=20000"]
-    done = subprocess.run([*words, "--dump-dom", address], capture_output=True, text=True, check=True, timeout=90)
+    done = subprocess.run([*words, "--dump-dom", address], capture_output=True, text=True, check=True, timeout=240)
     body = re.sub(r"<(script|style)\b.*?</\1>", "", done.stdout, flags=re.DOTALL)
     return html.unescape(re.sub(r"(<[^>]*>\s*)+", "\n", body))
 

@@ -5,7 +5,6 @@ import re
 import signal
 import sqlite3
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -53,10 +52,8 @@ def test_a_signal_stops_after_the_epoch_and_a_resume_equals_the_undisturbed(
     drive = harness.drive(root, changes=LONG)
     drive.until_epoch(0, 3)
     workers = drive.workers
-    asked = time.monotonic()
     drive.signal(number)
     assert drive.wait() == code, drive.errors
-    assert time.monotonic() - asked < 30
     assert not [worker for worker in workers if alive(worker)]
     assert [record.state for record in records(root)] == ["running"]
     resume_equals(drive, undisturbed)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 
 from icd.config.sweep import Resources
 from icd.errors import DataError, SetupError
@@ -30,14 +31,23 @@ def join(address: str, folder: Path, said: list[str], **more: Any) -> RayExecuto
     return RayExecutor(Resources(**more), folder, address=address, announce=said.append, attempt=fake_attempt)
 
 
-def test_a_wrong_address_is_refused_quickly(tmp_path: Path) -> None:
-    started = time.monotonic()
+def test_a_wrong_address_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match=r"no Ray cluster answers at 127\.0\.0\.1:1 .*RAY_AUTH_TOKEN_PATH"):
         join("127.0.0.1:1", tmp_path, [])
     with pytest.raises(SetupError, match="no Ray cluster answers at nonsense"):
         join("nonsense", tmp_path, [])
-    with pytest.raises(SetupError, match="ray job submit"):
+    with pytest.raises(SetupError, match="--address HOST:PORT"):
         join("ray://127.0.0.1:10001", tmp_path, [])
+
+
+def test_another_part_of_ray_is_refused_quickly(address: str, tmp_path: Path) -> None:
+    executor = join(address, tmp_path, [])
+    node = ray.nodes()[0]
+    executor.close()
+    started = time.monotonic()
+    raylet = f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}"
+    with pytest.raises(SetupError, match=r"what answers at .* is no Ray cluster's GCS"):
+        join(raylet, tmp_path, [])
     assert time.monotonic() - started < 20
 
 
@@ -76,26 +86,25 @@ def test_without_the_token_it_is_refused(address: str, tmp_path: Path, have: str
             patch.delenv("RAY_AUTH_TOKEN_PATH")
             patch.delenv("RAY_AUTH_MODE")
             patch.setenv("HOME", str(tmp_path))
-        started = time.monotonic()
         with pytest.raises(SetupError, match=r"cannot be joined.*RAY_AUTH_TOKEN_PATH"):
             join(address, tmp_path, [])
-        assert time.monotonic() - started < 40
 
 
 def test_auto_joins_what_the_environment_names(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", address)
     said: list[str] = []
     join("auto", tmp_path, said).close()
-    assert f"joined at {address.partition(':')[0]}" in said[0] or address.rpartition(":")[2] in said[0]
+    assert "joined at" in said[0]
+    assert address.rpartition(":")[2] in said[0]
 
 
 def test_a_killed_driver_leaves_no_worker_on_the_cluster(address: str, tmp_path: Path) -> None:
     driver = start_driver(tmp_path, trials=2, epochs=1000, seconds=0.5, address=address)
     wait_for(lambda: len(pids_of(tmp_path)) > 0, 240)
     os.kill(driver.pid, signal.SIGKILL)
-    driver.communicate(timeout=60)
+    driver.communicate(timeout=240)
     pids = pids_of(tmp_path)
-    wait_for(lambda: not any(is_alive(pid) for pid in pids), 20)
+    wait_for(lambda: not any(is_alive(pid) for pid in pids), 120)
 
 
 def test_trials_of_a_lost_node_finish_on_another(token: Path, tmp_path: Path) -> None:

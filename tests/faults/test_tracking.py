@@ -1,11 +1,6 @@
 """The tracker while drivers and servers are killed and answers are lost: every run and row exactly once."""
 
-import os
-import random
-import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -15,8 +10,8 @@ import pytest
 
 from icd.search.mlflow_store import check_server
 from icd.search.outbox import Outbox
-from icd.search.outbox_reader import OFFSET_NAME
 from icd.search.track import Tracker, flush
+from tests.support.trackers import EPOCHS, kill_trackers
 from tests.tracking import Held, Server, begin_trial, end_trial, say_epoch, say_trial
 
 UID = "f00d"
@@ -56,49 +51,15 @@ def sqlite(database: Path) -> str:
     return f"sqlite:///{database}"
 
 
-HOST = """
-import sys, time
-from pathlib import Path
-from icd.search.track import Tracker
-Tracker(Path(sys.argv[1]), sys.argv[2], "sweep", sys.argv[3], lambda line: None).start()
-from icd.search.outbox import Outbox
-from tests.tracking import begin_trial, end_trial, say_epoch
-outbox = Outbox(Path(sys.argv[1]))
-mine = range(2 * int(sys.argv[4]), 2 * int(sys.argv[4]) + 2)
-for number in mine:
-    begin_trial(outbox, number)
-for epoch in range(1, 31):
-    for number in mine:
-        say_epoch(outbox, number, epoch)
-    time.sleep(0.02)
-for number in mine:
-    end_trial(outbox, number)
-time.sleep(60)
-"""
-
-
 def test_ten_kills_of_the_driver_lose_and_double_nothing(sweep: Path, database: Path) -> None:
-    seed = random.Random(7)
-    offset = sweep / OFFSET_NAME
-    for kill in range(10):
-        before = offset.read_text() if offset.exists() else ""
-        process = subprocess.Popen([sys.executable, "-c", HOST, str(sweep), sqlite(database), UID, str(kill)])
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and (not offset.exists() or offset.read_text() == before):
-            assert process.poll() is None
-            time.sleep(0.01)
-        # It has sent its first batch. Kill it in the middle of the next ones; four times with the offset lost too.
-        time.sleep(seed.random())
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-        if kill % 3 == 0:
-            offset.unlink(missing_ok=True)
+    kills = 10
+    kill_trackers(sweep, sqlite(database), UID, kills)
     outbox = Outbox(sweep)
-    for number in range(20):
-        say_trial(outbox, number, epochs=30)
+    for number in range(2 * kills):
+        say_trial(outbox, number, epochs=EPOCHS)
     send(sweep, sqlite(database))
     holds = Held(database)
-    holds.check_once(20, 30)
+    holds.check_once(2 * kills, EPOCHS)
     assert set(holds.status.values()) == {"FINISHED"}
 
 

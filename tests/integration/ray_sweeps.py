@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -41,16 +41,27 @@ def start(
     *,
     home: Path | None = None,
     environment: Mapping[str, str] = MappingProxyType({}),
+    before: Sequence[str] = (),
 ) -> subprocess.Popen[str]:
     """Start a driver, for a new sweep or one that was begun.
 
-    What it says goes to ``driver.log`` in ``home``; that is the root, where the root is a folder.
+    What it says goes to ``driver.log`` in ``home``; that is the root, where the root is a folder. ``before`` are words
+    before the command.
     """
     home = home or Path(root)
     home.mkdir(exist_ok=True)
     with (home / "driver.log").open("a") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "tests.integration.ray_sweeps", str(root), executor, address, json.dumps(sweep)],
+            [
+                *before,
+                sys.executable,
+                "-m",
+                "tests.integration.ray_sweeps",
+                str(root),
+                executor,
+                address,
+                json.dumps(sweep),
+            ],
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=log,

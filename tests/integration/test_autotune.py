@@ -87,14 +87,40 @@ def test_only_what_is_open_is_timed_and_the_hopeless_only_once(split: Split, spe
     timed = speeds({Choice("fp32", True): 0.1, Choice("bf16", True): 0.9})
     choice, seconds = choose(config_of(precision="auto"), split, Execution())
     assert choice == Choice("fp32", True)
-    assert list(seconds) == [choice]
-    assert timed.count(Choice("bf16", True)) == 1
+    assert list(seconds) == [choice, Choice("bf16", True)]
+    assert timed.count(Choice("bf16", True)) == 2  # the first call, which is not counted, and the one that is
     assert timed.count(choice) > 3
+
+
+def test_other_work_on_the_machine_does_not_decide(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bf16 takes half of the work here; a load that comes and goes makes the wall clock say anything."""
+    work, wall, calls = [0.0], [0.0], [0]
+
+    def step(one: TrainStep, *args: Any) -> None:
+        seconds = 0.1 if one.protocol.precision == "bf16" else 0.2
+        first = calls[0] < 2
+        calls[0] += 1
+        work[0] += seconds + (5.0 if first else 0.0)  # kernels are loaded
+        wall[0] += seconds * (20.0 if one.protocol.precision == "bf16" else 1.0)
+
+    monkeypatch.setattr(TrainStep, "__call__", step)
+    monkeypatch.setattr("time.process_time", lambda: work[0])
+    monkeypatch.setattr("time.perf_counter", lambda: wall[0])
+    choice, seconds = choose(config_of(precision="auto"), split, Execution())
+    assert choice == Choice("bf16", True)
+    assert {other.precision: round(value, 9) for other, value in seconds.items()} == {"fp32": 0.2, "bf16": 0.1}
+
+
+def test_choices_take_turns_and_the_least_disturbed_step_counts(split: Split, speeds: Speeds) -> None:
+    timed = speeds({Choice("fp32", True): 0.1, Choice("bf16", True): 0.101})
+    choice, _ = choose(config_of(precision="auto"), split, Execution())
+    assert timed[:6] == 3 * [Choice("fp32", True), Choice("bf16", True)]
+    assert choice == Choice("fp32", True)
 
 
 def test_real_steps_are_timed(split: Split) -> None:
     choice, seconds = choose(config_of(channels_last="auto"), split, Execution())
-    assert choice == min(seconds, key=lambda other: seconds[other])
+    assert seconds[choice] <= 1.05 * min(seconds.values())
     assert all(0 < value < 10 for value in seconds.values())
 
 

@@ -10,8 +10,8 @@ import pytest
 from icd.errors import SetupError
 from icd.search import studies
 from icd.search.shelf import fetch_trials
-from icd.trial import checkpoint
 from icd.trial.bucket import Bucket
+from icd.trial.student import read_student
 from tests.crash.harness import repeated_epochs, table, tracking_faults
 from tests.crash.served import Harness
 from tests.integration.s3_server import S3Server, can_serve, serving
@@ -73,8 +73,7 @@ def test_a_driver_and_its_machine_are_lost_and_another_goes_on(
     for name in ("metrics.jsonl", "result.json"):
         kept, refused = (root / "sweeps/crash/trials/0001" / name for root in (second, third))
         assert refused.read_bytes() == kept.read_bytes()
-    state = checkpoint.load(third / "sweeps/crash/trials/0001/student.ckpt")
-    assert state["key"] == found[1]["key"]
+    assert read_student(third / "sweeps/crash/trials/0001", found[1]["key"])
 
 
 def test_what_a_store_refuses_is_said_and_no_secret(

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -15,6 +16,7 @@ import yaml
 import icd
 from icd.trial import checkpoint
 from tests.command import Command, one_line
+from tests.data_contract import npz_arrays
 
 DATA = "{name: digits100, train_per_class: 2, test_per_class: 1, val_share: 0.5}"
 PLAIN = f"data: {DATA}\nstudent: resnet8\nmethod: cross_entropy\nprotocol: {{epochs: 2, batch_size: 50}}\n"
@@ -50,6 +52,20 @@ def test_bad_configuration_makes_nothing(command: Command, plain: Path, tmp_path
     assert "resnet" in one_line(command("validate", plain), 2, "CONFIG")
     assert f"{plain}:2" in one_line(command("train", plain, "--root", root), 2, "CONFIG")
     assert not root.exists()
+
+
+def test_images_of_another_size_than_the_views_are_refused_at_the_files_line(command: Command, tmp_path: Path) -> None:
+    np.savez(tmp_path / "x48.npz", **npz_arrays(side=48))
+    trial, sweep, root = tmp_path / "trial.yaml", tmp_path / "sweep.yaml", tmp_path / "root"
+    trial.write_text("student: resnet8\nmethod: cross_entropy\ndata: {name: npz, path: x48.npz}\n")
+    sweep.write_text(
+        "name: s\nstudent: resnet8\nmethod: cross_entropy\ndata: {name: npz, path: x48.npz}\nprotocol: {epochs: 1}\n"
+        "space: {protocol: {lr: {low: 0.01, high: 0.1}}}\nbudget: {trials: 1}\n"
+    )
+    rule = "protocol.views: images of npz are 48 x 48, which these views do not resize, but got 32"
+    where = ("--root", root, "--data-root", tmp_path)
+    assert f"{trial}:1: {rule}" in one_line(command("train", trial, *where), 2, "CONFIG")
+    assert f"{sweep}:5: {rule}" in one_line(command("sweep", sweep, "--executor", "process", *where), 2, "CONFIG")
 
 
 @pytest.mark.parametrize("name", ["../x", "", "a/b", ".hidden", "x" * 65])
@@ -185,7 +201,7 @@ def begin(path: Path, root: Path) -> "subprocess.Popen[str]":
 def outcome(root: Path) -> tuple[str, list[dict[str, Any]]]:
     folder = root / "trials" / "plain"
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    rows = [{name: row[name] for name in row if name != "time" and not name.startswith("seconds/")} for row in rows]
+    rows = [{name: row[name] for name in row if not name.startswith(("time", "seconds/", "speed/"))} for row in rows]
     return json.loads((folder / "result.json").read_text())["student_sha256"], rows
 
 
@@ -200,13 +216,13 @@ def test_interrupted_killed_resumed(command: Command, plain: Path, tmp_path: Pat
 
         process = begin(plain, interrupted)
         process.send_signal(signal.SIGINT)
-        said = process.communicate(timeout=60)[1]
+        said = process.communicate(timeout=240)[1]
         assert process.returncode == 130, said
         assert "continue with --resume" in said
 
         process = begin(plain, killed)
         process.kill()
-        process.communicate(timeout=60)
+        process.communicate(timeout=240)
         assert process.returncode == -signal.SIGKILL
 
         for root in (interrupted, killed):

@@ -15,12 +15,13 @@ from icd.config.trial import TrialConfig
 from icd.config.yaml import parse_yaml
 from icd.data import load_dataset
 from icd.data.split import Split
-from icd.errors import ConfigError, NonFiniteLossError
+from icd.errors import NonFiniteLossError
 from icd.models import Network, build_model
 from icd.trial import device_table
-from icd.trial.engine import DeviceEpochs, _capturing
+from icd.trial.engine import _DRIFT, DeviceEpochs, _capturing, spent
+from icd.trial.step import TrainStep
 from icd.trial.teacher_table import open_table, plan_table
-from icd.trial.train import EpochMetrics, Execution, Trained, train
+from icd.trial.train import EpochMetrics, Execution, Trained, initial_student, train
 
 DATA = {"name": "digits100", "train_per_class": 2, "test_per_class": 1, "val_share": 0.5}
 ICD: dict[str, Any] = {"row": "iCD-DKD", "warmup_epochs": 2, "allow_repeated_cells": True}
@@ -72,7 +73,7 @@ def ran(
 
 
 def timeless(row: EpochMetrics) -> dict[str, float]:
-    return {name: value for name, value in row.values.items() if name != "time" and not name.startswith("seconds/")}
+    return {name: value for name, value in row.values.items() if not name.startswith(("time", "seconds/", "speed/"))}
 
 
 def assert_same(one: tuple[Trained, list[EpochMetrics]], other: tuple[Trained, list[EpochMetrics]]) -> None:
@@ -100,7 +101,7 @@ def test_the_device_path_has_the_bits_of_the_eager_one(
 ) -> None:
     config = config_of(**protocol)
     eager = ran(config, split, teacher, tmp_path / "eager", engine="eager")
-    device = ran(config, split, teacher, tmp_path / "device", engine="device")
+    device = ran(config, split, teacher, tmp_path / "device", engine="graph")
     assert sum(row.values["teacher/images"] for row in eager[1]) > 0, "the tables were empty"
     assert_same(device, eager)
 
@@ -113,9 +114,9 @@ def test_a_table_that_is_there_or_partly_there(
     monkeypatch.setattr(device_table, "_HOST_ROOM", 10**9 if room == "whole" else 0)
     few = config_of(epochs=2, drop_last=True, views={"crop_flip": {"size": 32, "pad": 0}})  # two views of an image
     eager = ran(few, split, teacher, tmp_path / "eager", engine="eager", mode=mode)
-    partly = ran(few, split, teacher, tmp_path / "device", engine="device", mode=mode)
+    partly = ran(few, split, teacher, tmp_path / "device", engine="graph", mode=mode)
     assert_same(partly, eager)
-    again = ran(few, split, teacher, tmp_path / "device", engine="device", mode=mode)
+    again = ran(few, split, teacher, tmp_path / "device", engine="graph", mode=mode)
     assert [row.values["teacher/images"] for row in again[1]] == [0, 0]
     assert [row.values["train/loss"] for row in again[1]] == [row.values["train/loss"] for row in eager[1]]
 
@@ -124,25 +125,25 @@ def test_blocks_of_several_grids(split: Split, teacher: Network, tmp_path: Path)
     config = config_of({"row": "iCD-KD", "scales": [1, 2, 3], "base_scale_weights": [1, 2, 3]}, epochs=2)
     eager = ran(config, split, teacher, tmp_path, engine="eager")
     (tmp_path / "other").mkdir()
-    device = ran(config, split, teacher, tmp_path / "other", engine="device")
+    device = ran(config, split, teacher, tmp_path / "other", engine="graph")
     assert_same(device, eager)
 
 
 def test_mobilenet(split: Split, teacher: Network, tmp_path: Path) -> None:
     config = config_of(student="mobilenetv2", epochs=2, batch_size=64, drop_last=True)
     eager = ran(config, split, teacher, tmp_path / "eager", engine="eager")
-    assert_same(ran(config, split, teacher, tmp_path / "device", engine="device"), eager)
+    assert_same(ran(config, split, teacher, tmp_path / "device", engine="graph"), eager)
 
 
 @pytest.mark.parametrize("method", ["cross_entropy", "SP", "LDRLD", "iCD-NKD"])
 def test_a_live_teacher_or_none(split: Split, teacher: Network, method: str) -> None:
     config = config_of(method if method != "cross_entropy" else {"name": method}, epochs=2, teacher=method[0] != "c")
     its_teacher = teacher if config.teacher else None
-    device = ran(config, split, its_teacher, engine="device")
+    device = ran(config, split, its_teacher, engine="graph")
     assert_same(device, ran(config, split, its_teacher, engine="eager"))
 
 
-@pytest.mark.parametrize("paths", [("eager", "device"), ("device", "eager"), ("device", "device")])
+@pytest.mark.parametrize("paths", [("eager", "graph"), ("graph", "eager"), ("graph", "graph")])
 def test_a_resume_may_change_the_path(split: Split, teacher: Network, tmp_path: Path, paths: tuple[str, str]) -> None:
     config = config_of(schedule="cosine")
     table = tmp_path / "table"
@@ -165,7 +166,7 @@ class RecordingEpochs(DeviceEpochs):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._recordable = True
+        self.why_not = ""
 
     def _counted(self) -> None:
         if _capturing.locked():
@@ -193,30 +194,40 @@ def test_which_steps_are_replayed(
                 made[0].one.weights[0].data.add_(1e-3)
 
     def epochs_of(*args: Any) -> RecordingEpochs:
-        made.append(RecordingEpochs(*args))
+        made.insert(0, RecordingEpochs(*args))
         return made[0]
 
     def graph(graph: Graph, *, stream: str, capture_error_mode: str) -> Any:
         assert (stream, capture_error_mode) == ("stream", "thread_local")
         return nullcontext()
 
+    monkeypatch.setattr("icd.trial.engine._failed", [])
     monkeypatch.setattr(RecordingEpochs, "did", did)
     monkeypatch.setattr(RecordingEpochs, "broken", fault == "refused")
     monkeypatch.setattr("icd.trial.train.DeviceEpochs", epochs_of)
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
     monkeypatch.setattr(torch.cuda, "graph", graph)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: "stream")
-    device = ran(config, split, teacher, engine="device")
+    device = ran(config, split, teacher, engine="graph")
     begun = ["run"] * 3 + ["record"]
     if fault == "refused":
         assert did == begun + ["run"] * 9
         assert "runs without: operation not permitted" in caplog.text
+        assert device[0].engine.startswith("eager: a step could not be recorded: operation not permitted")
+        assert "could not be recorded: operation not permitted" in spent()
+        did.clear()
+        again = ran(config, split, teacher, engine="graph")
+        assert did == ["run"] * 12, "nothing is recorded any more in this process"
+        assert "a recording in this process failed before" in again[0].engine
     elif fault == "wrong":  # found when both are compared, and put back
-        assert did == [*begun, "replay", "run"] + ["run"] * 9
+        assert did == [*begun, "replay", "run", "replay", "run"] + ["run"] * 9
         assert "from the step itself; runs without" in caplog.text
+        assert device[0].engine.startswith("eager: a recorded step strays by ")
+        assert not spent()
     else:
-        assert did == [*begun, "replay", "run"] + ["replay"] * 9
+        assert did == [*begun, "replay", "run", "replay", "run"] + ["replay"] * 9
         assert not caplog.text
+        assert device[0].engine == "graph"
     assert_same(device, ran(config, split, teacher, engine="eager"))
 
 
@@ -232,9 +243,9 @@ def test_two_trials_share_what_is_on_the_device(split: Split, teacher: Network, 
 
 def test_trials_in_threads_are_the_trials_alone(split: Split, teacher: Network, tmp_path: Path) -> None:
     configs = [config_of(epochs=2, lr=lr) for lr in (0.05, 0.02)]  # one seed, so one sequence of views
-    alone = [ran(config, split, teacher, tmp_path, engine="device") for config in configs]
+    alone = [ran(config, split, teacher, tmp_path, engine="graph") for config in configs]
     with ThreadPoolExecutor(2) as pool:
-        beside = list(pool.map(lambda config: ran(config, split, teacher, tmp_path, engine="device"), configs))
+        beside = list(pool.map(lambda config: ran(config, split, teacher, tmp_path, engine="graph"), configs))
     for one, other in zip(alone, beside, strict=True):
         for name, tensor in one[0].network.state_dict().items():
             assert torch.equal(tensor, other[0].network.state_dict()[name]), name
@@ -261,15 +272,87 @@ def test_mirrors_that_nobody_uses_make_room(
 def test_a_loss_that_is_not_finite_is_found_with_its_step(split: Split, teacher: Network) -> None:
     config = config_of(lr=1e6, clip_norm=None)
     found = []
-    for engine in ("eager", "device"):
+    for engine in ("eager", "graph"):
         with pytest.raises(NonFiniteLossError) as caught:
             ran(config, split, teacher, engine=engine)
         found.append((caught.value.epoch, caught.value.step, str(caught.value)))
     assert found[0] == found[1]
 
 
-def test_what_cannot_live_on_the_device(split: Split, teacher: Network) -> None:
+def test_what_cannot_be_recorded_runs_without_and_says_why(split: Split, teacher: Network) -> None:
     config = config_of({"row": "CRD", "num_negatives": 20}, epochs=1)
-    with pytest.raises(ConfigError, match=r"CRD, .* works on the host in every step"):
-        ran(config, split, teacher, engine="device")
-    assert ran(config, split, teacher)[0].finished
+    asked = ran(config, split, teacher, engine="graph")
+    assert asked[0].engine.startswith("eager: CRD, ")
+    assert asked[0].engine.endswith(" works on the host in every step")
+    usual = ran(config, split, teacher)
+    assert usual[0].engine == "eager"
+    assert_same(asked, usual)
+
+
+@pytest.mark.parametrize("stale", ["nothing", "images", "rate", "epoch", "all"])
+@pytest.mark.parametrize("batch_size", [24, 100])
+def test_a_recording_of_stale_inputs_is_found(split: Split, teacher: Network, stale: str, batch_size: int) -> None:
+    """A graph that shows one batch for ever is right at the moment of its recording, and only there."""
+    config = config_of(schedule="cosine", batch_size=batch_size)
+    student = initial_student(config, split.num_classes, torch.device("cpu")).train()
+    one = TrainStep(student, config.method.build(None), config.protocol)
+    epochs = DeviceEpochs(one, config, split, split.train, teacher, None)  # type: ignore[arg-type]
+    epochs._prepare(1)
+    for _ in range(3 if batch_size == 24 else 0):
+        epochs._counted()
+    if batch_size == 100:
+        epochs._counted()
+        epochs._counter.zero_()
+    inputs = {"images": epochs._picks_T3B, "rate": epochs._rates, "epoch": epochs._epoch}
+    held = {name: tensor.clone() for name, tensor in inputs.items() if stale in (name, "all")}
+    now = int(epochs._counter)
+
+    class Graph:
+        def replay(self) -> None:
+            before = {name: inputs[name].clone() for name in held}
+            for name, tensor in held.items():
+                inputs[name].copy_(tensor if name == "epoch" else tensor[now].expand_as(tensor))
+            epochs._counted()
+            for name, tensor in before.items():
+                inputs[name].copy_(tensor)
+
+    state = [tensor.clone() for tensor in (*one.changing(), *inputs.values(), epochs._counter)]
+    drift = epochs._drift(Graph())  # type: ignore[arg-type]
+    assert (drift == 0) if stale == "nothing" else (drift > _DRIFT)
+    for tensor, old in zip((*one.changing(), *inputs.values(), epochs._counter), state, strict=True):
+        assert torch.equal(tensor, old)
+
+
+def test_a_mirror_that_is_there_is_used_however_full_the_device_is(
+    split: Split, teacher: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device_table, "_mirrors", {})
+    cpu, config = torch.device("cpu"), config_of(epochs=1)
+    table = open_table(plan_table([config], split, "table", folder=tmp_path), config, teacher, tmp_path)
+    assert table is not None
+    first = device_table.DeviceTable(table, cpu, 100)
+    monkeypatch.setattr(device_table, "_HOST_ROOM", -1)  # what is free less a fifth, once trials use that fifth
+    second = device_table.DeviceTable(table, cpu, 100)
+    assert second.whole
+    assert second.mirrors[0] is first.mirrors[0]
+
+
+def test_a_mirror_that_does_not_fit_after_all_is_one_of_an_epoch(
+    split: Split, teacher: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device_table, "_mirrors", {})
+    cpu, config = torch.device("cpu"), config_of(epochs=1)
+    table = open_table(plan_table([config], split, "table", folder=tmp_path), config, teacher, tmp_path)
+    assert table is not None
+    real = device_table.Mirror
+
+    def full(spec: Any, num_entries: int, device: torch.device) -> device_table.Mirror:
+        if num_entries > 100:
+            raise torch.OutOfMemoryError("CUDA out of memory")  # another process was faster
+        return real(spec, num_entries, device)
+
+    monkeypatch.setattr(device_table, "Mirror", full)
+    made = device_table.DeviceTable(table, cpu, 100)
+    assert not made.whole
+    assert len(made.mirrors[0].there_S) == 100
+    assert device_table._mirrors == {}

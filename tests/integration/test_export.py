@@ -9,6 +9,7 @@ from pathlib import Path
 
 import mlflow
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from mlflow import MlflowClient
@@ -48,7 +49,7 @@ def study(root: Path) -> Study:
 
 def in_another_process(code: str, folder: Path) -> None:
     words = [sys.executable, "-I", "-W", "error", "-c", code]
-    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False, timeout=240)
     assert done.returncode == 0, done.stderr
 
 
@@ -102,13 +103,19 @@ def test_everything_and_the_registry(command: Command, study: Study, tmp_path: P
     assert trial_run.data.tags["icd.trial"] == "f00d/0001"
     assert (version.version, version.description) == (1, NOT_CONFIRMED)
     assert version.tags["val/top1"] == "50"
-    assert told["registered"] == {"uri": "models:/by-hand@best", "version": 1, "run_id": version.run_id, "new": True}
+    registered = {"uri": "models:/by-hand@best", "version": 1, "run_id": version.run_id, "new": True, "loadable": True}
+    assert told["registered"] == registered
     with pytest.MonkeyPatch.context() as patch:  # mlflow.set_tracking_uri would stay in the environment
         patch.setenv("MLFLOW_TRACKING_URI", uri)
         kept = Path(mlflow.artifacts.download_artifacts("models:/by-hand@best", dst_path=str(tmp_path / "kept")))
-    assert {path.name: path.read_bytes() for path in kept.iterdir()} == {
-        path.name: path.read_bytes() for path in out.iterdir()
-    }
+        program = mlflow.pyfunc.load_model("models:/by-hand@best")
+    assert all((kept / path.name).read_bytes() == path.read_bytes() for path in out.iterdir())
+    images_BCHW = sample_of(config, study.root, None).images_BCHW[:3].numpy()
+    (inputs,) = program.metadata.signature.inputs.inputs
+    assert (inputs.name, inputs.type, inputs.shape[2:]) == ("images", np.dtype("float32"), images_BCHW.shape[2:])
+    session = onnxruntime.InferenceSession(str(out / "student.onnx"))
+    expected_BK = session.run(["logits"], {"images": images_BCHW})[0]
+    assert np.array_equal(program.predict({"images": images_BCHW})["logits"], expected_BK)
 
     one_line(command(*words), 5, "STATE")  # the folder is there
     again = command(*words, "--force", "--alias", "champion")

@@ -80,7 +80,7 @@ def test_a_kill_in_the_second_run_changes_nothing(
     first = drive.folder / "trials" / "0001"
     second = first / "large" / "metrics.jsonl"
     drive.until(lambda: second.exists() and second.read_bytes().count(b"\n") >= 2)
-    kept = (first / "small" / "student.ckpt").stat().st_mtime_ns
+    kept = (first / "small" / "student.safetensors").stat().st_mtime_ns
     if victim == "driver":
         drive.signal(signal.SIGKILL)
         assert drive.wait() == -signal.SIGKILL
@@ -93,7 +93,7 @@ def test_a_kill_in_the_second_run_changes_nothing(
         assert "retry 1/3 from epoch" in drive.said
     assert bare.table(root) == bare.table(undisturbed)
     assert values(root) == values(undisturbed)
-    assert (first / "small" / "student.ckpt").stat().st_mtime_ns == kept  # a finished run is not trained again
+    assert (first / "small" / "student.safetensors").stat().st_mtime_ns == kept  # a finished run is not trained again
     with sqlite3.connect(root / "mlflow.db") as database:
         twice = "select key from metrics group by run_uuid, key, step having count(*) > 1"
         assert database.execute(twice).fetchall() == []

@@ -7,12 +7,17 @@ import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import ray
+from ray.air.execution._internal import event_manager
+from ray.exceptions import ObjectStoreFullError, OutOfMemoryError
 
 from icd.config.sweep import Resources
 from icd.errors import SetupError
+from icd.search.machine import usable_cpus
 from icd.search.ray_cluster import fitting
 from icd.search.ray_tune import RayExecutor
 from icd.search.task import Outcome
@@ -49,7 +54,7 @@ def test_all_trials_complete_in_silence(
     assert sorted(outcome.number for outcome in policy.ends) == list(range(12))
     assert {outcome.kind for outcome in policy.ends} == {"complete"}
     assert len(policy.epochs) == 12 * EPOCHS
-    assert policy.most == len(os.sched_getaffinity(0))
+    assert policy.most == usable_cpus()
     assert len({outcome.result["pid"] for outcome in policy.ends}) <= policy.most  # processes are used again
     assert capfd.readouterr() == ("", "")
     assert len(said) == 1
@@ -60,8 +65,9 @@ def test_all_trials_complete_in_silence(
 
 def test_no_pickle_holds_the_policy(run: Callable[..., FakePolicy], tmp_path: Path) -> None:
     run([{}])
-    for path in (tmp_path / "tune").rglob("*"):
-        assert path.is_dir() or b"FakePolicy" not in path.read_bytes(), path
+    files = [path for path in (tmp_path / "tune").rglob("*") if path.is_file()]
+    assert files
+    assert not [path for path in files if b"FakePolicy" in path.read_bytes()]
     run([{}])
     assert [path.name for path in (tmp_path / "tune").iterdir()] == ["2"]  # what nobody reads is removed
 
@@ -79,6 +85,30 @@ def test_a_trial_that_raises_is_an_error(run: Callable[..., FakePolicy]) -> None
     assert outcome.kind == "error"
     assert outcome.reason == "ZeroDivisionError: as asked"
     assert policy.kinds(1) == ["complete"]
+
+
+def test_whatever_ray_raises_ends_one_attempt(run: Callable[..., FakePolicy], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two trials have their second answer replaced by an exception that Tune does not know."""
+    raised: dict[int, Exception] = {
+        0: OutOfMemoryError("the node running low on memory"),
+        1: ObjectStoreFullError("no room"),
+    }
+    monkeypatch.setattr("icd.search.ray_deaths._REST_S", 0.0)
+    get = ray.get
+
+    def get_or_raise(future: Any) -> Any:
+        answer = get(future)
+        message = json.loads(answer["message"]) if isinstance(answer, dict) and "message" in answer else {}
+        if message.get("epoch", {}).get("epoch") == 2 and message["epoch"]["number"] in raised:
+            raise raised.pop(message["epoch"]["number"])
+        return answer
+
+    monkeypatch.setattr(event_manager, "ray", SimpleNamespace(get=get_or_raise, wait=ray.wait))
+    policy = run([{}] * 3)
+    assert not raised
+    ends = {number: policy.kinds(number) for number in range(3)}
+    assert ends == {0: ["memory", "complete"], 1: ["killed", "complete"], 2: ["complete"]}
+    assert any("ObjectStoreFullError" in outcome.reason for outcome in policy.ends)
 
 
 @pytest.mark.parametrize("do", ["kill", "exit"])
@@ -151,7 +181,6 @@ def test_signal_handlers_stay(run: Callable[..., FakePolicy]) -> None:
         ((8, 2), (1, 1), 2),
         ((8, 2), (1, 0.25), 8),
         ((8, 2), (1, 0.3), 6),
-        ((8, 4), (1, 2), 2),
         ((8, 0), (1, 1), 0),
         ((0.5, 1), (1, 1), 0),
     ],
@@ -167,7 +196,7 @@ def test_ctrl_c_stops_after_the_epoch(tmp_path: Path) -> None:
     driver = start_driver(tmp_path, trials=4, epochs=1000, seconds=0.5)
     wait_for(lambda: len(pids_of(tmp_path)) > 0, 240)
     os.killpg(driver.pid, signal.SIGINT)  # as a terminal does: Ray's processes get it too
-    output, _ = driver.communicate(timeout=120)
+    output, _ = driver.communicate(timeout=240)
     assert driver.returncode == 0, output
     assert output.strip() == "icd: stopping after the current epoch and saving a checkpoint (again to stop now)"
     assert set(json.loads((tmp_path / "result.json").read_text())["kinds"]) == {"stopped"}

@@ -288,7 +288,10 @@ def test_export_of_altered_files(command: Command, study: Study, tmp_path: Path)
     (folder / "config.yaml").write_text(text.replace("batch_size: 50", "batch_size: 25"))
     assert "was altered" in one_line(command(*words), 6, "CHECKPOINT")
     (folder / "config.yaml").write_text(text)
-    (folder / "student.ckpt").write_bytes((folder / "student.ckpt").read_bytes()[:-1])
+    whole = (folder / "student.safetensors").read_bytes()
+    (folder / "student.safetensors").write_bytes(whole[:-1])
+    assert "cut short" in one_line(command(*words), 6, "CHECKPOINT")
+    (folder / "student.safetensors").write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     assert "SHA-256" in one_line(command(*words), 6, "CHECKPOINT")
     (folder / "config.yaml").unlink()
     assert "is missing" in one_line(command(*words), 6, "CHECKPOINT")
@@ -365,11 +368,11 @@ def test_validate_a_sweep(command: Command, tmp_path: Path, root: Path) -> None:
 
 
 def test_plan_without_measuring_makes_nothing(command: Command, tmp_path: Path, root: Path) -> None:
-    words = ["plan", file(tmp_path, sampler="tpe", budget={"trials": 11}), "--no-measure"]
+    words = ["plan", file(tmp_path, sampler="tpe", budget={"trials": 11})]
     said = command(*words)
     assert said.code == 0, said.err
     assert "epochs:    " in said.out
-    assert "time: not measured" in said.out
+    assert "wall time: not known" in said.out
     told = json.loads(command(*words, "--json").out)
     assert [row["name"] for row in told["dimensions"]] == ["cluster_weight"]
     assert (told["configurations"], told["baselines"], told["trials"]) == (None, ["KD"], 11)
@@ -381,13 +384,13 @@ def test_plan_without_measuring_makes_nothing(command: Command, tmp_path: Path, 
 
 
 def test_plan_suggests_what_the_sweep_will_ask(command: Command, tmp_path: Path, study: Study) -> None:
-    told = json.loads(command("plan", file(tmp_path), "--no-measure", "--json").out)
+    told = json.loads(command("plan", file(tmp_path), "--json").out)
     asked = {str(record.number): dict(record.params) for record in study.ledger.records() if record.params}
     assert told["suggestions"] == asked
 
 
 def test_plan_of_a_grid(command: Command, tmp_path: Path, root: Path) -> None:
     path = file(tmp_path, ranges={"cluster_weight": {"choices": [1, 2, 4]}}, sampler="grid", budget=None)
-    told = json.loads(command("plan", path, "--no-measure", "--json").out)
+    told = json.loads(command("plan", path, "--json").out)
     assert (told["configurations"], told["trials"], len(told["suggestions"])) == (3, 4, 3)
     assert not root.exists()

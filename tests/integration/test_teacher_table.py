@@ -230,7 +230,7 @@ WORKER = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-from icd.trial.teachers import weights_digest
+from icd.trial.checkpoint import weights_digest
 from tests.integration.test_teacher_table import *
 split = load_dataset(
     "digits100", root=None, path=None, val_share=0.5, split_seed=0, train_per_class=2, test_per_class=1
@@ -259,7 +259,7 @@ sys.path.insert(0, sys.argv[1])
 import threading
 from pathlib import Path
 from icd.trial.table_block import OpenBlocks
-from icd.trial.teachers import weights_digest
+from icd.trial.checkpoint import weights_digest
 from tests.integration.test_teacher_table import *
 split = load_dataset(
     "digits100", root=None, path=None, val_share=0.5, split_seed=0, train_per_class=2, test_per_class=1

@@ -13,6 +13,7 @@ from icd.search.outbox import Outbox
 from icd.search.outbox_reader import OFFSET_NAME, REFUSED_NAME
 from icd.search.service_facts import tracking_facts
 from icd.search.track import flush
+from tests.support.trackers import EPOCHS, kill_trackers
 from tests.tracking import PARAMS, Held, Server, begin_trial, end_trial, free_port, say_epoch, say_trial
 
 UID = "f00d"
@@ -158,6 +159,18 @@ def test_a_second_run_of_a_trial_is_removed(sweep: Path, database: Path) -> None
     say_trial(outbox, 0)
     send(sweep, sqlite(database))
     Held(database).check_once(1, 3)
+
+
+def test_two_kills_of_the_driver_lose_and_double_nothing(sweep: Path, database: Path) -> None:
+    kills = 2
+    kill_trackers(sweep, sqlite(database), UID, kills)
+    outbox = Outbox(sweep)
+    for number in range(2 * kills):
+        say_trial(outbox, number, epochs=EPOCHS)
+    send(sweep, sqlite(database))
+    holds = Held(database)
+    holds.check_once(2 * kills, EPOCHS)
+    assert set(holds.status.values()) == {"FINISHED"}
 
 
 def test_addresses_that_cannot_work(tmp_path: Path) -> None:

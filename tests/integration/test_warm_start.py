@@ -117,7 +117,7 @@ def test_killed_before_the_first_trial_and_resumed_without_the_source(
 
 @pytest.mark.usefixtures("study")
 def test_plan_shows_what_would_be_taken(command: Command, tmp_path: Path) -> None:
-    words = ["plan", file(tmp_path, budget={"trials": 7}, enqueue={"from": "by-hand", "top": 4}), "--no-measure"]
+    words = ["plan", file(tmp_path, budget={"trials": 7}, enqueue={"from": "by-hand", "top": 4})]
     told = json.loads(command(*words, "--json").out)
     assert [start["label"] for start in told["starts"]] == [f"by-hand trial {n}" for n in (3, 2, 1, 0)]
     assert [bool(start["params"]) for start in told["starts"]] == [True, True, True, False]
@@ -130,7 +130,7 @@ def test_plan_shows_what_would_be_taken(command: Command, tmp_path: Path) -> Non
 @pytest.mark.usefixtures("study")
 def test_sources_that_are_none(command: Command, tmp_path: Path) -> None:
     misspelt = file(tmp_path, enqueue={"from": "by-hnad"})
-    for words in (["plan", misspelt, "--no-measure"], ["sweep", misspelt, "--executor", "process"]):
+    for words in (["plan", misspelt], ["sweep", misspelt, "--executor", "process"]):
         assert "did you mean 'by-hand'" in one_line(command(*words, "--set", "budget.trials=9"), 5, "STATE")
     itself = one_line(command("validate", file(tmp_path, enqueue={"from": "new"})), 2, "CONFIG")
     assert "enqueue.from: must be another sweep than this one, but got 'new'" in itself

@@ -4,10 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import load_file
+
 from icd.results.confirm import confirmation_of
 from icd.search import studies
-from icd.trial import checkpoint
-from icd.trial.teachers import weights_digest
+from icd.trial.checkpoint import weights_digest
 from tests.confirming import outcome
 from tests.crash import harness as bare
 from tests.crash.served import Drive, Harness
@@ -44,8 +45,8 @@ def held(root: Path) -> Any:
 
 def weights_of(root: Path, number: int) -> str:
     """Digest of a student's weights."""
-    path = root / "sweeps" / "crash" / "trials" / f"{number:04d}" / "student.ckpt"
-    return weights_digest(checkpoint.load(path)["weights"])
+    path = root / "sweeps" / "crash" / "trials" / f"{number:04d}" / "student.safetensors"
+    return weights_digest(load_file(path))
 
 
 def check(root: Path, expected: Path, kills: int) -> None:

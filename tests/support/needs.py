@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 REFERENCE = (Path(__file__).parents[2] / os.environ.get("ICD_REFERENCE", "../shared")).resolve()
-KNOWN = ("postgres", "chromium", "goldens", "pictures")
+KNOWN = ("postgres", "chromium", "pictures", "mounts")
 
 
 def required() -> set[str]:

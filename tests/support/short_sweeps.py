@@ -46,7 +46,9 @@ def begun(*words: object, before: tuple[str, ...] = ()) -> Iterator["subprocess.
 
 def signal_when(root: Path, pattern: str, process: "subprocess.Popen[str]", number: int) -> None:
     """Send a signal as soon as the root holds a file of this pattern."""
-    deadline = time.monotonic() + 200
-    while not any(root.glob(pattern)) and time.monotonic() < deadline and process.poll() is None:
+    deadline = time.monotonic() + 500
+    while not any(root.glob(pattern)):
+        assert process.poll() is None, "it ended before"
+        assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.05)
     process.send_signal(number)

@@ -44,7 +44,16 @@ def _table(found: Explanation, rows: list[Part]) -> Table:
     headers = ["changed", "parts", "mean", "difference", "interval", "n", "p (Holm)", "verdict"]
     simplest = " (simplest within one standard error)"
     cells: list[list[object]] = [
-        [WHOLE + (simplest if found.simplest == WHOLE else ""), found.parts, found.mean, None, None, None, None, None]
+        [
+            WHOLE + (simplest if found.simplest == WHOLE else ""),
+            found.parts,
+            found.mean,
+            None,
+            None,
+            found.whole_seeds,
+            None,
+            None,
+        ]
     ]
     for row in rows:
         interval = None if row.low is None or row.high is None else f"{row.low:+.2f} to {row.high:+.2f}"

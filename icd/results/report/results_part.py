@@ -107,7 +107,7 @@ def confirmed(facts: Facts) -> Section | None:
     blocks.append(
         Text(
             f"Every arm was trained on {trained} with up to {found.planned_seeds} fresh seeds that all arms share. "
-            f"Values are {found.metric} after the last epoch. The best epoch is shown and never ranked. "
+            f"Values are {found.metric} after the last epoch. "
             f"Test images were looked at {found.looks} times."
         )
     )
@@ -129,14 +129,13 @@ def _spans_chart(spans: list[Span], level: float) -> Chart:
 
 def _arms_table(found: Confirmation) -> Table:
     rows = [_arm_row(arm) for arm in found.arms]
-    headers = ["arm", "kind", "mean ± sd", "n", "search (val)", "best epoch (mean)", "looks"]
+    headers = ["arm", "kind", "mean ± sd", "n", "search (val)", "looks"]
     return Table(caption="Arms", headers=headers, rows=rows)
 
 
 def _arm_row(arm: Arm) -> list[object]:
     mean = "-" if arm.mean is None else f"{arm.mean:.2f}" + _spread(arm.sd)
-    best = sum(run.best_value for run in arm.runs) / len(arm.runs) if arm.runs else None
-    return [arm.label, arm.kind, mean, len(arm.runs), arm.search_value, best, sum(run.looks for run in arm.runs)]
+    return [arm.label, arm.kind, mean, len(arm.runs), arm.search_value, sum(run.looks for run in arm.runs)]
 
 
 def _versus_table(found: Confirmation) -> Table:

@@ -54,7 +54,7 @@ def cost(facts: Facts) -> Section:
     seconds = sum(float(record.attributes.get("seconds", 0.0)) for record in records)
     cpus, gpus = sweep["resources"]["cpus_per_trial"], attributes.get("gpus_per_trial")
     budget = {"trials": None, "hours": None, "gpu_hours": None, **sweep["budget"]}
-    tried = sum(bool(record.key) and record.state != "duplicate" for record in records)
+    tried = sum(record.counts for record in records)
     gpu_hours = None if gpus is None else float(gpus) * seconds / 3600
     devices = sorted({str(record.attributes["device"]) for record in records if "device" in record.attributes})
     rows: list[list[object]] = [
@@ -104,7 +104,10 @@ def pruning(facts: Facts) -> Section | None:
     rows: list[list[object]] = [[rung.epoch, rung.correlation, rung.trials] for rung in audit.rungs]
     caption = "Rank correlation with the last value"
     table = Table(caption=caption, headers=["epoch", "Spearman", "trials"], rows=rows)
-    note = "Only trials that survived are counted, so the correlations err upwards."
+    note = (
+        "Only trials that ran all epochs are counted. Those that pruning spared lie closer together than all would, so "
+        "the correlations err downwards: a rung foretells the end better than they say."
+    )
     return Section("Rung audit", [Text(words), table, Text(note, "note")])
 
 
@@ -146,7 +149,10 @@ def provenance(facts: Facts) -> Section:
         ["report made by", f"icd {__version__}"],
     ]
     text = yaml.safe_dump(dict(facts.document), sort_keys=False, allow_unicode=True)
-    again = f"icd sweep {facts.name}.yaml\nicd export {facts.name} -o best.yaml\nicd train best.yaml"
+    confirmed = facts.confirmation is not None and facts.confirmation.finished
+    searched_only = "" if confirmed else " --unconfirmed"
+    export = f"icd export {facts.name} -o best.yaml{searched_only}"
+    again = f"icd sweep {facts.name}.yaml\n{export}\nicd train best.yaml"
     blocks: list[Block] = [
         Table(caption="Provenance", headers=["what", "value"], rows=[row for row in rows if row[1] not in (None, "")]),
         Code(caption="To do it again", text=again),

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from icd.results.importance import Group
+from icd.results.importance import FEWEST, Group
 from icd.results.report.blocks import Block, Chart, Section, Table, Text
 from icd.results.report.charts import Axis, Bar, Dot, Series, bars_chart, lines_chart, parallel_chart, scatter_chart
 from icd.results.report.gather import Facts, label_of
@@ -79,7 +79,7 @@ def _group(group: Group) -> Block:
     told = [row for row in group.parameters if row.importance is not None]
     if not told:
         names = ", ".join(row.name for row in group.parameters)
-        few = "all of them are equally good" if group.best == group.trials else "too few to judge"
+        few = "too few to judge" if group.trials < FEWEST else "all of them are equally good"
         return Text(f"{title}: {names}: not judged, {plural(group.trials, 'trial')}, {few}.")
     total = sum(row.importance or 0.0 for row in told) or 1.0
     bars = [

@@ -38,6 +38,26 @@ def test_texts(text: str, shown: str) -> None:
     assert hide(text, ENVIRONMENT) == shown
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SECRETS_DIR", "sketches/"),
+        ("TOKENIZERS_PARALLELISM", "examples"),
+        ("PASSWORD_STORE_ENABLE_EXTENSIONS", "examples"),
+        ("REGISTRY_TOKEN", "/usr/bin"),  # a path that is there
+    ],
+)
+def test_settings_and_paths_are_no_secrets(name: str, value: str) -> None:
+    assert hide(f"{value}/x.yaml is missing", {name: value}) == f"{value}/x.yaml is missing"
+
+
+@pytest.mark.parametrize(
+    "name", ["DB_PASSWORD", "client_secret", "WANDB_API_KEY", "GH_TOKEN_2", "MY_CREDENTIALS", "AWS_SECRET_ACCESS_KEY"]
+)
+def test_names_that_end_like_a_secret(name: str) -> None:
+    assert hide("it was /abc/def+ghi", {name: "/abc/def+ghi"}) == "it was ***"
+
+
 def test_a_secret_within_another() -> None:
     assert hide("secret-long", {"A_TOKEN": "secret", "B_TOKEN": "secret-long"}) == "***"
 

@@ -22,7 +22,7 @@ def handlers_as_they_were() -> Iterator[None]:
 
 @pytest.mark.parametrize("number", NUMBERS)
 def test_the_first_signal_is_remembered_and_the_second_ends_the_process(
-    number: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    number: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     ended: list[int] = []
     monkeypatch.setattr(os, "_exit", ended.append)
@@ -32,7 +32,7 @@ def test_the_first_signal_is_remembered_and_the_second_ends_the_process(
         os.kill(os.getpid(), number)
         assert stop_requested()
         assert (list(STOPPED_BY), ended) == ([number], [])
-        assert "icd: stopping after the current epoch" in capsys.readouterr().err
+        assert "icd: stopping after the current epoch" in capfd.readouterr().err
         os.kill(os.getpid(), signal.SIGTERM)
         assert ended == [128 + signal.SIGTERM]
     assert signal.getsignal(number) is before

@@ -219,7 +219,8 @@ def test_a_teacher_has_its_own_protocol() -> None:
 def test_a_teacher_that_is_not_trained_has_no_protocol(weights: str) -> None:
     arch = "torchvision_resnet18" if weights == "pretrained" else "resnet20"
     views = {"crop_flip": {"size": 64, "resize": 64}}
-    config = trial(teacher={"arch": arch, "weights": weights}, protocol={"views": views})
+    data = {"name": "imagefolder", "path": "imagenet"}  # how many classes it has is known once it is read
+    config = trial(data=data, teacher={"arch": arch, "weights": weights}, protocol={"views": views})
     assert config.teacher == TeacherConfig(
         arch=arch, stem=config.teacher.stem if config.teacher else "cifar", weights=weights
     )
@@ -335,7 +336,7 @@ CHANGES: list[tuple[str, ...]] = [
     ("protocol={schedule: step}",),
     ("protocol={lr_decay: 0.2}",),
     ("protocol={lr_warmup_epochs: 1}",),
-    ("protocol={milestones: [3]}",),
+    ("protocol={schedule: step, milestones: [3]}",),
     ("protocol={views: {crop_flip: {size: 32, pad: 4, flip: false}}}",),
 ]
 
@@ -450,6 +451,7 @@ def test_a_usual_trial_needs_no_advice() -> None:
         ({"protocol": {"lr": 1}}, "with 0.1"),
         ({"method": "iCD-DKD"}, "method.warmup_epochs 20: longer than the training (8 epochs)"),
         ({"method": {"row": "KD", "cluster_weight": 2}}, "method.cluster_weight: scale 1 alone"),
+        ({"protocol": {"views": {"crop_flip": {"size": 32}}}}, "protocol.views.flip: a mirrored image of digits100"),
     ],
 )
 def test_advice_names_the_field(parts: dict[str, Any], part: str) -> None:

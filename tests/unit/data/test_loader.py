@@ -1,13 +1,16 @@
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL.Image import Image
 
+from icd.data import memory
 from icd.data.images import ArrayImages, FileImages
 from icd.data.loader import Batch, batches
 from icd.data.views import CropFlip, draw
-from icd.data.warps import RandomResizedCrop
+from icd.data.warps import RandomResizedCrop, RotateFlip
 from icd.errors import DataError
 from tests.data_contract import save_pictures
 
@@ -84,14 +87,14 @@ def test_files_are_the_same_for_any_number_of_workers(files: FileImages, views: 
 
 
 def test_files_in_memory_show_the_same_pixels_as_files(files: FileImages) -> None:
-    from icd.data.images import decoded
-
     views = CropFlip(size=24, resize=32)
+    held = files.held(views, torch.device("cpu"), threads=2)
+    assert isinstance(held, ArrayImages)
     ids = draw(0, 2, np.arange(10), views.num_views)
     for view_ids in (ids, None):
         pairs = zip(
             show(files, views=views, view_ids=view_ids),
-            show(decoded(files, 32), views=views, view_ids=view_ids),
+            show(held, views=views, view_ids=view_ids),
             strict=True,
         )
         assert all(torch.equal(one.images_BCHW, other.images_BCHW) for one, other in pairs)
@@ -111,3 +114,53 @@ def test_wrong_arguments_are_refused(in_memory: ArrayImages) -> None:
         show(in_memory, batch_size=0)
     with pytest.raises(ValueError, match="10 view ids"):
         show(in_memory, view_ids=[1, 2])
+
+
+def test_files_are_held_in_memory_once_and_only_where_they_fit(
+    files: FileImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cpu = torch.device("cpu")
+    assert files.held(RandomResizedCrop(size=24, resize=32), cpu, 1) is files
+    monkeypatch.setattr(memory, "_LIMIT", 10 * 3 * 32 * 32 - 1)
+    assert files.held(CropFlip(size=24, resize=32), cpu, 1) is files
+    monkeypatch.setattr(memory, "_LIMIT", 10 * 3 * 32 * 32)
+    held = files.held(CropFlip(size=24, resize=32), cpu, 1)
+    assert isinstance(held, ArrayImages)
+    assert files.held(CropFlip(size=28, pad=1, resize=32), cpu, 1) is held
+    monkeypatch.setattr(memory, "available", lambda: 0)
+    assert files.held(CropFlip(size=24, resize=30), cpu, 1) is files
+
+
+def test_files_of_another_size_are_named_where_views_do_not_resize(files: FileImages) -> None:
+    for views in (CropFlip(size=32, pad=4), RotateFlip(size=32)):
+        with pytest.raises(DataError, match=rf"{files.names[0]}: must be 32 x 32 .* but got 64 x 64; take crop_flip"):
+            show(files, views=views)
+        with pytest.raises(DataError, match="must be 32 x 32"):
+            files.held(views, torch.device("cpu"), 1)
+
+
+def test_decoding_begins_before_a_batch_is_asked_for(files: FileImages) -> None:
+    decoded = threading.Event()
+    views = CropFlip(size=24, resize=32)
+
+    class Told(FileImages):
+        def decode(self, index: int) -> Image:
+            if index == 7:
+                decoded.set()
+            return super().decode(index)
+
+    told = Told(files.root, files.names, files.sizes_N, files.labels_N)
+    shown = batches(
+        told,
+        indices=np.arange(10),
+        view_ids=None,
+        views=views,
+        batch_size=4,
+        mean=MEAN,
+        std=STD,
+        device="cpu",
+        channels_last=False,
+        num_workers=1,
+    )
+    assert next(shown).indices_B.tolist() == [0, 1, 2, 3]
+    assert decoded.wait(30)  # while the first batch is in use

@@ -2,14 +2,13 @@
 
 import pickle
 import zipfile
-from dataclasses import replace
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from icd.data import cifar, load_dataset
-from icd.data.dataset import Request
 from icd.data.images import ArrayImages, FileImages
 from icd.data.split import Split
 from icd.errors import ConfigError, DataError
@@ -49,7 +48,8 @@ def test_unknown_data_set_and_option_name_what_was_meant() -> None:
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100", "cub200", "tiny_imagenet", "imagefolder", "npz"])
-def test_missing_data_says_where_it_was_looked_for(name: str, tmp_path: Path) -> None:
+def test_missing_data_says_where_it_was_looked_for(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert "pass --data-root" in refusal(name, None) or name == "npz"
     path = "nowhere" if name == "npz" else None
     assert str(tmp_path) in refusal(name, tmp_path, path)
@@ -59,38 +59,43 @@ def test_missing_data_says_where_it_was_looked_for(name: str, tmp_path: Path) ->
 # --- CIFAR
 
 
-def cifar_request(root: Path) -> Request:
-    return Request(root=root, path=None, val_share=0.25, split_seed=0)
-
-
-def test_checksums_are_those_of_torchvision() -> None:
-    from torchvision.datasets import CIFAR10, CIFAR100
-
-    for ours, theirs in ((cifar.CIFAR10, CIFAR10), (cifar.CIFAR100, CIFAR100)):
-        assert dict(ours.md5) == {**dict(theirs.train_list + theirs.test_list), ours.meta: theirs.meta["md5"]}
-        assert ours.folder == theirs.base_folder
-
-
-def test_cifar_arrays_are_those_of_the_file(tmp_path: Path) -> None:
-    layout = make_cifar(tmp_path, cifar.CIFAR100)
-    split = cifar.load(cifar_request(tmp_path), layout)
+def test_cifar_arrays_are_those_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make_cifar(tmp_path, monkeypatch, "cifar100")
+    split = load("cifar100", tmp_path)
     test = split.test.open("compare with the file")
     assert isinstance(test, ArrayImages)
-    expected = pickle.loads((tmp_path / layout.folder / "test").read_bytes())["data"].reshape(-1, 3, 32, 32)
+    expected = pickle.loads((folder / "test").read_bytes())["data"].reshape(-1, 3, 32, 32)
     assert np.array_equal(test.images_NCHW.numpy(), expected)
-    assert split.superclasses == (0, 0, 1)
+    assert split.superclasses == (4, 1, 14)  # of the first three of the hundred
     assert split.class_names == CLASSES
 
 
-def test_cifar_files_with_another_checksum_are_refused(tmp_path: Path) -> None:
-    layout = make_cifar(tmp_path, cifar.CIFAR10)
-    file = tmp_path / layout.folder / "test_batch"
-    file.write_bytes(file.read_bytes() + b"x")
-    with pytest.raises(DataError, match=r"test_batch: md5 must be .* download again"):
-        cifar.load(cifar_request(tmp_path), layout)
+def test_the_first_images_of_each_class_can_be_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make_cifar(tmp_path, monkeypatch, "cifar10")
+    split = load("cifar10", tmp_path, train_per_class=2)
+    kept = {image.numpy().tobytes() for part in (split.train, split.val) for image in part.images_NCHW}
+    first = pickle.loads((folder / "data_batch_1").read_bytes())["data"][: 2 * len(CLASSES)]  # labels take turns
+    assert kept == {image.tobytes() for image in first}
+    assert split.digest != load("cifar10", tmp_path).digest
+
+
+def test_cifar100s_superclasses_hold_five_classes_each() -> None:
+    assert sorted(Counter(cifar._COARSE).items()) == [(superclass, 5) for superclass in range(20)]
+    trees = [47, 52, 56, 59, 96]  # maple, oak, palm, pine, willow
+    assert {cifar._COARSE[tree] for tree in trees} == {17}
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+def test_cifar_files_with_another_checksum_are_named_and_never_unpickled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    file, canary = make_cifar(tmp_path, monkeypatch, name), tmp_path / "canary"
+    file /= "test_batch" if name == "cifar10" else "test"
+    file.write_bytes(pickle.dumps(Hostile(canary)))
+    assert f"{file}: is missing or has another checksum; remove it and run with --download" in refusal(name, tmp_path)
     file.unlink()
-    with pytest.raises(DataError, match=r"test_batch is missing; run with --download or put the files there"):
-        cifar.load(cifar_request(tmp_path), layout)
+    assert f"{file}: is missing" in refusal(name, tmp_path)
+    assert not canary.exists()
 
 
 class Hostile:
@@ -101,42 +106,20 @@ class Hostile:
         return open, (str(self.canary), "w")
 
 
-@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_a_hostile_pickle_runs_nothing(tmp_path: Path, protocol: int) -> None:
-    file, canary = tmp_path / "batch", tmp_path / "canary"
-    file.write_bytes(pickle.dumps({"data": Hostile(canary)}, protocol=protocol))
-    with pytest.raises(DataError, match="not a plain data file") as caught:
-        cifar.read_pickle(file)
-    assert "\n" not in str(caught.value)
-    assert not canary.exists()
+def test_without_a_data_root_the_users_cache_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    root = tmp_path / "cache" / "icd" / "data"
+    assert f"{root} is not there; run with --download, or pass --data-root" in refusal("cifar10", None)
+    fetched: list[str] = []
 
+    def fetch(url: str, folder: str, filename: str, md5: str) -> None:
+        fetched.append(folder)
+        make_cifar(Path(folder), monkeypatch, "cifar10")
 
-@pytest.mark.parametrize("content", [b"", b"\x80\x05", b"hello", pickle.dumps([1]), pickle.dumps({"a": 1})[:-4]])
-def test_a_broken_pickle_is_named(tmp_path: Path, content: bytes) -> None:
-    file = tmp_path / "batch"
-    file.write_bytes(content)
-    with pytest.raises(DataError, match="batch: "):
-        cifar.read_pickle(file)
-
-
-@pytest.mark.parametrize(
-    ("key", "value", "message"),
-    [
-        ("data", np.zeros((30, 3071), np.uint8), r"'data' must be uint8 \[N, 3072\]"),
-        ("data", [1, 2], "'data' must be uint8"),
-        ("labels", [0] * 29, "must be a list of 30 integers"),
-        ("labels", [0] * 29 + [3], r"labels must be in 0\.\.2, but got 0\.\.3"),
-    ],
-)
-def test_wrong_cifar_contents_are_refused(tmp_path: Path, key: str, value: object, message: str) -> None:
-    layout = make_cifar(tmp_path, cifar.CIFAR10)
-    file = tmp_path / layout.folder / "data_batch_3"
-    file.write_bytes(pickle.dumps({**pickle.loads(file.read_bytes()), key: value}, protocol=3))
-    import hashlib
-
-    md5 = hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest()
-    with pytest.raises(DataError, match=f"data_batch_3: .*{message}"):
-        cifar.load(cifar_request(tmp_path), replace(layout, md5={**layout.md5, file.name: md5}))
+    monkeypatch.setattr("torchvision.datasets.cifar.download_and_extract_archive", fetch)
+    split = load_dataset("cifar10", root=None, path=None, val_share=0.25, split_seed=0, download=True)
+    assert (fetched, len(split.train) + len(split.val)) == ([str(root)], 150)
+    assert load("cifar10", None).digest == split.digest
 
 
 # --- NPZ
@@ -217,7 +200,6 @@ def test_cub_is_divided_as_its_list_says(tmp_path: Path) -> None:
     assert split.digest == same.digest
     assert (len(split.train) + len(split.val), len(split.test.open("count"))) == (12, 6)
     assert split.class_names == ("001.ant", "002.bee", "003.cow")
-    assert isinstance(load("cub200", tmp_path, in_memory=True).train, ArrayImages)
 
 
 @pytest.mark.parametrize(
@@ -269,10 +251,9 @@ def test_unknown_class_in_tiny_imagenets_annotations_is_named(tmp_path: Path) ->
 @pytest.mark.parametrize("test", ["val", "test"])
 def test_imagefolder_tests_on_test_or_val(tmp_path: Path, test: str) -> None:
     make_imagefolder(tmp_path / "pets", test)
-    split = load("imagefolder", tmp_path, "pets", image_size=160)
+    split = load("imagefolder", tmp_path, "pets")
     assert isinstance(split.train, FileImages)
     assert (len(split.train) + len(split.val), len(split.test.open("count"))) == (12, 6)
-    assert split.image_size == 160
 
 
 def test_imagefolder_without_labelled_test_images_uses_val(tmp_path: Path) -> None:
@@ -290,3 +271,28 @@ def test_broken_class_folders_are_named(tmp_path: Path) -> None:
     assert f"{tmp_path / 'val' / 'emu'}: no such class" in refusal("imagefolder", tmp_path)
     (tmp_path / "val").rename(tmp_path / "other")
     assert "'test' or 'val' must have class folders" in refusal("imagefolder", tmp_path)
+
+
+def test_what_is_no_image_of_a_class_is_skipped_and_counted(tmp_path: Path) -> None:
+    make_imagefolder(tmp_path)
+    clean = load("imagefolder", tmp_path)
+    assert clean.notes == ()
+    train = tmp_path / "train"
+    save_pictures(train / "__MACOSX" / "ant", 2, first=0)
+    save_pictures(train / ".thumbnails", 2, first=0)
+    (train / "ant" / "._ant_0.png").write_bytes(b"\0\5\x16\7")
+    (train / "ant" / "__MACOSX").mkdir()
+    (train / "bee" / "old.gif").write_bytes(b"GIF89a")
+    (train / "bee" / "README").write_text("bees")
+    (train / "labels.csv").write_text("")
+    found = load("imagefolder", tmp_path)
+    assert (found.class_names, found.digest) == (clean.class_names, clean.digest)
+    skipped = "4 hidden or of the system, 1 in no class folder, 1 with .gif, 1 without a suffix"
+    assert found.notes == (f"{train}: skipped {skipped}",)
+
+
+def test_a_class_of_unread_formats_says_which(tmp_path: Path) -> None:
+    make_imagefolder(tmp_path)
+    for file in (tmp_path / "train" / "cow").iterdir():
+        file.rename(file.with_suffix(".tif"))
+    assert "cow: the class has no image, only 4 with .tif" in refusal("imagefolder", tmp_path)

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from icd.data.images import ArrayImages, FileImages, decoded, file_groups, pixel_groups
+from icd.data.request import Request
 from icd.data.split import ClosedTest, Split, make_split, stratified_split
+from icd.data.views import Identity
 from icd.errors import DataError, TestSetClosedError
 from tests.data_contract import picture, save_pictures
 
@@ -89,30 +91,26 @@ def test_equal_files_are_one_group(tmp_path: Path) -> None:
 def test_every_class_needs_a_training_image() -> None:
     with pytest.raises(DataError, match=r"class 'd' has no training image"):
         make_split(
+            Request(root=None, path=None, val_share=0.2, split_seed=0),
             "made",
             some_images(),
             some_images,
             class_names="abcd",
             mean=(0, 0, 0),
             std=(1, 1, 1),
-            image_size=4,
-            val_share=0.2,
-            split_seed=0,
         )
 
 
 def test_digest_ignores_the_split_and_split_digest_the_pixels() -> None:
     def split(seed: int, names: str = "abc") -> Split:
         return make_split(
+            Request(root=None, path=None, val_share=0.2, split_seed=seed),
             "made",
             some_images(60),
             some_images,
             class_names=names,
             mean=(0, 0, 0),
             std=(1, 1, 1),
-            image_size=4,
-            val_share=0.2,
-            split_seed=seed,
         )
 
     first, other, renamed = split(0), split(1), split(0, "xyz")
@@ -221,7 +219,7 @@ def test_missing_and_empty_files_are_named(tmp_path: Path) -> None:
 
 def test_decoding_into_memory_keeps_the_order(tmp_path: Path) -> None:
     files = save_pictures(tmp_path, 9, first=0)
-    images = decoded(FileImages.found(tmp_path, [file.name for file in files], range(9)), 64, threads=3)
+    images = decoded(FileImages.found(tmp_path, [file.name for file in files], range(9)), Identity(size=64), threads=3)
     expected = [np.asarray(picture(number).resize((64, 64))).transpose(2, 0, 1) for number in range(9)]
     assert np.array_equal(images.images_NCHW.numpy(), np.stack(expected))
     assert images.labels_N.tolist() == list(range(9))

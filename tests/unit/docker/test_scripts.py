@@ -26,7 +26,7 @@ def run(*words: str | Path, **environment: str) -> "subprocess.CompletedProcess[
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=240,
     )
 
 
@@ -153,7 +153,7 @@ class Slurm:
 @pytest.mark.parametrize("code", [0, 4])
 def test_a_slurm_job_ends_with_the_code_of_its_sweep(tmp_path: Path, code: int) -> None:
     slurm = Slurm(tmp_path, sweep=f"exit {code}")
-    assert slurm.start().wait(30) == code
+    assert slurm.start().wait(120) == code
     ray, mode, size, sweep = slurm.lines()
     assert ray.startswith("ray symmetric-run --address 10.0.0.7:22345 --min-nodes 1 --num-cpus=8")
     assert (mode, size) == ("token 600", "64")
@@ -164,7 +164,7 @@ def test_a_slurm_job_ends_with_the_code_of_its_sweep(tmp_path: Path, code: int) 
 def test_a_slurm_job_that_lost_a_node_on_the_way_has_the_code_of_its_sweep(tmp_path: Path) -> None:
     slurm = Slurm(tmp_path, sweep="exit 0")
     stand_in(slurm.bin, "srun", 'while [[ $1 == -* ]]; do shift; done; "$@"; [[ $1 == ray ]] && exit 137; exit 0')
-    assert slurm.start().wait(30) == 0
+    assert slurm.start().wait(120) == 0
     assert list((slurm.home / ".icd").iterdir()) == []
 
 
@@ -188,7 +188,7 @@ def test_a_slurm_job_whose_time_is_up_stops_the_sweep_and_queues_again(tmp_path:
     while not (tmp_path / "runs").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     job.send_signal(signal.SIGUSR1)
-    assert job.wait(30) == 0
+    assert job.wait(120) == 0
     assert slurm.lines()[-2:] == ["icd stop quickstart --now token", "scontrol requeue 12345"]
     assert slurm.tokens() == []
 

@@ -161,3 +161,15 @@ def test_every_negative_can_be_drawn_and_the_generator_decides(mode: ContrastMod
 def test_one_class_has_nothing_to_contrast() -> None:
     with pytest.raises(ValueError, match="at least two classes"):
         draw_contrasts(np.array([0]), np.zeros(4), 2, mode="exact", generator=np.random.default_rng(0))
+
+
+def test_mixed_precision_changes_nothing() -> None:
+    torch.manual_seed(0)
+    plain, mixed = (ContrastiveMemory(5, 6, IMAGES, width=4) for _ in range(2))
+    mixed.load_state_dict(plain.state_dict())
+    student_BC, teacher_BC = torch.randn(BATCH, 5), torch.randn(BATCH, 6)
+    wanted = plain(student_BC, teacher_BC, INDICES, CONTRASTS)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        given = mixed(student_BC, teacher_BC, INDICES, CONTRASTS)
+    assert given == wanted
+    assert torch.equal(mixed.student_memory, plain.student_memory)

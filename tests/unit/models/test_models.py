@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,9 +12,8 @@ from torch import nn
 
 from icd.errors import ConfigError
 from icd.models import MODELS, Stem, build_model, feature_size
-from tests.support.needs import REFERENCE, need
 
-STATE_KEYS = REFERENCE / "goldens" / "arch_state_keys.json"
+STATE_KEYS = Path(__file__).parents[2] / "golden" / "authors" / "arch_state_keys.json"
 
 # methods.md 4.2, and RepDistiller's count for ResNet18
 CIFAR_PARAMETERS = {
@@ -89,7 +89,6 @@ def test_features_of_a_cub_image_have_the_published_size(arch: str, expected: tu
 
 
 def test_state_dicts_have_the_names_and_shapes_of_the_published_checkpoints() -> None:
-    need("goldens", STATE_KEYS.exists(), f"{STATE_KEYS} is absent; set ICD_REFERENCE to the reference folder")
     keys = {row.paper_name or arch: arch for arch, row in MODELS.items()}
     classes = {"cifar": 100, "cub": 200}
     stems: dict[str, Stem] = {"cifar": "cifar", "cub": "cub"}

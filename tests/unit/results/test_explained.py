@@ -200,6 +200,12 @@ def test_an_arm_without_its_first_seeds_is_not_the_simplest(study: Study) -> Non
     assert found.part("cluster weight 0").seeds == 1
 
 
+def test_a_run_that_failed_is_named(study: Study) -> None:
+    found = explained(study, {"without scale 2": (40.0, None, 41.0)})
+    assert found.part("without scale 2").verdict == "worse"
+    assert "without scale 2 gave no result on seed 102: diverged." in found.statement
+
+
 def test_arms_whose_question_is_settled_get_no_further_seeds(study: Study) -> None:
     plan = planned(study, seeds=5)
     sure = {arm.label: (40.0, 40.5, 41.1) for arm in plan.arms}

@@ -160,6 +160,16 @@ def test_levels_rise_and_spend_alpha(planned: int, alpha: float) -> None:
     assert levels[-1] < alpha < sum(levels)
 
 
+@pytest.mark.parametrize(("chance", "verdict"), [(0.045, "hopeless"), (0.055, "open")])
+def test_hopeless_is_a_chance_below_five_percent(chance: float, verdict: str) -> None:
+    test, low, high = SequentialTest(5), 0.0, 3.0
+    for _ in range(40):  # the mean, in sd of a difference, that leaves this chance
+        middle = (low + high) / 2
+        low, high = (middle, high) if test.chance([middle - 1, middle, middle + 1]) < chance else (low, middle)
+    assert test.chance([high - 1, high, high + 1]) == pytest.approx(chance, abs=1e-3)
+    assert test.verdict([high - 1, high, high + 1]) == verdict
+
+
 def test_verdicts() -> None:
     test = SequentialTest(5)
     assert test.verdict([5.0, 5.1]) == "open"

@@ -81,6 +81,17 @@ def test_a_run_that_diverged_leaves_the_others_paired(root: Path, found: list[En
     assert (item.n, item.mean, item.verdict) == (2, 3.5, "no difference shown")
 
 
+def test_one_run_that_failed_leaves_the_verdict_to_the_others(root: Path, found: list[Entry]) -> None:
+    kd = {101: 60.0, 102: 61.0, 103: 62.0, 104: 60.5, 105: None}
+    other = {101: 70.0, 102: 71.1, 103: 71.9, 104: 70.7, 105: 70.0}
+    told(root, found, {"KD": kd, "SD-KD": other}, planned=5)
+    table = read_table("my_table", found[:2], root)
+    (item,) = table.compared
+    assert (item.n, item.verdict) == (4, "better")
+    assert item.p_holm < 0.001
+    assert "KD gave no result on seed 105: diverged." in table.statement
+
+
 def test_a_search_without_a_complete_trial_is_finished_and_counts(root: Path, found: list[Entry]) -> None:
     told(root, found, VALUES)
     searched(root, found[2], None)

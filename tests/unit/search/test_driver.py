@@ -85,6 +85,8 @@ def test_a_finite_space_ends_when_nothing_is_new(tmp_path: Path) -> None:
     hand = Hand(tmp_path, ranges=POINTS, budget={"trials": 10})
     assert len(hand.finish()) == 3
     assert hand.driver.stopped_by == "exhausted"
+    last_new = max(record.number for record in hand.ledger.records() if record.state == "complete")
+    assert hand.states[last_new + 1 :] == ["duplicate"] * 100
     again = hand.again(ranges=POINTS, budget={"trials": 10})
     assert again.driver.next() is None
     assert len(again.states) == len(hand.states), "a resumed driver asks no further"
@@ -282,6 +284,25 @@ def test_a_dead_term_that_is_not_searched_ends_nothing(tmp_path: Path) -> None:
     task = hand.driver.next()
     assert task is not None
     assert all(hand.epoch(task, epoch, **share(0.001)) for epoch in range(1, EPOCHS))
+
+
+def test_scale_weights_are_said_to_matter_not_only_where_they_were_sampled(tmp_path: Path) -> None:
+    space = {
+        "scales": {"choices": [[1, 2], [1, 2, 4]]},
+        "scale_weights": {"low": 0.1, "high": 1},
+        "cluster_weight": {"low": 1, "high": 2},
+        "base_loss": "kd",
+    }
+    hand = Hand(tmp_path, space=space, budget={"trials": 8})
+    while (task := hand.driver.next()) is not None:
+        assert all(hand.epoch(task, epoch, **share(0.001)) for epoch in range(1, EPOCHS + 1))
+        hand.end(task)
+    said = {
+        r.params["scales"]: r.attributes["dead_terms"][0]["sentence"] for r in hand.stored() if r.state == "complete"
+    }
+    assert set(said) == {"s1+s2", "s1+s2+s4"}
+    assert "it could as well be left out" in said["s1+s2"], "there only one weight counts, so none is sampled"
+    assert "the searched scale weights cannot matter" in said["s1+s2+s4"]
 
 
 def test_controls_and_baselines_go_on_with_dead_terms_and_remember(tmp_path: Path) -> None:

@@ -10,11 +10,12 @@ from icd.config.read_sweep import read_sweep
 from icd.config.trial import TrialConfig
 from icd.config.yaml import Document
 from icd.errors import ConfigError, StateError
+from icd.search.choosing import retry_failed
 from icd.search.record import State
 from icd.search.space import SearchSpace
 from icd.search.storage import open_storage, storage_url
 from icd.search.study import Ledger
-from icd.search.sweeps import Settings, _begun
+from icd.search.sweeps import Settings, _begun, check_digests
 from tests.driving import EPOCHS, POINTS, Hand
 from tests.studies import Study, changed
 
@@ -308,3 +309,71 @@ def test_what_a_reader_sees_is_what_the_driver_knows(tmp_path: Path) -> None:
 
 def vars_of(record: Any) -> dict[str, Any]:
     return dict(record.to_data())
+
+
+RETRY: dict[str, Any] = {"enqueue": ["KD"], "budget": {"trials": 5}}
+
+
+def fail_first(hand: Hand, failures: int) -> None:
+    """Let the first trials fail, and train what the budget leaves."""
+    for _ in range(failures):
+        task = hand.driver.next()
+        assert task is not None
+        hand.end(task, "setup", "the data file is damaged")
+    hand.finish()
+
+
+def test_failed_trials_are_trained_again_in_their_place(tmp_path: Path) -> None:
+    hand = Hand(tmp_path, **RETRY)
+    fail_first(hand, 2)
+    assert hand.states == ["failed", "failed", "complete", "complete", "complete"]
+    before = hand.ledger.records()
+    assert retry_failed(hand.ledger) == [5, 6]
+    again = hand.again(**RETRY)
+    assert again.finish() == [5, 6]
+    records = again.stored()
+    assert [r.state for r in records] == ["retried"] * 2 + ["complete"] * 5
+    assert [(r.baseline, r.key, r.params, r.control) for r in records[5:]] == [
+        (r.baseline, r.key, r.params, r.control) for r in before[:2]
+    ]
+    assert records[0].reason == "the data file is damaged; tried again as trial 5"
+    assert sum(r.counts for r in records) == 5, "the budget's trials are those that were trained"
+    assert not again.driver.failed_too_often
+    assert retry_failed(again.ledger) == []
+    assert again.again(**RETRY).driver.finished
+
+
+def test_a_retry_that_fails_may_be_tried_again_and_a_kill_leaves_no_second_one(tmp_path: Path) -> None:
+    hand = Hand(tmp_path, **RETRY)
+    fail_first(hand, 1)
+    assert retry_failed(hand.ledger) == [5]
+    assert retry_failed(hand.again(**RETRY).ledger) == [], "it runs"  # a driver that was killed after it made trial 5
+    again = hand.again(**RETRY)
+    fail_first(again, 1)
+    assert retry_failed(again.ledger) == [6]
+    last = again.again(**RETRY)
+    last.finish()
+    assert [(r.number, r.state) for r in last.stored() if r.baseline] == [
+        (0, "retried"),
+        (5, "retried"),
+        (6, "complete"),
+    ]
+
+
+def test_what_another_trial_has_trained_is_not_tried_again(tmp_path: Path) -> None:
+    grid: dict[str, Any] = {"ranges": POINTS, "sampler": "grid", "budget": None}
+    hand = Hand(tmp_path, **grid)
+    fail_first(hand, 2)
+    assert retry_failed(hand.ledger) == [3, 4]
+    again = hand.again(**grid)
+    again.finish()
+    assert [r.state for r in again.stored()] == ["retried", "retried", "complete", "complete", "complete"]
+    assert len({r.key for r in again.stored()}) == 3
+    assert again.driver.stopped_by == "exhausted"
+
+
+def test_other_data_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    hand = Hand(tmp_path)
+    hand.ledger.note_study(data_digest="a" * 64, teachers=dict(hand.prepared.teachers))
+    with pytest.raises(StateError, match=r"digest aaaaaaaaaaaa, now dddddddddddd.*--name tiny-2.*from: tiny"):
+        check_digests(hand.ledger, hand.prepared)

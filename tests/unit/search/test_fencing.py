@@ -14,7 +14,7 @@ from icd.search.shelf import Shelf
 from icd.search.task import Task, issued
 from icd.trial import checkpoint
 from icd.trial.bucket import Bucket, bucket_of, local_root
-from icd.trial.runs import rows_before_resume, stored_rows
+from icd.trial.runs import stored_rows, take_up
 from icd.trial.teachers import TeacherStore
 
 RUN = "sweeps/x/trials/0003"
@@ -84,7 +84,7 @@ def test_another_machine_continues_and_the_late_worker_is_refused(first: Machine
         driver.issue(3, "", 2)
         newer = second.task(2)
         with working_copy(newer) as publish_newer:
-            assert [row["epoch"] for row in rows_before_resume(newer.folder)] == [1, 2, 3]
+            assert [row["epoch"] for row in take_up(newer.folder).rows] == [1, 2, 3]
             found = checkpoint.newest(newer.folder / "checkpoints")
             assert found is not None
             assert found.epoch == 3
@@ -149,14 +149,14 @@ def test_what_is_fetched_follows_the_attempt(first: Machine, second: Machine) ->
             pass
         bucket = Bucket(task.bucket)
         bucket.write(f"{RUN}/a1/result.json", b"{}")
-        bucket.write(f"{RUN}/a1/student.ckpt", b"weights")
+        bucket.write(f"{RUN}/a1/student.safetensors", b"weights")
         driver.fetch({3: 1}, weights=True)
         folder = driver.folder / "trials" / "0003"
         assert (folder / "result.json").exists()
-        assert (folder / "student.ckpt").read_bytes() == b"weights"
+        assert (folder / "student.safetensors").read_bytes() == b"weights"
         driver.fetch({3: 2})
         assert not (folder / "result.json").exists()
-        assert not (folder / "student.ckpt").exists()
+        assert not (folder / "student.safetensors").exists()
         assert epochs(folder) == [1]
 
 

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -27,10 +26,8 @@ time.sleep(60)
 
 
 def test_the_second_is_refused_and_told_who_drives(tmp_path: Path) -> None:
-    started = time.monotonic()
     with Lease(tmp_path), pytest.raises(StateError) as caught:
         Lease(tmp_path).acquire()
-    assert time.monotonic() - started < 2
     assert f"is driven by pid {os.getpid()} on " in str(caught.value)
     assert "end it with 'icd stop'" in str(caught.value)
 

@@ -1,11 +1,15 @@
 """Predicted epochs and cost, against sums done by hand."""
 
+from pathlib import Path
+
 import pytest
 
+from icd.cli.plan import plan_lines
 from icd.config.read_sweep import read_sweep
 from icd.config.sweep import PrunerConfig, SweepConfig
 from icd.config.yaml import Document
-from icd.search.planning import epochs_when_pruned, predict
+from icd.search.planning import Cost, epochs_when_pruned, make_plan, predict
+from icd.search.session import Settings
 from tests.studies import changed
 
 PACES = {"a>b": {"epoch_seconds": 9.0, "spread": 1.5}, "a>c": {"epoch_seconds": 11.0, "spread": 2.0}}
@@ -42,6 +46,22 @@ def test_cost() -> None:
     assert cost.epochs == (3 * 4 + 8 * 2, 44)
     assert cost.wall_hours == pytest.approx((28 * 10 / 3600 / 2, 44 * 10 * 2 / 3600 / 2))
     assert cost.gpu_hours == pytest.approx((28 * 10 / 3600 / 2, 44 * 10 * 2 / 3600 / 2))
+
+
+def test_a_sweep_that_ends_by_its_hours_is_planned(tmp_path: Path) -> None:
+    hours = sweep(budget={"hours": 2.0}, enqueue=None)
+    plan = make_plan(hours, Settings(root=tmp_path / "root"), measure=False)
+    assert (plan.trials, plan.cost) == (None, Cost(epochs=None, wall_hours=(2.0, 2.0)))
+    assert plan.disk_bytes > 0
+    assert "as many trials as the hours allow" in plan_lines(plan)[0]
+    assert not (tmp_path / "root").exists()
+
+
+def test_a_plan_says_what_it_does_not_know(tmp_path: Path) -> None:
+    plan = make_plan(sweep(), Settings(root=tmp_path / "root"), measure=False)
+    lines = plan_lines(plan)
+    assert {"wall time: not known", "GPU-hours: not known"} <= set(lines)
+    assert any("--measure times a few steps here, and first trains the teacher" in line for line in lines)
 
 
 def test_nothing_measured_gives_epochs_only() -> None:

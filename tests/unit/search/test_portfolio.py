@@ -9,7 +9,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler
 from optuna.trial import TrialState, create_trial
 
-from icd.search.portfolio import _MOST_RESULTS, AlternatingSampler, ConditionalGPSampler
+from icd.search.portfolio import AlternatingSampler, ConditionalGPSampler
 from tests.driving import Hand
 
 UNIT = {"x": FloatDistribution(0, 1)}
@@ -71,7 +71,7 @@ class Named(RandomSampler):
 
 @pytest.mark.parametrize(
     ("directions", "results", "expected"),
-    [(1, 0, ["gp", "tpe", "gp", "tpe"]), (2, 0, ["tpe"] * 4), (1, _MOST_RESULTS, ["gp", "tpe", "tpe", "tpe"])],
+    [(1, 0, ["gp", "tpe", "gp", "tpe"]), (2, 0, ["tpe"] * 4), (1, 200, ["gp", "tpe", "tpe", "tpe"])],
 )
 def test_who_is_asked(directions: int, results: int, expected: list[str]) -> None:
     asked: list[str] = []

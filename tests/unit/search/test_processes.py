@@ -14,7 +14,7 @@ import pytest
 from icd.config.sweep import Resources
 from icd.errors import SetupError
 from icd.search import slot as slots
-from icd.search.places import places_for, visible_gpus
+from icd.search.places import places_for
 from icd.search.prepare import Preparation
 from icd.search.processes import ProcessExecutor
 from tests.crash.forks import Fork, close_all_but, forked
@@ -46,7 +46,6 @@ def run(tmp_path: Path) -> Iterator[Callable[..., ProcessExecutor]]:
         ({"gpus_per_trial": 0.5}, 8, ["0", "1"], ["0", "1", "0", "1"]),
         ({"gpus_per_trial": 0.25}, 3, ["0", "1"], ["0", "1", "0"]),
         ({"gpus_per_trial": 0.1}, 99, ["0"], ["0"] * 10),
-        ({"gpus_per_trial": 2}, 8, ["0", "1", "2", "3", "4"], ["0,1", "2,3"]),
         ({"gpus_per_trial": 0}, 2, ["0"], ["", ""]),
     ],
 )
@@ -58,14 +57,6 @@ def test_places(resources: dict[str, Any], cpus: int, gpus: list[str], expected:
 def test_no_place(resources: dict[str, Any], cpus: int) -> None:
     with pytest.raises(SetupError, match=f"no trial fits: it needs .* but this machine has {cpus} and 0"):
         places_for(Resources(**resources), cpus, [])
-
-
-@pytest.mark.parametrize(("said", "expected"), [("", []), ("1", ["1"]), ("2,GPU-ab", ["2", "GPU-ab"])])
-def test_visible_gpus_are_those_of_the_environment(
-    monkeypatch: pytest.MonkeyPatch, said: str, expected: list[str]
-) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", said)
-    assert visible_gpus() == expected
 
 
 def test_trials_go_through_all_slots(run: Any) -> None:
@@ -116,17 +107,21 @@ def test_a_worker_that_dies_of_a_sigterm_was_preempted(run: Any) -> None:
     assert book.faults.counts(0) == {}
 
 
-def test_a_worker_that_has_to_go_is_replaced(run: Any) -> None:
+@pytest.mark.parametrize("why", ["preempted", "spent"])
+def test_a_worker_that_has_to_go_is_replaced(run: Any, why: str) -> None:
     def act(task: dict[str, Any], say: Any, hear: Any, gpu: str) -> None:
         metrics = {"pid": os.getpid()}
         say("epoch", epoch={"number": task["number"], "attempt": task["attempt"], "epoch": 1, "metrics": metrics})
         hear()
-        kind = "preempted" if (task["number"], task["attempt"]) == (1, 1) else "complete"
-        say("outcome", **outcome(task, kind))
+        last = (task["number"], task["attempt"]) == (1, 1)
+        said = outcome(task, "preempted" if last and why == "preempted" else "complete")
+        if last and why == "spent":
+            said["outcome"]["spent"] = "a CUDA graph could not be recorded"
+        say("outcome", **said)
 
-    book = Book(3)
+    book = Book(3 if why == "preempted" else 4)
     run(book, act)
-    assert book.kinds == ["complete", "preempted", "complete", "complete"]
+    assert book.kinds == ["complete", "preempted" if why == "preempted" else "complete", "complete", "complete"]
     pids = [epoch.metrics["pid"] for epoch in book.epochs]
     assert pids[0] == pids[1] != pids[2] == pids[3]
     assert not Path(f"/proc/{int(pids[0])}").exists()
@@ -141,17 +136,23 @@ def test_a_trial_that_fell_is_tried_elsewhere_if_there_is_a_choice(run: Any) -> 
     assert [(end.kind, end.place and end.place.gpu) for end in book.ends] == [("gpu", "7"), ("complete", "1")]
 
 
-def test_a_worker_that_closes_its_pipe_is_ended(run: Any) -> None:
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give a process less time to end by itself."""
+    for module in ("slot", "processes"):
+        monkeypatch.setattr(f"icd.search.{module}.GRACE_S", 0.5)
+
+
+def test_a_worker_that_closes_its_pipe_is_ended(run: Any, impatient: None) -> None:
     def act(task: dict[str, Any], say: Any, hear: Any, gpu: str) -> None:
         if task["attempt"] == 1:
             os.closerange(3, 4096)
             signal.pause()
         say("outcome", **outcome(task, "complete"))
 
-    book, before = Book(1), time.monotonic()
+    book = Book(1)
     executor = run(book, act)
     assert book.kinds == ["killed", "complete"]
-    assert time.monotonic() - before < 30
     assert executor.slots[0].child is not None
 
 
@@ -236,7 +237,7 @@ def test_a_kill_for_memory_is_told_from_another(run: Any, tmp_path: Path, monkey
     assert book.ends[0].reason.startswith("killed for memory (signal 9)")
 
 
-def test_closing_leaves_no_process(tmp_path: Path) -> None:
+def test_closing_leaves_no_process(tmp_path: Path, impatient: None) -> None:
     def act(task: dict[str, Any], say: Any, hear: Any, gpu: str) -> None:
         raise AssertionError("nothing was asked")
 
@@ -245,9 +246,7 @@ def test_closing_leaves_no_process(tmp_path: Path) -> None:
         executor._start(slot)
     pids = [slot.child.pid for slot in executor.slots if slot.child]
     os.kill(pids[1], signal.SIGSTOP)
-    started = time.monotonic()
     executor.close()
-    assert time.monotonic() - started < 10
     assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
 
 

@@ -52,6 +52,14 @@ def test_two_errors_of_cuda_condemn_a_gpu() -> None:
     assert len(world.news) == 1, "said once"
 
 
+@pytest.mark.parametrize(("between", "sick"), [(6, [A]), (7, [])])
+def test_the_last_eight_ends_of_a_place_count(between: int, sick: list[Place]) -> None:
+    world = World().end(A, 1, "gpu")
+    for trial in range(between):
+        world.end(A, 10 + trial, "complete")
+    assert world.end(A, 2, "gpu").sick == sick
+
+
 def test_an_error_of_cuda_says_nothing_of_a_cpu() -> None:
     assert World().end(HERE, 1, "gpu").end(HERE, 2, "gpu").end(HERE, 3, "gpu").sick == []
 

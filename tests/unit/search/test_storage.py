@@ -3,7 +3,6 @@
 import sqlite3
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -116,10 +115,8 @@ def test_a_lock_that_stays_ends_with_exit_code_3(
 ) -> None:
     monkeypatch.setattr(storage, "_BUSY_S", 0.1)
     opened, said = open_storage(f"sqlite:///{database}"), list[str]()
-    started = time.monotonic()
     with pytest.raises(SetupError, match="away for 1 s: database is locked; then 'icd resume'") as caught:
         patiently(lambda: opened.create_new_study([1], "x"), announce=said.append, patience_s=1.0)  # type: ignore[list-item]
-    assert time.monotonic() - started < 10
     assert caught.value.exit_code == 3
     assert len(said) == 1
 

@@ -4,15 +4,24 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from icd.data.loader import Batch
 from icd.models import build_model
+from icd.models.output import Output
 from icd.trial.evaluate import calibration_error, evaluate, measures
 
 
 def logits_of(probabilities: list[list[float]]) -> Tensor:
     return torch.tensor(probabilities, dtype=torch.float64).log()
+
+
+class Same(nn.Module):
+    """A network whose answer is what it is shown."""
+
+    def forward(self, images_BK: Tensor) -> Output:
+        return Output(logits_BK=images_BK, features_BCHW=images_BK, block_BCHW=images_BK)
 
 
 def test_two_classes_by_hand() -> None:
@@ -43,19 +52,36 @@ def test_top5_over_few_classes_is_everything(num_classes: int) -> None:
 def test_calibration_within_a_bin_cancels() -> None:
     # Both in (0.6, 0.667]: one right, one wrong, so |0.5 - 0.65|.
     logits_NK = logits_of([[0.66, 0.34], [0.64, 0.36]])
-    assert calibration_error(logits_NK, torch.tensor([0, 1])) == pytest.approx(0.15)
+    assert measures(logits_NK, torch.tensor([0, 1]))["ece"] == pytest.approx(15)
 
 
 def test_calibration_of_certainty() -> None:
     logits_NK = torch.tensor([[1000.0, 0.0], [0.0, 1000.0]])
-    assert calibration_error(logits_NK, torch.tensor([0, 1])) == 0.0
-    assert calibration_error(logits_NK, torch.tensor([1, 0])) == 1.0
+    assert measures(logits_NK, torch.tensor([0, 1]))["ece"] == 0.0
+    assert measures(logits_NK, torch.tensor([1, 0]))["ece"] == 100.0
 
 
 def test_bins_are_closed_above() -> None:
     # With 2 bins 0.5 belongs to the lower one: the gaps do not cancel across bins.
-    logits_NK = logits_of([[0.5, 0.25, 0.25], [0.75, 0.125, 0.125]])
-    assert calibration_error(logits_NK, torch.tensor([0, 1]), num_bins=2) == pytest.approx((0.5 + 0.75) / 2)
+    confidence_N, right_N = torch.tensor([0.5, 0.75], dtype=torch.float64), torch.tensor([1.0, 0.0]).double()
+    assert calibration_error(confidence_N, right_N, num_bins=2) == pytest.approx((0.5 + 0.75) / 2)
+
+
+def test_image_by_image_gives_the_bits_of_all_at_once() -> None:
+    for seed, (num_images, num_classes) in enumerate([(1, 2), (7, 3), (777, 100), (3000, 10), (5000, 200)]):
+        random = torch.Generator().manual_seed(seed)
+        logits_NK = 4 * torch.randn(num_images, num_classes, generator=random)
+        labels_N = torch.randint(0, num_classes, (num_images,), generator=random)
+        parts = [
+            Batch(image.unsqueeze(0), label.unsqueeze(0), label.unsqueeze(0))
+            for image, label in zip(logits_NK, labels_N, strict=True)
+        ]
+        found = evaluate(Same(), parts)
+        assert found == measures(logits_NK, labels_N)
+        assert found["loss"] == F.cross_entropy(logits_NK.double(), labels_N).item()
+        confidence_N, predicted_N = F.softmax(logits_NK.double(), dim=1).max(dim=1)
+        assert found["ece"] == 100 * calibration_error(confidence_N, (predicted_N == labels_N).double())
+        assert found["top1"] == 100 * (logits_NK.argmax(dim=1) == labels_N).double().mean().item()
 
 
 def test_batches_are_put_together() -> None:

@@ -1,12 +1,8 @@
 """Weights files of other projects: read without trust, refused in one line."""
 
 import argparse
-import io
 import os
-import resource
-import subprocess
 from collections.abc import Mapping
-from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +14,7 @@ from icd.errors import TeacherError
 from icd.models import build_model
 from icd.trial import foreign
 from icd.trial.foreign import read_foreign, state_dict_of
+from icd.trial.student import write_student
 from icd.trial.teachers import fitted
 
 
@@ -36,20 +33,6 @@ class Hostile:
         return os.system, (f"touch {self.canary}",)
 
 
-def run_here(command: list[str], **options: object) -> "subprocess.CompletedProcess[str]":
-    """Stand in for the child process: the same body, without its limit on memory and its start of some seconds."""
-    said = io.StringIO()
-    with redirect_stdout(said):
-        code = foreign.main(Path(command[-2]), Path(command[-1]))
-    return subprocess.CompletedProcess(command, code, said.getvalue(), "")
-
-
-@pytest.fixture
-def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resource, "setrlimit", lambda what, limits: None)
-    monkeypatch.setattr(subprocess, "run", run_here)
-
-
 def refusal(path: Path) -> str:
     with pytest.raises(TeacherError) as caught:
         read_foreign(path)
@@ -60,7 +43,6 @@ def refusal(path: Path) -> str:
 
 
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
-@pytest.mark.usefixtures("in_process")
 def test_research_checkpoint(tmp_path: Path, weights: Mapping[str, Tensor], zipped: bool) -> None:
     path = tmp_path / "best.pth"
     content = {
@@ -69,23 +51,39 @@ def test_research_checkpoint(tmp_path: Path, weights: Mapping[str, Tensor], zipp
         "opt": argparse.Namespace(lr=0.05, model="resnet8"),
     }
     torch.save(content, path, _use_new_zipfile_serialization=zipped)
-    state = read_foreign(path)
-    assert state.keys() == weights.keys()
+    assert_fits(read_foreign(path), weights)
+
+
+def assert_fits(state: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
+    found = fitted(state, "resnet8", "cifar", 100, source="a file").state_dict()
+    assert found.keys() == weights.keys()
     for name, tensor in weights.items():
-        assert torch.equal(state[name], tensor)
-    fitted(state, "resnet8", "cifar", 100, source=path.name)
+        assert torch.equal(found[name], tensor)
 
 
-def test_hostile_pickle(tmp_path: Path, weights: Mapping[str, Tensor]) -> None:
-    check_hostile(tmp_path, weights, zipped=True)
+def test_safetensors(tmp_path: Path, weights: Mapping[str, Tensor]) -> None:
+    write_student(tmp_path, weights, "key")
+    assert_fits(read_foreign(tmp_path / "student.safetensors"), weights)
 
 
-@pytest.mark.usefixtures("in_process")
-def test_hostile_legacy_pickle(tmp_path: Path, weights: Mapping[str, Tensor]) -> None:
-    check_hostile(tmp_path, weights, zipped=False)
+@pytest.mark.parametrize(
+    "wrapped",
+    ["module.{}", "_orig_mod.{}", "module._orig_mod.{}", "_orig_mod.module.{}", "model.{}", "net.module.{}"],
+)
+def test_names_of_wrappers_are_taken_away(weights: Mapping[str, Tensor], wrapped: str) -> None:
+    state = {wrapped.format(name): tensor for name, tensor in weights.items()}
+    assert_fits(state, weights)
+    averaged = {**state, "n_averaged": torch.tensor(3)}
+    assert_fits(averaged, weights)
+    inner = {name.replace("layer1.0.", "layer1.0._orig_mod."): tensor for name, tensor in weights.items()}
+    assert inner.keys() != weights.keys()
+    assert_fits(inner, weights)
+    with pytest.raises(TeacherError, match="2 unknown"):
+        fitted({**weights, "odd": torch.ones(1), "other": torch.ones(1)}, "resnet8", "cifar", 100, source="a file")
 
 
-def check_hostile(tmp_path: Path, weights: Mapping[str, Tensor], *, zipped: bool) -> None:
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+def test_hostile_pickle(tmp_path: Path, weights: Mapping[str, Tensor], zipped: bool) -> None:
     path, canary = tmp_path / "evil.pth", tmp_path / "canary"
     torch.save({"model": dict(weights), "opt": Hostile(canary)}, path, _use_new_zipfile_serialization=zipped)
     text = refusal(path)
@@ -101,15 +99,37 @@ def test_tensor_that_declares_a_billion_numbers(tmp_path: Path) -> None:
     assert "declares 1000000000 numbers" in refusal(path)
 
 
-@pytest.mark.parametrize("content", [b"", b"these are no weights\n"], ids=["empty", "text"])
-@pytest.mark.usefixtures("in_process")
-def test_no_weights_file(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"", "it is empty"),
+        (b"these are no weights\n", "it is a text file"),
+        (b"\n<!DOCTYPE html><html><title>Sign in</title>", "it is a web page; download the file"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "it is a pointer of Git LFS"),
+        (b'{"error": "not found"}', "it is a JSON or text file"),
+        (b"\x1f\x8b\x08\0\0", "it is a compressed archive"),
+        (b"\x89HDF\r\n\x1a\n", "it is an HDF5 file"),
+        (b"PK\x03\x04" + bytes(100), "it is damaged, or no file of torch.save"),
+        (b"\x80\x02}q\x00", "it is damaged, or no file of torch.save"),
+        (bytes(600), "it is damaged, or no file of torch.save"),
+    ],
+)
+def test_other_files_are_named_for_what_they_are(tmp_path: Path, content: bytes, what: str) -> None:
     path = tmp_path / "weights.pth"
     path.write_bytes(content)
-    assert "not a safe weights file" in refusal(path)
+    text = refusal(path)
+    assert f"is not a safe weights file: {what}" in text
+    assert "weights_only" not in text
 
 
-@pytest.mark.usefixtures("in_process")
+def test_too_large_a_file_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "weights.pth"
+    path.write_bytes(b"")
+    os.truncate(path, 2 << 30)  # without a block on the disk
+    monkeypatch.setattr(foreign, "_MOST_BYTES", 1 << 30)
+    assert "must have at most 1 GiB, but has 2.0" in refusal(path)
+
+
 def test_missing_file(tmp_path: Path) -> None:
     assert "no such file" in refusal(tmp_path / "none.pth")
 

@@ -1,7 +1,9 @@
 """Work off the training thread: in order, one at a time, and nothing that goes wrong is lost."""
 
+import gc
 import threading
 import time
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -32,6 +34,36 @@ def test_an_error_comes_out_at_the_next_call(error: BaseException, call: str) ->
     with pytest.raises(type(error)):
         calls[call]()
     keeper.wait()  # said once
+
+
+class Held:
+    """Stands for what a training holds: its student, its optimizer, a recorded graph."""
+
+
+def test_a_training_that_ends_with_the_work_s_error_is_freed_at_once() -> None:
+    """Not only when the garbage collector comes by: memory of a GPU cannot wait for that."""
+    kept: list[weakref.ref[Held]] = []
+
+    def stop() -> None:
+        raise RuntimeError("the driver says stop")
+
+    def training() -> None:
+        student = Held()
+        kept.append(weakref.ref(student))
+        with Keeper() as keeper:
+            keeper.keep(stop)
+            keeper.wait()
+
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            with pytest.raises(RuntimeError, match="stop") as caught:
+                training()
+            del caught
+        assert [ref() for ref in kept] == [None] * 3
+    finally:
+        gc.enable()
 
 
 def test_what_was_handed_over_is_told_before_the_training_s_own_error() -> None:

@@ -1,0 +1,64 @@
+"""A root that was moved or copied: MLflow's files go with it, and the old place is left alone."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from icd.search.mlflow_store import connect
+from icd.search.model_registry import Version, register
+from icd.search.outbox import Outbox
+from icd.search.track import flush
+from tests.tracking import begin_trial, end_trial
+
+UID = "0123456789abcdef"
+
+
+def registered(root: Path, number: int) -> str:
+    file = root / "sweeps" / "s" / f"{number}.bin"
+    file.write_bytes(b"weights")
+    made = register(
+        f"sqlite:///{root}/mlflow.db",
+        file.parent,
+        "s",
+        UID,
+        number,
+        Version(model="m", alias="best", files=[file], contents=[str(number)], tags={}, description=""),
+    )
+    return str(connect(f"sqlite:///{root}/mlflow.db").get_model_version_by_alias("m", "best").source) + made.run_id[:0]
+
+
+def sent(root: Path, number: int) -> None:
+    """Tell MLflow of a trial with a file."""
+    folder = root / "sweeps" / "s"
+    (folder / "trials" / f"{number:04d}").mkdir(parents=True)
+    (folder / "trials" / f"{number:04d}" / "log.txt").write_text(f"{number}")
+    outbox = Outbox(folder)
+    begin_trial(outbox, number)
+    end_trial(outbox, number, artifacts=(f"trials/{number:04d}/log.txt",))
+    outbox.close()
+    assert flush(folder, f"sqlite:///{root}/mlflow.db", "s", UID, 120.0) == 0
+
+
+@pytest.mark.parametrize("how", ["moved", "copied"])
+def test_artifacts_are_found_and_written_where_the_root_is_now(how: str, tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new place"
+    (old / "sweeps" / "s").mkdir(parents=True)
+    sent(old, 0)
+    assert registered(old, 0).startswith(f"file://{old}/")
+    shutil.copytree(old, new)
+    if how == "moved":
+        shutil.rmtree(old)
+    before = sorted(old.rglob("*"))
+    sent(new, 1)
+    client = connect(f"sqlite:///{new}/mlflow.db")
+    source = client.get_model_version_by_alias("m", "best").source
+    assert registered(new, 1).startswith((new / "mlartifacts").as_uri())
+    assert source.startswith((new / "mlartifacts").as_uri())
+    (experiment,) = client.search_experiments(filter_string="name = 's'")
+    for run in client.search_runs([experiment.experiment_id]):
+        number = int(run.data.tags["icd.trial"].rpartition("/")[2])
+        assert Path(client.download_artifacts(run.info.run_id, "log.txt")).read_text() == str(number)
+        assert run.info.artifact_uri.startswith((new / "mlartifacts").as_uri())
+    assert len(list(new.glob("mlartifacts/*/*/artifacts/log.txt"))) == 2
+    assert sorted(old.rglob("*")) == before

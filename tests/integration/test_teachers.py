@@ -1,0 +1,98 @@
+"""Teachers that cannot be asked, or not be trusted, are refused or named before a student sees them."""
+
+import json
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from icd.config.read_trial import read_trial
+from icd.config.trial import TeacherConfig, TrialConfig
+from icd.config.yaml import parse_yaml
+from icd.data import load_dataset
+from icd.data.split import Split
+from icd.errors import ConfigError, Interrupted, TeacherError
+from icd.models import build_model
+from icd.trial import teachers
+from icd.trial.runs import Places, run_trial
+from icd.trial.teachers import TeacherStore, import_teacher, prepare
+from icd.trial.train import Execution
+
+pytestmark = pytest.mark.integration
+
+DATA = {"name": "digits100", "train_per_class": 2, "test_per_class": 1, "val_share": 0.5}
+
+
+def config_of(epochs: int = 1) -> TrialConfig:
+    content = {
+        "data": DATA,
+        "student": "resnet8",
+        "method": "KD",
+        "protocol": {"epochs": epochs, "batch_size": 50},
+        "teacher": {"arch": "resnet8", "weights": "train", "protocol": {"epochs": 1, "batch_size": 50}},
+    }
+    return read_trial(parse_yaml(json.dumps(content), "test"))
+
+
+@pytest.fixture(scope="module")
+def split() -> Split:
+    return load_dataset(
+        "digits100", root=None, path=None, val_share=0.5, split_seed=0, train_per_class=2, test_per_class=1
+    )
+
+
+def test_a_published_teacher_of_other_classes_is_refused(split: Split, tmp_path: Path) -> None:
+    """Its head would be random, and another one in every process."""
+    teacher = TeacherConfig(arch="torchvision_resnet18", stem="imagenet", weights="pretrained")
+    config = replace(config_of(), teacher=teacher)
+    with pytest.raises(ConfigError, match=r"teacher.weights: .* of its 1000 classes, not 100: .*icd teacher import"):
+        prepare(config, split, TeacherStore(tmp_path), Execution())
+
+
+def test_a_published_teacher_must_have_the_digest_of_the_configuration(
+    split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(teachers, "IMAGENET_CLASSES", 100)
+    monkeypatch.setattr(teachers, "build_model", lambda *args, **more: build_model("resnet8", num_classes=100, seed=0))
+    teacher = TeacherConfig(arch="torchvision_resnet18", stem="imagenet", weights="pretrained")
+    found = prepare(replace(config_of(), teacher=teacher), split, TeacherStore(tmp_path), Execution())
+    assert found is not None
+    other = replace(config_of(), teacher=replace(teacher, digest="e" * 64))
+    with pytest.raises(TeacherError, match="has the digest"):
+        prepare(other, split, TeacherStore(tmp_path), Execution())
+
+
+def test_weights_that_cannot_teach_are_said(split: Split, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path, store = tmp_path / "weights.pth", TeacherStore(tmp_path / "teachers")
+    network = build_model("resnet8", num_classes=100, seed=0)
+    torch.save(network.state_dict(), path)
+    with caplog.at_level(logging.WARNING):
+        import_teacher(store, path, split, config_of(), name=None)
+    assert "is no better than chance on the validation images of digits100" in caplog.text
+    with torch.no_grad():
+        network.head.weight[0, 0] = float("nan")
+    torch.save(network.state_dict(), path)
+    with pytest.raises(TeacherError, match=r"must hold finite weights, but 1 are not, .*weight first"):
+        import_teacher(store, path, split, config_of(), name="other")
+    assert len(store.all()) == 1
+
+
+def test_a_stop_in_the_teacher_s_last_epoch_holds_before_the_student_s_first(tmp_path: Path) -> None:
+    asked: list[bool] = []
+
+    def progress(epoch: int, step: int, steps: int) -> None:
+        asked.append(True)
+
+    places, name = Places(root=tmp_path), "one"
+    execution: Any = Execution(progress=progress, stop=lambda: bool(asked))
+    with pytest.raises(Interrupted, match=r"stopped once teacher resnet8-\S+ was trained"):
+        run_trial(config_of(), name, places, execution)
+    assert len(places.teachers.all()) == 1
+    assert len(asked) == 2, "the student made a step"
+    with pytest.raises(Interrupted, match="stopped once teacher"):
+        run_trial(config_of(), name, places, execution, resume=True)  # the teacher is known, the stop stands
+    assert len(asked) == 2
+    assert run_trial(config_of(), name, places, Execution(), resume=True)["epochs"] == 1

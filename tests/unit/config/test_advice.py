@@ -1,0 +1,56 @@
+"""What is allowed but probably not meant: said of trials, and of the ends of a sweep's space."""
+
+from dataclasses import fields, replace
+
+import pytest
+import torch
+
+from icd.config.read_trial import idle_fields, notes_of
+from icd.losses import BASE_LOSSES, BaseLoss, LocalRelations, NormalizedKD
+from icd.methods import CellDistillation
+from icd.search.space import SearchSpace
+from tests.unit.config.sweeps import sweep
+
+SETTINGS: list[BaseLoss] = [cls() for name, cls in BASE_LOSSES.items() if name != "ldrld"]
+SETTINGS += [NormalizedKD(keep_target=False), LocalRelations(k=2), LocalRelations(k=3)]
+
+
+def gradient(loss: BaseLoss, classes: int) -> torch.Tensor:
+    drawn = torch.Generator().manual_seed(classes)
+    student, teacher = (torch.randn(32, classes, generator=drawn, dtype=torch.float64) for _ in range(2))
+    student.requires_grad_()
+    loss(student, teacher, torch.arange(32) % classes).sum().backward()
+    assert student.grad is not None
+    return student.grad
+
+
+@pytest.mark.parametrize("classes", [2, 3, 4, 5])
+@pytest.mark.parametrize("loss", SETTINGS, ids=str)
+def test_the_fields_that_change_nothing_are_named(loss: BaseLoss, classes: int) -> None:
+    """Found by trying: a field is idle where another value gives every student the same gradient."""
+    name = next(name for name, cls in BASE_LOSSES.items() if type(loss) is cls)
+    if isinstance(loss, LocalRelations) and loss.k > classes:
+        return
+    numbers = [field.name for field in fields(loss) if isinstance(getattr(loss, field.name), float)]
+    base = gradient(loss, classes)
+    same = [
+        f"{name}.{field}"
+        for field in numbers
+        if torch.allclose(gradient(replace(loss, **{field: getattr(loss, field) + 1.25}), classes), base, atol=1e-12)
+    ]
+    if isinstance(loss, LocalRelations) and loss.k == 2:
+        same.remove("ldrld.full_weight")  # as in the authors' code, with any number of classes
+    assert sorted(same) == sorted(idle_fields(CellDistillation(base_loss=loss), classes))
+
+
+def test_a_sweep_is_given_the_advice_of_its_ends() -> None:
+    space = "base_loss: [kd, dkd]\nwarmup_epochs: {low: 0, high: 99}\nprotocol: {lr: {low: 0.1, high: 9}}"
+    configs = SearchSpace(sweep(space, data="digits100")).extremes()
+    notes = notes_of(configs, 2)
+    assert len(notes) == len(set(notes)) == 3
+    for part in (
+        "protocol.lr 9:",
+        "method.warmup_epochs 99:",
+        "method.base_loss.dkd.beta: cannot matter with 2 classes",
+    ):
+        assert any(note.startswith(part) for note in notes), notes

@@ -1,0 +1,57 @@
+"""What a report says in words: recipes that work, and nothing that the numbers do not bear out."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from icd.results.importance import Group, Importance, Parameter
+from icd.results.report.blocks import Code, Table, Text
+from icd.results.report.gather import Facts, gather
+from icd.results.report.parts_part import worth
+from icd.results.report.search_part import provenance, pruning
+from icd.results.report.trials_part import importance
+from tests.explaining import explained, study_at
+from tests.reports import confirmation, rich
+
+
+@pytest.fixture(scope="module")
+def facts(tmp_path_factory: pytest.TempPathFactory) -> Facts:
+    folder = tmp_path_factory.mktemp("words")
+    rich(folder, 6)
+    return gather(folder, "rich")
+
+
+def test_the_recipe_exports_what_there_is(facts: Facts) -> None:
+    def recipe(facts: Facts) -> list[str]:
+        found = next(block for block in provenance(facts).blocks if isinstance(block, Code))
+        return found.text.splitlines()
+
+    assert recipe(facts)[1] == "icd export rich -o best.yaml --unconfirmed"
+    assert recipe(replace(facts, confirmation=confirmation(finished=False)))[1].endswith("--unconfirmed")
+    assert recipe(replace(facts, confirmation=confirmation()))[1] == "icd export rich -o best.yaml"
+
+
+@pytest.mark.parametrize(("trials", "why"), [(3, "too few to judge"), (30, "all of them are equally good")])
+def test_why_a_parameter_is_not_judged(facts: Facts, trials: int, why: str) -> None:
+    alone = Parameter(name="beta", importance=None, chance=None)
+    group = Group(condition="loss = dkd", trials=trials, best=trials, parameters=(alone,))
+    section = importance(replace(facts, importance=Importance(trials=30, groups=(group,))))
+    text = section.blocks[-1]
+    assert isinstance(text, Text)
+    assert text.text.endswith(f"not judged, {trials} trials, {why}.")
+
+
+def test_survivors_understate_the_correlations(facts: Facts) -> None:
+    section = pruning(facts)
+    assert section is not None
+    note = section.blocks[-1]
+    assert isinstance(note, Text)
+    assert "err downwards" in note.text
+
+
+def test_the_whole_configuration_has_its_number_of_seeds(facts: Facts, tmp_path: Path) -> None:
+    section = worth(replace(facts, explanation=explained(study_at(tmp_path))))
+    assert section is not None
+    table = next(block for block in section.blocks if isinstance(block, Table))
+    assert table.rows[0][table.headers.index("n")] == 3

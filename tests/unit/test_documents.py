@@ -1,0 +1,115 @@
+"""Every link, path, verb and option that the documents name exists."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+import pytest
+
+from icd.cli.main import icd
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted({*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "bench" / "README.md"})
+FILES = [*PAGES, *sorted(ROOT.glob("search_spaces/**/*.yaml")), *sorted(ROOT.glob("examples/*.yaml"))]
+PARTS = ("docs", "tests", "icd", "bench", "jobs", "docker", "search_spaces", "examples")
+MADE_UP = {"search_spaces/x.yaml", "jobs/X.py", "docker/.env"}  # they stand for any file, or the reader makes them
+
+
+class Call(NamedTuple):
+    """A command line that a file shows."""
+
+    where: str
+    words: list[str]
+
+
+def _anchor(heading: str) -> str:
+    kept = re.sub(r"[^\w\- ]", "", heading.lstrip("#").replace("`", "").strip().lower())
+    return kept.replace(" ", "-")
+
+
+def _anchors(page: Path) -> set[str]:
+    return {_anchor(line) for line in page.read_text().splitlines() if line.startswith("#")}
+
+
+def _code(file: Path) -> Iterator[tuple[int, str]]:
+    """Lines of code of a file with their numbers: fenced blocks and inline code of a page, comments of a YAML file."""
+    fenced = False
+    for number, line in enumerate(file.read_text().splitlines(), 1):
+        if file.suffix == ".yaml":
+            yield number, line.lstrip("# ")
+        elif line.lstrip().startswith("```"):
+            fenced = not fenced
+        elif fenced:
+            yield number, line
+        else:
+            for span in re.findall("`([^`]+)`", line):
+                yield number, span
+
+
+def _calls() -> Iterator[Call]:
+    for file in FILES:
+        for number, code in _code(file):
+            for match in re.finditer(r"(?:^|[;&|/] *|-- )icd ([a-z]+(?: [^`;#|)]*)?)", code):
+                where = f"{file.relative_to(ROOT)}:{number}"
+                try:
+                    yield Call(where, shlex.split(match[1]))
+                except ValueError:  # a quotation mark that closes later
+                    yield Call(where, match[1].split())
+
+
+def _command(words: list[str]) -> tuple[click.Command | None, int]:
+    """Follow the words through the groups; gives the command they end at, and how many of them name it."""
+    command: click.Command | None = icd
+    used = 0
+    while isinstance(command, click.Group) and used < len(words) and re.fullmatch("[a-z]+", words[used]):
+        command = command.get_command(click.Context(command), words[used])
+        used += 1
+    return command, used
+
+
+def _options(command: click.Command) -> set[str]:
+    return {name for each in (icd, command) for part in each.params for name in (*part.opts, *part.secondary_opts)}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    broken = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if re.match("[a-z]+:", target):
+            continue
+        file, _, anchor = target.partition("#")
+        found = (page.parent / file).resolve() if file else page
+        if not found.exists() or (anchor and found.suffix == ".md" and anchor not in _anchors(found)):
+            broken.append(target)
+    assert broken == []
+
+
+def test_paths_exist() -> None:
+    pattern = re.compile(rf"(?<![\w/.:~-])((?:{'|'.join(PARTS)})/[\w./-]*\w)")
+    named = {(str(page.relative_to(ROOT)), path) for page in PAGES for path in pattern.findall(page.read_text())}
+    assert len(named) > 50
+    assert [(page, path) for page, path in sorted(named) if path not in MADE_UP and not (ROOT / path).exists()] == []
+
+
+def test_verbs_and_options_exist() -> None:
+    calls = list(_calls())
+    assert len(calls) > 100
+    wrong = []
+    for where, words in calls:
+        command, used = _command(words)
+        if command is None or (isinstance(command, click.Group) and used < len(words)):
+            wrong.append(f"{where}: no verb {' '.join(words[: used + 1])!r}")
+            continue
+        for word in words[used:]:
+            option = word.split("=")[0].rstrip(".,:)")
+            if re.match(r"--?[a-z]", option) and option not in {*_options(command), "--help"}:
+                wrong.append(f"{where}: icd {' '.join(words[:used])} has no {option}")
+    assert wrong == []
+
+
+def test_every_verb_is_documented() -> None:
+    shown = {call.words[0] for call in _calls() if call.words}
+    assert set(icd.list_commands(click.Context(icd))) - shown == set()
