@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -135,6 +135,6 @@ def _without(part: Part, value: Any, places: Sequence[KeyPath]) -> Any:
         else:
             found.pop(head, None)
     for field in fields(Protocol) if "epochs" in part.keys(None) else ():
-        if field.name in PRESETS["cifar100"]:
+        if field.default is MISSING:
             found.setdefault(field.name, PRESETS["cifar100"][field.name])
     return found
