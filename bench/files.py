@@ -67,7 +67,7 @@ def main() -> None:
     config = read_trial(parse_yaml(json.dumps(document), "bench"))
     with tempfile.TemporaryDirectory() as folder:
         write_folder(Path(folder), 60 if options.quick else options.images, options.side)
-        split = load_dataset("cub200", root=Path(folder), path=None, val_share=0.1, split_seed=0)
+        split = load_dataset("cub200", root=Path(folder), path=None, val_fraction=0.1, split_seed=0)
         told = measure(config, split, 2 if options.quick else options.rounds, options.workers)
     print("  ".join(f"{name} {value:.4g}" for name, value in told.items()), file=sys.stderr)
     json.dump(told, sys.stdout, indent=1)

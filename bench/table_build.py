@@ -43,7 +43,7 @@ def main() -> None:
     torch.set_num_threads(1)
     arch = "resnet8" if options.quick else options.teacher
     split = load_dataset(
-        "digits100", root=None, path=None, val_share=0.5, split_seed=0, train_per_class=options.per_class
+        "digits100", root=None, path=None, val_fraction=0.5, split_seed=0, train_per_class=options.per_class
     )
     teacher = build_model(arch, num_classes=split.num_classes, stem="cifar", seed=1).eval().requires_grad_(False)
     teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

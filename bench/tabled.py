@@ -38,7 +38,7 @@ def config_of(pair: str, method: Any) -> TrialConfig:
         "report_every": EPOCHS,
     }
     content = {
-        "data": {"name": "digits100", "train_per_class": 72, "val_share": 0.1},
+        "data": {"name": "digits100", "train_per_class": 72, "val_fraction": 0.1},
         "teacher": {
             "arch": arch_teacher,
             "weights": "train",
@@ -69,7 +69,7 @@ def main() -> None:
     if "-" in options.method:
         method["scales"] = [int(scale) for scale in options.scales.split(",")]
     config = config_of(options.pair, method)
-    split = load_dataset("digits100", root=None, path=None, val_share=0.1, split_seed=0, train_per_class=72)
+    split = load_dataset("digits100", root=None, path=None, val_fraction=0.1, split_seed=0, train_per_class=72)
     teacher = build_model(options.pair.split("/")[0], num_classes=split.num_classes, stem="cifar", seed=1).eval()
     teacher.to(memory_format=torch.channels_last).requires_grad_(False)  # type: ignore[call-overload]
     plan = plan_table([config], split, "live" if options.live else "stream", folder=options.tables)

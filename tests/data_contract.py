@@ -128,7 +128,7 @@ def twin(name: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[],
         path = "twin.npz"
     else:
         raise AssertionError(f"write a twin for the new data set {name!r} here")
-    return lambda: load_dataset(name, root=root, path=path, val_share=0.25, split_seed=3, **options)
+    return lambda: load_dataset(name, root=root, path=path, val_fraction=0.25, split_seed=3, **options)
 
 
 def pixel_hashes(images: ImageSet) -> list[bytes]:

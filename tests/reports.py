@@ -22,7 +22,7 @@ SPACE: dict[str, Any] = {
         "dkd": {"temperature": {"low": 1, "high": 8}, "beta": {"low": 0.5, "high": 8, "log": True}},
     },
     "scales": {"choices": [[1, 2], [1, 2, 4]]},
-    "scale_weights": {"low": 0.05, "high": 1},
+    "cluster_scale_weights": {"low": 0.05, "high": 1},
     "cluster_weight": {"low": 0.5, "high": 64, "log": True},
     "cluster_temperature": {"low": 0.5, "high": 4, "log": True},
 }

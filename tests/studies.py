@@ -21,7 +21,7 @@ from tests.documents import document_of
 EPOCHS = 4
 DOCUMENT: dict[str, Any] = {
     "name": "by-hand",
-    "data": {"name": "digits100", "train_per_class": 2, "test_per_class": 1, "val_share": 0.5},
+    "data": {"name": "digits100", "train_per_class": 2, "test_per_class": 1, "val_fraction": 0.5},
     "teacher": {"arch": "resnet8", "weights": "train", "protocol": {"epochs": 1, "batch_size": 50}},
     "student": "resnet8",
     "method": "iCD-KD",

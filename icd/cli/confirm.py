@@ -72,7 +72,7 @@ def confirm(name: str, against: str | None, all_seeds: bool, show: bool, as_json
     else:
         click.echo("\n".join(confirmation_lines(found)))
     runs = found.faults + sum(len(arm.runs) for arm in found.arms)
-    if not show and found.faults > Budget().failed_share * runs:
+    if not show and found.faults > Budget().max_failed_fraction * runs:
         raise TrialsFailedError(f"{found.faults} of {runs} runs of the confirmation of {name!r} failed; see the table")
 
 

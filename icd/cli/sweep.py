@@ -124,7 +124,7 @@ def _run(begin: Callable[..., SweepResult], options: dict[str, Any], *, as_json:
     if result.failed_too_often:
         failed, tried = counts_of(result.records)["failed"], len(result.records)
         raise TrialsFailedError(
-            f"{failed} of {tried} trials of sweep {result.name!r} failed, more than budget.failed_share allows; "
+            f"{failed} of {tried} trials of sweep {result.name!r} failed, more than budget.max_failed_fraction allows; "
             f"see '{pasted(where.root, 'trials', result.name, '--state', 'failed')}'"
         )
 

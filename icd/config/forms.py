@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-WEIGHTS = ("scale_weights", "base_scale_weights")
+WEIGHTS = ("cluster_scale_weights", "base_scale_weights")
 RANGE_KEYS = ("low", "high", "choices", "subsets_of")
 
 # What a name alone stands for, by the key that it is the value of; in a sweep's file some stand under ``search``.

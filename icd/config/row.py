@@ -29,7 +29,7 @@ class FlatRow:
         menu |= {scale for config in baselines for scale in getattr(config.method, "scales", ())}
         nodes = list(nodes_below(template))
         searched = {path[-1] for path, node in nodes if isinstance(node, ScaleWeights)}
-        weights = [name for name in WEIGHTS if name == "scale_weights" or name in searched]
+        weights = [name for name in WEIGHTS if name == "cluster_scale_weights" or name in searched]
         self.columns = list(
             dict.fromkeys(
                 [
@@ -48,7 +48,10 @@ class FlatRow:
         method = config.method
         cells = method if isinstance(method, CellDistillation) else None
         if cells:
-            data["method"] |= {"scale_weights": _cluster_weights(cells), "base_scale_weights": _base_weights(cells)}
+            data["method"] |= {
+                "cluster_scale_weights": _cluster_weights(cells),
+                "base_scale_weights": _base_weights(cells),
+            }
         arch = {part: data[part]["arch"] if part in data else "none" for part in ("teacher", "student")}
         told = {
             **arch,
@@ -80,7 +83,7 @@ def _method_name(method: Method) -> str:
 
 def _cluster_weights(cells: CellDistillation) -> dict[str, float]:
     """Weights that have an effect: none without a cluster term, and none of a 1 x 1 Gram matrix."""
-    weights = dict(zip(cells.scales, cells.scale_weights or (), strict=True)) if cells.cluster_weight else {}
+    weights = dict(zip(cells.scales, cells.cluster_scale_weights or (), strict=True)) if cells.cluster_weight else {}
     return {f"s{m}": weight for m, weight in weights.items() if m > 1 or cells.gram != "cells"}
 
 

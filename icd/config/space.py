@@ -324,4 +324,4 @@ def scales_of(method: Mapping[str, Any]) -> tuple[int, ...]:
 
 def weighted_scales(name: str, scales: Sequence[int], gram: str) -> tuple[int, ...]:
     """Which scales have a weight that matters: the 1 x 1 Gram matrix of scale 1 is always 1."""
-    return tuple(sorted(m for m in scales if name != "scale_weights" or gram != "cells" or m > 1))
+    return tuple(sorted(m for m in scales if name != "cluster_scale_weights" or gram != "cells" or m > 1))

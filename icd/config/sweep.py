@@ -74,7 +74,7 @@ class PrunerConfig:
         min_epochs: No trial is stopped before this epoch.
         reduction: One in so many trials passes a rung (successive halving, hyperband).
         startup_trials: Finished trials before the median rule applies.
-        control_share: Share of the trials that are never stopped; they tell what pruning costs.
+        control_fraction: Share of the trials that are never stopped; they tell what pruning costs.
         dead_terms: Stop a trial too whose loss has a searched term that gives no gradient to speak of once the warm-up
             is over (icd/search/terms.py), whatever ``name`` is.
     """
@@ -83,7 +83,7 @@ class PrunerConfig:
     min_epochs: Count = 1
     reduction: Annotated[int, Range(at_least=2)] = 3
     startup_trials: NonNegativeInt = 5
-    control_share: Share = 0.15
+    control_fraction: Share = 0.15
     dead_terms: bool = False
 
     def __post_init__(self) -> None:
@@ -108,13 +108,13 @@ class Budget:
         trials: Trials, enqueued ones included; null for all points of a grid.
         hours: Wall time of the drivers together.
         gpu_hours: GPUs of a trial, or its share of those of its process, times its training time, summed.
-        failed_share: The sweep ends with exit code 4 when more than this share of its trials failed.
+        max_failed_fraction: The sweep ends with exit code 4 when more than this share of its trials failed.
     """
 
     trials: Count | None = None
     hours: Positive | None = None
     gpu_hours: Positive | None = None
-    failed_share: Share = 0.25
+    max_failed_fraction: Share = 0.25
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -35,7 +35,7 @@ class DataConfig:
     Attributes:
         name: A row of ``DATASETS``.
         path: File or folder below the data root, for data sets that have no fixed place.
-        val_share: Share of the training images used for validation, drawn per class.
+        val_fraction: Share of the training images used for validation, drawn per class.
         split_seed: Seed of that draw.
         train_on: ``train``, or ``train+val`` for a confirmation, which has nothing left to choose.
         measure_on: ``val``, or ``test`` for a confirmation. A trial of a search is refused the test images.
@@ -45,7 +45,7 @@ class DataConfig:
 
     name: str
     path: str | None = None
-    val_share: ValShare = 0.1
+    val_fraction: ValShare = 0.1
     split_seed: Seed = 0
     train_on: Literal["train", "train+val"] = "train"
     measure_on: Literal["val", "test"] = "val"
@@ -124,7 +124,7 @@ class TrialConfig:
         """Digest of the configuration; where data and teacher digests are known they stand for names and places."""
         data = self.to_data()
         if self.data.digest:
-            kept = ("name", "val_share", "split_seed", "digest", *self.data.parts)
+            kept = ("name", "val_fraction", "split_seed", "digest", *self.data.parts)
             data["data"] = {name: data["data"][name] for name in kept}
         if self.teacher and self.teacher.digest:
             data["teacher"] = {name: data["teacher"][name] for name in ("arch", "stem", "digest")}
@@ -137,7 +137,7 @@ class TrialConfig:
 def plain_data(value: Any) -> Any:
     """Write a value, or a part of a configuration, as plain YAML data."""
     if isinstance(value, DataConfig):
-        own = {name: getattr(value, name) for name in ("name", "path", "val_share", "split_seed", "digest")}
+        own = {name: getattr(value, name) for name in ("name", "path", "val_fraction", "split_seed", "digest")}
         return {name: item for name, item in own.items() if item is not None} | value.parts | dict(value.options)
     if is_dataclass(value) and not isinstance(value, type):
         inner = {field.name: plain_data(getattr(value, field.name)) for field in fields(value)}
@@ -157,7 +157,7 @@ def _named_weights(method: Method) -> dict[str, Any]:
     """Name each weight by its scale: a weight is a parameter of its own."""
     if not isinstance(method, CellDistillation):
         return {}
-    given = {name: getattr(method, name) for name in ("scale_weights", "base_scale_weights")}
+    given = {name: getattr(method, name) for name in ("cluster_scale_weights", "base_scale_weights")}
     return {
         name: {f"s{scale}": weight for scale, weight in zip(method.scales, weights, strict=True)}
         for name, weights in given.items()

@@ -77,7 +77,7 @@ def load_dataset(
     *,
     root: Path | None,
     path: str | None,
-    val_share: float,
+    val_fraction: float,
     split_seed: int,
     download: bool = False,
     **options: object,
@@ -88,7 +88,7 @@ def load_dataset(
         name: Key of ``DATASETS``.
         root: Data folder; None for data sets that need none.
         path: File or folder, for data sets that are "some file" or "some folder".
-        val_share: Share of the training images to validate on, in (0, 0.5].
+        val_fraction: Share of the training images to validate on, in (0, 0.5].
         split_seed: Seed of that choice.
         download: Whether missing files may be fetched (CIFAR only).
         options: The data set's own options, the keyword arguments of its ``load``.
@@ -111,5 +111,5 @@ def load_dataset(
             problems.append(Problem(rule=rule, path=f"data.{option}", value=value, has_value=True))
     if problems:
         raise ConfigError(problems)
-    request = Request(root=root, path=path, val_share=val_share, split_seed=split_seed, download=download)
+    request = Request(root=root, path=path, val_fraction=val_fraction, split_seed=split_seed, download=download)
     return row.load(request, **options)

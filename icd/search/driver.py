@@ -367,4 +367,4 @@ class Driver:
     def failed_too_often(self) -> bool:
         """Whether more trials failed than the sweep allows."""
         failed = self._ended.count("failed")
-        return failed > self.sweep.budget.failed_share * max(1, len(self._ended))
+        return failed > self.sweep.budget.max_failed_fraction * max(1, len(self._ended))

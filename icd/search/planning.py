@@ -137,7 +137,7 @@ def predict(
         hours, gpu_hours = sweep.budget.hours, sweep.budget.gpu_hours
         return Cost(epochs=None, wall_hours=_twice(hours), gpu_hours=_twice(gpu_hours))
     sampled = max(0, trials - len(sweep.enqueue))
-    share = sweep.pruner.control_share if sweep.pruner.compares else 1.0
+    share = sweep.pruner.control_fraction if sweep.pruner.compares else 1.0
     whole = trials - sampled + share * sampled
     expected = whole * epochs + (1 - share) * sampled * epochs_when_pruned(sweep.pruner, epochs)
     most = trials * epochs

@@ -43,7 +43,7 @@ class SweepResult:
         records: Every trial.
         best: The best complete trial by the first objective.
         stopped_by: ``budget``, ``exhausted``, ``stop``, ``signal``, ``failures``.
-        failed_too_often: Whether more trials failed than ``budget.failed_share`` allows.
+        failed_too_often: Whether more trials failed than ``budget.max_failed_fraction`` allows.
         pending: Events that MLflow has not been told yet.
         tracking: Where MLflow is.
     """

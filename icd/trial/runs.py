@@ -78,7 +78,7 @@ def read_data(config: TrialConfig, places: Places) -> tuple[TrialConfig, Split]:
         data.name,
         root=places.data_root,
         path=data.path,
-        val_share=data.val_share,
+        val_fraction=data.val_fraction,
         split_seed=data.split_seed,
         download=places.download,
         **dict(data.options),

@@ -52,7 +52,7 @@ sqlalchemy.orm.configure_mappers()
 
 SWEEP: dict[str, Any] = {
     "name": "crash",
-    "data": {"name": "npz", "val_share": 0.5},  # its path is filled in
+    "data": {"name": "npz", "val_fraction": 0.5},  # its path is filled in
     "teacher": {
         "arch": "resnet8",
         "stem": "cub",
@@ -68,7 +68,7 @@ SWEEP: dict[str, Any] = {
     },
     "enqueue": ["KD"],
     "sampler": {"name": "tpe", "startup_trials": 2},
-    "pruner": {"name": "median", "min_epochs": 1, "startup_trials": 1, "control_share": 0.5},
+    "pruner": {"name": "median", "min_epochs": 1, "startup_trials": 1, "control_fraction": 0.5},
     "budget": {"trials": 3},
     "resources": {"max_concurrent": 1, "hang_seconds": 60},
     "seed": 3,

@@ -150,7 +150,7 @@ def test_a_node_without_the_folder_is_named(token: Path, tmp_path: Path) -> None
 
 # A real trial
 
-DATA = {"name": "digits100", "train_per_class": 2, "test_per_class": 1, "val_share": 0.5}
+DATA = {"name": "digits100", "train_per_class": 2, "test_per_class": 1, "val_fraction": 0.5}
 TEACHER = {"arch": "resnet14", "weights": "train", "protocol": {"epochs": 1, "batch_size": 50}}
 PROTOCOL = {"epochs": 2, "batch_size": 50}
 

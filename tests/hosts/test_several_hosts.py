@@ -40,7 +40,7 @@ def sweep() -> dict[str, Any]:
     return {
         **document,
         "name": NAME,
-        "data": {"name": "digits100", "train_per_class": 8, "val_share": 0.25},
+        "data": {"name": "digits100", "train_per_class": 8, "val_fraction": 0.25},
         "protocol": {"epochs": EPOCHS},
         "enqueue": ["iCD-KD"],
         "sampler": {"name": "random"},

@@ -23,7 +23,7 @@ def document(folder: Path, *, epochs: int, trials: int, **resources: Any) -> dic
         write_images(images)
     return {
         **SWEEP,
-        "data": {"name": "npz", "val_share": 0.5, "path": str(images)},
+        "data": {"name": "npz", "val_fraction": 0.5, "path": str(images)},
         "protocol": protocol(epochs),
         "enqueue": [],
         "sampler": {"name": "random"},

@@ -22,7 +22,7 @@ from icd.trial.runs import Places, run_trial
 from icd.trial.step import TrainStep
 from icd.trial.train import Execution, train
 
-DATA = {"name": "digits100", "train_per_class": 2, "test_per_class": 1, "val_share": 0.5}
+DATA = {"name": "digits100", "train_per_class": 2, "test_per_class": 1, "val_fraction": 0.5}
 OPEN = {"precision": "auto", "channels_last": "auto"}
 Speeds = Callable[[dict[Choice, float]], list[Choice]]
 
@@ -41,7 +41,7 @@ def config_of(teacher: Any = None, **protocol: Any) -> TrialConfig:
 @pytest.fixture(scope="module")
 def split() -> Split:
     return load_dataset(
-        "digits100", root=None, path=None, val_share=0.5, split_seed=0, train_per_class=2, test_per_class=1
+        "digits100", root=None, path=None, val_fraction=0.5, split_seed=0, train_per_class=2, test_per_class=1
     )
 
 

@@ -18,7 +18,7 @@ from icd.trial import checkpoint
 from tests.command import Command, one_line
 from tests.data_contract import npz_arrays
 
-DATA = "{name: digits100, train_per_class: 2, test_per_class: 1, val_share: 0.5}"
+DATA = "{name: digits100, train_per_class: 2, test_per_class: 1, val_fraction: 0.5}"
 PLAIN = f"data: {DATA}\nstudent: resnet8\nmethod: cross_entropy\nprotocol: {{epochs: 2, batch_size: 50}}\n"
 TAUGHT = f"""data: {DATA}
 teacher: {{arch: resnet8, weights: train, protocol: {{epochs: 1, batch_size: 50}}}}
@@ -26,7 +26,7 @@ student: resnet8
 method: iCD-KD
 protocol: {{epochs: 2, batch_size: 50}}
 """
-DATA_SETS = ("data.train_per_class=2", "data.test_per_class=1", "data.val_share=0.5")
+DATA_SETS = ("data.train_per_class=2", "data.test_per_class=1", "data.val_fraction=0.5")
 TEACHER = ["--arch", "resnet8", "--data", "digits100"] + [word for item in DATA_SETS for word in ("--set", item)]
 EPOCHS = 6
 

@@ -23,7 +23,7 @@ from icd.trial.step import TrainStep
 from icd.trial.teacher_table import open_table, plan_table
 from icd.trial.train import EpochMetrics, Execution, Trained, initial_student, train
 
-DATA = {"name": "digits100", "train_per_class": 2, "test_per_class": 1, "val_share": 0.5}
+DATA = {"name": "digits100", "train_per_class": 2, "test_per_class": 1, "val_fraction": 0.5}
 ICD: dict[str, Any] = {"row": "iCD-DKD", "warmup_epochs": 2, "allow_repeated_cells": True}
 
 
@@ -46,7 +46,7 @@ def config_of(
 @pytest.fixture(scope="module")
 def split() -> Split:
     return load_dataset(
-        "digits100", root=None, path=None, val_share=0.5, split_seed=0, train_per_class=2, test_per_class=1
+        "digits100", root=None, path=None, val_fraction=0.5, split_seed=0, train_per_class=2, test_per_class=1
     )
 
 

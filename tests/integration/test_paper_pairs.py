@@ -23,7 +23,7 @@ def unpacked(name: str, archive: str, folder: Path) -> Split:
         file.extractall(folder)
     inside = [entry for entry in folder.iterdir() if entry.is_dir()]
     root = folder if (folder / "images.txt").exists() or len(inside) != 1 else inside[0]
-    return load_dataset(name, root=root, path=None, val_share=0.2, split_seed=0)
+    return load_dataset(name, root=root, path=None, val_fraction=0.2, split_seed=0)
 
 
 def step_terms(split: Split, data: str, pair: tuple[str, str], stem: Stem, row: str) -> dict[str, float]:

@@ -50,7 +50,7 @@ DEAD: dict[str, Any] = {
     "method": {"scales": [1, 2, 4], "base_loss": "kd", "allow_repeated_cells": True},
     "ranges": {
         "cluster_weight": {"low": 1e-7, "high": 1e-6},
-        "scale_weights": {"low": 0.1, "high": 1},
+        "cluster_scale_weights": {"low": 0.1, "high": 1},
     },
     "enqueue": [],
     "pruner": "none",
@@ -180,7 +180,7 @@ def test_a_killed_worker_costs_one_epoch_at_most(
 
 
 def test_a_dead_term_ends_a_trial_whoever_drives(harness: Harness, root: Path, tmp_path: Path) -> None:
-    changes = {**DEAD, "pruner": {"dead_terms": True, "min_epochs": 2, "control_share": 0}}
+    changes = {**DEAD, "pruner": {"dead_terms": True, "min_epochs": 2, "control_fraction": 0}}
     assert harness.drive(root, changes=changes).wait() == 0, harness.errors
     expected = bare.table(root)
     assert [(row["state"], max(row["curve"]), row["exit_reason"]) for row in expected] == [("pruned", 2, "pruned")] * 2

@@ -12,7 +12,7 @@ from tests.command import Command
 from tests.documents import document_of
 
 TRIAL: dict[str, Any] = {
-    "data": {"name": "digits100", "train_per_class": 2, "val_share": 0.5},
+    "data": {"name": "digits100", "train_per_class": 2, "val_fraction": 0.5},
     "teacher": {"arch": "resnet8", "weights": "train", "protocol": {"epochs": 1}},
     "student": "resnet8",
     "method": "iCD-KD",

@@ -29,7 +29,7 @@ from icd.trial.table_block import Block, block_folder
 from icd.trial.teacher_table import TeacherTable, open_table, plan_table, summary
 from icd.trial.train import EpochMetrics, Execution, train, train_batches
 
-DATA = {"name": "digits100", "train_per_class": 2, "test_per_class": 1, "val_share": 0.5}
+DATA = {"name": "digits100", "train_per_class": 2, "test_per_class": 1, "val_fraction": 0.5}
 ICD: dict[str, Any] = {"row": "iCD-KD", "cluster_weight": 8}
 
 
@@ -54,7 +54,7 @@ def config_of(
 @pytest.fixture(scope="module")
 def split() -> Split:
     return load_dataset(
-        "digits100", root=None, path=None, val_share=0.5, split_seed=0, train_per_class=2, test_per_class=1
+        "digits100", root=None, path=None, val_fraction=0.5, split_seed=0, train_per_class=2, test_per_class=1
     )
 
 
@@ -233,7 +233,7 @@ from pathlib import Path
 from icd.trial.checkpoint import weights_digest
 from tests.integration.test_teacher_table import *
 split = load_dataset(
-    "digits100", root=None, path=None, val_share=0.5, split_seed=0, train_per_class=2, test_per_class=1
+    "digits100", root=None, path=None, val_fraction=0.5, split_seed=0, train_per_class=2, test_per_class=1
 )
 teacher = build_model("resnet14", num_classes=100, stem="cifar", seed=7).eval().requires_grad_(False)
 config = config_of(epochs=3)
@@ -262,7 +262,7 @@ from icd.trial.table_block import OpenBlocks
 from icd.trial.checkpoint import weights_digest
 from tests.integration.test_teacher_table import *
 split = load_dataset(
-    "digits100", root=None, path=None, val_share=0.5, split_seed=0, train_per_class=2, test_per_class=1
+    "digits100", root=None, path=None, val_fraction=0.5, split_seed=0, train_per_class=2, test_per_class=1
 )
 teacher = build_model("resnet14", num_classes=100, stem="cifar", seed=7).eval().requires_grad_(False)
 config, folder, shared, said = config_of(), Path(sys.argv[2]), OpenBlocks(), []

@@ -23,7 +23,7 @@ from icd.trial.train import Execution
 
 pytestmark = pytest.mark.integration
 
-DATA = {"name": "digits100", "train_per_class": 2, "test_per_class": 1, "val_share": 0.5}
+DATA = {"name": "digits100", "train_per_class": 2, "test_per_class": 1, "val_fraction": 0.5}
 
 
 def config_of(epochs: int = 1) -> TrialConfig:
@@ -40,7 +40,7 @@ def config_of(epochs: int = 1) -> TrialConfig:
 @pytest.fixture(scope="module")
 def split() -> Split:
     return load_dataset(
-        "digits100", root=None, path=None, val_share=0.5, split_seed=0, train_per_class=2, test_per_class=1
+        "digits100", root=None, path=None, val_fraction=0.5, split_seed=0, train_per_class=2, test_per_class=1
     )
 
 

@@ -21,7 +21,7 @@ from icd.trial import checkpoint
 from icd.trial.checkpoint import weights_digest
 from icd.trial.train import EpochMetrics, Execution, Trained, train
 
-DATA = {"name": "digits100", "train_per_class": 2, "test_per_class": 1, "val_share": 0.5}
+DATA = {"name": "digits100", "train_per_class": 2, "test_per_class": 1, "val_fraction": 0.5}
 TEACHER = {"arch": "resnet14", "weights": "train", "protocol": {"epochs": 1}}
 METHODS: dict[str, Any] = {"iCD-KD": "iCD-KD", "CRD": {"row": "CRD", "num_negatives": 20}}
 
@@ -35,7 +35,7 @@ def config_of(method: str, epochs: int = 3, **protocol: Any) -> TrialConfig:
 @pytest.fixture(scope="module")
 def split() -> Split:
     return load_dataset(
-        "digits100", root=None, path=None, val_share=0.5, split_seed=0, train_per_class=2, test_per_class=1
+        "digits100", root=None, path=None, val_fraction=0.5, split_seed=0, train_per_class=2, test_per_class=1
     )
 
 

@@ -16,7 +16,7 @@ _DISTINCT = 5  # curves that can be told apart
 _NEAR = 30  # best trials that are all drawn
 _FAR = 120  # of the others
 _MOST_ROWS = 50  # of a table behind a chart
-_WEIGHT = "method.scale_weights."
+_WEIGHT = "method.cluster_scale_weights."
 _LOG = ("temperature", "cluster_weight")
 
 
@@ -134,7 +134,7 @@ def _method_values(config: Mapping[str, Any]) -> dict[str, float]:
     """Give a trial's weights by scale, its temperatures and its cluster weight."""
     method = config.get("method", {})
     found: dict[str, float] = {}
-    weights = method.get("scale_weights") or {}
+    weights = method.get("cluster_scale_weights") or {}
     if method.get("cluster_weight") and weights:
         found |= {f"{_WEIGHT}{scale}": float(weight) for scale, weight in weights.items()}
         known = [name for name in ("cluster_weight", "cluster_temperature") if method.get(name)]

@@ -17,7 +17,7 @@ from tests.unit.config.sweeps import sweep
 
 PROTOCOL = {"preset": "digits100", "epochs": 4}
 SEARCHED: dict[str, Any] = {
-    "data": {"name": "digits100", "val_share": 0.2, "split_seed": 3, "train_per_class": 4},
+    "data": {"name": "digits100", "val_fraction": 0.2, "split_seed": 3, "train_per_class": 4},
     "teacher": {"arch": "resnet20", "weights": "train"},
     "student": "resnet8",
     "method": "iCD-KD",

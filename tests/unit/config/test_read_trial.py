@@ -43,7 +43,7 @@ def again(config: TrialConfig) -> TrialConfig:
 def test_student_and_method_are_enough() -> None:
     config = read_trial(parse_yaml("student: resnet8\nmethod: cross_entropy\n", "x.yaml"))
     assert config.data.name == "digits100"
-    assert (config.data.val_share, config.data.split_seed, config.data.options) == (0.1, 0, ())
+    assert (config.data.val_fraction, config.data.split_seed, config.data.options) == (0.1, 0, ())
     assert (config.student.arch, config.student.stem, config.student.pretrained) == ("resnet8", "cifar", False)
     assert config.method == CrossEntropy()
     assert config.teacher is None
@@ -148,12 +148,12 @@ def test_a_row_keeps_what_the_file_does_not_change() -> None:
 def test_new_scales_drop_the_row_s_weights() -> None:
     method = cells(trial(method={"row": "iCD-KD", "scales": [1, 4]}))
     assert method.scales == (1, 4)
-    assert method.scale_weights == pytest.approx((0.25, 0.75))
+    assert method.cluster_scale_weights == pytest.approx((0.25, 0.75))
     assert method.base_scale_weights is None
-    kept = cells(trial(method={"row": "iCD-KD", "scale_weights": [1, 1, 2]}))
-    assert kept.scale_weights == (0.25, 0.25, 0.5)
-    both = cells(trial(method={"row": "iCD-KD", "scales": [2, 4], "scale_weights": [3, 1]}))
-    assert both.scale_weights == (0.75, 0.25)
+    kept = cells(trial(method={"row": "iCD-KD", "cluster_scale_weights": [1, 1, 2]}))
+    assert kept.cluster_scale_weights == (0.25, 0.25, 0.5)
+    both = cells(trial(method={"row": "iCD-KD", "scales": [2, 4], "cluster_scale_weights": [3, 1]}))
+    assert both.cluster_scale_weights == (0.75, 0.25)
 
 
 @pytest.mark.parametrize("name", BASE_LOSSES)
@@ -251,7 +251,7 @@ def test_odd_settings_are_read_again(loss: str) -> None:
         "name": "distill",
         "base_loss": {loss: {"temperature": 0.3}},
         "scales": [4, 1, 2],
-        "scale_weights": [0.1, 0.7, 0.2],
+        "cluster_scale_weights": [0.1, 0.7, 0.2],
         "base_scale_weights": [3, 1, 1],
         "grid": None,
         "gram": "classes",
@@ -261,7 +261,7 @@ def test_odd_settings_are_read_again(loss: str) -> None:
     config = trial(method=method, protocol=protocol, seed=2**63 - 1)
     assert again(config) == config
     assert cells(config).scales == (1, 2, 4)
-    assert cells(config).scale_weights == (0.7, 0.2, 0.1)
+    assert cells(config).cluster_scale_weights == (0.7, 0.2, 0.1)
 
 
 # Keys
@@ -272,11 +272,11 @@ def method_key(**fields: Any) -> str:
 
 
 def test_equal_settings_have_equal_keys() -> None:
-    key = method_key(scales=[1, 2, 4], scale_weights=[1, 2, 3])
-    assert method_key(scales=[4, 1, 2], scale_weights=[3, 1, 2]) == key
-    assert method_key(scales=[1, 2, 4], scale_weights=[0.1, 0.2, 0.3]) == key
-    assert method_key(scales=[1, 2, 4], scale_weights=[70, 140, 210]) == key
-    assert method_key(scales=[1, 2, 4], scale_weights=[1, 2, 4]) != key
+    key = method_key(scales=[1, 2, 4], cluster_scale_weights=[1, 2, 3])
+    assert method_key(scales=[4, 1, 2], cluster_scale_weights=[3, 1, 2]) == key
+    assert method_key(scales=[1, 2, 4], cluster_scale_weights=[0.1, 0.2, 0.3]) == key
+    assert method_key(scales=[1, 2, 4], cluster_scale_weights=[70, 140, 210]) == key
+    assert method_key(scales=[1, 2, 4], cluster_scale_weights=[1, 2, 4]) != key
     base = method_key(scales=[1, 2], base_scale_weights=[1, 3])
     assert method_key(scales=[2, 1], base_scale_weights=[0.75, 0.25]) == base
     assert method_key(scales=[1, 2]) != base
@@ -303,7 +303,7 @@ CHANGES: list[tuple[str, ...]] = [
     ("teacher={arch: resnet20, weights: other}",),
     ("teacher={arch: resnet20, protocol: {epochs: 9}}",),
     ("data=cifar100",),
-    ("data={name: digits100, val_share: 0.2}",),
+    ("data={name: digits100, val_fraction: 0.2}",),
     ("data={name: digits100, split_seed: 1}",),
     ("data={name: digits100, image_seed: 1}",),
     ("data={name: digits100, path: x}",),
@@ -364,7 +364,7 @@ def test_a_data_digest_stands_for_path_and_options() -> None:
     assert known("d1", path="a.npz").key() == known("d1", path="b.npz").key()
     assert known("d1", path="a.npz") != known("d1", path="b.npz")
     assert known("d1", path="a.npz").key() != known("d2", path="a.npz").key()
-    assert known("d1", path="a.npz").key() != known("d1", path="a.npz", val_share=0.2).key()
+    assert known("d1", path="a.npz").key() != known("d1", path="a.npz", val_fraction=0.2).key()
     assert known("d1", path="a.npz").key() != known("d1", path="a.npz", split_seed=1).key()
     assert again(known("d1", path="a.npz")) == known("d1", path="a.npz")
 
@@ -419,7 +419,7 @@ def test_six_mistakes_are_told_at_once_in_the_order_of_the_file() -> None:
     with pytest.raises(ConfigError) as caught:
         load_trial(Path(__file__).parent / "bad" / "six_mistakes.yaml")
     assert [(problem.line, problem.path) for problem in caught.value.problems] == [
-        (3, "data.val_share"),
+        (3, "data.val_fraction"),
         (4, "student"),
         (7, "teacher.sed"),
         (10, "method.cluster_weight"),

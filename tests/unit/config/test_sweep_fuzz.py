@@ -22,7 +22,7 @@ method:
   gram: cells
   base_loss: {choices: {kd: {temperature: {low: 1, high: 8}}, dkd: {beta: {choices: [1, 2]}}}}
   scales: {subsets_of: [1, 2, 4], containing: [1]}
-  scale_weights: {low: 0.1, high: 1, log: true}
+  cluster_scale_weights: {low: 0.1, high: 1, log: true}
   cluster_weight: {low: 1, high: 9, step: 2}
 protocol: {preset: digits100, epochs: 4, lr: {low: 0.1, high: 0.2}, milestones: {choices: [[1], [2]]}}
 seed: {choices: [0, 1]}

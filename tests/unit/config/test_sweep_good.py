@@ -102,18 +102,24 @@ def test_identity_leaves_out_what_may_change() -> None:
 
 
 def test_weights_are_shown_with_sum_1() -> None:
-    raw = {"method.scale_weights.s2": 0.2, "method.scale_weights.s4": 0.6, "method.cluster_weight": 8.0}
+    raw = {"method.cluster_scale_weights.s2": 0.2, "method.cluster_scale_weights.s4": 0.6, "method.cluster_weight": 8.0}
     assert shown_params(raw) == {
-        "method.scale_weights.s2": 0.25,
-        "method.scale_weights.s4": 0.75,
+        "method.cluster_scale_weights.s2": 0.25,
+        "method.cluster_scale_weights.s4": 0.75,
         "method.cluster_weight": 8.0,
     }
 
 
 def test_columns_show_the_shortest_clear_tail() -> None:
     names = ["method.base_loss.kd.temperature", "method.base_loss.dkd.temperature", "protocol.lr", "seed"]
-    names += ["method.scale_weights.s2"]
-    assert list(tails(names).values()) == ["kd.temperature", "dkd.temperature", "lr", "seed", "scale_weights.s2"]
+    names += ["method.cluster_scale_weights.s2"]
+    assert list(tails(names).values()) == [
+        "kd.temperature",
+        "dkd.temperature",
+        "lr",
+        "seed",
+        "cluster_scale_weights.s2",
+    ]
 
 
 # Shipped files
@@ -202,7 +208,7 @@ def test_points_of_a_grid_come_in_one_order() -> None:
 
 def test_weights_are_asked_where_two_matter() -> None:
     config = sweep("scales: {subsets_of: [1, 2, 4]}\nscale_weights: {low: 0.1, high: 1}")
-    assert isinstance(config.template["method"]["scale_weights"], ScaleWeights)
+    assert isinstance(config.template["method"]["cluster_scale_weights"], ScaleWeights)
     rows = {row.name: row.condition for row in dimensions(config.template)}
-    assert rows["method.scale_weights.s2"] == "method.scales in s2+s4, s1+s2+s4"
-    assert "method.scale_weights.s1" not in rows
+    assert rows["method.cluster_scale_weights.s2"] == "method.scales in s2+s4, s1+s2+s4"
+    assert "method.cluster_scale_weights.s1" not in rows

@@ -119,7 +119,7 @@ def test_a_seal_says_why() -> None:
     assert len(closed.open("what was sealed is another object")) == 1
 
 
-DATA: dict[str, Any] = {"name": "digits100", "train_per_class": 4, "test_per_class": 1, "val_share": 0.25}
+DATA: dict[str, Any] = {"name": "digits100", "train_per_class": 4, "test_per_class": 1, "val_fraction": 0.25}
 
 
 def config(**data: str) -> Any:

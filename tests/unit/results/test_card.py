@@ -14,7 +14,7 @@ DOCUMENT: dict[str, Any] = {
     "data": {"name": "cifar100", "digest": "d" * 64},
     "student": {"arch": "resnet8", "stem": "cifar"},
     "teacher": {"arch": "resnet32x4", "digest": "e" * 64},
-    "method": {"name": "distill", "scales": [1, 2], "scale_weights": [0.25, 0.75], "cluster_temperature": 2.0},
+    "method": {"name": "distill", "scales": [1, 2], "cluster_scale_weights": [0.25, 0.75], "cluster_temperature": 2.0},
     "seed": 101,
 }
 IMAGES = torch.zeros(3, 3, 32, 32)
@@ -58,7 +58,7 @@ def test_unconfirmed() -> None:
 def test_what_a_user_needs() -> None:
     text = written()
     for part in (
-        "scale_weights:",
+        "cluster_scale_weights:",
         "cluster_temperature: 2.0",
         "resnet32x4",
         "e" * 64,

@@ -37,7 +37,12 @@ def config(method: Any) -> TrialConfig:
 
 
 def test_every_part_is_left_out_once() -> None:
-    tuned = {"scales": [1, 2, 4], "scale_weights": [0.2, 0.2, 0.6], "cluster_weight": 8, "cluster_temperature": 1}
+    tuned = {
+        "scales": [1, 2, 4],
+        "cluster_scale_weights": [0.2, 0.2, 0.6],
+        "cluster_weight": 8,
+        "cluster_temperature": 1,
+    }
     base = {"dkd": {"temperature": 2, "alpha": 1, "beta": 4}}
     whole = config({**tuned, "base_loss": base})
     found = {label: other.method for label, other in ablations(whole).items()}
@@ -54,7 +59,7 @@ def test_every_part_is_left_out_once() -> None:
     ]
     assert (
         found["without scale 2"]
-        == config({**tuned, "base_loss": base, "scales": [1, 4], "scale_weights": [0.25, 0.75]}).method
+        == config({**tuned, "base_loss": base, "scales": [1, 4], "cluster_scale_weights": [0.25, 0.75]}).method
     )
     assert found["cluster weight 0"] == replace(whole.method, cluster_weight=0.0)
     assert found["base loss KD"] == config(tuned).method
@@ -66,7 +71,7 @@ def test_every_part_is_left_out_once() -> None:
 
 
 def test_a_scale_whose_weight_is_all_leaves_the_authors_weights() -> None:
-    whole = config({**ICD, "scales": [2, 4], "scale_weights": [1, 0]})
+    whole = config({**ICD, "scales": [2, 4], "cluster_scale_weights": [1, 0]})
     assert ablations(whole)["without scale 2"].method == config({**ICD, "scales": [4]}).method
 
 
@@ -101,7 +106,7 @@ def test_a_configuration_of_the_cluster_term_alone_keeps_it() -> None:
         ("iCD-KD", 3),
         ({**ICD, "scales": [1, 4]}, 2),
         ({**ICD, "cluster_temperature": 1}, 4),
-        ({**ICD, "scale_weights": [0.2, 0.2, 0.6]}, 4),
+        ({**ICD, "cluster_scale_weights": [0.2, 0.2, 0.6]}, 4),
         ({**ICD, "cluster_weight": 0, "cluster_temperature": 1}, 2),
         ({**ICD, "base_scale_weights": [1, 1, 2]}, 4),
         ("DKD", 2),

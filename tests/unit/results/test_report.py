@@ -212,7 +212,7 @@ def test_weights_are_those_that_were_trained_with(facts: Facts) -> None:
     rows = {row[0]: dict(zip(headers, row, strict=True)) for row in chart.table.rows}
     for number, config in facts.configs.items():
         if number != 0:
-            weights = dict(zip(config["method"]["scales"], config["method"]["scale_weights"], strict=True))
+            weights = dict(zip(config["method"]["scales"], config["method"]["cluster_scale_weights"], strict=True))
             assert [rows[number][f"weight of scale {m}"] for m in (2, 4)] == [weights[2], weights.get(4, 0.0)]
     assert rows[0]["cluster_weight"] is None  # the baseline KD has no cluster term
 

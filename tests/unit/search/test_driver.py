@@ -153,7 +153,7 @@ def test_retries_are_remembered_by_the_next_driver(tmp_path: Path) -> None:
 
 
 def test_what_failed_may_be_tried_again_under_another_number(tmp_path: Path) -> None:
-    hand = Hand(tmp_path, ranges=POINTS, budget={"trials": 6, "failed_share": 1.0})
+    hand = Hand(tmp_path, ranges=POINTS, budget={"trials": 6, "max_failed_fraction": 1.0})
     task = hand.driver.next()
     assert task is not None
     hand.end(task, "error", "bug")
@@ -213,7 +213,7 @@ def test_a_stale_attempt_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["median", "successive_halving", "hyperband"])
 def test_pruning_and_control_trials(tmp_path: Path, name: str) -> None:
-    pruner = {"name": name, "min_epochs": 1, "reduction": 2, "startup_trials": 1, "control_share": 0.4}
+    pruner = {"name": name, "min_epochs": 1, "reduction": 2, "startup_trials": 1, "control_fraction": 0.4}
     hand = Hand(tmp_path, pruner=pruner, enqueue=["KD"], budget={"trials": 16})
     hand.finish(lambda number, epoch: 90.0 - 5 * number + epoch / 10)  # each worse than the one before
     records = hand.ledger.records()
@@ -234,7 +234,7 @@ def test_pruning_and_control_trials(tmp_path: Path, name: str) -> None:
     assert {event["trial"]: event["state"] for event in hand.told("end")} == dict(enumerate(hand.states))
 
 
-DEAD: dict[str, Any] = {"pruner": {"dead_terms": True, "min_epochs": 2, "control_share": 0.0}}
+DEAD: dict[str, Any] = {"pruner": {"dead_terms": True, "min_epochs": 2, "control_fraction": 0.0}}
 
 
 def share(value: float) -> dict[str, float]:
@@ -289,7 +289,7 @@ def test_a_dead_term_that_is_not_searched_ends_nothing(tmp_path: Path) -> None:
 def test_scale_weights_are_said_to_matter_not_only_where_they_were_sampled(tmp_path: Path) -> None:
     space = {
         "scales": {"choices": [[1, 2], [1, 2, 4]]},
-        "scale_weights": {"low": 0.1, "high": 1},
+        "cluster_scale_weights": {"low": 0.1, "high": 1},
         "cluster_weight": {"low": 1, "high": 2},
         "base_loss": "kd",
     }
@@ -306,7 +306,7 @@ def test_scale_weights_are_said_to_matter_not_only_where_they_were_sampled(tmp_p
 
 
 def test_controls_and_baselines_go_on_with_dead_terms_and_remember(tmp_path: Path) -> None:
-    hand = Hand(tmp_path, pruner={**DEAD["pruner"], "control_share": 1.0}, enqueue=["iCD-KD"], budget={"trials": 2})
+    hand = Hand(tmp_path, pruner={**DEAD["pruner"], "control_fraction": 1.0}, enqueue=["iCD-KD"], budget={"trials": 2})
     for _ in range(2):
         task = hand.driver.next()
         assert task is not None

@@ -28,7 +28,7 @@ TPE: dict[str, Any] = {
     "sampler": {"name": "tpe", "startup_trials": 3},
     "enqueue": ["KD", "iCD-KD"],
     "budget": {"trials": 10},
-    "pruner": {"name": "median", "startup_trials": 2, "control_share": 0.3},
+    "pruner": {"name": "median", "startup_trials": 2, "control_fraction": 0.3},
 }
 
 
@@ -273,7 +273,7 @@ def test_three_failures_at_the_start_end_the_sweep(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("failures", "too_often"), [(1, False), (2, True)])
 def test_failed_too_often(tmp_path: Path, failures: int, too_often: bool) -> None:
-    hand = Hand(tmp_path, budget={"trials": 4, "failed_share": 0.25})
+    hand = Hand(tmp_path, budget={"trials": 4, "max_failed_fraction": 0.25})
     for _ in range(4 - failures):
         task = hand.driver.next()
         assert task is not None
@@ -284,7 +284,7 @@ def test_failed_too_often(tmp_path: Path, failures: int, too_often: bool) -> Non
         hand.end(task, "error", "bug")
     assert hand.driver.finished
     assert hand.driver.failed_too_often is too_often
-    again = hand.again(budget={"trials": 4, "failed_share": 0.25})
+    again = hand.again(budget={"trials": 4, "max_failed_fraction": 0.25})
     assert again.driver.failed_too_often is too_often
 
 

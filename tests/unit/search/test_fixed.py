@@ -185,14 +185,14 @@ def test_seeds_are_none_that_the_search_used(tmp_path: Path) -> None:
 
 POOR = {"ranges": {"cluster_weight": {"low": 0.5, "high": 64, "log": True}, "scales": [1, 2], "base_loss": "kd"}}
 SEARCHES: dict[str, dict[str, Any]] = {
-    "random, median": {"pruner": {"name": "median", "startup_trials": 2, "control_share": 0.3}},
+    "random, median": {"pruner": {"name": "median", "startup_trials": 2, "control_fraction": 0.3}},
     "tpe, halving": {
         "sampler": {"name": "tpe", "startup_trials": 2},
-        "pruner": {"name": "successive_halving", "min_epochs": 1, "reduction": 2, "control_share": 0.3},
+        "pruner": {"name": "successive_halving", "min_epochs": 1, "reduction": 2, "control_fraction": 0.3},
     },
     "auto, hyperband": {
         "sampler": {"name": "auto", "startup_trials": 2},
-        "pruner": {"name": "hyperband", "min_epochs": 1, "reduction": 2, "control_share": 0.3},
+        "pruner": {"name": "hyperband", "min_epochs": 1, "reduction": 2, "control_fraction": 0.3},
     },
     "grid": {
         "sampler": {"name": "grid"},

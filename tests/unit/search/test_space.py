@@ -20,7 +20,7 @@ base_loss:
   nkd: {gamma: {low: 0.5, high: 16, log: true}, keep_target: {choices: [true, false]}}
   ldrld: {k: {low: 3, high: 12}}
 scales: {subsets_of: [1, 2, 4]}
-scale_weights: {low: 0.05, high: 1}
+cluster_scale_weights: {low: 0.05, high: 1}
 base_scale_weights: {low: 0.05, high: 1, log: true}
 cluster_weight: {low: 0.5, high: 512, log: true}
 cluster_temperature: {low: 0.5, high: 4, step: 0.5}
@@ -36,7 +36,7 @@ method:
   iCD-KD:
     base_loss: {kd: {temperature: {low: 1, high: 8}}, dkd: {beta: {low: 1, high: 9}}}
     scales: {choices: [[1, 2], [1, 2, 4]]}
-    scale_weights: {low: 0.1, high: 1}
+    cluster_scale_weights: {low: 0.1, high: 1}
   CRD: {momentum: {low: 0.1, high: 0.9}}
   cross_entropy:
 pair:
@@ -157,8 +157,12 @@ def key(space: str, params: dict[str, Any], **parts: str | None) -> str:
 
 
 def test_the_order_of_scales_leaves_no_trace() -> None:
-    weights = "scale_weights: {low: 0.1, high: 1}"
-    params = {"method.scales": "s1+s2+s4", "method.scale_weights.s2": 0.3, "method.scale_weights.s4": 0.7}
+    weights = "cluster_scale_weights: {low: 0.1, high: 1}"
+    params = {
+        "method.scales": "s1+s2+s4",
+        "method.cluster_scale_weights.s2": 0.3,
+        "method.cluster_scale_weights.s4": 0.7,
+    }
     keys = {
         key(f"scales: {{choices: [[1, 2], {scales}]}}\n{weights}", params)
         for scales in ([1, 2, 4], [4, 2, 1], [2, 1, 4])
@@ -171,7 +175,7 @@ def test_the_order_of_scales_leaves_no_trace() -> None:
 @pytest.mark.parametrize("factor", [0.1, 0.3, 1 / 7, 0.77, 0.999])
 def test_a_common_factor_of_weights_leaves_no_trace(factor: float) -> None:
     space = "scales: [1, 2, 4]\nscale_weights: {low: 0.001, high: 1}\nbase_scale_weights: {low: 0.001, high: 1}"
-    names = [f"method.scale_weights.s{scale}" for scale in (2, 4)]
+    names = [f"method.cluster_scale_weights.s{scale}" for scale in (2, 4)]
     names += [f"method.base_scale_weights.s{scale}" for scale in (1, 2, 4)]
     for seed in range(20):
         raw = dict(zip(names, (0.1 + (7 * seed + 3 * place) % 11 / 13 for place in range(5)), strict=True))
@@ -217,13 +221,14 @@ def test_the_row_of_a_wide_trial() -> None:
         "method.base_loss.dkd.beta": 3.0, "method.scales": "s2+s4", "method.cluster_weight": 8.0,
         "method.cluster_temperature": 2.0, "method.gram": "cells", "method.grid": "none",
         "method.base_scale_weights.s2": 0.5, "method.base_scale_weights.s4": 0.5,
-        "method.scale_weights.s2": 0.2, "method.scale_weights.s4": 0.6,
+        "method.cluster_scale_weights.s2": 0.2, "method.cluster_scale_weights.s4": 0.6,
         "protocol.lr": 0.05, "protocol.epochs": 4, "seed": "seed1",
     }  # fmt: skip
     assert space.row(space.read(space.document(params))) == {
         "teacher": "resnet20", "student": "vgg8", "method": "distill", "method.base_loss": "dkd",
-        "method.scales": "s2+s4", "method.scale_weights.s1": "0", "method.scale_weights.s2": "0.25",
-        "method.scale_weights.s4": "0.75", "method.scale_weights.s8": "0", "method.base_scale_weights.s1": "0",
+        "method.scales": "s2+s4", "method.cluster_scale_weights.s1": "0", "method.cluster_scale_weights.s2": "0.25",
+        "method.cluster_scale_weights.s4": "0.75", "method.cluster_scale_weights.s8": "0",
+        "method.base_scale_weights.s1": "0",
         "method.base_scale_weights.s2": "0.5", "method.base_scale_weights.s4": "0.5",
         "method.base_scale_weights.s8": "0", "method.cluster_weight": "8", "method.cluster_temperature": "2",
         "method.base_loss.dkd.beta": "3", "method.base_loss.dkd.temperature": "2.5",
@@ -236,7 +241,7 @@ def test_the_row_of_a_wide_trial() -> None:
 def test_the_row_of_a_baseline() -> None:
     space = SearchSpace(SPACES["wide"])
     plain, features, eight = (space.row(space.read(space.baseline(item))) for item in space.sweep.enqueue)
-    weights = "method.scale_weights"
+    weights = "method.cluster_scale_weights"
     assert [plain[name] for name in ("method", "method.scales", f"{weights}.s1", "method.cluster_weight")] == [
         "KD",
         "s1",
@@ -268,7 +273,7 @@ def test_weights_that_have_no_effect_show_as_zero() -> None:
         for weight in (0, 2):
             params = {"method.gram": gram, "method.cluster_weight": f"cluster_weight{weight}"}
             row = space.row(space.read(space.document(params)))
-            shown[gram, weight] = [row[f"method.scale_weights.s{scale}"] for scale in (1, 2, 4)]
+            shown[gram, weight] = [row[f"method.cluster_scale_weights.s{scale}"] for scale in (1, 2, 4)]
     assert shown["cells", 0] == shown["classes", 0] == ["0", "0", "0"]
     assert shown["cells", 2] == ["0", "0.333333", "0.5"]
     assert shown["classes", 2] == ["0.166667", "0.333333", "0.5"]

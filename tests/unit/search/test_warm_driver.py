@@ -78,7 +78,7 @@ def test_a_driver_that_dies_among_them_goes_on_the_same_way(tmp_path: Path, trai
             (r.number, r.start, r.baseline, dict(r.params), r.key, r.control, r.state) for r in hand.ledger.records()
         ]
 
-    parts = {**NEW, "pruner": {"name": "median", "startup_trials": 2, "control_share": 0.5}}
+    parts = {**NEW, "pruner": {"name": "median", "startup_trials": 2, "control_fraction": 0.5}}
     for name in ("whole", "cut"):
         (tmp_path / name).mkdir()
         other(tmp_path / name)
@@ -97,12 +97,12 @@ def test_a_driver_that_dies_among_them_goes_on_the_same_way(tmp_path: Path, trai
 
 def test_they_may_be_pruned(tmp_path: Path) -> None:
     other(tmp_path)
-    pruner = {"name": "median", "startup_trials": 1, "control_share": 0.0}
+    pruner = {"name": "median", "startup_trials": 1, "control_fraction": 0.0}
     hand = Hand(tmp_path, **{**NEW, "pruner": pruner})
     hand.finish(lambda number, epoch: 50.0 - number)
     assert [record.control for record in hand.ledger.records()[:4]] == [True, False, False, False]
     assert hand.states[:4] == ["complete", "pruned", "pruned", "pruned"]
-    share = Hand(tmp_path, **{**NEW, "name": "all", "pruner": {**pruner, "control_share": 1.0}})
+    share = Hand(tmp_path, **{**NEW, "name": "all", "pruner": {**pruner, "control_fraction": 1.0}})
     share.finish()
     assert all(record.control for record in share.ledger.records()[1:4])
 

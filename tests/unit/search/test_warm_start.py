@@ -17,7 +17,7 @@ from tests.studies import Study, changed
 
 SPACE: dict[str, Any] = {
     "scales": {"choices": [[1], [1, 2], [1, 2, 4]]},
-    "scale_weights": {"low": 0.1, "high": 1},
+    "cluster_scale_weights": {"low": 0.1, "high": 1},
     "cluster_weight": {"low": 0.5, "high": 64, "log": True},
     "base_loss": {"kd": {"temperature": {"low": 1, "high": 8}}, "dkd": {}},
 }
