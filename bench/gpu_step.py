@@ -102,7 +102,7 @@ class Bench:
         assert isinstance(row, CellDistillation)
         return TrialConfig(
             data=DataConfig(name="digits100", digest="d" * 64),
-            student=NetworkConfig(arch=student, stem="cifar"),
+            student=NetworkConfig(arch=student, stem="conv3x3"),
             method=replace(row, allow_repeated_cells=True),
             protocol=Protocol(
                 views=CropFlip(size=32, pad=4),
@@ -113,7 +113,7 @@ class Bench:
                 clip_norm=40.0,
                 drop_last=True,
             ),
-            teacher=TeacherConfig(arch=arch, stem="cifar", digest="t" * 64),
+            teacher=TeacherConfig(arch=arch, stem="conv3x3", digest="t" * 64),
             seed=seed,
         )
 

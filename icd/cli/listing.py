@@ -57,7 +57,7 @@ def models(as_json: bool) -> None:
     for name, row in MODELS.items():
         sizes = {
             f"{stem} {size} px": list(feature_size(name, stem, size))
-            for stem, size in (("cifar", 32), ("cub", 224), ("imagenet", 224))
+            for stem, size in (("conv3x3", 32), ("conv7x7_s2", 224), ("conv7x7_s2_pool", 224))
             if stem in row.stems
         }
         listed[name] = {"summary": row.summary, "paper_name": row.paper_name or name, "features": sizes}

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from icd.config.document import Document, KeyPath
+from icd.config.habits import write
 from icd.config.protocols import Protocol, usual_lr
 from icd.config.trial import DataConfig, NetworkConfig, TeacherConfig, TrialConfig
 from icd.data import DATASETS
@@ -16,6 +17,7 @@ from icd.models import MODELS, Stem, feature_size
 from icd.models.torchvision_nets import IMAGENET_CLASSES
 
 _NOT_PRETRAINED = "only torchvision's networks have published ImageNet weights here"
+_FORMER_STEMS = {"cifar": "conv3x3", "cub": "conv7x7_s2", "imagenet": "conv7x7_s2_pool"}
 _LARGE_IMAGE = 128  # pixels; from here on the authors use the 224-pixel stem
 
 
@@ -72,7 +74,9 @@ def between_parts(known: Known) -> tuple[list[Problem], NetworkConfig | None, Te
         if stem is None:
             listed = ", ".join(("auto", *MODELS[network.arch].stems))
             rule = f"stem of {network.arch} must be one of {listed}"
-            problems.append(known.document.problem((role, "stem"), rule, value=known.stems[role]))
+            now = _FORMER_STEMS.get(known.stems[role])
+            hint = write((role, "stem"), now) if now else ""
+            problems.append(known.document.problem((role, "stem"), rule, value=known.stems[role], hint=hint))
             continue
         networks[role] = replace(network, stem=stem)
     problems += _maps(known, networks)
@@ -86,7 +90,7 @@ def _stem(network: NetworkConfig | TeacherConfig, asked: str, size: int | None) 
     stems = MODELS[network.arch].stems
     if asked != "auto":
         return next((stem for stem in stems if stem == asked), None)
-    wanted: Stem = "cub" if size is not None and size >= _LARGE_IMAGE else "cifar"
+    wanted: Stem = "conv7x7_s2" if size is not None and size >= _LARGE_IMAGE else "conv3x3"
     return wanted if wanted in stems else stems[0]
 
 

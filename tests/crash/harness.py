@@ -55,11 +55,11 @@ SWEEP: dict[str, Any] = {
     "data": {"name": "npz", "val_fraction": 0.5},  # its path is filled in
     "teacher": {
         "arch": "resnet8",
-        "stem": "cub",
+        "stem": "conv7x7_s2",
         "weights": "train",
         "protocol": {"preset": "digits100", "epochs": 1, "views": views()},
     },
-    "student": {"arch": "resnet8", "stem": "cub"},
+    "student": {"arch": "resnet8", "stem": "conv7x7_s2"},
     "protocol": protocol(2),
     "ranges": {
         "scales": {"choices": [[1], [1, 2]]},

@@ -30,7 +30,7 @@ Speeds = Callable[[dict[Choice, float]], list[Choice]]
 def config_of(teacher: Any = None, **protocol: Any) -> TrialConfig:
     content = {
         "data": DATA,
-        "student": {"arch": "resnet8", "stem": "cub"},
+        "student": {"arch": "resnet8", "stem": "conv7x7_s2"},
         "method": "KD" if teacher else {"name": "cross_entropy"},
         "protocol": {"epochs": 1, "batch_size": 50, **protocol},
         **({"teacher": teacher} if teacher else {}),

@@ -52,7 +52,7 @@ def split() -> Split:
 
 @pytest.fixture(scope="module")
 def teacher() -> Network:
-    network = build_model("resnet14", num_classes=100, stem="cifar", seed=7)
+    network = build_model("resnet14", num_classes=100, stem="conv3x3", seed=7)
     with torch.no_grad():
         network.train()(torch.randn(64, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
         network.head.weight.mul_(20)

@@ -20,8 +20,8 @@ from tests.crash.served import Harness, records
 EPOCHS = 4
 TEACHER = bare.SWEEP["teacher"]
 PAIRS = [
-    {"name": "small", "teacher": TEACHER, "student": {"arch": "resnet8", "stem": "cub"}},
-    {"name": "large", "teacher": TEACHER, "student": {"arch": "resnet14", "stem": "cub"}},
+    {"name": "small", "teacher": TEACHER, "student": {"arch": "resnet8", "stem": "conv7x7_s2"}},
+    {"name": "large", "teacher": TEACHER, "student": {"arch": "resnet14", "stem": "conv7x7_s2"}},
 ]
 PROTOCOL = {**bare.SWEEP["protocol"], "epochs": EPOCHS}
 ONE: dict[str, Any] = {"protocol": PROTOCOL, "pruner": None}

@@ -63,7 +63,7 @@ def birds(tmp_path_factory: pytest.TempPathFactory) -> Split:
 
 @pytest.mark.parametrize("pair", PAIRS, ids="->".join)
 def test_a_step_on_birds_at_224_pixels(birds: Split, pair: tuple[str, str]) -> None:
-    terms = step_terms(birds, "cub200", pair, "cub", "iCD-KD")
+    terms = step_terms(birds, "cub200", pair, "conv7x7_s2", "iCD-KD")
     assert set(terms) == {"ce", "base", "cluster"}
     assert all(np.isfinite(value) and value >= 0 for value in terms.values()), terms
 
@@ -71,6 +71,6 @@ def test_a_step_on_birds_at_224_pixels(birds: Split, pair: tuple[str, str]) -> N
 def test_a_step_on_tiny_imagenet_at_64_pixels(tmp_path: Path) -> None:
     split = unpacked("tiny_imagenet", "tiny_imagenet_animals30.zip", tmp_path)
     assert split.num_classes == 30
-    terms = step_terms(split, "tiny_imagenet", ("resnet32x4", "mobilenetv2"), "cifar", "SD-DKD")
+    terms = step_terms(split, "tiny_imagenet", ("resnet32x4", "mobilenetv2"), "conv3x3", "SD-DKD")
     assert set(terms) == {"ce", "base"}
     assert all(np.isfinite(value) for value in terms.values()), terms

@@ -60,7 +60,7 @@ def split() -> Split:
 
 @pytest.fixture(scope="module")
 def teacher() -> Network:
-    network = build_model("resnet14", num_classes=100, stem="cifar", seed=7)
+    network = build_model("resnet14", num_classes=100, stem="conv3x3", seed=7)
     with torch.no_grad():  # statistics and a head that tell classes apart, as a trained one's would
         network.train()(torch.randn(64, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
         network.head.weight.mul_(20)
@@ -131,7 +131,7 @@ def assert_close(found: Tensor, wanted: Tensor) -> None:
 
 def test_windows_that_overlap_keep_the_network_s_own_logits(split: Split, tmp_path: Path) -> None:
     """A map of 7 x 7 does not divide into a grid of 4: the mean of the cells is not the network's answer."""
-    wide = build_model("resnet14", num_classes=100, stem="cifar", seed=7).eval()
+    wide = build_model("resnet14", num_classes=100, stem="conv3x3", seed=7).eval()
     config = config_of(
         {"row": "iCD-KD", "global_verdict": "logits"}, views={"crop_flip": {"size": 28, "pad": 0, "resize": 32}}
     )
@@ -181,7 +181,7 @@ def test_weights_drift_no_more_than_by_another_memory_format(split: Split, teach
     tabled, _ = trained(config, split, teacher, table_of(config, split, teacher, tmp_path))
     other_format = replace(config, protocol=replace(config.protocol, channels_last=False))
     reformatted, _ = trained(other_format, split, teacher, None)
-    start = build_model("resnet8", num_classes=100, stem="cifar", seed=config.seed)
+    start = build_model("resnet8", num_classes=100, stem="conv3x3", seed=config.seed)
     assert distance(live, start) > 1e-2
     assert 0 < distance(tabled, live) < 2 * distance(reformatted, live)
 
@@ -194,7 +194,7 @@ def distance(one: Network, other: Network) -> float:
 def test_the_gradient_error_is_small(split: Split, teacher: Network, tmp_path: Path) -> None:
     config = config_of()
     batch = first_batch(config, split)
-    student = build_model("resnet8", num_classes=100, stem="cifar", seed=1)
+    student = build_model("resnet8", num_classes=100, stem="conv3x3", seed=1)
     method = config.method.build(None)
     with torch.no_grad():
         live = LiveSide(teacher(batch.images_BCHW), teacher.head)
@@ -235,7 +235,7 @@ from tests.integration.test_teacher_table import *
 split = load_dataset(
     "digits100", root=None, path=None, val_fraction=0.5, split_seed=0, train_per_class=2, test_per_class=1
 )
-teacher = build_model("resnet14", num_classes=100, stem="cifar", seed=7).eval().requires_grad_(False)
+teacher = build_model("resnet14", num_classes=100, stem="conv3x3", seed=7).eval().requires_grad_(False)
 config = config_of(epochs=3)
 table = table_of(config, split, teacher, Path(sys.argv[2]))
 network, rows = trained(config, split, teacher, table)
@@ -264,7 +264,7 @@ from tests.integration.test_teacher_table import *
 split = load_dataset(
     "digits100", root=None, path=None, val_fraction=0.5, split_seed=0, train_per_class=2, test_per_class=1
 )
-teacher = build_model("resnet14", num_classes=100, stem="cifar", seed=7).eval().requires_grad_(False)
+teacher = build_model("resnet14", num_classes=100, stem="conv3x3", seed=7).eval().requires_grad_(False)
 config, folder, shared, said = config_of(), Path(sys.argv[2]), OpenBlocks(), []
 def work():
     table = open_table(plan_table([config], split, "stream", folder=folder), config, teacher, folder, shared)

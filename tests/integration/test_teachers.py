@@ -46,7 +46,7 @@ def split() -> Split:
 
 def test_a_published_teacher_of_other_classes_is_refused(split: Split, tmp_path: Path) -> None:
     """Its head would be random, and another one in every process."""
-    teacher = TeacherConfig(arch="torchvision_resnet18", stem="imagenet", weights="pretrained")
+    teacher = TeacherConfig(arch="torchvision_resnet18", stem="conv7x7_s2_pool", weights="pretrained")
     config = replace(config_of(), teacher=teacher)
     with pytest.raises(ConfigError, match=r"teacher.weights: .* of its 1000 classes, not 100: .*icd teacher import"):
         prepare(config, split, TeacherStore(tmp_path), Execution())
@@ -57,7 +57,7 @@ def test_a_published_teacher_must_have_the_digest_of_the_configuration(
 ) -> None:
     monkeypatch.setattr(teachers, "IMAGENET_CLASSES", 100)
     monkeypatch.setattr(teachers, "build_model", lambda *args, **more: build_model("resnet8", num_classes=100, seed=0))
-    teacher = TeacherConfig(arch="torchvision_resnet18", stem="imagenet", weights="pretrained")
+    teacher = TeacherConfig(arch="torchvision_resnet18", stem="conv7x7_s2_pool", weights="pretrained")
     found = prepare(replace(config_of(), teacher=teacher), split, TeacherStore(tmp_path), Execution())
     assert found is not None
     other = replace(config_of(), teacher=replace(teacher, digest="e" * 64))

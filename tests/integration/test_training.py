@@ -41,7 +41,7 @@ def split() -> Split:
 
 @pytest.fixture
 def teacher() -> Network:
-    return build_model("resnet14", num_classes=100, stem="cifar", seed=7)
+    return build_model("resnet14", num_classes=100, stem="conv3x3", seed=7)
 
 
 def digest_of(trained: Trained) -> str:

@@ -44,7 +44,7 @@ def test_student_and_method_are_enough() -> None:
     config = read_trial(parse_yaml("student: resnet8\nmethod: cross_entropy\n", "x.yaml"))
     assert config.data.name == "digits100"
     assert (config.data.val_fraction, config.data.split_seed, config.data.options) == (0.1, 0, ())
-    assert (config.student.arch, config.student.stem, config.student.pretrained) == ("resnet8", "cifar", False)
+    assert (config.student.arch, config.student.stem, config.student.pretrained) == ("resnet8", "conv3x3", False)
     assert config.method == CrossEntropy()
     assert config.teacher is None
     assert config.seed == 0
@@ -109,24 +109,24 @@ def test_null_is_the_default() -> None:
 @pytest.mark.parametrize(
     ("data", "arch", "stem"),
     [
-        ("digits100", "resnet8", "cifar"),
-        ("tiny_imagenet", "resnet8", "cifar"),
-        ("cub200", "resnet8", "cub"),
-        ("cub200", "shufflenetv2", "cub"),
-        ("cub200", "torchvision_resnet18", "imagenet"),
-        ("digits100", "torchvision_resnet18", "imagenet"),
+        ("digits100", "resnet8", "conv3x3"),
+        ("tiny_imagenet", "resnet8", "conv3x3"),
+        ("cub200", "resnet8", "conv7x7_s2"),
+        ("cub200", "shufflenetv2", "conv7x7_s2"),
+        ("cub200", "torchvision_resnet18", "conv7x7_s2_pool"),
+        ("digits100", "torchvision_resnet18", "conv7x7_s2_pool"),
     ],
 )
 def test_the_image_size_chooses_the_stem(data: str, arch: str, stem: str) -> None:
     config = trial(data=data, student=arch)
     assert config.student.stem == stem
     assert config.teacher is not None
-    assert config.teacher.stem == ("cub" if data == "cub200" else "cifar")
+    assert config.teacher.stem == ("conv7x7_s2" if data == "cub200" else "conv3x3")
     assert trial(data=data, student={"arch": arch, "stem": "auto"}) == config
 
 
 def test_a_stem_may_be_asked_for() -> None:
-    assert trial(student={"arch": "resnet8", "stem": "cub"}).student.stem == "cub"
+    assert trial(student={"arch": "resnet8", "stem": "conv7x7_s2"}).student.stem == "conv7x7_s2"
     assert trial(student={"arch": "torchvision_resnet18", "pretrained": True}).student.pretrained
 
 
@@ -222,7 +222,7 @@ def test_a_teacher_that_is_not_trained_has_no_protocol(weights: str) -> None:
     data = {"name": "imagefolder", "path": "imagenet"}  # how many classes it has is known once it is read
     config = trial(data=data, teacher={"arch": arch, "weights": weights}, protocol={"views": views})
     assert config.teacher == TeacherConfig(
-        arch=arch, stem=config.teacher.stem if config.teacher else "cifar", weights=weights
+        arch=arch, stem=config.teacher.stem if config.teacher else "conv3x3", weights=weights
     )
     assert again(config) == config
 
@@ -297,7 +297,7 @@ def test_a_key_is_a_digest() -> None:
 CHANGES: list[tuple[str, ...]] = [
     ("seed=1",),
     ("student=resnet14",),
-    ("student={arch: resnet8, stem: cub}",),
+    ("student={arch: resnet8, stem: conv7x7_s2}",),
     ("teacher=resnet32",),
     ("teacher={arch: resnet20, seed: 1}",),
     ("teacher={arch: resnet20, weights: other}",),
@@ -375,7 +375,7 @@ def test_a_teacher_digest_stands_for_its_origin() -> None:
 
     assert known("d1") == known("d1", weights="some-name") == known("d1", seed=4, protocol={"epochs": 3})
     assert known("d1") != known("d2")
-    assert known("d1") != known("d1", stem="cub")
+    assert known("d1") != known("d1", stem="conv7x7_s2")
     assert known("d1") != known("d1", arch="resnet32")
 
 

@@ -17,7 +17,9 @@ def test_a_bad_sweep_is_refused(name: str) -> None:
     ranges, parts, said = CASES[name]
     with pytest.raises(ConfigError) as caught:
         sweep(RANGE if ranges is None else ranges, **parts)
-    told = [str(problem).partition(": ")[2] for problem in caught.value.problems if "nothing to search" not in problem.rule]
+    told = [
+        str(problem).partition(": ")[2] for problem in caught.value.problems if "nothing to search" not in problem.rule
+    ]
     for line in told:
         assert any(line.startswith(begin) for begin in said), line
     for begin in said:

@@ -16,7 +16,7 @@ SEED = """
 name: x
 data: {name: digits100, train_per_class: 5}
 teacher: {arch: resnet20, protocol: {epochs: 2}}
-student: {choices: [resnet8, {arch: resnet8, stem: cub}]}
+student: {choices: [resnet8, {arch: resnet8, stem: conv7x7_s2}]}
 method:
   row: iCD-KD
   gram: cells

@@ -54,7 +54,7 @@ def test_a_range_may_stand_at_any_leaf() -> None:
     text = """
 name: x
 teacher: {arch: {choices: [resnet20, resnet32]}, protocol: {epochs: {low: 2, high: 9}}, seed: {choices: [0, 1]}}
-student: {choices: [resnet8, {arch: resnet14, stem: cub}]}
+student: {choices: [resnet8, {arch: resnet14, stem: conv7x7_s2}]}
 method: {row: {choices: [KD, SD-KD]}, base_loss: {kd: {temperature: {low: 1, high: 8}}}, gram: {choices: [cells]}}
 protocol: {lr: {low: 0.01, high: 0.1, log: true}, views: {crop_flip: {size: 32, pad: {low: 0, high: 4}}}}
 seed: {low: 0, high: 3}

@@ -26,7 +26,7 @@ cluster_weight: {low: 0.5, high: 512, log: true}
 cluster_temperature: {low: 0.5, high: 4, step: 0.5}
 gram: {choices: [cells, classes]}
 grid: {choices: [4, null]}
-student: [resnet8, {arch: resnet8, stem: cub}, vgg8]
+student: [resnet8, {arch: resnet8, stem: conv7x7_s2}, vgg8]
 protocol: {lr: {low: 0.01, high: 0.2, log: true}, epochs: {low: 2, high: 9}}
 seed: [0, 1]
 """
