@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--live", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    method: dict[str, Any] = {"row": options.method, "allow_repeated_cells": True}
+    method: dict[str, Any] = {"recipe": options.method, "allow_repeated_cells": True}
     if "-" in options.method:
         method["scales"] = [int(scale) for scale in options.scales.split(",")]
     config = config_of(options.pair, method)

@@ -42,7 +42,7 @@ def methods(name: str | None, as_json: bool) -> None:
             click.echo(f"{kind} {name}:  # {cls.title}")
             for field, default in _defaults(cls).items():
                 click.echo(f"  {field}: {_flow(default)}")
-    click.echo("rows of the paper's table:  # method: NAME, or method: {row: NAME, field: value}")
+    click.echo("rows of the paper's table:  # method: NAME, or method: {recipe: NAME, field: value}")
     for name, data in rows.items():
         click.echo(f"  {name}: {_flow(_row(data))}")
 

@@ -24,7 +24,7 @@ def with_preset(value: Any, images: str, network: Any) -> Any:
     return {**found, "views": _tagged("views", found["views"])}
 
 
-def with_row(value: Any) -> Any:
+def with_recipe(value: Any) -> Any:
     """Lay a method's own fields over those of the row that it starts from.
 
     New scales do not keep the weights of the row's scales. Weights may be given by the name of their scale.
@@ -32,8 +32,8 @@ def with_row(value: Any) -> Any:
     value = full_form("method", value)
     if not isinstance(value, dict):
         return value
-    row = value.get("row")
-    own = {name: item for name, item in value.items() if name != "row"}
+    row = value.get("recipe")
+    own = {name: item for name, item in value.items() if name != "recipe"}
     start = method_data(PAPER_ROWS[row]) if _is_key(row, PAPER_ROWS) else {"name": "distill"}
     if "scales" in own:
         start = {name: item for name, item in start.items() if name not in WEIGHTS}
@@ -65,5 +65,5 @@ def _is_key(name: Any, table: Mapping[str, Any]) -> bool:
 
 def method_name(value: Any) -> str:
     """Name the class of a method's file value; ``distill`` where that is wrong or absent."""
-    name = with_row(value).get("name") if isinstance(value, dict | str) else None
+    name = with_recipe(value).get("name") if isinstance(value, dict | str) else None
     return name if _is_key(name, METHODS) else "distill"

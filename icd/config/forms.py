@@ -26,7 +26,7 @@ def full_form(name: str | int, value: Any) -> Any:
     if name == "method":
         from icd.methods import METHODS  # torch, which whoever only shows documents does without
 
-        return {"name" if value in METHODS else "row": value}
+        return {"name" if value in METHODS else "recipe": value}
     if name in _TAGGED:
         return {value: {}}
     return {_KEY_OF[str(name)]: value} if name in _KEY_OF else value

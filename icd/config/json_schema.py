@@ -219,7 +219,7 @@ class _Schemas:
             own = self._method_fields(cls)
             start = _names(rows, description="A row of the paper; the other fields are laid over it.")
             if rows:
-                found.append(closed({"row": self.either(start), **own}, ("row",), description=cls.title))
+                found.append(closed({"recipe": self.either(start), **own}, ("recipe",), description=cls.title))
             if cls is CellDistillation:
                 off = {weight: {"const": 0} for weight in ("base_weight", "ce_weight", "cluster_weight")}
                 rule = {"not": {"properties": off, "required": list(off)}}

@@ -38,7 +38,7 @@ def _short(field: str, option: Any) -> str:
     if isinstance(option, Mapping):
         if {"teacher", "student"} <= option.keys():
             return f"{_short('teacher', option['teacher'])}>{_short('student', option['student'])}"
-        for name in ("arch", "row", "name"):
+        for name in ("arch", "recipe", "name"):
             if isinstance(option.get(name), str):
                 return str(option[name])
         return next(iter(option)) if len(option) == 1 else _long(field, option)
@@ -57,7 +57,7 @@ def _short(field: str, option: Any) -> str:
 def _long(label: str, option: Any) -> str:
     if not isinstance(option, Mapping):
         return label
-    parts = [f"{name}={value}" for name, value in _flat(option) if name not in ("arch", "row", "name")]
+    parts = [f"{name}={value}" for name, value in _flat(option) if name not in ("arch", "recipe", "name")]
     return f"{label}({','.join(parts)})" if parts else label
 
 

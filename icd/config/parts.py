@@ -61,7 +61,7 @@ class PartReader:
         if item["type"] == "literal_error":  # who knows which rules hold then
             self.unsure.add(path)
         if item["type"] == "extra_forbidden" and len(place) == 1:
-            allowed = [*part.keys(value.get("name")), *({"row"} if "scales" in part.keys(None) else ())]
+            allowed = [*part.keys(value.get("name")), *({"recipe"} if "scales" in part.keys(None) else ())]
             allowed += ["preset"] if "epochs" in allowed else ["protocol"] if "weights" in allowed else []
             self.unknown_keys({str(place[0]): value[place[0]]}, allowed, path)
             return place

@@ -84,7 +84,7 @@ _TOP = part_of(Source)
 def _baseline(reader: PartReader, item: Any, path: KeyPath) -> Baseline | None:
     if not isinstance(item, dict):
         if not isinstance(item, str) or item not in PAPER_ROWS:
-            reader.note(path, "unknown row", value=item, hint=meant(item, list(PAPER_ROWS)))
+            reader.note(path, "unknown recipe", value=item, hint=meant(item, list(PAPER_ROWS)))
             return None
         return Baseline(label=item, changes={"method": item})
     before = len(reader.problems)

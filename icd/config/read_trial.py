@@ -18,7 +18,7 @@ from icd.config.checks import (
     pretrained_problem,
 )
 from icd.config.document import Document, KeyPath, in_order
-from icd.config.expand import with_preset, with_row
+from icd.config.expand import with_preset, with_recipe
 from icd.config.forms import full_form, is_range
 from icd.config.habits import about_file, one_value, write
 from icd.config.parts import PartReader
@@ -181,14 +181,14 @@ class _TrialReader(PartReader):
         path: KeyPath = ("method",)
         named = full_form("method", data)
         if isinstance(named, dict):
-            if "row" in named and "name" in named:
-                rule = "give a row to start from or a name, not both"
-                self.note((*path, "row"), rule, value=named["row"])
-                named = {name: value for name, value in named.items() if name != "row"}
-            if "row" in named and not _is_key(named["row"], PAPER_ROWS):
-                self.unknown((*path, "row"), "row", named["row"], [*PAPER_ROWS, *METHODS])
+            if "recipe" in named and "name" in named:
+                rule = "give a recipe to start from or a name, not both"
+                self.note((*path, "recipe"), rule, value=named["recipe"])
+                named = {name: value for name, value in named.items() if name != "recipe"}
+            if "recipe" in named and not _is_key(named["recipe"], PAPER_ROWS):
+                self.unknown((*path, "recipe"), "recipe", named["recipe"], [*PAPER_ROWS, *METHODS])
                 self.wrong.add(path)
-        values = self.values(PARTS["method"], with_row(named), path)
+        values = self.values(PARTS["method"], with_recipe(named), path)
         return None if values is None else self.made(METHODS[values.pop("name")], values, path)
 
 

@@ -57,7 +57,7 @@ class FlatRow:
             **arch,
             "pair": f"{arch['teacher']}>{arch['student']}",
             "method": _method_name(method),
-            "method.row": _method_name(method),
+            "method.recipe": _method_name(method),
             "method.base_loss": next(iter(data["method"].get("base_loss", ())), "none"),
             "method.scales": "+".join(f"s{scale}" for scale in cells.scales) if cells else "none",
             "seed": f"seed{config.seed}",

@@ -26,7 +26,7 @@ TOP = ("data", "pair", "teacher", "student", "method", "protocol", "seed")
 _ORDER: Mapping[str, int] = {
     name: place
     for place, name in enumerate(
-        [*TOP, "row", "preset", *(n for cls in METHODS.values() for n in annotations(cls)), *annotations(Training)]
+        [*TOP, "recipe", "preset", *(n for cls in METHODS.values() for n in annotations(cls)), *annotations(Training)]
     )
 }
 
@@ -242,7 +242,7 @@ def baseline_document(template: Mapping[str, Any], changes: Mapping[str, Any]) -
 
 def replaces(part: str, change: Any) -> bool:
     """Whether a baseline's part stands for the whole one, instead of being laid over it."""
-    named = not isinstance(change, Mapping) or "row" in change or "name" in change
+    named = not isinstance(change, Mapping) or "recipe" in change or "name" in change
     return part != "protocol" and (part != "method" or named)
 
 
@@ -293,7 +293,9 @@ def methods_of(template: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]
 
 def cases(method: Mapping[str, Any]) -> list[tuple[dict[str, str], tuple[int, ...], str]]:
     """List what decides on weights: answers below the method, and the scales and the Gram matrix that follow."""
-    named = [[(name, label, option) for label, option in _options(name, method)] for name in ("row", "scales", "gram")]
+    named = [
+        [(name, label, option) for label, option in _options(name, method)] for name in ("recipe", "scales", "gram")
+    ]
     found = []
     for combination in product(*named):
         answers = {name: label for name, label, _ in combination if label}
@@ -309,7 +311,7 @@ def _options(name: str, method: Mapping[str, Any]) -> list[tuple[str, Any]]:
 
 def method_value(method: Mapping[str, Any], name: str) -> Any:
     """What a method's document says about a field, or else its row, or else the default."""
-    row, value = method.get("row"), method.get(name)
+    row, value = method.get("recipe"), method.get(name)
     start = PAPER_ROWS[row] if isinstance(row, str) and row in PAPER_ROWS else CellDistillation()
     return getattr(start, name, None) if value is None or is_node(value) else value
 

@@ -208,8 +208,8 @@ def _entry(whole: SweepConfig, source: str, row: str, column: str, short: str) -
     if column:
         data |= plain(whole.template["pair"].option(column))
         del data["pair"]
-    untuned = {name: value for name, value in full_form("method", method).items() if name not in ("row", "name")}
-    first = {"label": row, "method": {"row": row, **(fixed_part(untuned) or {})}}
+    untuned = {name: value for name, value in full_form("method", method).items() if name not in ("recipe", "name")}
+    first = {"label": row, "method": {"recipe": row, **(fixed_part(untuned) or {})}}
     data["search"]["enqueue"] = [first] if row in PAPER_ROWS else []
     points = size({**whole.template, "pair": None, "method": method})
     trials = whole.budget.trials

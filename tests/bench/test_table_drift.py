@@ -28,7 +28,7 @@ def config_of(*, channels_last: bool = True) -> TrialConfig:
         "data": {"name": "digits100", "train_per_class": 4, "test_per_class": 1, "val_fraction": 0.25},
         "teacher": {"arch": "resnet14", "stem": "conv7x7_s2", "weights": "train", "protocol": {"epochs": 1}},
         "student": {"arch": "resnet8", "stem": "conv7x7_s2"},
-        "method": {"row": "iCD-KD", "allow_repeated_cells": True},
+        "method": {"recipe": "iCD-KD", "allow_repeated_cells": True},
         "protocol": {
             "epochs": EPOCHS,
             "batch_size": 30,

@@ -129,7 +129,7 @@ def test_train_twice_and_changed(command: Command, tmp_path: Path) -> None:
     assert "epoch " not in second.err
     assert {file: file.stat().st_mtime_ns for file in root.rglob("*") if file.is_file()} == kept
 
-    changed = command("train", path, "--root", root, "--set", "method={row: iCD-KD, cluster_weight: 8}")
+    changed = command("train", path, "--root", root, "--set", "method={recipe: iCD-KD, cluster_weight: 8}")
     assert "method.cluster_weight: 2.0 -> 8" in one_line(changed, 5, "STATE")
     tested = command("train", path, "--root", root, "--json", "--test")
     assert {"top1", "top5"} <= json.loads(tested.out)["test"].keys()

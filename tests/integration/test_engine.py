@@ -24,7 +24,7 @@ from icd.trial.teacher_table import open_table, plan_table
 from icd.trial.train import EpochMetrics, Execution, Trained, initial_student, train
 
 DATA = {"name": "digits100", "train_per_class": 2, "test_per_class": 1, "val_fraction": 0.5}
-ICD: dict[str, Any] = {"row": "iCD-DKD", "warmup_epochs": 2, "allow_repeated_cells": True}
+ICD: dict[str, Any] = {"recipe": "iCD-DKD", "warmup_epochs": 2, "allow_repeated_cells": True}
 
 
 def config_of(
@@ -122,7 +122,7 @@ def test_a_table_that_is_there_or_partly_there(
 
 
 def test_blocks_of_several_grids(split: Split, teacher: Network, tmp_path: Path) -> None:
-    config = config_of({"row": "iCD-KD", "scales": [1, 2, 3], "base_scale_weights": [1, 2, 3]}, epochs=2)
+    config = config_of({"recipe": "iCD-KD", "scales": [1, 2, 3], "base_scale_weights": [1, 2, 3]}, epochs=2)
     eager = ran(config, split, teacher, tmp_path, engine="eager")
     (tmp_path / "other").mkdir()
     device = ran(config, split, teacher, tmp_path / "other", engine="graph")
@@ -280,7 +280,7 @@ def test_a_loss_that_is_not_finite_is_found_with_its_step(split: Split, teacher:
 
 
 def test_what_cannot_be_recorded_runs_without_and_says_why(split: Split, teacher: Network) -> None:
-    config = config_of({"row": "CRD", "num_negatives": 20}, epochs=1)
+    config = config_of({"recipe": "CRD", "num_negatives": 20}, epochs=1)
     asked = ran(config, split, teacher, engine="graph")
     assert asked[0].engine.startswith("eager: CRD, ")
     assert asked[0].engine.endswith(" works on the host in every step")

@@ -30,7 +30,7 @@ from icd.trial.teacher_table import TeacherTable, open_table, plan_table, summar
 from icd.trial.train import EpochMetrics, Execution, train, train_batches
 
 DATA = {"name": "digits100", "train_per_class": 2, "test_per_class": 1, "val_fraction": 0.5}
-ICD: dict[str, Any] = {"row": "iCD-KD", "cluster_weight": 8}
+ICD: dict[str, Any] = {"recipe": "iCD-KD", "cluster_weight": 8}
 
 
 def config_of(
@@ -90,7 +90,7 @@ def trained(
 def test_the_side_is_the_live_one_up_to_float16(
     split: Split, teacher: Network, tmp_path: Path, scales: tuple[int, ...], grid: int | None
 ) -> None:
-    method = {"row": "iCD-KD", "scales": list(scales), "grid": grid, "allow_repeated_cells": True}
+    method = {"recipe": "iCD-KD", "scales": list(scales), "grid": grid, "allow_repeated_cells": True}
     config = config_of(method)
     batch = first_batch(config, split)
     with torch.no_grad():
@@ -106,7 +106,7 @@ def test_the_side_is_the_live_one_up_to_float16(
 
 
 def test_an_answer_beside_the_table_is_the_table_s_own(split: Split, teacher: Network, tmp_path: Path) -> None:
-    config = config_of({"row": "iCD-KD", "scales": [1, 2, 3]})
+    config = config_of({"recipe": "iCD-KD", "scales": [1, 2, 3]})
     batch = first_batch(config, split)
     table = table_of(config, split, teacher, tmp_path)
     beside = table.answer(batch)
@@ -133,7 +133,7 @@ def test_windows_that_overlap_keep_the_network_s_own_logits(split: Split, tmp_pa
     """A map of 7 x 7 does not divide into a grid of 4: the mean of the cells is not the network's answer."""
     wide = build_model("resnet14", num_classes=100, stem="conv3x3", seed=7).eval()
     config = config_of(
-        {"row": "iCD-KD", "global_verdict": "logits"}, views={"crop_flip": {"size": 28, "pad": 0, "resize": 32}}
+        {"recipe": "iCD-KD", "global_verdict": "logits"}, views={"crop_flip": {"size": 28, "pad": 0, "resize": 32}}
     )
     plan = plan_table([config], split, "stream", folder=tmp_path)
     assert [spec.own_logits for spec in plan.specs] == [True]
@@ -154,7 +154,7 @@ def test_a_second_trial_never_runs_the_teacher(split: Split, teacher: Network, t
     _, rows = trained(config, split, teacher, table_of(config, split, teacher, tmp_path, mode))
     forwards = [row.values["teacher/images"] for row in rows]
     assert forwards[0] == len(split.train)
-    other = config_of({"row": "SD-DKD", "scales": [1, 4]})
+    other = config_of({"recipe": "SD-DKD", "scales": [1, 4]})
     _, rows = trained(other, split, teacher, table_of(other, split, teacher, tmp_path, mode))
     assert [row.values["teacher/images"] for row in rows] == [0, 0]
     _, live = trained(config, split, teacher, None)

@@ -23,7 +23,7 @@ from icd.trial.train import EpochMetrics, Execution, Trained, train
 
 DATA = {"name": "digits100", "train_per_class": 2, "test_per_class": 1, "val_fraction": 0.5}
 TEACHER = {"arch": "resnet14", "weights": "train", "protocol": {"epochs": 1}}
-METHODS: dict[str, Any] = {"iCD-KD": "iCD-KD", "CRD": {"row": "CRD", "num_negatives": 20}}
+METHODS: dict[str, Any] = {"iCD-KD": "iCD-KD", "CRD": {"recipe": "CRD", "num_negatives": 20}}
 
 
 def config_of(method: str, epochs: int = 3, **protocol: Any) -> TrialConfig:

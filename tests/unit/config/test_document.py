@@ -25,7 +25,7 @@ data: {name: digit100, val_fracton: 0.1}
 teacher: {arch: resnet2O, stm: cub, weights: train, protocol: {epochs: 0, lrr: 1}}
 student: {arch: resnett8, pre_trained: true}
 method:
-  row: iCD-KDD
+  recipe: iCD-KDD
   scale: [1, 2]
   cluster_wieght: 3
   ce_weight: -1
@@ -53,7 +53,7 @@ def test_26_mistakes_of_a_file_are_told_at_once() -> None:
     places = [line.split(": ")[1] for line in found]
     assert places == [
         "data.name", "data.val_fracton", "teacher.arch", "teacher.stm", "teacher.protocol.epochs",
-        "teacher.protocol.lrr", "student.arch", "student.pre_trained", "method.row", "method.scale",
+        "teacher.protocol.lrr", "student.arch", "student.pre_trained", "method.recipe", "method.scale",
         "method.cluster_wieght", "method.ce_weight", "method.cluster_scale_weights.step", "method.cluster_weight.low",
         "method.cluster_temperature.low", "protocol.preset", "protocol.epochs", "protocol.lrr",
         "search.enqueue[0].methd", "search.enqueue[0].label", "search.objective.metric", "search.objective.direction",
@@ -137,7 +137,7 @@ def test_bad_keys_are_told_with_everything_else() -> None:
 def test_a_file_is_laid_over_the_one_it_extends(tmp_path: Path) -> None:
     (tmp_path / "base.yaml").write_text(
         "name: a\nteacher: resnet20\nstudent: resnet8\n"
-        "method:\n  row: iCD-KD\n  cluster_weight: {low: 1, high: 2}\n"
+        "method:\n  recipe: iCD-KD\n  cluster_weight: {low: 1, high: 2}\n"
         "  base_loss: {kd: {temperature: {low: 1, high: 8}}}\n"
         "search: {budget: {trials: 9}}\n"
     )
@@ -195,7 +195,7 @@ BASE: dict[str, Any] = {
     "name": "x",
     "teacher": "resnet20",
     "student": "resnet8",
-    "method": {"row": "iCD-KD", "warmup_epochs": {"choices": [0, 2]}},
+    "method": {"recipe": "iCD-KD", "warmup_epochs": {"choices": [0, 2]}},
     "protocol": {"epochs": 8},
     "search": {"budget": {"trials": 9}},
 }

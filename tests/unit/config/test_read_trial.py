@@ -57,7 +57,7 @@ def test_names_stand_for_mappings() -> None:
         data={"name": "cifar100"},
         student={"arch": "resnet8"},
         teacher={"arch": "resnet20", "weights": "train", "seed": 0},
-        method={"row": "iCD-KD"},
+        method={"recipe": "iCD-KD"},
         protocol={"preset": "cifar100"},
     )
     assert trial(data="cifar100", method="iCD-KD", protocol="cifar100") == long
@@ -133,26 +133,26 @@ def test_a_stem_may_be_asked_for() -> None:
 # Rows of the paper
 
 
-@pytest.mark.parametrize("row", PAPER_ROWS)
+@pytest.mark.parametrize("recipe", PAPER_ROWS)
 def test_a_row_is_the_paper_s(row: str) -> None:
     assert trial(method=row).method == PAPER_ROWS[row]
-    assert trial(method={"row": row}).method == PAPER_ROWS[row]
+    assert trial(method={"recipe": row}).method == PAPER_ROWS[row]
 
 
 def test_a_row_keeps_what_the_file_does_not_change() -> None:
-    method = cells(trial(method={"row": "iCD-DKD", "cluster_weight": 3}))
+    method = cells(trial(method={"recipe": "iCD-DKD", "cluster_weight": 3}))
     assert method == replace(cells(trial(method="iCD-DKD")), cluster_weight=3.0)
     assert method.warmup_epochs == 20
 
 
 def test_new_scales_drop_the_row_s_weights() -> None:
-    method = cells(trial(method={"row": "iCD-KD", "scales": [1, 4]}))
+    method = cells(trial(method={"recipe": "iCD-KD", "scales": [1, 4]}))
     assert method.scales == (1, 4)
     assert method.cluster_scale_weights == pytest.approx((0.25, 0.75))
     assert method.base_scale_weights is None
-    kept = cells(trial(method={"row": "iCD-KD", "cluster_scale_weights": [1, 1, 2]}))
+    kept = cells(trial(method={"recipe": "iCD-KD", "cluster_scale_weights": [1, 1, 2]}))
     assert kept.cluster_scale_weights == (0.25, 0.25, 0.5)
-    both = cells(trial(method={"row": "iCD-KD", "scales": [2, 4], "cluster_scale_weights": [3, 1]}))
+    both = cells(trial(method={"recipe": "iCD-KD", "scales": [2, 4], "cluster_scale_weights": [3, 1]}))
     assert both.cluster_scale_weights == (0.75, 0.25)
 
 
@@ -161,7 +161,7 @@ def test_a_base_loss_is_a_name_or_a_name_with_fields(name: str) -> None:
     expected = BASE_LOSSES[name]()
     for said in (name, {name: {}}, {name: None}):
         assert cells(trial(method={"name": "distill", "base_loss": said})).base_loss == expected
-    changed = cells(trial(method={"row": "KD", "base_loss": {name: {"temperature": 2}}})).base_loss
+    changed = cells(trial(method={"recipe": "KD", "base_loss": {name: {"temperature": 2}}})).base_loss
     assert changed == replace(expected, temperature=2.0)  # type: ignore[type-var]  # every base loss is a dataclass
 
 
@@ -230,7 +230,7 @@ def test_a_teacher_that_is_not_trained_has_no_protocol(weights: str) -> None:
 # Round trips
 
 
-@pytest.mark.parametrize("row", [*PAPER_ROWS, "cross_entropy"])
+@pytest.mark.parametrize("recipe", [*PAPER_ROWS, "cross_entropy"])
 @pytest.mark.parametrize("data", ["digits100", "cifar100", "tiny_imagenet", "cub200", "npz"])
 def test_what_is_written_is_read_again(row: str, data: str) -> None:
     named = {"name": data, "path": "a/b.npz"} if data == "npz" else {"name": data, "split_seed": 3}
@@ -308,20 +308,20 @@ CHANGES: list[tuple[str, ...]] = [
     ("data={name: digits100, image_seed: 1}",),
     ("data={name: digits100, path: x}",),
     ("method=DKD",),
-    ("method={row: KD, base_loss: {kd: {temperature: 3}}}",),
-    ("method={row: KD, base_weight: 0.8}",),
-    ("method={row: KD, ce_weight: 0.8}",),
-    ("method={row: KD, warmup_epochs: 1}",),
-    ("method={row: KD, consistent_weight: 0.8}",),
-    ("method={row: KD, complementary_weight: 0.8}",),
-    ("method={row: KD, cluster_weight: 0.8}",),
-    ("method={row: KD, cluster_temperature: 0.8}",),
-    ("method={row: KD, cluster_temperature_squared: true}",),
-    ("method={row: KD, scales: [2]}",),
-    ("method={row: KD, gram: classes}",),
-    ("method={row: KD, grid: 8}",),
-    ("method={row: KD, global_verdict: logits}",),
-    ("method={row: KD, allow_repeated_cells: true}",),
+    ("method={recipe: KD, base_loss: {kd: {temperature: 3}}}",),
+    ("method={recipe: KD, base_weight: 0.8}",),
+    ("method={recipe: KD, ce_weight: 0.8}",),
+    ("method={recipe: KD, warmup_epochs: 1}",),
+    ("method={recipe: KD, consistent_weight: 0.8}",),
+    ("method={recipe: KD, complementary_weight: 0.8}",),
+    ("method={recipe: KD, cluster_weight: 0.8}",),
+    ("method={recipe: KD, cluster_temperature: 0.8}",),
+    ("method={recipe: KD, cluster_temperature_squared: true}",),
+    ("method={recipe: KD, scales: [2]}",),
+    ("method={recipe: KD, gram: classes}",),
+    ("method={recipe: KD, grid: 8}",),
+    ("method={recipe: KD, global_verdict: logits}",),
+    ("method={recipe: KD, allow_repeated_cells: true}",),
     ("protocol={epochs: 9}",),
     ("protocol={lr: 0.2}",),
     ("protocol={batch_size: 65}",),
@@ -393,7 +393,7 @@ def test_a_method_without_a_teacher_drops_it() -> None:
     ("overrides", "same"),
     [
         (["seed=4"], {"seed": 4}),
-        (["method={row: iCD-KD, cluster_weight: 8}"], {"method": {"row": "iCD-KD", "cluster_weight": 8}}),
+        (["method={recipe: iCD-KD, cluster_weight: 8}"], {"method": {"recipe": "iCD-KD", "cluster_weight": 8}}),
         (["protocol.epochs=3", "protocol.lr=1e-2"], {"protocol": {"epochs": 3, "lr": 0.01}}),
         (["data.name=cifar100"], {"data": "cifar100"}),
         (["seed=1", "seed=2"], {"seed": 2}),
@@ -429,10 +429,10 @@ def test_six_mistakes_are_told_at_once_in_the_order_of_the_file() -> None:
 
 
 def test_a_scale_as_large_as_the_map_is_allowed_and_a_larger_one_on_request() -> None:
-    assert cells(trial(method={"row": "iCD-KD", "scales": [1, 8]})).scales == (1, 8)
+    assert cells(trial(method={"recipe": "iCD-KD", "scales": [1, 8]})).scales == (1, 8)
     with pytest.raises(ConfigError, match="8 x 8 for resnet8 at 32 pixels"):
-        trial(method={"row": "iCD-KD", "scales": [1, 9]})
-    forced = {"row": "iCD-KD", "allow_repeated_cells": True}
+        trial(method={"recipe": "iCD-KD", "scales": [1, 9]})
+    forced = {"recipe": "iCD-KD", "allow_repeated_cells": True}
     assert cells(trial(data="cifar100", student="mobilenetv2", method=forced)).scales == (1, 2, 4)
 
 
@@ -450,7 +450,7 @@ def test_a_usual_trial_needs_no_advice() -> None:
         ({"data": "cifar100", "student": "mobilenetv2", "protocol": {"lr": 0.05}}, "protocol.lr 0.05: the cifar100"),
         ({"protocol": {"lr": 1}}, "with 0.1"),
         ({"method": "iCD-DKD"}, "method.warmup_epochs 20: longer than the training (8 epochs)"),
-        ({"method": {"row": "KD", "cluster_weight": 2}}, "method.cluster_weight: scale 1 alone"),
+        ({"method": {"recipe": "KD", "cluster_weight": 2}}, "method.cluster_weight: scale 1 alone"),
         ({"protocol": {"views": {"crop_flip": {"size": 32}}}}, "protocol.views.flip: a mirrored image of digits100"),
     ],
 )
@@ -464,7 +464,7 @@ def test_advice_names_the_field(parts: dict[str, Any], part: str) -> None:
 
 
 def test_differences_are_dotted_and_sorted() -> None:
-    old, new = trial(method="iCD-KD"), trial("seed=3", method={"row": "iCD-KD", "cluster_weight": 8})
+    old, new = trial(method="iCD-KD"), trial("seed=3", method={"recipe": "iCD-KD", "cluster_weight": 8})
     assert differences(old.to_data(), new.to_data()) == ["method.cluster_weight: 2.0 -> 8.0", "seed: 0 -> 3"]
     assert differences(old.to_data(), old.to_data()) == []
     assert differences({"a": {"b": 1}}, {}) == ["a: {'b': 1} -> None"]
@@ -472,7 +472,7 @@ def test_differences_are_dotted_and_sorted() -> None:
 
 
 def test_a_change_of_base_loss_shows_both() -> None:
-    old, new = trial(method="KD").to_data(), trial(method={"row": "KD", "base_loss": "dkd"}).to_data()
+    old, new = trial(method="KD").to_data(), trial(method={"recipe": "KD", "base_loss": "dkd"}).to_data()
     lines = differences(old, new)
     assert len(lines) == 2
     assert all(line.startswith("method.base_loss.") for line in lines)

@@ -18,7 +18,7 @@ data: {name: digits100, train_per_class: 5}
 teacher: {arch: resnet20, protocol: {epochs: 2}}
 student: {choices: [resnet8, {arch: resnet8, stem: conv7x7_s2}]}
 method:
-  row: iCD-KD
+  recipe: iCD-KD
   gram: cells
   base_loss: {choices: {kd: {temperature: {low: 1, high: 8}}, dkd: {beta: {choices: [1, 2]}}}}
   scales: {subsets_of: [1, 2, 4], containing: [1]}

@@ -55,7 +55,7 @@ def test_a_range_may_stand_at_any_leaf() -> None:
 name: x
 teacher: {arch: {choices: [resnet20, resnet32]}, protocol: {epochs: {low: 2, high: 9}}, seed: {choices: [0, 1]}}
 student: {choices: [resnet8, {arch: resnet14, stem: conv7x7_s2}]}
-method: {row: {choices: [KD, SD-KD]}, base_loss: {kd: {temperature: {low: 1, high: 8}}}, gram: {choices: [cells]}}
+method: {recipe: {choices: [KD, SD-KD]}, base_loss: {kd: {temperature: {low: 1, high: 8}}}, gram: {choices: [cells]}}
 protocol: {lr: {low: 0.01, high: 0.1, log: true}, views: {crop_flip: {size: 32, pad: {low: 0, high: 4}}}}
 seed: {low: 0, high: 3}
 search: {budget: {hours: 1}}
@@ -66,7 +66,7 @@ search: {budget: {hours: 1}}
         "teacher.seed",
         "teacher.arch",
         "student",
-        "method.row",
+        "method.recipe",
         "method.base_loss.kd.temperature",
         "method.gram",
         "protocol.views.crop_flip.pad",
@@ -83,7 +83,7 @@ def test_one_option_may_be_written_in_three_ways() -> None:
     assert first == second
     assert first.digest() == second.digest()
     named = sweep("{}", method="{choices: {KD: , iCD-KD: {cluster_weight: {low: 1, high: 2}}}}")
-    listed = sweep("{}", method="{choices: [KD, {row: iCD-KD, cluster_weight: {low: 1, high: 2}}]}")
+    listed = sweep("{}", method="{choices: [KD, {recipe: iCD-KD, cluster_weight: {low: 1, high: 2}}]}")
     assert named == listed
 
 

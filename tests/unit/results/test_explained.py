@@ -16,7 +16,7 @@ from icd.results.parts import ablations, complexity, make_plan
 from tests.explaining import SEEDS, explained, planned, study_at, told
 from tests.studies import Study
 
-ICD = {"row": "iCD-KD"}
+ICD = {"recipe": "iCD-KD"}
 
 
 def config(method: Any) -> TrialConfig:
@@ -87,7 +87,7 @@ def test_settings_at_their_default_are_no_parts() -> None:
 
 
 def test_equal_changes_are_listed_once_and_nothing_else_than_logits_has_parts() -> None:
-    assert set(ablations(config({"row": "KD", "base_loss": {"kd": {"temperature": 2}}}))) == {"temperature 4"}
+    assert set(ablations(config({"recipe": "KD", "base_loss": {"kd": {"temperature": 2}}}))) == {"temperature 4"}
     assert ablations(config("sp")) == {}
     assert complexity(config("sp")) == 1
 
@@ -101,7 +101,7 @@ def test_a_configuration_of_the_cluster_term_alone_keeps_it() -> None:
     ("method", "parts"),
     [
         ("KD", 0),
-        ({"row": "KD", "base_loss": {"kd": {"temperature": 2}}}, 1),
+        ({"recipe": "KD", "base_loss": {"kd": {"temperature": 2}}}, 1),
         ("SD-KD", 2),
         ("iCD-KD", 3),
         ({**ICD, "scales": [1, 4]}, 2),

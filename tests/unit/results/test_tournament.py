@@ -34,8 +34,8 @@ def told(entry: Entry) -> tuple[str, str, list[Any], str, int | None]:
 def test_every_way_to_name_rows_makes_the_same_sweeps(methods: Any) -> None:
     found = rows(methods)
     assert [told(entry) for entry in found] == [
-        ("KD", "my_table.KD", [{"label": "KD", "method": {"row": "KD"}}], "grid", None),
-        ("iCD-KD", "my_table.iCD-KD", [{"label": "iCD-KD", "method": {"row": "iCD-KD"}}], "random", 2),
+        ("KD", "my_table.KD", [{"label": "KD", "method": {"recipe": "KD"}}], "grid", None),
+        ("iCD-KD", "my_table.iCD-KD", [{"label": "iCD-KD", "method": {"recipe": "iCD-KD"}}], "random", 2),
     ]
     assert [entry.sweep.digest() for entry in found] == [
         entry.sweep.digest() for entry in rows(["KD", {"iCD-KD": WEIGHT}])
@@ -48,9 +48,9 @@ def test_every_way_to_name_rows_makes_the_same_sweeps(methods: Any) -> None:
 def test_fixed_fields_of_a_row_are_also_those_of_its_untuned_trial() -> None:
     fixed = {"allow_repeated_cells": True, "scales": [1, 2], "base_loss": {"kd": {"temperature": 2}}}
     (entry,) = rows({"iCD-KD": {**fixed, **WEIGHT}})
-    assert entry.document.data["enqueue"] == [{"label": "iCD-KD", "method": {"row": "iCD-KD", **fixed}}]
+    assert entry.document.data["enqueue"] == [{"label": "iCD-KD", "method": {"recipe": "iCD-KD", **fixed}}]
     (baseline,) = entry.sweep.enqueue
-    assert baseline.changes["method"] == {"row": "iCD-KD", **fixed}
+    assert baseline.changes["method"] == {"recipe": "iCD-KD", **fixed}
 
 
 def test_a_row_that_is_a_method_of_ours_has_no_untuned_trial() -> None:

@@ -195,7 +195,7 @@ def test_a_row_and_its_settings_are_one_configuration() -> None:
 
 
 def test_the_sampled_value_wins_over_the_row() -> None:
-    search = SearchSpace(sweep("cluster_weight: {low: 1, high: 9}", method="{row: iCD-KD, cluster_weight: 4}"))
+    search = SearchSpace(sweep("cluster_weight: {low: 1, high: 9}", method="{recipe: iCD-KD, cluster_weight: 4}"))
     method = search.read(search.document({"method.cluster_weight": 7.5})).method
     assert isinstance(method, CellDistillation)
     assert (method.cluster_weight, method.ce_weight) == (7.5, 0.1)

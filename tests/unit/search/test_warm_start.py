@@ -148,7 +148,7 @@ def test_what_cannot_be_tried_here_is_left_out_and_said(tmp_path: Path) -> None:
 
 def test_none_that_can_be_tried_is_an_error(tmp_path: Path) -> None:
     weight = {"cluster_weight": {"low": 1, "high": 9}}
-    other(tmp_path, method={"row": "iCD-KD", "scales": [1, 4]}, ranges=weight)
+    other(tmp_path, method={"recipe": "iCD-KD", "scales": [1, 4]}, ranges=weight)
     here = {"scales": {"choices": [[1], [1, 2]]}, **weight}
     found, _, _ = starts(tmp_path, ranges=here, method="iCD-KD")
     assert [bool(start.params) for start in found] == [False] * 3  # scales that only their file has
