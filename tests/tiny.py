@@ -10,7 +10,7 @@ def views() -> dict[str, Any]:
 
 def protocol(epochs: int) -> dict[str, Any]:
     """How their students are trained."""
-    return {"preset": "digits100", "epochs": epochs, "batch_size": 12, "views": views()}
+    return {"preset": "digits100", "epochs": epochs, "batch_size": 12, "augmentation": views()}
 
 
 def unpruned(epochs: int, trials: int, **more: Any) -> dict[str, Any]:

@@ -54,7 +54,7 @@ class Known:
     @property
     def size(self) -> int | None:
         """Side of the images as the student sees them."""
-        return self.protocol.views.size if self.protocol and self.right(("protocol", "views")) else None
+        return self.protocol.augmentation.size if self.protocol and self.right(("protocol", "augmentation")) else None
 
     @property
     def trains_teacher(self) -> bool:
@@ -102,10 +102,10 @@ def _data(known: Known) -> Iterator[Problem]:
     if row.needs_path and not images.path and known.right(("data", "path"), ("data", "name")):
         yield problem(("data", "path"), f"{images.name} needs a path to its file or folder")
     for path, protocol in ((("protocol",), known.protocol), (("teacher", "protocol"), known.of_teacher)):
-        where: KeyPath = (*path, "views")
+        where: KeyPath = (*path, "augmentation")
         if protocol is None or row.from_files or not known.right(where, ("data", "name")):
             continue
-        if wrong := views_problem(images.name, protocol.views, row.image_size):
+        if wrong := views_problem(images.name, protocol.augmentation, row.image_size):
             yield problem(where, wrong.rule, value=wrong.value, hint=wrong.hint)
 
 
@@ -129,11 +129,11 @@ def _teacher(known: Known) -> Iterator[Problem]:
             yield problem(("teacher", "weights"), rule, value="pretrained", hint=hint)
     if not known.trains_teacher or protocol is None:
         return
-    views: KeyPath = ("teacher", "protocol", "views")
-    if known.size is not None and known.right(views) and protocol.views.size != known.size:
+    views: KeyPath = ("teacher", "protocol", "augmentation")
+    if known.size is not None and known.right(views) and protocol.augmentation.size != known.size:
         rule = f"teacher and student must see images of one size ({known.size})"
-        hint = "give protocol.views and teacher.protocol.views one size"
-        yield problem(views, rule, value=protocol.views.size, hint=hint)
+        hint = "give protocol.augmentation and teacher.protocol.augmentation one size"
+        yield problem(views, rule, value=protocol.augmentation.size, hint=hint)
     for name in ("precision", "channels_last"):
         if getattr(protocol, name) == "auto":  # timing chooses differently from day to day, and the weights with it
             rule = f"{name} of a teacher must be given, not chosen by timing"
@@ -157,7 +157,7 @@ def _maps(known: Known, networks: Mapping[str, Any]) -> Iterator[Problem]:
             _, height, width = feature_size(network.arch, network.stem, size)
         except ConfigError:
             rule = f"images must be large enough to leave {network.arch} (the {role}) a feature map"
-            yield known.document.problem(("protocol", "views"), rule, value=size)
+            yield known.document.problem(("protocol", "augmentation"), rule, value=size)
             continue
         if not isinstance(method, CellDistillation) or not known.right(("method", "scales"), ("method", "name")):
             continue
@@ -215,9 +215,9 @@ def advice(config: TrialConfig, num_classes: int | None = None) -> list[str]:
     usual = usual_lr(preset, family)
     if protocol.lr > 2 * usual:
         lines.append(f"protocol.lr {protocol.lr:g}: the {preset} preset trains {config.student.arch} with {usual:g}")
-    if getattr(protocol.views, "flip", False) and not DATASETS[config.data.name].horizontal_flip:
+    if getattr(protocol.augmentation, "flip", False) and not DATASETS[config.data.name].horizontal_flip:
         lines.append(
-            f"protocol.views.flip: a mirrored image of {config.data.name} is not of its class; set flip: false"
+            f"protocol.augmentation.flip: a mirrored image of {config.data.name} is not of its class; set flip: false"
         )
     if isinstance(method, CellDistillation):
         if method.warmup_epochs > protocol.epochs:

@@ -21,7 +21,7 @@ def with_preset(value: Any, images: str, network: Any) -> Any:
     arch = network.get("arch") if isinstance(network, dict) else network
     own = {name: item for name, item in value.items() if name != "preset"}
     found = preset_fields(_known(preset, PRESETS), MODELS[arch].family if _is_key(arch, MODELS) else "", own)
-    return {**found, "views": _tagged("views", found["views"])}
+    return {**found, "augmentation": _tagged("augmentation", found["augmentation"])}
 
 
 def with_recipe(value: Any) -> Any:

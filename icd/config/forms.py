@@ -16,7 +16,7 @@ _KEY_OF = {
     "pruner": "name",
     "objective": "metric",
 }
-_TAGGED = ("base_loss", "views")
+_TAGGED = ("base_loss", "augmentation")
 
 
 def full_form(name: str | int, value: Any) -> Any:

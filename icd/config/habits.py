@@ -71,6 +71,7 @@ _INSIDE = {
     # What they were called in older files.
     ("method", "row"): "recipe",
     ("method", "scale_weights"): "cluster_scale_weights",
+    ("protocol", "views"): "augmentation",
     ("data", "val_share"): "val_fraction",
     ("pruner", "control_share"): "control_fraction",
     ("budget", "failed_share"): "max_failed_fraction",

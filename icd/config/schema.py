@@ -28,7 +28,7 @@ for _cls in (*BASE_LOSSES.values(), *VIEW_FAMILIES.values(), Fingerprint):
 # Fields whose value is one of several dataclasses: the table of their names, and what one of them is called.
 TABLES: Mapping[str, tuple[Mapping[str, type], str]] = {
     "base_loss": (BASE_LOSSES, "base loss"),
-    "views": (VIEW_FAMILIES, "augmentation"),
+    "augmentation": (VIEW_FAMILIES, "augmentation"),
 }
 
 

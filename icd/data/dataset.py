@@ -26,7 +26,7 @@ class DatasetRow:
     num_classes: int | None = None  # None: as many as the files have
     image_size: int | None = None  # of images held in memory, where it is known; None: as the files say
     from_files: bool = False  # whether images are files of any size, decoded when they are shown
-    views: ViewFamily
+    augmentation: ViewFamily
     preset: str  # the training protocol of the papers, a key of config/protocols.py's PRESETS
     needs_path: bool = False
     horizontal_flip: bool = True  # whether a mirrored image keeps its class

@@ -46,7 +46,7 @@ def student_name(config: TrialConfig) -> str:
     """
     protocol = config.protocol
     own = {"precision": protocol.precision, "channels_last": protocol.channels_last}
-    return json.dumps({**plain_data(config.student), **own, "size": protocol.views.size}, sort_keys=True)
+    return json.dumps({**plain_data(config.student), **own, "size": protocol.augmentation.size}, sort_keys=True)
 
 
 def settled(config: TrialConfig, choice: Sequence[Any]) -> TrialConfig:

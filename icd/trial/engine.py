@@ -140,7 +140,7 @@ class DeviceEpochs:
         """Send what the epoch's steps need."""
         protocol, seed = self.config.protocol, self.config.seed
         indices_N = views.order(seed, epoch, len(self.images))[: self.num_shown]
-        view_ids_N = views.draw(seed, epoch, indices_N, protocol.views.num_views)
+        view_ids_N = views.draw(seed, epoch, indices_N, protocol.augmentation.num_views)
         places_N = np.zeros_like(indices_N)
         self.teacher_images = self.num_shown if self.teacher is not None else 0
         if self.table is not None:
@@ -164,7 +164,7 @@ class DeviceEpochs:
     def _run(self, picks_3B: Tensor) -> None:
         indices_B, view_ids_B, places_B = picks_3B.unbind(0)
         raw_BCHW = self.images.images_NCHW.index_select(0, indices_B)
-        images_BCHW = self.normaliser(self.config.protocol.views.apply(raw_BCHW, view_ids_B))
+        images_BCHW = self.normaliser(self.config.protocol.augmentation.apply(raw_BCHW, view_ids_B))
         batch = Batch(images_BCHW, self.images.labels_N.index_select(0, indices_B), indices_B)
         where = Step(batch.labels_B, indices_B, self._epoch, self._counter.squeeze(0))
         lr = self._rates.index_select(0, self._counter).squeeze(0)
@@ -258,7 +258,7 @@ class DeviceEpochs:
             self.images,
             indices=indices_n,
             view_ids=view_ids_n,
-            views=self.config.protocol.views,
+            views=self.config.protocol.augmentation,
             batch_size=batch_size,
             mean=self.split.mean,
             std=self.split.std,

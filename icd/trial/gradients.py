@@ -88,8 +88,8 @@ def fixed_batch(config: TrialConfig, split: Split, images: ImageSet, device: tor
     shown = batches(
         images,
         indices=indices_B,
-        view_ids=views.draw(_SEED, _EPOCH, indices_B, protocol.views.num_views),
-        views=protocol.views,
+        view_ids=views.draw(_SEED, _EPOCH, indices_B, protocol.augmentation.num_views),
+        views=protocol.augmentation,
         batch_size=len(indices_B),
         mean=split.mean,
         std=split.std,

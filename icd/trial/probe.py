@@ -74,7 +74,7 @@ class Probe:
         return terms
 
     def _student(self, config: TrialConfig, images_BCHW: torch.Tensor) -> tuple[Network, Output]:
-        key = (config.student, config.protocol.views)
+        key = (config.student, config.protocol.augmentation)
         if key not in self._students:
             network = build_model(
                 config.student.arch, num_classes=self.split.num_classes, stem=config.student.stem, seed=config.seed
@@ -84,7 +84,7 @@ class Probe:
         return self._students[key]
 
     def _teacher(self, teacher: Network, config: TrialConfig, images_BCHW: torch.Tensor) -> Output:
-        key = (id(teacher), config.protocol.views)
+        key = (id(teacher), config.protocol.augmentation)
         if key not in self._teachers:
             with torch.no_grad():
                 self._teachers[key] = teacher.to(self.execution.device).eval()(images_BCHW)

@@ -104,8 +104,10 @@ def views_problems(config: TrialConfig, split: Split) -> list[Problem]:
         return []
     protocols = {"protocol": config.protocol, "teacher.protocol": config.teacher.protocol if config.teacher else None}
     side = split.train.images_NCHW.shape[-1]
-    found = {path: views_problem(split.name, protocol.views, side) for path, protocol in protocols.items() if protocol}
-    return [replace(problem, path=f"{path}.views") for path, problem in found.items() if problem]
+    found = {
+        path: views_problem(split.name, protocol.augmentation, side) for path, protocol in protocols.items() if protocol
+    }
+    return [replace(problem, path=f"{path}.augmentation") for path, problem in found.items() if problem]
 
 
 def run_trial(

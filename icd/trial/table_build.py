@@ -39,10 +39,10 @@ def build(table: TeacherTable, split: Split, execution: Execution) -> int:
             ]
         )
     shown = batches(
-        split.train.held(protocol.views, execution.device, execution.num_workers),
+        split.train.held(protocol.augmentation, execution.device, execution.num_workers),
         indices=images_S,
         view_ids=view_ids_S,
-        views=protocol.views,
+        views=protocol.augmentation,
         batch_size=_BATCH,
         mean=split.mean,
         std=split.std,

@@ -266,7 +266,7 @@ def _epochs(
 
 def held(images: ImageSet, config: TrialConfig, execution: Execution) -> ImageSet:
     """Give images as a trial's epochs show them: in memory where they fit, else as files."""
-    return images.held(config.protocol.views, execution.device, execution.num_workers)
+    return images.held(config.protocol.augmentation, execution.device, execution.num_workers)
 
 
 def train_batches(
@@ -278,8 +278,8 @@ def train_batches(
     return batches(
         images,
         indices=indices_N,
-        view_ids=views.draw(config.seed, epoch, indices_N, protocol.views.num_views),
-        views=protocol.views,
+        view_ids=views.draw(config.seed, epoch, indices_N, protocol.augmentation.num_views),
+        views=protocol.augmentation,
         batch_size=protocol.batch_size,
         mean=split.mean,
         std=split.std,
@@ -296,7 +296,7 @@ def evaluation_batches(config: TrialConfig, split: Split, images: ImageSet, exec
         images,
         indices=torch.arange(len(images)).numpy(),
         view_ids=None,
-        views=config.protocol.views,
+        views=config.protocol.augmentation,
         batch_size=_EVAL_BATCH,
         mean=split.mean,
         std=split.std,

@@ -57,7 +57,7 @@ SWEEP: dict[str, Any] = {
         "arch": "resnet8",
         "stem": "conv7x7_s2",
         "weights": "train",
-        "protocol": {"preset": "digits100", "epochs": 1, "views": views()},
+        "protocol": {"preset": "digits100", "epochs": 1, "augmentation": views()},
     },
     "student": {"arch": "resnet8", "stem": "conv7x7_s2"},
     "protocol": protocol(2),

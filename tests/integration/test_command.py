@@ -62,7 +62,7 @@ def test_images_of_another_size_than_the_views_are_refused_at_the_files_line(com
         "name: s\nstudent: resnet8\nmethod: cross_entropy\ndata: {name: npz, path: x48.npz}\nprotocol: {epochs: 1}\n"
         "space: {protocol: {lr: {low: 0.01, high: 0.1}}}\nbudget: {trials: 1}\n"
     )
-    rule = "protocol.views: images of npz are 48 x 48, which these views do not resize, but got 32"
+    rule = "protocol.augmentation: images of npz are 48 x 48, which these views do not resize, but got 32"
     where = ("--root", root, "--data-root", tmp_path)
     assert f"{trial}:1: {rule}" in one_line(command("train", trial, *where), 2, "CONFIG")
     assert f"{sweep}:5: {rule}" in one_line(command("sweep", sweep, "--executor", "process", *where), 2, "CONFIG")

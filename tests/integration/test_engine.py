@@ -92,7 +92,7 @@ def assert_same(one: tuple[Trained, list[EpochMetrics]], other: tuple[Trained, l
         {"batch_size": 100, "channels_last": False},
         {"batch_size": 1000, "lr_warmup_epochs": 2},
         {"precision": "bf16", "epochs": 2},
-        {"views": {"rotate_flip": {"size": 32, "steps": 5}}},
+        {"augmentation": {"rotate_flip": {"size": 32, "steps": 5}}},
     ],
     ids=lambda protocol: "-".join(protocol),
 )
@@ -112,7 +112,9 @@ def test_a_table_that_is_there_or_partly_there(
     split: Split, teacher: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: str, mode: str
 ) -> None:
     monkeypatch.setattr(device_table, "_HOST_ROOM", 10**9 if room == "whole" else 0)
-    few = config_of(epochs=2, drop_last=True, views={"crop_flip": {"size": 32, "pad": 0}})  # two views of an image
+    few = config_of(
+        epochs=2, drop_last=True, augmentation={"crop_flip": {"size": 32, "pad": 0}}
+    )  # two views of an image
     eager = ran(few, split, teacher, tmp_path / "eager", engine="eager", mode=mode)
     partly = ran(few, split, teacher, tmp_path / "device", engine="graph", mode=mode)
     assert_same(partly, eager)

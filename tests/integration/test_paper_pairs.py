@@ -28,13 +28,13 @@ def unpacked(name: str, archive: str, folder: Path) -> Split:
 
 def step_terms(split: Split, data: str, pair: tuple[str, str], stem: Stem, row: str) -> dict[str, float]:
     """Terms of one forward and backward pass of two images; every student weight must get a finite gradient."""
-    views = DATASETS[data].views
+    views = DATASETS[data].augmentation
     batch = next(
         batches(
             split.train,
             indices=np.arange(2),
             view_ids=np.array([0, views.num_views - 1]),
-            views=views,
+            augmentation=views,
             batch_size=2,
             mean=split.mean,
             std=split.std,

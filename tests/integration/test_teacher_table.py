@@ -36,7 +36,7 @@ ICD: dict[str, Any] = {"recipe": "iCD-KD", "cluster_weight": 8}
 def config_of(
     method: Any = ICD, *, epochs: int = 2, seed: int = 0, teacher: str = "resnet14", **protocol: Any
 ) -> TrialConfig:
-    views = {name: value for name, value in protocol.items() if name == "views"}
+    views = {name: value for name, value in protocol.items() if name == "augmentation"}
     content = {
         "data": DATA,
         "teacher": {"arch": teacher, "weights": "train", "protocol": {"epochs": 1, **views}},
@@ -133,7 +133,8 @@ def test_windows_that_overlap_keep_the_network_s_own_logits(split: Split, tmp_pa
     """A map of 7 x 7 does not divide into a grid of 4: the mean of the cells is not the network's answer."""
     wide = build_model("resnet14", num_classes=100, stem="conv3x3", seed=7).eval()
     config = config_of(
-        {"recipe": "iCD-KD", "global_verdict": "logits"}, views={"crop_flip": {"size": 28, "pad": 0, "resize": 32}}
+        {"recipe": "iCD-KD", "global_verdict": "logits"},
+        augmentation={"crop_flip": {"size": 28, "pad": 0, "resize": 32}},
     )
     plan = plan_table([config], split, "stream", folder=tmp_path)
     assert [spec.own_logits for spec in plan.specs] == [True]
@@ -162,7 +163,7 @@ def test_a_second_trial_never_runs_the_teacher(split: Split, teacher: Network, t
 
 
 def test_a_table_serves_other_seeds_and_a_stream_does_not(split: Split, teacher: Network, tmp_path: Path) -> None:
-    few = {"views": {"crop_flip": {"size": 32, "pad": 0}}}  # two views
+    few = {"augmentation": {"crop_flip": {"size": 32, "pad": 0}}}  # two views
     counts = {}
     for mode in ("table", "stream"):
         for seed in (0, 1):

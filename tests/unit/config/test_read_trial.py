@@ -48,7 +48,7 @@ def test_student_and_method_are_enough() -> None:
     assert config.method == CrossEntropy()
     assert config.teacher is None
     assert config.seed == 0
-    assert config.protocol.views == CropFlip(size=32, pad=2, flip=False)
+    assert config.protocol.augmentation == CropFlip(size=32, pad=2, flip=False)
     assert (config.protocol.epochs, config.protocol.schedule, config.protocol.lr) == (8, "cosine", 0.1)
 
 
@@ -220,7 +220,7 @@ def test_a_teacher_that_is_not_trained_has_no_protocol(weights: str) -> None:
     arch = "torchvision_resnet18" if weights == "pretrained" else "resnet20"
     views = {"crop_flip": {"size": 64, "resize": 64}}
     data = {"name": "imagefolder", "path": "imagenet"}  # how many classes it has is known once it is read
-    config = trial(data=data, teacher={"arch": arch, "weights": weights}, protocol={"views": views})
+    config = trial(data=data, teacher={"arch": arch, "weights": weights}, protocol={"augmentation": views})
     assert config.teacher == TeacherConfig(
         arch=arch, stem=config.teacher.stem if config.teacher else "conv3x3", weights=weights
     )
@@ -337,7 +337,7 @@ CHANGES: list[tuple[str, ...]] = [
     ("protocol={lr_decay: 0.2}",),
     ("protocol={lr_warmup_epochs: 1}",),
     ("protocol={schedule: step, milestones: [3]}",),
-    ("protocol={views: {crop_flip: {size: 32, pad: 4, flip: false}}}",),
+    ("protocol={augmentation: {crop_flip: {size: 32, pad: 4, flip: false}}}",),
 ]
 
 
@@ -451,7 +451,10 @@ def test_a_usual_trial_needs_no_advice() -> None:
         ({"protocol": {"lr": 1}}, "with 0.1"),
         ({"method": "iCD-DKD"}, "method.warmup_epochs 20: longer than the training (8 epochs)"),
         ({"method": {"recipe": "KD", "cluster_weight": 2}}, "method.cluster_weight: scale 1 alone"),
-        ({"protocol": {"views": {"crop_flip": {"size": 32}}}}, "protocol.views.flip: a mirrored image of digits100"),
+        (
+            {"protocol": {"augmentation": {"crop_flip": {"size": 32}}}},
+            "protocol.augmentation.flip: a mirrored image of digits100",
+        ),
     ],
 )
 def test_advice_names_the_field(parts: dict[str, Any], part: str) -> None:

@@ -56,7 +56,7 @@ name: x
 teacher: {arch: {choices: [resnet20, resnet32]}, protocol: {epochs: {low: 2, high: 9}}, seed: {choices: [0, 1]}}
 student: {choices: [resnet8, {arch: resnet14, stem: conv7x7_s2}]}
 method: {recipe: {choices: [KD, SD-KD]}, base_loss: {kd: {temperature: {low: 1, high: 8}}}, gram: {choices: [cells]}}
-protocol: {lr: {low: 0.01, high: 0.1, log: true}, views: {crop_flip: {size: 32, pad: {low: 0, high: 4}}}}
+protocol: {lr: {low: 0.01, high: 0.1, log: true}, augmentation: {crop_flip: {size: 32, pad: {low: 0, high: 4}}}}
 seed: {low: 0, high: 3}
 search: {budget: {hours: 1}}
 """
@@ -69,7 +69,7 @@ search: {budget: {hours: 1}}
         "method.recipe",
         "method.base_loss.kd.temperature",
         "method.gram",
-        "protocol.views.crop_flip.pad",
+        "protocol.augmentation.crop_flip.pad",
         "protocol.lr",
         "seed",
     ]

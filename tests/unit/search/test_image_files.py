@@ -24,7 +24,12 @@ TRIAL: dict[str, Any] = {
     "data": {"name": "cub200", "val_fraction": 0.25},
     "student": "resnet8",
     "method": "cross_entropy",
-    "protocol": {"epochs": 2, "batch_size": 4, "views": {"crop_flip": {"size": 32, "resize": 36}}, "measure_every": 0},
+    "protocol": {
+        "epochs": 2,
+        "batch_size": 4,
+        "augmentation": {"crop_flip": {"size": 32, "resize": 36}},
+        "measure_every": 0,
+    },
 }
 
 

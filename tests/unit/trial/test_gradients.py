@@ -22,7 +22,7 @@ from icd.trial.gradients import Gauge, fixed_batch, term_gradients
 from icd.trial.step import TrainStep
 
 CPU = torch.device("cpu")
-PROTOCOL = Protocol(views=CropFlip(size=32, pad=4), epochs=10, batch_size=6, lr=0.1, weight_decay=0.0)
+PROTOCOL = Protocol(augmentation=CropFlip(size=32, pad=4), epochs=10, batch_size=6, lr=0.1, weight_decay=0.0)
 
 
 def weights(*values: float) -> list[nn.Parameter]:

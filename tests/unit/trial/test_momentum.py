@@ -15,7 +15,7 @@ from icd.trial.momentum import Momentum
 
 def protocol(**changes: Any) -> Protocol:
     fields: dict[str, Any] = {"weight_decay": 1e-2, "momentum": 0.9, "nesterov": True, **changes}
-    return Protocol(epochs=1, batch_size=4, lr=0.1, views=CropFlip(size=32, pad=4), **fields)
+    return Protocol(epochs=1, batch_size=4, lr=0.1, augmentation=CropFlip(size=32, pad=4), **fields)
 
 
 def weights() -> list[Tensor]:

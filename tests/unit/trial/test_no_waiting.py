@@ -90,7 +90,7 @@ def no_host() -> Iterator[None]:
 
 def epochs_of(method: Method, *, teacher: str, **changes: Any) -> DeviceEpochs:
     """Make an engine whose tensors are all on the meta device; what it would be sent is not."""
-    fields: dict[str, Any] = {"views": CropFlip(size=32, pad=4), "clip_norm": 5.0, "nesterov": True, **changes}
+    fields: dict[str, Any] = {"augmentation": CropFlip(size=32, pad=4), "clip_norm": 5.0, "nesterov": True, **changes}
     protocol = Protocol(epochs=4, batch_size=4, lr=0.1, weight_decay=1e-4, **fields)
     with META:
         student = build_model("resnet8", num_classes=CLASSES)
@@ -176,10 +176,10 @@ def test_no_optimizer_waits() -> None:
 
 
 @pytest.mark.parametrize(
-    "views", [CropFlip(size=32, pad=4), RotateFlip(size=32, steps=3), CropFlip(size=28, resize=32)]
+    "augmentation", [CropFlip(size=32, pad=4), RotateFlip(size=32, steps=3), CropFlip(size=28, resize=32)]
 )
 def test_no_view_waits(views: Any) -> None:
-    run(epochs_of(CrossEntropy(), teacher="none", views=views))
+    run(epochs_of(CrossEntropy(), teacher="none", augmentation=views))
 
 
 def test_similarity_does_not_wait() -> None:
