@@ -62,7 +62,7 @@ def main() -> None:
         "data": "cub200",
         "student": "resnet8",
         "method": "cross_entropy",
-        "protocol": {"batch_size": options.batch, "drop_last": False},
+        "training": {"batch_size": options.batch, "drop_last": False},
     }
     config = read_trial(parse_yaml(json.dumps(document), "bench"))
     with tempfile.TemporaryDirectory() as folder:
@@ -80,7 +80,7 @@ def measure(config: Any, split: Any, rounds: int, workers: int) -> dict[str, flo
     told = {}
     if hasattr(split.train, "held"):
         began = time.perf_counter()
-        held = split.train.held(config.protocol.augmentation, torch.device("cpu"), workers)
+        held = split.train.held(config.training.augmentation, torch.device("cpu"), workers)
         told["decode_once_s"] = time.perf_counter() - began
         arms["memory"] = (held, Execution())
     speeds: dict[str, list[float]] = {name: [] for name in arms}

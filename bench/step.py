@@ -98,7 +98,7 @@ def arm_of(config: TrialConfig, split: Split, table: TeacherTable | None) -> Cal
     assert table is not None
     network = build_model(config.student.arch, num_classes=split.num_classes, stem=config.student.stem, seed=0).train()
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    step, shown = TrainStep(network, config.method.build(None), config.protocol), endless(config, split)
+    step, shown = TrainStep(network, config.method.build(None), config.training), endless(config, split)
 
     def arm() -> Any:
         epoch, batch = next(shown)
@@ -110,7 +110,7 @@ def arm_of(config: TrialConfig, split: Split, table: TeacherTable | None) -> Cal
 def endless(config: TrialConfig, split: Split) -> Iterator[tuple[int, Batch]]:
     """Show the images of the trial's epochs again and again."""
     while True:
-        for epoch in range(1, config.protocol.epochs + 1):
+        for epoch in range(1, config.training.epochs + 1):
             for batch in train_batches(config, split, split.train, epoch, Execution()):
                 yield epoch, batch
 

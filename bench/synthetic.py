@@ -30,7 +30,7 @@ def document(name: str, *, trials: int, epochs: int, pruner: str = "none", seed:
         "data": {"name": "npz", "path": "nowhere.npz", "val_fraction": 0.5},
         "teacher": {"arch": "resnet8x4", "weights": "train"},
         "student": {"arch": "resnet8"},
-        "protocol": {"preset": "digits100", "epochs": epochs},
+        "training": {"preset": "digits100", "epochs": epochs},
         "ranges": {
             "base_loss": {
                 "kd": {"temperature": temperature},
@@ -82,7 +82,7 @@ def driver_for(
     storage = open_storage(url or f"sqlite:///{folder / 'study.db'}")
     ledger = Ledger.create(storage, sweep, {"uid": sweep.name, "digest": sweep.digest()})
     before(storage, ledger, space)
-    epochs = sweep.fixed["protocol"]["epochs"]
+    epochs = sweep.fixed["training"]["epochs"]
     ledger.drive(sweep, [], epochs, shared=False)
     place = folder / "sweeps" / sweep.name
     place.mkdir(parents=True)

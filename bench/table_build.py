@@ -71,13 +71,13 @@ def measure(arch: str, split: Split, teacher: Network) -> dict[str, float | int 
         marks.append(time.process_time())
 
     with tempfile.TemporaryDirectory(prefix="icd-bench-") as folder:
-        small = replace(config, protocol=replace(config.protocol, drop_last=False))
+        small = replace(config, training=replace(config.training, drop_last=False))
         table = open_table(plan_table([small], split, "table", folder=Path(folder)), small, teacher, Path(folder))
         assert table is not None
         computed = build(table, split, Execution(progress=between))
         table.close()
     images = len(split.train)
-    shown = images - images % config.protocol.batch_size if config.protocol.drop_last else images
+    shown = images - images % config.training.batch_size if config.training.drop_last else images
     live_s = statistics.median(live) / shown
     return {
         "teacher": arch,

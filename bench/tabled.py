@@ -29,7 +29,7 @@ EPOCHS = 2  # of 101 steps
 def config_of(pair: str, method: Any) -> TrialConfig:
     """Give the configuration that plain.py follows."""
     arch_teacher, arch_student = pair.split("/")
-    protocol = {
+    training = {
         "preset": "cifar100",
         "epochs": EPOCHS,
         "milestones": [],
@@ -42,11 +42,11 @@ def config_of(pair: str, method: Any) -> TrialConfig:
         "teacher": {
             "arch": arch_teacher,
             "weights": "train",
-            "protocol": {"preset": "cifar100", "epochs": 1, "milestones": []},
+            "training": {"preset": "cifar100", "epochs": 1, "milestones": []},
         },
         "student": {"arch": arch_student, "stem": "conv3x3"},
         "method": method,
-        "protocol": protocol,
+        "training": training,
     }
     config = read_trial(parse_yaml(json.dumps(content), "bench"))
     if config.teacher is None:

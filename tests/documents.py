@@ -1,7 +1,7 @@
 """Documents of sweeps from short parts, so that a test changes one thing at a time.
 
 ``document_of`` takes the parts of a file flat: those of ``search`` beside the others, and ``ranges``, a mapping of what
-is searched: fields of the method by their names, those of the training under ``protocol``, and networks, pair, method
+is searched: fields of the method by their names, those of the training under ``training``, and networks, pair, method
 and seed as lists of choices.
 """
 
@@ -23,7 +23,7 @@ def document_of(parts: Mapping[str, Any]) -> dict[str, Any]:
     for name in _PARTS:
         if name in ranges:
             found[name] = _choices(ranges.pop(name))
-    for part, fields in (("protocol", ranges.pop("protocol", {})), ("method", ranges)):
+    for part, fields in (("training", ranges.pop("training", {})), ("method", ranges)):
         if isinstance(fields, dict) and fields:
             found[part] = {**(full_form(part, found.get(part)) or {}), **{n: _node(n, v) for n, v in fields.items()}}
     search = {name: data[name] for name in _SEARCH if name in data}

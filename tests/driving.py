@@ -29,7 +29,7 @@ DOCUMENT: dict[str, Any] = {
     "data": {"name": "digits100"},
     "teacher": {"arch": "resnet20", "weights": "train"},
     "student": {"arch": "resnet8"},
-    "protocol": {"preset": "digits100", "epochs": EPOCHS},
+    "training": {"preset": "digits100", "epochs": EPOCHS},
     "ranges": {"cluster_weight": {"low": 0.5, "high": 64, "log": True}, "scales": [1, 2], "base_loss": "kd"},
     "sampler": {"name": "random"},
     "budget": {"trials": 4},

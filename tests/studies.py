@@ -22,10 +22,10 @@ EPOCHS = 4
 DOCUMENT: dict[str, Any] = {
     "name": "by-hand",
     "data": {"name": "digits100", "train_per_class": 2, "test_per_class": 1, "val_fraction": 0.5},
-    "teacher": {"arch": "resnet8", "weights": "train", "protocol": {"epochs": 1, "batch_size": 50}},
+    "teacher": {"arch": "resnet8", "weights": "train", "training": {"epochs": 1, "batch_size": 50}},
     "student": "resnet8",
     "method": "iCD-KD",
-    "protocol": {"epochs": EPOCHS, "batch_size": 50},
+    "training": {"epochs": EPOCHS, "batch_size": 50},
     "ranges": {"cluster_weight": {"low": 1, "high": 8}},
     "enqueue": ["KD"],
     "sampler": {"name": "random"},

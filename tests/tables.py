@@ -17,9 +17,9 @@ TEMPERATURE = {"base_loss": {"kd": {"temperature": {"low": 1, "high": 8}}}}
 DOCUMENT: dict[str, Any] = {
     "name": "my_table",
     "data": {"name": "digits100", "train_per_class": 2, "test_per_class": 1, "val_fraction": 0.5},
-    "teacher": {"arch": "resnet8", "weights": "train", "protocol": {"epochs": 1, "batch_size": 50}},
+    "teacher": {"arch": "resnet8", "weights": "train", "training": {"epochs": 1, "batch_size": 50}},
     "student": "resnet8",
-    "protocol": {"epochs": 1, "batch_size": 50},
+    "training": {"epochs": 1, "batch_size": 50},
     "ranges": {"method": {"KD": TEMPERATURE, "SD-KD": TEMPERATURE, "sp": {}}},
     "sampler": "random",
     "budget": {"trials": 2},

@@ -60,7 +60,7 @@ def train_command(
     threads: int | None,
     workers: int,
 ) -> None:
-    """Train a teacher with cross entropy by the data set's protocol; an interrupted training continues."""
+    """Train a teacher with cross entropy by the data set's training; an interrupted training continues."""
     config = _recipe(arch, data, path, overrides)
     where = places(root, data_root, download=download)
     target = device_of(device, threads)

@@ -6,7 +6,7 @@ from typing import Any
 
 from icd.config.document import Document, KeyPath
 from icd.config.habits import write
-from icd.config.protocols import Protocol, usual_lr
+from icd.config.training import TrainingConfig, usual_lr
 from icd.config.trial import DataConfig, NetworkConfig, TeacherConfig, TrialConfig
 from icd.data import DATASETS
 from icd.data.dataset import views_problem
@@ -33,7 +33,7 @@ class Known:
         student: With any stem.
         teacher: The same.
         method: Loss.
-        protocol: Training of the student.
+        training: Training of the student.
         of_teacher: Training of the teacher.
     """
 
@@ -44,8 +44,8 @@ class Known:
     student: NetworkConfig | None
     teacher: TeacherConfig | None
     method: Method | None
-    protocol: Protocol | None
-    of_teacher: Protocol | None
+    training: TrainingConfig | None
+    of_teacher: TrainingConfig | None
 
     def right(self, *paths: KeyPath) -> bool:
         """Whether all these could be read as they stand."""
@@ -54,7 +54,7 @@ class Known:
     @property
     def size(self) -> int | None:
         """Side of the images as the student sees them."""
-        return self.protocol.augmentation.size if self.protocol and self.right(("protocol", "augmentation")) else None
+        return self.training.augmentation.size if self.training and self.right(("training", "augmentation")) else None
 
     @property
     def trains_teacher(self) -> bool:
@@ -82,7 +82,7 @@ def between_parts(known: Known) -> tuple[list[Problem], NetworkConfig | None, Te
     problems += _maps(known, networks)
     teacher = networks.get("teacher")
     if teacher:
-        teacher = replace(teacher, protocol=known.of_teacher if teacher.weights == "train" else None)
+        teacher = replace(teacher, training=known.of_teacher if teacher.weights == "train" else None)
     return problems, networks.get("student"), teacher
 
 
@@ -101,16 +101,16 @@ def _data(known: Known) -> Iterator[Problem]:
     row = DATASETS[images.name]
     if row.needs_path and not images.path and known.right(("data", "path"), ("data", "name")):
         yield problem(("data", "path"), f"{images.name} needs a path to its file or folder")
-    for path, protocol in ((("protocol",), known.protocol), (("teacher", "protocol"), known.of_teacher)):
+    for path, training in ((("training",), known.training), (("teacher", "training"), known.of_teacher)):
         where: KeyPath = (*path, "augmentation")
-        if protocol is None or row.from_files or not known.right(where, ("data", "name")):
+        if training is None or row.from_files or not known.right(where, ("data", "name")):
             continue
-        if wrong := views_problem(images.name, protocol.augmentation, row.image_size):
+        if wrong := views_problem(images.name, training.augmentation, row.image_size):
             yield problem(where, wrong.rule, value=wrong.value, hint=wrong.hint)
 
 
 def _teacher(known: Known) -> Iterator[Problem]:
-    problem, method, teacher, protocol = known.document.problem, known.method, known.teacher, known.of_teacher
+    problem, method, teacher, training = known.document.problem, known.method, known.teacher, known.of_teacher
     data = known.document.data
     if method and method.needs_teacher and data.get("teacher") is None and known.right(("method", "name")):
         name = next(name for name, cls in METHODS.items() if type(method) is cls)
@@ -127,17 +127,17 @@ def _teacher(known: Known) -> Iterator[Problem]:
         elif classes not in (None, IMAGENET_CLASSES):
             rule, hint = pretrained_problem(classes)
             yield problem(("teacher", "weights"), rule, value="pretrained", hint=hint)
-    if not known.trains_teacher or protocol is None:
+    if not known.trains_teacher or training is None:
         return
-    views: KeyPath = ("teacher", "protocol", "augmentation")
-    if known.size is not None and known.right(views) and protocol.augmentation.size != known.size:
+    views: KeyPath = ("teacher", "training", "augmentation")
+    if known.size is not None and known.right(views) and training.augmentation.size != known.size:
         rule = f"teacher and student must see images of one size ({known.size})"
-        hint = "give protocol.augmentation and teacher.protocol.augmentation one size"
-        yield problem(views, rule, value=protocol.augmentation.size, hint=hint)
+        hint = "give training.augmentation and teacher.training.augmentation one size"
+        yield problem(views, rule, value=training.augmentation.size, hint=hint)
     for name in ("precision", "channels_last"):
-        if getattr(protocol, name) == "auto":  # timing chooses differently from day to day, and the weights with it
+        if getattr(training, name) == "auto":  # timing chooses differently from day to day, and the weights with it
             rule = f"{name} of a teacher must be given, not chosen by timing"
-            yield problem(("teacher", "protocol", name), rule, value="auto")
+            yield problem(("teacher", "training", name), rule, value="auto")
 
 
 def _classes(known: Known) -> Iterator[Problem]:
@@ -157,7 +157,7 @@ def _maps(known: Known, networks: Mapping[str, Any]) -> Iterator[Problem]:
             _, height, width = feature_size(network.arch, network.stem, size)
         except ConfigError:
             rule = f"images must be large enough to leave {network.arch} (the {role}) a feature map"
-            yield known.document.problem(("protocol", "augmentation"), rule, value=size)
+            yield known.document.problem(("training", "augmentation"), rule, value=size)
             continue
         if not isinstance(method, CellDistillation) or not known.right(("method", "scales"), ("method", "name")):
             continue
@@ -209,20 +209,20 @@ def notes_of(configs: Iterable[TrialConfig], num_classes: int | None = None) -> 
 def advice(config: TrialConfig, num_classes: int | None = None) -> list[str]:
     """What is allowed but probably not meant; ``num_classes`` where the data were read."""
     lines = []
-    method, protocol = config.method, config.protocol
+    method, training = config.method, config.training
     family = MODELS[config.student.arch].family
     preset = DATASETS[config.data.name].preset
     usual = usual_lr(preset, family)
-    if protocol.lr > 2 * usual:
-        lines.append(f"protocol.lr {protocol.lr:g}: the {preset} preset trains {config.student.arch} with {usual:g}")
-    if getattr(protocol.augmentation, "flip", False) and not DATASETS[config.data.name].horizontal_flip:
+    if training.lr > 2 * usual:
+        lines.append(f"training.lr {training.lr:g}: the {preset} preset trains {config.student.arch} with {usual:g}")
+    if getattr(training.augmentation, "flip", False) and not DATASETS[config.data.name].horizontal_flip:
         lines.append(
-            f"protocol.augmentation.flip: a mirrored image of {config.data.name} is not of its class; set flip: false"
+            f"training.augmentation.flip: a mirrored image of {config.data.name} is not of its class; set flip: false"
         )
     if isinstance(method, CellDistillation):
-        if method.warmup_epochs > protocol.epochs:
+        if method.warmup_epochs > training.epochs:
             lines.append(
-                f"method.warmup_epochs {method.warmup_epochs:g}: longer than the training ({protocol.epochs} epochs), "
+                f"method.warmup_epochs {method.warmup_epochs:g}: longer than the training ({training.epochs} epochs), "
                 "so the base term never reaches its weight"
             )
         if method.cluster_weight and not method.has_cluster_term:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from icd.config.forms import WEIGHTS, full_form
-from icd.config.protocols import PRESETS, preset_fields
+from icd.config.training import PRESETS, preset_fields
 from icd.config.trial import method_data
 from icd.data import DATASETS
 from icd.methods import METHODS, PAPER_ROWS
@@ -13,7 +13,7 @@ from icd.models import MODELS
 
 def with_preset(value: Any, images: str, network: Any) -> Any:
     """Lay a training's own fields over its preset's, which is the data set's unless it names one."""
-    value = full_form("protocol", {} if value is None else value)
+    value = full_form("training", {} if value is None else value)
     if not isinstance(value, dict):
         return value
     row = DATASETS.get(images)

@@ -11,7 +11,7 @@ _KEY_OF = {
     "data": "name",
     "student": "arch",
     "teacher": "arch",
-    "protocol": "preset",
+    "training": "preset",
     "sampler": "name",
     "pruner": "name",
     "objective": "metric",

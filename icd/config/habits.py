@@ -19,8 +19,8 @@ _LONGEST = 240  # characters of a hint; with a long name and a long value the li
 
 # Keys of a sweep's file that no trial has.
 SWEEP_KEYS = ("name", "pairs", "pair", "search", "resources")
-_OLD = ("space", "generalist")
-_TRIAL_KEYS = ("data", "student", "teacher", "method", "protocol", "seed")
+_OLD = ("space", "generalist", "protocol")
+_TRIAL_KEYS = ("data", "student", "teacher", "method", "training", "seed")
 
 _SEARCH = {
     "search.budget.trials": "n_trials num_trials num_samples max_trials trials run_cap max_trial_count max_evals",
@@ -43,14 +43,14 @@ _SEARCH = {
     "name": "study_name experiment_name sweep_name experiment project title",
 }
 _TRIAL = {
-    "protocol.lr": "learning_rate lr base_lr init_lr",
-    "protocol.epochs": "epochs num_epochs n_epochs max_epochs",
-    "protocol.batch_size": "batch_size train_batch_size batch",
-    "protocol.weight_decay": "weight_decay wd",
-    "protocol.momentum": "momentum",
-    "protocol.schedule": "lr_schedule lr_scheduler schedule",
-    "protocol.milestones": "milestones lr_steps",
-    "protocol": "training train_config preset recipe_training",
+    "training.lr": "learning_rate lr base_lr init_lr",
+    "training.epochs": "epochs num_epochs n_epochs max_epochs",
+    "training.batch_size": "batch_size train_batch_size batch",
+    "training.weight_decay": "weight_decay wd",
+    "training.momentum": "momentum",
+    "training.schedule": "lr_schedule lr_scheduler schedule",
+    "training.milestones": "milestones lr_steps",
+    "training": "train_config preset",
     "data": "dataset datasets data_set",
     "student": "model student_model arch network",
     "teacher": "teacher_model",
@@ -71,7 +71,7 @@ _INSIDE = {
     # What they were called in older files.
     ("method", "row"): "recipe",
     ("method", "scale_weights"): "cluster_scale_weights",
-    ("protocol", "views"): "augmentation",
+    ("training", "views"): "augmentation",
     ("data", "val_share"): "val_fraction",
     ("pruner", "control_share"): "control_fraction",
     ("budget", "failed_share"): "max_failed_fraction",
@@ -241,7 +241,10 @@ def about_file(document: Document, kind: str) -> Problem | None:
     data = document.data
     old = [key for key in _OLD if key in data]
     if old and ("method" in data or "student" in data or "teacher" in data or old == ["generalist"]):
-        rule = "is of an older icd: ranges now stand where the values stand, and how to search under search"
+        rule = (
+            "is of an older icd: protocol is training, row is recipe, views is augmentation, ranges stand where values "
+            "stand, and how to search stands under search"
+        )
         return document.problem((old[0],), rule, hint="docs/sweeps.md shows how such a file reads today")
     if kind == "trial" and (own := [key for key in SWEEP_KEYS if key in data]):
         return document.problem(

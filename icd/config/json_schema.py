@@ -13,10 +13,10 @@ from typing import Any, Literal
 from pydantic import TypeAdapter
 
 from icd.config.forms import WEIGHTS
-from icd.config.protocols import PRESETS, Protocol
 from icd.config.read_template import numbers_of
 from icd.config.schema import PARTS, TABLES
 from icd.config.sweep import METRICS, RANK_NAMES, Budget, Objective, PrunerConfig, Resources, SamplerConfig, Source
+from icd.config.training import PRESETS, TrainingConfig
 from icd.config.trial import DataConfig, NetworkConfig, TeacherConfig, plain_data
 from icd.data import DATASETS
 from icd.fields import annotations
@@ -174,7 +174,7 @@ class _Schemas:
     def network(self, cls: Any) -> Schema:
         """Take a network by its name, or with more."""
         arch = _names(MODELS)
-        more = {"protocol": self.training()} if cls is TeacherConfig else {}
+        more = {"training": self.shared_training()} if cls is TeacherConfig else {}
         stems = sorted({stem for row in MODELS.values() for stem in row.stems})
         stem = self.either(_names(["auto", *stems]))
         own = self.fields(cls, arch=self.either(arch), stem=stem, **more)
@@ -196,17 +196,17 @@ class _Schemas:
         """Take a value or, in a sweep, choices of it."""
         return _any(option, self.choices(option)) if self.searched else option
 
-    def training(self) -> Schema:
+    def shared_training(self) -> Schema:
         """Take what a training's fields may be, which teachers have too."""
-        return self.shared("training", self.protocol)
+        return self.shared("training", self.training)
 
-    def protocol(self) -> Schema:
+    def training(self) -> Schema:
         """Take a preset by name, or fields laid over one."""
         preset = self.either(_names(PRESETS, description="The authors' settings that the other fields are laid over."))
-        own = {"preset": preset, **self.fields(Protocol)}
+        own = {"preset": preset, **self.fields(TrainingConfig)}
         alone = {"nesterov": {"const": True}, "momentum": {"const": 0}}
         rule = {"not": {"properties": alone, "required": list(alone)}}
-        return _any(_names(PRESETS), closed(own, description=_first(Protocol), **rule), {"type": "null"})
+        return _any(_names(PRESETS), closed(own, description=_first(TrainingConfig), **rule), {"type": "null"})
 
     def method(self) -> Schema:
         """Take a method or a row of the paper by name, or fields laid over one."""
@@ -252,7 +252,7 @@ class _Schemas:
             "teacher": {**_any(self.either(teacher), {"type": "null"}), "description": "Network that teaches."},
             "student": {**self.either(student), "description": "Network that is trained."},
             "method": {**self.method(), "description": "Loss: a row of the paper or a method, and its fields."},
-            "protocol": {**self.training(), "description": "How the student is trained."},
+            "training": {**self.shared_training(), "description": "How the student is trained."},
             "seed": {**self.value("seed", int), **({} if self.searched else _SEED), "description": "Of the training."},
         }
 

@@ -10,7 +10,7 @@ from icd.config.forms import full_form
 from icd.errors import ConfigError, Problem, shorten
 
 _SEGMENT = re.compile(r"(?:^|\.)(?:'([^']+)'|([^.\[\]'=]+))|\[(\d{1,6})\]")
-_FORM = "must look like KEY=VALUE, as in --set protocol.epochs=10"
+_FORM = "must look like KEY=VALUE, as in --set training.epochs=10"
 _SECRET = re.compile(r"password|passwd|secret|token|api_?key|://[^/\s]*@", re.IGNORECASE)
 
 

@@ -9,9 +9,9 @@ from pydantic import BaseModel, ValidationError
 
 from icd.config.document import ABSENT, Document, KeyPath
 from icd.config.habits import about_value, meant, owners
-from icd.config.protocols import PRESETS, Protocol
 from icd.config.schema import TABLES, Part, field_type
 from icd.config.sentences import explained
+from icd.config.training import PRESETS, TrainingConfig
 from icd.errors import Problem
 from icd.fields import FieldError, annotations
 
@@ -62,7 +62,7 @@ class PartReader:
             self.unsure.add(path)
         if item["type"] == "extra_forbidden" and len(place) == 1:
             allowed = [*part.keys(value.get("name")), *({"recipe"} if "scales" in part.keys(None) else ())]
-            allowed += ["preset"] if "epochs" in allowed else ["protocol"] if "weights" in allowed else []
+            allowed += ["preset"] if "epochs" in allowed else ["training"] if "weights" in allowed else []
             self.unknown_keys({str(place[0]): value[place[0]]}, allowed, path)
             return place
         for inner, rule, got, hint in explained(part, value, place, item):
@@ -134,7 +134,7 @@ def _without(part: Part, value: Any, places: Sequence[KeyPath]) -> Any:
                 del found[head]
         else:
             found.pop(head, None)
-    for field in fields(Protocol) if "epochs" in part.keys(None) else ():
+    for field in fields(TrainingConfig) if "epochs" in part.keys(None) else ():
         if field.default is MISSING:
             found.setdefault(field.name, PRESETS["cifar100"][field.name])
     return found

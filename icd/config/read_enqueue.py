@@ -14,7 +14,7 @@ from icd.methods import PAPER_ROWS
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _NAME_RULE = "must be 1 to 64 letters, digits, '.', '_' or '-', the first a letter or digit"
-_CHANGES = ("teacher", "student", "method", "protocol", "seed")
+_CHANGES = ("teacher", "student", "method", "training", "seed")
 _NETWORKS = ("teacher", "student")
 
 

@@ -257,12 +257,12 @@ class _SweepReader(PartReader):
             rules.append(f"pruning needs an objective that every epoch reports, and {metric} is none")
         for rule in rules:
             self.note(("search", "pruner", field), f"{rule}; take {instead}", value=getattr(pruner, field))
-        if pruner.dead_terms and any(not trial.protocol.measure_every for trial in trials):
-            rule = "dead terms are found by measuring, and protocol.measure_every is 0"
+        if pruner.dead_terms and any(not trial.training.measure_every for trial in trials):
+            rule = "dead terms are found by measuring, and training.measure_every is 0"
             self.note(("search", "pruner", "dead_terms"), rule, value=True)
-        epochs = min((trial.protocol.epochs for trial in trials), default=pruner.min_epochs)
+        epochs = min((trial.training.epochs for trial in trials), default=pruner.min_epochs)
         if pruner.min_epochs > epochs:
-            rule = f"min_epochs <= protocol.epochs ({epochs}) must hold"
+            rule = f"min_epochs <= training.epochs ({epochs}) must hold"
             self.note(("search", "pruner", "min_epochs"), rule, value=pruner.min_epochs)
 
     def _check_sampler(self, sampler: SamplerConfig, objectives: list[Objective], template: Mapping[str, Any]) -> None:

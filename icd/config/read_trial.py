@@ -22,8 +22,8 @@ from icd.config.expand import with_preset, with_recipe
 from icd.config.forms import full_form, is_range
 from icd.config.habits import about_file, one_value, write
 from icd.config.parts import PartReader
-from icd.config.protocols import PRESETS, Protocol
 from icd.config.schema import PARTS
+from icd.config.training import PRESETS, TrainingConfig
 from icd.config.trial import DataConfig, NetworkConfig, TeacherConfig, TrialConfig
 from icd.config.yaml import apply_overrides, read_yaml
 from icd.data import DATASETS
@@ -42,7 +42,7 @@ __all__ = [
     "read_trial",
 ]
 
-TOP = ("data", "student", "teacher", "method", "protocol", "seed")
+TOP = ("data", "student", "teacher", "method", "training", "seed")
 
 
 def load_trial(path: Path, overrides: Sequence[str] = ()) -> TrialConfig:
@@ -97,11 +97,11 @@ class _TrialReader(PartReader):
         student = self._network("student", data.get("student"))
         teacher = self._network("teacher", data.get("teacher"))
         method = self._method(data["method"]) if data.get("method") is not None else None
-        protocol = self._protocol(data.get("protocol"), images, data.get("student"), ("protocol",))
-        taught = data["teacher"].get("protocol") if isinstance(data.get("teacher"), dict) else None
+        training = self._training(data.get("training"), images, data.get("student"), ("training",))
+        taught = data["teacher"].get("training") if isinstance(data.get("teacher"), dict) else None
         of_teacher = None
         if data.get("teacher") is not None:
-            of_teacher = self._protocol(taught, images, data["teacher"], ("teacher", "protocol"))
+            of_teacher = self._training(taught, images, data["teacher"], ("teacher", "training"))
         seed = self.values(PARTS["seed"], data.get("seed", 0), ("seed",))
         known = Known(
             document=self.document,
@@ -111,7 +111,7 @@ class _TrialReader(PartReader):
             student=student,
             teacher=teacher,
             method=method,
-            protocol=protocol,
+            training=training,
             of_teacher=of_teacher,
         )
         more, student, teacher = between_parts(known)
@@ -122,7 +122,7 @@ class _TrialReader(PartReader):
             data=images,  # type: ignore[arg-type] - what is None has a problem
             student=student,  # type: ignore[arg-type]
             method=method,
-            protocol=protocol,  # type: ignore[arg-type]
+            training=training,  # type: ignore[arg-type]
             teacher=teacher if method.needs_teacher else None,
             seed=seed,
         )
@@ -159,7 +159,7 @@ class _TrialReader(PartReader):
             return None
         value = full_form(part, data)
         if part == "teacher" and isinstance(value, dict):
-            value = {name: item for name, item in value.items() if name != "protocol"}
+            value = {name: item for name, item in value.items() if name != "training"}
         values = self.values(PARTS[part], value, (part,))
         if values is not None:  # which stem it is depends on the images
             self.stems[part], values["stem"] = values["stem"], MODELS[values["arch"]].stems[0]
@@ -169,13 +169,13 @@ class _TrialReader(PartReader):
             else self.made(NetworkConfig if part == "student" else TeacherConfig, values, (part,))
         )
 
-    def _protocol(self, data: Any, images: DataConfig | None, network: Any, path: KeyPath) -> Protocol | None:
-        named = full_form("protocol", {} if data is None else data)
+    def _training(self, data: Any, images: DataConfig | None, network: Any, path: KeyPath) -> TrainingConfig | None:
+        named = full_form("training", {} if data is None else data)
         if isinstance(named, dict) and "preset" in named and not _is_key(named["preset"], PRESETS):
             self.unknown((*path, "preset"), "preset", named["preset"], list(PRESETS))
             self.wrong.add(path)
-        values = self.values(PARTS["protocol"], with_preset(data, images.name if images else "", network), path)
-        return None if values is None else self.made(Protocol, values, path)
+        values = self.values(PARTS["training"], with_preset(data, images.name if images else "", network), path)
+        return None if values is None else self.made(TrainingConfig, values, path)
 
     def _method(self, data: Any) -> Any:
         path: KeyPath = ("method",)

@@ -16,8 +16,8 @@ from icd.methods import METHODS, PAPER_ROWS, CellDistillation, Method
 
 _FIRST = ("teacher", "student", "method", "method.base_loss", "method.scales")
 _THEN = ("method.cluster_weight", "method.cluster_temperature")
-_LAST = ("protocol.lr", "protocol.epochs", "seed")
-_UNTOLD = ("protocol.preset",)  # what follows from it is told
+_LAST = ("training.lr", "training.epochs", "seed")
+_UNTOLD = ("training.preset",)  # what follows from it is told
 
 
 class FlatRow:

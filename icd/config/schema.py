@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Discriminator,
 from pydantic_core import PydanticCustomError
 
 from icd.config.fingerprint import Fingerprint
-from icd.config.protocols import Protocol
+from icd.config.training import TrainingConfig
 from icd.config.trial import DataConfig, NetworkConfig, TeacherConfig, TrialConfig
 from icd.data import DATASETS
 from icd.data.views import VIEW_FAMILIES
@@ -75,7 +75,7 @@ def _tagged(models: list[Any]) -> Any:
 
 
 _Arch = Literal[tuple(MODELS)]  # type: ignore[valid-type]
-_Protocol = _model(Protocol)
+_Protocol = _model(TrainingConfig)
 _MODELS: Mapping[str, Any] = {
     "data": _tagged(
         [
@@ -89,8 +89,8 @@ _MODELS: Mapping[str, Any] = {
         ]
     ),
     "student": _model(NetworkConfig, arch=(_Arch, ...), stem=(str, "auto")),
-    "teacher": _model(TeacherConfig, "protocol", arch=(_Arch, ...), stem=(str, "auto")),
-    "protocol": _Protocol,
+    "teacher": _model(TeacherConfig, "training", arch=(_Arch, ...), stem=(str, "auto")),
+    "training": _Protocol,
     "method": _tagged([_model(cls, name=(Literal[name], ...)) for name, cls in METHODS.items()]),
     "seed": annotations(TrialConfig)["seed"],
     "fingerprint": Fingerprint,
@@ -150,7 +150,7 @@ PARTS: Mapping[str, Part] = {
     ),
     "student": _part("student", {"": NetworkConfig}, _NETWORK),
     "teacher": _part("teacher", {"": TeacherConfig}, _NETWORK),
-    "protocol": _part("protocol", {"": Protocol}),
+    "training": _part("training", {"": TrainingConfig}),
     "method": _part("method", METHODS, {"name": ("method", METHODS)}),
     "seed": _part("seed", {"": None}),
     "fingerprint": _part("fingerprint", {"": Fingerprint}),
@@ -160,7 +160,7 @@ PARTS: Mapping[str, Part] = {
 def field_type(path: tuple[str | int, ...]) -> Any:
     """Give the type of the field at a path of a trial, bounds included; None where there is no such field."""
     names = [str(name) for name in path if isinstance(name, str)]
-    if names[:2] == ["teacher", "protocol"]:
+    if names[:2] == ["teacher", "training"]:
         names = names[1:]
     if names == ["seed"]:
         return annotations(TrialConfig)["seed"]

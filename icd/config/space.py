@@ -15,18 +15,24 @@ from typing import Any, Protocol
 from icd.config.document import KeyPath, dotted
 from icd.config.forms import full_form
 from icd.config.names import DIGITS
-from icd.config.protocols import Protocol as Training
+from icd.config.training import TrainingConfig
 from icd.errors import ConfigError, Problem
 from icd.fields import annotations
 from icd.methods import METHODS, PAPER_ROWS, CellDistillation
 
-TOP = ("data", "pair", "teacher", "student", "method", "protocol", "seed")
+TOP = ("data", "pair", "teacher", "student", "method", "training", "seed")
 
 # An equal space is asked in an equal order, whatever the order of the file.
 _ORDER: Mapping[str, int] = {
     name: place
     for place, name in enumerate(
-        [*TOP, "recipe", "preset", *(n for cls in METHODS.values() for n in annotations(cls)), *annotations(Training)]
+        [
+            *TOP,
+            "recipe",
+            "preset",
+            *(n for cls in METHODS.values() for n in annotations(cls)),
+            *annotations(TrainingConfig),
+        ]
     )
 }
 
@@ -230,7 +236,7 @@ def baseline_document(template: Mapping[str, Any], changes: Mapping[str, Any]) -
     """
     document = {}
     for part, value in template.items():
-        document[part] = fixed_part(value) if part in ("method", "protocol") else _first(value)
+        document[part] = fixed_part(value) if part in ("method", "training") else _first(value)
     document = _both_networks(document)
     document = {part: value for part, value in document.items() if value is not None}
     for part, value in changes.items():
@@ -243,7 +249,7 @@ def baseline_document(template: Mapping[str, Any], changes: Mapping[str, Any]) -
 def replaces(part: str, change: Any) -> bool:
     """Whether a baseline's part stands for the whole one, instead of being laid over it."""
     named = not isinstance(change, Mapping) or "recipe" in change or "name" in change
-    return part != "protocol" and (part != "method" or named)
+    return part != "training" and (part != "method" or named)
 
 
 def _first(value: Any) -> Any:

@@ -233,7 +233,7 @@ class SweepConfig:
 
     Attributes:
         name: Folder, study and experiment.
-        template: A trial's document (data, teacher, student, method, protocol, seed) with ranges and choices in it;
+        template: A trial's document (data, teacher, student, method, training, seed) with ranges and choices in it;
             ``pair`` chooses teacher and student together.
         pairs: Pairs that every trial is trained on, one after another; empty where a trial has one pair, or none.
         rank: How trials of several pairs are ordered: by their ``mean`` rank over the pairs, or by their ``worst`` one.

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Annotated, Any, Literal
 
-from icd.config.protocols import Protocol
+from icd.config.training import TrainingConfig
 from icd.data import DATASETS
 from icd.data.views import VIEW_FAMILIES
 from icd.fields import FieldProblem, Range, Seed, check_fields
@@ -24,7 +24,7 @@ _SEARCHED = {"train_on": "train", "measure_on": "val"}
 
 # Dataclasses that are written as {name: {fields}}, with the table that names them.
 _TAGGED: Mapping[type, str] = {cls: name for table in (BASE_LOSSES, VIEW_FAMILIES) for name, cls in table.items()}
-_MEASURE_EVERY = next(field.default for field in fields(Protocol) if field.name == "measure_every")
+_MEASURE_EVERY = next(field.default for field in fields(TrainingConfig) if field.name == "measure_every")
 _METHOD_NAMES: Mapping[type, str] = {cls: name for name, cls in METHODS.items()}
 
 
@@ -84,9 +84,9 @@ class TeacherConfig:
     Attributes:
         arch: A row of ``MODELS``.
         stem: First layers, by image size.
-        weights: ``train`` (trained once by ``protocol`` and ``seed``, then found again), ``pretrained`` (torchvision),
+        weights: ``train`` (trained once by ``training`` and ``seed``, then found again), ``pretrained`` (torchvision),
             or the name or digest of a teacher in the store.
-        protocol: How it is trained, for ``weights: train``.
+        training: How it is trained, for ``weights: train``.
         seed: Seed of that training.
         digest: Digest of the weights, once known; replaces all of the above but ``arch`` and ``stem`` in the key.
     """
@@ -94,7 +94,7 @@ class TeacherConfig:
     arch: str
     stem: Stem
     weights: str = "train"
-    protocol: Protocol | None = None
+    training: TrainingConfig | None = None
     seed: Seed = 0
     digest: str | None = None
 
@@ -109,7 +109,7 @@ class TrialConfig:
     data: DataConfig
     student: NetworkConfig
     method: Method
-    protocol: Protocol
+    training: TrainingConfig
     teacher: TeacherConfig | None = None
     seed: Seed = 0
 
@@ -128,8 +128,8 @@ class TrialConfig:
             data["data"] = {name: data["data"][name] for name in kept}
         if self.teacher and self.teacher.digest:
             data["teacher"] = {name: data["teacher"][name] for name in ("arch", "stem", "digest")}
-        for protocol in (data["protocol"], data.get("teacher", {}).get("protocol")):
-            (protocol or {}).pop("measure_every", None)  # looking at a training does not change it
+        for training in (data["training"], data.get("teacher", {}).get("training")):
+            (training or {}).pop("measure_every", None)  # looking at a training does not change it
         text = json.dumps(_canonical(data), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -145,7 +145,7 @@ def plain_data(value: Any) -> Any:
             return {_TAGGED[type(value)]: inner}
         if type(value) in _METHOD_NAMES:
             return {"name": _METHOD_NAMES[type(value)], **inner, **_named_weights(value)}
-        if isinstance(value, Protocol) and value.measure_every == _MEASURE_EVERY:
+        if isinstance(value, TrainingConfig) and value.measure_every == _MEASURE_EVERY:
             del inner["measure_every"]  # what was written before there was the field stays the same
         return {name: item for name, item in inner.items() if name != "digest" or item is not None}
     if isinstance(value, tuple):

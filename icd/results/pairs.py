@@ -38,7 +38,7 @@ def curves_of(arm: PlannedArm, record: TrialRecord) -> dict[str, dict[int, float
     found: dict[str, dict[int, float]] = {}
     before = 0
     for name, document in arm.documents.items():
-        last = before + int(document["protocol"]["epochs"]) if name else max(record.curve, default=0)
+        last = before + int(document["training"]["epochs"]) if name else max(record.curve, default=0)
         # Epoch 0 stands for a run that diverged before its first: chance level, and no look.
         found[name] = {epoch - before: value for epoch, value in record.curve.items() if before < epoch <= last}
         before = last

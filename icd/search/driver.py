@@ -240,7 +240,7 @@ class Driver:
         )
 
     def _hang_seconds(self, config: TrialConfig) -> float:
-        return max(self.sweep.resources.hang_seconds, 5 * self._paces.slowest * config.protocol.report_every)
+        return max(self.sweep.resources.hang_seconds, 5 * self._paces.slowest * config.training.report_every)
 
     # Judging
 

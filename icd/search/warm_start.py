@@ -125,7 +125,7 @@ def _start(label: str, space: SearchSpace, changes: Mapping[str, Any], record: T
 def _changes(sweep: SweepConfig, other: SweepConfig, record: TrialRecord, config: TrialConfig) -> dict[str, Any]:
     """Say what a trial of another sweep changes in this one's fixed part.
 
-    Of method and protocol that is what either sweep searches; of networks and seed what both can have. A method that
+    Of method and training that is what either sweep searches; of networks and seed what both can have. A method that
     its sweep did not put together field by field (a baseline, one of several methods) or that is of another kind than
     this sweep's is taken whole.
     """
@@ -137,11 +137,11 @@ def _changes(sweep: SweepConfig, other: SweepConfig, record: TrialRecord, config
         searched |= {("method", name) for name in WEIGHTS}
     whole = not record.params or choices or another or ("method", "row") in searched
     method = {name: value for name, value in data["method"].items() if whole or ("method", name) in searched}
-    protocol = {name: value for name, value in data["protocol"].items() if ("protocol", name) in searched}
-    protocol.pop("epochs", None)
-    if isinstance(epochs := template.get("protocol", {}).get("epochs"), Interval | Choice):
-        protocol["epochs"] = _epochs(epochs, data["protocol"]["epochs"])
-    changes = {"method": method, "protocol": protocol, **_networks(template, data)}
+    training = {name: value for name, value in data["training"].items() if ("training", name) in searched}
+    training.pop("epochs", None)
+    if isinstance(epochs := template.get("training", {}).get("epochs"), Interval | Choice):
+        training["epochs"] = _epochs(epochs, data["training"]["epochs"])
+    changes = {"method": method, "training": training, **_networks(template, data)}
     return {part: change for part, change in changes.items() if change != {}}
 
 

@@ -26,10 +26,10 @@ STEPS_AN_EPOCH, EPOCHS = 10, 20
 def config_of(*, channels_last: bool = True) -> TrialConfig:
     content = {
         "data": {"name": "digits100", "train_per_class": 4, "test_per_class": 1, "val_fraction": 0.25},
-        "teacher": {"arch": "resnet14", "stem": "conv7x7_s2", "weights": "train", "protocol": {"epochs": 1}},
+        "teacher": {"arch": "resnet14", "stem": "conv7x7_s2", "weights": "train", "training": {"epochs": 1}},
         "student": {"arch": "resnet8", "stem": "conv7x7_s2"},
         "method": {"recipe": "iCD-KD", "allow_repeated_cells": True},
-        "protocol": {
+        "training": {
             "epochs": EPOCHS,
             "batch_size": 30,
             "lr": 0.01,

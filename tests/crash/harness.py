@@ -45,7 +45,7 @@ from icd.search import studies, sweeps, work, worker  # noqa: E402
 from icd.search.record import Stage  # noqa: E402
 from tests.crash.forks import Fork, close_all_but, forked  # noqa: E402
 from tests.documents import document_of  # noqa: E402
-from tests.tiny import protocol, views  # noqa: E402
+from tests.tiny import training, views  # noqa: E402
 
 torch.set_num_threads(1)
 sqlalchemy.orm.configure_mappers()
@@ -57,10 +57,10 @@ SWEEP: dict[str, Any] = {
         "arch": "resnet8",
         "stem": "conv7x7_s2",
         "weights": "train",
-        "protocol": {"preset": "digits100", "epochs": 1, "augmentation": views()},
+        "training": {"preset": "digits100", "epochs": 1, "augmentation": views()},
     },
     "student": {"arch": "resnet8", "stem": "conv7x7_s2"},
-    "protocol": protocol(2),
+    "training": training(2),
     "ranges": {
         "scales": {"choices": [[1], [1, 2]]},
         "cluster_weight": {"low": 0.5, "high": 64, "log": True},

@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.documents import document_of
 from tests.integration.ray_nodes import ROOT
-from tests.tiny import protocol
+from tests.tiny import training
 
 
 def document(folder: Path, *, epochs: int, trials: int, **resources: Any) -> dict[str, Any]:
@@ -24,7 +24,7 @@ def document(folder: Path, *, epochs: int, trials: int, **resources: Any) -> dic
     return {
         **SWEEP,
         "data": {"name": "npz", "val_fraction": 0.5, "path": str(images)},
-        "protocol": protocol(epochs),
+        "training": training(epochs),
         "enqueue": [],
         "sampler": {"name": "random"},
         "pruner": {"name": "none"},

@@ -28,16 +28,16 @@ ICD: dict[str, Any] = {"recipe": "iCD-DKD", "warmup_epochs": 2, "allow_repeated_
 
 
 def config_of(
-    method: Any = ICD, *, student: str = "resnet8", epochs: int = 3, teacher: bool = True, **protocol: Any
+    method: Any = ICD, *, student: str = "resnet8", epochs: int = 3, teacher: bool = True, **training: Any
 ) -> TrialConfig:
     content = {
         "data": DATA,
         "student": student,
         "method": method,
-        "protocol": {"epochs": epochs, "batch_size": 24, **protocol},
+        "training": {"epochs": epochs, "batch_size": 24, **training},
     }
     if teacher:
-        content["teacher"] = {"arch": "resnet14", "weights": "train", "protocol": {"epochs": 1}}
+        content["teacher"] = {"arch": "resnet14", "weights": "train", "training": {"epochs": 1}}
     config = read_trial(parse_yaml(json.dumps(content), "test"))
     its_teacher = replace(config.teacher, digest="t" * 64) if config.teacher else None
     return replace(config, data=replace(config.data, digest="d" * 64), teacher=its_teacher)
@@ -84,7 +84,7 @@ def assert_same(one: tuple[Trained, list[EpochMetrics]], other: tuple[Trained, l
 
 
 @pytest.mark.parametrize(
-    "protocol",
+    "training",
     [
         {"nesterov": True, "clip_norm": 5.0},
         {"drop_last": True, "schedule": "cosine"},
@@ -94,12 +94,12 @@ def assert_same(one: tuple[Trained, list[EpochMetrics]], other: tuple[Trained, l
         {"precision": "bf16", "epochs": 2},
         {"augmentation": {"rotate_flip": {"size": 32, "steps": 5}}},
     ],
-    ids=lambda protocol: "-".join(protocol),
+    ids=lambda training: "-".join(training),
 )
 def test_the_device_path_has_the_bits_of_the_eager_one(
-    split: Split, teacher: Network, tmp_path: Path, protocol: dict[str, Any]
+    split: Split, teacher: Network, tmp_path: Path, training: dict[str, Any]
 ) -> None:
-    config = config_of(**protocol)
+    config = config_of(**training)
     eager = ran(config, split, teacher, tmp_path / "eager", engine="eager")
     device = ran(config, split, teacher, tmp_path / "device", engine="graph")
     assert sum(row.values["teacher/images"] for row in eager[1]) > 0, "the tables were empty"
@@ -234,7 +234,7 @@ def test_which_steps_are_replayed(
 
 
 def test_two_trials_share_what_is_on_the_device(split: Split, teacher: Network, tmp_path: Path) -> None:
-    first, second = (config_of(epochs=1, **protocol) for protocol in ({}, {"lr": 0.02}))
+    first, second = (config_of(epochs=1, **training) for training in ({}, {"lr": 0.02}))
     tables = [
         open_table(plan_table([config], split, "table", folder=tmp_path), config, teacher, tmp_path)
         for config in (first, second)
@@ -297,7 +297,7 @@ def test_a_recording_of_stale_inputs_is_found(split: Split, teacher: Network, st
     """A graph that shows one batch for ever is right at the moment of its recording, and only there."""
     config = config_of(schedule="cosine", batch_size=batch_size)
     student = initial_student(config, split.num_classes, torch.device("cpu")).train()
-    one = TrainStep(student, config.method.build(None), config.protocol)
+    one = TrainStep(student, config.method.build(None), config.training)
     epochs = DeviceEpochs(one, config, split, split.train, teacher, None)  # type: ignore[arg-type]
     epochs._prepare(1)
     for _ in range(3 if batch_size == 24 else 0):

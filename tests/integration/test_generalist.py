@@ -23,8 +23,8 @@ PAIRS = [
     {"name": "small", "teacher": TEACHER, "student": {"arch": "resnet8", "stem": "conv7x7_s2"}},
     {"name": "large", "teacher": TEACHER, "student": {"arch": "resnet14", "stem": "conv7x7_s2"}},
 ]
-PROTOCOL = {**bare.SWEEP["protocol"], "epochs": EPOCHS}
-ONE: dict[str, Any] = {"protocol": PROTOCOL, "pruner": None}
+PROTOCOL = {**bare.SWEEP["training"], "epochs": EPOCHS}
+ONE: dict[str, Any] = {"training": PROTOCOL, "pruner": None}
 EXPORTED = ("best.yaml", "student.safetensors", "README.md")
 ASKED: dict[str, Any] = {"top": 1, "seeds": 2, "against": ["KD"]}
 BOTH: dict[str, Any] = {**ONE, "teacher": None, "student": None, "pairs": PAIRS}

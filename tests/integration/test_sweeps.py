@@ -14,7 +14,7 @@ from icd.search.record import best
 from tests.command import Command
 from tests.crash import harness as bare
 from tests.crash.served import Drive, Harness, alive, records
-from tests.tiny import protocol, unpruned
+from tests.tiny import training, unpruned
 
 LONG = unpruned(12, trials=2)
 
@@ -46,7 +46,7 @@ def resume_equals(drive: Drive, expected: list[dict[str, Any]], **more: Any) -> 
 
 
 DEAD: dict[str, Any] = {
-    "protocol": protocol(4),
+    "training": training(4),
     "method": {"scales": [1, 2, 4], "base_loss": "kd", "allow_repeated_cells": True},
     "ranges": {
         "cluster_weight": {"low": 1e-7, "high": 1e-6},
@@ -84,7 +84,7 @@ def test_a_dead_term_is_shown_wherever_one_looks(harness: Harness, root: Path, c
 
 def test_a_trial_that_diverges_is_recorded_and_never_best(harness: Harness, root: Path) -> None:
     changes = {
-        "ranges": {"protocol": {"lr": {"choices": [0.05, 1e30]}}, "cluster_weight": {"low": 0.5, "high": 64}},
+        "ranges": {"training": {"lr": {"choices": [0.05, 1e30]}}, "cluster_weight": {"low": 0.5, "high": 64}},
         "method": {"scales": [1, 2], "base_loss": "kd"},
         "sampler": {"name": "tpe", "startup_trials": 3},
         "budget": {"trials": 7},

@@ -13,10 +13,10 @@ from tests.documents import document_of
 
 TRIAL: dict[str, Any] = {
     "data": {"name": "digits100", "train_per_class": 2, "val_fraction": 0.5},
-    "teacher": {"arch": "resnet8", "weights": "train", "protocol": {"epochs": 1}},
+    "teacher": {"arch": "resnet8", "weights": "train", "training": {"epochs": 1}},
     "student": "resnet8",
     "method": "iCD-KD",
-    "protocol": {"epochs": 2},
+    "training": {"epochs": 2},
 }
 
 

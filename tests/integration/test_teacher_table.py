@@ -34,15 +34,15 @@ ICD: dict[str, Any] = {"recipe": "iCD-KD", "cluster_weight": 8}
 
 
 def config_of(
-    method: Any = ICD, *, epochs: int = 2, seed: int = 0, teacher: str = "resnet14", **protocol: Any
+    method: Any = ICD, *, epochs: int = 2, seed: int = 0, teacher: str = "resnet14", **training: Any
 ) -> TrialConfig:
-    views = {name: value for name, value in protocol.items() if name == "augmentation"}
+    views = {name: value for name, value in training.items() if name == "augmentation"}
     content = {
         "data": DATA,
-        "teacher": {"arch": teacher, "weights": "train", "protocol": {"epochs": 1, **views}},
+        "teacher": {"arch": teacher, "weights": "train", "training": {"epochs": 1, **views}},
         "student": "resnet8",
         "method": method,
-        "protocol": {"epochs": epochs, "batch_size": 24, **protocol},
+        "training": {"epochs": epochs, "batch_size": 24, **training},
         "seed": seed,
     }
     config = read_trial(parse_yaml(json.dumps(content), "test"))
@@ -180,7 +180,7 @@ def test_weights_drift_no_more_than_by_another_memory_format(split: Split, teach
     config = config_of(epochs=4, lr=0.001)  # with 0.05 any rounding grows to percents, whatever its cause
     live, _ = trained(config, split, teacher, None)
     tabled, _ = trained(config, split, teacher, table_of(config, split, teacher, tmp_path))
-    other_format = replace(config, protocol=replace(config.protocol, channels_last=False))
+    other_format = replace(config, training=replace(config.training, channels_last=False))
     reformatted, _ = trained(other_format, split, teacher, None)
     start = build_model("resnet8", num_classes=100, stem="conv3x3", seed=config.seed)
     assert distance(live, start) > 1e-2
@@ -216,7 +216,7 @@ def test_an_entry_has_the_same_bits_whoever_computes_it(split: Split, teacher: N
     config = config_of()
     blocks = []
     for name, size in (("a", 24), ("b", 7)):
-        small = replace(config, protocol=replace(config.protocol, batch_size=size))
+        small = replace(config, training=replace(config.training, batch_size=size))
         table = table_of(small, split, teacher, tmp_path / name)
         for batch in train_batches(small, split, split.train, 1, Execution()):
             table.side(batch, 1)

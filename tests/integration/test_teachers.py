@@ -31,8 +31,8 @@ def config_of(epochs: int = 1) -> TrialConfig:
         "data": DATA,
         "student": "resnet8",
         "method": "KD",
-        "protocol": {"epochs": epochs, "batch_size": 50},
-        "teacher": {"arch": "resnet8", "weights": "train", "protocol": {"epochs": 1, "batch_size": 50}},
+        "training": {"epochs": epochs, "batch_size": 50},
+        "teacher": {"arch": "resnet8", "weights": "train", "training": {"epochs": 1, "batch_size": 50}},
     }
     return read_trial(parse_yaml(json.dumps(content), "test"))
 

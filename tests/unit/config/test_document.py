@@ -22,7 +22,7 @@ BAD = sorted((Path(__file__).parent / "bad").glob("*.yaml"))
 MISTAKES = """\
 name: s
 data: {name: digit100, val_fracton: 0.1}
-teacher: {arch: resnet2O, stm: cub, weights: train, protocol: {epochs: 0, lrr: 1}}
+teacher: {arch: resnet2O, stm: cub, weights: train, training: {epochs: 0, lrr: 1}}
 student: {arch: resnett8, pre_trained: true}
 method:
   recipe: iCD-KDD
@@ -32,7 +32,7 @@ method:
   cluster_scale_weights: {low: 0.05, high: 1, step: 0.1}
   cluster_weight: {low: 5, high: 1}
   cluster_temperature: {low: -1, high: 4, log: true}
-protocol: {preset: cifar10, epochs: 0, lrr: 2}
+training: {preset: cifar10, epochs: 0, lrr: 2}
 search:
   enqueue: [{label: a b, methd: KD}]
   objective: {metric: val/top11, direction: max}
@@ -52,10 +52,10 @@ def test_26_mistakes_of_a_file_are_told_at_once() -> None:
     found = told(MISTAKES)
     places = [line.split(": ")[1] for line in found]
     assert places == [
-        "data.name", "data.val_fracton", "teacher.arch", "teacher.stm", "teacher.protocol.epochs",
-        "teacher.protocol.lrr", "student.arch", "student.pre_trained", "method.recipe", "method.scale",
+        "data.name", "data.val_fracton", "teacher.arch", "teacher.stm", "teacher.training.epochs",
+        "teacher.training.lrr", "student.arch", "student.pre_trained", "method.recipe", "method.scale",
         "method.cluster_wieght", "method.ce_weight", "method.cluster_scale_weights.step", "method.cluster_weight.low",
-        "method.cluster_temperature.low", "protocol.preset", "protocol.epochs", "protocol.lrr",
+        "method.cluster_temperature.low", "training.preset", "training.epochs", "training.lrr",
         "search.enqueue[0].methd", "search.enqueue[0].label", "search.objective.metric", "search.objective.direction",
         "search.budget.trials", "search.budget.hour", "search.pruner", "resources.retry", "resources.gpus_per_trial",
     ]  # fmt: skip
@@ -168,7 +168,9 @@ def test_a_base_that_cannot_be_read_is_told_at_its_line(tmp_path: Path, text: st
 # Old files, and files for another verb
 
 
-@pytest.mark.parametrize("part", ["space: {cluster_weight: {low: 1, high: 2}}", "generalist: {pairs: []}"])
+@pytest.mark.parametrize(
+    "part", ["space: {cluster_weight: {low: 1, high: 2}}", "generalist: {pairs: []}", "protocol: {epochs: 3}"]
+)
 def test_an_old_file_is_one_sentence(part: str) -> None:
     (line,) = told(f"name: x\nteacher: resnet20\nstudent: resnet8\nmethod: KD\n{part}\nbudget: {{trials: 3}}\n")
     assert "is of an older icd" in line
@@ -196,7 +198,7 @@ BASE: dict[str, Any] = {
     "teacher": "resnet20",
     "student": "resnet8",
     "method": {"recipe": "iCD-KD", "warmup_epochs": {"choices": [0, 2]}},
-    "protocol": {"epochs": 8},
+    "training": {"epochs": 8},
     "search": {"budget": {"trials": 9}},
 }
 HABITS: list[tuple[str, Any]] = [
@@ -206,35 +208,35 @@ HABITS: list[tuple[str, Any]] = [
     ("search.sampler", "TPESampler"), ("search.sampler", {"name": "RandomSampler"}),
     ("search.sampler.n_startup_trials", 4),
     ("search.pruner", "MedianPruner"), ("search.pruner", {"name": "SuccessiveHalvingPruner"}), ("n_jobs", 2),
-    ("search.pruner.n_warmup_steps", 2), ("protocol.lr", "suggest_float('lr', 1e-3, 1e-1, log=True)"),
+    ("search.pruner.n_warmup_steps", 2), ("training.lr", "suggest_float('lr', 1e-3, 1e-1, log=True)"),
     ("method.gram", "suggest_categorical('gram', ['cells', 'classes'])"), ("method.grid", "suggest_int('grid', 2, 4)"),
     ("enqueue_trials", ["KD"]),
     # Ray Tune
     ("num_samples", 20), ("metric", "val/top1"), ("mode", "max"), ("scheduler", "asha"), ("search_alg", "optuna"),
     ("max_concurrent_trials", 4), ("search.pruner", "ASHA"), ("search.pruner.grace_period", 2),
-    ("search.pruner.reduction_factor", 4), ("protocol.lr", "tune.loguniform(1e-3, 1e-1)"), ("max_failures", 2),
-    ("protocol.lr", "tune.uniform(0.01, 0.1)"), ("method.gram", "tune.choice(['cells', 'classes'])"),
-    ("protocol.batch_size", "tune.randint(16, 65)"), ("protocol.lr", {"grid_search": [0.1, 0.2]}),
+    ("search.pruner.reduction_factor", 4), ("training.lr", "tune.loguniform(1e-3, 1e-1)"), ("max_failures", 2),
+    ("training.lr", "tune.uniform(0.01, 0.1)"), ("method.gram", "tune.choice(['cells', 'classes'])"),
+    ("training.batch_size", "tune.randint(16, 65)"), ("training.lr", {"grid_search": [0.1, 0.2]}),
     ("points_to_evaluate", ["KD"]), ("search.objective", {"metric": "val/top1", "mode": "max"}),
     # Weights & Biases
-    ("protocol.lr", {"values": [0.05, 0.1]}), ("protocol.lr", {"min": 0.01, "max": 0.1}),
-    ("protocol.lr", {"min": 0.01, "max": 0.1, "distribution": "log_uniform_values"}), ("protocol.epochs", {"value": 9}),
-    ("protocol.batch_size", {"distribution": "q_uniform", "min": 32, "max": 64, "q": 16}), ("run_cap", 30),
+    ("training.lr", {"values": [0.05, 0.1]}), ("training.lr", {"min": 0.01, "max": 0.1}),
+    ("training.lr", {"min": 0.01, "max": 0.1, "distribution": "log_uniform_values"}), ("training.epochs", {"value": 9}),
+    ("training.batch_size", {"distribution": "q_uniform", "min": 32, "max": 64, "q": 16}), ("run_cap", 30),
     ("search.objective", {"name": "val/loss", "goal": "minimize"}), ("metric", {"name": "val_acc", "goal": "maximize"}),
     ("early_terminate", {"type": "hyperband", "min_iter": 3}), ("search.objective", "val_accuracy"),
     # Determined
-    ("protocol.lr", {"type": "log", "minval": -3, "maxval": -1, "base": 10}), ("max_restarts", 5),
-    ("protocol.lr", {"type": "double", "minval": 0.01, "maxval": 0.1}), ("slots_per_trial", 0.25),
+    ("training.lr", {"type": "log", "minval": -3, "maxval": -1, "base": 10}), ("max_restarts", 5),
+    ("training.lr", {"type": "double", "minval": 0.01, "maxval": 0.1}), ("slots_per_trial", 0.25),
     ("method.gram", {"type": "categorical", "vals": ["cells", "classes"]}),
-    ("protocol.epochs", {"type": "const", "val": 9}),
+    ("training.epochs", {"type": "const", "val": 9}),
     ("search.pruner", "adaptive_asha"), ("searcher", {"name": "random"}), ("max_trials", 7),
     # Hydra, NNI and plain habit
-    ("protocol.lr", "interval(0.01, 0.1)"), ("protocol.lr", {"_type": "loguniform", "_value": [0.01, 0.1]}),
-    ("method.gram", {"_type": "choice", "_value": ["cells", "classes"]}), ("protocol.lr", [0.05, 0.1]),
+    ("training.lr", "interval(0.01, 0.1)"), ("training.lr", {"_type": "loguniform", "_value": [0.01, 0.1]}),
+    ("method.gram", {"_type": "choice", "_value": ["cells", "classes"]}), ("training.lr", [0.05, 0.1]),
     ("student", ["resnet8", "resnet14"]), ("seed", [0, 1, 2]), ("method.gram", ["cells", "classes"]),
-    ("protocol.learning_rate", 0.1), ("learning_rate", 0.1), ("lr", 0.1), ("batch_size", 32), ("weight_decay", 1e-4),
-    ("dataset", "digits100"), ("protocol.lr", {"low": 0.01, "high": 0.1, "type": "float"}), ("seeds", [0, 1]),
-    ("protocol.precision", "amp"), ("protocol.schedule", "CosineAnnealingLR"), ("search.enqueue", "KD"),
+    ("training.learning_rate", 0.1), ("learning_rate", 0.1), ("lr", 0.1), ("batch_size", 32), ("weight_decay", 1e-4),
+    ("dataset", "digits100"), ("training.lr", {"low": 0.01, "high": 0.1, "type": "float"}), ("seeds", [0, 1]),
+    ("training.precision", "amp"), ("training.schedule", "CosineAnnealingLR"), ("search.enqueue", "KD"),
     ("budget", {"trials": 4}),
     ("search.objective", {"direction": "max"}), ("experiment_name", "z"), ("retries", 1), ("gpus", 1),
 ]  # fmt: skip

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from icd.config.protocols import PRESETS, Protocol, preset_fields
 from icd.config.read_trial import advice, load_trial, read_trial
+from icd.config.training import PRESETS, TrainingConfig, preset_fields
 from icd.config.trial import TeacherConfig, TrialConfig, differences
 from icd.config.yaml import apply_overrides, parse_yaml
 from icd.data import DATASETS
@@ -48,8 +48,8 @@ def test_student_and_method_are_enough() -> None:
     assert config.method == CrossEntropy()
     assert config.teacher is None
     assert config.seed == 0
-    assert config.protocol.augmentation == CropFlip(size=32, pad=2, flip=False)
-    assert (config.protocol.epochs, config.protocol.schedule, config.protocol.lr) == (8, "cosine", 0.1)
+    assert config.training.augmentation == CropFlip(size=32, pad=2, flip=False)
+    assert (config.training.epochs, config.training.schedule, config.training.lr) == (8, "cosine", 0.1)
 
 
 def test_names_stand_for_mappings() -> None:
@@ -58,15 +58,15 @@ def test_names_stand_for_mappings() -> None:
         student={"arch": "resnet8"},
         teacher={"arch": "resnet20", "weights": "train", "seed": 0},
         method={"recipe": "iCD-KD"},
-        protocol={"preset": "cifar100"},
+        training={"preset": "cifar100"},
     )
-    assert trial(data="cifar100", method="iCD-KD", protocol="cifar100") == long
+    assert trial(data="cifar100", method="iCD-KD", training="cifar100") == long
     assert trial(data="cifar100", method="iCD-KD") == long
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_may_be_named_alone(name: str) -> None:
-    assert trial(method=name, protocol={"epochs": 30}).method == METHODS[name]()
+    assert trial(method=name, training={"epochs": 30}).method == METHODS[name]()
     assert trial(method={"name": name}).method == METHODS[name]()
 
 
@@ -83,12 +83,12 @@ def test_every_data_set_brings_its_preset(name: str) -> None:
     data = {"name": name, "path": "x"} if DATASETS[name].needs_path else name
     config = trial(data=data)
     expected = PRESETS[DATASETS[name].preset]
-    assert config.protocol.epochs == expected["epochs"]
-    assert config.protocol.batch_size == expected["batch_size"]
-    assert config.protocol.milestones == tuple(expected.get("milestones", ()))
-    assert config.protocol.clip_norm == expected.get("clip_norm")
+    assert config.training.epochs == expected["epochs"]
+    assert config.training.batch_size == expected["batch_size"]
+    assert config.training.milestones == tuple(expected.get("milestones", ()))
+    assert config.training.clip_norm == expected.get("clip_norm")
     assert config.teacher is not None
-    assert config.teacher.protocol == config.protocol
+    assert config.teacher.training == config.training
 
 
 def test_data_options_stand_beside_the_name() -> None:
@@ -173,11 +173,11 @@ def test_a_base_loss_is_a_name_or_a_name_with_fields(name: str) -> None:
 def test_small_families_have_a_small_rate_where_the_authors_give_one(data: str, arch: str) -> None:
     small = arch in ("mobilenetv2", "shufflenetv1", "shufflenetv2") and data in ("cifar100", "cub200")
     config = trial(data=data, student=arch, method="KD")
-    assert config.protocol.lr == (0.01 if small else PRESETS[data]["lr"])
-    assert trial(data=data, student=arch, protocol={"lr": 0.3}).protocol.lr == 0.3
+    assert config.training.lr == (0.01 if small else PRESETS[data]["lr"])
+    assert trial(data=data, student=arch, training={"lr": 0.3}).training.lr == 0.3
     assert config.teacher is not None
-    assert config.teacher.protocol is not None
-    assert config.teacher.protocol.lr == PRESETS[data]["lr"]  # a resnet, whatever the student is
+    assert config.teacher.training is not None
+    assert config.teacher.training.lr == PRESETS[data]["lr"]  # a resnet, whatever the student is
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_small_families_have_a_small_rate_where_the_authors_give_one(data: str, 
     ],
 )
 def test_milestones_move_with_the_epochs(changes: dict[str, Any], milestones: tuple[int, ...]) -> None:
-    assert trial(data="cifar100", protocol=changes).protocol.milestones == milestones
+    assert trial(data="cifar100", training=changes).training.milestones == milestones
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -209,10 +209,10 @@ def test_any_number_of_epochs_suits_any_preset(preset: str, epochs: int) -> None
 
 
 def test_a_teacher_has_its_own_protocol() -> None:
-    config = trial(data="cifar100", teacher={"arch": "resnet20", "protocol": {"epochs": 24}, "seed": 5})
+    config = trial(data="cifar100", teacher={"arch": "resnet20", "training": {"epochs": 24}, "seed": 5})
     assert config.teacher is not None
-    assert config.teacher.protocol is not None
-    assert (config.protocol.epochs, config.teacher.protocol.epochs, config.teacher.seed) == (240, 24, 5)
+    assert config.teacher.training is not None
+    assert (config.training.epochs, config.teacher.training.epochs, config.teacher.seed) == (240, 24, 5)
 
 
 @pytest.mark.parametrize("weights", ["resnet20-digits", "pretrained"])
@@ -220,7 +220,7 @@ def test_a_teacher_that_is_not_trained_has_no_protocol(weights: str) -> None:
     arch = "torchvision_resnet18" if weights == "pretrained" else "resnet20"
     views = {"crop_flip": {"size": 64, "resize": 64}}
     data = {"name": "imagefolder", "path": "imagenet"}  # how many classes it has is known once it is read
-    config = trial(data=data, teacher={"arch": arch, "weights": weights}, protocol={"augmentation": views})
+    config = trial(data=data, teacher={"arch": arch, "weights": weights}, training={"augmentation": views})
     assert config.teacher == TeacherConfig(
         arch=arch, stem=config.teacher.stem if config.teacher else "conv3x3", weights=weights
     )
@@ -257,8 +257,8 @@ def test_odd_settings_are_read_again(loss: str) -> None:
         "gram": "classes",
         "global_verdict": "logits",
     }
-    protocol = {"clip_norm": None, "momentum": 0, "nesterov": False, "lr": 1e-7, "precision": "bf16"}
-    config = trial(method=method, protocol=protocol, seed=2**63 - 1)
+    training = {"clip_norm": None, "momentum": 0, "nesterov": False, "lr": 1e-7, "precision": "bf16"}
+    config = trial(method=method, training=training, seed=2**63 - 1)
     assert again(config) == config
     assert cells(config).scales == (1, 2, 4)
     assert cells(config).cluster_scale_weights == (0.7, 0.2, 0.1)
@@ -301,7 +301,7 @@ CHANGES: list[tuple[str, ...]] = [
     ("teacher=resnet32",),
     ("teacher={arch: resnet20, seed: 1}",),
     ("teacher={arch: resnet20, weights: other}",),
-    ("teacher={arch: resnet20, protocol: {epochs: 9}}",),
+    ("teacher={arch: resnet20, training: {epochs: 9}}",),
     ("data=cifar100",),
     ("data={name: digits100, val_fraction: 0.2}",),
     ("data={name: digits100, split_seed: 1}",),
@@ -322,22 +322,22 @@ CHANGES: list[tuple[str, ...]] = [
     ("method={recipe: KD, grid: 8}",),
     ("method={recipe: KD, global_verdict: logits}",),
     ("method={recipe: KD, allow_repeated_cells: true}",),
-    ("protocol={epochs: 9}",),
-    ("protocol={lr: 0.2}",),
-    ("protocol={batch_size: 65}",),
-    ("protocol={weight_decay: 0}",),
-    ("protocol={momentum: 0.8}",),
-    ("protocol={nesterov: false}",),
-    ("protocol={clip_norm: null}",),
-    ("protocol={drop_last: true}",),
-    ("protocol={precision: bf16}",),
-    ("protocol={channels_last: false}",),
-    ("protocol={report_every: 2}",),
-    ("protocol={schedule: step}",),
-    ("protocol={lr_decay: 0.2}",),
-    ("protocol={lr_warmup_epochs: 1}",),
-    ("protocol={schedule: step, milestones: [3]}",),
-    ("protocol={augmentation: {crop_flip: {size: 32, pad: 4, flip: false}}}",),
+    ("training={epochs: 9}",),
+    ("training={lr: 0.2}",),
+    ("training={batch_size: 65}",),
+    ("training={weight_decay: 0}",),
+    ("training={momentum: 0.8}",),
+    ("training={nesterov: false}",),
+    ("training={clip_norm: null}",),
+    ("training={drop_last: true}",),
+    ("training={precision: bf16}",),
+    ("training={channels_last: false}",),
+    ("training={report_every: 2}",),
+    ("training={schedule: step}",),
+    ("training={lr_decay: 0.2}",),
+    ("training={lr_warmup_epochs: 1}",),
+    ("training={schedule: step, milestones: [3]}",),
+    ("training={augmentation: {crop_flip: {size: 32, pad: 4, flip: false}}}",),
 ]
 
 
@@ -347,14 +347,14 @@ def test_every_field_changes_the_key() -> None:
 
 
 def test_how_often_a_training_is_looked_at_is_no_part_of_the_key() -> None:
-    plain, rare = trial(), trial("protocol={measure_every: 5}")
+    plain, rare = trial(), trial("training={measure_every: 5}")
     assert rare.key() == plain.key()
-    assert trial("teacher={arch: resnet20, protocol: {epochs: 9, measure_every: 0}}").key() == (
-        trial("teacher={arch: resnet20, protocol: {epochs: 9}}").key()
+    assert trial("teacher={arch: resnet20, training: {epochs: 9, measure_every: 0}}").key() == (
+        trial("teacher={arch: resnet20, training: {epochs: 9}}").key()
     )
-    assert rare.to_data()["protocol"]["measure_every"] == 5
+    assert rare.to_data()["training"]["measure_every"] == 5
     assert again(rare) == rare
-    assert "measure_every" not in plain.to_data()["protocol"], "what was written before is written the same"
+    assert "measure_every" not in plain.to_data()["training"], "what was written before is written the same"
 
 
 def test_a_data_digest_stands_for_path_and_options() -> None:
@@ -373,7 +373,7 @@ def test_a_teacher_digest_stands_for_its_origin() -> None:
     def known(digest: str, **teacher: Any) -> str:
         return trial(teacher={"arch": "resnet20", "digest": digest, **teacher}).key()
 
-    assert known("d1") == known("d1", weights="some-name") == known("d1", seed=4, protocol={"epochs": 3})
+    assert known("d1") == known("d1", weights="some-name") == known("d1", seed=4, training={"epochs": 3})
     assert known("d1") != known("d2")
     assert known("d1") != known("d1", stem="conv7x7_s2")
     assert known("d1") != known("d1", arch="resnet32")
@@ -394,7 +394,7 @@ def test_a_method_without_a_teacher_drops_it() -> None:
     [
         (["seed=4"], {"seed": 4}),
         (["method={recipe: iCD-KD, cluster_weight: 8}"], {"method": {"recipe": "iCD-KD", "cluster_weight": 8}}),
-        (["protocol.epochs=3", "protocol.lr=1e-2"], {"protocol": {"epochs": 3, "lr": 0.01}}),
+        (["training.epochs=3", "training.lr=1e-2"], {"training": {"epochs": 3, "lr": 0.01}}),
         (["data.name=cifar100"], {"data": "cifar100"}),
         (["seed=1", "seed=2"], {"seed": 2}),
     ],
@@ -405,9 +405,9 @@ def test_an_override_is_like_the_file(overrides: list[str], same: dict[str, Any]
 
 def test_a_bad_override_is_named_and_has_no_line() -> None:
     with pytest.raises(ConfigError) as caught:
-        trial("protocol.lr=fast", "seed=-1", studnt="resnet8")
+        trial("training.lr=fast", "seed=-1", studnt="resnet8")
     texts = [str(problem) for problem in caught.value.problems]
-    assert any(text.startswith("--set protocol.lr=fast: protocol.lr: must be a number") for text in texts)
+    assert any(text.startswith("--set training.lr=fast: training.lr: must be a number") for text in texts)
     assert any(text.startswith("--set seed=-1: seed: seed must be a whole number") for text in texts)
     assert any(text.startswith("x.yaml:3: studnt: unknown key") for text in texts)
 
@@ -423,7 +423,7 @@ def test_six_mistakes_are_told_at_once_in_the_order_of_the_file() -> None:
         (4, "student"),
         (7, "teacher.sed"),
         (10, "method.cluster_weight"),
-        (12, "protocol.lr"),
+        (12, "training.lr"),
         (13, "seed"),
     ]
 
@@ -447,13 +447,13 @@ def test_a_usual_trial_needs_no_advice() -> None:
 @pytest.mark.parametrize(
     ("parts", "part"),
     [
-        ({"data": "cifar100", "student": "mobilenetv2", "protocol": {"lr": 0.05}}, "protocol.lr 0.05: the cifar100"),
-        ({"protocol": {"lr": 1}}, "with 0.1"),
+        ({"data": "cifar100", "student": "mobilenetv2", "training": {"lr": 0.05}}, "training.lr 0.05: the cifar100"),
+        ({"training": {"lr": 1}}, "with 0.1"),
         ({"method": "iCD-DKD"}, "method.warmup_epochs 20: longer than the training (8 epochs)"),
         ({"method": {"recipe": "KD", "cluster_weight": 2}}, "method.cluster_weight: scale 1 alone"),
         (
-            {"protocol": {"augmentation": {"crop_flip": {"size": 32}}}},
-            "protocol.augmentation.flip: a mirrored image of digits100",
+            {"training": {"augmentation": {"crop_flip": {"size": 32}}}},
+            "training.augmentation.flip: a mirrored image of digits100",
         ),
     ],
 )
@@ -485,8 +485,8 @@ def test_a_change_of_base_loss_shows_both() -> None:
 # Learning rate
 
 
-def protocol(preset: str = "cifar100", **changes: Any) -> Protocol:
-    return trial(data=preset, protocol=changes).protocol
+def training(preset: str = "cifar100", **changes: Any) -> TrainingConfig:
+    return trial(data=preset, training=changes).training
 
 
 @pytest.mark.parametrize(
@@ -495,11 +495,11 @@ def protocol(preset: str = "cifar100", **changes: Any) -> Protocol:
 )
 @pytest.mark.parametrize("progress", [0.0, 0.5, 0.999])
 def test_the_step_schedule_drops_after_a_milestone(epoch: int, rate: float, progress: float) -> None:
-    assert protocol().learning_rate(epoch, progress) == pytest.approx(rate)
+    assert training().learning_rate(epoch, progress) == pytest.approx(rate)
 
 
 def test_cosine_falls_from_the_rate_to_almost_nothing() -> None:
-    cosine = protocol("digits100")
+    cosine = training("digits100")
     assert cosine.learning_rate(1, 0.0) == 0.1
     assert cosine.learning_rate(5, 0.0) == pytest.approx(0.05)
     assert 0 < cosine.learning_rate(8, 0.999) < 1e-6
@@ -509,7 +509,7 @@ def test_cosine_falls_from_the_rate_to_almost_nothing() -> None:
 
 
 def test_the_rate_warms_up_over_ldrld_s_20_epochs() -> None:
-    warm = protocol(lr_warmup_epochs=20)
+    warm = training(lr_warmup_epochs=20)
     assert warm.learning_rate(1, 0.0) == pytest.approx(0.05 / 20)
     assert warm.learning_rate(1, 0.9) == warm.learning_rate(1, 0.0)
     assert warm.learning_rate(10, 0.0) == pytest.approx(0.025)

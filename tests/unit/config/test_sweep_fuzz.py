@@ -15,7 +15,7 @@ from tests.unit.config.sweeps import plain
 SEED = """
 name: x
 data: {name: digits100, train_per_class: 5}
-teacher: {arch: resnet20, protocol: {epochs: 2}}
+teacher: {arch: resnet20, training: {epochs: 2}}
 student: {choices: [resnet8, {arch: resnet8, stem: conv7x7_s2}]}
 method:
   recipe: iCD-KD
@@ -24,13 +24,13 @@ method:
   scales: {subsets_of: [1, 2, 4], containing: [1]}
   cluster_scale_weights: {low: 0.1, high: 1, log: true}
   cluster_weight: {low: 1, high: 9, step: 2}
-protocol: {preset: digits100, epochs: 4, lr: {low: 0.1, high: 0.2}, milestones: {choices: [[1], [2]]}}
+training: {preset: digits100, epochs: 4, lr: {low: 0.1, high: 0.2}, milestones: {choices: [[1], [2]]}}
 seed: {choices: [0, 1]}
 search:
   objective: [{metric: val/top1, direction: maximize}]
   sampler: {name: tpe, startup_trials: 3}
   pruner: {name: median, min_epochs: 2}
-  enqueue: [KD, {label: a, method: {cluster_weight: 3}, protocol: {lr: 0.1}}]
+  enqueue: [KD, {label: a, method: {cluster_weight: 3}, training: {lr: 0.1}}]
   budget: {trials: 9}
 resources: {retries: 1}
 """

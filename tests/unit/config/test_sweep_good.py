@@ -53,28 +53,28 @@ def test_any_one_limit_is_a_budget(budget: str) -> None:
 def test_a_range_may_stand_at_any_leaf() -> None:
     text = """
 name: x
-teacher: {arch: {choices: [resnet20, resnet32]}, protocol: {epochs: {low: 2, high: 9}}, seed: {choices: [0, 1]}}
+teacher: {arch: {choices: [resnet20, resnet32]}, training: {epochs: {low: 2, high: 9}}, seed: {choices: [0, 1]}}
 student: {choices: [resnet8, {arch: resnet14, stem: conv7x7_s2}]}
 method: {recipe: {choices: [KD, SD-KD]}, base_loss: {kd: {temperature: {low: 1, high: 8}}}, gram: {choices: [cells]}}
-protocol: {lr: {low: 0.01, high: 0.1, log: true}, augmentation: {crop_flip: {size: 32, pad: {low: 0, high: 4}}}}
+training: {lr: {low: 0.01, high: 0.1, log: true}, augmentation: {crop_flip: {size: 32, pad: {low: 0, high: 4}}}}
 seed: {low: 0, high: 3}
 search: {budget: {hours: 1}}
 """
     config = read_sweep(Document(yaml.safe_load(text), "x.yaml"))
     assert [row.name for row in dimensions(config.template)] == [
-        "teacher.protocol.epochs",
+        "teacher.training.epochs",
         "teacher.seed",
         "teacher.arch",
         "student",
         "method.recipe",
         "method.base_loss.kd.temperature",
         "method.gram",
-        "protocol.augmentation.crop_flip.pad",
-        "protocol.lr",
+        "training.augmentation.crop_flip.pad",
+        "training.lr",
         "seed",
     ]
     kinds = {row.name: row.kind for row in dimensions(config.template)}
-    assert (kinds["seed"], kinds["teacher.protocol.epochs"], kinds["protocol.lr"]) == ("integer", "integer", "float")
+    assert (kinds["seed"], kinds["teacher.training.epochs"], kinds["training.lr"]) == ("integer", "integer", "float")
 
 
 def test_one_option_may_be_written_in_three_ways() -> None:
@@ -88,7 +88,7 @@ def test_one_option_may_be_written_in_three_ways() -> None:
 
 
 def test_equal_files_are_asked_in_one_order() -> None:
-    first = sweep("protocol: {lr: {low: 1, high: 2}}\ncluster_weight: {low: 1.0, high: 2}\ngram: {choices: [cells]}")
+    first = sweep("training: {lr: {low: 1, high: 2}}\ncluster_weight: {low: 1.0, high: 2}\ngram: {choices: [cells]}")
     second = sweep("gram: {choices: [cells]}\ncluster_weight: {high: 2, low: 1}\nprotocol: {lr: {high: 2, low: 1}}")
     assert first.digest() == second.digest()
     assert [path for path, _ in nodes_below(first.template)] == [path for path, _ in nodes_below(second.template)]
@@ -111,7 +111,7 @@ def test_weights_are_shown_with_sum_1() -> None:
 
 
 def test_columns_show_the_shortest_clear_tail() -> None:
-    names = ["method.base_loss.kd.temperature", "method.base_loss.dkd.temperature", "protocol.lr", "seed"]
+    names = ["method.base_loss.kd.temperature", "method.base_loss.dkd.temperature", "training.lr", "seed"]
     names += ["method.cluster_scale_weights.s2"]
     assert list(tails(names).values()) == [
         "kd.temperature",

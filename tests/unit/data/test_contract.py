@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from icd.config.protocols import PRESETS
+from icd.config.training import PRESETS
 from icd.data import DATASETS, Split
 from icd.data.views import VIEW_FAMILIES
 from tests.data_contract import DatasetContract, twin

@@ -137,11 +137,11 @@ def test_reported(data: str, teacher: str, student: str, row: str, value: float 
 def test_reported_numbers_stand_beside_their_pair(root: Path) -> None:
     pairs = [{"teacher": teacher, "student": "mobilenetv2"} for teacher in ("resnet32x4", "vgg13")]
     file = document(
-        data="cub200", protocol="cub200", teacher=None, student=None, ranges={"pair": pairs, "method": ["KD"]}
+        data="cub200", training="cub200", teacher=None, student=None, ranges={"pair": pairs, "method": ["KD"]}
     )
     table = read_table("paper", entries(file), root)
     assert [cell.reported for cell in table.cells] == [56.09, None]
-    sampled = document(data="cub200", protocol="cub200", student=None, ranges={"student": ["vgg8"], "method": ["KD"]})
+    sampled = document(data="cub200", training="cub200", student=None, ranges={"student": ["vgg8"], "method": ["KD"]})
     assert read_table("paper", entries(sampled), root).cells[0].reported is None
 
 

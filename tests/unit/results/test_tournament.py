@@ -80,12 +80,12 @@ def test_the_paper_s_table() -> None:
 
 def test_pairs_that_cannot_be_names_are_numbered() -> None:
     pairs = [
-        {"teacher": {"arch": "resnet8", "weights": "train", "protocol": {"epochs": n}}, "student": "resnet8"}
+        {"teacher": {"arch": "resnet8", "weights": "train", "training": {"epochs": n}}, "student": "resnet8"}
         for n in (1, 2)
     ]
     found = entries(document(teacher=None, student=None, ranges={"pair": pairs, "method": ["KD"]}))
     assert [entry.sweep.name for entry in found] == ["my_table.pair1.KD", "my_table.pair2.KD"]
-    assert [entry.sweep.fixed["teacher"]["protocol"]["epochs"] for entry in found] == [1, 2]
+    assert [entry.sweep.fixed["teacher"]["training"]["epochs"] for entry in found] == [1, 2]
     assert len({entry.column for entry in found}) == 2
 
 
@@ -167,7 +167,7 @@ def test_a_sweep_of_another_file_is_refused(root: Path) -> None:
     assert begun(root, entry) is not None
     (cheaper, *_) = entries(document(budget={"trials": 3}))
     assert begun(root, cheaper) is not None
-    (other, *_) = entries(document(protocol={"epochs": 2, "batch_size": 50}))
+    (other, *_) = entries(document(training={"epochs": 2, "batch_size": 50}))
     with pytest.raises(StateError) as caught:
         begun(root, other)
     assert "'my_table.KD' was begun with another configuration" in str(caught.value)

@@ -279,7 +279,7 @@ def test_without_being_asked_dead_terms_end_nothing_but_are_noted(tmp_path: Path
 
 
 def test_a_dead_term_that_is_not_searched_ends_nothing(tmp_path: Path) -> None:
-    space = {"scales": [1, 2], "base_loss": "kd", "cluster_weight": 2, "protocol": {"lr": {"low": 0.01, "high": 0.1}}}
+    space = {"scales": [1, 2], "base_loss": "kd", "cluster_weight": 2, "training": {"lr": {"low": 0.01, "high": 0.1}}}
     hand = Hand(tmp_path, **DEAD, ranges=space)
     task = hand.driver.next()
     assert task is not None
@@ -369,6 +369,6 @@ def test_another_reading_of_the_same_parameters_is_refused(tmp_path: Path) -> No
     hand = Hand(tmp_path)
     task = hand.driver.next()
     assert task is not None
-    again = hand.again(protocol={"preset": "digits100", "epochs": EPOCHS + 1})
+    again = hand.again(training={"preset": "digits100", "epochs": EPOCHS + 1})
     with pytest.raises(StateError, match="trial 0 was committed with the key"):
         again.driver.next()

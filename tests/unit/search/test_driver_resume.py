@@ -248,8 +248,8 @@ def test_gpu_hours_count_over_drivers(tmp_path: Path) -> None:
 
 
 def test_epochs_between_reports_cost_too(tmp_path: Path) -> None:
-    protocol = {"preset": "digits100", "epochs": EPOCHS, "report_every": 2}
-    hand = Hand(tmp_path, protocol=protocol, budget={"trials": 1})
+    training = {"preset": "digits100", "epochs": EPOCHS, "report_every": 2}
+    hand = Hand(tmp_path, training=training, budget={"trials": 1})
     task = hand.driver.next()
     assert task is not None
     for epoch in (2, 4):

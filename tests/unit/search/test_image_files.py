@@ -24,7 +24,7 @@ TRIAL: dict[str, Any] = {
     "data": {"name": "cub200", "val_fraction": 0.25},
     "student": "resnet8",
     "method": "cross_entropy",
-    "protocol": {
+    "training": {
         "epochs": 2,
         "batch_size": 4,
         "augmentation": {"crop_flip": {"size": 32, "resize": 36}},

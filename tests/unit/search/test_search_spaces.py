@@ -79,9 +79,9 @@ def test_a_pairs_file_is_about_its_pair(folder: str) -> None:
         config = space.read(space.document(space.corners()[0]))
         assert config.teacher is not None
         assert f"{config.teacher.arch}_{config.student.arch}" == file.stem
-        assert (config.data.name, config.protocol.epochs) == (folder, 240)
+        assert (config.data.name, config.training.epochs) == (folder, 240)
         small = config.student.arch in ("mobilenetv2", "shufflenetv1", "shufflenetv2")
-        assert config.protocol.lr == (0.01 if small else 0.05)
+        assert config.training.lr == (0.01 if small else 0.05)
         assert [baseline.label for baseline in space.sweep.enqueue] == [
             row for row in PAPER_ROWS if row not in ("SP", "CRD", "LDRLD")
         ]
@@ -121,4 +121,4 @@ def test_the_quick_start_is_a_real_search_and_small() -> None:
     assert options["method.base_loss"] >= 2
     assert options["method.scales"] >= 2
     images = 100 * dict(config.data.options)["train_per_class"]
-    assert images * config.protocol.epochs <= 30_000
+    assert images * config.training.epochs <= 30_000

@@ -27,7 +27,7 @@ cluster_temperature: {low: 0.5, high: 4, step: 0.5}
 gram: {choices: [cells, classes]}
 grid: {choices: [4, null]}
 student: [resnet8, {arch: resnet8, stem: conv7x7_s2}, vgg8]
-protocol: {lr: {low: 0.01, high: 0.2, log: true}, epochs: {low: 2, high: 9}}
+training: {lr: {low: 0.01, high: 0.2, log: true}, epochs: {low: 2, high: 9}}
 seed: [0, 1]
 """
 METHODS = """\
@@ -41,8 +41,8 @@ method:
   cross_entropy:
 pair:
   - {teacher: resnet20, student: resnet8}
-  - {teacher: {arch: resnet32, protocol: {epochs: 3}}, student: resnet14}
-protocol: {momentum: {low: 0.1, high: 0.9}}
+  - {teacher: {arch: resnet32, training: {epochs: 3}}, student: resnet14}
+training: {momentum: {low: 0.1, high: 0.9}}
 """
 GRID = """\
 base_loss: {kd: {temperature: {low: 1, high: 2, step: 0.5}}, ldrld: {k: {low: 3, high: 6}}}
@@ -89,7 +89,7 @@ def test_parameters_are_numbers_or_labels(name: str) -> None:
 
 def test_whole_numbers_stay_whole() -> None:
     found = {name: type(value) for _, params in asked(SPACES["wide"], 60) for name, value in params.items()}
-    assert {name for name, kind in found.items() if kind is int} == {"method.base_loss.ldrld.k", "protocol.epochs"}
+    assert {name for name, kind in found.items() if kind is int} == {"method.base_loss.ldrld.k", "training.epochs"}
 
 
 @pytest.mark.parametrize("name", SPACES)
@@ -222,7 +222,7 @@ def test_the_row_of_a_wide_trial() -> None:
         "method.cluster_temperature": 2.0, "method.gram": "cells", "method.grid": "none",
         "method.base_scale_weights.s2": 0.5, "method.base_scale_weights.s4": 0.5,
         "method.cluster_scale_weights.s2": 0.2, "method.cluster_scale_weights.s4": 0.6,
-        "protocol.lr": 0.05, "protocol.epochs": 4, "seed": "seed1",
+        "training.lr": 0.05, "training.epochs": 4, "seed": "seed1",
     }  # fmt: skip
     assert space.row(space.read(space.document(params))) == {
         "teacher": "resnet20", "student": "vgg8", "method": "distill", "method.base_loss": "dkd",
@@ -234,7 +234,7 @@ def test_the_row_of_a_wide_trial() -> None:
         "method.base_loss.dkd.beta": "3", "method.base_loss.dkd.temperature": "2.5",
         "method.base_loss.kd.temperature": "none", "method.base_loss.ldrld.k": "none",
         "method.base_loss.nkd.gamma": "none", "method.base_loss.nkd.keep_target": "none", "method.gram": "cells",
-        "method.grid": "none", "protocol.lr": "0.05", "protocol.epochs": "4", "seed": "seed1",
+        "method.grid": "none", "training.lr": "0.05", "training.epochs": "4", "seed": "seed1",
     }  # fmt: skip
 
 
@@ -262,7 +262,7 @@ def test_rows_of_whole_methods() -> None:
     assert labels["SP"]["method.momentum"] == "none"
     assert float(labels["CRD"]["method.momentum"]) < 1
     assert labels["iCD-KD"]["teacher"] in ("resnet20", "resnet32")
-    assert all(float(row["protocol.momentum"]) < 1 for row in labels.values())
+    assert all(float(row["training.momentum"]) < 1 for row in labels.values())
 
 
 def test_weights_that_have_no_effect_show_as_zero() -> None:

@@ -12,7 +12,7 @@ from icd.search.space import SearchSpace
 from icd.search.terms import READ_BY, DeadTerm, dead_kinds, dead_terms, noted_terms, percent
 from tests.driving import sweep_of
 
-SEARCHED = ("cluster_weight", "cluster_scale_weights.s2", "cluster_scale_weights.s4", "kd.temperature", "protocol.lr")
+SEARCHED = ("cluster_weight", "cluster_scale_weights.s2", "cluster_scale_weights.s4", "kd.temperature", "training.lr")
 
 
 def config_of(**method: Any) -> TrialConfig:

@@ -73,17 +73,17 @@ def test_fields_that_either_searches_are_taken_and_the_rest_is_this_sweeps(tmp_p
     other(
         tmp_path,
         method="iCD-DKD",
-        ranges={"cluster_weight": {"low": 1, "high": 8}, "protocol": {"lr": {"low": 0.1, "high": 0.2}}},
+        ranges={"cluster_weight": {"low": 1, "high": 8}, "training": {"lr": {"low": 0.1, "high": 0.2}}},
     )
     space = {"scales": {"choices": [[1, 2], [1, 2, 4]]}, "cluster_weight": {"low": 0.5, "high": 64, "log": True}}
-    found, made, _ = starts(tmp_path, method="iCD-KD", ranges=space, protocol={"preset": "digits100", "epochs": 7})
+    found, made, _ = starts(tmp_path, method="iCD-KD", ranges=space, training={"preset": "digits100", "epochs": 7})
     config = made.read(made.start(found[0]))
     data = config.to_data()
     assert (data["method"]["scales"], data["method"]["ce_weight"]) == ([1, 2, 4], 0.1)  # iCD-KD's own weight stays
     assert "kd" in data["method"]["base_loss"]
     assert 1 <= data["method"]["cluster_weight"] <= 8
-    assert 0.1 <= data["protocol"]["lr"] <= 0.2
-    assert data["protocol"]["epochs"] == 7
+    assert 0.1 <= data["training"]["lr"] <= 0.2
+    assert data["training"]["epochs"] == 7
     assert not found[0].params  # lr is no part of this space
 
 
@@ -122,13 +122,13 @@ def test_networks_and_seed_are_the_others_where_both_have_them(tmp_path: Path) -
 
 
 def test_epochs_are_this_sweeps(tmp_path: Path) -> None:
-    other(tmp_path, ranges={"cluster_weight": {"low": 1, "high": 9}, "protocol": {"epochs": {"choices": [2, 3]}}})
-    here = {"cluster_weight": {"low": 1, "high": 9}, "protocol": {"epochs": {"choices": [3, 5]}}}
+    other(tmp_path, ranges={"cluster_weight": {"low": 1, "high": 9}, "training": {"epochs": {"choices": [2, 3]}}})
+    here = {"cluster_weight": {"low": 1, "high": 9}, "training": {"epochs": {"choices": [3, 5]}}}
     found, space, _ = starts(tmp_path, method="iCD-KD", ranges=here, enqueue={"from": "other", "top": 5})
-    epochs = {start.label: space.read(space.start(start)).protocol.epochs for start in found}
+    epochs = {start.label: space.read(space.start(start)).training.epochs for start in found}
     told = {f"other trial {r.number}": r.params for r in search.trials("other", root=tmp_path)}
     assert all(start.params for start in found)
-    assert epochs == {label: 3 if told[label]["protocol.epochs"] == "epochs3" else 5 for label in epochs}
+    assert epochs == {label: 3 if told[label]["training.epochs"] == "epochs3" else 5 for label in epochs}
 
 
 def test_what_cannot_be_tried_here_is_left_out_and_said(tmp_path: Path) -> None:

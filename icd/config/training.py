@@ -19,7 +19,7 @@ SMALL_LR_FAMILIES = ("mobilenetv2", "shufflenetv1", "shufflenetv2")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Protocol:
+class TrainingConfig:
     """Everything about the training but the loss; one value decides every step.
 
     Attributes:
