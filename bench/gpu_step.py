@@ -36,7 +36,7 @@ import plain
 import torch
 from torch import Tensor, nn
 
-from icd.config.protocols import Protocol
+from icd.config.training import TrainingConfig
 from icd.config.trial import DataConfig, NetworkConfig, TeacherConfig, TrialConfig
 from icd.data.images import ArrayImages
 from icd.data.split import ClosedTest, Split
@@ -102,9 +102,9 @@ class Bench:
         assert isinstance(row, CellDistillation)
         return TrialConfig(
             data=DataConfig(name="digits100", digest="d" * 64),
-            student=NetworkConfig(arch=student, stem="cifar"),
+            student=NetworkConfig(arch=student, stem="conv3x3"),
             method=replace(row, allow_repeated_cells=True),
-            protocol=Protocol(
+            training=TrainingConfig(
                 views=CropFlip(size=32, pad=4),
                 epochs=1,
                 batch_size=self.size.batch,
@@ -113,7 +113,7 @@ class Bench:
                 clip_norm=40.0,
                 drop_last=True,
             ),
-            teacher=TeacherConfig(arch=arch, stem="cifar", digest="t" * 64),
+            teacher=TeacherConfig(arch=arch, stem="conv3x3", digest="t" * 64),
             seed=seed,
         )
 
@@ -121,7 +121,7 @@ class Bench:
         """Make a new student and its step."""
         student = build_model(config.student.arch, num_classes=CLASSES, seed=config.seed).train()
         student = student.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return TrainStep(student, config.method.build(None), config.protocol)
+        return TrainStep(student, config.method.build(None), config.training)
 
     def ours(self, config: TrialConfig, kind: str) -> "Arm":
         """Make a trial of ours, ``table`` or ``device``."""

@@ -31,7 +31,7 @@ def metrics_of(config: Mapping[str, Any], epoch: int) -> dict[str, float]:
 
 def no_op(task: Task, send: Callable[[Epoch], bool]) -> Outcome:
     """Do an attempt as a worker would, without training: rows in the trial's folder, every epoch said."""
-    epochs = int(task.config["protocol"]["epochs"])
+    epochs = int(task.config["training"]["epochs"])
     go = True
     with (task.folder / "metrics.jsonl").open("a") as file:
         for epoch in range(1, epochs + 1):

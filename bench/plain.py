@@ -144,9 +144,9 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     arch_teacher, arch_student = options.pair.split("/")
-    split = load_dataset("digits100", root=None, path=None, val_share=0.1, split_seed=0, train_per_class=72)
-    teacher = build_model(arch_teacher, num_classes=split.num_classes, stem="cifar", seed=1).eval()
-    student = build_model(arch_student, num_classes=split.num_classes, stem="cifar", seed=0).train()
+    split = load_dataset("digits100", root=None, path=None, val_fraction=0.1, split_seed=0, train_per_class=72)
+    teacher = build_model(arch_teacher, num_classes=split.num_classes, stem="conv3x3", seed=1).eval()
+    student = build_model(arch_student, num_classes=split.num_classes, stem="conv3x3", seed=0).train()
     optimizer = torch.optim.SGD(student.parameters(), lr=LR, momentum=0.9, weight_decay=5e-4)
     data = Images(split.train.images_NCHW, split.train.labels_N)  # type: ignore[union-attr]
     loader = torch.utils.data.DataLoader(data, batch_size=BATCH, shuffle=True, num_workers=0, drop_last=True)

@@ -79,10 +79,12 @@ def arms_of(student: str, bases: list[str], folder: Path) -> dict[str, Callable[
                 base_loss=BASES[base], scales=scales, cluster_weight=8.0, allow_repeated_cells=True
             )
             methods[f"iCD-{base} {scales}"] = method
-    config = config_of(f"resnet20/{student}", {"row": "iCD-KD", "allow_repeated_cells": True})
+    config = config_of(f"resnet20/{student}", {"recipe": "iCD-KD", "allow_repeated_cells": True})
     configs = {name: replace(config, method=method) for name, method in methods.items()}
-    split = load_dataset("digits100", root=None, path=None, val_share=0.5, split_seed=0, train_per_class=4)
-    teacher = build_model("resnet20", num_classes=split.num_classes, stem="cifar", seed=1).eval().requires_grad_(False)
+    split = load_dataset("digits100", root=None, path=None, val_fraction=0.5, split_seed=0, train_per_class=4)
+    teacher = (
+        build_model("resnet20", num_classes=split.num_classes, stem="conv3x3", seed=1).eval().requires_grad_(False)
+    )
     teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     plan = plan_table(list(configs.values()), split, "stream", folder=folder)
     table = open_table(plan, config, teacher, folder)
@@ -96,7 +98,7 @@ def arm_of(config: TrialConfig, split: Split, table: TeacherTable | None) -> Cal
     assert table is not None
     network = build_model(config.student.arch, num_classes=split.num_classes, stem=config.student.stem, seed=0).train()
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    step, shown = TrainStep(network, config.method.build(None), config.protocol), endless(config, split)
+    step, shown = TrainStep(network, config.method.build(None), config.training), endless(config, split)
 
     def arm() -> Any:
         epoch, batch = next(shown)
@@ -108,7 +110,7 @@ def arm_of(config: TrialConfig, split: Split, table: TeacherTable | None) -> Cal
 def endless(config: TrialConfig, split: Split) -> Iterator[tuple[int, Batch]]:
     """Show the images of the trial's epochs again and again."""
     while True:
-        for epoch in range(1, config.protocol.epochs + 1):
+        for epoch in range(1, config.training.epochs + 1):
             for batch in train_batches(config, split, split.train, epoch, Execution()):
                 yield epoch, batch
 

@@ -27,11 +27,11 @@ def document(name: str, *, trials: int, epochs: int, pruner: str = "none", seed:
     temperature = {"low": 1, "high": 8}
     return {
         "name": name,
-        "data": {"name": "npz", "path": "nowhere.npz", "val_share": 0.5},
+        "data": {"name": "npz", "path": "nowhere.npz", "val_fraction": 0.5},
         "teacher": {"arch": "resnet8x4", "weights": "train"},
         "student": {"arch": "resnet8"},
-        "protocol": {"preset": "digits100", "epochs": epochs},
-        "space": {
+        "training": {"preset": "digits100", "epochs": epochs},
+        "ranges": {
             "base_loss": {
                 "kd": {"temperature": temperature},
                 "dkd": {"temperature": temperature, "beta": {"low": 0.5, "high": 16, "log": True}},
@@ -39,7 +39,7 @@ def document(name: str, *, trials: int, epochs: int, pruner: str = "none", seed:
                 "ldrld": {"temperature": temperature, "k": {"low": 3, "high": 12}},
             },
             "scales": {"subsets_of": [1, 2, 4]},
-            "scale_weights": {"low": 0.05, "high": 1},
+            "cluster_scale_weights": {"low": 0.05, "high": 1},
             "cluster_weight": {"low": 0.5, "high": 512, "log": True},
             "cluster_temperature": {"low": 0.1, "high": 4, "log": True},
             "complementary_weight": {"low": 1, "high": 4},
@@ -47,7 +47,7 @@ def document(name: str, *, trials: int, epochs: int, pruner: str = "none", seed:
             "base_weight": {"low": 0.3, "high": 3, "log": True},
         },
         "sampler": {"name": "tpe"},
-        "pruner": {"name": pruner, "min_epochs": 3, "reduction": 3, "control_share": 0.15},
+        "pruner": {"name": pruner, "min_epochs": 3, "reduction": 3, "control_fraction": 0.15},
         "budget": {"trials": trials},
         "seed": seed,
     }
@@ -82,7 +82,7 @@ def driver_for(
     storage = open_storage(url or f"sqlite:///{folder / 'study.db'}")
     ledger = Ledger.create(storage, sweep, {"uid": sweep.name, "digest": sweep.digest()})
     before(storage, ledger, space)
-    epochs = sweep.fixed["protocol"]["epochs"]
+    epochs = sweep.fixed["training"]["epochs"]
     ledger.drive(sweep, [], epochs, shared=False)
     place = folder / "sweeps" / sweep.name
     place.mkdir(parents=True)

@@ -43,9 +43,9 @@ def main() -> None:
     torch.set_num_threads(1)
     arch = "resnet8" if options.quick else options.teacher
     split = load_dataset(
-        "digits100", root=None, path=None, val_share=0.5, split_seed=0, train_per_class=options.per_class
+        "digits100", root=None, path=None, val_fraction=0.5, split_seed=0, train_per_class=options.per_class
     )
-    teacher = build_model(arch, num_classes=split.num_classes, stem="cifar", seed=1).eval().requires_grad_(False)
+    teacher = build_model(arch, num_classes=split.num_classes, stem="conv3x3", seed=1).eval().requires_grad_(False)
     teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     told = measure(arch, split, teacher)
     print("  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in told.items()), file=sys.stderr)
@@ -71,13 +71,13 @@ def measure(arch: str, split: Split, teacher: Network) -> dict[str, float | int 
         marks.append(time.process_time())
 
     with tempfile.TemporaryDirectory(prefix="icd-bench-") as folder:
-        small = replace(config, protocol=replace(config.protocol, drop_last=False))
+        small = replace(config, training=replace(config.training, drop_last=False))
         table = open_table(plan_table([small], split, "table", folder=Path(folder)), small, teacher, Path(folder))
         assert table is not None
         computed = build(table, split, Execution(progress=between))
         table.close()
     images = len(split.train)
-    shown = images - images % config.protocol.batch_size if config.protocol.drop_last else images
+    shown = images - images % config.training.batch_size if config.training.drop_last else images
     live_s = statistics.median(live) / shown
     return {
         "teacher": arch,

@@ -29,7 +29,7 @@ EPOCHS = 2  # of 101 steps
 def config_of(pair: str, method: Any) -> TrialConfig:
     """Give the configuration that plain.py follows."""
     arch_teacher, arch_student = pair.split("/")
-    protocol = {
+    training = {
         "preset": "cifar100",
         "epochs": EPOCHS,
         "milestones": [],
@@ -38,20 +38,20 @@ def config_of(pair: str, method: Any) -> TrialConfig:
         "report_every": EPOCHS,
     }
     content = {
-        "data": {"name": "digits100", "train_per_class": 72, "val_share": 0.1},
+        "data": {"name": "digits100", "train_per_class": 72, "val_fraction": 0.1},
         "teacher": {
             "arch": arch_teacher,
             "weights": "train",
-            "protocol": {"preset": "cifar100", "epochs": 1, "milestones": []},
+            "training": {"preset": "cifar100", "epochs": 1, "milestones": []},
         },
-        "student": {"arch": arch_student, "stem": "cifar"},
+        "student": {"arch": arch_student, "stem": "conv3x3"},
         "method": method,
-        "protocol": protocol,
+        "training": training,
     }
     config = read_trial(parse_yaml(json.dumps(content), "bench"))
     if config.teacher is None:
         raise ValueError("the pair has a teacher")
-    teacher = replace(config.teacher, digest=arch_teacher.ljust(64, "0"), stem="cifar")
+    teacher = replace(config.teacher, digest=arch_teacher.ljust(64, "0"), stem="conv3x3")
     return replace(config, data=replace(config.data, digest="d" * 64), teacher=teacher)
 
 
@@ -65,12 +65,12 @@ def main() -> None:
     parser.add_argument("--live", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    method: dict[str, Any] = {"row": options.method, "allow_repeated_cells": True}
+    method: dict[str, Any] = {"recipe": options.method, "allow_repeated_cells": True}
     if "-" in options.method:
         method["scales"] = [int(scale) for scale in options.scales.split(",")]
     config = config_of(options.pair, method)
-    split = load_dataset("digits100", root=None, path=None, val_share=0.1, split_seed=0, train_per_class=72)
-    teacher = build_model(options.pair.split("/")[0], num_classes=split.num_classes, stem="cifar", seed=1).eval()
+    split = load_dataset("digits100", root=None, path=None, val_fraction=0.1, split_seed=0, train_per_class=72)
+    teacher = build_model(options.pair.split("/")[0], num_classes=split.num_classes, stem="conv3x3", seed=1).eval()
     teacher.to(memory_format=torch.channels_last).requires_grad_(False)  # type: ignore[call-overload]
     plan = plan_table([config], split, "live" if options.live else "stream", folder=options.tables)
     table = open_table(plan, config, teacher, options.tables)

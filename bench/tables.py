@@ -133,13 +133,13 @@ class TableConfig:
 
     def __init__(self, document: Mapping[str, Any], epochs: int = 1) -> None:
         self.document = document
-        self.protocol = SimpleNamespace(epochs=epochs, report_every=1)
+        self.training = SimpleNamespace(epochs=epochs, report_every=1)
 
     def key(self) -> str:
         return json.dumps(self.document, sort_keys=True)
 
     def to_data(self) -> dict[str, Any]:
-        return {**self.document, "protocol": {"epochs": self.protocol.epochs}}
+        return {**self.document, "training": {"epochs": self.training.epochs}}
 
 
 class TableSpace:
@@ -209,7 +209,7 @@ def ours(table: Table | Branching, seed: int, workers: int, sampler: str) -> Ite
     sweep = SweepConfig(
         name=f"bench-{next(_COUNT)}",
         fixed={},
-        space={},
+        ranges={},
         objectives=(Objective(metric=metric, direction=direction),),
         sampler=SamplerConfig(name=sampler),  # type: ignore[arg-type]
         budget=Budget(trials=1000),

@@ -115,7 +115,7 @@ def outcome(found: Confirmation) -> Confirmation:
 
 def plan_of(finalists: int = 2, baselines: tuple[str, ...] = ("KD",), seeds: int = 5, **more: Any) -> Plan:
     """Give a plan without a study."""
-    config = {"data": "digits100", "student": "resnet8", "method": "cross_entropy", "protocol": "digits100"}
+    config = {"data": "digits100", "student": "resnet8", "method": "cross_entropy", "training": "digits100"}
     arms = [
         PlannedArm(label=f"trial {n}", kind="finalist", trial=n, search_value=60.0 - n, config={**config, "seed": 0})
         for n in range(finalists)

@@ -51,7 +51,7 @@ def make_cifar(root: Path, monkeypatch: pytest.MonkeyPatch, name: str, per_file:
         }
     sums = {}
     for file, content in contents.items():
-        (folder / file).write_bytes(pickle.dumps(content, protocol=3))
+        (folder / file).write_bytes(pickle.dumps(content, training=3))
         sums[file] = hashlib.md5((folder / file).read_bytes(), usedforsecurity=False).hexdigest()
     for part_list in ("train_list", "test_list"):
         monkeypatch.setattr(source, part_list, [[file, sums[file]] for file, _ in getattr(source, part_list)])
@@ -128,7 +128,7 @@ def twin(name: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[],
         path = "twin.npz"
     else:
         raise AssertionError(f"write a twin for the new data set {name!r} here")
-    return lambda: load_dataset(name, root=root, path=path, val_share=0.25, split_seed=3, **options)
+    return lambda: load_dataset(name, root=root, path=path, val_fraction=0.25, split_seed=3, **options)
 
 
 def pixel_hashes(images: ImageSet) -> list[bytes]:
@@ -179,14 +179,14 @@ class DatasetContract:
     def test_default_views_make_normalised_batches(self, name: str, load: Callable[[], Split]) -> None:
         split, row = load(), DATASETS[name]
         indices = order(0, 1, len(split.train))
-        ids = draw(0, 1, indices, row.views.num_views)
+        ids = draw(0, 1, indices, row.augmentation.num_views)
         for images, chosen, view_ids in ((split.train, indices, ids), (split.val, np.arange(len(split.val)), None)):
             shown = list(
                 batches(
                     images,
                     indices=chosen,
                     view_ids=view_ids,
-                    views=row.views,
+                    views=row.augmentation,
                     batch_size=8,
                     mean=split.mean,
                     std=split.std,
@@ -198,7 +198,7 @@ class DatasetContract:
             assert torch.equal(
                 torch.cat([batch.labels_B for batch in shown]), images.labels_N[torch.from_numpy(chosen)]
             )
-            side = row.views.size
+            side = row.augmentation.size
             assert all(batch.images_BCHW.shape[1:] == (3, side, side) for batch in shown)
             assert all(batch.images_BCHW.dtype == torch.float32 for batch in shown)
             # Pixels are in 0..255, so normalised ones lie between -mean / std and (1 - mean) / std.
@@ -211,6 +211,6 @@ class DatasetContract:
         assert row.from_files == isinstance(split.train, FileImages)
         if isinstance(split.train, ArrayImages):
             assert row.image_size in (None, split.train.images_NCHW.shape[-1])
-            assert views_problem(name, row.views, split.train.images_NCHW.shape[-1]) is None
-        assert row.horizontal_flip or not getattr(row.views, "flip", False)
+            assert views_problem(name, row.augmentation, split.train.images_NCHW.shape[-1]) is None
+        assert row.horizontal_flip or not getattr(row.augmentation, "flip", False)
         assert row.summary.isascii()

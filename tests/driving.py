@@ -21,6 +21,7 @@ from icd.search.storage import open_storage
 from icd.search.study import Ledger
 from icd.search.task import Epoch, Outcome, Task
 from icd.search.warm_start import find_starts, stored_starts, to_json
+from tests.documents import document_of
 
 EPOCHS = 4
 DOCUMENT: dict[str, Any] = {
@@ -28,8 +29,8 @@ DOCUMENT: dict[str, Any] = {
     "data": {"name": "digits100"},
     "teacher": {"arch": "resnet20", "weights": "train"},
     "student": {"arch": "resnet8"},
-    "protocol": {"preset": "digits100", "epochs": EPOCHS},
-    "space": {"cluster_weight": {"low": 0.5, "high": 64, "log": True}, "scales": [1, 2], "base_loss": "kd"},
+    "training": {"preset": "digits100", "epochs": EPOCHS},
+    "ranges": {"cluster_weight": {"low": 0.5, "high": 64, "log": True}, "scales": [1, 2], "base_loss": "kd"},
     "sampler": {"name": "random"},
     "budget": {"trials": 4},
 }
@@ -38,7 +39,7 @@ Value = Callable[[int, int], float]
 
 
 def sweep_of(**changes: Any) -> tuple[SweepConfig, dict[str, Any]]:
-    document = {**DOCUMENT, **changes}
+    document = document_of({**DOCUMENT, **changes})
     return read_sweep(Document(document, "tiny.yaml")), document
 
 

@@ -23,7 +23,7 @@ SPACE: dict[str, Any] = {
         "dkd": {"temperature": {"low": 1, "high": 8}, "beta": {"low": 0.5, "high": 8, "log": True}},
     },
     "scales": {"choices": [[1, 2], [1, 2, 4]]},
-    "scale_weights": {"low": 0.05, "high": 1},
+    "cluster_scale_weights": {"low": 0.05, "high": 1},
     "cluster_weight": {"low": 0.5, "high": 64, "log": True},
     "cluster_temperature": {"low": 0.5, "high": 4, "log": True},
 }
@@ -31,7 +31,7 @@ SPACE: dict[str, Any] = {
 
 def rich(root: Path, trials: int = 40, *, epochs: int = EPOCHS, **parts: Any) -> Study:
     """Make a sweep with complete, pruned, failed and duplicate trials; dkd and a large cluster weight are better."""
-    document = {"name": "rich", "space": SPACE, "budget": {"trials": trials}, "enqueue": ["KD"], **parts}
+    document = {"name": "rich", "ranges": SPACE, "budget": {"trials": trials}, "enqueue": ["KD"], **parts}
     pruner = {"name": "successive_halving", "min_epochs": 2, "reduction": 2}
     study = Study(root, changed(**{"pruner": pruner, **document}))
     for number in range(trials):

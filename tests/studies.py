@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +16,17 @@ from icd.search.study import Ledger
 from icd.search.task import trial_folder
 from icd.trial.runs import claim
 from icd.trial.student import write_student
+from tests.documents import document_of
 
 EPOCHS = 4
 DOCUMENT: dict[str, Any] = {
     "name": "by-hand",
-    "data": {"name": "digits100", "train_per_class": 2, "test_per_class": 1, "val_share": 0.5},
-    "teacher": {"arch": "resnet8", "weights": "train", "protocol": {"epochs": 1, "batch_size": 50}},
+    "data": {"name": "digits100", "train_per_class": 2, "test_per_class": 1, "val_fraction": 0.5},
+    "teacher": {"arch": "resnet8", "weights": "train", "training": {"epochs": 1, "batch_size": 50}},
     "student": "resnet8",
     "method": "iCD-KD",
-    "protocol": {"epochs": EPOCHS, "batch_size": 50},
-    "space": {"cluster_weight": {"low": 1, "high": 8}},
+    "training": {"epochs": EPOCHS, "batch_size": 50},
+    "ranges": {"cluster_weight": {"low": 1, "high": 8}},
     "enqueue": ["KD"],
     "sampler": {"name": "random"},
     "pruner": {"name": "successive_halving", "min_epochs": 1, "reduction": 2},
@@ -36,8 +36,7 @@ DOCUMENT: dict[str, Any] = {
 
 def changed(**parts: Any) -> dict[str, Any]:
     """Give the document with other parts; None removes one."""
-    document = {**deepcopy(DOCUMENT), **parts}
-    return {name: value for name, value in document.items() if value is not None}
+    return document_of({**DOCUMENT, **parts})
 
 
 class Study:
@@ -45,7 +44,7 @@ class Study:
 
     def __init__(self, root: Path, document: Mapping[str, Any] = DOCUMENT) -> None:
         root.mkdir(parents=True, exist_ok=True)
-        self.root, self.document = root, dict(document)
+        self.root, self.document = root, document_of(document)
         self.sweep = read_sweep(Document(self.document, "test"))
         self.space = SearchSpace(self.sweep)
         attributes = {

@@ -1,7 +1,6 @@
 """Tables of methods built by hand: searches and confirmation runs are told, nothing is trained."""
 
 from collections.abc import Mapping
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +9,18 @@ from icd.results.plan import FailedRuns, Plan, PlannedArm, begin_plan
 from icd.results.tournament import Entry, entries
 from icd.search.outbox import Outbox
 from icd.search.record import run_label
+from tests.documents import document_of
 from tests.driving import empty_database
 from tests.studies import Study
 
 TEMPERATURE = {"base_loss": {"kd": {"temperature": {"low": 1, "high": 8}}}}
 DOCUMENT: dict[str, Any] = {
     "name": "my_table",
-    "data": {"name": "digits100", "train_per_class": 2, "test_per_class": 1, "val_share": 0.5},
-    "teacher": {"arch": "resnet8", "weights": "train", "protocol": {"epochs": 1, "batch_size": 50}},
+    "data": {"name": "digits100", "train_per_class": 2, "test_per_class": 1, "val_fraction": 0.5},
+    "teacher": {"arch": "resnet8", "weights": "train", "training": {"epochs": 1, "batch_size": 50}},
     "student": "resnet8",
-    "protocol": {"epochs": 1, "batch_size": 50},
-    "space": {"method": {"KD": TEMPERATURE, "SD-KD": TEMPERATURE, "sp": {}}},
+    "training": {"epochs": 1, "batch_size": 50},
+    "ranges": {"method": {"KD": TEMPERATURE, "SD-KD": TEMPERATURE, "sp": {}}},
     "sampler": "random",
     "budget": {"trials": 2},
 }
@@ -28,13 +28,12 @@ DOCUMENT: dict[str, Any] = {
 
 def document(**parts: Any) -> Document:
     """Give the file with other parts; None removes one."""
-    data = {**deepcopy(DOCUMENT), **parts}
-    return Document({name: value for name, value in data.items() if value is not None}, "x.yaml")
+    return Document(document_of({**DOCUMENT, **parts}), "x.yaml")
 
 
 def rows(methods: Any, **parts: Any) -> list[Entry]:
     """Give the entries of a file that names its methods so."""
-    return entries(document(space={"method": methods}, **parts))
+    return entries(document(ranges={"method": methods}, **parts))
 
 
 def searched(root: Path, entry: Entry, best: float | None = 50.0) -> Study:

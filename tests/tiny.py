@@ -8,11 +8,11 @@ def views() -> dict[str, Any]:
     return {"crop_flip": {"size": 16, "pad": 2}}
 
 
-def protocol(epochs: int) -> dict[str, Any]:
+def training(epochs: int) -> dict[str, Any]:
     """How their students are trained."""
-    return {"preset": "digits100", "epochs": epochs, "batch_size": 12, "views": views()}
+    return {"preset": "digits100", "epochs": epochs, "batch_size": 12, "augmentation": views()}
 
 
 def unpruned(epochs: int, trials: int, **more: Any) -> dict[str, Any]:
     """Changes to the sweep of ``crash.harness``: every trial is trained to its last epoch."""
-    return {"protocol": protocol(epochs), "pruner": "none", "budget": {"trials": trials}, **more}
+    return {"training": training(epochs), "pruner": "none", "budget": {"trials": trials}, **more}

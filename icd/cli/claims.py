@@ -93,7 +93,7 @@ def confirm(name: str, all_seeds: bool, dry_run: bool, as_json: bool, **options:
     else:
         write_lines(confirmation_lines(found))
     runs = found.faults + sum(len(arm.runs) for arm in found.arms)
-    if not dry_run and found.faults > Budget().failed_share * runs:
+    if not dry_run and found.faults > Budget().max_failed_fraction * runs:
         raise TrialsFailedError(f"{found.faults} of {runs} runs of the confirmation of {name!r} failed; see the table")
 
 
@@ -155,7 +155,7 @@ def benchmark(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Tune every method that FILE names in space.method with the same budget, and compare them on fresh seeds.
+    """Tune every method that FILE names under method.choices with the same budget, and compare them on fresh seeds.
 
     The same command goes on where it was left.
     """

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from icd.config.names import shown_params, tails
 from icd.text import cell_text, columns
 
 if TYPE_CHECKING:
@@ -35,22 +36,37 @@ def write_lines(lines: Sequence[str]) -> None:
     click.echo("\n".join(lines))
 
 
-def configuration(record: "TrialRecord", *, widest: int = _WIDEST) -> str:
+def configuration(record: "TrialRecord", *, known: Sequence[str] = (), widest: int = _WIDEST) -> str:
     """Write what a trial tried in one line: its label if it was enqueued, and its parameters."""
-    text = f"{record.baseline or record.start or ''}  {params_text(record.params)}".strip()
+    params = params_text(shown_params(record.params), known)
+    text = f"{record.baseline or record.start or ''}  {params}".strip()
     return text if len(text) <= widest else f"{text[: widest - 3]}..."
 
 
-def params_text(params: Mapping[str, Any]) -> str:
-    """Write parameters in one line."""
-    return "  ".join(f"{name}={cell_text(value)}" for name, value in params.items())
+def params_text(params: Mapping[str, Any], known: Sequence[str] = ()) -> str:
+    """Write parameters in one line, each with the shortest tail of its path that no other known one has."""
+    short = tails([*params, *known])
+    return "  ".join(f"{short[name]}={cell_text(value)}" for name, value in params.items())
+
+
+def names_of(records: "Sequence[TrialRecord]") -> list[str]:
+    """Name the parameters that any of some trials has."""
+    return list(dict.fromkeys(name for record in records for name in record.params))
 
 
 def trial_lines(records: "Sequence[TrialRecord]", metrics: Sequence[str]) -> list[str]:
     """Write complete trials as a table."""
     more = ranked_headers(records)
+    known = names_of(records)
     rows = [
-        [r.number, *r.values, *ranked_cells(r, more), max(r.curve, default=0), _seconds(r), configuration(r)]
+        [
+            r.number,
+            *r.values,
+            *ranked_cells(r, more),
+            max(r.curve, default=0),
+            _seconds(r),
+            configuration(r, known=known),
+        ]
         for r in records
     ]
     return columns(["trial", *metrics, *more, "epochs", "seconds", "configuration"], rows, left=["configuration"])

@@ -13,6 +13,7 @@ from icd.cli.format import (
     configuration,
     count_text,
     dead_lines,
+    names_of,
     ranked_cells,
     ranked_headers,
     state_text,
@@ -128,12 +129,13 @@ def trials(
         return
     more = ranked_headers(records)
     headers = ["trial", "state", *metrics, *more, "last", "epochs", "seconds", "configuration", "reason"]
-    table = []
+    table, known = [], names_of(records)
     for record in records:
         row = trial_row(record, metrics)
         values = [row["values"].get(metric) for metric in metrics]
         start = [record.number, record.state, *values, *ranked_cells(record, more)]
-        table.append([*start, row["last"], row["epochs"], row["seconds"], configuration(record), record.reason])
+        tried = configuration(record, known=known)
+        table.append([*start, row["last"], row["epochs"], row["seconds"], tried, record.reason])
     write_lines(columns(headers, table, left=["state", "configuration", "reason"]))
     dead = [f"trial {record.number}: {term.sentence}" for record in records for term in noted_terms(record)]
     for line in ["", *dead] if dead else []:

@@ -1,7 +1,7 @@
 """``icd plan | sweep | resume | stop | sync``."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,8 +86,8 @@ def _run(begin: "Callable[..., SweepResult]", options: dict[str, Any], *, as_jso
     if result.failed_too_often:
         failed, tried = counts_of(result.records)["failed"], sum(record.counts for record in result.records)
         raise TrialsFailedError(
-            f"{failed} of {tried} trials of sweep {result.name!r} failed, more than budget.failed_share allows; see "
-            f"'{pasted(root, 'trials', result.name, '--state', 'failed')}', and once the cause is mended "
+            f"{failed} of {tried} trials of sweep {result.name!r} failed, more than budget.max_failed_fraction allows; "
+            f"see '{pasted(root, 'trials', result.name, '--state', 'failed')}', and once the cause is mended "
             f"'{pasted(root, 'resume', result.name, '--retry-failed')}'"
         )
 
@@ -206,26 +206,29 @@ def plan_lines(plan: "Plan") -> list[str]:
     at_a_time = f"{plan.concurrent} at a time here ({usable_cpus()} CPUs)"
     trials = "as many trials as the hours allow" if plan.trials is None else f"{plan.trials} trials"
     lines = [f"sweep {plan.name}: {trials}, {at_a_time}"]
-    lines += ["", f"space: {count} configurations"]
+    lines += ["", f"searched: {count} configurations"]
+    known = [row.name for row in plan.dimensions]
     rows = [[row.name, row.kind, row.values, row.condition] for row in plan.dimensions]
     headers = ["parameter", "kind", "range", "asked when"]
     lines += columns(headers, rows, left=headers)
     lines += ["", f"first: {', '.join(plan.baselines) or 'no baselines'}; then"]
-    lines += [f"  {_start_text(start)}" for start in plan.starts]
+    lines += [f"  {_start_text(start, known)}" for start in plan.starts]
     for number, params in plan.suggestions.items():
-        lines.append(f"  trial {number}: {params_text(params)}")
+        lines.append(f"  trial {number}: {params_text(params, known)}")
     return [*lines, "", *_cost_lines(plan), "", *(f"({line})" for line in plan.basis)]
 
 
-def _start_text(start: "Start") -> str:
+def _start_text(start: "Start", known: Sequence[str]) -> str:
+    from icd.config.names import shown_params
+
     there = f"{start.label} ({start.values[0]:.4g} there)"
     if start.params:
-        return f"{there}: {params_text(start.params)}"
+        return f"{there}: {params_text(shown_params(start.params), known)}"
     flat: dict[str, Any] = {}
     for part, change in start.changes.items():
         fields = change.items() if isinstance(change, dict) else ()
         flat |= {f"{part}.{name}": value for name, value in fields} or {part: change}
-    return f"{there}, outside the space: {params_text(flat)}"
+    return f"{there}, outside the ranges: {params_text(flat)}"
 
 
 def _cost_lines(plan: "Plan") -> list[str]:

@@ -39,7 +39,7 @@ def teacher() -> None:
 @WHERE
 @DEVICE
 def train_command(as_json: bool, **options: Any) -> None:
-    """Train a teacher with cross entropy by the data set's protocol; an interrupted training continues."""
+    """Train a teacher with cross entropy by the data set's training; an interrupted training continues."""
     from icd.cli.display import executing
     from icd.trial.runs import read_data
     from icd.trial.teachers import train_teacher

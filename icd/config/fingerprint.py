@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from icd.errors import ConfigError
 from icd.fields import check_fields
 
 if TYPE_CHECKING:
@@ -128,12 +129,14 @@ def stored_fingerprint(document: "Document") -> Fingerprint | None:
     Raises:
         ConfigError: If there is one and it is malformed.
     """
-    from icd.config.read import Reader  # pydantic, which a training can do without
+    from icd.config.parts import PartReader  # pydantic, which a training can do without
+    from icd.config.schema import PARTS
 
     data: Any = document.data
     if not isinstance(data, Mapping) or data.get("fingerprint") is None:
         return None
-    reader = Reader(document)
-    found = reader.value(Fingerprint, data["fingerprint"], ("fingerprint",))
-    reader.finish()
+    reader = PartReader(document)
+    found: Fingerprint | None = reader.values(PARTS["fingerprint"], data["fingerprint"], ("fingerprint",))
+    if reader.problems:
+        raise ConfigError(reader.problems)
     return found

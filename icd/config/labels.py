@@ -27,8 +27,10 @@ def canonical(value: Any) -> str:
 def _whole(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {name: _whole(item) for name, item in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [_whole(item) for item in value]
+    if hasattr(value, "to_data"):
+        return _whole(value.to_data())
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -36,7 +38,10 @@ def _short(field: str, option: Any) -> str:
     if isinstance(option, Mapping):
         if {"teacher", "student"} <= option.keys():
             return f"{_short('teacher', option['teacher'])}>{_short('student', option['student'])}"
-        return str(option["arch"]) if "arch" in option else _long(field, option)
+        for name in ("arch", "recipe", "name"):
+            if isinstance(option.get(name), str):
+                return str(option[name])
+        return next(iter(option)) if len(option) == 1 else _long(field, option)
     if isinstance(option, list):
         if field == "scales":
             return "+".join(f"s{scale}" for scale in option) or "empty"
@@ -52,14 +57,15 @@ def _short(field: str, option: Any) -> str:
 def _long(label: str, option: Any) -> str:
     if not isinstance(option, Mapping):
         return label
-    parts = [f"{name}={value}" for name, value in _flat(option) if name != "arch"]
+    parts = [f"{name}={value}" for name, value in _flat(option) if name not in ("arch", "recipe", "name")]
     return f"{label}({','.join(parts)})" if parts else label
 
 
 def _flat(option: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     rows = []
     for name, value in sorted(option.items()):
-        rows += _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else [(f"{prefix}{name}", value)]
+        if not hasattr(value, "to_data"):  # a range has no value yet
+            rows += _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else [(f"{prefix}{name}", value)]
     return rows
 
 

@@ -44,8 +44,8 @@ class CellDistillation:
         cluster_weight: Weight of the cluster term; 0 leaves it out.
         cluster_temperature: Temperature of the Gram matrices' softmax.
         cluster_temperature_squared: Multiply the cluster term by its temperature squared.
-        scale_weights: Share of each scale in the cluster term; None takes the authors', 1 + log2 m. The share of
-            scale 1 has no effect with ``gram: cells``.
+        cluster_scale_weights: Share of each scale in the cluster term; None takes the authors', 1 + log2 m. The share
+            of scale 1 has no effect with ``gram: cells``.
         gram: Which similarities the cluster term compares.
         grid: Side of the grid the map is averaged to before scales are cut; None for none.
         global_verdict: Whose prediction decides whether the teacher is right on the image: ``cell`` takes scale 1
@@ -68,7 +68,7 @@ class CellDistillation:
     cluster_weight: NonNegative = 0.0
     cluster_temperature: Positive = 2.0
     cluster_temperature_squared: bool = False
-    scale_weights: tuple[NonNegative, ...] | None = None
+    cluster_scale_weights: tuple[NonNegative, ...] | None = None
     gram: Gram = "cells"
     grid: Annotated[int, Range(at_least=1)] | None = 4
     global_verdict: Literal["cell", "logits"] = "cell"
@@ -78,16 +78,16 @@ class CellDistillation:
         check_fields(
             self,
             _scales_problem(self.scales),
-            _weights_problem("scale_weights", self.scale_weights, self.scales),
+            _weights_problem("cluster_scale_weights", self.cluster_scale_weights, self.scales),
             _weights_problem("base_scale_weights", self.base_scale_weights, self.scales),
             self._nothing_to_learn(),
         )
         order = sorted(range(len(self.scales)), key=self.scales.__getitem__)
         scales = tuple(self.scales[place] for place in order)
-        scale_weights = _normalised(self.scale_weights, order) or _rounded(paper_scale_weights(scales))
+        cluster_scale_weights = _normalised(self.cluster_scale_weights, order) or _rounded(paper_scale_weights(scales))
         for name, value in (
             ("scales", scales),
-            ("scale_weights", scale_weights),
+            ("cluster_scale_weights", cluster_scale_weights),
             ("base_scale_weights", _normalised(self.base_scale_weights, order)),
         ):
             object.__setattr__(self, name, value)
@@ -117,7 +117,7 @@ class CellDistillation:
                 student_BPK,
                 teacher_BPK,
                 self.scales,
-                self.scale_weights or (),
+                self.cluster_scale_weights or (),
                 temperature=self.cluster_temperature,
                 temperature_squared=self.cluster_temperature_squared,
                 gram=self.gram,
@@ -127,7 +127,11 @@ class CellDistillation:
     @property
     def has_cluster_term(self) -> bool:
         """Whether any scale can contribute to the cluster term; scale 1 alone cannot with ``gram: cells``."""
-        live = [w for m, w in zip(self.scales, self.scale_weights or (), strict=True) if m > 1 or self.gram != "cells"]
+        live = [
+            w
+            for m, w in zip(self.scales, self.cluster_scale_weights or (), strict=True)
+            if m > 1 or self.gram != "cells"
+        ]
         return any(live)
 
     def _cells(self, side: Side) -> Tensor:

@@ -140,7 +140,7 @@ def _input(document: Mapping[str, Any], sample: Sample) -> list[str]:
     lines = [
         "## Input and output",
         f"Input `images`: float32 [B, 3, {size}, {size}], RGB, any batch size B. Pixels are divided by 255, then",
-        "`(pixel - mean) / std` for each channel. Larger images first take the test-time view of `protocol.views`.",
+        "`(pixel - mean) / std` for each channel. Larger images first take `training.augmentation`'s test-time view.",
         "Output: logits, float32 [B, classes], and nothing else.",
     ]
     if sample.mean is None or sample.std is None:

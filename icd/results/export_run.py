@@ -76,7 +76,7 @@ def _provenance(ledger: Ledger, winner: Winner, config: "TrialConfig") -> dict[s
         "study_uid": attributes.get("uid", ""),
         "trial": winner.trial,
         **claims(winner),
-        "epochs": config.protocol.epochs,
+        "epochs": config.training.epochs,
         "seed": config.seed,
         "key": config.key(),
         "data_digest": config.data.digest or "",

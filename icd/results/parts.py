@@ -40,7 +40,7 @@ def ablations(config: TrialConfig) -> dict[str, TrialConfig]:
             changed["cluster weight 0"] = replace(method, cluster_weight=0.0)
         usual = _default(CellDistillation, "cluster_temperature")
         changed[f"cluster temperature {usual:g}"] = replace(method, cluster_temperature=usual)
-        changed["the authors' scale weights"] = replace(method, scale_weights=None)
+        changed["the authors' scale weights"] = replace(method, cluster_scale_weights=None)
     if method.base_scale_weights is not None:
         changed["all cells alike in the base loss"] = replace(method, base_scale_weights=None)
     loss = method.base_loss
@@ -68,10 +68,10 @@ def complexity(config: TrialConfig) -> int:
     loss = method.base_loss
     changed = [getattr(loss, field.name) != _default(type(loss), field.name) for field in fields(loss)]  # type: ignore[arg-type]
     clustered = bool(method.cluster_weight and method.has_cluster_term)
-    usual = replace(method, scale_weights=None)
+    usual = replace(method, cluster_scale_weights=None)
     settings = [
         clustered and method.cluster_temperature != _default(CellDistillation, "cluster_temperature"),
-        clustered and method.scale_weights != usual.scale_weights,
+        clustered and method.cluster_scale_weights != usual.cluster_scale_weights,
         method.base_scale_weights is not None,
     ]
     present = [clustered, not isinstance(loss, KnowledgeDistillation), *changed, *settings]
@@ -173,11 +173,11 @@ def _without(method: CellDistillation, scale: int) -> CellDistillation:
         rest = tuple(weights[place] for place in kept) if weights is not None else ()
         return rest if sum(rest) > 0 else None
 
-    usual = method.scale_weights == replace(method, scale_weights=None).scale_weights
+    usual = method.cluster_scale_weights == replace(method, cluster_scale_weights=None).cluster_scale_weights
     return replace(
         method,
         scales=tuple(method.scales[place] for place in kept),
-        scale_weights=None if usual else left(method.scale_weights),
+        cluster_scale_weights=None if usual else left(method.cluster_scale_weights),
         base_scale_weights=left(method.base_scale_weights),
     )
 

@@ -82,5 +82,5 @@ def sample_of(config: TrialConfig, root: Path, data_root: Path | None) -> Sample
 
 
 def _noise(config: TrialConfig) -> Tensor:
-    size = config.protocol.views.size
+    size = config.training.augmentation.size
     return torch.randn(_IMAGES, 3, size, size, generator=torch.Generator().manual_seed(_SEED))

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from icd.config.space import fixed_part
 from icd.errors import UsageError, did_you_mean
 from icd.results import sentences
 from icd.results.outcome import Arm, Comparison, judged, mean_difference
@@ -232,7 +233,7 @@ def _column(entry: Entry) -> str:
 
 
 def _reported(entry: Entry) -> float | None:
-    fixed = entry.sweep.fixed  # a network that is sampled is not there
+    fixed = fixed_part(entry.sweep.template) or {}  # a network that is searched is not there
     data, teacher, student = (
         _named(fixed.get(part), key) for part, key in (("data", "name"), ("teacher", "arch"), ("student", "arch"))
     )

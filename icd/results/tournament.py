@@ -1,23 +1,22 @@
 """``icd benchmark``: every row of a table tuned with the same budget, then trained on the same fresh seeds.
 
-The file is a sweep whose ``space.method`` names the rows. Each row (of each pair, where the space has some) becomes a
-sweep of its own, and its best trial is confirmed on seeds that all rows share. A row of the paper is tried untuned
-first, so tuning can only add to it.
+The file is a sweep that chooses its ``method`` among the rows. Each row (of each pair, where there are some)
+becomes a sweep of its own, and its best trial is confirmed on seeds that all rows share. A row of the paper is tried
+untuned first, so tuning can only add to it.
 """
 
-import copy
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from icd.config.coverage import size
+from icd.config.forms import full_form
 from icd.config.read_sweep import read_sweep
-from icd.config.sampling import is_node
-from icd.config.sweep import Branches, SweepConfig
+from icd.config.space import Choice, fixed_part, plain
+from icd.config.sweep import SweepConfig
 from icd.config.trial import differences
+from icd.config.walk import size
 from icd.config.yaml import Document
 from icd.errors import StateError, UsageError
 from icd.methods import PAPER_ROWS
@@ -63,25 +62,23 @@ def entries(document: Document) -> list[Entry]:
         UsageError: If it names no rows, samples the seed, enqueues anything, or trains every trial on several pairs.
     """
     whole = read_sweep(document)
-    rows = whole.space.get("method")
-    if not isinstance(rows, Branches):
+    rows, pairs = whole.template.get("method"), whole.template.get("pair")
+    if not isinstance(rows, Choice):
         raise UsageError(
-            f"{document.source}: a table needs space.method with the rows to compare, such as [KD, iCD-KD]"
+            f"{document.source}: a table needs the rows to compare, as in method: {{choices: [KD, iCD-KD]}}"
         )
-    if whole.generalist is not None:
-        raise UsageError(f"{document.source}: a table tunes every pair for itself; drop generalist, or take space.pair")
-    if "seed" in whole.space:
-        raise UsageError(f"{document.source}: a table chooses its seeds itself; drop space.seed, and say --seeds")
+    if whole.pairs:
+        raise UsageError(f"{document.source}: a table tunes every pair for itself; take pair: {{choices: [...]}}")
+    if isinstance(whole.template.get("seed"), Choice):
+        raise UsageError(f"{document.source}: a table chooses its seeds itself; give one seed, and say --seeds")
     if whole.enqueue or whole.sources:
         raise UsageError(f"{document.source}: a table tries each row of the paper untuned by itself; drop enqueue")
-    if "pair" not in whole.space:
-        return [_entry(document, row, rows.fields[row]) for row in rows.fields]
-    columns = whole.space["pair"].labels
-    names = _names(columns)
+    labels = pairs.labels if isinstance(pairs, Choice) else ("",)
+    names = _names(labels) if isinstance(pairs, Choice) else [""]
     return [
-        _entry(document, row, rows.fields[row], column, names[place], place)
-        for place, column in enumerate(columns)
-        for row in rows.fields
+        _entry(whole, document.source, row, label, name)
+        for label, name in zip(labels, names, strict=True)
+        for row in rows.labels
     ]
 
 
@@ -96,7 +93,7 @@ def table_seeds(found: Sequence[Entry], root: Path, asked: int | None = None) ->
     Raises:
         StateError: If the table was begun with another number.
     """
-    used = {int(entry.sweep.fixed.get("seed", 0)) for entry in found}
+    used = {int(entry.sweep.template.get("seed", 0)) for entry in found}
     for entry in found:
         ledger = begun(root, entry)
         plan = None if ledger is None else table_plan(ledger)
@@ -121,9 +118,10 @@ def begun(root: Path, entry: Entry) -> Ledger | None:
         return None
     if ledger.attributes["digest"] != entry.sweep.digest():
         before, now = plain_sweep(ledger), entry.sweep.to_data()
-        for part in ("resources", "budget"):
-            before.pop(part), now.pop(part)
-        changed = "; ".join(differences(before, now))
+        own = [{name: data[name] for name in now if name != "resources"} for data in (before, now)]
+        for data in own:
+            data["search"] = {name: value for name, value in data["search"].items() if name != "budget"}
+        changed = "; ".join(differences(*own))
         raise StateError(
             f"sweep {ledger.name!r} was begun with another configuration; undo, or choose another name: {changed}"
         )
@@ -206,41 +204,24 @@ def _names(columns: Sequence[str]) -> list[str]:
     return [f"pair{place}" for place in range(1, len(names) + 1)]
 
 
-def _entry(
-    document: Document, row: str, fields: Mapping[str, Any], column: str = "", short: str = "", place: int | None = None
-) -> Entry:
-    data = copy.deepcopy(dict(document.data))
-    data["name"] = ".".join(part for part in (data["name"], short, row) if part)
-    space = data["space"]
-    space["method"] = {row: _own(space["method"], row)}
-    if place is not None:
-        pairs = space.pop("pair")
-        chosen = (pairs["choices"] if isinstance(pairs, dict) else pairs)[place]
-        data |= {"teacher": chosen["teacher"], "student": chosen["student"]}
-    plain = {name: value for name, value in fields.items() if not is_node(value)}
-    first = {"label": row, "method": {"row": row, **_own_plain(space["method"][row], plain)}}
-    data["enqueue"] = [first] if row in PAPER_ROWS else []
-    made = Document(data, f"{document.source} ({data['name']})")
-    sweep = read_sweep(made)
-    points = size(sweep.space)
-    if points is not None and (sweep.budget.trials is None or points < sweep.budget.trials):
-        data["sampler"] = "grid"  # nothing, or little, to tune: every point once
-        data["budget"] = {key: value for key, value in (data.get("budget") or {}).items() if key != "trials"}
-        sweep = read_sweep(made)
-    return Entry(row=row, column=column, document=made, sweep=sweep)
-
-
-def _own(methods: Any, row: str) -> dict[str, Any]:
-    """Give a row's own fields, however the file names its rows."""
-    items = methods["choices"] if isinstance(methods, dict) and "choices" in methods else methods
-    if isinstance(items, dict):
-        return dict(items.get(row) or {})
-    named = [item for item in items if isinstance(item, dict) and row in item]
-    return dict(named[0][row] or {}) if named else {}
-
-
-def _own_plain(fields: Mapping[str, Any], plain: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in fields.items() if name in plain}
+def _entry(whole: SweepConfig, source: str, row: str, column: str, short: str) -> Entry:
+    """Make the sweep of one row and pair: the whole one with both fixed."""
+    data = whole.to_data()
+    method = whole.template["method"].option(row)
+    data |= {"name": ".".join(part for part in (whole.name, short, row) if part), "method": plain(method)}
+    if column:
+        data |= plain(whole.template["pair"].option(column))
+        del data["pair"]
+    untuned = {name: value for name, value in full_form("method", method).items() if name not in ("recipe", "name")}
+    first = {"label": row, "method": {"recipe": row, **(fixed_part(untuned) or {})}}
+    data["search"]["enqueue"] = [first] if row in PAPER_ROWS else []
+    points = size({**whole.template, "pair": None, "method": method})
+    trials = whole.budget.trials
+    if points is not None and (trials is None or points < trials):
+        data["search"]["sampler"]["name"] = "grid"  # nothing, or little, to tune: every point once
+        data["search"]["budget"]["trials"] = None
+    made = Document(data, f"{source} ({data['name']})")
+    return Entry(row=row, column=column, document=made, sweep=read_sweep(made))
 
 
 def _maximize(sweep: SweepConfig) -> bool:
@@ -252,7 +233,7 @@ def _searched(entry: Entry, settings: Settings) -> bool:
     ledger = begun(settings.root, entry)
     if ledger is None:
         return False
-    changed = differences(plain_sweep(ledger)["budget"], entry.sweep.to_data()["budget"])
+    changed = differences(plain_sweep(ledger)["budget"], entry.sweep.to_data()["search"]["budget"])
     if changed:  # rows that are finished would keep the old one
         raise StateError(
             f"sweep {ledger.name!r} was begun with another budget; undo, or choose another name: {'; '.join(changed)}"

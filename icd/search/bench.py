@@ -45,7 +45,7 @@ class Bench:
         """Give a configuration's teacher, loaded once; the last one is kept, others while trials have them."""
         if config.teacher is None:
             return None
-        wanted = json.dumps([config.to_data()["teacher"], config.protocol.channels_last], sort_keys=True)
+        wanted = json.dumps([config.to_data()["teacher"], config.training.channels_last], sort_keys=True)
         with self._lock:
             network = self._teachers.get(wanted)
             if network is None:

@@ -136,7 +136,7 @@ class Books:
     def _runs(self, number: int) -> list[tuple[str, int]]:
         """Give the name of each run of a trial, and how many epochs are before it."""
         # From files: it is also asked of trials whose configuration is gone, or whose list is not gone on with.
-        names = [pair.name for pair in self.sweep.generalist.pairs] if self.sweep.generalist else [""]
+        names = [pair.name for pair in self.sweep.pairs] or [""]
         found, before = [(names[0], 0)], 0
         for name, following in itertools.pairwise(names):
             path = trial_folder(self.site.folder, number, name) / "result.json"

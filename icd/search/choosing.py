@@ -133,7 +133,7 @@ class Chooser:
 
     def _is_control(self, number: int, purpose: str) -> bool:
         pruner = self.sweep.pruner
-        return pruner.prunes and draw_seed(self.sweep.seed, number, purpose) / 2**32 < pruner.control_share
+        return pruner.prunes and draw_seed(self.sweep.sampler.seed, number, purpose) / 2**32 < pruner.control_fraction
 
     def _ask(self) -> int | None:
         number, document = self.ledger.ask(self.space.suggest, self._known)

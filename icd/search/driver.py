@@ -240,7 +240,7 @@ class Driver:
         )
 
     def _hang_seconds(self, config: TrialConfig) -> float:
-        return max(self.sweep.resources.hang_seconds, 5 * self._paces.slowest * config.protocol.report_every)
+        return max(self.sweep.resources.hang_seconds, 5 * self._paces.slowest * config.training.report_every)
 
     # Judging
 
@@ -368,4 +368,4 @@ class Driver:
     def failed_too_often(self) -> bool:
         """Whether more trials failed than the sweep allows."""
         failed = self._ended.count("failed")
-        return failed > self.sweep.budget.failed_share * max(1, len(self._ended))
+        return failed > self.sweep.budget.max_failed_fraction * max(1, len(self._ended))

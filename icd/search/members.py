@@ -28,7 +28,7 @@ class Member:
     @property
     def last(self) -> int:
         """Its last epoch, as the trial counts."""
-        return self.before + self.config.protocol.epochs
+        return self.before + self.config.training.epochs
 
     def folder(self, sweep: Path, number: int) -> Path:
         """Give its folder, by the sweep's."""

@@ -6,10 +6,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from icd.config.coverage import Dimension
+from icd.config.names import shown_params
 from icd.config.read_trial import notes_of
 from icd.config.sweep import PrunerConfig, Start, SweepConfig
 from icd.config.trial import TrialConfig
+from icd.config.walk import Dimension
 from icd.models import build_model
 from icd.search.machine import usable_cpus
 from icd.search.places import places_for
@@ -74,7 +75,7 @@ class Plan:
     concurrent: int
     device: str | None
     paces: Mapping[str, Mapping[str, float]]
-    cost: Cost
+    cost: Cost | None
     disk_bytes: int
     basis: Sequence[str]
 
@@ -99,6 +100,7 @@ def make_plan(sweep: SweepConfig, settings: Settings, *, measure: bool) -> Plan:
     places = places_for(sweep.resources, usable_cpus(), visible_gpus())
     prepared = _measure(space, sweep, settings, places) if measure else None
     trials = _trials(sweep, space)
+    concurrent = len(places) if trials is None else min(len(places), trials)
     epochs = max(runs[-1].last for runs in trials_of_corners)
     paces = prepared.paces if prepared else {}
     gpus_per_trial = sweep.resources.gpus_of_a_trial(bool(prepared and prepared.gpus))
@@ -135,7 +137,7 @@ def predict(
         hours, gpu_hours = sweep.budget.hours, sweep.budget.gpu_hours
         return Cost(epochs=None, wall_hours=_twice(hours), gpu_hours=_twice(gpu_hours))
     sampled = max(0, trials - len(sweep.enqueue))
-    share = sweep.pruner.control_share if sweep.pruner.compares else 1.0
+    share = sweep.pruner.control_fraction if sweep.pruner.compares else 1.0
     whole = trials - sampled + share * sampled
     expected = whole * epochs + (1 - share) * sampled * epochs_when_pruned(sweep.pruner, epochs)
     most = trials * epochs
@@ -211,7 +213,11 @@ def _suggestions(sweep: SweepConfig, space: SearchSpace) -> dict[int, dict[str, 
     for _ in range(min(_SUGGESTIONS, size or _SUGGESTIONS)):
         number, _document = ledger.ask(space.suggest, known)
         known.add(number)
-    return {record.number: dict(record.params) for record in ledger.records() if not (record.baseline or record.start)}
+    return {
+        record.number: shown_params(record.params)
+        for record in ledger.records()
+        if not (record.baseline or record.start)
+    }
 
 
 def _disk(configs: Sequence[TrialConfig], trials: int, concurrent: int, num_classes: int | None) -> int:
@@ -229,9 +235,9 @@ def _basis(sweep: SweepConfig, *, measured: bool, trials: int | None) -> list[st
     lines = ["epochs: first as the pruner works on average (control trials and baselines whole), then with none pruned"]
     if not sweep.pruner.compares:
         lines = ["epochs: nothing is pruned"]
-    if sweep.generalist:
-        pairs = ", ".join(pair.name for pair in sweep.generalist.pairs)
-        lines.append(f"every trial is trained on {len(sweep.generalist.pairs)} pairs, one after another: {pairs}")
+    if sweep.pairs:
+        pairs = ", ".join(pair.name for pair in sweep.pairs)
+        lines.append(f"every trial is trained on {len(sweep.pairs)} pairs, one after another: {pairs}")
     if sweep.pruner.dead_terms:
         lines.append("epochs: trials that stop because a term is dead are not foreseen")
     if measured:

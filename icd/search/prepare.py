@@ -45,7 +45,7 @@ class Preparation:
         table: What the user asked for teacher tables.
         table_gb: What they may take on disk.
         tables: What was chosen before, by teacher; it stands unless the user asks for something else.
-        tuned: What was chosen before, by student, where the protocol leaves it open.
+        tuned: What was chosen before, by student, where the training leaves it open.
         bucket: URL of the root, where that is a bucket; ``root`` is then the asking machine's copy.
         engine: Asked for, for the steps.
     """
@@ -80,7 +80,7 @@ class Prepared:
         device: Name of the device.
         paces: For each student and teacher, seconds per step and so on.
         tables: How each teacher is answered for, by the same names as ``teachers``.
-        tuned: Precision and layout of each student whose protocol leaves them open (``autotune.student_name``).
+        tuned: Precision and layout of each student whose training leaves them open (``autotune.student_name``).
     """
 
     data_digest: str
@@ -97,7 +97,7 @@ class Prepared:
 
     def pin(self, config: TrialConfig) -> TrialConfig:
         """Write the digests into a configuration, and what was left open."""
-        if not config.protocol.is_settled:
+        if not config.training.is_settled:
             config = settled(config, self.tuned[student_name(config)])
         data = replace(config.data, digest=self.data_digest)
         if config.teacher is None:
@@ -220,7 +220,7 @@ def _tune(
     """Choose what the students' protocols leave open, each once and for the whole sweep."""
     tuned = dict(request.tuned)
     for config in configs:
-        if not config.protocol.is_settled and student_name(config) not in tuned:
+        if not config.training.is_settled and student_name(config) not in tuned:
             choice, seconds = choose(config, split, execution)
             tuned[student_name(config)] = choice
             say(described(config, choice, seconds))
@@ -228,7 +228,7 @@ def _tune(
 
 
 def _given(config: TrialConfig) -> Sequence[Any]:
-    return config.protocol.precision, config.protocol.channels_last
+    return config.training.precision, config.training.channels_last
 
 
 def _table_plan(

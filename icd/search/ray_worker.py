@@ -59,7 +59,7 @@ def run_attempt(task: Task, avoid: Sequence[Sequence[str]], attempt: Attempt | N
     with _Watchdog(task) as watchdog:
         run, bench = (attempt, None) if attempt is not None else _training()
         keep_log(Path(task.sweep) / "logs")
-        epochs = task.config.get("protocol", {}).get("epochs")
+        epochs = task.config.get("training", {}).get("epochs")
 
         def send(epoch: Epoch) -> bool:
             watchdog.rest()  # the driver may be busy

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from icd.config.names import shown_params
 from icd.config.sweep import Direction, RankName
 from icd.errors import StateError
 from icd.search.devices import DeviceUse, mixed_cost, uses
@@ -97,9 +98,19 @@ def all_statuses(root: Path) -> list[SweepStatus]:
 
 
 def plain_sweep(ledger: Ledger) -> dict[str, Any]:
-    """Give a study's sweep as plain data, without reading it: enough to show it."""
+    """Give a study's sweep as plain data, without reading it: enough to show it.
+
+    Raises:
+        StateError: If it was made by an icd whose files had a ``space``.
+    """
     sweep: dict[str, Any] = json.loads(ledger.attributes["sweep"])
-    return sweep
+    if "search" not in sweep:
+        raise StateError(
+            f"sweep {ledger.name!r} was made by an older icd, and only that can read it; take another root"
+        )
+    search = sweep["search"]
+    objectives = search["objective"] if isinstance(search["objective"], list) else [search["objective"]]
+    return {**sweep, **search, "objectives": objectives}
 
 
 def counts_of(records: Sequence[TrialRecord]) -> dict[str, int]:
@@ -142,7 +153,7 @@ def trial_row(record: TrialRecord, metrics: Sequence[str]) -> dict[str, Any]:
         "started": record.started,
         "ended": record.ended,
         "key": record.key,
-        "params": dict(record.params),
+        "params": shown_params(record.params),
         **({"rank": record.rank, "members": dict(record.members)} if record.members else {}),
     }
 

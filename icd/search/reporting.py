@@ -38,7 +38,7 @@ class Reporter:
         """Tell a trial's name, parameters and tags."""
         if self.begun(number):
             return
-        dense = self.space.dense(*(member.config for member in members))
+        row = self.space.row(*(member.config for member in members))
         teachers = [member.config.teacher for member in members]
         tags = {
             "stage": record.stage,
@@ -48,13 +48,13 @@ class Reporter:
             "data_digest": self.data_digest[:16],
             "teacher_digest": "+".join((teacher.digest or "")[:16] if teacher else "" for teacher in teachers),
             "key": record.key[:16],
-            **{name: dense[name] for name in ("teacher", "student", "method", "seed") if name in dense},
+            **{name: row[name] for name in ("teacher", "student", "method", "seed") if name in row},
             **self.ledger.attributes.get("versions", {}),
         }
-        described = " ".join(dense[name] for name in ("scales", "base_loss") if name in dense)
+        described = " ".join(row[f"method.{name}"] for name in ("scales", "base_loss"))
         stage = "" if record.stage == "search" else f"{record.stage} "
         name = f"{number:04d} {stage}{record.baseline or record.start or described}".strip()
-        self.outbox.trial(number, time_ms=_now_ms(), name=name, params=dense, tags=tags)
+        self.outbox.trial(number, time_ms=_now_ms(), name=name, params=row, tags=tags)
 
     def epoch(self, number: int, epoch: int, metrics: Mapping[str, float], member: str = "") -> None:
         """Tell an epoch's finite metrics, at the time at which it ended; those of one of several runs by its name."""

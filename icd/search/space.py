@@ -9,14 +9,14 @@ from typing import Any
 
 import optuna
 
-from icd.config import coverage
-from icd.config.coverage import Dimension
-from icd.config.dense import DenseView
+from icd.config import walk
+from icd.config.document import Document
 from icd.config.read_trial import read_trial
-from icd.config.sampling import Stored, baseline_document, trial_document
-from icd.config.sweep import Baseline, Interval, Start, SweepConfig
+from icd.config.row import FlatRow
+from icd.config.space import Interval, Stored, baseline_document, trial_document
+from icd.config.sweep import Baseline, Start, SweepConfig
 from icd.config.trial import TrialConfig
-from icd.config.yaml import Document
+from icd.config.walk import Dimension
 from icd.errors import ConfigError, StateError
 from icd.search.members import Member, members_of
 from icd.search.record import TrialRecord
@@ -32,11 +32,11 @@ class SearchSpace:
 
     def __init__(self, sweep: SweepConfig, starts: Sequence[Start] = ()) -> None:
         self.sweep, self.starts = sweep, tuple(starts)
-        self._dense = DenseView(sweep.fixed, sweep.space, [item.config for item in self._runs(self._enqueued())])
+        self._row = FlatRow(sweep.template, [item.config for item in self._runs(self._enqueued())])
 
     def suggest(self, trial: optuna.trial.BaseTrial) -> dict[str, Any]:
         """Ask a trial for everything that is not fixed and give the trial's plain document."""
-        return trial_document(self.sweep.fixed, self.sweep.space, _Suggest(trial))
+        return trial_document(self.sweep.template, _Suggest(trial))
 
     def document(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """Give the document that ``suggest`` gave when it was answered with these parameters.
@@ -44,22 +44,21 @@ class SearchSpace:
         Raises:
             ConfigError: If a parameter is missing or outside the space.
         """
-        return trial_document(self.sweep.fixed, self.sweep.space, Stored(params))
+        return trial_document(self.sweep.template, Stored(params))
 
     def read(self, document: Mapping[str, Any]) -> TrialConfig:
         """Read a run's document; combinations that no corner showed may still be wrong."""
         return read_trial(Document(dict(document), f"a trial of {self.sweep.name}"))
 
     def members(self, document: Mapping[str, Any]) -> tuple[Member, ...]:
-        """Read a trial's runs: one, or one for each pair of a generalist sweep."""
-        generalist = self.sweep.generalist
-        if generalist is None:
+        """Read a trial's runs: one, or one for each of several pairs."""
+        if not self.sweep.pairs:
             return members_of({"": self.read(document)})
-        return members_of({pair.name: self.read({**document, **pair.networks}) for pair in generalist.pairs})
+        return members_of({pair.name: self.read({**document, **pair.networks}) for pair in self.sweep.pairs})
 
     def baseline(self, baseline: Baseline) -> dict[str, Any]:
         """Give a baseline's document."""
-        return baseline_document(self.sweep.fixed, self.sweep.space, baseline.changes)
+        return baseline_document(self.sweep.template, baseline.changes)
 
     def start(self, start: Start) -> dict[str, Any]:
         """Give the document of another sweep's trial as it is tried here."""
@@ -93,17 +92,17 @@ class SearchSpace:
 
     def size(self) -> int | None:
         """Count the configurations; None where a range has no step."""
-        return coverage.size(self.sweep.space)
+        return walk.size(self.sweep.template)
 
     def points(self) -> Iterator[dict[str, Any]]:
         """Give the parameters of every configuration of a finite space, always in one order."""
         if self.size() is None:
             raise ConfigError(f"the space of {self.sweep.name} has ranges without a step, so it has no list of points")
-        yield from coverage.points(self.sweep.fixed, self.sweep.space)
+        yield from walk.points(self.sweep.template)
 
     def corners(self) -> list[dict[str, Any]]:
         """Give parameters in which every option and both ends of every range occur."""
-        return coverage.corners(self.sweep.fixed, self.sweep.space)
+        return walk.corners(self.sweep.template)
 
     def extremes(self) -> list[TrialConfig]:
         """Give the trials that whatever a trial needs can be told from: the corners and what is enqueued."""
@@ -112,11 +111,11 @@ class SearchSpace:
 
     def dimensions(self) -> list[Dimension]:
         """List the parameters in the order in which they are asked."""
-        return coverage.dimensions(self.sweep.fixed, self.sweep.space)
+        return walk.dimensions(self.sweep.template)
 
-    def dense(self, *configs: TrialConfig) -> dict[str, str]:
+    def row(self, *configs: TrialConfig) -> dict[str, str]:
         """Give what MLflow shows of a trial with these runs: the same keys for every trial of the sweep."""
-        rows = [self._dense.row(config) for config in configs]
+        rows = [self._row.row(config) for config in configs]
         networks = {part: "+".join(dict.fromkeys(row[part] for row in rows)) for part in ("teacher", "student")}
         return {**rows[0], **networks}
 

@@ -102,7 +102,7 @@ def _driver(sweep: SweepConfig, ledger: Ledger, listed: Listed, held: Session) -
     prepared = held.prepare(sweep, request)
     check_digests(ledger, prepared)
     one_thing = measured(sweep, listed.objective)
-    epochs = max(config.protocol.epochs for config in configs)
+    epochs = max(config.training.epochs for config in configs)
     ledger.drive(one_thing, [], epochs, shared=is_shared(storage_url(settings.root)))
     ledger.note_study(**{f"{listed.stage}/tables": dict(prepared.tables)})
     driver = Driver(

@@ -89,7 +89,7 @@ class Ledger:
             study_id = storage.get_study_id_from_name(sweep.name)
             if list(attributes)[-1] in storage.get_study_user_attrs(study_id):
                 raise StateError(f"sweep {sweep.name!r} exists already") from None
-        ranked = {RANKED: sweep.generalist.rank} if sweep.generalist else {}
+        ranked = {RANKED: sweep.rank} if sweep.pairs else {}
         for name, value in {**ranked, **attributes}.items():
             storage.set_study_user_attr(study_id, name, value)
         return cls(storage, sweep.name, announce)
@@ -101,8 +101,8 @@ class Ledger:
 
     def drive(self, sweep: SweepConfig, points: Sequence[Mapping[str, Any]], epochs: int, *, shared: bool) -> None:
         """Get ready to ask and to prune."""
-        seen = self._by_rank if sweep.generalist else lambda trials: trials
-        self.study.sampler = make_sampler(sweep.sampler, sweep.seed, points, shared_database=shared, seen=seen)
+        seen = self._by_rank if sweep.pairs else lambda trials: trials
+        self.study.sampler = make_sampler(sweep.sampler, sweep.sampler.seed, points, shared_database=shared, seen=seen)
         self.pruner = make_pruner(sweep.pruner, epochs)
         mirror = self._mirror = self._do(lambda: Mirror(self._database, self.study._study_id))
         self.storage = self.study._storage = cast(BaseStorage, mirror)

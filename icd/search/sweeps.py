@@ -43,7 +43,7 @@ class SweepResult:
         records: Every trial.
         best: The best complete trial by the first objective.
         stopped_by: ``budget``, ``exhausted``, ``stop``, ``signal``, ``failures``.
-        failed_too_often: Whether more trials failed than ``budget.failed_share`` allows.
+        failed_too_often: Whether more trials failed than ``budget.max_failed_fraction`` allows.
         pending: Events that MLflow has not been told yet.
         tracking: Where MLflow is.
     """
@@ -105,11 +105,13 @@ def _begun(storage: Any, sweep: SweepConfig, document: Mapping[str, Any], settin
     if "digest" not in attributes:
         return None  # a driver was killed while it made the study; ``_create`` completes it
     before, now = json.loads(attributes["sweep"]), sweep.to_data()
-    for part in ("resources", *(("budget",) if settings.extend else ())):
-        before.pop(part), now.pop(part)
+    for data in (before, now):
+        data.pop("resources")
+        if settings.extend:
+            data["search"].pop("budget")
     changed = differences(before, now)
     if changed:
-        only_budget = all(line.startswith("budget.") for line in changed)
+        only_budget = all(line.startswith("search.budget.") for line in changed)
         advice = "add --extend to use the new budget" if only_budget else "undo, or choose another name"
         raise StateError(f"sweep {sweep.name!r} was begun with another configuration; {advice}: " + "; ".join(changed))
     if settings.extend:
@@ -205,7 +207,7 @@ def _drive(sweep: SweepConfig, space: SearchSpace, ledger: Ledger, prepared: Pre
 
 def _begin_outbox(outbox: Outbox, sweep: SweepConfig, attributes: Mapping[str, Any], prepared: Prepared) -> None:
     tags = {"data": prepared.data, "teachers": "; ".join(prepared.teacher_lines), "digest": attributes["digest"][:16]}
-    params = {"sampler": sweep.sampler.name, "pruner": sweep.pruner.name, "seed": f"seed{sweep.seed}"}
+    params = {"sampler": sweep.sampler.name, "pruner": sweep.pruner.name, "seed": f"seed{sweep.sampler.seed}"}
     created = int(1000 * time.time())
     note = f"Sweep {sweep.name}: {prepared.data}. Made by icd {__version__}."
     outbox.sweep(time_ms=created, name=f"sweep {sweep.name}", params=params, tags=tags, note=note, artifacts=[])

@@ -78,7 +78,7 @@ def _by_layout(configs: Sequence[TrialConfig]) -> list[list[TrialConfig]]:
     """Put trials together whose entries lie in the same places: the same views, and the same sequence of them."""
     groups: dict[Any, list[TrialConfig]] = {}
     for config in filter(suits, configs):
-        groups.setdefault((config.protocol.views, config.seed, config.protocol.epochs), []).append(config)
+        groups.setdefault((config.training.augmentation, config.seed, config.training.epochs), []).append(config)
     return list(groups.values())
 
 

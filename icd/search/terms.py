@@ -27,7 +27,7 @@ READ_BY: Mapping[str, Sequence[str]] = {
         "complementary_weight",
         "global_verdict",
     ),
-    "cluster": ("scale_weights", "cluster_temperature", "cluster_temperature_squared", "gram"),
+    "cluster": ("cluster_scale_weights", "cluster_temperature", "cluster_temperature_squared", "gram"),
     "similarity": (),
     "contrast": ("num_negatives", "temperature", "momentum", "width", "mode"),
 }
@@ -122,8 +122,8 @@ def dead_terms(
         rows: A trial's rows of metrics, each with its ``epoch``.
         config: The trial.
         threshold: Share, of 1.
-        searched: Names of the parameters that the trial was sampled by (``cluster_weight``,
-            ``iCD-KD.scale_weights.s2``).
+        searched: Names of the parameters that are searched (``method.cluster_weight``,
+            ``method.cluster_scale_weights.s2``).
     """
     over = [row for row in rows if row["epoch"] >= getattr(config.method, "warmup_epochs", 0)]
     names = {part for name in searched for part in name.split(".")}

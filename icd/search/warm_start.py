@@ -10,14 +10,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from icd.config.inverse import holds, params_of, same_networks
-from icd.config.read_space import method_class
+from icd.config.document import Document
+from icd.config.expand import method_name
+from icd.config.forms import WEIGHTS
+from icd.config.inverse import holds, params_of
 from icd.config.read_sweep import read_sweep
-from icd.config.sampling import NETWORK_PARTS, fields_below
-from icd.config.sweep import Baseline, Choice, Source, Start, SweepConfig
+from icd.config.space import Choice, Interval, nodes_below
+from icd.config.sweep import Baseline, Source, Start, SweepConfig
 from icd.config.trial import TrialConfig
-from icd.config.yaml import Document
 from icd.errors import ConfigError, StateError
+from icd.methods import METHODS
 from icd.search.members import key_of
 from icd.search.pareto import pareto_front
 from icd.search.reading import chosen
@@ -27,8 +29,6 @@ from icd.search.studies import find, refuse_several_pairs
 from icd.search.study import Ledger
 
 Say = Callable[[str], None]
-
-_PARTS = ("method", "protocol")
 
 
 def find_starts(sweep: SweepConfig, root: Path, say: Say) -> tuple[Start, ...]:
@@ -118,41 +118,59 @@ def _best(ledger: Ledger, sweep: SweepConfig, top: int) -> list[TrialRecord]:
 def _start(label: str, space: SearchSpace, changes: Mapping[str, Any], record: TrialRecord) -> Start:
     sweep = space.sweep
     config = space.read(space.baseline(Baseline(label=label, changes=changes)))
-    params = params_of(sweep.fixed, sweep.space, config, record.params)
+    params = params_of(sweep.template, config, record.params)
     return Start(label=label, values=tuple(record.values), changes=changes, params=params or {})
 
 
 def _changes(sweep: SweepConfig, other: SweepConfig, record: TrialRecord, config: TrialConfig) -> dict[str, Any]:
     """Say what a trial of another sweep changes in this one's fixed part.
 
-    Of method and protocol that is what either sweep searches; of networks and seed what both can have. A method that
+    Of method and training that is what either sweep searches; of networks and seed what both can have. A method that
     its sweep did not put together field by field (a baseline, one of several methods) or that is of another kind than
     this sweep's is taken whole.
     """
-    data = config.to_data()
-    whole = (
-        not record.params
-        or "method" in {**sweep.space, **other.space}
-        or method_class(sweep.fixed.get("method")) is not type(config.method)
-    )
-    searched = {part: {**fields_below(sweep.space, part), **fields_below(other.space, part)} for part in _PARTS}
-    if "scales" in searched["method"]:  # weights belong to their scales
-        searched["method"] |= dict.fromkeys(("scale_weights", "base_scale_weights"))
-    method = {name: value for name, value in data["method"].items() if whole or name in searched["method"]}
-    protocol = {name: value for name, value in data["protocol"].items() if name in searched["protocol"]}
-    protocol.pop("epochs", None)
-    if "protocol.epochs" in sweep.space:
-        protocol["epochs"] = _epochs(sweep.space["protocol.epochs"], data["protocol"]["epochs"])
-    changes = {"method": method, "protocol": protocol}
-    for part in (*NETWORK_PARTS, "seed"):
-        if part in sweep.space:
-            options = sweep.space[part].options
-            same = [
-                item for item in options if (item == data[part] if part == "seed" else same_networks(part, item, data))
-            ]
-            option = (same or list(options))[0]
-            changes |= option if part == "pair" else {part: option}
+    data, template = config.to_data(), sweep.template
+    choices = isinstance(template.get("method"), Choice) or isinstance(other.template.get("method"), Choice)
+    another = METHODS[method_name(template.get("method"))] is not type(config.method)
+    searched = _searched(template) | _searched(other.template)
+    if ("method", "scales") in searched:  # weights belong to their scales
+        searched |= {("method", name) for name in WEIGHTS}
+    whole = not record.params or choices or another or ("method", "row") in searched
+    method = {name: value for name, value in data["method"].items() if whole or ("method", name) in searched}
+    training = {name: value for name, value in data["training"].items() if ("training", name) in searched}
+    training.pop("epochs", None)
+    if isinstance(epochs := template.get("training", {}).get("epochs"), Interval | Choice):
+        training["epochs"] = _epochs(epochs, data["training"]["epochs"])
+    changes = {"method": method, "training": training, **_networks(template, data)}
     return {part: change for part, change in changes.items() if change != {}}
+
+
+def _searched(template: Mapping[str, Any]) -> set[tuple[str | int, ...]]:
+    """Name the fields that a sweep searches, or searches parts of."""
+    return {path[:2] for path, _ in nodes_below(template)}
+
+
+def _networks(template: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
+    """Give networks and seed as this sweep can have them: the other trial's, or its own first."""
+    found = {}
+    for part in ("pair", "teacher", "student", "seed"):
+        node = template.get(part)
+        if part == "pair" and isinstance(node, Choice):
+            same = [item for item in node.options if all(_same(item[side], data.get(side)) for side in item)]
+            found |= (same or list(node.options))[0]
+        elif isinstance(node, Choice):
+            same = [item for item in node.options if _same(item, data[part])]
+            found[part] = (same or list(node.options))[0]
+        elif isinstance(node, Interval) or (isinstance(node, Mapping) and any(nodes_below(node))):
+            found[part] = data[part]
+    return found
+
+
+def _same(option: Any, value: Any) -> bool:
+    """Whether an option names the architecture of a trial's network, or is its seed."""
+    if isinstance(option, Mapping) and isinstance(value, Mapping):
+        return bool(option.get("arch") == value.get("arch"))
+    return bool(option == value)
 
 
 def _epochs(node: Any, value: int) -> int:

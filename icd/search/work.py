@@ -177,7 +177,7 @@ def _train(
         say(row["epoch"], {key: value for key, value in row.items() if key != "epoch"})
 
     def report(metrics: EpochMetrics) -> None:
-        if metrics.epoch < config.protocol.epochs:
+        if metrics.epoch < config.training.epochs:
             say(metrics.epoch, metrics.values, name)
         else:  # nothing is left to stop
             publish()

@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import nn
 
-from icd.config.protocols import Protocol
+from icd.config.training import TrainingConfig
 from icd.config.trial import TrialConfig, plain_data
 from icd.data.loader import Batch
 from icd.data.split import Split
@@ -44,15 +44,15 @@ def student_name(config: TrialConfig) -> str:
 
     Only what is named in a search space, never a number from a range: a trial between a range's ends needs its choice.
     """
-    protocol = config.protocol
-    own = {"precision": protocol.precision, "channels_last": protocol.channels_last}
-    return json.dumps({**plain_data(config.student), **own, "size": protocol.views.size}, sort_keys=True)
+    training = config.training
+    own = {"precision": training.precision, "channels_last": training.channels_last}
+    return json.dumps({**plain_data(config.student), **own, "size": training.augmentation.size}, sort_keys=True)
 
 
 def settled(config: TrialConfig, choice: Sequence[Any]) -> TrialConfig:
     """Write a choice into a configuration."""
     precision, channels_last = choice
-    return replace(config, protocol=replace(config.protocol, precision=precision, channels_last=channels_last))
+    return replace(config, training=replace(config.training, precision=precision, channels_last=channels_last))
 
 
 def choose(config: TrialConfig, split: Split, execution: Execution) -> tuple[Choice, Mapping[Choice, float]]:
@@ -65,11 +65,11 @@ def choose(config: TrialConfig, split: Split, execution: Execution) -> tuple[Cho
         The first choice (fp32 before bf16, channels last before channels first) that is about as fast as the fastest,
         and seconds per step of each.
     """
-    images = replace(config, protocol=replace(config.protocol, drop_last=False))
-    batch = next(train_batches(settled(images, _choices(config.protocol)[0]), split, split.train, 1, execution))
+    images = replace(config, training=replace(config.training, drop_last=False))
+    batch = next(train_batches(settled(images, _choices(config.training)[0]), split, split.train, 1, execution))
     where = Step(batch.labels_B, batch.indices_B, 1, 0)
     steps: dict[Choice, Callable[[], float]] = {}
-    for choice in _choices(config.protocol):
+    for choice in _choices(config.training):
         one = _step_of(settled(config, choice), split, execution.device)
         layout = torch.channels_last if choice.channels_last else torch.contiguous_format
         shown = batch._replace(images_BCHW=batch.images_BCHW.to(execution.device).contiguous(memory_format=layout))
@@ -94,25 +94,25 @@ def _timed(one: TrainStep, batch: Batch, where: Step) -> float:
     """Time a step: on a GPU until it is done there, on a CPU the work of all threads, whatever else the cores do."""
     if not batch.images_BCHW.is_cuda:
         began = time.process_time()
-        one(batch, None, where, one.protocol.lr)
+        one(batch, None, where, one.training.lr)
         return time.process_time() - began
     device = batch.images_BCHW.device
     torch.cuda.synchronize(device)
     began = time.perf_counter()
-    one(batch, None, where, one.protocol.lr)
+    one(batch, None, where, one.training.lr)
     torch.cuda.synchronize(device)
     return time.perf_counter() - began
 
 
-def _choices(protocol: Protocol) -> list[Choice]:
-    precisions: Iterator[Any] = iter(("fp32", "bf16") if protocol.precision == "auto" else (protocol.precision,))
-    layouts = (True, False) if protocol.channels_last == "auto" else (protocol.channels_last,)
+def _choices(training: TrainingConfig) -> list[Choice]:
+    precisions: Iterator[Any] = iter(("fp32", "bf16") if training.precision == "auto" else (training.precision,))
+    layouts = (True, False) if training.channels_last == "auto" else (training.channels_last,)
     return [Choice(precision, bool(layout)) for precision, layout in itertools.product(precisions, layouts)]
 
 
 def _step_of(config: TrialConfig, split: Split, device: torch.device) -> TrainStep:
     student = build_model(config.student.arch, num_classes=split.num_classes, stem=config.student.stem, seed=0).train()
-    layout = torch.channels_last if config.protocol.uses_channels_last else torch.contiguous_format
+    layout = torch.channels_last if config.training.uses_channels_last else torch.contiguous_format
     student.to(device=device, memory_format=layout)  # type: ignore[call-overload]
     method: nn.Module = CrossEntropy().build(None).to(device)
-    return TrainStep(student, method, config.protocol)
+    return TrainStep(student, method, config.training)

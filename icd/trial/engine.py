@@ -94,17 +94,17 @@ class DeviceEpochs:
         table: TeacherTable | None,
         progress: Callable[[int, int, int], None] = lambda epoch, step, steps: None,
     ) -> None:
-        protocol, device = config.protocol, images.images_NCHW.device
+        training, device = config.training, images.images_NCHW.device
         self.one, self.config, self.split, self.images, self.teacher = one, config, split, images, teacher
         self.progress, self.device = progress, device
-        self.normaliser = Normaliser(split.mean, split.std, device, protocol.uses_channels_last)
-        self.num_full, rest = divmod(len(images), protocol.batch_size)
-        self.num_steps = self.num_full + (rest > 0 and not protocol.drop_last)
-        self.num_shown = len(images) - (rest if protocol.drop_last else 0)
+        self.normaliser = Normaliser(split.mean, split.std, device, training.uses_channels_last)
+        self.num_full, rest = divmod(len(images), training.batch_size)
+        self.num_steps = self.num_full + (rest > 0 and not training.drop_last)
+        self.num_shown = len(images) - (rest if training.drop_last else 0)
         self.table = None if table is None else DeviceTable(table, device, self.num_shown)
         self.teacher_images, self.data_seconds = 0, 0.0
 
-        self._picks_T3B = torch.zeros(self.num_full, 3, protocol.batch_size, dtype=torch.int64, device=device)
+        self._picks_T3B = torch.zeros(self.num_full, 3, training.batch_size, dtype=torch.int64, device=device)
         self._rest_3b = torch.zeros(3, rest, dtype=torch.int64, device=device)
         self._rates = torch.zeros(self.num_steps, dtype=one.optimizer.lr.dtype, device=device)
         self._epoch = torch.zeros((), dtype=torch.float64, device=device)
@@ -138,9 +138,9 @@ class DeviceEpochs:
 
     def _prepare(self, epoch: int) -> None:
         """Send what the epoch's steps need."""
-        protocol, seed = self.config.protocol, self.config.seed
+        training, seed = self.config.training, self.config.seed
         indices_N = views.order(seed, epoch, len(self.images))[: self.num_shown]
-        view_ids_N = views.draw(seed, epoch, indices_N, protocol.views.num_views)
+        view_ids_N = views.draw(seed, epoch, indices_N, training.augmentation.num_views)
         places_N = np.zeros_like(indices_N)
         self.teacher_images = self.num_shown if self.teacher is not None else 0
         if self.table is not None:
@@ -148,12 +148,12 @@ class DeviceEpochs:
             places_N = self.table.bring(epoch, indices_N, view_ids_N, partial(self._show, epoch))
             self.teacher_images = self.table.table.computed - before
         picks_3N = torch.from_numpy(np.stack([indices_N, view_ids_N, places_N]))
-        end = self.num_full * protocol.batch_size
-        full_3TB = picks_3N[:, :end].reshape(3, self.num_full, protocol.batch_size)
+        end = self.num_full * training.batch_size
+        full_3TB = picks_3N[:, :end].reshape(3, self.num_full, training.batch_size)
         self._picks_T3B.copy_(full_3TB.transpose(0, 1))
         if end < self.num_shown:
             self._rest_3b.copy_(picks_3N[:, end:])
-        self._rates.copy_(torch.tensor(learning_rates(protocol, epoch, self.num_steps), dtype=torch.float64))
+        self._rates.copy_(torch.tensor(learning_rates(training, epoch, self.num_steps), dtype=torch.float64))
         self._epoch.fill_(epoch)
         self._counter.zero_()
 
@@ -164,7 +164,7 @@ class DeviceEpochs:
     def _run(self, picks_3B: Tensor) -> None:
         indices_B, view_ids_B, places_B = picks_3B.unbind(0)
         raw_BCHW = self.images.images_NCHW.index_select(0, indices_B)
-        images_BCHW = self.normaliser(self.config.protocol.views.apply(raw_BCHW, view_ids_B))
+        images_BCHW = self.normaliser(self.config.training.augmentation.apply(raw_BCHW, view_ids_B))
         batch = Batch(images_BCHW, self.images.labels_N.index_select(0, indices_B), indices_B)
         where = Step(batch.labels_B, indices_B, self._epoch, self._counter.squeeze(0))
         lr = self._rates.index_select(0, self._counter).squeeze(0)
@@ -221,7 +221,7 @@ class DeviceEpochs:
         before = [tensor.clone() for tensor in inputs]
         half = self._picks_T3B.shape[2] // 2
         self._picks_T3B[..., :half].copy_(before[0][..., self._picks_T3B.shape[2] - half :])
-        self._rates.mul_(0.5).add_(0.25 * self.config.protocol.lr)
+        self._rates.mul_(0.5).add_(0.25 * self.config.training.lr)
         self._epoch.add_(1)
         self._counter.copy_((before[3] + 1) % self.num_full)
         try:
@@ -258,7 +258,7 @@ class DeviceEpochs:
             self.images,
             indices=indices_n,
             view_ids=view_ids_n,
-            views=self.config.protocol.views,
+            views=self.config.training.augmentation,
             batch_size=batch_size,
             mean=self.split.mean,
             std=self.split.std,

@@ -24,7 +24,7 @@ class FirstLosses:
         self.fingerprint: Fingerprint | None = Fingerprint(
             key=config.key(),
             device=device_name(device),
-            precision=str(config.protocol.precision),
+            precision=str(config.training.precision),
             teacher=teacher,
             versions=versions(),
             losses=(),

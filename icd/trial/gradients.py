@@ -5,7 +5,7 @@ is the student and the term. A measurement leaves no trace: gradients are taken 
 counters change in copies, and the random numbers of a step are counted, not drawn.
 
 Shape key:
-    B: images of the fixed batch, the protocol's batch size where there are as many
+    B: images of the fixed batch, the training's batch size where there are as many
 """
 
 import logging
@@ -83,18 +83,18 @@ class Gauge:
 
 def fixed_batch(config: TrialConfig, split: Split, images: ImageSet, device: torch.device) -> Batch:
     """Show the first images of an order, in views, that no seed changes."""
-    protocol = config.protocol
-    indices_B = views.order(_SEED, _EPOCH, len(images))[: protocol.batch_size]
+    training = config.training
+    indices_B = views.order(_SEED, _EPOCH, len(images))[: training.batch_size]
     shown = batches(
         images,
         indices=indices_B,
-        view_ids=views.draw(_SEED, _EPOCH, indices_B, protocol.views.num_views),
-        views=protocol.views,
+        view_ids=views.draw(_SEED, _EPOCH, indices_B, training.augmentation.num_views),
+        views=training.augmentation,
         batch_size=len(indices_B),
         mean=split.mean,
         std=split.std,
         device=device,
-        channels_last=protocol.uses_channels_last,
+        channels_last=training.uses_channels_last,
     )
     return next(shown)
 

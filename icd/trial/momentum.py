@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.optim.sgd import sgd
 
-from icd.config.protocols import Protocol
+from icd.config.training import TrainingConfig
 
 
 class Momentum:
@@ -22,15 +22,15 @@ class Momentum:
         lr: The learning rate, a scalar on their device that may change from step to step.
     """
 
-    def __init__(self, weights: Sequence[Tensor], protocol: Protocol) -> None:
+    def __init__(self, weights: Sequence[Tensor], training: TrainingConfig) -> None:
         self.weights, device = weights, weights[0].device
         # Where the fused kernel reads the rate from: float32 on CUDA; on a CPU float64 gives a plain number's bits.
         dtype = torch.float64 if device.type == "cpu" else torch.float32
-        self.lr = torch.full((), protocol.lr, dtype=dtype, device=device)
+        self.lr = torch.full((), training.lr, dtype=dtype, device=device)
         self._settings: dict[str, Any] = {
-            "weight_decay": protocol.weight_decay,
-            "momentum": protocol.momentum,
-            "nesterov": protocol.nesterov,
+            "weight_decay": training.weight_decay,
+            "momentum": training.momentum,
+            "nesterov": training.nesterov,
         }
         self._momenta: list[Tensor | None] = [None] * len(weights)
 

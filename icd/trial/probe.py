@@ -38,7 +38,7 @@ class Probe:
         Raises:
             ConfigError: If a term is not finite.
         """
-        small = replace(config, protocol=replace(config.protocol, batch_size=_PROBE_IMAGES, drop_last=False))
+        small = replace(config, training=replace(config.training, batch_size=_PROBE_IMAGES, drop_last=False))
         batch = next(
             iter(train_batches(small, self.split, self.split.train.to(self.execution.device), 1, self.execution))
         )
@@ -53,7 +53,7 @@ class Probe:
             seed=config.seed,
         )
         method = config.method.build(setup).to(self.execution.device)
-        where = Step(batch.labels_B, batch.indices_B, config.protocol.epochs, 0)
+        where = Step(batch.labels_B, batch.indices_B, config.training.epochs, 0)
         with torch.no_grad():
             terms = {
                 name: term.item() for name, term in method(LiveSide(output, student.head), teacher_side, where).items()
@@ -74,7 +74,7 @@ class Probe:
         return terms
 
     def _student(self, config: TrialConfig, images_BCHW: torch.Tensor) -> tuple[Network, Output]:
-        key = (config.student, config.protocol.views)
+        key = (config.student, config.training.augmentation)
         if key not in self._students:
             network = build_model(
                 config.student.arch, num_classes=self.split.num_classes, stem=config.student.stem, seed=config.seed
@@ -84,7 +84,7 @@ class Probe:
         return self._students[key]
 
     def _teacher(self, teacher: Network, config: TrialConfig, images_BCHW: torch.Tensor) -> Output:
-        key = (id(teacher), config.protocol.views)
+        key = (id(teacher), config.training.augmentation)
         if key not in self._teachers:
             with torch.no_grad():
                 self._teachers[key] = teacher.to(self.execution.device).eval()(images_BCHW)

@@ -78,7 +78,7 @@ def read_data(config: TrialConfig, places: Places) -> tuple[TrialConfig, Split]:
         data.name,
         root=places.data_root,
         path=data.path,
-        val_share=data.val_share,
+        val_fraction=data.val_fraction,
         split_seed=data.split_seed,
         download=places.download,
         **dict(data.options),
@@ -102,10 +102,12 @@ def views_problems(config: TrialConfig, split: Split) -> list[Problem]:
     """Compare the views of student and teacher with the size of images held in memory, known only now for some."""
     if not isinstance(split.train, ArrayImages):
         return []
-    protocols = {"protocol": config.protocol, "teacher.protocol": config.teacher.protocol if config.teacher else None}
+    protocols = {"training": config.training, "teacher.training": config.teacher.training if config.teacher else None}
     side = split.train.images_NCHW.shape[-1]
-    found = {path: views_problem(split.name, protocol.views, side) for path, protocol in protocols.items() if protocol}
-    return [replace(problem, path=f"{path}.views") for path, problem in found.items() if problem]
+    found = {
+        path: views_problem(split.name, training.augmentation, side) for path, training in protocols.items() if training
+    }
+    return [replace(problem, path=f"{path}.augmentation") for path, problem in found.items() if problem]
 
 
 def run_trial(
@@ -170,12 +172,12 @@ def run_trial(
 def _settle(
     config: TrialConfig, folder: Path, split: Split, execution: Execution, announce: Callable[[str], None]
 ) -> TrialConfig:
-    """Choose what the protocol leaves open; a trial that was begun goes on as it began."""
-    if config.protocol.is_settled:
+    """Choose what the training leaves open; a trial that was begun goes on as it began."""
+    if config.training.is_settled:
         return config
     if (folder / "config.yaml").exists():
-        protocol = yaml.safe_load((folder / "config.yaml").read_text())["protocol"]
-        return settled(config, (protocol["precision"], protocol["channels_last"]))
+        training = yaml.safe_load((folder / "config.yaml").read_text())["training"]
+        return settled(config, (training["precision"], training["channels_last"]))
     choice, seconds = choose(config, split, execution)
     announce(described(config, choice, seconds))
     return settled(config, choice)
@@ -275,7 +277,7 @@ def _train(
     here = replace(execution, checkpoints=folder / "checkpoints", report=report)
     trained = train(config, split, teacher, here, begun.newest)
     if not trained.finished:
-        epochs = config.protocol.epochs
+        epochs = config.training.epochs
         raise Interrupted(f"stopped after epoch {trained.epoch} of {epochs}; continue with --resume")
     finishing(trained.network, rows)
     digest = write_student(folder, trained.network.state_dict(), config.key())
@@ -286,7 +288,7 @@ def _train(
     best = max(rows, key=lambda row: row[f"{measured}/top1"])
     return {
         "key": config.key(),
-        "epochs": config.protocol.epochs,
+        "epochs": config.training.epochs,
         "seed": config.seed,
         measured: {
             name.removeprefix(f"{measured}/"): value

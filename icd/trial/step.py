@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from icd.config.protocols import Protocol
+from icd.config.training import TrainingConfig
 from icd.data.loader import Batch
 from icd.errors import NonFiniteLossError
 from icd.methods import LiveSide, Side, Step
@@ -31,11 +31,11 @@ class TrainStep:
         names: The loss's terms, known after the first step.
     """
 
-    def __init__(self, student: Network, method: nn.Module, protocol: Protocol) -> None:
-        self.student, self.method, self.protocol = student, method, protocol
+    def __init__(self, student: Network, method: nn.Module, training: TrainingConfig) -> None:
+        self.student, self.method, self.training = student, method, training
         self.weights = [*student.parameters(), *method.parameters()]
         self.names: tuple[str, ...] = ()
-        self.optimizer = Momentum(self.weights, protocol)
+        self.optimizer = Momentum(self.weights, training)
 
     def __call__(self, batch: Batch, teacher: Side | None, where: Step, lr: float | Tensor) -> Tensor:
         """Train on a batch.
@@ -55,8 +55,8 @@ class TrainStep:
         self.optimizer.forget_gradients()
         values_L = torch.stack(list(terms.values()))
         values_L.sum().backward()  # type: ignore[no-untyped-call]
-        if self.protocol.clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(self.weights, self.protocol.clip_norm)
+        if self.training.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.weights, self.training.clip_norm)
         self.optimizer.step()
         return values_L.detach().float()
 
@@ -67,7 +67,7 @@ class TrainStep:
     def _terms(
         self, student: Callable[..., Any], method: Callable[..., Any], batch: Batch, teacher: Side | None, where: Step
     ) -> dict[str, Tensor]:
-        with precision(self.protocol.precision, batch.images_BCHW.device):
+        with precision(self.training.precision, batch.images_BCHW.device):
             side = LiveSide(student(batch.images_BCHW), self.student.head)
             terms: dict[str, Tensor] = method(side, teacher, where)
             return terms
@@ -135,6 +135,6 @@ def live_answer(teacher: Network, batch: Batch) -> Side:
         return LiveSide(teacher(batch.images_BCHW), teacher.head, exact=True)
 
 
-def learning_rates(protocol: Protocol, epoch: int, num_steps: int) -> list[float]:
+def learning_rates(training: TrainingConfig, epoch: int, num_steps: int) -> list[float]:
     """Give the learning rate of every step of an epoch."""
-    return [protocol.learning_rate(epoch, step / num_steps) for step in range(num_steps)]
+    return [training.learning_rate(epoch, step / num_steps) for step in range(num_steps)]

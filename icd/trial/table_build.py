@@ -25,7 +25,7 @@ def build(table: TeacherTable, split: Split, execution: Execution) -> int:
     Raises:
         Interrupted: If ``execution.stop`` said so; the next build goes on.
     """
-    spec, protocol = table.spec, table.config.protocol
+    spec, training = table.spec, table.config.training
     slots_S = np.flatnonzero(table.missing(np.arange(spec.num_slots)))
     images_S = spec.image_of(slots_S)
     if spec.sequence is None:
@@ -39,10 +39,10 @@ def build(table: TeacherTable, split: Split, execution: Execution) -> int:
             ]
         )
     shown = batches(
-        split.train.held(protocol.views, execution.device, execution.num_workers),
+        split.train.held(training.augmentation, execution.device, execution.num_workers),
         indices=images_S,
         view_ids=view_ids_S,
-        views=protocol.views,
+        views=training.augmentation,
         batch_size=_BATCH,
         mean=split.mean,
         std=split.std,

@@ -133,26 +133,26 @@ def _plan(configs: Sequence[TrialConfig], split: Split, kind: Literal["table", "
 
 
 def _specs(config: TrialConfig, split: Split, kind: str) -> tuple[BlockSpec, ...]:
-    method, teacher, protocol = config.method, config.teacher, config.protocol
+    method, teacher, training = config.method, config.teacher, config.training
     if not isinstance(method, CellDistillation) or teacher is None or teacher.digest is None:
         raise ValueError("a table needs a method on logits and a teacher with its digest")
-    map_side = feature_size(teacher.arch, teacher.stem, protocol.views.size)[1]
+    map_side = feature_size(teacher.arch, teacher.stem, training.augmentation.size)[1]
     more = [] if config.data.train_on == "train" else [config.data.train_on]  # what is measured on is not in the table
     pixels = json.dumps([config.data.digest, list(split.mean), list(split.std), *more])
-    family = json.dumps(plain_data(protocol.views), sort_keys=True)
+    family = json.dumps(plain_data(training.augmentation), sort_keys=True)
     return tuple(
         BlockSpec(
             teacher=teacher.digest,
             data=pixels,
             views=family,
             num_images=len(split.train),
-            num_views=protocol.views.num_views,
+            num_views=training.augmentation.num_views,
             num_classes=split.num_classes,
             side=side,
             from_map=from_map,
             # Windows of a grid that does not fit the map overlap, and their mean is not the mean of the map.
             own_logits=map_side % side != 0 and side % map_side != 0,
-            sequence=(config.seed, protocol.epochs) if kind == "stream" else None,
+            sequence=(config.seed, training.epochs) if kind == "stream" else None,
         )
         for side, from_map in sorted({_place(scale, method.grid) for scale in method.scales})
     )
@@ -267,7 +267,7 @@ class TeacherTable:
 
     def view_ids(self, epoch: int, indices_B: NDArray[np.int64]) -> NDArray[np.int64]:
         """Which views the trial's images show in an epoch."""
-        return views.draw(self.config.seed, epoch, indices_B, self.config.protocol.views.num_views)
+        return views.draw(self.config.seed, epoch, indices_B, self.config.training.augmentation.num_views)
 
     def missing(self, slots_B: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Say which slots lack an entry in some block."""
@@ -325,7 +325,7 @@ def found_tables(folder: Path) -> list[Path]:
 
 def _saved_share(config: TrialConfig) -> float:
     """Share of one trial's teacher forwards that meet a view of an image for the second time, in expectation."""
-    views_per_image, epochs = config.protocol.views.num_views, config.protocol.epochs
+    views_per_image, epochs = config.training.augmentation.num_views, config.training.epochs
     seen = views_per_image * (1 - (1 - 1 / views_per_image) ** epochs) if views_per_image > 1 else 1.0
     return 1 - min(1.0, seen / epochs)
 
@@ -361,7 +361,7 @@ def as_data(spec: BlockSpec) -> Mapping[str, Any]:
     return {
         "digest": spec.digest()[:16],
         "teacher": spec.teacher[:16],
-        "views": json.loads(spec.views),
+        "augmentation": json.loads(spec.views),
         "images": spec.num_images,
         "classes": spec.num_classes,
         "side": spec.side,

@@ -269,14 +269,14 @@ def _chance(num_classes: int, num_images: int) -> float:
 
 
 def recipe(data: DataConfig, teacher: TeacherConfig) -> TrialConfig:
-    """The configuration that trains a teacher: its own protocol and seed, cross entropy alone."""
-    if teacher.protocol is None:
-        raise IcdError("a teacher with weights 'train' has a protocol")
+    """The configuration that trains a teacher: its own training and seed, cross entropy alone."""
+    if teacher.training is None:
+        raise IcdError("a teacher with weights 'train' has a training")
     return TrialConfig(
         data=replace(data, train_on="train", measure_on="val"),  # whatever its students are shown
         student=NetworkConfig(arch=teacher.arch, stem=teacher.stem),
         method=CrossEntropy(),
-        protocol=teacher.protocol,
+        training=teacher.training,
         seed=teacher.seed,
     )
 
@@ -307,7 +307,7 @@ def _train_in(
     working.mkdir(exist_ok=True)
     trained = train(config, split, None, replace(execution, checkpoints=working))
     if not trained.finished:
-        epochs = config.protocol.epochs
+        epochs = config.training.epochs
         raise Interrupted(f"teacher training stopped after epoch {trained.epoch} of {epochs}; start again to continue")
     state = trained.network.state_dict()
     top1 = trained.metrics["val/top1"]

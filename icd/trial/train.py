@@ -132,28 +132,28 @@ def train(
         NonFiniteLossError: With the term, epoch and step at which training broke.
         CheckpointError: If the checkpoints found belong to another configuration, or none is whole.
     """
-    protocol, device, measured = config.protocol, execution.device, config.data.measure_on
-    if not protocol.is_settled:
+    training, device, measured = config.training, execution.device, config.data.measure_on
+    if not training.is_settled:
         raise ValueError("precision and layout must be chosen before a trial is trained (icd.trial.autotune)")
     with reproducible(device), own_stream(device), Keeper() as keeper:
         student = initial_student(config, split.num_classes, device)
         teacher = placed(teacher, config, device).eval().requires_grad_(False) if teacher is not None else None
         method = config.method.build(_method_setup(config, split, student, teacher)).to(device)
-        one = TrainStep(student, method, protocol)
+        one = TrainStep(student, method, training)
         first = FirstLosses(config, device, _teacher_mode(teacher, execution))
         _forget_peak(device)
         start, metrics = _resume(config, execution, one, first, newest)
         images, val_images = (held(part, config, execution) for part in (split.train, split.val))
         num_steps = _num_steps(config, len(images))
-        num_shown = min(len(images), num_steps * protocol.batch_size)
+        num_shown = min(len(images), num_steps * training.batch_size)
         epochs = _epochs(one, config, split, images, teacher, execution)
         gauge = Gauge(one, config, split, images, teacher, execution.table)
 
-        for epoch in range(start + 1, protocol.epochs + 1):
+        for epoch in range(start + 1, training.epochs + 1):
             started = time.perf_counter()
             student.train()
             method.train()
-            reporting = protocol.reports(epoch)
+            reporting = training.reports(epoch)
             losses = LossLog(epoch, look_every=1 if device.type == "cpu" else _STEPS_BETWEEN_LOOKS)
             if num_steps == 1:
                 keeper.wait()
@@ -166,9 +166,9 @@ def train(
             means, trained_s = losses.means(), time.perf_counter() - started
             if not first.full:
                 first.add(losses.totals(NUM_STEPS))
-            stopping = epoch < protocol.epochs and execution.stop()
+            stopping = epoch < training.epochs and execution.stop()
             if reporting:
-                gradients = gauge(epoch) if protocol.measures(epoch) else {}
+                gradients = gauge(epoch) if training.measures(epoch) else {}
                 student.eval()
                 validation = evaluate(student, evaluation_batches(config, split, val_images, execution))
                 if not math.isfinite(validation["loss"]):
@@ -179,7 +179,7 @@ def train(
                     **gradients,
                     **{f"{measured}/{name}": value for name, value in validation.items()},
                     "teacher/images": float(epochs.teacher_images),
-                    "lr": learning_rates(protocol, epoch, num_steps)[-1],
+                    "lr": learning_rates(training, epoch, num_steps)[-1],
                     "time": time.time(),  # stays with the epoch's numbers wherever they are copied
                     "speed/images_per_second": num_shown / trained_s,
                     "speed/data_share": epochs.data_seconds / trained_s,  # of the training, spent waiting for images
@@ -192,7 +192,7 @@ def train(
                 return Trained(network=student, epoch=epoch, finished=False, metrics=metrics, engine=epochs.name)
         return Trained(
             network=student,
-            epoch=protocol.epochs,
+            epoch=training.epochs,
             finished=True,
             metrics=metrics,
             fingerprint=first.fingerprint,
@@ -220,7 +220,7 @@ class EagerEpochs:
     def steps(self, epoch: int) -> Iterator[Tensor]:
         """Do the steps of an epoch one by one, yielding each one's terms [L]."""
         self.teacher_images, self.data_seconds = 0, 0.0
-        rates = learning_rates(self.config.protocol, epoch, _num_steps(self.config, len(self.images)))
+        rates = learning_rates(self.config.training, epoch, _num_steps(self.config, len(self.images)))
         shown = train_batches(self.config, self.split, self.images, epoch, self.execution)
         for step, (batch, lr) in enumerate(zip(self._awaited(shown), rates, strict=True)):
             where = Step(batch.labels_B, batch.indices_B, epoch, step)
@@ -266,27 +266,27 @@ def _epochs(
 
 def held(images: ImageSet, config: TrialConfig, execution: Execution) -> ImageSet:
     """Give images as a trial's epochs show them: in memory where they fit, else as files."""
-    return images.held(config.protocol.views, execution.device, execution.num_workers)
+    return images.held(config.training.augmentation, execution.device, execution.num_workers)
 
 
 def train_batches(
     config: TrialConfig, split: Split, images: ImageSet, epoch: int, execution: Execution
 ) -> Iterator[Batch]:
     """Batches of an epoch: counted order, counted views."""
-    protocol = config.protocol
+    training = config.training
     indices_N = views.order(config.seed, epoch, len(images))
     return batches(
         images,
         indices=indices_N,
-        view_ids=views.draw(config.seed, epoch, indices_N, protocol.views.num_views),
-        views=protocol.views,
-        batch_size=protocol.batch_size,
+        view_ids=views.draw(config.seed, epoch, indices_N, training.augmentation.num_views),
+        views=training.augmentation,
+        batch_size=training.batch_size,
         mean=split.mean,
         std=split.std,
         device=execution.device,
-        channels_last=protocol.uses_channels_last,
+        channels_last=training.uses_channels_last,
         num_workers=execution.num_workers,
-        drop_last=protocol.drop_last,
+        drop_last=training.drop_last,
     )
 
 
@@ -296,19 +296,19 @@ def evaluation_batches(config: TrialConfig, split: Split, images: ImageSet, exec
         images,
         indices=torch.arange(len(images)).numpy(),
         view_ids=None,
-        views=config.protocol.views,
+        views=config.training.augmentation,
         batch_size=_EVAL_BATCH,
         mean=split.mean,
         std=split.std,
         device=execution.device,
-        channels_last=config.protocol.uses_channels_last,
+        channels_last=config.training.uses_channels_last,
         num_workers=execution.num_workers,
     )
 
 
 def placed(network: Network, config: TrialConfig, device: torch.device) -> Network:
     """Bring a network to its device; one that is there is not touched, because other threads may be running it."""
-    layout = torch.channels_last if config.protocol.uses_channels_last else torch.contiguous_format
+    layout = torch.channels_last if config.training.uses_channels_last else torch.contiguous_format
     if all(tensor.device.type == device.type and _lies(tensor, layout) for tensor in network.state_dict().values()):
         return network
     return network.to(device=device, memory_format=layout)  # type: ignore[call-overload, no-any-return]
@@ -381,11 +381,11 @@ def _payload(
 
 
 def _num_steps(config: TrialConfig, num_images: int) -> int:
-    batch_size = config.protocol.batch_size
-    steps = num_images // batch_size if config.protocol.drop_last else math.ceil(num_images / batch_size)
+    batch_size = config.training.batch_size
+    steps = num_images // batch_size if config.training.drop_last else math.ceil(num_images / batch_size)
     if not steps:
         raise ConfigError(
-            f"protocol.batch_size <= number of training images ({num_images}) must hold with drop_last, "
+            f"training.batch_size <= number of training images ({num_images}) must hold with drop_last, "
             f"but got {batch_size}"
         )
     return steps

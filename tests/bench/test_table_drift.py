@@ -25,11 +25,11 @@ STEPS_AN_EPOCH, EPOCHS = 10, 20
 
 def config_of(*, channels_last: bool = True) -> TrialConfig:
     content = {
-        "data": {"name": "digits100", "train_per_class": 4, "test_per_class": 1, "val_share": 0.25},
-        "teacher": {"arch": "resnet14", "stem": "cub", "weights": "train", "protocol": {"epochs": 1}},
-        "student": {"arch": "resnet8", "stem": "cub"},
-        "method": {"row": "iCD-KD", "allow_repeated_cells": True},
-        "protocol": {
+        "data": {"name": "digits100", "train_per_class": 4, "test_per_class": 1, "val_fraction": 0.25},
+        "teacher": {"arch": "resnet14", "stem": "conv7x7_s2", "weights": "train", "training": {"epochs": 1}},
+        "student": {"arch": "resnet8", "stem": "conv7x7_s2"},
+        "method": {"recipe": "iCD-KD", "allow_repeated_cells": True},
+        "training": {
             "epochs": EPOCHS,
             "batch_size": 30,
             "lr": 0.01,
@@ -52,9 +52,9 @@ def weights(config: TrialConfig, split: Split, teacher: Network, table: TeacherT
 
 def test_the_table_drifts_no_further_than_layouts_do(tmp_path: Path) -> None:
     split = load_dataset(
-        "digits100", root=None, path=None, val_share=0.25, split_seed=0, train_per_class=4, test_per_class=1
+        "digits100", root=None, path=None, val_fraction=0.25, split_seed=0, train_per_class=4, test_per_class=1
     )
-    teacher = build_model("resnet14", num_classes=100, stem="cub", seed=7)
+    teacher = build_model("resnet14", num_classes=100, stem="conv7x7_s2", seed=7)
     with torch.no_grad():  # statistics of its batch norms, as a trained one has them
         teacher.train()(torch.randn(64, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
     teacher.eval().requires_grad_(False)

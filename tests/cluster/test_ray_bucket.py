@@ -39,7 +39,7 @@ pytestmark = [
 
 EPOCHS, TRIALS = 40, 4
 COSTS = ("seconds", "time", "cost", "gpu", "teacher/images")  # the last: each machine fills a teacher's table itself
-LONG = {"protocol": {"epochs": 12}, "seconds": 0.5}
+LONG = {"training": {"epochs": 12}, "seconds": 0.5}
 
 
 @pytest.fixture
@@ -205,7 +205,7 @@ def test_a_long_epoch_elsewhere_is_no_hang_and_a_hang_shows_where(
     folder = tmp_path / "driver" / local_root(url).name / "sweeps" / "fakes"
     executor = RayExecutor(Resources(), folder, announce=lambda text: None, attempt=fake_attempt)
     monkeypatch.setenv("ICD_CACHE", str(tmp_path / "driver"))  # Ray's workers have the other one
-    trials = [{"protocol": {"epochs": 1}, "seconds": 45}, {"do": "hang"}]
+    trials = [{"training": {"epochs": 1}, "seconds": 45}, {"do": "hang"}]
     policy = BucketPolicy(url, trials, hang_seconds=25)
     assert policy.folder == folder
     seen = set()

@@ -18,7 +18,7 @@ from tests.integration.ray_nodes import cluster
 
 pytestmark = pytest.mark.timeout(600)
 
-LONG = {"protocol": {"epochs": 20}, "seconds": 0.5}
+LONG = {"training": {"epochs": 20}, "seconds": 0.5}
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +121,7 @@ def test_the_autoscaler_is_asked_for_what_could_run(address: str, tmp_path: Path
     from ray.experimental.internal_kv import _internal_kv_get
 
     executor = join(address, tmp_path, gpus_per_trial=0, max_concurrent=5, autoscale=True)
-    policy = FakePolicy(tmp_path, [{"protocol": {"epochs": 3}, "seconds": 0.5}] * 7)
+    policy = FakePolicy(tmp_path, [{"training": {"epochs": 3}, "seconds": 0.5}] * 7)
     asked: list[int] = []
 
     def tick() -> None:

@@ -15,6 +15,7 @@ import yaml
 from icd import search
 from icd.search.lease import Lease
 from tests.command import Command
+from tests.documents import document_of
 from tests.integration.ray_nodes import ROOT, Node, free_port, secret, wait_for
 from tests.integration.ray_sweeps import document
 
@@ -68,8 +69,8 @@ def test_a_submitted_sweep_survives_its_client(head: str, tmp_path: Path, comman
     root = tmp_path / "there"
     plan = {**document(tmp_path, epochs=2, trials=2, hang_seconds=300), "name": "tiny"}
     file, bad, err = tmp_path / "tiny.yaml", tmp_path / "bad.yaml", tmp_path / "client.err"
-    file.write_text(yaml.safe_dump(plan))
-    bad.write_text(yaml.safe_dump({**plan, "studnt": "resnet8"}))
+    file.write_text(yaml.safe_dump(document_of(plan)))
+    bad.write_text(yaml.safe_dump(document_of({**plan, "studnt": "resnet8"})))
 
     client = icd("sweep", file, "--submit", head, err=err)
     stranger = icd(

@@ -44,30 +44,31 @@ from icd.results.confirm import run_confirmation  # noqa: E402
 from icd.search import studies, sweeps, work, worker  # noqa: E402
 from icd.search.record import Stage  # noqa: E402
 from tests.crash.forks import Fork, close_all_but, forked  # noqa: E402
-from tests.tiny import protocol, views  # noqa: E402
+from tests.documents import document_of  # noqa: E402
+from tests.tiny import training, views  # noqa: E402
 
 torch.set_num_threads(1)
 sqlalchemy.orm.configure_mappers()
 
 SWEEP: dict[str, Any] = {
     "name": "crash",
-    "data": {"name": "npz", "val_share": 0.5},  # its path is filled in
+    "data": {"name": "npz", "val_fraction": 0.5},  # its path is filled in
     "teacher": {
         "arch": "resnet8",
-        "stem": "cub",
+        "stem": "conv7x7_s2",
         "weights": "train",
-        "protocol": {"preset": "digits100", "epochs": 1, "views": views()},
+        "training": {"preset": "digits100", "epochs": 1, "augmentation": views()},
     },
-    "student": {"arch": "resnet8", "stem": "cub"},
-    "protocol": protocol(2),
-    "space": {
+    "student": {"arch": "resnet8", "stem": "conv7x7_s2"},
+    "training": training(2),
+    "ranges": {
         "scales": {"choices": [[1], [1, 2]]},
         "cluster_weight": {"low": 0.5, "high": 64, "log": True},
         "base_loss": {"kd": {"temperature": {"low": 1, "high": 8}}, "dkd": {}},
     },
     "enqueue": ["KD"],
     "sampler": {"name": "tpe", "startup_trials": 2},
-    "pruner": {"name": "median", "min_epochs": 1, "startup_trials": 1, "control_share": 0.5},
+    "pruner": {"name": "median", "min_epochs": 1, "startup_trials": 1, "control_fraction": 0.5},
     "budget": {"trials": 3},
     "resources": {"max_concurrent": 1, "hang_seconds": 60},
     "seed": 3,
@@ -165,7 +166,7 @@ def drive(
     def act() -> int:
         os.environ.update(environment or {})
         # A worker inherits nothing of this: it is forked before the count starts to matter, or counts for itself.
-        document = {**SWEEP, **(changes or {})}
+        document = document_of({**SWEEP, **(changes or {})})
         sweep = read_sweep(Document(document, "crash.yaml"))
         log = (root / "driver.log").open("a")
         said: list[int] = []

@@ -19,6 +19,7 @@ from icd.results.tournament import run_table
 from icd.search.session import Settings
 from tests.crash import harness as bare
 from tests.crash.forks import forked
+from tests.documents import document_of
 
 SEEDS = 2
 TEMPERATURE = {"base_loss": {"kd": {"temperature": {"low": 1, "high": 8}}}}
@@ -27,14 +28,15 @@ TEMPERATURE = {"base_loss": {"kd": {"temperature": {"low": 1, "high": 8}}}}
 def table_document(data: str) -> dict[str, Any]:
     """Two rows of two trials each, on images that are trained on in milliseconds."""
     document = {name: part for name, part in bare.SWEEP.items() if name not in ("enqueue", "pruner")}
-    return {
+    parts = {
         **document,
         "name": "table",
         "data": {**document["data"], "path": data},
-        "space": {"method": {"KD": TEMPERATURE, "SD-KD": {**TEMPERATURE, "scales": [1, 2]}}},
+        "ranges": {"method": {"KD": TEMPERATURE, "SD-KD": {**TEMPERATURE, "scales": [1, 2]}}},
         "sampler": "random",
         "budget": {"trials": 2},
     }
+    return document_of(parts)
 
 
 def drive(

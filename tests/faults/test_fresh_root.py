@@ -185,7 +185,7 @@ def two_sweeps(folder: Path) -> dict[str, Any]:
     root.mkdir()
     harness.write_images(folder / "images.npz")
     harness.SWEEP["data"]["path"] = str(folder / "images.npz")
-    harness.SWEEP["teacher"]["protocol"]["epochs"] = 3
+    harness.SWEEP["teacher"]["training"]["epochs"] = 3
 
     def drive(name: str) -> None:
         document = {**harness.SWEEP, **unpruned(1, 1), "enqueue": [], "name": name}

@@ -12,6 +12,7 @@ from icd.config.yaml import Document
 from icd.search import sweeps
 from icd.search.task import trial_folder
 from tests.crash.harness import table, tracking_faults
+from tests.documents import document_of
 from tests.integration.ray_nodes import Node, cluster, secret
 from tests.integration.ray_sweeps import document
 
@@ -53,7 +54,7 @@ class Killer:
 
 def test_trials_of_a_lost_node_go_on_from_their_checkpoints(tmp_path: Path) -> None:
     said: list[str] = []
-    plain = document(tmp_path, epochs=EPOCHS, trials=TRIALS)
+    plain = document_of(document(tmp_path, epochs=EPOCHS, trials=TRIALS))
     with secret() as token, cluster(token, None) as (address, nodes):
         killer = Killer(nodes[1], tmp_path / "sweeps" / "crash")
         settings = sweeps.Settings(

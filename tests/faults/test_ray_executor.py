@@ -63,7 +63,7 @@ def test_a_worker_whose_attempt_was_given_up_ends_itself(run: Callable[..., Fake
             (tmp_path / "trials" / "0000" / "attempt").write_text("9")
             policy.attempts = 1
 
-    policy = run([{"protocol": {"epochs": 30}, "seconds": 1}], tick)
+    policy = run([{"training": {"epochs": 30}, "seconds": 1}], tick)
     assert policy.kinds() == ["killed"]
     assert not list((tmp_path / "trials" / "0000").glob("stack-*.txt"))
 

@@ -113,7 +113,7 @@ def test_trials_of_a_lost_node_finish_on_another(token: Path, tmp_path: Path) ->
     with cluster(token, None) as (address, nodes):
         executor = join(address, tmp_path, said)
         assert "2 nodes, 2 CPUs" in said[0]
-        policy = FakePolicy(tmp_path, [{"protocol": {"epochs": 12}, "seconds": 0.5} for _ in range(4)])
+        policy = FakePolicy(tmp_path, [{"training": {"epochs": 12}, "seconds": 0.5} for _ in range(4)])
 
         def tick() -> None:
             if not killed and len({epoch.number for epoch in policy.epochs}) >= 2:
@@ -150,8 +150,8 @@ def test_a_node_without_the_folder_is_named(token: Path, tmp_path: Path) -> None
 
 # A real trial
 
-DATA = {"name": "digits100", "train_per_class": 2, "test_per_class": 1, "val_share": 0.5}
-TEACHER = {"arch": "resnet14", "weights": "train", "protocol": {"epochs": 1, "batch_size": 50}}
+DATA = {"name": "digits100", "train_per_class": 2, "test_per_class": 1, "val_fraction": 0.5}
+TEACHER = {"arch": "resnet14", "weights": "train", "training": {"epochs": 1, "batch_size": 50}}
 PROTOCOL = {"epochs": 2, "batch_size": 50}
 
 
@@ -168,7 +168,7 @@ def test_a_real_trial_gives_what_plain_processes_give(tmp_path: Path) -> None:
     from icd.config.yaml import Document
 
     documents = [
-        {"data": DATA, "teacher": TEACHER, "student": "resnet8", "method": "iCD-KD", "protocol": PROTOCOL, "seed": seed}
+        {"data": DATA, "teacher": TEACHER, "student": "resnet8", "method": "iCD-KD", "training": PROTOCOL, "seed": seed}
         for seed in (0, 1)
     ]
     configs = [read_trial(Document(document, "test")) for document in documents]

@@ -17,10 +17,12 @@ from icd.losses.cells import cell_logits, cluster_loss, paper_scale_weights, sca
 from icd.losses.contrastive import ContrastiveMemory
 from icd.losses.relational import similarity_loss
 from icd.methods import CellDistillation, Step
-from icd.models import build_model
+from icd.models import Stem, build_model
 from tests.golden.hash_weights import fill_state_dict, hash_image
 
 SCALES_OF_CELLS = {1: (1,), 5: (1, 2), 17: (1, 4), 21: (1, 2, 4)}
+
+STEMS: dict[str, Stem] = {"cifar": "conv3x3", "cub": "conv7x7_s2"}  # as the authors call them
 
 
 class Result(NamedTuple):
@@ -173,7 +175,7 @@ ARCHITECTURES = {"MobileNetV2": "mobilenetv2", "ShuffleV1": "shufflenetv1", "Shu
 def network(method: str, params: Mapping[str, Any], inputs: Mapping[str, Tensor], dtype: torch.dtype) -> Result:
     """A whole network in eval mode, weights and image by integer hash; also checks size and feature map."""
     name = ARCHITECTURES.get(params["arch"], params["arch"].lower())
-    model = build_model(name, num_classes=params["num_classes"], stem=params["dataset"]).double().eval()
+    model = build_model(name, num_classes=params["num_classes"], stem=STEMS[params["dataset"]]).double().eval()
     count = sum(parameter.numel() for parameter in model.parameters())
     if count != params["param_count"]:
         raise AssertionError(f"{name} must have {params['param_count']} parameters, but has {count}")

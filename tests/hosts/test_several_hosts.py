@@ -36,12 +36,12 @@ CUT_S, AWAY_S = 30.0, 5.0
 def sweep() -> dict[str, Any]:
     """The quick start with fewer images and more epochs, and nothing in it that depends on time."""
     document: dict[str, Any] = yaml.safe_load((ROOT / "search_spaces" / "quickstart.yaml").read_text())
-    document["teacher"]["protocol"] = {"epochs": 1}
+    document["teacher"]["training"] = {"epochs": 1}
     return {
         **document,
         "name": NAME,
-        "data": {"name": "digits100", "train_per_class": 8, "val_share": 0.25},
-        "protocol": {"epochs": EPOCHS},
+        "data": {"name": "digits100", "train_per_class": 8, "val_fraction": 0.25},
+        "training": {"epochs": EPOCHS},
         "enqueue": ["iCD-KD"],
         "sampler": {"name": "random"},
         "pruner": {"name": "none"},

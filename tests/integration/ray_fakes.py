@@ -56,7 +56,7 @@ class FakePolicy:
         return Task(
             number=number,
             attempt=self.tried[number],
-            config={"protocol": {"epochs": EPOCHS}, **self.trials[number]},
+            config={"training": {"epochs": EPOCHS}, **self.trials[number]},
             sweep=str(self.folder),
             root=str(self.folder),
             hang_seconds=self.hang_seconds,
@@ -120,7 +120,7 @@ def fake_attempt(
 ) -> Outcome:
     """Do what the configuration says under ``do``, in the first attempt only."""
     do = str(task.config.get("do", "")) if task.attempt == 1 else ""
-    epochs = int(task.config["protocol"]["epochs"])
+    epochs = int(task.config["training"]["epochs"])
     for epoch in range(1, epochs + 1):
         if "sick" in task.config:
             time.sleep(0.3)
@@ -196,7 +196,7 @@ def main() -> None:
 
     folder, address = Path(sys.argv[1]), sys.argv[2]
     trials, epochs, seconds = int(sys.argv[3]), int(sys.argv[4]), float(sys.argv[5])
-    policy = FakePolicy(folder, [{"protocol": {"epochs": epochs}, "seconds": seconds} for _ in range(trials)])
+    policy = FakePolicy(folder, [{"training": {"epochs": epochs}, "seconds": seconds} for _ in range(trials)])
     times = {"import": time.monotonic() - started}
 
     def tick() -> None:

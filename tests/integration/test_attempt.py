@@ -17,10 +17,10 @@ from icd.search.task import Epoch, Outcome, Task
 from icd.trial import checkpoint, train
 
 DOCUMENT = {
-    "data": {"name": "digits100", "train_per_class": 2, "test_per_class": 1, "val_share": 0.5},
+    "data": {"name": "digits100", "train_per_class": 2, "test_per_class": 1, "val_fraction": 0.5},
     "student": "resnet8",
     "method": "cross_entropy",
-    "protocol": {"epochs": 3, "batch_size": 50},
+    "training": {"epochs": 3, "batch_size": 50},
 }
 
 

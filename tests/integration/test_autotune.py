@@ -22,17 +22,17 @@ from icd.trial.runs import Places, run_trial
 from icd.trial.step import TrainStep
 from icd.trial.train import Execution, train
 
-DATA = {"name": "digits100", "train_per_class": 2, "test_per_class": 1, "val_share": 0.5}
+DATA = {"name": "digits100", "train_per_class": 2, "test_per_class": 1, "val_fraction": 0.5}
 OPEN = {"precision": "auto", "channels_last": "auto"}
 Speeds = Callable[[dict[Choice, float]], list[Choice]]
 
 
-def config_of(teacher: Any = None, **protocol: Any) -> TrialConfig:
+def config_of(teacher: Any = None, **training: Any) -> TrialConfig:
     content = {
         "data": DATA,
-        "student": {"arch": "resnet8", "stem": "cub"},
+        "student": {"arch": "resnet8", "stem": "conv7x7_s2"},
         "method": "KD" if teacher else {"name": "cross_entropy"},
-        "protocol": {"epochs": 1, "batch_size": 50, **protocol},
+        "training": {"epochs": 1, "batch_size": 50, **training},
         **({"teacher": teacher} if teacher else {}),
     }
     return read_trial(parse_yaml(json.dumps(content), "test"))
@@ -41,7 +41,7 @@ def config_of(teacher: Any = None, **protocol: Any) -> TrialConfig:
 @pytest.fixture(scope="module")
 def split() -> Split:
     return load_dataset(
-        "digits100", root=None, path=None, val_share=0.5, split_seed=0, train_per_class=2, test_per_class=1
+        "digits100", root=None, path=None, val_fraction=0.5, split_seed=0, train_per_class=2, test_per_class=1
     )
 
 
@@ -53,8 +53,8 @@ def speeds(monkeypatch: pytest.MonkeyPatch) -> Speeds:
         timed = []
 
         def fake(one: TrainStep, batch: Any, where: Any) -> float:
-            precision: Any = one.protocol.precision
-            choice = Choice(precision, one.protocol.uses_channels_last)
+            precision: Any = one.training.precision
+            choice = Choice(precision, one.training.uses_channels_last)
             assert batch.images_BCHW.is_contiguous(memory_format=_layout(choice))
             timed.append(choice)
             return seconds[choice]
@@ -80,7 +80,7 @@ def test_the_fastest_is_chosen_and_said(split: Split, speeds: Speeds, fastest: C
     line = described(config, choice, seconds)
     assert line.startswith(f"student resnet8: {fastest} (fp32, channels last ")
     assert line.endswith(" a step)")
-    assert settled(config, choice).protocol.is_settled
+    assert settled(config, choice).training.is_settled
 
 
 def test_only_what_is_open_is_timed_and_the_hopeless_only_once(split: Split, speeds: Speeds) -> None:
@@ -97,11 +97,11 @@ def test_other_work_on_the_machine_does_not_decide(split: Split, monkeypatch: py
     work, wall, calls = [0.0], [0.0], [0]
 
     def step(one: TrainStep, *args: Any) -> None:
-        seconds = 0.1 if one.protocol.precision == "bf16" else 0.2
+        seconds = 0.1 if one.training.precision == "bf16" else 0.2
         first = calls[0] < 2
         calls[0] += 1
         work[0] += seconds + (5.0 if first else 0.0)  # kernels are loaded
-        wall[0] += seconds * (20.0 if one.protocol.precision == "bf16" else 1.0)
+        wall[0] += seconds * (20.0 if one.training.precision == "bf16" else 1.0)
 
     monkeypatch.setattr(TrainStep, "__call__", step)
     monkeypatch.setattr("time.process_time", lambda: work[0])
@@ -129,7 +129,7 @@ def test_the_choice_is_in_the_trial_and_stays(tmp_path: Path, speeds: Speeds) ->
     speeds({Choice("fp32", True): 0.2, Choice("fp32", False): 0.1})
     said: list[str] = []
     first = run_trial(config_of(channels_last="auto"), "one", places, Execution(), announce=said.append)
-    kept = yaml.safe_load((tmp_path / "trials/one/config.yaml").read_text())["protocol"]
+    kept = yaml.safe_load((tmp_path / "trials/one/config.yaml").read_text())["training"]
     assert (kept["precision"], kept["channels_last"]) == ("fp32", False)
     assert any("student resnet8: fp32, channels first" in line for line in said)
     timed = speeds({Choice("fp32", True): 0.1, Choice("fp32", False): 0.2})
@@ -144,15 +144,15 @@ def test_a_sweep_chooses_once_for_each_student(tmp_path: Path, speeds: Speeds) -
     request = Preparation(configs=configs, root=str(tmp_path))
     prepared = make_ready(request, lambda line: None, lambda: False, lambda *_: None)
     assert list(prepared.tuned.values()) == [("fp32", True)]
-    assert prepared.pin(config_of(precision="auto", lr=0.3)).protocol.precision == "fp32"
+    assert prepared.pin(config_of(precision="auto", lr=0.3)).training.precision == "fp32"
     between = config_of(precision="auto", batch_size=37)  # of a range, of which only the ends were prepared
-    assert prepared.pin(between).protocol.precision == "fp32"
+    assert prepared.pin(between).training.precision == "fp32"
     timed.clear()
     kept = dict.fromkeys(prepared.tuned, ("bf16", True))
     request = Preparation(configs=configs, root=str(tmp_path), tuned=kept)
     prepared = make_ready(request, lambda line: None, lambda: False, lambda *_: None)
     assert timed == []
-    assert prepared.pin(config_of(precision="auto")).protocol.precision == "bf16"
+    assert prepared.pin(config_of(precision="auto")).training.precision == "bf16"
 
 
 def test_nothing_is_trained_with_an_open_choice(split: Split) -> None:
@@ -162,8 +162,8 @@ def test_nothing_is_trained_with_an_open_choice(split: Split) -> None:
 
 def test_a_teacher_s_must_be_given() -> None:
     with pytest.raises(ConfigError) as caught:
-        config_of(teacher={"arch": "resnet14", "weights": "train", "protocol": {"epochs": 1, **OPEN}})
+        config_of(teacher={"arch": "resnet14", "weights": "train", "training": {"epochs": 1, **OPEN}})
     assert [str(problem) for problem in caught.value.problems] == [
-        f"test:1: teacher.protocol.{name}: {name} of a teacher must be given, not chosen by timing, but got 'auto'"
+        f"test:1: teacher.training.{name}: {name} of a teacher must be given, not chosen by timing, but got 'auto'"
         for name in ("precision", "channels_last")
     ]

@@ -18,15 +18,15 @@ from icd.trial import checkpoint
 from tests.command import Command, one_line
 from tests.data_contract import npz_arrays
 
-DATA = "{name: digits100, train_per_class: 2, test_per_class: 1, val_share: 0.5}"
+DATA = "{name: digits100, train_per_class: 2, test_per_class: 1, val_fraction: 0.5}"
 PLAIN = f"data: {DATA}\nstudent: resnet8\nmethod: cross_entropy\nprotocol: {{epochs: 2, batch_size: 50}}\n"
 TAUGHT = f"""data: {DATA}
-teacher: {{arch: resnet8, weights: train, protocol: {{epochs: 1, batch_size: 50}}}}
+teacher: {{arch: resnet8, weights: train, training: {{epochs: 1, batch_size: 50}}}}
 student: resnet8
 method: iCD-KD
-protocol: {{epochs: 2, batch_size: 50}}
+training: {{epochs: 2, batch_size: 50}}
 """
-DATA_SETS = ("data.train_per_class=2", "data.test_per_class=1", "data.val_share=0.5")
+DATA_SETS = ("data.train_per_class=2", "data.test_per_class=1", "data.val_fraction=0.5")
 TEACHER = ["--arch", "resnet8", "--data", "digits100"] + [word for item in DATA_SETS for word in ("--set", item)]
 EPOCHS = 6
 
@@ -60,9 +60,9 @@ def test_images_of_another_size_than_the_views_are_refused_at_the_files_line(com
     trial.write_text("student: resnet8\nmethod: cross_entropy\ndata: {name: npz, path: x48.npz}\n")
     sweep.write_text(
         "name: s\nstudent: resnet8\nmethod: cross_entropy\ndata: {name: npz, path: x48.npz}\nprotocol: {epochs: 1}\n"
-        "space: {protocol: {lr: {low: 0.01, high: 0.1}}}\nbudget: {trials: 1}\n"
+        "space: {training: {lr: {low: 0.01, high: 0.1}}}\nbudget: {trials: 1}\n"
     )
-    rule = "protocol.views: images of npz are 48 x 48, which these views do not resize, but got 32"
+    rule = "training.augmentation: images of npz are 48 x 48, which these views do not resize, but got 32"
     where = ("--root", root, "--data-root", tmp_path)
     assert f"{trial}:1: {rule}" in one_line(command("train", trial, *where), 2, "CONFIG")
     assert f"{sweep}:5: {rule}" in one_line(command("sweep", sweep, "--executor", "process", *where), 2, "CONFIG")
@@ -129,7 +129,7 @@ def test_train_twice_and_changed(command: Command, tmp_path: Path) -> None:
     assert "epoch " not in second.err
     assert {file: file.stat().st_mtime_ns for file in root.rglob("*") if file.is_file()} == kept
 
-    changed = command("train", path, "--root", root, "--set", "method={row: iCD-KD, cluster_weight: 8}")
+    changed = command("train", path, "--root", root, "--set", "method={recipe: iCD-KD, cluster_weight: 8}")
     assert "method.cluster_weight: 2.0 -> 8" in one_line(changed, 5, "STATE")
     tested = command("train", path, "--root", root, "--json", "--test")
     assert {"top1", "top5"} <= json.loads(tested.out)["test"].keys()
@@ -165,7 +165,7 @@ def test_fingerprint(command: Command, plain: Path, tmp_path: Path) -> None:
 
 def test_teachers(command: Command, tmp_path: Path) -> None:
     root = tmp_path / "root"
-    more = ["--root", root, "--set", "protocol.epochs=1", "--json"]
+    more = ["--root", root, "--set", "training.epochs=1", "--json"]
     made = command("teacher", "train", *TEACHER, "--name", "mine", *more)
     assert made.code == 0, made.err
     card = json.loads(made.out)

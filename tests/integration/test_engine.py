@@ -23,21 +23,21 @@ from icd.trial.step import TrainStep
 from icd.trial.teacher_table import open_table, plan_table
 from icd.trial.train import EpochMetrics, Execution, Trained, initial_student, train
 
-DATA = {"name": "digits100", "train_per_class": 2, "test_per_class": 1, "val_share": 0.5}
-ICD: dict[str, Any] = {"row": "iCD-DKD", "warmup_epochs": 2, "allow_repeated_cells": True}
+DATA = {"name": "digits100", "train_per_class": 2, "test_per_class": 1, "val_fraction": 0.5}
+ICD: dict[str, Any] = {"recipe": "iCD-DKD", "warmup_epochs": 2, "allow_repeated_cells": True}
 
 
 def config_of(
-    method: Any = ICD, *, student: str = "resnet8", epochs: int = 3, teacher: bool = True, **protocol: Any
+    method: Any = ICD, *, student: str = "resnet8", epochs: int = 3, teacher: bool = True, **training: Any
 ) -> TrialConfig:
     content = {
         "data": DATA,
         "student": student,
         "method": method,
-        "protocol": {"epochs": epochs, "batch_size": 24, **protocol},
+        "training": {"epochs": epochs, "batch_size": 24, **training},
     }
     if teacher:
-        content["teacher"] = {"arch": "resnet14", "weights": "train", "protocol": {"epochs": 1}}
+        content["teacher"] = {"arch": "resnet14", "weights": "train", "training": {"epochs": 1}}
     config = read_trial(parse_yaml(json.dumps(content), "test"))
     its_teacher = replace(config.teacher, digest="t" * 64) if config.teacher else None
     return replace(config, data=replace(config.data, digest="d" * 64), teacher=its_teacher)
@@ -46,13 +46,13 @@ def config_of(
 @pytest.fixture(scope="module")
 def split() -> Split:
     return load_dataset(
-        "digits100", root=None, path=None, val_share=0.5, split_seed=0, train_per_class=2, test_per_class=1
+        "digits100", root=None, path=None, val_fraction=0.5, split_seed=0, train_per_class=2, test_per_class=1
     )
 
 
 @pytest.fixture(scope="module")
 def teacher() -> Network:
-    network = build_model("resnet14", num_classes=100, stem="cifar", seed=7)
+    network = build_model("resnet14", num_classes=100, stem="conv3x3", seed=7)
     with torch.no_grad():
         network.train()(torch.randn(64, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
         network.head.weight.mul_(20)
@@ -84,7 +84,7 @@ def assert_same(one: tuple[Trained, list[EpochMetrics]], other: tuple[Trained, l
 
 
 @pytest.mark.parametrize(
-    "protocol",
+    "training",
     [
         {"nesterov": True, "clip_norm": 5.0},
         {"drop_last": True, "schedule": "cosine"},
@@ -92,14 +92,14 @@ def assert_same(one: tuple[Trained, list[EpochMetrics]], other: tuple[Trained, l
         {"batch_size": 100, "channels_last": False},
         {"batch_size": 1000, "lr_warmup_epochs": 2},
         {"precision": "bf16", "epochs": 2},
-        {"views": {"rotate_flip": {"size": 32, "steps": 5}}},
+        {"augmentation": {"rotate_flip": {"size": 32, "steps": 5}}},
     ],
-    ids=lambda protocol: "-".join(protocol),
+    ids=lambda training: "-".join(training),
 )
 def test_the_device_path_has_the_bits_of_the_eager_one(
-    split: Split, teacher: Network, tmp_path: Path, protocol: dict[str, Any]
+    split: Split, teacher: Network, tmp_path: Path, training: dict[str, Any]
 ) -> None:
-    config = config_of(**protocol)
+    config = config_of(**training)
     eager = ran(config, split, teacher, tmp_path / "eager", engine="eager")
     device = ran(config, split, teacher, tmp_path / "device", engine="graph")
     assert sum(row.values["teacher/images"] for row in eager[1]) > 0, "the tables were empty"
@@ -112,7 +112,9 @@ def test_a_table_that_is_there_or_partly_there(
     split: Split, teacher: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: str, mode: str
 ) -> None:
     monkeypatch.setattr(device_table, "_HOST_ROOM", 10**9 if room == "whole" else 0)
-    few = config_of(epochs=2, drop_last=True, views={"crop_flip": {"size": 32, "pad": 0}})  # two views of an image
+    few = config_of(
+        epochs=2, drop_last=True, augmentation={"crop_flip": {"size": 32, "pad": 0}}
+    )  # two views of an image
     eager = ran(few, split, teacher, tmp_path / "eager", engine="eager", mode=mode)
     partly = ran(few, split, teacher, tmp_path / "device", engine="graph", mode=mode)
     assert_same(partly, eager)
@@ -122,7 +124,7 @@ def test_a_table_that_is_there_or_partly_there(
 
 
 def test_blocks_of_several_grids(split: Split, teacher: Network, tmp_path: Path) -> None:
-    config = config_of({"row": "iCD-KD", "scales": [1, 2, 3], "base_scale_weights": [1, 2, 3]}, epochs=2)
+    config = config_of({"recipe": "iCD-KD", "scales": [1, 2, 3], "base_scale_weights": [1, 2, 3]}, epochs=2)
     eager = ran(config, split, teacher, tmp_path, engine="eager")
     (tmp_path / "other").mkdir()
     device = ran(config, split, teacher, tmp_path / "other", engine="graph")
@@ -232,7 +234,7 @@ def test_which_steps_are_replayed(
 
 
 def test_two_trials_share_what_is_on_the_device(split: Split, teacher: Network, tmp_path: Path) -> None:
-    first, second = (config_of(epochs=1, **protocol) for protocol in ({}, {"lr": 0.02}))
+    first, second = (config_of(epochs=1, **training) for training in ({}, {"lr": 0.02}))
     tables = [
         open_table(plan_table([config], split, "table", folder=tmp_path), config, teacher, tmp_path)
         for config in (first, second)
@@ -280,7 +282,7 @@ def test_a_loss_that_is_not_finite_is_found_with_its_step(split: Split, teacher:
 
 
 def test_what_cannot_be_recorded_runs_without_and_says_why(split: Split, teacher: Network) -> None:
-    config = config_of({"row": "CRD", "num_negatives": 20}, epochs=1)
+    config = config_of({"recipe": "CRD", "num_negatives": 20}, epochs=1)
     asked = ran(config, split, teacher, engine="graph")
     assert asked[0].engine.startswith("eager: CRD, ")
     assert asked[0].engine.endswith(" works on the host in every step")
@@ -295,7 +297,7 @@ def test_a_recording_of_stale_inputs_is_found(split: Split, teacher: Network, st
     """A graph that shows one batch for ever is right at the moment of its recording, and only there."""
     config = config_of(schedule="cosine", batch_size=batch_size)
     student = initial_student(config, split.num_classes, torch.device("cpu")).train()
-    one = TrainStep(student, config.method.build(None), config.protocol)
+    one = TrainStep(student, config.method.build(None), config.training)
     epochs = DeviceEpochs(one, config, split, split.train, teacher, None)  # type: ignore[arg-type]
     epochs._prepare(1)
     for _ in range(3 if batch_size == 24 else 0):

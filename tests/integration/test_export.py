@@ -56,7 +56,7 @@ def in_another_process(code: str, folder: Path) -> None:
 def check_snippets(folder: Path, images_BCHW: torch.Tensor) -> None:
     """Run what the card says, the first two ways of loading while icd cannot be imported."""
     weights = load_file(folder / "student.safetensors")
-    network = build_model("resnet8", num_classes=100, stem="cifar").eval()
+    network = build_model("resnet8", num_classes=100, stem="conv3x3").eval()
     network.load_state_dict(weights)
     with torch.no_grad():
         expected_BK = network(images_BCHW).logits_BK.numpy()

@@ -19,14 +19,14 @@ from tests.crash.served import Harness, records
 EPOCHS = 4
 TEACHER = bare.SWEEP["teacher"]
 PAIRS = [
-    {"name": "small", "teacher": TEACHER, "student": {"arch": "resnet8", "stem": "cub"}},
-    {"name": "large", "teacher": TEACHER, "student": {"arch": "resnet14", "stem": "cub"}},
+    {"name": "small", "teacher": TEACHER, "student": {"arch": "resnet8", "stem": "conv7x7_s2"}},
+    {"name": "large", "teacher": TEACHER, "student": {"arch": "resnet14", "stem": "conv7x7_s2"}},
 ]
-PROTOCOL = {**bare.SWEEP["protocol"], "epochs": EPOCHS}
-ONE: dict[str, Any] = {"protocol": PROTOCOL, "pruner": None}
+PROTOCOL = {**bare.SWEEP["training"], "epochs": EPOCHS}
+ONE: dict[str, Any] = {"training": PROTOCOL, "pruner": None}
 EXPORTED = ("best.yaml", "student.safetensors", "README.md")
 ASKED: dict[str, Any] = {"top": 1, "seeds": 2, "against": ["KD"]}
-BOTH: dict[str, Any] = {**ONE, "teacher": None, "student": None, "generalist": {"pairs": PAIRS}}
+BOTH: dict[str, Any] = {**ONE, "teacher": None, "student": None, "pairs": PAIRS}
 
 
 @pytest.fixture(scope="module")

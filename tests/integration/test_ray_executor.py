@@ -73,7 +73,7 @@ def test_no_pickle_holds_the_policy(run: Callable[..., FakePolicy], tmp_path: Pa
 
 
 def test_the_policy_stops_a_trial_once(run: Callable[..., FakePolicy]) -> None:
-    policy = run([{"protocol": {"epochs": 50}}, {}, {}], stop_after={0: 2, 1: EPOCHS})
+    policy = run([{"training": {"epochs": 50}}, {}, {}], stop_after={0: 2, 1: EPOCHS})
     assert policy.kinds(0) == ["stopped"]
     assert policy.kinds(1) == ["complete"]  # after its last epoch nothing is left to stop
     assert max(epoch.epoch for epoch in policy.epochs if epoch.number == 0) == 2
@@ -131,7 +131,7 @@ def test_stopping_ends_the_run(run: Callable[..., FakePolicy], executor: RayExec
         seen.append(dict(executor.progress()))
         policy.stopping = len(policy.epochs) >= 4
 
-    policy = run([{"protocol": {"epochs": 1000}, "seconds": 1.5}] * 4, tick)
+    policy = run([{"training": {"epochs": 1000}, "seconds": 1.5}] * 4, tick)
     assert len(policy.ends) == policy.most
     assert {outcome.kind for outcome in policy.ends} == {"stopped"}
     assert max(later - earlier for earlier, later in pairwise(ticks)) < 2.5
@@ -142,7 +142,7 @@ def test_stopping_before_a_trial_has_begun_ends_the_run(run: Callable[..., FakeP
     def tick(policy: FakePolicy) -> None:
         policy.stopping = bool(policy.running)
 
-    policy = run([{"protocol": {"epochs": 1000}, "seconds": 1}] * 2, tick)
+    policy = run([{"training": {"epochs": 1000}, "seconds": 1}] * 2, tick)
     assert {outcome.kind for outcome in policy.ends} == {"stopped"}
     assert policy.epochs == []
 

@@ -320,7 +320,10 @@ def test_export_before_a_trial_is_complete(command: Command, root: Path, tmp_pat
 @pytest.mark.parametrize(
     ("parts", "lines"),
     [
-        ({"space": {"cluster_weight": {"low": 1, "high": 9}}}, ["space.method.cluster_weight.high: 8", "another name"]),
+        (
+            {"ranges": {"cluster_weight": {"low": 1, "high": 9}}},
+            ["space.method.cluster_weight.high: 8", "another name"],
+        ),
         ({"budget": {"trials": 9}}, ["budget.trials: 6 -> 9", "--extend"]),
     ],
     ids=["space", "budget"],
@@ -397,7 +400,7 @@ def test_plan_suggests_what_the_sweep_will_ask(command: Command, tmp_path: Path,
 
 
 def test_plan_of_a_grid(command: Command, tmp_path: Path, root: Path) -> None:
-    path = file(tmp_path, space={"cluster_weight": {"choices": [1, 2, 4]}}, sampler="grid", budget=None)
+    path = file(tmp_path, ranges={"cluster_weight": {"choices": [1, 2, 4]}}, sampler="grid", budget=None)
     told = json.loads(command("plan", path, "--json").out)
     assert (told["configurations"], told["trials"], len(told["suggestions"])) == (3, 4, 3)
     assert not root.exists()

@@ -103,7 +103,7 @@ def test_a_baseline_that_failed_is_trained_once_its_cause_is_mended(
 
 @pytest.mark.timeout(600)
 def test_interrupted_and_resumed(command: Command, tmp_path: Path, icd_root: Path) -> None:
-    path = file(tmp_path, protocol={"epochs": 8, "batch_size": 50})
+    path = file(tmp_path, training={"epochs": 8, "batch_size": 50})
     with begun("sweep", path, "--executor", "process") as process:
         signal_when(icd_root, "sweeps/by-hand/trials/*/checkpoints/epoch-*", process, signal.SIGINT)
         out, err = process.communicate(timeout=240)

@@ -9,13 +9,14 @@ import pytest
 import yaml
 
 from tests.command import Command
+from tests.documents import document_of
 
 TRIAL: dict[str, Any] = {
-    "data": {"name": "digits100", "train_per_class": 2, "val_share": 0.5},
-    "teacher": {"arch": "resnet8", "weights": "train", "protocol": {"epochs": 1}},
+    "data": {"name": "digits100", "train_per_class": 2, "val_fraction": 0.5},
+    "teacher": {"arch": "resnet8", "weights": "train", "training": {"epochs": 1}},
     "student": "resnet8",
     "method": "iCD-KD",
-    "protocol": {"epochs": 2},
+    "training": {"epochs": 2},
 }
 
 
@@ -82,9 +83,9 @@ def test_built_shown_used_checked_repaired_and_dropped(command: Command, file: P
 
 def test_a_sweep_s_table_is_built_for_all_its_trials(command: Command, tmp_path: Path) -> None:
     space = {"scales": {"choices": [[1, 2], [1, 3]]}, "cluster_weight": {"low": 1, "high": 8}}
-    sweep = {**TRIAL, "name": "s", "space": space, "enqueue": ["KD", "SP"], "budget": {"trials": 3}}
+    sweep = {**TRIAL, "name": "s", "ranges": space, "enqueue": ["KD", "SP"], "budget": {"trials": 3}}
     path = tmp_path / "sweep.yaml"
-    path.write_text(yaml.safe_dump(sweep))
+    path.write_text(yaml.safe_dump(document_of(sweep)))
     said = command("teacher", "cache", "build", str(path))
     assert said.code == 0, said.err
     assert sorted((row["side"], row["from_map"]) for row in tables(command)) == [(3, True), (4, False)]

@@ -55,9 +55,9 @@ def test_a_table_that_cannot_be(command: Command, root: Path, tmp_path: Path) ->
     confirmed(searched(root, entries(document())[0]), {101: 60.0, 102: 61.0})
     assert "begun with 2 seeds" in one_line(command("benchmark", path, "--dry-run", "--seeds", "5"), 5, "STATE")
     assert "--against must name rows" in one_line(command("benchmark", path, "--dry-run", "--against", "x"), 2, "USAGE")
-    other = file(tmp_path, protocol={"epochs": 3, "batch_size": 50})
+    other = file(tmp_path, training={"epochs": 3, "batch_size": 50})
     assert "epochs: 1 -> 3" in one_line(command("benchmark", other), 5, "STATE")
-    sampled = file(tmp_path, space={"method": ["KD"], "seed": [1, 2]})
+    sampled = file(tmp_path, ranges={"method": ["KD"], "seed": [1, 2]})
     assert "drop space.seed" in one_line(command("benchmark", sampled), 2, "USAGE")
 
 

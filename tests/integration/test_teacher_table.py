@@ -29,20 +29,20 @@ from icd.trial.table_block import Block, block_folder
 from icd.trial.teacher_table import TeacherTable, open_table, plan_table, summary
 from icd.trial.train import EpochMetrics, Execution, train, train_batches
 
-DATA = {"name": "digits100", "train_per_class": 2, "test_per_class": 1, "val_share": 0.5}
-ICD: dict[str, Any] = {"row": "iCD-KD", "cluster_weight": 8}
+DATA = {"name": "digits100", "train_per_class": 2, "test_per_class": 1, "val_fraction": 0.5}
+ICD: dict[str, Any] = {"recipe": "iCD-KD", "cluster_weight": 8}
 
 
 def config_of(
-    method: Any = ICD, *, epochs: int = 2, seed: int = 0, teacher: str = "resnet14", **protocol: Any
+    method: Any = ICD, *, epochs: int = 2, seed: int = 0, teacher: str = "resnet14", **training: Any
 ) -> TrialConfig:
-    views = {name: value for name, value in protocol.items() if name == "views"}
+    views = {name: value for name, value in training.items() if name == "augmentation"}
     content = {
         "data": DATA,
-        "teacher": {"arch": teacher, "weights": "train", "protocol": {"epochs": 1, **views}},
+        "teacher": {"arch": teacher, "weights": "train", "training": {"epochs": 1, **views}},
         "student": "resnet8",
         "method": method,
-        "protocol": {"epochs": epochs, "batch_size": 24, **protocol},
+        "training": {"epochs": epochs, "batch_size": 24, **training},
         "seed": seed,
     }
     config = read_trial(parse_yaml(json.dumps(content), "test"))
@@ -54,13 +54,13 @@ def config_of(
 @pytest.fixture(scope="module")
 def split() -> Split:
     return load_dataset(
-        "digits100", root=None, path=None, val_share=0.5, split_seed=0, train_per_class=2, test_per_class=1
+        "digits100", root=None, path=None, val_fraction=0.5, split_seed=0, train_per_class=2, test_per_class=1
     )
 
 
 @pytest.fixture(scope="module")
 def teacher() -> Network:
-    network = build_model("resnet14", num_classes=100, stem="cifar", seed=7)
+    network = build_model("resnet14", num_classes=100, stem="conv3x3", seed=7)
     with torch.no_grad():  # statistics and a head that tell classes apart, as a trained one's would
         network.train()(torch.randn(64, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
         network.head.weight.mul_(20)
@@ -90,7 +90,7 @@ def trained(
 def test_the_side_is_the_live_one_up_to_float16(
     split: Split, teacher: Network, tmp_path: Path, scales: tuple[int, ...], grid: int | None
 ) -> None:
-    method = {"row": "iCD-KD", "scales": list(scales), "grid": grid, "allow_repeated_cells": True}
+    method = {"recipe": "iCD-KD", "scales": list(scales), "grid": grid, "allow_repeated_cells": True}
     config = config_of(method)
     batch = first_batch(config, split)
     with torch.no_grad():
@@ -106,7 +106,7 @@ def test_the_side_is_the_live_one_up_to_float16(
 
 
 def test_an_answer_beside_the_table_is_the_table_s_own(split: Split, teacher: Network, tmp_path: Path) -> None:
-    config = config_of({"row": "iCD-KD", "scales": [1, 2, 3]})
+    config = config_of({"recipe": "iCD-KD", "scales": [1, 2, 3]})
     batch = first_batch(config, split)
     table = table_of(config, split, teacher, tmp_path)
     beside = table.answer(batch)
@@ -131,9 +131,10 @@ def assert_close(found: Tensor, wanted: Tensor) -> None:
 
 def test_windows_that_overlap_keep_the_network_s_own_logits(split: Split, tmp_path: Path) -> None:
     """A map of 7 x 7 does not divide into a grid of 4: the mean of the cells is not the network's answer."""
-    wide = build_model("resnet14", num_classes=100, stem="cifar", seed=7).eval()
+    wide = build_model("resnet14", num_classes=100, stem="conv3x3", seed=7).eval()
     config = config_of(
-        {"row": "iCD-KD", "global_verdict": "logits"}, views={"crop_flip": {"size": 28, "pad": 0, "resize": 32}}
+        {"recipe": "iCD-KD", "global_verdict": "logits"},
+        augmentation={"crop_flip": {"size": 28, "pad": 0, "resize": 32}},
     )
     plan = plan_table([config], split, "stream", folder=tmp_path)
     assert [spec.own_logits for spec in plan.specs] == [True]
@@ -154,7 +155,7 @@ def test_a_second_trial_never_runs_the_teacher(split: Split, teacher: Network, t
     _, rows = trained(config, split, teacher, table_of(config, split, teacher, tmp_path, mode))
     forwards = [row.values["teacher/images"] for row in rows]
     assert forwards[0] == len(split.train)
-    other = config_of({"row": "SD-DKD", "scales": [1, 4]})
+    other = config_of({"recipe": "SD-DKD", "scales": [1, 4]})
     _, rows = trained(other, split, teacher, table_of(other, split, teacher, tmp_path, mode))
     assert [row.values["teacher/images"] for row in rows] == [0, 0]
     _, live = trained(config, split, teacher, None)
@@ -162,7 +163,7 @@ def test_a_second_trial_never_runs_the_teacher(split: Split, teacher: Network, t
 
 
 def test_a_table_serves_other_seeds_and_a_stream_does_not(split: Split, teacher: Network, tmp_path: Path) -> None:
-    few = {"views": {"crop_flip": {"size": 32, "pad": 0}}}  # two views
+    few = {"augmentation": {"crop_flip": {"size": 32, "pad": 0}}}  # two views
     counts = {}
     for mode in ("table", "stream"):
         for seed in (0, 1):
@@ -179,9 +180,9 @@ def test_weights_drift_no_more_than_by_another_memory_format(split: Split, teach
     config = config_of(epochs=4, lr=0.001)  # with 0.05 any rounding grows to percents, whatever its cause
     live, _ = trained(config, split, teacher, None)
     tabled, _ = trained(config, split, teacher, table_of(config, split, teacher, tmp_path))
-    other_format = replace(config, protocol=replace(config.protocol, channels_last=False))
+    other_format = replace(config, training=replace(config.training, channels_last=False))
     reformatted, _ = trained(other_format, split, teacher, None)
-    start = build_model("resnet8", num_classes=100, stem="cifar", seed=config.seed)
+    start = build_model("resnet8", num_classes=100, stem="conv3x3", seed=config.seed)
     assert distance(live, start) > 1e-2
     assert 0 < distance(tabled, live) < 2 * distance(reformatted, live)
 
@@ -194,7 +195,7 @@ def distance(one: Network, other: Network) -> float:
 def test_the_gradient_error_is_small(split: Split, teacher: Network, tmp_path: Path) -> None:
     config = config_of()
     batch = first_batch(config, split)
-    student = build_model("resnet8", num_classes=100, stem="cifar", seed=1)
+    student = build_model("resnet8", num_classes=100, stem="conv3x3", seed=1)
     method = config.method.build(None)
     with torch.no_grad():
         live = LiveSide(teacher(batch.images_BCHW), teacher.head)
@@ -215,7 +216,7 @@ def test_an_entry_has_the_same_bits_whoever_computes_it(split: Split, teacher: N
     config = config_of()
     blocks = []
     for name, size in (("a", 24), ("b", 7)):
-        small = replace(config, protocol=replace(config.protocol, batch_size=size))
+        small = replace(config, training=replace(config.training, batch_size=size))
         table = table_of(small, split, teacher, tmp_path / name)
         for batch in train_batches(small, split, split.train, 1, Execution()):
             table.side(batch, 1)
@@ -233,9 +234,9 @@ from pathlib import Path
 from icd.trial.checkpoint import weights_digest
 from tests.integration.test_teacher_table import *
 split = load_dataset(
-    "digits100", root=None, path=None, val_share=0.5, split_seed=0, train_per_class=2, test_per_class=1
+    "digits100", root=None, path=None, val_fraction=0.5, split_seed=0, train_per_class=2, test_per_class=1
 )
-teacher = build_model("resnet14", num_classes=100, stem="cifar", seed=7).eval().requires_grad_(False)
+teacher = build_model("resnet14", num_classes=100, stem="conv3x3", seed=7).eval().requires_grad_(False)
 config = config_of(epochs=3)
 table = table_of(config, split, teacher, Path(sys.argv[2]))
 network, rows = trained(config, split, teacher, table)
@@ -262,9 +263,9 @@ from icd.trial.table_block import OpenBlocks
 from icd.trial.checkpoint import weights_digest
 from tests.integration.test_teacher_table import *
 split = load_dataset(
-    "digits100", root=None, path=None, val_share=0.5, split_seed=0, train_per_class=2, test_per_class=1
+    "digits100", root=None, path=None, val_fraction=0.5, split_seed=0, train_per_class=2, test_per_class=1
 )
-teacher = build_model("resnet14", num_classes=100, stem="cifar", seed=7).eval().requires_grad_(False)
+teacher = build_model("resnet14", num_classes=100, stem="conv3x3", seed=7).eval().requires_grad_(False)
 config, folder, shared, said = config_of(), Path(sys.argv[2]), OpenBlocks(), []
 def work():
     table = open_table(plan_table([config], split, "stream", folder=folder), config, teacher, folder, shared)

@@ -21,7 +21,7 @@ from icd.trial.runs import Places, run_trial
 from icd.trial.teachers import TeacherStore, import_teacher, prepare
 from icd.trial.train import Execution
 
-DATA = {"name": "digits100", "train_per_class": 2, "test_per_class": 1, "val_share": 0.5}
+DATA = {"name": "digits100", "train_per_class": 2, "test_per_class": 1, "val_fraction": 0.5}
 
 
 def config_of(epochs: int = 1) -> TrialConfig:
@@ -29,8 +29,8 @@ def config_of(epochs: int = 1) -> TrialConfig:
         "data": DATA,
         "student": "resnet8",
         "method": "KD",
-        "protocol": {"epochs": epochs, "batch_size": 50},
-        "teacher": {"arch": "resnet8", "weights": "train", "protocol": {"epochs": 1, "batch_size": 50}},
+        "training": {"epochs": epochs, "batch_size": 50},
+        "teacher": {"arch": "resnet8", "weights": "train", "training": {"epochs": 1, "batch_size": 50}},
     }
     return read_trial(parse_yaml(json.dumps(content), "test"))
 
@@ -38,13 +38,13 @@ def config_of(epochs: int = 1) -> TrialConfig:
 @pytest.fixture(scope="module")
 def split() -> Split:
     return load_dataset(
-        "digits100", root=None, path=None, val_share=0.5, split_seed=0, train_per_class=2, test_per_class=1
+        "digits100", root=None, path=None, val_fraction=0.5, split_seed=0, train_per_class=2, test_per_class=1
     )
 
 
 def test_a_published_teacher_of_other_classes_is_refused(split: Split, tmp_path: Path) -> None:
     """Its head would be random, and another one in every process."""
-    teacher = TeacherConfig(arch="torchvision_resnet18", stem="imagenet", weights="pretrained")
+    teacher = TeacherConfig(arch="torchvision_resnet18", stem="conv7x7_s2_pool", weights="pretrained")
     config = replace(config_of(), teacher=teacher)
     with pytest.raises(ConfigError, match=r"teacher.weights: .* of its 1000 classes, not 100: .*icd teacher import"):
         prepare(config, split, TeacherStore(tmp_path), Execution())
@@ -55,7 +55,7 @@ def test_a_published_teacher_must_have_the_digest_of_the_configuration(
 ) -> None:
     monkeypatch.setattr(teachers, "IMAGENET_CLASSES", 100)
     monkeypatch.setattr(teachers, "build_model", lambda *args, **more: build_model("resnet8", num_classes=100, seed=0))
-    teacher = TeacherConfig(arch="torchvision_resnet18", stem="imagenet", weights="pretrained")
+    teacher = TeacherConfig(arch="torchvision_resnet18", stem="conv7x7_s2_pool", weights="pretrained")
     found = prepare(replace(config_of(), teacher=teacher), split, TeacherStore(tmp_path), Execution())
     assert found is not None
     other = replace(config_of(), teacher=replace(teacher, digest="e" * 64))

@@ -21,27 +21,27 @@ from icd.trial import checkpoint
 from icd.trial.checkpoint import weights_digest
 from icd.trial.train import EpochMetrics, Execution, Trained, train
 
-DATA = {"name": "digits100", "train_per_class": 2, "test_per_class": 1, "val_share": 0.5}
-TEACHER = {"arch": "resnet14", "weights": "train", "protocol": {"epochs": 1}}
-METHODS: dict[str, Any] = {"iCD-KD": "iCD-KD", "CRD": {"row": "CRD", "num_negatives": 20}}
+DATA = {"name": "digits100", "train_per_class": 2, "test_per_class": 1, "val_fraction": 0.5}
+TEACHER = {"arch": "resnet14", "weights": "train", "training": {"epochs": 1}}
+METHODS: dict[str, Any] = {"iCD-KD": "iCD-KD", "CRD": {"recipe": "CRD", "num_negatives": 20}}
 
 
-def config_of(method: str, epochs: int = 3, **protocol: Any) -> TrialConfig:
-    protocol = {"epochs": epochs, "batch_size": 50, **protocol}
-    content = {"data": DATA, "teacher": TEACHER, "student": "resnet8", "method": METHODS[method], "protocol": protocol}
+def config_of(method: str, epochs: int = 3, **training: Any) -> TrialConfig:
+    training = {"epochs": epochs, "batch_size": 50, **training}
+    content = {"data": DATA, "teacher": TEACHER, "student": "resnet8", "method": METHODS[method], "training": training}
     return read_trial(parse_yaml(json.dumps(content), "test"))
 
 
 @pytest.fixture(scope="module")
 def split() -> Split:
     return load_dataset(
-        "digits100", root=None, path=None, val_share=0.5, split_seed=0, train_per_class=2, test_per_class=1
+        "digits100", root=None, path=None, val_fraction=0.5, split_seed=0, train_per_class=2, test_per_class=1
     )
 
 
 @pytest.fixture
 def teacher() -> Network:
-    return build_model("resnet14", num_classes=100, stem="cifar", seed=7)
+    return build_model("resnet14", num_classes=100, stem="conv3x3", seed=7)
 
 
 def digest_of(trained: Trained) -> str:

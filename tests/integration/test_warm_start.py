@@ -18,6 +18,7 @@ from icd.search.prepare import Preparation, Prepared, teacher_name
 from icd.search.storage import open_storage, storage_url
 from icd.search.task import Epoch, Outcome, Policy
 from tests.command import Command, one_line
+from tests.documents import document_of
 from tests.driving import DOCUMENT
 from tests.studies import Study, changed
 
@@ -26,7 +27,7 @@ NEW: dict[str, Any] = {
     "name": "new",
     "method": "iCD-KD",
     "enqueue": ["KD", {"from": "by-hand", "top": 2}],
-    "space": {"cluster_weight": {"low": 0.5, "high": 64, "log": True}},
+    "ranges": {"cluster_weight": {"low": 0.5, "high": 64, "log": True}},
     "budget": {"trials": 4},
 }
 
@@ -85,7 +86,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
 
 def file(folder: Path, **parts: Any) -> Path:
     path = folder / "new.yaml"
-    path.write_text(yaml.safe_dump({**NEW, **parts}))
+    path.write_text(yaml.safe_dump(document_of({**NEW, **parts})))
     return path
 
 
@@ -95,12 +96,12 @@ def test_killed_before_the_first_trial_and_resumed_without_the_source(
 ) -> None:
     monkeypatch.setattr(session, "_executor", lambda *_: TinyExecutor(dies=True))
     with pytest.raises(Killed):
-        search.sweep(NEW, executor="process")
+        search.sweep(document_of(NEW), executor="process")
     assert search.trials("new") == []
     best = {record.number: dict(record.params) for record in study.ledger.records()}
     study.trial("complete", [99])  # a better one, which came too late
     monkeypatch.setattr(session, "_executor", lambda *_: TinyExecutor(dies=False))
-    assert search.plan(NEW).starts[0].label == "by-hand trial 3"  # as it was begun
+    assert search.plan(document_of(NEW)).starts[0].label == "by-hand trial 3"  # as it was begun
     storage = open_storage(storage_url(tmp_path))
     storage.delete_study(storage.get_study_id_from_name("by-hand"))
     result = search.resume("new", executor="process")
@@ -108,10 +109,10 @@ def test_killed_before_the_first_trial_and_resumed_without_the_source(
     told = [(record.baseline, record.start) for record in result.records]
     assert told == [("KD", None), (None, "by-hand trial 3"), (None, "by-hand trial 2"), (None, None)]
     assert [dict(record.params) for record in result.records[1:3]] == [best[3], best[2]]
-    again = search.sweep(NEW, executor="process")  # the same file, not refused
+    again = search.sweep(document_of(NEW), executor="process")  # the same file, not refused
     assert again.records == result.records
-    with pytest.raises(StateError, match="sources"):
-        search.sweep({**NEW, "enqueue": ["KD", {"from": "by-hand", "top": 1}]}, executor="process")
+    with pytest.raises(StateError, match="enqueue"):
+        search.sweep(document_of({**NEW, "enqueue": ["KD", {"from": "by-hand", "top": 1}]}), executor="process")
 
 
 @pytest.mark.usefixtures("study")

@@ -5,34 +5,43 @@ from collections import defaultdict
 import yaml
 
 from icd import __version__
+from icd.config.document import Document
+from icd.config.forms import is_range
+from icd.config.read_sweep import read_sweep
+from icd.config.space import fixed_part
+from icd.config.walk import dimensions
 from icd.results.report.blocks import Block, Code, Section, Table, Text
 from icd.results.report.gather import Facts
-from icd.results.report.words import flat_text, flattened, plural, space_rows
+from icd.results.report.words import flat_text, flattened, plural
 from icd.search.devices import mixed_cost, uses
 
 _LISTED = 12
 
 
 def searched(facts: Facts) -> Section:
-    """Say what was sampled and what was fixed."""
+    """Say what was searched and what was fixed."""
     sweep = facts.sweep
     sampler, pruner = sweep["sampler"]["name"], sweep["pruner"]["name"]
     stopping = "No trial is stopped early" if pruner == "none" else f"Poor trials are stopped early ({pruner})"
     goals = " and ".join(f"{item['direction']} {item['metric']}" for item in sweep["objectives"])
-    pairs = {pair["name"]: pair for pair in sweep.get("generalist", {}).get("pairs", ())}
+    pairs = {pair["name"]: pair for pair in sweep.get("pairs", ())}
     if pairs:
-        goals = f"the {sweep['generalist']['rank']} rank over {len(pairs)} pairs ({goals}), each trained in every trial"
+        goals = f"the {sweep['rank']} rank over {len(pairs)} pairs ({goals}), each trained in every trial"
     words = f"Goal: {goals}, after the last epoch. Sampler: {sampler}. {stopping}."
-    baselines = ", ".join(item["label"] for item in sweep["enqueue"])
+    baselines = ", ".join(
+        item if isinstance(item, str) else item["label"] for item in sweep["enqueue"] if "from" not in item
+    )
     if baselines:
         words += f" Tried first: {baselines}."
-    fixed = [[path, flat_text(value)] for path, value in flattened(sweep["fixed"]).items()]
+    template = read_sweep(Document(facts.document, facts.name)).template
+    fixed = [[path, flat_text(value)] for path, value in flattened(fixed_part(template) or {}).items()]
     fixed += [
         [f"pair {name}", f"{flat_text(pair['teacher'])} > {flat_text(pair['student'])}"] for name, pair in pairs.items()
     ]
+    rows = [[row.name, row.values, row.condition] for row in dimensions(template)]
     blocks: list[Block] = [
         Text(words),
-        Table(caption="Sampled", headers=["parameter", "values", "only where"], rows=space_rows(sweep["space"])),
+        Table(caption="Searched", headers=["parameter", "values", "only where"], rows=rows),
         Table(caption="Fixed", headers=["field", "value"], rows=fixed, folded=len(fixed) > _LISTED),
     ]
     return Section("What was searched", blocks)
@@ -131,10 +140,10 @@ def provenance(facts: Facts) -> Section:
         ["images digest", images],
         ["split digest", split],
         *[[f"teacher {_short(name)}", digest] for name, digest in attributes.get("teachers", {}).items()],
-        ["seed of the sampler", str(facts.sweep["seed"])],
+        ["seed of the sampler", str(facts.sweep["sampler"]["seed"])],
         [
             "seed of the trials",
-            "sampled" if "seed" in facts.sweep["space"] else str(facts.sweep["fixed"].get("seed", 0)),
+            "searched" if is_range(facts.sweep.get("seed")) else str(facts.sweep.get("seed", 0)),
         ],
         *[[name, version] for name, version in versions.items()],
         ["report made by", f"icd {__version__}"],

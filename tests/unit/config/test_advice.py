@@ -49,7 +49,7 @@ def test_a_sweep_is_given_the_advice_of_its_ends() -> None:
     notes = notes_of(configs, 2)
     assert len(notes) == len(set(notes)) == 3
     for part in (
-        "protocol.lr 9:",
+        "training.lr 9:",
         "method.warmup_epochs 99:",
         "method.base_loss.dkd.beta: cannot matter with 2 classes",
     ):

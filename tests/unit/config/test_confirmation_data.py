@@ -17,11 +17,11 @@ from tests.unit.config.sweeps import sweep
 
 PROTOCOL = {"preset": "digits100", "epochs": 4}
 SEARCHED: dict[str, Any] = {
-    "data": {"name": "digits100", "val_share": 0.2, "split_seed": 3, "train_per_class": 4},
+    "data": {"name": "digits100", "val_fraction": 0.2, "split_seed": 3, "train_per_class": 4},
     "teacher": {"arch": "resnet20", "weights": "train"},
     "student": "resnet8",
     "method": "iCD-KD",
-    "protocol": PROTOCOL,
+    "training": PROTOCOL,
     "seed": 7,
 }
 # Keys computed before the two fields were there (commit 089c340).
@@ -29,7 +29,7 @@ OLD: dict[str, dict[str, Any]] = {
     "a01f2959a78d3bdc58e2f4f9af2599092ec5d08b0f92a7dd0ce38d6b4350ddee": {
         "data": "cifar100",
         "student": "resnet8",
-        "protocol": {"preset": "cifar100", "epochs": 2},
+        "training": {"preset": "cifar100", "epochs": 2},
         "method": "cross_entropy",
     },
     "f0f01c9fde85b3095daab1796832df8e157c851bbf7f4ae5a8a5490b74d40b68": SEARCHED,
@@ -38,7 +38,7 @@ OLD: dict[str, dict[str, Any]] = {
         "teacher": {"arch": "resnet20", "weights": "train", "digest": "e" * 64},
         "student": "resnet8x4",
         "method": "SD-KD",
-        "protocol": PROTOCOL,
+        "training": PROTOCOL,
     },
 }
 

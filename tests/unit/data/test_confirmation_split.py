@@ -104,7 +104,7 @@ def test_a_confirmation_sees_all_of_them_once_and_counted(load: Callable[[], Spl
 def test_a_search_task_that_asks_for_test_images_is_refused(name: str, tmp_path: Path) -> None:
     path = {"path": "nowhere"} if name in ("npz", "imagefolder") else {}
     data = {"name": name, "measure_on": "test", **path}
-    document = {"data": data, "student": "resnet8", "method": "cross_entropy", "protocol": DATASETS[name].preset}
+    document = {"data": data, "student": "resnet8", "method": "cross_entropy", "training": DATASETS[name].preset}
     for stage in ("search", "explain"):
         task = Task(number=3, attempt=1, config=document, sweep=str(tmp_path), root=str(tmp_path), stage=stage)
         outcome = attempt(task, Bench(), lambda epoch: True, progress=lambda *where: None)
@@ -119,16 +119,16 @@ def test_a_seal_says_why() -> None:
     assert len(closed.open("what was sealed is another object")) == 1
 
 
-DATA: dict[str, Any] = {"name": "digits100", "train_per_class": 4, "test_per_class": 1, "val_share": 0.25}
+DATA: dict[str, Any] = {"name": "digits100", "train_per_class": 4, "test_per_class": 1, "val_fraction": 0.25}
 
 
 def config(**data: str) -> Any:
     document = {
         "data": {**DATA, **data},
-        "teacher": {"arch": "resnet8", "weights": "train", "protocol": {"preset": "digits100", "epochs": 1}},
+        "teacher": {"arch": "resnet8", "weights": "train", "training": {"preset": "digits100", "epochs": 1}},
         "student": "resnet8",
         "method": "KD",
-        "protocol": {"preset": "digits100", "epochs": 1},
+        "training": {"preset": "digits100", "epochs": 1},
     }
     return read_trial(Document(document, "x.yaml"))
 
@@ -163,7 +163,7 @@ def test_published_teachers_need_no_store(tmp_path: Path, monkeypatch: pytest.Mo
     from icd.search import bench
 
     asked = config(train_on="train+val", measure_on="test")
-    teacher = dataclasses.replace(asked.teacher, weights="pretrained", protocol=None, digest="e" * 64)
+    teacher = dataclasses.replace(asked.teacher, weights="pretrained", training=None, digest="e" * 64)
 
     def prepare(*arguments: object) -> None:
         raise DataError("reached")

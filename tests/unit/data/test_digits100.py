@@ -20,7 +20,7 @@ def test_images_are_the_recorded_ones() -> None:
 
 
 def test_split_is_the_recorded_one() -> None:
-    split = load_dataset("digits100", root=None, path=None, val_share=0.1, split_seed=0, train_per_class=10)
+    split = load_dataset("digits100", root=None, path=None, val_fraction=0.1, split_seed=0, train_per_class=10)
     assert split.split_digest == DIGEST_SPLIT
     assert np.bincount(split.val.labels_N.numpy()).tolist() == [1] * 100
 
@@ -36,21 +36,21 @@ def test_seeds_and_parts_give_other_images() -> None:
 
 
 def test_pixels_use_the_whole_range_and_match_the_normalisation() -> None:
-    split = load_dataset("digits100", root=None, path=None, val_share=0.1, split_seed=0, train_per_class=10)
+    split = load_dataset("digits100", root=None, path=None, val_fraction=0.1, split_seed=0, train_per_class=10)
     pixels = split.train.images_NCHW.numpy() / 255  # type: ignore[attr-defined]
     assert np.abs(pixels.mean(axis=(0, 2, 3)) - split.mean).max() < 0.01
     assert np.abs(pixels.std(axis=(0, 2, 3)) - split.std).max() < 0.01
 
 
 def test_superclass_is_the_tens_digit() -> None:
-    split = load_dataset("digits100", root=None, path=None, val_share=0.25, split_seed=0, train_per_class=4)
+    split = load_dataset("digits100", root=None, path=None, val_fraction=0.25, split_seed=0, train_per_class=4)
     assert split.superclasses == tuple(int(name[0]) for name in split.class_names)
 
 
 @pytest.mark.parametrize("option", ["train_per_class", "test_per_class"])
 def test_sizes_must_be_positive(option: str) -> None:
     with pytest.raises(ConfigError, match=f"data.{option}: {option} >= 1 must hold, but got 0"):
-        load_dataset("digits100", root=None, path=None, val_share=0.1, split_seed=0, **{option: 0})
+        load_dataset("digits100", root=None, path=None, val_fraction=0.1, split_seed=0, **{option: 0})
 
 
 def test_importing_the_package_imports_no_heavy_library() -> None:

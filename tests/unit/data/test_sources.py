@@ -24,7 +24,7 @@ from tests.data_contract import (
 
 
 def load(name: str, root: Path | None, path: str | None = None, **options: object) -> Split:
-    return load_dataset(name, root=root, path=path, val_share=0.25, split_seed=0, **options)
+    return load_dataset(name, root=root, path=path, val_fraction=0.25, split_seed=0, **options)
 
 
 def refusal(name: str, root: Path | None, path: str | None = None, **options: object) -> str:
@@ -117,7 +117,7 @@ def test_without_a_data_root_the_users_cache_is_used(tmp_path: Path, monkeypatch
         make_cifar(Path(folder), monkeypatch, "cifar10")
 
     monkeypatch.setattr("torchvision.datasets.cifar.download_and_extract_archive", fetch)
-    split = load_dataset("cifar10", root=None, path=None, val_share=0.25, split_seed=0, download=True)
+    split = load_dataset("cifar10", root=None, path=None, val_fraction=0.25, split_seed=0, download=True)
     assert (fetched, len(split.train) + len(split.val)) == ([str(root)], 150)
     assert load("cifar10", None).digest == split.digest
 

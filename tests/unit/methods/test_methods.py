@@ -94,7 +94,7 @@ def test_icd_is_sd_plus_the_cluster_term(base: str, pair: Pair) -> None:
     plain, sd, icd = (cast("CellDistillation", PAPER_ROWS[prefix + base]) for prefix in ("", "SD-", "iCD-"))
     assert replace(icd, cluster_weight=0.0) == sd
     if base != "NKD":  # global NKD has its own temperature and gamma
-        assert replace(sd, scales=(1,), scale_weights=None) == plain
+        assert replace(sd, scales=(1,), cluster_scale_weights=None) == plain
     with_cluster, without = terms_of(icd, pair), terms_of(sd, pair)
     cluster = cluster_loss(
         pair.student.cells((1, 2, 4), 4), pair.teacher.cells((1, 2, 4), 4), (1, 2, 4), (0, 1 / 3, 0.5)
@@ -209,18 +209,18 @@ def test_base_scale_weights_are_shares_of_scales(pair: Pair) -> None:
 
 
 def test_equal_configurations_are_equal_values() -> None:
-    one = CellDistillation(scale_weights=(1, 2, 3), base_scale_weights=(1, 2, 3))
+    one = CellDistillation(cluster_scale_weights=(1, 2, 3), base_scale_weights=(1, 2, 3))
     for other in (
-        CellDistillation(scale_weights=(0.1, 0.2, 0.3), base_scale_weights=(0.1, 0.2, 0.3)),
-        CellDistillation(scales=(4, 1, 2), scale_weights=(3, 1, 2), base_scale_weights=(3, 1, 2)),
+        CellDistillation(cluster_scale_weights=(0.1, 0.2, 0.3), base_scale_weights=(0.1, 0.2, 0.3)),
+        CellDistillation(scales=(4, 1, 2), cluster_scale_weights=(3, 1, 2), base_scale_weights=(3, 1, 2)),
         CellDistillation(base_scale_weights=(10, 20, 30)),  # 1, 2, 3 are the authors' scale weights
     ):
         assert other == one
         assert hash(other) == hash(one)
         assert repr(other) == repr(one)
     assert one.scales == (1, 2, 4)
-    assert sum(one.scale_weights or ()) == pytest.approx(1, abs=1e-11)
-    assert CellDistillation(scale_weights=(3, 1, 2)) != one
+    assert sum(one.cluster_scale_weights or ()) == pytest.approx(1, abs=1e-11)
+    assert CellDistillation(cluster_scale_weights=(3, 1, 2)) != one
     assert CellDistillation(scales=(4, 1, 2)) == CellDistillation()
 
 
@@ -230,8 +230,8 @@ def test_equal_configurations_are_equal_values() -> None:
         ({"scales": ()}, "scales must name at least one scale"),
         ({"scales": (1, 1)}, "scales must differ from each other"),
         ({"scales": (0, 2)}, r"scales\[0\] >= 1 must hold, but got 0"),
-        ({"scale_weights": (1, 2)}, "scale_weights must give one weight for each of the 3 scales"),
-        ({"scale_weights": (0, 0, 0)}, "scale_weights must have a sum above 0"),
+        ({"cluster_scale_weights": (1, 2)}, "cluster_scale_weights must give one weight for each of the 3 scales"),
+        ({"cluster_scale_weights": (0, 0, 0)}, "cluster_scale_weights must have a sum above 0"),
         ({"base_scale_weights": (1, -1, 1)}, r"base_scale_weights\[1\] >= 0 must hold, but got -1"),
         ({"cluster_temperature": 0}, "cluster_temperature > 0 must hold, but got 0"),
         ({"gram": "rows"}, "gram must be one of 'cells', 'classes', 'samples', but got 'rows'"),
@@ -257,12 +257,12 @@ def test_crd_depends_on_seed_and_moment_only(pair: Pair) -> None:
 
 
 def test_a_configuration_read_back_is_the_same_value() -> None:
-    method = CellDistillation(scale_weights=(6, 9, 2))
+    method = CellDistillation(cluster_scale_weights=(6, 9, 2))
     assert replace(method) == method
 
 
 def test_huge_weights_do_not_vanish() -> None:
-    assert CellDistillation(scale_weights=(1e308, 1e308, 1e308), cluster_weight=1.0).has_cluster_term
+    assert CellDistillation(cluster_scale_weights=(1e308, 1e308, 1e308), cluster_weight=1.0).has_cluster_term
 
 
 @pytest.mark.parametrize("warmup_epochs", [0.0, 3.0, 7.0, 20.0])

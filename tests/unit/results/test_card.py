@@ -12,9 +12,9 @@ from tests.confirmed import confirmation
 
 DOCUMENT: dict[str, Any] = {
     "data": {"name": "cifar100", "digest": "d" * 64},
-    "student": {"arch": "resnet8", "stem": "cifar"},
+    "student": {"arch": "resnet8", "stem": "conv3x3"},
     "teacher": {"arch": "resnet32x4", "digest": "e" * 64},
-    "method": {"name": "distill", "scales": [1, 2], "scale_weights": [0.25, 0.75], "cluster_temperature": 2.0},
+    "method": {"name": "distill", "scales": [1, 2], "cluster_scale_weights": [0.25, 0.75], "cluster_temperature": 2.0},
     "seed": 101,
 }
 IMAGES = torch.zeros(3, 3, 32, 32)
@@ -58,7 +58,7 @@ def test_unconfirmed() -> None:
 def test_what_a_user_needs() -> None:
     text = written()
     for part in (
-        "scale_weights:",
+        "cluster_scale_weights:",
         "cluster_temperature: 2.0",
         "resnet32x4",
         "e" * 64,
@@ -67,7 +67,7 @@ def test_what_a_user_needs() -> None:
         "2 classes, in the order of the logits: a, b.",
         "student.onnx: 2.5e-07",
         "64 validation images of cifar100",
-        'build_model("resnet8", num_classes=2, stem="cifar")',
+        'build_model("resnet8", num_classes=2, stem="conv3x3")',
     ):
         assert part in text, part
     assert "--check-fingerprint" not in text

@@ -16,7 +16,7 @@ from icd.results.plan import stored_plans
 from tests.explaining import SEEDS, explained, planned, study_at, told
 from tests.studies import Study
 
-ICD = {"row": "iCD-KD"}
+ICD = {"recipe": "iCD-KD"}
 
 
 def config(method: Any) -> TrialConfig:
@@ -37,7 +37,12 @@ def config(method: Any) -> TrialConfig:
 
 
 def test_every_part_is_left_out_once() -> None:
-    tuned = {"scales": [1, 2, 4], "scale_weights": [0.2, 0.2, 0.6], "cluster_weight": 8, "cluster_temperature": 1}
+    tuned = {
+        "scales": [1, 2, 4],
+        "cluster_scale_weights": [0.2, 0.2, 0.6],
+        "cluster_weight": 8,
+        "cluster_temperature": 1,
+    }
     base = {"dkd": {"temperature": 2, "alpha": 1, "beta": 4}}
     whole = config({**tuned, "base_loss": base})
     found = {label: other.method for label, other in ablations(whole).items()}
@@ -54,7 +59,7 @@ def test_every_part_is_left_out_once() -> None:
     ]
     assert (
         found["without scale 2"]
-        == config({**tuned, "base_loss": base, "scales": [1, 4], "scale_weights": [0.25, 0.75]}).method
+        == config({**tuned, "base_loss": base, "scales": [1, 4], "cluster_scale_weights": [0.25, 0.75]}).method
     )
     assert found["cluster weight 0"] == replace(whole.method, cluster_weight=0.0)
     assert found["base loss KD"] == config(tuned).method
@@ -66,7 +71,7 @@ def test_every_part_is_left_out_once() -> None:
 
 
 def test_a_scale_whose_weight_is_all_leaves_the_authors_weights() -> None:
-    whole = config({**ICD, "scales": [2, 4], "scale_weights": [1, 0]})
+    whole = config({**ICD, "scales": [2, 4], "cluster_scale_weights": [1, 0]})
     assert ablations(whole)["without scale 2"].method == config({**ICD, "scales": [4]}).method
 
 
@@ -82,7 +87,7 @@ def test_settings_at_their_default_are_no_parts() -> None:
 
 
 def test_equal_changes_are_listed_once_and_nothing_else_than_logits_has_parts() -> None:
-    assert set(ablations(config({"row": "KD", "base_loss": {"kd": {"temperature": 2}}}))) == {"temperature 4"}
+    assert set(ablations(config({"recipe": "KD", "base_loss": {"kd": {"temperature": 2}}}))) == {"temperature 4"}
     assert ablations(config("sp")) == {}
     assert complexity(config("sp")) == 1
 
@@ -96,12 +101,12 @@ def test_a_configuration_of_the_cluster_term_alone_keeps_it() -> None:
     ("method", "parts"),
     [
         ("KD", 0),
-        ({"row": "KD", "base_loss": {"kd": {"temperature": 2}}}, 1),
+        ({"recipe": "KD", "base_loss": {"kd": {"temperature": 2}}}, 1),
         ("SD-KD", 2),
         ("iCD-KD", 3),
         ({**ICD, "scales": [1, 4]}, 2),
         ({**ICD, "cluster_temperature": 1}, 4),
-        ({**ICD, "scale_weights": [0.2, 0.2, 0.6]}, 4),
+        ({**ICD, "cluster_scale_weights": [0.2, 0.2, 0.6]}, 4),
         ({**ICD, "cluster_weight": 0, "cluster_temperature": 1}, 2),
         ({**ICD, "base_scale_weights": [1, 1, 2]}, 4),
         ("DKD", 2),

@@ -28,7 +28,7 @@ PAIRS = [
 CHANGES: dict[str, Any] = {
     "teacher": None,
     "student": None,
-    "generalist": {"pairs": PAIRS},
+    "pairs": PAIRS,
     "enqueue": ["KD"],
     "budget": {"trials": 4},
 }

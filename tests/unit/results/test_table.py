@@ -121,7 +121,7 @@ def test_baselines(root: Path, found: list[Entry]) -> None:
     (item,) = read_table("my_table", found[:2], root, against=["SD-KD"]).comparisons
     assert (item.arm, item.verdict) == ("KD", "worse")
     assert item.difference == pytest.approx(-4.0)
-    without_kd = entries(document(space={"method": ["sp", "SD-KD"]}, name="other"))
+    without_kd = entries(document(ranges={"method": ["sp", "SD-KD"]}, name="other"))
     assert len(read_table("other", without_kd, root).comparisons) == 1
 
 
@@ -147,11 +147,11 @@ def test_reported(data: str, teacher: str, student: str, row: str, value: float 
 def test_reported_numbers_stand_beside_their_pair(root: Path) -> None:
     pairs = [{"teacher": teacher, "student": "mobilenetv2"} for teacher in ("resnet32x4", "vgg13")]
     file = document(
-        data="cub200", protocol="cub200", teacher=None, student=None, space={"pair": pairs, "method": ["KD"]}
+        data="cub200", training="cub200", teacher=None, student=None, ranges={"pair": pairs, "method": ["KD"]}
     )
     table = read_table("paper", entries(file), root)
     assert [cell.reported for cell in table.cells] == [56.09, None]
-    sampled = document(data="cub200", protocol="cub200", student=None, space={"student": ["vgg8"], "method": ["KD"]})
+    sampled = document(data="cub200", training="cub200", student=None, ranges={"student": ["vgg8"], "method": ["KD"]})
     assert read_table("paper", entries(sampled), root).cells[0].reported is None
 
 

@@ -34,8 +34,8 @@ def told(entry: Entry) -> tuple[str, str, list[Any], str, int | None]:
 def test_every_way_to_name_rows_makes_the_same_sweeps(methods: Any) -> None:
     found = rows(methods)
     assert [told(entry) for entry in found] == [
-        ("KD", "my_table.KD", [{"label": "KD", "method": {"row": "KD"}}], "grid", None),
-        ("iCD-KD", "my_table.iCD-KD", [{"label": "iCD-KD", "method": {"row": "iCD-KD"}}], "random", 2),
+        ("KD", "my_table.KD", [{"label": "KD", "method": {"recipe": "KD"}}], "grid", None),
+        ("iCD-KD", "my_table.iCD-KD", [{"label": "iCD-KD", "method": {"recipe": "iCD-KD"}}], "random", 2),
     ]
     assert [entry.sweep.digest() for entry in found] == [
         entry.sweep.digest() for entry in rows(["KD", {"iCD-KD": WEIGHT}])
@@ -48,9 +48,9 @@ def test_every_way_to_name_rows_makes_the_same_sweeps(methods: Any) -> None:
 def test_fixed_fields_of_a_row_are_also_those_of_its_untuned_trial() -> None:
     fixed = {"allow_repeated_cells": True, "scales": [1, 2], "base_loss": {"kd": {"temperature": 2}}}
     (entry,) = rows({"iCD-KD": {**fixed, **WEIGHT}})
-    assert entry.document.data["enqueue"] == [{"label": "iCD-KD", "method": {"row": "iCD-KD", **fixed}}]
+    assert entry.document.data["enqueue"] == [{"label": "iCD-KD", "method": {"recipe": "iCD-KD", **fixed}}]
     (baseline,) = entry.sweep.enqueue
-    assert baseline.changes["method"] == {"row": "iCD-KD", **fixed}
+    assert baseline.changes["method"] == {"recipe": "iCD-KD", **fixed}
 
 
 def test_a_row_that_is_a_method_of_ours_has_no_untuned_trial() -> None:
@@ -80,12 +80,12 @@ def test_the_paper_s_table() -> None:
 
 def test_pairs_that_cannot_be_names_are_numbered() -> None:
     pairs = [
-        {"teacher": {"arch": "resnet8", "weights": "train", "protocol": {"epochs": n}}, "student": "resnet8"}
+        {"teacher": {"arch": "resnet8", "weights": "train", "training": {"epochs": n}}, "student": "resnet8"}
         for n in (1, 2)
     ]
-    found = entries(document(teacher=None, student=None, space={"pair": pairs, "method": ["KD"]}))
+    found = entries(document(teacher=None, student=None, ranges={"pair": pairs, "method": ["KD"]}))
     assert [entry.sweep.name for entry in found] == ["my_table.pair1.KD", "my_table.pair2.KD"]
-    assert [entry.sweep.fixed["teacher"]["protocol"]["epochs"] for entry in found] == [1, 2]
+    assert [entry.sweep.fixed["teacher"]["training"]["epochs"] for entry in found] == [1, 2]
     assert len({entry.column for entry in found}) == 2
 
 
@@ -99,10 +99,10 @@ def test_the_file_itself_is_not_changed() -> None:
 @pytest.mark.parametrize(
     ("parts", "kind", "rule"),
     [
-        ({"space": WEIGHT}, UsageError, "x.yaml: a table needs space.method with the rows to compare"),
-        ({"space": {"method": ["KD"], "seed": [1, 2]}}, UsageError, "drop space.seed, and say --seeds"),
+        ({"ranges": WEIGHT}, UsageError, "x.yaml: a table needs space.method with the rows to compare"),
+        ({"ranges": {"method": ["KD"], "seed": [1, 2]}}, UsageError, "drop space.seed, and say --seeds"),
         ({"enqueue": ["KD"]}, UsageError, "drop enqueue"),
-        ({"space": {"method": ["KD", "kd"]}}, ConfigError, "method"),
+        ({"ranges": {"method": ["KD", "kd"]}}, ConfigError, "method"),
         ({"name": "x" * 62}, ConfigError, "must be 1 to 64 letters"),
     ],
     ids=["no-rows", "seed", "enqueue", "unknown", "long"],
@@ -167,7 +167,7 @@ def test_a_sweep_of_another_file_is_refused(root: Path) -> None:
     assert begun(root, entry) is not None
     (cheaper, *_) = entries(document(budget={"trials": 3}))
     assert begun(root, cheaper) is not None
-    (other, *_) = entries(document(protocol={"epochs": 2, "batch_size": 50}))
+    (other, *_) = entries(document(training={"epochs": 2, "batch_size": 50}))
     with pytest.raises(StateError) as caught:
         begun(root, other)
     assert "'my_table.KD' was begun with another configuration" in str(caught.value)

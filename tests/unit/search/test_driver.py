@@ -66,7 +66,7 @@ def test_an_infinite_side_metric_is_left_out(tmp_path: Path) -> None:
 
 
 def test_duplicates_are_told_with_their_twin_and_cost_nothing(tmp_path: Path) -> None:
-    hand = Hand(tmp_path, space=POINTS, budget={"trials": 3})
+    hand = Hand(tmp_path, ranges=POINTS, budget={"trials": 3})
     trained = hand.finish()
     records = hand.ledger.records()
     duplicates = [record for record in records if record.state == "duplicate"]
@@ -82,19 +82,19 @@ def test_duplicates_are_told_with_their_twin_and_cost_nothing(tmp_path: Path) ->
 
 
 def test_a_finite_space_ends_when_nothing_is_new(tmp_path: Path) -> None:
-    hand = Hand(tmp_path, space=POINTS, budget={"trials": 10})
+    hand = Hand(tmp_path, ranges=POINTS, budget={"trials": 10})
     assert len(hand.finish()) == 3
     assert hand.driver.stopped_by == "exhausted"
     last_new = max(record.number for record in hand.ledger.records() if record.state == "complete")
     assert hand.states[last_new + 1 :] == ["duplicate"] * 100
-    again = hand.again(space=POINTS, budget={"trials": 10})
+    again = hand.again(ranges=POINTS, budget={"trials": 10})
     assert again.driver.next() is None
     assert len(again.states) == len(hand.states), "a resumed driver asks no further"
 
 
 def test_a_grid_gives_every_point_once(tmp_path: Path) -> None:
     changes: dict[str, Any] = {
-        "space": {**POINTS, "base_loss": {"kd": {"temperature": {"choices": [2, 4]}}}},
+        "ranges": {**POINTS, "base_loss": {"kd": {"temperature": {"choices": [2, 4]}}}},
         "sampler": "grid",
         "budget": {},
         "enqueue": ["KD"],
@@ -153,7 +153,7 @@ def test_retries_are_remembered_by_the_next_driver(tmp_path: Path) -> None:
 
 
 def test_what_failed_may_be_tried_again_under_another_number(tmp_path: Path) -> None:
-    hand = Hand(tmp_path, space=POINTS, budget={"trials": 6, "failed_share": 1.0})
+    hand = Hand(tmp_path, ranges=POINTS, budget={"trials": 6, "max_failed_fraction": 1.0})
     task = hand.driver.next()
     assert task is not None
     hand.end(task, "error", "bug")
@@ -213,7 +213,7 @@ def test_a_stale_attempt_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["median", "successive_halving", "hyperband"])
 def test_pruning_and_control_trials(tmp_path: Path, name: str) -> None:
-    pruner = {"name": name, "min_epochs": 1, "reduction": 2, "startup_trials": 1, "control_share": 0.4}
+    pruner = {"name": name, "min_epochs": 1, "reduction": 2, "startup_trials": 1, "control_fraction": 0.4}
     hand = Hand(tmp_path, pruner=pruner, enqueue=["KD"], budget={"trials": 16})
     hand.finish(lambda number, epoch: 90.0 - 5 * number + epoch / 10)  # each worse than the one before
     records = hand.ledger.records()
@@ -234,7 +234,7 @@ def test_pruning_and_control_trials(tmp_path: Path, name: str) -> None:
     assert {event["trial"]: event["state"] for event in hand.told("end")} == dict(enumerate(hand.states))
 
 
-DEAD: dict[str, Any] = {"pruner": {"dead_terms": True, "min_epochs": 2, "control_share": 0.0}}
+DEAD: dict[str, Any] = {"pruner": {"dead_terms": True, "min_epochs": 2, "control_fraction": 0.0}}
 
 
 def share(value: float) -> dict[str, float]:
@@ -279,8 +279,8 @@ def test_without_being_asked_dead_terms_end_nothing_but_are_noted(tmp_path: Path
 
 
 def test_a_dead_term_that_is_not_searched_ends_nothing(tmp_path: Path) -> None:
-    space = {"scales": [1, 2], "base_loss": "kd", "cluster_weight": 2, "protocol": {"lr": {"low": 0.01, "high": 0.1}}}
-    hand = Hand(tmp_path, **DEAD, space=space)
+    space = {"scales": [1, 2], "base_loss": "kd", "cluster_weight": 2, "training": {"lr": {"low": 0.01, "high": 0.1}}}
+    hand = Hand(tmp_path, **DEAD, ranges=space)
     task = hand.driver.next()
     assert task is not None
     assert all(hand.epoch(task, epoch, **share(0.001)) for epoch in range(1, EPOCHS))
@@ -289,7 +289,7 @@ def test_a_dead_term_that_is_not_searched_ends_nothing(tmp_path: Path) -> None:
 def test_scale_weights_are_said_to_matter_not_only_where_they_were_sampled(tmp_path: Path) -> None:
     space = {
         "scales": {"choices": [[1, 2], [1, 2, 4]]},
-        "scale_weights": {"low": 0.1, "high": 1},
+        "cluster_scale_weights": {"low": 0.1, "high": 1},
         "cluster_weight": {"low": 1, "high": 2},
         "base_loss": "kd",
     }
@@ -306,7 +306,7 @@ def test_scale_weights_are_said_to_matter_not_only_where_they_were_sampled(tmp_p
 
 
 def test_controls_and_baselines_go_on_with_dead_terms_and_remember(tmp_path: Path) -> None:
-    hand = Hand(tmp_path, pruner={**DEAD["pruner"], "control_share": 1.0}, enqueue=["iCD-KD"], budget={"trials": 2})
+    hand = Hand(tmp_path, pruner={**DEAD["pruner"], "control_fraction": 1.0}, enqueue=["iCD-KD"], budget={"trials": 2})
     for _ in range(2):
         task = hand.driver.next()
         assert task is not None
@@ -369,6 +369,6 @@ def test_another_reading_of_the_same_parameters_is_refused(tmp_path: Path) -> No
     hand = Hand(tmp_path)
     task = hand.driver.next()
     assert task is not None
-    again = hand.again(protocol={"preset": "digits100", "epochs": EPOCHS + 1})
+    again = hand.again(training={"preset": "digits100", "epochs": EPOCHS + 1})
     with pytest.raises(StateError, match="trial 0 was committed with the key"):
         again.driver.next()

@@ -1,6 +1,5 @@
 """A second driver goes on as the first would have; budgets and failures end a sweep."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from tests.driving import EPOCHS, POINTS, Hand
 from tests.studies import Study, changed
 
 TPE: dict[str, Any] = {
-    "space": {
+    "ranges": {
         "scales": {"choices": [[1], [1, 2], [1, 2, 4]]},
         "cluster_weight": {"low": 0.5, "high": 64, "log": True},
         "base_loss": {"kd": {"temperature": {"low": 1, "high": 8}}, "dkd": {}},
@@ -29,7 +28,7 @@ TPE: dict[str, Any] = {
     "sampler": {"name": "tpe", "startup_trials": 3},
     "enqueue": ["KD", "iCD-KD"],
     "budget": {"trials": 10},
-    "pruner": {"name": "median", "startup_trials": 2, "control_share": 0.3},
+    "pruner": {"name": "median", "startup_trials": 2, "control_fraction": 0.3},
 }
 
 
@@ -150,7 +149,7 @@ def test_a_driver_killed_between_trials_changes_nothing(tmp_path: Path, cut_afte
 
 
 def test_a_duplicate_cut_off_before_its_end_is_told(tmp_path: Path) -> None:
-    changes: dict[str, Any] = {"space": POINTS, "budget": {"trials": 3}}
+    changes: dict[str, Any] = {"ranges": POINTS, "budget": {"trials": 3}}
     hand = Hand(tmp_path, **changes)
     hand.finish()
     number = hand.states.index("duplicate")
@@ -249,8 +248,8 @@ def test_gpu_hours_count_over_drivers(tmp_path: Path) -> None:
 
 
 def test_epochs_between_reports_cost_too(tmp_path: Path) -> None:
-    protocol = {"preset": "digits100", "epochs": EPOCHS, "report_every": 2}
-    hand = Hand(tmp_path, protocol=protocol, budget={"trials": 1})
+    training = {"preset": "digits100", "epochs": EPOCHS, "report_every": 2}
+    hand = Hand(tmp_path, training=training, budget={"trials": 1})
     task = hand.driver.next()
     assert task is not None
     for epoch in (2, 4):
@@ -274,7 +273,7 @@ def test_three_failures_at_the_start_end_the_sweep(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("failures", "too_often"), [(1, False), (2, True)])
 def test_failed_too_often(tmp_path: Path, failures: int, too_often: bool) -> None:
-    hand = Hand(tmp_path, budget={"trials": 4, "failed_share": 0.25})
+    hand = Hand(tmp_path, budget={"trials": 4, "max_failed_fraction": 0.25})
     for _ in range(4 - failures):
         task = hand.driver.next()
         assert task is not None
@@ -285,19 +284,18 @@ def test_failed_too_often(tmp_path: Path, failures: int, too_often: bool) -> Non
         hand.end(task, "error", "bug")
     assert hand.driver.finished
     assert hand.driver.failed_too_often is too_often
-    again = hand.again(budget={"trials": 4, "failed_share": 0.25})
+    again = hand.again(budget={"trials": 4, "max_failed_fraction": 0.25})
     assert again.driver.failed_too_often is too_often
 
 
-def test_a_study_from_before_dead_terms_goes_on_and_one_with_them_is_another(tmp_path: Path) -> None:
+def test_a_study_that_stops_dead_terms_is_another(tmp_path: Path) -> None:
     study = Study(tmp_path)
-    assert "dead_terms" not in json.loads(study.ledger.attributes["sweep"])["pruner"], "as it was written before"
     storage, settings = open_storage(storage_url(tmp_path)), Settings(root=tmp_path)
     assert _begun(storage, study.sweep, study.document, settings) is not None
-    document = changed(pruner={**study.document["pruner"], "dead_terms": True})
+    document = changed(pruner={**study.document["search"]["pruner"], "dead_terms": True})
     asking = read_sweep(Document(document, "test"))
     assert asking.digest() != study.sweep.digest()
-    with pytest.raises(StateError, match=r"pruner.dead_terms: None -> True"):
+    with pytest.raises(StateError, match=r"pruner.dead_terms: False -> True"):
         _begun(storage, asking, document, settings)
     assert read_sweep(Document(document, "test")) == asking
 
@@ -363,7 +361,7 @@ def test_a_retry_that_fails_may_be_tried_again_and_a_kill_leaves_no_second_one(t
 
 
 def test_what_another_trial_has_trained_is_not_tried_again(tmp_path: Path) -> None:
-    grid: dict[str, Any] = {"space": POINTS, "sampler": "grid", "budget": None}
+    grid: dict[str, Any] = {"ranges": POINTS, "sampler": "grid", "budget": None}
     hand = Hand(tmp_path, **grid)
     fail_first(hand, 2)
     assert retry_failed(hand.ledger) == [3, 4]

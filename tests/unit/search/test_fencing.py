@@ -242,13 +242,13 @@ def test_teachers_are_everywhere(tmp_path: Path, url: str, first: Machine, secon
     from icd.models import build_model
     from icd.trial.teachers import Teacher, weights_digest
 
-    network = build_model("resnet8", num_classes=2, stem="cub")
+    network = build_model("resnet8", num_classes=2, stem="conv7x7_s2")
     state = network.state_dict()
     card = Teacher(
         digest=weights_digest(state),
         name="one",
         arch="resnet8",
-        stem="cub",
+        stem="conv7x7_s2",
         num_classes=2,
         data="npz",
         data_digest="0:0",

@@ -34,7 +34,7 @@ def test_a_run_is_committed_with_all_that_it_is_and_trained_on_what_was_planned(
     }
     assert (task.stage, task.config["seed"]) == ("confirm", 101)
     assert (task.config["data"]["train_on"], task.config["data"]["measure_on"]) == ("train+val", "test")
-    weights = [record.params["cluster_weight"] for record in hand.ledger.records()]
+    weights = [record.params["method.cluster_weight"] for record in hand.ledger.records()]
     assert task.config["method"]["cluster_weight"] == weights[3]
     (begun,) = [event for event in hand.told("trial") if event["trial"] == task.number]
     assert begun["tags"]["stage"] == "confirm"
@@ -184,18 +184,21 @@ def test_seeds_are_none_that_the_search_used(tmp_path: Path) -> None:
 
 # The search beside it
 
-POOR = {"space": {"cluster_weight": {"low": 0.5, "high": 64, "log": True}, "scales": [1, 2], "base_loss": "kd"}}
+POOR = {"ranges": {"cluster_weight": {"low": 0.5, "high": 64, "log": True}, "scales": [1, 2], "base_loss": "kd"}}
 SEARCHES: dict[str, dict[str, Any]] = {
-    "random, median": {"pruner": {"name": "median", "startup_trials": 2, "control_share": 0.3}},
+    "random, median": {"pruner": {"name": "median", "startup_trials": 2, "control_fraction": 0.3}},
     "tpe, halving": {
         "sampler": {"name": "tpe", "startup_trials": 2},
-        "pruner": {"name": "successive_halving", "min_epochs": 1, "reduction": 2, "control_share": 0.3},
+        "pruner": {"name": "successive_halving", "min_epochs": 1, "reduction": 2, "control_fraction": 0.3},
     },
     "auto, hyperband": {
         "sampler": {"name": "auto", "startup_trials": 2},
-        "pruner": {"name": "hyperband", "min_epochs": 1, "reduction": 2, "control_share": 0.3},
+        "pruner": {"name": "hyperband", "min_epochs": 1, "reduction": 2, "control_fraction": 0.3},
     },
-    "grid": {"sampler": {"name": "grid"}, "space": {**POINTS, "cluster_weight": {"choices": [1, 2, 3, 4, 5, 6, 7, 8]}}},
+    "grid": {
+        "sampler": {"name": "grid"},
+        "ranges": {**POINTS, "cluster_weight": {"choices": [1, 2, 3, 4, 5, 6, 7, 8]}},
+    },
     "two objectives": {"sampler": {"name": "nsga2", "startup_trials": 2}, "objective": ["val/top1", "val/loss"]},
 }
 

@@ -10,7 +10,7 @@ from tests.driving import EPOCHS, Hand
 
 PAIRS = [{"teacher": "resnet20", "student": "resnet8"}, {"teacher": "resnet20", "student": "resnet14"}]
 SMALL, LARGE = "resnet20-resnet8", "resnet20-resnet14"
-GENERALIST: dict[str, Any] = {"teacher": None, "student": None, "generalist": {"pairs": PAIRS}, "budget": {"trials": 3}}
+GENERALIST: dict[str, Any] = {"teacher": None, "student": None, "pairs": PAIRS, "budget": {"trials": 3}}
 # By trial: good on average, but not on both; good on both; poor.
 REACHED = {0: {SMALL: 90.0, LARGE: 10.0}, 1: {SMALL: 40.0, LARGE: 30.0}, 2: {SMALL: 20.0, LARGE: 20.0}}
 

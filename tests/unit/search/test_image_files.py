@@ -21,10 +21,15 @@ from icd.trial.runs import Places, read_data
 from tests.data_contract import make_cub
 
 TRIAL: dict[str, Any] = {
-    "data": {"name": "cub200", "val_share": 0.25},
+    "data": {"name": "cub200", "val_fraction": 0.25},
     "student": "resnet8",
     "method": "cross_entropy",
-    "protocol": {"epochs": 2, "batch_size": 4, "views": {"crop_flip": {"size": 32, "resize": 36}}, "measure_every": 0},
+    "training": {
+        "epochs": 2,
+        "batch_size": 4,
+        "augmentation": {"crop_flip": {"size": 32, "resize": 36}},
+        "measure_every": 0,
+    },
 }
 
 

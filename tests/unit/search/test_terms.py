@@ -12,7 +12,7 @@ from icd.search.space import SearchSpace
 from icd.search.terms import READ_BY, DeadTerm, dead_kinds, dead_terms, noted_terms, percent
 from tests.driving import sweep_of
 
-SEARCHED = ("cluster_weight", "scale_weights.s2", "scale_weights.s4", "kd.temperature", "protocol.lr")
+SEARCHED = ("cluster_weight", "cluster_scale_weights.s2", "cluster_scale_weights.s4", "kd.temperature", "training.lr")
 
 
 def config_of(**method: Any) -> TrialConfig:
@@ -38,7 +38,7 @@ def test_the_sentence() -> None:
         epoch=3,
         weight="cluster_weight",
         value=2.0,
-        searched=("cluster_weight", "scale_weights"),
+        searched=("cluster_weight", "cluster_scale_weights"),
     )
     assert dead.sentence == (
         "cluster term contributes 0.3 % of the gradient at cluster_weight 2: the searched scale weights cannot matter"
@@ -51,9 +51,9 @@ def test_the_sentence() -> None:
     [
         ((), "it could as well be left out"),
         (("cluster_weight",), "it could as well be left out"),
-        (("iCD-KD.cluster_temperature",), "the searched cluster temperature cannot matter"),
+        (("method.cluster_temperature",), "the searched cluster temperature cannot matter"),
         (
-            ("gram", "scale_weights.s2", "cluster_temperature"),
+            ("gram", "cluster_scale_weights.s2", "cluster_temperature"),
             "the searched scale weights, cluster temperature and gram cannot matter",
         ),
     ],

@@ -12,7 +12,7 @@ from tests.unit.search.test_warm_start import SPACE, other
 
 NEW: dict[str, Any] = {
     "name": "new",
-    "space": SPACE,
+    "ranges": SPACE,
     "enqueue": ["KD", {"from": "other", "top": 3}],
     "budget": {"trials": 8},
     "sampler": {"name": "tpe", "startup_trials": 2},
@@ -48,7 +48,7 @@ def test_the_sampler_learns_from_those_inside_the_space_alone(tmp_path: Path) ->
         assert OUTSIDE not in trial.user_attrs
         assert all(sampled.get(name, item) == item for name, item in trial.distributions.items())  # else Optuna refuses
     (tmp_path / "outside").mkdir()
-    other(tmp_path / "outside", space={"cluster_weight": {"low": 100, "high": 200}})
+    other(tmp_path / "outside", ranges={"cluster_weight": {"low": 100, "high": 200}})
     far = Hand(tmp_path / "outside", **NEW)
     far.finish()
     assert [(trial.params, trial.user_attrs[OUTSIDE]) for trial in stored(far)[1:4]] == [({}, True)] * 3
@@ -78,7 +78,7 @@ def test_a_driver_that_dies_among_them_goes_on_the_same_way(tmp_path: Path, trai
             (r.number, r.start, r.baseline, dict(r.params), r.key, r.control, r.state) for r in hand.ledger.records()
         ]
 
-    parts = {**NEW, "pruner": {"name": "median", "startup_trials": 2, "control_share": 0.5}}
+    parts = {**NEW, "pruner": {"name": "median", "startup_trials": 2, "control_fraction": 0.5}}
     for name in ("whole", "cut"):
         (tmp_path / name).mkdir()
         other(tmp_path / name)
@@ -97,24 +97,24 @@ def test_a_driver_that_dies_among_them_goes_on_the_same_way(tmp_path: Path, trai
 
 def test_they_may_be_pruned(tmp_path: Path) -> None:
     other(tmp_path)
-    pruner = {"name": "median", "startup_trials": 1, "control_share": 0.0}
+    pruner = {"name": "median", "startup_trials": 1, "control_fraction": 0.0}
     hand = Hand(tmp_path, **{**NEW, "pruner": pruner})
     hand.finish(lambda number, epoch: 50.0 - number)
     assert [record.control for record in hand.ledger.records()[:4]] == [True, False, False, False]
     assert hand.states[:4] == ["complete", "pruned", "pruned", "pruned"]
-    share = Hand(tmp_path, **{**NEW, "name": "all", "pruner": {**pruner, "control_share": 1.0}})
+    share = Hand(tmp_path, **{**NEW, "name": "all", "pruner": {**pruner, "control_fraction": 1.0}})
     share.finish()
     assert all(record.control for record in share.ledger.records()[1:4])
 
 
 def test_a_grid_leaves_out_what_a_start_has_trained(tmp_path: Path) -> None:
     points = {"scales": [1, 2], "base_loss": "kd", "cluster_weight": {"choices": [1, 2, 4]}}
-    other(tmp_path, method="iCD-KD", space={"cluster_weight": {"choices": [2, 3]}}, trials=8)
-    hand = Hand(tmp_path, name="new", space=points, sampler="grid", budget={}, enqueue={"from": "other", "top": 8})
+    other(tmp_path, method="iCD-KD", ranges={"cluster_weight": {"choices": [2, 3]}}, trials=8)
+    hand = Hand(tmp_path, name="new", ranges=points, sampler="grid", budget={}, enqueue={"from": "other", "top": 8})
     assert sorted(bool(start.params) for start in hand.space.starts) == [False, True]  # weights 3 and 2
     hand.finish()
     records = hand.ledger.records()
-    assert [r.params["cluster_weight"] for r in records if r.start is None] == [
+    assert [r.params["method.cluster_weight"] for r in records if r.start is None] == [
         f"cluster_weight{value}" for value in (1, 2, 4)
     ]
     assert hand.states.count("duplicate") == 1

@@ -17,7 +17,7 @@ from tests.studies import Study, changed
 
 SPACE: dict[str, Any] = {
     "scales": {"choices": [[1], [1, 2], [1, 2, 4]]},
-    "scale_weights": {"low": 0.1, "high": 1},
+    "cluster_scale_weights": {"low": 0.1, "high": 1},
     "cluster_weight": {"low": 0.5, "high": 64, "log": True},
     "base_loss": {"kd": {"temperature": {"low": 1, "high": 8}}, "dkd": {}},
 }
@@ -26,7 +26,7 @@ FROM: dict[str, Any] = {"enqueue": {"from": "other", "top": 3}, "name": "new"}
 
 def other(root: Path, trials: int = 5, **parts: Any) -> Study:
     """A finished sweep whose later trials are better; its baseline is the worst."""
-    shared = {"name": "other", "space": SPACE, "pruner": None, "budget": {"trials": 50}}
+    shared = {"name": "other", "ranges": SPACE, "pruner": None, "budget": {"trials": 50}}
     if not (root / "study.db").exists():
         root.mkdir(parents=True, exist_ok=True)
         (root / "study.db").write_bytes(empty_database())
@@ -40,7 +40,7 @@ def other(root: Path, trials: int = 5, **parts: Any) -> Study:
 
 def starts(root: Path, **parts: Any) -> tuple[tuple[Start, ...], SearchSpace, list[str]]:
     said: list[str] = []
-    sweep, _ = sweep_of(**{**FROM, "space": SPACE, "budget": {"trials": 20}, **parts})
+    sweep, _ = sweep_of(**{**FROM, "ranges": SPACE, "budget": {"trials": 20}, **parts})
     found = find_starts(sweep, root, said.append)
     return found, SearchSpace(sweep, found), said
 
@@ -73,22 +73,22 @@ def test_fields_that_either_searches_are_taken_and_the_rest_is_this_sweeps(tmp_p
     other(
         tmp_path,
         method="iCD-DKD",
-        space={"cluster_weight": {"low": 1, "high": 8}, "protocol": {"lr": {"low": 0.1, "high": 0.2}}},
+        ranges={"cluster_weight": {"low": 1, "high": 8}, "training": {"lr": {"low": 0.1, "high": 0.2}}},
     )
     space = {"scales": {"choices": [[1, 2], [1, 2, 4]]}, "cluster_weight": {"low": 0.5, "high": 64, "log": True}}
-    found, made, _ = starts(tmp_path, method="iCD-KD", space=space, protocol={"preset": "digits100", "epochs": 7})
+    found, made, _ = starts(tmp_path, method="iCD-KD", ranges=space, training={"preset": "digits100", "epochs": 7})
     config = made.read(made.start(found[0]))
     data = config.to_data()
     assert (data["method"]["scales"], data["method"]["ce_weight"]) == ([1, 2, 4], 0.1)  # iCD-KD's own weight stays
     assert "kd" in data["method"]["base_loss"]
     assert 1 <= data["method"]["cluster_weight"] <= 8
-    assert 0.1 <= data["protocol"]["lr"] <= 0.2
-    assert data["protocol"]["epochs"] == 7
+    assert 0.1 <= data["training"]["lr"] <= 0.2
+    assert data["training"]["epochs"] == 7
     assert not found[0].params  # lr is no part of this space
 
 
 def test_another_kind_of_method_is_taken_whole_and_stays_outside(tmp_path: Path) -> None:
-    other(tmp_path, method=None, space={"method": ["SP", "iCD-NKD"]}, trials=4)
+    other(tmp_path, method=None, ranges={"method": ["SP", "iCD-NKD"]}, trials=4)
     found, space, _ = starts(tmp_path, enqueue={"from": "other", "top": 4})
     configs = [space.read(space.start(start)) for start in found]
     assert {type(config.method).__name__ for config in configs} == {"SimilarityPreserving", "CellDistillation"}
@@ -99,19 +99,19 @@ def test_another_kind_of_method_is_taken_whole_and_stays_outside(tmp_path: Path)
 
 def test_a_method_among_several_is_found_again(tmp_path: Path) -> None:
     fields = {"cluster_weight": {"low": 1, "high": 9}}
-    other(tmp_path, method="iCD-KD", space=fields)
-    found, space, _ = starts(tmp_path, space={"method": {"SP": {}, "iCD-DKD": fields, "iCD-KD": fields}})
+    other(tmp_path, method="iCD-KD", ranges=fields)
+    found, space, _ = starts(tmp_path, ranges={"method": {"SP": {}, "iCD-DKD": fields, "iCD-KD": fields}})
     assert [start.params["method"] for start in found] == ["iCD-KD"] * 3  # a baseline's or branch's own settings tell
-    assert {"iCD-KD.cluster_weight"} == {name for start in found for name in start.params if name != "method"}
+    assert {"method.cluster_weight"} == {name for start in found for name in start.params if name != "method"}
     assert space.read(space.start(found[0])).key() != space.read(space.start(found[1])).key()
 
 
 def test_networks_and_seed_are_the_others_where_both_have_them(tmp_path: Path) -> None:
     space = {"cluster_weight": {"low": 1, "high": 9}, "seed": {"choices": [1, 2]}}
-    other(tmp_path, student=None, space={**space, "student": ["resnet14", "resnet8"]}, trials=8)
+    other(tmp_path, student=None, ranges={**space, "student": ["resnet14", "resnet8"]}, trials=8)
     here = {**space, "student": [{"arch": "resnet20"}, {"arch": "resnet8"}], "seed": {"choices": [7, 2]}}
     source = {"from": "other", "top": 8}
-    found, made, _ = starts(tmp_path, student=None, method="iCD-KD", space=here, enqueue=source)
+    found, made, _ = starts(tmp_path, student=None, method="iCD-KD", ranges=here, enqueue=source)
     told = {record.number: record.params for record in search.trials("other", root=tmp_path)}
     for start in found:
         theirs = told[int(start.label.split()[-1])]
@@ -122,26 +122,24 @@ def test_networks_and_seed_are_the_others_where_both_have_them(tmp_path: Path) -
 
 
 def test_epochs_are_this_sweeps(tmp_path: Path) -> None:
-    theirs = {"cluster_weight": {"low": 1, "high": 9}, "protocol": {"epochs": {"choices": [2, 3]}}}
-    other(tmp_path, space=theirs, protocol={"batch_size": 50})
-    here = {"cluster_weight": {"low": 1, "high": 9}, "protocol": {"epochs": {"choices": [3, 5]}}}
-    source = {"from": "other", "top": 5}
-    found, space, _ = starts(tmp_path, method="iCD-KD", space=here, enqueue=source, protocol={"batch_size": 50})
-    epochs = {start.label: space.read(space.start(start)).protocol.epochs for start in found}
+    other(tmp_path, ranges={"cluster_weight": {"low": 1, "high": 9}, "training": {"epochs": {"choices": [2, 3]}}})
+    here = {"cluster_weight": {"low": 1, "high": 9}, "training": {"epochs": {"choices": [3, 5]}}}
+    found, space, _ = starts(tmp_path, method="iCD-KD", ranges=here, enqueue={"from": "other", "top": 5})
+    epochs = {start.label: space.read(space.start(start)).training.epochs for start in found}
     told = {f"other trial {r.number}": r.params for r in search.trials("other", root=tmp_path)}
     assert all(start.params for start in found)
-    assert epochs == {label: 3 if told[label]["protocol.epochs"] == "epochs3" else 5 for label in epochs}
+    assert epochs == {label: 3 if told[label]["training.epochs"] == "epochs3" else 5 for label in epochs}
 
 
 def test_what_cannot_be_tried_here_is_left_out_and_said(tmp_path: Path) -> None:
     theirs = {"scales": {"choices": [[1, 2], [1, 4]]}, "cluster_weight": {"low": 1, "high": 9}}
-    other(tmp_path, space=theirs, trials=10)
+    other(tmp_path, ranges=theirs, trials=10)
     told = search.trials("other", root=tmp_path)
-    wide = [r.number for r in told if "s4" in r.params["scales"]]
+    wide = [r.number for r in told if "s4" in r.params["method.scales"]]
     assert 0 < len(wide) < 10
     here = {**theirs, "scales": {"choices": [[1], [1, 2]]}}
     source = {"from": "other", "top": 10}
-    found, _, said = starts(tmp_path, method="iCD-KD", space=here, student="mobilenetv2", enqueue=source)
+    found, _, said = starts(tmp_path, method="iCD-KD", ranges=here, student="mobilenetv2", enqueue=source)
     assert len(found) == 10 - len(wide)
     assert all(start.params for start in found)
     assert len(said) == len(wide)
@@ -150,23 +148,23 @@ def test_what_cannot_be_tried_here_is_left_out_and_said(tmp_path: Path) -> None:
 
 def test_none_that_can_be_tried_is_an_error(tmp_path: Path) -> None:
     weight = {"cluster_weight": {"low": 1, "high": 9}}
-    other(tmp_path, method={"row": "iCD-KD", "scales": [1, 4]}, space=weight)
+    other(tmp_path, method={"recipe": "iCD-KD", "scales": [1, 4]}, ranges=weight)
     here = {"scales": {"choices": [[1], [1, 2]]}, **weight}
-    found, _, _ = starts(tmp_path, space=here, method="iCD-KD")
+    found, _, _ = starts(tmp_path, ranges=here, method="iCD-KD")
     assert [bool(start.params) for start in found] == [False] * 3  # scales that only their file has
     with pytest.raises(ConfigError, match="no trial of sweep 'other' can be tried here: other trial 4: "):
-        starts(tmp_path, space=here, method="iCD-KD", student="mobilenetv2")
+        starts(tmp_path, ranges=here, method="iCD-KD", student="mobilenetv2")
 
 
 def test_equal_ones_are_tried_once(tmp_path: Path) -> None:
-    other(tmp_path, space={"seed": {"choices": [1, 2, 3]}}, trials=3)  # all are iCD-KD with another seed
-    found, _, said = starts(tmp_path, space=SPACE, enqueue=["KD", {"from": "other", "top": 3}])
+    other(tmp_path, ranges={"seed": {"choices": [1, 2, 3]}}, trials=3)  # all are iCD-KD with another seed
+    found, _, said = starts(tmp_path, ranges=SPACE, enqueue=["KD", {"from": "other", "top": 3}])
     assert (len(found), len(said)) == (1, 2)
     assert "left out, since other trial 2 is the same configuration here: other trial 1" in said
     found, _, said = starts(
         tmp_path,
         method="iCD-KD",
-        space={"cluster_weight": {"low": 1, "high": 9}},
+        ranges={"cluster_weight": {"low": 1, "high": 9}},
         enqueue=["iCD-KD", {"from": "other", "top": 3}],
     )
     assert not found
@@ -176,11 +174,11 @@ def test_equal_ones_are_tried_once(tmp_path: Path) -> None:
 def test_starts_of_a_sweep_that_had_starts_and_baselines(tmp_path: Path) -> None:
     other(tmp_path, trials=2)
     source = {"from": "other", "top": 2}
-    parts: dict[str, Any] = {"name": "new", "space": SPACE, "enqueue": ["SP", source], "budget": {"trials": 4}}
+    parts: dict[str, Any] = {"name": "new", "ranges": SPACE, "enqueue": ["SP", source], "budget": {"trials": 4}}
     hand = Hand(tmp_path, **parts)
     hand.ledger.note_study(document=json.dumps(sweep_of(**parts)[1]))
     hand.finish(lambda number, epoch: 90.0 - number)
-    sweep, _ = sweep_of(name="third", space=SPACE, enqueue={"from": "new", "top": 3}, budget={"trials": 9})
+    sweep, _ = sweep_of(name="third", ranges=SPACE, enqueue={"from": "new", "top": 3}, budget={"trials": 9})
     found = find_starts(sweep, tmp_path, lambda text: None)
     assert [start.label for start in found] == ["new trial 0", "new trial 1", "new trial 2"]
     assert found[0].changes["method"]["name"] == "sp"

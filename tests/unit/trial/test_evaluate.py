@@ -85,7 +85,7 @@ def test_image_by_image_gives_the_bits_of_all_at_once() -> None:
 
 
 def test_batches_are_put_together() -> None:
-    network = build_model("resnet8", num_classes=3, stem="cifar").eval()
+    network = build_model("resnet8", num_classes=3, stem="conv3x3").eval()
     images_BCHW, labels_B = torch.randn(5, 3, 32, 32), torch.tensor([0, 1, 2, 0, 1])
     indices_B = torch.arange(5)
     parts = [Batch(images_BCHW[a:b], labels_B[a:b], indices_B[a:b]) for a, b in ((0, 2), (2, 5))]

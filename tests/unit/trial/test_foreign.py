@@ -20,7 +20,7 @@ from icd.trial.teachers import fitted
 
 @pytest.fixture(scope="module")
 def weights() -> Mapping[str, Tensor]:
-    return build_model("resnet8", num_classes=100, stem="cifar", seed=3).state_dict()
+    return build_model("resnet8", num_classes=100, stem="conv3x3", seed=3).state_dict()
 
 
 class Hostile:
@@ -55,7 +55,7 @@ def test_research_checkpoint(tmp_path: Path, weights: Mapping[str, Tensor], zipp
 
 
 def assert_fits(state: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
-    found = fitted(state, "resnet8", "cifar", 100, source="a file").state_dict()
+    found = fitted(state, "resnet8", "conv3x3", 100, source="a file").state_dict()
     assert found.keys() == weights.keys()
     for name, tensor in weights.items():
         assert torch.equal(found[name], tensor)
@@ -79,7 +79,7 @@ def test_names_of_wrappers_are_taken_away(weights: Mapping[str, Tensor], wrapped
     assert inner.keys() != weights.keys()
     assert_fits(inner, weights)
     with pytest.raises(TeacherError, match="2 unknown"):
-        fitted({**weights, "odd": torch.ones(1), "other": torch.ones(1)}, "resnet8", "cifar", 100, source="a file")
+        fitted({**weights, "odd": torch.ones(1), "other": torch.ones(1)}, "resnet8", "conv3x3", 100, source="a file")
 
 
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
@@ -142,17 +142,17 @@ def test_no_weights_inside(content: object) -> None:
 
 def test_other_architecture(weights: Mapping[str, Tensor]) -> None:
     with pytest.raises(TeacherError, match=r"best\.pth does not fit resnet20 .*those of resnet8") as caught:
-        fitted(weights, "resnet20", "cifar", 100, source="best.pth")
+        fitted(weights, "resnet20", "conv3x3", 100, source="best.pth")
     assert "\n" not in str(caught.value)
 
 
 def test_other_class_count(weights: Mapping[str, Tensor]) -> None:
     with pytest.raises(TeacherError, match=r"best\.pth has 100 classes .* but 10 are needed") as caught:
-        fitted(weights, "resnet8", "cifar", 10, source="best.pth")
+        fitted(weights, "resnet8", "conv3x3", 10, source="best.pth")
     assert "\n" not in str(caught.value)
 
 
 def test_counters_may_be_missing(weights: Mapping[str, Tensor]) -> None:
     old = {name: tensor for name, tensor in weights.items() if not name.endswith("num_batches_tracked")}
-    network = fitted(old, "resnet8", "cifar", 100, source="best.pth")
+    network = fitted(old, "resnet8", "conv3x3", 100, source="best.pth")
     assert network.state_dict().keys() == weights.keys()

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from icd.config.protocols import Protocol
+from icd.config.training import TrainingConfig
 from icd.config.trial import TrialConfig
 from icd.data.images import ArrayImages
 from icd.data.loader import Batch
@@ -22,7 +22,7 @@ from icd.trial.gradients import Gauge, fixed_batch, term_gradients
 from icd.trial.step import TrainStep
 
 CPU = torch.device("cpu")
-PROTOCOL = Protocol(views=CropFlip(size=32, pad=4), epochs=10, batch_size=6, lr=0.1, weight_decay=0.0)
+PROTOCOL = TrainingConfig(augmentation=CropFlip(size=32, pad=4), epochs=10, batch_size=6, lr=0.1, weight_decay=0.0)
 
 
 def weights(*values: float) -> list[nn.Parameter]:
@@ -91,8 +91,8 @@ def test_small_gradients_do_not_vanish() -> None:
     ],
 )
 def test_which_reporting_epochs_are_measured(report_every: int, measure_every: int, expected: list[int]) -> None:
-    protocol = replace(PROTOCOL, report_every=report_every, measure_every=measure_every)
-    found = [epoch for epoch in range(1, 11) if protocol.reports(epoch) and protocol.measures(epoch)]
+    training = replace(PROTOCOL, report_every=report_every, measure_every=measure_every)
+    found = [epoch for epoch in range(1, 11) if training.reports(epoch) and training.measures(epoch)]
     assert found == expected
 
 
@@ -105,7 +105,7 @@ def images() -> ArrayImages:
 
 def parts(seed: int = 0, **changes: Any) -> tuple[TrialConfig, Split]:
     """What the gauge reads of a configuration and a split."""
-    config = SimpleNamespace(seed=seed, protocol=replace(PROTOCOL, **changes))
+    config = SimpleNamespace(seed=seed, training=replace(PROTOCOL, **changes))
     split = SimpleNamespace(mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))
     return cast("TrialConfig", config), cast("Split", split)
 

@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from icd.config.protocols import Protocol
+from icd.config.training import TrainingConfig
 from icd.data.views import CropFlip
 from icd.trial.momentum import Momentum
 
 
-def protocol(**changes: Any) -> Protocol:
+def training(**changes: Any) -> TrainingConfig:
     fields: dict[str, Any] = {"weight_decay": 1e-2, "momentum": 0.9, "nesterov": True, **changes}
-    return Protocol(epochs=1, batch_size=4, lr=0.1, views=CropFlip(size=32, pad=4), **fields)
+    return TrainingConfig(epochs=1, batch_size=4, lr=0.1, augmentation=CropFlip(size=32, pad=4), **fields)
 
 
 def weights() -> list[Tensor]:
@@ -42,7 +42,7 @@ SETTINGS: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("changes", SETTINGS)
 def test_it_is_the_library_s_update(changes: dict[str, Any]) -> None:
-    settings = protocol(**changes)
+    settings = training(**changes)
     ours, theirs = weights(), weights()
     names = ("momentum", "weight_decay", "nesterov")
     plain = torch.optim.SGD(theirs, lr=0.1, **{name: getattr(settings, name) for name in names}, fused=True)
@@ -69,10 +69,10 @@ def test_it_is_the_library_s_update(changes: dict[str, Any]) -> None:
 
 def test_what_is_loaded_is_a_copy() -> None:
     made = weights()
-    first = Momentum(made, protocol())
+    first = Momentum(made, training())
     give_gradients(made, 0)
     first.step()
-    second = Momentum(made, protocol())
+    second = Momentum(made, training())
     second.load(first.state())
     kept = [momentum.clone() for momentum in first.tensors()]
     assert len(kept) == 2
@@ -85,7 +85,7 @@ def test_a_step_does_not_import_the_compiler() -> None:
     """It costs every worker 1.6 s."""
     code = (
         "import sys, torch; from icd.trial.momentum import Momentum; from tests.unit.trial.test_momentum import *\n"
-        "made = weights(); one = Momentum(made, protocol()); give_gradients(made, 0); one.step()\n"
+        "made = weights(); one = Momentum(made, training()); give_gradients(made, 0); one.step()\n"
         "print(*sorted({'torch._dynamo', 'sympy'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

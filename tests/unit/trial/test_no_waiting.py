@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from icd.config.protocols import Protocol
+from icd.config.training import TrainingConfig
 from icd.data.images import ArrayImages
 from icd.data.views import CropFlip
 from icd.data.warps import RotateFlip
@@ -90,14 +90,14 @@ def no_host() -> Iterator[None]:
 
 def epochs_of(method: Method, *, teacher: str, **changes: Any) -> DeviceEpochs:
     """Make an engine whose tensors are all on the meta device; what it would be sent is not."""
-    fields: dict[str, Any] = {"views": CropFlip(size=32, pad=4), "clip_norm": 5.0, "nesterov": True, **changes}
-    protocol = Protocol(epochs=4, batch_size=4, lr=0.1, weight_decay=1e-4, **fields)
+    fields: dict[str, Any] = {"augmentation": CropFlip(size=32, pad=4), "clip_norm": 5.0, "nesterov": True, **changes}
+    training = TrainingConfig(epochs=4, batch_size=4, lr=0.1, weight_decay=1e-4, **fields)
     with META:
         student = build_model("resnet8", num_classes=CLASSES)
         live = build_model("resnet8", num_classes=CLASSES).requires_grad_(False) if teacher == "live" else None
         images = ArrayImages(torch.zeros(8, 3, 32, 32, dtype=torch.uint8), torch.zeros(8, dtype=torch.int64))
-    one = TrainStep(student, method.build(None), protocol)
-    config: Any = SimpleNamespace(protocol=protocol, method=method, seed=0)
+    one = TrainStep(student, method.build(None), training)
+    config: Any = SimpleNamespace(training=training, method=method, seed=0)
     split: Any = SimpleNamespace(mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))
     epochs = DeviceEpochs(one, config, split, images, live, None)
     if teacher == "table":
@@ -176,10 +176,10 @@ def test_no_optimizer_waits() -> None:
 
 
 @pytest.mark.parametrize(
-    "views", [CropFlip(size=32, pad=4), RotateFlip(size=32, steps=3), CropFlip(size=28, resize=32)]
+    "augmentation", [CropFlip(size=32, pad=4), RotateFlip(size=32, steps=3), CropFlip(size=28, resize=32)]
 )
 def test_no_view_waits(views: Any) -> None:
-    run(epochs_of(CrossEntropy(), teacher="none", views=views))
+    run(epochs_of(CrossEntropy(), teacher="none", augmentation=views))
 
 
 def test_similarity_does_not_wait() -> None:

@@ -119,7 +119,7 @@ def test_the_folder_is_named_by_all_that_matters(tmp_path: Path) -> None:
     changes: list[dict[str, Any]] = [
         {"teacher": "u"},
         {"data": "e"},
-        {"views": "w"},
+        {"augmentation": "w"},
         {"num_images": 51},
         {"side": 2},
         {"from_map": True},

@@ -19,11 +19,11 @@ SMALL_LR_FAMILIES = ("mobilenetv2", "shufflenetv1", "shufflenetv2")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Protocol:
+class TrainingConfig:
     """Everything about the training but the loss; one value decides every step.
 
     Attributes:
-        views: Augmentation, as a family of numbered views; its size is the image size.
+        augmentation: Augmentation, as a family of numbered views; its size is the image size.
         epochs: Number of epochs; the last one's weights are the result.
         batch_size: Images per step.
         drop_last: Leave out the last, smaller batch of an epoch.
@@ -43,7 +43,7 @@ class Protocol:
             and at the last; 0 for never. Changes no result, so it is no part of a trial's key.
     """
 
-    views: ViewFamily
+    augmentation: ViewFamily
     epochs: Count
     batch_size: Count
     lr: Positive
@@ -116,7 +116,7 @@ class Protocol:
 
 
 _CIFAR: Mapping[str, Any] = {
-    "views": {"crop_flip": {"size": 32, "pad": 4}},
+    "augmentation": {"crop_flip": {"size": 32, "pad": 4}},
     "epochs": 240,
     "milestones": [150, 180, 210],
     "batch_size": 64,
@@ -127,9 +127,9 @@ _CIFAR: Mapping[str, Any] = {
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "cifar100": _CIFAR,
-    "cub200": {**_CIFAR, "views": {"crop_flip": {"size": 224, "resize": 256}}, "drop_last": True},
+    "cub200": {**_CIFAR, "augmentation": {"crop_flip": {"size": 224, "resize": 256}}, "drop_last": True},
     "tiny_imagenet": {
-        "views": {"rotate_flip": {"size": 64}},
+        "augmentation": {"rotate_flip": {"size": 64}},
         "epochs": 200,
         "milestones": [60, 120, 160],
         "batch_size": 256,
@@ -137,7 +137,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "weight_decay": 5e-4,
     },
     "imagenet": {
-        "views": {"random_resized_crop": {"size": 224}},
+        "augmentation": {"random_resized_crop": {"size": 224}},
         "epochs": 100,
         "milestones": [30, 60, 90],
         "batch_size": 256,
@@ -147,7 +147,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     },
     # Ours: no paper trains on digits100. Short, and without a flip, which would turn a 37 into something else.
     "digits100": {
-        "views": {"crop_flip": {"size": 32, "pad": 2, "flip": False}},
+        "augmentation": {"crop_flip": {"size": 32, "pad": 2, "flip": False}},
         "epochs": 8,
         "schedule": "cosine",
         "batch_size": 64,

@@ -1,0 +1,233 @@
+"""Rules between the parts of a trial: images and augmentation, networks and stems, scales and feature maps."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from icd.config.document import Document, KeyPath
+from icd.config.habits import write
+from icd.config.training import TrainingConfig, usual_lr
+from icd.config.trial import DataConfig, NetworkConfig, TeacherConfig, TrialConfig
+from icd.data import DATASETS
+from icd.data.dataset import views_problem
+from icd.errors import ConfigError, Problem
+from icd.losses import DecoupledKD, LocalRelations, NormalizedKD
+from icd.methods import METHODS, CellDistillation, Method
+from icd.models import MODELS, Stem, feature_size
+from icd.models.torchvision_nets import IMAGENET_CLASSES
+
+_NOT_PRETRAINED = "only torchvision's networks have published ImageNet weights here"
+_FORMER_STEMS = {"cifar": "conv3x3", "cub": "conv7x7_s2", "imagenet": "conv7x7_s2_pool"}
+_LARGE_IMAGE = 128  # pixels; from here on the authors use the 224-pixel stem
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """The parts of a trial that could be read; what is None could not, or is not there.
+
+    Attributes:
+        document: Where they stand.
+        wrong: Paths of fields that were wrong and have a default now.
+        images: Data.
+        stems: Of both networks, as the file has them: ``auto`` unless it says another.
+        student: With any stem.
+        teacher: The same.
+        method: Loss.
+        training: Training of the student.
+        of_teacher: Training of the teacher.
+    """
+
+    document: Document
+    wrong: frozenset[KeyPath]
+    stems: Mapping[str, str]
+    images: DataConfig | None
+    student: NetworkConfig | None
+    teacher: TeacherConfig | None
+    method: Method | None
+    training: TrainingConfig | None
+    of_teacher: TrainingConfig | None
+
+    def right(self, *paths: KeyPath) -> bool:
+        """Whether all these could be read as they stand."""
+        return not any(old[: len(path)] == path or path[: len(old)] == old for path in paths for old in self.wrong)
+
+    @property
+    def size(self) -> int | None:
+        """Side of the images as the student sees them."""
+        return self.training.augmentation.size if self.training and self.right(("training", "augmentation")) else None
+
+    @property
+    def trains_teacher(self) -> bool:
+        """Whether the teacher is trained here."""
+        return self.teacher is not None and self.teacher.weights == "train" and self.right(("teacher", "weights"))
+
+
+def between_parts(known: Known) -> tuple[list[Problem], NetworkConfig | None, TeacherConfig | None]:
+    """Check what spans parts; give the networks with their stems."""
+    problems = [*_data(known), *_teacher(known), *_classes(known)]
+    networks: dict[str, Any] = {}
+    for role in ("student", "teacher"):
+        network = getattr(known, role)
+        if network is None or not known.right((role, "arch")):
+            continue
+        stem = _stem(network, known.stems[role], known.size)
+        if stem is None:
+            listed = ", ".join(("auto", *MODELS[network.arch].stems))
+            rule = f"stem of {network.arch} must be one of {listed}"
+            now = _FORMER_STEMS.get(known.stems[role])
+            hint = write((role, "stem"), now) if now else ""
+            problems.append(known.document.problem((role, "stem"), rule, value=known.stems[role], hint=hint))
+            continue
+        networks[role] = replace(network, stem=stem)
+    problems += _maps(known, networks)
+    teacher = networks.get("teacher")
+    if teacher:
+        teacher = replace(teacher, training=known.of_teacher if teacher.weights == "train" else None)
+    return problems, networks.get("student"), teacher
+
+
+def _stem(network: NetworkConfig | TeacherConfig, asked: str, size: int | None) -> Stem | None:
+    stems = MODELS[network.arch].stems
+    if asked != "auto":
+        return next((stem for stem in stems if stem == asked), None)
+    wanted: Stem = "conv7x7_s2" if size is not None and size >= _LARGE_IMAGE else "conv3x3"
+    return wanted if wanted in stems else stems[0]
+
+
+def _data(known: Known) -> Iterator[Problem]:
+    images, problem = known.images, known.document.problem
+    if images is None:
+        return
+    row = DATASETS[images.name]
+    if row.needs_path and not images.path and known.right(("data", "path"), ("data", "name")):
+        yield problem(("data", "path"), f"{images.name} needs a path to its file or folder")
+    for path, training in ((("training",), known.training), (("teacher", "training"), known.of_teacher)):
+        where: KeyPath = (*path, "augmentation")
+        if training is None or row.from_files or not known.right(where, ("data", "name")):
+            continue
+        if wrong := views_problem(images.name, training.augmentation, row.image_size):
+            yield problem(where, wrong.rule, value=wrong.value, hint=wrong.hint)
+
+
+def _teacher(known: Known) -> Iterator[Problem]:
+    problem, method, teacher, training = known.document.problem, known.method, known.teacher, known.of_teacher
+    data = known.document.data
+    if method and method.needs_teacher and data.get("teacher") is None and known.right(("method", "name")):
+        name = next(name for name, cls in METHODS.items() if type(method) is cls)
+        yield problem(("teacher",), f"{name} needs a teacher, but the file names none")
+    student = known.student
+    if student and student.pretrained and known.right(("student",)) and not MODELS[student.arch].build_pretrained:
+        yield problem(("student", "pretrained"), _NOT_PRETRAINED, value=student.arch)
+    if teacher is None:
+        return
+    classes = known.images.num_classes if known.images and known.right(("data", "name")) else None
+    if teacher.weights == "pretrained" and known.right(("teacher", "arch")):
+        if not MODELS[teacher.arch].build_pretrained:
+            yield problem(("teacher", "weights"), _NOT_PRETRAINED, value=teacher.arch)
+        elif classes not in (None, IMAGENET_CLASSES):
+            rule, hint = pretrained_problem(classes)
+            yield problem(("teacher", "weights"), rule, value="pretrained", hint=hint)
+    if not known.trains_teacher or training is None:
+        return
+    views: KeyPath = ("teacher", "training", "augmentation")
+    if known.size is not None and known.right(views) and training.augmentation.size != known.size:
+        rule = f"teacher and student must see images of one size ({known.size})"
+        hint = "give training.augmentation and teacher.training.augmentation one size"
+        yield problem(views, rule, value=training.augmentation.size, hint=hint)
+    for name in ("precision", "channels_last"):
+        if getattr(training, name) == "auto":  # timing chooses differently from day to day, and the weights with it
+            rule = f"{name} of a teacher must be given, not chosen by timing"
+            yield problem(("teacher", "training", name), rule, value="auto")
+
+
+def _classes(known: Known) -> Iterator[Problem]:
+    if known.images is None or known.images.num_classes is None or not known.right(("data", "name")):
+        return
+    for rule, value in class_problems(known.method, known.images.num_classes):
+        yield known.document.problem(("method", "base_loss", "ldrld", "k"), rule, value=value)
+
+
+def _maps(known: Known, networks: Mapping[str, Any]) -> Iterator[Problem]:
+    """Compare image size and scales with the feature map of both networks."""
+    size, method = known.size, known.method
+    for role, network in networks.items():
+        if size is None or (role == "teacher" and method and not method.needs_teacher):
+            continue
+        try:
+            _, height, width = feature_size(network.arch, network.stem, size)
+        except ConfigError:
+            rule = f"images must be large enough to leave {network.arch} (the {role}) a feature map"
+            yield known.document.problem(("training", "augmentation"), rule, value=size)
+            continue
+        if not isinstance(method, CellDistillation) or not known.right(("method", "scales"), ("method", "name")):
+            continue
+        if method.scales != (1,) and not method.allow_repeated_cells and max(method.scales) > min(height, width):
+            whose = f"the {role}, {height} x {width} for {network.arch}"
+            yield known.document.problem(
+                ("method", "scales"),
+                f"every scale must be at most the feature map of {whose} at {size} pixels",
+                value=method.scales,
+                hint="drop that scale, or set method.allow_repeated_cells: true as the authors did",
+            )
+
+
+def class_problems(method: Method | None, num_classes: int) -> list[tuple[str, object]]:
+    """What a method asks of the number of classes; known for some data sets only after reading them."""
+    base_loss = getattr(method, "base_loss", None)
+    if isinstance(base_loss, LocalRelations) and base_loss.k > num_classes:
+        return [(f"k <= number of classes ({num_classes}) must hold", base_loss.k)]
+    return []
+
+
+def idle_fields(method: Method | None, num_classes: int) -> list[str]:
+    """Name the fields of a base loss that change nothing with so many classes; known for some data after reading."""
+    loss = getattr(method, "base_loss", None)
+    if isinstance(loss, DecoupledKD) and num_classes == 2:
+        return ["dkd.beta"]  # one class beside the target is sure of itself
+    if isinstance(loss, NormalizedKD) and num_classes == 2 and not loss.keep_target:
+        return ["nkd.gamma", "nkd.temperature"]
+    if isinstance(loss, LocalRelations) and loss.k == num_classes - 1:
+        return ["ldrld.beta"]  # one class is left outside the top
+    return []
+
+
+def pretrained_problem(num_classes: object) -> tuple[str, str]:
+    """Say why torchvision's classifier cannot teach so many classes, and what can be done."""
+    rule = f"a pretrained teacher needs data of its {IMAGENET_CLASSES} classes, not {num_classes}: a new head is random"
+    hint = (
+        "train one here (weights: train); or train it as a student, pretrained: true and method: cross_entropy, and "
+        "bring its student.safetensors in with 'icd teacher import'"
+    )
+    return rule, hint
+
+
+def notes_of(configs: Iterable[TrialConfig], num_classes: int | None = None) -> list[str]:
+    """Give the advice on several trials, such as the ends of a space, each line once."""
+    return list(dict.fromkeys(line for config in configs for line in advice(config, num_classes)))
+
+
+def advice(config: TrialConfig, num_classes: int | None = None) -> list[str]:
+    """What is allowed but probably not meant; ``num_classes`` where the data were read."""
+    lines = []
+    method, training = config.method, config.training
+    family = MODELS[config.student.arch].family
+    preset = DATASETS[config.data.name].preset
+    usual = usual_lr(preset, family)
+    if training.lr > 2 * usual:
+        lines.append(f"training.lr {training.lr:g}: the {preset} preset trains {config.student.arch} with {usual:g}")
+    if getattr(training.augmentation, "flip", False) and not DATASETS[config.data.name].horizontal_flip:
+        lines.append(
+            f"training.augmentation.flip: a mirrored image of {config.data.name} is not of its class; set flip: false"
+        )
+    if isinstance(method, CellDistillation):
+        if method.warmup_epochs > training.epochs:
+            lines.append(
+                f"method.warmup_epochs {method.warmup_epochs:g}: longer than the training ({training.epochs} epochs), "
+                "so the base term never reaches its weight"
+            )
+        if method.cluster_weight and not method.has_cluster_term:
+            lines.append("method.cluster_weight: scale 1 alone has a 1 x 1 Gram matrix, so the cluster term is zero")
+    classes = num_classes or config.data.num_classes
+    for field in idle_fields(method, classes) if classes else ():
+        lines.append(f"method.base_loss.{field}: cannot matter with {classes} classes, so any value gives the same")
+    return lines
