@@ -58,7 +58,7 @@ def sweep(file: Path, overrides: tuple[str, ...], name: str | None, as_json: boo
 def resume(name: str, overrides: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Go on with sweep NAME as it was begun, without its file.
 
-    To spend more: icd resume NAME --extend --set budget.trials=40
+    To spend more: icd resume NAME --extend --set search.budget.trials=40
     """
     from icd import search
 

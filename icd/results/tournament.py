@@ -208,7 +208,10 @@ def _entry(whole: SweepConfig, source: str, row: str, column: str, short: str) -
     """Make the sweep of one row and pair: the whole one with both fixed."""
     data = whole.to_data()
     method = whole.template["method"].option(row)
-    data |= {"name": ".".join(part for part in (whole.name, short, row) if part), "method": plain(method)}
+    data |= {
+        "name": ".".join(part for part in (whole.name, short, row) if part),
+        "method": {"choices": [plain(method)]},
+    }
     if column:
         data |= plain(whole.template["pair"].option(column))
         del data["pair"]

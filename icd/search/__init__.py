@@ -3,7 +3,7 @@
 The functions here are the verbs of the command for Python and notebooks; importing them imports no framework::
 
     from icd import search
-    result = search.sweep("search_spaces/quickstart.yaml", ["budget.trials=6"], executor="process")
+    result = search.sweep("search_spaces/quickstart.yaml", ["search.budget.trials=6"], executor="process")
     pandas.DataFrame(search.trial_rows("quickstart"))
 """
 
@@ -72,7 +72,7 @@ def sweep(
 
     Args:
         source: The file, or what it would hold.
-        overrides: Changes, as ``--set`` takes them: ``budget.trials=6``.
+        overrides: Changes, as ``--set`` takes them: ``search.budget.trials=6``.
         name: Another name for the sweep.
         **options: How and where.
 
@@ -93,7 +93,7 @@ def resume(name: str, overrides: Sequence[str] = (), **options: Unpack[Options])
     """Go on with a sweep as its study remembers it; with ``extend=True`` the budget may be changed.
 
     With ``retry_failed=True`` trials that failed are trained again, each as a new trial with the same configuration and
-    label. The failed one counts no longer against ``budget.trials``; the time that it took is spent.
+    label. The failed one counts no longer against ``search.budget.trials``; the time that it took is spent.
 
     Raises:
         StateError: If there is none of that name, another driver has it, or more than the budget is changed.

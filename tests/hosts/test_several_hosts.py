@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.documents import document_of
 from tests.hosts import site
 from tests.hosts.network import ROOT, Host, missing, network
 from tests.hosts.site import RAY, Postgres, wait_for
@@ -37,7 +38,7 @@ def sweep() -> dict[str, Any]:
     """The quick start with fewer images and more epochs, and nothing in it that depends on time."""
     document: dict[str, Any] = yaml.safe_load((ROOT / "search_spaces" / "quickstart.yaml").read_text())
     document["teacher"]["training"] = {"epochs": 1}
-    return {
+    parts = {
         **document,
         "name": NAME,
         "data": {"name": "digits100", "train_per_class": 8, "val_fraction": 0.25},
@@ -47,6 +48,7 @@ def sweep() -> dict[str, Any]:
         "pruner": {"name": "none"},
         "budget": {"trials": TRIALS},
     }
+    return document_of(parts)
 
 
 @dataclass

@@ -67,7 +67,7 @@ def test_who_asks_is_not_taken_for_a_driver(study: Study) -> None:
 
 
 def test_plan_from_a_mapping(tmp_path: Path) -> None:
-    plan = search.plan(changed(), ["budget.trials=4"], name="other", root=tmp_path / "root")
+    plan = search.plan(changed(), ["search.budget.trials=4"], name="other", root=tmp_path / "root")
     assert (plan.name, plan.trials, plan.paces) == ("other", 4, {})
     assert not (tmp_path / "root").exists()
 

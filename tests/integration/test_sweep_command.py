@@ -322,9 +322,9 @@ def test_export_before_a_trial_is_complete(command: Command, root: Path, tmp_pat
     [
         (
             {"ranges": {"cluster_weight": {"low": 1, "high": 9}}},
-            ["space.method.cluster_weight.high: 8", "another name"],
+            ["method.cluster_weight.high: 8", "another name"],
         ),
-        ({"budget": {"trials": 9}}, ["budget.trials: 6 -> 9", "--extend"]),
+        ({"budget": {"trials": 9}}, ["search.budget.trials: 6 -> 9", "--extend"]),
     ],
     ids=["space", "budget"],
 )
@@ -335,8 +335,8 @@ def test_taken_name(command: Command, tmp_path: Path, parts: dict[str, Any], lin
 
 @pytest.mark.usefixtures("study")
 def test_resume_with_another_space(command: Command) -> None:
-    said = command("resume", "by-hand", "--set", "space.cluster_weight.high=9", "--executor", "process")
-    assert "space.method.cluster_weight.high: 8" in one_line(said, 5, "STATE")
+    said = command("resume", "by-hand", "--set", "method.cluster_weight.high=9", "--executor", "process")
+    assert "method.cluster_weight.high: 8" in one_line(said, 5, "STATE")
     assert "found 3 done, 0 running to continue, 1 lost, 1 failed" in said.err
 
 
@@ -349,8 +349,8 @@ def test_sweep_that_is_driven(command: Command, driven: Study, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("words", "code", "text"),
     [
-        (["--set", "budget.trails=5"], 2, "did you mean 'trials'?"),
-        (["--set", "space.cluster_weight.low=9"], 2, "low"),
+        (["--set", "search.budget.trails=5"], 2, "did you mean 'trials'?"),
+        (["--set", "method.cluster_weight.low=9"], 2, "low"),
         (["--name", "../up"], 2, "name"),
         (["--executor", "slurm"], 2, "slurm"),
     ],
@@ -368,8 +368,8 @@ def test_validate_a_sweep(command: Command, tmp_path: Path, root: Path) -> None:
     said = command("validate", file(tmp_path))
     assert said.code == 0, said.err
     assert "is a valid sweep; digest " in said.out
-    told = json.loads(command("validate", file(tmp_path), "--json", "--set", "budget.trials=9").out)
-    assert told["sweep"]["budget"]["trials"] == 9
+    told = json.loads(command("validate", file(tmp_path), "--json", "--set", "search.budget.trials=9").out)
+    assert told["sweep"]["search"]["budget"]["trials"] == 9
     assert "did you mean 'space'" in one_line(command("validate", file(tmp_path, spice={})), 2, "CONFIG")
     assert not root.exists()
 

@@ -58,7 +58,9 @@ def test_sweep_again_extended_exported(
         assert hint in again.out
     assert {item: item.stat().st_mtime_ns for item in trained} == trained
 
-    more = command("resume", "by-hand", "--executor", "process", "--extend", "--set", "budget.trials=3", "--json")
+    more = command(
+        "resume", "by-hand", "--executor", "process", "--extend", "--set", "search.budget.trials=3", "--json"
+    )
     assert more.code == 0, more.err
     assert "found 2 done, 0 running to continue, 0 lost" in more.err
     assert json.loads(more.out)["counts"]["complete"] == 3
@@ -68,7 +70,7 @@ def test_sweep_again_extended_exported(
     assert logged.read_bytes() == page.read_bytes()
     assert command("resume", "by-hand", "--executor", "process").code == 0  # the larger budget is the sweep's own now
     refused = command("sweep", path, "--executor", "process")
-    assert "budget.trials: 3 -> 2" in one_line(refused, 5, "STATE")
+    assert "search.budget.trials: 3 -> 2" in one_line(refused, 5, "STATE")
 
     assert command("export", "by-hand", "--unconfirmed", "-o", tmp_path / "best.yaml").code == 0
     trained_again = command("train", tmp_path / "best.yaml", "--root", icd_root, "--json")

@@ -58,7 +58,7 @@ def test_a_table_that_cannot_be(command: Command, root: Path, tmp_path: Path) ->
     other = file(tmp_path, training={"epochs": 3, "batch_size": 50})
     assert "epochs: 1 -> 3" in one_line(command("benchmark", other), 5, "STATE")
     sampled = file(tmp_path, ranges={"method": ["KD"], "seed": [1, 2]})
-    assert "drop space.seed" in one_line(command("benchmark", sampled), 2, "USAGE")
+    assert "give one seed" in one_line(command("benchmark", sampled), 2, "USAGE")
 
 
 def test_all_rows_keep_one_budget(command: Command, root: Path, tmp_path: Path) -> None:

@@ -124,16 +124,16 @@ def test_plan_shows_what_would_be_taken(command: Command, tmp_path: Path) -> Non
     assert next(iter(told["suggestions"])) == "4"
     lines = command(*words).out.splitlines()
     assert any(line.startswith("  by-hand trial 3 (30 there): cluster_weight=") for line in lines)
-    assert any(line.startswith("  by-hand trial 0 (1 there), outside the space: method.name=distill") for line in lines)
+    assert any(line.startswith("  by-hand trial 0 (1 there), outside the ranges: name=distill") for line in lines)
 
 
 @pytest.mark.usefixtures("study")
 def test_sources_that_are_none(command: Command, tmp_path: Path) -> None:
     misspelt = file(tmp_path, enqueue={"from": "by-hnad"})
     for words in (["plan", misspelt], ["sweep", misspelt, "--executor", "process"]):
-        assert "did you mean 'by-hand'" in one_line(command(*words, "--set", "budget.trials=9"), 5, "STATE")
+        assert "did you mean 'by-hand'" in one_line(command(*words, "--set", "search.budget.trials=9"), 5, "STATE")
     itself = one_line(command("validate", file(tmp_path, enqueue={"from": "new"})), 2, "CONFIG")
-    assert "enqueue.from: must be another sweep than this one, but got 'new'" in itself
+    assert "search.enqueue.from: must be another sweep than this one, but got 'new'" in itself
 
 
 def test_validate_says_where_it_starts(command: Command, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from icd.config.sweep import Branches
+from icd.config.space import Choice
 from icd.config.yaml import read_yaml
 from icd.errors import ConfigError, IcdError, StateError, UsageError
 from icd.results.plan import Plan, PlannedArm, begin_plan
@@ -17,7 +17,7 @@ WEIGHT = {"cluster_weight": {"low": 1, "high": 8}}
 
 def told(entry: Entry) -> tuple[str, str, list[Any], str, int | None]:
     data = entry.document.data
-    return entry.row, entry.sweep.name, data["enqueue"], entry.sweep.sampler.name, entry.sweep.budget.trials
+    return entry.row, entry.sweep.name, data["search"]["enqueue"], entry.sweep.sampler.name, entry.sweep.budget.trials
 
 
 @pytest.mark.parametrize(
@@ -40,22 +40,22 @@ def test_every_way_to_name_rows_makes_the_same_sweeps(methods: Any) -> None:
     assert [entry.sweep.digest() for entry in found] == [
         entry.sweep.digest() for entry in rows(["KD", {"iCD-KD": WEIGHT}])
     ]
-    whole = found[1].sweep.space["method"]
-    assert isinstance(whole, Branches)
-    assert list(whole.fields) == ["iCD-KD"]
+    whole = found[1].sweep.template["method"]
+    assert isinstance(whole, Choice)
+    assert whole.labels == ("iCD-KD",)
 
 
 def test_fixed_fields_of_a_row_are_also_those_of_its_untuned_trial() -> None:
     fixed = {"allow_repeated_cells": True, "scales": [1, 2], "base_loss": {"kd": {"temperature": 2}}}
     (entry,) = rows({"iCD-KD": {**fixed, **WEIGHT}})
-    assert entry.document.data["enqueue"] == [{"label": "iCD-KD", "method": {"recipe": "iCD-KD", **fixed}}]
+    assert entry.document.data["search"]["enqueue"] == [{"label": "iCD-KD", "method": {"recipe": "iCD-KD", **fixed}}]
     (baseline,) = entry.sweep.enqueue
     assert baseline.changes["method"] == {"recipe": "iCD-KD", **fixed}
 
 
 def test_a_row_that_is_a_method_of_ours_has_no_untuned_trial() -> None:
     by_name = {entry.row: entry for entry in rows(["sp", "cross_entropy", {"distill": WEIGHT}])}
-    assert [entry.document.data["enqueue"] for entry in by_name.values()] == [[], [], []]
+    assert [entry.document.data["search"]["enqueue"] for entry in by_name.values()] == [[], [], []]
     assert by_name["sp"].sweep.sampler.name == "grid"
     assert by_name["distill"].sweep.budget.trials == 2
 
@@ -74,8 +74,7 @@ def test_the_paper_s_table() -> None:
     assert found[0].column == "resnet32x4>mobilenetv2"
     assert [entry.row for entry in found[:3]] == ["SP", "CRD", "LDRLD"]
     last = found[-1].sweep
-    assert (last.fixed["teacher"], last.fixed["student"]) == ("vgg13", "vgg8")
-    assert set(last.space) == {"method"}
+    assert (last.template["teacher"], last.template["student"]) == ({"arch": "vgg13"}, {"arch": "vgg8"})
 
 
 def test_pairs_that_cannot_be_names_are_numbered() -> None:
@@ -85,7 +84,7 @@ def test_pairs_that_cannot_be_names_are_numbered() -> None:
     ]
     found = entries(document(teacher=None, student=None, ranges={"pair": pairs, "method": ["KD"]}))
     assert [entry.sweep.name for entry in found] == ["my_table.pair1.KD", "my_table.pair2.KD"]
-    assert [entry.sweep.fixed["teacher"]["training"]["epochs"] for entry in found] == [1, 2]
+    assert [entry.sweep.template["teacher"]["training"]["epochs"] for entry in found] == [1, 2]
     assert len({entry.column for entry in found}) == 2
 
 
@@ -99,8 +98,8 @@ def test_the_file_itself_is_not_changed() -> None:
 @pytest.mark.parametrize(
     ("parts", "kind", "rule"),
     [
-        ({"ranges": WEIGHT}, UsageError, "x.yaml: a table needs space.method with the rows to compare"),
-        ({"ranges": {"method": ["KD"], "seed": [1, 2]}}, UsageError, "drop space.seed, and say --seeds"),
+        ({"ranges": WEIGHT}, UsageError, "x.yaml: a table needs the rows to compare"),
+        ({"ranges": {"method": ["KD"], "seed": [1, 2]}}, UsageError, "give one seed, and say --seeds"),
         ({"enqueue": ["KD"]}, UsageError, "drop enqueue"),
         ({"ranges": {"method": ["KD", "kd"]}}, ConfigError, "method"),
         ({"name": "x" * 62}, ConfigError, "must be 1 to 64 letters"),
