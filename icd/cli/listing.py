@@ -111,6 +111,7 @@ def _pasted(name: str) -> str:
     from icd.methods import METHODS, PAPER_ROWS
 
     if name in BASE_LOSSES:
+        cls: Any
         data, cls = {"base_loss": {name: _defaults(BASE_LOSSES[name])}}, BASE_LOSSES[name]
     elif name in METHODS or name in PAPER_ROWS:
         method = METHODS[name]() if name in METHODS else PAPER_ROWS[name]
