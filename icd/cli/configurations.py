@@ -239,6 +239,7 @@ def _pasted(name: str) -> str:
     from icd.losses import BASE_LOSSES
     from icd.methods import METHODS, PAPER_ROWS
 
+    cls: Any
     if name in BASE_LOSSES:
         data, cls = {"base_loss": {name: _defaults(BASE_LOSSES[name])}}, BASE_LOSSES[name]
     elif name in METHODS or name in PAPER_ROWS:

@@ -77,7 +77,10 @@ def _written(data: Any, path: KeyPath) -> KeyPath:
             return path  # a field beside what the short form says
         if node is not None and not isinstance(node, dict | list):
             return path[:end]
-        node = node.get(key) if isinstance(node, dict) else node[key] if _has(node, key) else None
+        if isinstance(node, dict):
+            node = node.get(key)
+        else:
+            node = node[key] if isinstance(node, list) and isinstance(key, int) and key < len(node) else None
         name = key if isinstance(key, str) and key != "choices" else name
     return path
 
@@ -97,7 +100,3 @@ def in_order(problems: list[Problem]) -> list[Problem]:
 
 def _shown(key: str) -> str:
     return key if _PLAIN_KEY.fullmatch(key) else shorten(key)
-
-
-def _has(node: list[Any], key: str | int) -> bool:
-    return isinstance(key, int) and key < len(node)

@@ -20,7 +20,7 @@ def with_preset(value: Any, images: str, network: Any) -> Any:
     preset = value.get("preset", row.preset if row else None)
     arch = network.get("arch") if isinstance(network, dict) else network
     own = {name: item for name, item in value.items() if name != "preset"}
-    found = preset_fields(_known(preset, PRESETS), MODELS[arch].family if _is_key(arch, MODELS) else "", own)
+    found = preset_fields(_known(preset, PRESETS), MODELS[str(arch)].family if _is_key(arch, MODELS) else "", own)
     return {**found, "augmentation": _tagged("augmentation", found["augmentation"])}
 
 
@@ -34,7 +34,7 @@ def with_recipe(value: Any) -> Any:
         return value
     row = value.get("recipe")
     own = {name: item for name, item in value.items() if name != "recipe"}
-    start = method_data(PAPER_ROWS[row]) if _is_key(row, PAPER_ROWS) else {"name": "distill"}
+    start = method_data(PAPER_ROWS[str(row)]) if _is_key(row, PAPER_ROWS) else {"name": "distill"}
     if "scales" in own:
         start = {name: item for name, item in start.items() if name not in WEIGHTS}
     found = {**start, **own}
@@ -66,4 +66,4 @@ def _is_key(name: Any, table: Mapping[str, Any]) -> bool:
 def method_name(value: Any) -> str:
     """Name the class of a method's file value; ``distill`` where that is wrong or absent."""
     name = with_recipe(value).get("name") if isinstance(value, dict | str) else None
-    return name if _is_key(name, METHODS) else "distill"
+    return str(name) if _is_key(name, METHODS) else "distill"

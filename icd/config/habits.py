@@ -171,7 +171,7 @@ def as_range(value: object) -> Any:
             return {"choices": value[key]}
     kind = " ".join(str(value.get(key, "")) for key in _KIND if key in value).lower()
     if isinstance(inner := value.get("_value"), list):
-        return {"choices": inner} if kind == "choice" else _interval(*inner[:2], kind, inner[2:])
+        return {"choices": inner} if kind == "choice" else _interval(inner[0], inner[-1], kind, inner[2:3])
     low, high = (next((value[key] for key in keys if key in value), None) for keys in (_LOW, _HIGH))
     known = {*_LOW, *_HIGH, *_STEP, *_KIND, "log", "base", "count", "q"}
     if low is None or high is None or not set(value) <= known:

@@ -204,9 +204,9 @@ class _Schemas:
         """Take a preset by name, or fields laid over one."""
         preset = self.either(_names(PRESETS, description="The authors' settings that the other fields are laid over."))
         own = {"preset": preset, **self.fields(TrainingConfig)}
-        alone = {"nesterov": {"const": True}, "momentum": {"const": 0}}
-        rule = {"not": {"properties": alone, "required": list(alone)}}
-        return _any(_names(PRESETS), closed(own, description=_first(TrainingConfig), **rule), {"type": "null"})
+        alone: Schema = {"nesterov": {"const": True}, "momentum": {"const": 0}}
+        rule: Schema = {"not": {"properties": alone, "required": list(alone)}}
+        return _any(_names(PRESETS), closed(own, description=_first(TrainingConfig)) | rule, {"type": "null"})
 
     def method(self) -> Schema:
         """Take a method or a row of the paper by name, or fields laid over one."""
@@ -222,8 +222,8 @@ class _Schemas:
                 found.append(closed({"recipe": self.either(start), **own}, ("recipe",), description=cls.title))
             if cls is CellDistillation:
                 off = {weight: {"const": 0} for weight in ("base_weight", "ce_weight", "cluster_weight")}
-                rule = {"not": {"properties": off, "required": list(off)}}
-                found.append(closed({"name": {"const": name}, **own}, description=cls.title, **rule))
+                rule: Schema = {"not": {"properties": off, "required": list(off)}}
+                found.append(closed({"name": {"const": name}, **own}, description=cls.title) | rule)
             else:
                 found.append(closed({"name": {"const": name}, **own}, ("name",), description=cls.title))
         return found

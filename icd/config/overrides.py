@@ -121,7 +121,7 @@ def _inside(node: Any, path: KeyPath, name: str | int, source: str) -> tuple[Any
 def _child(node: Any, path: KeyPath) -> Any:
     """Step into a part; one that is missing is made, and a short form is written in full."""
     name = path[-1]
-    child = full_form(name, node.get(name) if isinstance(node, dict) else node[name])  # type: ignore[call-overload]
+    child = full_form(name, node.get(name) if isinstance(node, dict) else node[name])
     node[name] = {} if child is None else child
     return node[name]
 

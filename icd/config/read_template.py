@@ -43,7 +43,7 @@ class TemplateReader:
             path: Of the value in a trial.
             place: In the file, which differs below choices.
         """
-        found = self._range(value, path, place) if is_range(value) else WRONG
+        found: Any = self._range(value, path, place) if is_range(value) else WRONG
         if found is not WRONG:
             self._one_range(path, place, found)
             return found

@@ -116,13 +116,13 @@ class _TrialReader(PartReader):
         )
         more, student, teacher = between_parts(known)
         self.problems += more
-        if self.problems:
-            return None
+        if self.problems or images is None or student is None or method is None or training is None:
+            return None  # what is None has a problem
         return TrialConfig(
-            data=images,  # type: ignore[arg-type] - what is None has a problem
-            student=student,  # type: ignore[arg-type]
+            data=images,
+            student=student,
             method=method,
-            training=training,  # type: ignore[arg-type]
+            training=training,
             teacher=teacher if method.needs_teacher else None,
             seed=seed,
         )
@@ -152,7 +152,8 @@ class _TrialReader(PartReader):
         options = tuple(sorted((name, values.pop(name)) for name in row.options if name in values))
         given = data if isinstance(data, dict) else {}
         options = tuple((name, value) for name, value in options if name in given)
-        return self.made(DataConfig, {**values, "options": options}, ("data",))
+        made: DataConfig | None = self.made(DataConfig, {**values, "options": options}, ("data",))
+        return made
 
     def _network(self, part: str, data: Any) -> Any:
         if data is None:

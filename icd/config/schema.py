@@ -23,7 +23,7 @@ from icd.models import MODELS
 
 STRICT = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 for _cls in (*BASE_LOSSES.values(), *VIEW_FAMILIES.values(), Fingerprint):
-    _cls.__pydantic_config__ = STRICT  # type: ignore[attr-defined]
+    setattr(_cls, "__pydantic_config__", STRICT)  # noqa: B010
 
 # Fields whose value is one of several dataclasses: the table of their names, and what one of them is called.
 TABLES: Mapping[str, tuple[Mapping[str, type], str]] = {
@@ -131,7 +131,7 @@ def _part(key: str, classes: Mapping[str, Any], names: Any = None, options: Any 
 
 def part_of(cls: Any, **names: tuple[str, Mapping[str, Any]]) -> Part:
     """Make a part of a dataclass; ``names`` are fields that name a row of a table."""
-    literal: dict[str, Any] = {name: Literal[tuple(table)] for name, (_, table) in names.items()}  # type: ignore[misc]
+    literal: dict[str, Any] = {name: Literal[tuple(table)] for name, (_, table) in names.items()}
     made = _model(cls, **{name: (kind, _default(cls, name)) for name, kind in literal.items()})
     return Part(adapter=TypeAdapter(made), classes={"": cls}, names=names, options={})
 

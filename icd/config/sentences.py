@@ -72,10 +72,10 @@ def _rule(part: Part, place: KeyPath, item: Any) -> str:
     if item["type"] == "literal_error":
         return f"{name} must be one of {', '.join(repr(choice) for choice in choices_of(annotation))}"
     said = item["msg"][:1].lower() + item["msg"][1:]
-    return _RULES.get(item["type"], said)
+    return str(_RULES.get(item["type"], said))
 
 
 def _annotation(part: Part, place: KeyPath) -> Any:
     if place and place[0] in TABLES and len(place) > 2:
-        return annotations(TABLES[str(place[0])][0][str(place[1])])[str(place[2])]  # type: ignore[arg-type]
+        return annotations(TABLES[str(place[0])][0][str(place[1])])[str(place[2])]
     return part.keys(None)[str(place[0])] if place else field_type(("seed",))

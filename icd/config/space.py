@@ -202,7 +202,7 @@ class _Filler:
         return copy.deepcopy(node)
 
     def _mapping(self, node: Mapping[str, Any], path: KeyPath, place: KeyPath) -> dict[str, Any]:
-        found = {}
+        found: dict[str, Any] = {}
         for name in asked_order(node):
             if isinstance(node[name], ScaleWeights):  # last, because scales and gram say which are asked
                 found |= self._weights(name, node[name], found, path)
@@ -234,7 +234,7 @@ def baseline_document(template: Mapping[str, Any], changes: Mapping[str, Any]) -
     A method that names its row or class replaces the fixed one, other fields are laid over it, and so are those of the
     training. Networks and a seed that are searched, and that the baseline does not name, are the first options.
     """
-    document = {}
+    document: dict[str, Any] = {}
     for part, value in template.items():
         document[part] = fixed_part(value) if part in ("method", "training") else _first(value)
     document = _both_networks(document)
@@ -242,7 +242,7 @@ def baseline_document(template: Mapping[str, Any], changes: Mapping[str, Any]) -
     for part, value in changes.items():
         before, after = document.get(part), full_form(part, copy.deepcopy(value))
         laid = isinstance(before, dict) and isinstance(after, dict) and not replaces(part, after)
-        document[part] = {**before, **after} if laid else after
+        document[part] = {**(before or {}), **after} if laid else after
     return document
 
 

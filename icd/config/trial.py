@@ -153,7 +153,7 @@ def plain_data(value: Any) -> Any:
     return value
 
 
-def _named_weights(method: Method) -> dict[str, Any]:
+def _named_weights(method: Any) -> dict[str, Any]:
     """Name each weight by its scale: a weight is a parameter of its own."""
     if not isinstance(method, CellDistillation):
         return {}

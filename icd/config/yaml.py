@@ -55,7 +55,7 @@ class _Loader(yaml.SafeLoader):
         if self.depth > MAX_DEPTH:
             raise _RefusedError(line, f"must not be nested deeper than {MAX_DEPTH}")
         self.depth += 1
-        node = super().compose_node(parent, index)  # type: ignore[no-untyped-call]
+        node = super().compose_node(parent, index)
         self.depth -= 1
         return node
 
@@ -66,9 +66,7 @@ for _tag, _pattern in {
     "int": r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+",
     "float": r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
 }.items():
-    _Loader.add_implicit_resolver(  # type: ignore[no-untyped-call]
-        f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_pattern})\Z"), None
-    )
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_pattern})\Z"), None)
 
 
 def read_yaml(path: Path) -> Document:
@@ -133,7 +131,7 @@ def parse_yaml(text: str, source: str) -> Document:
         raise _refusal(source, text.count("\n", 0, bad.start()) + 1, rule)
     try:
         loader = _Loader(text)
-        root = loader.get_single_node()  # type: ignore[no-untyped-call]
+        root = loader.get_single_node()
     except _RefusedError as error:
         raise _refusal(source, error.line, error.rule, error.hint) from None
     except yaml.MarkedYAMLError as error:
@@ -217,7 +215,10 @@ def _syntax_problem(error: yaml.MarkedYAMLError, text: str, source: str) -> Prob
     said = _SPACE.sub(" ", ", ".join(part for part in (error.context, error.problem) if part))
     if "document" in said and "expected a single" in said:
         hint = "remove '---'"
-        return Problem(rule="only one document is allowed", source=source, line=mark and mark.line + 1, hint=hint)
+        return Problem(
+            rule="only one document is allowed", source=source, line=mark.line + 1 if mark else None, hint=hint
+        line = mark.line + 1 if mark else None
+        return Problem(rule="only one document is allowed", source=source, line=line, hint=hint)
     if mark is None:
         return Problem(rule=f"not valid YAML: {said}", source=source)
     start = text.rfind("\n", 0, mark.index) + 1

@@ -121,7 +121,7 @@ def begun(root: Path, entry: Entry) -> Ledger | None:
         own = [{name: data[name] for name in now if name != "resources"} for data in (before, now)]
         for data in own:
             data["search"] = {name: value for name, value in data["search"].items() if name != "budget"}
-        changed = "; ".join(differences(*own))
+        changed = "; ".join(differences(own[0], own[1]))
         raise StateError(
             f"sweep {ledger.name!r} was begun with another configuration; undo, or choose another name: {changed}"
         )

@@ -75,7 +75,7 @@ class Plan:
     concurrent: int
     device: str | None
     paces: Mapping[str, Mapping[str, float]]
-    cost: Cost | None
+    cost: Cost
     disk_bytes: int
     basis: Sequence[str]
 

@@ -152,7 +152,7 @@ def _searched(template: Mapping[str, Any]) -> set[tuple[str | int, ...]]:
 
 def _networks(template: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
     """Give networks and seed as this sweep can have them: the other trial's, or its own first."""
-    found = {}
+    found: dict[str, Any] = {}
     for part in ("pair", "teacher", "student", "seed"):
         node = template.get(part)
         if part == "pair" and isinstance(node, Choice):
