@@ -215,8 +215,6 @@ def _syntax_problem(error: yaml.MarkedYAMLError, text: str, source: str) -> Prob
     said = _SPACE.sub(" ", ", ".join(part for part in (error.context, error.problem) if part))
     if "document" in said and "expected a single" in said:
         hint = "remove '---'"
-        return Problem(
-            rule="only one document is allowed", source=source, line=mark.line + 1 if mark else None, hint=hint
         line = mark.line + 1 if mark else None
         return Problem(rule="only one document is allowed", source=source, line=line, hint=hint)
     if mark is None:
