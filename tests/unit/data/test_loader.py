@@ -75,7 +75,7 @@ def test_memory_format(in_memory: ArrayImages, channels_last: bool) -> None:
     assert all(b.images_BCHW.is_contiguous(memory_format=layout) for b in show(in_memory, channels_last=channels_last))
 
 
-@pytest.mark.parametrize("augmentation", [CropFlip(size=24, resize=32), RandomResizedCrop(size=24, resize=32)])
+@pytest.mark.parametrize("views", [CropFlip(size=24, resize=32), RandomResizedCrop(size=24, resize=32)])
 def test_files_are_the_same_for_any_number_of_workers(files: FileImages, views: CropFlip | RandomResizedCrop) -> None:
     ids = draw(0, 2, np.arange(10), views.num_views)
     for view_ids in (ids, None):
