@@ -105,7 +105,7 @@ def test_a_broken_file_is_one_line_with_its_name(files: FileImages, num_workers:
     broken = files.root / files.names[6]
     broken.write_bytes(broken.read_bytes()[:200])
     with pytest.raises(DataError, match=broken.name) as caught:
-        show(files, augmentation=CropFlip(size=24, resize=32), num_workers=num_workers)
+        show(files, views=CropFlip(size=24, resize=32), num_workers=num_workers)
     assert "\n" not in str(caught.value)
 
 
