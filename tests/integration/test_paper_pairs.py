@@ -34,7 +34,7 @@ def step_terms(split: Split, data: str, pair: tuple[str, str], stem: Stem, row: 
             split.train,
             indices=np.arange(2),
             view_ids=np.array([0, views.num_views - 1]),
-            augmentation=views,
+            views=views,
             batch_size=2,
             mean=split.mean,
             std=split.std,

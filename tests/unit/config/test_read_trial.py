@@ -133,7 +133,7 @@ def test_a_stem_may_be_asked_for() -> None:
 # Rows of the paper
 
 
-@pytest.mark.parametrize("recipe", PAPER_ROWS)
+@pytest.mark.parametrize("row", PAPER_ROWS)
 def test_a_row_is_the_paper_s(row: str) -> None:
     assert trial(method=row).method == PAPER_ROWS[row]
     assert trial(method={"recipe": row}).method == PAPER_ROWS[row]
@@ -230,7 +230,7 @@ def test_a_teacher_that_is_not_trained_has_no_protocol(weights: str) -> None:
 # Round trips
 
 
-@pytest.mark.parametrize("recipe", [*PAPER_ROWS, "cross_entropy"])
+@pytest.mark.parametrize("row", [*PAPER_ROWS, "cross_entropy"])
 @pytest.mark.parametrize("data", ["digits100", "cifar100", "tiny_imagenet", "cub200", "npz"])
 def test_what_is_written_is_read_again(row: str, data: str) -> None:
     named = {"name": data, "path": "a/b.npz"} if data == "npz" else {"name": data, "split_seed": 3}

@@ -66,7 +66,7 @@ def test_order_labels_and_views_follow_the_arguments(in_memory: ArrayImages) -> 
 def test_the_last_batch(in_memory: ArrayImages, files: FileImages, drop_last: bool, sizes: list[int]) -> None:
     assert [len(batch.labels_B) for batch in show(in_memory, drop_last=drop_last)] == sizes
     views = CropFlip(size=24, resize=32)
-    assert [len(batch.labels_B) for batch in show(files, augmentation=views, drop_last=drop_last)] == sizes
+    assert [len(batch.labels_B) for batch in show(files, views=views, drop_last=drop_last)] == sizes
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
@@ -75,12 +75,12 @@ def test_memory_format(in_memory: ArrayImages, channels_last: bool) -> None:
     assert all(b.images_BCHW.is_contiguous(memory_format=layout) for b in show(in_memory, channels_last=channels_last))
 
 
-@pytest.mark.parametrize("augmentation", [CropFlip(size=24, resize=32), RandomResizedCrop(size=24, resize=32)])
+@pytest.mark.parametrize("views", [CropFlip(size=24, resize=32), RandomResizedCrop(size=24, resize=32)])
 def test_files_are_the_same_for_any_number_of_workers(files: FileImages, views: CropFlip | RandomResizedCrop) -> None:
     ids = draw(0, 2, np.arange(10), views.num_views)
     for view_ids in (ids, None):
-        here = show(files, augmentation=views, view_ids=view_ids)
-        there = show(files, augmentation=views, view_ids=view_ids, num_workers=2)
+        here = show(files, views=views, view_ids=view_ids)
+        there = show(files, views=views, view_ids=view_ids, num_workers=2)
         assert len(here) == len(there) == 3
         for one, other in zip(here, there, strict=True):
             assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
@@ -93,8 +93,8 @@ def test_files_in_memory_show_the_same_pixels_as_files(files: FileImages) -> Non
     ids = draw(0, 2, np.arange(10), views.num_views)
     for view_ids in (ids, None):
         pairs = zip(
-            show(files, augmentation=views, view_ids=view_ids),
-            show(held, augmentation=views, view_ids=view_ids),
+            show(files, views=views, view_ids=view_ids),
+            show(held, views=views, view_ids=view_ids),
             strict=True,
         )
         assert all(torch.equal(one.images_BCHW, other.images_BCHW) for one, other in pairs)
@@ -105,7 +105,7 @@ def test_a_broken_file_is_one_line_with_its_name(files: FileImages, num_workers:
     broken = files.root / files.names[6]
     broken.write_bytes(broken.read_bytes()[:200])
     with pytest.raises(DataError, match=broken.name) as caught:
-        show(files, augmentation=CropFlip(size=24, resize=32), num_workers=num_workers)
+        show(files, views=CropFlip(size=24, resize=32), num_workers=num_workers)
     assert "\n" not in str(caught.value)
 
 
@@ -134,7 +134,7 @@ def test_files_are_held_in_memory_once_and_only_where_they_fit(
 def test_files_of_another_size_are_named_where_views_do_not_resize(files: FileImages) -> None:
     for views in (CropFlip(size=32, pad=4), RotateFlip(size=32)):
         with pytest.raises(DataError, match=rf"{files.names[0]}: must be 32 x 32 .* but got 64 x 64; take crop_flip"):
-            show(files, augmentation=views)
+            show(files, views=views)
         with pytest.raises(DataError, match="must be 32 x 32"):
             files.held(views, torch.device("cpu"), 1)
 
@@ -154,7 +154,7 @@ def test_decoding_begins_before_a_batch_is_asked_for(files: FileImages) -> None:
         told,
         indices=np.arange(10),
         view_ids=None,
-        augmentation=views,
+        views=views,
         batch_size=4,
         mean=MEAN,
         std=STD,

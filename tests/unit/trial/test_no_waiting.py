@@ -176,7 +176,7 @@ def test_no_optimizer_waits() -> None:
 
 
 @pytest.mark.parametrize(
-    "augmentation", [CropFlip(size=32, pad=4), RotateFlip(size=32, steps=3), CropFlip(size=28, resize=32)]
+    "views", [CropFlip(size=32, pad=4), RotateFlip(size=32, steps=3), CropFlip(size=28, resize=32)]
 )
 def test_no_view_waits(views: Any) -> None:
     run(epochs_of(CrossEntropy(), teacher="none", augmentation=views))
