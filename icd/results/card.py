@@ -206,7 +206,7 @@ def _triple(values: Sequence[float]) -> str:
 
 
 def _signed(value: float | None) -> str:
-    return "-" if value is None else f"{value:+.2f}"
+    return "-" if value is None else f"{round(value, 2) + 0.0:+.2f}"  # no sign of minus for what rounds to zero
 
 
 def _number(value: float | None) -> str:

@@ -107,7 +107,7 @@ def _hyperband(config: PrunerConfig, epochs: int) -> BasePruner:
 
 
 def _median(config: PrunerConfig, epochs: int) -> BasePruner:
-    return MedianPruner(n_startup_trials=config.startup_trials, n_warmup_steps=config.min_epochs - 1)
+    return MedianPruner(n_startup_trials=config.startup_trials, n_warmup_steps=config.min_epochs)
 
 
 def _no_pruner(config: PrunerConfig, epochs: int) -> BasePruner:

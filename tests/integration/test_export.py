@@ -221,7 +221,7 @@ def test_the_simplest_configuration(command: Command, root: Path, tmp_path: Path
     card, header = (tmp_path / "out" / "README.md").read_text(), (tmp_path / "out" / "best.yaml").read_text()
     assert f"**{SIMPLEST}.**" in card
     assert "# resnet8 on digits100: sweep by-hand, trial 1, cluster weight 0\n" in card
-    assert "| trial 1, cluster weight 0 | 2 | 61.000 | 0.000 (3) |\n| trial 1, whole | 3 | 61.000 | - |\n" in card
+    assert "| trial 1, cluster weight 0 | 2 | 61.000 | +0.00 (3) |\n| trial 1, whole | 3 | 61.000 | - |\n" in card
     assert f"# status: {SIMPLEST}\n" in header
     assert load_trial(tmp_path / "out" / "best.yaml") == config
     assert config.seed == plan.seeds[0]

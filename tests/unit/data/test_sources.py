@@ -281,13 +281,13 @@ def test_what_is_no_image_of_a_class_is_skipped_and_counted(tmp_path: Path) -> N
     save_pictures(train / "__MACOSX" / "ant", 2, first=0)
     save_pictures(train / ".thumbnails", 2, first=0)
     (train / "ant" / "._ant_0.png").write_bytes(b"\0\5\x16\7")
-    (train / "ant" / "__MACOSX").mkdir()
+    save_pictures(train / "ant" / "__MACOSX", 1, first=0)  # the folder is hidden, and what is in it
     (train / "bee" / "old.gif").write_bytes(b"GIF89a")
     (train / "bee" / "README").write_text("bees")
     (train / "labels.csv").write_text("")
     found = load("imagefolder", tmp_path)
     assert (found.class_names, found.digest) == (clean.class_names, clean.digest)
-    skipped = "4 hidden or of the system, 1 in no class folder, 1 with .gif, 1 without a suffix"
+    skipped = "5 hidden or of the system, 1 in no class folder, 1 with .gif, 1 without a suffix"
     assert found.notes == (f"{train}: skipped {skipped}",)
 
 

@@ -207,6 +207,8 @@ def test_view_ids_out_of_range_and_wrong_sides_are_refused() -> None:
         CropFlip(size=32, pad=4).apply(noise(1, 32), np.array([162]))
     with pytest.raises(ValueError, match="height and width == 32"):
         CropFlip(size=32, pad=4).apply(noise(1, 40), np.array([0]))
+    with pytest.raises(ValueError, match="height and width == 32"):
+        CropFlip(size=32, pad=4).apply(noise(1, 40)[:, :, :32], np.array([0]))
 
 
 @pytest.mark.gpu

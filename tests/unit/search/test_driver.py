@@ -7,10 +7,11 @@ import pytest
 
 from icd.errors import StateError
 from icd.search.record import best
-from icd.search.task import RETRIES, Epoch, trial_folder
+from icd.search.task import Epoch, trial_folder
 from tests.driving import EPOCHS, POINTS, Hand
 
-FAULTS = [(kind, RETRIES[kind]) for kind in ("killed", "lost", "hang", "gpu", "memory", "setup", "error")]
+# What docs/sweeps.md promises, written out; None stands for the sweep's own number of retries.
+FAULTS = [("killed", None), ("lost", None), ("hang", None), ("gpu", None), ("memory", 1), ("setup", 0), ("error", 0)]
 
 
 def test_baselines_come_first_and_once(tmp_path: Path) -> None:
@@ -232,6 +233,20 @@ def test_pruning_and_control_trials(tmp_path: Path, name: str) -> None:
     assert records[0].state == "complete"
     assert records[0].baseline == "KD"
     assert {event["trial"]: event["state"] for event in hand.told("end")} == dict(enumerate(hand.states))
+
+
+@pytest.mark.parametrize("name", ["median", "successive_halving", "hyperband"])
+def test_no_trial_is_pruned_before_min_epochs(tmp_path: Path, name: str) -> None:
+    pruner = {"name": name, "min_epochs": 3, "reduction": 2, "startup_trials": 1, "control_fraction": 0}
+    hand = Hand(tmp_path, pruner=pruner, budget={"trials": 12})
+    hand.finish(lambda number, epoch: 90.0 - 5 * number + epoch / 10)  # each worse than the one before
+    assert {max(record.curve) for record in hand.ledger.records() if record.state == "pruned"} == {3}
+
+
+def test_the_fraction_of_control_trials_is_the_one_asked_for(tmp_path: Path) -> None:
+    hand = Hand(tmp_path, pruner={"name": "median", "control_fraction": 0.15})
+    chosen = [hand.driver.chooser._is_control(number, "control") for number in range(4000)]  # type: ignore[union-attr]
+    assert sum(chosen) / len(chosen) == pytest.approx(0.15, abs=4 * (0.15 * 0.85 / 4000) ** 0.5)
 
 
 DEAD: dict[str, Any] = {"pruner": {"dead_terms": True, "min_epochs": 2, "control_fraction": 0.0}}

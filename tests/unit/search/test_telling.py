@@ -1,10 +1,16 @@
 """What a sampler learns from when there are more trials than it can take."""
 
+from typing import Any
+
 import optuna
 import pytest
+from optuna.distributions import BaseDistribution, FloatDistribution
+from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from icd.config.sweep import SamplerConfig
+from icd.search.samplers import SAMPLERS, make_sampler
 from icd.search.telling import most_telling
 
 UP, DOWN = StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE
@@ -60,3 +66,22 @@ def test_every_objective_has_its_best() -> None:
 
 def test_of_equal_ones_the_older_is_kept() -> None:
     assert numbers(most_telling(trials(7, 7, 7, 1, 1, 1), [UP], 4)) == [0, 1, 4, 5]
+
+
+@pytest.mark.parametrize(("name", "shown"), [("auto", 1000), ("tpe", 1000), ("gp", 200), ("nsga2", 1100)])
+def test_how_many_trials_each_sampler_learns_from(monkeypatch: pytest.MonkeyPatch, name: Any, shown: int) -> None:
+    seen = []
+
+    class Counting(RandomSampler):
+        def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+            seen.append(sum(other.state.is_finished() for other in study.get_trials(deepcopy=False)))
+            return {}
+
+    def made(config: SamplerConfig, seed: int) -> BaseSampler:
+        return Counting(seed=seed)
+
+    monkeypatch.setitem(SAMPLERS, name, made)  # type: ignore[arg-type]
+    study = optuna.create_study(sampler=make_sampler(SamplerConfig(name=name), 0, []))
+    study.add_trials(trials(*range(1100)))
+    study.ask({"x": FloatDistribution(0, 1)})
+    assert seen == [shown]

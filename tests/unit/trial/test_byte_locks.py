@@ -1,9 +1,12 @@
 """Bytes are held by one at a time, whether the others are threads or processes."""
 
+import fcntl
 import os
+import struct
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -112,3 +115,26 @@ def test_a_file_that_was_removed_still_locks(path: Path, tmp_path: Path) -> None
     hold(locks, [1], book, "held", 0.0)
     locks.close()
     assert lines(book) == ["in held", "out held"]
+
+
+def test_bytes_are_taken_in_ascending_order(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two that take the same bytes in two orders can wait for each other for ever."""
+    taken: list[int] = []
+    by_opening, by_turns = fcntl.fcntl, fcntl.lockf
+
+    def opened(handle: int, command: int, lock: Any) -> Any:
+        taken.append(struct.unpack("hhqqi", lock)[2])
+        return by_opening(handle, command, lock)
+
+    def turned(handle: int, command: int, *where: int) -> None:
+        if command == fcntl.LOCK_EX:
+            taken.append(where[1])
+        by_turns(handle, command, *where)
+
+    locks = ByteLocks(path)
+    monkeypatch.setattr(fcntl, "fcntl", opened)
+    monkeypatch.setattr(fcntl, "lockf", turned)
+    with locks.held([5, 3, 9, 3]):
+        pass
+    locks.close()
+    assert taken == [3, 5, 9]

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.cluster.meminfo import Memory
 from tests.crash.harness import table
-from tests.faults.meminfo import Memory
 from tests.integration.ray_nodes import wait_for
 from tests.integration.ray_sweeps import document, start
 from tests.support.needs import need
