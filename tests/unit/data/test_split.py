@@ -29,7 +29,7 @@ def test_split_is_stratified_and_complete() -> None:
 
 def test_a_class_gives_its_share_rounded() -> None:
     labels = np.repeat([0, 1, 2], [7, 9, 11])  # a quarter is 1.75, 2.25 and 2.75
-    _, val = stratified_split(labels, np.arange(len(labels)), val_share=0.25, seed=0)
+    _, val = stratified_split(labels, np.arange(len(labels)), val_fraction=0.25, seed=0)
     assert np.bincount(labels[val]).tolist() == [2, 2, 3]
 
 
@@ -110,7 +110,7 @@ def test_every_class_needs_a_training_image() -> None:
 def test_equal_images_of_a_data_set_stay_on_one_side() -> None:
     images = some_images(20, 1)
     doubled = ArrayImages(torch.cat([images.images_NCHW] * 2), torch.zeros(40, dtype=torch.int64))
-    request = Request(root=None, path=None, val_share=0.5, split_seed=0)
+    request = Request(root=None, path=None, val_fraction=0.5, split_seed=0)
     split = make_split(request, "made", doubled, some_images, class_names="a", mean=(0, 0, 0), std=(1, 1, 1))
     seen = [{image.numpy().tobytes() for image in part.images_NCHW} for part in (split.train, split.val)]
     assert [len(part) for part in (split.train, split.val)] == [20, 20]
