@@ -6,7 +6,7 @@
 ask         ``Ledger.ask`` on a sqlite study that knows 10, 100 and 1000 trials of 10 epochs
 drive       the whole policy, called in-process: next, ten epochs, end; ledger and outbox on disk, with every fsync;
             with MLflow's thread (sqlite) and without; memory as trials pass
-processes   the same through ``ProcessExecutor`` and two workers that answer and do nothing else
+processes   the same through ``LocalExecutor`` and two workers that answer and do nothing else
 large       the whole policy over one study of thousands of trials of up to three epochs, pruned, with MLflow's thread;
             what an ask costs and what memory is taken, tenth by tenth
 """
@@ -31,13 +31,13 @@ import synthetic
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from icd.search.driver import Driver
-from icd.search.processes import ProcessExecutor
+from icd.search.driver import SweepController
+from icd.search.processes import LocalExecutor
 from icd.search.space import SearchSpace
 from icd.search.storage import open_storage
 from icd.search.study import Ledger
-from icd.search.task import Epoch, Outcome, Task
-from icd.search.track import Tracker
+from icd.search.task import Attempt, AttemptResult, EpochReport
+from icd.search.track import OutboxSender
 
 EPOCHS, FEW_EPOCHS = 10, 3
 
@@ -45,7 +45,7 @@ EPOCHS, FEW_EPOCHS = 10, 3
 class Timed:
     """A policy that notes how long each answer takes."""
 
-    def __init__(self, driver: Driver) -> None:
+    def __init__(self, driver: SweepController) -> None:
         self.driver = driver
         self.took: dict[str, list[float]] = {"next": [], "epoch": [], "end": []}
         self.cpu: dict[str, list[float]] = {"next": [], "epoch": [], "end": []}
@@ -59,13 +59,13 @@ class Timed:
             self.cpu[name].append(time.thread_time() - busy)
         return answer
 
-    def next(self) -> Task | None:
+    def next(self) -> Attempt | None:
         return self._call("next")
 
-    def epoch(self, epoch: Epoch) -> bool:
+    def epoch(self, epoch: EpochReport) -> bool:
         return self._call("epoch", epoch)
 
-    def end(self, outcome: Outcome) -> None:
+    def end(self, outcome: AttemptResult) -> None:
         self._call("end", outcome)
         done = len(self.took["end"])
         if done % 50 == 0:
@@ -160,11 +160,11 @@ def drive(
         place = policy.driver.site.folder
         follower = None
         if tracker:
-            follower = Tracker(place, f"sqlite:///{folder / 'mlflow.db'}", "drive", "uid", lambda line: None)
+            follower = OutboxSender(place, f"sqlite:///{folder / 'mlflow.db'}", "drive", "uid", lambda line: None)
             follower.start()
         before, began, busy = synthetic.rss_mb(), time.perf_counter(), time.thread_time()
         if workers:
-            executor = ProcessExecutor([""] * workers, place / "logs", launch=launch_fake)
+            executor = LocalExecutor([""] * workers, place / "logs", launch=launch_fake)
             for slot in executor.slots:
                 executor._start(slot)
             ready = time.perf_counter()

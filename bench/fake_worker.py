@@ -8,7 +8,7 @@ from typing import Any
 
 from no_op import no_op
 
-from icd.search.task import Epoch, Task
+from icd.search.task import Attempt, EpochReport
 
 
 def main() -> None:
@@ -19,13 +19,13 @@ def main() -> None:
         events.write(json.dumps({"said": said, **more}).encode() + b"\n")
         events.flush()
 
-    def send(epoch: Epoch) -> bool:
+    def send(epoch: EpochReport) -> bool:
         say("epoch", epoch=asdict(epoch))
         return bool(json.loads(commands.readline())["go"])
 
     say("ready", pid=os.getpid())
     for line in iter(commands.readline, b""):
-        task = Task(**json.loads(line)["task"])
+        task = Attempt(**json.loads(line)["task"])
         say("outcome", outcome=asdict(no_op(task, send)))
 
 

@@ -45,7 +45,7 @@ from icd.methods import PAPER_ROWS, CellDistillation
 from icd.models import Network, build_model
 from icd.trial.engine import DeviceEpochs
 from icd.trial.step import TrainStep
-from icd.trial.teacher_table import open_table, plan_table
+from icd.trial.teacher_table import open_cache, plan_cache
 from icd.trial.train import EagerEpochs, Execution
 
 TRIAL_STEPS = 240 * 782
@@ -126,8 +126,8 @@ class Bench:
     def ours(self, config: TrialConfig, kind: str) -> "Arm":
         """Make a trial of ours, ``table`` or ``device``."""
         # All seeds share one sequence of views, so that the table holds one epoch.
-        table = open_table(
-            plan_table([replace(config, seed=0)], self.split, "stream", folder=self.folder),
+        table = open_cache(
+            plan_cache([replace(config, seed=0)], self.split, "stream", folder=self.folder),
             replace(config, seed=0),
             self.teacher,
             self.folder,

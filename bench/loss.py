@@ -25,10 +25,10 @@ from plain import loss_of
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from icd.methods import PAPER_ROWS, LiveSide, Side, Step
+from icd.methods import PAPER_ROWS, LiveOutputs, NetworkOutputs, Step
 from icd.models import Output
 from icd.trial.table_block import BlockSpec, rows_of
-from icd.trial.teacher_table import TableSide
+from icd.trial.teacher_table import CachedOutputs
 
 BATCH, CLASSES, SCALES = 64, 100, (1, 2, 4)
 MAPS = {"resnet8x4": (256, 8), "mobilenetv2": (1280, 2)}  # channels and side of the student's map
@@ -62,13 +62,13 @@ def compare(method: str, channels: int, side: int, options: argparse.Namespace) 
     teacher, teacher_head = network(256, 8, generator)
     student.features_BCHW.requires_grad_()
     built, where = PAPER_ROWS[method].build(None), Step(labels_B, labels_B, 240, 0)
-    live, table = LiveSide(teacher, teacher_head), table_side(teacher, teacher_head, labels_B)
+    live, table = LiveOutputs(teacher, teacher_head), table_side(teacher, teacher_head, labels_B)
 
     def logits() -> Output:  # the head on the whole image is part of every loss
         return Output(student_head(student.features_BCHW.mean((2, 3))), student.features_BCHW, student.features_BCHW)
 
-    def ours(its_side: Side) -> Tensor:
-        return torch.stack(list(built(LiveSide(logits(), student_head), its_side, where).values())).sum()
+    def ours(its_side: NetworkOutputs) -> Tensor:
+        return torch.stack(list(built(LiveOutputs(logits(), student_head), its_side, where).values())).sum()
 
     def plain() -> Tensor:
         return loss_of(method, SCALES, logits(), teacher, (student_head, teacher_head), labels_B)
@@ -96,14 +96,14 @@ def network(channels: int, side: int, generator: torch.Generator) -> tuple[Outpu
 
 
 @torch.no_grad()
-def table_side(teacher: Output, head: nn.Linear, labels_B: Tensor) -> TableSide:
+def table_side(teacher: Output, head: nn.Linear, labels_B: Tensor) -> CachedOutputs:
     """The teacher's answer as a table would give it."""
     spec = BlockSpec(
         teacher="t", data="d", views="v", num_images=BATCH, num_views=1, num_classes=CLASSES, side=4, from_map=False,
         own_logits=False,
     )  # fmt: skip
     rows_BRK, verdicts_BV = rows_of(teacher, head, spec, labels_B)
-    return TableSide({(4, False): (spec, rows_BRK.half().float(), verdicts_BV)})
+    return CachedOutputs({(4, False): (spec, rows_BRK.half().float(), verdicts_BV)})
 
 
 def _gradient(loss: Callable[[], Tensor], weights: list[Tensor]) -> None:

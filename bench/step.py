@@ -32,7 +32,7 @@ from icd.methods import CellDistillation, Step
 from icd.models import build_model
 from icd.trial.step import TrainStep
 from icd.trial.table_build import build
-from icd.trial.teacher_table import TeacherTable, open_table, plan_table
+from icd.trial.teacher_table import TeacherCache, open_cache, plan_cache
 from icd.trial.train import Execution, train_batches
 
 STUDENTS = ("mobilenetv2", "resnet8x4", "vgg8")
@@ -86,14 +86,14 @@ def arms_of(student: str, bases: list[str], folder: Path) -> dict[str, Callable[
         build_model("resnet20", num_classes=split.num_classes, stem="conv3x3", seed=1).eval().requires_grad_(False)
     )
     teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    plan = plan_table(list(configs.values()), split, "stream", folder=folder)
-    table = open_table(plan, config, teacher, folder)
+    plan = plan_cache(list(configs.values()), split, "stream", folder=folder)
+    table = open_cache(plan, config, teacher, folder)
     assert table is not None
     build(table, split, Execution())
-    return {name: arm_of(own, split, open_table(plan, own, teacher, folder)) for name, own in configs.items()}
+    return {name: arm_of(own, split, open_cache(plan, own, teacher, folder)) for name, own in configs.items()}
 
 
-def arm_of(config: TrialConfig, split: Split, table: TeacherTable | None) -> Callable[[], object]:
+def arm_of(config: TrialConfig, split: Split, table: TeacherCache | None) -> Callable[[], object]:
     """Give a function that does one step of a trial."""
     assert table is not None
     network = build_model(config.student.arch, num_classes=split.num_classes, stem=config.student.stem, seed=0).train()

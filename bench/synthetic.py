@@ -14,9 +14,9 @@ from optuna.storages import BaseStorage
 from icd.config.read_sweep import read_sweep
 from icd.config.sweep import SweepConfig
 from icd.config.yaml import Document
-from icd.search.driver import Driver, Site
+from icd.search.driver import Site, SweepController
 from icd.search.outbox import Outbox
-from icd.search.prepare import Prepared
+from icd.search.prepare import PreflightResult
 from icd.search.space import SearchSpace
 from icd.search.storage import open_storage
 from icd.search.study import Ledger
@@ -58,7 +58,7 @@ def sweep_of(plain: Mapping[str, Any]) -> SweepConfig:
     return read_sweep(Document(dict(plain), "synthetic.yaml"))
 
 
-PREPARED = Prepared(
+PREPARED = PreflightResult(
     data_digest="d" * 64,
     data="nothing",
     num_classes=10,
@@ -75,7 +75,7 @@ def driver_for(
     plain: Mapping[str, Any],
     url: str | None = None,
     before: Callable[[BaseStorage, Ledger, SearchSpace], None] = lambda storage, ledger, space: None,
-) -> Driver:
+) -> SweepController:
     """Make a driver as ``icd.search.sweeps.run`` does, with what is prepared made up; ``before`` fills the study."""
     sweep = sweep_of(plain)
     space = SearchSpace(sweep)
@@ -88,7 +88,7 @@ def driver_for(
     place.mkdir(parents=True)
     outbox = Outbox(place)
     outbox.sweep(time_ms=int(1000 * time.time()), name=sweep.name, params={}, tags={}, note="synthetic")
-    return Driver(sweep, space, ledger, outbox, PREPARED, Site(folder=place, root=folder), lambda line: None)
+    return SweepController(sweep, space, ledger, outbox, PREPARED, Site(folder=place, root=folder), lambda line: None)
 
 
 # Measuring

@@ -27,7 +27,7 @@ from icd.data import load_dataset
 from icd.data.split import Split
 from icd.models import Network, build_model
 from icd.trial.table_build import build
-from icd.trial.teacher_table import open_table, plan_table
+from icd.trial.teacher_table import open_cache, plan_cache
 from icd.trial.train import Execution, train_batches
 
 EPOCHS = 240
@@ -72,7 +72,7 @@ def measure(arch: str, split: Split, teacher: Network) -> dict[str, float | int 
 
     with tempfile.TemporaryDirectory(prefix="icd-bench-") as folder:
         small = replace(config, training=replace(config.training, drop_last=False))
-        table = open_table(plan_table([small], split, "table", folder=Path(folder)), small, teacher, Path(folder))
+        table = open_cache(plan_cache([small], split, "table", folder=Path(folder)), small, teacher, Path(folder))
         assert table is not None
         computed = build(table, split, Execution(progress=between))
         table.close()

@@ -27,7 +27,7 @@ from icd.config.read_sweep import read_sweep
 from icd.config.trial import TrialConfig
 from icd.config.yaml import read_yaml
 from icd.search.space import SearchSpace
-from icd.trial.runs import Places, read_data, run_trial
+from icd.trial.runs import TrialFolders, read_data, run_trial
 from icd.trial.teacher_table import TableMode
 from icd.trial.teachers import prepare
 from icd.trial.train import EpochMetrics, Execution
@@ -48,7 +48,7 @@ def main() -> None:
     trials, seeds = (3, 2) if options.quick else (options.trials, options.seeds)
     with tempfile.TemporaryDirectory(prefix="icd-bench-") as folder:
         root = Path(folder) / "first"
-        places, config = Places(root=root, data_root=options.data_root), baseline_of(options.file)
+        places, config = TrialFolders(root=root, data_root=options.data_root), baseline_of(options.file)
         prepare(config, read_data(config, places)[1], places.teachers, Execution())
         told: dict[str, Any] = {"file": options.file.name, "sweep": {}}
         for arm in ARMS:
@@ -87,7 +87,7 @@ def baseline_of(file: Path) -> TrialConfig:
     return space.read(space.baseline(found))
 
 
-def run_seeds(config: TrialConfig, places: Places, seeds: int) -> dict[str, Any]:
+def run_seeds(config: TrialConfig, places: TrialFolders, seeds: int) -> dict[str, Any]:
     """Train with several seeds, each live and from a table of its own sequence of views."""
     reached: dict[str, list[float]] = {arm: [] for arm in ARMS}
     for seed in range(seeds):
@@ -100,7 +100,7 @@ def run_seeds(config: TrialConfig, places: Places, seeds: int) -> dict[str, Any]
     return {**reached, "mean_gap": statistics.mean(gaps), "standard_error": error, **spread}
 
 
-def _top1(config: TrialConfig, name: str, places: Places, arm: TableMode) -> float:
+def _top1(config: TrialConfig, name: str, places: TrialFolders, arm: TableMode) -> float:
     told: list[EpochMetrics] = []
     run_trial(config, name, places, Execution(report=told.append), table=arm)
     return told[-1].values["val/top1"]

@@ -20,7 +20,7 @@ from icd.config.trial import TrialConfig
 from icd.config.yaml import parse_yaml
 from icd.data import load_dataset
 from icd.models import build_model
-from icd.trial.teacher_table import open_table, plan_table
+from icd.trial.teacher_table import open_cache, plan_cache
 from icd.trial.train import Execution, train
 
 EPOCHS = 2  # of 101 steps
@@ -72,8 +72,8 @@ def main() -> None:
     split = load_dataset("digits100", root=None, path=None, val_fraction=0.1, split_seed=0, train_per_class=72)
     teacher = build_model(options.pair.split("/")[0], num_classes=split.num_classes, stem="conv3x3", seed=1).eval()
     teacher.to(memory_format=torch.channels_last).requires_grad_(False)  # type: ignore[call-overload]
-    plan = plan_table([config], split, "live" if options.live else "stream", folder=options.tables)
-    table = open_table(plan, config, teacher, options.tables)
+    plan = plan_cache([config], split, "live" if options.live else "stream", folder=options.tables)
+    table = open_cache(plan, config, teacher, options.tables)
     began, steps = time.process_time(), 0
 
     def progress(epoch: int, step: int, of: int) -> None:

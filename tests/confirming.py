@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 from icd.results.confirm import confirmation_of, make_plan
 from icd.results.confirmation import Confirmation
 from icd.results.plan import Plan, PlannedArm, begin_plan, stored_plans
-from icd.search.driver import Driver
-from icd.search.fixed import FixedRun, FixedRuns, measured
+from icd.search.driver import SweepController
+from icd.search.fixed import FixedRun, ListSource, measured
 from icd.search.record import State, TrialRecord
-from icd.search.task import Task
+from icd.search.task import Attempt
 from tests.driving import EPOCHS, Hand
 
 Measured = Callable[[str, int], float]  # arm and seed to top-1
@@ -59,7 +59,7 @@ class Confirming(Hand):
         self.anew, self.asked = anew, asked
         super().__init__(root, **changes)
 
-    def drive(self) -> Driver:
+    def drive(self) -> SweepController:
         if self.asked is None and not self.anew:
             self.plan = stored_plans(self.ledger, "confirm")[-1]
         else:
@@ -67,16 +67,16 @@ class Confirming(Hand):
             self.plan = begin_plan(self.ledger, wanted, anew=self.anew)
         sweep = measured(self.sweep, self.plan.objective)
         self.ledger.drive(sweep, [], EPOCHS, shared=False)
-        return self.driver_of(sweep, FixedRuns(self.plan, self.ledger, self.prepared))
+        return self.driver_of(sweep, ListSource(self.plan, self.ledger, self.prepared))
 
     def again(self, *, anew: bool = False, asked: dict[str, Any] | None = None, **changes: Any) -> "Confirming":
         self.close()
         return Confirming(self.root, anew=anew, asked=asked, **{**self.changes, **changes})
 
-    def record(self, task: Task) -> TrialRecord:
+    def record(self, task: Attempt) -> TrialRecord:
         return self.ledger.record(task.number)
 
-    def run(self, task: Task, value: Measured) -> None:
+    def run(self, task: Attempt, value: Measured) -> None:
         """Train a run, in one epoch."""
         attributes = self.record(task).attributes
         self.epoch(task, EPOCHS, value(attributes["arm"], attributes["seed"]))

@@ -11,15 +11,15 @@ from typing import Any
 from icd.config.read_sweep import read_sweep
 from icd.config.sweep import SweepConfig
 from icd.config.yaml import Document
-from icd.search.driver import Driver
-from icd.search.fixed import FixedRuns
+from icd.search.driver import SweepController
+from icd.search.fixed import ListSource
 from icd.search.outbox import Outbox, events
-from icd.search.prepare import Prepared, teacher_name
-from icd.search.site import Site
+from icd.search.prepare import PreflightResult, teacher_name
+from icd.search.site import RunContext
 from icd.search.space import SearchSpace
 from icd.search.storage import open_storage
 from icd.search.study import Ledger
-from icd.search.task import Epoch, Outcome, Task
+from icd.search.task import Attempt, AttemptResult, EpochReport
 from icd.search.warm_start import find_starts, stored_starts, to_json
 from tests.documents import document_of
 
@@ -69,7 +69,7 @@ class Hand:
         self.space = SearchSpace(self.sweep, starts)
         self.folder = root / "sweeps" / self.sweep.name
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.prepared = Prepared(
+        self.prepared = PreflightResult(
             data_digest="d" * 64,
             data="digits",
             num_classes=10,
@@ -92,17 +92,17 @@ class Hand:
         self.outbox = Outbox(self.folder)
         self.driver = self.drive()
 
-    def drive(self) -> Driver:
+    def drive(self) -> SweepController:
         """Make the driver: here that of the search."""
         points = list(self.space.points()) if self.sweep.sampler.name == "grid" else []
         self.ledger.drive(self.sweep, points, EPOCHS, shared=False)
         return self.driver_of(self.sweep)
 
-    def driver_of(self, sweep: SweepConfig, chooser: FixedRuns | None = None) -> Driver:
+    def driver_of(self, sweep: SweepConfig, chooser: ListSource | None = None) -> SweepController:
         """Make a driver on what is open."""
-        site = Site(folder=self.folder, root=self.root, gpus_per_trial=self.gpus)
+        site = RunContext(folder=self.folder, root=self.root, gpus_per_trial=self.gpus)
         said = self.said
-        return Driver(sweep, self.space, self.ledger, self.outbox, self.prepared, site, said.append, chooser)
+        return SweepController(sweep, self.space, self.ledger, self.outbox, self.prepared, site, said.append, chooser)
 
     def again(self, **changes: Any) -> "Hand":
         """Another driver on the same ledger, as after a kill."""
@@ -114,17 +114,17 @@ class Hand:
         self.outbox.close()
         self.storage.remove_session()
 
-    def epoch(self, task: Task, epoch: int, top1: float = 50.0, seconds: float = 10.0, **more: float) -> bool:
+    def epoch(self, task: Attempt, epoch: int, top1: float = 50.0, seconds: float = 10.0, **more: float) -> bool:
         metrics = {f"{self.part}/top1": top1, f"{self.part}/loss": 1.0, f"{self.part}/ece": 5.0}
         metrics |= {"train/loss": 1.0, "seconds/epoch": seconds, "time": time.time(), **more}
         path = task.folder / "metrics.jsonl"
         with path.open("a") as file:
             file.write(json.dumps({"epoch": epoch, **metrics}) + "\n")
-        return self.driver.epoch(Epoch(number=task.number, attempt=task.attempt, epoch=epoch, metrics=metrics))
+        return self.driver.epoch(EpochReport(number=task.number, attempt=task.attempt, epoch=epoch, metrics=metrics))
 
-    def end(self, task: Task, kind: Any = "complete", reason: str = "", **result: Any) -> None:
+    def end(self, task: Attempt, kind: Any = "complete", reason: str = "", **result: Any) -> None:
         result = {"minutes": 1.0, "parameters": 100, "student_sha256": "f" * 64, "epochs": EPOCHS, **result}
-        outcome = Outcome(
+        outcome = AttemptResult(
             number=task.number,
             attempt=task.attempt,
             kind=kind,
@@ -136,7 +136,7 @@ class Hand:
             (task.folder / "result.json").write_text(json.dumps(result))
         self.driver.end(outcome)
 
-    def train(self, task: Task, value: Value = lambda number, epoch: 50.0 + number + epoch, **result: Any) -> bool:
+    def train(self, task: Attempt, value: Value = lambda number, epoch: 50.0 + number + epoch, **result: Any) -> bool:
         """Train a trial to its end; whether it got there."""
         for epoch in range(1, EPOCHS + 1):
             go = self.epoch(task, epoch, value(task.number, epoch))

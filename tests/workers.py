@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from icd.search.faults import Faults
-from icd.search.quarantine import Complaint, Place
-from icd.search.task import Epoch, Outcome, Task
+from icd.search.faults import RetryPolicy
+from icd.search.quarantine import Complaint, Location
+from icd.search.task import Attempt, AttemptResult, EpochReport
 from tests.crash.forks import Fork, close_all_but, forked
 
 Start = Callable[[int, int, Mapping[str, str], Path], Fork]
@@ -66,30 +66,30 @@ class Book:
 
     def __init__(self, trials: int, hang_seconds: float = 60.0, attempts: int = 3, stops: tuple[int, ...] = ()) -> None:
         self.waiting = [
-            Task(number=number, attempt=1, config={}, sweep="/none", root="/none", hang_seconds=hang_seconds)
+            Attempt(number=number, attempt=1, config={}, sweep="/none", root="/none", hang_seconds=hang_seconds)
             for number in range(trials)
         ]
         self.attempts, self.stops = attempts, stops
-        self.running: dict[int, Task] = {}
-        self.epochs: list[Epoch] = []
-        self.ends: list[Outcome] = []
+        self.running: dict[int, Attempt] = {}
+        self.epochs: list[EpochReport] = []
+        self.ends: list[AttemptResult] = []
         self.said: list[str] = []
-        self.faults = Faults(attempts, self.said.append)
+        self.faults = RetryPolicy(attempts, self.said.append)
         self.stopping, self.left = False, 0
 
-    def next(self) -> Task | None:
+    def next(self) -> Attempt | None:
         if self.stopping or not self.waiting:
             return None
         task = self.waiting.pop(0)
         self.running[task.number] = task
         return task
 
-    def epoch(self, epoch: Epoch) -> bool:
+    def epoch(self, epoch: EpochReport) -> bool:
         self.epochs.append(epoch)
         self.faults.hear_epoch(epoch)
         return epoch.number not in self.stops
 
-    def end(self, outcome: Outcome) -> None:
+    def end(self, outcome: AttemptResult) -> None:
         self.ends.append(outcome)
         self.faults.hear_end(outcome)
         task = self.running.pop(outcome.number)
@@ -103,7 +103,7 @@ class Book:
         return not self.running and (self.stopping or not self.waiting)
 
     @property
-    def quarantined(self) -> Mapping[Place, Complaint]:
+    def quarantined(self) -> Mapping[Location, Complaint]:
         return self.faults.quarantined
 
     @property

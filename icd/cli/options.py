@@ -21,7 +21,7 @@ from icd.trial.bucket import local_root
 if TYPE_CHECKING:
     import torch
 
-    from icd.trial.runs import Places
+    from icd.trial.runs import TrialFolders
 
 logger = logging.getLogger(__name__)
 
@@ -212,12 +212,12 @@ class Verb(click.Command):
         return super().invoke(ctx)
 
 
-def places(root: Path | None, data_root: Path | None, *, download: bool = False) -> "Places":
+def places(root: Path | None, data_root: Path | None, *, download: bool = False) -> "TrialFolders":
     """Give the places an invocation uses."""
     from icd.search import default_root
-    from icd.trial.runs import Places
+    from icd.trial.runs import TrialFolders
 
-    return Places(root=root or default_root(), data_root=data_root, download=download)
+    return TrialFolders(root=root or default_root(), data_root=data_root, download=download)
 
 
 def device_of(name: str, threads: int | None) -> "torch.device":

@@ -141,10 +141,10 @@ def build_command(file: Path, overrides: tuple[str, ...], **options: Any) -> Non
 def ls_command(as_json: bool, root: Path | None) -> None:
     """List the caches, how full they are and what they take."""
     from icd.trial.table_block import Block, read_spec
-    from icd.trial.teacher_table import as_data, found_tables
+    from icd.trial.teacher_table import as_data, found_caches
 
     rows = []
-    for folder in found_tables(places(root, None).tables):
+    for folder in found_caches(places(root, None).tables):
         with closing(Block(folder, read_spec(folder))) as block:
             disk = sum(512 * file.stat().st_blocks for file in folder.glob("*"))
             rows.append({**as_data(block.spec), "filled": block.filled(), "disk_bytes": disk})
@@ -193,9 +193,9 @@ def rm_command(digests: tuple[str, ...], everything: bool, root: Path | None) ->
 
 
 def _named(folder: Path, digests: Sequence[str]) -> Iterator[Path]:
-    from icd.trial.teacher_table import found_tables
+    from icd.trial.teacher_table import found_caches
 
-    known = found_tables(folder)
+    known = found_caches(folder)
     for digest in digests:
         if sum(path.name.startswith(digest) for path in known) != 1:
             raise UsageError(f"a cache must be named by the beginning of its digest, but got {digest!r}; see 'ls'")

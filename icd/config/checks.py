@@ -53,7 +53,7 @@ class Known:
 
     @property
     def size(self) -> int | None:
-        """Side of the images as the student sees them."""
+        """NetworkOutputs of the images as the student sees them."""
         return self.training.augmentation.size if self.training and self.right(("training", "augmentation")) else None
 
     @property

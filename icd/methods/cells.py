@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from icd.fields import FieldProblem, NonNegative, Positive, Range, check_fields
 from icd.losses import BaseLoss, KnowledgeDistillation
 from icd.losses.cells import Gram, cluster_loss, paper_scale_weights, scale_loss
-from icd.methods.base import MethodSetup, Side, Step, cross_entropy, teacher_of, warmup_factor, weighted
+from icd.methods.base import MethodSetup, NetworkOutputs, Step, cross_entropy, teacher_of, warmup_factor, weighted
 
 Scale = Annotated[int, Range(at_least=1)]
 
@@ -47,7 +47,7 @@ class CellDistillation:
         cluster_scale_weights: Share of each scale in the cluster term; None takes the authors', 1 + log2 m. The share
             of scale 1 has no effect with ``gram: cells``.
         gram: Which similarities the cluster term compares.
-        grid: Side of the grid the map is averaged to before scales are cut; None for none.
+        grid: NetworkOutputs of the grid the map is averaged to before scales are cut; None for none.
         global_verdict: Whose prediction decides whether the teacher is right on the image: ``cell`` takes scale 1
             (global logits where scale 1 is not in the set), ``logits`` always the global logits.
         allow_repeated_cells: Accept scales finer than the feature map, whose cells repeat, as the authors do for
@@ -101,7 +101,7 @@ class CellDistillation:
         """Make the module; it has no weights of its own."""
         return _CellTerms(self)
 
-    def terms(self, student: Side, teacher: Side, step: Step) -> dict[str, Tensor]:
+    def terms(self, student: NetworkOutputs, teacher: NetworkOutputs, step: Step) -> dict[str, Tensor]:
         """Return the terms ``ce``, ``base`` and ``cluster``; those with weight 0 are left out."""
         terms = {}
         if self.ce_weight:
@@ -134,11 +134,11 @@ class CellDistillation:
         ]
         return any(live)
 
-    def _cells(self, side: Side) -> Tensor:
+    def _cells(self, side: NetworkOutputs) -> Tensor:
         # The authors use the global logits, not the grid's cell 0, when 1 is the only scale; they differ at 224 px.
         return side.logits_BK.unsqueeze(1) if self.scales == (1,) else side.cells(self.scales, self.grid)
 
-    def _base_term(self, student_BPK: Tensor, teacher_BPK: Tensor, teacher: Side, labels_B: Tensor) -> Tensor:
+    def _base_term(self, student_BPK: Tensor, teacher_BPK: Tensor, teacher: NetworkOutputs, labels_B: Tensor) -> Tensor:
         if self.scales == (1,):  # the global logits are the only cell
             cell_right_BP = teacher.logits_right(labels_B).unsqueeze(1)
         else:
@@ -172,7 +172,7 @@ class _CellTerms(nn.Module):
         super().__init__()
         self.spec = spec
 
-    def forward(self, student: Side, teacher: Side | None, step: Step) -> dict[str, Tensor]:
+    def forward(self, student: NetworkOutputs, teacher: NetworkOutputs | None, step: Step) -> dict[str, Tensor]:
         return self.spec.terms(student, teacher_of(teacher), step)
 
 

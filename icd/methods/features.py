@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from icd.fields import Count, NonNegative, Positive, Range, check_fields
 from icd.losses.contrastive import ContrastiveMemory, ContrastMode, draw_contrasts
 from icd.losses.relational import similarity_loss
-from icd.methods.base import MethodSetup, Side, Step, cross_entropy, teacher_of
+from icd.methods.base import MethodSetup, NetworkOutputs, Step, cross_entropy, teacher_of
 from icd.models.seeding import initial_weights
 
 
@@ -40,7 +40,7 @@ class _SimilarityTerms(nn.Module):
         super().__init__()
         self.spec = spec
 
-    def forward(self, student: Side, teacher: Side | None, step: Step) -> dict[str, Tensor]:
+    def forward(self, student: NetworkOutputs, teacher: NetworkOutputs | None, step: Step) -> dict[str, Tensor]:
         similarity = similarity_loss(student.block_BCHW, teacher_of(teacher).block_BCHW)
         return {
             "ce": self.spec.ce_weight * cross_entropy(student, step.labels_B),
@@ -100,7 +100,7 @@ class _ContrastTerms(nn.Module):
             momentum=spec.momentum,
         )
 
-    def forward(self, student: Side, teacher: Side | None, step: Step) -> dict[str, Tensor]:
+    def forward(self, student: NetworkOutputs, teacher: NetworkOutputs | None, step: Step) -> dict[str, Tensor]:
         counter = [self.seed % 2**64, (int(step.epoch) << 32) | int(step.step)]
         contrasts_BJ = draw_contrasts(
             step.indices_B.cpu().numpy(),

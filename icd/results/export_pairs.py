@@ -21,7 +21,7 @@ def read_pairs(ledger: Ledger, winner: Winner, root: Path) -> dict[str, ExportRu
     Raises:
         CheckpointError: If files are missing or altered.
     """
-    from icd.search.members import key_of, members_of
+    from icd.search.members import key_of, pair_runs_of
 
     metric = next(iter(winner.values))
     runs = {}
@@ -34,7 +34,7 @@ def read_pairs(ledger: Ledger, winner: Winner, root: Path) -> dict[str, ExportRu
         noted = {**winner.attributes, **{name: result[name] for name in ("parameters", "student_sha256")}}
         one = replace(winner, pair=pair, key=None, values={metric: value}, attributes=noted)
         runs[pair] = read_run(ledger, one, root)
-    key = key_of(members_of({pair: run.config for pair, run in runs.items()}))
+    key = key_of(pair_runs_of({pair: run.config for pair, run in runs.items()}))
     if winner.key not in (None, key):
         raise CheckpointError(f"trial {winner.trial} was altered: its key is {key[:12]}, the study's is {winner.key}")
     return runs

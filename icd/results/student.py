@@ -16,7 +16,7 @@ from torch import Tensor
 from icd.config.trial import TrialConfig
 from icd.errors import DataError, SetupError, StateError
 from icd.models import Network, build_model
-from icd.trial.runs import Places, read_data
+from icd.trial.runs import TrialFolders, read_data
 from icd.trial.teachers import fitted, head_name
 from icd.trial.train import Execution, evaluation_batches
 
@@ -66,7 +66,7 @@ def student_of(config: TrialConfig, weights: Mapping[str, Tensor], source: str) 
 def sample_of(config: TrialConfig, root: Path, data_root: Path | None) -> Sample:
     """Give up to 64 validation images in their test-time view; seeded noise where the data set is not at hand."""
     try:
-        _, split = read_data(config, Places(root=root, data_root=data_root))
+        _, split = read_data(config, TrialFolders(root=root, data_root=data_root))
     except (DataError, SetupError, StateError) as error:
         logger.warning("the student is compared on noise, because its data set cannot be read: %s", error)
         return Sample(images_BCHW=_noise(config), source=f"{_IMAGES} images of seeded noise (no data set at hand)")

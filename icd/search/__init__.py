@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 if TYPE_CHECKING:
     from icd.config.yaml import Document
-    from icd.search.driver import Driver
+    from icd.search.driver import SweepController
     from icd.search.planning import Plan
     from icd.search.reading import SweepStatus
     from icd.search.record import TrialRecord
@@ -53,7 +53,7 @@ class Options(TypedDict, total=False):
     table_gb: float
     engine: Literal["auto", "eager", "graph"] | None
     announce: Callable[[str], None]
-    watch: "Callable[[Driver, Executor], None]"
+    watch: "Callable[[SweepController, Executor], None]"
     stop: Callable[[], bool]
     report: Callable[[Path, str, Path], None]
 

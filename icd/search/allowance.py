@@ -5,7 +5,7 @@ import time
 from icd.config.sweep import Budget
 
 
-class Allowance:
+class BudgetTracker:
     """Hours and GPU hours against a budget, over all drivers that a sweep has had.
 
     Args:

@@ -11,13 +11,13 @@ from icd.config.trial import TrialConfig
 from icd.data.split import Split, for_trial
 from icd.errors import StateError
 from icd.models import Network
-from icd.trial.runs import Places, read_data
+from icd.trial.runs import TrialFolders, read_data
 from icd.trial.table_block import OpenBlocks
 from icd.trial.teachers import prepare
 from icd.trial.train import Execution, placed
 
 
-class Bench:
+class SharedInputs:
     """Images and the teacher, by their digests, on the trials' device; and the blocks of teacher tables in use.
 
     Every trial may ask from a thread of its own; nothing that was given out is changed afterwards.
@@ -30,7 +30,7 @@ class Bench:
         self._last: Network | None = None
         self._teachers: weakref.WeakValueDictionary[str, Network] = weakref.WeakValueDictionary()
 
-    def split(self, config: TrialConfig, places: Places, device: torch.device) -> Split:
+    def split(self, config: TrialConfig, places: TrialFolders, device: torch.device) -> Split:
         """Give a configuration's images, read once; those to train on lie on the device."""
         wanted = json.dumps(config.to_data()["data"], sort_keys=True)
         with self._lock:
@@ -41,7 +41,7 @@ class Bench:
                 _settle(device)
             return self._split[1]
 
-    def teacher(self, config: TrialConfig, split: Split, places: Places, execution: Execution) -> Network | None:
+    def teacher(self, config: TrialConfig, split: Split, places: TrialFolders, execution: Execution) -> Network | None:
         """Give a configuration's teacher, loaded once; the last one is kept, others while trials have them."""
         if config.teacher is None:
             return None
@@ -60,7 +60,7 @@ class Bench:
             return network
 
 
-def _check_known(config: TrialConfig, places: Places) -> None:
+def _check_known(config: TrialConfig, places: TrialFolders) -> None:
     """A teacher may be trained here where the store lost it, but never on what a confirmation trains on."""
     teacher = config.teacher
     if teacher is None or teacher.weights != "train" or not config.data.parts:

@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from icd.config.sweep import SweepConfig
-from icd.search.choosing import REFUSED, Chooser
-from icd.search.fixed import FixedRuns
-from icd.search.members import Member
+from icd.search.choosing import REFUSED, SearchSource
+from icd.search.fixed import ListSource
+from icd.search.members import PairRun
 from icd.search.outbox import Outbox
-from icd.search.prepare import Prepared
+from icd.search.prepare import PreflightResult
 from icd.search.record import TrialRecord
-from icd.search.reporting import Reporter
+from icd.search.reporting import TrialLogger
 from icd.search.shelf import shelf_of
-from icd.search.site import Running, Site
+from icd.search.site import RunContext, RunningTrial
 from icd.search.space import SearchSpace
 from icd.search.study import Ledger
 from icd.search.task import trial_folder
@@ -23,7 +23,7 @@ from icd.search.terms import DeadTerm, dead_terms
 from icd.trial.runs import stored_rows, training_seconds
 
 
-class Books:
+class TrialRecorder:
     """What a driver writes down of its trials, and reads from their files."""
 
     def __init__(
@@ -32,14 +32,14 @@ class Books:
         space: SearchSpace,
         ledger: Ledger,
         outbox: Outbox,
-        prepared: Prepared,
-        site: Site,
-        chooser: Chooser | FixedRuns,
+        prepared: PreflightResult,
+        site: RunContext,
+        chooser: SearchSource | ListSource,
     ) -> None:
         self.sweep, self.ledger, self.site, self.chooser = sweep, ledger, site, chooser
         self.shelf = shelf_of(site.folder)
         self._weights = [row.name for row in space.dimensions() if row.name.endswith("_weight")]
-        self.reporter = Reporter(sweep, space, ledger, outbox, site.folder, prepared.data_digest)
+        self.reporter = TrialLogger(sweep, space, ledger, outbox, site.folder, prepared.data_digest)
 
     @property
     def curve_metric(self) -> str:
@@ -71,7 +71,7 @@ class Books:
         if self.shelf.bucket is not None:
             self.shelf.fetch({number: self.ledger.record(number).attempts})
 
-    def stored_epoch(self, number: int, under_way: Running) -> int:
+    def stored_epoch(self, number: int, under_way: RunningTrial) -> int:
         """Where a trial goes on: a checkpoint is written before its epoch is told, so its folder may be ahead."""
         return under_way.before + self.shelf.newest_epoch(number, under_way.run)
 
@@ -129,7 +129,7 @@ class Books:
 
     # Runs
 
-    def members(self, number: int) -> tuple[Member, ...]:
+    def members(self, number: int) -> tuple[PairRun, ...]:
         """Give the runs of a trial, with their configurations."""
         return self.chooser.members(self.ledger.record(number))
 
@@ -144,7 +144,7 @@ class Books:
             found.append((following, before))
         return found
 
-    def _measured(self, number: int, member: Member, result: Mapping[str, Any]) -> list[float]:
+    def _measured(self, number: int, member: PairRun, result: Mapping[str, Any]) -> list[float]:
         """Give the objectives of a run."""
         last = stored_rows(member.folder(self.site.folder, number))[-1]
         measured = {**last, "cost/seconds": 60 * result["minutes"], "cost/parameters": result["parameters"]}

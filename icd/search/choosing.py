@@ -5,8 +5,8 @@ from typing import Any
 
 from icd.config.sweep import Baseline, Start, SweepConfig
 from icd.errors import ConfigError
-from icd.search.members import Member, key_of, with_configs
-from icd.search.prepare import Prepared
+from icd.search.members import PairRun, key_of, with_configs
+from icd.search.prepare import PreflightResult
 from icd.search.record import Stage, TrialRecord
 from icd.search.samplers import draw_seed
 from icd.search.space import SearchSpace
@@ -16,7 +16,7 @@ _DUPLICATES_IN_ROW = 100  # after so many the sampler has nothing new to say
 REFUSED = "refused-"  # begins the key of a trial whose parameters are no configuration
 
 
-class Chooser:
+class SearchSource:
     """Makes trials in the ledger; all it knows can be read there again.
 
     Attributes:
@@ -30,7 +30,7 @@ class Chooser:
         sweep: SweepConfig,
         space: SearchSpace,
         ledger: Ledger,
-        prepared: Prepared,
+        prepared: PreflightResult,
         refused: Callable[[int, str], None],
     ) -> None:
         self.sweep, self.space, self.ledger, self.prepared, self.refused = sweep, space, ledger, prepared, refused
@@ -94,7 +94,7 @@ class Chooser:
             if number is not None:
                 yield number
 
-    def members(self, record: TrialRecord) -> tuple[Member, ...]:
+    def members(self, record: TrialRecord) -> tuple[PairRun, ...]:
         """Give the runs of a trial, from what was committed.
 
         Raises:
@@ -127,7 +127,7 @@ class Chooser:
     def _key(self, document: Mapping[str, Any]) -> str:
         return key_of(self._pinned(document))
 
-    def _pinned(self, document: Mapping[str, Any]) -> tuple[Member, ...]:
+    def _pinned(self, document: Mapping[str, Any]) -> tuple[PairRun, ...]:
         members = self.space.members(document)
         return with_configs(members, [self.prepared.pin(member.config) for member in members])
 

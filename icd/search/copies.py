@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 
 from icd.errors import CheckpointError
-from icd.search.task import Task, issued
+from icd.search.task import Attempt, issued
 from icd.trial import STUDENT
 from icd.trial.bucket import Bucket, Stored, place
 
@@ -33,7 +33,7 @@ _OWN = ("attempt", "progress.json", "stack-")  # of this machine, and of the dri
 
 
 @contextmanager
-def working_copy(task: Task) -> Iterator[Callable[[], None]]:
+def working_copy(task: Attempt) -> Iterator[Callable[[], None]]:
     """Take over what earlier attempts published; gives a function that publishes what is new here.
 
     It first sees that no newer attempt has the trial, also where the root is a folder and nothing is to be published.
@@ -62,7 +62,7 @@ def newest_begun(names: Mapping[str, Stored], prefix: str, most: int) -> int:
 class _Copy:
     """What one attempt has published so far."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Attempt) -> None:
         self.task, self.bucket = task, Bucket(task.bucket)
         self._published: dict[str, tuple[int, int]] = {}
         self._slot = 0
@@ -121,7 +121,7 @@ class _Copy:
         return f"{self.task.prefix}/a{self.task.attempt}"
 
 
-def check_newest(task: Task) -> None:
+def check_newest(task: Attempt) -> None:
     """Refuse to go on where a newer attempt has the trial: this process was taken for dead.
 
     Raises:

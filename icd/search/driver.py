@@ -13,28 +13,28 @@ from typing import Any
 from icd.config.sweep import SweepConfig
 from icd.config.trial import TrialConfig
 from icd.errors import SetupError, StateError
-from icd.search.allowance import Allowance
-from icd.search.books import Books
-from icd.search.choosing import Chooser
+from icd.search.allowance import BudgetTracker
+from icd.search.books import TrialRecorder
+from icd.search.choosing import SearchSource
 from icd.search.devices import COST, mixed_cost, uses
-from icd.search.faults import FRUITLESS, Faults
-from icd.search.fixed import FixedRuns
+from icd.search.faults import FRUITLESS, RetryPolicy
+from icd.search.fixed import ListSource
 from icd.search.members import key_of
 from icd.search.outbox import Outbox
-from icd.search.paces import Paces
-from icd.search.prepare import Prepared, teacher_name
-from icd.search.quarantine import QUARANTINED, Complaint, Place
-from icd.search.site import Running, Site
+from icd.search.paces import EpochTimes
+from icd.search.prepare import PreflightResult, teacher_name
+from icd.search.quarantine import QUARANTINED, Complaint, Location
+from icd.search.site import RunContext, RunningTrial
 from icd.search.space import SearchSpace
 from icd.search.study import Ledger
-from icd.search.task import Epoch, Outcome, Task
+from icd.search.task import Attempt, AttemptResult, EpochReport
 
 logger = logging.getLogger(__name__)
 
 _HOPELESS = 3  # first trials that all fail end the sweep
 
 
-class Driver:
+class SweepController:
     """Decides; implements ``task.Policy``. All calls come from one thread."""
 
     def __init__(
@@ -43,25 +43,25 @@ class Driver:
         space: SearchSpace,
         ledger: Ledger,
         outbox: Outbox,
-        prepared: Prepared,
-        site: Site,
+        prepared: PreflightResult,
+        site: RunContext,
         announce: Callable[[str], None],
-        chooser: Chooser | FixedRuns | None = None,
+        chooser: SearchSource | ListSource | None = None,
     ) -> None:
         self.sweep, self.ledger, self.outbox = sweep, ledger, outbox
         self.prepared, self.site, self.announce = prepared, site, announce
-        self.chooser = chooser or Chooser(sweep, space, ledger, prepared, self._refused)
-        self.books = Books(sweep, space, ledger, outbox, prepared, site, self.chooser)
-        self.running: dict[int, Running] = {}
+        self.chooser = chooser or SearchSource(sweep, space, ledger, prepared, self._refused)
+        self.books = TrialRecorder(sweep, space, ledger, outbox, prepared, site, self.chooser)
+        self.running: dict[int, RunningTrial] = {}
         self.drain = self.stop_now = False
         self.stopped_by = ""
         self.halted: SetupError | None = None
         self._waiting: list[int] = []  # begun before, or to be tried again
         self._onward: list[int] = []  # one of their runs has just ended, and the next is due
         self._warned = False
-        self._faults, self._paces = Faults(sweep.resources.retries, announce), Paces()
+        self._faults, self._paces = RetryPolicy(sweep.resources.retries, announce), EpochTimes()
         seconds_before = float(ledger.attributes.get(self._noted("seconds"), 0.0))
-        self._allowance = Allowance(sweep.budget, seconds_before, site.gpus_per_trial)
+        self._allowance = BudgetTracker(sweep.budget, seconds_before, site.gpus_per_trial)
         self._ended: list[str] = []
         if ledger.attributes.get(QUARANTINED):
             ledger.note_study(**{QUARANTINED: []})  # what an earlier driver saw
@@ -82,7 +82,7 @@ class Driver:
         return self.stopping or self.drain or not (self._waiting or self.chooser.enqueued_left() or self._room())
 
     @property
-    def quarantined(self) -> Mapping[Place, Complaint]:
+    def quarantined(self) -> Mapping[Location, Complaint]:
         """Where no attempt is to be started."""
         return self._faults.quarantined
 
@@ -96,7 +96,7 @@ class Driver:
             return again
         return sys.maxsize if trials is None else again + max(0, trials - self.chooser.tried)
 
-    def next(self) -> Task | None:
+    def next(self) -> Attempt | None:
         """Give the next attempt; None where there is none now."""
         if self.stopping:
             return None
@@ -109,7 +109,7 @@ class Driver:
         number = next(self.chooser.new_trials(lambda: not self.drain and self._room()), None)
         return self._issue(number) if number is not None else None
 
-    def epoch(self, epoch: Epoch) -> bool:
+    def epoch(self, epoch: EpochReport) -> bool:
         """Commit an epoch; False stops the trial."""
         under_way = self.running.get(epoch.number)
         if under_way is None or under_way.attempt != epoch.attempt:
@@ -129,7 +129,7 @@ class Driver:
             return self._pruned(epoch.number, counted, reason)
         return not self.stopping
 
-    def end(self, outcome: Outcome) -> None:
+    def end(self, outcome: AttemptResult) -> None:
         """Commit the end of an attempt, and decide what follows from a fault."""
         under_way = self.running.get(outcome.number)
         if under_way is None or under_way.attempt != outcome.attempt:
@@ -199,7 +199,7 @@ class Driver:
         self.announce(f"trial {number}: failed: {reason}")
         self._give_up_if_hopeless()
 
-    def _issue(self, number: int) -> Task:
+    def _issue(self, number: int) -> Attempt:
         record = self.ledger.record(number)
         members = self.chooser.members(record)
         if key_of(members) != record.key:
@@ -214,7 +214,7 @@ class Driver:
         self.ledger.note(number, attempts=attempt)
         self.books.shelf.issue(number, member.name, attempt)
         self.books.reporter.begin(number, members, record)
-        self.running[number] = Running(
+        self.running[number] = RunningTrial(
             attempt=attempt,
             epochs=members[-1].last,
             epoch=member.before,
@@ -222,7 +222,7 @@ class Driver:
             before=member.before,
             more=member is not members[-1],
         )
-        return Task(
+        return Attempt(
             number=number,
             attempt=attempt,
             config=config.to_data(),
@@ -266,7 +266,7 @@ class Driver:
         self._close(number)
         return False
 
-    def _complete(self, outcome: Outcome) -> None:
+    def _complete(self, outcome: AttemptResult) -> None:
         number = outcome.number
         runs, notes = self.books.values(number, outcome.result)
         values = [sum(own) / len(own) for own in zip(*runs, strict=True)]
@@ -286,7 +286,7 @@ class Driver:
             if warning:
                 self.announce(f"WARNING: {warning}")
 
-    def _diverged(self, outcome: Outcome) -> None:
+    def _diverged(self, outcome: AttemptResult) -> None:
         """Told as pruned with its finite values, or chance level, so that the sampler learns to look elsewhere."""
         if not self.ledger.record(outcome.number).curve:
             chance = {"top1": 100 / self.prepared.num_classes, "top5": 500 / self.prepared.num_classes, "ece": 100.0}
@@ -300,7 +300,7 @@ class Driver:
         self.announce(f"trial {outcome.number}: diverged: {reason}")
         self._close(outcome.number)
 
-    def _hear_end(self, outcome: Outcome) -> None:
+    def _hear_end(self, outcome: AttemptResult) -> None:
         """Take note of an end; where that changes which places are quarantined, of what it means for others."""
         before = self._faults.quarantined
         self._faults.hear_end(outcome)
@@ -317,7 +317,7 @@ class Driver:
         if devices:
             self.ledger.note(number, devices=devices)
 
-    def _preempted(self, outcome: Outcome, under_way: Running) -> None:
+    def _preempted(self, outcome: AttemptResult, under_way: RunningTrial) -> None:
         """Go on elsewhere; that costs no retry, but it must lead somewhere."""
         number = outcome.number
         if self.stopping or outcome.kind != "preempted":
@@ -332,7 +332,7 @@ class Driver:
                 "its nodes stay; take other nodes, then 'icd resume'"
             )
 
-    def _fault(self, outcome: Outcome, under_way: Running) -> None:
+    def _fault(self, outcome: AttemptResult, under_way: RunningTrial) -> None:
         """Try again where that can help, or record the failure."""
         number, verdict = outcome.number, self._faults.judge(outcome)
         self.ledger.note(number, faults=self._faults.counts(number))

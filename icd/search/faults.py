@@ -9,14 +9,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from icd.search.quarantine import BLAMED, Complaint, End, Place, Seen, sentence, sick_places
-from icd.search.task import RETRIES, Epoch, Outcome
+from icd.search.quarantine import BLAMED, Complaint, End, Location, Seen, sentence, sick_places
+from icd.search.task import RETRIES, AttemptResult, EpochReport
 
 FRUITLESS = 10  # preemptions of one trial with no epoch in between
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class RetryDecision:
     """What follows from a fault.
 
     Attributes:
@@ -28,7 +28,7 @@ class Verdict:
     words: str = ""
 
 
-class Faults:
+class RetryPolicy:
     """Remembers how the attempts of one driver's run ended.
 
     Args:
@@ -39,10 +39,10 @@ class Faults:
     def __init__(self, retries: int, news: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
         self._retries, self._news, self._clock = retries, news, clock
         self._before: dict[int, Mapping[str, int]] = {}  # what earlier drivers counted
-        self._here: dict[int, list[tuple[str, Place | None]]] = {}
+        self._here: dict[int, list[tuple[str, Location | None]]] = {}
         self._fruitless: Counter[int] = Counter()
         self._seen = Seen()
-        self.quarantined: Mapping[Place, Complaint] = {}
+        self.quarantined: Mapping[Location, Complaint] = {}
 
     def take_up(self, number: int, counts: Mapping[str, int]) -> None:
         """Go on from what the ledger has of a trial."""
@@ -54,13 +54,13 @@ class Faults:
         counted.update(kind for kind, place in self._here.get(number, ()) if not self._excused(kind, place))
         return {kind: count for kind, count in counted.items() if count}
 
-    def hear_epoch(self, epoch: Epoch) -> None:
+    def hear_epoch(self, epoch: EpochReport) -> None:
         """Take note that a trial and its place get on."""
         self._fruitless[epoch.number] = 0
         if epoch.place is not None:
             self._seen = self._seen.with_epoch(epoch.place, self._clock())
 
-    def hear_end(self, outcome: Outcome) -> None:
+    def hear_end(self, outcome: AttemptResult) -> None:
         """Take note of an end, whatever it was."""
         if outcome.kind == "preempted":
             self._fruitless[outcome.number] += 1
@@ -72,16 +72,16 @@ class Faults:
             if outcome.kind in (*RETRIES, "preempted"):
                 self._look()
 
-    def judge(self, outcome: Outcome) -> Verdict:
+    def judge(self, outcome: AttemptResult) -> RetryDecision:
         """Say whether a trial is tried again after a fault that was heard."""
         if self._excused(outcome.kind, outcome.place):
-            return Verdict(again=True, words="not its own fault, it goes on elsewhere")
+            return RetryDecision(again=True, words="not its own fault, it goes on elsewhere")
         allowed = RETRIES[outcome.kind]
         allowed = self._retries if allowed is None else allowed
         count = self.counts(outcome.number)[outcome.kind]
-        return Verdict(again=count <= allowed, words=f"retry {count}/{allowed}")
+        return RetryDecision(again=count <= allowed, words=f"retry {count}/{allowed}")
 
-    def _excused(self, kind: str, place: Place | None) -> bool:
+    def _excused(self, kind: str, place: Location | None) -> bool:
         return kind in BLAMED and place in self.quarantined
 
     def fruitless(self, number: int) -> bool:
@@ -92,7 +92,7 @@ class Faults:
         """Say which places are quarantined, and why."""
         return [sentence(place, complaint) for place, complaint in self.quarantined.items()]
 
-    def touched(self, places: set[Place]) -> Iterator[int]:
+    def touched(self, places: set[Location]) -> Iterator[int]:
         """Give the trials that had a fault on one of these places."""
         return (number for number, had in self._here.items() if any(place in places for _, place in had))
 

@@ -7,8 +7,8 @@ from typing import Protocol
 from icd.config.sweep import Budget, Objective, PrunerConfig, SweepConfig
 from icd.config.trial import TrialConfig
 from icd.errors import StateError
-from icd.search.members import Member, key_of, members_of, with_configs
-from icd.search.prepare import Prepared
+from icd.search.members import PairRun, key_of, pair_runs_of, with_configs
+from icd.search.prepare import PreflightResult
 from icd.search.record import Stage, TrialRecord, run_label
 from icd.search.study import Ledger
 
@@ -61,10 +61,10 @@ class Listed(Protocol):
         ...
 
 
-class FixedRuns:
+class ListSource:
     """Stands where a sweep has its ``Chooser``; all it knows can be read in the ledger again."""
 
-    def __init__(self, listed: Listed, ledger: Ledger, prepared: Prepared) -> None:
+    def __init__(self, listed: Listed, ledger: Ledger, prepared: PreflightResult) -> None:
         self.stage: Stage = listed.stage
         self.half_asked = False
         self.tried = 0
@@ -99,7 +99,7 @@ class FixedRuns:
             self.tried += 1
             yield number
 
-    def members(self, record: TrialRecord) -> tuple[Member, ...]:
+    def members(self, record: TrialRecord) -> tuple[PairRun, ...]:
         """Give the runs of a trial: one, or one for each pair."""
         run = self._wanted().get(record.baseline or "")
         if run is None:
@@ -109,8 +109,8 @@ class FixedRuns:
     def forget(self, number: int) -> None:
         """A run that failed has had its retries; it is not tried again."""
 
-    def _pinned(self, run: FixedRun) -> tuple[Member, ...]:
-        members = members_of(run.configs)
+    def _pinned(self, run: FixedRun) -> tuple[PairRun, ...]:
+        members = pair_runs_of(run.configs)
         return with_configs(members, [self._prepared.pin(member.config) for member in members])
 
     def _next(self) -> FixedRun | None:

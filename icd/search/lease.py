@@ -16,7 +16,7 @@ _TRIES = 5
 _PAUSE_S = 0.05
 
 
-class Lease:
+class DriverLock:
     """The right to drive a sweep on this file system; held from ``acquire`` until ``release`` or death."""
 
     def __init__(self, folder: Path) -> None:
@@ -58,7 +58,7 @@ class Lease:
             self._file.close()
             self._file = None
 
-    def __enter__(self) -> "Lease":
+    def __enter__(self) -> "DriverLock":
         self.acquire()
         return self
 

@@ -12,7 +12,7 @@ from icd.search.task import trial_folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Member:
+class PairRun:
     """One run of a trial.
 
     Attributes:
@@ -44,20 +44,20 @@ class Member:
         return found
 
 
-def members_of(configs: Mapping[str, TrialConfig]) -> tuple[Member, ...]:
+def pair_runs_of(configs: Mapping[str, TrialConfig]) -> tuple[PairRun, ...]:
     """Give the runs of a trial in the order in which they are trained."""
-    found: list[Member] = []
+    found: list[PairRun] = []
     for name, config in configs.items():
-        found.append(Member(config=config, name=name, before=found[-1].last if found else 0))
+        found.append(PairRun(config=config, name=name, before=found[-1].last if found else 0))
     return tuple(found)
 
 
-def with_configs(members: Sequence[Member], configs: Sequence[TrialConfig]) -> tuple[Member, ...]:
+def with_configs(members: Sequence[PairRun], configs: Sequence[TrialConfig]) -> tuple[PairRun, ...]:
     """Give the same runs with other configurations."""
     return tuple(replace(member, config=config) for member, config in zip(members, configs, strict=True))
 
 
-def key_of(members: Sequence[Member]) -> str:
+def key_of(members: Sequence[PairRun]) -> str:
     """Give a trial's key: that of its only run, or a digest of the keys of all."""
     if len(members) == 1:
         return members[0].config.key()

@@ -20,7 +20,7 @@ from icd.errors import StateError
 _DRAFT = -1
 
 
-class Mirror:
+class WriteThroughStorage:
     """One study's trials in memory, written through; what is not overridden here is the storage's own.
 
     Trials are replaced, never changed, as Optuna's samplers and pruners expect of a list they hold.

@@ -10,7 +10,7 @@ import time
 from types import FrameType
 
 
-class Notice:
+class PreemptionNotice:
     """Given once for a whole process, and read by its attempts between steps.
 
     Attributes:
@@ -46,10 +46,10 @@ class Notice:
         return time.monotonic() > self._given + seconds
 
 
-NOTICE = Notice()  # of this process, since a signal is a whole process's
+NOTICE = PreemptionNotice()  # of this process, since a signal is a whole process's
 
 
-def heed_sigterm(notice: Notice = NOTICE) -> None:
+def heed_sigterm(notice: PreemptionNotice = NOTICE) -> None:
     """Take a SIGTERM as a notice, also where the parent has blocked it; for the main thread alone."""
 
     def handle(number: int, frame: FrameType | None) -> None:

@@ -15,7 +15,7 @@ OFFSET_NAME = "outbox.offset"
 REFUSED_NAME = "outbox-refused.jsonl"
 
 
-class OutboxReader:
+class OutboxCursor:
     """Whole lines of ``outbox.jsonl`` after a durable offset; the offset belongs to one target.
 
     Applying an event twice must be harmless: the offset is stored after a batch was applied, and it starts at 0

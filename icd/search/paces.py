@@ -7,7 +7,7 @@ from collections.abc import Sequence
 _KEPT = 50
 
 
-class Paces:
+class EpochTimes:
     """The last epochs of a driver's run, by the name of the device; and by trial the devices it has seen."""
 
     def __init__(self) -> None:

@@ -6,7 +6,7 @@ from icd.config.sweep import Resources
 from icd.errors import SetupError
 
 
-def places_for(resources: Resources, num_cpus: int, gpus: Sequence[str]) -> list[str]:
+def partition_devices(resources: Resources, num_cpus: int, gpus: Sequence[str]) -> list[str]:
     """Divide the machine: for every trial at a time the GPU it may see, empty for none.
 
     Raises:

@@ -13,9 +13,9 @@ from icd.config.trial import TrialConfig
 from icd.config.walk import Dimension
 from icd.models import build_model
 from icd.search.machine import usable_cpus
-from icd.search.places import places_for
-from icd.search.prepare import Prepared
-from icd.search.processes import ProcessExecutor
+from icd.search.places import partition_devices
+from icd.search.prepare import PreflightResult
+from icd.search.processes import LocalExecutor
 from icd.search.space import SearchSpace
 from icd.search.storage import memory_storage
 from icd.search.study import Ledger
@@ -97,7 +97,7 @@ def make_plan(sweep: SweepConfig, settings: Settings, *, measure: bool) -> Plan:
     configs = [run.config for runs in trials_of_corners for run in runs]
     for line in notes_of(configs):
         settings.announce(f"note: {line}")
-    places = places_for(sweep.resources, usable_cpus(), visible_gpus())
+    places = partition_devices(sweep.resources, usable_cpus(), visible_gpus())
     prepared = _measure(space, sweep, settings, places) if measure else None
     trials = _trials(sweep, space)
     concurrent = len(places) if trials is None else min(len(places), trials)
@@ -184,9 +184,9 @@ def _halving(first: int, reduction: int, epochs: int) -> float:
     return total
 
 
-def _measure(space: SearchSpace, sweep: SweepConfig, settings: Settings, places: Sequence[str]) -> Prepared:
+def _measure(space: SearchSpace, sweep: SweepConfig, settings: Settings, places: Sequence[str]) -> PreflightResult:
     with tempfile.TemporaryDirectory(prefix="icd-plan-") as logs:
-        executor = ProcessExecutor(places[:1], Path(logs), threads=max(1, int(sweep.resources.cpus_per_trial)))
+        executor = LocalExecutor(places[:1], Path(logs), threads=max(1, int(sweep.resources.cpus_per_trial)))
         try:
             request = replace(preparation(space, sweep, settings, probe=True), measure=True)
             return executor.prepare(request, settings.announce, settings.stop)

@@ -24,14 +24,14 @@ from icd.trial.bucket import local_root
 from icd.trial.gpus import training_device
 from icd.trial.machine import device_name
 from icd.trial.probe import Probe, measure_pace
-from icd.trial.runs import Places, read_data, views_problems
-from icd.trial.teacher_table import BUDGET_GB, TableMode, TablePlan, plan_table, suits, summary
+from icd.trial.runs import TrialFolders, read_data, views_problems
+from icd.trial.teacher_table import BUDGET_GB, CachePlan, TableMode, plan_cache, suits, summary
 from icd.trial.teachers import prepare
 from icd.trial.train import EpochMetrics, Execution
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Preparation:
+class PreflightRequest:
     """A request.
 
     Attributes:
@@ -66,7 +66,7 @@ class Preparation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Prepared:
+class PreflightResult:
     """What was found.
 
     Attributes:
@@ -113,9 +113,12 @@ def teacher_name(config: TrialConfig) -> str:
     return json.dumps(document, sort_keys=True)
 
 
-def make_ready(
-    request: Preparation, say: Callable[[str], None], stop: Callable[[], bool], alive: Callable[[int, int, int], None]
-) -> Prepared:
+def run_preflight(
+    request: PreflightRequest,
+    say: Callable[[str], None],
+    stop: Callable[[], bool],
+    alive: Callable[[int, int, int], None],
+) -> PreflightResult:
     """Read the data, train teachers that are missing, and try the configurations.
 
     Args:
@@ -130,7 +133,7 @@ def make_ready(
     if request.threads:
         torch.set_num_threads(request.threads)
     device = training_device()
-    places = Places(
+    places = TrialFolders(
         root=local_root(request.bucket or request.root),
         data_root=Path(request.data_root) if request.data_root else None,
         download=request.download,
@@ -195,7 +198,7 @@ def make_ready(
                 timed, teacher = config, networks.get(name)
             pace = measure_pace(timed, split, teacher, replace(quiet, progress=lambda *_: None))
             paces[pair] = {**pace._asdict(), "epoch_seconds": pace.epoch_seconds}
-    return Prepared(
+    return PreflightResult(
         data_digest=digest,
         data=data,
         num_classes=split.num_classes,
@@ -211,7 +214,7 @@ def make_ready(
 
 
 def _tune(
-    request: Preparation,
+    request: PreflightRequest,
     configs: Sequence[TrialConfig],
     split: Split,
     execution: Execution,
@@ -232,14 +235,14 @@ def _given(config: TrialConfig) -> Sequence[Any]:
 
 
 def _table_plan(
-    request: Preparation,
+    request: PreflightRequest,
     configs: Sequence[TrialConfig],
     name: str,
     digest: str,
     teacher_digest: str,
     split: Split,
-    places: Places,
-) -> TablePlan:
+    places: TrialFolders,
+) -> CachePlan:
     """Plan the table of one teacher for all trials that have it."""
     its_own = [
         replace(
@@ -252,9 +255,9 @@ def _table_plan(
     ]
     before = request.tables.get(name, "auto")
     mode = before if request.table == "auto" and any(map(suits, its_own)) else request.table
-    return plan_table(its_own, split, mode, folder=places.tables, budget_gb=request.table_gb)
+    return plan_cache(its_own, split, mode, folder=places.tables, budget_gb=request.table_gb)
 
 
-def to_json(prepared: Prepared) -> dict[str, Any]:
+def to_json(prepared: PreflightResult) -> dict[str, Any]:
     """Write it for a pipe."""
     return asdict(prepared)

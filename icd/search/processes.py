@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from icd.errors import ConfigError, IcdError, Interrupted, Problem, SetupError
-from icd.search.prepare import Preparation, Prepared
-from icd.search.quarantine import Place, sentence
-from icd.search.slot import GRACE_S, Launch, Slot, cause_of_death, launch_python, oom_kills, wait
-from icd.search.task import PREPARE_RETRIES, RETRIES, UNCLEAN, Epoch, Outcome, Policy, ended
+from icd.search.prepare import PreflightRequest, PreflightResult
+from icd.search.quarantine import Location, sentence
+from icd.search.slot import GRACE_S, Launch, WorkerProcess, cause_of_death, launch_python, oom_kills, wait
+from icd.search.task import PREPARE_RETRIES, RETRIES, UNCLEAN, AttemptResult, EpochReport, Policy, ended
 
 _TICK_S = 0.2
 
 
-class ProcessExecutor:
+class LocalExecutor:
     """Runs attempts in worker processes.
 
     Args:
@@ -43,14 +43,18 @@ class ProcessExecutor:
         launch: Launch = launch_python,
     ) -> None:
         self.launch, self.threads = launch, threads
-        self.slots = [Slot(index=index, gpu=gpu, log=logs / f"worker-{index}.log") for index, gpu in enumerate(places)]
+        self.slots = [
+            WorkerProcess(index=index, gpu=gpu, log=logs / f"worker-{index}.log") for index, gpu in enumerate(places)
+        ]
         self._host = socket.gethostname()
-        self._fell_at: dict[int, Place] = {}  # by trial: where its last attempt had a fault
+        self._fell_at: dict[int, Location] = {}  # by trial: where its last attempt had a fault
         self._selector = selectors.DefaultSelector()
         self._oom_seen = oom_kills()
         logs.mkdir(parents=True, exist_ok=True)
 
-    def prepare(self, request: Preparation, say: Callable[[str], None], stop: Callable[[], bool]) -> Prepared:
+    def prepare(
+        self, request: PreflightRequest, say: Callable[[str], None], stop: Callable[[], bool]
+    ) -> PreflightResult:
         """Make ready in a worker; the others start meanwhile.
 
         Raises:
@@ -69,7 +73,7 @@ class ProcessExecutor:
                 if message["said"] == "line":
                     say(message["text"])
                 elif message["said"] == "prepared":
-                    return Prepared(**message["prepared"])
+                    return PreflightResult(**message["prepared"])
                 elif message["said"] == "refused":
                     raise refusal(message)
                 elif message["said"] == "died":
@@ -130,15 +134,15 @@ class ProcessExecutor:
             slot.task, slot.heard, slot.where = task, time.monotonic(), {}
             slot.tell({"do": "attempt", "task": task.to_json()})
 
-    def _place(self, slot: Slot) -> Place:
-        return Place(host=self._host, gpu=slot.gpu)
+    def _place(self, slot: WorkerProcess) -> Location:
+        return Location(host=self._host, gpu=slot.gpu)
 
-    def _is_sick(self, slot: Slot, policy: Policy) -> bool:
+    def _is_sick(self, slot: WorkerProcess, policy: Policy) -> bool:
         return self._place(slot) in policy.quarantined
 
     # Hearing
 
-    def _heard(self, slot: Slot, message: Mapping[str, Any], policy: Policy) -> None:
+    def _heard(self, slot: WorkerProcess, message: Mapping[str, Any], policy: Policy) -> None:
         said, task = message["said"], slot.task
         if task is None:
             return
@@ -148,12 +152,12 @@ class ProcessExecutor:
         elif said == "alive":
             slot.where = {name: message[name] for name in ("epoch", "step", "steps")}
         elif said == "epoch":
-            go = policy.epoch(replace(Epoch(**message["epoch"]), place=self._place(slot)))
+            go = policy.epoch(replace(EpochReport(**message["epoch"]), place=self._place(slot)))
             slot.tell({"do": "answer", "number": task.number, "go": go})
         elif said == "outcome":
-            self._ended(slot, Outcome(**message["outcome"]), policy)
+            self._ended(slot, AttemptResult(**message["outcome"]), policy)
 
-    def _ended(self, slot: Slot, outcome: Outcome, policy: Policy) -> None:
+    def _ended(self, slot: WorkerProcess, outcome: AttemptResult, policy: Policy) -> None:
         slot.task = None
         if outcome.kind in UNCLEAN or outcome.kind == "hang" or outcome.spent:
             self._kill(slot)
@@ -170,26 +174,26 @@ class ProcessExecutor:
                 reason = f"no progress for {task.hang_seconds:.0f} s; stack in {slot.log}"
                 self._ended(slot, ended(task, "hang", reason), policy)
 
-    def _start(self, slot: Slot) -> None:
+    def _start(self, slot: WorkerProcess) -> None:
         self._close_pipes(slot)
         slot.start(self.launch, self.threads)
         self._selector.register(slot.events, selectors.EVENT_READ, slot)
 
-    def _kill(self, slot: Slot) -> None:
+    def _kill(self, slot: WorkerProcess) -> None:
         slot.signal(signal.SIGKILL)
         self._close_pipes(slot)
         slot.bury()
 
-    def _close_pipes(self, slot: Slot) -> None:
+    def _close_pipes(self, slot: WorkerProcess) -> None:
         if slot.events >= 0:
             self._selector.unregister(slot.events)
         slot.close_pipes()
 
-    def _messages(self) -> list[tuple[Slot, dict[str, Any]]]:
+    def _messages(self) -> list[tuple[WorkerProcess, dict[str, Any]]]:
         """Wait a little for what workers say."""
-        found: list[tuple[Slot, dict[str, Any]]] = []
+        found: list[tuple[WorkerProcess, dict[str, Any]]] = []
         for key, _ in self._selector.select(_TICK_S):
-            slot: Slot = key.data
+            slot: WorkerProcess = key.data
             messages = slot.read()
             if messages is None:
                 self._close_pipes(slot)
@@ -206,7 +210,7 @@ def nowhere_left(policy: Policy) -> SetupError:
     return SetupError(f"no place is left for a trial: {why}; check the machine (nvidia-smi) first")
 
 
-def _plain(request: Preparation) -> dict[str, Any]:
+def _plain(request: PreflightRequest) -> dict[str, Any]:
     return {item.name: getattr(request, item.name) for item in fields(request)}
 
 

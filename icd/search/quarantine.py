@@ -22,7 +22,7 @@ BLAMED = ("gpu", "killed", "hang")  # what may be a place's fault
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class Location:
     """Where an attempt runs.
 
     Attributes:
@@ -44,7 +44,7 @@ class Place:
 class End:
     """How an attempt ended at a place; ``time`` in seconds, ``kind`` as an ``Outcome`` has it."""
 
-    place: Place
+    place: Location
     trial: int
     kind: str
     time: float
@@ -60,7 +60,7 @@ class Seen:
     """
 
     ends: tuple[End, ...] = ()
-    epochs: Mapping[Place, float] = field(default_factory=dict)
+    epochs: Mapping[Location, float] = field(default_factory=dict)
 
     def with_end(self, end: End) -> "Seen":
         """Add how an attempt ended."""
@@ -68,7 +68,7 @@ class Seen:
         forgotten = own[0] if len(own) >= _LAST_ENDS else None
         return replace(self, ends=(*(old for old in self.ends if old is not forgotten), end))
 
-    def with_epoch(self, place: Place, time: float) -> "Seen":
+    def with_epoch(self, place: Location, time: float) -> "Seen":
         """Add that an epoch was told."""
         return replace(self, epochs={**self.epochs, place: time})
 
@@ -86,7 +86,7 @@ class Complaint:
     ends: tuple[End, ...]
 
 
-def sick_places(seen: Seen, before: Mapping[Place, Complaint]) -> dict[Place, Complaint]:
+def sick_places(seen: Seen, before: Mapping[Location, Complaint]) -> dict[Location, Complaint]:
     """Say which places are not to be used now.
 
     Args:
@@ -103,12 +103,12 @@ def sick_places(seen: Seen, before: Mapping[Place, Complaint]) -> dict[Place, Co
     return found
 
 
-def sentence(place: Place, complaint: Complaint) -> str:
+def sentence(place: Location, complaint: Complaint) -> str:
     """Say it to people."""
     return f"{place}: {complaint.words}; it gets no more trials until the next 'icd resume'"
 
 
-def _complaint(seen: Seen, place: Place) -> Complaint | None:
+def _complaint(seen: Seen, place: Location) -> Complaint | None:
     ends = tuple(end for end in seen.ends if end.place == place)
     blamed = _blamed(seen, place, ends)
     errors = tuple(end for end in blamed if end.kind == "gpu" and place.gpu)
@@ -125,18 +125,18 @@ def _complaint(seen: Seen, place: Place) -> Complaint | None:
     return None
 
 
-def _blamed(seen: Seen, place: Place, ends: Iterable[End]) -> tuple[End, ...]:
+def _blamed(seen: Seen, place: Location, ends: Iterable[End]) -> tuple[End, ...]:
     """The faults among these that are not their trial's own."""
     fell_elsewhere = {end.trial for end in seen.ends if end.place != place and end.kind in BLAMED}
     return tuple(end for end in ends if end.kind in BLAMED and end.trial not in fell_elsewhere)
 
 
-def _is_cleared(seen: Seen, place: Place, complaint: Complaint) -> bool:
+def _is_cleared(seen: Seen, place: Location, complaint: Complaint) -> bool:
     faults = [end for end in complaint.ends if end.kind in BLAMED]
     return len(_blamed(seen, place, faults)) < len(faults)
 
 
-def _goes_well_elsewhere(seen: Seen, place: Place, since: float) -> bool:
+def _goes_well_elsewhere(seen: Seen, place: Location, since: float) -> bool:
     if any(end.place != place and end.kind in BLAMED and end.time >= since for end in seen.ends):
         return False
     return any(other != place and time >= since for other, time in seen.epochs.items())

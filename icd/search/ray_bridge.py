@@ -14,9 +14,9 @@ from icd.errors import SetupError
 from icd.search.processes import nowhere_left
 from icd.search.ray_cluster import Cluster, Handlers
 from icd.search.ray_deaths import Deaths
-from icd.search.ray_demand import Demand
+from icd.search.ray_demand import AutoscalerRequest
 from icd.search.ray_spot import Holding, Spot
-from icd.search.task import UNCLEAN, Epoch, Issued, Outcome, OutcomeKind, Policy, Task
+from icd.search.task import UNCLEAN, Attempt, AttemptClaim, AttemptResult, EpochReport, OutcomeKind, Policy
 from icd.search.whereabouts import AT_A_TIME, Lookout, find_stack, forget_files, give_notice
 
 _LOOK_EVERY_S = 1.0
@@ -30,15 +30,15 @@ class UnderWay(Spot):
 
     Attributes:
         lookout: Reads where it is.
-        where: Epoch, step and steps.
+        where: EpochReport, step and steps.
     """
 
-    task: Task
+    task: Attempt
     lookout: Lookout
     where: Mapping[str, int] = field(default_factory=dict)
 
 
-class Bridge:
+class TrialTracker:
     """Carries what Tune says to the policy: every attempt ends exactly once, and all on Tune's thread."""
 
     def __init__(
@@ -46,7 +46,7 @@ class Bridge:
         policy: Policy,
         tick: Callable[[], None],
         cluster: Cluster,
-        demand: Demand,
+        demand: AutoscalerRequest,
         announce: Callable[[str], None],
     ) -> None:
         self.policy, self.tick, self.cluster, self.demand, self.announce = policy, tick, cluster, demand, announce
@@ -116,9 +116,9 @@ class Bridge:
             under_way.locate(message)
             return self._began(trial_id, under_way, refused=said == "refused")
         if said == "epoch":
-            go = self.policy.epoch(replace(Epoch(**message["epoch"]), place=under_way.place))
+            go = self.policy.epoch(replace(EpochReport(**message["epoch"]), place=under_way.place))
             return go or bool(message["last"])  # after the last epoch nothing is left to stop
-        outcome = Outcome(**message["outcome"])
+        outcome = AttemptResult(**message["outcome"])
         self.end(trial_id, outcome.kind, outcome)
         return outcome.kind in UNCLEAN or bool(outcome.spent)  # it will raise, and its process is not used again
 
@@ -132,7 +132,7 @@ class Bridge:
             self.holding.keep(trial_id, place)
         return refused  # one that knew nothing of the quarantine is stopped; the next one there will know
 
-    def end(self, trial_id: str, kind: OutcomeKind, outcome: Outcome | None = None, reason: str = "") -> None:
+    def end(self, trial_id: str, kind: OutcomeKind, outcome: AttemptResult | None = None, reason: str = "") -> None:
         """Tell the policy that an attempt has ended, if it has not been told."""
         self.holding.forget(trial_id)
         under_way = self.running.pop(trial_id, None)
@@ -140,7 +140,7 @@ class Bridge:
             task = under_way.task
             with contextlib.suppress(OSError):
                 forget_files(task)
-            ended = outcome or Outcome(number=task.number, attempt=task.attempt, kind=kind, reason=reason)
+            ended = outcome or AttemptResult(number=task.number, attempt=task.attempt, kind=kind, reason=reason)
             self.policy.end(replace(ended, place=under_way.place))
 
     def fault(self, trial_id: str, text: str) -> None:
@@ -192,7 +192,9 @@ def kill_here(host: str, pid: int) -> None:
 def _give_notice(under_way: UnderWay, until: float) -> None:
     """Tell a worker that its node goes; a bucket that is away is tried again."""
     with contextlib.suppress(OSError, SetupError):
-        give_notice(under_way.task, Issued(under_way.task.attempt, *notice_of(under_way.host, under_way.node, until)))
+        give_notice(
+            under_way.task, AttemptClaim(under_way.task.attempt, *notice_of(under_way.host, under_way.node, until))
+        )
         under_way.noticed = True
 
 

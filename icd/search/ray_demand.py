@@ -13,7 +13,7 @@ from ray.autoscaler.v2.utils import is_autoscaler_v2
 _AGAIN_S = 60.0  # a head node that was replaced has forgotten
 
 
-class Demand:
+class AutoscalerRequest:
     """What a sweep asks for; nothing unless it is asked to.
 
     Args:

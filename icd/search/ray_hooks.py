@@ -10,14 +10,14 @@ from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from icd.search.ray_bridge import Bridge
+from icd.search.ray_bridge import TrialTracker
 from icd.search.ray_private import drop_waiting, error_text
 
 
 class BridgeSearcher(Searcher):
     """Gives Tune what the policy gives."""
 
-    def __init__(self, bridge: Bridge) -> None:
+    def __init__(self, bridge: TrialTracker) -> None:
         super().__init__()
         self.bridge = bridge
 
@@ -45,7 +45,7 @@ class BridgeSearcher(Searcher):
 class BridgeScheduler(FIFOScheduler):
     """Tells the policy what Tune hears."""
 
-    def __init__(self, bridge: Bridge) -> None:
+    def __init__(self, bridge: TrialTracker) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.bridge = bridge
 

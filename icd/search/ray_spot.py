@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from icd.search.quarantine import Place
+from icd.search.quarantine import Location
 from icd.search.task import Policy
 
 
@@ -32,9 +32,9 @@ class Spot:
     killed_for: str = ""
 
     @property
-    def place(self) -> Place | None:
+    def place(self) -> Location | None:
         """Where it runs; None until it does."""
-        return Place(host=self.host, gpu=self.gpu, node=self.node) if self.node else None
+        return Location(host=self.host, gpu=self.gpu, node=self.node) if self.node else None
 
     def locate(self, message: Mapping[str, Any]) -> None:
         """Take what it says of itself when it begins."""
@@ -46,12 +46,12 @@ class Holding:
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
-        self._places: dict[str, Place] = {}
+        self._places: dict[str, Location] = {}
 
     def __len__(self) -> int:
         return len(self._places)
 
-    def keep(self, trial_id: str, place: Place) -> None:
+    def keep(self, trial_id: str, place: Location) -> None:
         """Let a trial that came to a quarantined place hold it."""
         self._places[trial_id] = place
 

@@ -20,17 +20,17 @@ from ray.exceptions import RayError
 
 from icd.config.sweep import Resources
 from icd.errors import Interrupted, SetupError
-from icd.search.prepare import Preparation, Prepared
+from icd.search.prepare import PreflightRequest, PreflightResult
 from icd.search.processes import refusal
-from icd.search.ray_bridge import Bridge
+from icd.search.ray_bridge import TrialTracker
 from icd.search.ray_cluster import Cluster, signals_kept
 from icd.search.ray_deaths import Deaths, last_line
-from icd.search.ray_demand import Demand
+from icd.search.ray_demand import AutoscalerRequest
 from icd.search.ray_hooks import BridgeScheduler, BridgeSearcher, Quiet, trial_name
 from icd.search.ray_private import keep_credentials, trials_end_alone
 from icd.search.ray_probe import check_bucket, check_folder
-from icd.search.ray_worker import Attempt, HeedsSigterm, Preparer, run_attempt
-from icd.search.task import PREPARE_RETRIES, Policy, Task
+from icd.search.ray_worker import AttemptFunction, HeedsSigterm, Preparer, run_attempt
+from icd.search.task import PREPARE_RETRIES, Attempt, Policy
 from icd.trial.bucket import bucket_of
 
 _TICK_S = 0.2
@@ -59,14 +59,16 @@ class RayExecutor:
         *,
         address: str = "local",
         announce: Callable[[str], None],
-        attempt: Attempt | None = None,
+        attempt: AttemptFunction | None = None,
     ) -> None:
         self.folder, self.announce, self._attempt = folder, announce, attempt
         self.cluster = Cluster(resources, address, announce)
         self._most = (resources.max_concurrent or 0) if resources.autoscale else 0
-        self._bridge: Bridge | None = None
+        self._bridge: TrialTracker | None = None
 
-    def prepare(self, request: Preparation, say: Callable[[str], None], stop: Callable[[], bool]) -> Prepared:
+    def prepare(
+        self, request: PreflightRequest, say: Callable[[str], None], stop: Callable[[], bool]
+    ) -> PreflightResult:
         """Make ready in a process that has what a trial has.
 
         Raises:
@@ -95,10 +97,10 @@ class RayExecutor:
                     time.sleep(_TICK_S)
         if message["said"] == "refused":
             raise refusal(message)
-        return Prepared(**message["prepared"])
+        return PreflightResult(**message["prepared"])
 
     def _prepare_once(
-        self, request: Preparation, say: Callable[[str], None], stop: Callable[[], bool]
+        self, request: PreflightRequest, say: Callable[[str], None], stop: Callable[[], bool]
     ) -> dict[str, Any]:
         remote: Any = ray.remote(Preparer)
         preparer = remote.options(
@@ -139,11 +141,11 @@ class RayExecutor:
         """
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
         keep_credentials()
-        demand = Demand(self.cluster.bundle(), self.cluster.labels, self._most)
+        demand = AutoscalerRequest(self.cluster.bundle(), self.cluster.labels, self._most)
         with signals_kept(), contextlib.ExitStack() as leaving:
             leaving.callback(demand.ask, 0)
             while not policy.finished:
-                bridge = Bridge(policy, tick, self.cluster, demand, self.announce)
+                bridge = TrialTracker(policy, tick, self.cluster, demand, self.announce)
                 leaving.callback(bridge.close)
                 self._bridge = bridge
                 try:
@@ -157,7 +159,7 @@ class RayExecutor:
                     raise bridge.failure
                 bridge.give_up("Ray Tune ended before the trial")
 
-    def _tuner(self, bridge: Bridge) -> tune.Tuner:
+    def _tuner(self, bridge: TrialTracker) -> tune.Tuner:
         """Make a fresh experiment, in which every trial of Tune's does what the bridge gives."""
         labels = self.cluster.labels
         placed: dict[str, Any] = {"bundle_label_selector": [labels]} if labels else {}
@@ -200,12 +202,12 @@ class RayExecutor:
         return name
 
 
-def _trainable(attempt: Attempt | None) -> Callable[[dict[str, Any]], None]:
+def _trainable(attempt: AttemptFunction | None) -> Callable[[dict[str, Any]], None]:
     """What runs as a trial of Tune's: one attempt."""
 
     def trial(config: dict[str, Any]) -> None:
         given = json.loads(config["given"])
-        run_attempt(Task(**given["task"]), given["avoid"], attempt)
+        run_attempt(Attempt(**given["task"]), given["avoid"], attempt)
 
     trial.__mixins__ = (HeedsSigterm,)  # type: ignore[attr-defined] # Tune makes it a base of its trainable
     return trial

@@ -18,7 +18,7 @@ from ray import tune
 
 from icd.errors import SetupError
 from icd.search.notice import NOTICE, heed_sigterm
-from icd.search.task import UNCLEAN, Epoch, Issued, Outcome, Task, issued
+from icd.search.task import UNCLEAN, Attempt, AttemptClaim, AttemptResult, EpochReport, issued
 from icd.search.whereabouts import every, forget_files, progress_path, publish_progress, publish_stack, stack_path
 from icd.search.worker import serve_preparation
 from icd.trial.gpus import VISIBLE
@@ -26,14 +26,14 @@ from icd.trial.gpus import VISIBLE
 logger = logging.getLogger(__name__)
 
 # As ``icd.search.work.attempt``.
-Attempt = Callable[..., Outcome]
+AttemptFunction = Callable[..., AttemptResult]
 
 FENCE_EVERY_S = 2.0  # how often a worker asks whether its attempt is still the newest
 _HOLD_EVERY_S = 2.0  # how often a worker asks whether it must still keep its place from others
 _STEP_EVERY_S = 1.0  # how often a worker says which step it is at, and its watchdog is wound up
 _PUBLISH_S = 10.0  # a stack has so long to get into the bucket; less than the driver waits for the process to end
 
-KEPT: dict[str, Any] = {}  # of this process: its Bench, and whether its log is set up
+KEPT: dict[str, Any] = {}  # of this process: its shared inputs, and whether its log is set up
 
 
 class HeedsSigterm:
@@ -45,7 +45,7 @@ class HeedsSigterm:
         super().setup(config)  # type: ignore[misc]
 
 
-def run_attempt(task: Task, avoid: Sequence[Sequence[str]], attempt: Attempt | None) -> None:
+def run_attempt(task: Attempt, avoid: Sequence[Sequence[str]], attempt: AttemptFunction | None) -> None:
     """Run an attempt in a process of Tune's; ``tell`` does not return where the driver stops it.
 
     Args:
@@ -61,7 +61,7 @@ def run_attempt(task: Task, avoid: Sequence[Sequence[str]], attempt: Attempt | N
         keep_log(Path(task.sweep) / "logs")
         epochs = task.config.get("training", {}).get("epochs")
 
-        def send(epoch: Epoch) -> bool:
+        def send(epoch: EpochReport) -> bool:
             watchdog.rest()  # the driver may be busy
             tell("epoch", epoch=asdict(epoch), last=epoch.epoch == epochs)
             watchdog.wind()
@@ -74,11 +74,11 @@ def run_attempt(task: Task, avoid: Sequence[Sequence[str]], attempt: Attempt | N
     raise RuntimeError(f"this process is not used again: {outcome.spent or outcome.reason}")
 
 
-def _training() -> tuple[Attempt, Any]:
+def _training() -> tuple[AttemptFunction, Any]:
     """Give what trains, and the bench that this process keeps for it; they take seconds to import."""
     from icd.search import bench, work
 
-    return work.attempt, KEPT.setdefault("bench", bench.Bench())
+    return work.attempt, KEPT.setdefault("bench", bench.SharedInputs())
 
 
 def begin(avoid: Sequence[Sequence[str]]) -> None:
@@ -127,7 +127,7 @@ class _Watchdog:
     only cut off would train on until its next epoch.
     """
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Attempt) -> None:
         self._seconds, self._attempt = task.hang_seconds, task.attempt
         self._stack, self._progress = stack_path(task), progress_path(task)
         self._task, self._over = task, threading.Event()
@@ -153,7 +153,7 @@ class _Watchdog:
     def _watch(self) -> None:
         while not self._over.wait(FENCE_EVERY_S):
             self._give_up_if_stuck()
-            said = Issued(self._attempt)
+            said = AttemptClaim(self._attempt)
             with contextlib.suppress(SetupError):  # a bucket that is away says nothing of newer attempts
                 said = issued(self._task)
             if said.attempt != self._attempt:

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from icd.errors import StateError, did_you_mean
-from icd.search.lease import Lease
+from icd.search.lease import DriverLock
 from icd.search.mlflow_store import connect
 from icd.search.reading import driver_of
 from icd.search.shelf import shelf_of
@@ -42,7 +42,7 @@ def remove(root: Path, name: str, *, mlflow: bool) -> None:
     """
     folder, url = sweep_folder(root, name), storage_url(root)
     folder.mkdir(parents=True, exist_ok=True)
-    with Lease(folder):  # nobody begins it meanwhile
+    with DriverLock(folder):  # nobody begins it meanwhile
         shared = DatabaseLease(url, name) if is_shared(url) else None
         if shared is not None:
             shared.acquire()

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from icd.config.sweep import SweepConfig
-from icd.search.members import Member
+from icd.search.members import PairRun
 from icd.search.outbox import Outbox
 from icd.search.record import TrialRecord
 from icd.search.space import SearchSpace
@@ -17,7 +17,7 @@ from icd.search.terms import noted_terms
 _FILES = ("config.yaml", "metrics.jsonl", "result.json", "curves.png", "grams.png", "grams.npz")
 
 
-class Reporter:
+class TrialLogger:
     """Turns what the ledger holds into the outbox's lines; whoever calls twice changes nothing."""
 
     def __init__(
@@ -34,7 +34,7 @@ class Reporter:
         """Whether the trial's end is told."""
         return self.outbox.has_end(number)
 
-    def begin(self, number: int, members: Sequence[Member], record: TrialRecord) -> None:
+    def begin(self, number: int, members: Sequence[PairRun], record: TrialRecord) -> None:
         """Tell a trial's name, parameters and tags."""
         if self.begun(number):
             return

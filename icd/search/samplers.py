@@ -26,7 +26,7 @@ from optuna.trial import FrozenTrial, TrialState
 from icd.config.sweep import PrunerConfig, SamplerConfig
 from icd.errors import ConfigError
 from icd.search.portfolio import AlternatingSampler, ConditionalGPSampler
-from icd.search.telling import MOST_FINISHED, most_telling
+from icd.search.telling import MOST_FINISHED, subsample_history
 
 OUTSIDE = "icd:outside"  # user attribute of enqueued configurations that the space cannot express
 RETRY_OF = "retry_of"  # user attribute: the number of the failed trial in whose place this one stands
@@ -164,7 +164,7 @@ class SteadySampler(BaseSampler):
         self._hooks.after_trial(self._view(study), in_search(study, trial), state, values)
 
     def _view(self, study: Study, kept: Shown | None = None) -> Study:
-        return _inside(study, lambda trials: most_telling(self.seen(trials), study.directions, self.most), kept)
+        return _inside(study, lambda trials: subsample_history(self.seen(trials), study.directions, self.most), kept)
 
     def _sampler(self, trial: FrozenTrial, name: str = "") -> BaseSampler:
         return self.make(draw_seed(self.seed, trial.number, name))

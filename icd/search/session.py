@@ -11,20 +11,20 @@ from icd.config.engine import Engine, engine_asked
 from icd.config.sweep import SweepConfig
 from icd.errors import SetupError
 from icd.search.devices import matches
-from icd.search.driver import Driver
-from icd.search.lease import Lease
+from icd.search.driver import SweepController
+from icd.search.lease import DriverLock
 from icd.search.machine import usable_cpus
 from icd.search.mlflow_store import check_server, refuse_address
-from icd.search.places import places_for
-from icd.search.prepare import Preparation, Prepared
-from icd.search.processes import ProcessExecutor
-from icd.search.shelf import Shelf, fetch_trials, shelf_of
-from icd.search.site import Site
+from icd.search.places import partition_devices
+from icd.search.prepare import PreflightRequest, PreflightResult
+from icd.search.processes import LocalExecutor
+from icd.search.shelf import SweepFiles, fetch_trials, shelf_of
+from icd.search.site import RunContext
 from icd.search.storage import DatabaseLease, is_shared, open_storage, storage_url
 from icd.search.studies import REPORT_NAME, pasted, refuse_one_database, sweep_folder, tracking_uri
 from icd.search.study import Ledger
 from icd.search.task import Policy
-from icd.search.track import Tracker
+from icd.search.track import OutboxSender
 from icd.search.work import stop_asked
 from icd.trial.checkpoint import write_durably
 from icd.trial.gpus import visible_gpus
@@ -43,7 +43,9 @@ class Executor(Protocol):
 
     name: str
 
-    def prepare(self, request: Preparation, say: Callable[[str], None], stop: Callable[[], bool]) -> Prepared: ...
+    def prepare(
+        self, request: PreflightRequest, say: Callable[[str], None], stop: Callable[[], bool]
+    ) -> PreflightResult: ...
 
     def run(self, policy: Policy, tick: Callable[[], None]) -> None: ...
 
@@ -82,7 +84,7 @@ class Settings:
     table_gb: float = BUDGET_GB
     engine: Engine | None = None
     announce: Callable[[str], None] = logger.info
-    watch: Callable[[Driver, Executor], None] = lambda driver, executor: None
+    watch: Callable[[SweepController, Executor], None] = lambda driver, executor: None
     stop: Callable[[], bool] = lambda: False
     report: Callable[[Path, str, Path], None] | None = None
     launch: Any = None
@@ -105,7 +107,7 @@ class Session:
     folder: Path
     settings: Settings
     storage: Any
-    shelf: Shelf
+    shelf: SweepFiles
     shared: DatabaseLease | None
     _executor: Executor | None = None
     _leaving: ExitStack = field(default_factory=ExitStack)
@@ -117,7 +119,7 @@ class Session:
             raise ValueError("the executor is there once something was prepared")
         return self._executor
 
-    def prepare(self, sweep: SweepConfig, request: Preparation) -> Prepared:
+    def prepare(self, sweep: SweepConfig, request: PreflightRequest) -> PreflightResult:
         """Start the executor, and let it make ready what trials need."""
         (self.folder / "stop").unlink(missing_ok=True)  # a stop that was asked of an earlier driver
         self._executor = _executor(sweep, self.folder, self.settings)
@@ -130,10 +132,10 @@ class Session:
         _check_end(sweep, prepared)
         return prepared
 
-    def site(self, sweep: SweepConfig, prepared: Prepared) -> Site:
+    def site(self, sweep: SweepConfig, prepared: PreflightResult) -> RunContext:
         """Say where trials run."""
         data_root = self.settings.data_root
-        return Site(
+        return RunContext(
             folder=self.folder,
             root=self.settings.root.absolute(),
             data_root=data_root.absolute() if data_root else None,
@@ -142,7 +144,7 @@ class Session:
             engine=engine_asked(self.settings.engine, sweep.resources.engine),
         )
 
-    def conduct(self, driver: Driver, finish: Callable[[], None]) -> int:
+    def conduct(self, driver: SweepController, finish: Callable[[], None]) -> int:
         """Let the executor do what the driver decides, until nothing is left or something stops it.
 
         Args:
@@ -154,7 +156,7 @@ class Session:
         """
         uid = driver.ledger.attributes["uid"]
         uri, said = tracking_uri(self.settings.root), self.settings.announce
-        tracker = Tracker(self.folder, uri, self.name, uid, said, limit=lambda: self.shelf.outbox_sent)
+        tracker = OutboxSender(self.folder, uri, self.name, uid, said, limit=lambda: self.shelf.outbox_sent)
         tracker.start()
         try:
             self.executor.run(driver, lambda: self._tick(driver))
@@ -173,7 +175,7 @@ class Session:
             driver.outbox.close()
         return tracker.close(_LEAVE_S if driver.stop_now else _FLUSH_S)
 
-    def _tick(self, driver: Driver) -> None:
+    def _tick(self, driver: SweepController) -> None:
         asked = self.shelf.exchange() or stop_asked(self.folder / "stop")
         if self.settings.stop() and not driver.stop_now:
             driver.stop_now, driver.stopped_by = True, "signal"
@@ -203,7 +205,7 @@ def session(sweep: SweepConfig, settings: Settings) -> Iterator[Session]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SetupError(f"{folder} cannot be made: {error.strerror}; choose --root") from error
-    with Lease(folder), ExitStack() as leaving:
+    with DriverLock(folder), ExitStack() as leaving:
         shared = DatabaseLease(url, sweep.name, settings.announce) if is_shared(url) else None
         if shared is not None:
             shared.acquire()
@@ -218,7 +220,7 @@ def session(sweep: SweepConfig, settings: Settings) -> Iterator[Session]:
         yield Session(sweep.name, folder, settings, storage, shelf, shared, _leaving=leaving)
 
 
-def _taken_over(folder: Path, storage: Any, name: str, settings: Settings) -> Shelf:
+def _taken_over(folder: Path, storage: Any, name: str, settings: Settings) -> SweepFiles:
     """Bring here what a driver on another machine left in the bucket, if the root is one."""
     shelf = shelf_of(folder)
     if shelf.bucket is not None:
@@ -250,7 +252,7 @@ def threads_of(sweep: SweepConfig) -> int:
     return max(1, int(sweep.resources.cpus_per_trial))
 
 
-def _check_device(sweep: SweepConfig, prepared: Prepared) -> None:
+def _check_device(sweep: SweepConfig, prepared: PreflightResult) -> None:
     wanted = sweep.resources.device
     if wanted is not None and not matches(wanted, prepared.device):
         raise SetupError(
@@ -258,7 +260,7 @@ def _check_device(sweep: SweepConfig, prepared: Prepared) -> None:
         )
 
 
-def _check_end(sweep: SweepConfig, prepared: Prepared) -> None:
+def _check_end(sweep: SweepConfig, prepared: PreflightResult) -> None:
     budget = sweep.budget
     endless = budget.trials is None and budget.hours is None and budget.gpu_hours is not None
     if endless and sweep.sampler.name != "grid" and not sweep.resources.gpus_of_a_trial(bool(prepared.gpus)):
@@ -273,6 +275,6 @@ def _executor(sweep: SweepConfig, folder: Path, settings: Settings) -> Executor:
         from icd.search.ray_tune import RayExecutor
 
         return RayExecutor(sweep.resources, folder, address=settings.address, announce=settings.announce)
-    places = places_for(sweep.resources, usable_cpus(), visible_gpus())
+    places = partition_devices(sweep.resources, usable_cpus(), visible_gpus())
     more = {} if settings.launch is None else {"launch": settings.launch}
-    return ProcessExecutor(places, folder / "logs", threads=threads_of(sweep), **more)
+    return LocalExecutor(places, folder / "logs", threads=threads_of(sweep), **more)

@@ -24,7 +24,7 @@ from icd.search.outbox import OUTBOX_NAME
 from icd.search.record import Stage
 from icd.search.studies import REPORT_NAME, sweep_folder
 from icd.search.study import Ledger
-from icd.search.task import Issued, checkpoints_below, trial_folder
+from icd.search.task import AttemptClaim, checkpoints_below, trial_folder
 from icd.trial import STUDENT
 from icd.trial.bucket import Bucket, Stored, bucket_of, place
 
@@ -38,7 +38,7 @@ _MADE = (REPORT_NAME, "confirmation.json")
 
 
 @dataclass(slots=True)
-class Shelf:
+class SweepFiles:
     """Where a sweep's trials are kept.
 
     Attributes:
@@ -67,7 +67,7 @@ class Shelf:
 
         path = trial_folder(self.folder, number, run) / "attempt"
         path.parent.mkdir(parents=True, exist_ok=True)
-        content = Issued(attempt).to_bytes()
+        content = AttemptClaim(attempt).to_bytes()
         write_durably(path, content)
         if self.bucket is not None:
             self.bucket.write(f"{self._run(number, run)}/attempt", content)
@@ -237,9 +237,9 @@ class Shelf:
         return found
 
 
-def shelf_of(folder: Path) -> Shelf:
+def shelf_of(folder: Path) -> SweepFiles:
     """Give the shelf of a sweep by its folder."""
-    return Shelf(folder, bucket_of(folder.parent.parent))
+    return SweepFiles(folder, bucket_of(folder.parent.parent))
 
 
 def fetch_trials(root: Path, ledger: Ledger, *, weights: int | None = None, outbox: bool = False) -> None:

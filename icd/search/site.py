@@ -7,7 +7,7 @@ from icd.config.engine import Engine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Site:
+class RunContext:
     """Where a sweep runs.
 
     Attributes:
@@ -28,7 +28,7 @@ class Site:
 
 
 @dataclass(slots=True)
-class Running:
+class RunningTrial:
     """A trial under way; epochs are counted on from run to run.
 
     Attributes:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from icd.search.task import OutcomeKind, Task
+from icd.search.task import Attempt, OutcomeKind
 
 GRACE_S = 5.0
 _LOG_BYTES = 10_000_000
@@ -48,7 +48,7 @@ def launch_python(commands: int, events: int, environment: Mapping[str, str], lo
 
 
 @dataclass(slots=True, kw_only=True)
-class Slot:
+class WorkerProcess:
     """One worker.
 
     Attributes:
@@ -63,7 +63,7 @@ class Slot:
     index: int
     log: Path
     gpu: str = ""
-    task: Task | None = None
+    task: Attempt | None = None
     heard: float = 0.0
     where: Mapping[str, int] = field(default_factory=dict)
     child: Child | None = None

@@ -18,7 +18,7 @@ from icd.config.sweep import Baseline, Start, SweepConfig
 from icd.config.trial import TrialConfig
 from icd.config.walk import Dimension
 from icd.errors import ConfigError, StateError
-from icd.search.members import Member, members_of
+from icd.search.members import PairRun, pair_runs_of
 from icd.search.record import TrialRecord
 
 
@@ -50,11 +50,11 @@ class SearchSpace:
         """Read a run's document; combinations that no corner showed may still be wrong."""
         return read_trial(Document(dict(document), f"a trial of {self.sweep.name}"))
 
-    def members(self, document: Mapping[str, Any]) -> tuple[Member, ...]:
+    def members(self, document: Mapping[str, Any]) -> tuple[PairRun, ...]:
         """Read a trial's runs: one, or one for each of several pairs."""
         if not self.sweep.pairs:
-            return members_of({"": self.read(document)})
-        return members_of({pair.name: self.read({**document, **pair.networks}) for pair in self.sweep.pairs})
+            return pair_runs_of({"": self.read(document)})
+        return pair_runs_of({pair.name: self.read({**document, **pair.networks}) for pair in self.sweep.pairs})
 
     def baseline(self, baseline: Baseline) -> dict[str, Any]:
         """Give a baseline's document."""
@@ -119,7 +119,7 @@ class SearchSpace:
         networks = {part: "+".join(dict.fromkeys(row[part] for row in rows)) for part in ("teacher", "student")}
         return {**rows[0], **networks}
 
-    def _runs(self, documents: Sequence[Mapping[str, Any]]) -> list[Member]:
+    def _runs(self, documents: Sequence[Mapping[str, Any]]) -> list[PairRun]:
         return [member for document in documents for member in self.members(document)]
 
     def _enqueued(self) -> list[dict[str, Any]]:

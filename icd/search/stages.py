@@ -7,10 +7,10 @@ from pathlib import Path
 from icd.config.engine import engine_asked
 from icd.config.sweep import SweepConfig
 from icd.errors import Interrupted
-from icd.search.driver import Driver
-from icd.search.fixed import FixedRuns, Listed, measured
+from icd.search.driver import SweepController
+from icd.search.fixed import Listed, ListSource, measured
 from icd.search.outbox import Outbox
-from icd.search.prepare import Preparation
+from icd.search.prepare import PreflightRequest
 from icd.search.record import TrialRecord
 from icd.search.session import Session, Settings, session, threads_of
 from icd.search.space import SearchSpace
@@ -83,9 +83,9 @@ def run_stage(
         )
 
 
-def _driver(sweep: SweepConfig, ledger: Ledger, listed: Listed, held: Session) -> Driver:
+def _driver(sweep: SweepConfig, ledger: Ledger, listed: Listed, held: Session) -> SweepController:
     settings, attributes, configs = held.settings, ledger.attributes, listed.configs
-    request = Preparation(
+    request = PreflightRequest(
         configs=[config.to_data() for config in configs],
         root=str(settings.root.absolute()),
         bucket=url_of(settings.root),
@@ -105,7 +105,7 @@ def _driver(sweep: SweepConfig, ledger: Ledger, listed: Listed, held: Session) -
     epochs = max(config.training.epochs for config in configs)
     ledger.drive(one_thing, [], epochs, shared=is_shared(storage_url(settings.root)))
     ledger.note_study(**{f"{listed.stage}/tables": dict(prepared.tables)})
-    driver = Driver(
+    driver = SweepController(
         one_thing,
         SearchSpace(sweep, stored_starts(ledger)),
         ledger,
@@ -113,7 +113,7 @@ def _driver(sweep: SweepConfig, ledger: Ledger, listed: Listed, held: Session) -
         prepared,
         held.site(sweep, prepared),
         settings.announce,
-        FixedRuns(listed, ledger, prepared),
+        ListSource(listed, ledger, prepared),
     )
     driver.note_stage(stopped_by="")
     return driver

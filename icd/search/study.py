@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from icd.config.sweep import Direction, RankName, SweepConfig
 from icd.errors import StateError
-from icd.search.mirror import Mirror
+from icd.search.mirror import WriteThroughStorage
 from icd.search.ranks import ranks_of_trials
 from icd.search.record import Stage, State, TrialRecord
 from icd.search.samplers import OUTSIDE, RETRY_OF, in_search, is_searched, make_pruner, make_sampler, showing
@@ -56,7 +56,7 @@ class Ledger:
         self.name, self.announce = name, announce
         self.storage = get_storage(storage)  # remembers finished trials; a driver has its mirror for that
         self._database = storage
-        self._mirror: Mirror | None = None
+        self._mirror: WriteThroughStorage | None = None
         self._ranked: RankName | Literal[""] | None = None  # unknown until it is asked for
         with_none = optuna.samplers.RandomSampler(), NopPruner()
         self.study = self._do(lambda: optuna.load_study(study_name=name, storage=storage, sampler=with_none[0]))
@@ -104,7 +104,7 @@ class Ledger:
         seen = self._by_rank if sweep.pairs else lambda trials: trials
         self.study.sampler = make_sampler(sweep.sampler, sweep.sampler.seed, points, shared_database=shared, seen=seen)
         self.pruner = make_pruner(sweep.pruner, epochs)
-        mirror = self._mirror = self._do(lambda: Mirror(self._database, self.study._study_id))
+        mirror = self._mirror = self._do(lambda: WriteThroughStorage(self._database, self.study._study_id))
         self.storage = self.study._storage = cast(BaseStorage, mirror)
 
     # What is known

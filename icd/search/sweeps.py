@@ -17,9 +17,9 @@ from icd.config.trial import differences
 from icd.config.yaml import Document, apply_overrides
 from icd.errors import Interrupted, StateError
 from icd.search.choosing import retry_failed
-from icd.search.driver import Driver
+from icd.search.driver import SweepController
 from icd.search.outbox import Outbox
-from icd.search.prepare import Preparation, Prepared
+from icd.search.prepare import PreflightRequest, PreflightResult
 from icd.search.record import TrialRecord, best
 from icd.search.session import Executor, Session, Settings, session, threads_of, written_report
 from icd.search.space import SearchSpace
@@ -120,7 +120,7 @@ def _begun(storage: Any, sweep: SweepConfig, document: Mapping[str, Any], settin
 
 
 def _create(
-    storage: Any, space: SearchSpace, document: Mapping[str, Any], prepared: Prepared, settings: Settings
+    storage: Any, space: SearchSpace, document: Mapping[str, Any], prepared: PreflightResult, settings: Settings
 ) -> Ledger:
     sweep = space.sweep
     attributes = {
@@ -139,7 +139,7 @@ def _create(
     return Ledger.create(storage, sweep, attributes, settings.announce)
 
 
-def check_digests(ledger: Ledger, prepared: Prepared) -> None:
+def check_digests(ledger: Ledger, prepared: PreflightResult) -> None:
     """Refuse to go on with other images or teachers than a study was begun with.
 
     Raises:
@@ -161,9 +161,9 @@ def check_digests(ledger: Ledger, prepared: Prepared) -> None:
         )
 
 
-def preparation(space: SearchSpace, sweep: SweepConfig, settings: Settings, *, probe: bool) -> Preparation:
+def preparation(space: SearchSpace, sweep: SweepConfig, settings: Settings, *, probe: bool) -> PreflightRequest:
     """Say what must be ready: every corner of the space, and what is enqueued."""
-    return Preparation(
+    return PreflightRequest(
         configs=[config.to_data() for config in space.extremes()],
         root=str(settings.root.absolute()),
         bucket=url_of(settings.root),
@@ -177,7 +177,9 @@ def preparation(space: SearchSpace, sweep: SweepConfig, settings: Settings, *, p
     )
 
 
-def _drive(sweep: SweepConfig, space: SearchSpace, ledger: Ledger, prepared: Prepared, held: Session) -> SweepResult:
+def _drive(
+    sweep: SweepConfig, space: SearchSpace, ledger: Ledger, prepared: PreflightResult, held: Session
+) -> SweepResult:
     settings, attributes = held.settings, ledger.attributes
     points = list(space.points()) if sweep.sampler.name == "grid" else []
     epochs = max(space.members(space.document(corner))[-1].last for corner in space.corners())
@@ -188,7 +190,7 @@ def _drive(sweep: SweepConfig, space: SearchSpace, ledger: Ledger, prepared: Pre
     outbox, site = Outbox(held.folder), held.site(sweep, prepared)
     uri = tracking_uri(settings.root)
     _begin_outbox(outbox, sweep, attributes, prepared)
-    driver = Driver(sweep, space, ledger, outbox, prepared, site, settings.announce)
+    driver = SweepController(sweep, space, ledger, outbox, prepared, site, settings.announce)
     ledger.note_study(
         stopped_by="", gpus_per_trial=site.gpus_per_trial, tables=dict(prepared.tables), tuned=dict(prepared.tuned)
     )
@@ -205,7 +207,7 @@ def _drive(sweep: SweepConfig, space: SearchSpace, ledger: Ledger, prepared: Pre
     return replace(_result(sweep, ledger, driver, held.folder, uri), pending=pending)
 
 
-def _begin_outbox(outbox: Outbox, sweep: SweepConfig, attributes: Mapping[str, Any], prepared: Prepared) -> None:
+def _begin_outbox(outbox: Outbox, sweep: SweepConfig, attributes: Mapping[str, Any], prepared: PreflightResult) -> None:
     tags = {"data": prepared.data, "teachers": "; ".join(prepared.teacher_lines), "digest": attributes["digest"][:16]}
     params = {"sampler": sweep.sampler.name, "pruner": sweep.pruner.name, "seed": f"seed{sweep.sampler.seed}"}
     created = int(1000 * time.time())
@@ -213,7 +215,7 @@ def _begin_outbox(outbox: Outbox, sweep: SweepConfig, attributes: Mapping[str, A
     outbox.sweep(time_ms=created, name=f"sweep {sweep.name}", params=params, tags=tags, note=note, artifacts=[])
 
 
-def _result(sweep: SweepConfig, ledger: Ledger, driver: Driver, folder: Path, uri: str) -> SweepResult:
+def _result(sweep: SweepConfig, ledger: Ledger, driver: SweepController, folder: Path, uri: str) -> SweepResult:
     records = tuple(ledger.records())
     return SweepResult(
         name=sweep.name,

@@ -1,7 +1,7 @@
 """What driver, executors and workers say to each other; plain values that travel as JSON.
 
 One trial may take several attempts. An attempt starts from the newest valid checkpoint of the trial's folder, says
-every epoch it knows, the newest stored one first, and ends with an ``Outcome``.
+every epoch it knows, the newest stored one first, and ends with an ``AttemptResult``.
 """
 
 import json
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
 from icd.config.engine import Engine
-from icd.search.quarantine import Complaint, Place
+from icd.search.quarantine import Complaint, Location
 from icd.search.record import Stage
 from icd.trial.bucket import Bucket, local_root
 
@@ -40,7 +40,7 @@ PREPARE_RETRIES = 2  # times that preparing begins again after its worker died; 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
+class Attempt:
     """One attempt at one trial.
 
     Attributes:
@@ -85,7 +85,7 @@ class Task:
         """What the names of the trial's objects, or of its run's, begin with in a bucket."""
         return trial_folder(Path("sweeps") / Path(self.sweep).name, self.number, self.member).as_posix()
 
-    def here(self) -> "Task":
+    def here(self) -> "Attempt":
         """Give the same task with this machine's folders."""
         if not self.bucket:
             return self
@@ -98,7 +98,7 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Epoch:
+class EpochReport:
     """One reported epoch of a run; its checkpoint is durable.
 
     Attributes:
@@ -112,11 +112,11 @@ class Epoch:
     epoch: int
     metrics: Mapping[str, float]
     device: str = ""
-    place: Place | None = None
+    place: Location | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class AttemptResult:
     """How an attempt ended.
 
     Attributes:
@@ -133,27 +133,27 @@ class Outcome:
     reason: str = ""
     device: str = ""
     result: Mapping[str, Any] = field(default_factory=dict)
-    place: Place | None = None
+    place: Location | None = None
     spent: str = ""
 
 
-def ended(task: Task, kind: OutcomeKind, reason: str) -> Outcome:
+def ended(task: Attempt, kind: OutcomeKind, reason: str) -> AttemptResult:
     """Give the end of an attempt that cannot tell it itself."""
-    return Outcome(number=task.number, attempt=task.attempt, kind=kind, reason=reason)
+    return AttemptResult(number=task.number, attempt=task.attempt, kind=kind, reason=reason)
 
 
 class Policy(Protocol):
     """The driver as an executor sees it; all calls come from one thread."""
 
-    def next(self) -> Task | None:
+    def next(self) -> Attempt | None:
         """Give the next attempt to start; None where there is none now."""
         ...
 
-    def epoch(self, epoch: Epoch) -> bool:
+    def epoch(self, epoch: EpochReport) -> bool:
         """Take an epoch into the ledger; False stops the trial."""
         ...
 
-    def end(self, outcome: Outcome) -> None:
+    def end(self, outcome: AttemptResult) -> None:
         """Take the end of an attempt into the ledger."""
         ...
 
@@ -168,7 +168,7 @@ class Policy(Protocol):
         ...
 
     @property
-    def quarantined(self) -> Mapping[Place, Complaint]:
+    def quarantined(self) -> Mapping[Location, Complaint]:
         """Where no attempt is to be started."""
         ...
 
@@ -189,7 +189,7 @@ def checkpoints_below(folder: Path) -> Iterator[Path]:
         yield from folder.glob(f"{pattern}/epoch-*.ckpt")
 
 
-class Issued(NamedTuple):
+class AttemptClaim(NamedTuple):
     """What the driver has said of a trial's run; its workers look every few seconds.
 
     Attributes:
@@ -208,7 +208,7 @@ class Issued(NamedTuple):
         return f"{self.attempt}{notice}".encode()
 
 
-def issued(task: Task, bucket: Bucket | None = None) -> Issued:
+def issued(task: Attempt, bucket: Bucket | None = None) -> AttemptClaim:
     """Read what was said of a task's run; where the folder, or the bucket, does not say, its attempt is the newest.
 
     Args:
@@ -225,6 +225,6 @@ def issued(task: Task, bucket: Bucket | None = None) -> Issued:
             content = (task.folder / "attempt").read_bytes()
         number, _, notice = content.partition(b"\n")
         said = json.loads(notice) if notice else {}
-        return Issued(int(number), str(said.get("reason", "")), float(said.get("until", 0)))
+        return AttemptClaim(int(number), str(said.get("reason", "")), float(said.get("until", 0)))
     except (OSError, ValueError):
-        return Issued(task.attempt)
+        return AttemptClaim(task.attempt)

@@ -10,16 +10,16 @@ from icd.config.read_trial import read_trial
 from icd.config.trial import TrialConfig
 from icd.config.yaml import Document
 from icd.search.space import SearchSpace
-from icd.trial.runs import Places, read_data
+from icd.trial.runs import TrialFolders, read_data
 from icd.trial.table_build import build
-from icd.trial.teacher_table import TableMode, open_table, plan_table, suits, summary
+from icd.trial.teacher_table import TableMode, open_cache, plan_cache, suits, summary
 from icd.trial.teachers import prepare
 from icd.trial.train import Execution
 
 
 def build_caches(
     document: Document,
-    where: Places,
+    where: TrialFolders,
     mode: TableMode,
     budget_gb: float,
     execution: Execution,
@@ -41,7 +41,7 @@ def build_caches(
 
 def _build_one(
     configs: Sequence[TrialConfig],
-    where: Places,
+    where: TrialFolders,
     mode: TableMode,
     budget_gb: float,
     execution: Execution,
@@ -57,13 +57,13 @@ def _build_one(
         replace(config, data=first.data, teacher=replace(config.teacher or first.teacher, digest=ready.digest))
         for config in configs
     ]
-    plan = plan_table(pinned, split, mode, folder=where.tables, budget_gb=budget_gb)
+    plan = plan_cache(pinned, split, mode, folder=where.tables, budget_gb=budget_gb)
     if plan.mode == "live":
         announce(summary(plan))
     network = ready.network.to(execution.device).eval().requires_grad_(False)
     for own in _by_layout(pinned) if plan.mode != "live" else ():
-        part = replace(plan_table(own, split, plan.mode, folder=where.tables, budget_gb=math.inf), reason=plan.reason)
-        answers = open_table(part, own[0], network, where.tables)
+        part = replace(plan_cache(own, split, plan.mode, folder=where.tables, budget_gb=math.inf), reason=plan.reason)
+        answers = open_cache(part, own[0], network, where.tables)
         if answers is None:
             continue
         announce(summary(part, answers))

@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 MOST_FINISHED: Mapping[str, int] = {"auto": 1000, "tpe": 1000, "gp": 200}
 
 
-def most_telling(
+def subsample_history(
     trials: list[FrozenTrial], directions: Sequence[StudyDirection], limit: int | None
 ) -> list[FrozenTrial]:
     """Give at most ``limit`` of the finished trials, and all that are under way, in their order.

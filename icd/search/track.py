@@ -18,7 +18,7 @@ from typing import Any
 from icd.errors import shorten
 from icd.search.leaderboard import leaderboard_url, without_password
 from icd.search.mlflow_store import Event, MlflowStore, advice, run_name
-from icd.search.outbox_reader import REFUSED_NAME, OutboxReader
+from icd.search.outbox_reader import REFUSED_NAME, OutboxCursor
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ _LOOK_SECONDS, _FIRST_WAIT, _LONGEST_WAIT = 0.25, 1.0, 30.0
 Announce = Callable[[str], None]
 
 
-class Tracker:
+class OutboxSender:
     """Sends the outbox of a sweep's folder to MLflow from a thread of its own; never raises into the caller.
 
     Args:
@@ -49,7 +49,7 @@ class Tracker:
         limit: Callable[[], float] = lambda: float("inf"),
     ) -> None:
         self._announce = announce
-        self._reader = OutboxReader(folder, json.dumps([uri, experiment, uid]), limit)
+        self._reader = OutboxCursor(folder, json.dumps([uri, experiment, uid]), limit)
         self._store = MlflowStore(folder, uri, experiment, uid, self._refuse)
         self._closing = threading.Event()
         self._deadline = float("inf")
@@ -134,7 +134,7 @@ def flush(
     folder: Path, uri: str, experiment: str, uid: str, deadline_s: float, announce: Announce = logger.info
 ) -> int:
     """Send what is left of an outbox; returns how many events are pending at the deadline."""
-    tracker = Tracker(folder, uri, experiment, uid, announce)
+    tracker = OutboxSender(folder, uri, experiment, uid, announce)
     tracker.start()
     return tracker.close(deadline_s)
 

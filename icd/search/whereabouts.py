@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from icd.errors import SetupError
-from icd.search.task import Issued, Task, issued
+from icd.search.task import Attempt, AttemptClaim, issued
 from icd.trial.bucket import Bucket
 
 AT_A_TIME = 4  # objects that a driver reads side by side
@@ -22,17 +22,17 @@ _EVERY_S = 10.0
 _STACK_S = 5.0  # how long a bucket may be away before a stack is not published
 
 
-def stack_path(task: Task) -> Path:
+def stack_path(task: Attempt) -> Path:
     """Where a worker that hangs writes its stack."""
     return task.folder / f"stack-{task.attempt}.txt"
 
 
-def progress_path(task: Task) -> Path:
+def progress_path(task: Attempt) -> Path:
     """Where a worker says which step it is at."""
     return task.folder / "progress.json"
 
 
-def forget_files(task: Task) -> None:
+def forget_files(task: Attempt) -> None:
     """Remove what killed attempts left: where they were, and stacks that were never written."""
     for path in task.folder.glob("stack-*.txt"):
         with contextlib.suppress(OSError):
@@ -41,7 +41,7 @@ def forget_files(task: Task) -> None:
     progress_path(task).unlink(missing_ok=True)
 
 
-def give_notice(task: Task, notice: Issued) -> None:
+def give_notice(task: Attempt, notice: AttemptClaim) -> None:
     """Say that an attempt has to go, beside its number, where its worker looks anyway; not where another has the trial.
 
     Raises:
@@ -59,24 +59,24 @@ def give_notice(task: Task, notice: Issued) -> None:
         bucket.write(f"{task.prefix}/attempt", notice.to_bytes())
 
 
-def every(task: Task) -> float:
+def every(task: Attempt) -> float:
     """Seconds of silence after which a worker says through the bucket where it is; well before it would seem stuck."""
     return min(_EVERY_S, 0.25 * task.hang_seconds)
 
 
-def publish_progress(task: Task, where: Mapping[str, int]) -> None:
+def publish_progress(task: Attempt, where: Mapping[str, int]) -> None:
     """Say through the bucket where an attempt is; one that is away is told later."""
     with contextlib.suppress(SetupError):
         Bucket(task.bucket, patience_s=0).write(_progress_name(task), json.dumps(dict(where)).encode())
 
 
-def publish_stack(task: Task) -> None:
+def publish_stack(task: Attempt) -> None:
     """Put an attempt's stack into the bucket, if that answers."""
     with contextlib.suppress(SetupError, OSError):
         Bucket(task.bucket, patience_s=_STACK_S).upload(_stack_name(task), stack_path(task))
 
 
-def find_stack(task: Task) -> str:
+def find_stack(task: Attempt) -> str:
     """Say where the stack of an attempt that hung is; empty where there is none."""
     with contextlib.suppress(SetupError):
         if task.bucket and Bucket(task.bucket, patience_s=0).read(_stack_name(task)):
@@ -96,7 +96,7 @@ class Lookout:
         pool: Whose threads read objects.
     """
 
-    task: Task
+    task: Attempt
     pool: ThreadPoolExecutor
     _answer: Future[bytes | None] | None = None
     _asked: float = float("-inf")
@@ -130,9 +130,9 @@ class Lookout:
         return {}
 
 
-def _progress_name(task: Task) -> str:
+def _progress_name(task: Attempt) -> str:
     return f"{task.prefix}/progress.json"
 
 
-def _stack_name(task: Task) -> str:
+def _stack_name(task: Attempt) -> str:
     return f"{task.prefix}/stack-{task.attempt}.txt"

@@ -27,16 +27,16 @@ from icd.errors import (
 )
 from icd.methods import CellDistillation
 from icd.models import Network
-from icd.search.bench import Bench
+from icd.search.bench import SharedInputs
 from icd.search.copies import check_newest, working_copy
-from icd.search.notice import NOTICE, Notice
-from icd.search.task import Epoch, Outcome, OutcomeKind, Task
+from icd.search.notice import NOTICE, PreemptionNotice
+from icd.search.task import Attempt, AttemptResult, EpochReport, OutcomeKind
 from icd.trial.checkpoint import write_durably
 from icd.trial.engine import spent
 from icd.trial.gpus import training_device
 from icd.trial.machine import device_name
 from icd.trial.runs import (
-    Places,
+    TrialFolders,
     claim,
     continue_trial,
     table_for,
@@ -47,7 +47,7 @@ from icd.trial.train import EpochMetrics, Execution, evaluation_batches, initial
 
 logger = logging.getLogger(__name__)
 
-Send = Callable[[Epoch], bool]
+Send = Callable[[EpochReport], bool]
 
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 _GPU_LIBRARIES = ("CUDA", "cuDNN", "CUDNN", "cuBLAS", "CUBLAS", "cuFFT", "CUFFT")
@@ -63,9 +63,14 @@ class Preempted(Exception):  # noqa: N818 - not a fault
 
 
 def attempt(
-    task: Task, bench: Bench, send: Send, *, progress: Callable[[int, int, int], None], notice: Notice = NOTICE
-) -> Outcome:
-    """Run one attempt to its end; every fault becomes an ``Outcome``.
+    task: Attempt,
+    bench: SharedInputs,
+    send: Send,
+    *,
+    progress: Callable[[int, int, int], None],
+    notice: PreemptionNotice = NOTICE,
+) -> AttemptResult:
+    """Run one attempt to its end; every fault becomes an ``AttemptResult``.
 
     Args:
         task: What to do.
@@ -79,11 +84,11 @@ def attempt(
     try:
         device = training_device()
     except SetupError as error:
-        return Outcome(number=task.number, attempt=task.attempt, kind="gpu", reason=str(error))
+        return AttemptResult(number=task.number, attempt=task.attempt, kind="gpu", reason=str(error))
     name = device_name(device)
 
-    def ended(kind: OutcomeKind, reason: str = "", **more: Any) -> Outcome:
-        return Outcome(
+    def ended(kind: OutcomeKind, reason: str = "", **more: Any) -> AttemptResult:
+        return AttemptResult(
             number=task.number,
             attempt=task.attempt,
             kind=kind,
@@ -139,16 +144,16 @@ def _of_the_gpu(error: Exception) -> bool:
 
 
 def _train(
-    task: Task,
-    bench: Bench,
+    task: Attempt,
+    bench: SharedInputs,
     send: Send,
     progress: Callable[[int, int, int], None],
     device: torch.device,
-    notice: Notice,
+    notice: PreemptionNotice,
     publish: Callable[[], None],
 ) -> Mapping[str, Any]:
     config = read_trial(Document(dict(task.config), f"trial {task.number}"))
-    places = Places(root=Path(task.root), data_root=Path(task.data_root) if task.data_root else None)
+    places = TrialFolders(root=Path(task.root), data_root=Path(task.data_root) if task.data_root else None)
     check_newest(task)
     _check_stage(task, config)
     name, stop_file = device_name(device), Path(task.sweep) / "stop"
@@ -164,7 +169,9 @@ def _train(
     claim(task.folder, config, resume=True)
 
     def told(epoch: int, metrics: Mapping[str, float], device: str = "") -> bool:
-        return send(Epoch(number=task.number, attempt=task.attempt, epoch=epoch, metrics=dict(metrics), device=device))
+        return send(
+            EpochReport(number=task.number, attempt=task.attempt, epoch=epoch, metrics=dict(metrics), device=device)
+        )
 
     def say(epoch: int, metrics: Mapping[str, float], device: str = "") -> None:
         publish()
@@ -197,7 +204,7 @@ def _train(
 
 
 def _draw(
-    task: Task,
+    task: Attempt,
     config: TrialConfig,
     split: Split,
     student: Network,
@@ -238,7 +245,7 @@ def _draw(
         logger.warning("figures of %s could not be drawn: %s", title, error)
 
 
-def _check_stage(task: Task, config: TrialConfig) -> None:
+def _check_stage(task: Attempt, config: TrialConfig) -> None:
     """Refuse test images to whatever still chooses.
 
     Raises:

@@ -75,13 +75,13 @@ def serve(commands: BinaryIO, events: BinaryIO) -> None:
     # Imported here so that the listener already runs: a driver that dies meanwhile leaves nothing behind.
     import torch
 
-    from icd.search.bench import Bench
-    from icd.search.task import Epoch, Task
+    from icd.search.bench import SharedInputs
+    from icd.search.task import Attempt, EpochReport
     from icd.search.work import attempt
 
-    bench = Bench()
+    bench = SharedInputs()
 
-    def send(epoch: Epoch) -> bool:
+    def send(epoch: EpochReport) -> bool:
         line.say("epoch", epoch=asdict(epoch))
         return bool(line.next()["go"])
 
@@ -92,7 +92,7 @@ def serve(commands: BinaryIO, events: BinaryIO) -> None:
             serve_preparation(command["request"], line)
             torch.cuda.empty_cache()
         elif command["do"] == "attempt":
-            outcome = attempt(Task(**command["task"]).here(), bench, send, progress=line.alive)
+            outcome = attempt(Attempt(**command["task"]).here(), bench, send, progress=line.alive)
             line.say("outcome", outcome=asdict(outcome))
 
 
@@ -108,13 +108,13 @@ class Teller(Protocol):
 
 def serve_preparation(request: dict[str, Any], line: Teller) -> None:
     """Make ready and tell what came of it."""
-    from icd.search.prepare import Preparation, make_ready
+    from icd.search.prepare import PreflightRequest, run_preflight
 
     def say(text: str) -> None:
         line.say("line", text=text)
 
     try:
-        ready = make_ready(Preparation(**request), say, stop=lambda: line.stop, alive=line.alive)
+        ready = run_preflight(PreflightRequest(**request), say, stop=lambda: line.stop, alive=line.alive)
         line.say("prepared", prepared=asdict(ready))
     except IcdError as error:
         paths, problems = [""], [str(error)]

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from icd.data.loader import Batch
 from icd.trial.table_block import Block, BlockSpec
-from icd.trial.teacher_table import TableSide, TeacherTable
+from icd.trial.teacher_table import CachedOutputs, TeacherCache
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class Mirror:
         self.halves_SD = torch.empty(num_entries, spec.num_rows * spec.num_classes, dtype=torch.float16, device=device)
         self.verdicts_SV = torch.empty(num_entries, spec.num_verdicts, dtype=torch.bool, device=device)
         self.there_S = np.zeros(num_entries, dtype=bool)
-        self.users: weakref.WeakSet[DeviceTable] = weakref.WeakSet()
+        self.users: weakref.WeakSet[DeviceCache] = weakref.WeakSet()
         self._writing = threading.Lock()
 
     def copy(self, block: Block, slots_N: Numbers, entries_N: Numbers) -> None:
@@ -63,7 +63,7 @@ _mirrors: dict[tuple[Path, torch.device], Mirror] = {}
 _choosing = threading.Lock()
 
 
-class DeviceTable:
+class DeviceCache:
     """Answers a trial's steps on the device, epoch by epoch.
 
     Args:
@@ -72,7 +72,7 @@ class DeviceTable:
         num_shown: N.
     """
 
-    def __init__(self, table: TeacherTable, device: torch.device, num_shown: int) -> None:
+    def __init__(self, table: TeacherCache, device: torch.device, num_shown: int) -> None:
         self.table = table
         with _choosing:
             whole = _whole_mirrors(table.blocks, device)
@@ -99,7 +99,7 @@ class DeviceTable:
             mirror.copy(block, slots_N[new_n], slots_N[new_n])
         return slots_N
 
-    def side(self, entries_B: Tensor) -> TableSide:
+    def side(self, entries_B: Tensor) -> CachedOutputs:
         """Give the teacher's side of a batch; asks nothing of the host."""
         parts = {}
         for block, mirror in zip(self.table.blocks, self.mirrors, strict=True):
@@ -108,7 +108,7 @@ class DeviceTable:
             rows_BRK = halves_BD.float().view(-1, spec.num_rows, spec.num_classes)
             verdicts_BV = mirror.verdicts_SV.index_select(0, entries_B)
             parts[spec.side, spec.from_map] = (spec, rows_BRK, verdicts_BV)
-        return TableSide(parts)
+        return CachedOutputs(parts)
 
     def _compute(self, slots_n: Numbers, indices_n: Numbers, view_ids_n: Numbers, show: Show) -> None:
         lacking = np.flatnonzero(self.table.missing(slots_n))

@@ -27,11 +27,11 @@ from icd.data import views
 from icd.data.images import ArrayImages, ImageSet
 from icd.data.loader import Batch, Normaliser, batches
 from icd.data.split import Split
-from icd.methods import CellDistillation, CrossEntropy, Side, SimilarityPreserving, Step
+from icd.methods import CellDistillation, CrossEntropy, NetworkOutputs, SimilarityPreserving, Step
 from icd.models import Network
-from icd.trial.device_table import DeviceTable, Numbers
+from icd.trial.device_table import DeviceCache, Numbers
 from icd.trial.step import TrainStep, learning_rates, live_answer
-from icd.trial.teacher_table import TeacherTable
+from icd.trial.teacher_table import TeacherCache
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ class DeviceEpochs:
         split: Split,
         images: ArrayImages,
         teacher: Network | None,
-        table: TeacherTable | None,
+        table: TeacherCache | None,
         progress: Callable[[int, int, int], None] = lambda epoch, step, steps: None,
     ) -> None:
         training, device = config.training, images.images_NCHW.device
@@ -101,7 +101,7 @@ class DeviceEpochs:
         self.num_full, rest = divmod(len(images), training.batch_size)
         self.num_steps = self.num_full + (rest > 0 and not training.drop_last)
         self.num_shown = len(images) - (rest if training.drop_last else 0)
-        self.table = None if table is None else DeviceTable(table, device, self.num_shown)
+        self.table = None if table is None else DeviceCache(table, device, self.num_shown)
         self.teacher_images, self.data_seconds = 0, 0.0
 
         self._picks_T3B = torch.zeros(self.num_full, 3, training.batch_size, dtype=torch.int64, device=device)
@@ -174,7 +174,7 @@ class DeviceEpochs:
         self._log.index_copy_(0, self._counter, values_L.unsqueeze(0))
         self._counter.add_(1)
 
-    def _answer(self, batch: Batch, places_B: Tensor) -> Side | None:
+    def _answer(self, batch: Batch, places_B: Tensor) -> NetworkOutputs | None:
         if self.table is not None:
             return self.table.side(places_B)
         return None if self.teacher is None else live_answer(self.teacher, batch)

@@ -20,10 +20,10 @@ from icd.data import views
 from icd.data.images import ImageSet
 from icd.data.loader import Batch, batches
 from icd.data.split import Split
-from icd.methods import Side, Step
+from icd.methods import NetworkOutputs, Step
 from icd.models import Network
 from icd.trial.step import TrainStep, live_answer
-from icd.trial.teacher_table import TeacherTable
+from icd.trial.teacher_table import TeacherCache
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ REFERENCE = "ce"  # the term that the others are compared with
 _SEED, _EPOCH = 0, 0  # of no training: epochs count from 1
 
 
-class Gauge:
+class GradientProbe:
     """Measures a trial's terms; batch and teacher's answer are made at the first call and kept.
 
     Args:
@@ -50,11 +50,11 @@ class Gauge:
         split: Split,
         images: ImageSet,
         teacher: Network | None,
-        table: TeacherTable | None,
+        table: TeacherCache | None,
     ) -> None:
         self.one, self.config, self.split, self.images = one, config, split, images
         self.teacher, self.table = teacher, table
-        self._fixed: tuple[Batch, Side | None] | None = None
+        self._fixed: tuple[Batch, NetworkOutputs | None] | None = None
 
     def __call__(self, epoch: int) -> dict[str, float]:
         """Measure after an epoch's steps, with the weights of the terms in that epoch; metrics by their names.
@@ -73,7 +73,7 @@ class Gauge:
             logger.warning("epoch %d: no gradient shares, for that of %s is not finite", epoch, ", ".join(lost))
         return measured
 
-    def _answer(self, batch: Batch) -> Side | None:
+    def _answer(self, batch: Batch) -> NetworkOutputs | None:
         if self.teacher is None:
             return None
         if self.table is not None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 
-class Keeper:
+class BackgroundWriter:
     """Does one piece of work at a time on a thread of its own, in the order given.
 
     What a piece raises (a full disk, or a caller that wants no more epochs) comes out of the next call here, and before
@@ -20,7 +20,7 @@ class Keeper:
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
 
-    def __enter__(self) -> "Keeper":
+    def __enter__(self) -> "BackgroundWriter":
         return self
 
     def __exit__(

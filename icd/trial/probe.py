@@ -14,7 +14,7 @@ import torch
 from icd.config.trial import TrialConfig
 from icd.data.split import Split
 from icd.errors import ConfigError, Problem
-from icd.methods import LiveSide, MethodSetup, Step
+from icd.methods import LiveOutputs, MethodSetup, Step
 from icd.models import Network, Output, build_model
 from icd.trial.engine import WARM_STEPS
 from icd.trial.evaluate import evaluate
@@ -45,7 +45,7 @@ class Probe:
         student, output = self._student(config, batch.images_BCHW)
         teacher_side = None
         if teacher is not None:
-            teacher_side = LiveSide(self._teacher(teacher, config, batch.images_BCHW), teacher.head)
+            teacher_side = LiveOutputs(self._teacher(teacher, config, batch.images_BCHW), teacher.head)
         setup = MethodSetup(
             student_channels=student.head.in_features,
             teacher_channels=teacher.head.in_features if teacher else 0,
@@ -56,7 +56,8 @@ class Probe:
         where = Step(batch.labels_B, batch.indices_B, config.training.epochs, 0)
         with torch.no_grad():
             terms = {
-                name: term.item() for name, term in method(LiveSide(output, student.head), teacher_side, where).items()
+                name: term.item()
+                for name, term in method(LiveOutputs(output, student.head), teacher_side, where).items()
             }
         bad = [
             Problem(

@@ -37,13 +37,13 @@ from icd.trial.evaluate import evaluate
 from icd.trial.machine import device_name, versions
 from icd.trial.student import read_student, write_student
 from icd.trial.table_block import OpenBlocks
-from icd.trial.teacher_table import BUDGET_GB, TableMode, TeacherTable, open_table, plan_table, summary
+from icd.trial.teacher_table import BUDGET_GB, TableMode, TeacherCache, open_cache, plan_cache, summary
 from icd.trial.teachers import TeacherStore, fitted, prepare
 from icd.trial.train import EpochMetrics, Execution, evaluation_batches, train
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Places:
+class TrialFolders:
     """Where things are on this machine; no part of a configuration."""
 
     root: Path
@@ -65,7 +65,7 @@ class Places:
         return self.root / "trials" / name
 
 
-def read_data(config: TrialConfig, places: Places) -> tuple[TrialConfig, Split]:
+def read_data(config: TrialConfig, places: TrialFolders) -> tuple[TrialConfig, Split]:
     """Read the images a configuration names; their digest becomes part of it.
 
     Raises:
@@ -113,7 +113,7 @@ def views_problems(config: TrialConfig, split: Split) -> list[Problem]:
 def run_trial(
     config: TrialConfig,
     name: str,
-    places: Places,
+    places: TrialFolders,
     execution: Execution,
     *,
     resume: bool = False,
@@ -188,17 +188,17 @@ def table_for(
     config: TrialConfig,
     split: Split,
     teacher: Network | None,
-    places: Places,
+    places: TrialFolders,
     mode: TableMode,
     budget_gb: float,
     *,
     alone: bool = False,
     announce: Callable[[str], None] = lambda text: None,
     shared: OpenBlocks | None = None,
-) -> Iterator[TeacherTable | None]:
+) -> Iterator[TeacherCache | None]:
     """Plan and open a trial's teacher table, None where the teacher runs live; it is closed at the end."""
-    plan = plan_table([config], split, mode, folder=places.tables, budget_gb=budget_gb, alone=alone)
-    table = open_table(plan, config, teacher, places.tables, shared)
+    plan = plan_cache([config], split, mode, folder=places.tables, budget_gb=budget_gb, alone=alone)
+    table = open_cache(plan, config, teacher, places.tables, shared)
     if config.teacher is not None:
         announce(summary(plan, table))
     try:

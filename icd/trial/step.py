@@ -19,7 +19,7 @@ from torch.func import functional_call
 from icd.config.training import TrainingConfig
 from icd.data.loader import Batch
 from icd.errors import NonFiniteLossError
-from icd.methods import LiveSide, Side, Step
+from icd.methods import LiveOutputs, NetworkOutputs, Step
 from icd.models import Network
 from icd.trial.momentum import Momentum
 
@@ -37,7 +37,7 @@ class TrainStep:
         self.names: tuple[str, ...] = ()
         self.optimizer = Momentum(self.weights, training)
 
-    def __call__(self, batch: Batch, teacher: Side | None, where: Step, lr: float | Tensor) -> Tensor:
+    def __call__(self, batch: Batch, teacher: NetworkOutputs | None, where: Step, lr: float | Tensor) -> Tensor:
         """Train on a batch.
 
         Args:
@@ -60,15 +60,20 @@ class TrainStep:
         self.optimizer.step()
         return values_L.detach().float()
 
-    def terms_aside(self, batch: Batch, teacher: Side | None, where: Step) -> dict[str, Tensor]:
+    def terms_aside(self, batch: Batch, teacher: NetworkOutputs | None, where: Step) -> dict[str, Tensor]:
         """Compute a batch's terms as a step would, leaving no trace: running means and memories change in copies."""
         return self._terms(partial(_aside, self.student), partial(_aside, self.method), batch, teacher, where)
 
     def _terms(
-        self, student: Callable[..., Any], method: Callable[..., Any], batch: Batch, teacher: Side | None, where: Step
+        self,
+        student: Callable[..., Any],
+        method: Callable[..., Any],
+        batch: Batch,
+        teacher: NetworkOutputs | None,
+        where: Step,
     ) -> dict[str, Tensor]:
         with precision(self.training.precision, batch.images_BCHW.device):
-            side = LiveSide(student(batch.images_BCHW), self.student.head)
+            side = LiveOutputs(student(batch.images_BCHW), self.student.head)
             terms: dict[str, Tensor] = method(side, teacher, where)
             return terms
 
@@ -129,10 +134,10 @@ def precision(name: str, device: torch.device) -> Iterator[None]:
         yield
 
 
-def live_answer(teacher: Network, batch: Batch) -> Side:
+def live_answer(teacher: Network, batch: Batch) -> NetworkOutputs:
     """Run the teacher on a batch, in fp32 whatever the student's precision: a verdict is an arg-max of its logits."""
     with torch.no_grad():
-        return LiveSide(teacher(batch.images_BCHW), teacher.head, exact=True)
+        return LiveOutputs(teacher(batch.images_BCHW), teacher.head, exact=True)
 
 
 def learning_rates(training: TrainingConfig, epoch: int, num_steps: int) -> list[float]:

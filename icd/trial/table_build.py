@@ -5,13 +5,13 @@ import numpy as np
 from icd.data.loader import batches
 from icd.data.split import Split
 from icd.errors import Interrupted
-from icd.trial.teacher_table import TeacherTable
+from icd.trial.teacher_table import TeacherCache
 from icd.trial.train import Execution
 
 _BATCH = 256
 
 
-def build(table: TeacherTable, split: Split, execution: Execution) -> int:
+def build(table: TeacherCache, split: Split, execution: Execution) -> int:
     """Compute every entry that is missing.
 
     Args:

@@ -43,7 +43,7 @@ Place = tuple[int, bool]  # side, from_map
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TablePlan:
+class CachePlan:
     """What was chosen, and why.
 
     Attributes:
@@ -62,7 +62,7 @@ class TablePlan:
         return sum(spec.num_bytes for spec in self.specs)
 
 
-def plan_table(
+def plan_cache(
     configs: Sequence[TrialConfig],
     split: Split,
     mode: TableMode = "auto",
@@ -70,7 +70,7 @@ def plan_table(
     folder: Path,
     budget_gb: float = BUDGET_GB,
     alone: bool = False,
-) -> TablePlan:
+) -> CachePlan:
     """Choose one that was begun, else by size: the smaller of table and stream that fits the budget and the disk.
 
     Args:
@@ -92,9 +92,9 @@ def plan_table(
             raise ConfigError(
                 f"--teacher-cache {SAID[mode]}: {reason}, but got {configs[0].method.title}; take auto or off"
             )
-        return TablePlan(mode="live", specs=(), reason=reason)
+        return CachePlan(mode="live", specs=(), reason=reason)
     if mode == "live":
-        return TablePlan(mode="live", specs=(), reason="as asked")
+        return CachePlan(mode="live", specs=(), reason="as asked")
     table, stream = (_plan(suited, split, kind) for kind in ("table", "stream"))
     sizes = f"table {_gb(table.num_bytes)}, stream {_gb(stream.num_bytes)}"
     if mode != "auto":
@@ -112,14 +112,14 @@ def plan_table(
             return replace(plan, reason=f"it was begun before; {sizes}")
     if alone and _saved_share(suited[0]) < _WORTH_IT:
         reason = f"one trial alone would meet only {_saved_share(suited[0]):.0%} of its views again"
-        return TablePlan(mode="live", specs=(), reason=reason)
+        return CachePlan(mode="live", specs=(), reason=reason)
     # One trial alone sees each step of its sequence once; trials of other seeds see other sequences.
     trials = Counter(config.seed for config in suited)
     shared = not alone and (len(trials) == 1 or min(trials.values()) > 1)
     for plan in sorted([table, stream] if shared else [table], key=lambda plan: plan.num_bytes):
         if plan.num_bytes <= _room(folder, plan.specs, budget_gb):
             return replace(plan, reason=sizes)
-    return TablePlan(mode="live", specs=(), reason=f"{_gb(_room(folder, (), budget_gb))} are too little ({sizes})")
+    return CachePlan(mode="live", specs=(), reason=f"{_gb(_room(folder, (), budget_gb))} are too little ({sizes})")
 
 
 def suits(config: TrialConfig) -> bool:
@@ -127,9 +127,9 @@ def suits(config: TrialConfig) -> bool:
     return config.teacher is not None and isinstance(config.method, CellDistillation)
 
 
-def _plan(configs: Sequence[TrialConfig], split: Split, kind: Literal["table", "stream"]) -> TablePlan:
+def _plan(configs: Sequence[TrialConfig], split: Split, kind: Literal["table", "stream"]) -> CachePlan:
     specs = {spec.digest(): spec for config in configs for spec in _specs(config, split, kind)}
-    return TablePlan(mode=kind, specs=tuple(specs.values()), reason="")
+    return CachePlan(mode=kind, specs=tuple(specs.values()), reason="")
 
 
 def _specs(config: TrialConfig, split: Split, kind: str) -> tuple[BlockSpec, ...]:
@@ -163,8 +163,8 @@ def _place(scale: int, grid: int | None) -> Place:
     return (grid, False) if grid is not None and grid % scale == 0 else (scale, True)
 
 
-class TableSide:
-    """The teacher's answer for a batch, read from blocks; a ``methods.Side`` without features."""
+class CachedOutputs:
+    """The teacher's answer for a batch, read from blocks; a ``methods.NetworkOutputs`` without features."""
 
     def __init__(self, parts: Mapping[Place, tuple[BlockSpec, Tensor, Tensor]]) -> None:
         self._parts = parts
@@ -214,7 +214,7 @@ class TableSide:
         return coarsening(spec.side, scales, cells_BMK.device) @ cells_BMK
 
 
-class TeacherTable:
+class TeacherCache:
     """Answers a trial's batches; what is missing is computed once, by whoever comes first.
 
     Attributes:
@@ -222,7 +222,7 @@ class TeacherTable:
     """
 
     def __init__(
-        self, folder: Path, plan: TablePlan, config: TrialConfig, teacher: Network, shared: OpenBlocks | None = None
+        self, folder: Path, plan: CachePlan, config: TrialConfig, teacher: Network, shared: OpenBlocks | None = None
     ) -> None:
         self.config, self.teacher, self.computed = config, teacher, 0
         self.chunk = _CHUNK[next(teacher.parameters()).device.type]
@@ -242,7 +242,7 @@ class TeacherTable:
         """Any block's: they differ in what an entry holds, not in where it lies."""
         return self.blocks[0].spec
 
-    def side(self, batch: Batch, epoch: int) -> TableSide:
+    def side(self, batch: Batch, epoch: int) -> CachedOutputs:
         """Give the teacher's side of a training batch."""
         indices_B = batch.indices_B.cpu().numpy()
         slots_B = self.spec.slots(epoch, indices_B, self.view_ids(epoch, indices_B))
@@ -252,9 +252,9 @@ class TeacherTable:
         for block in self.blocks:
             rows_BRK, verdicts_BV = block.read(slots_B)
             parts[block.spec.side, block.spec.from_map] = (block.spec, rows_BRK.to(device), verdicts_BV.to(device))
-        return TableSide(parts)
+        return CachedOutputs(parts)
 
-    def answer(self, batch: Batch) -> TableSide:
+    def answer(self, batch: Batch) -> CachedOutputs:
         """Say of any images what a table of them would hold; nothing is read, stored or counted."""
         device, whole = batch.labels_B.device, np.arange(len(batch.labels_B))
         chunks = [self._entries(batch, whole[first : first + self.chunk]) for first in whole[:: self.chunk]]
@@ -263,7 +263,7 @@ class TeacherTable:
             rows_BRK = torch.cat([rows_CRK for rows_CRK, _ in entries]).to(torch.float16).float()
             verdicts_BV = torch.cat([verdicts_CV for _, verdicts_CV in entries])
             parts[block.spec.side, block.spec.from_map] = (block.spec, rows_BRK.to(device), verdicts_BV.to(device))
-        return TableSide(parts)
+        return CachedOutputs(parts)
 
     def view_ids(self, epoch: int, indices_B: NDArray[np.int64]) -> NDArray[np.int64]:
         """Which views the trial's images show in an epoch."""
@@ -307,18 +307,18 @@ class TeacherTable:
         return [(rows_CRK[:num], verdicts_CV[:num]) for rows_CRK, verdicts_CV in made]
 
 
-def open_table(
-    plan: TablePlan,
+def open_cache(
+    plan: CachePlan,
     config: TrialConfig,
     teacher: Network | None,
     folder: Path,
     shared: OpenBlocks | None = None,
-) -> TeacherTable | None:
+) -> TeacherCache | None:
     """Open the table that was planned, None for ``live``; with ``shared`` its blocks are opened once for several."""
-    return None if teacher is None or plan.mode == "live" else TeacherTable(folder, plan, config, teacher, shared)
+    return None if teacher is None or plan.mode == "live" else TeacherCache(folder, plan, config, teacher, shared)
 
 
-def found_tables(folder: Path) -> list[Path]:
+def found_caches(folder: Path) -> list[Path]:
     """Folders of blocks below the folder of all tables."""
     return sorted(path.parent for path in folder.glob(f"*/{HEADER}"))
 
@@ -345,7 +345,7 @@ def _gb(num_bytes: float) -> str:
     return f"{num_bytes / 1e9:.3g} GB"
 
 
-def summary(plan: TablePlan, table: TeacherTable | None = None) -> str:
+def summary(plan: CachePlan, table: TeacherCache | None = None) -> str:
     """Say in a line what was chosen, and how much of it is there."""
     if plan.mode == "live":
         return f"teacher runs live: {plan.reason}"

@@ -24,17 +24,17 @@ from icd.data.images import ArrayImages
 from icd.data.loader import Batch, batches
 from icd.data.split import ImageSet, Split
 from icd.errors import CheckpointError, ConfigError, NonFiniteLossError
-from icd.methods import MethodSetup, Side, Step
+from icd.methods import MethodSetup, NetworkOutputs, Step
 from icd.models import Network, build_model
 from icd.trial import checkpoint
 from icd.trial.engine import DeviceEpochs, own_stream, unsuited
 from icd.trial.evaluate import evaluate
 from icd.trial.first_losses import FirstLosses
-from icd.trial.gradients import Gauge
-from icd.trial.keeper import Keeper, snapshot
+from icd.trial.gradients import GradientProbe
+from icd.trial.keeper import BackgroundWriter, snapshot
 from icd.trial.kernels import reproducible
 from icd.trial.step import LossLog, TrainStep, learning_rates, live_answer
-from icd.trial.teacher_table import TeacherTable
+from icd.trial.teacher_table import TeacherCache
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ class Execution:
 
     device: torch.device = CPU
     num_workers: int = 0
-    table: TeacherTable | None = None
+    table: TeacherCache | None = None
     checkpoints: Path | None = None
     report: Report = lambda metrics: None
     progress: Progress = lambda epoch, step, steps: None
@@ -135,7 +135,7 @@ def train(
     training, device, measured = config.training, execution.device, config.data.measure_on
     if not training.is_settled:
         raise ValueError("precision and layout must be chosen before a trial is trained (icd.trial.autotune)")
-    with reproducible(device), own_stream(device), Keeper() as keeper:
+    with reproducible(device), own_stream(device), BackgroundWriter() as keeper:
         student = initial_student(config, split.num_classes, device)
         teacher = placed(teacher, config, device).eval().requires_grad_(False) if teacher is not None else None
         method = config.method.build(_method_setup(config, split, student, teacher)).to(device)
@@ -147,7 +147,7 @@ def train(
         num_steps = _num_steps(config, len(images))
         num_shown = min(len(images), num_steps * training.batch_size)
         epochs = _epochs(one, config, split, images, teacher, execution)
-        gauge = Gauge(one, config, split, images, teacher, execution.table)
+        gauge = GradientProbe(one, config, split, images, teacher, execution.table)
 
         for epoch in range(start + 1, training.epochs + 1):
             started = time.perf_counter()
@@ -236,7 +236,7 @@ class EagerEpochs:
                 return
             yield batch
 
-    def _answer(self, batch: Batch, epoch: int) -> Side | None:
+    def _answer(self, batch: Batch, epoch: int) -> NetworkOutputs | None:
         """Give the teacher's side of a batch, and count the images it had to be run on."""
         if self.teacher is None:
             return None

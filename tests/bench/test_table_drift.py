@@ -17,7 +17,7 @@ from icd.config.yaml import parse_yaml
 from icd.data import load_dataset
 from icd.data.split import Split
 from icd.models import Network, build_model
-from icd.trial.teacher_table import TeacherTable, open_table, plan_table
+from icd.trial.teacher_table import TeacherCache, open_cache, plan_cache
 from icd.trial.train import Execution, train
 
 STEPS_AN_EPOCH, EPOCHS = 10, 20
@@ -42,7 +42,7 @@ def config_of(*, channels_last: bool = True) -> TrialConfig:
     return replace(config, data=replace(config.data, digest="d" * 64), teacher=replace(config.teacher, digest="t" * 64))
 
 
-def weights(config: TrialConfig, split: Split, teacher: Network, table: TeacherTable | None = None) -> Tensor:
+def weights(config: TrialConfig, split: Split, teacher: Network, table: TeacherCache | None = None) -> Tensor:
     steps = []
     execution = Execution(table=table, progress=lambda epoch, step, of: steps.append(step))
     network = train(config, split, teacher, execution).network
@@ -62,7 +62,7 @@ def test_the_table_drifts_no_further_than_layouts_do(tmp_path: Path) -> None:
     live = weights(config, split, teacher)
     assert torch.equal(weights(config, split, teacher), live)
     other_layout = weights(config_of(channels_last=False), split, teacher)
-    plan = plan_table([config], split, "stream", folder=tmp_path)
-    tabled = weights(config, split, teacher, open_table(plan, config, teacher, tmp_path))
+    plan = plan_cache([config], split, "stream", folder=tmp_path)
+    tabled = weights(config, split, teacher, open_cache(plan, config, teacher, tmp_path))
     drift, usual = ((other - live).norm() / live.norm() for other in (tabled, other_layout))
     assert 0 < drift <= 1.5 * usual, f"table {drift:.2e}, layout {usual:.2e}"

@@ -16,7 +16,7 @@ from icd.config.sweep import Resources
 from icd.search import studies
 from icd.search.ray_tune import RayExecutor
 from icd.search.shelf import shelf_of
-from icd.search.task import Task
+from icd.search.task import Attempt
 from icd.trial.bucket import Bucket, local_root
 from tests.crash.harness import table, tracking_faults
 from tests.integration.ray_fakes import FakePolicy, fake_attempt
@@ -154,7 +154,7 @@ class BucketPolicy(FakePolicy):
         super().__init__(root / "sweeps" / "fakes", trials, **more)
         self.shelf = shelf_of(self.folder)
 
-    def next(self) -> Task | None:
+    def next(self) -> Attempt | None:
         task = super().next()
         if task is None or self.shelf.bucket is None:
             return None

@@ -13,10 +13,10 @@ import ray
 
 from icd.config.sweep import Resources
 from icd.errors import DataError, SetupError
-from icd.search.prepare import Preparation
-from icd.search.processes import ProcessExecutor
+from icd.search.prepare import PreflightRequest
+from icd.search.processes import LocalExecutor
 from icd.search.ray_tune import RayExecutor
-from icd.search.task import Task
+from icd.search.task import Attempt
 from tests.integration.ray_fakes import FakePolicy, fake_attempt, pids_of, start_driver
 from tests.integration.ray_nodes import cluster, is_alive, wait_for
 
@@ -141,7 +141,7 @@ def test_a_node_without_the_folder_is_named(token: Path, tmp_path: Path) -> None
             hosts = executor.cluster.hosts()
             assert len(hosts) == 2
             with pytest.raises(SetupError, match=r"not every node can work in .*No such file.*--root") as caught:
-                executor.prepare(Preparation(configs=[], root=str(tmp_path)), lambda text: None, lambda: False)
+                executor.prepare(PreflightRequest(configs=[], root=str(tmp_path)), lambda text: None, lambda: False)
             assert sum(node[:8] in str(caught.value) for node in hosts) == 1
         finally:
             executor.close()
@@ -158,9 +158,9 @@ PROTOCOL = {"epochs": 2, "batch_size": 50}
 class RealPolicy(FakePolicy):
     """Trials of a real configuration."""
 
-    def next(self) -> Task | None:
+    def next(self) -> Attempt | None:
         task = super().next()
-        return task and Task(**{**task.to_json(), "config": self.trials[task.number], "threads": 1})
+        return task and Attempt(**{**task.to_json(), "config": self.trials[task.number], "threads": 1})
 
 
 def test_a_real_trial_gives_what_plain_processes_give(tmp_path: Path) -> None:
@@ -176,19 +176,19 @@ def test_a_real_trial_gives_what_plain_processes_give(tmp_path: Path) -> None:
     for name in ("process", "ray"):
         folder = tmp_path / name
         said: list[str] = []
-        request = Preparation(configs=[config.to_data() for config in configs], root=str(folder), threads=1)
+        request = PreflightRequest(configs=[config.to_data() for config in configs], root=str(folder), threads=1)
         executor: Any
         if name == "ray":
             executor = RayExecutor(Resources(), folder, announce=said.append)
         else:
-            executor = ProcessExecutor([""], folder / "logs")
+            executor = LocalExecutor([""], folder / "logs")
         try:
             prepared = executor.prepare(request, said.append, lambda: False)
             assert any(line.startswith("teacher epoch 1") for line in said)
             policy = RealPolicy(folder, [prepared.pin(config).to_data() for config in configs], hang_seconds=300)
             executor.run(policy, lambda: None)
             if name == "ray":
-                missing = Preparation(
+                missing = PreflightRequest(
                     configs=[{**configs[0].to_data(), "data": {"name": "cifar100"}}], root=str(folder), threads=1
                 )
                 with pytest.raises(Exception, match="cifar100") as caught:

@@ -12,7 +12,7 @@ import pytest
 from icd.data import load_dataset
 from icd.data.split import Split
 from icd.trial.table_block import Block, block_folder
-from icd.trial.teacher_table import plan_table
+from icd.trial.teacher_table import plan_cache
 from tests.integration.test_teacher_table import WORKER, config_of
 
 
@@ -27,7 +27,7 @@ def test_a_kill_while_filling_leaves_a_valid_table(split: Split, tmp_path: Path)
     here = str(Path(__file__).parents[2])
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     config = config_of(epochs=3)
-    (spec,) = plan_table([config], split, "stream", folder=tmp_path).specs
+    (spec,) = plan_cache([config], split, "stream", folder=tmp_path).specs
     worker = subprocess.Popen(
         [sys.executable, "-c", WORKER, here, str(tmp_path)], stdout=subprocess.DEVNULL, env=environment
     )

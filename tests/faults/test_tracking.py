@@ -10,7 +10,7 @@ import pytest
 
 from icd.search.mlflow_store import check_server
 from icd.search.outbox import Outbox
-from icd.search.track import Tracker, flush
+from icd.search.track import OutboxSender, flush
 from tests.support.trackers import EPOCHS, kill_trackers
 from tests.tracking import Held, Server, begin_trial, end_trial, say_epoch, say_trial
 
@@ -74,7 +74,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, template: bytes) -> Iterato
 
 def test_a_server_that_is_killed_and_comes_back(sweep: Path, server: Server) -> None:
     said: list[str] = []
-    tracker = Tracker(sweep, server.uri, "killed", "dead", said.append)
+    tracker = OutboxSender(sweep, server.uri, "killed", "dead", said.append)
     tracker.start()
     outbox = Outbox(sweep)
     waits = []

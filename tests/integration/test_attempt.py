@@ -12,8 +12,8 @@ from icd.config.read_trial import read_trial
 from icd.config.yaml import Document
 from icd.models import Network
 from icd.search import work
-from icd.search.bench import Bench
-from icd.search.task import Epoch, Outcome, Task
+from icd.search.bench import SharedInputs
+from icd.search.task import Attempt, AttemptResult, EpochReport
 from icd.trial import checkpoint, train
 
 DOCUMENT = {
@@ -27,7 +27,7 @@ DOCUMENT = {
 def test_a_stopped_attempt_is_freed_and_the_next_reads_its_checkpoint_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bench = Bench()
+    bench = SharedInputs()
     students: list[weakref.ref[Network]] = []
     reads: list[str] = []
     first, load = train.initial_student, checkpoint.load
@@ -41,13 +41,13 @@ def test_a_stopped_attempt_is_freed_and_the_next_reads_its_checkpoint_once(
         reads.append(path.name)
         return load(path)
 
-    def attempt(number: int, *, go: bool) -> Outcome:
+    def attempt(number: int, *, go: bool) -> AttemptResult:
         config = read_trial(Document(DOCUMENT, "test")).to_data()
-        task = Task(number=0, attempt=number, config=config, sweep=str(tmp_path), root=str(tmp_path), threads=1)
+        task = Attempt(number=0, attempt=number, config=config, sweep=str(tmp_path), root=str(tmp_path), threads=1)
         task.folder.mkdir(parents=True, exist_ok=True)
         (task.folder / "attempt").write_text(str(number))
 
-        def send(epoch: Epoch) -> bool:
+        def send(epoch: EpochReport) -> bool:
             return go
 
         return work.attempt(task, bench, send, progress=lambda *where: None)

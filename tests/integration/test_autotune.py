@@ -15,10 +15,10 @@ from icd.config.yaml import parse_yaml
 from icd.data import load_dataset
 from icd.data.split import Split
 from icd.errors import ConfigError
-from icd.search.prepare import Preparation, make_ready
+from icd.search.prepare import PreflightRequest, run_preflight
 from icd.trial import autotune
 from icd.trial.autotune import Choice, choose, described, settled
-from icd.trial.runs import Places, run_trial
+from icd.trial.runs import TrialFolders, run_trial
 from icd.trial.step import TrainStep
 from icd.trial.train import Execution, train
 
@@ -125,7 +125,7 @@ def test_real_steps_are_timed(split: Split) -> None:
 
 
 def test_the_choice_is_in_the_trial_and_stays(tmp_path: Path, speeds: Speeds) -> None:
-    places = Places(root=tmp_path)
+    places = TrialFolders(root=tmp_path)
     speeds({Choice("fp32", True): 0.2, Choice("fp32", False): 0.1})
     said: list[str] = []
     first = run_trial(config_of(channels_last="auto"), "one", places, Execution(), announce=said.append)
@@ -141,16 +141,16 @@ def test_the_choice_is_in_the_trial_and_stays(tmp_path: Path, speeds: Speeds) ->
 def test_a_sweep_chooses_once_for_each_student(tmp_path: Path, speeds: Speeds) -> None:
     timed = speeds({Choice("fp32", True): 0.1, Choice("bf16", True): 0.2})
     configs = [config_of(precision="auto", lr=lr).to_data() for lr in (0.1, 0.2)]
-    request = Preparation(configs=configs, root=str(tmp_path))
-    prepared = make_ready(request, lambda line: None, lambda: False, lambda *_: None)
+    request = PreflightRequest(configs=configs, root=str(tmp_path))
+    prepared = run_preflight(request, lambda line: None, lambda: False, lambda *_: None)
     assert list(prepared.tuned.values()) == [("fp32", True)]
     assert prepared.pin(config_of(precision="auto", lr=0.3)).training.precision == "fp32"
     between = config_of(precision="auto", batch_size=37)  # of a range, of which only the ends were prepared
     assert prepared.pin(between).training.precision == "fp32"
     timed.clear()
     kept = dict.fromkeys(prepared.tuned, ("bf16", True))
-    request = Preparation(configs=configs, root=str(tmp_path), tuned=kept)
-    prepared = make_ready(request, lambda line: None, lambda: False, lambda *_: None)
+    request = PreflightRequest(configs=configs, root=str(tmp_path), tuned=kept)
+    prepared = run_preflight(request, lambda line: None, lambda: False, lambda *_: None)
     assert timed == []
     assert prepared.pin(config_of(precision="auto")).training.precision == "bf16"
 

@@ -20,7 +20,7 @@ from icd.models import Network, build_model
 from icd.trial import device_table
 from icd.trial.engine import _DRIFT, DeviceEpochs, _capturing, spent
 from icd.trial.step import TrainStep
-from icd.trial.teacher_table import open_table, plan_table
+from icd.trial.teacher_table import open_cache, plan_cache
 from icd.trial.train import EpochMetrics, Execution, Trained, initial_student, train
 
 DATA = {"name": "digits100", "train_per_class": 2, "test_per_class": 1, "val_fraction": 0.5}
@@ -67,7 +67,7 @@ def ran(
     table = None
     if folder is not None:
         mode = execution.pop("mode", "table")
-        table = open_table(plan_table([config], split, mode, folder=folder), config, teacher, folder)
+        table = open_cache(plan_cache([config], split, mode, folder=folder), config, teacher, folder)
     done = train(config, split, teacher, Execution(table=table, report=rows.append, **execution))
     return done, rows
 
@@ -236,10 +236,10 @@ def test_which_steps_are_replayed(
 def test_two_trials_share_what_is_on_the_device(split: Split, teacher: Network, tmp_path: Path) -> None:
     first, second = (config_of(epochs=1, **training) for training in ({}, {"lr": 0.02}))
     tables = [
-        open_table(plan_table([config], split, "table", folder=tmp_path), config, teacher, tmp_path)
+        open_cache(plan_cache([config], split, "table", folder=tmp_path), config, teacher, tmp_path)
         for config in (first, second)
     ]
-    mirrors = [device_table.DeviceTable(table, torch.device("cpu"), 100).mirrors[0] for table in tables if table]
+    mirrors = [device_table.DeviceCache(table, torch.device("cpu"), 100).mirrors[0] for table in tables if table]
     assert mirrors[0] is mirrors[1]
 
 
@@ -257,17 +257,17 @@ def test_mirrors_that_nobody_uses_make_room(
     split: Split, teacher: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, cpu = config_of(epochs=1), torch.device("cpu")
-    plans = [plan_table([config], split, "table", folder=tmp_path / name) for name in ("a", "b")]
-    first, second = (open_table(plan, config, teacher, tmp_path / name) for plan, name in zip(plans, "ab", strict=True))
+    plans = [plan_cache([config], split, "table", folder=tmp_path / name) for name in ("a", "b")]
+    first, second = (open_cache(plan, config, teacher, tmp_path / name) for plan, name in zip(plans, "ab", strict=True))
     assert first is not None
     assert second is not None
     monkeypatch.setattr(device_table, "_mirrors", {})
-    used = device_table.DeviceTable(first, cpu, 100)
+    used = device_table.DeviceCache(first, cpu, 100)
     monkeypatch.setattr(device_table, "_HOST_ROOM", 0)
-    assert not device_table.DeviceTable(second, cpu, 100).whole
+    assert not device_table.DeviceCache(second, cpu, 100).whole
     assert len(device_table._mirrors) == 1, "a trial uses it"
     del used
-    assert not device_table.DeviceTable(second, cpu, 100).whole
+    assert not device_table.DeviceCache(second, cpu, 100).whole
     assert device_table._mirrors == {}
 
 
@@ -330,11 +330,11 @@ def test_a_mirror_that_is_there_is_used_however_full_the_device_is(
 ) -> None:
     monkeypatch.setattr(device_table, "_mirrors", {})
     cpu, config = torch.device("cpu"), config_of(epochs=1)
-    table = open_table(plan_table([config], split, "table", folder=tmp_path), config, teacher, tmp_path)
+    table = open_cache(plan_cache([config], split, "table", folder=tmp_path), config, teacher, tmp_path)
     assert table is not None
-    first = device_table.DeviceTable(table, cpu, 100)
+    first = device_table.DeviceCache(table, cpu, 100)
     monkeypatch.setattr(device_table, "_HOST_ROOM", -1)  # what is free less a fifth, once trials use that fifth
-    second = device_table.DeviceTable(table, cpu, 100)
+    second = device_table.DeviceCache(table, cpu, 100)
     assert second.whole
     assert second.mirrors[0] is first.mirrors[0]
 
@@ -344,7 +344,7 @@ def test_a_mirror_that_does_not_fit_after_all_is_one_of_an_epoch(
 ) -> None:
     monkeypatch.setattr(device_table, "_mirrors", {})
     cpu, config = torch.device("cpu"), config_of(epochs=1)
-    table = open_table(plan_table([config], split, "table", folder=tmp_path), config, teacher, tmp_path)
+    table = open_cache(plan_cache([config], split, "table", folder=tmp_path), config, teacher, tmp_path)
     assert table is not None
     real = device_table.Mirror
 
@@ -354,7 +354,7 @@ def test_a_mirror_that_does_not_fit_after_all_is_one_of_an_epoch(
         return real(spec, num_entries, device)
 
     monkeypatch.setattr(device_table, "Mirror", full)
-    made = device_table.DeviceTable(table, cpu, 100)
+    made = device_table.DeviceCache(table, cpu, 100)
     assert not made.whole
     assert len(made.mirrors[0].there_S) == 100
     assert device_table._mirrors == {}

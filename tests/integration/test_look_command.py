@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from icd import search
-from icd.search.lease import Lease
+from icd.search.lease import DriverLock
 from icd.search.removal import parts_of, remove
 from tests.command import Command, one_line
 from tests.studies import Study, usual
@@ -89,7 +89,7 @@ def test_a_sweep_is_removed_with_all_that_is_its_own(
 
 
 def test_a_sweep_that_is_driven_stays(command: Command, study: Study, root: Path) -> None:
-    with Lease(study.folder):
+    with DriverLock(study.folder):
         assert "is driven by pid" in one_line(command("rm", "by-hand", "--yes"), 5, "STATE")
     assert len(search.trials("by-hand", root=root)) == 6
 

@@ -20,7 +20,7 @@ from icd.errors import SetupError
 from icd.search.machine import usable_cpus
 from icd.search.ray_cluster import fitting
 from icd.search.ray_tune import RayExecutor
-from icd.search.task import Outcome
+from icd.search.task import AttemptResult
 from tests.integration.ray_fakes import EPOCHS, FakePolicy, fake_attempt, pids_of, runner, start_driver
 from tests.integration.ray_nodes import wait_for
 
@@ -148,7 +148,7 @@ def test_stopping_before_a_trial_has_begun_ends_the_run(run: Callable[..., FakeP
 
 
 def test_what_the_policy_raises_comes_out(run: Callable[..., FakePolicy], monkeypatch: pytest.MonkeyPatch) -> None:
-    def end(self: FakePolicy, outcome: Outcome) -> None:
+    def end(self: FakePolicy, outcome: AttemptResult) -> None:
         raise SetupError("the database is gone")
 
     monkeypatch.setattr(FakePolicy, "end", end)

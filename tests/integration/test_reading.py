@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from icd.search.lease import Lease
+from icd.search.lease import DriverLock
 from icd.search.session import Settings, session
 from tests.integration.ray_nodes import ROOT
 from tests.studies import Study, changed, usual
@@ -105,5 +105,5 @@ def test_files_have_the_permissions_of_the_umask(tmp_path: Path, monkeypatch: py
         os.umask(before)
     assert stat.S_IMODE(study.folder.stat().st_mode) == 0o750
     assert stat.S_IMODE((study.folder / "driver.lock").stat().st_mode) == 0o640
-    with Lease(study.folder):
+    with DriverLock(study.folder):
         pass

@@ -9,7 +9,7 @@ import pytest
 
 from icd.results import compare as compare_module
 from icd.results.compare import compare
-from icd.search.lease import Lease
+from icd.search.lease import DriverLock
 from icd.search.outbox import Outbox, events
 from tests.command import Command, one_line
 from tests.reports import confirmation
@@ -59,7 +59,7 @@ def test_a_driver_logs_by_itself(command: Command, study: Study) -> None:
     outbox = Outbox(study.folder)
     outbox.sweep(time_ms=1, name="sweep", params={}, tags={}, note="note")
     outbox.close()
-    with Lease(study.folder):
+    with DriverLock(study.folder):
         said = command("report", "by-hand")
     assert said.code == 0, said.err
     assert "not logged: " in said.err

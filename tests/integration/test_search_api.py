@@ -10,7 +10,7 @@ import pytest
 import icd
 from icd import results, search
 from icd.errors import StateError
-from icd.search.lease import Lease, is_driven
+from icd.search.lease import DriverLock, is_driven
 from tests.studies import Study, changed, usual
 
 JOBS = Path(icd.__file__).parents[1] / "jobs"
@@ -49,13 +49,13 @@ def test_no_best(tmp_path: Path) -> None:
 def test_stop(study: Study) -> None:
     with pytest.raises(StateError, match="nobody"):
         search.stop("by-hand")
-    with Lease(study.folder):
+    with DriverLock(study.folder):
         assert search.stop("by-hand", now=True).startswith("pid ")
     assert (study.folder / "stop").read_text() == "now"
 
 
 def test_who_asks_is_not_taken_for_a_driver(study: Study) -> None:
-    lease = Lease(study.folder)
+    lease = DriverLock(study.folder)
     with lease:
         assert is_driven(study.folder)
     import fcntl

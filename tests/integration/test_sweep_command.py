@@ -12,7 +12,7 @@ import yaml
 from safetensors import safe_open
 
 from icd.config.read_trial import load_trial
-from icd.search.lease import Lease
+from icd.search.lease import DriverLock
 from icd.search.terms import DeadTerm
 from tests.command import Command, one_line
 from tests.studies import Study, changed, usual
@@ -33,7 +33,7 @@ def study(root: Path) -> Study:
 
 @pytest.fixture
 def driven(study: Study) -> Iterator[Study]:
-    with Lease(study.folder):
+    with DriverLock(study.folder):
         yield study
 
 
@@ -119,7 +119,7 @@ def test_status_names_the_driver(command: Command, driven: Study) -> None:
 
 def test_a_sweep_that_is_prepared_has_a_status(command: Command, root: Path) -> None:
     (root / "sweeps" / "young").mkdir(parents=True)
-    with Lease(root / "sweeps" / "young"):
+    with DriverLock(root / "sweeps" / "young"):
         assert "preparing, driven by pid " in command("status", "young").out
         assert "preparing" in command("status").out
         assert json.loads(command("status", "young", "--json").out)["state"] == "preparing"

@@ -21,12 +21,12 @@ from icd.data.loader import Batch
 from icd.data.split import Split
 from icd.errors import ConfigError, SetupError
 from icd.losses.cells import cell_logits
-from icd.methods import LiveSide, Step
+from icd.methods import LiveOutputs, Step
 from icd.models import Network, build_model
-from icd.search.prepare import Preparation, _table_plan, teacher_name
-from icd.trial.runs import Places
+from icd.search.prepare import PreflightRequest, _table_plan, teacher_name
+from icd.trial.runs import TrialFolders
 from icd.trial.table_block import Block, block_folder
-from icd.trial.teacher_table import TeacherTable, open_table, plan_table, summary
+from icd.trial.teacher_table import TeacherCache, open_cache, plan_cache, summary
 from icd.trial.train import EpochMetrics, Execution, train, train_batches
 
 DATA = {"name": "digits100", "train_per_class": 2, "test_per_class": 1, "val_fraction": 0.5}
@@ -67,8 +67,8 @@ def teacher() -> Network:
     return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
-def table_of(config: TrialConfig, split: Split, teacher: Network, folder: Path, mode: Any = "stream") -> TeacherTable:
-    table = open_table(plan_table([config], split, mode, folder=folder), config, teacher, folder)
+def table_of(config: TrialConfig, split: Split, teacher: Network, folder: Path, mode: Any = "stream") -> TeacherCache:
+    table = open_cache(plan_cache([config], split, mode, folder=folder), config, teacher, folder)
     assert table is not None
     return table
 
@@ -78,7 +78,7 @@ def first_batch(config: TrialConfig, split: Split, epoch: int = 1) -> Batch:
 
 
 def trained(
-    config: TrialConfig, split: Split, teacher: Network, table: TeacherTable | None
+    config: TrialConfig, split: Split, teacher: Network, table: TeacherCache | None
 ) -> tuple[Any, list[EpochMetrics]]:
     rows: list[EpochMetrics] = []
     done = train(config, split, teacher, Execution(table=table, report=rows.append))
@@ -94,7 +94,7 @@ def test_the_side_is_the_live_one_up_to_float16(
     config = config_of(method)
     batch = first_batch(config, split)
     with torch.no_grad():
-        live = LiveSide(teacher(batch.images_BCHW), teacher.head)
+        live = LiveOutputs(teacher(batch.images_BCHW), teacher.head)
     side = table_of(config, split, teacher, tmp_path).side(batch, 1)
     assert_close(side.logits_BK, live.logits_BK)
     wanted_BPK = cell_logits(live.features_BCHW, teacher.head, scales, grid=grid)
@@ -136,12 +136,12 @@ def test_windows_that_overlap_keep_the_network_s_own_logits(split: Split, tmp_pa
         {"recipe": "iCD-KD", "global_verdict": "logits"},
         augmentation={"crop_flip": {"size": 28, "pad": 0, "resize": 32}},
     )
-    plan = plan_table([config], split, "stream", folder=tmp_path)
+    plan = plan_cache([config], split, "stream", folder=tmp_path)
     assert [spec.own_logits for spec in plan.specs] == [True]
     batch = first_batch(config, split)
     side = table_of(config, split, wide, tmp_path).side(batch, 1)
     with torch.no_grad():
-        live = LiveSide(wide(batch.images_BCHW), wide.head)
+        live = LiveOutputs(wide(batch.images_BCHW), wide.head)
     assert live.features_BCHW.shape[2] == 7
     assert_close(side.logits_BK, live.logits_BK)
     assert_close(side.cells((1, 2, 4), 4), live.cells((1, 2, 4), 4))
@@ -198,11 +198,11 @@ def test_the_gradient_error_is_small(split: Split, teacher: Network, tmp_path: P
     student = build_model("resnet8", num_classes=100, stem="conv3x3", seed=1)
     method = config.method.build(None)
     with torch.no_grad():
-        live = LiveSide(teacher(batch.images_BCHW), teacher.head)
+        live = LiveOutputs(teacher(batch.images_BCHW), teacher.head)
     gradients = []
     for side in (live, table_of(config, split, teacher, tmp_path).side(batch, 1)):
         terms = method(
-            LiveSide(student(batch.images_BCHW), student.head), side, Step(batch.labels_B, batch.indices_B, 1, 0)
+            LiveOutputs(student(batch.images_BCHW), student.head), side, Step(batch.labels_B, batch.indices_B, 1, 0)
         )
         gradients.append(
             torch.cat([g.flatten() for g in torch.autograd.grad(sum(terms.values()), student.parameters())])
@@ -268,7 +268,7 @@ split = load_dataset(
 teacher = build_model("resnet14", num_classes=100, stem="conv3x3", seed=7).eval().requires_grad_(False)
 config, folder, shared, said = config_of(), Path(sys.argv[2]), OpenBlocks(), []
 def work():
-    table = open_table(plan_table([config], split, "stream", folder=folder), config, teacher, folder, shared)
+    table = open_cache(plan_cache([config], split, "stream", folder=folder), config, teacher, folder, shared)
     network, rows = trained(config, split, teacher, table)
     table.close()
     said.append([table.computed, weights_digest(network.state_dict())])
@@ -288,7 +288,7 @@ def test_threads_of_two_processes_share_the_work_and_end_with_equal_weights(spli
     workers = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment) for _ in range(2)]
     said = [row for worker in workers for row in json.loads(worker.communicate(timeout=250)[0])]
     assert len(said) == 4
-    (spec,) = plan_table([config_of()], split, "stream", folder=tmp_path).specs
+    (spec,) = plan_cache([config_of()], split, "stream", folder=tmp_path).specs
     block = Block(block_folder(tmp_path, spec), spec)
     assert (block.filled(), block.damaged()) == (spec.num_slots, 0), "nothing missing"
     block.close()
@@ -300,7 +300,7 @@ def test_threads_of_two_processes_share_the_work_and_end_with_equal_weights(spli
 
 
 def chosen(config: TrialConfig, split: Split, folder: Path, *more: TrialConfig, **options: Any) -> tuple[str, str]:
-    plan = plan_table([config, *more], split, options.pop("mode", "auto"), folder=folder, **options)
+    plan = plan_cache([config, *more], split, options.pop("mode", "auto"), folder=folder, **options)
     return plan.mode, summary(plan)
 
 
@@ -332,13 +332,13 @@ def test_what_needs_features_runs_live(split: Split, tmp_path: Path) -> None:
 
 def test_a_sweep_goes_on_as_it_was_begun(split: Split, tmp_path: Path) -> None:
     """A table's rounding is not a live teacher's, so room on the disk must not decide anew."""
-    config, places = config_of(), Places(root=tmp_path)
+    config, places = config_of(), TrialFolders(root=tmp_path)
     name, (data, weights) = teacher_name(config), ("d" * 64, "t" * 64)
 
-    def mode(request: Preparation) -> str:
+    def mode(request: PreflightRequest) -> str:
         return _table_plan(request, [config], name, data, weights, split, places).mode
 
-    fresh = Preparation(configs=[], root=str(tmp_path))
+    fresh = PreflightRequest(configs=[], root=str(tmp_path))
     assert mode(fresh) == "stream"
     assert mode(replace(fresh, tables={name: "live"})) == "live"
     assert mode(replace(fresh, tables={name: "live"}, table="table")) == "table"

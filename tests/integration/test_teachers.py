@@ -17,7 +17,7 @@ from icd.data.split import Split
 from icd.errors import ConfigError, Interrupted, TeacherError
 from icd.models import build_model
 from icd.trial import teachers
-from icd.trial.runs import Places, run_trial
+from icd.trial.runs import TrialFolders, run_trial
 from icd.trial.teachers import TeacherStore, import_teacher, prepare
 from icd.trial.train import Execution
 
@@ -84,7 +84,7 @@ def test_a_stop_in_the_teacher_s_last_epoch_holds_before_the_student_s_first(tmp
     def progress(epoch: int, step: int, steps: int) -> None:
         asked.append(True)
 
-    places, name = Places(root=tmp_path), "one"
+    places, name = TrialFolders(root=tmp_path), "one"
     execution: Any = Execution(progress=progress, stop=lambda: bool(asked))
     with pytest.raises(Interrupted, match=r"stopped once teacher resnet8-\S+ was trained"):
         run_trial(config_of(), name, places, execution)

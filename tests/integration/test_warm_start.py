@@ -14,9 +14,9 @@ from icd.config.read_trial import read_trial
 from icd.config.yaml import Document
 from icd.errors import StateError
 from icd.search import session
-from icd.search.prepare import Preparation, Prepared, teacher_name
+from icd.search.prepare import PreflightRequest, PreflightResult, teacher_name
 from icd.search.storage import open_storage, storage_url
-from icd.search.task import Epoch, Outcome, Policy
+from icd.search.task import AttemptResult, EpochReport, Policy
 from tests.command import Command, one_line
 from tests.documents import document_of
 from tests.driving import DOCUMENT
@@ -44,9 +44,11 @@ class TinyExecutor:
     def __init__(self, *, dies: bool) -> None:
         self.dies = dies
 
-    def prepare(self, request: Preparation, say: Callable[[str], None], stop: Callable[[], bool]) -> Prepared:
+    def prepare(
+        self, request: PreflightRequest, say: Callable[[str], None], stop: Callable[[], bool]
+    ) -> PreflightResult:
         configs = [read_trial(Document(dict(config), "configuration")) for config in request.configs]
-        return Prepared(
+        return PreflightResult(
             data_digest="d" * 64,
             data="digits",
             num_classes=10,
@@ -63,9 +65,11 @@ class TinyExecutor:
         while (task := policy.next()) is not None:
             metrics = {"val/top1": 50.0, "val/loss": 1.0, "seconds/epoch": 1.0, "time": time.time()}
             (task.folder / "metrics.jsonl").write_text(json.dumps({"epoch": 1, **metrics}) + "\n")
-            policy.epoch(Epoch(number=task.number, attempt=task.attempt, epoch=1, metrics=metrics))
+            policy.epoch(EpochReport(number=task.number, attempt=task.attempt, epoch=1, metrics=metrics))
             result = {"minutes": 1.0, "parameters": 1, "student_sha256": "f", "epochs": 1}
-            policy.end(Outcome(number=task.number, attempt=task.attempt, kind="complete", device="cpu", result=result))
+            policy.end(
+                AttemptResult(number=task.number, attempt=task.attempt, kind="complete", device="cpu", result=result)
+            )
             tick()
 
     def close(self) -> None:

@@ -17,7 +17,7 @@ import sqlalchemy.orm
 
 from icd.search.outbox import Outbox
 from icd.search.outbox_reader import OFFSET_NAME
-from icd.search.track import Tracker
+from icd.search.track import OutboxSender
 from tests.crash.forks import forked
 from tests.tracking import begin_trial, end_trial, say_epoch
 
@@ -49,7 +49,7 @@ def kill_trackers(sweep: Path, uri: str, uid: str, kills: int) -> None:
 
 def host(sweep: Path, uri: str, uid: str, kill: int) -> int:
     """Track, and say two trials meanwhile; then wait for the kill."""
-    Tracker(sweep, uri, "sweep", uid, lambda line: None).start()
+    OutboxSender(sweep, uri, "sweep", uid, lambda line: None).start()
     outbox, mine = Outbox(sweep), range(2 * kill, 2 * kill + 2)
     for number in mine:
         begin_trial(outbox, number)

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from icd.search.lease import Lease
+from icd.search.lease import DriverLock
 from icd.search.outbox import Outbox
 from icd.search.shelf import shelf_of
 from icd.search.studies import REPORT_NAME, find, sweep_folder, tracking_uri
@@ -25,7 +25,7 @@ def log_report(root: Path, name: str, deadline_s: float, announce: Callable[[str
 
     folder, uid = sweep_folder(root, name), find(root, name).attributes["uid"]
     shelf = shelf_of(folder)
-    with Lease(folder):
+    with DriverLock(folder):
         shelf.take_over()
         outbox = Outbox(folder)
         revision = int(time.time())

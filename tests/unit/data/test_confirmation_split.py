@@ -17,11 +17,11 @@ from icd.data import DATASETS, Split
 from icd.data.images import ArrayImages, FileImages, ImageSet
 from icd.data.split import ClosedTest, for_training, for_trial
 from icd.errors import DataError, StateError, TestSetClosedError
-from icd.search.bench import Bench
-from icd.search.task import Task
+from icd.search.bench import SharedInputs
+from icd.search.task import Attempt
 from icd.search.work import attempt
-from icd.trial.runs import Places
-from icd.trial.teacher_table import plan_table
+from icd.trial.runs import TrialFolders
+from icd.trial.teacher_table import plan_cache
 from tests.data_contract import pixel_hashes, save_pictures, twin
 
 WAYS: dict[str, Callable[[Any], object]] = {
@@ -106,8 +106,8 @@ def test_a_search_task_that_asks_for_test_images_is_refused(name: str, tmp_path:
     data = {"name": name, "measure_on": "test", **path}
     document = {"data": data, "student": "resnet8", "method": "cross_entropy", "training": DATASETS[name].preset}
     for stage in ("search", "explain"):
-        task = Task(number=3, attempt=1, config=document, sweep=str(tmp_path), root=str(tmp_path), stage=stage)
-        outcome = attempt(task, Bench(), lambda epoch: True, progress=lambda *where: None)
+        task = Attempt(number=3, attempt=1, config=document, sweep=str(tmp_path), root=str(tmp_path), stage=stage)
+        outcome = attempt(task, SharedInputs(), lambda epoch: True, progress=lambda *where: None)
         assert outcome.kind == "setup"
         assert "data.measure_on: must be val: only a confirmation sees test images, but got 'test'" in outcome.reason
 
@@ -134,7 +134,7 @@ def config(**data: str) -> Any:
 
 
 def test_a_worker_seals_what_it_read_for_each_kind_of_trial(tmp_path: Path) -> None:
-    bench, places = Bench(), Places(root=tmp_path)
+    bench, places = SharedInputs(), TrialFolders(root=tmp_path)
     searching = bench.split(config(), places, torch.device("cpu"))
     assert bench.split(config(), places, torch.device("cpu")) is searching
     confirming = bench.split(config(train_on="train+val", measure_on="test"), places, torch.device("cpu"))
@@ -149,7 +149,7 @@ def test_a_worker_seals_what_it_read_for_each_kind_of_trial(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("digest", [None, "e" * 64])
 def test_a_worker_trains_no_teacher_on_confirmation_data(tmp_path: Path, digest: str | None) -> None:
-    bench, places = Bench(), Places(root=tmp_path)
+    bench, places = SharedInputs(), TrialFolders(root=tmp_path)
     asked = config(train_on="train+val", measure_on="test")
     asked = dataclasses.replace(asked, teacher=dataclasses.replace(asked.teacher, digest=digest))
     split = bench.split(asked, places, torch.device("cpu"))
@@ -170,7 +170,7 @@ def test_published_teachers_need_no_store(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(bench, "prepare", prepare)
     with pytest.raises(DataError, match="reached"):
-        Bench().teacher(dataclasses.replace(asked, teacher=teacher), None, Places(root=tmp_path), None)
+        SharedInputs().teacher(dataclasses.replace(asked, teacher=teacher), None, TrialFolders(root=tmp_path), None)
 
 
 def test_tables_are_of_what_is_trained_on(tmp_path: Path) -> None:
@@ -183,8 +183,8 @@ def test_tables_are_of_what_is_trained_on(tmp_path: Path) -> None:
             data=dataclasses.replace(asked.data, digest="a:b"),
             teacher=dataclasses.replace(asked.teacher, digest="e" * 64),
         )
-        (spec,) = plan_table([asked], split, "stream", folder=tmp_path).specs
+        (spec,) = plan_cache([asked], split, "stream", folder=tmp_path).specs
         return spec.digest()
 
-    split = Bench().split(config(), Places(root=tmp_path), torch.device("cpu"))
+    split = SharedInputs().split(config(), TrialFolders(root=tmp_path), torch.device("cpu"))
     assert table() == table(measure_on="test") != table(train_on="train+val", measure_on="test")

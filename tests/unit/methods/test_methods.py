@@ -18,7 +18,7 @@ from icd.methods import (
     PAPER_ROWS,
     CellDistillation,
     ContrastiveRepresentation,
-    LiveSide,
+    LiveOutputs,
     Method,
     MethodSetup,
     Step,
@@ -34,8 +34,8 @@ STEP = Step(torch.tensor([3, 1, 4, 1]), torch.tensor([3, 11, 4, 21]), epoch=5, s
 
 class Pair(NamedTuple):
     network: nn.Module
-    student: LiveSide
-    teacher: LiveSide
+    student: LiveOutputs
+    teacher: LiveOutputs
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def pair() -> Pair:
     images_BCHW = torch.randn(BATCH, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     student = build_model("resnet8", num_classes=CLASSES, seed=1).train()
     teacher = build_model("resnet14", num_classes=CLASSES, seed=2).eval()
-    sides = [LiveSide(net(images_BCHW), cast("Network", net).head) for net in (student, teacher)]
+    sides = [LiveOutputs(net(images_BCHW), cast("Network", net).head) for net in (student, teacher)]
     return Pair(student, *sides)
 
 
@@ -164,7 +164,7 @@ def test_scale_1_alone_takes_the_global_logits() -> None:
     logits_BK = torch.randn(BATCH, CLASSES, generator=torch.Generator().manual_seed(0))
     method = CellDistillation(scales=(1,), cluster_weight=1.0)
     assert not method.has_cluster_term
-    terms = method.terms(cast("LiveSide", Global(logits_BK)), cast("LiveSide", Global(logits_BK.flip(0))), STEP)
+    terms = method.terms(cast("LiveOutputs", Global(logits_BK)), cast("LiveOutputs", Global(logits_BK.flip(0))), STEP)
     assert set(terms) == {"ce", "base"}
 
 
@@ -192,7 +192,7 @@ def test_whose_verdict_counts(scales: tuple[int, ...], verdict: str, from_cell: 
     teacher = StoredSide(torch.tensor([[0.0, 1.0]]), torch.tensor([[1.0, 0.0]]).repeat(1, cells, 1))
     method = CellDistillation(scales=scales, global_verdict=cast("object", verdict))  # type: ignore[arg-type]
     step = Step(torch.tensor([0]), torch.tensor([0]), 1, 0)
-    base = method.terms(cast("LiveSide", student), cast("LiveSide", teacher), step)["base"]
+    base = method.terms(cast("LiveOutputs", student), cast("LiveOutputs", teacher), step)["base"]
     row = method.base_loss(student.cells_BPK[:, 0], teacher.cells_BPK[:, 0], step.labels_B)
     assert base.item() == pytest.approx((1 if from_cell else 2) * row.item(), rel=1e-6)
 

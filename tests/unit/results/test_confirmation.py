@@ -15,7 +15,7 @@ from icd.results.confirmation import Confirmation, statement_of
 from icd.results.lines import confirmation_lines
 from icd.results.outcome import Arm, Comparison, Run, Verdict
 from icd.results.stats import expected_maximum
-from icd.search.lease import Lease
+from icd.search.lease import DriverLock
 from tests.confirming import Confirming, confirming, gaps, searched
 from tests.driving import EPOCHS
 
@@ -272,7 +272,7 @@ def test_requests_that_cannot_be(tmp_path: Path, capsys: pytest.CaptureFixture[s
         code, _, err = command(capsys, *where, *words)
         assert code == 2
         assert words[0] in err
-    with Lease(hand.folder):
+    with DriverLock(hand.folder):
         code, _, err = command(capsys, *where)
     assert code == 5
     assert "is driven by" in err

@@ -14,9 +14,9 @@ from icd.results.outcome import ranks_of_arms
 from icd.results.parts import make_plan as parts_plan
 from icd.results.plan import Plan, PlannedArm
 from icd.results.report import write_report
-from icd.search.driver import Driver
-from icd.search.fixed import FixedRuns, measured
-from icd.search.task import Task
+from icd.search.driver import SweepController
+from icd.search.fixed import ListSource, measured
+from icd.search.task import Attempt
 from tests.confirming import Confirming, noise, outcome
 from tests.driving import EPOCHS, Hand
 
@@ -68,7 +68,7 @@ def value(arm: str, seed: int, pair: str) -> float:
     return {SMALL: 50.0, LARGE: 60.0}[pair] + gains.get((arm, pair), 0.0) + noise(seed) + own
 
 
-def run(hand: Confirming, task: Task, reached: OnPair = value) -> None:
+def run(hand: Confirming, task: Attempt, reached: OnPair = value) -> None:
     attributes = hand.record(task).attributes
     last = reached(attributes["arm"], attributes["seed"], task.member)
     hand.epoch(task, EPOCHS - 1, last + 10)
@@ -206,12 +206,12 @@ class Explaining(Confirming):
 
     part = "val"
 
-    def drive(self) -> Driver:
+    def drive(self) -> SweepController:
         self.plan = parts_plan(self.ledger, self.sweep, trial=None, seeds=3)
         self.ledger.note_study(**{"explain/plans": [self.plan.to_data()]})
         sweep = measured(self.sweep, self.plan.objective)
         self.ledger.drive(sweep, [], EPOCHS, shared=False)
-        return self.driver_of(sweep, FixedRuns(self.plan, self.ledger, self.prepared))
+        return self.driver_of(sweep, ListSource(self.plan, self.ledger, self.prepared))
 
 
 def test_parts_are_worth_what_they_change_on_the_mean_over_the_pairs(tmp_path: Path) -> None:

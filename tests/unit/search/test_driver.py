@@ -7,7 +7,7 @@ import pytest
 
 from icd.errors import StateError
 from icd.search.record import best
-from icd.search.task import Epoch, trial_folder
+from icd.search.task import EpochReport, trial_folder
 from tests.driving import EPOCHS, POINTS, Hand
 
 # What docs/sweeps.md promises, written out; None stands for the sweep's own number of retries.
@@ -204,7 +204,7 @@ def test_a_stale_attempt_is_refused(tmp_path: Path) -> None:
     assert new is not None
     assert (new.number, new.attempt) == (0, 2)
     metrics = {"val/top1": 99.0, "time": 0.0}
-    assert not hand.driver.epoch(Epoch(number=0, attempt=1, epoch=2, metrics=metrics))
+    assert not hand.driver.epoch(EpochReport(number=0, attempt=1, epoch=2, metrics=metrics))
     hand.end(old, "complete")
     assert hand.states == ["running"]
     assert hand.stored()[0].curve == {1: 50.0}

@@ -9,23 +9,23 @@ import pytest
 from icd.cli.format import status_lines
 from icd.search.devices import matches, mixed_cost, uses
 from icd.search.faults import FRUITLESS
-from icd.search.quarantine import QUARANTINED, Place
+from icd.search.quarantine import QUARANTINED, Location
 from icd.search.reading import status_of
 from icd.search.record import TrialRecord
-from icd.search.task import Epoch, Outcome, Task
+from icd.search.task import Attempt, AttemptResult, EpochReport
 from tests.driving import EPOCHS, Hand
 
-BAD, GOOD = Place(host="a", gpu="3"), Place(host="b", gpu="0")
+BAD, GOOD = Location(host="a", gpu="3"), Location(host="b", gpu="0")
 
 
-def issued(hand: Hand) -> Task:
+def issued(hand: Hand) -> Attempt:
     task = hand.driver.next()
     assert task is not None
     return task
 
 
-def end(hand: Hand, task: Task, kind: Any, place: Place | None = None, reason: str = "as asked") -> None:
-    hand.driver.end(Outcome(number=task.number, attempt=task.attempt, kind=kind, reason=reason, place=place))
+def end(hand: Hand, task: Attempt, kind: Any, place: Location | None = None, reason: str = "as asked") -> None:
+    hand.driver.end(AttemptResult(number=task.number, attempt=task.attempt, kind=kind, reason=reason, place=place))
 
 
 def test_a_preempted_trial_goes_on_first_and_has_no_fault(tmp_path: Path) -> None:
@@ -90,16 +90,16 @@ def test_how_much_is_left(tmp_path: Path) -> None:
     hand.close()
 
 
-def on(hand: Hand, task: Task, device: str, seconds: float) -> None:
+def on(hand: Hand, task: Attempt, device: str, seconds: float) -> None:
     """Train a trial to its end on a device."""
     for epoch in range(1, EPOCHS + 1):
         metrics = {"val/top1": 50.0, "val/loss": 1.0, "seconds/epoch": seconds, "train/loss": 1.0, "time": 1.0}
-        told = Epoch(number=task.number, attempt=task.attempt, epoch=epoch, metrics=metrics, device=device)
+        told = EpochReport(number=task.number, attempt=task.attempt, epoch=epoch, metrics=metrics, device=device)
         hand.driver.epoch(told)
     result = {"minutes": EPOCHS * seconds / 60, "parameters": 9, "student_sha256": "f" * 64, "epochs": EPOCHS}
     with (task.folder / "metrics.jsonl").open("a") as file:
         file.write(f'{{"epoch": {EPOCHS}, "val/top1": 50.0, "val/loss": 1.0, "seconds/epoch": {seconds}}}\n')
-    ended = Outcome(number=task.number, attempt=task.attempt, kind="complete", result=result, device=device)
+    ended = AttemptResult(number=task.number, attempt=task.attempt, kind="complete", result=result, device=device)
     hand.driver.end(ended)
 
 
@@ -130,7 +130,7 @@ def test_a_trial_that_came_to_another_device_is_neither_ones(tmp_path: Path) -> 
     hand = Hand(tmp_path)
     task = issued(hand)
     metrics = {"val/top1": 50.0, "val/loss": 1.0, "seconds/epoch": 9.0, "train/loss": 1.0, "time": 1.0}
-    hand.driver.epoch(Epoch(number=0, attempt=1, epoch=1, metrics=metrics, device="A100"))
+    hand.driver.epoch(EpochReport(number=0, attempt=1, epoch=1, metrics=metrics, device="A100"))
     end(hand, task, "preempted")
     hand = hand.again()  # another driver, too
     on(hand, issued(hand), "V100", 60.0)

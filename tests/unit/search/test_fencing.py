@@ -10,8 +10,8 @@ import pytest
 from icd.errors import CheckpointError, StateError
 from icd.search.copies import working_copy
 from icd.search.outbox import OUTBOX_NAME
-from icd.search.shelf import Shelf
-from icd.search.task import Task, issued
+from icd.search.shelf import SweepFiles
+from icd.search.task import Attempt, issued
 from icd.trial import checkpoint
 from icd.trial.bucket import Bucket, bucket_of, local_root
 from icd.trial.runs import stored_rows, take_up
@@ -29,20 +29,20 @@ class Machine:
     def use(self) -> None:
         self._monkeypatch.setenv("ICD_CACHE", str(self._folder))
 
-    def task(self, attempt: int) -> Task:
+    def task(self, attempt: int) -> Attempt:
         self.use()
         root, elsewhere = local_root(self._url), "/nowhere"
         config: dict[str, Any] = {}
-        given = Task(
+        given = Attempt(
             number=3, attempt=attempt, config=config, sweep=f"{elsewhere}/sweeps/x", root=elsewhere, bucket=self._url
         ).here()
         assert given.root == str(root)
         return given
 
-    def shelf(self) -> Shelf:
+    def shelf(self) -> SweepFiles:
         self.use()
         root = local_root(self._url)
-        return Shelf(root / "sweeps" / "x", bucket_of(root))
+        return SweepFiles(root / "sweeps" / "x", bucket_of(root))
 
 
 @pytest.fixture
@@ -180,9 +180,9 @@ def test_two_checkpoints_are_kept_and_dropped_at_the_end(first: Machine, url: st
 
 
 def test_a_late_worker_is_refused_in_a_folder_too(tmp_path: Path) -> None:
-    driver = Shelf(tmp_path / "sweeps" / "x", None)
+    driver = SweepFiles(tmp_path / "sweeps" / "x", None)
     driver.issue(3, "", 1)
-    task = Task(number=3, attempt=1, config={}, sweep=str(driver.folder), root=str(tmp_path))
+    task = Attempt(number=3, attempt=1, config={}, sweep=str(driver.folder), root=str(tmp_path))
     with working_copy(task) as publish:
         publish()
         driver.issue(3, "", 2)

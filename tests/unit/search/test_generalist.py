@@ -5,7 +5,7 @@ from typing import Any
 
 from icd.search.ranks import ranks_of_trials
 from icd.search.record import TrialRecord, best, in_order
-from icd.search.task import Task, trial_folder
+from icd.search.task import Attempt, trial_folder
 from tests.driving import EPOCHS, Hand
 
 PAIRS = [{"teacher": "resnet20", "student": "resnet8"}, {"teacher": "resnet20", "student": "resnet14"}]
@@ -19,7 +19,7 @@ def hand(root: Path, **changes: Any) -> Hand:
     return Hand(root, **{**GENERALIST, **changes})
 
 
-def run(by: Hand, task: Task | None) -> Task:
+def run(by: Hand, task: Attempt | None) -> Attempt:
     assert task is not None
     by.train(task, lambda number, epoch: REACHED[number][task.member] - EPOCHS + epoch)
     return task

@@ -13,11 +13,11 @@ from icd.config.read_trial import read_trial
 from icd.config.yaml import Document
 from icd.data import images
 from icd.data.decode import decode_rgb
-from icd.search.bench import Bench
-from icd.search.prepare import Preparation, make_ready
-from icd.search.task import Epoch, Task
+from icd.search.bench import SharedInputs
+from icd.search.prepare import PreflightRequest, run_preflight
+from icd.search.task import Attempt, EpochReport
 from icd.search.work import attempt
-from icd.trial.runs import Places, read_data
+from icd.trial.runs import TrialFolders, read_data
 from tests.data_contract import make_cub
 
 TRIAL: dict[str, Any] = {
@@ -57,8 +57,10 @@ def decoders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Decoders:
 
 
 def run_attempt(tmp_path: Path) -> Mapping[str, float]:
-    config, _ = read_data(read_trial(Document(TRIAL, "trial")), Places(root=tmp_path / "root", data_root=tmp_path))
-    task = Task(
+    config, _ = read_data(
+        read_trial(Document(TRIAL, "trial")), TrialFolders(root=tmp_path / "root", data_root=tmp_path)
+    )
+    task = Attempt(
         number=0,
         attempt=1,
         config=config.to_data(),
@@ -67,8 +69,8 @@ def run_attempt(tmp_path: Path) -> Mapping[str, float]:
         data_root=str(tmp_path),
         threads=2,
     )
-    said: list[Epoch] = []
-    outcome = attempt(task, Bench(), lambda epoch: not said.append(epoch), progress=lambda *where: None)
+    said: list[EpochReport] = []
+    outcome = attempt(task, SharedInputs(), lambda epoch: not said.append(epoch), progress=lambda *where: None)
     assert outcome.kind == "complete", outcome.reason
     return said[-1].metrics
 
@@ -91,6 +93,6 @@ def test_where_images_do_not_fit_a_trial_decodes_with_as_many_threads_as_it_has_
 
 
 def test_so_does_what_is_done_before_the_first_trial(tmp_path: Path, decoders: Decoders) -> None:
-    request = Preparation(configs=[TRIAL], root=str(tmp_path / "root"), data_root=str(tmp_path), threads=2)
-    make_ready(request, lambda line: None, lambda: False, lambda *_: None)
+    request = PreflightRequest(configs=[TRIAL], root=str(tmp_path / "root"), data_root=str(tmp_path), threads=2)
+    run_preflight(request, lambda line: None, lambda: False, lambda *_: None)
     assert decoders.threads == {"icd-decoder_0", "icd-decoder_1"}

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from icd.errors import SetupError, StateError
-from icd.search.lease import Lease, holder, is_driven
+from icd.search.lease import DriverLock, holder, is_driven
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from icd.search.lease import Lease
-lease = Lease(Path(sys.argv[1]))
+from icd.search.lease import DriverLock
+lease = DriverLock(Path(sys.argv[1]))
 lease.acquire()
 print("held", flush=True)
 time.sleep(60)
@@ -26,19 +26,19 @@ time.sleep(60)
 
 
 def test_the_second_is_refused_and_told_who_drives(tmp_path: Path) -> None:
-    with Lease(tmp_path), pytest.raises(StateError) as caught:
-        Lease(tmp_path).acquire()
+    with DriverLock(tmp_path), pytest.raises(StateError) as caught:
+        DriverLock(tmp_path).acquire()
     assert f"is driven by pid {os.getpid()} on " in str(caught.value)
     assert "end it with 'icd stop'" in str(caught.value)
 
 
 def test_after_release_it_is_free(tmp_path: Path) -> None:
-    with Lease(tmp_path):
+    with DriverLock(tmp_path):
         assert is_driven(tmp_path)
         assert json.loads((tmp_path / "driver.lock").read_text())["pid"] == os.getpid()
     assert not is_driven(tmp_path)
     assert holder(tmp_path) == "another driver"
-    with Lease(tmp_path):
+    with DriverLock(tmp_path):
         assert is_driven(tmp_path)
 
 
@@ -48,11 +48,11 @@ def test_it_dies_with_its_holder(tmp_path: Path, number: int) -> None:
     assert held.stdout is not None
     assert held.stdout.readline() == "held\n"
     with pytest.raises(StateError, match=f"pid {held.pid} on"):
-        Lease(tmp_path).acquire()
+        DriverLock(tmp_path).acquire()
     held.send_signal(number)
     held.wait()
     held.stdout.close()
-    with Lease(tmp_path):
+    with DriverLock(tmp_path):
         assert str(os.getpid()) in holder(tmp_path)
 
 
@@ -62,24 +62,24 @@ def test_a_stopped_holder_keeps_it(tmp_path: Path) -> None:
     held.stdout.readline()
     held.send_signal(signal.SIGSTOP)
     with pytest.raises(StateError):
-        Lease(tmp_path).acquire()
+        DriverLock(tmp_path).acquire()
     held.kill()
     held.wait()
     held.stdout.close()
 
 
 def test_a_reader_that_looks_does_not_refuse_a_driver(tmp_path: Path) -> None:
-    with Lease(tmp_path):
+    with DriverLock(tmp_path):
         pass
     reader = (tmp_path / "driver.lock").open("r+")
     fcntl.flock(reader, fcntl.LOCK_SH)
     threading.Timer(0.05, reader.close).start()
-    with Lease(tmp_path):
+    with DriverLock(tmp_path):
         assert is_driven(tmp_path)
 
 
 def test_readers_do_not_refuse_each_other(tmp_path: Path) -> None:
-    with Lease(tmp_path):
+    with DriverLock(tmp_path):
         pass
     with (tmp_path / "driver.lock").open("r+") as reader:
         fcntl.flock(reader, fcntl.LOCK_SH)
@@ -94,4 +94,4 @@ def test_looking_leaves_nothing_behind(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_none_is_said(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match=r"driver\.lock cannot be written: No such file or directory; choose --root"):
-        Lease(tmp_path / "none").acquire()
+        DriverLock(tmp_path / "none").acquire()

@@ -8,11 +8,11 @@ import time
 
 import pytest
 
-from icd.search.notice import Notice
+from icd.search.notice import PreemptionNotice
 
 
 def test_the_first_notice_counts() -> None:
-    notice = Notice()
+    notice = PreemptionNotice()
     assert not notice.given
     assert not notice.over(0.0)
     notice.give("SIGTERM")
@@ -26,7 +26,7 @@ def test_the_first_notice_counts() -> None:
 
 @pytest.mark.parametrize(("seconds", "over"), [(0.0, True), (60.0, False), (float("inf"), False), (None, True)])
 def test_who_gives_it_may_say_how_long_there_is(seconds: float | None, over: bool) -> None:
-    notice = Notice()
+    notice = PreemptionNotice()
     notice.give("node b is taken back", seconds)
     time.sleep(0.01)
     assert notice.over(0.0) is over

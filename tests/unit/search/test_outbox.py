@@ -10,7 +10,7 @@ import pytest
 
 from icd.errors import SetupError
 from icd.search.outbox import OUTBOX_NAME, Outbox, events
-from icd.search.outbox_reader import OFFSET_NAME, REFUSED_NAME, OutboxReader
+from icd.search.outbox_reader import OFFSET_NAME, REFUSED_NAME, OutboxCursor
 
 
 def fill(outbox: Outbox, epochs: int = 3) -> None:
@@ -130,17 +130,17 @@ def test_a_folder_that_is_missing_is_said(tmp_path: Path) -> None:
 
 def test_a_reader_gives_each_event_until_it_is_committed(tmp_path: Path) -> None:
     outbox = Outbox(tmp_path)
-    reader = OutboxReader(tmp_path, "a")
+    reader = OutboxCursor(tmp_path, "a")
     assert reader.read() == []
     fill(outbox)
     found = []
     while batch := reader.read(most_bytes=150):
-        assert OutboxReader(tmp_path, "a").read(most_bytes=150) == batch  # not committed: again
+        assert OutboxCursor(tmp_path, "a").read(most_bytes=150) == batch  # not committed: again
         reader.commit()
         found += batch
         assert reader.pending() == 7 - len(found)
     assert found == lines(tmp_path)
-    assert OutboxReader(tmp_path, "a").read() == []
+    assert OutboxCursor(tmp_path, "a").read() == []
 
 
 def test_a_reader_goes_no_further_than_it_may(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_a_reader_goes_no_further_than_it_may(tmp_path: Path) -> None:
     fill(outbox)
     ends = [place + 1 for place, byte in enumerate((tmp_path / OUTBOX_NAME).read_bytes()) if byte == ord("\n")]
     limit = [0]
-    reader = OutboxReader(tmp_path, "a", lambda: limit[0])
+    reader = OutboxCursor(tmp_path, "a", lambda: limit[0])
     assert reader.read() == []
     limit[0] = ends[2]
     assert reader.read(most_bytes=10) == lines(tmp_path)[:1]
@@ -162,21 +162,21 @@ def test_a_reader_goes_no_further_than_it_may(tmp_path: Path) -> None:
 
 def test_another_target_starts_over(tmp_path: Path) -> None:
     fill(Outbox(tmp_path))
-    reader = OutboxReader(tmp_path, "a")
+    reader = OutboxCursor(tmp_path, "a")
     reader.read()
     reader.commit()
-    assert len(OutboxReader(tmp_path, "b").read()) == 7
+    assert len(OutboxCursor(tmp_path, "b").read()) == 7
 
 
 @pytest.mark.parametrize("offset", [-5, 3, 10**9, "x", None])
 def test_an_offset_that_fits_no_line_starts_over(tmp_path: Path, offset: object) -> None:
     fill(Outbox(tmp_path))
-    reader = OutboxReader(tmp_path, "a")
+    reader = OutboxCursor(tmp_path, "a")
     reader.read()
     reader.commit()
     stored = json.loads((tmp_path / OFFSET_NAME).read_text())
     (tmp_path / OFFSET_NAME).write_text(json.dumps({**stored, "offset": offset}))
-    assert len(OutboxReader(tmp_path, "a").read()) == 7
+    assert len(OutboxCursor(tmp_path, "a").read()) == 7
 
 
 def test_a_damaged_line_is_set_aside(tmp_path: Path) -> None:
@@ -184,6 +184,6 @@ def test_a_damaged_line_is_set_aside(tmp_path: Path) -> None:
     fill(outbox)
     path = tmp_path / OUTBOX_NAME
     path.write_bytes(path.read_bytes().replace(b'"epoch":2', b'"ep\xffch":2'))
-    assert len(OutboxReader(tmp_path, "a").read()) == 6
+    assert len(OutboxCursor(tmp_path, "a").read()) == 6
     assert "damaged" in (tmp_path / REFUSED_NAME).read_text()
     assert not Outbox(tmp_path).has_epoch(0, 2)

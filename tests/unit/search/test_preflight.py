@@ -11,7 +11,7 @@ from icd.config.yaml import read_yaml
 from icd.errors import SetupError
 from icd.fields import FieldError
 from icd.search import sweeps
-from icd.search.prepare import Prepared
+from icd.search.prepare import PreflightResult
 from icd.search.session import _check_end
 
 FILE = Path(__file__).parents[3] / "search_spaces" / "quickstart.yaml"
@@ -30,7 +30,7 @@ def test_a_store_that_mlflow_no_longer_takes_is_refused_at_once(
 
 def test_gpu_hours_alone_need_gpus() -> None:
     sweep = replace(load_sweep(FILE), budget=Budget(gpu_hours=1.0))
-    prepared = Prepared(
+    prepared = PreflightResult(
         data_digest="", data="", num_classes=2, teachers={}, teacher_lines=(), probed=0, gpus=0, device="cpu"
     )
     with pytest.raises(SetupError, match=r"budget\.gpu_hours: must not be the only limit"):

@@ -14,19 +14,19 @@ import pytest
 from icd.config.sweep import Resources
 from icd.errors import SetupError
 from icd.search import slot as slots
-from icd.search.places import places_for
-from icd.search.prepare import Preparation
-from icd.search.processes import ProcessExecutor
+from icd.search.places import partition_devices
+from icd.search.prepare import PreflightRequest
+from icd.search.processes import LocalExecutor
 from tests.crash.forks import Fork, close_all_but, forked
 from tests.workers import Act, Book, launch, outcome
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Iterator[Callable[..., ProcessExecutor]]:
-    made: list[ProcessExecutor] = []
+def run(tmp_path: Path) -> Iterator[Callable[..., LocalExecutor]]:
+    made: list[LocalExecutor] = []
 
     def go(book: Book, act: Act, places: tuple[str, ...] = ("",), tick: Callable[[], None] = lambda: None) -> Any:
-        executor = ProcessExecutor(places, tmp_path / "logs", launch=launch(act))
+        executor = LocalExecutor(places, tmp_path / "logs", launch=launch(act))
         made.append(executor)
         executor.run(book, tick)
         return executor
@@ -50,13 +50,13 @@ def run(tmp_path: Path) -> Iterator[Callable[..., ProcessExecutor]]:
     ],
 )
 def test_places(resources: dict[str, Any], cpus: int, gpus: list[str], expected: list[str]) -> None:
-    assert places_for(Resources(**resources), cpus, gpus) == expected
+    assert partition_devices(Resources(**resources), cpus, gpus) == expected
 
 
 @pytest.mark.parametrize(("resources", "cpus"), [({"gpus_per_trial": 1}, 4), ({"cpus_per_trial": 8}, 4)])
 def test_no_place(resources: dict[str, Any], cpus: int) -> None:
     with pytest.raises(SetupError, match=f"no trial fits: it needs .* but this machine has {cpus} and 0"):
-        places_for(Resources(**resources), cpus, [])
+        partition_devices(Resources(**resources), cpus, [])
 
 
 def test_trials_go_through_all_slots(run: Any) -> None:
@@ -241,7 +241,7 @@ def test_closing_leaves_no_process(tmp_path: Path, impatient: None) -> None:
     def act(task: dict[str, Any], say: Any, hear: Any, gpu: str) -> None:
         raise AssertionError("nothing was asked")
 
-    executor = ProcessExecutor(["", ""], tmp_path / "logs", launch=launch(act))
+    executor = LocalExecutor(["", ""], tmp_path / "logs", launch=launch(act))
     for slot in executor.slots:
         executor._start(slot)
     pids = [slot.child.pid for slot in executor.slots if slot.child]
@@ -284,8 +284,8 @@ def dying_preparers(book: Path, deaths: int) -> Callable[[int, int, Mapping[str,
 @pytest.mark.parametrize(("deaths", "ready"), [(0, True), (2, True), (3, False)])
 def test_preparing_begins_again_where_its_worker_dies(tmp_path: Path, deaths: int, ready: bool) -> None:
     said: list[str] = []
-    executor = ProcessExecutor([""], tmp_path / "logs", launch=dying_preparers(tmp_path / "book", deaths))
-    request = Preparation(configs=[], root=str(tmp_path))
+    executor = LocalExecutor([""], tmp_path / "logs", launch=dying_preparers(tmp_path / "book", deaths))
+    request = PreflightRequest(configs=[], root=str(tmp_path))
     try:
         if ready:
             assert executor.prepare(request, said.append, lambda: False).data == "digits"

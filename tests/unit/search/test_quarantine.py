@@ -2,12 +2,12 @@
 
 import pytest
 
-from icd.search.faults import FRUITLESS, Faults
-from icd.search.quarantine import Place, sentence
-from icd.search.task import Epoch, Outcome
+from icd.search.faults import FRUITLESS, RetryPolicy
+from icd.search.quarantine import Location, sentence
+from icd.search.task import AttemptResult, EpochReport
 
-A, B = Place(host="a", gpu="3"), Place(host="b", gpu="0")
-HERE, THERE = Place(host="here"), Place(host="there", node="0123456789abcdef")
+A, B = Location(host="a", gpu="3"), Location(host="b", gpu="0")
+HERE, THERE = Location(host="here"), Location(host="there", node="0123456789abcdef")
 
 
 class World:
@@ -16,27 +16,27 @@ class World:
     def __init__(self, retries: int = 3) -> None:
         self.now = 1000.0
         self.news: list[str] = []
-        self.faults = Faults(retries, self.news.append, clock=lambda: self.now)
+        self.faults = RetryPolicy(retries, self.news.append, clock=lambda: self.now)
 
-    def end(self, place: Place | None, trial: int, kind: str, minutes: float = 1.0) -> "World":
+    def end(self, place: Location | None, trial: int, kind: str, minutes: float = 1.0) -> "World":
         self.now += 60 * minutes
-        self.faults.hear_end(Outcome(number=trial, attempt=1, kind=kind, place=place))  # type: ignore[arg-type]
+        self.faults.hear_end(AttemptResult(number=trial, attempt=1, kind=kind, place=place))  # type: ignore[arg-type]
         return self
 
-    def epoch(self, place: Place, trial: int = 99) -> "World":
+    def epoch(self, place: Location, trial: int = 99) -> "World":
         self.now += 60
-        self.faults.hear_epoch(Epoch(number=trial, attempt=1, epoch=1, metrics={}, place=place))
+        self.faults.hear_epoch(EpochReport(number=trial, attempt=1, epoch=1, metrics={}, place=place))
         return self
 
-    def again(self, place: Place, trial: int, kind: str) -> bool:
+    def again(self, place: Location, trial: int, kind: str) -> bool:
         """A fault, and whether its trial goes on."""
-        outcome = Outcome(number=trial, attempt=1, kind=kind, place=place)  # type: ignore[arg-type]
+        outcome = AttemptResult(number=trial, attempt=1, kind=kind, place=place)  # type: ignore[arg-type]
         self.now += 60
         self.faults.hear_end(outcome)
         return self.faults.judge(outcome).again
 
     @property
-    def sick(self) -> list[Place]:
+    def sick(self) -> list[Location]:
         return list(self.faults.quarantined)
 
 
@@ -53,7 +53,7 @@ def test_two_errors_of_cuda_condemn_a_gpu() -> None:
 
 
 @pytest.mark.parametrize(("between", "sick"), [(6, [A]), (7, [])])
-def test_the_last_eight_ends_of_a_place_count(between: int, sick: list[Place]) -> None:
+def test_the_last_eight_ends_of_a_place_count(between: int, sick: list[Location]) -> None:
     world = World().end(A, 1, "gpu")
     for trial in range(between):
         world.end(A, 10 + trial, "complete")

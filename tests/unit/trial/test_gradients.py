@@ -16,9 +16,9 @@ from icd.data.images import ArrayImages
 from icd.data.loader import Batch
 from icd.data.split import Split
 from icd.data.views import CropFlip
-from icd.methods import CellDistillation, LiveSide, Step
+from icd.methods import CellDistillation, LiveOutputs, Step
 from icd.models import build_model
-from icd.trial.gradients import Gauge, fixed_batch, term_gradients
+from icd.trial.gradients import GradientProbe, fixed_batch, term_gradients
 from icd.trial.step import TrainStep
 
 CPU = torch.device("cpu")
@@ -124,15 +124,15 @@ def test_the_fixed_batch_does_not_depend_on_the_trial(images: ArrayImages) -> No
     assert len(fixed_batch(*parts(batch_size=1000), images, CPU).labels_B) == len(images)
 
 
-def gauge_of(images: ArrayImages, method: CellDistillation | None = None) -> Gauge:
+def gauge_of(images: ArrayImages, method: CellDistillation | None = None) -> GradientProbe:
     student = build_model("resnet8", num_classes=10, seed=1)
     teacher = build_model("resnet8", num_classes=10, seed=2).eval().requires_grad_(False)
     method = method or CellDistillation(cluster_weight=2.0, warmup_epochs=4)
     one = TrainStep(student, method.build(None), PROTOCOL)
-    return Gauge(one, *parts(), images, teacher, None)
+    return GradientProbe(one, *parts(), images, teacher, None)
 
 
-def state(gauge: Gauge) -> list[Tensor]:
+def state(gauge: GradientProbe) -> list[Tensor]:
     return [tensor.detach().clone() for tensor in gauge.one.changing()]
 
 
@@ -162,8 +162,8 @@ def test_it_is_the_gradient_of_a_step_in_training(images: ArrayImages) -> None:
     assert teacher is not None
     student = gauge.one.student.train()
     with torch.no_grad():
-        answer = LiveSide(teacher(batch.images_BCHW), teacher.head)
-    side = LiveSide(student(batch.images_BCHW), student.head)
+        answer = LiveOutputs(teacher(batch.images_BCHW), teacher.head)
+    side = LiveOutputs(student(batch.images_BCHW), student.head)
     terms = gauge.one.method(side, answer, Step(batch.labels_B, batch.indices_B, 1, 0))
     sum(terms.values()).backward()
     squares = [float(weight.grad.double().square().sum()) for weight in student.parameters() if weight.grad is not None]

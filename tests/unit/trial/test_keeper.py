@@ -9,12 +9,12 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from icd.trial.keeper import Keeper, snapshot
+from icd.trial.keeper import BackgroundWriter, snapshot
 
 
 def test_work_goes_on_beside_the_caller_in_order() -> None:
     gate, done = threading.Event(), []
-    with Keeper() as keeper:
+    with BackgroundWriter() as keeper:
         keeper.keep(lambda: (gate.wait(5), done.append(1))[1])
         keeper.look()
         assert done == []
@@ -27,7 +27,7 @@ def test_work_goes_on_beside_the_caller_in_order() -> None:
 @pytest.mark.parametrize("error", [OSError("disk full"), SystemExit(0)])
 @pytest.mark.parametrize("call", ["look", "wait", "keep"])
 def test_an_error_comes_out_at_the_next_call(error: BaseException, call: str) -> None:
-    keeper = Keeper()
+    keeper = BackgroundWriter()
     calls = {"look": keeper.look, "wait": keeper.wait, "keep": lambda: keeper.keep(lambda: None)}
     keeper.keep(lambda: raising(error))
     until_done(keeper)
@@ -50,7 +50,7 @@ def test_a_training_that_ends_with_the_work_s_error_is_freed_at_once() -> None:
     def training() -> None:
         student = Held()
         kept.append(weakref.ref(student))
-        with Keeper() as keeper:
+        with BackgroundWriter() as keeper:
             keeper.keep(stop)
             keeper.wait()
 
@@ -83,7 +83,7 @@ def test_the_training_s_error_stays_where_the_work_was_well() -> None:
 
 
 def train(work: Callable[[], None]) -> None:
-    with Keeper() as keeper:
+    with BackgroundWriter() as keeper:
         keeper.keep(work)
         raise ValueError("of the next epoch")
 
@@ -92,7 +92,7 @@ def raising(error: BaseException) -> None:
     raise error
 
 
-def until_done(keeper: Keeper) -> None:
+def until_done(keeper: BackgroundWriter) -> None:
     deadline = time.monotonic() + 5
     while keeper.busy and time.monotonic() < deadline:
         time.sleep(0.001)

@@ -26,7 +26,7 @@ from icd.losses import BaseLoss, DecoupledKD, KnowledgeDistillation, LocalRelati
 from icd.methods import CellDistillation, CrossEntropy, Method, SimilarityPreserving
 from icd.models import build_model
 from icd.trial import step
-from icd.trial.device_table import DeviceTable, Mirror
+from icd.trial.device_table import DeviceCache, Mirror
 from icd.trial.engine import DeviceEpochs
 from icd.trial.step import TrainStep
 from icd.trial.table_block import BlockSpec
@@ -105,9 +105,9 @@ def epochs_of(method: Method, *, teacher: str, **changes: Any) -> DeviceEpochs:
     return epochs
 
 
-def table_of(method: CellDistillation) -> DeviceTable:
+def table_of(method: CellDistillation) -> DeviceCache:
     """Make the table's mirrors, without the table."""
-    table = object.__new__(DeviceTable)
+    table = object.__new__(DeviceCache)
     places = {(4, False) if 4 % scale == 0 else (scale, True) for scale in method.scales}
     specs = [
         BlockSpec(
