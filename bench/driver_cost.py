@@ -31,13 +31,13 @@ import synthetic
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from icd.search.driver import SweepController
-from icd.search.processes import LocalExecutor
-from icd.search.space import SearchSpace
-from icd.search.storage import open_storage
-from icd.search.study import Ledger
-from icd.search.task import Attempt, AttemptResult, EpochReport
-from icd.search.track import OutboxSender
+from icd.search.controller.controller import SweepController
+from icd.search.core.attempts import Attempt, AttemptResult, EpochReport
+from icd.search.executors.local.executor import LocalExecutor
+from icd.search.study.database import open_storage
+from icd.search.study.ledger import Ledger
+from icd.search.suggest.search_space import SearchSpace
+from icd.search.tracking.outbox_sender import OutboxSender
 
 EPOCHS, FEW_EPOCHS = 10, 3
 

@@ -1,4 +1,4 @@
-"""A worker that trains nothing: speaks the pipes' JSON lines, as ``icd.search.worker`` does, and answers at once."""
+"""A worker that trains nothing: speaks the pipes' JSON lines, as ``icd.worker.main`` does, and answers at once."""
 
 import json
 import os
@@ -8,7 +8,7 @@ from typing import Any
 
 from no_op import no_op
 
-from icd.search.task import Attempt, EpochReport
+from icd.search.core.attempts import Attempt, EpochReport
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ from PIL import Image
 from icd.config.read_trial import read_trial
 from icd.config.yaml import parse_yaml
 from icd.data import load_dataset
-from icd.trial.train import Execution, train_batches
+from icd.training.loop import Execution, train_batches
 
 CLASSES = 3
 

@@ -43,10 +43,10 @@ from icd.data.split import ClosedTest, Split
 from icd.data.views import CropFlip
 from icd.methods import PAPER_ROWS, CellDistillation
 from icd.models import Network, build_model
-from icd.trial.engine import DeviceEpochs
-from icd.trial.step import TrainStep
-from icd.trial.teacher_table import open_cache, plan_cache
-from icd.trial.train import EagerEpochs, Execution
+from icd.teacher.cache import open_cache, plan_cache
+from icd.training.engine import DeviceEpochs
+from icd.training.loop import EagerEpochs, Execution
+from icd.training.step import TrainStep
 
 TRIAL_STEPS = 240 * 782
 CLASSES = 100

@@ -18,7 +18,7 @@ from tabled import config_of
 
 from icd.data import load_dataset
 from icd.data.images import ArrayImages
-from icd.trial.train import Execution, train_batches
+from icd.training.loop import Execution, train_batches
 
 
 def main() -> None:

@@ -27,8 +27,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from icd.methods import PAPER_ROWS, LiveOutputs, NetworkOutputs, Step
 from icd.models import Output
-from icd.trial.table_block import BlockSpec, rows_of
-from icd.trial.teacher_table import CachedOutputs
+from icd.teacher.cache import CachedOutputs
+from icd.teacher.cache_block import BlockSpec, rows_of
 
 BATCH, CLASSES, SCALES = 64, 100, (1, 2, 4)
 MAPS = {"resnet8x4": (256, 8), "mobilenetv2": (1280, 2)}  # channels and side of the student's map

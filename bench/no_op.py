@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from icd.search.task import Attempt, AttemptResult, EpochReport
+from icd.search.core.attempts import Attempt, AttemptResult, EpochReport
 
 RESULT = {"minutes": 0.01, "parameters": 1000, "student_sha256": "0" * 64, "epochs": 10}
 

@@ -30,10 +30,10 @@ from icd.data.split import Split
 from icd.losses import DecoupledKD, KnowledgeDistillation, LocalRelations, NormalizedKD
 from icd.methods import CellDistillation, Step
 from icd.models import build_model
-from icd.trial.step import TrainStep
-from icd.trial.table_build import build
-from icd.trial.teacher_table import TeacherCache, open_cache, plan_cache
-from icd.trial.train import Execution, train_batches
+from icd.teacher.cache import TeacherCache, open_cache, plan_cache
+from icd.teacher.cache_builder import build
+from icd.training.loop import Execution, train_batches
+from icd.training.step import TrainStep
 
 STUDENTS = ("mobilenetv2", "resnet8x4", "vgg8")
 BASES = {

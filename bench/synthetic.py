@@ -14,12 +14,12 @@ from optuna.storages import BaseStorage
 from icd.config.read_sweep import read_sweep
 from icd.config.sweep import SweepConfig
 from icd.config.yaml import Document
-from icd.search.driver import Site, SweepController
-from icd.search.outbox import Outbox
-from icd.search.prepare import PreflightResult
-from icd.search.space import SearchSpace
-from icd.search.storage import open_storage
-from icd.search.study import Ledger
+from icd.search.controller.controller import Site, SweepController
+from icd.search.study.database import open_storage
+from icd.search.study.ledger import Ledger
+from icd.search.suggest.search_space import SearchSpace
+from icd.search.tracking.outbox import Outbox
+from icd.worker.preflight import PreflightResult
 
 
 def document(name: str, *, trials: int, epochs: int, pruner: str = "none", seed: int = 0) -> dict[str, Any]:
@@ -76,7 +76,7 @@ def driver_for(
     url: str | None = None,
     before: Callable[[BaseStorage, Ledger, SearchSpace], None] = lambda storage, ledger, space: None,
 ) -> SweepController:
-    """Make a driver as ``icd.search.sweeps.run`` does, with what is prepared made up; ``before`` fills the study."""
+    """Make a driver as ``icd.search.run_sweep.run`` does, with what is prepared made up; ``before`` fills the study."""
     sweep = sweep_of(plain)
     space = SearchSpace(sweep)
     storage = open_storage(url or f"sqlite:///{folder / 'study.db'}")

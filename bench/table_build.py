@@ -26,9 +26,9 @@ from tabled import config_of
 from icd.data import load_dataset
 from icd.data.split import Split
 from icd.models import Network, build_model
-from icd.trial.table_build import build
-from icd.trial.teacher_table import open_cache, plan_cache
-from icd.trial.train import Execution, train_batches
+from icd.teacher.cache import open_cache, plan_cache
+from icd.teacher.cache_builder import build
+from icd.training.loop import Execution, train_batches
 
 EPOCHS = 240
 

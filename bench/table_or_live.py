@@ -26,11 +26,11 @@ from typing import Any
 from icd.config.read_sweep import read_sweep
 from icd.config.trial import TrialConfig
 from icd.config.yaml import read_yaml
-from icd.search.space import SearchSpace
-from icd.trial.runs import TrialFolders, read_data, run_trial
-from icd.trial.teacher_table import TableMode
-from icd.trial.teachers import prepare
-from icd.trial.train import EpochMetrics, Execution
+from icd.search.suggest.search_space import SearchSpace
+from icd.teacher.cache import TableMode
+from icd.teacher.store import prepare
+from icd.training.loop import EpochMetrics, Execution
+from icd.training.trial_folder import TrialFolders, read_data, run_trial
 
 COMMAND = "import sys; from icd.cli.main import main; sys.exit(main())"
 ARMS: tuple[TableMode, ...] = ("live", "stream")

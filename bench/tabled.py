@@ -20,8 +20,8 @@ from icd.config.trial import TrialConfig
 from icd.config.yaml import parse_yaml
 from icd.data import load_dataset
 from icd.models import build_model
-from icd.trial.teacher_table import open_cache, plan_cache
-from icd.trial.train import Execution, train
+from icd.teacher.cache import open_cache, plan_cache
+from icd.training.loop import Execution, train
 
 EPOCHS = 2  # of 101 steps
 

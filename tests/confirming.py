@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 from icd.results.confirm import confirmation_of, make_plan
 from icd.results.confirmation import Confirmation
 from icd.results.plan import Plan, PlannedArm, begin_plan, stored_plans
-from icd.search.driver import SweepController
-from icd.search.fixed import FixedRun, ListSource, measured
-from icd.search.record import State, TrialRecord
-from icd.search.task import Attempt
+from icd.search.controller.controller import SweepController
+from icd.search.core.attempts import Attempt
+from icd.search.core.records import State, TrialRecord
+from icd.search.suggest.list_source import FixedRun, ListSource, measured
 from tests.driving import EPOCHS, Hand
 
 Measured = Callable[[str, int], float]  # arm and seed to top-1

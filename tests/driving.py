@@ -11,16 +11,16 @@ from typing import Any
 from icd.config.read_sweep import read_sweep
 from icd.config.sweep import SweepConfig
 from icd.config.yaml import Document
-from icd.search.driver import SweepController
-from icd.search.fixed import ListSource
-from icd.search.outbox import Outbox, events
-from icd.search.prepare import PreflightResult, teacher_name
-from icd.search.site import RunContext
-from icd.search.space import SearchSpace
-from icd.search.storage import open_storage
-from icd.search.study import Ledger
-from icd.search.task import Attempt, AttemptResult, EpochReport
-from icd.search.warm_start import find_starts, stored_starts, to_json
+from icd.search.controller.controller import SweepController
+from icd.search.core.attempts import Attempt, AttemptResult, EpochReport
+from icd.search.core.run_context import RunContext
+from icd.search.study.database import open_storage
+from icd.search.study.ledger import Ledger
+from icd.search.suggest.list_source import ListSource
+from icd.search.suggest.search_space import SearchSpace
+from icd.search.suggest.warm_start import find_starts, stored_starts, to_json
+from icd.search.tracking.outbox import Outbox, events
+from icd.worker.preflight import PreflightResult, teacher_name
 from tests.documents import document_of
 
 EPOCHS = 4

@@ -9,11 +9,11 @@ from icd.models import build_model
 from icd.results.explained import Explanation, explanation_of
 from icd.results.parts import make_plan
 from icd.results.plan import Plan, begin_plan
-from icd.search.record import run_label
-from icd.search.study import Ledger
-from icd.search.task import trial_folder
-from icd.trial import student
-from icd.trial.runs import claim
+from icd.search.core.attempts import trial_folder
+from icd.search.core.records import run_label
+from icd.search.study.ledger import Ledger
+from icd.training import student_file
+from icd.training.trial_folder import claim
 from tests.driving import empty_database
 from tests.studies import Study, usual
 
@@ -66,4 +66,4 @@ def write_student(study: Study, number: int, config: TrialConfig) -> None:
     folder = trial_folder(study.folder, number)
     claim(folder, config, resume=False)
     weights = build_model("resnet8", num_classes=100, stem=config.student.stem, seed=0).state_dict()
-    student.write_student(folder, weights, config.key())
+    student_file.write_student(folder, weights, config.key())

@@ -11,9 +11,9 @@ import yaml
 
 from icd.results.confirmation import Confirmation
 from icd.results.outcome import Arm, Comparison, Run
-from icd.search.gram_file import GRAMS_NAME, Grams, pack_grams
-from icd.search.record import State
-from icd.search.task import trial_folder
+from icd.search.core.attempts import trial_folder
+from icd.search.core.records import State
+from icd.worker.gram_file import GRAMS_NAME, Grams, pack_grams
 from tests.studies import Study, changed
 
 EPOCHS = 12

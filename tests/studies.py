@@ -8,14 +8,14 @@ from typing import Any
 from icd.config.read_sweep import read_sweep
 from icd.config.yaml import Document
 from icd.models import build_model
-from icd.search.record import State
-from icd.search.space import SearchSpace
-from icd.search.storage import open_storage, storage_url
-from icd.search.studies import sweep_folder
-from icd.search.study import Ledger
-from icd.search.task import trial_folder
-from icd.trial.runs import claim
-from icd.trial.student import write_student
+from icd.search.core.attempts import trial_folder
+from icd.search.core.records import State
+from icd.search.study.database import open_storage, storage_url
+from icd.search.study.ledger import Ledger
+from icd.search.study.sweep_index import sweep_folder
+from icd.search.suggest.search_space import SearchSpace
+from icd.training.student_file import write_student
+from icd.training.trial_folder import claim
 from tests.documents import document_of
 
 EPOCHS = 4

@@ -7,8 +7,8 @@ from typing import Any
 from icd.config.yaml import Document
 from icd.results.plan import FailedRuns, Plan, PlannedArm, begin_plan
 from icd.results.tournament import Entry, entries
-from icd.search.outbox import Outbox
-from icd.search.record import run_label
+from icd.search.core.records import run_label
+from icd.search.tracking.outbox import Outbox
 from tests.documents import document_of
 from tests.driving import empty_database
 from tests.studies import Study

@@ -13,7 +13,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from icd.search.outbox import Outbox
+from icd.search.tracking.outbox import Outbox
 
 START_MS = 1_790_000_000_000
 PARAMS = {"scales": "s1+s2+s4", "base_loss": "dkd", "w_1": "0", "w_2": "0.25", "w_4": "0.75"}

@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from icd.search.faults import RetryPolicy
-from icd.search.quarantine import Complaint, Location
-from icd.search.task import Attempt, AttemptResult, EpochReport
+from icd.search.controller.node_health import Complaint, Location
+from icd.search.controller.retry import RetryPolicy
+from icd.search.core.attempts import Attempt, AttemptResult, EpochReport
 from tests.crash.forks import Fork, close_all_but, forked
 
 Start = Callable[[int, int, Mapping[str, str], Path], Fork]

@@ -114,7 +114,7 @@ def ablate(name: str, dry_run: bool, as_json: bool, **options: Any) -> None:
     from icd import results, search
     from icd.results.importance import importance_of
     from icd.results.lines import ablation_lines, importance_lines
-    from icd.search.studies import find
+    from icd.search.study.sweep_index import find
 
     root = search.root_of(options["root"])
     if dry_run:
@@ -165,7 +165,7 @@ def benchmark(
     from icd.results.table_text import FORMATS, markdown
     from icd.results.tournament import entries, run_table
     from icd.search import root_of, settings_of
-    from icd.trial.checkpoint import write_durably
+    from icd.training.checkpoints import write_durably
 
     document, root = apply_overrides(read_yaml(file), overrides), root_of(options["root"])
     found = entries(document)

@@ -44,8 +44,8 @@ def train(file: Path, overrides: tuple[str, ...], name: str | None, **options: A
     from icd.config.located import located
     from icd.config.read_trial import advice, read_trial
     from icd.config.yaml import apply_overrides, read_yaml
-    from icd.trial.bucket import url_of
-    from icd.trial.runs import fingerprint_of, run_trial
+    from icd.storage.bucket import url_of
+    from icd.training.trial_folder import fingerprint_of, run_trial
 
     document = apply_overrides(read_yaml(file), overrides)
     trial, recorded = read_trial(document), stored_fingerprint(document)
@@ -133,7 +133,7 @@ def _trial(document: "Document") -> tuple[list[str], dict[str, Any], Any]:
 def _sweep(document: "Document") -> tuple[list[str], dict[str, Any], Any]:
     from icd.config.read_sweep import read_sweep
     from icd.config.read_trial import notes_of
-    from icd.search.space import SearchSpace
+    from icd.search.suggest.search_space import SearchSpace
 
     sweep = read_sweep(document)
     told = {"digest": sweep.digest(), "sweep": sweep.to_data(), "notes": notes_of(SearchSpace(sweep).extremes())}

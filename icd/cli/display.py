@@ -18,11 +18,11 @@ from icd.cli.console import stop_requested, stopping_politely
 from icd.cli.format import configuration, count_text
 from icd.cli.options import check_writable, device_of
 from icd.config.engine import engine_asked
-from icd.search.driver import SweepController
-from icd.search.reading import counts_of
-from icd.search.record import TrialRecord, best
-from icd.search.sweeps import Executor
-from icd.trial.train import EpochMetrics, Execution
+from icd.search.controller.controller import SweepController
+from icd.search.core.records import TrialRecord, best
+from icd.search.run_sweep import Executor
+from icd.search.sweep_status import counts_of
+from icd.training.loop import EpochMetrics, Execution
 
 _READ_EVERY_S = 1.0
 _READ_SHARE = 0.05  # of the time at most goes into reading the ledger

@@ -12,9 +12,9 @@ from icd.text import cell_text, columns
 
 if TYPE_CHECKING:
     from icd.results.pruning import PruningAudit
-    from icd.search.reading import SweepStatus
-    from icd.search.record import TrialRecord
-    from icd.search.terms import DeadKind
+    from icd.search.core.dead_terms import DeadKind
+    from icd.search.core.records import TrialRecord
+    from icd.search.sweep_status import SweepStatus
 
 _KNOWN = ("control", "attempts", "started", "ended", "twin", "rank", "key")
 _TOP = 5
@@ -85,8 +85,8 @@ def ranked_cells(record: "TrialRecord", headers: Sequence[str]) -> list[object]:
 
 def status_lines(status: "SweepStatus", records: "Sequence[TrialRecord]") -> list[str]:
     """Write how a sweep stands: state, counts, budget, best trials or Pareto front, baselines."""
-    from icd.search.pareto import pareto_front
-    from icd.search.reading import chosen
+    from icd.search.core.pareto import pareto_front
+    from icd.search.sweep_status import chosen
 
     lines = [f"sweep {status.name}: {state_text(status)}"]
     if status.state == "preparing":
@@ -138,7 +138,7 @@ def state_text(status: "SweepStatus") -> str:
     if status.state == "finished":
         return f"finished (stopped_by: {status.stopped_by})"
     why = f"stopped_by: {status.stopped_by}" if status.stopped_by else "its driver was killed"
-    from icd.search.studies import pasted
+    from icd.search.study.sweep_index import pasted
 
     again = pasted(status.folder.parents[1], "resume", status.name)
     return f"stopped ({why}); continue with '{again}'"

@@ -124,8 +124,8 @@ def ui(name: str, port: int | None, dashboard_port: int | None, no_browser: bool
     Where MLFLOW_TRACKING_URI is a server, its page is opened instead of starting one.
     """
     from icd.search import root_of
-    from icd.search.servers import answers, dashboard_server, free_port, mlflow_server
-    from icd.search.studies import find, pasted, tracking_uri
+    from icd.search.study.sweep_index import find, pasted, tracking_uri
+    from icd.search.tracking.servers import answers, dashboard_server, free_port, mlflow_server
 
     where = root_of(root)
     find(where, name)
@@ -161,7 +161,7 @@ def _leaderboard(base: str, name: str, sync: str) -> str:
         StateError: If the server does not know the sweep yet.
         SetupError: If it does not answer.
     """
-    from icd.search.leaderboard import leaderboard_url, without_password
+    from icd.search.tracking.mlflow_pages import leaderboard_url, without_password
 
     query = urllib.parse.urlencode({"experiment_name": name})
     shown = without_password(base)

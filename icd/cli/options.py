@@ -16,17 +16,17 @@ from click.core import ParameterSource
 
 from icd.errors import SetupError, UsageError
 from icd.redact import HidingFormatter
-from icd.trial.bucket import local_root
+from icd.storage.bucket import local_root
 
 if TYPE_CHECKING:
     import torch
 
-    from icd.trial.runs import TrialFolders
+    from icd.training.trial_folder import TrialFolders
 
 logger = logging.getLogger(__name__)
 
 F = TypeVar("F", bound=Callable[..., Any])
-CACHE_GB = 64.0  # as icd.trial.teacher_table.BUDGET_GB, which would bring torch along
+CACHE_GB = 64.0  # as icd.teacher.cache.BUDGET_GB, which would bring torch along
 _CACHE_MODES = {"auto": "auto", "full": "table", "stream": "stream", "off": "live"}  # as the layers below say it
 SAID = {mode: said for said, mode in _CACHE_MODES.items()}
 _DEBUG_WORDS = "Show tracebacks and debug messages."
@@ -167,7 +167,7 @@ DRIVER = together(
 def _address(ctx: click.Context, param: click.Parameter, address: str) -> str:
     """Refuse at once what no cluster can be joined by."""
     if "://" in address:
-        from icd.search.ray_address import refuse_other_forms
+        from icd.search.executors.ray.address import refuse_other_forms
 
         try:
             refuse_other_forms(address)
@@ -215,7 +215,7 @@ class Verb(click.Command):
 def places(root: Path | None, data_root: Path | None, *, download: bool = False) -> "TrialFolders":
     """Give the places an invocation uses."""
     from icd.search import default_root
-    from icd.trial.runs import TrialFolders
+    from icd.training.trial_folder import TrialFolders
 
     return TrialFolders(root=root or default_root(), data_root=data_root, download=download)
 
@@ -228,7 +228,7 @@ def device_of(name: str, threads: int | None) -> "torch.device":
     """
     import torch
 
-    from icd.trial.gpus import no_silent_cpu, training_device, visible_gpus, why_unusable
+    from icd.training.gpus import no_silent_cpu, training_device, visible_gpus, why_unusable
 
     if threads:
         torch.set_num_threads(threads)

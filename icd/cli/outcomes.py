@@ -110,7 +110,7 @@ def report(name: str, output: Path | None, log: bool, as_json: bool, root: Path 
     from icd.results.report import page_of, write_page
     from icd.results.report.gather import gather
     from icd.search import root_of
-    from icd.search.studies import REPORT_NAME, sweep_folder
+    from icd.search.study.sweep_index import REPORT_NAME, sweep_folder
 
     where = root_of(root)
     page = page_of(gather(where, name))
@@ -127,8 +127,8 @@ def _log(root: Path, name: str, page: "Page") -> int | None:
     """Give MLflow the report from the sweep's folder; how many events it has not taken, None if it was not asked."""
     from icd.results.report import write_page
     from icd.results.report.logged import has_runs, log_report
-    from icd.search.reading import driver_of
-    from icd.search.studies import REPORT_NAME, pasted, sweep_folder
+    from icd.search.study.sweep_index import REPORT_NAME, pasted, sweep_folder
+    from icd.search.sweep_status import driver_of
 
     if not has_runs(root, name):
         return None

@@ -18,7 +18,7 @@ from click.core import ParameterSource
 
 from icd.cli.options import SAID
 from icd.errors import SetupError, UsageError
-from icd.trial.bucket import url_of
+from icd.storage.bucket import url_of
 
 logger = logging.getLogger(__name__)
 

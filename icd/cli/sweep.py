@@ -15,8 +15,8 @@ from icd.text import columns
 if TYPE_CHECKING:
     from icd.config.sweep import Start
     from icd.search.planning import Plan
-    from icd.search.reading import SweepStatus
-    from icd.search.sweeps import SweepResult
+    from icd.search.run_sweep import SweepResult
+    from icd.search.sweep_status import SweepStatus
 
 logger = logging.getLogger(__name__)
 
@@ -69,8 +69,8 @@ def _run(begin: "Callable[..., SweepResult]", options: dict[str, Any], *, as_jso
     from icd import search
     from icd.cli.display import driving
     from icd.results.report import write_report
-    from icd.search.reading import counts_of
-    from icd.search.studies import pasted
+    from icd.search.study.sweep_index import pasted
+    from icd.search.sweep_status import counts_of
 
     root = search.root_of(options["root"])
     with driving(options) as shown:
@@ -94,8 +94,8 @@ def _run(begin: "Callable[..., SweepResult]", options: dict[str, Any], *, as_jso
 
 def _told(result: "SweepResult", status: "SweepStatus") -> dict[str, Any]:
     """Write the end of a sweep for programs."""
-    from icd.search.pareto import pareto_front
-    from icd.search.reading import counts_of, trial_row
+    from icd.search.core.pareto import pareto_front
+    from icd.search.sweep_status import counts_of, trial_row
 
     return {
         "name": result.name,
@@ -112,7 +112,7 @@ def _told(result: "SweepResult", status: "SweepStatus") -> dict[str, Any]:
 
 
 def _where_to_look(result: "SweepResult", root: Path, *, several_pairs: bool) -> list[str]:
-    from icd.search.studies import pasted
+    from icd.search.study.sweep_index import pasted
 
     name = result.name
     best = f"take the best:   {pasted(root, 'export', name, '-o', 'best.yaml', '--unconfirmed')}"
@@ -135,7 +135,7 @@ def _where_to_look(result: "SweepResult", root: Path, *, several_pairs: bool) ->
 def stop(name: str, now: bool, root: Path | None) -> None:
     """End sweep NAME: no new trials, and its driver leaves when those under way have ended. It can be resumed."""
     from icd import search
-    from icd.search.studies import pasted
+    from icd.search.study.sweep_index import pasted
 
     driver = search.stop(name, now=now, root=root)
     when = "after the current epoch of each trial, with a checkpoint" if now else "when the trials under way have ended"
@@ -200,7 +200,7 @@ def plan(
 
 def plan_lines(plan: "Plan") -> list[str]:
     """Write a plan for people."""
-    from icd.search.machine import usable_cpus
+    from icd.search.core.machine import usable_cpus
 
     count = "infinitely many" if plan.configurations is None else str(plan.configurations)
     at_a_time = f"{plan.concurrent} at a time here ({usable_cpus()} CPUs)"

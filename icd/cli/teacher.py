@@ -16,7 +16,7 @@ from icd.errors import CheckpointError, UsageError
 
 if TYPE_CHECKING:
     from icd.config.trial import TrialConfig
-    from icd.trial.teachers import Teacher
+    from icd.teacher.store import Teacher
 
 _RECIPE = together(
     click.option("--arch", required=True, help="Name the network; see 'icd models'."),
@@ -41,8 +41,8 @@ def teacher() -> None:
 def train_command(as_json: bool, **options: Any) -> None:
     """Train a teacher with cross entropy by the data set's training; an interrupted training continues."""
     from icd.cli.display import executing
-    from icd.trial.runs import read_data
-    from icd.trial.teachers import train_teacher
+    from icd.teacher.store import train_teacher
+    from icd.training.trial_folder import read_data
 
     config, where = _recipe(**options), _places(options)
     with executing(options, where.root) as (execution, display):
@@ -61,8 +61,8 @@ def train_command(as_json: bool, **options: Any) -> None:
 @WHERE
 def import_command(file: Path, as_json: bool, **options: Any) -> None:
     """Bring in published weights (RepDistiller, mdistiller, SDD, iCD); FILE is read without running its code."""
-    from icd.trial.runs import read_data
-    from icd.trial.teachers import import_teacher
+    from icd.teacher.store import import_teacher
+    from icd.training.trial_folder import read_data
 
     config, where = _recipe(**options), _places(options)
     config, split = read_data(config, where)
@@ -140,8 +140,8 @@ def build_command(file: Path, overrides: tuple[str, ...], **options: Any) -> Non
 @ROOT
 def ls_command(as_json: bool, root: Path | None) -> None:
     """List the caches, how full they are and what they take."""
-    from icd.trial.table_block import Block, read_spec
-    from icd.trial.teacher_table import as_data, found_caches
+    from icd.teacher.cache import as_data, found_caches
+    from icd.teacher.cache_block import Block, read_spec
 
     rows = []
     for folder in found_caches(places(root, None).tables):
@@ -167,7 +167,7 @@ def ls_command(as_json: bool, root: Path | None) -> None:
 @ROOT
 def verify_command(digests: tuple[str, ...], repair: bool, root: Path | None) -> None:
     """Check every entry of the caches named by the beginning of their digests, or of all."""
-    from icd.trial.table_block import Block, read_spec
+    from icd.teacher.cache_block import Block, read_spec
 
     damaged = 0
     for folder in _named(places(root, None).tables, digests):
@@ -193,7 +193,7 @@ def rm_command(digests: tuple[str, ...], everything: bool, root: Path | None) ->
 
 
 def _named(folder: Path, digests: Sequence[str]) -> Iterator[Path]:
-    from icd.trial.teacher_table import found_caches
+    from icd.teacher.cache import found_caches
 
     known = found_caches(folder)
     for digest in digests:

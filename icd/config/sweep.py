@@ -52,7 +52,7 @@ class SamplerConfig:
     """How the next configuration is chosen.
 
     Attributes:
-        name: A row of ``SAMPLERS`` (icd/search/samplers.py), or ``grid``.
+        name: A row of ``SAMPLERS`` (icd/search/suggest/samplers.py), or ``grid``.
         seed: Of its random numbers; the trials have seeds of their own.
         startup_trials: Random trials before the sampler follows its model.
     """
@@ -70,13 +70,13 @@ class PrunerConfig:
     """When a trial that looks poor is stopped.
 
     Attributes:
-        name: A row of ``PRUNERS`` (icd/search/samplers.py).
+        name: A row of ``PRUNERS`` (icd/search/suggest/samplers.py).
         min_epochs: No trial is stopped before this epoch.
         reduction: One in so many trials passes a rung (successive halving, hyperband).
         startup_trials: Finished trials before the median rule applies.
         control_fraction: Share of the trials that are never stopped; they tell what pruning costs.
         dead_terms: Stop a trial too whose loss has a searched term that gives no gradient to speak of once the warm-up
-            is over (icd/search/terms.py), whatever ``name`` is.
+            is over (icd/search/core/dead_terms.py), whatever ``name`` is.
     """
 
     name: PrunerName = "none"
@@ -176,7 +176,7 @@ class Baseline:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """A request to begin with the best trials of another sweep; ``search/warm_start.py`` finds them.
+    """A request to begin with the best trials of another sweep; ``search/suggest/warm_start.py`` finds them.
 
     Attributes:
         sweep: Name of the other sweep.

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from icd.doctor.min_versions import FLOORS
 
 if TYPE_CHECKING:
-    from icd.search.node_facts import DataFacts, NodeFacts
-    from icd.search.ray_facts import AskedNode, ClusterFacts
-    from icd.search.service_facts import ServiceFacts
+    from icd.doctor.node_facts import DataFacts, NodeFacts
+    from icd.doctor.ray_facts import AskedNode, ClusterFacts
+    from icd.doctor.service_facts import ServiceFacts
 
 Level = Literal["pass", "warn", "fail"]
 LEVELS: tuple[Level, ...] = ("pass", "warn", "fail")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from icd.results.export import Exported, export
-from icd.search.record import TrialRecord
+from icd.search.core.records import TrialRecord
 
 if TYPE_CHECKING:
     from icd.results.confirmation import Confirmation
@@ -51,7 +51,7 @@ def read_confirmation(name: str, *, root: Path | str | None = None) -> "Confirma
     """Give what the last confirmation of a sweep shows so far; None where none was begun."""
     from icd.results.confirmation import confirmation_of
     from icd.search import root_of
-    from icd.search.studies import find
+    from icd.search.study.sweep_index import find
 
     return confirmation_of(find(root_of(root), name))
 
@@ -75,6 +75,6 @@ def read_explanation(name: str, *, root: Path | str | None = None) -> "Explanati
     """Give what the last explanation of a sweep shows so far; None where none was begun."""
     from icd.results.explained import explanation_of
     from icd.search import root_of
-    from icd.search.studies import find
+    from icd.search.study.sweep_index import find
 
     return explanation_of(find(root_of(root), name))

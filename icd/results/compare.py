@@ -8,9 +8,9 @@ from typing import Any
 from icd.config.forms import is_range
 from icd.results.confirmation import Confirmation, confirmation_of
 from icd.results.report.words import flat_text, flattened, measured, plural
-from icd.search.reading import counts_of, plain_sweep
-from icd.search.record import TrialRecord, best
-from icd.search.studies import find
+from icd.search.core.records import TrialRecord, best
+from icd.search.study.sweep_index import find
+from icd.search.sweep_status import counts_of, plain_sweep
 
 _APART = ("name", "budget", "resources")  # no part of what a trial is
 

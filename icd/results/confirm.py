@@ -13,15 +13,15 @@ from icd.errors import StateError, UsageError, did_you_mean
 from icd.methods import PAPER_ROWS
 from icd.results.confirmation import Confirmation, confirmation_of
 from icd.results.plan import FailedRuns, Plan, PlannedArm, begin_plan, fresh_seeds, planned_arm, stored_plans
-from icd.search.outbox import Outbox
-from icd.search.record import TrialRecord, in_order
+from icd.search.core.records import TrialRecord, in_order
 from icd.search.session import Settings, written_report
-from icd.search.space import SearchSpace
-from icd.search.stages import run_stage
-from icd.search.studies import find, pasted
-from icd.search.study import Ledger
-from icd.search.warm_start import stored_starts
-from icd.trial.checkpoint import write_durably
+from icd.search.study.ledger import Ledger
+from icd.search.study.sweep_index import find, pasted
+from icd.search.suggest.search_space import SearchSpace
+from icd.search.suggest.warm_start import stored_starts
+from icd.search.tracking.outbox import Outbox
+from icd.search.trial_list import run_stage
+from icd.training.checkpoints import write_durably
 
 USUAL_BASELINES = ("KD", "SD-KD", "iCD-KD")
 _TOP, _SEEDS = 3, 5

@@ -15,8 +15,8 @@ from icd.results import sentences
 from icd.results.outcome import Arm, Comparison, arms_of, comparisons_of, looks_of, records_of_plan
 from icd.results.plan import FailedRuns, Plan, stored_plans
 from icd.results.stats import expected_maximum
-from icd.search.reading import plain_sweep
-from icd.search.study import Ledger
+from icd.search.study.ledger import Ledger
+from icd.search.sweep_status import plain_sweep
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,8 +8,8 @@ from icd.results import sentences
 from icd.results.outcome import Arm, Comparison, arms_of, comparisons_of, records_of_plan
 from icd.results.plan import FailedRuns, Plan, stored_plans
 from icd.results.stats import Values, simplest_within_one_se
-from icd.search.record import TrialRecord
-from icd.search.study import Ledger
+from icd.search.core.records import TrialRecord
+from icd.search.study.ledger import Ledger
 
 WHOLE = "whole"
 

@@ -13,14 +13,14 @@ from icd.results.export_run import CARD, CONFIG, WEIGHTS, ExportRun, Filled, fil
 from icd.results.staging import check_free, staged
 from icd.results.winner import Winner, choose, choose_simplest
 from icd.search import root_of
-from icd.search.reading import plain_sweep
-from icd.search.shelf import fetch_trials
-from icd.search.studies import find, sweep_folder, tracking_uri
-from icd.search.study import Ledger
+from icd.search.study.ledger import Ledger
+from icd.search.study.sweep_files import fetch_trials
+from icd.search.study.sweep_index import find, sweep_folder, tracking_uri
+from icd.search.sweep_status import plain_sweep
 
 if TYPE_CHECKING:
     from icd.results.programs import Format
-    from icd.search.model_registry import Registered
+    from icd.results.registry import Registered
 
 _YAML = (".yaml", ".yml")
 
@@ -119,7 +119,7 @@ def export(
         return _write_pairs(ledger, winner, target, formats, folder, Path(data_root) if data_root is not None else None)
     uri, model = tracking_uri(folder), name if register is True else register
     if model:
-        from icd.search.model_registry import check
+        from icd.results.registry import check
 
         check(uri, model, alias)
     run = read_run(ledger, winner, folder)
@@ -153,7 +153,7 @@ def _write_pair(run: ExportRun, config: Path, weights: Path, *, force: bool) -> 
     """Write a configuration and weights, each whole or not at all."""
     from safetensors.torch import save
 
-    from icd.trial import checkpoint
+    from icd.training import checkpoints
 
     if config == weights:
         raise UsageError(f"configuration and weights must be two files, but both are {config}")
@@ -164,8 +164,8 @@ def _write_pair(run: ExportRun, config: Path, weights: Path, *, force: bool) -> 
             path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SetupError(f"{path.parent} cannot be made: {error.strerror}") from error
-    checkpoint.write_durably(weights, save(dict(run.state), metadata=dict(run.provenance)))
-    checkpoint.write_durably(config, text_of(run, weights.name).encode())
+    checkpoints.write_durably(weights, save(dict(run.state), metadata=dict(run.provenance)))
+    checkpoints.write_durably(config, text_of(run, weights.name).encode())
     return _exported(run, config, weights)
 
 
@@ -191,7 +191,7 @@ def _write_pairs(
 ) -> Exported:
     """Write a folder for each pair, all of them or none, and a card above them."""
     from icd.results.programs import FILES, formats_for
-    from icd.trial.checkpoint import write_durably
+    from icd.training.checkpoints import write_durably
 
     asked, runs = formats_for(formats), read_pairs(ledger, winner, root)
     materials = {pair: material_of(run, root, data_root) for pair, run in runs.items()}
@@ -232,8 +232,8 @@ def _exported(run: ExportRun, config: Path, weights: Path) -> Exported:
 def _register(
     ledger: Ledger, root: Path, uri: str, made: Exported, run: ExportRun, model: str, alias: str
 ) -> "Registered":
-    from icd.search.model_registry import Version, register
-    from icd.trial.checkpoint import weights_digest
+    from icd.results.registry import Version, register
+    from icd.training.checkpoints import weights_digest
 
     version = Version(
         model=model,

@@ -8,9 +8,9 @@ from pathlib import Path
 from icd.errors import CheckpointError
 from icd.results.export_run import CARD, CONFIG, ExportRun, read_run
 from icd.results.winner import Winner
-from icd.search.studies import sweep_folder
-from icd.search.study import Ledger
-from icd.search.task import trial_folder
+from icd.search.core.attempts import trial_folder
+from icd.search.study.ledger import Ledger
+from icd.search.study.sweep_index import sweep_folder
 
 PAIRS_CARD = CARD
 
@@ -21,7 +21,7 @@ def read_pairs(ledger: Ledger, winner: Winner, root: Path) -> dict[str, ExportRu
     Raises:
         CheckpointError: If files are missing or altered.
     """
-    from icd.search.members import key_of, pair_runs_of
+    from icd.search.core.pair_runs import key_of, pair_runs_of
 
     metric = next(iter(winner.values))
     runs = {}

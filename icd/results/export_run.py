@@ -11,10 +11,10 @@ import yaml
 from icd import __version__
 from icd.errors import CheckpointError
 from icd.results.winner import Winner, claims
-from icd.search.studies import sweep_folder
-from icd.search.study import Ledger
-from icd.search.task import trial_folder
-from icd.trial import STUDENT
+from icd.search.core.attempts import trial_folder
+from icd.search.study.ledger import Ledger
+from icd.search.study.sweep_index import sweep_folder
+from icd.training import STUDENT
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,8 +46,8 @@ def read_run(ledger: Ledger, winner: Winner, root: Path) -> ExportRun:
         CheckpointError: If they are missing, or not what the study knows.
     """
     from icd.config.read_trial import load_trial
-    from icd.trial.runs import fingerprint_of
-    from icd.trial.student import read_student
+    from icd.training.student_file import read_student
+    from icd.training.trial_folder import fingerprint_of
 
     folder = trial_folder(sweep_folder(root, ledger.name), winner.trial, winner.pair)
     path = folder / "config.yaml"

@@ -19,8 +19,8 @@ from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial
 
 from icd.results.densities import importances
-from icd.search.record import TrialRecord
-from icd.search.study import Ledger
+from icd.search.core.records import TrialRecord
+from icd.search.study.ledger import Ledger
 
 FEWEST = 8  # complete trials; below, a density is a guess
 _BEST_SHARE = 0.1

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from icd.results.stats import Estimate, Values, compare
-from icd.search.ranks import mean_rank, worst_rank
-from icd.search.record import TrialRecord
+from icd.search.core.ranks import mean_rank, worst_rank
+from icd.search.core.records import TrialRecord
 
 if TYPE_CHECKING:
     from icd.results.plan import Plan, PlannedArm

@@ -16,13 +16,13 @@ from icd.results.confirm import seedless, seeds_of
 from icd.results.confirmation import confirmation_of
 from icd.results.explained import WHOLE, Explanation, explanation_of
 from icd.results.plan import FailedRuns, Plan, begin_plan, fresh_seeds, planned_arm, stored_plans
-from icd.search.record import best
+from icd.search.core.records import best
 from icd.search.session import Settings
-from icd.search.space import SearchSpace
-from icd.search.stages import run_stage
-from icd.search.studies import find
-from icd.search.study import Ledger
-from icd.search.warm_start import stored_starts
+from icd.search.study.ledger import Ledger
+from icd.search.study.sweep_index import find
+from icd.search.suggest.search_space import SearchSpace
+from icd.search.suggest.warm_start import stored_starts
+from icd.search.trial_list import run_stage
 
 _SEEDS = 5
 

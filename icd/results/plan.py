@@ -14,12 +14,12 @@ from icd.config.sweep import Objective
 from icd.errors import StateError
 from icd.results.outcome import ArmKind, records_of_plan
 from icd.results.stats import Contrast, futile
-from icd.search.record import Stage, TrialRecord, run_label
-from icd.search.study import Ledger
+from icd.search.core.records import Stage, TrialRecord, run_label
+from icd.search.study.ledger import Ledger
 
 if TYPE_CHECKING:  # these bring torch, and a plan is also read by verbs that only show it
     from icd.config.trial import TrialConfig
-    from icd.search.fixed import FixedRun
+    from icd.search.suggest.list_source import FixedRun
 
 _FIRST_SEED = 101  # searches use small ones
 
@@ -103,7 +103,7 @@ class Plan:
 
     def runs(self, records: Sequence[TrialRecord]) -> "list[FixedRun]":
         """List the runs with what they train."""
-        from icd.search.fixed import FixedRun
+        from icd.search.suggest.list_source import FixedRun
 
         return [
             FixedRun(arm=arm.label, seed=seed, round=self.round, configs=self._configs(arm, seed))

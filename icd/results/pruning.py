@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from icd.search.ranks import ranks
-from icd.search.record import TrialRecord
+from icd.search.core.ranks import ranks
+from icd.search.core.records import TrialRecord
 
 _FEWEST = 3  # trials for a rank correlation
 

@@ -8,12 +8,12 @@ from typing import Any
 
 from icd.config.trial import TrialConfig
 from icd.errors import StateError, UsageError
-from icd.search.record import TrialRecord, best
-from icd.search.space import SearchSpace
-from icd.search.studies import find, refuse_several_pairs
-from icd.search.study import Ledger
-from icd.search.sweeps import stored_sweep
-from icd.search.warm_start import stored_starts
+from icd.search.core.records import TrialRecord, best
+from icd.search.run_sweep import stored_sweep
+from icd.search.study.ledger import Ledger
+from icd.search.study.sweep_index import find, refuse_several_pairs
+from icd.search.suggest.search_space import SearchSpace
+from icd.search.suggest.warm_start import stored_starts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,9 +16,9 @@ from torch import Tensor
 from icd.config.trial import TrialConfig
 from icd.errors import DataError, SetupError, StateError
 from icd.models import Network, build_model
-from icd.trial.runs import TrialFolders, read_data
-from icd.trial.teachers import fitted, head_name
-from icd.trial.train import Execution, evaluation_batches
+from icd.teacher.store import fitted, head_name
+from icd.training.loop import Execution, evaluation_batches
+from icd.training.trial_folder import TrialFolders, read_data
 
 logger = logging.getLogger(__name__)
 

@@ -13,10 +13,10 @@ from icd.results.plan import FailedRuns
 from icd.results.reported import reported
 from icd.results.stats import compare
 from icd.results.tournament import Entry, begun, table_confirmation, table_plan, table_seeds
-from icd.search.mlflow_store import run_ids
-from icd.search.reading import status_of
-from icd.search.studies import tracking_uri
-from icd.search.study import Ledger
+from icd.search.study.ledger import Ledger
+from icd.search.study.sweep_index import tracking_uri
+from icd.search.sweep_status import status_of
+from icd.search.tracking.mlflow_client import run_ids
 
 _USUAL_BASELINE = "KD"
 _WAIT_S = 10.0

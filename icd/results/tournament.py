@@ -23,15 +23,15 @@ from icd.methods import PAPER_ROWS
 from icd.results.confirm import tell_confirmation
 from icd.results.confirmation import Confirmation, confirmation_of
 from icd.results.plan import FailedRuns, Plan, PlannedArm, begin_plan, planned_seeds, seeds_beside, stored_plans
-from icd.search import sweeps
-from icd.search.reading import plain_sweep, status_of
-from icd.search.record import best
+from icd.search import run_sweep
+from icd.search.core.records import best
 from icd.search.session import Settings
-from icd.search.space import SearchSpace
-from icd.search.stages import run_stage
-from icd.search.studies import find
-from icd.search.study import Ledger
-from icd.search.warm_start import stored_starts
+from icd.search.study.ledger import Ledger
+from icd.search.study.sweep_index import find
+from icd.search.suggest.search_space import SearchSpace
+from icd.search.suggest.warm_start import stored_starts
+from icd.search.sweep_status import plain_sweep, status_of
+from icd.search.trial_list import run_stage
 
 SEEDS = 5
 _LONGEST = 24  # letters of a pair in the name of a sweep, which may have 64
@@ -160,7 +160,7 @@ def run_table(
         name = entry.sweep.name
         if not _searched(entry, settings):
             settings.announce(f"row {place} of {len(found)}: sweep {name}")
-            result = sweeps.run(entry.sweep, entry.document.data, settings)
+            result = run_sweep.run(entry.sweep, entry.document.data, settings)
             if result.stopped_by == "stop":
                 raise StateError(f"sweep {name!r} was stopped; the same command goes on with it")
         if best(find(settings.root, name).records(), maximize=_maximize(entry.sweep)) is None:

@@ -9,8 +9,8 @@ from icd.results.confirmation import Confirmation
 from icd.results.explained import WHOLE, Explanation
 from icd.results.outcome import Arm, Comparison
 from icd.results.sentences import facts
-from icd.search.pareto import pareto_front
-from icd.search.record import TrialRecord, best
+from icd.search.core.pareto import pareto_front
+from icd.search.core.records import TrialRecord, best
 
 NOT_CONFIRMED = "not confirmed: one seed, validation images"
 SIMPLEST = (

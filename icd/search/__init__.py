@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 if TYPE_CHECKING:
     from icd.config.yaml import Document
-    from icd.search.driver import SweepController
+    from icd.search.controller.controller import SweepController
+    from icd.search.core.records import TrialRecord
     from icd.search.planning import Plan
-    from icd.search.reading import SweepStatus
-    from icd.search.record import TrialRecord
+    from icd.search.run_sweep import SweepResult
     from icd.search.session import Executor, Settings
-    from icd.search.sweeps import SweepResult
+    from icd.search.sweep_status import SweepStatus
 
 __all__ = [
     "all_status",
@@ -40,7 +40,7 @@ Source = str | Path | Mapping[str, Any]
 
 
 class Options(TypedDict, total=False):
-    """How and where to run; only ``table`` touches a result, by rounding. See ``icd.search.sweeps.Settings``."""
+    """How and where to run; only ``table`` touches a result, by rounding. See ``icd.search.run_sweep.Settings``."""
 
     root: Path | str | None
     data_root: Path | str | None
@@ -60,7 +60,7 @@ class Options(TypedDict, total=False):
 
 def default_root() -> Path:
     """Where results are kept: ``ICD_ROOT``, or ``runs`` here; for a bucket this machine's copy of it."""
-    from icd.trial.bucket import local_root
+    from icd.storage.bucket import local_root
 
     return local_root(os.environ.get("ICD_ROOT") or "runs")
 
@@ -82,7 +82,7 @@ def sweep(
     """
     from icd.config.located import located
     from icd.config.read_sweep import read_sweep
-    from icd.search.sweeps import run
+    from icd.search.run_sweep import run
 
     document = _document(source, overrides, name)
     with located(document):
@@ -99,10 +99,10 @@ def resume(name: str, overrides: Sequence[str] = (), **options: Unpack[Options])
         StateError: If there is none of that name, another driver has it, or more than the budget is changed.
     """
     from icd.config.read_sweep import read_sweep
-    from icd.search.reading import found_line
-    from icd.search.shelf import fetch_trials
-    from icd.search.studies import find, sweep_folder
-    from icd.search.sweeps import run, stored_document
+    from icd.search.run_sweep import run, stored_document
+    from icd.search.study.sweep_files import fetch_trials
+    from icd.search.study.sweep_index import find, sweep_folder
+    from icd.search.sweep_status import found_line
 
     settings = settings_of(options)
     ledger = find(settings.root, name)
@@ -132,29 +132,29 @@ def plan(
 
 def status(name: str, *, root: Path | str | None = None) -> "SweepStatus":
     """Say how a sweep stands."""
-    from icd.search.reading import status_of
+    from icd.search.sweep_status import status_of
 
     return status_of(root_of(root), name)
 
 
 def all_status(*, root: Path | str | None = None) -> "list[SweepStatus]":
     """Say how every sweep stands."""
-    from icd.search.reading import all_statuses
+    from icd.search.sweep_status import all_statuses
 
     return all_statuses(root_of(root))
 
 
 def trials(name: str, *, root: Path | str | None = None) -> "list[TrialRecord]":
     """Give every trial of a sweep."""
-    from icd.search.studies import find
+    from icd.search.study.sweep_index import find
 
     return find(root_of(root), name).records()
 
 
 def trial_rows(name: str, *, root: Path | str | None = None) -> list[dict[str, Any]]:
     """Give every trial of a sweep as a flat row, good for ``pandas.DataFrame``."""
-    from icd.search.reading import flat_rows, plain_sweep
-    from icd.search.studies import find
+    from icd.search.study.sweep_index import find
+    from icd.search.sweep_status import flat_rows, plain_sweep
 
     ledger = find(root_of(root), name)
     return flat_rows(ledger.records(), [item["metric"] for item in plain_sweep(ledger)["objectives"]])
@@ -166,7 +166,7 @@ def stop(name: str, *, now: bool = False, root: Path | str | None = None) -> str
     Raises:
         StateError: If nobody drives it.
     """
-    from icd.search.reading import request_stop
+    from icd.search.sweep_status import request_stop
 
     return request_stop(root_of(root), name, "now" if now else "drain")
 
@@ -197,11 +197,11 @@ def sync(
         StateError: If a driver runs, which sends by itself, or there is no such sweep.
     """
     from icd.errors import StateError
-    from icd.search import track
-    from icd.search.mlflow_store import refuse_address
-    from icd.search.reading import driver_of
-    from icd.search.shelf import fetch_trials
-    from icd.search.studies import find, sweep_folder, tracking_uri
+    from icd.search.study.sweep_files import fetch_trials
+    from icd.search.study.sweep_index import find, sweep_folder, tracking_uri
+    from icd.search.sweep_status import driver_of
+    from icd.search.tracking import outbox_sender
+    from icd.search.tracking.mlflow_client import refuse_address
 
     where = root_of(root)
     ledger = find(where, name)
@@ -211,12 +211,12 @@ def sync(
         raise StateError(f"sweep {name!r} is driven by {driver}, which sends what is pending by itself")
     folder, uid = sweep_folder(where, name), ledger.attributes["uid"]
     fetch_trials(where, ledger, outbox=True)
-    return track.flush(folder, tracking_uri(where), name, uid, deadline_s, announce)
+    return outbox_sender.flush(folder, tracking_uri(where), name, uid, deadline_s, announce)
 
 
 def root_of(root: Path | str | None) -> Path:
     """Give the folder that stands for a root: itself, this machine's copy of a bucket, or for None the default."""
-    from icd.trial.bucket import local_root
+    from icd.storage.bucket import local_root
 
     return default_root() if root is None else local_root(root)
 

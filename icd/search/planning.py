@@ -12,16 +12,16 @@ from icd.config.sweep import PrunerConfig, Start, SweepConfig
 from icd.config.trial import TrialConfig
 from icd.config.walk import Dimension
 from icd.models import build_model
-from icd.search.machine import usable_cpus
-from icd.search.places import partition_devices
-from icd.search.prepare import PreflightResult
-from icd.search.processes import LocalExecutor
-from icd.search.space import SearchSpace
-from icd.search.storage import memory_storage
-from icd.search.study import Ledger
-from icd.search.sweeps import Settings, preparation
-from icd.search.warm_start import planned_starts
-from icd.trial.gpus import visible_gpus
+from icd.search.core.machine import usable_cpus
+from icd.search.executors.local.executor import LocalExecutor
+from icd.search.executors.local.resources import partition_devices
+from icd.search.run_sweep import Settings, preparation
+from icd.search.study.database import memory_storage
+from icd.search.study.ledger import Ledger
+from icd.search.suggest.search_space import SearchSpace
+from icd.search.suggest.warm_start import planned_starts
+from icd.training.gpus import visible_gpus
+from icd.worker.preflight import PreflightResult
 
 _SUGGESTIONS = 5
 _CLASSES = 100  # where the data set's number is known only after reading it

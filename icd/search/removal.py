@@ -5,13 +5,13 @@ import time
 from pathlib import Path
 
 from icd.errors import StateError, did_you_mean
-from icd.search.lease import DriverLock
-from icd.search.mlflow_store import connect
-from icd.search.reading import driver_of
-from icd.search.shelf import shelf_of
-from icd.search.storage import DatabaseLease, is_shared, open_storage, storage_url
-from icd.search.studies import can_exist, sweep_folder, tracking_uri
-from icd.search.study import Ledger
+from icd.search.study.database import DatabaseLease, is_shared, open_storage, storage_url
+from icd.search.study.ledger import Ledger
+from icd.search.study.locks import DriverLock
+from icd.search.study.sweep_files import shelf_of
+from icd.search.study.sweep_index import can_exist, sweep_folder, tracking_uri
+from icd.search.sweep_status import driver_of
+from icd.search.tracking.mlflow_client import connect
 
 
 def parts_of(root: Path, name: str, *, mlflow: bool) -> list[str]:

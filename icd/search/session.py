@@ -10,25 +10,25 @@ from typing import Any, Literal, Protocol
 from icd.config.engine import Engine, engine_asked
 from icd.config.sweep import SweepConfig
 from icd.errors import SetupError
-from icd.search.devices import matches
-from icd.search.driver import SweepController
-from icd.search.lease import DriverLock
-from icd.search.machine import usable_cpus
-from icd.search.mlflow_store import check_server, refuse_address
-from icd.search.places import partition_devices
-from icd.search.prepare import PreflightRequest, PreflightResult
-from icd.search.processes import LocalExecutor
-from icd.search.shelf import SweepFiles, fetch_trials, shelf_of
-from icd.search.site import RunContext
-from icd.search.storage import DatabaseLease, is_shared, open_storage, storage_url
-from icd.search.studies import REPORT_NAME, pasted, refuse_one_database, sweep_folder, tracking_uri
-from icd.search.study import Ledger
-from icd.search.task import Policy
-from icd.search.track import OutboxSender
-from icd.search.work import stop_asked
-from icd.trial.checkpoint import write_durably
-from icd.trial.gpus import visible_gpus
-from icd.trial.teacher_table import BUDGET_GB, TableMode
+from icd.search.controller.controller import SweepController
+from icd.search.core.attempts import Policy
+from icd.search.core.device_usage import matches
+from icd.search.core.machine import usable_cpus
+from icd.search.core.run_context import RunContext
+from icd.search.executors.local.executor import LocalExecutor
+from icd.search.executors.local.resources import partition_devices
+from icd.search.study.database import DatabaseLease, is_shared, open_storage, storage_url
+from icd.search.study.ledger import Ledger
+from icd.search.study.locks import DriverLock
+from icd.search.study.sweep_files import SweepFiles, fetch_trials, shelf_of
+from icd.search.study.sweep_index import REPORT_NAME, pasted, refuse_one_database, sweep_folder, tracking_uri
+from icd.search.tracking.mlflow_client import check_server, refuse_address
+from icd.search.tracking.outbox_sender import OutboxSender
+from icd.teacher.cache import BUDGET_GB, TableMode
+from icd.training.checkpoints import write_durably
+from icd.training.gpus import visible_gpus
+from icd.worker.preflight import PreflightRequest, PreflightResult
+from icd.worker.run_trial import stop_asked
 
 logger = logging.getLogger(__name__)
 
@@ -272,7 +272,7 @@ def _check_end(sweep: SweepConfig, prepared: PreflightResult) -> None:
 
 def _executor(sweep: SweepConfig, folder: Path, settings: Settings) -> Executor:
     if settings.executor == "ray":
-        from icd.search.ray_tune import RayExecutor
+        from icd.search.executors.ray.executor import RayExecutor
 
         return RayExecutor(sweep.resources, folder, address=settings.address, announce=settings.announce)
     places = partition_devices(sweep.resources, usable_cpus(), visible_gpus())

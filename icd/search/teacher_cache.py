@@ -9,12 +9,12 @@ from icd.config.read_sweep import read_sweep
 from icd.config.read_trial import read_trial
 from icd.config.trial import TrialConfig
 from icd.config.yaml import Document
-from icd.search.space import SearchSpace
-from icd.trial.runs import TrialFolders, read_data
-from icd.trial.table_build import build
-from icd.trial.teacher_table import TableMode, open_cache, plan_cache, suits, summary
-from icd.trial.teachers import prepare
-from icd.trial.train import Execution
+from icd.search.suggest.search_space import SearchSpace
+from icd.teacher.cache import TableMode, open_cache, plan_cache, suits, summary
+from icd.teacher.cache_builder import build
+from icd.teacher.store import prepare
+from icd.training.loop import Execution
+from icd.training.trial_folder import TrialFolders, read_data
 
 
 def build_caches(

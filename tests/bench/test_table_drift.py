@@ -17,8 +17,8 @@ from icd.config.yaml import parse_yaml
 from icd.data import load_dataset
 from icd.data.split import Split
 from icd.models import Network, build_model
-from icd.trial.teacher_table import TeacherCache, open_cache, plan_cache
-from icd.trial.train import Execution, train
+from icd.teacher.cache import TeacherCache, open_cache, plan_cache
+from icd.training.loop import Execution, train
 
 STEPS_AN_EPOCH, EPOCHS = 10, 20
 

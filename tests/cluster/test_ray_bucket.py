@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from icd.config.sweep import Resources
-from icd.search import studies
-from icd.search.ray_tune import RayExecutor
-from icd.search.shelf import shelf_of
-from icd.search.task import Attempt
-from icd.trial.bucket import Bucket, local_root
+from icd.search.core.attempts import Attempt
+from icd.search.executors.ray.executor import RayExecutor
+from icd.search.study import sweep_index
+from icd.search.study.sweep_files import shelf_of
+from icd.storage.bucket import Bucket, local_root
 from tests.crash.harness import table, tracking_faults
 from tests.integration.ray_fakes import FakePolicy, fake_attempt
 from tests.integration.ray_nodes import cluster, wait_for
@@ -137,12 +137,12 @@ def test_a_raylet_and_the_drivers_machine_are_lost(
     assert found == expected
     assert {row["state"] for row in found} == {"complete"}
     assert tracking_faults(tmp_path, found) == []
-    assert max(record.attempts for record in studies.find(root, "crash").records()) <= 3
+    assert max(record.attempts for record in sweep_index.find(root, "crash").records()) <= 3
     for number in range(TRIALS):
         assert files(root, number) == files(tmp_path / "undisturbed", number)
-    uids = [studies.find(root, "crash").attributes["uid"]]
+    uids = [sweep_index.find(root, "crash").attributes["uid"]]
     monkeypatch.delenv("ICD_STORAGE_URL")
-    uids.append(studies.find(tmp_path / "undisturbed", "crash").attributes["uid"])
+    uids.append(sweep_index.find(tmp_path / "undisturbed", "crash").attributes["uid"])
     assert told(tmp_path / "mlflow.db", uids[0]) == told(tmp_path / "undisturbed" / "mlflow.db", uids[1])
 
 
@@ -199,7 +199,7 @@ def test_the_notice_of_a_node_that_is_taken_back_reaches_its_trial(
 def test_a_long_epoch_elsewhere_is_no_hang_and_a_hang_shows_where(
     server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("icd.search.ray_bridge._LATE_S", 6.0)
+    monkeypatch.setattr("icd.search.executors.ray.trial_tracker._LATE_S", 6.0)
     monkeypatch.setenv("ICD_CACHE", str(tmp_path / "worker"))
     url = server.make_bucket("silent")
     folder = tmp_path / "driver" / local_root(url).name / "sweeps" / "fakes"

@@ -11,8 +11,8 @@ import pytest
 
 from icd.config.sweep import Resources
 from icd.errors import SetupError
-from icd.search.ray_tune import RayExecutor
-from icd.search.task import trial_folder
+from icd.search.core.attempts import trial_folder
+from icd.search.executors.ray.executor import RayExecutor
 from tests.integration.ray_fakes import FakePolicy, fake_attempt
 from tests.integration.ray_nodes import cluster
 

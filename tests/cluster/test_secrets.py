@@ -19,8 +19,8 @@ import pytest
 import sqlalchemy
 import yaml
 
-from icd.search.ray_security import is_open
-from icd.search.sockets import Listener, family, listeners
+from icd.search.executors.ray.security import is_open
+from icd.search.executors.ray.sockets import Listener, family, listeners
 from tests.command import Command
 from tests.documents import document_of
 from tests.integration.ray_nodes import ROOT, command_of

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from icd import search
-from icd.search.lease import DriverLock
+from icd.search.study.locks import DriverLock
 from tests.command import Command
 from tests.documents import document_of
 from tests.integration.ray_nodes import ROOT, Node, free_port, secret, wait_for

@@ -41,8 +41,11 @@ from icd.config.read_sweep import read_sweep  # noqa: E402
 from icd.config.yaml import Document  # noqa: E402
 from icd.errors import Interrupted  # noqa: E402
 from icd.results.confirm import run_confirmation  # noqa: E402
-from icd.search import studies, sweeps, work, worker  # noqa: E402
-from icd.search.record import Stage  # noqa: E402
+from icd.search import run_sweep  # noqa: E402
+from icd.search.core.records import Stage  # noqa: E402
+from icd.search.study import sweep_index  # noqa: E402
+from icd.worker import main as worker  # noqa: E402
+from icd.worker import run_trial  # noqa: E402
 from tests.crash.forks import Fork, close_all_but, forked  # noqa: E402
 from tests.documents import document_of  # noqa: E402
 from tests.tiny import training, views  # noqa: E402
@@ -100,7 +103,7 @@ def launcher(crash_at: int | None, epochs_log: Path) -> Callable[[int, int, Mapp
             keep = {0, 1, 2, commands, events}
             close_all_but(keep)
             os.environ.update(environment)
-            work._draw = lambda *arguments: None  # 0.5 s a trial for pictures nobody compares
+            run_trial._draw = lambda *arguments: None  # 0.5 s a trial for pictures nobody compares
             log_epochs(epochs_log)
             if at is not None:
                 count_operations(at)
@@ -114,7 +117,7 @@ def launcher(crash_at: int | None, epochs_log: Path) -> Callable[[int, int, Mapp
 
 def log_epochs(path: Path) -> None:
     """Write a line for every epoch this worker has trained to its last step, whatever becomes of it."""
-    log, attempt = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), work.attempt
+    log, attempt = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), run_trial.attempt
 
     def watched(task: Any, bench: Any, send: Any, *, progress: Callable[[int, int, int], None]) -> Any:
         def look(epoch: int, step: int, steps: int) -> None:
@@ -124,7 +127,7 @@ def log_epochs(path: Path) -> None:
 
         return attempt(task, bench, send, progress=look)
 
-    work.attempt = watched
+    run_trial.attempt = watched
 
 
 def count_operations(crash_at: int | None, tell: Callable[[int], None] = lambda count: None) -> None:
@@ -185,7 +188,7 @@ def drive(
                 count_operations(crash_at, tell)
             return fork
 
-        settings = sweeps.Settings(
+        settings = run_sweep.Settings(
             root=root,
             executor="process",
             announce=lambda text: print(text, file=log, flush=True),
@@ -198,7 +201,7 @@ def drive(
             signal.signal(number, lambda got, frame: signals.append(got))
         try:
             if confirm is None:
-                sweeps.run(sweep, document, settings)
+                run_sweep.run(sweep, document, settings)
             else:
                 run_confirmation(sweep.name, settings, **confirm)
         except Interrupted:
@@ -217,7 +220,7 @@ def wait(pid: int) -> int:
 def table(root: Path, stage: Stage = "search") -> list[dict[str, Any]]:
     """Everything about the trials that must not depend on what happened to the driver."""
     rows = []
-    for record in studies.find(root, "crash").records(stage):
+    for record in sweep_index.find(root, "crash").records(stage):
         keep = {
             name: record.attributes.get(name) for name in ("student_sha256", "exit_reason", "epochs", "arm", "seed")
         }

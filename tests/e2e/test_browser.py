@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import pytest
 
-from icd.search.leaderboard import compare_url, leaderboard_url
-from icd.search.track import flush
+from icd.search.tracking.mlflow_pages import compare_url, leaderboard_url
+from icd.search.tracking.outbox_sender import flush
 from tests.support.needs import need
 from tests.tracking import Held, Server, demo_sweep
 

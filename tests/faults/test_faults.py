@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from icd.search import studies
+from icd.search.study import sweep_index
 from tests.crash import harness as bare
 from tests.crash.served import Drive, Harness, alive, records
 from tests.tiny import unpruned
@@ -69,7 +69,7 @@ def test_the_stop_file(root: Path, harness: Harness, undisturbed: list[dict[str,
     (drive.folder / "stop").write_text(how)
     assert drive.wait() == 0
     assert [record.state for record in records(root)] == [{"drain": "complete", "now": "running"}[how]]
-    assert studies.find(root, "crash").attributes["stopped_by"] == "stop"
+    assert sweep_index.find(root, "crash").attributes["stopped_by"] == "stop"
     resume_equals(drive, undisturbed)
     assert bare.repeated_epochs(root) == {}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from icd.search.reading import status_of
+from icd.search.sweep_status import status_of
 from tests.integration.ray_nodes import ROOT
 from tests.integration.ray_sweeps import document
 

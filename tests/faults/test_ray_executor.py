@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from icd.config.sweep import Resources
-from icd.search.ray_tune import RayExecutor
+from icd.search.executors.ray.executor import RayExecutor
 from tests.integration.ray_fakes import FakePolicy, fake_attempt, pids_of, runner, start_driver
 from tests.integration.ray_nodes import is_alive, wait_for
 
@@ -48,7 +48,7 @@ def test_a_hanging_trial_leaves_its_stack(run: Callable[..., FakePolicy], tmp_pa
 
 
 def test_a_frozen_process_is_killed(run: Callable[..., FakePolicy], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("icd.search.ray_bridge._LATE_S", 1.0)
+    monkeypatch.setattr("icd.search.executors.ray.trial_tracker._LATE_S", 1.0)
     policy = run([{"do": "freeze"}], hang_seconds=2)
     assert policy.kinds() == ["hang", "complete"]
     assert "does not answer" in policy.ends[0].reason

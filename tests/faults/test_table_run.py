@@ -12,8 +12,8 @@ from icd.config.yaml import Document
 from icd.results.explained import explanation_of
 from icd.results.table import Table, read_table, with_run_ids
 from icd.results.tournament import entries
-from icd.search import studies
-from icd.search.record import Stage, TrialRecord
+from icd.search.core.records import Stage, TrialRecord
+from icd.search.study import sweep_index
 from tests.crash import verbs
 from tests.crash.served import Drive, Harness, alive
 
@@ -47,7 +47,7 @@ def table_of(root: Path, images: str) -> Table:
 
 
 def records_of(root: Path, sweep: str, stage: Stage) -> list[TrialRecord]:
-    return studies.find(root, sweep).records(stage)
+    return sweep_index.find(root, sweep).records(stage)
 
 
 def outcomes(root: Path, sweep: str, stage: Stage) -> list[Any]:
@@ -126,7 +126,7 @@ def test_an_explanation_that_is_stopped_and_killed(harness: Harness, undisturbed
     calm, root = (Path(shutil.copytree(undisturbed, tmp_path / name)) for name in ("calm", "root"))
     whole = harness.drive(calm, explain=SD_KD)
     assert whole.wait() == 0, whole.errors
-    expected = explanation_of(studies.find(calm, SD_KD))
+    expected = explanation_of(sweep_index.find(calm, SD_KD))
     assert expected is not None
     assert expected.finished
     before = len(records_of(root, SD_KD, "search")) + len(records_of(root, SD_KD, "confirm"))
@@ -143,7 +143,7 @@ def test_an_explanation_that_is_stopped_and_killed(harness: Harness, undisturbed
     last = harness.drive(root, explain=SD_KD)
     assert last.wait() == 0, last.errors
     assert {path: time for path, time in finished(root).items() if path in kept} == kept
-    assert explanation_of(studies.find(root, SD_KD)) == expected
+    assert explanation_of(sweep_index.find(root, SD_KD)) == expected
     assert outcomes(root, SD_KD, "explain") == outcomes(calm, SD_KD, "explain")
     assert attempts(root) - attempts(calm) <= 2
 

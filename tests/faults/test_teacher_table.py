@@ -11,8 +11,8 @@ import pytest
 
 from icd.data import load_dataset
 from icd.data.split import Split
-from icd.trial.table_block import Block, block_folder
-from icd.trial.teacher_table import plan_cache
+from icd.teacher.cache import plan_cache
+from icd.teacher.cache_block import Block, block_folder
 from tests.integration.test_teacher_table import WORKER, config_of
 
 

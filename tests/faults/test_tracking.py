@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from icd.search.mlflow_store import check_server
-from icd.search.outbox import Outbox
-from icd.search.track import OutboxSender, flush
+from icd.search.tracking.mlflow_client import check_server
+from icd.search.tracking.outbox import Outbox
+from icd.search.tracking.outbox_sender import OutboxSender, flush
 from tests.support.trackers import EPOCHS, kill_trackers
 from tests.tracking import Held, Server, begin_trial, end_trial, say_epoch, say_trial
 

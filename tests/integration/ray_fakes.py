@@ -15,10 +15,10 @@ import ray
 
 from icd.cli.console import stop_requested, stopping_politely
 from icd.config.sweep import Resources
-from icd.search.faults import RetryPolicy
-from icd.search.notice import NOTICE
-from icd.search.quarantine import Complaint, Location
-from icd.search.task import Attempt, AttemptResult, EpochReport, trial_folder
+from icd.search.controller.node_health import Complaint, Location
+from icd.search.controller.retry import RetryPolicy
+from icd.search.core.attempts import Attempt, AttemptResult, EpochReport, trial_folder
+from icd.worker.preemption import NOTICE
 
 ROOT = Path(__file__).parents[2]
 EPOCHS = 3
@@ -193,8 +193,8 @@ def pids_of(folder: Path) -> set[int]:
 def main() -> None:
     """Drive a sweep of fakes as the command does: FOLDER ADDRESS TRIALS EPOCHS SECONDS."""
     started = time.monotonic()
-    from icd.search.ray_tune import RayExecutor
-    from icd.search.work import stop_asked
+    from icd.search.executors.ray.executor import RayExecutor
+    from icd.worker.run_trial import stop_asked
 
     folder, address = Path(sys.argv[1]), sys.argv[2]
     trials, epochs, seconds = int(sys.argv[3]), int(sys.argv[4]), float(sys.argv[5])

@@ -78,11 +78,11 @@ def main() -> None:
     from icd.config.read_sweep import read_sweep
     from icd.config.yaml import Document
     from icd.errors import Interrupted
-    from icd.search import sweeps
-    from icd.trial.bucket import local_root
+    from icd.search import run_sweep
+    from icd.storage.bucket import local_root
 
     root, executor, address, document = *sys.argv[1:4], document_of(json.loads(sys.argv[4]))
-    settings = sweeps.Settings(
+    settings = run_sweep.Settings(
         root=local_root(root),
         executor="ray" if executor == "ray" else "process",
         address=address,
@@ -91,7 +91,7 @@ def main() -> None:
     )
     try:
         with stopping_politely():
-            sweeps.run(read_sweep(Document(document, "sweep.yaml")), document, settings)
+            run_sweep.run(read_sweep(Document(document, "sweep.yaml")), document, settings)
     except Interrupted:
         sys.exit(130)
 

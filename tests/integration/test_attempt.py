@@ -11,10 +11,10 @@ import torch
 from icd.config.read_trial import read_trial
 from icd.config.yaml import Document
 from icd.models import Network
-from icd.search import work
-from icd.search.bench import SharedInputs
-from icd.search.task import Attempt, AttemptResult, EpochReport
-from icd.trial import checkpoint, train
+from icd.search.core.attempts import Attempt, AttemptResult, EpochReport
+from icd.training import checkpoints, loop
+from icd.worker import run_trial
+from icd.worker.shared_inputs import SharedInputs
 
 DOCUMENT = {
     "data": {"name": "digits100", "train_per_class": 2, "test_per_class": 1, "val_fraction": 0.5},
@@ -30,7 +30,7 @@ def test_a_stopped_attempt_is_freed_and_the_next_reads_its_checkpoint_once(
     bench = SharedInputs()
     students: list[weakref.ref[Network]] = []
     reads: list[str] = []
-    first, load = train.initial_student, checkpoint.load
+    first, load = loop.initial_student, checkpoints.load
 
     def watched(*args: Any) -> Network:
         student = first(*args)
@@ -50,10 +50,10 @@ def test_a_stopped_attempt_is_freed_and_the_next_reads_its_checkpoint_once(
         def send(epoch: EpochReport) -> bool:
             return go
 
-        return work.attempt(task, bench, send, progress=lambda *where: None)
+        return run_trial.attempt(task, bench, send, progress=lambda *where: None)
 
-    monkeypatch.setattr(train, "initial_student", watched)
-    monkeypatch.setattr(checkpoint, "load", counted)
+    monkeypatch.setattr(loop, "initial_student", watched)
+    monkeypatch.setattr(checkpoints, "load", counted)
     gc.collect()
     gc.disable()
     try:
@@ -67,7 +67,7 @@ def test_a_stopped_attempt_is_freed_and_the_next_reads_its_checkpoint_once(
     assert (done.kind, done.spent) == ("complete", ""), done.reason
     assert len(reads) == 1
     assert done.result["engine"] == "eager"
-    monkeypatch.setattr("icd.trial.engine._failed", ["CUDA error"])  # the process is to end after its trial
+    monkeypatch.setattr("icd.training.engine._failed", ["CUDA error"])  # the process is to end after its trial
     assert "CUDA error" in attempt(4, go=True).spent
 
 
@@ -82,4 +82,4 @@ def test_a_stopped_attempt_is_freed_and_the_next_reads_its_checkpoint_once(
     ],
 )
 def test_errors_of_the_gpu_and_its_libraries(error: Exception, is_gpu: bool) -> None:
-    assert work._of_the_gpu(error) == is_gpu
+    assert run_trial._of_the_gpu(error) == is_gpu

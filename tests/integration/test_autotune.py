@@ -15,12 +15,12 @@ from icd.config.yaml import parse_yaml
 from icd.data import load_dataset
 from icd.data.split import Split
 from icd.errors import ConfigError
-from icd.search.prepare import PreflightRequest, run_preflight
-from icd.trial import autotune
-from icd.trial.autotune import Choice, choose, described, settled
-from icd.trial.runs import TrialFolders, run_trial
-from icd.trial.step import TrainStep
-from icd.trial.train import Execution, train
+from icd.training import autotune
+from icd.training.autotune import Choice, choose, described, settled
+from icd.training.loop import Execution, train
+from icd.training.step import TrainStep
+from icd.training.trial_folder import TrialFolders, run_trial
+from icd.worker.preflight import PreflightRequest, run_preflight
 
 DATA = {"name": "digits100", "train_per_class": 2, "test_per_class": 1, "val_fraction": 0.5}
 OPEN = {"precision": "auto", "channels_last": "auto"}

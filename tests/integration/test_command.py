@@ -14,7 +14,7 @@ import torch
 import yaml
 
 import icd
-from icd.trial import checkpoint
+from icd.training import checkpoints
 from tests.command import Command, one_line
 from tests.data_contract import npz_arrays
 
@@ -173,7 +173,7 @@ def test_teachers(command: Command, tmp_path: Path) -> None:
     assert listed == [card]
     assert (card["name"], card["val_unseen"], card["origin"]) == ("mine", True, "trained")
 
-    weights = checkpoint.load(root / "teachers" / card["digest"][:16] / "weights.ckpt")["weights"]
+    weights = checkpoints.load(root / "teachers" / card["digest"][:16] / "weights.ckpt")["weights"]
     file = tmp_path / "published.pth"
     torch.save({"model": weights, "best_acc": 1.0}, file)
     other = tmp_path / "other"

@@ -17,11 +17,11 @@ from icd.data import load_dataset
 from icd.data.split import Split
 from icd.errors import NonFiniteLossError
 from icd.models import Network, build_model
-from icd.trial import device_table
-from icd.trial.engine import _DRIFT, DeviceEpochs, _capturing, spent
-from icd.trial.step import TrainStep
-from icd.trial.teacher_table import open_cache, plan_cache
-from icd.trial.train import EpochMetrics, Execution, Trained, initial_student, train
+from icd.teacher import device_cache
+from icd.teacher.cache import open_cache, plan_cache
+from icd.training.engine import _DRIFT, DeviceEpochs, _capturing, spent
+from icd.training.loop import EpochMetrics, Execution, Trained, initial_student, train
+from icd.training.step import TrainStep
 
 DATA = {"name": "digits100", "train_per_class": 2, "test_per_class": 1, "val_fraction": 0.5}
 ICD: dict[str, Any] = {"recipe": "iCD-DKD", "warmup_epochs": 2, "allow_repeated_cells": True}
@@ -111,7 +111,7 @@ def test_the_device_path_has_the_bits_of_the_eager_one(
 def test_a_table_that_is_there_or_partly_there(
     split: Split, teacher: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: str, mode: str
 ) -> None:
-    monkeypatch.setattr(device_table, "_HOST_ROOM", 10**9 if room == "whole" else 0)
+    monkeypatch.setattr(device_cache, "_HOST_ROOM", 10**9 if room == "whole" else 0)
     few = config_of(
         epochs=2, drop_last=True, augmentation={"crop_flip": {"size": 32, "pad": 0}}
     )  # two views of an image
@@ -203,10 +203,10 @@ def test_which_steps_are_replayed(
         assert (stream, capture_error_mode) == ("stream", "thread_local")
         return nullcontext()
 
-    monkeypatch.setattr("icd.trial.engine._failed", [])
+    monkeypatch.setattr("icd.training.engine._failed", [])
     monkeypatch.setattr(RecordingEpochs, "did", did)
     monkeypatch.setattr(RecordingEpochs, "broken", fault == "refused")
-    monkeypatch.setattr("icd.trial.train.DeviceEpochs", epochs_of)
+    monkeypatch.setattr("icd.training.loop.DeviceEpochs", epochs_of)
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
     monkeypatch.setattr(torch.cuda, "graph", graph)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: "stream")
@@ -239,7 +239,7 @@ def test_two_trials_share_what_is_on_the_device(split: Split, teacher: Network, 
         open_cache(plan_cache([config], split, "table", folder=tmp_path), config, teacher, tmp_path)
         for config in (first, second)
     ]
-    mirrors = [device_table.DeviceCache(table, torch.device("cpu"), 100).mirrors[0] for table in tables if table]
+    mirrors = [device_cache.DeviceCache(table, torch.device("cpu"), 100).mirrors[0] for table in tables if table]
     assert mirrors[0] is mirrors[1]
 
 
@@ -261,14 +261,14 @@ def test_mirrors_that_nobody_uses_make_room(
     first, second = (open_cache(plan, config, teacher, tmp_path / name) for plan, name in zip(plans, "ab", strict=True))
     assert first is not None
     assert second is not None
-    monkeypatch.setattr(device_table, "_mirrors", {})
-    used = device_table.DeviceCache(first, cpu, 100)
-    monkeypatch.setattr(device_table, "_HOST_ROOM", 0)
-    assert not device_table.DeviceCache(second, cpu, 100).whole
-    assert len(device_table._mirrors) == 1, "a trial uses it"
+    monkeypatch.setattr(device_cache, "_mirrors", {})
+    used = device_cache.DeviceCache(first, cpu, 100)
+    monkeypatch.setattr(device_cache, "_HOST_ROOM", 0)
+    assert not device_cache.DeviceCache(second, cpu, 100).whole
+    assert len(device_cache._mirrors) == 1, "a trial uses it"
     del used
-    assert not device_table.DeviceCache(second, cpu, 100).whole
-    assert device_table._mirrors == {}
+    assert not device_cache.DeviceCache(second, cpu, 100).whole
+    assert device_cache._mirrors == {}
 
 
 def test_a_loss_that_is_not_finite_is_found_with_its_step(split: Split, teacher: Network) -> None:
@@ -328,13 +328,13 @@ def test_a_recording_of_stale_inputs_is_found(split: Split, teacher: Network, st
 def test_a_mirror_that_is_there_is_used_however_full_the_device_is(
     split: Split, teacher: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(device_table, "_mirrors", {})
+    monkeypatch.setattr(device_cache, "_mirrors", {})
     cpu, config = torch.device("cpu"), config_of(epochs=1)
     table = open_cache(plan_cache([config], split, "table", folder=tmp_path), config, teacher, tmp_path)
     assert table is not None
-    first = device_table.DeviceCache(table, cpu, 100)
-    monkeypatch.setattr(device_table, "_HOST_ROOM", -1)  # what is free less a fifth, once trials use that fifth
-    second = device_table.DeviceCache(table, cpu, 100)
+    first = device_cache.DeviceCache(table, cpu, 100)
+    monkeypatch.setattr(device_cache, "_HOST_ROOM", -1)  # what is free less a fifth, once trials use that fifth
+    second = device_cache.DeviceCache(table, cpu, 100)
     assert second.whole
     assert second.mirrors[0] is first.mirrors[0]
 
@@ -342,19 +342,19 @@ def test_a_mirror_that_is_there_is_used_however_full_the_device_is(
 def test_a_mirror_that_does_not_fit_after_all_is_one_of_an_epoch(
     split: Split, teacher: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(device_table, "_mirrors", {})
+    monkeypatch.setattr(device_cache, "_mirrors", {})
     cpu, config = torch.device("cpu"), config_of(epochs=1)
     table = open_cache(plan_cache([config], split, "table", folder=tmp_path), config, teacher, tmp_path)
     assert table is not None
-    real = device_table.Mirror
+    real = device_cache.Mirror
 
-    def full(spec: Any, num_entries: int, device: torch.device) -> device_table.Mirror:
+    def full(spec: Any, num_entries: int, device: torch.device) -> device_cache.Mirror:
         if num_entries > 100:
             raise torch.OutOfMemoryError("CUDA out of memory")  # another process was faster
         return real(spec, num_entries, device)
 
-    monkeypatch.setattr(device_table, "Mirror", full)
-    made = device_table.DeviceCache(table, cpu, 100)
+    monkeypatch.setattr(device_cache, "Mirror", full)
+    made = device_cache.DeviceCache(table, cpu, 100)
     assert not made.whole
     assert len(made.mirrors[0].there_S) == 100
-    assert device_table._mirrors == {}
+    assert device_cache._mirrors == {}

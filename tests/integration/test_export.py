@@ -22,7 +22,7 @@ from icd.config.yaml import parse_yaml
 from icd.models import build_model
 from icd.results.student import sample_of
 from icd.results.winner import NOT_CONFIRMED, SIMPLEST
-from icd.search.outbox import Outbox
+from icd.search.tracking.outbox import Outbox
 from tests.command import Command, one_line
 from tests.confirmed import arm, confirmation, run
 from tests.explaining import planned, study_at, told, write_student

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from icd.config.sweep import Resources
-from icd.search.ray_tune import RayExecutor
-from icd.search.task import Attempt, AttemptResult
+from icd.search.core.attempts import Attempt, AttemptResult
+from icd.search.executors.ray.executor import RayExecutor
 from tests.command import Command, one_line
 from tests.integration.ray_fakes import FakePolicy
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from icd import search
-from icd.search.lease import DriverLock
 from icd.search.removal import parts_of, remove
+from icd.search.study.locks import DriverLock
 from tests.command import Command, one_line
 from tests.studies import Study, usual
 
@@ -105,7 +105,7 @@ def test_a_removal_that_was_cut_off_is_finished_by_another(root: Path) -> None:
 def test_its_experiment_goes_only_where_that_is_asked(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{root / 'mlflow.db'}")
     usual(root)
-    from icd.search.mlflow_store import connect
+    from icd.search.tracking.mlflow_client import connect
 
     client = connect(f"sqlite:///{root / 'mlflow.db'}")
     client.create_experiment("by-hand")

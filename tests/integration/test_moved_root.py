@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from icd.search.mlflow_store import connect
-from icd.search.model_registry import Version, register
-from icd.search.outbox import Outbox
-from icd.search.track import flush
+from icd.results.registry import Version, register
+from icd.search.tracking.mlflow_client import connect
+from icd.search.tracking.outbox import Outbox
+from icd.search.tracking.outbox_sender import flush
 from tests.tracking import begin_trial, end_trial
 
 UID = "0123456789abcdef"

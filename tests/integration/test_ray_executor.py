@@ -17,10 +17,10 @@ from ray.exceptions import ObjectStoreFullError, OutOfMemoryError
 
 from icd.config.sweep import Resources
 from icd.errors import SetupError
-from icd.search.machine import usable_cpus
-from icd.search.ray_cluster import fitting
-from icd.search.ray_tune import RayExecutor
-from icd.search.task import AttemptResult
+from icd.search.core.attempts import AttemptResult
+from icd.search.core.machine import usable_cpus
+from icd.search.executors.ray.cluster import fitting
+from icd.search.executors.ray.executor import RayExecutor
 from tests.integration.ray_fakes import EPOCHS, FakePolicy, fake_attempt, pids_of, runner, start_driver
 from tests.integration.ray_nodes import wait_for
 
@@ -93,7 +93,7 @@ def test_whatever_ray_raises_ends_one_attempt(run: Callable[..., FakePolicy], mo
         0: OutOfMemoryError("the node running low on memory"),
         1: ObjectStoreFullError("no room"),
     }
-    monkeypatch.setattr("icd.search.ray_deaths._REST_S", 0.0)
+    monkeypatch.setattr("icd.search.executors.ray.exit_reasons._REST_S", 0.0)
     get = ray.get
 
     def get_or_raise(future: Any) -> Any:

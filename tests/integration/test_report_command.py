@@ -9,8 +9,8 @@ import pytest
 
 from icd.results import compare as compare_module
 from icd.results.compare import compare
-from icd.search.lease import DriverLock
-from icd.search.outbox import Outbox, events
+from icd.search.study.locks import DriverLock
+from icd.search.tracking.outbox import Outbox, events
 from tests.command import Command, one_line
 from tests.reports import confirmation
 from tests.studies import Study, changed, usual

@@ -10,7 +10,7 @@ import pytest
 import icd
 from icd import results, search
 from icd.errors import StateError
-from icd.search.lease import DriverLock, is_driven
+from icd.search.study.locks import DriverLock, is_driven
 from tests.studies import Study, changed, usual
 
 JOBS = Path(icd.__file__).parents[1] / "jobs"

@@ -12,8 +12,8 @@ import yaml
 from safetensors import safe_open
 
 from icd.config.read_trial import load_trial
-from icd.search.lease import DriverLock
-from icd.search.terms import DeadTerm
+from icd.search.core.dead_terms import DeadTerm
+from icd.search.study.locks import DriverLock
 from tests.command import Command, one_line
 from tests.studies import Study, changed, usual
 

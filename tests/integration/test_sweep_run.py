@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from icd import search
-from icd.search import sweeps
-from icd.search.outbox import Outbox
-from icd.search.reading import counts_of
-from icd.search.sockets import family, listeners
+from icd.search import run_sweep
+from icd.search.executors.ray.sockets import family, listeners
+from icd.search.sweep_status import counts_of
+from icd.search.tracking.outbox import Outbox
 from tests.command import Command, one_line
 from tests.studies import usual
 from tests.support.short_sweeps import begun, file, signal_when
@@ -124,7 +124,7 @@ def test_interrupted_and_resumed(command: Command, tmp_path: Path, icd_root: Pat
 def test_too_many_failures(command: Command, tmp_path: Path, icd_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study = usual(icd_root)
     records = tuple(study.ledger.records())
-    result = sweeps.SweepResult(
+    result = run_sweep.SweepResult(
         name="by-hand",
         folder=study.folder,
         records=records,
@@ -134,7 +134,7 @@ def test_too_many_failures(command: Command, tmp_path: Path, icd_root: Path, mon
         pending=7,
         tracking="http://host",
     )
-    monkeypatch.setattr(sweeps, "run", lambda sweep, document, settings: result)
+    monkeypatch.setattr(run_sweep, "run", lambda sweep, document, settings: result)
     said = command("sweep", file(tmp_path), "--json")
     assert "1 of 5 trials" in one_line(said, 4, "FAILED")
     assert "7 events wait for MLflow: 'icd sync by-hand'" in said.err

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from icd.search import studies, sweeps
-from icd.search.record import best
+from icd.search import sweep
+from icd.search.core.records import best
+from icd.search.study import sweep_index
 from tests.command import Command
 from tests.crash import harness as bare
 from tests.crash.served import Drive, Harness, alive, records
@@ -156,8 +157,8 @@ def test_extend_allows_a_larger_budget_from_then_on(
     assert "add --extend to use the new budget: search.budget.trials: 1 -> 2" in refused.errors
     assert harness.drive(root, changes=LONG, extend=True).wait() == 0
     assert bare.table(root) == undisturbed
-    ledger = studies.find(root, "crash")
-    assert sweeps.stored_sweep(ledger).budget.trials == 2, "what icd resume reads"
+    ledger = sweep_index.find(root, "crash")
+    assert sweep.stored_sweep(ledger).budget.trials == 2, "what icd resume reads"
     assert harness.drive(root, changes=LONG).wait() == 0
 
 

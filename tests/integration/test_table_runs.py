@@ -8,7 +8,7 @@ from mlflow import MlflowClient
 
 from icd.results.table import read_table, with_run_ids
 from icd.results.tournament import entries
-from icd.search.mlflow_store import run_ids
+from icd.search.tracking.mlflow_client import run_ids
 from tests.command import Command
 from tests.tables import confirmed, document, searched
 

@@ -23,11 +23,11 @@ from icd.errors import ConfigError, SetupError
 from icd.losses.cells import cell_logits
 from icd.methods import LiveOutputs, Step
 from icd.models import Network, build_model
-from icd.search.prepare import PreflightRequest, _table_plan, teacher_name
-from icd.trial.runs import TrialFolders
-from icd.trial.table_block import Block, block_folder
-from icd.trial.teacher_table import TeacherCache, open_cache, plan_cache, summary
-from icd.trial.train import EpochMetrics, Execution, train, train_batches
+from icd.teacher.cache import TeacherCache, open_cache, plan_cache, summary
+from icd.teacher.cache_block import Block, block_folder
+from icd.training.loop import EpochMetrics, Execution, train, train_batches
+from icd.training.trial_folder import TrialFolders
+from icd.worker.preflight import PreflightRequest, _table_plan, teacher_name
 
 DATA = {"name": "digits100", "train_per_class": 2, "test_per_class": 1, "val_fraction": 0.5}
 ICD: dict[str, Any] = {"recipe": "iCD-KD", "cluster_weight": 8}
@@ -231,7 +231,7 @@ WORKER = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-from icd.trial.checkpoint import weights_digest
+from icd.training.checkpoints import weights_digest
 from tests.integration.test_teacher_table import *
 split = load_dataset(
     "digits100", root=None, path=None, val_fraction=0.5, split_seed=0, train_per_class=2, test_per_class=1
@@ -259,8 +259,8 @@ import sys
 sys.path.insert(0, sys.argv[1])
 import threading
 from pathlib import Path
-from icd.trial.table_block import OpenBlocks
-from icd.trial.checkpoint import weights_digest
+from icd.teacher.cache_block import OpenBlocks
+from icd.training.checkpoints import weights_digest
 from tests.integration.test_teacher_table import *
 split = load_dataset(
     "digits100", root=None, path=None, val_fraction=0.5, split_seed=0, train_per_class=2, test_per_class=1

@@ -16,10 +16,10 @@ from icd.data import load_dataset
 from icd.data.split import Split
 from icd.errors import ConfigError, Interrupted, TeacherError
 from icd.models import build_model
-from icd.trial import teachers
-from icd.trial.runs import TrialFolders, run_trial
-from icd.trial.teachers import TeacherStore, import_teacher, prepare
-from icd.trial.train import Execution
+from icd.teacher import store as teachers
+from icd.teacher.store import TeacherStore, import_teacher, prepare
+from icd.training.loop import Execution
+from icd.training.trial_folder import TrialFolders, run_trial
 
 DATA = {"name": "digits100", "train_per_class": 2, "test_per_class": 1, "val_fraction": 0.5}
 

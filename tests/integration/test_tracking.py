@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from icd.doctor.service_facts import tracking_facts
 from icd.errors import SetupError
-from icd.search.leaderboard import NOTE_TAG, VIEW_TAG
-from icd.search.mlflow_store import check_server
-from icd.search.outbox import Outbox
-from icd.search.outbox_reader import OFFSET_NAME, REFUSED_NAME
-from icd.search.service_facts import tracking_facts
-from icd.search.track import flush
+from icd.search.tracking.mlflow_client import check_server
+from icd.search.tracking.mlflow_pages import NOTE_TAG, VIEW_TAG
+from icd.search.tracking.outbox import Outbox
+from icd.search.tracking.outbox_cursor import OFFSET_NAME, REFUSED_NAME
+from icd.search.tracking.outbox_sender import flush
 from tests.support.trackers import EPOCHS, kill_trackers
 from tests.tracking import PARAMS, Held, Server, begin_trial, end_trial, free_port, say_epoch, say_trial
 

@@ -17,9 +17,9 @@ from icd.data import load_dataset
 from icd.data.split import Split
 from icd.errors import CheckpointError, NonFiniteLossError
 from icd.models import Network, build_model
-from icd.trial import checkpoint
-from icd.trial.checkpoint import weights_digest
-from icd.trial.train import EpochMetrics, Execution, Trained, train
+from icd.training import checkpoints
+from icd.training.checkpoints import weights_digest
+from icd.training.loop import EpochMetrics, Execution, Trained, train
 
 DATA = {"name": "digits100", "train_per_class": 2, "test_per_class": 1, "val_fraction": 0.5}
 TEACHER = {"arch": "resnet14", "weights": "train", "training": {"epochs": 1}}
@@ -128,7 +128,7 @@ def test_no_epoch_is_finished_before_the_one_before_is_kept(
 ) -> None:
     kept: list[int] = []
     seen: list[tuple[int, bool, list[int]]] = []
-    save = checkpoint.save_epoch
+    save = checkpoints.save_epoch
 
     def slow(folder: Path, epoch: int, payload: Any) -> str:
         time.sleep(0.5)  # far longer than an epoch
@@ -140,7 +140,7 @@ def test_no_epoch_is_finished_before_the_one_before_is_kept(
         assert steps == 100 // batch_size
         seen.append((epoch, step == steps, list(kept)))
 
-    monkeypatch.setattr(checkpoint, "save_epoch", slow)
+    monkeypatch.setattr(checkpoints, "save_epoch", slow)
     config = config_of("iCD-KD", batch_size=batch_size, measure_every=0)
     train(config, split, teacher, Execution(checkpoints=tmp_path, progress=progress))
     assert [kept for _, last, kept in seen if last] == [[], [1], [1, 2]]
@@ -204,5 +204,5 @@ def test_far_too_large_rate(split: Split, teacher: Network, tmp_path: Path) -> N
         train(config, split, teacher, Execution(checkpoints=tmp_path, report=rows.append))
     assert caught.value.epoch <= 3
     assert all(row.epoch < caught.value.epoch for row in rows)
-    found = checkpoint.newest(tmp_path)
+    found = checkpoints.newest(tmp_path)
     assert (found.epoch if found else 0) == len(rows) == caught.value.epoch - 1

@@ -14,9 +14,9 @@ from icd.config.read_trial import read_trial
 from icd.config.yaml import Document
 from icd.errors import StateError
 from icd.search import session
-from icd.search.prepare import PreflightRequest, PreflightResult, teacher_name
-from icd.search.storage import open_storage, storage_url
-from icd.search.task import AttemptResult, EpochReport, Policy
+from icd.search.core.attempts import AttemptResult, EpochReport, Policy
+from icd.search.study.database import open_storage, storage_url
+from icd.worker.preflight import PreflightRequest, PreflightResult, teacher_name
 from tests.command import Command, one_line
 from tests.documents import document_of
 from tests.driving import DOCUMENT

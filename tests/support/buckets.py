@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from icd.trial.bucket import Bucket, local_root
+from icd.storage.bucket import Bucket, local_root
 from tests.crash.harness import table
 from tests.crash.served import Harness
 from tests.integration.s3_server import S3Server

@@ -15,9 +15,9 @@ import mlflow.store.tracking.sqlalchemy_store
 import mlflow.tracking  # noqa: F401
 import sqlalchemy.orm
 
-from icd.search.outbox import Outbox
-from icd.search.outbox_reader import OFFSET_NAME
-from icd.search.track import OutboxSender
+from icd.search.tracking.outbox import Outbox
+from icd.search.tracking.outbox_cursor import OFFSET_NAME
+from icd.search.tracking.outbox_sender import OutboxSender
 from tests.crash.forks import forked
 from tests.tracking import begin_trial, end_trial, say_epoch
 

@@ -13,12 +13,12 @@ from icd.results.explained import Explanation, explanation_of
 from icd.results.importance import Importance, importance_of
 from icd.results.pruning import PruningAudit, audit_sweep
 from icd.results.stats import expected_maximum
-from icd.search.gram_file import GRAMS_NAME, Grams, read_grams
-from icd.search.reading import counts_of, driver_of, plain_sweep
-from icd.search.record import TrialRecord, best, in_order
-from icd.search.shelf import fetch_trials
-from icd.search.studies import find, sweep_folder
-from icd.search.task import trial_folder
+from icd.search.core.attempts import trial_folder
+from icd.search.core.records import TrialRecord, best, in_order
+from icd.search.study.sweep_files import fetch_trials
+from icd.search.study.sweep_index import find, sweep_folder
+from icd.search.sweep_status import counts_of, driver_of, plain_sweep
+from icd.worker.gram_file import GRAMS_NAME, Grams, read_grams
 
 _TEACHER_IMAGES = re.compile(rb'"teacher/images": ([0-9.]+)')
 _MOST_BYTES = 200_000_000  # of metrics that are looked through for teacher images

@@ -4,10 +4,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from icd.search.lease import DriverLock
-from icd.search.outbox import Outbox
-from icd.search.shelf import shelf_of
-from icd.search.studies import REPORT_NAME, find, sweep_folder, tracking_uri
+from icd.search.study.locks import DriverLock
+from icd.search.study.sweep_files import shelf_of
+from icd.search.study.sweep_index import REPORT_NAME, find, sweep_folder, tracking_uri
+from icd.search.tracking.outbox import Outbox
 
 
 def has_runs(root: Path, name: str) -> bool:
@@ -21,7 +21,7 @@ def log_report(root: Path, name: str, deadline_s: float, announce: Callable[[str
     Raises:
         StateError: If a driver runs: it logs a report by itself, and only one process may write the outbox.
     """
-    from icd.search import track
+    from icd.search.tracking import outbox_sender
 
     folder, uid = sweep_folder(root, name), find(root, name).attributes["uid"]
     shelf = shelf_of(folder)
@@ -33,4 +33,4 @@ def log_report(root: Path, name: str, deadline_s: float, announce: Callable[[str
         outbox.close()
         shelf.publish()
         shelf.send()
-        return track.flush(folder, tracking_uri(root), name, uid, deadline_s, announce)
+        return outbox_sender.flush(folder, tracking_uri(root), name, uid, deadline_s, announce)

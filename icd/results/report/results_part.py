@@ -5,7 +5,7 @@ from icd.results.report.blocks import Block, Section, Table, Text
 from icd.results.report.differences import arms_blocks, difference_blocks
 from icd.results.report.gather import Facts, label_of
 from icd.results.report.words import flat_text, measured, plural, unit_of
-from icd.search.record import TrialRecord
+from icd.search.core.records import TrialRecord
 
 _TOP = 10
 

@@ -13,7 +13,7 @@ from icd.config.walk import dimensions
 from icd.results.report.blocks import Block, Code, Section, Table, Text
 from icd.results.report.gather import Facts
 from icd.results.report.words import flat_text, flattened, plural
-from icd.search.devices import mixed_cost, uses
+from icd.search.core.device_usage import mixed_cost, uses
 
 _LISTED = 12
 

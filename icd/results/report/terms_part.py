@@ -11,7 +11,7 @@ from icd.results.report.blocks import Block, Chart, Picture, Pictures, Section, 
 from icd.results.report.charts import Series, lines_chart
 from icd.results.report.gather import Facts
 from icd.results.report.words import plural
-from icd.search.gram_file import Grams
+from icd.worker.gram_file import Grams
 
 _SHARE, _COSINE = "train/gradient_share/", "train/gradient_cosine/"
 _SMALL = 0.01

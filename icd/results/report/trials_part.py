@@ -7,8 +7,8 @@ from icd.results.report.blocks import Block, Chart, Section, Table, Text
 from icd.results.report.charts import Bar, Series, bars_chart, lines_chart
 from icd.results.report.gather import Facts, label_of
 from icd.results.report.words import plural
-from icd.search.pareto import pareto_front
-from icd.search.record import TrialRecord
+from icd.search.core.pareto import pareto_front
+from icd.search.core.records import TrialRecord
 
 _DISTINCT = 5  # curves that can be told apart
 _NEAR = 30  # best trials that are all drawn

@@ -7,7 +7,7 @@ import pytest
 
 from icd.cli.machine import cluster_lines as lines_of
 from icd.doctor.diagnosis import Finding, diagnose, judge_gpus, judge_limits, judge_service, worst
-from icd.search.gpu_health import parse_rows
+from icd.doctor.gpu_health import parse_rows
 
 VERSIONS = {"torch": "2.14.1+cu130", "torchvision": "0.29.2", "ray": "2.60.0", "optuna": "5.0.0", "mlflow": "3.17.2"}
 FACTS: dict[str, Any] = {

@@ -8,7 +8,7 @@ import torch
 from icd.config.read_trial import idle_fields, notes_of
 from icd.losses import BASE_LOSSES, BaseLoss, LocalRelations, NormalizedKD
 from icd.methods import CellDistillation
-from icd.search.space import SearchSpace
+from icd.search.suggest.search_space import SearchSpace
 from tests.unit.config.sweeps import sweep
 
 SETTINGS: list[BaseLoss] = [cls() for name, cls in BASE_LOSSES.items() if name != "ldrld"]

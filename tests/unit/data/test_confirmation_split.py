@@ -17,11 +17,11 @@ from icd.data import DATASETS, Split
 from icd.data.images import ArrayImages, FileImages, ImageSet
 from icd.data.split import ClosedTest, for_training, for_trial
 from icd.errors import DataError, StateError, TestSetClosedError
-from icd.search.bench import SharedInputs
-from icd.search.task import Attempt
-from icd.search.work import attempt
-from icd.trial.runs import TrialFolders
-from icd.trial.teacher_table import plan_cache
+from icd.search.core.attempts import Attempt
+from icd.teacher.cache import plan_cache
+from icd.training.trial_folder import TrialFolders
+from icd.worker.run_trial import attempt
+from icd.worker.shared_inputs import SharedInputs
 from tests.data_contract import pixel_hashes, save_pictures, twin
 
 WAYS: dict[str, Callable[[Any], object]] = {
@@ -160,7 +160,7 @@ def test_a_worker_trains_no_teacher_on_confirmation_data(tmp_path: Path, digest:
 
 def test_published_teachers_need_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Torchvision's weights are not in the store and never trained here, so a confirmation may use them."""
-    from icd.search import bench
+    from icd.worker import shared_inputs as bench
 
     asked = config(train_on="train+val", measure_on="test")
     teacher = dataclasses.replace(asked.teacher, weights="pretrained", training=None, digest="e" * 64)

@@ -44,7 +44,7 @@ def test_unknown_data_set_and_option_name_what_was_meant() -> None:
     with pytest.raises(ConfigError, match=r"data\.train_per_clas: .* did you mean 'train_per_class'\?"):
         load("digits100", None, train_per_clas=3)
     with pytest.raises(ConfigError, match=r"data\.side: .* it has none"):
-        load("cifar10", None, side=3)
+        load("tiny_imagenet", None, side=3)
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100", "cub200", "tiny_imagenet", "imagefolder", "npz"])

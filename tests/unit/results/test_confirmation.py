@@ -15,7 +15,7 @@ from icd.results.confirmation import Confirmation, statement_of
 from icd.results.lines import confirmation_lines
 from icd.results.outcome import Arm, Comparison, Run, Verdict
 from icd.results.stats import expected_maximum
-from icd.search.lease import DriverLock
+from icd.search.study.locks import DriverLock
 from tests.confirming import Confirming, confirming, gaps, searched
 from tests.driving import EPOCHS
 

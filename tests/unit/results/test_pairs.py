@@ -14,9 +14,9 @@ from icd.results.outcome import ranks_of_arms
 from icd.results.parts import make_plan as parts_plan
 from icd.results.plan import Plan, PlannedArm
 from icd.results.report import write_report
-from icd.search.driver import SweepController
-from icd.search.fixed import ListSource, measured
-from icd.search.task import Attempt
+from icd.search.controller.controller import SweepController
+from icd.search.core.attempts import Attempt
+from icd.search.suggest.list_source import ListSource, measured
 from tests.confirming import Confirming, noise, outcome
 from tests.driving import EPOCHS, Hand
 

@@ -18,9 +18,9 @@ from icd.results.report.blocks import Chart, Page, Pictures, Section, Table, Tex
 from icd.results.report.gather import Facts, gather, metric_rows, overstatement_of
 from icd.results.report.terms_part import coloured, term_shares
 from icd.results.stats import expected_maximum
-from icd.search.gram_file import GRAMS_NAME, pack_grams, read_grams, thumbnails
-from icd.search.record import TrialRecord
-from icd.search.task import trial_folder
+from icd.search.core.attempts import trial_folder
+from icd.search.core.records import TrialRecord
+from icd.worker.gram_file import GRAMS_NAME, pack_grams, read_grams, thumbnails
 from tests.explaining import explained, study_at
 from tests.reports import confirmation, grams, rich
 from tests.studies import EPOCHS, Study, changed, usual

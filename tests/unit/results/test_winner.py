@@ -9,7 +9,7 @@ from icd.errors import IcdError, StateError, UsageError
 from icd.results.explained import WHOLE, Explanation
 from icd.results.outcome import Arm, Comparison
 from icd.results.winner import NOT_CONFIRMED, SIMPLEST, Winner, choose, choose_simplest, claims
-from icd.search.record import State, TrialRecord
+from icd.search.core.records import State, TrialRecord
 from tests.confirmed import confirmation, run
 
 TOP1 = [{"metric": "val/top1", "direction": "maximize"}]

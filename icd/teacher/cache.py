@@ -1,0 +1,372 @@
+"""The teacher of a trial as a table: which blocks it needs, whether they fit, and how a batch is answered from them.
+
+    table    every view of every image: for families with few views (CIFAR: 162), whatever seeds and epochs come
+    stream   the one sequence of views that all trials with the same seed and epochs see
+    live     the teacher runs in every step
+
+Shape key:
+    B: batch    K: classes    M: stored cells    P: cells of all scales
+"""
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from icd.config.trial import TrialConfig, plain_data
+from icd.data import views
+from icd.data.loader import Batch
+from icd.data.split import Split
+from icd.errors import ConfigError, SetupError
+from icd.methods import CellDistillation
+from icd.models import Network, feature_size
+from icd.teacher.cache_block import HEADER, BlockSpec, OpenBlocks, block_folder, coarsening, rows_of, verdict_places
+
+TableMode = Literal["auto", "table", "stream", "live"]
+SAID: Mapping[str, str] = {"auto": "auto", "table": "full", "stream": "stream", "live": "off"}  # by the command
+BUDGET_GB = 64.0
+_RESERVE = 10**9  # bytes of the disk that are left for everything else
+_WORTH_IT = 0.2  # a table for a single trial must save at least this share of the teacher's forwards
+
+_CHUNK = {"cpu": 16, "cuda": 256}  # images of one forward
+
+Place = tuple[int, bool]  # side, from_map
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CachePlan:
+    """What was chosen, and why.
+
+    Attributes:
+        mode: ``table``, ``stream`` or ``live``.
+        specs: The blocks; none for ``live``.
+        reason: For people.
+    """
+
+    mode: Literal["table", "stream", "live"]
+    specs: tuple[BlockSpec, ...]
+    reason: str
+
+    @property
+    def num_bytes(self) -> int:
+        """Disk when full."""
+        return sum(spec.num_bytes for spec in self.specs)
+
+
+def plan_cache(
+    configs: Sequence[TrialConfig],
+    split: Split,
+    mode: TableMode = "auto",
+    *,
+    folder: Path,
+    budget_gb: float = BUDGET_GB,
+    alone: bool = False,
+) -> CachePlan:
+    """Choose one that was begun, else by size: the smaller of table and stream that fits the budget and the disk.
+
+    Args:
+        configs: Trials of one teacher that will use it, their digests known; those that need features run live.
+        split: Their images.
+        mode: What the user asked for.
+        folder: Of all tables.
+        budget_gb: What a table may take.
+        alone: Whether this is one trial and no other will use it.
+
+    Raises:
+        ConfigError: If the mode asked for cannot hold what the method needs.
+        SetupError: If it does not fit.
+    """
+    suited = [config for config in configs if suits(config)]
+    if not suited:
+        reason = "there is no teacher" if configs[0].teacher is None else "features are compared, a table holds logits"
+        if mode in ("table", "stream"):
+            raise ConfigError(
+                f"--teacher-cache {SAID[mode]}: {reason}, but got {configs[0].method.title}; take auto or off"
+            )
+        return CachePlan(mode="live", specs=(), reason=reason)
+    if mode == "live":
+        return CachePlan(mode="live", specs=(), reason="as asked")
+    table, stream = (_plan(suited, split, kind) for kind in ("table", "stream"))
+    sizes = f"table {_gb(table.num_bytes)}, stream {_gb(stream.num_bytes)}"
+    if mode != "auto":
+        asked = table if mode == "table" else stream
+        room = _room(folder, asked.specs, budget_gb)
+        if asked.num_bytes > room:
+            needed = _gb(asked.num_bytes)
+            raise SetupError(
+                f"--teacher-cache {SAID[mode]} needs {needed}, but got {_gb(room)} of budget and disk; {sizes}"
+            )
+        return replace(asked, reason=f"as asked ({sizes})")
+    for plan in (table, stream):  # what was begun, or built ahead, is used whatever a new one would be
+        begun = all((block_folder(folder, spec) / HEADER).exists() for spec in plan.specs)
+        if begun and plan.num_bytes <= _room(folder, plan.specs, budget_gb):
+            return replace(plan, reason=f"it was begun before; {sizes}")
+    if alone and _saved_share(suited[0]) < _WORTH_IT:
+        reason = f"one trial alone would meet only {_saved_share(suited[0]):.0%} of its views again"
+        return CachePlan(mode="live", specs=(), reason=reason)
+    # One trial alone sees each step of its sequence once; trials of other seeds see other sequences.
+    trials = Counter(config.seed for config in suited)
+    shared = not alone and (len(trials) == 1 or min(trials.values()) > 1)
+    for plan in sorted([table, stream] if shared else [table], key=lambda plan: plan.num_bytes):
+        if plan.num_bytes <= _room(folder, plan.specs, budget_gb):
+            return replace(plan, reason=sizes)
+    return CachePlan(mode="live", specs=(), reason=f"{_gb(_room(folder, (), budget_gb))} are too little ({sizes})")
+
+
+def suits(config: TrialConfig) -> bool:
+    """Whether a table can stand for the teacher: the method asks for logits only."""
+    return config.teacher is not None and isinstance(config.method, CellDistillation)
+
+
+def _plan(configs: Sequence[TrialConfig], split: Split, kind: Literal["table", "stream"]) -> CachePlan:
+    specs = {spec.digest(): spec for config in configs for spec in _specs(config, split, kind)}
+    return CachePlan(mode=kind, specs=tuple(specs.values()), reason="")
+
+
+def _specs(config: TrialConfig, split: Split, kind: str) -> tuple[BlockSpec, ...]:
+    method, teacher, training = config.method, config.teacher, config.training
+    if not isinstance(method, CellDistillation) or teacher is None or teacher.digest is None:
+        raise ValueError("a table needs a method on logits and a teacher with its digest")
+    map_side = feature_size(teacher.arch, teacher.stem, training.augmentation.size)[1]
+    more = [] if config.data.train_on == "train" else [config.data.train_on]  # what is measured on is not in the table
+    pixels = json.dumps([config.data.digest, list(split.mean), list(split.std), *more])
+    family = json.dumps(plain_data(training.augmentation), sort_keys=True)
+    return tuple(
+        BlockSpec(
+            teacher=teacher.digest,
+            data=pixels,
+            views=family,
+            num_images=len(split.train),
+            num_views=training.augmentation.num_views,
+            num_classes=split.num_classes,
+            side=side,
+            from_map=from_map,
+            # Windows of a grid that does not fit the map overlap, and their mean is not the mean of the map.
+            own_logits=map_side % side != 0 and side % map_side != 0,
+            sequence=(config.seed, training.epochs) if kind == "stream" else None,
+        )
+        for side, from_map in sorted({_place(scale, method.grid) for scale in method.scales})
+    )
+
+
+def _place(scale: int, grid: int | None) -> Place:
+    """Which block holds a scale's cells."""
+    return (grid, False) if grid is not None and grid % scale == 0 else (scale, True)
+
+
+class CachedOutputs:
+    """The teacher's answer for a batch, read from blocks; a ``methods.NetworkOutputs`` without features."""
+
+    def __init__(self, parts: Mapping[Place, tuple[BlockSpec, Tensor, Tensor]]) -> None:
+        self._parts = parts
+        self._spec, self._rows_BRK, self._verdicts_BV = next(iter(parts.values()))
+
+    @property
+    def logits_BK(self) -> Tensor:
+        """The global logits."""
+        return self._rows_BRK[:, 0] if self._spec.own_logits else self._rows_BRK.mean(dim=1)
+
+    @property
+    def features_BCHW(self) -> Tensor:
+        raise ValueError("a teacher table holds logits, not features")
+
+    @property
+    def block_BCHW(self) -> Tensor:
+        raise ValueError("a teacher table holds logits, not features")
+
+    def cells(self, scales: Sequence[int], grid: int | None) -> Tensor:
+        """Logits of all cells of the scales, [B, P, K]."""
+        places = [_place(scale, grid) for scale in scales]
+        if len(set(places)) == 1:
+            return self._cells_of(places[0], tuple(scales))
+        return torch.cat([self._cells_of(place, (scale,)) for place, scale in zip(places, scales, strict=True)], dim=1)
+
+    def cells_right(self, scales: Sequence[int], cells_BPK: Tensor, labels_B: Tensor) -> Tensor:
+        """Read from the table: the arg-max was taken before the logits were rounded."""
+        found = []
+        for scale in scales:
+            for spec, _, verdicts_BV in self._parts.values():
+                if scale in spec.scales:
+                    places = verdict_places(spec, (scale,))
+                    # A slice: a list of places would be copied to the device in every step.
+                    found.append(verdicts_BV[:, places[0] : places[-1] + 1])
+                    break
+        return torch.cat(found, dim=1)
+
+    def logits_right(self, labels_B: Tensor) -> Tensor:
+        """Read from the table."""
+        return self._verdicts_BV[:, 0]
+
+    def _cells_of(self, place: Place, scales: tuple[int, ...]) -> Tensor:
+        spec, rows_BRK, _ = self._parts[place]
+        cells_BMK = rows_BRK[:, 1:] if spec.own_logits else rows_BRK
+        if scales == (spec.side,):
+            return cells_BMK
+        return coarsening(spec.side, scales, cells_BMK.device) @ cells_BMK
+
+
+class TeacherCache:
+    """Answers a trial's batches; what is missing is computed once, by whoever comes first.
+
+    Attributes:
+        computed: Images that the teacher was run on, by this object.
+    """
+
+    def __init__(
+        self, folder: Path, plan: CachePlan, config: TrialConfig, teacher: Network, shared: OpenBlocks | None = None
+    ) -> None:
+        self.config, self.teacher, self.computed = config, teacher, 0
+        self.chunk = _CHUNK[next(teacher.parameters()).device.type]
+        # Always in order of their digests, whoever opens them: two processes must not wait for each other's claims.
+        # All lie alike: one configuration's views and sequence.
+        specs = sorted(plan.specs, key=BlockSpec.digest)
+        self._shared = shared or OpenBlocks()
+        self.blocks = [self._shared.take(block_folder(folder, spec), spec) for spec in specs]
+
+    def close(self) -> None:
+        """Let go of the files."""
+        for block in self.blocks:
+            self._shared.leave(block)
+
+    @property
+    def spec(self) -> BlockSpec:
+        """Any block's: they differ in what an entry holds, not in where it lies."""
+        return self.blocks[0].spec
+
+    def side(self, batch: Batch, epoch: int) -> CachedOutputs:
+        """Give the teacher's side of a training batch."""
+        indices_B = batch.indices_B.cpu().numpy()
+        slots_B = self.spec.slots(epoch, indices_B, self.view_ids(epoch, indices_B))
+        self.fill(batch, slots_B)
+        device = batch.labels_B.device
+        parts = {}
+        for block in self.blocks:
+            rows_BRK, verdicts_BV = block.read(slots_B)
+            parts[block.spec.side, block.spec.from_map] = (block.spec, rows_BRK.to(device), verdicts_BV.to(device))
+        return CachedOutputs(parts)
+
+    def answer(self, batch: Batch) -> CachedOutputs:
+        """Say of any images what a table of them would hold; nothing is read, stored or counted."""
+        device, whole = batch.labels_B.device, np.arange(len(batch.labels_B))
+        chunks = [self._entries(batch, whole[first : first + self.chunk]) for first in whole[:: self.chunk]]
+        parts = {}
+        for block, entries in zip(self.blocks, zip(*chunks, strict=True), strict=True):
+            rows_BRK = torch.cat([rows_CRK for rows_CRK, _ in entries]).to(torch.float16).float()
+            verdicts_BV = torch.cat([verdicts_CV for _, verdicts_CV in entries])
+            parts[block.spec.side, block.spec.from_map] = (block.spec, rows_BRK.to(device), verdicts_BV.to(device))
+        return CachedOutputs(parts)
+
+    def view_ids(self, epoch: int, indices_B: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Which views the trial's images show in an epoch."""
+        return views.draw(self.config.seed, epoch, indices_B, self.config.training.augmentation.num_views)
+
+    def missing(self, slots_B: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Say which slots lack an entry in some block."""
+        return np.asarray(np.logical_or.reduce([block.missing(slots_B) for block in self.blocks]))
+
+    def fill(self, batch: Batch, slots_B: NDArray[np.int64]) -> None:
+        """Compute what a batch lacks, unless another trial is at it or was faster."""
+        places_B = np.flatnonzero(self.missing(slots_B))
+        if not len(places_B):
+            return
+        with ExitStack() as claims:
+            for block in self.blocks:
+                claims.enter_context(block.claim(slots_B[places_B]))
+            places_B = places_B[self.missing(slots_B[places_B])]
+            for first in range(0, len(places_B), self.chunk):
+                self._compute(batch, slots_B, places_B[first : first + self.chunk])
+        self.computed += len(places_B)
+
+    def _compute(self, batch: Batch, slots_B: NDArray[np.int64], places_C: NDArray[np.int64]) -> None:
+        """Run the teacher on a few places of a batch and keep what it says."""
+        for block, (rows_CRK, verdicts_CV) in zip(self.blocks, self._entries(batch, places_C), strict=True):
+            block.write(slots_B[places_C], rows_CRK, verdicts_CV)
+
+    def _entries(self, batch: Batch, places_C: NDArray[np.int64]) -> list[tuple[Tensor, Tensor]]:
+        """Run the teacher on a few places of a batch; rows and verdicts for each block.
+
+        Always on as many images at once, whatever the batch: kernels are chosen by shape, and an entry must have the
+        same bits whoever computes it, with whatever neighbours.
+        """
+        padded_C = np.concatenate([places_C, np.repeat(places_C[:1], self.chunk - len(places_C))])
+        on_device_C = torch.from_numpy(padded_C).to(batch.images_BCHW.device)
+        images_CCHW = batch.images_BCHW[on_device_C].contiguous(memory_format=torch.channels_last)
+        labels_C, num = batch.labels_B[on_device_C], len(places_C)
+        with torch.no_grad(), torch.autocast(images_CCHW.device.type, enabled=False):
+            output = self.teacher(images_CCHW)
+            made = [rows_of(output, self.teacher.head, block.spec, labels_C) for block in self.blocks]
+        return [(rows_CRK[:num], verdicts_CV[:num]) for rows_CRK, verdicts_CV in made]
+
+
+def open_cache(
+    plan: CachePlan,
+    config: TrialConfig,
+    teacher: Network | None,
+    folder: Path,
+    shared: OpenBlocks | None = None,
+) -> TeacherCache | None:
+    """Open the table that was planned, None for ``live``; with ``shared`` its blocks are opened once for several."""
+    return None if teacher is None or plan.mode == "live" else TeacherCache(folder, plan, config, teacher, shared)
+
+
+def found_caches(folder: Path) -> list[Path]:
+    """Folders of blocks below the folder of all tables."""
+    return sorted(path.parent for path in folder.glob(f"*/{HEADER}"))
+
+
+def _saved_share(config: TrialConfig) -> float:
+    """Share of one trial's teacher forwards that meet a view of an image for the second time, in expectation."""
+    views_per_image, epochs = config.training.augmentation.num_views, config.training.epochs
+    seen = views_per_image * (1 - (1 - 1 / views_per_image) ** epochs) if views_per_image > 1 else 1.0
+    return 1 - min(1.0, seen / epochs)
+
+
+def _room(folder: Path, specs: Sequence[BlockSpec], budget_gb: float) -> int:
+    """Bytes that a table may have in the end: the budget, and what the disk has left beside what it has already."""
+    own = sum(
+        512 * file.stat().st_blocks for spec in specs for file in block_folder(folder, spec).glob("*") if file.is_file()
+    )
+    above = folder
+    while not above.exists():
+        above = above.parent
+    return int(min(budget_gb * 1e9, shutil.disk_usage(above).free - _RESERVE + own))
+
+
+def _gb(num_bytes: float) -> str:
+    return f"{num_bytes / 1e9:.3g} GB"
+
+
+def summary(plan: CachePlan, table: TeacherCache | None = None) -> str:
+    """Say in a line what was chosen, and how much of it is there."""
+    if plan.mode == "live":
+        return f"teacher runs live: {plan.reason}"
+    there = ""
+    if table is not None:
+        filled = sum(block.filled() for block in table.blocks) / sum(block.spec.num_slots for block in table.blocks)
+        there = f", {filled:.0%} of it there"
+    return f"teacher table: {plan.mode} of {_gb(plan.num_bytes)}{there} ({plan.reason})"
+
+
+def as_data(spec: BlockSpec) -> Mapping[str, Any]:
+    """What ``icd teacher cache ls`` prints of a block."""
+    return {
+        "digest": spec.digest()[:16],
+        "teacher": spec.teacher[:16],
+        "augmentation": json.loads(spec.views),
+        "images": spec.num_images,
+        "classes": spec.num_classes,
+        "side": spec.side,
+        "from_map": spec.from_map,
+        "mode": "table" if spec.sequence is None else "stream",
+        "slots": spec.num_slots,
+        "bytes": spec.num_bytes,
+    }

@@ -1,0 +1,145 @@
+"""The ledger: what it commits, commits once, and can say again after its process is gone."""
+
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+from icd.errors import StateError
+from icd.search.core.records import TrialRecord, best
+from icd.search.study.database import open_storage
+from icd.search.study.ledger import Ledger
+from tests.driving import EPOCHS, empty_database, sweep_of
+
+SWEEP, _ = sweep_of()
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> str:
+    (tmp_path / "study.db").write_bytes(empty_database())
+    return f"sqlite:///{tmp_path / 'study.db'}"
+
+
+@pytest.fixture
+def ledger(database: str) -> Ledger:
+    made = Ledger.create(open_storage(database), SWEEP, {"uid": "u", "digest": "d"})
+    made.drive(SWEEP, [], EPOCHS, shared=False)
+    return made
+
+
+def again(database: str) -> Ledger:
+    return Ledger(open_storage(database), SWEEP.name)
+
+
+def ask(ledger: Ledger, known: set[int]) -> int:
+    return ledger.ask(lambda trial: {"x": trial.suggest_float("x", 0, 1)}, known)[0]
+
+
+def test_a_whole_study_is_not_made_again(database: str, ledger: Ledger) -> None:
+    with pytest.raises(StateError, match="sweep 'tiny' exists already"):
+        Ledger.create(open_storage(database), SWEEP, {"uid": "other", "digest": "d"})
+    assert again(database).attributes == {"uid": "u", "digest": "d"}
+    assert Ledger.names(open_storage(database)) == ["tiny"]
+
+
+def test_a_study_that_was_begun_is_completed(database: str) -> None:
+    storage = open_storage(database)
+    study_id = storage.create_new_study([optuna.study.StudyDirection.MAXIMIZE], "tiny")
+    storage.set_study_user_attr(study_id, "uid", "first")
+    made = Ledger.create(open_storage(database), SWEEP, {"uid": "second", "digest": "d"})
+    assert made.attributes == {"uid": "second", "digest": "d"}
+
+
+def test_everything_is_on_the_disk_when_the_call_returns(database: str, ledger: Ledger) -> None:
+    number = ask(ledger, set())
+    assert again(database).record(number).params == ledger.record(number).params
+    ledger.note(number, key="k", attempts=1)
+    assert (again(database).record(number).key, again(database).record(number).attempts) == ("k", 1)
+    ledger.add_epoch(number, 1, 0.5)
+    assert again(database).record(number).curve == {1: 0.5}
+    ledger.tell(number, "complete", [0.7], seconds=3.0, reason="")
+    stored = again(database).record(number)
+    assert (stored.state, stored.values, stored.attributes["seconds"]) == ("complete", (0.7,), 3.0)
+    assert stored.ended is not None
+    assert stored.to_data() == ledger.record(number).to_data()
+
+
+def test_saying_it_twice_changes_nothing(database: str, ledger: Ledger) -> None:
+    number = ask(ledger, set())
+    for value in (0.5, 0.9):
+        ledger.add_epoch(number, 1, value)
+    ledger.tell(number, "complete", [0.7], reason="first")
+    ledger.tell(number, "failed", reason="second")
+    ledger.add_epoch(number, 2, 0.9)
+    for record in (ledger.record(number), again(database).record(number)):
+        assert (record.state, record.values, record.reason, record.curve) == ("complete", (0.7,), "first", {1: 0.5})
+
+
+def test_a_driver_that_was_taken_for_dead_is_stopped(database: str, ledger: Ledger) -> None:
+    number = ask(ledger, set())
+    late = again(database)
+    late.drive(SWEEP, [], EPOCHS, shared=False)
+    ledger.tell(number, "complete", [0.7])
+    with pytest.raises(StateError, match="another driver has ended a trial of sweep 'tiny' meanwhile"):
+        late.tell(number, "failed", reason="late")
+    assert again(database).record(number).state == "complete"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_values_are_finite(ledger: Ledger, value: float) -> None:
+    number = ask(ledger, set())
+    with pytest.raises(ValueError, match="must be finite"):
+        ledger.add_epoch(number, 1, value)
+    assert ledger.record(number).curve == {}
+
+
+def test_a_pruned_trial_has_the_value_of_its_last_epoch(ledger: Ledger, database: str) -> None:
+    number = ask(ledger, set())
+    for epoch, value in ((1, 0.9), (2, 0.3)):
+        ledger.add_epoch(number, epoch, value)
+    ledger.tell(number, "pruned", reason="pruned at epoch 2")
+    (trial,) = again(database).study.trials
+    assert (trial.state, trial.value) == (optuna.trial.TrialState.PRUNED, 0.3)
+    record = again(database).record(number)
+    assert (record.state, record.values, record.reason) == ("pruned", (), "pruned at epoch 2")
+
+
+def test_a_baseline_is_one_commit_and_one_trial(ledger: Ledger, database: str) -> None:
+    first = ledger.add_baseline("KD", {}, {}, {"key": "k", "control": True})
+    assert ledger.add_baseline("KD", {}, {}, {"key": "k", "control": True}) == first
+    (record,) = again(database).records()
+    assert (record.baseline, record.key, record.control, record.state) == ("KD", "k", True, "running")
+    assert record.attributes == {}, "marks of ours stay inside"
+
+
+def test_a_trial_that_nobody_knows_is_filled_instead_of_leaving_a_hole(ledger: Ledger, database: str) -> None:
+    known = {ask(ledger, set())}
+    cut_off = ledger.study.ask()
+    resumed = again(database)
+    resumed.drive(SWEEP, [], EPOCHS, shared=False)
+    assert ask(resumed, known) == cut_off.number
+    assert ask(resumed, {*known, cut_off.number}) == cut_off.number + 1
+    assert all("x" in record.params for record in resumed.records())
+
+
+def test_states_come_back(ledger: Ledger) -> None:
+    numbers: list[int] = []
+    for state in ("complete", "pruned", "failed", "duplicate"):
+        numbers.append(ask(ledger, set(numbers)))
+        more: dict[str, Any] = {"twin": 0} if state == "duplicate" else {}
+        ledger.tell(numbers[-1], state, [0.5] if state == "complete" else None, **more)  # type: ignore[arg-type]
+    assert [record.state for record in ledger.records()] == ["complete", "pruned", "failed", "duplicate"]
+    assert ledger.records()[3].twin == 0
+
+
+@pytest.mark.parametrize(("maximize", "winner"), [(True, 1), (False, 0)])
+def test_best(maximize: bool, winner: int) -> None:
+    def record(number: int, state: Any, *values: float) -> TrialRecord:
+        return TrialRecord(number=number, state=state, values=values)
+
+    records = [record(0, "complete", 1.0), record(1, "complete", 2.0), record(2, "complete", 2.0), record(3, "pruned")]
+    found = best(records, maximize=maximize)
+    assert found is not None
+    assert found.number == winner
+    assert best(records[3:], maximize=maximize) is None
