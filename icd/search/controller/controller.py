@@ -184,8 +184,6 @@ class SweepController:
 
     def _room(self) -> bool:
         """Whether the budget, the grid and the sampler allow another trial."""
-        if self.chooser.half_asked:
-            return True
         if self._allowance.over(self.chooser.tried):
             self.stopped_by = "budget"
             return False

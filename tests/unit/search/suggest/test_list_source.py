@@ -10,6 +10,7 @@ from icd.results.confirm import confirmation_of, make_plan
 from icd.results.plan import stored_plans
 from icd.results.pruning import audit_sweep
 from icd.search.core.records import TrialRecord
+from icd.search.study.sweep_study import LIST_NUMBERS
 from icd.search.sweep_status import found_line, plain_sweep, status_of
 from tests.confirming import Confirming, close, confirming, gaps, level, outcome, searched
 from tests.driving import EPOCHS, POINTS, Hand
@@ -67,7 +68,8 @@ def test_drivers_that_are_killed_lose_and_repeat_nothing(tmp_path: Path, every: 
     assert cut.found.finished
     assert cut.driver.finished
     assert cut.driver.stopped_by == "exhausted"
-    assert sorted(event["trial"] for event in cut.told("end")) == list(range(4 + len(names)))
+    runs = [LIST_NUMBERS + place for place in range(len(names))]
+    assert sorted(event["trial"] for event in cut.told("end")) == [0, 1, 2, 3, *runs]
     assert cut.again().driver.finished, "there is nothing left to do"
 
 
@@ -211,12 +213,10 @@ def train_all(hand: Hand) -> None:
 
 
 def told(hand: Hand) -> list[Any]:
-    """Everything that a search says of its trials but their numbers, which others may have in between."""
-    records = hand.ledger.records()
-    place = {record.number: place for place, record in enumerate(records)}
+    """Everything that a search says of its trials."""
     return [
-        (r.state, dict(r.params), tuple(r.values), dict(r.curve), r.key, r.control, r.would_stop_at, place.get(r.twin))
-        for r in records
+        (r.number, r.state, dict(r.params), tuple(r.values), dict(r.curve), r.key, r.control, r.would_stop_at, r.twin)
+        for r in hand.ledger.records()
     ]
 
 
@@ -271,6 +271,6 @@ def test_an_unfinished_search_and_a_confirmation_take_turns(tmp_path: Path) -> N
     ]
     confirmed.close()
     again = Hand(tmp_path, budget={"trials": 4})
-    assert again.finish() == [under_way.number, 9], "the one under way, then a new one"
+    assert again.finish() == [under_way.number, 3], "the one under way, then a new one"
     assert [record.attempts for record in again.ledger.records()] == [1, 1, 2, 1]
     assert EPOCHS in again.ledger.records()[2].curve
