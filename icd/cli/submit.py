@@ -89,7 +89,7 @@ def read_file(verb: str, file: Path, params: dict[str, Any]) -> tuple[str, dict[
     changes = [*params["overrides"], *(f"name={name}" for name in [params.get("name")] if name)]
     document = apply_overrides(read_yaml(file), changes)
     if verb == "benchmark":
-        from icd.results.tournament import entries
+        from icd.results.benchmark import entries
 
         entries(document)
     if file.stat().st_size > _MOST:

@@ -105,7 +105,7 @@ def test_a_search_task_that_asks_for_test_images_is_refused(name: str, tmp_path:
     path = {"path": "nowhere"} if name in ("npz", "imagefolder") else {}
     data = {"name": name, "measure_on": "test", **path}
     document = {"data": data, "student": "resnet8", "method": "cross_entropy", "training": DATASETS[name].preset}
-    for stage in ("search", "explain"):
+    for stage in ("search", "ablate"):
         task = Attempt(number=3, attempt=1, config=document, sweep=str(tmp_path), root=str(tmp_path), stage=stage)
         outcome = attempt(task, SharedInputs(), lambda epoch: True, progress=lambda *where: None)
         assert outcome.kind == "setup"
