@@ -14,6 +14,7 @@ from icd.config.engine import engine_asked
 from icd.config.read_sweep import read_sweep
 from icd.config.sweep import SweepConfig
 from icd.config.trial import differences
+from icd.config.walk import summary
 from icd.config.yaml import Document, apply_overrides
 from icd.errors import Interrupted, StateError
 from icd.search.controller.controller import SweepController
@@ -128,6 +129,7 @@ def _create(
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "document": json.dumps(document),
         "sweep": json.dumps(sweep.to_data()),
+        "space": json.dumps(summary(sweep.template)),
         "starts": to_json(space.starts),
         "versions": {**versions(), **library_versions(), "git": _git_commit()},
         "data_digest": prepared.data_digest,

@@ -16,7 +16,7 @@ from icd.search.study.database import open_storage, storage_url
 from icd.search.study.ledger import Ledger
 from icd.search.suggest.search_source import retry_failed
 from icd.search.suggest.search_space import SearchSpace
-from tests.driving import EPOCHS, POINTS, Hand
+from tests.driving import EPOCHS, POINTS, REPEATS, Hand
 from tests.studies import Study, changed
 
 TPE: dict[str, Any] = {
@@ -149,7 +149,7 @@ def test_a_driver_killed_between_trials_changes_nothing(tmp_path: Path, cut_afte
 
 
 def test_a_duplicate_cut_off_before_its_end_is_told(tmp_path: Path) -> None:
-    changes: dict[str, Any] = {"ranges": POINTS, "budget": {"trials": 3}}
+    changes: dict[str, Any] = {"ranges": POINTS, "sampler": REPEATS, "budget": {"trials": 3}}
     hand = Hand(tmp_path, **changes)
     hand.finish()
     number = hand.states.index("duplicate")
