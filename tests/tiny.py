@@ -1,5 +1,6 @@
 """Sweeps over images so small that an epoch takes milliseconds; what they train is real."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -46,3 +47,15 @@ def images(num_classes: int = 10, per_class: int = 5, side: int = 16) -> "Split"
         digest="d" * 64,
         split_digest="s" * 64,
     )
+
+
+def write_images(path: Path, num_classes: int = 10, per_class: int = 10) -> Path:
+    """Write an NPZ file of 16 x 16 pixels of noise."""
+    import numpy as np
+
+    labels_N = np.arange(num_classes * per_class) % num_classes
+    pixels_NHWC = np.random.default_rng(0).integers(0, 255, (len(labels_N), 16, 16, 3), dtype=np.uint8)
+    names = np.array([str(number) for number in range(num_classes)])
+    test = pixels_NHWC[:num_classes] // 2
+    np.savez(path, x_train=pixels_NHWC, y_train=labels_N, x_test=test, y_test=labels_N[:num_classes], class_names=names)
+    return path
