@@ -88,7 +88,7 @@ def tell_confirmation(settings: Settings, ledger: Ledger, outbox: Outbox) -> Non
         return
     path = outbox.path.parent / "confirmation.json"
     write_durably(path, (json.dumps(found.to_data(), indent=1) + "\n").encode())
-    metrics = {"confirm/test_looks": float(found.looks)}
+    metrics = {"confirm/test_evaluations": float(found.test_evaluations)}
     for arm in found.arms:
         if arm.mean is not None:
             metrics[f"confirm/{arm.label.replace(' ', '_')}"] = arm.mean

@@ -87,8 +87,8 @@ def run(sweep: SweepConfig, document: Mapping[str, Any], settings: Settings) -> 
         starts = stored_starts(begun) if begun else find_starts(sweep, settings.root, settings.announce)
         space = SearchSpace(sweep, starts)
         request = preparation(space, sweep, settings, probe=begun is None)
-        if begun is not None:  # a table's rounding is not a live teacher's: what was begun goes on the same way
-            kept = {name: begun.attributes.get(name, {}) for name in ("tables", "tuned")}
+        if begun is not None:  # a cache's rounding is not a live teacher's: what was begun goes on the same way
+            kept = {name: begun.attributes.get(name, {}) for name in ("teacher_caches", "tuned")}
             request = replace(request, **kept)
         prepared = held.prepare(sweep, request)
         ledger = begun or _create(held.storage, space, document, prepared, settings)
@@ -132,7 +132,7 @@ def _create(
         "versions": {**versions(), **library_versions(), "git": _git_commit()},
         "data_digest": prepared.data_digest,
         "teachers": dict(prepared.teachers),
-        "tables": dict(prepared.tables),
+        "teacher_caches": dict(prepared.teacher_caches),
         "tuned": dict(prepared.tuned),
         "digest": sweep.digest(),  # last: a study with its digest is whole
     }
@@ -171,8 +171,8 @@ def preparation(space: SearchSpace, sweep: SweepConfig, settings: Settings, *, p
         download=settings.download,
         probe=probe,
         threads=threads_of(sweep),
-        table=settings.table,
-        table_gb=settings.table_gb,
+        teacher_cache=settings.teacher_cache,
+        teacher_cache_gb=settings.teacher_cache_gb,
         engine=engine_asked(settings.engine, sweep.resources.engine),
     )
 
@@ -192,7 +192,10 @@ def _drive(
     _begin_outbox(outbox, sweep, attributes, prepared)
     driver = SweepController(sweep, space, ledger, outbox, prepared, site, settings.announce)
     ledger.note_study(
-        stopped_by="", gpus_per_trial=site.gpus_per_trial, tables=dict(prepared.tables), tuned=dict(prepared.tuned)
+        stopped_by="",
+        gpus_per_trial=site.gpus_per_trial,
+        teacher_caches=dict(prepared.teacher_caches),
+        tuned=dict(prepared.tuned),
     )
 
     def finish() -> None:

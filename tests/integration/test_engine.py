@@ -1,4 +1,4 @@
-"""Epochs on the device give the bits of epochs handed over batch by batch, from a table, a live teacher or none."""
+"""Epochs on the device give the bits of epochs handed over batch by batch, from a cache, a live teacher or none."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -62,13 +62,13 @@ def teacher() -> Network:
 def ran(
     config: TrialConfig, split: Split, teacher: Network | None, folder: Path | None = None, **execution: Any
 ) -> tuple[Trained, list[EpochMetrics]]:
-    """Train; with a folder the teacher is a table there."""
+    """Train; with a folder the teacher is a cache there."""
     rows: list[EpochMetrics] = []
-    table = None
+    cache = None
     if folder is not None:
-        mode = execution.pop("mode", "table")
-        table = open_cache(plan_cache([config], split, mode, folder=folder), config, teacher, folder)
-    done = train(config, split, teacher, Execution(table=table, report=rows.append, **execution))
+        mode = execution.pop("mode", "full")
+        cache = open_cache(plan_cache([config], split, mode, folder=folder), config, teacher, folder)
+    done = train(config, split, teacher, Execution(cache=cache, report=rows.append, **execution))
     return done, rows
 
 
@@ -102,13 +102,13 @@ def test_the_device_path_has_the_bits_of_the_eager_one(
     config = config_of(**training)
     eager = ran(config, split, teacher, tmp_path / "eager", engine="eager")
     device = ran(config, split, teacher, tmp_path / "device", engine="graph")
-    assert sum(row.values["teacher/images"] for row in eager[1]) > 0, "the tables were empty"
+    assert sum(row.values["teacher/images"] for row in eager[1]) > 0, "the caches were empty"
     assert_same(device, eager)
 
 
 @pytest.mark.parametrize("room", ["whole", "epoch"])
-@pytest.mark.parametrize("mode", ["table", "stream"])
-def test_a_table_that_is_there_or_partly_there(
+@pytest.mark.parametrize("mode", ["full", "stream"])
+def test_a_cache_that_is_there_or_partly_there(
     split: Split, teacher: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: str, mode: str
 ) -> None:
     monkeypatch.setattr(device_cache, "_HOST_ROOM", 10**9 if room == "whole" else 0)
@@ -148,12 +148,12 @@ def test_a_live_teacher_or_none(split: Split, teacher: Network, method: str) -> 
 @pytest.mark.parametrize("paths", [("eager", "graph"), ("graph", "eager"), ("graph", "graph")])
 def test_a_resume_may_change_the_path(split: Split, teacher: Network, tmp_path: Path, paths: tuple[str, str]) -> None:
     config = config_of(schedule="cosine")
-    table = tmp_path / "table"
+    cache = tmp_path / "cache"
     (tmp_path / "checkpoints").mkdir()
-    whole = ran(config, split, teacher, table, engine="eager")
+    whole = ran(config, split, teacher, cache, engine="eager")
     rows: list[EpochMetrics] = []
     for path, stop in zip(paths, (lambda: True, lambda: False), strict=True):
-        done, more = ran(config, split, teacher, table, engine=path, stop=stop, checkpoints=tmp_path / "checkpoints")
+        done, more = ran(config, split, teacher, cache, engine=path, stop=stop, checkpoints=tmp_path / "checkpoints")
         rows += more
     assert [row.values["train/loss"] for row in rows] == [row.values["train/loss"] for row in whole[1]]
     for name, tensor in done.network.state_dict().items():
@@ -235,11 +235,11 @@ def test_which_steps_are_replayed(
 
 def test_two_trials_share_what_is_on_the_device(split: Split, teacher: Network, tmp_path: Path) -> None:
     first, second = (config_of(epochs=1, **training) for training in ({}, {"lr": 0.02}))
-    tables = [
-        open_cache(plan_cache([config], split, "table", folder=tmp_path), config, teacher, tmp_path)
+    caches = [
+        open_cache(plan_cache([config], split, "full", folder=tmp_path), config, teacher, tmp_path)
         for config in (first, second)
     ]
-    mirrors = [device_cache.DeviceCache(table, torch.device("cpu"), 100).mirrors[0] for table in tables if table]
+    mirrors = [device_cache.DeviceCache(cache, torch.device("cpu"), 100).mirrors[0] for cache in caches if cache]
     assert mirrors[0] is mirrors[1]
 
 
@@ -257,7 +257,7 @@ def test_mirrors_that_nobody_uses_make_room(
     split: Split, teacher: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, cpu = config_of(epochs=1), torch.device("cpu")
-    plans = [plan_cache([config], split, "table", folder=tmp_path / name) for name in ("a", "b")]
+    plans = [plan_cache([config], split, "full", folder=tmp_path / name) for name in ("a", "b")]
     first, second = (open_cache(plan, config, teacher, tmp_path / name) for plan, name in zip(plans, "ab", strict=True))
     assert first is not None
     assert second is not None
@@ -330,11 +330,11 @@ def test_a_mirror_that_is_there_is_used_however_full_the_device_is(
 ) -> None:
     monkeypatch.setattr(device_cache, "_mirrors", {})
     cpu, config = torch.device("cpu"), config_of(epochs=1)
-    table = open_cache(plan_cache([config], split, "table", folder=tmp_path), config, teacher, tmp_path)
-    assert table is not None
-    first = device_cache.DeviceCache(table, cpu, 100)
+    cache = open_cache(plan_cache([config], split, "full", folder=tmp_path), config, teacher, tmp_path)
+    assert cache is not None
+    first = device_cache.DeviceCache(cache, cpu, 100)
     monkeypatch.setattr(device_cache, "_HOST_ROOM", -1)  # what is free less a fifth, once trials use that fifth
-    second = device_cache.DeviceCache(table, cpu, 100)
+    second = device_cache.DeviceCache(cache, cpu, 100)
     assert second.whole
     assert second.mirrors[0] is first.mirrors[0]
 
@@ -344,8 +344,8 @@ def test_a_mirror_that_does_not_fit_after_all_is_one_of_an_epoch(
 ) -> None:
     monkeypatch.setattr(device_cache, "_mirrors", {})
     cpu, config = torch.device("cpu"), config_of(epochs=1)
-    table = open_cache(plan_cache([config], split, "table", folder=tmp_path), config, teacher, tmp_path)
-    assert table is not None
+    cache = open_cache(plan_cache([config], split, "full", folder=tmp_path), config, teacher, tmp_path)
+    assert cache is not None
     real = device_cache.Mirror
 
     def full(spec: Any, num_entries: int, device: torch.device) -> device_cache.Mirror:
@@ -354,7 +354,7 @@ def test_a_mirror_that_does_not_fit_after_all_is_one_of_an_epoch(
         return real(spec, num_entries, device)
 
     monkeypatch.setattr(device_cache, "Mirror", full)
-    made = device_cache.DeviceCache(table, cpu, 100)
+    made = device_cache.DeviceCache(cache, cpu, 100)
     assert not made.whole
     assert len(made.mirrors[0].there_S) == 100
     assert device_cache._mirrors == {}

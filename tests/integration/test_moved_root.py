@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from icd.results.registry import Version, register
+from icd.results.exports.registry import Version, register
 from icd.search.tracking.mlflow_client import connect
 from icd.search.tracking.outbox import Outbox
 from icd.search.tracking.outbox_sender import flush

@@ -54,7 +54,11 @@ MAY_IMPORT_SEARCH = {
     },
     "pyarrow": {"icd/storage/bucket.py"},
     # The registry for types only, the file for its tables.
-    "mlflow": {"icd/search/tracking/mlflow_client.py", "icd/results/registry.py", "icd/search/tracking/mlflow_file.py"},
+    "mlflow": {
+        "icd/search/tracking/mlflow_client.py",
+        "icd/results/exports/registry.py",
+        "icd/search/tracking/mlflow_file.py",
+    },
     "optuna": {
         "icd/search/suggest/search_space.py",
         "icd/search/study/ledger.py",

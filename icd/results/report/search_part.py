@@ -70,7 +70,7 @@ def cost(facts: Facts) -> Section:
     if devices:
         words += f" Trained on {'; '.join(devices)}."
     if facts.teacher_images == 0:
-        words += " The teacher's answers were read from a table; it was not run for any trial."
+        words += " The teacher's answers were read from the cache; it was not run for any trial."
     blocks: list[Block] = [Text(words), Table(caption="Cost", headers=["", "used", "limit"], rows=rows)]
     return Section("Budget and cost", [*blocks, *_devices(facts)])
 

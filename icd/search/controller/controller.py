@@ -233,7 +233,7 @@ class SweepController:
             grace_seconds=self.sweep.resources.grace_seconds,
             threads=self.site.threads,
             engine=self.site.engine,
-            table=self.prepared.tables.get(teacher_name(config), "live"),
+            teacher_cache=self.prepared.teacher_caches.get(teacher_name(config), "off"),
             stage=self.chooser.stage,
             member=member.name,
             bucket=bucket.url if bucket is not None else "",

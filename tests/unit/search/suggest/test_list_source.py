@@ -92,7 +92,7 @@ def test_faults_are_tried_again_and_then_shown(tmp_path: Path) -> None:
     assert found.arm("trial 2").failures == {101: "KeyError: 'x'"}
     assert found.arm("KD").failures == {101: "loss term 'kd' must be finite"}
     assert [item.seeds for item in found.comparisons] == [2, 2]
-    assert (found.faults, found.looks, found.winner) == (1, 7, "trial 3")
+    assert (found.faults, found.test_evaluations, found.winner) == (1, 7, "trial 3")
     assert "trial 2 gave no result on seed 101: KeyError: 'x'; the run is left out." in found.statement
     assert {item.verdict for item in found.comparisons} == {"no difference shown"}
     assert hand.again().finish_all(level) == [], "a failed run is not tried again"
@@ -114,7 +114,7 @@ def test_anew_takes_fresh_seeds_and_gives_up_what_was_under_way(tmp_path: Path) 
     assert len(names) == 6
     assert {number: again.ledger.record(number).values for number in before} == before
     assert [event["state"] for event in again.told("end") if event["trial"] == left.number] == ["failed"]
-    assert again.found.looks == 4 + 1 + 6, "over both"
+    assert again.found.test_evaluations == 4 + 1 + 6, "over both"
     assert again.found.faults == 0
     first = confirmation_of(again.ledger, 1)
     assert first is not None

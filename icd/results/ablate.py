@@ -12,9 +12,9 @@ from icd.config.trial import TrialConfig
 from icd.errors import StateError
 from icd.losses import KnowledgeDistillation
 from icd.methods import CellDistillation
+from icd.results.ablation import WHOLE, Ablation, ablation_of
 from icd.results.confirm import seedless, seeds_of
 from icd.results.confirmation import confirmation_of
-from icd.results.explained import WHOLE, Explanation, explanation_of
 from icd.results.plan import FailedRuns, Plan, begin_plan, fresh_seeds, planned_arm, stored_plans
 from icd.search.core.records import best
 from icd.search.session import Settings
@@ -78,7 +78,7 @@ def complexity(config: TrialConfig) -> int:
     return len(method.scales) - 1 + sum(bool(part) for part in present)
 
 
-def run_explanation(
+def run_ablation(
     name: str,
     settings: Settings,
     *,
@@ -87,7 +87,7 @@ def run_explanation(
     failed_runs: FailedRuns | None = None,
     anew: bool = False,
     overrides: Sequence[str] = (),
-) -> Explanation:
+) -> Ablation:
     """Take a configuration apart, or go on with it.
 
     Args:
@@ -96,7 +96,7 @@ def run_explanation(
         trial: Number of a complete search trial; by default the confirmed winner, else the best one.
         seeds: At most; 5.
         failed_runs: What a run counts that diverged; ``left-out``.
-        anew: Begin another explanation, on seeds of its own.
+        anew: Begin another ablation, on seeds of its own.
         overrides: Changes of the sweep's resources.
 
     Raises:
@@ -105,7 +105,7 @@ def run_explanation(
     """
 
     def listed(ledger: Ledger, sweep: SweepConfig) -> Plan:
-        plans = stored_plans(ledger, "explain")
+        plans = stored_plans(ledger, "ablate")
         if plans and not anew and trial is None and seeds is None and failed_runs is None:
             return plans[-1]
         counted = failed_runs or "left-out"
@@ -113,9 +113,9 @@ def run_explanation(
         return begin_plan(ledger, wanted, anew=anew)
 
     run_stage(name, listed, settings, overrides)
-    found = explanation_of(find(settings.root, name))
+    found = ablation_of(find(settings.root, name))
     if found is None:
-        raise StateError(f"sweep {name!r} lost its explanation while it ran")
+        raise StateError(f"sweep {name!r} lost its ablation while it ran")
     return found
 
 
@@ -150,7 +150,7 @@ def make_plan(
         for label, other in parts.items()
     ]
     return Plan(
-        stage="explain",
+        stage="ablate",
         arms=(*arms, planned_arm(WHOLE, "baseline", whole, found=chosen, parts=complexity(one))),
         seeds=fresh_seeds(ledger, seeds_of(space, records), seeds),
         first=min(3, seeds),

@@ -1,4 +1,4 @@
-"""A trial from a table is the trial with a live teacher, up to float16; what exists is never computed again."""
+"""A trial from a cache is the trial with a live teacher, up to float16; what exists is never computed again."""
 
 import json
 import os
@@ -27,7 +27,7 @@ from icd.teacher.cache import TeacherCache, open_cache, plan_cache, summary
 from icd.teacher.cache_block import Block, block_folder
 from icd.training.loop import EpochMetrics, Execution, train, train_batches
 from icd.training.trial_folder import TrialFolders
-from icd.worker.preflight import PreflightRequest, _table_plan, teacher_name
+from icd.worker.preflight import PreflightRequest, _cache_plan, teacher_name
 
 DATA = {"name": "digits100", "train_per_class": 2, "test_per_class": 1, "val_fraction": 0.5}
 ICD: dict[str, Any] = {"recipe": "iCD-KD", "cluster_weight": 8}
@@ -67,10 +67,10 @@ def teacher() -> Network:
     return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
-def table_of(config: TrialConfig, split: Split, teacher: Network, folder: Path, mode: Any = "stream") -> TeacherCache:
-    table = open_cache(plan_cache([config], split, mode, folder=folder), config, teacher, folder)
-    assert table is not None
-    return table
+def cache_of(config: TrialConfig, split: Split, teacher: Network, folder: Path, mode: Any = "stream") -> TeacherCache:
+    cache = open_cache(plan_cache([config], split, mode, folder=folder), config, teacher, folder)
+    assert cache is not None
+    return cache
 
 
 def first_batch(config: TrialConfig, split: Split, epoch: int = 1) -> Batch:
@@ -78,10 +78,10 @@ def first_batch(config: TrialConfig, split: Split, epoch: int = 1) -> Batch:
 
 
 def trained(
-    config: TrialConfig, split: Split, teacher: Network, table: TeacherCache | None
+    config: TrialConfig, split: Split, teacher: Network, cache: TeacherCache | None
 ) -> tuple[Any, list[EpochMetrics]]:
     rows: list[EpochMetrics] = []
-    done = train(config, split, teacher, Execution(table=table, report=rows.append))
+    done = train(config, split, teacher, Execution(cache=cache, report=rows.append))
     return done.network, rows
 
 
@@ -95,7 +95,7 @@ def test_the_side_is_the_live_one_up_to_float16(
     batch = first_batch(config, split)
     with torch.no_grad():
         live = LiveOutputs(teacher(batch.images_BCHW), teacher.head)
-    side = table_of(config, split, teacher, tmp_path).side(batch, 1)
+    side = cache_of(config, split, teacher, tmp_path).side(batch, 1)
     assert_close(side.logits_BK, live.logits_BK)
     wanted_BPK = cell_logits(live.features_BCHW, teacher.head, scales, grid=grid)
     cells_BPK = side.cells(scales, grid)
@@ -105,14 +105,14 @@ def test_the_side_is_the_live_one_up_to_float16(
     assert torch.equal(side.logits_right(batch.labels_B), live.logits_right(batch.labels_B))
 
 
-def test_an_answer_beside_the_table_is_the_table_s_own(split: Split, teacher: Network, tmp_path: Path) -> None:
+def test_an_answer_beside_the_cache_is_the_cache_s_own(split: Split, teacher: Network, tmp_path: Path) -> None:
     config = config_of({"recipe": "iCD-KD", "scales": [1, 2, 3]})
     batch = first_batch(config, split)
-    table = table_of(config, split, teacher, tmp_path)
-    beside = table.answer(batch)
-    assert table.computed == 0
-    assert not any(block.filled() for block in table.blocks)
-    side = table.side(batch, 1)
+    cache = cache_of(config, split, teacher, tmp_path)
+    beside = cache.answer(batch)
+    assert cache.computed == 0
+    assert not any(block.filled() for block in cache.blocks)
+    side = cache.side(batch, 1)
     scales, grid = (1, 2, 3), 4
     assert torch.equal(beside.logits_BK, side.logits_BK)
     cells_BPK = side.cells(scales, grid)
@@ -139,7 +139,7 @@ def test_windows_that_overlap_keep_the_network_s_own_logits(split: Split, tmp_pa
     plan = plan_cache([config], split, "stream", folder=tmp_path)
     assert [spec.own_logits for spec in plan.specs] == [True]
     batch = first_batch(config, split)
-    side = table_of(config, split, wide, tmp_path).side(batch, 1)
+    side = cache_of(config, split, wide, tmp_path).side(batch, 1)
     with torch.no_grad():
         live = LiveOutputs(wide(batch.images_BCHW), wide.head)
     assert live.features_BCHW.shape[2] == 7
@@ -149,42 +149,42 @@ def test_windows_that_overlap_keep_the_network_s_own_logits(split: Split, tmp_pa
     assert difference > 1e-3, "else the row would not be needed"
 
 
-@pytest.mark.parametrize("mode", ["table", "stream"])
+@pytest.mark.parametrize("mode", ["full", "stream"])
 def test_a_second_trial_never_runs_the_teacher(split: Split, teacher: Network, tmp_path: Path, mode: str) -> None:
     config = config_of()
-    _, rows = trained(config, split, teacher, table_of(config, split, teacher, tmp_path, mode))
+    _, rows = trained(config, split, teacher, cache_of(config, split, teacher, tmp_path, mode))
     forwards = [row.values["teacher/images"] for row in rows]
     assert forwards[0] == len(split.train)
     other = config_of({"recipe": "SD-DKD", "scales": [1, 4]})
-    _, rows = trained(other, split, teacher, table_of(other, split, teacher, tmp_path, mode))
+    _, rows = trained(other, split, teacher, cache_of(other, split, teacher, tmp_path, mode))
     assert [row.values["teacher/images"] for row in rows] == [0, 0]
     _, live = trained(config, split, teacher, None)
     assert [row.values["teacher/images"] for row in live] == [len(split.train)] * 2
 
 
-def test_a_table_serves_other_seeds_and_a_stream_does_not(split: Split, teacher: Network, tmp_path: Path) -> None:
+def test_a_cache_serves_other_seeds_and_a_stream_does_not(split: Split, teacher: Network, tmp_path: Path) -> None:
     few = {"augmentation": {"crop_flip": {"size": 32, "pad": 0}}}  # two views
     counts = {}
-    for mode in ("table", "stream"):
+    for mode in ("full", "stream"):
         for seed in (0, 1):
             config = config_of(seed=seed, epochs=6, **few)
-            _, rows = trained(config, split, teacher, table_of(config, split, teacher, tmp_path, mode))
+            _, rows = trained(config, split, teacher, cache_of(config, split, teacher, tmp_path, mode))
             counts[mode, seed] = sum(row.values["teacher/images"] for row in rows)
     images = len(split.train)
-    assert counts["table", 0] <= 2 * images
-    assert counts["table", 0] + counts["table", 1] <= 2 * images
+    assert counts["full", 0] <= 2 * images
+    assert counts["full", 0] + counts["full", 1] <= 2 * images
     assert counts["stream", 0] == counts["stream", 1] == 6 * images
 
 
 def test_weights_drift_no_more_than_by_another_memory_format(split: Split, teacher: Network, tmp_path: Path) -> None:
     config = config_of(epochs=4, lr=0.001)  # with 0.05 any rounding grows to percents, whatever its cause
     live, _ = trained(config, split, teacher, None)
-    tabled, _ = trained(config, split, teacher, table_of(config, split, teacher, tmp_path))
+    cached, _ = trained(config, split, teacher, cache_of(config, split, teacher, tmp_path))
     other_format = replace(config, training=replace(config.training, channels_last=False))
     reformatted, _ = trained(other_format, split, teacher, None)
     start = build_model("resnet8", num_classes=100, stem="conv3x3", seed=config.seed)
     assert distance(live, start) > 1e-2
-    assert 0 < distance(tabled, live) < 2 * distance(reformatted, live)
+    assert 0 < distance(cached, live) < 2 * distance(reformatted, live)
 
 
 def distance(one: Network, other: Network) -> float:
@@ -200,7 +200,7 @@ def test_the_gradient_error_is_small(split: Split, teacher: Network, tmp_path: P
     with torch.no_grad():
         live = LiveOutputs(teacher(batch.images_BCHW), teacher.head)
     gradients = []
-    for side in (live, table_of(config, split, teacher, tmp_path).side(batch, 1)):
+    for side in (live, cache_of(config, split, teacher, tmp_path).side(batch, 1)):
         terms = method(
             LiveOutputs(student(batch.images_BCHW), student.head), side, Step(batch.labels_B, batch.indices_B, 1, 0)
         )
@@ -217,10 +217,10 @@ def test_an_entry_has_the_same_bits_whoever_computes_it(split: Split, teacher: N
     blocks = []
     for name, size in (("a", 24), ("b", 7)):
         small = replace(config, training=replace(config.training, batch_size=size))
-        table = table_of(small, split, teacher, tmp_path / name)
+        cache = cache_of(small, split, teacher, tmp_path / name)
         for batch in train_batches(small, split, split.train, 1, Execution()):
-            table.side(batch, 1)
-        blocks.append(table.blocks[0])
+            cache.side(batch, 1)
+        blocks.append(cache.blocks[0])
     first, second = blocks
     slots = np.flatnonzero(~first.missing(np.arange(first.spec.num_slots)))
     assert len(slots) == len(split.train)
@@ -232,15 +232,15 @@ import sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from icd.training.checkpoints import weights_digest
-from tests.integration.test_teacher_table import *
+from tests.integration.test_teacher_cache import *
 split = load_dataset(
     "digits100", root=None, path=None, val_fraction=0.5, split_seed=0, train_per_class=2, test_per_class=1
 )
 teacher = build_model("resnet14", num_classes=100, stem="conv3x3", seed=7).eval().requires_grad_(False)
 config = config_of(epochs=3)
-table = table_of(config, split, teacher, Path(sys.argv[2]))
-network, rows = trained(config, split, teacher, table)
-print(json.dumps([table.computed, weights_digest(network.state_dict())]))
+cache = cache_of(config, split, teacher, Path(sys.argv[2]))
+network, rows = trained(config, split, teacher, cache)
+print(json.dumps([cache.computed, weights_digest(network.state_dict())]))
 """
 
 
@@ -261,17 +261,17 @@ import threading
 from pathlib import Path
 from icd.teacher.cache_block import OpenBlocks
 from icd.training.checkpoints import weights_digest
-from tests.integration.test_teacher_table import *
+from tests.integration.test_teacher_cache import *
 split = load_dataset(
     "digits100", root=None, path=None, val_fraction=0.5, split_seed=0, train_per_class=2, test_per_class=1
 )
 teacher = build_model("resnet14", num_classes=100, stem="conv3x3", seed=7).eval().requires_grad_(False)
 config, folder, shared, said = config_of(), Path(sys.argv[2]), OpenBlocks(), []
 def work():
-    table = open_cache(plan_cache([config], split, "stream", folder=folder), config, teacher, folder, shared)
-    network, rows = trained(config, split, teacher, table)
-    table.close()
-    said.append([table.computed, weights_digest(network.state_dict())])
+    cache = open_cache(plan_cache([config], split, "stream", folder=folder), config, teacher, folder, shared)
+    network, rows = trained(config, split, teacher, cache)
+    cache.close()
+    said.append([cache.computed, weights_digest(network.state_dict())])
 threads = [threading.Thread(target=work) for _ in range(2)]
 for thread in threads:
     thread.start()
@@ -307,23 +307,23 @@ def chosen(config: TrialConfig, split: Split, folder: Path, *more: TrialConfig, 
 def test_the_smaller_one_that_fits_is_taken(split: Split, tmp_path: Path) -> None:
     short, long = config_of(epochs=2), config_of(epochs=500)
     assert chosen(short, split, tmp_path)[0] == "stream"
-    assert chosen(long, split, tmp_path)[0] == "table"
-    assert chosen(short, split, tmp_path, config_of(seed=1, epochs=2))[0] == "table", "seeds see other sequences"
+    assert chosen(long, split, tmp_path)[0] == "full"
+    assert chosen(short, split, tmp_path, config_of(seed=1, epochs=2))[0] == "full", "seeds see other sequences"
     mode, line = chosen(short, split, tmp_path, budget_gb=1e-4)
-    assert mode == "live"
-    assert "too little (table 0.00802 GB, stream 0.000641 GB)" in line
+    assert mode == "off"
+    assert "too little (full 0.00802 GB, stream 0.000641 GB)" in line
 
 
 def test_what_a_trial_alone_gets(split: Split, tmp_path: Path) -> None:
     mode, line = chosen(config_of(epochs=2), split, tmp_path, alone=True)
-    assert (mode, "of its views again" in line) == ("live", True)
-    assert chosen(config_of(epochs=240), split, tmp_path, alone=True)[0] == "table"
+    assert (mode, "of its views again" in line) == ("off", True)
+    assert chosen(config_of(epochs=240), split, tmp_path, alone=True)[0] == "full"
 
 
 def test_what_needs_features_runs_live(split: Split, tmp_path: Path) -> None:
     assert chosen(config_of("SP"), split, tmp_path) == (
-        "live",
-        "teacher runs live: features are compared, a table holds logits",
+        "off",
+        "teacher runs live: features are compared, a cache holds logits",
     )
     assert chosen(config_of("SP"), split, tmp_path, config_of())[0] == "stream", "the others have one all the same"
     with pytest.raises(ConfigError, match="--teacher-cache stream: features are compared"):
@@ -331,24 +331,24 @@ def test_what_needs_features_runs_live(split: Split, tmp_path: Path) -> None:
 
 
 def test_a_sweep_goes_on_as_it_was_begun(split: Split, tmp_path: Path) -> None:
-    """A table's rounding is not a live teacher's, so room on the disk must not decide anew."""
+    """A cache's rounding is not a live teacher's, so room on the disk must not decide anew."""
     config, places = config_of(), TrialFolders(root=tmp_path)
     name, (data, weights) = teacher_name(config), ("d" * 64, "t" * 64)
 
     def mode(request: PreflightRequest) -> str:
-        return _table_plan(request, [config], name, data, weights, split, places).mode
+        return _cache_plan(request, [config], name, data, weights, split, places).mode
 
     fresh = PreflightRequest(configs=[], root=str(tmp_path))
     assert mode(fresh) == "stream"
-    assert mode(replace(fresh, tables={name: "live"})) == "live"
-    assert mode(replace(fresh, tables={name: "live"}, table="table")) == "table"
+    assert mode(replace(fresh, teacher_caches={name: "off"})) == "off"
+    assert mode(replace(fresh, teacher_caches={name: "off"}, teacher_cache="full")) == "full"
     with pytest.raises(SetupError, match="--teacher-cache stream needs"):
-        mode(replace(fresh, tables={name: "stream"}, table_gb=1e-5))
+        mode(replace(fresh, teacher_caches={name: "stream"}, teacher_cache_gb=1e-5))
 
 
 def test_what_is_asked_for_and_does_not_fit(split: Split, tmp_path: Path) -> None:
     with pytest.raises(
         SetupError, match=r"--teacher-cache full needs 0\.00802 GB, but got 0\.001 GB of budget and disk"
     ):
-        chosen(config_of(), split, tmp_path, mode="table", budget_gb=0.001)
-    assert chosen(config_of(), split, tmp_path, mode="live")[0] == "live"
+        chosen(config_of(), split, tmp_path, mode="full", budget_gb=0.001)
+    assert chosen(config_of(), split, tmp_path, mode="off")[0] == "off"

@@ -1,4 +1,4 @@
-"""A teacher table whose writer is killed."""
+"""A teacher cache whose writer is killed."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from icd.data import load_dataset
 from icd.data.split import Split
 from icd.teacher.cache import plan_cache
 from icd.teacher.cache_block import Block, block_folder
-from tests.integration.test_teacher_table import WORKER, config_of
+from tests.integration.test_teacher_cache import WORKER, config_of
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def split() -> Split:
     )
 
 
-def test_a_kill_while_filling_leaves_a_valid_table(split: Split, tmp_path: Path) -> None:
+def test_a_kill_while_filling_leaves_a_valid_cache(split: Split, tmp_path: Path) -> None:
     here = str(Path(__file__).parents[2])
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     config = config_of(epochs=3)
