@@ -129,14 +129,13 @@ def stored_fingerprint(document: "Document") -> Fingerprint | None:
     Raises:
         ConfigError: If there is one and it is malformed.
     """
-    from icd.config.parts import PartReader  # pydantic, which a training can do without
-    from icd.config.schema import PARTS
+    from icd.config.reader import Reader  # pydantic, which a training can do without
 
     data: Any = document.data
     if not isinstance(data, Mapping) or data.get("fingerprint") is None:
         return None
-    reader = PartReader(document)
-    found: Fingerprint | None = reader.values(PARTS["fingerprint"], data["fingerprint"], ("fingerprint",))
+    reader = Reader(document)
+    found = reader.fields(Fingerprint, data["fingerprint"], ("fingerprint",)) or {}
     if reader.problems:
         raise ConfigError(reader.problems)
-    return found
+    return Fingerprint(**found)

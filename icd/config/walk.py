@@ -86,6 +86,8 @@ def corners(template: Mapping[str, Any]) -> list[Params]:
     for forced in (*_crossed(template), {}):
         while open_values:  # what the visit before has brought up
             (name, value), before = next(iter(open_values.items()))
+            del open_values[name, value]
+            seen.add((name, value))  # even where it is not reached: two options may differ in what they ask
             visit({**before, name: value})
         if not any(forced.items() <= params.items() for params in found):
             visit(forced)
