@@ -5,6 +5,7 @@ Nothing is looked up on test images: arms train on the training images and are m
 
 from collections.abc import Sequence
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 from icd.config.sweep import SweepConfig
@@ -12,6 +13,7 @@ from icd.config.trial import TrialConfig
 from icd.errors import StateError
 from icd.losses import KnowledgeDistillation
 from icd.methods import CellDistillation
+from icd.results.arm_runs import note_arms
 from icd.results.confirm import seedless, seeds_of
 from icd.results.confirmation import confirmation_of
 from icd.results.explained import WHOLE, Explanation, explanation_of
@@ -112,11 +114,17 @@ def run_explanation(
         wanted = make_plan(ledger, sweep, trial=trial, seeds=seeds or _SEEDS, failed_runs=counted)
         return begin_plan(ledger, wanted, anew=anew)
 
-    run_stage(name, listed, settings, overrides)
+    run_stage(name, listed, settings, overrides, _tell_explanation)
     found = explanation_of(find(settings.root, name))
     if found is None:
         raise StateError(f"sweep {name!r} lost its explanation while it ran")
     return found
+
+
+def _tell_explanation(ledger: Ledger, folder: Path) -> None:
+    found = explanation_of(ledger)
+    if found is not None:
+        note_arms(ledger, "explain", found)
 
 
 def make_plan(

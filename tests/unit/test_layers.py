@@ -54,7 +54,12 @@ MAY_IMPORT_SEARCH = {
     },
     "pyarrow": {"icd/storage/bucket.py"},
     # The registry for types only, the file for its tables.
-    "mlflow": {"icd/search/tracking/mlflow_client.py", "icd/results/registry.py", "icd/search/tracking/mlflow_file.py"},
+    "mlflow": {
+        "icd/search/tracking/experiment.py",
+        "icd/search/tracking/mlflow_client.py",
+        "icd/search/tracking/mlflow_file.py",
+        "icd/results/registry.py",
+    },
     "optuna": {
         "icd/search/suggest/search_space.py",
         "icd/search/study/ledger.py",
