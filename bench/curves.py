@@ -1,4 +1,4 @@
-"""Losses of every step of 12 seeded trainings, to the last bit: what a change that shall change nothing is held against.
+"""Losses of every step of 12 seeded trainings, to the last bit: a change that shall change nothing is held against it.
 
     python bench/curves.py > before.json        # on the commit before
     python bench/curves.py --check before.json  # exit 1 and the names where a bit differs

@@ -55,9 +55,10 @@ MAY_IMPORT_SEARCH = {
     "pyarrow": {"icd/storage/bucket.py"},
     # The registry for types only, the file for its tables.
     "mlflow": {
+        "icd/search/tracking/experiment.py",
         "icd/search/tracking/mlflow_client.py",
-        "icd/results/exports/registry.py",
         "icd/search/tracking/mlflow_file.py",
+        "icd/results/exports/registry.py",
     },
     "optuna": {
         "icd/search/suggest/search_space.py",
