@@ -80,9 +80,9 @@ class Study:
             document = self.space.baseline(self.sweep.enqueue[0])
             number = self.ledger.add_baseline(self.sweep.enqueue[0].label, {}, {}, {})
         else:
-            known = {record.number for record in self.ledger.records()}
-            number, asked = self.ledger.ask(self.space.suggest, known)
-            document = dict(asked)
+            asked: list[dict[str, Any]] = []
+            number = self.ledger.ask(lambda trial: asked.append(dict(self.space.suggest(trial))) or asked[-1])
+            document = asked[-1]
         config = self.space.read(document)
         self.ledger.note(number, control=control or baseline, key=config.key(), attempts=1)
         for epoch, value in enumerate(curve, 1):

@@ -64,6 +64,8 @@ MAY_IMPORT_SEARCH = {
         "icd/search/suggest/search_space.py",
         "icd/search/study/ledger.py",
         "icd/search/study/write_through.py",
+        "icd/search/study/optuna_internals.py",
+        "icd/search/study/sweep_study.py",
         "icd/search/suggest/samplers.py",
         "icd/search/suggest/gp_sampler.py",
         "icd/search/suggest/history.py",
