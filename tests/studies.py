@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from icd.config.read_sweep import read_sweep
+from icd.config.walk import summary
 from icd.config.yaml import Document
 from icd.models import build_model
 from icd.search.core.attempts import trial_folder
@@ -52,6 +53,7 @@ class Study:
             "created": "2026-01-01T00:00:00Z",
             "document": json.dumps(self.document),
             "sweep": json.dumps(self.sweep.to_data()),
+            "space": json.dumps(summary(self.sweep.template)),
             "versions": {"icd": "0.1.0", "torch": "2.14", "git": "abc"},
             "data_digest": "d",
             "teachers": {},

@@ -243,7 +243,7 @@ def _basis(sweep: SweepConfig, *, measured: bool, trials: int | None) -> list[st
     if measured:
         lines.append(
             "time: first the median measured step, then with none pruned and every step as slow as the slowest one; "
-            "one trial was measured alone, so trials that share a device may be slower; teacher tables count as full"
+            "one trial was measured alone, so trials that share a device may be slower; teacher caches count as full"
         )
     else:
         lines.append(

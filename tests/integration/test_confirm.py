@@ -13,7 +13,7 @@ from tests.support.confirmations import ASKED, RUNS, SEARCH, check, confirm, hel
 
 @pytest.fixture(scope="module")
 def harness(tmp_path_factory: pytest.TempPathFactory) -> Harness:
-    return Harness(ICD_TABLES=str(tmp_path_factory.mktemp("tables")))
+    return Harness(ICD_TEACHER_CACHE=str(tmp_path_factory.mktemp("cache")))
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def test_a_confirmation_is_paired_and_kept(undisturbed: Path, searched: Path) ->
         assert digests["one", seed] == digests["two", seed], "equal weights, order and views, and an equal loss"
     assert len({digests["one", seed] for seed in (101, 102, 103)}) == 3
     assert len({row["key"] for row in rows}) == RUNS
-    assert (found.looks, found.finished, len(found.comparisons)) == (2 * RUNS, True, 2)
+    assert (found.test_evaluations, found.finished, len(found.comparisons)) == (2 * RUNS, True, 2)
     assert all(len(arm.runs) == 3 for arm in found.arms)
     check(undisturbed, undisturbed, kills=0)
 
@@ -58,7 +58,7 @@ def test_runs_stand_beside_those_of_the_search_in_mlflow(undisturbed: Path) -> N
             "where t.key = 'stage'"
         ).fetchall()
         tags = dict(database.execute("select key, value from tags where key in ('winner', 'confirmed')").fetchall())
-        looks = database.execute("select value from latest_metrics where key = 'confirm/test_looks'").fetchall()
+        looks = database.execute("select value from latest_metrics where key = 'confirm/test_evaluations'").fetchall()
     assert len({experiment for experiment, *_ in rows}) == 1
     assert sorted(stage for _, stage, _ in rows) == ["confirm"] * RUNS + ["search"] * 3
     assert {status for *_, status in rows} == {"FINISHED"}

@@ -31,7 +31,7 @@ BOTH: dict[str, Any] = {**ONE, "teacher": None, "student": None, "pairs": PAIRS}
 
 @pytest.fixture(scope="module")
 def harness(tmp_path_factory: pytest.TempPathFactory) -> Harness:
-    return Harness(ICD_TABLES=str(tmp_path_factory.mktemp("tables")))
+    return Harness(ICD_TEACHER_CACHE=str(tmp_path_factory.mktemp("cache")))
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +137,7 @@ def test_a_confirmation_trains_every_arm_on_every_pair(confirmed: Path, undistur
     ]
     best = min(records(undisturbed), key=lambda item: (item.baseline == "KD", item.rank, -item.values[0], item.number))
     assert [arm.label for arm in found.arms] == [f"trial {best.number}", "KD"]
-    assert (found.finished, found.looks) == (True, 2 * 4 * EPOCHS)
+    assert (found.finished, found.test_evaluations) == (True, 2 * 4 * EPOCHS)
     (item,) = found.comparisons
     assert found.pairs == tuple(item.on_pairs) == ("small", "large")
     assert sum(item.on_pairs.values()) / 2 == pytest.approx(item.difference)

@@ -1,7 +1,7 @@
 """The policy that both executors follow: what to run next, what an epoch means, and what a fault leads to.
 
 Every answer is a function of the ledger and the trial folders, so a driver that replaces a dead one goes on as that one
-would have. The order of an epoch: checkpoint durable (worker), then ledger, then outbox.
+would have. The order of an epoch: checkpoint durable (worker), then ledger, then MLflow.
 """
 
 import logging
@@ -27,7 +27,7 @@ from icd.search.study.ledger import Ledger
 from icd.search.suggest.list_source import ListSource
 from icd.search.suggest.search_source import SearchSource
 from icd.search.suggest.search_space import SearchSpace
-from icd.search.tracking.outbox import Outbox
+from icd.search.tracking.tracker import Tracker
 from icd.worker.preflight import PreflightResult, teacher_name
 
 logger = logging.getLogger(__name__)
@@ -43,16 +43,16 @@ class SweepController:
         sweep: SweepConfig,
         space: SearchSpace,
         ledger: Ledger,
-        outbox: Outbox,
+        tracker: Tracker,
         prepared: PreflightResult,
         site: RunContext,
         announce: Callable[[str], None],
         chooser: SearchSource | ListSource | None = None,
     ) -> None:
-        self.sweep, self.ledger, self.outbox = sweep, ledger, outbox
+        self.sweep, self.ledger, self.tracker = sweep, ledger, tracker
         self.prepared, self.site, self.announce = prepared, site, announce
         self.chooser = chooser or SearchSource(sweep, space, ledger, prepared, self._refused)
-        self.books = TrialRecorder(sweep, space, ledger, outbox, prepared, site, self.chooser)
+        self.books = TrialRecorder(sweep, space, ledger, tracker, site, self.chooser)
         self.running: dict[int, RunningTrial] = {}
         self.drain = self.stop_now = False
         self.stopped_by = ""
@@ -173,10 +173,10 @@ class SweepController:
 
     def _take_up(self) -> None:
         """Read the ledger: what is known, what was under way, what a killed driver left half said."""
+        ended = []
         for record in self.ledger.records(self.chooser.stage):
             self._allowance.spend(float(record.attributes.get("seconds", 0.0)))
             if not self.chooser.take_up(record):
-                self.books.settle_begun(self.ledger.record(record.number))
                 continue
             self._retry.restore(record.number, record.attributes.get("faults", {}))
             self._paces.take_up(record.number, record.attributes.get("devices", ()))
@@ -184,7 +184,8 @@ class SweepController:
                 self._waiting.append(record.number)
             else:
                 self._ended.append(record.state)
-                self.books.settle(record)
+                ended.append(record)
+        self.books.drop_checkpoints(ended)
 
     def _room(self) -> bool:
         """Whether the budget, the grid and the sampler allow another trial."""
@@ -215,7 +216,7 @@ class SweepController:
         attempt, bucket = record.attempts + 1, self.books.shelf.bucket
         self.ledger.note(number, attempts=attempt)
         self.books.shelf.issue(number, member.name, attempt)
-        self.books.reporter.begin(number, members, record)
+        self.books.begin(number, members, record)
         self.running[number] = RunningTrial(
             attempt=attempt,
             epochs=members[-1].last,
@@ -235,7 +236,7 @@ class SweepController:
             grace_seconds=self.sweep.resources.grace_seconds,
             threads=self.site.threads,
             engine=self.site.engine,
-            table=self.prepared.tables.get(teacher_name(config), "live"),
+            teacher_cache=self.prepared.teacher_caches.get(teacher_name(config), "off"),
             stage=self.chooser.stage,
             member=member.name,
             bucket=bucket.url if bucket is not None else "",

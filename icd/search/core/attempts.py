@@ -54,7 +54,7 @@ class Attempt:
         grace_seconds: So long after a SIGTERM an epoch may go on.
         threads: Of torch; 0 leaves them alone.
         engine: Asked for, for the steps.
-        table: How the teacher is answered for: ``table``, ``stream`` or ``live``.
+        teacher_cache: What is kept of the teacher's answers: ``full``, ``stream`` or ``off``.
         stage: What the trial is for; a search is refused the test images.
         bucket: URL of the root, where that is a bucket; ``root`` and ``sweep`` are then copies on each machine.
     """
@@ -69,7 +69,7 @@ class Attempt:
     grace_seconds: float = 25.0
     threads: int = 0
     engine: Engine = "auto"
-    table: str = "live"
+    teacher_cache: str = "off"
     stage: Stage = "search"
     member: str = ""
     bucket: str = ""

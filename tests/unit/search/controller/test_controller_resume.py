@@ -16,7 +16,7 @@ from icd.search.study.database import open_storage, storage_url
 from icd.search.study.ledger import Ledger
 from icd.search.suggest.search_source import retry_failed
 from icd.search.suggest.search_space import SearchSpace
-from tests.driving import EPOCHS, POINTS, Hand
+from tests.driving import EPOCHS, POINTS, REPEATS, Hand
 from tests.studies import Study, changed
 
 TPE: dict[str, Any] = {
@@ -115,7 +115,7 @@ def test_a_driver_killed_between_trials_changes_nothing(tmp_path: Path, cut_afte
 
 
 def test_a_duplicate_cut_off_before_its_end_is_told(tmp_path: Path) -> None:
-    changes: dict[str, Any] = {"ranges": POINTS, "budget": {"trials": 3}}
+    changes: dict[str, Any] = {"ranges": POINTS, "sampler": REPEATS, "budget": {"trials": 3}}
     hand = Hand(tmp_path, **changes)
     hand.finish()
     number = hand.states.index("duplicate")
@@ -154,7 +154,7 @@ def test_a_combination_that_is_no_configuration_fails_and_the_sweep_goes_on(tmp_
     assert {r.number for r in refused} | set(trained) == set(range(8))
     assert all("too small for these scales" in record.reason for record in refused)
     assert len([line for line in hand.said if "too small" in line]) == len(refused)
-    assert {event["trial"] for event in hand.told("trial")} == set(trained)
+    assert {int(view.key) for view in hand.tracker.begun} == set(trained)
 
 
 @pytest.mark.usefixtures("_small_weights_are_refused")
@@ -178,16 +178,6 @@ def test_a_refusal_cut_off_before_its_end_is_told(tmp_path: Path, monkeypatch: p
     assert "too small for these scales" in again.ledger.record(number).reason
     assert "running" not in again.states
     assert again.driver.chooser.tried == 8
-
-
-def test_ends_missing_from_the_outbox_are_said_at_the_next_start(tmp_path: Path) -> None:
-    hand = Hand(tmp_path, budget={"trials": 2})
-    hand.finish()
-    lines = hand.outbox.path.read_bytes().splitlines(keepends=True)
-    hand.outbox.path.write_bytes(b"".join(line for line in lines if b'"kind":"end"' not in line))
-    again = hand.again(budget={"trials": 2})
-    assert [event["trial"] for event in again.told("end")] == [0, 1]
-    assert [event["state"] for event in again.told("end")] == ["complete", "complete"]
 
 
 def test_hours_count_over_drivers(tmp_path: Path) -> None:

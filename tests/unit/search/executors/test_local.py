@@ -139,8 +139,8 @@ def test_a_trial_that_fell_is_tried_elsewhere_if_there_is_a_choice(run: Any) -> 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give a process less time to end by itself."""
-    for module in ("slot", "processes"):
-        monkeypatch.setattr(f"icd.search.{module}.GRACE_S", 0.5)
+    for module in ("worker_process", "executor"):
+        monkeypatch.setattr(f"icd.search.executors.local.{module}.GRACE_S", 0.5)
 
 
 def test_a_worker_that_closes_its_pipe_is_ended(run: Any, impatient: None) -> None:

@@ -10,7 +10,6 @@ from icd.results.confirm import confirmation_of, make_plan
 from icd.results.plan import stored_plans
 from icd.results.pruning import audit_sweep
 from icd.search.core.records import TrialRecord
-from icd.search.study.sweep_study import LIST_NUMBERS
 from icd.search.sweep_status import found_line, plain_sweep, status_of
 from tests.confirming import Confirming, close, confirming, gaps, level, outcome, searched
 from tests.driving import EPOCHS, POINTS, Hand
@@ -37,12 +36,13 @@ def test_a_run_is_committed_with_all_that_it_is_and_trained_on_what_was_planned(
     assert (task.config["data"]["train_on"], task.config["data"]["measure_on"]) == ("train+val", "test")
     weights = [record.params["method.cluster_weight"] for record in hand.ledger.records()]
     assert task.config["method"]["cluster_weight"] == weights[3]
-    (begun,) = [event for event in hand.told("trial") if event["trial"] == task.number]
-    assert begun["tags"]["stage"] == "confirm"
-    assert begun["name"] == f"{task.number:04d} confirm trial 3 seed 101"
+    begun = hand.tracker.begun[-1]
+    assert (begun.tags["stage"], begun.tags["group"]) == ("confirm", "trial 3")
+    assert begun.name == f"{task.number:04d} confirm trial 3 seed 101"
     hand.run(task, level)
-    (end,) = [event for event in hand.told("end") if event["trial"] == task.number]
-    assert end["metrics"] == {"final/test/top1": level("trial 3", 101)}
+    end = hand.ends[-1]
+    assert end.totals is not None
+    assert end.totals.metrics == {"final/test/top1": level("trial 3", 101)}
 
 
 @pytest.mark.parametrize("every", [1, 4])
@@ -68,8 +68,6 @@ def test_drivers_that_are_killed_lose_and_repeat_nothing(tmp_path: Path, every: 
     assert cut.found.finished
     assert cut.driver.finished
     assert cut.driver.stopped_by == "exhausted"
-    runs = [LIST_NUMBERS + place for place in range(len(names))]
-    assert sorted(event["trial"] for event in cut.told("end")) == [0, 1, 2, 3, *runs]
     assert cut.again().driver.finished, "there is nothing left to do"
 
 
@@ -94,7 +92,7 @@ def test_faults_are_tried_again_and_then_shown(tmp_path: Path) -> None:
     assert found.arm("trial 2").failures == {101: "KeyError: 'x'"}
     assert found.arm("KD").failures == {101: "loss term 'kd' must be finite"}
     assert [item.seeds for item in found.comparisons] == [2, 2]
-    assert (found.faults, found.looks, found.winner) == (1, 7, "trial 3")
+    assert (found.faults, found.test_evaluations, found.winner) == (1, 7, "trial 3")
     assert "trial 2 gave no result on seed 101: KeyError: 'x'; the run is left out." in found.statement
     assert {item.verdict for item in found.comparisons} == {"no difference shown"}
     assert hand.again().finish_all(level) == [], "a failed run is not tried again"
@@ -115,8 +113,7 @@ def test_anew_takes_fresh_seeds_and_gives_up_what_was_under_way(tmp_path: Path) 
     assert names[0] == "trial 3 seed 104 (2)"
     assert len(names) == 6
     assert {number: again.ledger.record(number).values for number in before} == before
-    assert [event["state"] for event in again.told("end") if event["trial"] == left.number] == ["failed"]
-    assert again.found.looks == 4 + 1 + 6, "over both"
+    assert again.found.test_evaluations == 4 + 1 + 6, "over both"
     assert again.found.faults == 0
     first = confirmation_of(again.ledger, 1)
     assert first is not None

@@ -96,8 +96,9 @@ def test_two_objectives(tmp_path: Path, name: str, cost: str, trials: int) -> No
     front = {trial.number for trial in hand.ledger.study.best_trials}
     assert front
     assert not front & diverging
-    (end,) = [event for event in hand.told("end") if event["trial"] == 0]
-    assert end["metrics"].keys() == {"final/val/top1", f"final/{cost}"}
+    end = next(view for view in hand.ends if view.key == "0000")
+    assert end.totals is not None
+    assert end.totals.metrics.keys() == {"final/val/top1", f"final/{cost}"}
 
 
 def test_a_diverged_trial_is_never_cheap(tmp_path: Path) -> None:
