@@ -4,6 +4,7 @@ import logging
 import re
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -150,9 +151,7 @@ def schema(kind: Literal["trial", "sweep"]) -> None:
     Editors complete and check a file that begins with the line
     ``# yaml-language-server: $schema=PATH``. Keep the schema there with ``icd schema sweep > PATH``.
     """
-    from icd.config.json_schema import schema_of
-
-    write_json(schema_of(kind))
+    click.echo(files("icd.config").joinpath(f"{kind}.schema.json").read_text(encoding="utf-8"), nl=False)
 
 
 @click.command(cls=Verb)

@@ -124,7 +124,8 @@ class _SweepReader(Reader):
             self.note((), rule, hint=write(("method", "cluster_weight"), {"low": 0.5, "high": 64, "log": True}))
         for path, place, _ in self.ranges.nodes:
             if path[0] == "data":
-                self.note(place, "all trials of a sweep are measured on the same images; give one value")
+                rule = "data says which images a trial is trained and measured on, the same in all trials of a sweep"
+                self.note(place, rule, hint="give one value, and write a sweep for each other one")
                 self.ranges.failed.append(place)
         return template
 

@@ -1,5 +1,6 @@
 """What a sweep found: the finding in words, what was confirmed, the best configurations."""
 
+from icd.config.names import shown_params
 from icd.results import sentences
 from icd.results.report.blocks import Block, Section, Table, Text
 from icd.results.report.differences import arms_blocks, difference_blocks
@@ -111,6 +112,6 @@ def best_configurations(facts: Facts) -> Section | None:
 
 def _trial_row(record: TrialRecord) -> list[object]:
     seconds = record.attributes.get("seconds")
-    params = flat_text(record.params, 4) if record.params else ""
+    params = flat_text(shown_params(record.params), 4) if record.params else ""
     epochs = max(record.curve, default=0)
     return [record.number, *record.values, epochs, seconds, f"{record.baseline or ''} {params}".strip()]
