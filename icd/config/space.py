@@ -17,9 +17,10 @@ from icd.config.forms import full_form
 from icd.config.names import DIGITS
 from icd.config.training import TrainingConfig
 from icd.errors import ConfigError, Problem
-from icd.fields import annotations
+from icd.fields import FieldProblem, annotations, check_fields
 from icd.methods import METHODS, PAPER_ROWS, CellDistillation
 
+_MOST_VALUES = 100_000  # of a stepped range
 TOP = ("data", "pair", "teacher", "student", "method", "training", "seed")
 
 # An equal space is asked in an equal order, whatever the order of the file.
@@ -46,6 +47,27 @@ class Interval:
     log: bool = False
     step: float | None = None
     integer: bool = False
+
+    def __post_init__(self) -> None:
+        check_fields(self, *self._problems())
+
+    def _problems(self) -> Iterator[FieldProblem]:
+        if not self.low < self.high:
+            yield FieldProblem("low", f"low < high ({self.high:g}) must hold", self.low)
+        if self.log and self.low <= 0:
+            yield FieldProblem("low", "a logarithmic range needs low > 0", self.low)
+        if self.log and self.step is not None:
+            yield FieldProblem("step", "a logarithmic range has no step", self.step)
+        if self.step is None or self.step <= 0 or self.log:
+            return
+        low, high, step = (Decimal(str(number)) for number in (self.low, self.high, self.step))
+        steps = (high - low) / step
+        if steps > _MOST_VALUES:
+            yield FieldProblem("step", f"must leave at most {_MOST_VALUES} values", self.step)
+        elif steps != int(steps):
+            nearest = low + int(steps) * step
+            rule = f"must be low plus a whole number of steps ({step}), such as {nearest} or {nearest + step}"
+            yield FieldProblem("high", rule, self.high)
 
     @property
     def finite(self) -> bool:
