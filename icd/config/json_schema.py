@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, fields
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import TypeAdapter
 
@@ -220,7 +220,7 @@ class _Schemas:
         teacher = self.shared("teacher", partial(self.network, TeacherConfig))
         method = self.either(self.shared("method", self.method))
         if self.ranges:
-            classes = METHODS | {row: type(found) for row, found in PAPER_ROWS.items()}
+            classes = {**METHODS, **{row: type(found) for row, found in PAPER_ROWS.items()}}
             named = {name: _any({"type": "null"}, _closed(self._method_fields(cls))) for name, cls in classes.items()}
             method["anyOf"].append(_closed({"choices": _closed(named, minProperties=1)}, ["choices"]))
         seed = self.value("seed", annotations(TrialConfig)["seed"])
@@ -310,5 +310,5 @@ def _default(field: Any) -> Schema:
 _STEMS = sorted({stem for row in MODELS.values() for stem in row.stems})
 
 if __name__ == "__main__":
-    for _kind in ("trial", "sweep"):
-        Path(__file__).with_name(f"{_kind}.schema.json").write_text(text_of(_kind))  # type: ignore[arg-type]
+    for _kind in get_args(Kind):
+        Path(__file__).with_name(f"{_kind}.schema.json").write_text(text_of(_kind))

@@ -116,6 +116,11 @@ class _SweepReader(Reader):
         )
 
     def _template(self, data: dict[str, Any]) -> dict[str, Any]:
+        images = data["data"] if isinstance(data.get("data"), dict) else {}
+        for name in ("train_on", "measure_on"):
+            if name in images:
+                rule = "a search trains on train and chooses on val; 'icd confirm' does the rest"
+                self.note(("data", name), rule, value=images[name])
         given = {part: data[part] for part in TOP if data.get(part) is not None}
         read = {part: self.ranges.read(value, (part,), (part,)) for part, value in given.items()}
         template = {part: value for part, value in read.items() if value is not WRONG}

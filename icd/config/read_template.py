@@ -6,7 +6,7 @@ from typing import Annotated, Any, get_args, get_origin
 from icd.config.document import KeyPath, dotted
 from icd.config.forms import WEIGHTS, full_form, is_range
 from icd.config.habits import as_range, write
-from icd.config.labels import canonical, labels_of
+from icd.config.names import canonical, labels_of
 from icd.config.reader import WRONG, Reader, field_type
 from icd.config.space import Choice, Interval, Node, ScaleWeights, plain
 from icd.errors import did_you_mean

@@ -80,12 +80,11 @@ def sweep(
         ConfigError: With every problem of the file.
         StateError: If another driver has it, or it was begun with another configuration.
     """
-    from icd.config.located import located
     from icd.config.read_sweep import read_sweep
     from icd.search.run_sweep import run
 
     document = _document(source, overrides, name)
-    with located(document):
+    with document.located():
         return run(read_sweep(document), document.data, settings_of(options))
 
 
@@ -121,12 +120,11 @@ def plan(
     **options: Unpack[Options],
 ) -> "Plan":
     """Say what a sweep would try and cost; ``measure`` times it here, and trains its teacher if that is missing."""
-    from icd.config.located import located
     from icd.config.read_sweep import read_sweep
     from icd.search.planning import make_plan
 
     document = _document(source, overrides, name)
-    with located(document):
+    with document.located():
         return make_plan(read_sweep(document), settings_of(options), measure=measure)
 
 

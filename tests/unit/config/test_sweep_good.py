@@ -14,13 +14,13 @@ from icd.config.document import Document
 from icd.config.names import shown_params, tails
 from icd.config.read_sweep import load_sweep, read_sweep
 from icd.config.read_trial import read_trial
-from icd.config.row import FlatRow
 from icd.config.space import Choice, Interval, ScaleWeights, Stored, nodes_below, trial_document
 from icd.config.sweep import METRICS, Budget, Objective, PrunerConfig, Resources, SamplerConfig
 from icd.config.walk import corners, dimensions, points, size
 from icd.config.yaml import apply_overrides, read_yaml
 from icd.results.report.results_part import best_configurations
 from icd.search.core.records import TrialRecord
+from icd.search.suggest.flat_row import FlatRow
 from icd.search.sweep_status import flat_rows
 from tests.documents import document_of
 from tests.unit.config.sweeps import RANGE, sweep
