@@ -8,11 +8,12 @@ from typing import Any
 from icd.config.document import Document, KeyPath, dotted, in_order
 from icd.config.forms import full_form
 from icd.config.habits import about_file, write
+from icd.config.ranges import Choice, Interval, ScaleWeights
 from icd.config.read_enqueue import read_enqueue, read_name, read_pairs
 from icd.config.read_template import TemplateReader
 from icd.config.read_trial import check_trial
 from icd.config.reader import MAPPING, WRONG, Reader, Row
-from icd.config.space import TOP, Choice, Interval, ScaleWeights, Stored, baseline_document, replaces, trial_document
+from icd.config.space import TOP, Stored, baseline_document, replaces, trial_document
 from icd.config.sweep import (
     METRICS,
     RANK_NAMES,

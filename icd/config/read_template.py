@@ -7,8 +7,8 @@ from icd.config.document import KeyPath, dotted
 from icd.config.forms import WEIGHTS, full_form, is_range
 from icd.config.habits import as_range, write
 from icd.config.names import canonical, labels_of
+from icd.config.ranges import Choice, Interval, Node, ScaleWeights, plain
 from icd.config.reader import WRONG, Reader, field_type
-from icd.config.space import Choice, Interval, Node, ScaleWeights, plain
 from icd.errors import did_you_mean
 from icd.fields import Range, choices_of
 from icd.methods import METHODS, PAPER_ROWS

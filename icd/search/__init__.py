@@ -189,27 +189,24 @@ def sync(
     deadline_s: float = 60.0,
     announce: Callable[[str], None] = lambda text: None,
 ) -> int:
-    """Send MLflow what it has not been told of a sweep; returns how many events are still pending.
+    """Send MLflow what it lacks of a sweep; returns how many runs still wait.
 
     Raises:
         StateError: If a driver runs, which sends by itself, or there is no such sweep.
     """
     from icd.errors import StateError
-    from icd.search.study.sweep_files import fetch_trials
-    from icd.search.study.sweep_index import find, sweep_folder, tracking_uri
+    from icd.search.study.sweep_index import find, tracking_uri
     from icd.search.sweep_status import driver_of
-    from icd.search.tracking import outbox_sender
+    from icd.search.sync import send_missing
     from icd.search.tracking.mlflow_client import refuse_address
 
     where = root_of(root)
-    ledger = find(where, name)
+    find(where, name)
     refuse_address(tracking_uri(where))
     driver = driver_of(where, name)
     if driver is not None:
         raise StateError(f"sweep {name!r} is driven by {driver}, which sends what is pending by itself")
-    folder, uid = sweep_folder(where, name), ledger.attributes["uid"]
-    fetch_trials(where, ledger, outbox=True)
-    return outbox_sender.flush(folder, tracking_uri(where), name, uid, deadline_s, announce)
+    return send_missing(where, name, deadline_s, announce)
 
 
 def root_of(root: Path | str | None) -> Path:

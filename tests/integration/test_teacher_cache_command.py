@@ -10,13 +10,14 @@ import yaml
 
 from tests.command import Command
 from tests.documents import document_of
+from tests.tiny import views, write_images
 
 TRIAL: dict[str, Any] = {
-    "data": {"name": "digits100", "train_per_class": 2, "val_fraction": 0.5},
-    "teacher": {"arch": "resnet8", "weights": "train", "training": {"epochs": 1}},
+    "data": {"name": "npz", "path": "tiny.npz", "val_fraction": 0.5},
+    "teacher": {"arch": "resnet8", "weights": "train", "training": {"epochs": 1, "augmentation": views()}},
     "student": "resnet8",
     "method": "iCD-KD",
-    "training": {"epochs": 2},
+    "training": {"epochs": 2, "augmentation": views()},
 }
 
 
@@ -28,9 +29,15 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> Path:
+def trial(tmp_path: Path) -> dict[str, Any]:
+    data = {**TRIAL["data"], "path": str(write_images(tmp_path / "images.npz"))}
+    return {**TRIAL, "data": data}
+
+
+@pytest.fixture
+def file(tmp_path: Path, trial: dict[str, Any]) -> Path:
     path = tmp_path / "trial.yaml"
-    path.write_text(yaml.safe_dump(TRIAL))
+    path.write_text(yaml.safe_dump(trial))
     return path
 
 
@@ -44,11 +51,11 @@ def test_built_shown_used_checked_repaired_and_dropped(command: Command, file: P
     said = command("teacher", "cache", "build", str(file), "--teacher-cache", "stream")
     assert said.code == 0, said.err
     assert "teacher cache: stream of " in said.err
-    assert "cache is full; the teacher was run on 200 images for it" in said.err
+    assert "cache is full; the teacher was run on 100 images for it" in said.err
     again = command("teacher", "cache", "build", str(file), "--teacher-cache", "stream")
     assert "the teacher was run on 0 images for it" in again.err
     (row,) = caches(command)
-    assert (row["mode"], row["filled"], row["slots"], row["side"]) == ("stream", 200, 200, 4)
+    assert (row["mode"], row["filled"], row["slots"], row["side"]) == ("stream", 100, 100, 4)
 
     trained = command("train", str(file))  # alone it would make no cache, but takes the one that is there
     assert trained.code == 0, trained.err
@@ -72,7 +79,7 @@ def test_built_shown_used_checked_repaired_and_dropped(command: Command, file: P
         .endswith("1 damaged and dropped")
     )
     assert command("teacher", "cache", "verify").code == 0
-    assert caches(command)[0]["filled"] == 199
+    assert caches(command)[0]["filled"] == 99
 
     assert command("teacher", "cache", "rm").code == 2
     assert "must be named by the beginning of its digest, but got 'zz'" in command("teacher", "cache", "rm", "zz").err
@@ -81,16 +88,16 @@ def test_built_shown_used_checked_repaired_and_dropped(command: Command, file: P
     assert "no caches yet" in command("teacher", "cache", "ls").err
 
 
-def test_a_sweep_s_cache_is_built_for_all_its_trials(command: Command, tmp_path: Path) -> None:
+def test_a_sweep_s_cache_is_built_for_all_its_trials(command: Command, trial: dict[str, Any], tmp_path: Path) -> None:
     space = {"scales": {"choices": [[1, 2], [1, 3]]}, "cluster_weight": {"low": 1, "high": 8}}
-    sweep = {**TRIAL, "name": "s", "ranges": space, "enqueue": ["KD", "SP"], "budget": {"trials": 3}}
+    sweep = {**trial, "name": "s", "ranges": space, "enqueue": ["KD", "SP"], "budget": {"trials": 3}}
     path = tmp_path / "sweep.yaml"
     path.write_text(yaml.safe_dump(document_of(sweep)))
     said = command("teacher", "cache", "build", str(path))
     assert said.code == 0, said.err
     assert sorted((row["side"], row["from_map"]) for row in caches(command)) == [(3, True), (4, False)]
     assert all(row["filled"] == row["slots"] for row in caches(command))
-    assert said.err.count("the teacher was run on 200 images") == 1, "one forward fills both"
+    assert said.err.count("the teacher was run on 100 images") == 1, "one forward fills both"
 
 
 def test_what_cannot_be(command: Command, file: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
 from icd.config.engine import Engine
-from icd.search.controller.node_health import Complaint, Location
+from icd.search.core.location import Location
 from icd.search.core.records import Stage
 from icd.storage.bucket import Bucket, local_root
 
@@ -168,8 +168,8 @@ class Policy(Protocol):
         ...
 
     @property
-    def quarantined(self) -> Mapping[Location, Complaint]:
-        """Where no attempt is to be started."""
+    def quarantined(self) -> Mapping[Location, str]:
+        """Where no attempt is to be started, and why."""
         ...
 
     @property

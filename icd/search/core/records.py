@@ -59,8 +59,8 @@ class TrialRecord:
 
     @property
     def counts(self) -> bool:
-        """Whether it is one of the budget's trials: its configuration is committed, and no other trial has it."""
-        return bool(self.key) and self.state not in ("duplicate", "retried")
+        """Whether it is one of the budget's trials: no other trial has its configuration."""
+        return self.state not in ("duplicate", "retried")
 
     @property
     def members(self) -> Mapping[str, float]:

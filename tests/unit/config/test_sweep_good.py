@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from icd.cli.main import main
 from icd.config.document import Document
 from icd.config.names import shown_params, tails
+from icd.config.ranges import Choice, Interval, ScaleWeights
 from icd.config.read_sweep import load_sweep, read_sweep
 from icd.config.read_trial import read_trial
-from icd.config.space import Choice, Interval, ScaleWeights, Stored, nodes_below, trial_document
+from icd.config.space import Stored, nodes_below, trial_document
 from icd.config.sweep import METRICS, Budget, Objective, PrunerConfig, Resources, SamplerConfig
 from icd.config.walk import corners, dimensions, points, size
 from icd.config.yaml import apply_overrides, read_yaml

@@ -16,6 +16,7 @@ from icd.results.plan import Plan, PlannedArm
 from icd.results.report import write_report
 from icd.search.controller.controller import SweepController
 from icd.search.core.attempts import Attempt
+from icd.search.study.sweep_study import LIST_NUMBERS
 from icd.search.suggest.list_source import ListSource, measured
 from tests.confirming import Confirming, noise, outcome
 from tests.driving import EPOCHS, Hand
@@ -94,10 +95,12 @@ def test_every_arm_is_trained_on_every_pair(tmp_path: Path) -> None:
         assert task is not None
         tasks.append(task)
         run(hand, task)
-    assert [(task.number, task.member) for task in tasks] == [(4, SMALL), (4, LARGE), (5, SMALL), (5, LARGE)]
+    assert [(task.number, task.member) for task in tasks] == [
+        (LIST_NUMBERS + place, pair) for place in (0, 1) for pair in (SMALL, LARGE)
+    ]
     assert [task.config["student"]["arch"] for task in tasks[:2]] == ["resnet8", "resnet14"]
     assert {task.config["method"]["cluster_weight"] for task in tasks[:2]} == {
-        hand.ledger.record(2).params["cluster_weight"]
+        hand.ledger.record(2).params["method.cluster_weight"]
     }
     assert {(task.config["seed"], task.config["data"]["train_on"], task.stage) for task in tasks} == {
         (101, "train+val", "confirm")
