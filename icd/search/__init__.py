@@ -195,9 +195,9 @@ def sync(
         StateError: If a driver runs, which sends by itself, or there is no such sweep.
     """
     from icd.errors import StateError
+    from icd.search.mlflow_sync import send_missing
     from icd.search.study.sweep_index import find, tracking_uri
     from icd.search.sweep_status import driver_of
-    from icd.search.sync import send_missing
     from icd.search.tracking.mlflow_client import refuse_address
 
     where = root_of(root)
