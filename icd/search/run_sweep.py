@@ -131,6 +131,8 @@ def _create(
         "starts": to_json(space.starts),
         "versions": {**versions(), **library_versions(), "git": _git_commit()},
         "data_digest": prepared.data_digest,
+        "data": prepared.data,
+        "teacher_lines": list(prepared.teacher_lines),
         "teachers": dict(prepared.teachers),
         "tables": dict(prepared.tables),
         "tuned": dict(prepared.tuned),

@@ -97,7 +97,7 @@ def test_every_arm_is_trained_on_every_pair(tmp_path: Path) -> None:
     assert [(task.number, task.member) for task in tasks] == [(4, SMALL), (4, LARGE), (5, SMALL), (5, LARGE)]
     assert [task.config["student"]["arch"] for task in tasks[:2]] == ["resnet8", "resnet14"]
     assert {task.config["method"]["cluster_weight"] for task in tasks[:2]} == {
-        hand.ledger.record(2).params["cluster_weight"]
+        hand.ledger.record(2).params["method.cluster_weight"]
     }
     assert {(task.config["seed"], task.config["data"]["train_on"], task.stage) for task in tasks} == {
         (101, "train+val", "confirm")
