@@ -75,12 +75,11 @@ def sweep(
         ConfigError: With every problem of the file.
         StateError: If another driver has it, or it was begun with another configuration.
     """
-    from icd.config.located import located
     from icd.config.read_sweep import read_sweep
     from icd.search.run_sweep import run
 
     document = _document(source, overrides, name)
-    with located(document):
+    with document.located():
         return run(read_sweep(document), document.data, settings_of(options))
 
 
@@ -116,12 +115,11 @@ def plan(
     **options: Unpack[Options],
 ) -> "Plan":
     """Say what a sweep would try and cost; ``measure`` times it here, and trains its teacher if that is missing."""
-    from icd.config.located import located
     from icd.config.read_sweep import read_sweep
     from icd.search.planning import make_plan
 
     document = _document(source, overrides, name)
-    with located(document):
+    with document.located():
         return make_plan(read_sweep(document), settings_of(options), measure=measure)
 
 
@@ -192,9 +190,9 @@ def sync(
         StateError: If a driver runs, which sends by itself, or there is no such sweep.
     """
     from icd.errors import StateError
+    from icd.search.mlflow_sync import send_missing
     from icd.search.study.sweep_index import find, tracking_uri
     from icd.search.sweep_status import driver_of
-    from icd.search.sync import send_missing
     from icd.search.tracking.mlflow_client import refuse_address
 
     where = root_of(root)

@@ -76,7 +76,6 @@ MAY_IMPORT_SEARCH = {
         "icd/search/suggest/history.py",
         "icd/doctor/service_facts.py",
         "icd/search/study/database.py",
-        "icd/results/densities.py",
         "icd/results/importance.py",
     },
 }
