@@ -114,7 +114,7 @@ class WorkerProcess:
                 os.close(handle)
         self.commands = self.events = -1
 
-    def bury(self) -> int:
+    def reap(self) -> int:
         """Make sure that the process is over, and give its exit code; one that closed its pipe must not live on."""
         wait(self.child, GRACE_S)
         self.signal(signal.SIGKILL)
