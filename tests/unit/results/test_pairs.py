@@ -18,6 +18,8 @@ from icd.search.controller.controller import SweepController
 from icd.search.core.attempts import Attempt
 from icd.search.study.sweep_study import LIST_NUMBERS
 from icd.search.suggest.list_source import ListSource, measured
+from icd.search.tracking.run_view import trial_key
+from icd.search.tracking.sweep_views import follow
 from tests.confirming import Confirming, noise, outcome
 from tests.driving import EPOCHS, Hand
 
@@ -169,6 +171,23 @@ def test_drivers_that_are_killed_between_pairs_lose_and_repeat_nothing(tmp_path:
     assert trained == names
     assert outcome(cut.found) == outcome(whole.found)
     assert cut.driver.finished
+
+
+def test_an_end_that_was_not_told_is_told_after_another_round_was_begun(tmp_path: Path) -> None:
+    hand = confirming(searched(tmp_path), top=1, against=["KD"], seeds=2)
+    finish(hand, most=3)
+    task = hand.driver.next()
+    assert task is not None
+    attributes = hand.record(task).attributes
+    hand.epoch(task, EPOCHS, value(attributes["arm"], attributes["seed"], task.member))
+    hand.ledger.tell(task.number, "complete", [50.0], members={SMALL: 40.0, LARGE: 60.0})  # then its driver is killed
+    again = hand.again(anew=True, asked={"top": 1, "against": ["KD"], "seeds": 2})
+    assert again.plan.round == 2
+    follow(again.tracker, again.driver.books.views, again.ledger)
+    view = again.tracker.ends[trial_key(task.number)]()
+    assert view.totals is not None
+    assert view.totals.metrics["final/large/test/top1"] == 60.0
+    assert [row.step for row in view.rows] == [EPOCHS - 1, EPOCHS, 2 * EPOCHS]
 
 
 def test_an_arm_that_has_no_run_holds_up_no_ranks() -> None:
