@@ -133,9 +133,9 @@ def _create(
         "versions": {**versions(), **library_versions(), "git": _git_commit()},
         "data": prepared.data,
         "data_digest": prepared.data_digest,
+        "teacher_lines": list(prepared.teacher_lines),
         "teachers": dict(prepared.teachers),
         "teacher_caches": dict(prepared.teacher_caches),
-        "teacher_lines": list(prepared.teacher_lines),
         "tuned": dict(prepared.tuned),
         "digest": sweep.digest(),  # last: a study with its digest is whole
     }

@@ -216,9 +216,9 @@ def session(sweep: SweepConfig, settings: Settings) -> Iterator[Session]:
     """
     folder = sweep_folder(settings.root, sweep.name)
     url = storage_url(settings.root)
-    refuse_earlier(settings.root)
     refuse_one_database(settings.root)
     refuse_address(tracking_uri(settings.root))
+    refuse_earlier(settings.root)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
