@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
-from icd.config.engine import Engine, engine_asked
+from icd.config.engine import engine_asked
 from icd.config.sweep import SweepConfig
 from icd.errors import SetupError
 from icd.search.controller.controller import SweepController
@@ -18,6 +18,7 @@ from icd.search.core.preparation import PreflightRequest, PreflightResult
 from icd.search.core.run_context import RunContext
 from icd.search.executors.local.executor import LocalExecutor
 from icd.search.executors.local.resources import partition_devices
+from icd.search.settings import Settings, threads_of
 from icd.search.study.database import PostgresLock, is_shared, open_storage, storage_url
 from icd.search.study.ledger import Ledger
 from icd.search.study.locks import DriverLock
@@ -34,14 +35,12 @@ from icd.search.tracking.experiment import Experiment
 from icd.search.tracking.mlflow_client import check_server, refuse_address
 from icd.search.tracking.sweep_views import ask_for_summary, follow
 from icd.search.tracking.tracker import Tracker
-from icd.teacher.cache import BUDGET_GB, CacheMode
 from icd.training.checkpoints import write_durably
 from icd.training.gpus import visible_gpus
 from icd.worker.run_trial import stop_asked
 
 logger = logging.getLogger(__name__)
 
-ExecutorName = Literal["ray", "process"]
 
 _FLUSH_S = 30.0  # how long the end of a sweep waits for MLflow
 _LEAVE_S = 2.0  # the same where it must go
@@ -59,44 +58,6 @@ class Executor(Protocol):
     def run(self, policy: Policy, tick: Callable[[], None]) -> None: ...
 
     def close(self) -> None: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """How and where to run; nothing here changes a result.
-
-    Attributes:
-        root: Folder of results.
-        data_root: Folder of data sets.
-        download: Whether data may be fetched.
-        executor: ``ray`` or ``process``.
-        address: Ray cluster to join; ``local`` starts one of our own.
-        extend: Whether a larger budget than the study's may be used.
-        retry_failed: Whether trials that failed are trained again.
-        teacher_cache: What is kept of teachers' answers: ``auto``, ``full``, ``stream`` or ``off``.
-        teacher_cache_gb: Disk that a teacher cache may take.
-        engine: Of the steps; None takes ``ICD_ENGINE``, or what the sweep says.
-        announce: Told what happens, in lines.
-        watch: Called several times a second with the driver and the executor, for a live display.
-        stop: Whether a signal asked to stop after the current epoch.
-        report: Writes the report of a sweep (root, name, file) when its driver leaves; None for no report.
-    """
-
-    root: Path
-    data_root: Path | None = None
-    download: bool = False
-    executor: ExecutorName = "ray"
-    address: str = "local"
-    extend: bool = False
-    retry_failed: bool = False
-    teacher_cache: CacheMode = "auto"
-    teacher_cache_gb: float = BUDGET_GB
-    engine: Engine | None = None
-    announce: Callable[[str], None] = logger.info
-    watch: Callable[[SweepController, Executor], None] = lambda driver, executor: None
-    stop: Callable[[], bool] = lambda: False
-    report: Callable[[Path, str, Path], None] | None = None
-    launch: Any = None
 
 
 @dataclass(slots=True)
@@ -263,11 +224,6 @@ def written_report(name: str, folder: Path, settings: Settings) -> list[str]:
         settings.announce(f"no report was written ({type(error).__name__}: {error}); try '{again}'")
         return []
     return [REPORT_NAME]
-
-
-def threads_of(sweep: SweepConfig) -> int:
-    """Threads of torch in each trial."""
-    return max(1, int(sweep.resources.cpus_per_trial))
 
 
 def _check_device(sweep: SweepConfig, prepared: PreflightResult) -> None:

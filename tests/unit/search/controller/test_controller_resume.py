@@ -11,7 +11,8 @@ from icd.config.trial import TrialConfig
 from icd.config.yaml import Document
 from icd.errors import ConfigError, StateError
 from icd.search.core.records import State
-from icd.search.run_sweep import Settings, _begun, check_digests
+from icd.search.run_sweep import _begun, check_digests
+from icd.search.settings import Settings
 from icd.search.study.database import open_storage, storage_url
 from icd.search.study.ledger import Ledger
 from icd.search.suggest.search_source import retry_failed
