@@ -45,7 +45,8 @@ def train(file: Path, overrides: tuple[str, ...], name: str | None, **options: A
     from icd.config.read_trial import advice, read_trial
     from icd.config.yaml import apply_overrides, read_yaml
     from icd.storage.bucket import url_of
-    from icd.training.trial_folder import fingerprint_of, run_trial
+    from icd.worker.single_trial import run_trial
+    from icd.worker.trial_metrics import fingerprint_of
 
     document = apply_overrides(read_yaml(file), overrides)
     trial, recorded = read_trial(document), stored_fingerprint(document)

@@ -11,7 +11,7 @@ from icd.config.trial import DataConfig, TrialConfig
 from icd.config.yaml import Document
 from icd.errors import ConfigError
 from icd.teacher.store import recipe
-from icd.training.autotune import student_name
+from icd.worker.autotune import student_name
 from icd.worker.preflight import teacher_name
 from tests.unit.config.sweeps import sweep
 

@@ -67,13 +67,13 @@ def choose(config: TrialConfig, split: Split, execution: Execution) -> tuple[Cho
     """
     images = replace(config, training=replace(config.training, drop_last=False))
     batch = next(train_batches(settled(images, _choices(config.training)[0]), split, split.train, 1, execution))
-    where = Step(batch.labels_B, batch.indices_B, 1, 0)
+    moment = Step(batch.labels_B, batch.indices_B, 1, 0)
     steps: dict[Choice, Callable[[], float]] = {}
     for choice in _choices(config.training):
         one = _step_of(settled(config, choice), split, execution.device)
         layout = torch.channels_last if choice.channels_last else torch.contiguous_format
         shown = batch._replace(images_BCHW=batch.images_BCHW.to(execution.device).contiguous(memory_format=layout))
-        steps[choice] = partial(_timed, one, shown, where)
+        steps[choice] = partial(_timed, one, shown, moment)
         steps[choice]()  # loads kernels and makes the momenta; not counted
     seconds = {choice: step() for choice, step in steps.items()}
     hopeful = [choice for choice in steps if seconds[choice] < _HOPELESS * min(seconds.values())]
@@ -90,16 +90,16 @@ def described(config: TrialConfig, choice: Choice, seconds: Mapping[Choice, floa
     return f"student {config.student.arch}: {choice} ({timings} a step)"
 
 
-def _timed(one: TrainStep, batch: Batch, where: Step) -> float:
+def _timed(one: TrainStep, batch: Batch, moment: Step) -> float:
     """Time a step: on a GPU until it is done there, on a CPU the work of all threads, whatever else the cores do."""
     if not batch.images_BCHW.is_cuda:
         began = time.process_time()
-        one(batch, None, where, one.training.lr)
+        one(batch, None, moment, one.training.lr)
         return time.process_time() - began
     device = batch.images_BCHW.device
     torch.cuda.synchronize(device)
     began = time.perf_counter()
-    one(batch, None, where, one.training.lr)
+    one(batch, None, moment, one.training.lr)
     torch.cuda.synchronize(device)
     return time.perf_counter() - began
 
