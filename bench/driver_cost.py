@@ -36,6 +36,7 @@ from icd.search.core.attempts import Attempt, AttemptResult, EpochReport
 from icd.search.executors.local.executor import LocalExecutor
 from icd.search.study.database import open_storage
 from icd.search.study.ledger import Ledger
+from icd.search.suggest import samplers
 from icd.search.suggest.search_space import SearchSpace
 
 EPOCHS, FEW_EPOCHS = 10, 3
@@ -105,7 +106,7 @@ def fill(
             system_attrs={},
             intermediate_values=curve,
         )
-        storage.create_new_trial(ledger.study._study_id, template_trial=template)
+        storage.create_new_trial(storage.get_study_id_from_name(ledger.name), template_trial=template)
 
 
 def ask_cost(known: list[int], asks: int) -> list[dict[str, Any]]:
@@ -126,12 +127,12 @@ def ask_cost(known: list[int], asks: int) -> list[dict[str, Any]]:
         for number in known:
             fill(storage, ledger, space, number - have, plain)
             have = number
-            ledger.drive(sweep, [], EPOCHS, shared=False)
+            samplers.drive(ledger, sweep, [], EPOCHS, shared=False)
             known_numbers = {record.number for record in ledger.records()}
             took, busy = [], []
             for turn in range(asks):
                 began, cpu = time.perf_counter(), time.thread_time()
-                trial, _ = ledger.ask(space.suggest, known_numbers)
+                trial = ledger.ask(space.suggest)
                 took.append(time.perf_counter() - began)
                 busy.append(time.thread_time() - cpu)
                 known_numbers.add(trial)

@@ -14,6 +14,7 @@ from icd.search.core.records import State
 from icd.search.study.database import open_storage, storage_url
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_index import sweep_folder
+from icd.search.suggest.samplers import drive
 from icd.search.suggest.search_space import SearchSpace
 from icd.training.student_file import write_student
 from icd.worker.trial_folder import claim
@@ -60,7 +61,7 @@ class Study:
             "digest": self.sweep.digest(),
         }
         self.ledger = Ledger.create(open_storage(storage_url(root)), self.sweep, attributes)
-        self.ledger.drive(self.sweep, [], EPOCHS, shared=False)
+        drive(self.ledger, self.sweep, [], EPOCHS, shared=False)
         self.folder = sweep_folder(root, self.sweep.name)
         self.folder.mkdir(parents=True)
 
@@ -80,9 +81,9 @@ class Study:
             document = self.space.baseline(self.sweep.enqueue[0])
             number = self.ledger.add_baseline(self.sweep.enqueue[0].label, {}, {}, {})
         else:
-            known = {record.number for record in self.ledger.records()}
-            number, asked = self.ledger.ask(self.space.suggest, known)
-            document = dict(asked)
+            asked: list[dict[str, Any]] = []
+            number = self.ledger.ask(lambda trial: asked.append(dict(self.space.suggest(trial))) or asked[-1])
+            document = asked[-1]
         config = self.space.read(document)
         self.ledger.note(number, control=control or baseline, key=config.key(), attempts=1)
         for epoch, value in enumerate(curve, 1):

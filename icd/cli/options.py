@@ -223,7 +223,7 @@ def device_of(name: str, threads: int | None) -> "torch.device":
     """
     import torch
 
-    from icd.training.gpus import no_silent_cpu, training_device, visible_gpus, why_unusable
+    from icd.worker.gpus import no_silent_cpu, training_device, visible_gpus, why_unusable
 
     if threads:
         torch.set_num_threads(threads)

@@ -7,11 +7,9 @@ from math import prod
 from typing import Any
 
 from icd.config.document import KeyPath, dotted
+from icd.config.ranges import Choice, Interval, ScaleWeights
 from icd.config.space import (
     Ask,
-    Choice,
-    Interval,
-    ScaleWeights,
     asked_order,
     cases,
     fixed_part,

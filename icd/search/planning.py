@@ -18,9 +18,10 @@ from icd.search.executors.local.resources import partition_devices
 from icd.search.run_sweep import Settings, preparation
 from icd.search.study.database import memory_storage
 from icd.search.study.ledger import Ledger
+from icd.search.suggest.samplers import drive
 from icd.search.suggest.search_space import SearchSpace
 from icd.search.suggest.warm_start import planned_starts
-from icd.training.gpus import visible_gpus
+from icd.worker.gpus import visible_gpus
 from icd.worker.preflight import PreflightResult
 
 _SUGGESTIONS = 5
@@ -205,14 +206,14 @@ def _trials(sweep: SweepConfig, space: SearchSpace) -> int | None:
 def _suggestions(sweep: SweepConfig, space: SearchSpace) -> dict[int, dict[str, Any]]:
     """Ask a study in memory, seeded and numbered as the real one would be."""
     ledger = Ledger.create(memory_storage(), sweep, {})
-    ledger.drive(sweep, list(space.points()) if sweep.sampler.name == "grid" else [], 1, shared=False)
-    known = {ledger.add_baseline(baseline.label, {}, {}, {}) for baseline in sweep.enqueue}
+    drive(ledger, sweep, list(space.points()) if sweep.sampler.name == "grid" else [], 1, shared=False)
+    for baseline in sweep.enqueue:
+        ledger.add_baseline(baseline.label, {}, {}, {})
     for start in space.starts:
-        known.add(ledger.add_baseline(start.label, {}, {}, {}, "start"))
+        ledger.add_baseline(start.label, {}, {}, {}, "start")
     size = space.size()
     for _ in range(min(_SUGGESTIONS, size or _SUGGESTIONS)):
-        number, _document = ledger.ask(space.suggest, known)
-        known.add(number)
+        ledger.ask(space.suggest)
     return {
         record.number: shown_params(record.params)
         for record in ledger.records()

@@ -21,14 +21,21 @@ from icd.search.study.database import DatabaseLease, is_shared, open_storage, st
 from icd.search.study.ledger import Ledger
 from icd.search.study.locks import DriverLock
 from icd.search.study.sweep_files import SweepFiles, fetch_trials, shelf_of
-from icd.search.study.sweep_index import REPORT_NAME, pasted, refuse_one_database, sweep_folder, tracking_uri
+from icd.search.study.sweep_index import (
+    REPORT_NAME,
+    pasted,
+    refuse_earlier,
+    refuse_one_database,
+    sweep_folder,
+    tracking_uri,
+)
 from icd.search.tracking.experiment import Experiment
 from icd.search.tracking.mlflow_client import check_server, refuse_address
 from icd.search.tracking.sweep_views import ask_for_summary, follow
 from icd.search.tracking.tracker import Tracker
 from icd.teacher.cache import BUDGET_GB, CacheMode
 from icd.training.checkpoints import write_durably
-from icd.training.gpus import visible_gpus
+from icd.worker.gpus import visible_gpus
 from icd.worker.preflight import PreflightRequest, PreflightResult
 from icd.worker.run_trial import stop_asked
 
@@ -209,6 +216,7 @@ def session(sweep: SweepConfig, settings: Settings) -> Iterator[Session]:
     """
     folder = sweep_folder(settings.root, sweep.name)
     url = storage_url(settings.root)
+    refuse_earlier(settings.root)
     refuse_one_database(settings.root)
     refuse_address(tracking_uri(settings.root))
     try:

@@ -22,10 +22,10 @@ from icd.models import Network
 from icd.storage.bucket import local_root
 from icd.teacher.cache import BUDGET_GB, CacheMode, CachePlan, plan_cache, suits, summary
 from icd.teacher.store import prepare
-from icd.training.gpus import training_device
 from icd.training.hardware import device_name
 from icd.training.loop import EpochMetrics, Execution
 from icd.worker.autotune import choose, described, settled, student_name
+from icd.worker.gpus import training_device
 from icd.worker.trial_inputs import TrialFolders, read_data, views_problems
 from icd.worker.trial_probe import Probe, measure_pace
 

@@ -31,10 +31,10 @@ from icd.search.core.attempts import Attempt, AttemptResult, EpochReport, Outcom
 from icd.teacher.cache import suits
 from icd.training.checkpoints import write_durably
 from icd.training.engine import spent
-from icd.training.gpus import training_device
 from icd.training.hardware import device_name
 from icd.training.loop import EpochMetrics, Execution, evaluation_batches, initial_student
 from icd.worker.attempt_storage import check_newest, working_copy
+from icd.worker.gpus import training_device
 from icd.worker.preemption import NOTICE, PreemptionNotice
 from icd.worker.shared_inputs import SharedInputs
 from icd.worker.trial_folder import claim, continue_trial, take_up
