@@ -9,7 +9,7 @@ from icd.config.fingerprint import Fingerprint, stored_fingerprint
 from icd.config.read_trial import read_trial
 from icd.config.yaml import parse_yaml
 from icd.errors import ConfigError
-from icd.training.same_beginning import TOLERANCE, compare
+from icd.worker.same_beginning import TOLERANCE, compare
 
 PLAIN = "student: resnet8\nmethod: cross_entropy\n"
 NOTED = Fingerprint(
