@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
+from icd.search.core.roots import default_root, root_of
+
 if TYPE_CHECKING:
     from icd.config.yaml import Document
     from icd.search.controller.controller import SweepController
@@ -56,13 +58,6 @@ class Options(TypedDict, total=False):
     watch: "Callable[[SweepController, Executor], None]"
     stop: Callable[[], bool]
     report: Callable[[Path, str, Path], None]
-
-
-def default_root() -> Path:
-    """Where results are kept: ``ICD_ROOT``, or ``runs`` here; for a bucket this machine's copy of it."""
-    from icd.storage.bucket import local_root
-
-    return local_root(os.environ.get("ICD_ROOT") or "runs")
 
 
 def sweep(
@@ -195,9 +190,9 @@ def sync(
         StateError: If a driver runs, which sends by itself, or there is no such sweep.
     """
     from icd.errors import StateError
+    from icd.search.mlflow_sync import send_missing
     from icd.search.study.sweep_index import find, tracking_uri
     from icd.search.sweep_status import driver_of
-    from icd.search.sync import send_missing
     from icd.search.tracking.mlflow_client import refuse_address
 
     where = root_of(root)
@@ -207,13 +202,6 @@ def sync(
     if driver is not None:
         raise StateError(f"sweep {name!r} is driven by {driver}, which sends what is pending by itself")
     return send_missing(where, name, deadline_s, announce)
-
-
-def root_of(root: Path | str | None) -> Path:
-    """Give the folder that stands for a root: itself, this machine's copy of a bucket, or for None the default."""
-    from icd.storage.bucket import local_root
-
-    return default_root() if root is None else local_root(root)
 
 
 def _document(source: Source, overrides: Sequence[str], name: str | None) -> "Document":

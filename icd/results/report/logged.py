@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from icd.search.mlflow_sync import send_missing
 from icd.search.study.locks import DriverLock
 from icd.search.study.sweep_files import shelf_of
 from icd.search.study.sweep_index import sweep_folder
-from icd.search.sync import send_missing
 
 
 def log_report(root: Path, name: str, deadline_s: float, announce: Callable[[str], None]) -> int:

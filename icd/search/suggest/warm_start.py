@@ -22,12 +22,11 @@ from icd.errors import ConfigError, StateError
 from icd.methods import METHODS
 from icd.search.core.pair_runs import key_of
 from icd.search.core.pareto import pareto_front
-from icd.search.core.records import TrialRecord
+from icd.search.core.records import TrialRecord, chosen
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_index import find, refuse_several_pairs
 from icd.search.suggest.params_of import holds, params_of
 from icd.search.suggest.search_space import SearchSpace
-from icd.search.sweep_status import chosen
 
 Say = Callable[[str], None]
 
