@@ -118,7 +118,7 @@ def _fit(trials: Sequence[FrozenTrial], name: str) -> Floats:
         columns = [[float(value == choice) for value in values] for choice in dict.fromkeys(values)]
     else:
         place_N = np.array(ranks(values)) / len(values) - 0.5
-        columns = [place_N, place_N**2]
+        columns = [place_N.tolist(), (place_N**2).tolist()]
     design_NK = np.array(columns).T
     basis_NK, size_K, _ = np.linalg.svd(design_NK - design_NK.mean(axis=0), full_matrices=False)
     found: Floats = basis_NK[:, size_K > 1e-9]

@@ -159,6 +159,13 @@ def test_every_part_of_the_package_has_its_place() -> None:
     assert parts - {"__init__"} <= set(RANKS)
 
 
+def test_a_long_file_of_the_search_says_why_it_is_one() -> None:
+    long = [file for file in FILES if len(file.read_text().splitlines()) > 300]
+    search = [file for file in long if name_of(file).split("/")[1] in ("search", "worker", "doctor")]
+    reasons = {name_of(file): ast.get_docstring(ast.parse(file.read_text())) or "" for file in search}
+    assert not [name for name, said in reasons.items() if "longer than 300 lines because" not in said]
+
+
 @pytest.mark.parametrize(
     ("name", "source", "rule"),
     [

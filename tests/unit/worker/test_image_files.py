@@ -14,8 +14,9 @@ from icd.config.yaml import Document
 from icd.data import images
 from icd.data.decode import decode_rgb
 from icd.search.core.attempts import Attempt, EpochReport
+from icd.search.core.preparation import PreflightRequest
 from icd.training.trial_folder import TrialFolders, read_data
-from icd.worker.preflight import PreflightRequest, run_preflight
+from icd.worker.preflight import run_preflight
 from icd.worker.run_trial import attempt
 from icd.worker.shared_inputs import SharedInputs
 from tests.data_contract import make_cub
