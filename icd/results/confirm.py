@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 from icd.config.sweep import Baseline, SweepConfig
@@ -13,6 +14,7 @@ from icd.errors import StateError, UsageError, did_you_mean
 from icd.methods import PAPER_ROWS
 from icd.results.confirmation import Confirmation, confirmation_of
 from icd.results.plan import FailedRuns, Plan, PlannedArm, begin_plan, fresh_seeds, planned_arm, stored_plans
+from icd.search import default_root
 from icd.search.core.records import TrialRecord, in_order
 from icd.search.session import Settings, written_report
 from icd.search.study.ledger import Ledger
@@ -69,7 +71,9 @@ def run_confirmation(
         if plans and not anew and not asked and not against:
             return plans[-1]
         return begin_plan(
-            ledger, make_plan(ledger, sweep, **{"top": _TOP, "seeds": _SEEDS, "against": against, **asked}), anew=anew
+            ledger,
+            make_plan(ledger, sweep, root=settings.root, **{"top": _TOP, "seeds": _SEEDS, "against": against, **asked}),
+            anew=anew,
         )
 
     done = run_stage(name, listed, settings, overrides, partial(tell_confirmation, settings))
@@ -109,6 +113,7 @@ def make_plan(
     alpha: float = 0.05,
     adaptive: bool = True,
     failed_runs: FailedRuns = "left-out",
+    root: Path | None = None,
 ) -> Plan:
     """Choose the finalists of a sweep and its baselines.
 
@@ -124,6 +129,7 @@ def make_plan(
         alpha: Chance of any false difference in the confirmation.
         adaptive: Whether an arm ends after three seeds where the others would hardly show a difference.
         failed_runs: What a run counts that diverged.
+        root: Folder of results, for commands that a message names.
 
     Raises:
         StateError: If no trial is complete.
@@ -145,7 +151,7 @@ def make_plan(
     if not finalists:
         raise StateError(
             f"sweep {ledger.name!r} has no finalist: no trial has run all its epochs that is not one of "
-            f"{', '.join(labels)}; see 'icd trials {ledger.name}'"
+            f"{', '.join(labels)}; see '{pasted(root or default_root(), 'trials', ledger.name)}'"
         )
     return Plan(
         stage="confirm",
