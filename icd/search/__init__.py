@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
+from icd.search.core.roots import default_root, root_of
+
 if TYPE_CHECKING:
     from icd.config.yaml import Document
     from icd.search.controller.controller import SweepController
@@ -40,7 +42,7 @@ Source = str | Path | Mapping[str, Any]
 
 
 class Options(TypedDict, total=False):
-    """How and where to run; only ``table`` touches a result, by rounding. See ``icd.search.run_sweep.Settings``."""
+    """How and where to run: ``icd.search.run_sweep.Settings``. Of these only ``teacher_cache`` rounds a result."""
 
     root: Path | str | None
     data_root: Path | str | None
@@ -49,20 +51,13 @@ class Options(TypedDict, total=False):
     address: str
     extend: bool
     retry_failed: bool
-    table: Literal["auto", "table", "stream", "live"]
-    table_gb: float
+    teacher_cache: Literal["auto", "full", "stream", "off"]
+    teacher_cache_gb: float
     engine: Literal["auto", "eager", "graph"] | None
     announce: Callable[[str], None]
     watch: "Callable[[SweepController, Executor], None]"
     stop: Callable[[], bool]
     report: Callable[[Path, str, Path], None]
-
-
-def default_root() -> Path:
-    """Where results are kept: ``ICD_ROOT``, or ``runs`` here; for a bucket this machine's copy of it."""
-    from icd.storage.bucket import local_root
-
-    return local_root(os.environ.get("ICD_ROOT") or "runs")
 
 
 def sweep(
@@ -80,12 +75,11 @@ def sweep(
         ConfigError: With every problem of the file.
         StateError: If another driver has it, or it was begun with another configuration.
     """
-    from icd.config.located import located
     from icd.config.read_sweep import read_sweep
     from icd.search.run_sweep import run
 
     document = _document(source, overrides, name)
-    with located(document):
+    with document.located():
         return run(read_sweep(document), document.data, settings_of(options))
 
 
@@ -121,12 +115,11 @@ def plan(
     **options: Unpack[Options],
 ) -> "Plan":
     """Say what a sweep would try and cost; ``measure`` times it here, and trains its teacher if that is missing."""
-    from icd.config.located import located
     from icd.config.read_sweep import read_sweep
     from icd.search.planning import make_plan
 
     document = _document(source, overrides, name)
-    with located(document):
+    with document.located():
         return make_plan(read_sweep(document), settings_of(options), measure=measure)
 
 
@@ -191,34 +184,24 @@ def sync(
     deadline_s: float = 60.0,
     announce: Callable[[str], None] = lambda text: None,
 ) -> int:
-    """Send MLflow what it has not been told of a sweep; returns how many events are still pending.
+    """Send MLflow what it lacks of a sweep; returns how many runs still wait.
 
     Raises:
         StateError: If a driver runs, which sends by itself, or there is no such sweep.
     """
     from icd.errors import StateError
-    from icd.search.study.sweep_files import fetch_trials
-    from icd.search.study.sweep_index import find, sweep_folder, tracking_uri
+    from icd.search.mlflow_sync import send_missing
+    from icd.search.study.sweep_index import find, tracking_uri
     from icd.search.sweep_status import driver_of
-    from icd.search.tracking import outbox_sender
     from icd.search.tracking.mlflow_client import refuse_address
 
     where = root_of(root)
-    ledger = find(where, name)
+    find(where, name)
     refuse_address(tracking_uri(where))
     driver = driver_of(where, name)
     if driver is not None:
         raise StateError(f"sweep {name!r} is driven by {driver}, which sends what is pending by itself")
-    folder, uid = sweep_folder(where, name), ledger.attributes["uid"]
-    fetch_trials(where, ledger, outbox=True)
-    return outbox_sender.flush(folder, tracking_uri(where), name, uid, deadline_s, announce)
-
-
-def root_of(root: Path | str | None) -> Path:
-    """Give the folder that stands for a root: itself, this machine's copy of a bucket, or for None the default."""
-    from icd.storage.bucket import local_root
-
-    return default_root() if root is None else local_root(root)
+    return send_missing(where, name, deadline_s, announce)
 
 
 def _document(source: Source, overrides: Sequence[str], name: str | None) -> "Document":

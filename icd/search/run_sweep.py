@@ -4,16 +4,16 @@ import json
 import secrets
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from icd import __version__
 from icd.config.engine import engine_asked
 from icd.config.read_sweep import read_sweep
 from icd.config.sweep import SweepConfig
 from icd.config.trial import differences
+from icd.config.walk import summary
 from icd.config.yaml import Document, apply_overrides
 from icd.errors import Interrupted, StateError
 from icd.search.controller.controller import SweepController
@@ -22,10 +22,10 @@ from icd.search.session import Executor, Session, Settings, session, threads_of,
 from icd.search.study.database import is_shared, redacted, storage_url
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_index import pasted, tracking_uri
+from icd.search.suggest.samplers import drive
 from icd.search.suggest.search_source import retry_failed
 from icd.search.suggest.search_space import SearchSpace
 from icd.search.suggest.warm_start import find_starts, stored_starts, to_json
-from icd.search.tracking.outbox import Outbox
 from icd.storage.bucket import url_of
 from icd.training.hardware import versions
 from icd.worker.preflight import PreflightRequest, PreflightResult
@@ -44,7 +44,7 @@ class SweepResult:
         best: The best complete trial by the first objective.
         stopped_by: ``budget``, ``exhausted``, ``stop``, ``signal``, ``failures``.
         failed_too_often: Whether more trials failed than ``budget.max_failed_fraction`` allows.
-        pending: Events that MLflow has not been told yet.
+        pending: Runs of which MLflow lacks something.
         tracking: Where MLflow is.
     """
 
@@ -87,8 +87,8 @@ def run(sweep: SweepConfig, document: Mapping[str, Any], settings: Settings) -> 
         starts = stored_starts(begun) if begun else find_starts(sweep, settings.root, settings.announce)
         space = SearchSpace(sweep, starts)
         request = preparation(space, sweep, settings, probe=begun is None)
-        if begun is not None:  # a table's rounding is not a live teacher's: what was begun goes on the same way
-            kept = {name: begun.attributes.get(name, {}) for name in ("tables", "tuned")}
+        if begun is not None:  # a cache's rounding is not a live teacher's: what was begun goes on the same way
+            kept = {name: begun.attributes.get(name, {}) for name in ("teacher_caches", "tuned")}
             request = replace(request, **kept)
         prepared = held.prepare(sweep, request)
         ledger = begun or _create(held.storage, space, document, prepared, settings)
@@ -128,13 +128,16 @@ def _create(
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "document": json.dumps(document),
         "sweep": json.dumps(sweep.to_data()),
+        "space": json.dumps(summary(sweep.template)),
         "starts": to_json(space.starts),
         "versions": {**versions(), **library_versions(), "git": _git_commit()},
+        "data": prepared.data,
         "data_digest": prepared.data_digest,
         "data": prepared.data,
         "teacher_lines": list(prepared.teacher_lines),
         "teachers": dict(prepared.teachers),
-        "tables": dict(prepared.tables),
+        "teacher_caches": dict(prepared.teacher_caches),
+        "teacher_lines": list(prepared.teacher_lines),
         "tuned": dict(prepared.tuned),
         "digest": sweep.digest(),  # last: a study with its digest is whole
     }
@@ -173,8 +176,8 @@ def preparation(space: SearchSpace, sweep: SweepConfig, settings: Settings, *, p
         download=settings.download,
         probe=probe,
         threads=threads_of(sweep),
-        table=settings.table,
-        table_gb=settings.table_gb,
+        teacher_cache=settings.teacher_cache,
+        teacher_cache_gb=settings.teacher_cache_gb,
         engine=engine_asked(settings.engine, sweep.resources.engine),
     )
 
@@ -182,39 +185,33 @@ def preparation(space: SearchSpace, sweep: SweepConfig, settings: Settings, *, p
 def _drive(
     sweep: SweepConfig, space: SearchSpace, ledger: Ledger, prepared: PreflightResult, held: Session
 ) -> SweepResult:
-    settings, attributes = held.settings, ledger.attributes
+    settings = held.settings
     points = list(space.points()) if sweep.sampler.name == "grid" else []
     epochs = max(space.members(space.document(corner))[-1].last for corner in space.corners())
-    ledger.drive(sweep, points, epochs, shared=is_shared(storage_url(settings.root)))
+    drive(ledger, sweep, points, epochs, shared=is_shared(storage_url(settings.root)))
     if settings.retry_failed:
         again = ", ".join(map(str, retry_failed(ledger)))
         settings.announce(f"failed trials are trained again as {again}" if again else "no failed trial to train again")
-    outbox, site = Outbox(held.folder), held.site(sweep, prepared)
+    site = held.site(sweep, prepared)
     uri = tracking_uri(settings.root)
-    _begin_outbox(outbox, sweep, attributes, prepared)
-    driver = SweepController(sweep, space, ledger, outbox, prepared, site, settings.announce)
+    driver = SweepController(sweep, space, ledger, held.tracker(), prepared, site, settings.announce)
     ledger.note_study(
-        stopped_by="", gpus_per_trial=site.gpus_per_trial, tables=dict(prepared.tables), tuned=dict(prepared.tuned)
+        stopped_by="",
+        gpus_per_trial=site.gpus_per_trial,
+        teacher_caches=dict(prepared.teacher_caches),
+        tuned=dict(prepared.tuned),
     )
 
     def finish() -> None:
         # Who is told to leave at once does so; the report can be had from 'icd report'.
-        made = [] if driver.stop_now else written_report(sweep.name, held.folder, settings)
-        _summarise(outbox, _result(sweep, ledger, driver, held.folder, uri), made)
+        if not driver.stop_now:
+            written_report(sweep.name, held.folder, settings)
 
     pending = held.conduct(driver, finish)
     if driver.stopped_by == "signal":
         again = pasted(settings.root, "resume", sweep.name)
         raise Interrupted(f"sweep {sweep.name!r} stopped; continue with '{again}'")
     return replace(_result(sweep, ledger, driver, held.folder, uri), pending=pending)
-
-
-def _begin_outbox(outbox: Outbox, sweep: SweepConfig, attributes: Mapping[str, Any], prepared: PreflightResult) -> None:
-    tags = {"data": prepared.data, "teachers": "; ".join(prepared.teacher_lines), "digest": attributes["digest"][:16]}
-    params = {"sampler": sweep.sampler.name, "pruner": sweep.pruner.name, "seed": f"seed{sweep.sampler.seed}"}
-    created = int(1000 * time.time())
-    note = f"Sweep {sweep.name}: {prepared.data}. Made by icd {__version__}."
-    outbox.sweep(time_ms=created, name=f"sweep {sweep.name}", params=params, tags=tags, note=note, artifacts=[])
 
 
 def _result(sweep: SweepConfig, ledger: Ledger, driver: SweepController, folder: Path, uri: str) -> SweepResult:
@@ -229,17 +226,6 @@ def _result(sweep: SweepConfig, ledger: Ledger, driver: SweepController, folder:
         pending=0,
         tracking=redacted(uri),
     )
-
-
-def _summarise(outbox: Outbox, result: SweepResult, artifacts: Sequence[str]) -> None:
-    counts = {state: sum(r.state == state for r in result.records) for state in ("complete", "pruned", "failed")}
-    metrics = {f"trials/{state}": float(count) for state, count in counts.items()}
-    tags = {"stopped_by": result.stopped_by}
-    if result.best is not None:
-        metrics["best/value"] = result.best.values[0]
-        tags["best"] = f"{result.best.number:04d}"
-    revision = int(time.time())
-    outbox.summary(revision, time_ms=1000 * revision, metrics=metrics, tags=tags, artifacts=artifacts, finished=True)
 
 
 def library_versions() -> dict[str, str]:

@@ -21,10 +21,19 @@ from icd.search.study.database import DatabaseLease, is_shared, open_storage, st
 from icd.search.study.ledger import Ledger
 from icd.search.study.locks import DriverLock
 from icd.search.study.sweep_files import SweepFiles, fetch_trials, shelf_of
-from icd.search.study.sweep_index import REPORT_NAME, pasted, refuse_one_database, sweep_folder, tracking_uri
+from icd.search.study.sweep_index import (
+    REPORT_NAME,
+    pasted,
+    refuse_earlier,
+    refuse_one_database,
+    sweep_folder,
+    tracking_uri,
+)
+from icd.search.tracking.experiment import Experiment
 from icd.search.tracking.mlflow_client import check_server, refuse_address
-from icd.search.tracking.outbox_sender import OutboxSender
-from icd.teacher.cache import BUDGET_GB, TableMode
+from icd.search.tracking.sweep_views import ask_for_summary, follow
+from icd.search.tracking.tracker import Tracker
+from icd.teacher.cache import BUDGET_GB, CacheMode
 from icd.training.checkpoints import write_durably
 from icd.training.gpus import visible_gpus
 from icd.worker.preflight import PreflightRequest, PreflightResult
@@ -64,8 +73,8 @@ class Settings:
         address: Ray cluster to join; ``local`` starts one of our own.
         extend: Whether a larger budget than the study's may be used.
         retry_failed: Whether trials that failed are trained again.
-        table: How teachers are answered for: ``auto``, ``table``, ``stream`` or ``live``.
-        table_gb: Disk that a teacher table may take.
+        teacher_cache: What is kept of teachers' answers: ``auto``, ``full``, ``stream`` or ``off``.
+        teacher_cache_gb: Disk that a teacher cache may take.
         engine: Of the steps; None takes ``ICD_ENGINE``, or what the sweep says.
         announce: Told what happens, in lines.
         watch: Called several times a second with the driver and the executor, for a live display.
@@ -80,8 +89,8 @@ class Settings:
     address: str = "local"
     extend: bool = False
     retry_failed: bool = False
-    table: TableMode = "auto"
-    table_gb: float = BUDGET_GB
+    teacher_cache: CacheMode = "auto"
+    teacher_cache_gb: float = BUDGET_GB
     engine: Engine | None = None
     announce: Callable[[str], None] = logger.info
     watch: Callable[[SweepController, Executor], None] = lambda driver, executor: None
@@ -101,6 +110,7 @@ class Session:
         storage: Where the study is.
         shelf: Where its files are.
         shared: The database's own lease, where several machines can reach it.
+        warned: Whether it was said that MLflow cannot be reached.
     """
 
     name: str
@@ -109,6 +119,7 @@ class Session:
     storage: Any
     shelf: SweepFiles
     shared: DatabaseLease | None
+    warned: bool = False
     _executor: Executor | None = None
     _leaving: ExitStack = field(default_factory=ExitStack)
 
@@ -152,12 +163,12 @@ class Session:
             finish: Called at a clean end, while MLflow can still be told.
 
         Returns:
-            Events that MLflow has not been told yet.
+            Runs of which MLflow lacks something.
         """
-        uid = driver.ledger.attributes["uid"]
-        uri, said = tracking_uri(self.settings.root), self.settings.announce
-        tracker = OutboxSender(self.folder, uri, self.name, uid, said, limit=lambda: self.shelf.outbox_sent)
-        tracker.start()
+        views, tracker = driver.books.views, driver.tracker
+        follow(tracker, views, driver.ledger)
+        ask_for_summary(tracker, views, driver.ledger, driven=True)
+        tracker.start(self._experiment(driver.ledger, tracker))
         try:
             self.executor.run(driver, lambda: self._tick(driver))
             if driver.halted is not None:
@@ -167,13 +178,19 @@ class Session:
             driver.note_stage(stopped_by=driver.stopped_by)
             finish()
             self.shelf.publish()
-            self.shelf.send()
+            ask_for_summary(tracker, views, driver.ledger, driven=False)
         except BaseException:
             tracker.close(_LEAVE_S)
             raise
-        finally:
-            driver.outbox.close()
         return tracker.close(_LEAVE_S if driver.stop_now else _FLUSH_S)
+
+    def tracker(self) -> Tracker:
+        """Make what brings MLflow to the sweep; ``conduct`` starts it."""
+        return Tracker(self.settings.announce, warned=self.warned)
+
+    def _experiment(self, ledger: Ledger, tracker: Tracker) -> Experiment:
+        uri, uid = tracking_uri(self.settings.root), ledger.attributes["uid"]
+        return Experiment(self.folder, uri, self.name, uid, tracker.refuse)
 
     def _tick(self, driver: SweepController) -> None:
         asked = self.shelf.exchange() or stop_asked(self.folder / "stop")
@@ -199,6 +216,7 @@ def session(sweep: SweepConfig, settings: Settings) -> Iterator[Session]:
     """
     folder = sweep_folder(settings.root, sweep.name)
     url = storage_url(settings.root)
+    refuse_earlier(settings.root)
     refuse_one_database(settings.root)
     refuse_address(tracking_uri(settings.root))
     try:
@@ -217,7 +235,7 @@ def session(sweep: SweepConfig, settings: Settings) -> Iterator[Session]:
         if shared is not None:
             shared.guard(storage)
         shelf = _taken_over(folder, storage, sweep.name, settings)
-        yield Session(sweep.name, folder, settings, storage, shelf, shared, _leaving=leaving)
+        yield Session(sweep.name, folder, settings, storage, shelf, shared, warning is not None, _leaving=leaving)
 
 
 def _taken_over(folder: Path, storage: Any, name: str, settings: Settings) -> SweepFiles:

@@ -12,7 +12,7 @@ from icd.errors import StateError
 from icd.search.controller.node_health import QUARANTINED
 from icd.search.core.dead_terms import noted_terms
 from icd.search.core.device_usage import DeviceUse, mixed_cost, uses
-from icd.search.core.records import State, TrialRecord, best, in_order
+from icd.search.core.records import State, TrialRecord, best
 from icd.search.study.database import DatabaseLease, is_shared, storage_url
 from icd.search.study.ledger import Ledger
 from icd.search.study.locks import holder, is_driven
@@ -98,16 +98,8 @@ def all_statuses(root: Path) -> list[SweepStatus]:
 
 
 def plain_sweep(ledger: Ledger) -> dict[str, Any]:
-    """Give a study's sweep as plain data, without reading it: enough to show it.
-
-    Raises:
-        StateError: If it was made by an icd whose files had a ``space``.
-    """
+    """Give a study's sweep as plain data, without reading it: enough to show it."""
     sweep: dict[str, Any] = json.loads(ledger.attributes["sweep"])
-    if "search" not in sweep:
-        raise StateError(
-            f"sweep {ledger.name!r} was made by an older icd, and only that can read it; take another root"
-        )
     search = sweep["search"]
     objectives = search["objective"] if isinstance(search["objective"], list) else [search["objective"]]
     return {**sweep, **search, "objectives": objectives}
@@ -184,16 +176,6 @@ def pairs_of(records: Sequence[TrialRecord]) -> list[str]:
     return list(dict.fromkeys(name for record in records for name in record.members))
 
 
-def chosen(
-    records: Sequence[TrialRecord], *, states: Sequence[State] = (), top: int | None = None, maximize: bool = True
-) -> list[TrialRecord]:
-    """Choose trials by state, and the best few of the complete ones by the first objective."""
-    found = [record for record in records if not states or record.state in states]
-    if top is None:
-        return found
-    return in_order(found, maximize=maximize)[:top]
-
-
 def found_line(folder: Path, records: Sequence[TrialRecord]) -> str:
     """Say what a driver that goes on finds: ``found 10 done, 2 running to continue, 0 lost``.
 
@@ -201,7 +183,7 @@ def found_line(folder: Path, records: Sequence[TrialRecord]) -> str:
     """
     shelf = shelf_of(folder)
     counts = counts_of(records)
-    under_way = [record for record in records if record.state == "running" and record.key]
+    under_way = [record for record in records if record.state == "running"]
     lost = [record for record in under_way if record.curve and not shelf.begun(record.number)]
     failed = f", {counts['failed']} failed (--retry-failed trains them again)" if counts["failed"] else ""
     done, going_on = counts["complete"] + counts["pruned"], len(under_way) - len(lost)

@@ -11,13 +11,12 @@ from icd.search.controller.controller import SweepController
 from icd.search.core.records import TrialRecord
 from icd.search.run_sweep import check_digests, stored_sweep
 from icd.search.session import Session, Settings, session, threads_of
-from icd.search.study.database import is_shared, redacted, storage_url
+from icd.search.study.database import redacted
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_index import find, pasted, tracking_uri
 from icd.search.suggest.list_source import Listed, ListSource, measured
 from icd.search.suggest.search_space import SearchSpace
 from icd.search.suggest.warm_start import stored_starts
-from icd.search.tracking.outbox import Outbox
 from icd.storage.bucket import url_of
 from icd.worker.preflight import PreflightRequest
 
@@ -31,7 +30,7 @@ class StageResult:
         folder: Its folder.
         records: Its trials.
         stopped_by: ``exhausted`` once the list is done; ``stop`` or ``failures`` else.
-        pending: Events that MLflow has not been told yet.
+        pending: Runs of which MLflow lacks something.
         tracking: Where MLflow is.
     """
 
@@ -48,7 +47,7 @@ def run_stage(
     listed_of: Callable[[Ledger, SweepConfig], Listed],
     settings: Settings,
     overrides: Sequence[str] = (),
-    finish: Callable[[Ledger, Outbox], None] = lambda ledger, outbox: None,
+    finish: Callable[[Ledger, Path], None] = lambda ledger, folder: None,
 ) -> StageResult:
     """Train what is on a list, or what is left of it.
 
@@ -69,7 +68,7 @@ def run_stage(
         ledger = Ledger(held.storage, name, settings.announce)
         listed = listed_of(ledger, sweep)
         driver = _driver(sweep, ledger, listed, held)
-        pending = held.conduct(driver, lambda: finish(ledger, driver.outbox))
+        pending = held.conduct(driver, lambda: finish(ledger, held.folder))
         if driver.stopped_by == "signal":
             again = pasted(settings.root, listed.stage, name)
             raise Interrupted(f"{listed.stage} of sweep {name!r} stopped; continue with '{again}'")
@@ -93,23 +92,22 @@ def _driver(sweep: SweepConfig, ledger: Ledger, listed: Listed, held: Session) -
         download=settings.download,
         probe=not ledger.records(listed.stage),
         threads=threads_of(sweep),
-        table=settings.table,
-        table_gb=settings.table_gb,
+        teacher_cache=settings.teacher_cache,
+        teacher_cache_gb=settings.teacher_cache_gb,
         engine=engine_asked(settings.engine, sweep.resources.engine),
-        tables=attributes.get(f"{listed.stage}/tables", {}),
+        teacher_caches=attributes.get(f"{listed.stage}/teacher_caches", {}),
         tuned=attributes.get("tuned", {}),
     )
     prepared = held.prepare(sweep, request)
     check_digests(ledger, prepared)
     one_thing = measured(sweep, listed.objective)
-    epochs = max(config.training.epochs for config in configs)
-    ledger.drive(one_thing, [], epochs, shared=is_shared(storage_url(settings.root)))
-    ledger.note_study(**{f"{listed.stage}/tables": dict(prepared.tables)})
+    ledger.drive()
+    ledger.note_study(**{f"{listed.stage}/teacher_caches": dict(prepared.teacher_caches)})
     driver = SweepController(
         one_thing,
         SearchSpace(sweep, stored_starts(ledger)),
         ledger,
-        Outbox(held.folder),
+        held.tracker(),
         prepared,
         held.site(sweep, prepared),
         settings.announce,

@@ -2,7 +2,7 @@
 
 Run as a script, one process without threads that has imported everything; drivers and workers are forked from it, so
 that a driver costs milliseconds to start. Everything else is the real thing: process executor, sqlite, checkpoints,
-outbox, MLflow.
+MLflow.
 
     python tests/crash/harness.py points WORKDIR [--side driver|worker] [--from N] [--step K]
     python tests/crash/harness.py kills WORKDIR --kills 200 [--seed 0]
@@ -243,7 +243,7 @@ def table(root: Path, stage: Stage = "search") -> list[dict[str, Any]]:
 
 
 def tracking_faults(root: Path, rows: list[dict[str, Any]]) -> list[str]:
-    """Say where MLflow does not hold exactly one finished run per trial and each metric once."""
+    """Say where MLflow does not hold exactly one finished run per trial and arm, and each metric once."""
     faults = []
     with sqlite3.connect(root / "mlflow.db") as database:
         runs = dict(
@@ -256,10 +256,13 @@ def tracking_faults(root: Path, rows: list[dict[str, Any]]) -> list[str]:
         twice = database.execute(
             "select count(*) from (select 1 from metrics group by run_uuid, key, step having count(*) > 1)"
         ).fetchone()[0]
-        tops = database.execute("select count(*) from metrics where key in ('val/top1', 'test/top1')").fetchone()[0]
+        tops = database.execute(
+            "select count(*) from metrics m join tags t on t.run_uuid = m.run_uuid where t.key = 'icd.stage' "
+            "and t.value = 'trial' and m.key in ('val/top1', 'test/top1')"
+        ).fetchone()[0]
     trained = [row for row in rows if row["state"] != "duplicate"]
     epochs = sum(len(row["curve"]) for row in trained)
-    numbers = sorted(name.rpartition("/")[2] for name in runs)
+    numbers = sorted(name.partition("/")[2] for name in runs if "/arms/" not in name)
     if numbers != sorted([*(f"{row['number']:04d}" for row in trained), "summary"]) or set(runs.values()) != {1}:
         faults.append(f"runs {runs}")
     if running:

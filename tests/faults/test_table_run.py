@@ -23,7 +23,7 @@ STAGES: tuple[Stage, ...] = ("search", "confirm", "ablate")
 
 @pytest.fixture(scope="module")
 def harness(tmp_path_factory: pytest.TempPathFactory) -> Harness:
-    return Harness(Path(verbs.__file__), ICD_TABLES=str(tmp_path_factory.mktemp("tables")))
+    return Harness(Path(verbs.__file__), ICD_TEACHER_CACHE=str(tmp_path_factory.mktemp("cache")))
 
 
 @pytest.fixture(scope="module")

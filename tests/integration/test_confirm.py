@@ -2,10 +2,12 @@
 
 import shutil
 import sqlite3
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from icd.results.outcome import Arm
 from tests.crash import harness as bare
 from tests.crash.served import Harness
 from tests.support.confirmations import ASKED, RUNS, SEARCH, check, confirm, held, weights_of
@@ -13,7 +15,7 @@ from tests.support.confirmations import ASKED, RUNS, SEARCH, check, confirm, hel
 
 @pytest.fixture(scope="module")
 def harness(tmp_path_factory: pytest.TempPathFactory) -> Harness:
-    return Harness(ICD_TABLES=str(tmp_path_factory.mktemp("tables")))
+    return Harness(ICD_TEACHER_CACHE=str(tmp_path_factory.mktemp("cache")))
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +54,10 @@ def test_a_confirmation_is_paired_and_kept(undisturbed: Path, searched: Path) ->
     check(undisturbed, undisturbed, kills=0)
 
 
+def spread(arm: Arm) -> list[tuple[str, float | None]]:
+    return [("", arm.mean), ("/sd", arm.sd), ("/n", len(arm.runs))]
+
+
 def test_runs_stand_beside_those_of_the_search_in_mlflow(undisturbed: Path) -> None:
     with sqlite3.connect(undisturbed / "mlflow.db") as database:
         rows = database.execute(
@@ -60,12 +66,20 @@ def test_runs_stand_beside_those_of_the_search_in_mlflow(undisturbed: Path) -> N
         ).fetchall()
         tags = dict(database.execute("select key, value from tags where key in ('winner', 'confirmed')").fetchall())
         looks = database.execute("select value from latest_metrics where key = 'confirm/test_evaluations'").fetchall()
+        groups = Counter(database.execute("select value from tags where key = 'group'").fetchall())
+        arms = database.execute(
+            "select a.value, m.key, m.value from tags a join latest_metrics m on m.run_uuid = a.run_uuid "
+            "where a.key = 'arm' and m.key in ('test/top1', 'test/top1/sd', 'test/top1/n')"
+        ).fetchall()
     assert len({experiment for experiment, *_ in rows}) == 1
-    assert sorted(stage for _, stage, _ in rows) == ["confirm"] * RUNS + ["search"] * 3
+    assert sorted(stage for _, stage, _ in rows) == ["confirm"] * RUNS + ["confirm/1"] * 3 + ["search"] * 3
     assert {status for *_, status in rows} == {"FINISHED"}
     found = held(undisturbed)
     assert tags == {"winner": found.winner, "confirmed": found.statement}
     assert looks == [(2.0 * RUNS,)]
+    assert groups == {("search",): 3, ("arms",): 3, **{(arm.label,): 3 for arm in found.arms}}
+    shown = {(arm.label, f"test/top1{part}"): value for arm in found.arms for part, value in spread(arm)}
+    assert {(label, metric): value for label, metric, value in arms} == shown
 
 
 def test_another_driver_and_another_request_are_refused(root: Path, harness: Harness, undisturbed: Path) -> None:

@@ -22,12 +22,10 @@ from icd.config.yaml import parse_yaml
 from icd.models import build_model
 from icd.results.exports.student import sample_of
 from icd.results.exports.winner import NOT_CONFIRMED, SIMPLEST
-from icd.search.tracking.outbox import Outbox
 from tests.ablating import planned, study_at, told, write_student
 from tests.command import Command, one_line
 from tests.confirmed import arm, confirmation, run
 from tests.studies import Study, usual
-from tests.tracking import begin_trial, end_trial
 
 EVERYTHING = ["README.md", "best.yaml", "student.onnx", "student.pt2", "student.safetensors"]
 # Nothing of icd may be imported, wherever it is installed.
@@ -75,11 +73,6 @@ def check_snippets(folder: Path, images_BCHW: torch.Tensor) -> None:
 
 @pytest.mark.timeout(400)
 def test_everything_and_the_registry(command: Command, study: Study, tmp_path: Path) -> None:
-    outbox = Outbox(study.folder)
-    outbox.sweep(time_ms=1_700_000_000_000, name="sweep by-hand", params={}, tags={}, note="A question?")
-    begin_trial(outbox, 1)
-    end_trial(outbox, 1)
-    outbox.close()
     assert command("sync", "by-hand").code == 0
 
     out = tmp_path / "out"

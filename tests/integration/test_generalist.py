@@ -32,7 +32,7 @@ BOTH: dict[str, Any] = {**ONE, "teacher": None, "student": None, "pairs": PAIRS}
 
 @pytest.fixture(scope="module")
 def harness(tmp_path_factory: pytest.TempPathFactory) -> Harness:
-    return Harness(ICD_TABLES=str(tmp_path_factory.mktemp("tables")))
+    return Harness(ICD_TEACHER_CACHE=str(tmp_path_factory.mktemp("cache")))
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +125,7 @@ def confirmed(harness: Harness, undisturbed: Path, tmp_path_factory: pytest.Temp
 
 
 def held(root: Path) -> Confirmation:
-    found = confirmation_of(bare.studies.find(root, "crash"))
+    found = confirmation_of(bare.sweep_index.find(root, "crash"))
     assert found is not None
     return found
 
@@ -178,7 +178,9 @@ def test_each_pair_is_exported_with_its_student(confirmed: Path, tmp_path: Path,
     assert (told["trial"], told["confirmed"], list(told["pairs"])) == (number, True, ["small", "large"])
     assert sorted(told["differences"]) == ["large/student.pt2", "small/student.pt2"]
     assert all(difference <= 1e-4 for difference in told["differences"].values())
-    record = next(item for item in bare.studies.find(confirmed, "crash").records("confirm") if item.number == number)
+    record = next(
+        item for item in bare.sweep_index.find(confirmed, "crash").records("confirm") if item.number == number
+    )
     assert found.statement.rstrip(".") in (out / "README.md").read_text()
     for name in ("small", "large"):
         assert {path.name for path in (out / name).iterdir()} == {*EXPORTED, "student.pt2"}
@@ -207,7 +209,7 @@ def test_the_generalist_beside_a_specialist(
     assert said.code == 0, said.err
     small, large = json.loads(said.out)["rows"]
     best = min(records(root), key=lambda record: (record.rank, -record.values[0], record.number))
-    alone = bare.studies.find(root, "alone").records()
+    alone = bare.sweep_index.find(root, "alone").records()
     top = max(record.values[0] for record in alone)
     assert (small["pair"], small["generalist"], small["specialist"]) == ("small", best.members["small"], top)
     assert small["difference"] == small["generalist"] - top

@@ -7,9 +7,7 @@ import pytest
 
 from icd.results.exports.registry import Version, register
 from icd.search.tracking.mlflow_client import connect
-from icd.search.tracking.outbox import Outbox
-from icd.search.tracking.outbox_sender import flush
-from tests.tracking import begin_trial, end_trial
+from tests.tracking import ended, send
 
 UID = "0123456789abcdef"
 
@@ -33,11 +31,8 @@ def sent(root: Path, number: int) -> None:
     folder = root / "sweeps" / "s"
     (folder / "trials" / f"{number:04d}").mkdir(parents=True)
     (folder / "trials" / f"{number:04d}" / "log.txt").write_text(f"{number}")
-    outbox = Outbox(folder)
-    begin_trial(outbox, number)
-    end_trial(outbox, number, artifacts=(f"trials/{number:04d}/log.txt",))
-    outbox.close()
-    assert flush(folder, f"sqlite:///{root}/mlflow.db", "s", UID, 120.0) == 0
+    view = ended(number, artifacts=(f"trials/{number:04d}/log.txt",))
+    assert send(folder, f"sqlite:///{root}/mlflow.db", [view], experiment="s", uid=UID, deadline_s=120) == 0
 
 
 @pytest.mark.parametrize("how", ["moved", "copied"])

@@ -10,7 +10,6 @@ import pytest
 from icd.results import compare as compare_module
 from icd.results.compare import compare
 from icd.search.study.locks import DriverLock
-from icd.search.tracking.outbox import Outbox, events
 from tests.command import Command, one_line
 from tests.reports import confirmation
 from tests.studies import Study, changed, usual
@@ -43,7 +42,7 @@ def test_a_report_is_written_beside_the_trials(command: Command, study: Study) -
     assert said.code == 0, said.err
     assert said.out == f"{study.folder / 'report.html'}\n"
     assert "Sweep by-hand" in (study.folder / "report.html").read_text()
-    assert not (study.folder / "outbox.jsonl").exists()  # MLflow knows nothing of this sweep
+    assert not (study.root / "mlflow.db").exists()  # nobody drove this sweep
 
 
 def test_a_report_is_written_elsewhere_and_replaced(command: Command, study: Study, tmp_path: Path) -> None:
@@ -56,31 +55,26 @@ def test_a_report_is_written_elsewhere_and_replaced(command: Command, study: Stu
 
 
 def test_a_driver_logs_by_itself(command: Command, study: Study) -> None:
-    outbox = Outbox(study.folder)
-    outbox.sweep(time_ms=1, name="sweep", params={}, tags={}, note="note")
-    outbox.close()
+    study.ledger.note_study(stopped_by="budget")
     with DriverLock(study.folder):
         said = command("report", "by-hand")
     assert said.code == 0, said.err
     assert "not logged: " in said.err
-    assert [event["kind"] for event in events(study.folder / "outbox.jsonl")] == ["sweep"]
+    assert not (study.root / "mlflow.db").exists()
 
 
 def test_a_report_waits_for_a_server_that_is_away(
     command: Command, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    outbox = Outbox(study.folder)
-    outbox.sweep(time_ms=1, name="sweep", params={}, tags={}, note="note")
-    outbox.close()
+    study.ledger.note_study(stopped_by="budget")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setattr("icd.cli.outcomes._FLUSH_S", 0.1)
     said = command("report", "by-hand", "--json")
     assert said.code == 0, said.err
     told = json.loads(said.out)
-    assert (told["logged"], told["pending"]) == (False, 2)
+    shown = [record for record in study.ledger.records() if record.state != "duplicate"]
+    assert (told["logged"], told["pending"]) == (False, 1 + len(shown))
     assert "icd sync by-hand" in said.err
-    last = list(events(study.folder / "outbox.jsonl"))[-1]
-    assert (last["kind"], last["artifacts"]) == ("summary", ["report.html"])
 
 
 @pytest.mark.usefixtures("study")

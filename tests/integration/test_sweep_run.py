@@ -13,7 +13,6 @@ from icd import search
 from icd.search import run_sweep
 from icd.search.executors.ray.sockets import family, listeners
 from icd.search.sweep_status import counts_of
-from icd.search.tracking.outbox import Outbox
 from tests.command import Command, one_line
 from tests.studies import usual
 from tests.support.short_sweeps import begun, file, signal_when
@@ -137,16 +136,13 @@ def test_too_many_failures(command: Command, tmp_path: Path, icd_root: Path, mon
     monkeypatch.setattr(run_sweep, "run", lambda sweep, document, settings: result)
     said = command("sweep", file(tmp_path), "--json")
     assert "1 of 5 trials" in one_line(said, 4, "FAILED")
-    assert "7 events wait for MLflow: 'icd sync by-hand'" in said.err
+    assert "7 runs wait for MLflow: 'icd sync by-hand'" in said.err
     assert json.loads(said.out)["counts"] == counts_of(records)
 
 
 @pytest.mark.timeout(400)
 def test_ui(command: Command, icd_root: Path) -> None:
-    study = usual(icd_root)
-    outbox = Outbox(study.folder)
-    outbox.sweep(time_ms=1_700_000_000_000, name="sweep by-hand", params={}, tags={}, note="A question?")
-    outbox.close()
+    usual(icd_root)
     assert command("sync", "by-hand").code == 0
     with begun("ui", "by-hand", "--no-browser") as process:
         assert process.stdout is not None

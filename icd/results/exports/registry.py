@@ -19,8 +19,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from icd.errors import SetupError, UsageError
-from icd.search.tracking.mlflow_client import STAGE_TAG, MlflowStore, advice, check_server
+from icd.search.tracking.experiment import Experiment
+from icd.search.tracking.mlflow_client import GONE, advice, check_server
 from icd.search.tracking.mlflow_pages import without_password
+from icd.search.tracking.run_view import RunView
+from icd.search.tracking.sweep_views import STAGE_TAG
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -31,7 +34,6 @@ DIGEST_TAG = "icd.digest"
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,127}")
 _ALIAS = re.compile(r"(?!(latest|v[0-9]+)$)[A-Za-z0-9_-]{1,64}", re.IGNORECASE)  # MLflow keeps those two kinds
 _TAG_LENGTH = 5000
-_GONE = "RESOURCE_DOES_NOT_EXIST"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +127,7 @@ def register(uri: str, folder: Path, experiment: str, uid: str, trial: int, vers
     Raises:
         SetupError: If MLflow cannot be reached or refuses.
     """
-    store = MlflowStore(folder, uri, experiment, uid, _never)
+    store = Experiment(folder, uri, experiment, uid, _never)
     try:
         return _register(store, trial, version)
     except Exception as error:
@@ -137,7 +139,7 @@ def register(uri: str, folder: Path, experiment: str, uid: str, trial: int, vers
         ) from error
 
 
-def _register(store: MlflowStore, trial: int, version: Version) -> Registered:
+def _register(store: Experiment, trial: int, version: Version) -> Registered:
     client = store.client
     tags = {name: value[:_TAG_LENGTH] for name, value in version.tags.items()}
     _make_model(client, version.model)
@@ -202,7 +204,7 @@ def _make_model(client: "MlflowClient", model: str) -> None:
     try:
         client.get_registered_model(model)
     except Exception as error:
-        if getattr(error, "error_code", "") != _GONE:
+        if getattr(error, "error_code", "") != GONE:
             raise
         client.create_registered_model(model)
 
@@ -212,14 +214,14 @@ def _same(client: "MlflowClient", version: Version) -> "ModelVersion | None":
     return next(iter(client.search_model_versions(query)), None)
 
 
-def _own_run(store: MlflowStore, trial: int) -> str:
+def _own_run(store: Experiment, trial: int) -> str:
     """Make a run that holds the files where MLflow never heard of the trial."""
     now = int(1000 * time.time())
-    event = {"ms": now, "name": f"export of trial {trial}", "tags": {STAGE_TAG: "export"}}
-    run_id = store.run(f"export-{trial:04d}", event)
+    view = RunView(key=f"export-{trial:04d}", name=f"export of trial {trial}", start_ms=now, tags={STAGE_TAG: "export"})
+    run_id = store.run_id(view)
     store.client.set_terminated(run_id, "FINISHED", now)
     return run_id
 
 
-def _never(run: str, what: Mapping[str, object], why: str) -> None:
-    """Nothing of the outbox is sent here, so nothing is set aside."""
+def _never(run: str, what: str, why: str) -> None:
+    """No run is brought to a view here, so nothing is refused."""

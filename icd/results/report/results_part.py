@@ -2,6 +2,7 @@
 
 import math
 
+from icd.config.names import shown_params
 from icd.results import sentences
 from icd.results.report.blocks import Block, Section, Table, Text
 from icd.results.report.differences import arms_blocks, difference_blocks
@@ -129,7 +130,7 @@ def best_configurations(facts: Facts) -> Section | None:
 
 def _trial_row(record: TrialRecord) -> list[object]:
     seconds = record.attributes.get("seconds")
-    own = {name.removeprefix("method."): value for name, value in record.params.items()}
+    own = {name.removeprefix("method."): value for name, value in shown_params(record.params).items()}
     params = flat_text(own, 4) if own else ""
     epochs = max(record.curve, default=0)
     return [record.number, *record.values, epochs, seconds, f"{record.baseline or ''} {params}".strip()]

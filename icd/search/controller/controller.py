@@ -1,7 +1,7 @@
 """The policy that both executors follow: what to run next, what an epoch means, and what a fault leads to.
 
 Every answer is a function of the ledger and the trial folders, so a driver that replaces a dead one goes on as that one
-would have. The order of an epoch: checkpoint durable (worker), then ledger, then outbox.
+would have. The order of an epoch: checkpoint durable (worker), then ledger, then MLflow.
 """
 
 import logging
@@ -15,18 +15,19 @@ from icd.config.trial import TrialConfig
 from icd.errors import SetupError, StateError
 from icd.search.controller.budget import BudgetTracker
 from icd.search.controller.epoch_times import EpochTimes
-from icd.search.controller.node_health import QUARANTINED, Complaint, Location
-from icd.search.controller.retry import FRUITLESS, RetryPolicy
+from icd.search.controller.node_health import QUARANTINED
+from icd.search.controller.retry import NO_PROGRESS, RetryPolicy
 from icd.search.controller.trial_recorder import TrialRecorder
 from icd.search.core.attempts import Attempt, AttemptResult, EpochReport
 from icd.search.core.device_usage import COST, mixed_cost, uses
+from icd.search.core.location import Location
 from icd.search.core.pair_runs import key_of
 from icd.search.core.run_context import RunContext, RunningTrial
 from icd.search.study.ledger import Ledger
-from icd.search.suggest.list_source import ListSource
 from icd.search.suggest.search_source import SearchSource
 from icd.search.suggest.search_space import SearchSpace
-from icd.search.tracking.outbox import Outbox
+from icd.search.suggest.trial_source import TrialSource
+from icd.search.tracking.tracker import Tracker
 from icd.worker.preflight import PreflightResult, teacher_name
 
 logger = logging.getLogger(__name__)
@@ -42,16 +43,16 @@ class SweepController:
         sweep: SweepConfig,
         space: SearchSpace,
         ledger: Ledger,
-        outbox: Outbox,
+        tracker: Tracker,
         prepared: PreflightResult,
         site: RunContext,
         announce: Callable[[str], None],
-        chooser: SearchSource | ListSource | None = None,
+        source: TrialSource | None = None,
     ) -> None:
-        self.sweep, self.ledger, self.outbox = sweep, ledger, outbox
+        self.sweep, self.ledger, self.tracker = sweep, ledger, tracker
         self.prepared, self.site, self.announce = prepared, site, announce
-        self.chooser = chooser or SearchSource(sweep, space, ledger, prepared, self._refused)
-        self.books = TrialRecorder(sweep, space, ledger, outbox, prepared, site, self.chooser)
+        self.source = source or SearchSource(sweep, space, ledger, prepared, self._refused)
+        self.books = TrialRecorder(sweep, space, ledger, tracker, site, self.source)
         self.running: dict[int, RunningTrial] = {}
         self.drain = self.stop_now = False
         self.stopped_by = ""
@@ -59,7 +60,7 @@ class SweepController:
         self._waiting: list[int] = []  # begun before, or to be tried again
         self._onward: list[int] = []  # one of their runs has just ended, and the next is due
         self._warned = False
-        self._faults, self._paces = RetryPolicy(sweep.resources.retries, announce), EpochTimes()
+        self._retry, self._paces = RetryPolicy(sweep.resources.retries, announce), EpochTimes()
         seconds_before = float(ledger.attributes.get(self._noted("seconds"), 0.0))
         self._allowance = BudgetTracker(sweep.budget, seconds_before, site.gpus_per_trial)
         self._ended: list[str] = []
@@ -79,12 +80,12 @@ class SweepController:
         """Whether nothing runs and nothing will."""
         if self.running or (self._onward and not self.stopping):
             return False
-        return self.stopping or self.drain or not (self._waiting or self.chooser.enqueued_left() or self._room())
+        return self.stopping or self.drain or not (self._waiting or self.source.enqueued_left() or self._room())
 
     @property
-    def quarantined(self) -> Mapping[Location, Complaint]:
-        """Where no attempt is to be started."""
-        return self._faults.quarantined
+    def quarantined(self) -> Mapping[Location, str]:
+        """Where no attempt is to be started, and why."""
+        return self._retry.quarantined
 
     @property
     def left(self) -> int:
@@ -92,9 +93,9 @@ class SweepController:
         if self.stopping or self.drain:
             return 0 if self.stopping else len(self._onward)
         again, trials = len(self._onward) + len(self._waiting), self.sweep.budget.trials
-        if not (self.chooser.enqueued_left() or self._room()):
+        if not (self.source.enqueued_left() or self._room()):
             return again
-        return sys.maxsize if trials is None else again + max(0, trials - self.chooser.tried)
+        return sys.maxsize if trials is None else again + max(0, trials - self.source.tried)
 
     def next(self) -> Attempt | None:
         """Give the next attempt; None where there is none now."""
@@ -106,7 +107,7 @@ class SweepController:
             return None
         if self._waiting:
             return self._issue(self._waiting.pop(0))
-        number = next(self.chooser.new_trials(lambda: not self.drain and self._room()), None)
+        number = next(self.source.new_trials(lambda: not self.drain and self._room()), None)
         return self._issue(number) if number is not None else None
 
     def epoch(self, epoch: EpochReport) -> bool:
@@ -121,7 +122,7 @@ class SweepController:
         if self._paces.add(epoch.number, epoch.device, epoch.metrics.get("seconds/epoch", 0.0)):
             self._note_devices(epoch.number)
         if epoch.device:  # else it is only told again
-            self._faults.hear_epoch(epoch)
+            self._retry.on_epoch(epoch)
         if self.ledger.finished(epoch.number):
             return False
         reason = self._reason_to_prune(epoch.number, counted) if counted < under_way.epochs else ""
@@ -135,7 +136,10 @@ class SweepController:
         if under_way is None or under_way.attempt != outcome.attempt:
             return
         del self.running[outcome.number]
-        self._hear_end(outcome)
+        before = len(self.quarantined)
+        self._retry.on_finished(outcome)
+        if len(self.quarantined) != before:
+            self.ledger.note_study(**{QUARANTINED: list(self.quarantined.values())})
         self.books.fetch(outcome.number)
         self.books.catch_up(outcome.number)
         if self.ledger.finished(outcome.number):
@@ -163,33 +167,32 @@ class SweepController:
         self.ledger.note_study(**{self._noted(name): value for name, value in attributes.items()})
 
     def _noted(self, name: str) -> str:
-        return name if self.chooser.stage == "search" else f"{self.chooser.stage}/{name}"
+        return name if self.source.stage == "search" else f"{self.source.stage}/{name}"
 
     # Choosing
 
     def _take_up(self) -> None:
         """Read the ledger: what is known, what was under way, what a killed driver left half said."""
-        for record in self.ledger.records(self.chooser.stage):
+        ended = []
+        for record in self.ledger.records(self.source.stage):
             self._allowance.spend(float(record.attributes.get("seconds", 0.0)))
-            if not self.chooser.take_up(record):
-                self.books.settle_begun(self.ledger.record(record.number))
+            if not self.source.restore(record):
                 continue
-            self._faults.take_up(record.number, record.attributes.get("faults", {}))
+            self._retry.restore(record.number, record.attributes.get("faults", {}))
             self._paces.take_up(record.number, record.attributes.get("devices", ()))
             if record.state == "running":
                 self._waiting.append(record.number)
             else:
                 self._ended.append(record.state)
-                self.books.settle(record)
+                ended.append(record)
+        self.books.drop_checkpoints(ended)
 
     def _room(self) -> bool:
         """Whether the budget, the grid and the sampler allow another trial."""
-        if self.chooser.half_asked:
-            return True
-        if self._allowance.over(self.chooser.tried):
+        if self._allowance.over(self.source.tried):
             self.stopped_by = "budget"
             return False
-        if self.chooser.exhausted:
+        if self.source.exhausted:
             self.stopped_by = "exhausted"
             return False
         return True
@@ -201,7 +204,7 @@ class SweepController:
 
     def _issue(self, number: int) -> Attempt:
         record = self.ledger.record(number)
-        members = self.chooser.members(record)
+        members = self.source.members(record)
         if key_of(members) != record.key:
             raise StateError(
                 f"trial {number} was committed with the key {record.key[:12]}, but its parameters now give "
@@ -213,7 +216,7 @@ class SweepController:
         attempt, bucket = record.attempts + 1, self.books.shelf.bucket
         self.ledger.note(number, attempts=attempt)
         self.books.shelf.issue(number, member.name, attempt)
-        self.books.reporter.begin(number, members, record)
+        self.books.begin(number, members, record)
         self.running[number] = RunningTrial(
             attempt=attempt,
             epochs=members[-1].last,
@@ -233,8 +236,8 @@ class SweepController:
             grace_seconds=self.sweep.resources.grace_seconds,
             threads=self.site.threads,
             engine=self.site.engine,
-            table=self.prepared.tables.get(teacher_name(config), "live"),
-            stage=self.chooser.stage,
+            teacher_cache=self.prepared.teacher_caches.get(teacher_name(config), "off"),
+            stage=self.source.stage,
             member=member.name,
             bucket=bucket.url if bucket is not None else "",
         )
@@ -281,7 +284,7 @@ class SweepController:
     def _warn_of_mixed_cost(self) -> None:
         metrics = [objective.metric for objective in self.sweep.objectives]
         if COST in metrics and not self._warned:
-            warning = mixed_cost(metrics, uses(self.ledger.records(self.chooser.stage)))
+            warning = mixed_cost(metrics, uses(self.ledger.records(self.source.stage)))
             self._warned = bool(warning)
             if warning:
                 self.announce(f"WARNING: {warning}")
@@ -300,17 +303,6 @@ class SweepController:
         self.announce(f"trial {outcome.number}: diverged: {reason}")
         self._close(outcome.number)
 
-    def _hear_end(self, outcome: AttemptResult) -> None:
-        """Take note of an end; where that changes which places are quarantined, of what it means for others."""
-        before = self._faults.quarantined
-        self._faults.hear_end(outcome)
-        changed = before.keys() ^ self._faults.quarantined.keys()
-        if changed:
-            self.ledger.note_study(**{QUARANTINED: self._faults.sentences()})
-            for number in self._faults.touched(changed):
-                if not self.ledger.finished(number):
-                    self.ledger.note(number, faults=self._faults.counts(number))
-
     def _note_devices(self, number: int) -> None:
         """Keep what a trial ran on so far: the next attempt may come to another type."""
         devices = self._paces.devices(number)
@@ -325,17 +317,17 @@ class SweepController:
         self.announce(
             f"trial {number}: {outcome.reason}; goes on from epoch {self.books.stored_epoch(number, under_way)}"
         )
-        if self._faults.fruitless(number):
+        if self._retry.no_progress(number):
             self.stopped_by = "preemptions"
             self.halted = SetupError(
-                f"trial {number} was preempted {FRUITLESS} times and got no epoch further: an epoch takes longer than "
-                "its nodes stay; take other nodes, then 'icd resume'"
+                f"trial {number} was preempted {NO_PROGRESS} times and got no epoch further: an epoch takes longer "
+                "than its nodes stay; take other nodes, then 'icd resume'"
             )
 
     def _fault(self, outcome: AttemptResult, under_way: RunningTrial) -> None:
         """Try again where that can help, or record the failure."""
-        number, verdict = outcome.number, self._faults.judge(outcome)
-        self.ledger.note(number, faults=self._faults.counts(number))
+        number, verdict = outcome.number, self._retry.decide(outcome)
+        self.ledger.note(number, faults=self._retry.counts(number))
         if verdict.again:
             last = self.books.stored_epoch(number, under_way)
             self.announce(f"trial {number}: {outcome.reason}; {verdict.words} from epoch {last}")
@@ -344,7 +336,7 @@ class SweepController:
         self.announce(f"trial {number}: failed: {outcome.reason}")
         notes: dict[str, Any] = {"exit_reason": outcome.kind, "device": outcome.device, **self._costs(number)}
         self.ledger.tell(number, "failed", reason=outcome.reason, **notes)
-        self.chooser.forget(number)
+        self.source.discard(number)
         self._close(number)
         self._give_up_if_hopeless()
 

@@ -1,7 +1,5 @@
-"""Keeps ledger and outbox in step with what trials' files say; whoever asks twice changes nothing."""
+"""Keeps ledger and MLflow in step with what trials' files say; whoever asks twice changes nothing."""
 
-import itertools
-import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,18 +7,17 @@ from typing import Any
 from icd.config.sweep import SweepConfig
 from icd.search.core.attempts import trial_folder
 from icd.search.core.dead_terms import DeadTerm, dead_terms
-from icd.search.core.pair_runs import PairRun
+from icd.search.core.pair_runs import PairRun, epochs_before
 from icd.search.core.records import TrialRecord
 from icd.search.core.run_context import RunContext, RunningTrial
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_files import shelf_of
-from icd.search.suggest.list_source import ListSource
-from icd.search.suggest.search_source import REFUSED, SearchSource
 from icd.search.suggest.search_space import SearchSpace
-from icd.search.tracking.outbox import Outbox
-from icd.search.tracking.trial_logger import TrialLogger
+from icd.search.suggest.trial_source import TrialSource
+from icd.search.tracking.run_view import trial_key
+from icd.search.tracking.sweep_views import SweepViews, ask_for_trial, epoch_row
+from icd.search.tracking.tracker import Tracker
 from icd.training.trial_folder import stored_rows, training_seconds
-from icd.worker.preflight import PreflightResult
 
 
 class TrialRecorder:
@@ -31,15 +28,14 @@ class TrialRecorder:
         sweep: SweepConfig,
         space: SearchSpace,
         ledger: Ledger,
-        outbox: Outbox,
-        prepared: PreflightResult,
+        tracker: Tracker,
         site: RunContext,
-        chooser: SearchSource | ListSource,
+        source: TrialSource,
     ) -> None:
-        self.sweep, self.ledger, self.site, self.chooser = sweep, ledger, site, chooser
+        self.sweep, self.ledger, self.site, self.source = sweep, ledger, site, source
         self.shelf = shelf_of(site.folder)
         self._weights = [row.name for row in space.dimensions() if row.name.endswith("_weight")]
-        self.reporter = TrialLogger(sweep, space, ledger, outbox, site.folder, prepared.data_digest)
+        self.tracker, self.views = tracker, SweepViews(sweep, space, ledger.attributes, site.folder)
 
     @property
     def curve_metric(self) -> str:
@@ -52,12 +48,16 @@ class TrialRecorder:
 
     # Epochs
 
+    def begin(self, number: int, members: Sequence[PairRun], record: TrialRecord) -> None:
+        """Let MLflow hear that a trial begins, or goes on."""
+        self.tracker.begin(self.views.begun(record, [member.config for member in members]))
+
     def commit(self, number: int, epoch: int, metrics: Mapping[str, float], member: str) -> None:
-        """Tell ledger, then outbox; neither takes what is not finite (a share of gradients that overflowed)."""
+        """Tell ledger, then MLflow; neither takes what is not finite (a share of gradients that overflowed)."""
         value = metrics[self.curve_metric]
         if math.isfinite(value):
             self.ledger.add_epoch(number, epoch, value)
-        self.reporter.epoch(number, epoch, metrics, member)
+        self.tracker.epoch(trial_key(number), epoch_row(epoch, metrics, member))
 
     def catch_up(self, number: int) -> None:
         """Commit epochs that the trial's folder has and the ledger has not."""
@@ -112,37 +112,24 @@ class TrialRecorder:
         return [term for term in dead if term.searched]
 
     def settle(self, record: TrialRecord) -> None:
-        """Put a trial's end into the outbox, once."""
-        if record.state == "duplicate" or record.key.startswith(REFUSED) or self.reporter.ended(record.number):
-            return
-        if not self.reporter.begun(record.number):
-            self.reporter.begin(record.number, self.chooser.members(record), record)
-        self.catch_up(record.number)
-        if record.state != "failed":  # nothing continues it; a failed one may still tell why
-            self.shelf.drop_checkpoints(record.number)
-        self.reporter.end(record)
+        """Let MLflow hear of a trial's end, and remove what only a continuation would need."""
+        ask_for_trial(self.tracker, self.views, record)
+        self.drop_checkpoints([record])
 
-    def settle_begun(self, record: TrialRecord) -> None:
-        """Tell the end of a trial that is none of this driver's, if its beginning was told."""
-        if record.state != "running" and self.reporter.begun(record.number):
-            self.settle(record)
+    def drop_checkpoints(self, records: Sequence[TrialRecord]) -> None:
+        """Remove the checkpoints of trials that ended; nothing continues one, but a failed one may still tell why."""
+        self.shelf.drop_checkpoints([record.number for record in records if record.state != "failed"])
 
     # Runs
 
     def members(self, number: int) -> tuple[PairRun, ...]:
         """Give the runs of a trial, with their configurations."""
-        return self.chooser.members(self.ledger.record(number))
+        return self.source.members(self.ledger.record(number))
 
     def _runs(self, number: int) -> list[tuple[str, int]]:
         """Give the name of each run of a trial, and how many epochs are before it."""
-        # From files: it is also asked of trials whose configuration is gone, or whose list is not gone on with.
-        names = [pair.name for pair in self.sweep.pairs] or [""]
-        found, before = [(names[0], 0)], 0
-        for name, following in itertools.pairwise(names):
-            path = trial_folder(self.site.folder, number, name) / "result.json"
-            before += json.loads(path.read_text())["epochs"] if path.exists() else 0
-            found.append((following, before))
-        return found
+        pairs = [pair.name for pair in self.sweep.pairs] or [""]
+        return epochs_before(self.site.folder, number, pairs)
 
     def _measured(self, number: int, member: PairRun, result: Mapping[str, Any]) -> list[float]:
         """Give the objectives of a run."""

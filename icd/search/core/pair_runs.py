@@ -1,6 +1,7 @@
 """The runs of a trial: one, or in a sweep over several pairs one for each pair, trained one after another."""
 
 import hashlib
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -63,3 +64,16 @@ def key_of(members: Sequence[PairRun]) -> str:
         return members[0].config.key()
     text = json.dumps({member.name: member.config.key() for member in members}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def epochs_before(sweep: Path, number: int, pairs: Sequence[str]) -> list[tuple[str, int]]:
+    """Give the name of each run of a trial, and how many epochs are before it, from the results that are there.
+
+    It is also asked of trials whose configuration is gone.
+    """
+    found, before = [(pairs[0], 0)], 0
+    for name, following in itertools.pairwise(pairs):
+        path = trial_folder(sweep, number, name) / "result.json"
+        before += json.loads(path.read_text())["epochs"] if path.exists() else 0
+        found.append((following, before))
+    return found

@@ -59,8 +59,8 @@ class TrialRecord:
 
     @property
     def counts(self) -> bool:
-        """Whether it is one of the budget's trials: its configuration is committed, and no other trial has it."""
-        return bool(self.key) and self.state not in ("duplicate", "retried")
+        """Whether it is one of the budget's trials: no other trial has its configuration."""
+        return self.state not in ("duplicate", "retried")
 
     @property
     def members(self) -> Mapping[str, float]:
@@ -83,6 +83,16 @@ def in_order(records: Sequence[TrialRecord], *, maximize: bool) -> list[TrialRec
 def best(records: Sequence[TrialRecord], *, maximize: bool) -> TrialRecord | None:
     """Give the first of the complete trials in order."""
     return next(iter(in_order(records, maximize=maximize)), None)
+
+
+def chosen(
+    records: Sequence[TrialRecord], *, states: Sequence[State] = (), top: int | None = None, maximize: bool = True
+) -> list[TrialRecord]:
+    """Choose trials by state, and the best few of the complete ones by the first objective."""
+    found = [record for record in records if not states or record.state in states]
+    if top is None:
+        return found
+    return in_order(found, maximize=maximize)[:top]
 
 
 def run_label(round_: int, arm: str, seed: int) -> str:

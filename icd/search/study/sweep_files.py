@@ -2,7 +2,6 @@
 
 Names in the bucket are those below the root; ``copies`` says how trials lie there. Beside the trials there are
 
-    sweeps/NAME/outbox/gN/OFFSET     the outbox as driver N has it, in parts, each named by its first byte's place
     sweeps/NAME/stop                 what ``icd stop`` asks of the driver
     sweeps/NAME/report.html, sweeps/NAME/confirmation.json
 """
@@ -11,7 +10,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,14 +18,12 @@ from pathlib import Path
 from typing import Any, get_args
 
 from icd.errors import SetupError, StateError
-from icd.search.core.attempts import AttemptClaim, checkpoints_below, trial_folder
+from icd.search.core.attempts import AttemptClaim, checkpoints_below, newest_begun, trial_folder
 from icd.search.core.records import Stage
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_index import REPORT_NAME, sweep_folder
-from icd.search.tracking.outbox import OUTBOX_NAME
 from icd.storage.bucket import Bucket, Stored, bucket_of, place
 from icd.training import STUDENT
-from icd.worker.attempt_storage import newest_begun
 
 logger = logging.getLogger(__name__)
 
@@ -44,13 +41,10 @@ class SweepFiles:
     Attributes:
         folder: The sweep's; with a bucket it holds copies, of everything but checkpoints and weights.
         bucket: Where they come from; None where the folder is the thing itself.
-        outbox_sent: Bytes of the outbox that no loss of this machine can take away.
     """
 
     folder: Path
     bucket: Bucket | None
-    outbox_sent: float = float("inf")
-    _generation: int = 0
     _exchanged: float = float("-inf")
     _asked: str = ""
 
@@ -81,8 +75,7 @@ class SweepFiles:
         """
         if self.bucket is None or not attempts:
             return
-        below = "trials" if len(attempts) > 1 else f"trials/{next(iter(attempts)):04d}"
-        names = self.bucket.list(f"{self.prefix}/{below}")
+        names = self.bucket.list(self._below(attempts))
         runs = {match[1]: int(match[2]) for match in map(self._own_name, names) if match}
         with ThreadPoolExecutor(_AT_A_TIME) as pool:
             chosen = [run for run, number in runs.items() if number in attempts]
@@ -106,14 +99,20 @@ class SweepFiles:
             return any(checkpoints_below(folder))
         return any(path.stat().st_size for pattern in ("", "*/") for path in folder.glob(f"{pattern}metrics.jsonl"))
 
-    def drop_checkpoints(self, number: int) -> None:
-        """Remove the checkpoints of a trial that nothing continues."""
-        for path in checkpoints_below(trial_folder(self.folder, number)):
-            path.unlink(missing_ok=True)
-        if self.bucket is not None:
-            for name in self.bucket.list(self._run(number)):
-                if "/checkpoints/" in name:
+    def drop_checkpoints(self, numbers: Collection[int]) -> None:
+        """Remove the checkpoints of trials that nothing continues."""
+        for number in numbers:
+            for path in checkpoints_below(trial_folder(self.folder, number)):
+                path.unlink(missing_ok=True)
+        if self.bucket is not None and numbers:
+            for name in self.bucket.list(self._below(numbers)):
+                match = re.fullmatch(rf"{re.escape(self.prefix)}/trials/(\d+)/.*checkpoints/[^/]+", name)
+                if match and int(match[1]) in numbers:
                     self.bucket.forget(name)
+
+    def _below(self, numbers: Collection[int]) -> str:
+        """Give what the names of these trials' objects begin with, so that one listing has them all."""
+        return self._run(next(iter(numbers))) if len(numbers) == 1 else f"{self.prefix}/trials"
 
     def _fetch_run(self, run: str, names: Mapping[str, Stored], attempts: int, weights: bool) -> None:
         """Bring the files of one run, and drop those that its newest attempt does not have."""
@@ -155,46 +154,17 @@ class SweepFiles:
             )
 
     def take_over(self) -> None:
-        """Begin to drive: bring the outbox that the driver before left, and publish it as this one's."""
+        """Begin to drive: bring what the driver before made of the sweep, and forget what was asked of it."""
         if self.bucket is None:
             return
-        parts = self._outbox_parts()
-        stored = b"".join(self.bucket.read(name) or b"" for name in _in_order(parts.get(max(parts, default=0), ())))
-        path = self.folder / OUTBOX_NAME
-        mine = path.read_bytes() if path.exists() else b""
-        if not mine.startswith(stored):  # the sweep was driven from another machine since
-            place(path, stored)
-        for name in _MADE:  # MLflow may still have to be given them
-            if not (self.folder / name).exists():
+        self.fetch_made()
+        self.bucket.forget(f"{self.prefix}/{_STOP}")
+
+    def fetch_made(self) -> None:
+        """Bring what a driver made of the sweep: MLflow may still have to be given it."""
+        for name in _MADE:
+            if self.bucket is not None and not (self.folder / name).exists():
                 self.bucket.download(f"{self.prefix}/{name}", self.folder / name)
-        self._generation, self.outbox_sent = max(parts, default=0) + 1, 0
-        self.bucket.forget(f"{self.prefix}/{_STOP}")  # it was asked of an earlier driver
-        self.send()
-
-    def send(self) -> None:
-        """Make what the outbox has durable; MLflow is told no more than that."""
-        if self.bucket is None:
-            return
-        path, first = self.folder / OUTBOX_NAME, int(self.outbox_sent)
-        if path.exists() and path.stat().st_size > first:
-            with path.open("rb") as file:
-                file.seek(first)
-                content = file.read()
-            content = content[: content.rfind(b"\n") + 1]
-            self.bucket.write(f"{self.prefix}/outbox/g{self._generation}/{first:012d}", content)
-            self.outbox_sent = first + len(content)
-
-    @property
-    def has_outbox(self) -> bool:
-        """Whether MLflow was ever to be told of the sweep."""
-        return (self.folder / OUTBOX_NAME).exists() or bool(self._outbox_parts())
-
-    def bring_outbox(self) -> None:
-        """Bring the outbox here for reading; nobody may drive the sweep meanwhile."""
-        parts = self._outbox_parts()
-        if self.bucket is not None and parts:
-            names = _in_order(parts[max(parts)])
-            place(self.folder / OUTBOX_NAME, b"".join(self.bucket.read(name) or b"" for name in names))
 
     def publish(self) -> None:
         """Send what the driver made of the sweep: its report, what was confirmed."""
@@ -220,21 +190,11 @@ class SweepFiles:
         return ""
 
     def exchange(self) -> str:
-        """Send the outbox and read what was asked of the driver, now and then; called often."""
+        """Read what was asked of the driver, now and then; called often."""
         if self.bucket is not None and time.monotonic() - self._exchanged > _EXCHANGE_EVERY_S:
             self._exchanged = time.monotonic()
-            self.send()
             self._asked = self.stop_asked()
         return self._asked
-
-    def _outbox_parts(self) -> dict[int, list[str]]:
-        """Name the parts of the outbox by driver."""
-        found: dict[int, list[str]] = {}
-        for name in self.bucket.list(f"{self.prefix}/outbox") if self.bucket is not None else ():
-            match = re.fullmatch(rf"{re.escape(self.prefix)}/outbox/g(\d+)/\d+", name)
-            if match:
-                found.setdefault(int(match[1]), []).append(name)
-        return found
 
 
 def shelf_of(folder: Path) -> SweepFiles:
@@ -242,14 +202,13 @@ def shelf_of(folder: Path) -> SweepFiles:
     return SweepFiles(folder, bucket_of(folder.parent.parent))
 
 
-def fetch_trials(root: Path, ledger: Ledger, *, weights: int | None = None, outbox: bool = False) -> None:
+def fetch_trials(root: Path, ledger: Ledger, *, weights: int | None = None) -> None:
     """Bring the files of a study's trials here, where the root is a bucket.
 
     Args:
         root: Of results.
         ledger: The study.
         weights: Only of this trial, with its trained student.
-        outbox: Whether what MLflow is told comes too; nobody may drive the sweep meanwhile.
     """
     shelf = shelf_of(sweep_folder(root, ledger.name))
     if shelf.bucket is None:
@@ -257,12 +216,6 @@ def fetch_trials(root: Path, ledger: Ledger, *, weights: int | None = None, outb
     records = [record for stage in get_args(Stage) for record in ledger.records(stage)]
     attempts = {record.number: record.attempts for record in records if weights in (None, record.number)}
     shelf.fetch(attempts, weights=weights is not None)
-    if outbox:
-        shelf.bring_outbox()
-
-
-def _in_order(names: Iterable[str]) -> list[str]:
-    return sorted(names, key=lambda name: int(name.rpartition("/")[2]))
 
 
 def _listed(path: Path, seen: list[int]) -> list[int] | None:

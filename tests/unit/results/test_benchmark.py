@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from icd.config.space import Choice
+from icd.config.ranges import Choice
 from icd.config.yaml import read_yaml
 from icd.errors import ConfigError, IcdError, StateError, UsageError
 from icd.results.benchmark import Entry, begun, benchmark_confirmation, benchmark_plan, benchmark_seeds, entries

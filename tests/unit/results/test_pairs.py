@@ -16,6 +16,7 @@ from icd.results.plan import Plan, PlannedArm
 from icd.results.report import write_report
 from icd.search.controller.controller import SweepController
 from icd.search.core.attempts import Attempt
+from icd.search.study.sweep_study import LIST_NUMBERS
 from icd.search.suggest.list_source import ListSource, measured
 from tests.confirming import Confirming, noise, outcome
 from tests.driving import EPOCHS, Hand
@@ -94,7 +95,9 @@ def test_every_arm_is_trained_on_every_pair(tmp_path: Path) -> None:
         assert task is not None
         tasks.append(task)
         run(hand, task)
-    assert [(task.number, task.member) for task in tasks] == [(4, SMALL), (4, LARGE), (5, SMALL), (5, LARGE)]
+    assert [(task.number, task.member) for task in tasks] == [
+        (LIST_NUMBERS + place, pair) for place in (0, 1) for pair in (SMALL, LARGE)
+    ]
     assert [task.config["student"]["arch"] for task in tasks[:2]] == ["resnet8", "resnet14"]
     assert {task.config["method"]["cluster_weight"] for task in tasks[:2]} == {
         hand.ledger.record(2).params["method.cluster_weight"]
@@ -210,7 +213,7 @@ class Ablating(Confirming):
         self.plan = parts_plan(self.ledger, self.sweep, trial=None, seeds=3)
         self.ledger.note_study(**{"ablate/plans": [self.plan.to_data()]})
         sweep = measured(self.sweep, self.plan.objective)
-        self.ledger.drive(sweep, [], EPOCHS, shared=False)
+        self.ledger.drive()
         return self.driver_of(sweep, ListSource(self.plan, self.ledger, self.prepared))
 
 

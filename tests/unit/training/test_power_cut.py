@@ -7,7 +7,6 @@ from unittest.mock import patch
 import pytest
 import torch
 
-from icd.search.tracking.outbox import Outbox
 from icd.training import checkpoints
 from tests.support.power import Disk, Left
 
@@ -60,17 +59,6 @@ def test_a_whole_checkpoint_is_left_at_any_moment(disk: Callable[[], Disk], tmp_
         assert found is not None
         assert found.epoch == found.payload["epoch"] >= 3
         assert found.epoch == 4 or number < len(moments) - 2, "at the end it is the new one"
-
-
-def test_an_event_that_was_told_is_kept(disk: Callable[[], Disk], tmp_path: Path) -> None:
-    Outbox(tmp_path).close()
-    outbox, watched = Outbox(tmp_path), disk()
-    with watched.watched([]):
-        outbox.sweep(time_ms=1, name="sweep", params={}, tags={}, note="?")
-    outbox.close()
-    told = (tmp_path / "outbox.jsonl").read_bytes()
-    assert told.endswith(b"\n")
-    assert [left["outbox.jsonl"] for left in watched.after_a_power_cut()] == [told, told]
 
 
 def test_a_sync_that_is_left_out_is_seen(disk: Callable[[], Disk], tmp_path: Path) -> None:

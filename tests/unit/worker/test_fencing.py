@@ -1,7 +1,6 @@
 """A worker that was taken for dead: what it still sends replaces nothing, in a folder and in a bucket."""
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ import pytest
 from icd.errors import CheckpointError, StateError
 from icd.search.core.attempts import Attempt, issued
 from icd.search.study.sweep_files import SweepFiles
-from icd.search.tracking.outbox import OUTBOX_NAME
 from icd.storage.bucket import Bucket, bucket_of, local_root
 from icd.teacher.store import TeacherStore
 from icd.training import checkpoints
@@ -175,7 +173,7 @@ def test_two_checkpoints_are_kept_and_dropped_at_the_end(first: Machine, url: st
             "epoch-000004.ckpt",
             "epoch-000005.ckpt",
         }
-    driver.drop_checkpoints(3)
+    driver.drop_checkpoints([3])
     assert not [name for name in bucket.list(RUN) if "/checkpoints/" in name]
 
 
@@ -189,32 +187,6 @@ def test_a_late_worker_is_refused_in_a_folder_too(tmp_path: Path) -> None:
         assert issued(task).attempt == 2
         with pytest.raises(CheckpointError, match="attempt 2 has taken over from attempt 1"):
             publish()
-
-
-def test_a_new_driver_has_the_outbox_and_a_late_one_adds_nothing(first: Machine, second: Machine) -> None:
-    before = first.shelf()
-    before.folder.mkdir(parents=True)
-    before.take_over()
-    path = before.folder / OUTBOX_NAME
-    path.write_bytes(b"one\ntwo\n")
-    assert before.outbox_sent == 0
-    before.send()
-    assert before.outbox_sent == 8
-    path.write_bytes(b"one\ntwo\nthree\nfo")
-    before.send()
-    assert before.outbox_sent == 14  # whole lines only
-    after = second.shelf()
-    after.take_over()
-    assert (after.folder / OUTBOX_NAME).read_bytes() == b"one\ntwo\nthree\n"
-    assert after.outbox_sent == 14
-    path.write_bytes(b"one\ntwo\nthree\nlate\n")
-    before.send()
-    shutil.rmtree(after.folder)
-    again = second.shelf()
-    again.take_over()
-    assert (again.folder / OUTBOX_NAME).read_bytes() == b"one\ntwo\nthree\n"
-    before.take_over()  # on the first machine, whose own outbox is not what the second went on with
-    assert path.read_bytes() == b"one\ntwo\nthree\nlate\n"
 
 
 def test_a_sweep_does_not_begin_on_another_ones_trials(first: Machine, second: Machine) -> None:

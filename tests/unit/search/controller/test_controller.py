@@ -1,4 +1,4 @@
-"""What the driver gives out and how it takes what comes back, with a real ledger, outbox and space."""
+"""What the driver gives out and how it takes what comes back, with a real ledger and space."""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ import pytest
 from icd.errors import StateError
 from icd.search.core.attempts import EpochReport, trial_folder
 from icd.search.core.records import best
-from tests.driving import EPOCHS, POINTS, Hand
+from tests.driving import EPOCHS, POINTS, REPEATS, Hand
 
 # What docs/sweeps.md promises, written out; None stands for the sweep's own number of retries.
 FAULTS = [("killed", None), ("lost", None), ("hang", None), ("gpu", None), ("memory", 1), ("setup", 0), ("error", 0)]
@@ -34,7 +34,7 @@ def test_number_and_parameters_are_committed_before_the_task(tmp_path: Path) -> 
     assert (stored.number, stored.state, stored.attempts) == (task.number, "running", 1)
     assert hand.space.document(stored.params)["method"]["cluster_weight"] == task.config["method"]["cluster_weight"]
     assert (task.folder / "attempt").read_text() == "1"
-    assert [event["trial"] for event in hand.told("trial")] == [0]
+    assert [view.key for view in hand.tracker.begun] == ["0000"]
 
 
 def test_an_epoch_is_committed_before_it_is_answered(tmp_path: Path) -> None:
@@ -43,8 +43,9 @@ def test_an_epoch_is_committed_before_it_is_answered(tmp_path: Path) -> None:
     assert task is not None
     assert hand.epoch(task, 1, 51.0)
     assert hand.stored()[0].curve == {1: 51.0}
-    assert [(event["trial"], event["epoch"]) for event in hand.told("epoch")] == [(0, 1)]
-    assert "time" not in hand.told("epoch")[0]["metrics"]
+    ((key, row),) = hand.tracker.epochs
+    assert (key, row.step) == ("0000", 1)
+    assert "time" not in row.metrics
 
 
 def test_epochs_said_twice_are_kept_once(tmp_path: Path) -> None:
@@ -54,7 +55,7 @@ def test_epochs_said_twice_are_kept_once(tmp_path: Path) -> None:
     for value in (51.0, 99.0):
         assert hand.epoch(task, 1, value)
     assert hand.stored()[0].curve == {1: 51.0}
-    assert len(hand.told("epoch")) == 1
+    assert len(hand.tracker.epochs) == 1
 
 
 def test_an_infinite_side_metric_is_left_out(tmp_path: Path) -> None:
@@ -63,11 +64,11 @@ def test_an_infinite_side_metric_is_left_out(tmp_path: Path) -> None:
     assert task is not None
     assert hand.epoch(task, 1, 51.0, **{"train/gradient_share/base": float("nan")})
     assert hand.stored()[0].curve == {1: 51.0}
-    assert "train/gradient_share/base" not in hand.told("epoch")[0]["metrics"]
+    assert "train/gradient_share/base" not in hand.tracker.epochs[0][1].metrics
 
 
 def test_duplicates_are_told_with_their_twin_and_cost_nothing(tmp_path: Path) -> None:
-    hand = Hand(tmp_path, ranges=POINTS, budget={"trials": 3})
+    hand = Hand(tmp_path, ranges=POINTS, sampler=REPEATS, budget={"trials": 3})
     trained = hand.finish()
     records = hand.ledger.records()
     duplicates = [record for record in records if record.state == "duplicate"]
@@ -79,7 +80,7 @@ def test_duplicates_are_told_with_their_twin_and_cost_nothing(tmp_path: Path) ->
         assert record.reason == f"same configuration as trial {record.twin}"
         assert not trial_folder(hand.folder, record.number).exists()
     assert hand.driver.stopped_by == "budget"
-    assert {event["trial"] for event in hand.told("trial")} == set(trained)
+    assert {int(view.key) for view in hand.tracker.begun} == set(trained)
 
 
 def test_a_finite_space_ends_when_nothing_is_new(tmp_path: Path) -> None:
@@ -136,7 +137,7 @@ def test_retries(tmp_path: Path, kind: str, allowed: int | None) -> None:
     assert (record.state, record.reason, record.attempts) == ("failed", "it broke", allowed + 1)
     assert record.attributes["exit_reason"] == kind
     assert record.attributes["faults"] == {kind: allowed + 1}
-    assert hand.told("end")[0]["state"] == "failed"
+    assert [view.failed for view in hand.ends] == [True]
 
 
 def test_retries_are_remembered_by_the_next_driver(tmp_path: Path) -> None:
@@ -232,7 +233,7 @@ def test_pruning_and_control_trials(tmp_path: Path, name: str) -> None:
         assert len(record.curve) == EPOCHS
     assert records[0].state == "complete"
     assert records[0].baseline == "KD"
-    assert {event["trial"]: event["state"] for event in hand.told("end")} == dict(enumerate(hand.states))
+    assert {int(view.key): view.mark for view in hand.ends} == dict(enumerate(hand.states))
 
 
 @pytest.mark.parametrize("name", ["median", "successive_halving", "hyperband"])
@@ -245,7 +246,7 @@ def test_no_trial_is_pruned_before_min_epochs(tmp_path: Path, name: str) -> None
 
 def test_the_fraction_of_control_trials_is_the_one_asked_for(tmp_path: Path) -> None:
     hand = Hand(tmp_path, pruner={"name": "median", "control_fraction": 0.15})
-    chosen = [hand.driver.chooser._is_control(number, "control") for number in range(4000)]  # type: ignore[union-attr]
+    chosen = [hand.driver.source._is_control(number, "control") for number in range(4000)]  # type: ignore[union-attr]
     assert sum(chosen) / len(chosen) == pytest.approx(0.15, abs=4 * (0.15 * 0.85 / 4000) ** 0.5)
 
 
@@ -272,14 +273,14 @@ def test_a_dead_term_ends_a_trial_once_min_epochs_are_over(tmp_path: Path, name:
     assert record.reason == f"dead term: cluster 0.4 % of the gradient at cluster_weight {weight:g}"
     assert record.attributes["exit_reason"] == "pruned"
     (noted,) = record.attributes["dead_terms"]
-    (told,) = hand.told("end")
-    assert told["tags"]["dead_terms"] == noted["sentence"]
-    assert (told["state"], told["tags"]["reason"]) == ("pruned", record.reason)
+    (told,) = hand.ends
+    assert told.tags["dead_terms"] == noted["sentence"]
+    assert (told.tags["state"], told.tags["reason"]) == ("pruned", record.reason)
     hand.epoch(alive, 3)
     hand.epoch(alive, 4)
     hand.end(alive)
     assert "dead_terms" not in hand.ledger.record(alive.number).attributes
-    assert "dead_terms" not in hand.told("end")[1]["tags"]
+    assert "dead_terms" not in hand.ends[1].tags
 
 
 def test_without_being_asked_dead_terms_end_nothing_but_are_noted(tmp_path: Path) -> None:
@@ -302,22 +303,24 @@ def test_a_dead_term_that_is_not_searched_ends_nothing(tmp_path: Path) -> None:
 
 
 def test_scale_weights_are_said_to_matter_not_only_where_they_were_sampled(tmp_path: Path) -> None:
-    space = {
+    ranges = {
         "scales": {"choices": [[1, 2], [1, 2, 4]]},
         "cluster_scale_weights": {"low": 0.1, "high": 1},
         "cluster_weight": {"low": 1, "high": 2},
         "base_loss": "kd",
     }
-    hand = Hand(tmp_path, space=space, budget={"trials": 8})
+    hand = Hand(tmp_path, ranges=ranges, budget={"trials": 8})
     while (task := hand.driver.next()) is not None:
         assert all(hand.epoch(task, epoch, **share(0.001)) for epoch in range(1, EPOCHS + 1))
         hand.end(task)
     said = {
-        r.params["scales"]: r.attributes["dead_terms"][0]["sentence"] for r in hand.stored() if r.state == "complete"
+        r.params["method.scales"]: r.attributes["dead_terms"][0]["sentence"]
+        for r in hand.stored()
+        if r.state == "complete"
     }
     assert set(said) == {"s1+s2", "s1+s2+s4"}
     assert "it could as well be left out" in said["s1+s2"], "there only one weight counts, so none is sampled"
-    assert "the searched scale weights cannot matter" in said["s1+s2+s4"]
+    assert "the searched cluster scale weights cannot matter" in said["s1+s2+s4"]
 
 
 def test_controls_and_baselines_go_on_with_dead_terms_and_remember(tmp_path: Path) -> None:

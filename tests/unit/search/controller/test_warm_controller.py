@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from icd.search.study.ledger import Ledger
-from icd.search.suggest.samplers import OUTSIDE
+from icd.search.study.sweep_study import OUTSIDE
 from tests.driving import Hand
 from tests.unit.search.suggest.test_warm_start import SPACE, other
 
@@ -30,7 +30,7 @@ def test_they_come_after_the_baselines_and_count(tmp_path: Path) -> None:
     records = hand.ledger.records()
     assert [record.baseline for record in records] == ["KD", *[None] * 7]
     assert [record.start for record in records[:5]] == [None, *(f"other trial {n}" for n in (4, 3, 2)), None]
-    assert [event["name"] for event in hand.told("trial")][1] == "0001 other trial 4"
+    assert hand.tracker.begun[1].name == "0001 other trial 4"
     again = hand.again(**NEW)
     assert again.finish() == []
 

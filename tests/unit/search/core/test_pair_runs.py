@@ -68,11 +68,12 @@ def test_runs_follow_each_other_and_are_told_as_one_trial(tmp_path: Path) -> Non
     first = best(found, maximize=True)
     assert first is not None
     assert first.number == 1  # trial 0 has the higher mean
-    steps = [event["epoch"] for event in driven.told("epoch") if event["trial"] == 0]
-    assert steps == list(range(1, 2 * EPOCHS + 1))
-    assert f"{LARGE}/val/top1" in driven.told("epoch")[EPOCHS]["metrics"]
-    (end,) = [event for event in driven.told("end") if event["trial"] == 0]
-    assert end["metrics"] == {
+    assert [row.step for key, row in driven.tracker.epochs if key == "0000"] == list(range(1, 2 * EPOCHS + 1))
+    assert f"{LARGE}/val/top1" in driven.tracker.epochs[EPOCHS][1].metrics
+    end = next(view for view in driven.ends if view.key == "0000")
+    assert [row.step for row in end.rows] == list(range(1, 2 * EPOCHS + 1))
+    assert end.totals is not None
+    assert end.totals.metrics == {
         "final/val/top1": 50.0,
         f"final/{SMALL}/val/top1": 90.0,
         f"final/{LARGE}/val/top1": 10.0,

@@ -36,12 +36,13 @@ def test_a_run_is_committed_with_all_that_it_is_and_trained_on_what_was_planned(
     assert (task.config["data"]["train_on"], task.config["data"]["measure_on"]) == ("train+val", "test")
     weights = [record.params["method.cluster_weight"] for record in hand.ledger.records()]
     assert task.config["method"]["cluster_weight"] == weights[3]
-    (begun,) = [event for event in hand.told("trial") if event["trial"] == task.number]
-    assert begun["tags"]["stage"] == "confirm"
-    assert begun["name"] == f"{task.number:04d} confirm trial 3 seed 101"
+    begun = hand.tracker.begun[-1]
+    assert (begun.tags["stage"], begun.tags["group"]) == ("confirm", "trial 3")
+    assert begun.name == f"{task.number:04d} confirm trial 3 seed 101"
     hand.run(task, level)
-    (end,) = [event for event in hand.told("end") if event["trial"] == task.number]
-    assert end["metrics"] == {"final/test/top1": level("trial 3", 101)}
+    end = hand.ends[-1]
+    assert end.totals is not None
+    assert end.totals.metrics == {"final/test/top1": level("trial 3", 101)}
 
 
 @pytest.mark.parametrize("every", [1, 4])
@@ -67,7 +68,6 @@ def test_drivers_that_are_killed_lose_and_repeat_nothing(tmp_path: Path, every: 
     assert cut.found.finished
     assert cut.driver.finished
     assert cut.driver.stopped_by == "exhausted"
-    assert sorted(event["trial"] for event in cut.told("end")) == list(range(4 + len(names)))
     assert cut.again().driver.finished, "there is nothing left to do"
 
 
@@ -113,7 +113,6 @@ def test_anew_takes_fresh_seeds_and_gives_up_what_was_under_way(tmp_path: Path) 
     assert names[0] == "trial 3 seed 104 (2)"
     assert len(names) == 6
     assert {number: again.ledger.record(number).values for number in before} == before
-    assert [event["state"] for event in again.told("end") if event["trial"] == left.number] == ["failed"]
     assert again.found.test_evaluations == 4 + 1 + 6, "over both"
     assert again.found.faults == 0
     first = confirmation_of(again.ledger, 1)
@@ -211,12 +210,10 @@ def train_all(hand: Hand) -> None:
 
 
 def told(hand: Hand) -> list[Any]:
-    """Everything that a search says of its trials but their numbers, which others may have in between."""
-    records = hand.ledger.records()
-    place = {record.number: place for place, record in enumerate(records)}
+    """Everything that a search says of its trials."""
     return [
-        (r.state, dict(r.params), tuple(r.values), dict(r.curve), r.key, r.control, r.would_stop_at, place.get(r.twin))
-        for r in records
+        (r.number, r.state, dict(r.params), tuple(r.values), dict(r.curve), r.key, r.control, r.would_stop_at, r.twin)
+        for r in hand.ledger.records()
     ]
 
 
@@ -271,6 +268,6 @@ def test_an_unfinished_search_and_a_confirmation_take_turns(tmp_path: Path) -> N
     ]
     confirmed.close()
     again = Hand(tmp_path, budget={"trials": 4})
-    assert again.finish() == [under_way.number, 9], "the one under way, then a new one"
+    assert again.finish() == [under_way.number, 3], "the one under way, then a new one"
     assert [record.attempts for record in again.ledger.records()] == [1, 1, 2, 1]
     assert EPOCHS in again.ledger.records()[2].curve
