@@ -133,8 +133,6 @@ def _create(
         "versions": {**versions(), **library_versions(), "git": _git_commit()},
         "data": prepared.data,
         "data_digest": prepared.data_digest,
-        "data": prepared.data,
-        "teacher_lines": list(prepared.teacher_lines),
         "teachers": dict(prepared.teachers),
         "teacher_caches": dict(prepared.teacher_caches),
         "teacher_lines": list(prepared.teacher_lines),
