@@ -20,7 +20,7 @@ from icd.results.confirmation import confirmation_of
 from icd.results.plan import FailedRuns, Plan, begin_plan, fresh_seeds, planned_arm, stored_plans
 from icd.search import default_root
 from icd.search.core.records import best
-from icd.search.session import Settings
+from icd.search.settings import Settings
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_index import find, pasted
 from icd.search.suggest.search_space import SearchSpace

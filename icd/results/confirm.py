@@ -16,7 +16,8 @@ from icd.results.confirmation import Confirmation, confirmation_of
 from icd.results.plan import FailedRuns, Plan, PlannedArm, begin_plan, fresh_seeds, planned_arm, stored_plans
 from icd.search import default_root
 from icd.search.core.records import TrialRecord, in_order
-from icd.search.session import Settings, written_report
+from icd.search.session import written_report
+from icd.search.settings import Settings
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_index import find, pasted
 from icd.search.suggest.search_space import SearchSpace
