@@ -86,10 +86,10 @@ bench: setup
 	cd bench && PYTHONPATH=.. ../$(BIN)/python loader.py --quick > /dev/null
 	cd bench && PYTHONPATH=.. ../$(BIN)/python files.py --quick > /dev/null
 	cd bench && PYTHONPATH=.. ../$(BIN)/python step.py --quick > /dev/null
-	cd bench && PYTHONPATH=.. ../$(BIN)/python table_build.py --quick > /dev/null
+	cd bench && PYTHONPATH=.. ../$(BIN)/python cache_build.py --quick > /dev/null
 	cd bench && PYTHONPATH=.. ../$(BIN)/python trials_per_hour.py --quick > /dev/null
 	cd bench && PYTHONPATH=.. ../$(BIN)/python outage.py --quick > /dev/null
-	cd bench && PYTHONPATH=.. ../$(BIN)/python table_or_live.py ../search_spaces/quickstart.yaml --quick > /dev/null
+	cd bench && PYTHONPATH=.. ../$(BIN)/python cached_or_live.py ../search_spaces/quickstart.yaml --quick > /dev/null
 
 # On a machine with a GPU: torch, torchvision and numpy are enough, so no setup.
 gpu:

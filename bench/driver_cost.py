@@ -105,7 +105,7 @@ def fill(
             system_attrs={},
             intermediate_values=curve,
         )
-        storage.create_new_trial(ledger.study._study_id, template_trial=template)
+        storage.create_new_trial(storage.get_study_id_from_name(ledger.name), template_trial=template)
 
 
 def ask_cost(known: list[int], asks: int) -> list[dict[str, Any]]:
@@ -131,7 +131,7 @@ def ask_cost(known: list[int], asks: int) -> list[dict[str, Any]]:
             took, busy = [], []
             for turn in range(asks):
                 began, cpu = time.perf_counter(), time.thread_time()
-                trial, _ = ledger.ask(space.suggest, known_numbers)
+                trial = ledger.ask(space.suggest)
                 took.append(time.perf_counter() - began)
                 busy.append(time.thread_time() - cpu)
                 known_numbers.add(trial)

@@ -9,7 +9,7 @@ are read after the device has finished.
 
     apart      distance of the weights after 40 steps, recorded and eager, over that from the start
     waits      how often 50 steps waited for the device (torch.cuda.set_sync_debug_mode); null on a CPU
-    rates      plain: live teacher, losses cell by cell (plain.py); table: our step, batch by batch, teacher's table;
+    rates      plain: live teacher, losses cell by cell (plain.py); cache: our step, batch by batch, teacher's cache;
                R n: n trials in threads of this process, their epochs on the device. Trial-steps a second of all
                trials, hours of a trial of 240 epochs x 782 steps, ratio of trials an hour to the plain arm's
     methods    the 2.6x question: a step's milliseconds with the device finished, and by the host's clock alone, which
@@ -70,7 +70,7 @@ QUICK = Size(pair="resnet8/resnet8", batch=4, images=24, plain_steps=2, steps=6,
 
 
 class Bench:
-    """One pair of networks, one set of images, one table."""
+    """One pair of networks, one set of images, one cache."""
 
     def __init__(self, size: Size, device: torch.device, folder: Path) -> None:
         self.size, self.device, self.folder = size, device, folder
@@ -124,9 +124,9 @@ class Bench:
         return TrainStep(student, config.method.build(None), config.training)
 
     def ours(self, config: TrialConfig, kind: str) -> "Arm":
-        """Make a trial of ours, ``table`` or ``device``."""
-        # All seeds share one sequence of views, so that the table holds one epoch.
-        table = open_cache(
+        """Make a trial of ours, ``cache`` or ``device``."""
+        # All seeds share one sequence of views, so that the cache holds one epoch.
+        cache = open_cache(
             plan_cache([replace(config, seed=0)], self.split, "stream", folder=self.folder),
             replace(config, seed=0),
             self.teacher,
@@ -135,9 +135,9 @@ class Bench:
         one, shown = self.step(config), replace(config, seed=0)
         epochs: DeviceEpochs | EagerEpochs
         if kind == "device":
-            epochs = DeviceEpochs(one, shown, self.split, self.images, self.teacher, table)
+            epochs = DeviceEpochs(one, shown, self.split, self.images, self.teacher, cache)
         else:
-            execution = Execution(device=self.device, table=table)
+            execution = Execution(device=self.device, cache=cache)
             epochs = EagerEpochs(one, shown, self.split, self.images, self.teacher, execution)
         return Arm(self.device, one.student, forever(epochs), epochs)
 
@@ -224,11 +224,11 @@ def rates(bench: Bench) -> dict[str, Any]:
     """Measure steps a second of all arms."""
     size = bench.size
     trials = [bench.ours(bench.config(seed=seed), "device") for seed in range(max(size.trials))]
-    arms = {"plain": [bench.plain("iCD-KD")], "table": [bench.ours(bench.config(), "table")]}
+    arms = {"plain": [bench.plain("iCD-KD")], "cache": [bench.ours(bench.config(), "cache")]}
     arms |= {f"R {count}": trials[:count] for count in size.trials}
     counts = {name: size.steps if name[0] == "R" else size.plain_steps for name in arms}
-    trials[0].advance(size.steps)  # fills the table
-    for name in ("plain", "table", f"R {max(size.trials)}"):
+    trials[0].advance(size.steps)  # fills the cache
+    for name in ("plain", "cache", f"R {max(size.trials)}"):
         together(arms[name], min(10, size.steps))  # kernels are loaded, steps recorded
     found: dict[str, list[float]] = {name: [] for name in arms}
     for _ in range(size.repeats):
@@ -247,7 +247,7 @@ def rates(bench: Bench) -> dict[str, Any]:
 def waits(bench: Bench) -> dict[str, int | str | None]:
     """Count how often steps waited for the device, inside an epoch."""
     found: dict[str, int | str | None] = {}
-    arms = {"device": bench.ours(bench.config(), "device"), "table": bench.ours(bench.config(), "table")}
+    arms = {"device": bench.ours(bench.config(), "device"), "cache": bench.ours(bench.config(), "cache")}
     arms |= {f"plain {method}": bench.plain(method) for method in METHODS}
     for name, arm in arms.items():
         arm.advance(min(5, bench.size.steps - 1))
@@ -275,7 +275,7 @@ def apart(bench: Bench) -> dict[str, Any]:
     count = min(40, bench.size.steps)
     start = flat(bench.step(bench.config()).student)
     ends, losses, recorded = [], [], False
-    for kind in ("device", "table"):
+    for kind in ("device", "cache"):
         arm, seen = bench.ours(bench.config(), kind), list[Tensor]()
         arm.advance(count, lambda values, seen=seen: seen.append(values.sum().clone()))  # type: ignore[misc]
         recorded = recorded or getattr(arm.epochs, "graph", None) is not None

@@ -12,9 +12,9 @@ import sys
 from typing import Any
 
 import torch
+from cached import config_of
 from paired import ratio, take_turns
 from plain import BATCH, Images
-from tabled import config_of
 
 from icd.data import load_dataset
 from icd.data.images import ArrayImages

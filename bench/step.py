@@ -1,8 +1,8 @@
-"""A whole training step from the teacher's table: iCD with every base loss and scale set, over plain KD.
+"""A whole training step from the teacher's cache: iCD with every base loss and scale set, over plain KD.
 
     python bench/step.py [--quick] [--rounds 31] [--students mobilenetv2,resnet8x4,vgg8]
 
-Batch 64, 32 x 32, K = 100, one thread: images cut and normalised, entries read from the table's files, student forward
+Batch 64, 32 x 32, K = 100, one thread: images cut and normalised, entries read from the cache's files, student forward
 and backward, losses, update. Arms take turns step by step, each with a student of its own.
 
     ms       median CPU milliseconds of a step
@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from cached import config_of
 from paired import ratio, take_turns
-from tabled import config_of
 
 from icd.config.trial import TrialConfig
 from icd.data import load_dataset
@@ -71,7 +71,7 @@ def main() -> None:
 
 
 def arms_of(student: str, bases: list[str], folder: Path) -> dict[str, Callable[[], object]]:
-    """Give a step of each method, all with one full table."""
+    """Give a step of each method, all with one full cache."""
     methods = {"KD": CellDistillation(base_loss=BASES["KD"], scales=(1,), ce_weight=0.1, base_weight=0.9)}
     for base in bases:
         for scales in SCALES:
@@ -87,22 +87,22 @@ def arms_of(student: str, bases: list[str], folder: Path) -> dict[str, Callable[
     )
     teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     plan = plan_cache(list(configs.values()), split, "stream", folder=folder)
-    table = open_cache(plan, config, teacher, folder)
-    assert table is not None
-    build(table, split, Execution())
+    cache = open_cache(plan, config, teacher, folder)
+    assert cache is not None
+    build(cache, split, Execution())
     return {name: arm_of(own, split, open_cache(plan, own, teacher, folder)) for name, own in configs.items()}
 
 
-def arm_of(config: TrialConfig, split: Split, table: TeacherCache | None) -> Callable[[], object]:
+def arm_of(config: TrialConfig, split: Split, cache: TeacherCache | None) -> Callable[[], object]:
     """Give a function that does one step of a trial."""
-    assert table is not None
+    assert cache is not None
     network = build_model(config.student.arch, num_classes=split.num_classes, stem=config.student.stem, seed=0).train()
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     step, shown = TrainStep(network, config.method.build(None), config.training), endless(config, split)
 
     def arm() -> Any:
         epoch, batch = next(shown)
-        return step(batch, table.side(batch, epoch), Step(batch.labels_B, batch.indices_B, epoch, 0), 0.01)
+        return step(batch, cache.side(batch, epoch), Step(batch.labels_B, batch.indices_B, epoch, 0), 0.01)
 
     return arm
 

@@ -76,7 +76,7 @@ def _ask(trial: optuna.trial.BaseTrial, name: str, choices: list[Any]) -> int:
     return trial.suggest_int(name, 0, len(choices) - 1)
 
 
-def read_table(bench: str, dataset: str) -> Table:
+def read_benchmark(bench: str, dataset: str) -> Table:
     """Read one of the tables that the package ships."""
     source = BENCHES[bench](dataset)
     metric = source.metric_names[0]
@@ -91,7 +91,7 @@ def read_table(bench: str, dataset: str) -> Table:
 
 def read_branching(bench: str, datasets: list[str], shared: tuple[str, ...]) -> Branching:
     """Put tables of one bench behind a choice."""
-    tables = {f"b{index}": read_table(bench, name) for index, name in enumerate(datasets)}
+    tables = {f"b{index}": read_benchmark(bench, name) for index, name in enumerate(datasets)}
     quantiles = {}
     for index, (name, table) in enumerate(tables.items()):
         order = np.argsort(np.argsort((1 if table.maximize else -1) * table.values, axis=None))
@@ -121,7 +121,7 @@ def read(name: str) -> Table | Branching:
     """Read by name."""
     if name in BRANCHES:
         return read_branching(*BRANCHES[name])
-    return read_table(*name.split("/"))
+    return read_benchmark(*name.split("/"))
 
 
 # Our side

@@ -10,6 +10,7 @@ from typing import Any
 
 from icd.config.read_sweep import read_sweep
 from icd.config.sweep import SweepConfig
+from icd.config.walk import summary
 from icd.config.yaml import Document
 from icd.search.controller.controller import SweepController
 from icd.search.core.attempts import Attempt, AttemptResult, EpochReport
@@ -36,6 +37,7 @@ DOCUMENT: dict[str, Any] = {
     "budget": {"trials": 4},
 }
 POINTS = {"scales": [1, 2], "base_loss": "kd", "cluster_weight": {"choices": [1, 2, 4]}}
+REPEATS = {"name": "random", "seed": 1}  # draws a point of POINTS twice before it has drawn all three
 Value = Callable[[int, int], float]
 
 
@@ -110,6 +112,7 @@ class Hand:
                 "versions": {},
                 "document": json.dumps(document),
                 "sweep": json.dumps(self.sweep.to_data()),
+                "space": json.dumps(summary(self.sweep.template)),
                 "starts": to_json(starts),
                 "digest": self.sweep.digest(),
             }

@@ -105,7 +105,7 @@ def confirmation(*, finished: bool = True) -> Confirmation:
         round=1,
         arms=(_arm("trial 7", 74.1), _arm("trial 3", 73.7), _arm("KD", 72.7), _arm("iCD-KD", 73.8)),
         comparisons=tuple(items),
-        looks=16,
+        test_evaluations=16,
         seconds=4000.0,
         finished=finished,
         winner="trial 7",
@@ -120,7 +120,7 @@ def _arm(label: str, mean: float) -> Arm:
             trial=100 + seed,
             seed=seed,
             value=mean + 0.1 * seed,
-            looks=1,
+            evaluations=1,
             seconds=250,
         )
         for seed in range(4)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from icd.config.read_sweep import read_sweep
+from icd.config.walk import summary
 from icd.config.yaml import Document
 from icd.models import build_model
 from icd.search.core.attempts import trial_folder
@@ -52,6 +53,7 @@ class Study:
             "created": "2026-01-01T00:00:00Z",
             "document": json.dumps(self.document),
             "sweep": json.dumps(self.sweep.to_data()),
+            "space": json.dumps(summary(self.sweep.template)),
             "versions": {"icd": "0.1.0", "torch": "2.14", "git": "abc"},
             "data_digest": "d",
             "teachers": {},
@@ -78,9 +80,9 @@ class Study:
             document = self.space.baseline(self.sweep.enqueue[0])
             number = self.ledger.add_baseline(self.sweep.enqueue[0].label, {}, {}, {})
         else:
-            known = {record.number for record in self.ledger.records()}
-            number, asked = self.ledger.ask(self.space.suggest, known)
-            document = dict(asked)
+            asked: list[dict[str, Any]] = []
+            number = self.ledger.ask(lambda trial: asked.append(dict(self.space.suggest(trial))) or asked[-1])
+            document = asked[-1]
         config = self.space.read(document)
         self.ledger.note(number, control=control or baseline, key=config.key(), attempts=1)
         for epoch, value in enumerate(curve, 1):

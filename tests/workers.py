@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from icd.search.controller.node_health import Complaint, Location
 from icd.search.controller.retry import RetryPolicy
 from icd.search.core.attempts import Attempt, AttemptResult, EpochReport
+from icd.search.core.location import Location
 from tests.crash.forks import Fork, close_all_but, forked
 
 Start = Callable[[int, int, Mapping[str, str], Path], Fork]
@@ -86,12 +86,12 @@ class Book:
 
     def epoch(self, epoch: EpochReport) -> bool:
         self.epochs.append(epoch)
-        self.faults.hear_epoch(epoch)
+        self.faults.on_epoch(epoch)
         return epoch.number not in self.stops
 
     def end(self, outcome: AttemptResult) -> None:
         self.ends.append(outcome)
-        self.faults.hear_end(outcome)
+        self.faults.on_finished(outcome)
         task = self.running.pop(outcome.number)
         assert task.attempt == outcome.attempt
         done = outcome.kind == "complete" or outcome.number in self.stops
@@ -103,7 +103,7 @@ class Book:
         return not self.running and (self.stopping or not self.waiting)
 
     @property
-    def quarantined(self) -> Mapping[Location, Complaint]:
+    def quarantined(self) -> Mapping[Location, str]:
         return self.faults.quarantined
 
     @property

@@ -118,14 +118,14 @@ def ablate(name: str, dry_run: bool, as_json: bool, **options: Any) -> None:
 
     root = search.root_of(options["root"])
     if dry_run:
-        found = results.read_explanation(name, root=root)
+        found = results.read_ablation(name, root=root)
         if found is None:
             raise StateError(f"nothing was ablated of {name} yet; leave --dry-run away")
     else:
         from icd.cli.display import driving
 
         with driving(options) as shown:
-            found = results.explain_sweep(name, **shown)
+            found = results.ablate_sweep(name, **shown)
     ledger = find(root, name)
     importance = importance_of(ledger, ledger.records())
     if as_json:
@@ -161,9 +161,9 @@ def benchmark(
     """
     from icd.config.located import located
     from icd.config.yaml import apply_overrides, read_yaml
-    from icd.results.table import read_table, with_run_ids
-    from icd.results.table_text import FORMATS, markdown
-    from icd.results.tournament import entries, run_table
+    from icd.results.benchmark import entries, run_benchmark
+    from icd.results.benchmark_table import read_benchmark, with_run_ids
+    from icd.results.benchmark_text import FORMATS, markdown
     from icd.search import root_of, settings_of
     from icd.training.checkpoints import write_durably
 
@@ -175,8 +175,8 @@ def benchmark(
 
         with located(document), driving(options) as shown:
             settings: Any = {**shown, "report": write_report}
-            run_table(document, settings_of(settings), seeds=seeds, failed_runs=failed_runs or "left-out")
-    table = read_table(str(document.data["name"]), found, root, seeds=seeds, against=against, alpha=alpha)
+            run_benchmark(document, settings_of(settings), seeds=seeds, failed_runs=failed_runs or "left-out")
+    table = read_benchmark(str(document.data["name"]), found, root, seeds=seeds, against=against, alpha=alpha)
     if dry_run and not any(cell.trials for cell in table.cells):
         raise StateError(f"nothing was tuned of {table.name} yet; leave --dry-run away")
     table = with_run_ids(table, root)

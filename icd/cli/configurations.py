@@ -58,7 +58,7 @@ def train(file: Path, overrides: tuple[str, ...], name: str | None, **options: A
     if url_of(where.root):
         raise UsageError(f"--root must be a folder for a single trial, but got {url_of(where.root)}")
     with located(document), executing(options, where.root) as (execution, display):
-        asked = {key: options[key] for key in ("resume", "open_test", "table", "table_gb")}
+        asked = {key: options[key] for key in ("resume", "open_test", "teacher_cache", "teacher_cache_gb")}
         result = run_trial(trial, name, where, execution, announce=display.announce, **asked)
     compared = compare(recorded, fingerprint_of(where.trial(name))) if recorded else None
     if options["as_json"]:

@@ -27,8 +27,6 @@ logger = logging.getLogger(__name__)
 
 F = TypeVar("F", bound=Callable[..., Any])
 CACHE_GB = 64.0  # as icd.teacher.cache.BUDGET_GB, which would bring torch along
-_CACHE_MODES = {"auto": "auto", "full": "table", "stream": "stream", "off": "live"}  # as the layers below say it
-SAID = {mode: said for said, mode in _CACHE_MODES.items()}
 _DEBUG_WORDS = "Show tracebacks and debug messages."
 _QUIET_WORDS = "Show warnings and errors only."
 _ROOT_WORDS = "Folder of results, or s3://BUCKET/PREFIX.  [default: runs]"
@@ -120,17 +118,14 @@ DEVICE = together(
 CACHE = together(
     click.option(
         "--teacher-cache",
-        "table",
-        type=click.Choice(list(_CACHE_MODES)),
+        type=click.Choice(["auto", "full", "stream", "off"]),
         default="auto",
         show_default=True,
-        callback=lambda ctx, param, value: _CACHE_MODES[value],
         help="Keep the teacher's answers for every view (full), for one sequence of views (stream), or not at all "
         "(off); auto takes the first that fits.",
     ),
     click.option(
         "--teacher-cache-gb",
-        "table_gb",
         type=click.FloatRange(min=0),
         default=CACHE_GB,
         show_default=True,

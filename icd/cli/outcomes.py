@@ -73,7 +73,7 @@ def _cut(text: str) -> str:
 
 
 def _pairs(root: Path, name: str, others: tuple[str, ...], *, as_json: bool) -> None:
-    from icd.results.specialists import specialists
+    from icd.results.compare_pairs import specialists
 
     found = specialists(root, name, others)
     if as_json:

@@ -132,7 +132,9 @@ def build_command(file: Path, overrides: tuple[str, ...], **options: Any) -> Non
 
     document, where = apply_overrides(read_yaml(file), overrides), _places(options)
     with located(document), executing(options, where.root) as (execution, display):
-        build_caches(document, where, options["table"], options["table_gb"], execution, display.announce)
+        build_caches(
+            document, where, options["teacher_cache"], options["teacher_cache_gb"], execution, display.announce
+        )
 
 
 @cache.command("ls", cls=Verb)
@@ -144,7 +146,7 @@ def ls_command(as_json: bool, root: Path | None) -> None:
     from icd.teacher.cache_block import Block, read_spec
 
     rows = []
-    for folder in found_caches(places(root, None).tables):
+    for folder in found_caches(places(root, None).teacher_cache):
         with closing(Block(folder, read_spec(folder))) as block:
             disk = sum(512 * file.stat().st_blocks for file in folder.glob("*"))
             rows.append({**as_data(block.spec), "filled": block.filled(), "disk_bytes": disk})
@@ -153,7 +155,7 @@ def ls_command(as_json: bool, root: Path | None) -> None:
         return
     for row in rows:
         click.echo(
-            f"{row['digest']}  {'full' if row['mode'] == 'table' else row['mode']}  teacher {row['teacher'][:12]}  "
+            f"{row['digest']}  {row['mode']}  teacher {row['teacher'][:12]}  "
             f"grid {row['side']}  {row['filled']}/{row['slots']} entries  "
             f"{row['disk_bytes'] / 1e9:.3g} of {row['bytes'] / 1e9:.3g} GB"
         )
@@ -170,7 +172,7 @@ def verify_command(digests: tuple[str, ...], repair: bool, root: Path | None) ->
     from icd.teacher.cache_block import Block, read_spec
 
     damaged = 0
-    for folder in _named(places(root, None).tables, digests):
+    for folder in _named(places(root, None).teacher_cache, digests):
         with closing(Block(folder, read_spec(folder))) as block:
             found = block.damaged(repair=repair)
         click.echo(f"{folder.name}  {found} damaged{' and dropped' if repair and found else ''}")
@@ -187,7 +189,7 @@ def rm_command(digests: tuple[str, ...], everything: bool, root: Path | None) ->
     """Remove caches; a trial that has one open keeps it to its end."""
     if bool(digests) == everything:
         raise UsageError("name the caches to remove, or --all")
-    for folder in list(_named(places(root, None).tables, digests)):
+    for folder in list(_named(places(root, None).teacher_cache, digests)):
         shutil.rmtree(folder)
         click.echo(f"{folder.name}  removed")
 

@@ -1,23 +1,22 @@
 """Rules between the parts of a trial: images and augmentation, networks and stems, scales and feature maps."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from icd.config.document import Document, KeyPath
-from icd.config.habits import write
+from icd.config.document import KeyPath
+from icd.config.reader import Reader
 from icd.config.training import TrainingConfig, usual_lr
 from icd.config.trial import DataConfig, NetworkConfig, TeacherConfig, TrialConfig
 from icd.data import DATASETS
 from icd.data.dataset import views_problem
-from icd.errors import ConfigError, Problem
+from icd.errors import ConfigError
 from icd.losses import DecoupledKD, LocalRelations, NormalizedKD
 from icd.methods import METHODS, CellDistillation, Method
 from icd.models import MODELS, Stem, feature_size
 from icd.models.torchvision_nets import IMAGENET_CLASSES
 
 _NOT_PRETRAINED = "only torchvision's networks have published ImageNet weights here"
-_FORMER_STEMS = {"cifar": "conv3x3", "cub": "conv7x7_s2", "imagenet": "conv7x7_s2_pool"}
 _LARGE_IMAGE = 128  # pixels; from here on the authors use the 224-pixel stem
 
 
@@ -26,10 +25,9 @@ class Known:
     """The parts of a trial that could be read; what is None could not, or is not there.
 
     Attributes:
-        document: Where they stand.
-        wrong: Paths of fields that were wrong and have a default now.
-        images: Data.
+        reader: Read them, knows which of their fields were wrong, and notes problems.
         stems: Of both networks, as the file has them: ``auto`` unless it says another.
+        images: Data.
         student: With any stem.
         teacher: The same.
         method: Loss.
@@ -37,8 +35,7 @@ class Known:
         of_teacher: Training of the teacher.
     """
 
-    document: Document
-    wrong: frozenset[KeyPath]
+    reader: Reader
     stems: Mapping[str, str]
     images: DataConfig | None
     student: NetworkConfig | None
@@ -49,22 +46,18 @@ class Known:
 
     def right(self, *paths: KeyPath) -> bool:
         """Whether all these could be read as they stand."""
-        return not any(old[: len(path)] == path or path[: len(old)] == old for path in paths for old in self.wrong)
+        return self.reader.right(*paths)
 
     @property
     def size(self) -> int | None:
-        """NetworkOutputs of the images as the student sees them."""
+        """Size of the images as the student sees them."""
         return self.training.augmentation.size if self.training and self.right(("training", "augmentation")) else None
 
-    @property
-    def trains_teacher(self) -> bool:
-        """Whether the teacher is trained here."""
-        return self.teacher is not None and self.teacher.weights == "train" and self.right(("teacher", "weights"))
 
-
-def between_parts(known: Known) -> tuple[list[Problem], NetworkConfig | None, TeacherConfig | None]:
+def between_parts(known: Known) -> tuple[NetworkConfig | None, TeacherConfig | None]:
     """Check what spans parts; give the networks with their stems."""
-    problems = [*_data(known), *_teacher(known), *_classes(known)]
+    _check_data(known)
+    _check_teacher(known)
     networks: dict[str, Any] = {}
     for role in ("student", "teacher"):
         network = getattr(known, role)
@@ -72,18 +65,15 @@ def between_parts(known: Known) -> tuple[list[Problem], NetworkConfig | None, Te
             continue
         stem = _stem(network, known.stems[role], known.size)
         if stem is None:
-            listed = ", ".join(("auto", *MODELS[network.arch].stems))
-            rule = f"stem of {network.arch} must be one of {listed}"
-            now = _FORMER_STEMS.get(known.stems[role])
-            hint = write((role, "stem"), now) if now else ""
-            problems.append(known.document.problem((role, "stem"), rule, value=known.stems[role], hint=hint))
+            rule = f"stem of {network.arch} must be one of {', '.join(('auto', *MODELS[network.arch].stems))}"
+            known.reader.note((role, "stem"), rule, value=known.stems[role])
             continue
         networks[role] = replace(network, stem=stem)
-    problems += _maps(known, networks)
+    _check_maps(known, networks)
     teacher = networks.get("teacher")
     if teacher:
         teacher = replace(teacher, training=known.of_teacher if teacher.weights == "train" else None)
-    return problems, networks.get("student"), teacher
+    return networks.get("student"), teacher
 
 
 def _stem(network: NetworkConfig | TeacherConfig, asked: str, size: int | None) -> Stem | None:
@@ -94,60 +84,56 @@ def _stem(network: NetworkConfig | TeacherConfig, asked: str, size: int | None) 
     return wanted if wanted in stems else stems[0]
 
 
-def _data(known: Known) -> Iterator[Problem]:
-    images, problem = known.images, known.document.problem
+def _check_data(known: Known) -> None:
+    images, note = known.images, known.reader.note
     if images is None:
         return
     row = DATASETS[images.name]
     if row.needs_path and not images.path and known.right(("data", "path"), ("data", "name")):
-        yield problem(("data", "path"), f"{images.name} needs a path to its file or folder")
+        note(("data", "path"), f"{images.name} needs a path to its file or folder")
     for path, training in ((("training",), known.training), (("teacher", "training"), known.of_teacher)):
         where: KeyPath = (*path, "augmentation")
         if training is None or row.from_files or not known.right(where, ("data", "name")):
             continue
         if wrong := views_problem(images.name, training.augmentation, row.image_size):
-            yield problem(where, wrong.rule, value=wrong.value, hint=wrong.hint)
+            note(where, wrong.rule, value=wrong.value, hint=wrong.hint)
+    if images.num_classes is not None and known.right(("data", "name")):
+        for rule, value in class_problems(known.method, images.num_classes):
+            note(("method", "base_loss", "ldrld", "k"), rule, value=value)
 
 
-def _teacher(known: Known) -> Iterator[Problem]:
-    problem, method, teacher, training = known.document.problem, known.method, known.teacher, known.of_teacher
-    data = known.document.data
+def _check_teacher(known: Known) -> None:
+    note, method, teacher, training = known.reader.note, known.method, known.teacher, known.of_teacher
+    data = known.reader.document.data
     if method and method.needs_teacher and data.get("teacher") is None and known.right(("method", "name")):
         name = next(name for name, cls in METHODS.items() if type(method) is cls)
-        yield problem(("teacher",), f"{name} needs a teacher, but the file names none")
+        note(("teacher",), f"{name} needs a teacher, but the file names none")
     student = known.student
     if student and student.pretrained and known.right(("student",)) and not MODELS[student.arch].build_pretrained:
-        yield problem(("student", "pretrained"), _NOT_PRETRAINED, value=student.arch)
+        note(("student", "pretrained"), _NOT_PRETRAINED, value=student.arch)
     if teacher is None:
         return
     classes = known.images.num_classes if known.images and known.right(("data", "name")) else None
     if teacher.weights == "pretrained" and known.right(("teacher", "arch")):
         if not MODELS[teacher.arch].build_pretrained:
-            yield problem(("teacher", "weights"), _NOT_PRETRAINED, value=teacher.arch)
+            note(("teacher", "weights"), _NOT_PRETRAINED, value=teacher.arch)
         elif classes not in (None, IMAGENET_CLASSES):
             rule, hint = pretrained_problem(classes)
-            yield problem(("teacher", "weights"), rule, value="pretrained", hint=hint)
-    if not known.trains_teacher or training is None:
+            note(("teacher", "weights"), rule, value="pretrained", hint=hint)
+    if teacher.weights != "train" or not known.right(("teacher", "weights")) or training is None:
         return
     views: KeyPath = ("teacher", "training", "augmentation")
     if known.size is not None and known.right(views) and training.augmentation.size != known.size:
         rule = f"teacher and student must see images of one size ({known.size})"
         hint = "give training.augmentation and teacher.training.augmentation one size"
-        yield problem(views, rule, value=training.augmentation.size, hint=hint)
+        note(views, rule, value=training.augmentation.size, hint=hint)
     for name in ("precision", "channels_last"):
         if getattr(training, name) == "auto":  # timing chooses differently from day to day, and the weights with it
             rule = f"{name} of a teacher must be given, not chosen by timing"
-            yield problem(("teacher", "training", name), rule, value="auto")
+            note(("teacher", "training", name), rule, value="auto")
 
 
-def _classes(known: Known) -> Iterator[Problem]:
-    if known.images is None or known.images.num_classes is None or not known.right(("data", "name")):
-        return
-    for rule, value in class_problems(known.method, known.images.num_classes):
-        yield known.document.problem(("method", "base_loss", "ldrld", "k"), rule, value=value)
-
-
-def _maps(known: Known, networks: Mapping[str, Any]) -> Iterator[Problem]:
+def _check_maps(known: Known, networks: Mapping[str, Any]) -> None:
     """Compare image size and scales with the feature map of both networks."""
     size, method = known.size, known.method
     for role, network in networks.items():
@@ -157,13 +143,13 @@ def _maps(known: Known, networks: Mapping[str, Any]) -> Iterator[Problem]:
             _, height, width = feature_size(network.arch, network.stem, size)
         except ConfigError:
             rule = f"images must be large enough to leave {network.arch} (the {role}) a feature map"
-            yield known.document.problem(("training", "augmentation"), rule, value=size)
+            known.reader.note(("training", "augmentation"), rule, value=size)
             continue
         if not isinstance(method, CellDistillation) or not known.right(("method", "scales"), ("method", "name")):
             continue
         if method.scales != (1,) and not method.allow_repeated_cells and max(method.scales) > min(height, width):
             whose = f"the {role}, {height} x {width} for {network.arch}"
-            yield known.document.problem(
+            known.reader.note(
                 ("method", "scales"),
                 f"every scale must be at most the feature map of {whose} at {size} pixels",
                 value=method.scales,

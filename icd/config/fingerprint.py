@@ -17,7 +17,7 @@ NUM_STEPS = 50
 # Of a loss, or of 1 where the loss is smaller. On one kind of device with one version the losses have equal bits.
 TOLERANCE = 1e-6
 
-TeacherMode = Literal["table", "live", "none"]
+TeacherMode = Literal["cache", "live", "none"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +28,7 @@ class Fingerprint:
         key: Of the configuration, digests included.
         device: Name of the GPU or CPU.
         precision: ``fp32`` or ``bf16``.
-        teacher: How it answered: from a ``table``, ``live``, or ``none`` where there is no teacher.
+        teacher: How it answered: from a ``cache``, ``live``, or ``none`` where there is no teacher.
         versions: Of icd, Python, torch and NumPy.
         losses: Sum of the terms in each of the first 50 steps, or of all where there are fewer.
     """
@@ -113,7 +113,7 @@ def _causes(recorded: Fingerprint, own: Fingerprint) -> tuple[str, ...]:
         for name in ("device", "precision")
         if getattr(recorded, name) != getattr(own, name)
     ]
-    if recorded.teacher != own.teacher:  # a table holds logits in float16
+    if recorded.teacher != own.teacher:  # a cache holds logits in float16
         same = "off" if recorded.teacher == "live" else "stream"
         causes.append(f"teacher {recorded.teacher!r}, here {own.teacher!r}: add --teacher-cache {same}")
     for name in sorted(recorded.versions.keys() | own.versions.keys()):
@@ -129,14 +129,13 @@ def stored_fingerprint(document: "Document") -> Fingerprint | None:
     Raises:
         ConfigError: If there is one and it is malformed.
     """
-    from icd.config.parts import PartReader  # pydantic, which a training can do without
-    from icd.config.schema import PARTS
+    from icd.config.reader import Reader  # pydantic, which a training can do without
 
     data: Any = document.data
     if not isinstance(data, Mapping) or data.get("fingerprint") is None:
         return None
-    reader = PartReader(document)
-    found: Fingerprint | None = reader.values(PARTS["fingerprint"], data["fingerprint"], ("fingerprint",))
+    reader = Reader(document)
+    found = reader.fields(Fingerprint, data["fingerprint"], ("fingerprint",)) or {}
     if reader.problems:
         raise ConfigError(reader.problems)
-    return found
+    return Fingerprint(**found)

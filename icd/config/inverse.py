@@ -11,8 +11,9 @@ from typing import Any
 
 from icd.config.document import Document, KeyPath, dotted
 from icd.config.labels import canonical
+from icd.config.ranges import Choice, Interval, ScaleWeights, is_node
 from icd.config.read_trial import read_trial
-from icd.config.space import Choice, Interval, ScaleWeights, Stored, asked_order, is_node, trial_document
+from icd.config.space import Stored, asked_order, trial_document
 from icd.config.trial import TrialConfig
 from icd.errors import ConfigError
 

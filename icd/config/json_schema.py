@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 
 from icd.config.forms import WEIGHTS
 from icd.config.read_template import numbers_of
-from icd.config.schema import PARTS, TABLES
+from icd.config.reader import TAGGED, option_types
 from icd.config.sweep import METRICS, RANK_NAMES, Budget, Objective, PrunerConfig, Resources, SamplerConfig, Source
 from icd.config.training import PRESETS, TrainingConfig
 from icd.config.trial import DataConfig, NetworkConfig, TeacherConfig, plain_data
@@ -131,8 +131,8 @@ class _Schemas:
         return found
 
     def _field(self, name: str, annotation: Any) -> Schema:
-        if name in TABLES:
-            return self.shared(name, lambda: self.tagged(TABLES[name][0]))
+        if name in TAGGED:
+            return self.shared(name, lambda: self.tagged(TAGGED[name].table))
         return self.value(name, annotation)
 
     def tagged(self, table: Mapping[str, Any]) -> Schema:
@@ -154,7 +154,7 @@ class _Schemas:
         """Take a data set by name, or with its own options."""
         rows = []
         for name, row in DATASETS.items():
-            options = {key: self._plain(kind) for key, kind in PARTS["data"].keys(name).items() if key in row.options}
+            options = {key: self._plain(kind) for key, kind in option_types(name).items()}
             own = self.fields(
                 DataConfig, "options", "digest", name={"const": name}, train_on=_names(["train", "train+val"])
             )

@@ -7,9 +7,9 @@ from typing import Any
 from icd.config.document import KeyPath
 from icd.config.forms import full_form
 from icd.config.habits import meant
-from icd.config.parts import PartReader
-from icd.config.schema import part_of
+from icd.config.reader import MAPPING, MISSING_KEY, Reader
 from icd.config.sweep import Baseline, Pair, Source
+from icd.fields import annotations
 from icd.methods import PAPER_ROWS
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -18,17 +18,17 @@ _CHANGES = ("teacher", "student", "method", "training", "seed")
 _NETWORKS = ("teacher", "student")
 
 
-def read_name(reader: PartReader, data: Mapping[str, Any], path: KeyPath = (), key: str = "name") -> str:
+def read_name(reader: Reader, data: Mapping[str, Any], path: KeyPath = (), key: str = "name") -> str:
     """Read a name that must be there."""
     name = data.get(key)
     if name is None:
-        reader.note((*path, key), "required key is missing")
+        reader.note((*path, key), MISSING_KEY)
     elif not isinstance(name, str) or not _NAME.fullmatch(name):
         reader.note((*path, key), _NAME_RULE, value=name)
     return str(name)
 
 
-def read_enqueue(reader: PartReader, data: Any, sweep: str) -> tuple[list[tuple[KeyPath, Baseline]], list[Source]]:
+def read_enqueue(reader: Reader, data: Any, sweep: str) -> tuple[list[tuple[KeyPath, Baseline]], list[Source]]:
     """Read ``search.enqueue``: a list, or one mapping with ``from``.
 
     Args:
@@ -68,20 +68,17 @@ def _is_source(item: Any) -> bool:
     return isinstance(item, dict) and "from" in item
 
 
-def _source(reader: PartReader, item: dict[str, Any], path: KeyPath, sweep: str) -> Source | None:
+def _source(reader: Reader, item: dict[str, Any], path: KeyPath, sweep: str) -> Source | None:
     before = len(reader.problems)
     reader.unknown_keys(item, ["from", "top"], path)
     name = read_name(reader, item, path, "from")
     if name == sweep:
         reader.note((*path, "from"), "must be another sweep than this one", value=name)
-    values = reader.values(_TOP, {"sweep": name, **({"top": item["top"]} if "top" in item else {})}, path)
-    return None if values is None or len(reader.problems) > before else Source(**values)
+    top = reader.value(annotations(Source)["top"], item.get("top", Source(sweep=name).top), (*path, "top"))
+    return Source(sweep=name, top=top) if len(reader.problems) == before else None
 
 
-_TOP = part_of(Source)
-
-
-def _baseline(reader: PartReader, item: Any, path: KeyPath) -> Baseline | None:
+def _baseline(reader: Reader, item: Any, path: KeyPath) -> Baseline | None:
     if not isinstance(item, dict):
         if not isinstance(item, str) or item not in PAPER_ROWS:
             reader.note(path, "unknown recipe", value=item, hint=meant(item, list(PAPER_ROWS)))
@@ -94,7 +91,7 @@ def _baseline(reader: PartReader, item: Any, path: KeyPath) -> Baseline | None:
     return Baseline(label=label, changes=changes) if len(reader.problems) == before else None
 
 
-def read_pairs(reader: PartReader, data: Any) -> tuple[Pair, ...]:
+def read_pairs(reader: Reader, data: Any) -> tuple[Pair, ...]:
     """Read the pairs that every trial is trained on; one without a name is called after its networks."""
     if not isinstance(data, list) or len(data) < 2:
         reader.note(("pairs",), "must be a list of at least two pairs of teacher and student", value=data)
@@ -112,16 +109,16 @@ def read_pairs(reader: PartReader, data: Any) -> tuple[Pair, ...]:
     return tuple(found)
 
 
-def _pair(reader: PartReader, data: Any, path: KeyPath) -> Pair | None:
+def _pair(reader: Reader, data: Any, path: KeyPath) -> Pair | None:
     if not isinstance(data, dict):
-        reader.note(path, "must be a mapping of keys to values", value=data)
+        reader.note(path, MAPPING, value=data)
         return None
     before = len(reader.problems)
     reader.unknown_keys(data, ["name", *_NETWORKS], path)
     networks = {part: full_form(part, data.get(part)) for part in _NETWORKS}
     for part, network in networks.items():
         if network is None:
-            reader.note((*path, part), "required key is missing")
+            reader.note((*path, part), MISSING_KEY)
     archs = [
         str(network.get("arch", "")) if isinstance(network, dict) else str(network) for network in networks.values()
     ]

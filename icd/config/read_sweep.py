@@ -8,12 +8,12 @@ from typing import Any
 from icd.config.document import Document, KeyPath, dotted, in_order
 from icd.config.forms import full_form
 from icd.config.habits import about_file, write
-from icd.config.parts import PartReader
+from icd.config.ranges import Choice, Interval, ScaleWeights
 from icd.config.read_enqueue import read_enqueue, read_name, read_pairs
-from icd.config.read_template import WRONG, TemplateReader
+from icd.config.read_template import TemplateReader
 from icd.config.read_trial import check_trial
-from icd.config.schema import part_of
-from icd.config.space import TOP, Choice, Interval, ScaleWeights, Stored, baseline_document, replaces, trial_document
+from icd.config.reader import MAPPING, WRONG, Reader, Row
+from icd.config.space import TOP, Stored, baseline_document, replaces, trial_document
 from icd.config.sweep import (
     METRICS,
     RANK_NAMES,
@@ -31,15 +31,16 @@ from icd.config.trial import TrialConfig
 from icd.config.walk import asks_weights, corners, dimensions, size
 from icd.config.yaml import apply_overrides, read_yaml
 from icd.errors import ConfigError, Problem
+from icd.fields import annotations
 
 _SEARCH = ("objective", "sampler", "pruner", "enqueue", "budget", "rank")
-_PARTS = {
-    "sampler": (part_of(SamplerConfig), SamplerConfig),
-    "pruner": (part_of(PrunerConfig), PrunerConfig),
-    "budget": (part_of(Budget), Budget),
-    "resources": (part_of(Resources), Resources),
-    "objective": (part_of(Objective, metric=("metric", METRICS)), Objective),
+_PARTS: Mapping[str, Any] = {
+    "sampler": SamplerConfig,
+    "pruner": PrunerConfig,
+    "budget": Budget,
+    "resources": Resources,
 }
+_OBJECTIVE = {**annotations(Objective), "metric": Row("metric", METRICS)}
 
 
 def load_sweep(path: Path, overrides: Sequence[str] = ()) -> SweepConfig:
@@ -59,7 +60,7 @@ def read_sweep(document: Document) -> SweepConfig:
         ConfigError: With every problem, in the order of the file.
     """
     if not isinstance(document.data, dict):
-        problem = document.problem((), "must be a mapping of keys to values", value=document.data)
+        problem = document.problem((), MAPPING, value=document.data)
         raise ConfigError([*document.problems, problem])
     if (wrong := about_file(document, "sweep")) is not None:
         raise ConfigError(wrong)
@@ -71,13 +72,13 @@ def read_sweep(document: Document) -> SweepConfig:
     return sweep
 
 
-class _SweepReader(PartReader):
+class _SweepReader(Reader):
     def read(self, data: dict[str, Any]) -> SweepConfig | None:
         self.unknown_keys(data, ("name", "pairs", *TOP, "search", "resources"), ())
         name = read_name(self, data)
         search = data.get("search")
         if not isinstance(search, dict | None):
-            self.note(("search",), "must be a mapping of keys to values", value=search)
+            self.note(("search",), MAPPING, value=search)
         search = search if isinstance(search, dict) else {}
         self.unknown_keys(search, _SEARCH, ("search",))
         self.ranges = TemplateReader(self)
@@ -130,10 +131,9 @@ class _SweepReader(PartReader):
 
     def _part(self, name: str, data: Mapping[str, Any], path: KeyPath) -> Any:
         """Read a part with defaults; its name alone will do where it has one."""
-        part, cls = _PARTS[name]
         value = full_form(name, data.get(name))
-        values = self.values(part, {} if value is None else value, (*path, name))
-        return None if values is None else self.made(cls, values, (*path, name))
+        values = self.fields(_PARTS[name], {} if value is None else value, (*path, name))
+        return None if values is None else self.made(_PARTS[name], values, (*path, name))
 
     def _objectives(self, data: Any) -> list[Objective]:
         path: KeyPath = ("search", "objective")
@@ -141,19 +141,16 @@ class _SweepReader(PartReader):
             return [Objective()]
         if data == []:
             self.note(path, "must name at least one metric", value=data)
-        part, _ = _PARTS["objective"]
         found: list[Objective] = []
         for index, item in enumerate(data if isinstance(data, list) else [data]):
             where = (*path, index) if isinstance(data, list) else path
-            values = self.values(part, full_form("objective", item), where)
+            values = self.fields(Objective, full_form("objective", item), where, _OBJECTIVE)
             if values is None:
                 continue
-            given = full_form("objective", item)
-            if isinstance(given, dict) and "direction" not in given:
-                values["direction"] = METRICS[values["metric"]]
-            if any(other.metric == values["metric"] for other in found):
-                self.note((*where, "metric"), "must differ from the other objectives", value=values["metric"])
-            found.append(Objective(**values))
+            metric = values.get("metric", Objective().metric)
+            if any(other.metric == metric for other in found):
+                self.note((*where, "metric"), "must differ from the other objectives", value=metric)
+            found.append(Objective(**{"direction": METRICS[metric], **values}))
         return found
 
     # Trials of the space and baselines, read before anything is started

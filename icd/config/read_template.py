@@ -9,9 +9,8 @@ from icd.config.document import KeyPath, dotted
 from icd.config.forms import WEIGHTS, full_form, is_range
 from icd.config.habits import as_range, write
 from icd.config.labels import canonical, labels_of
-from icd.config.parts import PartReader
-from icd.config.schema import field_type
-from icd.config.space import Choice, Interval, Node, ScaleWeights, plain
+from icd.config.ranges import Choice, Interval, Node, ScaleWeights, plain
+from icd.config.reader import WRONG, Reader, field_type
 from icd.errors import did_you_mean
 from icd.fields import choices_of
 from icd.methods import METHODS, PAPER_ROWS
@@ -19,7 +18,6 @@ from icd.methods import METHODS, PAPER_ROWS
 _MOST_SCALES = 8  # 255 subsets
 _MOST_VALUES = 100_000  # of a stepped range
 _INTERVAL = ("low", "high", "log", "step")
-WRONG = object()  # was told
 
 
 class TemplateReader:
@@ -30,7 +28,7 @@ class TemplateReader:
         failed: Places whose mistakes were told already.
     """
 
-    def __init__(self, reader: PartReader) -> None:
+    def __init__(self, reader: Reader) -> None:
         self.reader = reader
         self.nodes: list[tuple[KeyPath, KeyPath, Node]] = []
         self.failed: list[KeyPath] = []

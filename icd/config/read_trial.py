@@ -19,15 +19,16 @@ from icd.config.checks import (
 )
 from icd.config.document import Document, KeyPath, in_order
 from icd.config.expand import with_preset, with_recipe
+from icd.config.fingerprint import Fingerprint
 from icd.config.forms import full_form, is_range
-from icd.config.habits import about_file, one_value, write
-from icd.config.parts import PartReader
-from icd.config.schema import PARTS
+from icd.config.habits import about_file, meant, one_value, write
+from icd.config.reader import MISSING_KEY, WRONG, Reader, Row, keys_of, option_types
 from icd.config.training import PRESETS, TrainingConfig
 from icd.config.trial import DataConfig, NetworkConfig, TeacherConfig, TrialConfig
 from icd.config.yaml import apply_overrides, read_yaml
 from icd.data import DATASETS
 from icd.errors import ConfigError, Problem
+from icd.fields import annotations
 from icd.methods import METHODS, PAPER_ROWS
 from icd.models import MODELS
 
@@ -80,7 +81,7 @@ def check_trial(document: Document) -> tuple[TrialConfig | None, list[Problem]]:
     return (None if problems else config), problems
 
 
-class _TrialReader(PartReader):
+class _TrialReader(Reader):
     def __init__(self, document: Document) -> None:
         super().__init__(document)
         self.stems: dict[str, str] = {}  # as the file has them
@@ -90,9 +91,9 @@ class _TrialReader(PartReader):
         self.unknown_keys(data, [*TOP, "fingerprint"], ())
         for name in ("student", "method"):
             if data.get(name) is None and (name,) not in self.wrong:
-                self.note((name,), "required key is missing")
+                self.note((name,), MISSING_KEY)
         if data.get("fingerprint") is not None:  # no part of the configuration
-            self.values(PARTS["fingerprint"], data["fingerprint"], ("fingerprint",))
+            self.fields(Fingerprint, data["fingerprint"], ("fingerprint",))
         images = self._data(data.get("data", "digits100"))
         student = self._network("student", data.get("student"))
         teacher = self._network("teacher", data.get("teacher"))
@@ -102,10 +103,9 @@ class _TrialReader(PartReader):
         of_teacher = None
         if data.get("teacher") is not None:
             of_teacher = self._training(taught, images, data["teacher"], ("teacher", "training"))
-        seed = self.values(PARTS["seed"], data.get("seed", 0), ("seed",))
+        seed = self.value(annotations(TrialConfig)["seed"], data.get("seed", 0), ("seed",))
         known = Known(
-            document=self.document,
-            wrong=frozenset(self.wrong),
+            reader=self,
             stems=self.stems,
             images=images,
             student=student,
@@ -114,18 +114,11 @@ class _TrialReader(PartReader):
             training=training,
             of_teacher=of_teacher,
         )
-        more, student, teacher = between_parts(known)
-        self.problems += more
+        student, teacher = between_parts(known)
         if self.problems or images is None or student is None or method is None or training is None:
             return None  # what is None has a problem
-        return TrialConfig(
-            data=images,
-            student=student,
-            method=method,
-            training=training,
-            teacher=teacher if method.needs_teacher else None,
-            seed=seed,
-        )
+        teacher = teacher if method.needs_teacher else None
+        return TrialConfig(data=images, student=student, method=method, training=training, teacher=teacher, seed=seed)
 
     def _without_ranges(self, node: Any, path: KeyPath) -> Any:
         """Leave out ranges, which are a sweep's."""
@@ -145,53 +138,62 @@ class _TrialReader(PartReader):
     # Parts
 
     def _data(self, data: Any) -> DataConfig | None:
-        values = self.values(PARTS["data"], full_form("data", data), ("data",))
-        if values is None:
+        path: KeyPath = ("data",)
+        value = full_form("data", data)
+        if (name := self.name(_DATA, value, path)) is None:
             return None
-        row = DATASETS[values["name"]]
-        options = tuple(sorted((name, values.pop(name)) for name in row.options if name in values))
-        given = data if isinstance(data, dict) else {}
-        options = tuple((name, value) for name, value in options if name in given)
-        made: DataConfig | None = self.made(DataConfig, {**values, "options": options}, ("data",))
+        values = self.fields(DataConfig, {**value, "name": name}, path, keys_of("data", name)) or {}
+        options = tuple(sorted((option, values.pop(option)) for option in option_types(name) if option in values))
+        made: DataConfig | None = self.made(DataConfig, {**values, "options": options}, path)
         return made
 
     def _network(self, part: str, data: Any) -> Any:
         if data is None:
             return None
-        value = full_form(part, data)
-        if part == "teacher" and isinstance(value, dict):
-            value = {name: item for name, item in value.items() if name != "training"}
-        values = self.values(PARTS[part], value, (part,))
-        if values is not None:  # which stem it is depends on the images
-            self.stems[part], values["stem"] = values["stem"], MODELS[values["arch"]].stems[0]
-        return (
-            None
-            if values is None
-            else self.made(NetworkConfig if part == "student" else TeacherConfig, values, (part,))
-        )
+        cls: Any = NetworkConfig if part == "student" else TeacherConfig
+        kinds = {**annotations(cls), "arch": _NETWORK, "stem": str}  # which stem it is depends on the images
+        kinds.pop("training", None)  # is read for itself
+        given = {"stem": "auto", **value} if isinstance(value := full_form(part, data), dict) else value
+        also = ["training"] if part == "teacher" else []
+        values = self.fields(cls, given, (part,), kinds, instead=_INSTEAD, also=also)
+        if values is None:
+            return None
+        self.stems[part], values["stem"] = values["stem"], MODELS[values["arch"]].stems[0]
+        return self.made(cls, values, (part,))
 
     def _training(self, data: Any, images: DataConfig | None, network: Any, path: KeyPath) -> TrainingConfig | None:
         named = full_form("training", {} if data is None else data)
-        if isinstance(named, dict) and "preset" in named and not _is_key(named["preset"], PRESETS):
-            self.unknown((*path, "preset"), "preset", named["preset"], list(PRESETS))
+        preset = named.get("preset", "cifar100") if isinstance(named, dict) else "cifar100"
+        if self.value(_PRESET, preset, (*path, "preset")) is WRONG:
             self.wrong.add(path)
-        values = self.values(PARTS["training"], with_preset(data, images.name if images else "", network), path)
+        full = with_preset(data, images.name if images else "", network)
+        values = self.fields(TrainingConfig, full, path, instead=PRESETS["cifar100"], also=["preset"])
         return None if values is None else self.made(TrainingConfig, values, path)
 
     def _method(self, data: Any) -> Any:
         path: KeyPath = ("method",)
         named = full_form("method", data)
-        if isinstance(named, dict):
-            if "recipe" in named and "name" in named:
+        if isinstance(named, dict) and "recipe" in named:
+            if "name" in named:
                 rule = "give a recipe to start from or a name, not both"
                 self.note((*path, "recipe"), rule, value=named["recipe"])
                 named = {name: value for name, value in named.items() if name != "recipe"}
-            if "recipe" in named and not _is_key(named["recipe"], PAPER_ROWS):
-                self.unknown((*path, "recipe"), "recipe", named["recipe"], [*PAPER_ROWS, *METHODS])
+            elif not _is_key(named["recipe"], PAPER_ROWS):
+                hint = meant(named["recipe"], [*PAPER_ROWS, *METHODS])
+                self.refuse((*path, "recipe"), "unknown recipe", named["recipe"], hint=hint)
                 self.wrong.add(path)
-        values = self.values(PARTS["method"], with_recipe(named), path)
-        return None if values is None else self.made(METHODS[values.pop("name")], values, path)
+        full = with_recipe(named)
+        if (name := self.name(_METHOD, full, path)) is None:
+            return None
+        fields = {key: value for key, value in full.items() if key != "name"}
+        values = self.fields(METHODS[name], fields, path, also=["recipe"]) or {}
+        return self.made(METHODS[name], values, path)
 
 
 def _is_key(name: Any, table: Any) -> bool:
     return isinstance(name, str) and name in table
+
+
+_DATA, _METHOD = Row("data set", DATASETS), Row("method", METHODS)
+_NETWORK, _PRESET = Row("network", MODELS), Row("preset", PRESETS)
+_INSTEAD = {"arch": next(iter(MODELS)), "stem": "auto"}

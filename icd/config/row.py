@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from icd.config.forms import WEIGHTS
-from icd.config.space import ScaleWeights, cases, methods_of, nodes_below
+from icd.config.ranges import ScaleWeights
+from icd.config.space import cases, methods_of, nodes_below
 from icd.config.trial import TrialConfig
 from icd.config.walk import dimensions
 from icd.methods import METHODS, PAPER_ROWS, CellDistillation, Method

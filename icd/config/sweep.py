@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Literal
 
 from icd.config.engine import Engine
-from icd.config.space import plain
+from icd.config.ranges import plain
 from icd.fields import Count, FieldProblem, NonNegative, NonNegativeInt, Positive, Range, Seed, check_fields
 
 Direction = Literal["maximize", "minimize"]

@@ -1,19 +1,18 @@
 """Walks over a search space: every option once, every point of a grid, and a table for people."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from math import prod
 from typing import Any
 
 from icd.config.document import KeyPath, dotted
+from icd.config.ranges import Choice, Interval, ScaleWeights
 from icd.config.space import (
     Ask,
-    Choice,
-    Interval,
-    ScaleWeights,
     asked_order,
     cases,
+    fixed_part,
     methods_of,
     nodes_below,
     trial_document,
@@ -85,6 +84,8 @@ def corners(template: Mapping[str, Any]) -> list[Params]:
     for forced in (*_crossed(template), {}):
         while open_values:  # what the visit before has brought up
             (name, value), before = next(iter(open_values.items()))
+            del open_values[name, value]
+            seen.add((name, value))  # even where it is not reached: two options may differ in what they ask
             visit({**before, name: value})
         if not any(forced.items() <= params.items() for params in found):
             visit(forced)
@@ -176,6 +177,11 @@ def dimensions(template: Mapping[str, Any]) -> list[Dimension]:
         elif known.condition and row.condition != known.condition:  # two options have the same parameter
             found[row.name] = replace(known, condition=f"{known.condition} or {row.condition}")
     return list(found.values())
+
+
+def summary(template: Mapping[str, Any]) -> dict[str, Any]:
+    """Say as plain data what is searched and what is fixed, for readers that have no torch."""
+    return {"searched": [asdict(row) for row in dimensions(template)], "fixed": fixed_part(template) or {}}
 
 
 def _rows(node: Any, path: KeyPath, condition: str) -> Iterator[Dimension]:

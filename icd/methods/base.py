@@ -19,7 +19,7 @@ from icd.models.output import Output
 
 
 class NetworkOutputs(Protocol):
-    """One network's answer for a batch, live or read from a table."""
+    """One network's answer for a batch, live or read from a cache."""
 
     @property
     def logits_BK(self) -> Tensor: ...

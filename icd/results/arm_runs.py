@@ -30,10 +30,16 @@ class Found(Protocol):
     def statement(self) -> str: ...
 
 
-def note_arms(ledger: Ledger, stage: str, found: Found, *, winner: str = "", looks: int = 0) -> None:
+def note_arms(ledger: Ledger, stage: str, found: Found, *, winner: str = "", test_evaluations: int = 0) -> None:
     """Keep mean, standard deviation, count and interval of each arm in the study."""
     arms = [_facts(arm, found.alpha) for arm in found.arms]
-    said = {"metric": found.metric, "statement": found.statement, "winner": winner, "looks": looks, "arms": arms}
+    said = {
+        "metric": found.metric,
+        "statement": found.statement,
+        "winner": winner,
+        "test_evaluations": test_evaluations,
+        "arms": arms,
+    }
     ledger.note_study(**{f"{ARMS}{stage}/{found.round}": said})
 
 

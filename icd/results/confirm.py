@@ -87,7 +87,7 @@ def tell_confirmation(settings: Settings, ledger: Ledger, folder: Path) -> None:
     if found is None:
         return
     write_durably(folder / "confirmation.json", (json.dumps(found.to_data(), indent=1) + "\n").encode())
-    note_arms(ledger, "confirm", found, winner=found.winner or "", looks=found.looks)
+    note_arms(ledger, "confirm", found, winner=found.winner or "", test_evaluations=found.test_evaluations)
     written_report(ledger.name, folder, settings)
 
 

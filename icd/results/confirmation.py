@@ -12,7 +12,7 @@ from typing import Any
 
 from icd.config.sweep import RankName
 from icd.results import sentences
-from icd.results.outcome import Arm, Comparison, arms_of, comparisons_of, looks_of, records_of_plan
+from icd.results.outcome import Arm, Comparison, arms_of, comparisons_of, evaluations_of, records_of_plan
 from icd.results.plan import FailedRuns, Plan, stored_plans
 from icd.results.stats import expected_maximum
 from icd.search.study.ledger import Ledger
@@ -33,7 +33,7 @@ class Confirmation:
         round: 1 for the first confirmation of the sweep, 2 for one that was begun anew, ...
         arms: Finalists first, by what the search said of them, then baselines in the order asked for.
         comparisons: Every finalist against every baseline.
-        looks: At test images, over all runs of all rounds; of several pairs, over the runs of each.
+        test_evaluations: At test images, over all runs of all rounds; of several pairs, over the runs of each.
         seconds: Of training, over all runs.
         finished: Whether nothing is left to run.
         winner: Label of the finalist that is exported: the best mean over the seeds that all finalists have, of those
@@ -54,7 +54,7 @@ class Confirmation:
     round: int
     arms: tuple[Arm, ...]
     comparisons: tuple[Comparison, ...]
-    looks: int
+    test_evaluations: int
     seconds: float
     finished: bool
     winner: str | None
@@ -103,7 +103,7 @@ def confirmation_of(ledger: Ledger, round_: int | None = None) -> Confirmation |
         round=plan.round,
         arms=arms,
         comparisons=comparisons,
-        looks=sum(map(looks_of, everything)),
+        test_evaluations=sum(map(evaluations_of, everything)),
         seconds=sum(float(record.attributes.get("seconds", 0.0)) for record in records),
         finished=finished,
         winner=winner,

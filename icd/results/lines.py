@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from icd.results.ablation import Ablation
 from icd.results.confirmation import Confirmation
-from icd.results.explained import Explanation
 from icd.results.importance import Importance
 from icd.results.outcome import Arm, Comparison
 from icd.text import columns
@@ -11,15 +11,14 @@ from icd.text import columns
 
 def confirmation_lines(found: Confirmation) -> list[str]:
     """Write a confirmation: arms, comparisons, and the finding in words."""
-    cost = (
-        f"{found.looks} looks at test images, {found.seconds / 3600:.2f} hours of training, on {found.train_on} images"
-    )
+    hours = f"{found.seconds / 3600:.2f} hours of training"
+    cost = f"{found.test_evaluations} test evaluations, {hours}, on {found.train_on} images"
     first = f"confirmation {found.round} of {found.sweep}"
     tables = [*arm_lines(found.arms, found.metric), "", *comparison_lines(found.comparisons)]
     return [first, *tables, "", cost, found.statement]
 
 
-def ablation_lines(found: Explanation) -> list[str]:
+def ablation_lines(found: Ablation) -> list[str]:
     """Write an ablation: the parts, the one that matters most first, and the finding in words."""
     ordered = sorted(found.comparisons, key=lambda item: (item.difference is None, item.difference or 0.0))
     whole = found.whole

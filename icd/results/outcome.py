@@ -25,14 +25,14 @@ class Run:
         trial: Its number in the study.
         seed: Shared with the runs of all other arms.
         value: Top-1 (%) after the last epoch; of several teacher-student pairs the mean.
-        looks: How often the images were evaluated that it is measured on.
+        evaluations: How often the images were evaluated that it is measured on.
         seconds: Of training; two runs that differ in nothing else are equal.
     """
 
     trial: int
     seed: int
     value: float
-    looks: int
+    evaluations: int
     seconds: float = field(compare=False)
 
 
@@ -188,7 +188,7 @@ def records_of_plan(plan: "Plan", records: Sequence[TrialRecord]) -> list[TrialR
     return [record for record in records if record.attributes.get("round") == plan.round]
 
 
-def looks_of(record: TrialRecord) -> int:
+def evaluations_of(record: TrialRecord) -> int:
     """Count a run's evaluations; one that diverged before its first has chance level at epoch 0, which is none."""
     return sum(epoch > 0 for epoch in record.curve)
 
@@ -249,6 +249,6 @@ def _run(record: TrialRecord) -> Run:
         trial=record.number,
         seed=int(record.attributes["seed"]),
         value=record.values[0],
-        looks=looks_of(record),
+        evaluations=evaluations_of(record),
         seconds=float(record.attributes.get("seconds", 0.0)),
     )

@@ -1,4 +1,4 @@
-"""Findings in plain words: one builder for confirmations, explanations and tables."""
+"""Findings in plain words: one builder for confirmations, ablations and tables."""
 
 from collections.abc import Iterable, Sequence
 

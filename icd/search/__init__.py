@@ -40,7 +40,7 @@ Source = str | Path | Mapping[str, Any]
 
 
 class Options(TypedDict, total=False):
-    """How and where to run; only ``table`` touches a result, by rounding. See ``icd.search.run_sweep.Settings``."""
+    """How and where to run: ``icd.search.run_sweep.Settings``. Of these only ``teacher_cache`` rounds a result."""
 
     root: Path | str | None
     data_root: Path | str | None
@@ -49,8 +49,8 @@ class Options(TypedDict, total=False):
     address: str
     extend: bool
     retry_failed: bool
-    table: Literal["auto", "table", "stream", "live"]
-    table_gb: float
+    teacher_cache: Literal["auto", "full", "stream", "off"]
+    teacher_cache_gb: float
     engine: Literal["auto", "eager", "graph"] | None
     announce: Callable[[str], None]
     watch: "Callable[[SweepController, Executor], None]"

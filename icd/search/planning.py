@@ -206,13 +206,13 @@ def _suggestions(sweep: SweepConfig, space: SearchSpace) -> dict[int, dict[str, 
     """Ask a study in memory, seeded and numbered as the real one would be."""
     ledger = Ledger.create(memory_storage(), sweep, {})
     ledger.drive(sweep, list(space.points()) if sweep.sampler.name == "grid" else [], 1, shared=False)
-    known = {ledger.add_baseline(baseline.label, {}, {}, {}) for baseline in sweep.enqueue}
+    for baseline in sweep.enqueue:
+        ledger.add_baseline(baseline.label, {}, {}, {})
     for start in space.starts:
-        known.add(ledger.add_baseline(start.label, {}, {}, {}, "start"))
+        ledger.add_baseline(start.label, {}, {}, {}, "start")
     size = space.size()
     for _ in range(min(_SUGGESTIONS, size or _SUGGESTIONS)):
-        number, _document = ledger.ask(space.suggest, known)
-        known.add(number)
+        ledger.ask(space.suggest)
     return {
         record.number: shown_params(record.params)
         for record in ledger.records()
@@ -243,7 +243,7 @@ def _basis(sweep: SweepConfig, *, measured: bool, trials: int | None) -> list[st
     if measured:
         lines.append(
             "time: first the median measured step, then with none pruned and every step as slow as the slowest one; "
-            "one trial was measured alone, so trials that share a device may be slower; teacher tables count as full"
+            "one trial was measured alone, so trials that share a device may be slower; teacher caches count as full"
         )
     else:
         lines.append(

@@ -9,7 +9,7 @@ from icd.search.study.database import DatabaseLease, is_shared, open_storage, st
 from icd.search.study.ledger import Ledger
 from icd.search.study.locks import DriverLock
 from icd.search.study.sweep_files import shelf_of
-from icd.search.study.sweep_index import can_exist, sweep_folder, tracking_uri
+from icd.search.study.sweep_index import can_exist, refuse_earlier, sweep_folder, tracking_uri
 from icd.search.sweep_status import driver_of
 from icd.search.tracking.mlflow_client import connect
 
@@ -24,6 +24,7 @@ def parts_of(root: Path, name: str, *, mlflow: bool) -> list[str]:
     if driver is not None:
         raise StateError(f"sweep {name!r} is driven by {driver}; end it first with 'icd stop {name} --now'")
     folder, url = sweep_folder(root, name), storage_url(root)
+    refuse_earlier(root)
     names = Ledger.names(open_storage(url)) if can_exist(root, url) else []
     bucket = shelf_of(folder).bucket
     found = [f"its study in {root}"] if name in names else []
@@ -57,9 +58,7 @@ def remove(root: Path, name: str, *, mlflow: bool) -> None:
 def _forget(root: Path, name: str, url: str, *, mlflow: bool) -> None:
     if mlflow:  # first: without its study the sweep would be found no more
         _drop_experiment(tracking_uri(root), name)
-    storage = open_storage(url)
-    if name in Ledger.names(storage):
-        storage.delete_study(storage.get_study_id_from_name(name))
+    Ledger.remove(open_storage(url), name)
     bucket = shelf_of(sweep_folder(root, name)).bucket
     if bucket is not None:
         for object_name in bucket.list(f"sweeps/{name}"):

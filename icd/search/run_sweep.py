@@ -13,6 +13,7 @@ from icd.config.engine import engine_asked
 from icd.config.read_sweep import read_sweep
 from icd.config.sweep import SweepConfig
 from icd.config.trial import differences
+from icd.config.walk import summary
 from icd.config.yaml import Document, apply_overrides
 from icd.errors import Interrupted, StateError
 from icd.search.controller.controller import SweepController
@@ -85,8 +86,8 @@ def run(sweep: SweepConfig, document: Mapping[str, Any], settings: Settings) -> 
         starts = stored_starts(begun) if begun else find_starts(sweep, settings.root, settings.announce)
         space = SearchSpace(sweep, starts)
         request = preparation(space, sweep, settings, probe=begun is None)
-        if begun is not None:  # a table's rounding is not a live teacher's: what was begun goes on the same way
-            kept = {name: begun.attributes.get(name, {}) for name in ("tables", "tuned")}
+        if begun is not None:  # a cache's rounding is not a live teacher's: what was begun goes on the same way
+            kept = {name: begun.attributes.get(name, {}) for name in ("teacher_caches", "tuned")}
             request = replace(request, **kept)
         prepared = held.prepare(sweep, request)
         ledger = begun or _create(held.storage, space, document, prepared, settings)
@@ -126,13 +127,14 @@ def _create(
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "document": json.dumps(document),
         "sweep": json.dumps(sweep.to_data()),
+        "space": json.dumps(summary(sweep.template)),
         "starts": to_json(space.starts),
         "versions": {**versions(), **library_versions(), "git": _git_commit()},
         "data": prepared.data,
         "data_digest": prepared.data_digest,
         "teachers": dict(prepared.teachers),
+        "teacher_caches": dict(prepared.teacher_caches),
         "teacher_lines": list(prepared.teacher_lines),
-        "tables": dict(prepared.tables),
         "tuned": dict(prepared.tuned),
         "digest": sweep.digest(),  # last: a study with its digest is whole
     }
@@ -171,8 +173,8 @@ def preparation(space: SearchSpace, sweep: SweepConfig, settings: Settings, *, p
         download=settings.download,
         probe=probe,
         threads=threads_of(sweep),
-        table=settings.table,
-        table_gb=settings.table_gb,
+        teacher_cache=settings.teacher_cache,
+        teacher_cache_gb=settings.teacher_cache_gb,
         engine=engine_asked(settings.engine, sweep.resources.engine),
     )
 
@@ -191,7 +193,10 @@ def _drive(
     uri = tracking_uri(settings.root)
     driver = SweepController(sweep, space, ledger, held.tracker(), prepared, site, settings.announce)
     ledger.note_study(
-        stopped_by="", gpus_per_trial=site.gpus_per_trial, tables=dict(prepared.tables), tuned=dict(prepared.tuned)
+        stopped_by="",
+        gpus_per_trial=site.gpus_per_trial,
+        teacher_caches=dict(prepared.teacher_caches),
+        tuned=dict(prepared.tuned),
     )
 
     def finish() -> None:

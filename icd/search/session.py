@@ -21,12 +21,19 @@ from icd.search.study.database import DatabaseLease, is_shared, open_storage, st
 from icd.search.study.ledger import Ledger
 from icd.search.study.locks import DriverLock
 from icd.search.study.sweep_files import SweepFiles, fetch_trials, shelf_of
-from icd.search.study.sweep_index import REPORT_NAME, pasted, refuse_one_database, sweep_folder, tracking_uri
+from icd.search.study.sweep_index import (
+    REPORT_NAME,
+    pasted,
+    refuse_earlier,
+    refuse_one_database,
+    sweep_folder,
+    tracking_uri,
+)
 from icd.search.tracking.experiment import Experiment
 from icd.search.tracking.mlflow_client import check_server, refuse_address
 from icd.search.tracking.sweep_views import ask_for_summary, follow
 from icd.search.tracking.tracker import Tracker
-from icd.teacher.cache import BUDGET_GB, TableMode
+from icd.teacher.cache import BUDGET_GB, CacheMode
 from icd.training.checkpoints import write_durably
 from icd.training.gpus import visible_gpus
 from icd.worker.preflight import PreflightRequest, PreflightResult
@@ -66,8 +73,8 @@ class Settings:
         address: Ray cluster to join; ``local`` starts one of our own.
         extend: Whether a larger budget than the study's may be used.
         retry_failed: Whether trials that failed are trained again.
-        table: How teachers are answered for: ``auto``, ``table``, ``stream`` or ``live``.
-        table_gb: Disk that a teacher table may take.
+        teacher_cache: What is kept of teachers' answers: ``auto``, ``full``, ``stream`` or ``off``.
+        teacher_cache_gb: Disk that a teacher cache may take.
         engine: Of the steps; None takes ``ICD_ENGINE``, or what the sweep says.
         announce: Told what happens, in lines.
         watch: Called several times a second with the driver and the executor, for a live display.
@@ -82,8 +89,8 @@ class Settings:
     address: str = "local"
     extend: bool = False
     retry_failed: bool = False
-    table: TableMode = "auto"
-    table_gb: float = BUDGET_GB
+    teacher_cache: CacheMode = "auto"
+    teacher_cache_gb: float = BUDGET_GB
     engine: Engine | None = None
     announce: Callable[[str], None] = logger.info
     watch: Callable[[SweepController, Executor], None] = lambda driver, executor: None
@@ -209,6 +216,7 @@ def session(sweep: SweepConfig, settings: Settings) -> Iterator[Session]:
     """
     folder = sweep_folder(settings.root, sweep.name)
     url = storage_url(settings.root)
+    refuse_earlier(settings.root)
     refuse_one_database(settings.root)
     refuse_address(tracking_uri(settings.root))
     try:

@@ -98,16 +98,8 @@ def all_statuses(root: Path) -> list[SweepStatus]:
 
 
 def plain_sweep(ledger: Ledger) -> dict[str, Any]:
-    """Give a study's sweep as plain data, without reading it: enough to show it.
-
-    Raises:
-        StateError: If it was made by an icd whose files had a ``space``.
-    """
+    """Give a study's sweep as plain data, without reading it: enough to show it."""
     sweep: dict[str, Any] = json.loads(ledger.attributes["sweep"])
-    if "search" not in sweep:
-        raise StateError(
-            f"sweep {ledger.name!r} was made by an older icd, and only that can read it; take another root"
-        )
     search = sweep["search"]
     objectives = search["objective"] if isinstance(search["objective"], list) else [search["objective"]]
     return {**sweep, **search, "objectives": objectives}
@@ -201,7 +193,7 @@ def found_line(folder: Path, records: Sequence[TrialRecord]) -> str:
     """
     shelf = shelf_of(folder)
     counts = counts_of(records)
-    under_way = [record for record in records if record.state == "running" and record.key]
+    under_way = [record for record in records if record.state == "running"]
     lost = [record for record in under_way if record.curve and not shelf.begun(record.number)]
     failed = f", {counts['failed']} failed (--retry-failed trains them again)" if counts["failed"] else ""
     done, going_on = counts["complete"] + counts["pruned"], len(under_way) - len(lost)

@@ -10,7 +10,7 @@ from icd.config.read_trial import read_trial
 from icd.config.trial import TrialConfig
 from icd.config.yaml import Document
 from icd.search.suggest.search_space import SearchSpace
-from icd.teacher.cache import TableMode, open_cache, plan_cache, suits, summary
+from icd.teacher.cache import CacheMode, open_cache, plan_cache, suits, summary
 from icd.teacher.cache_builder import build
 from icd.teacher.store import prepare
 from icd.training.loop import Execution
@@ -20,7 +20,7 @@ from icd.training.trial_folder import TrialFolders, read_data
 def build_caches(
     document: Document,
     where: TrialFolders,
-    mode: TableMode,
+    mode: CacheMode,
     budget_gb: float,
     execution: Execution,
     announce: Callable[[str], None],
@@ -42,7 +42,7 @@ def build_caches(
 def _build_one(
     configs: Sequence[TrialConfig],
     where: TrialFolders,
-    mode: TableMode,
+    mode: CacheMode,
     budget_gb: float,
     execution: Execution,
     announce: Callable[[str], None],
@@ -57,13 +57,15 @@ def _build_one(
         replace(config, data=first.data, teacher=replace(config.teacher or first.teacher, digest=ready.digest))
         for config in configs
     ]
-    plan = plan_cache(pinned, split, mode, folder=where.tables, budget_gb=budget_gb)
-    if plan.mode == "live":
+    plan = plan_cache(pinned, split, mode, folder=where.teacher_cache, budget_gb=budget_gb)
+    if plan.mode == "off":
         announce(summary(plan))
     network = ready.network.to(execution.device).eval().requires_grad_(False)
-    for own in _by_layout(pinned) if plan.mode != "live" else ():
-        part = replace(plan_cache(own, split, plan.mode, folder=where.tables, budget_gb=math.inf), reason=plan.reason)
-        answers = open_cache(part, own[0], network, where.tables)
+    for own in _by_layout(pinned) if plan.mode != "off" else ():
+        part = replace(
+            plan_cache(own, split, plan.mode, folder=where.teacher_cache, budget_gb=math.inf), reason=plan.reason
+        )
+        answers = open_cache(part, own[0], network, where.teacher_cache)
         if answers is None:
             continue
         announce(summary(part, answers))

@@ -92,10 +92,10 @@ def _driver(sweep: SweepConfig, ledger: Ledger, listed: Listed, held: Session) -
         download=settings.download,
         probe=not ledger.records(listed.stage),
         threads=threads_of(sweep),
-        table=settings.table,
-        table_gb=settings.table_gb,
+        teacher_cache=settings.teacher_cache,
+        teacher_cache_gb=settings.teacher_cache_gb,
         engine=engine_asked(settings.engine, sweep.resources.engine),
-        tables=attributes.get(f"{listed.stage}/tables", {}),
+        teacher_caches=attributes.get(f"{listed.stage}/teacher_caches", {}),
         tuned=attributes.get("tuned", {}),
     )
     prepared = held.prepare(sweep, request)
@@ -103,7 +103,7 @@ def _driver(sweep: SweepConfig, ledger: Ledger, listed: Listed, held: Session) -
     one_thing = measured(sweep, listed.objective)
     epochs = max(config.training.epochs for config in configs)
     ledger.drive(one_thing, [], epochs, shared=is_shared(storage_url(settings.root)))
-    ledger.note_study(**{f"{listed.stage}/tables": dict(prepared.tables)})
+    ledger.note_study(**{f"{listed.stage}/teacher_caches": dict(prepared.teacher_caches)})
     driver = SweepController(
         one_thing,
         SearchSpace(sweep, stored_starts(ledger)),

@@ -1,8 +1,8 @@
-"""The teacher of a trial as a table: which blocks it needs, whether they fit, and how a batch is answered from them.
+"""The teacher of a trial as a cache: which blocks it needs, whether they fit, and how a batch is answered from them.
 
-    table    every view of every image: for families with few views (CIFAR: 162), whatever seeds and epochs come
+    full     every view of every image: for families with few views (CIFAR: 162), whatever seeds and epochs come
     stream   the one sequence of views that all trials with the same seed and epochs see
-    live     the teacher runs in every step
+    off      the teacher runs live, in every step
 
 Shape key:
     B: batch    K: classes    M: stored cells    P: cells of all scales
@@ -31,11 +31,10 @@ from icd.methods import CellDistillation
 from icd.models import Network, feature_size
 from icd.teacher.cache_block import HEADER, BlockSpec, OpenBlocks, block_folder, coarsening, rows_of, verdict_places
 
-TableMode = Literal["auto", "table", "stream", "live"]
-SAID: Mapping[str, str] = {"auto": "auto", "table": "full", "stream": "stream", "live": "off"}  # by the command
+CacheMode = Literal["auto", "full", "stream", "off"]
 BUDGET_GB = 64.0
 _RESERVE = 10**9  # bytes of the disk that are left for everything else
-_WORTH_IT = 0.2  # a table for a single trial must save at least this share of the teacher's forwards
+_WORTH_IT = 0.2  # a cache for a single trial must save at least this share of the teacher's forwards
 
 _CHUNK = {"cpu": 16, "cuda": 256}  # images of one forward
 
@@ -47,12 +46,12 @@ class CachePlan:
     """What was chosen, and why.
 
     Attributes:
-        mode: ``table``, ``stream`` or ``live``.
-        specs: The blocks; none for ``live``.
+        mode: ``full``, ``stream`` or ``off``.
+        specs: The blocks; none for ``off``.
         reason: For people.
     """
 
-    mode: Literal["table", "stream", "live"]
+    mode: Literal["full", "stream", "off"]
     specs: tuple[BlockSpec, ...]
     reason: str
 
@@ -65,20 +64,20 @@ class CachePlan:
 def plan_cache(
     configs: Sequence[TrialConfig],
     split: Split,
-    mode: TableMode = "auto",
+    mode: CacheMode = "auto",
     *,
     folder: Path,
     budget_gb: float = BUDGET_GB,
     alone: bool = False,
 ) -> CachePlan:
-    """Choose one that was begun, else by size: the smaller of table and stream that fits the budget and the disk.
+    """Choose one that was begun, else by size: the smaller of full and stream that fits the budget and the disk.
 
     Args:
         configs: Trials of one teacher that will use it, their digests known; those that need features run live.
         split: Their images.
         mode: What the user asked for.
-        folder: Of all tables.
-        budget_gb: What a table may take.
+        folder: Of all teacher caches.
+        budget_gb: What a cache may take.
         alone: Whether this is one trial and no other will use it.
 
     Raises:
@@ -87,47 +86,43 @@ def plan_cache(
     """
     suited = [config for config in configs if suits(config)]
     if not suited:
-        reason = "there is no teacher" if configs[0].teacher is None else "features are compared, a table holds logits"
-        if mode in ("table", "stream"):
-            raise ConfigError(
-                f"--teacher-cache {SAID[mode]}: {reason}, but got {configs[0].method.title}; take auto or off"
-            )
-        return CachePlan(mode="live", specs=(), reason=reason)
-    if mode == "live":
-        return CachePlan(mode="live", specs=(), reason="as asked")
-    table, stream = (_plan(suited, split, kind) for kind in ("table", "stream"))
-    sizes = f"table {_gb(table.num_bytes)}, stream {_gb(stream.num_bytes)}"
+        reason = "there is no teacher" if configs[0].teacher is None else "features are compared, a cache holds logits"
+        if mode in ("full", "stream"):
+            raise ConfigError(f"--teacher-cache {mode}: {reason}, but got {configs[0].method.title}; take auto or off")
+        return CachePlan(mode="off", specs=(), reason=reason)
+    if mode == "off":
+        return CachePlan(mode="off", specs=(), reason="as asked")
+    full, stream = (_plan(suited, split, kind) for kind in ("full", "stream"))
+    sizes = f"full {_gb(full.num_bytes)}, stream {_gb(stream.num_bytes)}"
     if mode != "auto":
-        asked = table if mode == "table" else stream
+        asked = full if mode == "full" else stream
         room = _room(folder, asked.specs, budget_gb)
         if asked.num_bytes > room:
             needed = _gb(asked.num_bytes)
-            raise SetupError(
-                f"--teacher-cache {SAID[mode]} needs {needed}, but got {_gb(room)} of budget and disk; {sizes}"
-            )
+            raise SetupError(f"--teacher-cache {mode} needs {needed}, but got {_gb(room)} of budget and disk; {sizes}")
         return replace(asked, reason=f"as asked ({sizes})")
-    for plan in (table, stream):  # what was begun, or built ahead, is used whatever a new one would be
+    for plan in (full, stream):  # what was begun, or built ahead, is used whatever a new one would be
         begun = all((block_folder(folder, spec) / HEADER).exists() for spec in plan.specs)
         if begun and plan.num_bytes <= _room(folder, plan.specs, budget_gb):
             return replace(plan, reason=f"it was begun before; {sizes}")
     if alone and _saved_share(suited[0]) < _WORTH_IT:
         reason = f"one trial alone would meet only {_saved_share(suited[0]):.0%} of its views again"
-        return CachePlan(mode="live", specs=(), reason=reason)
+        return CachePlan(mode="off", specs=(), reason=reason)
     # One trial alone sees each step of its sequence once; trials of other seeds see other sequences.
     trials = Counter(config.seed for config in suited)
     shared = not alone and (len(trials) == 1 or min(trials.values()) > 1)
-    for plan in sorted([table, stream] if shared else [table], key=lambda plan: plan.num_bytes):
+    for plan in sorted([full, stream] if shared else [full], key=lambda plan: plan.num_bytes):
         if plan.num_bytes <= _room(folder, plan.specs, budget_gb):
             return replace(plan, reason=sizes)
-    return CachePlan(mode="live", specs=(), reason=f"{_gb(_room(folder, (), budget_gb))} are too little ({sizes})")
+    return CachePlan(mode="off", specs=(), reason=f"{_gb(_room(folder, (), budget_gb))} are too little ({sizes})")
 
 
 def suits(config: TrialConfig) -> bool:
-    """Whether a table can stand for the teacher: the method asks for logits only."""
+    """Whether a cache can stand for the teacher: the method asks for logits only."""
     return config.teacher is not None and isinstance(config.method, CellDistillation)
 
 
-def _plan(configs: Sequence[TrialConfig], split: Split, kind: Literal["table", "stream"]) -> CachePlan:
+def _plan(configs: Sequence[TrialConfig], split: Split, kind: Literal["full", "stream"]) -> CachePlan:
     specs = {spec.digest(): spec for config in configs for spec in _specs(config, split, kind)}
     return CachePlan(mode=kind, specs=tuple(specs.values()), reason="")
 
@@ -135,9 +130,9 @@ def _plan(configs: Sequence[TrialConfig], split: Split, kind: Literal["table", "
 def _specs(config: TrialConfig, split: Split, kind: str) -> tuple[BlockSpec, ...]:
     method, teacher, training = config.method, config.teacher, config.training
     if not isinstance(method, CellDistillation) or teacher is None or teacher.digest is None:
-        raise ValueError("a table needs a method on logits and a teacher with its digest")
+        raise ValueError("a cache needs a method on logits and a teacher with its digest")
     map_side = feature_size(teacher.arch, teacher.stem, training.augmentation.size)[1]
-    more = [] if config.data.train_on == "train" else [config.data.train_on]  # what is measured on is not in the table
+    more = [] if config.data.train_on == "train" else [config.data.train_on]  # what is measured on is not in the cache
     pixels = json.dumps([config.data.digest, list(split.mean), list(split.std), *more])
     family = json.dumps(plain_data(training.augmentation), sort_keys=True)
     return tuple(
@@ -177,11 +172,11 @@ class CachedOutputs:
 
     @property
     def features_BCHW(self) -> Tensor:
-        raise ValueError("a teacher table holds logits, not features")
+        raise ValueError("a teacher cache holds logits, not features")
 
     @property
     def block_BCHW(self) -> Tensor:
-        raise ValueError("a teacher table holds logits, not features")
+        raise ValueError("a teacher cache holds logits, not features")
 
     def cells(self, scales: Sequence[int], grid: int | None) -> Tensor:
         """Logits of all cells of the scales, [B, P, K]."""
@@ -191,7 +186,7 @@ class CachedOutputs:
         return torch.cat([self._cells_of(place, (scale,)) for place, scale in zip(places, scales, strict=True)], dim=1)
 
     def cells_right(self, scales: Sequence[int], cells_BPK: Tensor, labels_B: Tensor) -> Tensor:
-        """Read from the table: the arg-max was taken before the logits were rounded."""
+        """Read from the cache: the arg-max was taken before the logits were rounded."""
         found = []
         for scale in scales:
             for spec, _, verdicts_BV in self._parts.values():
@@ -203,7 +198,7 @@ class CachedOutputs:
         return torch.cat(found, dim=1)
 
     def logits_right(self, labels_B: Tensor) -> Tensor:
-        """Read from the table."""
+        """Read from the cache."""
         return self._verdicts_BV[:, 0]
 
     def _cells_of(self, place: Place, scales: tuple[int, ...]) -> Tensor:
@@ -255,7 +250,7 @@ class TeacherCache:
         return CachedOutputs(parts)
 
     def answer(self, batch: Batch) -> CachedOutputs:
-        """Say of any images what a table of them would hold; nothing is read, stored or counted."""
+        """Say of any images what a cache of them would hold; nothing is read, stored or counted."""
         device, whole = batch.labels_B.device, np.arange(len(batch.labels_B))
         chunks = [self._entries(batch, whole[first : first + self.chunk]) for first in whole[:: self.chunk]]
         parts = {}
@@ -314,12 +309,12 @@ def open_cache(
     folder: Path,
     shared: OpenBlocks | None = None,
 ) -> TeacherCache | None:
-    """Open the table that was planned, None for ``live``; with ``shared`` its blocks are opened once for several."""
-    return None if teacher is None or plan.mode == "live" else TeacherCache(folder, plan, config, teacher, shared)
+    """Open the cache that was planned, None for ``off``; with ``shared`` its blocks are opened once for several."""
+    return None if teacher is None or plan.mode == "off" else TeacherCache(folder, plan, config, teacher, shared)
 
 
 def found_caches(folder: Path) -> list[Path]:
-    """Folders of blocks below the folder of all tables."""
+    """Folders of blocks below the folder of all teacher caches."""
     return sorted(path.parent for path in folder.glob(f"*/{HEADER}"))
 
 
@@ -331,7 +326,7 @@ def _saved_share(config: TrialConfig) -> float:
 
 
 def _room(folder: Path, specs: Sequence[BlockSpec], budget_gb: float) -> int:
-    """Bytes that a table may have in the end: the budget, and what the disk has left beside what it has already."""
+    """Bytes that a cache may have in the end: the budget, and what the disk has left beside what it has already."""
     own = sum(
         512 * file.stat().st_blocks for spec in specs for file in block_folder(folder, spec).glob("*") if file.is_file()
     )
@@ -345,15 +340,15 @@ def _gb(num_bytes: float) -> str:
     return f"{num_bytes / 1e9:.3g} GB"
 
 
-def summary(plan: CachePlan, table: TeacherCache | None = None) -> str:
+def summary(plan: CachePlan, cache: TeacherCache | None = None) -> str:
     """Say in a line what was chosen, and how much of it is there."""
-    if plan.mode == "live":
+    if plan.mode == "off":
         return f"teacher runs live: {plan.reason}"
     there = ""
-    if table is not None:
-        filled = sum(block.filled() for block in table.blocks) / sum(block.spec.num_slots for block in table.blocks)
+    if cache is not None:
+        filled = sum(block.filled() for block in cache.blocks) / sum(block.spec.num_slots for block in cache.blocks)
         there = f", {filled:.0%} of it there"
-    return f"teacher table: {plan.mode} of {_gb(plan.num_bytes)}{there} ({plan.reason})"
+    return f"teacher cache: {plan.mode} of {_gb(plan.num_bytes)}{there} ({plan.reason})"
 
 
 def as_data(spec: BlockSpec) -> Mapping[str, Any]:
@@ -366,7 +361,7 @@ def as_data(spec: BlockSpec) -> Mapping[str, Any]:
         "classes": spec.num_classes,
         "side": spec.side,
         "from_map": spec.from_map,
-        "mode": "table" if spec.sequence is None else "stream",
+        "mode": "full" if spec.sequence is None else "stream",
         "slots": spec.num_slots,
         "bytes": spec.num_bytes,
     }

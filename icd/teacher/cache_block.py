@@ -133,7 +133,7 @@ class BlockSpec:
             sequence = data.pop("sequence")
             return cls(**data, sequence=tuple(sequence) if sequence else None)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CheckpointError(f"no block of a teacher table of version {VERSION}: {text[:80]!r}") from error
+            raise CheckpointError(f"no block of a teacher cache of version {VERSION}: {text[:80]!r}") from error
 
     def slots(self, epoch: int, indices_B: Slots, view_ids_B: Slots) -> Slots:
         """Where the entries of a batch lie."""
@@ -255,7 +255,7 @@ class Block:
         for name, width in ((_ENTRIES, self.spec.entry_bytes), (_CHECKS, 4)):
             size, wanted = (self.folder / name).stat().st_size, width * self.spec.num_slots
             if size != wanted:
-                raise CheckpointError(f"{self.folder / name} must have {wanted} bytes, but got {size}; drop the table")
+                raise CheckpointError(f"{self.folder / name} must have {wanted} bytes, but got {size}; drop the cache")
 
 
 class OpenBlocks:
@@ -283,7 +283,7 @@ class OpenBlocks:
 
 
 def block_folder(root: Path, spec: BlockSpec) -> Path:
-    """Name the folder of a block below the folder of all tables."""
+    """Name the folder of a block below the folder of all teacher caches."""
     return root / spec.digest()[:_DIGITS]
 
 
@@ -296,7 +296,7 @@ def read_spec(folder: Path) -> BlockSpec:
     try:
         return BlockSpec.from_text((folder / HEADER).read_text())
     except OSError as error:
-        raise CheckpointError(f"{folder} holds no teacher table: {error.strerror}") from error
+        raise CheckpointError(f"{folder} holds no teacher cache: {error.strerror}") from error
 
 
 def rows_of(output: Output, head: nn.Linear, spec: BlockSpec, labels_B: Tensor) -> tuple[Tensor, Tensor]:
@@ -333,7 +333,7 @@ def _make(folder: Path, spec: BlockSpec) -> None:
     header = folder / HEADER
     if header.exists():
         if header.read_text() != spec.text():
-            raise CheckpointError(f"{folder} holds another teacher table than the one asked for; drop it")
+            raise CheckpointError(f"{folder} holds another teacher cache than the one asked for; drop it")
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)

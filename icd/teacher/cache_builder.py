@@ -1,4 +1,4 @@
-"""Fills a teacher table ahead of the trials; what is there is left alone, so a build that was cut off goes on."""
+"""Fills a teacher cache ahead of the trials; what is there is left alone, so a build that was cut off goes on."""
 
 import numpy as np
 
@@ -11,11 +11,11 @@ from icd.training.loop import Execution
 _BATCH = 256
 
 
-def build(table: TeacherCache, split: Split, execution: Execution) -> int:
+def build(cache: TeacherCache, split: Split, execution: Execution) -> int:
     """Compute every entry that is missing.
 
     Args:
-        table: Open, its teacher on the device.
+        cache: Open, its teacher on the device.
         split: The images.
         execution: Device, progress (in batches, as epoch 0) and stop.
 
@@ -25,8 +25,8 @@ def build(table: TeacherCache, split: Split, execution: Execution) -> int:
     Raises:
         Interrupted: If ``execution.stop`` said so; the next build goes on.
     """
-    spec, training = table.spec, table.config.training
-    slots_S = np.flatnonzero(table.missing(np.arange(spec.num_slots)))
+    spec, training = cache.spec, cache.config.training
+    slots_S = np.flatnonzero(cache.missing(np.arange(spec.num_slots)))
     images_S = spec.image_of(slots_S)
     if spec.sequence is None:
         view_ids_S = slots_S % spec.num_views
@@ -34,7 +34,7 @@ def build(table: TeacherCache, split: Split, execution: Execution) -> int:
         view_ids_S = np.concatenate(
             [np.empty(0, dtype=np.int64)]
             + [
-                table.view_ids(epoch, images_S[slots_S // spec.num_images == epoch - 1])
+                cache.view_ids(epoch, images_S[slots_S // spec.num_images == epoch - 1])
                 for epoch in range(1, spec.sequence[1] + 1)
             ]
         )
@@ -50,11 +50,11 @@ def build(table: TeacherCache, split: Split, execution: Execution) -> int:
         channels_last=True,
         num_workers=execution.num_workers,
     )
-    before, steps = table.computed, -(-len(slots_S) // _BATCH)
+    before, steps = cache.computed, -(-len(slots_S) // _BATCH)
     for step, batch in enumerate(shown):
-        table.fill(batch, slots_S[step * _BATCH : (step + 1) * _BATCH])
+        cache.fill(batch, slots_S[step * _BATCH : (step + 1) * _BATCH])
         execution.progress(0, step + 1, steps)
         if step + 1 < steps and execution.stop():
             done = spec.num_slots - len(slots_S) + min(len(slots_S), (step + 1) * _BATCH)
             raise Interrupted(f"stopped with {done} of {spec.num_slots} entries; the same command goes on")
-    return table.computed - before
+    return cache.computed - before

@@ -1,4 +1,4 @@
-"""A teacher table's entries in the memory of a device, where a training step finds them without the host.
+"""A teacher cache's entries in the memory of a device, where a training step finds them without the host.
 
 A block that fits is mirrored once in a process and shared by all trials of it: room for every slot, filled with what
 their epochs ask for. Of one that does not fit, each trial keeps the entries of its present epoch.
@@ -29,7 +29,7 @@ Numbers = NDArray[np.int64]
 Show = Callable[[Numbers, Numbers, int], Iterator[Batch]]  # image indices, view ids, batch size
 
 _CHUNK = 4096  # entries that are copied at once
-_FILLED_AT_ONCE = 256  # images given to the table at once
+_FILLED_AT_ONCE = 256  # images given to the cache at once
 _SPARED = 0.2  # share of the device's memory that is left for the trials themselves
 _HOST_ROOM = 10**9  # what a CPU lends, where this path only runs to be tested
 
@@ -67,17 +67,17 @@ class DeviceCache:
     """Answers a trial's steps on the device, epoch by epoch.
 
     Args:
-        table: Where the entries come from; what it lacks it computes.
+        cache: Where the entries come from; what it lacks it computes.
         device: Where they shall be.
         num_shown: N.
     """
 
-    def __init__(self, table: TeacherCache, device: torch.device, num_shown: int) -> None:
-        self.table = table
+    def __init__(self, cache: TeacherCache, device: torch.device, num_shown: int) -> None:
+        self.cache = cache
         with _choosing:
-            whole = _whole_mirrors(table.blocks, device)
+            whole = _whole_mirrors(cache.blocks, device)
             self.whole = whole is not None
-            self.mirrors = whole or [Mirror(block.spec, num_shown, device) for block in table.blocks]
+            self.mirrors = whole or [Mirror(block.spec, num_shown, device) for block in cache.blocks]
             for mirror in self.mirrors:
                 mirror.users.add(self)
                 if device.type == "cuda":  # made on the stream of whoever came first
@@ -86,23 +86,23 @@ class DeviceCache:
 
     def bring(self, epoch: int, indices_N: Numbers, view_ids_N: Numbers, show: Show) -> Numbers:
         """Have the entries of an epoch on the device, computed if need be; returns where they are."""
-        slots_N = self.table.spec.slots(epoch, indices_N, view_ids_N)
+        slots_N = self.cache.spec.slots(epoch, indices_N, view_ids_N)
         if not self.whole:
             self._compute(slots_N, indices_N, view_ids_N, show)
             entries_N = np.arange(len(slots_N))
-            for block, mirror in zip(self.table.blocks, self.mirrors, strict=True):
+            for block, mirror in zip(self.cache.blocks, self.mirrors, strict=True):
                 mirror.copy(block, slots_N, entries_N)
             return entries_N
         new_n = np.flatnonzero(~np.logical_and.reduce([mirror.there_S[slots_N] for mirror in self.mirrors]))
         self._compute(slots_N[new_n], indices_N[new_n], view_ids_N[new_n], show)
-        for block, mirror in zip(self.table.blocks, self.mirrors, strict=True):
+        for block, mirror in zip(self.cache.blocks, self.mirrors, strict=True):
             mirror.copy(block, slots_N[new_n], slots_N[new_n])
         return slots_N
 
     def side(self, entries_B: Tensor) -> CachedOutputs:
         """Give the teacher's side of a batch; asks nothing of the host."""
         parts = {}
-        for block, mirror in zip(self.table.blocks, self.mirrors, strict=True):
+        for block, mirror in zip(self.cache.blocks, self.mirrors, strict=True):
             spec = block.spec
             halves_BD = mirror.halves_SD.index_select(0, entries_B)
             rows_BRK = halves_BD.float().view(-1, spec.num_rows, spec.num_classes)
@@ -111,10 +111,10 @@ class DeviceCache:
         return CachedOutputs(parts)
 
     def _compute(self, slots_n: Numbers, indices_n: Numbers, view_ids_n: Numbers, show: Show) -> None:
-        lacking = np.flatnonzero(self.table.missing(slots_n))
+        lacking = np.flatnonzero(self.cache.missing(slots_n))
         shown = show(indices_n[lacking], view_ids_n[lacking], _FILLED_AT_ONCE)
         for part, batch in enumerate(shown):
-            self.table.fill(batch, slots_n[lacking[part * _FILLED_AT_ONCE : (part + 1) * _FILLED_AT_ONCE]])
+            self.cache.fill(batch, slots_n[lacking[part * _FILLED_AT_ONCE : (part + 1) * _FILLED_AT_ONCE]])
 
 
 def _whole_mirrors(blocks: list[Block], device: torch.device) -> list[Mirror] | None:
@@ -128,7 +128,7 @@ def _whole_mirrors(blocks: list[Block], device: torch.device) -> list[Mirror] | 
     try:
         made = {key: Mirror(spec, spec.num_slots, device) for key, spec in new.items()}
     except torch.OutOfMemoryError as error:
-        logger.warning("a teacher table does not fit on %s and is brought there epoch by epoch: %s", device, error)
+        logger.warning("a teacher cache does not fit on %s and is brought there epoch by epoch: %s", device, error)
         return None
     _mirrors.update(made)
     return [_mirrors[block.folder, device] for block in blocks]

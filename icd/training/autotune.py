@@ -59,7 +59,7 @@ def choose(config: TrialConfig, split: Split, execution: Execution) -> tuple[Cho
     """Time a few steps of the student alone, with cross entropy, under every choice that ``auto`` leaves open.
 
     Choices take turns, so that whatever else the machine does meets all of them, and the least disturbed step of each
-    counts. A teacher that runs live is not timed: it costs nothing where a table stands for it.
+    counts. A teacher that runs live is not timed: it costs nothing where a cache stands for it.
 
     Returns:
         The first choice (fp32 before bf16, channels last before channels first) that is about as fast as the fastest,

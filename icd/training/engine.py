@@ -1,13 +1,13 @@
 """Epochs that live on the device: a step is recorded once as a CUDA graph and replayed with nothing said by the host.
 
 At CIFAR scale a step is hundreds of kernels that take less time than their launches. Before an epoch everything its
-steps need goes to the device: images, views, places in the teacher's table, learning rates. A step finds its part by a
+steps need goes to the device: images, views, places in the teacher's cache, learning rates. A step finds its part by a
 counter that it advances itself, so that every replay is the same work. On a CPU the same step is called instead of
 replayed, which is how its results are tested.
 
 Shape key:
     T: full steps of an epoch    B: batch    N: images shown in an epoch    b: images of a last, smaller step
-    L: terms of the loss    3: image, view, place in the teacher's table
+    L: terms of the loss    3: image, view, place in the teacher's cache
 """
 
 import logging
@@ -74,8 +74,8 @@ class DeviceEpochs:
         split: Its data set.
         images: Training images, on the device.
         teacher: The teacher, for methods that need one.
-        table: Stands for the teacher; without it the teacher runs in every step.
-        progress: Called with epoch, 0 and the number of steps while the table is filled.
+        cache: Stands for the teacher; without it the teacher runs in every step.
+        progress: Called with epoch, 0 and the number of steps while the cache is filled.
 
     Attributes:
         graph: The recorded step, once there is one.
@@ -91,7 +91,7 @@ class DeviceEpochs:
         split: Split,
         images: ArrayImages,
         teacher: Network | None,
-        table: TeacherCache | None,
+        cache: TeacherCache | None,
         progress: Callable[[int, int, int], None] = lambda epoch, step, steps: None,
     ) -> None:
         training, device = config.training, images.images_NCHW.device
@@ -101,7 +101,7 @@ class DeviceEpochs:
         self.num_full, rest = divmod(len(images), training.batch_size)
         self.num_steps = self.num_full + (rest > 0 and not training.drop_last)
         self.num_shown = len(images) - (rest if training.drop_last else 0)
-        self.table = None if table is None else DeviceCache(table, device, self.num_shown)
+        self.cache = None if cache is None else DeviceCache(cache, device, self.num_shown)
         self.teacher_images, self.data_seconds = 0, 0.0
 
         self._picks_T3B = torch.zeros(self.num_full, 3, training.batch_size, dtype=torch.int64, device=device)
@@ -143,10 +143,10 @@ class DeviceEpochs:
         view_ids_N = views.draw(seed, epoch, indices_N, training.augmentation.num_views)
         places_N = np.zeros_like(indices_N)
         self.teacher_images = self.num_shown if self.teacher is not None else 0
-        if self.table is not None:
-            before = self.table.table.computed
-            places_N = self.table.bring(epoch, indices_N, view_ids_N, partial(self._show, epoch))
-            self.teacher_images = self.table.table.computed - before
+        if self.cache is not None:
+            before = self.cache.cache.computed
+            places_N = self.cache.bring(epoch, indices_N, view_ids_N, partial(self._show, epoch))
+            self.teacher_images = self.cache.cache.computed - before
         picks_3N = torch.from_numpy(np.stack([indices_N, view_ids_N, places_N]))
         end = self.num_full * training.batch_size
         full_3TB = picks_3N[:, :end].reshape(3, self.num_full, training.batch_size)
@@ -175,8 +175,8 @@ class DeviceEpochs:
         self._counter.add_(1)
 
     def _answer(self, batch: Batch, places_B: Tensor) -> NetworkOutputs | None:
-        if self.table is not None:
-            return self.table.side(places_B)
+        if self.cache is not None:
+            return self.cache.side(places_B)
         return None if self.teacher is None else live_answer(self.teacher, batch)
 
     def _recorded(self) -> bool:

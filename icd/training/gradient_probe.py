@@ -40,7 +40,7 @@ class GradientProbe:
         split: Its data set.
         images: Training images, on the device.
         teacher: The teacher, for methods that need one.
-        table: Stands for the teacher in every step; the fixed batch is answered with its rounding.
+        cache: Stands for the teacher in every step; the fixed batch is answered with its rounding.
     """
 
     def __init__(
@@ -50,10 +50,10 @@ class GradientProbe:
         split: Split,
         images: ImageSet,
         teacher: Network | None,
-        table: TeacherCache | None,
+        cache: TeacherCache | None,
     ) -> None:
         self.one, self.config, self.split, self.images = one, config, split, images
-        self.teacher, self.table = teacher, table
+        self.teacher, self.cache = teacher, cache
         self._fixed: tuple[Batch, NetworkOutputs | None] | None = None
 
     def __call__(self, epoch: int) -> dict[str, float]:
@@ -76,8 +76,8 @@ class GradientProbe:
     def _answer(self, batch: Batch) -> NetworkOutputs | None:
         if self.teacher is None:
             return None
-        if self.table is not None:
-            return self.table.answer(batch)
+        if self.cache is not None:
+            return self.cache.answer(batch)
         return live_answer(self.teacher, batch)
 
 

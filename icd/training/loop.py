@@ -64,11 +64,11 @@ class Execution:
     Attributes:
         device: ``cpu`` or ``cuda``.
         num_workers: Threads that decode images, for data sets read from files.
-        table: Answers for the teacher; None runs it in every step.
+        cache: Answers for the teacher; None runs it in every step.
         checkpoints: Folder for checkpoints; None writes none and resumes nothing.
         report: Called after every reporting epoch, on another thread while the next one is under way; what it raises
             ends the training.
-        progress: Called after every step, and with step 0 while a table is filled for the epoch.
+        progress: Called after every step, and with step 0 while a cache is filled for the epoch.
         stop: Asked after every epoch; True saves a checkpoint and ends the training there.
         engine: ``graph`` keeps whole epochs on the device and records a step as a CUDA graph (icd/training/engine.py),
             for the trials that allow it; ``eager`` hands it batch after batch; ``auto`` is ``eager``.
@@ -76,7 +76,7 @@ class Execution:
 
     device: torch.device = CPU
     num_workers: int = 0
-    table: TeacherCache | None = None
+    cache: TeacherCache | None = None
     checkpoints: Path | None = None
     report: Report = lambda metrics: None
     progress: Progress = lambda epoch, step, steps: None
@@ -147,7 +147,7 @@ def train(
         num_steps = _num_steps(config, len(images))
         num_shown = min(len(images), num_steps * training.batch_size)
         epochs = _epochs(one, config, split, images, teacher, execution)
-        gauge = GradientProbe(one, config, split, images, teacher, execution.table)
+        gauge = GradientProbe(one, config, split, images, teacher, execution.cache)
 
         for epoch in range(start + 1, training.epochs + 1):
             started = time.perf_counter()
@@ -240,13 +240,13 @@ class EagerEpochs:
         """Give the teacher's side of a batch, and count the images it had to be run on."""
         if self.teacher is None:
             return None
-        table = self.execution.table
-        if table is None:
+        cache = self.execution.cache
+        if cache is None:
             self.teacher_images += len(batch.labels_B)
             return live_answer(self.teacher, batch)
-        before = table.computed
-        side = table.side(batch, epoch)
-        self.teacher_images += table.computed - before
+        before = cache.computed
+        side = cache.side(batch, epoch)
+        self.teacher_images += cache.computed - before
         return side
 
 
@@ -256,7 +256,7 @@ def _epochs(
     """Choose where the epochs live."""
     problem = unsuited(config, images)
     if execution.engine == "graph" and isinstance(images, ArrayImages) and not problem:
-        return DeviceEpochs(one, config, split, images, teacher, execution.table, execution.progress)
+        return DeviceEpochs(one, config, split, images, teacher, execution.cache, execution.progress)
     epochs = EagerEpochs(one, config, split, images, teacher, execution)
     if execution.engine == "graph":
         epochs.name = f"eager: {problem}"
@@ -330,7 +330,7 @@ def _method_setup(config: TrialConfig, split: Split, student: Network, teacher: 
 def _teacher_mode(teacher: Network | None, execution: Execution) -> TeacherMode:
     if teacher is None:
         return "none"
-    return "live" if execution.table is None else "table"
+    return "live" if execution.cache is None else "cache"
 
 
 def _resume(

@@ -30,7 +30,7 @@ from icd.data.split import Split, for_trial
 from icd.errors import CheckpointError, ConfigError, Interrupted, Problem, StateError
 from icd.models import Network
 from icd.storage.bucket import bucket_of
-from icd.teacher.cache import BUDGET_GB, TableMode, TeacherCache, open_cache, plan_cache, summary
+from icd.teacher.cache import BUDGET_GB, CacheMode, TeacherCache, open_cache, plan_cache, summary
 from icd.teacher.cache_block import OpenBlocks
 from icd.teacher.store import TeacherStore, fitted, prepare
 from icd.training import checkpoints
@@ -56,9 +56,9 @@ class TrialFolders:
         return TeacherStore(self.root / "teachers", bucket_of(self.root))
 
     @property
-    def tables(self) -> Path:
-        """Folder of teacher tables: below the root, or where ``ICD_TABLES`` says, such as a fast local disk."""
-        return Path(os.environ.get("ICD_TABLES") or self.root / "tables")
+    def teacher_cache(self) -> Path:
+        """Folder of teacher caches: below the root, or where ``ICD_TEACHER_CACHE`` says, such as a fast local disk."""
+        return Path(os.environ.get("ICD_TEACHER_CACHE") or self.root / "teacher_cache")
 
     def trial(self, name: str) -> Path:
         """Folder of a single trial."""
@@ -118,8 +118,8 @@ def run_trial(
     *,
     resume: bool = False,
     open_test: bool = False,
-    table: TableMode = "auto",
-    table_gb: float = BUDGET_GB,
+    teacher_cache: CacheMode = "auto",
+    teacher_cache_gb: float = BUDGET_GB,
     announce: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
     """Train one configuration in its folder, or give the result it already has.
@@ -131,8 +131,8 @@ def run_trial(
         execution: Device and callbacks; its checkpoint folder and report are replaced by the trial's own.
         resume: Continue a trial that was cut off.
         open_test: Measure the last epoch on the test set, once, and say so in the folder.
-        table: How the teacher is answered for.
-        table_gb: What its table may take on disk.
+        teacher_cache: What is kept of the teacher's answers.
+        teacher_cache_gb: What its cache may take on disk.
         announce: Told what happens, in a line.
 
     Raises:
@@ -160,8 +160,10 @@ def run_trial(
             announce(f"{folder} is finished; nothing to train")
         elif execution.stop():
             raise Interrupted("stopped before the student's next epoch; continue with --resume")
-        with table_for(config, split, network, places, table, table_gb, alone=True, announce=announce) as answers:
-            result = continue_trial(config, split, network, folder, replace(execution, table=answers))
+        with open_teacher_cache(
+            config, split, network, places, teacher_cache, teacher_cache_gb, alone=True, announce=announce
+        ) as answers:
+            result = continue_trial(config, split, network, folder, replace(execution, cache=answers))
         if open_test and "test" not in result:
             result["test"] = _look_at_test(config, read, folder, execution, name)
             content = (json.dumps(result, indent=1) + "\n").encode()
@@ -184,28 +186,28 @@ def _settle(
 
 
 @contextmanager
-def table_for(
+def open_teacher_cache(
     config: TrialConfig,
     split: Split,
     teacher: Network | None,
     places: TrialFolders,
-    mode: TableMode,
+    mode: CacheMode,
     budget_gb: float,
     *,
     alone: bool = False,
     announce: Callable[[str], None] = lambda text: None,
     shared: OpenBlocks | None = None,
 ) -> Iterator[TeacherCache | None]:
-    """Plan and open a trial's teacher table, None where the teacher runs live; it is closed at the end."""
-    plan = plan_cache([config], split, mode, folder=places.tables, budget_gb=budget_gb, alone=alone)
-    table = open_cache(plan, config, teacher, places.tables, shared)
+    """Plan and open a trial's teacher cache, None where the teacher runs live; it is closed at the end."""
+    plan = plan_cache([config], split, mode, folder=places.teacher_cache, budget_gb=budget_gb, alone=alone)
+    cache = open_cache(plan, config, teacher, places.teacher_cache, shared)
     if config.teacher is not None:
-        announce(summary(plan, table))
+        announce(summary(plan, cache))
     try:
-        yield table
+        yield cache
     finally:
-        if table is not None:
-            table.close()
+        if cache is not None:
+            cache.close()
 
 
 def continue_trial(

@@ -119,7 +119,7 @@ def measure_pace(config: TrialConfig, split: Split, teacher: Network | None, exe
 
     def progress(epoch: int, step: int, steps: int) -> None:
         nonlocal num_steps
-        if not step:  # a table is being filled
+        if not step:  # a cache is being filled
             return
         if execution.device.type == "cuda":
             torch.cuda.synchronize(execution.device)

@@ -20,7 +20,7 @@ from icd.errors import ConfigError
 from icd.methods import CrossEntropy
 from icd.models import Network
 from icd.storage.bucket import local_root
-from icd.teacher.cache import BUDGET_GB, CachePlan, TableMode, plan_cache, suits, summary
+from icd.teacher.cache import BUDGET_GB, CacheMode, CachePlan, plan_cache, suits, summary
 from icd.teacher.store import prepare
 from icd.training.autotune import choose, described, settled, student_name
 from icd.training.gpus import training_device
@@ -42,9 +42,9 @@ class PreflightRequest:
         probe: Whether to compute every configuration's losses once.
         measure: Whether to time a few steps of each student and teacher pair.
         threads: Of torch; 0 leaves them alone.
-        table: What the user asked for teacher tables.
-        table_gb: What they may take on disk.
-        tables: What was chosen before, by teacher; it stands unless the user asks for something else.
+        teacher_cache: What the user asked to be kept of teachers' answers.
+        teacher_cache_gb: What they may take on disk.
+        teacher_caches: What was chosen before, by teacher; it stands unless the user asks for something else.
         tuned: What was chosen before, by student, where the training leaves it open.
         bucket: URL of the root, where that is a bucket; ``root`` is then the asking machine's copy.
         engine: Asked for, for the steps.
@@ -57,9 +57,9 @@ class PreflightRequest:
     probe: bool = True
     measure: bool = False
     threads: int = 0
-    table: TableMode = "auto"
-    table_gb: float = BUDGET_GB
-    tables: Mapping[str, TableMode] = field(default_factory=dict)
+    teacher_cache: CacheMode = "auto"
+    teacher_cache_gb: float = BUDGET_GB
+    teacher_caches: Mapping[str, CacheMode] = field(default_factory=dict)
     tuned: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     bucket: str = ""
     engine: Engine = "auto"
@@ -79,7 +79,7 @@ class PreflightResult:
         gpus: CUDA devices.
         device: Name of the device.
         paces: For each student and teacher, seconds per step and so on.
-        tables: How each teacher is answered for, by the same names as ``teachers``.
+        teacher_caches: What is kept of each teacher's answers, by the same names as ``teachers``.
         tuned: Precision and layout of each student whose training leaves them open (``autotune.student_name``).
     """
 
@@ -92,7 +92,7 @@ class PreflightResult:
     gpus: int
     device: str
     paces: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    tables: Mapping[str, str] = field(default_factory=dict)
+    teacher_caches: Mapping[str, str] = field(default_factory=dict)
     tuned: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
     def pin(self, config: TrialConfig) -> TrialConfig:
@@ -173,11 +173,11 @@ def run_preflight(
             networks[name], digests[name] = ready.network.to(device), ready.digest
             lines.append(ready.summary)
             say(f"teacher {ready.summary}")
-    tables = {}
+    teacher_caches = {}
     for name, teacher_digest in digests.items():
         shown = for_training(split, first.data.train_on)
-        plan = _table_plan(request, configs, name, digest, teacher_digest, shown, places)
-        tables[name] = plan.mode
+        plan = _cache_plan(request, configs, name, digest, teacher_digest, shown, places)
+        teacher_caches[name] = plan.mode
         say(summary(plan))
     tuned = _tune(request, configs, split, execution, say)
     configs = [settled(config, tuned.get(student_name(config), _given(config))) for config in configs]
@@ -191,8 +191,8 @@ def run_preflight(
         pair = f"{config.teacher.arch if config.teacher else 'none'}>{config.student.arch}"
         if pair not in paces:
             name = teacher_name(config)
-            if tables.get(name, "live") != "live" and suits(config):
-                # As a trial with a full table runs: no teacher, and any loss costs about what cross entropy does.
+            if teacher_caches.get(name, "off") != "off" and suits(config):
+                # As a trial with a full cache runs: no teacher, and any loss costs about what cross entropy does.
                 timed, teacher = replace(config, method=CrossEntropy(), teacher=None), None
             else:
                 timed, teacher = config, networks.get(name)
@@ -208,7 +208,7 @@ def run_preflight(
         gpus=torch.cuda.device_count() if device.type == "cuda" else 0,
         device=device_name(device),
         paces=paces,
-        tables=tables,
+        teacher_caches=teacher_caches,
         tuned=tuned,
     )
 
@@ -234,7 +234,7 @@ def _given(config: TrialConfig) -> Sequence[Any]:
     return config.training.precision, config.training.channels_last
 
 
-def _table_plan(
+def _cache_plan(
     request: PreflightRequest,
     configs: Sequence[TrialConfig],
     name: str,
@@ -243,7 +243,7 @@ def _table_plan(
     split: Split,
     places: TrialFolders,
 ) -> CachePlan:
-    """Plan the table of one teacher for all trials that have it."""
+    """Plan the cache of one teacher for all trials that have it."""
     its_own = [
         replace(
             config,
@@ -253,9 +253,9 @@ def _table_plan(
         for config in configs
         if config.teacher is not None and teacher_name(config) == name
     ]
-    before = request.tables.get(name, "auto")
-    mode = before if request.table == "auto" and any(map(suits, its_own)) else request.table
-    return plan_cache(its_own, split, mode, folder=places.tables, budget_gb=request.table_gb)
+    before = request.teacher_caches.get(name, "auto")
+    mode = before if request.teacher_cache == "auto" and any(map(suits, its_own)) else request.teacher_cache
+    return plan_cache(its_own, split, mode, folder=places.teacher_cache, budget_gb=request.teacher_cache_gb)
 
 
 def to_json(prepared: PreflightResult) -> dict[str, Any]:

@@ -38,7 +38,7 @@ from icd.training.trial_folder import (
     TrialFolders,
     claim,
     continue_trial,
-    table_for,
+    open_teacher_cache,
     take_up,
 )
 from icd.worker.attempt_storage import check_newest, working_copy
@@ -194,10 +194,10 @@ def _train(
         _draw(task, config, split, student, teacher, rows, device)
         check_newest(task)  # the result comes next
 
-    mode: Any = task.table if suits(config) else "live"
+    mode: Any = task.teacher_cache if suits(config) else "off"
     budget_gb = float("inf")  # the driver has kept to it
-    with table_for(config, split, teacher, places, mode, budget_gb, shared=bench.blocks) as table:
-        execution = replace(execution, report=report, table=table)
+    with open_teacher_cache(config, split, teacher, places, mode, budget_gb, shared=bench.blocks) as cache:
+        execution = replace(execution, report=report, cache=cache)
         result = continue_trial(config, split, teacher, task.folder, execution, begun=begun, finishing=finishing)
     publish()
     return result

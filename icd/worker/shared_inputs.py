@@ -18,7 +18,7 @@ from icd.training.trial_folder import TrialFolders, read_data
 
 
 class SharedInputs:
-    """Images and the teacher, by their digests, on the trials' device; and the blocks of teacher tables in use.
+    """Images and the teacher, by their digests, on the trials' device; and the blocks of teacher caches in use.
 
     Every trial may ask from a thread of its own; nothing that was given out is changed afterwards.
     """

@@ -28,7 +28,7 @@ def test_all_parts_run_small() -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     told = json.loads(done.stdout)
     assert told["apart"]["weights"] == told["apart"]["losses"] == 0, "on a CPU both paths have the same bits"
-    assert set(told["rates"]) == {"plain", "table", "R 1", "R 2"}
+    assert set(told["rates"]) == {"plain", "cache", "R 1", "R 2"}
     assert all(row["steps_per_s"] > 0 for row in told["rates"].values())
     assert told["rates"]["plain"]["trials_ratio"] == 1
     assert set(told["methods"]) == {

@@ -38,7 +38,7 @@ pytestmark = [
 ]
 
 EPOCHS, TRIALS = 40, 4
-COSTS = ("seconds", "time", "cost", "gpu", "teacher/images")  # the last: each machine fills a teacher's table itself
+COSTS = ("seconds", "time", "cost", "gpu", "teacher/images")  # the last: each machine fills a teacher's cache itself
 LONG = {"training": {"epochs": 12}, "seconds": 0.5}
 
 

@@ -58,9 +58,9 @@ def test_a_sick_gpu_is_kept_from_all_others(address: str, tmp_path: Path) -> Non
     assert [place.gpu for place in policy.quarantined] == ["1"]
     (said,) = policy.said
     assert said.startswith("GPU 1 of host ")
-    assert "2 errors of CUDA; it gets no more trials until the next 'icd resume'" in said
+    assert "3 trials failed there (gpu) and none has finished an epoch there since; it gets no more trials" in said
     kinds = [outcome.kind for outcome in policy.ends]
-    assert kinds.count("gpu") == 2
+    assert kinds.count("gpu") == 3
     assert kinds.count("complete") == 8
     assert kinds.count("stopped") <= 2, "who came there too is sent on, and then nobody comes any more"
     assert max(held) == 1
@@ -72,11 +72,11 @@ def test_nothing_but_sick_gpus_ends_the_sweep(token: Path, tmp_path: Path) -> No
         executor = join(address, tmp_path, gpus_per_trial=1)
         policy = FakePolicy(tmp_path, [{"do": "gpu"}] * 4, attempts=9)
         try:
-            with pytest.raises(SetupError, match=r"no place is left for a trial: GPU 0 of .*2 errors of CUDA"):
+            with pytest.raises(SetupError, match=r"no place is left for a trial: GPU 0 of .*3 trials failed there"):
                 executor.run(policy, lambda: None)
         finally:
             executor.close()
-    assert [outcome.kind for outcome in policy.ends if outcome.kind != "stopped"] == ["gpu", "gpu"]
+    assert [outcome.kind for outcome in policy.ends if outcome.kind != "stopped"] == ["gpu", "gpu", "gpu"]
 
 
 def test_a_sweep_is_kept_to_one_type_of_device(address: str, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from tests.support.confirmations import SEARCH, check, confirm, held
 
 @pytest.fixture(scope="module")
 def harness(tmp_path_factory: pytest.TempPathFactory) -> Harness:
-    return Harness(ICD_TABLES=str(tmp_path_factory.mktemp("tables")))
+    return Harness(ICD_TEACHER_CACHE=str(tmp_path_factory.mktemp("cache")))
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +114,7 @@ def test_the_command_on_ray(root: Path, undisturbed: Path) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
     told = json.loads(done.stdout)
     assert told == json.loads(json.dumps(held(root).to_data()))
-    assert (told["finished"], told["looks"], told["winner"]) == (True, 2 * 6, held(undisturbed).winner)
+    assert (told["finished"], told["test_evaluations"], told["winner"]) == (True, 2 * 6, held(undisturbed).winner)
     rows, expected = bare.table(root, "confirm"), bare.table(undisturbed, "confirm")
     by_run = {(row["arm"], row["seed"]): row["values"] for row in expected}
     assert len(rows) == 6

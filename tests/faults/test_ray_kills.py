@@ -15,7 +15,7 @@ from tests.integration.ray_sweeps import document, start
 
 pytestmark = pytest.mark.timeout(900)
 
-EPOCHS = 240  # long enough for six kills, now that trials read their teacher from a table
+EPOCHS = 240  # long enough for six kills, now that trials read their teacher from a cache
 TRIALS = 3
 KILLS = 4
 SEED = 5

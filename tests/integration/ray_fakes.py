@@ -15,9 +15,9 @@ import ray
 
 from icd.cli.console import stop_requested, stopping_politely
 from icd.config.sweep import Resources
-from icd.search.controller.node_health import Complaint, Location
 from icd.search.controller.retry import RetryPolicy
 from icd.search.core.attempts import Attempt, AttemptResult, EpochReport, trial_folder
+from icd.search.core.location import Location
 from icd.worker.preemption import NOTICE
 
 ROOT = Path(__file__).parents[2]
@@ -66,7 +66,7 @@ class FakePolicy:
         self.threads.add(threading.get_ident())
         assert epoch.number in self.running
         self.epochs.append(epoch)
-        self.faults.hear_epoch(epoch)
+        self.faults.on_epoch(epoch)
         return not self.stopping and epoch.epoch < self.stop_after.get(epoch.number, 1000)
 
     def end(self, outcome: AttemptResult) -> None:
@@ -75,14 +75,14 @@ class FakePolicy:
         assert outcome.attempt == self.tried[outcome.number]
         self.running.remove(outcome.number)
         self.ends.append(outcome)
-        self.faults.hear_end(outcome)
+        self.faults.on_finished(outcome)
         if outcome.kind == "stopped" and outcome.reason.startswith("not begun"):
             self.waiting.insert(0, outcome.number)
         if outcome.kind in RETRIED and self.tried[outcome.number] < self.attempts:
             self.waiting.append(outcome.number)
 
     @property
-    def quarantined(self) -> Mapping[Location, Complaint]:
+    def quarantined(self) -> Mapping[Location, str]:
         return self.faults.quarantined
 
     @property

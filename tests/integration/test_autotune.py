@@ -12,7 +12,6 @@ import yaml
 from icd.config.read_trial import read_trial
 from icd.config.trial import TrialConfig
 from icd.config.yaml import parse_yaml
-from icd.data import load_dataset
 from icd.data.split import Split
 from icd.errors import ConfigError
 from icd.training import autotune
@@ -21,18 +20,18 @@ from icd.training.loop import Execution, train
 from icd.training.step import TrainStep
 from icd.training.trial_folder import TrialFolders, run_trial
 from icd.worker.preflight import PreflightRequest, run_preflight
+from tests.tiny import images, views, write_images
 
-DATA = {"name": "digits100", "train_per_class": 2, "test_per_class": 1, "val_fraction": 0.5}
 OPEN = {"precision": "auto", "channels_last": "auto"}
 Speeds = Callable[[dict[Choice, float]], list[Choice]]
 
 
-def config_of(teacher: Any = None, **training: Any) -> TrialConfig:
+def config_of(teacher: Any = None, path: Path = Path("tiny.npz"), **training: Any) -> TrialConfig:
     content = {
-        "data": DATA,
+        "data": {"name": "npz", "path": str(path), "val_fraction": 0.5},
         "student": {"arch": "resnet8", "stem": "conv7x7_s2"},
         "method": "KD" if teacher else {"name": "cross_entropy"},
-        "training": {"epochs": 1, "batch_size": 50, **training},
+        "training": {"epochs": 1, "batch_size": 25, "augmentation": views(), **training},
         **({"teacher": teacher} if teacher else {}),
     }
     return read_trial(parse_yaml(json.dumps(content), "test"))
@@ -40,9 +39,7 @@ def config_of(teacher: Any = None, **training: Any) -> TrialConfig:
 
 @pytest.fixture(scope="module")
 def split() -> Split:
-    return load_dataset(
-        "digits100", root=None, path=None, val_fraction=0.5, split_seed=0, train_per_class=2, test_per_class=1
-    )
+    return images()
 
 
 @pytest.fixture
@@ -125,34 +122,35 @@ def test_real_steps_are_timed(split: Split) -> None:
 
 
 def test_the_choice_is_in_the_trial_and_stays(tmp_path: Path, speeds: Speeds) -> None:
-    places = TrialFolders(root=tmp_path)
+    places, path = TrialFolders(root=tmp_path), write_images(tmp_path / "images.npz")
     speeds({Choice("fp32", True): 0.2, Choice("fp32", False): 0.1})
     said: list[str] = []
-    first = run_trial(config_of(channels_last="auto"), "one", places, Execution(), announce=said.append)
+    first = run_trial(config_of(path=path, channels_last="auto"), "one", places, Execution(), announce=said.append)
     kept = yaml.safe_load((tmp_path / "trials/one/config.yaml").read_text())["training"]
     assert (kept["precision"], kept["channels_last"]) == ("fp32", False)
     assert any("student resnet8: fp32, channels first" in line for line in said)
     timed = speeds({Choice("fp32", True): 0.1, Choice("fp32", False): 0.2})
-    again = run_trial(config_of(channels_last="auto"), "one", places, Execution(), resume=True)
+    again = run_trial(config_of(path=path, channels_last="auto"), "one", places, Execution(), resume=True)
     assert again == first
     assert timed == []
 
 
 def test_a_sweep_chooses_once_for_each_student(tmp_path: Path, speeds: Speeds) -> None:
+    path = write_images(tmp_path / "images.npz")
     timed = speeds({Choice("fp32", True): 0.1, Choice("bf16", True): 0.2})
-    configs = [config_of(precision="auto", lr=lr).to_data() for lr in (0.1, 0.2)]
+    configs = [config_of(path=path, precision="auto", lr=lr).to_data() for lr in (0.1, 0.2)]
     request = PreflightRequest(configs=configs, root=str(tmp_path))
     prepared = run_preflight(request, lambda line: None, lambda: False, lambda *_: None)
     assert list(prepared.tuned.values()) == [("fp32", True)]
-    assert prepared.pin(config_of(precision="auto", lr=0.3)).training.precision == "fp32"
-    between = config_of(precision="auto", batch_size=37)  # of a range, of which only the ends were prepared
+    assert prepared.pin(config_of(path=path, precision="auto", lr=0.3)).training.precision == "fp32"
+    between = config_of(path=path, precision="auto", batch_size=37)  # of a range, of which only the ends were prepared
     assert prepared.pin(between).training.precision == "fp32"
     timed.clear()
     kept = dict.fromkeys(prepared.tuned, ("bf16", True))
     request = PreflightRequest(configs=configs, root=str(tmp_path), tuned=kept)
     prepared = run_preflight(request, lambda line: None, lambda: False, lambda *_: None)
     assert timed == []
-    assert prepared.pin(config_of(precision="auto")).training.precision == "bf16"
+    assert prepared.pin(config_of(path=path, precision="auto")).training.precision == "bf16"
 
 
 def test_nothing_is_trained_with_an_open_choice(split: Split) -> None:
@@ -162,7 +160,9 @@ def test_nothing_is_trained_with_an_open_choice(split: Split) -> None:
 
 def test_a_teacher_s_must_be_given() -> None:
     with pytest.raises(ConfigError) as caught:
-        config_of(teacher={"arch": "resnet14", "weights": "train", "training": {"epochs": 1, **OPEN}})
+        config_of(
+            teacher={"arch": "resnet14", "weights": "train", "training": {"epochs": 1, "augmentation": views(), **OPEN}}
+        )
     assert [str(problem) for problem in caught.value.problems] == [
         f"test:1: teacher.training.{name}: {name} of a teacher must be given, not chosen by timing, but got 'auto'"
         for name in ("precision", "channels_last")

@@ -15,7 +15,7 @@ from tests.support.confirmations import ASKED, RUNS, SEARCH, check, confirm, hel
 
 @pytest.fixture(scope="module")
 def harness(tmp_path_factory: pytest.TempPathFactory) -> Harness:
-    return Harness(ICD_TABLES=str(tmp_path_factory.mktemp("tables")))
+    return Harness(ICD_TEACHER_CACHE=str(tmp_path_factory.mktemp("cache")))
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def test_a_confirmation_is_paired_and_kept(undisturbed: Path, searched: Path) ->
         assert digests["one", seed] == digests["two", seed], "equal weights, order and views, and an equal loss"
     assert len({digests["one", seed] for seed in (101, 102, 103)}) == 3
     assert len({row["key"] for row in rows}) == RUNS
-    assert (found.looks, found.finished, len(found.comparisons)) == (2 * RUNS, True, 2)
+    assert (found.test_evaluations, found.finished, len(found.comparisons)) == (2 * RUNS, True, 2)
     assert all(len(arm.runs) == 3 for arm in found.arms)
     check(undisturbed, undisturbed, kills=0)
 
@@ -64,7 +64,7 @@ def test_runs_stand_beside_those_of_the_search_in_mlflow(undisturbed: Path) -> N
             "where t.key = 'stage'"
         ).fetchall()
         tags = dict(database.execute("select key, value from tags where key in ('winner', 'confirmed')").fetchall())
-        looks = database.execute("select value from latest_metrics where key = 'confirm/test_looks'").fetchall()
+        looks = database.execute("select value from latest_metrics where key = 'confirm/test_evaluations'").fetchall()
         groups = Counter(database.execute("select value from tags where key = 'group'").fetchall())
         arms = database.execute(
             "select a.value, m.key, m.value from tags a join latest_metrics m on m.run_uuid = a.run_uuid "

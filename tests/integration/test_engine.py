@@ -1,4 +1,4 @@
-"""Epochs on the device give the bits of epochs handed over batch by batch, from a table, a live teacher or none."""
+"""Epochs on the device give the bits of epochs handed over batch by batch, from a cache, a live teacher or none."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +13,6 @@ import torch
 from icd.config.read_trial import read_trial
 from icd.config.trial import TrialConfig
 from icd.config.yaml import parse_yaml
-from icd.data import load_dataset
 from icd.data.split import Split
 from icd.errors import NonFiniteLossError
 from icd.models import Network, build_model
@@ -22,8 +21,9 @@ from icd.teacher.cache import open_cache, plan_cache
 from icd.training.engine import _DRIFT, DeviceEpochs, _capturing, spent
 from icd.training.loop import EpochMetrics, Execution, Trained, initial_student, train
 from icd.training.step import TrainStep
+from tests.tiny import images, views
 
-DATA = {"name": "digits100", "train_per_class": 2, "test_per_class": 1, "val_fraction": 0.5}
+DATA = {"name": "npz", "path": "tiny.npz"}
 ICD: dict[str, Any] = {"recipe": "iCD-DKD", "warmup_epochs": 2, "allow_repeated_cells": True}
 
 
@@ -34,10 +34,14 @@ def config_of(
         "data": DATA,
         "student": student,
         "method": method,
-        "training": {"epochs": epochs, "batch_size": 24, **training},
+        "training": {"epochs": epochs, "batch_size": 12, "augmentation": views(), "measure_every": 0, **training},
     }
     if teacher:
-        content["teacher"] = {"arch": "resnet14", "weights": "train", "training": {"epochs": 1}}
+        content["teacher"] = {
+            "arch": "resnet14",
+            "weights": "train",
+            "training": {"epochs": 1, "augmentation": views()},
+        }
     config = read_trial(parse_yaml(json.dumps(content), "test"))
     its_teacher = replace(config.teacher, digest="t" * 64) if config.teacher else None
     return replace(config, data=replace(config.data, digest="d" * 64), teacher=its_teacher)
@@ -45,16 +49,14 @@ def config_of(
 
 @pytest.fixture(scope="module")
 def split() -> Split:
-    return load_dataset(
-        "digits100", root=None, path=None, val_fraction=0.5, split_seed=0, train_per_class=2, test_per_class=1
-    )
+    return images()
 
 
 @pytest.fixture(scope="module")
 def teacher() -> Network:
-    network = build_model("resnet14", num_classes=100, stem="conv3x3", seed=7)
+    network = build_model("resnet14", num_classes=10, stem="conv3x3", seed=7)
     with torch.no_grad():
-        network.train()(torch.randn(64, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
+        network.train()(torch.randn(64, 3, 16, 16, generator=torch.Generator().manual_seed(0)))
         network.head.weight.mul_(20)
     return network.eval().requires_grad_(False)
 
@@ -62,13 +64,13 @@ def teacher() -> Network:
 def ran(
     config: TrialConfig, split: Split, teacher: Network | None, folder: Path | None = None, **execution: Any
 ) -> tuple[Trained, list[EpochMetrics]]:
-    """Train; with a folder the teacher is a table there."""
+    """Train; with a folder the teacher is a cache there."""
     rows: list[EpochMetrics] = []
-    table = None
+    cache = None
     if folder is not None:
-        mode = execution.pop("mode", "table")
-        table = open_cache(plan_cache([config], split, mode, folder=folder), config, teacher, folder)
-    done = train(config, split, teacher, Execution(table=table, report=rows.append, **execution))
+        mode = execution.pop("mode", "full")
+        cache = open_cache(plan_cache([config], split, mode, folder=folder), config, teacher, folder)
+    done = train(config, split, teacher, Execution(cache=cache, report=rows.append, **execution))
     return done, rows
 
 
@@ -89,10 +91,10 @@ def assert_same(one: tuple[Trained, list[EpochMetrics]], other: tuple[Trained, l
         {"nesterov": True, "clip_norm": 5.0},
         {"drop_last": True, "schedule": "cosine"},
         {"clip_norm": None, "momentum": 0.0, "nesterov": False, "report_every": 2},
-        {"batch_size": 100, "channels_last": False},
-        {"batch_size": 1000, "lr_warmup_epochs": 2},
+        {"batch_size": 50, "channels_last": False},
+        {"batch_size": 500, "lr_warmup_epochs": 2},
         {"precision": "bf16", "epochs": 2},
-        {"augmentation": {"rotate_flip": {"size": 32, "steps": 5}}},
+        {"augmentation": {"rotate_flip": {"size": 16, "steps": 5}}},
     ],
     ids=lambda training: "-".join(training),
 )
@@ -102,18 +104,18 @@ def test_the_device_path_has_the_bits_of_the_eager_one(
     config = config_of(**training)
     eager = ran(config, split, teacher, tmp_path / "eager", engine="eager")
     device = ran(config, split, teacher, tmp_path / "device", engine="graph")
-    assert sum(row.values["teacher/images"] for row in eager[1]) > 0, "the tables were empty"
+    assert sum(row.values["teacher/images"] for row in eager[1]) > 0, "the caches were empty"
     assert_same(device, eager)
 
 
 @pytest.mark.parametrize("room", ["whole", "epoch"])
-@pytest.mark.parametrize("mode", ["table", "stream"])
-def test_a_table_that_is_there_or_partly_there(
+@pytest.mark.parametrize("mode", ["full", "stream"])
+def test_a_cache_that_is_there_or_partly_there(
     split: Split, teacher: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: str, mode: str
 ) -> None:
     monkeypatch.setattr(device_cache, "_HOST_ROOM", 10**9 if room == "whole" else 0)
     few = config_of(
-        epochs=2, drop_last=True, augmentation={"crop_flip": {"size": 32, "pad": 0}}
+        epochs=2, drop_last=True, augmentation={"crop_flip": {"size": 16, "pad": 0}}
     )  # two views of an image
     eager = ran(few, split, teacher, tmp_path / "eager", engine="eager", mode=mode)
     partly = ran(few, split, teacher, tmp_path / "device", engine="graph", mode=mode)
@@ -132,7 +134,7 @@ def test_blocks_of_several_grids(split: Split, teacher: Network, tmp_path: Path)
 
 
 def test_mobilenet(split: Split, teacher: Network, tmp_path: Path) -> None:
-    config = config_of(student="mobilenetv2", epochs=2, batch_size=64, drop_last=True)
+    config = config_of(student="mobilenetv2", epochs=2, batch_size=32, drop_last=True)
     eager = ran(config, split, teacher, tmp_path / "eager", engine="eager")
     assert_same(ran(config, split, teacher, tmp_path / "device", engine="graph"), eager)
 
@@ -148,12 +150,12 @@ def test_a_live_teacher_or_none(split: Split, teacher: Network, method: str) -> 
 @pytest.mark.parametrize("paths", [("eager", "graph"), ("graph", "eager"), ("graph", "graph")])
 def test_a_resume_may_change_the_path(split: Split, teacher: Network, tmp_path: Path, paths: tuple[str, str]) -> None:
     config = config_of(schedule="cosine")
-    table = tmp_path / "table"
+    cache = tmp_path / "cache"
     (tmp_path / "checkpoints").mkdir()
-    whole = ran(config, split, teacher, table, engine="eager")
+    whole = ran(config, split, teacher, cache, engine="eager")
     rows: list[EpochMetrics] = []
     for path, stop in zip(paths, (lambda: True, lambda: False), strict=True):
-        done, more = ran(config, split, teacher, table, engine=path, stop=stop, checkpoints=tmp_path / "checkpoints")
+        done, more = ran(config, split, teacher, cache, engine=path, stop=stop, checkpoints=tmp_path / "checkpoints")
         rows += more
     assert [row.values["train/loss"] for row in rows] == [row.values["train/loss"] for row in whole[1]]
     for name, tensor in done.network.state_dict().items():
@@ -184,7 +186,7 @@ class RecordingEpochs(DeviceEpochs):
 def test_which_steps_are_replayed(
     split: Split, teacher: Network, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fault: str
 ) -> None:
-    config = config_of(epochs=3, report_every=3)  # 4 full steps of 24 images and one of 4
+    config = config_of(epochs=3, report_every=3)  # 4 full steps of 12 images and one of 2
     did: list[str] = []
     made: list[RecordingEpochs] = []
 
@@ -235,11 +237,11 @@ def test_which_steps_are_replayed(
 
 def test_two_trials_share_what_is_on_the_device(split: Split, teacher: Network, tmp_path: Path) -> None:
     first, second = (config_of(epochs=1, **training) for training in ({}, {"lr": 0.02}))
-    tables = [
-        open_cache(plan_cache([config], split, "table", folder=tmp_path), config, teacher, tmp_path)
+    caches = [
+        open_cache(plan_cache([config], split, "full", folder=tmp_path), config, teacher, tmp_path)
         for config in (first, second)
     ]
-    mirrors = [device_cache.DeviceCache(table, torch.device("cpu"), 100).mirrors[0] for table in tables if table]
+    mirrors = [device_cache.DeviceCache(cache, torch.device("cpu"), 50).mirrors[0] for cache in caches if cache]
     assert mirrors[0] is mirrors[1]
 
 
@@ -257,17 +259,17 @@ def test_mirrors_that_nobody_uses_make_room(
     split: Split, teacher: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, cpu = config_of(epochs=1), torch.device("cpu")
-    plans = [plan_cache([config], split, "table", folder=tmp_path / name) for name in ("a", "b")]
+    plans = [plan_cache([config], split, "full", folder=tmp_path / name) for name in ("a", "b")]
     first, second = (open_cache(plan, config, teacher, tmp_path / name) for plan, name in zip(plans, "ab", strict=True))
     assert first is not None
     assert second is not None
     monkeypatch.setattr(device_cache, "_mirrors", {})
-    used = device_cache.DeviceCache(first, cpu, 100)
+    used = device_cache.DeviceCache(first, cpu, 50)
     monkeypatch.setattr(device_cache, "_HOST_ROOM", 0)
-    assert not device_cache.DeviceCache(second, cpu, 100).whole
+    assert not device_cache.DeviceCache(second, cpu, 50).whole
     assert len(device_cache._mirrors) == 1, "a trial uses it"
     del used
-    assert not device_cache.DeviceCache(second, cpu, 100).whole
+    assert not device_cache.DeviceCache(second, cpu, 50).whole
     assert device_cache._mirrors == {}
 
 
@@ -292,7 +294,7 @@ def test_what_cannot_be_recorded_runs_without_and_says_why(split: Split, teacher
 
 
 @pytest.mark.parametrize("stale", ["nothing", "images", "rate", "epoch", "all"])
-@pytest.mark.parametrize("batch_size", [24, 100])
+@pytest.mark.parametrize("batch_size", [12, 50])
 def test_a_recording_of_stale_inputs_is_found(split: Split, teacher: Network, stale: str, batch_size: int) -> None:
     """A graph that shows one batch for ever is right at the moment of its recording, and only there."""
     config = config_of(schedule="cosine", batch_size=batch_size)
@@ -300,9 +302,9 @@ def test_a_recording_of_stale_inputs_is_found(split: Split, teacher: Network, st
     one = TrainStep(student, config.method.build(None), config.training)
     epochs = DeviceEpochs(one, config, split, split.train, teacher, None)  # type: ignore[arg-type]
     epochs._prepare(1)
-    for _ in range(3 if batch_size == 24 else 0):
+    for _ in range(3 if batch_size == 12 else 0):
         epochs._counted()
-    if batch_size == 100:
+    if batch_size == 50:
         epochs._counted()
         epochs._counter.zero_()
     inputs = {"images": epochs._picks_T3B, "rate": epochs._rates, "epoch": epochs._epoch}
@@ -330,11 +332,11 @@ def test_a_mirror_that_is_there_is_used_however_full_the_device_is(
 ) -> None:
     monkeypatch.setattr(device_cache, "_mirrors", {})
     cpu, config = torch.device("cpu"), config_of(epochs=1)
-    table = open_cache(plan_cache([config], split, "table", folder=tmp_path), config, teacher, tmp_path)
-    assert table is not None
-    first = device_cache.DeviceCache(table, cpu, 100)
+    cache = open_cache(plan_cache([config], split, "full", folder=tmp_path), config, teacher, tmp_path)
+    assert cache is not None
+    first = device_cache.DeviceCache(cache, cpu, 50)
     monkeypatch.setattr(device_cache, "_HOST_ROOM", -1)  # what is free less a fifth, once trials use that fifth
-    second = device_cache.DeviceCache(table, cpu, 100)
+    second = device_cache.DeviceCache(cache, cpu, 50)
     assert second.whole
     assert second.mirrors[0] is first.mirrors[0]
 
@@ -344,17 +346,17 @@ def test_a_mirror_that_does_not_fit_after_all_is_one_of_an_epoch(
 ) -> None:
     monkeypatch.setattr(device_cache, "_mirrors", {})
     cpu, config = torch.device("cpu"), config_of(epochs=1)
-    table = open_cache(plan_cache([config], split, "table", folder=tmp_path), config, teacher, tmp_path)
-    assert table is not None
+    cache = open_cache(plan_cache([config], split, "full", folder=tmp_path), config, teacher, tmp_path)
+    assert cache is not None
     real = device_cache.Mirror
 
     def full(spec: Any, num_entries: int, device: torch.device) -> device_cache.Mirror:
-        if num_entries > 100:
+        if num_entries > 50:
             raise torch.OutOfMemoryError("CUDA out of memory")  # another process was faster
         return real(spec, num_entries, device)
 
     monkeypatch.setattr(device_cache, "Mirror", full)
-    made = device_cache.DeviceCache(table, cpu, 100)
+    made = device_cache.DeviceCache(cache, cpu, 50)
     assert not made.whole
-    assert len(made.mirrors[0].there_S) == 100
+    assert len(made.mirrors[0].there_S) == 50
     assert device_cache._mirrors == {}

@@ -20,11 +20,11 @@ from icd import results
 from icd.config.read_trial import load_trial, read_trial
 from icd.config.yaml import parse_yaml
 from icd.models import build_model
-from icd.results.student import sample_of
-from icd.results.winner import NOT_CONFIRMED, SIMPLEST
+from icd.results.exports.student import sample_of
+from icd.results.exports.winner import NOT_CONFIRMED, SIMPLEST
+from tests.ablating import planned, study_at, told, write_student
 from tests.command import Command, one_line
 from tests.confirmed import arm, confirmation, run
-from tests.explaining import planned, study_at, told, write_student
 from tests.studies import Study, usual
 
 EVERYTHING = ["README.md", "best.yaml", "student.onnx", "student.pt2", "student.safetensors"]
@@ -173,7 +173,7 @@ def test_a_confirmed_winner(command: Command, tmp_path: Path, monkeypatch: pytes
     arms = (arm("trial 1", 1, [run(0, 7, 44.0), run(1, 8, 46.0)]), arm("KD", None, [run(3, 7, 43.0)]))
     comparisons = tuple(replace(item, arm="trial 1") for item in confirmation().comparisons[:1])
     found = confirmation(arms=arms, comparisons=comparisons, winner="trial 1")
-    monkeypatch.setattr(sys.modules["icd.results.export"], "confirmation_of", lambda ledger: found)
+    monkeypatch.setattr(sys.modules["icd.results.exports.export"], "confirmation_of", lambda ledger: found)
     made = results.export("by-hand", tmp_path / "best.yaml")
     assert (made.trial, made.confirmed) == (0, True)
     text = made.config.read_text()

@@ -31,7 +31,7 @@ BOTH: dict[str, Any] = {**ONE, "teacher": None, "student": None, "pairs": PAIRS}
 
 @pytest.fixture(scope="module")
 def harness(tmp_path_factory: pytest.TempPathFactory) -> Harness:
-    return Harness(ICD_TABLES=str(tmp_path_factory.mktemp("tables")))
+    return Harness(ICD_TEACHER_CACHE=str(tmp_path_factory.mktemp("cache")))
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +137,7 @@ def test_a_confirmation_trains_every_arm_on_every_pair(confirmed: Path, undistur
     ]
     best = min(records(undisturbed), key=lambda item: (item.baseline == "KD", item.rank, -item.values[0], item.number))
     assert [arm.label for arm in found.arms] == [f"trial {best.number}", "KD"]
-    assert (found.finished, found.looks) == (True, 2 * 4 * EPOCHS)
+    assert (found.finished, found.test_evaluations) == (True, 2 * 4 * EPOCHS)
     (item,) = found.comparisons
     assert found.pairs == tuple(item.on_pairs) == ("small", "large")
     assert sum(item.on_pairs.values()) / 2 == pytest.approx(item.difference)
@@ -177,7 +177,8 @@ def test_each_pair_is_exported_with_its_student(confirmed: Path, tmp_path: Path,
     assert (told["trial"], told["confirmed"], list(told["pairs"])) == (number, True, ["small", "large"])
     assert sorted(told["differences"]) == ["large/student.pt2", "small/student.pt2"]
     assert all(difference <= 1e-4 for difference in told["differences"].values())
-    record = next(item for item in bare.sweep_index.find(confirmed, "crash").records("confirm") if item.number == number)
+    records_of = bare.sweep_index.find(confirmed, "crash").records
+    record = next(item for item in records_of("confirm") if item.number == number)
     assert found.statement.rstrip(".") in (out / "README.md").read_text()
     for name in ("small", "large"):
         assert {path.name for path in (out / name).iterdir()} == {*EXPORTED, "student.pt2"}

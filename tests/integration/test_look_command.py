@@ -1,12 +1,17 @@
 """``icd show | logs | rm`` on studies built by hand; nothing is trained here."""
 
 import json
+import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+import yaml
 
 from icd import search
 from icd.search.removal import parts_of, remove
+from icd.search.study.database import open_storage, storage_url
 from icd.search.study.locks import DriverLock
 from tests.command import Command, one_line
 from tests.studies import Study, usual
@@ -96,7 +101,8 @@ def test_a_sweep_that_is_driven_stays(command: Command, study: Study, root: Path
 
 def test_a_removal_that_was_cut_off_is_finished_by_another(root: Path) -> None:
     study = usual(root)
-    study.ledger.storage.delete_study(study.ledger.study._study_id)
+    database = open_storage(storage_url(root))
+    database.delete_study(database.get_study_id_from_name(study.sweep.name))
     assert parts_of(root, "by-hand", mlflow=False) == [str(study.folder)]
     remove(root, "by-hand", mlflow=False)
     assert not study.folder.exists()
@@ -114,3 +120,29 @@ def test_its_experiment_goes_only_where_that_is_asked(root: Path, monkeypatch: p
     usual(root)
     search.remove("by-hand", root=root, mlflow=True)
     assert client.get_experiment_by_name("by-hand") is None, "its name is free for another sweep"
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+def test_a_root_of_an_earlier_format_is_refused_and_left_as_it_is(command: Command, root: Path) -> None:
+    study = usual(root)
+    with closing(sqlite3.connect(root / "study.db")) as database, database:
+        assert database.execute("delete from study_user_attributes where key = 'icd:format'").rowcount == 1
+    shutil.rmtree(study.folder)
+    file = root.parent / "sweep.yaml"
+    file.write_text(yaml.safe_dump(study.document))
+    before = contents(root)
+    for words in (
+        ("status",),
+        ("status", "by-hand"),
+        ("trials", "by-hand"),
+        ("resume", "by-hand"),
+        ("sweep", file),
+        ("confirm", "by-hand"),
+        ("rm", "by-hand", "--yes"),
+    ):
+        line = one_line(command(*words), 5, "STATE")
+        assert "sweep 'by-hand' was made by another version of icd" in line, words
+        assert contents(root) == before, words

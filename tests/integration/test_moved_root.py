@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from icd.results.registry import Version, register
+from icd.results.exports.registry import Version, register
 from icd.search.tracking.mlflow_client import connect
 from tests.tracking import ended, send
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from icd.results.tournament import entries
+from icd.results.benchmark import entries
+from tests.ablating import ablated, study_at
 from tests.command import Command, one_line
-from tests.explaining import explained, study_at
 from tests.reports import rich
 from tests.tables import DOCUMENT, confirmed, document, searched
 
@@ -68,10 +68,10 @@ def test_all_rows_keep_one_budget(command: Command, root: Path, tmp_path: Path) 
     assert "'my_table.KD' was begun with another budget; undo, or choose another name: trials: 2 -> 5" in told
 
 
-def test_an_explanation_is_shown_with_the_importance_of_parameters(command: Command, root: Path) -> None:
+def test_an_ablation_is_shown_with_the_importance_of_parameters(command: Command, root: Path) -> None:
     study = study_at(root)
     one_line(command("ablate", "by-hand", "--dry-run"), 5, "STATE")
-    explained(study, {"cluster weight 0": (64.0, 65.1, 65.9)})
+    ablated(study, {"cluster weight 0": (64.0, 65.1, 65.9)})
     said = command("ablate", "by-hand", "--dry-run")
     assert said.code == 0, said.err
     lines = said.out.splitlines()

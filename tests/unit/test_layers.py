@@ -58,12 +58,14 @@ MAY_IMPORT_SEARCH = {
         "icd/search/tracking/experiment.py",
         "icd/search/tracking/mlflow_client.py",
         "icd/search/tracking/mlflow_file.py",
-        "icd/results/registry.py",
+        "icd/results/exports/registry.py",
     },
     "optuna": {
         "icd/search/suggest/search_space.py",
         "icd/search/study/ledger.py",
         "icd/search/study/write_through.py",
+        "icd/search/study/optuna_internals.py",
+        "icd/search/study/sweep_study.py",
         "icd/search/suggest/samplers.py",
         "icd/search/suggest/gp_sampler.py",
         "icd/search/suggest/history.py",
@@ -192,3 +194,13 @@ def test_importing_the_package_imports_no_framework() -> None:
     code = f"import sys, icd; sys.exit(' '.join({heavy!r} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=PACKAGE.parent, capture_output=True, text=True, check=False)
     assert done.stderr == "\n"
+
+
+@pytest.mark.parametrize(
+    "module", ["icd.config.sweep", "icd.search.sweep_status", "icd.search.study.ledger", "icd.results.report"]
+)
+def test_reading_a_sweep_imports_no_torch(module: str) -> None:
+    """``icd status`` and its like answer at once and in little memory."""
+    code = f"import sys, {module}; sys.exit('torch' if 'torch' in sys.modules else 0)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=PACKAGE.parent, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from icd import __version__
 from icd.errors import SetupError
+from icd.results.report.ablation_part import worth
 from icd.results.report.blocks import Page
 from icd.results.report.gather import Facts, gather
-from icd.results.report.parts_part import worth
 from icd.results.report.results_part import best_configurations, confirmed, finding
 from icd.results.report.search_part import cost, failures, provenance, pruning, searched
 from icd.results.report.terms_part import gram_maps, term_shares

@@ -1,4 +1,4 @@
-"""Arms and their differences, for a confirmation and an explanation: a forest plot and a table of five columns."""
+"""Arms and their differences, for a confirmation and an ablation: a forest plot and a table of five columns."""
 
 from collections.abc import Mapping, Sequence
 

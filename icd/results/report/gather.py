@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from icd.config.sweep import Direction
+from icd.results.ablation import Ablation, ablation_of
 from icd.results.confirmation import Confirmation, confirmation_of
-from icd.results.explained import Explanation, explanation_of
 from icd.results.importance import Importance, importance_of
 from icd.results.pruning import PruningAudit, audit_sweep
 from icd.results.stats import expected_maximum
@@ -61,7 +61,7 @@ class Facts:
         importance: Of the parameters.
         audit: Of the pruning.
         confirmation: Where one was begun.
-        explanation: Where one was begun.
+        ablation: Where one was begun.
         overstatement: Of the best trial's score; None where no spread over seeds was measured.
     """
 
@@ -78,7 +78,7 @@ class Facts:
     importance: Importance
     audit: PruningAudit | None
     confirmation: Confirmation | None
-    explanation: Explanation | None
+    ablation: Ablation | None
     overstatement: Overstatement | None
 
     @property
@@ -129,7 +129,7 @@ def gather(root: Path, name: str) -> Facts:
     sweep, attributes, records = plain_sweep(ledger), ledger.attributes, ledger.records()
     maximize = sweep["objectives"][0]["direction"] == "maximize"
     complete = in_order(records, maximize=maximize)
-    confirmation, explanation = confirmation_of(ledger), explanation_of(ledger)
+    confirmation, ablation = confirmation_of(ledger), ablation_of(ledger)
     # Over several pairs the best is the first by rank, which need not have the highest mean.
     highest = sweep["objectives"][0]["metric"] == "val/top1" and not ledger.ranked
     shown = [*complete[:1], *[record for record in complete[1:] if record.baseline][:1]]
@@ -147,23 +147,21 @@ def gather(root: Path, name: str) -> Facts:
         importance=importance_of(ledger, records),
         audit=audit_sweep(sweep, records),
         confirmation=confirmation,
-        explanation=explanation,
-        overstatement=overstatement_of(len(complete), confirmation, explanation) if highest else None,
+        ablation=ablation,
+        overstatement=overstatement_of(len(complete), confirmation, ablation) if highest else None,
     )
 
 
-def overstatement_of(
-    trials: int, confirmation: Confirmation | None, explanation: Explanation | None
-) -> Overstatement | None:
+def overstatement_of(trials: int, confirmation: Confirmation | None, ablation: Ablation | None) -> Overstatement | None:
     """Say by how much the best trial's top-1 overstates if all are equally good; None without a measured spread.
 
-    An explanation measured as the search did, so its spread comes before that of a confirmation.
+    An ablation measured as the search did, so its spread comes before that of a confirmation.
     """
     if not trials:
         return None
-    whole = None if explanation is None else explanation.whole
-    if explanation is not None and whole is not None and whole.sd is not None:
-        source = f"trial {explanation.trial} on validation images"
+    whole = None if ablation is None else ablation.whole
+    if ablation is not None and whole is not None and whole.sd is not None:
+        source = f"trial {ablation.trial} on validation images"
         return _overstatement(trials, whole.sd, len(whole.runs), source)
     if confirmation is not None and confirmation.winner is not None:
         arm = confirmation.arm(confirmation.winner)

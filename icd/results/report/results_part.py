@@ -91,7 +91,7 @@ def confirmed(facts: Facts) -> Section | None:
     )
     words = (
         f"Every arm was trained on {trained} with up to {found.planned_seeds} fresh seeds that all arms share. "
-        f"Values are {found.metric} after the last epoch. Test images were looked at {found.looks} times."
+        f"Values are {found.metric} after the last epoch. Test images were looked at {found.test_evaluations} times."
     )
     return Section("Confirmed configurations", [*arms_blocks(found.arms, found.pairs), Text(words)])
 

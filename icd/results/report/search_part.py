@@ -1,15 +1,12 @@
 """What was searched and what it took: space, budget, failures, pruning, provenance."""
 
+import json
 from collections import defaultdict
 
 import yaml
 
 from icd import __version__
-from icd.config.document import Document
 from icd.config.forms import is_range
-from icd.config.read_sweep import read_sweep
-from icd.config.space import fixed_part
-from icd.config.walk import dimensions
 from icd.results.report.blocks import Block, Code, Section, Table, Text
 from icd.results.report.gather import Facts
 from icd.results.report.words import flat_text, flattened, plural
@@ -33,12 +30,12 @@ def searched(facts: Facts) -> Section:
     )
     if baselines:
         words += f" Tried first: {baselines}."
-    template = read_sweep(Document(facts.document, facts.name)).template
-    fixed = [[path, flat_text(value)] for path, value in flattened(fixed_part(template) or {}).items()]
+    space = json.loads(facts.attributes["space"])
+    fixed = [[path, flat_text(value)] for path, value in flattened(space["fixed"]).items()]
     fixed += [
         [f"pair {name}", f"{flat_text(pair['teacher'])} > {flat_text(pair['student'])}"] for name, pair in pairs.items()
     ]
-    rows = [[row.name, row.values, row.condition] for row in dimensions(template)]
+    rows = [[row["name"], row["values"], row["condition"]] for row in space["searched"]]
     blocks: list[Block] = [
         Text(words),
         Table(caption="Searched", headers=["parameter", "values", "only where"], rows=rows),
@@ -70,7 +67,7 @@ def cost(facts: Facts) -> Section:
     if devices:
         words += f" Trained on {'; '.join(devices)}."
     if facts.teacher_images == 0:
-        words += " The teacher's answers were read from a table; it was not run for any trial."
+        words += " The teacher's answers were read from the cache; it was not run for any trial."
     blocks: list[Block] = [Text(words), Table(caption="Cost", headers=["", "used", "limit"], rows=rows)]
     return Section("Budget and cost", [*blocks, *_devices(facts)])
 

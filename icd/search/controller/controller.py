@@ -15,11 +15,12 @@ from icd.config.trial import TrialConfig
 from icd.errors import SetupError, StateError
 from icd.search.controller.budget import BudgetTracker
 from icd.search.controller.epoch_times import EpochTimes
-from icd.search.controller.node_health import QUARANTINED, Complaint, Location
-from icd.search.controller.retry import FRUITLESS, RetryPolicy
+from icd.search.controller.node_health import QUARANTINED
+from icd.search.controller.retry import NO_PROGRESS, RetryPolicy
 from icd.search.controller.trial_recorder import TrialRecorder
 from icd.search.core.attempts import Attempt, AttemptResult, EpochReport
 from icd.search.core.device_usage import COST, mixed_cost, uses
+from icd.search.core.location import Location
 from icd.search.core.pair_runs import key_of
 from icd.search.core.run_context import RunContext, RunningTrial
 from icd.search.study.ledger import Ledger
@@ -59,7 +60,7 @@ class SweepController:
         self._waiting: list[int] = []  # begun before, or to be tried again
         self._onward: list[int] = []  # one of their runs has just ended, and the next is due
         self._warned = False
-        self._faults, self._paces = RetryPolicy(sweep.resources.retries, announce), EpochTimes()
+        self._retry, self._paces = RetryPolicy(sweep.resources.retries, announce), EpochTimes()
         seconds_before = float(ledger.attributes.get(self._noted("seconds"), 0.0))
         self._allowance = BudgetTracker(sweep.budget, seconds_before, site.gpus_per_trial)
         self._ended: list[str] = []
@@ -82,9 +83,9 @@ class SweepController:
         return self.stopping or self.drain or not (self._waiting or self.chooser.enqueued_left() or self._room())
 
     @property
-    def quarantined(self) -> Mapping[Location, Complaint]:
-        """Where no attempt is to be started."""
-        return self._faults.quarantined
+    def quarantined(self) -> Mapping[Location, str]:
+        """Where no attempt is to be started, and why."""
+        return self._retry.quarantined
 
     @property
     def left(self) -> int:
@@ -121,7 +122,7 @@ class SweepController:
         if self._paces.add(epoch.number, epoch.device, epoch.metrics.get("seconds/epoch", 0.0)):
             self._note_devices(epoch.number)
         if epoch.device:  # else it is only told again
-            self._faults.hear_epoch(epoch)
+            self._retry.on_epoch(epoch)
         if self.ledger.finished(epoch.number):
             return False
         reason = self._reason_to_prune(epoch.number, counted) if counted < under_way.epochs else ""
@@ -135,7 +136,10 @@ class SweepController:
         if under_way is None or under_way.attempt != outcome.attempt:
             return
         del self.running[outcome.number]
-        self._hear_end(outcome)
+        before = len(self.quarantined)
+        self._retry.on_finished(outcome)
+        if len(self.quarantined) != before:
+            self.ledger.note_study(**{QUARANTINED: list(self.quarantined.values())})
         self.books.fetch(outcome.number)
         self.books.catch_up(outcome.number)
         if self.ledger.finished(outcome.number):
@@ -174,7 +178,7 @@ class SweepController:
             self._allowance.spend(float(record.attributes.get("seconds", 0.0)))
             if not self.chooser.take_up(record):
                 continue
-            self._faults.take_up(record.number, record.attributes.get("faults", {}))
+            self._retry.restore(record.number, record.attributes.get("faults", {}))
             self._paces.take_up(record.number, record.attributes.get("devices", ()))
             if record.state == "running":
                 self._waiting.append(record.number)
@@ -185,8 +189,6 @@ class SweepController:
 
     def _room(self) -> bool:
         """Whether the budget, the grid and the sampler allow another trial."""
-        if self.chooser.half_asked:
-            return True
         if self._allowance.over(self.chooser.tried):
             self.stopped_by = "budget"
             return False
@@ -234,7 +236,7 @@ class SweepController:
             grace_seconds=self.sweep.resources.grace_seconds,
             threads=self.site.threads,
             engine=self.site.engine,
-            table=self.prepared.tables.get(teacher_name(config), "live"),
+            teacher_cache=self.prepared.teacher_caches.get(teacher_name(config), "off"),
             stage=self.chooser.stage,
             member=member.name,
             bucket=bucket.url if bucket is not None else "",
@@ -301,17 +303,6 @@ class SweepController:
         self.announce(f"trial {outcome.number}: diverged: {reason}")
         self._close(outcome.number)
 
-    def _hear_end(self, outcome: AttemptResult) -> None:
-        """Take note of an end; where that changes which places are quarantined, of what it means for others."""
-        before = self._faults.quarantined
-        self._faults.hear_end(outcome)
-        changed = before.keys() ^ self._faults.quarantined.keys()
-        if changed:
-            self.ledger.note_study(**{QUARANTINED: self._faults.sentences()})
-            for number in self._faults.touched(changed):
-                if not self.ledger.finished(number):
-                    self.ledger.note(number, faults=self._faults.counts(number))
-
     def _note_devices(self, number: int) -> None:
         """Keep what a trial ran on so far: the next attempt may come to another type."""
         devices = self._paces.devices(number)
@@ -326,17 +317,17 @@ class SweepController:
         self.announce(
             f"trial {number}: {outcome.reason}; goes on from epoch {self.books.stored_epoch(number, under_way)}"
         )
-        if self._faults.fruitless(number):
+        if self._retry.no_progress(number):
             self.stopped_by = "preemptions"
             self.halted = SetupError(
-                f"trial {number} was preempted {FRUITLESS} times and got no epoch further: an epoch takes longer than "
-                "its nodes stay; take other nodes, then 'icd resume'"
+                f"trial {number} was preempted {NO_PROGRESS} times and got no epoch further: an epoch takes longer "
+                "than its nodes stay; take other nodes, then 'icd resume'"
             )
 
     def _fault(self, outcome: AttemptResult, under_way: RunningTrial) -> None:
         """Try again where that can help, or record the failure."""
-        number, verdict = outcome.number, self._faults.judge(outcome)
-        self.ledger.note(number, faults=self._faults.counts(number))
+        number, verdict = outcome.number, self._retry.decide(outcome)
+        self.ledger.note(number, faults=self._retry.counts(number))
         if verdict.again:
             last = self.books.stored_epoch(number, under_way)
             self.announce(f"trial {number}: {outcome.reason}; {verdict.words} from epoch {last}")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
 from icd.config.engine import Engine
-from icd.search.controller.node_health import Complaint, Location
+from icd.search.core.location import Location
 from icd.search.core.records import Stage
 from icd.storage.bucket import Bucket, local_root
 
@@ -54,7 +54,7 @@ class Attempt:
         grace_seconds: So long after a SIGTERM an epoch may go on.
         threads: Of torch; 0 leaves them alone.
         engine: Asked for, for the steps.
-        table: How the teacher is answered for: ``table``, ``stream`` or ``live``.
+        teacher_cache: What is kept of the teacher's answers: ``full``, ``stream`` or ``off``.
         stage: What the trial is for; a search is refused the test images.
         bucket: URL of the root, where that is a bucket; ``root`` and ``sweep`` are then copies on each machine.
     """
@@ -69,7 +69,7 @@ class Attempt:
     grace_seconds: float = 25.0
     threads: int = 0
     engine: Engine = "auto"
-    table: str = "live"
+    teacher_cache: str = "off"
     stage: Stage = "search"
     member: str = ""
     bucket: str = ""
@@ -168,8 +168,8 @@ class Policy(Protocol):
         ...
 
     @property
-    def quarantined(self) -> Mapping[Location, Complaint]:
-        """Where no attempt is to be started."""
+    def quarantined(self) -> Mapping[Location, str]:
+        """Where no attempt is to be started, and why."""
         ...
 
     @property

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 # What a trial is for: ``search`` is the sweep itself; the others retrain chosen configurations on fresh seeds.
-Stage = Literal["search", "confirm", "explain"]
+Stage = Literal["search", "confirm", "ablate"]
 
 # ``pruned`` holds stopped and diverged trials; ``failed`` faults; ``duplicate`` configurations that another trial has;
 # ``retried`` faults in whose place another trial was made (``icd resume --retry-failed``).
@@ -59,8 +59,8 @@ class TrialRecord:
 
     @property
     def counts(self) -> bool:
-        """Whether it is one of the budget's trials: its configuration is committed, and no other trial has it."""
-        return bool(self.key) and self.state not in ("duplicate", "retried")
+        """Whether it is one of the budget's trials: no other trial has its configuration."""
+        return self.state not in ("duplicate", "retried")
 
     @property
     def members(self) -> Mapping[str, float]:

@@ -55,6 +55,7 @@ def find(root: Path, name: str) -> Ledger:
     if not can_exist(root, url):
         raise StateError(f"no sweep {name!r} in {root}: nothing was started there; choose --root")
     storage = open_storage(url, reading=True)
+    Ledger.refuse_earlier(storage)
     names = Ledger.names(storage)
     if name not in names:
         raise StateError(f"no sweep {name!r} in {root}; {did_you_mean(name, names) if names else 'there is none'}")
@@ -62,6 +63,17 @@ def find(root: Path, name: str) -> Ledger:
     if "digest" not in ledger.attributes:
         raise StateError(f"sweep {name!r} was cut off while it began; start it again with 'icd sweep'")
     return ledger
+
+
+def refuse_earlier(root: Path) -> None:
+    """Refuse a root in which an earlier version of icd has made sweeps, before anything is touched there.
+
+    Raises:
+        StateError: If it is one.
+    """
+    url = storage_url(root)
+    if can_exist(root, url):
+        Ledger.refuse_earlier(open_storage(url, reading=True))
 
 
 def can_exist(root: Path, url: str) -> bool:
@@ -85,6 +97,7 @@ def find_all(root: Path) -> list[Ledger]:
     if not can_exist(root, url):
         return []
     storage = open_storage(url, reading=True)
+    Ledger.refuse_earlier(storage)
     ledgers = [Ledger(storage, name) for name in Ledger.names(storage)]
     whole = [ledger for ledger in ledgers if "digest" in ledger.attributes]
     return sorted(whole, key=lambda ledger: str(ledger.attributes.get("created", "")))

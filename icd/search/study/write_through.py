@@ -1,163 +1,137 @@
-"""A storage of Optuna that answers from memory: while a driver holds its lease nobody else writes its study.
-
-What is written goes to the database first and is remembered after its commit. A new trial is drawn in memory and
-committed whole, its number, parameters and the sampler's notes at once.
-"""
+"""A driver's study in memory, written through to the database: nobody else writes it while the driver has its lock."""
 
 import copy
 import json
-from collections.abc import Container, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from typing import Any
 
 from optuna.distributions import BaseDistribution
-from optuna.storages import BaseStorage
+from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from icd.errors import StateError
 
-_DRAFT = -1
 
+class WriteThroughStorage(InMemoryStorage):
+    """Optuna's storage in memory with one study; every write is committed to the database before it is kept here.
 
-class WriteThroughStorage:
-    """One study's trials in memory, written through; what is not overridden here is the storage's own.
+    Args:
+        database: Where the study is.
+        name: Of the study.
 
-    Trials are replaced, never changed, as Optuna's samplers and pruners expect of a list they hold.
+    Attributes:
+        study_id: The study's id here; it has another one in the database.
     """
 
-    def __init__(self, storage: BaseStorage, study_id: int) -> None:
-        self.storage, self._study_id = storage, study_id
-        self._trials: list[FrozenTrial] = []
-        self._distributions: dict[str, BaseDistribution] = {}
-        self._place: dict[int, int] = {}
-        self._draft: FrozenTrial | None = None
+    def __init__(self, database: BaseStorage, name: str) -> None:
+        self.database, self._name = database, name
+        self._database_study = database.get_study_id_from_name(name)
         self.reload()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.storage, name)
 
     def reload(self) -> None:
         """Read everything again: what was committed before the database went away is known then."""
-        stored = self.storage.get_all_trials(self._study_id, deepcopy=False)
-        copied = (copy.copy(trial) if trial.state.is_finished() else copy.deepcopy(trial) for trial in stored)
-        self._trials = [self._shared(trial) for trial in copied]
-        self._place = {trial._trial_id: place for place, trial in enumerate(self._trials)}
+        super().__init__()
+        self._drafting = False
+        self._ids: list[int] = []  # of the trials in the database, by number
+        self._distributions: dict[str, BaseDistribution] = {}
+        database, study = self.database, self._database_study
+        self.study_id = super().create_new_study(database.get_study_directions(study), self._name)
+        for key, value in database.get_study_user_attrs(study).items():
+            super().set_study_user_attr(self.study_id, key, value)
+        for key, value in database.get_study_system_attrs(study).items():
+            super().set_study_system_attr(self.study_id, key, value)
+        for trial in database.get_all_trials(study, deepcopy=False):
+            self._keep(trial)
+            self._ids.append(database.get_trial_id_from_study_id_trial_number(study, trial.number))
 
     @contextmanager
-    def draft(self) -> Iterator[int]:
-        """Give the id of a new trial in memory; forget it at the end unless it was committed."""
-        self._draft = FrozenTrial(
-            number=len(self._trials),
-            trial_id=_DRAFT,
-            state=TrialState.RUNNING,
-            value=None,
-            datetime_start=datetime.now(),
-            datetime_complete=None,
-            params={},
-            distributions={},
-            user_attrs={},
-            system_attrs={},
-            intermediate_values={},
-        )
-        try:
-            yield _DRAFT
-        finally:
-            self._draft = None
-
-    def commit_draft(self) -> int:
-        """Commit the draft; its number.
+    def draft(self) -> Iterator[None]:
+        """Keep the trial that is made in this block in memory, and commit it whole at the block's end.
 
         Raises:
             StateError: If the database gave it another number, since it was drawn for this one.
         """
-        if self._draft is None:
-            raise ValueError("there is no draft")
-        trial = copy.copy(self._draft)
-        trial._trial_id = self.storage.create_new_trial(self._study_id, template_trial=trial)
-        number = self.storage.get_trial_number_from_id(trial._trial_id)
-        if number != trial.number:
-            raise StateError(f"another process writes this study: trial {trial.number} became {number}")
-        self._add(trial)
-        return int(number)
-
-    def trial(self, number: int) -> FrozenTrial:
-        """Give a trial by its number."""
-        return self._trials[number]
-
-    # Reading
-
-    def get_all_trials(
-        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
-    ) -> list[FrozenTrial]:
-        trials = [*self._trials, self._draft] if self._draft is not None else self._trials
-        found = [trial for trial in trials if states is None or trial.state in states]
-        return copy.deepcopy(found) if deepcopy else found
-
-    def get_n_trials(self, study_id: int, state: Any = None) -> int:
-        states = (state,) if isinstance(state, TrialState) else state
-        return len(self.get_all_trials(study_id, False, states))
-
-    def get_trial(self, trial_id: int) -> FrozenTrial:
-        if trial_id == _DRAFT and self._draft is not None:
-            return self._draft
-        return self._trials[self._place[trial_id]]
-
-    def get_trial_system_attrs(self, trial_id: int) -> dict[str, Any]:
-        return self.get_trial(trial_id).system_attrs
-
-    # Writing
+        self._drafting = True
+        try:
+            yield
+            template = self.get_all_trials(self.study_id, deepcopy=False)[-1]
+            self._commit(template)
+            self._share_distributions(template)
+            self._drafting = False
+        except BaseException:
+            self.reload()
+            raise
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
-        trial_id = self.storage.create_new_trial(study_id, template_trial=template_trial)
-        self._add(copy.deepcopy(self.storage.get_trial(trial_id)))
-        return trial_id
+        if self._drafting:
+            return super().create_new_trial(study_id, template_trial)
+        if template_trial is None:
+            raise ValueError("a trial must be made as a draft, or whole from a template")
+        self._commit(template_trial)
+        return self._keep(template_trial)
+
+    def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
+        self.database.set_study_user_attr(self._database_study, key, value)
+        super().set_study_user_attr(study_id, key, _as_stored(value))
+
+    def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
+        self.database.set_study_system_attr(self._database_study, key, value)
+        super().set_study_system_attr(study_id, key, _as_stored(value))
 
     def set_trial_param(self, trial_id: int, name: str, internal: float, distribution: BaseDistribution) -> None:
-        if trial_id != _DRAFT:
-            self.storage.set_trial_param(trial_id, name, internal, distribution)
-        trial = copy.copy(self.get_trial(trial_id))
-        trial.params = {**trial.params, name: distribution.to_external_repr(internal)}
-        trial.distributions = {**trial.distributions, name: distribution}
-        self._put(trial)
+        if not self._drafting:
+            raise ValueError("the parameters of a trial are committed with it")
+        super().set_trial_param(trial_id, name, internal, distribution)
 
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
-        if trial_id != _DRAFT:
-            self.storage.set_trial_user_attr(trial_id, key, value)
-        trial = copy.copy(self.get_trial(trial_id))
-        trial.user_attrs = {**trial.user_attrs, key: json.loads(json.dumps(value))}
-        self._put(trial)
+        if not self._drafting:
+            self.database.set_trial_user_attr(self._database_id(trial_id), key, value)
+        super().set_trial_user_attr(trial_id, key, _as_stored(value))
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
-        if trial_id != _DRAFT:
-            self.storage.set_trial_system_attr(trial_id, key, value)
-        trial = copy.copy(self.get_trial(trial_id))
-        trial.system_attrs = {**trial.system_attrs, key: json.loads(json.dumps(value))}
-        self._put(trial)
+        if not self._drafting:
+            self.database.set_trial_system_attr(self._database_id(trial_id), key, value)
+        super().set_trial_system_attr(trial_id, key, _as_stored(value))
 
     def set_trial_intermediate_value(self, trial_id: int, step: int, value: float) -> None:
-        self.storage.set_trial_intermediate_value(trial_id, step, value)
-        trial = copy.copy(self.get_trial(trial_id))
-        trial.intermediate_values = {**trial.intermediate_values, step: value}
-        self._put(trial)
+        self.database.set_trial_intermediate_value(self._database_id(trial_id), step, value)
+        super().set_trial_intermediate_value(trial_id, step, value)
 
-    def set_trial_state_values(self, trial_id: int, state: TrialState, values: Any = None) -> bool:
-        done = self.storage.set_trial_state_values(trial_id, state, values)
-        self._put(self._shared(copy.deepcopy(self.storage.get_trial(trial_id))))
+    def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
+        self.database.set_trial_state_values(self._database_id(trial_id), state, values)
+        done = super().set_trial_state_values(trial_id, state, values)
+        self.get_trial(trial_id).datetime_complete = self.database.get_trial(
+            self._database_id(trial_id)
+        ).datetime_complete
         return done
 
-    def _shared(self, trial: FrozenTrial) -> FrozenTrial:
+    def _database_id(self, trial_id: int) -> int:
+        return self._ids[self.get_trial_number_from_id(trial_id)]
+
+    def _commit(self, template: FrozenTrial) -> None:
+        number = len(self._ids)
+        self._ids.append(self.database.create_new_trial(self._database_study, template_trial=template))
+        found = self.database.get_trial_number_from_id(self._ids[-1])
+        if found != number:
+            raise StateError(f"another process writes this study: trial {number} became {found}")
+
+    def _keep(self, trial: FrozenTrial) -> int:
+        bare = copy.copy(trial)
+        bare.distributions = {}  # else each trial gets a copy of every one
+        bare.user_attrs = _as_stored(trial.user_attrs)
+        trial_id = super().create_new_trial(self.study_id, bare)
+        kept = self.get_trial(trial_id)
+        kept.distributions = dict(trial.distributions)
+        self._share_distributions(kept)
+        return trial_id
+
+    def _share_distributions(self, trial: FrozenTrial) -> None:
         """Let equal distributions be one object in all trials: they are half of a trial's size."""
         known = self._distributions
         trial.distributions = {name: known.setdefault(repr(item), item) for name, item in trial.distributions.items()}
-        return trial
 
-    def _add(self, trial: FrozenTrial) -> None:
-        self._place[trial._trial_id] = len(self._trials)
-        self._trials.append(self._shared(trial))
 
-    def _put(self, trial: FrozenTrial) -> None:
-        if trial._trial_id == _DRAFT:
-            self._draft = trial
-        else:
-            self._trials[self._place[trial._trial_id]] = trial
+def _as_stored(value: Any) -> Any:
+    """Give a value as it comes back from a database, which keeps it as JSON."""
+    return json.loads(json.dumps(value))

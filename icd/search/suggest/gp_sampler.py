@@ -7,7 +7,7 @@ either alone (docs/results, sample efficiency).
 """
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,6 +15,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.samplers import BaseSampler, GPSampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
+
+from icd.search.study.optuna_internals import showing
 
 _MODELLED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
 _MOST_RESULTS = 200  # a fit grows with the cube of the results; it takes about 2 s then
@@ -31,15 +33,15 @@ class ConditionalGPSampler(GPSampler):
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         space: dict[str, BaseDistribution] = {}
-        for other in study._get_trials(deepcopy=False, states=_MODELLED, use_cache=False):
-            if other.number != trial.number:  # one that was half asked must be asked as it was
+        for other in study.get_trials(deepcopy=False, states=_MODELLED):
+            if other.number != trial.number:
                 space.update(other.distributions)
         return {name: space[name] for name in sorted(space) if not space[name].single()}
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        others = study._get_trials(deepcopy=False, states=_MODELLED, use_cache=False)
+        others = study.get_trials(deepcopy=False, states=_MODELLED)
         complete = [other for other in others if other.state == TrialState.COMPLETE]
         if not complete:
             return {}
@@ -48,8 +50,12 @@ class ConditionalGPSampler(GPSampler):
             for place, direction in enumerate(study.directions)
         ]
         shown = [_filled(other, search_space, worst) for other in others if other.number != trial.number]
-        with _one_thread():
-            return super().sample_relative(_showing(study, shown), trial, search_space)
+
+        def get(states: Any) -> list[FrozenTrial]:
+            return [other for other in shown if states is None or other.state in states]
+
+        with _one_thread():  # its notes for other processes are not kept: one driver asks
+            return super().sample_relative(showing(study, get, takes_notes=False), trial, search_space)
 
 
 class AlternatingSampler(BaseSampler):
@@ -63,7 +69,7 @@ class AlternatingSampler(BaseSampler):
         self._chosen = tpe
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        others = len(study._get_trials(deepcopy=False, states=_MODELLED, use_cache=False)) - 1
+        others = len(study.get_trials(deepcopy=False, states=_MODELLED)) - 1
         small = others <= _MOST_RESULTS and len(study.directions) == 1
         self._chosen = self.process if small and trial.number % 2 == 0 else self.tpe
         return self._chosen.infer_relative_search_space(study, trial)
@@ -90,13 +96,6 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-class _Silent:
-    """Takes the notes that samplers leave for other processes: one driver asks, and the ledger keeps none of them."""
-
-    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
-        pass
-
-
 def _filled(trial: FrozenTrial, space: dict[str, BaseDistribution], worst: list[float]) -> FrozenTrial:
     """Give a trial every parameter of the space, and a value where it was pruned."""
     filled = copy.copy(trial)
@@ -117,14 +116,3 @@ def _middle(distribution: BaseDistribution) -> Any:
     if isinstance(distribution, FloatDistribution):
         return (distribution.low + distribution.high) / 2
     raise TypeError(f"a parameter must be categorical, int or float, but got {distribution!r}")
-
-
-def _showing(study: Study, trials: list[FrozenTrial]) -> Study:
-    view = copy.copy(study)
-
-    def some_of(deepcopy: bool = False, states: Any = None, use_cache: bool = False) -> list[FrozenTrial]:
-        return [trial for trial in trials if states is None or trial.state in states]
-
-    get: Callable[..., list[FrozenTrial]] = some_of
-    vars(view).update(_get_trials=get, get_trials=get, _storage=_Silent())
-    return view

@@ -66,7 +66,6 @@ class ListSource:
 
     def __init__(self, listed: Listed, ledger: Ledger, prepared: PreflightResult) -> None:
         self.stage: Stage = listed.stage
-        self.half_asked = False
         self.tried = 0
         self.exhausted = True  # nothing is ever asked of a sampler
         self._listed, self._ledger, self._prepared = listed, ledger, prepared

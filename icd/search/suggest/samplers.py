@@ -2,49 +2,31 @@
 
 A sampler of Optuna carries a random state from trial to trial, so a driver that was killed would go on differently
 from one that was not. Here every draw comes from a fresh sampler seeded by (sweep seed, trial number, parameter).
-
-The numbers that samplers and pruners see count the search's own trials: a confirmation in between changes no draw.
 """
 
-import copy
 import hashlib
 import warnings
-from bisect import bisect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import BaseSampler, CmaEsSampler, NSGAIISampler, RandomSampler, TPESampler
-from optuna.storages import BaseStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from icd.config.sweep import PrunerConfig, SamplerConfig
 from icd.errors import ConfigError
+from icd.search.study.optuna_internals import showing
+from icd.search.study.sweep_study import RETRY_OF
 from icd.search.suggest.gp_sampler import AlternatingSampler, ConditionalGPSampler
 from icd.search.suggest.history import MOST_FINISHED, subsample_history
 
 OUTSIDE = "icd:outside"  # user attribute of enqueued configurations that the space cannot express
-RETRY_OF = "retry_of"  # user attribute: the number of the failed trial in whose place this one stands
 _ENQUEUED = {"baseline", "start", RETRY_OF}  # with one of these a trial was not asked of the sampler
 
 Seen = Callable[[list[FrozenTrial]], list[FrozenTrial]]
-Shown = dict[str, list[FrozenTrial]]  # by the call that asked for it
-
-
-@dataclass(slots=True)
-class _Known:
-    """Which trials of a study are of other stages, as far as it was read."""
-
-    count: int = 0
-    others: list[int] = field(default_factory=list)
-
-
-_KNOWN: WeakKeyDictionary[BaseStorage, dict[int, _Known]] = WeakKeyDictionary()
 
 
 class _SteadyNSGAIISampler(NSGAIISampler):
@@ -135,36 +117,47 @@ class SteadySampler(BaseSampler):
         self.make, self.seed, self.seen, self.most = make, seed, seen, most
         self._relative: BaseSampler | None = None
         self._hooks = make(0)  # never draws
-        self._shown: Shown = {}
+        self._view: Study | None = None  # of the trial that is asked for; nothing else changes meanwhile
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        self._shown = {}  # nothing but this trial changes while it is asked for
-        placed = in_search(study, trial)
-        self._relative = self._sampler(placed)
-        return self._relative.infer_relative_search_space(self._view(study, self._shown), placed)
+        self._view = self._shown(study)
+        self._relative = self._sampler(trial)
+        return self._relative.infer_relative_search_space(self._view, trial)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        placed = in_search(study, trial)
-        sampler = self._relative or self._sampler(placed)
-        return sampler.sample_relative(self._view(study, self._shown), placed, search_space)
+        sampler = self._relative or self._sampler(trial)
+        return sampler.sample_relative(self._view or self._shown(study), trial, search_space)
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        placed = in_search(study, trial)
-        sampler = self._sampler(placed, param_name)
-        return sampler.sample_independent(self._view(study, self._shown), placed, param_name, param_distribution)
+        sampler = self._sampler(trial, param_name)
+        return sampler.sample_independent(self._view or self._shown(study), trial, param_name, param_distribution)
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        self._hooks.before_trial(self._view(study), in_search(study, trial))
+        self._hooks.before_trial(self._shown(study), trial)
 
     def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
-        self._hooks.after_trial(self._view(study), in_search(study, trial), state, values)
+        self._hooks.after_trial(self._shown(study), trial, state, values)
 
-    def _view(self, study: Study, kept: Shown | None = None) -> Study:
-        return _inside(study, lambda trials: subsample_history(self.seen(trials), study.directions, self.most), kept)
+    def _shown(self, study: Study) -> Study:
+        """Show trials as they are to be learnt from, without what samplers cannot take.
+
+        Baselines outside the space lack parameters that joint models need of every trial. With several objectives a
+        trial that diverged has no values, and TPE would ask for the one direction of its curve.
+        """
+        several = len(study.directions) > 1
+
+        def visible(trial: FrozenTrial) -> bool:
+            return not trial.user_attrs.get(OUTSIDE) and not (several and trial.state == TrialState.PRUNED)
+
+        def get(states: Any) -> list[FrozenTrial]:
+            trials = self.seen(study.get_trials(deepcopy=False, states=states))
+            return [trial for trial in subsample_history(trials, study.directions, self.most) if visible(trial)]
+
+        return showing(study, get)
 
     def _sampler(self, trial: FrozenTrial, name: str = "") -> BaseSampler:
         return self.make(draw_seed(self.seed, trial.number, name))
@@ -227,88 +220,6 @@ def draw_seed(seed: int, number: int, name: str = "") -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{number}/{name}".encode()).digest()[:4], "big")
 
 
-def is_searched(trial: FrozenTrial) -> bool:
-    """Whether a trial is the search's own, not one of another stage."""
-    return bool(trial.user_attrs.get("stage", "search") == "search")
-
-
-def in_search(study: Study, trial: FrozenTrial) -> FrozenTrial:
-    """Give a trial of the search with its number among the search's own."""
-    return _numbered(trial, _others(study))
-
-
-def _others(study: Study) -> list[int]:
-    """Give the numbers of the trials of other stages; a trial's stage is set when it is made, so each is read once."""
-    known = _KNOWN.setdefault(study._storage, {}).setdefault(study._study_id, _Known())
-    trials = study.get_trials(deepcopy=False)
-    known.others += [trial.number for trial in trials[known.count :] if not is_searched(trial)]
-    known.count = len(trials)
-    return known.others
-
-
-def _numbered(trial: FrozenTrial, others: list[int]) -> FrozenTrial:
-    before = bisect(others, trial.number)
-    if not before:
-        return trial
-    placed = copy.copy(trial)
-    placed.number -= before
-    return placed
-
-
 def _place_in_grid(study: Study, trial: FrozenTrial) -> int:
     earlier = study.get_trials(deepcopy=False)[: trial.number]
     return sum(not _ENQUEUED & other.user_attrs.keys() for other in earlier)
-
-
-def _inside(study: Study, seen: Seen = lambda trials: trials, kept: Shown | None = None) -> Study:
-    """Show the trials as they are to be seen, and hide what samplers cannot take.
-
-    Baselines outside the space lack parameters that joint models need of every trial. With several objectives a trial
-    that diverged has no values, and TPE would ask for the one direction of its curve.
-    """
-    several = len(study.directions) > 1
-
-    def visible(trial: FrozenTrial) -> bool:
-        return not trial.user_attrs.get(OUTSIDE) and not (several and trial.state == TrialState.PRUNED)
-
-    return showing(study, visible, seen, kept)
-
-
-def showing(
-    study: Study,
-    visible: Callable[[FrozenTrial], bool] = lambda trial: True,
-    seen: Seen = lambda trials: trials,
-    kept: Shown | None = None,
-) -> Study:
-    """Give a view of a study that shows some trials of its search as ``seen``, numbered as if it held no others.
-
-    Args:
-        study: The study.
-        visible: Which trials to show.
-        seen: As what.
-        kept: What was shown before, where nothing has changed since; else None.
-    """
-    view = copy.copy(study)
-
-    def shown(trials: list[FrozenTrial]) -> list[FrozenTrial]:
-        others = _others(study)
-        hidden = set(others)
-        own = seen([trial for trial in trials if trial.number not in hidden] if hidden else trials)
-        return [_numbered(trial, others) for trial in own if visible(trial)]
-
-    def once(get: Callable[..., list[FrozenTrial]], *args: Any, **kwargs: Any) -> list[FrozenTrial]:
-        if kept is None:
-            return shown(get(*args, **kwargs))
-        call = repr((get.__name__, args, sorted(kwargs.items())))
-        if call not in kept:
-            kept[call] = shown(get(*args, **kwargs))
-        return list(kept[call])
-
-    def all_of(*args: Any, **kwargs: Any) -> list[FrozenTrial]:
-        return once(study.get_trials, *args, **kwargs)
-
-    def some_of(*args: Any, **kwargs: Any) -> list[FrozenTrial]:
-        return once(study._get_trials, *args, **kwargs)
-
-    vars(view).update(get_trials=all_of, _get_trials=some_of)
-    return view

@@ -21,7 +21,6 @@ class SearchSource:
 
     Attributes:
         stage: What its trials are for.
-        half_asked: Whether a killed driver left a question without its answer.
         tried: Trials that are no duplicates.
     """
 
@@ -35,9 +34,7 @@ class SearchSource:
     ) -> None:
         self.sweep, self.space, self.ledger, self.prepared, self.refused = sweep, space, ledger, prepared, refused
         self.stage: Stage = "search"
-        self.half_asked = False
         self.tried = 0
-        self._known: set[int] = set()  # numbers whose configuration is committed
         self._keys: dict[str, int] = {}  # configurations that are trained, or were
         self._duplicates = 0  # in a row
         self._sampled = 0  # trials that the sampler chose
@@ -47,10 +44,6 @@ class SearchSource:
 
     def take_up(self, record: TrialRecord) -> bool:
         """Learn from a trial that the ledger holds; False where it is not to be trained or told about."""
-        if not record.key:
-            self.half_asked = True  # the next ask fills it, whatever the budget says: nothing is left running
-            return False
-        self._known.add(record.number)
         if record.state == "retried":
             return False  # the trial in its place stands for it
         label = record.baseline if record.baseline is not None else record.start
@@ -136,18 +129,22 @@ class SearchSource:
         return pruner.prunes and draw_seed(self.sweep.sampler.seed, number, purpose) / 2**32 < pruner.control_fraction
 
     def _ask(self) -> int | None:
-        number, document = self.ledger.ask(self.space.suggest, self._known)
-        self.half_asked = False
+        refusals: list[ConfigError] = []
+
+        def attributes(number: int, document: Mapping[str, Any]) -> Mapping[str, Any]:
+            try:
+                key = self._key(document)
+            except ConfigError as error:  # a combination that no corner of the space showed
+                refusals.append(error)
+                return {"key": f"{REFUSED}{number}"}
+            return {"key": key, **({"control": True} if self._is_control(number, "control") else {})}
+
+        number = self.ledger.ask(self.space.suggest, attributes)
         self._sampled += 1
-        try:
-            key = self._key(document)
-        except ConfigError as error:  # a combination that no corner of the space showed
-            self._refuse(number, error)
+        if refusals:
+            self._refuse(number, refusals[-1])
             return None
-        if self._is_control(self.ledger.place(number), "control"):
-            self.ledger.note(number, control=True)
-        self.ledger.note(number, key=key)  # last: with its key a trial is whole
-        return self._new(number, key)
+        return self._new(number, self.ledger.record(number).key)
 
     def _refuse_again(self, record: TrialRecord) -> None:
         try:
@@ -157,15 +154,12 @@ class SearchSource:
 
     def _refuse(self, number: int, error: ConfigError) -> None:
         reason = "; ".join(str(problem) for problem in error.problems)
-        self._known.add(number)
         self.tried += 1
         self._duplicates = 0
-        self.ledger.note(number, key=f"{REFUSED}{number}")
         self.ledger.tell(number, "failed", reason=reason, exit_reason="setup")
         self.refused(number, reason)
 
     def _new(self, number: int, key: str) -> int | None:
-        self._known.add(number)
         twin = self._keys.get(key, number)
         if twin != number:
             self._tell_duplicate(number, twin)

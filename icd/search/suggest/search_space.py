@@ -11,9 +11,10 @@ import optuna
 
 from icd.config import walk
 from icd.config.document import Document
+from icd.config.ranges import Interval
 from icd.config.read_trial import read_trial
 from icd.config.row import FlatRow
-from icd.config.space import Interval, Stored, baseline_document, trial_document
+from icd.config.space import Stored, baseline_document, trial_document
 from icd.config.sweep import Baseline, Start, SweepConfig
 from icd.config.trial import TrialConfig
 from icd.config.walk import Dimension

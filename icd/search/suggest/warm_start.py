@@ -14,8 +14,9 @@ from icd.config.document import Document
 from icd.config.expand import method_name
 from icd.config.forms import WEIGHTS
 from icd.config.inverse import holds, params_of
+from icd.config.ranges import Choice, Interval
 from icd.config.read_sweep import read_sweep
-from icd.config.space import Choice, Interval, nodes_below
+from icd.config.space import nodes_below
 from icd.config.sweep import Baseline, Source, Start, SweepConfig
 from icd.config.trial import TrialConfig
 from icd.errors import ConfigError, StateError

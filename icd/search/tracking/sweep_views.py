@@ -161,7 +161,7 @@ class SweepViews:
         counts = {f"trials/{state}": float(searched.count(state)) for state in ("complete", "pruned", "failed")}
         counts |= {"best/value": top.values[0]} if top is not None else {}
         for found in self._found("confirm"):
-            counts["confirm/test_looks"] = float(found["looks"])
+            counts["confirm/test_evaluations"] = float(found["test_evaluations"])
             means = {arm["label"]: arm["mean"] for arm in found["arms"] if arm["mean"] is not None}
             counts |= {f"confirm/{_path(label)}": mean for label, mean in means.items()}
         return counts

@@ -15,7 +15,7 @@ NOTED = Fingerprint(
     key="a" * 64,
     device="x86_64 CPU, 1 threads",
     precision="fp32",
-    teacher="table",
+    teacher="cache",
     versions={"icd": "0.1.0", "torch": "2.14.1"},
     losses=(4.75, 300.125, 0.1),
 )
@@ -38,7 +38,7 @@ def test_read_back_and_no_part_of_the_configuration() -> None:
     [
         ({"losses": [1.0, "x"]}, "fingerprint.losses[1]: must be a number"),
         ({"losses": 3}, "fingerprint.losses: must be a list"),
-        ({"teacher": "asleep"}, "must be one of 'table', 'live', 'none'"),
+        ({"teacher": "asleep"}, "must be one of 'cache', 'live', 'none'"),
         ({"loses": []}, "did you mean 'losses'?"),
         ({"versions": ["1"]}, "must be a mapping"),
     ],
@@ -72,7 +72,7 @@ def test_the_first_step_that_differs_and_why() -> None:
     assert compared.difference == pytest.approx(0.375 / 300.125)
     said = str(compared)
     assert "the loss of step 2 of 3 differs by 0.0012" in said
-    teacher = "teacher 'table', here 'live': add --teacher-cache stream"
+    teacher = "teacher 'cache', here 'live': add --teacher-cache stream"
     for cause in ("NVIDIA H200", teacher, "icd 0.1.0, here 0.2.0", "torch 2.14.1, here unknown"):
         assert cause in said
     same = compare(NOTED, replace(NOTED, losses=(5.0, 1.0, 1.0)))

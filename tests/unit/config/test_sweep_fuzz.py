@@ -24,7 +24,7 @@ method:
   scales: {subsets_of: [1, 2, 4], containing: [1]}
   cluster_scale_weights: {low: 0.1, high: 1, log: true}
   cluster_weight: {low: 1, high: 9, step: 2}
-training: {preset: digits100, epochs: 4, lr: {low: 0.1, high: 0.2}, milestones: {choices: [[1], [2]]}}
+training: {preset: digits100, epochs: 4, schedule: step, lr: {low: 0.1, high: 0.2}, milestones: {choices: [[1], [2]]}}
 seed: {choices: [0, 1]}
 search:
   objective: [{metric: val/top1, direction: maximize}]
@@ -46,7 +46,7 @@ def places(data: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 def mutated(data: Any, draw: random.Random) -> Any:
     data = copy.deepcopy(data)
-    for _ in range(draw.randint(1, 3)):
+    for _ in range(draw.randint(1, 2)):
         *above, last = draw.choice(places(data))
         parent = data
         for key in above:

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 from icd.config.document import Document
 from icd.config.names import shown_params, tails
+from icd.config.ranges import Choice, Interval, ScaleWeights
 from icd.config.read_sweep import load_sweep, read_sweep
 from icd.config.read_trial import read_trial
 from icd.config.row import FlatRow
-from icd.config.space import Choice, Interval, ScaleWeights, Stored, nodes_below, trial_document
+from icd.config.space import Stored, nodes_below, trial_document
 from icd.config.sweep import METRICS, Budget, Objective, PrunerConfig, Resources, SamplerConfig
 from icd.config.walk import corners, dimensions, points, size
 from icd.config.yaml import apply_overrides, read_yaml
@@ -89,7 +90,7 @@ def test_one_option_may_be_written_in_three_ways() -> None:
 
 def test_equal_files_are_asked_in_one_order() -> None:
     first = sweep("training: {lr: {low: 1, high: 2}}\ncluster_weight: {low: 1.0, high: 2}\ngram: {choices: [cells]}")
-    second = sweep("gram: {choices: [cells]}\ncluster_weight: {high: 2, low: 1}\nprotocol: {lr: {high: 2, low: 1}}")
+    second = sweep("gram: {choices: [cells]}\ncluster_weight: {high: 2, low: 1}\ntraining: {lr: {high: 2, low: 1}}")
     assert first.digest() == second.digest()
     assert [path for path, _ in nodes_below(first.template)] == [path for path, _ in nodes_below(second.template)]
 
@@ -207,7 +208,7 @@ def test_points_of_a_grid_come_in_one_order() -> None:
 
 
 def test_weights_are_asked_where_two_matter() -> None:
-    config = sweep("scales: {subsets_of: [1, 2, 4]}\nscale_weights: {low: 0.1, high: 1}")
+    config = sweep("scales: {subsets_of: [1, 2, 4]}\ncluster_scale_weights: {low: 0.1, high: 1}")
     assert isinstance(config.template["method"]["cluster_scale_weights"], ScaleWeights)
     rows = {row.name: row.condition for row in dimensions(config.template)}
     assert rows["method.cluster_scale_weights.s2"] == "method.scales in s2+s4, s1+s2+s4"

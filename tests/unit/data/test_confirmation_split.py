@@ -105,7 +105,7 @@ def test_a_search_task_that_asks_for_test_images_is_refused(name: str, tmp_path:
     path = {"path": "nowhere"} if name in ("npz", "imagefolder") else {}
     data = {"name": name, "measure_on": "test", **path}
     document = {"data": data, "student": "resnet8", "method": "cross_entropy", "training": DATASETS[name].preset}
-    for stage in ("search", "explain"):
+    for stage in ("search", "ablate"):
         task = Attempt(number=3, attempt=1, config=document, sweep=str(tmp_path), root=str(tmp_path), stage=stage)
         outcome = attempt(task, SharedInputs(), lambda epoch: True, progress=lambda *where: None)
         assert outcome.kind == "setup"
@@ -173,10 +173,10 @@ def test_published_teachers_need_no_store(tmp_path: Path, monkeypatch: pytest.Mo
         SharedInputs().teacher(dataclasses.replace(asked, teacher=teacher), None, TrialFolders(root=tmp_path), None)
 
 
-def test_tables_are_of_what_is_trained_on(tmp_path: Path) -> None:
-    """A confirmation on the training images alone finds the search's table; one on all images has its own."""
+def test_caches_are_of_what_is_trained_on(tmp_path: Path) -> None:
+    """A confirmation on the training images alone finds the search's cache; one on all images has its own."""
 
-    def table(**data: str) -> str:
+    def cache(**data: str) -> str:
         asked = config(**data)
         asked = dataclasses.replace(
             asked,
@@ -187,4 +187,4 @@ def test_tables_are_of_what_is_trained_on(tmp_path: Path) -> None:
         return spec.digest()
 
     split = SharedInputs().split(config(), TrialFolders(root=tmp_path), torch.device("cpu"))
-    assert table() == table(measure_on="test") != table(train_on="train+val", measure_on="test")
+    assert cache() == cache(measure_on="test") != cache(train_on="train+val", measure_on="test")

@@ -39,7 +39,7 @@ def test_draw_and_order_are_the_same_in_another_process() -> None:
 
 
 def test_draw_has_known_values() -> None:
-    # Recorded here once: a change would silently invalidate every teacher table.
+    # Recorded here once: a change would silently invalidate every teacher cache.
     assert draw(0, 1, np.arange(8), 162).tolist() == [92, 82, 144, 120, 113, 7, 140, 91]
     assert order(0, 1, 8).tolist() == [6, 0, 7, 1, 4, 3, 5, 2]
 

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 import torch
 
-from icd.results.card import card
-from icd.results.student import Sample
-from icd.results.winner import NOT_CONFIRMED, Winner
+from icd.results.exports.card import card
+from icd.results.exports.student import Sample
+from icd.results.exports.winner import NOT_CONFIRMED, Winner
 from tests.confirmed import confirmation
 
 DOCUMENT: dict[str, Any] = {

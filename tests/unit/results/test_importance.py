@@ -84,4 +84,8 @@ def test_a_study_is_judged_without_its_baselines_and_unfinished_trials(tmp_path:
     found = importance_of(study.ledger, records)
     complete = [record for record in records if record.state == "complete"]
     assert found.trials == sum(bool(record.params) for record in complete) == len(complete) - 1
-    assert {row.name for row in found.groups[0].parameters} >= {"base_loss", "cluster_weight", "scales"}
+    assert {row.name for row in found.groups[0].parameters} >= {
+        "method.base_loss",
+        "method.cluster_weight",
+        "method.scales",
+    }

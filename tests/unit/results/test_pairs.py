@@ -1,4 +1,4 @@
-"""Confirmations and explanations of sweeps over several pairs, driven by hand."""
+"""Confirmations and ablations of sweeps over several pairs, driven by hand."""
 
 import json
 import statistics
@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 
-from icd.results.explained import explanation_of
+from icd.results.ablate import make_plan as parts_plan
+from icd.results.ablation import ablation_of
 from icd.results.lines import ablation_lines, confirmation_lines
 from icd.results.outcome import ranks_of_arms
-from icd.results.parts import make_plan as parts_plan
 from icd.results.plan import Plan, PlannedArm
 from icd.results.report import write_report
 from icd.search.controller.controller import SweepController
 from icd.search.core.attempts import Attempt
+from icd.search.study.sweep_study import LIST_NUMBERS
 from icd.search.suggest.list_source import ListSource, measured
 from tests.confirming import Confirming, noise, outcome
 from tests.driving import EPOCHS, Hand
@@ -94,10 +95,12 @@ def test_every_arm_is_trained_on_every_pair(tmp_path: Path) -> None:
         assert task is not None
         tasks.append(task)
         run(hand, task)
-    assert [(task.number, task.member) for task in tasks] == [(4, SMALL), (4, LARGE), (5, SMALL), (5, LARGE)]
+    assert [(task.number, task.member) for task in tasks] == [
+        (LIST_NUMBERS + place, pair) for place in (0, 1) for pair in (SMALL, LARGE)
+    ]
     assert [task.config["student"]["arch"] for task in tasks[:2]] == ["resnet8", "resnet14"]
     assert {task.config["method"]["cluster_weight"] for task in tasks[:2]} == {
-        hand.ledger.record(2).params["cluster_weight"]
+        hand.ledger.record(2).params["method.cluster_weight"]
     }
     assert {(task.config["seed"], task.config["data"]["train_on"], task.stage) for task in tasks} == {
         (101, "train+val", "confirm")
@@ -112,7 +115,7 @@ def test_differences_are_means_over_the_pairs_and_looks_are_counted_on_each(tmp_
     runs = finish(hand)
     found, seeds = hand.found, (101, 102, 103)
     assert len(runs) == 2 * 4 * len(seeds)
-    assert (found.finished, found.looks) == (True, 2 * len(runs))
+    assert (found.finished, found.test_evaluations) == (True, 2 * len(runs))
     assert found.pairs == (SMALL, LARGE)
     first = found.comparisons[0]
     on_each = {
@@ -127,7 +130,7 @@ def test_differences_are_means_over_the_pairs_and_looks_are_counted_on_each(tmp_
     assert arm.on_pairs == pytest.approx(
         {pair: statistics.fmean(value("trial 2", seed, pair) for seed in seeds) for pair in (SMALL, LARGE)}
     )
-    assert {run.looks for run in arm.runs} == {4}
+    assert {run.evaluations for run in arm.runs} == {4}
 
 
 def test_the_rank_of_the_sweep_names_the_winner(tmp_path: Path) -> None:
@@ -201,14 +204,14 @@ def test_an_arm_that_has_no_run_holds_up_no_ranks() -> None:
     assert ranks_of_arms(plan, {}) == {}
 
 
-class Explaining(Confirming):
-    """A driver of an explanation."""
+class Ablating(Confirming):
+    """A driver of an ablation."""
 
     part = "val"
 
     def drive(self) -> SweepController:
         self.plan = parts_plan(self.ledger, self.sweep, trial=None, seeds=3)
-        self.ledger.note_study(**{"explain/plans": [self.plan.to_data()]})
+        self.ledger.note_study(**{"ablate/plans": [self.plan.to_data()]})
         sweep = measured(self.sweep, self.plan.objective)
         self.ledger.drive(sweep, [], EPOCHS, shared=False)
         return self.driver_of(sweep, ListSource(self.plan, self.ledger, self.prepared))
@@ -217,8 +220,8 @@ class Explaining(Confirming):
 def test_parts_are_worth_what_they_change_on_the_mean_over_the_pairs(tmp_path: Path) -> None:
     hand = searched(tmp_path)
     hand.close()
-    explaining = Explaining(tmp_path, **hand.changes)
-    arms = {arm.label: arm for arm in explaining.plan.arms}
+    ablating = Ablating(tmp_path, **hand.changes)
+    arms = {arm.label: arm for arm in ablating.plan.arms}
     whole, without = arms["whole"], arms["cluster weight 0"]
     assert whole.trial == 2
     assert list(without.pairs) == [SMALL, LARGE]
@@ -230,8 +233,8 @@ def test_parts_are_worth_what_they_change_on_the_mean_over_the_pairs(tmp_path: P
         lost = {SMALL: 4.0, LARGE: 2.0}[pair] if arm == "cluster weight 0" else 0.0
         return 50 - lost + noise(seed) + noise(seed * (1 + len(arm) % 3)) / 100
 
-    finish(explaining, reached)
-    found = explanation_of(explaining.ledger)
+    finish(ablating, reached)
+    found = ablation_of(ablating.ledger)
     assert found is not None
     row = found.part("cluster weight 0")
     assert row.difference == pytest.approx(-3, abs=0.1)

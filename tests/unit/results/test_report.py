@@ -21,7 +21,7 @@ from icd.results.stats import expected_maximum
 from icd.search.core.attempts import trial_folder
 from icd.search.core.records import TrialRecord
 from icd.worker.gram_file import GRAMS_NAME, pack_grams, read_grams, thumbnails
-from tests.explaining import explained, study_at
+from tests.ablating import ablated, study_at
 from tests.reports import confirmation, grams, rich
 from tests.studies import EPOCHS, Study, changed, usual
 from tests.tables import confirmed
@@ -92,7 +92,7 @@ def test_gathering_reads_study_and_folders(facts: Facts) -> None:
     assert facts.state.startswith("finished")
     assert facts.audit is not None
     assert facts.confirmation is None
-    assert facts.explanation is None
+    assert facts.ablation is None
 
 
 def test_the_page_is_one_file_in_order(facts: Facts) -> None:
@@ -307,7 +307,7 @@ def test_rows_that_a_kill_cut_short_are_left_out(tmp_path: Path) -> None:
 
 def test_what_each_part_is_worth(tmp_path: Path) -> None:
     study = study_at(tmp_path)
-    explained(study, {"without scale 1": (60.3, 60.4, 62.4), "cluster weight 0": (59.4, 60.5, 61.6)})
+    ablated(study, {"without scale 1": (60.3, 60.4, 62.4), "cluster weight 0": (59.4, 60.5, 61.6)})
     facts = gather(tmp_path, "by-hand")
     page = page_of(facts)
     part = section(page, "What each part is worth")
@@ -330,7 +330,7 @@ def test_what_each_part_is_worth(tmp_path: Path) -> None:
 def test_the_luck_of_the_best_is_told_where_the_spread_is_known(facts: Facts, tmp_path: Path) -> None:
     assert facts.overstatement is None
     study = study_at(tmp_path)
-    explained(study)
+    ablated(study)
     found = gather(tmp_path, "by-hand").overstatement
     assert found is not None
     assert (found.trials, found.sd, found.seeds, found.source) == (2, 1.0, 3, "trial 1 on validation images")
@@ -362,7 +362,7 @@ def test_other_goals_than_top1_have_no_such_figure(tmp_path: Path) -> None:
 
 
 def test_a_report_needs_no_framework(tmp_path: Path) -> None:
-    explained(study_at(tmp_path))
+    ablated(study_at(tmp_path))
     code = (
         "import sys, json; from pathlib import Path; from icd.results.report import write_report\n"
         f"write_report(Path({str(tmp_path)!r}), 'by-hand', Path({str(tmp_path / 'out.html')!r}))\n"

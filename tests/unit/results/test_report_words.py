@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from icd.results.importance import Group, Importance, Parameter
+from icd.results.report.ablation_part import worth
 from icd.results.report.blocks import Code, Table, Text
 from icd.results.report.gather import Facts, gather
-from icd.results.report.parts_part import worth
 from icd.results.report.search_part import provenance, pruning
 from icd.results.report.trials_part import importance
-from tests.explaining import explained, study_at
+from tests.ablating import ablated, study_at
 from tests.reports import confirmation, rich
 
 
@@ -51,7 +51,7 @@ def test_survivors_understate_the_correlations(facts: Facts) -> None:
 
 
 def test_the_whole_configuration_has_its_number_of_seeds(facts: Facts, tmp_path: Path) -> None:
-    section = worth(replace(facts, explanation=explained(study_at(tmp_path))))
+    section = worth(replace(facts, ablation=ablated(study_at(tmp_path))))
     assert section is not None
     table = next(block for block in section.blocks if isinstance(block, Table) and block.caption == "Arms")
     assert table.rows[-1][:1] + table.rows[-1][2:3] == ["whole", 3]

@@ -109,7 +109,7 @@ def test_other_bytes_are_free(path: Path) -> None:
 
 
 def test_a_file_that_was_removed_still_locks(path: Path, tmp_path: Path) -> None:
-    """A trial that has a table open keeps it when the table is dropped."""
+    """A trial that has a cache open keeps it when the cache is dropped."""
     book, locks = tmp_path / "book", ByteLocks(path)
     path.unlink()
     hold(locks, [1], book, "held", 0.0)

@@ -1,4 +1,4 @@
-"""A block of a teacher table: whole entries or none, many processes, nothing used that was not checked."""
+"""A block of a teacher cache: whole entries or none, many processes, nothing used that was not checked."""
 
 import multiprocessing
 import os
@@ -73,7 +73,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     again.close()
 
 
-def test_slots_of_table_and_stream() -> None:
+def test_slots_of_cache_and_stream() -> None:
     indices, views = slots_of(4, 9), slots_of(5, 0)
     assert SPEC.slots(3, indices, views).tolist() == [29, 54]
     assert SPEC.image_of(slots_of(29, 54)).tolist() == [4, 9]
@@ -106,9 +106,9 @@ def test_a_damaged_entry_is_refused_found_and_dropped(tmp_path: Path) -> None:
     block.close()
 
 
-def test_another_table_in_its_place_is_refused(tmp_path: Path) -> None:
+def test_another_cache_in_its_place_is_refused(tmp_path: Path) -> None:
     filled(tmp_path, slots_of(3)).close()
-    with pytest.raises(CheckpointError, match="holds another teacher table"):
+    with pytest.raises(CheckpointError, match="holds another teacher cache"):
         Block(tmp_path / "b", replace(SPEC, teacher="u" * 64))
     os.truncate(tmp_path / "b" / "entries.bin", 1000)
     with pytest.raises(CheckpointError, match="must have 68100 bytes, but got 1000"):
@@ -119,7 +119,7 @@ def test_the_folder_is_named_by_all_that_matters(tmp_path: Path) -> None:
     changes: list[dict[str, Any]] = [
         {"teacher": "u"},
         {"data": "e"},
-        {"augmentation": "w"},
+        {"views": "w"},
         {"num_images": 51},
         {"side": 2},
         {"from_map": True},
@@ -134,7 +134,7 @@ def test_the_folder_is_named_by_all_that_matters(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "{}", "[1]", '{"version": 99}', '{"version": 1, "teacher": "t"}'])
 def test_a_header_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "block.json").write_text(text)
-    with pytest.raises(CheckpointError, match="no block of a teacher table"):
+    with pytest.raises(CheckpointError, match="no block of a teacher cache"):
         read_spec(tmp_path)
 
 

@@ -30,7 +30,7 @@ def test_fifty_and_no_more() -> None:
 
 
 def test_a_resumed_training_keeps_its_beginning() -> None:
-    first, again = begun(), FirstLosses(CONFIG, torch.device("cpu"), "table")
+    first, again = begun(), FirstLosses(CONFIG, torch.device("cpu"), "cache")
     first.add([2.5, 2.25])
     again.load(first.state())
     assert again.fingerprint == first.fingerprint

@@ -100,14 +100,14 @@ def epochs_of(method: Method, *, teacher: str, **changes: Any) -> DeviceEpochs:
     config: Any = SimpleNamespace(training=training, method=method, seed=0)
     split: Any = SimpleNamespace(mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))
     epochs = DeviceEpochs(one, config, split, images, live, None)
-    if teacher == "table":
-        epochs.table = table_of(cast("CellDistillation", method))
+    if teacher == "cache":
+        epochs.cache = cache_of(cast("CellDistillation", method))
     return epochs
 
 
-def table_of(method: CellDistillation) -> DeviceCache:
-    """Make the table's mirrors, without the table."""
-    table = object.__new__(DeviceCache)
+def cache_of(method: CellDistillation) -> DeviceCache:
+    """Make the cache's mirrors, without the cache."""
+    cache = object.__new__(DeviceCache)
     places = {(4, False) if 4 % scale == 0 else (scale, True) for scale in method.scales}
     specs = [
         BlockSpec(
@@ -124,9 +124,9 @@ def table_of(method: CellDistillation) -> DeviceCache:
         for side, from_map in sorted(places)
     ]
     blocks = [SimpleNamespace(spec=spec) for spec in specs]
-    table.table = cast("Any", SimpleNamespace(blocks=blocks))
-    table.mirrors = [Mirror(spec, spec.num_slots, META) for spec in specs]
-    return table
+    cache.cache = cast("Any", SimpleNamespace(blocks=blocks))
+    cache.mirrors = [Mirror(spec, spec.num_slots, META) for spec in specs]
+    return cache
 
 
 def run(epochs: DeviceEpochs) -> None:
@@ -159,12 +159,12 @@ def test_no_base_loss_waits(base: str, scales: Sequence[int], warmup: float) -> 
         cluster_weight=1.0,
         base_scale_weights=weights if warmup else None,
     )
-    run(epochs_of(method, teacher="table"))
+    run(epochs_of(method, teacher="cache"))
 
 
 @pytest.mark.parametrize("gram", ["cells", "classes", "samples"])
 @pytest.mark.parametrize("verdict", ["cell", "logits"])
-@pytest.mark.parametrize("teacher", ["table", "live"])
+@pytest.mark.parametrize("teacher", ["cache", "live"])
 def test_no_cluster_term_waits(gram: Any, verdict: Any, teacher: str) -> None:
     method = CellDistillation(cluster_weight=1.0, gram=gram, global_verdict=verdict, cluster_temperature_squared=True)
     run(epochs_of(method, teacher=teacher))
@@ -172,7 +172,7 @@ def test_no_cluster_term_waits(gram: Any, verdict: Any, teacher: str) -> None:
 
 def test_no_optimizer_waits() -> None:
     changes = {"clip_norm": None, "nesterov": False, "momentum": 0.0, "channels_last": False}
-    run(epochs_of(CellDistillation(), teacher="table", **changes))
+    run(epochs_of(CellDistillation(), teacher="cache", **changes))
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from icd.errors import ConfigError, IcdError, Interrupted, Problem, SetupError
-from icd.search.controller.node_health import Location, sentence
 from icd.search.core.attempts import PREPARE_RETRIES, RETRIES, UNCLEAN, AttemptResult, EpochReport, Policy, ended
+from icd.search.core.location import Location, is_quarantined
 from icd.search.executors.local.worker_process import (
     GRACE_S,
     Launch,
@@ -146,7 +146,7 @@ class LocalExecutor:
         return Location(host=self._host, gpu=slot.gpu)
 
     def _is_sick(self, slot: WorkerProcess, policy: Policy) -> bool:
-        return self._place(slot) in policy.quarantined
+        return is_quarantined(self._place(slot), policy.quarantined)
 
     # Hearing
 
@@ -214,7 +214,7 @@ class LocalExecutor:
 
 def nowhere_left(policy: Policy) -> SetupError:
     """Say that every place is quarantined, and why."""
-    why = "; ".join(sentence(place, complaint) for place, complaint in policy.quarantined.items())
+    why = "; ".join(policy.quarantined.values())
     return SetupError(f"no place is left for a trial: {why}; check the machine (nvidia-smi) first")
 
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from icd.search.controller.node_health import Location
 from icd.search.core.attempts import Policy
+from icd.search.core.location import Location, is_quarantined
 
 
 @dataclass(kw_only=True)
@@ -61,7 +61,7 @@ class Holding:
 
     def goes_on(self, trial_id: str) -> bool:
         """Whether a trial is to hold its place any longer."""
-        wanted = self._places.get(trial_id) in self._policy.quarantined
+        wanted = is_quarantined(self._places.get(trial_id), self._policy.quarantined)
         if not wanted or self._policy.finished or self._policy.stopping:
             self.forget(trial_id)
             return False

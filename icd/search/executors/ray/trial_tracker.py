@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from icd.errors import SetupError
 from icd.search.core.attempts import UNCLEAN, Attempt, AttemptClaim, AttemptResult, EpochReport, OutcomeKind, Policy
+from icd.search.core.location import is_quarantined
 from icd.search.executors.local.executor import nowhere_left
 from icd.search.executors.ray.autoscaler import AutoscalerRequest
 from icd.search.executors.ray.cluster import Cluster, Handlers
@@ -125,7 +126,7 @@ class TrialTracker:
     def _began(self, trial_id: str, under_way: UnderWay, *, refused: bool) -> bool:
         """Let an attempt run, or take it back where it came to a place that is quarantined."""
         place = under_way.place
-        if place not in self.policy.quarantined and not refused:
+        if not is_quarantined(place, self.policy.quarantined) and not refused:
             return True
         self.end(trial_id, "stopped", reason="not begun: its place is quarantined")
         if refused and place is not None:

@@ -85,7 +85,7 @@ def begin(avoid: Sequence[Sequence[str]]) -> None:
     """Tell the driver where this process is; it does not return where that place is quarantined."""
     node, gpu = ray.get_runtime_context().get_node_id(), see_given_gpus()
     here = {"node": node, "gpu": gpu, "host": socket.gethostname(), "pid": os.getpid()}
-    if [node, gpu] in [list(place) for place in avoid]:
+    if any(list(place) in ([node, gpu], [node, ""]) for place in avoid):
         tell("refused", **here)
         while True:
             time.sleep(_HOLD_EVERY_S)

@@ -8,7 +8,7 @@ import pytest
 from icd.errors import StateError
 from icd.search.core.attempts import EpochReport, trial_folder
 from icd.search.core.records import best
-from tests.driving import EPOCHS, POINTS, Hand
+from tests.driving import EPOCHS, POINTS, REPEATS, Hand
 
 # What docs/sweeps.md promises, written out; None stands for the sweep's own number of retries.
 FAULTS = [("killed", None), ("lost", None), ("hang", None), ("gpu", None), ("memory", 1), ("setup", 0), ("error", 0)]
@@ -68,7 +68,7 @@ def test_an_infinite_side_metric_is_left_out(tmp_path: Path) -> None:
 
 
 def test_duplicates_are_told_with_their_twin_and_cost_nothing(tmp_path: Path) -> None:
-    hand = Hand(tmp_path, ranges=POINTS, budget={"trials": 3})
+    hand = Hand(tmp_path, ranges=POINTS, sampler=REPEATS, budget={"trials": 3})
     trained = hand.finish()
     records = hand.ledger.records()
     duplicates = [record for record in records if record.state == "duplicate"]
@@ -303,22 +303,24 @@ def test_a_dead_term_that_is_not_searched_ends_nothing(tmp_path: Path) -> None:
 
 
 def test_scale_weights_are_said_to_matter_not_only_where_they_were_sampled(tmp_path: Path) -> None:
-    space = {
+    ranges = {
         "scales": {"choices": [[1, 2], [1, 2, 4]]},
         "cluster_scale_weights": {"low": 0.1, "high": 1},
         "cluster_weight": {"low": 1, "high": 2},
         "base_loss": "kd",
     }
-    hand = Hand(tmp_path, space=space, budget={"trials": 8})
+    hand = Hand(tmp_path, ranges=ranges, budget={"trials": 8})
     while (task := hand.driver.next()) is not None:
         assert all(hand.epoch(task, epoch, **share(0.001)) for epoch in range(1, EPOCHS + 1))
         hand.end(task)
     said = {
-        r.params["scales"]: r.attributes["dead_terms"][0]["sentence"] for r in hand.stored() if r.state == "complete"
+        r.params["method.scales"]: r.attributes["dead_terms"][0]["sentence"]
+        for r in hand.stored()
+        if r.state == "complete"
     }
     assert set(said) == {"s1+s2", "s1+s2+s4"}
     assert "it could as well be left out" in said["s1+s2"], "there only one weight counts, so none is sampled"
-    assert "the searched scale weights cannot matter" in said["s1+s2+s4"]
+    assert "the searched cluster scale weights cannot matter" in said["s1+s2+s4"]
 
 
 def test_controls_and_baselines_go_on_with_dead_terms_and_remember(tmp_path: Path) -> None:

@@ -8,15 +8,16 @@ from typing import Any
 import pytest
 
 from icd.cli.format import status_lines
-from icd.search.controller.node_health import QUARANTINED, Location
-from icd.search.controller.retry import FRUITLESS
+from icd.search.controller.node_health import QUARANTINED
+from icd.search.controller.retry import NO_PROGRESS
 from icd.search.core.attempts import Attempt, AttemptResult, EpochReport
 from icd.search.core.device_usage import matches, mixed_cost, uses
+from icd.search.core.location import Location
 from icd.search.core.records import TrialRecord
 from icd.search.sweep_status import status_of
 from tests.driving import EPOCHS, Hand
 
-BAD, GOOD = Location(host="a", gpu="3"), Location(host="b", gpu="0")
+BAD = Location(host="a", gpu="3")
 
 
 def issued(hand: Hand) -> Attempt:
@@ -45,7 +46,7 @@ def test_a_preempted_trial_goes_on_first_and_has_no_fault(tmp_path: Path) -> Non
 
 def test_trials_that_never_get_on_halt_the_sweep(tmp_path: Path) -> None:
     hand = Hand(tmp_path)
-    for count in range(FRUITLESS):
+    for count in range(NO_PROGRESS):
         assert hand.driver.halted is None, count
         task = issued(hand)
         hand.epoch(task, 1)  # the stored one, told again as every attempt does
@@ -58,14 +59,18 @@ def test_trials_that_never_get_on_halt_the_sweep(tmp_path: Path) -> None:
 
 def test_a_quarantined_place_is_shown_and_costs_no_retry(tmp_path: Path) -> None:
     hand = Hand(tmp_path, resources={"retries": 1})
-    first, second = issued(hand), issued(hand)
+    first, second, third = issued(hand), issued(hand), issued(hand)
     end(hand, first, "gpu", BAD, "CUDA error")
     assert hand.said[-1] == "trial 0: CUDA error; retry 1/1 from epoch 0"
     assert hand.ledger.record(0).attributes["faults"] == {"gpu": 1}
-    end(hand, second, "gpu", BAD, "CUDA error")
-    sentence = "GPU 3 of host a: 2 errors of CUDA; it gets no more trials until the next 'icd resume'"
-    assert hand.said[-2:] == [sentence, "trial 1: CUDA error; not its own fault, it goes on elsewhere from epoch 0"]
-    assert [hand.ledger.record(number).attributes["faults"] for number in (0, 1)] == [{}, {}]
+    for task in (second, third):
+        end(hand, task, "gpu", BAD, "CUDA error")
+    sentence = (
+        "GPU 3 of host a: 3 trials failed there (gpu) and none has finished an epoch there since; it gets no more "
+        "trials until the next 'icd resume'"
+    )
+    assert hand.said[-2:] == [sentence, "trial 2: CUDA error; not its own fault, it goes on elsewhere from epoch 0"]
+    assert [hand.ledger.record(number).attributes["faults"] for number in (0, 2)] == [{"gpu": 1}, {}]
     assert list(hand.driver.quarantined) == [BAD]
     status = status_of(tmp_path, "tiny")
     assert status.to_data()["quarantined"] == [sentence]

@@ -16,7 +16,7 @@ from icd.search.study.database import open_storage, storage_url
 from icd.search.study.ledger import Ledger
 from icd.search.suggest.search_source import retry_failed
 from icd.search.suggest.search_space import SearchSpace
-from tests.driving import EPOCHS, POINTS, Hand
+from tests.driving import EPOCHS, POINTS, REPEATS, Hand
 from tests.studies import Study, changed
 
 TPE: dict[str, Any] = {
@@ -92,40 +92,6 @@ def test_an_ask_that_is_cut_off_leaves_nothing_and_changes_nothing(tmp_path: Pat
     assert table(again) == table(hand)
 
 
-def test_a_trial_whose_driver_died_before_its_key_is_adopted(tmp_path: Path) -> None:
-    for name in ("whole", "cut"):
-        (tmp_path / name).mkdir()
-    whole, cut = Hand(tmp_path / "whole", **TPE), Hand(tmp_path / "cut", **TPE)
-    whole.finish()
-    for _ in range(5):
-        task = cut.driver.next()
-        assert task is not None
-        cut.train(task)
-
-    def dying(number: int, **attributes: Any) -> None:
-        raise Died
-
-    cut.ledger.note = dying  # type: ignore[method-assign]
-    with pytest.raises(Died):
-        cut.driver.next()
-    assert cut.stored()[5].key == ""
-    again = cut.again(**TPE)
-    again.finish()
-    assert table(again) == table(whole)
-
-
-def test_a_half_asked_trial_is_ended_even_when_the_budget_is_used(tmp_path: Path) -> None:
-    hand = Hand(tmp_path, budget={"trials": 9, "gpu_hours": 0.01}, gpus=1.0)
-    task = hand.driver.next()
-    assert task is not None
-    hand.train(task)
-    assert hand.driver.next() is None, "40 s of 36 are used"
-    hand.ledger.study.ask()
-    again = hand.again(budget={"trials": 9, "gpu_hours": 0.01})
-    assert again.finish() == [1]
-    assert again.states == ["complete", "complete"]
-
-
 @pytest.mark.parametrize("cut_after", range(1, 9))
 def test_a_driver_killed_between_trials_changes_nothing(tmp_path: Path, cut_after: int) -> None:
     for name in ("whole", "cut"):
@@ -149,11 +115,11 @@ def test_a_driver_killed_between_trials_changes_nothing(tmp_path: Path, cut_afte
 
 
 def test_a_duplicate_cut_off_before_its_end_is_told(tmp_path: Path) -> None:
-    changes: dict[str, Any] = {"ranges": POINTS, "budget": {"trials": 3}}
+    changes: dict[str, Any] = {"ranges": POINTS, "sampler": REPEATS, "budget": {"trials": 3}}
     hand = Hand(tmp_path, **changes)
     hand.finish()
     number = hand.states.index("duplicate")
-    study_id = hand.ledger.study._study_id
+    study_id = hand.storage.get_study_id_from_name(hand.sweep.name)
     storage = hand.storage
     trial_id = storage.create_new_trial(study_id)
     for name, distribution in storage.get_all_trials(study_id)[number].distributions.items():

@@ -41,7 +41,8 @@ def test_the_sentence() -> None:
         searched=("cluster_weight", "cluster_scale_weights"),
     )
     assert dead.sentence == (
-        "cluster term contributes 0.3 % of the gradient at cluster_weight 2: the searched scale weights cannot matter"
+        "cluster term contributes 0.3 % of the gradient at cluster_weight 2: "
+        "the searched cluster scale weights cannot matter"
     )
     assert dead.brief == "cluster 0.3 % of the gradient at cluster_weight 2"
 
@@ -54,7 +55,7 @@ def test_the_sentence() -> None:
         (("method.cluster_temperature",), "the searched cluster temperature cannot matter"),
         (
             ("gram", "cluster_scale_weights.s2", "cluster_temperature"),
-            "the searched scale weights, cluster temperature and gram cannot matter",
+            "the searched cluster scale weights, cluster temperature and gram cannot matter",
         ),
     ],
 )
@@ -117,7 +118,7 @@ def test_notes_come_back_and_are_gathered() -> None:
     assert (kind.trials, kind.trained, kind.values) == ((0, 1), 3, (0.5, 4.0))
     assert kind.sentence == (
         "cluster term, 2 of 3 trials: 0.02 % to 0.4 % of the gradient at cluster_weight 0.5 to 4: "
-        "the searched scale weights cannot matter"
+        "the searched cluster scale weights cannot matter"
     )
     assert dead_kinds(records[2:]) == []
 

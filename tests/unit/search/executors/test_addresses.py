@@ -11,6 +11,7 @@ from icd.search.study.database_file import is_one_database, sqlite_file
 from icd.search.study.sweep_index import pasted
 from icd.search.tracking.mlflow_client import check_server, refuse_address
 from icd.storage.bucket import local_root
+from tests.documents import document_of
 from tests.studies import DOCUMENT
 
 
@@ -88,7 +89,7 @@ def test_a_sweep_is_refused_before_anything_is_written(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     root, file = tmp_path / "root", tmp_path / "sweep.yaml"
-    file.write_text(yaml.safe_dump(DOCUMENT))
+    file.write_text(yaml.safe_dump(document_of(DOCUMENT)))
     for name in ("ICD_STORAGE_URL", "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(name, raising=False)
     for name, value in changes.items():

@@ -5,6 +5,8 @@ from typing import Any
 
 import optuna
 import pytest
+from optuna.exceptions import StorageInternalError
+from optuna.storages import RDBStorage
 
 from icd.errors import StateError
 from icd.search.core.records import TrialRecord, best
@@ -32,8 +34,10 @@ def again(database: str) -> Ledger:
     return Ledger(open_storage(database), SWEEP.name)
 
 
-def ask(ledger: Ledger, known: set[int]) -> int:
-    return ledger.ask(lambda trial: {"x": trial.suggest_float("x", 0, 1)}, known)[0]
+def ask(ledger: Ledger) -> int:
+    return ledger.ask(
+        lambda trial: {"x": trial.suggest_float("x", 0, 1)}, lambda number, document: {"key": f"k{number}"}
+    )
 
 
 def test_a_whole_study_is_not_made_again(database: str, ledger: Ledger) -> None:
@@ -52,7 +56,7 @@ def test_a_study_that_was_begun_is_completed(database: str) -> None:
 
 
 def test_everything_is_on_the_disk_when_the_call_returns(database: str, ledger: Ledger) -> None:
-    number = ask(ledger, set())
+    number = ask(ledger)
     assert again(database).record(number).params == ledger.record(number).params
     ledger.note(number, key="k", attempts=1)
     assert (again(database).record(number).key, again(database).record(number).attempts) == ("k", 1)
@@ -66,7 +70,7 @@ def test_everything_is_on_the_disk_when_the_call_returns(database: str, ledger: 
 
 
 def test_saying_it_twice_changes_nothing(database: str, ledger: Ledger) -> None:
-    number = ask(ledger, set())
+    number = ask(ledger)
     for value in (0.5, 0.9):
         ledger.add_epoch(number, 1, value)
     ledger.tell(number, "complete", [0.7], reason="first")
@@ -77,7 +81,7 @@ def test_saying_it_twice_changes_nothing(database: str, ledger: Ledger) -> None:
 
 
 def test_a_driver_that_was_taken_for_dead_is_stopped(database: str, ledger: Ledger) -> None:
-    number = ask(ledger, set())
+    number = ask(ledger)
     late = again(database)
     late.drive(SWEEP, [], EPOCHS, shared=False)
     ledger.tell(number, "complete", [0.7])
@@ -88,14 +92,14 @@ def test_a_driver_that_was_taken_for_dead_is_stopped(database: str, ledger: Ledg
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_values_are_finite(ledger: Ledger, value: float) -> None:
-    number = ask(ledger, set())
+    number = ask(ledger)
     with pytest.raises(ValueError, match="must be finite"):
         ledger.add_epoch(number, 1, value)
     assert ledger.record(number).curve == {}
 
 
 def test_a_pruned_trial_has_the_value_of_its_last_epoch(ledger: Ledger, database: str) -> None:
-    number = ask(ledger, set())
+    number = ask(ledger)
     for epoch, value in ((1, 0.9), (2, 0.3)):
         ledger.add_epoch(number, epoch, value)
     ledger.tell(number, "pruned", reason="pruned at epoch 2")
@@ -113,22 +117,43 @@ def test_a_baseline_is_one_commit_and_one_trial(ledger: Ledger, database: str) -
     assert record.attributes == {}, "marks of ours stay inside"
 
 
-def test_a_trial_that_nobody_knows_is_filled_instead_of_leaving_a_hole(ledger: Ledger, database: str) -> None:
-    known = {ask(ledger, set())}
-    cut_off = ledger.study.ask()
-    resumed = again(database)
-    resumed.drive(SWEEP, [], EPOCHS, shared=False)
-    assert ask(resumed, known) == cut_off.number
-    assert ask(resumed, {*known, cut_off.number}) == cut_off.number + 1
-    assert all("x" in record.params for record in resumed.records())
+class DiedError(Exception):
+    """Stands for the death of the process."""
+
+
+def test_an_ask_that_is_cut_off_leaves_nothing(ledger: Ledger, database: str) -> None:
+    def dying(number: int, document: Any) -> Any:
+        raise DiedError
+
+    with pytest.raises(DiedError):
+        ledger.ask(lambda trial: {"x": trial.suggest_float("x", 0, 1)}, dying)
+    assert again(database).records() == ledger.records() == []
+    number = ask(ledger)
+    (record,) = again(database).records()
+    assert (record.number, record.key, record.params) == (number, "k0", ledger.record(0).params)
+
+
+def test_an_ask_whose_commit_was_not_confirmed_is_not_made_twice(
+    ledger: Ledger, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = RDBStorage.create_new_trial
+
+    def cut_off(self: RDBStorage, *args: Any, **more: Any) -> int:
+        monkeypatch.setattr(RDBStorage, "create_new_trial", create)
+        create(self, *args, **more)
+        raise StorageInternalError("the connection was lost")
+
+    monkeypatch.setattr(RDBStorage, "create_new_trial", cut_off)
+    assert ask(ledger) == 0
+    assert [record.key for record in again(database).records()] == ["k0"]
+    assert ask(ledger) == 1
 
 
 def test_states_come_back(ledger: Ledger) -> None:
-    numbers: list[int] = []
     for state in ("complete", "pruned", "failed", "duplicate"):
-        numbers.append(ask(ledger, set(numbers)))
+        number = ask(ledger)
         more: dict[str, Any] = {"twin": 0} if state == "duplicate" else {}
-        ledger.tell(numbers[-1], state, [0.5] if state == "complete" else None, **more)  # type: ignore[arg-type]
+        ledger.tell(number, state, [0.5] if state == "complete" else None, **more)  # type: ignore[arg-type]
     assert [record.state for record in ledger.records()] == ["complete", "pruned", "failed", "duplicate"]
     assert ledger.records()[3].twin == 0
 

@@ -92,7 +92,7 @@ def test_faults_are_tried_again_and_then_shown(tmp_path: Path) -> None:
     assert found.arm("trial 2").failures == {101: "KeyError: 'x'"}
     assert found.arm("KD").failures == {101: "loss term 'kd' must be finite"}
     assert [item.seeds for item in found.comparisons] == [2, 2]
-    assert (found.faults, found.looks, found.winner) == (1, 7, "trial 3")
+    assert (found.faults, found.test_evaluations, found.winner) == (1, 7, "trial 3")
     assert "trial 2 gave no result on seed 101: KeyError: 'x'; the run is left out." in found.statement
     assert {item.verdict for item in found.comparisons} == {"no difference shown"}
     assert hand.again().finish_all(level) == [], "a failed run is not tried again"
@@ -113,7 +113,7 @@ def test_anew_takes_fresh_seeds_and_gives_up_what_was_under_way(tmp_path: Path) 
     assert names[0] == "trial 3 seed 104 (2)"
     assert len(names) == 6
     assert {number: again.ledger.record(number).values for number in before} == before
-    assert again.found.looks == 4 + 1 + 6, "over both"
+    assert again.found.test_evaluations == 4 + 1 + 6, "over both"
     assert again.found.faults == 0
     first = confirmation_of(again.ledger, 1)
     assert first is not None
@@ -210,12 +210,10 @@ def train_all(hand: Hand) -> None:
 
 
 def told(hand: Hand) -> list[Any]:
-    """Everything that a search says of its trials but their numbers, which others may have in between."""
-    records = hand.ledger.records()
-    place = {record.number: place for place, record in enumerate(records)}
+    """Everything that a search says of its trials."""
     return [
-        (r.state, dict(r.params), tuple(r.values), dict(r.curve), r.key, r.control, r.would_stop_at, place.get(r.twin))
-        for r in records
+        (r.number, r.state, dict(r.params), tuple(r.values), dict(r.curve), r.key, r.control, r.would_stop_at, r.twin)
+        for r in hand.ledger.records()
     ]
 
 
@@ -270,6 +268,6 @@ def test_an_unfinished_search_and_a_confirmation_take_turns(tmp_path: Path) -> N
     ]
     confirmed.close()
     again = Hand(tmp_path, budget={"trials": 4})
-    assert again.finish() == [under_way.number, 9], "the one under way, then a new one"
+    assert again.finish() == [under_way.number, 3], "the one under way, then a new one"
     assert [record.attempts for record in again.ledger.records()] == [1, 1, 2, 1]
     assert EPOCHS in again.ledger.records()[2].curve

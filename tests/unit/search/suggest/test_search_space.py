@@ -173,7 +173,8 @@ def test_the_order_of_scales_leaves_no_trace() -> None:
 
 @pytest.mark.parametrize("factor", [0.1, 0.3, 1 / 7, 0.77, 0.999])
 def test_a_common_factor_of_weights_leaves_no_trace(factor: float) -> None:
-    space = "scales: [1, 2, 4]\nscale_weights: {low: 0.001, high: 1}\nbase_scale_weights: {low: 0.001, high: 1}"
+    weights = "{low: 0.001, high: 1}"
+    space = f"scales: [1, 2, 4]\ncluster_scale_weights: {weights}\nbase_scale_weights: {weights}"
     names = [f"method.cluster_scale_weights.s{scale}" for scale in (2, 4)]
     names += [f"method.base_scale_weights.s{scale}" for scale in (1, 2, 4)]
     for seed in range(20):

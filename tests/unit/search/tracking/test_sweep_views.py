@@ -75,7 +75,13 @@ def test_each_arm_is_a_run_with_mean_spread_and_interval(tmp_path: Path) -> None
         {"label": "trial 1", "n": 3, "mean": 71.0, "sd": 0.2, "low": 70.5, "high": 71.5, "trials": [0, 1]},
         {"label": "iCD KD", "n": 0, "mean": None, "sd": None, "low": None, "high": None, "trials": []},
     ]
-    found = {"metric": "test/top1", "statement": "trial 1 is better", "winner": "trial 1", "looks": 6, "arms": arms}
+    found = {
+        "metric": "test/top1",
+        "statement": "trial 1 is better",
+        "winner": "trial 1",
+        "test_evaluations": 6,
+        "arms": arms,
+    }
     hand.ledger.note_study(**{"arms/confirm/1": found})
     views = all_of(hand)
     (key,) = [key for key in views if key.startswith("arms/")]

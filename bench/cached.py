@@ -1,8 +1,8 @@
-"""Our arm of the same trial as plain.py: the training loop of ``icd``, its teacher a table, in a process of its own.
+"""Our arm of the same trial as plain.py: the training loop of ``icd``, its teacher a cache, in a process of its own.
 
-    python bench/tabled.py --pair resnet32x4/mobilenetv2 --method iCD-KD --tables FOLDER [--live]
+    python bench/cached.py --pair resnet32x4/mobilenetv2 --method iCD-KD --teacher-cache FOLDER [--live]
 
-The first run with a folder fills the table and says what that cost; later ones read it.
+The first run with a folder fills the cache and says what that cost; later ones read it.
 """
 
 import argparse
@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--pair", default="resnet32x4/mobilenetv2")
     parser.add_argument("--method", default="iCD-KD")
     parser.add_argument("--scales", default="1,2,4")
-    parser.add_argument("--tables", type=Path, required=True)
+    parser.add_argument("--teacher-cache", type=Path, required=True)
     parser.add_argument("--live", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -72,18 +72,18 @@ def main() -> None:
     split = load_dataset("digits100", root=None, path=None, val_fraction=0.1, split_seed=0, train_per_class=72)
     teacher = build_model(options.pair.split("/")[0], num_classes=split.num_classes, stem="conv3x3", seed=1).eval()
     teacher.to(memory_format=torch.channels_last).requires_grad_(False)  # type: ignore[call-overload]
-    plan = plan_cache([config], split, "live" if options.live else "stream", folder=options.tables)
-    table = open_cache(plan, config, teacher, options.tables)
+    plan = plan_cache([config], split, "off" if options.live else "stream", folder=options.teacher_cache)
+    cache = open_cache(plan, config, teacher, options.teacher_cache)
     began, steps = time.process_time(), 0
 
     def progress(epoch: int, step: int, of: int) -> None:
         nonlocal steps
         steps += 1
 
-    trained = train(config, split, teacher, Execution(table=table, progress=progress))
+    trained = train(config, split, teacher, Execution(cache=cache, progress=progress))
     steps_s = time.process_time() - began
     used = resource.getrusage(resource.RUSAGE_SELF)
-    computed = table.computed if table is not None else None
+    computed = cache.computed if cache is not None else None
     told = {"cpu_s": used.ru_utime + used.ru_stime, "steps_s": steps_s, "steps": steps, "computed": computed}
     print(json.dumps({**told, "loss": trained.metrics["train/loss"]}))
 

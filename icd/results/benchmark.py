@@ -12,8 +12,9 @@ from functools import partial
 from pathlib import Path
 
 from icd.config.forms import full_form
+from icd.config.ranges import Choice, plain
 from icd.config.read_sweep import read_sweep
-from icd.config.space import Choice, fixed_part, plain
+from icd.config.space import fixed_part
 from icd.config.sweep import SweepConfig
 from icd.config.trial import differences
 from icd.config.walk import size
@@ -82,7 +83,7 @@ def entries(document: Document) -> list[Entry]:
     ]
 
 
-def table_seeds(found: Sequence[Entry], root: Path, asked: int | None = None) -> tuple[int, ...]:
+def benchmark_seeds(found: Sequence[Entry], root: Path, asked: int | None = None) -> tuple[int, ...]:
     """Give the seeds that all rows share: those of a table that was begun, else fresh ones.
 
     Args:
@@ -96,7 +97,7 @@ def table_seeds(found: Sequence[Entry], root: Path, asked: int | None = None) ->
     used = {int(entry.sweep.template.get("seed", 0)) for entry in found}
     for entry in found:
         ledger = begun(root, entry)
-        plan = None if ledger is None else table_plan(ledger)
+        plan = None if ledger is None else benchmark_plan(ledger)
         if plan is not None:
             count = len(plan.seeds)
             if asked not in (None, count):
@@ -128,18 +129,18 @@ def begun(root: Path, entry: Entry) -> Ledger | None:
     return ledger
 
 
-def table_plan(ledger: Ledger) -> Plan | None:
+def benchmark_plan(ledger: Ledger) -> Plan | None:
     """Give the plan that a table made: of one arm alone, which ``icd confirm`` never makes."""
     return next((plan for plan in stored_plans(ledger, "confirm") if len(plan.arms) == 1), None)
 
 
-def table_confirmation(ledger: Ledger) -> Confirmation | None:
+def benchmark_confirmation(ledger: Ledger) -> Confirmation | None:
     """Read what the table's own runs of an entry show."""
-    plan = table_plan(ledger)
+    plan = benchmark_plan(ledger)
     return None if plan is None else confirmation_of(ledger, plan.round)
 
 
-def run_table(
+def run_benchmark(
     document: Document, settings: Settings, *, seeds: int | None = None, failed_runs: FailedRuns = "left-out"
 ) -> list[Entry]:
     """Search and confirm what is left of every entry.
@@ -147,7 +148,7 @@ def run_table(
     Args:
         document: The file.
         settings: How and where.
-        seeds: For each row, the same for all; see ``table_seeds``.
+        seeds: For each row, the same for all; see ``benchmark_seeds``.
         failed_runs: What a run counts that diverged; a row that was begun keeps what it was begun with.
 
     Raises:
@@ -155,7 +156,7 @@ def run_table(
         StateError: If ``icd stop`` ended a sweep, or an entry was begun otherwise.
     """
     found = entries(document)
-    shared = table_seeds(found, settings.root, seeds)
+    shared = benchmark_seeds(found, settings.root, seeds)
     for place, entry in enumerate(found, start=1):
         name = entry.sweep.name
         if not _searched(entry, settings):
@@ -173,7 +174,7 @@ def run_table(
 
 def _listing(seeds: tuple[int, ...], failed_runs: FailedRuns) -> Callable[[Ledger, SweepConfig], Plan]:
     def listed(ledger: Ledger, sweep: SweepConfig) -> Plan:
-        plan = table_plan(ledger)
+        plan = benchmark_plan(ledger)
         if plan is not None:
             return plan
         record = best(ledger.records(), maximize=_maximize(sweep))
@@ -245,5 +246,5 @@ def _searched(entry: Entry, settings: Settings) -> bool:
 
 
 def _confirmed(entry: Entry, settings: Settings) -> bool:
-    found = table_confirmation(find(settings.root, entry.sweep.name))
+    found = benchmark_confirmation(find(settings.root, entry.sweep.name))
     return found is not None and found.finished

@@ -15,13 +15,13 @@ WHOLE = "whole"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Explanation:
+class Ablation:
     """What the parts of one configuration are worth.
 
     Attributes:
         sweep: Its name.
         trial: The configuration that was taken apart.
-        round: 1 for the first explanation of the sweep, 2 for one that was begun anew, ...
+        round: 1 for the first ablation of the sweep, 2 for one that was begun anew, ...
         metric: ``val/top1``.
         alpha: Chance of any false difference.
         failed_runs: What a run counts that diverged.
@@ -66,16 +66,16 @@ class Explanation:
         return self.arm(WHOLE)
 
 
-def explanation_of(ledger: Ledger) -> Explanation | None:
-    """Say what the last explanation of a sweep shows so far; None where none was begun."""
-    plans = stored_plans(ledger, "explain")
+def ablation_of(ledger: Ledger) -> Ablation | None:
+    """Say what the last ablation of a sweep shows so far; None where none was begun."""
+    plans = stored_plans(ledger, "ablate")
     if not plans:
         return None
     plan = plans[-1]
-    records = records_of_plan(plan, ledger.records("explain"))
+    records = records_of_plan(plan, ledger.records("ablate"))
     finished, arms = plan.finished(records), arms_of(plan, records)
     simplest, error = _simplest(plan, records, arms)
-    found = Explanation(
+    found = Ablation(
         sweep=ledger.name,
         trial=next(arm.trial for arm in arms if arm.label == WHOLE) or 0,
         round=plan.round,
@@ -112,7 +112,7 @@ def _simplest(plan: Plan, records: Sequence[TrialRecord], arms: Sequence[Arm]) -
     return str(label), error
 
 
-def _statement(found: Explanation) -> str:
+def _statement(found: Ablation) -> str:
     whole = found.whole
     if whole.mean is None:
         return "Nothing can be said yet: the whole configuration has no complete run."
@@ -129,7 +129,7 @@ def _statement(found: Explanation) -> str:
         if items
     ]
     if found.finished:
-        lines.append(sentences.error_rate(len(found.comparisons), found.alpha, "explanation"))
+        lines.append(sentences.error_rate(len(found.comparisons), found.alpha, "ablation"))
     lines += sentences.failures(found.arms, found.failed_runs)
     if found.simplest == WHOLE:
         lines.append("Nothing simpler is within one standard error of the best.")
@@ -138,4 +138,4 @@ def _statement(found: Explanation) -> str:
             f"The simplest within one standard error of the best: {found.simplest}. That is a preference and no test: "
             f"one that is worse by {2 * found.simplest_error:.2f} points is within it in one of six cases."
         )
-    return " ".join([*lines, *([] if found.finished else ["This explanation is not finished."])])
+    return " ".join([*lines, *([] if found.finished else ["This ablation is not finished."])])

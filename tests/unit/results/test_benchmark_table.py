@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from icd.errors import UsageError
+from icd.results.benchmark import Entry, entries
+from icd.results.benchmark_table import Cell, Table, read_benchmark, with_run_ids
+from icd.results.benchmark_text import as_csv, latex, markdown
 from icd.results.outcome import Comparison
 from icd.results.reported import reported
-from icd.results.table import Cell, Table, read_table, with_run_ids
-from icd.results.table_text import as_csv, latex, markdown
-from icd.results.tournament import Entry, entries
 from tests.tables import confirmed, document, searched
 
 VALUES: Mapping[str, Mapping[int, float | None]] = {
@@ -44,19 +44,21 @@ def told(root: Path, found: list[Entry], values: Mapping[str, Mapping[int, float
 
 
 def test_nothing_is_there_yet(root: Path, found: list[Entry]) -> None:
-    table = read_table("my_table", found, root)
+    table = read_benchmark("my_table", found, root)
     assert (table.rows, table.columns, table.seeds) == (("KD", "SD-KD", "sp"), ("all",), 5)
-    assert [(cell.mean, cell.trial, cell.looks, cell.finished) for cell in table.cells] == [(None, None, 0, False)] * 3
+    assert [(cell.mean, cell.trial, cell.test_evaluations, cell.finished) for cell in table.cells] == [
+        (None, None, 0, False)
+    ] * 3
     assert [(item.difference, item.verdict) for item in table.comparisons] == [(None, "open")] * 2
     assert table.statement == "No row has a result yet."
 
 
 def test_rows_that_are_not_all_there(root: Path, found: list[Entry]) -> None:
     told(root, found, {**VALUES, "sp": {}})
-    table = read_table("my_table", found, root)
+    table = read_benchmark("my_table", found, root)
     assert table.seeds == 3
     kd, _, sp = table.cells
-    assert (kd.values, kd.mean, kd.sd, kd.looks, kd.finished) == (VALUES["KD"], 61.0, 1.0, 3, True)
+    assert (kd.values, kd.mean, kd.sd, kd.test_evaluations, kd.finished) == (VALUES["KD"], 61.0, 1.0, 3, True)
     assert (kd.sweep, kd.trial, kd.trials, kd.per) == ("my_table.KD", 0, 1, "CPU")
     assert kd.hours == pytest.approx((3 + 3 * 36) / 3600)
     assert kd.runs == ("uidKD/0001", "uidKD/0002", "uidKD/0003")
@@ -73,7 +75,7 @@ def test_rows_that_are_not_all_there(root: Path, found: list[Entry]) -> None:
 
 def test_rows_that_are_all_there_are_judged(root: Path, found: list[Entry]) -> None:
     told(root, found, VALUES)
-    table = read_table("my_table", found[:2], root)
+    table = read_benchmark("my_table", found[:2], root)
     (item,) = table.comparisons
     assert (table.finished, item.verdict) == (True, "better")
     assert "SD-KD has the highest mean, 65.00 %. Better than KD: SD-KD." in table.statement
@@ -82,7 +84,7 @@ def test_rows_that_are_all_there_are_judged(root: Path, found: list[Entry]) -> N
 def test_a_run_that_diverged_counts_as_the_plan_says(root: Path, found: list[Entry]) -> None:
     told(root, found, {"KD": VALUES["KD"]})
     confirmed(searched(root, found[1]), {101: 64.0, 102: None, 103: 65.0}, 3, "chance-level")
-    table = read_table("my_table", found[:2], root)
+    table = read_benchmark("my_table", found[:2], root)
     assert (table.finished, table.cells[1].mean, table.cells[1].failures) == (True, 64.5, {102: "diverged"})
     assert table.cells[1].counted == {101: 64.0, 102: 1.0, 103: 65.0}
     (item,) = table.comparisons
@@ -95,7 +97,7 @@ def test_one_run_that_failed_leaves_the_verdict_to_the_others(root: Path, found:
     kd = {101: 60.0, 102: 61.0, 103: 62.0, 104: 60.5, 105: None}
     other = {101: 70.0, 102: 71.1, 103: 71.9, 104: 70.7, 105: 70.0}
     told(root, found, {"KD": kd, "SD-KD": other}, planned=5)
-    table = read_table("my_table", found[:2], root)
+    table = read_benchmark("my_table", found[:2], root)
     (item,) = table.comparisons
     assert (item.seeds, item.verdict) == (4, "better")
     assert (item.p or 1) < 0.001
@@ -105,7 +107,7 @@ def test_one_run_that_failed_leaves_the_verdict_to_the_others(root: Path, found:
 def test_a_search_without_a_complete_trial_is_finished_and_counts(root: Path, found: list[Entry]) -> None:
     told(root, found, VALUES)
     searched(root, found[2], None)
-    table = read_table("my_table", found, root)
+    table = read_benchmark("my_table", found, root)
     assert (table.cells[2].finished, table.finished) == (True, True)
     assert [item.verdict for item in table.comparisons] == ["better", "no difference shown"]
 
@@ -113,16 +115,16 @@ def test_a_search_without_a_complete_trial_is_finished_and_counts(root: Path, fo
 def test_baselines(root: Path, found: list[Entry]) -> None:
     told(root, found, VALUES)
     with pytest.raises(UsageError) as caught:
-        read_table("my_table", found, root, against=["DKD"])
+        read_benchmark("my_table", found, root, against=["DKD"])
     assert "--against must name rows of the table, but got 'DKD'" in str(caught.value)
-    both = read_table("my_table", found, root, against=["KD", "SD-KD", "KD"])
+    both = read_benchmark("my_table", found, root, against=["KD", "SD-KD", "KD"])
     pairs = [(item.arm, item.against) for item in both.comparisons]
     assert pairs == [("SD-KD", "KD"), ("sp", "KD"), ("sp", "SD-KD")], "the two baselines with each other once"
-    (item,) = read_table("my_table", found[:2], root, against=["SD-KD"]).comparisons
+    (item,) = read_benchmark("my_table", found[:2], root, against=["SD-KD"]).comparisons
     assert (item.arm, item.verdict) == ("KD", "worse")
     assert item.difference == pytest.approx(-4.0)
     without_kd = entries(document(ranges={"method": ["sp", "SD-KD"]}, name="other"))
-    assert len(read_table("other", without_kd, root).comparisons) == 1
+    assert len(read_benchmark("other", without_kd, root).comparisons) == 1
 
 
 @pytest.mark.parametrize(
@@ -149,10 +151,10 @@ def test_reported_numbers_stand_beside_their_pair(root: Path) -> None:
     file = document(
         data="cub200", training="cub200", teacher=None, student=None, ranges={"pair": pairs, "method": ["KD"]}
     )
-    table = read_table("paper", entries(file), root)
+    table = read_benchmark("paper", entries(file), root)
     assert [cell.reported for cell in table.cells] == [56.09, None]
     sampled = document(data="cub200", training="cub200", student=None, ranges={"student": ["vgg8"], "method": ["KD"]})
-    assert read_table("paper", entries(sampled), root).cells[0].reported is None
+    assert read_benchmark("paper", entries(sampled), root).cells[0].reported is None
 
 
 # Runs in MLflow
@@ -160,7 +162,7 @@ def test_reported_numbers_stand_beside_their_pair(root: Path) -> None:
 
 def test_every_value_has_its_run_s_id(root: Path, found: list[Entry]) -> None:
     told(root, found[:2], VALUES)
-    before = read_table("my_table", found, root)
+    before = read_benchmark("my_table", found, root)
     nothing = with_run_ids(before, root)
     assert nothing.untracked == f"there is no {root / 'mlflow.db'}"
     assert not (root / "mlflow.db").exists()
@@ -180,7 +182,7 @@ CELL = Cell(
     trials=4,
     hours=1.25,
     per="GPU",
-    looks=2,
+    test_evaluations=2,
     runs=("f00d/0004", "f00d/0005"),
     reported=56.09,
     finished=True,
@@ -192,7 +194,7 @@ BETTER = replace(
 )  # fmt: skip
 NOTHING = replace(
     CELL, row="sp", sweep="my_table.sp", trial=None, mean=None, values={}, sd=None, runs=(), mlflow_runs=(),
-    reported=None, trials=0, hours=0.0, looks=0, finished=False,
+    reported=None, trials=0, hours=0.0, test_evaluations=0, finished=False,
 )  # fmt: skip
 COMPARED = Comparison(
     arm="iCD-KD", against="cross_entropy", column="all", seeds=1, difference=2.0, low=0.5, high=3.5, p=0.0123,
@@ -230,7 +232,7 @@ def test_markdown() -> None:
         "iCD-KD has the highest mean.\n"
         "\n"
         "Intervals, p-values and marks hold together for the whole table: the chance of any false difference in it is "
-        "0.05. 4 looks at test images. "
+        "0.05. 4 test evaluations. "
         "Every row had the same budget of trials where it has something to tune. "
         "Hours are of training, times the GPUs of a trial, or its cores where it has no GPU. "
         "Numbers that a paper reports are of its best test epoch and are not comparable. The table is not finished.\n"

@@ -10,10 +10,10 @@ from icd.config.read_trial import read_trial
 from icd.config.trial import TrialConfig
 from icd.config.yaml import Document
 from icd.errors import StateError
-from icd.results.explained import WHOLE, explanation_of
-from icd.results.parts import ablations, complexity, make_plan
+from icd.results.ablate import ablations, complexity, make_plan
+from icd.results.ablation import WHOLE, ablation_of
 from icd.results.plan import stored_plans
-from tests.explaining import SEEDS, explained, planned, study_at, told
+from tests.ablating import SEEDS, ablated, planned, study_at, told
 from tests.studies import Study
 
 ICD = {"recipe": "iCD-KD"}
@@ -162,10 +162,10 @@ def test_what_cannot_be_taken_apart(study: Study) -> None:
 # Reading
 
 
-def test_nothing_was_explained(study: Study) -> None:
-    assert explanation_of(study.ledger) is None
+def test_nothing_was_ablated(study: Study) -> None:
+    assert ablation_of(study.ledger) is None
     planned(study)
-    found = explanation_of(study.ledger)
+    found = ablation_of(study.ledger)
     assert found is not None
     assert (found.trial, found.whole.mean, found.simplest, found.finished) == (1, None, None, False)
     assert found.statement.startswith("Nothing can be said yet")
@@ -173,7 +173,7 @@ def test_nothing_was_explained(study: Study) -> None:
 
 def test_a_part_that_is_needed_and_one_that_harms(study: Study) -> None:
     better = {"cluster weight 0": (64.0, 65.1, 65.9), "without scale 1": (59.5, 61.5, 62.0)}
-    found = explained(study, better)
+    found = ablated(study, better)
     assert (found.metric, found.whole.mean, found.whole.sd, found.whole.parts) == ("val/top1", 61.0, 1.0, 3)
     assert found.part("without scale 2").verdict == "worse"
     assert found.part("without scale 2").difference == pytest.approx(-20.5)
@@ -189,23 +189,23 @@ def test_a_part_that_is_needed_and_one_that_harms(study: Study) -> None:
 
 
 def test_the_simplest_is_within_one_standard_error_of_the_best(study: Study) -> None:
-    assert explained(study, {"without scale 2": (60.3, 60.8, 61.7)}).simplest == "without scale 2"
+    assert ablated(study, {"without scale 2": (60.3, 60.8, 61.7)}).simplest == "without scale 2"
 
 
 def test_nothing_simpler_is_within_one_standard_error(study: Study) -> None:
-    found = explained(study, {"without scale 2": (59.4, 60.5, 61.6)})
+    found = ablated(study, {"without scale 2": (59.4, 60.5, 61.6)})
     assert found.simplest == WHOLE
     assert "Nothing simpler is within one standard error of the best." in found.statement
 
 
 def test_an_arm_without_its_first_seeds_is_not_the_simplest(study: Study) -> None:
-    found = explained(study, {"cluster weight 0": (70.0, None, None)})
+    found = ablated(study, {"cluster weight 0": (70.0, None, None)})
     assert found.simplest == WHOLE
     assert found.part("cluster weight 0").seeds == 1
 
 
 def test_a_run_that_failed_is_named(study: Study) -> None:
-    found = explained(study, {"without scale 2": (40.0, None, 41.0)})
+    found = ablated(study, {"without scale 2": (40.0, None, 41.0)})
     assert found.part("without scale 2").verdict == "worse"
     assert "without scale 2 gave no result on seed 102: diverged; the run is left out." in found.statement
 
@@ -214,20 +214,20 @@ def test_arms_that_would_hardly_show_anything_get_no_further_seeds(study: Study)
     plan = planned(study, seeds=5)
     far = {arm.label: (40.0, 40.5, 41.1) for arm in plan.arms}
     told(study.ledger, plan, {**far, WHOLE: (60.0, 61.0, 62.0), "without scale 1": (60.1, 60.9, 62.0)})
-    more = plan.listed(study.ledger.records("explain"))[3 * len(plan.arms) :]
+    more = plan.listed(study.ledger.records("ablate"))[3 * len(plan.arms) :]
     assert {arm.label for arm, _ in more} == {arm.label for arm in plan.arms} - {"without scale 1"}
-    found = explanation_of(study.ledger)
+    found = ablation_of(study.ledger)
     assert found is not None
     assert not found.finished
-    assert found.statement.endswith("This explanation is not finished.")
+    assert found.statement.endswith("This ablation is not finished.")
 
 
-def test_another_explanation_has_seeds_of_its_own(study: Study) -> None:
-    explained(study)
+def test_another_ablation_has_seeds_of_its_own(study: Study) -> None:
+    ablated(study)
     again = planned(study, anew=True)
     assert (again.round, again.seeds) == (2, (104, 105, 106))
-    assert [plan.seeds for plan in stored_plans(study.ledger, "explain")] == [SEEDS, again.seeds]
-    found = explanation_of(study.ledger)
+    assert [plan.seeds for plan in stored_plans(study.ledger, "ablate")] == [SEEDS, again.seeds]
+    found = ablation_of(study.ledger)
     assert found is not None
     assert (found.round, found.whole.mean) == (2, None)
     assert [record.stage for record in study.ledger.records()] == ["search"] * 6  # the search has none of it

@@ -1,4 +1,4 @@
-"""What each part of the best configuration is worth, where that was explained."""
+"""What each part of the best configuration is worth, where that was ablated."""
 
 from icd.results.report.blocks import Section, Text
 from icd.results.report.differences import arms_blocks, difference_blocks
@@ -7,7 +7,7 @@ from icd.results.report.gather import Facts
 
 def worth(facts: Facts) -> Section | None:
     """Show what a configuration loses, or gains, without each of its parts; the one that matters most first."""
-    found = facts.explanation
+    found = facts.ablation
     if found is None:
         return None
     items = sorted(found.comparisons, key=lambda item: (item.difference is None, item.difference or 0.0))

@@ -10,7 +10,7 @@ import yaml
 
 from icd import __version__
 from icd.errors import CheckpointError
-from icd.results.winner import Winner, claims
+from icd.results.exports.winner import Winner, claims
 from icd.search.core.attempts import trial_folder
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_index import sweep_folder
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from icd.config.trial import TrialConfig
     from icd.models import Network
-    from icd.results.programs import Format
-    from icd.results.student import Sample
+    from icd.results.exports.programs import Format
+    from icd.results.exports.student import Sample
 
 CONFIG, WEIGHTS, CARD = "best.yaml", STUDENT, "README.md"
 _NOTED = ("device", "engine", "parameters", "student_sha256")
@@ -117,7 +117,7 @@ class Material(NamedTuple):
 
 def material_of(run: ExportRun, root: Path, data_root: Path | None) -> Material:
     """Build the student of a run and read a few images."""
-    from icd.results.student import sample_of, student_of
+    from icd.results.exports.student import sample_of, student_of
 
     source = f"the student of trial {run.winner.trial} {run.winner.pair}".rstrip()
     return Material(sample_of(run.config, root, data_root), student_of(run.config, run.state, source=source))
@@ -146,8 +146,8 @@ def fill(run: ExportRun, material: Material, aside: Path, formats: "Sequence[For
     """
     from safetensors.torch import save
 
-    from icd.results.card import card
-    from icd.results.programs import write_programs
+    from icd.results.exports.card import card
+    from icd.results.exports.programs import write_programs
 
     sample, student = material
     differences = write_programs(student, sample.images_BCHW, aside, formats, {**run.provenance, **sample.facts})

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from icd.errors import StateError, UsageError
+from icd.results.ablation import WHOLE, Ablation
 from icd.results.confirmation import Confirmation
-from icd.results.explained import WHOLE, Explanation
 from icd.results.outcome import Arm, Comparison
 from icd.results.sentences import facts
 from icd.search.core.pareto import pareto_front
@@ -32,7 +32,7 @@ class Winner:
         start: The trial of another sweep that it was taken from.
         label: ``trial 12``; for a confirmation run, of the arm.
         confirmation: Where its arm was confirmed.
-        explanation: Where it was found to be the simplest.
+        ablation: Where it was found to be the simplest.
         searched: How many trials of the search ran all epochs.
         pair: Which of several pairs it is; empty where it has one, or stands for all.
     """
@@ -45,7 +45,7 @@ class Winner:
     baseline: str | None = None
     start: str | None = None
     confirmation: Confirmation | None = None
-    explanation: Explanation | None = None
+    ablation: Ablation | None = None
     searched: int = 0
     pair: str = ""
 
@@ -56,8 +56,8 @@ class Winner:
 
     @property
     def part(self) -> Comparison | None:
-        """What its explanation says of it."""
-        found = self.explanation
+        """What its ablation says of it."""
+        found = self.ablation
         return found.part(found.simplest) if found and found.simplest else None
 
     @property
@@ -65,7 +65,7 @@ class Winner:
         """How far its numbers can be trusted."""
         if self.confirmation is not None:
             return self.confirmation.statement
-        return NOT_CONFIRMED if self.explanation is None else SIMPLEST
+        return NOT_CONFIRMED if self.ablation is None else SIMPLEST
 
     @property
     def comparisons(self) -> tuple[Comparison, ...]:
@@ -121,8 +121,8 @@ def choose(
 def choose_simplest(
     name: str,
     records: Sequence[TrialRecord],
-    explanation: Explanation | None,
-    explained: Sequence[TrialRecord],
+    ablation: Ablation | None,
+    ablated: Sequence[TrialRecord],
     confirmed: Callable[[int], Winner],
 ) -> Winner:
     """Choose the simplest configuration that one standard error does not tell from the best; the lowest seed of it.
@@ -130,28 +130,28 @@ def choose_simplest(
     Args:
         name: Of the sweep.
         records: Its trials.
-        explanation: Of the sweep, if anything was explained.
-        explained: Its trials.
+        ablation: Of the sweep, if anything was ablated.
+        ablated: Its trials.
         confirmed: Gives the confirmed run of a finalist; for the whole configuration, which nothing simpler matches.
 
     Raises:
-        StateError: Without a finished explanation.
+        StateError: Without a finished ablation.
     """
-    if explanation is None or not explanation.finished or explanation.simplest is None:
-        stands = "has no explanation" if explanation is None else "has an explanation that is not finished"
+    if ablation is None or not ablation.finished or ablation.simplest is None:
+        stands = "has no ablation" if ablation is None else "has an ablation that is not finished"
         raise StateError(f"sweep {name!r} {stands}, so the simplest is not known; run 'icd ablate {name}'")
-    if explanation.simplest == WHOLE:
-        return confirmed(explanation.trial)
-    mine = {"round": explanation.round, "arm": explanation.simplest}
-    runs = [record for record in explained if record.state == "complete" and mine.items() <= record.attributes.items()]
+    if ablation.simplest == WHOLE:
+        return confirmed(ablation.trial)
+    mine = {"round": ablation.round, "arm": ablation.simplest}
+    runs = [record for record in ablated if record.state == "complete" and mine.items() <= record.attributes.items()]
     run = min(runs, key=lambda record: int(record.attributes["seed"]))
     return Winner(
         trial=run.number,
         key=run.key,
-        values={explanation.metric: run.values[0]},
+        values={ablation.metric: run.values[0]},
         attributes=run.attributes,
-        label=f"trial {explanation.trial}, {explanation.simplest}",
-        explanation=explanation,
+        label=f"trial {ablation.trial}, {ablation.simplest}",
+        ablation=ablation,
         searched=len(_searched(records)),
     )
 
@@ -162,8 +162,8 @@ def claims(winner: Winner) -> dict[str, str]:
     values = {metric: f"{value:.6g}" for metric, value in winner.values.items()}
     if winner.pair:
         values["pair"] = f"{winner.pair}; means and differences below are means over all pairs"
-    if winner.explanation is not None and winner.part is not None:
-        return {**values, "status": winner.status, **_explained(winner.explanation, winner.part)}
+    if winner.ablation is not None and winner.part is not None:
+        return {**values, "status": winner.status, **_ablated(winner.ablation, winner.part)}
     if arm is None or confirmation is None:
         return {**values, "status": winner.status}
     lines = {**values, "status": confirmation.statement, "arm": arm.label}
@@ -173,7 +173,7 @@ def claims(winner: Winner) -> dict[str, str]:
     return lines | {f"versus {item.against}": f"{item.verdict}: {facts(item)}" for item in winner.comparisons}
 
 
-def _explained(found: Explanation, part: Comparison) -> dict[str, str]:
+def _ablated(found: Ablation, part: Comparison) -> dict[str, str]:
     arm = found.arm(part.arm)
     lines = {"changed": f"trial {found.trial}, {part.arm}", "parts": f"{arm.parts} instead of {found.whole.parts}"}
     if arm.mean is not None:

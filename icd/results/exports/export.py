@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from icd.errors import SetupError, UsageError
+from icd.results.ablation import ablation_of
 from icd.results.confirmation import confirmation_of
-from icd.results.explained import explanation_of
-from icd.results.export_pairs import PAIRS_CARD, pairs_card, read_pairs
-from icd.results.export_run import CARD, CONFIG, WEIGHTS, ExportRun, Filled, fill, material_of, read_run, text_of
-from icd.results.staging import check_free, staged
-from icd.results.winner import Winner, choose, choose_simplest
+from icd.results.exports.pairs import PAIRS_CARD, pairs_card, read_pairs
+from icd.results.exports.run import CARD, CONFIG, WEIGHTS, ExportRun, Filled, fill, material_of, read_run, text_of
+from icd.results.exports.staging import check_free, staged
+from icd.results.exports.winner import Winner, choose, choose_simplest
 from icd.search import root_of
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_files import fetch_trials
@@ -19,8 +19,8 @@ from icd.search.study.sweep_index import find, sweep_folder, tracking_uri
 from icd.search.sweep_status import plain_sweep
 
 if TYPE_CHECKING:
-    from icd.results.programs import Format
-    from icd.results.registry import Registered
+    from icd.results.exports.programs import Format
+    from icd.results.exports.registry import Registered
 
 _YAML = (".yaml", ".yml")
 
@@ -88,7 +88,7 @@ def export(
         data_root: Folder of data sets; programs are compared on validation images where they are at hand.
 
     Raises:
-        StateError: If nothing is confirmed and ``unconfirmed`` is off, nothing is explained and ``simplest`` is on, the
+        StateError: If nothing is confirmed and ``unconfirmed`` is off, nothing is ablated and ``simplest`` is on, the
             trial did not run all epochs, or something exists and ``force`` is off.
         UsageError: If there are several objectives and no trial is named, or options do not fit the output, or a sweep
             over several pairs.
@@ -119,7 +119,7 @@ def export(
         return _write_pairs(ledger, winner, target, formats, folder, Path(data_root) if data_root is not None else None)
     uri, model = tracking_uri(folder), name if register is True else register
     if model:
-        from icd.results.registry import check
+        from icd.results.exports.registry import check
 
         check(uri, model, alias)
     run = read_run(ledger, winner, folder)
@@ -143,8 +143,8 @@ def _simplest(ledger: Ledger) -> Winner:
     return choose_simplest(
         ledger.name,
         ledger.records(),
-        explanation_of(ledger),
-        ledger.records("explain"),
+        ablation_of(ledger),
+        ledger.records("ablate"),
         lambda trial: _chosen(ledger, trial),
     )
 
@@ -173,7 +173,7 @@ def _write_folder(
     run: ExportRun, target: Path, formats: "Sequence[Format] | None", root: Path, data_root: Path | None
 ) -> Exported:
     """Write everything aside, compare the programs with the student, and move it into place."""
-    from icd.results.programs import FILES, formats_for
+    from icd.results.exports.programs import FILES, formats_for
 
     asked, material = formats_for(formats), material_of(run, root, data_root)
     with staged([target], (CONFIG, WEIGHTS, CARD, *FILES.values())) as (aside,):
@@ -190,7 +190,7 @@ def _write_pairs(
     data_root: Path | None,
 ) -> Exported:
     """Write a folder for each pair, all of them or none, and a card above them."""
-    from icd.results.programs import FILES, formats_for
+    from icd.results.exports.programs import FILES, formats_for
     from icd.training.checkpoints import write_durably
 
     asked, runs = formats_for(formats), read_pairs(ledger, winner, root)
@@ -232,7 +232,7 @@ def _exported(run: ExportRun, config: Path, weights: Path) -> Exported:
 def _register(
     ledger: Ledger, root: Path, uri: str, made: Exported, run: ExportRun, model: str, alias: str
 ) -> "Registered":
-    from icd.results.registry import Version, register
+    from icd.results.exports.registry import Version, register
     from icd.training.checkpoints import weights_digest
 
     version = Version(

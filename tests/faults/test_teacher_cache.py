@@ -1,4 +1,4 @@
-"""A teacher table whose writer is killed."""
+"""A teacher cache whose writer is killed."""
 
 import json
 import os
@@ -9,24 +9,37 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from icd.data import load_dataset
 from icd.data.split import Split
 from icd.teacher.cache import plan_cache
 from icd.teacher.cache_block import Block, block_folder
-from tests.integration.test_teacher_table import WORKER, config_of
+from tests.integration.test_teacher_cache import config_of
+from tests.tiny import images
+
+EPOCHS = 12
+WORKER = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from tests.faults.test_teacher_cache import EPOCHS
+from tests.integration.test_teacher_cache import *
+split = images()
+teacher = build_model("resnet14", num_classes=10, stem="conv3x3", seed=7).eval().requires_grad_(False)
+config = config_of(epochs=EPOCHS)
+cache = cache_of(config, split, teacher, Path(sys.argv[2]))
+network, rows = trained(config, split, teacher, cache)
+print(json.dumps([cache.computed, weights_digest(network.state_dict())]))
+"""
 
 
 @pytest.fixture(scope="module")
 def split() -> Split:
-    return load_dataset(
-        "digits100", root=None, path=None, val_fraction=0.5, split_seed=0, train_per_class=2, test_per_class=1
-    )
+    return images()
 
 
-def test_a_kill_while_filling_leaves_a_valid_table(split: Split, tmp_path: Path) -> None:
+def test_a_kill_while_filling_leaves_a_valid_cache(split: Split, tmp_path: Path) -> None:
     here = str(Path(__file__).parents[2])
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    config = config_of(epochs=3)
+    config = config_of(epochs=EPOCHS)
     (spec,) = plan_cache([config], split, "stream", folder=tmp_path).specs
     worker = subprocess.Popen(
         [sys.executable, "-c", WORKER, here, str(tmp_path)], stdout=subprocess.DEVNULL, env=environment

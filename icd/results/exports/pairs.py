@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from icd.errors import CheckpointError
-from icd.results.export_run import CARD, CONFIG, ExportRun, read_run
-from icd.results.winner import Winner
+from icd.results.exports.run import CARD, CONFIG, ExportRun, read_run
+from icd.results.exports.winner import Winner
 from icd.search.core.attempts import trial_folder
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_index import sweep_folder

@@ -1,6 +1,6 @@
-"""Two hundred steps from a table end about as far from a live teacher's as another memory layout leads.
+"""Two hundred steps from a cache end about as far from a live teacher's as another memory layout leads.
 
-Training is chaotic: any rounding grows, and what it grows to hardly depends on how small it was. A table of 16-bit
+Training is chaotic: any rounding grows, and what it grows to hardly depends on how small it was. A cache of 16-bit
 integers with a scale for each row, fifty times finer than float16, drifts as far (docs/results).
 """
 
@@ -42,15 +42,15 @@ def config_of(*, channels_last: bool = True) -> TrialConfig:
     return replace(config, data=replace(config.data, digest="d" * 64), teacher=replace(config.teacher, digest="t" * 64))
 
 
-def weights(config: TrialConfig, split: Split, teacher: Network, table: TeacherCache | None = None) -> Tensor:
+def weights(config: TrialConfig, split: Split, teacher: Network, cache: TeacherCache | None = None) -> Tensor:
     steps = []
-    execution = Execution(table=table, progress=lambda epoch, step, of: steps.append(step))
+    execution = Execution(cache=cache, progress=lambda epoch, step, of: steps.append(step))
     network = train(config, split, teacher, execution).network
     assert len(steps) == STEPS_AN_EPOCH * EPOCHS
     return torch.cat([weight.detach().flatten() for weight in network.parameters()])
 
 
-def test_the_table_drifts_no_further_than_layouts_do(tmp_path: Path) -> None:
+def test_the_cache_drifts_no_further_than_layouts_do(tmp_path: Path) -> None:
     split = load_dataset(
         "digits100", root=None, path=None, val_fraction=0.25, split_seed=0, train_per_class=4, test_per_class=1
     )
@@ -63,6 +63,6 @@ def test_the_table_drifts_no_further_than_layouts_do(tmp_path: Path) -> None:
     assert torch.equal(weights(config, split, teacher), live)
     other_layout = weights(config_of(channels_last=False), split, teacher)
     plan = plan_cache([config], split, "stream", folder=tmp_path)
-    tabled = weights(config, split, teacher, open_cache(plan, config, teacher, tmp_path))
-    drift, usual = ((other - live).norm() / live.norm() for other in (tabled, other_layout))
-    assert 0 < drift <= 1.5 * usual, f"table {drift:.2e}, layout {usual:.2e}"
+    cached = weights(config, split, teacher, open_cache(plan, config, teacher, tmp_path))
+    drift, usual = ((other - live).norm() / live.norm() for other in (cached, other_layout))
+    assert 0 < drift <= 1.5 * usual, f"cache {drift:.2e}, layout {usual:.2e}"

@@ -4,8 +4,8 @@ import csv
 import io
 from collections.abc import Callable, Mapping
 
+from icd.results.benchmark_table import Cell, Table
 from icd.results.outcome import Comparison
-from icd.results.table import Cell, Table
 
 _MARKS = {"better": "+", "worse": "-"}
 _LATEX_MARKS = {"better": "^{+}", "worse": "^{-}"}
@@ -18,7 +18,7 @@ _LATEX_LETTERS = {
     ">": r"\textgreater{}",
 }
 _COLUMNS = (
-    "row", "pair", "mean", "sd", "n", "values", "trials", "hours", "per", "test_looks", "reported", "against",
+    "row", "pair", "mean", "sd", "n", "values", "trials", "hours", "per", "test_evaluations", "reported", "against",
     "difference", "low", "high", "p", "verdict", "sweep", "trial", "icd_trials", "mlflow_runs",
 )  # fmt: skip
 
@@ -54,7 +54,7 @@ def as_csv(table: Table) -> str:
         for item in compared or [None]:
             values = " ".join(f"{seed}:{value:.4f}" for seed, value in cell.values.items())
             own = [cell.row, cell.column, _number(cell.mean), _number(cell.sd), len(cell.values), values, cell.trials]
-            own += [f"{cell.hours:.4f}", cell.per, cell.looks, _number(cell.reported)]
+            own += [f"{cell.hours:.4f}", cell.per, cell.test_evaluations, _number(cell.reported)]
             against: list[object] = [""] * 6
             if item is not None:
                 ends = [_number(end) for end in (item.difference, item.low, item.high)]
@@ -126,11 +126,11 @@ def _runs_line(cell: Cell) -> str:
 
 
 def _notes(table: Table) -> list[str]:
-    looks = sum(cell.looks for cell in table.cells)
+    evaluations = sum(cell.test_evaluations for cell in table.cells)
     done = "" if table.finished else " The table is not finished."
     how = (
         f"Intervals, p-values and marks hold together for the whole table: the chance of any false difference in it is "
-        f"{table.alpha:g}. {looks} looks at test images. Every row had the same budget of trials "
+        f"{table.alpha:g}. {evaluations} test evaluations. Every row had the same budget of trials "
         "where it has something to tune. Hours are of training, times the GPUs of a trial, or its cores where it has "
         "no GPU. Numbers that a paper reports are of its best test epoch and are not comparable."
     )

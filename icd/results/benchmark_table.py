@@ -8,11 +8,11 @@ from typing import Any
 from icd.config.space import fixed_part
 from icd.errors import UsageError, did_you_mean
 from icd.results import sentences
+from icd.results.benchmark import Entry, begun, benchmark_confirmation, benchmark_plan, benchmark_seeds
 from icd.results.outcome import Arm, Comparison, judged, mean_difference
 from icd.results.plan import FailedRuns
 from icd.results.reported import reported
 from icd.results.stats import compare
-from icd.results.tournament import Entry, begun, table_confirmation, table_plan, table_seeds
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_index import tracking_uri
 from icd.search.sweep_status import status_of
@@ -38,7 +38,7 @@ class Cell:
         trials: That the search spent.
         hours: Of training, search and confirmation, times the GPUs of a trial, or its cores where it has no GPU.
         per: ``GPU`` or ``CPU``.
-        looks: At test images.
+        test_evaluations: At test images.
         runs: Tag ``icd.trial`` of each value's run in MLflow.
         mlflow_runs: Id of each of these runs, empty where it was not found; nothing before ``with_run_ids``.
         reported: What the paper reports.
@@ -57,7 +57,7 @@ class Cell:
     trials: int
     hours: float
     per: str
-    looks: int
+    test_evaluations: int
     runs: tuple[str, ...]
     reported: float | None
     finished: bool = False
@@ -110,7 +110,7 @@ class Table:
         return [item for item in self.comparisons if (item.arm, item.column) == (row, column)]
 
 
-def read_table(
+def read_benchmark(
     name: str,
     entries: Sequence[Entry],
     root: Path,
@@ -125,7 +125,7 @@ def read_table(
         name: Of the file.
         entries: Rows and pairs.
         root: Folder of results.
-        seeds: Planned for each row; see ``table_seeds``.
+        seeds: Planned for each row; see ``benchmark_seeds``.
         against: Baseline rows; KD, or the first row, by default.
         alpha: Chance of any false difference.
 
@@ -138,7 +138,7 @@ def read_table(
     for label in baselines:
         if label not in rows:
             raise UsageError(f"--against must name rows of the table, but got {label!r}; {did_you_mean(label, rows)}")
-    planned = len(table_seeds(entries, root, seeds))
+    planned = len(benchmark_seeds(entries, root, seeds))
     cells = tuple(_cell(entry, root) for entry in entries)
     comparisons = _comparisons(cells, baselines, alpha)
     return Table(
@@ -169,7 +169,7 @@ def _cell(entry: Entry, root: Path) -> Cell:
     ledger = begun(root, entry)
     if ledger is None:
         return _empty(entry)
-    found, records = table_confirmation(ledger), ledger.records()
+    found, records = benchmark_confirmation(ledger), ledger.records()
     spent = sum(float(record.attributes.get("seconds", 0.0)) for record in records) + (found.seconds if found else 0.0)
     gpus = float(ledger.attributes.get("gpus_per_trial") or 0.0)
     units = gpus or entry.sweep.resources.cpus_per_trial
@@ -185,7 +185,7 @@ def _cell(entry: Entry, root: Path) -> Cell:
         trials=sum(record.counts for record in records),
         hours=units * spent / 3600,
         per="GPU" if gpus else "CPU",
-        looks=found.looks if found else 0,
+        test_evaluations=found.test_evaluations if found else 0,
         runs=_tags(ledger, [run.trial for run in arm.runs]) if arm else (),
         reported=_reported(entry),
         finished=found.finished if found else _nothing_to_confirm(ledger, root),
@@ -196,7 +196,7 @@ def _cell(entry: Entry, root: Path) -> Cell:
 
 
 def _counted(ledger: Ledger) -> dict[int, float]:
-    plan = table_plan(ledger)
+    plan = benchmark_plan(ledger)
     own = {} if plan is None else next(iter(plan.values(ledger.records("confirm")).values()))
     return {seed: value for (_, seed), value in own.items()}
 
@@ -213,7 +213,7 @@ def _empty(entry: Entry) -> Cell:
         trials=0,
         hours=0.0,
         per="CPU",
-        looks=0,
+        test_evaluations=0,
         runs=(),
         reported=_reported(entry),
     )

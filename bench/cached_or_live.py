@@ -1,12 +1,12 @@
-"""Does the teacher's table change anything but the bill? A sweep with it, and five seeds, against no cache.
+"""Does the teacher's cache change anything but the bill? A sweep with it, and five seeds, against no cache.
 
-    python bench/table_or_live.py FILE [--data-root FOLDER] [--trials 16] [--seeds 5] [--quick]
+    python bench/cached_or_live.py FILE [--data-root FOLDER] [--trials 16] [--seeds 5] [--quick]
 
 FILE is a sweep with iCD-KD among its baselines. Both arms run the same trials: random sampling, no pruning, the teacher
 trained before. CPU seconds are those of the command and all its processes.
 
     sweep   CPU seconds of both arms, and images that the teacher was run on
-    seeds   validation top-1 of the iCD-KD baseline, live and from a table, same initial weights and same views
+    seeds   validation top-1 of the iCD-KD baseline, live and from a cache, same initial weights and same views
 """
 
 import argparse
@@ -27,13 +27,13 @@ from icd.config.read_sweep import read_sweep
 from icd.config.trial import TrialConfig
 from icd.config.yaml import read_yaml
 from icd.search.suggest.search_space import SearchSpace
-from icd.teacher.cache import TableMode
+from icd.teacher.cache import CacheMode
 from icd.teacher.store import prepare
 from icd.training.loop import EpochMetrics, Execution
 from icd.training.trial_folder import TrialFolders, read_data, run_trial
 
 COMMAND = "import sys; from icd.cli.main import main; sys.exit(main())"
-ARMS: tuple[TableMode, ...] = ("live", "stream")
+ARMS: tuple[CacheMode, ...] = ("off", "stream")
 
 
 def main() -> None:
@@ -67,7 +67,7 @@ def run_sweep(file: Path, arm: str, root: Path, data_root: Path | None, trials: 
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     changes = [f"budget={{trials: {trials}}}", "sampler={name: random}", "pruner={name: none}"]
     words = [word for change in changes for word in ("--set", change)]
-    words += ["--executor", "process", "--teacher-cache", {"table": "full", "live": "off"}.get(arm, arm)]
+    words += ["--executor", "process", "--teacher-cache", arm]
     _icd("sweep", str(file), *words, root=root, data_root=data_root)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     rows = [json.loads(line) for path in root.glob("sweeps/*/trials/*/metrics.jsonl") for line in path.open()]
@@ -88,21 +88,21 @@ def baseline_of(file: Path) -> TrialConfig:
 
 
 def run_seeds(config: TrialConfig, places: TrialFolders, seeds: int) -> dict[str, Any]:
-    """Train with several seeds, each live and from a table of its own sequence of views."""
+    """Train with several seeds, each live and from a cache of its own sequence of views."""
     reached: dict[str, list[float]] = {arm: [] for arm in ARMS}
     for seed in range(seeds):
         for arm in ARMS:
             reached[arm].append(_top1(replace(config, seed=seed), f"{arm}-{seed}", places, arm))
         print("seed", seed, *(f"{arm} {reached[arm][-1]:.2f}" for arm in ARMS), file=sys.stderr, flush=True)
-    gaps = [table - live for live, table in zip(*(reached[arm] for arm in ARMS), strict=True)]
+    gaps = [cache - live for live, cache in zip(*(reached[arm] for arm in ARMS), strict=True)]
     error = statistics.stdev(gaps) / len(gaps) ** 0.5
     spread = {f"{arm}_stdev": statistics.stdev(reached[arm]) for arm in ARMS}
     return {**reached, "mean_gap": statistics.mean(gaps), "standard_error": error, **spread}
 
 
-def _top1(config: TrialConfig, name: str, places: TrialFolders, arm: TableMode) -> float:
+def _top1(config: TrialConfig, name: str, places: TrialFolders, arm: CacheMode) -> float:
     told: list[EpochMetrics] = []
-    run_trial(config, name, places, Execution(report=told.append), table=arm)
+    run_trial(config, name, places, Execution(report=told.append), teacher_cache=arm)
     return told[-1].values["val/top1"]
 
 

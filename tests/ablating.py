@@ -1,4 +1,4 @@
-"""Explanations built by hand: runs of arms are told, nothing is trained."""
+"""Ablations built by hand: runs of arms are told, nothing is trained."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -6,8 +6,8 @@ from typing import Any
 
 from icd.config.trial import TrialConfig
 from icd.models import build_model
-from icd.results.explained import Explanation, explanation_of
-from icd.results.parts import make_plan
+from icd.results.ablate import make_plan
+from icd.results.ablation import Ablation, ablation_of
 from icd.results.plan import Plan, begin_plan
 from icd.search.core.attempts import trial_folder
 from icd.search.core.records import run_label
@@ -28,7 +28,7 @@ def study_at(root: Path) -> Study:
 
 
 def planned(study: Study, *, trial: int | None = None, seeds: int = 3, anew: bool = False) -> Plan:
-    """Begin an explanation."""
+    """Begin an ablation."""
     return begin_plan(study.ledger, make_plan(study.ledger, study.sweep, trial=trial, seeds=seeds), anew=anew)
 
 
@@ -39,7 +39,7 @@ def told(ledger: Ledger, plan: Plan, values: Mapping[str, Sequence[float | None]
     keys = {run: config.key() for run, config in zip(runs, plan.configs, strict=True)}
     for label, own in values.items():
         for seed, value in zip(plan.seeds, own, strict=False):
-            known: dict[str, Any] = {"stage": "explain", "arm": label, "seed": seed, "round": plan.round}
+            known: dict[str, Any] = {"stage": "ablate", "arm": label, "seed": seed, "round": plan.round}
             known["key"] = keys[label, seed]
             number = ledger.add_baseline(run_label(plan.round, label, seed), {}, {}, known)
             numbers[label, seed] = number
@@ -51,12 +51,12 @@ def told(ledger: Ledger, plan: Plan, values: Mapping[str, Sequence[float | None]
     return numbers
 
 
-def explained(study: Study, values: Mapping[str, Sequence[float | None]] | None = None) -> Explanation:
-    """Tell a whole explanation: arms that are not named reach 40 %, far below the whole configuration."""
+def ablated(study: Study, values: Mapping[str, Sequence[float | None]] | None = None) -> Ablation:
+    """Tell a whole ablation: arms that are not named reach 40 %, far below the whole configuration."""
     plan = planned(study)
     usual_values = {arm.label: (40.0, 40.5, 41.0) for arm in plan.arms}
     told(study.ledger, plan, {**usual_values, "whole": (60.0, 61.0, 62.0), **(values or {})})
-    found = explanation_of(study.ledger)
+    found = ablation_of(study.ledger)
     assert found is not None
     return found
 

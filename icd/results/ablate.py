@@ -13,10 +13,10 @@ from icd.config.trial import TrialConfig
 from icd.errors import StateError
 from icd.losses import KnowledgeDistillation
 from icd.methods import CellDistillation
+from icd.results.ablation import WHOLE, Ablation, ablation_of
 from icd.results.arm_runs import note_arms
 from icd.results.confirm import seedless, seeds_of
 from icd.results.confirmation import confirmation_of
-from icd.results.explained import WHOLE, Explanation, explanation_of
 from icd.results.plan import FailedRuns, Plan, begin_plan, fresh_seeds, planned_arm, stored_plans
 from icd.search.core.records import best
 from icd.search.session import Settings
@@ -80,7 +80,7 @@ def complexity(config: TrialConfig) -> int:
     return len(method.scales) - 1 + sum(bool(part) for part in present)
 
 
-def run_explanation(
+def run_ablation(
     name: str,
     settings: Settings,
     *,
@@ -89,7 +89,7 @@ def run_explanation(
     failed_runs: FailedRuns | None = None,
     anew: bool = False,
     overrides: Sequence[str] = (),
-) -> Explanation:
+) -> Ablation:
     """Take a configuration apart, or go on with it.
 
     Args:
@@ -98,7 +98,7 @@ def run_explanation(
         trial: Number of a complete search trial; by default the confirmed winner, else the best one.
         seeds: At most; 5.
         failed_runs: What a run counts that diverged; ``left-out``.
-        anew: Begin another explanation, on seeds of its own.
+        anew: Begin another ablation, on seeds of its own.
         overrides: Changes of the sweep's resources.
 
     Raises:
@@ -107,24 +107,24 @@ def run_explanation(
     """
 
     def listed(ledger: Ledger, sweep: SweepConfig) -> Plan:
-        plans = stored_plans(ledger, "explain")
+        plans = stored_plans(ledger, "ablate")
         if plans and not anew and trial is None and seeds is None and failed_runs is None:
             return plans[-1]
         counted = failed_runs or "left-out"
         wanted = make_plan(ledger, sweep, trial=trial, seeds=seeds or _SEEDS, failed_runs=counted)
         return begin_plan(ledger, wanted, anew=anew)
 
-    run_stage(name, listed, settings, overrides, _tell_explanation)
-    found = explanation_of(find(settings.root, name))
+    run_stage(name, listed, settings, overrides, _tell_ablation)
+    found = ablation_of(find(settings.root, name))
     if found is None:
-        raise StateError(f"sweep {name!r} lost its explanation while it ran")
+        raise StateError(f"sweep {name!r} lost its ablation while it ran")
     return found
 
 
-def _tell_explanation(ledger: Ledger, folder: Path) -> None:
-    found = explanation_of(ledger)
+def _tell_ablation(ledger: Ledger, folder: Path) -> None:
+    found = ablation_of(ledger)
     if found is not None:
-        note_arms(ledger, "explain", found)
+        note_arms(ledger, "ablate", found)
 
 
 def make_plan(
@@ -158,7 +158,7 @@ def make_plan(
         for label, other in parts.items()
     ]
     return Plan(
-        stage="explain",
+        stage="ablate",
         arms=(*arms, planned_arm(WHOLE, "baseline", whole, found=chosen, parts=complexity(one))),
         seeds=fresh_seeds(ledger, seeds_of(space, records), seeds),
         first=min(3, seeds),

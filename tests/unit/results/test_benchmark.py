@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from icd.config.space import Choice
+from icd.config.ranges import Choice
 from icd.config.yaml import read_yaml
 from icd.errors import ConfigError, IcdError, StateError, UsageError
+from icd.results.benchmark import Entry, begun, benchmark_confirmation, benchmark_plan, benchmark_seeds, entries
 from icd.results.plan import Plan, PlannedArm, begin_plan
-from icd.results.tournament import Entry, begun, entries, table_confirmation, table_plan, table_seeds
 from tests.tables import confirmed, document, rows, searched
 
 WEIGHT = {"cluster_weight": {"low": 1, "high": 8}}
@@ -124,8 +124,8 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_rows_share_fresh_seeds(root: Path) -> None:
     found = entries(document(seed=102))
-    assert table_seeds(found, root) == (101, 103, 104, 105, 106)
-    assert table_seeds(found, root, 2) == (101, 103)
+    assert benchmark_seeds(found, root) == (101, 103, 104, 105, 106)
+    assert benchmark_seeds(found, root, 2) == (101, 103)
     assert not list(root.iterdir())  # nothing was made by asking
 
 
@@ -133,16 +133,16 @@ def test_seeds_that_one_row_has_used_are_used_by_none(root: Path) -> None:
     found = entries(document())
     study = searched(root, found[1])
     arm = PlannedArm(label="whole", kind="baseline", config={})
-    begin_plan(study.ledger, Plan(stage="explain", arms=(arm, arm), seeds=(101, 103), first=2), anew=False)
-    assert table_seeds(found, root, 3) == (102, 104, 105)
+    begin_plan(study.ledger, Plan(stage="ablate", arms=(arm, arm), seeds=(101, 103), first=2), anew=False)
+    assert benchmark_seeds(found, root, 3) == (102, 104, 105)
 
 
 def test_a_table_keeps_the_seeds_it_was_begun_with(root: Path) -> None:
     found = entries(document())
     confirmed(searched(root, found[1]), {101: 60.0, 102: 61.0})
-    assert table_seeds(found, root) == table_seeds(found, root, 2) == (101, 102)
+    assert benchmark_seeds(found, root) == benchmark_seeds(found, root, 2) == (101, 102)
     with pytest.raises(StateError) as caught:
-        table_seeds(found, root, 5)
+        benchmark_seeds(found, root, 5)
     assert "begun with 2 seeds; take --seeds 2, or another name" in str(caught.value)
 
 
@@ -151,13 +151,13 @@ def test_a_confirmation_of_the_sweep_itself_is_none_of_the_table(root: Path) -> 
     study = searched(root, found[0])
     arms = tuple(PlannedArm(label=label, kind="finalist", config={}) for label in ("trial 0", "KD"))
     begin_plan(study.ledger, Plan(stage="confirm", arms=arms, seeds=(101, 102, 103)), anew=False)
-    assert table_plan(study.ledger) is None
-    assert table_confirmation(study.ledger) is None
-    assert table_seeds(found, root, 2) == (104, 105)
+    assert benchmark_plan(study.ledger) is None
+    assert benchmark_confirmation(study.ledger) is None
+    assert benchmark_seeds(found, root, 2) == (104, 105)
     confirmed(study, {101: 60.0, 102: 61.0})
-    assert table_confirmation(study.ledger).round == 2
+    assert benchmark_confirmation(study.ledger).round == 2
     begin_plan(study.ledger, Plan(stage="confirm", arms=arms, seeds=(107, 108, 109)), anew=True)
-    assert table_confirmation(study.ledger).round == 2
+    assert benchmark_confirmation(study.ledger).round == 2
 
 
 def test_a_sweep_of_another_file_is_refused(root: Path) -> None:

@@ -5,10 +5,10 @@ from typing import Any
 
 import yaml
 
-from icd.results.explained import Explanation
+from icd.results.ablation import Ablation
+from icd.results.exports.student import Sample
+from icd.results.exports.winner import Winner
 from icd.results.outcome import Comparison
-from icd.results.student import Sample
-from icd.results.winner import Winner
 
 _MOST_CLASSES = 200  # names that are listed
 
@@ -64,14 +64,14 @@ def _numbers(winner: Winner) -> list[str]:
         return _figures(winner)
     own = ", ".join(f"{metric} {value:.6g}" for metric, value in winner.values.items())
     said = f"This is the student of the pair {winner.pair}: {own}, one seed."
-    alone = winner.confirmation is None and winner.explanation is None
+    alone = winner.confirmation is None and winner.ablation is None
     return [said, "" if alone else "The numbers below are means over all pairs of the sweep.", "", *_figures(winner)]
 
 
 def _figures(winner: Winner) -> list[str]:
     arm, confirmation = winner.arm, winner.confirmation
-    if winner.explanation is not None and winner.part is not None:
-        return _part_numbers(winner.explanation, winner.part)
+    if winner.ablation is not None and winner.part is not None:
+        return _part_numbers(winner.ablation, winner.part)
     if arm is None or confirmation is None:
         return [
             "| metric | value | n |",
@@ -101,7 +101,7 @@ def _figures(winner: Winner) -> list[str]:
     ]
 
 
-def _part_numbers(found: Explanation, part: Comparison) -> list[str]:
+def _part_numbers(found: Ablation, part: Comparison) -> list[str]:
     arm, whole = found.arm(part.arm), found.whole
     less = f"{_signed(part.difference)} ({part.seeds})"
     return [

@@ -1,11 +1,11 @@
-"""What the full table of a family of views costs, against the teacher's work in one trial of 240 epochs.
+"""What the full cache of a family of views costs, against the teacher's work in one trial of 240 epochs.
 
-    python bench/table_build.py [--quick] [--teacher resnet20] [--per-class 2]
+    python bench/cache_build.py [--quick] [--teacher resnet20] [--per-class 2]
 
 The family is CIFAR's: padded by 4, cut, flipped, 9 x 9 x 2 = 162 views. A small set of images has the same share: an
-epoch asks for one view of each image, the table holds 162, so 162 / 240 of the images. CPU seconds say whether writing
-them down costs more than that: ``build`` is the table's, ``live`` the teacher's forwards of whole epochs in batches of
-64, as a trial without a table runs them, each per image.
+epoch asks for one view of each image, the cache holds 162, so 162 / 240 of the images. CPU seconds say whether writing
+them down costs more than that: ``build`` is the cache's, ``live`` the teacher's forwards of whole epochs in batches of
+64, as a trial without a cache runs them, each per image.
 
     forwards   images that the build ran the teacher on, over those of a trial of 240 epochs
     cost       the same in CPU seconds
@@ -21,7 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from tabled import config_of
+from cached import config_of
 
 from icd.data import load_dataset
 from icd.data.split import Split
@@ -34,7 +34,7 @@ EPOCHS = 240
 
 
 def main() -> None:
-    """Build a table in slices, with live epochs between them."""
+    """Build a cache in slices, with live epochs between them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a smaller teacher")
     parser.add_argument("--teacher", default="resnet20")
@@ -72,10 +72,10 @@ def measure(arch: str, split: Split, teacher: Network) -> dict[str, float | int 
 
     with tempfile.TemporaryDirectory(prefix="icd-bench-") as folder:
         small = replace(config, training=replace(config.training, drop_last=False))
-        table = open_cache(plan_cache([small], split, "table", folder=Path(folder)), small, teacher, Path(folder))
-        assert table is not None
-        computed = build(table, split, Execution(progress=between))
-        table.close()
+        cache = open_cache(plan_cache([small], split, "full", folder=Path(folder)), small, teacher, Path(folder))
+        assert cache is not None
+        computed = build(cache, split, Execution(progress=between))
+        cache.close()
     images = len(split.train)
     shown = images - images % config.training.batch_size if config.training.drop_last else images
     live_s = statistics.median(live) / shown
