@@ -36,6 +36,7 @@ from icd.search.core.attempts import Attempt, AttemptResult, EpochReport
 from icd.search.executors.local.executor import LocalExecutor
 from icd.search.study.database import open_storage
 from icd.search.study.ledger import Ledger
+from icd.search.suggest import samplers
 from icd.search.suggest.search_space import SearchSpace
 
 EPOCHS, FEW_EPOCHS = 10, 3
@@ -126,7 +127,7 @@ def ask_cost(known: list[int], asks: int) -> list[dict[str, Any]]:
         for number in known:
             fill(storage, ledger, space, number - have, plain)
             have = number
-            ledger.drive(sweep, [], EPOCHS, shared=False)
+            samplers.drive(ledger, sweep, [], EPOCHS, shared=False)
             known_numbers = {record.number for record in ledger.records()}
             took, busy = [], []
             for turn in range(asks):

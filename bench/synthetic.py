@@ -17,6 +17,7 @@ from icd.search.controller.controller import SweepController
 from icd.search.core.run_context import RunContext
 from icd.search.study.database import open_storage
 from icd.search.study.ledger import Ledger
+from icd.search.suggest.samplers import drive
 from icd.search.suggest.search_space import SearchSpace
 from icd.search.tracking.experiment import Experiment
 from icd.search.tracking.tracker import Tracker
@@ -84,7 +85,7 @@ def driver_for(
     ledger = Ledger.create(storage, sweep, {"uid": sweep.name, "digest": sweep.digest()})
     before(storage, ledger, space)
     epochs = sweep.fixed["training"]["epochs"]
-    ledger.drive(sweep, [], epochs, shared=False)
+    drive(ledger, sweep, [], epochs, shared=False)
     place = folder / "sweeps" / sweep.name
     place.mkdir(parents=True)
     site, tracker = RunContext(folder=place, root=folder), Tracker(lambda line: None)

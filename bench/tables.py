@@ -20,6 +20,7 @@ from icd.search.controller.controller import SweepController
 from icd.search.core.attempts import Attempt, AttemptResult, EpochReport, trial_folder
 from icd.search.core.run_context import RunContext
 from icd.search.study.ledger import Ledger
+from icd.search.suggest.samplers import drive
 from icd.search.tracking.tracker import Tracker
 
 BENCHES = {"hpobench": HPOBench, "hpolib": HPOLib, "nasbench201": NASBench201}
@@ -217,7 +218,7 @@ def ours(table: Table | Branching, seed: int, workers: int, sampler: str) -> Ite
         seed=seed,
     )
     ledger = Ledger.create(optuna.storages.InMemoryStorage(), sweep, {"digest": ""})
-    ledger.drive(sweep, [], 1, shared=False)
+    drive(ledger, sweep, [], 1, shared=False)
     space: Any = TableSpace(table.suggest)
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as name:
         folder = Path(name)

@@ -66,7 +66,7 @@ class Confirming(Hand):
             wanted = make_plan(self.ledger, self.sweep, **{"top": 2, "seeds": 5, **(self.asked or {})})
             self.plan = begin_plan(self.ledger, wanted, anew=self.anew)
         sweep = measured(self.sweep, self.plan.objective)
-        self.ledger.drive(sweep, [], EPOCHS, shared=False)
+        self.ledger.drive()
         return self.driver_of(sweep, ListSource(self.plan, self.ledger, self.prepared))
 
     def again(self, *, anew: bool = False, asked: dict[str, Any] | None = None, **changes: Any) -> "Confirming":

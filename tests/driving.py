@@ -18,6 +18,7 @@ from icd.search.core.run_context import RunContext
 from icd.search.study.database import open_storage
 from icd.search.study.ledger import Ledger
 from icd.search.suggest.list_source import ListSource
+from icd.search.suggest.samplers import drive
 from icd.search.suggest.search_space import SearchSpace
 from icd.search.suggest.warm_start import find_starts, stored_starts, to_json
 from icd.search.tracking.run_view import Row, RunView
@@ -123,14 +124,14 @@ class Hand:
     def drive(self) -> SweepController:
         """Make the driver: here that of the search."""
         points = list(self.space.points()) if self.sweep.sampler.name == "grid" else []
-        self.ledger.drive(self.sweep, points, EPOCHS, shared=False)
+        drive(self.ledger, self.sweep, points, EPOCHS, shared=False)
         return self.driver_of(self.sweep)
 
-    def driver_of(self, sweep: SweepConfig, chooser: ListSource | None = None) -> SweepController:
+    def driver_of(self, sweep: SweepConfig, source: ListSource | None = None) -> SweepController:
         """Make a driver on what is open."""
         site = RunContext(folder=self.folder, root=self.root, gpus_per_trial=self.gpus)
         said = self.said
-        return SweepController(sweep, self.space, self.ledger, self.tracker, self.prepared, site, said.append, chooser)
+        return SweepController(sweep, self.space, self.ledger, self.tracker, self.prepared, site, said.append, source)
 
     def again(self, **changes: Any) -> "Hand":
         """Another driver on the same ledger, as after a kill."""

@@ -14,6 +14,7 @@ from icd.search.core.records import State
 from icd.search.study.database import open_storage, storage_url
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_index import sweep_folder
+from icd.search.suggest.samplers import drive
 from icd.search.suggest.search_space import SearchSpace
 from icd.training.student_file import write_student
 from icd.training.trial_folder import claim
@@ -60,7 +61,7 @@ class Study:
             "digest": self.sweep.digest(),
         }
         self.ledger = Ledger.create(open_storage(storage_url(root)), self.sweep, attributes)
-        self.ledger.drive(self.sweep, [], EPOCHS, shared=False)
+        drive(self.ledger, self.sweep, [], EPOCHS, shared=False)
         self.folder = sweep_folder(root, self.sweep.name)
         self.folder.mkdir(parents=True)
 

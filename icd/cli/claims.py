@@ -159,7 +159,6 @@ def benchmark(
 
     The same command goes on where it was left.
     """
-    from icd.config.located import located
     from icd.config.yaml import apply_overrides, read_yaml
     from icd.results.benchmark import entries, run_benchmark
     from icd.results.benchmark_table import read_benchmark, with_run_ids
@@ -173,7 +172,7 @@ def benchmark(
         from icd.cli.display import driving
         from icd.results.report import write_report
 
-        with located(document), driving(options) as shown:
+        with document.located(), driving(options) as shown:
             settings: Any = {**shown, "report": write_report}
             run_benchmark(document, settings_of(settings), seeds=seeds, failed_runs=failed_runs or "left-out")
     table = read_benchmark(str(document.data["name"]), found, root, seeds=seeds, against=against, alpha=alpha)

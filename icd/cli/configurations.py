@@ -4,6 +4,7 @@ import logging
 import re
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,8 +15,8 @@ from icd.cli.options import CACHE, DEVICE, ENGINE, FILE, JSON, SET, WHERE, Verb,
 from icd.errors import CheckpointError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
-    from icd.config.fingerprint import Comparison
     from icd.config.yaml import Document
+    from icd.training.same_beginning import Comparison
 
 logger = logging.getLogger(__name__)
 
@@ -40,11 +41,11 @@ def train(file: Path, overrides: tuple[str, ...], name: str | None, **options: A
     Everything is kept in ROOT/trials/NAME. The same command again gives the same result without training.
     """
     from icd.cli.display import executing
-    from icd.config.fingerprint import compare, stored_fingerprint
-    from icd.config.located import located
+    from icd.config.fingerprint import stored_fingerprint
     from icd.config.read_trial import advice, read_trial
     from icd.config.yaml import apply_overrides, read_yaml
     from icd.storage.bucket import url_of
+    from icd.training.same_beginning import compare
     from icd.training.trial_folder import fingerprint_of, run_trial
 
     document = apply_overrides(read_yaml(file), overrides)
@@ -57,7 +58,7 @@ def train(file: Path, overrides: tuple[str, ...], name: str | None, **options: A
     where = places(options["root"], options["data_root"], download=options["download"])
     if url_of(where.root):
         raise UsageError(f"--root must be a folder for a single trial, but got {url_of(where.root)}")
-    with located(document), executing(options, where.root) as (execution, display):
+    with document.located(), executing(options, where.root) as (execution, display):
         asked = {key: options[key] for key in ("resume", "open_test", "teacher_cache", "teacher_cache_gb")}
         result = run_trial(trial, name, where, execution, announce=display.announce, **asked)
     compared = compare(recorded, fingerprint_of(where.trial(name))) if recorded else None
@@ -150,9 +151,7 @@ def schema(kind: Literal["trial", "sweep"]) -> None:
     Editors complete and check a file that begins with the line
     ``# yaml-language-server: $schema=PATH``. Keep the schema there with ``icd schema sweep > PATH``.
     """
-    from icd.config.json_schema import schema_of
-
-    write_json(schema_of(kind))
+    click.echo(files("icd.config").joinpath(f"{kind}.schema.json").read_text(encoding="utf-8"), nl=False)
 
 
 @click.command(cls=Verb)

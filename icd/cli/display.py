@@ -65,7 +65,7 @@ class LiveDisplay:
         """Look at the sweep; called several times a second, reads the ledger about once."""
         now = time.monotonic()
         if self._told is None:  # trials that ended before this driver came are no news
-            self.records = driver.ledger.records(driver.chooser.stage)
+            self.records = driver.ledger.records(driver.source.stage)
             self._told = {record.number for record in self.records if record.state != "running"}
         self._driver = driver
         for number in driver.running:
@@ -78,7 +78,7 @@ class LiveDisplay:
             self.live.update(self._table(driver, executor), refresh=True)
 
     def _read(self, driver: SweepController) -> None:
-        self.records = driver.ledger.records(driver.chooser.stage)
+        self.records = driver.ledger.records(driver.source.stage)
         told = self._told if self._told is not None else set()
         ended = [record for record in self.records if record.state != "running" and record.number not in told]
         told.update(record.number for record in ended)

@@ -108,8 +108,9 @@ def trials(
     if as_json and as_csv:
         raise click.UsageError("--json and --csv exclude each other")
     from icd.search.core.dead_terms import noted_terms
+    from icd.search.core.records import chosen
     from icd.search.study.sweep_index import find
-    from icd.search.sweep_status import chosen, flat_rows, plain_sweep, trial_row
+    from icd.search.sweep_status import flat_rows, plain_sweep, trial_row
 
     ledger = find(_root(root), name)
     objectives = plain_sweep(ledger)["objectives"]

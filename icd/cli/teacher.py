@@ -126,12 +126,11 @@ def build_command(file: Path, overrides: tuple[str, ...], **options: Any) -> Non
     The teacher is trained first if need be. A build that was cut off goes on where it stopped.
     """
     from icd.cli.display import executing
-    from icd.config.located import located
     from icd.config.yaml import apply_overrides, read_yaml
     from icd.search.teacher_cache import build_caches
 
     document, where = apply_overrides(read_yaml(file), overrides), _places(options)
-    with located(document), executing(options, where.root) as (execution, display):
+    with document.located(), executing(options, where.root) as (execution, display):
         build_caches(
             document, where, options["teacher_cache"], options["teacher_cache_gb"], execution, display.announce
         )

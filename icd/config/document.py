@@ -1,12 +1,13 @@
 """A document: plain data, and for each part of it the file and line, or the ``--set``, that it came from."""
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from icd.config.forms import full_form
-from icd.errors import Problem, shorten
+from icd.config.forms import full_form, is_range, is_whole
+from icd.errors import ConfigError, Problem, shorten
 
 KeyPath = tuple[str | int, ...]
 Origin = tuple[str, int | None]  # file and line, or "--set a=1" and None
@@ -68,6 +69,20 @@ class Document:
             hint=hint,
         )
 
+    @contextmanager
+    def located(self) -> Iterator[None]:
+        """Give problems that are found later, such as images of another size, the line that caused them."""
+        try:
+            yield
+        except ConfigError as error:
+            raise ConfigError([self._located(problem) for problem in error.problems]) from error
+
+    def _located(self, problem: Problem) -> Problem:
+        if problem.source or not problem.path:
+            return problem
+        source, line = self.origin(tuple(problem.path.split(".")))
+        return replace(problem, source=source, line=line)
+
 
 def _written(data: Any, path: KeyPath) -> KeyPath:
     """Cut a path where the file has a short form of it, or something that has no parts."""
@@ -100,3 +115,32 @@ def in_order(problems: list[Problem]) -> list[Problem]:
 
 def _shown(key: str) -> str:
     return key if _PLAIN_KEY.fullmatch(key) else shorten(key)
+
+
+def laid_over(below: Document, above: Document) -> Document:
+    """Lay a document over the one that it names with ``extends: FILE``.
+
+    Mappings are laid over mappings key by key. Ranges, choices, lists, a base loss and an augmentation replace what
+    was there.
+    """
+    origins: dict[KeyPath, Origin] = dict(below.origins)
+    data = {name: value for name, value in above.data.items() if name != "extends"}
+    own = {path: origin for path, origin in above.origins.items() if path[:1] != ("extends",)}
+    below_data = below.data if isinstance(below.data, dict) else {}
+    merged = _merged(below_data, data, (), own, origins)
+    problems, broken = (*below.problems, *above.problems), (*below.broken, *above.broken)
+    return Document(merged, above.source, origins, problems=problems, broken=broken)
+
+
+def _merged(below: Any, above: Any, path: KeyPath, own: dict[KeyPath, Origin], origins: dict[KeyPath, Origin]) -> Any:
+    name = path[-1] if path else ""
+    first, second = full_form(name, below), full_form(name, above)
+    both = isinstance(first, dict) and isinstance(second, dict) and isinstance(above, dict)
+    if both and not is_whole(name, second) and not is_range(first):
+        origins.update({path: own[path]} if path in own else {})
+        inner = {key: _merged(first.get(key), value, (*path, key), own, origins) for key, value in second.items()}
+        return {**first, **inner}
+    for old in [old for old in origins if old[: len(path)] == path]:
+        del origins[old]
+    origins.update({new: origin for new, origin in own.items() if new[: len(path)] == path})
+    return above

@@ -1,12 +1,15 @@
 """Ranges and choices, as they stand in a sweep's document where a trial has values; imports no torch."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
 from icd.config.document import KeyPath
+from icd.fields import FieldProblem, check_fields
+
+_MOST_VALUES = 100_000  # of a stepped range
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +21,27 @@ class Interval:
     log: bool = False
     step: float | None = None
     integer: bool = False
+
+    def __post_init__(self) -> None:
+        check_fields(self, *self._problems())
+
+    def _problems(self) -> Iterator[FieldProblem]:
+        if not self.low < self.high:
+            yield FieldProblem("low", f"low < high ({self.high:g}) must hold", self.low)
+        if self.log and self.low <= 0:
+            yield FieldProblem("low", "a logarithmic range needs low > 0", self.low)
+        if self.log and self.step is not None:
+            yield FieldProblem("step", "a logarithmic range has no step", self.step)
+        if self.step is None or self.step <= 0 or self.log:
+            return
+        low, high, step = (Decimal(str(number)) for number in (self.low, self.high, self.step))
+        steps = (high - low) / step
+        if steps > _MOST_VALUES:
+            yield FieldProblem("step", f"must leave at most {_MOST_VALUES} values", self.step)
+        elif steps != int(steps):
+            nearest = low + int(steps) * step
+            rule = f"must be low plus a whole number of steps ({step}), such as {nearest} or {nearest + step}"
+            yield FieldProblem("high", rule, self.high)
 
     @property
     def finite(self) -> bool:

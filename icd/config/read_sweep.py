@@ -117,6 +117,11 @@ class _SweepReader(Reader):
         )
 
     def _template(self, data: dict[str, Any]) -> dict[str, Any]:
+        images = data["data"] if isinstance(data.get("data"), dict) else {}
+        for name in ("train_on", "measure_on"):
+            if name in images:
+                rule = "a search trains on train and chooses on val; 'icd confirm' does the rest"
+                self.note(("data", name), rule, value=images[name])
         given = {part: data[part] for part in TOP if data.get(part) is not None}
         read = {part: self.ranges.read(value, (part,), (part,)) for part, value in given.items()}
         template = {part: value for part, value in read.items() if value is not WRONG}
@@ -125,7 +130,8 @@ class _SweepReader(Reader):
             self.note((), rule, hint=write(("method", "cluster_weight"), {"low": 0.5, "high": 64, "log": True}))
         for path, place, _ in self.ranges.nodes:
             if path[0] == "data":
-                self.note(place, "all trials of a sweep are measured on the same images; give one value")
+                rule = "data says which images a trial is trained and measured on, the same in all trials of a sweep"
+                self.note(place, rule, hint="give one value, and write a sweep for each other one")
                 self.ranges.failed.append(place)
         return template
 

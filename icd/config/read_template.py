@@ -1,22 +1,20 @@
 """Reads the ranges and choices of a sweep's file, wherever they stand in the trial's document."""
 
-import math
-from decimal import Decimal
 from itertools import combinations
-from typing import Any, get_args, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
 from icd.config.document import KeyPath, dotted
 from icd.config.forms import WEIGHTS, full_form, is_range
 from icd.config.habits import as_range, write
-from icd.config.labels import canonical, labels_of
+from icd.config.names import canonical, labels_of
 from icd.config.ranges import Choice, Interval, Node, ScaleWeights, plain
 from icd.config.reader import WRONG, Reader, field_type
 from icd.errors import did_you_mean
-from icd.fields import choices_of
+from icd.fields import Range, choices_of
 from icd.methods import METHODS, PAPER_ROWS
 
 _MOST_SCALES = 8  # 255 subsets
-_MOST_VALUES = 100_000  # of a stepped range
+_LARGEST = 2**63 - 1  # what an integer of the study's database holds
 _INTERVAL = ("low", "high", "log", "step")
 
 
@@ -90,7 +88,7 @@ class TemplateReader:
         elif allowed[0] == "subsets_of":
             found = self._subsets(value, path, place)
         else:
-            found = self._interval(value, path, place)
+            found = self._interval({key: value[key] for key in allowed if key in value}, path, place)
         return WRONG if more else found
 
     # Choices
@@ -162,66 +160,21 @@ class TemplateReader:
     # Intervals
 
     def _interval(self, value: dict[str, Any], path: KeyPath, place: KeyPath) -> Any:
-        annotation = field_type(path)
+        annotation, weights = field_type(path), path[-1] in WEIGHTS
         kinds = numbers_of(annotation)
-        weights = path[-1] in WEIGHTS
         if annotation is not None and not kinds and not weights:
             rule = f"{path[-1]} is no number, so it has no range; give {{choices: [...]}}"
             self._note(place, rule, value=value)
             return WRONG
-        integer = bool(kinds) and float not in kinds and not weights
+        number: Any = Annotated[int if kinds == {int} else float, Range(at_least=-_LARGEST, at_most=_LARGEST)]
+        above_0 = Annotated[number, Range(above=0)]
+        types = {"low": above_0 if weights else number, "high": number, "log": bool, "step": above_0 | None}
         before = len(self.reader.problems)
-        low, high = (self._number(value, key, place, integer) for key in ("low", "high"))
-        log, step = value.get("log", False), value.get("step")
-        if not isinstance(log, bool):
-            self._note((*place, "log"), "must be true or false", value=log)
-        if step is not None and self._number(value, "step", place, integer) is not None and step <= 0:
-            self._note((*place, "step"), "step > 0 must hold", value=step)
-        if low is not None and high is not None and not low < high:
-            self._note((*place, "low"), f"low < high ({high:g}) must hold", value=low)
-        if low is not None and low <= 0 and (log is True or weights):
-            rule = "a logarithmic range needs low > 0" if log is True else f"{path[-1]} > 0 must hold"
-            self._note((*place, "low"), rule, value=low)
-        if log is True and step is not None:
-            self._note((*place, "step"), "a logarithmic range has no step", value=step)
-        if len(self.reader.problems) > before or low is None or high is None:
+        values = self.reader.fields(Interval, value, place, types)
+        found = self.reader.made(Interval, {**(values or {}), "integer": kinds == {int}}, place)
+        if found is None or len(self.reader.problems) > before:
             return WRONG
-        if weights:
-            return ScaleWeights(low=float(low), high=float(high), log=log)
-        if not integer:
-            low, high, step = float(low), float(high), None if step is None else float(step)
-        interval = Interval(low=low, high=high, log=log, step=step, integer=integer)
-        return interval if step is None or self._steps_fit(interval, place) else WRONG
-
-    def _number(self, data: dict[str, Any], key: str, place: KeyPath, integer: bool) -> Any:
-        where, value = (*place, key), data.get(key)
-        if key not in data:
-            self._note(where, "required key is missing")
-        elif isinstance(value, bool) or not isinstance(value, int | float):
-            self._note(where, "must be a number", value=value)
-        elif not math.isfinite(value):
-            self._note(where, "must be finite", value=value)
-        elif integer and not isinstance(value, int):
-            self._note(where, "must be a whole number", value=value)
-        elif abs(value) > 2**63 - 1:
-            self._note(where, "must fit 64 bits", value=value)
-        else:
-            return value
-        return None
-
-    def _steps_fit(self, interval: Interval, place: KeyPath) -> bool:
-        low, high, step = (Decimal(str(number)) for number in (interval.low, interval.high, interval.step))
-        steps = (high - low) / step
-        if steps > _MOST_VALUES:
-            self._note((*place, "step"), f"must leave at most {_MOST_VALUES} values", value=interval.step)
-            return False
-        if steps != int(steps):
-            nearest = float(low + int(steps) * step)
-            hint = f"take high: {nearest:g} or {nearest + float(step):g}"
-            rule = f"must be low plus a whole number of steps ({interval.step:g})"
-            self._note((*place, "high"), rule, value=interval.high, hint=hint)
-            return False
-        return True
+        return ScaleWeights(low=found.low, high=found.high, log=found.log) if weights else found
 
 
 def numbers_of(annotation: Any) -> set[type]:

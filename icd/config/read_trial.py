@@ -4,7 +4,7 @@ Every mistake is found in one reading. What is wrong is left out and the reading
 need it says nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,12 @@ from icd.config.checks import (
     pretrained_problem,
 )
 from icd.config.document import Document, KeyPath, in_order
-from icd.config.expand import with_preset, with_recipe
 from icd.config.fingerprint import Fingerprint
-from icd.config.forms import full_form, is_range
+from icd.config.forms import WEIGHTS, full_form, is_range
 from icd.config.habits import about_file, meant, one_value, write
 from icd.config.reader import MISSING_KEY, WRONG, Reader, Row, keys_of, option_types
-from icd.config.training import PRESETS, TrainingConfig
-from icd.config.trial import DataConfig, NetworkConfig, TeacherConfig, TrialConfig
+from icd.config.training import PRESETS, TrainingConfig, preset_fields
+from icd.config.trial import DataConfig, NetworkConfig, TeacherConfig, TrialConfig, method_data
 from icd.config.yaml import apply_overrides, read_yaml
 from icd.data import DATASETS
 from icd.errors import ConfigError, Problem
@@ -188,6 +187,63 @@ class _TrialReader(Reader):
         fields = {key: value for key, value in full.items() if key != "name"}
         values = self.fields(METHODS[name], fields, path, also=["recipe"]) or {}
         return self.made(METHODS[name], values, path)
+
+
+# Short forms written out, and a preset's and a row's settings below the file's own
+
+
+def with_preset(value: Any, images: str, network: Any) -> Any:
+    """Lay a training's own fields over its preset's, which is the data set's unless it names one."""
+    value = full_form("training", {} if value is None else value)
+    if not isinstance(value, dict):
+        return value
+    row = DATASETS.get(images)
+    preset = value.get("preset", row.preset if row else None)
+    arch = network.get("arch") if isinstance(network, dict) else network
+    own = {name: item for name, item in value.items() if name != "preset"}
+    found = preset_fields(_known(preset, PRESETS), MODELS[str(arch)].family if _is_key(arch, MODELS) else "", own)
+    return {**found, "augmentation": _tagged("augmentation", found["augmentation"])}
+
+
+def with_recipe(value: Any) -> Any:
+    """Lay a method's own fields over those of the row that it starts from.
+
+    New scales do not keep the weights of the row's scales. Weights may be given by the name of their scale.
+    """
+    value = full_form("method", value)
+    if not isinstance(value, dict):
+        return value
+    row = value.get("recipe")
+    own = {name: item for name, item in value.items() if name != "recipe"}
+    start = method_data(PAPER_ROWS[str(row)]) if _is_key(row, PAPER_ROWS) else {"name": "distill"}
+    if "scales" in own:
+        start = {name: item for name, item in start.items() if name not in WEIGHTS}
+    found = {**start, **own}
+    for name in WEIGHTS:
+        if isinstance(found.get(name), dict):
+            found[name] = _in_order(found[name], found.get("scales", [1, 2, 4]))
+    return {**found, "base_loss": _tagged("base_loss", found["base_loss"])} if "base_loss" in found else found
+
+
+def _in_order(weights: Mapping[str, Any], scales: Any) -> Any:
+    """Write ``{s1: 0.25, s2: 0.75}`` as the list that goes with the scales."""
+    names = [f"s{scale}" for scale in scales] if isinstance(scales, list) else []
+    return [weights[name] for name in names] if set(names) == set(weights) else weights
+
+
+def _tagged(name: str, value: Any) -> Any:
+    value = full_form(name, value)
+    return {key: {} if inner is None else inner for key, inner in value.items()} if isinstance(value, dict) else value
+
+
+def _known(name: Any, table: Mapping[str, Any]) -> str:
+    return name if _is_key(name, table) else next(iter(table))
+
+
+def method_name(value: Any) -> str:
+    """Name the class of a method's file value; ``distill`` where that is wrong or absent."""
+    name = with_recipe(value).get("name") if isinstance(value, dict | str) else None
+    return str(name) if _is_key(name, METHODS) else "distill"
 
 
 def _is_key(name: Any, table: Any) -> bool:

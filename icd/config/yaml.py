@@ -12,8 +12,7 @@ from typing import Any
 
 import yaml
 
-from icd.config.document import Document, KeyPath, Origin, dotted
-from icd.config.merge import laid_over
+from icd.config.document import Document, KeyPath, Origin, dotted, laid_over
 from icd.config.overrides import apply_overrides
 from icd.errors import ConfigError, Problem, did_you_mean, shorten
 

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
+from icd.search.core.roots import default_root, root_of
+
 if TYPE_CHECKING:
     from icd.config.yaml import Document
     from icd.search.controller.controller import SweepController
@@ -58,13 +60,6 @@ class Options(TypedDict, total=False):
     report: Callable[[Path, str, Path], None]
 
 
-def default_root() -> Path:
-    """Where results are kept: ``ICD_ROOT``, or ``runs`` here; for a bucket this machine's copy of it."""
-    from icd.storage.bucket import local_root
-
-    return local_root(os.environ.get("ICD_ROOT") or "runs")
-
-
 def sweep(
     source: Source, overrides: Sequence[str] = (), *, name: str | None = None, **options: Unpack[Options]
 ) -> "SweepResult":
@@ -80,12 +75,11 @@ def sweep(
         ConfigError: With every problem of the file.
         StateError: If another driver has it, or it was begun with another configuration.
     """
-    from icd.config.located import located
     from icd.config.read_sweep import read_sweep
     from icd.search.run_sweep import run
 
     document = _document(source, overrides, name)
-    with located(document):
+    with document.located():
         return run(read_sweep(document), document.data, settings_of(options))
 
 
@@ -121,12 +115,11 @@ def plan(
     **options: Unpack[Options],
 ) -> "Plan":
     """Say what a sweep would try and cost; ``measure`` times it here, and trains its teacher if that is missing."""
-    from icd.config.located import located
     from icd.config.read_sweep import read_sweep
     from icd.search.planning import make_plan
 
     document = _document(source, overrides, name)
-    with located(document):
+    with document.located():
         return make_plan(read_sweep(document), settings_of(options), measure=measure)
 
 
@@ -209,13 +202,6 @@ def sync(
     if driver is not None:
         raise StateError(f"sweep {name!r} is driven by {driver}, which sends what is pending by itself")
     return send_missing(where, name, deadline_s, announce)
-
-
-def root_of(root: Path | str | None) -> Path:
-    """Give the folder that stands for a root: itself, this machine's copy of a bucket, or for None the default."""
-    from icd.storage.bucket import local_root
-
-    return default_root() if root is None else local_root(root)
 
 
 def _document(source: Source, overrides: Sequence[str], name: str | None) -> "Document":

@@ -18,6 +18,7 @@ from icd.search.executors.local.resources import partition_devices
 from icd.search.run_sweep import Settings, preparation
 from icd.search.study.database import memory_storage
 from icd.search.study.ledger import Ledger
+from icd.search.suggest.samplers import drive
 from icd.search.suggest.search_space import SearchSpace
 from icd.search.suggest.warm_start import planned_starts
 from icd.training.gpus import visible_gpus
@@ -205,7 +206,7 @@ def _trials(sweep: SweepConfig, space: SearchSpace) -> int | None:
 def _suggestions(sweep: SweepConfig, space: SearchSpace) -> dict[int, dict[str, Any]]:
     """Ask a study in memory, seeded and numbered as the real one would be."""
     ledger = Ledger.create(memory_storage(), sweep, {})
-    ledger.drive(sweep, list(space.points()) if sweep.sampler.name == "grid" else [], 1, shared=False)
+    drive(ledger, sweep, list(space.points()) if sweep.sampler.name == "grid" else [], 1, shared=False)
     for baseline in sweep.enqueue:
         ledger.add_baseline(baseline.label, {}, {}, {})
     for start in space.starts:

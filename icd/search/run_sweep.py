@@ -22,6 +22,7 @@ from icd.search.session import Executor, Session, Settings, session, threads_of,
 from icd.search.study.database import is_shared, redacted, storage_url
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_index import pasted, tracking_uri
+from icd.search.suggest.samplers import drive
 from icd.search.suggest.search_source import retry_failed
 from icd.search.suggest.search_space import SearchSpace
 from icd.search.suggest.warm_start import find_starts, stored_starts, to_json
@@ -185,7 +186,7 @@ def _drive(
     settings = held.settings
     points = list(space.points()) if sweep.sampler.name == "grid" else []
     epochs = max(space.members(space.document(corner))[-1].last for corner in space.corners())
-    ledger.drive(sweep, points, epochs, shared=is_shared(storage_url(settings.root)))
+    drive(ledger, sweep, points, epochs, shared=is_shared(storage_url(settings.root)))
     if settings.retry_failed:
         again = ", ".join(map(str, retry_failed(ledger)))
         settings.announce(f"failed trials are trained again as {again}" if again else "no failed trial to train again")

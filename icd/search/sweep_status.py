@@ -12,7 +12,7 @@ from icd.errors import StateError
 from icd.search.controller.node_health import QUARANTINED
 from icd.search.core.dead_terms import noted_terms
 from icd.search.core.device_usage import DeviceUse, mixed_cost, uses
-from icd.search.core.records import State, TrialRecord, best, in_order
+from icd.search.core.records import State, TrialRecord, best
 from icd.search.study.database import DatabaseLease, is_shared, storage_url
 from icd.search.study.ledger import Ledger
 from icd.search.study.locks import holder, is_driven
@@ -174,16 +174,6 @@ def flat_rows(records: Sequence[TrialRecord], metrics: Sequence[str]) -> list[di
 def pairs_of(records: Sequence[TrialRecord]) -> list[str]:
     """Name the pairs that trials were trained on; none where each has one run."""
     return list(dict.fromkeys(name for record in records for name in record.members))
-
-
-def chosen(
-    records: Sequence[TrialRecord], *, states: Sequence[State] = (), top: int | None = None, maximize: bool = True
-) -> list[TrialRecord]:
-    """Choose trials by state, and the best few of the complete ones by the first objective."""
-    found = [record for record in records if not states or record.state in states]
-    if top is None:
-        return found
-    return in_order(found, maximize=maximize)[:top]
 
 
 def found_line(folder: Path, records: Sequence[TrialRecord]) -> str:

@@ -11,7 +11,7 @@ from icd.search.controller.controller import SweepController
 from icd.search.core.records import TrialRecord
 from icd.search.run_sweep import check_digests, stored_sweep
 from icd.search.session import Session, Settings, session, threads_of
-from icd.search.study.database import is_shared, redacted, storage_url
+from icd.search.study.database import redacted
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_index import find, pasted, tracking_uri
 from icd.search.suggest.list_source import Listed, ListSource, measured
@@ -101,8 +101,7 @@ def _driver(sweep: SweepConfig, ledger: Ledger, listed: Listed, held: Session) -
     prepared = held.prepare(sweep, request)
     check_digests(ledger, prepared)
     one_thing = measured(sweep, listed.objective)
-    epochs = max(config.training.epochs for config in configs)
-    ledger.drive(one_thing, [], epochs, shared=is_shared(storage_url(settings.root)))
+    ledger.drive()
     ledger.note_study(**{f"{listed.stage}/teacher_caches": dict(prepared.teacher_caches)})
     driver = SweepController(
         one_thing,

@@ -22,11 +22,10 @@ from functools import partial
 from pathlib import Path
 
 from icd.errors import CheckpointError
-from icd.search.core.attempts import Attempt, issued
+from icd.search.core.attempts import BEGUN, Attempt, issued, newest_begun
 from icd.storage.bucket import Bucket, Stored, place
 from icd.training import STUDENT
 
-_BEGUN = "begun"
 _SLOTS = 2  # checkpoints that are kept, each in its turn under one of as many names
 _CHECKPOINT = re.compile(rb"epoch-\d{6}\.ckpt")
 _OWN = ("attempt", "progress.json", "stack-")  # of this machine, and of the driver
@@ -52,13 +51,6 @@ def working_copy(task: Attempt) -> Iterator[Callable[[], None]]:
         shutil.rmtree(task.folder, ignore_errors=True)
 
 
-def newest_begun(names: Mapping[str, Stored], prefix: str, most: int) -> int:
-    """Give the newest attempt up to ``most`` that has taken over, 0 where none has; ``names`` as a listing has them."""
-    attempt = re.compile(rf"{re.escape(prefix)}/a(\d+)/{_BEGUN}")
-    found = [int(match[1]) for match in map(attempt.fullmatch, names) if match]
-    return max((number for number in found if number <= most), default=0)
-
-
 class _Copy:
     """What one attempt has published so far."""
 
@@ -81,7 +73,7 @@ class _Copy:
         (task.folder / "checkpoints").mkdir(parents=True, exist_ok=True)
         self.publish()
         said = {"from": before, "host": socket.gethostname(), "time": time.time()}
-        self.bucket.write(f"{self._own}/{_BEGUN}", json.dumps(said).encode())
+        self.bucket.write(f"{self._own}/{BEGUN}", json.dumps(said).encode())
 
     def publish(self) -> None:
         """Send what is new or has changed: checkpoints, then what tells of them, and the result last.
@@ -106,7 +98,7 @@ class _Copy:
     def _take(self, folder: str, names: Mapping[str, Stored]) -> None:
         for name in names:
             own = name.removeprefix(folder)
-            if own in (name, _BEGUN):
+            if own in (name, BEGUN):
                 continue
             content = self.bucket.read(name) or b""
             if own.startswith("checkpoints/"):

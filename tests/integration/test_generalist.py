@@ -177,8 +177,9 @@ def test_each_pair_is_exported_with_its_student(confirmed: Path, tmp_path: Path,
     assert (told["trial"], told["confirmed"], list(told["pairs"])) == (number, True, ["small", "large"])
     assert sorted(told["differences"]) == ["large/student.pt2", "small/student.pt2"]
     assert all(difference <= 1e-4 for difference in told["differences"].values())
-    records_of = bare.sweep_index.find(confirmed, "crash").records
-    record = next(item for item in records_of("confirm") if item.number == number)
+    record = next(
+        item for item in bare.sweep_index.find(confirmed, "crash").records("confirm") if item.number == number
+    )
     assert found.statement.rstrip(".") in (out / "README.md").read_text()
     for name in ("small", "large"):
         assert {path.name for path in (out / name).iterdir()} == {*EXPORTED, "student.pt2"}

@@ -79,20 +79,20 @@ def test_an_ablation_is_shown_with_the_importance_of_parameters(command: Command
     assert all(line.startswith("without scale ") for line in lines[2:5])
     assert lines[5].startswith("cluster weight 0 - whole ")
     assert lines[5].split()[-2:] == ["better", "3"]
-    assert lines[-1].startswith("importance of parameters: not shown, only 1 of the complete trials have parameters")
+    assert lines[-1].startswith("importance of parameters: not judged, only 1 complete trials have parameters")
     told = json.loads(command("ablate", "by-hand", "--dry-run", "--json").out)
     assert told["simplest"] == "cluster weight 0"
-    assert told["importance"]["groups"] == []
+    assert told["importance"]["parameters"] == []
 
 
 def test_importance_of_a_sweep_with_branches(root: Path) -> None:
     from icd.results.importance import importance_of
     from icd.results.lines import importance_lines
 
-    study = rich(root, 30)
+    study = rich(root, 50)
     found = importance_of(study.ledger, study.ledger.records())
     first, heads, *rows = importance_lines(found)
-    assert first == "importance of parameters in the search (PED-ANOVA, 21 complete trials)"
-    assert heads.split() == ["parameter", "share", "by", "chance", "clear", "trials", "where"]
-    assert len(rows) == sum(len(group.parameters) for group in found.groups)
-    assert any(row.startswith("dkd.beta ") and row.endswith("base_loss = dkd") for row in rows)
+    assert first.endswith(f"(share of the ranks of {found.trials} complete trials)")
+    assert heads.split() == ["parameter", "share", "p", "clear", "trials", "where"]
+    assert len(rows) == len(found.parameters)
+    assert any("dkd.beta " in row and row.endswith("base_loss = dkd") for row in rows)

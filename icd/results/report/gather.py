@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from icd.config.sweep import Direction
 from icd.results.ablation import Ablation, ablation_of
@@ -16,11 +17,13 @@ from icd.results.stats import expected_maximum
 from icd.search.core.attempts import trial_folder
 from icd.search.core.records import TrialRecord, best, in_order
 from icd.search.study.sweep_files import fetch_trials
-from icd.search.study.sweep_index import find, sweep_folder
+from icd.search.study.sweep_index import find, pasted, sweep_folder, tracking_uri
 from icd.search.sweep_status import counts_of, driver_of, plain_sweep
+from icd.search.tracking.mlflow_pages import without_password
 from icd.worker.gram_file import GRAMS_NAME, Grams, read_grams
 
 _TEACHER_IMAGES = re.compile(rb'"teacher/images": ([0-9.]+)')
+_VAL_IMAGES = re.compile(r"([0-9]+) validation images")
 _MOST_BYTES = 200_000_000  # of metrics that are looked through for teacher images
 
 
@@ -63,6 +66,7 @@ class Facts:
         confirmation: Where one was begun.
         ablation: Where one was begun.
         overstatement: Of the best trial's score; None where no spread over seeds was measured.
+        leaderboard: Where MLflow shows the runs and compares them; a command where it is no server.
     """
 
     name: str
@@ -80,6 +84,13 @@ class Facts:
     confirmation: Confirmation | None
     ablation: Ablation | None
     overstatement: Overstatement | None
+    leaderboard: str
+
+    @property
+    def val_images(self) -> int | None:
+        """How many validation images there are; None where the study does not know."""
+        found = _VAL_IMAGES.search(str(self.attributes.get("data", "")))
+        return int(found[1]) if found else None
 
     @property
     def metrics(self) -> list[str]:
@@ -149,7 +160,15 @@ def gather(root: Path, name: str) -> Facts:
         confirmation=confirmation,
         ablation=ablation,
         overstatement=overstatement_of(len(complete), confirmation, ablation) if highest else None,
+        leaderboard=_leaderboard(root, name),
     )
+
+
+def _leaderboard(root: Path, name: str) -> str:
+    uri = tracking_uri(root)
+    if not uri.startswith(("http://", "https://")):
+        return pasted(root, "ui", name)
+    return f"{without_password(uri).rstrip('/')}/#/experiments?searchFilter={quote(name)}"
 
 
 def overstatement_of(trials: int, confirmation: Confirmation | None, ablation: Ablation | None) -> Overstatement | None:

@@ -39,9 +39,9 @@ def searched(facts: Facts) -> Section:
     blocks: list[Block] = [
         Text(words),
         Table(caption="Searched", headers=["parameter", "values", "only where"], rows=rows),
-        Table(caption="Fixed", headers=["field", "value"], rows=fixed, folded=len(fixed) > _LISTED),
+        Table(caption="Fixed", headers=["field", "value"], rows=fixed, folded=True),
     ]
-    return Section("What was searched", blocks)
+    return Section("What was searched", blocks, "half")
 
 
 def cost(facts: Facts) -> Section:
@@ -69,7 +69,7 @@ def cost(facts: Facts) -> Section:
     if facts.teacher_images == 0:
         words += " The teacher's answers were read from the cache; it was not run for any trial."
     blocks: list[Block] = [Text(words), Table(caption="Cost", headers=["", "used", "limit"], rows=rows)]
-    return Section("Budget and cost", [*blocks, *_devices(facts)])
+    return Section("Budget and cost", [*blocks, *_devices(facts)], "half")
 
 
 def _devices(facts: Facts) -> list[Block]:
@@ -105,10 +105,10 @@ def pruning(facts: Facts) -> Section | None:
         "Only trials that ran all epochs are counted. Those that pruning spared lie closer together than all would, so "
         "the correlations err downwards: a rung foretells the end better than they say."
     )
-    return Section("Rung audit", [Text(words), table, Text(note, "note")])
+    return Section("Rung audit", [Text(words), table, Text(note, "note")], "half")
 
 
-def failures(facts: Facts) -> Section:
+def failures(facts: Facts) -> Section | None:
     """Group what went wrong by its reason."""
     groups: dict[tuple[str, str], list[int]] = defaultdict(list)
     for record in facts.records:
@@ -116,13 +116,13 @@ def failures(facts: Facts) -> Section:
         if record.state == "failed" or kind == "diverged":
             groups[kind, record.reason].append(record.number)
     if not groups:
-        return Section("Failures", [Text("No trial failed or diverged.")])
+        return None
     rows: list[list[object]] = []
     for (kind, reason), numbers in sorted(groups.items(), key=lambda item: -len(item[1])):
         listed = ", ".join(map(str, numbers[:_LISTED])) + ("…" if len(numbers) > _LISTED else "")
         rows.append([reason, kind, len(numbers), listed])
     table = Table(caption="Failures by reason", headers=["reason", "kind", "trials", "numbers"], rows=rows)
-    return Section("Failures", [table])
+    return Section("Failures", [table], "half")
 
 
 def provenance(facts: Facts) -> Section:
@@ -151,11 +151,16 @@ def provenance(facts: Facts) -> Section:
     export = f"icd export {facts.name} -o best.yaml{searched_only}"
     again = f"icd sweep {facts.name}.yaml\n{export}\nicd train best.yaml"
     blocks: list[Block] = [
-        Table(caption="Provenance", headers=["what", "value"], rows=[row for row in rows if row[1] not in (None, "")]),
+        Table(
+            caption="Versions and digests",
+            headers=["what", "value"],
+            rows=[r for r in rows if r[1] not in (None, "")],
+            folded=True,
+        ),
         Code(caption="To do it again", text=again),
         Code(caption=f"{facts.name}.yaml", text=text, folded=True),
     ]
-    return Section("Provenance", blocks)
+    return Section("Provenance", blocks, "half")
 
 
 def _short(teacher: str) -> str:

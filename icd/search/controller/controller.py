@@ -24,9 +24,9 @@ from icd.search.core.location import Location
 from icd.search.core.pair_runs import key_of
 from icd.search.core.run_context import RunContext, RunningTrial
 from icd.search.study.ledger import Ledger
-from icd.search.suggest.list_source import ListSource
 from icd.search.suggest.search_source import SearchSource
 from icd.search.suggest.search_space import SearchSpace
+from icd.search.suggest.trial_source import TrialSource
 from icd.search.tracking.tracker import Tracker
 from icd.worker.preflight import PreflightResult, teacher_name
 
@@ -47,12 +47,12 @@ class SweepController:
         prepared: PreflightResult,
         site: RunContext,
         announce: Callable[[str], None],
-        chooser: SearchSource | ListSource | None = None,
+        source: TrialSource | None = None,
     ) -> None:
         self.sweep, self.ledger, self.tracker = sweep, ledger, tracker
         self.prepared, self.site, self.announce = prepared, site, announce
-        self.chooser = chooser or SearchSource(sweep, space, ledger, prepared, self._refused)
-        self.books = TrialRecorder(sweep, space, ledger, tracker, site, self.chooser)
+        self.source = source or SearchSource(sweep, space, ledger, prepared, self._refused)
+        self.books = TrialRecorder(sweep, space, ledger, tracker, site, self.source)
         self.running: dict[int, RunningTrial] = {}
         self.drain = self.stop_now = False
         self.stopped_by = ""
@@ -80,7 +80,7 @@ class SweepController:
         """Whether nothing runs and nothing will."""
         if self.running or (self._onward and not self.stopping):
             return False
-        return self.stopping or self.drain or not (self._waiting or self.chooser.enqueued_left() or self._room())
+        return self.stopping or self.drain or not (self._waiting or self.source.enqueued_left() or self._room())
 
     @property
     def quarantined(self) -> Mapping[Location, str]:
@@ -93,9 +93,9 @@ class SweepController:
         if self.stopping or self.drain:
             return 0 if self.stopping else len(self._onward)
         again, trials = len(self._onward) + len(self._waiting), self.sweep.budget.trials
-        if not (self.chooser.enqueued_left() or self._room()):
+        if not (self.source.enqueued_left() or self._room()):
             return again
-        return sys.maxsize if trials is None else again + max(0, trials - self.chooser.tried)
+        return sys.maxsize if trials is None else again + max(0, trials - self.source.tried)
 
     def next(self) -> Attempt | None:
         """Give the next attempt; None where there is none now."""
@@ -107,7 +107,7 @@ class SweepController:
             return None
         if self._waiting:
             return self._issue(self._waiting.pop(0))
-        number = next(self.chooser.new_trials(lambda: not self.drain and self._room()), None)
+        number = next(self.source.new_trials(lambda: not self.drain and self._room()), None)
         return self._issue(number) if number is not None else None
 
     def epoch(self, epoch: EpochReport) -> bool:
@@ -167,16 +167,16 @@ class SweepController:
         self.ledger.note_study(**{self._noted(name): value for name, value in attributes.items()})
 
     def _noted(self, name: str) -> str:
-        return name if self.chooser.stage == "search" else f"{self.chooser.stage}/{name}"
+        return name if self.source.stage == "search" else f"{self.source.stage}/{name}"
 
     # Choosing
 
     def _take_up(self) -> None:
         """Read the ledger: what is known, what was under way, what a killed driver left half said."""
         ended = []
-        for record in self.ledger.records(self.chooser.stage):
+        for record in self.ledger.records(self.source.stage):
             self._allowance.spend(float(record.attributes.get("seconds", 0.0)))
-            if not self.chooser.take_up(record):
+            if not self.source.restore(record):
                 continue
             self._retry.restore(record.number, record.attributes.get("faults", {}))
             self._paces.take_up(record.number, record.attributes.get("devices", ()))
@@ -189,10 +189,10 @@ class SweepController:
 
     def _room(self) -> bool:
         """Whether the budget, the grid and the sampler allow another trial."""
-        if self._allowance.over(self.chooser.tried):
+        if self._allowance.over(self.source.tried):
             self.stopped_by = "budget"
             return False
-        if self.chooser.exhausted:
+        if self.source.exhausted:
             self.stopped_by = "exhausted"
             return False
         return True
@@ -204,7 +204,7 @@ class SweepController:
 
     def _issue(self, number: int) -> Attempt:
         record = self.ledger.record(number)
-        members = self.chooser.members(record)
+        members = self.source.members(record)
         if key_of(members) != record.key:
             raise StateError(
                 f"trial {number} was committed with the key {record.key[:12]}, but its parameters now give "
@@ -237,7 +237,7 @@ class SweepController:
             threads=self.site.threads,
             engine=self.site.engine,
             teacher_cache=self.prepared.teacher_caches.get(teacher_name(config), "off"),
-            stage=self.chooser.stage,
+            stage=self.source.stage,
             member=member.name,
             bucket=bucket.url if bucket is not None else "",
         )
@@ -284,7 +284,7 @@ class SweepController:
     def _warn_of_mixed_cost(self) -> None:
         metrics = [objective.metric for objective in self.sweep.objectives]
         if COST in metrics and not self._warned:
-            warning = mixed_cost(metrics, uses(self.ledger.records(self.chooser.stage)))
+            warning = mixed_cost(metrics, uses(self.ledger.records(self.source.stage)))
             self._warned = bool(warning)
             if warning:
                 self.announce(f"WARNING: {warning}")
@@ -336,7 +336,7 @@ class SweepController:
         self.announce(f"trial {number}: failed: {outcome.reason}")
         notes: dict[str, Any] = {"exit_reason": outcome.kind, "device": outcome.device, **self._costs(number)}
         self.ledger.tell(number, "failed", reason=outcome.reason, **notes)
-        self.chooser.forget(number)
+        self.source.discard(number)
         self._close(number)
         self._give_up_if_hopeless()
 

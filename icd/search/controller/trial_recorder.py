@@ -12,9 +12,8 @@ from icd.search.core.records import TrialRecord
 from icd.search.core.run_context import RunContext, RunningTrial
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_files import shelf_of
-from icd.search.suggest.list_source import ListSource
-from icd.search.suggest.search_source import SearchSource
 from icd.search.suggest.search_space import SearchSpace
+from icd.search.suggest.trial_source import TrialSource
 from icd.search.tracking.run_view import trial_key
 from icd.search.tracking.sweep_views import SweepViews, ask_for_trial, epoch_row
 from icd.search.tracking.tracker import Tracker
@@ -31,9 +30,9 @@ class TrialRecorder:
         ledger: Ledger,
         tracker: Tracker,
         site: RunContext,
-        chooser: SearchSource | ListSource,
+        source: TrialSource,
     ) -> None:
-        self.sweep, self.ledger, self.site, self.chooser = sweep, ledger, site, chooser
+        self.sweep, self.ledger, self.site, self.source = sweep, ledger, site, source
         self.shelf = shelf_of(site.folder)
         self._weights = [row.name for row in space.dimensions() if row.name.endswith("_weight")]
         self.tracker, self.views = tracker, SweepViews(sweep, space, ledger.attributes, site.folder)
@@ -125,7 +124,7 @@ class TrialRecorder:
 
     def members(self, number: int) -> tuple[PairRun, ...]:
         """Give the runs of a trial, with their configurations."""
-        return self.chooser.members(self.ledger.record(number))
+        return self.source.members(self.ledger.record(number))
 
     def _runs(self, number: int) -> list[tuple[str, int]]:
         """Give the name of each run of a trial, and how many epochs are before it."""

@@ -5,6 +5,7 @@ every epoch it knows, the newest stored one first, and ends with an ``AttemptRes
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 from icd.config.engine import Engine
 from icd.search.core.location import Location
 from icd.search.core.records import Stage
-from icd.storage.bucket import Bucket, local_root
+from icd.storage.bucket import Bucket, Stored, local_root
 
 # How an attempt ended. ``complete``: all epochs. ``stopped``: pruned, or asked to stop, after a durable checkpoint.
 # ``diverged``: a loss or metric that is not finite. ``disk``: nothing can be written; the sweep halts, resumable.
@@ -33,6 +34,8 @@ RETRIES: Mapping[str, int | None] = {
     "setup": 0,  # configuration or data: it would fail again
     "error": 0,  # anything else the code raised
 }
+
+BEGUN = "begun"
 
 UNCLEAN = ("gpu", "memory", "preempted")  # after these a process is not used again: an error of CUDA stays with it
 
@@ -187,6 +190,13 @@ def checkpoints_below(folder: Path) -> Iterator[Path]:
     """Find the checkpoints of all runs of a trial."""
     for pattern in ("checkpoints", "*/checkpoints"):
         yield from folder.glob(f"{pattern}/epoch-*.ckpt")
+
+
+def newest_begun(names: Mapping[str, Stored], prefix: str, most: int) -> int:
+    """Give the newest attempt up to ``most`` that has taken over, 0 where none has; ``names`` as a listing has them."""
+    attempt = re.compile(rf"{re.escape(prefix)}/a(\d+)/{BEGUN}")
+    found = [int(match[1]) for match in map(attempt.fullmatch, names) if match]
+    return max((number for number in found if number <= most), default=0)
 
 
 class AttemptClaim(NamedTuple):

@@ -85,6 +85,16 @@ def best(records: Sequence[TrialRecord], *, maximize: bool) -> TrialRecord | Non
     return next(iter(in_order(records, maximize=maximize)), None)
 
 
+def chosen(
+    records: Sequence[TrialRecord], *, states: Sequence[State] = (), top: int | None = None, maximize: bool = True
+) -> list[TrialRecord]:
+    """Choose trials by state, and the best few of the complete ones by the first objective."""
+    found = [record for record in records if not states or record.state in states]
+    if top is None:
+        return found
+    return in_order(found, maximize=maximize)[:top]
+
+
 def run_label(round_: int, arm: str, seed: int) -> str:
     """Name a run: of the first list ``KD seed 101``, of the second ``KD seed 106 (2)``."""
     return f"{arm} seed {seed}" + (f" ({round_})" if round_ > 1 else "")

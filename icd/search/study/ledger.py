@@ -15,7 +15,8 @@ from typing import Any, Literal, TypeVar
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import DuplicatedStudyError
-from optuna.pruners import NopPruner
+from optuna.pruners import BasePruner, NopPruner
+from optuna.samplers import BaseSampler, RandomSampler
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
@@ -25,9 +26,17 @@ from icd.errors import StateError
 from icd.search.core.ranks import ranks_of_trials
 from icd.search.core.records import Stage, State, TrialRecord
 from icd.search.study.database import patiently
-from icd.search.study.sweep_study import LIST_NUMBERS, RETRY_OF, STATES, SweepStudy, list_name, list_number, replaced
+from icd.search.study.sweep_study import (
+    LIST_NUMBERS,
+    OUTSIDE,
+    RETRY_OF,
+    STATES,
+    SweepStudy,
+    list_name,
+    list_number,
+    replaced,
+)
 from icd.search.study.write_through import WriteThroughStorage
-from icd.search.suggest.samplers import OUTSIDE, make_pruner, make_sampler
 
 logger = logging.getLogger(__name__)
 
@@ -57,10 +66,10 @@ class Ledger:
         self._database = storage
         self._memory: list[WriteThroughStorage] = []
         self._ranked: RankName | Literal[""] | None = None  # unknown until it is asked for
-        self.study = self._do(lambda: _load(name, storage, optuna.samplers.RandomSampler()))
+        self.study = self._do(lambda: _load(name, storage, RandomSampler()))
         self._search = SweepStudy(storage, name, self._do)
         self._lists: dict[int, SweepStudy] = {}
-        self.pruner: optuna.pruners.BasePruner = self.study.pruner
+        self.pruner: BasePruner = self.study.pruner
 
     @classmethod
     def create(
@@ -122,14 +131,11 @@ class Ledger:
             if study == name or study.startswith(f"{name}/"):
                 storage.delete_study(storage.get_study_id_from_name(study))
 
-    def drive(self, sweep: SweepConfig, points: Sequence[Mapping[str, Any]], epochs: int, *, shared: bool) -> None:
-        """Get ready to ask and to prune."""
-        seen = self._by_rank if sweep.pairs else lambda trials: trials
-        sampler = make_sampler(sweep.sampler, sweep.sampler.seed, points, shared_database=shared, seen=seen)
-        self.pruner = make_pruner(sweep.pruner, epochs)
+    def drive(self, sampler: BaseSampler | None = None, pruner: BasePruner | None = None) -> None:
+        """Hold the studies in memory, as nobody else writes them now; with a sampler trials can be asked for."""
         self._memory = [self._search.hold_in_memory()]
-        self.study = _load(self.name, self._memory[0], sampler)
-        self._lists = {}
+        self.study = _load(self.name, self._memory[0], sampler or RandomSampler())
+        self.pruner, self._lists = pruner or NopPruner(), {}
 
     # What is known
 
@@ -182,8 +188,8 @@ class Ledger:
     def _direction(self) -> Direction:
         return "maximize" if self.study.directions[0] == StudyDirection.MAXIMIZE else "minimize"
 
-    def _by_rank(self, trials: list[FrozenTrial]) -> list[FrozenTrial]:
-        """Show a sampler each complete trial's rank among all that are complete now, in place of what was told."""
+    def by_rank(self, trials: list[FrozenTrial]) -> list[FrozenTrial]:
+        """Show each complete trial's rank among all that are complete now, in place of what was told."""
         ranks, sign = self._ranks(trials), -1.0 if self._direction == "maximize" else 1.0
         return [_valued(trial, sign * ranks[trial.number]) if trial.number in ranks else trial for trial in trials]
 
@@ -353,7 +359,7 @@ class Ledger:
             raise StateError(f"another driver has ended a trial of sweep {self.name!r} meanwhile: {error}") from error
 
 
-def _load(name: str, storage: BaseStorage, sampler: optuna.samplers.BaseSampler) -> optuna.Study:
+def _load(name: str, storage: BaseStorage, sampler: BaseSampler) -> optuna.Study:
     """Open a study; it prunes nothing by itself."""
     return optuna.load_study(study_name=name, storage=storage, sampler=sampler, pruner=NopPruner())
 

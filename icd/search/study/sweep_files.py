@@ -18,13 +18,12 @@ from pathlib import Path
 from typing import Any, get_args
 
 from icd.errors import SetupError, StateError
-from icd.search.core.attempts import AttemptClaim, checkpoints_below, trial_folder
+from icd.search.core.attempts import AttemptClaim, checkpoints_below, newest_begun, trial_folder
 from icd.search.core.records import Stage
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_index import REPORT_NAME, sweep_folder
 from icd.storage.bucket import Bucket, Stored, bucket_of, place
 from icd.training import STUDENT
-from icd.worker.attempt_storage import newest_begun
 
 logger = logging.getLogger(__name__)
 

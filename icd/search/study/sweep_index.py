@@ -5,7 +5,7 @@ import shlex
 from pathlib import Path
 
 from icd.errors import SetupError, StateError, UsageError, did_you_mean
-from icd.search import default_root
+from icd.search.core.roots import default_root
 from icd.search.study.database import is_shared, open_storage, redacted, storage_url
 from icd.search.study.database_file import is_one_database
 from icd.search.study.ledger import Ledger

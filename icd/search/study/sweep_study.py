@@ -19,6 +19,7 @@ from icd.search.study.write_through import WriteThroughStorage
 LIST_NUMBERS = 100_000
 _LISTS: Sequence[Stage] = [stage for stage in get_args(Stage) if stage != "search"]
 
+OUTSIDE = "icd:outside"  # user attribute of enqueued configurations that the space cannot express
 RETRY_OF = "retry_of"  # user attribute: the number of the failed trial in whose place this one stands
 
 STATES: Mapping[State, TrialState] = {

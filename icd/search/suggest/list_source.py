@@ -62,7 +62,7 @@ class Listed(Protocol):
 
 
 class ListSource:
-    """Stands where a sweep has its ``Chooser``; all it knows can be read in the ledger again."""
+    """Gives the runs of a list; all that it knows can be read in the ledger again."""
 
     def __init__(self, listed: Listed, ledger: Ledger, prepared: PreflightResult) -> None:
         self.stage: Stage = listed.stage
@@ -73,7 +73,7 @@ class ListSource:
         self._runs: dict[str, FixedRun] = {}
         self._ended = -1
 
-    def take_up(self, record: TrialRecord) -> bool:
+    def restore(self, record: TrialRecord) -> bool:
         """Learn from a trial of this stage; False for one of an earlier list, which is not gone on with."""
         if record.attributes["round"] != self._listed.round:
             if record.state == "running":
@@ -105,7 +105,7 @@ class ListSource:
             raise StateError(f"trial {record.number} ({record.stage} {record.baseline}) is not on the list any more")
         return self._pinned(run)
 
-    def forget(self, number: int) -> None:
+    def discard(self, number: int) -> None:
         """A run that failed has had its retries; it is not tried again."""
 
     def _pinned(self, run: FixedRun) -> tuple[PairRun, ...]:

@@ -16,14 +16,14 @@ from optuna.samplers import BaseSampler, CmaEsSampler, NSGAIISampler, RandomSamp
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from icd.config.sweep import PrunerConfig, SamplerConfig
+from icd.config.sweep import PrunerConfig, SamplerConfig, SweepConfig
 from icd.errors import ConfigError
+from icd.search.study.ledger import Ledger
 from icd.search.study.optuna_internals import showing
-from icd.search.study.sweep_study import RETRY_OF
+from icd.search.study.sweep_study import OUTSIDE, RETRY_OF
 from icd.search.suggest.gp_sampler import AlternatingSampler, ConditionalGPSampler
 from icd.search.suggest.history import MOST_FINISHED, subsample_history
 
-OUTSIDE = "icd:outside"  # user attribute of enqueued configurations that the space cannot express
 _ENQUEUED = {"baseline", "start", RETRY_OF}  # with one of these a trial was not asked of the sampler
 
 Seen = Callable[[list[FrozenTrial]], list[FrozenTrial]]
@@ -181,6 +181,15 @@ class GridSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         return self.point(study, trial)[param_name]
+
+
+def drive(
+    ledger: Ledger, sweep: SweepConfig, points: Sequence[Mapping[str, Any]], epochs: int, *, shared: bool
+) -> None:
+    """Let a ledger ask the sampler and the pruner of its sweep; see ``make_sampler`` and ``make_pruner``."""
+    seen = ledger.by_rank if sweep.pairs else lambda trials: trials
+    sampler = make_sampler(sweep.sampler, sweep.sampler.seed, points, shared_database=shared, seen=seen)
+    ledger.drive(sampler, make_pruner(sweep.pruner, epochs))
 
 
 def make_sampler(

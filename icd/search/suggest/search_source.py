@@ -42,7 +42,7 @@ class SearchSource:
         self._done: set[str] = set()  # labels of those that have a trial
         self._size = space.size()
 
-    def take_up(self, record: TrialRecord) -> bool:
+    def restore(self, record: TrialRecord) -> bool:
         """Learn from a trial that the ledger holds; False where it is not to be trained or told about."""
         if record.state == "retried":
             return False  # the trial in its place stands for it
@@ -95,7 +95,7 @@ class SearchSource:
         """
         return self._pinned(self.space.tried(record))
 
-    def forget(self, number: int) -> None:
+    def discard(self, number: int) -> None:
         """Allow the configuration of a trial that failed to be tried again."""
         self._keys = {key: holder for key, holder in self._keys.items() if holder != number}
 

@@ -13,7 +13,6 @@ from icd.config import walk
 from icd.config.document import Document
 from icd.config.ranges import Interval
 from icd.config.read_trial import read_trial
-from icd.config.row import FlatRow
 from icd.config.space import Stored, baseline_document, trial_document
 from icd.config.sweep import Baseline, Start, SweepConfig
 from icd.config.trial import TrialConfig
@@ -21,6 +20,7 @@ from icd.config.walk import Dimension
 from icd.errors import ConfigError, StateError
 from icd.search.core.pair_runs import PairRun, pair_runs_of
 from icd.search.core.records import TrialRecord
+from icd.search.suggest.flat_row import FlatRow
 
 
 class SearchSpace:

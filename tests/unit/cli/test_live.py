@@ -23,7 +23,7 @@ class Sweep:
         self.reads = 0
         self.running: dict[int, RunningTrial] = {}
         self.ledger = SimpleNamespace(records=self._read)
-        self.chooser = SimpleNamespace(stage="confirm")
+        self.source = SimpleNamespace(stage="confirm")
         self.sweep = SimpleNamespace(budget=SimpleNamespace(trials=trials), objectives=(Objective(),))
 
     def _read(self, stage: str) -> list[TrialRecord]:

@@ -9,14 +9,16 @@ import jsonschema
 import pytest
 import yaml
 
+from icd.config import json_schema
 from icd.config.document import Document, KeyPath
-from icd.config.json_schema import schema_of
+from icd.config.json_schema import Kind, schema_of, text_of
 from icd.config.read_sweep import load_sweep, read_sweep
 from icd.config.read_trial import load_trial, read_trial
 from icd.config.yaml import apply_overrides, parse_yaml, read_yaml
 from icd.errors import ConfigError
 from tests.unit.config.test_sweep_good import SHIPPED
 
+EXAMPLES = sorted((Path(__file__).parents[3] / "examples").glob("*.yaml"))
 BAD = sorted((Path(__file__).parent / "bad").glob("*.yaml"))
 
 MISTAKES = """\
@@ -324,6 +326,20 @@ def test_the_schema_refuses_what_can_be_seen_without_rules_between_parts(
             continue  # no YAML, which every editor says
         refused += not schemas["trial"].is_valid(data)
     assert refused >= 140
+
+
+@pytest.mark.parametrize("kind", ["trial", "sweep"])
+def test_the_schema_that_the_package_brings_is_current(kind: Kind) -> None:
+    """Editors read it, and so does ``icd schema``; ``python -m icd.config.json_schema`` writes it anew."""
+    stored = Path(json_schema.__file__).with_name(f"{kind}.schema.json")
+    assert stored.read_text() == text_of(kind)
+
+
+def test_the_schema_takes_every_example(schemas: dict[str, jsonschema.Draft202012Validator]) -> None:
+    for file in EXAMPLES:
+        schemas["trial"].validate(read_yaml(file).data)
+        schemas["trial"].validate(load_trial(file).to_data())
+        assert "/trial.schema.json" in file.read_text().splitlines()[0]
 
 
 def test_the_schema_says_meaning_range_and_default(schemas: dict[str, jsonschema.Draft202012Validator]) -> None:

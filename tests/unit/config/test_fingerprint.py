@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 import yaml
 
-from icd.config.fingerprint import TOLERANCE, Fingerprint, compare, stored_fingerprint
+from icd.config.fingerprint import Fingerprint, stored_fingerprint
 from icd.config.read_trial import read_trial
 from icd.config.yaml import parse_yaml
 from icd.errors import ConfigError
+from icd.training.same_beginning import TOLERANCE, compare
 
 PLAIN = "student: resnet8\nmethod: cross_entropy\n"
 NOTED = Fingerprint(

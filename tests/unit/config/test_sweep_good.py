@@ -1,22 +1,28 @@
 """Good sweep files: short forms, ranges wherever a value may stand, identity, round trips and one spelling."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from icd.cli.main import main
 from icd.config.document import Document
 from icd.config.names import shown_params, tails
 from icd.config.ranges import Choice, Interval, ScaleWeights
 from icd.config.read_sweep import load_sweep, read_sweep
 from icd.config.read_trial import read_trial
-from icd.config.row import FlatRow
 from icd.config.space import Stored, nodes_below, trial_document
 from icd.config.sweep import METRICS, Budget, Objective, PrunerConfig, Resources, SamplerConfig
 from icd.config.walk import corners, dimensions, points, size
 from icd.config.yaml import apply_overrides, read_yaml
+from icd.results.report.results_part import best_configurations
+from icd.search.core.records import TrialRecord
+from icd.search.suggest.flat_row import FlatRow
+from icd.search.sweep_status import flat_rows
 from tests.documents import document_of
 from tests.unit.config.sweeps import RANGE, sweep
 
@@ -127,20 +133,30 @@ def test_columns_show_the_shortest_clear_tail() -> None:
 
 
 @pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.stem)
-def test_a_shipped_sweep_comes_back_as_it_is_printed(file: Path) -> None:
-    config = load_sweep(file)
-    again = read_sweep(Document(yaml.safe_load(yaml.safe_dump(config.to_data(), sort_keys=False)), "again"))
-    assert again == config
-    assert again.digest() == config.digest()
+def test_what_validate_prints_of_a_shipped_sweep_is_the_same_sweep(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``icd validate SWEEP > x.yaml && icd validate x.yaml``."""
+    assert main(["validate", str(file)]) == 0
+    (tmp_path / "x.yaml").write_text(printed := capsys.readouterr().out)
+    assert main(["validate", str(tmp_path / "x.yaml")]) == 0
+    again = capsys.readouterr().out
+    assert again.splitlines()[0].rpartition("; digest")[2] == printed.splitlines()[0].rpartition("; digest")[2]
+    assert load_sweep(tmp_path / "x.yaml") == load_sweep(file)
 
 
 @pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.stem)
 def test_a_parameter_has_one_spelling(file: Path) -> None:
-    """In the study, in MLflow, for ``--set`` in both files, and in what a trial is written as."""
+    """In the study, in MLflow, CSV and the report, for ``--set`` in both files, and in what a trial is written as."""
     document, config = read_yaml(file), load_sweep(file)
     names = {row.name for row in dimensions(config.template)}
     for params in corners(config.template):
         assert params.keys() <= names, "Optuna is asked by the same names"
+        record = TrialRecord(number=0, state="complete", values=[50.0], params=params, curve={1: 50.0})
+        assert {f"params_{name}" for name in params} <= flat_rows([record], ["val/top1"])[0].keys(), "CSV too"
+        facts: Any = SimpleNamespace(complete=[record], metrics=["val/top1"])
+        told = str(best_configurations(facts))
+        assert all(name in told for name in list(params)[:1]), "the report has the same names, as far as a cell is wide"
         trial = read_trial(Document(trial_document(config.template, Stored(params)), "t")) if not config.pairs else None
         if trial is None:
             continue

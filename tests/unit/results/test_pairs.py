@@ -213,7 +213,7 @@ class Ablating(Confirming):
         self.plan = parts_plan(self.ledger, self.sweep, trial=None, seeds=3)
         self.ledger.note_study(**{"ablate/plans": [self.plan.to_data()]})
         sweep = measured(self.sweep, self.plan.objective)
-        self.ledger.drive(sweep, [], EPOCHS, shared=False)
+        self.ledger.drive()
         return self.driver_of(sweep, ListSource(self.plan, self.ledger, self.prepared))
 
 

@@ -5,12 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from icd.results.importance import Group, Importance, Parameter
 from icd.results.report.ablation_part import worth
 from icd.results.report.blocks import Code, Table, Text
 from icd.results.report.gather import Facts, gather
 from icd.results.report.search_part import provenance, pruning
-from icd.results.report.trials_part import importance
 from tests.ablating import ablated, study_at
 from tests.reports import confirmation, rich
 
@@ -30,16 +28,6 @@ def test_the_recipe_exports_what_there_is(facts: Facts) -> None:
     assert recipe(facts)[1] == "icd export rich -o best.yaml --unconfirmed"
     assert recipe(replace(facts, confirmation=confirmation(finished=False)))[1].endswith("--unconfirmed")
     assert recipe(replace(facts, confirmation=confirmation()))[1] == "icd export rich -o best.yaml"
-
-
-@pytest.mark.parametrize(("trials", "why"), [(3, "too few to judge"), (30, "all of them are equally good")])
-def test_why_a_parameter_is_not_judged(facts: Facts, trials: int, why: str) -> None:
-    alone = Parameter(name="beta", importance=None, chance=None)
-    group = Group(condition="loss = dkd", trials=trials, best=trials, parameters=(alone,))
-    section = importance(replace(facts, importance=Importance(trials=30, groups=(group,))))
-    text = section.blocks[-1]
-    assert isinstance(text, Text)
-    assert text.text.endswith(f"not judged, {trials} trials, {why}.")
 
 
 def test_survivors_understate_the_correlations(facts: Facts) -> None:

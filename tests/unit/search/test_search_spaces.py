@@ -32,7 +32,9 @@ def search(name: str) -> SearchSpace:
 
 @pytest.mark.parametrize("file", FILES, ids=name_of)
 def test_a_file_says_its_question_and_how_to_launch_it(file: Path) -> None:
-    question, launch, *rest = file.read_text(encoding="utf-8").splitlines()
+    editor, question, launch, *rest = file.read_text(encoding="utf-8").splitlines()
+    schema = editor.removeprefix("# yaml-language-server: $schema=")
+    assert (file.parent / schema).resolve() == FOLDER.parent / "icd" / "config" / "sweep.schema.json"
     assert question.startswith("# ")
     assert "?" in question
     verb = "benchmark" if file.stem.startswith("table_") else "sweep"

@@ -246,7 +246,7 @@ def test_no_trial_is_pruned_before_min_epochs(tmp_path: Path, name: str) -> None
 
 def test_the_fraction_of_control_trials_is_the_one_asked_for(tmp_path: Path) -> None:
     hand = Hand(tmp_path, pruner={"name": "median", "control_fraction": 0.15})
-    chosen = [hand.driver.chooser._is_control(number, "control") for number in range(4000)]  # type: ignore[union-attr]
+    chosen = [hand.driver.source._is_control(number, "control") for number in range(4000)]  # type: ignore[union-attr]
     assert sum(chosen) / len(chosen) == pytest.approx(0.15, abs=4 * (0.15 * 0.85 / 4000) ** 0.5)
 
 

@@ -177,7 +177,7 @@ def test_a_refusal_cut_off_before_its_end_is_told(tmp_path: Path, monkeypatch: p
     assert again.ledger.record(number).state == "failed"
     assert "too small for these scales" in again.ledger.record(number).reason
     assert "running" not in again.states
-    assert again.driver.chooser.tried == 8
+    assert again.driver.source.tried == 8
 
 
 def test_hours_count_over_drivers(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from icd.search.study.ledger import Ledger
-from icd.search.suggest.samplers import OUTSIDE
+from icd.search.study.sweep_study import OUTSIDE
 from tests.driving import Hand
 from tests.unit.search.suggest.test_warm_start import SPACE, other
 

@@ -12,6 +12,7 @@ from icd.errors import StateError
 from icd.search.core.records import TrialRecord, best
 from icd.search.study.database import open_storage
 from icd.search.study.ledger import Ledger
+from icd.search.suggest.samplers import drive
 from tests.driving import EPOCHS, empty_database, sweep_of
 
 SWEEP, _ = sweep_of()
@@ -26,7 +27,7 @@ def database(tmp_path: Path) -> str:
 @pytest.fixture
 def ledger(database: str) -> Ledger:
     made = Ledger.create(open_storage(database), SWEEP, {"uid": "u", "digest": "d"})
-    made.drive(SWEEP, [], EPOCHS, shared=False)
+    drive(made, SWEEP, [], EPOCHS, shared=False)
     return made
 
 
@@ -83,7 +84,7 @@ def test_saying_it_twice_changes_nothing(database: str, ledger: Ledger) -> None:
 def test_a_driver_that_was_taken_for_dead_is_stopped(database: str, ledger: Ledger) -> None:
     number = ask(ledger)
     late = again(database)
-    late.drive(SWEEP, [], EPOCHS, shared=False)
+    drive(late, SWEEP, [], EPOCHS, shared=False)
     ledger.tell(number, "complete", [0.7])
     with pytest.raises(StateError, match="another driver has ended a trial of sweep 'tiny' meanwhile"):
         late.tell(number, "failed", reason="late")

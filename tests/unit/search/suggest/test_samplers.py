@@ -8,7 +8,8 @@ import pytest
 
 from icd.config.sweep import SamplerConfig
 from icd.errors import ConfigError
-from icd.search.suggest.samplers import OUTSIDE, SteadySampler, make_sampler
+from icd.search.study.sweep_study import OUTSIDE
+from icd.search.suggest.samplers import SteadySampler, make_sampler
 from tests.driving import Hand
 
 FLAT = {

@@ -10,7 +10,7 @@ from itertools import islice, product
 from typing import Any
 
 from icd.config.document import Document, KeyPath, dotted
-from icd.config.labels import canonical
+from icd.config.names import canonical
 from icd.config.ranges import Choice, Interval, ScaleWeights, is_node
 from icd.config.read_trial import read_trial
 from icd.config.space import Stored, asked_order, trial_document
