@@ -14,6 +14,7 @@ from icd.config.read_sweep import read_sweep
 from icd.config.sweep import SweepConfig
 from icd.config.yaml import Document
 from icd.search.controller.controller import SweepController
+from icd.search.core.preparation import PreflightResult
 from icd.search.core.run_context import RunContext
 from icd.search.study.database import open_storage
 from icd.search.study.ledger import Ledger
@@ -21,7 +22,6 @@ from icd.search.suggest.samplers import drive
 from icd.search.suggest.search_space import SearchSpace
 from icd.search.tracking.experiment import Experiment
 from icd.search.tracking.tracker import Tracker
-from icd.worker.preflight import PreflightResult
 
 
 def document(name: str, *, trials: int, epochs: int, pruner: str = "none", seed: int = 0) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from icd.config.walk import summary
 from icd.config.yaml import Document
 from icd.search.controller.controller import SweepController
 from icd.search.core.attempts import Attempt, AttemptResult, EpochReport
+from icd.search.core.preparation import PreflightResult, teacher_name
 from icd.search.core.run_context import RunContext
 from icd.search.study.database import open_storage
 from icd.search.study.ledger import Ledger
@@ -23,7 +24,6 @@ from icd.search.suggest.search_space import SearchSpace
 from icd.search.suggest.warm_start import find_starts, stored_starts, to_json
 from icd.search.tracking.run_view import Row, RunView
 from icd.search.tracking.tracker import Tracker
-from icd.worker.preflight import PreflightResult, teacher_name
 from tests.documents import document_of
 
 EPOCHS = 4

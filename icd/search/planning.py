@@ -13,6 +13,7 @@ from icd.config.trial import TrialConfig
 from icd.config.walk import Dimension
 from icd.models import build_model
 from icd.search.core.machine import usable_cpus
+from icd.search.core.preparation import PreflightResult
 from icd.search.executors.local.executor import LocalExecutor
 from icd.search.executors.local.resources import partition_devices
 from icd.search.run_sweep import Settings, preparation
@@ -22,7 +23,6 @@ from icd.search.suggest.samplers import drive
 from icd.search.suggest.search_space import SearchSpace
 from icd.search.suggest.warm_start import planned_starts
 from icd.worker.gpus import visible_gpus
-from icd.worker.preflight import PreflightResult
 
 _SUGGESTIONS = 5
 _CLASSES = 100  # where the data set's number is known only after reading it

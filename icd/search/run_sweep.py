@@ -17,6 +17,7 @@ from icd.config.walk import summary
 from icd.config.yaml import Document, apply_overrides
 from icd.errors import Interrupted, StateError
 from icd.search.controller.controller import SweepController
+from icd.search.core.preparation import PreflightRequest, PreflightResult
 from icd.search.core.records import TrialRecord, best
 from icd.search.session import Executor, Session, Settings, session, threads_of, written_report
 from icd.search.study.database import is_shared, redacted, storage_url
@@ -28,7 +29,6 @@ from icd.search.suggest.search_space import SearchSpace
 from icd.search.suggest.warm_start import find_starts, stored_starts, to_json
 from icd.storage.bucket import url_of
 from icd.training.hardware import versions
-from icd.worker.preflight import PreflightRequest, PreflightResult
 
 __all__ = ["Executor", "Settings", "SweepResult", "run"]
 

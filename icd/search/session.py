@@ -14,6 +14,7 @@ from icd.search.controller.controller import SweepController
 from icd.search.core.attempts import Policy
 from icd.search.core.device_usage import matches
 from icd.search.core.machine import usable_cpus
+from icd.search.core.preparation import PreflightRequest, PreflightResult
 from icd.search.core.run_context import RunContext
 from icd.search.executors.local.executor import LocalExecutor
 from icd.search.executors.local.resources import partition_devices
@@ -36,7 +37,6 @@ from icd.search.tracking.tracker import Tracker
 from icd.teacher.cache import BUDGET_GB, CacheMode
 from icd.training.checkpoints import write_durably
 from icd.worker.gpus import visible_gpus
-from icd.worker.preflight import PreflightRequest, PreflightResult
 from icd.worker.run_trial import stop_asked
 
 logger = logging.getLogger(__name__)
@@ -216,9 +216,9 @@ def session(sweep: SweepConfig, settings: Settings) -> Iterator[Session]:
     """
     folder = sweep_folder(settings.root, sweep.name)
     url = storage_url(settings.root)
-    refuse_earlier(settings.root)
     refuse_one_database(settings.root)
     refuse_address(tracking_uri(settings.root))
+    refuse_earlier(settings.root)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

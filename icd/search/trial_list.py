@@ -8,6 +8,7 @@ from icd.config.engine import engine_asked
 from icd.config.sweep import SweepConfig
 from icd.errors import Interrupted
 from icd.search.controller.controller import SweepController
+from icd.search.core.preparation import PreflightRequest
 from icd.search.core.records import TrialRecord
 from icd.search.run_sweep import check_digests, stored_sweep
 from icd.search.session import Session, Settings, session, threads_of
@@ -18,7 +19,6 @@ from icd.search.suggest.list_source import Listed, ListSource, measured
 from icd.search.suggest.search_space import SearchSpace
 from icd.search.suggest.warm_start import stored_starts
 from icd.storage.bucket import url_of
-from icd.worker.preflight import PreflightRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

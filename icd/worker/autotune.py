@@ -5,9 +5,8 @@ folder says how it was trained, and a sweep keeps one choice for each student ho
 """
 
 import itertools
-import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -16,7 +15,7 @@ import torch
 from torch import nn
 
 from icd.config.training import TrainingConfig
-from icd.config.trial import TrialConfig, plain_data
+from icd.config.trial import TrialConfig, settled
 from icd.data.loader import Batch
 from icd.data.split import Split
 from icd.methods import CrossEntropy, Step
@@ -37,22 +36,6 @@ class Choice(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.precision}, {'channels last' if self.channels_last else 'channels first'}"
-
-
-def student_name(config: TrialConfig) -> str:
-    """Write the student as a key: configurations with equal ones get one choice.
-
-    Only what is named in a search space, never a number from a range: a trial between a range's ends needs its choice.
-    """
-    training = config.training
-    own = {"precision": training.precision, "channels_last": training.channels_last}
-    return json.dumps({**plain_data(config.student), **own, "size": training.augmentation.size}, sort_keys=True)
-
-
-def settled(config: TrialConfig, choice: Sequence[Any]) -> TrialConfig:
-    """Write a choice into a configuration."""
-    precision, channels_last = choice
-    return replace(config, training=replace(config.training, precision=precision, channels_last=channels_last))
 
 
 def choose(config: TrialConfig, split: Split, execution: Execution) -> tuple[Choice, Mapping[Choice, float]]:

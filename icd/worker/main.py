@@ -108,7 +108,8 @@ class Teller(Protocol):
 
 def serve_preparation(request: dict[str, Any], line: Teller) -> None:
     """Make ready and tell what came of it."""
-    from icd.worker.preflight import PreflightRequest, run_preflight
+    from icd.search.core.preparation import PreflightRequest
+    from icd.worker.preflight import run_preflight
 
     def say(text: str) -> None:
         line.say("line", text=text)

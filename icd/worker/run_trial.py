@@ -5,6 +5,7 @@ Knows nothing of pipes or Ray; ``send`` carries epochs out and brings back wheth
 
 import errno
 import logging
+import resource
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -116,9 +117,8 @@ def attempt(
     except SetupError as error:
         return ended("disk", str(error))
     except (MemoryError, torch.OutOfMemoryError) as error:
-        return ended(
-            "memory", f"out of memory on {name}: {str(error).splitlines()[0] if str(error) else 'MemoryError'}"
-        )
+        said = str(error).splitlines()[0] if str(error) else "MemoryError"
+        return ended("memory", f"out of memory on {name}: {said}; {_peak(device)}")
     except OSError as error:
         if error.errno in _DISK:
             return ended("disk", f"{task.folder} cannot be written: {error.strerror}")
@@ -129,6 +129,14 @@ def attempt(
         if _of_the_gpu(error):
             return ended("gpu", f"{name}: {str(error).splitlines()[0]}")
         return ended("error", f"{type(error).__name__}: {error}"[:400])
+
+
+def _peak(device: torch.device) -> str:
+    """Say how much memory this process has had at most."""
+    host = f"its process had at most {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB"  # KiB on Linux
+    if device.type != "cuda":
+        return host
+    return f"{host}, and {torch.cuda.max_memory_allocated(device) / 1e9:.2f} GB of the GPU"
 
 
 def _of_the_gpu(error: Exception) -> bool:

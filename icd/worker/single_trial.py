@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import yaml
 
-from icd.config.trial import TrialConfig
+from icd.config.trial import TrialConfig, settled
 from icd.data.split import Split, for_trial
 from icd.errors import Interrupted
 from icd.teacher.cache import BUDGET_GB, CacheMode
@@ -20,7 +20,7 @@ from icd.training.evaluation import evaluate
 from icd.training.exclusive import alone_in
 from icd.training.loop import Execution, evaluation_batches
 from icd.training.student_file import read_student
-from icd.worker.autotune import choose, described, settled
+from icd.worker.autotune import choose, described
 from icd.worker.trial_folder import claim, continue_trial
 from icd.worker.trial_inputs import TrialFolders, open_teacher_cache, read_data
 from icd.worker.trial_metrics import append_row

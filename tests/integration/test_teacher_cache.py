@@ -20,11 +20,12 @@ from icd.errors import ConfigError, SetupError
 from icd.losses.cells import cell_logits
 from icd.methods import LiveOutputs, Step
 from icd.models import Network, build_model
+from icd.search.core.preparation import PreflightRequest, teacher_name
 from icd.teacher.cache import TeacherCache, open_cache, plan_cache, summary
 from icd.teacher.cache_block import Block, block_folder
 from icd.training.checkpoints import weights_digest
 from icd.training.loop import EpochMetrics, Execution, train, train_batches
-from icd.worker.preflight import PreflightRequest, _cache_plan, teacher_name
+from icd.worker.preflight import _cache_plan
 from icd.worker.trial_inputs import TrialFolders
 from tests.tiny import images, views
 

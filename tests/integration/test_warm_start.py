@@ -15,8 +15,8 @@ from icd.config.yaml import Document
 from icd.errors import StateError
 from icd.search import session
 from icd.search.core.attempts import AttemptResult, EpochReport, Policy
+from icd.search.core.preparation import PreflightRequest, PreflightResult, teacher_name
 from icd.search.study.database import open_storage, storage_url
-from icd.worker.preflight import PreflightRequest, PreflightResult, teacher_name
 from tests.command import Command, one_line
 from tests.documents import document_of
 from tests.driving import DOCUMENT

@@ -2,6 +2,8 @@
 
 Every answer is a function of the ledger and the trial folders, so a driver that replaces a dead one goes on as that one
 would have. The order of an epoch: checkpoint durable (worker), then ledger, then MLflow.
+
+This file is longer than 300 lines because each decision reads what the others wrote: apart they would share it all.
 """
 
 import logging
@@ -22,13 +24,13 @@ from icd.search.core.attempts import Attempt, AttemptResult, EpochReport
 from icd.search.core.device_usage import COST, mixed_cost, uses
 from icd.search.core.location import Location
 from icd.search.core.pair_runs import key_of
+from icd.search.core.preparation import PreflightResult, teacher_name
 from icd.search.core.run_context import RunContext, RunningTrial
 from icd.search.study.ledger import Ledger
 from icd.search.suggest.search_source import SearchSource
 from icd.search.suggest.search_space import SearchSpace
 from icd.search.suggest.trial_source import TrialSource
 from icd.search.tracking.tracker import Tracker
-from icd.worker.preflight import PreflightResult, teacher_name
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +61,9 @@ class SweepController:
         self.halted: SetupError | None = None
         self._waiting: list[int] = []  # begun before, or to be tried again
         self._onward: list[int] = []  # one of their runs has just ended, and the next is due
+        self._alone: list[int] = []  # their memory did not suffice; to be tried again while nothing else runs
+        self._beside: set[int] = set()  # those of them that are under way, with nothing beside them
+        self._hosts: set[str] = set()  # where epochs were finished
         self._warned = False
         self._retry, self._paces = RetryPolicy(sweep.resources.retries, announce), EpochTimes()
         seconds_before = float(ledger.attributes.get(self._noted("seconds"), 0.0))
@@ -80,7 +85,8 @@ class SweepController:
         """Whether nothing runs and nothing will."""
         if self.running or (self._onward and not self.stopping):
             return False
-        return self.stopping or self.drain or not (self._waiting or self.source.enqueued_left() or self._room())
+        more = self._waiting or self._alone or self.source.enqueued_left() or self._room()
+        return self.stopping or self.drain or not more
 
     @property
     def quarantined(self) -> Mapping[Location, str]:
@@ -92,6 +98,8 @@ class SweepController:
         """How many attempts could begin besides those under way, if there were room; at most."""
         if self.stopping or self.drain:
             return 0 if self.stopping else len(self._onward)
+        if self._alone or self._beside:
+            return min(1, len(self._alone))
         again, trials = len(self._onward) + len(self._waiting), self.sweep.budget.trials
         if not (self.source.enqueued_left() or self._room()):
             return again
@@ -103,8 +111,10 @@ class SweepController:
             return None
         if self._onward:
             return self._issue(self._onward.pop(0))
-        if self.drain:
+        if self.drain or self._beside:
             return None
+        if self._alone:
+            return None if self.running else self._issue_alone()
         if self._waiting:
             return self._issue(self._waiting.pop(0))
         number = next(self.source.new_trials(lambda: not self.drain and self._room()), None)
@@ -123,6 +133,7 @@ class SweepController:
             self._note_devices(epoch.number)
         if epoch.device:  # else it is only told again
             self._retry.on_epoch(epoch)
+            self._hosts |= {epoch.place.host} if epoch.place is not None else set()
         if self.ledger.finished(epoch.number):
             return False
         reason = self._reason_to_prune(epoch.number, counted) if counted < under_way.epochs else ""
@@ -136,6 +147,7 @@ class SweepController:
         if under_way is None or under_way.attempt != outcome.attempt:
             return
         del self.running[outcome.number]
+        self._beside.discard(outcome.number)
         before = len(self.quarantined)
         self._retry.on_finished(outcome)
         if len(self.quarantined) != before:
@@ -201,6 +213,11 @@ class SweepController:
         self._ended.append("failed")
         self.announce(f"trial {number}: failed: {reason}")
         self._give_up_if_hopeless()
+
+    def _issue_alone(self) -> Attempt:
+        number = self._alone.pop(0)
+        self._beside.add(number)
+        return self._issue(number)
 
     def _issue(self, number: int) -> Attempt:
         record = self.ledger.record(number)
@@ -330,8 +347,11 @@ class SweepController:
         self.ledger.note(number, faults=self._retry.counts(number))
         if verdict.again:
             last = self.books.stored_epoch(number, under_way)
-            self.announce(f"trial {number}: {outcome.reason}; {verdict.words} from epoch {last}")
-            self._waiting.append(number)
+            # Over several machines Ray places it where there is room; holding them all for one trial costs more.
+            alone = outcome.kind == "memory" and len(self._hosts) <= 1
+            how = f"{verdict.words} alone" if alone else verdict.words
+            self.announce(f"trial {number}: {outcome.reason}; {how} from epoch {last}")
+            (self._alone if alone else self._waiting).append(number)
             return
         self.announce(f"trial {number}: failed: {outcome.reason}")
         notes: dict[str, Any] = {"exit_reason": outcome.kind, "device": outcome.device, **self._costs(number)}

@@ -18,6 +18,8 @@ from icd.search.controller.controller import SweepController
 from icd.search.core.attempts import Attempt
 from icd.search.study.sweep_study import LIST_NUMBERS
 from icd.search.suggest.list_source import ListSource, measured
+from icd.search.tracking.run_view import trial_key
+from icd.search.tracking.sweep_views import follow
 from tests.confirming import Confirming, noise, outcome
 from tests.driving import EPOCHS, Hand
 
@@ -105,7 +107,7 @@ def test_every_arm_is_trained_on_every_pair(tmp_path: Path) -> None:
     assert {(task.config["seed"], task.config["data"]["train_on"], task.stage) for task in tasks} == {
         (101, "train+val", "confirm")
     }
-    record = hand.ledger.record(4)
+    record = hand.ledger.record(LIST_NUMBERS)
     assert record.members == {pair: value("trial 2", 101, pair) for pair in (SMALL, LARGE)}
     assert Plan.from_data(json.loads(json.dumps(hand.plan.to_data()))) == hand.plan
 
@@ -181,10 +183,11 @@ def test_an_end_that_was_not_told_is_told_after_another_round_was_begun(tmp_path
     hand.ledger.tell(task.number, "complete", [50.0], members={SMALL: 40.0, LARGE: 60.0})  # then its driver is killed
     again = hand.again(anew=True, asked={"top": 1, "against": ["KD"], "seeds": 2})
     assert again.plan.round == 2
-    (end,) = [event for event in again.told("end") if event["trial"] == task.number]
-    assert end["metrics"]["final/large/test/top1"] == 60.0
-    steps = [event["epoch"] for event in again.told("epoch") if event["trial"] == task.number]
-    assert steps == [EPOCHS - 1, EPOCHS, 2 * EPOCHS]
+    follow(again.tracker, again.driver.books.views, again.ledger)
+    view = again.tracker.ends[trial_key(task.number)]()
+    assert view.totals is not None
+    assert view.totals.metrics["final/large/test/top1"] == 60.0
+    assert [row.step for row in view.rows] == [EPOCHS - 1, EPOCHS, 2 * EPOCHS]
 
 
 def test_an_arm_that_has_no_run_holds_up_no_ranks() -> None:

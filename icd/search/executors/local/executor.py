@@ -16,6 +16,7 @@ from typing import Any
 from icd.errors import ConfigError, IcdError, Interrupted, Problem, SetupError
 from icd.search.core.attempts import PREPARE_RETRIES, RETRIES, UNCLEAN, AttemptResult, EpochReport, Policy, ended
 from icd.search.core.location import Location, is_quarantined
+from icd.search.core.preparation import PreflightRequest, PreflightResult
 from icd.search.executors.local.worker_process import (
     GRACE_S,
     Launch,
@@ -25,7 +26,6 @@ from icd.search.executors.local.worker_process import (
     oom_kills,
     wait,
 )
-from icd.worker.preflight import PreflightRequest, PreflightResult
 
 _TICK_S = 0.2
 

@@ -2,6 +2,8 @@
 
 A cluster of our own listens on loopback, and has a fresh token in a folder that only this user can read, whatever
 ``RAY_AUTH_MODE`` says. ``ray stop`` is never called: it would end every Ray on the host.
+
+This file is longer than 300 lines because what starts a Ray must end it, and both need the same settings of Ray.
 """
 
 import contextlib

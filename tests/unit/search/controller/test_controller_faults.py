@@ -82,6 +82,37 @@ def test_a_quarantined_place_is_shown_and_costs_no_retry(tmp_path: Path) -> None
     hand.close()
 
 
+def test_a_trial_whose_memory_did_not_suffice_is_tried_again_with_nothing_beside_it(tmp_path: Path) -> None:
+    hand = Hand(tmp_path, budget={"trials": 4})
+    first, second = issued(hand), issued(hand)
+    end(hand, first, "memory", reason="killed for memory")
+    assert hand.driver.left == 1
+    assert hand.driver.next() is None, "another one still runs"
+    assert hand.train(second)
+    alone = issued(hand)
+    assert (alone.number, alone.attempt) == (0, 2)
+    assert hand.driver.next() is None
+    assert not hand.driver.finished
+    end(hand, alone, "memory", reason="killed for memory; its process had at most 9.50 GB")
+    assert hand.ledger.record(0).state == "failed"
+    assert hand.ledger.record(0).reason == "killed for memory; its process had at most 9.50 GB"
+    assert issued(hand).number == 2
+    hand.close()
+
+
+def test_other_machines_need_not_wait_for_a_trial_whose_memory_did_not_suffice(tmp_path: Path) -> None:
+    hand = Hand(tmp_path)
+    tasks = [issued(hand) for _ in range(3)]
+    for task, host in zip(tasks, "ab", strict=False):
+        metrics = {"val/top1": 50.0, "val/loss": 1.0, "train/loss": 1.0, "time": 1.0}
+        said = EpochReport(number=task.number, attempt=1, epoch=1, metrics=metrics, device="cpu")
+        hand.driver.epoch(replace(said, place=Location(host=host)))
+    end(hand, tasks[2], "memory")
+    assert hand.said[-1] == "trial 2: as asked; retry 1/1 from epoch 0"
+    assert issued(hand).number == 2
+    hand.close()
+
+
 def test_how_much_is_left(tmp_path: Path) -> None:
     hand = Hand(tmp_path, budget={"trials": 3})
     assert hand.driver.left == 3

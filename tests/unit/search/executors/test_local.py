@@ -13,10 +13,10 @@ import pytest
 
 from icd.config.sweep import Resources
 from icd.errors import SetupError
+from icd.search.core.preparation import PreflightRequest
 from icd.search.executors.local import worker_process
 from icd.search.executors.local.executor import LocalExecutor
 from icd.search.executors.local.resources import partition_devices
-from icd.worker.preflight import PreflightRequest
 from tests.crash.forks import Fork, close_all_but, forked
 from tests.workers import Act, Book, launch, outcome
 

@@ -117,7 +117,7 @@ def test_anew_takes_fresh_seeds_and_gives_up_what_was_under_way(tmp_path: Path) 
     assert again.found.faults == 0
     first = confirmation_of(again.ledger, 1)
     assert first is not None
-    assert (first.round, first.looks, len(first.arms)) == (1, 11, 3)
+    assert (first.round, first.test_evaluations, len(first.arms)) == (1, 11, 3)
     assert [plan.round for plan in stored_plans(again.ledger, "confirm")] == [1, 2]
     assert again.again().plan.round == 2, "without options the last one goes on"
     assert confirmation_of(again.ledger, 3) is None
