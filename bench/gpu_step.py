@@ -13,8 +13,8 @@ the device has finished. JSON goes to stdout and a Markdown table to stderr, or 
     waits      how often 50 steps waited for the device (torch.cuda.set_sync_debug_mode); null on a CPU
     rates      plain: live teacher, losses cell by cell (plain.py); live, cache: our step, batch by batch, the teacher
                live or its cache; graph: recorded, cache and images on the device. Trials are processes, 1 to 16 at
-               once, with and without MPS. Trial-steps a second of all, hours of a trial of 240 epochs x 782 steps, and the
-               ratio of trials an hour to the plain arm's
+               once, with and without MPS. Trial-steps a second of all, hours of a trial of 240 epochs x 782 steps, and
+               the ratio of trials an hour to the plain arm's
     methods    the 2.6x question: a step's milliseconds with the device finished, and by the host's clock alone, which
                is how it was measured that distilling cells costs 2.6 times distilling logits; a method that waits
                inside the timed part (DKD's mask) shows what others leave to the time after it
