@@ -105,7 +105,7 @@ class Bench:
             student=NetworkConfig(arch=student, stem="conv3x3"),
             method=replace(row, allow_repeated_cells=True),
             training=TrainingConfig(
-                views=CropFlip(size=32, pad=4),
+                augmentation=CropFlip(size=32, pad=4),
                 epochs=1,
                 batch_size=self.size.batch,
                 lr=0.01,
