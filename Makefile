@@ -50,6 +50,7 @@ quickstart: setup
 check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy
 
 # Tests have the tier of their folder (tests/conftest.py); CONTRIBUTING says how long each takes.

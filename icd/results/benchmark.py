@@ -104,7 +104,7 @@ def benchmark_seeds(found: Sequence[Entry], root: Path, asked: int | None = None
                 raise StateError(f"the table was begun with {count} seeds; take --seeds {count}, or another name")
             return plan.seeds
         used |= set() if ledger is None else planned_seeds(ledger)
-    return seeds_beside(used, asked or SEEDS)
+    return seeds_beside(used, asked or SEEDS, "\n".join(entry.sweep.digest() for entry in found))
 
 
 def begun(root: Path, entry: Entry) -> Ledger | None:

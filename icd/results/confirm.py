@@ -14,6 +14,7 @@ from icd.methods import PAPER_ROWS
 from icd.results.arm_runs import note_arms
 from icd.results.confirmation import Confirmation, confirmation_of
 from icd.results.plan import FailedRuns, Plan, PlannedArm, begin_plan, fresh_seeds, planned_arm, stored_plans
+from icd.search import default_root
 from icd.search.core.records import TrialRecord, in_order
 from icd.search.session import Settings, written_report
 from icd.search.study.ledger import Ledger
@@ -69,7 +70,9 @@ def run_confirmation(
         if plans and not anew and not asked and not against:
             return plans[-1]
         return begin_plan(
-            ledger, make_plan(ledger, sweep, **{"top": _TOP, "seeds": _SEEDS, "against": against, **asked}), anew=anew
+            ledger,
+            make_plan(ledger, sweep, root=settings.root, **{"top": _TOP, "seeds": _SEEDS, "against": against, **asked}),
+            anew=anew,
         )
 
     done = run_stage(name, listed, settings, overrides, partial(tell_confirmation, settings))
@@ -102,6 +105,7 @@ def make_plan(
     alpha: float = 0.05,
     adaptive: bool = True,
     failed_runs: FailedRuns = "left-out",
+    root: Path | None = None,
 ) -> Plan:
     """Choose the finalists of a sweep and its baselines.
 
@@ -117,6 +121,7 @@ def make_plan(
         alpha: Chance of any false difference in the confirmation.
         adaptive: Whether an arm ends after three seeds where the others would hardly show a difference.
         failed_runs: What a run counts that diverged.
+        root: Folder of results, for commands that a message names.
 
     Raises:
         StateError: If no trial is complete.
@@ -138,7 +143,7 @@ def make_plan(
     if not finalists:
         raise StateError(
             f"sweep {ledger.name!r} has no finalist: no trial has run all its epochs that is not one of "
-            f"{', '.join(labels)}; see 'icd trials {ledger.name}'"
+            f"{', '.join(labels)}; see '{pasted(root or default_root(), 'trials', ledger.name)}'"
         )
     return Plan(
         stage="confirm",

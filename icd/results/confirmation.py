@@ -187,7 +187,8 @@ def _on_pairs(found: Confirmation) -> list[str]:
     """Say what the winner gains on each pair, and its place among the arms."""
     lines = [
         f"On each pair against {item.against}: "
-        f"{', '.join(f'{name} {gain:+.2f}' for name, gain in item.on_pairs.items())} points, judged by nothing."
+        f"{', '.join(f'{name} {gain:+.2f}' for name, gain in item.on_pairs.items())} points"
+        f"{sentences.over_pairs(item)}, judged by nothing."
         for item in found.of(found.winner)
         if item.on_pairs
     ]

@@ -22,7 +22,7 @@ from icd.search.study.ledger import Ledger
 from icd.search.suggest.samplers import drive
 from icd.search.suggest.search_space import SearchSpace
 from icd.search.suggest.warm_start import planned_starts
-from icd.training.gpus import visible_gpus
+from icd.worker.gpus import visible_gpus
 
 _SUGGESTIONS = 5
 _CLASSES = 100  # where the data set's number is known only after reading it

@@ -36,7 +36,7 @@ from icd.search.tracking.sweep_views import ask_for_summary, follow
 from icd.search.tracking.tracker import Tracker
 from icd.teacher.cache import BUDGET_GB, CacheMode
 from icd.training.checkpoints import write_durably
-from icd.training.gpus import visible_gpus
+from icd.worker.gpus import visible_gpus
 from icd.worker.run_trial import stop_asked
 
 logger = logging.getLogger(__name__)

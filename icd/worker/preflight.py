@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from icd.config.read_trial import notes_of, read_trial
-from icd.config.trial import TrialConfig
+from icd.config.trial import TrialConfig, settled, student_name
 from icd.config.yaml import Document
 from icd.data.split import Split, for_training
 from icd.errors import ConfigError
@@ -21,12 +21,12 @@ from icd.search.core.preparation import PreflightRequest, PreflightResult, teach
 from icd.storage.bucket import local_root
 from icd.teacher.cache import CachePlan, plan_cache, suits, summary
 from icd.teacher.store import prepare
-from icd.training.autotune import choose, described, settled, student_name
-from icd.training.gpus import training_device
 from icd.training.hardware import device_name
 from icd.training.loop import EpochMetrics, Execution
-from icd.training.trial_folder import TrialFolders, read_data, views_problems
-from icd.training.trial_probe import Probe, measure_pace
+from icd.worker.autotune import choose, described
+from icd.worker.gpus import training_device
+from icd.worker.trial_inputs import TrialFolders, read_data, views_problems
+from icd.worker.trial_probe import Probe, measure_pace
 
 
 def run_preflight(

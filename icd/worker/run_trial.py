@@ -32,19 +32,14 @@ from icd.search.core.attempts import Attempt, AttemptResult, EpochReport, Outcom
 from icd.teacher.cache import suits
 from icd.training.checkpoints import write_durably
 from icd.training.engine import spent
-from icd.training.gpus import training_device
 from icd.training.hardware import device_name
 from icd.training.loop import EpochMetrics, Execution, evaluation_batches, initial_student
-from icd.training.trial_folder import (
-    TrialFolders,
-    claim,
-    continue_trial,
-    open_teacher_cache,
-    take_up,
-)
 from icd.worker.attempt_storage import check_newest, working_copy
+from icd.worker.gpus import training_device
 from icd.worker.preemption import NOTICE, PreemptionNotice
 from icd.worker.shared_inputs import SharedInputs
+from icd.worker.trial_folder import claim, continue_trial, take_up
+from icd.worker.trial_inputs import TrialFolders, open_teacher_cache
 
 logger = logging.getLogger(__name__)
 
@@ -204,7 +199,7 @@ def _train(
 
     mode: Any = task.teacher_cache if suits(config) else "off"
     budget_gb = float("inf")  # the driver has kept to it
-    with open_teacher_cache(config, split, teacher, places, mode, budget_gb, shared=bench.blocks) as cache:
+    with open_teacher_cache(config, split, teacher, places, mode, budget_gb) as cache:
         execution = replace(execution, report=report, cache=cache)
         result = continue_trial(config, split, teacher, task.folder, execution, begun=begun, finishing=finishing)
     publish()

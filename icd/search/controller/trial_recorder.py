@@ -17,7 +17,7 @@ from icd.search.suggest.trial_source import TrialSource
 from icd.search.tracking.run_view import trial_key
 from icd.search.tracking.sweep_views import SweepViews, ask_for_trial, epoch_row
 from icd.search.tracking.tracker import Tracker
-from icd.training.trial_folder import stored_rows, training_seconds
+from icd.worker.trial_metrics import stored_rows, training_seconds
 
 
 class TrialRecorder:

@@ -6,9 +6,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from icd.config.engine import Engine
-from icd.config.trial import TrialConfig
+from icd.config.trial import TrialConfig, settled, student_name
 from icd.teacher.cache import BUDGET_GB, CacheMode
-from icd.training.autotune import settled, student_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +60,7 @@ class PreflightResult:
         device: Name of the device.
         paces: For each student and teacher, seconds per step and so on.
         teacher_caches: What is kept of each teacher's answers, by the same names as ``teachers``.
-        tuned: Precision and layout of each student whose training leaves them open (``autotune.student_name``).
+        tuned: Precision and layout of each student whose training leaves them open (``student_name``).
     """
 
     data_digest: str

@@ -85,7 +85,7 @@ class SweepFiles:
     def newest_epoch(self, number: int, run: str) -> int:
         """Give the last epoch that a run can continue from; ``fetch`` comes first."""
         from icd.training.checkpoints import newest_epoch
-        from icd.training.trial_folder import stored_rows
+        from icd.worker.trial_metrics import stored_rows
 
         folder = trial_folder(self.folder, number, run)
         if self.bucket is None:

@@ -11,10 +11,9 @@ import pytest
 
 from icd.errors import UsageError
 from icd.results.benchmark import Entry, entries
-from icd.results.benchmark_table import Cell, Table, read_benchmark, with_run_ids
+from icd.results.benchmark_table import Cell, Table, read_benchmark, reported, with_run_ids
 from icd.results.benchmark_text import as_csv, latex, markdown
 from icd.results.outcome import Comparison
-from icd.results.reported import reported
 from icd.search.study.sweep_study import LIST_NUMBERS
 from tests.tables import confirmed, document, searched
 

@@ -30,7 +30,7 @@ from icd.search.executors.ray.address import ADVICE, check_address, refuse_other
 from icd.search.executors.ray.internals import bound_to_loopback, draining_nodes, forget_token, print_instead
 from icd.search.executors.ray.security import exposed, refuse_open, write_token
 from icd.search.executors.ray.sockets import family, listeners
-from icd.training.gpus import VISIBLE, visible_gpus
+from icd.worker.gpus import VISIBLE, visible_gpus
 
 logger = logging.getLogger(__name__)
 

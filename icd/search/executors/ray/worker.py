@@ -18,7 +18,7 @@ from ray import tune
 
 from icd.errors import SetupError
 from icd.search.core.attempts import UNCLEAN, Attempt, AttemptClaim, AttemptResult, EpochReport, issued
-from icd.training.gpus import VISIBLE
+from icd.worker.gpus import VISIBLE
 from icd.worker.main import serve_preparation
 from icd.worker.preemption import NOTICE, heed_sigterm
 from icd.worker.progress_files import every, forget_files, progress_path, publish_progress, publish_stack, stack_path

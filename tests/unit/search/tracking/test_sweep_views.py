@@ -6,7 +6,7 @@ from pathlib import Path
 from icd.search.study.ledger import Ledger
 from icd.search.tracking.run_view import SUMMARY, RunView, name_is_taken
 from icd.search.tracking.sweep_views import SweepViews, ask_for_summary, follow
-from icd.training.trial_folder import claim
+from icd.worker.trial_folder import claim
 from tests.driving import EPOCHS, Asked, Hand
 
 
