@@ -183,7 +183,7 @@ class Workers:
                 return
             clock, _, task = heapq.heappop(ends)
             value = self.table.value(task.config)[0]
-            finish(policy, task, [{policy._curve_metric: value, "seconds/epoch": 1.0, "time": clock}])
+            finish(policy, task, [{policy.books.curve_metric: value, "seconds/epoch": 1.0, "time": clock}])
             yield value
 
 
@@ -210,12 +210,10 @@ def ours(table: Table | Branching, seed: int, workers: int, sampler: str) -> Ite
     metric, direction = ("val/top1", "maximize") if table.maximize else ("val/loss", "minimize")
     sweep = SweepConfig(
         name=f"bench-{next(_COUNT)}",
-        fixed={},
-        ranges={},
+        template={},
         objectives=(Objective(metric=metric, direction=direction),),
-        sampler=SamplerConfig(name=sampler),  # type: ignore[arg-type]
+        sampler=SamplerConfig(name=sampler, seed=seed),  # type: ignore[arg-type]
         budget=Budget(trials=1000),
-        seed=seed,
     )
     ledger = Ledger.create(optuna.storages.InMemoryStorage(), sweep, {"digest": ""})
     drive(ledger, sweep, [], 1, shared=False)
