@@ -15,13 +15,14 @@ from icd.losses import KnowledgeDistillation
 from icd.methods import CellDistillation
 from icd.results.ablation import WHOLE, Ablation, ablation_of
 from icd.results.arm_runs import note_arms
-from icd.results.confirm import seedless, seeds_of
 from icd.results.confirmation import confirmation_of
 from icd.results.plan import FailedRuns, Plan, begin_plan, fresh_seeds, planned_arm, stored_plans
+from icd.results.race import seedless, seeds_of
+from icd.search import default_root
 from icd.search.core.records import best
-from icd.search.session import Settings
+from icd.search.settings import Settings
 from icd.search.study.ledger import Ledger
-from icd.search.study.sweep_index import find
+from icd.search.study.sweep_index import find, pasted
 from icd.search.suggest.search_space import SearchSpace
 from icd.search.suggest.warm_start import stored_starts
 from icd.search.trial_list import run_stage
@@ -111,7 +112,7 @@ def run_ablation(
         if plans and not anew and trial is None and seeds is None and failed_runs is None:
             return plans[-1]
         counted = failed_runs or "left-out"
-        wanted = make_plan(ledger, sweep, trial=trial, seeds=seeds or _SEEDS, failed_runs=counted)
+        wanted = make_plan(ledger, sweep, trial=trial, seeds=seeds or _SEEDS, failed_runs=counted, root=settings.root)
         return begin_plan(ledger, wanted, anew=anew)
 
     run_stage(name, listed, settings, overrides, _tell_ablation)
@@ -128,7 +129,13 @@ def _tell_ablation(ledger: Ledger, folder: Path) -> None:
 
 
 def make_plan(
-    ledger: Ledger, sweep: SweepConfig, *, trial: int | None, seeds: int, failed_runs: FailedRuns = "left-out"
+    ledger: Ledger,
+    sweep: SweepConfig,
+    *,
+    trial: int | None,
+    seeds: int,
+    failed_runs: FailedRuns = "left-out",
+    root: Path | None = None,
 ) -> Plan:
     """Choose a configuration and list its parts.
 
@@ -142,7 +149,8 @@ def make_plan(
         chosen = best(records, maximize=sweep.objectives[0].direction == "maximize")
     if chosen is None:
         which = "no trial" if trial is None else f"trial {trial}"
-        raise StateError(f"{which} of sweep {ledger.name!r} has run all its epochs; see 'icd trials {ledger.name}'")
+        see = pasted(root or default_root(), "trials", ledger.name)
+        raise StateError(f"{which} of sweep {ledger.name!r} has run all its epochs; see '{see}'")
     whole = seedless(space, space.tried(chosen))
     one = next(iter(whole.values()))  # pairs differ in their networks; their method is the same
     parts = ablations(one)

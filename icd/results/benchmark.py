@@ -26,7 +26,7 @@ from icd.results.confirmation import Confirmation, confirmation_of
 from icd.results.plan import FailedRuns, Plan, PlannedArm, begin_plan, planned_seeds, seeds_beside, stored_plans
 from icd.search import run_sweep
 from icd.search.core.records import best
-from icd.search.session import Settings
+from icd.search.settings import Settings
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_index import find
 from icd.search.suggest.search_space import SearchSpace
@@ -104,7 +104,7 @@ def benchmark_seeds(found: Sequence[Entry], root: Path, asked: int | None = None
                 raise StateError(f"the table was begun with {count} seeds; take --seeds {count}, or another name")
             return plan.seeds
         used |= set() if ledger is None else planned_seeds(ledger)
-    return seeds_beside(used, asked or SEEDS)
+    return seeds_beside(used, asked or SEEDS, "\n".join(entry.sweep.digest() for entry in found))
 
 
 def begun(root: Path, entry: Entry) -> Ledger | None:

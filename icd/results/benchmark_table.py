@@ -2,8 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from icd.config.space import fixed_part
 from icd.errors import UsageError, did_you_mean
@@ -11,10 +15,9 @@ from icd.results import sentences
 from icd.results.benchmark import Entry, begun, benchmark_confirmation, benchmark_plan, benchmark_seeds
 from icd.results.outcome import Arm, Comparison, judged, mean_difference
 from icd.results.plan import FailedRuns
-from icd.results.reported import reported
 from icd.results.stats import compare
 from icd.search.study.ledger import Ledger
-from icd.search.study.sweep_index import tracking_uri
+from icd.search.study.sweep_index import pasted, tracking_uri
 from icd.search.sweep_status import status_of
 from icd.search.tracking.mlflow_client import run_ids
 
@@ -161,7 +164,7 @@ def with_run_ids(table: Table, root: Path) -> Table:
     ids, why = run_ids(tracking_uri(root), uids, "confirm", wait_s=_WAIT_S) if uids else ({}, "")
     cells = tuple(replace(cell, mlflow_runs=tuple(ids.get(tag, "") for tag in cell.runs)) for cell in table.cells)
     if not why and not all(all(cell.mlflow_runs) for cell in cells):
-        why = "MLflow has not been told of all of them, see 'icd sync'"
+        why = f"MLflow has not been told of all of them, see '{pasted(root, 'sync', 'NAME')}'"
     return replace(table, cells=cells, untracked=why)
 
 
@@ -238,6 +241,17 @@ def _reported(entry: Entry) -> float | None:
         _named(fixed.get(part), key) for part, key in (("data", "name"), ("teacher", "arch"), ("student", "arch"))
     )
     return reported(data, teacher, student, entry.row)
+
+
+def reported(data: str, teacher: str, student: str, row: str) -> float | None:
+    """Give a paper's top-1 for a row of its table, from ``reported.yaml``; None where no paper has it."""
+    found = _papers().get(data, {}).get(f"{teacher} > {student}", {}).get(row)
+    return None if found is None else float(found)
+
+
+@cache
+def _papers() -> Any:
+    return yaml.safe_load((files("icd.results") / "reported.yaml").read_text(encoding="utf-8"))
 
 
 def _named(value: Any, key: str) -> str:

@@ -11,7 +11,7 @@ from icd.errors import StateError, UsageError
 from icd.search.core.records import TrialRecord, best
 from icd.search.run_sweep import stored_sweep
 from icd.search.study.ledger import Ledger
-from icd.search.study.sweep_index import find, refuse_several_pairs
+from icd.search.study.sweep_index import find, pasted, refuse_several_pairs
 from icd.search.suggest.search_space import SearchSpace
 from icd.search.suggest.warm_start import stored_starts
 
@@ -90,12 +90,12 @@ def specialists(root: Path, name: str, others: Sequence[str]) -> Comparison:
     objective = sweep.objectives[0]
     maximize = objective.direction == "maximize"
     records = ledger.records()
-    winner = _best(ledger, records, maximize=maximize)
+    winner = _best(ledger, records, root, maximize=maximize)
     space = SearchSpace(sweep)
     runs = {member.name: member.config for member in space.members(space.tried(winner))}
     found: dict[str, _Specialist] = {}
     for other in others:
-        special = _specialist(find(root, other), objective.metric, maximize=maximize)
+        special = _specialist(find(root, other), objective.metric, root, maximize=maximize)
         pair = _pair_of(special, runs, ledger, find(root, other))
         before = found.get(pair)
         if before is None or best([before.record, special.record], maximize=maximize) is special.record:
@@ -125,13 +125,13 @@ def _row(pair: str, value: float, special: _Specialist | None) -> Row:
     )
 
 
-def _specialist(ledger: Ledger, metric: str, *, maximize: bool) -> _Specialist:
+def _specialist(ledger: Ledger, metric: str, root: Path, *, maximize: bool) -> _Specialist:
     refuse_several_pairs(ledger, "it is no specialist")
     sweep, records = stored_sweep(ledger), ledger.records()
     first = sweep.objectives[0]
     if (first.metric, first.direction == "maximize") != (metric, maximize):
         raise UsageError(f"sweep {ledger.name!r} must have the objective {metric} too, but got {first.metric}")
-    record = _best(ledger, records, maximize=maximize)
+    record = _best(ledger, records, root, maximize=maximize)
     space = SearchSpace(sweep, stored_starts(ledger))
     config = space.read(space.tried(record))
     return _Specialist(name=ledger.name, record=record, trials=_complete(records), config=config)
@@ -153,10 +153,11 @@ def _teacher(config: TrialConfig) -> str:
     return json.dumps(config.to_data().get("teacher"), sort_keys=True)
 
 
-def _best(ledger: Ledger, records: Sequence[TrialRecord], *, maximize: bool) -> TrialRecord:
+def _best(ledger: Ledger, records: Sequence[TrialRecord], root: Path, *, maximize: bool) -> TrialRecord:
     found = best(records, maximize=maximize)
     if found is None:
-        raise StateError(f"no trial of sweep {ledger.name!r} has run all its epochs yet; see 'icd trials'")
+        see = pasted(root, "trials", ledger.name)
+        raise StateError(f"no trial of sweep {ledger.name!r} has run all its epochs yet; see '{see}'")
     return found
 
 

@@ -115,11 +115,10 @@ def _fit(trials: Sequence[FrozenTrial], name: str) -> Floats:
     """Give an orthonormal basis [N, K] of what a parameter can explain beyond the mean."""
     values = [trial.params[name] for trial in trials]
     if isinstance(trials[0].distributions[name], CategoricalDistribution):
-        columns = [[float(value == choice) for value in values] for choice in dict.fromkeys(values)]
+        design_NK = np.array([[float(value == choice) for choice in dict.fromkeys(values)] for value in values])
     else:
         place_N = np.array(ranks(values)) / len(values) - 0.5
-        columns = [place_N, place_N**2]
-    design_NK = np.array(columns).T
+        design_NK = np.stack([place_N, place_N**2], axis=1)
     basis_NK, size_K, _ = np.linalg.svd(design_NK - design_NK.mean(axis=0), full_matrices=False)
     found: Floats = basis_NK[:, size_K > 1e-9]
     return found

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from icd.results.stats import Estimate, Values, compare
+from icd.results.stats import Estimate, OverPairs, Values, compare, over_pairs
 from icd.search.core.ranks import mean_rank, worst_rank
 from icd.search.core.records import TrialRecord
 
@@ -92,6 +92,7 @@ class Comparison:
         detectable: The true difference that would have been shown in four of five cases; None likewise.
         search_gain: What the search said of the difference, one seed on validation images; None where it did not.
         on_pairs: The difference on each of several teacher-student pairs, judged by nothing.
+        over_pairs: How alike it is over them; None with one.
     """
 
     arm: str
@@ -107,6 +108,7 @@ class Comparison:
     detectable: float | None = None
     search_gain: float | None = None
     on_pairs: Mapping[str, float] = field(default_factory=dict)
+    over_pairs: OverPairs | None = None
 
     @property
     def shown(self) -> bool:
@@ -146,6 +148,9 @@ def comparisons_of(
             difference=statistics.fmean(each.values()) if len(each) == len(plan.members) else None,
             search_gain=said[one] - said[other] if {one, other} <= said.keys() else None,
             on_pairs=each if len(plan.members) > 1 else {},
+            over_pairs=over_pairs(
+                {name: tuple([*values[label, name].values()] for label in (one, other)) for name in plan.members}  # type: ignore[misc]
+            ),
         )
         found.append(judged(item, estimate, plan.alpha) if finished else item)
     return tuple(found)

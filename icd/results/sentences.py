@@ -36,6 +36,16 @@ def facts(item: Comparison) -> str:
     return ", ".join(parts)
 
 
+def over_pairs(item: Comparison) -> str:
+    """Say how alike a difference is over several teacher-student pairs, after a comma."""
+    found = item.over_pairs
+    if found is None:
+        return ""
+    same = "" if found.interaction is None else f"; the same on all pairs: p {found.interaction:.2g}"
+    chance = f"{found.improvement:.0%} (95 % interval {found.low:.0%} to {found.high:.0%})"
+    return f" (chance that a run is better: {chance}{same})"
+
+
 def against(items: Iterable[Comparison]) -> list[str]:
     """Give each comparison's numbers as a sentence."""
     return [f"Against {item.against}: {facts(item)}." for item in items]

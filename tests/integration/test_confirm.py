@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from icd.results.outcome import Arm
+from icd.search.study.sweep_study import LIST_NUMBERS
 from tests.crash import harness as bare
 from tests.crash.served import Harness
 from tests.support.confirmations import ASKED, RUNS, SEARCH, check, confirm, held, weights_of
@@ -44,9 +45,10 @@ def test_a_confirmation_is_paired_and_kept(undisturbed: Path, searched: Path) ->
     found, rows = held(undisturbed), bare.table(undisturbed, "confirm")
     assert [row["state"] for row in rows] == ["complete"] * RUNS
     digests = {(row["arm"], row["seed"]): weights_of(undisturbed, row["number"]) for row in rows}
-    for seed in (101, 102, 103):
+    seeds = sorted({row["seed"] for row in rows})
+    for seed in seeds:
         assert digests["one", seed] == digests["two", seed], "equal weights, order and views, and an equal loss"
-    assert len({digests["one", seed] for seed in (101, 102, 103)}) == 3
+    assert len({digests["one", seed] for seed in seeds}) == len(seeds) == 3
     assert len({row["key"] for row in rows}) == RUNS
     assert (found.test_evaluations, found.finished, len(found.comparisons)) == (2 * RUNS, True, 2)
     assert all(len(arm.runs) == 3 for arm in found.arms)
@@ -83,7 +85,7 @@ def test_runs_stand_beside_those_of_the_search_in_mlflow(undisturbed: Path) -> N
 
 def test_another_driver_and_another_request_are_refused(root: Path, harness: Harness, undisturbed: Path) -> None:
     first = confirm(harness, root)
-    first.until(lambda: (root / "sweeps" / "crash" / "trials" / "0003").exists())
+    first.until(lambda: (root / "sweeps" / "crash" / "trials" / f"{LIST_NUMBERS}").exists())
     assert confirm(harness, root).wait() == 5
     assert harness.drive(root, changes=SEARCH).wait() == 5, "the search's driver too"
     assert first.wait() == 0

@@ -253,8 +253,14 @@ def test_export(command: Command, tmp_path: Path) -> None:
     assert told["provenance"]["key"] == row["key"] == load_trial(Path(told["config"])).key()
     assert Path(told["config"]).read_text().startswith("# Trial 1 of sweep by-hand; weights in best.safetensors.")
     with safe_open(told["weights"], "pt") as weights:
-        assert weights.metadata() == told["provenance"]
+        (belongs,) = weights.metadata().values()
         assert len(weights.keys()) > 20
+    hour = {name: told["provenance"].pop(name) for name in ("created", "exported_by")}
+    assert all(hour.values())
+    assert {name: value for name, value in json.loads(belongs).items() if name != "weights"} == told["provenance"]
+    again = command("export", "by-hand", "--unconfirmed", "-o", tmp_path / "again" / "best.yaml", "--json")
+    same = Path(json.loads(again.out)["weights"]).read_bytes()
+    assert same == Path(told["weights"]).read_bytes(), "the same run gives the same bytes"
     assert command("validate", told["config"]).code == 0
 
 

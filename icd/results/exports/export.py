@@ -9,7 +9,18 @@ from icd.errors import SetupError, UsageError
 from icd.results.ablation import ablation_of
 from icd.results.confirmation import confirmation_of
 from icd.results.exports.pairs import PAIRS_CARD, pairs_card, read_pairs
-from icd.results.exports.run import CARD, CONFIG, WEIGHTS, ExportRun, Filled, fill, material_of, read_run, text_of
+from icd.results.exports.run import (
+    CARD,
+    CONFIG,
+    WEIGHTS,
+    ExportRun,
+    Filled,
+    fill,
+    material_of,
+    read_run,
+    text_of,
+    weights_of,
+)
 from icd.results.exports.staging import check_free, staged
 from icd.results.exports.winner import Winner, choose, choose_simplest
 from icd.search import root_of
@@ -34,7 +45,8 @@ class Exported:
         confirmed: Whether its arm was confirmed.
         config: The configuration file.
         weights: The weights file.
-        provenance: Where both come from; in the first as comments, in the second as metadata.
+        provenance: Where both come from; in the first as comments, in the second as metadata,
+            but for the hour.
         files: All files.
         differences: Largest difference of a logit for each program, by file name.
         compared_on: What the programs were compared on; empty where there are none.
@@ -109,7 +121,7 @@ def export(
         raise UsageError(f"weights of their own need an output ending in .yaml, but got {target}")
     if simplest and (unconfirmed or trial is not None):
         raise UsageError("the simplest is one configuration: --simplest goes neither with --trial nor --unconfirmed")
-    winner = _simplest(ledger) if simplest else _chosen(ledger, trial, unconfirmed=unconfirmed)
+    winner = _simplest(ledger, folder) if simplest else _chosen(ledger, folder, trial, unconfirmed=unconfirmed)
     fetch_trials(folder, ledger, weights=winner.trial)
     if alone:
         beside = Path(weights) if weights is not None else target.with_suffix(".safetensors")
@@ -127,7 +139,7 @@ def export(
     return replace(made, registered=_register(ledger, folder, uri, made, run, model, alias)) if model else made
 
 
-def _chosen(ledger: Ledger, trial: int | None, *, unconfirmed: bool = False) -> Winner:
+def _chosen(ledger: Ledger, root: Path, trial: int | None, *, unconfirmed: bool = False) -> Winner:
     return choose(
         ledger.name,
         ledger.records(),
@@ -136,23 +148,23 @@ def _chosen(ledger: Ledger, trial: int | None, *, unconfirmed: bool = False) -> 
         ledger.records("confirm"),
         trial=trial,
         unconfirmed=unconfirmed,
+        root=root,
     )
 
 
-def _simplest(ledger: Ledger) -> Winner:
+def _simplest(ledger: Ledger, root: Path) -> Winner:
     return choose_simplest(
         ledger.name,
         ledger.records(),
         ablation_of(ledger),
         ledger.records("ablate"),
-        lambda trial: _chosen(ledger, trial),
+        lambda trial: _chosen(ledger, root, trial),
+        root,
     )
 
 
 def _write_pair(run: ExportRun, config: Path, weights: Path, *, force: bool) -> Exported:
     """Write a configuration and weights, each whole or not at all."""
-    from safetensors.torch import save
-
     from icd.training import checkpoints
 
     if config == weights:
@@ -164,7 +176,7 @@ def _write_pair(run: ExportRun, config: Path, weights: Path, *, force: bool) -> 
             path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SetupError(f"{path.parent} cannot be made: {error.strerror}") from error
-    checkpoints.write_durably(weights, save(dict(run.state), metadata=dict(run.provenance)))
+    checkpoints.write_durably(weights, weights_of(run))
     checkpoints.write_durably(config, text_of(run, weights.name).encode())
     return _exported(run, config, weights)
 

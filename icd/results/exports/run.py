@@ -1,5 +1,6 @@
 """One run of a sweep as it is exported: its files read and checked, and a folder filled with what others can use."""
 
+import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -47,7 +48,7 @@ def read_run(ledger: Ledger, winner: Winner, root: Path) -> ExportRun:
     """
     from icd.config.read_trial import load_trial
     from icd.training.student_file import read_student
-    from icd.training.trial_folder import fingerprint_of
+    from icd.worker.trial_metrics import fingerprint_of
 
     folder = trial_folder(sweep_folder(root, ledger.name), winner.trial, winner.pair)
     path = folder / "config.yaml"
@@ -108,6 +109,20 @@ def text_of(run: ExportRun, weights: str) -> str:
     return "\n".join(parts) + "\n"
 
 
+def weights_of(run: ExportRun) -> bytes:
+    """Write the weights as safetensors; the same run gives the same bytes, so the hour of the export is not in them.
+
+    What belongs to them is one entry of the metadata, as safetensors writes several in an order that changes.
+    """
+    from safetensors.torch import save
+
+    from icd.training.checkpoints import weights_digest
+
+    facts = {name: value for name, value in run.provenance.items() if name not in ("created", "exported_by")}
+    belongs = json.dumps({**facts, "weights": weights_digest(run.state)}, sort_keys=True)
+    return save(dict(run.state), metadata={"icd": belongs})
+
+
 class Material(NamedTuple):
     """The student of a run, and images to compare its programs on."""
 
@@ -144,14 +159,12 @@ def fill(run: ExportRun, material: Material, aside: Path, formats: "Sequence[For
     Raises:
         CheckpointError: If a program differs from the student.
     """
-    from safetensors.torch import save
-
     from icd.results.exports.card import card
     from icd.results.exports.programs import write_programs
 
     sample, student = material
     differences = write_programs(student, sample.images_BCHW, aside, formats, {**run.provenance, **sample.facts})
-    (aside / WEIGHTS).write_bytes(save(dict(run.state), metadata=dict(run.provenance)))
+    (aside / WEIGHTS).write_bytes(weights_of(run))
     (aside / CONFIG).write_text(text_of(run, WEIGHTS), encoding="utf-8")
     document = {**run.config.to_data(), **({"fingerprint": run.fingerprint} if run.fingerprint else {})}
     width = student.head.out_features

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from icd.errors import StateError, UsageError
@@ -9,8 +10,10 @@ from icd.results.ablation import WHOLE, Ablation
 from icd.results.confirmation import Confirmation
 from icd.results.outcome import Arm, Comparison
 from icd.results.sentences import facts
+from icd.search import default_root
 from icd.search.core.pareto import pareto_front
 from icd.search.core.records import TrialRecord, best
+from icd.search.study.sweep_index import pasted
 
 NOT_CONFIRMED = "not confirmed: one seed, validation images"
 SIMPLEST = (
@@ -82,6 +85,7 @@ def choose(
     *,
     trial: int | None = None,
     unconfirmed: bool = False,
+    root: Path | None = None,
 ) -> Winner:
     """Choose the run to export.
 
@@ -96,15 +100,16 @@ def choose(
         confirmed: Its trials.
         trial: Search trial that is wanted: a finalist's, or with ``unconfirmed`` any that ran all epochs.
         unconfirmed: Take a trial as the search left it.
+        root: Folder of results, for commands that a message names.
 
     Raises:
         StateError: If nothing is confirmed and ``unconfirmed`` is off, or the trial did not run all epochs.
         UsageError: If there are several objectives, ``unconfirmed`` is on and no trial is named.
     """
     if unconfirmed:
-        return _as_searched(_found(name, records, objectives, trial), records, objectives)
-    confirmation = _finished(name, confirmation)
-    arm = _arm(name, confirmation, trial)
+        return _as_searched(_found(name, records, objectives, trial, root), records, objectives)
+    confirmation = _finished(name, confirmation, root)
+    arm = _arm(name, confirmation, trial, root)
     run = min(arm.runs, key=lambda run: run.seed)
     record = next((record for record in confirmed if record.number == run.trial), None)
     return Winner(
@@ -124,6 +129,7 @@ def choose_simplest(
     ablation: Ablation | None,
     ablated: Sequence[TrialRecord],
     confirmed: Callable[[int], Winner],
+    root: Path | None = None,
 ) -> Winner:
     """Choose the simplest configuration that one standard error does not tell from the best; the lowest seed of it.
 
@@ -133,13 +139,16 @@ def choose_simplest(
         ablation: Of the sweep, if anything was ablated.
         ablated: Its trials.
         confirmed: Gives the confirmed run of a finalist; for the whole configuration, which nothing simpler matches.
+        root: Folder of results, for commands that a message names.
 
     Raises:
         StateError: Without a finished ablation.
     """
     if ablation is None or not ablation.finished or ablation.simplest is None:
         stands = "has no ablation" if ablation is None else "has an ablation that is not finished"
-        raise StateError(f"sweep {name!r} {stands}, so the simplest is not known; run 'icd ablate {name}'")
+        raise StateError(
+            f"sweep {name!r} {stands}, so the simplest is not known; run '{_command(root, 'ablate', name)}'"
+        )
     if ablation.simplest == WHOLE:
         return confirmed(ablation.trial)
     mine = {"round": ablation.round, "arm": ablation.simplest}
@@ -182,19 +191,26 @@ def _ablated(found: Ablation, part: Comparison) -> dict[str, str]:
     return lines
 
 
-def _finished(name: str, confirmation: Confirmation | None) -> Confirmation:
+def _command(root: Path | None, *words: str) -> str:
+    return pasted(root or default_root(), *words)
+
+
+def _finished(name: str, confirmation: Confirmation | None, root: Path | None) -> Confirmation:
+    confirm = _command(root, "confirm", name)
     way_out = "or add --unconfirmed to export what the search found, with one seed on validation images"
     if confirmation is None:
-        raise StateError(f"no trial of sweep {name!r} is confirmed; run 'icd confirm {name}', {way_out}")
+        raise StateError(f"no trial of sweep {name!r} is confirmed; run '{confirm}', {way_out}")
     if not confirmation.finished:
-        raise StateError(f"the confirmation of {name!r} is not finished; go on with 'icd confirm {name}', {way_out}")
+        raise StateError(f"the confirmation of {name!r} is not finished; go on with '{confirm}', {way_out}")
     return confirmation
 
 
-def _arm(name: str, confirmation: Confirmation, trial: int | None) -> Arm:
+def _arm(name: str, confirmation: Confirmation, trial: int | None, root: Path | None) -> Arm:
     finalists = [arm for arm in confirmation.arms if arm.kind == "finalist" and arm.runs]
     if not finalists:
-        raise StateError(f"no finalist of {name!r} has a complete confirmation run; see 'icd confirm {name}'")
+        raise StateError(
+            f"no finalist of {name!r} has a complete confirmation run; see '{_command(root, 'confirm', name)}'"
+        )
     if trial is None:
         found = next((arm for arm in finalists if arm.label == confirmation.winner), None)
         if found is None:
@@ -208,7 +224,11 @@ def _arm(name: str, confirmation: Confirmation, trial: int | None) -> Arm:
 
 
 def _found(
-    name: str, records: Sequence[TrialRecord], objectives: Sequence[Mapping[str, Any]], number: int | None
+    name: str,
+    records: Sequence[TrialRecord],
+    objectives: Sequence[Mapping[str, Any]],
+    number: int | None,
+    root: Path | None,
 ) -> TrialRecord:
     if number is not None:
         record = next((record for record in records if record.number == number), None)
@@ -227,7 +247,9 @@ def _found(
         )
     found = best(records, maximize=objectives[0]["direction"] == "maximize")
     if found is None:
-        raise StateError(f"no trial of sweep {name!r} has run all its epochs yet; see 'icd trials {name}'")
+        raise StateError(
+            f"no trial of sweep {name!r} has run all its epochs yet; see '{_command(root, 'trials', name)}'"
+        )
     return found
 
 

@@ -66,6 +66,7 @@ class Facts:
         confirmation: Where one was begun.
         ablation: Where one was begun.
         overstatement: Of the best trial's score; None where no spread over seeds was measured.
+        root_option: ``--root ROOT`` with a space before it, where a command needs it.
         leaderboard: Where MLflow shows the runs and compares them; a command where it is no server.
     """
 
@@ -84,6 +85,7 @@ class Facts:
     confirmation: Confirmation | None
     ablation: Ablation | None
     overstatement: Overstatement | None
+    root_option: str
     leaderboard: str
 
     @property
@@ -160,6 +162,7 @@ def gather(root: Path, name: str) -> Facts:
         confirmation=confirmation,
         ablation=ablation,
         overstatement=overstatement_of(len(complete), confirmation, ablation) if highest else None,
+        root_option=pasted(root, "").removeprefix("icd "),
         leaderboard=_leaderboard(root, name),
     )
 

@@ -148,8 +148,8 @@ def provenance(facts: Facts) -> Section:
     text = yaml.safe_dump(dict(facts.document), sort_keys=False, allow_unicode=True)
     confirmed = facts.confirmation is not None and facts.confirmation.finished
     searched_only = "" if confirmed else " --unconfirmed"
-    export = f"icd export {facts.name} -o best.yaml{searched_only}"
-    again = f"icd sweep {facts.name}.yaml\n{export}\nicd train best.yaml"
+    export = f"icd export {facts.name} -o best.yaml{searched_only}{facts.root_option}"
+    again = f"icd sweep {facts.name}.yaml{facts.root_option}\n{export}\nicd train best.yaml"
     blocks: list[Block] = [
         Table(
             caption="Versions and digests",

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from icd.results.exports.card import card
 from icd.results.exports.student import Sample
@@ -45,6 +46,25 @@ def test_confirmed() -> None:
     assert "| trial 3 |" not in text
     assert "| KD | +0.75 | +0.12 to +1.38 | better | 2 |" in text
     assert "seed 101: the lowest seed, not the best one" in text
+
+
+def test_model_hubs_read_the_front_matter() -> None:
+    def front(winner: Winner) -> dict[str, Any]:
+        head = written(winner).split("---\n")
+        assert head[0] == ""
+        found: dict[str, Any] = yaml.safe_load(head[1])
+        return found
+
+    found = front(CONFIRMED)
+    assert (found["library_name"], found["pipeline_tag"], found["datasets"]) == (
+        "icd",
+        "image-classification",
+        ["cifar100"],
+    )
+    (model,) = found["model-index"]
+    ((metric,),) = (result["metrics"] for result in model["results"])
+    assert metric == {"type": "accuracy", "name": "test/top1, last epoch, mean of 2 seeds", "value": 61.75}
+    assert front(FOUND)["model-index"][0]["results"][0]["metrics"][0]["name"] == "val/top1, last epoch, one seed"
 
 
 def test_unconfirmed() -> None:

@@ -25,6 +25,9 @@ def test_the_recipe_exports_what_there_is(facts: Facts) -> None:
         found = next(block for block in provenance(facts).blocks if isinstance(block, Code))
         return found.text.splitlines()
 
+    root = facts.root_option
+    assert root.startswith(" --root /")
+    facts = replace(facts, root_option="")
     assert recipe(facts)[1] == "icd export rich -o best.yaml --unconfirmed"
     assert recipe(replace(facts, confirmation=confirmation(finished=False)))[1].endswith("--unconfirmed")
     assert recipe(replace(facts, confirmation=confirmation()))[1] == "icd export rich -o best.yaml"
