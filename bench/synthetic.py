@@ -33,12 +33,14 @@ def document(name: str, *, trials: int, epochs: int, pruner: str = "none", seed:
         "teacher": {"arch": "resnet8x4", "weights": "train"},
         "student": {"arch": "resnet8"},
         "training": {"preset": "digits100", "epochs": epochs},
-        "ranges": {
+        "method": {
             "base_loss": {
-                "kd": {"temperature": temperature},
-                "dkd": {"temperature": temperature, "beta": {"low": 0.5, "high": 16, "log": True}},
-                "nkd": {"temperature": temperature, "gamma": {"low": 0.5, "high": 16, "log": True}},
-                "ldrld": {"temperature": temperature, "k": {"low": 3, "high": 12}},
+                "choices": {
+                    "kd": {"temperature": temperature},
+                    "dkd": {"temperature": temperature, "beta": {"low": 0.5, "high": 16, "log": True}},
+                    "nkd": {"temperature": temperature, "gamma": {"low": 0.5, "high": 16, "log": True}},
+                    "ldrld": {"temperature": temperature, "k": {"low": 3, "high": 12}},
+                }
             },
             "scales": {"subsets_of": [1, 2, 4]},
             "cluster_scale_weights": {"low": 0.05, "high": 1},
@@ -48,10 +50,12 @@ def document(name: str, *, trials: int, epochs: int, pruner: str = "none", seed:
             "ce_weight": {"low": 0.1, "high": 1},
             "base_weight": {"low": 0.3, "high": 3, "log": True},
         },
-        "sampler": {"name": "tpe"},
-        "pruner": {"name": pruner, "min_epochs": 3, "reduction": 3, "control_fraction": 0.15},
-        "budget": {"trials": trials},
         "seed": seed,
+        "search": {
+            "sampler": {"name": "tpe", "seed": seed},
+            "pruner": {"name": pruner, "min_epochs": 3, "reduction": 3, "control_fraction": 0.15},
+            "budget": {"trials": trials},
+        },
     }
 
 
@@ -84,7 +88,7 @@ def driver_for(
     storage = open_storage(url or f"sqlite:///{folder / 'study.db'}")
     ledger = Ledger.create(storage, sweep, {"uid": sweep.name, "digest": sweep.digest()})
     before(storage, ledger, space)
-    epochs = sweep.fixed["training"]["epochs"]
+    epochs = sweep.template["training"]["epochs"]
     drive(ledger, sweep, [], epochs, shared=False)
     place = folder / "sweeps" / sweep.name
     place.mkdir(parents=True)
