@@ -30,7 +30,8 @@ from icd.search.suggest.search_space import SearchSpace
 from icd.teacher.cache import CacheMode
 from icd.teacher.store import prepare
 from icd.training.loop import EpochMetrics, Execution
-from icd.training.trial_folder import TrialFolders, read_data, run_trial
+from icd.worker.single_trial import run_trial
+from icd.worker.trial_inputs import TrialFolders, read_data
 
 COMMAND = "import sys; from icd.cli.main import main; sys.exit(main())"
 ARMS: tuple[CacheMode, ...] = ("off", "stream")

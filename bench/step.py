@@ -102,7 +102,7 @@ def arm_of(config: TrialConfig, split: Split, cache: TeacherCache | None) -> Cal
 
     def arm() -> Any:
         epoch, batch = next(shown)
-        return step(batch, cache.side(batch, epoch), Step(batch.labels_B, batch.indices_B, epoch, 0), 0.01)
+        return step(batch, cache.outputs(batch, epoch), Step(batch.labels_B, batch.indices_B, epoch, 0), 0.01)
 
     return arm
 

@@ -14,6 +14,7 @@ from icd.config.read_sweep import read_sweep
 from icd.config.sweep import SweepConfig
 from icd.config.yaml import Document
 from icd.search.controller.controller import SweepController
+from icd.search.core.preparation import PreflightResult
 from icd.search.core.run_context import RunContext
 from icd.search.study.database import open_storage
 from icd.search.study.ledger import Ledger
@@ -21,7 +22,6 @@ from icd.search.suggest.samplers import drive
 from icd.search.suggest.search_space import SearchSpace
 from icd.search.tracking.experiment import Experiment
 from icd.search.tracking.tracker import Tracker
-from icd.worker.preflight import PreflightResult
 
 
 def document(name: str, *, trials: int, epochs: int, pruner: str = "none", seed: int = 0) -> dict[str, Any]:
@@ -33,12 +33,14 @@ def document(name: str, *, trials: int, epochs: int, pruner: str = "none", seed:
         "teacher": {"arch": "resnet8x4", "weights": "train"},
         "student": {"arch": "resnet8"},
         "training": {"preset": "digits100", "epochs": epochs},
-        "ranges": {
+        "method": {
             "base_loss": {
-                "kd": {"temperature": temperature},
-                "dkd": {"temperature": temperature, "beta": {"low": 0.5, "high": 16, "log": True}},
-                "nkd": {"temperature": temperature, "gamma": {"low": 0.5, "high": 16, "log": True}},
-                "ldrld": {"temperature": temperature, "k": {"low": 3, "high": 12}},
+                "choices": {
+                    "kd": {"temperature": temperature},
+                    "dkd": {"temperature": temperature, "beta": {"low": 0.5, "high": 16, "log": True}},
+                    "nkd": {"temperature": temperature, "gamma": {"low": 0.5, "high": 16, "log": True}},
+                    "ldrld": {"temperature": temperature, "k": {"low": 3, "high": 12}},
+                }
             },
             "scales": {"subsets_of": [1, 2, 4]},
             "cluster_scale_weights": {"low": 0.05, "high": 1},
@@ -48,10 +50,12 @@ def document(name: str, *, trials: int, epochs: int, pruner: str = "none", seed:
             "ce_weight": {"low": 0.1, "high": 1},
             "base_weight": {"low": 0.3, "high": 3, "log": True},
         },
-        "sampler": {"name": "tpe"},
-        "pruner": {"name": pruner, "min_epochs": 3, "reduction": 3, "control_fraction": 0.15},
-        "budget": {"trials": trials},
         "seed": seed,
+        "search": {
+            "sampler": {"name": "tpe", "seed": seed},
+            "pruner": {"name": pruner, "min_epochs": 3, "reduction": 3, "control_fraction": 0.15},
+            "budget": {"trials": trials},
+        },
     }
 
 
@@ -84,7 +88,7 @@ def driver_for(
     storage = open_storage(url or f"sqlite:///{folder / 'study.db'}")
     ledger = Ledger.create(storage, sweep, {"uid": sweep.name, "digest": sweep.digest()})
     before(storage, ledger, space)
-    epochs = sweep.fixed["training"]["epochs"]
+    epochs = sweep.template["training"]["epochs"]
     drive(ledger, sweep, [], epochs, shared=False)
     place = folder / "sweeps" / sweep.name
     place.mkdir(parents=True)

@@ -13,7 +13,7 @@ from icd.search.core.attempts import trial_folder
 from icd.search.core.records import run_label
 from icd.search.study.ledger import Ledger
 from icd.training import student_file
-from icd.training.trial_folder import claim
+from icd.worker.trial_folder import claim
 from tests.driving import empty_database
 from tests.studies import Study, usual
 

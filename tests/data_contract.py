@@ -51,7 +51,7 @@ def make_cifar(root: Path, monkeypatch: pytest.MonkeyPatch, name: str, per_file:
         }
     sums = {}
     for file, content in contents.items():
-        (folder / file).write_bytes(pickle.dumps(content, training=3))
+        (folder / file).write_bytes(pickle.dumps(content, protocol=3))
         sums[file] = hashlib.md5((folder / file).read_bytes(), usedforsecurity=False).hexdigest()
     for part_list in ("train_list", "test_list"):
         monkeypatch.setattr(source, part_list, [[file, sums[file]] for file, _ in getattr(source, part_list)])

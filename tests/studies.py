@@ -17,7 +17,7 @@ from icd.search.study.sweep_index import sweep_folder
 from icd.search.suggest.samplers import drive
 from icd.search.suggest.search_space import SearchSpace
 from icd.training.student_file import write_student
-from icd.training.trial_folder import claim
+from icd.worker.trial_folder import claim
 from tests.documents import document_of
 
 EPOCHS = 4

@@ -16,7 +16,7 @@ from icd.errors import CheckpointError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from icd.config.yaml import Document
-    from icd.training.same_beginning import Comparison
+    from icd.worker.same_beginning import Comparison
 
 logger = logging.getLogger(__name__)
 
@@ -45,8 +45,9 @@ def train(file: Path, overrides: tuple[str, ...], name: str | None, **options: A
     from icd.config.read_trial import advice, read_trial
     from icd.config.yaml import apply_overrides, read_yaml
     from icd.storage.bucket import url_of
-    from icd.training.same_beginning import compare
-    from icd.training.trial_folder import fingerprint_of, run_trial
+    from icd.worker.same_beginning import compare
+    from icd.worker.single_trial import run_trial
+    from icd.worker.trial_metrics import fingerprint_of
 
     document = apply_overrides(read_yaml(file), overrides)
     trial, recorded = read_trial(document), stored_fingerprint(document)

@@ -219,7 +219,7 @@ def logs(name: str, trial: int | None, root: Path | None) -> None:
 
 def _epochs(record: "TrialRecord", folder: Path) -> None:
     from icd.search.core.attempts import trial_folder
-    from icd.training.trial_folder import stored_rows
+    from icd.worker.trial_metrics import stored_rows
 
     for row in stored_rows(trial_folder(folder, record.number)):
         shown = {name: value for name, value in row.items() if name not in ("epoch", "time")}

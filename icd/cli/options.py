@@ -21,7 +21,7 @@ from icd.storage.bucket import local_root
 if TYPE_CHECKING:
     import torch
 
-    from icd.training.trial_folder import TrialFolders
+    from icd.worker.trial_inputs import TrialFolders
 
 logger = logging.getLogger(__name__)
 
@@ -210,7 +210,7 @@ class Verb(click.Command):
 def places(root: Path | None, data_root: Path | None, *, download: bool = False) -> "TrialFolders":
     """Give the places an invocation uses."""
     from icd.search import default_root
-    from icd.training.trial_folder import TrialFolders
+    from icd.worker.trial_inputs import TrialFolders
 
     return TrialFolders(root=root or default_root(), data_root=data_root, download=download)
 
@@ -223,7 +223,7 @@ def device_of(name: str, threads: int | None) -> "torch.device":
     """
     import torch
 
-    from icd.training.gpus import no_silent_cpu, training_device, visible_gpus, why_unusable
+    from icd.worker.gpus import no_silent_cpu, training_device, visible_gpus, why_unusable
 
     if threads:
         torch.set_num_threads(threads)

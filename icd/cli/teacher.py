@@ -42,7 +42,7 @@ def train_command(as_json: bool, **options: Any) -> None:
     """Train a teacher with cross entropy by the data set's training; an interrupted training continues."""
     from icd.cli.display import executing
     from icd.teacher.store import train_teacher
-    from icd.training.trial_folder import read_data
+    from icd.worker.trial_inputs import read_data
 
     config, where = _recipe(**options), _places(options)
     with executing(options, where.root) as (execution, display):
@@ -62,7 +62,7 @@ def train_command(as_json: bool, **options: Any) -> None:
 def import_command(file: Path, as_json: bool, **options: Any) -> None:
     """Bring in published weights (RepDistiller, mdistiller, SDD, iCD); FILE is read without running its code."""
     from icd.teacher.store import import_teacher
-    from icd.training.trial_folder import read_data
+    from icd.worker.trial_inputs import read_data
 
     config, where = _recipe(**options), _places(options)
     config, split = read_data(config, where)

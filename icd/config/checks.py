@@ -1,7 +1,7 @@
 """Rules between the parts of a trial: images and augmentation, networks and stems, scales and feature maps."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from icd.config.document import KeyPath
@@ -20,12 +20,10 @@ _NOT_PRETRAINED = "only torchvision's networks have published ImageNet weights h
 _LARGE_IMAGE = 128  # pixels; from here on the authors use the 224-pixel stem
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
+class TrialParts(Reader):
     """The parts of a trial that could be read; what is None could not, or is not there.
 
     Attributes:
-        reader: Read them, knows which of their fields were wrong, and notes problems.
         stems: Of both networks, as the file has them: ``auto`` unless it says another.
         images: Data.
         student: With any stem.
@@ -35,18 +33,13 @@ class Known:
         of_teacher: Training of the teacher.
     """
 
-    reader: Reader
-    stems: Mapping[str, str]
-    images: DataConfig | None
-    student: NetworkConfig | None
-    teacher: TeacherConfig | None
-    method: Method | None
-    training: TrainingConfig | None
-    of_teacher: TrainingConfig | None
-
-    def right(self, *paths: KeyPath) -> bool:
-        """Whether all these could be read as they stand."""
-        return self.reader.right(*paths)
+    stems: dict[str, str]
+    images: DataConfig | None = None
+    student: NetworkConfig | None = None
+    teacher: TeacherConfig | None = None
+    method: Method | None = None
+    training: TrainingConfig | None = None
+    of_teacher: TrainingConfig | None = None
 
     @property
     def size(self) -> int | None:
@@ -54,7 +47,7 @@ class Known:
         return self.training.augmentation.size if self.training and self.right(("training", "augmentation")) else None
 
 
-def between_parts(known: Known) -> tuple[NetworkConfig | None, TeacherConfig | None]:
+def between_parts(known: TrialParts) -> tuple[NetworkConfig | None, TeacherConfig | None]:
     """Check what spans parts; give the networks with their stems."""
     _check_data(known)
     _check_teacher(known)
@@ -66,7 +59,7 @@ def between_parts(known: Known) -> tuple[NetworkConfig | None, TeacherConfig | N
         stem = _stem(network, known.stems[role], known.size)
         if stem is None:
             rule = f"stem of {network.arch} must be one of {', '.join(('auto', *MODELS[network.arch].stems))}"
-            known.reader.note((role, "stem"), rule, value=known.stems[role])
+            known.note((role, "stem"), rule, value=known.stems[role])
             continue
         networks[role] = replace(network, stem=stem)
     _check_maps(known, networks)
@@ -84,8 +77,8 @@ def _stem(network: NetworkConfig | TeacherConfig, asked: str, size: int | None) 
     return wanted if wanted in stems else stems[0]
 
 
-def _check_data(known: Known) -> None:
-    images, note = known.images, known.reader.note
+def _check_data(known: TrialParts) -> None:
+    images, note = known.images, known.note
     if images is None:
         return
     row = DATASETS[images.name]
@@ -102,9 +95,9 @@ def _check_data(known: Known) -> None:
             note(("method", "base_loss", "ldrld", "k"), rule, value=value)
 
 
-def _check_teacher(known: Known) -> None:
-    note, method, teacher, training = known.reader.note, known.method, known.teacher, known.of_teacher
-    data = known.reader.document.data
+def _check_teacher(known: TrialParts) -> None:
+    note, method, teacher, training = known.note, known.method, known.teacher, known.of_teacher
+    data = known.document.data
     if method and method.needs_teacher and data.get("teacher") is None and known.right(("method", "name")):
         name = next(name for name, cls in METHODS.items() if type(method) is cls)
         note(("teacher",), f"{name} needs a teacher, but the file names none")
@@ -133,7 +126,7 @@ def _check_teacher(known: Known) -> None:
             note(("teacher", "training", name), rule, value="auto")
 
 
-def _check_maps(known: Known, networks: Mapping[str, Any]) -> None:
+def _check_maps(known: TrialParts, networks: Mapping[str, Any]) -> None:
     """Compare image size and scales with the feature map of both networks."""
     size, method = known.size, known.method
     for role, network in networks.items():
@@ -143,13 +136,13 @@ def _check_maps(known: Known, networks: Mapping[str, Any]) -> None:
             _, height, width = feature_size(network.arch, network.stem, size)
         except ConfigError:
             rule = f"images must be large enough to leave {network.arch} (the {role}) a feature map"
-            known.reader.note(("training", "augmentation"), rule, value=size)
+            known.note(("training", "augmentation"), rule, value=size)
             continue
         if not isinstance(method, CellDistillation) or not known.right(("method", "scales"), ("method", "name")):
             continue
         if method.scales != (1,) and not method.allow_repeated_cells and max(method.scales) > min(height, width):
             whose = f"the {role}, {height} x {width} for {network.arch}"
-            known.reader.note(
+            known.note(
                 ("method", "scales"),
                 f"every scale must be at most the feature map of {whose} at {size} pixels",
                 value=method.scales,

@@ -68,13 +68,6 @@ _INSIDE = {
     ("teacher", "name"): "arch",
     ("student", "model"): "arch",
     ("teacher", "model"): "arch",
-    # What they were called in older files.
-    ("method", "row"): "recipe",
-    ("method", "scale_weights"): "cluster_scale_weights",
-    ("training", "views"): "augmentation",
-    ("data", "val_share"): "val_fraction",
-    ("pruner", "control_share"): "control_fraction",
-    ("budget", "failed_share"): "max_failed_fraction",
 }
 
 # Spellings of values, by the last keys of the path.

@@ -1,6 +1,6 @@
 """Reads a sweep's file: a trial's file with ranges and choices in it, and how to search."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,9 @@ from icd.config.sweep import (
     Baseline,
     Budget,
     Objective,
-    Pair,
     PrunerConfig,
     Resources,
     SamplerConfig,
-    Source,
     SweepConfig,
 )
 from icd.config.trial import TrialConfig
@@ -34,12 +32,6 @@ from icd.errors import ConfigError, Problem
 from icd.fields import annotations
 
 _SEARCH = ("objective", "sampler", "pruner", "enqueue", "budget", "rank")
-_PARTS: Mapping[str, Any] = {
-    "sampler": SamplerConfig,
-    "pruner": PrunerConfig,
-    "budget": Budget,
-    "resources": Resources,
-}
 _OBJECTIVE = {**annotations(Objective), "metric": Row("metric", METRICS)}
 
 
@@ -66,14 +58,14 @@ def read_sweep(document: Document) -> SweepConfig:
         raise ConfigError(wrong)
     reader = _SweepReader(document)
     sweep = reader.read(document.data)
-    problems = [*document.problems, *reader.problems]
-    if problems or sweep is None:
+    if problems := [*document.problems, *reader.problems]:
         raise ConfigError(in_order(problems))
     return sweep
 
 
 class _SweepReader(Reader):
-    def read(self, data: dict[str, Any]) -> SweepConfig | None:
+    def read(self, data: dict[str, Any]) -> SweepConfig:
+        """Give a sweep in which parts that could not be read have their defaults."""
         self.unknown_keys(data, ("name", "pairs", *TOP, "search", "resources"), ())
         name = read_name(self, data)
         search = data.get("search")
@@ -85,36 +77,31 @@ class _SweepReader(Reader):
         template = self._template(data)
         pairs = read_pairs(self, data["pairs"]) if data.get("pairs") is not None else ()
         baselines, sources = read_enqueue(self, search.get("enqueue"), name)
-        objectives = self._objectives(search.get("objective"))
-        sampler, pruner, budget = (self._part(part, search, ("search",)) for part in ("sampler", "pruner", "budget"))
-        resources, rank = self._part("resources", data, ()), search.get("rank", "mean")
+        rank = search.get("rank", "mean")
         if rank not in RANK_NAMES or ("rank" in search and not pairs):
             rule = "is how trials of several pairs are ordered, mean or worst"
             self.note(("search", "rank"), rule, value=rank, hint="" if pairs else "drop it, or give pairs")
-        trials = self._probe(template, pairs, baselines)
-        self._check_networks(data, template, pairs, baselines, sources, objectives)
-        if trials:  # without any, what decides on the weights may be wrong
-            self._check_weights(template)
-        if pruner:
-            self._check_pruner(pruner, objectives, trials, several=bool(pairs))
-        if sampler:
-            self._check_sampler(sampler, objectives, template)
-            self._check_budget(sampler, budget, resources, len(baselines), sum(source.top for source in sources))
-        if self.problems or sampler is None or pruner is None or budget is None or resources is None:
-            return None
-        return SweepConfig(
+        sweep = SweepConfig(
             name=name,
             template=template,
             pairs=pairs,
             rank=rank,
             enqueue=tuple(baseline for _, baseline in baselines),
             sources=tuple(sources),
-            objectives=tuple(objectives),
-            sampler=sampler,
-            pruner=pruner,
-            budget=budget,
-            resources=resources,
+            objectives=tuple(self._objectives(search.get("objective"))),
+            sampler=self._part(SamplerConfig, search, ("search", "sampler")),
+            pruner=self._part(PrunerConfig, search, ("search", "pruner")),
+            budget=self._part(Budget, search, ("search", "budget")),
+            resources=self._part(Resources, data, ("resources",)),
         )
+        trials = self._probe(sweep, [place for place, _ in baselines])
+        self._check_networks(sweep, data, [place for place, _ in baselines])
+        if trials:  # without any, what decides on the weights may be wrong
+            self._check_weights(template)
+        self._check_pruner(sweep, trials)
+        self._check_sampler(sweep)
+        self._check_budget(sweep)
+        return sweep
 
     def _template(self, data: dict[str, Any]) -> dict[str, Any]:
         images = data["data"] if isinstance(data.get("data"), dict) else {}
@@ -135,11 +122,11 @@ class _SweepReader(Reader):
                 self.ranges.failed.append(place)
         return template
 
-    def _part(self, name: str, data: Mapping[str, Any], path: KeyPath) -> Any:
+    def _part(self, cls: Any, data: Mapping[str, Any], path: KeyPath) -> Any:
         """Read a part with defaults; its name alone will do where it has one."""
-        value = full_form(name, data.get(name))
-        values = self.fields(_PARTS[name], {} if value is None else value, (*path, name))
-        return None if values is None else self.made(_PARTS[name], values, (*path, name))
+        value = full_form(path[-1], data.get(str(path[-1])))
+        values = self.fields(cls, {} if value is None else value, path)
+        return (None if values is None else self.made(cls, values, path)) or cls()
 
     def _objectives(self, data: Any) -> list[Objective]:
         path: KeyPath = ("search", "objective")
@@ -161,21 +148,19 @@ class _SweepReader(Reader):
 
     # Trials of the space and baselines, read before anything is started
 
-    def _probe(
-        self, template: Mapping[str, Any], pairs: Sequence[Pair], baselines: Iterable[tuple[KeyPath, Baseline]]
-    ) -> list[TrialConfig]:
+    def _probe(self, sweep: SweepConfig, places: Sequence[KeyPath]) -> list[TrialConfig]:
         """Read the trials at the corners of the space and those of the baselines; note their problems."""
         found = []
-        for index, pair in enumerate(pairs or (None,)):
+        for index, pair in enumerate(sweep.pairs or (None,)):
             moved: dict[KeyPath, KeyPath] = {}
-            own = dict(template)
+            own = dict(sweep.template)
             if pair is not None:
                 own |= pair.networks
                 moved = {(part,): ("pairs", index, part) for part in pair.networks}
             for params in corners(own):
                 where = dict(moved)
                 found.append(self._try(trial_document(own, Stored(params), where), where, params))
-            for place, baseline in baselines:
+            for place, baseline in zip(places, sweep.enqueue, strict=True):
                 document = baseline_document(own, baseline.changes)
                 self._try(document, {**moved, **_moved(place, baseline, own)}, {})
         return [config for config in found if config]
@@ -206,36 +191,29 @@ class _SweepReader(Reader):
 
     # Rules between the parts
 
-    def _check_networks(
-        self,
-        data: Mapping[str, Any],
-        template: Mapping[str, Any],
-        pairs: Sequence[Pair],
-        baselines: Iterable[tuple[KeyPath, Baseline]],
-        sources: Sequence[Source],
-        objectives: Sequence[Objective],
-    ) -> None:
+    def _check_networks(self, sweep: SweepConfig, data: Mapping[str, Any], places: Sequence[KeyPath]) -> None:
         """Networks are named once: alone, by a pair that is searched, or by pairs that every trial has."""
-        if (value := template.get("pair")) is not None and not isinstance(value, Choice):
+        pairs = sweep.pairs
+        if (value := sweep.template.get("pair")) is not None and not isinstance(value, Choice):
             rule = "must be {choices: [{teacher: ..., student: ...}, ...]}"
             self.note(("pair",), rule, value=data.get("pair"), hint="pairs trains every trial on all")
         for option, where in zip(value.options, value.places, strict=True) if isinstance(value, Choice) else ():
             if isinstance(option, dict):
                 self.unknown_keys(option, ["teacher", "student"], ("pair", *where))
-        by = "pairs" if pairs else "pair" if "pair" in template else ""
+        by = "pairs" if pairs else "pair" if "pair" in sweep.template else ""
         for part in ("pair", "teacher", "student") if by == "pairs" else ("teacher", "student") if by else ():
             if data.get(part) is not None:
                 self.note((part,), f"{by} names the networks of a trial; drop this", value=data[part])
-        for place, baseline in baselines if by == "pairs" else ():
+        for place, baseline in zip(places, sweep.enqueue, strict=True) if pairs else ():
             for part in ("teacher", "student"):
                 if part in baseline.changes:
                     self.note((*place, part), f"{by} names the networks of a trial; drop this")
-        if pairs and sources:
+        if pairs and sweep.sources:
             rule = "a sweep over several pairs cannot start from another sweep; drop 'from'"
             self.note(("search", "enqueue"), rule)
-        if pairs and len(objectives) > 1:
+        if pairs and len(sweep.objectives) > 1:
             rule = "a sweep over several pairs ranks by one objective"
-            self.note(("search", "objective"), rule, value=[item.metric for item in objectives])
+            self.note(("search", "objective"), rule, value=[item.metric for item in sweep.objectives])
 
     def _check_weights(self, template: Mapping[str, Any]) -> None:
         """Weights are asked where two of them matter; a file that asks for none is mistaken."""
@@ -244,21 +222,19 @@ class _SweepReader(Reader):
                 rule = "no set of scales has two weights that matter; with gram: cells the one of scale 1 does not"
                 self.note(place, rule)
 
-    def _check_pruner(
-        self, pruner: PrunerConfig, objectives: list[Objective], trials: list[TrialConfig], *, several: bool
-    ) -> None:
+    def _check_pruner(self, sweep: SweepConfig, trials: Sequence[TrialConfig]) -> None:
+        pruner, objectives = sweep.pruner, sweep.objectives
         if not pruner.prunes:
             return
         field, instead = ("name", "none") if pruner.compares else ("dead_terms", "false")
-        rules = []
-        if several:
-            rules.append("a trial of several pairs cannot be pruned: its epochs are those of different networks")
+        rule = ""
+        if sweep.pairs:
+            rule = "a trial of several pairs cannot be pruned: its epochs are those of different networks"
         elif len(objectives) > 1:
-            rules.append("a sweep with several objectives cannot be pruned")
+            rule = "a sweep with several objectives cannot be pruned"
         elif objectives and objectives[0].metric.startswith("cost/"):
-            metric = objectives[0].metric
-            rules.append(f"pruning needs an objective that every epoch reports, and {metric} is none")
-        for rule in rules:
+            rule = f"pruning needs an objective that every epoch reports, and {objectives[0].metric} is none"
+        if rule:
             self.note(("search", "pruner", field), f"{rule}; take {instead}", value=getattr(pruner, field))
         if pruner.dead_terms and any(not trial.training.measure_every for trial in trials):
             rule = "dead terms are found by measuring, and training.measure_every is 0"
@@ -268,17 +244,18 @@ class _SweepReader(Reader):
             rule = f"min_epochs <= training.epochs ({epochs}) must hold"
             self.note(("search", "pruner", "min_epochs"), rule, value=pruner.min_epochs)
 
-    def _check_sampler(self, sampler: SamplerConfig, objectives: list[Objective], template: Mapping[str, Any]) -> None:
+    def _check_sampler(self, sweep: SweepConfig) -> None:
         path: KeyPath = ("search", "sampler", "name")
-        if sampler.name == "cmaes" and len(objectives) > 1:
+        name = sweep.sampler.name
+        if name == "cmaes" and len(sweep.objectives) > 1:
             self.note(path, "cmaes takes one objective only", value="cmaes", hint="take auto, tpe or nsga2")
-        if sampler.name not in ("grid", "cmaes") or self.ranges.failed:
+        if name not in ("grid", "cmaes") or self.ranges.failed:
             return
-        rows = dimensions(template)
+        rows = dimensions(sweep.template)
         conditional = [row.name for row in rows if row.condition]
         categorical = [row.name for row in rows if row.options is not None and row.options > 1]
-        if sampler.name == "grid":
-            if size(template) is None:
+        if name == "grid":
+            if size(sweep.template) is None:
                 endless = [row.name for row in rows if row.kind == "float" and " step " not in row.values]
                 self.note(path, f"a grid needs a step or choices for {', '.join(endless)}", value="grid")
         elif conditional:
@@ -288,21 +265,17 @@ class _SweepReader(Reader):
             rule = f"cmaes needs numbers only, which {', '.join(categorical)} are not"
             self.note(path, rule, value="cmaes", hint="take auto or tpe")
 
-    def _check_budget(
-        self, sampler: SamplerConfig, budget: Budget | None, resources: Resources | None, baselines: int, starts: int
-    ) -> None:
+    def _check_budget(self, sweep: SweepConfig) -> None:
         path: KeyPath = ("search", "budget")
-        if budget is None or not self.right(path) or not self.right(("search", "sampler")):
+        budget, starts = sweep.budget, sum(source.top for source in sweep.sources)
+        baselines = len(sweep.enqueue)
+        if not self.right(path) or not self.right(("search", "sampler")):
             return
-        if budget.trials is budget.hours is budget.gpu_hours is None and sampler.name != "grid":
+        endless = budget.trials is budget.hours is None and sweep.sampler.name != "grid"
+        if endless and budget.gpu_hours is None:
             rule = "needs trials, hours or gpu_hours; only a grid ends by itself"
             self.note(path, rule, hint=write((*path, "trials"), 100))
-        elif (
-            budget.trials is budget.hours is None
-            and resources
-            and resources.gpus_per_trial == 0
-            and sampler.name != "grid"
-        ):
+        elif endless and sweep.resources.gpus_per_trial == 0:
             rule = "ends no sweep whose trials take no GPU"
             self.note((*path, "gpu_hours"), rule, value=budget.gpu_hours, hint=write((*path, "hours"), 1))
         elif budget.trials is not None and budget.trials < baselines + starts:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from icd.config.checks import (
-    Known,
+    TrialParts,
     advice,
     between_parts,
     class_problems,
@@ -21,7 +21,7 @@ from icd.config.document import Document, KeyPath, in_order
 from icd.config.fingerprint import Fingerprint
 from icd.config.forms import WEIGHTS, full_form, is_range
 from icd.config.habits import about_file, meant, one_value, write
-from icd.config.reader import MISSING_KEY, WRONG, Reader, Row, keys_of, option_types
+from icd.config.reader import MISSING_KEY, WRONG, Row, keys_of, option_types
 from icd.config.training import PRESETS, TrainingConfig, preset_fields
 from icd.config.trial import DataConfig, NetworkConfig, TeacherConfig, TrialConfig, method_data
 from icd.config.yaml import apply_overrides, read_yaml
@@ -80,11 +80,7 @@ def check_trial(document: Document) -> tuple[TrialConfig | None, list[Problem]]:
     return (None if problems else config), problems
 
 
-class _TrialReader(Reader):
-    def __init__(self, document: Document) -> None:
-        super().__init__(document)
-        self.stems: dict[str, str] = {}  # as the file has them
-
+class _TrialReader(TrialParts):
     def read(self, data: dict[str, Any]) -> TrialConfig | None:
         data = self._without_ranges(data, ())
         self.unknown_keys(data, [*TOP, "fingerprint"], ())
@@ -93,27 +89,18 @@ class _TrialReader(Reader):
                 self.note((name,), MISSING_KEY)
         if data.get("fingerprint") is not None:  # no part of the configuration
             self.fields(Fingerprint, data["fingerprint"], ("fingerprint",))
-        images = self._data(data.get("data", "digits100"))
-        student = self._network("student", data.get("student"))
-        teacher = self._network("teacher", data.get("teacher"))
-        method = self._method(data["method"]) if data.get("method") is not None else None
-        training = self._training(data.get("training"), images, data.get("student"), ("training",))
-        taught = data["teacher"].get("training") if isinstance(data.get("teacher"), dict) else None
-        of_teacher = None
+        self.stems = {}
+        self.images = self._data(data.get("data", "digits100"))
+        self.student = self._network("student", data.get("student"))
+        self.teacher = self._network("teacher", data.get("teacher"))
+        self.method = method = self._method(data["method"]) if data.get("method") is not None else None
+        self.training = self._training(data.get("training"), data.get("student"), ("training",))
         if data.get("teacher") is not None:
-            of_teacher = self._training(taught, images, data["teacher"], ("teacher", "training"))
+            taught = data["teacher"].get("training") if isinstance(data["teacher"], dict) else None
+            self.of_teacher = self._training(taught, data["teacher"], ("teacher", "training"))
         seed = self.value(annotations(TrialConfig)["seed"], data.get("seed", 0), ("seed",))
-        known = Known(
-            reader=self,
-            stems=self.stems,
-            images=images,
-            student=student,
-            teacher=teacher,
-            method=method,
-            training=training,
-            of_teacher=of_teacher,
-        )
-        student, teacher = between_parts(known)
+        student, teacher = between_parts(self)
+        images, training = self.images, self.training
         if self.problems or images is None or student is None or method is None or training is None:
             return None  # what is None has a problem
         teacher = teacher if method.needs_teacher else None
@@ -160,12 +147,12 @@ class _TrialReader(Reader):
         self.stems[part], values["stem"] = values["stem"], MODELS[values["arch"]].stems[0]
         return self.made(cls, values, (part,))
 
-    def _training(self, data: Any, images: DataConfig | None, network: Any, path: KeyPath) -> TrainingConfig | None:
+    def _training(self, data: Any, network: Any, path: KeyPath) -> TrainingConfig | None:
         named = full_form("training", {} if data is None else data)
         preset = named.get("preset", "cifar100") if isinstance(named, dict) else "cifar100"
         if self.value(_PRESET, preset, (*path, "preset")) is WRONG:
             self.wrong.add(path)
-        full = with_preset(data, images.name if images else "", network)
+        full = with_preset(data, self.images.name if self.images else "", network)
         values = self.fields(TrainingConfig, full, path, instead=PRESETS["cifar100"], also=["preset"])
         return None if values is None else self.made(TrainingConfig, values, path)
 

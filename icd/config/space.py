@@ -6,9 +6,10 @@ that stored parameters always give the document that they were asked for.
 """
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import product
-from typing import Any, Protocol
+from typing import Any
 
 from icd.config.document import KeyPath, dotted
 from icd.config.forms import full_form
@@ -36,42 +37,29 @@ _ORDER: Mapping[str, int] = {
 }
 
 
-class Ask(Protocol):
-    """Answers the questions of a space."""
-
-    def category(self, name: str, labels: Sequence[str]) -> str:
-        """Choose one of the labels."""
-        ...
-
-    def number(self, name: str, interval: Interval) -> float:
-        """Choose a number of the interval."""
-        ...
+# Answers a question about the value at a path; a choice is answered by the label of an option.
+Ask = Callable[[str, Choice | Interval], Any]
 
 
+@dataclass(frozen=True, slots=True)
 class Stored:
     """Answers from the parameters of an earlier trial."""
 
-    def __init__(self, params: Mapping[str, Any]) -> None:
-        self.params = params
+    params: Mapping[str, Any]
 
-    def category(self, name: str, labels: Sequence[str]) -> str:
-        value = self._value(name)
-        if value not in labels:
-            listed = ", ".join(labels)
-            raise ConfigError(Problem(path=name, rule=f"must be one of {listed}", value=value, has_value=True))
-        return str(value)
-
-    def number(self, name: str, interval: Interval) -> float:
-        value = self._value(name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not interval.low <= value <= interval.high:
-            rule = f"must be a number with {interval.low:g} <= {name} <= {interval.high:g}"
-            raise ConfigError(Problem(path=name, rule=rule, value=value, has_value=True))
-        return value
-
-    def _value(self, name: str) -> Any:
+    def __call__(self, name: str, node: Choice | Interval) -> Any:
         if name not in self.params:
             raise ConfigError(Problem(path=name, rule="this parameter of the space is missing"))
-        return self.params[name]
+        value = self.params[name]
+        if isinstance(node, Choice):
+            rule = "" if value in node.labels else f"must be one of {', '.join(node.labels)}"
+        else:
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            inside = number and node.low <= value <= node.high
+            rule = "" if inside else f"must be a number with {node.low:g} <= {name} <= {node.high:g}"
+        if rule:
+            raise ConfigError(Problem(path=name, rule=rule, value=value, has_value=True))
+        return value
 
 
 def trial_document(
@@ -100,9 +88,9 @@ class _Filler:
 
     def fill(self, node: Any, path: KeyPath, place: KeyPath) -> Any:
         if isinstance(node, Interval):
-            return self.ask.number(dotted(path), node)
+            return self.ask(dotted(path), node)
         if isinstance(node, Choice):
-            index = node.labels.index(self.ask.category(dotted(path), node.labels))
+            index = node.labels.index(self.ask(dotted(path), node))
             place = (*place, *(node.places[index] if node.places else ()))
             for part in ("teacher", "student") if path == ("pair",) else ():
                 self.moved[(part,)] = (*place, part)
@@ -131,7 +119,7 @@ class _Filler:
             return {}
         raw = dict.fromkeys(weighted, 1.0)
         if len(weighted) > 1:
-            raw = {m: self.ask.number(dotted((*path, name, f"s{m}")), node.interval) for m in weighted}
+            raw = {m: self.ask(dotted((*path, name, f"s{m}")), node.interval) for m in weighted}
         total = sum(raw.values())
         return {name: [round(raw.get(m, 0.0) / total, DIGITS) for m in scales]}
 

@@ -89,7 +89,7 @@ class TrainingConfig:
     def uses_channels_last(self) -> bool:
         """The memory layout, once it is chosen."""
         if self.channels_last == "auto":
-            raise ValueError("the layout must be chosen before it is used (icd.training.autotune)")
+            raise ValueError("the layout must be chosen before it is used (icd.worker.autotune)")
         return self.channels_last
 
     def reports(self, epoch: int) -> bool:

@@ -6,8 +6,8 @@ that gives an equal value. Equal configurations have equal keys.
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Annotated, Any, Literal
 
 from icd.config.training import TrainingConfig
@@ -190,3 +190,19 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
         elif before != after:
             lines.append(f"{prefix}{name}: {before!r} -> {after!r}")
     return lines
+
+
+def student_name(config: TrialConfig) -> str:
+    """Write the student as a key: configurations with equal ones get one choice.
+
+    Only what is named in a search space, never a number from a range: a trial between a range's ends needs its choice.
+    """
+    training = config.training
+    own = {"precision": training.precision, "channels_last": training.channels_last}
+    return json.dumps({**plain_data(config.student), **own, "size": training.augmentation.size}, sort_keys=True)
+
+
+def settled(config: TrialConfig, choice: Sequence[Any]) -> TrialConfig:
+    """Write a choice into a configuration."""
+    precision, channels_last = choice
+    return replace(config, training=replace(config.training, precision=precision, channels_last=channels_last))

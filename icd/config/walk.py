@@ -9,7 +9,6 @@ from typing import Any
 from icd.config.document import KeyPath, dotted
 from icd.config.ranges import Choice, Interval, ScaleWeights
 from icd.config.space import (
-    Ask,
     asked_order,
     cases,
     fixed_part,
@@ -42,21 +41,15 @@ class Dimension:
     options: int | None = None
 
 
-class _Corner(Ask):
+class _Corner:
     """Answers with what was never answered before, and notes what could be."""
 
     def __init__(self, forced: Params, open_values: dict[tuple[str, Any], Params], seen: set[tuple[str, Any]]) -> None:
         self.forced, self.open, self.seen = forced, open_values, seen
         self.params: Params = {}
 
-    def category(self, name: str, labels: Sequence[str]) -> str:
-        return str(self._pick(name, labels))
-
-    def number(self, name: str, interval: Interval) -> float:
-        value: float = self._pick(name, (interval.low, interval.high))
-        return value
-
-    def _pick(self, name: str, values: Sequence[Any]) -> Any:
+    def __call__(self, name: str, node: Choice | Interval) -> Any:
+        values = node.labels if isinstance(node, Choice) else (node.low, node.high)
         for value in values:
             if (name, value) not in self.seen:
                 self.open.setdefault((name, value), dict(self.params))
@@ -111,7 +104,7 @@ def _crossed(template: Mapping[str, Any]) -> list[Params]:
     return [*(pairs if len(pairs) <= _MOST_CROSSED else []), *(sets if len(sets) <= _MOST_CROSSED else [])]
 
 
-class _Point(Ask):
+class _Point:
     """Answers by position: the places given first, then the first option of everything else."""
 
     def __init__(self, places: Sequence[int]) -> None:
@@ -119,14 +112,8 @@ class _Point(Ask):
         self.counts: list[int] = []
         self.params: Params = {}
 
-    def category(self, name: str, labels: Sequence[str]) -> str:
-        return str(self._pick(name, labels))
-
-    def number(self, name: str, interval: Interval) -> float:
-        value: float = self._pick(name, interval.values())
-        return value
-
-    def _pick(self, name: str, values: Sequence[Any]) -> Any:
+    def __call__(self, name: str, node: Choice | Interval) -> Any:
+        values = node.labels if isinstance(node, Choice) else node.values()
         index = len(self.counts)
         if index == len(self.places):
             self.places.append(0)

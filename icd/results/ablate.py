@@ -20,7 +20,7 @@ from icd.results.plan import FailedRuns, Plan, begin_plan, fresh_seeds, planned_
 from icd.results.race import seedless, seeds_of
 from icd.search import default_root
 from icd.search.core.records import best
-from icd.search.session import Settings
+from icd.search.settings import Settings
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_index import find, pasted
 from icd.search.suggest.search_space import SearchSpace

@@ -24,7 +24,8 @@ from icd.results.plan import (
 from icd.results.race import distinct_arms, in_race_order, run_race, seedless, seeds_of
 from icd.search import default_root
 from icd.search.core.records import TrialRecord, in_order
-from icd.search.session import Settings, written_report
+from icd.search.session import written_report
+from icd.search.settings import Settings
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_index import find, pasted
 from icd.search.suggest.search_space import SearchSpace

@@ -15,7 +15,7 @@ from icd.config.trial import TrialConfig
 from icd.errors import Interrupted, StateError
 from icd.results.plan import Plan, PlannedArm, begin_plan, fresh_seeds, planned_arm, stored_plans
 from icd.search.core.records import TrialRecord, in_order
-from icd.search.session import Settings
+from icd.search.settings import Settings
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_index import find, pasted, refuse_several_pairs
 from icd.search.suggest.search_space import SearchSpace

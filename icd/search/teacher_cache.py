@@ -14,7 +14,7 @@ from icd.teacher.cache import CacheMode, open_cache, plan_cache, suits, summary
 from icd.teacher.cache_builder import build
 from icd.teacher.store import prepare
 from icd.training.loop import Execution
-from icd.training.trial_folder import TrialFolders, read_data
+from icd.worker.trial_inputs import TrialFolders, read_data
 
 
 def build_caches(

@@ -29,7 +29,9 @@ from icd.data.split import Split
 from icd.errors import ConfigError, SetupError
 from icd.methods import CellDistillation
 from icd.models import Network, feature_size
-from icd.teacher.cache_block import HEADER, BlockSpec, OpenBlocks, block_folder, coarsening, rows_of, verdict_places
+from icd.teacher.cache_block import HEADER, Block, BlockSpec, block_folder, rows_of
+from icd.teacher.cached_outputs import CachedOutputs, grid_key
+from icd.teacher.device_cache import DeviceCache
 
 CacheMode = Literal["auto", "full", "stream", "off"]
 BUDGET_GB = 64.0
@@ -37,8 +39,6 @@ _RESERVE = 10**9  # bytes of the disk that are left for everything else
 _WORTH_IT = 0.2  # a cache for a single trial must save at least this share of the teacher's forwards
 
 _CHUNK = {"cpu": 16, "cuda": 256}  # images of one forward
-
-Place = tuple[int, bool]  # side, from_map
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,64 +149,8 @@ def _specs(config: TrialConfig, split: Split, kind: str) -> tuple[BlockSpec, ...
             own_logits=map_side % side != 0 and side % map_side != 0,
             sequence=(config.seed, training.epochs) if kind == "stream" else None,
         )
-        for side, from_map in sorted({_place(scale, method.grid) for scale in method.scales})
+        for side, from_map in sorted({grid_key(scale, method.grid) for scale in method.scales})
     )
-
-
-def _place(scale: int, grid: int | None) -> Place:
-    """Which block holds a scale's cells."""
-    return (grid, False) if grid is not None and grid % scale == 0 else (scale, True)
-
-
-class CachedOutputs:
-    """The teacher's answer for a batch, read from blocks; a ``methods.NetworkOutputs`` without features."""
-
-    def __init__(self, parts: Mapping[Place, tuple[BlockSpec, Tensor, Tensor]]) -> None:
-        self._parts = parts
-        self._spec, self._rows_BRK, self._verdicts_BV = next(iter(parts.values()))
-
-    @property
-    def logits_BK(self) -> Tensor:
-        """The global logits."""
-        return self._rows_BRK[:, 0] if self._spec.own_logits else self._rows_BRK.mean(dim=1)
-
-    @property
-    def features_BCHW(self) -> Tensor:
-        raise ValueError("a teacher cache holds logits, not features")
-
-    @property
-    def block_BCHW(self) -> Tensor:
-        raise ValueError("a teacher cache holds logits, not features")
-
-    def cells(self, scales: Sequence[int], grid: int | None) -> Tensor:
-        """Logits of all cells of the scales, [B, P, K]."""
-        places = [_place(scale, grid) for scale in scales]
-        if len(set(places)) == 1:
-            return self._cells_of(places[0], tuple(scales))
-        return torch.cat([self._cells_of(place, (scale,)) for place, scale in zip(places, scales, strict=True)], dim=1)
-
-    def cells_right(self, scales: Sequence[int], cells_BPK: Tensor, labels_B: Tensor) -> Tensor:
-        """Read from the cache: the arg-max was taken before the logits were rounded."""
-        found = []
-        for scale in scales:
-            for spec, _, verdicts_BV in self._parts.values():
-                if scale in spec.scales:
-                    places = verdict_places(spec, (scale,))
-                    # A slice: a list of places would be copied to the device in every step.
-                    found.append(verdicts_BV[:, places[0] : places[-1] + 1])
-                    break
-        return torch.cat(found, dim=1)
-
-    def logits_right(self, labels_B: Tensor) -> Tensor:
-        """Read from the cache."""
-        return self._verdicts_BV[:, 0]
-
-    def _cells_of(self, place: Place, scales: tuple[int, ...]) -> Tensor:
-        spec, rows_BRK, _ = self._parts[place]
-        cells_BMK = rows_BRK[:, 1:] if spec.own_logits else rows_BRK
-        if scales == (spec.side,):
-            return cells_BMK
-        return coarsening(spec.side, scales, cells_BMK.device) @ cells_BMK
 
 
 class TeacherCache:
@@ -216,29 +160,26 @@ class TeacherCache:
         computed: Images that the teacher was run on, by this object.
     """
 
-    def __init__(
-        self, folder: Path, plan: CachePlan, config: TrialConfig, teacher: Network, shared: OpenBlocks | None = None
-    ) -> None:
+    def __init__(self, folder: Path, plan: CachePlan, config: TrialConfig, teacher: Network) -> None:
         self.config, self.teacher, self.computed = config, teacher, 0
         self.chunk = _CHUNK[next(teacher.parameters()).device.type]
         # Always in order of their digests, whoever opens them: two processes must not wait for each other's claims.
         # All lie alike: one configuration's views and sequence.
         specs = sorted(plan.specs, key=BlockSpec.digest)
-        self._shared = shared or OpenBlocks()
-        self.blocks = [self._shared.take(block_folder(folder, spec), spec) for spec in specs]
+        self.blocks = [Block(block_folder(folder, spec), spec) for spec in specs]
 
     def close(self) -> None:
         """Let go of the files."""
         for block in self.blocks:
-            self._shared.leave(block)
+            block.close()
 
     @property
     def spec(self) -> BlockSpec:
         """Any block's: they differ in what an entry holds, not in where it lies."""
         return self.blocks[0].spec
 
-    def side(self, batch: Batch, epoch: int) -> CachedOutputs:
-        """Give the teacher's side of a training batch."""
+    def outputs(self, batch: Batch, epoch: int) -> CachedOutputs:
+        """Give the teacher's outputs for a training batch."""
         indices_B = batch.indices_B.cpu().numpy()
         slots_B = self.spec.slots(epoch, indices_B, self.view_ids(epoch, indices_B))
         self.fill(batch, slots_B)
@@ -249,7 +190,7 @@ class TeacherCache:
             parts[block.spec.side, block.spec.from_map] = (block.spec, rows_BRK.to(device), verdicts_BV.to(device))
         return CachedOutputs(parts)
 
-    def answer(self, batch: Batch) -> CachedOutputs:
+    def outputs_aside(self, batch: Batch) -> CachedOutputs:
         """Say of any images what a cache of them would hold; nothing is read, stored or counted."""
         device, whole = batch.labels_B.device, np.arange(len(batch.labels_B))
         chunks = [self._entries(batch, whole[first : first + self.chunk]) for first in whole[:: self.chunk]]
@@ -259,6 +200,10 @@ class TeacherCache:
             verdicts_BV = torch.cat([verdicts_CV for _, verdicts_CV in entries])
             parts[block.spec.side, block.spec.from_map] = (block.spec, rows_BRK.to(device), verdicts_BV.to(device))
         return CachedOutputs(parts)
+
+    def on_device(self, device: torch.device, num_shown: int) -> DeviceCache:
+        """Give the same answers from a device's memory, for epochs of so many images."""
+        return DeviceCache(self, device, num_shown)
 
     def view_ids(self, epoch: int, indices_B: NDArray[np.int64]) -> NDArray[np.int64]:
         """Which views the trial's images show in an epoch."""
@@ -270,32 +215,32 @@ class TeacherCache:
 
     def fill(self, batch: Batch, slots_B: NDArray[np.int64]) -> None:
         """Compute what a batch lacks, unless another trial is at it or was faster."""
-        places_B = np.flatnonzero(self.missing(slots_B))
-        if not len(places_B):
+        rows_B = np.flatnonzero(self.missing(slots_B))
+        if not len(rows_B):
             return
         with ExitStack() as claims:
             for block in self.blocks:
-                claims.enter_context(block.claim(slots_B[places_B]))
-            places_B = places_B[self.missing(slots_B[places_B])]
-            for first in range(0, len(places_B), self.chunk):
-                self._compute(batch, slots_B, places_B[first : first + self.chunk])
-        self.computed += len(places_B)
+                claims.enter_context(block.claim(slots_B[rows_B]))
+            rows_B = rows_B[self.missing(slots_B[rows_B])]
+            for first in range(0, len(rows_B), self.chunk):
+                self._compute(batch, slots_B, rows_B[first : first + self.chunk])
+        self.computed += len(rows_B)
 
-    def _compute(self, batch: Batch, slots_B: NDArray[np.int64], places_C: NDArray[np.int64]) -> None:
-        """Run the teacher on a few places of a batch and keep what it says."""
-        for block, (rows_CRK, verdicts_CV) in zip(self.blocks, self._entries(batch, places_C), strict=True):
-            block.write(slots_B[places_C], rows_CRK, verdicts_CV)
+    def _compute(self, batch: Batch, slots_B: NDArray[np.int64], rows_C: NDArray[np.int64]) -> None:
+        """Run the teacher on a few rows of a batch and keep what it says."""
+        for block, (rows_CRK, verdicts_CV) in zip(self.blocks, self._entries(batch, rows_C), strict=True):
+            block.write(slots_B[rows_C], rows_CRK, verdicts_CV)
 
-    def _entries(self, batch: Batch, places_C: NDArray[np.int64]) -> list[tuple[Tensor, Tensor]]:
-        """Run the teacher on a few places of a batch; rows and verdicts for each block.
+    def _entries(self, batch: Batch, rows_C: NDArray[np.int64]) -> list[tuple[Tensor, Tensor]]:
+        """Run the teacher on a few rows of a batch; rows and verdicts for each block.
 
         Always on as many images at once, whatever the batch: kernels are chosen by shape, and an entry must have the
         same bits whoever computes it, with whatever neighbours.
         """
-        padded_C = np.concatenate([places_C, np.repeat(places_C[:1], self.chunk - len(places_C))])
+        padded_C = np.concatenate([rows_C, np.repeat(rows_C[:1], self.chunk - len(rows_C))])
         on_device_C = torch.from_numpy(padded_C).to(batch.images_BCHW.device)
         images_CCHW = batch.images_BCHW[on_device_C].contiguous(memory_format=torch.channels_last)
-        labels_C, num = batch.labels_B[on_device_C], len(places_C)
+        labels_C, num = batch.labels_B[on_device_C], len(rows_C)
         with torch.no_grad(), torch.autocast(images_CCHW.device.type, enabled=False):
             output = self.teacher(images_CCHW)
             made = [rows_of(output, self.teacher.head, block.spec, labels_C) for block in self.blocks]
@@ -307,10 +252,9 @@ def open_cache(
     config: TrialConfig,
     teacher: Network | None,
     folder: Path,
-    shared: OpenBlocks | None = None,
 ) -> TeacherCache | None:
-    """Open the cache that was planned, None for ``off``; with ``shared`` its blocks are opened once for several."""
-    return None if teacher is None or plan.mode == "off" else TeacherCache(folder, plan, config, teacher, shared)
+    """Open the cache that was planned, None for ``off``."""
+    return None if teacher is None or plan.mode == "off" else TeacherCache(folder, plan, config, teacher)
 
 
 def found_caches(folder: Path) -> list[Path]:

@@ -24,7 +24,6 @@ import fcntl
 import hashlib
 import json
 import os
-import threading
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -182,11 +181,11 @@ class Block:
         return np.asarray(self._checks_S[slots_B] == 0)
 
     def read(self, slots_B: Slots) -> tuple[Tensor, Tensor]:
-        """Give rows [B, R, K] in float32 and verdicts [B, V]; raises as ``read_halves`` does."""
-        rows_BRK, verdicts_BV = self.read_halves(slots_B)
+        """Give rows [B, R, K] in float32 and verdicts [B, V]; raises as ``read_fp16`` does."""
+        rows_BRK, verdicts_BV = self.read_fp16(slots_B)
         return rows_BRK.float(), verdicts_BV
 
-    def read_halves(self, slots_B: Slots) -> tuple[Tensor, Tensor]:
+    def read_fp16(self, slots_B: Slots) -> tuple[Tensor, Tensor]:
         """Give rows [B, R, K] in float16, as they are stored, and verdicts [B, V].
 
         Raises:
@@ -241,11 +240,11 @@ class Block:
         return found
 
     def _verify(self, slots_B: Slots, entries_BW: NDArray[np.uint8]) -> None:
-        for place in np.flatnonzero(~self._seen_S[slots_B]).tolist():
-            slot = int(slots_B[place])
+        for row in np.flatnonzero(~self._seen_S[slots_B]).tolist():
+            slot = int(slots_B[row])
             if not self._checks_S[slot]:
                 raise CheckpointError(f"{self.folder}: entry {slot} is missing")
-            if _check(entries_BW[place]) != self._checks_S[slot]:
+            if _check(entries_BW[row]) != self._checks_S[slot]:
                 raise CheckpointError(
                     f"{self.folder}: entry {slot} fails its checksum; 'icd teacher cache verify --repair' drops it"
                 )
@@ -256,30 +255,6 @@ class Block:
             size, wanted = (self.folder / name).stat().st_size, width * self.spec.num_slots
             if size != wanted:
                 raise CheckpointError(f"{self.folder / name} must have {wanted} bytes, but got {size}; drop the cache")
-
-
-class OpenBlocks:
-    """Blocks that the trials of one process share: the first to ask opens one, the last to leave closes it."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._open: dict[Path, tuple[Block, int]] = {}
-
-    def take(self, folder: Path, spec: BlockSpec) -> Block:
-        """Give a block, open; the same object to all."""
-        with self._lock:
-            block, users = self._open.get(folder) or (Block(folder, spec), 0)
-            self._open[folder] = (block, users + 1)
-            return block
-
-    def leave(self, block: Block) -> None:
-        """Say that one user needs it no more."""
-        with self._lock:
-            _, users = self._open.pop(block.folder)
-            if users > 1:
-                self._open[block.folder] = (block, users - 1)
-            else:
-                block.close()
 
 
 def block_folder(root: Path, spec: BlockSpec) -> Path:
@@ -316,12 +291,12 @@ def coarsening(side: int, scales: tuple[int, ...], device: torch.device) -> Tens
     return torch.cat([bins(side, side, scale) for scale in scales]).float().to(device)
 
 
-def verdict_places(spec: BlockSpec, scales: Sequence[int]) -> list[int]:
+def verdict_index(spec: BlockSpec, scales: Sequence[int]) -> list[int]:
     """Where the verdicts on the cells of the scales are."""
-    starts, place = {}, 1
+    starts, start = {}, 1
     for scale in spec.scales:
-        starts[scale] = place
-        place += scale**2
+        starts[scale] = start
+        start += scale**2
     return [starts[scale] + cell for scale in scales for cell in range(scale**2)]
 
 

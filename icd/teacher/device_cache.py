@@ -1,6 +1,6 @@
 """A teacher cache's entries in the memory of a device, where a training step finds them without the host.
 
-A block that fits is mirrored once in a process and shared by all trials of it: room for every slot, filled with what
+A block that fits is mirrored once in a process and stays for its later trials: room for every slot, filled with what
 their epochs ask for. Of one that does not fit, each trial keeps the entries of its present epoch.
 
 Shape key:
@@ -9,24 +9,22 @@ Shape key:
 """
 
 import logging
-import threading
 import weakref
-from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from icd.data.loader import Batch
-from icd.teacher.cache import CachedOutputs, TeacherCache
 from icd.teacher.cache_block import Block, BlockSpec
+from icd.teacher.cached_outputs import CachedOutputs
+from icd.training.cached_teacher import Numbers, Show
+
+if TYPE_CHECKING:
+    from icd.teacher.cache import TeacherCache
 
 logger = logging.getLogger(__name__)
-
-Numbers = NDArray[np.int64]
-Show = Callable[[Numbers, Numbers, int], Iterator[Batch]]  # image indices, view ids, batch size
 
 _CHUNK = 4096  # entries that are copied at once
 _FILLED_AT_ONCE = 256  # images given to the cache at once
@@ -38,29 +36,26 @@ class Mirror:
     """Entries on a device."""
 
     def __init__(self, spec: BlockSpec, num_entries: int, device: torch.device) -> None:
-        self.halves_SD = torch.empty(num_entries, spec.num_rows * spec.num_classes, dtype=torch.float16, device=device)
+        self.logits_fp16_SD = torch.empty(
+            num_entries, spec.num_rows * spec.num_classes, dtype=torch.float16, device=device
+        )
         self.verdicts_SV = torch.empty(num_entries, spec.num_verdicts, dtype=torch.bool, device=device)
-        self.there_S = np.zeros(num_entries, dtype=bool)
+        self.is_filled_S = np.zeros(num_entries, dtype=bool)
         self.users: weakref.WeakSet[DeviceCache] = weakref.WeakSet()
-        self._writing = threading.Lock()
 
-    def copy(self, block: Block, slots_N: Numbers, entries_N: Numbers) -> None:
-        """Bring what a block holds in some slots to some entries; back when it is there for every stream."""
-        device = self.halves_SD.device
-        with self._writing:
-            for first in range(0, len(slots_N), _CHUNK):
-                part = slice(first, first + _CHUNK)
-                halves_nRK, verdicts_nV = block.read_halves(slots_N[part])
-                entries_n = torch.from_numpy(entries_N[part]).to(device)
-                self.halves_SD.index_copy_(0, entries_n, halves_nRK.flatten(1).to(device))
-                self.verdicts_SV.index_copy_(0, entries_n, verdicts_nV.to(device))
-            if device.type == "cuda":
-                torch.cuda.current_stream(device).synchronize()
-            self.there_S[entries_N] = True
+    def copy(self, block: Block, slots_N: Numbers, rows_N: Numbers) -> None:
+        """Copy what a block holds in some slots to some rows, in the order of the slots, as they lie on the disk."""
+        device, order_N = self.logits_fp16_SD.device, np.argsort(slots_N, kind="stable")
+        for first in range(0, len(slots_N), _CHUNK):
+            part_n = order_N[first : first + _CHUNK]
+            logits_nRK, verdicts_nV = block.read_fp16(slots_N[part_n])
+            rows_n = torch.from_numpy(rows_N[part_n]).to(device)
+            self.logits_fp16_SD.index_copy_(0, rows_n, logits_nRK.flatten(1).to(device))
+            self.verdicts_SV.index_copy_(0, rows_n, verdicts_nV.to(device))
+        self.is_filled_S[rows_N] = True
 
 
 _mirrors: dict[tuple[Path, torch.device], Mirror] = {}
-_choosing = threading.Lock()
 
 
 class DeviceCache:
@@ -72,41 +67,42 @@ class DeviceCache:
         num_shown: N.
     """
 
-    def __init__(self, cache: TeacherCache, device: torch.device, num_shown: int) -> None:
+    def __init__(self, cache: "TeacherCache", device: torch.device, num_shown: int) -> None:
         self.cache = cache
-        with _choosing:
-            whole = _whole_mirrors(cache.blocks, device)
-            self.whole = whole is not None
-            self.mirrors = whole or [Mirror(block.spec, num_shown, device) for block in cache.blocks]
-            for mirror in self.mirrors:
-                mirror.users.add(self)
-                if device.type == "cuda":  # made on the stream of whoever came first
-                    mirror.halves_SD.record_stream(torch.cuda.current_stream(device))
-                    mirror.verdicts_SV.record_stream(torch.cuda.current_stream(device))
+        whole = _whole_mirrors(cache.blocks, device)
+        self.whole = whole is not None
+        self.mirrors = whole or [Mirror(block.spec, num_shown, device) for block in cache.blocks]
+        for mirror in self.mirrors:
+            mirror.users.add(self)
+            if device.type == "cuda":  # made on the stream of the process's first trial
+                mirror.logits_fp16_SD.record_stream(torch.cuda.current_stream(device))
+                mirror.verdicts_SV.record_stream(torch.cuda.current_stream(device))
 
-    def bring(self, epoch: int, indices_N: Numbers, view_ids_N: Numbers, show: Show) -> Numbers:
-        """Have the entries of an epoch on the device, computed if need be; returns where they are."""
+    @property
+    def computed(self) -> int:
+        """On how many images the teacher was run so far."""
+        return self.cache.computed
+
+    def upload(self, epoch: int, indices_N: Numbers, view_ids_N: Numbers, show: Show) -> Numbers:
+        """Have the entries of an epoch on the device, computed if need be; returns their rows there."""
         slots_N = self.cache.spec.slots(epoch, indices_N, view_ids_N)
-        if not self.whole:
-            self._compute(slots_N, indices_N, view_ids_N, show)
-            entries_N = np.arange(len(slots_N))
-            for block, mirror in zip(self.cache.blocks, self.mirrors, strict=True):
-                mirror.copy(block, slots_N, entries_N)
-            return entries_N
-        new_n = np.flatnonzero(~np.logical_and.reduce([mirror.there_S[slots_N] for mirror in self.mirrors]))
+        rows_N = slots_N if self.whole else np.arange(len(slots_N))
+        new_n = rows_N  # indices into what is shown
+        if self.whole:
+            new_n = np.flatnonzero(~np.logical_and.reduce([mirror.is_filled_S[slots_N] for mirror in self.mirrors]))
         self._compute(slots_N[new_n], indices_N[new_n], view_ids_N[new_n], show)
         for block, mirror in zip(self.cache.blocks, self.mirrors, strict=True):
-            mirror.copy(block, slots_N[new_n], slots_N[new_n])
-        return slots_N
+            mirror.copy(block, slots_N[new_n], rows_N[new_n])
+        return rows_N
 
-    def side(self, entries_B: Tensor) -> CachedOutputs:
-        """Give the teacher's side of a batch; asks nothing of the host."""
+    def outputs(self, rows_B: Tensor) -> CachedOutputs:
+        """Give the teacher's outputs for a batch; asks nothing of the host."""
         parts = {}
         for block, mirror in zip(self.cache.blocks, self.mirrors, strict=True):
             spec = block.spec
-            halves_BD = mirror.halves_SD.index_select(0, entries_B)
-            rows_BRK = halves_BD.float().view(-1, spec.num_rows, spec.num_classes)
-            verdicts_BV = mirror.verdicts_SV.index_select(0, entries_B)
+            logits_BD = mirror.logits_fp16_SD.index_select(0, rows_B)
+            rows_BRK = logits_BD.float().view(-1, spec.num_rows, spec.num_classes)
+            verdicts_BV = mirror.verdicts_SV.index_select(0, rows_B)
             parts[spec.side, spec.from_map] = (spec, rows_BRK, verdicts_BV)
         return CachedOutputs(parts)
 
@@ -122,19 +118,19 @@ def _whole_mirrors(blocks: list[Block], device: torch.device) -> list[Mirror] | 
 
     Another process may take the memory that was free a moment ago; then what was made here is given back.
     """
-    if not _makes_room(blocks, device):
+    if not _evict_idle_until_fits(blocks, device):
         return None
     new = {(block.folder, device): block.spec for block in blocks if (block.folder, device) not in _mirrors}
     try:
         made = {key: Mirror(spec, spec.num_slots, device) for key, spec in new.items()}
     except torch.OutOfMemoryError as error:
-        logger.warning("a teacher cache does not fit on %s and is brought there epoch by epoch: %s", device, error)
+        logger.warning("a teacher cache does not fit on %s and is copied there epoch by epoch: %s", device, error)
         return None
     _mirrors.update(made)
     return [_mirrors[block.folder, device] for block in blocks]
 
 
-def _makes_room(blocks: list[Block], device: torch.device) -> bool:
+def _evict_idle_until_fits(blocks: list[Block], device: torch.device) -> bool:
     """Whether whole mirrors of the blocks fit; those that no trial uses go first if they stand in the way."""
     wanted = {(block.folder, device): block.spec for block in blocks}
     specs = [spec for key, spec in wanted.items() if key not in _mirrors]

@@ -26,12 +26,12 @@ class BackgroundWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.wait()
+        self.join()
 
-    def keep(self, work: Callable[[], None]) -> None:
+    def submit(self, work: Callable[[], None]) -> None:
         """Begin a piece of work, once the one before is done."""
-        self.wait()
-        name = f"{threading.current_thread().name} keeper"
+        self.join()
+        name = f"{threading.current_thread().name} writer"
         # A daemon: a process that has to go does not wait for a driver's answer.
         self._thread = threading.Thread(target=self._do, args=(work,), name=name, daemon=True)
         self._thread.start()
@@ -41,12 +41,12 @@ class BackgroundWriter:
         """Whether the work goes on."""
         return self._thread is not None and self._thread.is_alive()
 
-    def look(self) -> None:
+    def poll(self) -> None:
         """Raise what went wrong, if the work has ended; costs nothing otherwise."""
         if not self.busy:
-            self.wait()
+            self.join()
 
-    def wait(self) -> None:
+    def join(self) -> None:
         """Wait for the end of the work, and raise what went wrong."""
         thread, self._thread = self._thread, None
         if thread is not None:

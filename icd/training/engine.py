@@ -1,19 +1,17 @@
 """Epochs that live on the device: a step is recorded once as a CUDA graph and replayed with nothing said by the host.
 
 At CIFAR scale a step is hundreds of kernels that take less time than their launches. Before an epoch everything its
-steps need goes to the device: images, views, places in the teacher's cache, learning rates. A step finds its part by a
+steps need goes to the device: images, views, rows of the teacher's cache, learning rates. A step finds its part by a
 counter that it advances itself, so that every replay is the same work. On a CPU the same step is called instead of
 replayed, which is how its results are tested.
 
 Shape key:
     T: full steps of an epoch    B: batch    N: images shown in an epoch    b: images of a last, smaller step
-    L: terms of the loss    3: image, view, place in the teacher's cache
+    L: terms of the loss    3: image, view, row of the teacher's cache
 """
 
 import logging
 import math
-import threading
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -29,9 +27,9 @@ from icd.data.loader import Batch, Normaliser, batches
 from icd.data.split import Split
 from icd.methods import CellDistillation, CrossEntropy, NetworkOutputs, SimilarityPreserving, Step
 from icd.models import Network
-from icd.teacher.cache import TeacherCache
-from icd.teacher.device_cache import DeviceCache, Numbers
-from icd.training.step import TrainStep, learning_rates, live_answer
+from icd.training.cached_teacher import CachedTeacher, Numbers
+from icd.training.optimizer import learning_rate
+from icd.training.step import TrainStep, learning_rates, live_outputs
 
 logger = logging.getLogger(__name__)
 
@@ -43,12 +41,10 @@ WARM_STEPS = 3
 _DRIFT = 0.01
 _STILL = 1e-4  # of the largest movement: a bias before a batch norm moves by rounding alone
 
-# Captures must not meet each other, nor the synchronisation of the whole device that each begins with.
-_capturing = threading.Lock()
 # Why no step is recorded in this process any more. A capture that failed leaves CUDA's allocator and the memory of the
 # graph in a state that nobody can trust, so such a process ends after the trials that it has.
 _failed: list[str] = []
-_idle_streams: defaultdict[torch.device, list[torch.cuda.Stream]] = defaultdict(list)
+_streams: dict[torch.device, torch.cuda.Stream] = {}
 
 
 def spent() -> str:
@@ -69,7 +65,7 @@ class DeviceEpochs:
     Buffers keep their addresses from epoch to epoch, because the graph was recorded with them.
 
     Args:
-        one: The step.
+        step: The step.
         config: The trial, which must be suited.
         split: Its data set.
         images: Training images, on the device.
@@ -86,27 +82,27 @@ class DeviceEpochs:
 
     def __init__(
         self,
-        one: TrainStep,
+        step: TrainStep,
         config: TrialConfig,
         split: Split,
         images: ArrayImages,
         teacher: Network | None,
-        cache: TeacherCache | None,
+        cache: CachedTeacher | None,
         progress: Callable[[int, int, int], None] = lambda epoch, step, steps: None,
     ) -> None:
         training, device = config.training, images.images_NCHW.device
-        self.one, self.config, self.split, self.images, self.teacher = one, config, split, images, teacher
+        self.step, self.config, self.split, self.images, self.teacher = step, config, split, images, teacher
         self.progress, self.device = progress, device
         self.normaliser = Normaliser(split.mean, split.std, device, training.uses_channels_last)
         self.num_full, rest = divmod(len(images), training.batch_size)
         self.num_steps = self.num_full + (rest > 0 and not training.drop_last)
         self.num_shown = len(images) - (rest if training.drop_last else 0)
-        self.cache = None if cache is None else DeviceCache(cache, device, self.num_shown)
+        self.cache = None if cache is None else cache.on_device(device, self.num_shown)
         self.teacher_images, self.data_seconds = 0, 0.0
 
-        self._picks_T3B = torch.zeros(self.num_full, 3, training.batch_size, dtype=torch.int64, device=device)
+        self._indices_T3B = torch.zeros(self.num_full, 3, training.batch_size, dtype=torch.int64, device=device)
         self._rest_3b = torch.zeros(3, rest, dtype=torch.int64, device=device)
-        self._rates = torch.zeros(self.num_steps, dtype=one.optimizer.lr.dtype, device=device)
+        self._rates = torch.zeros(self.num_steps, dtype=learning_rate(step.optimizer).dtype, device=device)
         self._epoch = torch.zeros((), dtype=torch.float64, device=device)
         self._counter = torch.zeros(1, dtype=torch.int64, device=device)
         self._log: Tensor | None = None  # [steps, L]
@@ -126,12 +122,12 @@ class DeviceEpochs:
         self._prepare(epoch)
         for step in range(self.num_steps):
             if step == self.num_full:
-                self._run(self._rest_3b)
+                self._run_step(self._rest_3b)
             elif self._recorded():
                 assert self.graph is not None
                 self.graph.replay()
             else:
-                self._counted()
+                self._step_at_counter()
                 self._warm += 1
             assert self._log is not None
             yield self._log[step]
@@ -141,43 +137,43 @@ class DeviceEpochs:
         training, seed = self.config.training, self.config.seed
         indices_N = views.order(seed, epoch, len(self.images))[: self.num_shown]
         view_ids_N = views.draw(seed, epoch, indices_N, training.augmentation.num_views)
-        places_N = np.zeros_like(indices_N)
+        rows_N = np.zeros_like(indices_N)
         self.teacher_images = self.num_shown if self.teacher is not None else 0
         if self.cache is not None:
-            before = self.cache.cache.computed
-            places_N = self.cache.bring(epoch, indices_N, view_ids_N, partial(self._show, epoch))
-            self.teacher_images = self.cache.cache.computed - before
-        picks_3N = torch.from_numpy(np.stack([indices_N, view_ids_N, places_N]))
+            before = self.cache.computed
+            rows_N = self.cache.upload(epoch, indices_N, view_ids_N, partial(self._show, epoch))
+            self.teacher_images = self.cache.computed - before
+        indices_3N = torch.from_numpy(np.stack([indices_N, view_ids_N, rows_N]))
         end = self.num_full * training.batch_size
-        full_3TB = picks_3N[:, :end].reshape(3, self.num_full, training.batch_size)
-        self._picks_T3B.copy_(full_3TB.transpose(0, 1))
+        full_3TB = indices_3N[:, :end].reshape(3, self.num_full, training.batch_size)
+        self._indices_T3B.copy_(full_3TB.transpose(0, 1))
         if end < self.num_shown:
-            self._rest_3b.copy_(picks_3N[:, end:])
+            self._rest_3b.copy_(indices_3N[:, end:])
         self._rates.copy_(torch.tensor(learning_rates(training, epoch, self.num_steps), dtype=torch.float64))
         self._epoch.fill_(epoch)
         self._counter.zero_()
 
-    def _counted(self) -> None:
+    def _step_at_counter(self) -> None:
         """Do the step that the counter names; this is what is recorded."""
-        self._run(self._picks_T3B.index_select(0, self._counter).squeeze(0))
+        self._run_step(self._indices_T3B.index_select(0, self._counter).squeeze(0))
 
-    def _run(self, picks_3B: Tensor) -> None:
-        indices_B, view_ids_B, places_B = picks_3B.unbind(0)
+    def _run_step(self, indices_3B: Tensor) -> None:
+        indices_B, view_ids_B, rows_B = indices_3B.unbind(0)
         raw_BCHW = self.images.images_NCHW.index_select(0, indices_B)
         images_BCHW = self.normaliser(self.config.training.augmentation.apply(raw_BCHW, view_ids_B))
         batch = Batch(images_BCHW, self.images.labels_N.index_select(0, indices_B), indices_B)
-        where = Step(batch.labels_B, indices_B, self._epoch, self._counter.squeeze(0))
+        moment = Step(batch.labels_B, indices_B, self._epoch, self._counter.squeeze(0))
         lr = self._rates.index_select(0, self._counter).squeeze(0)
-        values_L = self.one(batch, self._answer(batch, places_B), where, lr)
+        values_L = self.step(batch, self._teacher_outputs(batch, rows_B), moment, lr)
         if self._log is None:
             self._log = values_L.new_zeros(self.num_steps, len(values_L))
         self._log.index_copy_(0, self._counter, values_L.unsqueeze(0))
         self._counter.add_(1)
 
-    def _answer(self, batch: Batch, places_B: Tensor) -> NetworkOutputs | None:
+    def _teacher_outputs(self, batch: Batch, rows_B: Tensor) -> NetworkOutputs | None:
         if self.cache is not None:
-            return self.cache.side(places_B)
-        return None if self.teacher is None else live_answer(self.teacher, batch)
+            return self.cache.outputs(rows_B)
+        return None if self.teacher is None else live_outputs(self.teacher, batch)
 
     def _recorded(self) -> bool:
         """Whether there is a graph; records it once the step is warm. Recording runs nothing."""
@@ -187,9 +183,9 @@ class DeviceEpochs:
             return self.graph is not None
         graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream(self.device)
         try:
-            # Other trials go on in other threads meanwhile; only this one must not wait.
-            with _capturing, torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
-                self._counted()
+            # The thread that writes checkpoints goes on meanwhile; only this one must not wait.
+            with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+                self._step_at_counter()
         except RuntimeError as error:  # the steps are the same without a graph, only slower
             _failed.append(str(error).partition("\n")[0])
             if isinstance(error, torch.OutOfMemoryError):
@@ -217,10 +213,10 @@ class DeviceEpochs:
     @contextmanager
     def _elsewhere(self) -> Iterator[None]:
         """Let it be another step of a later epoch: half of its images, each twice, at another rate."""
-        inputs = [self._picks_T3B, self._rates, self._epoch, self._counter]
+        inputs = [self._indices_T3B, self._rates, self._epoch, self._counter]
         before = [tensor.clone() for tensor in inputs]
-        half = self._picks_T3B.shape[2] // 2
-        self._picks_T3B[..., :half].copy_(before[0][..., self._picks_T3B.shape[2] - half :])
+        half = self._indices_T3B.shape[2] // 2
+        self._indices_T3B[..., :half].copy_(before[0][..., self._indices_T3B.shape[2] - half :])
         self._rates.mul_(0.5).add_(0.25 * self.config.training.lr)
         self._epoch.add_(1)
         self._counter.copy_((before[3] + 1) % self.num_full)
@@ -237,11 +233,11 @@ class DeviceEpochs:
         loss are compared too. The state is put back.
         """
         assert self._log is not None
-        trained = [tensor.detach() for tensor in self.one.changing()]
+        trained = [tensor.detach() for tensor in self.step.changing()]
         state = [*trained, self._counter, self._log]
         before = [tensor.clone() for tensor in state]
         ends, logs = [], []
-        for step in (graph.replay, self._counted):
+        for step in (graph.replay, self._step_at_counter):
             self._log.zero_()
             step()
             ends.append([tensor.clone() for tensor in trained])
@@ -275,22 +271,19 @@ def _distances(one: Sequence[Tensor], other: Sequence[Tensor]) -> Tensor:
 
 @contextmanager
 def own_stream(device: torch.device) -> Iterator[None]:
-    """Work on a CUDA stream that no other thread of the process uses; nothing can be recorded on the default one.
+    """Work on a CUDA stream of the trials of this process; nothing can be recorded on the default one.
 
-    A caller's own stream is kept. Streams are lent and given back, because torch hands out 32 in turn: the 33rd trial
-    of a process would share one with whoever has it still.
+    A caller's own stream is kept.
     """
     if device.type != "cuda" or torch.cuda.current_stream(device) != torch.cuda.default_stream(device):
         yield
         return
-    try:
-        stream = _idle_streams[device].pop()
-    except IndexError:
-        stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    if device not in _streams:
+        _streams[device] = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    stream = _streams[device]
     stream.wait_stream(torch.cuda.default_stream(device))
     try:
         with torch.cuda.stream(stream):
             yield
     finally:
         torch.cuda.default_stream(device).wait_stream(stream)
-        _idle_streams[device].append(stream)

@@ -22,8 +22,9 @@ from icd.data.loader import Batch, batches
 from icd.data.split import Split
 from icd.methods import NetworkOutputs, Step
 from icd.models import Network
-from icd.teacher.cache import TeacherCache
-from icd.training.step import TrainStep, live_answer
+from icd.training.cached_teacher import CachedTeacher
+from icd.training.optimizer import learning_rate
+from icd.training.step import TrainStep, live_outputs
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ class GradientProbe:
     """Measures a trial's terms; batch and teacher's answer are made at the first call and kept.
 
     Args:
-        one: The step of the trial.
+        step: The step of the trial.
         config: The trial.
         split: Its data set.
         images: Training images, on the device.
@@ -45,14 +46,14 @@ class GradientProbe:
 
     def __init__(
         self,
-        one: TrainStep,
+        step: TrainStep,
         config: TrialConfig,
         split: Split,
         images: ImageSet,
         teacher: Network | None,
-        cache: TeacherCache | None,
+        cache: CachedTeacher | None,
     ) -> None:
-        self.one, self.config, self.split, self.images = one, config, split, images
+        self.step, self.config, self.split, self.images = step, config, split, images
         self.teacher, self.cache = teacher, cache
         self._fixed: tuple[Batch, NetworkOutputs | None] | None = None
 
@@ -63,22 +64,22 @@ class GradientProbe:
         every share would be of a sum that does not exist.
         """
         if self._fixed is None:
-            batch = fixed_batch(self.config, self.split, self.images, self.one.optimizer.lr.device)
-            self._fixed = batch, self._answer(batch)
+            batch = fixed_batch(self.config, self.split, self.images, learning_rate(self.step.optimizer).device)
+            self._fixed = batch, self._teacher_outputs(batch)
         batch, teacher = self._fixed
-        terms = self.one.terms_aside(batch, teacher, Step(batch.labels_B, batch.indices_B, epoch, 0))
-        measured = term_gradients(terms, list(self.one.student.parameters()))
+        terms = self.step.terms_without_side_effects(batch, teacher, Step(batch.labels_B, batch.indices_B, epoch, 0))
+        measured = term_gradients(terms, list(self.step.student.parameters()))
         lost = [name for name in terms if f"train/gradient_nonfinite/{name}" in measured]
         if lost:
             logger.warning("epoch %d: no gradient shares, for that of %s is not finite", epoch, ", ".join(lost))
         return measured
 
-    def _answer(self, batch: Batch) -> NetworkOutputs | None:
+    def _teacher_outputs(self, batch: Batch) -> NetworkOutputs | None:
         if self.teacher is None:
             return None
         if self.cache is not None:
-            return self.cache.answer(batch)
-        return live_answer(self.teacher, batch)
+            return self.cache.outputs_aside(batch)
+        return live_outputs(self.teacher, batch)
 
 
 def fixed_batch(config: TrialConfig, split: Split, images: ImageSet, device: torch.device) -> Batch:

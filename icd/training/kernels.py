@@ -1,43 +1,33 @@
-"""Which kernels cuDNN may choose: one setting for the whole process, whichever of its threads train."""
+"""Which kernels a training may use: the same ones each time, and in the precision that its configuration names."""
 
-import threading
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 
-_lock = threading.Lock()
-_users = 0
-_before = False, False  # deterministic, benchmark
+DETERMINISTIC = "ICD_DETERMINISTIC"  # environment: 1 for algorithms that add in one order, wherever torch has them
+_CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
 
 
 @contextmanager
-def reproducible(device: torch.device) -> Iterator[None]:
-    """Fixed kernels on CUDA, put back by the last thread to leave; on a CPU there is nothing to choose."""
+def deterministic_cudnn(device: torch.device) -> Iterator[None]:
+    """Fixed kernels on CUDA, and the settings of before at the end; on a CPU there is nothing to choose.
+
+    Some kernels still add in an order that changes from run to run (the gradient of max pooling is one). Where
+    ``ICD_DETERMINISTIC`` is 1 torch takes slower ones that do not, and warns of an operation that has none.
+    """
     if device.type != "cuda":
         yield
         return
-    _enter()
+    cudnn, strict = torch.backends.cudnn, os.environ.get(DETERMINISTIC) == "1"
+    before = cudnn.deterministic, cudnn.benchmark, torch.are_deterministic_algorithms_enabled()
+    cudnn.deterministic, cudnn.benchmark = True, False
+    if strict:
+        os.environ.setdefault(_CUBLAS, ":4096:8")  # read at the first product of matrices
+        torch.use_deterministic_algorithms(True, warn_only=True)
     try:
         yield
     finally:
-        _leave()
-
-
-def _enter() -> None:
-    global _users, _before
-    cudnn = torch.backends.cudnn
-    with _lock:
-        if not _users:
-            _before = cudnn.deterministic, cudnn.benchmark
-            cudnn.deterministic, cudnn.benchmark = True, False
-        _users += 1
-
-
-def _leave() -> None:
-    global _users
-    cudnn = torch.backends.cudnn
-    with _lock:
-        _users -= 1
-        if not _users:
-            cudnn.deterministic, cudnn.benchmark = _before
+        cudnn.deterministic, cudnn.benchmark = before[:2]
+        torch.use_deterministic_algorithms(before[2], warn_only=True)

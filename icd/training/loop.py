@@ -26,15 +26,16 @@ from icd.data.split import ImageSet, Split
 from icd.errors import CheckpointError, ConfigError, NonFiniteLossError
 from icd.methods import MethodSetup, NetworkOutputs, Step
 from icd.models import Network, build_model
-from icd.teacher.cache import TeacherCache
 from icd.training import checkpoints
 from icd.training.background_writer import BackgroundWriter, snapshot
+from icd.training.cached_teacher import CachedTeacher
 from icd.training.engine import DeviceEpochs, own_stream, unsuited
 from icd.training.evaluation import evaluate
 from icd.training.first_losses import FirstLosses
 from icd.training.gradient_probe import GradientProbe
-from icd.training.kernels import reproducible
-from icd.training.step import LossLog, TrainStep, learning_rates, live_answer
+from icd.training.kernels import deterministic_cudnn
+from icd.training.optimizer import load_state, stored_state
+from icd.training.step import LossLog, TrainStep, learning_rates, live_outputs
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +77,7 @@ class Execution:
 
     device: torch.device = CPU
     num_workers: int = 0
-    cache: TeacherCache | None = None
+    cache: CachedTeacher | None = None
     checkpoints: Path | None = None
     report: Report = lambda metrics: None
     progress: Progress = lambda epoch, step, steps: None
@@ -109,7 +110,7 @@ def initial_student(config: TrialConfig, num_classes: int, device: torch.device)
         pretrained=config.student.pretrained,
         seed=config.seed,
     )
-    return placed(student, config, device)
+    return to_device(student, config, device)
 
 
 def train(
@@ -134,20 +135,20 @@ def train(
     """
     training, device, measured = config.training, execution.device, config.data.measure_on
     if not training.is_settled:
-        raise ValueError("precision and layout must be chosen before a trial is trained (icd.training.autotune)")
-    with reproducible(device), own_stream(device), BackgroundWriter() as keeper:
+        raise ValueError("precision and layout must be chosen before a trial is trained (icd.worker.autotune)")
+    with deterministic_cudnn(device), own_stream(device), BackgroundWriter() as writer:
         student = initial_student(config, split.num_classes, device)
-        teacher = placed(teacher, config, device).eval().requires_grad_(False) if teacher is not None else None
+        teacher = to_device(teacher, config, device).eval().requires_grad_(False) if teacher is not None else None
         method = config.method.build(_method_setup(config, split, student, teacher)).to(device)
-        one = TrainStep(student, method, training)
+        train_step = TrainStep(student, method, training)
         first = FirstLosses(config, device, _teacher_mode(teacher, execution))
         _forget_peak(device)
-        start, metrics = _resume(config, execution, one, first, newest)
+        start, metrics = _resume(config, execution, train_step, first, newest)
         images, val_images = (held(part, config, execution) for part in (split.train, split.val))
         num_steps = _num_steps(config, len(images))
         num_shown = min(len(images), num_steps * training.batch_size)
-        epochs = _epochs(one, config, split, images, teacher, execution)
-        gauge = GradientProbe(one, config, split, images, teacher, execution.cache)
+        epochs = _epochs(train_step, config, split, images, teacher, execution)
+        probe = GradientProbe(train_step, config, split, images, teacher, execution.cache)
 
         for epoch in range(start + 1, training.epochs + 1):
             started = time.perf_counter()
@@ -156,19 +157,19 @@ def train(
             reporting = training.reports(epoch)
             losses = LossLog(epoch, look_every=1 if device.type == "cpu" else _STEPS_BETWEEN_LOOKS)
             if num_steps == 1:
-                keeper.wait()
+                writer.join()
             for step, values_L in enumerate(epochs.steps(epoch), start=1):
-                losses.add(one.names, values_L)
+                losses.add(train_step.names, values_L)
                 execution.progress(epoch, step, num_steps)
                 # Before its last step the epoch before is told: a kill costs one finished epoch, never two.
-                keeper.wait() if step == num_steps - 1 else keeper.look()
+                writer.join() if step == num_steps - 1 else writer.poll()
 
             means, trained_s = losses.means(), time.perf_counter() - started
             if not first.full:
                 first.add(losses.totals(NUM_STEPS))
             stopping = epoch < training.epochs and execution.stop()
             if reporting:
-                gradients = gauge(epoch) if training.measures(epoch) else {}
+                gradients = probe(epoch) if training.measures(epoch) else {}
                 student.eval()
                 validation = evaluate(student, evaluation_batches(config, split, val_images, execution))
                 if not math.isfinite(validation["loss"]):
@@ -186,8 +187,8 @@ def train(
                     **_costs(device, trained_s, time.perf_counter() - started),
                 }
             if reporting or stopping:
-                payload = _payload(config, one, metrics, first, reported=reporting)
-                keeper.keep(partial(_keep, execution, epoch, payload))
+                payload = _payload(config, train_step, metrics, first, reported=reporting)
+                writer.submit(partial(_save_and_report, execution, epoch, payload))
             if stopping:
                 return Trained(network=student, epoch=epoch, finished=False, metrics=metrics, engine=epochs.name)
         return Trained(
@@ -205,14 +206,14 @@ class EagerEpochs:
 
     def __init__(
         self,
-        one: TrainStep,
+        train_step: TrainStep,
         config: TrialConfig,
         split: Split,
         images: ImageSet,
         teacher: Network | None,
         execution: Execution,
     ) -> None:
-        self.one, self.config, self.split, self.images = one, config, split, images
+        self.train_step, self.config, self.split, self.images = train_step, config, split, images
         self.teacher, self.execution = teacher, execution
         self.teacher_images, self.data_seconds = 0, 0.0
         self.name = "eager"  # what ran the steps, for the trial's result
@@ -223,8 +224,8 @@ class EagerEpochs:
         rates = learning_rates(self.config.training, epoch, _num_steps(self.config, len(self.images)))
         shown = train_batches(self.config, self.split, self.images, epoch, self.execution)
         for step, (batch, lr) in enumerate(zip(self._awaited(shown), rates, strict=True)):
-            where = Step(batch.labels_B, batch.indices_B, epoch, step)
-            yield self.one(batch, self._answer(batch, epoch), where, lr)
+            moment = Step(batch.labels_B, batch.indices_B, epoch, step)
+            yield self.train_step(batch, self._teacher_outputs(batch, epoch), moment, lr)
 
     def _awaited(self, shown: Iterator[Batch]) -> Iterator[Batch]:
         """Give the same batches and add up how long they let the training wait."""
@@ -236,28 +237,33 @@ class EagerEpochs:
                 return
             yield batch
 
-    def _answer(self, batch: Batch, epoch: int) -> NetworkOutputs | None:
+    def _teacher_outputs(self, batch: Batch, epoch: int) -> NetworkOutputs | None:
         """Give the teacher's side of a batch, and count the images it had to be run on."""
         if self.teacher is None:
             return None
         cache = self.execution.cache
         if cache is None:
             self.teacher_images += len(batch.labels_B)
-            return live_answer(self.teacher, batch)
+            return live_outputs(self.teacher, batch)
         before = cache.computed
-        side = cache.side(batch, epoch)
+        side = cache.outputs(batch, epoch)
         self.teacher_images += cache.computed - before
         return side
 
 
 def _epochs(
-    one: TrainStep, config: TrialConfig, split: Split, images: ImageSet, teacher: Network | None, execution: Execution
+    train_step: TrainStep,
+    config: TrialConfig,
+    split: Split,
+    images: ImageSet,
+    teacher: Network | None,
+    execution: Execution,
 ) -> EagerEpochs | DeviceEpochs:
     """Choose where the epochs live."""
     problem = unsuited(config, images)
     if execution.engine == "graph" and isinstance(images, ArrayImages) and not problem:
-        return DeviceEpochs(one, config, split, images, teacher, execution.cache, execution.progress)
-    epochs = EagerEpochs(one, config, split, images, teacher, execution)
+        return DeviceEpochs(train_step, config, split, images, teacher, execution.cache, execution.progress)
+    epochs = EagerEpochs(train_step, config, split, images, teacher, execution)
     if execution.engine == "graph":
         epochs.name = f"eager: {problem}"
         logger.warning("no step is recorded as a CUDA graph: %s", problem)
@@ -306,7 +312,7 @@ def evaluation_batches(config: TrialConfig, split: Split, images: ImageSet, exec
     )
 
 
-def placed(network: Network, config: TrialConfig, device: torch.device) -> Network:
+def to_device(network: Network, config: TrialConfig, device: torch.device) -> Network:
     """Bring a network to its device; one that is there is not touched, because other threads may be running it."""
     layout = torch.channels_last if config.training.uses_channels_last else torch.contiguous_format
     if all(tensor.device.type == device.type and _lies(tensor, layout) for tensor in network.state_dict().values()):
@@ -336,7 +342,7 @@ def _teacher_mode(teacher: Network | None, execution: Execution) -> TeacherMode:
 def _resume(
     config: TrialConfig,
     execution: Execution,
-    one: TrainStep,
+    train_step: TrainStep,
     first: FirstLosses,
     found: checkpoints.Checkpoint | None,
 ) -> tuple[int, dict[str, float]]:
@@ -347,9 +353,9 @@ def _resume(
         return 0, {}
     if found.payload["key"] != config.key():
         raise CheckpointError(f"{found.path} belongs to another configuration (key {found.payload['key'][:12]})")
-    one.student.load_state_dict(found.payload["student"])
-    one.method.load_state_dict(found.payload["method"])
-    one.optimizer.load(found.payload["optimizer"])
+    train_step.student.load_state_dict(found.payload["student"])
+    train_step.method.load_state_dict(found.payload["method"])
+    load_state(train_step.optimizer, found.payload["optimizer"])
     first.load(found.payload.get("first"))
     logger.info("continuing after epoch %d (%s)", found.epoch, found.path.name)
     metrics = dict(found.payload["metrics"])
@@ -357,7 +363,7 @@ def _resume(
     return found.epoch, metrics
 
 
-def _keep(execution: Execution, epoch: int, payload: Mapping[str, Any]) -> None:
+def _save_and_report(execution: Execution, epoch: int, payload: Mapping[str, Any]) -> None:
     """Durable first, then said: whoever hears of an epoch can rely on its checkpoint."""
     folder = execution.checkpoints
     digest = None if folder is None else checkpoints.save_epoch(folder, epoch, payload)
@@ -366,14 +372,14 @@ def _keep(execution: Execution, epoch: int, payload: Mapping[str, Any]) -> None:
 
 
 def _payload(
-    config: TrialConfig, one: TrainStep, metrics: Mapping[str, float], first: FirstLosses, *, reported: bool
+    config: TrialConfig, train_step: TrainStep, metrics: Mapping[str, float], first: FirstLosses, *, reported: bool
 ) -> dict[str, Any]:
     """Copy what a checkpoint holds: the next epoch changes the originals while it is written."""
     return {
         "key": config.key(),
-        "student": snapshot(one.student.state_dict()),
-        "method": snapshot(one.method.state_dict()),
-        "optimizer": snapshot(one.optimizer.state()),
+        "student": snapshot(train_step.student.state_dict()),
+        "method": snapshot(train_step.method.state_dict()),
+        "optimizer": snapshot(stored_state(train_step.optimizer)),
         "metrics": dict(metrics),
         "first": first.state(),
         "reported": reported,  # whether the metrics are this epoch's

@@ -21,7 +21,7 @@ from icd.data.loader import Batch
 from icd.errors import NonFiniteLossError
 from icd.methods import LiveOutputs, NetworkOutputs, Step
 from icd.models import Network
-from icd.training.momentum import Momentum
+from icd.training.optimizer import learning_rate, make_optimizer, momenta
 
 
 class TrainStep:
@@ -35,24 +35,24 @@ class TrainStep:
         self.student, self.method, self.training = student, method, training
         self.weights = [*student.parameters(), *method.parameters()]
         self.names: tuple[str, ...] = ()
-        self.optimizer = Momentum(self.weights, training)
+        self.optimizer = make_optimizer(self.weights, training)
 
-    def __call__(self, batch: Batch, teacher: NetworkOutputs | None, where: Step, lr: float | Tensor) -> Tensor:
+    def __call__(self, batch: Batch, teacher: NetworkOutputs | None, moment: Step, lr: float | Tensor) -> Tensor:
         """Train on a batch.
 
         Args:
             batch: What the student sees.
             teacher: What the teacher says about it.
-            where: Labels, indices, epoch and step.
+            moment: Labels, indices, epoch and step.
             lr: Learning rate, a number or a scalar on the device.
 
         Returns:
             The terms, float32 [L].
         """
-        self.optimizer.lr.fill_(lr)
-        terms = self._terms(self.student, self.method, batch, teacher, where)
+        learning_rate(self.optimizer).fill_(lr)
+        terms = self._terms(self.student, self.method, batch, teacher, moment)
         self.names = tuple(terms)
-        self.optimizer.forget_gradients()
+        self.optimizer.zero_grad()
         values_L = torch.stack(list(terms.values()))
         values_L.sum().backward()  # type: ignore[no-untyped-call]
         if self.training.clip_norm is not None:
@@ -60,9 +60,11 @@ class TrainStep:
         self.optimizer.step()
         return values_L.detach().float()
 
-    def terms_aside(self, batch: Batch, teacher: NetworkOutputs | None, where: Step) -> dict[str, Tensor]:
+    def terms_without_side_effects(
+        self, batch: Batch, teacher: NetworkOutputs | None, moment: Step
+    ) -> dict[str, Tensor]:
         """Compute a batch's terms as a step would, leaving no trace: running means and memories change in copies."""
-        return self._terms(partial(_aside, self.student), partial(_aside, self.method), batch, teacher, where)
+        return self._terms(partial(_aside, self.student), partial(_aside, self.method), batch, teacher, moment)
 
     def _terms(
         self,
@@ -70,17 +72,17 @@ class TrainStep:
         method: Callable[..., Any],
         batch: Batch,
         teacher: NetworkOutputs | None,
-        where: Step,
+        moment: Step,
     ) -> dict[str, Tensor]:
         with precision(self.training.precision, batch.images_BCHW.device):
             side = LiveOutputs(student(batch.images_BCHW), self.student.head)
-            terms: dict[str, Tensor] = method(side, teacher, where)
+            terms: dict[str, Tensor] = method(side, teacher, moment)
             return terms
 
     def changing(self) -> list[Tensor]:
         """List what a step changes in place: weights, buffers and momenta."""
         buffers = [*self.student.buffers(), *self.method.buffers()]
-        return [*self.weights, *buffers, *self.optimizer.tensors()]
+        return [*self.weights, *buffers, *momenta(self.optimizer)]
 
 
 class LossLog:
@@ -134,7 +136,7 @@ def precision(name: str, device: torch.device) -> Iterator[None]:
         yield
 
 
-def live_answer(teacher: Network, batch: Batch) -> NetworkOutputs:
+def live_outputs(teacher: Network, batch: Batch) -> NetworkOutputs:
     """Run the teacher on a batch, in fp32 whatever the student's precision: a verdict is an arg-max of its logits."""
     with torch.no_grad():
         return LiveOutputs(teacher(batch.images_BCHW), teacher.head, exact=True)

@@ -5,6 +5,7 @@ Knows nothing of pipes or Ray; ``send`` carries epochs out and brings back wheth
 
 import errno
 import logging
+import resource
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -31,19 +32,14 @@ from icd.search.core.attempts import Attempt, AttemptResult, EpochReport, Outcom
 from icd.teacher.cache import suits
 from icd.training.checkpoints import write_durably
 from icd.training.engine import spent
-from icd.training.gpus import training_device
 from icd.training.hardware import device_name
 from icd.training.loop import EpochMetrics, Execution, evaluation_batches, initial_student
-from icd.training.trial_folder import (
-    TrialFolders,
-    claim,
-    continue_trial,
-    open_teacher_cache,
-    take_up,
-)
 from icd.worker.attempt_storage import check_newest, working_copy
+from icd.worker.gpus import training_device
 from icd.worker.preemption import NOTICE, PreemptionNotice
 from icd.worker.shared_inputs import SharedInputs
+from icd.worker.trial_folder import claim, continue_trial, take_up
+from icd.worker.trial_inputs import TrialFolders, open_teacher_cache
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +60,7 @@ class Preempted(Exception):  # noqa: N818 - not a fault
 
 def attempt(
     task: Attempt,
-    bench: SharedInputs,
+    inputs: SharedInputs,
     send: Send,
     *,
     progress: Callable[[int, int, int], None],
@@ -74,7 +70,7 @@ def attempt(
 
     Args:
         task: What to do.
-        bench: Kept between attempts.
+        inputs: Kept between attempts.
         send: Told every epoch; False ends the attempt.
         progress: Called after every step with epoch, step and steps in the epoch.
         notice: That this process has to go.
@@ -107,7 +103,7 @@ def attempt(
         if notice.given:
             raise Preempted("not begun")
         with working_copy(task) as publish:
-            return ended("complete", result=_train(task, bench, send, step, device, notice, publish))
+            return ended("complete", result=_train(task, inputs, send, step, device, notice, publish))
     except Stopped as error:
         return ended("stopped", str(error))
     except (Interrupted, Preempted) as error:
@@ -121,9 +117,8 @@ def attempt(
     except SetupError as error:
         return ended("disk", str(error))
     except (MemoryError, torch.OutOfMemoryError) as error:
-        return ended(
-            "memory", f"out of memory on {name}: {str(error).splitlines()[0] if str(error) else 'MemoryError'}"
-        )
+        said = str(error).splitlines()[0] if str(error) else "MemoryError"
+        return ended("memory", f"out of memory on {name}: {said}; {_peak(device)}")
     except OSError as error:
         if error.errno in _DISK:
             return ended("disk", f"{task.folder} cannot be written: {error.strerror}")
@@ -136,6 +131,14 @@ def attempt(
         return ended("error", f"{type(error).__name__}: {error}"[:400])
 
 
+def _peak(device: torch.device) -> str:
+    """Say how much memory this process has had at most."""
+    host = f"its process had at most {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB"  # KiB on Linux
+    if device.type != "cuda":
+        return host
+    return f"{host}, and {torch.cuda.max_memory_allocated(device) / 1e9:.2f} GB of the GPU"
+
+
 def _of_the_gpu(error: Exception) -> bool:
     """Whether CUDA or one of its libraries failed: its process is not used again."""
     if isinstance(error, torch.AcceleratorError):
@@ -145,7 +148,7 @@ def _of_the_gpu(error: Exception) -> bool:
 
 def _train(
     task: Attempt,
-    bench: SharedInputs,
+    inputs: SharedInputs,
     send: Send,
     progress: Callable[[int, int, int], None],
     device: torch.device,
@@ -164,8 +167,8 @@ def _train(
         return notice.given or (not stale and stop_asked(stop_file) == "now")
 
     execution = Execution(device=device, num_workers=task.threads, progress=progress, stop=stop, engine=task.engine)
-    split = bench.split(config, places, device)
-    teacher = bench.teacher(config, split, places, execution)
+    split = inputs.split(config, places, device)
+    teacher = inputs.teacher(config, split, places, execution)
     claim(task.folder, config, resume=True)
 
     def told(epoch: int, metrics: Mapping[str, float], device: str = "") -> bool:
@@ -196,7 +199,7 @@ def _train(
 
     mode: Any = task.teacher_cache if suits(config) else "off"
     budget_gb = float("inf")  # the driver has kept to it
-    with open_teacher_cache(config, split, teacher, places, mode, budget_gb, shared=bench.blocks) as cache:
+    with open_teacher_cache(config, split, teacher, places, mode, budget_gb) as cache:
         execution = replace(execution, report=report, cache=cache)
         result = continue_trial(config, split, teacher, task.folder, execution, begun=begun, finishing=finishing)
     publish()

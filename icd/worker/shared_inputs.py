@@ -11,20 +11,18 @@ from icd.config.trial import TrialConfig
 from icd.data.split import Split, for_trial
 from icd.errors import StateError
 from icd.models import Network
-from icd.teacher.cache_block import OpenBlocks
 from icd.teacher.store import prepare
-from icd.training.loop import Execution, placed
-from icd.training.trial_folder import TrialFolders, read_data
+from icd.training.loop import Execution, to_device
+from icd.worker.trial_inputs import TrialFolders, read_data
 
 
 class SharedInputs:
-    """Images and the teacher, by their digests, on the trials' device; and the blocks of teacher caches in use.
+    """Images and the teacher, by their digests, on the trials' device.
 
     Every trial may ask from a thread of its own; nothing that was given out is changed afterwards.
     """
 
     def __init__(self) -> None:
-        self.blocks = OpenBlocks()
         self._lock = threading.Lock()  # whoever comes second waits for what the first one reads
         self._split: tuple[str, Split] | None = None
         self._last: Network | None = None
@@ -53,7 +51,7 @@ class SharedInputs:
                 ready = prepare(config, split, places.teachers, execution)
                 if ready is None:
                     raise StateError("a configuration with a teacher has one to prepare")
-                network = placed(ready.network, config, execution.device).eval().requires_grad_(False)
+                network = to_device(ready.network, config, execution.device).eval().requires_grad_(False)
                 self._teachers[wanted] = network
                 _settle(execution.device)
             self._last = network

@@ -4,7 +4,7 @@ Run as a script, one process without threads that has imported everything; drive
 that a driver costs milliseconds to start. Everything else is the real thing: process executor, sqlite, checkpoints,
 MLflow.
 
-    python tests/crash/harness.py points WORKDIR [--side driver|worker] [--from N] [--step K]
+    python tests/crash/harness.py points WORKDIR [--side driver|worker|confirm] [--from N] [--step K]
     python tests/crash/harness.py kills WORKDIR --kills 200 [--seed 0]
     python tests/crash/harness.py serve      (for tests: starts drivers on request, see ``serve``)
 """
@@ -76,6 +76,7 @@ SWEEP: dict[str, Any] = {
     "resources": {"max_concurrent": 1, "hang_seconds": 60},
     "seed": 3,
 }
+CONFIRM = {"top": 1, "seeds": 2, "against": ["KD"]}
 CRASHED = 77
 
 
@@ -242,6 +243,11 @@ def table(root: Path, stage: Stage = "search") -> list[dict[str, Any]]:
     return rows
 
 
+def tables(root: Path) -> list[dict[str, Any]]:
+    """Give the trials of the search and of its confirmation."""
+    return [*table(root), *table(root, "confirm")]
+
+
 def tracking_faults(root: Path, rows: list[dict[str, Any]]) -> list[str]:
     """Say where MLflow does not hold exactly one finished run per trial and arm, and each metric once."""
     faults = []
@@ -310,7 +316,7 @@ def template(workdir: Path) -> tuple[Path, list[dict[str, Any]], int]:
 
 def check(root: Path, expected: list[dict[str, Any]], label: str, kills: int) -> list[str]:
     """Compare a sweep that was killed and resumed with the one that was not disturbed."""
-    found = table(root)
+    found = tables(root)
     faults = [f"{label}: {fault}" for fault in tracking_faults(root, found)]
     if len(found) != len(expected):
         faults.append(f"{label}: {len(found)} trials instead of {len(expected)}")
@@ -331,9 +337,9 @@ def check(root: Path, expected: list[dict[str, Any]], label: str, kills: int) ->
 def one_point(fresh: Path, root: Path, expected: list[dict[str, Any]], side: str, point: int) -> tuple[bool, list[str]]:
     """Crash at one point and resume; whether it crashed, and what is wrong."""
     shutil.copytree(fresh, root)
-    label = f"{side} {point}"
-    if side == "driver":
-        code = wait(drive(root, crash_at=point))
+    label, confirm = f"{side} {point}", CONFIRM if side == "confirm" else None
+    if side != "worker":
+        code = wait(drive(root, crash_at=point, confirm=confirm))
         if code not in (0, CRASHED):
             return True, [f"{label}: exit code {code}: {(root / 'driver.log').read_text()[-500:]}"]
         crashed = code == CRASHED
@@ -341,7 +347,7 @@ def one_point(fresh: Path, root: Path, expected: list[dict[str, Any]], side: str
         code = wait(drive(root, worker_crash_at=point))
         crashed = "process exited with code 77" in (root / "driver.log").read_text()
     if code:
-        code = wait(drive(root))
+        code = wait(drive(root, confirm=confirm))
         if code:
             return True, [f"{label}: resume ended with {code}: {(root / 'driver.log').read_text()[-500:]}"]
     faults = check(root, expected, label, kills=int(crashed))
@@ -351,9 +357,15 @@ def one_point(fresh: Path, root: Path, expected: list[dict[str, Any]], side: str
 
 
 def run_points(workdir: Path, side: str, first: int, step: int) -> dict[str, Any]:
-    """Crash at every ``step``-th point of one side until a point lies beyond the end."""
+    """Crash at every ``step``-th point of a side until a point lies beyond the end; ``confirm`` has a driver too."""
     started = time.monotonic()
     fresh, expected, operations = template(workdir)
+    if side == "confirm":
+        fresh = workdir / "undisturbed"
+        shutil.copytree(fresh, workdir / "confirmed")
+        if wait(drive(workdir / "confirmed", confirm=CONFIRM)):
+            raise SystemExit(f"the undisturbed confirmation failed: {(workdir / 'confirmed/driver.log').read_text()}")
+        expected, operations = tables(workdir / "confirmed"), int((workdir / "confirmed/operations").read_text())
     faults: list[str] = []
     points, point = 0, first
     while True:
@@ -438,7 +450,7 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("what", choices=["points", "kills", "serve"])
     parser.add_argument("workdir", type=Path, nargs="?")
-    parser.add_argument("--side", default="driver", choices=["driver", "worker"])
+    parser.add_argument("--side", default="driver", choices=["driver", "worker", "confirm"])
     parser.add_argument("--from", dest="first", type=int, default=1)
     parser.add_argument("--step", type=int, default=1)
     parser.add_argument("--kills", type=int, default=200)

@@ -14,9 +14,9 @@ import ray
 from icd.config.sweep import Resources
 from icd.errors import DataError, SetupError
 from icd.search.core.attempts import Attempt
+from icd.search.core.preparation import PreflightRequest
 from icd.search.executors.local.executor import LocalExecutor
 from icd.search.executors.ray.executor import RayExecutor
-from icd.worker.preflight import PreflightRequest
 from tests.integration.ray_fakes import FakePolicy, fake_attempt, pids_of, start_driver
 from tests.integration.ray_nodes import cluster, is_alive, wait_for
 
@@ -158,8 +158,8 @@ PROTOCOL = {"epochs": 2, "batch_size": 50}
 class RealPolicy(FakePolicy):
     """Trials of a real configuration."""
 
-    def next(self) -> Attempt | None:
-        task = super().next()
+    def next_attempt(self) -> Attempt | None:
+        task = super().next_attempt()
         return task and Attempt(**{**task.to_json(), "config": self.trials[task.number], "threads": 1})
 
 

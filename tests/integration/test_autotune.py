@@ -10,16 +10,18 @@ import torch
 import yaml
 
 from icd.config.read_trial import read_trial
-from icd.config.trial import TrialConfig
+from icd.config.trial import TrialConfig, settled
 from icd.config.yaml import parse_yaml
 from icd.data.split import Split
 from icd.errors import ConfigError
-from icd.training import autotune
-from icd.training.autotune import Choice, choose, described, settled
+from icd.search.core.preparation import PreflightRequest
 from icd.training.loop import Execution, train
 from icd.training.step import TrainStep
-from icd.training.trial_folder import TrialFolders, run_trial
-from icd.worker.preflight import PreflightRequest, run_preflight
+from icd.worker import autotune
+from icd.worker.autotune import Choice, choose, described
+from icd.worker.preflight import run_preflight
+from icd.worker.single_trial import run_trial
+from icd.worker.trial_inputs import TrialFolders
 from tests.tiny import images, views, write_images
 
 OPEN = {"precision": "auto", "channels_last": "auto"}

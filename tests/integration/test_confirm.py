@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from icd.results.outcome import Arm
+from icd.search.study.sweep_study import LIST_NUMBERS
 from tests.crash import harness as bare
 from tests.crash.served import Harness
 from tests.support.confirmations import ASKED, RUNS, SEARCH, check, confirm, held, weights_of
@@ -84,7 +85,7 @@ def test_runs_stand_beside_those_of_the_search_in_mlflow(undisturbed: Path) -> N
 
 def test_another_driver_and_another_request_are_refused(root: Path, harness: Harness, undisturbed: Path) -> None:
     first = confirm(harness, root)
-    first.until(lambda: (root / "sweeps" / "crash" / "trials" / "100000").exists())
+    first.until(lambda: (root / "sweeps" / "crash" / "trials" / f"{LIST_NUMBERS}").exists())
     assert confirm(harness, root).wait() == 5
     assert harness.drive(root, changes=SEARCH).wait() == 5, "the search's driver too"
     assert first.wait() == 0

@@ -1,8 +1,8 @@
 """Epochs on the device give the bits of epochs handed over batch by batch, from a cache, a live teacher or none."""
 
 import json
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,7 +18,7 @@ from icd.errors import NonFiniteLossError
 from icd.models import Network, build_model
 from icd.teacher import device_cache
 from icd.teacher.cache import open_cache, plan_cache
-from icd.training.engine import _DRIFT, DeviceEpochs, _capturing, spent
+from icd.training.engine import _DRIFT, DeviceEpochs, spent
 from icd.training.loop import EpochMetrics, Execution, Trained, initial_student, train
 from icd.training.step import TrainStep
 from tests.tiny import images, views
@@ -167,19 +167,20 @@ class RecordingEpochs(DeviceEpochs):
 
     did: ClassVar[list[str]] = []
     broken: ClassVar[bool] = False
+    capturing: ClassVar[bool] = False
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.why_not = ""
 
-    def _counted(self) -> None:
-        if _capturing.locked():
+    def _step_at_counter(self) -> None:
+        if self.capturing:
             self.did.append("record")
             if self.broken:
                 raise RuntimeError("operation not permitted when stream is capturing")
             return
         self.did.append("run")
-        super()._counted()
+        super()._step_at_counter()
 
 
 @pytest.mark.parametrize("fault", ["", "refused", "wrong"])
@@ -193,17 +194,22 @@ def test_which_steps_are_replayed(
     class Graph:
         def replay(self) -> None:
             did.append("replay")
-            DeviceEpochs._counted(made[0])
+            DeviceEpochs._step_at_counter(made[0])
             if fault == "wrong":
-                made[0].one.weights[0].data.add_(1e-3)
+                made[0].step.weights[0].data.add_(1e-3)
 
     def epochs_of(*args: Any) -> RecordingEpochs:
         made.insert(0, RecordingEpochs(*args))
         return made[0]
 
-    def graph(graph: Graph, *, stream: str, capture_error_mode: str) -> Any:
+    @contextmanager
+    def graph(graph: Graph, *, stream: str, capture_error_mode: str) -> Iterator[None]:
         assert (stream, capture_error_mode) == ("stream", "thread_local")
-        return nullcontext()
+        monkeypatch.setattr(RecordingEpochs, "capturing", True)
+        try:
+            yield
+        finally:
+            monkeypatch.setattr(RecordingEpochs, "capturing", False)
 
     monkeypatch.setattr("icd.training.engine._failed", [])
     monkeypatch.setattr(RecordingEpochs, "did", did)
@@ -243,16 +249,6 @@ def test_two_trials_share_what_is_on_the_device(split: Split, teacher: Network, 
     ]
     mirrors = [device_cache.DeviceCache(cache, torch.device("cpu"), 50).mirrors[0] for cache in caches if cache]
     assert mirrors[0] is mirrors[1]
-
-
-def test_trials_in_threads_are_the_trials_alone(split: Split, teacher: Network, tmp_path: Path) -> None:
-    configs = [config_of(epochs=2, lr=lr) for lr in (0.05, 0.02)]  # one seed, so one sequence of views
-    alone = [ran(config, split, teacher, tmp_path, engine="graph") for config in configs]
-    with ThreadPoolExecutor(2) as pool:
-        beside = list(pool.map(lambda config: ran(config, split, teacher, tmp_path, engine="graph"), configs))
-    for one, other in zip(alone, beside, strict=True):
-        for name, tensor in one[0].network.state_dict().items():
-            assert torch.equal(tensor, other[0].network.state_dict()[name]), name
 
 
 def test_mirrors_that_nobody_uses_make_room(
@@ -299,15 +295,15 @@ def test_a_recording_of_stale_inputs_is_found(split: Split, teacher: Network, st
     """A graph that shows one batch for ever is right at the moment of its recording, and only there."""
     config = config_of(schedule="cosine", batch_size=batch_size)
     student = initial_student(config, split.num_classes, torch.device("cpu")).train()
-    one = TrainStep(student, config.method.build(None), config.training)
-    epochs = DeviceEpochs(one, config, split, split.train, teacher, None)  # type: ignore[arg-type]
+    step = TrainStep(student, config.method.build(None), config.training)
+    epochs = DeviceEpochs(step, config, split, split.train, teacher, None)  # type: ignore[arg-type]
     epochs._prepare(1)
     for _ in range(3 if batch_size == 12 else 0):
-        epochs._counted()
+        epochs._step_at_counter()
     if batch_size == 50:
-        epochs._counted()
+        epochs._step_at_counter()
         epochs._counter.zero_()
-    inputs = {"images": epochs._picks_T3B, "rate": epochs._rates, "epoch": epochs._epoch}
+    inputs = {"images": epochs._indices_T3B, "rate": epochs._rates, "epoch": epochs._epoch}
     held = {name: tensor.clone() for name, tensor in inputs.items() if stale in (name, "all")}
     now = int(epochs._counter)
 
@@ -316,14 +312,14 @@ def test_a_recording_of_stale_inputs_is_found(split: Split, teacher: Network, st
             before = {name: inputs[name].clone() for name in held}
             for name, tensor in held.items():
                 inputs[name].copy_(tensor if name == "epoch" else tensor[now].expand_as(tensor))
-            epochs._counted()
+            epochs._step_at_counter()
             for name, tensor in before.items():
                 inputs[name].copy_(tensor)
 
-    state = [tensor.clone() for tensor in (*one.changing(), *inputs.values(), epochs._counter)]
+    state = [tensor.clone() for tensor in (*step.changing(), *inputs.values(), epochs._counter)]
     drift = epochs._drift(Graph())  # type: ignore[arg-type]
     assert (drift == 0) if stale == "nothing" else (drift > _DRIFT)
-    for tensor, old in zip((*one.changing(), *inputs.values(), epochs._counter), state, strict=True):
+    for tensor, old in zip((*step.changing(), *inputs.values(), epochs._counter), state, strict=True):
         assert torch.equal(tensor, old)
 
 
@@ -358,5 +354,5 @@ def test_a_mirror_that_does_not_fit_after_all_is_one_of_an_epoch(
     monkeypatch.setattr(device_cache, "Mirror", full)
     made = device_cache.DeviceCache(cache, cpu, 50)
     assert not made.whole
-    assert len(made.mirrors[0].there_S) == 50
+    assert len(made.mirrors[0].is_filled_S) == 50
     assert device_cache._mirrors == {}

@@ -20,12 +20,13 @@ from icd.errors import ConfigError, SetupError
 from icd.losses.cells import cell_logits
 from icd.methods import LiveOutputs, Step
 from icd.models import Network, build_model
+from icd.search.core.preparation import PreflightRequest, teacher_name
 from icd.teacher.cache import TeacherCache, open_cache, plan_cache, summary
 from icd.teacher.cache_block import Block, block_folder
 from icd.training.checkpoints import weights_digest
 from icd.training.loop import EpochMetrics, Execution, train, train_batches
-from icd.training.trial_folder import TrialFolders
-from icd.worker.preflight import PreflightRequest, _cache_plan, teacher_name
+from icd.worker.preflight import _cache_plan
+from icd.worker.trial_inputs import TrialFolders
 from tests.tiny import images, views
 
 DATA = {"name": "npz", "path": "tiny.npz"}
@@ -96,7 +97,7 @@ def test_the_side_is_the_live_one_up_to_float16(
     batch = first_batch(config, split)
     with torch.no_grad():
         live = LiveOutputs(teacher(batch.images_BCHW), teacher.head)
-    side = cache_of(config, split, teacher, tmp_path).side(batch, 1)
+    side = cache_of(config, split, teacher, tmp_path).outputs(batch, 1)
     assert_close(side.logits_BK, live.logits_BK)
     wanted_BPK = cell_logits(live.features_BCHW, teacher.head, scales, grid=grid)
     cells_BPK = side.cells(scales, grid)
@@ -110,10 +111,10 @@ def test_an_answer_beside_the_cache_is_the_cache_s_own(split: Split, teacher: Ne
     config = config_of({"recipe": "iCD-KD", "scales": [1, 2, 3]})
     batch = first_batch(config, split)
     cache = cache_of(config, split, teacher, tmp_path)
-    beside = cache.answer(batch)
+    beside = cache.outputs_aside(batch)
     assert cache.computed == 0
     assert not any(block.filled() for block in cache.blocks)
-    side = cache.side(batch, 1)
+    side = cache.outputs(batch, 1)
     scales, grid = (1, 2, 3), 4
     assert torch.equal(beside.logits_BK, side.logits_BK)
     cells_BPK = side.cells(scales, grid)
@@ -140,7 +141,7 @@ def test_windows_that_overlap_keep_the_network_s_own_logits(split: Split, tmp_pa
     plan = plan_cache([config], split, "stream", folder=tmp_path)
     assert [spec.own_logits for spec in plan.specs] == [True]
     batch = first_batch(config, split)
-    side = cache_of(config, split, wide, tmp_path).side(batch, 1)
+    side = cache_of(config, split, wide, tmp_path).outputs(batch, 1)
     with torch.no_grad():
         live = LiveOutputs(wide(batch.images_BCHW), wide.head)
     assert live.features_BCHW.shape[2] == 7
@@ -172,7 +173,7 @@ def test_a_cache_serves_other_seeds_and_a_stream_does_not(split: Split, teacher:
             cache = cache_of(config, split, teacher, tmp_path, mode)
             for epoch in range(1, 7):
                 for batch in train_batches(config, split, split.train, epoch, Execution()):
-                    cache.side(batch, epoch)
+                    cache.outputs(batch, epoch)
             counts[mode, seed] = cache.computed
     shown = len(split.train)
     assert counts["full", 0] <= 2 * shown
@@ -204,7 +205,7 @@ def test_the_gradient_error_is_small(split: Split, teacher: Network, tmp_path: P
     with torch.no_grad():
         live = LiveOutputs(teacher(batch.images_BCHW), teacher.head)
     gradients = []
-    for side in (live, cache_of(config, split, teacher, tmp_path).side(batch, 1)):
+    for side in (live, cache_of(config, split, teacher, tmp_path).outputs(batch, 1)):
         terms = method(
             LiveOutputs(student(batch.images_BCHW), student.head), side, Step(batch.labels_B, batch.indices_B, 1, 0)
         )
@@ -223,7 +224,7 @@ def test_an_entry_has_the_same_bits_whoever_computes_it(split: Split, teacher: N
         small = replace(config, training=replace(config.training, batch_size=size))
         cache = cache_of(small, split, teacher, tmp_path / name)
         for batch in train_batches(small, split, split.train, 1, Execution()):
-            cache.side(batch, 1)
+            cache.outputs(batch, 1)
         blocks.append(cache.blocks[0])
     first, second = blocks
     slots = np.flatnonzero(~first.missing(np.arange(first.spec.num_slots)))

@@ -18,7 +18,8 @@ from icd.models import build_model
 from icd.teacher import store as teachers
 from icd.teacher.store import TeacherStore, import_teacher, prepare
 from icd.training.loop import Execution
-from icd.training.trial_folder import TrialFolders, run_trial
+from icd.worker.single_trial import run_trial
+from icd.worker.trial_inputs import TrialFolders
 from tests.tiny import images, views, write_images
 
 

@@ -48,7 +48,7 @@ def read_run(ledger: Ledger, winner: Winner, root: Path) -> ExportRun:
     """
     from icd.config.read_trial import load_trial
     from icd.training.student_file import read_student
-    from icd.training.trial_folder import fingerprint_of
+    from icd.worker.trial_metrics import fingerprint_of
 
     folder = trial_folder(sweep_folder(root, ledger.name), winner.trial, winner.pair)
     path = folder / "config.yaml"

@@ -18,7 +18,7 @@ from icd.errors import DataError, SetupError, StateError
 from icd.models import Network, build_model
 from icd.teacher.store import fitted, head_name
 from icd.training.loop import Execution, evaluation_batches
-from icd.training.trial_folder import TrialFolders, read_data
+from icd.worker.trial_inputs import TrialFolders, read_data
 
 logger = logging.getLogger(__name__)
 

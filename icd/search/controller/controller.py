@@ -2,6 +2,8 @@
 
 Every answer is a function of the ledger and the trial folders, so a driver that replaces a dead one goes on as that one
 would have. The order of an epoch: checkpoint durable (worker), then ledger, then MLflow.
+
+This file is longer than 300 lines because each decision reads what the others wrote: apart they would share it all.
 """
 
 import logging
@@ -22,13 +24,13 @@ from icd.search.core.attempts import Attempt, AttemptResult, EpochReport
 from icd.search.core.device_usage import COST, mixed_cost, uses
 from icd.search.core.location import Location
 from icd.search.core.pair_runs import key_of
+from icd.search.core.preparation import PreflightResult, teacher_name
 from icd.search.core.run_context import RunContext, RunningTrial
 from icd.search.study.ledger import Ledger
 from icd.search.suggest.search_source import SearchSource
 from icd.search.suggest.search_space import SearchSpace
 from icd.search.suggest.trial_source import TrialSource
 from icd.search.tracking.tracker import Tracker
-from icd.worker.preflight import PreflightResult, teacher_name
 
 logger = logging.getLogger(__name__)
 
@@ -52,13 +54,16 @@ class SweepController:
         self.sweep, self.ledger, self.tracker = sweep, ledger, tracker
         self.prepared, self.site, self.announce = prepared, site, announce
         self.source = source or SearchSource(sweep, space, ledger, prepared, self._refused)
-        self.books = TrialRecorder(sweep, space, ledger, tracker, site, self.source)
+        self.recorder = TrialRecorder(sweep, space, ledger, tracker, site, self.source)
         self.running: dict[int, RunningTrial] = {}
         self.drain = self.stop_now = False
         self.stopped_by = ""
         self.halted: SetupError | None = None
         self._waiting: list[int] = []  # begun before, or to be tried again
         self._onward: list[int] = []  # one of their runs has just ended, and the next is due
+        self._alone: list[int] = []  # their memory did not suffice; to be tried again while nothing else runs
+        self._beside: set[int] = set()  # those of them that are under way, with nothing beside them
+        self._hosts: set[str] = set()  # where epochs were finished
         self._warned = False
         self._retry, self._paces = RetryPolicy(sweep.resources.retries, announce), EpochTimes()
         seconds_before = float(ledger.attributes.get(self._noted("seconds"), 0.0))
@@ -76,11 +81,12 @@ class SweepController:
         return self.stop_now or self.halted is not None
 
     @property
-    def finished(self) -> bool:
+    def done(self) -> bool:
         """Whether nothing runs and nothing will."""
         if self.running or (self._onward and not self.stopping):
             return False
-        return self.stopping or self.drain or not (self._waiting or self.source.enqueued_left() or self._room())
+        more = self._waiting or self._alone or self.source.enqueued_left() or self._room()
+        return self.stopping or self.drain or not more
 
     @property
     def quarantined(self) -> Mapping[Location, str]:
@@ -92,37 +98,42 @@ class SweepController:
         """How many attempts could begin besides those under way, if there were room; at most."""
         if self.stopping or self.drain:
             return 0 if self.stopping else len(self._onward)
+        if self._alone or self._beside:
+            return min(1, len(self._alone))
         again, trials = len(self._onward) + len(self._waiting), self.sweep.budget.trials
         if not (self.source.enqueued_left() or self._room()):
             return again
         return sys.maxsize if trials is None else again + max(0, trials - self.source.tried)
 
-    def next(self) -> Attempt | None:
+    def next_attempt(self) -> Attempt | None:
         """Give the next attempt; None where there is none now."""
         if self.stopping:
             return None
         if self._onward:
             return self._issue(self._onward.pop(0))
-        if self.drain:
+        if self.drain or self._beside:
             return None
+        if self._alone:
+            return None if self.running else self._issue_alone()
         if self._waiting:
             return self._issue(self._waiting.pop(0))
         number = next(self.source.new_trials(lambda: not self.drain and self._room()), None)
         return self._issue(number) if number is not None else None
 
-    def epoch(self, epoch: EpochReport) -> bool:
+    def on_epoch(self, epoch: EpochReport) -> bool:
         """Commit an epoch; False stops the trial."""
         under_way = self.running.get(epoch.number)
         if under_way is None or under_way.attempt != epoch.attempt:
             return False  # an attempt that was given up
-        value = epoch.metrics[self.books.curve_metric]
+        value = epoch.metrics[self.recorder.curve_metric]
         counted = under_way.before + epoch.epoch
-        self.books.commit(epoch.number, counted, epoch.metrics, under_way.run)
+        self.recorder.commit(epoch.number, counted, epoch.metrics, under_way.run)
         under_way.epoch, under_way.value = counted, value
         if self._paces.add(epoch.number, epoch.device, epoch.metrics.get("seconds/epoch", 0.0)):
             self._note_devices(epoch.number)
         if epoch.device:  # else it is only told again
             self._retry.on_epoch(epoch)
+            self._hosts |= {epoch.place.host} if epoch.place is not None else set()
         if self.ledger.finished(epoch.number):
             return False
         reason = self._reason_to_prune(epoch.number, counted) if counted < under_way.epochs else ""
@@ -130,18 +141,19 @@ class SweepController:
             return self._pruned(epoch.number, counted, reason)
         return not self.stopping
 
-    def end(self, outcome: AttemptResult) -> None:
+    def on_finished(self, outcome: AttemptResult) -> None:
         """Commit the end of an attempt, and decide what follows from a fault."""
         under_way = self.running.get(outcome.number)
         if under_way is None or under_way.attempt != outcome.attempt:
             return
         del self.running[outcome.number]
+        self._beside.discard(outcome.number)
         before = len(self.quarantined)
         self._retry.on_finished(outcome)
         if len(self.quarantined) != before:
             self.ledger.note_study(**{QUARANTINED: list(self.quarantined.values())})
-        self.books.fetch(outcome.number)
-        self.books.catch_up(outcome.number)
+        self.recorder.fetch(outcome.number)
+        self.recorder.catch_up(outcome.number)
         if self.ledger.finished(outcome.number):
             return
         if outcome.kind == "complete" and under_way.more:
@@ -185,7 +197,7 @@ class SweepController:
             else:
                 self._ended.append(record.state)
                 ended.append(record)
-        self.books.drop_checkpoints(ended)
+        self.recorder.drop_checkpoints(ended)
 
     def _room(self) -> bool:
         """Whether the budget, the grid and the sampler allow another trial."""
@@ -202,6 +214,11 @@ class SweepController:
         self.announce(f"trial {number}: failed: {reason}")
         self._give_up_if_hopeless()
 
+    def _issue_alone(self) -> Attempt:
+        number = self._alone.pop(0)
+        self._beside.add(number)
+        return self._issue(number)
+
     def _issue(self, number: int) -> Attempt:
         record = self.ledger.record(number)
         members = self.source.members(record)
@@ -213,10 +230,10 @@ class SweepController:
         # A run that has its result is done. Where all are, only the end was not told: the last one says it again.
         member = next((run for run in members[:-1] if not run.finished(self.site.folder, number)), members[-1])
         config = member.config
-        attempt, bucket = record.attempts + 1, self.books.shelf.bucket
+        attempt, bucket = record.attempts + 1, self.recorder.files.bucket
         self.ledger.note(number, attempts=attempt)
-        self.books.shelf.issue(number, member.name, attempt)
-        self.books.begin(number, members, record)
+        self.recorder.files.issue(number, member.name, attempt)
+        self.recorder.begin(number, members, record)
         self.running[number] = RunningTrial(
             attempt=attempt,
             epochs=members[-1].last,
@@ -254,7 +271,7 @@ class SweepController:
             return f"pruned at epoch {epoch}"
         if not pruner.dead_terms or epoch < pruner.min_epochs:
             return ""
-        found = [term.brief for term in self.books.dead_and_searched(number, epoch)]
+        found = [term.brief for term in self.recorder.dead_and_searched(number, epoch)]
         return f"dead term: {'; '.join(found)}" if found else ""
 
     def _pruned(self, number: int, epoch: int, reason: str) -> bool:
@@ -264,14 +281,14 @@ class SweepController:
             if record.would_stop_at is None:
                 self.ledger.note(number, would_stop_at=epoch)
             return True
-        self.books.fetch(number)
+        self.recorder.fetch(number)
         self.ledger.tell(number, "pruned", reason=reason, exit_reason="pruned", **self._costs(number))
         self._close(number)
         return False
 
     def _complete(self, outcome: AttemptResult) -> None:
         number = outcome.number
-        runs, notes = self.books.values(number, outcome.result)
+        runs, notes = self.recorder.values(number, outcome.result)
         values = [sum(own) / len(own) for own in zip(*runs, strict=True)]
         if not all(math.isfinite(value) for value in values):
             self._diverged(outcome)
@@ -293,7 +310,7 @@ class SweepController:
         """Told as pruned with its finite values, or chance level, so that the sampler learns to look elsewhere."""
         if not self.ledger.record(outcome.number).curve:
             chance = {"top1": 100 / self.prepared.num_classes, "top5": 500 / self.prepared.num_classes, "ece": 100.0}
-            metric = self.books.curve_metric.rpartition("/")[2]
+            metric = self.recorder.curve_metric.rpartition("/")[2]
             self.ledger.add_epoch(outcome.number, 0, chance.get(metric, math.log(self.prepared.num_classes)))
         reason = outcome.reason or "a metric is not finite"
         own = self._costs(outcome.number)
@@ -315,7 +332,7 @@ class SweepController:
         if self.stopping or outcome.kind != "preempted":
             return
         self.announce(
-            f"trial {number}: {outcome.reason}; goes on from epoch {self.books.stored_epoch(number, under_way)}"
+            f"trial {number}: {outcome.reason}; goes on from epoch {self.recorder.stored_epoch(number, under_way)}"
         )
         if self._retry.no_progress(number):
             self.stopped_by = "preemptions"
@@ -329,9 +346,12 @@ class SweepController:
         number, verdict = outcome.number, self._retry.decide(outcome)
         self.ledger.note(number, faults=self._retry.counts(number))
         if verdict.again:
-            last = self.books.stored_epoch(number, under_way)
-            self.announce(f"trial {number}: {outcome.reason}; {verdict.words} from epoch {last}")
-            self._waiting.append(number)
+            last = self.recorder.stored_epoch(number, under_way)
+            # Over several machines Ray places it where there is room; holding them all for one trial costs more.
+            alone = outcome.kind == "memory" and len(self._hosts) <= 1
+            how = f"{verdict.words} alone" if alone else verdict.words
+            self.announce(f"trial {number}: {outcome.reason}; {how} from epoch {last}")
+            (self._alone if alone else self._waiting).append(number)
             return
         self.announce(f"trial {number}: failed: {outcome.reason}")
         notes: dict[str, Any] = {"exit_reason": outcome.kind, "device": outcome.device, **self._costs(number)}
@@ -347,14 +367,14 @@ class SweepController:
 
     def _costs(self, number: int) -> dict[str, Any]:
         """What a trial's epochs took, counted against the budget, and which terms did nothing, if any."""
-        costs = self.books.costs(number)
+        costs = self.recorder.costs(number)
         self._allowance.spend(costs["seconds"])
         return costs
 
     def _close(self, number: int) -> None:
         record = self.ledger.record(number)
         self._ended.append(record.state)
-        self.books.settle(record)
+        self.recorder.settle(record)
 
     @property
     def failed_too_often(self) -> bool:

@@ -1,7 +1,9 @@
-"""The ledger: one Optuna study that says what was tried and how it went. Only a driver writes it.
+"""The ledger: a sweep's Optuna studies, which say what was tried and how it went. Only a driver writes them.
 
 A trial's number and parameters are committed before anything else hears of them. Whatever happens to the driver, what
-the study holds is enough to go on: finished trials stay, and running ones are issued again as they were.
+the studies hold is enough to go on: finished trials stay, and running ones are issued again as they were.
+
+This file is longer than 300 lines because every commit of a sweep stands in it, and nowhere else.
 """
 
 import contextlib
@@ -124,8 +126,8 @@ class Ledger:
                 "choose another --root"
             )
 
-    @classmethod
-    def remove(cls, storage: BaseStorage, name: str) -> None:
+    @staticmethod
+    def remove(storage: BaseStorage, name: str) -> None:
         """Remove a sweep's studies, the search's last: without it the sweep would be found no more."""
         for study in sorted(_studies(storage), key=len, reverse=True):
             if study == name or study.startswith(f"{name}/"):

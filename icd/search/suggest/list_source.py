@@ -8,9 +8,9 @@ from icd.config.sweep import Budget, Objective, PrunerConfig, SweepConfig
 from icd.config.trial import TrialConfig
 from icd.errors import StateError
 from icd.search.core.pair_runs import PairRun, key_of, pair_runs_of, with_configs
+from icd.search.core.preparation import PreflightResult
 from icd.search.core.records import Stage, TrialRecord, run_label
 from icd.search.study.ledger import Ledger
-from icd.worker.preflight import PreflightResult
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

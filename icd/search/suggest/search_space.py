@@ -5,13 +5,14 @@ on an axis.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import optuna
 
 from icd.config import walk
 from icd.config.document import Document
-from icd.config.ranges import Interval
+from icd.config.ranges import Choice, Interval
 from icd.config.read_trial import read_trial
 from icd.config.space import Stored, baseline_document, trial_document
 from icd.config.sweep import Baseline, Start, SweepConfig
@@ -37,7 +38,7 @@ class SearchSpace:
 
     def suggest(self, trial: optuna.trial.BaseTrial) -> dict[str, Any]:
         """Ask a trial for everything that is not fixed and give the trial's plain document."""
-        return trial_document(self.sweep.template, _Suggest(trial))
+        return trial_document(self.sweep.template, partial(_suggest, trial))
 
     def document(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """Give the document that ``suggest`` gave when it was answered with these parameters.
@@ -127,15 +128,9 @@ class SearchSpace:
         return [*map(self.baseline, self.sweep.enqueue), *map(self.start, self.starts)]
 
 
-class _Suggest:
-    def __init__(self, trial: optuna.trial.BaseTrial) -> None:
-        self.trial = trial
-
-    def category(self, name: str, labels: Sequence[str]) -> str:
-        return str(self.trial.suggest_categorical(name, list(labels)))
-
-    def number(self, name: str, interval: Interval) -> float:
-        low, high, log, step = interval.low, interval.high, interval.log, interval.step
-        if interval.integer:
-            return self.trial.suggest_int(name, int(low), int(high), step=int(step or 1), log=log)
-        return self.trial.suggest_float(name, low, high, step=step, log=log)
+def _suggest(trial: optuna.trial.BaseTrial, name: str, node: Choice | Interval) -> Any:
+    if isinstance(node, Choice):
+        return trial.suggest_categorical(name, list(node.labels))
+    if node.integer:
+        return trial.suggest_int(name, int(node.low), int(node.high), step=int(node.step or 1), log=node.log)
+    return trial.suggest_float(name, node.low, node.high, step=node.step, log=node.log)

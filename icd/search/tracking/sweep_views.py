@@ -28,7 +28,7 @@ from icd.search.suggest.search_source import REFUSED
 from icd.search.suggest.search_space import SearchSpace
 from icd.search.tracking.run_view import SUMMARY, Row, RunView, trial_key
 from icd.search.tracking.tracker import Tracker
-from icd.training.trial_folder import stored_rows
+from icd.worker.trial_metrics import stored_rows
 
 STAGE_TAG = "icd.stage"  # what a run of MLflow is: ``trial``, ``sweep``, ``arm`` or ``export``
 ARMS = "arms/"  # begins the names of the study's attributes that hold what confirmations and ablations found

@@ -7,12 +7,11 @@ from typing import Any
 import pytest
 
 from icd.config.read_trial import read_trial
-from icd.config.trial import DataConfig, TrialConfig
+from icd.config.trial import DataConfig, TrialConfig, student_name
 from icd.config.yaml import Document
 from icd.errors import ConfigError
+from icd.search.core.preparation import teacher_name
 from icd.teacher.store import recipe
-from icd.training.autotune import student_name
-from icd.worker.preflight import teacher_name
 from tests.unit.config.sweeps import sweep
 
 PROTOCOL = {"preset": "digits100", "epochs": 4}

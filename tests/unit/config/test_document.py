@@ -11,6 +11,7 @@ import yaml
 
 from icd.config import json_schema
 from icd.config.document import Document, KeyPath
+from icd.config.habits import is_sweep
 from icd.config.json_schema import Kind, schema_of, text_of
 from icd.config.read_sweep import load_sweep, read_sweep
 from icd.config.read_trial import load_trial, read_trial
@@ -131,6 +132,20 @@ def test_bad_keys_are_told_with_everything_else() -> None:
         "x.yaml:3: 1: a key must be a string",
         "x.yaml:4: student: unknown network, but got 'resnet88'",
     ]
+
+
+# Files that the pages show
+
+
+def test_files_in_the_pages_are_valid() -> None:
+    root, read = Path(__file__).parents[3], []
+    for page in [root / "README.md", *sorted((root / "docs").glob("*.md"))]:
+        for text in re.findall(r"```yaml\n(.*?)```", page.read_text(), re.DOTALL):
+            document = parse_yaml(text, page.name)
+            if "student" in document.data and "method" in document.data:
+                (read_sweep if is_sweep(document.data) else read_trial)(document)
+                read.append(page.name)
+    assert {"README.md", "sweeps.md"} <= set(read)
 
 
 # Files that extend another

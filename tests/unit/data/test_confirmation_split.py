@@ -19,9 +19,9 @@ from icd.data.split import ClosedTest, for_training, for_trial
 from icd.errors import DataError, StateError, TestSetClosedError
 from icd.search.core.attempts import Attempt
 from icd.teacher.cache import plan_cache
-from icd.training.trial_folder import TrialFolders
 from icd.worker.run_trial import attempt
 from icd.worker.shared_inputs import SharedInputs
+from icd.worker.trial_inputs import TrialFolders
 from tests.data_contract import pixel_hashes, save_pictures, twin
 
 WAYS: dict[str, Callable[[Any], object]] = {

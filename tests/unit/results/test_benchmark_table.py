@@ -14,6 +14,7 @@ from icd.results.benchmark import Entry, entries
 from icd.results.benchmark_table import Cell, Table, read_benchmark, reported, with_run_ids
 from icd.results.benchmark_text import as_csv, latex, markdown
 from icd.results.outcome import Comparison
+from icd.search.study.sweep_study import LIST_NUMBERS
 from tests.tables import confirmed, document, searched
 
 VALUES: Mapping[str, Mapping[int, float | None]] = {
@@ -60,7 +61,7 @@ def test_rows_that_are_not_all_there(root: Path, found: list[Entry]) -> None:
     assert (kd.values, kd.mean, kd.sd, kd.test_evaluations, kd.finished) == (VALUES["KD"], 61.0, 1.0, 3, True)
     assert (kd.sweep, kd.trial, kd.trials, kd.per) == ("my_table.KD", 0, 1, "CPU")
     assert kd.hours == pytest.approx((3 + 3 * 36) / 3600)
-    assert kd.runs == ("uidKD/0001", "uidKD/0002", "uidKD/0003")
+    assert kd.runs == tuple(f"uidKD/{LIST_NUMBERS + place}" for place in range(3))
     assert (sp.mean, sp.trial, sp.trials, sp.finished) == (None, None, 1, False)
     assert not table.finished
     first, second = table.comparisons

@@ -14,26 +14,26 @@ from icd.training.background_writer import BackgroundWriter, snapshot
 
 def test_work_goes_on_beside_the_caller_in_order() -> None:
     gate, done = threading.Event(), []
-    with BackgroundWriter() as keeper:
-        keeper.keep(lambda: (gate.wait(5), done.append(1))[1])
-        keeper.look()
+    with BackgroundWriter() as writer:
+        writer.submit(lambda: (gate.wait(5), done.append(1))[1])
+        writer.poll()
         assert done == []
         gate.set()
-        keeper.keep(lambda: done.append(2))
+        writer.submit(lambda: done.append(2))
         assert done[0] == 1
     assert done == [1, 2]
 
 
 @pytest.mark.parametrize("error", [OSError("disk full"), SystemExit(0)])
-@pytest.mark.parametrize("call", ["look", "wait", "keep"])
+@pytest.mark.parametrize("call", ["poll", "join", "submit"])
 def test_an_error_comes_out_at_the_next_call(error: BaseException, call: str) -> None:
-    keeper = BackgroundWriter()
-    calls = {"look": keeper.look, "wait": keeper.wait, "keep": lambda: keeper.keep(lambda: None)}
-    keeper.keep(lambda: raising(error))
-    until_done(keeper)
+    writer = BackgroundWriter()
+    calls = {"poll": writer.poll, "join": writer.join, "submit": lambda: writer.submit(lambda: None)}
+    writer.submit(lambda: raising(error))
+    until_done(writer)
     with pytest.raises(type(error)):
         calls[call]()
-    keeper.wait()  # said once
+    writer.join()  # said once
 
 
 class Held:
@@ -50,9 +50,9 @@ def test_a_training_that_ends_with_the_work_s_error_is_freed_at_once() -> None:
     def training() -> None:
         student = Held()
         kept.append(weakref.ref(student))
-        with BackgroundWriter() as keeper:
-            keeper.keep(stop)
-            keeper.wait()
+        with BackgroundWriter() as writer:
+            writer.submit(stop)
+            writer.join()
 
     gc.collect()
     gc.disable()
@@ -83,8 +83,8 @@ def test_the_training_s_error_stays_where_the_work_was_well() -> None:
 
 
 def train(work: Callable[[], None]) -> None:
-    with BackgroundWriter() as keeper:
-        keeper.keep(work)
+    with BackgroundWriter() as writer:
+        writer.submit(work)
         raise ValueError("of the next epoch")
 
 
@@ -92,9 +92,9 @@ def raising(error: BaseException) -> None:
     raise error
 
 
-def until_done(keeper: BackgroundWriter) -> None:
+def until_done(writer: BackgroundWriter) -> None:
     deadline = time.monotonic() + 5
-    while keeper.busy and time.monotonic() < deadline:
+    while writer.busy and time.monotonic() < deadline:
         time.sleep(0.001)
 
 

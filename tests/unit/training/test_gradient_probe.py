@@ -104,7 +104,7 @@ def images() -> ArrayImages:
 
 
 def parts(seed: int = 0, **changes: Any) -> tuple[TrialConfig, Split]:
-    """What the gauge reads of a configuration and a split."""
+    """What the probe reads of a configuration and a split."""
     config = SimpleNamespace(seed=seed, training=replace(PROTOCOL, **changes))
     split = SimpleNamespace(mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))
     return cast("TrialConfig", config), cast("Split", split)
@@ -124,7 +124,7 @@ def test_the_fixed_batch_does_not_depend_on_the_trial(images: ArrayImages) -> No
     assert len(fixed_batch(*parts(batch_size=1000), images, CPU).labels_B) == len(images)
 
 
-def gauge_of(images: ArrayImages, method: CellDistillation | None = None) -> GradientProbe:
+def probe_of(images: ArrayImages, method: CellDistillation | None = None) -> GradientProbe:
     student = build_model("resnet8", num_classes=10, seed=1)
     teacher = build_model("resnet8", num_classes=10, seed=2).eval().requires_grad_(False)
     method = method or CellDistillation(cluster_weight=2.0, warmup_epochs=4)
@@ -132,39 +132,39 @@ def gauge_of(images: ArrayImages, method: CellDistillation | None = None) -> Gra
     return GradientProbe(one, *parts(), images, teacher, None)
 
 
-def state(gauge: GradientProbe) -> list[Tensor]:
-    return [tensor.detach().clone() for tensor in gauge.one.changing()]
+def state(probe: GradientProbe) -> list[Tensor]:
+    return [tensor.detach().clone() for tensor in probe.step.changing()]
 
 
 def test_a_measurement_leaves_no_trace(images: ArrayImages) -> None:
-    gauge = gauge_of(images)
-    before, addresses = state(gauge), [tensor.data_ptr() for tensor in gauge.one.changing()]
+    probe = probe_of(images)
+    before, addresses = state(probe), [tensor.data_ptr() for tensor in probe.step.changing()]
     chance = torch.get_rng_state()
-    first = gauge(4)
-    assert gauge(4) == first, "the same student and images"
-    assert all(torch.equal(a, b) for a, b in zip(before, state(gauge), strict=True))
-    assert [tensor.data_ptr() for tensor in gauge.one.changing()] == addresses
-    assert all(weight.grad is None for weight in gauge.one.weights)
+    first = probe(4)
+    assert probe(4) == first, "the same student and images"
+    assert all(torch.equal(a, b) for a, b in zip(before, state(probe), strict=True))
+    assert [tensor.data_ptr() for tensor in probe.step.changing()] == addresses
+    assert all(weight.grad is None for weight in probe.step.weights)
     assert torch.equal(torch.get_rng_state(), chance)
 
 
 def test_warm_up_is_part_of_what_is_measured(images: ArrayImages) -> None:
-    gauge = gauge_of(images)
-    norms = [gauge(epoch)["train/gradient_norm/base"] for epoch in (1, 2, 4, 8)]
+    probe = probe_of(images)
+    norms = [probe(epoch)["train/gradient_norm/base"] for epoch in (1, 2, 4, 8)]
     assert norms == pytest.approx([norms[2] / 4, norms[2] / 2, norms[2], norms[2]])
 
 
 def test_it_is_the_gradient_of_a_step_in_training(images: ArrayImages) -> None:
     """The sum of the terms, derived the plain way, with the batch's own statistics in the batch norms."""
-    gauge = gauge_of(images, CellDistillation(ce_weight=0.0, cluster_weight=0.0))
-    measured = gauge(1)
-    batch, teacher = fixed_batch(*parts(), images, CPU), gauge.teacher
+    probe = probe_of(images, CellDistillation(ce_weight=0.0, cluster_weight=0.0))
+    measured = probe(1)
+    batch, teacher = fixed_batch(*parts(), images, CPU), probe.teacher
     assert teacher is not None
-    student = gauge.one.student.train()
+    student = probe.step.student.train()
     with torch.no_grad():
         answer = LiveOutputs(teacher(batch.images_BCHW), teacher.head)
     side = LiveOutputs(student(batch.images_BCHW), student.head)
-    terms = gauge.one.method(side, answer, Step(batch.labels_B, batch.indices_B, 1, 0))
+    terms = probe.step.method(side, answer, Step(batch.labels_B, batch.indices_B, 1, 0))
     sum(terms.values()).backward()
     squares = [float(weight.grad.double().square().sum()) for weight in student.parameters() if weight.grad is not None]
     assert measured["train/gradient_norm/base"] == pytest.approx(math.sqrt(sum(squares)), rel=1e-5)
@@ -172,10 +172,10 @@ def test_it_is_the_gradient_of_a_step_in_training(images: ArrayImages) -> None:
 
 
 def test_a_gradient_that_is_not_finite_is_logged(images: ArrayImages, caplog: pytest.LogCaptureFixture) -> None:
-    gauge = gauge_of(images)
+    probe = probe_of(images)
     with torch.no_grad():
-        gauge.one.student.head.weight[0, 0] = float("nan")
+        probe.step.student.head.weight[0, 0] = float("nan")
     with caplog.at_level(logging.WARNING):
-        measured = gauge(3)
+        measured = probe(3)
     assert not [name for name in measured if "share" in name or "norm" in name]
     assert "epoch 3: no gradient shares, for that of ce, base, cluster is not finite" in caplog.text

@@ -1,35 +1,34 @@
-"""cuDNN's switches belong to the process: overlapping trials must neither lose them nor leave them."""
+"""Switches belong to the process: a training sets them for itself and puts them back."""
 
-from contextlib import ExitStack
+import os
 
+import pytest
 import torch
 
-from icd.training.kernels import reproducible
+from icd.training.kernels import DETERMINISTIC, deterministic_cudnn
 
 CUDA = torch.device("cuda")  # only the kind is asked for
 
 
-def flags() -> tuple[bool, bool]:
-    return torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
+def flags() -> tuple[bool, bool, bool]:
+    cudnn = torch.backends.cudnn
+    return cudnn.deterministic, cudnn.benchmark, torch.are_deterministic_algorithms_enabled()
 
 
-def test_the_last_to_leave_puts_the_switches_back() -> None:
+@pytest.mark.parametrize("strict", [False, True])
+def test_the_switches_are_set_and_put_back(monkeypatch: pytest.MonkeyPatch, strict: bool) -> None:
+    monkeypatch.setenv(DETERMINISTIC, "1" if strict else "0")
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
     before = flags()
-    first, second = ExitStack(), ExitStack()
-    try:
-        torch.backends.cudnn.benchmark = True
-        first.enter_context(reproducible(CUDA))
-        second.enter_context(reproducible(CUDA))
-        assert flags() == (True, False)
-        first.close()  # the one that came first leaves first, as trials do
-        assert flags() == (True, False)
-        second.close()
-        assert flags() == (before[0], True)
-    finally:
-        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = before
+    with deterministic_cudnn(CUDA):
+        assert flags() == (True, False, strict)
+        assert os.environ.get("CUBLAS_WORKSPACE_CONFIG") == (":4096:8" if strict else None)
+    assert flags() == before
 
 
 def test_nothing_to_choose_on_a_cpu() -> None:
     before = flags()
-    with reproducible(torch.device("cpu")):
+    with deterministic_cudnn(torch.device("cpu")):
         assert flags() == before

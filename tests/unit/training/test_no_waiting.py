@@ -5,6 +5,7 @@ shape depends on data (``nonzero``, a boolean index). What meta lets pass is cau
 operation, and values from Python that would have to be copied to the device.
 """
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
@@ -39,6 +40,7 @@ CLASSES = 10
 def _no_autocast(monkeypatch: pytest.MonkeyPatch) -> None:
     """The meta device has none, and what it does on a GPU is torch's."""
     monkeypatch.setattr(step, "precision", lambda name, device: nullcontext())
+    monkeypatch.setattr(sys.modules["torch.optim.sgd"], "_device_dtype_check_for_fused", lambda weight: None)
 
 
 _FROM_PYTHON = {torch.tensor, torch.as_tensor, torch.asarray, torch.from_numpy, Tensor.new_tensor}
@@ -96,10 +98,10 @@ def epochs_of(method: Method, *, teacher: str, **changes: Any) -> DeviceEpochs:
         student = build_model("resnet8", num_classes=CLASSES)
         live = build_model("resnet8", num_classes=CLASSES).requires_grad_(False) if teacher == "live" else None
         images = ArrayImages(torch.zeros(8, 3, 32, 32, dtype=torch.uint8), torch.zeros(8, dtype=torch.int64))
-    one = TrainStep(student, method.build(None), training)
+    step = TrainStep(student, method.build(None), training)
     config: Any = SimpleNamespace(training=training, method=method, seed=0)
     split: Any = SimpleNamespace(mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))
-    epochs = DeviceEpochs(one, config, split, images, live, None)
+    epochs = DeviceEpochs(step, config, split, images, live, None)
     if teacher == "cache":
         epochs.cache = cache_of(cast("CellDistillation", method))
     return epochs
@@ -108,7 +110,7 @@ def epochs_of(method: Method, *, teacher: str, **changes: Any) -> DeviceEpochs:
 def cache_of(method: CellDistillation) -> DeviceCache:
     """Make the cache's mirrors, without the cache."""
     cache = object.__new__(DeviceCache)
-    places = {(4, False) if 4 % scale == 0 else (scale, True) for scale in method.scales}
+    keys = {(4, False) if 4 % scale == 0 else (scale, True) for scale in method.scales}
     specs = [
         BlockSpec(
             teacher="t",
@@ -121,7 +123,7 @@ def cache_of(method: CellDistillation) -> DeviceCache:
             from_map=from_map,
             own_logits=False,
         )
-        for side, from_map in sorted(places)
+        for side, from_map in sorted(keys)
     ]
     blocks = [SimpleNamespace(spec=spec) for spec in specs]
     cache.cache = cast("Any", SimpleNamespace(blocks=blocks))
@@ -132,9 +134,9 @@ def cache_of(method: CellDistillation) -> DeviceCache:
 def run(epochs: DeviceEpochs) -> None:
     """Do two steps as recorded; the first may make constants, as a step before the recording does."""
     with WithFusedUpdate():
-        epochs._counted()
+        epochs._step_at_counter()
         with no_host():
-            epochs._counted()
+            epochs._step_at_counter()
 
 
 BASES: Mapping[str, BaseLoss] = {

@@ -8,7 +8,7 @@ from icd.data.loader import Batch
 from icd.errors import UsageError
 from icd.models import build_model
 from icd.training import loop
-from icd.training.step import live_answer, precision
+from icd.training.step import live_outputs, precision
 
 CUDA, CPU = torch.device("cuda"), torch.device("cpu")
 
@@ -17,9 +17,9 @@ def test_a_live_teacher_answers_in_full_precision_whatever_the_student_s() -> No
     torch.manual_seed(0)
     teacher = build_model("resnet8", num_classes=10, seed=0).eval()
     batch = Batch(torch.randn(4, 3, 32, 32), torch.zeros(4, dtype=torch.int64), torch.arange(4))
-    wanted = live_answer(teacher, batch)
+    wanted = live_outputs(teacher, batch)
     cells_BPK = wanted.cells((1, 2, 4), 4)
-    given = live_answer(teacher, batch)
+    given = live_outputs(teacher, batch)
     with torch.no_grad(), precision("bf16", CPU):  # as a step of a bf16 trial asks it
         asked_BPK = given.cells((1, 2, 4), 4)
     assert torch.equal(asked_BPK, cells_BPK)

@@ -12,8 +12,9 @@ from icd.search.study.sweep_files import SweepFiles
 from icd.storage.bucket import Bucket, bucket_of, local_root
 from icd.teacher.store import TeacherStore
 from icd.training import checkpoints
-from icd.training.trial_folder import stored_rows, take_up
 from icd.worker.attempt_storage import working_copy
+from icd.worker.trial_folder import take_up
+from icd.worker.trial_metrics import stored_rows
 
 RUN = "sweeps/x/trials/0003"
 

@@ -14,10 +14,11 @@ from icd.config.yaml import Document
 from icd.data import images
 from icd.data.decode import decode_rgb
 from icd.search.core.attempts import Attempt, EpochReport
-from icd.training.trial_folder import TrialFolders, read_data
-from icd.worker.preflight import PreflightRequest, run_preflight
+from icd.search.core.preparation import PreflightRequest
+from icd.worker.preflight import run_preflight
 from icd.worker.run_trial import attempt
 from icd.worker.shared_inputs import SharedInputs
+from icd.worker.trial_inputs import TrialFolders, read_data
 from tests.data_contract import make_cub
 
 TRIAL: dict[str, Any] = {

@@ -11,8 +11,8 @@ from icd.config.yaml import read_yaml
 from icd.errors import SetupError
 from icd.fields import FieldError
 from icd.search import run_sweep
+from icd.search.core.preparation import PreflightResult
 from icd.search.session import _check_end
-from icd.worker.preflight import PreflightResult
 
 FILE = Path(__file__).parents[3] / "search_spaces" / "quickstart.yaml"
 

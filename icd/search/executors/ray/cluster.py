@@ -2,6 +2,8 @@
 
 A cluster of our own listens on loopback, and has a fresh token in a folder that only this user can read, whatever
 ``RAY_AUTH_MODE`` says. ``ray stop`` is never called: it would end every Ray on the host.
+
+This file is longer than 300 lines because what starts a Ray must end it, and both need the same settings of Ray.
 """
 
 import contextlib
@@ -28,7 +30,7 @@ from icd.search.executors.ray.address import ADVICE, check_address, refuse_other
 from icd.search.executors.ray.internals import bound_to_loopback, draining_nodes, forget_token, print_instead
 from icd.search.executors.ray.security import exposed, refuse_open, write_token
 from icd.search.executors.ray.sockets import family, listeners
-from icd.training.gpus import VISIBLE, visible_gpus
+from icd.worker.gpus import VISIBLE, visible_gpus
 
 logger = logging.getLogger(__name__)
 

@@ -21,6 +21,7 @@ from ray.exceptions import RayError
 from icd.config.sweep import Resources
 from icd.errors import Interrupted, SetupError
 from icd.search.core.attempts import PREPARE_RETRIES, Attempt, Policy
+from icd.search.core.preparation import PreflightRequest, PreflightResult
 from icd.search.executors.local.executor import refusal
 from icd.search.executors.ray.autoscaler import AutoscalerRequest
 from icd.search.executors.ray.cluster import Cluster, signals_kept
@@ -31,7 +32,6 @@ from icd.search.executors.ray.trial_tracker import TrialTracker
 from icd.search.executors.ray.tune_adapter import BridgeScheduler, BridgeSearcher, Quiet, trial_name
 from icd.search.executors.ray.worker import AttemptFunction, HeedsSigterm, Preparer, run_attempt
 from icd.storage.bucket import bucket_of
-from icd.worker.preflight import PreflightRequest, PreflightResult
 
 _TICK_S = 0.2
 
@@ -144,7 +144,7 @@ class RayExecutor:
         demand = AutoscalerRequest(self.cluster.bundle(), self.cluster.labels, self._most)
         with signals_kept(), contextlib.ExitStack() as leaving:
             leaving.callback(demand.ask, 0)
-            while not policy.finished:
+            while not policy.done:
                 bridge = TrialTracker(policy, tick, self.cluster, demand, self.announce)
                 leaving.callback(bridge.close)
                 self._bridge = bridge

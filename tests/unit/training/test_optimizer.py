@@ -1,5 +1,6 @@
-"""The update is PyTorch's to the bit, and imports nothing that a worker does not need."""
+"""The optimizer goes on from a checkpoint as if it had not stopped, and is not paid for by who trains nothing."""
 
+import io
 import subprocess
 import sys
 from typing import Any
@@ -10,7 +11,8 @@ from torch import Tensor
 
 from icd.config.training import TrainingConfig
 from icd.data.views import CropFlip
-from icd.training.momentum import Momentum
+from icd.training.background_writer import snapshot
+from icd.training.optimizer import learning_rate, load_state, make_optimizer, momenta, stored_state
 
 
 def training(**changes: Any) -> TrainingConfig:
@@ -34,59 +36,43 @@ def give_gradients(to: list[Tensor], step: int) -> None:
 
 SETTINGS: list[dict[str, Any]] = [
     {},
-    {"nesterov": False},
     {"nesterov": False, "weight_decay": 0.0},
     {"nesterov": False, "momentum": 0.0},
 ]
 
 
 @pytest.mark.parametrize("changes", SETTINGS)
-def test_it_is_the_library_s_update(changes: dict[str, Any]) -> None:
+def test_a_tensor_s_rate_has_a_number_s_bits_and_a_checkpoint_changes_nothing(changes: dict[str, Any]) -> None:
     settings = training(**changes)
     ours, theirs = weights(), weights()
     names = ("momentum", "weight_decay", "nesterov")
     plain = torch.optim.SGD(theirs, lr=0.1, **{name: getattr(settings, name) for name in names}, fused=True)
-    optimizer = Momentum(ours, settings)
+    optimizer = make_optimizer(ours, settings)
     for step, lr in enumerate([0.1, 0.05, 0.3, 0.025]):
         give_gradients(ours, step)
         give_gradients(theirs, step)
-        optimizer.lr.fill_(lr)
+        learning_rate(optimizer).fill_(lr)
         plain.param_groups[0]["lr"] = lr
         optimizer.step()
         plain.step()
-        if step == 1:  # a checkpoint of either can be gone on from
-            state = plain.state_dict()["state"]
-            named = {index: kept for index, kept in state.items() if kept.get("momentum_buffer") is not None}
-            again = optimizer.state()["state"]
-            assert again.keys() == named.keys()
-            assert all(torch.equal(again[index]["momentum_buffer"], named[index]["momentum_buffer"]) for index in named)
-            optimizer = Momentum(ours, settings)
-            optimizer.load(plain.state_dict())
         assert all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))
-    optimizer.forget_gradients()
+        if step == 1:
+            file = io.BytesIO()
+            torch.save(snapshot(stored_state(optimizer)), file)
+            file.seek(0)
+            strides = [momentum.stride() for momentum in momenta(optimizer)]
+            optimizer = make_optimizer(ours, settings)
+            load_state(optimizer, torch.load(file, weights_only=True))
+            assert [momentum.stride() for momentum in momenta(optimizer)] == strides
+    assert len(momenta(optimizer)) == (2 if settings.momentum else 0)
+    optimizer.zero_grad()
     assert all(weight.grad is None for weight in ours)
 
 
-def test_what_is_loaded_is_a_copy() -> None:
-    made = weights()
-    first = Momentum(made, training())
-    give_gradients(made, 0)
-    first.step()
-    second = Momentum(made, training())
-    second.load(first.state())
-    kept = [momentum.clone() for momentum in first.tensors()]
-    assert len(kept) == 2
-    second.step()
-    assert all(torch.equal(one, other) for one, other in zip(first.tensors(), kept, strict=True))
-    assert [momentum.stride() for momentum in second.tensors()] == [momentum.stride() for momentum in kept]
-
-
-def test_a_step_does_not_import_the_compiler() -> None:
-    """It costs every worker 1.6 s."""
+def test_who_trains_nothing_does_not_pay_for_the_compiler() -> None:
+    """Torch brings it along with the first optimizer of a process, which takes 2 s."""
     code = (
-        "import sys, torch; from icd.training.momentum import Momentum\n"
-        "from tests.unit.training.test_momentum import *\n"
-        "made = weights(); one = Momentum(made, training()); give_gradients(made, 0); one.step()\n"
+        "import sys; import icd.training.loop, icd.teacher.store, icd.worker.trial_folder\n"
         "print(*sorted({'torch._dynamo', 'sympy'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

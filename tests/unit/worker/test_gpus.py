@@ -11,8 +11,8 @@ import torch
 
 from icd.cli.options import device_of
 from icd.errors import SetupError
-from icd.training import gpus
-from icd.training.gpus import listed_gpus, named_gpus, training_device, visible_gpus
+from icd.worker import gpus
+from icd.worker.gpus import listed_gpus, named_gpus, training_device, visible_gpus
 
 WHOLE = "GPU-5c1b7f0e-0000-1111-2222-333344445555"
 MIG = "MIG-0a0b0c0d-aaaa-bbbb-cccc-ddddeeeeffff"
@@ -112,6 +112,6 @@ def test_the_cpu_is_taken_where_no_gpu_is_asked_for_and_that_is_said_where_there
     assert device_of("auto", None).type == "cpu"
     assert not caplog.text
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    monkeypatch.setattr("icd.training.gpus.visible_gpus", lambda: ["0"])
+    monkeypatch.setattr("icd.worker.gpus.visible_gpus", lambda: ["0"])
     assert device_of("auto", None).type == "cpu"
     assert "training on the CPU: 1 GPUs are here, but torch" in caplog.text

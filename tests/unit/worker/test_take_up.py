@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from icd.training import checkpoints
-from icd.training.trial_folder import stored_rows, take_up
+from icd.worker.trial_folder import take_up
+from icd.worker.trial_metrics import stored_rows
 
 
 def row(epoch: int) -> dict[str, float]:

@@ -5,9 +5,8 @@ folder says how it was trained, and a sweep keeps one choice for each student ho
 """
 
 import itertools
-import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -16,7 +15,7 @@ import torch
 from torch import nn
 
 from icd.config.training import TrainingConfig
-from icd.config.trial import TrialConfig, plain_data
+from icd.config.trial import TrialConfig, settled
 from icd.data.loader import Batch
 from icd.data.split import Split
 from icd.methods import CrossEntropy, Step
@@ -39,22 +38,6 @@ class Choice(NamedTuple):
         return f"{self.precision}, {'channels last' if self.channels_last else 'channels first'}"
 
 
-def student_name(config: TrialConfig) -> str:
-    """Write the student as a key: configurations with equal ones get one choice.
-
-    Only what is named in a search space, never a number from a range: a trial between a range's ends needs its choice.
-    """
-    training = config.training
-    own = {"precision": training.precision, "channels_last": training.channels_last}
-    return json.dumps({**plain_data(config.student), **own, "size": training.augmentation.size}, sort_keys=True)
-
-
-def settled(config: TrialConfig, choice: Sequence[Any]) -> TrialConfig:
-    """Write a choice into a configuration."""
-    precision, channels_last = choice
-    return replace(config, training=replace(config.training, precision=precision, channels_last=channels_last))
-
-
 def choose(config: TrialConfig, split: Split, execution: Execution) -> tuple[Choice, Mapping[Choice, float]]:
     """Time a few steps of the student alone, with cross entropy, under every choice that ``auto`` leaves open.
 
@@ -67,13 +50,13 @@ def choose(config: TrialConfig, split: Split, execution: Execution) -> tuple[Cho
     """
     images = replace(config, training=replace(config.training, drop_last=False))
     batch = next(train_batches(settled(images, _choices(config.training)[0]), split, split.train, 1, execution))
-    where = Step(batch.labels_B, batch.indices_B, 1, 0)
+    moment = Step(batch.labels_B, batch.indices_B, 1, 0)
     steps: dict[Choice, Callable[[], float]] = {}
     for choice in _choices(config.training):
         one = _step_of(settled(config, choice), split, execution.device)
         layout = torch.channels_last if choice.channels_last else torch.contiguous_format
         shown = batch._replace(images_BCHW=batch.images_BCHW.to(execution.device).contiguous(memory_format=layout))
-        steps[choice] = partial(_timed, one, shown, where)
+        steps[choice] = partial(_timed, one, shown, moment)
         steps[choice]()  # loads kernels and makes the momenta; not counted
     seconds = {choice: step() for choice, step in steps.items()}
     hopeful = [choice for choice in steps if seconds[choice] < _HOPELESS * min(seconds.values())]
@@ -90,16 +73,16 @@ def described(config: TrialConfig, choice: Choice, seconds: Mapping[Choice, floa
     return f"student {config.student.arch}: {choice} ({timings} a step)"
 
 
-def _timed(one: TrainStep, batch: Batch, where: Step) -> float:
+def _timed(one: TrainStep, batch: Batch, moment: Step) -> float:
     """Time a step: on a GPU until it is done there, on a CPU the work of all threads, whatever else the cores do."""
     if not batch.images_BCHW.is_cuda:
         began = time.process_time()
-        one(batch, None, where, one.training.lr)
+        one(batch, None, moment, one.training.lr)
         return time.process_time() - began
     device = batch.images_BCHW.device
     torch.cuda.synchronize(device)
     began = time.perf_counter()
-    one(batch, None, where, one.training.lr)
+    one(batch, None, moment, one.training.lr)
     torch.cuda.synchronize(device)
     return time.perf_counter() - began
 
