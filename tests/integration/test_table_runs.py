@@ -34,7 +34,7 @@ def test_every_value_has_its_run_s_id(command: Command, root: Path) -> None:
         f"uidKD/{LIST_NUMBERS + place}" for place in (0, 1)
     ]
     assert sd_kd.mlflow_runs == ("", "")
-    assert table.untracked == "MLflow has not been told of all of them, see 'icd sync'"
+    assert table.untracked == "MLflow has not been told of all of them, see 'icd sync NAME'"
     assert command("sync", "my_table.SD-KD").code == 0
     whole = with_run_ids(table, root)
     assert whole.untracked == ""
