@@ -7,7 +7,7 @@ export OMP_NUM_THREADS ?= 1
 # Where it is set, every process compiles torch anew: 15 s each instead of 4.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup quickstart check unit core test latest faults golden kills bench gpu docker-test cluster hosts audit sbom \
+.PHONY: setup quickstart check unit core test latest faults golden kills bench gpu-bench docker-test cluster hosts audit sbom \
 	clean
 
 setup: $(VENV)/.ready
@@ -93,8 +93,8 @@ bench: setup
 	cd bench && PYTHONPATH=.. ../$(BIN)/python cached_or_live.py ../search_spaces/quickstart.yaml --quick > /dev/null
 
 # On a machine with a GPU: torch, torchvision and numpy are enough, so no setup.
-gpu:
-	cd bench && PYTHONPATH=.. $(PYTHON) gpu_step.py
+gpu-bench:
+	cd bench && PYTHONPATH=.. $(PYTHON) gpu_step.py --out ../docs/results
 
 # The image and the compose stack, with the quick start on it; needs a container engine, and says so.
 docker-test:

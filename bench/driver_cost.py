@@ -42,6 +42,9 @@ from icd.search.suggest.search_space import SearchSpace
 EPOCHS, FEW_EPOCHS = 10, 3
 
 
+_METHODS = {"next": "next_attempt", "epoch": "on_epoch", "end": "on_finished"}
+
+
 class Timed:
     """A policy that notes how long each answer takes."""
 
@@ -53,27 +56,27 @@ class Timed:
 
     def _call(self, name: str, *arguments: Any) -> Any:
         began, busy = time.perf_counter(), time.thread_time()
-        answer = getattr(self.driver, name)(*arguments)
+        answer = getattr(self.driver, _METHODS[name])(*arguments)
         if answer is not None or name != "next":
             self.took[name].append(time.perf_counter() - began)
             self.cpu[name].append(time.thread_time() - busy)
         return answer
 
-    def next(self) -> Attempt | None:
+    def next_attempt(self) -> Attempt | None:
         return self._call("next")
 
-    def epoch(self, epoch: EpochReport) -> bool:
+    def on_epoch(self, epoch: EpochReport) -> bool:
         return self._call("epoch", epoch)
 
-    def end(self, outcome: AttemptResult) -> None:
+    def on_finished(self, outcome: AttemptResult) -> None:
         self._call("end", outcome)
         done = len(self.took["end"])
         if done % 50 == 0:
             self.memory.append((done, synthetic.rss_mb()))
 
     @property
-    def finished(self) -> bool:
-        return self.driver.finished
+    def done(self) -> bool:
+        return self.driver.done
 
     @property
     def stopping(self) -> bool:
@@ -171,8 +174,8 @@ def drive(
             wall = time.perf_counter() - ready
             executor.close()
         else:
-            while (task := policy.next()) is not None:
-                policy.end(no_op.no_op(task, policy.epoch))
+            while (task := policy.next_attempt()) is not None:
+                policy.on_finished(no_op.no_op(task, policy.on_epoch))
             wall = time.perf_counter() - began
         cpu = time.thread_time() - busy
         row: dict[str, Any] = {

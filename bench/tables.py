@@ -177,7 +177,7 @@ class Workers:
         ends: list[tuple[float, int, Attempt]] = []
         clock = 0.0
         while True:
-            while len(ends) < self.count and (task := policy.next()) is not None:
+            while len(ends) < self.count and (task := policy.next_attempt()) is not None:
                 heapq.heappush(ends, (clock + self.table.value(task.config)[1], task.number, task))
             if not ends:
                 return
@@ -195,11 +195,11 @@ def finish(policy: SweepController, task: Attempt, epochs: list[dict[str, float]
         for epoch, metrics in enumerate(epochs, 1):
             file.write(json.dumps({"epoch": epoch, **metrics}) + "\n")
             file.flush()
-            go = policy.epoch(EpochReport(number=task.number, attempt=task.attempt, epoch=epoch, metrics=metrics))
+            go = policy.on_epoch(EpochReport(number=task.number, attempt=task.attempt, epoch=epoch, metrics=metrics))
             if not go:
                 break
     kind: Any = "complete" if go or epoch == len(epochs) else "stopped"
-    policy.end(AttemptResult(number=task.number, attempt=task.attempt, kind=kind, device="none", result=RESULT))
+    policy.on_finished(AttemptResult(number=task.number, attempt=task.attempt, kind=kind, device="none", result=RESULT))
 
 
 RESULT = {"minutes": 0.0, "parameters": 1, "student_sha256": "", "epochs": 1}

@@ -54,16 +54,16 @@ class Watched:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.driver, name)
 
-    def next(self) -> Any:
+    def next_attempt(self) -> Any:
         began = time.perf_counter()
-        task = self.driver.next()
+        task = self.driver.next_attempt()
         if task is not None:
             self.asks.append(time.perf_counter() - began)
         return task
 
-    def epoch(self, epoch: Any) -> bool:
+    def on_epoch(self, epoch: Any) -> bool:
         self.times.append(time.monotonic())
-        return bool(self.driver.epoch(epoch))
+        return bool(self.driver.on_epoch(epoch))
 
 
 def one_size(nodes: int, epochs: int, per_node: int, seconds: float) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def searched(root: Path, trials: int = 4, **changes: Any) -> Hand:
     """Search: the later a trial, the better."""
     changes = {"budget": {"trials": trials}, **changes}
     hand = Hand(root, **changes)
-    while (task := hand.driver.next()) is not None:
+    while (task := hand.driver.next_attempt()) is not None:
         hand.epoch(task, EPOCHS, 50.0 + task.number, **{"val/loss": 2.0 - task.number / 10})
         hand.end(task)
     return hand
@@ -85,7 +85,7 @@ class Confirming(Hand):
     def finish_all(self, value: Measured, most: int = 1000) -> list[str]:
         """Train all that is left, or so many; names of the runs, in the order in which they were given."""
         names: list[str] = []
-        while len(names) < most and (task := self.driver.next()) is not None:
+        while len(names) < most and (task := self.driver.next_attempt()) is not None:
             names.append(str(self.record(task).baseline))
             self.run(task, value)
         return names

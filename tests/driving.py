@@ -148,7 +148,7 @@ class Hand:
         path = task.folder / "metrics.jsonl"
         with path.open("a") as file:
             file.write(json.dumps({"epoch": epoch, **metrics}) + "\n")
-        return self.driver.epoch(EpochReport(number=task.number, attempt=task.attempt, epoch=epoch, metrics=metrics))
+        return self.driver.on_epoch(EpochReport(number=task.number, attempt=task.attempt, epoch=epoch, metrics=metrics))
 
     def end(self, task: Attempt, kind: Any = "complete", reason: str = "", **result: Any) -> None:
         result = {"minutes": 1.0, "parameters": 100, "student_sha256": "f" * 64, "epochs": EPOCHS, **result}
@@ -162,7 +162,7 @@ class Hand:
         )
         if task.member and kind == "complete":  # it says that the next run is due
             (task.folder / "result.json").write_text(json.dumps(result))
-        self.driver.end(outcome)
+        self.driver.on_finished(outcome)
 
     def train(self, task: Attempt, value: Value = lambda number, epoch: 50.0 + number + epoch, **result: Any) -> bool:
         """Train a trial to its end; whether it got there."""
@@ -177,10 +177,10 @@ class Hand:
     def finish(self, value: Value = lambda number, epoch: 50.0 + number + epoch) -> list[int]:
         """Train all that is left; the numbers in the order in which they were given."""
         numbers = []
-        while (task := self.driver.next()) is not None:
+        while (task := self.driver.next_attempt()) is not None:
             numbers.append(task.number)
             self.train(task, value)
-        assert self.driver.finished
+        assert self.driver.done
         return numbers
 
     @property

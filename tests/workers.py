@@ -77,19 +77,19 @@ class Book:
         self.faults = RetryPolicy(attempts, self.said.append)
         self.stopping, self.left = False, 0
 
-    def next(self) -> Attempt | None:
+    def next_attempt(self) -> Attempt | None:
         if self.stopping or not self.waiting:
             return None
         task = self.waiting.pop(0)
         self.running[task.number] = task
         return task
 
-    def epoch(self, epoch: EpochReport) -> bool:
+    def on_epoch(self, epoch: EpochReport) -> bool:
         self.epochs.append(epoch)
         self.faults.on_epoch(epoch)
         return epoch.number not in self.stops
 
-    def end(self, outcome: AttemptResult) -> None:
+    def on_finished(self, outcome: AttemptResult) -> None:
         self.ends.append(outcome)
         self.faults.on_finished(outcome)
         task = self.running.pop(outcome.number)
@@ -99,7 +99,7 @@ class Book:
             self.waiting.append(replace(task, attempt=task.attempt + 1))
 
     @property
-    def finished(self) -> bool:
+    def done(self) -> bool:
         return not self.running and (self.stopping or not self.waiting)
 
     @property

@@ -63,6 +63,9 @@ def _alpha(default: float | None, words: str) -> Callable[[F], F]:
     help="Train on these images; the test images measure the last epoch.  [default: train+val]",
 )
 @_alpha(None, "Allow this chance of any false difference in the confirmation.")
+@click.option(
+    "--race", type=click.IntRange(min=2), help="Give this many of the best trials 2 further seeds first (validation)."
+)
 @click.option("--all-seeds", is_flag=True, help="Run every seed, also where the rest would hardly show anything.")
 @_FAILED_RUNS
 @_ANEW

@@ -20,7 +20,7 @@ from icd.cli.options import check_writable, device_of
 from icd.config.engine import engine_asked
 from icd.search.controller.controller import SweepController
 from icd.search.core.records import TrialRecord, best
-from icd.search.run_sweep import Executor
+from icd.search.session import Executor
 from icd.search.sweep_status import counts_of
 from icd.training.loop import EpochMetrics, Execution
 

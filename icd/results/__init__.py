@@ -36,13 +36,14 @@ def confirm_sweep(name: str, **options: Any) -> "Confirmation":
 
     Args:
         name: Of the sweep.
-        **options: ``top``, ``seeds``, ``against``, ``train_on``, ``alpha``, ``adaptive``, ``failed_runs``, ``anew`` and
-            ``overrides`` as in ``icd.results.confirm.run_confirmation``; the rest as for ``icd.search.sweep``.
+        **options: ``top``, ``seeds``, ``against``, ``train_on``, ``alpha``, ``adaptive``, ``failed_runs``, ``race``,
+            ``anew`` and ``overrides`` as in ``icd.results.confirm.run_confirmation``; the rest as for
+            ``icd.search.sweep``.
     """
     from icd.results.confirm import run_confirmation
     from icd.search import settings_of
 
-    own = ("top", "seeds", "against", "train_on", "alpha", "adaptive", "failed_runs", "anew", "overrides")
+    own = ("top", "seeds", "against", "train_on", "alpha", "adaptive", "failed_runs", "race", "anew", "overrides")
     asked = {key: options.pop(key) for key in own if key in options}
     return run_confirmation(name, settings_of(options), **asked)  # type: ignore[arg-type]
 
@@ -61,7 +62,7 @@ def ablate_sweep(name: str, **options: Any) -> "Ablation":
 
     Args:
         name: Of the sweep.
-        **options: ``trial``, ``seeds``, ``failed_runs``, ``anew`` and ``overrides`` as in
+        **options: ``trial``, ``seeds``, ``failed_runs``, ``race``, ``anew`` and ``overrides`` as in
             ``icd.results.ablate.run_ablation``; the rest as for ``icd.search.sweep``.
     """
     from icd.results.ablate import run_ablation

@@ -15,12 +15,12 @@ from icd.losses import KnowledgeDistillation
 from icd.methods import CellDistillation
 from icd.results.ablation import WHOLE, Ablation, ablation_of
 from icd.results.arm_runs import note_arms
-from icd.results.confirm import seedless, seeds_of
 from icd.results.confirmation import confirmation_of
 from icd.results.plan import FailedRuns, Plan, begin_plan, fresh_seeds, planned_arm, stored_plans
+from icd.results.race import seedless, seeds_of
 from icd.search import default_root
 from icd.search.core.records import best
-from icd.search.session import Settings
+from icd.search.settings import Settings
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_index import find, pasted
 from icd.search.suggest.search_space import SearchSpace

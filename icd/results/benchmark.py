@@ -26,7 +26,7 @@ from icd.results.confirmation import Confirmation, confirmation_of
 from icd.results.plan import FailedRuns, Plan, PlannedArm, begin_plan, planned_seeds, seeds_beside, stored_plans
 from icd.search import run_sweep
 from icd.search.core.records import best
-from icd.search.session import Settings
+from icd.search.settings import Settings
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_index import find
 from icd.search.suggest.search_space import SearchSpace

@@ -1,8 +1,7 @@
 """``icd confirm``: finalists and named baselines on fresh shared seeds, and what that shows."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -13,10 +12,20 @@ from icd.errors import StateError, UsageError, did_you_mean
 from icd.methods import PAPER_ROWS
 from icd.results.arm_runs import note_arms
 from icd.results.confirmation import Confirmation, confirmation_of
-from icd.results.plan import FailedRuns, Plan, PlannedArm, begin_plan, fresh_seeds, planned_arm, stored_plans
+from icd.results.plan import (
+    FailedRuns,
+    Plan,
+    PlannedArm,
+    begin_plan,
+    fresh_seeds,
+    planned_arm,
+    stored_plans,
+)
+from icd.results.race import distinct_arms, in_race_order, run_race, seedless, seeds_of
 from icd.search import default_root
 from icd.search.core.records import TrialRecord, in_order
-from icd.search.session import Settings, written_report
+from icd.search.session import written_report
+from icd.search.settings import Settings
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_index import find, pasted
 from icd.search.suggest.search_space import SearchSpace
@@ -39,6 +48,7 @@ def run_confirmation(
     alpha: float | None = None,
     adaptive: bool | None = None,
     failed_runs: FailedRuns | None = None,
+    race: int | None = None,
     anew: bool = False,
     overrides: Sequence[str] = (),
 ) -> Confirmation:
@@ -54,6 +64,7 @@ def run_confirmation(
         alpha: Chance of any false difference in the confirmation; 0.05.
         adaptive: Whether an arm ends after three seeds where the others would hardly show a difference; True.
         failed_runs: What a run counts that diverged; ``left-out``.
+        race: Give so many of the best trials two further seeds on validation images first; see ``icd.results.race``.
         anew: Begin another confirmation, on seeds of its own.
         overrides: Changes of the sweep's resources.
 
@@ -62,7 +73,7 @@ def run_confirmation(
         Interrupted: If a signal stopped it; the same call goes on.
     """
     given: dict[str, Any] = {"top": top, "seeds": seeds, "train_on": train_on, "alpha": alpha, "adaptive": adaptive}
-    given["failed_runs"] = failed_runs
+    given |= {"failed_runs": failed_runs, "race": race}
     asked: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
 
     def listed(ledger: Ledger, sweep: SweepConfig) -> Plan:
@@ -75,6 +86,8 @@ def run_confirmation(
             anew=anew,
         )
 
+    if race is not None:
+        run_race(name, settings, race, overrides)
     done = run_stage(name, listed, settings, overrides, partial(tell_confirmation, settings))
     if done.pending:
         settings.announce(f"{done.pending} runs wait for MLflow: '{pasted(settings.root, 'sync', name)}'")
@@ -105,6 +118,7 @@ def make_plan(
     alpha: float = 0.05,
     adaptive: bool = True,
     failed_runs: FailedRuns = "left-out",
+    race: int = 0,
     root: Path | None = None,
 ) -> Plan:
     """Choose the finalists of a sweep and its baselines.
@@ -121,6 +135,7 @@ def make_plan(
         alpha: Chance of any false difference in the confirmation.
         adaptive: Whether an arm ends after three seeds where the others would hardly show a difference.
         failed_runs: What a run counts that diverged.
+        race: How many of the best trials have raced; finalists are then the best of these.
         root: Folder of results, for commands that a message names.
 
     Raises:
@@ -132,14 +147,10 @@ def make_plan(
     space, records = SearchSpace(sweep, stored_starts(ledger)), ledger.records()
     labels = against or [baseline.label for baseline in sweep.enqueue] or USUAL_BASELINES
     baselines = [_baseline(label, sweep, space, records) for label in dict.fromkeys(labels)]
-    compared = [configs for _, configs in baselines]
-    finalists: list[PlannedArm] = []
-    for record in in_order(records, maximize=sweep.objectives[0].direction == "maximize"):
-        configs = seedless(space, space.tried(record))
-        if configs in compared or len(finalists) == top:
-            continue
-        compared.append(configs)
-        finalists.append(planned_arm(f"trial {record.number}", "finalist", configs, found=record))
+    ordered = in_order(records, maximize=sweep.objectives[0].direction == "maximize")
+    if race:
+        ordered = in_race_order(ledger, ordered, race)
+    finalists = distinct_arms(space, ordered, top, [configs for _, configs in baselines])
     if not finalists:
         raise StateError(
             f"sweep {ledger.name!r} has no finalist: no trial has run all its epochs that is not one of "
@@ -154,18 +165,8 @@ def make_plan(
         adaptive=adaptive,
         train_on=train_on,
         failed_runs=failed_runs,
+        raced=race,
     )
-
-
-def seedless(space: SearchSpace, document: Mapping[str, Any]) -> dict[str, TrialConfig]:
-    """Give the configurations of a trial's runs by pair, without a seed of their own."""
-    return {member.name: replace(member.config, seed=0) for member in space.members(document)}
-
-
-def seeds_of(space: SearchSpace, records: Sequence[TrialRecord]) -> set[int]:
-    """Give the seeds that the trials of a search have used."""
-    begun = [record for record in records if record.key and record.state != "failed"]
-    return {member.config.seed for record in begun for member in space.members(space.tried(record))}
 
 
 def _baseline(

@@ -43,6 +43,7 @@ class Confirmation:
         statement: The finding in plain words, whatever it is.
         faults: Runs that failed for another reason than that they diverged.
         pairs: Names of several teacher-student pairs; values of arms and differences are then means over them.
+        raced: Among how many trials the finalists were chosen with further seeds; 0 without a race.
     """
 
     sweep: str
@@ -62,6 +63,7 @@ class Confirmation:
     statement: str
     faults: int = 0
     pairs: tuple[str, ...] = ()
+    raced: int = 0
 
     def to_data(self) -> dict[str, Any]:
         """Write it for JSON."""
@@ -111,6 +113,7 @@ def confirmation_of(ledger: Ledger, round_: int | None = None) -> Confirmation |
         statement="",
         faults=sum(record.state == "failed" for record in records),
         pairs=tuple(name for name in plan.members if name),
+        raced=plan.raced,
     )
     return replace(found, statement=statement_of(found))
 
@@ -173,6 +176,10 @@ def statement_of(found: Confirmation) -> str:
         lines.append(
             f"{winner.label} was chosen as the best of several finalists on these test images; if they are equally "
             f"good, its mean is too high by {found.optimism:.2f} points on average."
+        )
+    if found.raced:
+        lines.append(
+            f"Finalists were chosen among the best {found.raced} trials with further seeds on validation images."
         )
     promised = next((item for item in own if item.search_gain is not None and item.difference is not None), None)
     if promised is not None:

@@ -71,6 +71,7 @@ class Plan:
         alpha: Chance of any false difference in the whole plan.
         adaptive: Whether an arm ends after the first seeds where the others would hardly show a difference.
         failed_runs: What a run counts that diverged.
+        raced: Among how many trials of the search the finalists were chosen with further seeds; 0 without a race.
         train_on: ``train`` or ``train+val``.
         measure_on: ``val`` or ``test``.
     """
@@ -85,6 +86,7 @@ class Plan:
     train_on: Literal["train", "train+val"] = "train+val"
     measure_on: Literal["val", "test"] = "test"
     failed_runs: FailedRuns = "left-out"
+    raced: int = 0
 
     @property
     def objective(self) -> Objective:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from icd.search.core.records import TrialRecord
     from icd.search.planning import Plan
     from icd.search.run_sweep import SweepResult
-    from icd.search.session import Executor, Settings
+    from icd.search.session import Executor
+    from icd.search.settings import Settings
     from icd.search.sweep_status import SweepStatus
 
 __all__ = [
@@ -42,7 +43,7 @@ Source = str | Path | Mapping[str, Any]
 
 
 class Options(TypedDict, total=False):
-    """How and where to run: ``icd.search.run_sweep.Settings``. Of these only ``teacher_cache`` rounds a result."""
+    """How and where to run: ``icd.search.settings.Settings``. Of these only ``teacher_cache`` rounds a result."""
 
     root: Path | str | None
     data_root: Path | str | None
@@ -214,7 +215,7 @@ def _document(source: Source, overrides: Sequence[str], name: str | None) -> "Do
 
 def settings_of(options: Options) -> "Settings":
     """Read how and where to run; ``ICD_ROOT`` and ``ICD_DATA`` stand for what is left out."""
-    from icd.search.session import Settings
+    from icd.search.settings import Settings
 
     data_root = options.get("data_root") or os.environ.get("ICD_DATA")
     chosen = {key: value for key, value in options.items() if key not in ("root", "data_root")}

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from icd.search.run_sweep import stored_sweep
-from icd.search.study.sweep_files import fetch_trials, shelf_of
+from icd.search.study.sweep_files import fetch_trials, sweep_files_of
 from icd.search.study.sweep_index import find, sweep_folder, tracking_uri
 from icd.search.suggest.search_space import SearchSpace
 from icd.search.suggest.warm_start import stored_starts
@@ -17,7 +17,7 @@ def send_missing(root: Path, name: str, deadline_s: float, announce: Callable[[s
     """Send MLflow what it lacks of a sweep; returns how many runs still wait at the deadline."""
     ledger, folder = find(root, name), sweep_folder(root, name)
     fetch_trials(root, ledger)
-    shelf_of(folder).fetch_made()
+    sweep_files_of(folder).fetch_made()
     sweep = stored_sweep(ledger)
     views = SweepViews(sweep, SearchSpace(sweep, stored_starts(ledger)), ledger.attributes, folder)
     tracker = Tracker(announce)

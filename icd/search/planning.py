@@ -16,7 +16,7 @@ from icd.search.core.machine import usable_cpus
 from icd.search.core.preparation import PreflightResult
 from icd.search.executors.local.executor import LocalExecutor
 from icd.search.executors.local.resources import partition_devices
-from icd.search.run_sweep import Settings, preparation
+from icd.search.settings import Settings, preparation
 from icd.search.study.database import memory_storage
 from icd.search.study.ledger import Ledger
 from icd.search.suggest.samplers import drive
@@ -189,7 +189,7 @@ def _measure(space: SearchSpace, sweep: SweepConfig, settings: Settings, places:
     with tempfile.TemporaryDirectory(prefix="icd-plan-") as logs:
         executor = LocalExecutor(places[:1], Path(logs), threads=max(1, int(sweep.resources.cpus_per_trial)))
         try:
-            request = replace(preparation(space, sweep, settings, probe=True), measure=True)
+            request = replace(preparation(space.extremes(), sweep, settings, probe=True), measure=True)
             return executor.prepare(request, settings.announce, settings.stop)
         finally:
             executor.close()

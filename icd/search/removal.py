@@ -5,10 +5,10 @@ import time
 from pathlib import Path
 
 from icd.errors import StateError, did_you_mean
-from icd.search.study.database import DatabaseLease, is_shared, open_storage, storage_url
+from icd.search.study.database import PostgresLock, is_shared, open_storage, storage_url
 from icd.search.study.ledger import Ledger
 from icd.search.study.locks import DriverLock
-from icd.search.study.sweep_files import shelf_of
+from icd.search.study.sweep_files import sweep_files_of
 from icd.search.study.sweep_index import can_exist, refuse_earlier, sweep_folder, tracking_uri
 from icd.search.sweep_status import driver_of
 from icd.search.tracking.mlflow_client import connect
@@ -26,7 +26,7 @@ def parts_of(root: Path, name: str, *, mlflow: bool) -> list[str]:
     folder, url = sweep_folder(root, name), storage_url(root)
     refuse_earlier(root)
     names = Ledger.names(open_storage(url)) if can_exist(root, url) else []
-    bucket = shelf_of(folder).bucket
+    bucket = sweep_files_of(folder).bucket
     found = [f"its study in {root}"] if name in names else []
     found += [str(folder)] if folder.exists() else []
     found += [f"{bucket.url}/sweeps/{name}"] if bucket is not None and bucket.list(f"sweeps/{name}") else []
@@ -44,7 +44,7 @@ def remove(root: Path, name: str, *, mlflow: bool) -> None:
     folder, url = sweep_folder(root, name), storage_url(root)
     folder.mkdir(parents=True, exist_ok=True)
     with DriverLock(folder):  # nobody begins it meanwhile
-        shared = DatabaseLease(url, name) if is_shared(url) else None
+        shared = PostgresLock(url, name) if is_shared(url) else None
         if shared is not None:
             shared.acquire()
         try:
@@ -59,7 +59,7 @@ def _forget(root: Path, name: str, url: str, *, mlflow: bool) -> None:
     if mlflow:  # first: without its study the sweep would be found no more
         _drop_experiment(tracking_uri(root), name)
     Ledger.remove(open_storage(url), name)
-    bucket = shelf_of(sweep_folder(root, name)).bucket
+    bucket = sweep_files_of(sweep_folder(root, name)).bucket
     if bucket is not None:
         for object_name in bucket.list(f"sweeps/{name}"):
             bucket.forget(object_name)

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from icd.config.engine import engine_asked
 from icd.config.read_sweep import read_sweep
 from icd.config.sweep import SweepConfig
 from icd.config.trial import differences
@@ -17,9 +16,10 @@ from icd.config.walk import summary
 from icd.config.yaml import Document, apply_overrides
 from icd.errors import Interrupted, StateError
 from icd.search.controller.controller import SweepController
-from icd.search.core.preparation import PreflightRequest, PreflightResult
+from icd.search.core.preparation import PreflightResult
 from icd.search.core.records import TrialRecord, best
-from icd.search.session import Executor, Session, Settings, session, threads_of, written_report
+from icd.search.session import Session, session, written_report
+from icd.search.settings import Settings, preparation
 from icd.search.study.database import is_shared, redacted, storage_url
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_index import pasted, tracking_uri
@@ -27,10 +27,9 @@ from icd.search.suggest.samplers import drive
 from icd.search.suggest.search_source import retry_failed
 from icd.search.suggest.search_space import SearchSpace
 from icd.search.suggest.warm_start import find_starts, stored_starts, to_json
-from icd.storage.bucket import url_of
 from icd.training.hardware import versions
 
-__all__ = ["Executor", "Settings", "SweepResult", "run"]
+__all__ = ["SweepResult", "run"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +85,7 @@ def run(sweep: SweepConfig, document: Mapping[str, Any], settings: Settings) -> 
         begun = _begun(held.storage, sweep, document, settings)
         starts = stored_starts(begun) if begun else find_starts(sweep, settings.root, settings.announce)
         space = SearchSpace(sweep, starts)
-        request = preparation(space, sweep, settings, probe=begun is None)
+        request = preparation(space.extremes(), sweep, settings, probe=begun is None)
         if begun is not None:  # a cache's rounding is not a live teacher's: what was begun goes on the same way
             kept = {name: begun.attributes.get(name, {}) for name in ("teacher_caches", "tuned")}
             request = replace(request, **kept)
@@ -162,22 +161,6 @@ def check_digests(ledger: Ledger, prepared: PreflightResult) -> None:
             f"back what it was begun with, or begin another sweep: icd sweep FILE --name {name}-2, whose file may take "
             f"over the best settings with enqueue: {{from: {name}}}"
         )
-
-
-def preparation(space: SearchSpace, sweep: SweepConfig, settings: Settings, *, probe: bool) -> PreflightRequest:
-    """Say what must be ready: every corner of the space, and what is enqueued."""
-    return PreflightRequest(
-        configs=[config.to_data() for config in space.extremes()],
-        root=str(settings.root.absolute()),
-        bucket=url_of(settings.root),
-        data_root=str(settings.data_root.absolute()) if settings.data_root else None,
-        download=settings.download,
-        probe=probe,
-        threads=threads_of(sweep),
-        teacher_cache=settings.teacher_cache,
-        teacher_cache_gb=settings.teacher_cache_gb,
-        engine=engine_asked(settings.engine, sweep.resources.engine),
-    )
 
 
 def _drive(

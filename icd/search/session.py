@@ -1,13 +1,13 @@
-"""One driver at work on a sweep: its lease, its executor and its tracker, the same for every stage of a study."""
+"""One driver at work on a sweep: its lock, its executor and its tracker, the same for every stage of a study."""
 
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
-from icd.config.engine import Engine, engine_asked
+from icd.config.engine import engine_asked
 from icd.config.sweep import SweepConfig
 from icd.errors import SetupError
 from icd.search.controller.controller import SweepController
@@ -18,10 +18,11 @@ from icd.search.core.preparation import PreflightRequest, PreflightResult
 from icd.search.core.run_context import RunContext
 from icd.search.executors.local.executor import LocalExecutor
 from icd.search.executors.local.resources import partition_devices
-from icd.search.study.database import DatabaseLease, is_shared, open_storage, storage_url
+from icd.search.settings import Settings, threads_of
+from icd.search.study.database import PostgresLock, is_shared, open_storage, storage_url
 from icd.search.study.ledger import Ledger
 from icd.search.study.locks import DriverLock
-from icd.search.study.sweep_files import SweepFiles, fetch_trials, shelf_of
+from icd.search.study.sweep_files import SweepFiles, fetch_trials, sweep_files_of
 from icd.search.study.sweep_index import (
     REPORT_NAME,
     pasted,
@@ -34,14 +35,12 @@ from icd.search.tracking.experiment import Experiment
 from icd.search.tracking.mlflow_client import check_server, refuse_address
 from icd.search.tracking.sweep_views import ask_for_summary, follow
 from icd.search.tracking.tracker import Tracker
-from icd.teacher.cache import BUDGET_GB, CacheMode
 from icd.training.checkpoints import write_durably
 from icd.worker.gpus import visible_gpus
 from icd.worker.run_trial import stop_asked
 
 logger = logging.getLogger(__name__)
 
-ExecutorName = Literal["ray", "process"]
 
 _FLUSH_S = 30.0  # how long the end of a sweep waits for MLflow
 _LEAVE_S = 2.0  # the same where it must go
@@ -61,44 +60,6 @@ class Executor(Protocol):
     def close(self) -> None: ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """How and where to run; nothing here changes a result.
-
-    Attributes:
-        root: Folder of results.
-        data_root: Folder of data sets.
-        download: Whether data may be fetched.
-        executor: ``ray`` or ``process``.
-        address: Ray cluster to join; ``local`` starts one of our own.
-        extend: Whether a larger budget than the study's may be used.
-        retry_failed: Whether trials that failed are trained again.
-        teacher_cache: What is kept of teachers' answers: ``auto``, ``full``, ``stream`` or ``off``.
-        teacher_cache_gb: Disk that a teacher cache may take.
-        engine: Of the steps; None takes ``ICD_ENGINE``, or what the sweep says.
-        announce: Told what happens, in lines.
-        watch: Called several times a second with the driver and the executor, for a live display.
-        stop: Whether a signal asked to stop after the current epoch.
-        report: Writes the report of a sweep (root, name, file) when its driver leaves; None for no report.
-    """
-
-    root: Path
-    data_root: Path | None = None
-    download: bool = False
-    executor: ExecutorName = "ray"
-    address: str = "local"
-    extend: bool = False
-    retry_failed: bool = False
-    teacher_cache: CacheMode = "auto"
-    teacher_cache_gb: float = BUDGET_GB
-    engine: Engine | None = None
-    announce: Callable[[str], None] = logger.info
-    watch: Callable[[SweepController, Executor], None] = lambda driver, executor: None
-    stop: Callable[[], bool] = lambda: False
-    report: Callable[[Path, str, Path], None] | None = None
-    launch: Any = None
-
-
 @dataclass(slots=True)
 class Session:
     """What a driver has while it holds its sweep.
@@ -108,8 +69,8 @@ class Session:
         folder: Its folder.
         settings: How and where.
         storage: Where the study is.
-        shelf: Where its files are.
-        shared: The database's own lease, where several machines can reach it.
+        files: Where its files are.
+        shared: The database's own lock, where several machines can reach it.
         warned: Whether it was said that MLflow cannot be reached.
     """
 
@@ -117,8 +78,8 @@ class Session:
     folder: Path
     settings: Settings
     storage: Any
-    shelf: SweepFiles
-    shared: DatabaseLease | None
+    files: SweepFiles
+    shared: PostgresLock | None
     warned: bool = False
     _executor: Executor | None = None
     _leaving: ExitStack = field(default_factory=ExitStack)
@@ -165,7 +126,7 @@ class Session:
         Returns:
             Runs of which MLflow lacks something.
         """
-        views, tracker = driver.books.views, driver.tracker
+        views, tracker = driver.recorder.views, driver.tracker
         follow(tracker, views, driver.ledger)
         ask_for_summary(tracker, views, driver.ledger, driven=True)
         tracker.start(self._experiment(driver.ledger, tracker))
@@ -177,7 +138,7 @@ class Session:
                 raise driver.halted
             driver.note_stage(stopped_by=driver.stopped_by)
             finish()
-            self.shelf.publish()
+            self.files.publish()
             ask_for_summary(tracker, views, driver.ledger, driven=False)
         except BaseException:
             tracker.close(_LEAVE_S)
@@ -193,7 +154,7 @@ class Session:
         return Experiment(self.folder, uri, self.name, uid, tracker.refuse)
 
     def _tick(self, driver: SweepController) -> None:
-        asked = self.shelf.exchange() or stop_asked(self.folder / "stop")
+        asked = self.files.exchange() or stop_asked(self.folder / "stop")
         if self.settings.stop() and not driver.stop_now:
             driver.stop_now, driver.stopped_by = True, "signal"
             write_durably(self.folder / "stop", b"now")  # workers look here after every epoch
@@ -224,7 +185,7 @@ def session(sweep: SweepConfig, settings: Settings) -> Iterator[Session]:
     except OSError as error:
         raise SetupError(f"{folder} cannot be made: {error.strerror}; choose --root") from error
     with DriverLock(folder), ExitStack() as leaving:
-        shared = DatabaseLease(url, sweep.name, settings.announce) if is_shared(url) else None
+        shared = PostgresLock(url, sweep.name, settings.announce) if is_shared(url) else None
         if shared is not None:
             shared.acquire()
             leaving.callback(shared.release)
@@ -234,22 +195,22 @@ def session(sweep: SweepConfig, settings: Settings) -> Iterator[Session]:
         storage = open_storage(url)
         if shared is not None:
             shared.guard(storage)
-        shelf = _taken_over(folder, storage, sweep.name, settings)
-        yield Session(sweep.name, folder, settings, storage, shelf, shared, warning is not None, _leaving=leaving)
+        files = _taken_over(folder, storage, sweep.name, settings)
+        yield Session(sweep.name, folder, settings, storage, files, shared, warning is not None, _leaving=leaving)
 
 
 def _taken_over(folder: Path, storage: Any, name: str, settings: Settings) -> SweepFiles:
     """Bring here what a driver on another machine left in the bucket, if the root is one."""
-    shelf = shelf_of(folder)
-    if shelf.bucket is not None:
-        settings.announce(f"root {shelf.bucket.url}, with copies in {settings.root}")
-        shelf.bucket.check()
+    files = sweep_files_of(folder)
+    if files.bucket is not None:
+        settings.announce(f"root {files.bucket.url}, with copies in {settings.root}")
+        files.bucket.check()
         if name not in Ledger.names(storage):
-            shelf.refuse_old_trials()
-        shelf.take_over()
+            files.refuse_old_trials()
+        files.take_over()
         if name in Ledger.names(storage):
             fetch_trials(settings.root, Ledger(storage, name))
-    return shelf
+    return files
 
 
 def written_report(name: str, folder: Path, settings: Settings) -> list[str]:
@@ -263,11 +224,6 @@ def written_report(name: str, folder: Path, settings: Settings) -> list[str]:
         settings.announce(f"no report was written ({type(error).__name__}: {error}); try '{again}'")
         return []
     return [REPORT_NAME]
-
-
-def threads_of(sweep: SweepConfig) -> int:
-    """Threads of torch in each trial."""
-    return max(1, int(sweep.resources.cpus_per_trial))
 
 
 def _check_device(sweep: SweepConfig, prepared: PreflightResult) -> None:

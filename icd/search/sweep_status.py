@@ -13,10 +13,10 @@ from icd.search.controller.node_health import QUARANTINED
 from icd.search.core.dead_terms import noted_terms
 from icd.search.core.device_usage import DeviceUse, mixed_cost, uses
 from icd.search.core.records import State, TrialRecord, best
-from icd.search.study.database import DatabaseLease, is_shared, storage_url
+from icd.search.study.database import PostgresLock, is_shared, storage_url
 from icd.search.study.ledger import Ledger
 from icd.search.study.locks import holder, is_driven
-from icd.search.study.sweep_files import shelf_of
+from icd.search.study.sweep_files import sweep_files_of
 from icd.search.study.sweep_index import find, find_all, pasted, sweep_folder
 
 # ``preparing``: its driver reads data or trains a teacher, and the study is not made yet. ``stopped``: nobody drives
@@ -117,8 +117,8 @@ def driver_of(root: Path, name: str) -> str | None:
         return holder(folder)
     url = storage_url(root)
     if is_shared(url):
-        lease = DatabaseLease(url, name)
-        return lease.holder()
+        lock = PostgresLock(url, name)
+        return lock.holder()
     return None
 
 
@@ -181,10 +181,10 @@ def found_line(folder: Path, records: Sequence[TrialRecord]) -> str:
 
     A trial is lost if the study has epochs of it and its folder has no checkpoint, so that it begins again.
     """
-    shelf = shelf_of(folder)
+    files = sweep_files_of(folder)
     counts = counts_of(records)
     under_way = [record for record in records if record.state == "running"]
-    lost = [record for record in under_way if record.curve and not shelf.begun(record.number)]
+    lost = [record for record in under_way if record.curve and not files.begun(record.number)]
     failed = f", {counts['failed']} failed (--retry-failed trains them again)" if counts["failed"] else ""
     done, going_on = counts["complete"] + counts["pruned"], len(under_way) - len(lost)
     return f"found {done} done, {going_on} running to continue, {len(lost)} lost{failed}"
@@ -202,7 +202,7 @@ def request_stop(root: Path, name: str, how: StopHow) -> str:
         raise StateError(
             f"sweep {name!r} is driven by nobody, so there is nothing to stop; see '{pasted(root, 'status', name)}'"
         )
-    shelf_of(sweep_folder(root, name)).ask_to_stop(how)
+    sweep_files_of(sweep_folder(root, name)).ask_to_stop(how)
     return driver
 
 

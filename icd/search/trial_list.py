@@ -4,21 +4,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from icd.config.engine import engine_asked
 from icd.config.sweep import SweepConfig
 from icd.errors import Interrupted
 from icd.search.controller.controller import SweepController
-from icd.search.core.preparation import PreflightRequest
 from icd.search.core.records import TrialRecord
 from icd.search.run_sweep import check_digests, stored_sweep
-from icd.search.session import Session, Settings, session, threads_of
+from icd.search.session import Session, session
+from icd.search.settings import Settings, preparation
 from icd.search.study.database import redacted
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_index import find, pasted, tracking_uri
 from icd.search.suggest.list_source import Listed, ListSource, measured
 from icd.search.suggest.search_space import SearchSpace
 from icd.search.suggest.warm_start import stored_starts
-from icd.storage.bucket import url_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,20 +82,11 @@ def run_stage(
 
 def _driver(sweep: SweepConfig, ledger: Ledger, listed: Listed, held: Session) -> SweepController:
     settings, attributes, configs = held.settings, ledger.attributes, listed.configs
-    request = PreflightRequest(
-        configs=[config.to_data() for config in configs],
-        root=str(settings.root.absolute()),
-        bucket=url_of(settings.root),
-        data_root=str(settings.data_root.absolute()) if settings.data_root else None,
-        download=settings.download,
-        probe=not ledger.records(listed.stage),
-        threads=threads_of(sweep),
-        teacher_cache=settings.teacher_cache,
-        teacher_cache_gb=settings.teacher_cache_gb,
-        engine=engine_asked(settings.engine, sweep.resources.engine),
-        teacher_caches=attributes.get(f"{listed.stage}/teacher_caches", {}),
-        tuned=attributes.get("tuned", {}),
-    )
+    chosen = {
+        "teacher_caches": attributes.get(f"{listed.stage}/teacher_caches", {}),
+        "tuned": attributes.get("tuned", {}),
+    }
+    request = preparation(configs, sweep, settings, probe=not ledger.records(listed.stage), **chosen)
     prepared = held.prepare(sweep, request)
     check_digests(ledger, prepared)
     one_thing = measured(sweep, listed.objective)

@@ -4,6 +4,8 @@ Whoever makes the first optimizer of a process waits about 2 s for the compiler 
 is made where training begins and nowhere before.
 """
 
+import gc
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,7 +18,7 @@ from icd.config.training import TrainingConfig
 
 def make_optimizer(weights: Sequence[Tensor], training: TrainingConfig) -> Optimizer:
     """Give the optimizer of a training for some weights."""
-    device = weights[0].device
+    device, first = weights[0].device, "torch._dynamo" not in sys.modules
     optimizer = torch.optim.SGD(
         weights,
         lr=training.lr,
@@ -25,6 +27,8 @@ def make_optimizer(weights: Sequence[Tensor], training: TrainingConfig) -> Optim
         weight_decay=training.weight_decay,
         fused=True,
     )
+    if first:  # importing the compiler left cycles that hold the frames above, and with them the student
+        gc.collect()
     # Where the fused kernel reads the rate from: float32 on CUDA; on a CPU float64 gives a plain number's bits.
     dtype = torch.float64 if device.type == "cpu" else torch.float32
     optimizer.param_groups[0]["lr"] = torch.full((), training.lr, dtype=dtype, device=device)

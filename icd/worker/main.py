@@ -79,7 +79,7 @@ def serve(commands: BinaryIO, events: BinaryIO) -> None:
     from icd.worker.run_trial import attempt
     from icd.worker.shared_inputs import SharedInputs
 
-    bench = SharedInputs()
+    inputs = SharedInputs()
 
     def send(epoch: EpochReport) -> bool:
         line.say("epoch", epoch=asdict(epoch))
@@ -92,7 +92,7 @@ def serve(commands: BinaryIO, events: BinaryIO) -> None:
             serve_preparation(command["request"], line)
             torch.cuda.empty_cache()
         elif command["do"] == "attempt":
-            outcome = attempt(Attempt(**command["task"]).here(), bench, send, progress=line.alive)
+            outcome = attempt(Attempt(**command["task"]).here(), inputs, send, progress=line.alive)
             line.say("outcome", outcome=asdict(outcome))
 
 

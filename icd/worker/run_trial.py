@@ -60,7 +60,7 @@ class Preempted(Exception):  # noqa: N818 - not a fault
 
 def attempt(
     task: Attempt,
-    bench: SharedInputs,
+    inputs: SharedInputs,
     send: Send,
     *,
     progress: Callable[[int, int, int], None],
@@ -70,7 +70,7 @@ def attempt(
 
     Args:
         task: What to do.
-        bench: Kept between attempts.
+        inputs: Kept between attempts.
         send: Told every epoch; False ends the attempt.
         progress: Called after every step with epoch, step and steps in the epoch.
         notice: That this process has to go.
@@ -103,7 +103,7 @@ def attempt(
         if notice.given:
             raise Preempted("not begun")
         with working_copy(task) as publish:
-            return ended("complete", result=_train(task, bench, send, step, device, notice, publish))
+            return ended("complete", result=_train(task, inputs, send, step, device, notice, publish))
     except Stopped as error:
         return ended("stopped", str(error))
     except (Interrupted, Preempted) as error:
@@ -148,7 +148,7 @@ def _of_the_gpu(error: Exception) -> bool:
 
 def _train(
     task: Attempt,
-    bench: SharedInputs,
+    inputs: SharedInputs,
     send: Send,
     progress: Callable[[int, int, int], None],
     device: torch.device,
@@ -167,8 +167,8 @@ def _train(
         return notice.given or (not stale and stop_asked(stop_file) == "now")
 
     execution = Execution(device=device, num_workers=task.threads, progress=progress, stop=stop, engine=task.engine)
-    split = bench.split(config, places, device)
-    teacher = bench.teacher(config, split, places, execution)
+    split = inputs.split(config, places, device)
+    teacher = inputs.teacher(config, split, places, execution)
     claim(task.folder, config, resume=True)
 
     def told(epoch: int, metrics: Mapping[str, float], device: str = "") -> bool:

@@ -16,7 +16,7 @@ from icd.config.sweep import Resources
 from icd.search.core.attempts import Attempt
 from icd.search.executors.ray.executor import RayExecutor
 from icd.search.study import sweep_index
-from icd.search.study.sweep_files import shelf_of
+from icd.search.study.sweep_files import sweep_files_of
 from icd.storage.bucket import Bucket, local_root
 from tests.crash.harness import table, tracking_faults
 from tests.integration.ray_fakes import FakePolicy, fake_attempt
@@ -152,14 +152,14 @@ class BucketPolicy(FakePolicy):
     def __init__(self, url: str, trials: list[dict[str, Any]], **more: Any) -> None:
         root = local_root(url)
         super().__init__(root / "sweeps" / "fakes", trials, **more)
-        self.shelf = shelf_of(self.folder)
+        self.files = sweep_files_of(self.folder)
 
-    def next(self) -> Attempt | None:
-        task = super().next()
-        if task is None or self.shelf.bucket is None:
+    def next_attempt(self) -> Attempt | None:
+        task = super().next_attempt()
+        if task is None or self.files.bucket is None:
             return None
-        self.shelf.issue(task.number, "", task.attempt)
-        return replace(task, bucket=self.shelf.bucket.url)
+        self.files.issue(task.number, "", task.attempt)
+        return replace(task, bucket=self.files.bucket.url)
 
 
 def test_the_notice_of_a_node_that_is_taken_back_reaches_its_trial(

@@ -16,7 +16,7 @@ from icd.config.yaml import Document
 from icd.errors import Interrupted
 from icd.results.ablate import run_ablation
 from icd.results.benchmark import run_benchmark
-from icd.search.session import Settings
+from icd.search.settings import Settings
 from tests.crash import harness as bare
 from tests.crash.forks import forked
 from tests.documents import document_of

@@ -158,8 +158,8 @@ PROTOCOL = {"epochs": 2, "batch_size": 50}
 class RealPolicy(FakePolicy):
     """Trials of a real configuration."""
 
-    def next(self) -> Attempt | None:
-        task = super().next()
+    def next_attempt(self) -> Attempt | None:
+        task = super().next_attempt()
         return task and Attempt(**{**task.to_json(), "config": self.trials[task.number], "threads": 1})
 
 

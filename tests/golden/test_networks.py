@@ -1,6 +1,7 @@
 """Every network golden: names, parameter count, feature shape, logits, region logits and pooled features."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -53,3 +54,11 @@ def test_network_gives_the_numbers_of_the_authors(case: dict[str, Any]) -> None:
             assert computed.shape == expected.shape
             error = np.abs(computed.numpy() - expected).max() / np.abs(expected).max()
             assert error < TOLERANCE, name
+
+
+def test_a_network_without_a_golden_is_named_in_the_readme() -> None:
+    text = (Path(__file__).parents[2] / "README.md").read_text()
+    named = text.partition("no numbers of the authors")[2].partition(".\n`python")[0]
+    compared = {KEYS[case["params"]["arch"]] for case in NETWORKS}
+    assert set(re.findall(r"`(\w+)`", named)) == set(MODELS) - compared
+    assert f"{len(compared)} of the {len(MODELS)} networks. The other {len(MODELS) - len(compared)} have" in text

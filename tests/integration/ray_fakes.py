@@ -42,7 +42,7 @@ class FakePolicy:
         self.stop_after: Mapping[int, int] = {}
         self.threads: set[int] = set()
 
-    def next(self) -> Attempt | None:
+    def next_attempt(self) -> Attempt | None:
         self.threads.add(threading.get_ident())
         if self.stopping or not self.waiting:
             return None
@@ -62,14 +62,14 @@ class FakePolicy:
             hang_seconds=self.hang_seconds,
         )
 
-    def epoch(self, epoch: EpochReport) -> bool:
+    def on_epoch(self, epoch: EpochReport) -> bool:
         self.threads.add(threading.get_ident())
         assert epoch.number in self.running
         self.epochs.append(epoch)
         self.faults.on_epoch(epoch)
         return not self.stopping and epoch.epoch < self.stop_after.get(epoch.number, 1000)
 
-    def end(self, outcome: AttemptResult) -> None:
+    def on_finished(self, outcome: AttemptResult) -> None:
         self.threads.add(threading.get_ident())
         assert outcome.number in self.running
         assert outcome.attempt == self.tried[outcome.number]
@@ -90,7 +90,7 @@ class FakePolicy:
         return 0 if self.stopping else len(self.waiting)
 
     @property
-    def finished(self) -> bool:
+    def done(self) -> bool:
         return not self.running and (self.stopping or not self.waiting)
 
     def kinds(self, number: int = 0) -> list[str]:

@@ -12,6 +12,7 @@ import pytest
 
 from icd.config.read_trial import load_trial
 from icd.results.confirmation import Confirmation, confirmation_of
+from icd.search.study.sweep_study import LIST_NUMBERS
 from tests.command import Command, one_line
 from tests.confirming import outcome
 from tests.crash import harness as bare
@@ -160,7 +161,7 @@ def test_a_confirmation_goes_on_within_a_pair(
 ) -> None:
     root = Path(shutil.copytree(undisturbed, tmp_path / "root"))
     drive = harness.drive(root, changes=BOTH, confirm=ASKED)
-    second = drive.folder / "trials" / "0003" / "large" / "metrics.jsonl"
+    second = drive.folder / "trials" / f"{LIST_NUMBERS + 1}" / "large" / "metrics.jsonl"
     drive.until(lambda: second.exists() and second.read_bytes().count(b"\n") >= 1)
     drive.signal(how)
     assert drive.wait() == (-how if how == signal.SIGKILL else 128 + how)

@@ -151,7 +151,7 @@ def test_what_the_policy_raises_comes_out(run: Callable[..., FakePolicy], monkey
     def end(self: FakePolicy, outcome: AttemptResult) -> None:
         raise SetupError("the database is gone")
 
-    monkeypatch.setattr(FakePolicy, "end", end)
+    monkeypatch.setattr(FakePolicy, "on_finished", end)
     with pytest.raises(SetupError, match="the database is gone"):
         run([{}])
 

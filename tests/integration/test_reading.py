@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from icd.search.session import Settings, session
+from icd.search.session import session
+from icd.search.settings import Settings
 from icd.search.study.locks import DriverLock
 from tests.integration.ray_nodes import ROOT
 from tests.studies import Study, changed, usual

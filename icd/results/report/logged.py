@@ -5,7 +5,7 @@ from pathlib import Path
 
 from icd.search.mlflow_sync import send_missing
 from icd.search.study.locks import DriverLock
-from icd.search.study.sweep_files import shelf_of
+from icd.search.study.sweep_files import sweep_files_of
 from icd.search.study.sweep_index import sweep_folder
 
 
@@ -17,5 +17,5 @@ def log_report(root: Path, name: str, deadline_s: float, announce: Callable[[str
     """
     folder = sweep_folder(root, name)
     with DriverLock(folder):
-        shelf_of(folder).publish()
+        sweep_files_of(folder).publish()
         return send_missing(root, name, deadline_s, announce)

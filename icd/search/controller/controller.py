@@ -54,7 +54,7 @@ class SweepController:
         self.sweep, self.ledger, self.tracker = sweep, ledger, tracker
         self.prepared, self.site, self.announce = prepared, site, announce
         self.source = source or SearchSource(sweep, space, ledger, prepared, self._refused)
-        self.books = TrialRecorder(sweep, space, ledger, tracker, site, self.source)
+        self.recorder = TrialRecorder(sweep, space, ledger, tracker, site, self.source)
         self.running: dict[int, RunningTrial] = {}
         self.drain = self.stop_now = False
         self.stopped_by = ""
@@ -81,7 +81,7 @@ class SweepController:
         return self.stop_now or self.halted is not None
 
     @property
-    def finished(self) -> bool:
+    def done(self) -> bool:
         """Whether nothing runs and nothing will."""
         if self.running or (self._onward and not self.stopping):
             return False
@@ -105,7 +105,7 @@ class SweepController:
             return again
         return sys.maxsize if trials is None else again + max(0, trials - self.source.tried)
 
-    def next(self) -> Attempt | None:
+    def next_attempt(self) -> Attempt | None:
         """Give the next attempt; None where there is none now."""
         if self.stopping:
             return None
@@ -120,14 +120,14 @@ class SweepController:
         number = next(self.source.new_trials(lambda: not self.drain and self._room()), None)
         return self._issue(number) if number is not None else None
 
-    def epoch(self, epoch: EpochReport) -> bool:
+    def on_epoch(self, epoch: EpochReport) -> bool:
         """Commit an epoch; False stops the trial."""
         under_way = self.running.get(epoch.number)
         if under_way is None or under_way.attempt != epoch.attempt:
             return False  # an attempt that was given up
-        value = epoch.metrics[self.books.curve_metric]
+        value = epoch.metrics[self.recorder.curve_metric]
         counted = under_way.before + epoch.epoch
-        self.books.commit(epoch.number, counted, epoch.metrics, under_way.run)
+        self.recorder.commit(epoch.number, counted, epoch.metrics, under_way.run)
         under_way.epoch, under_way.value = counted, value
         if self._paces.add(epoch.number, epoch.device, epoch.metrics.get("seconds/epoch", 0.0)):
             self._note_devices(epoch.number)
@@ -141,7 +141,7 @@ class SweepController:
             return self._pruned(epoch.number, counted, reason)
         return not self.stopping
 
-    def end(self, outcome: AttemptResult) -> None:
+    def on_finished(self, outcome: AttemptResult) -> None:
         """Commit the end of an attempt, and decide what follows from a fault."""
         under_way = self.running.get(outcome.number)
         if under_way is None or under_way.attempt != outcome.attempt:
@@ -152,8 +152,8 @@ class SweepController:
         self._retry.on_finished(outcome)
         if len(self.quarantined) != before:
             self.ledger.note_study(**{QUARANTINED: list(self.quarantined.values())})
-        self.books.fetch(outcome.number)
-        self.books.catch_up(outcome.number)
+        self.recorder.fetch(outcome.number)
+        self.recorder.catch_up(outcome.number)
         if self.ledger.finished(outcome.number):
             return
         if outcome.kind == "complete" and under_way.more:
@@ -197,7 +197,7 @@ class SweepController:
             else:
                 self._ended.append(record.state)
                 ended.append(record)
-        self.books.drop_checkpoints(ended)
+        self.recorder.drop_checkpoints(ended)
 
     def _room(self) -> bool:
         """Whether the budget, the grid and the sampler allow another trial."""
@@ -230,10 +230,10 @@ class SweepController:
         # A run that has its result is done. Where all are, only the end was not told: the last one says it again.
         member = next((run for run in members[:-1] if not run.finished(self.site.folder, number)), members[-1])
         config = member.config
-        attempt, bucket = record.attempts + 1, self.books.shelf.bucket
+        attempt, bucket = record.attempts + 1, self.recorder.files.bucket
         self.ledger.note(number, attempts=attempt)
-        self.books.shelf.issue(number, member.name, attempt)
-        self.books.begin(number, members, record)
+        self.recorder.files.issue(number, member.name, attempt)
+        self.recorder.begin(number, members, record)
         self.running[number] = RunningTrial(
             attempt=attempt,
             epochs=members[-1].last,
@@ -271,7 +271,7 @@ class SweepController:
             return f"pruned at epoch {epoch}"
         if not pruner.dead_terms or epoch < pruner.min_epochs:
             return ""
-        found = [term.brief for term in self.books.dead_and_searched(number, epoch)]
+        found = [term.brief for term in self.recorder.dead_and_searched(number, epoch)]
         return f"dead term: {'; '.join(found)}" if found else ""
 
     def _pruned(self, number: int, epoch: int, reason: str) -> bool:
@@ -281,14 +281,14 @@ class SweepController:
             if record.would_stop_at is None:
                 self.ledger.note(number, would_stop_at=epoch)
             return True
-        self.books.fetch(number)
+        self.recorder.fetch(number)
         self.ledger.tell(number, "pruned", reason=reason, exit_reason="pruned", **self._costs(number))
         self._close(number)
         return False
 
     def _complete(self, outcome: AttemptResult) -> None:
         number = outcome.number
-        runs, notes = self.books.values(number, outcome.result)
+        runs, notes = self.recorder.values(number, outcome.result)
         values = [sum(own) / len(own) for own in zip(*runs, strict=True)]
         if not all(math.isfinite(value) for value in values):
             self._diverged(outcome)
@@ -310,7 +310,7 @@ class SweepController:
         """Told as pruned with its finite values, or chance level, so that the sampler learns to look elsewhere."""
         if not self.ledger.record(outcome.number).curve:
             chance = {"top1": 100 / self.prepared.num_classes, "top5": 500 / self.prepared.num_classes, "ece": 100.0}
-            metric = self.books.curve_metric.rpartition("/")[2]
+            metric = self.recorder.curve_metric.rpartition("/")[2]
             self.ledger.add_epoch(outcome.number, 0, chance.get(metric, math.log(self.prepared.num_classes)))
         reason = outcome.reason or "a metric is not finite"
         own = self._costs(outcome.number)
@@ -332,7 +332,7 @@ class SweepController:
         if self.stopping or outcome.kind != "preempted":
             return
         self.announce(
-            f"trial {number}: {outcome.reason}; goes on from epoch {self.books.stored_epoch(number, under_way)}"
+            f"trial {number}: {outcome.reason}; goes on from epoch {self.recorder.stored_epoch(number, under_way)}"
         )
         if self._retry.no_progress(number):
             self.stopped_by = "preemptions"
@@ -346,7 +346,7 @@ class SweepController:
         number, verdict = outcome.number, self._retry.decide(outcome)
         self.ledger.note(number, faults=self._retry.counts(number))
         if verdict.again:
-            last = self.books.stored_epoch(number, under_way)
+            last = self.recorder.stored_epoch(number, under_way)
             # Over several machines Ray places it where there is room; holding them all for one trial costs more.
             alone = outcome.kind == "memory" and len(self._hosts) <= 1
             how = f"{verdict.words} alone" if alone else verdict.words
@@ -367,14 +367,14 @@ class SweepController:
 
     def _costs(self, number: int) -> dict[str, Any]:
         """What a trial's epochs took, counted against the budget, and which terms did nothing, if any."""
-        costs = self.books.costs(number)
+        costs = self.recorder.costs(number)
         self._allowance.spend(costs["seconds"])
         return costs
 
     def _close(self, number: int) -> None:
         record = self.ledger.record(number)
         self._ended.append(record.state)
-        self.books.settle(record)
+        self.recorder.settle(record)
 
     @property
     def failed_too_often(self) -> bool:

@@ -11,7 +11,7 @@ from icd.search.core.pair_runs import PairRun, epochs_before
 from icd.search.core.records import TrialRecord
 from icd.search.core.run_context import RunContext, RunningTrial
 from icd.search.study.ledger import Ledger
-from icd.search.study.sweep_files import shelf_of
+from icd.search.study.sweep_files import sweep_files_of
 from icd.search.suggest.search_space import SearchSpace
 from icd.search.suggest.trial_source import TrialSource
 from icd.search.tracking.run_view import trial_key
@@ -33,7 +33,7 @@ class TrialRecorder:
         source: TrialSource,
     ) -> None:
         self.sweep, self.ledger, self.site, self.source = sweep, ledger, site, source
-        self.shelf = shelf_of(site.folder)
+        self.files = sweep_files_of(site.folder)
         self._weights = [row.name for row in space.dimensions() if row.name.endswith("_weight")]
         self.tracker, self.views = tracker, SweepViews(sweep, space, ledger.attributes, site.folder)
 
@@ -68,12 +68,12 @@ class TrialRecorder:
 
     def fetch(self, number: int) -> None:
         """Bring here what a trial's workers have published, where the root is a bucket."""
-        if self.shelf.bucket is not None:
-            self.shelf.fetch({number: self.ledger.record(number).attempts})
+        if self.files.bucket is not None:
+            self.files.fetch({number: self.ledger.record(number).attempts})
 
     def stored_epoch(self, number: int, under_way: RunningTrial) -> int:
         """Where a trial goes on: a checkpoint is written before its epoch is told, so its folder may be ahead."""
-        return under_way.before + self.shelf.newest_epoch(number, under_way.run)
+        return under_way.before + self.files.newest_epoch(number, under_way.run)
 
     # Ends
 
@@ -118,7 +118,7 @@ class TrialRecorder:
 
     def drop_checkpoints(self, records: Sequence[TrialRecord]) -> None:
         """Remove the checkpoints of trials that ended; nothing continues one, but a failed one may still tell why."""
-        self.shelf.drop_checkpoints([record.number for record in records if record.state != "failed"])
+        self.files.drop_checkpoints([record.number for record in records if record.state != "failed"])
 
     # Runs
 

@@ -148,20 +148,20 @@ def ended(task: Attempt, kind: OutcomeKind, reason: str) -> AttemptResult:
 class Policy(Protocol):
     """The driver as an executor sees it; all calls come from one thread."""
 
-    def next(self) -> Attempt | None:
+    def next_attempt(self) -> Attempt | None:
         """Give the next attempt to start; None where there is none now."""
         ...
 
-    def epoch(self, epoch: EpochReport) -> bool:
+    def on_epoch(self, epoch: EpochReport) -> bool:
         """Take an epoch into the ledger; False stops the trial."""
         ...
 
-    def end(self, outcome: AttemptResult) -> None:
+    def on_finished(self, outcome: AttemptResult) -> None:
         """Take the end of an attempt into the ledger."""
         ...
 
     @property
-    def finished(self) -> bool:
+    def done(self) -> bool:
         """Whether ``next`` will never give a task again and none is under way."""
         ...
 

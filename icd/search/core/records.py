@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 # What a trial is for: ``search`` is the sweep itself; the others retrain chosen configurations on fresh seeds.
-Stage = Literal["search", "confirm", "ablate"]
+Stage = Literal["search", "confirm", "ablate", "race"]
 
 # ``pruned`` holds stopped and diverged trials; ``failed`` faults; ``duplicate`` configurations that another trial has;
 # ``retried`` faults in whose place another trial was made (``icd resume --retry-failed``).

@@ -178,7 +178,7 @@ def reason_of(error: BaseException) -> str:
     return " ".join(str(original).split())[:160]
 
 
-class DatabaseLease:
+class PostgresLock:
     """An advisory lock of PostgreSQL for one study; held by a connection of its own."""
 
     def __init__(self, url: str, name: str, announce: Callable[[str], None] = logger.warning) -> None:

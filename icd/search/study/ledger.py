@@ -126,8 +126,8 @@ class Ledger:
                 "choose another --root"
             )
 
-    @classmethod
-    def remove(cls, storage: BaseStorage, name: str) -> None:
+    @staticmethod
+    def remove(storage: BaseStorage, name: str) -> None:
         """Remove a sweep's studies, the search's last: without it the sweep would be found no more."""
         for study in sorted(_studies(storage), key=len, reverse=True):
             if study == name or study.startswith(f"{name}/"):

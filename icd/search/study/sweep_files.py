@@ -197,8 +197,8 @@ class SweepFiles:
         return self._asked
 
 
-def shelf_of(folder: Path) -> SweepFiles:
-    """Give the shelf of a sweep by its folder."""
+def sweep_files_of(folder: Path) -> SweepFiles:
+    """Give the files of a sweep by its folder."""
     return SweepFiles(folder, bucket_of(folder.parent.parent))
 
 
@@ -210,12 +210,12 @@ def fetch_trials(root: Path, ledger: Ledger, *, weights: int | None = None) -> N
         ledger: The study.
         weights: Only of this trial, with its trained student.
     """
-    shelf = shelf_of(sweep_folder(root, ledger.name))
-    if shelf.bucket is None:
+    files = sweep_files_of(sweep_folder(root, ledger.name))
+    if files.bucket is None:
         return
     records = [record for stage in get_args(Stage) for record in ledger.records(stage)]
     attempts = {record.number: record.attempts for record in records if weights in (None, record.number)}
-    shelf.fetch(attempts, weights=weights is not None)
+    files.fetch(attempts, weights=weights is not None)
 
 
 def _listed(path: Path, seen: list[int]) -> list[int] | None:

@@ -46,7 +46,7 @@ def test_numbers_are_those_of_the_runs(tmp_path: Path) -> None:
     def value(arm: str, seed: int) -> float:
         return gaps(trial_4=4, trial_3=0.3)(arm, seed) + (arm == "KD") * seed % 2 / 10
 
-    while (task := hand.driver.next()) is not None:
+    while (task := hand.driver.next_attempt()) is not None:
         attributes = hand.record(task).attributes
         last = value(attributes["arm"], attributes["seed"])
         for epoch, top1 in ((1, 10.0), (2, last + 20), (3, last + 20), (EPOCHS, last)):
@@ -81,7 +81,7 @@ def test_numbers_are_those_of_the_runs(tmp_path: Path) -> None:
 
 def test_a_finalist_that_failed_on_a_seed_comes_after_the_others(tmp_path: Path) -> None:
     hand = confirming(searched(tmp_path), against=["KD"], seeds=2)
-    first = hand.driver.next()
+    first = hand.driver.next_attempt()
     assert first is not None
     hand.end(first, "diverged", "loss term 'kd' must be finite")
     hand.finish_all(GAIN)
@@ -94,7 +94,7 @@ def test_a_finalist_that_failed_on_a_seed_comes_after_the_others(tmp_path: Path)
 @pytest.mark.parametrize(("adaptive", "failed"), [(False, 1), (True, 3)])
 def test_runs_that_failed_leave_the_verdict_to_the_others(tmp_path: Path, *, adaptive: bool, failed: int) -> None:
     hand = confirming(searched(tmp_path), against=["KD"], seeds=5, top=1, adaptive=adaptive)
-    while (task := hand.driver.next()) is not None:
+    while (task := hand.driver.next_attempt()) is not None:
         attributes = hand.record(task).attributes
         if attributes["arm"] == "KD" and attributes["seed"] in hand.plan.seeds[:failed]:
             hand.end(task, "diverged", "loss term 'kd' must be finite")

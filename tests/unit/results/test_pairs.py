@@ -53,7 +53,7 @@ def no_other_database(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def searched(root: Path, **changes: Any) -> Hand:
     hand = Hand(root, **{**CHANGES, **changes})
-    while (task := hand.driver.next()) is not None:
+    while (task := hand.driver.next_attempt()) is not None:
         hand.epoch(task, EPOCHS, REACHED[task.number][task.member])
         hand.end(task)
     return hand
@@ -81,7 +81,7 @@ def run(hand: Confirming, task: Attempt, reached: OnPair = value) -> None:
 
 def finish(hand: Confirming, reached: OnPair = value, most: int = 1000) -> list[tuple[str, str]]:
     done: list[tuple[str, str]] = []
-    while len(done) < most and (task := hand.driver.next()) is not None:
+    while len(done) < most and (task := hand.driver.next_attempt()) is not None:
         done.append((str(hand.record(task).baseline), task.member))
         run(hand, task, reached)
     return done
@@ -93,7 +93,7 @@ def test_every_arm_is_trained_on_every_pair(tmp_path: Path) -> None:
     assert [arm.search_value for arm in hand.plan.arms] == [50.0, 60.5, None, None]
     tasks = []
     for _ in range(4):
-        task = hand.driver.next()
+        task = hand.driver.next_attempt()
         assert task is not None
         tasks.append(task)
         run(hand, task)
@@ -161,29 +161,29 @@ def test_drivers_that_are_killed_between_pairs_lose_and_repeat_nothing(tmp_path:
     cut, trained = confirming(searched(tmp_path / "cut"), top=1, against=["KD"]), list[tuple[str, str]]()
     while fresh := finish(cut, most=5):
         trained += fresh
-        if (task := cut.driver.next()) is not None:  # under way when its driver is killed
+        if (task := cut.driver.next_attempt()) is not None:  # under way when its driver is killed
             cut = cut.again()
-            retaken = cut.driver.next()
+            retaken = cut.driver.next_attempt()
             assert retaken is not None
             assert (retaken.number, retaken.member, retaken.attempt) == (task.number, task.member, task.attempt + 1)
             run(cut, retaken)
             trained.append((str(cut.record(retaken).baseline), retaken.member))
     assert trained == names
     assert outcome(cut.found) == outcome(whole.found)
-    assert cut.driver.finished
+    assert cut.driver.done
 
 
 def test_an_end_that_was_not_told_is_told_after_another_round_was_begun(tmp_path: Path) -> None:
     hand = confirming(searched(tmp_path), top=1, against=["KD"], seeds=2)
     finish(hand, most=3)
-    task = hand.driver.next()
+    task = hand.driver.next_attempt()
     assert task is not None
     attributes = hand.record(task).attributes
     hand.epoch(task, EPOCHS, value(attributes["arm"], attributes["seed"], task.member))
     hand.ledger.tell(task.number, "complete", [50.0], members={SMALL: 40.0, LARGE: 60.0})  # then its driver is killed
     again = hand.again(anew=True, asked={"top": 1, "against": ["KD"], "seeds": 2})
     assert again.plan.round == 2
-    follow(again.tracker, again.driver.books.views, again.ledger)
+    follow(again.tracker, again.driver.recorder.views, again.ledger)
     view = again.tracker.ends[trial_key(task.number)]()
     assert view.totals is not None
     assert view.totals.metrics["final/large/test/top1"] == 60.0

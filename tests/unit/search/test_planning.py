@@ -9,7 +9,7 @@ from icd.config.read_sweep import read_sweep
 from icd.config.sweep import PrunerConfig, SweepConfig
 from icd.config.yaml import Document
 from icd.search.planning import Cost, epochs_when_pruned, make_plan, predict
-from icd.search.session import Settings
+from icd.search.settings import Settings
 from tests.studies import changed
 
 PACES = {"a>b": {"epoch_seconds": 9.0, "spread": 1.5}, "a>c": {"epoch_seconds": 11.0, "spread": 2.0}}

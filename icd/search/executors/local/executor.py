@@ -103,7 +103,7 @@ class LocalExecutor:
         Raises:
             SetupError: If every place is quarantined.
         """
-        while not policy.finished:
+        while not policy.done:
             self._give_new(policy)
             for slot, message in self._messages():
                 self._heard(slot, message, policy)
@@ -133,7 +133,7 @@ class LocalExecutor:
     def _give_new(self, policy: Policy) -> None:
         """Fill what is free; a trial goes not where it has just fallen, if there is a choice."""
         while free := [slot for slot in self.slots if slot.task is None and not self._is_sick(slot, policy)]:
-            task = policy.next()
+            task = policy.next_attempt()
             if task is None:
                 return
             slot = min(free, key=lambda slot: self._place(slot) == self._fell_at.get(task.number))
@@ -160,7 +160,7 @@ class LocalExecutor:
         elif said == "alive":
             slot.where = {name: message[name] for name in ("epoch", "step", "steps")}
         elif said == "epoch":
-            go = policy.epoch(replace(EpochReport(**message["epoch"]), place=self._place(slot)))
+            go = policy.on_epoch(replace(EpochReport(**message["epoch"]), place=self._place(slot)))
             slot.tell({"do": "answer", "number": task.number, "go": go})
         elif said == "outcome":
             self._ended(slot, AttemptResult(**message["outcome"]), policy)
@@ -171,7 +171,7 @@ class LocalExecutor:
             self._kill(slot)
         if outcome.kind in RETRIES:
             self._fell_at[outcome.number] = self._place(slot)
-        policy.end(replace(outcome, place=self._place(slot)))
+        policy.on_finished(replace(outcome, place=self._place(slot)))
 
     def _check_hangs(self, policy: Policy) -> None:
         for slot in self.slots:
@@ -190,7 +190,7 @@ class LocalExecutor:
     def _kill(self, slot: WorkerProcess) -> None:
         slot.signal(signal.SIGKILL)
         self._close_pipes(slot)
-        slot.bury()
+        slot.reap()
 
     def _close_pipes(self, slot: WorkerProcess) -> None:
         if slot.events >= 0:
@@ -205,7 +205,7 @@ class LocalExecutor:
             messages = slot.read()
             if messages is None:
                 self._close_pipes(slot)
-                kind, reason = cause_of_death(slot.bury(), self._oom_seen)
+                kind, reason = cause_of_death(slot.reap(), self._oom_seen)
                 self._oom_seen = oom_kills()
                 messages = [{"said": "died", "kind": kind, "reason": reason}]
             found += zip(itertools.repeat(slot), messages, strict=False)

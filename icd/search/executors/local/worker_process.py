@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -114,7 +115,7 @@ class WorkerProcess:
                 os.close(handle)
         self.commands = self.events = -1
 
-    def bury(self) -> int:
+    def reap(self) -> int:
         """Make sure that the process is over, and give its exit code; one that closed its pipe must not live on."""
         wait(self.child, GRACE_S)
         self.signal(signal.SIGKILL)
@@ -143,8 +144,10 @@ def oom_kills() -> int:
 def cause_of_death(code: int, oom_kills_before: int) -> tuple[OutcomeKind, str]:
     """Say of what a worker died, for the policy and for people."""
     for_memory = code == -signal.SIGKILL and oom_kills() > oom_kills_before
-    how = "killed for memory" if for_memory else "process killed"
-    reason = f"{how} (signal {-code})" if code < 0 else f"process exited with code {code}"
+    reason = f"process killed (signal {-code})" if code < 0 else f"process exited with code {code}"
+    if for_memory:  # the kernel keeps the peak of the largest process only, and kills the largest
+        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6  # KiB on Linux
+        return "memory", f"killed for memory (signal {-code}); the largest worker has had {peak:.2f} GB"
     if code == -signal.SIGTERM:
         return "preempted", reason  # before it could heed the signal
-    return "memory" if for_memory else "killed", reason
+    return "killed", reason

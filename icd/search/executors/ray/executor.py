@@ -144,7 +144,7 @@ class RayExecutor:
         demand = AutoscalerRequest(self.cluster.bundle(), self.cluster.labels, self._most)
         with signals_kept(), contextlib.ExitStack() as leaving:
             leaving.callback(demand.ask, 0)
-            while not policy.finished:
+            while not policy.done:
                 bridge = TrialTracker(policy, tick, self.cluster, demand, self.announce)
                 leaving.callback(bridge.close)
                 self._bridge = bridge

@@ -62,7 +62,7 @@ class Holding:
     def goes_on(self, trial_id: str) -> bool:
         """Whether a trial is to hold its place any longer."""
         wanted = is_quarantined(self._places.get(trial_id), self._policy.quarantined)
-        if not wanted or self._policy.finished or self._policy.stopping:
+        if not wanted or self._policy.done or self._policy.stopping:
             self.forget(trial_id)
             return False
         return True

@@ -80,7 +80,7 @@ class TrialTracker:
                 if under_way.node in leaving and not under_way.noticed:
                     _give_notice(under_way, leaving[under_way.node])
             self.demand.ask(0 if self.policy.stopping else len(self.running) + self.policy.left)
-            if self.holding and not self.running and not self.policy.finished and self._room() <= 0:
+            if self.holding and not self.running and not self.policy.done and self._room() <= 0:
                 raise nowhere_left(self.policy)
         if self.policy.stopping:
             for trial_id, under_way in list(self.running.items()):
@@ -91,7 +91,7 @@ class TrialTracker:
         """Give what a worker is told, with a name, if a trial fits and there is one."""
         if self._room() <= 0 or self._deaths.resting:
             return None
-        task = self.policy.next()
+        task = self.policy.next_attempt()
         if task is None:
             return None
         self.running[trial_id] = UnderWay(task=task, lookout=Lookout(task, self._pool))
@@ -117,7 +117,7 @@ class TrialTracker:
             under_way.locate(message)
             return self._began(trial_id, under_way, refused=said == "refused")
         if said == "epoch":
-            go = self.policy.epoch(replace(EpochReport(**message["epoch"]), place=under_way.place))
+            go = self.policy.on_epoch(replace(EpochReport(**message["epoch"]), place=under_way.place))
             return go or bool(message["last"])  # after the last epoch nothing is left to stop
         outcome = AttemptResult(**message["outcome"])
         self.end(trial_id, outcome.kind, outcome)
@@ -142,7 +142,7 @@ class TrialTracker:
             with contextlib.suppress(OSError):
                 forget_files(task)
             ended = outcome or AttemptResult(number=task.number, attempt=task.attempt, kind=kind, reason=reason)
-            self.policy.end(replace(ended, place=under_way.place))
+            self.policy.on_finished(replace(ended, place=under_way.place))
 
     def fault(self, trial_id: str, text: str) -> None:
         """Find out why a worker is gone."""

@@ -29,7 +29,7 @@ class BridgeSearcher(Searcher):
             given = self.bridge.next(trial_id)
             if given is None:
                 self.bridge.tick()  # Tune asks once a second where nothing runs, and does nothing else
-                return Searcher.FINISHED if self.bridge.policy.finished else None
+                return Searcher.FINISHED if self.bridge.policy.done else None
         except BaseException as error:
             self.bridge.failure = error
             raise

@@ -75,10 +75,10 @@ def run_attempt(task: Attempt, avoid: Sequence[Sequence[str]], attempt: AttemptF
 
 
 def _training() -> tuple[AttemptFunction, Any]:
-    """Give what trains, and the bench that this process keeps for it; they take seconds to import."""
+    """Give what trains, and the inputs that this process keeps for it; they take seconds to import."""
     from icd.worker import run_trial, shared_inputs
 
-    return run_trial.attempt, KEPT.setdefault("bench", shared_inputs.SharedInputs())
+    return run_trial.attempt, KEPT.setdefault("inputs", shared_inputs.SharedInputs())
 
 
 def begin(avoid: Sequence[Sequence[str]]) -> None:

@@ -28,7 +28,7 @@ def test_baselines_come_first_and_once(tmp_path: Path) -> None:
 
 def test_number_and_parameters_are_committed_before_the_task(tmp_path: Path) -> None:
     hand = Hand(tmp_path)
-    task = hand.driver.next()
+    task = hand.driver.next_attempt()
     assert task is not None
     (stored,) = hand.stored()
     assert (stored.number, stored.state, stored.attempts) == (task.number, "running", 1)
@@ -39,7 +39,7 @@ def test_number_and_parameters_are_committed_before_the_task(tmp_path: Path) -> 
 
 def test_an_epoch_is_committed_before_it_is_answered(tmp_path: Path) -> None:
     hand = Hand(tmp_path)
-    task = hand.driver.next()
+    task = hand.driver.next_attempt()
     assert task is not None
     assert hand.epoch(task, 1, 51.0)
     assert hand.stored()[0].curve == {1: 51.0}
@@ -50,7 +50,7 @@ def test_an_epoch_is_committed_before_it_is_answered(tmp_path: Path) -> None:
 
 def test_epochs_said_twice_are_kept_once(tmp_path: Path) -> None:
     hand = Hand(tmp_path)
-    task = hand.driver.next()
+    task = hand.driver.next_attempt()
     assert task is not None
     for value in (51.0, 99.0):
         assert hand.epoch(task, 1, value)
@@ -60,7 +60,7 @@ def test_epochs_said_twice_are_kept_once(tmp_path: Path) -> None:
 
 def test_an_infinite_side_metric_is_left_out(tmp_path: Path) -> None:
     hand = Hand(tmp_path)
-    task = hand.driver.next()
+    task = hand.driver.next_attempt()
     assert task is not None
     assert hand.epoch(task, 1, 51.0, **{"train/gradient_share/base": float("nan")})
     assert hand.stored()[0].curve == {1: 51.0}
@@ -90,7 +90,7 @@ def test_a_finite_space_ends_when_nothing_is_new(tmp_path: Path) -> None:
     last_new = max(record.number for record in hand.ledger.records() if record.state == "complete")
     assert hand.states[last_new + 1 :] == ["duplicate"] * 100
     again = hand.again(ranges=POINTS, budget={"trials": 10})
-    assert again.driver.next() is None
+    assert again.driver.next_attempt() is None
     assert len(again.states) == len(hand.states), "a resumed driver asks no further"
 
 
@@ -103,7 +103,7 @@ def test_a_grid_gives_every_point_once(tmp_path: Path) -> None:
     }
     hand = Hand(tmp_path, **changes)
     for _ in range(3):
-        task = hand.driver.next()
+        task = hand.driver.next_attempt()
         assert task is not None
         hand.train(task)
     again = hand.again(**changes)
@@ -119,7 +119,7 @@ def test_retries(tmp_path: Path, kind: str, allowed: int | None) -> None:
     hand = Hand(tmp_path, resources={"retries": 2}, budget={"trials": 1})
     allowed = 2 if allowed is None else allowed
     for attempt in range(1, allowed + 2):
-        task = hand.driver.next()
+        task = hand.driver.next_attempt()
         assert task is not None
         assert (task.number, task.attempt) == (0, attempt)
         assert (task.folder / "attempt").read_text() == str(attempt)
@@ -129,8 +129,8 @@ def test_retries(tmp_path: Path, kind: str, allowed: int | None) -> None:
             for epoch in (1, 2):  # the second was durable, and died before it was told
                 (task.folder / "checkpoints" / f"epoch-{epoch:06d}.ckpt").touch()
         hand.end(task, kind, "it broke")
-    assert hand.driver.next() is None
-    assert hand.driver.finished
+    assert hand.driver.next_attempt() is None
+    assert hand.driver.done
     alone = " alone" if kind == "memory" else ""
     expected = [f"trial 0: it broke; retry {count}/{allowed}{alone} from epoch 2" for count in range(1, allowed + 1)]
     assert hand.said == [*expected, "trial 0: failed: it broke"]
@@ -144,11 +144,11 @@ def test_retries(tmp_path: Path, kind: str, allowed: int | None) -> None:
 def test_retries_are_remembered_by_the_next_driver(tmp_path: Path) -> None:
     changes: dict[str, Any] = {"resources": {"retries": 1}, "budget": {"trials": 1}}
     hand = Hand(tmp_path, **changes)
-    task = hand.driver.next()
+    task = hand.driver.next_attempt()
     assert task is not None
     hand.end(task, "killed", "gone")
     again = hand.again(**changes)
-    task = again.driver.next()
+    task = again.driver.next_attempt()
     assert task is not None
     assert task.attempt == 2
     again.end(task, "killed", "gone again")
@@ -157,7 +157,7 @@ def test_retries_are_remembered_by_the_next_driver(tmp_path: Path) -> None:
 
 def test_what_failed_may_be_tried_again_under_another_number(tmp_path: Path) -> None:
     hand = Hand(tmp_path, ranges=POINTS, budget={"trials": 6, "max_failed_fraction": 1.0})
-    task = hand.driver.next()
+    task = hand.driver.next_attempt()
     assert task is not None
     hand.end(task, "error", "bug")
     hand.finish()
@@ -168,7 +168,7 @@ def test_what_failed_may_be_tried_again_under_another_number(tmp_path: Path) -> 
 
 def test_diverged_is_pruned_with_its_finite_values_and_never_best(tmp_path: Path) -> None:
     hand = Hand(tmp_path, budget={"trials": 3})
-    first, second = hand.driver.next(), hand.driver.next()
+    first, second = hand.driver.next_attempt(), hand.driver.next_attempt()
     assert first is not None
     assert second is not None
     hand.epoch(first, 1, 99.0)
@@ -189,7 +189,7 @@ def test_diverged_is_pruned_with_its_finite_values_and_never_best(tmp_path: Path
 
 def test_a_result_that_is_not_finite_is_no_result(tmp_path: Path) -> None:
     hand = Hand(tmp_path, objective="cost/parameters", budget={"trials": 1})
-    task = hand.driver.next()
+    task = hand.driver.next_attempt()
     assert task is not None
     hand.train(task, parameters=float("inf"))
     (record,) = hand.stored()
@@ -198,15 +198,15 @@ def test_a_result_that_is_not_finite_is_no_result(tmp_path: Path) -> None:
 
 def test_a_stale_attempt_is_refused(tmp_path: Path) -> None:
     hand = Hand(tmp_path)
-    old = hand.driver.next()
+    old = hand.driver.next_attempt()
     assert old is not None
     hand.epoch(old, 1)
     hand.end(old, "lost", "node lost")
-    new = hand.driver.next()
+    new = hand.driver.next_attempt()
     assert new is not None
     assert (new.number, new.attempt) == (0, 2)
     metrics = {"val/top1": 99.0, "time": 0.0}
-    assert not hand.driver.epoch(EpochReport(number=0, attempt=1, epoch=2, metrics=metrics))
+    assert not hand.driver.on_epoch(EpochReport(number=0, attempt=1, epoch=2, metrics=metrics))
     hand.end(old, "complete")
     assert hand.states == ["running"]
     assert hand.stored()[0].curve == {1: 50.0}
@@ -261,7 +261,7 @@ def share(value: float) -> dict[str, float]:
 @pytest.mark.parametrize("name", ["none", "median", "successive_halving"])
 def test_a_dead_term_ends_a_trial_once_min_epochs_are_over(tmp_path: Path, name: str) -> None:
     hand = Hand(tmp_path, pruner={**DEAD["pruner"], "name": name})
-    alive, dead = hand.driver.next(), hand.driver.next()
+    alive, dead = hand.driver.next_attempt(), hand.driver.next_attempt()
     assert alive is not None
     assert dead is not None
     assert hand.epoch(alive, 1, 51.0, **share(0.2))
@@ -286,7 +286,7 @@ def test_a_dead_term_ends_a_trial_once_min_epochs_are_over(tmp_path: Path, name:
 
 def test_without_being_asked_dead_terms_end_nothing_but_are_noted(tmp_path: Path) -> None:
     hand = Hand(tmp_path, budget={"trials": 1})
-    task = hand.driver.next()
+    task = hand.driver.next_attempt()
     assert task is not None
     assert all(hand.epoch(task, epoch, **share(0.001)) for epoch in range(1, EPOCHS + 1))
     hand.end(task)
@@ -298,7 +298,7 @@ def test_without_being_asked_dead_terms_end_nothing_but_are_noted(tmp_path: Path
 def test_a_dead_term_that_is_not_searched_ends_nothing(tmp_path: Path) -> None:
     space = {"scales": [1, 2], "base_loss": "kd", "cluster_weight": 2, "training": {"lr": {"low": 0.01, "high": 0.1}}}
     hand = Hand(tmp_path, **DEAD, ranges=space)
-    task = hand.driver.next()
+    task = hand.driver.next_attempt()
     assert task is not None
     assert all(hand.epoch(task, epoch, **share(0.001)) for epoch in range(1, EPOCHS))
 
@@ -311,7 +311,7 @@ def test_scale_weights_are_said_to_matter_not_only_where_they_were_sampled(tmp_p
         "base_loss": "kd",
     }
     hand = Hand(tmp_path, ranges=ranges, budget={"trials": 8})
-    while (task := hand.driver.next()) is not None:
+    while (task := hand.driver.next_attempt()) is not None:
         assert all(hand.epoch(task, epoch, **share(0.001)) for epoch in range(1, EPOCHS + 1))
         hand.end(task)
     said = {
@@ -327,7 +327,7 @@ def test_scale_weights_are_said_to_matter_not_only_where_they_were_sampled(tmp_p
 def test_controls_and_baselines_go_on_with_dead_terms_and_remember(tmp_path: Path) -> None:
     hand = Hand(tmp_path, pruner={**DEAD["pruner"], "control_fraction": 1.0}, enqueue=["iCD-KD"], budget={"trials": 2})
     for _ in range(2):
-        task = hand.driver.next()
+        task = hand.driver.next_attempt()
         assert task is not None
         assert all(hand.epoch(task, epoch, **share(0.001)) for epoch in range(1, EPOCHS + 1))
         hand.end(task)
@@ -339,14 +339,14 @@ def test_another_driver_finds_the_same_dead_term(tmp_path: Path) -> None:
     for heard in (True, False):
         (tmp_path / str(heard)).mkdir()
         hand = Hand(tmp_path / str(heard), **DEAD)
-        task = hand.driver.next()
+        task = hand.driver.next_attempt()
         assert task is not None
         hand.epoch(task, 1, **share(0.004))
         rows = (task.folder / "metrics.jsonl").read_text()
         if heard:  # committed, but the driver died before it judged
             hand.ledger.add_epoch(task.number, 2, 50.0)
         again = hand.again(**DEAD)
-        retaken = again.driver.next()
+        retaken = again.driver.next_attempt()
         assert retaken is not None
         assert (task.folder / "metrics.jsonl").read_text() == rows
         assert not again.epoch(retaken, 2, **share(0.003))
@@ -355,29 +355,29 @@ def test_another_driver_finds_the_same_dead_term(tmp_path: Path) -> None:
 
 def test_drain_and_stop(tmp_path: Path) -> None:
     hand = Hand(tmp_path)
-    task = hand.driver.next()
+    task = hand.driver.next_attempt()
     assert task is not None
     hand.driver.drain = True
-    assert hand.driver.next() is None
-    assert not hand.driver.finished
+    assert hand.driver.next_attempt() is None
+    assert not hand.driver.done
     assert hand.epoch(task, 1), "what runs goes on"
     hand.driver.stop_now = True
     assert not hand.epoch(task, 2)
     hand.end(task, "stopped")
-    assert hand.driver.finished
+    assert hand.driver.done
     assert hand.states == ["running"]
 
 
 def test_a_full_disk_halts_the_sweep_and_costs_no_attempt(tmp_path: Path) -> None:
     hand = Hand(tmp_path)
-    first, second = hand.driver.next(), hand.driver.next()
+    first, second = hand.driver.next_attempt(), hand.driver.next_attempt()
     assert first is not None
     assert second is not None
     hand.end(first, "disk", "No space left on device")
     assert hand.driver.stopping
     assert not hand.epoch(second, 1)
     hand.end(second, "stopped")
-    assert hand.driver.finished
+    assert hand.driver.done
     assert "No space left on device; trials are paused" in str(hand.driver.halted)
     again = hand.again()
     assert [record.attributes.get("faults") for record in again.ledger.records()] == [None, None]
@@ -386,8 +386,8 @@ def test_a_full_disk_halts_the_sweep_and_costs_no_attempt(tmp_path: Path) -> Non
 
 def test_another_reading_of_the_same_parameters_is_refused(tmp_path: Path) -> None:
     hand = Hand(tmp_path)
-    task = hand.driver.next()
+    task = hand.driver.next_attempt()
     assert task is not None
     again = hand.again(training={"preset": "digits100", "epochs": EPOCHS + 1})
     with pytest.raises(StateError, match="trial 0 was committed with the key"):
-        again.driver.next()
+        again.driver.next_attempt()

@@ -21,13 +21,15 @@ BAD = Location(host="a", gpu="3")
 
 
 def issued(hand: Hand) -> Attempt:
-    task = hand.driver.next()
+    task = hand.driver.next_attempt()
     assert task is not None
     return task
 
 
 def end(hand: Hand, task: Attempt, kind: Any, place: Location | None = None, reason: str = "as asked") -> None:
-    hand.driver.end(AttemptResult(number=task.number, attempt=task.attempt, kind=kind, reason=reason, place=place))
+    hand.driver.on_finished(
+        AttemptResult(number=task.number, attempt=task.attempt, kind=kind, reason=reason, place=place)
+    )
 
 
 def test_a_preempted_trial_goes_on_first_and_has_no_fault(tmp_path: Path) -> None:
@@ -87,12 +89,12 @@ def test_a_trial_whose_memory_did_not_suffice_is_tried_again_with_nothing_beside
     first, second = issued(hand), issued(hand)
     end(hand, first, "memory", reason="killed for memory")
     assert hand.driver.left == 1
-    assert hand.driver.next() is None, "another one still runs"
+    assert hand.driver.next_attempt() is None, "another one still runs"
     assert hand.train(second)
     alone = issued(hand)
     assert (alone.number, alone.attempt) == (0, 2)
-    assert hand.driver.next() is None
-    assert not hand.driver.finished
+    assert hand.driver.next_attempt() is None
+    assert not hand.driver.done
     end(hand, alone, "memory", reason="killed for memory; its process had at most 9.50 GB")
     assert hand.ledger.record(0).state == "failed"
     assert hand.ledger.record(0).reason == "killed for memory; its process had at most 9.50 GB"
@@ -106,7 +108,7 @@ def test_other_machines_need_not_wait_for_a_trial_whose_memory_did_not_suffice(t
     for task, host in zip(tasks, "ab", strict=False):
         metrics = {"val/top1": 50.0, "val/loss": 1.0, "train/loss": 1.0, "time": 1.0}
         said = EpochReport(number=task.number, attempt=1, epoch=1, metrics=metrics, device="cpu")
-        hand.driver.epoch(replace(said, place=Location(host=host)))
+        hand.driver.on_epoch(replace(said, place=Location(host=host)))
     end(hand, tasks[2], "memory")
     assert hand.said[-1] == "trial 2: as asked; retry 1/1 from epoch 0"
     assert issued(hand).number == 2
@@ -132,12 +134,12 @@ def on(hand: Hand, task: Attempt, device: str, seconds: float) -> None:
     for epoch in range(1, EPOCHS + 1):
         metrics = {"val/top1": 50.0, "val/loss": 1.0, "seconds/epoch": seconds, "train/loss": 1.0, "time": 1.0}
         told = EpochReport(number=task.number, attempt=task.attempt, epoch=epoch, metrics=metrics, device=device)
-        hand.driver.epoch(told)
+        hand.driver.on_epoch(told)
     result = {"minutes": EPOCHS * seconds / 60, "parameters": 9, "student_sha256": "f" * 64, "epochs": EPOCHS}
     with (task.folder / "metrics.jsonl").open("a") as file:
         file.write(json.dumps({"epoch": EPOCHS, **metrics}) + "\n")
     ended = AttemptResult(number=task.number, attempt=task.attempt, kind="complete", result=result, device=device)
-    hand.driver.end(ended)
+    hand.driver.on_finished(ended)
 
 
 def test_costs_of_several_devices_are_told_apart_and_warned_of(tmp_path: Path) -> None:
@@ -167,7 +169,7 @@ def test_a_trial_that_came_to_another_device_is_neither_ones(tmp_path: Path) -> 
     hand = Hand(tmp_path)
     task = issued(hand)
     metrics = {"val/top1": 50.0, "val/loss": 1.0, "seconds/epoch": 9.0, "train/loss": 1.0, "time": 1.0}
-    hand.driver.epoch(EpochReport(number=0, attempt=1, epoch=1, metrics=metrics, device="A100"))
+    hand.driver.on_epoch(EpochReport(number=0, attempt=1, epoch=1, metrics=metrics, device="A100"))
     end(hand, task, "preempted")
     hand = hand.again()  # another driver, too
     on(hand, issued(hand), "V100", 60.0)

@@ -11,7 +11,8 @@ from icd.config.trial import TrialConfig
 from icd.config.yaml import Document
 from icd.errors import ConfigError, StateError
 from icd.search.core.records import State
-from icd.search.run_sweep import Settings, _begun, check_digests
+from icd.search.run_sweep import _begun, check_digests
+from icd.search.settings import Settings
 from icd.search.study.database import open_storage, storage_url
 from icd.search.study.ledger import Ledger
 from icd.search.suggest.search_source import retry_failed
@@ -41,10 +42,10 @@ def table(hand: Hand) -> list[Any]:
 
 def test_running_trials_are_issued_again_as_they_were(tmp_path: Path) -> None:
     hand = Hand(tmp_path, enqueue=["KD"])
-    tasks = [hand.driver.next() for _ in range(3)]
+    tasks = [hand.driver.next_attempt() for _ in range(3)]
     assert all(tasks)
     again = hand.again(enqueue=["KD"])
-    retaken = [again.driver.next() for _ in range(3)]
+    retaken = [again.driver.next_attempt() for _ in range(3)]
     for before, after in zip(tasks, retaken, strict=True):
         assert before is not None
         assert after is not None
@@ -64,7 +65,7 @@ def test_an_ask_that_is_cut_off_leaves_nothing_and_changes_nothing(tmp_path: Pat
     (tmp_path / "cut").mkdir()
     cut = Hand(tmp_path / "cut", **TPE)
     for _ in range(5):
-        task = cut.driver.next()
+        task = cut.driver.next_attempt()
         assert task is not None
         cut.train(task)
     suggest, said = cut.space.suggest, 0
@@ -85,7 +86,7 @@ def test_an_ask_that_is_cut_off_leaves_nothing_and_changes_nothing(tmp_path: Pat
 
     cut.space.suggest = dying  # type: ignore[method-assign]
     with pytest.raises(Died):
-        cut.driver.next()
+        cut.driver.next_attempt()
     assert len(cut.stored()) == 5
     again = cut.again(**TPE)
     again.finish()
@@ -103,10 +104,10 @@ def test_a_driver_killed_between_trials_changes_nothing(tmp_path: Path, cut_afte
 
     whole.finish(value)
     for _ in range(cut_after):
-        task = cut.driver.next()
+        task = cut.driver.next_attempt()
         assert task is not None
         cut.train(task, value)
-    task = cut.driver.next()
+    task = cut.driver.next_attempt()
     assert task is not None
     cut.epoch(task, 1, value(task.number, 1))
     again = cut.again(**TPE)
@@ -127,7 +128,7 @@ def test_a_duplicate_cut_off_before_its_end_is_told(tmp_path: Path) -> None:
         storage.set_trial_param(trial_id, name, distribution.to_internal_repr(value), distribution)
     storage.set_trial_user_attr(trial_id, "key", hand.ledger.record(number).key)
     again = hand.again(**changes)
-    assert again.driver.next() is None
+    assert again.driver.next_attempt() is None
     assert again.ledger.records()[-1].twin == hand.ledger.record(number).twin
     assert "running" not in again.states
 
@@ -182,7 +183,7 @@ def test_a_refusal_cut_off_before_its_end_is_told(tmp_path: Path, monkeypatch: p
 
 def test_hours_count_over_drivers(tmp_path: Path) -> None:
     hand = Hand(tmp_path, budget={"trials": 9, "hours": 1.0})
-    assert hand.driver.next() is not None
+    assert hand.driver.next_attempt() is not None
     hand.ledger.note_study(seconds=3601.0)
     again = hand.again(budget={"trials": 9, "hours": 1.0})
     assert again.finish() == [0], "what runs is ended, nothing new is begun"
@@ -193,7 +194,7 @@ def test_gpu_hours_count_over_drivers(tmp_path: Path) -> None:
     changes: dict[str, Any] = {"budget": {"trials": 9, "gpu_hours": 0.05}}  # 180 s; a trial takes 40 s of half a GPU
     hand = Hand(tmp_path, gpus=0.5, **changes)
     for _ in range(5):
-        task = hand.driver.next()
+        task = hand.driver.next_attempt()
         assert task is not None
         hand.train(task)
     again = hand.again(**changes)
@@ -206,7 +207,7 @@ def test_gpu_hours_count_over_drivers(tmp_path: Path) -> None:
 def test_epochs_between_reports_cost_too(tmp_path: Path) -> None:
     training = {"preset": "digits100", "epochs": EPOCHS, "report_every": 2}
     hand = Hand(tmp_path, training=training, budget={"trials": 1})
-    task = hand.driver.next()
+    task = hand.driver.next_attempt()
     assert task is not None
     for epoch in (2, 4):
         hand.epoch(task, epoch, seconds=10.0)
@@ -217,11 +218,11 @@ def test_epochs_between_reports_cost_too(tmp_path: Path) -> None:
 def test_three_failures_at_the_start_end_the_sweep(tmp_path: Path) -> None:
     hand = Hand(tmp_path, budget={"trials": 9})
     for _ in range(3):
-        task = hand.driver.next()
+        task = hand.driver.next_attempt()
         assert task is not None
         hand.end(task, "error", "bug")
-    assert hand.driver.next() is None
-    assert hand.driver.finished
+    assert hand.driver.next_attempt() is None
+    assert hand.driver.done
     assert hand.driver.stopped_by == "failures"
     assert hand.driver.failed_too_often
     assert hand.said[-1] == "the first 3 trials all failed: starting no more"
@@ -231,14 +232,14 @@ def test_three_failures_at_the_start_end_the_sweep(tmp_path: Path) -> None:
 def test_failed_too_often(tmp_path: Path, failures: int, too_often: bool) -> None:
     hand = Hand(tmp_path, budget={"trials": 4, "max_failed_fraction": 0.25})
     for _ in range(4 - failures):
-        task = hand.driver.next()
+        task = hand.driver.next_attempt()
         assert task is not None
         hand.train(task)
     for _ in range(failures):
-        task = hand.driver.next()
+        task = hand.driver.next_attempt()
         assert task is not None
         hand.end(task, "error", "bug")
-    assert hand.driver.finished
+    assert hand.driver.done
     assert hand.driver.failed_too_often is too_often
     again = hand.again(budget={"trials": 4, "max_failed_fraction": 0.25})
     assert again.driver.failed_too_often is too_often
@@ -273,7 +274,7 @@ RETRY: dict[str, Any] = {"enqueue": ["KD"], "budget": {"trials": 5}}
 def fail_first(hand: Hand, failures: int) -> None:
     """Let the first trials fail, and train what the budget leaves."""
     for _ in range(failures):
-        task = hand.driver.next()
+        task = hand.driver.next_attempt()
         assert task is not None
         hand.end(task, "setup", "the data file is damaged")
     hand.finish()
@@ -296,7 +297,7 @@ def test_failed_trials_are_trained_again_in_their_place(tmp_path: Path) -> None:
     assert sum(r.counts for r in records) == 5, "the budget's trials are those that were trained"
     assert not again.driver.failed_too_often
     assert retry_failed(again.ledger) == []
-    assert again.again(**RETRY).driver.finished
+    assert again.again(**RETRY).driver.done
 
 
 def test_a_retry_that_fails_may_be_tried_again_and_a_kill_leaves_no_second_one(tmp_path: Path) -> None:

@@ -52,12 +52,12 @@ def test_a_run_has_a_folder_below_its_trials() -> None:
 
 def test_runs_follow_each_other_and_are_told_as_one_trial(tmp_path: Path) -> None:
     driven = hand(tmp_path)
-    tasks = [run(driven, driven.driver.next()) for _ in range(6)]
+    tasks = [run(driven, driven.driver.next_attempt()) for _ in range(6)]
     assert [(task.number, task.member) for task in tasks] == [(n, name) for n in range(3) for name in (SMALL, LARGE)]
     assert [task.attempt for task in tasks] == [1, 2] * 3
     assert len({str(task.folder) for task in tasks}) == 6
-    assert driven.driver.next() is None
-    assert driven.driver.finished
+    assert driven.driver.next_attempt() is None
+    assert driven.driver.done
     found = driven.stored()
     assert [record.state for record in found] == ["complete"] * 3
     assert [record.members for record in found] == [REACHED[number] for number in range(3)]
@@ -89,22 +89,22 @@ def test_a_sampler_sees_ranks_as_they_are_now(tmp_path: Path) -> None:
         return [trial.value for trial in trials if trial.value is not None]
 
     for _ in range(4):
-        run(driven, driven.driver.next())
+        run(driven, driven.driver.next_attempt())
     assert seen() == [-1.5, -1.5]
     for _ in range(2):
-        run(driven, driven.driver.next())
+        run(driven, driven.driver.next_attempt())
     assert seen() == [-2.0, -1.5, -2.5]  # larger is better, as the objective is
     assert [trial.value for trial in driven.ledger.study.get_trials()] == [50.0, 35.0, 20.0]
 
 
 def test_another_driver_goes_on_with_the_run_that_was_under_way(tmp_path: Path) -> None:
     driven = hand(tmp_path)
-    run(driven, driven.driver.next())
-    task = driven.driver.next()
+    run(driven, driven.driver.next_attempt())
+    task = driven.driver.next_attempt()
     assert task is not None
     driven.epoch(task, 1, 7.0)
     again = driven.again(**GENERALIST)
-    task = again.driver.next()
+    task = again.driver.next_attempt()
     assert task is not None
     assert (task.number, task.member, task.attempt) == (0, LARGE, 3)
     assert (task.folder / "attempt").read_text() == "3"
@@ -112,36 +112,36 @@ def test_another_driver_goes_on_with_the_run_that_was_under_way(tmp_path: Path) 
 
 def test_where_only_the_end_was_not_told_the_last_run_says_it_again(tmp_path: Path) -> None:
     driven = hand(tmp_path)
-    run(driven, driven.driver.next())
-    task = driven.driver.next()
+    run(driven, driven.driver.next_attempt())
+    task = driven.driver.next_attempt()
     assert task is not None
     for epoch in range(1, EPOCHS + 1):
         driven.epoch(task, epoch, 10.0)
     (task.folder / "result.json").write_text("{}")
-    task = driven.again(**GENERALIST).driver.next()
+    task = driven.again(**GENERALIST).driver.next_attempt()
     assert task is not None
     assert (task.number, task.member) == (0, LARGE)
 
 
 def test_a_trial_that_was_begun_gets_all_its_runs_however_one_drains(tmp_path: Path) -> None:
     driven = hand(tmp_path)
-    first = driven.driver.next()
+    first = driven.driver.next_attempt()
     driven.driver.drain = True
     run(driven, first)
-    assert not driven.driver.finished
-    assert run(driven, driven.driver.next()).member == LARGE
-    assert driven.driver.next() is None
-    assert driven.driver.finished
+    assert not driven.driver.done
+    assert run(driven, driven.driver.next_attempt()).member == LARGE
+    assert driven.driver.next_attempt() is None
+    assert driven.driver.done
 
 
 def test_a_run_that_diverged_or_failed_ends_the_trial(tmp_path: Path) -> None:
     driven = hand(tmp_path)
-    run(driven, driven.driver.next())
-    task = driven.driver.next()
+    run(driven, driven.driver.next_attempt())
+    task = driven.driver.next_attempt()
     assert task is not None
     driven.epoch(task, 1, 5.0)
     driven.end(task, "diverged", "loss is nan")
-    task = driven.driver.next()
+    task = driven.driver.next_attempt()
     assert task is not None
     driven.end(task, "error", "ValueError: no")
     pruned, failed = driven.ledger.records()
@@ -158,7 +158,7 @@ def test_a_sampler_learns_from_ranks_alone(tmp_path: Path) -> None:
     def proposals(name: str, scales: dict[str, float]) -> tuple[list[Any], list[float]]:
         (tmp_path / name).mkdir()
         driven = hand(tmp_path / name, sampler={"name": "gp", "startup_trials": 2}, budget={"trials": 5})
-        while (task := driven.driver.next()) is not None:
+        while (task := driven.driver.next_attempt()) is not None:
             place = task.number * (3 if task.member == SMALL else 5) % 7
             driven.train(task, lambda number, epoch, value=scales[task.member] * place: value)
         found = driven.stored()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import time
@@ -236,7 +237,9 @@ def test_a_kill_for_memory_is_told_from_another(run: Any, tmp_path: Path, monkey
     book = Book(1)
     run(book, act)
     assert book.kinds == ["memory", "killed", "complete"]
-    assert book.ends[0].reason.startswith("killed for memory (signal 9)")
+    said = re.match(r"killed for memory \(signal 9\); the largest worker has had (\d+\.\d\d) GB", book.ends[0].reason)
+    assert said is not None
+    assert float(said[1]) > 0.01, "a process with Python in it"
 
 
 def test_closing_leaves_no_process(tmp_path: Path, impatient: None) -> None:

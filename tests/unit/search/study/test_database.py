@@ -12,7 +12,7 @@ from optuna.storages import RDBStorage
 
 from icd.errors import SetupError
 from icd.search.study import database as storage
-from icd.search.study.database import DatabaseLease, is_shared, open_storage, patiently, redacted, storage_url
+from icd.search.study.database import PostgresLock, is_shared, open_storage, patiently, redacted, storage_url
 from tests.driving import empty_database
 
 SECRETS = [
@@ -64,7 +64,7 @@ def test_no_message_shows_a_password(url: str) -> None:
     assert "hunter2" not in str(caught.value)
     assert "cannot be opened: " in str(caught.value)
     with pytest.raises(SetupError) as caught:
-        DatabaseLease(url, "sweep").acquire()
+        PostgresLock(url, "sweep").acquire()
     assert "hunter2" not in str(caught.value)
 
 

@@ -23,7 +23,7 @@ def no_other_database(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_run_is_committed_with_all_that_it_is_and_trained_on_what_was_planned(tmp_path: Path) -> None:
     hand = confirming(searched(tmp_path), against=["KD"])
-    task = hand.driver.next()
+    task = hand.driver.next_attempt()
     assert task is not None
     record = hand.record(task)
     assert (record.stage, record.baseline, record.control, record.attempts) == ("confirm", "trial 3 seed 101", True, 1)
@@ -55,10 +55,10 @@ def test_drivers_that_are_killed_lose_and_repeat_nothing(tmp_path: Path, every: 
     cut, trained = confirming(searched(tmp_path / "cut"), against=["KD"]), list[str]()
     while fresh := cut.finish_all(close, most=every):
         trained += fresh
-        if (task := cut.driver.next()) is not None:  # under way when its driver is killed
+        if (task := cut.driver.next_attempt()) is not None:  # under way when its driver is killed
             label = cut.record(task).baseline
             cut = cut.again()
-            retaken = cut.driver.next()
+            retaken = cut.driver.next_attempt()
             assert retaken is not None
             assert (retaken.number, retaken.attempt, cut.record(retaken).baseline) == (task.number, 2, label)
             cut.run(retaken, close)
@@ -66,24 +66,24 @@ def test_drivers_that_are_killed_lose_and_repeat_nothing(tmp_path: Path, every: 
     assert trained == names
     assert outcome(cut.found) == outcome(whole.found)
     assert cut.found.finished
-    assert cut.driver.finished
+    assert cut.driver.done
     assert cut.driver.stopped_by == "exhausted"
-    assert cut.again().driver.finished, "there is nothing left to do"
+    assert cut.again().driver.done, "there is nothing left to do"
 
 
 def test_faults_are_tried_again_and_then_shown(tmp_path: Path) -> None:
     hand = confirming(searched(tmp_path), against=["KD"], seeds=3)
-    first = hand.driver.next()
+    first = hand.driver.next_attempt()
     assert first is not None
     hand.end(first, "killed", "process killed by signal 9")
-    again = hand.driver.next()
+    again = hand.driver.next_attempt()
     assert again is not None
     assert (again.number, again.attempt) == (first.number, 2)
     hand.run(again, level)
-    second = hand.driver.next()
+    second = hand.driver.next_attempt()
     assert second is not None
     hand.end(second, "error", "KeyError: 'x'")
-    third = hand.driver.next()
+    third = hand.driver.next_attempt()
     assert third is not None
     assert hand.record(third).baseline == "KD seed 101"
     hand.end(third, "diverged", "loss term 'kd' must be finite")
@@ -101,7 +101,7 @@ def test_faults_are_tried_again_and_then_shown(tmp_path: Path) -> None:
 def test_anew_takes_fresh_seeds_and_gives_up_what_was_under_way(tmp_path: Path) -> None:
     hand = confirming(searched(tmp_path), against=["KD"], seeds=3)
     hand.finish_all(level, most=4)
-    left = hand.driver.next()
+    left = hand.driver.next_attempt()
     assert left is not None
     hand.epoch(left, 1, 40.0)
     before = {record.number: record.values for record in hand.runs if record.state == "complete"}
@@ -204,7 +204,7 @@ SEARCHES: dict[str, dict[str, Any]] = {
 
 def train_all(hand: Hand) -> None:
     """Train what is left; a trial's curve follows from what it is."""
-    while (task := hand.driver.next()) is not None:
+    while (task := hand.driver.next_attempt()) is not None:
         weight = task.config["method"].get("cluster_weight", 3.0)
         hand.train(task, lambda number, epoch, weight=weight: 50 + epoch * (10 + weight % 7))
 
@@ -238,14 +238,14 @@ def test_a_search_goes_on_after_a_confirmation_as_without_it(tmp_path: Path, kin
     before = reading(beside)
     confirmed = confirming(beside, against=["KD"], seeds=2)
     confirmed.finish_all(level, most=3)
-    begun = [confirmed.driver.next() for _ in range(2)]  # under way when the driver is killed
+    begun = [confirmed.driver.next_attempt() for _ in range(2)]  # under way when the driver is killed
     assert all(begun)
     assert reading(confirmed) == before, "a reader of the search sees nothing of it"
     confirmed.close()
     extended = Hand(tmp_path / "beside", **long)
     assert len(extended.ledger.records()) == len(before[0])
     train_all(extended)
-    assert extended.driver.finished
+    assert extended.driver.done
     assert told(extended) == told(alone)
     assert [record.state for record in extended.ledger.records("confirm")].count("running") == 2
     extended.close()
@@ -257,10 +257,10 @@ def test_a_search_goes_on_after_a_confirmation_as_without_it(tmp_path: Path, kin
 def test_an_unfinished_search_and_a_confirmation_take_turns(tmp_path: Path) -> None:
     hand = Hand(tmp_path, budget={"trials": 4})
     for _ in range(2):
-        task = hand.driver.next()
+        task = hand.driver.next_attempt()
         assert task is not None
         hand.train(task)
-    under_way = hand.driver.next()
+    under_way = hand.driver.next_attempt()
     assert under_way is not None
     confirmed = confirming(hand, top=2, seeds=2, against=["KD"])
     assert confirmed.finish_all(level) == [

@@ -54,10 +54,10 @@ def test_every_sampler_asks_twelve_and_a_new_driver_asks_the_same(tmp_path: Path
     assert len(trained) == 13
     for _ in range(3):  # one trial, a kill, one trial, a kill ...
         for _ in range(3):
-            task = cut.driver.next()
+            task = cut.driver.next_attempt()
             assert task is not None
             cut.train(task, value)
-        assert cut.driver.next() is not None
+        assert cut.driver.next_attempt() is not None
         cut = cut.again(**changes)
     cut.finish(value)
     assert params(cut) == params(whole)
@@ -82,7 +82,7 @@ def test_two_objectives(tmp_path: Path, name: str, cost: str, trials: int) -> No
         budget={"trials": trials},
     )
     diverging = {1, 4, 6}
-    while (task := hand.driver.next()) is not None:
+    while (task := hand.driver.next_attempt()) is not None:
         if task.number in diverging:
             hand.epoch(task, 1, 99.0)
             hand.end(task, "diverged", "loss is NaN")
@@ -105,7 +105,7 @@ def test_two_objectives(tmp_path: Path, name: str, cost: str, trials: int) -> No
 def test_a_diverged_trial_is_never_cheap(tmp_path: Path) -> None:
     """Its curve must be bad in the direction of the objective, or TPE would run after what diverges."""
     hand = Hand(tmp_path, objective="cost/seconds", budget={"trials": 2})
-    first, second = hand.driver.next(), hand.driver.next()
+    first, second = hand.driver.next_attempt(), hand.driver.next_attempt()
     assert first is not None
     assert second is not None
     hand.end(first, "diverged", "loss is NaN")

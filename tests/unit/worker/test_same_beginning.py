@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 import pytest
-from icd.training.same_beginning import TOLERANCE, compare
 
 from icd.config.fingerprint import Fingerprint
+from icd.worker.same_beginning import TOLERANCE, compare
 
 NOTED = Fingerprint(
     key="a" * 64,
