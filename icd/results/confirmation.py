@@ -178,7 +178,9 @@ def statement_of(found: Confirmation) -> str:
             f"good, its mean is too high by {found.optimism:.2f} points on average."
         )
     if found.raced:
-        lines.append(f"Finalists were chosen among {found.raced} trials with further seeds on validation images.")
+        lines.append(
+            f"Finalists were chosen among the best {found.raced} trials with further seeds on validation images."
+        )
     promised = next((item for item in own if item.search_gain is not None and item.difference is not None), None)
     if promised is not None:
         lines.append(

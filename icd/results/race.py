@@ -54,13 +54,14 @@ def run_race(name: str, settings: Settings, count: int, overrides: Sequence[str]
 
 
 def race_plan(ledger: Ledger, sweep: SweepConfig, count: int) -> Plan:
-    """Plan a race of the best trials.
+    """Plan a race of the best trials that are no baselines of the sweep.
 
     Raises:
-        StateError: If no trial is complete.
+        StateError: If no such trial is complete.
     """
     space, records = SearchSpace(sweep, stored_starts(ledger)), ledger.records()
     ordered = in_order(records, maximize=sweep.objectives[0].direction == "maximize")
+    ordered = [record for record in ordered if not record.baseline]
     arms = distinct_arms(space, ordered, count, [])
     if not arms:
         raise StateError(f"sweep {ledger.name!r} has nothing to race: no trial has run all its epochs")

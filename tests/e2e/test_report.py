@@ -78,7 +78,7 @@ def test_paper_is_white_and_holds_every_chart(pages: dict[str, Path], browser: B
     browser.open(pages["confirmed"], 794, dark=True, media="print")
     assert browser.value("document.documentElement.scrollWidth") == 794
     charts = browser.value("[...document.querySelectorAll('svg')].map(item => item.getBoundingClientRect().width)")
-    assert len(charts) == 12
+    assert len(charts) == 11
     assert min(charts) > 200
     browser.screenshot(tmp_path / "page.png")
     with Image.open(tmp_path / "page.png") as image:

@@ -92,3 +92,17 @@ def test_another_driver_and_another_request_are_refused(root: Path, harness: Har
     assert harness.drive(root, changes=SEARCH, confirm={**ASKED, "seeds": 4}).wait() == 5
     assert "was begun otherwise; undo, or add --anew" in harness.errors
     check(root, undisturbed, kills=0)
+
+
+def test_a_race_is_run_once_and_opens_no_test_images(root: Path, harness: Harness) -> None:
+    asked = {"top": 1, "seeds": 2, "against": ["one"], "race": 2}
+    for _ in range(2):
+        assert harness.drive(root, changes=SEARCH, confirm=asked).wait() == 0, harness.errors
+    raced = bare.table(root, "race")
+    assert [row["state"] for row in raced] == ["complete"] * 2, "the only trial that is no baseline, two seeds"
+    assert len(bare.table(root, "confirm")) == 4
+    assert len({row["seed"] for row in raced + bare.table(root, "confirm")}) == 4
+    found = held(root)
+    assert (found.raced, found.test_evaluations) == (2, 4 * found.arms[0].runs[0].evaluations)
+    assert "Finalists were chosen among the best 2 trials with further seeds on validation images." in found.statement
+    assert sum(bare.repeated_epochs(root).values()) == 0

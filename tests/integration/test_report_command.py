@@ -98,12 +98,12 @@ def test_what_differs_is_shown(command: Command, root: Path, study: Study, tmp_p
     assert said.code == 0, said.err
     assert "val/top1 50.00 % (trial 1)" in said.out
     assert "val/top1 45.00 % (trial 0)" in said.out
-    line = next(line for line in said.out.splitlines() if line.startswith("fixed.training.batch_size"))
+    line = next(line for line in said.out.splitlines() if line.startswith("training.batch_size"))
     assert line.split()[1:] == ["50", "25"]
     assert "The best of more trials is higher by chance alone" in said.out
     assert "Sweeps by-hand / other" in (tmp_path / "both.html").read_text()
     told = json.loads(command("compare", "by-hand", "other", "--json").out)
-    assert told["differences"] == {"fixed.training.batch_size": {"by-hand": "50", "other": "25"}}
+    assert told["differences"] == {"training.batch_size": {"by-hand": "50", "other": "25"}}
     assert told["names"] == ["by-hand", "other"]
     assert study.ledger.name == "by-hand"
 

@@ -11,6 +11,7 @@ import pytest
 from icd.results.benchmark import entries
 from tests.ablating import ablated, study_at
 from tests.command import Command, one_line
+from tests.documents import document_of
 from tests.reports import rich
 from tests.tables import DOCUMENT, confirmed, document, searched
 
@@ -25,7 +26,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def file(folder: Path, **parts: Any) -> Path:
     path = folder / "table.yaml"
-    path.write_text(json.dumps({**DOCUMENT, **parts}))
+    path.write_text(json.dumps(document_of({**DOCUMENT, **parts})))
     return path
 
 

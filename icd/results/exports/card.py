@@ -44,7 +44,7 @@ def card(
         ablation=winner.ablation,
         part=winner.part,
         student=document["student"],
-        teacher=document.get("teacher"),
+        teacher={"digest": None, **document["teacher"]} if document.get("teacher") else None,
         data={"digest": None, **document["data"]},
         seed=document.get("seed", 0),
         method=yaml.safe_dump(document["method"], sort_keys=False).strip(),

@@ -94,6 +94,11 @@ def test_what_a_user_needs() -> None:
     assert "first 2 steps; add `--check-fingerprint`" in written(fingerprint={"losses": [1.0, 2.0]})
 
 
+def test_digests_that_are_not_known_are_said_so() -> None:
+    text = written(data={"name": "cifar100"}, teacher={"arch": "resnet32x4"})
+    assert text.count("`unknown`") == 2
+
+
 def test_without_the_data_set_or_a_teacher() -> None:
     text = written(sample=Sample(images_BCHW=IMAGES, source="64 images of seeded noise"), teacher=None)
     assert "## Teacher" not in text
