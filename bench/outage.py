@@ -45,9 +45,9 @@ def main() -> None:
     parser.add_argument("--away", type=float, default=60.0, help="seconds")
     parser.add_argument("--kills", type=int, default=10)
     options = parser.parse_args()
-    windows, seconds, away = options.windows, options.seconds, options.away
+    windows, seconds, away, kills = options.windows, options.seconds, options.away, options.kills
     if options.quick:
-        windows, seconds, away = 2, 3.0, 10.0
+        windows, seconds, away, kills = 2, 3.0, 10.0, 2
     with tempfile.TemporaryDirectory(prefix="icd-outage-") as folder:
         server = Server(Path(folder))
         server.start()
@@ -55,7 +55,7 @@ def main() -> None:
         try:
             told["rate"] = measure(server, Path(folder) / "rate", windows, seconds)
             told["away"] = lossless(server, Path(folder) / "away", lambda: absent(server, away))
-            told["killed"] = lossless(server, Path(folder) / "killed", lambda: killed(server, options.kills))
+            told["killed"] = lossless(server, Path(folder) / "killed", lambda: killed(server, kills))
             server.kill()
             told["whole"] = lossless(server, Path(folder) / "whole", lambda: time.sleep(away), after=server.start)
         finally:

@@ -113,6 +113,12 @@ def _check_teacher(known: TrialParts) -> None:
         elif classes not in (None, IMAGENET_CLASSES):
             rule, hint = pretrained_problem(classes)
             note(("teacher", "weights"), rule, value="pretrained", hint=hint)
+    if teacher.pretrained and known.right(("teacher", "arch"), ("teacher", "weights")):
+        if teacher.weights != "train":
+            rule = f"pretrained says how weights: train begins, but weights is {teacher.weights!r}"
+            note(("teacher", "pretrained"), rule, value=True)
+        elif not MODELS[teacher.arch].build_pretrained:
+            note(("teacher", "pretrained"), _NOT_PRETRAINED, value=teacher.arch)
     if teacher.weights != "train" or not known.right(("teacher", "weights")) or training is None:
         return
     views: KeyPath = ("teacher", "training", "augmentation")
@@ -173,11 +179,7 @@ def idle_fields(method: Method | None, num_classes: int) -> list[str]:
 def pretrained_problem(num_classes: object) -> tuple[str, str]:
     """Say why torchvision's classifier cannot teach so many classes, and what can be done."""
     rule = f"a pretrained teacher needs data of its {IMAGENET_CLASSES} classes, not {num_classes}: a new head is random"
-    hint = (
-        "train one here (weights: train); or train it as a student, pretrained: true and method: cross_entropy, and "
-        "bring its student.safetensors in with 'icd teacher import'"
-    )
-    return rule, hint
+    return rule, "fine-tune it here (pretrained: true, weights: train), or bring one in with 'icd teacher import'"
 
 
 def notes_of(configs: Iterable[TrialConfig], num_classes: int | None = None) -> list[str]:

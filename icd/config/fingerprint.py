@@ -25,7 +25,7 @@ class Fingerprint:
     Attributes:
         key: Of the configuration, digests included.
         device: Name of the GPU or CPU.
-        precision: ``fp32`` or ``bf16``.
+        precision: ``fp32``, ``tf32`` or ``bf16``.
         teacher: How it answered: from a ``cache``, ``live``, or ``none`` where there is no teacher.
         versions: Of icd, Python, torch and NumPy.
         losses: Sum of the terms in each of the first 50 steps, or of all where there are fewer.

@@ -179,9 +179,10 @@ class _Schemas:
             special["training"] = self.shared("training", self.training)
         own = self.fields(cls, **special)
         own["stem"]["default"] = "auto"
-        key, value = ("pretrained", True) if cls is NetworkConfig else ("weights", "pretrained")
+        starts: list[tuple[str, Any]] = [("pretrained", True)]
+        starts += [("weights", "pretrained")] if cls is TeacherConfig else []
         published = _names(name for name, row in MODELS.items() if row.build_pretrained)
-        rules = [_rule(key, {"const": value}, "arch", self.either(published))]
+        rules = [_rule(key, {"const": value}, "arch", self.either(published)) for key, value in starts]
         for stem in _STEMS:
             having = _names(name for name, row in MODELS.items() if stem in row.stems)
             rules.append(_rule("stem", {"const": stem}, "arch", self.either(having)))

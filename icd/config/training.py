@@ -36,7 +36,8 @@ class TrainingConfig:
         nesterov: Nesterov momentum.
         weight_decay: On all parameters.
         clip_norm: Largest global gradient norm; null for no clipping.
-        precision: ``fp32``, ``bf16`` for automatic mixed precision, or ``auto`` for the student's faster one here.
+        precision: ``fp32``; ``tf32`` for products of 10-bit mantissas on NVIDIA GPUs, elsewhere fp32; ``bf16`` for
+            automatic mixed precision; or ``auto`` for the student's fastest one here.
         channels_last: Memory layout; 1.25-1.7x faster on CPUs, same result up to rounding. ``auto`` times both.
         report_every: Evaluate, save and report every so many epochs, and at the last.
         measure_every: Measure the gradient of each term of the loss at the first reporting epoch after every so many,
@@ -56,7 +57,7 @@ class TrainingConfig:
     nesterov: bool = False
     clip_norm: Positive | None = None
     drop_last: bool = False
-    precision: Literal["fp32", "bf16", "auto"] = "fp32"
+    precision: Literal["fp32", "tf32", "bf16", "auto"] = "fp32"
     channels_last: Literal[True, False, "auto"] = True
     report_every: Count = 1
     measure_every: NonNegativeInt = 1

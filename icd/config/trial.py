@@ -86,6 +86,7 @@ class TeacherConfig:
         stem: First layers, by image size.
         weights: ``train`` (trained once by ``training`` and ``seed``, then found again), ``pretrained`` (torchvision),
             or the name or digest of a teacher in the store.
+        pretrained: Whether the training of ``weights: train`` starts from published ImageNet weights, with a new head.
         training: How it is trained, for ``weights: train``.
         seed: Seed of that training.
         digest: Digest of the weights, once known; replaces all of the above but ``arch`` and ``stem`` in the key.
@@ -94,6 +95,7 @@ class TeacherConfig:
     arch: str
     stem: Stem
     weights: str = "train"
+    pretrained: bool = False
     training: TrainingConfig | None = None
     seed: Seed = 0
     digest: str | None = None
@@ -147,6 +149,8 @@ def plain_data(value: Any) -> Any:
             return {"name": _METHOD_NAMES[type(value)], **inner, **_named_weights(value)}
         if isinstance(value, TrainingConfig) and value.measure_every == _MEASURE_EVERY:
             del inner["measure_every"]  # what was written before there was the field stays the same
+        if isinstance(value, TeacherConfig) and not value.pretrained:
+            del inner["pretrained"]  # likewise
         return {name: item for name, item in inner.items() if name != "digest" or item is not None}
     if isinstance(value, tuple):
         return [plain_data(item) for item in value]

@@ -32,6 +32,7 @@ from icd.models import Network, feature_size
 from icd.teacher.cache_block import HEADER, Block, BlockSpec, block_folder, rows_of
 from icd.teacher.cached_outputs import CachedOutputs, grid_key
 from icd.teacher.device_cache import DeviceCache
+from icd.training.kernels import products
 
 CacheMode = Literal["auto", "full", "stream", "off"]
 BUDGET_GB = 64.0
@@ -241,7 +242,8 @@ class TeacherCache:
         on_device_C = torch.from_numpy(padded_C).to(batch.images_BCHW.device)
         images_CCHW = batch.images_BCHW[on_device_C].contiguous(memory_format=torch.channels_last)
         labels_C, num = batch.labels_B[on_device_C], len(rows_C)
-        with torch.no_grad(), torch.autocast(images_CCHW.device.type, enabled=False):
+        device = images_CCHW.device
+        with torch.no_grad(), torch.autocast(device.type, enabled=False), products(device, tf32=False):
             output = self.teacher(images_CCHW)
             made = [rows_of(output, self.teacher.head, block.spec, labels_C) for block in self.blocks]
         return [(rows_CRK[:num], verdicts_CV[:num]) for rows_CRK, verdicts_CV in made]

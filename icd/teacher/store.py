@@ -274,7 +274,7 @@ def recipe(data: DataConfig, teacher: TeacherConfig) -> TrialConfig:
         raise IcdError("a teacher with weights 'train' has a training")
     return TrialConfig(
         data=replace(data, train_on="train", measure_on="val"),  # whatever its students are shown
-        student=NetworkConfig(arch=teacher.arch, stem=teacher.stem),
+        student=NetworkConfig(arch=teacher.arch, stem=teacher.stem, pretrained=teacher.pretrained),
         method=CrossEntropy(),
         training=teacher.training,
         seed=teacher.seed,

@@ -31,3 +31,18 @@ def deterministic_cudnn(device: torch.device) -> Iterator[None]:
     finally:
         cudnn.deterministic, cudnn.benchmark = before[:2]
         torch.use_deterministic_algorithms(before[2], warn_only=True)
+
+
+@contextmanager
+def products(device: torch.device, *, tf32: bool) -> Iterator[None]:
+    """Multiply float32 numbers on CUDA in full precision, or rounded to TF32; torch itself rounds in convolutions."""
+    if device.type != "cuda":
+        yield
+        return
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = cudnn.allow_tf32, matmul.allow_tf32
+    cudnn.allow_tf32 = matmul.allow_tf32 = tf32
+    try:
+        yield
+    finally:
+        cudnn.allow_tf32, matmul.allow_tf32 = before

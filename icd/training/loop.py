@@ -33,7 +33,7 @@ from icd.training.engine import DeviceEpochs, own_stream, unsuited
 from icd.training.evaluation import evaluate
 from icd.training.first_losses import FirstLosses
 from icd.training.gradient_probe import GradientProbe
-from icd.training.kernels import deterministic_cudnn
+from icd.training.kernels import deterministic_cudnn, products
 from icd.training.optimizer import load_state, stored_state
 from icd.training.step import LossLog, TrainStep, learning_rates, live_outputs
 
@@ -136,7 +136,8 @@ def train(
     training, device, measured = config.training, execution.device, config.data.measure_on
     if not training.is_settled:
         raise ValueError("precision and layout must be chosen before a trial is trained (icd.worker.autotune)")
-    with deterministic_cudnn(device), own_stream(device), BackgroundWriter() as writer:
+    rounded = products(device, tf32=training.precision == "tf32")
+    with deterministic_cudnn(device), rounded, own_stream(device), BackgroundWriter() as writer:
         student = initial_student(config, split.num_classes, device)
         teacher = to_device(teacher, config, device).eval().requires_grad_(False) if teacher is not None else None
         method = config.method.build(_method_setup(config, split, student, teacher)).to(device)

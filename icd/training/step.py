@@ -21,6 +21,7 @@ from icd.data.loader import Batch
 from icd.errors import NonFiniteLossError
 from icd.methods import LiveOutputs, NetworkOutputs, Step
 from icd.models import Network
+from icd.training.kernels import products
 from icd.training.optimizer import learning_rate, make_optimizer, momenta
 
 
@@ -130,7 +131,7 @@ def _aside(module: nn.Module, *inputs: Any) -> Any:
 
 @contextmanager
 def precision(name: str, device: torch.device) -> Iterator[None]:
-    """Run what is inside in ``fp32``, or in ``bf16`` where that is safe."""
+    """Run what is inside in ``bf16`` where that is safe, if that is the precision's name."""
     # Without its cache of converted weights: all threads share that one, and whoever leaves first empties it.
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=name == "bf16", cache_enabled=False):
         yield
@@ -138,7 +139,7 @@ def precision(name: str, device: torch.device) -> Iterator[None]:
 
 def live_outputs(teacher: Network, batch: Batch) -> NetworkOutputs:
     """Run the teacher on a batch, in fp32 whatever the student's precision: a verdict is an arg-max of its logits."""
-    with torch.no_grad():
+    with torch.no_grad(), products(batch.images_BCHW.device, tf32=False):
         return LiveOutputs(teacher(batch.images_BCHW), teacher.head, exact=True)
 
 

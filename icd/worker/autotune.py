@@ -20,6 +20,7 @@ from icd.data.loader import Batch
 from icd.data.split import Split
 from icd.methods import CrossEntropy, Step
 from icd.models import build_model
+from icd.training.kernels import deterministic_cudnn, products
 from icd.training.loop import Execution, train_batches
 from icd.training.step import TrainStep
 
@@ -31,7 +32,7 @@ _ABOUT = 1.03  # choices this close are told apart by nothing but chance
 class Choice(NamedTuple):
     """How a student is computed."""
 
-    precision: Literal["fp32", "bf16"]
+    precision: Literal["fp32", "tf32", "bf16"]
     channels_last: bool
 
     def __str__(self) -> str:
@@ -49,10 +50,12 @@ def choose(config: TrialConfig, split: Split, execution: Execution) -> tuple[Cho
         and seconds per step of each.
     """
     images = replace(config, training=replace(config.training, drop_last=False))
-    batch = next(train_batches(settled(images, _choices(config.training)[0]), split, split.train, 1, execution))
+    batch = next(
+        train_batches(settled(images, _choices(config.training, execution.device)[0]), split, split.train, 1, execution)
+    )
     moment = Step(batch.labels_B, batch.indices_B, 1, 0)
     steps: dict[Choice, Callable[[], float]] = {}
-    for choice in _choices(config.training):
+    for choice in _choices(config.training, execution.device):
         one = _step_of(settled(config, choice), split, execution.device)
         layout = torch.channels_last if choice.channels_last else torch.contiguous_format
         shown = batch._replace(images_BCHW=batch.images_BCHW.to(execution.device).contiguous(memory_format=layout))
@@ -82,13 +85,15 @@ def _timed(one: TrainStep, batch: Batch, moment: Step) -> float:
     device = batch.images_BCHW.device
     torch.cuda.synchronize(device)
     began = time.perf_counter()
-    one(batch, None, moment, one.training.lr)
+    with deterministic_cudnn(device), products(device, tf32=one.training.precision == "tf32"):
+        one(batch, None, moment, one.training.lr)
     torch.cuda.synchronize(device)
     return time.perf_counter() - began
 
 
-def _choices(training: TrainingConfig) -> list[Choice]:
-    precisions: Iterator[Any] = iter(("fp32", "bf16") if training.precision == "auto" else (training.precision,))
+def _choices(training: TrainingConfig, device: torch.device) -> list[Choice]:
+    every = ("fp32", "tf32", "bf16") if device.type == "cuda" else ("fp32", "bf16")
+    precisions: Iterator[Any] = iter(every if training.precision == "auto" else (training.precision,))
     layouts = (True, False) if training.channels_last == "auto" else (training.channels_last,)
     return [Choice(precision, bool(layout)) for precision, layout in itertools.product(precisions, layouts)]
 

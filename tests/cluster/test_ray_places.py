@@ -70,7 +70,7 @@ def test_a_sick_gpu_is_kept_from_all_others(address: str, tmp_path: Path) -> Non
 def test_nothing_but_sick_gpus_ends_the_sweep(token: Path, tmp_path: Path) -> None:
     with cluster(token, gpus=1) as (address, _):
         executor = join(address, tmp_path, gpus_per_trial=1)
-        policy = FakePolicy(tmp_path, [{"do": "gpu"}] * 4, attempts=9)
+        policy = FakePolicy(tmp_path, [{"sick": 0}] * 4, attempts=9)
         try:
             with pytest.raises(SetupError, match=r"no place is left for a trial: GPU 0 of .*3 trials failed there"):
                 executor.run(policy, lambda: None)

@@ -34,10 +34,10 @@ def test_one_trial_is_shown_whole(command: Command, study: Study) -> None:
     said = command("show", "by-hand", 1)
     assert said.code == 0, said.err
     (row,) = json.loads(command("trials", "by-hand", "--top", 1, "--json").out)
-    weight = row["params"]["cluster_weight"]
+    weight = row["params"]["method.cluster_weight"]
     lines = said.out.splitlines()
     assert lines[0] == "trial 1: complete, val/top1 50"
-    assert f"  cluster_weight: {weight:.4g}" in lines
+    assert f"  method.cluster_weight: {weight:.4g}" in lines
     assert "curve: 1: 20  2: 30  3: 40  4: 50" in lines
     assert f"key: {row['key']}" in lines
     assert "student:" in lines, "its configuration, as 'icd train' takes it"

@@ -17,6 +17,7 @@ from icd.errors import ConfigError, Interrupted, TeacherError
 from icd.models import build_model
 from icd.teacher import store as teachers
 from icd.teacher.store import TeacherStore, import_teacher, prepare
+from icd.training import loop
 from icd.training.loop import Execution
 from icd.worker.single_trial import run_trial
 from icd.worker.trial_inputs import TrialFolders
@@ -44,7 +45,7 @@ def test_a_published_teacher_of_other_classes_is_refused(split: Split, tmp_path:
     """Its head would be random, and another one in every process."""
     teacher = TeacherConfig(arch="torchvision_resnet18", stem="conv7x7_s2_pool", weights="pretrained")
     config = replace(config_of(), teacher=teacher)
-    with pytest.raises(ConfigError, match=r"teacher.weights: .* of its 1000 classes, not 10: .*icd teacher import"):
+    with pytest.raises(ConfigError, match=r"teacher.weights: .* of its 1000 classes, not 10: .*fine-tune it here"):
         prepare(config, split, TeacherStore(tmp_path), Execution())
 
 
@@ -59,6 +60,33 @@ def test_a_published_teacher_must_have_the_digest_of_the_configuration(
     other = replace(config_of(), teacher=replace(teacher, digest="e" * 64))
     with pytest.raises(TeacherError, match="has the digest"):
         prepare(other, split, TeacherStore(tmp_path), Execution())
+
+
+def test_a_pretrained_teacher_is_fine_tuned_with_a_new_head_and_is_another_teacher(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``teacher: {arch: torchvision_resnet18, pretrained: true, weights: train}``."""
+    published, built = TeacherConfig(arch="torchvision_resnet18", stem="conv7x7_s2_pool"), []
+
+    def build(arch: str, *, pretrained: bool = False, **more: Any) -> Any:
+        built.append((arch, pretrained, more["num_classes"]))
+        return build_model("resnet8", num_classes=more["num_classes"], seed=5 if pretrained else more["seed"])
+
+    monkeypatch.setattr(loop, "build_model", build)
+    monkeypatch.setattr(
+        teachers, "build_model", lambda *_, num_classes, **__: build_model("resnet8", num_classes=num_classes)
+    )
+    store, plain = TeacherStore(tmp_path), config_of()
+    assert plain.teacher is not None
+    asked = replace(published, pretrained=True, training=plain.teacher.training)
+    found = prepare(replace(plain, teacher=asked), images(), store, Execution())
+    other = prepare(replace(plain, teacher=replace(asked, pretrained=False)), images(), store, Execution())
+    assert built == [("torchvision_resnet18", True, 10), ("torchvision_resnet18", False, 10)]
+    assert found is not None
+    assert other is not None
+    assert found.digest != other.digest
+    assert found.network.head.out_features == 10
+    assert replace(plain, teacher=asked).key() != replace(plain, teacher=replace(asked, pretrained=False)).key()
 
 
 def test_weights_that_cannot_teach_are_said(split: Split, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,8 +1,11 @@
 """Runs and rows in real MLflow stores and servers: each exactly once, whatever is killed; what is refused is said."""
 
 import sqlite3
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -143,6 +146,38 @@ def test_a_deleted_experiment_is_said_once_and_loses_nothing(sweep: Path, databa
     client.restore_experiment(identity)
     assert send(sweep, sqlite(database), [ended(0)], experiment="gone") == 0
     Held(database).check_once(1, 3)
+
+
+@contextmanager
+def answering(status: int) -> Iterator[str]:
+    """Give the address of a server that answers everything with one status."""
+
+    class Refusing(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(status)
+
+        do_POST = do_GET
+
+        def log_message(self, *words: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("status", "told"), [(401, "401; set MLFLOW_TRACKING_USERNAME"), (403, "403; this user may not do that")]
+)
+def test_a_server_that_refuses_is_said_once_with_what_to_do(sweep: Path, status: int, told: str) -> None:
+    said: list[str] = []
+    with answering(status) as uri:
+        warning = check_server(uri)
+        assert send(sweep, uri, [ended(0)], said, deadline_s=2.0) == 1
+    assert warning is not None
+    assert warning.startswith(f"tracking refused, training goes on without it: {uri}: {told}")
+    assert len(said) == 1
+    assert said[0].startswith(f"tracking refused, 1 runs wait: {uri}: {told}")
 
 
 def test_a_database_of_another_version_is_said_with_what_to_do(sweep: Path, database: Path) -> None:

@@ -3,7 +3,7 @@
 import logging
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,13 +18,16 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
+def run(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    level = logging.getLogger("icd").level  # which -q and --debug change
+
     def call(*words: str) -> tuple[int, str, str]:
         code = main(words)
         said = capsys.readouterr()
         return code, said.out, said.err
 
-    return call
+    yield call
+    logging.getLogger("icd").setLevel(level)
 
 
 @pytest.mark.parametrize("words", [(), ("teacher",)], ids=["icd", "teacher"])

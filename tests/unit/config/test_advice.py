@@ -44,7 +44,7 @@ def test_the_fields_that_change_nothing_are_named(loss: BaseLoss, classes: int) 
 
 
 def test_a_sweep_is_given_the_advice_of_its_ends() -> None:
-    space = "base_loss: [kd, dkd]\nwarmup_epochs: {low: 0, high: 99}\nprotocol: {lr: {low: 0.1, high: 9}}"
+    space = "base_loss: [kd, dkd]\nwarmup_epochs: {low: 0, high: 99}\ntraining: {lr: {low: 0.1, high: 9}}"
     configs = SearchSpace(sweep(space, data="digits100")).extremes()
     notes = notes_of(configs, 2)
     assert len(notes) == len(set(notes)) == 3

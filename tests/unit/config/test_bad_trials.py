@@ -170,6 +170,8 @@ EXPECTED: dict[str, tuple[str, ...]] = {
     "tab": (":2: not valid YAML at column 1: while scanning for the next token, found character ",),
     "tag": (":1: tags ('!') are not allowed",),
     "teacher_false": (":2: teacher:", "but got False"),
+    "teacher_finetuned_named": (":6: teacher.pretrained: pretrained says how weights: train begins, but weights is",),
+    "teacher_finetuned_resnet20": (":4: teacher.pretrained:", "but got 'resnet20'"),
     "teacher_list": (":2: teacher:", "but got ['resnet20', 'resnet56']"),
     "teacher_missing": (":1: teacher: distill needs a teacher, but the file names none",),
     "teacher_missing_row": (":1: teacher: crd needs a teacher, but the file names none",),

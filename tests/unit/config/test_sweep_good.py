@@ -154,9 +154,10 @@ def test_a_parameter_has_one_spelling(file: Path) -> None:
         assert params.keys() <= names, "Optuna is asked by the same names"
         record = TrialRecord(number=0, state="complete", values=[50.0], params=params, curve={1: 50.0})
         assert {f"params_{name}" for name in params} <= flat_rows([record], ["val/top1"])[0].keys(), "CSV too"
-        facts: Any = SimpleNamespace(complete=[record], metrics=["val/top1"])
+        facts: Any = SimpleNamespace(complete=[record], metrics=["val/top1"], confirmation=None)
         told = str(best_configurations(facts))
-        assert all(name in told for name in list(params)[:1]), "the report has the same names, as far as a cell is wide"
+        first = next(iter(params)).removeprefix("method.")  # a cell of the report shows a clear tail
+        assert f"{first} " in told
         trial = read_trial(Document(trial_document(config.template, Stored(params)), "t")) if not config.pairs else None
         if trial is None:
             continue

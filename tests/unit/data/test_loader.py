@@ -21,7 +21,7 @@ def show(images: ArrayImages | FileImages, **changes: object) -> list[Batch]:
     given = {
         "indices": np.arange(len(images)),
         "view_ids": None,
-        "augmentation": CropFlip(size=32, pad=4),
+        "views": CropFlip(size=32, pad=4),
         "batch_size": 4,
         "mean": MEAN,
         "std": STD,
