@@ -47,7 +47,7 @@ def test_two_further_seeds_choose_the_finalists(tmp_path: Path) -> None:
 def test_a_trial_that_broke_in_the_race_is_no_finalist(tmp_path: Path) -> None:
     hand = racing(tmp_path)
     for _ in range(3 * SEEDS):
-        task = hand.driver.next()
+        task = hand.driver.next_attempt()
         assert task is not None
         if hand.record(task).attributes["arm"] == "trial 3":
             hand.ledger.tell(task.number, "failed", reason="KeyError: 'x'")
