@@ -19,7 +19,7 @@ from tests.command import Command, one_line
 from tests.data_contract import npz_arrays
 
 DATA = "{name: digits100, train_per_class: 2, test_per_class: 1, val_fraction: 0.5}"
-PLAIN = f"data: {DATA}\nstudent: resnet8\nmethod: cross_entropy\nprotocol: {{epochs: 2, batch_size: 50}}\n"
+PLAIN = f"data: {DATA}\nstudent: resnet8\nmethod: cross_entropy\ntraining: {{epochs: 2, batch_size: 50}}\n"
 TAUGHT = f"""data: {DATA}
 teacher: {{arch: resnet8, weights: train, training: {{epochs: 1, batch_size: 50}}}}
 student: resnet8
@@ -59,8 +59,8 @@ def test_images_of_another_size_than_the_views_are_refused_at_the_files_line(com
     trial, sweep, root = tmp_path / "trial.yaml", tmp_path / "sweep.yaml", tmp_path / "root"
     trial.write_text("student: resnet8\nmethod: cross_entropy\ndata: {name: npz, path: x48.npz}\n")
     sweep.write_text(
-        "name: s\nstudent: resnet8\nmethod: cross_entropy\ndata: {name: npz, path: x48.npz}\nprotocol: {epochs: 1}\n"
-        "space: {training: {lr: {low: 0.01, high: 0.1}}}\nbudget: {trials: 1}\n"
+        "name: s\nstudent: resnet8\nmethod: cross_entropy\ndata: {name: npz, path: x48.npz}\n"
+        "training: {epochs: 1, lr: {low: 0.01, high: 0.1}}\nsearch: {budget: {trials: 1}}\n"
     )
     rule = "training.augmentation: images of npz are 48 x 48, which these views do not resize, but got 32"
     where = ("--root", root, "--data-root", tmp_path)

@@ -194,7 +194,7 @@ def test_trials_as_json(command: Command) -> None:
     assert rows[1]["curve"] == {"1": 20, "2": 30, "3": 40, "4": 50}
     assert (rows[2]["values"], rows[2]["last"], rows[2]["epochs"]) == ({}, 6, 2)
     assert (rows[4]["twin"], rows[4]["reason"]) == (1, "same configuration as trial 1")
-    assert 1 <= rows[1]["params"]["cluster_weight"] <= 8
+    assert 1 <= rows[1]["params"]["method.cluster_weight"] <= 8
 
 
 @pytest.mark.usefixtures("study")
@@ -202,8 +202,8 @@ def test_trials_as_csv(command: Command) -> None:
     rows = list(csv.DictReader(io.StringIO(command("trials", "by-hand", "--csv").out)))
     assert len(rows) == 6
     assert (rows[1]["number"], rows[1]["state"], rows[1]["val/top1"]) == ("1", "complete", "50.0")
-    assert (rows[2]["val/top1"], rows[0]["params_cluster_weight"]) == ("", "")
-    assert 1 <= float(rows[1]["params_cluster_weight"]) <= 8
+    assert (rows[2]["val/top1"], rows[0]["params_method.cluster_weight"]) == ("", "")
+    assert 1 <= float(rows[1]["params_method.cluster_weight"]) <= 8
 
 
 @pytest.mark.usefixtures("study")
@@ -376,7 +376,7 @@ def test_validate_a_sweep(command: Command, tmp_path: Path, root: Path) -> None:
     assert "is a valid sweep; digest " in said.out
     told = json.loads(command("validate", file(tmp_path), "--json", "--set", "search.budget.trials=9").out)
     assert told["sweep"]["search"]["budget"]["trials"] == 9
-    assert "did you mean 'space'" in one_line(command("validate", file(tmp_path, spice={})), 2, "CONFIG")
+    assert "did you mean 'search'" in one_line(command("validate", file(tmp_path, searhc={})), 2, "CONFIG")
     assert not root.exists()
 
 
@@ -390,7 +390,7 @@ def test_plan_without_measuring_makes_nothing(command: Command, tmp_path: Path, 
     assert "epochs:    " in said.out
     assert "wall time: not known" in said.out
     told = json.loads(command(*words, "--json").out)
-    assert [row["name"] for row in told["dimensions"]] == ["cluster_weight"]
+    assert [row["name"] for row in told["dimensions"]] == ["method.cluster_weight"]
     assert (told["configurations"], told["baselines"], told["trials"]) == (None, ["KD"], 11)
     assert list(told["suggestions"]) == ["1", "2", "3", "4", "5"]  # 0 is the baseline
     assert (told["device"], told["paces"], told["cost"]["wall_hours"]) == (None, {}, None)

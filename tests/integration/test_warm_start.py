@@ -144,4 +144,4 @@ def test_validate_says_where_it_starts(command: Command, tmp_path: Path) -> None
     said = command("validate", file(tmp_path))
     assert said.code == 0, said.err
     assert "# starts from the best 2 trials of by-hand; 'icd plan' shows which" in said.out
-    assert {"sweep": "by-hand", "top": 2} in yaml.safe_load(said.out)["sources"]
+    assert {"from": "by-hand", "top": 2} in yaml.safe_load(said.out)["search"]["enqueue"]
