@@ -4,7 +4,7 @@
 
 Every size is a process and a cluster of its own, with a head that runs no trial. A node has one place; the sweep has
 ``per-node`` trials for each, of ``epochs`` epochs of ``seconds``. The real space, sampler, ledger (sqlite, every commit
-synced), outbox, Ray Tune and workers; only training is left out, so all they cost is overhead.
+synced), MLflow, Ray Tune and workers; only training is left out, so all they cost is overhead.
 
     efficiency   epochs in a second over those of nodes that wait for nobody: nodes / seconds. From the first epoch that
                  any node can have ended to the last epoch of the sweep, so turns between trials count, starts do not

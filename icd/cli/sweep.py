@@ -10,7 +10,7 @@ import click
 from icd.cli.format import params_text, status_lines, write_json, write_lines
 from icd.cli.options import CACHE, DETACH, DRIVER, FILE, JSON, NAME, RENAME, ROOT, SET, SUBMIT, WHERE, Verb
 from icd.errors import SetupError, TrialsFailedError
-from icd.text import columns
+from icd.text import columns, runs_wait
 
 if TYPE_CHECKING:
     from icd.config.sweep import Start
@@ -82,7 +82,7 @@ def _run(begin: "Callable[..., SweepResult]", options: dict[str, Any], *, as_jso
         hints = _where_to_look(result, root, several_pairs=status.ranked is not None)
         write_lines([*status_lines(status, result.records), "", *hints])
     if result.pending:
-        logger.warning("%d runs wait for MLflow: '%s'", result.pending, pasted(root, "sync", result.name))
+        logger.warning("%s for MLflow: '%s'", runs_wait(result.pending), pasted(root, "sync", result.name))
     if result.failed_too_often:
         failed, tried = counts_of(result.records)["failed"], sum(record.counts for record in result.records)
         raise TrialsFailedError(

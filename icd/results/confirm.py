@@ -31,6 +31,7 @@ from icd.search.study.sweep_index import find, pasted
 from icd.search.suggest.search_space import SearchSpace
 from icd.search.suggest.warm_start import stored_starts
 from icd.search.trial_list import run_stage
+from icd.text import runs_wait
 from icd.training.checkpoints import write_durably
 
 USUAL_BASELINES = ("KD", "SD-KD", "iCD-KD")
@@ -90,7 +91,7 @@ def run_confirmation(
         run_race(name, settings, race, overrides)
     done = run_stage(name, listed, settings, overrides, partial(tell_confirmation, settings))
     if done.pending:
-        settings.announce(f"{done.pending} runs wait for MLflow: '{pasted(settings.root, 'sync', name)}'")
+        settings.announce(f"{runs_wait(done.pending)} for MLflow: '{pasted(settings.root, 'sync', name)}'")
     found = confirmation_of(find(settings.root, name))
     if found is None:
         raise StateError(f"sweep {name!r} lost its confirmation while it ran")

@@ -141,7 +141,7 @@ def test_a_deleted_experiment_is_said_once_and_loses_nothing(sweep: Path, databa
     said: list[str] = []
     assert send(sweep, sqlite(database), [ended(0)], said, experiment="gone", deadline_s=3.0) == 1
     assert len(said) == 1
-    assert said[0].startswith("tracking refused, 1 runs wait: ")
+    assert said[0].startswith("tracking refused, 1 run waits: ")
     assert "experiment 'gone' was deleted; restore it (mlflow experiments restore" in said[0]
     client.restore_experiment(identity)
     assert send(sweep, sqlite(database), [ended(0)], experiment="gone") == 0
@@ -177,7 +177,7 @@ def test_a_server_that_refuses_is_said_once_with_what_to_do(sweep: Path, status:
     assert warning is not None
     assert warning.startswith(f"tracking refused, training goes on without it: {uri}: {told}")
     assert len(said) == 1
-    assert said[0].startswith(f"tracking refused, 1 runs wait: {uri}: {told}")
+    assert said[0].startswith(f"tracking refused, 1 run waits: {uri}: {told}")
 
 
 def test_a_database_of_another_version_is_said_with_what_to_do(sweep: Path, database: Path) -> None:

@@ -1,1 +1,1 @@
-"""What MLflow is told; with ``doctor`` and ``results/registry`` the only code that imports mlflow."""
+"""What MLflow is told; with ``doctor`` and ``results/exports/registry`` the only code that imports mlflow."""

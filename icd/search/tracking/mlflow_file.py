@@ -1,6 +1,6 @@
 """MLflow's database in a file of the root: made whole, and mended where the root was moved or copied.
 
-MLflow is a view: what it was to be told is in the outbox, so a database that a kill left half made is made anew.
+MLflow is a view of the study and the trial folders, so a database that a kill left half made is made anew.
 """
 
 import re

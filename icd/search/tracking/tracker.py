@@ -17,6 +17,7 @@ from icd.errors import shorten
 from icd.search.tracking.mlflow_client import advice, is_poison, refuses
 from icd.search.tracking.mlflow_pages import without_password
 from icd.search.tracking.run_view import Row, RunView
+from icd.text import runs_wait
 
 logger = logging.getLogger(__name__)
 
@@ -186,7 +187,7 @@ class Tracker:
         if not self._complained:
             self._complained = True
             how = "refused" if refuses(error) else "unreachable"
-            self._say(f"tracking {how}, {self.pending()} runs wait: {without_password(uri)}: {advice(error)}")
+            self._say(f"tracking {how}, {runs_wait(self.pending())}: {without_password(uri)}: {advice(error)}")
 
     def _say(self, line: str) -> None:
         with suppress(Exception):  # a console that went away must not end the thread

@@ -144,7 +144,7 @@ def test_a_server_that_refuses_is_said_with_what_to_do(runs: Runs, said: list[st
     tracker.start(runs)
     until(lambda: said)
     assert tracker.close(0.01) == 1
-    assert said == ["tracking refused, 1 runs wait: http://server: experiment 'x' was deleted; restore it"]
+    assert said == ["tracking refused, 1 run waits: http://server: experiment 'x' was deleted; restore it"]
 
 
 def test_what_was_said_before_the_sweep_is_not_said_again(runs: Runs, said: list[str]) -> None:
