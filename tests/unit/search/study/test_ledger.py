@@ -124,12 +124,12 @@ def test_a_list_of_runs_has_a_study_and_numbers_of_its_own(ledger: Ledger, datab
 
     first = ask(ledger)
     lists = [("confirm", 1, 101), ("ablate", 1, 101), ("confirm", 2, 104), ("confirm", 1, 102), ("confirm", 1, 101)]
-    assert [begin(*run) for run in lists] == [100_000, 200_000, 300_000, 100_001, 100_000], "each run once"
+    assert [begin(*run) for run in lists] == [100_000, 200_000, 400_000, 100_001, 100_000], "each run once"
     ledger.tell(200_000, "failed", reason="it broke")
     assert ask(ledger) == first + 1, "the search sees none of them"
     found = again(database)
     assert [record.number for record in found.records()] == [0, 1]
-    assert [record.number for record in found.records("confirm")] == [100_000, 100_001, 300_000]
+    assert [record.number for record in found.records("confirm")] == [100_000, 100_001, 400_000]
     assert (found.record(200_000).stage, found.record(200_000).state) == ("ablate", "failed")
     names = [study.study_name for study in open_storage(database).get_all_studies()]
     assert sorted(names) == ["tiny", "tiny/ablate/1", "tiny/confirm/1", "tiny/confirm/2"]
