@@ -65,7 +65,7 @@ def test_a_dead_term_is_shown_wherever_one_looks(harness: Harness, root: Path, c
         (noted,) = record.attributes["dead_terms"]
         assert (record.state, noted["term"], noted["epoch"]) == ("complete", "cluster", 4)
         assert noted["value"] == record.params["method.cluster_weight"]
-        assert noted["sentence"].endswith(": the searched scale weights cannot matter")
+        assert noted["sentence"].endswith(": the searched cluster scale weights cannot matter")
     status = command("status", "crash", "--root", root)
     assert "cluster term, 2 of 2 trials: " in status.out, status.err
     (kind,) = json.loads(command("status", "crash", "--root", root, "--json").out)["dead_terms"]
