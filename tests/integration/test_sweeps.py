@@ -4,17 +4,18 @@ import json
 import os
 import signal
 import sqlite3
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from icd.search import sweep
 from icd.search.core.records import best
+from icd.search.run_sweep import stored_sweep
 from icd.search.study import sweep_index
 from tests.command import Command
 from tests.crash import harness as bare
-from tests.crash.served import Drive, Harness, alive, records
+from tests.crash.served import Drive, Harness, alive, has_another_worker, records
 from tests.tiny import training, unpruned
 
 LONG = unpruned(12, trials=2)
@@ -158,7 +159,7 @@ def test_extend_allows_a_larger_budget_from_then_on(
     assert harness.drive(root, changes=LONG, extend=True).wait() == 0
     assert bare.table(root) == undisturbed
     ledger = sweep_index.find(root, "crash")
-    assert sweep.stored_sweep(ledger).budget.trials == 2, "what icd resume reads"
+    assert stored_sweep(ledger).budget.trials == 2, "what icd resume reads"
     assert harness.drive(root, changes=LONG).wait() == 0
 
 
@@ -170,7 +171,7 @@ def test_a_killed_worker_costs_one_epoch_at_most(
         drive.until_epoch(0, epoch)
         (worker,) = drive.workers
         os.kill(worker, signal.SIGKILL)
-        drive.until(lambda worker=worker: drive.workers and drive.workers != [worker])
+        drive.until(partial(has_another_worker, drive, worker))
     assert drive.wait() == 0, drive.errors
     assert "trial 0: process killed (signal 9); see " in drive.said
     assert "retry 1/3 from epoch" in drive.said
