@@ -46,7 +46,7 @@ def main() -> None:
         "digits100", root=None, path=None, val_fraction=0.5, split_seed=0, train_per_class=options.per_class
     )
     teacher = build_model(arch, num_classes=split.num_classes, stem="conv3x3", seed=1).eval().requires_grad_(False)
-    teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    teacher.to(memory_format=torch.channels_last)
     told = measure(arch, split, teacher)
     print("  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in told.items()), file=sys.stderr)
     json.dump(told, sys.stdout, indent=1)

@@ -71,7 +71,7 @@ def main() -> None:
     config = config_of(options.pair, method)
     split = load_dataset("digits100", root=None, path=None, val_fraction=0.1, split_seed=0, train_per_class=72)
     teacher = build_model(options.pair.split("/")[0], num_classes=split.num_classes, stem="conv3x3", seed=1).eval()
-    teacher.to(memory_format=torch.channels_last).requires_grad_(False)  # type: ignore[call-overload]
+    teacher.to(memory_format=torch.channels_last).requires_grad_(False)
     plan = plan_cache([config], split, "off" if options.live else "stream", folder=options.teacher_cache)
     cache = open_cache(plan, config, teacher, options.teacher_cache)
     began, steps = time.process_time(), 0

@@ -63,10 +63,12 @@ class Timed:
         return answer
 
     def next_attempt(self) -> Attempt | None:
-        return self._call("next")
+        given: Attempt | None = self._call("next")
+        return given
 
     def on_epoch(self, epoch: EpochReport) -> bool:
-        return self._call("epoch", epoch)
+        goes_on: bool = self._call("epoch", epoch)
+        return goes_on
 
     def on_finished(self, outcome: AttemptResult) -> None:
         self._call("end", outcome)

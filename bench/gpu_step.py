@@ -172,7 +172,7 @@ class Arm:
 
     def __init__(self, device: torch.device, student: nn.Module, steps: Iterator[Tensor], epochs: Any = None) -> None:
         self.student, self.steps, self.epochs = student, steps, epochs
-        self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+        self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         if self.stream is not None:
             self.stream.wait_stream(torch.cuda.default_stream(device))
 
@@ -204,7 +204,7 @@ def plain_steps(student: Network, teacher: Network, method: str, batches: Iterat
         heads = (student.head, teacher.head)
         loss = plain.loss_of(method, (1, 2, 4), student(images_BCHW), answer, heads, labels_B)
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_(student.parameters(), 40.0)
         optimizer.step()
         yield loss.detach()

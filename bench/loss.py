@@ -27,8 +27,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from icd.methods import PAPER_ROWS, LiveOutputs, NetworkOutputs, Step
 from icd.models import Output
-from icd.teacher.cache import CachedOutputs
 from icd.teacher.cache_block import BlockSpec, rows_of
+from icd.teacher.cached_outputs import CachedOutputs
 
 BATCH, CLASSES, SCALES = 64, 100, (1, 2, 4)
 MAPS = {"resnet8x4": (256, 8), "mobilenetv2": (1280, 2)}  # channels and side of the student's map
@@ -120,9 +120,9 @@ class _Counter(TorchDispatchMode):
 
 def operations(arm: Callable[[], object]) -> int:
     """Count what torch dispatches, views aside."""
-    with _Counter() as counter:
+    with _Counter() as counter:  # type: ignore[no-untyped-call]  # of torch
         arm()
-    return counter.count
+    return int(counter.count)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import json
 import math
 import resource
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -68,7 +68,7 @@ def nkd_loss(student_BK: Tensor, teacher_BK: Tensor, labels_B: Tensor, temperatu
     return target + gamma * temperature**2 * soft
 
 
-LOSSES = {
+LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "KD": kd_loss,
     "DKD": dkd_loss,
     "NKD": partial(nkd_loss, temperature=1.0, gamma=1.5),
@@ -92,9 +92,10 @@ def loss_of(
 ) -> Tensor:
     """Loss of a batch: cross entropy, base loss over the cells, cluster term (methods KD, SD-KD, iCD-KD and so on)."""
     base = method.rpartition("-")[2]
-    total = CE[base] * F.cross_entropy(student.logits_BK, labels_B)
+    total: Tensor = CE[base] * F.cross_entropy(student.logits_BK, labels_B)
     if method == base:
-        return total + BASE[base] * LOSSES[base](student.logits_BK, teacher.logits_BK, labels_B).mean()
+        whole_B = LOSSES[base](student.logits_BK, teacher.logits_BK, labels_B)
+        return total + BASE[base] * whole_B.mean()
     sums, cells, cluster = torch.zeros(()), 0, torch.zeros(())
     whole_right = cells_of(teacher.features_BCHW, heads[1], 1)[:, 0].argmax(dim=1) == labels_B
     omega = [1 + math.log2(scale) for scale in scales]
@@ -158,7 +159,7 @@ def main() -> None:
                 answer = teacher(images_BCHW)
             loss = loss_of(options.method, scales, student(images_BCHW), answer, (student.head, teacher.head), labels_B)
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             nn.utils.clip_grad_norm_(student.parameters(), 40.0)
             optimizer.step()
             done += 1

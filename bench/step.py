@@ -27,7 +27,7 @@ from icd.config.trial import TrialConfig
 from icd.data import load_dataset
 from icd.data.loader import Batch
 from icd.data.split import Split
-from icd.losses import DecoupledKD, KnowledgeDistillation, LocalRelations, NormalizedKD
+from icd.losses import BaseLoss, DecoupledKD, KnowledgeDistillation, LocalRelations, NormalizedKD
 from icd.methods import CellDistillation, Step
 from icd.models import build_model
 from icd.teacher.cache import TeacherCache, open_cache, plan_cache
@@ -36,7 +36,7 @@ from icd.training.loop import Execution, train_batches
 from icd.training.step import TrainStep
 
 STUDENTS = ("mobilenetv2", "resnet8x4", "vgg8")
-BASES = {
+BASES: dict[str, BaseLoss] = {
     "KD": KnowledgeDistillation(),
     "DKD": DecoupledKD(beta=2.0),
     "NKD": NormalizedKD(temperature=4.0, gamma=2.0),
@@ -85,7 +85,7 @@ def arms_of(student: str, bases: list[str], folder: Path) -> dict[str, Callable[
     teacher = (
         build_model("resnet20", num_classes=split.num_classes, stem="conv3x3", seed=1).eval().requires_grad_(False)
     )
-    teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    teacher.to(memory_format=torch.channels_last)
     plan = plan_cache(list(configs.values()), split, "stream", folder=folder)
     cache = open_cache(plan, config, teacher, folder)
     assert cache is not None
@@ -97,7 +97,7 @@ def arm_of(config: TrialConfig, split: Split, cache: TeacherCache | None) -> Cal
     """Give a function that does one step of a trial."""
     assert cache is not None
     network = build_model(config.student.arch, num_classes=split.num_classes, stem=config.student.stem, seed=0).train()
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.to(memory_format=torch.channels_last)
     step, shown = TrainStep(network, config.method.build(None), config.training), endless(config, split)
 
     def arm() -> Any:

@@ -183,7 +183,7 @@ class Workers:
                 return
             clock, _, task = heapq.heappop(ends)
             value = self.table.value(task.config)[0]
-            finish(policy, task, [{policy.books.curve_metric: value, "seconds/epoch": 1.0, "time": clock}])
+            finish(policy, task, [{policy.recorder.curve_metric: value, "seconds/epoch": 1.0, "time": clock}])
             yield value
 
 
@@ -207,11 +207,10 @@ RESULT = {"minutes": 0.0, "parameters": 1, "student_sha256": "", "epochs": 1}
 
 def ours(table: Table | Branching, seed: int, workers: int, sampler: str) -> Iterator[float]:
     """Run the driver over a table, with one of a sweep's samplers; the values of evaluations as they end."""
-    metric, direction = ("val/top1", "maximize") if table.maximize else ("val/loss", "minimize")
     sweep = SweepConfig(
         name=f"bench-{next(_COUNT)}",
         template={},
-        objectives=(Objective(metric=metric, direction=direction),),
+        objectives=(Objective() if table.maximize else Objective(metric="val/loss", direction="minimize"),),
         sampler=SamplerConfig(name=sampler, seed=seed),  # type: ignore[arg-type]
         budget=Budget(trials=1000),
     )

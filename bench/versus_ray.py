@@ -30,7 +30,12 @@ import synthetic
 from icd.search.suggest.search_space import SearchSpace
 
 HERE = Path(__file__).parent
-QUIET = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR", "address": "local"}
+QUIET: dict[str, Any] = {
+    "include_dashboard": False,
+    "log_to_driver": False,
+    "logging_level": "ERROR",
+    "address": "local",
+}
 
 
 def attempt(task: Any, bench: Any, send: Any, *, progress: Any) -> Any:

@@ -6,8 +6,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from icd.results.confirm import confirmation_of, make_plan
-from icd.results.confirmation import Confirmation
+from icd.results.confirm import make_plan
+from icd.results.confirmation import Confirmation, confirmation_of
 from icd.results.plan import Plan, PlannedArm, begin_plan, stored_plans
 from icd.search.controller.controller import SweepController
 from icd.search.core.attempts import Attempt

@@ -4,6 +4,7 @@ import hashlib
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,7 +40,8 @@ def save_pictures(folder: Path, count: int, first: int, suffix: str = ".png") ->
 def make_cifar(root: Path, monkeypatch: pytest.MonkeyPatch, name: str, per_file: int = 30) -> Path:
     """Write batches in the original format and have torchvision expect their checksums; returns their folder."""
     source = getattr(datasets, name.upper())
-    folder, labels = root / source.base_folder, [number % len(CLASSES) for number in range(per_file)]
+    folder: Path = root / source.base_folder
+    labels = [number % len(CLASSES) for number in range(per_file)]
     folder.mkdir(parents=True)
     contents: dict[str, dict[str, object]] = {source.meta["filename"]: {source.meta["key"]: list(CLASSES)}}
     for part, (file, _) in enumerate((*source.train_list, *source.test_list)):
@@ -99,7 +101,7 @@ def make_imagefolder(root: Path, test: str = "val") -> None:
         save_pictures(root / test / name, 2, first=900 + 10 * label)
 
 
-def npz_arrays(side: int = 32) -> dict[str, np.ndarray]:
+def npz_arrays(side: int = 32) -> dict[str, Any]:
     random = np.random.default_rng(5)
     return {
         "x_train": random.integers(0, 256, (30, side, side, 3), dtype=np.uint8),
@@ -112,7 +114,8 @@ def npz_arrays(side: int = 32) -> dict[str, np.ndarray]:
 
 def twin(name: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Split]:
     """Make a tiny twin of a data set below ``root``; returns what loads it."""
-    path, options = None, {}
+    path: str | None = None
+    options: dict[str, Any] = {}
     if name in ("cifar10", "cifar100"):
         make_cifar(root, monkeypatch, name)
     elif name == "digits100":
@@ -138,7 +141,7 @@ def pixel_hashes(images: ImageSet) -> list[bytes]:
     else:
         assert isinstance(images, FileImages)
         arrays = [pixels(images.decode(index)) for index in range(len(images))]
-    return [hashlib.sha256(np.ascontiguousarray(array)).digest() for array in arrays]
+    return [hashlib.sha256(np.ascontiguousarray(array).data).digest() for array in arrays]
 
 
 class DatasetContract:

@@ -84,7 +84,8 @@ def grams(images: int = 2) -> Grams:
 
     def rows(scale: int, spread: float) -> np.ndarray[Any, Any]:
         logits = draw.normal(size=(images, scale**2, scale**2)) * spread
-        return np.exp(logits) / np.exp(logits).sum(axis=2, keepdims=True)
+        shares: np.ndarray[Any, Any] = np.exp(logits) / np.exp(logits).sum(axis=2, keepdims=True)
+        return shares
 
     sides: list[Mapping[int, Any]] = [{scale: rows(scale, spread) for scale in (2, 4)} for spread in (1.0, 0.9, 0.1)]
     pictures = draw.integers(0, 256, size=(images, 32, 32, 3), dtype=np.uint8)

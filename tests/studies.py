@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from optuna.trial import BaseTrial
+
 from icd.config.read_sweep import read_sweep
 from icd.config.walk import summary
 from icd.config.yaml import Document
@@ -82,7 +84,12 @@ class Study:
             number = self.ledger.add_baseline(self.sweep.enqueue[0].label, {}, {}, {})
         else:
             asked: list[dict[str, Any]] = []
-            number = self.ledger.ask(lambda trial: asked.append(dict(self.space.suggest(trial))) or asked[-1])
+
+            def suggest(trial: BaseTrial) -> Mapping[str, Any]:
+                asked.append(dict(self.space.suggest(trial)))
+                return asked[-1]
+
+            number = self.ledger.ask(suggest)
             document = asked[-1]
         config = self.space.read(document)
         self.ledger.note(number, control=control or baseline, key=config.key(), attempts=1)

@@ -279,7 +279,7 @@ def own_stream(device: torch.device) -> Iterator[None]:
         yield
         return
     if device not in _streams:
-        _streams[device] = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        _streams[device] = torch.cuda.Stream(device)
     stream = _streams[device]
     stream.wait_stream(torch.cuda.default_stream(device))
     try:

@@ -55,7 +55,7 @@ class TrainStep:
         self.names = tuple(terms)
         self.optimizer.zero_grad()
         values_L = torch.stack(list(terms.values()))
-        values_L.sum().backward()  # type: ignore[no-untyped-call]
+        values_L.sum().backward()
         if self.training.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.weights, self.training.clip_norm)
         self.optimizer.step()

@@ -82,7 +82,7 @@ def why_unusable() -> str:
     if torch.version.cuda is None:
         return f"{built} is a build for CPUs alone: install its build for CUDA, {_ON_THE_CPU}"
     try:
-        torch.cuda.init()  # type: ignore[no-untyped-call]
+        torch.cuda.init()
         said = "it finds no GPU"
     except (RuntimeError, AssertionError) as error:
         said = " ".join(str(error).split())[:200]

@@ -43,7 +43,7 @@ def test_all_parts_run_small() -> None:
     assert "| graph x2 | " in done.stderr
 
 
-SAID = {
+SAID: dict[str, Any] = {
     "equality": {"recorded": True, "weights": 1e-6, "beside_another_equal": True},
     "rates": {"cache x1": {"steps_per_s": 100.0}, "graph x1": {"steps_per_s": 250.0}},
 }

@@ -25,5 +25,5 @@ def test_the_plain_loss_is_ours(method: str) -> None:
         built = PAPER_ROWS[method].build(None)
         ours = sum(built(*sides, Step(labels_B, torch.arange(6), 240, 0)).values())
         scales = (1, 2, 4)
-        theirs = plain.loss_of(method, scales, *outputs, (student.head, teacher.head), labels_B)
+        theirs = plain.loss_of(method, scales, outputs[0], outputs[1], (student.head, teacher.head), labels_B)
     assert theirs.item() == pytest.approx(float(ours), rel=1e-5)

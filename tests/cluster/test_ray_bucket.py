@@ -179,6 +179,7 @@ def test_the_notice_of_a_node_that_is_taken_back_reaches_its_trial(
         def tick() -> None:
             if told or len({epoch.number for epoch in policy.epochs}) < 2:
                 return
+            assert executor._bridge is not None
             by_pid = {under_way.pid: under_way.task.number for under_way in executor._bridge.running.values()}
             told.extend(by_pid[pid] for pid in nodes[1].pids() if pid in by_pid)
             os.kill(nodes[1].process.pid, signal.SIGTERM)
@@ -205,7 +206,7 @@ def test_a_long_epoch_elsewhere_is_no_hang_and_a_hang_shows_where(
     folder = tmp_path / "driver" / local_root(url).name / "sweeps" / "fakes"
     executor = RayExecutor(Resources(), folder, announce=lambda text: None, attempt=fake_attempt)
     monkeypatch.setenv("ICD_CACHE", str(tmp_path / "driver"))  # Ray's workers have the other one
-    trials = [{"training": {"epochs": 1}, "seconds": 45}, {"do": "hang"}]
+    trials: list[dict[str, Any]] = [{"training": {"epochs": 1}, "seconds": 45}, {"do": "hang"}]
     policy = BucketPolicy(url, trials, hang_seconds=25)
     assert policy.folder == folder
     seen = set()

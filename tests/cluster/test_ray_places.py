@@ -152,6 +152,7 @@ def test_trials_of_nodes_that_are_taken_back_go_on_elsewhere(token: Path, tmp_pa
         def tick() -> None:
             if told or len({epoch.number for epoch in policy.epochs}) < 3:
                 return
+            assert executor._bridge is not None
             by_pid = {under_way.pid: under_way.task.number for under_way in executor._bridge.running.values()}
             ours = {node: next(by_pid[pid] for pid in nodes[node].pids() if pid in by_pid) for node in (1, 2)}
             told.update({ours[1]: "drained", ours[2]: "ended"})

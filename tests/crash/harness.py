@@ -43,6 +43,7 @@ from icd.errors import Interrupted  # noqa: E402
 from icd.results.confirm import run_confirmation  # noqa: E402
 from icd.search import run_sweep  # noqa: E402
 from icd.search.core.records import Stage  # noqa: E402
+from icd.search.settings import Settings  # noqa: E402
 from icd.search.study import sweep_index  # noqa: E402
 from icd.worker import main as worker  # noqa: E402
 from icd.worker import run_trial  # noqa: E402
@@ -128,7 +129,7 @@ def log_epochs(path: Path) -> None:
 
         return attempt(task, bench, send, progress=look)
 
-    run_trial.attempt = watched
+    run_trial.attempt = watched  # type: ignore[assignment]  # a worker gives no notice
 
 
 def count_operations(crash_at: int | None, tell: Callable[[int], None] = lambda count: None) -> None:
@@ -189,7 +190,7 @@ def drive(
                 count_operations(crash_at, tell)
             return fork
 
-        settings = run_sweep.Settings(
+        settings = Settings(
             root=root,
             executor="process",
             announce=lambda text: print(text, file=log, flush=True),
@@ -434,7 +435,8 @@ def serve() -> None:
     or null, ``{"template": WORKDIR}`` makes a root to copy.
     """
     for line in sys.stdin:
-        given, answer = json.loads(line), None
+        given: dict[str, Any] = json.loads(line)
+        answer: str | int | None = None
         if "template" in given:
             answer = str(template(Path(given["template"]))[0])
         elif "drive" in given:

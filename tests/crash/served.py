@@ -147,6 +147,11 @@ def records(root: Path) -> list[TrialRecord]:
     return sweep_index.find(root, "crash").records()
 
 
+def has_another_worker(drive: Drive, worker: int) -> bool:
+    """Whether another worker has taken the place of one that is gone."""
+    return bool(drive.workers) and drive.workers != [worker]
+
+
 def alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"

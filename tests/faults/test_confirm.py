@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,10 @@ def undisturbed(harness: Harness, searched: Path, tmp_path_factory: pytest.TempP
     return root
 
 
+def all_gone(workers: list[int]) -> bool:
+    return not any(alive(worker) for worker in workers)
+
+
 @pytest.mark.parametrize("point", [3, 90])
 def test_a_driver_that_dies_at_a_durable_operation(root: Path, harness: Harness, undisturbed: Path, point: int) -> None:
     assert confirm(harness, root, crash_at=point).wait() == bare.CRASHED
@@ -68,7 +73,7 @@ def test_kills_at_random_moments(root: Path, harness: Harness, undisturbed: Path
         if code == 0:
             break
         assert code == -signal.SIGKILL, drive.errors
-        drive.until(lambda left=workers: not [worker for worker in left if alive(worker)])
+        drive.until(partial(all_gone, workers))
     assert confirm(harness, root).wait() == 0
     assert kills
     check(root, undisturbed, kills=kills)

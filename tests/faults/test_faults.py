@@ -6,6 +6,7 @@ import signal
 import sqlite3
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 
 from icd.search.study import sweep_index
 from tests.crash import harness as bare
-from tests.crash.served import Drive, Harness, alive, records
+from tests.crash.served import Drive, Harness, alive, has_another_worker, records
 from tests.tiny import unpruned
 
 LONG = unpruned(12, trials=2)
@@ -100,7 +101,7 @@ def test_a_sigterm_with_no_time_left_goes_back_to_the_last_checkpoint(
         drive.until_epoch(0, epoch)
         (worker,) = drive.workers
         os.kill(worker, signal.SIGTERM)
-        drive.until(lambda worker=worker: drive.workers and drive.workers != [worker])
+        drive.until(partial(has_another_worker, drive, worker))
     assert drive.wait() == 0, drive.errors
     pattern = (
         r"trial 0: SIGTERM: (?:no time was left for the rest of epoch|stopped after epoch) \d+.*; goes on from epoch"

@@ -177,6 +177,7 @@ def two_sweeps(folder: Path) -> dict[str, Any]:
     from icd.search import run_sweep
     from icd.search.settings import Settings
     from tests.crash import harness
+    from tests.documents import document_of
     from tests.tiny import unpruned
 
     root = folder / "root"
@@ -186,7 +187,7 @@ def two_sweeps(folder: Path) -> dict[str, Any]:
     harness.SWEEP["teacher"]["training"]["epochs"] = 3
 
     def drive(name: str) -> None:
-        document = {**harness.SWEEP, **unpruned(1, 1), "enqueue": [], "name": name}
+        document = document_of({**harness.SWEEP, **unpruned(1, 1), "enqueue": [], "name": name})
         said = (folder / f"{name}.log").open("a")
 
         def announce(text: str) -> None:

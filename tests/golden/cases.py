@@ -38,6 +38,14 @@ class StoredSide(NamedTuple):
     logits_BK: Tensor
     cells_BPK: Tensor
 
+    @property
+    def features_BCHW(self) -> Tensor:
+        raise NotImplementedError
+
+    @property
+    def block_BCHW(self) -> Tensor:
+        raise NotImplementedError
+
     def cells(self, scales: Any, grid: Any) -> Tensor:
         return self.cells_BPK
 
@@ -146,7 +154,8 @@ def contrastive(method: str, params: Mapping[str, Any], inputs: Mapping[str, Ten
     for layer, name in ((memory.student_embedding, "embed_s"), (memory.teacher_embedding, "embed_t")):
         # Not nn.Parameter: the stored gradients are those of the inputs themselves.
         del layer.weight, layer.bias
-        layer.weight, layer.bias = inputs[f"{name}_w"], inputs[f"{name}_b"]
+        for part, key in (("weight", "w"), ("bias", "b")):
+            setattr(layer, part, inputs[f"{name}_{key}"])
     loss_s, loss_t = memory(inputs["f_s"], inputs["f_t"], inputs["index"], inputs["contrast_idx"])
     outputs = {
         "loss": loss_s + loss_t,

@@ -79,14 +79,19 @@ def main() -> None:
     from icd.config.yaml import Document
     from icd.errors import Interrupted
     from icd.search import run_sweep
+    from icd.search.settings import Settings
     from icd.storage.bucket import local_root
 
     root, executor, address, document = *sys.argv[1:4], document_of(json.loads(sys.argv[4]))
-    settings = run_sweep.Settings(
+
+    def tell(text: str) -> None:
+        sys.stdout.write(text + "\n")
+
+    settings = Settings(
         root=local_root(root),
         executor="ray" if executor == "ray" else "process",
         address=address,
-        announce=lambda text: sys.stdout.write(text + "\n"),
+        announce=tell,
         stop=stop_requested,
     )
     try:

@@ -24,7 +24,7 @@ from icd.worker.single_trial import run_trial
 from icd.worker.trial_inputs import TrialFolders
 from tests.tiny import images, views, write_images
 
-OPEN = {"precision": "auto", "channels_last": "auto"}
+OPEN: dict[str, Any] = {"precision": "auto", "channels_last": "auto"}
 Speeds = Callable[[dict[Choice, float]], list[Choice]]
 
 

@@ -228,8 +228,8 @@ def test_interrupted_killed_resumed(command: Command, plain: Path, tmp_path: Pat
         for root in (interrupted, killed):
             assert not (root / "trials" / "plain" / "result.json").exists()
             assert "--resume" in one_line(command("train", plain, "--root", root, "--threads", 1), 5, "STATE")
-            said = command("train", plain, "--root", root, "--threads", 1, "--resume")
-            assert said.code == 0, said.err
+            again = command("train", plain, "--root", root, "--threads", 1, "--resume")
+            assert again.code == 0, again.err
             assert outcome(root) == wanted
     finally:
         torch.set_num_threads(before)

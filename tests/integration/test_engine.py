@@ -242,7 +242,7 @@ def test_which_steps_are_replayed(
 
 
 def test_two_trials_share_what_is_on_the_device(split: Split, teacher: Network, tmp_path: Path) -> None:
-    first, second = (config_of(epochs=1, **training) for training in ({}, {"lr": 0.02}))
+    first, second = config_of(epochs=1), config_of(epochs=1, lr=0.02)
     caches = [
         open_cache(plan_cache([config], split, "full", folder=tmp_path), config, teacher, tmp_path)
         for config in (first, second)

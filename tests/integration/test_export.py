@@ -92,9 +92,10 @@ def test_everything_and_the_registry(command: Command, study: Study, tmp_path: P
     uri = f"sqlite:///{study.root / 'mlflow.db'}"
     client = MlflowClient(tracking_uri=uri)
     version = client.get_model_version_by_alias("by-hand", "best")
+    assert version.run_id is not None
     trial_run = client.get_run(version.run_id)
     assert trial_run.data.tags["icd.trial"] == "f00d/0001"
-    assert (version.version, version.description) == (1, NOT_CONFIRMED)
+    assert (int(version.version), version.description) == (1, NOT_CONFIRMED)
     assert version.tags["val/top1"] == "50"
     registered = {"uri": "models:/by-hand@best", "version": 1, "run_id": version.run_id, "new": True, "loadable": True}
     assert told["registered"] == registered
@@ -114,7 +115,7 @@ def test_everything_and_the_registry(command: Command, study: Study, tmp_path: P
     again = command(*words, "--force", "--alias", "champion")
     assert again.code == 0, again.err
     assert json.loads(again.out)["registered"]["new"] is False
-    assert client.get_model_version_by_alias("by-hand", "champion").version == 1
+    assert int(client.get_model_version_by_alias("by-hand", "champion").version) == 1
     assert len(client.search_model_versions("name = 'by-hand'")) == 1
 
 
@@ -128,6 +129,7 @@ def test_registered_where_the_trial_has_no_run(command: Command, root: Path, tmp
     assert "registered: models:/my-model@best, version 2 (new)" in other.out, other.err
     client = MlflowClient(tracking_uri=f"sqlite:///{root / 'mlflow.db'}")
     version = client.get_model_version_by_alias("my-model", "best")
+    assert version.run_id is not None
     own = client.get_run(version.run_id)
     assert (own.data.tags["icd.trial"], own.data.tags["icd.stage"]) == ("f00d/export-0000", "export")
     assert own.info.status == "FINISHED"

@@ -1,6 +1,7 @@
 """A sweep over two pairs that really trains: its trials, what is shown of them, and a kill in the second run of one."""
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -12,6 +13,7 @@ import pytest
 
 from icd.config.read_trial import load_trial
 from icd.results.confirmation import Confirmation, confirmation_of
+from icd.search.study import sweep_index
 from icd.search.study.sweep_study import LIST_NUMBERS
 from tests.command import Command, one_line
 from tests.confirming import outcome
@@ -88,7 +90,7 @@ def test_a_kill_in_the_second_run_changes_nothing(
         drive = harness.drive(root, changes=BOTH)
     else:
         (worker,) = drive.workers
-        bare.os.kill(worker, signal.SIGKILL)
+        os.kill(worker, signal.SIGKILL)
     assert drive.wait() == 0, drive.said
     if victim == "worker":
         assert "retry 1/3 from epoch" in drive.said
@@ -126,7 +128,7 @@ def confirmed(harness: Harness, undisturbed: Path, tmp_path_factory: pytest.Temp
 
 
 def held(root: Path) -> Confirmation:
-    found = confirmation_of(bare.sweep_index.find(root, "crash"))
+    found = confirmation_of(sweep_index.find(root, "crash"))
     assert found is not None
     return found
 
@@ -179,9 +181,7 @@ def test_each_pair_is_exported_with_its_student(confirmed: Path, tmp_path: Path,
     assert (told["trial"], told["confirmed"], list(told["pairs"])) == (number, True, ["small", "large"])
     assert sorted(told["differences"]) == ["large/student.pt2", "small/student.pt2"]
     assert all(difference <= 1e-4 for difference in told["differences"].values())
-    record = next(
-        item for item in bare.sweep_index.find(confirmed, "crash").records("confirm") if item.number == number
-    )
+    record = next(item for item in sweep_index.find(confirmed, "crash").records("confirm") if item.number == number)
     assert found.statement.rstrip(".") in (out / "README.md").read_text()
     for name in ("small", "large"):
         assert {path.name for path in (out / name).iterdir()} == {*EXPORTED, "student.pt2"}
@@ -210,7 +210,7 @@ def test_the_generalist_beside_a_specialist(
     assert said.code == 0, said.err
     small, large = json.loads(said.out)["rows"]
     best = min(records(root), key=lambda record: (record.rank, -record.values[0], record.number))
-    alone = bare.sweep_index.find(root, "alone").records()
+    alone = sweep_index.find(root, "alone").records()
     top = max(record.values[0] for record in alone)
     assert (small["pair"], small["generalist"], small["specialist"]) == ("small", best.members["small"], top)
     assert small["difference"] == small["generalist"] - top

@@ -49,6 +49,7 @@ def test_artifacts_are_found_and_written_where_the_root_is_now(how: str, tmp_pat
     client = connect(f"sqlite:///{new}/mlflow.db")
     source = client.get_model_version_by_alias("m", "best").source
     assert registered(new, 1).startswith((new / "mlartifacts").as_uri())
+    assert source is not None
     assert source.startswith((new / "mlartifacts").as_uri())
     (experiment,) = client.search_experiments(filter_string="name = 's'")
     for run in client.search_runs([experiment.experiment_id]):

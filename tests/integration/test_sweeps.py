@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sqlite3
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ import pytest
 
 from icd.search import run_sweep
 from icd.search.core.records import best
+from icd.search.run_sweep import stored_sweep
 from icd.search.study import sweep_index
 from tests.command import Command
 from tests.crash import harness as bare
-from tests.crash.served import Drive, Harness, alive, records
+from tests.crash.served import Drive, Harness, alive, has_another_worker, records
 from tests.tiny import training, unpruned
 
 LONG = unpruned(12, trials=2)
@@ -170,7 +172,7 @@ def test_a_killed_worker_costs_one_epoch_at_most(
         drive.until_epoch(0, epoch)
         (worker,) = drive.workers
         os.kill(worker, signal.SIGKILL)
-        drive.until(lambda worker=worker: drive.workers and drive.workers != [worker])
+        drive.until(partial(has_another_worker, drive, worker))
     assert drive.wait() == 0, drive.errors
     assert "trial 0: process killed (signal 9); see " in drive.said
     assert "retry 1/3 from epoch" in drive.said

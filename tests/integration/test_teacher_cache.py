@@ -66,7 +66,7 @@ def teacher() -> Network:
     with torch.no_grad():  # statistics and a head that tell classes apart, as a trained one's would
         network.train()(torch.randn(64, 3, 16, 16, generator=torch.Generator().manual_seed(0)))
         network.head.weight.mul_(20)
-    return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
 
 def cache_of(config: TrialConfig, split: Split, teacher: Network, folder: Path, mode: Any = "stream") -> TeacherCache:
@@ -165,7 +165,7 @@ def test_a_second_trial_never_runs_the_teacher(split: Split, teacher: Network, t
 
 
 def test_a_cache_serves_other_seeds_and_a_stream_does_not(split: Split, teacher: Network, tmp_path: Path) -> None:
-    few = {"augmentation": {"crop_flip": {"size": 16, "pad": 0}}}  # two views
+    few: dict[str, Any] = {"augmentation": {"crop_flip": {"size": 16, "pad": 0}}}  # two views
     counts = {}
     for mode in ("full", "stream"):
         for seed in (0, 1):
@@ -210,7 +210,7 @@ def test_the_gradient_error_is_small(split: Split, teacher: Network, tmp_path: P
             LiveOutputs(student(batch.images_BCHW), student.head), side, Step(batch.labels_B, batch.indices_B, 1, 0)
         )
         gradients.append(
-            torch.cat([g.flatten() for g in torch.autograd.grad(sum(terms.values()), student.parameters())])
+            torch.cat([g.flatten() for g in torch.autograd.grad(sum(terms.values()), list(student.parameters()))])
         )
     error = (gradients[1] - gradients[0]).norm() / gradients[0].norm()
     assert 0 < error < 1e-3, f"{error:.2e}"

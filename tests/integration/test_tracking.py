@@ -190,10 +190,16 @@ def test_a_database_of_another_version_is_said_with_what_to_do(sweep: Path, data
     assert "another version of MLflow made this database; back it up, then 'mlflow db upgrade" in said[0]
 
 
+def experiment_of(client: MlflowClient) -> str:
+    found = client.get_experiment_by_name("sweep")
+    assert found is not None
+    return found.experiment_id
+
+
 def test_a_run_that_the_user_deleted_stays_deleted(sweep: Path, database: Path) -> None:
     assert send(sweep, sqlite(database), [begun(0, epochs=1)]) == 0
     client = MlflowClient(sqlite(database))
-    (run,) = client.search_runs([client.get_experiment_by_name("sweep").experiment_id])
+    (run,) = client.search_runs([experiment_of(client)])
     client.delete_run(run.info.run_id)
     said: list[str] = []
     assert send(sweep, sqlite(database), [ended(0), ended(1)], said) == 0
@@ -203,7 +209,7 @@ def test_a_run_that_the_user_deleted_stays_deleted(sweep: Path, database: Path) 
 def test_a_second_run_of_a_trial_is_removed(sweep: Path, database: Path) -> None:
     assert send(sweep, sqlite(database), [begun(0)]) == 0
     client = MlflowClient(sqlite(database))
-    identity = client.get_experiment_by_name("sweep").experiment_id
+    identity = experiment_of(client)
     client.create_run(identity, tags={"icd.trial": f"{UID}/0000"})
     assert send(sweep, sqlite(database), [ended(0)]) == 0
     Held(database).check_once(1, 3)

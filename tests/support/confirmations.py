@@ -6,7 +6,7 @@ from typing import Any
 
 from safetensors.torch import load_file
 
-from icd.results.confirm import confirmation_of
+from icd.results.confirmation import confirmation_of
 from icd.search.study import sweep_index
 from icd.training.checkpoints import weights_digest
 from tests.confirming import outcome

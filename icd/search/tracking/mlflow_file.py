@@ -36,7 +36,7 @@ def _make_tables(path: Path, artifacts: Path) -> None:
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     uri = f"sqlite:///{path}"
-    SqlAlchemyStore(uri, str(artifacts)).engine.dispose()  # type: ignore[no-untyped-call]
+    SqlAlchemyStore(uri, str(artifacts)).engine.dispose()
     SqlAlchemyStore._engine_map.pop(uri, None)
 
 

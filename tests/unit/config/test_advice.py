@@ -1,6 +1,7 @@
 """What is allowed but probably not meant: said of trials, and of the ends of a sweep's space."""
 
 from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 import torch
@@ -26,7 +27,7 @@ def gradient(loss: BaseLoss, classes: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("classes", [2, 3, 4, 5])
 @pytest.mark.parametrize("loss", SETTINGS, ids=str)
-def test_the_fields_that_change_nothing_are_named(loss: BaseLoss, classes: int) -> None:
+def test_the_fields_that_change_nothing_are_named(loss: Any, classes: int) -> None:
     """Found by trying: a field is idle where another value gives every student the same gradient."""
     name = next(name for name, cls in BASE_LOSSES.items() if type(loss) is cls)
     if isinstance(loss, LocalRelations) and loss.k > classes:

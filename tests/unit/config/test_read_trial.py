@@ -14,7 +14,7 @@ from icd.config.yaml import apply_overrides, parse_yaml
 from icd.data import DATASETS
 from icd.data.views import CropFlip
 from icd.errors import ConfigError
-from icd.losses import BASE_LOSSES, DecoupledKD, KnowledgeDistillation
+from icd.losses import BASE_LOSSES, BaseLoss, DecoupledKD, KnowledgeDistillation
 from icd.methods import METHODS, PAPER_ROWS, CellDistillation, CrossEntropy
 from icd.models import MODELS
 
@@ -159,7 +159,7 @@ def test_new_scales_drop_the_row_s_weights() -> None:
 @pytest.mark.parametrize("name", BASE_LOSSES)
 def test_a_base_loss_is_a_name_or_a_name_with_fields(name: str) -> None:
     expected = BASE_LOSSES[name]()
-    for said in (name, {name: {}}, {name: None}):
+    for said in (name, {name: dict[str, Any]()}, {name: None}):
         assert cells(trial(method={"name": "distill", "base_loss": said})).base_loss == expected
     changed = cells(trial(method={"recipe": "KD", "base_loss": {name: {"temperature": 2}}})).base_loss
     assert changed == replace(expected, temperature=2.0)  # type: ignore[type-var]  # every base loss is a dataclass
@@ -453,7 +453,8 @@ def test_a_change_of_base_loss_shows_both() -> None:
     lines = differences(old, new)
     assert len(lines) == 2
     assert all(line.startswith("method.base_loss.") for line in lines)
-    assert KnowledgeDistillation() != DecoupledKD()
+    kd: BaseLoss = KnowledgeDistillation()
+    assert kd != DecoupledKD()
 
 
 # Learning rate

@@ -35,7 +35,7 @@ def test_what_a_file_may_leave_out() -> None:
     assert config.objectives == (Objective(metric="val/top1", direction="maximize"),)
     assert config.sampler == SamplerConfig(name="random", seed=0, startup_trials=6)
     assert (config.pruner, config.budget, config.resources) == (PrunerConfig(), Budget(trials=10), Resources())
-    assert config.enqueue == config.sources == config.pairs == ()
+    assert (config.enqueue, config.sources, config.pairs) == ((), (), ())
     assert sweep(RANGE, pruner="null", resources="null", enqueue="null") == config
 
 

@@ -5,7 +5,7 @@ import dataclasses
 import pickle
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -19,6 +19,7 @@ from icd.data.split import ClosedTest, for_training, for_trial
 from icd.errors import DataError, StateError, TestSetClosedError
 from icd.search.core.attempts import Attempt
 from icd.teacher.cache import plan_cache
+from icd.training.loop import Execution
 from icd.worker.run_trial import attempt
 from icd.worker.shared_inputs import SharedInputs
 from icd.worker.trial_inputs import TrialFolders
@@ -154,7 +155,7 @@ def test_a_worker_trains_no_teacher_on_confirmation_data(tmp_path: Path, digest:
     asked = dataclasses.replace(asked, teacher=dataclasses.replace(asked.teacher, digest=digest))
     split = bench.split(asked, places, torch.device("cpu"))
     with pytest.raises(StateError, match="no teacher is trained on what a confirmation trains on"):
-        bench.teacher(asked, split, places, None)
+        bench.teacher(asked, split, places, Execution())
     assert not places.teachers.folder.exists()
 
 
@@ -169,8 +170,9 @@ def test_published_teachers_need_no_store(tmp_path: Path, monkeypatch: pytest.Mo
         raise DataError("reached")
 
     monkeypatch.setattr(bench, "prepare", prepare)
+    asked, unread = dataclasses.replace(asked, teacher=teacher), cast("Split", None)
     with pytest.raises(DataError, match="reached"):
-        SharedInputs().teacher(dataclasses.replace(asked, teacher=teacher), None, TrialFolders(root=tmp_path), None)
+        SharedInputs().teacher(asked, unread, TrialFolders(root=tmp_path), Execution())
 
 
 def test_caches_are_of_what_is_trained_on(tmp_path: Path) -> None:

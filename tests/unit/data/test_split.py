@@ -112,6 +112,8 @@ def test_equal_images_of_a_data_set_stay_on_one_side() -> None:
     doubled = ArrayImages(torch.cat([images.images_NCHW] * 2), torch.zeros(40, dtype=torch.int64))
     request = Request(root=None, path=None, val_fraction=0.5, split_seed=0)
     split = make_split(request, "made", doubled, some_images, class_names="a", mean=(0, 0, 0), std=(1, 1, 1))
+    assert isinstance(split.train, ArrayImages)
+    assert isinstance(split.val, ArrayImages)
     seen = [{image.numpy().tobytes() for image in part.images_NCHW} for part in (split.train, split.val)]
     assert [len(part) for part in (split.train, split.val)] == [20, 20]
     assert not seen[0] & seen[1]

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -197,7 +198,7 @@ def test_grey_files_become_rgb() -> None:
         ("none", {"size": -3}, "size >= 1 must hold, but got -3"),
     ],
 )
-def test_impossible_fields_are_refused(name: str, fields: dict[str, float], message: str) -> None:
+def test_impossible_fields_are_refused(name: str, fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         VIEW_FAMILIES[name](**fields)
 

@@ -40,7 +40,7 @@ NODE: dict[str, Any] = {
     "to_node_mb_s": 500.0,
     "from_node_mb_s": 400.0,
 }
-CLUSTER: dict[str, Any] = {
+CLUSTER: Any = {
     "address": "10.0.0.1:6379",
     "open": False,
     "token_mode": 0o600,
@@ -50,7 +50,7 @@ CLUSTER: dict[str, Any] = {
     "data": DATA,
     "nodes": {"one": NODE},
 }
-SERVICE: dict[str, Any] = {"where": "postgresql://db/icd", "error": "", "milliseconds": 2.0, "filesystem": ""}
+SERVICE: Any = {"where": "postgresql://db/icd", "error": "", "milliseconds": 2.0, "filesystem": ""}
 
 
 def fresh() -> Any:
@@ -77,7 +77,7 @@ def problems(found: list[Finding]) -> list[Finding]:
 
 
 def test_a_cluster_that_is_well() -> None:
-    found = diagnose(CLUSTER, {"database": SERVICE, "MLflow": SERVICE})  # type: ignore[arg-type]
+    found = diagnose(CLUSTER, {"database": SERVICE, "MLflow": SERVICE})
     assert problems(found) == []
     assert worst(found) == "pass"
     checks = {(finding.check, finding.where) for finding in found}

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import product
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ from icd.methods import (
     Step,
 )
 from icd.methods.base import warmup_factor, weighted
-from icd.models import Network, build_model
+from icd.models import build_model
 
 CLASSES, BATCH = 10, 4
 BASES = ("KD", "DKD", "NKD")
@@ -43,7 +43,7 @@ def pair() -> Pair:
     images_BCHW = torch.randn(BATCH, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     student = build_model("resnet8", num_classes=CLASSES, seed=1).train()
     teacher = build_model("resnet14", num_classes=CLASSES, seed=2).eval()
-    sides = [LiveOutputs(net(images_BCHW), cast("Network", net).head) for net in (student, teacher)]
+    sides = [LiveOutputs(net(images_BCHW), net.head) for net in (student, teacher)]
     return Pair(student, *sides)
 
 
@@ -139,10 +139,12 @@ def test_warmup_factor() -> None:
 
 def test_weights_scale_their_own_term_only(pair: Pair) -> None:
     one = values(terms_of(CellDistillation(cluster_weight=1.0), pair))
+    weights: dict[str, Any]
     for field, term in (("ce_weight", "ce"), ("base_weight", "base"), ("cluster_weight", "cluster")):
-        changed = values(terms_of(CellDistillation(**{"cluster_weight": 1.0, field: 3.0}), pair))
+        weights = {"cluster_weight": 1.0, field: 3.0}
+        changed = values(terms_of(CellDistillation(**weights), pair))
         assert changed == pytest.approx({**one, term: 3 * one[term]}, rel=1e-6)
-        none = values(terms_of(CellDistillation(**{"cluster_weight": 1.0, field: 0.0}), pair))
+        none = values(terms_of(CellDistillation(**{**weights, field: 0.0}), pair))
         assert set(none) == set(one) - {term}
 
 

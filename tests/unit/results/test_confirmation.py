@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from icd.cli.main import main
-from icd.results.confirm import confirmation_of
-from icd.results.confirmation import Confirmation, statement_of
+from icd.results.confirmation import Confirmation, confirmation_of, statement_of
 from icd.results.lines import confirmation_lines
 from icd.results.outcome import Arm, Comparison, Run, Verdict
 from icd.results.stats import expected_maximum
@@ -63,12 +62,13 @@ def test_numbers_are_those_of_the_runs(tmp_path: Path) -> None:
     for label in ("trial 4", "trial 3", "KD"):
         arm, values = found.arm(label), [value(label, seed) for seed in seeds]
         assert [run.value for run in arm.runs] == values, "the last epoch counts"
-        assert (arm.mean, arm.sd) == (pytest.approx(statistics.fmean(values)), pytest.approx(statistics.stdev(values)))
+        assert (arm.mean, arm.sd) == pytest.approx((statistics.fmean(values), statistics.stdev(values)))
         assert {(run.evaluations, run.seconds) for run in arm.runs} == {(EPOCHS, 10.0)}
     first = found.comparisons[0]
     differences = [value("trial 4", seed) - value("KD", seed) for seed in seeds]
     assert (first.arm, first.against, first.seeds) == ("trial 4", "KD", 3)
     assert first.difference == pytest.approx(statistics.fmean(differences))
+    assert first.difference is not None
     assert first.low is not None
     assert first.high is not None
     assert 0 < first.low < first.difference < first.high

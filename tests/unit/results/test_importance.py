@@ -4,7 +4,7 @@ import random
 from typing import Any
 
 import pytest
-from optuna.distributions import CategoricalDistribution, FloatDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, create_trial
 
 from icd.results.importance import FEWEST, importance_of, parameter_importance
@@ -20,8 +20,8 @@ def trials(count: int, seed: int = 0) -> list[FrozenTrial]:
         own = "dkd.beta" if params["base"] == "dkd" else "kd.temperature"
         params[own] = draw.random()
         value = 10 * params["x"] + 20 * params.get("dkd.beta", 0.0)
-        distributions = {name: FloatDistribution(0, 1) for name in params if name != "base"}
-        distributions = {"base": CategoricalDistribution(["kd", "dkd"]), **distributions}
+        distributions: dict[str, BaseDistribution] = {"base": CategoricalDistribution(["kd", "dkd"])}
+        distributions |= {name: FloatDistribution(0, 1) for name in params if name != "base"}
         trial = create_trial(params=params, distributions=distributions, value=value)
         trial.number = number
         made.append(trial)

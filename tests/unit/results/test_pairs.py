@@ -241,6 +241,7 @@ def test_parts_are_worth_what_they_change_on_the_mean_over_the_pairs(tmp_path: P
     assert found is not None
     row = found.part("cluster weight 0")
     assert row.difference == pytest.approx(-3, abs=0.1)
+    assert row.difference is not None
     assert row.on_pairs == pytest.approx({SMALL: row.difference - 1, LARGE: row.difference + 1})
     assert (row.verdict, found.finished, found.pairs) == ("worse", True, (SMALL, LARGE))
     assert "on validation images, mean over the pairs" in found.statement

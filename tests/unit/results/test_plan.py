@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from icd.results.plan import FailedRuns, Plan, seeds_beside
-from icd.search.core.records import State
-from icd.search.suggest.list_source import run_label
+from icd.search.core.records import State, run_label
 from tests.confirming import ended, gaps, level, plan_of, record_of
 
 

@@ -77,12 +77,16 @@ def test_closing_another_object_lets_go_of_nothing(path: Path, tmp_path: Path) -
         hold(ByteLocks(path), [7], book, "second", 0.0)
         return 0
 
+    def close_another() -> None:
+        ByteLocks(path).close()
+        closed.touch()
+
     other = forked(second)  # before a thread has a lock that the fork would inherit
     holder = threading.Thread(target=hold, args=(locks, [7], book, "first", 0.4))
     holder.start()
     while not lines(book):
         time.sleep(0.01)
-    closer = threading.Thread(target=lambda: (ByteLocks(path).close(), closed.touch()))
+    closer = threading.Thread(target=close_another)
     closer.start()
     holder.join()
     closer.join()

@@ -13,9 +13,14 @@ from icd.training.background_writer import BackgroundWriter, snapshot
 
 
 def test_work_goes_on_beside_the_caller_in_order() -> None:
-    gate, done = threading.Event(), []
+    gate, done = threading.Event(), list[int]()
+
+    def wait_then_note() -> None:
+        gate.wait(5)
+        done.append(1)
+
     with BackgroundWriter() as writer:
-        writer.submit(lambda: (gate.wait(5), done.append(1))[1])
+        writer.submit(wait_then_note)
         writer.poll()
         assert done == []
         gate.set()
@@ -28,7 +33,11 @@ def test_work_goes_on_beside_the_caller_in_order() -> None:
 @pytest.mark.parametrize("call", ["poll", "join", "submit"])
 def test_an_error_comes_out_at_the_next_call(error: BaseException, call: str) -> None:
     writer = BackgroundWriter()
-    calls = {"poll": writer.poll, "join": writer.join, "submit": lambda: writer.submit(lambda: None)}
+    calls: dict[str, Callable[[], object]] = {
+        "poll": writer.poll,
+        "join": writer.join,
+        "submit": lambda: writer.submit(lambda: None),
+    }
     writer.submit(lambda: raising(error))
     until_done(writer)
     with pytest.raises(type(error)):

@@ -3,6 +3,7 @@
 import logging
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ import torch
 from icd.errors import CheckpointError, SetupError
 from icd.training import checkpoints
 
-PAYLOAD = {
+PAYLOAD: dict[str, Any] = {
     "weights": {"a": torch.arange(12.0).reshape(3, 4), "b": torch.ones(2, dtype=torch.int64)},
     "key": "k",
     "n": 3,

@@ -1,6 +1,7 @@
 """Measures against values worked out by hand."""
 
 import math
+from typing import cast
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from icd.data.loader import Batch
-from icd.models import build_model
+from icd.models import Network, build_model
 from icd.models.output import Output
 from icd.training.evaluation import calibration_error, evaluate, measures
 
@@ -76,7 +77,7 @@ def test_image_by_image_gives_the_bits_of_all_at_once() -> None:
             Batch(image.unsqueeze(0), label.unsqueeze(0), label.unsqueeze(0))
             for image, label in zip(logits_NK, labels_N, strict=True)
         ]
-        found = evaluate(Same(), parts)
+        found = evaluate(cast("Network", Same()), parts)
         assert found == measures(logits_NK, labels_N)
         assert found["loss"] == F.cross_entropy(logits_NK.double(), labels_N).item()
         confidence_N, predicted_N = F.softmax(logits_NK.double(), dim=1).max(dim=1)

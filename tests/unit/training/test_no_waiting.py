@@ -86,7 +86,7 @@ class NoHost(TorchDispatchMode):
 @contextmanager
 def no_host() -> Iterator[None]:
     """Both of the above."""
-    with NoCopies(), NoHost():
+    with NoCopies(), NoHost():  # type: ignore[no-untyped-call]  # of torch
         yield
 
 
@@ -133,7 +133,7 @@ def cache_of(method: CellDistillation) -> DeviceCache:
 
 def run(epochs: DeviceEpochs) -> None:
     """Do two steps as recorded; the first may make constants, as a step before the recording does."""
-    with WithFusedUpdate():
+    with WithFusedUpdate():  # type: ignore[no-untyped-call]  # of torch
         epochs._step_at_counter()
         with no_host():
             epochs._step_at_counter()

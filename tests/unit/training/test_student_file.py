@@ -10,7 +10,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from icd.errors import CheckpointError
-from icd.training.student_file import STUDENT, read_student, write_student
+from icd.training import STUDENT
+from icd.training.student_file import read_student, write_student
 
 WEIGHTS: Mapping[str, Tensor] = {
     "conv": torch.randn(4, 3, 3, 3).to(memory_format=torch.channels_last),

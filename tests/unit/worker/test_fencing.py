@@ -213,7 +213,8 @@ def test_teachers_are_everywhere(tmp_path: Path, url: str, first: Machine, secon
     import torch
 
     from icd.models import build_model
-    from icd.teacher.store import Teacher, weights_digest
+    from icd.teacher.store import Teacher
+    from icd.training.checkpoints import weights_digest
 
     network = build_model("resnet8", num_classes=2, stem="conv7x7_s2")
     state = network.state_dict()

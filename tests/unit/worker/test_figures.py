@@ -37,7 +37,7 @@ def test_gram_matrices_are_what_the_cluster_term_compares() -> None:
     cells = [
         cell_logits(net(images_BCHW).features_BCHW, net.head, (1, 2, 4)) for net in (student.eval(), teacher.eval())
     ]
-    expected = cluster_loss(*cells, (1, 2, 4), (1, 1, 1), temperature=0.5)
+    expected = cluster_loss(cells[0], cells[1], (1, 2, 4), (1, 1, 1), temperature=0.5)
     torch.testing.assert_close(torch.as_tensor(divergence), expected, rtol=1e-3, atol=1e-7)
 
 

@@ -71,7 +71,12 @@ def run_attempt(tmp_path: Path) -> Mapping[str, float]:
         threads=2,
     )
     said: list[EpochReport] = []
-    outcome = attempt(task, SharedInputs(), lambda epoch: not said.append(epoch), progress=lambda *where: None)
+
+    def note(epoch: EpochReport) -> bool:
+        said.append(epoch)
+        return True
+
+    outcome = attempt(task, SharedInputs(), note, progress=lambda *where: None)
     assert outcome.kind == "complete", outcome.reason
     return said[-1].metrics
 

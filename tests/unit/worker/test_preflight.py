@@ -13,6 +13,7 @@ from icd.fields import FieldError
 from icd.search import run_sweep
 from icd.search.core.preparation import PreflightResult
 from icd.search.session import _check_end
+from icd.search.settings import Settings
 
 FILE = Path(__file__).parents[3] / "search_spaces" / "quickstart.yaml"
 
@@ -21,7 +22,7 @@ def test_a_store_that_mlflow_no_longer_takes_is_refused_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "./mlruns")
-    settings = run_sweep.Settings(root=tmp_path, executor="process")
+    settings = Settings(root=tmp_path, executor="process")
     with pytest.raises(SetupError, match=r"try sqlite:////FOLDER/mlflow\.db"):
         run_sweep.run(load_sweep(FILE), read_yaml(FILE).data, settings)
     assert not (tmp_path / "study.db").exists()

@@ -8,6 +8,7 @@ import pytest
 from icd.errors import StateError
 from icd.search.core.attempts import EpochReport, trial_folder
 from icd.search.core.records import best
+from icd.search.suggest.search_source import SearchSource
 from tests.driving import EPOCHS, POINTS, REPEATS, Hand
 
 # What docs/sweeps.md promises, written out; None stands for the sweep's own number of retries.
@@ -247,7 +248,9 @@ def test_no_trial_is_pruned_before_min_epochs(tmp_path: Path, name: str) -> None
 
 def test_the_fraction_of_control_trials_is_the_one_asked_for(tmp_path: Path) -> None:
     hand = Hand(tmp_path, pruner={"name": "median", "control_fraction": 0.15})
-    chosen = [hand.driver.source._is_control(number, "control") for number in range(4000)]  # type: ignore[union-attr]
+    source = hand.driver.source
+    assert isinstance(source, SearchSource)
+    chosen = [source._is_control(number, "control") for number in range(4000)]
     assert sum(chosen) / len(chosen) == pytest.approx(0.15, abs=4 * (0.15 * 0.85 / 4000) ** 0.5)
 
 

@@ -1,11 +1,11 @@
 """Which terms are called dead, and in what words."""
 
-from dataclasses import fields
 from typing import Any
 
 import pytest
 
 from icd.config.trial import TrialConfig
+from icd.fields import annotations
 from icd.methods import METHODS
 from icd.search.core.dead_terms import READ_BY, DeadTerm, dead_kinds, dead_terms, noted_terms, percent
 from icd.search.core.records import TrialRecord
@@ -93,7 +93,7 @@ def test_cross_entropy_is_never_dead_and_another_threshold_can_be_asked_for() ->
 
 
 def test_the_fields_of_a_term_are_fields_of_its_method() -> None:
-    known = {field.name for cls in METHODS.values() for field in fields(cls)}
+    known = {name for cls in METHODS.values() for name in annotations(cls)}
     assert {name for names in READ_BY.values() for name in names} <= known
     assert {f"{term}_weight" for term in READ_BY} <= known
 

@@ -11,7 +11,9 @@ from icd.doctor import node_facts
 from icd.search import planning, session
 from icd.search.core import machine
 from icd.search.core.machine import usable_cpus, used_memory
+from icd.search.executors.local.executor import LocalExecutor
 from icd.search.planning import make_plan
+from icd.search.settings import Settings
 from tests.driving import sweep_of
 
 GIB = 1 << 30
@@ -82,7 +84,8 @@ def test_the_whole_program_counts_the_same_cores(monkeypatch: pytest.MonkeyPatch
     assert node_facts.node_facts(gpus=False)["cores"] == 3
     assert doctor._devices()[0].text.startswith("3 cores")
     sweep, _ = sweep_of()
-    executor = session._executor(sweep, tmp_path, session.Settings(root=tmp_path, executor="process"))
+    executor = session._executor(sweep, tmp_path, Settings(root=tmp_path, executor="process"))
     executor.close()
+    assert isinstance(executor, LocalExecutor)
     assert len(executor.slots) == 3
-    assert make_plan(sweep, session.Settings(root=tmp_path), measure=False).concurrent == 3
+    assert make_plan(sweep, Settings(root=tmp_path), measure=False).concurrent == 3

@@ -6,7 +6,7 @@ from typing import Any
 from icd.search.core.attempts import Attempt, trial_folder
 from icd.search.core.ranks import ranks_of_trials
 from icd.search.core.records import TrialRecord, best, in_order
-from tests.driving import EPOCHS, Hand
+from tests.driving import EPOCHS, Hand, Value
 
 PAIRS = [{"teacher": "resnet20", "student": "resnet8"}, {"teacher": "resnet20", "student": "resnet14"}]
 SMALL, LARGE = "resnet20-resnet8", "resnet20-resnet14"
@@ -154,13 +154,18 @@ def test_a_run_that_diverged_or_failed_ends_the_trial(tmp_path: Path) -> None:
     assert failed.state == "failed"
 
 
+def constant(value: float) -> Value:
+    """Give a curve that does not change."""
+    return lambda number, epoch: value
+
+
 def test_a_sampler_learns_from_ranks_alone(tmp_path: Path) -> None:
     def proposals(name: str, scales: dict[str, float]) -> tuple[list[Any], list[float]]:
         (tmp_path / name).mkdir()
         driven = hand(tmp_path / name, sampler={"name": "gp", "startup_trials": 2}, budget={"trials": 5})
         while (task := driven.driver.next_attempt()) is not None:
             place = task.number * (3 if task.member == SMALL else 5) % 7
-            driven.train(task, lambda number, epoch, value=scales[task.member] * place: value)
+            driven.train(task, constant(scales[task.member] * place))
         found = driven.stored()
         return [record.params for record in found], [record.values[0] for record in found]
 

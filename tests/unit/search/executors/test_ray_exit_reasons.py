@@ -1,5 +1,6 @@
 """Of what a worker died, from Ray's own words, and how long nothing begins after one was killed for memory."""
 
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -47,7 +48,7 @@ def test_whatever_ray_raises_on_a_lost_node_is_the_nodes(monkeypatch: pytest.Mon
 
 def test_nothing_begins_until_there_is_room_for_the_killed_process_again(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, used = [100.0], [6_600_000_000]
-    monkeypatch.setattr(ray_deaths.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(ray_deaths, "used_memory", lambda: used[0])
     died = deaths()
     assert not died.resting
@@ -66,7 +67,7 @@ def test_nothing_begins_until_there_is_room_for_the_killed_process_again(monkeyp
 
 def test_on_another_machine_nothing_begins_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [100.0]
-    monkeypatch.setattr(ray_deaths.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     died = deaths(local=False)
     died.cause("n1", "h", 13702, MONITOR)
     assert died.resting

@@ -173,7 +173,7 @@ def test_states_come_back(ledger: Ledger) -> None:
     for state in ("complete", "pruned", "failed", "duplicate"):
         number = ask(ledger)
         more: dict[str, Any] = {"twin": 0} if state == "duplicate" else {}
-        ledger.tell(number, state, [0.5] if state == "complete" else None, **more)  # type: ignore[arg-type]
+        ledger.tell(number, state, [0.5] if state == "complete" else None, **more)
     assert [record.state for record in ledger.records()] == ["complete", "pruned", "failed", "duplicate"]
     assert ledger.records()[3].twin == 0
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import optuna
 import pytest
-from optuna.distributions import FloatDistribution
+from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
@@ -12,7 +12,7 @@ from icd.config.sweep import SamplerConfig
 from icd.search.study.optuna_internals import USES, showing
 from icd.search.suggest.samplers import SAMPLERS
 
-SPACE = {"x": FloatDistribution(0, 1), "y": FloatDistribution(0, 1)}
+SPACE: dict[str, BaseDistribution] = {"x": FloatDistribution(0, 1), "y": FloatDistribution(0, 1)}
 
 
 @pytest.mark.parametrize("name", USES)

@@ -12,7 +12,7 @@ from optuna.trial import TrialState, create_trial
 from icd.search.suggest.gp_sampler import AlternatingSampler, ConditionalGPSampler
 from tests.driving import Hand
 
-UNIT = {"x": FloatDistribution(0, 1)}
+UNIT: dict[str, BaseDistribution] = {"x": FloatDistribution(0, 1)}
 
 
 def study_of(sampler: BaseSampler, directions: int = 1) -> optuna.Study:

@@ -6,13 +6,14 @@ from typing import Any
 import pytest
 
 from icd.errors import StateError, UsageError
-from icd.results.confirm import confirmation_of, make_plan
+from icd.results.confirm import make_plan
+from icd.results.confirmation import confirmation_of
 from icd.results.plan import stored_plans
 from icd.results.pruning import audit_sweep
 from icd.search.core.records import TrialRecord
 from icd.search.sweep_status import found_line, plain_sweep, status_of
 from tests.confirming import Confirming, close, confirming, gaps, level, outcome, searched
-from tests.driving import EPOCHS, POINTS, Hand
+from tests.driving import EPOCHS, POINTS, Hand, Value
 
 
 @pytest.fixture(autouse=True)
@@ -167,9 +168,9 @@ def test_finalists_are_no_baselines(tmp_path: Path) -> None:
         make_plan(hand.ledger, hand.sweep, top=9, seeds=3, against=["KD", "iCD-KD", "trial 2", "trial 3"])
     with pytest.raises(UsageError, match="but got 'SD-KDD'; did you mean 'SD-KD'"):
         make_plan(hand.ledger, hand.sweep, top=9, seeds=3, against=["SD-KDD"])
-    for wrong in ({"top": 0, "seeds": 3}, {"top": 3, "seeds": 1}):
+    for top, seeds in ((0, 3), (3, 1)):
         with pytest.raises(UsageError, match="--top must be 1 or more and --seeds 2 or more"):
-            make_plan(hand.ledger, hand.sweep, **wrong)
+            make_plan(hand.ledger, hand.sweep, top=top, seeds=seeds)
 
 
 def test_seeds_are_none_that_the_search_used(tmp_path: Path) -> None:
@@ -202,11 +203,16 @@ SEARCHES: dict[str, dict[str, Any]] = {
 }
 
 
+def rising(step: float) -> Value:
+    """Give a curve that grows by so much each epoch."""
+    return lambda number, epoch: 50 + epoch * step
+
+
 def train_all(hand: Hand) -> None:
     """Train what is left; a trial's curve follows from what it is."""
     while (task := hand.driver.next_attempt()) is not None:
         weight = task.config["method"].get("cluster_weight", 3.0)
-        hand.train(task, lambda number, epoch, weight=weight: 50 + epoch * (10 + weight % 7))
+        hand.train(task, rising(10 + weight % 7))
 
 
 def told(hand: Hand) -> list[Any]:

@@ -122,7 +122,7 @@ def test_cmaes_is_refused_on_a_shared_database() -> None:
 
 def test_samplers_do_not_see_what_lies_outside_the_space() -> None:
     study = optuna.create_study()
-    inside = {"x": optuna.distributions.FloatDistribution(0, 1)}
+    inside: dict[str, optuna.distributions.BaseDistribution] = {"x": optuna.distributions.FloatDistribution(0, 1)}
     study.add_trial(optuna.trial.create_trial(value=1.0, user_attrs={OUTSIDE: True, "baseline": "KD"}))
     study.add_trial(optuna.trial.create_trial(value=2.0, params={"x": 0.5}, distributions=inside))
     view = SteadySampler(lambda seed: optuna.samplers.RandomSampler(), 0)._shown(study)
