@@ -30,7 +30,7 @@ _LONGEST_S = 600  # of the tests of one mutant; a mutant that hangs them is kill
 # Imported once for all children.
 _LARGE = ("alembic.command", "optuna.storages._rdb.storage", "PIL.Image", "scipy.stats", "sqlalchemy.orm", "torch")
 _HUNG = "they did not end"
-_OPTIONS = ["-x", "-q", "-rfE", "-p", "no:cacheprovider"]
+_OPTIONS = ["-q", "-rfE", "-p", "no:cacheprovider"]
 
 
 class Mutant(NamedTuple):
@@ -131,7 +131,7 @@ def tried(folder: Path, mutant: Mutant, stamp: int) -> Found:
     path.write_text(text.replace(mutant.old, mutant.new))
     os.utime(path, (stamp, stamp))  # Python compiles a file anew where its time, in whole seconds, is another one
     try:
-        code, said = run(folder, mutant.tests)
+        code, said = run(folder, ["-x", *mutant.tests])
     finally:
         path.write_text(text)
         os.utime(path, (stamp + 1, stamp + 1))
