@@ -174,7 +174,7 @@ def half_made(folder: Path) -> list[int]:
 def two_sweeps(folder: Path) -> dict[str, Any]:
     from icd.config.read_sweep import read_sweep
     from icd.config.yaml import Document
-    from icd.search import sweep
+    from icd.search import run_sweep
     from tests.crash import harness
     from tests.tiny import unpruned
 
@@ -197,7 +197,7 @@ def two_sweeps(folder: Path) -> dict[str, Any]:
 
         launch = harness.launcher(None, folder / "epochs.log")
         settings = sweep.Settings(root=root, executor="process", announce=announce, launch=launch)
-        sweep.run(read_sweep(Document(document, f"{name}.yaml")), document, settings)
+        run_sweep.run(read_sweep(Document(document, f"{name}.yaml")), document, settings)
 
     def logs() -> list[str]:
         return [path.read_text() for path in sorted(folder.glob("*.log")) if path.name != "epochs.log"]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from icd.search import sweep
+from icd.search import run_sweep
 from icd.search.core.records import best
 from icd.search.study import sweep_index
 from tests.command import Command
@@ -64,7 +64,7 @@ def test_a_dead_term_is_shown_wherever_one_looks(harness: Harness, root: Path, c
     for record in records(root):
         (noted,) = record.attributes["dead_terms"]
         assert (record.state, noted["term"], noted["epoch"]) == ("complete", "cluster", 4)
-        assert noted["value"] == record.params["cluster_weight"]
+        assert noted["value"] == record.params["method.cluster_weight"]
         assert noted["sentence"].endswith(": the searched scale weights cannot matter")
     status = command("status", "crash", "--root", root)
     assert "cluster term, 2 of 2 trials: " in status.out, status.err
@@ -158,7 +158,7 @@ def test_extend_allows_a_larger_budget_from_then_on(
     assert harness.drive(root, changes=LONG, extend=True).wait() == 0
     assert bare.table(root) == undisturbed
     ledger = sweep_index.find(root, "crash")
-    assert sweep.stored_sweep(ledger).budget.trials == 2, "what icd resume reads"
+    assert run_sweep.stored_sweep(ledger).budget.trials == 2, "what icd resume reads"
     assert harness.drive(root, changes=LONG).wait() == 0
 
 

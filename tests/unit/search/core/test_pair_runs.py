@@ -85,7 +85,7 @@ def test_a_sampler_sees_ranks_as_they_are_now(tmp_path: Path) -> None:
     driven = hand(tmp_path)
 
     def seen() -> list[float]:
-        trials = driven.ledger._by_rank(driven.ledger.study.get_trials(deepcopy=False))
+        trials = driven.ledger.by_rank(driven.ledger.study.get_trials(deepcopy=False))
         return [trial.value for trial in trials if trial.value is not None]
 
     for _ in range(4):
