@@ -175,6 +175,7 @@ def two_sweeps(folder: Path) -> dict[str, Any]:
     from icd.config.read_sweep import read_sweep
     from icd.config.yaml import Document
     from icd.search import run_sweep
+    from icd.search.settings import Settings
     from tests.crash import harness
     from tests.tiny import unpruned
 
@@ -196,7 +197,7 @@ def two_sweeps(folder: Path) -> dict[str, Any]:
                     time.sleep(0.1)
 
         launch = harness.launcher(None, folder / "epochs.log")
-        settings = sweep.Settings(root=root, executor="process", announce=announce, launch=launch)
+        settings = Settings(root=root, executor="process", announce=announce, launch=launch)
         run_sweep.run(read_sweep(Document(document, f"{name}.yaml")), document, settings)
 
     def logs() -> list[str]:
