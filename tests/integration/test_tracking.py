@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
@@ -14,6 +16,7 @@ from mlflow import MlflowClient
 from icd.doctor.service_facts import tracking_facts
 from icd.errors import SetupError
 from icd.search.tracking import experiment
+from icd.search.tracking.experiment import Experiment
 from icd.search.tracking.mlflow_client import check_server
 from icd.search.tracking.mlflow_pages import NOTE_TAG, VIEW_TAG
 from icd.search.tracking.run_view import SUMMARY, Row, RunView
@@ -222,6 +225,51 @@ def test_two_kills_of_the_driver_lose_and_double_nothing(sweep: Path, database: 
     holds = Held(database)
     holds.check_once(2 * kills, EPOCHS)
     assert set(holds.status.values()) == {"FINISHED"}
+
+
+class CutOffError(Exception):
+    """Stands for a kill between two requests."""
+
+
+class Cut:
+    """A client whose process dies before a request that would change something."""
+
+    def __init__(self, uri: str, requests: int) -> None:
+        self._client, self._left = MlflowClient(uri), requests
+
+    def __getattr__(self, name: str) -> Any:
+        if not name.startswith(("create", "log", "set")):
+            return getattr(self._client, name)
+        self._left -= 1
+        if self._left < 0:
+            raise CutOffError
+        return getattr(self._client, name)
+
+
+def test_a_kill_before_any_request_leaves_no_mark_and_the_next_process_sends_the_rest(
+    sweep: Path, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def runs() -> Experiment:
+        return Experiment(sweep, sqlite(database), "sweep", UID, lambda *refused: pytest.fail(str(refused)))
+
+    assert send(sweep, sqlite(database), [SWEEP]) == 0
+    for requests in count():
+        view = ended(requests)
+        try:
+            with monkeypatch.context() as patch:
+                patch.setattr(experiment, "connect", lambda uri, requests=requests: Cut(uri, requests))
+                runs().reconcile(view)
+            break
+        except CutOffError:
+            later = runs()
+            assert not later.sent(view.key, view.mark), requests
+            later.reconcile(view)
+    assert requests >= 6
+    assert all(runs().sent(f"{number:04d}", "complete") for number in range(requests + 1)), "and none is sent again"
+    holds = Held(database)
+    holds.check_once(requests + 1, 3)
+    assert {status for run, status in holds.status.items() if run != "summary"} == {"FINISHED"}
+    assert sum(name == "cost/seconds" for _, name, *_ in holds.metrics) == requests + 1
 
 
 def test_addresses_that_cannot_work(tmp_path: Path) -> None:

@@ -82,6 +82,8 @@ def test_duplicates_are_told_with_their_twin_and_cost_nothing(tmp_path: Path) ->
         assert not trial_folder(hand.folder, record.number).exists()
     assert hand.driver.stopped_by == "budget"
     assert {int(view.key) for view in hand.tracker.begun} == set(trained)
+    again = hand.again(ranges=POINTS, sampler=REPEATS, budget={"trials": 3})
+    assert again.driver.source.tried == 3, "nor do they cost the next driver anything"
 
 
 def test_a_finite_space_ends_when_nothing_is_new(tmp_path: Path) -> None:

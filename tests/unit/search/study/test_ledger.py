@@ -91,6 +91,26 @@ def test_a_driver_that_was_taken_for_dead_is_stopped(database: str, ledger: Ledg
     assert again(database).record(number).state == "complete"
 
 
+def test_a_trial_that_another_process_made_meanwhile_stops_this_one(database: str, ledger: Ledger) -> None:
+    late = again(database)
+    drive(late, SWEEP, [], EPOCHS, shared=False)
+    assert ask(ledger) == 0
+    with pytest.raises(StateError, match="another process writes this study: trial 0 became 1"):
+        ask(late)
+
+
+@pytest.mark.parametrize("marks", [{"digest": "d"}, {"digest": "d", "icd:format": 1}])
+def test_a_database_of_another_format_is_refused(database: str, ledger: Ledger, marks: dict[str, Any]) -> None:
+    storage = open_storage(database)
+    Ledger.refuse_earlier(storage)
+    study_id = storage.create_new_study([optuna.study.StudyDirection.MAXIMIZE], "older")
+    Ledger.refuse_earlier(storage)  # it was only begun
+    for name, value in marks.items():
+        storage.set_study_user_attr(study_id, name, value)
+    with pytest.raises(StateError, match="sweep 'older' was made by another version of icd"):
+        Ledger.refuse_earlier(storage)
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_values_are_finite(ledger: Ledger, value: float) -> None:
     number = ask(ledger)
@@ -123,8 +143,9 @@ def test_a_list_of_runs_has_a_study_and_numbers_of_its_own(ledger: Ledger, datab
         return ledger.add_baseline(f"KD seed {seed}", {}, {}, {"stage": stage, "round": round_, "seed": seed})
 
     first = ask(ledger)
-    lists = [("confirm", 1, 101), ("ablate", 1, 101), ("confirm", 2, 104), ("confirm", 1, 102), ("confirm", 1, 101)]
-    assert [begin(*run) for run in lists] == [100_000, 200_000, 400_000, 100_001, 100_000], "each run once"
+    lists = [("confirm", 1, 101), ("ablate", 1, 101), ("race", 1, 103), ("confirm", 2, 104), ("confirm", 1, 102)]
+    numbers = [100_000, 200_000, 300_000, 400_000, 100_001]
+    assert [begin(*run) for run in [*lists, lists[0]]] == [*numbers, 100_000], "each run once"
     ledger.tell(200_000, "failed", reason="it broke")
     assert ask(ledger) == first + 1, "the search sees none of them"
     found = again(database)
@@ -132,7 +153,7 @@ def test_a_list_of_runs_has_a_study_and_numbers_of_its_own(ledger: Ledger, datab
     assert [record.number for record in found.records("confirm")] == [100_000, 100_001, 400_000]
     assert (found.record(200_000).stage, found.record(200_000).state) == ("ablate", "failed")
     names = [study.study_name for study in open_storage(database).get_all_studies()]
-    assert sorted(names) == ["tiny", "tiny/ablate/1", "tiny/confirm/1", "tiny/confirm/2"]
+    assert sorted(names) == ["tiny", "tiny/ablate/1", "tiny/confirm/1", "tiny/confirm/2", "tiny/race/1"]
     Ledger.remove(open_storage(database), "tiny")
     assert open_storage(database).get_all_studies() == []
 
