@@ -12,7 +12,6 @@ import pytest
 
 from icd.search import run_sweep
 from icd.search.core.records import best
-from icd.search.run_sweep import stored_sweep
 from icd.search.study import sweep_index
 from tests.command import Command
 from tests.crash import harness as bare
