@@ -81,8 +81,7 @@ def test_kills_at_random_moments(root: Path, harness: Harness, undisturbed: Path
 
 def test_a_signal_leaves_something_to_go_on_with(root: Path, harness: Harness, undisturbed: Path) -> None:
     drive = confirm(harness, root)
-    first = len(bare.table(root))
-    drive.until_epoch(first + 1, 1)
+    drive.until_epoch(LIST_NUMBERS + 1, 1)
     drive.signal(signal.SIGINT)
     assert drive.wait() == 128 + signal.SIGINT, drive.errors
     left = held(root)
