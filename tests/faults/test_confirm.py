@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from icd.search.study.sweep_study import LIST_NUMBERS
 from tests.crash import harness as bare
 from tests.crash.served import Harness, alive
 from tests.support.confirmations import SEARCH, check, confirm, held
