@@ -37,7 +37,7 @@ def test_rows_have_equal_keys() -> None:
     rows = search.trial_rows("by-hand")
     assert len({tuple(row) for row in rows}) == 1
     assert list(rows[0])[:3] == ["number", "state", "val/top1"]
-    assert (rows[1]["val/top1"], rows[2]["val/top1"], rows[0]["params_cluster_weight"]) == (50, None, None)
+    assert (rows[1]["val/top1"], rows[2]["val/top1"], rows[0]["params_method.cluster_weight"]) == (50, None, None)
 
 
 def test_no_best(tmp_path: Path) -> None:
