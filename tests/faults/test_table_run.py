@@ -14,6 +14,7 @@ from icd.results.benchmark import entries
 from icd.results.benchmark_table import Table, read_benchmark, with_run_ids
 from icd.search.core.records import Stage, TrialRecord
 from icd.search.study import sweep_index
+from icd.search.study.sweep_study import LIST_NUMBERS, list_number
 from tests.crash import verbs
 from tests.crash.served import Drive, Harness, alive
 
@@ -96,7 +97,7 @@ def test_a_table_that_is_stopped_and_killed(harness: Harness, undisturbed: Path,
     assert not table_of(root, images).finished
 
     second = harness.drive(root, table=images)
-    trained(second, SD_KD, 2)  # the first run of its confirmation
+    trained(second, SD_KD, LIST_NUMBERS)  # the first run of its confirmation
     kill(second)
     assert len(finished(root)) > len(kept)
     kept |= finished(root)
@@ -129,14 +130,14 @@ def test_an_ablation_that_is_stopped_and_killed(harness: Harness, undisturbed: P
     expected = ablation_of(sweep_index.find(calm, SD_KD))
     assert expected is not None
     assert expected.finished
-    before = len(records_of(root, SD_KD, "search")) + len(records_of(root, SD_KD, "confirm"))
+    begin = LIST_NUMBERS * list_number("ablate", 1)
 
     first = harness.drive(root, ablate=SD_KD)
-    trained(first, SD_KD, before + 1)
+    trained(first, SD_KD, begin + 1)
     interrupt(first)
     kept = finished(root)
     second = harness.drive(root, ablate=SD_KD)
-    trained(second, SD_KD, before + 4)
+    trained(second, SD_KD, begin + 4)
     kill(second)
     assert len(finished(root)) > len(kept)
     kept |= finished(root)
