@@ -7,7 +7,7 @@ export OMP_NUM_THREADS ?= 1
 # Where it is set, every process compiles torch anew: 15 s each instead of 4.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup quickstart check unit core test latest faults golden kills bench gpu docker-test cluster hosts audit sbom \
+.PHONY: setup quickstart check unit core test latest faults golden kills bench gpu-bench docker-test cluster hosts audit sbom \
 	clean
 
 setup: $(VENV)/.ready
@@ -50,6 +50,7 @@ quickstart: setup
 check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy
 
 # Tests have the tier of their folder (tests/conftest.py); CONTRIBUTING says how long each takes.
@@ -86,14 +87,14 @@ bench: setup
 	cd bench && PYTHONPATH=.. ../$(BIN)/python loader.py --quick > /dev/null
 	cd bench && PYTHONPATH=.. ../$(BIN)/python files.py --quick > /dev/null
 	cd bench && PYTHONPATH=.. ../$(BIN)/python step.py --quick > /dev/null
-	cd bench && PYTHONPATH=.. ../$(BIN)/python table_build.py --quick > /dev/null
+	cd bench && PYTHONPATH=.. ../$(BIN)/python cache_build.py --quick > /dev/null
 	cd bench && PYTHONPATH=.. ../$(BIN)/python trials_per_hour.py --quick > /dev/null
 	cd bench && PYTHONPATH=.. ../$(BIN)/python outage.py --quick > /dev/null
-	cd bench && PYTHONPATH=.. ../$(BIN)/python table_or_live.py ../search_spaces/quickstart.yaml --quick > /dev/null
+	cd bench && PYTHONPATH=.. ../$(BIN)/python cached_or_live.py ../search_spaces/quickstart.yaml --quick > /dev/null
 
 # On a machine with a GPU: torch, torchvision and numpy are enough, so no setup.
-gpu:
-	cd bench && PYTHONPATH=.. $(PYTHON) gpu_step.py
+gpu-bench:
+	cd bench && PYTHONPATH=.. $(PYTHON) gpu_step.py --out ../docs/results
 
 # The image and the compose stack, with the quick start on it; needs a container engine, and says so.
 docker-test:

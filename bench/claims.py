@@ -42,7 +42,7 @@ class Counts:
 
 def study(values_AN: Floats, truth_A: Floats, contrasts: Sequence[Contrast], counts: Counts, *, look: bool) -> None:
     """Run one study by the rules and count what it says."""
-    arms, planned = values_AN.shape
+    arms, planned = (int(size) for size in values_AN.shape)
     seeds = dict.fromkeys(range(arms), planned)
     if look and planned > FIRST:
         early = {arm: dict(enumerate(values_AN[arm, :FIRST])) for arm in range(arms)}

@@ -69,9 +69,10 @@ def cost_of(words: Sequence[str], environment: Mapping[str, str] | None = None) 
 
 
 def command_lines() -> Iterator[list[str]]:
-    """Give ``--version``, ``--help``, and the help of every verb and of the verbs below it."""
+    """Give ``--version``, ``--help``, ``schema``, and the help of every verb and of the verbs below it."""
     yield ["--version"]
     yield ["--help"]
+    yield ["schema"]
     with icd.make_context("icd", ["x"]) as context:
         for verb in VERBS:
             yield from _below([verb], icd.get_command(context, verb), context)

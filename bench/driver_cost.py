@@ -4,9 +4,9 @@
     python bench/driver_cost.py --parts large [--trials 10000] [--known 9000]
 
 ask         ``Ledger.ask`` on a sqlite study that knows 10, 100 and 1000 trials of 10 epochs
-drive       the whole policy, called in-process: next, ten epochs, end; ledger and outbox on disk, with every fsync;
+drive       the whole policy, called in-process: next, ten epochs, end; ledger on disk, with every fsync;
             with MLflow's thread (sqlite) and without; memory as trials pass
-processes   the same through ``ProcessExecutor`` and two workers that answer and do nothing else
+processes   the same through ``LocalExecutor`` and two workers that answer and do nothing else
 large       the whole policy over one study of thousands of trials of up to three epochs, pruned, with MLflow's thread;
             what an ask costs and what memory is taken, tenth by tenth
 """
@@ -31,21 +31,24 @@ import synthetic
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from icd.search.driver import Driver
-from icd.search.processes import ProcessExecutor
-from icd.search.space import SearchSpace
-from icd.search.storage import open_storage
-from icd.search.study import Ledger
-from icd.search.task import Epoch, Outcome, Task
-from icd.search.track import Tracker
+from icd.search.controller.controller import SweepController
+from icd.search.core.attempts import Attempt, AttemptResult, EpochReport
+from icd.search.executors.local.executor import LocalExecutor
+from icd.search.study.database import open_storage
+from icd.search.study.ledger import Ledger
+from icd.search.suggest import samplers
+from icd.search.suggest.search_space import SearchSpace
 
 EPOCHS, FEW_EPOCHS = 10, 3
+
+
+_METHODS = {"next": "next_attempt", "epoch": "on_epoch", "end": "on_finished"}
 
 
 class Timed:
     """A policy that notes how long each answer takes."""
 
-    def __init__(self, driver: Driver) -> None:
+    def __init__(self, driver: SweepController) -> None:
         self.driver = driver
         self.took: dict[str, list[float]] = {"next": [], "epoch": [], "end": []}
         self.cpu: dict[str, list[float]] = {"next": [], "epoch": [], "end": []}
@@ -53,27 +56,29 @@ class Timed:
 
     def _call(self, name: str, *arguments: Any) -> Any:
         began, busy = time.perf_counter(), time.thread_time()
-        answer = getattr(self.driver, name)(*arguments)
+        answer = getattr(self.driver, _METHODS[name])(*arguments)
         if answer is not None or name != "next":
             self.took[name].append(time.perf_counter() - began)
             self.cpu[name].append(time.thread_time() - busy)
         return answer
 
-    def next(self) -> Task | None:
-        return self._call("next")
+    def next_attempt(self) -> Attempt | None:
+        given: Attempt | None = self._call("next")
+        return given
 
-    def epoch(self, epoch: Epoch) -> bool:
-        return self._call("epoch", epoch)
+    def on_epoch(self, epoch: EpochReport) -> bool:
+        goes_on: bool = self._call("epoch", epoch)
+        return goes_on
 
-    def end(self, outcome: Outcome) -> None:
+    def on_finished(self, outcome: AttemptResult) -> None:
         self._call("end", outcome)
         done = len(self.took["end"])
         if done % 50 == 0:
             self.memory.append((done, synthetic.rss_mb()))
 
     @property
-    def finished(self) -> bool:
-        return self.driver.finished
+    def done(self) -> bool:
+        return self.driver.done
 
     @property
     def stopping(self) -> bool:
@@ -106,7 +111,7 @@ def fill(
             system_attrs={},
             intermediate_values=curve,
         )
-        storage.create_new_trial(ledger.study._study_id, template_trial=template)
+        storage.create_new_trial(storage.get_study_id_from_name(ledger.name), template_trial=template)
 
 
 def ask_cost(known: list[int], asks: int) -> list[dict[str, Any]]:
@@ -127,12 +132,12 @@ def ask_cost(known: list[int], asks: int) -> list[dict[str, Any]]:
         for number in known:
             fill(storage, ledger, space, number - have, plain)
             have = number
-            ledger.drive(sweep, [], EPOCHS, shared=False)
+            samplers.drive(ledger, sweep, [], EPOCHS, shared=False)
             known_numbers = {record.number for record in ledger.records()}
             took, busy = [], []
             for turn in range(asks):
                 began, cpu = time.perf_counter(), time.thread_time()
-                trial, _ = ledger.ask(space.suggest, known_numbers)
+                trial = ledger.ask(space.suggest)
                 took.append(time.perf_counter() - began)
                 busy.append(time.thread_time() - cpu)
                 known_numbers.add(trial)
@@ -160,11 +165,10 @@ def drive(
         place = policy.driver.site.folder
         follower = None
         if tracker:
-            follower = Tracker(place, f"sqlite:///{folder / 'mlflow.db'}", "drive", "uid", lambda line: None)
-            follower.start()
+            follower = synthetic.track(policy.driver, folder / "mlflow.db")
         before, began, busy = synthetic.rss_mb(), time.perf_counter(), time.thread_time()
         if workers:
-            executor = ProcessExecutor([""] * workers, place / "logs", launch=launch_fake)
+            executor = LocalExecutor([""] * workers, place / "logs", launch=launch_fake)
             for slot in executor.slots:
                 executor._start(slot)
             ready = time.perf_counter()
@@ -172,8 +176,8 @@ def drive(
             wall = time.perf_counter() - ready
             executor.close()
         else:
-            while (task := policy.next()) is not None:
-                policy.end(no_op.no_op(task, policy.epoch))
+            while (task := policy.next_attempt()) is not None:
+                policy.on_finished(no_op.no_op(task, policy.on_epoch))
             wall = time.perf_counter() - began
         cpu = time.thread_time() - busy
         row: dict[str, Any] = {
@@ -201,7 +205,6 @@ def drive(
             began = time.perf_counter()
             row["left_after_60_s"] = follower.close(60)
             row["drain_s"] = time.perf_counter() - began
-        policy.driver.outbox.close()
         return row
 
 

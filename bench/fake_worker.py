@@ -1,4 +1,4 @@
-"""A worker that trains nothing: speaks the pipes' JSON lines, as ``icd.search.worker`` does, and answers at once."""
+"""A worker that trains nothing: speaks the pipes' JSON lines, as ``icd.worker.main`` does, and answers at once."""
 
 import json
 import os
@@ -8,7 +8,7 @@ from typing import Any
 
 from no_op import no_op
 
-from icd.search.task import Epoch, Task
+from icd.search.core.attempts import Attempt, EpochReport
 
 
 def main() -> None:
@@ -19,13 +19,13 @@ def main() -> None:
         events.write(json.dumps({"said": said, **more}).encode() + b"\n")
         events.flush()
 
-    def send(epoch: Epoch) -> bool:
+    def send(epoch: EpochReport) -> bool:
         say("epoch", epoch=asdict(epoch))
         return bool(json.loads(commands.readline())["go"])
 
     say("ready", pid=os.getpid())
     for line in iter(commands.readline, b""):
-        task = Task(**json.loads(line)["task"])
+        task = Attempt(**json.loads(line)["task"])
         say("outcome", outcome=asdict(no_op(task, send)))
 
 

@@ -23,7 +23,7 @@ from PIL import Image
 from icd.config.read_trial import read_trial
 from icd.config.yaml import parse_yaml
 from icd.data import load_dataset
-from icd.trial.train import Execution, train_batches
+from icd.training.loop import Execution, train_batches
 
 CLASSES = 3
 
@@ -62,12 +62,12 @@ def main() -> None:
         "data": "cub200",
         "student": "resnet8",
         "method": "cross_entropy",
-        "protocol": {"batch_size": options.batch, "drop_last": False},
+        "training": {"batch_size": options.batch, "drop_last": False},
     }
     config = read_trial(parse_yaml(json.dumps(document), "bench"))
     with tempfile.TemporaryDirectory() as folder:
         write_folder(Path(folder), 60 if options.quick else options.images, options.side)
-        split = load_dataset("cub200", root=Path(folder), path=None, val_share=0.1, split_seed=0)
+        split = load_dataset("cub200", root=Path(folder), path=None, val_fraction=0.1, split_seed=0)
         told = measure(config, split, 2 if options.quick else options.rounds, options.workers)
     print("  ".join(f"{name} {value:.4g}" for name, value in told.items()), file=sys.stderr)
     json.dump(told, sys.stdout, indent=1)
@@ -80,7 +80,7 @@ def measure(config: Any, split: Any, rounds: int, workers: int) -> dict[str, flo
     told = {}
     if hasattr(split.train, "held"):
         began = time.perf_counter()
-        held = split.train.held(config.protocol.views, torch.device("cpu"), workers)
+        held = split.train.held(config.training.augmentation, torch.device("cpu"), workers)
         told["decode_once_s"] = time.perf_counter() - began
         arms["memory"] = (held, Execution())
     speeds: dict[str, list[float]] = {name: [] for name in arms}

@@ -1,33 +1,40 @@
-"""What a training step costs on a GPU: the plain way, ours batch by batch, and recorded as a CUDA graph.
+"""What a training step costs on a GPU, and whether its engine may be the default: first equality, then speed.
 
-    python bench/gpu_step.py > gpu.json             # one GPU, under 8 minutes
+    python bench/gpu_step.py                        # one GPU, under 8 minutes
     python bench/gpu_step.py --device cpu --quick   # tiny versions of all parts, no GPU, half a minute
+    make gpu-bench                                  # the same, filed in docs/results as JSON and Markdown
 
 resnet32x4 -> mobilenetv2, batches of 64 images of 32 x 32, K = 100, iCD-KD on scales 1, 2, 4, random pixels. Needs
-torch, torchvision, numpy and this repository, but neither pydantic nor ray, optuna and mlflow. Arms take turns; clocks
-are read after the device has finished.
+torch, torchvision, numpy and this repository, but neither pydantic nor ray, optuna and mlflow. Clocks are read after
+the device has finished. JSON goes to stdout and a Markdown table to stderr, or both to a folder with --out.
 
-    apart      distance of the weights after 40 steps, recorded and eager, over that from the start
+    equality   distance of the weights after 40 steps from those of eager steps, over that from the start: of a recorded
+               step, and of two processes at once (through MPS where its daemon starts)
     waits      how often 50 steps waited for the device (torch.cuda.set_sync_debug_mode); null on a CPU
-    rates      plain: live teacher, losses cell by cell (plain.py); table: our step, batch by batch, teacher's table;
-               R n: n trials in threads of this process, their epochs on the device. Trial-steps a second of all
-               trials, hours of a trial of 240 epochs x 782 steps, ratio of trials an hour to the plain arm's
+    rates      plain: live teacher, losses cell by cell (plain.py); live, cache: our step, batch by batch, the teacher
+               live or its cache; graph: recorded, cache and images on the device. Trials are processes, 1 to 16 at
+               once, with and without MPS. Trial-steps a second of all, hours of a trial of 240 epochs x 782 steps, and
+               the ratio of trials an hour to the plain arm's
     methods    the 2.6x question: a step's milliseconds with the device finished, and by the host's clock alone, which
                is how it was measured that distilling cells costs 2.6 times distilling logits; a method that waits
                inside the timed part (DKD's mask) shows what others leave to the time after it
+    verdict    a sentence: which default of ``engine: auto`` these figures support
 """
 
 import argparse
+import hashlib
 import itertools
 import json
+import os
+import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
-import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,20 +43,22 @@ import plain
 import torch
 from torch import Tensor, nn
 
-from icd.config.protocols import Protocol
+from icd.config.training import TrainingConfig
 from icd.config.trial import DataConfig, NetworkConfig, TeacherConfig, TrialConfig
 from icd.data.images import ArrayImages
 from icd.data.split import ClosedTest, Split
 from icd.data.views import CropFlip
 from icd.methods import PAPER_ROWS, CellDistillation
 from icd.models import Network, build_model
-from icd.trial.engine import DeviceEpochs
-from icd.trial.step import TrainStep
-from icd.trial.teacher_table import open_table, plan_table
-from icd.trial.train import EagerEpochs, Execution
+from icd.teacher.cache import open_cache, plan_cache
+from icd.training.engine import DeviceEpochs
+from icd.training.loop import EagerEpochs, Execution
+from icd.training.step import TrainStep
 
 TRIAL_STEPS = 240 * 782
 CLASSES = 100
+KINDS = ("plain", "live", "cache", "graph")
+APART = 0.01  # of the way: more than rounding
 METHODS = ("KD", "DKD", "iCD-KD")  # without a wait, with one in the loss, the paper's
 
 
@@ -62,15 +71,18 @@ class Size:
     images: int = 782 * 64
     plain_steps: int = 60
     steps: int = 782  # whole epochs, what is sent before one included
-    repeats: int = 5
+    trial_steps: int = 100  # of each trial where several run
+    repeats: int = 3
     trials: tuple[int, ...] = (1, 4, 8, 16)
 
 
-QUICK = Size(pair="resnet8/resnet8", batch=4, images=24, plain_steps=2, steps=6, repeats=2, trials=(1, 2))
+QUICK = Size(
+    pair="resnet8/resnet8", batch=4, images=24, plain_steps=2, steps=6, trial_steps=2, repeats=2, trials=(1, 2)
+)
 
 
 class Bench:
-    """One pair of networks, one set of images, one table."""
+    """One pair of networks, one set of images, one cache."""
 
     def __init__(self, size: Size, device: torch.device, folder: Path) -> None:
         self.size, self.device, self.folder = size, device, folder
@@ -102,10 +114,10 @@ class Bench:
         assert isinstance(row, CellDistillation)
         return TrialConfig(
             data=DataConfig(name="digits100", digest="d" * 64),
-            student=NetworkConfig(arch=student, stem="cifar"),
+            student=NetworkConfig(arch=student, stem="conv3x3"),
             method=replace(row, allow_repeated_cells=True),
-            protocol=Protocol(
-                views=CropFlip(size=32, pad=4),
+            training=TrainingConfig(
+                augmentation=CropFlip(size=32, pad=4),
                 epochs=1,
                 batch_size=self.size.batch,
                 lr=0.01,
@@ -113,7 +125,7 @@ class Bench:
                 clip_norm=40.0,
                 drop_last=True,
             ),
-            teacher=TeacherConfig(arch=arch, stem="cifar", digest="t" * 64),
+            teacher=TeacherConfig(arch=arch, stem="conv3x3", digest="t" * 64),
             seed=seed,
         )
 
@@ -121,25 +133,30 @@ class Bench:
         """Make a new student and its step."""
         student = build_model(config.student.arch, num_classes=CLASSES, seed=config.seed).train()
         student = student.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return TrainStep(student, config.method.build(None), config.protocol)
+        return TrainStep(student, config.method.build(None), config.training)
 
     def ours(self, config: TrialConfig, kind: str) -> "Arm":
-        """Make a trial of ours, ``table`` or ``device``."""
-        # All seeds share one sequence of views, so that the table holds one epoch.
-        table = open_table(
-            plan_table([replace(config, seed=0)], self.split, "stream", folder=self.folder),
+        """Make a trial of ours: ``live``, ``cache`` or ``graph``."""
+        if kind == "live":
+            train_step = self.step(config)
+            live = Execution(device=self.device)
+            epochs_live = EagerEpochs(train_step, config, self.split, self.images, self.teacher, live)
+            return Arm(self.device, train_step.student, forever(epochs_live), epochs_live)
+        # All seeds share one sequence of views, so that the cache holds one epoch.
+        cache = open_cache(
+            plan_cache([replace(config, seed=0)], self.split, "stream", folder=self.folder),
             replace(config, seed=0),
             self.teacher,
             self.folder,
         )
-        one, shown = self.step(config), replace(config, seed=0)
+        step, shown = self.step(config), replace(config, seed=0)
         epochs: DeviceEpochs | EagerEpochs
-        if kind == "device":
-            epochs = DeviceEpochs(one, shown, self.split, self.images, self.teacher, table)
+        if kind == "graph":
+            epochs = DeviceEpochs(step, shown, self.split, self.images, self.teacher, cache)
         else:
-            execution = Execution(device=self.device, table=table)
-            epochs = EagerEpochs(one, shown, self.split, self.images, self.teacher, execution)
-        return Arm(self.device, one.student, forever(epochs), epochs)
+            execution = Execution(device=self.device, cache=cache)
+            epochs = EagerEpochs(step, shown, self.split, self.images, self.teacher, execution)
+        return Arm(self.device, step.student, forever(epochs), epochs)
 
     def plain(self, method: str) -> "Arm":
         """Make a plain trial; its images are normalised beforehand."""
@@ -155,7 +172,7 @@ class Arm:
 
     def __init__(self, device: torch.device, student: nn.Module, steps: Iterator[Tensor], epochs: Any = None) -> None:
         self.student, self.steps, self.epochs = student, steps, epochs
-        self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+        self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         if self.stream is not None:
             self.stream.wait_stream(torch.cuda.default_stream(device))
 
@@ -187,74 +204,133 @@ def plain_steps(student: Network, teacher: Network, method: str, batches: Iterat
         heads = (student.head, teacher.head)
         loss = plain.loss_of(method, (1, 2, 4), student(images_BCHW), answer, heads, labels_B)
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_(student.parameters(), 40.0)
         optimizer.step()
         yield loss.detach()
 
 
-def together(arms: list[Arm], count: int) -> float:
-    """Let trials do some steps at the same time, each in a thread; returns trial-steps a second."""
-    barrier = threading.Barrier(len(arms) + 1)
-    failed: list[BaseException] = []
+class Trials:
+    """Processes that train one trial each, from the moment they are told; all on one GPU."""
 
-    def work(arm: Arm) -> None:
-        barrier.wait()
-        try:
-            arm.advance(count)
-        except BaseException as error:
-            failed.append(error)
+    def __init__(
+        self, size: Size, kind: str, count: int, device: str, folder: Path, environment: Mapping[str, str]
+    ) -> None:
+        words = [sys.executable, __file__, "--device", device, "--worker", kind, "--folder", str(folder)]
+        words += ["--pair", size.pair, *(["--quick"] if size.batch == QUICK.batch else [])]
+        pipe, there = subprocess.PIPE, {**os.environ, **environment}
+        self.workers = [
+            subprocess.Popen([*words, "--seed", str(seed)], stdin=pipe, stdout=pipe, text=True, env=there)
+            for seed in range(count)
+        ]
+        for worker in self.workers:
+            _told(worker)  # kernels are loaded, steps recorded
 
-    threads = [threading.Thread(target=work, args=(arm,)) for arm in arms]
-    for thread in threads:
-        thread.start()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    barrier.wait()
-    began = time.perf_counter()
-    for thread in threads:
-        thread.join()
-    taken = time.perf_counter() - began
-    if failed:
-        raise failed[0]
-    return len(arms) * count / taken
+    def rate(self, count: int, steps: int) -> float:
+        """Let the first trials do some steps at the same time; trial-steps a second."""
+        began = time.perf_counter()
+        for worker in self.workers[:count]:
+            _tell(worker, f"{steps}\n")
+        for worker in self.workers[:count]:
+            _told(worker)
+        return count * steps / (time.perf_counter() - began)
+
+    def digests(self) -> list[str]:
+        """Digest of the weights of each."""
+        for worker in self.workers:
+            _tell(worker, "digest\n")
+        return [_told(worker) for worker in self.workers]
+
+    def close(self) -> None:
+        """End them."""
+        for worker in self.workers:
+            assert worker.stdin is not None
+            worker.stdin.close()
+        for worker in self.workers:
+            worker.wait()
+
+
+def _tell(worker: "subprocess.Popen[str]", line: str) -> None:
+    assert worker.stdin is not None
+    worker.stdin.write(line)
+    worker.stdin.flush()
+
+
+def _told(worker: "subprocess.Popen[str]") -> str:
+    assert worker.stdout is not None
+    line = worker.stdout.readline().strip()
+    if not line:
+        raise RuntimeError(f"a trial's process ended with {worker.wait()}")
+    return line
+
+
+def work(bench: Bench, kind: str, seed: int) -> None:
+    """Be a trial's process: ready after a few steps, then as many as each line of the input says."""
+    arm = bench.plain("iCD-KD") if kind == "plain" else bench.ours(bench.config(seed=seed), kind)
+    arm.advance(min(10, bench.size.trial_steps))
+    print("ready", flush=True)
+    for line in sys.stdin:
+        if line.strip() == "digest":
+            print(hashlib.sha256(flat(arm.student).numpy().tobytes()).hexdigest(), flush=True)
+            continue
+        arm.advance(int(line))
+        print("done", flush=True)
+
+
+@contextmanager
+def mps(folder: Path) -> Iterator[dict[str, str] | None]:
+    """Run MPS's daemon for processes with this environment; None where there is none."""
+    program = shutil.which("nvidia-cuda-mps-control")
+    if program is None:
+        yield None
+        return
+    names = {"CUDA_MPS_PIPE_DIRECTORY": str(folder / "pipe"), "CUDA_MPS_LOG_DIRECTORY": str(folder / "log")}
+    for name in names.values():
+        Path(name).mkdir()
+    environment = {**os.environ, **names}
+    if subprocess.run([program, "-d"], env=environment, check=False).returncode:
+        yield None
+        return
+    try:
+        yield names
+    finally:
+        subprocess.run([program], input="quit\n", text=True, env=environment, check=False)
 
 
 def rates(bench: Bench) -> dict[str, Any]:
-    """Measure steps a second of all arms."""
-    size = bench.size
-    trials = [bench.ours(bench.config(seed=seed), "device") for seed in range(max(size.trials))]
-    arms = {"plain": [bench.plain("iCD-KD")], "table": [bench.ours(bench.config(), "table")]}
-    arms |= {f"R {count}": trials[:count] for count in size.trials}
-    counts = {name: size.steps if name[0] == "R" else size.plain_steps for name in arms}
-    trials[0].advance(size.steps)  # fills the table
-    for name in ("plain", "table", f"R {max(size.trials)}"):
-        together(arms[name], min(10, size.steps))  # kernels are loaded, steps recorded
-    found: dict[str, list[float]] = {name: [] for name in arms}
-    for _ in range(size.repeats):
-        for name, of in arms.items():
-            found[name].append(together(of, counts[name]))
-    plain_rate = statistics.median(found["plain"])
-    rows = {}
-    for name, all_rates in found.items():
-        rate = statistics.median(all_rates)
-        hours = TRIAL_STEPS / rate * len(arms[name]) / 3600
-        rows[name] = {"steps_per_s": rate, "hours_of_a_trial": hours, "trials_ratio": rate / plain_rate}
-        rows[name]["all"] = all_rates  # type: ignore[assignment]
-    return rows
+    """Measure steps a second of all arms; the cache is full before."""
+    size, device, found = bench.size, str(bench.device), dict[str, dict[str, Any]]()
+    bench.ours(bench.config(), "cache").advance(size.steps)
+    with ExitStack() as stack:
+        shared = stack.enter_context(mps(bench.folder))
+        ways = {"": {}, **({" MPS": shared} if shared is not None else {})}
+        for kind, (way, environment) in itertools.product(KINDS, ways.items()):
+            counts = size.trials if kind in ("cache", "graph") else (1,)
+            if way and counts == (1,):
+                continue
+            trials = Trials(size, kind, max(counts), device, bench.folder, environment)
+            for count in counts:
+                all_rates = [trials.rate(count, size.trial_steps) for _ in range(size.repeats)]
+                rate = statistics.median(all_rates)
+                hours = TRIAL_STEPS / rate * count / 3600
+                found[f"{kind} x{count}{way}"] = {"steps_per_s": rate, "hours_of_a_trial": hours, "all": all_rates}
+            trials.close()
+    for row in found.values():
+        row["trials_ratio"] = row["steps_per_s"] / found["plain x1"]["steps_per_s"]
+    return found
 
 
 def waits(bench: Bench) -> dict[str, int | str | None]:
     """Count how often steps waited for the device, inside an epoch."""
     found: dict[str, int | str | None] = {}
-    arms = {"device": bench.ours(bench.config(), "device"), "table": bench.ours(bench.config(), "table")}
+    arms = {"graph": bench.ours(bench.config(), "graph"), "cache": bench.ours(bench.config(), "cache")}
     arms |= {f"plain {method}": bench.plain(method) for method in METHODS}
     for name, arm in arms.items():
         arm.advance(min(5, bench.size.steps - 1))
         if bench.device.type != "cuda":
             found[name] = None
             continue
-        torch.cuda.set_sync_debug_mode("error" if name == "device" else "warn")
+        torch.cuda.set_sync_debug_mode("error" if name == "graph" else "warn")
         try:
             with warnings.catch_warnings(record=True) as caught, arm.on_stream():
                 warnings.simplefilter("always")
@@ -268,14 +344,14 @@ def waits(bench: Bench) -> dict[str, int | str | None]:
     return found
 
 
-def apart(bench: Bench) -> dict[str, Any]:
-    """Train the same trial recorded and eager, with fixed kernels."""
+def equality(bench: Bench) -> dict[str, Any]:
+    """Train the same trial recorded and eager, with fixed kernels; and twice at once."""
     cudnn = torch.backends.cudnn
     before, cudnn.deterministic = cudnn.deterministic, True
     count = min(40, bench.size.steps)
     start = flat(bench.step(bench.config()).student)
     ends, losses, recorded = [], [], False
-    for kind in ("device", "table"):
+    for kind in ("graph", "cache"):
         arm, seen = bench.ours(bench.config(), kind), list[Tensor]()
         arm.advance(count, lambda values, seen=seen: seen.append(values.sum().clone()))  # type: ignore[misc]
         recorded = recorded or getattr(arm.epochs, "graph", None) is not None
@@ -289,7 +365,20 @@ def apart(bench: Bench) -> dict[str, Any]:
         "weights": float((ends[0] - ends[1]).norm() / moved),
         "first_loss": float((losses[0] - losses[1])[0].abs() / losses[1][0]),
         "losses": float(((losses[0] - losses[1]).abs() / losses[1]).max()),
+        **two_at_once(bench, count),
     }
+
+
+def two_at_once(bench: Bench, count: int) -> dict[str, bool]:
+    """Whether a trial that shares the GPU with another process ends with the bits of the same trial alone."""
+    with tempfile.TemporaryDirectory(prefix="icd-mps-") as folder, mps(Path(folder)) as shared:
+        digests = []
+        for number in (1, 2):
+            trials = Trials(bench.size, "cache", number, str(bench.device), bench.folder, shared or {})
+            trials.rate(number, count)
+            digests.append(trials.digests()[0])
+            trials.close()
+    return {"mps": shared is not None, "beside_another_equal": digests[0] == digests[1]}
 
 
 def flat(network: nn.Module) -> Tensor:
@@ -301,7 +390,7 @@ def methods(bench: Bench) -> dict[str, dict[str, float]]:
     """Time steps of several methods, with the device finished and by the host's clock alone."""
     size, rows = bench.size, {}
     arms = {f"plain {method}": (bench.plain(method), size.plain_steps) for method in METHODS}
-    arms |= {f"device {method}": (bench.ours(bench.config(method), "device"), size.steps) for method in METHODS}
+    arms |= {f"graph {method}": (bench.ours(bench.config(method), "graph"), size.steps) for method in METHODS}
     for arm, count in arms.values():
         arm.advance(min(10, count))
     finished: dict[str, list[float]] = {name: [] for name in arms}
@@ -312,7 +401,7 @@ def methods(bench: Bench) -> dict[str, dict[str, float]]:
             finished[name].append(1000 * (time.perf_counter() - began) / count)
     for name, (arm, count) in arms.items():
         rows[name] = {"finished_ms": statistics.median(finished[name]), "host_ms": host_ms(arm, count)}
-    for kind in ("plain", "device"):
+    for kind in ("plain", "graph"):
         base = rows[f"{kind} KD"]
         for method in METHODS:
             row = rows[f"{kind} {method}"]
@@ -332,39 +421,82 @@ def host_ms(arm: Arm, count: int) -> float:
     return statistics.median(taken)
 
 
-def show(title: str, rows: dict[str, Any]) -> None:
-    """Print a table on stderr."""
-    print(title, file=sys.stderr)
-    for name, row in rows.items():
-        cells = row.items() if isinstance(row, dict) else [("", row)]
-        shown = [f"{head} {value:.4g}" if isinstance(value, float) else f"{head} {value}" for head, value in cells]
-        print("  ", name.ljust(16), "  ".join(cell for cell in shown if "[" not in cell), file=sys.stderr, flush=True)
+def verdict(told: Mapping[str, Any]) -> str:
+    """Say which default of ``engine: auto`` the figures support."""
+    equal, found = told["equality"], told["rates"]
+    if not equal["recorded"]:
+        return "Supports engine: auto = eager, because no step was recorded here."
+    if not (equal["weights"] <= APART and equal["beside_another_equal"]):
+        return "Supports engine: auto = eager, because recorded or shared trials do not end where eager ones do."
+    gains = [
+        found[name]["steps_per_s"] / found[name.replace("graph", "cache")]["steps_per_s"]
+        for name in found
+        if name.startswith("graph")
+    ]
+    if min(gains) < 1:
+        return f"Supports engine: auto = eager, because recorded steps are slower somewhere ({min(gains):.2f}x)."
+    return f"Supports engine: auto = graph: equal weights, and {min(gains):.2f}x to {max(gains):.2f}x as many steps."
+
+
+def markdown(told: Mapping[str, Any]) -> str:
+    """Write the rates as a table, with equality before it and the verdict after it."""
+    equal = {name: value for name, value in told["equality"].items() if name != "steps"}
+    lines = [
+        f"# A training step on {told['device']}",
+        "",
+        f"torch {told['torch']}, {told['pair']}, batch {told['batch']}.",
+    ]
+    lines += ["", "Equality: " + ", ".join(f"{name} {value}" for name, value in equal.items()) + "."]
+    lines += ["", "| trials | steps a second | hours of a trial | trials an hour over plain |", "|---|---|---|---|"]
+    for name, row in told["rates"].items():
+        lines.append(
+            f"| {name} | {row['steps_per_s']:.4g} | {row['hours_of_a_trial']:.3g} | {row['trials_ratio']:.3g} |"
+        )
+    lines += [
+        "",
+        "| method | ms, device finished | ms, host's clock | over KD | over KD, host's clock |",
+        "|---|---|---|---|---|",
+    ]
+    for name, row in told["methods"].items():
+        cells = (row[key] for key in ("finished_ms", "host_ms", "finished_over_kd", "host_over_kd"))
+        lines.append(f"| {name} | " + " | ".join(f"{cell:.3g}" for cell in cells) + " |")
+    return "\n".join([*lines, "", told["verdict"], ""])
 
 
 def main() -> None:
-    """Run all parts, print tables on stderr and the figures on stdout."""
+    """Run all parts; the figures as JSON, the table as Markdown."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--quick", action="store_true", help="tiny networks, a few steps")
     parser.add_argument("--pair", help="teacher/student, instead of resnet32x4/mobilenetv2")
+    parser.add_argument("--out", type=Path, help="folder for DATE-gpu-step.json and .md, instead of stdout and stderr")
+    parser.add_argument("--worker", choices=KINDS, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
     options = parser.parse_args()
     size = QUICK if options.quick else Size()
     size = replace(size, pair=options.pair) if options.pair else size
     device = torch.device(options.device)
     if device.type == "cuda":
         device = torch.device("cuda", torch.cuda.current_device())
+    if options.worker:
+        work(Bench(size, device, options.folder), options.worker, options.seed)
+        return
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     told: dict[str, Any] = {"device": name, "torch": torch.__version__, "pair": size.pair, "batch": size.batch}
     with tempfile.TemporaryDirectory(prefix="icd-bench-") as folder:
         bench = Bench(size, device, Path(folder))
-        for part in (apart, waits, rates, methods):
+        for part in (equality, waits, rates, methods):
             began = time.perf_counter()
             told[part.__name__] = part(bench)
-            show(f"{part.__name__} ({time.perf_counter() - began:.0f} s)", told[part.__name__])
-    if device.type == "cuda":
-        told["memory_gb"] = torch.cuda.max_memory_allocated(device) / 1e9
-    json.dump(told, sys.stdout, indent=1)
-    print()
+            print(f"{part.__name__} ({time.perf_counter() - began:.0f} s)", file=sys.stderr, flush=True)
+    told["verdict"] = verdict(told)
+    if options.out is None:
+        print(json.dumps(told, indent=1))
+        print(markdown(told), file=sys.stderr)
+        return
+    for ending, text in (("json", json.dumps(told, indent=1) + "\n"), ("md", markdown(told))):
+        (options.out / f"{time.strftime('%Y-%m-%d')}-gpu-step.{ending}").write_text(text)
 
 
 if __name__ == "__main__":

@@ -3,12 +3,12 @@
     python bench/loss.py [--quick] [--rounds 15]
 
 Batch 64, K = 100, scales 1, 2, 4 for SD and iCD. ``plain`` is bench/plain.py: pooled and classified scale by scale,
-losses cell by cell, recorded by autograd. ``live`` is ours with the teacher's map at hand, ``table`` ours with an entry
-of a table, as a trial has it. Operations are those that torch dispatches, forward and backward: on a GPU about one
+losses cell by cell, recorded by autograd. ``live`` is ours with the teacher's map at hand, ``cache`` ours with an entry
+of a cache, as a trial has it. Operations are those that torch dispatches, forward and backward: on a GPU about one
 kernel each.
 
 Shape key:
-    B: batch    C: channels    H, W: height, width    K: classes    R: rows of a table's entry    V: verdicts
+    B: batch    C: channels    H, W: height, width    K: classes    R: rows of a cache's entry    V: verdicts
 """
 
 import argparse
@@ -25,10 +25,10 @@ from plain import loss_of
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from icd.methods import PAPER_ROWS, LiveSide, Side, Step
+from icd.methods import PAPER_ROWS, LiveOutputs, NetworkOutputs, Step
 from icd.models import Output
-from icd.trial.table_block import BlockSpec, rows_of
-from icd.trial.teacher_table import TableSide
+from icd.teacher.cache_block import BlockSpec, rows_of
+from icd.teacher.cached_outputs import CachedOutputs
 
 BATCH, CLASSES, SCALES = 64, 100, (1, 2, 4)
 MAPS = {"resnet8x4": (256, 8), "mobilenetv2": (1280, 2)}  # channels and side of the student's map
@@ -62,13 +62,13 @@ def compare(method: str, channels: int, side: int, options: argparse.Namespace) 
     teacher, teacher_head = network(256, 8, generator)
     student.features_BCHW.requires_grad_()
     built, where = PAPER_ROWS[method].build(None), Step(labels_B, labels_B, 240, 0)
-    live, table = LiveSide(teacher, teacher_head), table_side(teacher, teacher_head, labels_B)
+    live, cache = LiveOutputs(teacher, teacher_head), cache_side(teacher, teacher_head, labels_B)
 
     def logits() -> Output:  # the head on the whole image is part of every loss
         return Output(student_head(student.features_BCHW.mean((2, 3))), student.features_BCHW, student.features_BCHW)
 
-    def ours(its_side: Side) -> Tensor:
-        return torch.stack(list(built(LiveSide(logits(), student_head), its_side, where).values())).sum()
+    def ours(its_side: NetworkOutputs) -> Tensor:
+        return torch.stack(list(built(LiveOutputs(logits(), student_head), its_side, where).values())).sum()
 
     def plain() -> Tensor:
         return loss_of(method, SCALES, logits(), teacher, (student_head, teacher_head), labels_B)
@@ -76,11 +76,11 @@ def compare(method: str, channels: int, side: int, options: argparse.Namespace) 
     weights = [student.features_BCHW, *student_head.parameters()]
     arms = {
         name: partial(_gradient, loss, weights)
-        for name, loss in (("plain", plain), ("live", partial(ours, live)), ("table", partial(ours, table)))
+        for name, loss in (("plain", plain), ("live", partial(ours, live)), ("cache", partial(ours, cache)))
     }
     taken = take_turns(arms, 3 if options.quick else options.rounds, times=5)
     milliseconds = {f"{name}_ms": 1e3 * statistics.median(values) for name, values in taken.items()}
-    ratios = {f"plain_over_{name}": ratio(taken["plain"], taken[name]) for name in ("live", "table")}
+    ratios = {f"plain_over_{name}": ratio(taken["plain"], taken[name]) for name in ("live", "cache")}
     return milliseconds | ratios | {f"{name}_operations": operations(arm) for name, arm in arms.items()}
 
 
@@ -96,14 +96,14 @@ def network(channels: int, side: int, generator: torch.Generator) -> tuple[Outpu
 
 
 @torch.no_grad()
-def table_side(teacher: Output, head: nn.Linear, labels_B: Tensor) -> TableSide:
-    """The teacher's answer as a table would give it."""
+def cache_side(teacher: Output, head: nn.Linear, labels_B: Tensor) -> CachedOutputs:
+    """The teacher's answer as a cache would give it."""
     spec = BlockSpec(
         teacher="t", data="d", views="v", num_images=BATCH, num_views=1, num_classes=CLASSES, side=4, from_map=False,
         own_logits=False,
     )  # fmt: skip
     rows_BRK, verdicts_BV = rows_of(teacher, head, spec, labels_B)
-    return TableSide({(4, False): (spec, rows_BRK.half().float(), verdicts_BV)})
+    return CachedOutputs({(4, False): (spec, rows_BRK.half().float(), verdicts_BV)})
 
 
 def _gradient(loss: Callable[[], Tensor], weights: list[Tensor]) -> None:
@@ -120,9 +120,9 @@ class _Counter(TorchDispatchMode):
 
 def operations(arm: Callable[[], object]) -> int:
     """Count what torch dispatches, views aside."""
-    with _Counter() as counter:
+    with _Counter() as counter:  # type: ignore[no-untyped-call]  # of torch
         arm()
-    return counter.count
+    return int(counter.count)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,15 @@
 """Can the tests fail? Breaks one documented rule at a time and runs the tests that should notice.
 
     python bench/mutants.py > table.md              # all of mutants.toml: 10 to 20 minutes
-    python bench/mutants.py --only 3,17             # some of them, counted from 1
+    python bench/mutants.py --only 3,17-20          # some of them, counted from 1
+    python bench/mutants.py --list                  # whether rules, lines and tests are those of this tree
 
 A copy of the working tree is changed, never the tree itself. In the end the tests that killed a mutant are run where
 nothing is broken: they must pass there.
 """
 
 import argparse
+import importlib
 import os
 import re
 import shutil
@@ -21,17 +23,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import alembic.command  # noqa: F401 - these are imported once for all children
-import optuna.storages._rdb.storage  # noqa: F401
-import PIL.Image  # noqa: F401
 import pytest
-import scipy.stats  # noqa: F401
-import sqlalchemy.orm  # noqa: F401
-import torch  # noqa: F401
 
 ROOT = Path(__file__).parents[1]
 _LONGEST_S = 600  # of the tests of one mutant; a mutant that hangs them is killed
-_OPTIONS = ["-x", "-q", "-rfE", "-p", "no:cacheprovider"]
+# Imported once for all children.
+_LARGE = ("alembic.command", "optuna.storages._rdb.storage", "PIL.Image", "scipy.stats", "sqlalchemy.orm", "torch")
+_HUNG = "they did not end"
+_OPTIONS = ["-q", "-rfE", "-p", "no:cacheprovider"]
 
 
 class Mutant(NamedTuple):
@@ -71,8 +70,26 @@ def problem(mutant: Mutant) -> str:
     if words not in " ".join((ROOT / page).read_text().split()):
         return f"{page} does not say {words!r}"
     path = ROOT / mutant.file
-    count = path.read_text().count(mutant.old) if path.exists() else 0
-    return "" if count == 1 else f"{mutant.file} has {mutant.old!r} {count} times"
+    text = path.read_text() if path.exists() else ""
+    if (count := text.count(mutant.old)) != 1:
+        return f"{mutant.file} has {mutant.old!r} {count} times"
+    try:
+        compile(text.replace(mutant.old, mutant.new), mutant.file, "exec")
+    except SyntaxError as error:
+        return f"{mutant.file} with {mutant.new!r} is no Python: {error}"
+    return next((f"there is no test {test}" for test in mutant.tests if not _exists(test)), "")
+
+
+def _exists(test: str) -> bool:
+    file, *names = test.split("::")
+    path = ROOT / file
+    return path.exists() and all(re.search(rf"\b(def|class) {name}\b", path.read_text()) for name in names)
+
+
+def asked_for(numbers: str, most: int) -> list[int]:
+    """Read numbers such as ``3,17-20``; empty stands for all."""
+    ranges = [part.partition("-") for part in numbers.split(",")] if numbers else [("1", "-", str(most))]
+    return [number for first, _, last in ranges for number in range(int(first), int(last or first) + 1)]
 
 
 def copied(folder: Path) -> None:
@@ -114,14 +131,14 @@ def tried(folder: Path, mutant: Mutant, stamp: int) -> Found:
     path.write_text(text.replace(mutant.old, mutant.new))
     os.utime(path, (stamp, stamp))  # Python compiles a file anew where its time, in whole seconds, is another one
     try:
-        code, said = run(folder, mutant.tests)
+        code, said = run(folder, ["-x", *mutant.tests])
     finally:
         path.write_text(text)
         os.utime(path, (stamp + 1, stamp + 1))
     if code not in (0, 1, 2, -signal.SIGKILL):
         raise SystemExit(f"pytest ended with {code}:\n{said[-2000:]}")
     failed = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", said, re.MULTILINE)
-    return Found("" if code == 0 else failed[1] if failed else "they did not end", time.monotonic() - began)
+    return Found("" if code == 0 else failed[1] if failed else _HUNG, time.monotonic() - began)
 
 
 def row(number: int, mutant: Mutant, found: Found) -> str:
@@ -136,14 +153,16 @@ def row(number: int, mutant: Mutant, found: Found) -> str:
 def main() -> None:
     """Print the table on stdout and progress on stderr."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--only", default="", metavar="N,M", help="numbers, counted from 1")
+    parser.add_argument("--only", default="", metavar="N,M-O", help="numbers, counted from 1")
     parser.add_argument("--list", action="store_true", help="check the table and run nothing")
     asked = parser.parse_args()
     known = dict(enumerate(mutants(), 1))
-    chosen = {int(number): known[int(number)] for number in asked.only.split(",")} if asked.only else known
+    chosen = {number: known[number] for number in asked_for(asked.only, len(known))}
     wrong = [f"{number}: {why}" for number, mutant in chosen.items() if (why := problem(mutant))]
     if wrong or asked.list:
         raise SystemExit("\n".join(wrong) or f"{len(chosen)} mutants of rules that are stated")
+    for module in _LARGE:
+        importlib.import_module(module)
     sys.dont_write_bytecode = False  # else each child compiles everything anew
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     with tempfile.TemporaryDirectory(prefix="icd-mutants-") as name:
@@ -157,7 +176,8 @@ def main() -> None:
             print(row(number, mutant, found), flush=True)
             print(f"{number}: {found.killer or 'SURVIVED'}, {found.seconds:.0f} s", file=sys.stderr, flush=True)
         print(f"\n{len(killers)} of {len(chosen)} killed ({100 * len(killers) / len(chosen):.0f} %).", flush=True)
-        code, said = run(folder, list(dict.fromkeys(killers))) if killers else (0, "")
+        tests = [killer for killer in dict.fromkeys(killers) if killer != _HUNG]
+        code, said = run(folder, tests) if tests else (0, "")
         if code:
             raise SystemExit(f"a test that killed a mutant does not pass where nothing is broken:\n{said[-4000:]}")
         print("The tests that killed pass where nothing is broken.")

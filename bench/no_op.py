@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from icd.search.task import Epoch, Outcome, Task
+from icd.search.core.attempts import Attempt, AttemptResult, EpochReport
 
 RESULT = {"minutes": 0.01, "parameters": 1000, "student_sha256": "0" * 64, "epochs": 10}
 
@@ -29,16 +29,16 @@ def metrics_of(config: Mapping[str, Any], epoch: int) -> dict[str, float]:
     }
 
 
-def no_op(task: Task, send: Callable[[Epoch], bool]) -> Outcome:
+def no_op(task: Attempt, send: Callable[[EpochReport], bool]) -> AttemptResult:
     """Do an attempt as a worker would, without training: rows in the trial's folder, every epoch said."""
-    epochs = int(task.config["protocol"]["epochs"])
+    epochs = int(task.config["training"]["epochs"])
     go = True
     with (task.folder / "metrics.jsonl").open("a") as file:
         for epoch in range(1, epochs + 1):
             metrics = metrics_of(task.config, epoch)
             file.write(json.dumps({"epoch": epoch, **metrics}) + "\n")
             file.flush()
-            go = send(Epoch(number=task.number, attempt=task.attempt, epoch=epoch, metrics=metrics))
+            go = send(EpochReport(number=task.number, attempt=task.attempt, epoch=epoch, metrics=metrics))
             if not go and epoch < epochs:
-                return Outcome(number=task.number, attempt=task.attempt, kind="stopped", reason="stopped")
-    return Outcome(number=task.number, attempt=task.attempt, kind="complete", device="none", result=RESULT)
+                return AttemptResult(number=task.number, attempt=task.attempt, kind="stopped", reason="stopped")
+    return AttemptResult(number=task.number, attempt=task.attempt, kind="complete", device="none", result=RESULT)

@@ -15,7 +15,7 @@ import json
 import math
 import resource
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -68,7 +68,7 @@ def nkd_loss(student_BK: Tensor, teacher_BK: Tensor, labels_B: Tensor, temperatu
     return target + gamma * temperature**2 * soft
 
 
-LOSSES = {
+LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "KD": kd_loss,
     "DKD": dkd_loss,
     "NKD": partial(nkd_loss, temperature=1.0, gamma=1.5),
@@ -92,9 +92,10 @@ def loss_of(
 ) -> Tensor:
     """Loss of a batch: cross entropy, base loss over the cells, cluster term (methods KD, SD-KD, iCD-KD and so on)."""
     base = method.rpartition("-")[2]
-    total = CE[base] * F.cross_entropy(student.logits_BK, labels_B)
+    total: Tensor = CE[base] * F.cross_entropy(student.logits_BK, labels_B)
     if method == base:
-        return total + BASE[base] * LOSSES[base](student.logits_BK, teacher.logits_BK, labels_B).mean()
+        whole_B = LOSSES[base](student.logits_BK, teacher.logits_BK, labels_B)
+        return total + BASE[base] * whole_B.mean()
     sums, cells, cluster = torch.zeros(()), 0, torch.zeros(())
     whole_right = cells_of(teacher.features_BCHW, heads[1], 1)[:, 0].argmax(dim=1) == labels_B
     omega = [1 + math.log2(scale) for scale in scales]
@@ -144,9 +145,9 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     arch_teacher, arch_student = options.pair.split("/")
-    split = load_dataset("digits100", root=None, path=None, val_share=0.1, split_seed=0, train_per_class=72)
-    teacher = build_model(arch_teacher, num_classes=split.num_classes, stem="cifar", seed=1).eval()
-    student = build_model(arch_student, num_classes=split.num_classes, stem="cifar", seed=0).train()
+    split = load_dataset("digits100", root=None, path=None, val_fraction=0.1, split_seed=0, train_per_class=72)
+    teacher = build_model(arch_teacher, num_classes=split.num_classes, stem="conv3x3", seed=1).eval()
+    student = build_model(arch_student, num_classes=split.num_classes, stem="conv3x3", seed=0).train()
     optimizer = torch.optim.SGD(student.parameters(), lr=LR, momentum=0.9, weight_decay=5e-4)
     data = Images(split.train.images_NCHW, split.train.labels_N)  # type: ignore[union-attr]
     loader = torch.utils.data.DataLoader(data, batch_size=BATCH, shuffle=True, num_workers=0, drop_last=True)
@@ -158,7 +159,7 @@ def main() -> None:
                 answer = teacher(images_BCHW)
             loss = loss_of(options.method, scales, student(images_BCHW), answer, (student.head, teacher.head), labels_B)
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             nn.utils.clip_grad_norm_(student.parameters(), 40.0)
             optimizer.step()
             done += 1

@@ -1,8 +1,8 @@
-"""A whole training step from the teacher's table: iCD with every base loss and scale set, over plain KD.
+"""A whole training step from the teacher's cache: iCD with every base loss and scale set, over plain KD.
 
     python bench/step.py [--quick] [--rounds 31] [--students mobilenetv2,resnet8x4,vgg8]
 
-Batch 64, 32 x 32, K = 100, one thread: images cut and normalised, entries read from the table's files, student forward
+Batch 64, 32 x 32, K = 100, one thread: images cut and normalised, entries read from the cache's files, student forward
 and backward, losses, update. Arms take turns step by step, each with a student of its own.
 
     ms       median CPU milliseconds of a step
@@ -20,23 +20,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from cached import config_of
 from paired import ratio, take_turns
-from tabled import config_of
 
 from icd.config.trial import TrialConfig
 from icd.data import load_dataset
 from icd.data.loader import Batch
 from icd.data.split import Split
-from icd.losses import DecoupledKD, KnowledgeDistillation, LocalRelations, NormalizedKD
+from icd.losses import BaseLoss, DecoupledKD, KnowledgeDistillation, LocalRelations, NormalizedKD
 from icd.methods import CellDistillation, Step
 from icd.models import build_model
-from icd.trial.step import TrainStep
-from icd.trial.table_build import build
-from icd.trial.teacher_table import TeacherTable, open_table, plan_table
-from icd.trial.train import Execution, train_batches
+from icd.teacher.cache import TeacherCache, open_cache, plan_cache
+from icd.teacher.cache_builder import build
+from icd.training.loop import Execution, train_batches
+from icd.training.step import TrainStep
 
 STUDENTS = ("mobilenetv2", "resnet8x4", "vgg8")
-BASES = {
+BASES: dict[str, BaseLoss] = {
     "KD": KnowledgeDistillation(),
     "DKD": DecoupledKD(beta=2.0),
     "NKD": NormalizedKD(temperature=4.0, gamma=2.0),
@@ -71,7 +71,7 @@ def main() -> None:
 
 
 def arms_of(student: str, bases: list[str], folder: Path) -> dict[str, Callable[[], object]]:
-    """Give a step of each method, all with one full table."""
+    """Give a step of each method, all with one full cache."""
     methods = {"KD": CellDistillation(base_loss=BASES["KD"], scales=(1,), ce_weight=0.1, base_weight=0.9)}
     for base in bases:
         for scales in SCALES:
@@ -79,28 +79,30 @@ def arms_of(student: str, bases: list[str], folder: Path) -> dict[str, Callable[
                 base_loss=BASES[base], scales=scales, cluster_weight=8.0, allow_repeated_cells=True
             )
             methods[f"iCD-{base} {scales}"] = method
-    config = config_of(f"resnet20/{student}", {"row": "iCD-KD", "allow_repeated_cells": True})
+    config = config_of(f"resnet20/{student}", {"recipe": "iCD-KD", "allow_repeated_cells": True})
     configs = {name: replace(config, method=method) for name, method in methods.items()}
-    split = load_dataset("digits100", root=None, path=None, val_share=0.5, split_seed=0, train_per_class=4)
-    teacher = build_model("resnet20", num_classes=split.num_classes, stem="cifar", seed=1).eval().requires_grad_(False)
-    teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    plan = plan_table(list(configs.values()), split, "stream", folder=folder)
-    table = open_table(plan, config, teacher, folder)
-    assert table is not None
-    build(table, split, Execution())
-    return {name: arm_of(own, split, open_table(plan, own, teacher, folder)) for name, own in configs.items()}
+    split = load_dataset("digits100", root=None, path=None, val_fraction=0.5, split_seed=0, train_per_class=4)
+    teacher = (
+        build_model("resnet20", num_classes=split.num_classes, stem="conv3x3", seed=1).eval().requires_grad_(False)
+    )
+    teacher.to(memory_format=torch.channels_last)
+    plan = plan_cache(list(configs.values()), split, "stream", folder=folder)
+    cache = open_cache(plan, config, teacher, folder)
+    assert cache is not None
+    build(cache, split, Execution())
+    return {name: arm_of(own, split, open_cache(plan, own, teacher, folder)) for name, own in configs.items()}
 
 
-def arm_of(config: TrialConfig, split: Split, table: TeacherTable | None) -> Callable[[], object]:
+def arm_of(config: TrialConfig, split: Split, cache: TeacherCache | None) -> Callable[[], object]:
     """Give a function that does one step of a trial."""
-    assert table is not None
+    assert cache is not None
     network = build_model(config.student.arch, num_classes=split.num_classes, stem=config.student.stem, seed=0).train()
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    step, shown = TrainStep(network, config.method.build(None), config.protocol), endless(config, split)
+    network.to(memory_format=torch.channels_last)
+    step, shown = TrainStep(network, config.method.build(None), config.training), endless(config, split)
 
     def arm() -> Any:
         epoch, batch = next(shown)
-        return step(batch, table.side(batch, epoch), Step(batch.labels_B, batch.indices_B, epoch, 0), 0.01)
+        return step(batch, cache.outputs(batch, epoch), Step(batch.labels_B, batch.indices_B, epoch, 0), 0.01)
 
     return arm
 
@@ -108,7 +110,7 @@ def arm_of(config: TrialConfig, split: Split, table: TeacherTable | None) -> Cal
 def endless(config: TrialConfig, split: Split) -> Iterator[tuple[int, Batch]]:
     """Show the images of the trial's epochs again and again."""
     while True:
-        for epoch in range(1, config.protocol.epochs + 1):
+        for epoch in range(1, config.training.epochs + 1):
             for batch in train_batches(config, split, split.train, epoch, Execution()):
                 yield epoch, batch
 

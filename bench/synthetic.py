@@ -1,9 +1,8 @@
-"""A sweep whose trials train nothing: the real space, ledger, driver and outbox on disk, and no-op attempts."""
+"""A sweep whose trials train nothing: the real space, ledger and driver on disk, and no-op attempts."""
 
 import os
 import statistics
 import sys
-import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,12 +13,15 @@ from optuna.storages import BaseStorage
 from icd.config.read_sweep import read_sweep
 from icd.config.sweep import SweepConfig
 from icd.config.yaml import Document
-from icd.search.driver import Driver, Site
-from icd.search.outbox import Outbox
-from icd.search.prepare import Prepared
-from icd.search.space import SearchSpace
-from icd.search.storage import open_storage
-from icd.search.study import Ledger
+from icd.search.controller.controller import SweepController
+from icd.search.core.preparation import PreflightResult
+from icd.search.core.run_context import RunContext
+from icd.search.study.database import open_storage
+from icd.search.study.ledger import Ledger
+from icd.search.suggest.samplers import drive
+from icd.search.suggest.search_space import SearchSpace
+from icd.search.tracking.experiment import Experiment
+from icd.search.tracking.tracker import Tracker
 
 
 def document(name: str, *, trials: int, epochs: int, pruner: str = "none", seed: int = 0) -> dict[str, Any]:
@@ -27,29 +29,33 @@ def document(name: str, *, trials: int, epochs: int, pruner: str = "none", seed:
     temperature = {"low": 1, "high": 8}
     return {
         "name": name,
-        "data": {"name": "npz", "path": "nowhere.npz", "val_share": 0.5},
+        "data": {"name": "npz", "path": "nowhere.npz", "val_fraction": 0.5},
         "teacher": {"arch": "resnet8x4", "weights": "train"},
         "student": {"arch": "resnet8"},
-        "protocol": {"preset": "digits100", "epochs": epochs},
-        "space": {
+        "training": {"preset": "digits100", "epochs": epochs},
+        "method": {
             "base_loss": {
-                "kd": {"temperature": temperature},
-                "dkd": {"temperature": temperature, "beta": {"low": 0.5, "high": 16, "log": True}},
-                "nkd": {"temperature": temperature, "gamma": {"low": 0.5, "high": 16, "log": True}},
-                "ldrld": {"temperature": temperature, "k": {"low": 3, "high": 12}},
+                "choices": {
+                    "kd": {"temperature": temperature},
+                    "dkd": {"temperature": temperature, "beta": {"low": 0.5, "high": 16, "log": True}},
+                    "nkd": {"temperature": temperature, "gamma": {"low": 0.5, "high": 16, "log": True}},
+                    "ldrld": {"temperature": temperature, "k": {"low": 3, "high": 12}},
+                }
             },
             "scales": {"subsets_of": [1, 2, 4]},
-            "scale_weights": {"low": 0.05, "high": 1},
+            "cluster_scale_weights": {"low": 0.05, "high": 1},
             "cluster_weight": {"low": 0.5, "high": 512, "log": True},
             "cluster_temperature": {"low": 0.1, "high": 4, "log": True},
             "complementary_weight": {"low": 1, "high": 4},
             "ce_weight": {"low": 0.1, "high": 1},
             "base_weight": {"low": 0.3, "high": 3, "log": True},
         },
-        "sampler": {"name": "tpe"},
-        "pruner": {"name": pruner, "min_epochs": 3, "reduction": 3, "control_share": 0.15},
-        "budget": {"trials": trials},
         "seed": seed,
+        "search": {
+            "sampler": {"name": "tpe", "seed": seed},
+            "pruner": {"name": pruner, "min_epochs": 3, "reduction": 3, "control_fraction": 0.15},
+            "budget": {"trials": trials},
+        },
     }
 
 
@@ -58,7 +64,7 @@ def sweep_of(plain: Mapping[str, Any]) -> SweepConfig:
     return read_sweep(Document(dict(plain), "synthetic.yaml"))
 
 
-PREPARED = Prepared(
+PREPARED = PreflightResult(
     data_digest="d" * 64,
     data="nothing",
     num_classes=10,
@@ -75,20 +81,26 @@ def driver_for(
     plain: Mapping[str, Any],
     url: str | None = None,
     before: Callable[[BaseStorage, Ledger, SearchSpace], None] = lambda storage, ledger, space: None,
-) -> Driver:
-    """Make a driver as ``icd.search.sweeps.run`` does, with what is prepared made up; ``before`` fills the study."""
+) -> SweepController:
+    """Make a driver as ``icd.search.run_sweep.run`` does, with what is prepared made up; ``before`` fills the study."""
     sweep = sweep_of(plain)
     space = SearchSpace(sweep)
     storage = open_storage(url or f"sqlite:///{folder / 'study.db'}")
     ledger = Ledger.create(storage, sweep, {"uid": sweep.name, "digest": sweep.digest()})
     before(storage, ledger, space)
-    epochs = sweep.fixed["protocol"]["epochs"]
-    ledger.drive(sweep, [], epochs, shared=False)
+    epochs = sweep.template["training"]["epochs"]
+    drive(ledger, sweep, [], epochs, shared=False)
     place = folder / "sweeps" / sweep.name
     place.mkdir(parents=True)
-    outbox = Outbox(place)
-    outbox.sweep(time_ms=int(1000 * time.time()), name=sweep.name, params={}, tags={}, note="synthetic")
-    return Driver(sweep, space, ledger, outbox, PREPARED, Site(folder=place, root=folder), lambda line: None)
+    site, tracker = RunContext(folder=place, root=folder), Tracker(lambda line: None)
+    return SweepController(sweep, space, ledger, tracker, PREPARED, site, lambda line: None)
+
+
+def track(driver: SweepController, database: Path) -> Tracker:
+    """Let MLflow follow a driver from a thread, as it does in a sweep."""
+    uri, tracker = f"sqlite:///{database}", driver.tracker
+    tracker.start(Experiment(driver.site.folder, uri, driver.ledger.name, "uid", tracker.refuse))
+    return tracker
 
 
 # Measuring

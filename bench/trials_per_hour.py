@@ -1,12 +1,12 @@
-"""How many trials a core does in an hour: ours with the teacher's table against the plain way, whole processes.
+"""How many trials a core does in an hour: ours with the teacher's cache against the plain way, whole processes.
 
     python bench/trials_per_hour.py [--quick] [--rounds 3] [--pairs resnet32x4/mobilenetv2,...] [--live]
 
 Arms take turns, each trial in a process of its own with one thread; CPU seconds of the whole process, imports and
 data included, as the process counts them. 202 steps of 64 images of 32 x 32, K = 100, iCD-KD on scales 1, 2, 4.
 
-    build       CPU seconds of the trial that fills the table, less those of one that reads it
-    ratio       plain over ours, the table there already; medians over the rounds
+    build       CPU seconds of the trial that fills the cache, less those of one that reads it
+    ratio       plain over ours, the cache there already; medians over the rounds
     ratio_N     the same with the build shared by N trials
     live_s      with --live: CPU seconds of ours with a live teacher
 """
@@ -49,11 +49,11 @@ def main() -> None:
 
 def compare(pair: str, rounds: int, folder: Path, *, live: bool) -> dict[str, Any]:
     """Let the arms take turns on one pair."""
-    tabled = [str(HERE / "tabled.py"), "--pair", pair, "--tables", str(folder)]
-    filling = _cpu(tabled)
-    arms = {"plain": [str(HERE / "plain.py"), "--pair", pair, "--steps", str(STEPS)], "ours": tabled}
+    cached = [str(HERE / "cached.py"), "--pair", pair, "--teacher-cache", str(folder)]
+    filling = _cpu(cached)
+    arms = {"plain": [str(HERE / "plain.py"), "--pair", pair, "--steps", str(STEPS)], "ours": cached}
     if live:
-        arms["live"] = [*tabled, "--live"]
+        arms["live"] = [*cached, "--live"]
     taken: dict[str, list[float]] = {name: [] for name in arms}
     for _ in range(rounds):
         for name, words in arms.items():

@@ -27,10 +27,15 @@ from typing import Any
 import no_op
 import synthetic
 
-from icd.search.space import SearchSpace
+from icd.search.suggest.search_space import SearchSpace
 
 HERE = Path(__file__).parent
-QUIET = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR", "address": "local"}
+QUIET: dict[str, Any] = {
+    "include_dashboard": False,
+    "log_to_driver": False,
+    "logging_level": "ERROR",
+    "address": "local",
+}
 
 
 def attempt(task: Any, bench: Any, send: Any, *, progress: Any) -> Any:
@@ -41,8 +46,7 @@ def attempt(task: Any, bench: Any, send: Any, *, progress: Any) -> Any:
 def ours(folder: Path, trials: int, epochs: int) -> dict[str, float]:
     """Drive our sweep."""
     from icd.config.sweep import Resources
-    from icd.search.ray_tune import RayExecutor
-    from icd.search.track import Tracker
+    from icd.search.executors.ray.executor import RayExecutor
 
     plain = synthetic.document("ours", trials=trials, epochs=epochs)
     driver = synthetic.driver_for(folder, plain)
@@ -50,9 +54,8 @@ def ours(folder: Path, trials: int, epochs: int) -> dict[str, float]:
     resources = Resources(gpus_per_trial=0, max_concurrent=2)
     executor = RayExecutor(resources, driver.site.folder, announce=lambda line: None, attempt=attempt)
     start = time.perf_counter() - began
-    tracker = Tracker(driver.site.folder, f"sqlite:///{folder}/mlflow.db", "ours", "uid", lambda line: None)
     began, busy = time.perf_counter(), synthetic.cpu_s()
-    tracker.start()
+    tracker = synthetic.track(driver, folder / "mlflow.db")
     executor.run(driver, lambda: None)
     trained = time.perf_counter() - began
     left = tracker.close(120)
@@ -82,7 +85,7 @@ def plain_ray(folder: Path, trials: int, epochs: int, *, reuse: bool) -> dict[st
     from ray.air.integrations.mlflow import MLflowLoggerCallback
     from ray.tune.search.optuna import OptunaSearch
 
-    from icd.search.storage import open_storage
+    from icd.search.study.database import open_storage
 
     def train(config: dict[str, Any]) -> None:
         for epoch in range(1, epochs + 1):

@@ -4,7 +4,7 @@
 
 Every size is a process and a cluster of its own, with a head that runs no trial. A node has one place; the sweep has
 ``per-node`` trials for each, of ``epochs`` epochs of ``seconds``. The real space, sampler, ledger (sqlite, every commit
-synced), outbox, Ray Tune and workers; only training is left out, so all they cost is overhead.
+synced), MLflow, Ray Tune and workers; only training is left out, so all they cost is overhead.
 
     efficiency   epochs in a second over those of nodes that wait for nobody: nodes / seconds. From the first epoch that
                  any node can have ended to the last epoch of the sweep, so turns between trials count, starts do not
@@ -54,16 +54,16 @@ class Watched:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.driver, name)
 
-    def next(self) -> Any:
+    def next_attempt(self) -> Any:
         began = time.perf_counter()
-        task = self.driver.next()
+        task = self.driver.next_attempt()
         if task is not None:
             self.asks.append(time.perf_counter() - began)
         return task
 
-    def epoch(self, epoch: Any) -> bool:
+    def on_epoch(self, epoch: Any) -> bool:
         self.times.append(time.monotonic())
-        return bool(self.driver.epoch(epoch))
+        return bool(self.driver.on_epoch(epoch))
 
 
 def one_size(nodes: int, epochs: int, per_node: int, seconds: float) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def one_size(nodes: int, epochs: int, per_node: int, seconds: float) -> dict[str
     from ray.cluster_utils import Cluster
 
     from icd.config.sweep import Resources
-    from icd.search.ray_tune import RayExecutor
+    from icd.search.executors.ray.executor import RayExecutor
 
     began = time.monotonic()
     cluster = Cluster()

@@ -5,6 +5,6 @@ python make_ledger.py      (ICD_STORAGE_URL names the database)
 
 import os
 
-from icd.search.storage import open_storage
+from icd.search.study.database import open_storage
 
 open_storage(os.environ["ICD_STORAGE_URL"])

@@ -89,7 +89,7 @@ class NonFiniteLossError(IcdError, ArithmeticError):
         self.term, self.epoch, self.step, self.value = term, epoch, step, value
         super().__init__(
             f"loss term {term!r} must be finite, but got {value!r} at epoch {epoch}, step {step}; "
-            "lower protocol.lr or the weight of that term"
+            "lower training.lr or the weight of that term"
         )
 
     def __reduce__(self) -> tuple[type, tuple[object, ...]]:

@@ -5,20 +5,32 @@ built, gives the rule printed for a wrong configuration file, and bounds a searc
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import cache
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
+import annotated_types
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Range:
-    """Bounds of a number, or of every number of a tuple."""
+class Range(annotated_types.GroupedMetadata):
+    """Bounds of a number, or of every number of a tuple; pydantic reads them too."""
 
     above: float | None = None
     at_least: float | None = None
     at_most: float | None = None
     below: float | None = None
+
+    def __iter__(self) -> Iterator[object]:
+        """Give the bounds one by one, as libraries that read annotations expect them."""
+        bounds = (
+            (annotated_types.Gt, self.above),
+            (annotated_types.Ge, self.at_least),
+            (annotated_types.Le, self.at_most),
+            (annotated_types.Lt, self.below),
+        )
+        return (kind(bound) for kind, bound in bounds if bound is not None)
 
     def holds(self, value: float) -> bool:
         """Whether the value is inside; NaN never is."""

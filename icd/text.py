@@ -24,3 +24,8 @@ def cell_text(value: Any) -> str:
     if value is None:
         return "-"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def runs_wait(count: int) -> str:
+    """Say how many runs wait: ``1 run waits``, ``2 runs wait``."""
+    return "1 run waits" if count == 1 else f"{count} runs wait"

@@ -1,4 +1,4 @@
-r"""Fills the teacher table of a trial or a sweep ahead of it, where this job's entry point is placed.
+r"""Fills the teacher cache of a trial or a sweep ahead of it, where this job's entry point is placed.
 
 ray job submit --entrypoint-num-gpus 1 --working-dir . -- \
     python jobs/teacher_cache.py search_spaces/quickstart.yaml --root /shared/runs

@@ -9,7 +9,7 @@ from icd.results.outcome import Arm, Comparison, Run
 
 
 def run(trial: int, seed: int, value: float) -> Run:
-    return Run(trial=trial, seed=seed, value=value, looks=4, seconds=9.0)
+    return Run(trial=trial, seed=seed, value=value, evaluations=4, seconds=9.0)
 
 
 def arm(label: str, trial: int | None, runs: Sequence[Run]) -> Arm:
@@ -56,7 +56,7 @@ def confirmation(**changes: Any) -> Confirmation:
         round=1,
         arms=arms,
         comparisons=(item, replace(item, arm="trial 3", difference=-0.5)),
-        looks=20,
+        test_evaluations=20,
         seconds=45.0,
         finished=True,
         winner="trial 12",

@@ -6,13 +6,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from icd.results.confirm import confirmation_of, make_plan
-from icd.results.confirmation import Confirmation
+from icd.results.confirm import make_plan
+from icd.results.confirmation import Confirmation, confirmation_of
 from icd.results.plan import Plan, PlannedArm, begin_plan, stored_plans
-from icd.search.driver import Driver
-from icd.search.fixed import FixedRun, FixedRuns, measured
-from icd.search.record import State, TrialRecord
-from icd.search.task import Task
+from icd.search.controller.controller import SweepController
+from icd.search.core.attempts import Attempt
+from icd.search.core.records import State, TrialRecord
+from icd.search.suggest.list_source import FixedRun, ListSource, measured
 from tests.driving import EPOCHS, Hand
 
 Measured = Callable[[str, int], float]  # arm and seed to top-1
@@ -44,7 +44,7 @@ def searched(root: Path, trials: int = 4, **changes: Any) -> Hand:
     """Search: the later a trial, the better."""
     changes = {"budget": {"trials": trials}, **changes}
     hand = Hand(root, **changes)
-    while (task := hand.driver.next()) is not None:
+    while (task := hand.driver.next_attempt()) is not None:
         hand.epoch(task, EPOCHS, 50.0 + task.number, **{"val/loss": 2.0 - task.number / 10})
         hand.end(task)
     return hand
@@ -59,24 +59,24 @@ class Confirming(Hand):
         self.anew, self.asked = anew, asked
         super().__init__(root, **changes)
 
-    def drive(self) -> Driver:
+    def drive(self) -> SweepController:
         if self.asked is None and not self.anew:
             self.plan = stored_plans(self.ledger, "confirm")[-1]
         else:
             wanted = make_plan(self.ledger, self.sweep, **{"top": 2, "seeds": 5, **(self.asked or {})})
             self.plan = begin_plan(self.ledger, wanted, anew=self.anew)
         sweep = measured(self.sweep, self.plan.objective)
-        self.ledger.drive(sweep, [], EPOCHS, shared=False)
-        return self.driver_of(sweep, FixedRuns(self.plan, self.ledger, self.prepared))
+        self.ledger.drive()
+        return self.driver_of(sweep, ListSource(self.plan, self.ledger, self.prepared))
 
     def again(self, *, anew: bool = False, asked: dict[str, Any] | None = None, **changes: Any) -> "Confirming":
         self.close()
         return Confirming(self.root, anew=anew, asked=asked, **{**self.changes, **changes})
 
-    def record(self, task: Task) -> TrialRecord:
+    def record(self, task: Attempt) -> TrialRecord:
         return self.ledger.record(task.number)
 
-    def run(self, task: Task, value: Measured) -> None:
+    def run(self, task: Attempt, value: Measured) -> None:
         """Train a run, in one epoch."""
         attributes = self.record(task).attributes
         self.epoch(task, EPOCHS, value(attributes["arm"], attributes["seed"]))
@@ -85,7 +85,7 @@ class Confirming(Hand):
     def finish_all(self, value: Measured, most: int = 1000) -> list[str]:
         """Train all that is left, or so many; names of the runs, in the order in which they were given."""
         names: list[str] = []
-        while len(names) < most and (task := self.driver.next()) is not None:
+        while len(names) < most and (task := self.driver.next_attempt()) is not None:
             names.append(str(self.record(task).baseline))
             self.run(task, value)
         return names
@@ -115,7 +115,7 @@ def outcome(found: Confirmation) -> Confirmation:
 
 def plan_of(finalists: int = 2, baselines: tuple[str, ...] = ("KD",), seeds: int = 5, **more: Any) -> Plan:
     """Give a plan without a study."""
-    config = {"data": "digits100", "student": "resnet8", "method": "cross_entropy", "protocol": "digits100"}
+    config = {"data": "digits100", "student": "resnet8", "method": "cross_entropy", "training": "digits100"}
     arms = [
         PlannedArm(label=f"trial {n}", kind="finalist", trial=n, search_value=60.0 - n, config={**config, "seed": 0})
         for n in range(finalists)

@@ -4,6 +4,7 @@ import hashlib
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,7 +40,8 @@ def save_pictures(folder: Path, count: int, first: int, suffix: str = ".png") ->
 def make_cifar(root: Path, monkeypatch: pytest.MonkeyPatch, name: str, per_file: int = 30) -> Path:
     """Write batches in the original format and have torchvision expect their checksums; returns their folder."""
     source = getattr(datasets, name.upper())
-    folder, labels = root / source.base_folder, [number % len(CLASSES) for number in range(per_file)]
+    folder: Path = root / source.base_folder
+    labels = [number % len(CLASSES) for number in range(per_file)]
     folder.mkdir(parents=True)
     contents: dict[str, dict[str, object]] = {source.meta["filename"]: {source.meta["key"]: list(CLASSES)}}
     for part, (file, _) in enumerate((*source.train_list, *source.test_list)):
@@ -99,7 +101,7 @@ def make_imagefolder(root: Path, test: str = "val") -> None:
         save_pictures(root / test / name, 2, first=900 + 10 * label)
 
 
-def npz_arrays(side: int = 32) -> dict[str, np.ndarray]:
+def npz_arrays(side: int = 32) -> dict[str, Any]:
     random = np.random.default_rng(5)
     return {
         "x_train": random.integers(0, 256, (30, side, side, 3), dtype=np.uint8),
@@ -112,7 +114,8 @@ def npz_arrays(side: int = 32) -> dict[str, np.ndarray]:
 
 def twin(name: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Split]:
     """Make a tiny twin of a data set below ``root``; returns what loads it."""
-    path, options = None, {}
+    path: str | None = None
+    options: dict[str, Any] = {}
     if name in ("cifar10", "cifar100"):
         make_cifar(root, monkeypatch, name)
     elif name == "digits100":
@@ -128,7 +131,7 @@ def twin(name: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[],
         path = "twin.npz"
     else:
         raise AssertionError(f"write a twin for the new data set {name!r} here")
-    return lambda: load_dataset(name, root=root, path=path, val_share=0.25, split_seed=3, **options)
+    return lambda: load_dataset(name, root=root, path=path, val_fraction=0.25, split_seed=3, **options)
 
 
 def pixel_hashes(images: ImageSet) -> list[bytes]:
@@ -138,7 +141,7 @@ def pixel_hashes(images: ImageSet) -> list[bytes]:
     else:
         assert isinstance(images, FileImages)
         arrays = [pixels(images.decode(index)) for index in range(len(images))]
-    return [hashlib.sha256(np.ascontiguousarray(array)).digest() for array in arrays]
+    return [hashlib.sha256(np.ascontiguousarray(array).data).digest() for array in arrays]
 
 
 class DatasetContract:
@@ -179,14 +182,14 @@ class DatasetContract:
     def test_default_views_make_normalised_batches(self, name: str, load: Callable[[], Split]) -> None:
         split, row = load(), DATASETS[name]
         indices = order(0, 1, len(split.train))
-        ids = draw(0, 1, indices, row.views.num_views)
+        ids = draw(0, 1, indices, row.augmentation.num_views)
         for images, chosen, view_ids in ((split.train, indices, ids), (split.val, np.arange(len(split.val)), None)):
             shown = list(
                 batches(
                     images,
                     indices=chosen,
                     view_ids=view_ids,
-                    views=row.views,
+                    views=row.augmentation,
                     batch_size=8,
                     mean=split.mean,
                     std=split.std,
@@ -198,7 +201,7 @@ class DatasetContract:
             assert torch.equal(
                 torch.cat([batch.labels_B for batch in shown]), images.labels_N[torch.from_numpy(chosen)]
             )
-            side = row.views.size
+            side = row.augmentation.size
             assert all(batch.images_BCHW.shape[1:] == (3, side, side) for batch in shown)
             assert all(batch.images_BCHW.dtype == torch.float32 for batch in shown)
             # Pixels are in 0..255, so normalised ones lie between -mean / std and (1 - mean) / std.
@@ -211,6 +214,6 @@ class DatasetContract:
         assert row.from_files == isinstance(split.train, FileImages)
         if isinstance(split.train, ArrayImages):
             assert row.image_size in (None, split.train.images_NCHW.shape[-1])
-            assert views_problem(name, row.views, split.train.images_NCHW.shape[-1]) is None
-        assert row.horizontal_flip or not getattr(row.views, "flip", False)
+            assert views_problem(name, row.augmentation, split.train.images_NCHW.shape[-1]) is None
+        assert row.horizontal_flip or not getattr(row.augmentation, "flip", False)
         assert row.summary.isascii()

@@ -1,26 +1,30 @@
-"""What the tests of the driver share: a tiny sweep, a real ledger and outbox, and a hand that plays the workers."""
+"""What the tests of the driver share: a tiny sweep, a real ledger, and a hand that plays the workers."""
 
 import json
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from icd.config.read_sweep import read_sweep
 from icd.config.sweep import SweepConfig
+from icd.config.walk import summary
 from icd.config.yaml import Document
-from icd.search.driver import Driver
-from icd.search.fixed import FixedRuns
-from icd.search.outbox import Outbox, events
-from icd.search.prepare import Prepared, teacher_name
-from icd.search.site import Site
-from icd.search.space import SearchSpace
-from icd.search.storage import open_storage
-from icd.search.study import Ledger
-from icd.search.task import Epoch, Outcome, Task
-from icd.search.warm_start import find_starts, stored_starts, to_json
+from icd.search.controller.controller import SweepController
+from icd.search.core.attempts import Attempt, AttemptResult, EpochReport
+from icd.search.core.preparation import PreflightResult, teacher_name
+from icd.search.core.run_context import RunContext
+from icd.search.study.database import open_storage
+from icd.search.study.ledger import Ledger
+from icd.search.suggest.list_source import ListSource
+from icd.search.suggest.samplers import drive
+from icd.search.suggest.search_space import SearchSpace
+from icd.search.suggest.warm_start import find_starts, stored_starts, to_json
+from icd.search.tracking.run_view import Row, RunView
+from icd.search.tracking.tracker import Tracker
+from tests.documents import document_of
 
 EPOCHS = 4
 DOCUMENT: dict[str, Any] = {
@@ -28,17 +32,18 @@ DOCUMENT: dict[str, Any] = {
     "data": {"name": "digits100"},
     "teacher": {"arch": "resnet20", "weights": "train"},
     "student": {"arch": "resnet8"},
-    "protocol": {"preset": "digits100", "epochs": EPOCHS},
-    "space": {"cluster_weight": {"low": 0.5, "high": 64, "log": True}, "scales": [1, 2], "base_loss": "kd"},
+    "training": {"preset": "digits100", "epochs": EPOCHS},
+    "ranges": {"cluster_weight": {"low": 0.5, "high": 64, "log": True}, "scales": [1, 2], "base_loss": "kd"},
     "sampler": {"name": "random"},
     "budget": {"trials": 4},
 }
 POINTS = {"scales": [1, 2], "base_loss": "kd", "cluster_weight": {"choices": [1, 2, 4]}}
+REPEATS = {"name": "random", "seed": 1}  # draws a point of POINTS twice before it has drawn all three
 Value = Callable[[int, int], float]
 
 
 def sweep_of(**changes: Any) -> tuple[SweepConfig, dict[str, Any]]:
-    document = {**DOCUMENT, **changes}
+    document = document_of({**DOCUMENT, **changes})
     return read_sweep(Document(document, "tiny.yaml")), document
 
 
@@ -48,6 +53,30 @@ def empty_database() -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         open_storage(f"sqlite:///{folder}/study.db").get_all_studies()
         return (Path(folder) / "study.db").read_bytes()
+
+
+class Asked(Tracker):
+    """Keeps what is asked for, and sends nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda line: None)
+        self.begun: list[RunView] = []
+        self.epochs: list[tuple[str, Row]] = []
+        self.ends: dict[str, Callable[[], RunView]] = {}
+
+    def begin(self, view: RunView) -> None:
+        super().begin(view)
+        self.begun.append(view)
+
+    def epoch(self, key: str, row: Row) -> None:
+        before = len(self._wanted[key].rows) if key in self._wanted else 0
+        super().epoch(key, row)
+        if key in self._wanted and len(self._wanted[key].rows) > before:
+            self.epochs.append((key, row))
+
+    def want(self, key: str, make: Callable[[], RunView], mark: str = "") -> None:
+        super().want(key, make, mark)
+        self.ends[key] = make
 
 
 class Hand:
@@ -68,7 +97,7 @@ class Hand:
         self.space = SearchSpace(self.sweep, starts)
         self.folder = root / "sweeps" / self.sweep.name
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.prepared = Prepared(
+        self.prepared = PreflightResult(
             data_digest="d" * 64,
             data="digits",
             num_classes=10,
@@ -84,24 +113,25 @@ class Hand:
                 "versions": {},
                 "document": json.dumps(document),
                 "sweep": json.dumps(self.sweep.to_data()),
+                "space": json.dumps(summary(self.sweep.template)),
                 "starts": to_json(starts),
                 "digest": self.sweep.digest(),
             }
             self.ledger = Ledger.create(self.storage, self.sweep, attributes)
-        self.outbox = Outbox(self.folder)
+        self.tracker = Asked()
         self.driver = self.drive()
 
-    def drive(self) -> Driver:
+    def drive(self) -> SweepController:
         """Make the driver: here that of the search."""
         points = list(self.space.points()) if self.sweep.sampler.name == "grid" else []
-        self.ledger.drive(self.sweep, points, EPOCHS, shared=False)
+        drive(self.ledger, self.sweep, points, EPOCHS, shared=False)
         return self.driver_of(self.sweep)
 
-    def driver_of(self, sweep: SweepConfig, chooser: FixedRuns | None = None) -> Driver:
+    def driver_of(self, sweep: SweepConfig, source: ListSource | None = None) -> SweepController:
         """Make a driver on what is open."""
-        site = Site(folder=self.folder, root=self.root, gpus_per_trial=self.gpus)
+        site = RunContext(folder=self.folder, root=self.root, gpus_per_trial=self.gpus)
         said = self.said
-        return Driver(sweep, self.space, self.ledger, self.outbox, self.prepared, site, said.append, chooser)
+        return SweepController(sweep, self.space, self.ledger, self.tracker, self.prepared, site, said.append, source)
 
     def again(self, **changes: Any) -> "Hand":
         """Another driver on the same ledger, as after a kill."""
@@ -110,20 +140,19 @@ class Hand:
 
     def close(self) -> None:
         """Leave as a killed driver does."""
-        self.outbox.close()
         self.storage.remove_session()
 
-    def epoch(self, task: Task, epoch: int, top1: float = 50.0, seconds: float = 10.0, **more: float) -> bool:
+    def epoch(self, task: Attempt, epoch: int, top1: float = 50.0, seconds: float = 10.0, **more: float) -> bool:
         metrics = {f"{self.part}/top1": top1, f"{self.part}/loss": 1.0, f"{self.part}/ece": 5.0}
         metrics |= {"train/loss": 1.0, "seconds/epoch": seconds, "time": time.time(), **more}
         path = task.folder / "metrics.jsonl"
         with path.open("a") as file:
             file.write(json.dumps({"epoch": epoch, **metrics}) + "\n")
-        return self.driver.epoch(Epoch(number=task.number, attempt=task.attempt, epoch=epoch, metrics=metrics))
+        return self.driver.on_epoch(EpochReport(number=task.number, attempt=task.attempt, epoch=epoch, metrics=metrics))
 
-    def end(self, task: Task, kind: Any = "complete", reason: str = "", **result: Any) -> None:
+    def end(self, task: Attempt, kind: Any = "complete", reason: str = "", **result: Any) -> None:
         result = {"minutes": 1.0, "parameters": 100, "student_sha256": "f" * 64, "epochs": EPOCHS, **result}
-        outcome = Outcome(
+        outcome = AttemptResult(
             number=task.number,
             attempt=task.attempt,
             kind=kind,
@@ -133,9 +162,9 @@ class Hand:
         )
         if task.member and kind == "complete":  # it says that the next run is due
             (task.folder / "result.json").write_text(json.dumps(result))
-        self.driver.end(outcome)
+        self.driver.on_finished(outcome)
 
-    def train(self, task: Task, value: Value = lambda number, epoch: 50.0 + number + epoch, **result: Any) -> bool:
+    def train(self, task: Attempt, value: Value = lambda number, epoch: 50.0 + number + epoch, **result: Any) -> bool:
         """Train a trial to its end; whether it got there."""
         for epoch in range(1, EPOCHS + 1):
             go = self.epoch(task, epoch, value(task.number, epoch))
@@ -148,19 +177,20 @@ class Hand:
     def finish(self, value: Value = lambda number, epoch: 50.0 + number + epoch) -> list[int]:
         """Train all that is left; the numbers in the order in which they were given."""
         numbers = []
-        while (task := self.driver.next()) is not None:
+        while (task := self.driver.next_attempt()) is not None:
             numbers.append(task.number)
             self.train(task, value)
-        assert self.driver.finished
+        assert self.driver.done
         return numbers
 
     @property
     def states(self) -> list[str]:
         return [record.state for record in self.ledger.records()]
 
-    def told(self, kind: str) -> list[Mapping[str, Any]]:
-        """Events of one kind in the outbox."""
-        return [event for event in events(self.outbox.path) if event["kind"] == kind]
+    @property
+    def ends(self) -> list[RunView]:
+        """What MLflow is asked to show of trials that ended."""
+        return [make() for make in self.tracker.ends.values()]
 
     def stored(self) -> list[Any]:
         """What a fresh reader of the database finds."""

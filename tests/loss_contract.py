@@ -146,7 +146,7 @@ class BaseLossContract:
         assert str(caught.value) == "temperature > 0 must hold, but got -1"
 
     def test_every_number_has_a_range_and_must_be_finite(self, loss: Any) -> None:
-        for name, annotation in annotations(type(loss)).items():
+        for name, annotation in annotations(loss.__class__).items():
             if isinstance(getattr(loss, name), bool):
                 continue
             assert ranges_of(annotation), name
@@ -159,7 +159,7 @@ class BaseLossContract:
                     replace(loss, **{name: bad})
 
     def test_every_wrong_constant_is_reported(self, loss: Any) -> None:
-        ranged = [name for name in annotations(type(loss)) if not isinstance(getattr(loss, name), bool)]
+        ranged = [name for name in annotations(loss.__class__) if not isinstance(getattr(loss, name), bool)]
         with pytest.raises(FieldError) as caught:
             replace(loss, **dict.fromkeys(ranged, -5))
         assert [problem.field for problem in caught.value.problems] == ranged

@@ -11,9 +11,9 @@ import yaml
 
 from icd.results.confirmation import Confirmation
 from icd.results.outcome import Arm, Comparison, Run
-from icd.search.gram_file import GRAMS_NAME, Grams, pack_grams
-from icd.search.record import State
-from icd.search.task import trial_folder
+from icd.search.core.attempts import trial_folder
+from icd.search.core.records import State
+from icd.worker.gram_file import GRAMS_NAME, Grams, pack_grams
 from tests.studies import Study, changed
 
 EPOCHS = 12
@@ -23,7 +23,7 @@ SPACE: dict[str, Any] = {
         "dkd": {"temperature": {"low": 1, "high": 8}, "beta": {"low": 0.5, "high": 8, "log": True}},
     },
     "scales": {"choices": [[1, 2], [1, 2, 4]]},
-    "scale_weights": {"low": 0.05, "high": 1},
+    "cluster_scale_weights": {"low": 0.05, "high": 1},
     "cluster_weight": {"low": 0.5, "high": 64, "log": True},
     "cluster_temperature": {"low": 0.5, "high": 4, "log": True},
 }
@@ -31,7 +31,7 @@ SPACE: dict[str, Any] = {
 
 def rich(root: Path, trials: int = 40, *, epochs: int = EPOCHS, **parts: Any) -> Study:
     """Make a sweep with complete, pruned, failed and duplicate trials; dkd and a large cluster weight are better."""
-    document = {"name": "rich", "space": SPACE, "budget": {"trials": trials}, "enqueue": ["KD"], **parts}
+    document = {"name": "rich", "ranges": SPACE, "budget": {"trials": trials}, "enqueue": ["KD"], **parts}
     pruner = {"name": "successive_halving", "min_epochs": 2, "reduction": 2}
     study = Study(root, changed(**{"pruner": pruner, **document}))
     for number in range(trials):
@@ -84,7 +84,8 @@ def grams(images: int = 2) -> Grams:
 
     def rows(scale: int, spread: float) -> np.ndarray[Any, Any]:
         logits = draw.normal(size=(images, scale**2, scale**2)) * spread
-        return np.exp(logits) / np.exp(logits).sum(axis=2, keepdims=True)
+        shares: np.ndarray[Any, Any] = np.exp(logits) / np.exp(logits).sum(axis=2, keepdims=True)
+        return shares
 
     sides: list[Mapping[int, Any]] = [{scale: rows(scale, spread) for scale in (2, 4)} for spread in (1.0, 0.9, 0.1)]
     pictures = draw.integers(0, 256, size=(images, 32, 32, 3), dtype=np.uint8)
@@ -105,7 +106,7 @@ def confirmation(*, finished: bool = True) -> Confirmation:
         round=1,
         arms=(_arm("trial 7", 74.1), _arm("trial 3", 73.7), _arm("KD", 72.7), _arm("iCD-KD", 73.8)),
         comparisons=tuple(items),
-        looks=16,
+        test_evaluations=16,
         seconds=4000.0,
         finished=finished,
         winner="trial 7",
@@ -120,7 +121,7 @@ def _arm(label: str, mean: float) -> Arm:
             trial=100 + seed,
             seed=seed,
             value=mean + 0.1 * seed,
-            looks=1,
+            evaluations=1,
             seconds=250,
         )
         for seed in range(4)

@@ -2,31 +2,35 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+from optuna.trial import BaseTrial
+
 from icd.config.read_sweep import read_sweep
+from icd.config.walk import summary
 from icd.config.yaml import Document
 from icd.models import build_model
-from icd.search.record import State
-from icd.search.space import SearchSpace
-from icd.search.storage import open_storage, storage_url
-from icd.search.studies import sweep_folder
-from icd.search.study import Ledger
-from icd.search.task import trial_folder
-from icd.trial.runs import claim
-from icd.trial.student import write_student
+from icd.search.core.attempts import trial_folder
+from icd.search.core.records import State
+from icd.search.study.database import open_storage, storage_url
+from icd.search.study.ledger import Ledger
+from icd.search.study.sweep_index import sweep_folder
+from icd.search.suggest.samplers import drive
+from icd.search.suggest.search_space import SearchSpace
+from icd.training.student_file import write_student
+from icd.worker.trial_folder import claim
+from tests.documents import document_of
 
 EPOCHS = 4
 DOCUMENT: dict[str, Any] = {
     "name": "by-hand",
-    "data": {"name": "digits100", "train_per_class": 2, "test_per_class": 1, "val_share": 0.5},
-    "teacher": {"arch": "resnet8", "weights": "train", "protocol": {"epochs": 1, "batch_size": 50}},
+    "data": {"name": "digits100", "train_per_class": 2, "test_per_class": 1, "val_fraction": 0.5},
+    "teacher": {"arch": "resnet8", "weights": "train", "training": {"epochs": 1, "batch_size": 50}},
     "student": "resnet8",
     "method": "iCD-KD",
-    "protocol": {"epochs": EPOCHS, "batch_size": 50},
-    "space": {"cluster_weight": {"low": 1, "high": 8}},
+    "training": {"epochs": EPOCHS, "batch_size": 50},
+    "ranges": {"cluster_weight": {"low": 1, "high": 8}},
     "enqueue": ["KD"],
     "sampler": {"name": "random"},
     "pruner": {"name": "successive_halving", "min_epochs": 1, "reduction": 2},
@@ -36,8 +40,7 @@ DOCUMENT: dict[str, Any] = {
 
 def changed(**parts: Any) -> dict[str, Any]:
     """Give the document with other parts; None removes one."""
-    document = {**deepcopy(DOCUMENT), **parts}
-    return {name: value for name, value in document.items() if value is not None}
+    return document_of({**DOCUMENT, **parts})
 
 
 class Study:
@@ -45,7 +48,7 @@ class Study:
 
     def __init__(self, root: Path, document: Mapping[str, Any] = DOCUMENT) -> None:
         root.mkdir(parents=True, exist_ok=True)
-        self.root, self.document = root, dict(document)
+        self.root, self.document = root, document_of(document)
         self.sweep = read_sweep(Document(self.document, "test"))
         self.space = SearchSpace(self.sweep)
         attributes = {
@@ -53,13 +56,14 @@ class Study:
             "created": "2026-01-01T00:00:00Z",
             "document": json.dumps(self.document),
             "sweep": json.dumps(self.sweep.to_data()),
+            "space": json.dumps(summary(self.sweep.template)),
             "versions": {"icd": "0.1.0", "torch": "2.14", "git": "abc"},
             "data_digest": "d",
             "teachers": {},
             "digest": self.sweep.digest(),
         }
         self.ledger = Ledger.create(open_storage(storage_url(root)), self.sweep, attributes)
-        self.ledger.drive(self.sweep, [], EPOCHS, shared=False)
+        drive(self.ledger, self.sweep, [], EPOCHS, shared=False)
         self.folder = sweep_folder(root, self.sweep.name)
         self.folder.mkdir(parents=True)
 
@@ -79,9 +83,14 @@ class Study:
             document = self.space.baseline(self.sweep.enqueue[0])
             number = self.ledger.add_baseline(self.sweep.enqueue[0].label, {}, {}, {})
         else:
-            known = {record.number for record in self.ledger.records()}
-            number, asked = self.ledger.ask(self.space.suggest, known)
-            document = dict(asked)
+            asked: list[dict[str, Any]] = []
+
+            def suggest(trial: BaseTrial) -> Mapping[str, Any]:
+                asked.append(dict(self.space.suggest(trial)))
+                return asked[-1]
+
+            number = self.ledger.ask(suggest)
+            document = asked[-1]
         config = self.space.read(document)
         self.ledger.note(number, control=control or baseline, key=config.key(), attempts=1)
         for epoch, value in enumerate(curve, 1):

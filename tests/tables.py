@@ -1,26 +1,25 @@
 """Tables of methods built by hand: searches and confirmation runs are told, nothing is trained."""
 
 from collections.abc import Mapping
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 from icd.config.yaml import Document
+from icd.results.benchmark import Entry, entries
 from icd.results.plan import FailedRuns, Plan, PlannedArm, begin_plan
-from icd.results.tournament import Entry, entries
-from icd.search.outbox import Outbox
-from icd.search.record import run_label
+from icd.search.core.records import run_label
+from tests.documents import document_of
 from tests.driving import empty_database
 from tests.studies import Study
 
 TEMPERATURE = {"base_loss": {"kd": {"temperature": {"low": 1, "high": 8}}}}
 DOCUMENT: dict[str, Any] = {
     "name": "my_table",
-    "data": {"name": "digits100", "train_per_class": 2, "test_per_class": 1, "val_share": 0.5},
-    "teacher": {"arch": "resnet8", "weights": "train", "protocol": {"epochs": 1, "batch_size": 50}},
+    "data": {"name": "digits100", "train_per_class": 2, "test_per_class": 1, "val_fraction": 0.5},
+    "teacher": {"arch": "resnet8", "weights": "train", "training": {"epochs": 1, "batch_size": 50}},
     "student": "resnet8",
-    "protocol": {"epochs": 1, "batch_size": 50},
-    "space": {"method": {"KD": TEMPERATURE, "SD-KD": TEMPERATURE, "sp": {}}},
+    "training": {"epochs": 1, "batch_size": 50},
+    "ranges": {"method": {"KD": TEMPERATURE, "SD-KD": TEMPERATURE, "sp": {}}},
     "sampler": "random",
     "budget": {"trials": 2},
 }
@@ -28,13 +27,12 @@ DOCUMENT: dict[str, Any] = {
 
 def document(**parts: Any) -> Document:
     """Give the file with other parts; None removes one."""
-    data = {**deepcopy(DOCUMENT), **parts}
-    return Document({name: value for name, value in data.items() if value is not None}, "x.yaml")
+    return Document(document_of({**DOCUMENT, **parts}), "x.yaml")
 
 
 def rows(methods: Any, **parts: Any) -> list[Entry]:
     """Give the entries of a file that names its methods so."""
-    return entries(document(space={"method": methods}, **parts))
+    return entries(document(ranges={"method": methods}, **parts))
 
 
 def searched(root: Path, entry: Entry, best: float | None = 50.0) -> Study:
@@ -54,19 +52,16 @@ def searched(root: Path, entry: Entry, best: float | None = 50.0) -> Study:
 def confirmed(
     study: Study, values: Mapping[int, float | None], planned: int | None = None, failed_runs: FailedRuns = "left-out"
 ) -> None:
-    """Tell confirmation runs by seed, and MLflow of them; None for one that diverged."""
+    """Tell confirmation runs by seed; None for one that diverged."""
     seeds = tuple(range(101, 101 + (planned or len(values))))
     arm = PlannedArm(label="trial 0", kind="finalist", trial=0, search_value=50.0, config={})
     plan = Plan(stage="confirm", arms=(arm,), seeds=seeds, first=len(seeds), adaptive=False, failed_runs=failed_runs)
     plan = begin_plan(study.ledger, plan, anew=True)
-    outbox = Outbox(study.folder)
     for seed, value in values.items():
         known = {"stage": "confirm", "arm": arm.label, "seed": seed, "round": plan.round, "key": f"k{seed}"}
         number = study.ledger.add_baseline(run_label(plan.round, arm.label, seed), {}, {}, known)
-        outbox.trial(number, time_ms=1_700_000_000_000, name=f"run {seed}", params={}, tags={"stage": "confirm"})
         if value is None:
             study.ledger.tell(number, "pruned", reason="diverged", exit_reason="diverged", chance=1.0)
         else:
             study.ledger.add_epoch(number, 1, value)
             study.ledger.tell(number, "complete", [value], exit_reason="complete", seconds=36.0)
-    outbox.close()

@@ -1,4 +1,4 @@
-"""What the tests of tracking share: sweeps said to an outbox, an MLflow server, and what a store holds."""
+"""What the tests of tracking share: runs as a sweep would show them, an MLflow server, and what a store holds."""
 
 import json
 import os
@@ -10,35 +10,79 @@ import sys
 import time
 import urllib.request
 from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from icd.search.outbox import Outbox
+from icd.search.tracking.experiment import Experiment
+from icd.search.tracking.run_view import SUMMARY, Row, RunView
+from icd.search.tracking.tracker import Tracker
 
 START_MS = 1_790_000_000_000
 PARAMS = {"scales": "s1+s2+s4", "base_loss": "dkd", "w_1": "0", "w_2": "0.25", "w_4": "0.75"}
 
 
-def say_trial(outbox: Outbox, number: int, epochs: int = 3, state: Any = "complete") -> None:
-    begin_trial(outbox, number)
-    for epoch in range(1, epochs + 1):
-        say_epoch(outbox, number, epoch)
-    end_trial(outbox, number, state)
-
-
-def begin_trial(outbox: Outbox, number: int) -> None:
-    outbox.trial(number, time_ms=START_MS + number, name=f"{number:04d} dkd", params=PARAMS, tags={"method": "iCD-DKD"})
-
-
-def say_epoch(outbox: Outbox, number: int, epoch: int) -> None:
+def row(number: int, epoch: int) -> Row:
+    """Show an epoch of a trial."""
     metrics = {"val/top1": 50 + number + epoch / 10, "train/loss/ce": 1 / epoch, "lr": 0.05}
-    outbox.epoch(number, epoch, time_ms=START_MS + 60_000 * epoch + number, metrics=metrics)
+    return Row(epoch, START_MS + 60_000 * epoch + number, metrics)
 
 
-def end_trial(outbox: Outbox, number: int, state: Any = "complete", artifacts: tuple[str, ...] = ()) -> None:
-    outbox.end(
-        number, time_ms=START_MS + 10**7, state=state, metrics={"cost/seconds": 9.0}, tags={}, artifacts=artifacts
+def begun(number: int, epochs: int = 0) -> RunView:
+    """Show a trial under way."""
+    return RunView(
+        key=f"{number:04d}",
+        name=f"{number:04d} dkd",
+        start_ms=START_MS + number,
+        params=PARAMS,
+        tags={"method": "iCD-DKD", "state": "running"},
+        rows=[row(number, epoch) for epoch in range(1, epochs + 1)],
     )
+
+
+def ended(number: int, epochs: int = 3, state: str = "complete", artifacts: Sequence[str] = ()) -> RunView:
+    """Show a trial that has ended."""
+    return replace(
+        begun(number, epochs),
+        tags={"method": "iCD-DKD", "state": state},
+        totals=Row(0, START_MS + 10**7, {"cost/seconds": 9.0}),
+        artifacts=artifacts,
+        mark=state,
+        failed=state == "failed",
+        end_ms=START_MS + 10**7,
+    )
+
+
+def ask(tracker: Tracker, views: Iterable[RunView]) -> None:
+    """Ask for runs as a driver does."""
+    for view in views:
+        if view.mark or view.key == SUMMARY:
+            tracker.want(view.key, partial(_same, view), view.mark)
+        else:
+            tracker.begin(view)
+
+
+def _same(view: RunView) -> RunView:
+    return view
+
+
+def send(
+    sweep: Path,
+    uri: str,
+    views: Iterable[RunView],
+    said: list[str] | None = None,
+    *,
+    experiment: str = "sweep",
+    uid: str = "f00d",
+    deadline_s: float = 60.0,
+) -> int:
+    """Bring MLflow to views; how many runs still wait."""
+    tracker = Tracker(said.append if said is not None else lambda line: None)
+    ask(tracker, views)
+    tracker.start(Experiment(sweep, uri, experiment, uid, tracker.refuse))
+    return tracker.close(deadline_s)
 
 
 class Held:
@@ -124,28 +168,42 @@ class Server:
         self.process.wait()
 
 
-def demo_sweep(folder: Path, trials: int = 20, epochs: int = 12) -> None:
-    """Say a sweep as a driver would: dense weights, names that never look like numbers, pruned and failed trials."""
-    outbox = Outbox(folder)
+def demo_sweep(trials: int = 20, epochs: int = 12) -> list[RunView]:
+    """Show a sweep as a driver would: dense weights, names that never look like numbers, pruned and failed trials."""
     note = "**Which scale weights distil resnet32x4 into resnet8x4 best on CIFAR-100?**"
-    outbox.sweep(time_ms=START_MS, name="sweep", params={"student": "resnet8x4"}, tags={}, note=note)
+    views = []
     for number in range(trials):
         base = ("kd", "dkd", "nkd", "ldrld")[number % 4]
         scales = ("s1+s2+s4", "s1+s2", "s1+s4", "s2+s4", "s1")[number % 5]
         weights = {f"w_{m}": f"{((number * 7 + m) % 10 + 1) / 20:.2f}" if f"s{m}" in scales else "0" for m in (1, 2, 4)}
         params = {"scales": scales, "base_loss": base, **weights, "cluster_weight": f"{2 ** (number % 9)}"}
         params |= {"dkd.beta": "8" if base == "dkd" else "0", "nkd.gamma": "1.5" if base == "nkd" else "0"}
-        begun = START_MS + 600_000 * number
-        outbox.trial(number, time_ms=begun, name=f"{number:04d} {base} {scales}", params=params, tags={"method": "iCD"})
+        start = START_MS + 600_000 * number
         pruned, failed = number % 6 == 5, number == 13
         last = 4 if pruned or failed else epochs
+        rows = []
         for epoch in range(1, last + 1):
             top1 = 74 + (number * 37 % 20) / 10 - 30 / (epoch + 1)
             metrics = {"val/top1": round(top1, 2), "train/loss/ce": 3 / epoch, "train/loss/cluster": 0.5 / epoch}
-            outbox.epoch(number, epoch, time_ms=begun + 60_000 * epoch, metrics=metrics)
-        state: Any = "failed" if failed else "pruned" if pruned else "complete"
-        end_ms = begun + 60_000 * last
-        outbox.end(number, time_ms=end_ms, state=state, metrics={"cost/seconds": 60.0 * last}, tags={"device": "cpu"})
-    tags = {"trials": json.dumps({"complete": trials - 4, "pruned": 3, "failed": 1})}
-    outbox.summary(1, time_ms=begun + 10**6, metrics={"best/val/top1": 73.6}, tags=tags, finished=True)
-    outbox.close()
+            rows.append(Row(epoch, start + 60_000 * epoch, metrics))
+        state, end_ms = "failed" if failed else "pruned" if pruned else "complete", start + 60_000 * last
+        views.append(
+            RunView(
+                key=f"{number:04d}",
+                name=f"{number:04d} {base} {scales}",
+                start_ms=start,
+                params=params,
+                tags={"method": "iCD", "device": "cpu", "state": state},
+                rows=rows,
+                totals=Row(0, end_ms, {"cost/seconds": 60.0 * last}),
+                mark=state,
+                failed=failed,
+                end_ms=end_ms,
+            )
+        )
+    tags = {"trials": json.dumps({"complete": trials - 4, "pruned": 3, "failed": 1}), "state": "sweep"}
+    end_ms = START_MS + 600_000 * trials
+    totals = Row(trials, end_ms, {"best/val/top1": 73.6})
+    params = {"student": "resnet8x4"}
+    summary = RunView(key=SUMMARY, name="sweep", start_ms=START_MS, params=params, tags=tags, note=note)
+    return [*views, replace(summary, totals=totals, mark="ended", end_ms=end_ms)]

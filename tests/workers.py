@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from icd.search.faults import Faults
-from icd.search.quarantine import Complaint, Place
-from icd.search.task import Epoch, Outcome, Task
+from icd.search.controller.retry import RetryPolicy
+from icd.search.core.attempts import Attempt, AttemptResult, EpochReport
+from icd.search.core.location import Location
 from tests.crash.forks import Fork, close_all_but, forked
 
 Start = Callable[[int, int, Mapping[str, str], Path], Fork]
@@ -66,32 +66,32 @@ class Book:
 
     def __init__(self, trials: int, hang_seconds: float = 60.0, attempts: int = 3, stops: tuple[int, ...] = ()) -> None:
         self.waiting = [
-            Task(number=number, attempt=1, config={}, sweep="/none", root="/none", hang_seconds=hang_seconds)
+            Attempt(number=number, attempt=1, config={}, sweep="/none", root="/none", hang_seconds=hang_seconds)
             for number in range(trials)
         ]
         self.attempts, self.stops = attempts, stops
-        self.running: dict[int, Task] = {}
-        self.epochs: list[Epoch] = []
-        self.ends: list[Outcome] = []
+        self.running: dict[int, Attempt] = {}
+        self.epochs: list[EpochReport] = []
+        self.ends: list[AttemptResult] = []
         self.said: list[str] = []
-        self.faults = Faults(attempts, self.said.append)
+        self.faults = RetryPolicy(attempts, self.said.append)
         self.stopping, self.left = False, 0
 
-    def next(self) -> Task | None:
+    def next_attempt(self) -> Attempt | None:
         if self.stopping or not self.waiting:
             return None
         task = self.waiting.pop(0)
         self.running[task.number] = task
         return task
 
-    def epoch(self, epoch: Epoch) -> bool:
+    def on_epoch(self, epoch: EpochReport) -> bool:
         self.epochs.append(epoch)
-        self.faults.hear_epoch(epoch)
+        self.faults.on_epoch(epoch)
         return epoch.number not in self.stops
 
-    def end(self, outcome: Outcome) -> None:
+    def on_finished(self, outcome: AttemptResult) -> None:
         self.ends.append(outcome)
-        self.faults.hear_end(outcome)
+        self.faults.on_finished(outcome)
         task = self.running.pop(outcome.number)
         assert task.attempt == outcome.attempt
         done = outcome.kind == "complete" or outcome.number in self.stops
@@ -99,11 +99,11 @@ class Book:
             self.waiting.append(replace(task, attempt=task.attempt + 1))
 
     @property
-    def finished(self) -> bool:
+    def done(self) -> bool:
         return not self.running and (self.stopping or not self.waiting)
 
     @property
-    def quarantined(self) -> Mapping[Place, Complaint]:
+    def quarantined(self) -> Mapping[Location, str]:
         return self.faults.quarantined
 
     @property

@@ -63,6 +63,9 @@ def _alpha(default: float | None, words: str) -> Callable[[F], F]:
     help="Train on these images; the test images measure the last epoch.  [default: train+val]",
 )
 @_alpha(None, "Allow this chance of any false difference in the confirmation.")
+@click.option(
+    "--race", type=click.IntRange(min=2), help="Give this many of the best trials 2 further seeds first (validation)."
+)
 @click.option("--all-seeds", is_flag=True, help="Run every seed, also where the rest would hardly show anything.")
 @_FAILED_RUNS
 @_ANEW
@@ -93,7 +96,7 @@ def confirm(name: str, all_seeds: bool, dry_run: bool, as_json: bool, **options:
     else:
         write_lines(confirmation_lines(found))
     runs = found.faults + sum(len(arm.runs) for arm in found.arms)
-    if not dry_run and found.faults > Budget().failed_share * runs:
+    if not dry_run and found.faults > Budget().max_failed_fraction * runs:
         raise TrialsFailedError(f"{found.faults} of {runs} runs of the confirmation of {name!r} failed; see the table")
 
 
@@ -114,18 +117,18 @@ def ablate(name: str, dry_run: bool, as_json: bool, **options: Any) -> None:
     from icd import results, search
     from icd.results.importance import importance_of
     from icd.results.lines import ablation_lines, importance_lines
-    from icd.search.studies import find
+    from icd.search.study.sweep_index import find
 
     root = search.root_of(options["root"])
     if dry_run:
-        found = results.read_explanation(name, root=root)
+        found = results.read_ablation(name, root=root)
         if found is None:
             raise StateError(f"nothing was ablated of {name} yet; leave --dry-run away")
     else:
         from icd.cli.display import driving
 
         with driving(options) as shown:
-            found = results.explain_sweep(name, **shown)
+            found = results.ablate_sweep(name, **shown)
     ledger = find(root, name)
     importance = importance_of(ledger, ledger.records())
     if as_json:
@@ -155,17 +158,16 @@ def benchmark(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Tune every method that FILE names in space.method with the same budget, and compare them on fresh seeds.
+    """Tune every method that FILE names under method.choices with the same budget, and compare them on fresh seeds.
 
     The same command goes on where it was left.
     """
-    from icd.config.located import located
     from icd.config.yaml import apply_overrides, read_yaml
-    from icd.results.table import read_table, with_run_ids
-    from icd.results.table_text import FORMATS, markdown
-    from icd.results.tournament import entries, run_table
+    from icd.results.benchmark import entries, run_benchmark
+    from icd.results.benchmark_table import read_benchmark, with_run_ids
+    from icd.results.benchmark_text import FORMATS, markdown
     from icd.search import root_of, settings_of
-    from icd.trial.checkpoint import write_durably
+    from icd.training.checkpoints import write_durably
 
     document, root = apply_overrides(read_yaml(file), overrides), root_of(options["root"])
     found = entries(document)
@@ -173,10 +175,10 @@ def benchmark(
         from icd.cli.display import driving
         from icd.results.report import write_report
 
-        with located(document), driving(options) as shown:
+        with document.located(), driving(options) as shown:
             settings: Any = {**shown, "report": write_report}
-            run_table(document, settings_of(settings), seeds=seeds, failed_runs=failed_runs or "left-out")
-    table = read_table(str(document.data["name"]), found, root, seeds=seeds, against=against, alpha=alpha)
+            run_benchmark(document, settings_of(settings), seeds=seeds, failed_runs=failed_runs or "left-out")
+    table = read_benchmark(str(document.data["name"]), found, root, seeds=seeds, against=against, alpha=alpha)
     if dry_run and not any(cell.trials for cell in table.cells):
         raise StateError(f"nothing was tuned of {table.name} yet; leave --dry-run away")
     table = with_run_ids(table, root)

@@ -4,18 +4,19 @@ import logging
 import re
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
+from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from icd.cli.format import write_json
 from icd.cli.options import CACHE, DEVICE, ENGINE, FILE, JSON, SET, WHERE, Verb, places
-from icd.errors import CheckpointError, UsageError
+from icd.errors import CheckpointError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
-    from icd.config.fingerprint import Comparison
     from icd.config.yaml import Document
+    from icd.worker.same_beginning import Comparison
 
 logger = logging.getLogger(__name__)
 
@@ -40,12 +41,13 @@ def train(file: Path, overrides: tuple[str, ...], name: str | None, **options: A
     Everything is kept in ROOT/trials/NAME. The same command again gives the same result without training.
     """
     from icd.cli.display import executing
-    from icd.config.fingerprint import compare, stored_fingerprint
-    from icd.config.located import located
+    from icd.config.fingerprint import stored_fingerprint
     from icd.config.read_trial import advice, read_trial
     from icd.config.yaml import apply_overrides, read_yaml
-    from icd.trial.bucket import url_of
-    from icd.trial.runs import fingerprint_of, run_trial
+    from icd.storage.bucket import url_of
+    from icd.worker.same_beginning import compare
+    from icd.worker.single_trial import run_trial
+    from icd.worker.trial_metrics import fingerprint_of
 
     document = apply_overrides(read_yaml(file), overrides)
     trial, recorded = read_trial(document), stored_fingerprint(document)
@@ -57,8 +59,8 @@ def train(file: Path, overrides: tuple[str, ...], name: str | None, **options: A
     where = places(options["root"], options["data_root"], download=options["download"])
     if url_of(where.root):
         raise UsageError(f"--root must be a folder for a single trial, but got {url_of(where.root)}")
-    with located(document), executing(options, where.root) as (execution, display):
-        asked = {key: options[key] for key in ("resume", "open_test", "table", "table_gb")}
+    with document.located(), executing(options, where.root) as (execution, display):
+        asked = {key: options[key] for key in ("resume", "open_test", "teacher_cache", "teacher_cache_gb")}
         result = run_trial(trial, name, where, execution, announce=display.announce, **asked)
     compared = compare(recorded, fingerprint_of(where.trial(name))) if recorded else None
     if options["as_json"]:
@@ -106,12 +108,11 @@ def _summary(result: dict[str, Any], folder: Path) -> list[str]:
 @JSON
 def validate(file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     """Check FILE, of a trial or a sweep, with both networks' feature maps, and print it with every default."""
+    from icd.config.habits import is_sweep
     from icd.config.yaml import apply_overrides, read_yaml
 
     document = apply_overrides(read_yaml(file), overrides)
-    # What only a sweep's file has tells it apart.
-    of_sweep = isinstance(document.data, dict) and bool({"name", "space"} & document.data.keys())
-    head, told, data = _sweep(document) if of_sweep else _trial(document)
+    head, told, data = _sweep(document) if is_sweep(document.data) else _trial(document)
     for line in told["notes"]:
         logger.warning("note: %s", line)
     if as_json:
@@ -134,7 +135,7 @@ def _trial(document: "Document") -> tuple[list[str], dict[str, Any], Any]:
 def _sweep(document: "Document") -> tuple[list[str], dict[str, Any], Any]:
     from icd.config.read_sweep import read_sweep
     from icd.config.read_trial import notes_of
-    from icd.search.space import SearchSpace
+    from icd.search.suggest.search_space import SearchSpace
 
     sweep = read_sweep(document)
     told = {"digest": sweep.digest(), "sweep": sweep.to_data(), "notes": notes_of(SearchSpace(sweep).extremes())}
@@ -144,9 +145,27 @@ def _sweep(document: "Document") -> tuple[list[str], dict[str, Any], Any]:
 
 
 @click.command(cls=Verb)
+@click.argument("kind", type=click.Choice(["trial", "sweep"]), default="sweep")
+def schema(kind: Literal["trial", "sweep"]) -> None:
+    """Print the JSON Schema of a trial's or a sweep's file, with the meaning, range and default of every field.
+
+    Editors complete and check a file that begins with the line
+    ``# yaml-language-server: $schema=PATH``. Keep the schema there with ``icd schema sweep > PATH``.
+    """
+    click.echo(files("icd.config").joinpath(f"{kind}.schema.json").read_text(encoding="utf-8"), nl=False)
+
+
+@click.command(cls=Verb)
+@click.argument("name", required=False)
 @JSON
-def methods(as_json: bool) -> None:
-    """List methods and base losses with their fields and defaults, and the twelve rows of the paper's table."""
+def methods(name: str | None, as_json: bool) -> None:
+    """List methods and base losses with their fields and defaults, and the twelve rows of the paper's table.
+
+    With a NAME of any of them: print it as YAML that can stand in a file.
+    """
+    if name is not None:
+        click.echo(_pasted(name), nl=False)
+        return
     from icd.config.trial import method_data
     from icd.losses import BASE_LOSSES
     from icd.methods import METHODS, PAPER_ROWS
@@ -165,7 +184,7 @@ def methods(as_json: bool) -> None:
             click.echo(f"{kind} {name}:  # {cls.title}")
             for field, default in _defaults(cls).items():
                 click.echo(f"  {field}: {_flow(default)}")
-    click.echo("rows of the paper's table:  # method: NAME, or method: {row: NAME, field: value}")
+    click.echo("rows of the paper's table:  # method: NAME, or method: {recipe: NAME, field: value}")
     for name, data in rows.items():
         click.echo(f"  {name}: {_flow(_row(data))}")
 
@@ -180,7 +199,7 @@ def models(as_json: bool) -> None:
     for name, row in MODELS.items():
         sizes = {
             f"{stem} {size} px": list(feature_size(name, stem, size))
-            for stem, size in (("cifar", 32), ("cub", 224), ("imagenet", 224))
+            for stem, size in (("conv3x3", 32), ("conv7x7_s2", 224), ("conv7x7_s2_pool", 224))
             if stem in row.stems
         }
         listed[name] = {"summary": row.summary, "paper_name": row.paper_name or name, "features": sizes}
@@ -209,6 +228,33 @@ def datasets(as_json: bool) -> None:
     for name, entry in listed.items():
         options = "".join(f"  {option}: {default}" for option, default in entry["options"].items())
         click.echo(f"{name:14s} {entry['summary']} [preset {entry['preset']}]{options}")
+
+
+def _pasted(name: str) -> str:
+    """Write a method, row or base loss as a file may have it, with what every field means."""
+    import yaml
+
+    from icd.config.json_schema import descriptions
+    from icd.config.trial import method_data
+    from icd.losses import BASE_LOSSES
+    from icd.methods import METHODS, PAPER_ROWS
+
+    cls: Any
+    if name in BASE_LOSSES:
+        data, cls = {"base_loss": {name: _defaults(BASE_LOSSES[name])}}, BASE_LOSSES[name]
+    elif name in METHODS or name in PAPER_ROWS:
+        method = METHODS[name]() if name in METHODS else PAPER_ROWS[name]
+        data, cls = method_data(method), type(method)
+    else:
+        known = [*PAPER_ROWS, *METHODS, *BASE_LOSSES]
+        raise UsageError(f"no method, row or base loss {name!r}; {did_you_mean(name, known)}")
+    lines, told = ["method:"], descriptions(cls)
+    text = yaml.safe_dump(data, sort_keys=False, default_flow_style=None, width=10_000)
+    for line in text.splitlines():
+        field = line.strip().partition(":")[0]
+        note = f"  # {told[field]}" if field in told else ""
+        lines.append(f"  {line}{note}")
+    return "\n".join([f"# {cls.title}", *lines]) + "\n"
 
 
 def _defaults(cls: Any) -> dict[str, Any]:

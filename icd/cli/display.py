@@ -18,11 +18,11 @@ from icd.cli.console import stop_requested, stopping_politely
 from icd.cli.format import configuration, count_text
 from icd.cli.options import check_writable, device_of
 from icd.config.engine import engine_asked
-from icd.search.driver import Driver
-from icd.search.reading import counts_of
-from icd.search.record import TrialRecord, best
-from icd.search.sweeps import Executor
-from icd.trial.train import EpochMetrics, Execution
+from icd.search.controller.controller import SweepController
+from icd.search.core.records import TrialRecord, best
+from icd.search.session import Executor
+from icd.search.sweep_status import counts_of
+from icd.training.loop import EpochMetrics, Execution
 
 _READ_EVERY_S = 1.0
 _READ_SHARE = 0.05  # of the time at most goes into reading the ledger
@@ -41,7 +41,7 @@ class LiveDisplay:
         self._started: dict[int, float] = {}
         self._read_at = self._said_at = time.monotonic()
         self._next_read = 0.0
-        self._driver: Driver | None = None
+        self._driver: SweepController | None = None
 
     def __enter__(self) -> "LiveDisplay":
         if self.console.is_terminal:
@@ -61,11 +61,11 @@ class LiveDisplay:
         """Say what happens next."""
         self._line(f"icd: {text}")
 
-    def watch(self, driver: Driver, executor: Executor) -> None:
+    def watch(self, driver: SweepController, executor: Executor) -> None:
         """Look at the sweep; called several times a second, reads the ledger about once."""
         now = time.monotonic()
         if self._told is None:  # trials that ended before this driver came are no news
-            self.records = driver.ledger.records(driver.chooser.stage)
+            self.records = driver.ledger.records(driver.source.stage)
             self._told = {record.number for record in self.records if record.state != "running"}
         self._driver = driver
         for number in driver.running:
@@ -77,8 +77,8 @@ class LiveDisplay:
         if self.live is not None:
             self.live.update(self._table(driver, executor), refresh=True)
 
-    def _read(self, driver: Driver) -> None:
-        self.records = driver.ledger.records(driver.chooser.stage)
+    def _read(self, driver: SweepController) -> None:
+        self.records = driver.ledger.records(driver.source.stage)
         told = self._told if self._told is not None else set()
         ended = [record for record in self.records if record.state != "running" and record.number not in told]
         told.update(record.number for record in ended)
@@ -89,7 +89,7 @@ class LiveDisplay:
             self._said_at = time.monotonic()
             self._line(self._summary(driver))
 
-    def _summary(self, driver: Driver) -> str:
+    def _summary(self, driver: SweepController) -> str:
         objective = driver.sweep.objectives[0]
         found = best(self.records, maximize=objective.direction == "maximize")
         shown = f"; best {objective.metric} {found.values[0]:.4g} (trial {found.number})" if found else ""
@@ -98,7 +98,7 @@ class LiveDisplay:
         used = sum(record.counts for record in self.records)
         return f"{used}{budget} trials: {count_text(counts_of(self.records))}{shown}"
 
-    def _table(self, driver: Driver, executor: Executor) -> Group:
+    def _table(self, driver: SweepController, executor: Executor) -> Group:
         table = Table(box=None, pad_edge=False)
         for name in ("trial", "epoch", driver.sweep.objectives[0].metric, "seconds", "configuration"):
             table.add_column(name, justify="left" if name == "configuration" else "right", no_wrap=True)

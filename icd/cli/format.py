@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from icd.config.names import shown_params, tails
 from icd.text import cell_text, columns
 
 if TYPE_CHECKING:
     from icd.results.pruning import PruningAudit
-    from icd.search.reading import SweepStatus
-    from icd.search.record import TrialRecord
-    from icd.search.terms import DeadKind
+    from icd.search.core.dead_terms import DeadKind
+    from icd.search.core.records import TrialRecord
+    from icd.search.sweep_status import SweepStatus
 
 _KNOWN = ("control", "attempts", "started", "ended", "twin", "rank", "key")
 _TOP = 5
@@ -35,22 +36,37 @@ def write_lines(lines: Sequence[str]) -> None:
     click.echo("\n".join(lines))
 
 
-def configuration(record: "TrialRecord", *, widest: int = _WIDEST) -> str:
+def configuration(record: "TrialRecord", *, known: Sequence[str] = (), widest: int = _WIDEST) -> str:
     """Write what a trial tried in one line: its label if it was enqueued, and its parameters."""
-    text = f"{record.baseline or record.start or ''}  {params_text(record.params)}".strip()
+    params = params_text(shown_params(record.params), known)
+    text = f"{record.baseline or record.start or ''}  {params}".strip()
     return text if len(text) <= widest else f"{text[: widest - 3]}..."
 
 
-def params_text(params: Mapping[str, Any]) -> str:
-    """Write parameters in one line."""
-    return "  ".join(f"{name}={cell_text(value)}" for name, value in params.items())
+def params_text(params: Mapping[str, Any], known: Sequence[str] = ()) -> str:
+    """Write parameters in one line, each with the shortest tail of its path that no other known one has."""
+    short = tails([*params, *known])
+    return "  ".join(f"{short[name]}={cell_text(value)}" for name, value in params.items())
+
+
+def names_of(records: "Sequence[TrialRecord]") -> list[str]:
+    """Name the parameters that any of some trials has."""
+    return list(dict.fromkeys(name for record in records for name in record.params))
 
 
 def trial_lines(records: "Sequence[TrialRecord]", metrics: Sequence[str]) -> list[str]:
     """Write complete trials as a table."""
     more = ranked_headers(records)
+    known = names_of(records)
     rows = [
-        [r.number, *r.values, *ranked_cells(r, more), max(r.curve, default=0), _seconds(r), configuration(r)]
+        [
+            r.number,
+            *r.values,
+            *ranked_cells(r, more),
+            max(r.curve, default=0),
+            _seconds(r),
+            configuration(r, known=known),
+        ]
         for r in records
     ]
     return columns(["trial", *metrics, *more, "epochs", "seconds", "configuration"], rows, left=["configuration"])
@@ -69,8 +85,8 @@ def ranked_cells(record: "TrialRecord", headers: Sequence[str]) -> list[object]:
 
 def status_lines(status: "SweepStatus", records: "Sequence[TrialRecord]") -> list[str]:
     """Write how a sweep stands: state, counts, budget, best trials or Pareto front, baselines."""
-    from icd.search.pareto import pareto_front
-    from icd.search.reading import chosen
+    from icd.search.core.pareto import pareto_front
+    from icd.search.core.records import chosen
 
     lines = [f"sweep {status.name}: {state_text(status)}"]
     if status.state == "preparing":
@@ -122,7 +138,7 @@ def state_text(status: "SweepStatus") -> str:
     if status.state == "finished":
         return f"finished (stopped_by: {status.stopped_by})"
     why = f"stopped_by: {status.stopped_by}" if status.stopped_by else "its driver was killed"
-    from icd.search.studies import pasted
+    from icd.search.study.sweep_index import pasted
 
     again = pasted(status.folder.parents[1], "resume", status.name)
     return f"stopped ({why}); continue with '{again}'"

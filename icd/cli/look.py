@@ -13,6 +13,7 @@ from icd.cli.format import (
     configuration,
     count_text,
     dead_lines,
+    names_of,
     ranked_cells,
     ranked_headers,
     state_text,
@@ -26,9 +27,9 @@ from icd.errors import StateError
 from icd.text import columns
 
 if TYPE_CHECKING:
-    from icd.search.reading import SweepStatus
-    from icd.search.record import State, TrialRecord
-    from icd.search.study import Ledger
+    from icd.search.core.records import State, TrialRecord
+    from icd.search.study.ledger import Ledger
+    from icd.search.sweep_status import SweepStatus
 
 _STATES = ("running", "complete", "pruned", "failed", "duplicate", "retried")
 _TRIAL = click.argument("trial", type=click.IntRange(min=0))
@@ -48,10 +49,10 @@ def _root(root: Path | None) -> Path:
 def status(name: str | None, as_json: bool, root: Path | None) -> None:
     """Say how every sweep stands, or one sweep in full: counts, budget, best trials, what pruning did, dead terms."""
     from icd.results.pruning import audit_sweep
-    from icd.search.pareto import pareto_front
-    from icd.search.reading import all_statuses, plain_sweep, status_of
-    from icd.search.studies import find, pasted
-    from icd.search.terms import dead_kinds
+    from icd.search.core.dead_terms import dead_kinds
+    from icd.search.core.pareto import pareto_front
+    from icd.search.study.sweep_index import find, pasted
+    from icd.search.sweep_status import all_statuses, plain_sweep, status_of
 
     where = _root(root)
     if name is None:
@@ -106,9 +107,10 @@ def trials(
     """List the trials of sweep NAME, one row each."""
     if as_json and as_csv:
         raise click.UsageError("--json and --csv exclude each other")
-    from icd.search.reading import chosen, flat_rows, plain_sweep, trial_row
-    from icd.search.studies import find
-    from icd.search.terms import noted_terms
+    from icd.search.core.dead_terms import noted_terms
+    from icd.search.core.records import chosen
+    from icd.search.study.sweep_index import find
+    from icd.search.sweep_status import flat_rows, plain_sweep, trial_row
 
     ledger = find(_root(root), name)
     objectives = plain_sweep(ledger)["objectives"]
@@ -128,12 +130,13 @@ def trials(
         return
     more = ranked_headers(records)
     headers = ["trial", "state", *metrics, *more, "last", "epochs", "seconds", "configuration", "reason"]
-    table = []
+    table, known = [], names_of(records)
     for record in records:
         row = trial_row(record, metrics)
         values = [row["values"].get(metric) for metric in metrics]
         start = [record.number, record.state, *values, *ranked_cells(record, more)]
-        table.append([*start, row["last"], row["epochs"], row["seconds"], configuration(record), record.reason])
+        tried = configuration(record, known=known)
+        table.append([*start, row["last"], row["epochs"], row["seconds"], tried, record.reason])
     write_lines(columns(headers, table, left=["state", "configuration", "reason"]))
     dead = [f"trial {record.number}: {term.sentence}" for record in records for term in noted_terms(record)]
     for line in ["", *dead] if dead else []:
@@ -163,9 +166,9 @@ def _all(found: "list[SweepStatus]", root: Path, *, as_json: bool) -> None:
 @SUBMIT
 def show(name: str, trial: int, as_json: bool, root: Path | None) -> None:
     """Show trial TRIAL of sweep NAME whole: what it tried, its curve, how it ended, and its configuration."""
-    from icd.search.reading import plain_sweep, trial_row
-    from icd.search.studies import find, sweep_folder
-    from icd.search.task import trial_folder
+    from icd.search.core.attempts import trial_folder
+    from icd.search.study.sweep_index import find, sweep_folder
+    from icd.search.sweep_status import plain_sweep, trial_row
 
     where = _root(root)
     ledger = find(where, name)
@@ -198,7 +201,7 @@ def _record(ledger: "Ledger", number: int) -> "TrialRecord":
 @SUBMIT
 def logs(name: str, trial: int | None, root: Path | None) -> None:
     """Print what the workers of sweep NAME wrote, file by file; with TRIAL its epochs, and the lines that name it."""
-    from icd.search.studies import find, sweep_folder
+    from icd.search.study.sweep_index import find, sweep_folder
 
     where = _root(root)
     ledger, folder = find(where, name), sweep_folder(where, name)
@@ -215,8 +218,8 @@ def logs(name: str, trial: int | None, root: Path | None) -> None:
 
 
 def _epochs(record: "TrialRecord", folder: Path) -> None:
-    from icd.search.task import trial_folder
-    from icd.trial.runs import stored_rows
+    from icd.search.core.attempts import trial_folder
+    from icd.worker.trial_metrics import stored_rows
 
     for row in stored_rows(trial_folder(folder, record.number)):
         shown = {name: value for name, value in row.items() if name not in ("epoch", "time")}

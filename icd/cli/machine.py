@@ -124,8 +124,8 @@ def ui(name: str, port: int | None, dashboard_port: int | None, no_browser: bool
     Where MLFLOW_TRACKING_URI is a server, its page is opened instead of starting one.
     """
     from icd.search import root_of
-    from icd.search.servers import answers, dashboard_server, free_port, mlflow_server
-    from icd.search.studies import find, pasted, tracking_uri
+    from icd.search.study.sweep_index import REPORT_NAME, find, pasted, sweep_folder, tracking_uri
+    from icd.search.tracking.servers import answers, dashboard_server, free_port, mlflow_server
 
     where = root_of(root)
     find(where, name)
@@ -143,6 +143,9 @@ def ui(name: str, port: int | None, dashboard_port: int | None, no_browser: bool
             return
         link = _leaderboard(base, name, pasted(where, "sync", name))
         click.echo(f"MLflow: {link}")
+        page = sweep_folder(where, name) / REPORT_NAME
+        if page.exists():
+            click.echo(f"report: {page.as_uri()}")
         for server in started:
             if server.address != base:
                 click.echo(f"optuna-dashboard: {server.address}/dashboard")
@@ -161,7 +164,7 @@ def _leaderboard(base: str, name: str, sync: str) -> str:
         StateError: If the server does not know the sweep yet.
         SetupError: If it does not answer.
     """
-    from icd.search.leaderboard import leaderboard_url, without_password
+    from icd.search.tracking.mlflow_pages import leaderboard_url, without_password
 
     query = urllib.parse.urlencode({"experiment_name": name})
     shown = without_password(base)

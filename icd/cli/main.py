@@ -22,6 +22,7 @@ from icd.redact import hide
 SECTIONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     "Configurations": {
         "validate": ("configurations", "Check the file of a trial or a sweep, and print it with every default."),
+        "schema": ("configurations", "Print what the file of a trial or a sweep may hold, for editors."),
         "train": ("configurations", "Train one configuration."),
     },
     "Sweeps": {

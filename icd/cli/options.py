@@ -16,19 +16,17 @@ from click.core import ParameterSource
 
 from icd.errors import SetupError, UsageError
 from icd.redact import HidingFormatter
-from icd.trial.bucket import local_root
+from icd.storage.bucket import local_root
 
 if TYPE_CHECKING:
     import torch
 
-    from icd.trial.runs import Places
+    from icd.worker.trial_inputs import TrialFolders
 
 logger = logging.getLogger(__name__)
 
 F = TypeVar("F", bound=Callable[..., Any])
-CACHE_GB = 64.0  # as icd.trial.teacher_table.BUDGET_GB, which would bring torch along
-_CACHE_MODES = {"auto": "auto", "full": "table", "stream": "stream", "off": "live"}  # as the layers below say it
-SAID = {mode: said for said, mode in _CACHE_MODES.items()}
+CACHE_GB = 64.0  # as icd.teacher.cache.BUDGET_GB, which would bring torch along
 _DEBUG_WORDS = "Show tracebacks and debug messages."
 _QUIET_WORDS = "Show warnings and errors only."
 _ROOT_WORDS = "Folder of results, or s3://BUCKET/PREFIX.  [default: runs]"
@@ -120,17 +118,14 @@ DEVICE = together(
 CACHE = together(
     click.option(
         "--teacher-cache",
-        "table",
-        type=click.Choice(list(_CACHE_MODES)),
+        type=click.Choice(["auto", "full", "stream", "off"]),
         default="auto",
         show_default=True,
-        callback=lambda ctx, param, value: _CACHE_MODES[value],
         help="Keep the teacher's answers for every view (full), for one sequence of views (stream), or not at all "
         "(off); auto takes the first that fits.",
     ),
     click.option(
         "--teacher-cache-gb",
-        "table_gb",
         type=click.FloatRange(min=0),
         default=CACHE_GB,
         show_default=True,
@@ -167,7 +162,7 @@ DRIVER = together(
 def _address(ctx: click.Context, param: click.Parameter, address: str) -> str:
     """Refuse at once what no cluster can be joined by."""
     if "://" in address:
-        from icd.search.ray_address import refuse_other_forms
+        from icd.search.executors.ray.address import refuse_other_forms
 
         try:
             refuse_other_forms(address)
@@ -212,12 +207,12 @@ class Verb(click.Command):
         return super().invoke(ctx)
 
 
-def places(root: Path | None, data_root: Path | None, *, download: bool = False) -> "Places":
+def places(root: Path | None, data_root: Path | None, *, download: bool = False) -> "TrialFolders":
     """Give the places an invocation uses."""
     from icd.search import default_root
-    from icd.trial.runs import Places
+    from icd.worker.trial_inputs import TrialFolders
 
-    return Places(root=root or default_root(), data_root=data_root, download=download)
+    return TrialFolders(root=root or default_root(), data_root=data_root, download=download)
 
 
 def device_of(name: str, threads: int | None) -> "torch.device":
@@ -228,7 +223,7 @@ def device_of(name: str, threads: int | None) -> "torch.device":
     """
     import torch
 
-    from icd.trial.gpus import no_silent_cpu, training_device, visible_gpus, why_unusable
+    from icd.worker.gpus import no_silent_cpu, training_device, visible_gpus, why_unusable
 
     if threads:
         torch.set_num_threads(threads)

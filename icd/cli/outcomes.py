@@ -73,7 +73,7 @@ def _cut(text: str) -> str:
 
 
 def _pairs(root: Path, name: str, others: tuple[str, ...], *, as_json: bool) -> None:
-    from icd.results.specialists import specialists
+    from icd.results.compare_pairs import specialists
 
     found = specialists(root, name, others)
     if as_json:
@@ -110,7 +110,7 @@ def report(name: str, output: Path | None, log: bool, as_json: bool, root: Path 
     from icd.results.report import page_of, write_page
     from icd.results.report.gather import gather
     from icd.search import root_of
-    from icd.search.studies import REPORT_NAME, sweep_folder
+    from icd.search.study.sweep_index import REPORT_NAME, sweep_folder
 
     where = root_of(root)
     page = page_of(gather(where, name))
@@ -124,13 +124,14 @@ def report(name: str, output: Path | None, log: bool, as_json: bool, root: Path 
 
 
 def _log(root: Path, name: str, page: "Page") -> int | None:
-    """Give MLflow the report from the sweep's folder; how many events it has not taken, None if it was not asked."""
+    """Give MLflow the report from the sweep's folder; how many runs it has not taken, None if it was not asked."""
     from icd.results.report import write_page
-    from icd.results.report.logged import has_runs, log_report
-    from icd.search.reading import driver_of
-    from icd.search.studies import REPORT_NAME, pasted, sweep_folder
+    from icd.results.report.logged import log_report
+    from icd.search.mlflow_sync import was_driven
+    from icd.search.study.sweep_index import REPORT_NAME, pasted, sweep_folder
+    from icd.search.sweep_status import driver_of
 
-    if not has_runs(root, name):
+    if not was_driven(root, name):
         return None
     driver = driver_of(root, name)
     if driver is not None:
@@ -147,7 +148,7 @@ def _log(root: Path, name: str, page: "Page") -> int | None:
         logger.info("not logged: %s", error)
         return None
     if pending:
-        logger.warning("the report waits for MLflow (%d events): '%s'", pending, pasted(root, "sync", name))
+        logger.warning("the report waits for MLflow (%d runs): '%s'", pending, pasted(root, "sync", name))
     return pending
 
 

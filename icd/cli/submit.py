@@ -16,9 +16,8 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from icd.cli.options import SAID
 from icd.errors import SetupError, UsageError
-from icd.trial.bucket import url_of
+from icd.storage.bucket import url_of
 
 logger = logging.getLogger(__name__)
 
@@ -71,8 +70,8 @@ def _option_words(option: click.Option, value: Any) -> list[str]:
     word = max(option.opts, key=len)
     if option.is_bool_flag:
         return [word if value else max(option.secondary_opts, key=len)]
-    texts = [SAID[value]] if option.name == "table" else list[str]()
-    for item in () if texts else value if option.multiple else (value,):
+    texts = []
+    for item in value if option.multiple else (value,):
         texts.append((url_of(item) or str(item)) if isinstance(item, Path) else str(item))  # a bucket by its URL
         if isinstance(item, Path) and not (texts[-1].startswith("/") or "://" in texts[-1]):
             raise UsageError(f"{word} must be an absolute path of the cluster with --submit, but got {texts[-1]!r}")
@@ -89,7 +88,7 @@ def read_file(verb: str, file: Path, params: dict[str, Any]) -> tuple[str, dict[
     changes = [*params["overrides"], *(f"name={name}" for name in [params.get("name")] if name)]
     document = apply_overrides(read_yaml(file), changes)
     if verb == "benchmark":
-        from icd.results.tournament import entries
+        from icd.results.benchmark import entries
 
         entries(document)
     if file.stat().st_size > _MOST:

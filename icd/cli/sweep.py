@@ -1,7 +1,7 @@
 """``icd plan | sweep | resume | stop | sync``."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,13 +10,13 @@ import click
 from icd.cli.format import params_text, status_lines, write_json, write_lines
 from icd.cli.options import CACHE, DETACH, DRIVER, FILE, JSON, NAME, RENAME, ROOT, SET, SUBMIT, WHERE, Verb
 from icd.errors import SetupError, TrialsFailedError
-from icd.text import columns
+from icd.text import columns, runs_wait
 
 if TYPE_CHECKING:
     from icd.config.sweep import Start
     from icd.search.planning import Plan
-    from icd.search.reading import SweepStatus
-    from icd.search.sweeps import SweepResult
+    from icd.search.run_sweep import SweepResult
+    from icd.search.sweep_status import SweepStatus
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ def sweep(file: Path, overrides: tuple[str, ...], name: str | None, as_json: boo
 def resume(name: str, overrides: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Go on with sweep NAME as it was begun, without its file.
 
-    To spend more: icd resume NAME --extend --set budget.trials=40
+    To spend more: icd resume NAME --extend --set search.budget.trials=40
     """
     from icd import search
 
@@ -69,8 +69,8 @@ def _run(begin: "Callable[..., SweepResult]", options: dict[str, Any], *, as_jso
     from icd import search
     from icd.cli.display import driving
     from icd.results.report import write_report
-    from icd.search.reading import counts_of
-    from icd.search.studies import pasted
+    from icd.search.study.sweep_index import pasted
+    from icd.search.sweep_status import counts_of
 
     root = search.root_of(options["root"])
     with driving(options) as shown:
@@ -82,20 +82,20 @@ def _run(begin: "Callable[..., SweepResult]", options: dict[str, Any], *, as_jso
         hints = _where_to_look(result, root, several_pairs=status.ranked is not None)
         write_lines([*status_lines(status, result.records), "", *hints])
     if result.pending:
-        logger.warning("%d events wait for MLflow: '%s'", result.pending, pasted(root, "sync", result.name))
+        logger.warning("%s for MLflow: '%s'", runs_wait(result.pending), pasted(root, "sync", result.name))
     if result.failed_too_often:
         failed, tried = counts_of(result.records)["failed"], sum(record.counts for record in result.records)
         raise TrialsFailedError(
-            f"{failed} of {tried} trials of sweep {result.name!r} failed, more than budget.failed_share allows; see "
-            f"'{pasted(root, 'trials', result.name, '--state', 'failed')}', and once the cause is mended "
+            f"{failed} of {tried} trials of sweep {result.name!r} failed, more than budget.max_failed_fraction allows; "
+            f"see '{pasted(root, 'trials', result.name, '--state', 'failed')}', and once the cause is mended "
             f"'{pasted(root, 'resume', result.name, '--retry-failed')}'"
         )
 
 
 def _told(result: "SweepResult", status: "SweepStatus") -> dict[str, Any]:
     """Write the end of a sweep for programs."""
-    from icd.search.pareto import pareto_front
-    from icd.search.reading import counts_of, trial_row
+    from icd.search.core.pareto import pareto_front
+    from icd.search.sweep_status import counts_of, trial_row
 
     return {
         "name": result.name,
@@ -112,7 +112,7 @@ def _told(result: "SweepResult", status: "SweepStatus") -> dict[str, Any]:
 
 
 def _where_to_look(result: "SweepResult", root: Path, *, several_pairs: bool) -> list[str]:
-    from icd.search.studies import pasted
+    from icd.search.study.sweep_index import pasted
 
     name = result.name
     best = f"take the best:   {pasted(root, 'export', name, '-o', 'best.yaml', '--unconfirmed')}"
@@ -135,7 +135,7 @@ def _where_to_look(result: "SweepResult", root: Path, *, several_pairs: bool) ->
 def stop(name: str, now: bool, root: Path | None) -> None:
     """End sweep NAME: no new trials, and its driver leaves when those under way have ended. It can be resumed."""
     from icd import search
-    from icd.search.studies import pasted
+    from icd.search.study.sweep_index import pasted
 
     driver = search.stop(name, now=now, root=root)
     when = "after the current epoch of each trial, with a checkpoint" if now else "when the trials under way have ended"
@@ -165,7 +165,7 @@ def sync(name: str, seconds: float, as_json: bool, root: Path | None) -> None:
     if as_json:
         write_json({"name": name, "pending": pending})
     if pending:
-        raise SetupError(f"{pending} events of sweep {name!r} are still pending: MLflow does not take them; try again")
+        raise SetupError(f"{pending} runs of sweep {name!r} still wait: MLflow does not take them; try again")
     if not as_json:
         click.echo(f"MLflow has everything of sweep {name}")
 
@@ -200,32 +200,35 @@ def plan(
 
 def plan_lines(plan: "Plan") -> list[str]:
     """Write a plan for people."""
-    from icd.search.machine import usable_cpus
+    from icd.search.core.machine import usable_cpus
 
     count = "infinitely many" if plan.configurations is None else str(plan.configurations)
     at_a_time = f"{plan.concurrent} at a time here ({usable_cpus()} CPUs)"
     trials = "as many trials as the hours allow" if plan.trials is None else f"{plan.trials} trials"
     lines = [f"sweep {plan.name}: {trials}, {at_a_time}"]
-    lines += ["", f"space: {count} configurations"]
+    lines += ["", f"searched: {count} configurations"]
+    known = [row.name for row in plan.dimensions]
     rows = [[row.name, row.kind, row.values, row.condition] for row in plan.dimensions]
     headers = ["parameter", "kind", "range", "asked when"]
     lines += columns(headers, rows, left=headers)
     lines += ["", f"first: {', '.join(plan.baselines) or 'no baselines'}; then"]
-    lines += [f"  {_start_text(start)}" for start in plan.starts]
+    lines += [f"  {_start_text(start, known)}" for start in plan.starts]
     for number, params in plan.suggestions.items():
-        lines.append(f"  trial {number}: {params_text(params)}")
+        lines.append(f"  trial {number}: {params_text(params, known)}")
     return [*lines, "", *_cost_lines(plan), "", *(f"({line})" for line in plan.basis)]
 
 
-def _start_text(start: "Start") -> str:
+def _start_text(start: "Start", known: Sequence[str]) -> str:
+    from icd.config.names import shown_params
+
     there = f"{start.label} ({start.values[0]:.4g} there)"
     if start.params:
-        return f"{there}: {params_text(start.params)}"
+        return f"{there}: {params_text(shown_params(start.params), known)}"
     flat: dict[str, Any] = {}
     for part, change in start.changes.items():
         fields = change.items() if isinstance(change, dict) else ()
         flat |= {f"{part}.{name}": value for name, value in fields} or {part: change}
-    return f"{there}, outside the space: {params_text(flat)}"
+    return f"{there}, outside the ranges: {params_text(flat)}"
 
 
 def _cost_lines(plan: "Plan") -> list[str]:

@@ -16,7 +16,7 @@ from icd.errors import CheckpointError, UsageError
 
 if TYPE_CHECKING:
     from icd.config.trial import TrialConfig
-    from icd.trial.teachers import Teacher
+    from icd.teacher.store import Teacher
 
 _RECIPE = together(
     click.option("--arch", required=True, help="Name the network; see 'icd models'."),
@@ -39,10 +39,10 @@ def teacher() -> None:
 @WHERE
 @DEVICE
 def train_command(as_json: bool, **options: Any) -> None:
-    """Train a teacher with cross entropy by the data set's protocol; an interrupted training continues."""
+    """Train a teacher with cross entropy by the data set's training; an interrupted training continues."""
     from icd.cli.display import executing
-    from icd.trial.runs import read_data
-    from icd.trial.teachers import train_teacher
+    from icd.teacher.store import train_teacher
+    from icd.worker.trial_inputs import read_data
 
     config, where = _recipe(**options), _places(options)
     with executing(options, where.root) as (execution, display):
@@ -61,8 +61,8 @@ def train_command(as_json: bool, **options: Any) -> None:
 @WHERE
 def import_command(file: Path, as_json: bool, **options: Any) -> None:
     """Bring in published weights (RepDistiller, mdistiller, SDD, iCD); FILE is read without running its code."""
-    from icd.trial.runs import read_data
-    from icd.trial.teachers import import_teacher
+    from icd.teacher.store import import_teacher
+    from icd.worker.trial_inputs import read_data
 
     config, where = _recipe(**options), _places(options)
     config, split = read_data(config, where)
@@ -126,13 +126,14 @@ def build_command(file: Path, overrides: tuple[str, ...], **options: Any) -> Non
     The teacher is trained first if need be. A build that was cut off goes on where it stopped.
     """
     from icd.cli.display import executing
-    from icd.config.located import located
     from icd.config.yaml import apply_overrides, read_yaml
     from icd.search.teacher_cache import build_caches
 
     document, where = apply_overrides(read_yaml(file), overrides), _places(options)
-    with located(document), executing(options, where.root) as (execution, display):
-        build_caches(document, where, options["table"], options["table_gb"], execution, display.announce)
+    with document.located(), executing(options, where.root) as (execution, display):
+        build_caches(
+            document, where, options["teacher_cache"], options["teacher_cache_gb"], execution, display.announce
+        )
 
 
 @cache.command("ls", cls=Verb)
@@ -140,11 +141,11 @@ def build_command(file: Path, overrides: tuple[str, ...], **options: Any) -> Non
 @ROOT
 def ls_command(as_json: bool, root: Path | None) -> None:
     """List the caches, how full they are and what they take."""
-    from icd.trial.table_block import Block, read_spec
-    from icd.trial.teacher_table import as_data, found_tables
+    from icd.teacher.cache import as_data, found_caches
+    from icd.teacher.cache_block import Block, read_spec
 
     rows = []
-    for folder in found_tables(places(root, None).tables):
+    for folder in found_caches(places(root, None).teacher_cache):
         with closing(Block(folder, read_spec(folder))) as block:
             disk = sum(512 * file.stat().st_blocks for file in folder.glob("*"))
             rows.append({**as_data(block.spec), "filled": block.filled(), "disk_bytes": disk})
@@ -153,7 +154,7 @@ def ls_command(as_json: bool, root: Path | None) -> None:
         return
     for row in rows:
         click.echo(
-            f"{row['digest']}  {'full' if row['mode'] == 'table' else row['mode']}  teacher {row['teacher'][:12]}  "
+            f"{row['digest']}  {row['mode']}  teacher {row['teacher'][:12]}  "
             f"grid {row['side']}  {row['filled']}/{row['slots']} entries  "
             f"{row['disk_bytes'] / 1e9:.3g} of {row['bytes'] / 1e9:.3g} GB"
         )
@@ -167,10 +168,10 @@ def ls_command(as_json: bool, root: Path | None) -> None:
 @ROOT
 def verify_command(digests: tuple[str, ...], repair: bool, root: Path | None) -> None:
     """Check every entry of the caches named by the beginning of their digests, or of all."""
-    from icd.trial.table_block import Block, read_spec
+    from icd.teacher.cache_block import Block, read_spec
 
     damaged = 0
-    for folder in _named(places(root, None).tables, digests):
+    for folder in _named(places(root, None).teacher_cache, digests):
         with closing(Block(folder, read_spec(folder))) as block:
             found = block.damaged(repair=repair)
         click.echo(f"{folder.name}  {found} damaged{' and dropped' if repair and found else ''}")
@@ -187,15 +188,15 @@ def rm_command(digests: tuple[str, ...], everything: bool, root: Path | None) ->
     """Remove caches; a trial that has one open keeps it to its end."""
     if bool(digests) == everything:
         raise UsageError("name the caches to remove, or --all")
-    for folder in list(_named(places(root, None).tables, digests)):
+    for folder in list(_named(places(root, None).teacher_cache, digests)):
         shutil.rmtree(folder)
         click.echo(f"{folder.name}  removed")
 
 
 def _named(folder: Path, digests: Sequence[str]) -> Iterator[Path]:
-    from icd.trial.teacher_table import found_tables
+    from icd.teacher.cache import found_caches
 
-    known = found_tables(folder)
+    known = found_caches(folder)
     for digest in digests:
         if sum(path.name.startswith(digest) for path in known) != 1:
             raise UsageError(f"a cache must be named by the beginning of its digest, but got {digest!r}; see 'ls'")

@@ -1,17 +1,17 @@
 """A sweep's configuration: which trials may be tried, how they are chosen, and what they may cost.
 
-A space is data. It is a trial's own document in which some values are not fixed: ranges and choices stand where a
-trial file has numbers and names. Sampling replaces them and gives a trial's document again.
+It is a trial's own document in which some values are not fixed: ranges and choices stand where a trial has numbers and
+names (icd/config/space.py). Sampling replaces them and gives a trial's document again.
 """
 
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from decimal import Decimal
+from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Literal
 
 from icd.config.engine import Engine
+from icd.config.ranges import plain
 from icd.fields import Count, FieldProblem, NonNegative, NonNegativeInt, Positive, Range, Seed, check_fields
 
 Direction = Literal["maximize", "minimize"]
@@ -52,11 +52,13 @@ class SamplerConfig:
     """How the next configuration is chosen.
 
     Attributes:
-        name: A row of ``SAMPLERS`` (icd/search/samplers.py), or ``grid``.
+        name: A row of ``SAMPLERS`` (icd/search/suggest/samplers.py), or ``grid``.
+        seed: Of its random numbers; the trials have seeds of their own.
         startup_trials: Random trials before the sampler follows its model.
     """
 
     name: SamplerName = "auto"
+    seed: Seed = 0
     startup_trials: NonNegativeInt = 6
 
     def __post_init__(self) -> None:
@@ -68,20 +70,20 @@ class PrunerConfig:
     """When a trial that looks poor is stopped.
 
     Attributes:
-        name: A row of ``PRUNERS`` (icd/search/samplers.py).
+        name: A row of ``PRUNERS`` (icd/search/suggest/samplers.py).
         min_epochs: No trial is stopped before this epoch.
         reduction: One in so many trials passes a rung (successive halving, hyperband).
         startup_trials: Finished trials before the median rule applies.
-        control_share: Share of the trials that are never stopped; they tell what pruning costs.
+        control_fraction: Share of the trials that are never stopped; they tell what pruning costs.
         dead_terms: Stop a trial too whose loss has a searched term that gives no gradient to speak of once the warm-up
-            is over (icd/search/terms.py), whatever ``name`` is.
+            is over (icd/search/core/dead_terms.py), whatever ``name`` is.
     """
 
     name: PrunerName = "none"
     min_epochs: Count = 1
     reduction: Annotated[int, Range(at_least=2)] = 3
     startup_trials: NonNegativeInt = 5
-    control_share: Share = 0.15
+    control_fraction: Share = 0.15
     dead_terms: bool = False
 
     def __post_init__(self) -> None:
@@ -106,13 +108,13 @@ class Budget:
         trials: Trials, enqueued ones included; null for all points of a grid.
         hours: Wall time of the drivers together.
         gpu_hours: GPUs of a trial, or its share of those of its process, times its training time, summed.
-        failed_share: The sweep ends with exit code 4 when more than this share of its trials failed.
+        max_failed_fraction: The sweep ends with exit code 4 when more than this share of its trials failed.
     """
 
     trials: Count | None = None
     hours: Positive | None = None
     gpu_hours: Positive | None = None
-    failed_share: Share = 0.25
+    max_failed_fraction: Share = 0.25
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -162,67 +164,10 @@ class Resources:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Interval:
-    """A number between two ends, both included; ``integer`` follows from the field's type."""
-
-    low: float
-    high: float
-    log: bool = False
-    step: float | None = None
-    integer: bool = False
-
-    @property
-    def finite(self) -> bool:
-        """Whether it holds finitely many numbers to a grid: steps, or whole numbers."""
-        return self.step is not None or self.integer
-
-    def values(self) -> tuple[float, ...]:
-        """Every number of a finite interval, ascending; exact where the file's decimals are (0.1 + 2 * 0.1 is 0.3)."""
-        if self.integer:
-            return tuple(range(int(self.low), int(self.high) + 1, int(self.step or 1)))
-        low, high, step = (Decimal(str(number)) for number in (self.low, self.high, self.step))
-        return tuple(float(low + index * step) for index in range(int((high - low) / step) + 1))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
-    """One of several plain values; ``labels`` name them in Optuna and MLflow and never look like numbers."""
-
-    options: tuple[Any, ...]
-    labels: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Branches:
-    """One of several names, each with its own fields: a base loss, or a method.
-
-    Attributes:
-        fields: For each name, its fields: fixed plain values, or ``Interval``, ``Choice``, ``Branches``,
-            ``ScaleWeights``.
-    """
-
-    fields: Mapping[str, Mapping[str, Any]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScaleWeights:
-    """One raw weight for each sampled scale, normalised afterwards; with ``gram: cells`` scale 1 has none."""
-
-    low: float
-    high: float
-    log: bool = False
-
-    @property
-    def interval(self) -> Interval:
-        """The range of one weight."""
-        return Interval(low=self.low, high=self.high, log=self.log)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Baseline:
     """A configuration that is tried first and named in comparisons: changes to the sweep's fixed part.
 
-    Networks and a seed that are sampled, and that the baseline does not name, are the first options of the space.
+    Networks and a seed that are searched, and that the baseline does not name, are the first options.
     """
 
     label: str
@@ -231,7 +176,7 @@ class Baseline:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """A request to begin with the best trials of another sweep; ``search/warm_start.py`` finds them.
+    """A request to begin with the best trials of another sweep; ``search/suggest/warm_start.py`` finds them.
 
     Attributes:
         sweep: Name of the other sweep.
@@ -283,68 +228,64 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Generalist:
-    """A request for one setting that is good for several pairs: every trial is trained on all of them.
-
-    Attributes:
-        pairs: In the order in which they are trained.
-        rank: ``mean``: trials are ordered by their mean rank over the pairs; ``worst``: by their worst one.
-    """
-
-    pairs: tuple[Pair, ...]
-    rank: RankName = "mean"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class SweepConfig:
     """A sweep, read and checked.
 
     Attributes:
         name: Folder, study and experiment.
-        fixed: A trial's plain document (data, teacher, student, method, protocol, seed) without what is sampled.
-        space: What is sampled, by the trial document's dotted path: ``method`` (``Branches`` over whole methods) or
-            ``method.scales``, ``method.cluster_weight``, ...; ``protocol.lr``, ...; ``student``, ``teacher``, ``seed``;
-            and ``pair``, which sets teacher and student.
+        template: A trial's document (data, teacher, student, method, training, seed) with ranges and choices in it;
+            ``pair`` chooses teacher and student together.
+        pairs: Pairs that every trial is trained on, one after another; empty where a trial has one pair, or none.
+        rank: How trials of several pairs are ordered: by their ``mean`` rank over the pairs, or by their ``worst`` one.
         enqueue: Baselines, tried first.
         sources: Other sweeps whose best trials are tried next.
-        generalist: Pairs that every trial is trained on; None where a trial has one pair, or none.
         objectives: One, or several for a Pareto front.
-        seed: Of the sampler; a trial's own seed is part of ``fixed`` or ``space``.
+        sampler: Chooses.
+        pruner: Stops.
+        budget: Ends.
+        resources: Of a trial.
     """
 
     name: str
-    fixed: Mapping[str, Any]
-    space: Mapping[str, Any]
+    template: Mapping[str, Any]
+    pairs: tuple[Pair, ...] = ()
+    rank: RankName = "mean"
     enqueue: tuple[Baseline, ...] = ()
     sources: tuple[Source, ...] = ()
-    generalist: Generalist | None = None
     objectives: tuple[Objective, ...] = (Objective(),)
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
     pruner: PrunerConfig = field(default_factory=PrunerConfig)
     budget: Budget = field(default_factory=Budget)
     resources: Resources = field(default_factory=Resources)
-    seed: Seed = 0
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     def to_data(self) -> dict[str, Any]:
-        """Write the sweep as plain data, every default spelt out.
-
-        But for ``sources``, ``generalist`` and ``pruner.dead_terms``: studies that were begun before there were such
-        stay what they were.
-        """
-        data = {item.name: _plain(getattr(self, item.name)) for item in fields(self)}
-        for name in ("sources", "generalist"):
-            if not data[name]:
-                del data[name]
-        if not self.pruner.dead_terms:
-            del data["pruner"]["dead_terms"]
-        return data
+        """Write the sweep as the plain data of a file, every default of the search spelt out."""
+        objectives = [asdict(objective) for objective in self.objectives]
+        search = {
+            "objective": objectives[0] if len(objectives) == 1 else objectives,
+            "sampler": asdict(self.sampler),
+            "pruner": asdict(self.pruner),
+            "enqueue": [
+                *map(_enqueued, self.enqueue),
+                *({"from": item.sweep, "top": item.top} for item in self.sources),
+            ],
+            "budget": asdict(self.budget),
+            **({"rank": self.rank} if self.pairs else {}),
+        }
+        pairs = {"pairs": [asdict(pair) for pair in self.pairs]} if self.pairs else {}
+        return {
+            "name": self.name,
+            **pairs,
+            **plain(self.template),
+            "search": search,
+            "resources": asdict(self.resources),
+        }
 
     def identity(self) -> dict[str, Any]:
         """Everything a resume must find unchanged: all but budget and resources."""
-        return {name: value for name, value in self.to_data().items() if name not in ("budget", "resources")}
+        data = self.to_data()
+        search = {name: value for name, value in data.pop("search").items() if name != "budget"}
+        return {**{name: value for name, value in data.items() if name != "resources"}, "search": search}
 
     def digest(self) -> str:
         """SHA-256 of the identity."""
@@ -352,11 +293,7 @@ class SweepConfig:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(name): _plain(item) for name, item in value.items()}
-    if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
-    if hasattr(value, "__dataclass_fields__"):
-        return {item.name: _plain(getattr(value, item.name)) for item in fields(value)}
-    return value
+def _enqueued(baseline: Baseline) -> Any:
+    if baseline.changes == {"method": baseline.label}:
+        return baseline.label
+    return {"label": baseline.label, **plain(baseline.changes)}

@@ -6,16 +6,16 @@ that gives an equal value. Equal configurations have equal keys.
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Annotated, Any, Literal
 
-from icd.config.protocols import Protocol
+from icd.config.training import TrainingConfig
 from icd.data import DATASETS
 from icd.data.views import VIEW_FAMILIES
 from icd.fields import FieldProblem, Range, Seed, check_fields
 from icd.losses import BASE_LOSSES
-from icd.methods import METHODS, Method
+from icd.methods import METHODS, CellDistillation, Method
 from icd.models import Stem
 
 ValShare = Annotated[float, Range(above=0, at_most=0.5)]
@@ -24,7 +24,7 @@ _SEARCHED = {"train_on": "train", "measure_on": "val"}
 
 # Dataclasses that are written as {name: {fields}}, with the table that names them.
 _TAGGED: Mapping[type, str] = {cls: name for table in (BASE_LOSSES, VIEW_FAMILIES) for name, cls in table.items()}
-_MEASURE_EVERY = next(field.default for field in fields(Protocol) if field.name == "measure_every")
+_MEASURE_EVERY = next(field.default for field in fields(TrainingConfig) if field.name == "measure_every")
 _METHOD_NAMES: Mapping[type, str] = {cls: name for name, cls in METHODS.items()}
 
 
@@ -35,7 +35,7 @@ class DataConfig:
     Attributes:
         name: A row of ``DATASETS``.
         path: File or folder below the data root, for data sets that have no fixed place.
-        val_share: Share of the training images used for validation, drawn per class.
+        val_fraction: Share of the training images used for validation, drawn per class.
         split_seed: Seed of that draw.
         train_on: ``train``, or ``train+val`` for a confirmation, which has nothing left to choose.
         measure_on: ``val``, or ``test`` for a confirmation. A trial of a search is refused the test images.
@@ -45,7 +45,7 @@ class DataConfig:
 
     name: str
     path: str | None = None
-    val_share: ValShare = 0.1
+    val_fraction: ValShare = 0.1
     split_seed: Seed = 0
     train_on: Literal["train", "train+val"] = "train"
     measure_on: Literal["val", "test"] = "val"
@@ -84,9 +84,10 @@ class TeacherConfig:
     Attributes:
         arch: A row of ``MODELS``.
         stem: First layers, by image size.
-        weights: ``train`` (trained once by ``protocol`` and ``seed``, then found again), ``pretrained`` (torchvision),
+        weights: ``train`` (trained once by ``training`` and ``seed``, then found again), ``pretrained`` (torchvision),
             or the name or digest of a teacher in the store.
-        protocol: How it is trained, for ``weights: train``.
+        pretrained: Whether the training of ``weights: train`` starts from published ImageNet weights, with a new head.
+        training: How it is trained, for ``weights: train``.
         seed: Seed of that training.
         digest: Digest of the weights, once known; replaces all of the above but ``arch`` and ``stem`` in the key.
     """
@@ -94,7 +95,8 @@ class TeacherConfig:
     arch: str
     stem: Stem
     weights: str = "train"
-    protocol: Protocol | None = None
+    pretrained: bool = False
+    training: TrainingConfig | None = None
     seed: Seed = 0
     digest: str | None = None
 
@@ -109,7 +111,7 @@ class TrialConfig:
     data: DataConfig
     student: NetworkConfig
     method: Method
-    protocol: Protocol
+    training: TrainingConfig
     teacher: TeacherConfig | None = None
     seed: Seed = 0
 
@@ -124,12 +126,12 @@ class TrialConfig:
         """Digest of the configuration; where data and teacher digests are known they stand for names and places."""
         data = self.to_data()
         if self.data.digest:
-            kept = ("name", "val_share", "split_seed", "digest", *self.data.parts)
+            kept = ("name", "val_fraction", "split_seed", "digest", *self.data.parts)
             data["data"] = {name: data["data"][name] for name in kept}
         if self.teacher and self.teacher.digest:
             data["teacher"] = {name: data["teacher"][name] for name in ("arch", "stem", "digest")}
-        for protocol in (data["protocol"], data.get("teacher", {}).get("protocol")):
-            (protocol or {}).pop("measure_every", None)  # looking at a training does not change it
+        for training in (data["training"], data.get("teacher", {}).get("training")):
+            (training or {}).pop("measure_every", None)  # looking at a training does not change it
         text = json.dumps(_canonical(data), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -137,20 +139,34 @@ class TrialConfig:
 def plain_data(value: Any) -> Any:
     """Write a value, or a part of a configuration, as plain YAML data."""
     if isinstance(value, DataConfig):
-        own = {name: getattr(value, name) for name in ("name", "path", "val_share", "split_seed", "digest")}
+        own = {name: getattr(value, name) for name in ("name", "path", "val_fraction", "split_seed", "digest")}
         return {name: item for name, item in own.items() if item is not None} | value.parts | dict(value.options)
     if is_dataclass(value) and not isinstance(value, type):
         inner = {field.name: plain_data(getattr(value, field.name)) for field in fields(value)}
         if type(value) in _TAGGED:
             return {_TAGGED[type(value)]: inner}
         if type(value) in _METHOD_NAMES:
-            return {"name": _METHOD_NAMES[type(value)], **inner}
-        if isinstance(value, Protocol) and value.measure_every == _MEASURE_EVERY:
+            return {"name": _METHOD_NAMES[type(value)], **inner, **_named_weights(value)}
+        if isinstance(value, TrainingConfig) and value.measure_every == _MEASURE_EVERY:
             del inner["measure_every"]  # what was written before there was the field stays the same
+        if isinstance(value, TeacherConfig) and not value.pretrained:
+            del inner["pretrained"]  # likewise
         return {name: item for name, item in inner.items() if name != "digest" or item is not None}
     if isinstance(value, tuple):
         return [plain_data(item) for item in value]
     return value
+
+
+def _named_weights(method: Any) -> dict[str, Any]:
+    """Name each weight by its scale: a weight is a parameter of its own."""
+    if not isinstance(method, CellDistillation):
+        return {}
+    given = {name: getattr(method, name) for name in ("cluster_scale_weights", "base_scale_weights")}
+    return {
+        name: {f"s{scale}": weight for scale, weight in zip(method.scales, weights, strict=True)}
+        for name, weights in given.items()
+        if weights is not None
+    }
 
 
 def method_data(method: Method) -> dict[str, Any]:
@@ -178,3 +194,19 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
         elif before != after:
             lines.append(f"{prefix}{name}: {before!r} -> {after!r}")
     return lines
+
+
+def student_name(config: TrialConfig) -> str:
+    """Write the student as a key: configurations with equal ones get one choice.
+
+    Only what is named in a search space, never a number from a range: a trial between a range's ends needs its choice.
+    """
+    training = config.training
+    own = {"precision": training.precision, "channels_last": training.channels_last}
+    return json.dumps({**plain_data(config.student), **own, "size": training.augmentation.size}, sort_keys=True)
+
+
+def settled(config: TrialConfig, choice: Sequence[Any]) -> TrialConfig:
+    """Write a choice into a configuration."""
+    precision, channels_last = choice
+    return replace(config, training=replace(config.training, precision=precision, channels_last=channels_last))

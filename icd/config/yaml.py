@@ -1,139 +1,238 @@
-"""Strict YAML: plain data with line numbers, every surprise of YAML refused with a sentence.
+"""Strict YAML: plain data with the line of every key; each surprise of YAML is refused with a sentence.
 
-Anchors, aliases, merge keys, tags, several documents, duplicate keys and keys that are not strings are
-refused; so are files over 256 KiB, 32 levels or 20,000 nodes, before anything is built from them. Scalars
-follow the YAML 1.2 core schema, not PyYAML's 1.1. Secrets are refused and never printed.
+Anchors, aliases, merge keys, tags and several documents are refused; so are keys that stand twice or are no text, and
+files of more than 256 KiB or 32 levels. Scalars follow YAML 1.2: ``1e-3`` is a number and ``no`` is a word.
 """
 
-import copy
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from difflib import get_close_matches
+import os
+import re
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from icd.config import yaml_overrides as sets
-from icd.config.yaml_builder import Builder
-from icd.config.yaml_guard import MAX_BYTES, MAX_DEPTH, MAX_NODES, decode, guarded_events, refuse
-from icd.config.yaml_text import KeyPath, dotted
-from icd.errors import ConfigError, Problem, shorten
+from icd.config.document import Document, KeyPath, Origin, dotted, laid_over
+from icd.config.overrides import apply_overrides
+from icd.errors import ConfigError, Problem, did_you_mean, shorten
 
 __all__ = ["Document", "KeyPath", "apply_overrides", "dotted", "parse_yaml", "read_yaml"]
 
+MAX_BYTES, MAX_DEPTH, MAX_DIGITS, MAX_EXTENDS = 256 * 1024, 32, 100, 8
+_SPACE = re.compile(r"\s+")
+# What YAML calls printable, less NEL, LS and PS: PyYAML ends a line there, an editor does not.
+_FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_CREDENTIALS = re.compile(r"https?://[^\s/?#@]+@|://[^\s/?#@:]*:[^\s/?#@]*@", re.IGNORECASE)
 
-@dataclass(frozen=True, slots=True)
-class Document:
-    """Plain data and where each part of it came from.
 
-    Attributes:
-        data: Only str, int, float, bool, None, list and dict.
-        source: The file, as messages name it.
-        lines: Line of the key or list item at each path of the file.
-        overrides: The ``--set`` that gave the value at a path.
-    """
+class _RefusedError(Exception):
+    """A rule that the text breaks at a line."""
 
-    data: Any
-    source: str
-    lines: Mapping[KeyPath, int] = field(default_factory=dict, repr=False, compare=False)
-    overrides: Mapping[KeyPath, str] = field(default_factory=dict, repr=False, compare=False)
+    def __init__(self, line: int, rule: str, hint: str = "") -> None:
+        self.line, self.rule, self.hint = line, rule, hint
 
-    def line(self, path: KeyPath) -> int | None:
-        """Give the line of the key or item at a path, or nearest ancestor; None where ``--set`` gave it."""
-        return self.origin(path)[1]
 
-    def origin(self, path: KeyPath) -> tuple[str, int | None]:
-        """Give source and line for a message about a path: the file's, or ``--set ...`` and None."""
-        for end in range(len(path), -1, -1):
-            if path[:end] in self.overrides:
-                return self.overrides[path[:end]], None
-            if path[:end] in self.lines:
-                return self.source, self.lines[path[:end]]
-        return self.source, None
+class _Loader(yaml.SafeLoader):
+    """Composes nodes with numbers and truth values as YAML 1.2 has them, and no anchors or tags."""
+
+    yaml_implicit_resolvers: dict[Any, Any] = {}  # noqa: RUF012 - the library's own name
+    depth = 0
+
+    def fetch_flow_collection_start(self, TokenClass: type) -> None:
+        if self.flow_level >= MAX_DEPTH:  # the scanner looks a thousand brackets ahead, slowly
+            raise _RefusedError(self.line + 1, f"must not be nested deeper than {MAX_DEPTH}")
+        super().fetch_flow_collection_start(TokenClass)
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        line = event.start_mark.line + 1
+        if getattr(event, "anchor", None) is not None:
+            hint = "write the value out, or quote text that starts with '&' or '*'"
+            raise _RefusedError(line, "anchors ('&') and aliases ('*') are not allowed", hint)
+        if getattr(event, "tag", None) is not None:
+            raise _RefusedError(line, "tags ('!') are not allowed", "quote text that starts with '!'")
+        if self.depth > MAX_DEPTH:
+            raise _RefusedError(line, f"must not be nested deeper than {MAX_DEPTH}")
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+
+for _tag, _pattern in {
+    "null": r"~|null|Null|NULL|",
+    "bool": r"true|True|TRUE|false|False|FALSE",
+    "int": r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+",
+    "float": r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+}.items():
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_pattern})\Z"), None)
 
 
 def read_yaml(path: Path) -> Document:
-    """Read a YAML file.
+    """Read a YAML file, and the file that it extends.
 
     Raises:
         ConfigError: If it is missing, unreadable, empty, too large or not strict YAML.
     """
-    name = str(path)
-    source = name if name.isprintable() else shorten(name)
+    return _extended(path, ())
+
+
+def _extended(path: Path, above: tuple[str, ...]) -> Document:
+    source = str(path) if str(path).isprintable() else shorten(str(path))
+    document = parse_yaml(_text(path, source), source)
+    if not isinstance(document.data, dict) or "extends" not in document.data:
+        return document
+    base, where = document.data["extends"], ("extends",)
+    if not isinstance(base, str) or not base:
+        raise ConfigError(document.problem(where, "must be the name of a file", value=base))
+    if (real := os.path.realpath(path)) in above or len(above) >= MAX_EXTENDS:
+        rule = f"must end: at most {MAX_EXTENDS} files, none of them twice"
+        raise ConfigError(document.problem(where, rule, value=base))
+    try:
+        below = _extended(path.parent / base, (*above, real))
+    except ConfigError as error:
+        if all(problem.line is None for problem in error.problems):  # it could not be read at all
+            rule = f"{base}: {error.problems[0].rule}"
+            raise ConfigError(document.problem(where, rule, hint=error.problems[0].hint)) from None
+        raise
+    return laid_over(below, document)
+
+
+def _text(path: Path, source: str) -> str:
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        raise refuse("no such file", source, hint=_similar_file(path)) from None
+        raise _refusal(source, None, "no such file", _similar(path)) from None
     except IsADirectoryError:
-        raise refuse("must be a file, but is a directory", source) from None
+        raise _refusal(source, None, "must be a file, but is a directory") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = getattr(error, "strerror", None) or "not a path"
-        raise refuse(f"cannot be read: {reason.lower()}", source) from None
-    return parse_yaml(decode(raw, source), source)
+        raise _refusal(source, None, f"cannot be read: {reason.lower()}") from None
+    if len(raw) > MAX_BYTES:
+        raise _refusal(source, None, f"must not be larger than {MAX_BYTES // 1024} KiB")
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise _refusal(source, line, "must be UTF-8 text", "save the file as UTF-8") from None
 
 
 def parse_yaml(text: str, source: str) -> Document:
     """Parse YAML text; ``source`` is what messages call it.
 
     Raises:
-        ConfigError: With the first broken limit or syntax error, or else with every bad key and secret.
+        ConfigError: With the first thing that is not strict YAML. Keys that are wrong are problems of the document.
     """
-    events = guarded_events(text, source)
-    root = events[2] if len(events) > 3 else None  # after StreamStart and DocumentStart
-    if root is None or (isinstance(root, yaml.ScalarEvent) and root.style is None and not root.value):
-        raise refuse("must not be empty", source)
-    builder = Builder(events[3:], source)
-    data = builder.build(root, ())
-    if builder.problems:
-        raise ConfigError(builder.problems)
-    return Document(data, source, builder.lines)
-
-
-def apply_overrides(document: Document, assignments: Sequence[str]) -> Document:
-    """Give a copy of the document with ``--set`` assignments applied in order.
-
-    Each reads like ``base_loss.scales[1]=4``. The right side is YAML. Missing mappings on the
-    way are created; lists do not grow.
-
-    Raises:
-        ConfigError: With the problems of all assignments; the source of each is ``--set ...``.
-    """
-    data, lines, overrides = copy.deepcopy(document.data), dict(document.lines), dict(document.overrides)
-    problems: list[Problem] = []
-    for assignment in assignments:
-        try:
-            path, created = _assign(data, assignment)
-        except ConfigError as error:
-            problems += error.problems
-            continue
-        lines = {old: line for old, line in lines.items() if old[: len(path)] != path}
-        overrides = {old: label for old, label in overrides.items() if old[: len(path)] != path}
-        overrides |= dict.fromkeys([*created, path], sets.label(assignment))
-    if not problems and assignments and sets.measure(data)[1] > MAX_NODES:
-        problems = [Problem(rule=f"must not hold more than {MAX_NODES} keys and values", source="--set")]
-    if problems:
-        raise ConfigError(problems)
-    return Document(data, document.source, lines, overrides)
-
-
-def _assign(data: Any, assignment: str) -> tuple[KeyPath, list[KeyPath]]:
-    names, text = sets.split(assignment)
+    text = text.removeprefix("\ufeff")
+    if bad := _FORBIDDEN.search(text):
+        rule = f"must be text without control characters, but found U+{ord(bad[0]):04X}"
+        raise _refusal(source, text.count("\n", 0, bad.start()) + 1, rule)
     try:
-        value = parse_yaml(text, "--set").data if text else None  # as after "key:" in a file
-    except ConfigError as error:
-        raise sets.moved(error, names, assignment) from None
-    if len(names) + sets.measure(value)[0] > MAX_DEPTH:
-        raise refuse(f"must not be nested deeper than {MAX_DEPTH}", sets.label(assignment))
-    return sets.place(data, names, value, sets.label(assignment))
+        loader = _Loader(text)
+        root = loader.get_single_node()
+    except _RefusedError as error:
+        raise _refusal(source, error.line, error.rule, error.hint) from None
+    except yaml.MarkedYAMLError as error:
+        raise ConfigError(_syntax_problem(error, text, source)) from None
+    except (yaml.YAMLError, ValueError, OverflowError):  # from chr() of "\UFFFFFFFF", int() of a long %YAML
+        raise _refusal(source, None, "not valid YAML: an escape or a directive holds a number out of range") from None
+    if root is None or (isinstance(root, yaml.ScalarNode) and root.style is None and not root.value):
+        raise _refusal(source, None, "must not be empty")
+    builder = _Builder(source)
+    data = builder.build(root, ())
+    return Document(data, source, builder.origins, problems=tuple(builder.problems), broken=tuple(builder.broken))
 
 
-def _similar_file(path: Path) -> str:
+class _Builder:
+    """Makes plain data of nodes, notes lines and collects problems."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.origins: dict[KeyPath, Origin] = {}
+        self.problems: list[Problem] = []
+        self.broken: list[KeyPath] = []
+
+    def build(self, node: yaml.Node, path: KeyPath) -> Any:
+        self.origins.setdefault(path, (self.source, node.start_mark.line + 1))
+        if isinstance(node, yaml.SequenceNode):
+            return [self.build(item, (*path, index)) for index, item in enumerate(node.value)]
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, path)
+        return self._scalar(node, path)
+
+    def _mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
+        mapping: dict[str, Any] = {}
+        for key, value in node.value:
+            name = str(key.value) if isinstance(key, yaml.ScalarNode) else "?"
+            child, line = (*path, name), key.start_mark.line + 1
+            if name == "<<" and key.style is None:
+                self._note(child, line, "merge keys ('<<') are not allowed", "write the values out")
+            elif not isinstance(key, yaml.ScalarNode):
+                self._note(path, line, "a key must be a string, but got a list or mapping")
+            elif not isinstance(self._scalar(key, child), str):
+                self._note(child, line, "a key must be a string", f"quote it: {shorten(name)}")
+            elif name in mapping:
+                self._note(child, line, f"duplicate key, first set on line {self.origins[child][1]}")
+            else:
+                self.origins[child] = self.source, line
+                mapping[name] = self.build(value, child)
+        return mapping
+
+    def _scalar(self, node: Any, path: KeyPath) -> Any:
+        text, kind = node.value, node.tag.rpartition(":")[2]
+        if kind == "int" and len(text) > MAX_DIGITS:
+            rule = f"an integer must not have more than {MAX_DIGITS} digits"
+            self._note(path, node.start_mark.line + 1, rule)
+            return 0
+        if kind == "str" and _CREDENTIALS.search(text):
+            hint = "put it in the environment, not in YAML"
+            self._note(path, node.start_mark.line + 1, "a URL must not hold credentials", hint)
+            return ""
+        return _value(kind, text)
+
+    def _note(self, path: KeyPath, line: int, rule: str, hint: str = "") -> None:
+        self.broken += [path, path[:-1]] if path[-1:] == ("<<",) else [path]
+        self.problems.append(Problem(rule=rule, source=self.source, line=line, path=dotted(path), hint=hint))
+
+
+def _value(kind: str, text: str) -> Any:
+    if kind == "null":
+        return None
+    if kind == "bool":
+        return text.lower() == "true"
+    if kind == "int":
+        return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
+    return float(text.replace(".", "", text[-1:].isalpha())) if kind == "float" else text  # .inf, -.inf, .nan
+
+
+def _syntax_problem(error: yaml.MarkedYAMLError, text: str, source: str) -> Problem:
+    """Say in one line what PyYAML says in six."""
+    mark = error.problem_mark or error.context_mark
+    if error.context and ("quoted scalar" in error.context or "simple key" in error.context):
+        mark = error.context_mark  # where it begins says more than where the file ends
+    said = _SPACE.sub(" ", ", ".join(part for part in (error.context, error.problem) if part))
+    if "document" in said and "expected a single" in said:
+        hint = "remove '---'"
+        line = mark.line + 1 if mark else None
+        return Problem(rule="only one document is allowed", source=source, line=line, hint=hint)
+    if mark is None:
+        return Problem(rule=f"not valid YAML: {said}", source=source)
+    start = text.rfind("\n", 0, mark.index) + 1
+    indent = text[start : len(text) - len(text[start:].lstrip(" \t"))]
+    hint = "indent with spaces, not tabs" if "\t" in indent else ""
+    rule = f"not valid YAML at column {mark.column + 1}: {said}"
+    return Problem(rule=rule, source=source, line=mark.line + 1, hint=hint)
+
+
+def _refusal(source: str, line: int | None, rule: str, hint: str = "") -> ConfigError:
+    return ConfigError(Problem(rule=rule, source=source, line=line, hint=hint))
+
+
+def _similar(path: Path) -> str:
     try:
         names = [entry.name for entry in islice(path.parent.iterdir(), 1000) if entry.is_file()]
     except OSError:
         return ""
-    close = get_close_matches(path.name, names, n=1)
-    return f"did you mean {close[0]!r}?" if close else ""
+    hint = did_you_mean(path.name, names)
+    return hint if hint.startswith("did") else ""

@@ -21,7 +21,7 @@ DATASETS: Mapping[str, DatasetRow] = {
         summary="two-digit numbers in colour, 100 classes of 32 x 32, made on the spot: no download",
         num_classes=100,
         image_size=32,
-        views=CropFlip(size=32, pad=2, flip=False),
+        augmentation=CropFlip(size=32, pad=2, flip=False),
         preset="digits100",
         horizontal_flip=False,
     ),
@@ -30,7 +30,7 @@ DATASETS: Mapping[str, DatasetRow] = {
         summary="60,000 photographs of 32 x 32, 10 classes; can be downloaded",
         num_classes=10,
         image_size=32,
-        views=CropFlip(size=32, pad=4),
+        augmentation=CropFlip(size=32, pad=4),
         preset="cifar100",
     ),
     "cifar100": DatasetRow(
@@ -38,34 +38,34 @@ DATASETS: Mapping[str, DatasetRow] = {
         summary="60,000 photographs of 32 x 32, 100 classes in 20 superclasses; can be downloaded",
         num_classes=100,
         image_size=32,
-        views=CropFlip(size=32, pad=4),
+        augmentation=CropFlip(size=32, pad=4),
         preset="cifar100",
     ),
     "tiny_imagenet": DatasetRow(
         load=tiny_imagenet.load,
         summary="Tiny-ImageNet: 64 x 64, up to 200 classes; its official val is the test set",
         image_size=64,
-        views=RotateFlip(size=64),
+        augmentation=RotateFlip(size=64),
         preset="tiny_imagenet",
     ),
     "cub200": DatasetRow(
         load=cub200.load,
         summary="CUB-200-2011: photographs of birds, shown at 224 x 224",
         from_files=True,
-        views=CropFlip(size=224, resize=256),
+        augmentation=CropFlip(size=224, resize=256),
         preset="cub200",
     ),
     "imagefolder": DatasetRow(
         load=imagefolder.load,
         summary="class folders train/CLASS/* and test/CLASS/* or val/CLASS/* (ImageNet)",
         from_files=True,
-        views=RandomResizedCrop(size=224),
+        augmentation=RandomResizedCrop(size=224),
         preset="imagenet",
     ),
     "npz": DatasetRow(
         load=npz.load,
         summary="one NPZ file: x_train, y_train, x_test, y_test (uint8 NHWC), class_names",
-        views=CropFlip(size=32, pad=4),
+        augmentation=CropFlip(size=32, pad=4),
         preset="cifar100",
         needs_path=True,
     ),
@@ -77,7 +77,7 @@ def load_dataset(
     *,
     root: Path | None,
     path: str | None,
-    val_share: float,
+    val_fraction: float,
     split_seed: int,
     download: bool = False,
     **options: object,
@@ -88,7 +88,7 @@ def load_dataset(
         name: Key of ``DATASETS``.
         root: Data folder; None for data sets that need none.
         path: File or folder, for data sets that are "some file" or "some folder".
-        val_share: Share of the training images to validate on, in (0, 0.5].
+        val_fraction: Share of the training images to validate on, in (0, 0.5].
         split_seed: Seed of that choice.
         download: Whether missing files may be fetched (CIFAR only).
         options: The data set's own options, the keyword arguments of its ``load``.
@@ -111,5 +111,5 @@ def load_dataset(
             problems.append(Problem(rule=rule, path=f"data.{option}", value=value, has_value=True))
     if problems:
         raise ConfigError(problems)
-    request = Request(root=root, path=path, val_share=val_share, split_seed=split_seed, download=download)
+    request = Request(root=root, path=path, val_fraction=val_fraction, split_seed=split_seed, download=download)
     return row.load(request, **options)

@@ -19,15 +19,15 @@ CIFAR100_MEAN, CIFAR100_STD = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetRow:
-    """One row of ``DATASETS``: how to load, and the defaults that a protocol or a user may override."""
+    """One row of ``DATASETS``: how to load, and the defaults that a training or a user may override."""
 
     load: Callable[..., Split]  # load(request, **options)
     summary: str
     num_classes: int | None = None  # None: as many as the files have
     image_size: int | None = None  # of images held in memory, where it is known; None: as the files say
     from_files: bool = False  # whether images are files of any size, decoded when they are shown
-    views: ViewFamily
-    preset: str  # the training protocol of the papers, a key of config/protocols.py's PRESETS
+    augmentation: ViewFamily
+    preset: str  # the training training of the papers, a key of config/training.py's PRESETS
     needs_path: bool = False
     horizontal_flip: bool = True  # whether a mirrored image keeps its class
 

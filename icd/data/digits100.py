@@ -45,7 +45,7 @@ def load(
     """Make the training images now and the test images when they are opened.
 
     Args:
-        request: Only ``val_share`` and ``split_seed`` matter.
+        request: Only ``val_fraction`` and ``split_seed`` matter.
         train_per_class: Images of each of the 100 classes to divide into train and val.
         test_per_class: Images of each class to test on.
         image_seed: Another seed, other images of the same kind.

@@ -12,7 +12,7 @@ class Request:
 
     root: Path | None  # the data folder (--data-root, ICD_DATA); None: one in the user's cache
     path: str | None  # for data sets that are "some file" or "some folder"; relative to root
-    val_share: float
+    val_fraction: float
     split_seed: int
     download: bool = False
 

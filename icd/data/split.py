@@ -144,7 +144,7 @@ def make_split(
         )
     groups_N = pixel_groups(images) if isinstance(images, ArrayImages) else file_groups(images)
     skipped = "" if isinstance(images, ArrayImages) else images.skipped
-    train_n, val_m = stratified_split(labels_N, groups_N, val_share=request.val_share, seed=request.split_seed)
+    train_n, val_m = stratified_split(labels_N, groups_N, val_fraction=request.val_fraction, seed=request.split_seed)
     content = "\n".join((images.digest, *class_names))
     return Split(
         name=name,
@@ -162,23 +162,23 @@ def make_split(
 
 
 def stratified_split(
-    labels: ArrayLike, groups: ArrayLike, *, val_share: float, seed: int
+    labels: ArrayLike, groups: ArrayLike, *, val_fraction: float, seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Choose validation images class by class; a group (exact duplicates) is never divided.
 
-    Each class gives ``round(val_share * count)`` images, at least one where it has two groups, and always
+    Each class gives ``round(val_fraction * count)`` images, at least one where it has two groups, and always
     keeps one for training. A pure function of its inputs; which numbers name the groups does not matter.
 
     Args:
         labels: Class of each image, [N].
         groups: Group of each image, [N]; equal numbers are kept together, across classes too.
-        val_share: Share of each class to validate on, in (0, 0.5].
+        val_fraction: Share of each class to validate on, in (0, 0.5].
         seed: Another seed, another choice.
 
     Returns:
         Sorted indices to train on and to validate on, int64, together ``range(N)``.
     """
-    require(0 < val_share <= 0.5, "0 < val_share <= 0.5", val_share)
+    require(0 < val_fraction <= 0.5, "0 < val_fraction <= 0.5", val_fraction)
     labels_N, groups_N = np.asarray(labels, dtype=np.int64), np.asarray(groups, dtype=np.int64)
     require(labels_N.shape == groups_N.shape, f"groups of shape {labels_N.shape}", groups_N.shape)
     _, first_G, group_N = np.unique(groups_N, return_index=True, return_inverse=True)
@@ -190,7 +190,7 @@ def stratified_split(
         in_class[label].add(group)
     counts, held, chosen = Counter(labels_N.tolist()), Counter[int](), set[int]()
     for label in sorted(counts):
-        target = max(1, round(val_share * counts[label]))
+        target = max(1, round(val_fraction * counts[label]))
         for group in sorted(in_class[label] - chosen, key=lambda group: int(key_G[group])):
             if held[label] >= target:
                 break

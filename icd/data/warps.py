@@ -32,7 +32,7 @@ class RotateFlip:
 
     View id ``flip * steps + step``: rotate by ``-degrees + 2 * degrees * step / (steps - 1)``
     counter-clockwise, then mirror where ``flip`` is 1. torchvision's ``RandomRotation(20)`` draws a
-    continuous angle; a table needs countable views, so ours takes the nearest of ``steps`` angles (0.1
+    continuous angle; a cache needs countable views, so ours takes the nearest of ``steps`` angles (0.1
     degrees apart by default). At those angles the pixels equal Pillow's ``Image.rotate``. The test-time view
     is the image itself.
     """

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from icd.doctor.diagnosis import Finding, diagnose, judge_service
 
 if TYPE_CHECKING:
-    from icd.search.ray_facts import ClusterFacts
-    from icd.search.service_facts import ServiceFacts
+    from icd.doctor.ray_facts import ClusterFacts
+    from icd.doctor.service_facts import ServiceFacts
 
 
 class Checked(NamedTuple):
@@ -24,7 +24,7 @@ def check_cluster(address: str, root: Path, data_root: Path | None, *, timeout_s
     Raises:
         SetupError: If it cannot be joined.
     """
-    from icd.search.ray_facts import cluster_facts
+    from icd.doctor.ray_facts import cluster_facts
 
     services = _services(root)
     facts = cluster_facts(address, root, data_root, timeout_s=timeout_s)
@@ -37,8 +37,8 @@ def check_services(root: Path) -> list[Finding]:
 
 
 def _services(root: Path) -> dict[str, "ServiceFacts"]:
-    from icd.search.service_facts import database_facts, tracking_facts
-    from icd.search.storage import storage_url
-    from icd.search.studies import tracking_uri
+    from icd.doctor.service_facts import database_facts, tracking_facts
+    from icd.search.study.database import storage_url
+    from icd.search.study.sweep_index import tracking_uri
 
     return {"database": database_facts(storage_url(root)), "MLflow": tracking_facts(tracking_uri(root))}

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from icd.doctor.min_versions import FLOORS
 
 if TYPE_CHECKING:
-    from icd.search.node_facts import DataFacts, NodeFacts
-    from icd.search.ray_facts import AskedNode, ClusterFacts
-    from icd.search.service_facts import ServiceFacts
+    from icd.doctor.node_facts import DataFacts, NodeFacts
+    from icd.doctor.ray_facts import AskedNode, ClusterFacts
+    from icd.doctor.service_facts import ServiceFacts
 
 Level = Literal["pass", "warn", "fail"]
 LEVELS: tuple[Level, ...] = ("pass", "warn", "fail")
@@ -158,7 +158,9 @@ def _room(name: str, root: str, free_gb: float | None, milliseconds: float | Non
     free, took = free_gb or 0.0, milliseconds or 0.0
     text = f"{root}: written, synced and moved in {took:.0f} ms, {free:.1f} GB free"
     if not free >= _ROOM_GB:
-        return Finding("root", name, "fail", text, f"make room: checkpoints and tables need more than {_ROOM_GB:g} GB")
+        return Finding(
+            "root", name, "fail", text, f"make room: checkpoints and teacher caches need more than {_ROOM_GB:g} GB"
+        )
     if took > _SLOW_FOLDER_MS:
         return Finding("root", name, "warn", text, "every checkpoint waits for that; look for faster shared storage")
     return Finding("root", name, "pass", text)

@@ -12,10 +12,10 @@ from typing import NamedTuple
 from icd.doctor.cluster import check_services
 from icd.doctor.diagnosis import judge_gpus, judge_limits, numbers
 from icd.doctor.min_versions import FLOORS
+from icd.doctor.node_facts import node_facts
 from icd.errors import SetupError
-from icd.search.machine import usable_cpus
-from icd.search.node_facts import node_facts
-from icd.trial.bucket import Bucket, bucket_of
+from icd.search.core.machine import usable_cpus
+from icd.storage.bucket import Bucket, bucket_of
 
 _NEEDED = (
     *("torch", "torchvision", "numpy", "pydantic", "yaml", "PIL", "sklearn", "click", "rich", "safetensors"),

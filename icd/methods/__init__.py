@@ -6,7 +6,7 @@ Adding a method is one frozen dataclass with its module, and one row in ``METHOD
 from collections.abc import Mapping
 
 from icd.losses import DecoupledKD, KnowledgeDistillation, LocalRelations, NormalizedKD
-from icd.methods.base import BuiltMethod, LiveSide, Method, MethodSetup, Side, Step
+from icd.methods.base import BuiltMethod, LiveOutputs, Method, MethodSetup, NetworkOutputs, Step
 from icd.methods.cells import CellDistillation
 from icd.methods.features import ContrastiveRepresentation, SimilarityPreserving
 from icd.methods.supervised import CrossEntropy
@@ -48,10 +48,10 @@ __all__ = [
     "CellDistillation",
     "ContrastiveRepresentation",
     "CrossEntropy",
-    "LiveSide",
+    "LiveOutputs",
     "Method",
     "MethodSetup",
-    "Side",
+    "NetworkOutputs",
     "SimilarityPreserving",
     "Step",
 ]

@@ -18,8 +18,8 @@ from icd.losses.rows import in_full_precision, no_autocast
 from icd.models.output import Output
 
 
-class Side(Protocol):
-    """One network's answer for a batch, live or read from a table."""
+class NetworkOutputs(Protocol):
+    """One network's answer for a batch, live or read from a cache."""
 
     @property
     def logits_BK(self) -> Tensor: ...
@@ -43,7 +43,7 @@ class Side(Protocol):
         ...
 
 
-class LiveSide(NamedTuple):
+class LiveOutputs(NamedTuple):
     """A side that was just computed by its network.
 
     Attributes:
@@ -103,7 +103,7 @@ class MethodSetup:
 class BuiltMethod(Protocol):
     """A method ready to train: an ``nn.Module`` whose ``parameters()`` are its own, never a network's."""
 
-    def __call__(self, student: Side, teacher: Side | None, step: Step) -> dict[str, Tensor]:
+    def __call__(self, student: NetworkOutputs, teacher: NetworkOutputs | None, step: Step) -> dict[str, Tensor]:
         """Return named terms, each a scalar with its weight and warm-up inside; the loss is their sum."""
         ...
 
@@ -135,12 +135,12 @@ def weighted(factor: float | Tensor, term: Tensor) -> Tensor:
     return (factor.to(term.dtype) if isinstance(factor, Tensor) else factor) * term
 
 
-def cross_entropy(side: Side, labels_B: Tensor) -> Tensor:
+def cross_entropy(side: NetworkOutputs, labels_B: Tensor) -> Tensor:
     """Mean cross entropy of the global logits, natural logarithm."""
     return F.cross_entropy(in_full_precision(side.logits_BK), labels_B)
 
 
-def teacher_of(teacher: Side | None) -> Side:
+def teacher_of(teacher: NetworkOutputs | None) -> NetworkOutputs:
     """Give the teacher's side, or say that the caller forgot it."""
     if teacher is None:
         raise ValueError("this method needs a teacher, but got None")

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from icd.fields import FieldProblem, NonNegative, Positive, Range, check_fields
 from icd.losses import BaseLoss, KnowledgeDistillation
 from icd.losses.cells import Gram, cluster_loss, paper_scale_weights, scale_loss
-from icd.methods.base import MethodSetup, Side, Step, cross_entropy, teacher_of, warmup_factor, weighted
+from icd.methods.base import MethodSetup, NetworkOutputs, Step, cross_entropy, teacher_of, warmup_factor, weighted
 
 Scale = Annotated[int, Range(at_least=1)]
 
@@ -44,10 +44,10 @@ class CellDistillation:
         cluster_weight: Weight of the cluster term; 0 leaves it out.
         cluster_temperature: Temperature of the Gram matrices' softmax.
         cluster_temperature_squared: Multiply the cluster term by its temperature squared.
-        scale_weights: Share of each scale in the cluster term; None takes the authors', 1 + log2 m. The share of
-            scale 1 has no effect with ``gram: cells``.
+        cluster_scale_weights: Share of each scale in the cluster term; None takes the authors', 1 + log2 m. The share
+            of scale 1 has no effect with ``gram: cells``.
         gram: Which similarities the cluster term compares.
-        grid: Side of the grid the map is averaged to before scales are cut; None for none.
+        grid: NetworkOutputs of the grid the map is averaged to before scales are cut; None for none.
         global_verdict: Whose prediction decides whether the teacher is right on the image: ``cell`` takes scale 1
             (global logits where scale 1 is not in the set), ``logits`` always the global logits.
         allow_repeated_cells: Accept scales finer than the feature map, whose cells repeat, as the authors do for
@@ -68,7 +68,7 @@ class CellDistillation:
     cluster_weight: NonNegative = 0.0
     cluster_temperature: Positive = 2.0
     cluster_temperature_squared: bool = False
-    scale_weights: tuple[NonNegative, ...] | None = None
+    cluster_scale_weights: tuple[NonNegative, ...] | None = None
     gram: Gram = "cells"
     grid: Annotated[int, Range(at_least=1)] | None = 4
     global_verdict: Literal["cell", "logits"] = "cell"
@@ -78,16 +78,16 @@ class CellDistillation:
         check_fields(
             self,
             _scales_problem(self.scales),
-            _weights_problem("scale_weights", self.scale_weights, self.scales),
+            _weights_problem("cluster_scale_weights", self.cluster_scale_weights, self.scales),
             _weights_problem("base_scale_weights", self.base_scale_weights, self.scales),
             self._nothing_to_learn(),
         )
         order = sorted(range(len(self.scales)), key=self.scales.__getitem__)
         scales = tuple(self.scales[place] for place in order)
-        scale_weights = _normalised(self.scale_weights, order) or _rounded(paper_scale_weights(scales))
+        cluster_scale_weights = _normalised(self.cluster_scale_weights, order) or _rounded(paper_scale_weights(scales))
         for name, value in (
             ("scales", scales),
-            ("scale_weights", scale_weights),
+            ("cluster_scale_weights", cluster_scale_weights),
             ("base_scale_weights", _normalised(self.base_scale_weights, order)),
         ):
             object.__setattr__(self, name, value)
@@ -101,7 +101,7 @@ class CellDistillation:
         """Make the module; it has no weights of its own."""
         return _CellTerms(self)
 
-    def terms(self, student: Side, teacher: Side, step: Step) -> dict[str, Tensor]:
+    def terms(self, student: NetworkOutputs, teacher: NetworkOutputs, step: Step) -> dict[str, Tensor]:
         """Return the terms ``ce``, ``base`` and ``cluster``; those with weight 0 are left out."""
         terms = {}
         if self.ce_weight:
@@ -117,7 +117,7 @@ class CellDistillation:
                 student_BPK,
                 teacher_BPK,
                 self.scales,
-                self.scale_weights or (),
+                self.cluster_scale_weights or (),
                 temperature=self.cluster_temperature,
                 temperature_squared=self.cluster_temperature_squared,
                 gram=self.gram,
@@ -127,14 +127,18 @@ class CellDistillation:
     @property
     def has_cluster_term(self) -> bool:
         """Whether any scale can contribute to the cluster term; scale 1 alone cannot with ``gram: cells``."""
-        live = [w for m, w in zip(self.scales, self.scale_weights or (), strict=True) if m > 1 or self.gram != "cells"]
+        live = [
+            w
+            for m, w in zip(self.scales, self.cluster_scale_weights or (), strict=True)
+            if m > 1 or self.gram != "cells"
+        ]
         return any(live)
 
-    def _cells(self, side: Side) -> Tensor:
+    def _cells(self, side: NetworkOutputs) -> Tensor:
         # The authors use the global logits, not the grid's cell 0, when 1 is the only scale; they differ at 224 px.
         return side.logits_BK.unsqueeze(1) if self.scales == (1,) else side.cells(self.scales, self.grid)
 
-    def _base_term(self, student_BPK: Tensor, teacher_BPK: Tensor, teacher: Side, labels_B: Tensor) -> Tensor:
+    def _base_term(self, student_BPK: Tensor, teacher_BPK: Tensor, teacher: NetworkOutputs, labels_B: Tensor) -> Tensor:
         if self.scales == (1,):  # the global logits are the only cell
             cell_right_BP = teacher.logits_right(labels_B).unsqueeze(1)
         else:
@@ -168,7 +172,7 @@ class _CellTerms(nn.Module):
         super().__init__()
         self.spec = spec
 
-    def forward(self, student: Side, teacher: Side | None, step: Step) -> dict[str, Tensor]:
+    def forward(self, student: NetworkOutputs, teacher: NetworkOutputs | None, step: Step) -> dict[str, Tensor]:
         return self.spec.terms(student, teacher_of(teacher), step)
 
 

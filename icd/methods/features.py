@@ -1,16 +1,16 @@
 """Methods that compare features: SP between images of a batch, CRD against a memory of all images."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from icd.fields import Count, FieldProblem, NonNegative, Positive, check_fields
+from icd.fields import Count, NonNegative, Positive, Range, check_fields
 from icd.losses.contrastive import ContrastiveMemory, ContrastMode, draw_contrasts
 from icd.losses.relational import similarity_loss
-from icd.methods.base import MethodSetup, Side, Step, cross_entropy, teacher_of
+from icd.methods.base import MethodSetup, NetworkOutputs, Step, cross_entropy, teacher_of
 from icd.models.seeding import initial_weights
 
 
@@ -40,7 +40,7 @@ class _SimilarityTerms(nn.Module):
         super().__init__()
         self.spec = spec
 
-    def forward(self, student: Side, teacher: Side | None, step: Step) -> dict[str, Tensor]:
+    def forward(self, student: NetworkOutputs, teacher: NetworkOutputs | None, step: Step) -> dict[str, Tensor]:
         similarity = similarity_loss(student.block_BCHW, teacher_of(teacher).block_BCHW)
         return {
             "ce": self.spec.ce_weight * cross_entropy(student, step.labels_B),
@@ -72,13 +72,12 @@ class ContrastiveRepresentation:
     contrast_weight: NonNegative = 0.8
     num_negatives: Count = 16384
     temperature: Positive = 0.07
-    momentum: NonNegative = 0.5
+    momentum: Annotated[float, Range(at_least=0, below=1)] = 0.5
     width: Count = 128
     mode: ContrastMode = "exact"
 
     def __post_init__(self) -> None:
-        too_much = FieldProblem("momentum", "momentum < 1 must hold", self.momentum) if self.momentum >= 1 else None
-        check_fields(self, too_much)
+        check_fields(self)
 
     def build(self, setup: MethodSetup | None = None) -> nn.Module:
         """Make the embeddings and the memory, with initial values that depend on the seed alone."""
@@ -101,7 +100,7 @@ class _ContrastTerms(nn.Module):
             momentum=spec.momentum,
         )
 
-    def forward(self, student: Side, teacher: Side | None, step: Step) -> dict[str, Tensor]:
+    def forward(self, student: NetworkOutputs, teacher: NetworkOutputs | None, step: Step) -> dict[str, Tensor]:
         counter = [self.seed % 2**64, (int(step.epoch) << 32) | int(step.step)]
         contrasts_BJ = draw_contrasts(
             step.indices_B.cpu().numpy(),

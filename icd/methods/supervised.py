@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from icd.methods.base import MethodSetup, Side, Step, cross_entropy
+from icd.methods.base import MethodSetup, NetworkOutputs, Step, cross_entropy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,5 +21,5 @@ class CrossEntropy:
 
 
 class _CrossEntropyTerm(nn.Module):
-    def forward(self, student: Side, teacher: Side | None, step: Step) -> dict[str, Tensor]:
+    def forward(self, student: NetworkOutputs, teacher: NetworkOutputs | None, step: Step) -> dict[str, Tensor]:
         return {"ce": cross_entropy(student, step.labels_B)}

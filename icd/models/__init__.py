@@ -52,7 +52,7 @@ class ModelRow:
     paper_name: str = ""  # what the authors' tables and checkpoints call it, where that is not the key
 
 
-_SMALL: tuple[Stem, ...] = ("cifar", "cub")
+_SMALL: tuple[Stem, ...] = ("conv3x3", "conv7x7_s2")
 
 
 def _thin(depth: int, summary: str) -> ModelRow:
@@ -79,14 +79,14 @@ def _torchvision(name: str, channels: int, summary: str) -> ModelRow:
         build,
         channels,
         torchvision_nets.feature_side,
-        ("imagenet",),
+        ("conv7x7_s2_pool",),
         "torchvision",
         summary,
         build_pretrained=partial(build, pretrained=True),
     )
 
 
-# Millions of parameters are those with 100 classes and the cifar stem, for torchvision with 1000 classes.
+# Millions of parameters are those with 100 classes and the conv3x3 stem, for torchvision with 1000 classes.
 MODELS: Mapping[str, ModelRow] = {
     "resnet8": _thin(8, "CIFAR ResNet, 1 block per layer, 0.08 M parameters"),
     "resnet14": _thin(14, "CIFAR ResNet, 2 blocks per layer, 0.18 M parameters"),
@@ -161,7 +161,7 @@ MODELS: Mapping[str, ModelRow] = {
 
 
 def build_model(
-    arch: str, *, num_classes: int, stem: Stem = "cifar", pretrained: bool = False, seed: int | None = None
+    arch: str, *, num_classes: int, stem: Stem = "conv3x3", pretrained: bool = False, seed: int | None = None
 ) -> Network:
     """Build a network of ``MODELS``.
 

@@ -23,7 +23,7 @@ def stem_conv(stem: Stem, width: int, *, kernel: int = 3, stride: int = 1) -> nn
 
     Source: the authors' CUB networks (methods.md 4.2); the width stays that of the CIFAR network.
     """
-    if stem == "cub":
+    if stem == "conv7x7_s2":
         return conv(3, width, 7, stride=2)
     return conv(3, width, kernel, stride=stride)
 

@@ -69,7 +69,7 @@ class MobileNetV2(Network):
         self.conv1 = nn.Sequential(
             stem_conv(stem, STEM_WIDTH, stride=2), nn.BatchNorm2d(STEM_WIDTH), nn.ReLU(inplace=True)
         )
-        if stem == "cub":
+        if stem == "conv7x7_s2":
             self.conv1.append(nn.MaxPool2d(2))
         groups = []
         width_in = STEM_WIDTH
@@ -103,6 +103,6 @@ def _group(width_in: int, width_out: int, blocks: int, *, stride: int, expansion
 def feature_side(stem: Stem, image_size: int) -> int:
     """Give height and width of the features for a square image."""
     after_stem = halved(image_size, 1)
-    if stem == "cub":
+    if stem == "conv7x7_s2":
         after_stem //= 2  # the max-pool has no padding and rounds down
     return halved(after_stem, 3)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from torch import Tensor, nn
 
-Stem = Literal["cifar", "cub", "imagenet"]
+Stem = Literal["conv3x3", "conv7x7_s2", "conv7x7_s2_pool"]
 
 
 class Output(NamedTuple):

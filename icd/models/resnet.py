@@ -81,4 +81,4 @@ def _layer(width_in: int, width_out: int, blocks: int, *, stride: int) -> nn.Seq
 
 def feature_side(stem: Stem, image_size: int) -> int:
     """Give height and width of the features for a square image."""
-    return halved(image_size, 2 if stem == "cifar" else 3)
+    return halved(image_size, 2 if stem == "conv3x3" else 3)

@@ -86,4 +86,4 @@ def _layer(width_in: int, width_out: int, blocks: int) -> nn.Sequential:
 
 def feature_side(stem: Stem, image_size: int) -> int:
     """Give height and width of the features for a square image."""
-    return halved(image_size, 3 if stem == "cifar" else 4)
+    return halved(image_size, 3 if stem == "conv3x3" else 4)

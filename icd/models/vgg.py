@@ -27,7 +27,7 @@ class VGG(Network):
 
     Args:
         num_classes: K.
-        stem: ``cifar`` or ``cub``.
+        stem: ``conv3x3`` or ``conv7x7_s2``.
         convs: Convolutions in each of the five blocks.
     """
 
@@ -40,7 +40,7 @@ class VGG(Network):
         self.block4 = _block(WIDTHS[3], WIDTHS[4], convs[4])
         self.classifier = nn.Linear(WIDTHS[4], num_classes)
         he_init(self)
-        if stem == "cifar":
+        if stem == "conv3x3":
             small_normal_init(self.classifier)
 
     @property

@@ -88,4 +88,4 @@ class WideResNet(Network):
 
 def feature_side(stem: Stem, image_size: int) -> int:
     """Give height and width of the features for a square image."""
-    return halved(image_size, 2 if stem == "cifar" else 3)
+    return halved(image_size, 2 if stem == "conv3x3" else 3)

@@ -6,14 +6,14 @@ A function here that imports its module late may not have its name: the module w
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from icd.results.export import Exported, export
-from icd.search.record import TrialRecord
+from icd.results.exports.export import Exported, export
+from icd.search.core.records import TrialRecord
 
 if TYPE_CHECKING:
+    from icd.results.ablation import Ablation
     from icd.results.confirmation import Confirmation
-    from icd.results.explained import Explanation
 
-__all__ = ["Exported", "best", "confirm_sweep", "explain_sweep", "export", "read_confirmation", "read_explanation"]
+__all__ = ["Exported", "ablate_sweep", "best", "confirm_sweep", "export", "read_ablation", "read_confirmation"]
 
 
 def best(name: str, *, root: Path | str | None = None) -> TrialRecord:
@@ -36,13 +36,14 @@ def confirm_sweep(name: str, **options: Any) -> "Confirmation":
 
     Args:
         name: Of the sweep.
-        **options: ``top``, ``seeds``, ``against``, ``train_on``, ``alpha``, ``adaptive``, ``failed_runs``, ``anew`` and
-            ``overrides`` as in ``icd.results.confirm.run_confirmation``; the rest as for ``icd.search.sweep``.
+        **options: ``top``, ``seeds``, ``against``, ``train_on``, ``alpha``, ``adaptive``, ``failed_runs``, ``race``,
+            ``anew`` and ``overrides`` as in ``icd.results.confirm.run_confirmation``; the rest as for
+            ``icd.search.sweep``.
     """
     from icd.results.confirm import run_confirmation
     from icd.search import settings_of
 
-    own = ("top", "seeds", "against", "train_on", "alpha", "adaptive", "failed_runs", "anew", "overrides")
+    own = ("top", "seeds", "against", "train_on", "alpha", "adaptive", "failed_runs", "race", "anew", "overrides")
     asked = {key: options.pop(key) for key in own if key in options}
     return run_confirmation(name, settings_of(options), **asked)  # type: ignore[arg-type]
 
@@ -51,30 +52,30 @@ def read_confirmation(name: str, *, root: Path | str | None = None) -> "Confirma
     """Give what the last confirmation of a sweep shows so far; None where none was begun."""
     from icd.results.confirmation import confirmation_of
     from icd.search import root_of
-    from icd.search.studies import find
+    from icd.search.study.sweep_index import find
 
     return confirmation_of(find(root_of(root), name))
 
 
-def explain_sweep(name: str, **options: Any) -> "Explanation":
+def ablate_sweep(name: str, **options: Any) -> "Ablation":
     """Leave out the parts of a sweep's best configuration, one at a time, on shared fresh seeds; see ``icd ablate``.
 
     Args:
         name: Of the sweep.
-        **options: ``trial``, ``seeds``, ``failed_runs``, ``anew`` and ``overrides`` as in
-            ``icd.results.parts.run_explanation``; the rest as for ``icd.search.sweep``.
+        **options: ``trial``, ``seeds``, ``failed_runs``, ``race``, ``anew`` and ``overrides`` as in
+            ``icd.results.ablate.run_ablation``; the rest as for ``icd.search.sweep``.
     """
-    from icd.results.parts import run_explanation
+    from icd.results.ablate import run_ablation
     from icd.search import settings_of
 
     asked = {key: options.pop(key) for key in ("trial", "seeds", "failed_runs", "anew", "overrides") if key in options}
-    return run_explanation(name, settings_of(options), **asked)  # type: ignore[arg-type]
+    return run_ablation(name, settings_of(options), **asked)  # type: ignore[arg-type]
 
 
-def read_explanation(name: str, *, root: Path | str | None = None) -> "Explanation | None":
-    """Give what the last explanation of a sweep shows so far; None where none was begun."""
-    from icd.results.explained import explanation_of
+def read_ablation(name: str, *, root: Path | str | None = None) -> "Ablation | None":
+    """Give what the last ablation of a sweep shows so far; None where none was begun."""
+    from icd.results.ablation import ablation_of
     from icd.search import root_of
-    from icd.search.studies import find
+    from icd.search.study.sweep_index import find
 
-    return explanation_of(find(root_of(root), name))
+    return ablation_of(find(root_of(root), name))

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from icd.config.forms import is_range
 from icd.results.confirmation import Confirmation, confirmation_of
 from icd.results.report.words import flat_text, flattened, measured, plural
-from icd.search.reading import counts_of, plain_sweep
-from icd.search.record import TrialRecord, best
-from icd.search.studies import find
+from icd.search.core.records import TrialRecord, best
+from icd.search.study.sweep_index import find
+from icd.search.sweep_status import counts_of, plain_sweep
 
 _APART = ("name", "budget", "resources")  # no part of what a trial is
 
@@ -105,11 +106,10 @@ def _side(root: Path, name: str) -> Side:
 def _figures(side: Side) -> dict[str, str]:
     metric, found = side.objective["metric"], side.best
     counts = ", ".join(f"{count} {state}" for state, count in side.counts.items() if count)
-    fixed = side.sweep["fixed"]
     networks = {part: _networks(side.sweep, part) for part in ("teacher", "student")}
     cpus, gpus = side.sweep["resources"]["cpus_per_trial"], side.attributes.get("gpus_per_trial")
     return {
-        "data": flat_text(fixed.get("data")),
+        "data": flat_text(side.sweep.get("data")),
         **networks,
         "trials": counts or "none",
         "best (one seed)": f"{metric} {measured(metric, found.values[0])} (trial {found.number})" if found else "",
@@ -121,14 +121,14 @@ def _figures(side: Side) -> dict[str, str]:
 
 
 def _networks(sweep: Mapping[str, Any], part: str) -> str:
-    if "generalist" in sweep:
-        return ", ".join(_network(pair[part], sampled=False) for pair in sweep["generalist"]["pairs"])
-    return _network(sweep["fixed"].get(part), sampled=part in sweep["space"])
+    if "pairs" in sweep:
+        return ", ".join(_network(pair[part]) for pair in sweep["pairs"])
+    return "searched" if "pair" in sweep else _network(sweep.get(part))
 
 
-def _network(value: Any, sampled: bool) -> str:
-    if value is None:
-        return "sampled" if sampled else "none"
+def _network(value: Any) -> str:
+    if value is None or is_range(value):
+        return "none" if value is None else "searched"
     return str(value.get("arch", flat_text(value))) if isinstance(value, Mapping) else str(value)
 
 
@@ -175,7 +175,7 @@ def _warnings(sides: Sequence[Side]) -> list[str]:
     if not confirmed and len(set(counts)) > 1 and min(counts):
         told = ", ".join(f"{side.name} {plural(side.counts['complete'], 'trial')}" for side in sides)
         found.append(f"The best of more trials is higher by chance alone ({told}, one seed each).")
-    several = [side.name for side in sides if "generalist" in side.sweep]
+    several = [side.name for side in sides if "pairs" in side.sweep]
     if several:
         told = "is the mean of several pairs; 'icd compare --pairs' compares pair by pair"
         found.append(f"The best value of {', '.join(several)} {told}.")

@@ -1,27 +1,38 @@
 """``icd confirm``: finalists and named baselines on fresh shared seeds, and what that shows."""
 
 import json
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 from icd.config.sweep import Baseline, SweepConfig
 from icd.config.trial import TrialConfig
 from icd.errors import StateError, UsageError, did_you_mean
 from icd.methods import PAPER_ROWS
+from icd.results.arm_runs import note_arms
 from icd.results.confirmation import Confirmation, confirmation_of
-from icd.results.plan import FailedRuns, Plan, PlannedArm, begin_plan, fresh_seeds, planned_arm, stored_plans
-from icd.search.outbox import Outbox
-from icd.search.record import TrialRecord, in_order
-from icd.search.session import Settings, written_report
-from icd.search.space import SearchSpace
-from icd.search.stages import run_stage
-from icd.search.studies import find, pasted
-from icd.search.study import Ledger
-from icd.search.warm_start import stored_starts
-from icd.trial.checkpoint import write_durably
+from icd.results.plan import (
+    FailedRuns,
+    Plan,
+    PlannedArm,
+    begin_plan,
+    fresh_seeds,
+    planned_arm,
+    stored_plans,
+)
+from icd.results.race import distinct_arms, in_race_order, run_race, seedless, seeds_of
+from icd.search import default_root
+from icd.search.core.records import TrialRecord, in_order
+from icd.search.session import written_report
+from icd.search.settings import Settings
+from icd.search.study.ledger import Ledger
+from icd.search.study.sweep_index import find, pasted
+from icd.search.suggest.search_space import SearchSpace
+from icd.search.suggest.warm_start import stored_starts
+from icd.search.trial_list import run_stage
+from icd.text import runs_wait
+from icd.training.checkpoints import write_durably
 
 USUAL_BASELINES = ("KD", "SD-KD", "iCD-KD")
 _TOP, _SEEDS = 3, 5
@@ -38,6 +49,7 @@ def run_confirmation(
     alpha: float | None = None,
     adaptive: bool | None = None,
     failed_runs: FailedRuns | None = None,
+    race: int | None = None,
     anew: bool = False,
     overrides: Sequence[str] = (),
 ) -> Confirmation:
@@ -53,6 +65,7 @@ def run_confirmation(
         alpha: Chance of any false difference in the confirmation; 0.05.
         adaptive: Whether an arm ends after three seeds where the others would hardly show a difference; True.
         failed_runs: What a run counts that diverged; ``left-out``.
+        race: Give so many of the best trials two further seeds on validation images first; see ``icd.results.race``.
         anew: Begin another confirmation, on seeds of its own.
         overrides: Changes of the sweep's resources.
 
@@ -61,7 +74,7 @@ def run_confirmation(
         Interrupted: If a signal stopped it; the same call goes on.
     """
     given: dict[str, Any] = {"top": top, "seeds": seeds, "train_on": train_on, "alpha": alpha, "adaptive": adaptive}
-    given["failed_runs"] = failed_runs
+    given |= {"failed_runs": failed_runs, "race": race}
     asked: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
 
     def listed(ledger: Ledger, sweep: SweepConfig) -> Plan:
@@ -69,33 +82,30 @@ def run_confirmation(
         if plans and not anew and not asked and not against:
             return plans[-1]
         return begin_plan(
-            ledger, make_plan(ledger, sweep, **{"top": _TOP, "seeds": _SEEDS, "against": against, **asked}), anew=anew
+            ledger,
+            make_plan(ledger, sweep, root=settings.root, **{"top": _TOP, "seeds": _SEEDS, "against": against, **asked}),
+            anew=anew,
         )
 
+    if race is not None:
+        run_race(name, settings, race, overrides)
     done = run_stage(name, listed, settings, overrides, partial(tell_confirmation, settings))
     if done.pending:
-        settings.announce(f"{done.pending} events wait for MLflow: '{pasted(settings.root, 'sync', name)}'")
+        settings.announce(f"{runs_wait(done.pending)} for MLflow: '{pasted(settings.root, 'sync', name)}'")
     found = confirmation_of(find(settings.root, name))
     if found is None:
         raise StateError(f"sweep {name!r} lost its confirmation while it ran")
     return found
 
 
-def tell_confirmation(settings: Settings, ledger: Ledger, outbox: Outbox) -> None:
-    """Keep what was found beside the sweep, and tell MLflow."""
+def tell_confirmation(settings: Settings, ledger: Ledger, folder: Path) -> None:
+    """Keep what was found beside the sweep, and for MLflow."""
     found = confirmation_of(ledger)
     if found is None:
         return
-    path = outbox.path.parent / "confirmation.json"
-    write_durably(path, (json.dumps(found.to_data(), indent=1) + "\n").encode())
-    metrics = {"confirm/test_looks": float(found.looks)}
-    for arm in found.arms:
-        if arm.mean is not None:
-            metrics[f"confirm/{arm.label.replace(' ', '_')}"] = arm.mean
-    revision = int(time.time())
-    tags = {"confirmed": found.statement, "winner": found.winner or ""}
-    files = [path.name, *written_report(ledger.name, path.parent, settings)]
-    outbox.summary(revision, time_ms=1000 * revision, metrics=metrics, tags=tags, artifacts=files, finished=True)
+    write_durably(folder / "confirmation.json", (json.dumps(found.to_data(), indent=1) + "\n").encode())
+    note_arms(ledger, "confirm", found, winner=found.winner or "", test_evaluations=found.test_evaluations)
+    written_report(ledger.name, folder, settings)
 
 
 def make_plan(
@@ -109,6 +119,8 @@ def make_plan(
     alpha: float = 0.05,
     adaptive: bool = True,
     failed_runs: FailedRuns = "left-out",
+    race: int = 0,
+    root: Path | None = None,
 ) -> Plan:
     """Choose the finalists of a sweep and its baselines.
 
@@ -124,6 +136,8 @@ def make_plan(
         alpha: Chance of any false difference in the confirmation.
         adaptive: Whether an arm ends after three seeds where the others would hardly show a difference.
         failed_runs: What a run counts that diverged.
+        race: How many of the best trials have raced; finalists are then the best of these.
+        root: Folder of results, for commands that a message names.
 
     Raises:
         StateError: If no trial is complete.
@@ -134,18 +148,14 @@ def make_plan(
     space, records = SearchSpace(sweep, stored_starts(ledger)), ledger.records()
     labels = against or [baseline.label for baseline in sweep.enqueue] or USUAL_BASELINES
     baselines = [_baseline(label, sweep, space, records) for label in dict.fromkeys(labels)]
-    compared = [configs for _, configs in baselines]
-    finalists: list[PlannedArm] = []
-    for record in in_order(records, maximize=sweep.objectives[0].direction == "maximize"):
-        configs = seedless(space, space.tried(record))
-        if configs in compared or len(finalists) == top:
-            continue
-        compared.append(configs)
-        finalists.append(planned_arm(f"trial {record.number}", "finalist", configs, found=record))
+    ordered = in_order(records, maximize=sweep.objectives[0].direction == "maximize")
+    if race:
+        ordered = in_race_order(ledger, ordered, race)
+    finalists = distinct_arms(space, ordered, top, [configs for _, configs in baselines])
     if not finalists:
         raise StateError(
             f"sweep {ledger.name!r} has no finalist: no trial has run all its epochs that is not one of "
-            f"{', '.join(labels)}; see 'icd trials {ledger.name}'"
+            f"{', '.join(labels)}; see '{pasted(root or default_root(), 'trials', ledger.name)}'"
         )
     return Plan(
         stage="confirm",
@@ -156,18 +166,8 @@ def make_plan(
         adaptive=adaptive,
         train_on=train_on,
         failed_runs=failed_runs,
+        raced=race,
     )
-
-
-def seedless(space: SearchSpace, document: Mapping[str, Any]) -> dict[str, TrialConfig]:
-    """Give the configurations of a trial's runs by pair, without a seed of their own."""
-    return {member.name: replace(member.config, seed=0) for member in space.members(document)}
-
-
-def seeds_of(space: SearchSpace, records: Sequence[TrialRecord]) -> set[int]:
-    """Give the seeds that the trials of a search have used."""
-    begun = [record for record in records if record.key and record.state != "failed"]
-    return {member.config.seed for record in begun for member in space.members(space.tried(record))}
 
 
 def _baseline(

@@ -12,11 +12,11 @@ from typing import Any
 
 from icd.config.sweep import RankName
 from icd.results import sentences
-from icd.results.outcome import Arm, Comparison, arms_of, comparisons_of, looks_of, records_of_plan
+from icd.results.outcome import Arm, Comparison, arms_of, comparisons_of, evaluations_of, records_of_plan
 from icd.results.plan import FailedRuns, Plan, stored_plans
 from icd.results.stats import expected_maximum
-from icd.search.reading import plain_sweep
-from icd.search.study import Ledger
+from icd.search.study.ledger import Ledger
+from icd.search.sweep_status import plain_sweep
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +33,7 @@ class Confirmation:
         round: 1 for the first confirmation of the sweep, 2 for one that was begun anew, ...
         arms: Finalists first, by what the search said of them, then baselines in the order asked for.
         comparisons: Every finalist against every baseline.
-        looks: At test images, over all runs of all rounds; of several pairs, over the runs of each.
+        test_evaluations: At test images, over all runs of all rounds; of several pairs, over the runs of each.
         seconds: Of training, over all runs.
         finished: Whether nothing is left to run.
         winner: Label of the finalist that is exported: the best mean over the seeds that all finalists have, of those
@@ -43,6 +43,7 @@ class Confirmation:
         statement: The finding in plain words, whatever it is.
         faults: Runs that failed for another reason than that they diverged.
         pairs: Names of several teacher-student pairs; values of arms and differences are then means over them.
+        raced: Among how many trials the finalists were chosen with further seeds; 0 without a race.
     """
 
     sweep: str
@@ -54,7 +55,7 @@ class Confirmation:
     round: int
     arms: tuple[Arm, ...]
     comparisons: tuple[Comparison, ...]
-    looks: int
+    test_evaluations: int
     seconds: float
     finished: bool
     winner: str | None
@@ -62,6 +63,7 @@ class Confirmation:
     statement: str
     faults: int = 0
     pairs: tuple[str, ...] = ()
+    raced: int = 0
 
     def to_data(self) -> dict[str, Any]:
         """Write it for JSON."""
@@ -103,7 +105,7 @@ def confirmation_of(ledger: Ledger, round_: int | None = None) -> Confirmation |
         round=plan.round,
         arms=arms,
         comparisons=comparisons,
-        looks=sum(map(looks_of, everything)),
+        test_evaluations=sum(map(evaluations_of, everything)),
         seconds=sum(float(record.attributes.get("seconds", 0.0)) for record in records),
         finished=finished,
         winner=winner,
@@ -111,6 +113,7 @@ def confirmation_of(ledger: Ledger, round_: int | None = None) -> Confirmation |
         statement="",
         faults=sum(record.state == "failed" for record in records),
         pairs=tuple(name for name in plan.members if name),
+        raced=plan.raced,
     )
     return replace(found, statement=statement_of(found))
 
@@ -174,6 +177,10 @@ def statement_of(found: Confirmation) -> str:
             f"{winner.label} was chosen as the best of several finalists on these test images; if they are equally "
             f"good, its mean is too high by {found.optimism:.2f} points on average."
         )
+    if found.raced:
+        lines.append(
+            f"Finalists were chosen among the best {found.raced} trials with further seeds on validation images."
+        )
     promised = next((item for item in own if item.search_gain is not None and item.difference is not None), None)
     if promised is not None:
         lines.append(
@@ -187,7 +194,8 @@ def _on_pairs(found: Confirmation) -> list[str]:
     """Say what the winner gains on each pair, and its place among the arms."""
     lines = [
         f"On each pair against {item.against}: "
-        f"{', '.join(f'{name} {gain:+.2f}' for name, gain in item.on_pairs.items())} points, judged by nothing."
+        f"{', '.join(f'{name} {gain:+.2f}' for name, gain in item.on_pairs.items())} points"
+        f"{sentences.over_pairs(item)}, judged by nothing."
         for item in found.of(found.winner)
         if item.on_pairs
     ]

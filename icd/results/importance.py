@@ -1,31 +1,31 @@
-"""Which parameters decided how good a trial was: PED-ANOVA, each parameter judged among the trials that have it.
+"""Which parameters decided how good a trial was: the share of the trials' ranks that each one explains by itself.
 
-PED-ANOVA (Watanabe, Bansal and Hutter, IJCAI 2023) compares the density of a parameter among the best trials with its
-density among all: importance = E[(p_best / p_all - 1)^2], 0 where the best trials look like the others. Given a space
-with branches, a study-wide figure mixes "this branch is good" into each parameter of the branch. So parameters are put
-into groups by the trials that have them, and every group is its own analysis. A random search of the same size also
-gives figures above 0; ``chance`` says how large they get when the values are dealt to the trials at random.
+The share is R squared of a least-squares fit of the trials' ranks, by the first objective, to one parameter: to its
+choices, or to the rank of its value and that squared. It is above 0 in a search without any effect too, so ranks are
+dealt to the trials at random: a parameter passes where the smallest p-value of all parameters is as small in at most
+one of twenty deals (Westfall and Young, Resampling-based multiple testing, 1993, chapter 2).
+
+Shape key: N trials, D deals (the first is what was found), K columns of a fit, P parameters.
 """
 
-import math
-import random
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial
 
-from icd.results.densities import importances
-from icd.search.record import TrialRecord
-from icd.search.study import Ledger
+from icd.search.core.ranks import ranks
+from icd.search.core.records import TrialRecord
+from icd.search.study.ledger import Ledger
 
-FEWEST = 8  # complete trials; below, a density is a guess
-_BEST_SHARE = 0.1
-_FEWEST_BEST = 5
-_SHUFFLES = 19  # the largest of so many is passed by chance once in twenty
+Floats = NDArray[np.floating[Any]]
+
+FEWEST = 30  # complete trials; with fewer, even a strong effect rarely passes
+_DEALS = 1999
+_PASSES = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,44 +34,30 @@ class Parameter:
 
     Attributes:
         name: As in the study.
-        importance: Pearson divergence between the best trials and all, as Optuna scales it; None where too few have it,
-            or all of them are equally good.
-        chance: What it reaches by chance in one case out of twenty.
+        condition: What the trials have in common that have it, such as ``base_loss = dkd``; empty for all trials.
+        trials: How many there are.
+        share: Of their ranks that it explains, 0 to 1; None where fewer than 30 trials have it.
+        p: Chance that any parameter of a search without effects looks as clear; None likewise.
     """
 
     name: str
-    importance: float | None
-    chance: float | None
-
-    @property
-    def is_clear(self) -> bool:
-        """Whether chance alone would hardly give as much."""
-        return self.importance is not None and self.chance is not None and self.importance > self.chance
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Group:
-    """Parameters that the same trials have, most important first.
-
-    Attributes:
-        condition: What these trials have in common, such as ``base_loss = dkd``; empty for all trials.
-        trials: How many there are.
-        best: How many of them count as the best.
-        parameters: Those that only these trials have.
-    """
-
     condition: str
     trials: int
-    best: int
-    parameters: tuple[Parameter, ...]
+    share: float | None = None
+    p: float | None = None
+
+    @property
+    def passes(self) -> bool:
+        """Whether chance alone would hardly give as much."""
+        return self.p is not None and self.p <= _PASSES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Importance:
-    """The importance of every parameter; ``trials`` counts complete ones with parameters, ``reason`` says why none."""
+    """Every parameter, the clearest first; ``trials`` counts complete ones, ``reason`` says why there is none."""
 
     trials: int
-    groups: tuple[Group, ...]
+    parameters: tuple[Parameter, ...] = ()
     reason: str = ""
 
     def to_data(self) -> dict[str, Any]:
@@ -98,52 +84,70 @@ def parameter_importance(trials: Sequence[FrozenTrial], direction: str) -> Impor
         direction: ``maximize`` or ``minimize``, of the first value.
     """
     if len(trials) < FEWEST:
-        return Importance(
-            trials=len(trials),
-            groups=(),
-            reason=f"only {len(trials)} of the complete trials have parameters; at least {FEWEST} are needed",
-        )
-    having: dict[str, list[FrozenTrial]] = defaultdict(list)
-    for trial in trials:
-        for name in trial.params:
-            having[name].append(trial)
-    groups: dict[tuple[int, ...], list[str]] = defaultdict(list)
-    for name, own in having.items():
-        groups[tuple(trial.number for trial in own)].append(name)
-    found = [_group(trials, having[names[0]], names, direction) for names in groups.values()]
-    return Importance(
-        trials=len(trials), groups=tuple(sorted(found, key=lambda group: (-group.trials, group.condition)))
-    )
-
-
-def _group(
-    everything: Sequence[FrozenTrial], trials: Sequence[FrozenTrial], names: Sequence[str], direction: str
-) -> Group:
-    condition = "" if len(trials) == len(everything) else _condition(everything, trials)
+        why = f"only {len(trials)} complete trials have parameters; at least {FEWEST} are needed"
+        return Importance(trials=len(trials), reason=why)
+    names = list(dict.fromkeys(name for trial in trials for name in trial.params))
+    having = {name: [place for place, trial in enumerate(trials) if name in trial.params] for name in names}
     sign = -1.0 if direction == "maximize" else 1.0
-    losses = [sign * trial.values[0] for trial in trials]
-    share = min(0.5, max(_BEST_SHARE, _FEWEST_BEST / len(trials)))
-    cutoff = sorted(losses)[math.ceil(share * len(losses)) - 1]
-    best = sum(loss <= cutoff for loss in losses)
-    if len(trials) < FEWEST or best == len(trials):
-        nothing = tuple(Parameter(name=name, importance=None, chance=None) for name in sorted(names))
-        return Group(condition=condition, trials=len(trials), best=best, parameters=nothing)
-    draw = random.Random(0)
-    dealt = [draw.sample(losses, len(losses)) for _ in range(_SHUFFLES)]
-    chosen = np.array([losses, *dealt]) <= cutoff
-    found = {
-        name: importances(trials[0].distributions[name], [trial.params[name] for trial in trials], chosen)
-        for name in names
+    rank_N = np.array(ranks([sign * trial.values[0] for trial in trials]))
+    dealt_DN = np.random.default_rng(0).permuted(np.tile(rank_N, (_DEALS + 1, 1)), axis=1)
+    dealt_DN[0] = rank_N
+    shares = {
+        name: _shares(_fit([trials[place] for place in places], name), dealt_DN[:, places])
+        for name, places in having.items()
+        if len(places) >= FEWEST
     }
-    rows = [Parameter(name=name, importance=float(own[0]), chance=float(own[1:].max())) for name, own in found.items()]
-    rows.sort(key=lambda row: (-(row.importance or 0.0), row.name))
-    return Group(condition=condition, trials=len(trials), best=best, parameters=tuple(rows))
+    adjusted = _adjusted(np.array([*shares.values()]).T) if shares else ()
+    judged = {name: (float(shares[name][0]), p) for name, p in zip(shares, adjusted, strict=True)}
+    rows = [_row(trials, name, places, judged.get(name)) for name, places in having.items()]
+    rows.sort(key=lambda row: (1.0 if row.p is None else row.p, -(row.share or 0.0), row.name))
+    return Importance(trials=len(trials), parameters=tuple(rows))
 
 
-def _condition(everything: Sequence[FrozenTrial], trials: Sequence[FrozenTrial]) -> str:
+def _row(
+    trials: Sequence[FrozenTrial], name: str, places: Sequence[int], judged: tuple[float, float] | None
+) -> Parameter:
+    share, p = judged or (None, None)
+    return Parameter(name=name, condition=_condition(trials, places), trials=len(places), share=share, p=p)
+
+
+def _fit(trials: Sequence[FrozenTrial], name: str) -> Floats:
+    """Give an orthonormal basis [N, K] of what a parameter can explain beyond the mean."""
+    values = [trial.params[name] for trial in trials]
+    if isinstance(trials[0].distributions[name], CategoricalDistribution):
+        design_NK = np.array([[float(value == choice) for choice in dict.fromkeys(values)] for value in values])
+    else:
+        place_N = np.array(ranks(values)) / len(values) - 0.5
+        design_NK = np.stack([place_N, place_N**2], axis=1)
+    basis_NK, size_K, _ = np.linalg.svd(design_NK - design_NK.mean(axis=0), full_matrices=False)
+    found: Floats = basis_NK[:, size_K > 1e-9]
+    return found
+
+
+def _shares(basis_NK: Floats, rank_DN: Floats) -> Floats:
+    """Give the share of each row of ranks that a basis explains."""
+    centred_DN = rank_DN - rank_DN.mean(axis=1, keepdims=True)
+    total_D = (centred_DN**2).sum(axis=1)
+    found: Floats = ((centred_DN @ basis_NK) ** 2).sum(axis=1) / np.where(total_D > 0, total_D, 1.0)
+    return np.round(found, 9)
+
+
+def _adjusted(share_DP: Floats) -> list[float]:
+    """Give each parameter the share of deals whose smallest p-value is as small as its own."""
+    ordered_DP = np.sort(share_DP, axis=0)
+    above_DP = [
+        len(share_DP) - np.searchsorted(own_D, at_D) for own_D, at_D in zip(ordered_DP.T, share_DP.T, strict=True)
+    ]
+    p_DP = np.array(above_DP).T
+    return [float(np.mean(p_DP.min(axis=1) <= own)) for own in p_DP[0]]
+
+
+def _condition(everything: Sequence[FrozenTrial], places: Sequence[int]) -> str:
     """Find a choice that tells these trials from all others."""
-    numbers = {trial.number for trial in trials}
-    others = [trial for trial in everything if trial.number not in numbers]
+    if len(places) == len(everything):
+        return ""
+    trials = [everything[place] for place in places]
+    others = [trial for place, trial in enumerate(everything) if place not in set(places)]
     for name, distribution in trials[0].distributions.items():
         if isinstance(distribution, CategoricalDistribution) and all(name in trial.params for trial in trials):
             ours = {trial.params[name] for trial in trials}

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from icd.results.ablation import Ablation
 from icd.results.confirmation import Confirmation
-from icd.results.explained import Explanation
 from icd.results.importance import Importance
 from icd.results.outcome import Arm, Comparison
 from icd.text import columns
@@ -11,15 +11,14 @@ from icd.text import columns
 
 def confirmation_lines(found: Confirmation) -> list[str]:
     """Write a confirmation: arms, comparisons, and the finding in words."""
-    cost = (
-        f"{found.looks} looks at test images, {found.seconds / 3600:.2f} hours of training, on {found.train_on} images"
-    )
+    hours = f"{found.seconds / 3600:.2f} hours of training"
+    cost = f"{found.test_evaluations} test evaluations, {hours}, on {found.train_on} images"
     first = f"confirmation {found.round} of {found.sweep}"
     tables = [*arm_lines(found.arms, found.metric), "", *comparison_lines(found.comparisons)]
     return [first, *tables, "", cost, found.statement]
 
 
-def ablation_lines(found: Explanation) -> list[str]:
+def ablation_lines(found: Ablation) -> list[str]:
     """Write an ablation: the parts, the one that matters most first, and the finding in words."""
     ordered = sorted(found.comparisons, key=lambda item: (item.difference is None, item.difference or 0.0))
     whole = found.whole
@@ -71,16 +70,21 @@ def _extra(arms: Sequence[Arm]) -> dict[str, list[object]]:
 
 def importance_lines(found: Importance) -> list[str]:
     """Write which parameters mattered in the search, each among the trials that have it."""
-    if not found.groups:
-        return [f"importance of parameters: not shown, {found.reason or 'no trial has parameters'}"]
-    rows: list[list[object]] = []
-    for group in found.groups:
-        where = group.condition or "all trials"
-        total = sum(row.importance or 0.0 for row in group.parameters) or 1.0
-        for row in group.parameters:
-            shares = [None if value is None else f"{value / total:.2f}" for value in (row.importance, row.chance)]
-            clear = "not judged" if row.importance is None else "yes" if row.is_clear else "no"
-            rows.append([row.name, *shares, clear, group.trials, where])
-    heads = ["parameter", "share", "by chance", "clear", "trials", "where"]
-    first = f"importance of parameters in the search (PED-ANOVA, {found.trials} complete trials)"
-    return [first, *columns(heads, rows, left=["parameter", "clear", "where"])]
+    if found.reason:
+        return [f"importance of parameters: not judged, {found.reason}"]
+    rows: list[list[object]] = [
+        [
+            row.name,
+            None if row.share is None else f"{row.share:.0%}",
+            None if row.p is None else f"{row.p:.2g}",
+            "not judged" if row.p is None else "yes" if row.passes else "no",
+            row.trials,
+            row.condition or "all trials",
+        ]
+        for row in found.parameters
+    ]
+    first = f"importance of parameters in the search (share of the ranks of {found.trials} complete trials)"
+    return [
+        first,
+        *columns(["parameter", "share", "p", "clear", "trials", "where"], rows, left=["parameter", "clear", "where"]),
+    ]

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from icd.results.stats import Estimate, Values, compare
-from icd.search.ranks import mean_rank, worst_rank
-from icd.search.record import TrialRecord
+from icd.results.stats import Estimate, OverPairs, Values, compare, over_pairs
+from icd.search.core.ranks import mean_rank, worst_rank
+from icd.search.core.records import TrialRecord
 
 if TYPE_CHECKING:
     from icd.results.plan import Plan, PlannedArm
@@ -25,14 +25,14 @@ class Run:
         trial: Its number in the study.
         seed: Shared with the runs of all other arms.
         value: Top-1 (%) after the last epoch; of several teacher-student pairs the mean.
-        looks: How often the images were evaluated that it is measured on.
+        evaluations: How often the images were evaluated that it is measured on.
         seconds: Of training; two runs that differ in nothing else are equal.
     """
 
     trial: int
     seed: int
     value: float
-    looks: int
+    evaluations: int
     seconds: float = field(compare=False)
 
 
@@ -92,6 +92,7 @@ class Comparison:
         detectable: The true difference that would have been shown in four of five cases; None likewise.
         search_gain: What the search said of the difference, one seed on validation images; None where it did not.
         on_pairs: The difference on each of several teacher-student pairs, judged by nothing.
+        over_pairs: How alike it is over them; None with one.
     """
 
     arm: str
@@ -107,6 +108,7 @@ class Comparison:
     detectable: float | None = None
     search_gain: float | None = None
     on_pairs: Mapping[str, float] = field(default_factory=dict)
+    over_pairs: OverPairs | None = None
 
     @property
     def shown(self) -> bool:
@@ -146,6 +148,9 @@ def comparisons_of(
             difference=statistics.fmean(each.values()) if len(each) == len(plan.members) else None,
             search_gain=said[one] - said[other] if {one, other} <= said.keys() else None,
             on_pairs=each if len(plan.members) > 1 else {},
+            over_pairs=over_pairs(
+                {name: tuple([*values[label, name].values()] for label in (one, other)) for name in plan.members}  # type: ignore[misc]
+            ),
         )
         found.append(judged(item, estimate, plan.alpha) if finished else item)
     return tuple(found)
@@ -188,7 +193,7 @@ def records_of_plan(plan: "Plan", records: Sequence[TrialRecord]) -> list[TrialR
     return [record for record in records if record.attributes.get("round") == plan.round]
 
 
-def looks_of(record: TrialRecord) -> int:
+def evaluations_of(record: TrialRecord) -> int:
     """Count a run's evaluations; one that diverged before its first has chance level at epoch 0, which is none."""
     return sum(epoch > 0 for epoch in record.curve)
 
@@ -249,6 +254,6 @@ def _run(record: TrialRecord) -> Run:
         trial=record.number,
         seed=int(record.attributes["seed"]),
         value=record.values[0],
-        looks=looks_of(record),
+        evaluations=evaluations_of(record),
         seconds=float(record.attributes.get("seconds", 0.0)),
     )

@@ -4,6 +4,7 @@ A plan is written before its first run, and read back ever after: whoever goes o
 rows of a table, one seed each; equal seeds give equal initial weights, order of images and views.
 """
 
+import hashlib
 import itertools
 import json
 from collections.abc import Collection, Mapping, Sequence
@@ -14,14 +15,15 @@ from icd.config.sweep import Objective
 from icd.errors import StateError
 from icd.results.outcome import ArmKind, records_of_plan
 from icd.results.stats import Contrast, futile
-from icd.search.record import Stage, TrialRecord, run_label
-from icd.search.study import Ledger
+from icd.search.core.records import Stage, TrialRecord, run_label
+from icd.search.study.ledger import Ledger
 
 if TYPE_CHECKING:  # these bring torch, and a plan is also read by verbs that only show it
     from icd.config.trial import TrialConfig
-    from icd.search.fixed import FixedRun
+    from icd.search.suggest.list_source import FixedRun
 
-_FIRST_SEED = 101  # searches use small ones
+_FIRST_SEED, _BLOCK = 101, 990  # searches use small ones
+SEED_BLOCKS = 1_000_000
 
 Cell = tuple[str, str]  # arm, teacher-student pair
 Block = tuple[str, int]  # teacher-student pair, seed
@@ -69,6 +71,7 @@ class Plan:
         alpha: Chance of any false difference in the whole plan.
         adaptive: Whether an arm ends after the first seeds where the others would hardly show a difference.
         failed_runs: What a run counts that diverged.
+        raced: Among how many trials of the search the finalists were chosen with further seeds; 0 without a race.
         train_on: ``train`` or ``train+val``.
         measure_on: ``val`` or ``test``.
     """
@@ -83,6 +86,7 @@ class Plan:
     train_on: Literal["train", "train+val"] = "train+val"
     measure_on: Literal["val", "test"] = "test"
     failed_runs: FailedRuns = "left-out"
+    raced: int = 0
 
     @property
     def objective(self) -> Objective:
@@ -103,7 +107,7 @@ class Plan:
 
     def runs(self, records: Sequence[TrialRecord]) -> "list[FixedRun]":
         """List the runs with what they train."""
-        from icd.search.fixed import FixedRun
+        from icd.search.suggest.list_source import FixedRun
 
         return [
             FixedRun(arm=arm.label, seed=seed, round=self.round, configs=self._configs(arm, seed))
@@ -256,7 +260,7 @@ def begin_plan(ledger: Ledger, wanted: Plan, *, anew: bool) -> Plan:
 
 def fresh_seeds(ledger: Ledger, used: Collection[int], count: int) -> tuple[int, ...]:
     """Give seeds that neither the search nor any earlier plan has used."""
-    return seeds_beside({*used, *planned_seeds(ledger)}, count)
+    return seeds_beside({*used, *planned_seeds(ledger)}, count, str(ledger.attributes["digest"]))
 
 
 def planned_seeds(ledger: Ledger) -> set[int]:
@@ -264,9 +268,14 @@ def planned_seeds(ledger: Ledger) -> set[int]:
     return {seed for stage in get_args(Stage) for plan in stored_plans(ledger, stage) for seed in plan.seeds}
 
 
-def seeds_beside(used: Collection[int], count: int) -> tuple[int, ...]:
-    """Give the first seeds that are not used."""
-    free = (seed for seed in itertools.count(_FIRST_SEED) if seed not in used)
+def seeds_beside(used: Collection[int], count: int, identity: str) -> tuple[int, ...]:
+    """Give seeds that are not used, the first ones of a block that an identity draws.
+
+    With seeds of their own, confirmations of two sweeps on the same images are independent; the same sweep, begun again
+    elsewhere, has the same ones.
+    """
+    block = int.from_bytes(hashlib.sha256(identity.encode()).digest()[:8]) % SEED_BLOCKS
+    free = (seed for seed in itertools.count(_FIRST_SEED + block * _BLOCK) if seed not in used)
     return tuple(itertools.islice(free, count))
 
 

@@ -5,8 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from icd.search.ranks import ranks
-from icd.search.record import TrialRecord
+import numpy as np
+
+from icd.search.core.ranks import ranks
+from icd.search.core.records import TrialRecord
 
 _FEWEST = 3  # trials for a rank correlation
 
@@ -100,14 +102,9 @@ def rungs(min_epochs: int, reduction: int, epochs: int) -> list[int]:
 
 def spearman(one: Sequence[float], other: Sequence[float]) -> float | None:
     """Rank correlation, equal values at their mean rank; None where it is not defined."""
-    if len(one) < _FEWEST:
+    if len(one) < _FEWEST or len(set(one)) == 1 or len(set(other)) == 1:
         return None
-    a, b = ranks(one), ranks(other)
-    mean = (len(a) + 1) / 2
-    variance_a, variance_b = (sum((rank - mean) ** 2 for rank in found) for found in (a, b))
-    if not variance_a or not variance_b:
-        return None
-    return sum((x - mean) * (y - mean) for x, y in zip(a, b, strict=True)) / math.sqrt(variance_a * variance_b)
+    return float(np.corrcoef(ranks(one), ranks(other))[0, 1])
 
 
 def _rung(complete: Sequence[TrialRecord], rung: int, epochs: int) -> Rung:

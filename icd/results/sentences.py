@@ -1,4 +1,4 @@
-"""Findings in plain words: one builder for confirmations, explanations and tables."""
+"""Findings in plain words: one builder for confirmations, ablations and tables."""
 
 from collections.abc import Iterable, Sequence
 
@@ -34,6 +34,16 @@ def facts(item: Comparison) -> str:
     if item.verdict == "no difference shown" and item.detectable is not None:
         parts.append(f"{item.detectable:.2f} points would have been shown in four of five cases")
     return ", ".join(parts)
+
+
+def over_pairs(item: Comparison) -> str:
+    """Say how alike a difference is over several teacher-student pairs, after a comma."""
+    found = item.over_pairs
+    if found is None:
+        return ""
+    same = "" if found.interaction is None else f"; the same on all pairs: p {found.interaction:.2g}"
+    chance = f"{found.improvement:.0%} (95 % interval {found.low:.0%} to {found.high:.0%})"
+    return f" (chance that a run is better: {chance}{same})"
 
 
 def against(items: Iterable[Comparison]) -> list[str]:

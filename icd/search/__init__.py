@@ -3,7 +3,7 @@
 The functions here are the verbs of the command for Python and notebooks; importing them imports no framework::
 
     from icd import search
-    result = search.sweep("search_spaces/quickstart.yaml", ["budget.trials=6"], executor="process")
+    result = search.sweep("search_spaces/quickstart.yaml", ["search.budget.trials=6"], executor="process")
     pandas.DataFrame(search.trial_rows("quickstart"))
 """
 
@@ -12,14 +12,17 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
+from icd.search.core.roots import default_root, root_of
+
 if TYPE_CHECKING:
     from icd.config.yaml import Document
-    from icd.search.driver import Driver
+    from icd.search.controller.controller import SweepController
+    from icd.search.core.records import TrialRecord
     from icd.search.planning import Plan
-    from icd.search.reading import SweepStatus
-    from icd.search.record import TrialRecord
-    from icd.search.session import Executor, Settings
-    from icd.search.sweeps import SweepResult
+    from icd.search.run_sweep import SweepResult
+    from icd.search.session import Executor
+    from icd.search.settings import Settings
+    from icd.search.sweep_status import SweepStatus
 
 __all__ = [
     "all_status",
@@ -40,7 +43,7 @@ Source = str | Path | Mapping[str, Any]
 
 
 class Options(TypedDict, total=False):
-    """How and where to run; only ``table`` touches a result, by rounding. See ``icd.search.sweeps.Settings``."""
+    """How and where to run: ``icd.search.settings.Settings``. Of these only ``teacher_cache`` rounds a result."""
 
     root: Path | str | None
     data_root: Path | str | None
@@ -49,20 +52,13 @@ class Options(TypedDict, total=False):
     address: str
     extend: bool
     retry_failed: bool
-    table: Literal["auto", "table", "stream", "live"]
-    table_gb: float
+    teacher_cache: Literal["auto", "full", "stream", "off"]
+    teacher_cache_gb: float
     engine: Literal["auto", "eager", "graph"] | None
     announce: Callable[[str], None]
-    watch: "Callable[[Driver, Executor], None]"
+    watch: "Callable[[SweepController, Executor], None]"
     stop: Callable[[], bool]
     report: Callable[[Path, str, Path], None]
-
-
-def default_root() -> Path:
-    """Where results are kept: ``ICD_ROOT``, or ``runs`` here; for a bucket this machine's copy of it."""
-    from icd.trial.bucket import local_root
-
-    return local_root(os.environ.get("ICD_ROOT") or "runs")
 
 
 def sweep(
@@ -72,7 +68,7 @@ def sweep(
 
     Args:
         source: The file, or what it would hold.
-        overrides: Changes, as ``--set`` takes them: ``budget.trials=6``.
+        overrides: Changes, as ``--set`` takes them: ``search.budget.trials=6``.
         name: Another name for the sweep.
         **options: How and where.
 
@@ -80,12 +76,11 @@ def sweep(
         ConfigError: With every problem of the file.
         StateError: If another driver has it, or it was begun with another configuration.
     """
-    from icd.config.located import located
     from icd.config.read_sweep import read_sweep
-    from icd.search.sweeps import run
+    from icd.search.run_sweep import run
 
     document = _document(source, overrides, name)
-    with located(document):
+    with document.located():
         return run(read_sweep(document), document.data, settings_of(options))
 
 
@@ -93,16 +88,16 @@ def resume(name: str, overrides: Sequence[str] = (), **options: Unpack[Options])
     """Go on with a sweep as its study remembers it; with ``extend=True`` the budget may be changed.
 
     With ``retry_failed=True`` trials that failed are trained again, each as a new trial with the same configuration and
-    label. The failed one counts no longer against ``budget.trials``; the time that it took is spent.
+    label. The failed one counts no longer against ``search.budget.trials``; the time that it took is spent.
 
     Raises:
         StateError: If there is none of that name, another driver has it, or more than the budget is changed.
     """
     from icd.config.read_sweep import read_sweep
-    from icd.search.reading import found_line
-    from icd.search.shelf import fetch_trials
-    from icd.search.studies import find, sweep_folder
-    from icd.search.sweeps import run, stored_document
+    from icd.search.run_sweep import run, stored_document
+    from icd.search.study.sweep_files import fetch_trials
+    from icd.search.study.sweep_index import find, sweep_folder
+    from icd.search.sweep_status import found_line
 
     settings = settings_of(options)
     ledger = find(settings.root, name)
@@ -121,40 +116,39 @@ def plan(
     **options: Unpack[Options],
 ) -> "Plan":
     """Say what a sweep would try and cost; ``measure`` times it here, and trains its teacher if that is missing."""
-    from icd.config.located import located
     from icd.config.read_sweep import read_sweep
     from icd.search.planning import make_plan
 
     document = _document(source, overrides, name)
-    with located(document):
+    with document.located():
         return make_plan(read_sweep(document), settings_of(options), measure=measure)
 
 
 def status(name: str, *, root: Path | str | None = None) -> "SweepStatus":
     """Say how a sweep stands."""
-    from icd.search.reading import status_of
+    from icd.search.sweep_status import status_of
 
     return status_of(root_of(root), name)
 
 
 def all_status(*, root: Path | str | None = None) -> "list[SweepStatus]":
     """Say how every sweep stands."""
-    from icd.search.reading import all_statuses
+    from icd.search.sweep_status import all_statuses
 
     return all_statuses(root_of(root))
 
 
 def trials(name: str, *, root: Path | str | None = None) -> "list[TrialRecord]":
     """Give every trial of a sweep."""
-    from icd.search.studies import find
+    from icd.search.study.sweep_index import find
 
     return find(root_of(root), name).records()
 
 
 def trial_rows(name: str, *, root: Path | str | None = None) -> list[dict[str, Any]]:
     """Give every trial of a sweep as a flat row, good for ``pandas.DataFrame``."""
-    from icd.search.reading import flat_rows, plain_sweep
-    from icd.search.studies import find
+    from icd.search.study.sweep_index import find
+    from icd.search.sweep_status import flat_rows, plain_sweep
 
     ledger = find(root_of(root), name)
     return flat_rows(ledger.records(), [item["metric"] for item in plain_sweep(ledger)["objectives"]])
@@ -166,7 +160,7 @@ def stop(name: str, *, now: bool = False, root: Path | str | None = None) -> str
     Raises:
         StateError: If nobody drives it.
     """
-    from icd.search.reading import request_stop
+    from icd.search.sweep_status import request_stop
 
     return request_stop(root_of(root), name, "now" if now else "drain")
 
@@ -191,34 +185,24 @@ def sync(
     deadline_s: float = 60.0,
     announce: Callable[[str], None] = lambda text: None,
 ) -> int:
-    """Send MLflow what it has not been told of a sweep; returns how many events are still pending.
+    """Send MLflow what it lacks of a sweep; returns how many runs still wait.
 
     Raises:
         StateError: If a driver runs, which sends by itself, or there is no such sweep.
     """
     from icd.errors import StateError
-    from icd.search import track
-    from icd.search.mlflow_store import refuse_address
-    from icd.search.reading import driver_of
-    from icd.search.shelf import fetch_trials
-    from icd.search.studies import find, sweep_folder, tracking_uri
+    from icd.search.mlflow_sync import send_missing
+    from icd.search.study.sweep_index import find, tracking_uri
+    from icd.search.sweep_status import driver_of
+    from icd.search.tracking.mlflow_client import refuse_address
 
     where = root_of(root)
-    ledger = find(where, name)
+    find(where, name)
     refuse_address(tracking_uri(where))
     driver = driver_of(where, name)
     if driver is not None:
         raise StateError(f"sweep {name!r} is driven by {driver}, which sends what is pending by itself")
-    folder, uid = sweep_folder(where, name), ledger.attributes["uid"]
-    fetch_trials(where, ledger, outbox=True)
-    return track.flush(folder, tracking_uri(where), name, uid, deadline_s, announce)
-
-
-def root_of(root: Path | str | None) -> Path:
-    """Give the folder that stands for a root: itself, this machine's copy of a bucket, or for None the default."""
-    from icd.trial.bucket import local_root
-
-    return default_root() if root is None else local_root(root)
+    return send_missing(where, name, deadline_s, announce)
 
 
 def _document(source: Source, overrides: Sequence[str], name: str | None) -> "Document":
@@ -231,7 +215,7 @@ def _document(source: Source, overrides: Sequence[str], name: str | None) -> "Do
 
 def settings_of(options: Options) -> "Settings":
     """Read how and where to run; ``ICD_ROOT`` and ``ICD_DATA`` stand for what is left out."""
-    from icd.search.session import Settings
+    from icd.search.settings import Settings
 
     data_root = options.get("data_root") or os.environ.get("ICD_DATA")
     chosen = {key: value for key, value in options.items() if key not in ("root", "data_root")}

@@ -6,21 +6,23 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from icd.config.coverage import Dimension
+from icd.config.names import shown_params
 from icd.config.read_trial import notes_of
 from icd.config.sweep import PrunerConfig, Start, SweepConfig
 from icd.config.trial import TrialConfig
+from icd.config.walk import Dimension
 from icd.models import build_model
-from icd.search.machine import usable_cpus
-from icd.search.places import places_for
-from icd.search.prepare import Prepared
-from icd.search.processes import ProcessExecutor
-from icd.search.space import SearchSpace
-from icd.search.storage import memory_storage
-from icd.search.study import Ledger
-from icd.search.sweeps import Settings, preparation
-from icd.search.warm_start import planned_starts
-from icd.trial.gpus import visible_gpus
+from icd.search.core.machine import usable_cpus
+from icd.search.core.preparation import PreflightResult
+from icd.search.executors.local.executor import LocalExecutor
+from icd.search.executors.local.resources import partition_devices
+from icd.search.settings import Settings, preparation
+from icd.search.study.database import memory_storage
+from icd.search.study.ledger import Ledger
+from icd.search.suggest.samplers import drive
+from icd.search.suggest.search_space import SearchSpace
+from icd.search.suggest.warm_start import planned_starts
+from icd.worker.gpus import visible_gpus
 
 _SUGGESTIONS = 5
 _CLASSES = 100  # where the data set's number is known only after reading it
@@ -96,9 +98,10 @@ def make_plan(sweep: SweepConfig, settings: Settings, *, measure: bool) -> Plan:
     configs = [run.config for runs in trials_of_corners for run in runs]
     for line in notes_of(configs):
         settings.announce(f"note: {line}")
-    places = places_for(sweep.resources, usable_cpus(), visible_gpus())
+    places = partition_devices(sweep.resources, usable_cpus(), visible_gpus())
     prepared = _measure(space, sweep, settings, places) if measure else None
     trials = _trials(sweep, space)
+    concurrent = len(places) if trials is None else min(len(places), trials)
     epochs = max(runs[-1].last for runs in trials_of_corners)
     paces = prepared.paces if prepared else {}
     gpus_per_trial = sweep.resources.gpus_of_a_trial(bool(prepared and prepared.gpus))
@@ -135,7 +138,7 @@ def predict(
         hours, gpu_hours = sweep.budget.hours, sweep.budget.gpu_hours
         return Cost(epochs=None, wall_hours=_twice(hours), gpu_hours=_twice(gpu_hours))
     sampled = max(0, trials - len(sweep.enqueue))
-    share = sweep.pruner.control_share if sweep.pruner.compares else 1.0
+    share = sweep.pruner.control_fraction if sweep.pruner.compares else 1.0
     whole = trials - sampled + share * sampled
     expected = whole * epochs + (1 - share) * sampled * epochs_when_pruned(sweep.pruner, epochs)
     most = trials * epochs
@@ -182,11 +185,11 @@ def _halving(first: int, reduction: int, epochs: int) -> float:
     return total
 
 
-def _measure(space: SearchSpace, sweep: SweepConfig, settings: Settings, places: Sequence[str]) -> Prepared:
+def _measure(space: SearchSpace, sweep: SweepConfig, settings: Settings, places: Sequence[str]) -> PreflightResult:
     with tempfile.TemporaryDirectory(prefix="icd-plan-") as logs:
-        executor = ProcessExecutor(places[:1], Path(logs), threads=max(1, int(sweep.resources.cpus_per_trial)))
+        executor = LocalExecutor(places[:1], Path(logs), threads=max(1, int(sweep.resources.cpus_per_trial)))
         try:
-            request = replace(preparation(space, sweep, settings, probe=True), measure=True)
+            request = replace(preparation(space.extremes(), sweep, settings, probe=True), measure=True)
             return executor.prepare(request, settings.announce, settings.stop)
         finally:
             executor.close()
@@ -203,15 +206,19 @@ def _trials(sweep: SweepConfig, space: SearchSpace) -> int | None:
 def _suggestions(sweep: SweepConfig, space: SearchSpace) -> dict[int, dict[str, Any]]:
     """Ask a study in memory, seeded and numbered as the real one would be."""
     ledger = Ledger.create(memory_storage(), sweep, {})
-    ledger.drive(sweep, list(space.points()) if sweep.sampler.name == "grid" else [], 1, shared=False)
-    known = {ledger.add_baseline(baseline.label, {}, {}, {}) for baseline in sweep.enqueue}
+    drive(ledger, sweep, list(space.points()) if sweep.sampler.name == "grid" else [], 1, shared=False)
+    for baseline in sweep.enqueue:
+        ledger.add_baseline(baseline.label, {}, {}, {})
     for start in space.starts:
-        known.add(ledger.add_baseline(start.label, {}, {}, {}, "start"))
+        ledger.add_baseline(start.label, {}, {}, {}, "start")
     size = space.size()
     for _ in range(min(_SUGGESTIONS, size or _SUGGESTIONS)):
-        number, _document = ledger.ask(space.suggest, known)
-        known.add(number)
-    return {record.number: dict(record.params) for record in ledger.records() if not (record.baseline or record.start)}
+        ledger.ask(space.suggest)
+    return {
+        record.number: shown_params(record.params)
+        for record in ledger.records()
+        if not (record.baseline or record.start)
+    }
 
 
 def _disk(configs: Sequence[TrialConfig], trials: int, concurrent: int, num_classes: int | None) -> int:
@@ -229,15 +236,15 @@ def _basis(sweep: SweepConfig, *, measured: bool, trials: int | None) -> list[st
     lines = ["epochs: first as the pruner works on average (control trials and baselines whole), then with none pruned"]
     if not sweep.pruner.compares:
         lines = ["epochs: nothing is pruned"]
-    if sweep.generalist:
-        pairs = ", ".join(pair.name for pair in sweep.generalist.pairs)
-        lines.append(f"every trial is trained on {len(sweep.generalist.pairs)} pairs, one after another: {pairs}")
+    if sweep.pairs:
+        pairs = ", ".join(pair.name for pair in sweep.pairs)
+        lines.append(f"every trial is trained on {len(sweep.pairs)} pairs, one after another: {pairs}")
     if sweep.pruner.dead_terms:
         lines.append("epochs: trials that stop because a term is dead are not foreseen")
     if measured:
         lines.append(
             "time: first the median measured step, then with none pruned and every step as slow as the slowest one; "
-            "one trial was measured alone, so trials that share a device may be slower; teacher tables count as full"
+            "one trial was measured alone, so trials that share a device may be slower; teacher caches count as full"
         )
     else:
         lines.append(

@@ -5,13 +5,13 @@ import time
 from pathlib import Path
 
 from icd.errors import StateError, did_you_mean
-from icd.search.lease import Lease
-from icd.search.mlflow_store import connect
-from icd.search.reading import driver_of
-from icd.search.shelf import shelf_of
-from icd.search.storage import DatabaseLease, is_shared, open_storage, storage_url
-from icd.search.studies import can_exist, sweep_folder, tracking_uri
-from icd.search.study import Ledger
+from icd.search.study.database import PostgresLock, is_shared, open_storage, storage_url
+from icd.search.study.ledger import Ledger
+from icd.search.study.locks import DriverLock
+from icd.search.study.sweep_files import sweep_files_of
+from icd.search.study.sweep_index import can_exist, refuse_earlier, sweep_folder, tracking_uri
+from icd.search.sweep_status import driver_of
+from icd.search.tracking.mlflow_client import connect
 
 
 def parts_of(root: Path, name: str, *, mlflow: bool) -> list[str]:
@@ -24,8 +24,9 @@ def parts_of(root: Path, name: str, *, mlflow: bool) -> list[str]:
     if driver is not None:
         raise StateError(f"sweep {name!r} is driven by {driver}; end it first with 'icd stop {name} --now'")
     folder, url = sweep_folder(root, name), storage_url(root)
+    refuse_earlier(root)
     names = Ledger.names(open_storage(url)) if can_exist(root, url) else []
-    bucket = shelf_of(folder).bucket
+    bucket = sweep_files_of(folder).bucket
     found = [f"its study in {root}"] if name in names else []
     found += [str(folder)] if folder.exists() else []
     found += [f"{bucket.url}/sweeps/{name}"] if bucket is not None and bucket.list(f"sweeps/{name}") else []
@@ -42,8 +43,8 @@ def remove(root: Path, name: str, *, mlflow: bool) -> None:
     """
     folder, url = sweep_folder(root, name), storage_url(root)
     folder.mkdir(parents=True, exist_ok=True)
-    with Lease(folder):  # nobody begins it meanwhile
-        shared = DatabaseLease(url, name) if is_shared(url) else None
+    with DriverLock(folder):  # nobody begins it meanwhile
+        shared = PostgresLock(url, name) if is_shared(url) else None
         if shared is not None:
             shared.acquire()
         try:
@@ -57,10 +58,8 @@ def remove(root: Path, name: str, *, mlflow: bool) -> None:
 def _forget(root: Path, name: str, url: str, *, mlflow: bool) -> None:
     if mlflow:  # first: without its study the sweep would be found no more
         _drop_experiment(tracking_uri(root), name)
-    storage = open_storage(url)
-    if name in Ledger.names(storage):
-        storage.delete_study(storage.get_study_id_from_name(name))
-    bucket = shelf_of(sweep_folder(root, name)).bucket
+    Ledger.remove(open_storage(url), name)
+    bucket = sweep_files_of(sweep_folder(root, name)).bucket
     if bucket is not None:
         for object_name in bucket.list(f"sweeps/{name}"):
             bucket.forget(object_name)

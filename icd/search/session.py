@@ -1,38 +1,46 @@
-"""One driver at work on a sweep: its lease, its executor and its tracker, the same for every stage of a study."""
+"""One driver at work on a sweep: its lock, its executor and its tracker, the same for every stage of a study."""
 
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
-from icd.config.engine import Engine, engine_asked
+from icd.config.engine import engine_asked
 from icd.config.sweep import SweepConfig
 from icd.errors import SetupError
-from icd.search.devices import matches
-from icd.search.driver import Driver
-from icd.search.lease import Lease
-from icd.search.machine import usable_cpus
-from icd.search.mlflow_store import check_server, refuse_address
-from icd.search.places import places_for
-from icd.search.prepare import Preparation, Prepared
-from icd.search.processes import ProcessExecutor
-from icd.search.shelf import Shelf, fetch_trials, shelf_of
-from icd.search.site import Site
-from icd.search.storage import DatabaseLease, is_shared, open_storage, storage_url
-from icd.search.studies import REPORT_NAME, pasted, refuse_one_database, sweep_folder, tracking_uri
-from icd.search.study import Ledger
-from icd.search.task import Policy
-from icd.search.track import Tracker
-from icd.search.work import stop_asked
-from icd.trial.checkpoint import write_durably
-from icd.trial.gpus import visible_gpus
-from icd.trial.teacher_table import BUDGET_GB, TableMode
+from icd.search.controller.controller import SweepController
+from icd.search.core.attempts import Policy
+from icd.search.core.device_usage import matches
+from icd.search.core.machine import usable_cpus
+from icd.search.core.preparation import PreflightRequest, PreflightResult
+from icd.search.core.run_context import RunContext
+from icd.search.executors.local.executor import LocalExecutor
+from icd.search.executors.local.resources import partition_devices
+from icd.search.settings import Settings, threads_of
+from icd.search.study.database import PostgresLock, is_shared, open_storage, storage_url
+from icd.search.study.ledger import Ledger
+from icd.search.study.locks import DriverLock
+from icd.search.study.sweep_files import SweepFiles, fetch_trials, sweep_files_of
+from icd.search.study.sweep_index import (
+    REPORT_NAME,
+    pasted,
+    refuse_earlier,
+    refuse_one_database,
+    sweep_folder,
+    tracking_uri,
+)
+from icd.search.tracking.experiment import Experiment
+from icd.search.tracking.mlflow_client import check_server, refuse_address
+from icd.search.tracking.sweep_views import ask_for_summary, follow
+from icd.search.tracking.tracker import Tracker
+from icd.training.checkpoints import write_durably
+from icd.worker.gpus import visible_gpus
+from icd.worker.run_trial import stop_asked
 
 logger = logging.getLogger(__name__)
 
-ExecutorName = Literal["ray", "process"]
 
 _FLUSH_S = 30.0  # how long the end of a sweep waits for MLflow
 _LEAVE_S = 2.0  # the same where it must go
@@ -43,49 +51,13 @@ class Executor(Protocol):
 
     name: str
 
-    def prepare(self, request: Preparation, say: Callable[[str], None], stop: Callable[[], bool]) -> Prepared: ...
+    def prepare(
+        self, request: PreflightRequest, say: Callable[[str], None], stop: Callable[[], bool]
+    ) -> PreflightResult: ...
 
     def run(self, policy: Policy, tick: Callable[[], None]) -> None: ...
 
     def close(self) -> None: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """How and where to run; nothing here changes a result.
-
-    Attributes:
-        root: Folder of results.
-        data_root: Folder of data sets.
-        download: Whether data may be fetched.
-        executor: ``ray`` or ``process``.
-        address: Ray cluster to join; ``local`` starts one of our own.
-        extend: Whether a larger budget than the study's may be used.
-        retry_failed: Whether trials that failed are trained again.
-        table: How teachers are answered for: ``auto``, ``table``, ``stream`` or ``live``.
-        table_gb: Disk that a teacher table may take.
-        engine: Of the steps; None takes ``ICD_ENGINE``, or what the sweep says.
-        announce: Told what happens, in lines.
-        watch: Called several times a second with the driver and the executor, for a live display.
-        stop: Whether a signal asked to stop after the current epoch.
-        report: Writes the report of a sweep (root, name, file) when its driver leaves; None for no report.
-    """
-
-    root: Path
-    data_root: Path | None = None
-    download: bool = False
-    executor: ExecutorName = "ray"
-    address: str = "local"
-    extend: bool = False
-    retry_failed: bool = False
-    table: TableMode = "auto"
-    table_gb: float = BUDGET_GB
-    engine: Engine | None = None
-    announce: Callable[[str], None] = logger.info
-    watch: Callable[[Driver, Executor], None] = lambda driver, executor: None
-    stop: Callable[[], bool] = lambda: False
-    report: Callable[[Path, str, Path], None] | None = None
-    launch: Any = None
 
 
 @dataclass(slots=True)
@@ -97,16 +69,18 @@ class Session:
         folder: Its folder.
         settings: How and where.
         storage: Where the study is.
-        shelf: Where its files are.
-        shared: The database's own lease, where several machines can reach it.
+        files: Where its files are.
+        shared: The database's own lock, where several machines can reach it.
+        warned: Whether it was said that MLflow cannot be reached.
     """
 
     name: str
     folder: Path
     settings: Settings
     storage: Any
-    shelf: Shelf
-    shared: DatabaseLease | None
+    files: SweepFiles
+    shared: PostgresLock | None
+    warned: bool = False
     _executor: Executor | None = None
     _leaving: ExitStack = field(default_factory=ExitStack)
 
@@ -117,7 +91,7 @@ class Session:
             raise ValueError("the executor is there once something was prepared")
         return self._executor
 
-    def prepare(self, sweep: SweepConfig, request: Preparation) -> Prepared:
+    def prepare(self, sweep: SweepConfig, request: PreflightRequest) -> PreflightResult:
         """Start the executor, and let it make ready what trials need."""
         (self.folder / "stop").unlink(missing_ok=True)  # a stop that was asked of an earlier driver
         self._executor = _executor(sweep, self.folder, self.settings)
@@ -130,10 +104,10 @@ class Session:
         _check_end(sweep, prepared)
         return prepared
 
-    def site(self, sweep: SweepConfig, prepared: Prepared) -> Site:
+    def site(self, sweep: SweepConfig, prepared: PreflightResult) -> RunContext:
         """Say where trials run."""
         data_root = self.settings.data_root
-        return Site(
+        return RunContext(
             folder=self.folder,
             root=self.settings.root.absolute(),
             data_root=data_root.absolute() if data_root else None,
@@ -142,7 +116,7 @@ class Session:
             engine=engine_asked(self.settings.engine, sweep.resources.engine),
         )
 
-    def conduct(self, driver: Driver, finish: Callable[[], None]) -> int:
+    def conduct(self, driver: SweepController, finish: Callable[[], None]) -> int:
         """Let the executor do what the driver decides, until nothing is left or something stops it.
 
         Args:
@@ -150,12 +124,12 @@ class Session:
             finish: Called at a clean end, while MLflow can still be told.
 
         Returns:
-            Events that MLflow has not been told yet.
+            Runs of which MLflow lacks something.
         """
-        uid = driver.ledger.attributes["uid"]
-        uri, said = tracking_uri(self.settings.root), self.settings.announce
-        tracker = Tracker(self.folder, uri, self.name, uid, said, limit=lambda: self.shelf.outbox_sent)
-        tracker.start()
+        views, tracker = driver.recorder.views, driver.tracker
+        follow(tracker, views, driver.ledger)
+        ask_for_summary(tracker, views, driver.ledger, driven=True)
+        tracker.start(self._experiment(driver.ledger, tracker))
         try:
             self.executor.run(driver, lambda: self._tick(driver))
             if driver.halted is not None:
@@ -164,17 +138,23 @@ class Session:
                 raise driver.halted
             driver.note_stage(stopped_by=driver.stopped_by)
             finish()
-            self.shelf.publish()
-            self.shelf.send()
+            self.files.publish()
+            ask_for_summary(tracker, views, driver.ledger, driven=False)
         except BaseException:
             tracker.close(_LEAVE_S)
             raise
-        finally:
-            driver.outbox.close()
         return tracker.close(_LEAVE_S if driver.stop_now else _FLUSH_S)
 
-    def _tick(self, driver: Driver) -> None:
-        asked = self.shelf.exchange() or stop_asked(self.folder / "stop")
+    def tracker(self) -> Tracker:
+        """Make what brings MLflow to the sweep; ``conduct`` starts it."""
+        return Tracker(self.settings.announce, warned=self.warned)
+
+    def _experiment(self, ledger: Ledger, tracker: Tracker) -> Experiment:
+        uri, uid = tracking_uri(self.settings.root), ledger.attributes["uid"]
+        return Experiment(self.folder, uri, self.name, uid, tracker.refuse)
+
+    def _tick(self, driver: SweepController) -> None:
+        asked = self.files.exchange() or stop_asked(self.folder / "stop")
         if self.settings.stop() and not driver.stop_now:
             driver.stop_now, driver.stopped_by = True, "signal"
             write_durably(self.folder / "stop", b"now")  # workers look here after every epoch
@@ -199,12 +179,13 @@ def session(sweep: SweepConfig, settings: Settings) -> Iterator[Session]:
     url = storage_url(settings.root)
     refuse_one_database(settings.root)
     refuse_address(tracking_uri(settings.root))
+    refuse_earlier(settings.root)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SetupError(f"{folder} cannot be made: {error.strerror}; choose --root") from error
-    with Lease(folder), ExitStack() as leaving:
-        shared = DatabaseLease(url, sweep.name, settings.announce) if is_shared(url) else None
+    with DriverLock(folder), ExitStack() as leaving:
+        shared = PostgresLock(url, sweep.name, settings.announce) if is_shared(url) else None
         if shared is not None:
             shared.acquire()
             leaving.callback(shared.release)
@@ -214,22 +195,22 @@ def session(sweep: SweepConfig, settings: Settings) -> Iterator[Session]:
         storage = open_storage(url)
         if shared is not None:
             shared.guard(storage)
-        shelf = _taken_over(folder, storage, sweep.name, settings)
-        yield Session(sweep.name, folder, settings, storage, shelf, shared, _leaving=leaving)
+        files = _taken_over(folder, storage, sweep.name, settings)
+        yield Session(sweep.name, folder, settings, storage, files, shared, warning is not None, _leaving=leaving)
 
 
-def _taken_over(folder: Path, storage: Any, name: str, settings: Settings) -> Shelf:
+def _taken_over(folder: Path, storage: Any, name: str, settings: Settings) -> SweepFiles:
     """Bring here what a driver on another machine left in the bucket, if the root is one."""
-    shelf = shelf_of(folder)
-    if shelf.bucket is not None:
-        settings.announce(f"root {shelf.bucket.url}, with copies in {settings.root}")
-        shelf.bucket.check()
+    files = sweep_files_of(folder)
+    if files.bucket is not None:
+        settings.announce(f"root {files.bucket.url}, with copies in {settings.root}")
+        files.bucket.check()
         if name not in Ledger.names(storage):
-            shelf.refuse_old_trials()
-        shelf.take_over()
+            files.refuse_old_trials()
+        files.take_over()
         if name in Ledger.names(storage):
             fetch_trials(settings.root, Ledger(storage, name))
-    return shelf
+    return files
 
 
 def written_report(name: str, folder: Path, settings: Settings) -> list[str]:
@@ -245,12 +226,7 @@ def written_report(name: str, folder: Path, settings: Settings) -> list[str]:
     return [REPORT_NAME]
 
 
-def threads_of(sweep: SweepConfig) -> int:
-    """Threads of torch in each trial."""
-    return max(1, int(sweep.resources.cpus_per_trial))
-
-
-def _check_device(sweep: SweepConfig, prepared: Prepared) -> None:
+def _check_device(sweep: SweepConfig, prepared: PreflightResult) -> None:
     wanted = sweep.resources.device
     if wanted is not None and not matches(wanted, prepared.device):
         raise SetupError(
@@ -258,7 +234,7 @@ def _check_device(sweep: SweepConfig, prepared: Prepared) -> None:
         )
 
 
-def _check_end(sweep: SweepConfig, prepared: Prepared) -> None:
+def _check_end(sweep: SweepConfig, prepared: PreflightResult) -> None:
     budget = sweep.budget
     endless = budget.trials is None and budget.hours is None and budget.gpu_hours is not None
     if endless and sweep.sampler.name != "grid" and not sweep.resources.gpus_of_a_trial(bool(prepared.gpus)):
@@ -270,9 +246,9 @@ def _check_end(sweep: SweepConfig, prepared: Prepared) -> None:
 
 def _executor(sweep: SweepConfig, folder: Path, settings: Settings) -> Executor:
     if settings.executor == "ray":
-        from icd.search.ray_tune import RayExecutor
+        from icd.search.executors.ray.executor import RayExecutor
 
         return RayExecutor(sweep.resources, folder, address=settings.address, announce=settings.announce)
-    places = places_for(sweep.resources, usable_cpus(), visible_gpus())
+    places = partition_devices(sweep.resources, usable_cpus(), visible_gpus())
     more = {} if settings.launch is None else {"launch": settings.launch}
-    return ProcessExecutor(places, folder / "logs", threads=threads_of(sweep), **more)
+    return LocalExecutor(places, folder / "logs", threads=threads_of(sweep), **more)

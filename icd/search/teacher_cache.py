@@ -9,18 +9,18 @@ from icd.config.read_sweep import read_sweep
 from icd.config.read_trial import read_trial
 from icd.config.trial import TrialConfig
 from icd.config.yaml import Document
-from icd.search.space import SearchSpace
-from icd.trial.runs import Places, read_data
-from icd.trial.table_build import build
-from icd.trial.teacher_table import TableMode, open_table, plan_table, suits, summary
-from icd.trial.teachers import prepare
-from icd.trial.train import Execution
+from icd.search.suggest.search_space import SearchSpace
+from icd.teacher.cache import CacheMode, open_cache, plan_cache, suits, summary
+from icd.teacher.cache_builder import build
+from icd.teacher.store import prepare
+from icd.training.loop import Execution
+from icd.worker.trial_inputs import TrialFolders, read_data
 
 
 def build_caches(
     document: Document,
-    where: Places,
-    mode: TableMode,
+    where: TrialFolders,
+    mode: CacheMode,
     budget_gb: float,
     execution: Execution,
     announce: Callable[[str], None],
@@ -41,8 +41,8 @@ def build_caches(
 
 def _build_one(
     configs: Sequence[TrialConfig],
-    where: Places,
-    mode: TableMode,
+    where: TrialFolders,
+    mode: CacheMode,
     budget_gb: float,
     execution: Execution,
     announce: Callable[[str], None],
@@ -57,13 +57,15 @@ def _build_one(
         replace(config, data=first.data, teacher=replace(config.teacher or first.teacher, digest=ready.digest))
         for config in configs
     ]
-    plan = plan_table(pinned, split, mode, folder=where.tables, budget_gb=budget_gb)
-    if plan.mode == "live":
+    plan = plan_cache(pinned, split, mode, folder=where.teacher_cache, budget_gb=budget_gb)
+    if plan.mode == "off":
         announce(summary(plan))
     network = ready.network.to(execution.device).eval().requires_grad_(False)
-    for own in _by_layout(pinned) if plan.mode != "live" else ():
-        part = replace(plan_table(own, split, plan.mode, folder=where.tables, budget_gb=math.inf), reason=plan.reason)
-        answers = open_table(part, own[0], network, where.tables)
+    for own in _by_layout(pinned) if plan.mode != "off" else ():
+        part = replace(
+            plan_cache(own, split, plan.mode, folder=where.teacher_cache, budget_gb=math.inf), reason=plan.reason
+        )
+        answers = open_cache(part, own[0], network, where.teacher_cache)
         if answers is None:
             continue
         announce(summary(part, answers))
@@ -78,7 +80,7 @@ def _by_layout(configs: Sequence[TrialConfig]) -> list[list[TrialConfig]]:
     """Put trials together whose entries lie in the same places: the same views, and the same sequence of them."""
     groups: dict[Any, list[TrialConfig]] = {}
     for config in filter(suits, configs):
-        groups.setdefault((config.protocol.views, config.seed, config.protocol.epochs), []).append(config)
+        groups.setdefault((config.training.augmentation, config.seed, config.training.epochs), []).append(config)
     return list(groups.values())
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from icd.methods import PAPER_ROWS, LiveSide, Step
+from icd.methods import PAPER_ROWS, LiveOutputs, Step
 from icd.models import build_model
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
@@ -21,9 +21,9 @@ def test_the_plain_loss_is_ours(method: str) -> None:
     with torch.no_grad():
         teacher.head.weight.mul_(20)
         outputs = [network.eval()(images_BCHW) for network in (student, teacher)]
-        sides = [LiveSide(output, network.head) for output, network in zip(outputs, (student, teacher), strict=True)]
+        sides = [LiveOutputs(output, network.head) for output, network in zip(outputs, (student, teacher), strict=True)]
         built = PAPER_ROWS[method].build(None)
         ours = sum(built(*sides, Step(labels_B, torch.arange(6), 240, 0)).values())
         scales = (1, 2, 4)
-        theirs = plain.loss_of(method, scales, *outputs, (student.head, teacher.head), labels_B)
+        theirs = plain.loss_of(method, scales, outputs[0], outputs[1], (student.head, teacher.head), labels_B)
     assert theirs.item() == pytest.approx(float(ours), rel=1e-5)

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from icd.config.sweep import Resources
-from icd.search import studies
-from icd.search.ray_tune import RayExecutor
-from icd.search.shelf import shelf_of
-from icd.search.task import Task
-from icd.trial.bucket import Bucket, local_root
+from icd.search.core.attempts import Attempt
+from icd.search.executors.ray.executor import RayExecutor
+from icd.search.study import sweep_index
+from icd.search.study.sweep_files import sweep_files_of
+from icd.storage.bucket import Bucket, local_root
 from tests.crash.harness import table, tracking_faults
 from tests.integration.ray_fakes import FakePolicy, fake_attempt
 from tests.integration.ray_nodes import cluster, wait_for
@@ -38,8 +38,8 @@ pytestmark = [
 ]
 
 EPOCHS, TRIALS = 40, 4
-COSTS = ("seconds", "time", "cost", "gpu", "teacher/images")  # the last: each machine fills a teacher's table itself
-LONG = {"protocol": {"epochs": 12}, "seconds": 0.5}
+COSTS = ("seconds", "time", "cost", "gpu", "teacher/images")  # the last: each machine fills a teacher's cache itself
+LONG = {"training": {"epochs": 12}, "seconds": 0.5}
 
 
 @pytest.fixture
@@ -137,12 +137,12 @@ def test_a_raylet_and_the_drivers_machine_are_lost(
     assert found == expected
     assert {row["state"] for row in found} == {"complete"}
     assert tracking_faults(tmp_path, found) == []
-    assert max(record.attempts for record in studies.find(root, "crash").records()) <= 3
+    assert max(record.attempts for record in sweep_index.find(root, "crash").records()) <= 3
     for number in range(TRIALS):
         assert files(root, number) == files(tmp_path / "undisturbed", number)
-    uids = [studies.find(root, "crash").attributes["uid"]]
+    uids = [sweep_index.find(root, "crash").attributes["uid"]]
     monkeypatch.delenv("ICD_STORAGE_URL")
-    uids.append(studies.find(tmp_path / "undisturbed", "crash").attributes["uid"])
+    uids.append(sweep_index.find(tmp_path / "undisturbed", "crash").attributes["uid"])
     assert told(tmp_path / "mlflow.db", uids[0]) == told(tmp_path / "undisturbed" / "mlflow.db", uids[1])
 
 
@@ -152,14 +152,14 @@ class BucketPolicy(FakePolicy):
     def __init__(self, url: str, trials: list[dict[str, Any]], **more: Any) -> None:
         root = local_root(url)
         super().__init__(root / "sweeps" / "fakes", trials, **more)
-        self.shelf = shelf_of(self.folder)
+        self.files = sweep_files_of(self.folder)
 
-    def next(self) -> Task | None:
-        task = super().next()
-        if task is None or self.shelf.bucket is None:
+    def next_attempt(self) -> Attempt | None:
+        task = super().next_attempt()
+        if task is None or self.files.bucket is None:
             return None
-        self.shelf.issue(task.number, "", task.attempt)
-        return replace(task, bucket=self.shelf.bucket.url)
+        self.files.issue(task.number, "", task.attempt)
+        return replace(task, bucket=self.files.bucket.url)
 
 
 def test_the_notice_of_a_node_that_is_taken_back_reaches_its_trial(
@@ -179,6 +179,7 @@ def test_the_notice_of_a_node_that_is_taken_back_reaches_its_trial(
         def tick() -> None:
             if told or len({epoch.number for epoch in policy.epochs}) < 2:
                 return
+            assert executor._bridge is not None
             by_pid = {under_way.pid: under_way.task.number for under_way in executor._bridge.running.values()}
             told.extend(by_pid[pid] for pid in nodes[1].pids() if pid in by_pid)
             os.kill(nodes[1].process.pid, signal.SIGTERM)
@@ -199,13 +200,13 @@ def test_the_notice_of_a_node_that_is_taken_back_reaches_its_trial(
 def test_a_long_epoch_elsewhere_is_no_hang_and_a_hang_shows_where(
     server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("icd.search.ray_bridge._LATE_S", 6.0)
+    monkeypatch.setattr("icd.search.executors.ray.trial_tracker._LATE_S", 6.0)
     monkeypatch.setenv("ICD_CACHE", str(tmp_path / "worker"))
     url = server.make_bucket("silent")
     folder = tmp_path / "driver" / local_root(url).name / "sweeps" / "fakes"
     executor = RayExecutor(Resources(), folder, announce=lambda text: None, attempt=fake_attempt)
     monkeypatch.setenv("ICD_CACHE", str(tmp_path / "driver"))  # Ray's workers have the other one
-    trials = [{"protocol": {"epochs": 1}, "seconds": 45}, {"do": "hang"}]
+    trials: list[dict[str, Any]] = [{"training": {"epochs": 1}, "seconds": 45}, {"do": "hang"}]
     policy = BucketPolicy(url, trials, hang_seconds=25)
     assert policy.folder == folder
     seen = set()

@@ -39,4 +39,4 @@ def test_a_sweep_outlives_rays_memory_monitor(tmp_path: Path) -> None:
             driver.wait()
     rows = table(root)
     assert [row["state"] for row in rows] == ["complete"] * TRIALS
-    assert log.read_text().count("; retry 1/1 from epoch") >= 1, log.read_text()
+    assert log.read_text().count("; retry 1/1 alone from epoch") >= 1, log.read_text()

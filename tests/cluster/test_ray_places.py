@@ -11,14 +11,14 @@ import pytest
 
 from icd.config.sweep import Resources
 from icd.errors import SetupError
-from icd.search.ray_tune import RayExecutor
-from icd.search.task import trial_folder
+from icd.search.core.attempts import trial_folder
+from icd.search.executors.ray.executor import RayExecutor
 from tests.integration.ray_fakes import FakePolicy, fake_attempt
 from tests.integration.ray_nodes import cluster
 
 pytestmark = pytest.mark.timeout(600)
 
-LONG = {"protocol": {"epochs": 20}, "seconds": 0.5}
+LONG = {"training": {"epochs": 20}, "seconds": 0.5}
 
 
 @pytest.fixture(scope="module")
@@ -58,9 +58,9 @@ def test_a_sick_gpu_is_kept_from_all_others(address: str, tmp_path: Path) -> Non
     assert [place.gpu for place in policy.quarantined] == ["1"]
     (said,) = policy.said
     assert said.startswith("GPU 1 of host ")
-    assert "2 errors of CUDA; it gets no more trials until the next 'icd resume'" in said
+    assert "3 trials failed there (gpu) and none has finished an epoch there since; it gets no more trials" in said
     kinds = [outcome.kind for outcome in policy.ends]
-    assert kinds.count("gpu") == 2
+    assert kinds.count("gpu") == 3
     assert kinds.count("complete") == 8
     assert kinds.count("stopped") <= 2, "who came there too is sent on, and then nobody comes any more"
     assert max(held) == 1
@@ -70,13 +70,13 @@ def test_a_sick_gpu_is_kept_from_all_others(address: str, tmp_path: Path) -> Non
 def test_nothing_but_sick_gpus_ends_the_sweep(token: Path, tmp_path: Path) -> None:
     with cluster(token, gpus=1) as (address, _):
         executor = join(address, tmp_path, gpus_per_trial=1)
-        policy = FakePolicy(tmp_path, [{"do": "gpu"}] * 4, attempts=9)
+        policy = FakePolicy(tmp_path, [{"sick": 0}] * 4, attempts=9)
         try:
-            with pytest.raises(SetupError, match=r"no place is left for a trial: GPU 0 of .*2 errors of CUDA"):
+            with pytest.raises(SetupError, match=r"no place is left for a trial: GPU 0 of .*3 trials failed there"):
                 executor.run(policy, lambda: None)
         finally:
             executor.close()
-    assert [outcome.kind for outcome in policy.ends if outcome.kind != "stopped"] == ["gpu", "gpu"]
+    assert [outcome.kind for outcome in policy.ends if outcome.kind != "stopped"] == ["gpu", "gpu", "gpu"]
 
 
 def test_a_sweep_is_kept_to_one_type_of_device(address: str, tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_the_autoscaler_is_asked_for_what_could_run(address: str, tmp_path: Path
     from ray.experimental.internal_kv import _internal_kv_get
 
     executor = join(address, tmp_path, gpus_per_trial=0, max_concurrent=5, autoscale=True)
-    policy = FakePolicy(tmp_path, [{"protocol": {"epochs": 3}, "seconds": 0.5}] * 7)
+    policy = FakePolicy(tmp_path, [{"training": {"epochs": 3}, "seconds": 0.5}] * 7)
     asked: list[int] = []
 
     def tick() -> None:
@@ -152,6 +152,7 @@ def test_trials_of_nodes_that_are_taken_back_go_on_elsewhere(token: Path, tmp_pa
         def tick() -> None:
             if told or len({epoch.number for epoch in policy.epochs}) < 3:
                 return
+            assert executor._bridge is not None
             by_pid = {under_way.pid: under_way.task.number for under_way in executor._bridge.running.values()}
             ours = {node: next(by_pid[pid] for pid in nodes[node].pids() if pid in by_pid) for node in (1, 2)}
             told.update({ours[1]: "drained", ours[2]: "ended"})

@@ -19,9 +19,10 @@ import pytest
 import sqlalchemy
 import yaml
 
-from icd.search.ray_security import is_open
-from icd.search.sockets import Listener, family, listeners
+from icd.search.executors.ray.security import is_open
+from icd.search.executors.ray.sockets import Listener, family, listeners
 from tests.command import Command
+from tests.documents import document_of
 from tests.integration.ray_nodes import ROOT, command_of
 from tests.integration.ray_sweeps import document
 from tests.support.needs import need
@@ -125,7 +126,7 @@ def swept(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[t
         for executor, epochs in (("ray", 3), ("process", 1)):
             file = folder / f"{executor}.yaml"
             plan: dict[str, Any] = document(folder, epochs=epochs, trials=1, max_concurrent=1)
-            file.write_text(yaml.safe_dump({**plan, "name": executor}))
+            file.write_text(yaml.safe_dump(document_of({**plan, "name": executor})))
             words = ["--debug", "sweep", str(file), "--executor", executor, "--root", str(folder / "root")]
             with begun(environment, *words) as driver:
                 while driver.poll() is None:
@@ -271,7 +272,7 @@ def test_errors_show_no_password(
 def test_a_password_in_a_file_is_refused(command: Command, tmp_path: Path) -> None:
     for number, part in enumerate(({"password": "s3cr3t-value"}, {"note": "http://me:s3cr3t-value@host/x"})):
         file = tmp_path / f"{number}.yaml"
-        file.write_text(yaml.safe_dump({**document(tmp_path, epochs=1, trials=1), **part}))
+        file.write_text(yaml.safe_dump(document_of({**document(tmp_path, epochs=1, trials=1), **part})))
         told = command("validate", file)
         assert told.code == 2, told.err
         assert "put it in the environment, not in YAML" in told.err

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from icd.errors import SetupError
-from icd.search.ray_cluster import join
+from icd.search.executors.ray.cluster import join
 from tests.integration.ray_nodes import ROOT, Node, free_port, secret, wait_for
 
 # A network of its own with an address that is not loopback: the head takes it, as on a machine that others reach.
@@ -52,9 +52,9 @@ def test_a_job_without_the_token_is_refused(tmp_path: Path) -> None:
             for token, answer in ((None, 401), ("", 401), ("f" * 64, 403)):
                 assert status_of(address, token, f"touch {mark}") == answer
             environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-            words = ("job", "submit", "--address", f"http://{address}", "--no-wait", "--", "touch", str(mark))
+            submit = ("job", "submit", "--address", f"http://{address}", "--no-wait", "--", "touch", str(mark))
             done = subprocess.run(
-                [sys.executable, "-m", "ray.scripts.scripts", *words],
+                [sys.executable, "-m", "ray.scripts.scripts", *submit],
                 env={**environment, "HOME": str(tmp_path)},
                 stdin=subprocess.DEVNULL,
                 capture_output=True,

@@ -13,8 +13,9 @@ import pytest
 import yaml
 
 from icd import search
-from icd.search.lease import Lease
+from icd.search.study.locks import DriverLock
 from tests.command import Command
+from tests.documents import document_of
 from tests.integration.ray_nodes import ROOT, Node, free_port, secret, wait_for
 from tests.integration.ray_sweeps import document
 
@@ -68,8 +69,8 @@ def test_a_submitted_sweep_survives_its_client(head: str, tmp_path: Path, comman
     root = tmp_path / "there"
     plan = {**document(tmp_path, epochs=2, trials=2, hang_seconds=300), "name": "tiny"}
     file, bad, err = tmp_path / "tiny.yaml", tmp_path / "bad.yaml", tmp_path / "client.err"
-    file.write_text(yaml.safe_dump(plan))
-    bad.write_text(yaml.safe_dump({**plan, "studnt": "resnet8"}))
+    file.write_text(yaml.safe_dump(document_of(plan)))
+    bad.write_text(yaml.safe_dump(document_of({**plan, "studnt": "resnet8"})))
 
     client = icd("sweep", file, "--submit", head, err=err)
     stranger = icd(
@@ -95,7 +96,7 @@ def test_a_submitted_sweep_survives_its_client(head: str, tmp_path: Path, comman
     assert "RAY_AUTH_TOKEN_PATH" in text
 
     (root / "sweeps" / "held").mkdir(parents=True)
-    with Lease(root / "sweeps" / "held"):
+    with DriverLock(root / "sweeps" / "held"):
         late = icd("sweep", file, "--name", "held", "--submit", head, err=tmp_path / "late.err")
         code, out, text = said(late, tmp_path / "late.err")
     assert (code, out) == (5, "")

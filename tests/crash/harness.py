@@ -2,9 +2,9 @@
 
 Run as a script, one process without threads that has imported everything; drivers and workers are forked from it, so
 that a driver costs milliseconds to start. Everything else is the real thing: process executor, sqlite, checkpoints,
-outbox, MLflow.
+MLflow.
 
-    python tests/crash/harness.py points WORKDIR [--side driver|worker] [--from N] [--step K]
+    python tests/crash/harness.py points WORKDIR [--side driver|worker|confirm] [--from N] [--step K]
     python tests/crash/harness.py kills WORKDIR --kills 200 [--seed 0]
     python tests/crash/harness.py serve      (for tests: starts drivers on request, see ``serve``)
 """
@@ -41,37 +41,43 @@ from icd.config.read_sweep import read_sweep  # noqa: E402
 from icd.config.yaml import Document  # noqa: E402
 from icd.errors import Interrupted  # noqa: E402
 from icd.results.confirm import run_confirmation  # noqa: E402
-from icd.search import studies, sweeps, work, worker  # noqa: E402
-from icd.search.record import Stage  # noqa: E402
+from icd.search import run_sweep  # noqa: E402
+from icd.search.core.records import Stage  # noqa: E402
+from icd.search.settings import Settings  # noqa: E402
+from icd.search.study import sweep_index  # noqa: E402
+from icd.worker import main as worker  # noqa: E402
+from icd.worker import run_trial  # noqa: E402
 from tests.crash.forks import Fork, close_all_but, forked  # noqa: E402
-from tests.tiny import protocol, views  # noqa: E402
+from tests.documents import document_of  # noqa: E402
+from tests.tiny import training, views  # noqa: E402
 
 torch.set_num_threads(1)
 sqlalchemy.orm.configure_mappers()
 
 SWEEP: dict[str, Any] = {
     "name": "crash",
-    "data": {"name": "npz", "val_share": 0.5},  # its path is filled in
+    "data": {"name": "npz", "val_fraction": 0.5},  # its path is filled in
     "teacher": {
         "arch": "resnet8",
-        "stem": "cub",
+        "stem": "conv7x7_s2",
         "weights": "train",
-        "protocol": {"preset": "digits100", "epochs": 1, "views": views()},
+        "training": {"preset": "digits100", "epochs": 1, "augmentation": views()},
     },
-    "student": {"arch": "resnet8", "stem": "cub"},
-    "protocol": protocol(2),
-    "space": {
+    "student": {"arch": "resnet8", "stem": "conv7x7_s2"},
+    "training": training(2),
+    "ranges": {
         "scales": {"choices": [[1], [1, 2]]},
         "cluster_weight": {"low": 0.5, "high": 64, "log": True},
         "base_loss": {"kd": {"temperature": {"low": 1, "high": 8}}, "dkd": {}},
     },
     "enqueue": ["KD"],
     "sampler": {"name": "tpe", "startup_trials": 2},
-    "pruner": {"name": "median", "min_epochs": 1, "startup_trials": 1, "control_share": 0.5},
+    "pruner": {"name": "median", "min_epochs": 1, "startup_trials": 1, "control_fraction": 0.5},
     "budget": {"trials": 3},
     "resources": {"max_concurrent": 1, "hang_seconds": 60},
     "seed": 3,
 }
+CONFIRM = {"top": 1, "seeds": 2, "against": ["KD"]}
 CRASHED = 77
 
 
@@ -99,7 +105,7 @@ def launcher(crash_at: int | None, epochs_log: Path) -> Callable[[int, int, Mapp
             keep = {0, 1, 2, commands, events}
             close_all_but(keep)
             os.environ.update(environment)
-            work._draw = lambda *arguments: None  # 0.5 s a trial for pictures nobody compares
+            run_trial._draw = lambda *arguments: None  # 0.5 s a trial for pictures nobody compares
             log_epochs(epochs_log)
             if at is not None:
                 count_operations(at)
@@ -113,7 +119,7 @@ def launcher(crash_at: int | None, epochs_log: Path) -> Callable[[int, int, Mapp
 
 def log_epochs(path: Path) -> None:
     """Write a line for every epoch this worker has trained to its last step, whatever becomes of it."""
-    log, attempt = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), work.attempt
+    log, attempt = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), run_trial.attempt
 
     def watched(task: Any, bench: Any, send: Any, *, progress: Callable[[int, int, int], None]) -> Any:
         def look(epoch: int, step: int, steps: int) -> None:
@@ -123,7 +129,7 @@ def log_epochs(path: Path) -> None:
 
         return attempt(task, bench, send, progress=look)
 
-    work.attempt = watched
+    run_trial.attempt = watched  # type: ignore[assignment]  # a worker gives no notice
 
 
 def count_operations(crash_at: int | None, tell: Callable[[int], None] = lambda count: None) -> None:
@@ -165,7 +171,7 @@ def drive(
     def act() -> int:
         os.environ.update(environment or {})
         # A worker inherits nothing of this: it is forked before the count starts to matter, or counts for itself.
-        document = {**SWEEP, **(changes or {})}
+        document = document_of({**SWEEP, **(changes or {})})
         sweep = read_sweep(Document(document, "crash.yaml"))
         log = (root / "driver.log").open("a")
         said: list[int] = []
@@ -184,7 +190,7 @@ def drive(
                 count_operations(crash_at, tell)
             return fork
 
-        settings = sweeps.Settings(
+        settings = Settings(
             root=root,
             executor="process",
             announce=lambda text: print(text, file=log, flush=True),
@@ -197,7 +203,7 @@ def drive(
             signal.signal(number, lambda got, frame: signals.append(got))
         try:
             if confirm is None:
-                sweeps.run(sweep, document, settings)
+                run_sweep.run(sweep, document, settings)
             else:
                 run_confirmation(sweep.name, settings, **confirm)
         except Interrupted:
@@ -216,7 +222,7 @@ def wait(pid: int) -> int:
 def table(root: Path, stage: Stage = "search") -> list[dict[str, Any]]:
     """Everything about the trials that must not depend on what happened to the driver."""
     rows = []
-    for record in studies.find(root, "crash").records(stage):
+    for record in sweep_index.find(root, "crash").records(stage):
         keep = {
             name: record.attributes.get(name) for name in ("student_sha256", "exit_reason", "epochs", "arm", "seed")
         }
@@ -238,8 +244,13 @@ def table(root: Path, stage: Stage = "search") -> list[dict[str, Any]]:
     return rows
 
 
+def tables(root: Path) -> list[dict[str, Any]]:
+    """Give the trials of the search and of its confirmation."""
+    return [*table(root), *table(root, "confirm")]
+
+
 def tracking_faults(root: Path, rows: list[dict[str, Any]]) -> list[str]:
-    """Say where MLflow does not hold exactly one finished run per trial and each metric once."""
+    """Say where MLflow does not hold exactly one finished run per trial and arm, and each metric once."""
     faults = []
     with sqlite3.connect(root / "mlflow.db") as database:
         runs = dict(
@@ -252,10 +263,13 @@ def tracking_faults(root: Path, rows: list[dict[str, Any]]) -> list[str]:
         twice = database.execute(
             "select count(*) from (select 1 from metrics group by run_uuid, key, step having count(*) > 1)"
         ).fetchone()[0]
-        tops = database.execute("select count(*) from metrics where key in ('val/top1', 'test/top1')").fetchone()[0]
+        tops = database.execute(
+            "select count(*) from metrics m join tags t on t.run_uuid = m.run_uuid where t.key = 'icd.stage' "
+            "and t.value = 'trial' and m.key in ('val/top1', 'test/top1')"
+        ).fetchone()[0]
     trained = [row for row in rows if row["state"] != "duplicate"]
     epochs = sum(len(row["curve"]) for row in trained)
-    numbers = sorted(name.rpartition("/")[2] for name in runs)
+    numbers = sorted(name.partition("/")[2] for name in runs if "/arms/" not in name)
     if numbers != sorted([*(f"{row['number']:04d}" for row in trained), "summary"]) or set(runs.values()) != {1}:
         faults.append(f"runs {runs}")
     if running:
@@ -303,7 +317,7 @@ def template(workdir: Path) -> tuple[Path, list[dict[str, Any]], int]:
 
 def check(root: Path, expected: list[dict[str, Any]], label: str, kills: int) -> list[str]:
     """Compare a sweep that was killed and resumed with the one that was not disturbed."""
-    found = table(root)
+    found = tables(root)
     faults = [f"{label}: {fault}" for fault in tracking_faults(root, found)]
     if len(found) != len(expected):
         faults.append(f"{label}: {len(found)} trials instead of {len(expected)}")
@@ -324,9 +338,9 @@ def check(root: Path, expected: list[dict[str, Any]], label: str, kills: int) ->
 def one_point(fresh: Path, root: Path, expected: list[dict[str, Any]], side: str, point: int) -> tuple[bool, list[str]]:
     """Crash at one point and resume; whether it crashed, and what is wrong."""
     shutil.copytree(fresh, root)
-    label = f"{side} {point}"
-    if side == "driver":
-        code = wait(drive(root, crash_at=point))
+    label, confirm = f"{side} {point}", CONFIRM if side == "confirm" else None
+    if side != "worker":
+        code = wait(drive(root, crash_at=point, confirm=confirm))
         if code not in (0, CRASHED):
             return True, [f"{label}: exit code {code}: {(root / 'driver.log').read_text()[-500:]}"]
         crashed = code == CRASHED
@@ -334,7 +348,7 @@ def one_point(fresh: Path, root: Path, expected: list[dict[str, Any]], side: str
         code = wait(drive(root, worker_crash_at=point))
         crashed = "process exited with code 77" in (root / "driver.log").read_text()
     if code:
-        code = wait(drive(root))
+        code = wait(drive(root, confirm=confirm))
         if code:
             return True, [f"{label}: resume ended with {code}: {(root / 'driver.log').read_text()[-500:]}"]
     faults = check(root, expected, label, kills=int(crashed))
@@ -344,9 +358,15 @@ def one_point(fresh: Path, root: Path, expected: list[dict[str, Any]], side: str
 
 
 def run_points(workdir: Path, side: str, first: int, step: int) -> dict[str, Any]:
-    """Crash at every ``step``-th point of one side until a point lies beyond the end."""
+    """Crash at every ``step``-th point of a side until a point lies beyond the end; ``confirm`` has a driver too."""
     started = time.monotonic()
     fresh, expected, operations = template(workdir)
+    if side == "confirm":
+        fresh = workdir / "undisturbed"
+        shutil.copytree(fresh, workdir / "confirmed")
+        if wait(drive(workdir / "confirmed", confirm=CONFIRM)):
+            raise SystemExit(f"the undisturbed confirmation failed: {(workdir / 'confirmed/driver.log').read_text()}")
+        expected, operations = tables(workdir / "confirmed"), int((workdir / "confirmed/operations").read_text())
     faults: list[str] = []
     points, point = 0, first
     while True:
@@ -415,7 +435,8 @@ def serve() -> None:
     or null, ``{"template": WORKDIR}`` makes a root to copy.
     """
     for line in sys.stdin:
-        given, answer = json.loads(line), None
+        given: dict[str, Any] = json.loads(line)
+        answer: str | int | None = None
         if "template" in given:
             answer = str(template(Path(given["template"]))[0])
         elif "drive" in given:
@@ -431,7 +452,7 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("what", choices=["points", "kills", "serve"])
     parser.add_argument("workdir", type=Path, nargs="?")
-    parser.add_argument("--side", default="driver", choices=["driver", "worker"])
+    parser.add_argument("--side", default="driver", choices=["driver", "worker", "confirm"])
     parser.add_argument("--from", dest="first", type=int, default=1)
     parser.add_argument("--step", type=int, default=1)
     parser.add_argument("--kills", type=int, default=200)

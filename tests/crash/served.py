@@ -17,8 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from icd.search import studies
-from icd.search.record import TrialRecord
+from icd.search.core.records import TrialRecord
+from icd.search.study import sweep_index
 
 HARNESS = Path(__file__).parent / "harness.py"
 _ENVIRONMENT = dict(os.environ)  # as no test has changed it
@@ -144,7 +144,12 @@ class Drive:
 
 
 def records(root: Path) -> list[TrialRecord]:
-    return studies.find(root, "crash").records()
+    return sweep_index.find(root, "crash").records()
+
+
+def has_another_worker(drive: Drive, worker: int) -> bool:
+    """Whether another worker has taken the place of one that is gone."""
+    return bool(drive.workers) and drive.workers != [worker]
 
 
 def alive(pid: int) -> bool:

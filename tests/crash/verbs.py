@@ -1,6 +1,6 @@
 """The harness for verbs that come after a search: drivers of ``icd benchmark`` and ``icd ablate``.
 
-python tests/crash/verbs.py serve      (as the harness; ``drive`` takes ``table`` or ``explain`` with its options)
+python tests/crash/verbs.py serve      (as the harness; ``drive`` takes ``table`` or ``ablate`` with its options)
 """
 
 import os
@@ -14,11 +14,12 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from icd.config.yaml import Document
 from icd.errors import Interrupted
-from icd.results.parts import run_explanation
-from icd.results.tournament import run_table
-from icd.search.session import Settings
+from icd.results.ablate import run_ablation
+from icd.results.benchmark import run_benchmark
+from icd.search.settings import Settings
 from tests.crash import harness as bare
 from tests.crash.forks import forked
+from tests.documents import document_of
 
 SEEDS = 2
 TEMPERATURE = {"base_loss": {"kd": {"temperature": {"low": 1, "high": 8}}}}
@@ -27,25 +28,26 @@ TEMPERATURE = {"base_loss": {"kd": {"temperature": {"low": 1, "high": 8}}}}
 def table_document(data: str) -> dict[str, Any]:
     """Two rows of two trials each, on images that are trained on in milliseconds."""
     document = {name: part for name, part in bare.SWEEP.items() if name not in ("enqueue", "pruner")}
-    return {
+    parts = {
         **document,
         "name": "table",
         "data": {**document["data"], "path": data},
-        "space": {"method": {"KD": TEMPERATURE, "SD-KD": {**TEMPERATURE, "scales": [1, 2]}}},
+        "ranges": {"method": {"KD": TEMPERATURE, "SD-KD": {**TEMPERATURE, "scales": [1, 2]}}},
         "sampler": "random",
         "budget": {"trials": 2},
     }
+    return document_of(parts)
 
 
 def drive(
-    root: Path, *, table: str | None = None, explain: str | None = None, environment: Mapping[str, str] | None = None
+    root: Path, *, table: str | None = None, ablate: str | None = None, environment: Mapping[str, str] | None = None
 ) -> int:
     """Start a driver in a fork; its process number.
 
     Args:
         root: Folder of results.
         table: File of the images of a table.
-        explain: Sweep to explain.
+        ablate: Sweep to ablate.
         environment: Of the driver.
     """
 
@@ -62,9 +64,9 @@ def drive(
         signal.signal(signal.SIGINT, lambda got, frame: signals.append(got))
         try:
             if table is not None:
-                run_table(Document(table_document(table), "table.yaml"), settings, seeds=SEEDS)
-            if explain is not None:
-                run_explanation(explain, settings, seeds=SEEDS)
+                run_benchmark(Document(table_document(table), "table.yaml"), settings, seeds=SEEDS)
+            if ablate is not None:
+                run_ablation(ablate, settings, seeds=SEEDS)
         except Interrupted:
             return 128 + signals[0]
         return 0
@@ -77,7 +79,7 @@ def main() -> None:
     search = bare.drive
 
     def either(root: Path, **more: Any) -> int:
-        return drive(root, **more) if {"table", "explain"} & more.keys() else search(root, **more)
+        return drive(root, **more) if {"table", "ablate"} & more.keys() else search(root, **more)
 
     bare.drive = either
     bare.serve()

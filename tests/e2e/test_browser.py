@@ -11,10 +11,9 @@ from typing import NamedTuple
 
 import pytest
 
-from icd.search.leaderboard import compare_url, leaderboard_url
-from icd.search.track import flush
+from icd.search.tracking.mlflow_pages import compare_url, leaderboard_url
 from tests.support.needs import need
-from tests.tracking import Held, Server, demo_sweep
+from tests.tracking import Held, Server, demo_sweep, send
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
@@ -31,8 +30,8 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
     server = Server(tmp_path_factory.mktemp("browser"))
     sweep = server.folder / "sweep"
     sweep.mkdir()
-    demo_sweep(sweep)
-    assert flush(sweep, f"sqlite:///{server.database}", "cifar100-demo", "f00d", 120.0) == 0
+    views = demo_sweep()
+    assert send(sweep, f"sqlite:///{server.database}", views, experiment="cifar100-demo", deadline_s=120) == 0
     with sqlite3.connect(server.database) as connection:
         ((experiment,),) = connection.execute("select experiment_id from experiments where name = 'cifar100-demo'")
     connection.close()

@@ -53,7 +53,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("width", [390, 768, 1280])
 @pytest.mark.parametrize("name", ["searched", "confirmed", "small", "compared"])
 def test_a_page_fits_and_asks_for_nothing(
     name: str, width: int, dark: bool, pages: dict[str, Path], browser: Browser, tmp_path: Path
@@ -78,7 +78,7 @@ def test_paper_is_white_and_holds_every_chart(pages: dict[str, Path], browser: B
     browser.open(pages["confirmed"], 794, dark=True, media="print")
     assert browser.value("document.documentElement.scrollWidth") == 794
     charts = browser.value("[...document.querySelectorAll('svg')].map(item => item.getBoundingClientRect().width)")
-    assert len(charts) == 7
+    assert len(charts) == 11
     assert min(charts) > 200
     browser.screenshot(tmp_path / "page.png")
     with Image.open(tmp_path / "page.png") as image:

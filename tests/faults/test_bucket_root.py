@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from icd.search import studies
+from icd.search.study import sweep_index
 from tests.crash.harness import repeated_epochs, table, tracking_faults
 from tests.crash.served import Harness
 from tests.integration.s3_server import S3Server, can_serve, serving
@@ -66,5 +66,5 @@ def test_pruning_and_control_trials_are_as_with_a_folder(site: Site, monkeypatch
     drive = site.harness.drive(root)
     assert drive.wait(250) == 0, drive.said + drive.errors
     assert table(root) == table_of(site.harness.fresh.parent / "undisturbed", monkeypatch)
-    records = studies.find(root, "crash").records()
+    records = sweep_index.find(root, "crash").records()
     assert all(record.attributes["seconds"] > 0 for record in records)

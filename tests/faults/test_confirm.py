@@ -8,10 +8,12 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from icd.search.study.sweep_study import LIST_NUMBERS
 from tests.crash import harness as bare
 from tests.crash.served import Harness, alive
 from tests.support.confirmations import SEARCH, check, confirm, held
@@ -19,7 +21,7 @@ from tests.support.confirmations import SEARCH, check, confirm, held
 
 @pytest.fixture(scope="module")
 def harness(tmp_path_factory: pytest.TempPathFactory) -> Harness:
-    return Harness(ICD_TABLES=str(tmp_path_factory.mktemp("tables")))
+    return Harness(ICD_TEACHER_CACHE=str(tmp_path_factory.mktemp("cache")))
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +43,10 @@ def undisturbed(harness: Harness, searched: Path, tmp_path_factory: pytest.TempP
     root = Path(shutil.copytree(searched, tmp_path_factory.mktemp("undisturbed") / "root"))
     assert confirm(harness, root).wait() == 0, harness.errors
     return root
+
+
+def all_gone(workers: list[int]) -> bool:
+    return not any(alive(worker) for worker in workers)
 
 
 @pytest.mark.parametrize("point", [3, 90])
@@ -68,7 +74,7 @@ def test_kills_at_random_moments(root: Path, harness: Harness, undisturbed: Path
         if code == 0:
             break
         assert code == -signal.SIGKILL, drive.errors
-        drive.until(lambda left=workers: not [worker for worker in left if alive(worker)])
+        drive.until(partial(all_gone, workers))
     assert confirm(harness, root).wait() == 0
     assert kills
     check(root, undisturbed, kills=kills)
@@ -76,8 +82,7 @@ def test_kills_at_random_moments(root: Path, harness: Harness, undisturbed: Path
 
 def test_a_signal_leaves_something_to_go_on_with(root: Path, harness: Harness, undisturbed: Path) -> None:
     drive = confirm(harness, root)
-    first = len(bare.table(root))
-    drive.until_epoch(first + 1, 1)
+    drive.until_epoch(LIST_NUMBERS + 1, 1)
     drive.signal(signal.SIGINT)
     assert drive.wait() == 128 + signal.SIGINT, drive.errors
     left = held(root)
@@ -114,7 +119,7 @@ def test_the_command_on_ray(root: Path, undisturbed: Path) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
     told = json.loads(done.stdout)
     assert told == json.loads(json.dumps(held(root).to_data()))
-    assert (told["finished"], told["looks"], told["winner"]) == (True, 2 * 6, held(undisturbed).winner)
+    assert (told["finished"], told["test_evaluations"], told["winner"]) == (True, 2 * 6, held(undisturbed).winner)
     rows, expected = bare.table(root, "confirm"), bare.table(undisturbed, "confirm")
     by_run = {(row["arm"], row["seed"]): row["values"] for row in expected}
     assert len(rows) == 6

@@ -1,4 +1,4 @@
-"""Every second crash point, one after the other; ``make kills`` takes every one."""
+"""Every second crash point (every fourth of a confirmation), one after the other; ``make kills`` takes every one."""
 
 from pathlib import Path
 
@@ -8,6 +8,6 @@ from tests.support.crash_points import check_points
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(("side", "at_least"), [("driver", 25), ("worker", 10)])
-def test_a_crash_at_any_durable_operation_changes_nothing(tmp_path: Path, side: str, at_least: int) -> None:
-    check_points(tmp_path, side, step=2, at_least=at_least)
+@pytest.mark.parametrize(("side", "step", "at_least"), [("driver", 2, 25), ("worker", 2, 10), ("confirm", 4, 10)])
+def test_a_crash_at_any_durable_operation_changes_nothing(tmp_path: Path, side: str, step: int, at_least: int) -> None:
+    check_points(tmp_path, side, step=step, at_least=at_least)

@@ -6,14 +6,15 @@ import signal
 import sqlite3
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from icd.search import studies
+from icd.search.study import sweep_index
 from tests.crash import harness as bare
-from tests.crash.served import Drive, Harness, alive, records
+from tests.crash.served import Drive, Harness, alive, has_another_worker, records
 from tests.tiny import unpruned
 
 LONG = unpruned(12, trials=2)
@@ -22,7 +23,7 @@ LONG = unpruned(12, trials=2)
 @pytest.fixture(scope="module")
 def harness(tmp_path_factory: pytest.TempPathFactory) -> Harness:
     # Apart from the roots: on a small disk a sweep would run its teacher live, which is another rounding.
-    return Harness(ICD_TABLES=str(tmp_path_factory.mktemp("tables")))
+    return Harness(ICD_TEACHER_CACHE=str(tmp_path_factory.mktemp("cache")))
 
 
 @pytest.fixture
@@ -69,7 +70,7 @@ def test_the_stop_file(root: Path, harness: Harness, undisturbed: list[dict[str,
     (drive.folder / "stop").write_text(how)
     assert drive.wait() == 0
     assert [record.state for record in records(root)] == [{"drain": "complete", "now": "running"}[how]]
-    assert studies.find(root, "crash").attributes["stopped_by"] == "stop"
+    assert sweep_index.find(root, "crash").attributes["stopped_by"] == "stop"
     resume_equals(drive, undisturbed)
     assert bare.repeated_epochs(root) == {}
 
@@ -100,7 +101,7 @@ def test_a_sigterm_with_no_time_left_goes_back_to_the_last_checkpoint(
         drive.until_epoch(0, epoch)
         (worker,) = drive.workers
         os.kill(worker, signal.SIGTERM)
-        drive.until(lambda worker=worker: drive.workers and drive.workers != [worker])
+        drive.until(partial(has_another_worker, drive, worker))
     assert drive.wait() == 0, drive.errors
     pattern = (
         r"trial 0: SIGTERM: (?:no time was left for the rest of epoch|stopped after epoch) \d+.*; goes on from epoch"

@@ -73,8 +73,8 @@ def test_of_two_sweeps_one_trains_the_teacher_that_both_need(tmp_path: Path) -> 
 
 
 def open_service(folder: Path, service: str) -> None:
-    from icd.search.mlflow_store import connect
-    from icd.search.storage import open_storage
+    from icd.search.study.database import open_storage
+    from icd.search.tracking.mlflow_client import connect
 
     if service == "study":
         open_storage(f"sqlite:///{folder}/study.db").get_all_studies()
@@ -139,9 +139,6 @@ def fresh(folder: Path) -> dict[str, Any]:
     import mlflow.store.tracking.sqlalchemy_store
     import mlflow.tracking  # noqa: F401
 
-    import icd.search.mlflow_store
-    import icd.search.storage  # noqa: F401
-
     def place(name: str) -> Path:
         (folder / name).mkdir()
         return folder / name
@@ -177,18 +174,20 @@ def half_made(folder: Path) -> list[int]:
 def two_sweeps(folder: Path) -> dict[str, Any]:
     from icd.config.read_sweep import read_sweep
     from icd.config.yaml import Document
-    from icd.search import sweeps
+    from icd.search import run_sweep
+    from icd.search.settings import Settings
     from tests.crash import harness
+    from tests.documents import document_of
     from tests.tiny import unpruned
 
     root = folder / "root"
     root.mkdir()
     harness.write_images(folder / "images.npz")
     harness.SWEEP["data"]["path"] = str(folder / "images.npz")
-    harness.SWEEP["teacher"]["protocol"]["epochs"] = 3
+    harness.SWEEP["teacher"]["training"]["epochs"] = 3
 
     def drive(name: str) -> None:
-        document = {**harness.SWEEP, **unpruned(1, 1), "enqueue": [], "name": name}
+        document = document_of({**harness.SWEEP, **unpruned(1, 1), "enqueue": [], "name": name})
         said = (folder / f"{name}.log").open("a")
 
         def announce(text: str) -> None:
@@ -199,8 +198,8 @@ def two_sweeps(folder: Path) -> dict[str, Any]:
                     time.sleep(0.1)
 
         launch = harness.launcher(None, folder / "epochs.log")
-        settings = sweeps.Settings(root=root, executor="process", announce=announce, launch=launch)
-        sweeps.run(read_sweep(Document(document, f"{name}.yaml")), document, settings)
+        settings = Settings(root=root, executor="process", announce=announce, launch=launch)
+        run_sweep.run(read_sweep(Document(document, f"{name}.yaml")), document, settings)
 
     def logs() -> list[str]:
         return [path.read_text() for path in sorted(folder.glob("*.log")) if path.name != "epochs.log"]

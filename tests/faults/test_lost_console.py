@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from icd.search.reading import status_of
+from icd.search.sweep_status import status_of
+from tests.documents import document_of
 from tests.integration.ray_nodes import ROOT
 from tests.integration.ray_sweeps import document
 
@@ -17,8 +18,8 @@ pytestmark = pytest.mark.timeout(600)
 
 @pytest.mark.parametrize("kind", ["pipe", "full disk"])
 def test_a_sweep_ends_well_where_nothing_can_be_printed(kind: str, tmp_path: Path) -> None:
-    file = tmp_path / "sweep.yaml"
-    file.write_text(yaml.safe_dump({**document(tmp_path, epochs=1, trials=1, max_concurrent=1), "name": "alone"}))
+    file, plan = tmp_path / "sweep.yaml", {**document(tmp_path, epochs=1, trials=1, max_concurrent=1), "name": "alone"}
+    file.write_text(yaml.safe_dump(document_of(plan)))
     if kind == "pipe":
         reading, number = os.pipe()
         os.close(reading)

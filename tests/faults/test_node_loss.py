@@ -9,9 +9,11 @@ import pytest
 
 from icd.config.read_sweep import read_sweep
 from icd.config.yaml import Document
-from icd.search import sweeps
-from icd.search.task import trial_folder
+from icd.search import run_sweep
+from icd.search.core.attempts import trial_folder
+from icd.search.settings import Settings
 from tests.crash.harness import table, tracking_faults
+from tests.documents import document_of
 from tests.integration.ray_nodes import Node, cluster, secret
 from tests.integration.ray_sweeps import document
 
@@ -53,13 +55,11 @@ class Killer:
 
 def test_trials_of_a_lost_node_go_on_from_their_checkpoints(tmp_path: Path) -> None:
     said: list[str] = []
-    plain = document(tmp_path, epochs=EPOCHS, trials=TRIALS)
+    plain = document_of(document(tmp_path, epochs=EPOCHS, trials=TRIALS))
     with secret() as token, cluster(token, None) as (address, nodes):
         killer = Killer(nodes[1], tmp_path / "sweeps" / "crash")
-        settings = sweeps.Settings(
-            root=tmp_path, executor="ray", address=address, announce=said.append, watch=killer.watch
-        )
-        result = sweeps.run(read_sweep(Document(plain, "sweep.yaml")), plain, settings)
+        settings = Settings(root=tmp_path, executor="ray", address=address, announce=said.append, watch=killer.watch)
+        result = run_sweep.run(read_sweep(Document(plain, "sweep.yaml")), plain, settings)
     assert any("2 nodes, 2 CPUs, 0 GPUs; 2 trials at a time" in line for line in said), said
     assert len(killer.lost) == 1, said
     assert [record.state for record in result.records] == ["complete"] * TRIALS, said

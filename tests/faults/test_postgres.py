@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from icd.search import studies
+from icd.search.study import sweep_index
 from tests.crash.served import Harness
 from tests.support.postgres import Postgres
 from tests.tiny import unpruned
@@ -43,7 +43,7 @@ def test_two_restarts_in_mid_sweep_lose_nothing(
     assert second.wait() == 5, second.errors
     assert f"STATE: sweep 'crash' is driven by pid {drive.pid} on {socket.gethostname()} since " in drive.errors
     assert drive.wait(240) == 0, drive.errors
-    found = studies.find(root, "crash").records()
+    found = sweep_index.find(root, "crash").records()
     assert [record.state for record in found] == ["complete"] * TRIALS
     assert [record.attempts for record in found] == [1] * TRIALS, "no trial noticed"
     assert [list(record.curve) for record in found] == [list(range(1, EPOCHS + 1))] * TRIALS

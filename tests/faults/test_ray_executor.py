@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from icd.config.sweep import Resources
-from icd.search.ray_tune import RayExecutor
+from icd.search.executors.ray.executor import RayExecutor
 from tests.integration.ray_fakes import FakePolicy, fake_attempt, pids_of, runner, start_driver
 from tests.integration.ray_nodes import is_alive, wait_for
 
@@ -48,7 +48,7 @@ def test_a_hanging_trial_leaves_its_stack(run: Callable[..., FakePolicy], tmp_pa
 
 
 def test_a_frozen_process_is_killed(run: Callable[..., FakePolicy], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("icd.search.ray_bridge._LATE_S", 1.0)
+    monkeypatch.setattr("icd.search.executors.ray.trial_tracker._LATE_S", 1.0)
     policy = run([{"do": "freeze"}], hang_seconds=2)
     assert policy.kinds() == ["hang", "complete"]
     assert "does not answer" in policy.ends[0].reason
@@ -63,7 +63,7 @@ def test_a_worker_whose_attempt_was_given_up_ends_itself(run: Callable[..., Fake
             (tmp_path / "trials" / "0000" / "attempt").write_text("9")
             policy.attempts = 1
 
-    policy = run([{"protocol": {"epochs": 30}, "seconds": 1}], tick)
+    policy = run([{"training": {"epochs": 30}, "seconds": 1}], tick)
     assert policy.kinds() == ["killed"]
     assert not list((tmp_path / "trials" / "0000").glob("stack-*.txt"))
 

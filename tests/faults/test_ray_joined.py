@@ -13,10 +13,10 @@ import ray
 
 from icd.config.sweep import Resources
 from icd.errors import DataError, SetupError
-from icd.search.prepare import Preparation
-from icd.search.processes import ProcessExecutor
-from icd.search.ray_tune import RayExecutor
-from icd.search.task import Task
+from icd.search.core.attempts import Attempt
+from icd.search.core.preparation import PreflightRequest
+from icd.search.executors.local.executor import LocalExecutor
+from icd.search.executors.ray.executor import RayExecutor
 from tests.integration.ray_fakes import FakePolicy, fake_attempt, pids_of, start_driver
 from tests.integration.ray_nodes import cluster, is_alive, wait_for
 
@@ -113,7 +113,7 @@ def test_trials_of_a_lost_node_finish_on_another(token: Path, tmp_path: Path) ->
     with cluster(token, None) as (address, nodes):
         executor = join(address, tmp_path, said)
         assert "2 nodes, 2 CPUs" in said[0]
-        policy = FakePolicy(tmp_path, [{"protocol": {"epochs": 12}, "seconds": 0.5} for _ in range(4)])
+        policy = FakePolicy(tmp_path, [{"training": {"epochs": 12}, "seconds": 0.5} for _ in range(4)])
 
         def tick() -> None:
             if not killed and len({epoch.number for epoch in policy.epochs}) >= 2:
@@ -141,7 +141,7 @@ def test_a_node_without_the_folder_is_named(token: Path, tmp_path: Path) -> None
             hosts = executor.cluster.hosts()
             assert len(hosts) == 2
             with pytest.raises(SetupError, match=r"not every node can work in .*No such file.*--root") as caught:
-                executor.prepare(Preparation(configs=[], root=str(tmp_path)), lambda text: None, lambda: False)
+                executor.prepare(PreflightRequest(configs=[], root=str(tmp_path)), lambda text: None, lambda: False)
             assert sum(node[:8] in str(caught.value) for node in hosts) == 1
         finally:
             executor.close()
@@ -150,17 +150,17 @@ def test_a_node_without_the_folder_is_named(token: Path, tmp_path: Path) -> None
 
 # A real trial
 
-DATA = {"name": "digits100", "train_per_class": 2, "test_per_class": 1, "val_share": 0.5}
-TEACHER = {"arch": "resnet14", "weights": "train", "protocol": {"epochs": 1, "batch_size": 50}}
+DATA = {"name": "digits100", "train_per_class": 2, "test_per_class": 1, "val_fraction": 0.5}
+TEACHER = {"arch": "resnet14", "weights": "train", "training": {"epochs": 1, "batch_size": 50}}
 PROTOCOL = {"epochs": 2, "batch_size": 50}
 
 
 class RealPolicy(FakePolicy):
     """Trials of a real configuration."""
 
-    def next(self) -> Task | None:
-        task = super().next()
-        return task and Task(**{**task.to_json(), "config": self.trials[task.number], "threads": 1})
+    def next_attempt(self) -> Attempt | None:
+        task = super().next_attempt()
+        return task and Attempt(**{**task.to_json(), "config": self.trials[task.number], "threads": 1})
 
 
 def test_a_real_trial_gives_what_plain_processes_give(tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_a_real_trial_gives_what_plain_processes_give(tmp_path: Path) -> None:
     from icd.config.yaml import Document
 
     documents = [
-        {"data": DATA, "teacher": TEACHER, "student": "resnet8", "method": "iCD-KD", "protocol": PROTOCOL, "seed": seed}
+        {"data": DATA, "teacher": TEACHER, "student": "resnet8", "method": "iCD-KD", "training": PROTOCOL, "seed": seed}
         for seed in (0, 1)
     ]
     configs = [read_trial(Document(document, "test")) for document in documents]
@@ -176,19 +176,19 @@ def test_a_real_trial_gives_what_plain_processes_give(tmp_path: Path) -> None:
     for name in ("process", "ray"):
         folder = tmp_path / name
         said: list[str] = []
-        request = Preparation(configs=[config.to_data() for config in configs], root=str(folder), threads=1)
+        request = PreflightRequest(configs=[config.to_data() for config in configs], root=str(folder), threads=1)
         executor: Any
         if name == "ray":
             executor = RayExecutor(Resources(), folder, announce=said.append)
         else:
-            executor = ProcessExecutor([""], folder / "logs")
+            executor = LocalExecutor([""], folder / "logs")
         try:
             prepared = executor.prepare(request, said.append, lambda: False)
             assert any(line.startswith("teacher epoch 1") for line in said)
             policy = RealPolicy(folder, [prepared.pin(config).to_data() for config in configs], hang_seconds=300)
             executor.run(policy, lambda: None)
             if name == "ray":
-                missing = Preparation(
+                missing = PreflightRequest(
                     configs=[{**configs[0].to_data(), "data": {"name": "cifar100"}}], root=str(folder), threads=1
                 )
                 with pytest.raises(Exception, match="cifar100") as caught:

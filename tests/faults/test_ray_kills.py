@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from tests.integration.ray_sweeps import document, start
 
 pytestmark = pytest.mark.timeout(900)
 
-EPOCHS = 240  # long enough for six kills, now that trials read their teacher from a table
+EPOCHS = 240  # long enough for six kills, now that trials read their teacher from a cache
 TRIALS = 3
 KILLS = 4
 SEED = 5
@@ -59,7 +60,8 @@ def kill_a_worker(driver: subprocess.Popen[str], chance: random.Random, seen: se
 def test_random_kills_change_nothing(tmp_path: Path) -> None:
     sweep = document(tmp_path, epochs=EPOCHS, trials=TRIALS, max_concurrent=1)
     reference = start(tmp_path / "undisturbed", sweep, "process")
-    chance, seen, kills = random.Random(SEED), set[tuple[int, str]](), []
+    chance, seen = random.Random(SEED), set[tuple[int, str]]()
+    kills: list[Any] = []
     root = tmp_path / "killed"
     driver = start(root, sweep, "ray")
     try:

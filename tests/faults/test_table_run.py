@@ -1,4 +1,4 @@
-"""Tables and explanations that really train, stopped and killed: nothing is lost, and nothing finished is repeated."""
+"""Tables and ablations that really train, stopped and killed: nothing is lost, and nothing finished is repeated."""
 
 import shutil
 import signal
@@ -9,21 +9,22 @@ from typing import Any
 import pytest
 
 from icd.config.yaml import Document
-from icd.results.explained import explanation_of
-from icd.results.table import Table, read_table, with_run_ids
-from icd.results.tournament import entries
-from icd.search import studies
-from icd.search.record import Stage, TrialRecord
+from icd.results.ablation import ablation_of
+from icd.results.benchmark import entries
+from icd.results.benchmark_table import Table, read_benchmark, with_run_ids
+from icd.search.core.records import Stage, TrialRecord
+from icd.search.study import sweep_index
+from icd.search.study.sweep_study import LIST_NUMBERS, list_number
 from tests.crash import verbs
 from tests.crash.served import Drive, Harness, alive
 
 KD, SD_KD = "table.KD", "table.SD-KD"
-STAGES: tuple[Stage, ...] = ("search", "confirm", "explain")
+STAGES: tuple[Stage, ...] = ("search", "confirm", "ablate")
 
 
 @pytest.fixture(scope="module")
 def harness(tmp_path_factory: pytest.TempPathFactory) -> Harness:
-    return Harness(Path(verbs.__file__), ICD_TABLES=str(tmp_path_factory.mktemp("tables")))
+    return Harness(Path(verbs.__file__), ICD_TEACHER_CACHE=str(tmp_path_factory.mktemp("cache")))
 
 
 @pytest.fixture(scope="module")
@@ -42,12 +43,12 @@ def undisturbed(harness: Harness, images: str, tmp_path_factory: pytest.TempPath
 
 def table_of(root: Path, images: str) -> Table:
     """Give a table without what differs from one undisturbed run to the next: ids, and seconds of training."""
-    found = read_table("table", entries(Document(verbs.table_document(images), "table.yaml")), root)
+    found = read_benchmark("table", entries(Document(verbs.table_document(images), "table.yaml")), root)
     return replace(found, cells=tuple(replace(cell, hours=0.0, runs=()) for cell in found.cells))
 
 
 def records_of(root: Path, sweep: str, stage: Stage) -> list[TrialRecord]:
-    return studies.find(root, sweep).records(stage)
+    return sweep_index.find(root, sweep).records(stage)
 
 
 def outcomes(root: Path, sweep: str, stage: Stage) -> list[Any]:
@@ -96,7 +97,7 @@ def test_a_table_that_is_stopped_and_killed(harness: Harness, undisturbed: Path,
     assert not table_of(root, images).finished
 
     second = harness.drive(root, table=images)
-    trained(second, SD_KD, 2)  # the first run of its confirmation
+    trained(second, SD_KD, LIST_NUMBERS)  # the first run of its confirmation
     kill(second)
     assert len(finished(root)) > len(kept)
     kept |= finished(root)
@@ -117,38 +118,38 @@ def test_a_table_that_is_stopped_and_killed(harness: Harness, undisturbed: Path,
     again = harness.drive(root, table=images)
     assert again.wait() == 0
     assert again.said.count("row ") == said  # nothing is left to do
-    tracked = with_run_ids(read_table("table", entries(Document(verbs.table_document(images), "x")), root), root)
+    tracked = with_run_ids(read_benchmark("table", entries(Document(verbs.table_document(images), "x")), root), root)
     assert tracked.untracked == ""
     assert len({run for cell in tracked.cells for run in cell.mlflow_runs}) == 2 * verbs.SEEDS
 
 
-def test_an_explanation_that_is_stopped_and_killed(harness: Harness, undisturbed: Path, tmp_path: Path) -> None:
+def test_an_ablation_that_is_stopped_and_killed(harness: Harness, undisturbed: Path, tmp_path: Path) -> None:
     calm, root = (Path(shutil.copytree(undisturbed, tmp_path / name)) for name in ("calm", "root"))
-    whole = harness.drive(calm, explain=SD_KD)
+    whole = harness.drive(calm, ablate=SD_KD)
     assert whole.wait() == 0, whole.errors
-    expected = explanation_of(studies.find(calm, SD_KD))
+    expected = ablation_of(sweep_index.find(calm, SD_KD))
     assert expected is not None
     assert expected.finished
-    before = len(records_of(root, SD_KD, "search")) + len(records_of(root, SD_KD, "confirm"))
+    begin = LIST_NUMBERS * list_number("ablate", 1)
 
-    first = harness.drive(root, explain=SD_KD)
-    trained(first, SD_KD, before + 1)
+    first = harness.drive(root, ablate=SD_KD)
+    trained(first, SD_KD, begin + 1)
     interrupt(first)
     kept = finished(root)
-    second = harness.drive(root, explain=SD_KD)
-    trained(second, SD_KD, before + 4)
+    second = harness.drive(root, ablate=SD_KD)
+    trained(second, SD_KD, begin + 4)
     kill(second)
     assert len(finished(root)) > len(kept)
     kept |= finished(root)
-    last = harness.drive(root, explain=SD_KD)
+    last = harness.drive(root, ablate=SD_KD)
     assert last.wait() == 0, last.errors
     assert {path: time for path, time in finished(root).items() if path in kept} == kept
-    assert explanation_of(studies.find(root, SD_KD)) == expected
-    assert outcomes(root, SD_KD, "explain") == outcomes(calm, SD_KD, "explain")
+    assert ablation_of(sweep_index.find(root, SD_KD)) == expected
+    assert outcomes(root, SD_KD, "ablate") == outcomes(calm, SD_KD, "ablate")
     assert attempts(root) - attempts(calm) <= 2
 
     # Its trials measure validation images and never look at test images.
-    for record in records_of(root, SD_KD, "explain"):
+    for record in records_of(root, SD_KD, "ablate"):
         folder = root / "sweeps" / SD_KD / "trials" / f"{record.number:04d}"
         assert '"val/top1"' in (folder / "metrics.jsonl").read_text()
         assert '"test/' not in (folder / "metrics.jsonl").read_text() + (folder / "result.json").read_text()

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from icd.search.mlflow_store import check_server
-from icd.search.outbox import Outbox
-from icd.search.track import Tracker, flush
+from icd.search.tracking.experiment import Experiment
+from icd.search.tracking.mlflow_client import check_server
+from icd.search.tracking.tracker import Tracker
 from tests.support.trackers import EPOCHS, kill_trackers
-from tests.tracking import Held, Server, begin_trial, end_trial, say_epoch, say_trial
+from tests.tracking import Held, Server, ask, begun, ended, row, send
 
 UID = "f00d"
 
@@ -28,36 +28,17 @@ def sweep(tmp_path: Path) -> Path:
 def template(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """An empty MLflow database, made once: its migrations take seconds."""
     folder = tmp_path_factory.mktemp("template")
-    (folder / "sweep").mkdir()
-    outbox = Outbox(folder / "sweep")
-    outbox.sweep(time_ms=1, name="x", params={}, tags={}, note="x")
-    assert flush(folder / "sweep", f"sqlite:///{folder}/mlflow.db", "template", "0", 120.0) == 0
+    assert (
+        send(folder, f"sqlite:///{folder}/mlflow.db", [begun(0)], experiment="template", uid="0", deadline_s=120) == 0
+    )
     return (folder / "mlflow.db").read_bytes()
 
 
-@pytest.fixture
-def database(tmp_path: Path, template: bytes) -> Path:
-    path = tmp_path / "mlflow.db"
-    path.write_bytes(template)
-    return path
-
-
-def send(sweep: Path, uri: str, experiment: str = "sweep", said: list[str] | None = None) -> None:
-    announce = said.append if said is not None else (lambda line: None)
-    assert flush(sweep, uri, experiment, UID, 60.0, announce) == 0
-
-
-def sqlite(database: Path) -> str:
-    return f"sqlite:///{database}"
-
-
-def test_ten_kills_of_the_driver_lose_and_double_nothing(sweep: Path, database: Path) -> None:
-    kills = 10
-    kill_trackers(sweep, sqlite(database), UID, kills)
-    outbox = Outbox(sweep)
-    for number in range(2 * kills):
-        say_trial(outbox, number, epochs=EPOCHS)
-    send(sweep, sqlite(database))
+def test_ten_kills_of_the_driver_lose_and_double_nothing(sweep: Path, tmp_path: Path, template: bytes) -> None:
+    kills, database = 10, tmp_path / "mlflow.db"
+    database.write_bytes(template)
+    kill_trackers(sweep, database, UID, kills)
+    assert send(sweep, f"sqlite:///{database}", [ended(number, EPOCHS) for number in range(2 * kills)]) == 0
     holds = Held(database)
     holds.check_once(2 * kills, EPOCHS)
     assert set(holds.status.values()) == {"FINISHED"}
@@ -74,35 +55,23 @@ def server(tmp_path_factory: pytest.TempPathFactory, template: bytes) -> Iterato
 
 def test_a_server_that_is_killed_and_comes_back(sweep: Path, server: Server) -> None:
     said: list[str] = []
-    tracker = Tracker(sweep, server.uri, "killed", "dead", said.append)
-    tracker.start()
-    outbox = Outbox(sweep)
-    waits = []
-
-    def timed(call: object, *words: object) -> None:
-        started = time.perf_counter()
-        call(*words)  # type: ignore[operator]
-        waits.append(time.perf_counter() - started)
-
+    tracker = Tracker(said.append)
+    tracker.start(Experiment(sweep, server.uri, "killed", "dead", tracker.refuse))
     for number in range(4):
-        timed(begin_trial, outbox, number)
+        tracker.begin(begun(number))
     for epoch in range(1, 21):
         if epoch == 6:
             server.kill()
         if epoch == 14:
             server.start(wait=False)
         for number in range(4):
-            timed(say_epoch, outbox, number, epoch)
+            tracker.epoch(f"{number:04d}", row(number, epoch))
         time.sleep(0.3)
-    for number in range(4):
-        timed(end_trial, outbox, number)
+    ask(tracker, [ended(number, 20) for number in range(4)])
     server.wait()
-    began, count = time.perf_counter(), tracker.pending()
     assert tracker.close(60.0) == 0
-    print(f"append max {max(waits) * 1e3:.1f} ms; {count} events in {time.perf_counter() - began:.2f} s; {said}")  # noqa: T201
     Held(server.database, "dead").check_once(4, 20)
-    assert max(waits) < 1.0
-    assert said[0].startswith("tracking unreachable, buffering (")
+    assert said[0].startswith("tracking unreachable, ")
     assert said[1].startswith("tracking flows again")
     assert len(said) == 2
     assert check_server(server.uri) is None
@@ -145,10 +114,8 @@ class LossyProxy:
 
 def test_answers_that_are_lost_double_nothing(sweep: Path, server: Server) -> None:
     proxy = LossyProxy(server.port)
-    outbox = Outbox(sweep)
-    for number in range(8):
-        say_trial(outbox, number, epochs=10)
-    assert flush(sweep, proxy.uri, "lossy", "1055", 100.0) == 0
+    views = [ended(number, 10) for number in range(8)]
+    assert send(sweep, proxy.uri, views, experiment="lossy", uid="1055", deadline_s=100) == 0
     proxy.listener.close()
     assert proxy.dropped >= 5
     holds = Held(server.database, "1055")

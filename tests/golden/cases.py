@@ -17,10 +17,12 @@ from icd.losses.cells import cell_logits, cluster_loss, paper_scale_weights, sca
 from icd.losses.contrastive import ContrastiveMemory
 from icd.losses.relational import similarity_loss
 from icd.methods import CellDistillation, Step
-from icd.models import build_model
+from icd.models import Stem, build_model
 from tests.golden.hash_weights import fill_state_dict, hash_image
 
 SCALES_OF_CELLS = {1: (1,), 5: (1, 2), 17: (1, 4), 21: (1, 2, 4)}
+
+STEMS: dict[str, Stem] = {"cifar": "conv3x3", "cub": "conv7x7_s2"}  # as the authors call them
 
 
 class Result(NamedTuple):
@@ -35,6 +37,14 @@ class StoredSide(NamedTuple):
 
     logits_BK: Tensor
     cells_BPK: Tensor
+
+    @property
+    def features_BCHW(self) -> Tensor:
+        raise NotImplementedError
+
+    @property
+    def block_BCHW(self) -> Tensor:
+        raise NotImplementedError
 
     def cells(self, scales: Any, grid: Any) -> Tensor:
         return self.cells_BPK
@@ -144,7 +154,8 @@ def contrastive(method: str, params: Mapping[str, Any], inputs: Mapping[str, Ten
     for layer, name in ((memory.student_embedding, "embed_s"), (memory.teacher_embedding, "embed_t")):
         # Not nn.Parameter: the stored gradients are those of the inputs themselves.
         del layer.weight, layer.bias
-        layer.weight, layer.bias = inputs[f"{name}_w"], inputs[f"{name}_b"]
+        for part, key in (("weight", "w"), ("bias", "b")):
+            setattr(layer, part, inputs[f"{name}_{key}"])
     loss_s, loss_t = memory(inputs["f_s"], inputs["f_t"], inputs["index"], inputs["contrast_idx"])
     outputs = {
         "loss": loss_s + loss_t,
@@ -173,7 +184,7 @@ ARCHITECTURES = {"MobileNetV2": "mobilenetv2", "ShuffleV1": "shufflenetv1", "Shu
 def network(method: str, params: Mapping[str, Any], inputs: Mapping[str, Tensor], dtype: torch.dtype) -> Result:
     """A whole network in eval mode, weights and image by integer hash; also checks size and feature map."""
     name = ARCHITECTURES.get(params["arch"], params["arch"].lower())
-    model = build_model(name, num_classes=params["num_classes"], stem=params["dataset"]).double().eval()
+    model = build_model(name, num_classes=params["num_classes"], stem=STEMS[params["dataset"]]).double().eval()
     count = sum(parameter.numel() for parameter in model.parameters())
     if count != params["param_count"]:
         raise AssertionError(f"{name} must have {params['param_count']} parameters, but has {count}")

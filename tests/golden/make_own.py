@@ -99,7 +99,7 @@ def scale_decoupled(row: Row, a: Arrays, p: Mapping[str, Any]) -> float:
         for n in range(cells):
             weight = 2 if right[b, n] != right[b, 0] else 1
             total += weight * row(a["p_s"][b, :, n], a["p_t"][b, :, n], int(a["target"][b]), p)
-    return total / (batch * cells)
+    return float(total / (batch * cells))
 
 
 def clustering(a: Arrays, p: Mapping[str, Any]) -> float:
@@ -277,9 +277,9 @@ def make_cases() -> list[Case]:
     network = HashedResNet8(10)
     size = [1, 3, 32, 32]
     outputs = network(hash_image(tuple(size)))
-    params = {"arch": "resnet8", "dataset": "cifar", "num_classes": 10, "input": size, "M": [1, 2, 4]}
-    params |= {"feature": [64, 8, 8], "param_count": network.count}
-    cases.append(Case("own_resnet8", "arch", params, {}, outputs))
+    shape: dict[str, Any] = {"arch": "resnet8", "dataset": "cifar", "num_classes": 10, "input": size, "M": [1, 2, 4]}
+    shape |= {"feature": [64, 8, 8], "param_count": network.count}
+    cases.append(Case("own_resnet8", "arch", shape, {}, outputs))
     return cases
 
 

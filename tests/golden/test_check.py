@@ -23,7 +23,7 @@ def alter(folder: Path, case: str, key: str, change: Callable[[np.ndarray], np.n
     with np.load(folder / f"{case}.npz") as stored:
         arrays = dict(stored)
     arrays[key] = change(arrays[key])
-    np.savez(folder / f"{case}.npz", **arrays)  # type: ignore[arg-type]
+    np.savez(folder / f"{case}.npz", **arrays)
 
 
 def off_by_a_little(values: np.ndarray) -> np.ndarray:

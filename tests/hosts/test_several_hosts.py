@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.documents import document_of
 from tests.hosts import site
 from tests.hosts.network import ROOT, Host, missing, network
 from tests.hosts.site import RAY, Postgres, wait_for
@@ -36,17 +37,18 @@ CUT_S, AWAY_S = 30.0, 5.0
 def sweep() -> dict[str, Any]:
     """The quick start with fewer images and more epochs, and nothing in it that depends on time."""
     document: dict[str, Any] = yaml.safe_load((ROOT / "search_spaces" / "quickstart.yaml").read_text())
-    document["teacher"]["protocol"] = {"epochs": 1}
-    return {
+    document["teacher"]["training"] = {"epochs": 1}
+    parts = {
         **document,
         "name": NAME,
-        "data": {"name": "digits100", "train_per_class": 8, "val_share": 0.25},
-        "protocol": {"epochs": EPOCHS},
+        "data": {"name": "digits100", "train_per_class": 8, "val_fraction": 0.25},
+        "training": {"epochs": EPOCHS},
         "enqueue": ["iCD-KD"],
         "sampler": {"name": "random"},
         "pruner": {"name": "none"},
         "budget": {"trials": TRIALS},
     }
+    return document_of(parts)
 
 
 @dataclass

@@ -15,10 +15,10 @@ import ray
 
 from icd.cli.console import stop_requested, stopping_politely
 from icd.config.sweep import Resources
-from icd.search.faults import Faults
-from icd.search.notice import NOTICE
-from icd.search.quarantine import Complaint, Place
-from icd.search.task import Epoch, Outcome, Task, trial_folder
+from icd.search.controller.retry import RetryPolicy
+from icd.search.core.attempts import Attempt, AttemptResult, EpochReport, trial_folder
+from icd.search.core.location import Location
+from icd.worker.preemption import NOTICE
 
 ROOT = Path(__file__).parents[2]
 EPOCHS = 3
@@ -34,15 +34,15 @@ class FakePolicy:
         self.tried = [0] * len(trials)
         self.running: set[int] = set()
         self.most = 0
-        self.ends: list[Outcome] = []
-        self.epochs: list[Epoch] = []
+        self.ends: list[AttemptResult] = []
+        self.epochs: list[EpochReport] = []
         self.said: list[str] = []
-        self.faults = Faults(attempts, self.said.append)
+        self.faults = RetryPolicy(attempts, self.said.append)
         self.stopping = False
         self.stop_after: Mapping[int, int] = {}
         self.threads: set[int] = set()
 
-    def next(self) -> Task | None:
+    def next_attempt(self) -> Attempt | None:
         self.threads.add(threading.get_ident())
         if self.stopping or not self.waiting:
             return None
@@ -53,36 +53,36 @@ class FakePolicy:
         folder = trial_folder(self.folder, number)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "attempt").write_text(str(self.tried[number]))
-        return Task(
+        return Attempt(
             number=number,
             attempt=self.tried[number],
-            config={"protocol": {"epochs": EPOCHS}, **self.trials[number]},
+            config={"training": {"epochs": EPOCHS}, **self.trials[number]},
             sweep=str(self.folder),
             root=str(self.folder),
             hang_seconds=self.hang_seconds,
         )
 
-    def epoch(self, epoch: Epoch) -> bool:
+    def on_epoch(self, epoch: EpochReport) -> bool:
         self.threads.add(threading.get_ident())
         assert epoch.number in self.running
         self.epochs.append(epoch)
-        self.faults.hear_epoch(epoch)
+        self.faults.on_epoch(epoch)
         return not self.stopping and epoch.epoch < self.stop_after.get(epoch.number, 1000)
 
-    def end(self, outcome: Outcome) -> None:
+    def on_finished(self, outcome: AttemptResult) -> None:
         self.threads.add(threading.get_ident())
         assert outcome.number in self.running
         assert outcome.attempt == self.tried[outcome.number]
         self.running.remove(outcome.number)
         self.ends.append(outcome)
-        self.faults.hear_end(outcome)
+        self.faults.on_finished(outcome)
         if outcome.kind == "stopped" and outcome.reason.startswith("not begun"):
             self.waiting.insert(0, outcome.number)
         if outcome.kind in RETRIED and self.tried[outcome.number] < self.attempts:
             self.waiting.append(outcome.number)
 
     @property
-    def quarantined(self) -> Mapping[Place, Complaint]:
+    def quarantined(self) -> Mapping[Location, str]:
         return self.faults.quarantined
 
     @property
@@ -90,7 +90,7 @@ class FakePolicy:
         return 0 if self.stopping else len(self.waiting)
 
     @property
-    def finished(self) -> bool:
+    def done(self) -> bool:
         return not self.running and (self.stopping or not self.waiting)
 
     def kinds(self, number: int = 0) -> list[str]:
@@ -116,11 +116,11 @@ def runner(executor: Any, folder: Path) -> Callable[..., FakePolicy]:
 
 
 def fake_attempt(
-    task: Task, bench: Any, send: Callable[[Epoch], bool], *, progress: Callable[[int, int, int], None]
-) -> Outcome:
+    task: Attempt, bench: Any, send: Callable[[EpochReport], bool], *, progress: Callable[[int, int, int], None]
+) -> AttemptResult:
     """Do what the configuration says under ``do``, in the first attempt only."""
     do = str(task.config.get("do", "")) if task.attempt == 1 else ""
-    epochs = int(task.config["protocol"]["epochs"])
+    epochs = int(task.config["training"]["epochs"])
     for epoch in range(1, epochs + 1):
         if "sick" in task.config:
             time.sleep(0.3)
@@ -141,7 +141,7 @@ def fake_attempt(
             progress(epoch, 1, 2)
         (task.folder / "pid").write_text(str(os.getpid()))
         (task.folder / "alive").write_text(str(time.time()))
-        told = Epoch(
+        told = EpochReport(
             number=task.number,
             attempt=task.attempt,
             epoch=epoch,
@@ -154,9 +154,11 @@ def fake_attempt(
     return ended(task, "complete")
 
 
-def ended(task: Task, kind: Any, reason: str = "") -> Outcome:
+def ended(task: Attempt, kind: Any, reason: str = "") -> AttemptResult:
     result = {"pid": os.getpid(), "nothing": None, "nan": float("nan")}
-    return Outcome(number=task.number, attempt=task.attempt, kind=kind, reason=reason or f"fake {kind}", result=result)
+    return AttemptResult(
+        number=task.number, attempt=task.attempt, kind=kind, reason=reason or f"fake {kind}", result=result
+    )
 
 
 def _misbehave(do: str) -> None:
@@ -191,12 +193,12 @@ def pids_of(folder: Path) -> set[int]:
 def main() -> None:
     """Drive a sweep of fakes as the command does: FOLDER ADDRESS TRIALS EPOCHS SECONDS."""
     started = time.monotonic()
-    from icd.search.ray_tune import RayExecutor
-    from icd.search.work import stop_asked
+    from icd.search.executors.ray.executor import RayExecutor
+    from icd.worker.run_trial import stop_asked
 
     folder, address = Path(sys.argv[1]), sys.argv[2]
     trials, epochs, seconds = int(sys.argv[3]), int(sys.argv[4]), float(sys.argv[5])
-    policy = FakePolicy(folder, [{"protocol": {"epochs": epochs}, "seconds": seconds} for _ in range(trials)])
+    policy = FakePolicy(folder, [{"training": {"epochs": epochs}, "seconds": seconds} for _ in range(trials)])
     times = {"import": time.monotonic() - started}
 
     def tick() -> None:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import pytest
 
@@ -185,7 +186,7 @@ def cluster(
     try:
         nodes[0].wait()
         for number, hidden in enumerate(more):
-            given = {"hidden": hidden, "source": source, "environment": environment}
+            given: dict[str, Any] = {"hidden": hidden, "source": source, "environment": environment}
             nodes.append(Node(token.parent, f"n{number}{name}", "--address", address, cpus=cpus, gpus=gpus, **given))
         for node in nodes[1:]:
             node.wait()

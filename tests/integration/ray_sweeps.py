@@ -9,8 +9,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from tests.documents import document_of
 from tests.integration.ray_nodes import ROOT
-from tests.tiny import protocol
+from tests.tiny import training
 
 
 def document(folder: Path, *, epochs: int, trials: int, **resources: Any) -> dict[str, Any]:
@@ -22,8 +23,8 @@ def document(folder: Path, *, epochs: int, trials: int, **resources: Any) -> dic
         write_images(images)
     return {
         **SWEEP,
-        "data": {"name": "npz", "val_share": 0.5, "path": str(images)},
-        "protocol": protocol(epochs),
+        "data": {"name": "npz", "val_fraction": 0.5, "path": str(images)},
+        "training": training(epochs),
         "enqueue": [],
         "sampler": {"name": "random"},
         "pruner": {"name": "none"},
@@ -77,20 +78,25 @@ def main() -> None:
     from icd.config.read_sweep import read_sweep
     from icd.config.yaml import Document
     from icd.errors import Interrupted
-    from icd.search import sweeps
-    from icd.trial.bucket import local_root
+    from icd.search import run_sweep
+    from icd.search.settings import Settings
+    from icd.storage.bucket import local_root
 
-    root, executor, address, document = *sys.argv[1:4], json.loads(sys.argv[4])
-    settings = sweeps.Settings(
+    root, executor, address, document = *sys.argv[1:4], document_of(json.loads(sys.argv[4]))
+
+    def tell(text: str) -> None:
+        sys.stdout.write(text + "\n")
+
+    settings = Settings(
         root=local_root(root),
         executor="ray" if executor == "ray" else "process",
         address=address,
-        announce=lambda text: sys.stdout.write(text + "\n"),
+        announce=tell,
         stop=stop_requested,
     )
     try:
         with stopping_politely():
-            sweeps.run(read_sweep(Document(document, "sweep.yaml")), document, settings)
+            run_sweep.run(read_sweep(Document(document, "sweep.yaml")), document, settings)
     except Interrupted:
         sys.exit(130)
 

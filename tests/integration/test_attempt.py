@@ -1,36 +1,49 @@
 """One attempt of a worker: what it leaves in its process, what it reads, and which faults are the GPU's."""
 
 import gc
+import shutil
 import weakref
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 
 from icd.config.read_trial import read_trial
 from icd.config.yaml import Document
 from icd.models import Network
-from icd.search import work
-from icd.search.bench import Bench
-from icd.search.task import Epoch, Outcome, Task
-from icd.trial import checkpoint, train
+from icd.search.core.attempts import Attempt, AttemptResult, EpochReport
+from icd.training import checkpoints, loop
+from icd.worker import run_trial
+from icd.worker.shared_inputs import SharedInputs
+from tests.tiny import views, write_images
 
-DOCUMENT = {
-    "data": {"name": "digits100", "train_per_class": 2, "test_per_class": 1, "val_share": 0.5},
-    "student": "resnet8",
-    "method": "cross_entropy",
-    "protocol": {"epochs": 3, "batch_size": 50},
-}
+
+def document_of(folder: Path, student: str = "resnet8") -> dict[str, Any]:
+    return {
+        "data": {"name": "npz", "path": str(write_images(folder / "images.npz", per_class=4)), "val_fraction": 0.5},
+        "student": student,
+        "method": "cross_entropy",
+        "training": {"epochs": 3, "batch_size": 10, "augmentation": views(), "measure_every": 0},
+    }
+
+
+def task_of(document: dict[str, Any], folder: Path, number: int = 0, attempt: int = 1) -> Attempt:
+    config = read_trial(Document(document, "test")).to_data()
+    task = Attempt(number=number, attempt=attempt, config=config, sweep=str(folder), root=str(folder), threads=1)
+    task.folder.mkdir(parents=True, exist_ok=True)
+    (task.folder / "attempt").write_text(str(attempt))
+    return task
 
 
 def test_a_stopped_attempt_is_freed_and_the_next_reads_its_checkpoint_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bench = Bench()
+    bench, document = SharedInputs(), document_of(tmp_path)
     students: list[weakref.ref[Network]] = []
     reads: list[str] = []
-    first, load = train.initial_student, checkpoint.load
+    first, load = loop.initial_student, checkpoints.load
 
     def watched(*args: Any) -> Network:
         student = first(*args)
@@ -41,19 +54,16 @@ def test_a_stopped_attempt_is_freed_and_the_next_reads_its_checkpoint_once(
         reads.append(path.name)
         return load(path)
 
-    def attempt(number: int, *, go: bool) -> Outcome:
-        config = read_trial(Document(DOCUMENT, "test")).to_data()
-        task = Task(number=0, attempt=number, config=config, sweep=str(tmp_path), root=str(tmp_path), threads=1)
-        task.folder.mkdir(parents=True, exist_ok=True)
-        (task.folder / "attempt").write_text(str(number))
+    def attempt(number: int, *, go: bool) -> AttemptResult:
+        task = task_of(document, tmp_path, attempt=number)
 
-        def send(epoch: Epoch) -> bool:
+        def send(epoch: EpochReport) -> bool:
             return go
 
-        return work.attempt(task, bench, send, progress=lambda *where: None)
+        return run_trial.attempt(task, bench, send, progress=lambda *where: None)
 
-    monkeypatch.setattr(train, "initial_student", watched)
-    monkeypatch.setattr(checkpoint, "load", counted)
+    monkeypatch.setattr(loop, "initial_student", watched)
+    monkeypatch.setattr(checkpoints, "load", counted)
     gc.collect()
     gc.disable()
     try:
@@ -67,8 +77,22 @@ def test_a_stopped_attempt_is_freed_and_the_next_reads_its_checkpoint_once(
     assert (done.kind, done.spent) == ("complete", ""), done.reason
     assert len(reads) == 1
     assert done.result["engine"] == "eager"
-    monkeypatch.setattr("icd.trial.engine._failed", ["CUDA error"])  # the process is to end after its trial
+    monkeypatch.setattr("icd.training.engine._failed", ["CUDA error"])  # the process is to end after its trial
     assert "CUDA error" in attempt(4, go=True).spent
+
+
+def test_twenty_pruned_trials_leave_the_process_where_two_leave_it(tmp_path: Path) -> None:
+    """A student of 1.2 million weights with its momenta and gradients is 15 MB: 4 of them kept would be too many."""
+    bench, document, process = SharedInputs(), document_of(tmp_path, "resnet8x4"), psutil.Process()
+
+    def pruned(number: int) -> int:
+        done = run_trial.attempt(task_of(document, tmp_path, number), bench, lambda _: False, progress=lambda *_: None)
+        assert done.kind == "stopped", done.reason
+        shutil.rmtree(tmp_path / "trials")
+        return int(process.memory_info().rss)
+
+    after = [pruned(number) for number in range(20)]
+    assert max(after[2:]) - after[1] < 50e6, [size // 10**6 for size in after]
 
 
 @pytest.mark.parametrize(
@@ -82,4 +106,4 @@ def test_a_stopped_attempt_is_freed_and_the_next_reads_its_checkpoint_once(
     ],
 )
 def test_errors_of_the_gpu_and_its_libraries(error: Exception, is_gpu: bool) -> None:
-    assert work._of_the_gpu(error) == is_gpu
+    assert run_trial._of_the_gpu(error) == is_gpu

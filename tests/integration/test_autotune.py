@@ -10,29 +10,30 @@ import torch
 import yaml
 
 from icd.config.read_trial import read_trial
-from icd.config.trial import TrialConfig
+from icd.config.trial import TrialConfig, settled
 from icd.config.yaml import parse_yaml
-from icd.data import load_dataset
 from icd.data.split import Split
 from icd.errors import ConfigError
-from icd.search.prepare import Preparation, make_ready
-from icd.trial import autotune
-from icd.trial.autotune import Choice, choose, described, settled
-from icd.trial.runs import Places, run_trial
-from icd.trial.step import TrainStep
-from icd.trial.train import Execution, train
+from icd.search.core.preparation import PreflightRequest
+from icd.training.loop import Execution, train
+from icd.training.step import TrainStep
+from icd.worker import autotune
+from icd.worker.autotune import Choice, choose, described
+from icd.worker.preflight import run_preflight
+from icd.worker.single_trial import run_trial
+from icd.worker.trial_inputs import TrialFolders
+from tests.tiny import images, views, write_images
 
-DATA = {"name": "digits100", "train_per_class": 2, "test_per_class": 1, "val_share": 0.5}
-OPEN = {"precision": "auto", "channels_last": "auto"}
+OPEN: dict[str, Any] = {"precision": "auto", "channels_last": "auto"}
 Speeds = Callable[[dict[Choice, float]], list[Choice]]
 
 
-def config_of(teacher: Any = None, **protocol: Any) -> TrialConfig:
+def config_of(teacher: Any = None, path: Path = Path("tiny.npz"), **training: Any) -> TrialConfig:
     content = {
-        "data": DATA,
-        "student": {"arch": "resnet8", "stem": "cub"},
+        "data": {"name": "npz", "path": str(path), "val_fraction": 0.5},
+        "student": {"arch": "resnet8", "stem": "conv7x7_s2"},
         "method": "KD" if teacher else {"name": "cross_entropy"},
-        "protocol": {"epochs": 1, "batch_size": 50, **protocol},
+        "training": {"epochs": 1, "batch_size": 25, "augmentation": views(), **training},
         **({"teacher": teacher} if teacher else {}),
     }
     return read_trial(parse_yaml(json.dumps(content), "test"))
@@ -40,9 +41,7 @@ def config_of(teacher: Any = None, **protocol: Any) -> TrialConfig:
 
 @pytest.fixture(scope="module")
 def split() -> Split:
-    return load_dataset(
-        "digits100", root=None, path=None, val_share=0.5, split_seed=0, train_per_class=2, test_per_class=1
-    )
+    return images()
 
 
 @pytest.fixture
@@ -53,8 +52,8 @@ def speeds(monkeypatch: pytest.MonkeyPatch) -> Speeds:
         timed = []
 
         def fake(one: TrainStep, batch: Any, where: Any) -> float:
-            precision: Any = one.protocol.precision
-            choice = Choice(precision, one.protocol.uses_channels_last)
+            precision: Any = one.training.precision
+            choice = Choice(precision, one.training.uses_channels_last)
             assert batch.images_BCHW.is_contiguous(memory_format=_layout(choice))
             timed.append(choice)
             return seconds[choice]
@@ -80,7 +79,7 @@ def test_the_fastest_is_chosen_and_said(split: Split, speeds: Speeds, fastest: C
     line = described(config, choice, seconds)
     assert line.startswith(f"student resnet8: {fastest} (fp32, channels last ")
     assert line.endswith(" a step)")
-    assert settled(config, choice).protocol.is_settled
+    assert settled(config, choice).training.is_settled
 
 
 def test_only_what_is_open_is_timed_and_the_hopeless_only_once(split: Split, speeds: Speeds) -> None:
@@ -97,11 +96,11 @@ def test_other_work_on_the_machine_does_not_decide(split: Split, monkeypatch: py
     work, wall, calls = [0.0], [0.0], [0]
 
     def step(one: TrainStep, *args: Any) -> None:
-        seconds = 0.1 if one.protocol.precision == "bf16" else 0.2
+        seconds = 0.1 if one.training.precision == "bf16" else 0.2
         first = calls[0] < 2
         calls[0] += 1
         work[0] += seconds + (5.0 if first else 0.0)  # kernels are loaded
-        wall[0] += seconds * (20.0 if one.protocol.precision == "bf16" else 1.0)
+        wall[0] += seconds * (20.0 if one.training.precision == "bf16" else 1.0)
 
     monkeypatch.setattr(TrainStep, "__call__", step)
     monkeypatch.setattr("time.process_time", lambda: work[0])
@@ -125,34 +124,35 @@ def test_real_steps_are_timed(split: Split) -> None:
 
 
 def test_the_choice_is_in_the_trial_and_stays(tmp_path: Path, speeds: Speeds) -> None:
-    places = Places(root=tmp_path)
+    places, path = TrialFolders(root=tmp_path), write_images(tmp_path / "images.npz")
     speeds({Choice("fp32", True): 0.2, Choice("fp32", False): 0.1})
     said: list[str] = []
-    first = run_trial(config_of(channels_last="auto"), "one", places, Execution(), announce=said.append)
-    kept = yaml.safe_load((tmp_path / "trials/one/config.yaml").read_text())["protocol"]
+    first = run_trial(config_of(path=path, channels_last="auto"), "one", places, Execution(), announce=said.append)
+    kept = yaml.safe_load((tmp_path / "trials/one/config.yaml").read_text())["training"]
     assert (kept["precision"], kept["channels_last"]) == ("fp32", False)
     assert any("student resnet8: fp32, channels first" in line for line in said)
     timed = speeds({Choice("fp32", True): 0.1, Choice("fp32", False): 0.2})
-    again = run_trial(config_of(channels_last="auto"), "one", places, Execution(), resume=True)
+    again = run_trial(config_of(path=path, channels_last="auto"), "one", places, Execution(), resume=True)
     assert again == first
     assert timed == []
 
 
 def test_a_sweep_chooses_once_for_each_student(tmp_path: Path, speeds: Speeds) -> None:
+    path = write_images(tmp_path / "images.npz")
     timed = speeds({Choice("fp32", True): 0.1, Choice("bf16", True): 0.2})
-    configs = [config_of(precision="auto", lr=lr).to_data() for lr in (0.1, 0.2)]
-    request = Preparation(configs=configs, root=str(tmp_path))
-    prepared = make_ready(request, lambda line: None, lambda: False, lambda *_: None)
+    configs = [config_of(path=path, precision="auto", lr=lr).to_data() for lr in (0.1, 0.2)]
+    request = PreflightRequest(configs=configs, root=str(tmp_path))
+    prepared = run_preflight(request, lambda line: None, lambda: False, lambda *_: None)
     assert list(prepared.tuned.values()) == [("fp32", True)]
-    assert prepared.pin(config_of(precision="auto", lr=0.3)).protocol.precision == "fp32"
-    between = config_of(precision="auto", batch_size=37)  # of a range, of which only the ends were prepared
-    assert prepared.pin(between).protocol.precision == "fp32"
+    assert prepared.pin(config_of(path=path, precision="auto", lr=0.3)).training.precision == "fp32"
+    between = config_of(path=path, precision="auto", batch_size=37)  # of a range, of which only the ends were prepared
+    assert prepared.pin(between).training.precision == "fp32"
     timed.clear()
     kept = dict.fromkeys(prepared.tuned, ("bf16", True))
-    request = Preparation(configs=configs, root=str(tmp_path), tuned=kept)
-    prepared = make_ready(request, lambda line: None, lambda: False, lambda *_: None)
+    request = PreflightRequest(configs=configs, root=str(tmp_path), tuned=kept)
+    prepared = run_preflight(request, lambda line: None, lambda: False, lambda *_: None)
     assert timed == []
-    assert prepared.pin(config_of(precision="auto")).protocol.precision == "bf16"
+    assert prepared.pin(config_of(path=path, precision="auto")).training.precision == "bf16"
 
 
 def test_nothing_is_trained_with_an_open_choice(split: Split) -> None:
@@ -162,8 +162,10 @@ def test_nothing_is_trained_with_an_open_choice(split: Split) -> None:
 
 def test_a_teacher_s_must_be_given() -> None:
     with pytest.raises(ConfigError) as caught:
-        config_of(teacher={"arch": "resnet14", "weights": "train", "protocol": {"epochs": 1, **OPEN}})
+        config_of(
+            teacher={"arch": "resnet14", "weights": "train", "training": {"epochs": 1, "augmentation": views(), **OPEN}}
+        )
     assert [str(problem) for problem in caught.value.problems] == [
-        f"test:1: teacher.protocol.{name}: {name} of a teacher must be given, not chosen by timing, but got 'auto'"
+        f"test:1: teacher.training.{name}: {name} of a teacher must be given, not chosen by timing, but got 'auto'"
         for name in ("precision", "channels_last")
     ]

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from icd.errors import SetupError
-from icd.search import studies
-from icd.search.shelf import fetch_trials
-from icd.trial.bucket import Bucket
-from icd.trial.student import read_student
+from icd.search.study import sweep_index
+from icd.search.study.sweep_files import fetch_trials
+from icd.storage.bucket import Bucket
+from icd.training.student_file import read_student
 from tests.crash.harness import repeated_epochs, table, tracking_faults
 from tests.crash.served import Harness
 from tests.integration.s3_server import S3Server, can_serve, serving
@@ -69,7 +69,7 @@ def test_a_driver_and_its_machine_are_lost_and_another_goes_on(
     site.bucket.write(f"{late}/metrics.jsonl", b'{"epoch": 1, "val/top1": 100.0}\n')
     site.bucket.write(f"{late}/result.json", b'{"val": {"top1": 100.0}}')
     third = site.machine("third")
-    fetch_trials(third, studies.find(third, "crash"), weights=1)
+    fetch_trials(third, sweep_index.find(third, "crash"), weights=1)
     for name in ("metrics.jsonl", "result.json"):
         kept, refused = (root / "sweeps/crash/trials/0001" / name for root in (second, third))
         assert refused.read_bytes() == kept.read_bytes()

@@ -14,19 +14,19 @@ import torch
 import yaml
 
 import icd
-from icd.trial import checkpoint
+from icd.training import checkpoints
 from tests.command import Command, one_line
 from tests.data_contract import npz_arrays
 
-DATA = "{name: digits100, train_per_class: 2, test_per_class: 1, val_share: 0.5}"
-PLAIN = f"data: {DATA}\nstudent: resnet8\nmethod: cross_entropy\nprotocol: {{epochs: 2, batch_size: 50}}\n"
+DATA = "{name: digits100, train_per_class: 2, test_per_class: 1, val_fraction: 0.5}"
+PLAIN = f"data: {DATA}\nstudent: resnet8\nmethod: cross_entropy\ntraining: {{epochs: 2, batch_size: 50}}\n"
 TAUGHT = f"""data: {DATA}
-teacher: {{arch: resnet8, weights: train, protocol: {{epochs: 1, batch_size: 50}}}}
+teacher: {{arch: resnet8, weights: train, training: {{epochs: 1, batch_size: 50}}}}
 student: resnet8
 method: iCD-KD
-protocol: {{epochs: 2, batch_size: 50}}
+training: {{epochs: 2, batch_size: 50}}
 """
-DATA_SETS = ("data.train_per_class=2", "data.test_per_class=1", "data.val_share=0.5")
+DATA_SETS = ("data.train_per_class=2", "data.test_per_class=1", "data.val_fraction=0.5")
 TEACHER = ["--arch", "resnet8", "--data", "digits100"] + [word for item in DATA_SETS for word in ("--set", item)]
 EPOCHS = 6
 
@@ -59,10 +59,10 @@ def test_images_of_another_size_than_the_views_are_refused_at_the_files_line(com
     trial, sweep, root = tmp_path / "trial.yaml", tmp_path / "sweep.yaml", tmp_path / "root"
     trial.write_text("student: resnet8\nmethod: cross_entropy\ndata: {name: npz, path: x48.npz}\n")
     sweep.write_text(
-        "name: s\nstudent: resnet8\nmethod: cross_entropy\ndata: {name: npz, path: x48.npz}\nprotocol: {epochs: 1}\n"
-        "space: {protocol: {lr: {low: 0.01, high: 0.1}}}\nbudget: {trials: 1}\n"
+        "name: s\nstudent: resnet8\nmethod: cross_entropy\ndata: {name: npz, path: x48.npz}\n"
+        "training: {epochs: 1, lr: {low: 0.01, high: 0.1}}\nsearch: {budget: {trials: 1}}\n"
     )
-    rule = "protocol.views: images of npz are 48 x 48, which these views do not resize, but got 32"
+    rule = "training.augmentation: images of npz are 48 x 48, which these views do not resize, but got 32"
     where = ("--root", root, "--data-root", tmp_path)
     assert f"{trial}:1: {rule}" in one_line(command("train", trial, *where), 2, "CONFIG")
     assert f"{sweep}:5: {rule}" in one_line(command("sweep", sweep, "--executor", "process", *where), 2, "CONFIG")
@@ -129,7 +129,7 @@ def test_train_twice_and_changed(command: Command, tmp_path: Path) -> None:
     assert "epoch " not in second.err
     assert {file: file.stat().st_mtime_ns for file in root.rglob("*") if file.is_file()} == kept
 
-    changed = command("train", path, "--root", root, "--set", "method={row: iCD-KD, cluster_weight: 8}")
+    changed = command("train", path, "--root", root, "--set", "method={recipe: iCD-KD, cluster_weight: 8}")
     assert "method.cluster_weight: 2.0 -> 8" in one_line(changed, 5, "STATE")
     tested = command("train", path, "--root", root, "--json", "--test")
     assert {"top1", "top5"} <= json.loads(tested.out)["test"].keys()
@@ -165,7 +165,7 @@ def test_fingerprint(command: Command, plain: Path, tmp_path: Path) -> None:
 
 def test_teachers(command: Command, tmp_path: Path) -> None:
     root = tmp_path / "root"
-    more = ["--root", root, "--set", "protocol.epochs=1", "--json"]
+    more = ["--root", root, "--set", "training.epochs=1", "--json"]
     made = command("teacher", "train", *TEACHER, "--name", "mine", *more)
     assert made.code == 0, made.err
     card = json.loads(made.out)
@@ -173,7 +173,7 @@ def test_teachers(command: Command, tmp_path: Path) -> None:
     assert listed == [card]
     assert (card["name"], card["val_unseen"], card["origin"]) == ("mine", True, "trained")
 
-    weights = checkpoint.load(root / "teachers" / card["digest"][:16] / "weights.ckpt")["weights"]
+    weights = checkpoints.load(root / "teachers" / card["digest"][:16] / "weights.ckpt")["weights"]
     file = tmp_path / "published.pth"
     torch.save({"model": weights, "best_acc": 1.0}, file)
     other = tmp_path / "other"
@@ -228,8 +228,8 @@ def test_interrupted_killed_resumed(command: Command, plain: Path, tmp_path: Pat
         for root in (interrupted, killed):
             assert not (root / "trials" / "plain" / "result.json").exists()
             assert "--resume" in one_line(command("train", plain, "--root", root, "--threads", 1), 5, "STATE")
-            said = command("train", plain, "--root", root, "--threads", 1, "--resume")
-            assert said.code == 0, said.err
+            again = command("train", plain, "--root", root, "--threads", 1, "--resume")
+            assert again.code == 0, again.err
             assert outcome(root) == wanted
     finally:
         torch.set_num_threads(before)

@@ -2,10 +2,13 @@
 
 import shutil
 import sqlite3
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from icd.results.outcome import Arm
+from icd.search.study.sweep_study import LIST_NUMBERS
 from tests.crash import harness as bare
 from tests.crash.served import Harness
 from tests.support.confirmations import ASKED, RUNS, SEARCH, check, confirm, held, weights_of
@@ -13,7 +16,7 @@ from tests.support.confirmations import ASKED, RUNS, SEARCH, check, confirm, hel
 
 @pytest.fixture(scope="module")
 def harness(tmp_path_factory: pytest.TempPathFactory) -> Harness:
-    return Harness(ICD_TABLES=str(tmp_path_factory.mktemp("tables")))
+    return Harness(ICD_TEACHER_CACHE=str(tmp_path_factory.mktemp("cache")))
 
 
 @pytest.fixture(scope="module")
@@ -42,13 +45,18 @@ def test_a_confirmation_is_paired_and_kept(undisturbed: Path, searched: Path) ->
     found, rows = held(undisturbed), bare.table(undisturbed, "confirm")
     assert [row["state"] for row in rows] == ["complete"] * RUNS
     digests = {(row["arm"], row["seed"]): weights_of(undisturbed, row["number"]) for row in rows}
-    for seed in (101, 102, 103):
+    seeds = sorted({row["seed"] for row in rows})
+    for seed in seeds:
         assert digests["one", seed] == digests["two", seed], "equal weights, order and views, and an equal loss"
-    assert len({digests["one", seed] for seed in (101, 102, 103)}) == 3
+    assert len({digests["one", seed] for seed in seeds}) == len(seeds) == 3
     assert len({row["key"] for row in rows}) == RUNS
-    assert (found.looks, found.finished, len(found.comparisons)) == (2 * RUNS, True, 2)
+    assert (found.test_evaluations, found.finished, len(found.comparisons)) == (2 * RUNS, True, 2)
     assert all(len(arm.runs) == 3 for arm in found.arms)
     check(undisturbed, undisturbed, kills=0)
+
+
+def spread(arm: Arm) -> list[tuple[str, float | None]]:
+    return [("", arm.mean), ("/sd", arm.sd), ("/n", len(arm.runs))]
 
 
 def test_runs_stand_beside_those_of_the_search_in_mlflow(undisturbed: Path) -> None:
@@ -58,21 +66,43 @@ def test_runs_stand_beside_those_of_the_search_in_mlflow(undisturbed: Path) -> N
             "where t.key = 'stage'"
         ).fetchall()
         tags = dict(database.execute("select key, value from tags where key in ('winner', 'confirmed')").fetchall())
-        looks = database.execute("select value from latest_metrics where key = 'confirm/test_looks'").fetchall()
+        looks = database.execute("select value from latest_metrics where key = 'confirm/test_evaluations'").fetchall()
+        groups = Counter(database.execute("select value from tags where key = 'group'").fetchall())
+        arms = database.execute(
+            "select a.value, m.key, m.value from tags a join latest_metrics m on m.run_uuid = a.run_uuid "
+            "where a.key = 'arm' and m.key in ('test/top1', 'test/top1/sd', 'test/top1/n')"
+        ).fetchall()
     assert len({experiment for experiment, *_ in rows}) == 1
-    assert sorted(stage for _, stage, _ in rows) == ["confirm"] * RUNS + ["search"] * 3
+    assert sorted(stage for _, stage, _ in rows) == ["confirm"] * RUNS + ["confirm/1"] * 3 + ["search"] * 3
     assert {status for *_, status in rows} == {"FINISHED"}
     found = held(undisturbed)
     assert tags == {"winner": found.winner, "confirmed": found.statement}
     assert looks == [(2.0 * RUNS,)]
+    assert groups == {("search",): 3, ("arms",): 3, **{(arm.label,): 3 for arm in found.arms}}
+    shown = {(arm.label, f"test/top1{part}"): value for arm in found.arms for part, value in spread(arm)}
+    assert {(label, metric): value for label, metric, value in arms} == shown
 
 
 def test_another_driver_and_another_request_are_refused(root: Path, harness: Harness, undisturbed: Path) -> None:
     first = confirm(harness, root)
-    first.until(lambda: (root / "sweeps" / "crash" / "trials" / "0003").exists())
+    first.until(lambda: (root / "sweeps" / "crash" / "trials" / f"{LIST_NUMBERS}").exists())
     assert confirm(harness, root).wait() == 5
     assert harness.drive(root, changes=SEARCH).wait() == 5, "the search's driver too"
     assert first.wait() == 0
     assert harness.drive(root, changes=SEARCH, confirm={**ASKED, "seeds": 4}).wait() == 5
     assert "was begun otherwise; undo, or add --anew" in harness.errors
     check(root, undisturbed, kills=0)
+
+
+def test_a_race_is_run_once_and_opens_no_test_images(root: Path, harness: Harness) -> None:
+    asked = {"top": 1, "seeds": 2, "against": ["one"], "race": 2}
+    for _ in range(2):
+        assert harness.drive(root, changes=SEARCH, confirm=asked).wait() == 0, harness.errors
+    raced = bare.table(root, "race")
+    assert [row["state"] for row in raced] == ["complete"] * 2, "the only trial that is no baseline, two seeds"
+    assert len(bare.table(root, "confirm")) == 4
+    assert len({row["seed"] for row in raced + bare.table(root, "confirm")}) == 4
+    found = held(root)
+    assert (found.raced, found.test_evaluations) == (2, 4 * found.arms[0].runs[0].evaluations)
+    assert "Finalists were chosen among the best 2 trials with further seeds on validation images." in found.statement
+    assert sum(bare.repeated_epochs(root).values()) == 0

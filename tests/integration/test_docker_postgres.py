@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy
 
 from icd.errors import SetupError
-from icd.search.storage import open_storage
+from icd.search.study.database import open_storage
 from tests.support.needs import need
 from tests.support.postgres import binaries
 from tests.tracking import free_port

@@ -1,8 +1,8 @@
-"""Epochs on the device give the bits of epochs handed over batch by batch, from a table, a live teacher or none."""
+"""Epochs on the device give the bits of epochs handed over batch by batch, from a cache, a live teacher or none."""
 
 import json
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,31 +13,35 @@ import torch
 from icd.config.read_trial import read_trial
 from icd.config.trial import TrialConfig
 from icd.config.yaml import parse_yaml
-from icd.data import load_dataset
 from icd.data.split import Split
 from icd.errors import NonFiniteLossError
 from icd.models import Network, build_model
-from icd.trial import device_table
-from icd.trial.engine import _DRIFT, DeviceEpochs, _capturing, spent
-from icd.trial.step import TrainStep
-from icd.trial.teacher_table import open_table, plan_table
-from icd.trial.train import EpochMetrics, Execution, Trained, initial_student, train
+from icd.teacher import device_cache
+from icd.teacher.cache import open_cache, plan_cache
+from icd.training.engine import _DRIFT, DeviceEpochs, spent
+from icd.training.loop import EpochMetrics, Execution, Trained, initial_student, train
+from icd.training.step import TrainStep
+from tests.tiny import images, views
 
-DATA = {"name": "digits100", "train_per_class": 2, "test_per_class": 1, "val_share": 0.5}
-ICD: dict[str, Any] = {"row": "iCD-DKD", "warmup_epochs": 2, "allow_repeated_cells": True}
+DATA = {"name": "npz", "path": "tiny.npz"}
+ICD: dict[str, Any] = {"recipe": "iCD-DKD", "warmup_epochs": 2, "allow_repeated_cells": True}
 
 
 def config_of(
-    method: Any = ICD, *, student: str = "resnet8", epochs: int = 3, teacher: bool = True, **protocol: Any
+    method: Any = ICD, *, student: str = "resnet8", epochs: int = 3, teacher: bool = True, **training: Any
 ) -> TrialConfig:
     content = {
         "data": DATA,
         "student": student,
         "method": method,
-        "protocol": {"epochs": epochs, "batch_size": 24, **protocol},
+        "training": {"epochs": epochs, "batch_size": 12, "augmentation": views(), "measure_every": 0, **training},
     }
     if teacher:
-        content["teacher"] = {"arch": "resnet14", "weights": "train", "protocol": {"epochs": 1}}
+        content["teacher"] = {
+            "arch": "resnet14",
+            "weights": "train",
+            "training": {"epochs": 1, "augmentation": views()},
+        }
     config = read_trial(parse_yaml(json.dumps(content), "test"))
     its_teacher = replace(config.teacher, digest="t" * 64) if config.teacher else None
     return replace(config, data=replace(config.data, digest="d" * 64), teacher=its_teacher)
@@ -45,16 +49,14 @@ def config_of(
 
 @pytest.fixture(scope="module")
 def split() -> Split:
-    return load_dataset(
-        "digits100", root=None, path=None, val_share=0.5, split_seed=0, train_per_class=2, test_per_class=1
-    )
+    return images()
 
 
 @pytest.fixture(scope="module")
 def teacher() -> Network:
-    network = build_model("resnet14", num_classes=100, stem="cifar", seed=7)
+    network = build_model("resnet14", num_classes=10, stem="conv3x3", seed=7)
     with torch.no_grad():
-        network.train()(torch.randn(64, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
+        network.train()(torch.randn(64, 3, 16, 16, generator=torch.Generator().manual_seed(0)))
         network.head.weight.mul_(20)
     return network.eval().requires_grad_(False)
 
@@ -62,13 +64,13 @@ def teacher() -> Network:
 def ran(
     config: TrialConfig, split: Split, teacher: Network | None, folder: Path | None = None, **execution: Any
 ) -> tuple[Trained, list[EpochMetrics]]:
-    """Train; with a folder the teacher is a table there."""
+    """Train; with a folder the teacher is a cache there."""
     rows: list[EpochMetrics] = []
-    table = None
+    cache = None
     if folder is not None:
-        mode = execution.pop("mode", "table")
-        table = open_table(plan_table([config], split, mode, folder=folder), config, teacher, folder)
-    done = train(config, split, teacher, Execution(table=table, report=rows.append, **execution))
+        mode = execution.pop("mode", "full")
+        cache = open_cache(plan_cache([config], split, mode, folder=folder), config, teacher, folder)
+    done = train(config, split, teacher, Execution(cache=cache, report=rows.append, **execution))
     return done, rows
 
 
@@ -84,35 +86,37 @@ def assert_same(one: tuple[Trained, list[EpochMetrics]], other: tuple[Trained, l
 
 
 @pytest.mark.parametrize(
-    "protocol",
+    "training",
     [
         {"nesterov": True, "clip_norm": 5.0},
         {"drop_last": True, "schedule": "cosine"},
         {"clip_norm": None, "momentum": 0.0, "nesterov": False, "report_every": 2},
-        {"batch_size": 100, "channels_last": False},
-        {"batch_size": 1000, "lr_warmup_epochs": 2},
+        {"batch_size": 50, "channels_last": False},
+        {"batch_size": 500, "lr_warmup_epochs": 2},
         {"precision": "bf16", "epochs": 2},
-        {"views": {"rotate_flip": {"size": 32, "steps": 5}}},
+        {"augmentation": {"rotate_flip": {"size": 16, "steps": 5}}},
     ],
-    ids=lambda protocol: "-".join(protocol),
+    ids=lambda training: "-".join(training),
 )
 def test_the_device_path_has_the_bits_of_the_eager_one(
-    split: Split, teacher: Network, tmp_path: Path, protocol: dict[str, Any]
+    split: Split, teacher: Network, tmp_path: Path, training: dict[str, Any]
 ) -> None:
-    config = config_of(**protocol)
+    config = config_of(**training)
     eager = ran(config, split, teacher, tmp_path / "eager", engine="eager")
     device = ran(config, split, teacher, tmp_path / "device", engine="graph")
-    assert sum(row.values["teacher/images"] for row in eager[1]) > 0, "the tables were empty"
+    assert sum(row.values["teacher/images"] for row in eager[1]) > 0, "the caches were empty"
     assert_same(device, eager)
 
 
 @pytest.mark.parametrize("room", ["whole", "epoch"])
-@pytest.mark.parametrize("mode", ["table", "stream"])
-def test_a_table_that_is_there_or_partly_there(
+@pytest.mark.parametrize("mode", ["full", "stream"])
+def test_a_cache_that_is_there_or_partly_there(
     split: Split, teacher: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: str, mode: str
 ) -> None:
-    monkeypatch.setattr(device_table, "_HOST_ROOM", 10**9 if room == "whole" else 0)
-    few = config_of(epochs=2, drop_last=True, views={"crop_flip": {"size": 32, "pad": 0}})  # two views of an image
+    monkeypatch.setattr(device_cache, "_HOST_ROOM", 10**9 if room == "whole" else 0)
+    few = config_of(
+        epochs=2, drop_last=True, augmentation={"crop_flip": {"size": 16, "pad": 0}}
+    )  # two views of an image
     eager = ran(few, split, teacher, tmp_path / "eager", engine="eager", mode=mode)
     partly = ran(few, split, teacher, tmp_path / "device", engine="graph", mode=mode)
     assert_same(partly, eager)
@@ -122,7 +126,7 @@ def test_a_table_that_is_there_or_partly_there(
 
 
 def test_blocks_of_several_grids(split: Split, teacher: Network, tmp_path: Path) -> None:
-    config = config_of({"row": "iCD-KD", "scales": [1, 2, 3], "base_scale_weights": [1, 2, 3]}, epochs=2)
+    config = config_of({"recipe": "iCD-KD", "scales": [1, 2, 3], "base_scale_weights": [1, 2, 3]}, epochs=2)
     eager = ran(config, split, teacher, tmp_path, engine="eager")
     (tmp_path / "other").mkdir()
     device = ran(config, split, teacher, tmp_path / "other", engine="graph")
@@ -130,7 +134,7 @@ def test_blocks_of_several_grids(split: Split, teacher: Network, tmp_path: Path)
 
 
 def test_mobilenet(split: Split, teacher: Network, tmp_path: Path) -> None:
-    config = config_of(student="mobilenetv2", epochs=2, batch_size=64, drop_last=True)
+    config = config_of(student="mobilenetv2", epochs=2, batch_size=32, drop_last=True)
     eager = ran(config, split, teacher, tmp_path / "eager", engine="eager")
     assert_same(ran(config, split, teacher, tmp_path / "device", engine="graph"), eager)
 
@@ -146,12 +150,12 @@ def test_a_live_teacher_or_none(split: Split, teacher: Network, method: str) -> 
 @pytest.mark.parametrize("paths", [("eager", "graph"), ("graph", "eager"), ("graph", "graph")])
 def test_a_resume_may_change_the_path(split: Split, teacher: Network, tmp_path: Path, paths: tuple[str, str]) -> None:
     config = config_of(schedule="cosine")
-    table = tmp_path / "table"
+    cache = tmp_path / "cache"
     (tmp_path / "checkpoints").mkdir()
-    whole = ran(config, split, teacher, table, engine="eager")
+    whole = ran(config, split, teacher, cache, engine="eager")
     rows: list[EpochMetrics] = []
     for path, stop in zip(paths, (lambda: True, lambda: False), strict=True):
-        done, more = ran(config, split, teacher, table, engine=path, stop=stop, checkpoints=tmp_path / "checkpoints")
+        done, more = ran(config, split, teacher, cache, engine=path, stop=stop, checkpoints=tmp_path / "checkpoints")
         rows += more
     assert [row.values["train/loss"] for row in rows] == [row.values["train/loss"] for row in whole[1]]
     for name, tensor in done.network.state_dict().items():
@@ -163,48 +167,54 @@ class RecordingEpochs(DeviceEpochs):
 
     did: ClassVar[list[str]] = []
     broken: ClassVar[bool] = False
+    capturing: ClassVar[bool] = False
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.why_not = ""
 
-    def _counted(self) -> None:
-        if _capturing.locked():
+    def _step_at_counter(self) -> None:
+        if self.capturing:
             self.did.append("record")
             if self.broken:
                 raise RuntimeError("operation not permitted when stream is capturing")
             return
         self.did.append("run")
-        super()._counted()
+        super()._step_at_counter()
 
 
 @pytest.mark.parametrize("fault", ["", "refused", "wrong"])
 def test_which_steps_are_replayed(
     split: Split, teacher: Network, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fault: str
 ) -> None:
-    config = config_of(epochs=3, report_every=3)  # 4 full steps of 24 images and one of 4
+    config = config_of(epochs=3, report_every=3)  # 4 full steps of 12 images and one of 2
     did: list[str] = []
     made: list[RecordingEpochs] = []
 
     class Graph:
         def replay(self) -> None:
             did.append("replay")
-            DeviceEpochs._counted(made[0])
+            DeviceEpochs._step_at_counter(made[0])
             if fault == "wrong":
-                made[0].one.weights[0].data.add_(1e-3)
+                made[0].step.weights[0].data.add_(1e-3)
 
     def epochs_of(*args: Any) -> RecordingEpochs:
         made.insert(0, RecordingEpochs(*args))
         return made[0]
 
-    def graph(graph: Graph, *, stream: str, capture_error_mode: str) -> Any:
+    @contextmanager
+    def graph(graph: Graph, *, stream: str, capture_error_mode: str) -> Iterator[None]:
         assert (stream, capture_error_mode) == ("stream", "thread_local")
-        return nullcontext()
+        monkeypatch.setattr(RecordingEpochs, "capturing", True)
+        try:
+            yield
+        finally:
+            monkeypatch.setattr(RecordingEpochs, "capturing", False)
 
-    monkeypatch.setattr("icd.trial.engine._failed", [])
+    monkeypatch.setattr("icd.training.engine._failed", [])
     monkeypatch.setattr(RecordingEpochs, "did", did)
     monkeypatch.setattr(RecordingEpochs, "broken", fault == "refused")
-    monkeypatch.setattr("icd.trial.train.DeviceEpochs", epochs_of)
+    monkeypatch.setattr("icd.training.loop.DeviceEpochs", epochs_of)
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
     monkeypatch.setattr(torch.cuda, "graph", graph)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: "stream")
@@ -232,41 +242,31 @@ def test_which_steps_are_replayed(
 
 
 def test_two_trials_share_what_is_on_the_device(split: Split, teacher: Network, tmp_path: Path) -> None:
-    first, second = (config_of(epochs=1, **protocol) for protocol in ({}, {"lr": 0.02}))
-    tables = [
-        open_table(plan_table([config], split, "table", folder=tmp_path), config, teacher, tmp_path)
+    first, second = config_of(epochs=1), config_of(epochs=1, lr=0.02)
+    caches = [
+        open_cache(plan_cache([config], split, "full", folder=tmp_path), config, teacher, tmp_path)
         for config in (first, second)
     ]
-    mirrors = [device_table.DeviceTable(table, torch.device("cpu"), 100).mirrors[0] for table in tables if table]
+    mirrors = [device_cache.DeviceCache(cache, torch.device("cpu"), 50).mirrors[0] for cache in caches if cache]
     assert mirrors[0] is mirrors[1]
-
-
-def test_trials_in_threads_are_the_trials_alone(split: Split, teacher: Network, tmp_path: Path) -> None:
-    configs = [config_of(epochs=2, lr=lr) for lr in (0.05, 0.02)]  # one seed, so one sequence of views
-    alone = [ran(config, split, teacher, tmp_path, engine="graph") for config in configs]
-    with ThreadPoolExecutor(2) as pool:
-        beside = list(pool.map(lambda config: ran(config, split, teacher, tmp_path, engine="graph"), configs))
-    for one, other in zip(alone, beside, strict=True):
-        for name, tensor in one[0].network.state_dict().items():
-            assert torch.equal(tensor, other[0].network.state_dict()[name]), name
 
 
 def test_mirrors_that_nobody_uses_make_room(
     split: Split, teacher: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, cpu = config_of(epochs=1), torch.device("cpu")
-    plans = [plan_table([config], split, "table", folder=tmp_path / name) for name in ("a", "b")]
-    first, second = (open_table(plan, config, teacher, tmp_path / name) for plan, name in zip(plans, "ab", strict=True))
+    plans = [plan_cache([config], split, "full", folder=tmp_path / name) for name in ("a", "b")]
+    first, second = (open_cache(plan, config, teacher, tmp_path / name) for plan, name in zip(plans, "ab", strict=True))
     assert first is not None
     assert second is not None
-    monkeypatch.setattr(device_table, "_mirrors", {})
-    used = device_table.DeviceTable(first, cpu, 100)
-    monkeypatch.setattr(device_table, "_HOST_ROOM", 0)
-    assert not device_table.DeviceTable(second, cpu, 100).whole
-    assert len(device_table._mirrors) == 1, "a trial uses it"
+    monkeypatch.setattr(device_cache, "_mirrors", {})
+    used = device_cache.DeviceCache(first, cpu, 50)
+    monkeypatch.setattr(device_cache, "_HOST_ROOM", 0)
+    assert not device_cache.DeviceCache(second, cpu, 50).whole
+    assert len(device_cache._mirrors) == 1, "a trial uses it"
     del used
-    assert not device_table.DeviceTable(second, cpu, 100).whole
-    assert device_table._mirrors == {}
+    assert not device_cache.DeviceCache(second, cpu, 50).whole
+    assert device_cache._mirrors == {}
 
 
 def test_a_loss_that_is_not_finite_is_found_with_its_step(split: Split, teacher: Network) -> None:
@@ -280,7 +280,7 @@ def test_a_loss_that_is_not_finite_is_found_with_its_step(split: Split, teacher:
 
 
 def test_what_cannot_be_recorded_runs_without_and_says_why(split: Split, teacher: Network) -> None:
-    config = config_of({"row": "CRD", "num_negatives": 20}, epochs=1)
+    config = config_of({"recipe": "CRD", "num_negatives": 20}, epochs=1)
     asked = ran(config, split, teacher, engine="graph")
     assert asked[0].engine.startswith("eager: CRD, ")
     assert asked[0].engine.endswith(" works on the host in every step")
@@ -290,20 +290,20 @@ def test_what_cannot_be_recorded_runs_without_and_says_why(split: Split, teacher
 
 
 @pytest.mark.parametrize("stale", ["nothing", "images", "rate", "epoch", "all"])
-@pytest.mark.parametrize("batch_size", [24, 100])
+@pytest.mark.parametrize("batch_size", [12, 50])
 def test_a_recording_of_stale_inputs_is_found(split: Split, teacher: Network, stale: str, batch_size: int) -> None:
     """A graph that shows one batch for ever is right at the moment of its recording, and only there."""
     config = config_of(schedule="cosine", batch_size=batch_size)
     student = initial_student(config, split.num_classes, torch.device("cpu")).train()
-    one = TrainStep(student, config.method.build(None), config.protocol)
-    epochs = DeviceEpochs(one, config, split, split.train, teacher, None)  # type: ignore[arg-type]
+    step = TrainStep(student, config.method.build(None), config.training)
+    epochs = DeviceEpochs(step, config, split, split.train, teacher, None)  # type: ignore[arg-type]
     epochs._prepare(1)
-    for _ in range(3 if batch_size == 24 else 0):
-        epochs._counted()
-    if batch_size == 100:
-        epochs._counted()
+    for _ in range(3 if batch_size == 12 else 0):
+        epochs._step_at_counter()
+    if batch_size == 50:
+        epochs._step_at_counter()
         epochs._counter.zero_()
-    inputs = {"images": epochs._picks_T3B, "rate": epochs._rates, "epoch": epochs._epoch}
+    inputs = {"images": epochs._indices_T3B, "rate": epochs._rates, "epoch": epochs._epoch}
     held = {name: tensor.clone() for name, tensor in inputs.items() if stale in (name, "all")}
     now = int(epochs._counter)
 
@@ -312,27 +312,27 @@ def test_a_recording_of_stale_inputs_is_found(split: Split, teacher: Network, st
             before = {name: inputs[name].clone() for name in held}
             for name, tensor in held.items():
                 inputs[name].copy_(tensor if name == "epoch" else tensor[now].expand_as(tensor))
-            epochs._counted()
+            epochs._step_at_counter()
             for name, tensor in before.items():
                 inputs[name].copy_(tensor)
 
-    state = [tensor.clone() for tensor in (*one.changing(), *inputs.values(), epochs._counter)]
+    state = [tensor.clone() for tensor in (*step.changing(), *inputs.values(), epochs._counter)]
     drift = epochs._drift(Graph())  # type: ignore[arg-type]
     assert (drift == 0) if stale == "nothing" else (drift > _DRIFT)
-    for tensor, old in zip((*one.changing(), *inputs.values(), epochs._counter), state, strict=True):
+    for tensor, old in zip((*step.changing(), *inputs.values(), epochs._counter), state, strict=True):
         assert torch.equal(tensor, old)
 
 
 def test_a_mirror_that_is_there_is_used_however_full_the_device_is(
     split: Split, teacher: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(device_table, "_mirrors", {})
+    monkeypatch.setattr(device_cache, "_mirrors", {})
     cpu, config = torch.device("cpu"), config_of(epochs=1)
-    table = open_table(plan_table([config], split, "table", folder=tmp_path), config, teacher, tmp_path)
-    assert table is not None
-    first = device_table.DeviceTable(table, cpu, 100)
-    monkeypatch.setattr(device_table, "_HOST_ROOM", -1)  # what is free less a fifth, once trials use that fifth
-    second = device_table.DeviceTable(table, cpu, 100)
+    cache = open_cache(plan_cache([config], split, "full", folder=tmp_path), config, teacher, tmp_path)
+    assert cache is not None
+    first = device_cache.DeviceCache(cache, cpu, 50)
+    monkeypatch.setattr(device_cache, "_HOST_ROOM", -1)  # what is free less a fifth, once trials use that fifth
+    second = device_cache.DeviceCache(cache, cpu, 50)
     assert second.whole
     assert second.mirrors[0] is first.mirrors[0]
 
@@ -340,19 +340,19 @@ def test_a_mirror_that_is_there_is_used_however_full_the_device_is(
 def test_a_mirror_that_does_not_fit_after_all_is_one_of_an_epoch(
     split: Split, teacher: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(device_table, "_mirrors", {})
+    monkeypatch.setattr(device_cache, "_mirrors", {})
     cpu, config = torch.device("cpu"), config_of(epochs=1)
-    table = open_table(plan_table([config], split, "table", folder=tmp_path), config, teacher, tmp_path)
-    assert table is not None
-    real = device_table.Mirror
+    cache = open_cache(plan_cache([config], split, "full", folder=tmp_path), config, teacher, tmp_path)
+    assert cache is not None
+    real = device_cache.Mirror
 
-    def full(spec: Any, num_entries: int, device: torch.device) -> device_table.Mirror:
-        if num_entries > 100:
+    def full(spec: Any, num_entries: int, device: torch.device) -> device_cache.Mirror:
+        if num_entries > 50:
             raise torch.OutOfMemoryError("CUDA out of memory")  # another process was faster
         return real(spec, num_entries, device)
 
-    monkeypatch.setattr(device_table, "Mirror", full)
-    made = device_table.DeviceTable(table, cpu, 100)
+    monkeypatch.setattr(device_cache, "Mirror", full)
+    made = device_cache.DeviceCache(cache, cpu, 50)
     assert not made.whole
-    assert len(made.mirrors[0].there_S) == 100
-    assert device_table._mirrors == {}
+    assert len(made.mirrors[0].is_filled_S) == 50
+    assert device_cache._mirrors == {}

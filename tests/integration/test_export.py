@@ -20,14 +20,12 @@ from icd import results
 from icd.config.read_trial import load_trial, read_trial
 from icd.config.yaml import parse_yaml
 from icd.models import build_model
-from icd.results.student import sample_of
-from icd.results.winner import NOT_CONFIRMED, SIMPLEST
-from icd.search.outbox import Outbox
+from icd.results.exports.student import sample_of
+from icd.results.exports.winner import NOT_CONFIRMED, SIMPLEST
+from tests.ablating import planned, study_at, told, write_student
 from tests.command import Command, one_line
 from tests.confirmed import arm, confirmation, run
-from tests.explaining import planned, study_at, told, write_student
 from tests.studies import Study, usual
-from tests.tracking import begin_trial, end_trial
 
 EVERYTHING = ["README.md", "best.yaml", "student.onnx", "student.pt2", "student.safetensors"]
 # Nothing of icd may be imported, wherever it is installed.
@@ -56,7 +54,7 @@ def in_another_process(code: str, folder: Path) -> None:
 def check_snippets(folder: Path, images_BCHW: torch.Tensor) -> None:
     """Run what the card says, the first two ways of loading while icd cannot be imported."""
     weights = load_file(folder / "student.safetensors")
-    network = build_model("resnet8", num_classes=100, stem="cifar").eval()
+    network = build_model("resnet8", num_classes=100, stem="conv3x3").eval()
     network.load_state_dict(weights)
     with torch.no_grad():
         expected_BK = network(images_BCHW).logits_BK.numpy()
@@ -75,11 +73,6 @@ def check_snippets(folder: Path, images_BCHW: torch.Tensor) -> None:
 
 @pytest.mark.timeout(400)
 def test_everything_and_the_registry(command: Command, study: Study, tmp_path: Path) -> None:
-    outbox = Outbox(study.folder)
-    outbox.sweep(time_ms=1_700_000_000_000, name="sweep by-hand", params={}, tags={}, note="A question?")
-    begin_trial(outbox, 1)
-    end_trial(outbox, 1)
-    outbox.close()
     assert command("sync", "by-hand").code == 0
 
     out = tmp_path / "out"
@@ -99,9 +92,10 @@ def test_everything_and_the_registry(command: Command, study: Study, tmp_path: P
     uri = f"sqlite:///{study.root / 'mlflow.db'}"
     client = MlflowClient(tracking_uri=uri)
     version = client.get_model_version_by_alias("by-hand", "best")
+    assert version.run_id is not None
     trial_run = client.get_run(version.run_id)
     assert trial_run.data.tags["icd.trial"] == "f00d/0001"
-    assert (version.version, version.description) == (1, NOT_CONFIRMED)
+    assert (int(version.version), version.description) == (1, NOT_CONFIRMED)
     assert version.tags["val/top1"] == "50"
     registered = {"uri": "models:/by-hand@best", "version": 1, "run_id": version.run_id, "new": True, "loadable": True}
     assert told["registered"] == registered
@@ -121,7 +115,7 @@ def test_everything_and_the_registry(command: Command, study: Study, tmp_path: P
     again = command(*words, "--force", "--alias", "champion")
     assert again.code == 0, again.err
     assert json.loads(again.out)["registered"]["new"] is False
-    assert client.get_model_version_by_alias("by-hand", "champion").version == 1
+    assert int(client.get_model_version_by_alias("by-hand", "champion").version) == 1
     assert len(client.search_model_versions("name = 'by-hand'")) == 1
 
 
@@ -135,6 +129,7 @@ def test_registered_where_the_trial_has_no_run(command: Command, root: Path, tmp
     assert "registered: models:/my-model@best, version 2 (new)" in other.out, other.err
     client = MlflowClient(tracking_uri=f"sqlite:///{root / 'mlflow.db'}")
     version = client.get_model_version_by_alias("my-model", "best")
+    assert version.run_id is not None
     own = client.get_run(version.run_id)
     assert (own.data.tags["icd.trial"], own.data.tags["icd.stage"]) == ("f00d/export-0000", "export")
     assert own.info.status == "FINISHED"
@@ -180,7 +175,7 @@ def test_a_confirmed_winner(command: Command, tmp_path: Path, monkeypatch: pytes
     arms = (arm("trial 1", 1, [run(0, 7, 44.0), run(1, 8, 46.0)]), arm("KD", None, [run(3, 7, 43.0)]))
     comparisons = tuple(replace(item, arm="trial 1") for item in confirmation().comparisons[:1])
     found = confirmation(arms=arms, comparisons=comparisons, winner="trial 1")
-    monkeypatch.setattr(sys.modules["icd.results.export"], "confirmation_of", lambda ledger: found)
+    monkeypatch.setattr(sys.modules["icd.results.exports.export"], "confirmation_of", lambda ledger: found)
     made = results.export("by-hand", tmp_path / "best.yaml")
     assert (made.trial, made.confirmed) == (0, True)
     text = made.config.read_text()

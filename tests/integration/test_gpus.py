@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 
 from icd.config.sweep import Resources
-from icd.search.ray_tune import RayExecutor
-from icd.search.task import Outcome, Task
+from icd.search.core.attempts import Attempt, AttemptResult
+from icd.search.executors.ray.executor import RayExecutor
 from tests.command import Command, one_line
 from tests.integration.ray_fakes import FakePolicy
 
 
-def tell_what_is_seen(task: Task, bench: Any, send: Any, *, progress: Any) -> Outcome:
+def tell_what_is_seen(task: Attempt, bench: Any, send: Any, *, progress: Any) -> AttemptResult:
     seen = {"visible": os.environ.get("CUDA_VISIBLE_DEVICES")}
-    return Outcome(number=task.number, attempt=task.attempt, kind="complete", result=seen)
+    return AttemptResult(number=task.number, attempt=task.attempt, kind="complete", result=seen)
 
 
 def test_a_sweep_never_takes_the_cpu_for_a_gpu_that_was_asked_for(

@@ -1,13 +1,18 @@
 """``icd show | logs | rm`` on studies built by hand; nothing is trained here."""
 
 import json
+import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+import yaml
 
 from icd import search
-from icd.search.lease import Lease
 from icd.search.removal import parts_of, remove
+from icd.search.study.database import open_storage, storage_url
+from icd.search.study.locks import DriverLock
 from tests.command import Command, one_line
 from tests.studies import Study, usual
 
@@ -29,10 +34,10 @@ def test_one_trial_is_shown_whole(command: Command, study: Study) -> None:
     said = command("show", "by-hand", 1)
     assert said.code == 0, said.err
     (row,) = json.loads(command("trials", "by-hand", "--top", 1, "--json").out)
-    weight = row["params"]["cluster_weight"]
+    weight = row["params"]["method.cluster_weight"]
     lines = said.out.splitlines()
     assert lines[0] == "trial 1: complete, val/top1 50"
-    assert f"  cluster_weight: {weight:.4g}" in lines
+    assert f"  method.cluster_weight: {weight:.4g}" in lines
     assert "curve: 1: 20  2: 30  3: 40  4: 50" in lines
     assert f"key: {row['key']}" in lines
     assert "student:" in lines, "its configuration, as 'icd train' takes it"
@@ -89,14 +94,15 @@ def test_a_sweep_is_removed_with_all_that_is_its_own(
 
 
 def test_a_sweep_that_is_driven_stays(command: Command, study: Study, root: Path) -> None:
-    with Lease(study.folder):
+    with DriverLock(study.folder):
         assert "is driven by pid" in one_line(command("rm", "by-hand", "--yes"), 5, "STATE")
     assert len(search.trials("by-hand", root=root)) == 6
 
 
 def test_a_removal_that_was_cut_off_is_finished_by_another(root: Path) -> None:
     study = usual(root)
-    study.ledger.storage.delete_study(study.ledger.study._study_id)
+    database = open_storage(storage_url(root))
+    database.delete_study(database.get_study_id_from_name(study.sweep.name))
     assert parts_of(root, "by-hand", mlflow=False) == [str(study.folder)]
     remove(root, "by-hand", mlflow=False)
     assert not study.folder.exists()
@@ -105,7 +111,7 @@ def test_a_removal_that_was_cut_off_is_finished_by_another(root: Path) -> None:
 def test_its_experiment_goes_only_where_that_is_asked(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{root / 'mlflow.db'}")
     usual(root)
-    from icd.search.mlflow_store import connect
+    from icd.search.tracking.mlflow_client import connect
 
     client = connect(f"sqlite:///{root / 'mlflow.db'}")
     client.create_experiment("by-hand")
@@ -114,3 +120,31 @@ def test_its_experiment_goes_only_where_that_is_asked(root: Path, monkeypatch: p
     usual(root)
     search.remove("by-hand", root=root, mlflow=True)
     assert client.get_experiment_by_name("by-hand") is None, "its name is free for another sweep"
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    """Every file but that in which SQLite keeps who reads."""
+    files = (path for path in sorted(root.rglob("*")) if path.is_file() and not path.name.endswith("-shm"))
+    return {str(path.relative_to(root)): path.read_bytes() for path in files}
+
+
+def test_a_root_of_an_earlier_format_is_refused_and_left_as_it_is(command: Command, root: Path) -> None:
+    study = usual(root)
+    with closing(sqlite3.connect(root / "study.db")) as database, database:
+        assert database.execute("delete from study_user_attributes where key = 'icd:format'").rowcount == 1
+    shutil.rmtree(study.folder)
+    file = root.parent / "sweep.yaml"
+    file.write_text(yaml.safe_dump(study.document))
+    before = contents(root)
+    for words in (
+        ("status",),
+        ("status", "by-hand"),
+        ("trials", "by-hand"),
+        ("resume", "by-hand"),
+        ("sweep", file),
+        ("confirm", "by-hand"),
+        ("rm", "by-hand", "--yes"),
+    ):
+        line = one_line(command(*words), 5, "STATE")
+        assert "sweep 'by-hand' was made by another version of icd" in line, words
+        assert contents(root) == before, words

@@ -5,11 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from icd.search.mlflow_store import connect
-from icd.search.model_registry import Version, register
-from icd.search.outbox import Outbox
-from icd.search.track import flush
-from tests.tracking import begin_trial, end_trial
+from icd.results.exports.registry import Version, register
+from icd.search.tracking.mlflow_client import connect
+from tests.tracking import ended, send
 
 UID = "0123456789abcdef"
 
@@ -33,11 +31,8 @@ def sent(root: Path, number: int) -> None:
     folder = root / "sweeps" / "s"
     (folder / "trials" / f"{number:04d}").mkdir(parents=True)
     (folder / "trials" / f"{number:04d}" / "log.txt").write_text(f"{number}")
-    outbox = Outbox(folder)
-    begin_trial(outbox, number)
-    end_trial(outbox, number, artifacts=(f"trials/{number:04d}/log.txt",))
-    outbox.close()
-    assert flush(folder, f"sqlite:///{root}/mlflow.db", "s", UID, 120.0) == 0
+    view = ended(number, artifacts=(f"trials/{number:04d}/log.txt",))
+    assert send(folder, f"sqlite:///{root}/mlflow.db", [view], experiment="s", uid=UID, deadline_s=120) == 0
 
 
 @pytest.mark.parametrize("how", ["moved", "copied"])
@@ -54,6 +49,7 @@ def test_artifacts_are_found_and_written_where_the_root_is_now(how: str, tmp_pat
     client = connect(f"sqlite:///{new}/mlflow.db")
     source = client.get_model_version_by_alias("m", "best").source
     assert registered(new, 1).startswith((new / "mlartifacts").as_uri())
+    assert source is not None
     assert source.startswith((new / "mlartifacts").as_uri())
     (experiment,) = client.search_experiments(filter_string="name = 's'")
     for run in client.search_runs([experiment.experiment_id]):

@@ -9,7 +9,7 @@ import torch
 
 from icd.data import DATASETS, Split, load_dataset
 from icd.data.loader import batches
-from icd.methods import PAPER_ROWS, LiveSide, Step
+from icd.methods import PAPER_ROWS, LiveOutputs, Step
 from icd.models import Stem, build_model
 from tests.support.needs import REFERENCE, need
 
@@ -23,12 +23,12 @@ def unpacked(name: str, archive: str, folder: Path) -> Split:
         file.extractall(folder)
     inside = [entry for entry in folder.iterdir() if entry.is_dir()]
     root = folder if (folder / "images.txt").exists() or len(inside) != 1 else inside[0]
-    return load_dataset(name, root=root, path=None, val_share=0.2, split_seed=0)
+    return load_dataset(name, root=root, path=None, val_fraction=0.2, split_seed=0)
 
 
 def step_terms(split: Split, data: str, pair: tuple[str, str], stem: Stem, row: str) -> dict[str, float]:
     """Terms of one forward and backward pass of two images; every student weight must get a finite gradient."""
-    views = DATASETS[data].views
+    views = DATASETS[data].augmentation
     batch = next(
         batches(
             split.train,
@@ -45,8 +45,8 @@ def step_terms(split: Split, data: str, pair: tuple[str, str], stem: Stem, row: 
     teacher = build_model(pair[0], num_classes=split.num_classes, stem=stem, seed=0).eval()
     student = build_model(pair[1], num_classes=split.num_classes, stem=stem, seed=1).train()
     with torch.no_grad():
-        teacher_side = LiveSide(teacher(batch.images_BCHW), teacher.head)
-    student_side = LiveSide(student(batch.images_BCHW), student.head)
+        teacher_side = LiveOutputs(teacher(batch.images_BCHW), teacher.head)
+    student_side = LiveOutputs(student(batch.images_BCHW), student.head)
     method = PAPER_ROWS[row].build(None)
     terms = method(student_side, teacher_side, Step(batch.labels_B, batch.indices_B, 1, 0))
     torch.stack(list(terms.values())).sum().backward()
@@ -63,7 +63,7 @@ def birds(tmp_path_factory: pytest.TempPathFactory) -> Split:
 
 @pytest.mark.parametrize("pair", PAIRS, ids="->".join)
 def test_a_step_on_birds_at_224_pixels(birds: Split, pair: tuple[str, str]) -> None:
-    terms = step_terms(birds, "cub200", pair, "cub", "iCD-KD")
+    terms = step_terms(birds, "cub200", pair, "conv7x7_s2", "iCD-KD")
     assert set(terms) == {"ce", "base", "cluster"}
     assert all(np.isfinite(value) and value >= 0 for value in terms.values()), terms
 
@@ -71,6 +71,6 @@ def test_a_step_on_birds_at_224_pixels(birds: Split, pair: tuple[str, str]) -> N
 def test_a_step_on_tiny_imagenet_at_64_pixels(tmp_path: Path) -> None:
     split = unpacked("tiny_imagenet", "tiny_imagenet_animals30.zip", tmp_path)
     assert split.num_classes == 30
-    terms = step_terms(split, "tiny_imagenet", ("resnet32x4", "mobilenetv2"), "cifar", "SD-DKD")
+    terms = step_terms(split, "tiny_imagenet", ("resnet32x4", "mobilenetv2"), "conv3x3", "SD-DKD")
     assert set(terms) == {"ce", "base"}
     assert all(np.isfinite(value) for value in terms.values()), terms

@@ -8,7 +8,7 @@ from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 
 from icd.errors import SetupError, StateError
-from icd.search.storage import DatabaseLease, open_storage
+from icd.search.study.database import PostgresLock, open_storage
 from tests.support.postgres import Postgres
 
 pytestmark = pytest.mark.timeout(400)
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.timeout(400)
 
 def test_the_lock_is_taken_again_after_a_restart(postgres: Postgres) -> None:
     said: list[str] = []
-    first, second = (DatabaseLease(postgres.url("study"), "locked", said.append) for _ in range(2))
+    first, second = (PostgresLock(postgres.url("study"), "locked", said.append) for _ in range(2))
     first.acquire()
     with pytest.raises(StateError, match=rf"is driven by pid {os.getpid()} on .* since 2"):
         second.acquire()
@@ -31,8 +31,8 @@ def test_the_lock_is_taken_again_after_a_restart(postgres: Postgres) -> None:
 
 
 def test_a_driver_whose_lock_was_taken_meanwhile_ends(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("icd.search.storage._TAKE_BACK_S", 1.0)
-    first, second = (DatabaseLease(postgres.url("study"), "taken") for _ in range(2))
+    monkeypatch.setattr("icd.search.study.database._TAKE_BACK_S", 1.0)
+    first, second = (PostgresLock(postgres.url("study"), "taken") for _ in range(2))
     first.acquire()
     postgres.restart()
     second.acquire()
@@ -43,9 +43,9 @@ def test_a_driver_whose_lock_was_taken_meanwhile_ends(postgres: Postgres, monkey
 
 
 def test_a_driver_that_lost_its_lock_writes_no_more(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("icd.search.storage._TAKE_BACK_S", 0.5)
+    monkeypatch.setattr("icd.search.study.database._TAKE_BACK_S", 0.5)
     url = postgres.url("study")
-    first, second = (DatabaseLease(url, "fenced") for _ in range(2))
+    first, second = (PostgresLock(url, "fenced") for _ in range(2))
     storage = open_storage(url)
     assert isinstance(storage, RDBStorage)
     first.acquire()
@@ -67,7 +67,7 @@ def test_a_server_that_is_away_is_said_without_the_password(postgres: Postgres) 
     postgres.control("stop", "-m", "immediate")
     try:
         with pytest.raises(SetupError, match=r"cannot be opened: .*refused") as caught:
-            DatabaseLease(postgres.url("study"), "away").acquire()
+            PostgresLock(postgres.url("study"), "away").acquire()
         assert "verysecret" not in str(caught.value)
     finally:
         postgres.control("start")

@@ -17,10 +17,10 @@ from ray.exceptions import ObjectStoreFullError, OutOfMemoryError
 
 from icd.config.sweep import Resources
 from icd.errors import SetupError
-from icd.search.machine import usable_cpus
-from icd.search.ray_cluster import fitting
-from icd.search.ray_tune import RayExecutor
-from icd.search.task import Outcome
+from icd.search.core.attempts import AttemptResult
+from icd.search.core.machine import usable_cpus
+from icd.search.executors.ray.cluster import fitting
+from icd.search.executors.ray.executor import RayExecutor
 from tests.integration.ray_fakes import EPOCHS, FakePolicy, fake_attempt, pids_of, runner, start_driver
 from tests.integration.ray_nodes import wait_for
 
@@ -73,7 +73,7 @@ def test_no_pickle_holds_the_policy(run: Callable[..., FakePolicy], tmp_path: Pa
 
 
 def test_the_policy_stops_a_trial_once(run: Callable[..., FakePolicy]) -> None:
-    policy = run([{"protocol": {"epochs": 50}}, {}, {}], stop_after={0: 2, 1: EPOCHS})
+    policy = run([{"training": {"epochs": 50}}, {}, {}], stop_after={0: 2, 1: EPOCHS})
     assert policy.kinds(0) == ["stopped"]
     assert policy.kinds(1) == ["complete"]  # after its last epoch nothing is left to stop
     assert max(epoch.epoch for epoch in policy.epochs if epoch.number == 0) == 2
@@ -93,7 +93,7 @@ def test_whatever_ray_raises_ends_one_attempt(run: Callable[..., FakePolicy], mo
         0: OutOfMemoryError("the node running low on memory"),
         1: ObjectStoreFullError("no room"),
     }
-    monkeypatch.setattr("icd.search.ray_deaths._REST_S", 0.0)
+    monkeypatch.setattr("icd.search.executors.ray.exit_reasons._REST_S", 0.0)
     get = ray.get
 
     def get_or_raise(future: Any) -> Any:
@@ -131,7 +131,7 @@ def test_stopping_ends_the_run(run: Callable[..., FakePolicy], executor: RayExec
         seen.append(dict(executor.progress()))
         policy.stopping = len(policy.epochs) >= 4
 
-    policy = run([{"protocol": {"epochs": 1000}, "seconds": 1.5}] * 4, tick)
+    policy = run([{"training": {"epochs": 1000}, "seconds": 1.5}] * 4, tick)
     assert len(policy.ends) == policy.most
     assert {outcome.kind for outcome in policy.ends} == {"stopped"}
     assert max(later - earlier for earlier, later in pairwise(ticks)) < 2.5
@@ -142,16 +142,16 @@ def test_stopping_before_a_trial_has_begun_ends_the_run(run: Callable[..., FakeP
     def tick(policy: FakePolicy) -> None:
         policy.stopping = bool(policy.running)
 
-    policy = run([{"protocol": {"epochs": 1000}, "seconds": 1}] * 2, tick)
+    policy = run([{"training": {"epochs": 1000}, "seconds": 1}] * 2, tick)
     assert {outcome.kind for outcome in policy.ends} == {"stopped"}
     assert policy.epochs == []
 
 
 def test_what_the_policy_raises_comes_out(run: Callable[..., FakePolicy], monkeypatch: pytest.MonkeyPatch) -> None:
-    def end(self: FakePolicy, outcome: Outcome) -> None:
+    def end(self: FakePolicy, outcome: AttemptResult) -> None:
         raise SetupError("the database is gone")
 
-    monkeypatch.setattr(FakePolicy, "end", end)
+    monkeypatch.setattr(FakePolicy, "on_finished", end)
     with pytest.raises(SetupError, match="the database is gone"):
         run([{}])
 

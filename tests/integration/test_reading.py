@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from icd.search.lease import Lease
-from icd.search.session import Settings, session
+from icd.search.session import session
+from icd.search.settings import Settings
+from icd.search.study.locks import DriverLock
 from tests.integration.ray_nodes import ROOT
 from tests.studies import Study, changed, usual
 
@@ -60,8 +61,8 @@ def as_reader(root: Path, *calls: list[str]) -> list[tuple[int, str, str]]:
 def test_reading_verbs_read_a_root_that_cannot_be_written(tmp_path: Path) -> None:
     root, out = tmp_path / "root", tmp_path / "out"
     study = usual(root)
+    study.ledger.note_study(stopped_by="budget")  # MLflow was told of it
     study.ledger._database.engine.dispose()  # type: ignore[attr-defined]
-    (study.folder / "outbox.jsonl").touch()  # MLflow was told of it
     assert not (root / "study.db-wal").exists()
     Study(root, changed(name="other")).ledger._database.engine.dispose()  # type: ignore[attr-defined]
     out.mkdir()
@@ -105,5 +106,5 @@ def test_files_have_the_permissions_of_the_umask(tmp_path: Path, monkeypatch: py
         os.umask(before)
     assert stat.S_IMODE(study.folder.stat().st_mode) == 0o750
     assert stat.S_IMODE((study.folder / "driver.lock").stat().st_mode) == 0o640
-    with Lease(study.folder):
+    with DriverLock(study.folder):
         pass

@@ -9,8 +9,7 @@ import pytest
 
 from icd.results import compare as compare_module
 from icd.results.compare import compare
-from icd.search.lease import Lease
-from icd.search.outbox import Outbox, events
+from icd.search.study.locks import DriverLock
 from tests.command import Command, one_line
 from tests.reports import confirmation
 from tests.studies import Study, changed, usual
@@ -43,7 +42,7 @@ def test_a_report_is_written_beside_the_trials(command: Command, study: Study) -
     assert said.code == 0, said.err
     assert said.out == f"{study.folder / 'report.html'}\n"
     assert "Sweep by-hand" in (study.folder / "report.html").read_text()
-    assert not (study.folder / "outbox.jsonl").exists()  # MLflow knows nothing of this sweep
+    assert not (study.root / "mlflow.db").exists()  # nobody drove this sweep
 
 
 def test_a_report_is_written_elsewhere_and_replaced(command: Command, study: Study, tmp_path: Path) -> None:
@@ -56,31 +55,26 @@ def test_a_report_is_written_elsewhere_and_replaced(command: Command, study: Stu
 
 
 def test_a_driver_logs_by_itself(command: Command, study: Study) -> None:
-    outbox = Outbox(study.folder)
-    outbox.sweep(time_ms=1, name="sweep", params={}, tags={}, note="note")
-    outbox.close()
-    with Lease(study.folder):
+    study.ledger.note_study(stopped_by="budget")
+    with DriverLock(study.folder):
         said = command("report", "by-hand")
     assert said.code == 0, said.err
     assert "not logged: " in said.err
-    assert [event["kind"] for event in events(study.folder / "outbox.jsonl")] == ["sweep"]
+    assert not (study.root / "mlflow.db").exists()
 
 
 def test_a_report_waits_for_a_server_that_is_away(
     command: Command, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    outbox = Outbox(study.folder)
-    outbox.sweep(time_ms=1, name="sweep", params={}, tags={}, note="note")
-    outbox.close()
+    study.ledger.note_study(stopped_by="budget")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setattr("icd.cli.outcomes._FLUSH_S", 0.1)
     said = command("report", "by-hand", "--json")
     assert said.code == 0, said.err
     told = json.loads(said.out)
-    assert (told["logged"], told["pending"]) == (False, 2)
+    shown = [record for record in study.ledger.records() if record.state != "duplicate"]
+    assert (told["logged"], told["pending"]) == (False, 1 + len(shown))
     assert "icd sync by-hand" in said.err
-    last = list(events(study.folder / "outbox.jsonl"))[-1]
-    assert (last["kind"], last["artifacts"]) == ("summary", ["report.html"])
 
 
 @pytest.mark.usefixtures("study")
@@ -99,17 +93,17 @@ def test_a_report_that_cannot_be_written(command: Command, tmp_path: Path) -> No
 
 
 def test_what_differs_is_shown(command: Command, root: Path, study: Study, tmp_path: Path) -> None:
-    other(root, protocol={"epochs": 4, "batch_size": 25})
+    other(root, training={"epochs": 4, "batch_size": 25})
     said = command("compare", "by-hand", "other", "-o", tmp_path / "both.html")
     assert said.code == 0, said.err
     assert "val/top1 50.00 % (trial 1)" in said.out
     assert "val/top1 45.00 % (trial 0)" in said.out
-    line = next(line for line in said.out.splitlines() if line.startswith("fixed.protocol.batch_size"))
+    line = next(line for line in said.out.splitlines() if line.startswith("training.batch_size"))
     assert line.split()[1:] == ["50", "25"]
     assert "The best of more trials is higher by chance alone" in said.out
     assert "Sweeps by-hand / other" in (tmp_path / "both.html").read_text()
     told = json.loads(command("compare", "by-hand", "other", "--json").out)
-    assert told["differences"] == {"fixed.protocol.batch_size": {"by-hand": "50", "other": "25"}}
+    assert told["differences"] == {"training.batch_size": {"by-hand": "50", "other": "25"}}
     assert told["names"] == ["by-hand", "other"]
     assert study.ledger.name == "by-hand"
 

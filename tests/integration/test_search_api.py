@@ -10,7 +10,7 @@ import pytest
 import icd
 from icd import results, search
 from icd.errors import StateError
-from icd.search.lease import Lease, is_driven
+from icd.search.study.locks import DriverLock, is_driven
 from tests.studies import Study, changed, usual
 
 JOBS = Path(icd.__file__).parents[1] / "jobs"
@@ -37,7 +37,7 @@ def test_rows_have_equal_keys() -> None:
     rows = search.trial_rows("by-hand")
     assert len({tuple(row) for row in rows}) == 1
     assert list(rows[0])[:3] == ["number", "state", "val/top1"]
-    assert (rows[1]["val/top1"], rows[2]["val/top1"], rows[0]["params_cluster_weight"]) == (50, None, None)
+    assert (rows[1]["val/top1"], rows[2]["val/top1"], rows[0]["params_method.cluster_weight"]) == (50, None, None)
 
 
 def test_no_best(tmp_path: Path) -> None:
@@ -49,13 +49,13 @@ def test_no_best(tmp_path: Path) -> None:
 def test_stop(study: Study) -> None:
     with pytest.raises(StateError, match="nobody"):
         search.stop("by-hand")
-    with Lease(study.folder):
+    with DriverLock(study.folder):
         assert search.stop("by-hand", now=True).startswith("pid ")
     assert (study.folder / "stop").read_text() == "now"
 
 
 def test_who_asks_is_not_taken_for_a_driver(study: Study) -> None:
-    lease = Lease(study.folder)
+    lease = DriverLock(study.folder)
     with lease:
         assert is_driven(study.folder)
     import fcntl
@@ -67,7 +67,7 @@ def test_who_asks_is_not_taken_for_a_driver(study: Study) -> None:
 
 
 def test_plan_from_a_mapping(tmp_path: Path) -> None:
-    plan = search.plan(changed(), ["budget.trials=4"], name="other", root=tmp_path / "root")
+    plan = search.plan(changed(), ["search.budget.trials=4"], name="other", root=tmp_path / "root")
     assert (plan.name, plan.trials, plan.paces) == ("other", 4, {})
     assert not (tmp_path / "root").exists()
 

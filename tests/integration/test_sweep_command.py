@@ -12,8 +12,8 @@ import yaml
 from safetensors import safe_open
 
 from icd.config.read_trial import load_trial
-from icd.search.lease import Lease
-from icd.search.terms import DeadTerm
+from icd.search.core.dead_terms import DeadTerm
+from icd.search.study.locks import DriverLock
 from tests.command import Command, one_line
 from tests.studies import Study, changed, usual
 
@@ -33,7 +33,7 @@ def study(root: Path) -> Study:
 
 @pytest.fixture
 def driven(study: Study) -> Iterator[Study]:
-    with Lease(study.folder):
+    with DriverLock(study.folder):
         yield study
 
 
@@ -119,7 +119,7 @@ def test_status_names_the_driver(command: Command, driven: Study) -> None:
 
 def test_a_sweep_that_is_prepared_has_a_status(command: Command, root: Path) -> None:
     (root / "sweeps" / "young").mkdir(parents=True)
-    with Lease(root / "sweeps" / "young"):
+    with DriverLock(root / "sweeps" / "young"):
         assert "preparing, driven by pid " in command("status", "young").out
         assert "preparing" in command("status").out
         assert json.loads(command("status", "young", "--json").out)["state"] == "preparing"
@@ -194,7 +194,7 @@ def test_trials_as_json(command: Command) -> None:
     assert rows[1]["curve"] == {"1": 20, "2": 30, "3": 40, "4": 50}
     assert (rows[2]["values"], rows[2]["last"], rows[2]["epochs"]) == ({}, 6, 2)
     assert (rows[4]["twin"], rows[4]["reason"]) == (1, "same configuration as trial 1")
-    assert 1 <= rows[1]["params"]["cluster_weight"] <= 8
+    assert 1 <= rows[1]["params"]["method.cluster_weight"] <= 8
 
 
 @pytest.mark.usefixtures("study")
@@ -202,8 +202,8 @@ def test_trials_as_csv(command: Command) -> None:
     rows = list(csv.DictReader(io.StringIO(command("trials", "by-hand", "--csv").out)))
     assert len(rows) == 6
     assert (rows[1]["number"], rows[1]["state"], rows[1]["val/top1"]) == ("1", "complete", "50.0")
-    assert (rows[2]["val/top1"], rows[0]["params_cluster_weight"]) == ("", "")
-    assert 1 <= float(rows[1]["params_cluster_weight"]) <= 8
+    assert (rows[2]["val/top1"], rows[0]["params_method.cluster_weight"]) == ("", "")
+    assert 1 <= float(rows[1]["params_method.cluster_weight"]) <= 8
 
 
 @pytest.mark.usefixtures("study")
@@ -253,8 +253,14 @@ def test_export(command: Command, tmp_path: Path) -> None:
     assert told["provenance"]["key"] == row["key"] == load_trial(Path(told["config"])).key()
     assert Path(told["config"]).read_text().startswith("# Trial 1 of sweep by-hand; weights in best.safetensors.")
     with safe_open(told["weights"], "pt") as weights:
-        assert weights.metadata() == told["provenance"]
+        (belongs,) = weights.metadata().values()
         assert len(weights.keys()) > 20
+    hour = {name: told["provenance"].pop(name) for name in ("created", "exported_by")}
+    assert all(hour.values())
+    assert {name: value for name, value in json.loads(belongs).items() if name != "weights"} == told["provenance"]
+    again = command("export", "by-hand", "--unconfirmed", "-o", tmp_path / "again" / "best.yaml", "--json")
+    same = Path(json.loads(again.out)["weights"]).read_bytes()
+    assert same == Path(told["weights"]).read_bytes(), "the same run gives the same bytes"
     assert command("validate", told["config"]).code == 0
 
 
@@ -320,8 +326,11 @@ def test_export_before_a_trial_is_complete(command: Command, root: Path, tmp_pat
 @pytest.mark.parametrize(
     ("parts", "lines"),
     [
-        ({"space": {"cluster_weight": {"low": 1, "high": 9}}}, ["space.method.cluster_weight.high: 8", "another name"]),
-        ({"budget": {"trials": 9}}, ["budget.trials: 6 -> 9", "--extend"]),
+        (
+            {"ranges": {"cluster_weight": {"low": 1, "high": 9}}},
+            ["method.cluster_weight.high: 8", "another name"],
+        ),
+        ({"budget": {"trials": 9}}, ["search.budget.trials: 6 -> 9", "--extend"]),
     ],
     ids=["space", "budget"],
 )
@@ -332,8 +341,8 @@ def test_taken_name(command: Command, tmp_path: Path, parts: dict[str, Any], lin
 
 @pytest.mark.usefixtures("study")
 def test_resume_with_another_space(command: Command) -> None:
-    said = command("resume", "by-hand", "--set", "space.cluster_weight.high=9", "--executor", "process")
-    assert "space.method.cluster_weight.high: 8" in one_line(said, 5, "STATE")
+    said = command("resume", "by-hand", "--set", "method.cluster_weight.high=9", "--executor", "process")
+    assert "method.cluster_weight.high: 8" in one_line(said, 5, "STATE")
     assert "found 3 done, 0 running to continue, 1 lost, 1 failed" in said.err
 
 
@@ -346,8 +355,8 @@ def test_sweep_that_is_driven(command: Command, driven: Study, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("words", "code", "text"),
     [
-        (["--set", "budget.trails=5"], 2, "did you mean 'trials'?"),
-        (["--set", "space.cluster_weight.low=9"], 2, "low"),
+        (["--set", "search.budget.trails=5"], 2, "did you mean 'trials'?"),
+        (["--set", "method.cluster_weight.low=9"], 2, "low"),
         (["--name", "../up"], 2, "name"),
         (["--executor", "slurm"], 2, "slurm"),
     ],
@@ -365,9 +374,9 @@ def test_validate_a_sweep(command: Command, tmp_path: Path, root: Path) -> None:
     said = command("validate", file(tmp_path))
     assert said.code == 0, said.err
     assert "is a valid sweep; digest " in said.out
-    told = json.loads(command("validate", file(tmp_path), "--json", "--set", "budget.trials=9").out)
-    assert told["sweep"]["budget"]["trials"] == 9
-    assert "did you mean 'space'" in one_line(command("validate", file(tmp_path, spice={})), 2, "CONFIG")
+    told = json.loads(command("validate", file(tmp_path), "--json", "--set", "search.budget.trials=9").out)
+    assert told["sweep"]["search"]["budget"]["trials"] == 9
+    assert "did you mean 'search'" in one_line(command("validate", file(tmp_path, searhc={})), 2, "CONFIG")
     assert not root.exists()
 
 
@@ -381,7 +390,7 @@ def test_plan_without_measuring_makes_nothing(command: Command, tmp_path: Path, 
     assert "epochs:    " in said.out
     assert "wall time: not known" in said.out
     told = json.loads(command(*words, "--json").out)
-    assert [row["name"] for row in told["dimensions"]] == ["cluster_weight"]
+    assert [row["name"] for row in told["dimensions"]] == ["method.cluster_weight"]
     assert (told["configurations"], told["baselines"], told["trials"]) == (None, ["KD"], 11)
     assert list(told["suggestions"]) == ["1", "2", "3", "4", "5"]  # 0 is the baseline
     assert (told["device"], told["paces"], told["cost"]["wall_hours"]) == (None, {}, None)
@@ -397,7 +406,7 @@ def test_plan_suggests_what_the_sweep_will_ask(command: Command, tmp_path: Path,
 
 
 def test_plan_of_a_grid(command: Command, tmp_path: Path, root: Path) -> None:
-    path = file(tmp_path, space={"cluster_weight": {"choices": [1, 2, 4]}}, sampler="grid", budget=None)
+    path = file(tmp_path, ranges={"cluster_weight": {"choices": [1, 2, 4]}}, sampler="grid", budget=None)
     told = json.loads(command("plan", path, "--json").out)
     assert (told["configurations"], told["trials"], len(told["suggestions"])) == (3, 4, 3)
     assert not root.exists()

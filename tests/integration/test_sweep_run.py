@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 
 from icd import search
-from icd.search import sweeps
-from icd.search.outbox import Outbox
-from icd.search.reading import counts_of
-from icd.search.sockets import family, listeners
+from icd.search import run_sweep
+from icd.search.executors.ray.sockets import family, listeners
+from icd.search.sweep_status import counts_of
 from tests.command import Command, one_line
 from tests.studies import usual
 from tests.support.short_sweeps import begun, file, signal_when
@@ -58,7 +57,9 @@ def test_sweep_again_extended_exported(
         assert hint in again.out
     assert {item: item.stat().st_mtime_ns for item in trained} == trained
 
-    more = command("resume", "by-hand", "--executor", "process", "--extend", "--set", "budget.trials=3", "--json")
+    more = command(
+        "resume", "by-hand", "--executor", "process", "--extend", "--set", "search.budget.trials=3", "--json"
+    )
     assert more.code == 0, more.err
     assert "found 2 done, 0 running to continue, 0 lost" in more.err
     assert json.loads(more.out)["counts"]["complete"] == 3
@@ -68,7 +69,7 @@ def test_sweep_again_extended_exported(
     assert logged.read_bytes() == page.read_bytes()
     assert command("resume", "by-hand", "--executor", "process").code == 0  # the larger budget is the sweep's own now
     refused = command("sweep", path, "--executor", "process")
-    assert "budget.trials: 3 -> 2" in one_line(refused, 5, "STATE")
+    assert "search.budget.trials: 3 -> 2" in one_line(refused, 5, "STATE")
 
     assert command("export", "by-hand", "--unconfirmed", "-o", tmp_path / "best.yaml").code == 0
     trained_again = command("train", tmp_path / "best.yaml", "--root", icd_root, "--json")
@@ -103,7 +104,7 @@ def test_a_baseline_that_failed_is_trained_once_its_cause_is_mended(
 
 @pytest.mark.timeout(600)
 def test_interrupted_and_resumed(command: Command, tmp_path: Path, icd_root: Path) -> None:
-    path = file(tmp_path, protocol={"epochs": 8, "batch_size": 50})
+    path = file(tmp_path, training={"epochs": 8, "batch_size": 50})
     with begun("sweep", path, "--executor", "process") as process:
         signal_when(icd_root, "sweeps/by-hand/trials/*/checkpoints/epoch-*", process, signal.SIGINT)
         out, err = process.communicate(timeout=240)
@@ -122,7 +123,7 @@ def test_interrupted_and_resumed(command: Command, tmp_path: Path, icd_root: Pat
 def test_too_many_failures(command: Command, tmp_path: Path, icd_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study = usual(icd_root)
     records = tuple(study.ledger.records())
-    result = sweeps.SweepResult(
+    result = run_sweep.SweepResult(
         name="by-hand",
         folder=study.folder,
         records=records,
@@ -132,19 +133,16 @@ def test_too_many_failures(command: Command, tmp_path: Path, icd_root: Path, mon
         pending=7,
         tracking="http://host",
     )
-    monkeypatch.setattr(sweeps, "run", lambda sweep, document, settings: result)
+    monkeypatch.setattr(run_sweep, "run", lambda sweep, document, settings: result)
     said = command("sweep", file(tmp_path), "--json")
     assert "1 of 5 trials" in one_line(said, 4, "FAILED")
-    assert "7 events wait for MLflow: 'icd sync by-hand'" in said.err
+    assert "7 runs wait for MLflow: 'icd sync by-hand'" in said.err
     assert json.loads(said.out)["counts"] == counts_of(records)
 
 
 @pytest.mark.timeout(400)
 def test_ui(command: Command, icd_root: Path) -> None:
-    study = usual(icd_root)
-    outbox = Outbox(study.folder)
-    outbox.sweep(time_ms=1_700_000_000_000, name="sweep by-hand", params={}, tags={}, note="A question?")
-    outbox.close()
+    usual(icd_root)
     assert command("sync", "by-hand").code == 0
     with begun("ui", "by-hand", "--no-browser") as process:
         assert process.stdout is not None

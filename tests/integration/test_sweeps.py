@@ -4,17 +4,19 @@ import json
 import os
 import signal
 import sqlite3
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from icd.search import studies, sweeps
-from icd.search.record import best
+from icd.search import run_sweep
+from icd.search.core.records import best
+from icd.search.study import sweep_index
 from tests.command import Command
 from tests.crash import harness as bare
-from tests.crash.served import Drive, Harness, alive, records
-from tests.tiny import protocol, unpruned
+from tests.crash.served import Drive, Harness, alive, has_another_worker, records
+from tests.tiny import training, unpruned
 
 LONG = unpruned(12, trials=2)
 
@@ -22,7 +24,7 @@ LONG = unpruned(12, trials=2)
 @pytest.fixture(scope="module")
 def harness(tmp_path_factory: pytest.TempPathFactory) -> Harness:
     # Apart from the roots: on a small disk a sweep would run its teacher live, which is another rounding.
-    return Harness(ICD_TABLES=str(tmp_path_factory.mktemp("tables")))
+    return Harness(ICD_TEACHER_CACHE=str(tmp_path_factory.mktemp("cache")))
 
 
 @pytest.fixture
@@ -46,11 +48,11 @@ def resume_equals(drive: Drive, expected: list[dict[str, Any]], **more: Any) -> 
 
 
 DEAD: dict[str, Any] = {
-    "protocol": protocol(4),
+    "training": training(4),
     "method": {"scales": [1, 2, 4], "base_loss": "kd", "allow_repeated_cells": True},
-    "space": {
+    "ranges": {
         "cluster_weight": {"low": 1e-7, "high": 1e-6},
-        "scale_weights": {"low": 0.1, "high": 1},
+        "cluster_scale_weights": {"low": 0.1, "high": 1},
     },
     "enqueue": [],
     "pruner": "none",
@@ -63,8 +65,8 @@ def test_a_dead_term_is_shown_wherever_one_looks(harness: Harness, root: Path, c
     for record in records(root):
         (noted,) = record.attributes["dead_terms"]
         assert (record.state, noted["term"], noted["epoch"]) == ("complete", "cluster", 4)
-        assert noted["value"] == record.params["cluster_weight"]
-        assert noted["sentence"].endswith(": the searched scale weights cannot matter")
+        assert noted["value"] == record.params["method.cluster_weight"]
+        assert noted["sentence"].endswith(": the searched cluster scale weights cannot matter")
     status = command("status", "crash", "--root", root)
     assert "cluster term, 2 of 2 trials: " in status.out, status.err
     (kind,) = json.loads(command("status", "crash", "--root", root, "--json").out)["dead_terms"]
@@ -84,7 +86,7 @@ def test_a_dead_term_is_shown_wherever_one_looks(harness: Harness, root: Path, c
 
 def test_a_trial_that_diverges_is_recorded_and_never_best(harness: Harness, root: Path) -> None:
     changes = {
-        "space": {"protocol": {"lr": {"choices": [0.05, 1e30]}}, "cluster_weight": {"low": 0.5, "high": 64}},
+        "ranges": {"training": {"lr": {"choices": [0.05, 1e30]}}, "cluster_weight": {"low": 0.5, "high": 64}},
         "method": {"scales": [1, 2], "base_loss": "kd"},
         "sampler": {"name": "tpe", "startup_trials": 3},
         "budget": {"trials": 7},
@@ -138,11 +140,11 @@ def test_the_second_of_two_drivers_is_refused_at_once(
 
 def test_a_changed_configuration_is_refused_with_what_changed(root: Path, harness: Harness) -> None:
     assert harness.drive(root, changes={**LONG, "budget": {"trials": 1}}).wait() == 0
-    space = {**bare.SWEEP["space"], "cluster_weight": {"low": 0.5, "high": 32, "log": True}}
-    changed = harness.drive(root, changes={**LONG, "budget": {"trials": 1}, "space": space})
+    space = {**bare.SWEEP["ranges"], "cluster_weight": {"low": 0.5, "high": 32, "log": True}}
+    changed = harness.drive(root, changes={**LONG, "budget": {"trials": 1}, "ranges": space})
     assert changed.wait() == 5
     assert "sweep 'crash' was begun with another configuration; undo, or choose another name" in changed.errors
-    assert "space.method.cluster_weight.high: 64" in changed.errors
+    assert "method.cluster_weight.high: 64" in changed.errors
     assert "-> 32" in changed.errors
     assert len(records(root)) == 1
 
@@ -153,11 +155,11 @@ def test_extend_allows_a_larger_budget_from_then_on(
     assert harness.drive(root, changes={**LONG, "budget": {"trials": 1}}).wait() == 0
     refused = harness.drive(root, changes=LONG)
     assert refused.wait() == 5
-    assert "add --extend to use the new budget: budget.trials: 1 -> 2" in refused.errors
+    assert "add --extend to use the new budget: search.budget.trials: 1 -> 2" in refused.errors
     assert harness.drive(root, changes=LONG, extend=True).wait() == 0
     assert bare.table(root) == undisturbed
-    ledger = studies.find(root, "crash")
-    assert sweeps.stored_sweep(ledger).budget.trials == 2, "what icd resume reads"
+    ledger = sweep_index.find(root, "crash")
+    assert run_sweep.stored_sweep(ledger).budget.trials == 2, "what icd resume reads"
     assert harness.drive(root, changes=LONG).wait() == 0
 
 
@@ -169,7 +171,7 @@ def test_a_killed_worker_costs_one_epoch_at_most(
         drive.until_epoch(0, epoch)
         (worker,) = drive.workers
         os.kill(worker, signal.SIGKILL)
-        drive.until(lambda worker=worker: drive.workers and drive.workers != [worker])
+        drive.until(partial(has_another_worker, drive, worker))
     assert drive.wait() == 0, drive.errors
     assert "trial 0: process killed (signal 9); see " in drive.said
     assert "retry 1/3 from epoch" in drive.said
@@ -180,7 +182,7 @@ def test_a_killed_worker_costs_one_epoch_at_most(
 
 
 def test_a_dead_term_ends_a_trial_whoever_drives(harness: Harness, root: Path, tmp_path: Path) -> None:
-    changes = {**DEAD, "pruner": {"dead_terms": True, "min_epochs": 2, "control_share": 0}}
+    changes = {**DEAD, "pruner": {"dead_terms": True, "min_epochs": 2, "control_fraction": 0}}
     assert harness.drive(root, changes=changes).wait() == 0, harness.errors
     expected = bare.table(root)
     assert [(row["state"], max(row["curve"]), row["exit_reason"]) for row in expected] == [("pruned", 2, "pruned")] * 2

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from icd.results.tournament import entries
+from icd.results.benchmark import entries
+from tests.ablating import ablated, study_at
 from tests.command import Command, one_line
-from tests.explaining import explained, study_at
+from tests.documents import document_of
 from tests.reports import rich
 from tests.tables import DOCUMENT, confirmed, document, searched
 
@@ -25,7 +26,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def file(folder: Path, **parts: Any) -> Path:
     path = folder / "table.yaml"
-    path.write_text(json.dumps({**DOCUMENT, **parts}))
+    path.write_text(json.dumps(document_of({**DOCUMENT, **parts})))
     return path
 
 
@@ -55,10 +56,10 @@ def test_a_table_that_cannot_be(command: Command, root: Path, tmp_path: Path) ->
     confirmed(searched(root, entries(document())[0]), {101: 60.0, 102: 61.0})
     assert "begun with 2 seeds" in one_line(command("benchmark", path, "--dry-run", "--seeds", "5"), 5, "STATE")
     assert "--against must name rows" in one_line(command("benchmark", path, "--dry-run", "--against", "x"), 2, "USAGE")
-    other = file(tmp_path, protocol={"epochs": 3, "batch_size": 50})
+    other = file(tmp_path, training={"epochs": 3, "batch_size": 50})
     assert "epochs: 1 -> 3" in one_line(command("benchmark", other), 5, "STATE")
-    sampled = file(tmp_path, space={"method": ["KD"], "seed": [1, 2]})
-    assert "drop space.seed" in one_line(command("benchmark", sampled), 2, "USAGE")
+    sampled = file(tmp_path, ranges={"method": ["KD"], "seed": [1, 2]})
+    assert "give one seed" in one_line(command("benchmark", sampled), 2, "USAGE")
 
 
 def test_all_rows_keep_one_budget(command: Command, root: Path, tmp_path: Path) -> None:
@@ -68,10 +69,10 @@ def test_all_rows_keep_one_budget(command: Command, root: Path, tmp_path: Path) 
     assert "'my_table.KD' was begun with another budget; undo, or choose another name: trials: 2 -> 5" in told
 
 
-def test_an_explanation_is_shown_with_the_importance_of_parameters(command: Command, root: Path) -> None:
+def test_an_ablation_is_shown_with_the_importance_of_parameters(command: Command, root: Path) -> None:
     study = study_at(root)
     one_line(command("ablate", "by-hand", "--dry-run"), 5, "STATE")
-    explained(study, {"cluster weight 0": (64.0, 65.1, 65.9)})
+    ablated(study, {"cluster weight 0": (64.0, 65.1, 65.9)})
     said = command("ablate", "by-hand", "--dry-run")
     assert said.code == 0, said.err
     lines = said.out.splitlines()
@@ -79,20 +80,20 @@ def test_an_explanation_is_shown_with_the_importance_of_parameters(command: Comm
     assert all(line.startswith("without scale ") for line in lines[2:5])
     assert lines[5].startswith("cluster weight 0 - whole ")
     assert lines[5].split()[-2:] == ["better", "3"]
-    assert lines[-1].startswith("importance of parameters: not shown, only 1 of the complete trials have parameters")
+    assert lines[-1].startswith("importance of parameters: not judged, only 1 complete trials have parameters")
     told = json.loads(command("ablate", "by-hand", "--dry-run", "--json").out)
     assert told["simplest"] == "cluster weight 0"
-    assert told["importance"]["groups"] == []
+    assert told["importance"]["parameters"] == []
 
 
 def test_importance_of_a_sweep_with_branches(root: Path) -> None:
     from icd.results.importance import importance_of
     from icd.results.lines import importance_lines
 
-    study = rich(root, 30)
+    study = rich(root, 50)
     found = importance_of(study.ledger, study.ledger.records())
     first, heads, *rows = importance_lines(found)
-    assert first == "importance of parameters in the search (PED-ANOVA, 21 complete trials)"
-    assert heads.split() == ["parameter", "share", "by", "chance", "clear", "trials", "where"]
-    assert len(rows) == sum(len(group.parameters) for group in found.groups)
-    assert any(row.startswith("dkd.beta ") and row.endswith("base_loss = dkd") for row in rows)
+    assert first.endswith(f"(share of the ranks of {found.trials} complete trials)")
+    assert heads.split() == ["parameter", "share", "p", "clear", "trials", "where"]
+    assert len(rows) == len(found.parameters)
+    assert any("dkd.beta " in row and row.endswith("base_loss = dkd") for row in rows)

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from icd.results.table import read_table, with_run_ids
-from icd.results.tournament import entries
-from icd.search.mlflow_store import run_ids
+from icd.results.benchmark import entries
+from icd.results.benchmark_table import read_benchmark, with_run_ids
+from icd.search.study.sweep_study import LIST_NUMBERS
+from icd.search.tracking.mlflow_client import run_ids
 from tests.command import Command
 from tests.tables import confirmed, document, searched
 
@@ -26,12 +27,14 @@ def test_every_value_has_its_run_s_id(command: Command, root: Path) -> None:
     for entry in found:
         confirmed(searched(root, entry), {101: 60.0, 102: 61.0})
     assert command("sync", "my_table.KD").code == 0
-    table = with_run_ids(read_table("my_table", found, root), root)
+    table = with_run_ids(read_benchmark("my_table", found, root), root)
     kd, sd_kd = table.cells
     client = MlflowClient(tracking_uri=f"sqlite:///{root / 'mlflow.db'}")
-    assert [client.get_run(run).data.tags["icd.trial"] for run in kd.mlflow_runs] == ["uidKD/0001", "uidKD/0002"]
+    assert [client.get_run(run).data.tags["icd.trial"] for run in kd.mlflow_runs] == [
+        f"uidKD/{LIST_NUMBERS + place}" for place in (0, 1)
+    ]
     assert sd_kd.mlflow_runs == ("", "")
-    assert table.untracked == "MLflow has not been told of all of them, see 'icd sync'"
+    assert table.untracked == "MLflow has not been told of all of them, see 'icd sync NAME'"
     assert command("sync", "my_table.SD-KD").code == 0
     whole = with_run_ids(table, root)
     assert whole.untracked == ""

@@ -1,22 +1,30 @@
-"""The tracker against real MLflow stores and servers: every run and row exactly once, whatever is killed."""
+"""Runs and rows in real MLflow stores and servers: each exactly once, whatever is killed; what is refused is said."""
 
 import sqlite3
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
+from mlflow import MlflowClient
 
+from icd.doctor.service_facts import tracking_facts
 from icd.errors import SetupError
-from icd.search.leaderboard import NOTE_TAG, VIEW_TAG
-from icd.search.mlflow_store import check_server
-from icd.search.outbox import Outbox
-from icd.search.outbox_reader import OFFSET_NAME, REFUSED_NAME
-from icd.search.service_facts import tracking_facts
-from icd.search.track import flush
+from icd.search.tracking import experiment
+from icd.search.tracking.experiment import Experiment
+from icd.search.tracking.mlflow_client import check_server
+from icd.search.tracking.mlflow_pages import NOTE_TAG, VIEW_TAG
+from icd.search.tracking.run_view import SUMMARY, Row, RunView
 from tests.support.trackers import EPOCHS, kill_trackers
-from tests.tracking import PARAMS, Held, Server, begin_trial, end_trial, free_port, say_epoch, say_trial
+from tests.tracking import PARAMS, START_MS, Held, Server, begun, ended, free_port, row, send
 
 UID = "f00d"
+SWEEP = RunView(key=SUMMARY, name="sweep", start_ms=5, params={"student": "x"}, note="Which weights?")
 
 
 @pytest.fixture
@@ -30,10 +38,7 @@ def sweep(tmp_path: Path) -> Path:
 def template(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """An empty MLflow database, made once: its migrations take seconds."""
     folder = tmp_path_factory.mktemp("template")
-    (folder / "sweep").mkdir()
-    outbox = Outbox(folder / "sweep")
-    outbox.sweep(time_ms=1, name="x", params={}, tags={}, note="x")
-    assert flush(folder / "sweep", f"sqlite:///{folder}/mlflow.db", "template", "0", 120.0) == 0
+    assert send(folder, f"sqlite:///{folder}/mlflow.db", [SWEEP], experiment="template", uid="0", deadline_s=120) == 0
     return (folder / "mlflow.db").read_bytes()
 
 
@@ -44,24 +49,14 @@ def database(tmp_path: Path, template: bytes) -> Path:
     return path
 
 
-def send(sweep: Path, uri: str, experiment: str = "sweep", said: list[str] | None = None) -> None:
-    announce = said.append if said is not None else (lambda line: None)
-    assert flush(sweep, uri, experiment, UID, 60.0, announce) == 0
-
-
 def sqlite(database: Path) -> str:
     return f"sqlite:///{database}"
 
 
 def test_what_arrives(sweep: Path, database: Path) -> None:
-    outbox = Outbox(sweep)
-    outbox.sweep(time_ms=5, name="sweep", params={"student": "x"}, tags={}, note="Which weights?")
-    for number, state in enumerate(("complete", "pruned", "failed")):
-        say_trial(outbox, number, state=state)
-    begin_trial(outbox, 3)
-    say_epoch(outbox, 3, 1)
     said: list[str] = []
-    send(sweep, sqlite(database), said=said)
+    views = [ended(number, state=state) for number, state in enumerate(("complete", "pruned", "failed"))]
+    assert send(sweep, sqlite(database), [SWEEP, *views, begun(3, epochs=1)], said) == 0
     holds = Held(database)
     assert said == []
     assert {run: holds.status[run] for run in sorted(holds.status) if run != "summary"} == {
@@ -74,103 +69,207 @@ def test_what_arrives(sweep: Path, database: Path) -> None:
     assert states == {"0000": "complete", "0001": "pruned", "0002": "failed", "0003": "running"}
     assert [(name, value) for run, name, value in holds.params if run == "0000"] == sorted(PARAMS.items())
     assert ("0001", "val/top1", 2, 51.2, 1_790_000_120_001) in holds.metrics
+    assert ("0001", "cost/seconds", 0, 9.0, START_MS + 10**7) in holds.metrics
     assert holds.end_ms["0000"] == 1_790_010_000_000
     assert "Which weights?" in holds.experiment_tags[NOTE_TAG]
     assert "workflowType=machine_learning" in holds.experiment_tags[NOTE_TAG]
     assert VIEW_TAG in holds.experiment_tags
 
 
-def test_replay_changes_nothing(sweep: Path, database: Path) -> None:
-    outbox = Outbox(sweep)
-    outbox.sweep(time_ms=5, name="sweep", params={}, tags={}, note="?")
-    for number in range(3):
-        say_trial(outbox, number, epochs=5)
-    send(sweep, sqlite(database))
+def test_asking_again_changes_nothing(sweep: Path, database: Path) -> None:
+    views = [SWEEP, *(ended(number, epochs=5) for number in range(3)), begun(3, epochs=2)]
+    assert send(sweep, sqlite(database), views) == 0
     first = Held(database)
-    first.check_once(3, 5)
-    for _ in range(2):
-        (sweep / OFFSET_NAME).unlink()
-        send(sweep, sqlite(database))
-        again = Held(database)
-        assert vars(again) == vars(first)
+    assert send(sweep, sqlite(database), views) == 0
+    assert vars(Held(database)) == vars(first)
 
 
-def test_files_are_uploaded_once_and_missing_ones_are_said(sweep: Path, database: Path) -> None:
-    outbox = Outbox(sweep)
-    figure = sweep / "trials" / "0000" / "figures" / "curves.png"
-    figure.parent.mkdir(parents=True)
-    figure.write_bytes(b"first")
-    begin_trial(outbox, 0)
-    end_trial(outbox, 0, artifacts=("trials/0000/figures/curves.png", "trials/0000/none.png"))
-    said: list[str] = []
-    send(sweep, sqlite(database), said=said)
-    (stored,) = database.parent.glob("mlartifacts/*/*/artifacts/figures/curves.png")
-    assert stored.read_bytes() == b"first"
-    assert len(said) == 1
-    assert "none.png is not there" in said[0]
-    figure.write_bytes(b"second")
-    (sweep / OFFSET_NAME).unlink()
-    send(sweep, sqlite(database))
-    assert stored.read_bytes() == b"first"
-
-
-def test_a_poison_event_does_not_block_the_rest(sweep: Path, database: Path) -> None:
-    outbox = Outbox(sweep)
-    say_trial(outbox, 0)
-    send(sweep, sqlite(database))
-    changed = (sweep / "outbox.jsonl").read_bytes().replace(b'"base_loss":"dkd"', b'"base_loss":"kd"')
-    (sweep / "outbox.jsonl").write_bytes(changed)  # params cannot be changed
-    say_trial(Outbox(sweep), 1)
-    (sweep / OFFSET_NAME).unlink()
-    said: list[str] = []
-    send(sweep, sqlite(database), said=said)
-    Held(database).check_once(2, 3)
-    assert len(said) == 1
-    assert "WARNING: MLflow refused data of run 0000" in said[0]
-    (refused,) = (sweep / REFUSED_NAME).read_text().splitlines()
-    assert '"params": ["base_loss", "kd"]' in refused
-
-
-def test_a_deleted_experiment_is_said_and_loses_nothing(sweep: Path, database: Path) -> None:
-    from mlflow import MlflowClient
-
-    client = MlflowClient(sqlite(database))
-    identity = client.create_experiment("gone")
-    client.delete_experiment(identity)
-    say_trial(Outbox(sweep), 0)
-    said: list[str] = []
-    assert flush(sweep, sqlite(database), "gone", UID, 3.0, said.append) == 5
-    assert len(said) == 1
-    assert "experiment 'gone' was deleted" in said[0]
-    client.restore_experiment(identity)
-    send(sweep, sqlite(database), "gone")
+def test_only_what_lies_beyond_the_last_step_is_sent(sweep: Path, database: Path) -> None:
+    """An epoch that was trained again after its checkpoint was lost has another time, and must not be a second row."""
+    assert send(sweep, sqlite(database), [begun(0, epochs=2)]) == 0
+    later = [replace(row(0, epoch), time_ms=START_MS + 10**6 * epoch) for epoch in (1, 2, 3)]
+    assert send(sweep, sqlite(database), [replace(ended(0), rows=later)]) == 0
     Held(database).check_once(1, 3)
 
 
-def test_a_second_run_of_a_trial_is_removed(sweep: Path, database: Path) -> None:
-    from mlflow import MlflowClient
+def test_another_database_is_given_everything(sweep: Path, database: Path, template: bytes) -> None:
+    views = [ended(number) for number in range(2)]
+    assert send(sweep, sqlite(database), views) == 0
+    first = Held(database)
+    other = database.with_name("other.db")
+    other.write_bytes(template)
+    assert send(sweep, sqlite(other), views) == 0
+    assert Held(other).metrics == first.metrics
 
-    outbox = Outbox(sweep)
-    begin_trial(outbox, 0)
-    send(sweep, sqlite(database))
+
+def test_files_are_uploaded_once_but_those_of_the_sweep_anew(sweep: Path, database: Path) -> None:
+    figure, report = sweep / "trials" / "0000" / "figures" / "curves.png", sweep / "report.html"
+    figure.parent.mkdir(parents=True)
+    summary = replace(SWEEP, artifacts=["report.html"], end_ms=9)
+    for content in ("first", "second"):
+        figure.write_text(content)
+        report.write_text(content)
+        views = [
+            ended(0, state=content, artifacts=("trials/0000/figures/curves.png",)),
+            replace(summary, mark=content),
+        ]
+        assert send(sweep, sqlite(database), views) == 0
+    (kept,) = database.parent.glob("mlartifacts/*/*/artifacts/figures/curves.png")
+    (anew,) = database.parent.glob("mlartifacts/*/*/artifacts/report.html")
+    assert (kept.read_text(), anew.read_text()) == ("first", "second")
+
+
+def test_what_mlflow_refuses_is_left_out_alone_and_said_once(
+    sweep: Path, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = [Row(step, START_MS + step, {"a//b": 1.0, "val/top1": 50.0}) for step in (1, 2, 3)]
+    said: list[str] = []
+    assert send(sweep, sqlite(database), [replace(ended(0), rows=bad), ended(1)], said) == 0
+    monkeypatch.setattr(experiment, "name_is_taken", lambda name: True)  # MLflow itself refuses then
+    assert send(sweep, sqlite(database), [replace(ended(2), rows=bad)], said) == 0
+    holds = Held(database)
+    holds.check_once(3, 3)
+    assert "a//b" not in {name for _, name, *_ in holds.metrics}
+    assert [line.partition(",")[0] for line in said] == [
+        "WARNING: MLflow refused data of run 0000",
+        "WARNING: MLflow refused data of run 0002",
+    ]
+    assert all("a//b" in line for line in said)
+
+
+def test_a_deleted_experiment_is_said_once_and_loses_nothing(sweep: Path, database: Path) -> None:
     client = MlflowClient(sqlite(database))
-    experiment = client.get_experiment_by_name("sweep")
-    client.create_run(experiment.experiment_id, tags={"icd.trial": f"{UID}/0000"})
-    say_trial(outbox, 0)
-    send(sweep, sqlite(database))
+    identity = client.create_experiment("gone")
+    client.delete_experiment(identity)
+    said: list[str] = []
+    assert send(sweep, sqlite(database), [ended(0)], said, experiment="gone", deadline_s=3.0) == 1
+    assert len(said) == 1
+    assert said[0].startswith("tracking refused, 1 run waits: ")
+    assert "experiment 'gone' was deleted; restore it (mlflow experiments restore" in said[0]
+    client.restore_experiment(identity)
+    assert send(sweep, sqlite(database), [ended(0)], experiment="gone") == 0
+    Held(database).check_once(1, 3)
+
+
+@contextmanager
+def answering(status: int) -> Iterator[str]:
+    """Give the address of a server that answers everything with one status."""
+
+    class Refusing(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(status)
+
+        do_POST = do_GET
+
+        def log_message(self, *words: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("status", "told"), [(401, "401; set MLFLOW_TRACKING_USERNAME"), (403, "403; this user may not do that")]
+)
+def test_a_server_that_refuses_is_said_once_with_what_to_do(sweep: Path, status: int, told: str) -> None:
+    said: list[str] = []
+    with answering(status) as uri:
+        warning = check_server(uri)
+        assert send(sweep, uri, [ended(0)], said, deadline_s=2.0) == 1
+    assert warning is not None
+    assert warning.startswith(f"tracking refused, training goes on without it: {uri}: {told}")
+    assert len(said) == 1
+    assert said[0].startswith(f"tracking refused, 1 run waits: {uri}: {told}")
+
+
+def test_a_database_of_another_version_is_said_with_what_to_do(sweep: Path, database: Path) -> None:
+    with sqlite3.connect(database) as connection:
+        connection.execute("update alembic_version set version_num = 'ffffffffffff'")
+    connection.close()
+    said: list[str] = []
+    assert send(sweep, sqlite(database), [ended(0)], said, deadline_s=3.0) == 1
+    assert len(said) == 1
+    assert "another version of MLflow made this database; back it up, then 'mlflow db upgrade" in said[0]
+
+
+def experiment_of(client: MlflowClient) -> str:
+    found = client.get_experiment_by_name("sweep")
+    assert found is not None
+    return found.experiment_id
+
+
+def test_a_run_that_the_user_deleted_stays_deleted(sweep: Path, database: Path) -> None:
+    assert send(sweep, sqlite(database), [begun(0, epochs=1)]) == 0
+    client = MlflowClient(sqlite(database))
+    (run,) = client.search_runs([experiment_of(client)])
+    client.delete_run(run.info.run_id)
+    said: list[str] = []
+    assert send(sweep, sqlite(database), [ended(0), ended(1)], said) == 0
+    assert (said, Held(database).active) == ([], ["0001"])
+
+
+def test_a_second_run_of_a_trial_is_removed(sweep: Path, database: Path) -> None:
+    assert send(sweep, sqlite(database), [begun(0)]) == 0
+    client = MlflowClient(sqlite(database))
+    identity = experiment_of(client)
+    client.create_run(identity, tags={"icd.trial": f"{UID}/0000"})
+    assert send(sweep, sqlite(database), [ended(0)]) == 0
     Held(database).check_once(1, 3)
 
 
 def test_two_kills_of_the_driver_lose_and_double_nothing(sweep: Path, database: Path) -> None:
     kills = 2
-    kill_trackers(sweep, sqlite(database), UID, kills)
-    outbox = Outbox(sweep)
-    for number in range(2 * kills):
-        say_trial(outbox, number, epochs=EPOCHS)
-    send(sweep, sqlite(database))
+    kill_trackers(sweep, database, UID, kills)
+    assert send(sweep, sqlite(database), [ended(number, EPOCHS) for number in range(2 * kills)]) == 0
     holds = Held(database)
     holds.check_once(2 * kills, EPOCHS)
     assert set(holds.status.values()) == {"FINISHED"}
+
+
+class CutOffError(Exception):
+    """Stands for a kill between two requests."""
+
+
+class Cut:
+    """A client whose process dies before a request that would change something."""
+
+    def __init__(self, uri: str, requests: int) -> None:
+        self._client, self._left = MlflowClient(uri), requests
+
+    def __getattr__(self, name: str) -> Any:
+        if not name.startswith(("create", "log", "set")):
+            return getattr(self._client, name)
+        self._left -= 1
+        if self._left < 0:
+            raise CutOffError
+        return getattr(self._client, name)
+
+
+def test_a_kill_before_any_request_leaves_no_mark_and_the_next_process_sends_the_rest(
+    sweep: Path, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def runs() -> Experiment:
+        return Experiment(sweep, sqlite(database), "sweep", UID, lambda *refused: pytest.fail(str(refused)))
+
+    assert send(sweep, sqlite(database), [SWEEP]) == 0
+    for requests in count():
+        view = ended(requests)
+        try:
+            with monkeypatch.context() as patch:
+                patch.setattr(experiment, "connect", lambda uri, requests=requests: Cut(uri, requests))
+                runs().reconcile(view)
+            break
+        except CutOffError:
+            later = runs()
+            assert not later.sent(view.key, view.mark), requests
+            later.reconcile(view)
+    assert requests >= 6
+    assert all(runs().sent(f"{number:04d}", "complete") for number in range(requests + 1)), "and none is sent again"
+    holds = Held(database)
+    holds.check_once(requests + 1, 3)
+    assert {status for run, status in holds.status.items() if run != "summary"} == {"FINISHED"}
+    assert sum(name == "cost/seconds" for _, name, *_ in holds.metrics) == requests + 1
 
 
 def test_addresses_that_cannot_work(tmp_path: Path) -> None:

@@ -13,35 +13,33 @@ import torch
 from icd.config.read_trial import read_trial
 from icd.config.trial import TrialConfig
 from icd.config.yaml import parse_yaml
-from icd.data import load_dataset
 from icd.data.split import Split
 from icd.errors import CheckpointError, NonFiniteLossError
 from icd.models import Network, build_model
-from icd.trial import checkpoint
-from icd.trial.checkpoint import weights_digest
-from icd.trial.train import EpochMetrics, Execution, Trained, train
+from icd.training import checkpoints
+from icd.training.checkpoints import weights_digest
+from icd.training.loop import EpochMetrics, Execution, Trained, train
+from tests.tiny import images, views
 
-DATA = {"name": "digits100", "train_per_class": 2, "test_per_class": 1, "val_share": 0.5}
-TEACHER = {"arch": "resnet14", "weights": "train", "protocol": {"epochs": 1}}
-METHODS: dict[str, Any] = {"iCD-KD": "iCD-KD", "CRD": {"row": "CRD", "num_negatives": 20}}
+DATA = {"name": "npz", "path": "tiny.npz"}
+TEACHER = {"arch": "resnet14", "weights": "train", "training": {"epochs": 1, "augmentation": views()}}
+METHODS: dict[str, Any] = {"iCD-KD": "iCD-KD", "CRD": {"recipe": "CRD", "num_negatives": 20}}
 
 
-def config_of(method: str, epochs: int = 3, **protocol: Any) -> TrialConfig:
-    protocol = {"epochs": epochs, "batch_size": 50, **protocol}
-    content = {"data": DATA, "teacher": TEACHER, "student": "resnet8", "method": METHODS[method], "protocol": protocol}
+def config_of(method: str, epochs: int = 3, **training: Any) -> TrialConfig:
+    training = {"epochs": epochs, "batch_size": 25, "augmentation": views(), **training}
+    content = {"data": DATA, "teacher": TEACHER, "student": "resnet8", "method": METHODS[method], "training": training}
     return read_trial(parse_yaml(json.dumps(content), "test"))
 
 
 @pytest.fixture(scope="module")
 def split() -> Split:
-    return load_dataset(
-        "digits100", root=None, path=None, val_share=0.5, split_seed=0, train_per_class=2, test_per_class=1
-    )
+    return images()
 
 
 @pytest.fixture
 def teacher() -> Network:
-    return build_model("resnet14", num_classes=100, stem="cifar", seed=7)
+    return build_model("resnet14", num_classes=10, stem="conv3x3", seed=7)
 
 
 def digest_of(trained: Trained) -> str:
@@ -122,13 +120,13 @@ def test_stop_between_reports_resumes_exactly(split: Split, teacher: Network, tm
     assert [row.epoch for row in rows] == [3]
 
 
-@pytest.mark.parametrize("batch_size", [100, 50, 25])
+@pytest.mark.parametrize("batch_size", [50, 25, 10])
 def test_no_epoch_is_finished_before_the_one_before_is_kept(
     split: Split, teacher: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int
 ) -> None:
     kept: list[int] = []
     seen: list[tuple[int, bool, list[int]]] = []
-    save = checkpoint.save_epoch
+    save = checkpoints.save_epoch
 
     def slow(folder: Path, epoch: int, payload: Any) -> str:
         time.sleep(0.5)  # far longer than an epoch
@@ -137,14 +135,14 @@ def test_no_epoch_is_finished_before_the_one_before_is_kept(
         return digest
 
     def progress(epoch: int, step: int, steps: int) -> None:
-        assert steps == 100 // batch_size
+        assert steps == 50 // batch_size
         seen.append((epoch, step == steps, list(kept)))
 
-    monkeypatch.setattr(checkpoint, "save_epoch", slow)
+    monkeypatch.setattr(checkpoints, "save_epoch", slow)
     config = config_of("iCD-KD", batch_size=batch_size, measure_every=0)
     train(config, split, teacher, Execution(checkpoints=tmp_path, progress=progress))
     assert [kept for _, last, kept in seen if last] == [[], [1], [1, 2]]
-    if batch_size == 25:  # and steps are not held up before that
+    if batch_size == 10:  # and steps are not held up before that
         assert (2, False, []) in seen
 
 
@@ -204,5 +202,5 @@ def test_far_too_large_rate(split: Split, teacher: Network, tmp_path: Path) -> N
         train(config, split, teacher, Execution(checkpoints=tmp_path, report=rows.append))
     assert caught.value.epoch <= 3
     assert all(row.epoch < caught.value.epoch for row in rows)
-    found = checkpoint.newest(tmp_path)
+    found = checkpoints.newest(tmp_path)
     assert (found.epoch if found else 0) == len(rows) == caught.value.epoch - 1

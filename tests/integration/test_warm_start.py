@@ -14,10 +14,11 @@ from icd.config.read_trial import read_trial
 from icd.config.yaml import Document
 from icd.errors import StateError
 from icd.search import session
-from icd.search.prepare import Preparation, Prepared, teacher_name
-from icd.search.storage import open_storage, storage_url
-from icd.search.task import Epoch, Outcome, Policy
+from icd.search.core.attempts import AttemptResult, EpochReport, Policy
+from icd.search.core.preparation import PreflightRequest, PreflightResult, teacher_name
+from icd.search.study.database import open_storage, storage_url
 from tests.command import Command, one_line
+from tests.documents import document_of
 from tests.driving import DOCUMENT
 from tests.studies import Study, changed
 
@@ -26,7 +27,7 @@ NEW: dict[str, Any] = {
     "name": "new",
     "method": "iCD-KD",
     "enqueue": ["KD", {"from": "by-hand", "top": 2}],
-    "space": {"cluster_weight": {"low": 0.5, "high": 64, "log": True}},
+    "ranges": {"cluster_weight": {"low": 0.5, "high": 64, "log": True}},
     "budget": {"trials": 4},
 }
 
@@ -43,9 +44,11 @@ class TinyExecutor:
     def __init__(self, *, dies: bool) -> None:
         self.dies = dies
 
-    def prepare(self, request: Preparation, say: Callable[[str], None], stop: Callable[[], bool]) -> Prepared:
+    def prepare(
+        self, request: PreflightRequest, say: Callable[[str], None], stop: Callable[[], bool]
+    ) -> PreflightResult:
         configs = [read_trial(Document(dict(config), "configuration")) for config in request.configs]
-        return Prepared(
+        return PreflightResult(
             data_digest="d" * 64,
             data="digits",
             num_classes=10,
@@ -59,12 +62,14 @@ class TinyExecutor:
     def run(self, policy: Policy, tick: Callable[[], None]) -> None:
         if self.dies:
             raise Killed
-        while (task := policy.next()) is not None:
+        while (task := policy.next_attempt()) is not None:
             metrics = {"val/top1": 50.0, "val/loss": 1.0, "seconds/epoch": 1.0, "time": time.time()}
             (task.folder / "metrics.jsonl").write_text(json.dumps({"epoch": 1, **metrics}) + "\n")
-            policy.epoch(Epoch(number=task.number, attempt=task.attempt, epoch=1, metrics=metrics))
+            policy.on_epoch(EpochReport(number=task.number, attempt=task.attempt, epoch=1, metrics=metrics))
             result = {"minutes": 1.0, "parameters": 1, "student_sha256": "f", "epochs": 1}
-            policy.end(Outcome(number=task.number, attempt=task.attempt, kind="complete", device="cpu", result=result))
+            policy.on_finished(
+                AttemptResult(number=task.number, attempt=task.attempt, kind="complete", device="cpu", result=result)
+            )
             tick()
 
     def close(self) -> None:
@@ -85,7 +90,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
 
 def file(folder: Path, **parts: Any) -> Path:
     path = folder / "new.yaml"
-    path.write_text(yaml.safe_dump({**NEW, **parts}))
+    path.write_text(yaml.safe_dump(document_of({**NEW, **parts})))
     return path
 
 
@@ -95,12 +100,12 @@ def test_killed_before_the_first_trial_and_resumed_without_the_source(
 ) -> None:
     monkeypatch.setattr(session, "_executor", lambda *_: TinyExecutor(dies=True))
     with pytest.raises(Killed):
-        search.sweep(NEW, executor="process")
+        search.sweep(document_of(NEW), executor="process")
     assert search.trials("new") == []
     best = {record.number: dict(record.params) for record in study.ledger.records()}
     study.trial("complete", [99])  # a better one, which came too late
     monkeypatch.setattr(session, "_executor", lambda *_: TinyExecutor(dies=False))
-    assert search.plan(NEW).starts[0].label == "by-hand trial 3"  # as it was begun
+    assert search.plan(document_of(NEW)).starts[0].label == "by-hand trial 3"  # as it was begun
     storage = open_storage(storage_url(tmp_path))
     storage.delete_study(storage.get_study_id_from_name("by-hand"))
     result = search.resume("new", executor="process")
@@ -108,10 +113,10 @@ def test_killed_before_the_first_trial_and_resumed_without_the_source(
     told = [(record.baseline, record.start) for record in result.records]
     assert told == [("KD", None), (None, "by-hand trial 3"), (None, "by-hand trial 2"), (None, None)]
     assert [dict(record.params) for record in result.records[1:3]] == [best[3], best[2]]
-    again = search.sweep(NEW, executor="process")  # the same file, not refused
+    again = search.sweep(document_of(NEW), executor="process")  # the same file, not refused
     assert again.records == result.records
-    with pytest.raises(StateError, match="sources"):
-        search.sweep({**NEW, "enqueue": ["KD", {"from": "by-hand", "top": 1}]}, executor="process")
+    with pytest.raises(StateError, match="enqueue"):
+        search.sweep(document_of({**NEW, "enqueue": ["KD", {"from": "by-hand", "top": 1}]}), executor="process")
 
 
 @pytest.mark.usefixtures("study")
@@ -123,20 +128,20 @@ def test_plan_shows_what_would_be_taken(command: Command, tmp_path: Path) -> Non
     assert next(iter(told["suggestions"])) == "4"
     lines = command(*words).out.splitlines()
     assert any(line.startswith("  by-hand trial 3 (30 there): cluster_weight=") for line in lines)
-    assert any(line.startswith("  by-hand trial 0 (1 there), outside the space: method.name=distill") for line in lines)
+    assert any(line.startswith("  by-hand trial 0 (1 there), outside the ranges: name=distill") for line in lines)
 
 
 @pytest.mark.usefixtures("study")
 def test_sources_that_are_none(command: Command, tmp_path: Path) -> None:
     misspelt = file(tmp_path, enqueue={"from": "by-hnad"})
     for words in (["plan", misspelt], ["sweep", misspelt, "--executor", "process"]):
-        assert "did you mean 'by-hand'" in one_line(command(*words, "--set", "budget.trials=9"), 5, "STATE")
+        assert "did you mean 'by-hand'" in one_line(command(*words, "--set", "search.budget.trials=9"), 5, "STATE")
     itself = one_line(command("validate", file(tmp_path, enqueue={"from": "new"})), 2, "CONFIG")
-    assert "enqueue.from: must be another sweep than this one, but got 'new'" in itself
+    assert "search.enqueue.from: must be another sweep than this one, but got 'new'" in itself
 
 
 def test_validate_says_where_it_starts(command: Command, tmp_path: Path) -> None:
     said = command("validate", file(tmp_path))
     assert said.code == 0, said.err
     assert "# starts from the best 2 trials of by-hand; 'icd plan' shows which" in said.out
-    assert {"sweep": "by-hand", "top": 2} in yaml.safe_load(said.out)["sources"]
+    assert {"from": "by-hand", "top": 2} in yaml.safe_load(said.out)["search"]["enqueue"]

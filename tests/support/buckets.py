@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from icd.trial.bucket import Bucket, local_root
+from icd.storage.bucket import Bucket, local_root
 from tests.crash.harness import table
-from tests.crash.served import Harness
+from tests.crash.served import HARNESS, Harness
 from tests.integration.s3_server import S3Server
 from tests.tiny import unpruned
 
@@ -25,12 +25,12 @@ class Site:
         self.folder = folder
         self.url = server.make_bucket(folder.name.replace("_", "-")) + "/some/prefix"
         self.bucket = Bucket(self.url)
-        self.environment = {
+        self.environment: dict[str, str] = {
             **server.environment,
             "ICD_STORAGE_URL": f"sqlite:///{folder / 'study.db'}",
             "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}",
         }
-        self.harness = Harness(**self.environment)
+        self.harness = Harness(HARNESS, **self.environment)
         for name, value in self.environment.items():
             monkeypatch.setenv(name, value)
         for name in ("study.db", "mlflow.db"):

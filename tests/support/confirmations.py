@@ -6,9 +6,9 @@ from typing import Any
 
 from safetensors.torch import load_file
 
-from icd.results.confirm import confirmation_of
-from icd.search import studies
-from icd.trial.checkpoint import weights_digest
+from icd.results.confirmation import confirmation_of
+from icd.search.study import sweep_index
+from icd.training.checkpoints import weights_digest
 from tests.confirming import outcome
 from tests.crash import harness as bare
 from tests.crash.served import Drive, Harness
@@ -38,7 +38,7 @@ def confirm(harness: Harness, root: Path, **more: Any) -> Drive:
 
 
 def held(root: Path) -> Any:
-    found = confirmation_of(studies.find(root, "crash"))
+    found = confirmation_of(sweep_index.find(root, "crash"))
     assert found is not None
     return found
 

@@ -21,7 +21,7 @@ ENVIRONMENT = {"PYTHONPATH": str(Path(icd.__file__).parents[1]), "OMP_NUM_THREAD
 def file(folder: Path, **parts: Any) -> Path:
     """Write a sweep of two trials of one epoch."""
     usual_parts: dict[str, Any] = {
-        "protocol": {"epochs": 1, "batch_size": 50},
+        "training": {"epochs": 1, "batch_size": 50},
         "pruner": None,
         "budget": {"trials": 2},
         "resources": {"max_concurrent": 1},

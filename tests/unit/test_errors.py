@@ -52,12 +52,12 @@ def test_codes_differ() -> None:
                 rule="lr > 0 must hold",
                 source="a.yaml",
                 line=3,
-                path="protocol.lr",
+                path="training.lr",
                 value="x",
                 has_value=True,
                 hint="try 0.1",
             ),
-            "a.yaml:3: protocol.lr: lr > 0 must hold, but got 'x'; try 0.1",
+            "a.yaml:3: training.lr: lr > 0 must hold, but got 'x'; try 0.1",
         ),
     ],
 )
@@ -119,7 +119,7 @@ def test_errors_survive_pickling(error: IcdError) -> None:
 def test_non_finite_loss_says_where() -> None:
     error = NonFiniteLossError("base", 3, 17, float("inf"))
     assert str(error) == (
-        "loss term 'base' must be finite, but got inf at epoch 3, step 17; lower protocol.lr or the weight of that term"
+        "loss term 'base' must be finite, but got inf at epoch 3, step 17; lower training.lr or the weight of that term"
     )
     assert isinstance(error, ArithmeticError)
 

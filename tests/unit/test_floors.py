@@ -16,7 +16,7 @@ EXTRAS = [line for lines in PROJECT["optional-dependencies"].values() for line i
 
 def test_every_floor_is_a_lower_bound_of_the_project() -> None:
     lines = PROJECT["dependencies"]
-    bounds = dict(re.match(r"([A-Za-z0-9_-]+)(?:\[\w+\])?>=([\d.]+)", line).groups() for line in lines)  # type: ignore[union-attr]
+    bounds = dict(re.findall(r"^([A-Za-z0-9_-]+)(?:\[\w+\])?>=([\d.]+)", line)[0] for line in lines)
     assert {name: floor.version for name, floor in FLOORS.items()} == {name: bounds[name] for name in FLOORS}
 
 

@@ -7,32 +7,32 @@ from pathlib import Path
 
 from icd import __version__
 from icd.errors import SetupError
+from icd.results.report.ablation_part import worth
 from icd.results.report.blocks import Page
 from icd.results.report.gather import Facts, gather
-from icd.results.report.parts_part import worth
 from icd.results.report.results_part import best_configurations, confirmed, finding
 from icd.results.report.search_part import cost, failures, provenance, pruning, searched
 from icd.results.report.terms_part import gram_maps, term_shares
-from icd.results.report.trials_part import front, importance, learning_curves
+from icd.results.report.trials_part import front, learning_curves, slices
 
 __all__ = ["page_of", "rendered", "write_page", "write_report"]
 
 # In reading order; a part that has nothing to say gives None.
 _PARTS = (
     finding,
-    confirmed,
     worth,
+    confirmed,
     best_configurations,
-    searched,
-    cost,
+    slices,
     learning_curves,
-    importance,
-    front,
-    pruning,
     term_shares,
     gram_maps,
-    failures,
+    front,
+    searched,
+    cost,
+    pruning,
     provenance,
+    failures,
 )
 
 
@@ -60,6 +60,7 @@ def page_of(facts: Facts) -> Page:
     return Page(
         title=f"Sweep {facts.name}",
         subtitle=subtitle,
+        link=facts.leaderboard,
         sections=[section for section in sections if section is not None],
     )
 

@@ -7,7 +7,9 @@ from typing import Literal
 from markupsafe import Markup
 
 _LONG = 40  # letters in a cell that may be broken into lines
+_NARROW = 5  # columns of a table that fits into half a page
 Tone = Literal["plain", "finding", "warning", "note"]
+Shape = Literal["two", "three", "four", "half"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,11 @@ class Table:
     def cells(self) -> list[list[tuple[str, str]]]:
         """Text of every cell, and its class: ``number``, ``long`` or none."""
         return [[(shown(cell), _class(cell)) for cell in row] for row in self.rows]
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether it takes one of two columns of a wide page."""
+        return len(self.headers) <= _NARROW and not any(class_ == "long" for row in self.cells for _, class_ in row)
 
     @property
     def stacks(self) -> bool:
@@ -85,10 +92,11 @@ Block = Text | Table | Chart | Pictures | Code
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A heading and what stands below it."""
+    """A heading and what stands below it; ``shape`` is where: in so many columns, or half a wide page."""
 
     heading: str
     blocks: Sequence[Block]
+    shape: Shape = "two"
 
     @property
     def anchor(self) -> str:
@@ -98,10 +106,11 @@ class Section:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """A page: its title, a line below it, and its sections in reading order."""
+    """A page: its title, a line below it, a link, and its sections in reading order."""
 
     title: str
     subtitle: str
+    link: str = ""
     sections: Sequence[Section]
 
 

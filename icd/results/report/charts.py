@@ -1,6 +1,7 @@
 """The charts of a report: pure functions of plain values. Series differ by colour, and by dash or shape too."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -9,6 +10,7 @@ from icd.results.report.blocks import shown
 from icd.results.report.svg import WIDTH, Scale, drawing, element, frame, line, mark, path, text, tick_text
 
 _LEFT, _RIGHT, _TOP = 40.0, WIDTH - 8, 20.0
+_LOG = 50  # a range of this ratio is drawn on a log scale
 _MOST_POINTS = 120  # of a drawn line; more cannot be seen
 Points = Sequence[tuple[float, float]]
 
@@ -20,7 +22,8 @@ class Series:
     Attributes:
         name: In the legend, or under the mouse.
         points: Ascending in x.
-        role: ``0`` to ``5`` for one of the distinct lines of the legend; ``near`` and ``far`` for thin ones.
+        role: ``0`` to ``5`` for one of the distinct lines of the legend; ``near`` and ``far`` for thin ones,
+            ``dots`` for points alone.
     """
 
     name: str
@@ -40,36 +43,29 @@ class Span:
     dots: Sequence[float] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bar:
-    """A length, with a mark for what chance reaches; None where it is not known."""
-
-    name: str
-    value: float | None
-    chance: float | None
-    clear: bool
-
-
 def lines_chart(series: Sequence[Series], x_name: str, y_name: str, label: str, *, zero: bool = False) -> Markup:
     """Draw lines over whole numbers; thin ones first, the distinct ones above, each named below the chart."""
     named = [item for item in series if item.role.isdigit()]
     xs = [x for item in series for x, _ in item.points]
     ys = [y for item in series for _, y in item.points] + ([0.0] if zero else [])
     x = Scale.over(xs, _LEFT, _RIGHT, room=0.02)
-    y = Scale.over(ys, 210.0, _TOP)
-    parts = frame(x, y, x_name, y_name, whole_x=True)
+    y = Scale.over(ys, 180.0, _TOP)
+    parts = frame(x, y, x_name, y_name)
     for role in ("far", "near"):
         parts += [_line(item, x, y, f"line {role}") for item in series if item.role == role]
+    for item in series:
+        if item.role == "dots":
+            parts += [mark(x(a), y(b), "circle", "mark near", f"{a:.0f}: {shown(b)}", 2.0) for a, b in item.points]
     for item in reversed(named):
         parts.append(_line(item, x, y, f"line s{item.role}"))
         last = item.points[-1]
         parts.append(mark(x(last[0]), y(last[1]), _shape(item.role), f"mark s{item.role}", item.name, 3.0))
     for place, item in enumerate(named):
-        height = 256.0 + 16 * place
+        height = 226.0 + 16 * place
         parts.append(path([(8.0, height - 4), (36.0, height - 4)], f"line s{item.role}"))
         parts.append(mark(22.0, height - 4, _shape(item.role), f"mark s{item.role}", size=3.0))
         parts.append(text(44.0, height, _cut(item.name, 56)))
-    return drawing(250.0 + 16 * len(named), label, parts)
+    return drawing(220.0 + 16 * len(named), label, parts)
 
 
 def _line(item: Series, x: Scale, y: Scale, class_: str) -> Markup:
@@ -81,24 +77,49 @@ def _line(item: Series, x: Scale, y: Scale, class_: str) -> Markup:
     return path([(x(a), y(b)) for a, b in kept], class_, item.name)
 
 
-def bars_chart(bars: Sequence[Bar], label: str) -> Markup:
-    """Draw bars with their names above them; a bar that does not pass its chance mark is hollow."""
-    most = max((max(bar.value or 0.0, bar.chance or 0.0) for bar in bars), default=0.0) or 1.0
-    x = Scale(low=0.0, high=most, start=8.0, end=WIDTH - 88)
+def bars_chart(bars: Mapping[str, float], label: str) -> Markup:
+    """Draw shares of 0 to 1 as bars with their names above them."""
+    x = Scale(low=0.0, high=max(bars.values(), default=1.0), start=8.0, end=WIDTH - 60)
     parts = []
-    for place, bar in enumerate(bars):
+    for place, (name, value) in enumerate(bars.items()):
         top = 6.0 + 32 * place
-        parts.append(text(8.0, top + 9, _cut(bar.name, 52)))
-        if bar.value is None:
-            parts.append(text(8.0, top + 23, "not known", class_="faint"))
-            continue
-        width = max(x(bar.value) - x.start, 0.5)
-        class_ = "bar clear" if bar.clear else "bar"
-        parts.append(element("rect", x=x.start, y=top + 13, width=width, height=11.0, class_=class_))
-        if bar.chance is not None:
-            parts.append(line(x(bar.chance), top + 10, x(bar.chance), top + 27, "chance"))
-        parts.append(text(WIDTH - 8, top + 23, f"{bar.value:.0%}{'' if bar.clear else ', chance'}", text_anchor="end"))
+        parts.append(text(8.0, top + 9, _cut(name, 52)))
+        parts.append(
+            element("rect", x=x.start, y=top + 13, width=max(x(value) - x.start, 0.5), height=11.0, class_="bar")
+        )
+        parts.append(text(WIDTH - 8, top + 23, f"{value:.0%}", text_anchor="end"))
     return drawing(10.0 + 32 * len(bars), label, parts)
+
+
+def slice_chart(points: Sequence[tuple[object, float]], best: int, x_name: str, y_name: str, label: str) -> Markup:
+    """Draw a value against a parameter; choices stand side by side, ranges over two powers of ten on a log scale.
+
+    Args:
+        points: Parameter and value.
+        best: Place of the point that is marked.
+        x_name: The parameter.
+        y_name: The value.
+        label: What is to be seen.
+    """
+    y = Scale.over([value for _, value in points], 150.0, _TOP)
+    numbers = [float(at) for at, _ in points if isinstance(at, int | float) and not isinstance(at, bool)]
+    is_choice = len(numbers) < len(points)
+    choices = list(dict.fromkeys(str(at) for at, _ in points))
+    is_log = not is_choice and min(numbers) > 0 and max(numbers) / min(numbers) >= _LOG
+    at = (
+        [choices.index(str(at)) for at, _ in points] if is_choice else [math.log10(n) if is_log else n for n in numbers]
+    )
+    x = Scale.over([*at, *([-0.5, len(choices) - 0.5] if is_choice else [])], _LEFT, _RIGHT)
+    if is_choice:
+        names = {float(place): _cut(choice, max(3, 48 // len(choices))) for place, choice in enumerate(choices)}
+    else:
+        names = {tick: tick_text(float(f"{10**tick:.2g}") if is_log else tick) for tick in x.ticks()}
+    parts = [*frame(x, y, x_name, y_name, x_ticks=names)]
+    order = [place for place in range(len(points)) if place != best] + [best]
+    for place in order:
+        shape, class_ = ("diamond", "mark s1") if place == best else ("circle", "mark s0")
+        parts.append(mark(x(at[place]), y(points[place][1]), shape, class_, f"{shown(points[place][1])}", 3.0))
+    return drawing(182.0, label, parts)
 
 
 def spans_chart(spans: Sequence[Span], x_name: str, label: str) -> Markup:

@@ -1,4 +1,4 @@
-"""Arms and their differences, for a confirmation and an explanation: a forest plot and a table of five columns."""
+"""Arms and their differences, for a confirmation and an ablation: a forest plot and a table of five columns."""
 
 from collections.abc import Mapping, Sequence
 
@@ -85,8 +85,25 @@ def _on_pairs(items: Sequence[Comparison]) -> list[Block]:
         [
             f"{item.arm} against {item.against}",
             *(f"{item.on_pairs[name]:+.2f}" if name in item.on_pairs else "-" for name in pairs),
+            *_alike(item),
         ]
         for item in items
     ]
-    words = "Values above are means over the pairs, seed by seed. What stands below is judged by nothing."
-    return [Text(words), Table(caption="Differences on each pair", headers=["configuration", *pairs], rows=rows)]
+    heads = ["chance to be better", "same on all (p)"]
+    words = (
+        "Values above are means over the pairs, seed by seed. What stands below is judged by nothing: the difference "
+        "on each pair, the chance that a run of the first is better than one of the second (mean over the pairs, 95 % "
+        "bootstrap interval within pairs), and an F test of one difference on all pairs."
+    )
+    return [
+        Text(words),
+        Table(caption="Differences on each pair", headers=["configuration", *pairs, *heads], rows=rows),
+    ]
+
+
+def _alike(item: Comparison) -> list[str]:
+    found = item.over_pairs
+    if found is None:
+        return ["-", "-"]
+    same = "-" if found.interaction is None else f"{found.interaction:.2g}"
+    return [f"{found.improvement:.0%} ({found.low:.0%} to {found.high:.0%})", same]

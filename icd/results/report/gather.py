@@ -6,21 +6,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from icd.config.sweep import Direction
+from icd.results.ablation import Ablation, ablation_of
 from icd.results.confirmation import Confirmation, confirmation_of
-from icd.results.explained import Explanation, explanation_of
 from icd.results.importance import Importance, importance_of
 from icd.results.pruning import PruningAudit, audit_sweep
 from icd.results.stats import expected_maximum
-from icd.search.gram_file import GRAMS_NAME, Grams, read_grams
-from icd.search.reading import counts_of, driver_of, plain_sweep
-from icd.search.record import TrialRecord, best, in_order
-from icd.search.shelf import fetch_trials
-from icd.search.studies import find, sweep_folder
-from icd.search.task import trial_folder
+from icd.search.core.attempts import trial_folder
+from icd.search.core.records import TrialRecord, best, in_order
+from icd.search.study.sweep_files import fetch_trials
+from icd.search.study.sweep_index import find, pasted, sweep_folder, tracking_uri
+from icd.search.sweep_status import counts_of, driver_of, plain_sweep
+from icd.search.tracking.mlflow_pages import without_password
+from icd.worker.gram_file import GRAMS_NAME, Grams, read_grams
 
 _TEACHER_IMAGES = re.compile(rb'"teacher/images": ([0-9.]+)')
+_VAL_IMAGES = re.compile(r"([0-9]+) validation images")
 _MOST_BYTES = 200_000_000  # of metrics that are looked through for teacher images
 
 
@@ -61,8 +64,10 @@ class Facts:
         importance: Of the parameters.
         audit: Of the pruning.
         confirmation: Where one was begun.
-        explanation: Where one was begun.
+        ablation: Where one was begun.
         overstatement: Of the best trial's score; None where no spread over seeds was measured.
+        root_option: ``--root ROOT`` with a space before it, where a command needs it.
+        leaderboard: Where MLflow shows the runs and compares them; a command where it is no server.
     """
 
     name: str
@@ -78,8 +83,16 @@ class Facts:
     importance: Importance
     audit: PruningAudit | None
     confirmation: Confirmation | None
-    explanation: Explanation | None
+    ablation: Ablation | None
     overstatement: Overstatement | None
+    root_option: str
+    leaderboard: str
+
+    @property
+    def val_images(self) -> int | None:
+        """How many validation images there are; None where the study does not know."""
+        found = _VAL_IMAGES.search(str(self.attributes.get("data", "")))
+        return int(found[1]) if found else None
 
     @property
     def metrics(self) -> list[str]:
@@ -129,7 +142,7 @@ def gather(root: Path, name: str) -> Facts:
     sweep, attributes, records = plain_sweep(ledger), ledger.attributes, ledger.records()
     maximize = sweep["objectives"][0]["direction"] == "maximize"
     complete = in_order(records, maximize=maximize)
-    confirmation, explanation = confirmation_of(ledger), explanation_of(ledger)
+    confirmation, ablation = confirmation_of(ledger), ablation_of(ledger)
     # Over several pairs the best is the first by rank, which need not have the highest mean.
     highest = sweep["objectives"][0]["metric"] == "val/top1" and not ledger.ranked
     shown = [*complete[:1], *[record for record in complete[1:] if record.baseline][:1]]
@@ -147,23 +160,30 @@ def gather(root: Path, name: str) -> Facts:
         importance=importance_of(ledger, records),
         audit=audit_sweep(sweep, records),
         confirmation=confirmation,
-        explanation=explanation,
-        overstatement=overstatement_of(len(complete), confirmation, explanation) if highest else None,
+        ablation=ablation,
+        overstatement=overstatement_of(len(complete), confirmation, ablation) if highest else None,
+        root_option=pasted(root, "").removeprefix("icd "),
+        leaderboard=_leaderboard(root, name),
     )
 
 
-def overstatement_of(
-    trials: int, confirmation: Confirmation | None, explanation: Explanation | None
-) -> Overstatement | None:
+def _leaderboard(root: Path, name: str) -> str:
+    uri = tracking_uri(root)
+    if not uri.startswith(("http://", "https://")):
+        return pasted(root, "ui", name)
+    return f"{without_password(uri).rstrip('/')}/#/experiments?searchFilter={quote(name)}"
+
+
+def overstatement_of(trials: int, confirmation: Confirmation | None, ablation: Ablation | None) -> Overstatement | None:
     """Say by how much the best trial's top-1 overstates if all are equally good; None without a measured spread.
 
-    An explanation measured as the search did, so its spread comes before that of a confirmation.
+    An ablation measured as the search did, so its spread comes before that of a confirmation.
     """
     if not trials:
         return None
-    whole = None if explanation is None else explanation.whole
-    if explanation is not None and whole is not None and whole.sd is not None:
-        source = f"trial {explanation.trial} on validation images"
+    whole = None if ablation is None else ablation.whole
+    if ablation is not None and whole is not None and whole.sd is not None:
+        source = f"trial {ablation.trial} on validation images"
         return _overstatement(trials, whole.sd, len(whole.runs), source)
     if confirmation is not None and confirmation.winner is not None:
         arm = confirmation.arm(confirmation.winner)

@@ -1,36 +1,21 @@
-"""Hands a report to MLflow, as one more revision of the sweep's summary run."""
+"""Hands a report to MLflow, as a file of the sweep's summary run."""
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 
-from icd.search.lease import Lease
-from icd.search.outbox import Outbox
-from icd.search.shelf import shelf_of
-from icd.search.studies import REPORT_NAME, find, sweep_folder, tracking_uri
-
-
-def has_runs(root: Path, name: str) -> bool:
-    """Whether MLflow was ever told of a sweep."""
-    return shelf_of(sweep_folder(root, name)).has_outbox
+from icd.search.mlflow_sync import send_missing
+from icd.search.study.locks import DriverLock
+from icd.search.study.sweep_files import sweep_files_of
+from icd.search.study.sweep_index import sweep_folder
 
 
 def log_report(root: Path, name: str, deadline_s: float, announce: Callable[[str], None]) -> int:
-    """Upload ``report.html`` of a sweep's folder; returns how many events MLflow has not taken in time.
+    """Upload ``report.html`` of a sweep's folder; returns how many runs MLflow has not taken in time.
 
     Raises:
-        StateError: If a driver runs: it logs a report by itself, and only one process may write the outbox.
+        StateError: If a driver runs: it logs a report by itself.
     """
-    from icd.search import track
-
-    folder, uid = sweep_folder(root, name), find(root, name).attributes["uid"]
-    shelf = shelf_of(folder)
-    with Lease(folder):
-        shelf.take_over()
-        outbox = Outbox(folder)
-        revision = int(time.time())
-        outbox.summary(revision, time_ms=1000 * revision, metrics={}, tags={}, artifacts=[REPORT_NAME], finished=True)
-        outbox.close()
-        shelf.publish()
-        shelf.send()
-        return track.flush(folder, tracking_uri(root), name, uid, deadline_s, announce)
+    folder = sweep_folder(root, name)
+    with DriverLock(folder):
+        sweep_files_of(folder).publish()
+        return send_missing(root, name, deadline_s, announce)

@@ -1,13 +1,16 @@
 """What a sweep found: the finding in words, what was confirmed, the best configurations."""
 
+import math
+
+from icd.config.names import shown_params
 from icd.results import sentences
 from icd.results.report.blocks import Block, Section, Table, Text
 from icd.results.report.differences import arms_blocks, difference_blocks
 from icd.results.report.gather import Facts, label_of
 from icd.results.report.words import flat_text, measured, plural, unit_of
-from icd.search.record import TrialRecord
+from icd.search.core.records import TrialRecord
 
-_TOP = 10
+_TOP = 5
 
 
 def finding(facts: Facts) -> Section:
@@ -20,8 +23,9 @@ def finding(facts: Facts) -> Section:
             blocks.append(Text("The confirmation is not finished; these are its figures so far.", "warning"))
         blocks += difference_blocks(found.arms, found.comparisons, "points of test top-1", found.alpha)
         blocks += [Text(found.statement)] if first else []
-        return Section("Finding", [*blocks, *_curse(facts)])
-    return Section("Finding", [*_unconfirmed(facts), Text("Looks at test data: 0. The search never opens them.")])
+        return Section("Finding", [*blocks, *_curse(facts), *_yardsticks(facts)])
+    closed = Text("Test evaluations: 0. The search never opens the test images.")
+    return Section("Finding", [*_unconfirmed(facts), closed, *_yardsticks(facts)])
 
 
 def _unconfirmed(facts: Facts) -> list[Block]:
@@ -67,6 +71,19 @@ def _reached(record: TrialRecord, metric: str) -> str:
     return f"rank {record.rank:.4g} over the pairs ({metric}: {each})"
 
 
+def _yardsticks(facts: Facts) -> list[Block]:
+    """Say what one value is good for: the error of its images, and what the teacher reaches."""
+    blocks: list[Block] = []
+    count, best = facts.val_images, facts.best
+    if count and best is not None and facts.metrics[0] == "val/top1" and best.rank is None:
+        share = best.values[0] / 100
+        error = 100 * math.sqrt(max(share * (1 - share), 0.0) / count)
+        words = f"One value of {best.values[0]:.2f} % on {count} validation images has a standard error of {error:.2f} "
+        blocks.append(Text(f"{words}points from the choice of images alone (binomial).", "note"))
+    teachers = facts.attributes.get("teacher_lines", ())
+    return [*blocks, *([Text(f"Teacher: {'; '.join(teachers)}.", "note")] if teachers else [])]
+
+
 def _curse(facts: Facts) -> list[Text]:
     """Say what the best trial's score in the search holds of luck, where the spread over seeds was measured."""
     found = facts.overstatement
@@ -91,9 +108,9 @@ def confirmed(facts: Facts) -> Section | None:
     )
     words = (
         f"Every arm was trained on {trained} with up to {found.planned_seeds} fresh seeds that all arms share. "
-        f"Values are {found.metric} after the last epoch. Test images were looked at {found.looks} times."
+        f"Values are {found.metric} after the last epoch. Test evaluations: {found.test_evaluations}."
     )
-    return Section("Confirmed configurations", [*arms_blocks(found.arms, found.pairs), Text(words)])
+    return Section("Confirmed configurations", [*arms_blocks(found.arms, found.pairs), Text(words)], "half")
 
 
 def best_configurations(facts: Facts) -> Section | None:
@@ -106,11 +123,14 @@ def best_configurations(facts: Facts) -> Section | None:
     rows = [_trial_row(record) for record in shown]
     words = f"One seed each, on validation images. Best by {facts.metrics[0]} of {len(complete)} complete trials"
     words += ", and the baselines below." if len(shown) > _TOP else ", baselines among them."
-    return Section("Best configurations", [Text(words), Table(caption="Best trials", headers=headers, rows=rows)])
+    later = facts.confirmation is not None
+    table = Table(caption="Best trials", headers=headers, rows=rows, folded=later)
+    return Section("Best configurations", [Text(words), table], "half" if later else "two")
 
 
 def _trial_row(record: TrialRecord) -> list[object]:
     seconds = record.attributes.get("seconds")
-    params = flat_text(record.params, 4) if record.params else ""
+    own = {name.removeprefix("method."): value for name, value in shown_params(record.params).items()}
+    params = flat_text(own, 4) if own else ""
     epochs = max(record.curve, default=0)
     return [record.number, *record.values, epochs, seconds, f"{record.baseline or ''} {params}".strip()]

@@ -1,41 +1,47 @@
 """What was searched and what it took: space, budget, failures, pruning, provenance."""
 
+import json
 from collections import defaultdict
 
 import yaml
 
 from icd import __version__
+from icd.config.forms import is_range
 from icd.results.report.blocks import Block, Code, Section, Table, Text
 from icd.results.report.gather import Facts
-from icd.results.report.words import flat_text, flattened, plural, space_rows
-from icd.search.devices import mixed_cost, uses
+from icd.results.report.words import flat_text, flattened, plural
+from icd.search.core.device_usage import mixed_cost, uses
 
 _LISTED = 12
 
 
 def searched(facts: Facts) -> Section:
-    """Say what was sampled and what was fixed."""
+    """Say what was searched and what was fixed."""
     sweep = facts.sweep
     sampler, pruner = sweep["sampler"]["name"], sweep["pruner"]["name"]
     stopping = "No trial is stopped early" if pruner == "none" else f"Poor trials are stopped early ({pruner})"
     goals = " and ".join(f"{item['direction']} {item['metric']}" for item in sweep["objectives"])
-    pairs = {pair["name"]: pair for pair in sweep.get("generalist", {}).get("pairs", ())}
+    pairs = {pair["name"]: pair for pair in sweep.get("pairs", ())}
     if pairs:
-        goals = f"the {sweep['generalist']['rank']} rank over {len(pairs)} pairs ({goals}), each trained in every trial"
+        goals = f"the {sweep['rank']} rank over {len(pairs)} pairs ({goals}), each trained in every trial"
     words = f"Goal: {goals}, after the last epoch. Sampler: {sampler}. {stopping}."
-    baselines = ", ".join(item["label"] for item in sweep["enqueue"])
+    baselines = ", ".join(
+        item if isinstance(item, str) else item["label"] for item in sweep["enqueue"] if "from" not in item
+    )
     if baselines:
         words += f" Tried first: {baselines}."
-    fixed = [[path, flat_text(value)] for path, value in flattened(sweep["fixed"]).items()]
+    space = json.loads(facts.attributes["space"])
+    fixed = [[path, flat_text(value)] for path, value in flattened(space["fixed"]).items()]
     fixed += [
         [f"pair {name}", f"{flat_text(pair['teacher'])} > {flat_text(pair['student'])}"] for name, pair in pairs.items()
     ]
+    rows = [[row["name"], row["values"], row["condition"]] for row in space["searched"]]
     blocks: list[Block] = [
         Text(words),
-        Table(caption="Sampled", headers=["parameter", "values", "only where"], rows=space_rows(sweep["space"])),
-        Table(caption="Fixed", headers=["field", "value"], rows=fixed, folded=len(fixed) > _LISTED),
+        Table(caption="Searched", headers=["parameter", "values", "only where"], rows=rows),
+        Table(caption="Fixed", headers=["field", "value"], rows=fixed, folded=True),
     ]
-    return Section("What was searched", blocks)
+    return Section("What was searched", blocks, "half")
 
 
 def cost(facts: Facts) -> Section:
@@ -61,9 +67,9 @@ def cost(facts: Facts) -> Section:
     if devices:
         words += f" Trained on {'; '.join(devices)}."
     if facts.teacher_images == 0:
-        words += " The teacher's answers were read from a table; it was not run for any trial."
+        words += " The teacher's answers were read from the cache; it was not run for any trial."
     blocks: list[Block] = [Text(words), Table(caption="Cost", headers=["", "used", "limit"], rows=rows)]
-    return Section("Budget and cost", [*blocks, *_devices(facts)])
+    return Section("Budget and cost", [*blocks, *_devices(facts)], "half")
 
 
 def _devices(facts: Facts) -> list[Block]:
@@ -99,10 +105,10 @@ def pruning(facts: Facts) -> Section | None:
         "Only trials that ran all epochs are counted. Those that pruning spared lie closer together than all would, so "
         "the correlations err downwards: a rung foretells the end better than they say."
     )
-    return Section("Rung audit", [Text(words), table, Text(note, "note")])
+    return Section("Rung audit", [Text(words), table, Text(note, "note")], "half")
 
 
-def failures(facts: Facts) -> Section:
+def failures(facts: Facts) -> Section | None:
     """Group what went wrong by its reason."""
     groups: dict[tuple[str, str], list[int]] = defaultdict(list)
     for record in facts.records:
@@ -110,13 +116,13 @@ def failures(facts: Facts) -> Section:
         if record.state == "failed" or kind == "diverged":
             groups[kind, record.reason].append(record.number)
     if not groups:
-        return Section("Failures", [Text("No trial failed or diverged.")])
+        return None
     rows: list[list[object]] = []
     for (kind, reason), numbers in sorted(groups.items(), key=lambda item: -len(item[1])):
         listed = ", ".join(map(str, numbers[:_LISTED])) + ("…" if len(numbers) > _LISTED else "")
         rows.append([reason, kind, len(numbers), listed])
     table = Table(caption="Failures by reason", headers=["reason", "kind", "trials", "numbers"], rows=rows)
-    return Section("Failures", [table])
+    return Section("Failures", [table], "half")
 
 
 def provenance(facts: Facts) -> Section:
@@ -131,10 +137,10 @@ def provenance(facts: Facts) -> Section:
         ["images digest", images],
         ["split digest", split],
         *[[f"teacher {_short(name)}", digest] for name, digest in attributes.get("teachers", {}).items()],
-        ["seed of the sampler", str(facts.sweep["seed"])],
+        ["seed of the sampler", str(facts.sweep["sampler"]["seed"])],
         [
             "seed of the trials",
-            "sampled" if "seed" in facts.sweep["space"] else str(facts.sweep["fixed"].get("seed", 0)),
+            "searched" if is_range(facts.sweep.get("seed")) else str(facts.sweep.get("seed", 0)),
         ],
         *[[name, version] for name, version in versions.items()],
         ["report made by", f"icd {__version__}"],
@@ -142,14 +148,19 @@ def provenance(facts: Facts) -> Section:
     text = yaml.safe_dump(dict(facts.document), sort_keys=False, allow_unicode=True)
     confirmed = facts.confirmation is not None and facts.confirmation.finished
     searched_only = "" if confirmed else " --unconfirmed"
-    export = f"icd export {facts.name} -o best.yaml{searched_only}"
-    again = f"icd sweep {facts.name}.yaml\n{export}\nicd train best.yaml"
+    export = f"icd export {facts.name} -o best.yaml{searched_only}{facts.root_option}"
+    again = f"icd sweep {facts.name}.yaml{facts.root_option}\n{export}\nicd train best.yaml"
     blocks: list[Block] = [
-        Table(caption="Provenance", headers=["what", "value"], rows=[row for row in rows if row[1] not in (None, "")]),
+        Table(
+            caption="Versions and digests",
+            headers=["what", "value"],
+            rows=[r for r in rows if r[1] not in (None, "")],
+            folded=True,
+        ),
         Code(caption="To do it again", text=again),
         Code(caption=f"{facts.name}.yaml", text=text, folded=True),
     ]
-    return Section("Provenance", blocks)
+    return Section("Provenance", blocks, "half")
 
 
 def _short(teacher: str) -> str:

@@ -4,7 +4,7 @@ Everything is drawn on a sheet 360 units wide, which is a phone's screen: letter
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup, escape
@@ -93,16 +93,17 @@ class Scale:
         return [round(n * step, 12) for n in range(first, math.floor(self.high / step + 1e-9) + 1)]
 
 
-def frame(x: Scale, y: Scale, x_name: str, y_name: str, *, whole_x: bool = False) -> list[Markup]:
-    """Draw grid lines, tick labels and the names of both axes."""
+def frame(x: Scale, y: Scale, x_name: str, y_name: str, *, x_ticks: Mapping[float, str] | None = None) -> list[Markup]:
+    """Draw grid lines, tick labels and the names of both axes; whole numbers on the first, unless ticks are given."""
+    if x_ticks is None:
+        x_ticks = {tick: tick_text(tick) for tick in x.ticks() if tick == int(tick)}
     parts = [text(4, 11, y_name, class_="name")]
     for tick in y.ticks():
         parts += [line(x.start, y(tick), x.end, y(tick), "grid")]
         parts += [text(x.start - 4, y(tick) + 3.5, tick_text(tick), text_anchor="end")]
-    for tick in x.ticks():
-        if not whole_x or tick == int(tick):
-            parts += [line(x(tick), y.start, x(tick), y.start + 3, "axis")]
-            parts += [text(x(tick), y.start + 14, tick_text(tick), text_anchor="middle")]
+    for tick, name in x_ticks.items():
+        parts += [line(x(tick), y.start, x(tick), y.start + 3, "axis")]
+        parts += [text(x(tick), y.start + 14, name, text_anchor="middle")]
     parts += [line(x.start, y.start, x.end, y.start, "axis")]
     return [*parts, text(x.end, y.start + 27, x_name, text_anchor="end", class_="name")]
 

@@ -11,7 +11,7 @@ from icd.results.report.blocks import Block, Chart, Picture, Pictures, Section, 
 from icd.results.report.charts import Series, lines_chart
 from icd.results.report.gather import Facts
 from icd.results.report.words import plural
-from icd.search.gram_file import Grams
+from icd.worker.gram_file import Grams
 
 _SHARE, _COSINE = "train/gradient_share/", "train/gradient_cosine/"
 _SMALL = 0.01
@@ -32,8 +32,9 @@ def term_shares(facts: Facts) -> Section | None:
         blocks += _terms(rows, _COSINE, f"Angles between gradients, {title}", "cosine")
     if not blocks:
         return None
+    blocks.sort(key=lambda block: isinstance(block, Text))  # charts beside each other
     words = "Each term's share of the sum of the gradients' lengths, measured once in each reported epoch."
-    return Section("Loss terms", [Text(words), *blocks])
+    return Section("Loss terms", [Text(words), *blocks], "three")
 
 
 def _terms(rows: Sequence[Mapping[str, float]], prefix: str, title: str, what: str) -> list[Block]:
@@ -83,7 +84,7 @@ def gram_maps(facts: Facts) -> Section | None:
     )
     count = min(len(matrix) for matrix in grams.teacher.values())
     blocks = [_image(grams, scale, image) for image in range(count) for scale in sorted(grams.teacher)]
-    return Section("Gram matrices", [Text(words), *blocks])
+    return Section("Gram matrices", [Text(words), *blocks], "four")
 
 
 def _image(grams: Grams, scale: int, image: int) -> Pictures:

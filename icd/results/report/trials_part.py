@@ -1,18 +1,18 @@
-"""What the trials look like beside each other: learning curves, importance, the front of several objectives."""
+"""What the trials look like beside each other: curves, history, parameters, the front of several objectives."""
 
 from collections.abc import Sequence
 
-from icd.results.importance import FEWEST, Group
 from icd.results.report.blocks import Block, Chart, Section, Table, Text
-from icd.results.report.charts import Bar, Series, bars_chart, lines_chart
+from icd.results.report.charts import Series, bars_chart, lines_chart, slice_chart
 from icd.results.report.gather import Facts, label_of
-from icd.results.report.words import plural
-from icd.search.pareto import pareto_front
-from icd.search.record import TrialRecord
+from icd.results.report.words import flat_text, measured, plural
+from icd.search.core.pareto import pareto_front
+from icd.search.core.records import TrialRecord
 
 _DISTINCT = 5  # curves that can be told apart
 _NEAR = 30  # best trials that are all drawn
 _FAR = 120  # of the others
+_FEWEST_SLICED, _MOST_SLICES = 3, 6  # trials, parameters
 _MOST_ROWS = 50  # of a table behind a chart
 
 
@@ -41,10 +41,9 @@ def learning_curves(facts: Facts) -> Section | None:
     svg = lines_chart(series, "epoch", facts.curve_metric, label)
     rows = [[r.number, r.state, max(r.curve), r.curve[max(r.curve)], label_of(r)] for r in order[:_MOST_ROWS]]
     table = Table(caption=_cut("Last values", order), headers=["trial", "state", "epochs", "last", "what"], rows=rows)
-    return Section(
-        "Learning curves",
-        [Chart(title=f"{facts.curve_metric} over the epochs", svg=svg, text=f"{words}.", table=table)],
-    )
+    curves = Chart(title=f"{facts.curve_metric} over the epochs", svg=svg, text=f"{words}.", table=table)
+    past = history(facts)
+    return Section("Learning curves", [curves, *([past] if past else [])], "three")
 
 
 def _curve(record: TrialRecord, role: str) -> Series:
@@ -56,44 +55,63 @@ def _cut(caption: str, rows: Sequence[object]) -> str:
     return f"{caption} of the best {_MOST_ROWS}" if len(rows) > _MOST_ROWS else caption
 
 
-def importance(facts: Facts) -> Section:
-    """Show what PED-ANOVA says, each parameter among the trials that have it."""
+def slices(facts: Facts) -> Section | None:
+    """Draw the first objective against each parameter, the clearest first."""
+    complete = [record for record in facts.complete if record.params]
+    if len(complete) < _FEWEST_SLICED:
+        return None
+    names = dict.fromkeys([row.name for row in facts.importance.parameters if row.passes])
+    names |= dict.fromkeys(name for record in complete for name in record.params)
+    metric, charts = facts.metrics[0], []
+    for name in list(names)[:_MOST_SLICES]:
+        own = [record for record in complete if name in record.params]
+        points = [(record.params[name], record.values[0]) for record in own]
+        label = f"{metric} against {name} of {plural(len(own), 'complete trial')}; best: {flat_text(points[0][0])}"
+        svg = slice_chart(points, 0, name, metric, label)
+        charts.append(Chart(title=name.removeprefix("method."), svg=svg, text=""))
+    more = f" {len(names) - _MOST_SLICES} more are in the study." if len(names) > _MOST_SLICES else ""
+    words = f"A dot is a complete trial that has the parameter, one seed; the diamond is the best of them.{more}"
+    return Section("Parameters", [Text(words), *_importance(facts), *charts], "three")
+
+
+def _importance(facts: Facts) -> list[Block]:
+    """Show the parameters that pass; nothing where none does."""
     found = facts.importance
-    if not found.groups:
-        return Section("Importance", [Text(f"Not shown: {found.reason or 'no trial has parameters'}.")])
+    if found.reason:
+        return [Text(f"Importance is not judged: {found.reason}.", "note")]
+    clear = {
+        f"{row.name}{f' ({row.condition})' if row.condition else ''}": row.share or 0.0
+        for row in found.parameters
+        if row.passes
+    }
+    if not clear:
+        return [Text(f"Importance: no parameter passes, {plural(found.trials, 'complete trial')}.", "note")]
+    label = "Importance: " + ", ".join(f"{name} {share:.0%}" for name, share in clear.items())
     words = (
-        f"PED-ANOVA over {plural(found.trials, 'complete trial')} by {facts.metrics[0]}: how differently a parameter "
-        "is spread among the best trials and among all. A parameter that only some branches have is judged among the "
-        "trials that have it. Bars are shares within their group; the mark says what chance alone reaches in one case "
-        "out of twenty, and only filled bars pass it. A short bar does not show that a parameter does not matter."
+        "Share of the trials' ranks that a parameter explains by itself. Shown are those that pass: in a search "
+        "without effects, any would in one of twenty. One that is not shown may matter too."
     )
-    return Section("Importance", [Text(words), *(_group(group) for group in found.groups)])
+    return [Chart(title="Importance", svg=bars_chart(clear, label), text=words)]
 
 
-def _group(group: Group) -> Block:
-    title = f"Where {group.condition}" if group.condition else "All trials"
-    told = [row for row in group.parameters if row.importance is not None]
-    if not told:
-        names = ", ".join(row.name for row in group.parameters)
-        few = "too few to judge" if group.trials < FEWEST else "all of them are equally good"
-        return Text(f"{title}: {names}: not judged, {plural(group.trials, 'trial')}, {few}.")
-    total = sum(row.importance or 0.0 for row in told) or 1.0
-    bars = [
-        Bar(
-            name=row.name,
-            value=(row.importance or 0.0) / total,
-            chance=None if row.chance is None else row.chance / total,
-            clear=row.is_clear,
-        )
-        for row in told
+def history(facts: Facts) -> Chart | None:
+    """Draw each complete trial's value by its number, and the best so far."""
+    done = sorted(facts.complete, key=lambda record: record.number)
+    if len(done) < _FEWEST_SLICED or any(record.rank is not None for record in done):
+        return None
+    choose, best, steps = (max if facts.maximize else min), done[0].values[0], []
+    for record in done:
+        best = choose(best, record.values[0])
+        steps.append((float(record.number), best))
+    points = [(float(record.number), record.values[0]) for record in done]
+    series = [
+        Series(name="one trial", points=points, role="dots"),
+        Series(name=f"best so far: {measured(facts.metrics[0], best)}", points=steps, role="0"),
     ]
-    clear = [bar.name for bar in bars if bar.clear]
-    verdict = f"Clear of chance: {', '.join(clear)}." if clear else "Nothing is clear of chance."
-    words = f"{plural(group.trials, 'trial')}, the best {group.best} of them against all. {verdict}"
-    rows: list[list[object]] = [[bar.name, bar.value, bar.chance, "yes" if bar.clear else "no"] for bar in bars]
-    table = Table(caption="Shares", headers=["parameter", "share", "by chance", "clear"], rows=rows)
-    label = f"Importance, {title}: " + ", ".join(f"{bar.name} {bar.value:.0%}" for bar in bars)
-    return Chart(title=title, svg=bars_chart(bars, label), text=words, table=table)
+    last = next(number for number, value in steps if value == best)
+    label = f"Best so far over the trials; last gain at trial {last:.0f}"
+    words = f"A dot is one complete trial; the line is the best so far. The last gain came with trial {last:.0f}."
+    return Chart(title="History", svg=lines_chart(series, "trial", facts.metrics[0], label), text=words)
 
 
 def front(facts: Facts) -> Section | None:

@@ -1,6 +1,6 @@
 """A sweep's space and its fixed part in plain words, from the plain data that the study holds."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 _UNITS = {"top1": "%", "top5": "%", "ece": "%", "seconds": "s"}
@@ -17,37 +17,6 @@ def measured(metric: str, value: float) -> str:
 def unit_of(metric: str) -> str:
     """What differences of a metric are counted in."""
     return "points" if _UNITS.get(metric.rpartition("/")[2]) == "%" else _UNITS.get(metric.rpartition("/")[2], "")
-
-
-def space_rows(space: Mapping[str, Any]) -> list[list[str]]:
-    """Give name, values and condition of everything that is sampled."""
-    return [row for name, node in space.items() for row in _rows(name.removeprefix("method."), node, "")]
-
-
-def _rows(name: str, node: Any, condition: str) -> Iterator[list[str]]:
-    if isinstance(node, Mapping) and set(node) == {"fields"}:
-        yield [name, _listed(list(node["fields"])), condition]
-        for label, fields in node["fields"].items():
-            inner = f"{name} is {label}" + (f", {condition}" if condition else "")
-            for field, value in fields.items():
-                yield from _rows(f"{label}.{field}", value, inner)
-    elif isinstance(node, Mapping) and {"options", "labels"} <= set(node):
-        yield [name, _listed(node["labels"]), condition]
-    elif isinstance(node, Mapping) and {"low", "high", "log"} <= set(node):
-        each = "" if "integer" in node else "; one for each scale, then normalised to sum 1"
-        yield [name, _range_text(node) + each, condition]
-    else:
-        yield [name, f"always {flat_text(node)}", condition]
-
-
-def _range_text(node: Mapping[str, Any]) -> str:
-    kind = "whole numbers from " if node.get("integer") else ""
-    step = f" in steps of {node['step']:g}" if node.get("step") else ""
-    return f"{kind}{node['low']:g} to {node['high']:g}{step}{' on a log scale' if node['log'] else ''}"
-
-
-def _listed(words: Sequence[str]) -> str:
-    return " or ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
 
 
 def flattened(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

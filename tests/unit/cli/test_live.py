@@ -11,8 +11,8 @@ from rich.live import Live
 from icd.cli import display as live
 from icd.cli.display import LiveDisplay, end_line
 from icd.config.sweep import Objective
-from icd.search.record import TrialRecord
-from icd.search.site import Running
+from icd.search.core.records import TrialRecord
+from icd.search.core.run_context import RunningTrial
 
 
 class Sweep:
@@ -21,9 +21,9 @@ class Sweep:
     def __init__(self, trials: int) -> None:
         self.records: list[TrialRecord] = []
         self.reads = 0
-        self.running: dict[int, Running] = {}
+        self.running: dict[int, RunningTrial] = {}
         self.ledger = SimpleNamespace(records=self._read)
-        self.chooser = SimpleNamespace(stage="confirm")
+        self.source = SimpleNamespace(stage="confirm")
         self.sweep = SimpleNamespace(budget=SimpleNamespace(trials=trials), objectives=(Objective(),))
 
     def _read(self, stage: str) -> list[TrialRecord]:
@@ -107,9 +107,9 @@ def test_table_on_a_terminal() -> None:
     display.console = Console(file=stream, force_terminal=True, width=120, height=30, color_system=None)
     sweep.records = [complete(0, 40.0), TrialRecord(number=1, state="running", baseline="KD", key="k")]
     sweep.running = {
-        1: Running(attempt=1, epochs=9, epoch=2, value=12.5),
-        2: Running(attempt=1, epochs=8, epoch=4),  # what was heard of its steps is older than its epoch
-        3: Running(attempt=2, epochs=12, epoch=7, run="wide", before=6),
+        1: RunningTrial(attempt=1, epochs=9, epoch=2, value=12.5),
+        2: RunningTrial(attempt=1, epochs=8, epoch=4),  # what was heard of its steps is older than its epoch
+        3: RunningTrial(attempt=2, epochs=12, epoch=7, run="wide", before=6),
     }
     with display:
         assert isinstance(display.live, Live)

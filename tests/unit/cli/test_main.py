@@ -3,7 +3,7 @@
 import logging
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,13 +18,16 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
+def run(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    level = logging.getLogger("icd").level  # which -q and --debug change
+
     def call(*words: str) -> tuple[int, str, str]:
         code = main(words)
         said = capsys.readouterr()
         return code, said.out, said.err
 
-    return call
+    yield call
+    logging.getLogger("icd").setLevel(level)
 
 
 @pytest.mark.parametrize("words", [(), ("teacher",)], ids=["icd", "teacher"])
@@ -117,3 +120,38 @@ def test_options_of_icd_stand_before_or_after_the_verb(run: Run, tmp_path: Path)
     assert "no teachers yet" in quiet
     nearer = run("--root", str(tmp_path / "a"), "status", "--root", str(tmp_path / "b"))
     assert nearer[1] == f"no sweeps in {tmp_path / 'b'}\n"
+
+
+BAD_FILES: dict[str, bytes | None] = {
+    "missing": None,
+    "folder": b"",
+    "10 MB": b"a" * 10_000_000,
+    "binary": bytes(range(256)),
+    "empty": b"",
+    "mark alone": b"\xef\xbb\xbf",
+    "line ends": b"student: resnet8\r\nmethod: [\r\n",
+    "tabs": b"student:\n\tarch: resnet8\n",
+    "twice": b"student: resnet8\nmethod: cross_entropy\nstudent: resnet8\n",
+    "anchor": b"student: &x resnet8\n",
+    "tag": b"student: !!python/name:os.system resnet8\n",
+    "deep": b"student: " + b"[" * 10_000,
+}
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+@pytest.mark.parametrize("verb", ["validate", "train", "sweep", "plan"])
+def test_a_bad_file_is_one_message_and_nothing_is_created(run: Run, tmp_path: Path, verb: str, name: str) -> None:
+    file, raw = tmp_path / "x.yaml", BAD_FILES[name]
+    if name == "folder":
+        file.mkdir()
+    elif raw is not None:
+        file.write_bytes(raw)
+    before = sorted(tmp_path.rglob("*"))
+    root = [] if verb == "validate" else ["--root", str(tmp_path / "runs")]
+    code, out, err = run(verb, str(file), *root)
+    assert (code, out) == (2, ""), err
+    assert err.startswith("icd: error[CONFIG] ")
+    assert str(file) in err
+    assert "Traceback" not in err
+    assert sum(line.startswith("icd: error[") for line in err.splitlines()) == 1
+    assert sorted(tmp_path.rglob("*")) == before

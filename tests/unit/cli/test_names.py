@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from icd.cli import main as cli
+from icd.cli import main
 from tests.command import Command, one_line
 
 ODD = os.fsdecode(b"ro\xffot")
@@ -30,5 +30,5 @@ def test_a_name_that_is_not_utf8_is_refused_before_anything_is_written(
 def test_a_name_that_is_found_on_the_way_is_no_bug(
     command: Command, monkeypatch: pytest.MonkeyPatch, text: str, code: int
 ) -> None:
-    monkeypatch.setattr(cli.icd, "main", lambda *_, **__: text.encode())
+    monkeypatch.setattr(main.icd, "main", lambda *_, **__: text.encode())
     one_line(command("status"), code, "SETUP" if code == 3 else "BUG")

@@ -2,7 +2,7 @@
 
 from icd.cli.format import configuration, count_text
 from icd.cli.sweep import duration
-from icd.search.record import TrialRecord
+from icd.search.core.records import TrialRecord
 from icd.text import columns
 
 

@@ -32,8 +32,18 @@ def test_only_what_was_given_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("ICD_ROOT", "/home/me/runs")
     monkeypatch.setenv("ICD_DATA", "/home/me/data")
     assert words(sweep, "sweep", "x.yaml", "--submit", "http://h:1", "--detach") == ["sweep", "--address=auto"]
-    given = ["--set", "budget.trials=3", "--set", "seed=-1", "--teacher-cache", "off", "--json", "--root", "/runs"]
-    passed = ["--set=budget.trials=3", "--set=seed=-1", "--teacher-cache=off", "--json", "--root=/runs"]
+    given = [
+        "--set",
+        "search.budget.trials=3",
+        "--set",
+        "seed=-1",
+        "--teacher-cache",
+        "off",
+        "--json",
+        "--root",
+        "/runs",
+    ]
+    passed = ["--set=search.budget.trials=3", "--set=seed=-1", "--teacher-cache=off", "--json", "--root=/runs"]
     assert sorted(words(sweep, "sweep", "x.yaml", *given)) == sorted(["sweep", "--address=auto", *passed])
     executed = words(sweep, "sweep", "x.yaml", "--executor", "process")
     assert executed == ["sweep", "--executor=process", "--address=auto"]
@@ -57,7 +67,16 @@ def test_names_and_the_options_of_icd_itself_travel_too() -> None:
 
 
 def test_the_words_mean_over_there_what_they_meant_here() -> None:
-    given = ["a", "--set", "budget.trials=4", "--extend", "--teacher-cache-gb", "2.5", "--root", "/shared/my runs"]
+    given = [
+        "a",
+        "--set",
+        "search.budget.trials=4",
+        "--extend",
+        "--teacher-cache-gb",
+        "2.5",
+        "--root",
+        "/shared/my runs",
+    ]
     rest = words(resume, "resume", *given)[1:]
     here, there = (resume.make_context("resume", [*line]).params for line in (given, rest))
     assert (there.pop("address"), here.pop("address")) == ("auto", "local")
@@ -82,7 +101,7 @@ def test_a_bad_file_is_refused_here(tmp_path: Path) -> None:
     path.write_text(QUICKSTART.read_text().replace("student:", "studnt:"))
     with pytest.raises(ConfigError, match="did you mean 'student'"):
         read_file("sweep", path, {"overrides": ()})
-    with pytest.raises(UsageError, match=r"a table needs space\.method"):
+    with pytest.raises(UsageError, match="a table needs the rows to compare"):
         read_file("benchmark", QUICKSTART, {"overrides": ()})
     path.write_text(QUICKSTART.read_text() + "# filler\n" * 20_000)
     with pytest.raises(UsageError, match="too large for a job"):
@@ -113,7 +132,7 @@ def test_a_job_runs_the_verb_with_the_file_as_it_was(
     text = QUICKSTART.read_text() + "# \u00e9 'quoted' \"twice\" $HOME `x`\n"
     path = tmp_path / "my file.yaml"
     path.write_text(text, encoding="utf-8")
-    name, variables = read_file("sweep", path, {"overrides": ("budget.trials=3",), "name": "other"})
+    name, variables = read_file("sweep", path, {"overrides": ("search.budget.trials=3",), "name": "other"})
     assert (name, set(variables)) == ("other", {FILE_VARIABLE})
     done = there(entry(["sweep", "--set=name=a b"], path), variables)
     lines = done.stdout.splitlines()

@@ -1,6 +1,7 @@
 """What is allowed but probably not meant: said of trials, and of the ends of a sweep's space."""
 
 from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ import torch
 from icd.config.read_trial import idle_fields, notes_of
 from icd.losses import BASE_LOSSES, BaseLoss, LocalRelations, NormalizedKD
 from icd.methods import CellDistillation
-from icd.search.space import SearchSpace
+from icd.search.suggest.search_space import SearchSpace
 from tests.unit.config.sweeps import sweep
 
 SETTINGS: list[BaseLoss] = [cls() for name, cls in BASE_LOSSES.items() if name != "ldrld"]
@@ -26,7 +27,7 @@ def gradient(loss: BaseLoss, classes: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("classes", [2, 3, 4, 5])
 @pytest.mark.parametrize("loss", SETTINGS, ids=str)
-def test_the_fields_that_change_nothing_are_named(loss: BaseLoss, classes: int) -> None:
+def test_the_fields_that_change_nothing_are_named(loss: Any, classes: int) -> None:
     """Found by trying: a field is idle where another value gives every student the same gradient."""
     name = next(name for name, cls in BASE_LOSSES.items() if type(loss) is cls)
     if isinstance(loss, LocalRelations) and loss.k > classes:
@@ -44,12 +45,12 @@ def test_the_fields_that_change_nothing_are_named(loss: BaseLoss, classes: int) 
 
 
 def test_a_sweep_is_given_the_advice_of_its_ends() -> None:
-    space = "base_loss: [kd, dkd]\nwarmup_epochs: {low: 0, high: 99}\nprotocol: {lr: {low: 0.1, high: 9}}"
+    space = "base_loss: [kd, dkd]\nwarmup_epochs: {low: 0, high: 99}\ntraining: {lr: {low: 0.1, high: 9}}"
     configs = SearchSpace(sweep(space, data="digits100")).extremes()
     notes = notes_of(configs, 2)
     assert len(notes) == len(set(notes)) == 3
     for part in (
-        "protocol.lr 9:",
+        "training.lr 9:",
         "method.warmup_epochs 99:",
         "method.base_loss.dkd.beta: cannot matter with 2 classes",
     ):

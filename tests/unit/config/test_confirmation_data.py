@@ -1,4 +1,4 @@
-"""``data.train_on`` and ``data.measure_on``: refused to a search, and no part of keys that are older than they are."""
+"""``data.train_on`` and ``data.measure_on``: refused to a search, and no part of the keys of searches."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -7,38 +7,37 @@ from typing import Any
 import pytest
 
 from icd.config.read_trial import read_trial
-from icd.config.trial import DataConfig, TrialConfig
+from icd.config.trial import DataConfig, TrialConfig, student_name
 from icd.config.yaml import Document
 from icd.errors import ConfigError
-from icd.search.prepare import teacher_name
-from icd.trial.autotune import student_name
-from icd.trial.teachers import recipe
+from icd.search.core.preparation import teacher_name
+from icd.teacher.store import recipe
 from tests.unit.config.sweeps import sweep
 
 PROTOCOL = {"preset": "digits100", "epochs": 4}
 SEARCHED: dict[str, Any] = {
-    "data": {"name": "digits100", "val_share": 0.2, "split_seed": 3, "train_per_class": 4},
+    "data": {"name": "digits100", "val_fraction": 0.2, "split_seed": 3, "train_per_class": 4},
     "teacher": {"arch": "resnet20", "weights": "train"},
     "student": "resnet8",
     "method": "iCD-KD",
-    "protocol": PROTOCOL,
+    "training": PROTOCOL,
     "seed": 7,
 }
-# Keys computed before the two fields were there (commit 089c340).
+# Keys of documents as 0.1.0 has them; they change with no later field.
 OLD: dict[str, dict[str, Any]] = {
-    "a01f2959a78d3bdc58e2f4f9af2599092ec5d08b0f92a7dd0ce38d6b4350ddee": {
+    "7df4df4956335d450cd603e0880bb73cb76e2fa0bca1a943f4e2e36b7656d909": {
         "data": "cifar100",
         "student": "resnet8",
-        "protocol": {"preset": "cifar100", "epochs": 2},
+        "training": {"preset": "cifar100", "epochs": 2},
         "method": "cross_entropy",
     },
-    "f0f01c9fde85b3095daab1796832df8e157c851bbf7f4ae5a8a5490b74d40b68": SEARCHED,
-    "e95ff8738f4e5f0873b87f6373a2d49c9a40ee01b2d7e8a90cb476be08907fba": {
+    "d600bd97f53e8a04d01dbc4e1d37f6e34e4e5959f2f9c1e317549f69e58b0fbc": SEARCHED,
+    "cb88b36f4ce1f16392a1c7f7ba3007600da405feb883351f88ff78cca3d19518": {
         "data": {"name": "npz", "path": "images.npz", "digest": "a:b"},
         "teacher": {"arch": "resnet20", "weights": "train", "digest": "e" * 64},
         "student": "resnet8x4",
         "method": "SD-KD",
-        "protocol": PROTOCOL,
+        "training": PROTOCOL,
     },
 }
 
@@ -48,7 +47,7 @@ def read(document: dict[str, Any]) -> TrialConfig:
 
 
 @pytest.mark.parametrize("key", OLD)
-def test_old_keys_and_documents_stay(key: str) -> None:
+def test_keys_and_documents_stay(key: str) -> None:
     config = read(OLD[key])
     assert config.key() == key
     assert not {"train_on", "measure_on"} & config.to_data()["data"].keys()
@@ -98,5 +97,5 @@ def test_a_sweep_file_may_not_say_it(value: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         sweep(data="{name: digits100, " + value + "}")
     key, _, said = value.partition(": ")
-    wanted = f"x.yaml:2: data.{key}: a search trains on train and chooses on val; 'icd confirm' does the rest, but got"
+    wanted = f"x.yaml:4: data.{key}: a search trains on train and chooses on val; 'icd confirm' does the rest, but got"
     assert f"{wanted} {said!r}" in [str(problem) for problem in caught.value.problems]

@@ -1,396 +1,232 @@
-"""Good sweep files: what each short form means, defaults, identity, and trials checked before anything starts."""
+"""Good sweep files: short forms, ranges wherever a value may stand, identity, round trips and one spelling."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from icd.config.coverage import Dimension, corners, dimensions
-from icd.config.labels import canonical, labels_of
-from icd.config.read_sweep import load_sweep
-from icd.config.sampling import Stored, baseline_document, trial_document
-from icd.config.sweep import (
-    METRICS,
-    Baseline,
-    Branches,
-    Budget,
-    Choice,
-    Interval,
-    Objective,
-    PrunerConfig,
-    Resources,
-    SamplerConfig,
-    ScaleWeights,
-    Source,
-)
-from icd.errors import ConfigError
-from icd.methods import METHODS, PAPER_ROWS
-from tests.unit.config.sweeps import sweep, sweep_text
+from icd.cli.main import main
+from icd.config.document import Document
+from icd.config.names import shown_params, tails
+from icd.config.ranges import Choice, Interval, ScaleWeights
+from icd.config.read_sweep import load_sweep, read_sweep
+from icd.config.read_trial import read_trial
+from icd.config.space import Stored, nodes_below, trial_document
+from icd.config.sweep import METRICS, Budget, Objective, PrunerConfig, Resources, SamplerConfig
+from icd.config.walk import corners, dimensions, points, size
+from icd.config.yaml import apply_overrides, read_yaml
+from icd.results.report.results_part import best_configurations
+from icd.search.core.records import TrialRecord
+from icd.search.suggest.flat_row import FlatRow
+from icd.search.sweep_status import flat_rows
+from tests.documents import document_of
+from tests.unit.config.sweeps import RANGE, sweep
 
-RANGE = "cluster_weight: {low: 1, high: 2}"
-
-
-# Parts other than the space
+FOLDER = Path(__file__).parents[3] / "search_spaces"
+SHIPPED = sorted(FOLDER.rglob("*.yaml"))
 
 
 def test_what_a_file_may_leave_out() -> None:
-    config = sweep(RANGE)
+    config = sweep()
     assert config.objectives == (Objective(metric="val/top1", direction="maximize"),)
-    assert config.sampler == SamplerConfig(name="random", startup_trials=6)
-    assert config.pruner == PrunerConfig()
-    assert config.budget == Budget(trials=10)
-    assert config.resources == Resources()
-    assert config.enqueue == ()
-    assert config.seed == 0
+    assert config.sampler == SamplerConfig(name="random", seed=0, startup_trials=6)
+    assert (config.pruner, config.budget, config.resources) == (PrunerConfig(), Budget(trials=10), Resources())
+    assert (config.enqueue, config.sources, config.pairs) == ((), (), ())
+    assert sweep(RANGE, pruner="null", resources="null", enqueue="null") == config
 
 
-@pytest.mark.parametrize("limit", ["trials", "hours", "gpu_hours"])
-def test_any_one_limit_ends_a_sweep(limit: str) -> None:
-    budget = sweep(RANGE, budget=f"{{{limit}: 3}}").budget
-    given = {name: getattr(budget, name) for name in ("trials", "hours", "gpu_hours")}
-    assert {name: value for name, value in given.items() if value is not None} == {limit: 3}
-
-
-def test_the_seed_is_the_samplers_and_every_trials() -> None:
-    config = sweep(RANGE, seed="7")
-    assert config.seed == 7
-    assert config.fixed["seed"] == 7
+def test_the_sampler_has_a_seed_of_its_own() -> None:
+    config = sweep(RANGE, seed="7", sampler="{name: tpe, seed: 3}")
+    assert (config.sampler.seed, config.template["seed"]) == (3, 7)
 
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_a_metric_knows_its_direction(metric: str) -> None:
-    (objective,) = sweep(RANGE, objective=f"{{metric: {metric}}}").objectives
+    (objective,) = sweep(RANGE, objective=metric).objectives
     assert objective.direction == ("maximize" if "top" in metric else "minimize")
     (other,) = sweep(RANGE, objective=f"{{metric: {metric}, direction: maximize}}").objectives
     assert other.direction == "maximize"
 
 
-def test_several_objectives() -> None:
-    config = sweep(RANGE, objective="[{metric: val/top1}, cost/parameters]")
-    assert config.objectives == (
-        Objective(metric="val/top1", direction="maximize"),
-        Objective(metric="cost/parameters", direction="minimize"),
-    )
+@pytest.mark.parametrize("budget", ["{trials: 3}", "{hours: 0.5}", "{gpu_hours: 2}"])
+def test_any_one_limit_is_a_budget(budget: str) -> None:
+    assert sweep(RANGE, budget=budget).budget == Budget(**yaml.safe_load(budget))
 
 
-def test_a_grid_needs_no_number_of_trials() -> None:
-    config = sweep("cluster_weight: {choices: [1, 2]}", sampler="grid", budget=None)
-    assert config.budget.trials is None
+def test_a_range_may_stand_at_any_leaf() -> None:
+    text = """
+name: x
+teacher: {arch: {choices: [resnet20, resnet32]}, training: {epochs: {low: 2, high: 9}}, seed: {choices: [0, 1]}}
+student: {choices: [resnet8, {arch: resnet14, stem: conv7x7_s2}]}
+method: {recipe: {choices: [KD, SD-KD]}, base_loss: {kd: {temperature: {low: 1, high: 8}}}, gram: {choices: [cells]}}
+training: {lr: {low: 0.01, high: 0.1, log: true}, augmentation: {crop_flip: {size: 32, pad: {low: 0, high: 4}}}}
+seed: {low: 0, high: 3}
+search: {budget: {hours: 1}}
+"""
+    config = read_sweep(Document(yaml.safe_load(text), "x.yaml"))
+    assert [row.name for row in dimensions(config.template)] == [
+        "teacher.training.epochs",
+        "teacher.seed",
+        "teacher.arch",
+        "student",
+        "method.recipe",
+        "method.base_loss.kd.temperature",
+        "method.gram",
+        "training.augmentation.crop_flip.pad",
+        "training.lr",
+        "seed",
+    ]
+    kinds = {row.name: row.kind for row in dimensions(config.template)}
+    assert (kinds["seed"], kinds["teacher.training.epochs"], kinds["training.lr"]) == ("integer", "integer", "float")
 
 
-def test_null_stands_for_a_part_left_out() -> None:
-    assert sweep(RANGE, pruner="null", resources="null", enqueue="null") == sweep(RANGE)
+def test_one_option_may_be_written_in_three_ways() -> None:
+    ways = ["{kd: , dkd: {beta: {low: 1, high: 2}}}", "[kd, {dkd: {beta: {low: 1, high: 2}}}]"]
+    first, second = (sweep("{}", method=f"{{base_loss: {{choices: {way}}}}}") for way in ways)
+    assert first == second
+    assert first.digest() == second.digest()
+    named = sweep("{}", method="{choices: {KD: , iCD-KD: {cluster_weight: {low: 1, high: 2}}}}")
+    listed = sweep("{}", method="{choices: [KD, {recipe: iCD-KD, cluster_weight: {low: 1, high: 2}}]}")
+    assert named == listed
 
 
-def test_overrides_reach_into_the_space(tmp_path: Path) -> None:
-    file = tmp_path / "x.yaml"
-    file.write_text(sweep_text("cluster_weight: {low: 1, high: 2}"), encoding="utf-8")
-    config = load_sweep(file, ["space.cluster_weight.high=5", "budget.trials=3"])
-    assert config.space == {"method.cluster_weight": Interval(low=1, high=5)}
-    assert config.budget.trials == 3
+def test_equal_files_are_asked_in_one_order() -> None:
+    first = sweep("training: {lr: {low: 1, high: 2}}\ncluster_weight: {low: 1.0, high: 2}\ngram: {choices: [cells]}")
+    second = sweep("gram: {choices: [cells]}\ncluster_weight: {high: 2, low: 1}\ntraining: {lr: {high: 2, low: 1}}")
+    assert first.digest() == second.digest()
+    assert [path for path, _ in nodes_below(first.template)] == [path for path, _ in nodes_below(second.template)]
 
 
 def test_identity_leaves_out_what_may_change() -> None:
-    config = sweep(RANGE)
+    config = sweep()
     assert sweep(RANGE, budget="{trials: 99}", resources="{retries: 0}").digest() == config.digest()
-    changed = [sweep("cluster_weight: {low: 1, high: 3}"), sweep(RANGE, seed="1"), sweep(RANGE, enqueue="[KD]")]
-    assert len({config.digest(), *(other.digest() for other in changed)}) == 4
+    others = [sweep("cluster_weight: {low: 1, high: 3}"), sweep(RANGE, seed="1"), sweep(RANGE, enqueue="[KD]")]
+    assert len({config.digest(), *(other.digest() for other in others)}) == 4
 
 
-def test_equal_files_have_equal_digests() -> None:
-    first = sweep("protocol: {lr: {low: 1, high: 2}}\ncluster_weight: {low: 1.0, high: 2}\ngram: cells")
-    second = sweep("gram: cells\ncluster_weight: {high: 2, low: 1}\nprotocol: {lr: {high: 2, low: 1}}")
-    assert first.digest() == second.digest()
-    assert list(first.space) == list(second.space)
-
-
-# Nodes
-
-
-@pytest.mark.parametrize(
-    ("text", "path", "node"),
-    [
-        ("cluster_weight: {low: 1, high: 2}", "method.cluster_weight", Interval(low=1.0, high=2.0)),
-        (
-            "cluster_weight: {low: 1, high: 2, log: true}",
-            "method.cluster_weight",
-            Interval(low=1.0, high=2.0, log=True),
-        ),
-        (
-            "cluster_weight: {low: 0, high: 1, step: 0.1}",
-            "method.cluster_weight",
-            Interval(low=0.0, high=1.0, step=0.1),
-        ),
-        ("grid: {low: 2, high: 8}", "method.grid", Interval(low=2, high=8, integer=True)),
-        ("grid: {low: 2, high: 8, step: 3}", "method.grid", Interval(low=2, high=8, step=3, integer=True)),
-        ("grid: {choices: [2, null]}", "method.grid", Choice(options=(2, None), labels=("grid2", "none"))),
-        ("gram: {choices: [cells]}", "method.gram", Choice(options=("cells",), labels=("cells",))),
-        (
-            "allow_repeated_cells: {choices: [false, true]}",
-            "method.allow_repeated_cells",
-            Choice(options=(False, True), labels=("false", "true")),
-        ),
-        (
-            "scales: {subsets_of: [2, 1]}",
-            "method.scales",
-            Choice(options=([1], [2], [1, 2]), labels=("s1", "s2", "s1+s2")),
-        ),
-        (
-            "scales: {subsets_of: [1, 2, 4], containing: [1]}",
-            "method.scales",
-            Choice(options=([1], [1, 2], [1, 4], [1, 2, 4]), labels=("s1", "s1+s2", "s1+s4", "s1+s2+s4")),
-        ),
-        ("scales: {choices: [[4, 1]]}", "method.scales", Choice(options=([1, 4],), labels=("s1+s4",))),
-        ("scale_weights: {low: 0.1, high: 1}", "method.scale_weights", ScaleWeights(low=0.1, high=1.0)),
-        ("base_loss: [kd, dkd]", "method.base_loss", Branches(fields={"kd": {}, "dkd": {}})),
-        ("base_loss: {choices: [kd, dkd]}", "method.base_loss", Branches(fields={"kd": {}, "dkd": {}})),
-        (
-            "base_loss: {choices: [kd, {dkd: {beta: 2}}]}",
-            "method.base_loss",
-            Branches(fields={"kd": {}, "dkd": {"beta": 2}}),
-        ),
-        (
-            "base_loss: {ldrld: {k: {low: 3, high: 9}}}",
-            "method.base_loss",
-            Branches(fields={"ldrld": {"k": Interval(low=3, high=9, integer=True)}}),
-        ),
-        ("protocol: {epochs: {low: 2, high: 4}}", "protocol.epochs", Interval(low=2, high=4, integer=True)),
-        (
-            "protocol: {schedule: step, milestones: {choices: [[1, 2], []]}}",
-            "protocol.milestones",
-            Choice(options=([1, 2], []), labels=("milestones1+2", "milestones")),
-        ),
-        (
-            "protocol: {preset: {choices: [digits100, cifar100]}}",
-            "protocol.preset",
-            Choice(options=("digits100", "cifar100"), labels=("digits100", "cifar100")),
-        ),
-        ("seed: {choices: [0, 1]}", "seed", Choice(options=(0, 1), labels=("seed0", "seed1"))),
-        ("seed: [0, 1]", "seed", Choice(options=(0, 1), labels=("seed0", "seed1"))),
-    ],
-)
-def test_what_a_line_of_the_space_means(text: str, path: str, node: object) -> None:
-    assert sweep(text).space == {path: node}
-
-
-@pytest.mark.parametrize(
-    ("text", "field", "value"),
-    [
-        ("cluster_weight: 3", "cluster_weight", 3),
-        ("scales: [1, 2]", "scales", [1, 2]),
-        ("scale_weights: [1, 2, 3]", "scale_weights", [1, 2, 3]),
-        ("base_loss: dkd", "base_loss", "dkd"),
-        ("base_loss: {dkd: {beta: 2}}", "base_loss", {"dkd": {"beta": 2}}),
-        ("grid: null", "grid", None),
-    ],
-)
-def test_a_plain_value_joins_the_fixed_method(text: str, field: str, value: object) -> None:
-    config = sweep(f"{text}\nwarmup_epochs: {{low: 0, high: 1}}")
-    assert config.fixed["method"] == {"row": "iCD-KD", field: value}
-    assert list(config.space) == ["method.warmup_epochs"]
-
-
-def test_plain_protocol_values_join_the_fixed_protocol() -> None:
-    config = sweep("protocol: {lr: {low: 0.1, high: 1}, batch_size: 32}", protocol="cifar100")
-    assert config.fixed["protocol"] == {"preset": "cifar100", "batch_size": 32}
-    assert list(config.space) == ["protocol.lr"]
-
-
-def test_fields_of_the_fixed_method_whatever_it_is() -> None:
-    assert list(sweep("similarity_weight: {low: 1, high: 2}", method="SP").space) == ["method.similarity_weight"]
-    assert list(sweep("num_negatives: {low: 1, high: 2}", method="{name: crd}").space) == ["method.num_negatives"]
-
-
-def test_without_a_method_fields_belong_to_distill() -> None:
-    config = sweep(RANGE, method=None)
-    assert config.fixed["method"] == {}
-    assert list(config.space) == ["method.cluster_weight"]
-
-
-def test_whole_methods() -> None:
-    rows = sweep(f"method: [{', '.join([*PAPER_ROWS, *METHODS])}]", method=None, sampler="grid")
-    assert list(rows.space["method"].fields) == [*PAPER_ROWS, *METHODS]
-    config = sweep("method: {KD: , SP: {similarity_weight: {low: 1, high: 2}, ce_weight: 2}}", method=None)
-    assert config.space["method"] == Branches(
-        fields={"KD": {}, "SP": {"ce_weight": 2, "similarity_weight": Interval(low=1.0, high=2.0)}}
-    )
-
-
-def test_networks() -> None:
-    config = sweep("student: [resnet8, {arch: resnet8, stem: cub}]\nteacher: [resnet20]", student=None, teacher=None)
-    assert config.space["student"].labels == ("resnet8", "resnet8(stem=cub)")
-    assert config.space["teacher"].options == ("resnet20",)
-    pair = "pair: {choices: [{teacher: resnet20, student: {arch: resnet8}}]}"
-    assert sweep(pair, student=None, teacher=None).space["pair"].labels == ("resnet20>resnet8",)
-
-
-@pytest.mark.parametrize(
-    "config",
-    [
-        ("lr", [0.1, 1, 1.0e9]),
-        ("milestones", [[1], [2, 3], []]),
-        ("x", ["1e3", "nan", "inf", "1_000", "text"]),
-        ("views", [{"crop_flip": {"size": 32}}, {"crop_flip": {"size": 32, "pad": 2}}]),
-        ("student", [{"arch": "a", "b": {"c": 1}}, {"arch": "a", "b": {"c": 2}}, "a"]),
-        ("grid", [None, True, 4]),
-    ],
-)
-def test_labels_differ_and_never_look_like_numbers(config: tuple[str, list[object]]) -> None:
-    labels = labels_of(*config)
-    assert len(set(labels)) == len(config[1])
-    for label in labels:
-        with pytest.raises(ValueError, match="could not convert"):
-            float(label)
-
-
-def test_equal_options_read_alike() -> None:
-    assert canonical({"a": 2, "b": [1.0]}) == canonical({"b": [1], "a": 2.0})
-    assert canonical(2) != canonical(2.5)
-
-
-def test_numbers_of_a_step() -> None:
-    assert Interval(low=0.1, high=0.7, step=0.2).values() == (0.1, 0.3, 0.5, 0.7)
-    assert Interval(low=1, high=4, integer=True).values() == (1, 2, 3, 4)
-    assert Interval(low=1, high=7, step=3, integer=True).values() == (1, 4, 7)
-    assert not Interval(low=0, high=1).finite
-
-
-# Baselines
-
-
-def test_baselines() -> None:
-    config = sweep(RANGE, enqueue="[KD, {label: mine, method: {cluster_weight: 9}, protocol: {lr: 0.2}, seed: 3}]")
-    assert config.enqueue == (
-        Baseline(label="KD", changes={"method": "KD"}),
-        Baseline(label="mine", changes={"method": {"cluster_weight": 9}, "protocol": {"lr": 0.2}, "seed": 3}),
-    )
-
-
-def test_sources() -> None:
-    one, two = Source(sweep="other", top=3), Source(sweep="last")
-    assert sweep(RANGE, enqueue="{from: other, top: 3}").sources == (one,)
-    mixed = sweep(RANGE, enqueue="[{from: other, top: 3}, KD, {from: last}]")
-    assert (mixed.sources, [item.label for item in mixed.enqueue], two.top) == ((one, two), ["KD"], 5)
-    assert mixed.to_data()["sources"] == [{"sweep": "other", "top": 3}, {"sweep": "last", "top": 5}]
-    assert mixed.digest() != sweep(RANGE, enqueue="[KD]").digest()
-    assert "sources" not in sweep(RANGE, enqueue="[KD]").to_data()  # as studies have it that were begun before
-
-
-def test_what_a_baseline_changes() -> None:
-    fixed = {"student": "resnet8", "method": "iCD-KD", "protocol": "cifar100", "seed": 1}
-    document = baseline_document(fixed, {}, {"method": {"cluster_weight": 9}, "protocol": {"lr": 0.2}})
-    assert document == {
-        "student": "resnet8",
-        "method": {"row": "iCD-KD", "cluster_weight": 9},
-        "protocol": {"preset": "cifar100", "lr": 0.2},
-        "seed": 1,
-    }
-    assert baseline_document(fixed, {}, {"method": {"row": "KD"}})["method"] == {"row": "KD"}
-    assert baseline_document(fixed, {}, {"method": "SP", "student": "vgg8"}) == {
-        **fixed,
-        "method": "SP",
-        "student": "vgg8",
+def test_weights_are_shown_with_sum_1() -> None:
+    raw = {"method.cluster_scale_weights.s2": 0.2, "method.cluster_scale_weights.s4": 0.6, "method.cluster_weight": 8.0}
+    assert shown_params(raw) == {
+        "method.cluster_scale_weights.s2": 0.25,
+        "method.cluster_scale_weights.s4": 0.75,
+        "method.cluster_weight": 8.0,
     }
 
 
-def test_a_baseline_takes_the_first_option_of_what_it_does_not_name() -> None:
-    space = "pair: [{teacher: resnet20, student: resnet8}, {teacher: resnet32, student: resnet14}]\nseed: [4, 5]"
-    config = sweep(space, student=None, teacher=None, enqueue="[KD]", seed="7")
-    assert (config.seed, "seed" in config.fixed) == (7, False)
-    document = baseline_document(config.fixed, config.space, config.enqueue[0].changes)
-    assert (document["teacher"], document["student"], document["seed"]) == ("resnet20", "resnet8", 4)
-
-
-# Questions and answers
-
-
-def test_stored_parameters_must_fit() -> None:
-    config = sweep("cluster_weight: {low: 1, high: 2}\ngram: {choices: [cells, classes]}")
-    good = {"cluster_weight": 1.5, "gram": "cells"}
-    assert trial_document(config.fixed, config.space, Stored(good))["method"] == {"row": "iCD-KD", **good}
-    for wrong, rule in (
-        ({"cluster_weight": 3}, "cluster_weight: must be a number with 1 <= cluster_weight <= 2, but got 3"),
-        ({"cluster_weight": "1"}, "cluster_weight: must be a number"),
-        ({"gram": "cell"}, "gram: must be one of cells, classes, but got 'cell'"),
-    ):
-        with pytest.raises(ConfigError, match=rule):
-            trial_document(config.fixed, config.space, Stored({**good, **wrong}))
-    with pytest.raises(ConfigError, match="gram: this parameter of the space is missing"):
-        trial_document(config.fixed, config.space, Stored({"cluster_weight": 1}))
-
-
-def test_the_fixed_part_is_never_changed() -> None:
-    config = sweep("base_loss: {dkd: {beta: {low: 1, high: 2}}}\nprotocol: {lr: {low: 0.1, high: 1}}")
-    before = config.digest()
-    document = trial_document(
-        config.fixed, config.space, Stored({"base_loss": "dkd", "dkd.beta": 1.0, "protocol.lr": 1.0})
-    )
-    document["method"]["base_loss"]["dkd"]["beta"] = 9
-    document["protocol"]["lr"] = 9
-    assert config.digest() == before
-
-
-def weights(space: str, params: dict[str, object], **parts: str | None) -> dict[str, object]:
-    config = sweep(space, **parts)
-    method = trial_document(config.fixed, config.space, Stored(params))["method"]
-    return {name: value for name, value in method.items() if "scale_weights" in name}
-
-
-def test_scale_weights_are_normalised_and_scale_1_has_none() -> None:
-    space = "scales: {subsets_of: [1, 2, 4]}\nscale_weights: {low: 0.1, high: 1}"
-    both = {"scale_weights.s2": 0.2, "scale_weights.s4": 0.6}
-    assert weights(space, {"scales": "s1+s2+s4", **both}) == {"scale_weights": [0.0, 0.25, 0.75]}
-    assert weights(space, {"scales": "s2+s4", **both}) == {"scale_weights": [0.25, 0.75]}
-    assert weights(space, {"scales": "s1+s4"}) == {"scale_weights": [0.0, 1.0]}
-    assert weights(space, {"scales": "s1"}) == {}
-
-
-def test_scale_1_has_a_weight_where_classes_are_compared() -> None:
-    space = "scales: [2, 1]\nscale_weights: {low: 0.1, high: 1}\ngram: {choices: [cells, classes]}"
-    both = {"scale_weights.s1": 0.1, "scale_weights.s2": 0.4}
-    assert weights(space, {"gram": "classes", **both}) == {"scale_weights": [0.8, 0.2]}  # in the order of the file
-    assert weights(space, {"gram": "cells"}) == {"scale_weights": [1.0, 0.0]}
-
-
-def test_base_scale_weights_count_every_scale() -> None:
-    space = "scales: {choices: [[1], [1, 2]]}\nbase_scale_weights: {low: 0.1, high: 1}"
-    both = {"base_scale_weights.s1": 0.5, "base_scale_weights.s2": 0.5}
-    assert weights(space, {"scales": "s1+s2", **both}) == {"base_scale_weights": [0.5, 0.5]}
-    assert weights(space, {"scales": "s1"}) == {}
-
-
-def test_dimensions() -> None:
-    config = sweep(
-        "base_loss:\n  kd: {temperature: {low: 1, high: 8}}\n  dkd:\n"
-        "scales: {choices: [[1], [2, 4]]}\nscale_weights: {low: 0.1, high: 1, log: true}\n"
-        "protocol: {epochs: {low: 2, high: 4}}\nseed: [0, 1]"
-    )
-    choices = {"kind": "choice", "options": 2}
-    only = "scales in s2+s4"
-    assert dimensions(config.fixed, config.space) == [
-        Dimension(name="base_loss", values="kd, dkd", **choices),
-        Dimension(name="kd.temperature", kind="float", values="1 to 8", condition="base_loss is kd"),
-        Dimension(name="scales", values="s1, s2+s4", **choices),
-        Dimension(name="scale_weights.s2", kind="float", values="0.1 to 1 log", condition=only),
-        Dimension(name="scale_weights.s4", kind="float", values="0.1 to 1 log", condition=only),
-        Dimension(name="protocol.epochs", kind="integer", values="2 to 4"),
-        Dimension(name="seed", values="seed0, seed1", **choices),
+def test_columns_show_the_shortest_clear_tail() -> None:
+    names = ["method.base_loss.kd.temperature", "method.base_loss.dkd.temperature", "training.lr", "seed"]
+    names += ["method.cluster_scale_weights.s2"]
+    assert list(tails(names).values()) == [
+        "kd.temperature",
+        "dkd.temperature",
+        "lr",
+        "seed",
+        "cluster_scale_weights.s2",
     ]
 
 
-def test_every_network_meets_every_scale_set_in_a_corner() -> None:
-    config = sweep("student: [resnet8, resnet14, resnet20]\nscales: {subsets_of: [1, 2, 4]}", student=None)
-    met = {(params["student"], params["scales"]) for params in corners(config.fixed, config.space)}
-    assert len(met) == 3 * 7
+# Shipped files
 
 
-# Samplers that need a simple space
+@pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.stem)
+def test_what_validate_prints_of_a_shipped_sweep_is_the_same_sweep(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``icd validate SWEEP > x.yaml && icd validate x.yaml``."""
+    assert main(["validate", str(file)]) == 0
+    (tmp_path / "x.yaml").write_text(printed := capsys.readouterr().out)
+    assert main(["validate", str(tmp_path / "x.yaml")]) == 0
+    again = capsys.readouterr().out
+    assert again.splitlines()[0].rpartition("; digest")[2] == printed.splitlines()[0].rpartition("; digest")[2]
+    assert load_sweep(tmp_path / "x.yaml") == load_sweep(file)
 
 
-def test_samplers_take_the_spaces_they_can() -> None:
-    assert sweep(RANGE, sampler="cmaes").sampler.name == "cmaes"
-    assert sweep("gram: {choices: [cells, classes]}", sampler="gp").sampler.name == "gp"
-    assert sweep("base_loss: {kd: {temperature: {low: 1, high: 8}}}", sampler="cmaes").sampler.name == "cmaes"
-    fixed_set = "scales: [1, 2, 4]\nscale_weights: {low: 0.1, high: 1}"
-    assert sweep(fixed_set, sampler="gp").sampler.name == "gp"
-    assert sweep("cluster_weight: {low: 1, high: 8, step: 1}", sampler="grid").sampler.name == "grid"
-    assert sweep("base_loss: [kd, dkd]", sampler="gp").sampler.name == "gp"  # differing names, no differing fields
+@pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.stem)
+def test_a_parameter_has_one_spelling(file: Path) -> None:
+    """In the study, in MLflow, CSV and the report, for ``--set`` in both files, and in what a trial is written as."""
+    document, config = read_yaml(file), load_sweep(file)
+    names = {row.name for row in dimensions(config.template)}
+    for params in corners(config.template):
+        assert params.keys() <= names, "Optuna is asked by the same names"
+        record = TrialRecord(number=0, state="complete", values=[50.0], params=params, curve={1: 50.0})
+        assert {f"params_{name}" for name in params} <= flat_rows([record], ["val/top1"])[0].keys(), "CSV too"
+        facts: Any = SimpleNamespace(complete=[record], metrics=["val/top1"], confirmation=None)
+        told = str(best_configurations(facts))
+        first = next(iter(params)).removeprefix("method.")  # a cell of the report shows a clear tail
+        assert f"{first} " in told
+        trial = read_trial(Document(trial_document(config.template, Stored(params)), "t")) if not config.pairs else None
+        if trial is None:
+            continue
+        assert params.keys() <= FlatRow(config.template).row(trial).keys(), "MLflow has the same names"
+        best = Document(trial.to_data(), "best.yaml")
+        for name, value in params.items():
+            if name == "pair":  # two networks
+                continue
+            node = best.data
+            for part in name.split("."):
+                node = node[part]
+            if isinstance(value, float) and "weights.s" not in name:
+                assert node == pytest.approx(value)
+                read_trial(apply_overrides(best, [f"{name}={value}"]))
+    for path, node in nodes_below(config.template):
+        written = [str(part) for part in path]
+        if isinstance(node, Interval):  # --set goes through choices to the very place
+            changed = read_sweep(apply_overrides(document, [f"{'.'.join(written)}={node.to_data()}"]))
+            assert changed == config
+
+
+# Round trips
+
+_CHOICE = st.lists(st.sampled_from(["cells", "classes", "samples"]), min_size=1, max_size=3, unique=True)
+_RANGE = st.tuples(st.floats(0.01, 5), st.floats(0.01, 5), st.booleans()).map(
+    lambda ends: {"low": ends[0], "high": ends[0] + ends[1], "log": ends[2]}
+)
+_METHOD = st.fixed_dictionaries(
+    {"cluster_weight": _RANGE},
+    optional={
+        "gram": _CHOICE.map(lambda options: {"choices": options}),
+        "cluster_temperature": _RANGE,
+        "scales": st.sampled_from([{"subsets_of": [1, 2, 4]}, {"choices": [[1], [1, 2]]}]),
+        "base_loss": st.sampled_from(
+            [
+                {"kd": {"temperature": {"low": 1, "high": 8}}},
+                {"choices": {"kd": None, "nkd": {"gamma": {"low": 1, "high": 2}}}},
+            ]
+        ),
+        "warmup_epochs": st.just({"choices": [0, 20]}),
+    },
+)
+
+
+@settings(derandomize=True, deadline=None, max_examples=25, database=None)
+@given(_METHOD, st.sampled_from(["resnet8", {"choices": ["resnet8", "resnet14"]}]), st.integers(0, 2**63 - 1))
+def test_a_sweep_comes_back_from_what_it_writes(method: dict[str, object], student: object, seed: int) -> None:
+    parts = {"name": "x", "teacher": "resnet20", "student": student, "method": method, "seed": seed}
+    config = read_sweep(Document(document_of({**parts, "budget": {"trials": 9}}), "x.yaml"))
+    assert read_sweep(Document(yaml.safe_load(yaml.safe_dump(config.to_data())), "again")) == config
+    for params in corners(config.template):
+        assert Stored(params).params.keys() <= {row.name for row in dimensions(config.template)}
+
+
+def test_points_of_a_grid_come_in_one_order() -> None:
+    config = sweep(
+        "cluster_weight: {low: 0, high: 1, step: 0.1}\nscales: {choices: [[1], [1, 2]]}", sampler="grid", budget=None
+    )
+    found = list(points(config.template))
+    assert size(config.template) == len(found) == 22
+    assert [point["method.cluster_weight"] for point in found[:11]] == [
+        0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0
+    ]  # fmt: skip
+    assert isinstance(config.template["method"]["scales"], Choice)
+
+
+def test_weights_are_asked_where_two_matter() -> None:
+    config = sweep("scales: {subsets_of: [1, 2, 4]}\ncluster_scale_weights: {low: 0.1, high: 1}")
+    assert isinstance(config.template["method"]["cluster_scale_weights"], ScaleWeights)
+    rows = {row.name: row.condition for row in dimensions(config.template)}
+    assert rows["method.cluster_scale_weights.s2"] == "method.scales in s2+s4, s1+s2+s4"
+    assert "method.cluster_scale_weights.s1" not in rows

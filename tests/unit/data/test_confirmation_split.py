@@ -5,7 +5,7 @@ import dataclasses
 import pickle
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -17,11 +17,12 @@ from icd.data import DATASETS, Split
 from icd.data.images import ArrayImages, FileImages, ImageSet
 from icd.data.split import ClosedTest, for_training, for_trial
 from icd.errors import DataError, StateError, TestSetClosedError
-from icd.search.bench import Bench
-from icd.search.task import Task
-from icd.search.work import attempt
-from icd.trial.runs import Places
-from icd.trial.teacher_table import plan_table
+from icd.search.core.attempts import Attempt
+from icd.teacher.cache import plan_cache
+from icd.training.loop import Execution
+from icd.worker.run_trial import attempt
+from icd.worker.shared_inputs import SharedInputs
+from icd.worker.trial_inputs import TrialFolders
 from tests.data_contract import pixel_hashes, save_pictures, twin
 
 WAYS: dict[str, Callable[[Any], object]] = {
@@ -104,10 +105,10 @@ def test_a_confirmation_sees_all_of_them_once_and_counted(load: Callable[[], Spl
 def test_a_search_task_that_asks_for_test_images_is_refused(name: str, tmp_path: Path) -> None:
     path = {"path": "nowhere"} if name in ("npz", "imagefolder") else {}
     data = {"name": name, "measure_on": "test", **path}
-    document = {"data": data, "student": "resnet8", "method": "cross_entropy", "protocol": DATASETS[name].preset}
-    for stage in ("search", "explain"):
-        task = Task(number=3, attempt=1, config=document, sweep=str(tmp_path), root=str(tmp_path), stage=stage)
-        outcome = attempt(task, Bench(), lambda epoch: True, progress=lambda *where: None)
+    document = {"data": data, "student": "resnet8", "method": "cross_entropy", "training": DATASETS[name].preset}
+    for stage in ("search", "ablate"):
+        task = Attempt(number=3, attempt=1, config=document, sweep=str(tmp_path), root=str(tmp_path), stage=stage)
+        outcome = attempt(task, SharedInputs(), lambda epoch: True, progress=lambda *where: None)
         assert outcome.kind == "setup"
         assert "data.measure_on: must be val: only a confirmation sees test images, but got 'test'" in outcome.reason
 
@@ -119,22 +120,22 @@ def test_a_seal_says_why() -> None:
     assert len(closed.open("what was sealed is another object")) == 1
 
 
-DATA: dict[str, Any] = {"name": "digits100", "train_per_class": 4, "test_per_class": 1, "val_share": 0.25}
+DATA: dict[str, Any] = {"name": "digits100", "train_per_class": 4, "test_per_class": 1, "val_fraction": 0.25}
 
 
 def config(**data: str) -> Any:
     document = {
         "data": {**DATA, **data},
-        "teacher": {"arch": "resnet8", "weights": "train", "protocol": {"preset": "digits100", "epochs": 1}},
+        "teacher": {"arch": "resnet8", "weights": "train", "training": {"preset": "digits100", "epochs": 1}},
         "student": "resnet8",
         "method": "KD",
-        "protocol": {"preset": "digits100", "epochs": 1},
+        "training": {"preset": "digits100", "epochs": 1},
     }
     return read_trial(Document(document, "x.yaml"))
 
 
 def test_a_worker_seals_what_it_read_for_each_kind_of_trial(tmp_path: Path) -> None:
-    bench, places = Bench(), Places(root=tmp_path)
+    bench, places = SharedInputs(), TrialFolders(root=tmp_path)
     searching = bench.split(config(), places, torch.device("cpu"))
     assert bench.split(config(), places, torch.device("cpu")) is searching
     confirming = bench.split(config(train_on="train+val", measure_on="test"), places, torch.device("cpu"))
@@ -149,42 +150,43 @@ def test_a_worker_seals_what_it_read_for_each_kind_of_trial(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("digest", [None, "e" * 64])
 def test_a_worker_trains_no_teacher_on_confirmation_data(tmp_path: Path, digest: str | None) -> None:
-    bench, places = Bench(), Places(root=tmp_path)
+    bench, places = SharedInputs(), TrialFolders(root=tmp_path)
     asked = config(train_on="train+val", measure_on="test")
     asked = dataclasses.replace(asked, teacher=dataclasses.replace(asked.teacher, digest=digest))
     split = bench.split(asked, places, torch.device("cpu"))
     with pytest.raises(StateError, match="no teacher is trained on what a confirmation trains on"):
-        bench.teacher(asked, split, places, None)
+        bench.teacher(asked, split, places, Execution())
     assert not places.teachers.folder.exists()
 
 
 def test_published_teachers_need_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Torchvision's weights are not in the store and never trained here, so a confirmation may use them."""
-    from icd.search import bench
+    from icd.worker import shared_inputs as bench
 
     asked = config(train_on="train+val", measure_on="test")
-    teacher = dataclasses.replace(asked.teacher, weights="pretrained", protocol=None, digest="e" * 64)
+    teacher = dataclasses.replace(asked.teacher, weights="pretrained", training=None, digest="e" * 64)
 
     def prepare(*arguments: object) -> None:
         raise DataError("reached")
 
     monkeypatch.setattr(bench, "prepare", prepare)
+    asked, unread = dataclasses.replace(asked, teacher=teacher), cast("Split", None)
     with pytest.raises(DataError, match="reached"):
-        Bench().teacher(dataclasses.replace(asked, teacher=teacher), None, Places(root=tmp_path), None)
+        SharedInputs().teacher(asked, unread, TrialFolders(root=tmp_path), Execution())
 
 
-def test_tables_are_of_what_is_trained_on(tmp_path: Path) -> None:
-    """A confirmation on the training images alone finds the search's table; one on all images has its own."""
+def test_caches_are_of_what_is_trained_on(tmp_path: Path) -> None:
+    """A confirmation on the training images alone finds the search's cache; one on all images has its own."""
 
-    def table(**data: str) -> str:
+    def cache(**data: str) -> str:
         asked = config(**data)
         asked = dataclasses.replace(
             asked,
             data=dataclasses.replace(asked.data, digest="a:b"),
             teacher=dataclasses.replace(asked.teacher, digest="e" * 64),
         )
-        (spec,) = plan_table([asked], split, "stream", folder=tmp_path).specs
+        (spec,) = plan_cache([asked], split, "stream", folder=tmp_path).specs
         return spec.digest()
 
-    split = Bench().split(config(), Places(root=tmp_path), torch.device("cpu"))
-    assert table() == table(measure_on="test") != table(train_on="train+val", measure_on="test")
+    split = SharedInputs().split(config(), TrialFolders(root=tmp_path), torch.device("cpu"))
+    assert cache() == cache(measure_on="test") != cache(train_on="train+val", measure_on="test")

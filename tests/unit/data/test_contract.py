@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from icd.config.protocols import PRESETS
+from icd.config.training import PRESETS
 from icd.data import DATASETS, Split
 from icd.data.views import VIEW_FAMILIES
 from tests.data_contract import DatasetContract, twin
@@ -22,5 +22,5 @@ def load(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable
 class TestDatasetContract(DatasetContract):
     def test_default_views_are_those_of_the_preset(self, name: str) -> None:
         row = DATASETS[name]
-        ((family, fields),) = PRESETS[row.preset]["views"].items()
-        assert VIEW_FAMILIES[family](**fields) == row.views
+        ((family, fields),) = PRESETS[row.preset]["augmentation"].items()
+        assert VIEW_FAMILIES[family](**fields) == row.augmentation

@@ -1,6 +1,7 @@
 """Kinds of image files: shown as any viewer shows them, or refused with the file's name."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,16 +41,15 @@ def test_palettes_transparency_greys_and_bits_keep_their_colours(tmp_path: Path)
     image, palette = colours(), colours().quantize(16)
     transparent = image.convert("RGBA")
     transparent.putalpha(128)
-    for number, (made, options, expected) in enumerate(
-        [
-            (palette, {}, palette.convert("RGB")),
-            (palette, {"transparency": bytes([0, *[255] * 15])}, palette.convert("RGB")),
-            (transparent, {}, image),
-            (image.convert("L"), {"transparency": 0}, image.convert("L").convert("RGB")),
-            (image.convert("LA"), {}, image.convert("L").convert("RGB")),
-            (image.convert("1"), {}, image.convert("1").convert("RGB")),
-        ]
-    ):
+    pictures: list[tuple[Image.Image, dict[str, Any], Image.Image]] = [
+        (palette, {}, palette.convert("RGB")),
+        (palette, {"transparency": bytes([0, *[255] * 15])}, palette.convert("RGB")),
+        (transparent, {}, image),
+        (image.convert("L"), {"transparency": 0}, image.convert("L").convert("RGB")),
+        (image.convert("LA"), {}, image.convert("L").convert("RGB")),
+        (image.convert("1"), {}, image.convert("1").convert("RGB")),
+    ]
+    for number, (made, options, expected) in enumerate(pictures):
         path = tmp_path / f"{number}.png"
         made.save(path, **options)
         assert np.array_equal(shown(path), np.asarray(expected)), number

@@ -1,11 +1,13 @@
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
 
 from icd.data import load_dataset
 from icd.data.digits100 import make_images
+from icd.data.images import ArrayImages
 from icd.errors import ConfigError
 
 DIGEST_TRAIN = "dc5dd9511ebb481ab2f316749f38c6bffa51fbe4caf9fd12145d685cb93a4f9e"
@@ -20,7 +22,7 @@ def test_images_are_the_recorded_ones() -> None:
 
 
 def test_split_is_the_recorded_one() -> None:
-    split = load_dataset("digits100", root=None, path=None, val_share=0.1, split_seed=0, train_per_class=10)
+    split = load_dataset("digits100", root=None, path=None, val_fraction=0.1, split_seed=0, train_per_class=10)
     assert split.split_digest == DIGEST_SPLIT
     assert np.bincount(split.val.labels_N.numpy()).tolist() == [1] * 100
 
@@ -36,21 +38,23 @@ def test_seeds_and_parts_give_other_images() -> None:
 
 
 def test_pixels_use_the_whole_range_and_match_the_normalisation() -> None:
-    split = load_dataset("digits100", root=None, path=None, val_share=0.1, split_seed=0, train_per_class=10)
-    pixels = split.train.images_NCHW.numpy() / 255  # type: ignore[attr-defined]
+    split = load_dataset("digits100", root=None, path=None, val_fraction=0.1, split_seed=0, train_per_class=10)
+    assert isinstance(split.train, ArrayImages)
+    pixels = split.train.images_NCHW.numpy() / 255
     assert np.abs(pixels.mean(axis=(0, 2, 3)) - split.mean).max() < 0.01
     assert np.abs(pixels.std(axis=(0, 2, 3)) - split.std).max() < 0.01
 
 
 def test_superclass_is_the_tens_digit() -> None:
-    split = load_dataset("digits100", root=None, path=None, val_share=0.25, split_seed=0, train_per_class=4)
+    split = load_dataset("digits100", root=None, path=None, val_fraction=0.25, split_seed=0, train_per_class=4)
     assert split.superclasses == tuple(int(name[0]) for name in split.class_names)
 
 
 @pytest.mark.parametrize("option", ["train_per_class", "test_per_class"])
 def test_sizes_must_be_positive(option: str) -> None:
+    options: dict[str, Any] = {option: 0}
     with pytest.raises(ConfigError, match=f"data.{option}: {option} >= 1 must hold, but got 0"):
-        load_dataset("digits100", root=None, path=None, val_share=0.1, split_seed=0, **{option: 0})
+        load_dataset("digits100", root=None, path=None, val_fraction=0.1, split_seed=0, **options)
 
 
 def test_importing_the_package_imports_no_heavy_library() -> None:

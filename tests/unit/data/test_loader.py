@@ -1,5 +1,6 @@
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,8 +18,8 @@ from tests.data_contract import save_pictures
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
 
 
-def show(images: ArrayImages | FileImages, **changes: object) -> list[Batch]:
-    given = {
+def show(images: ArrayImages | FileImages, **changes: Any) -> list[Batch]:
+    given: dict[str, Any] = {
         "indices": np.arange(len(images)),
         "view_ids": None,
         "views": CropFlip(size=32, pad=4),

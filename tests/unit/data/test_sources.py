@@ -4,6 +4,7 @@ import pickle
 import zipfile
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,11 +24,11 @@ from tests.data_contract import (
 )
 
 
-def load(name: str, root: Path | None, path: str | None = None, **options: object) -> Split:
-    return load_dataset(name, root=root, path=path, val_share=0.25, split_seed=0, **options)
+def load(name: str, root: Path | None, path: str | None = None, **options: Any) -> Split:
+    return load_dataset(name, root=root, path=path, val_fraction=0.25, split_seed=0, **options)
 
 
-def refusal(name: str, root: Path | None, path: str | None = None, **options: object) -> str:
+def refusal(name: str, root: Path | None, path: str | None = None, **options: Any) -> str:
     """The one line a user sees."""
     with pytest.raises(DataError) as caught:
         load(name, root, path, **options).test.open("look at all of it")
@@ -73,6 +74,8 @@ def test_cifar_arrays_are_those_of_the_file(tmp_path: Path, monkeypatch: pytest.
 def test_the_first_images_of_each_class_can_be_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = make_cifar(tmp_path, monkeypatch, "cifar10")
     split = load("cifar10", tmp_path, train_per_class=2)
+    assert isinstance(split.train, ArrayImages)
+    assert isinstance(split.val, ArrayImages)
     kept = {image.numpy().tobytes() for part in (split.train, split.val) for image in part.images_NCHW}
     first = pickle.loads((folder / "data_batch_1").read_bytes())["data"][: 2 * len(CLASSES)]  # labels take turns
     assert kept == {image.tobytes() for image in first}
@@ -117,7 +120,7 @@ def test_without_a_data_root_the_users_cache_is_used(tmp_path: Path, monkeypatch
         make_cifar(Path(folder), monkeypatch, "cifar10")
 
     monkeypatch.setattr("torchvision.datasets.cifar.download_and_extract_archive", fetch)
-    split = load_dataset("cifar10", root=None, path=None, val_share=0.25, split_seed=0, download=True)
+    split = load_dataset("cifar10", root=None, path=None, val_fraction=0.25, split_seed=0, download=True)
     assert (fetched, len(split.train) + len(split.val)) == ([str(root)], 150)
     assert load("cifar10", None).digest == split.digest
 
@@ -125,7 +128,7 @@ def test_without_a_data_root_the_users_cache_is_used(tmp_path: Path, monkeypatch
 # --- NPZ
 
 
-def save_npz(root: Path, **changes: object) -> str:
+def save_npz(root: Path, **changes: Any) -> str:
     arrays = {name: value for name, value in {**npz_arrays(), **changes}.items() if value is not None}
     np.savez(root / "x.npz", **arrays)
     return "x.npz"

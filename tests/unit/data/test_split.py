@@ -22,22 +22,22 @@ def some_images(count: int = 12, num_classes: int = 3) -> ArrayImages:
 
 def test_split_is_stratified_and_complete() -> None:
     labels = np.repeat(np.arange(10), np.arange(10, 110, 10))
-    train, val = stratified_split(labels, np.arange(len(labels)), val_share=0.1, seed=0)
+    train, val = stratified_split(labels, np.arange(len(labels)), val_fraction=0.1, seed=0)
     assert np.array_equal(np.sort(np.concatenate((train, val))), np.arange(len(labels)))
     assert np.bincount(labels[val]).tolist() == list(range(1, 11))
 
 
 def test_a_class_gives_its_share_rounded() -> None:
     labels = np.repeat([0, 1, 2], [7, 9, 11])  # a quarter is 1.75, 2.25 and 2.75
-    _, val = stratified_split(labels, np.arange(len(labels)), val_share=0.25, seed=0)
+    _, val = stratified_split(labels, np.arange(len(labels)), val_fraction=0.25, seed=0)
     assert np.bincount(labels[val]).tolist() == [2, 2, 3]
 
 
 def test_split_is_a_function_of_its_seed() -> None:
     labels = np.arange(200) % 5
-    first = stratified_split(labels, np.arange(200), val_share=0.2, seed=1)
-    again = stratified_split(labels, np.arange(200), val_share=0.2, seed=1)
-    other = stratified_split(labels, np.arange(200), val_share=0.2, seed=2)
+    first = stratified_split(labels, np.arange(200), val_fraction=0.2, seed=1)
+    again = stratified_split(labels, np.arange(200), val_fraction=0.2, seed=1)
+    other = stratified_split(labels, np.arange(200), val_fraction=0.2, seed=2)
     assert np.array_equal(first[1], again[1])
     assert not np.array_equal(first[1], other[1])
 
@@ -45,15 +45,15 @@ def test_split_is_a_function_of_its_seed() -> None:
 def test_names_of_groups_do_not_matter() -> None:
     labels, groups = np.arange(60) % 4, np.arange(60) // 3
     renamed = np.random.default_rng(0).permutation(1000)[groups]
-    first = stratified_split(labels, groups, val_share=0.3, seed=1)[1]
-    assert np.array_equal(first, stratified_split(labels, renamed, val_share=0.3, seed=1)[1])
+    first = stratified_split(labels, groups, val_fraction=0.3, seed=1)[1]
+    assert np.array_equal(first, stratified_split(labels, renamed, val_fraction=0.3, seed=1)[1])
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_duplicates_stay_on_one_side(seed: int) -> None:
     random = np.random.default_rng(seed)
     labels, groups = random.integers(0, 6, 300), random.integers(0, 120, 300)
-    train, val = stratified_split(labels, groups, val_share=0.25, seed=seed)
+    train, val = stratified_split(labels, groups, val_fraction=0.25, seed=seed)
     assert not set(groups[train]) & set(groups[val])
     # Groups here hold several labels each, and still no class loses either side.
     assert set(labels[train]) == set(labels[val]) == set(range(6))
@@ -69,14 +69,14 @@ def test_duplicates_stay_on_one_side(seed: int) -> None:
     ],
 )
 def test_smallest_classes(labels: list[int], groups: list[int], in_val: dict[int, int]) -> None:
-    _, val = stratified_split(labels, groups, val_share=0.5, seed=0)
+    _, val = stratified_split(labels, groups, val_fraction=0.5, seed=0)
     assert np.bincount(np.array(labels)[val], minlength=2).tolist() == [in_val[0], in_val[1]]
 
 
-@pytest.mark.parametrize("val_share", [0, -0.1, 0.51, float("nan")])
-def test_impossible_shares_are_refused(val_share: float) -> None:
-    with pytest.raises(ValueError, match=r"0 < val_share <= 0\.5"):
-        stratified_split([0, 0], [0, 1], val_share=val_share, seed=0)
+@pytest.mark.parametrize("val_fraction", [0, -0.1, 0.51, float("nan")])
+def test_impossible_shares_are_refused(val_fraction: float) -> None:
+    with pytest.raises(ValueError, match=r"0 < val_fraction <= 0\.5"):
+        stratified_split([0, 0], [0, 1], val_fraction=val_fraction, seed=0)
 
 
 def test_equal_pixels_are_one_group() -> None:
@@ -97,7 +97,7 @@ def test_equal_files_are_one_group(tmp_path: Path) -> None:
 def test_every_class_needs_a_training_image() -> None:
     with pytest.raises(DataError, match=r"class 'd' has no training image"):
         make_split(
-            Request(root=None, path=None, val_share=0.2, split_seed=0),
+            Request(root=None, path=None, val_fraction=0.2, split_seed=0),
             "made",
             some_images(),
             some_images,
@@ -110,8 +110,10 @@ def test_every_class_needs_a_training_image() -> None:
 def test_equal_images_of_a_data_set_stay_on_one_side() -> None:
     images = some_images(20, 1)
     doubled = ArrayImages(torch.cat([images.images_NCHW] * 2), torch.zeros(40, dtype=torch.int64))
-    request = Request(root=None, path=None, val_share=0.5, split_seed=0)
+    request = Request(root=None, path=None, val_fraction=0.5, split_seed=0)
     split = make_split(request, "made", doubled, some_images, class_names="a", mean=(0, 0, 0), std=(1, 1, 1))
+    assert isinstance(split.train, ArrayImages)
+    assert isinstance(split.val, ArrayImages)
     seen = [{image.numpy().tobytes() for image in part.images_NCHW} for part in (split.train, split.val)]
     assert [len(part) for part in (split.train, split.val)] == [20, 20]
     assert not seen[0] & seen[1]
@@ -120,7 +122,7 @@ def test_equal_images_of_a_data_set_stay_on_one_side() -> None:
 def test_digest_ignores_the_split_and_split_digest_the_pixels() -> None:
     def split(seed: int, names: str = "abc") -> Split:
         return make_split(
-            Request(root=None, path=None, val_share=0.2, split_seed=seed),
+            Request(root=None, path=None, val_fraction=0.2, split_seed=seed),
             "made",
             some_images(60),
             some_images,

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,7 +40,7 @@ def test_draw_and_order_are_the_same_in_another_process() -> None:
 
 
 def test_draw_has_known_values() -> None:
-    # Recorded here once: a change would silently invalidate every teacher table.
+    # Recorded here once: a change would silently invalidate every teacher cache.
     assert draw(0, 1, np.arange(8), 162).tolist() == [92, 82, 144, 120, 113, 7, 140, 91]
     assert order(0, 1, 8).tolist() == [6, 0, 7, 1, 4, 3, 5, 2]
 
@@ -197,7 +198,7 @@ def test_grey_files_become_rgb() -> None:
         ("none", {"size": -3}, "size >= 1 must hold, but got -3"),
     ],
 )
-def test_impossible_fields_are_refused(name: str, fields: dict[str, float], message: str) -> None:
+def test_impossible_fields_are_refused(name: str, fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         VIEW_FAMILIES[name](**fields)
 

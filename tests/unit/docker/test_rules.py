@@ -31,7 +31,7 @@ SECRET = re.compile(r"PASSWORD|SECRET|TOKEN(?!_PATH)")
 ONE_SHOT = {"storage-folder", "bucket", "ledger", "icd"}
 
 
-def each(items: dict[str, Any]) -> Any:
+def each(items: dict[str, Any]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize(("name", "service"), items.items(), ids=items.keys())
 
 
@@ -69,7 +69,7 @@ def test_every_stage_of_the_dockerfile_starts_from_the_pinned_image() -> None:
     assert len(stages) == len(re.findall(r"^FROM ", text, re.MULTILINE)) >= 2
     assert {image for image, _ in stages} - {name for _, name in stages} == {"${PYTHON_IMAGE}"}
     assert stages[-1][0] == "${PYTHON_IMAGE}"  # what runs has no compiler's or installer's leavings
-    assert re.search(r"^USER (\S+)$", text, re.MULTILINE).group(1) == "10001:10001"
+    assert re.findall(r"^USER (\S+)$", text, re.MULTILINE)[:1] == ["10001:10001"]
     assert "--constraint constraints.txt" in text
     assert re.search(r"^HEALTHCHECK ", text, re.MULTILINE)
     assert not re.search(rf"^(ARG|ENV).*({SECRET.pattern})", text, re.MULTILINE)
@@ -81,7 +81,7 @@ def test_versions_agree_with_the_lock_file() -> None:
     assert {"cluster", "server", "postgres"} <= wanted <= set(extras)
     for extra in wanted:
         for line in extras[extra]:
-            assert re.match(r"[\w-]+", line).group() in PINS, f"{line} of extra {extra}"
+            assert re.findall(r"^[\w-]+", line)[0] in PINS, f"{line} of extra {extra}"
     assert "uv" in PINS
     clusters = [item["spec"].get("rayClusterSpec", item["spec"]) for _, item in manifests() if "ray.io" in str(item)]
     versions = {spec["rayVersion"] for spec in clusters if "rayVersion" in spec}
@@ -250,6 +250,7 @@ def test_jobs_run_the_verb_of_their_name_and_say_how_to_submit_them(path: Any) -
     verb = re.search(r"main\(\[(.*?), \*sys\.argv\[1:\]\]\)", text)
     if path.name == "room.py":
         return
+    assert verb is not None
     words = [word.strip(' "') for word in verb.group(1).split(",")]
     assert words[0] == path.stem.split("_")[0]
     joins = {"sweep", "resume", "confirm", "ablate", "benchmark"}

@@ -28,7 +28,8 @@ def memory() -> ContrastiveMemory:
 
 
 def unit(rows: Tensor) -> Tensor:
-    return rows / rows.norm(dim=1, keepdim=True)
+    norms: Tensor = rows.norm(dim=1, keepdim=True)
+    return rows / norms
 
 
 def raw_scores(memory_ND: Tensor, embedding_BD: Tensor) -> Tensor:

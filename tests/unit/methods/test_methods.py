@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import product
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pytest
@@ -18,13 +18,13 @@ from icd.methods import (
     PAPER_ROWS,
     CellDistillation,
     ContrastiveRepresentation,
-    LiveSide,
+    LiveOutputs,
     Method,
     MethodSetup,
     Step,
 )
 from icd.methods.base import warmup_factor, weighted
-from icd.models import Network, build_model
+from icd.models import build_model
 
 CLASSES, BATCH = 10, 4
 BASES = ("KD", "DKD", "NKD")
@@ -34,8 +34,8 @@ STEP = Step(torch.tensor([3, 1, 4, 1]), torch.tensor([3, 11, 4, 21]), epoch=5, s
 
 class Pair(NamedTuple):
     network: nn.Module
-    student: LiveSide
-    teacher: LiveSide
+    student: LiveOutputs
+    teacher: LiveOutputs
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def pair() -> Pair:
     images_BCHW = torch.randn(BATCH, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     student = build_model("resnet8", num_classes=CLASSES, seed=1).train()
     teacher = build_model("resnet14", num_classes=CLASSES, seed=2).eval()
-    sides = [LiveSide(net(images_BCHW), cast("Network", net).head) for net in (student, teacher)]
+    sides = [LiveOutputs(net(images_BCHW), net.head) for net in (student, teacher)]
     return Pair(student, *sides)
 
 
@@ -94,7 +94,7 @@ def test_icd_is_sd_plus_the_cluster_term(base: str, pair: Pair) -> None:
     plain, sd, icd = (cast("CellDistillation", PAPER_ROWS[prefix + base]) for prefix in ("", "SD-", "iCD-"))
     assert replace(icd, cluster_weight=0.0) == sd
     if base != "NKD":  # global NKD has its own temperature and gamma
-        assert replace(sd, scales=(1,), scale_weights=None) == plain
+        assert replace(sd, scales=(1,), cluster_scale_weights=None) == plain
     with_cluster, without = terms_of(icd, pair), terms_of(sd, pair)
     cluster = cluster_loss(
         pair.student.cells((1, 2, 4), 4), pair.teacher.cells((1, 2, 4), 4), (1, 2, 4), (0, 1 / 3, 0.5)
@@ -139,10 +139,12 @@ def test_warmup_factor() -> None:
 
 def test_weights_scale_their_own_term_only(pair: Pair) -> None:
     one = values(terms_of(CellDistillation(cluster_weight=1.0), pair))
+    weights: dict[str, Any]
     for field, term in (("ce_weight", "ce"), ("base_weight", "base"), ("cluster_weight", "cluster")):
-        changed = values(terms_of(CellDistillation(**{"cluster_weight": 1.0, field: 3.0}), pair))
+        weights = {"cluster_weight": 1.0, field: 3.0}
+        changed = values(terms_of(CellDistillation(**weights), pair))
         assert changed == pytest.approx({**one, term: 3 * one[term]}, rel=1e-6)
-        none = values(terms_of(CellDistillation(**{"cluster_weight": 1.0, field: 0.0}), pair))
+        none = values(terms_of(CellDistillation(**{**weights, field: 0.0}), pair))
         assert set(none) == set(one) - {term}
 
 
@@ -164,7 +166,7 @@ def test_scale_1_alone_takes_the_global_logits() -> None:
     logits_BK = torch.randn(BATCH, CLASSES, generator=torch.Generator().manual_seed(0))
     method = CellDistillation(scales=(1,), cluster_weight=1.0)
     assert not method.has_cluster_term
-    terms = method.terms(cast("LiveSide", Global(logits_BK)), cast("LiveSide", Global(logits_BK.flip(0))), STEP)
+    terms = method.terms(cast("LiveOutputs", Global(logits_BK)), cast("LiveOutputs", Global(logits_BK.flip(0))), STEP)
     assert set(terms) == {"ce", "base"}
 
 
@@ -192,7 +194,7 @@ def test_whose_verdict_counts(scales: tuple[int, ...], verdict: str, from_cell: 
     teacher = StoredSide(torch.tensor([[0.0, 1.0]]), torch.tensor([[1.0, 0.0]]).repeat(1, cells, 1))
     method = CellDistillation(scales=scales, global_verdict=cast("object", verdict))  # type: ignore[arg-type]
     step = Step(torch.tensor([0]), torch.tensor([0]), 1, 0)
-    base = method.terms(cast("LiveSide", student), cast("LiveSide", teacher), step)["base"]
+    base = method.terms(cast("LiveOutputs", student), cast("LiveOutputs", teacher), step)["base"]
     row = method.base_loss(student.cells_BPK[:, 0], teacher.cells_BPK[:, 0], step.labels_B)
     assert base.item() == pytest.approx((1 if from_cell else 2) * row.item(), rel=1e-6)
 
@@ -209,18 +211,18 @@ def test_base_scale_weights_are_shares_of_scales(pair: Pair) -> None:
 
 
 def test_equal_configurations_are_equal_values() -> None:
-    one = CellDistillation(scale_weights=(1, 2, 3), base_scale_weights=(1, 2, 3))
+    one = CellDistillation(cluster_scale_weights=(1, 2, 3), base_scale_weights=(1, 2, 3))
     for other in (
-        CellDistillation(scale_weights=(0.1, 0.2, 0.3), base_scale_weights=(0.1, 0.2, 0.3)),
-        CellDistillation(scales=(4, 1, 2), scale_weights=(3, 1, 2), base_scale_weights=(3, 1, 2)),
+        CellDistillation(cluster_scale_weights=(0.1, 0.2, 0.3), base_scale_weights=(0.1, 0.2, 0.3)),
+        CellDistillation(scales=(4, 1, 2), cluster_scale_weights=(3, 1, 2), base_scale_weights=(3, 1, 2)),
         CellDistillation(base_scale_weights=(10, 20, 30)),  # 1, 2, 3 are the authors' scale weights
     ):
         assert other == one
         assert hash(other) == hash(one)
         assert repr(other) == repr(one)
     assert one.scales == (1, 2, 4)
-    assert sum(one.scale_weights or ()) == pytest.approx(1, abs=1e-11)
-    assert CellDistillation(scale_weights=(3, 1, 2)) != one
+    assert sum(one.cluster_scale_weights or ()) == pytest.approx(1, abs=1e-11)
+    assert CellDistillation(cluster_scale_weights=(3, 1, 2)) != one
     assert CellDistillation(scales=(4, 1, 2)) == CellDistillation()
 
 
@@ -230,8 +232,8 @@ def test_equal_configurations_are_equal_values() -> None:
         ({"scales": ()}, "scales must name at least one scale"),
         ({"scales": (1, 1)}, "scales must differ from each other"),
         ({"scales": (0, 2)}, r"scales\[0\] >= 1 must hold, but got 0"),
-        ({"scale_weights": (1, 2)}, "scale_weights must give one weight for each of the 3 scales"),
-        ({"scale_weights": (0, 0, 0)}, "scale_weights must have a sum above 0"),
+        ({"cluster_scale_weights": (1, 2)}, "cluster_scale_weights must give one weight for each of the 3 scales"),
+        ({"cluster_scale_weights": (0, 0, 0)}, "cluster_scale_weights must have a sum above 0"),
         ({"base_scale_weights": (1, -1, 1)}, r"base_scale_weights\[1\] >= 0 must hold, but got -1"),
         ({"cluster_temperature": 0}, "cluster_temperature > 0 must hold, but got 0"),
         ({"gram": "rows"}, "gram must be one of 'cells', 'classes', 'samples', but got 'rows'"),
@@ -257,12 +259,12 @@ def test_crd_depends_on_seed_and_moment_only(pair: Pair) -> None:
 
 
 def test_a_configuration_read_back_is_the_same_value() -> None:
-    method = CellDistillation(scale_weights=(6, 9, 2))
+    method = CellDistillation(cluster_scale_weights=(6, 9, 2))
     assert replace(method) == method
 
 
 def test_huge_weights_do_not_vanish() -> None:
-    assert CellDistillation(scale_weights=(1e308, 1e308, 1e308), cluster_weight=1.0).has_cluster_term
+    assert CellDistillation(cluster_scale_weights=(1e308, 1e308, 1e308), cluster_weight=1.0).has_cluster_term
 
 
 @pytest.mark.parametrize("warmup_epochs", [0.0, 3.0, 7.0, 20.0])

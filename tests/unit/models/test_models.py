@@ -75,25 +75,25 @@ def test_cifar_network_has_the_published_number_of_parameters(arch: str, expecte
 
 @pytest.mark.parametrize(("arch", "expected"), CUB_PARAMETERS.items())
 def test_cub_network_has_the_published_number_of_parameters(arch: str, expected: int) -> None:
-    assert parameter_count(build_model(arch, num_classes=200, stem="cub")) == expected
+    assert parameter_count(build_model(arch, num_classes=200, stem="conv7x7_s2")) == expected
 
 
 @pytest.mark.parametrize(("arch", "expected"), CIFAR_FEATURES.items())
 def test_features_of_a_cifar_image_have_the_published_size(arch: str, expected: tuple[int, int, int]) -> None:
-    assert feature_size(arch, "cifar", 32) == expected
+    assert feature_size(arch, "conv3x3", 32) == expected
 
 
 @pytest.mark.parametrize(("arch", "expected"), CUB_FEATURES.items())
 def test_features_of_a_cub_image_have_the_published_size(arch: str, expected: tuple[int, int, int]) -> None:
-    assert feature_size(arch, "cub", 224) == expected
+    assert feature_size(arch, "conv7x7_s2", 224) == expected
 
 
 def test_state_dicts_have_the_names_and_shapes_of_the_published_checkpoints() -> None:
     keys = {row.paper_name or arch: arch for arch, row in MODELS.items()}
     classes = {"cifar": 100, "cub": 200}
-    stems: dict[str, Stem] = {"cifar": "cifar", "cub": "cub"}
+    stems: dict[str, Stem] = {"cifar": "conv3x3", "cub": "conv7x7_s2"}
     for case, expected in json.loads(STATE_KEYS.read_text()).items():
-        _, dataset, paper_name = case.split("_", 2)
+        _, dataset, paper_name = case.split("_", 2)  # a name of the authors
         network = build_model(keys[paper_name], num_classes=classes[dataset], stem=stems[dataset])
         assert [[name, list(tensor.shape)] for name, tensor in network.state_dict().items()] == expected, case
 
@@ -164,8 +164,8 @@ def test_unseeded_weights_come_from_the_global_generator() -> None:
         ({"arch": "resnet9"}, "arch: must be a known network, but got 'resnet9'; did you mean 'resnet8'?"),
         ({"arch": "VGG8"}, "arch: must be a known network, but got 'VGG8'; did you mean 'vgg8'?"),
         (
-            {"arch": "vgg8", "stem": "imagenet"},
-            "stem: must be a stem of vgg8, but got 'imagenet'; allowed: cifar, cub",
+            {"arch": "vgg8", "stem": "conv7x7_s2_pool"},
+            "stem: must be a stem of vgg8, but got 'conv7x7_s2_pool'; did you mean 'conv7x7_s2'?",
         ),
         ({"arch": "vgg8", "num_classes": 0}, "num_classes: num_classes >= 1 must hold, but got 0"),
         (
@@ -182,12 +182,12 @@ def test_impossible_network_is_refused_by_name(arguments: dict[str, object], mes
 
 def test_image_too_small_for_the_network_is_refused() -> None:
     with pytest.raises(ConfigError, match="image_size: must leave a feature map at the end of vgg8, but got 7"):
-        feature_size("vgg8", "cifar", 7)
+        feature_size("vgg8", "conv3x3", 7)
 
 
 def test_import_and_feature_size_do_not_import_torchvision() -> None:
     code = (
-        "import sys, icd.models; icd.models.feature_size('torchvision_resnet50', 'imagenet', 224); "
+        "import sys, icd.models; icd.models.feature_size('torchvision_resnet50', 'conv7x7_s2_pool', 224); "
         "sys.exit('torchvision' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -8,7 +8,7 @@ import torch
 
 from icd.methods import ContrastiveRepresentation, MethodSetup
 from icd.models import build_model
-from icd.trial.checkpoint import weights_digest
+from icd.training.checkpoints import weights_digest
 
 SETUP = MethodSetup(student_channels=64, teacher_channels=64, labels_N=np.arange(600) % 10, seed=5)
 

@@ -27,7 +27,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def put_weights(hub: Path) -> dict[str, torch.Tensor]:
     """Lay random weights where torchvision keeps those of ResNet18."""
-    weights = build_model("torchvision_resnet18", num_classes=1000, stem="imagenet", seed=7).state_dict()
+    weights = build_model("torchvision_resnet18", num_classes=1000, stem="conv7x7_s2_pool", seed=7).state_dict()
     torch.save(weights, hub / "resnet18-f37072fd.pth")
     return weights
 
@@ -36,7 +36,7 @@ def test_state_dict_has_the_names_of_torchvision() -> None:
     from torchvision.models import mobilenet_v2, resnet18
 
     for name, theirs in (("resnet18", resnet18()), ("mobilenet_v2", mobilenet_v2())):
-        ours = build_model(f"torchvision_{name}", num_classes=1000, stem="imagenet")
+        ours = build_model(f"torchvision_{name}", num_classes=1000, stem="conv7x7_s2_pool")
         assert list(ours.state_dict()) == list(theirs.state_dict())
 
 
@@ -45,7 +45,7 @@ def test_logits_are_those_of_torchvision(name: str) -> None:
     from torchvision.models import get_model
 
     theirs = get_model(name, num_classes=11).eval()
-    ours = build_model(f"torchvision_{name}", num_classes=11, stem="imagenet").eval()
+    ours = build_model(f"torchvision_{name}", num_classes=11, stem="conv7x7_s2_pool").eval()
     ours.load_state_dict(theirs.state_dict())
     images = torch.randn(2, 3, 96, 96)
     with torch.inference_mode():
@@ -54,7 +54,7 @@ def test_logits_are_those_of_torchvision(name: str) -> None:
 
 def test_pretrained_network_of_1000_classes_has_all_published_weights(hub: Path) -> None:
     expected = put_weights(hub)
-    network = build_model("torchvision_resnet18", num_classes=1000, stem="imagenet", pretrained=True)
+    network = build_model("torchvision_resnet18", num_classes=1000, stem="conv7x7_s2_pool", pretrained=True)
     weights = network.state_dict()
     assert all(torch.equal(weights[name], expected[name]) for name in expected)
 
@@ -62,7 +62,8 @@ def test_pretrained_network_of_1000_classes_has_all_published_weights(hub: Path)
 def test_pretrained_network_of_other_classes_has_a_new_seeded_head(hub: Path) -> None:
     expected = put_weights(hub)
     first, second = (
-        build_model("torchvision_resnet18", num_classes=5, stem="imagenet", pretrained=True, seed=2) for _ in range(2)
+        build_model("torchvision_resnet18", num_classes=5, stem="conv7x7_s2_pool", pretrained=True, seed=2)
+        for _ in range(2)
     )
     weights = first.state_dict()
     assert weights["fc.weight"].shape == (5, 512)
@@ -72,7 +73,7 @@ def test_pretrained_network_of_other_classes_has_a_new_seeded_head(hub: Path) ->
 
 def test_failed_download_says_in_one_line_what_to_do(hub: Path) -> None:
     with pytest.raises(SetupError) as caught:
-        build_model("torchvision_resnet18", num_classes=5, stem="imagenet", pretrained=True)
+        build_model("torchvision_resnet18", num_classes=5, stem="conv7x7_s2_pool", pretrained=True)
     message = str(caught.value)
     assert "\n" not in message
     assert str(hub / "resnet18-f37072fd.pth") in message
@@ -83,11 +84,11 @@ def test_failed_download_says_in_one_line_what_to_do(hub: Path) -> None:
 def test_broken_cached_weights_are_a_setup_error(hub: Path) -> None:
     (hub / "resnet18-f37072fd.pth").write_bytes(b"<html>not found</html>")
     with pytest.raises(SetupError, match="must be readable at"):
-        build_model("torchvision_resnet18", num_classes=5, stem="imagenet", pretrained=True)
+        build_model("torchvision_resnet18", num_classes=5, stem="conv7x7_s2_pool", pretrained=True)
 
 
 def test_mobilenet_v2_draws_no_dropout_in_training() -> None:
-    network = build_model("torchvision_mobilenet_v2", num_classes=5, stem="imagenet").train()
+    network = build_model("torchvision_mobilenet_v2", num_classes=5, stem="conv7x7_s2_pool").train()
     output = network(torch.randn(4, 3, 64, 64))
     pooled = output.features_BCHW.mean((2, 3))
     torch.testing.assert_close(output.logits_BK, head_of(network)(pooled))

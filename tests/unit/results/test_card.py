@@ -4,17 +4,18 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
-from icd.results.card import card
-from icd.results.student import Sample
-from icd.results.winner import NOT_CONFIRMED, Winner
+from icd.results.exports.card import card
+from icd.results.exports.student import Sample
+from icd.results.exports.winner import NOT_CONFIRMED, Winner
 from tests.confirmed import confirmation
 
 DOCUMENT: dict[str, Any] = {
     "data": {"name": "cifar100", "digest": "d" * 64},
-    "student": {"arch": "resnet8", "stem": "cifar"},
+    "student": {"arch": "resnet8", "stem": "conv3x3"},
     "teacher": {"arch": "resnet32x4", "digest": "e" * 64},
-    "method": {"name": "distill", "scales": [1, 2], "scale_weights": [0.25, 0.75], "cluster_temperature": 2.0},
+    "method": {"name": "distill", "scales": [1, 2], "cluster_scale_weights": [0.25, 0.75], "cluster_temperature": 2.0},
     "seed": 101,
 }
 IMAGES = torch.zeros(3, 3, 32, 32)
@@ -47,6 +48,25 @@ def test_confirmed() -> None:
     assert "seed 101: the lowest seed, not the best one" in text
 
 
+def test_model_hubs_read_the_front_matter() -> None:
+    def front(winner: Winner) -> dict[str, Any]:
+        head = written(winner).split("---\n")
+        assert head[0] == ""
+        found: dict[str, Any] = yaml.safe_load(head[1])
+        return found
+
+    found = front(CONFIRMED)
+    assert (found["library_name"], found["pipeline_tag"], found["datasets"]) == (
+        "icd",
+        "image-classification",
+        ["cifar100"],
+    )
+    (model,) = found["model-index"]
+    ((metric,),) = (result["metrics"] for result in model["results"])
+    assert metric == {"type": "accuracy", "name": "test/top1, last epoch, mean of 2 seeds", "value": 61.75}
+    assert front(FOUND)["model-index"][0]["results"][0]["metrics"][0]["name"] == "val/top1, last epoch, one seed"
+
+
 def test_unconfirmed() -> None:
     text = written(FOUND)
     assert f"**{NOT_CONFIRMED}.**" in text
@@ -58,7 +78,7 @@ def test_unconfirmed() -> None:
 def test_what_a_user_needs() -> None:
     text = written()
     for part in (
-        "scale_weights:",
+        "cluster_scale_weights:",
         "cluster_temperature: 2.0",
         "resnet32x4",
         "e" * 64,
@@ -67,11 +87,16 @@ def test_what_a_user_needs() -> None:
         "2 classes, in the order of the logits: a, b.",
         "student.onnx: 2.5e-07",
         "64 validation images of cifar100",
-        'build_model("resnet8", num_classes=2, stem="cifar")',
+        'build_model("resnet8", num_classes=2, stem="conv3x3")',
     ):
         assert part in text, part
     assert "--check-fingerprint" not in text
     assert "first 2 steps; add `--check-fingerprint`" in written(fingerprint={"losses": [1.0, 2.0]})
+
+
+def test_digests_that_are_not_known_are_said_so() -> None:
+    text = written(data={"name": "cifar100"}, teacher={"arch": "resnet32x4"})
+    assert text.count("`unknown`") == 2
 
 
 def test_without_the_data_set_or_a_teacher() -> None:

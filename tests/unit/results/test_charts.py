@@ -7,11 +7,11 @@ import pytest
 from markupsafe import Markup
 
 from icd.results.report.charts import (
-    Bar,
     Series,
     Span,
     bars_chart,
     lines_chart,
+    slice_chart,
     spans_chart,
 )
 from icd.results.report.svg import WIDTH, Scale, element, tick_text
@@ -60,12 +60,22 @@ def test_one_epoch_is_a_mark() -> None:
 
 
 def test_bars_are_as_long_as_their_values() -> None:
-    bars = [Bar(name=name, value=value, chance=0.1, clear=value > 0.1) for name, value in (("x", 0.8), ("y", 0.2))]
-    root = parsed(bars_chart([*bars, Bar(name="z", value=None, chance=None, clear=False)], "importance"))
+    root = parsed(bars_chart({"x": 0.8, "y": 0.2}, "importance"))
     widths = [float(item.attrib["width"]) for item in root.iter("rect")]
     assert widths[0] == pytest.approx(4 * widths[1], rel=0.01)
     words = [item.text for item in root.iter("text")]
-    assert {"x", "80%", "y", "20%", "z", "not known"} <= set(words)
+    assert {"x", "80%", "y", "20%"} <= set(words)
+
+
+def test_a_slice_shows_every_trial_and_marks_the_best() -> None:
+    root = parsed(slice_chart([(0.5, 10.0), (64.0, 30.0), (8.0, 20.0)], 1, "weight", "val/top1", "what is seen"))
+    places = [float(item.attrib["cx"]) for item in of_class(root, "circle", "mark s0")]
+    assert len(of_class(root, "polygon", "mark s1")) == 1
+    ticks = [item.text for item in root.iter("text")]
+    assert {"1", "10"} <= set(ticks), "two powers of ten are drawn on a log scale"
+    assert places[0] < places[1]
+    choices = parsed(slice_chart([("kd", 1.0), ("dkd", 2.0), ("kd", 3.0)], 2, "loss", "val/top1", "what is seen"))
+    assert {"kd", "dkd"} <= {item.text for item in choices.iter("text")}
 
 
 def test_spans_reach_from_low_to_high() -> None:

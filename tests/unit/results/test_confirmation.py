@@ -10,12 +10,11 @@ from typing import Any
 import pytest
 
 from icd.cli.main import main
-from icd.results.confirm import confirmation_of
-from icd.results.confirmation import Confirmation, statement_of
+from icd.results.confirmation import Confirmation, confirmation_of, statement_of
 from icd.results.lines import confirmation_lines
 from icd.results.outcome import Arm, Comparison, Run, Verdict
 from icd.results.stats import expected_maximum
-from icd.search.lease import Lease
+from icd.search.study.locks import DriverLock
 from tests.confirming import Confirming, confirming, gaps, searched
 from tests.driving import EPOCHS
 
@@ -32,7 +31,7 @@ def test_nothing_was_begun_and_nothing_ran(tmp_path: Path) -> None:
     hand = searched(tmp_path)
     assert confirmation_of(hand.ledger) is None
     found = confirming(hand, against=["KD"]).found
-    assert (found.winner, found.looks, found.finished) == (None, 0, False)
+    assert (found.winner, found.test_evaluations, found.finished) == (None, 0, False)
     assert {(item.difference, item.p, item.verdict) for item in found.comparisons} == {(None, None, "open")}
     assert found.statement == "Nothing can be said yet: no finalist has a complete run."
     assert [arm.mean for arm in found.arms] == [None, None, None]
@@ -46,7 +45,7 @@ def test_numbers_are_those_of_the_runs(tmp_path: Path) -> None:
     def value(arm: str, seed: int) -> float:
         return gaps(trial_4=4, trial_3=0.3)(arm, seed) + (arm == "KD") * seed % 2 / 10
 
-    while (task := hand.driver.next()) is not None:
+    while (task := hand.driver.next_attempt()) is not None:
         attributes = hand.record(task).attributes
         last = value(attributes["arm"], attributes["seed"])
         for epoch, top1 in ((1, 10.0), (2, last + 20), (3, last + 20), (EPOCHS, last)):
@@ -54,16 +53,22 @@ def test_numbers_are_those_of_the_runs(tmp_path: Path) -> None:
         hand.end(task)
     found, seeds = hand.found, (101, 102, 103)
     assert (found.sweep, found.metric, found.train_on, found.planned_seeds) == ("tiny", "test/top1", "train+val", 3)
-    assert (found.looks, found.seconds, found.finished, found.faults) == (9 * EPOCHS, 9 * EPOCHS * 2.5, True, 0)
+    assert (found.test_evaluations, found.seconds, found.finished, found.faults) == (
+        9 * EPOCHS,
+        9 * EPOCHS * 2.5,
+        True,
+        0,
+    )
     for label in ("trial 4", "trial 3", "KD"):
         arm, values = found.arm(label), [value(label, seed) for seed in seeds]
         assert [run.value for run in arm.runs] == values, "the last epoch counts"
-        assert (arm.mean, arm.sd) == (pytest.approx(statistics.fmean(values)), pytest.approx(statistics.stdev(values)))
-        assert {(run.looks, run.seconds) for run in arm.runs} == {(EPOCHS, 10.0)}
+        assert (arm.mean, arm.sd) == pytest.approx((statistics.fmean(values), statistics.stdev(values)))
+        assert {(run.evaluations, run.seconds) for run in arm.runs} == {(EPOCHS, 10.0)}
     first = found.comparisons[0]
     differences = [value("trial 4", seed) - value("KD", seed) for seed in seeds]
     assert (first.arm, first.against, first.seeds) == ("trial 4", "KD", 3)
     assert first.difference == pytest.approx(statistics.fmean(differences))
+    assert first.difference is not None
     assert first.low is not None
     assert first.high is not None
     assert 0 < first.low < first.difference < first.high
@@ -76,7 +81,7 @@ def test_numbers_are_those_of_the_runs(tmp_path: Path) -> None:
 
 def test_a_finalist_that_failed_on_a_seed_comes_after_the_others(tmp_path: Path) -> None:
     hand = confirming(searched(tmp_path), against=["KD"], seeds=2)
-    first = hand.driver.next()
+    first = hand.driver.next_attempt()
     assert first is not None
     hand.end(first, "diverged", "loss term 'kd' must be finite")
     hand.finish_all(GAIN)
@@ -89,7 +94,7 @@ def test_a_finalist_that_failed_on_a_seed_comes_after_the_others(tmp_path: Path)
 @pytest.mark.parametrize(("adaptive", "failed"), [(False, 1), (True, 3)])
 def test_runs_that_failed_leave_the_verdict_to_the_others(tmp_path: Path, *, adaptive: bool, failed: int) -> None:
     hand = confirming(searched(tmp_path), against=["KD"], seeds=5, top=1, adaptive=adaptive)
-    while (task := hand.driver.next()) is not None:
+    while (task := hand.driver.next_attempt()) is not None:
         attributes = hand.record(task).attributes
         if attributes["arm"] == "KD" and attributes["seed"] in hand.plan.seeds[:failed]:
             hand.end(task, "diverged", "loss term 'kd' must be finite")
@@ -113,7 +118,7 @@ def test_it_is_plain_json_at_any_time(tmp_path: Path, runs: int) -> None:
 
 def made(verdict: Verdict = "better", **changes: Any) -> Confirmation:
     """A confirmation that nobody ran."""
-    run = Run(trial=9, seed=101, value=61.0, looks=4, seconds=1.0)
+    run = Run(trial=9, seed=101, value=61.0, evaluations=4, seconds=1.0)
     common: dict[str, Any] = {"trial": 3, "search_value": 60.0, "config": {}, "runs": (run, replace(run, seed=102))}
     arms = (
         Arm(label="trial 3", kind="finalist", mean=61.0, sd=0.5, **common),
@@ -141,7 +146,7 @@ def made(verdict: Verdict = "better", **changes: Any) -> Confirmation:
         "round": 1,
         "arms": arms,
         "comparisons": (item,),
-        "looks": 16,
+        "test_evaluations": 16,
         "seconds": 7200.0,
         "finished": True,
         "winner": "trial 3",
@@ -220,7 +225,7 @@ def test_the_table() -> None:
         ["configuration", "difference", "interval", "p", "verdict", "seeds"],
         ["trial", "3", "-", "KD", "+1.00", "+0.25", "to", "+1.75", "0.04", "better", "2"],
     ]
-    assert "16 looks at test images, 2.00 hours of training, on train+val images" in text
+    assert "16 test evaluations, 2.00 hours of training, on train+val images" in text
     assert text.splitlines()[-1] == made().statement
 
 
@@ -272,7 +277,7 @@ def test_requests_that_cannot_be(tmp_path: Path, capsys: pytest.CaptureFixture[s
         code, _, err = command(capsys, *where, *words)
         assert code == 2
         assert words[0] in err
-    with Lease(hand.folder):
+    with DriverLock(hand.folder):
         code, _, err = command(capsys, *where)
     assert code == 5
     assert "is driven by" in err

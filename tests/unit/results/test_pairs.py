@@ -1,4 +1,4 @@
-"""Confirmations and explanations of sweeps over several pairs, driven by hand."""
+"""Confirmations and ablations of sweeps over several pairs, driven by hand."""
 
 import json
 import statistics
@@ -8,15 +8,18 @@ from typing import Any
 
 import pytest
 
-from icd.results.explained import explanation_of
+from icd.results.ablate import make_plan as parts_plan
+from icd.results.ablation import ablation_of
 from icd.results.lines import ablation_lines, confirmation_lines
 from icd.results.outcome import ranks_of_arms
-from icd.results.parts import make_plan as parts_plan
 from icd.results.plan import Plan, PlannedArm
 from icd.results.report import write_report
-from icd.search.driver import Driver
-from icd.search.fixed import FixedRuns, measured
-from icd.search.task import Task
+from icd.search.controller.controller import SweepController
+from icd.search.core.attempts import Attempt
+from icd.search.study.sweep_study import LIST_NUMBERS
+from icd.search.suggest.list_source import ListSource, measured
+from icd.search.tracking.run_view import trial_key
+from icd.search.tracking.sweep_views import follow
 from tests.confirming import Confirming, noise, outcome
 from tests.driving import EPOCHS, Hand
 
@@ -28,7 +31,7 @@ PAIRS = [
 CHANGES: dict[str, Any] = {
     "teacher": None,
     "student": None,
-    "generalist": {"pairs": PAIRS},
+    "pairs": PAIRS,
     "enqueue": ["KD"],
     "budget": {"trials": 4},
 }
@@ -50,7 +53,7 @@ def no_other_database(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def searched(root: Path, **changes: Any) -> Hand:
     hand = Hand(root, **{**CHANGES, **changes})
-    while (task := hand.driver.next()) is not None:
+    while (task := hand.driver.next_attempt()) is not None:
         hand.epoch(task, EPOCHS, REACHED[task.number][task.member])
         hand.end(task)
     return hand
@@ -68,7 +71,7 @@ def value(arm: str, seed: int, pair: str) -> float:
     return {SMALL: 50.0, LARGE: 60.0}[pair] + gains.get((arm, pair), 0.0) + noise(seed) + own
 
 
-def run(hand: Confirming, task: Task, reached: OnPair = value) -> None:
+def run(hand: Confirming, task: Attempt, reached: OnPair = value) -> None:
     attributes = hand.record(task).attributes
     last = reached(attributes["arm"], attributes["seed"], task.member)
     hand.epoch(task, EPOCHS - 1, last + 10)
@@ -78,7 +81,7 @@ def run(hand: Confirming, task: Task, reached: OnPair = value) -> None:
 
 def finish(hand: Confirming, reached: OnPair = value, most: int = 1000) -> list[tuple[str, str]]:
     done: list[tuple[str, str]] = []
-    while len(done) < most and (task := hand.driver.next()) is not None:
+    while len(done) < most and (task := hand.driver.next_attempt()) is not None:
         done.append((str(hand.record(task).baseline), task.member))
         run(hand, task, reached)
     return done
@@ -90,19 +93,21 @@ def test_every_arm_is_trained_on_every_pair(tmp_path: Path) -> None:
     assert [arm.search_value for arm in hand.plan.arms] == [50.0, 60.5, None, None]
     tasks = []
     for _ in range(4):
-        task = hand.driver.next()
+        task = hand.driver.next_attempt()
         assert task is not None
         tasks.append(task)
         run(hand, task)
-    assert [(task.number, task.member) for task in tasks] == [(4, SMALL), (4, LARGE), (5, SMALL), (5, LARGE)]
+    assert [(task.number, task.member) for task in tasks] == [
+        (LIST_NUMBERS + place, pair) for place in (0, 1) for pair in (SMALL, LARGE)
+    ]
     assert [task.config["student"]["arch"] for task in tasks[:2]] == ["resnet8", "resnet14"]
     assert {task.config["method"]["cluster_weight"] for task in tasks[:2]} == {
-        hand.ledger.record(2).params["cluster_weight"]
+        hand.ledger.record(2).params["method.cluster_weight"]
     }
     assert {(task.config["seed"], task.config["data"]["train_on"], task.stage) for task in tasks} == {
         (101, "train+val", "confirm")
     }
-    record = hand.ledger.record(4)
+    record = hand.ledger.record(LIST_NUMBERS)
     assert record.members == {pair: value("trial 2", 101, pair) for pair in (SMALL, LARGE)}
     assert Plan.from_data(json.loads(json.dumps(hand.plan.to_data()))) == hand.plan
 
@@ -112,7 +117,7 @@ def test_differences_are_means_over_the_pairs_and_looks_are_counted_on_each(tmp_
     runs = finish(hand)
     found, seeds = hand.found, (101, 102, 103)
     assert len(runs) == 2 * 4 * len(seeds)
-    assert (found.finished, found.looks) == (True, 2 * len(runs))
+    assert (found.finished, found.test_evaluations) == (True, 2 * len(runs))
     assert found.pairs == (SMALL, LARGE)
     first = found.comparisons[0]
     on_each = {
@@ -127,7 +132,7 @@ def test_differences_are_means_over_the_pairs_and_looks_are_counted_on_each(tmp_
     assert arm.on_pairs == pytest.approx(
         {pair: statistics.fmean(value("trial 2", seed, pair) for seed in seeds) for pair in (SMALL, LARGE)}
     )
-    assert {run.looks for run in arm.runs} == {4}
+    assert {run.evaluations for run in arm.runs} == {4}
 
 
 def test_the_rank_of_the_sweep_names_the_winner(tmp_path: Path) -> None:
@@ -156,32 +161,33 @@ def test_drivers_that_are_killed_between_pairs_lose_and_repeat_nothing(tmp_path:
     cut, trained = confirming(searched(tmp_path / "cut"), top=1, against=["KD"]), list[tuple[str, str]]()
     while fresh := finish(cut, most=5):
         trained += fresh
-        if (task := cut.driver.next()) is not None:  # under way when its driver is killed
+        if (task := cut.driver.next_attempt()) is not None:  # under way when its driver is killed
             cut = cut.again()
-            retaken = cut.driver.next()
+            retaken = cut.driver.next_attempt()
             assert retaken is not None
             assert (retaken.number, retaken.member, retaken.attempt) == (task.number, task.member, task.attempt + 1)
             run(cut, retaken)
             trained.append((str(cut.record(retaken).baseline), retaken.member))
     assert trained == names
     assert outcome(cut.found) == outcome(whole.found)
-    assert cut.driver.finished
+    assert cut.driver.done
 
 
 def test_an_end_that_was_not_told_is_told_after_another_round_was_begun(tmp_path: Path) -> None:
     hand = confirming(searched(tmp_path), top=1, against=["KD"], seeds=2)
     finish(hand, most=3)
-    task = hand.driver.next()
+    task = hand.driver.next_attempt()
     assert task is not None
     attributes = hand.record(task).attributes
     hand.epoch(task, EPOCHS, value(attributes["arm"], attributes["seed"], task.member))
     hand.ledger.tell(task.number, "complete", [50.0], members={SMALL: 40.0, LARGE: 60.0})  # then its driver is killed
     again = hand.again(anew=True, asked={"top": 1, "against": ["KD"], "seeds": 2})
     assert again.plan.round == 2
-    (end,) = [event for event in again.told("end") if event["trial"] == task.number]
-    assert end["metrics"]["final/large/test/top1"] == 60.0
-    steps = [event["epoch"] for event in again.told("epoch") if event["trial"] == task.number]
-    assert steps == [EPOCHS - 1, EPOCHS, 2 * EPOCHS]
+    follow(again.tracker, again.driver.recorder.views, again.ledger)
+    view = again.tracker.ends[trial_key(task.number)]()
+    assert view.totals is not None
+    assert view.totals.metrics["final/large/test/top1"] == 60.0
+    assert [row.step for row in view.rows] == [EPOCHS - 1, EPOCHS, 2 * EPOCHS]
 
 
 def test_an_arm_that_has_no_run_holds_up_no_ranks() -> None:
@@ -201,24 +207,24 @@ def test_an_arm_that_has_no_run_holds_up_no_ranks() -> None:
     assert ranks_of_arms(plan, {}) == {}
 
 
-class Explaining(Confirming):
-    """A driver of an explanation."""
+class Ablating(Confirming):
+    """A driver of an ablation."""
 
     part = "val"
 
-    def drive(self) -> Driver:
+    def drive(self) -> SweepController:
         self.plan = parts_plan(self.ledger, self.sweep, trial=None, seeds=3)
-        self.ledger.note_study(**{"explain/plans": [self.plan.to_data()]})
+        self.ledger.note_study(**{"ablate/plans": [self.plan.to_data()]})
         sweep = measured(self.sweep, self.plan.objective)
-        self.ledger.drive(sweep, [], EPOCHS, shared=False)
-        return self.driver_of(sweep, FixedRuns(self.plan, self.ledger, self.prepared))
+        self.ledger.drive()
+        return self.driver_of(sweep, ListSource(self.plan, self.ledger, self.prepared))
 
 
 def test_parts_are_worth_what_they_change_on_the_mean_over_the_pairs(tmp_path: Path) -> None:
     hand = searched(tmp_path)
     hand.close()
-    explaining = Explaining(tmp_path, **hand.changes)
-    arms = {arm.label: arm for arm in explaining.plan.arms}
+    ablating = Ablating(tmp_path, **hand.changes)
+    arms = {arm.label: arm for arm in ablating.plan.arms}
     whole, without = arms["whole"], arms["cluster weight 0"]
     assert whole.trial == 2
     assert list(without.pairs) == [SMALL, LARGE]
@@ -230,11 +236,12 @@ def test_parts_are_worth_what_they_change_on_the_mean_over_the_pairs(tmp_path: P
         lost = {SMALL: 4.0, LARGE: 2.0}[pair] if arm == "cluster weight 0" else 0.0
         return 50 - lost + noise(seed) + noise(seed * (1 + len(arm) % 3)) / 100
 
-    finish(explaining, reached)
-    found = explanation_of(explaining.ledger)
+    finish(ablating, reached)
+    found = ablation_of(ablating.ledger)
     assert found is not None
     row = found.part("cluster weight 0")
     assert row.difference == pytest.approx(-3, abs=0.1)
+    assert row.difference is not None
     assert row.on_pairs == pytest.approx({SMALL: row.difference - 1, LARGE: row.difference + 1})
     assert (row.verdict, found.finished, found.pairs) == ("worse", True, (SMALL, LARGE))
     assert "on validation images, mean over the pairs" in found.statement

@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from icd.results.plan import FailedRuns, Plan
-from icd.search.fixed import run_label
-from icd.search.record import State
+from icd.results.plan import FailedRuns, Plan, seeds_beside
+from icd.search.core.records import State, run_label
 from tests.confirming import ended, gaps, level, plan_of, record_of
 
 
@@ -118,3 +117,12 @@ def test_plans_are_plain_data() -> None:
     plan = plan_of(train_on="train", alpha=0.1, adaptive=False, round=3, failed_runs="chance-level")
     assert Plan.from_data(json.loads(json.dumps(plan.to_data()))) == plan
     assert plan.objective.metric == "test/top1"
+
+
+def test_seeds_are_those_of_the_sweep_and_of_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("icd.results.plan.SEED_BLOCKS", 1_000_000)
+    one, other = seeds_beside((), 5, "one sweep"), seeds_beside((), 5, "another")
+    assert one == seeds_beside((), 5, "one sweep")
+    assert not set(one) & set(other)
+    assert min(*one, *other) > 100, "searches use small ones"
+    assert seeds_beside(one[:2], 3, "one sweep") == one[2:]

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from icd.errors import CheckpointError, SetupError
 from icd.models import MODELS, Network, Output, build_model
-from icd.results import programs
-from icd.results.programs import FILES, Logits, formats_for, write_programs
+from icd.results.exports import programs
+from icd.results.exports.programs import FILES, Logits, formats_for, write_programs
 
 QUICK = ("resnet8", "vgg8")  # the other families: tests/faults/test_programs.py
 

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from icd.results.pruning import audit_sweep, pruning_audit, rungs, spearman
-from icd.search.record import State, TrialRecord
+from icd.search.core.records import State, TrialRecord
 
 
 def record(number: int, curve: Sequence[float], state: State = "complete", **more: Any) -> TrialRecord:

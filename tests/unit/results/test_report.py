@@ -12,16 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from icd.results.importance import Importance
+from icd.results.importance import Importance, Parameter
 from icd.results.report import page_of, rendered, write_report
 from icd.results.report.blocks import Chart, Page, Pictures, Section, Table, Text
 from icd.results.report.gather import Facts, gather, metric_rows, overstatement_of
 from icd.results.report.terms_part import coloured, term_shares
 from icd.results.stats import expected_maximum
-from icd.search.gram_file import GRAMS_NAME, pack_grams, read_grams, thumbnails
-from icd.search.record import TrialRecord
-from icd.search.task import trial_folder
-from tests.explaining import explained, study_at
+from icd.search.core.attempts import trial_folder
+from icd.search.core.records import TrialRecord
+from icd.worker.gram_file import GRAMS_NAME, pack_grams, read_grams, thumbnails
+from tests.ablating import ablated, study_at
 from tests.reports import confirmation, grams, rich
 from tests.studies import EPOCHS, Study, changed, usual
 from tests.tables import confirmed
@@ -92,7 +92,7 @@ def test_gathering_reads_study_and_folders(facts: Facts) -> None:
     assert facts.state.startswith("finished")
     assert facts.audit is not None
     assert facts.confirmation is None
-    assert facts.explanation is None
+    assert facts.ablation is None
 
 
 def test_the_page_is_one_file_in_order(facts: Facts) -> None:
@@ -109,15 +109,14 @@ def test_the_page_is_one_file_in_order(facts: Facts) -> None:
     assert "url(" not in text
     assert len(text) < 500_000
     headings = [item.heading for item in page_of(facts).sections]
-    expected = ["Finding", "Best configurations", "What was searched", "Budget and cost", "Learning curves"]
-    expected += ["Importance", "Rung audit", "Loss terms"]
-    assert headings == [*expected, "Gram matrices", "Failures", "Provenance"]
+    expected = ["Finding", "Best configurations", "Parameters", "Learning curves", "Loss terms", "Gram matrices"]
+    assert headings == [*expected, "What was searched", "Budget and cost", "Rung audit", "Provenance", "Failures"]
 
 
 def test_every_word_is_escaped(facts: Facts) -> None:
     evil = '"><script>alert(1)</script>'
     records = [replace(record, reason=evil, baseline=evil, params={evil: evil}) for record in facts.records]
-    told = replace(facts, name=evil, records=records, best=records[0], document={evil: evil}, state=evil)
+    told = replace(facts, name=evil, records=records, best=records[0], state=evil)
     arms = confirmation()
     compared = (replace(arms.comparisons[0], arm=evil, against=evil),)
     told = replace(
@@ -135,10 +134,10 @@ def test_an_unconfirmed_finding_says_so(facts: Facts) -> None:
     assert said.startswith("Not confirmed: best of 22 single-seed trials on validation images is trial ")
     assert "how much is not known" in said
     assert "best baseline is KD" in said
-    assert "Looks at test data: 0." in said
+    assert "Test evaluations: 0." in said
 
 
-def test_a_confirmation_comes_first_with_its_intervals_and_looks(facts: Facts) -> None:
+def test_a_confirmation_comes_first_with_its_intervals_and_test_evaluations(facts: Facts) -> None:
     found = confirmation(finished=False)
     page = page_of(replace(facts, confirmation=found))
     said = words(section(page, "Finding"))
@@ -157,12 +156,14 @@ def test_a_confirmation_comes_first_with_its_intervals_and_looks(facts: Facts) -
     arms = page.sections[1].blocks[0]
     assert isinstance(arms, Table)
     assert [row[1] for row in arms.rows] == ["74.10 ± 0.21", "73.70 ± 0.21", "72.70 ± 0.21", "73.80 ± 0.21"]
-    assert "16 times" in words(page.sections[1])
+    assert "Test evaluations: 16." in words(page.sections[1])
 
 
 def test_curves_of_all_trials_are_drawn_and_the_best_named(facts: Facts) -> None:
-    (chart,) = section(page_of(facts), "Learning curves").blocks
+    chart, history = section(page_of(facts), "Learning curves").blocks
     assert isinstance(chart, Chart)
+    assert isinstance(history, Chart)
+    assert f"best so far: {facts.complete[0].values[0]:.2f} %" in str(history.svg)
     assert chart.table is not None
     assert len(chart.table.rows) == 28  # the failed ones have no epoch
     svg = str(chart.svg)
@@ -184,9 +185,40 @@ def test_many_trials_are_sampled_and_the_page_stays_small(facts: Facts) -> None:
         )
         for number in range(1000)
     ]
-    text = rendered(page_of(replace(facts, records=many, best=many[0], importance=Importance(trials=0, groups=()))))
+    text = rendered(page_of(replace(facts, records=many, best=many[0], importance=Importance(trials=0))))
     assert "as a sample" in text
     assert len(text) < 2_000_000
+
+
+def test_one_value_has_its_error_and_the_teacher_its_accuracy(facts: Facts) -> None:
+    noted = {
+        "data": "digits100: 4000 training and 800 validation images",
+        "teacher_lines": ["resnet8-9f, val top-1 83 %"],
+    }
+    told = replace(facts, attributes={**facts.attributes, **noted})
+    share = facts.complete[0].values[0] / 100
+    said = words(section(page_of(told), "Finding"))
+    assert (
+        f"800 validation images has a standard error of {100 * math.sqrt(share * (1 - share) / 800):.2f} points" in said
+    )
+    assert "Teacher: resnet8-9f, val top-1 83 %." in said
+
+
+def test_each_parameter_has_its_slice_and_only_clear_ones_are_called_important(facts: Facts) -> None:
+    def shown(*rows: Parameter) -> list[str]:
+        page = page_of(replace(facts, importance=Importance(trials=40, parameters=rows)))
+        return [block.title for block in section(page, "Parameters").blocks if isinstance(block, Chart)]
+
+    clear = Parameter(name="method.cluster_temperature", condition="", trials=40, share=0.4, p=0.01)
+    chance = Parameter(name="method.scales", condition="", trials=40, share=0.1, p=0.3)
+    assert shown(clear, chance)[:3] == ["Importance", "cluster_temperature", "base_loss"]
+    assert shown(chance)[0] == "base_loss"
+
+
+def test_a_page_leads_to_the_runs(facts: Facts) -> None:
+    assert page_of(facts).link.startswith("icd ui rich")
+    served = rendered(page_of(replace(facts, leaderboard="https://mlflow.example/#/experiments?searchFilter=rich")))
+    assert '<a href="https://mlflow.example/#/experiments?searchFilter=rich">All runs in MLflow' in served
 
 
 def test_small_terms_are_named(facts: Facts) -> None:
@@ -307,7 +339,7 @@ def test_rows_that_a_kill_cut_short_are_left_out(tmp_path: Path) -> None:
 
 def test_what_each_part_is_worth(tmp_path: Path) -> None:
     study = study_at(tmp_path)
-    explained(study, {"without scale 1": (60.3, 60.4, 62.4), "cluster weight 0": (59.4, 60.5, 61.6)})
+    ablated(study, {"without scale 1": (60.3, 60.4, 62.4), "cluster weight 0": (59.4, 60.5, 61.6)})
     facts = gather(tmp_path, "by-hand")
     page = page_of(facts)
     part = section(page, "What each part is worth")
@@ -330,7 +362,7 @@ def test_what_each_part_is_worth(tmp_path: Path) -> None:
 def test_the_luck_of_the_best_is_told_where_the_spread_is_known(facts: Facts, tmp_path: Path) -> None:
     assert facts.overstatement is None
     study = study_at(tmp_path)
-    explained(study)
+    ablated(study)
     found = gather(tmp_path, "by-hand").overstatement
     assert found is not None
     assert (found.trials, found.sd, found.seeds, found.source) == (2, 1.0, 3, "trial 1 on validation images")
@@ -362,7 +394,7 @@ def test_other_goals_than_top1_have_no_such_figure(tmp_path: Path) -> None:
 
 
 def test_a_report_needs_no_framework(tmp_path: Path) -> None:
-    explained(study_at(tmp_path))
+    ablated(study_at(tmp_path))
     code = (
         "import sys, json; from pathlib import Path; from icd.results.report import write_report\n"
         f"write_report(Path({str(tmp_path)!r}), 'by-hand', Path({str(tmp_path / 'out.html')!r}))\n"

@@ -5,13 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from icd.results.importance import Group, Importance, Parameter
+from icd.results.report.ablation_part import worth
 from icd.results.report.blocks import Code, Table, Text
 from icd.results.report.gather import Facts, gather
-from icd.results.report.parts_part import worth
 from icd.results.report.search_part import provenance, pruning
-from icd.results.report.trials_part import importance
-from tests.explaining import explained, study_at
+from tests.ablating import ablated, study_at
 from tests.reports import confirmation, rich
 
 
@@ -27,19 +25,12 @@ def test_the_recipe_exports_what_there_is(facts: Facts) -> None:
         found = next(block for block in provenance(facts).blocks if isinstance(block, Code))
         return found.text.splitlines()
 
+    root = facts.root_option
+    assert root.startswith(" --root /")
+    facts = replace(facts, root_option="")
     assert recipe(facts)[1] == "icd export rich -o best.yaml --unconfirmed"
     assert recipe(replace(facts, confirmation=confirmation(finished=False)))[1].endswith("--unconfirmed")
     assert recipe(replace(facts, confirmation=confirmation()))[1] == "icd export rich -o best.yaml"
-
-
-@pytest.mark.parametrize(("trials", "why"), [(3, "too few to judge"), (30, "all of them are equally good")])
-def test_why_a_parameter_is_not_judged(facts: Facts, trials: int, why: str) -> None:
-    alone = Parameter(name="beta", importance=None, chance=None)
-    group = Group(condition="loss = dkd", trials=trials, best=trials, parameters=(alone,))
-    section = importance(replace(facts, importance=Importance(trials=30, groups=(group,))))
-    text = section.blocks[-1]
-    assert isinstance(text, Text)
-    assert text.text.endswith(f"not judged, {trials} trials, {why}.")
 
 
 def test_survivors_understate_the_correlations(facts: Facts) -> None:
@@ -51,7 +42,7 @@ def test_survivors_understate_the_correlations(facts: Facts) -> None:
 
 
 def test_the_whole_configuration_has_its_number_of_seeds(facts: Facts, tmp_path: Path) -> None:
-    section = worth(replace(facts, explanation=explained(study_at(tmp_path))))
+    section = worth(replace(facts, ablation=ablated(study_at(tmp_path))))
     assert section is not None
     table = next(block for block in section.blocks if isinstance(block, Table) and block.caption == "Arms")
-    assert table.rows[-1][:1] + table.rows[-1][2:3] == ["whole", 3]
+    assert (table.rows[-1][0], table.rows[-1][2]) == ("whole", 3)

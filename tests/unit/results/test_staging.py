@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from icd.errors import SetupError, StateError
-from icd.results.staging import check_free, staged
+from icd.results.exports.staging import check_free, staged
 
 NAMES = ("a", "b")
 

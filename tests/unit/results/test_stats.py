@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats as scipy_stats
 
-from icd.results.stats import Estimate, compare, expected_maximum, futile, simplest_within_one_se
+from icd.results.stats import Estimate, compare, expected_maximum, futile, over_pairs, simplest_within_one_se
 
 Floats = NDArray[np.float64]
 NINE = [{finalist: 1.0, 3 + baseline: -1.0} for finalist in range(3) for baseline in range(3)]
@@ -35,7 +35,8 @@ def test_two_arms_on_shared_seeds_are_a_paired_t_test(drawn: Floats) -> None:
     t = scipy_stats.ttest_rel(drawn[0], drawn[1])
     interval = t.confidence_interval()
     assert found.pooled
-    assert (found.df, found.difference) == (4, pytest.approx(float(np.mean(drawn[0] - drawn[1]))))
+    assert found.df == 4
+    assert found.difference == pytest.approx(float(np.mean(drawn[0] - drawn[1])))
     assert (found.p, found.low, found.high) == pytest.approx((t.pvalue, interval.low, interval.high))
 
 
@@ -118,7 +119,8 @@ def test_one_seed_has_no_spread() -> None:
 
 def test_equal_gains_on_all_seeds_are_shown() -> None:
     found = one({"a": dict.fromkeys(range(5), 70.0), "b": dict.fromkeys(range(5), 60.0)}, {"a": 1.0, "b": -1.0})
-    assert (found.difference, found.p < 1e-6) == (pytest.approx(10.0), True)
+    assert found.difference == pytest.approx(10.0)
+    assert found.p < 1e-6
     same = one({"a": dict.fromkeys(range(5), 70.0), "b": dict.fromkeys(range(5), 70.0)}, {"a": 1.0, "b": -1.0})
     assert same.p > 0.9
 
@@ -174,7 +176,8 @@ def test_the_simplest_within_one_standard_error() -> None:
     assert simplest(near.tolist(), [2, 1, 0]) == 2
     assert simplest(far.tolist(), [2, 1, 0]) == 0
     cell, error = simplest_within_one_se(told(near), [2, 1, 0])
-    assert (cell, error) == (2, pytest.approx(one(told(near), {2: 1.0, 0: -1.0}).se))
+    assert cell == 2
+    assert error == pytest.approx(one(told(near), {2: 1.0, 0: -1.0}).se)
 
 
 def test_the_chance_of_any_false_difference_is_five_percent() -> None:
@@ -186,3 +189,18 @@ def test_the_chance_of_any_false_difference_is_five_percent() -> None:
     )
     assert any_false <= 0.05 * studies + 3.1 * math.sqrt(0.05 * 0.95 * studies)
     assert any_false >= 5
+
+
+def test_over_pairs_a_clear_winner_wins_everywhere_and_an_interaction_is_seen() -> None:
+    same = over_pairs({"a": ([5.0, 5.2, 5.1], [1.0, 1.1, 0.9]), "b": ([7.0, 7.1, 7.2], [3.0, 3.1, 2.9])})
+    assert same is not None
+    assert (same.improvement, same.low, same.high) == (1.0, 1.0, 1.0)
+    assert same.interaction is not None
+    assert same.interaction > 0.2
+    other = over_pairs({"a": ([5.0, 5.2, 5.1], [1.0, 1.1, 0.9]), "b": ([3.0, 3.1, 2.9], [7.0, 7.1, 7.2])})
+    assert other is not None
+    assert other.improvement == 0.5
+    assert other.interaction is not None
+    assert other.interaction < 1e-6
+    assert over_pairs({"a": ([1.0], [2.0])}) is None
+    assert over_pairs({"a": ([1.0], [2.0]), "b": ([1.0], [])}) is None

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from icd.errors import IcdError, StateError, UsageError
-from icd.results.explained import WHOLE, Explanation
+from icd.results.ablation import WHOLE, Ablation
+from icd.results.exports.winner import NOT_CONFIRMED, SIMPLEST, Winner, choose, choose_simplest, claims
 from icd.results.outcome import Arm, Comparison
-from icd.results.winner import NOT_CONFIRMED, SIMPLEST, Winner, choose, choose_simplest, claims
-from icd.search.record import State, TrialRecord
+from icd.search.core.records import State, TrialRecord
 from tests.confirmed import confirmation, run
 
 TOP1 = [{"metric": "val/top1", "direction": "maximize"}]
@@ -93,7 +93,7 @@ PART = Comparison(
     arm="cluster weight 0", against=WHOLE, seeds=3, difference=-0.1, low=-0.7, high=0.5, p=1.0, detectable=0.8,
     verdict="no difference shown",
 )  # fmt: skip
-EXPLANATION = Explanation(
+ABLATION = Ablation(
     sweep="by-hand", trial=12, round=2, metric="val/top1", alpha=0.05, failed_runs="left-out",
     arms=(
         Arm(
@@ -111,21 +111,21 @@ RUNS: list[tuple[int, State, str, int, int, float]] = [
     (62, "complete", "cluster weight 0", 106, 2, 60.0),
     (63, "complete", "cluster weight 0", 105, 2, 59.0),
 ]
-EXPLAINED = [
+ABLATED = [
     TrialRecord(
-        number=number, state=state, stage="explain", values=[value] if state == "complete" else [], key=f"k{number}",
+        number=number, state=state, stage="ablate", values=[value] if state == "complete" else [], key=f"k{number}",
         attributes={"arm": arm, "seed": seed, "round": round_},
     )
     for number, state, arm, seed, round_, value in RUNS
 ]  # fmt: skip
 
 
-def simplest(explanation: Explanation | None) -> Winner:
-    return choose_simplest("by-hand", RECORDS, explanation, EXPLAINED, lambda trial: chosen(trial=trial))
+def simplest(ablation: Ablation | None) -> Winner:
+    return choose_simplest("by-hand", RECORDS, ablation, ABLATED, lambda trial: chosen(trial=trial))
 
 
 def test_the_simplest_is_the_lowest_seed_of_its_arm() -> None:
-    winner = simplest(EXPLANATION)
+    winner = simplest(ABLATION)
     assert (winner.trial, winner.key, winner.values) == (63, "k63", {"val/top1": 59.0})
     assert (winner.label, winner.confirmation, winner.searched) == ("trial 12, cluster weight 0", None, 3)
     assert claims(winner) == {
@@ -140,24 +140,24 @@ def test_the_simplest_is_the_lowest_seed_of_its_arm() -> None:
 
 
 def test_where_nothing_is_simpler_the_confirmed_run_is_taken() -> None:
-    winner = simplest(replace(EXPLANATION, simplest=WHOLE))
+    winner = simplest(replace(ABLATION, simplest=WHOLE))
     assert winner == chosen()
     with pytest.raises(StateError) as caught:
-        simplest(replace(EXPLANATION, simplest=WHOLE, trial=1))
+        simplest(replace(ABLATION, simplest=WHOLE, trial=1))
     assert "trial 1 of 'by-hand' is not confirmed" in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("explanation", "rule"),
+    ("ablation", "rule"),
     [
-        (None, "has no explanation"),
-        (replace(EXPLANATION, finished=False), "has an explanation that is not finished"),
-        (replace(EXPLANATION, simplest=None), "not finished"),
+        (None, "has no ablation"),
+        (replace(ABLATION, finished=False), "has an ablation that is not finished"),
+        (replace(ABLATION, simplest=None), "not finished"),
     ],
     ids=["never", "open", "no-runs"],
 )
-def test_the_simplest_needs_an_explanation(explanation: Explanation | None, rule: str) -> None:
+def test_the_simplest_needs_an_ablation(ablation: Ablation | None, rule: str) -> None:
     with pytest.raises(StateError) as caught:
-        simplest(explanation)
+        simplest(ablation)
     assert rule in str(caught.value)
     assert "run 'icd ablate by-hand'" in str(caught.value)

@@ -9,7 +9,7 @@ from icd.config.read_sweep import read_sweep
 from icd.config.sweep import PrunerConfig, SweepConfig
 from icd.config.yaml import Document
 from icd.search.planning import Cost, epochs_when_pruned, make_plan, predict
-from icd.search.session import Settings
+from icd.search.settings import Settings
 from tests.studies import changed
 
 PACES = {"a>b": {"epoch_seconds": 9.0, "spread": 1.5}, "a>c": {"epoch_seconds": 11.0, "spread": 2.0}}
@@ -40,7 +40,7 @@ def test_the_last_stretch_is_cut_at_the_end() -> None:
 
 
 def test_cost() -> None:
-    pruned = sweep(pruner={"name": "successive_halving", "min_epochs": 1, "reduction": 2, "control_share": 0.2})
+    pruned = sweep(pruner={"name": "successive_halving", "min_epochs": 1, "reduction": 2, "control_fraction": 0.2})
     cost = predict(pruned, 11, 4, PACES, concurrent=2, gpus_per_trial=0.5)
     # 1 baseline and 2 of 10 others are whole; 8 take 1 + 1/2 + 2/4 = 2 epochs.
     assert cost.epochs == (3 * 4 + 8 * 2, 44)

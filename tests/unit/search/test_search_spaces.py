@@ -8,7 +8,7 @@ import pytest
 from icd.config.read_sweep import load_sweep
 from icd.config.trial import TrialConfig
 from icd.methods import PAPER_ROWS, CellDistillation
-from icd.search.space import SearchSpace
+from icd.search.suggest.search_space import SearchSpace
 
 FOLDER = Path(__file__).parents[3] / "search_spaces"
 FILES = sorted(FOLDER.rglob("*.yaml"))
@@ -32,7 +32,9 @@ def search(name: str) -> SearchSpace:
 
 @pytest.mark.parametrize("file", FILES, ids=name_of)
 def test_a_file_says_its_question_and_how_to_launch_it(file: Path) -> None:
-    question, launch, *rest = file.read_text(encoding="utf-8").splitlines()
+    editor, question, launch, *rest = file.read_text(encoding="utf-8").splitlines()
+    schema = editor.removeprefix("# yaml-language-server: $schema=")
+    assert (file.parent / schema).resolve() == FOLDER.parent / "icd" / "config" / "sweep.schema.json"
     assert question.startswith("# ")
     assert "?" in question
     verb = "benchmark" if file.stem.startswith("table_") else "sweep"
@@ -49,7 +51,7 @@ def test_corners_baselines_and_suggestions_are_trials(file: Path) -> None:
     documents += [space.suggest(study.ask()) for _ in range(20)]
     trials = [[run.config for run in space.members(document)] for document in documents]
     assert all(isinstance(config, TrialConfig) and config.teacher for configs in trials for config in configs)
-    assert len({tuple(space.dense(*configs)) for configs in trials}) == 1
+    assert len({tuple(space.row(*configs)) for configs in trials}) == 1
 
 
 @pytest.mark.parametrize("file", FILES, ids=name_of)
@@ -79,9 +81,9 @@ def test_a_pairs_file_is_about_its_pair(folder: str) -> None:
         config = space.read(space.document(space.corners()[0]))
         assert config.teacher is not None
         assert f"{config.teacher.arch}_{config.student.arch}" == file.stem
-        assert (config.data.name, config.protocol.epochs) == (folder, 240)
+        assert (config.data.name, config.training.epochs) == (folder, 240)
         small = config.student.arch in ("mobilenetv2", "shufflenetv1", "shufflenetv2")
-        assert config.protocol.lr == (0.01 if small else 0.05)
+        assert config.training.lr == (0.01 if small else 0.05)
         assert [baseline.label for baseline in space.sweep.enqueue] == [
             row for row in PAPER_ROWS if row not in ("SP", "CRD", "LDRLD")
         ]
@@ -96,7 +98,7 @@ def test_the_scale_ablation_holds_the_sets_the_authors_code_refuses() -> None:
 
 def test_the_weight_ablation_runs_from_1_to_8() -> None:
     space = search("ablation_cluster_weight")
-    values = [params["cluster_weight"] for params in space.points()]
+    values = [params["method.cluster_weight"] for params in space.points()]
     assert sorted(set(values)) == [1, 2, 3, 4, 5, 6, 7, 8]
 
 
@@ -118,7 +120,7 @@ def test_the_quick_start_is_a_real_search_and_small() -> None:
     assert space.sweep.budget.trials >= 16
     assert [baseline.label for baseline in space.sweep.enqueue] == ["KD", "SD-KD", "iCD-KD"]
     options = {row.name: row.options for row in space.dimensions() if row.options}
-    assert options["base_loss"] >= 2
-    assert options["scales"] >= 2
+    assert options["method.base_loss"] >= 2
+    assert options["method.scales"] >= 2
     images = 100 * dict(config.data.options)["train_per_class"]
-    assert images * config.protocol.epochs <= 30_000
+    assert images * config.training.epochs <= 30_000

@@ -1,0 +1,146 @@
+"""A document: plain data, and for each part of it the file and line, or the ``--set``, that it came from."""
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from icd.config.forms import full_form, is_range, is_whole
+from icd.errors import ConfigError, Problem, shorten
+
+KeyPath = tuple[str | int, ...]
+Origin = tuple[str, int | None]  # file and line, or "--set a=1" and None
+
+ABSENT = object()
+_PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """Plain data and where each part of it came from.
+
+    Attributes:
+        data: Only str, int, float, bool, None, list and dict.
+        source: The file, as messages name it.
+        origins: Source and line of the key or list item at each path.
+        moved: For a trial that a sweep made: where parts of the trial stand in the sweep's file.
+        problems: What is wrong with the text already, such as a key that is there twice.
+        broken: Where that is.
+        file: Data of the sweep's file that made it, where a list of values may be meant as choices; None for a file.
+    """
+
+    data: Any
+    source: str
+    origins: Mapping[KeyPath, Origin] = field(default_factory=dict, repr=False, compare=False)
+    moved: Mapping[KeyPath, KeyPath] = field(default_factory=dict, repr=False, compare=False)
+    problems: tuple[Problem, ...] = field(default=(), repr=False, compare=False)
+    broken: tuple[KeyPath, ...] = field(default=(), repr=False, compare=False)
+    file: Any = field(default=None, repr=False, compare=False)
+
+    def place(self, path: KeyPath) -> KeyPath:
+        """Say where a part of the data stands in the file: a short form has no parts, a sweep's options have more."""
+        known = _written(self.data, path)
+        for end in range(len(known), -1, -1):
+            if known[:end] in self.moved:
+                known = (*self.moved[known[:end]], *known[end:])
+                break
+        return known if self.file is None else _written(self.file, known)
+
+    def origin(self, path: KeyPath) -> Origin:
+        """Give source and line of a path in the file, or of what it stands in."""
+        for end in range(len(path), -1, -1):
+            if path[:end] in self.origins:
+                return self.origins[path[:end]]
+        return self.source, None
+
+    def problem(self, path: KeyPath, rule: str, *, value: object = ABSENT, hint: str = "") -> Problem:
+        """Say what is wrong at a path."""
+        place = self.place(path)
+        source, line = self.origin(place)
+        told = value is not ABSENT
+        return Problem(
+            rule=rule,
+            source=source,
+            line=line,
+            path=dotted(place),
+            value=value if told else None,
+            has_value=told,
+            hint=hint,
+        )
+
+    @contextmanager
+    def located(self) -> Iterator[None]:
+        """Give problems that are found later, such as images of another size, the line that caused them."""
+        try:
+            yield
+        except ConfigError as error:
+            raise ConfigError([self._located(problem) for problem in error.problems]) from error
+
+    def _located(self, problem: Problem) -> Problem:
+        if problem.source or not problem.path:
+            return problem
+        source, line = self.origin(tuple(problem.path.split(".")))
+        return replace(problem, source=source, line=line)
+
+
+def _written(data: Any, path: KeyPath) -> KeyPath:
+    """Cut a path where the file has a short form of it, or something that has no parts."""
+    node, name = data, ""
+    for end, key in enumerate(path):
+        if isinstance(node, str) and isinstance(form := full_form(name, node), dict) and key not in form:
+            return path  # a field beside what the short form says
+        if node is not None and not isinstance(node, dict | list):
+            return path[:end]
+        if isinstance(node, dict):
+            node = node.get(key)
+        else:
+            node = node[key] if isinstance(node, list) and isinstance(key, int) and key < len(node) else None
+        name = key if isinstance(key, str) and key != "choices" else name
+    return path
+
+
+def dotted(path: KeyPath) -> str:
+    """Write a path as messages show it and ``--set`` takes it: ``method.scales[1]``; odd keys are quoted."""
+    text = "".join(f"[{key}]" if isinstance(key, int) else f".{_shown(key)}" for key in path)
+    return text.removeprefix(".")
+
+
+def in_order(problems: list[Problem]) -> list[Problem]:
+    """Sort problems as they stand in the file and leave out those that are told twice."""
+    found = {(item.source, item.line, item.path, item.rule): item for item in reversed(problems)}
+    first = list(found.values())[::-1]
+    return sorted(first, key=lambda item: (item.source, item.line or 0))
+
+
+def _shown(key: str) -> str:
+    return key if _PLAIN_KEY.fullmatch(key) else shorten(key)
+
+
+def laid_over(below: Document, above: Document) -> Document:
+    """Lay a document over the one that it names with ``extends: FILE``.
+
+    Mappings are laid over mappings key by key. Ranges, choices, lists, a base loss and an augmentation replace what
+    was there.
+    """
+    origins: dict[KeyPath, Origin] = dict(below.origins)
+    data = {name: value for name, value in above.data.items() if name != "extends"}
+    own = {path: origin for path, origin in above.origins.items() if path[:1] != ("extends",)}
+    below_data = below.data if isinstance(below.data, dict) else {}
+    merged = _merged(below_data, data, (), own, origins)
+    problems, broken = (*below.problems, *above.problems), (*below.broken, *above.broken)
+    return Document(merged, above.source, origins, problems=problems, broken=broken)
+
+
+def _merged(below: Any, above: Any, path: KeyPath, own: dict[KeyPath, Origin], origins: dict[KeyPath, Origin]) -> Any:
+    name = path[-1] if path else ""
+    first, second = full_form(name, below), full_form(name, above)
+    both = isinstance(first, dict) and isinstance(second, dict) and isinstance(above, dict)
+    if both and not is_whole(name, second) and not is_range(first):
+        origins.update({path: own[path]} if path in own else {})
+        inner = {key: _merged(first.get(key), value, (*path, key), own, origins) for key, value in second.items()}
+        return {**first, **inner}
+    for old in [old for old in origins if old[: len(path)] == path]:
+        del origins[old]
+    origins.update({new: origin for new, origin in own.items() if new[: len(path)] == path})
+    return above

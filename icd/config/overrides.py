@@ -1,0 +1,130 @@
+"""``--set a.b[0]=value``: a value laid over a document at the path that messages and results show."""
+
+import copy
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from icd.config.document import Document, KeyPath, dotted
+from icd.config.forms import full_form
+from icd.errors import ConfigError, Problem, shorten
+
+_SEGMENT = re.compile(r"(?:^|\.)(?:'([^']+)'|([^.\[\]'=]+))|\[(\d{1,6})\]")
+_FORM = "must look like KEY=VALUE, as in --set training.epochs=10"
+_SECRET = re.compile(r"password|passwd|secret|token|api_?key|://[^/\s]*@", re.IGNORECASE)
+
+
+def apply_overrides(document: Document, assignments: Sequence[str]) -> Document:
+    """Give a copy of the document with ``--set`` assignments applied in order.
+
+    The right side is YAML. Mappings on the way are made, lists do not grow. A path goes through ``choices`` without
+    naming it, and into a short form: ``student.pretrained=true`` where the file says ``student: mobilenetv2``.
+
+    Raises:
+        ConfigError: With the problems of all assignments; the source of each is ``--set ...``.
+    """
+    data, origins = copy.deepcopy(document.data), dict(document.origins)
+    problems: list[Problem] = list(document.problems) if assignments else []
+    for assignment in assignments:
+        try:
+            paths = _assign(data, assignment)
+        except ConfigError as error:
+            problems += error.problems
+            continue
+        for path in paths:
+            origins = {old: origin for old, origin in origins.items() if old[: len(path)] != path}
+            origins[path] = _label(assignment), None
+            for end in range(1, len(path)):  # mappings that the assignment made
+                origins.setdefault(path[:end], (_label(assignment), None))
+    if len(problems) > len(document.problems):
+        raise ConfigError(problems)
+    return Document(data, document.source, origins, problems=document.problems, broken=document.broken)
+
+
+def _label(assignment: str) -> str:
+    key = assignment.partition("=")[0]
+    shown = f"{key}=***" if _SECRET.search(assignment) else assignment
+    return f"--set {shown if shown.isprintable() and len(shown) <= 100 else shorten(shown, 100)}"
+
+
+def _assign(data: Any, assignment: str) -> list[KeyPath]:
+    from icd.config.yaml import parse_yaml
+
+    source = _label(assignment)
+    key, equals, text = assignment.partition("=")
+    names = _names(key.strip())
+    if not equals or not names:
+        raise ConfigError(Problem(rule=_FORM, source=source))
+    value = parse_yaml(text, source) if text.strip() else Document(None, source)
+    if value.problems:
+        raise ConfigError(value.problems)
+    return _put(data, KeyPath(), names, value.data, source)
+
+
+def _put(node: Any, path: KeyPath, names: KeyPath, value: Any, source: str) -> list[KeyPath]:
+    """Put a value below a node; give where it was put, which is several places where several options have it."""
+    options = node.get("choices") if isinstance(node, dict) and names[0] != "choices" else None
+    if isinstance(options, dict) and names[0] not in options:
+        having = [name for name, option in options.items() if _reaches(option, names)]
+        having = having or [name for name, option in options.items() if _reaches(option, names[:1])]
+        found = [_put(options[name], (*path, "choices", name), names, copy.deepcopy(value), source) for name in having]
+        if found:
+            return [place for places in found for place in places]
+    node, path = _inside(node, path, names[0], source)
+    if len(names) == 1:
+        node[path[-1]] = value
+        return [path]
+    return _put(_child(node, path), path, names[1:], value, source)
+
+
+def _reaches(node: Any, names: KeyPath) -> bool:
+    """Whether an option has a value at a path."""
+    if not names or not isinstance(node, dict):
+        return not names
+    if names[0] in node:
+        return _reaches(node[names[0]], names[1:])
+    options = node.get("choices")
+    return isinstance(options, dict) and any(_reaches(option, names) for option in (options, *options.values()))
+
+
+def _names(key: str) -> KeyPath:
+    """Split ``a.b[0]``; a number between dots may be a key or an index."""
+    found, end = [], 0
+    for match in _SEGMENT.finditer(key):
+        if match.start() != end:
+            return ()
+        end = match.end()
+        found.append(int(match[3]) if match[3] else match[1] or match[2])
+    return tuple(found) if end == len(key) else ()
+
+
+def _inside(node: Any, path: KeyPath, name: str | int, source: str) -> tuple[Any, KeyPath]:
+    """Give the mapping or list that a name is a part of, and the part's path."""
+    if isinstance(node, dict) and "choices" in node and name != "choices":  # one of several options
+        node, path = node["choices"], (*path, "choices")
+        if isinstance(node, list) and isinstance(name, str):
+            place = next((place for place, item in enumerate(node) if item == name or _names_it(item, name)), None)
+            if place is not None:
+                node[place] = {name: {}} if node[place] == name else node[place]
+                node, path = node[place], (*path, place)
+    if isinstance(node, dict) and isinstance(name, str):
+        return node, (*path, name)
+    if isinstance(node, list) and (isinstance(name, int) or name.isdecimal()):
+        if int(name) < len(node):
+            return node, (*path, int(name))
+        rule = f"the list has {len(node)} items, counted from 0, so it has no [{int(name)}]"
+        raise ConfigError(Problem(rule=rule, source=source, path=dotted(path)))
+    what = "a list to take an index" if isinstance(name, int) else f"a mapping to take the key {name!r}"
+    raise ConfigError(Problem(rule=f"must be {what}", source=source, path=dotted(path), value=node, has_value=True))
+
+
+def _child(node: Any, path: KeyPath) -> Any:
+    """Step into a part; one that is missing is made, and a short form is written in full."""
+    name = path[-1]
+    child = full_form(name, node.get(name) if isinstance(node, dict) else node[name])
+    node[name] = {} if child is None else child
+    return node[name]
+
+
+def _names_it(item: Any, name: str) -> bool:
+    return isinstance(item, dict) and list(item) == [name]

@@ -1,0 +1,254 @@
+"""Reads parts of a document as the fields of dataclasses: pydantic checks each value, the dataclass the rules between.
+
+The dataclasses and tables of the layers below are the only description of a file. The JSON Schema (json_schema.py)
+follows from the same annotations.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
+from functools import cache
+from typing import Any, get_type_hints
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from icd.config.document import ABSENT, Document, KeyPath
+from icd.config.habits import about_value, meant, owners
+from icd.config.training import TrainingConfig
+from icd.config.trial import DataConfig, NetworkConfig, TeacherConfig, TrialConfig
+from icd.data import DATASETS
+from icd.data.views import VIEW_FAMILIES
+from icd.errors import Problem
+from icd.fields import FieldError, annotations, choices_of, ranges_of
+from icd.losses import BASE_LOSSES
+from icd.methods import METHODS
+
+MAPPING = "must be a mapping of keys to values"
+MISSING_KEY = "required key is missing"
+WRONG: Any = object()  # a value whose mistake was noted
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The type of a field that names a row of a table."""
+
+    what: str
+    table: Mapping[str, Any]
+
+
+# Fields whose value is ``{name: {field: value}}``, one of several dataclasses.
+TAGGED: Mapping[str, Row] = {
+    "base_loss": Row("base loss", BASE_LOSSES),
+    "augmentation": Row("augmentation", VIEW_FAMILIES),
+}
+_RULES = {
+    "float_type": "must be a number",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "int_parsing_size": "must be a whole number with at most 4300 digits",
+    "bool_type": "must be true or false",
+    "string_type": "must be text",
+    "tuple_type": "must be a list",
+    "dict_type": MAPPING,
+    "finite_number": "must be finite",
+}
+
+
+@cache
+def option_types(name: str) -> Mapping[str, Any]:
+    """Give the types of a data set's own options, bounds included."""
+    row = DATASETS[name]
+    hints = get_type_hints(row.load, include_extras=True)
+    return {option: hints[option] for option in row.options}
+
+
+def keys_of(part: str, name: str) -> Mapping[str, Any]:
+    """Give the keys of a data set or a method, with their types."""
+    if part == "method":
+        return annotations(METHODS[name])
+    own = {key: kind for key, kind in annotations(DataConfig).items() if key != "options"}
+    return {**own, **option_types(name)}
+
+
+def field_type(path: KeyPath) -> Any:
+    """Give the type of the field at a path of a trial, bounds included; None where there is no such field."""
+    part, *names = (str(name) for name in path if isinstance(name, str))
+    if (part, *names[:1]) == ("teacher", "training"):
+        part, names = names[0], names[1:]
+    if not names:
+        return annotations(TrialConfig)["seed"] if part == "seed" else None
+    if names[0] in TAGGED and len(names) > 2:
+        cls = TAGGED[names[0]].table.get(names[1])
+        return annotations(cls).get(names[2]) if cls else None
+    classes: dict[str, Any] = {"student": NetworkConfig, "teacher": TeacherConfig, "training": TrainingConfig}
+    if part in classes:
+        return annotations(classes[part]).get(names[0])
+    tables: dict[str, Any] = {"data": DATASETS, "method": METHODS}
+    kinds = (keys_of(part, name).get(names[0]) for name in tables.get(part, ()))
+    return next((kind for kind in kinds if kind is not None), None)
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind, config=ConfigDict(strict=True, allow_inf_nan=False))
+
+
+class Reader:
+    """Reads parts and notes every problem; what is wrong is left out, so that the reading can go on.
+
+    Attributes:
+        document: What is read.
+        problems: What was wrong so far.
+        wrong: Where that was; no rule may build on it.
+    """
+
+    def __init__(self, document: Document) -> None:
+        self.document = document
+        self.problems: list[Problem] = []
+        self.wrong: set[KeyPath] = set(document.broken)
+        self._unsure: set[KeyPath] = set()  # parts with a mode that is unknown, and so the rules that hold
+
+    def fields(
+        self,
+        cls: Any,
+        data: Any,
+        path: KeyPath,
+        kinds: Mapping[str, Any] | None = None,
+        *,
+        instead: Mapping[str, Any] | None = None,
+        also: Iterable[str] = (),
+    ) -> dict[str, Any] | None:
+        """Read a mapping as the fields of a dataclass; wrong ones are left out.
+
+        Args:
+            cls: The dataclass; its defaults say which fields may be missing.
+            data: What stands in the document.
+            path: Where.
+            kinds: The keys with their types, where they are not the dataclass's own.
+            instead: Values of required fields that are wrong or missing.
+            also: Keys that were read already, and that a hint may name.
+
+        Returns:
+            Values by name, or None where ``data`` is no mapping.
+        """
+        kinds, instead = annotations(cls) if kinds is None else kinds, instead or {}
+        if not isinstance(data, dict):
+            self.refuse(path, MAPPING, data)
+            return None
+        needed = [field.name for field in fields(cls) if field.default is field.default_factory is MISSING]
+        found: dict[str, Any] = {}
+        for name, kind in kinds.items():
+            kind, where, value = TAGGED.get(name, kind), (*path, name), WRONG
+            if name in data:
+                value = self.value(kind, data[name], where)
+            elif name in needed and where not in self.wrong:
+                self.refuse(where, MISSING_KEY)
+            if value is WRONG and name in needed and name in instead:
+                value = instead[name] if not isinstance(kind, Row) else self.value(kind, instead[name], where)
+            if value is not WRONG:
+                found[name] = value
+        self.unknown_keys(data, [*kinds, *also], path)
+        return found
+
+    def value(self, kind: Any, value: Any, path: KeyPath) -> Any:
+        """Read one value; ``kind`` is an annotation or a row of a table."""
+        if isinstance(kind, Row):
+            return self._row(kind, value, path)
+        try:
+            # Through JSON, because strict means "a list is fine for a tuple, '3' is not fine for 3" there only.
+            return _adapter(kind).validate_json(json.dumps(value))
+        except ValidationError as error:
+            for item in error.errors(include_url=False):
+                place = (*path, *item["loc"])
+                if item["type"] == "literal_error":
+                    self._unsure.add(path[:-1])
+                self.refuse(place, _rule(kind, place, item), item["input"], kind)
+            return WRONG
+
+    def _row(self, kind: Row, value: Any, path: KeyPath) -> Any:
+        if kind not in TAGGED.values():
+            if isinstance(value, str) and value in kind.table:
+                return value
+            self._unsure.add(path[:-1])
+            self.refuse(path, f"unknown {kind.what}", value, hint=meant(value, list(kind.table)))
+            return WRONG
+        if isinstance(value, dict) and len(value) != 1:
+            self.refuse(path, f"must name one {kind.what}, as in {{{next(iter(kind.table))}: {{}}}}", value)
+            return WRONG
+        name, inner = next(iter(value.items())) if isinstance(value, dict) else (value, None)
+        if not isinstance(name, str) or name not in kind.table:
+            place = (*path, name) if isinstance(value, dict) else path
+            self.refuse(place, f"unknown {kind.what}", name, hint=meant(name, list(kind.table)))
+            return WRONG
+        cls, where = kind.table[name], (*path, name)
+        values = self.fields(cls, {} if inner is None else inner, where)
+        made = None if values is None else self.made(cls, values, where)
+        return WRONG if made is None else made
+
+    def name(self, row: Row, data: Any, path: KeyPath) -> str | None:
+        """Read the name that says which keys a part has; the likeliest one where it is wrong or missing."""
+        if not isinstance(data, dict):
+            self.refuse(path, MAPPING, data)
+            return None
+        where = (*path, "name")
+        if "name" not in data and where not in self.wrong:
+            self.refuse(where, MISSING_KEY)
+        elif "name" in data and self.value(row, data["name"], where) is not WRONG:
+            return str(data["name"])
+        self.wrong.add(path)
+        return min(row.table, key=lambda name: sum(key not in keys_of(str(path[0]), name) for key in data))
+
+    def made(self, cls: Any, values: Mapping[str, Any], path: KeyPath) -> Any:
+        """Build the dataclass, or note the rules between fields that it breaks, unless one of them is wrong itself."""
+        needed = {field.name for field in fields(cls) if field.default is field.default_factory is MISSING}
+        try:
+            if needed <= values.keys():
+                return cls(**{name: values[name] for name in annotations(cls) if name in values})
+        except FieldError as error:
+            inside = [place for place in self.wrong if len(place) > len(path) and place[: len(path)] == path]
+            mistaken = {str(place[len(path)]) for place in inside}
+            for field, rule, value in error.problems if path not in self._unsure else ():
+                if not any(name in f"{field} {rule}" for name in mistaken):
+                    head, _, index = field.partition("[")
+                    place = (*path, head, int(index[:-1])) if index else (*path, head)
+                    self.note(place, rule, value=value)
+        self.wrong.add(path)
+        return None
+
+    def right(self, *paths: KeyPath) -> bool:
+        """Whether all these could be read as they stand."""
+        return not any(old[: len(path)] == path or path[: len(old)] == old for path in paths for old in self.wrong)
+
+    def refuse(self, path: KeyPath, rule: str, value: object = ABSENT, kind: Any = None, *, hint: str = "") -> None:
+        """Note that a value cannot be taken, with the habit behind it where it is a known one."""
+        self.wrong.add(path)
+        self.note(path, rule, value=value, hint=self._habit(path, value, kind) or hint)
+
+    def _habit(self, path: KeyPath, value: object, kind: Any) -> str:
+        searched = self.document.file is not None
+        return "" if value is ABSENT else about_value(self.document.place(path), value, kind, searched=searched)
+
+    def note(self, path: KeyPath, rule: str, *, value: object = ABSENT, hint: str = "") -> None:
+        """Note a problem at a path."""
+        self.problems.append(self.document.problem(path, rule, value=value, hint=hint))
+
+    def unknown_keys(self, data: Mapping[str, Any], allowed: Sequence[str], path: KeyPath) -> None:
+        """Note each key that is not allowed."""
+        for key in data:
+            if key not in allowed:
+                others = owners(key) if path == ("method",) else []
+                hint = f"it is a field of {' and '.join(others)}" if others else meant(key, allowed, path, data[key])
+                self.wrong.add((*path, key))
+                self.note((*path, key), "unknown key", hint=hint)
+
+
+def _rule(kind: Any, place: KeyPath, item: Any) -> str:
+    """Say what pydantic found in the words of a rule: ``epochs >= 1 must hold``."""
+    name = next(key for key in reversed(place) if isinstance(key, str))
+    if item["type"].startswith(("greater_than", "less_than")):
+        shown = name if isinstance(place[-1], str) else f"{name}[{place[-1]}]"
+        return next(bound.rule(shown) for bound in ranges_of(kind) if not bound.holds(item["input"]))
+    if item["type"] == "literal_error":
+        return f"{name} must be one of {', '.join(repr(choice) for choice in choices_of(kind))}"
+    said: str = item["msg"][:1].lower() + item["msg"][1:]
+    return _RULES.get(item["type"], said)

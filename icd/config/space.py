@@ -1,0 +1,236 @@
+"""What a sweep searches: a trial's document in which ranges and choices stand where a trial has values.
+
+A parameter is called by the path of its value in the trial's document, everywhere. Whoever answers may be an Optuna
+trial, stored parameters, or a walk over all options (icd/config/walk.py). All meet the same questions in one order, so
+that stored parameters always give the document that they were asked for.
+"""
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from icd.config.document import KeyPath, dotted
+from icd.config.forms import full_form
+from icd.config.names import DIGITS
+from icd.config.ranges import Choice, Interval, Node, ScaleWeights, is_node
+from icd.config.training import TrainingConfig
+from icd.errors import ConfigError, Problem
+from icd.fields import annotations
+from icd.methods import METHODS, PAPER_ROWS, CellDistillation
+
+TOP = ("data", "pair", "teacher", "student", "method", "training", "seed")
+
+# An equal space is asked in an equal order, whatever the order of the file.
+_ORDER: Mapping[str, int] = {
+    name: place
+    for place, name in enumerate(
+        [
+            *TOP,
+            "recipe",
+            "preset",
+            *(n for cls in METHODS.values() for n in annotations(cls)),
+            *annotations(TrainingConfig),
+        ]
+    )
+}
+
+
+# Answers a question about the value at a path; a choice is answered by the label of an option.
+Ask = Callable[[str, Choice | Interval], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Answers from the parameters of an earlier trial."""
+
+    params: Mapping[str, Any]
+
+    def __call__(self, name: str, node: Choice | Interval) -> Any:
+        if name not in self.params:
+            raise ConfigError(Problem(path=name, rule="this parameter of the space is missing"))
+        value = self.params[name]
+        if isinstance(node, Choice):
+            rule = "" if value in node.labels else f"must be one of {', '.join(node.labels)}"
+        else:
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            inside = number and node.low <= value <= node.high
+            rule = "" if inside else f"must be a number with {node.low:g} <= {name} <= {node.high:g}"
+        if rule:
+            raise ConfigError(Problem(path=name, rule=rule, value=value, has_value=True))
+        return value
+
+
+def trial_document(
+    template: Mapping[str, Any], ask: Ask, moved: dict[KeyPath, KeyPath] | None = None
+) -> dict[str, Any]:
+    """Ask for everything that is searched and give the trial's document.
+
+    Args:
+        template: A trial's document with ranges and choices.
+        ask: Answers.
+        moved: Takes where parts of the trial stand in the sweep's file, for messages.
+    """
+    made: dict[str, Any] = _Filler(ask, {} if moved is None else moved).fill(template, (), ())
+    return _both_networks(made)
+
+
+def _both_networks(document: dict[str, Any]) -> dict[str, Any]:
+    """Write a pair as the two networks that it is."""
+    pair = document.pop("pair", None)
+    return document | {part: pair.get(part) for part in ("teacher", "student")} if isinstance(pair, dict) else document
+
+
+class _Filler:
+    def __init__(self, ask: Ask, moved: dict[KeyPath, KeyPath]) -> None:
+        self.ask, self.moved = ask, moved
+
+    def fill(self, node: Any, path: KeyPath, place: KeyPath) -> Any:
+        if isinstance(node, Interval):
+            return self.ask(dotted(path), node)
+        if isinstance(node, Choice):
+            index = node.labels.index(self.ask(dotted(path), node))
+            place = (*place, *(node.places[index] if node.places else ()))
+            for part in ("teacher", "student") if path == ("pair",) else ():
+                self.moved[(part,)] = (*place, part)
+            self.moved[path] = place
+            return self.fill(node.options[index], path, place)
+        if isinstance(node, Mapping):
+            return self._mapping(node, path, place)
+        if isinstance(node, list):
+            return [self.fill(item, (*path, index), (*place, index)) for index, item in enumerate(node)]
+        return copy.deepcopy(node)
+
+    def _mapping(self, node: Mapping[str, Any], path: KeyPath, place: KeyPath) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for name in asked_order(node):
+            if isinstance(node[name], ScaleWeights):  # last, because scales and gram say which are asked
+                found |= self._weights(name, node[name], found, path)
+            else:
+                found[name] = self.fill(node[name], (*path, name), (*place, name))
+        return found
+
+    def _weights(self, name: str, node: ScaleWeights, method: Mapping[str, Any], path: KeyPath) -> dict[str, Any]:
+        """Ask for raw weights and normalise them; a single weighted scale has all the weight and is not asked for."""
+        scales = scales_of(method)
+        weighted = weighted_scales(name, scales, method_value(method, "gram"))
+        if not weighted or len(scales) == 1:
+            return {}
+        raw = dict.fromkeys(weighted, 1.0)
+        if len(weighted) > 1:
+            raw = {m: self.ask(dotted((*path, name, f"s{m}")), node.interval) for m in weighted}
+        total = sum(raw.values())
+        return {name: [round(raw.get(m, 0.0) / total, DIGITS) for m in scales]}
+
+
+def asked_order(mapping: Mapping[str, Any]) -> list[str]:
+    """Give the keys of a mapping in the order in which they are asked."""
+    return sorted(mapping, key=lambda name: (isinstance(mapping[name], ScaleWeights), _ORDER.get(name, 999), name))
+
+
+def baseline_document(template: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay a baseline's changes over the fixed part.
+
+    A method that names its row or class replaces the fixed one, other fields are laid over it, and so are those of the
+    training. Networks and a seed that are searched, and that the baseline does not name, are the first options.
+    """
+    document: dict[str, Any] = {}
+    for part, value in template.items():
+        document[part] = fixed_part(value) if part in ("method", "training") else _first(value)
+    document = _both_networks(document)
+    document = {part: value for part, value in document.items() if value is not None}
+    for part, value in changes.items():
+        before, after = document.get(part), full_form(part, copy.deepcopy(value))
+        laid = isinstance(before, dict) and isinstance(after, dict) and not replaces(part, after)
+        document[part] = {**(before or {}), **after} if laid else after
+    return document
+
+
+def replaces(part: str, change: Any) -> bool:
+    """Whether a baseline's part stands for the whole one, instead of being laid over it."""
+    named = not isinstance(change, Mapping) or "recipe" in change or "name" in change
+    return part != "training" and (part != "method" or named)
+
+
+def _first(value: Any) -> Any:
+    """Give a template with the first option of each choice and the low end of each range."""
+    if isinstance(value, Choice):
+        return _first(value.options[0])
+    if isinstance(value, Mapping):
+        return {name: _first(item) for name, item in value.items() if not isinstance(item, ScaleWeights)}
+    if isinstance(value, list):
+        return [_first(item) for item in value]
+    return value.low if isinstance(value, Interval) else copy.deepcopy(value)
+
+
+def fixed_part(value: Any) -> Any:
+    """Give a template without what is searched; None where nothing is left."""
+    if is_node(value):
+        return None
+    if not isinstance(value, Mapping):
+        return copy.deepcopy(value)
+    inner = {name: fixed_part(item) for name, item in value.items()}
+    found = {name: item for name, item in inner.items() if item is not None or value[name] is None}
+    return found if found or not value else None
+
+
+def nodes_below(template: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Node]]:
+    """Give every range and choice with the path of its value, in the order in which they are asked."""
+    if is_node(template):
+        yield path, template
+        for option in template.options if isinstance(template, Choice) else ():
+            yield from nodes_below(option, path)
+    elif isinstance(template, Mapping):
+        for name in asked_order(template):
+            yield from nodes_below(template[name], (*path, name))
+    elif isinstance(template, list):
+        for index, item in enumerate(template):
+            yield from nodes_below(item, (*path, index))
+
+
+def methods_of(template: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Give the methods of a sweep, each with the label that chooses it; one that is fixed has none."""
+    method = template.get("method")
+    if isinstance(method, Choice):
+        options = zip(method.labels, method.options, strict=True)
+        return [(label, option) for label, option in options if isinstance(option, Mapping)]
+    return [("", method)] if isinstance(method, Mapping) else []
+
+
+def cases(method: Mapping[str, Any]) -> list[tuple[dict[str, str], tuple[int, ...], str]]:
+    """List what decides on weights: answers below the method, and the scales and the Gram matrix that follow."""
+    named = [
+        [(name, label, option) for label, option in _options(name, method)] for name in ("recipe", "scales", "gram")
+    ]
+    found = []
+    for combination in product(*named):
+        answers = {name: label for name, label, _ in combination if label}
+        filled = {**method, **{name: option for name, label, option in combination if label}}
+        found.append((answers, scales_of(filled), str(method_value(filled, "gram"))))
+    return found
+
+
+def _options(name: str, method: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    node = method.get(name)
+    return list(zip(node.labels, node.options, strict=True)) if isinstance(node, Choice) else [("", node)]
+
+
+def method_value(method: Mapping[str, Any], name: str) -> Any:
+    """What a method's document says about a field, or else its row, or else the default."""
+    row, value = method.get("recipe"), method.get(name)
+    start = PAPER_ROWS[row] if isinstance(row, str) and row in PAPER_ROWS else CellDistillation()
+    return getattr(start, name, None) if value is None or is_node(value) else value
+
+
+def scales_of(method: Mapping[str, Any]) -> tuple[int, ...]:
+    """Give the scales of a method's document; none where they are no list of numbers, which is reported elsewhere."""
+    scales = method_value(method, "scales")
+    if not isinstance(scales, list | tuple):
+        return ()
+    return tuple(scales) if all(type(scale) is int for scale in scales) else ()
+
+
+def weighted_scales(name: str, scales: Sequence[int], gram: str) -> tuple[int, ...]:
+    """Which scales have a weight that matters: the 1 x 1 Gram matrix of scale 1 is always 1."""
+    return tuple(sorted(m for m in scales if name != "cluster_scale_weights" or gram != "cells" or m > 1))

@@ -1,0 +1,250 @@
+"""``icd benchmark``: every row of a table tuned with the same budget, then trained on the same fresh seeds.
+
+The file is a sweep that chooses its ``method`` among the rows. Each row (of each pair, where there are some)
+becomes a sweep of its own, and its best trial is confirmed on seeds that all rows share. A row of the paper is tried
+untuned first, so tuning can only add to it.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from icd.config.forms import full_form
+from icd.config.ranges import Choice, plain
+from icd.config.read_sweep import read_sweep
+from icd.config.space import fixed_part
+from icd.config.sweep import SweepConfig
+from icd.config.trial import differences
+from icd.config.walk import size
+from icd.config.yaml import Document
+from icd.errors import StateError, UsageError
+from icd.methods import PAPER_ROWS
+from icd.results.confirm import tell_confirmation
+from icd.results.confirmation import Confirmation, confirmation_of
+from icd.results.plan import FailedRuns, Plan, PlannedArm, begin_plan, planned_seeds, seeds_beside, stored_plans
+from icd.search import run_sweep
+from icd.search.core.records import best
+from icd.search.settings import Settings
+from icd.search.study.ledger import Ledger
+from icd.search.study.sweep_index import find
+from icd.search.suggest.search_space import SearchSpace
+from icd.search.suggest.warm_start import stored_starts
+from icd.search.sweep_status import plain_sweep, status_of
+from icd.search.trial_list import run_stage
+
+SEEDS = 5
+_LONGEST = 24  # letters of a pair in the name of a sweep, which may have 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One row for one pair: a sweep of its own.
+
+    Attributes:
+        row: Name of the method.
+        column: Label of the pair; empty where the file has only one.
+        document: The sweep's file.
+        sweep: The same, read.
+    """
+
+    row: str
+    column: str
+    document: Document
+    sweep: SweepConfig
+
+
+def entries(document: Document) -> list[Entry]:
+    """Make a sweep of every row and pair.
+
+    Raises:
+        ConfigError: With every problem of the file.
+        UsageError: If it names no rows, samples the seed, enqueues anything, or trains every trial on several pairs.
+    """
+    whole = read_sweep(document)
+    rows, pairs = whole.template.get("method"), whole.template.get("pair")
+    if not isinstance(rows, Choice):
+        raise UsageError(
+            f"{document.source}: a table needs the rows to compare, as in method: {{choices: [KD, iCD-KD]}}"
+        )
+    if whole.pairs:
+        raise UsageError(f"{document.source}: a table tunes every pair for itself; take pair: {{choices: [...]}}")
+    if isinstance(whole.template.get("seed"), Choice):
+        raise UsageError(f"{document.source}: a table chooses its seeds itself; give one seed, and say --seeds")
+    if whole.enqueue or whole.sources:
+        raise UsageError(f"{document.source}: a table tries each row of the paper untuned by itself; drop enqueue")
+    labels = pairs.labels if isinstance(pairs, Choice) else ("",)
+    names = _names(labels) if isinstance(pairs, Choice) else [""]
+    return [
+        _entry(whole, document.source, row, label, name)
+        for label, name in zip(labels, names, strict=True)
+        for row in rows.labels
+    ]
+
+
+def benchmark_seeds(found: Sequence[Entry], root: Path, asked: int | None = None) -> tuple[int, ...]:
+    """Give the seeds that all rows share: those of a table that was begun, else fresh ones.
+
+    Args:
+        found: Rows and pairs.
+        root: Folder of results.
+        asked: How many; by default as many as were begun with, or 5.
+
+    Raises:
+        StateError: If the table was begun with another number.
+    """
+    used = {int(entry.sweep.template.get("seed", 0)) for entry in found}
+    for entry in found:
+        ledger = begun(root, entry)
+        plan = None if ledger is None else benchmark_plan(ledger)
+        if plan is not None:
+            count = len(plan.seeds)
+            if asked not in (None, count):
+                raise StateError(f"the table was begun with {count} seeds; take --seeds {count}, or another name")
+            return plan.seeds
+        used |= set() if ledger is None else planned_seeds(ledger)
+    return seeds_beside(used, asked or SEEDS, "\n".join(entry.sweep.digest() for entry in found))
+
+
+def begun(root: Path, entry: Entry) -> Ledger | None:
+    """Open the study of an entry; None where there is none yet.
+
+    Raises:
+        StateError: If a sweep of that name is another one.
+    """
+    try:
+        ledger = find(root, entry.sweep.name)
+    except StateError:  # never begun, or cut off while it began
+        return None
+    if ledger.attributes["digest"] != entry.sweep.digest():
+        before, now = plain_sweep(ledger), entry.sweep.to_data()
+        own = [{name: data[name] for name in now if name != "resources"} for data in (before, now)]
+        for data in own:
+            data["search"] = {name: value for name, value in data["search"].items() if name != "budget"}
+        changed = "; ".join(differences(own[0], own[1]))
+        raise StateError(
+            f"sweep {ledger.name!r} was begun with another configuration; undo, or choose another name: {changed}"
+        )
+    return ledger
+
+
+def benchmark_plan(ledger: Ledger) -> Plan | None:
+    """Give the plan that a table made: of one arm alone, which ``icd confirm`` never makes."""
+    return next((plan for plan in stored_plans(ledger, "confirm") if len(plan.arms) == 1), None)
+
+
+def benchmark_confirmation(ledger: Ledger) -> Confirmation | None:
+    """Read what the table's own runs of an entry show."""
+    plan = benchmark_plan(ledger)
+    return None if plan is None else confirmation_of(ledger, plan.round)
+
+
+def run_benchmark(
+    document: Document, settings: Settings, *, seeds: int | None = None, failed_runs: FailedRuns = "left-out"
+) -> list[Entry]:
+    """Search and confirm what is left of every entry.
+
+    Args:
+        document: The file.
+        settings: How and where.
+        seeds: For each row, the same for all; see ``benchmark_seeds``.
+        failed_runs: What a run counts that diverged; a row that was begun keeps what it was begun with.
+
+    Raises:
+        Interrupted: If a signal stopped it; the same call goes on.
+        StateError: If ``icd stop`` ended a sweep, or an entry was begun otherwise.
+    """
+    found = entries(document)
+    shared = benchmark_seeds(found, settings.root, seeds)
+    for place, entry in enumerate(found, start=1):
+        name = entry.sweep.name
+        if not _searched(entry, settings):
+            settings.announce(f"row {place} of {len(found)}: sweep {name}")
+            result = run_sweep.run(entry.sweep, entry.document.data, settings)
+            if result.stopped_by == "stop":
+                raise StateError(f"sweep {name!r} was stopped; the same command goes on with it")
+        if best(find(settings.root, name).records(), maximize=_maximize(entry.sweep)) is None:
+            settings.announce(f"row {place} of {len(found)}: no trial of {name} is complete, so it has no entry")
+        elif not _confirmed(entry, settings):
+            settings.announce(f"row {place} of {len(found)}: {len(shared)} seeds of the best of {name}")
+            run_stage(name, _listing(shared, failed_runs), settings, finish=partial(tell_confirmation, settings))
+    return found
+
+
+def _listing(seeds: tuple[int, ...], failed_runs: FailedRuns) -> Callable[[Ledger, SweepConfig], Plan]:
+    def listed(ledger: Ledger, sweep: SweepConfig) -> Plan:
+        plan = benchmark_plan(ledger)
+        if plan is not None:
+            return plan
+        record = best(ledger.records(), maximize=_maximize(sweep))
+        if record is None:
+            raise StateError(f"no trial of sweep {ledger.name!r} is complete")
+        space = SearchSpace(sweep, stored_starts(ledger))
+        config = space.read(space.tried(record))
+        arm = PlannedArm(
+            label=f"trial {record.number}",
+            kind="finalist",
+            trial=record.number,
+            search_value=record.values[0],
+            config=config.to_data(),
+        )
+        plan = Plan(
+            stage="confirm", arms=(arm,), seeds=seeds, first=len(seeds), adaptive=False, failed_runs=failed_runs
+        )
+        return begin_plan(ledger, plan, anew=True)
+
+    return listed
+
+
+def _names(columns: Sequence[str]) -> list[str]:
+    """Name pairs as sweeps may be named; by number where two would be alike or one is long."""
+    names = [re.sub(r"[^A-Za-z0-9._-]+", "-", column).strip("-") for column in columns]
+    if len(set(names)) == len(names) and max(map(len, names)) <= _LONGEST:
+        return names
+    return [f"pair{place}" for place in range(1, len(names) + 1)]
+
+
+def _entry(whole: SweepConfig, source: str, row: str, column: str, short: str) -> Entry:
+    """Make the sweep of one row and pair: the whole one with both fixed."""
+    data = whole.to_data()
+    method = whole.template["method"].option(row)
+    data |= {
+        "name": ".".join(part for part in (whole.name, short, row) if part),
+        "method": {"choices": [plain(method)]},
+    }
+    if column:
+        data |= plain(whole.template["pair"].option(column))
+        del data["pair"]
+    untuned = {name: value for name, value in full_form("method", method).items() if name not in ("recipe", "name")}
+    first = {"label": row, "method": {"recipe": row, **(fixed_part(untuned) or {})}}
+    data["search"]["enqueue"] = [first] if row in PAPER_ROWS else []
+    points = size({**whole.template, "pair": None, "method": method})
+    trials = whole.budget.trials
+    if points is not None and (trials is None or points < trials):
+        data["search"]["sampler"]["name"] = "grid"  # nothing, or little, to tune: every point once
+        data["search"]["budget"]["trials"] = None
+    made = Document(data, f"{source} ({data['name']})")
+    return Entry(row=row, column=column, document=made, sweep=read_sweep(made))
+
+
+def _maximize(sweep: SweepConfig) -> bool:
+    return sweep.objectives[0].direction == "maximize"
+
+
+def _searched(entry: Entry, settings: Settings) -> bool:
+    """Whether an entry's sweep is finished as it is wanted."""
+    ledger = begun(settings.root, entry)
+    if ledger is None:
+        return False
+    changed = differences(plain_sweep(ledger)["budget"], entry.sweep.to_data()["search"]["budget"])
+    if changed:  # rows that are finished would keep the old one
+        raise StateError(
+            f"sweep {ledger.name!r} was begun with another budget; undo, or choose another name: {'; '.join(changed)}"
+        )
+    return status_of(settings.root, ledger.name).state == "finished"
+
+
+def _confirmed(entry: Entry, settings: Settings) -> bool:
+    found = benchmark_confirmation(find(settings.root, entry.sweep.name))
+    return found is not None and found.finished

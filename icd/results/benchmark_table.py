@@ -1,0 +1,324 @@
+"""A table of methods as plain values: what each row reached, at what cost, and how it compares on shared seeds."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from icd.config.space import fixed_part
+from icd.errors import UsageError, did_you_mean
+from icd.results import sentences
+from icd.results.benchmark import Entry, begun, benchmark_confirmation, benchmark_plan, benchmark_seeds
+from icd.results.outcome import Arm, Comparison, judged, mean_difference
+from icd.results.plan import FailedRuns
+from icd.results.stats import compare
+from icd.search.study.ledger import Ledger
+from icd.search.study.sweep_index import pasted, tracking_uri
+from icd.search.sweep_status import status_of
+from icd.search.tracking.mlflow_client import run_ids
+
+_USUAL_BASELINE = "KD"
+_WAIT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One row for one pair.
+
+    Attributes:
+        row: Name of the method.
+        column: Teacher and student.
+        sweep: Where it was tuned and confirmed.
+        trial: The search trial that was chosen.
+        values: Top-1 (%) on the test images after the last epoch, by seed.
+        counted: The same as it is compared, with runs that diverged as the plan counts them.
+        mean: Of them.
+        sd: Sample standard deviation.
+        trials: That the search spent.
+        hours: Of training, search and confirmation, times the GPUs of a trial, or its cores where it has no GPU.
+        per: ``GPU`` or ``CPU``.
+        test_evaluations: At test images.
+        runs: Tag ``icd.trial`` of each value's run in MLflow.
+        mlflow_runs: Id of each of these runs, empty where it was not found; nothing before ``with_run_ids``.
+        reported: What the paper reports.
+        finished: Whether nothing is left to run; a search without a complete trial has nothing to confirm.
+        failures: Seed and reason of runs without a value.
+        failed_runs: What a run counts that diverged.
+    """
+
+    row: str
+    column: str
+    sweep: str
+    trial: int | None
+    values: Mapping[int, float]
+    mean: float | None
+    sd: float | None
+    trials: int
+    hours: float
+    per: str
+    test_evaluations: int
+    runs: tuple[str, ...]
+    reported: float | None
+    finished: bool = False
+    mlflow_runs: tuple[str, ...] = ()
+    failures: Mapping[int, str] = field(default_factory=dict)
+    counted: Mapping[int, float] = field(default_factory=dict)
+    failed_runs: FailedRuns = "left-out"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """All rows.
+
+    Attributes:
+        name: Of the file.
+        metric: ``test/top1``.
+        rows: In the file's order.
+        columns: Pairs.
+        cells: One for each row and pair.
+        comparisons: Every row with every baseline row of its pair; two baselines are compared once.
+        alpha: Chance of any false difference in the table.
+        seeds: Planned for each row.
+        finished: Whether every row has all its runs.
+        statement: The finding in plain words.
+        untracked: Why a run's id is not known, where one is not.
+    """
+
+    name: str
+    metric: str
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    cells: tuple[Cell, ...]
+    comparisons: tuple[Comparison, ...]
+    alpha: float
+    seeds: int
+    finished: bool
+    statement: str
+    untracked: str = ""
+
+    def to_data(self) -> dict[str, Any]:
+        """Write it for JSON."""
+        return asdict(self)
+
+    def cell(self, row: str, column: str) -> Cell:
+        """Give a row's cell for a pair."""
+        return next(cell for cell in self.cells if (cell.row, cell.column) == (row, column))
+
+    def against(self, row: str, column: str) -> list[Comparison]:
+        """Give a row's comparisons for a pair."""
+        return [item for item in self.comparisons if (item.arm, item.column) == (row, column)]
+
+
+def read_benchmark(
+    name: str,
+    entries: Sequence[Entry],
+    root: Path,
+    *,
+    seeds: int | None = None,
+    against: Sequence[str] = (),
+    alpha: float = 0.05,
+) -> Table:
+    """Read what the entries' sweeps hold.
+
+    Args:
+        name: Of the file.
+        entries: Rows and pairs.
+        root: Folder of results.
+        seeds: Planned for each row; see ``benchmark_seeds``.
+        against: Baseline rows; KD, or the first row, by default.
+        alpha: Chance of any false difference.
+
+    Raises:
+        StateError: If the table was begun with another number of seeds, or a sweep is another one.
+        UsageError: For a baseline that is no row.
+    """
+    rows = tuple(dict.fromkeys(entry.row for entry in entries))
+    baselines = tuple(dict.fromkeys(against)) or ((_USUAL_BASELINE,) if _USUAL_BASELINE in rows else rows[:1])
+    for label in baselines:
+        if label not in rows:
+            raise UsageError(f"--against must name rows of the table, but got {label!r}; {did_you_mean(label, rows)}")
+    planned = len(benchmark_seeds(entries, root, seeds))
+    cells = tuple(_cell(entry, root) for entry in entries)
+    comparisons = _comparisons(cells, baselines, alpha)
+    return Table(
+        name=name,
+        metric="test/top1",
+        rows=rows,
+        columns=tuple(dict.fromkeys(cell.column for cell in cells)),
+        cells=cells,
+        comparisons=comparisons,
+        alpha=alpha,
+        seeds=planned,
+        finished=all(cell.finished for cell in cells),
+        statement=_statement(cells, comparisons, baselines, alpha),
+    )
+
+
+def with_run_ids(table: Table, root: Path) -> Table:
+    """Ask MLflow for the ids of the runs; it has ten seconds, and without an answer the tags alone must do."""
+    uids = {cell.sweep: cell.runs[0].partition("/")[0] for cell in table.cells if cell.runs}
+    ids, why = run_ids(tracking_uri(root), uids, "confirm", wait_s=_WAIT_S) if uids else ({}, "")
+    cells = tuple(replace(cell, mlflow_runs=tuple(ids.get(tag, "") for tag in cell.runs)) for cell in table.cells)
+    if not why and not all(all(cell.mlflow_runs) for cell in cells):
+        why = f"MLflow has not been told of all of them, see '{pasted(root, 'sync', 'NAME')}'"
+    return replace(table, cells=cells, untracked=why)
+
+
+def _cell(entry: Entry, root: Path) -> Cell:
+    ledger = begun(root, entry)
+    if ledger is None:
+        return _empty(entry)
+    found, records = benchmark_confirmation(ledger), ledger.records()
+    spent = sum(float(record.attributes.get("seconds", 0.0)) for record in records) + (found.seconds if found else 0.0)
+    gpus = float(ledger.attributes.get("gpus_per_trial") or 0.0)
+    units = gpus or entry.sweep.resources.cpus_per_trial
+    arm = found.arms[0] if found else None
+    return Cell(
+        row=entry.row,
+        column=_column(entry),
+        sweep=ledger.name,
+        trial=arm.trial if arm else None,
+        values={run.seed: run.value for run in arm.runs} if arm else {},
+        mean=arm.mean if arm else None,
+        sd=arm.sd if arm else None,
+        trials=sum(record.counts for record in records),
+        hours=units * spent / 3600,
+        per="GPU" if gpus else "CPU",
+        test_evaluations=found.test_evaluations if found else 0,
+        runs=_tags(ledger, [run.trial for run in arm.runs]) if arm else (),
+        reported=_reported(entry),
+        finished=found.finished if found else _nothing_to_confirm(ledger, root),
+        failures=dict(arm.failures) if arm else {},
+        counted=_counted(ledger),
+        failed_runs=found.failed_runs if found else "left-out",
+    )
+
+
+def _counted(ledger: Ledger) -> dict[int, float]:
+    plan = benchmark_plan(ledger)
+    own = {} if plan is None else next(iter(plan.values(ledger.records("confirm")).values()))
+    return {seed: value for (_, seed), value in own.items()}
+
+
+def _empty(entry: Entry) -> Cell:
+    return Cell(
+        row=entry.row,
+        column=_column(entry),
+        sweep=entry.sweep.name,
+        trial=None,
+        values={},
+        mean=None,
+        sd=None,
+        trials=0,
+        hours=0.0,
+        per="CPU",
+        test_evaluations=0,
+        runs=(),
+        reported=_reported(entry),
+    )
+
+
+def _nothing_to_confirm(ledger: Ledger, root: Path) -> bool:
+    status = status_of(root, ledger.name)
+    return status.state == "finished" and status.best is None
+
+
+def _tags(ledger: Ledger, numbers: Sequence[int]) -> tuple[str, ...]:
+    return tuple(f"{ledger.attributes['uid']}/{number:04d}" for number in numbers)
+
+
+def _column(entry: Entry) -> str:
+    return entry.column or "all"
+
+
+def _reported(entry: Entry) -> float | None:
+    fixed = fixed_part(entry.sweep.template) or {}  # a network that is searched is not there
+    data, teacher, student = (
+        _named(fixed.get(part), key) for part, key in (("data", "name"), ("teacher", "arch"), ("student", "arch"))
+    )
+    return reported(data, teacher, student, entry.row)
+
+
+def reported(data: str, teacher: str, student: str, row: str) -> float | None:
+    """Give a paper's top-1 for a row of its table, from ``reported.yaml``; None where no paper has it."""
+    found = _papers().get(data, {}).get(f"{teacher} > {student}", {}).get(row)
+    return None if found is None else float(found)
+
+
+@cache
+def _papers() -> Any:
+    return yaml.safe_load((files("icd.results") / "reported.yaml").read_text(encoding="utf-8"))
+
+
+def _named(value: Any, key: str) -> str:
+    return str(value.get(key, "")) if isinstance(value, Mapping) else str(value or "")
+
+
+def _pairs(cells: Sequence[Cell], baselines: Sequence[str]) -> list[tuple[Cell, Cell]]:
+    """Pair every cell with the baselines of its column, two baselines once: the later one against the earlier."""
+
+    def compared(cell: Cell, other: Cell) -> bool:
+        mirrored = cell.row in baselines and baselines.index(cell.row) < baselines.index(other.row)
+        return cell.row != other.row and cell.column == other.column and not mirrored
+
+    return [(cell, other) for cell in cells for other in cells if other.row in baselines and compared(cell, other)]
+
+
+def _comparisons(cells: Sequence[Cell], baselines: Sequence[str], alpha: float) -> tuple[Comparison, ...]:
+    """Compare within each pair, once all its rows have their runs; the pairs share alpha."""
+    columns = list(dict.fromkeys(cell.column for cell in cells))
+    found: list[Comparison] = []
+    for column in columns:
+        own = [cell for cell in cells if cell.column == column]
+        pairs = _pairs(own, baselines)
+        finished = all(cell.finished for cell in own)
+        contrasts = [{cell.row: 1.0, other.row: -1.0} for cell, other in pairs]
+        values = {cell.row: cell.counted for cell in own}
+        estimates = compare(values, contrasts, alpha=alpha, families=len(columns)) if finished else [None] * len(pairs)
+        for (cell, other), estimate in zip(pairs, estimates, strict=True):
+            item = Comparison(
+                arm=cell.row,
+                against=other.row,
+                column=column,
+                seeds=min(len(cell.counted), len(other.counted)),
+                difference=mean_difference(cell.counted, other.counted),
+            )
+            found.append(judged(item, estimate, alpha) if finished else item)
+    return tuple(found)
+
+
+def _statement(cells: Sequence[Cell], comparisons: Sequence[Comparison], baselines: Sequence[str], alpha: float) -> str:
+    lines = []
+    for column in dict.fromkeys(cell.column for cell in cells):
+        known = [(cell.mean, cell) for cell in cells if cell.column == column and cell.mean is not None]
+        if not known:
+            continue
+        mean, top = max(known, key=lambda item: item[0])
+        where = "" if column == "all" else f"{column}: "
+        lines.append(f"{where}{top.row} has the highest mean, {mean:.2f} %.")
+        for baseline in baselines:
+            own = [item for item in comparisons if (item.against, item.column) == (baseline, column)]
+            lines += [f"{where}{words}" for words in sentences.ranked(baseline, own)]
+    if not lines:
+        return "No row has a result yet."
+    lost = [
+        words
+        for cell in cells
+        for words in sentences.failures(
+            [Arm(label=_named_cell(cell), kind="baseline", failures=cell.failures)], cell.failed_runs
+        )
+    ]
+    rate = (
+        [sentences.error_rate(len(comparisons), alpha, "table")]
+        if any(i.verdict != "open" for i in comparisons)
+        else []
+    )
+    return " ".join([*lines, *rate, *lost])
+
+
+def _named_cell(cell: Cell) -> str:
+    return cell.row if cell.column == "all" else f"{cell.row} ({cell.column})"

@@ -1,0 +1,174 @@
+"""One run of a sweep as it is exported: its files read and checked, and a folder filled with what others can use."""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import yaml
+
+from icd import __version__
+from icd.errors import CheckpointError
+from icd.results.exports.winner import Winner, claims
+from icd.search.core.attempts import trial_folder
+from icd.search.study.ledger import Ledger
+from icd.search.study.sweep_index import sweep_folder
+from icd.training import STUDENT
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from icd.config.trial import TrialConfig
+    from icd.models import Network
+    from icd.results.exports.programs import Format
+    from icd.results.exports.student import Sample
+
+CONFIG, WEIGHTS, CARD = "best.yaml", STUDENT, "README.md"
+_NOTED = ("device", "engine", "parameters", "student_sha256")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportRun:
+    """Everything that is known of the run to export."""
+
+    winner: Winner
+    config: "TrialConfig"
+    fingerprint: Mapping[str, Any] | None
+    provenance: Mapping[str, str]
+    state: "Mapping[str, Tensor]"
+
+
+def read_run(ledger: Ledger, winner: Winner, root: Path) -> ExportRun:
+    """Read a run's files and check that they are the study's.
+
+    Raises:
+        CheckpointError: If they are missing, or not what the study knows.
+    """
+    from icd.config.read_trial import load_trial
+    from icd.training.student_file import read_student
+    from icd.worker.trial_metrics import fingerprint_of
+
+    folder = trial_folder(sweep_folder(root, ledger.name), winner.trial, winner.pair)
+    path = folder / "config.yaml"
+    if not path.exists():
+        raise CheckpointError(f"{path} is missing; the trial's folder was removed or is on another machine")
+    config = load_trial(path)
+    key = winner.key or config.key()
+    if config.key() != key:
+        raise CheckpointError(f"{path} was altered: its key is {config.key()[:12]}, the study's is {key[:12]}")
+    weights = read_student(folder, key)
+    noted = fingerprint_of(folder)
+    return ExportRun(
+        winner=winner,
+        config=config,
+        fingerprint=None if noted is None else noted.to_data(),
+        provenance=_provenance(ledger, winner, config),
+        state=weights,
+    )
+
+
+def _provenance(ledger: Ledger, winner: Winner, config: "TrialConfig") -> dict[str, str]:
+    attributes = ledger.attributes
+    versions = attributes.get("versions", {})
+    facts = {
+        "study": ledger.name,
+        "study_uid": attributes.get("uid", ""),
+        "trial": winner.trial,
+        **claims(winner),
+        "epochs": config.training.epochs,
+        "seed": config.seed,
+        "key": config.key(),
+        "data_digest": config.data.digest or "",
+        "teacher_digest": (config.teacher.digest if config.teacher else None) or "none",
+        **{name: winner.attributes[name] for name in _NOTED if name in winner.attributes},
+        "versions": ", ".join(f"{name} {version}" for name, version in versions.items() if name != "git"),
+        "git": versions.get("git") or "unknown",
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "exported_by": f"icd {__version__}",
+    }
+    if winner.baseline:
+        facts["baseline"] = winner.baseline
+    if winner.start:
+        facts["taken_from"] = winner.start
+    return {name: " ".join(str(value).split()) for name, value in facts.items()}
+
+
+def text_of(run: ExportRun, weights: str) -> str:
+    """Write the configuration file; numbers and origin stand in its comments."""
+    header = f"# Trial {run.provenance['trial']} of sweep {run.provenance['study']}; weights in {weights}."
+    parts = [header, *(f"# {name}: {value}" for name, value in run.provenance.items())]
+    parts.append(yaml.safe_dump(run.config.to_data(), sort_keys=False).rstrip())
+    if run.fingerprint is not None:
+        parts.append(
+            "# Losses of the first steps: 'icd train' compares its own with them; no part of the configuration."
+        )
+        noted = {"fingerprint": dict(run.fingerprint)}
+        parts.append(yaml.safe_dump(noted, sort_keys=False, default_flow_style=None, width=116).rstrip())
+    return "\n".join(parts) + "\n"
+
+
+def weights_of(run: ExportRun) -> bytes:
+    """Write the weights as safetensors; the same run gives the same bytes, so the hour of the export is not in them.
+
+    What belongs to them is one entry of the metadata, as safetensors writes several in an order that changes.
+    """
+    from safetensors.torch import save
+
+    from icd.training.checkpoints import weights_digest
+
+    facts = {name: value for name, value in run.provenance.items() if name not in ("created", "exported_by")}
+    belongs = json.dumps({**facts, "weights": weights_digest(run.state)}, sort_keys=True)
+    return save(dict(run.state), metadata={"icd": belongs})
+
+
+class Material(NamedTuple):
+    """The student of a run, and images to compare its programs on."""
+
+    sample: "Sample"
+    student: "Network"
+
+
+def material_of(run: ExportRun, root: Path, data_root: Path | None) -> Material:
+    """Build the student of a run and read a few images."""
+    from icd.results.exports.student import sample_of, student_of
+
+    source = f"the student of trial {run.winner.trial} {run.winner.pair}".rstrip()
+    return Material(sample_of(run.config, root, data_root), student_of(run.config, run.state, source=source))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filled:
+    """What a folder was filled with.
+
+    Attributes:
+        names: Of its files.
+        differences: Largest difference of a logit for each program, by file name.
+        compared_on: What the programs were compared on; empty where there are none.
+    """
+
+    names: Sequence[str]
+    differences: Mapping[str, float]
+    compared_on: str
+
+
+def fill(run: ExportRun, material: Material, aside: Path, formats: "Sequence[Format]") -> Filled:
+    """Write configuration, weights, programs and card into an empty folder; compare the programs with the student.
+
+    Raises:
+        CheckpointError: If a program differs from the student.
+    """
+    from icd.results.exports.card import card
+    from icd.results.exports.programs import write_programs
+
+    sample, student = material
+    differences = write_programs(student, sample.images_BCHW, aside, formats, {**run.provenance, **sample.facts})
+    (aside / WEIGHTS).write_bytes(weights_of(run))
+    (aside / CONFIG).write_text(text_of(run, WEIGHTS), encoding="utf-8")
+    document = {**run.config.to_data(), **({"fingerprint": run.fingerprint} if run.fingerprint else {})}
+    width = student.head.out_features
+    text = card(run.winner, document, run.provenance, sample, differences, num_classes=width)
+    (aside / CARD).write_text(text, encoding="utf-8")
+    names = sorted(path.name for path in aside.iterdir())
+    return Filled(names=names, differences=differences, compared_on=sample.source if differences else "")

@@ -1,0 +1,383 @@
+"""The policy that both executors follow: what to run next, what an epoch means, and what a fault leads to.
+
+Every answer is a function of the ledger and the trial folders, so a driver that replaces a dead one goes on as that one
+would have. The order of an epoch: checkpoint durable (worker), then ledger, then MLflow.
+
+This file is longer than 300 lines because each decision reads what the others wrote: apart they would share it all.
+"""
+
+import logging
+import math
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from icd.config.sweep import SweepConfig
+from icd.config.trial import TrialConfig
+from icd.errors import SetupError, StateError
+from icd.search.controller.budget import BudgetTracker
+from icd.search.controller.epoch_times import EpochTimes
+from icd.search.controller.node_health import QUARANTINED
+from icd.search.controller.retry import NO_PROGRESS, RetryPolicy
+from icd.search.controller.trial_recorder import TrialRecorder
+from icd.search.core.attempts import Attempt, AttemptResult, EpochReport
+from icd.search.core.device_usage import COST, mixed_cost, uses
+from icd.search.core.location import Location
+from icd.search.core.pair_runs import key_of
+from icd.search.core.preparation import PreflightResult, teacher_name
+from icd.search.core.run_context import RunContext, RunningTrial
+from icd.search.study.ledger import Ledger
+from icd.search.suggest.search_source import SearchSource
+from icd.search.suggest.search_space import SearchSpace
+from icd.search.suggest.trial_source import TrialSource
+from icd.search.tracking.tracker import Tracker
+
+logger = logging.getLogger(__name__)
+
+_HOPELESS = 3  # first trials that all fail end the sweep
+
+
+class SweepController:
+    """Decides; implements ``task.Policy``. All calls come from one thread."""
+
+    def __init__(
+        self,
+        sweep: SweepConfig,
+        space: SearchSpace,
+        ledger: Ledger,
+        tracker: Tracker,
+        prepared: PreflightResult,
+        site: RunContext,
+        announce: Callable[[str], None],
+        source: TrialSource | None = None,
+    ) -> None:
+        self.sweep, self.ledger, self.tracker = sweep, ledger, tracker
+        self.prepared, self.site, self.announce = prepared, site, announce
+        self.source = source or SearchSource(sweep, space, ledger, prepared, self._refused)
+        self.recorder = TrialRecorder(sweep, space, ledger, tracker, site, self.source)
+        self.running: dict[int, RunningTrial] = {}
+        self.drain = self.stop_now = False
+        self.stopped_by = ""
+        self.halted: SetupError | None = None
+        self._waiting: list[int] = []  # begun before, or to be tried again
+        self._onward: list[int] = []  # one of their runs has just ended, and the next is due
+        self._alone: list[int] = []  # their memory did not suffice; to be tried again while nothing else runs
+        self._beside: set[int] = set()  # those of them that are under way, with nothing beside them
+        self._hosts: set[str] = set()  # where epochs were finished
+        self._warned = False
+        self._retry, self._paces = RetryPolicy(sweep.resources.retries, announce), EpochTimes()
+        seconds_before = float(ledger.attributes.get(self._noted("seconds"), 0.0))
+        self._allowance = BudgetTracker(sweep.budget, seconds_before, site.gpus_per_trial)
+        self._ended: list[str] = []
+        if ledger.attributes.get(QUARANTINED):
+            ledger.note_study(**{QUARANTINED: []})  # what an earlier driver saw
+        self._take_up()
+
+    # What an executor asks
+
+    @property
+    def stopping(self) -> bool:
+        """Whether trials should stop after their current epoch."""
+        return self.stop_now or self.halted is not None
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing runs and nothing will."""
+        if self.running or (self._onward and not self.stopping):
+            return False
+        more = self._waiting or self._alone or self.source.enqueued_left() or self._room()
+        return self.stopping or self.drain or not more
+
+    @property
+    def quarantined(self) -> Mapping[Location, str]:
+        """Where no attempt is to be started, and why."""
+        return self._retry.quarantined
+
+    @property
+    def left(self) -> int:
+        """How many attempts could begin besides those under way, if there were room; at most."""
+        if self.stopping or self.drain:
+            return 0 if self.stopping else len(self._onward)
+        if self._alone or self._beside:
+            return min(1, len(self._alone))
+        again, trials = len(self._onward) + len(self._waiting), self.sweep.budget.trials
+        if not (self.source.enqueued_left() or self._room()):
+            return again
+        return sys.maxsize if trials is None else again + max(0, trials - self.source.tried)
+
+    def next_attempt(self) -> Attempt | None:
+        """Give the next attempt; None where there is none now."""
+        if self.stopping:
+            return None
+        if self._onward:
+            return self._issue(self._onward.pop(0))
+        if self.drain or self._beside:
+            return None
+        if self._alone:
+            return None if self.running else self._issue_alone()
+        if self._waiting:
+            return self._issue(self._waiting.pop(0))
+        number = next(self.source.new_trials(lambda: not self.drain and self._room()), None)
+        return self._issue(number) if number is not None else None
+
+    def on_epoch(self, epoch: EpochReport) -> bool:
+        """Commit an epoch; False stops the trial."""
+        under_way = self.running.get(epoch.number)
+        if under_way is None or under_way.attempt != epoch.attempt:
+            return False  # an attempt that was given up
+        value = epoch.metrics[self.recorder.curve_metric]
+        counted = under_way.before + epoch.epoch
+        self.recorder.commit(epoch.number, counted, epoch.metrics, under_way.run)
+        under_way.epoch, under_way.value = counted, value
+        if self._paces.add(epoch.number, epoch.device, epoch.metrics.get("seconds/epoch", 0.0)):
+            self._note_devices(epoch.number)
+        if epoch.device:  # else it is only told again
+            self._retry.on_epoch(epoch)
+            self._hosts |= {epoch.place.host} if epoch.place is not None else set()
+        if self.ledger.finished(epoch.number):
+            return False
+        reason = self._reason_to_prune(epoch.number, counted) if counted < under_way.epochs else ""
+        if reason:
+            return self._pruned(epoch.number, counted, reason)
+        return not self.stopping
+
+    def on_finished(self, outcome: AttemptResult) -> None:
+        """Commit the end of an attempt, and decide what follows from a fault."""
+        under_way = self.running.get(outcome.number)
+        if under_way is None or under_way.attempt != outcome.attempt:
+            return
+        del self.running[outcome.number]
+        self._beside.discard(outcome.number)
+        before = len(self.quarantined)
+        self._retry.on_finished(outcome)
+        if len(self.quarantined) != before:
+            self.ledger.note_study(**{QUARANTINED: list(self.quarantined.values())})
+        self.recorder.fetch(outcome.number)
+        self.recorder.catch_up(outcome.number)
+        if self.ledger.finished(outcome.number):
+            return
+        if outcome.kind == "complete" and under_way.more:
+            self._onward.append(outcome.number)
+        elif outcome.kind == "complete":
+            self._complete(outcome)
+        elif outcome.kind == "diverged":
+            self._diverged(outcome)
+        elif outcome.kind == "disk":
+            self._waiting.insert(0, outcome.number)
+            self.halted = SetupError(f"{outcome.reason}; trials are paused: mend that, then 'icd resume'")
+            self.stopped_by = "disk"
+        elif outcome.kind in ("stopped", "preempted"):
+            self._waiting.insert(0, outcome.number)
+            self._note_devices(outcome.number)
+            self._preempted(outcome, under_way)
+        else:
+            self._fault(outcome, under_way)
+        self.note_stage(seconds=self._allowance.seconds)
+
+    def note_stage(self, **attributes: Any) -> None:
+        """Set attributes of the study that are this stage's own."""
+        self.ledger.note_study(**{self._noted(name): value for name, value in attributes.items()})
+
+    def _noted(self, name: str) -> str:
+        return name if self.source.stage == "search" else f"{self.source.stage}/{name}"
+
+    # Choosing
+
+    def _take_up(self) -> None:
+        """Read the ledger: what is known, what was under way, what a killed driver left half said."""
+        ended = []
+        for record in self.ledger.records(self.source.stage):
+            self._allowance.spend(float(record.attributes.get("seconds", 0.0)))
+            if not self.source.restore(record):
+                continue
+            self._retry.restore(record.number, record.attributes.get("faults", {}))
+            self._paces.take_up(record.number, record.attributes.get("devices", ()))
+            if record.state == "running":
+                self._waiting.append(record.number)
+            else:
+                self._ended.append(record.state)
+                ended.append(record)
+        self.recorder.drop_checkpoints(ended)
+
+    def _room(self) -> bool:
+        """Whether the budget, the grid and the sampler allow another trial."""
+        if self._allowance.over(self.source.tried):
+            self.stopped_by = "budget"
+            return False
+        if self.source.exhausted:
+            self.stopped_by = "exhausted"
+            return False
+        return True
+
+    def _refused(self, number: int, reason: str) -> None:
+        self._ended.append("failed")
+        self.announce(f"trial {number}: failed: {reason}")
+        self._give_up_if_hopeless()
+
+    def _issue_alone(self) -> Attempt:
+        number = self._alone.pop(0)
+        self._beside.add(number)
+        return self._issue(number)
+
+    def _issue(self, number: int) -> Attempt:
+        record = self.ledger.record(number)
+        members = self.source.members(record)
+        if key_of(members) != record.key:
+            raise StateError(
+                f"trial {number} was committed with the key {record.key[:12]}, but its parameters now give "
+                f"{key_of(members)[:12]}: this version of icd reads the sweep otherwise"
+            )
+        # A run that has its result is done. Where all are, only the end was not told: the last one says it again.
+        member = next((run for run in members[:-1] if not run.finished(self.site.folder, number)), members[-1])
+        config = member.config
+        attempt, bucket = record.attempts + 1, self.recorder.files.bucket
+        self.ledger.note(number, attempts=attempt)
+        self.recorder.files.issue(number, member.name, attempt)
+        self.recorder.begin(number, members, record)
+        self.running[number] = RunningTrial(
+            attempt=attempt,
+            epochs=members[-1].last,
+            epoch=member.before,
+            run=member.name,
+            before=member.before,
+            more=member is not members[-1],
+        )
+        return Attempt(
+            number=number,
+            attempt=attempt,
+            config=config.to_data(),
+            sweep=str(self.site.folder),
+            root=str(self.site.root),
+            data_root=str(self.site.data_root) if self.site.data_root else None,
+            hang_seconds=self._hang_seconds(config),
+            grace_seconds=self.sweep.resources.grace_seconds,
+            threads=self.site.threads,
+            engine=self.site.engine,
+            teacher_cache=self.prepared.teacher_caches.get(teacher_name(config), "off"),
+            stage=self.source.stage,
+            member=member.name,
+            bucket=bucket.url if bucket is not None else "",
+        )
+
+    def _hang_seconds(self, config: TrialConfig) -> float:
+        return max(self.sweep.resources.hang_seconds, 5 * self._paces.slowest * config.training.report_every)
+
+    # Judging
+
+    def _reason_to_prune(self, number: int, epoch: int) -> str:
+        """Say why a trial should stop after an epoch, from what is committed; empty where it should not."""
+        pruner = self.sweep.pruner
+        if pruner.prunes and self.ledger.should_prune(number):
+            return f"pruned at epoch {epoch}"
+        if not pruner.dead_terms or epoch < pruner.min_epochs:
+            return ""
+        found = [term.brief for term in self.recorder.dead_and_searched(number, epoch)]
+        return f"dead term: {'; '.join(found)}" if found else ""
+
+    def _pruned(self, number: int, epoch: int, reason: str) -> bool:
+        """Stop a trial that looks poor; a control trial goes on and remembers it."""
+        record = self.ledger.record(number)
+        if record.control:
+            if record.would_stop_at is None:
+                self.ledger.note(number, would_stop_at=epoch)
+            return True
+        self.recorder.fetch(number)
+        self.ledger.tell(number, "pruned", reason=reason, exit_reason="pruned", **self._costs(number))
+        self._close(number)
+        return False
+
+    def _complete(self, outcome: AttemptResult) -> None:
+        number = outcome.number
+        runs, notes = self.recorder.values(number, outcome.result)
+        values = [sum(own) / len(own) for own in zip(*runs, strict=True)]
+        if not all(math.isfinite(value) for value in values):
+            self._diverged(outcome)
+            return
+        more = {"exit_reason": "complete", "device": outcome.device, **self._costs(number), **notes}
+        self.ledger.tell(number, "complete", values, **more)
+        self._warn_of_mixed_cost()
+        self._close(number)
+
+    def _warn_of_mixed_cost(self) -> None:
+        metrics = [objective.metric for objective in self.sweep.objectives]
+        if COST in metrics and not self._warned:
+            warning = mixed_cost(metrics, uses(self.ledger.records(self.source.stage)))
+            self._warned = bool(warning)
+            if warning:
+                self.announce(f"WARNING: {warning}")
+
+    def _diverged(self, outcome: AttemptResult) -> None:
+        """Told as pruned with its finite values, or chance level, so that the sampler learns to look elsewhere."""
+        if not self.ledger.record(outcome.number).curve:
+            chance = {"top1": 100 / self.prepared.num_classes, "top5": 500 / self.prepared.num_classes, "ece": 100.0}
+            metric = self.recorder.curve_metric.rpartition("/")[2]
+            self.ledger.add_epoch(outcome.number, 0, chance.get(metric, math.log(self.prepared.num_classes)))
+        reason = outcome.reason or "a metric is not finite"
+        own = self._costs(outcome.number)
+        chance_level = 100 / self.prepared.num_classes
+        notes: dict[str, Any] = {"exit_reason": "diverged", "device": outcome.device, "chance": chance_level, **own}
+        self.ledger.tell(outcome.number, "pruned", reason=reason, **notes)
+        self.announce(f"trial {outcome.number}: diverged: {reason}")
+        self._close(outcome.number)
+
+    def _note_devices(self, number: int) -> None:
+        """Keep what a trial ran on so far: the next attempt may come to another type."""
+        devices = self._paces.devices(number)
+        if devices:
+            self.ledger.note(number, devices=devices)
+
+    def _preempted(self, outcome: AttemptResult, under_way: RunningTrial) -> None:
+        """Go on elsewhere; that costs no retry, but it must lead somewhere."""
+        number = outcome.number
+        if self.stopping or outcome.kind != "preempted":
+            return
+        self.announce(
+            f"trial {number}: {outcome.reason}; goes on from epoch {self.recorder.stored_epoch(number, under_way)}"
+        )
+        if self._retry.no_progress(number):
+            self.stopped_by = "preemptions"
+            self.halted = SetupError(
+                f"trial {number} was preempted {NO_PROGRESS} times and got no epoch further: an epoch takes longer "
+                "than its nodes stay; take other nodes, then 'icd resume'"
+            )
+
+    def _fault(self, outcome: AttemptResult, under_way: RunningTrial) -> None:
+        """Try again where that can help, or record the failure."""
+        number, verdict = outcome.number, self._retry.decide(outcome)
+        self.ledger.note(number, faults=self._retry.counts(number))
+        if verdict.again:
+            last = self.recorder.stored_epoch(number, under_way)
+            # Over several machines Ray places it where there is room; holding them all for one trial costs more.
+            alone = outcome.kind == "memory" and len(self._hosts) <= 1
+            how = f"{verdict.words} alone" if alone else verdict.words
+            self.announce(f"trial {number}: {outcome.reason}; {how} from epoch {last}")
+            (self._alone if alone else self._waiting).append(number)
+            return
+        self.announce(f"trial {number}: failed: {outcome.reason}")
+        notes: dict[str, Any] = {"exit_reason": outcome.kind, "device": outcome.device, **self._costs(number)}
+        self.ledger.tell(number, "failed", reason=outcome.reason, **notes)
+        self.source.discard(number)
+        self._close(number)
+        self._give_up_if_hopeless()
+
+    def _give_up_if_hopeless(self) -> None:
+        if not self.drain and len(self._ended) >= _HOPELESS and set(self._ended) == {"failed"}:
+            self.drain, self.stopped_by = True, "failures"
+            self.announce(f"the first {len(self._ended)} trials all failed: starting no more")
+
+    def _costs(self, number: int) -> dict[str, Any]:
+        """What a trial's epochs took, counted against the budget, and which terms did nothing, if any."""
+        costs = self.recorder.costs(number)
+        self._allowance.spend(costs["seconds"])
+        return costs
+
+    def _close(self, number: int) -> None:
+        record = self.ledger.record(number)
+        self._ended.append(record.state)
+        self.recorder.settle(record)
+
+    @property
+    def failed_too_often(self) -> bool:
+        """Whether more trials failed than the sweep allows."""
+        failed = self._ended.count("failed")
+        return failed > self.sweep.budget.max_failed_fraction * max(1, len(self._ended))

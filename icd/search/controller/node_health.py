@@ -1,0 +1,76 @@
+"""Which GPUs and nodes get no more trials of this driver's run: those where three different trials had a fault in turn.
+
+A strike is a fault of one trial at one location; an epoch that is finished there takes all strikes back. Each fault
+counts against its GPU and against the whole machine. Nothing of it is kept for the next run.
+"""
+
+from collections.abc import Callable, Collection
+from typing import NamedTuple
+
+from icd.search.core.location import Location, is_quarantined
+
+QUARANTINED = "quarantined"  # attribute of a study: the sentences of its driver's run
+STRIKES = 3  # faults of different trials
+BLAMED = ("gpu", "killed", "hang")  # kinds of faults that may be a location's
+
+
+class Strike(NamedTuple):
+    """A fault of one trial: its kind, and the GPU where it happened."""
+
+    kind: str
+    gpu: str
+
+
+class NodeHealth:
+    """Counts strikes.
+
+    Args:
+        announce: Told once of every location that gets no more trials.
+
+    Attributes:
+        quarantined: Those locations, each with a sentence that says why.
+    """
+
+    def __init__(self, announce: Callable[[str], None]) -> None:
+        self._announce = announce
+        self._strikes: dict[Location, dict[int, Strike]] = {}  # by trial
+        self._worked: set[Location] = set()  # where an epoch was finished
+        self.quarantined: dict[Location, str] = {}
+
+    def epoch_finished(self, location: Location) -> None:
+        """Take note that a trial gets on at a location."""
+        self._worked.add(location)
+        for place in (location, location.machine):
+            self._strikes.pop(place, None)
+
+    def fault(self, location: Location, trial: int, kind: str) -> None:
+        """Take note of a fault; others than those of ``BLAMED`` say nothing of the location."""
+        if kind not in BLAMED:
+            return
+        for place in dict.fromkeys((location, location.machine)):
+            strikes = self._strikes.setdefault(place, {})
+            strikes[trial] = Strike(kind, location.gpu)
+            if place not in self.quarantined and self._is_to_blame(place, strikes.values()):
+                kinds = ", ".join(dict.fromkeys(strike.kind for strike in strikes.values()))
+                self.quarantined[place] = (
+                    f"{place}: {len(strikes)} trials failed there ({kinds}) and none has finished an epoch there since;"
+                    " it gets no more trials until the next 'icd resume'"
+                )
+                self._announce(self.quarantined[place])
+
+    def is_quarantined(self, location: Location | None) -> bool:
+        """Whether a location gets no more trials."""
+        return is_quarantined(location, self.quarantined)
+
+    def _is_to_blame(self, place: Location, strikes: Collection[Strike]) -> bool:
+        """Whether three strikes are the location's: CUDA says so of a GPU, and else trials must get on elsewhere.
+
+        A machine is to blame for what happened on more than one of its GPUs.
+        """
+        gpus = {strike.gpu for strike in strikes}
+        if len(strikes) < STRIKES or (len(gpus) == 1 and gpus != {place.gpu}):
+            return False
+        if place.gpu and all(strike.kind == "gpu" for strike in strikes):
+            return True
+        others = (other for other in self._worked if place not in (other, other.machine))
+        return any(not self.is_quarantined(other) for other in others)

@@ -1,0 +1,88 @@
+"""Whether a trial begins again after a fault; how often each kind allows it stands in ``RETRIES``.
+
+What happened at a location that gets no more trials does not count, and neither does a preemption.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from icd.search.controller.node_health import BLAMED, NodeHealth
+from icd.search.core.attempts import RETRIES, AttemptResult, EpochReport
+from icd.search.core.location import Location
+
+NO_PROGRESS = 10  # preemptions of one trial with no epoch in between
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryDecision:
+    """What follows from a fault.
+
+    Attributes:
+        again: Whether the trial is tried again.
+        words: How often it was, for people.
+    """
+
+    again: bool
+    words: str = ""
+
+
+class RetryPolicy:
+    """Remembers how the attempts of one driver's run ended.
+
+    Args:
+        retries: What ``RETRIES`` leaves to the sweep.
+        announce: Told once of every location that gets no more trials.
+    """
+
+    def __init__(self, retries: int, announce: Callable[[str], None]) -> None:
+        self._retries, self.health = retries, NodeHealth(announce)
+        self._before: dict[int, Mapping[str, int]] = {}  # what earlier drivers counted
+        self._here: dict[int, list[tuple[str, Location | None]]] = {}
+        self._preempted: Counter[int] = Counter()
+
+    @property
+    def quarantined(self) -> Mapping[Location, str]:
+        """Where no attempt is to be started, and why."""
+        return self.health.quarantined
+
+    def restore(self, number: int, counts: Mapping[str, int]) -> None:
+        """Go on from what the ledger has of a trial."""
+        self._before[number] = dict(counts)
+
+    def counts(self, number: int) -> dict[str, int]:
+        """The faults of a trial that are its own, by kind."""
+        counted = Counter(self._before.get(number, {}))
+        counted.update(kind for kind, place in self._here.get(number, ()) if not self._excused(kind, place))
+        return {kind: count for kind, count in counted.items() if count}
+
+    def on_epoch(self, epoch: EpochReport) -> None:
+        """Take note that a trial and its location get on."""
+        self._preempted[epoch.number] = 0
+        if epoch.place is not None:
+            self.health.epoch_finished(epoch.place)
+
+    def on_finished(self, outcome: AttemptResult) -> None:
+        """Take note of an end, whatever it was."""
+        if outcome.kind == "preempted":
+            self._preempted[outcome.number] += 1
+        elif outcome.kind in RETRIES:
+            self._here.setdefault(outcome.number, []).append((outcome.kind, outcome.place))
+            if outcome.place is not None:
+                self.health.fault(outcome.place, outcome.number, outcome.kind)
+
+    def decide(self, outcome: AttemptResult) -> RetryDecision:
+        """Say whether a trial is tried again after a fault that was noted."""
+        if self._excused(outcome.kind, outcome.place):
+            return RetryDecision(again=True, words="not its own fault, it goes on elsewhere")
+        allowed = RETRIES[outcome.kind]
+        allowed = self._retries if allowed is None else allowed
+        count = self.counts(outcome.number)[outcome.kind]
+        return RetryDecision(again=count <= allowed, words=f"retry {count}/{allowed}")
+
+    def no_progress(self, number: int) -> bool:
+        """Whether a trial was preempted again and again without getting on."""
+        return self._preempted[number] >= NO_PROGRESS
+
+    def _excused(self, kind: str, place: Location | None) -> bool:
+        return kind in BLAMED and self.health.is_quarantined(place)

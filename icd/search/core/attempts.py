@@ -1,0 +1,240 @@
+"""What driver, executors and workers say to each other; plain values that travel as JSON.
+
+One trial may take several attempts. An attempt starts from the newest valid checkpoint of the trial's folder, says
+every epoch it knows, the newest stored one first, and ends with an ``AttemptResult``.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol
+
+from icd.config.engine import Engine
+from icd.search.core.location import Location
+from icd.search.core.records import Stage
+from icd.storage.bucket import Bucket, Stored, local_root
+
+# How an attempt ended. ``complete``: all epochs. ``stopped``: pruned, or asked to stop, after a durable checkpoint.
+# ``diverged``: a loss or metric that is not finite. ``disk``: nothing can be written; the sweep halts, resumable.
+# ``preempted``: its process or node had to go, and said so; it goes on elsewhere, as often as that happens.
+# The others are faults; RETRIES says what follows.
+OutcomeKind = Literal[
+    "complete", "stopped", "diverged", "disk", "preempted", "killed", "lost", "memory", "gpu", "hang", "setup", "error"
+]
+
+# Attempts after the first that each kind of fault allows; None stands for the sweep's own ``resources.retries``.
+RETRIES: Mapping[str, int | None] = {
+    "killed": None,  # the process died of a signal
+    "lost": None,  # its node went away
+    "hang": None,
+    "gpu": None,  # a CUDA error: elsewhere, in a fresh process
+    "memory": 1,  # out of memory, of the host or the GPU
+    "setup": 0,  # configuration or data: it would fail again
+    "error": 0,  # anything else the code raised
+}
+
+BEGUN = "begun"
+
+UNCLEAN = ("gpu", "memory", "preempted")  # after these a process is not used again: an error of CUDA stays with it
+
+PREPARE_RETRIES = 2  # times that preparing begins again after its worker died; teachers go on from their checkpoints
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One attempt at one trial.
+
+    Attributes:
+        number: Of the trial, in the study.
+        attempt: Counted from 1; the trial's folder holds the newest, and an older one may not write there.
+        config: The trial's plain document, digests included.
+        sweep: Folder of the sweep; the trial's own is ``trials/NNNN`` below it.
+        member: Which of the trial's runs it is; empty where there is one. It has a folder below the trial's.
+        data_root: Folder of data sets.
+        hang_seconds: Without a step for this long the worker gives up its process.
+        grace_seconds: So long after a SIGTERM an epoch may go on.
+        threads: Of torch; 0 leaves them alone.
+        engine: Asked for, for the steps.
+        teacher_cache: What is kept of the teacher's answers: ``full``, ``stream`` or ``off``.
+        stage: What the trial is for; a search is refused the test images.
+        bucket: URL of the root, where that is a bucket; ``root`` and ``sweep`` are then copies on each machine.
+    """
+
+    number: int
+    attempt: int
+    config: Mapping[str, Any]
+    sweep: str
+    root: str
+    data_root: str | None = None
+    hang_seconds: float = 600.0
+    grace_seconds: float = 25.0
+    threads: int = 0
+    engine: Engine = "auto"
+    teacher_cache: str = "off"
+    stage: Stage = "search"
+    member: str = ""
+    bucket: str = ""
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the trial, or of its run; with a bucket the attempt's own copy of it."""
+        folder = trial_folder(Path(self.sweep), self.number, self.member)
+        return folder / f"a{self.attempt}" if self.bucket else folder
+
+    @property
+    def prefix(self) -> str:
+        """What the names of the trial's objects, or of its run's, begin with in a bucket."""
+        return trial_folder(Path("sweeps") / Path(self.sweep).name, self.number, self.member).as_posix()
+
+    def here(self) -> "Attempt":
+        """Give the same task with this machine's folders."""
+        if not self.bucket:
+            return self
+        root = local_root(self.bucket)
+        return replace(self, root=str(root), sweep=str(root / "sweeps" / Path(self.sweep).name))
+
+    def to_json(self) -> dict[str, Any]:
+        """Write it for a pipe."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpochReport:
+    """One reported epoch of a run; its checkpoint is durable.
+
+    Attributes:
+        metrics: With ``time``, seconds since 1970.
+        device: Name of the GPU or CPU it was trained on; empty where it is only told again.
+        place: Where that is, as the executor knows it.
+    """
+
+    number: int
+    attempt: int
+    epoch: int
+    metrics: Mapping[str, float]
+    device: str = ""
+    place: Location | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptResult:
+    """How an attempt ended.
+
+    Attributes:
+        result: The trial's result.json, for ``complete``.
+        reason: One line for people, for all but ``complete``.
+        device: Name of the GPU or CPU it ran on.
+        place: Where that is, as the executor knows it; None where the end says nothing about the place.
+        spent: Why its process is given no other attempt, though nothing is wrong with this one.
+    """
+
+    number: int
+    attempt: int
+    kind: OutcomeKind
+    reason: str = ""
+    device: str = ""
+    result: Mapping[str, Any] = field(default_factory=dict)
+    place: Location | None = None
+    spent: str = ""
+
+
+def ended(task: Attempt, kind: OutcomeKind, reason: str) -> AttemptResult:
+    """Give the end of an attempt that cannot tell it itself."""
+    return AttemptResult(number=task.number, attempt=task.attempt, kind=kind, reason=reason)
+
+
+class Policy(Protocol):
+    """The driver as an executor sees it; all calls come from one thread."""
+
+    def next_attempt(self) -> Attempt | None:
+        """Give the next attempt to start; None where there is none now."""
+        ...
+
+    def on_epoch(self, epoch: EpochReport) -> bool:
+        """Take an epoch into the ledger; False stops the trial."""
+        ...
+
+    def on_finished(self, outcome: AttemptResult) -> None:
+        """Take the end of an attempt into the ledger."""
+        ...
+
+    @property
+    def done(self) -> bool:
+        """Whether ``next`` will never give a task again and none is under way."""
+        ...
+
+    @property
+    def stopping(self) -> bool:
+        """Whether trials under way should stop after their current epoch."""
+        ...
+
+    @property
+    def quarantined(self) -> Mapping[Location, str]:
+        """Where no attempt is to be started, and why."""
+        ...
+
+    @property
+    def left(self) -> int:
+        """How many attempts could begin now besides those under way, if there were room; at most."""
+        ...
+
+
+def trial_folder(sweep: Path, number: int, member: str = "") -> Path:
+    """Give the folder of a trial, or of one of its runs."""
+    return sweep / "trials" / f"{number:04d}" / member
+
+
+def checkpoints_below(folder: Path) -> Iterator[Path]:
+    """Find the checkpoints of all runs of a trial."""
+    for pattern in ("checkpoints", "*/checkpoints"):
+        yield from folder.glob(f"{pattern}/epoch-*.ckpt")
+
+
+def newest_begun(names: Mapping[str, Stored], prefix: str, most: int) -> int:
+    """Give the newest attempt up to ``most`` that has taken over, 0 where none has; ``names`` as a listing has them."""
+    attempt = re.compile(rf"{re.escape(prefix)}/a(\d+)/{BEGUN}")
+    found = [int(match[1]) for match in map(attempt.fullmatch, names) if match]
+    return max((number for number in found if number <= most), default=0)
+
+
+class AttemptClaim(NamedTuple):
+    """What the driver has said of a trial's run; its workers look every few seconds.
+
+    Attributes:
+        attempt: The newest; older ones may publish nothing.
+        reason: Why that one has to go soon, because its node is taken back; empty where it has not.
+        until: How long there is, in seconds since 1970; 0 for no limit.
+    """
+
+    attempt: int
+    reason: str = ""
+    until: float = 0.0
+
+    def to_bytes(self) -> bytes:
+        """Write it; a number alone where there is nothing more to say."""
+        notice = "\n" + json.dumps({"reason": self.reason, "until": self.until}) if self.reason else ""
+        return f"{self.attempt}{notice}".encode()
+
+
+def issued(task: Attempt, bucket: Bucket | None = None) -> AttemptClaim:
+    """Read what was said of a task's run; where the folder, or the bucket, does not say, its attempt is the newest.
+
+    Args:
+        task: Whose run it is.
+        bucket: That of the task, for another patience than the usual.
+
+    Raises:
+        SetupError: If the bucket stays away.
+    """
+    try:
+        if task.bucket:
+            content = (bucket or Bucket(task.bucket)).read(f"{task.prefix}/attempt") or b""
+        else:
+            content = (task.folder / "attempt").read_bytes()
+        number, _, notice = content.partition(b"\n")
+        said = json.loads(notice) if notice else {}
+        return AttemptClaim(int(number), str(said.get("reason", "")), float(said.get("until", 0)))
+    except (OSError, ValueError):
+        return AttemptClaim(task.attempt)

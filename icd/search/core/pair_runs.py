@@ -1,0 +1,79 @@
+"""The runs of a trial: one, or in a sweep over several pairs one for each pair, trained one after another."""
+
+import hashlib
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from icd.config.trial import TrialConfig
+from icd.search.core.attempts import trial_folder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairRun:
+    """One run of a trial.
+
+    Attributes:
+        config: What is trained.
+        name: Of the pair, and of the run's folder below the trial's; empty for the only run of a trial.
+        before: Epochs of the runs before it. A trial's epochs are counted on from run to run.
+    """
+
+    config: TrialConfig
+    name: str = ""
+    before: int = 0
+
+    @property
+    def last(self) -> int:
+        """Its last epoch, as the trial counts."""
+        return self.before + self.config.training.epochs
+
+    def folder(self, sweep: Path, number: int) -> Path:
+        """Give its folder, by the sweep's."""
+        return trial_folder(sweep, number, self.name)
+
+    def finished(self, sweep: Path, number: int) -> bool:
+        """Whether it has its result, which is written last."""
+        return (self.folder(sweep, number) / "result.json").exists()
+
+    def result(self, sweep: Path, number: int) -> dict[str, Any]:
+        """Read its result."""
+        found: dict[str, Any] = json.loads((self.folder(sweep, number) / "result.json").read_text())
+        return found
+
+
+def pair_runs_of(configs: Mapping[str, TrialConfig]) -> tuple[PairRun, ...]:
+    """Give the runs of a trial in the order in which they are trained."""
+    found: list[PairRun] = []
+    for name, config in configs.items():
+        found.append(PairRun(config=config, name=name, before=found[-1].last if found else 0))
+    return tuple(found)
+
+
+def with_configs(members: Sequence[PairRun], configs: Sequence[TrialConfig]) -> tuple[PairRun, ...]:
+    """Give the same runs with other configurations."""
+    return tuple(replace(member, config=config) for member, config in zip(members, configs, strict=True))
+
+
+def key_of(members: Sequence[PairRun]) -> str:
+    """Give a trial's key: that of its only run, or a digest of the keys of all."""
+    if len(members) == 1:
+        return members[0].config.key()
+    text = json.dumps({member.name: member.config.key() for member in members}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def epochs_before(sweep: Path, number: int, pairs: Sequence[str]) -> list[tuple[str, int]]:
+    """Give the name of each run of a trial, and how many epochs are before it, from the results that are there.
+
+    It is also asked of trials whose configuration is gone.
+    """
+    found, before = [(pairs[0], 0)], 0
+    for name, following in itertools.pairwise(pairs):
+        path = trial_folder(sweep, number, name) / "result.json"
+        before += json.loads(path.read_text())["epochs"] if path.exists() else 0
+        found.append((following, before))
+    return found

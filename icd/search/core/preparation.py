@@ -1,0 +1,93 @@
+"""What a sweep needs before it starts, asked of a worker and answered by it; plain values that travel as JSON."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from icd.config.engine import Engine
+from icd.config.trial import TrialConfig, settled, student_name
+from icd.teacher.cache import BUDGET_GB, CacheMode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreflightRequest:
+    """A request.
+
+    Attributes:
+        configs: Trial documents: baselines, and both ends of every range of the space.
+        root: Folder of results.
+        data_root: Folder of data sets.
+        download: Whether data may be fetched.
+        probe: Whether to compute every configuration's losses once.
+        measure: Whether to time a few steps of each student and teacher pair.
+        threads: Of torch; 0 leaves them alone.
+        teacher_cache: What the user asked to be kept of teachers' answers.
+        teacher_cache_gb: What they may take on disk.
+        teacher_caches: What was chosen before, by teacher; it stands unless the user asks for something else.
+        tuned: What was chosen before, by student, where the training leaves it open.
+        bucket: URL of the root, where that is a bucket; ``root`` is then the asking machine's copy.
+        engine: Asked for, for the steps.
+    """
+
+    configs: Sequence[Mapping[str, Any]]
+    root: str
+    data_root: str | None = None
+    download: bool = False
+    probe: bool = True
+    measure: bool = False
+    threads: int = 0
+    teacher_cache: CacheMode = "auto"
+    teacher_cache_gb: float = BUDGET_GB
+    teacher_caches: Mapping[str, CacheMode] = field(default_factory=dict)
+    tuned: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    bucket: str = ""
+    engine: Engine = "auto"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreflightResult:
+    """What was found.
+
+    Attributes:
+        data_digest: Of the images and the split.
+        data: One line about them.
+        num_classes: For chance level.
+        teachers: Digest by the teacher's plain document (JSON, sorted keys).
+        teacher_lines: One line about each.
+        probed: Configurations whose losses were computed.
+        gpus: CUDA devices.
+        device: Name of the device.
+        paces: For each student and teacher, seconds per step and so on.
+        teacher_caches: What is kept of each teacher's answers, by the same names as ``teachers``.
+        tuned: Precision and layout of each student whose training leaves them open (``student_name``).
+    """
+
+    data_digest: str
+    data: str
+    num_classes: int
+    teachers: Mapping[str, str]
+    teacher_lines: Sequence[str]
+    probed: int
+    gpus: int
+    device: str
+    paces: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    teacher_caches: Mapping[str, str] = field(default_factory=dict)
+    tuned: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+
+    def pin(self, config: TrialConfig) -> TrialConfig:
+        """Write the digests into a configuration, and what was left open."""
+        if not config.training.is_settled:
+            config = settled(config, self.tuned[student_name(config)])
+        data = replace(config.data, digest=self.data_digest)
+        if config.teacher is None:
+            return replace(config, data=data)
+        teacher = replace(config.teacher, digest=self.teachers[teacher_name(config)])
+        return replace(config, data=data, teacher=teacher)
+
+
+def teacher_name(config: TrialConfig) -> str:
+    """Write a configuration's teacher as a key, without its digest."""
+    document = dict(config.to_data().get("teacher", {}))
+    document.pop("digest", None)
+    return json.dumps(document, sort_keys=True)

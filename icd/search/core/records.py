@@ -1,0 +1,100 @@
+"""What the ledger says of one trial, as a plain value: for the driver, the reading verbs and the results."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+# What a trial is for: ``search`` is the sweep itself; the others retrain chosen configurations on fresh seeds.
+Stage = Literal["search", "confirm", "ablate", "race"]
+
+# ``pruned`` holds stopped and diverged trials; ``failed`` faults; ``duplicate`` configurations that another trial has;
+# ``retried`` faults in whose place another trial was made (``icd resume --retry-failed``).
+State = Literal["running", "complete", "pruned", "failed", "duplicate", "retried"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialRecord:
+    """One trial of a study.
+
+    Attributes:
+        number: Counted from 0.
+        state: See ``State``.
+        stage: See ``Stage``.
+        values: One for each objective, for complete trials.
+        params: What it is in terms of the space; empty for enqueued configurations that lie outside it.
+        curve: Value of the first objective's metric by epoch.
+        key: Key of the configuration.
+        baseline: Label of an enqueued configuration.
+        start: Label of the other sweep's trial that it was taken from.
+        control: Whether pruning is switched off for it.
+        would_stop_at: Epoch at which the pruner would have stopped a control trial.
+        attempts: How often it was started.
+        reason: Why it ended otherwise than complete.
+        twin: The trial with the same configuration, for duplicates.
+        started: UTC time, ISO 8601.
+        ended: The same, None while it runs.
+        rank: In a sweep over several pairs, the mean or worst rank of a complete trial over the pairs, among all
+            complete trials as they are now; 1 is best.
+        attributes: Everything else noted: digests, seconds, device, ...
+    """
+
+    number: int
+    state: State
+    stage: Stage = "search"
+    values: Sequence[float] = ()
+    params: Mapping[str, Any] = field(default_factory=dict)
+    curve: Mapping[int, float] = field(default_factory=dict)
+    key: str = ""
+    baseline: str | None = None
+    start: str | None = None
+    control: bool = False
+    would_stop_at: int | None = None
+    attempts: int = 0
+    reason: str = ""
+    twin: int | None = None
+    started: str | None = None
+    ended: str | None = None
+    rank: float | None = None
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is one of the budget's trials: no other trial has its configuration."""
+        return self.state not in ("duplicate", "retried")
+
+    @property
+    def members(self) -> Mapping[str, float]:
+        """Value of each pair; empty for a trial of one run."""
+        found: Mapping[str, float] = self.attributes.get("members", {})
+        return found
+
+    def to_data(self) -> dict[str, Any]:
+        """Write it for JSON."""
+        return asdict(self)
+
+
+def in_order(records: Sequence[TrialRecord], *, maximize: bool) -> list[TrialRecord]:
+    """Give the complete trials, best first by rank where there is one, then the first objective; then the earliest."""
+    sign = -1.0 if maximize else 1.0
+    complete = [record for record in records if record.state == "complete"]
+    return sorted(complete, key=lambda record: (record.rank or 0.0, sign * record.values[0], record.number))
+
+
+def best(records: Sequence[TrialRecord], *, maximize: bool) -> TrialRecord | None:
+    """Give the first of the complete trials in order."""
+    return next(iter(in_order(records, maximize=maximize)), None)
+
+
+def chosen(
+    records: Sequence[TrialRecord], *, states: Sequence[State] = (), top: int | None = None, maximize: bool = True
+) -> list[TrialRecord]:
+    """Choose trials by state, and the best few of the complete ones by the first objective."""
+    found = [record for record in records if not states or record.state in states]
+    if top is None:
+        return found
+    return in_order(found, maximize=maximize)[:top]
+
+
+def run_label(round_: int, arm: str, seed: int) -> str:
+    """Name a run: of the first list ``KD seed 101``, of the second ``KD seed 106 (2)``."""
+    return f"{arm} seed {seed}" + (f" ({round_})" if round_ > 1 else "")

@@ -1,0 +1,1 @@
+"""Where attempts run: processes of this machine (``local``) or a Ray cluster (``ray``)."""

@@ -1,0 +1,213 @@
+"""Executor: Ray Tune places attempts on the CPUs and GPUs of a cluster; the policy decides everything else.
+
+Every attempt is a Tune trial of its own. Tune's own retries, loggers, snapshots and signal handlers are off: what was
+tried and what came of it is in the ledger alone, and each start of a driver is a fresh Tune experiment.
+"""
+
+import contextlib
+import json
+import logging
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+from ray.exceptions import RayError
+
+from icd.config.sweep import Resources
+from icd.errors import Interrupted, SetupError
+from icd.search.core.attempts import PREPARE_RETRIES, Attempt, Policy
+from icd.search.core.preparation import PreflightRequest, PreflightResult
+from icd.search.executors.local.executor import refusal
+from icd.search.executors.ray.autoscaler import AutoscalerRequest
+from icd.search.executors.ray.cluster import Cluster, signals_kept
+from icd.search.executors.ray.exit_reasons import Deaths, last_line
+from icd.search.executors.ray.internals import keep_credentials, trials_end_alone
+from icd.search.executors.ray.storage_check import check_bucket, check_folder
+from icd.search.executors.ray.trial_tracker import TrialTracker
+from icd.search.executors.ray.tune_adapter import BridgeScheduler, BridgeSearcher, Quiet, trial_name
+from icd.search.executors.ray.worker import AttemptFunction, HeedsSigterm, Preparer, run_attempt
+from icd.storage.bucket import bucket_of
+
+_TICK_S = 0.2
+
+
+class RayExecutor:
+    """Runs attempts in Ray Tune.
+
+    Args:
+        resources: What a trial is given, and how many run at a time.
+        folder: The sweep's; on a cluster every node must see it.
+        address: ``local`` starts a Ray of our own; ``auto``, or host:port, joins one.
+        announce: Told which cluster it is.
+        attempt: For tests, in place of ``icd.worker.run_trial.attempt``.
+
+    Raises:
+        SetupError: If there is no such cluster, or no trial fits on it.
+    """
+
+    name = "ray"
+
+    def __init__(
+        self,
+        resources: Resources,
+        folder: Path,
+        *,
+        address: str = "local",
+        announce: Callable[[str], None],
+        attempt: AttemptFunction | None = None,
+    ) -> None:
+        self.folder, self.announce, self._attempt = folder, announce, attempt
+        self.cluster = Cluster(resources, address, announce)
+        self._most = (resources.max_concurrent or 0) if resources.autoscale else 0
+        self._bridge: TrialTracker | None = None
+
+    def prepare(
+        self, request: PreflightRequest, say: Callable[[str], None], stop: Callable[[], bool]
+    ) -> PreflightResult:
+        """Make ready in a process that has what a trial has.
+
+        Raises:
+            SetupError: If a node does not share the sweep's folder, or the process died again and again.
+            IcdError: What ``make_ready`` raised there.
+            Interrupted: If ``stop`` said so.
+        """
+        if not self.cluster.local:
+            bucket = bucket_of(self.folder.parent.parent)
+            if bucket is None:
+                check_folder(self.cluster.hosts(), self.folder)
+            else:
+                check_bucket(self.cluster.hosts(), bucket.url)
+        died, deaths = Deaths(self.cluster), 0
+        while True:
+            try:
+                message = self._prepare_once(request, say, stop)
+                break
+            except RayError as error:
+                deaths += 1
+                reason = f"the worker died while preparing: {died.cause('', '', 0, str(error))[1]}"
+                if deaths > PREPARE_RETRIES:
+                    raise SetupError(reason) from error
+                say(f"{reason}; retry {deaths}/{PREPARE_RETRIES}")
+                while died.resting and not stop():
+                    time.sleep(_TICK_S)
+        if message["said"] == "refused":
+            raise refusal(message)
+        return PreflightResult(**message["prepared"])
+
+    def _prepare_once(
+        self, request: PreflightRequest, say: Callable[[str], None], stop: Callable[[], bool]
+    ) -> dict[str, Any]:
+        remote: Any = ray.remote(Preparer)
+        preparer = remote.options(
+            num_cpus=self.cluster.cpus,
+            num_gpus=self.cluster.gpus,
+            label_selector=self.cluster.labels or None,
+            max_concurrency=2,
+            max_restarts=0,
+        ).remote()
+        try:
+            done = preparer.prepare.remote(asdict(request))
+            message: dict[str, Any] | None = None
+            lines, heard = None, False
+            while message is None:
+                lines = lines or preparer.lines.remote(stop())
+                ready, _ = ray.wait([done, lines], num_returns=1, timeout=_TICK_S)
+                if lines in ready:
+                    for text in ray.get(lines):
+                        say(text)
+                    lines, heard = None, True
+                    ready, _ = ray.wait([done], timeout=_TICK_S)
+                if done in ready:
+                    message = ray.get(done)
+                elif stop() and not heard:
+                    raise Interrupted("stopped while waiting for a place on the cluster")
+            for text in ray.get(preparer.lines.remote(False)):
+                say(text)
+            return message
+        finally:
+            with contextlib.suppress(RayError):
+                ray.kill(preparer)
+
+    def run(self, policy: Policy, tick: Callable[[], None]) -> None:
+        """Start what the policy gives and tell it what happens, until it is finished.
+
+        Raises:
+            SetupError: If Tune itself failed.
+        """
+        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+        keep_credentials()
+        demand = AutoscalerRequest(self.cluster.bundle(), self.cluster.labels, self._most)
+        with signals_kept(), contextlib.ExitStack() as leaving:
+            leaving.callback(demand.ask, 0)
+            while not policy.done:
+                bridge = TrialTracker(policy, tick, self.cluster, demand, self.announce)
+                leaving.callback(bridge.close)
+                self._bridge = bridge
+                try:
+                    with trials_end_alone():
+                        self._tuner(bridge).fit()
+                except Exception as error:
+                    if bridge.failure is not None:
+                        raise bridge.failure from None
+                    raise SetupError(f"Ray Tune failed: {last_line(error)}; continue with 'icd resume'") from error
+                if bridge.failure is not None:
+                    raise bridge.failure
+                bridge.give_up("Ray Tune ended before the trial")
+
+    def _tuner(self, bridge: TrialTracker) -> tune.Tuner:
+        """Make a fresh experiment, in which every trial of Tune's does what the bridge gives."""
+        labels = self.cluster.labels
+        placed: dict[str, Any] = {"bundle_label_selector": [labels]} if labels else {}
+        room = tune.PlacementGroupFactory([self.cluster.bundle()], **placed)
+        return tune.Tuner(
+            tune.with_resources(_trainable(self._attempt), room),
+            tune_config=tune.TuneConfig(
+                search_alg=BridgeSearcher(bridge),
+                scheduler=BridgeScheduler(bridge),
+                num_samples=-1,
+                reuse_actors=True,
+                trial_name_creator=trial_name,
+                trial_dirname_creator=trial_name,
+            ),
+            run_config=tune.RunConfig(
+                name=self._fresh_experiment(),
+                storage_path=str(self.folder.absolute() / "tune"),
+                verbose=0,
+                callbacks=[Quiet()],
+                failure_config=tune.FailureConfig(max_failures=0),
+            ),
+        )
+
+    def close(self) -> None:
+        """Leave the cluster, and end it where it is our own."""
+        self.cluster.close()
+
+    def progress(self) -> Mapping[int, Mapping[str, int]]:
+        """Epoch, step and steps of every trial under way, as far as they are known."""
+        return self._bridge.progress() if self._bridge is not None else {}
+
+    def _fresh_experiment(self) -> str:
+        """Name an experiment that nobody has used; what earlier ones left is removed, since nothing reads it."""
+        parent = self.folder / "tune"
+        used = [int(path.name) for path in parent.glob("*") if path.name.isdecimal()]
+        for number in used:
+            shutil.rmtree(parent / str(number), ignore_errors=True)
+        name = str(max(used, default=0) + 1)
+        (parent / name).mkdir(parents=True)
+        return name
+
+
+def _trainable(attempt: AttemptFunction | None) -> Callable[[dict[str, Any]], None]:
+    """What runs as a trial of Tune's: one attempt."""
+
+    def trial(config: dict[str, Any]) -> None:
+        given = json.loads(config["given"])
+        run_attempt(Attempt(**given["task"]), given["avoid"], attempt)
+
+    trial.__mixins__ = (HeedsSigterm,)  # type: ignore[attr-defined] # Tune makes it a base of its trainable
+    return trial

@@ -1,0 +1,231 @@
+"""A sweep from its file to its end: what ``icd sweep``, ``icd resume``, ``jobs/`` and notebooks all call."""
+
+import json
+import secrets
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from icd.config.read_sweep import read_sweep
+from icd.config.sweep import SweepConfig
+from icd.config.trial import differences
+from icd.config.walk import summary
+from icd.config.yaml import Document, apply_overrides
+from icd.errors import Interrupted, StateError
+from icd.search.controller.controller import SweepController
+from icd.search.core.preparation import PreflightResult
+from icd.search.core.records import TrialRecord, best
+from icd.search.session import Session, session, written_report
+from icd.search.settings import Settings, preparation
+from icd.search.study.database import is_shared, redacted, storage_url
+from icd.search.study.ledger import Ledger
+from icd.search.study.sweep_index import pasted, tracking_uri
+from icd.search.suggest.samplers import drive
+from icd.search.suggest.search_source import retry_failed
+from icd.search.suggest.search_space import SearchSpace
+from icd.search.suggest.warm_start import find_starts, stored_starts, to_json
+from icd.training.hardware import versions
+
+__all__ = ["SweepResult", "run"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepResult:
+    """How a sweep stands when its driver leaves.
+
+    Attributes:
+        name: Of the sweep.
+        folder: Its folder.
+        records: Every trial.
+        best: The best complete trial by the first objective.
+        stopped_by: ``budget``, ``exhausted``, ``stop``, ``signal``, ``failures``.
+        failed_too_often: Whether more trials failed than ``budget.max_failed_fraction`` allows.
+        pending: Runs of which MLflow lacks something.
+        tracking: Where MLflow is.
+    """
+
+    name: str
+    folder: Path
+    records: tuple[TrialRecord, ...]
+    best: TrialRecord | None
+    stopped_by: str
+    failed_too_often: bool
+    pending: int
+    tracking: str
+
+
+def stored_sweep(ledger: Ledger, overrides: tuple[str, ...] = ()) -> SweepConfig:
+    """Read the configuration a study was made with."""
+    return read_sweep(stored_document(ledger, overrides))
+
+
+def stored_document(ledger: Ledger, overrides: tuple[str, ...] = ()) -> Document:
+    """Give the document a study was made with, changed by ``--set`` overrides."""
+    document = Document(json.loads(ledger.attributes["document"]), f"study {ledger.name}")
+    return apply_overrides(document, overrides) if overrides else document
+
+
+def run(sweep: SweepConfig, document: Mapping[str, Any], settings: Settings) -> SweepResult:
+    """Drive a sweep, new or begun, until its budget is used or something stops it.
+
+    Args:
+        sweep: What to search.
+        document: The file it was read from, as plain data; kept in the study for ``icd resume``.
+        settings: How and where.
+
+    Raises:
+        StateError: If another driver has it, or the study was made with another configuration.
+        SetupError: If the machine lacks something.
+        Interrupted: If a signal stopped it; it can be resumed.
+    """
+    with session(sweep, settings) as held:
+        begun = _begun(held.storage, sweep, document, settings)
+        starts = stored_starts(begun) if begun else find_starts(sweep, settings.root, settings.announce)
+        space = SearchSpace(sweep, starts)
+        request = preparation(space.extremes(), sweep, settings, probe=begun is None)
+        if begun is not None:  # a cache's rounding is not a live teacher's: what was begun goes on the same way
+            kept = {name: begun.attributes.get(name, {}) for name in ("teacher_caches", "tuned")}
+            request = replace(request, **kept)
+        prepared = held.prepare(sweep, request)
+        ledger = begun or _create(held.storage, space, document, prepared, settings)
+        check_digests(ledger, prepared)
+        return _drive(sweep, space, ledger, prepared, held)
+
+
+def _begun(storage: Any, sweep: SweepConfig, document: Mapping[str, Any], settings: Settings) -> Ledger | None:
+    """Give the study if there is one, after comparing configurations."""
+    if sweep.name not in Ledger.names(storage):
+        return None
+    ledger = Ledger(storage, sweep.name, settings.announce)
+    attributes = ledger.attributes
+    if "digest" not in attributes:
+        return None  # a driver was killed while it made the study; ``_create`` completes it
+    before, now = json.loads(attributes["sweep"]), sweep.to_data()
+    for data in (before, now):
+        data.pop("resources")
+        if settings.extend:
+            data["search"].pop("budget")
+    changed = differences(before, now)
+    if changed:
+        only_budget = all(line.startswith("search.budget.") for line in changed)
+        advice = "add --extend to use the new budget" if only_budget else "undo, or choose another name"
+        raise StateError(f"sweep {sweep.name!r} was begun with another configuration; {advice}: " + "; ".join(changed))
+    if settings.extend:
+        ledger.note_study(document=json.dumps(document), sweep=json.dumps(sweep.to_data()))
+    return ledger
+
+
+def _create(
+    storage: Any, space: SearchSpace, document: Mapping[str, Any], prepared: PreflightResult, settings: Settings
+) -> Ledger:
+    sweep = space.sweep
+    attributes = {
+        "uid": secrets.token_hex(8),
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "document": json.dumps(document),
+        "sweep": json.dumps(sweep.to_data()),
+        "space": json.dumps(summary(sweep.template)),
+        "starts": to_json(space.starts),
+        "versions": {**versions(), **library_versions(), "git": _git_commit()},
+        "data": prepared.data,
+        "data_digest": prepared.data_digest,
+        "teacher_lines": list(prepared.teacher_lines),
+        "teachers": dict(prepared.teachers),
+        "teacher_caches": dict(prepared.teacher_caches),
+        "tuned": dict(prepared.tuned),
+        "digest": sweep.digest(),  # last: a study with its digest is whole
+    }
+    return Ledger.create(storage, sweep, attributes, settings.announce)
+
+
+def check_digests(ledger: Ledger, prepared: PreflightResult) -> None:
+    """Refuse to go on with other images or teachers than a study was begun with.
+
+    Raises:
+        StateError: With what changed.
+    """
+    attributes, name = ledger.attributes, ledger.name
+    before, now = attributes["data_digest"], prepared.data_digest
+    changed = [f"the images or their split (digest {before[:12]}, now {now[:12]})"] if before != now else []
+    changed += [
+        f"teacher {teacher}"
+        for teacher, digest in prepared.teachers.items()
+        if attributes["teachers"].get(teacher, digest) != digest
+    ]
+    if changed:
+        raise StateError(
+            f"sweep {name!r} cannot go on, since its trials would not be comparable: {'; '.join(changed)} changed; put "
+            f"back what it was begun with, or begin another sweep: icd sweep FILE --name {name}-2, whose file may take "
+            f"over the best settings with enqueue: {{from: {name}}}"
+        )
+
+
+def _drive(
+    sweep: SweepConfig, space: SearchSpace, ledger: Ledger, prepared: PreflightResult, held: Session
+) -> SweepResult:
+    settings = held.settings
+    points = list(space.points()) if sweep.sampler.name == "grid" else []
+    epochs = max(space.members(space.document(corner))[-1].last for corner in space.corners())
+    drive(ledger, sweep, points, epochs, shared=is_shared(storage_url(settings.root)))
+    if settings.retry_failed:
+        again = ", ".join(map(str, retry_failed(ledger)))
+        settings.announce(f"failed trials are trained again as {again}" if again else "no failed trial to train again")
+    site = held.site(sweep, prepared)
+    uri = tracking_uri(settings.root)
+    driver = SweepController(sweep, space, ledger, held.tracker(), prepared, site, settings.announce)
+    ledger.note_study(
+        stopped_by="",
+        gpus_per_trial=site.gpus_per_trial,
+        teacher_caches=dict(prepared.teacher_caches),
+        tuned=dict(prepared.tuned),
+    )
+
+    def finish() -> None:
+        # Who is told to leave at once does so; the report can be had from 'icd report'.
+        if not driver.stop_now:
+            written_report(sweep.name, held.folder, settings)
+
+    pending = held.conduct(driver, finish)
+    if driver.stopped_by == "signal":
+        again = pasted(settings.root, "resume", sweep.name)
+        raise Interrupted(f"sweep {sweep.name!r} stopped; continue with '{again}'")
+    return replace(_result(sweep, ledger, driver, held.folder, uri), pending=pending)
+
+
+def _result(sweep: SweepConfig, ledger: Ledger, driver: SweepController, folder: Path, uri: str) -> SweepResult:
+    records = tuple(ledger.records())
+    return SweepResult(
+        name=sweep.name,
+        folder=folder,
+        records=records,
+        best=best(records, maximize=sweep.objectives[0].direction == "maximize"),
+        stopped_by=driver.stopped_by,
+        failed_too_often=driver.failed_too_often,
+        pending=0,
+        tracking=redacted(uri),
+    )
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of the libraries that search."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {}
+    for name in ("ray", "optuna", "mlflow"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "none"
+    return found
+
+
+def _git_commit() -> str:
+    try:
+        words = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+        done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=5)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip()[:12] if done.returncode == 0 else ""

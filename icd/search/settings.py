@@ -1,0 +1,92 @@
+"""How and where a sweep runs, and what must be ready for it before a trial begins."""
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from icd.config.engine import Engine, engine_asked
+from icd.config.sweep import SweepConfig
+from icd.config.trial import TrialConfig
+from icd.search.core.preparation import PreflightRequest
+from icd.storage.bucket import url_of
+from icd.teacher.cache import BUDGET_GB, CacheMode
+
+if TYPE_CHECKING:
+    from icd.search.controller.controller import SweepController
+    from icd.search.session import Executor
+
+logger = logging.getLogger(__name__)
+
+ExecutorName = Literal["ray", "process"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How and where to run; nothing here changes a result.
+
+    Attributes:
+        root: Folder of results.
+        data_root: Folder of data sets.
+        download: Whether data may be fetched.
+        executor: ``ray`` or ``process``.
+        address: Ray cluster to join; ``local`` starts one of our own.
+        extend: Whether a larger budget than the study's may be used.
+        retry_failed: Whether trials that failed are trained again.
+        teacher_cache: What is kept of teachers' answers: ``auto``, ``full``, ``stream`` or ``off``.
+        teacher_cache_gb: Disk that a teacher cache may take.
+        engine: Of the steps; None takes ``ICD_ENGINE``, or what the sweep says.
+        announce: Told what happens, in lines.
+        watch: Called several times a second with the driver and the executor, for a live display.
+        stop: Whether a signal asked to stop after the current epoch.
+        report: Writes the report of a sweep (root, name, file) when its driver leaves; None for no report.
+    """
+
+    root: Path
+    data_root: Path | None = None
+    download: bool = False
+    executor: ExecutorName = "ray"
+    address: str = "local"
+    extend: bool = False
+    retry_failed: bool = False
+    teacher_cache: CacheMode = "auto"
+    teacher_cache_gb: float = BUDGET_GB
+    engine: Engine | None = None
+    announce: Callable[[str], None] = logger.info
+    watch: "Callable[[SweepController, Executor], None]" = lambda driver, executor: None
+    stop: Callable[[], bool] = lambda: False
+    report: Callable[[Path, str, Path], None] | None = None
+    launch: Any = None
+
+
+def preparation(
+    configs: Iterable[TrialConfig], sweep: SweepConfig, settings: Settings, *, probe: bool, **chosen: Any
+) -> PreflightRequest:
+    """Say what must be ready.
+
+    Args:
+        configs: For a search every corner of its space and what is enqueued, for a list all that is on it.
+        sweep: Its resources.
+        settings: How and where.
+        probe: Whether each configuration is tried.
+        **chosen: What was chosen before: ``teacher_caches``, ``tuned``.
+    """
+    return PreflightRequest(
+        configs=[config.to_data() for config in configs],
+        root=str(settings.root.absolute()),
+        bucket=url_of(settings.root),
+        data_root=str(settings.data_root.absolute()) if settings.data_root else None,
+        download=settings.download,
+        probe=probe,
+        threads=threads_of(sweep),
+        teacher_cache=settings.teacher_cache,
+        teacher_cache_gb=settings.teacher_cache_gb,
+        engine=engine_asked(settings.engine, sweep.resources.engine),
+        **chosen,
+    )
+
+
+def threads_of(sweep: SweepConfig) -> int:
+    """Threads of torch in each trial."""
+    return max(1, int(sweep.resources.cpus_per_trial))

@@ -1,0 +1,283 @@
+"""Opens the study's database: durable settings, patience with restarts, a lock that drivers on other hosts see."""
+
+import contextlib
+import hashlib
+import logging
+import os
+import re
+import socket
+import sqlite3
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import optuna
+import sqlalchemy
+from optuna.exceptions import StorageInternalError
+from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from icd.errors import SetupError, StateError
+from icd.search.study.database_file import can_be_written, make_whole, sqlite_file
+from icd.storage.bucket import bucket_of
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_PATIENCE_S = 60.0  # how long a database may be away
+_BUSY_S = 30.0  # how long another process may hold sqlite
+_CHECK_S = 2.0  # between looks at a lock that the database may have dropped
+_TAKE_BACK_S = 20.0  # how long a session of ours that was cut off may still hold it
+_LONGEST_NAME = 63  # of a connection, as PostgreSQL keeps it
+_UNUSABLE = (SQLAlchemyError, StorageInternalError, ImportError, sqlite3.Error, OSError, ValueError, RuntimeError)
+_ours: set[str] = set()  # versions of tables that are this Optuna's
+
+
+def storage_url(root: Path) -> str:
+    """Give the study's database: ``ICD_STORAGE_URL``, or sqlite below the root.
+
+    Raises:
+        SetupError: If the root is a bucket, which holds no database, and the variable does not name one.
+    """
+    bucket = None if os.environ.get("ICD_STORAGE_URL") else bucket_of(root)
+    if bucket is not None:
+        raise SetupError(
+            f"the root {bucket.url} is a bucket, which cannot hold the study: set ICD_STORAGE_URL to a database that "
+            "every driver reaches (postgresql://...), or to sqlite:///FILE if the driver stays on this machine"
+        )
+    return os.environ.get("ICD_STORAGE_URL") or f"sqlite:///{(root / 'study.db').absolute()}"
+
+
+def is_shared(url: str) -> bool:
+    """Whether others than this user's processes can write the database."""
+    return not url.startswith("sqlite")
+
+
+def redacted(url: str) -> str:
+    """Write a URL without user, password and options, which may hold a password too."""
+    if not is_shared(url):
+        return url
+    return re.sub(r"(?<=://).*@", "", url.partition("?")[0])
+
+
+def _refusal(url: str, error: Exception) -> SetupError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0].replace(url, redacted(url))
+    with contextlib.suppress(ValueError):
+        for secret in filter(None, (urlsplit(url).password, *dict(parse_qsl(urlsplit(url).query)).values())):
+            reason = reason.replace(secret, "***").replace(unquote(secret), "***")
+    return SetupError(f"study database {redacted(url)} cannot be opened: {reason}")
+
+
+def open_storage(url: str, *, reading: bool = False) -> BaseStorage:
+    """Open the database, made if it is missing.
+
+    Args:
+        url: Of the database.
+        reading: Whether it may be one that this user cannot write.
+
+    Raises:
+        SetupError: If it cannot be opened; the password is not shown.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    options: dict[str, Any] = {"pool_pre_ping": True}
+    path = sqlite_file(url)
+    readonly = reading and path is not None and path.exists() and not can_be_written(path)
+    if readonly and path is not None:
+        options["creator"] = partial(_connect_for_reading, path)
+    elif not is_shared(url):
+        options["connect_args"] = {"timeout": _BUSY_S}
+    try:
+        if path is not None and not readonly:
+            make_whole(path, _make_tables, ("alembic_version", "studies"))
+        storage = _checked(url, options)
+    except _UNUSABLE as error:
+        raise _refusal(url, error) from error
+    if not is_shared(url) and not readonly:
+        sqlalchemy.event.listen(storage.engine, "connect", _make_durable)
+        storage.engine.dispose()  # connections made before the listener
+    return storage
+
+
+def _make_tables(path: Path) -> None:
+    RDBStorage(f"sqlite:///{path}").engine.dispose()
+
+
+def _connect_for_reading(path: Path) -> sqlite3.Connection:
+    """Open a database where nothing can be written: the log beside it is read if it is there, and else not made."""
+    how = "mode=ro" if path.with_name(f"{path.name}-wal").exists() else "immutable=1"
+    return sqlite3.connect(f"{path.as_uri()}?{how}", uri=True, timeout=_BUSY_S, check_same_thread=False)
+
+
+def _checked(url: str, options: Mapping[str, Any]) -> RDBStorage:
+    """Open a database whose tables are those of this Optuna; which version that is, is read from its scripts once."""
+    storage = RDBStorage(url, engine_kwargs=dict(options), skip_compatibility_check=bool(_ours))
+    if _ours and storage.get_current_version() not in _ours:
+        storage.engine.dispose()
+        storage = RDBStorage(url, engine_kwargs=dict(options))
+    _ours.add(storage.get_current_version())
+    return storage
+
+
+def memory_storage() -> BaseStorage:
+    """Make a database that nobody else sees and that is gone afterwards."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return InMemoryStorage()
+
+
+def _make_durable(connection: Any, record: Any) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.close()
+
+
+def patiently(
+    act: Callable[[], T],
+    *,
+    announce: Callable[[str], None],
+    again: Callable[[], None] = lambda: None,
+    patience_s: float = _PATIENCE_S,
+) -> T:
+    """Do something idempotent with the database, again and again while it is away; ``again`` comes before a retry.
+
+    Raises:
+        SetupError: If it stays away, is full, or cannot be written.
+    """
+    started, wait_s, said, failed = time.monotonic(), 0.1, False, False
+    while True:
+        try:
+            if failed:
+                again()
+            return act()
+        except (StorageInternalError, DBAPIError) as error:
+            reason = reason_of(error)
+            if "full" in reason or "readonly" in reason:
+                raise SetupError(f"study database: {reason}; make room, then 'icd resume'") from error
+            if time.monotonic() - started > patience_s:
+                raise SetupError(
+                    f"study database is away for {patience_s:.0f} s: {reason}; then 'icd resume'"
+                ) from error
+            if failed and not said:  # a retry failed too: more than a connection that a restart has cut
+                announce(f"study database does not answer ({reason}); trying for {patience_s:.0f} s")
+                said = True
+            failed = True
+            time.sleep(wait_s)
+            wait_s = min(2 * wait_s, 2.0)
+
+
+def reason_of(error: BaseException) -> str:
+    """The innermost reason, on one line, without the SQL."""
+    cause: BaseException = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    original = getattr(cause, "orig", None) or cause
+    return " ".join(str(original).split())[:160]
+
+
+class PostgresLock:
+    """An advisory lock of PostgreSQL for one study; held by a connection of its own."""
+
+    def __init__(self, url: str, name: str, announce: Callable[[str], None] = logger.warning) -> None:
+        self.url, self.name, self.announce = url, name, announce
+        self._key = int.from_bytes(hashlib.sha256(f"icd/{name}".encode()).digest()[:8], "big", signed=True)
+        self._connection: Any = None
+        self._checked = 0.0
+        self._lost: StateError | SetupError | None = None
+
+    def acquire(self) -> None:
+        """Take the lock.
+
+        Raises:
+            StateError: If a driver anywhere holds it.
+            SetupError: If the database cannot be reached.
+        """
+        try:
+            self._take()
+        except _UNUSABLE as error:
+            raise _refusal(self.url, error) from error
+
+    def holder(self) -> str | None:
+        """Say who has the lock now; None for nobody.
+
+        Raises:
+            SetupError: If the database cannot be reached.
+        """
+        try:
+            self.acquire()
+        except StateError as error:
+            return str(error).partition(" is driven by ")[2].partition(";")[0]
+        self.release()
+        return None
+
+    def guard(self, storage: BaseStorage) -> None:
+        """See before every commit that the lock is held: a driver that was cut off must not write again."""
+        if isinstance(storage, RDBStorage):
+            sqlalchemy.event.listen(storage.engine, "commit", lambda connection: self.check(at_once=True))
+
+    def check(self, *, at_once: bool = False) -> None:
+        """Take the lock again if the database was restarted, which drops it; looks now and then, or at once.
+
+        Raises:
+            StateError: If another driver took it meanwhile.
+            SetupError: If the database stays away.
+        """
+        if self._lost is not None:
+            raise self._lost
+        if self._connection is None or not (at_once or time.monotonic() - self._checked >= _CHECK_S):
+            return
+        try:
+            self._connection.execute(sqlalchemy.text("select 1"))
+        except DBAPIError:
+            self.release()
+            try:
+                patiently(self._take_back, announce=self.announce)
+            except (StateError, SetupError) as error:
+                self._lost = error  # nothing is written any more, on the way out either
+                raise
+        self._checked = time.monotonic()
+
+    def release(self) -> None:
+        """Give the lock back."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(SQLAlchemyError):
+                connection.close()
+
+    def _take(self) -> None:
+        engine = sqlalchemy.create_engine(self.url, poolclass=sqlalchemy.NullPool, isolation_level="AUTOCOMMIT")
+        self._connection = engine.connect()
+        name = f"icd pid {os.getpid()} on {socket.gethostname()}"[:_LONGEST_NAME]
+        self._connection.execute(sqlalchemy.text("select set_config('application_name', :name, false)"), {"name": name})
+        taken = self._connection.execute(sqlalchemy.text("select pg_try_advisory_lock(:key)"), {"key": self._key})
+        if not taken.scalar():
+            driver = self._holder()
+            self.release()
+            raise StateError(f"sweep {self.name!r} is driven by {driver}; wait for it, or end it with 'icd stop'")
+
+    def _holder(self) -> str:
+        """Say who has the lock, as far as the database shows it to this user."""
+        asked = sqlalchemy.text(
+            "select a.application_name, to_char(a.backend_start, 'YYYY-MM-DD HH24:MI:SS') from pg_locks l "
+            "join pg_stat_activity a on a.pid = l.pid where l.locktype = 'advisory' and l.granted and l.objsubid = 1 "
+            "and l.classid = :high and l.objid = :low and l.database = (select oid from pg_database "
+            "where datname = current_database())"
+        )
+        key = self._key % 2**64
+        row = self._connection.execute(asked, {"high": key >> 32, "low": key % 2**32}).first()
+        if row is None or not (row[0] or "").startswith("icd "):
+            return "a driver on another host"
+        return f"{row[0].removeprefix('icd ')} since {row[1]}"
+
+    def _take_back(self) -> None:
+        deadline = time.monotonic() + _TAKE_BACK_S
+        while True:
+            try:
+                return self._take()
+            except StateError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.5)

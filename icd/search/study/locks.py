@@ -1,0 +1,101 @@
+"""One driver at a time: a lock that dies with its holder, and a record of who holds it."""
+
+import fcntl
+import json
+import os
+import socket
+import time
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from icd.errors import SetupError, StateError
+
+_TRIES = 5
+_PAUSE_S = 0.05
+
+
+class DriverLock:
+    """The right to drive a sweep on this file system; held from ``acquire`` until ``release`` or death."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "driver.lock"
+        self._file: Any = None
+
+    def acquire(self) -> None:
+        """Take the lock.
+
+        Raises:
+            StateError: If another driver holds it; names that driver.
+        """
+        try:
+            file = self.path.open("a+", encoding="utf-8")
+        except OSError as error:
+            raise SetupError(f"{self.path} cannot be written: {error.strerror}; choose --root") from error
+        try:
+            _lock_soon(file)
+        except BlockingIOError:
+            file.close()
+            raise StateError(
+                f"sweep {self.path.parent.name!r} is driven by {holder(self.path.parent)}; "
+                "wait for it, or end it with 'icd stop'"
+            ) from None
+        except OSError as error:
+            file.close()
+            raise SetupError(f"{self.path} cannot be locked: {error.strerror}; choose a --root that can") from error
+        self._file = file
+        mine = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+        with suppress(OSError):  # on a full disk the lock holds all the same
+            os.ftruncate(file.fileno(), 0)
+            os.write(file.fileno(), json.dumps(mine).encode())
+
+    def release(self) -> None:
+        """Give the lock back."""
+        if self._file is not None:
+            with suppress(OSError):
+                os.ftruncate(self._file.fileno(), 0)
+            self._file.close()
+            self._file = None
+
+    def __enter__(self) -> "DriverLock":
+        self.acquire()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+def _lock_soon(file: Any) -> None:
+    """Take the lock; ``is_driven`` of another process may hold it for a moment."""
+    for _ in range(_TRIES):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(_PAUSE_S)
+        else:
+            return
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def holder(folder: Path) -> str:
+    """Say who drives a sweep: ``pid 812 on host h since ...``."""
+    try:
+        said = json.loads((folder / "driver.lock").read_text())
+        return f"pid {said['pid']} on {said['host']} since {said['since']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another driver"
+
+
+def is_driven(folder: Path) -> bool:
+    """Whether a live driver holds the sweep."""
+    try:
+        with (folder / "driver.lock").open() as file:  # shared: two who ask are not taken for a driver
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False

@@ -1,0 +1,231 @@
+"""A sweep's files as its driver and the reading verbs see them: in the root's folder, or copied from a bucket.
+
+Names in the bucket are those below the root; ``copies`` says how trials lie there. Beside the trials there are
+
+    sweeps/NAME/stop                 what ``icd stop`` asks of the driver
+    sweeps/NAME/report.html, sweeps/NAME/confirmation.json
+"""
+
+import json
+import logging
+import re
+import time
+from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from icd.errors import SetupError, StateError
+from icd.search.core.attempts import AttemptClaim, checkpoints_below, newest_begun, trial_folder
+from icd.search.core.records import Stage
+from icd.search.study.ledger import Ledger
+from icd.search.study.sweep_index import REPORT_NAME, sweep_folder
+from icd.storage.bucket import Bucket, Stored, bucket_of, place
+from icd.training import STUDENT
+
+logger = logging.getLogger(__name__)
+
+_INDEX_NAME = ".copied.json"  # in a run's folder: whose files they are, and how they were listed
+_AT_A_TIME = 16  # objects that are read side by side
+_EXCHANGE_EVERY_S = 5.0
+_STOP = "stop"
+_MADE = (REPORT_NAME, "confirmation.json")
+
+
+@dataclass(slots=True)
+class SweepFiles:
+    """Where a sweep's trials are kept.
+
+    Attributes:
+        folder: The sweep's; with a bucket it holds copies, of everything but checkpoints and weights.
+        bucket: Where they come from; None where the folder is the thing itself.
+    """
+
+    folder: Path
+    bucket: Bucket | None
+    _exchanged: float = float("-inf")
+    _asked: str = ""
+
+    @property
+    def prefix(self) -> str:
+        """What the names of the sweep's objects begin with."""
+        return f"sweeps/{self.folder.name}"
+
+    # Trials
+
+    def issue(self, number: int, run: str, attempt: int) -> None:
+        """Say which attempt has a trial's run; older ones may publish nothing from now on."""
+        from icd.training.checkpoints import write_durably  # reading verbs need no torch
+
+        path = trial_folder(self.folder, number, run) / "attempt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = AttemptClaim(attempt).to_bytes()
+        write_durably(path, content)
+        if self.bucket is not None:
+            self.bucket.write(f"{self._run(number, run)}/attempt", content)
+
+    def fetch(self, attempts: Mapping[int, int], *, weights: bool = False) -> None:
+        """Bring the files of trials here, as the newest attempt that the ledger knows has published them.
+
+        Args:
+            attempts: How many attempts the ledger counts, by trial.
+            weights: Whether trained students come too.
+        """
+        if self.bucket is None or not attempts:
+            return
+        names = self.bucket.list(self._below(attempts))
+        runs = {match[1]: int(match[2]) for match in map(self._own_name, names) if match}
+        with ThreadPoolExecutor(_AT_A_TIME) as pool:
+            chosen = [run for run, number in runs.items() if number in attempts]
+            for done in [pool.submit(self._fetch_run, run, names, attempts[runs[run]], weights) for run in chosen]:
+                done.result()
+
+    def newest_epoch(self, number: int, run: str) -> int:
+        """Give the last epoch that a run can continue from; ``fetch`` comes first."""
+        from icd.training.checkpoints import newest_epoch
+        from icd.worker.trial_metrics import stored_rows
+
+        folder = trial_folder(self.folder, number, run)
+        if self.bucket is None:
+            return newest_epoch(folder / "checkpoints")
+        return max((int(row["epoch"]) for row in stored_rows(folder)), default=0)
+
+    def begun(self, number: int) -> bool:
+        """Whether a trial that goes on need not begin again; with a bucket ``fetch`` comes first."""
+        folder = trial_folder(self.folder, number)
+        if self.bucket is None:
+            return any(checkpoints_below(folder))
+        return any(path.stat().st_size for pattern in ("", "*/") for path in folder.glob(f"{pattern}metrics.jsonl"))
+
+    def drop_checkpoints(self, numbers: Collection[int]) -> None:
+        """Remove the checkpoints of trials that nothing continues."""
+        for number in numbers:
+            for path in checkpoints_below(trial_folder(self.folder, number)):
+                path.unlink(missing_ok=True)
+        if self.bucket is not None and numbers:
+            for name in self.bucket.list(self._below(numbers)):
+                match = re.fullmatch(rf"{re.escape(self.prefix)}/trials/(\d+)/.*checkpoints/[^/]+", name)
+                if match and int(match[1]) in numbers:
+                    self.bucket.forget(name)
+
+    def _below(self, numbers: Collection[int]) -> str:
+        """Give what the names of these trials' objects begin with, so that one listing has them all."""
+        return self._run(next(iter(numbers))) if len(numbers) == 1 else f"{self.prefix}/trials"
+
+    def _fetch_run(self, run: str, names: Mapping[str, Stored], attempts: int, weights: bool) -> None:
+        """Bring the files of one run, and drop those that its newest attempt does not have."""
+        if self.bucket is None:
+            return
+        prefix, folder = f"{self.prefix}/trials/{run}", self.folder / "trials" / run
+        attempt, index = newest_begun(names, prefix, attempts), _read_index(folder)
+        theirs = f"{prefix}/a{attempt}/"
+        files = {name.removeprefix(theirs): list(names[name]) for name in names if name.startswith(theirs)}
+        wanted = {name for name in files if "/" not in name and (weights or name != STUDENT)} - {"begun"}
+        here = index["files"] if index["attempt"] == attempt else {}
+        here = {name: seen for name, seen in here.items() if files.get(name) == seen == _listed(folder / name, seen)}
+        for name in index["files"].keys() - here.keys() - wanted:  # of an older attempt, or out of date
+            (folder / name).unlink(missing_ok=True)
+        for name in sorted(wanted - here.keys(), key=lambda name: name == "result.json"):
+            self.bucket.download(theirs + name, folder / name)
+            here[name] = files[name]
+        if index != {"attempt": attempt, "files": here}:
+            place(folder / _INDEX_NAME, json.dumps({"attempt": attempt, "files": here}).encode())
+
+    def _own_name(self, name: str) -> re.Match[str] | None:
+        return re.fullmatch(rf"{re.escape(self.prefix)}/trials/((\d+)(?:/[^/]+)?)/a\d+/begun", name)
+
+    def _run(self, number: int, run: str = "") -> str:
+        return trial_folder(Path(self.prefix), number, run).as_posix()
+
+    # The driver's own files
+
+    def refuse_old_trials(self) -> None:
+        """Refuse to begin a sweep where another of its name has trials: theirs would be taken for its own.
+
+        Raises:
+            StateError: If there are any.
+        """
+        if self.bucket is not None and self.bucket.list(f"{self.prefix}/trials"):
+            raise StateError(
+                f"{self.bucket.url} has trials of a sweep {self.folder.name!r} that the study database does not know: "
+                "set ICD_STORAGE_URL to the one it was begun with, or choose another --name or --root"
+            )
+
+    def take_over(self) -> None:
+        """Begin to drive: bring what the driver before made of the sweep, and forget what was asked of it."""
+        if self.bucket is None:
+            return
+        self.fetch_made()
+        self.bucket.forget(f"{self.prefix}/{_STOP}")
+
+    def fetch_made(self) -> None:
+        """Bring what a driver made of the sweep: MLflow may still have to be given it."""
+        for name in _MADE:
+            if self.bucket is not None and not (self.folder / name).exists():
+                self.bucket.download(f"{self.prefix}/{name}", self.folder / name)
+
+    def publish(self) -> None:
+        """Send what the driver made of the sweep: its report, what was confirmed."""
+        if self.bucket is not None:
+            for name in filter(lambda name: (self.folder / name).exists(), _MADE):
+                self.bucket.upload(f"{self.prefix}/{name}", self.folder / name)
+
+    def ask_to_stop(self, how: str) -> None:
+        """Ask the sweep's driver, on whatever machine, to stop."""
+        from icd.training.checkpoints import write_durably
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_durably(self.folder / _STOP, how.encode())
+        if self.bucket is not None:
+            self.bucket.write(f"{self.prefix}/{_STOP}", how.encode())
+
+    def stop_asked(self) -> str:
+        """Read what was asked of the driver from another machine; a bucket that is away asks nothing."""
+        if self.bucket is None:
+            return ""
+        with suppress(SetupError):
+            return (Bucket(self.bucket.url, patience_s=0).read(f"{self.prefix}/{_STOP}") or b"").decode().strip()
+        return ""
+
+    def exchange(self) -> str:
+        """Read what was asked of the driver, now and then; called often."""
+        if self.bucket is not None and time.monotonic() - self._exchanged > _EXCHANGE_EVERY_S:
+            self._exchanged = time.monotonic()
+            self._asked = self.stop_asked()
+        return self._asked
+
+
+def sweep_files_of(folder: Path) -> SweepFiles:
+    """Give the files of a sweep by its folder."""
+    return SweepFiles(folder, bucket_of(folder.parent.parent))
+
+
+def fetch_trials(root: Path, ledger: Ledger, *, weights: int | None = None) -> None:
+    """Bring the files of a study's trials here, where the root is a bucket.
+
+    Args:
+        root: Of results.
+        ledger: The study.
+        weights: Only of this trial, with its trained student.
+    """
+    files = sweep_files_of(sweep_folder(root, ledger.name))
+    if files.bucket is None:
+        return
+    records = [record for stage in get_args(Stage) for record in ledger.records(stage)]
+    attempts = {record.number: record.attempts for record in records if weights in (None, record.number)}
+    files.fetch(attempts, weights=weights is not None)
+
+
+def _listed(path: Path, seen: list[int]) -> list[int] | None:
+    """Give back what a listing said of a file, if the copy here is as long."""
+    return seen if path.exists() and path.stat().st_size == seen[0] else None
+
+
+def _read_index(folder: Path) -> dict[str, Any]:
+    try:
+        index = json.loads((folder / _INDEX_NAME).read_text())
+        return {"attempt": int(index["attempt"]), "files": dict(index["files"])}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {"attempt": 0, "files": {}}

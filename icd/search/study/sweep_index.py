@@ -1,0 +1,103 @@
+"""Where sweeps are kept and how one is found again; imports no torch, so that reading verbs answer at once."""
+
+import os
+import shlex
+from pathlib import Path
+
+from icd.errors import SetupError, StateError, UsageError, did_you_mean
+from icd.search.core.roots import default_root
+from icd.search.study.database import is_shared, open_storage, redacted, storage_url
+from icd.search.study.database_file import is_one_database
+from icd.search.study.ledger import Ledger
+from icd.storage.bucket import url_of
+
+REPORT_NAME = "report.html"
+
+
+def sweep_folder(root: Path, name: str) -> Path:
+    """Give a sweep's folder."""
+    return root.absolute() / "sweeps" / name
+
+
+def pasted(root: Path, *words: str) -> str:
+    """Write a command that finds the same root when it is pasted into a shell."""
+    if default_root().absolute() == root.absolute():
+        return " ".join(["icd", *words])
+    return " ".join(["icd", *words, "--root", shlex.quote(url_of(root) or str(root))])
+
+
+def tracking_uri(root: Path) -> str:
+    """Give MLflow's store: MLFLOW_TRACKING_URI, or sqlite below the root."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(root / 'mlflow.db').absolute()}"
+
+
+def refuse_one_database(root: Path) -> None:
+    """Refuse a database for both the study and MLflow: each makes its tables, under names that both use.
+
+    Raises:
+        SetupError: If both addresses are of one database.
+    """
+    study, tracking = storage_url(root), tracking_uri(root)
+    if is_one_database(study, tracking):
+        raise SetupError(
+            "ICD_STORAGE_URL and MLFLOW_TRACKING_URI must be two databases, but both are "
+            f"{redacted(study)}; leave one of them out, or make another database for MLflow"
+        )
+
+
+def find(root: Path, name: str) -> Ledger:
+    """Open a sweep's study.
+
+    Raises:
+        StateError: If there is none of that name, or its driver was killed while it made the study.
+    """
+    url = storage_url(root)
+    if not can_exist(root, url):
+        raise StateError(f"no sweep {name!r} in {root}: nothing was started there; choose --root")
+    storage = open_storage(url, reading=True)
+    Ledger.refuse_earlier(storage)
+    names = Ledger.names(storage)
+    if name not in names:
+        raise StateError(f"no sweep {name!r} in {root}; {did_you_mean(name, names) if names else 'there is none'}")
+    ledger = Ledger(storage, name)
+    if "digest" not in ledger.attributes:
+        raise StateError(f"sweep {name!r} was cut off while it began; start it again with 'icd sweep'")
+    return ledger
+
+
+def refuse_earlier(root: Path) -> None:
+    """Refuse a root in which an earlier version of icd has made sweeps, before anything is touched there.
+
+    Raises:
+        StateError: If it is one.
+    """
+    url = storage_url(root)
+    if can_exist(root, url):
+        Ledger.refuse_earlier(open_storage(url, reading=True))
+
+
+def can_exist(root: Path, url: str) -> bool:
+    """Whether the database may be there: reading verbs make no file below a root."""
+    return is_shared(url) or bool(os.environ.get("ICD_STORAGE_URL")) or (root / "study.db").exists()
+
+
+def refuse_several_pairs(ledger: Ledger, why: str) -> None:
+    """Refuse a sweep over several pairs.
+
+    Raises:
+        UsageError: If its trials have several runs.
+    """
+    if ledger.ranked:
+        raise UsageError(f"sweep {ledger.name!r} is over several pairs, and {why} yet; take a sweep of one pair")
+
+
+def find_all(root: Path) -> list[Ledger]:
+    """Open the studies of all sweeps below a root, in the order in which they were begun."""
+    url = storage_url(root)
+    if not can_exist(root, url):
+        return []
+    storage = open_storage(url, reading=True)
+    Ledger.refuse_earlier(storage)
+    ledgers = [Ledger(storage, name) for name in Ledger.names(storage)]
+    whole = [ledger for ledger in ledgers if "digest" in ledger.attributes]
+    return sorted(whole, key=lambda ledger: str(ledger.attributes.get("created", "")))

@@ -1,0 +1,234 @@
+"""Samplers and pruners by name, and the one thing added to them: a draw depends on nothing but what is known.
+
+A sampler of Optuna carries a random state from trial to trial, so a driver that was killed would go on differently
+from one that was not. Here every draw comes from a fresh sampler seeded by (sweep seed, trial number, parameter).
+"""
+
+import hashlib
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
+from optuna.samplers import BaseSampler, CmaEsSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from icd.config.sweep import PrunerConfig, SamplerConfig, SweepConfig
+from icd.errors import ConfigError
+from icd.search.study.ledger import Ledger
+from icd.search.study.optuna_internals import showing
+from icd.search.study.sweep_study import OUTSIDE, RETRY_OF
+from icd.search.suggest.gp_sampler import AlternatingSampler, ConditionalGPSampler
+from icd.search.suggest.history import MOST_FINISHED, subsample_history
+
+_ENQUEUED = {"baseline", "start", RETRY_OF}  # with one of these a trial was not asked of the sampler
+
+Seen = Callable[[list[FrozenTrial]], list[FrozenTrial]]
+
+
+class _SteadyNSGAIISampler(NSGAIISampler):
+    """Parents in order of their numbers: Optuna gives them by rank when it selects them, by number ever after."""
+
+    def get_parent_population(self, study: Study, generation: int) -> list[FrozenTrial]:
+        return sorted(super().get_parent_population(study, generation), key=lambda parent: parent.number)
+
+
+def _tpe(config: SamplerConfig, seed: int) -> BaseSampler:
+    # Groups, because our spaces are conditional: without them one base loss's fields hide the joint model of the rest.
+    # No constant liar: with 8 workers its penalty hides the good region (docs/results, sample efficiency), and equal
+    # configurations are not trained twice anyway.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return TPESampler(
+            seed=seed, n_startup_trials=config.startup_trials, multivariate=True, group=True, constant_liar=False
+        )
+
+
+def _gp(config: SamplerConfig, seed: int) -> BaseSampler:
+    return ConditionalGPSampler(seed=seed, n_startup_trials=config.startup_trials, warn_independent_sampling=False)
+
+
+def _auto(config: SamplerConfig, seed: int) -> BaseSampler:
+    return AlternatingSampler(_tpe(config, seed), _gp(config, seed))
+
+
+def _random(config: SamplerConfig, seed: int) -> BaseSampler:
+    return RandomSampler(seed=seed)
+
+
+def _cmaes(config: SamplerConfig, seed: int) -> BaseSampler:
+    return CmaEsSampler(seed=seed, n_startup_trials=max(1, config.startup_trials))
+
+
+def _nsga2(config: SamplerConfig, seed: int) -> BaseSampler:
+    return _SteadyNSGAIISampler(seed=seed, population_size=max(2, config.startup_trials))
+
+
+# Grid is missing on purpose: its points come from the space, in order (``GridSampler`` below).
+SAMPLERS: Mapping[str, Callable[[SamplerConfig, int], BaseSampler]] = {
+    "auto": _auto,
+    "tpe": _tpe,
+    "random": _random,
+    "gp": _gp,
+    "cmaes": _cmaes,
+    "nsga2": _nsga2,
+}
+
+
+def _halving(config: PrunerConfig, epochs: int) -> BasePruner:
+    return SuccessiveHalvingPruner(min_resource=config.min_epochs, reduction_factor=config.reduction)
+
+
+def _hyperband(config: PrunerConfig, epochs: int) -> BasePruner:
+    return HyperbandPruner(
+        min_resource=config.min_epochs, max_resource=max(epochs, config.min_epochs), reduction_factor=config.reduction
+    )
+
+
+def _median(config: PrunerConfig, epochs: int) -> BasePruner:
+    return MedianPruner(n_startup_trials=config.startup_trials, n_warmup_steps=config.min_epochs)
+
+
+def _no_pruner(config: PrunerConfig, epochs: int) -> BasePruner:
+    return NopPruner()
+
+
+PRUNERS: Mapping[str, Callable[[PrunerConfig, int], BasePruner]] = {
+    "successive_halving": _halving,
+    "hyperband": _hyperband,
+    "median": _median,
+    "none": _no_pruner,
+}
+
+
+class SteadySampler(BaseSampler):
+    """Any sampler of Optuna, seeded anew for every draw, that does not see baselines outside the space."""
+
+    def __init__(
+        self,
+        make: Callable[[int], BaseSampler],
+        seed: int,
+        seen: Seen = lambda trials: trials,
+        most: int | None = None,
+    ) -> None:
+        self.make, self.seed, self.seen, self.most = make, seed, seen, most
+        self._relative: BaseSampler | None = None
+        self._hooks = make(0)  # never draws
+        self._view: Study | None = None  # of the trial that is asked for; nothing else changes meanwhile
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        self._view = self._shown(study)
+        self._relative = self._sampler(trial)
+        return self._relative.infer_relative_search_space(self._view, trial)
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        sampler = self._relative or self._sampler(trial)
+        return sampler.sample_relative(self._view or self._shown(study), trial, search_space)
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        sampler = self._sampler(trial, param_name)
+        return sampler.sample_independent(self._view or self._shown(study), trial, param_name, param_distribution)
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        self._hooks.before_trial(self._shown(study), trial)
+
+    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
+        self._hooks.after_trial(self._shown(study), trial, state, values)
+
+    def _shown(self, study: Study) -> Study:
+        """Show trials as they are to be learnt from, without what samplers cannot take.
+
+        Baselines outside the space lack parameters that joint models need of every trial. With several objectives a
+        trial that diverged has no values, and TPE would ask for the one direction of its curve.
+        """
+        several = len(study.directions) > 1
+
+        def visible(trial: FrozenTrial) -> bool:
+            return not trial.user_attrs.get(OUTSIDE) and not (several and trial.state == TrialState.PRUNED)
+
+        def get(states: Any) -> list[FrozenTrial]:
+            trials = self.seen(study.get_trials(deepcopy=False, states=states))
+            return [trial for trial in subsample_history(trials, study.directions, self.most) if visible(trial)]
+
+        return showing(study, get)
+
+    def _sampler(self, trial: FrozenTrial, name: str = "") -> BaseSampler:
+        return self.make(draw_seed(self.seed, trial.number, name))
+
+
+class GridSampler(BaseSampler):
+    """Gives the points of a finite space in order: the n-th sampled trial is the n-th point."""
+
+    def __init__(self, point: Callable[[Study, FrozenTrial], Mapping[str, Any]]) -> None:
+        self.point = point
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return {}
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return {}
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        return self.point(study, trial)[param_name]
+
+
+def drive(
+    ledger: Ledger, sweep: SweepConfig, points: Sequence[Mapping[str, Any]], epochs: int, *, shared: bool
+) -> None:
+    """Let a ledger ask the sampler and the pruner of its sweep; see ``make_sampler`` and ``make_pruner``."""
+    seen = ledger.by_rank if sweep.pairs else lambda trials: trials
+    sampler = make_sampler(sweep.sampler, sweep.sampler.seed, points, shared_database=shared, seen=seen)
+    ledger.drive(sampler, make_pruner(sweep.pruner, epochs))
+
+
+def make_sampler(
+    config: SamplerConfig,
+    seed: int,
+    points: Sequence[Mapping[str, Any]],
+    *,
+    shared_database: bool = False,
+    seen: Seen = lambda trials: trials,
+) -> BaseSampler:
+    """Make the sampler of a sweep.
+
+    Args:
+        config: Its row and options.
+        seed: Of the sweep.
+        points: All points, for ``grid``.
+        shared_database: Whether others can write the study's database.
+        seen: Makes of all trials those that the sampler learns from.
+
+    Raises:
+        ConfigError: For CMA-ES on a shared database: its state is a pickle, and whoever writes there runs code here.
+    """
+    if config.name == "grid":
+        return GridSampler(lambda study, trial: points[_place_in_grid(study, trial)])
+    if config.name == "cmaes" and shared_database:
+        raise ConfigError("sampler.name: cmaes keeps pickled state in the study, refused on a shared database; use tpe")
+    return SteadySampler(lambda draw: SAMPLERS[config.name](config, draw), seed, seen, MOST_FINISHED.get(config.name))
+
+
+def make_pruner(config: PrunerConfig, epochs: int) -> BasePruner:
+    """Make the pruner of a sweep whose trials train for ``epochs``."""
+    return PRUNERS[config.name](config, epochs)
+
+
+def draw_seed(seed: int, number: int, name: str = "") -> int:
+    """Mix (sweep seed, trial number, purpose) into 32 bits."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{number}/{name}".encode()).digest()[:4], "big")
+
+
+def _place_in_grid(study: Study, trial: FrozenTrial) -> int:
+    earlier = study.get_trials(deepcopy=False)[: trial.number]
+    return sum(not _ENQUEUED & other.user_attrs.keys() for other in earlier)

@@ -1,0 +1,191 @@
+"""Which configuration comes next: what is enqueued first, then what the sampler says, none of it trained twice."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from icd.config.sweep import Baseline, Start, SweepConfig
+from icd.errors import ConfigError
+from icd.search.core.pair_runs import PairRun, key_of, with_configs
+from icd.search.core.preparation import PreflightResult
+from icd.search.core.records import Stage, TrialRecord
+from icd.search.study.ledger import Ledger
+from icd.search.suggest.samplers import draw_seed
+from icd.search.suggest.search_space import SearchSpace
+
+_DUPLICATES_IN_ROW = 100  # after so many the sampler has nothing new to say
+REFUSED = "refused-"  # begins the key of a trial whose parameters are no configuration
+
+
+class SearchSource:
+    """Makes trials in the ledger; all it knows can be read there again.
+
+    Attributes:
+        stage: What its trials are for.
+        tried: Trials that are no duplicates.
+    """
+
+    def __init__(
+        self,
+        sweep: SweepConfig,
+        space: SearchSpace,
+        ledger: Ledger,
+        prepared: PreflightResult,
+        refused: Callable[[int, str], None],
+    ) -> None:
+        self.sweep, self.space, self.ledger, self.prepared, self.refused = sweep, space, ledger, prepared, refused
+        self.stage: Stage = "search"
+        self.tried = 0
+        self._keys: dict[str, int] = {}  # configurations that are trained, or were
+        self._duplicates = 0  # in a row
+        self._sampled = 0  # trials that the sampler chose
+        self._enqueued: tuple[Baseline | Start, ...] = (*sweep.enqueue, *space.starts)
+        self._done: set[str] = set()  # labels of those that have a trial
+        self._size = space.size()
+
+    def restore(self, record: TrialRecord) -> bool:
+        """Learn from a trial that the ledger holds; False where it is not to be trained or told about."""
+        if record.state == "retried":
+            return False  # the trial in its place stands for it
+        label = record.baseline if record.baseline is not None else record.start
+        if label is not None:
+            self._done.add(label)
+        else:
+            self._sampled += 1
+        if record.state == "running":  # a killed driver may have known better and not said so
+            twin = self._keys.get(record.key, record.number)
+            if twin != record.number:
+                self._tell_duplicate(record.number, twin)
+                return False
+            if record.key.startswith(REFUSED):
+                self._refuse_again(record)
+                return False
+        self._duplicates = self._duplicates + 1 if record.state == "duplicate" else 0
+        self.tried += record.state != "duplicate"
+        if record.state not in ("failed", "duplicate"):
+            self._keys.setdefault(record.key, record.number)
+        return True
+
+    def enqueued_left(self) -> bool:
+        """Whether an enqueued configuration has no trial yet."""
+        return self._next_enqueued() is not None
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether grid or sampler have nothing new to say."""
+        if self.sweep.sampler.name == "grid" and self._size is not None:
+            return self._sampled >= self._size
+        return self._duplicates >= _DUPLICATES_IN_ROW
+
+    def new_trials(self, room: Callable[[], bool]) -> Iterator[int]:
+        """Make trials while there is room; give the numbers of those that nobody has trained."""
+        while (enqueued := self._next_enqueued()) is not None:
+            number = self._add(enqueued)
+            if number is not None:
+                yield number
+        while room():
+            number = self._ask()
+            if number is not None:
+                yield number
+
+    def members(self, record: TrialRecord) -> tuple[PairRun, ...]:
+        """Give the runs of a trial, from what was committed.
+
+        Raises:
+            StateError: For an enqueued configuration that is no longer in the sweep.
+        """
+        return self._pinned(self.space.tried(record))
+
+    def discard(self, number: int) -> None:
+        """Allow the configuration of a trial that failed to be tried again."""
+        self._keys = {key: holder for key, holder in self._keys.items() if holder != number}
+
+    def _next_enqueued(self) -> Baseline | Start | None:
+        return next((item for item in self._enqueued if item.label not in self._done), None)
+
+    def _add(self, enqueued: Baseline | Start) -> int | None:
+        self._done.add(enqueued.label)
+        if isinstance(enqueued, Start):
+            return self._add_start(enqueued)
+        key = self._key(self.space.baseline(enqueued))
+        attributes = {"key": key, "control": True}  # a comparison needs its whole curve
+        return self._new(self.ledger.add_baseline(enqueued.label, {}, {}, attributes), key)
+
+    def _add_start(self, start: Start) -> int | None:
+        key, place = self._key(self.space.start(start)), self.space.starts.index(start)
+        attributes = {"key": key, **({"control": True} if self._is_control(place, "control of a start") else {})}
+        distributions = self.space.distributions(start.params) if start.params else {}
+        number = self.ledger.add_baseline(start.label, start.params, distributions, attributes, "start")
+        return self._new(number, key)
+
+    def _key(self, document: Mapping[str, Any]) -> str:
+        return key_of(self._pinned(document))
+
+    def _pinned(self, document: Mapping[str, Any]) -> tuple[PairRun, ...]:
+        members = self.space.members(document)
+        return with_configs(members, [self.prepared.pin(member.config) for member in members])
+
+    def _is_control(self, number: int, purpose: str) -> bool:
+        pruner = self.sweep.pruner
+        return pruner.prunes and draw_seed(self.sweep.sampler.seed, number, purpose) / 2**32 < pruner.control_fraction
+
+    def _ask(self) -> int | None:
+        refusals: list[ConfigError] = []
+
+        def attributes(number: int, document: Mapping[str, Any]) -> Mapping[str, Any]:
+            try:
+                key = self._key(document)
+            except ConfigError as error:  # a combination that no corner of the space showed
+                refusals.append(error)
+                return {"key": f"{REFUSED}{number}"}
+            return {"key": key, **({"control": True} if self._is_control(number, "control") else {})}
+
+        number = self.ledger.ask(self.space.suggest, attributes)
+        self._sampled += 1
+        if refusals:
+            self._refuse(number, refusals[-1])
+            return None
+        return self._new(number, self.ledger.record(number).key)
+
+    def _refuse_again(self, record: TrialRecord) -> None:
+        try:
+            self.members(record)
+        except ConfigError as error:
+            self._refuse(record.number, error)
+
+    def _refuse(self, number: int, error: ConfigError) -> None:
+        reason = "; ".join(str(problem) for problem in error.problems)
+        self.tried += 1
+        self._duplicates = 0
+        self.ledger.tell(number, "failed", reason=reason, exit_reason="setup")
+        self.refused(number, reason)
+
+    def _new(self, number: int, key: str) -> int | None:
+        twin = self._keys.get(key, number)
+        if twin != number:
+            self._tell_duplicate(number, twin)
+            return None
+        self.tried += 1
+        self._keys[key] = number
+        self._duplicates = 0
+        return number
+
+    def _tell_duplicate(self, number: int, twin: int) -> None:
+        self._duplicates += 1
+        self.ledger.tell(number, "duplicate", twin=twin, reason=f"same configuration as trial {twin}")
+
+
+def retry_failed(ledger: Ledger) -> list[int]:
+    """Make a trial in place of each that failed, unless another trial has its configuration; their numbers.
+
+    Those are running trials like any that a killed driver left, so whoever drives next trains them. One whose
+    parameters are no configuration would be refused again and is left alone.
+    """
+    records = ledger.records()
+    trained = {record.key for record in records if record.state not in ("failed", "retried")}
+    failed = [record for record in records if record.state == "failed" and not record.key.startswith(REFUSED)]
+    made = []
+    for record in failed:
+        if record.key and (record.baseline or record.key not in trained):
+            made.append(ledger.add_again(record))
+            trained.add(record.key)
+    return made

@@ -1,0 +1,136 @@
+"""A sweep's search space, asked through Optuna's own ``suggest_*`` calls.
+
+Categorical choices are labels, never tuples or numbers: a database gives tuples back as lists, and MLflow draws numbers
+on an axis.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import optuna
+
+from icd.config import walk
+from icd.config.document import Document
+from icd.config.ranges import Choice, Interval
+from icd.config.read_trial import read_trial
+from icd.config.space import Stored, baseline_document, trial_document
+from icd.config.sweep import Baseline, Start, SweepConfig
+from icd.config.trial import TrialConfig
+from icd.config.walk import Dimension
+from icd.errors import ConfigError, StateError
+from icd.search.core.pair_runs import PairRun, pair_runs_of
+from icd.search.core.records import TrialRecord
+from icd.search.suggest.flat_row import FlatRow
+
+
+class SearchSpace:
+    """Asks for trials, rebuilds them from what the ledger holds, and lists what can be asked.
+
+    Attributes:
+        sweep: What is searched.
+        starts: Trials of other sweeps, tried after the baselines.
+    """
+
+    def __init__(self, sweep: SweepConfig, starts: Sequence[Start] = ()) -> None:
+        self.sweep, self.starts = sweep, tuple(starts)
+        self._row = FlatRow(sweep.template, [item.config for item in self._runs(self._enqueued())])
+
+    def suggest(self, trial: optuna.trial.BaseTrial) -> dict[str, Any]:
+        """Ask a trial for everything that is not fixed and give the trial's plain document."""
+        return trial_document(self.sweep.template, partial(_suggest, trial))
+
+    def document(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Give the document that ``suggest`` gave when it was answered with these parameters.
+
+        Raises:
+            ConfigError: If a parameter is missing or outside the space.
+        """
+        return trial_document(self.sweep.template, Stored(params))
+
+    def read(self, document: Mapping[str, Any]) -> TrialConfig:
+        """Read a run's document; combinations that no corner showed may still be wrong."""
+        return read_trial(Document(dict(document), f"a trial of {self.sweep.name}"))
+
+    def members(self, document: Mapping[str, Any]) -> tuple[PairRun, ...]:
+        """Read a trial's runs: one, or one for each of several pairs."""
+        if not self.sweep.pairs:
+            return pair_runs_of({"": self.read(document)})
+        return pair_runs_of({pair.name: self.read({**document, **pair.networks}) for pair in self.sweep.pairs})
+
+    def baseline(self, baseline: Baseline) -> dict[str, Any]:
+        """Give a baseline's document."""
+        return baseline_document(self.sweep.template, baseline.changes)
+
+    def start(self, start: Start) -> dict[str, Any]:
+        """Give the document of another sweep's trial as it is tried here."""
+        if start.params:
+            return self.document(start.params)
+        return self.baseline(Baseline(label=start.label, changes=start.changes))
+
+    def tried(self, record: TrialRecord) -> dict[str, Any]:
+        """Give the document of a trial of the ledger.
+
+        Raises:
+            ConfigError: If a parameter is missing or outside the space.
+            StateError: For an enqueued configuration that the sweep no longer has.
+        """
+        label = record.baseline if record.baseline is not None else record.start
+        if label is None:
+            return self.document(record.params)
+        if record.baseline is not None:
+            documents = [self.baseline(item) for item in self.sweep.enqueue if item.label == label]
+        else:
+            documents = [self.start(item) for item in self.starts if item.label == label]
+        if not documents:
+            raise StateError(f"{label!r}, which is trial {record.number}, is no longer in the sweep")
+        return documents[0]
+
+    def distributions(self, params: Mapping[str, Any]) -> dict[str, optuna.distributions.BaseDistribution]:
+        """Give what parameters are drawn from, so that a sampler learns from a trial that it did not propose."""
+        asked = optuna.trial.FixedTrial(dict(params))
+        self.suggest(asked)
+        return asked.distributions
+
+    def size(self) -> int | None:
+        """Count the configurations; None where a range has no step."""
+        return walk.size(self.sweep.template)
+
+    def points(self) -> Iterator[dict[str, Any]]:
+        """Give the parameters of every configuration of a finite space, always in one order."""
+        if self.size() is None:
+            raise ConfigError(f"the space of {self.sweep.name} has ranges without a step, so it has no list of points")
+        yield from walk.points(self.sweep.template)
+
+    def corners(self) -> list[dict[str, Any]]:
+        """Give parameters in which every option and both ends of every range occur."""
+        return walk.corners(self.sweep.template)
+
+    def extremes(self) -> list[TrialConfig]:
+        """Give the trials that whatever a trial needs can be told from: the corners and what is enqueued."""
+        documents = [self.document(corner) for corner in self.corners()]
+        return [run.config for run in self._runs([*documents, *self._enqueued()])]
+
+    def dimensions(self) -> list[Dimension]:
+        """List the parameters in the order in which they are asked."""
+        return walk.dimensions(self.sweep.template)
+
+    def row(self, *configs: TrialConfig) -> dict[str, str]:
+        """Give what MLflow shows of a trial with these runs: the same keys for every trial of the sweep."""
+        rows = [self._row.row(config) for config in configs]
+        networks = {part: "+".join(dict.fromkeys(row[part] for row in rows)) for part in ("teacher", "student")}
+        return {**rows[0], **networks}
+
+    def _runs(self, documents: Sequence[Mapping[str, Any]]) -> list[PairRun]:
+        return [member for document in documents for member in self.members(document)]
+
+    def _enqueued(self) -> list[dict[str, Any]]:
+        return [*map(self.baseline, self.sweep.enqueue), *map(self.start, self.starts)]
+
+
+def _suggest(trial: optuna.trial.BaseTrial, name: str, node: Choice | Interval) -> Any:
+    if isinstance(node, Choice):
+        return trial.suggest_categorical(name, list(node.labels))
+    if node.integer:
+        return trial.suggest_int(name, int(node.low), int(node.high), step=int(node.step or 1), log=node.log)
+    return trial.suggest_float(name, node.low, node.high, step=node.step, log=node.log)

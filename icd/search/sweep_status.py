@@ -1,0 +1,258 @@
+"""What the reading verbs say of a sweep, from its study and its folder; drives nothing."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from icd.config.names import shown_params
+from icd.config.sweep import Direction, RankName
+from icd.errors import StateError
+from icd.search.controller.node_health import QUARANTINED
+from icd.search.core.dead_terms import noted_terms
+from icd.search.core.device_usage import DeviceUse, mixed_cost, uses
+from icd.search.core.records import State, TrialRecord, best
+from icd.search.study.database import PostgresLock, is_shared, storage_url
+from icd.search.study.ledger import Ledger
+from icd.search.study.locks import holder, is_driven
+from icd.search.study.sweep_files import sweep_files_of
+from icd.search.study.sweep_index import find, find_all, pasted, sweep_folder
+
+# ``preparing``: its driver reads data or trains a teacher, and the study is not made yet. ``stopped``: nobody drives
+# it and there is more to do. ``finished``: the budget is used, or the space has nothing new.
+SweepState = Literal["preparing", "driven", "stopped", "finished"]
+StopHow = Literal["drain", "now"]
+
+STATES: tuple[State, ...] = get_args(State)
+_ENDED_BY_ITSELF = ("budget", "exhausted")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepStatus:
+    """How a sweep stands.
+
+    Attributes:
+        name: Of the sweep.
+        state: See ``SweepState``.
+        driver: Who drives it.
+        counts: Trials by state.
+        best: The best complete trial by the first objective.
+        metrics: Metric of each objective.
+        ranked: How trials are ranked over several pairs: ``mean`` or ``worst``; None where a trial has one run.
+        directions: Direction of each.
+        budget: Its limits, as in the file.
+        used: What is used of them: ``trials``, ``hours``, ``gpu_hours`` (None until a driver has known the GPUs).
+        stopped_by: Why its last driver left; empty where one drives it or was killed.
+        created: UTC time.
+        folder: Its folder.
+        quarantined: What is said of GPUs and nodes that get no more trials of this driver's run.
+        devices: What complete trials took on each type of device.
+        warnings: What makes the numbers say less than they seem to.
+    """
+
+    name: str
+    state: SweepState
+    driver: str | None
+    counts: Mapping[str, int]
+    best: TrialRecord | None
+    metrics: Sequence[str]
+    ranked: RankName | None
+    directions: Sequence[Direction]
+    budget: Mapping[str, float | None]
+    used: Mapping[str, float | None]
+    stopped_by: str
+    created: str
+    folder: Path
+    quarantined: Sequence[str] = ()
+    devices: Sequence[DeviceUse] = ()
+    warnings: Sequence[str] = ()
+
+    def to_data(self) -> dict[str, Any]:
+        """Write it for JSON."""
+        return {**asdict(self), "folder": str(self.folder)}
+
+
+def status_of(root: Path, name: str) -> SweepStatus:
+    """Say how one sweep stands.
+
+    Raises:
+        StateError: If there is none of that name.
+    """
+    folder = sweep_folder(root, name)
+    try:
+        ledger = find(root, name)
+    except StateError:
+        if is_driven(folder):
+            return _preparing(folder)
+        raise
+    return _status(root, ledger, ledger.records())
+
+
+def all_statuses(root: Path) -> list[SweepStatus]:
+    """Say how every sweep below a root stands, those that are being prepared last."""
+    found = [_status(root, ledger, ledger.records()) for ledger in find_all(root)]
+    known = {status.name for status in found}
+    folders = sorted(lock.parent for lock in sweep_folder(root, "").glob("*/driver.lock"))
+    return found + [_preparing(folder) for folder in folders if folder.name not in known and is_driven(folder)]
+
+
+def plain_sweep(ledger: Ledger) -> dict[str, Any]:
+    """Give a study's sweep as plain data, without reading it: enough to show it."""
+    sweep: dict[str, Any] = json.loads(ledger.attributes["sweep"])
+    search = sweep["search"]
+    objectives = search["objective"] if isinstance(search["objective"], list) else [search["objective"]]
+    return {**sweep, **search, "objectives": objectives}
+
+
+def counts_of(records: Sequence[TrialRecord]) -> dict[str, int]:
+    """Count trials by state."""
+    return {state: sum(record.state == state for record in records) for state in STATES}
+
+
+def driver_of(root: Path, name: str) -> str | None:
+    """Say who drives a sweep now; None for nobody."""
+    folder = sweep_folder(root, name)
+    if is_driven(folder):
+        return holder(folder)
+    url = storage_url(root)
+    if is_shared(url):
+        lock = PostgresLock(url, name)
+        return lock.holder()
+    return None
+
+
+def trial_row(record: TrialRecord, metrics: Sequence[str]) -> dict[str, Any]:
+    """Write a trial as a row for people and programs.
+
+    ``values`` are the objectives of a complete trial; ``last`` is the first objective's metric after its last epoch.
+    """
+    return {
+        "number": record.number,
+        "state": record.state,
+        "values": dict(zip(metrics, record.values, strict=False)),
+        "last": record.curve[max(record.curve)] if record.curve else None,
+        "epochs": max(record.curve, default=0),
+        "baseline": record.baseline,
+        "start": record.start,
+        "control": record.control,
+        "attempts": record.attempts,
+        "seconds": record.attributes.get("seconds"),
+        "reason": record.reason,
+        "engine": record.attributes.get("engine"),
+        "dead_terms": [term.to_data() for term in noted_terms(record)],
+        "twin": record.twin,
+        "started": record.started,
+        "ended": record.ended,
+        "key": record.key,
+        "params": shown_params(record.params),
+        **({"rank": record.rank, "members": dict(record.members)} if record.members else {}),
+    }
+
+
+def flat_rows(records: Sequence[TrialRecord], metrics: Sequence[str]) -> list[dict[str, Any]]:
+    """Write trials as rows of plain values with equal keys, for CSV and ``pandas.DataFrame``.
+
+    Parameters are ``params_NAME``, as in Optuna's data frames; those a trial was not asked are None. In a sweep over
+    several pairs there are ``rank`` and a value for each pair, ``members_NAME``.
+    """
+    names = list(dict.fromkeys(name for record in records for name in record.params))
+    pairs = pairs_of(records)
+    rows = []
+    for record in records:
+        row = trial_row(record, metrics)
+        params, values, members = row.pop("params"), row.pop("values"), row.pop("members", {})
+        start = {"number": row.pop("number"), "state": row.pop("state")}
+        row["dead_terms"] = "; ".join(term["sentence"] for term in row["dead_terms"])
+        shown = {metric: values.get(metric) for metric in metrics}
+        own = {f"members_{name}": members.get(name) for name in pairs}
+        ranked = {"rank": row.pop("rank", None), **own} if pairs else {}
+        rows.append({**start, **shown, **ranked, **row, **{f"params_{name}": params.get(name) for name in names}})
+    return rows
+
+
+def pairs_of(records: Sequence[TrialRecord]) -> list[str]:
+    """Name the pairs that trials were trained on; none where each has one run."""
+    return list(dict.fromkeys(name for record in records for name in record.members))
+
+
+def found_line(folder: Path, records: Sequence[TrialRecord]) -> str:
+    """Say what a driver that goes on finds: ``found 10 done, 2 running to continue, 0 lost``.
+
+    A trial is lost if the study has epochs of it and its folder has no checkpoint, so that it begins again.
+    """
+    files = sweep_files_of(folder)
+    counts = counts_of(records)
+    under_way = [record for record in records if record.state == "running"]
+    lost = [record for record in under_way if record.curve and not files.begun(record.number)]
+    failed = f", {counts['failed']} failed (--retry-failed trains them again)" if counts["failed"] else ""
+    done, going_on = counts["complete"] + counts["pruned"], len(under_way) - len(lost)
+    return f"found {done} done, {going_on} running to continue, {len(lost)} lost{failed}"
+
+
+def request_stop(root: Path, name: str, how: StopHow) -> str:
+    """Ask a sweep's driver to stop; returns who that is.
+
+    Raises:
+        StateError: If nobody drives it, or there is no such sweep.
+    """
+    driver = driver_of(root, name)
+    if driver is None:
+        find(root, name)
+        raise StateError(
+            f"sweep {name!r} is driven by nobody, so there is nothing to stop; see '{pasted(root, 'status', name)}'"
+        )
+    sweep_files_of(sweep_folder(root, name)).ask_to_stop(how)
+    return driver
+
+
+def _status(root: Path, ledger: Ledger, records: Sequence[TrialRecord]) -> SweepStatus:
+    attributes, sweep = ledger.attributes, plain_sweep(ledger)
+    driver = driver_of(root, ledger.name)
+    stopped_by = "" if driver else str(attributes.get("stopped_by", ""))
+    more = any(record.state == "running" for record in records)
+    finished = stopped_by in _ENDED_BY_ITSELF and not more
+    gpus = attributes.get("gpus_per_trial")
+    seconds = sum(float(record.attributes.get("seconds", 0.0)) for record in records)
+    metrics, devices = [item["metric"] for item in sweep["objectives"]], uses(records)
+    warning = mixed_cost(metrics, devices)
+    return SweepStatus(
+        name=ledger.name,
+        state="driven" if driver else "finished" if finished else "stopped",
+        driver=driver,
+        counts=counts_of(records),
+        best=best(records, maximize=sweep["objectives"][0]["direction"] == "maximize"),
+        metrics=metrics,
+        ranked=ledger.ranked,
+        directions=[item["direction"] for item in sweep["objectives"]],
+        budget={name: sweep["budget"][name] for name in ("trials", "hours", "gpu_hours")},
+        used={
+            "trials": sum(record.counts for record in records),
+            "hours": float(attributes.get("seconds", 0.0)) / 3600,
+            "gpu_hours": None if gpus is None else float(gpus) * seconds / 3600,
+        },
+        stopped_by=stopped_by,
+        created=str(attributes.get("created", "")),
+        folder=sweep_folder(root, ledger.name),
+        quarantined=list(attributes.get(QUARANTINED, ())),
+        devices=devices,
+        warnings=[warning] if warning else [],
+    )
+
+
+def _preparing(folder: Path) -> SweepStatus:
+    return SweepStatus(
+        name=folder.name,
+        state="preparing",
+        driver=holder(folder),
+        counts=counts_of(()),
+        best=None,
+        metrics=[],
+        ranked=None,
+        directions=[],
+        budget={},
+        used={},
+        stopped_by="",
+        created="",
+        folder=folder,
+    )

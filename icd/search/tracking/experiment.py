@@ -1,0 +1,291 @@
+"""One experiment of MLflow, brought to what the views of a sweep's runs say; whoever asks twice changes nothing.
+
+A run is found by our tag ``icd.trial`` before it is made, and only what lies beyond the last step that it has is sent.
+So a kill between a request and its answer makes no second run and no second row.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from posixpath import dirname
+from typing import TYPE_CHECKING, Any
+
+from icd.errors import SetupError
+from icd.search.study.database_file import sqlite_file
+from icd.search.tracking.mlflow_client import GONE, TRIAL_TAG, connect, fullest_first, is_poison
+from icd.search.tracking.mlflow_file import ARTIFACTS
+from icd.search.tracking.mlflow_pages import NOTE_TAG, VIEW_TAG, note_text, view_value
+from icd.search.tracking.run_view import SUMMARY, Row, RunView, name_is_taken
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+SENT_TAG = "icd.sent"  # the mark of the view that the run was brought to; set last
+_MOST_METRICS, _MOST_PARAMS, _MOST_RUNS = 1000, 100, 1000  # of one request
+_TAG_LENGTH = 8000
+_DATABASES = ("postgresql", "mysql", "mssql")
+_ALL_RUNS = 3  # mlflow.entities.ViewType.ALL; written out because mlflow is imported late
+
+Refuse = Callable[[str, str, str], None]
+
+
+@dataclass(slots=True)
+class _Run:
+    """What MLflow has of a run: its last step, and the names that it has or has refused."""
+
+    id: str
+    active: bool
+    last: int
+    params: set[str]
+    tags: dict[str, str]
+    refused: set[str]
+
+
+class Experiment:
+    """The runs of a sweep.
+
+    Args:
+        folder: Of the sweep.
+        uri: Of the tracking server or database.
+        name: Of the experiment.
+        uid: Random id of the sweep; part of every run's tag.
+        refuse: Told the key of a run, a value that MLflow refuses for good, and why.
+    """
+
+    def __init__(self, folder: Path, uri: str, name: str, uid: str, refuse: Refuse) -> None:
+        self.folder, self.uri, self.name, self.uid, self.refuse = folder, uri, name, uid, refuse
+        self.id = ""
+        self._client: MlflowClient | None = None
+        self._tags: dict[str, str] = {}
+        self._runs: dict[str, _Run] = {}
+        self._marks: dict[str, str] = {}
+
+    @property
+    def client(self) -> "MlflowClient":
+        """MLflow's own client."""
+        if self._client is None:
+            self._client = connect(self.uri)
+        return self._client
+
+    def sent(self, key: str, mark: str) -> bool:
+        """Whether a run has this mark; asks once for the marks of all runs."""
+        self._open()
+        return bool(mark) and self._marks.get(key) == mark
+
+    def reconcile(self, view: RunView) -> None:
+        """Bring a run to a view. Raises whatever calls for another try later, which may begin anew."""
+        try:
+            self._open()
+            if view.mark:
+                self._runs.pop(view.key, None)  # a request of a killed process may have made a second run since
+            run = self._run(view)
+            if run.active and not (view.mark and run.tags.get(SENT_TAG) == view.mark):
+                self._bring(view, run)
+        except Exception as error:
+            self._runs.pop(view.key, None)  # what arrived of it is not known
+            if getattr(error, "error_code", "") == GONE:  # deleted for good, or the database is another
+                self.id = ""
+            raise
+        if view.mark:
+            self._marks[view.key] = view.mark
+            self._runs.pop(view.key, None)
+
+    def known_run(self, key: str) -> str | None:
+        """Give the id of a run that is there; None where this MLflow never heard of it, or it was deleted."""
+        self._open()
+        found = self._find(key)
+        return found.id if found is not None and found.active else None
+
+    def run_id(self, view: RunView) -> str:
+        """Give the id of a run, which is made where there is none."""
+        self._open()
+        return self._run(view).id
+
+    def _bring(self, view: RunView, run: _Run) -> None:
+        self._send_params(view, run)
+        self._send_tags(view.key, run, view.tags)
+        self._send_rows(view.key, run, [row for row in view.rows if row.step > run.last])
+        if view.totals is not None:
+            self._send_rows(view.key, run, [view.totals])
+        self._describe(view)
+        self._upload(view, run)
+        if view.mark:
+            state = "FAILED" if view.failed else "FINISHED"
+            self._try(view.key, state, lambda: self.client.set_terminated(run.id, state, view.end_ms))
+            self._send_tags(view.key, run, {SENT_TAG: view.mark})
+
+    # The experiment
+
+    def _open(self) -> None:
+        """Find the experiment, or make it, and ask which of its runs need nothing more."""
+        if self.id:
+            return
+        found = self.client.get_experiment_by_name(self.name)
+        if found is not None and found.lifecycle_stage != "active":
+            raise SetupError(
+                f"experiment {self.name!r} was deleted; restore it (mlflow experiments restore "
+                f"-x {found.experiment_id}) or delete it for good (mlflow gc)"
+            )
+        if found is None:
+            place = _artifact_place(self.uri, self.uid, self.folder)
+            self.id = self.client.create_experiment(self.name, artifact_location=place)
+        else:
+            self.id = found.experiment_id
+        self._tags = dict(found.tags) if found is not None else {}
+        self._runs.clear()
+        self._marks = self._stored_marks()
+
+    def _stored_marks(self) -> dict[str, str]:
+        seen: dict[str, list[str]] = {}
+        for run in self._search(f"tags.`{TRIAL_TAG}` LIKE '{self.uid}/%'"):
+            if run.info.lifecycle_stage == "active":
+                key = run.data.tags[TRIAL_TAG].removeprefix(f"{self.uid}/")
+                seen.setdefault(key, []).append(run.data.tags.get(SENT_TAG, ""))
+        return {key: marks[0] for key, marks in seen.items() if len(marks) == 1}  # of two runs one has to go
+
+    def _describe(self, view: RunView) -> None:
+        """Head the experiment's page, and save the view of it that shows the parameters; each once."""
+        told = {}
+        if view.note:
+            told[NOTE_TAG] = note_text(view.note, self.uri, self.id)
+        if view.params and view.key != SUMMARY and VIEW_TAG not in self._tags:
+            told[VIEW_TAG] = view_value(list(view.params), "val/top1", view.start_ms)
+        for name, value in told.items():
+            if self._tags.get(name) != value:
+                self._try(view.key, name, partial(self.client.set_experiment_tag, self.id, name, value))
+                self._tags[name] = value
+
+    # Runs
+
+    def _run(self, view: RunView) -> _Run:
+        """Find a run by its tag, or make it."""
+        if view.key not in self._runs:
+            found = self._find(view.key)
+            if found is None:
+                tags = {**_short(view.tags), TRIAL_TAG: f"{self.uid}/{view.key}"}
+                self.client.create_run(self.id, start_time=view.start_ms, tags=tags, run_name=view.name)
+                found = self._find(view.key)
+            if found is None:
+                raise OSError(f"MLflow does not show run {view.key} yet, which it has just made")
+            self._runs[view.key] = found
+        return self._runs[view.key]
+
+    def _find(self, key: str) -> _Run | None:
+        """Find the run with our tag, the fullest where a lost answer made two; a deleted one only where no other is."""
+        found = list(self._search(f"tags.`{TRIAL_TAG}` = '{self.uid}/{key}'"))
+        active = [run for run in found if run.info.lifecycle_stage == "active"]
+        first, *doubles = sorted(active, key=fullest_first) or found[:1] or [None]
+        for double in doubles:
+            self.client.delete_run(double.info.run_id)
+        if first is None:
+            return None
+        steps = [metric.step for metric in first.data.to_proto().metrics]  # the last of each metric
+        return _Run(
+            first.info.run_id, bool(active), max(steps, default=0), set(first.data.params), first.data.tags, set()
+        )
+
+    def _search(self, query: str) -> Iterator[Any]:
+        token = None
+        while True:
+            page = self.client.search_runs(
+                [self.id], query, run_view_type=_ALL_RUNS, max_results=_MOST_RUNS, page_token=token
+            )
+            yield from page
+            token = page.token
+            if not token:
+                return
+
+    # What a run holds
+
+    def _send_rows(self, key: str, run: _Run, rows: Sequence[Row]) -> None:
+        """Send whole steps together, so that the last step that MLflow has is whole."""
+        from mlflow.entities import Metric
+
+        batch: list[Metric] = []
+        for row in rows:
+            taken = [(name, value) for name, value in row.metrics.items() if self._takes(key, run, name)]
+            new = [Metric(name, value, row.time_ms, row.step) for name, value in taken]
+            if batch and len(batch) + len(new) > _MOST_METRICS:
+                self._log(key, run, "metrics", batch)
+                batch = []
+            batch += new
+        self._log(key, run, "metrics", batch)
+        run.last = max([run.last, *(row.step for row in rows)])
+
+    def _send_params(self, view: RunView, run: _Run) -> None:
+        from mlflow.entities import Param
+
+        new = [Param(name, value) for name, value in view.params.items() if name not in run.params]
+        self._log(view.key, run, "params", [param for param in new if self._takes(view.key, run, param.key)])
+        run.params.update(view.params)
+
+    def _send_tags(self, key: str, run: _Run, tags: Mapping[str, str]) -> None:
+        from mlflow.entities import RunTag
+
+        new = {name: value for name, value in _short(tags).items() if run.tags.get(name) != value}
+        self._log(key, run, "tags", [RunTag(*tag) for tag in new.items() if self._takes(key, run, tag[0])])
+        run.tags.update(new)
+
+    def _takes(self, key: str, run: _Run, name: str) -> bool:
+        """Whether MLflow takes a name; one that it does not take is told once."""
+        if name not in run.refused and not name_is_taken(name):
+            run.refused.add(name)
+            self.refuse(key, name, "a name must have letters, digits and -_. :/ only, at most 250, and be no path")
+        return name not in run.refused
+
+    def _log(self, key: str, run: _Run, kind: str, entities: Sequence[Any]) -> None:
+        """Send values of one kind together; where MLflow refuses some, each alone, so that only those are left out."""
+        most = _MOST_METRICS if kind == "metrics" else _MOST_PARAMS
+        for first in range(0, len(entities), most):
+            part = entities[first : first + most]
+            try:
+                self.client.log_batch(run.id, **{kind: part}, synchronous=True)
+            except Exception as error:
+                if not is_poison(error):
+                    raise
+                for entity in part if len(part) > 1 else ():
+                    if entity.key not in run.refused:
+                        self._log(key, run, kind, [entity])
+                if len(part) == 1:
+                    run.refused.add(part[0].key)
+                    self.refuse(key, f"{part[0].key}={part[0].value}", str(error))
+
+    def _try(self, key: str, what: str, call: Callable[[], object]) -> None:
+        try:
+            call()
+        except Exception as error:
+            if not is_poison(error):
+                raise
+            self.refuse(key, what, str(error))
+
+    def _upload(self, view: RunView, run: _Run) -> None:
+        """Upload the files that MLflow has not; those of the summary change, and are sent again."""
+        listed: dict[str, set[str]] = {}
+        for name in view.artifacts:
+            inside = name.removeprefix(f"trials/{view.key}/")
+            above = dirname(inside)
+            if above not in listed:
+                listed[above] = {item.path for item in self.client.list_artifacts(run.id, above or None)}
+            if inside not in listed[above] or view.key == SUMMARY:
+                send = partial(self.client.log_artifact, run.id, str(self.folder / name), above or None)
+                self._try(view.key, name, send)
+
+
+def _short(tags: Mapping[str, str]) -> dict[str, str]:
+    return {name: str(value)[:_TAG_LENGTH] for name, value in tags.items()}
+
+
+def _artifact_place(uri: str, uid: str, folder: Path) -> str | None:
+    """Files lie beside a local database, below the root of a sweep (ROOT/sweeps/NAME) with any other database.
+
+    A server knows its own place. Without one of ours MLflow would write to ``mlruns`` in the current folder.
+    """
+    database = sqlite_file(uri)
+    if database is not None:
+        root = database.parent
+    elif uri.startswith(_DATABASES):
+        root = folder.absolute().parents[1]
+    else:
+        return None
+    return (root / ARTIFACTS / uid).as_uri()

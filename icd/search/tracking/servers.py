@@ -1,0 +1,127 @@
+"""MLflow and optuna-dashboard as servers on this machine, each for as long as a block lasts."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from icd.errors import SetupError
+from icd.search.study.database import storage_url
+from icd.search.tracking.mlflow_file import ARTIFACTS, ready
+
+_HOST = "127.0.0.1"
+_START_S = 120.0
+_GRACE_S = 10.0
+# The database's address travels by the environment: a command line can be read by everyone on the machine.
+_DASHBOARD = (
+    "import os, sys, optuna_dashboard as d; d.run_server(os.environ['ICD_UI_STORAGE'], sys.argv[1], int(sys.argv[2]))"
+)
+
+
+class Server(NamedTuple):
+    """A server that was started here."""
+
+    process: "subprocess.Popen[bytes]"
+    address: str
+    health: str
+    log: Path
+
+
+def free_port() -> int:
+    """Find a port of the loopback interface that nobody uses."""
+    with socket.socket() as probe:
+        probe.bind((_HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def mlflow_words(port: int) -> list[str]:
+    """Give the command line of a tracking server; its store comes by the environment."""
+    hosts = f"localhost:{port},{_HOST}:{port}"  # compared with the whole Host header, port included
+    words = ["-m", "mlflow", "server", "--host", _HOST, "--port", str(port), "--workers", "1", "--allowed-hosts", hosts]
+    return [sys.executable, *words]
+
+
+@contextmanager
+def mlflow_server(root: Path, uri: str, port: int) -> Iterator[Server]:
+    """Serve MLflow from its store while the block lasts."""
+    ready(uri)
+    environment = {
+        "MLFLOW_BACKEND_STORE_URI": uri,
+        "MLFLOW_ARTIFACTS_DESTINATION": str((root / ARTIFACTS).absolute()),
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # seven processes and 0.6 GB for nothing
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    }
+    with _running(mlflow_words(port), environment, root / "ui-mlflow.log") as process:
+        yield Server(process, f"http://{_HOST}:{port}", "/health", root / "ui-mlflow.log")
+
+
+@contextmanager
+def dashboard_server(root: Path, port: int) -> Iterator[Server]:
+    """Serve optuna-dashboard while the block lasts."""
+    words = [sys.executable, "-W", "ignore", "-c", _DASHBOARD, _HOST, str(port)]
+    with _running(words, {"ICD_UI_STORAGE": storage_url(root)}, root / "ui-dashboard.log") as process:
+        yield Server(process, f"http://{_HOST}:{port}", "/", root / "ui-dashboard.log")
+
+
+@contextmanager
+def _running(words: Sequence[str], environment: Mapping[str, str], log: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run a server with its children in a session of its own, and end all of them."""
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            env={**{name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}, **environment},
+            start_new_session=True,
+        )
+    try:
+        yield process
+    finally:
+        _end(process)
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    for number, patience in ((signal.SIGTERM, _GRACE_S), (signal.SIGKILL, _GRACE_S)):
+        try:
+            os.killpg(process.pid, number)
+        except ProcessLookupError:
+            break
+        try:
+            process.wait(patience)
+        except subprocess.TimeoutExpired:
+            continue
+    process.wait()
+
+
+def answers(server: Server, over: threading.Event) -> bool:
+    """Wait until a server answers; False if the user ended it first.
+
+    Raises:
+        SetupError: If it died or does not answer.
+    """
+    deadline = time.monotonic() + _START_S
+    while not over.is_set():
+        if server.process.poll() is not None:
+            code = server.process.returncode
+            raise SetupError(
+                f"the server of {server.address} ended with code {code} while it started; see {server.log}"
+            )
+        try:
+            with urllib.request.urlopen(server.address + server.health, timeout=5):  # ours, on loopback
+                return True
+        except (urllib.error.URLError, OSError):
+            if time.monotonic() > deadline:
+                raise SetupError(f"{server.address} does not answer after {_START_S:.0f} s; see {server.log}") from None
+        over.wait(0.2)
+    return False

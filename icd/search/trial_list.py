@@ -1,0 +1,106 @@
+"""Runs a list of trials beside a sweep that was searched: in its study, its folder and its MLflow experiment."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from icd.config.sweep import SweepConfig
+from icd.errors import Interrupted
+from icd.search.controller.controller import SweepController
+from icd.search.core.records import TrialRecord
+from icd.search.run_sweep import check_digests, stored_sweep
+from icd.search.session import Session, session
+from icd.search.settings import Settings, preparation
+from icd.search.study.database import redacted
+from icd.search.study.ledger import Ledger
+from icd.search.study.sweep_index import find, pasted, tracking_uri
+from icd.search.suggest.list_source import Listed, ListSource, measured
+from icd.search.suggest.search_space import SearchSpace
+from icd.search.suggest.warm_start import stored_starts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageResult:
+    """How a stage stands when its driver leaves.
+
+    Attributes:
+        name: Of the sweep.
+        folder: Its folder.
+        records: Its trials.
+        stopped_by: ``exhausted`` once the list is done; ``stop`` or ``failures`` else.
+        pending: Runs of which MLflow lacks something.
+        tracking: Where MLflow is.
+    """
+
+    name: str
+    folder: Path
+    records: tuple[TrialRecord, ...]
+    stopped_by: str
+    pending: int
+    tracking: str
+
+
+def run_stage(
+    name: str,
+    listed_of: Callable[[Ledger, SweepConfig], Listed],
+    settings: Settings,
+    overrides: Sequence[str] = (),
+    finish: Callable[[Ledger, Path], None] = lambda ledger, folder: None,
+) -> StageResult:
+    """Train what is on a list, or what is left of it.
+
+    Args:
+        name: Of the sweep.
+        listed_of: Makes the list, or reads it back; called while the sweep is held.
+        settings: How and where.
+        overrides: Changes of the sweep's resources.
+        finish: Called at a clean end, while MLflow can still be told.
+
+    Raises:
+        StateError: If there is no such sweep, or another driver has it.
+        Interrupted: If a signal stopped it; the same call goes on.
+    """
+    found = find(settings.root, name)
+    sweep = stored_sweep(found, tuple(overrides))
+    with session(sweep, settings) as held:
+        ledger = Ledger(held.storage, name, settings.announce)
+        listed = listed_of(ledger, sweep)
+        driver = _driver(sweep, ledger, listed, held)
+        pending = held.conduct(driver, lambda: finish(ledger, held.folder))
+        if driver.stopped_by == "signal":
+            again = pasted(settings.root, listed.stage, name)
+            raise Interrupted(f"{listed.stage} of sweep {name!r} stopped; continue with '{again}'")
+        return StageResult(
+            name=name,
+            folder=held.folder,
+            records=tuple(ledger.records(listed.stage)),
+            stopped_by=driver.stopped_by,
+            pending=pending,
+            tracking=redacted(tracking_uri(settings.root)),
+        )
+
+
+def _driver(sweep: SweepConfig, ledger: Ledger, listed: Listed, held: Session) -> SweepController:
+    settings, attributes, configs = held.settings, ledger.attributes, listed.configs
+    chosen = {
+        "teacher_caches": attributes.get(f"{listed.stage}/teacher_caches", {}),
+        "tuned": attributes.get("tuned", {}),
+    }
+    request = preparation(configs, sweep, settings, probe=not ledger.records(listed.stage), **chosen)
+    prepared = held.prepare(sweep, request)
+    check_digests(ledger, prepared)
+    one_thing = measured(sweep, listed.objective)
+    ledger.drive()
+    ledger.note_study(**{f"{listed.stage}/teacher_caches": dict(prepared.teacher_caches)})
+    driver = SweepController(
+        one_thing,
+        SearchSpace(sweep, stored_starts(ledger)),
+        ledger,
+        held.tracker(),
+        prepared,
+        held.site(sweep, prepared),
+        settings.announce,
+        ListSource(listed, ledger, prepared),
+    )
+    driver.note_stage(stopped_by="")
+    return driver

@@ -1,0 +1,1 @@
+"""Folders and buckets: whole objects under names, and locks."""

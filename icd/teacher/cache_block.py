@@ -1,0 +1,326 @@
+r"""What the teacher says about every view of every image, kept in files: no trial computes an entry twice.
+
+A view is a number (icd/data/views.py), so (image, view) has one answer. An entry holds the logits of the finest cells
+in float16 and, bit by bit, whether the teacher was right: coarser cells and the global logits are means of the finest
+ones, because pooling is an average and the head is linear, but an arg-max must not be asked of rounded numbers, where
+ties flip the weight of a cell.
+
+One folder holds one *block*: the cells of one grid, for one teacher, data set and family of views.
+
+    block.json      what it is; another teacher, data set or version is another folder
+    entries.bin     the entries, sparse: a slot that nobody asked for takes no disk
+    checks.bin      CRC-32 of each entry, written after it; 0 means missing
+    claims          locked byte by byte: one image, one writer at a time
+
+Any number of processes of one machine share it, and of threads in each. A writer that dies leaves its entries missing,
+and its locks free.
+
+Shape key:
+    B: batch    K: classes    R: stored rows (cells of the grid, the global logits before them where they differ)
+    P: cells of all scales    V: verdicts    S: slots    W: bytes of an entry
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from icd.errors import CheckpointError, SetupError
+from icd.kept import kept
+from icd.losses.cells import bins, cell_logits
+from icd.models import Output
+from icd.storage.byte_locks import ByteLocks
+from icd.training.checkpoints import write_durably
+
+VERSION = 1
+_DIGITS = 16
+HEADER, _ENTRIES, _CHECKS, _CLAIMS = "block.json", "entries.bin", "checks.bin", "claims"
+
+Slots = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockSpec:
+    """What one block holds; its digest names the folder.
+
+    Attributes:
+        teacher: Digest of the weights.
+        data: Digest of the images, split and normalisation.
+        views: The family of views, as plain data.
+        num_images: Training images.
+        num_classes: K.
+        side: Cells along one side of the block's grid.
+        from_map: Whether the cells are cut from the map itself, and stand for their own scale only; else from the
+            grid of ``side``, and all scales that divide it are means of them.
+        own_logits: Whether the network's own logits are stored too: they differ from the mean of the cells where the
+            grid's windows overlap.
+        sequence: None for every view of every image; else (seed, epochs) of the one sequence of views it follows.
+    """
+
+    teacher: str
+    data: str
+    views: str
+    num_images: int
+    num_views: int
+    num_classes: int
+    side: int
+    from_map: bool
+    own_logits: bool
+    sequence: tuple[int, int] | None = None
+
+    @property
+    def num_slots(self) -> int:
+        """Entries when full."""
+        return self.num_images * (self.num_views if self.sequence is None else self.sequence[1])
+
+    @property
+    def scales(self) -> tuple[int, ...]:
+        """Scales whose cells are means of the stored ones."""
+        if self.from_map:
+            return (self.side,)
+        return tuple(scale for scale in range(1, self.side + 1) if self.side % scale == 0)
+
+    @property
+    def num_rows(self) -> int:
+        """R."""
+        return self.side**2 + self.own_logits
+
+    @property
+    def num_verdicts(self) -> int:
+        """V: the network's own, then the cells of every scale."""
+        return 1 + sum(scale**2 for scale in self.scales)
+
+    @property
+    def entry_bytes(self) -> int:
+        """W."""
+        return 2 * self.num_rows * self.num_classes + -(-self.num_verdicts // 8)
+
+    @property
+    def num_bytes(self) -> int:
+        """Disk when full."""
+        return self.num_slots * (self.entry_bytes + 4)
+
+    def digest(self) -> str:
+        """SHA-256 of what it is."""
+        return hashlib.sha256(self.text().encode()).hexdigest()
+
+    def text(self) -> str:
+        """Write it as JSON."""
+        return json.dumps({"version": VERSION, **asdict(self)}, sort_keys=True)
+
+    @classmethod
+    def from_text(cls, text: str) -> "BlockSpec":
+        """Read it back.
+
+        Raises:
+            CheckpointError: If it is none of this version.
+        """
+        try:
+            data = json.loads(text)
+            if data.pop("version") != VERSION:
+                raise ValueError("version")
+            sequence = data.pop("sequence")
+            return cls(**data, sequence=tuple(sequence) if sequence else None)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CheckpointError(f"no block of a teacher cache of version {VERSION}: {text[:80]!r}") from error
+
+    def slots(self, epoch: int, indices_B: Slots, view_ids_B: Slots) -> Slots:
+        """Where the entries of a batch lie."""
+        if self.sequence is None:
+            return indices_B * self.num_views + view_ids_B
+        return (epoch - 1) * self.num_images + indices_B
+
+    def image_of(self, slots_S: Slots) -> Slots:
+        """Which image a slot belongs to."""
+        return slots_S // self.num_views if self.sequence is None else slots_S % self.num_images
+
+
+class Block:
+    """The files of one block, open for reading and filling.
+
+    Raises:
+        CheckpointError: If the folder holds another block, or its files do not fit.
+        SetupError: If it cannot be made.
+    """
+
+    def __init__(self, folder: Path, spec: BlockSpec) -> None:
+        self.folder, self.spec = folder, spec
+        _make(folder, spec)
+        self._entries_fd = os.open(folder / _ENTRIES, os.O_RDWR)
+        self._claims = ByteLocks(folder / _CLAIMS)
+        self._check_sizes()
+        self._entries_SW: NDArray[np.uint8] = np.memmap(
+            folder / _ENTRIES, np.uint8, "r", shape=(spec.num_slots, spec.entry_bytes)
+        )
+        self._checks_S: NDArray[np.uint32] = np.memmap(folder / _CHECKS, np.uint32, "r+", shape=(spec.num_slots,))
+        self._seen_S = np.zeros(spec.num_slots, dtype=bool)  # checked once by this process
+
+    def close(self) -> None:
+        """Let go of the files, once."""
+        file, self._entries_fd = self._entries_fd, -1  # by then its number may be another file's
+        if file >= 0:
+            os.close(file)
+            self._claims.close()
+
+    def filled(self) -> int:
+        """Count entries."""
+        return int(np.count_nonzero(self._checks_S))
+
+    def missing(self, slots_B: Slots) -> NDArray[np.bool_]:
+        """Say which entries are not there yet."""
+        return np.asarray(self._checks_S[slots_B] == 0)
+
+    def read(self, slots_B: Slots) -> tuple[Tensor, Tensor]:
+        """Give rows [B, R, K] in float32 and verdicts [B, V]; raises as ``read_fp16`` does."""
+        rows_BRK, verdicts_BV = self.read_fp16(slots_B)
+        return rows_BRK.float(), verdicts_BV
+
+    def read_fp16(self, slots_B: Slots) -> tuple[Tensor, Tensor]:
+        """Give rows [B, R, K] in float16, as they are stored, and verdicts [B, V].
+
+        Raises:
+            CheckpointError: If an entry is missing, or fails its checksum.
+        """
+        entries_BW = np.ascontiguousarray(self._entries_SW[slots_B])
+        self._verify(slots_B, entries_BW)
+        spec = self.spec
+        end = 2 * spec.num_rows * spec.num_classes
+        rows_BR = np.ascontiguousarray(entries_BW[:, :end]).view(np.float16)
+        bits_BV = np.unpackbits(entries_BW[:, end:], axis=1, count=spec.num_verdicts)
+        rows_BRK = torch.from_numpy(rows_BR.reshape(len(slots_B), spec.num_rows, spec.num_classes))
+        return rows_BRK, torch.from_numpy(bits_BV.astype(bool))
+
+    def write(self, slots_B: Slots, rows_BRK: Tensor, verdicts_BV: Tensor) -> None:
+        """Put entries in place, each whole before its checksum says that it is there.
+
+        Raises:
+            SetupError: If the disk is full.
+            CheckpointError: If a logit is not finite in float16.
+        """
+        halves_BRK = rows_BRK.to(torch.float16)
+        if not bool(torch.isfinite(halves_BRK).all()):
+            raise CheckpointError(
+                f"logits of teacher {self.spec.teacher[:_DIGITS]} do not fit float16; use --teacher-cache off"
+            )
+        halves_BW = halves_BRK.reshape(len(slots_B), -1).numpy().view(np.uint8)
+        bits_BW = np.packbits(verdicts_BV.numpy(), axis=1)
+        entries_BW = np.concatenate([halves_BW, bits_BW], axis=1)
+        try:
+            for slot, entry_W in zip(slots_B.tolist(), entries_BW, strict=True):
+                os.pwrite(self._entries_fd, entry_W.tobytes(), slot * self.spec.entry_bytes)
+        except OSError as error:
+            raise SetupError(f"{self.folder / _ENTRIES} cannot be written: {error.strerror}") from error
+        self._checks_S[slots_B] = [_check(entry_W) for entry_W in entries_BW]
+
+    @contextmanager
+    def claim(self, slots_B: Slots) -> Iterator[None]:
+        """Keep other writers, threads of this process too, from the images of these slots; waits for their ends."""
+        with self._claims.held(self.spec.image_of(slots_B).tolist()):
+            yield
+
+    def damaged(self, *, chunk: int = 4096, repair: bool = False) -> int:
+        """Check every entry; returns how many fail. ``repair`` makes them missing, to be computed again."""
+        found = 0
+        for first in range(0, self.spec.num_slots, chunk):
+            slots_B = first + np.flatnonzero(self._checks_S[first : first + chunk])
+            bad = [slot for slot in slots_B.tolist() if _check(self._entries_SW[slot]) != self._checks_S[slot]]
+            found += len(bad)
+            if repair and bad:
+                self._checks_S[bad] = 0
+        return found
+
+    def _verify(self, slots_B: Slots, entries_BW: NDArray[np.uint8]) -> None:
+        for row in np.flatnonzero(~self._seen_S[slots_B]).tolist():
+            slot = int(slots_B[row])
+            if not self._checks_S[slot]:
+                raise CheckpointError(f"{self.folder}: entry {slot} is missing")
+            if _check(entries_BW[row]) != self._checks_S[slot]:
+                raise CheckpointError(
+                    f"{self.folder}: entry {slot} fails its checksum; 'icd teacher cache verify --repair' drops it"
+                )
+            self._seen_S[slot] = True
+
+    def _check_sizes(self) -> None:
+        for name, width in ((_ENTRIES, self.spec.entry_bytes), (_CHECKS, 4)):
+            size, wanted = (self.folder / name).stat().st_size, width * self.spec.num_slots
+            if size != wanted:
+                raise CheckpointError(f"{self.folder / name} must have {wanted} bytes, but got {size}; drop the cache")
+
+
+def block_folder(root: Path, spec: BlockSpec) -> Path:
+    """Name the folder of a block below the folder of all teacher caches."""
+    return root / spec.digest()[:_DIGITS]
+
+
+def read_spec(folder: Path) -> BlockSpec:
+    """Read what a folder holds.
+
+    Raises:
+        CheckpointError: If it holds no block.
+    """
+    try:
+        return BlockSpec.from_text((folder / HEADER).read_text())
+    except OSError as error:
+        raise CheckpointError(f"{folder} holds no teacher cache: {error.strerror}") from error
+
+
+def rows_of(output: Output, head: nn.Linear, spec: BlockSpec, labels_B: Tensor) -> tuple[Tensor, Tensor]:
+    """Give the rows and verdicts of a forward, on the CPU: [B, R, K] and [B, V]."""
+    grid = None if spec.from_map else spec.side
+    cells_BPK = cell_logits(output.features_BCHW, head, spec.scales, grid=grid).float()
+    logits_B1K = output.logits_BK.float().unsqueeze(1)
+    verdicts_BV = torch.cat([logits_B1K, cells_BPK], dim=1).argmax(dim=2) == labels_B.unsqueeze(1)
+    finest_BMK = cells_BPK[:, -(spec.side**2) :]
+    rows_BRK = torch.cat([logits_B1K, finest_BMK], dim=1) if spec.own_logits else finest_BMK
+    return rows_BRK.cpu(), verdicts_BV.cpu()
+
+
+@kept
+def coarsening(side: int, scales: tuple[int, ...], device: torch.device) -> Tensor:
+    """Averaging of the stored cells to those of the scales, [P, side * side]."""
+    return torch.cat([bins(side, side, scale) for scale in scales]).float().to(device)
+
+
+def verdict_index(spec: BlockSpec, scales: Sequence[int]) -> list[int]:
+    """Where the verdicts on the cells of the scales are."""
+    starts, start = {}, 1
+    for scale in spec.scales:
+        starts[scale] = start
+        start += scale**2
+    return [starts[scale] + cell for scale in scales for cell in range(scale**2)]
+
+
+def _check(entry_W: NDArray[np.uint8]) -> int:
+    return zlib.crc32(entry_W.tobytes()) or 1  # 0 means missing
+
+
+def _make(folder: Path, spec: BlockSpec) -> None:
+    header = folder / HEADER
+    if header.exists():
+        if header.read_text() != spec.text():
+            raise CheckpointError(f"{folder} holds another teacher cache than the one asked for; drop it")
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / ".making").open("w") as making:
+            fcntl.flock(making, fcntl.LOCK_EX)  # two may come at once
+            if header.exists():
+                return
+            (folder / _CLAIMS).touch()
+            (folder / _ENTRIES).touch()
+            os.truncate(folder / _ENTRIES, spec.num_slots * spec.entry_bytes)
+            with (folder / _CHECKS).open("wb") as checks:  # real blocks: a hole could not be filled on a full disk
+                os.posix_fallocate(checks.fileno(), 0, 4 * spec.num_slots)
+            write_durably(header, spec.text().encode())  # last: a block without a header does not exist
+    except OSError as error:
+        raise SetupError(f"{folder} cannot be made: {error.strerror}") from error

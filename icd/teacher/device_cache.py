@@ -1,0 +1,150 @@
+"""A teacher cache's entries in the memory of a device, where a training step finds them without the host.
+
+A block that fits is mirrored once in a process and stays for its later trials: room for every slot, filled with what
+their epochs ask for. Of one that does not fit, each trial keeps the entries of its present epoch.
+
+Shape key:
+    B: batch    N: images shown in an epoch    S: mirrored entries    R: stored rows    K: classes    D: R * K
+    V: verdicts
+"""
+
+import logging
+import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from icd.teacher.cache_block import Block, BlockSpec
+from icd.teacher.cached_outputs import CachedOutputs
+from icd.training.cached_teacher import Numbers, Show
+
+if TYPE_CHECKING:
+    from icd.teacher.cache import TeacherCache
+
+logger = logging.getLogger(__name__)
+
+_CHUNK = 4096  # entries that are copied at once
+_FILLED_AT_ONCE = 256  # images given to the cache at once
+_SPARED = 0.2  # share of the device's memory that is left for the trials themselves
+_HOST_ROOM = 10**9  # what a CPU lends, where this path only runs to be tested
+
+
+class Mirror:
+    """Entries on a device."""
+
+    def __init__(self, spec: BlockSpec, num_entries: int, device: torch.device) -> None:
+        self.logits_fp16_SD = torch.empty(
+            num_entries, spec.num_rows * spec.num_classes, dtype=torch.float16, device=device
+        )
+        self.verdicts_SV = torch.empty(num_entries, spec.num_verdicts, dtype=torch.bool, device=device)
+        self.is_filled_S = np.zeros(num_entries, dtype=bool)
+        self.users: weakref.WeakSet[DeviceCache] = weakref.WeakSet()
+
+    def copy(self, block: Block, slots_N: Numbers, rows_N: Numbers) -> None:
+        """Copy what a block holds in some slots to some rows, in the order of the slots, as they lie on the disk."""
+        device, order_N = self.logits_fp16_SD.device, np.argsort(slots_N, kind="stable")
+        for first in range(0, len(slots_N), _CHUNK):
+            part_n = order_N[first : first + _CHUNK]
+            logits_nRK, verdicts_nV = block.read_fp16(slots_N[part_n])
+            rows_n = torch.from_numpy(rows_N[part_n]).to(device)
+            self.logits_fp16_SD.index_copy_(0, rows_n, logits_nRK.flatten(1).to(device))
+            self.verdicts_SV.index_copy_(0, rows_n, verdicts_nV.to(device))
+        self.is_filled_S[rows_N] = True
+
+
+_mirrors: dict[tuple[Path, torch.device], Mirror] = {}
+
+
+class DeviceCache:
+    """Answers a trial's steps on the device, epoch by epoch.
+
+    Args:
+        cache: Where the entries come from; what it lacks it computes.
+        device: Where they shall be.
+        num_shown: N.
+    """
+
+    def __init__(self, cache: "TeacherCache", device: torch.device, num_shown: int) -> None:
+        self.cache = cache
+        whole = _whole_mirrors(cache.blocks, device)
+        self.whole = whole is not None
+        self.mirrors = whole or [Mirror(block.spec, num_shown, device) for block in cache.blocks]
+        for mirror in self.mirrors:
+            mirror.users.add(self)
+            if device.type == "cuda":  # made on the stream of the process's first trial
+                mirror.logits_fp16_SD.record_stream(torch.cuda.current_stream(device))
+                mirror.verdicts_SV.record_stream(torch.cuda.current_stream(device))
+
+    @property
+    def computed(self) -> int:
+        """On how many images the teacher was run so far."""
+        return self.cache.computed
+
+    def upload(self, epoch: int, indices_N: Numbers, view_ids_N: Numbers, show: Show) -> Numbers:
+        """Have the entries of an epoch on the device, computed if need be; returns their rows there."""
+        slots_N = self.cache.spec.slots(epoch, indices_N, view_ids_N)
+        rows_N = slots_N if self.whole else np.arange(len(slots_N))
+        new_n = rows_N  # indices into what is shown
+        if self.whole:
+            new_n = np.flatnonzero(~np.logical_and.reduce([mirror.is_filled_S[slots_N] for mirror in self.mirrors]))
+        self._compute(slots_N[new_n], indices_N[new_n], view_ids_N[new_n], show)
+        for block, mirror in zip(self.cache.blocks, self.mirrors, strict=True):
+            mirror.copy(block, slots_N[new_n], rows_N[new_n])
+        return rows_N
+
+    def outputs(self, rows_B: Tensor) -> CachedOutputs:
+        """Give the teacher's outputs for a batch; asks nothing of the host."""
+        parts = {}
+        for block, mirror in zip(self.cache.blocks, self.mirrors, strict=True):
+            spec = block.spec
+            logits_BD = mirror.logits_fp16_SD.index_select(0, rows_B)
+            rows_BRK = logits_BD.float().view(-1, spec.num_rows, spec.num_classes)
+            verdicts_BV = mirror.verdicts_SV.index_select(0, rows_B)
+            parts[spec.side, spec.from_map] = (spec, rows_BRK, verdicts_BV)
+        return CachedOutputs(parts)
+
+    def _compute(self, slots_n: Numbers, indices_n: Numbers, view_ids_n: Numbers, show: Show) -> None:
+        lacking = np.flatnonzero(self.cache.missing(slots_n))
+        shown = show(indices_n[lacking], view_ids_n[lacking], _FILLED_AT_ONCE)
+        for part, batch in enumerate(shown):
+            self.cache.fill(batch, slots_n[lacking[part * _FILLED_AT_ONCE : (part + 1) * _FILLED_AT_ONCE]])
+
+
+def _whole_mirrors(blocks: list[Block], device: torch.device) -> list[Mirror] | None:
+    """Give whole mirrors of the blocks, made where they are missing; None where they do not fit.
+
+    Another process may take the memory that was free a moment ago; then what was made here is given back.
+    """
+    if not _evict_idle_until_fits(blocks, device):
+        return None
+    new = {(block.folder, device): block.spec for block in blocks if (block.folder, device) not in _mirrors}
+    try:
+        made = {key: Mirror(spec, spec.num_slots, device) for key, spec in new.items()}
+    except torch.OutOfMemoryError as error:
+        logger.warning("a teacher cache does not fit on %s and is copied there epoch by epoch: %s", device, error)
+        return None
+    _mirrors.update(made)
+    return [_mirrors[block.folder, device] for block in blocks]
+
+
+def _evict_idle_until_fits(blocks: list[Block], device: torch.device) -> bool:
+    """Whether whole mirrors of the blocks fit; those that no trial uses go first if they stand in the way."""
+    wanted = {(block.folder, device): block.spec for block in blocks}
+    specs = [spec for key, spec in wanted.items() if key not in _mirrors]
+    needed = sum(spec.num_slots * (2 * spec.num_rows * spec.num_classes + spec.num_verdicts) for spec in specs)
+    if needed > _room(device):
+        idle = [key for key, mirror in _mirrors.items() if key[1] == device and not mirror.users]
+        for key in set(idle) - set(wanted):
+            del _mirrors[key]
+    return needed == 0 or needed <= _room(device)
+
+
+def _room(device: torch.device) -> int:
+    if device.type != "cuda":
+        return _HOST_ROOM
+    free, total = torch.cuda.mem_get_info(device)
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(free + unused - _SPARED * total)

@@ -1,0 +1,150 @@
+"""What each term of the loss gives to the student's gradient, measured beside the training on one fixed batch.
+
+The same images and views at every measurement of a trial, and for all trials of the same images, so that what differs
+is the student and the term. A measurement leaves no trace: gradients are taken aside, running means, memories and
+counters change in copies, and the random numbers of a step are counted, not drawn.
+
+Shape key:
+    B: images of the fixed batch, the training's batch size where there are as many
+"""
+
+import logging
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from icd.config.trial import TrialConfig
+from icd.data import views
+from icd.data.images import ImageSet
+from icd.data.loader import Batch, batches
+from icd.data.split import Split
+from icd.methods import NetworkOutputs, Step
+from icd.models import Network
+from icd.training.cached_teacher import CachedTeacher
+from icd.training.optimizer import learning_rate
+from icd.training.step import TrainStep, live_outputs
+
+logger = logging.getLogger(__name__)
+
+REFERENCE = "ce"  # the term that the others are compared with
+_SEED, _EPOCH = 0, 0  # of no training: epochs count from 1
+
+
+class GradientProbe:
+    """Measures a trial's terms; batch and teacher's answer are made at the first call and kept.
+
+    Args:
+        step: The step of the trial.
+        config: The trial.
+        split: Its data set.
+        images: Training images, on the device.
+        teacher: The teacher, for methods that need one.
+        cache: Stands for the teacher in every step; the fixed batch is answered with its rounding.
+    """
+
+    def __init__(
+        self,
+        step: TrainStep,
+        config: TrialConfig,
+        split: Split,
+        images: ImageSet,
+        teacher: Network | None,
+        cache: CachedTeacher | None,
+    ) -> None:
+        self.step, self.config, self.split, self.images = step, config, split, images
+        self.teacher, self.cache = teacher, cache
+        self._fixed: tuple[Batch, NetworkOutputs | None] | None = None
+
+    def __call__(self, epoch: int) -> dict[str, float]:
+        """Measure after an epoch's steps, with the weights of the terms in that epoch; metrics by their names.
+
+        A gradient that is not finite has no norm: ``train/gradient_nonfinite/TERM`` is 1, and no share is given, since
+        every share would be of a sum that does not exist.
+        """
+        if self._fixed is None:
+            batch = fixed_batch(self.config, self.split, self.images, learning_rate(self.step.optimizer).device)
+            self._fixed = batch, self._teacher_outputs(batch)
+        batch, teacher = self._fixed
+        terms = self.step.terms_without_side_effects(batch, teacher, Step(batch.labels_B, batch.indices_B, epoch, 0))
+        measured = term_gradients(terms, list(self.step.student.parameters()))
+        lost = [name for name in terms if f"train/gradient_nonfinite/{name}" in measured]
+        if lost:
+            logger.warning("epoch %d: no gradient shares, for that of %s is not finite", epoch, ", ".join(lost))
+        return measured
+
+    def _teacher_outputs(self, batch: Batch) -> NetworkOutputs | None:
+        if self.teacher is None:
+            return None
+        if self.cache is not None:
+            return self.cache.outputs_aside(batch)
+        return live_outputs(self.teacher, batch)
+
+
+def fixed_batch(config: TrialConfig, split: Split, images: ImageSet, device: torch.device) -> Batch:
+    """Show the first images of an order, in views, that no seed changes."""
+    training = config.training
+    indices_B = views.order(_SEED, _EPOCH, len(images))[: training.batch_size]
+    shown = batches(
+        images,
+        indices=indices_B,
+        view_ids=views.draw(_SEED, _EPOCH, indices_B, training.augmentation.num_views),
+        views=training.augmentation,
+        batch_size=len(indices_B),
+        mean=split.mean,
+        std=split.std,
+        device=device,
+        channels_last=training.uses_channels_last,
+    )
+    return next(shown)
+
+
+def term_gradients(terms: Mapping[str, Tensor], weights: list[nn.Parameter]) -> dict[str, float]:
+    r"""Norm of each weighted term's gradient, its share of the sum of norms, its cosine to that of cross entropy.
+
+    .. math:: share_i = \|g_i\| / \sum_j \|g_j\|, \qquad cosine_i = <g_i, g_{ce}> / (\|g_i\| \|g_{ce}\|)
+
+    Shares are of norms, so they add up to 1 though gradients may cancel. Sums are in float64. Where a norm is 0 there
+    is no cosine, where all are 0 no share, and where a gradient is not finite neither shares nor its norm.
+
+    Args:
+        terms: Scalars, weights and warm-up inside.
+        weights: Parameters to derive by.
+
+    Returns:
+        ``train/gradient_norm/TERM``, ``train/gradient_share/TERM``, ``train/gradient_cosine/TERM``, or
+        ``train/gradient_nonfinite/TERM``.
+    """
+    reference = _gradient(terms[REFERENCE], weights) if REFERENCE in terms else None
+    squares, products = {}, {}
+    for name, term in terms.items():
+        gradient = reference if reference is not None and name == REFERENCE else _gradient(term, weights)
+        squares[name] = _dot(gradient, gradient)
+        if reference is not None and name != REFERENCE:
+            products[name] = _dot(gradient, reference)
+    norms = {name: math.sqrt(square) for name, square in squares.items() if math.isfinite(square)}
+    measured = {f"train/gradient_norm/{name}": norm for name, norm in norms.items()}
+    measured |= {f"train/gradient_nonfinite/{name}": 1.0 for name in terms if name not in norms}
+    total = sum(norms.values())
+    if total > 0 and len(norms) == len(terms):
+        measured |= {f"train/gradient_share/{name}": norm / total for name, norm in norms.items()}
+    for name, product in products.items():
+        both = norms.get(name, 0.0) * norms.get(REFERENCE, 0.0)
+        if both > 0:
+            measured[f"train/gradient_cosine/{name}"] = product / both
+    return measured
+
+
+def _gradient(term: Tensor, weights: list[nn.Parameter]) -> list[Tensor | None]:
+    """Derive a term by each weight; None for those it does not depend on."""
+    if not term.requires_grad:
+        return [None] * len(weights)
+    return list(torch.autograd.grad(term, weights, retain_graph=True, allow_unused=True))
+
+
+def _dot(one: list[Tensor | None], other: list[Tensor | None]) -> float:
+    products = [
+        (a.double() * b.double()).sum() for a, b in zip(one, other, strict=True) if a is not None and b is not None
+    ]
+    return float(torch.stack(products).sum()) if products else 0.0

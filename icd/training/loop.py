@@ -1,0 +1,412 @@
+"""The training loop: one for teachers and students, read from top to bottom.
+
+Everything random is counted, not remembered: the order of images, their views and CRD's contrasts are pure functions
+of (seed, epoch, image), so a run that was killed and resumed is the run that was not, bit for bit on a CPU.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from icd.config.engine import Engine
+from icd.config.fingerprint import NUM_STEPS, Fingerprint, TeacherMode
+from icd.config.trial import TrialConfig
+from icd.data import views
+from icd.data.images import ArrayImages
+from icd.data.loader import Batch, batches
+from icd.data.split import ImageSet, Split
+from icd.errors import CheckpointError, ConfigError, NonFiniteLossError
+from icd.methods import MethodSetup, NetworkOutputs, Step
+from icd.models import Network, build_model
+from icd.training import checkpoints
+from icd.training.background_writer import BackgroundWriter, snapshot
+from icd.training.cached_teacher import CachedTeacher
+from icd.training.engine import DeviceEpochs, own_stream, unsuited
+from icd.training.evaluation import evaluate
+from icd.training.first_losses import FirstLosses
+from icd.training.gradient_probe import GradientProbe
+from icd.training.kernels import deterministic_cudnn, products
+from icd.training.optimizer import load_state, stored_state
+from icd.training.step import LossLog, TrainStep, learning_rates, live_outputs
+
+logger = logging.getLogger(__name__)
+
+CPU = torch.device("cpu")
+_EVAL_BATCH = 256
+# On an accelerator every look at a loss waits for the device; a non-finite one is found within this many steps.
+_STEPS_BETWEEN_LOOKS = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpochMetrics:
+    """What a trial says at the end of a reporting epoch; its checkpoint, if any, is durable by then."""
+
+    epoch: int
+    values: Mapping[str, float]
+    checkpoint_digest: str | None = None
+
+
+Report = Callable[[EpochMetrics], None]
+Progress = Callable[[int, int, int], None]  # epoch, step, steps in the epoch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Execution:
+    """Where and how a trial runs; nothing here may change its result beyond rounding.
+
+    Attributes:
+        device: ``cpu`` or ``cuda``.
+        num_workers: Threads that decode images, for data sets read from files.
+        cache: Answers for the teacher; None runs it in every step.
+        checkpoints: Folder for checkpoints; None writes none and resumes nothing.
+        report: Called after every reporting epoch, on another thread while the next one is under way; what it raises
+            ends the training.
+        progress: Called after every step, and with step 0 while a cache is filled for the epoch.
+        stop: Asked after every epoch; True saves a checkpoint and ends the training there.
+        engine: ``graph`` keeps whole epochs on the device and records a step as a CUDA graph (icd/training/engine.py),
+            for the trials that allow it; ``eager`` hands it batch after batch; ``auto`` is ``eager``.
+    """
+
+    device: torch.device = CPU
+    num_workers: int = 0
+    cache: CachedTeacher | None = None
+    checkpoints: Path | None = None
+    report: Report = lambda metrics: None
+    progress: Progress = lambda epoch, step, steps: None
+    stop: Callable[[], bool] = lambda: False
+    engine: Engine = "auto"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """A network after its last epoch, and how its training began where that was noted.
+
+    Attributes:
+        engine: What ran the steps, ``graph`` or ``eager``, and why where another was asked for.
+    """
+
+    network: Network
+    epoch: int
+    finished: bool
+    metrics: Mapping[str, float]
+    fingerprint: Fingerprint | None = None
+    engine: str = "eager"
+
+
+def initial_student(config: TrialConfig, num_classes: int, device: torch.device) -> Network:
+    """Give the student as it is before its first step; equal configurations give equal weights."""
+    student = build_model(
+        config.student.arch,
+        num_classes=num_classes,
+        stem=config.student.stem,
+        pretrained=config.student.pretrained,
+        seed=config.seed,
+    )
+    return to_device(student, config, device)
+
+
+def train(
+    config: TrialConfig,
+    split: Split,
+    teacher: Network | None,
+    execution: Execution,
+    newest: checkpoints.Checkpoint | None = None,
+) -> Trained:
+    """Train the student of a configuration; a teacher is trained the same way, with cross entropy alone.
+
+    Args:
+        config: What to train; equal configurations give equal results.
+        split: Images; the test set stays closed.
+        teacher: The frozen teacher, for methods that need one.
+        execution: Device, checkpoints and callbacks.
+        newest: The newest checkpoint where the caller has read it; its content is taken out.
+
+    Raises:
+        NonFiniteLossError: With the term, epoch and step at which training broke.
+        CheckpointError: If the checkpoints found belong to another configuration, or none is whole.
+    """
+    training, device, measured = config.training, execution.device, config.data.measure_on
+    if not training.is_settled:
+        raise ValueError("precision and layout must be chosen before a trial is trained (icd.worker.autotune)")
+    rounded = products(device, tf32=training.precision == "tf32")
+    with deterministic_cudnn(device), rounded, own_stream(device), BackgroundWriter() as writer:
+        student = initial_student(config, split.num_classes, device)
+        teacher = to_device(teacher, config, device).eval().requires_grad_(False) if teacher is not None else None
+        method = config.method.build(_method_setup(config, split, student, teacher)).to(device)
+        train_step = TrainStep(student, method, training)
+        first = FirstLosses(config, device, _teacher_mode(teacher, execution))
+        _forget_peak(device)
+        start, metrics = _resume(config, execution, train_step, first, newest)
+        images, val_images = (held(part, config, execution) for part in (split.train, split.val))
+        num_steps = _num_steps(config, len(images))
+        num_shown = min(len(images), num_steps * training.batch_size)
+        epochs = _epochs(train_step, config, split, images, teacher, execution)
+        probe = GradientProbe(train_step, config, split, images, teacher, execution.cache)
+
+        for epoch in range(start + 1, training.epochs + 1):
+            started = time.perf_counter()
+            student.train()
+            method.train()
+            reporting = training.reports(epoch)
+            losses = LossLog(epoch, look_every=1 if device.type == "cpu" else _STEPS_BETWEEN_LOOKS)
+            if num_steps == 1:
+                writer.join()
+            for step, values_L in enumerate(epochs.steps(epoch), start=1):
+                losses.add(train_step.names, values_L)
+                execution.progress(epoch, step, num_steps)
+                # Before its last step the epoch before is told: a kill costs one finished epoch, never two.
+                writer.join() if step == num_steps - 1 else writer.poll()
+
+            means, trained_s = losses.means(), time.perf_counter() - started
+            if not first.full:
+                first.add(losses.totals(NUM_STEPS))
+            stopping = epoch < training.epochs and execution.stop()
+            if reporting:
+                gradients = probe(epoch) if training.measures(epoch) else {}
+                student.eval()
+                validation = evaluate(student, evaluation_batches(config, split, val_images, execution))
+                if not math.isfinite(validation["loss"]):
+                    raise NonFiniteLossError(f"{measured}/loss", epoch, num_steps - 1, validation["loss"])
+                metrics = {
+                    "train/loss": sum(means.values()),
+                    **{f"train/loss/{name}": value for name, value in means.items()},
+                    **gradients,
+                    **{f"{measured}/{name}": value for name, value in validation.items()},
+                    "teacher/images": float(epochs.teacher_images),
+                    "lr": learning_rates(training, epoch, num_steps)[-1],
+                    "time": time.time(),  # stays with the epoch's numbers wherever they are copied
+                    "speed/images_per_second": num_shown / trained_s,
+                    "speed/data_share": epochs.data_seconds / trained_s,  # of the training, spent waiting for images
+                    **_costs(device, trained_s, time.perf_counter() - started),
+                }
+            if reporting or stopping:
+                payload = _payload(config, train_step, metrics, first, reported=reporting)
+                writer.submit(partial(_save_and_report, execution, epoch, payload))
+            if stopping:
+                return Trained(network=student, epoch=epoch, finished=False, metrics=metrics, engine=epochs.name)
+        return Trained(
+            network=student,
+            epoch=training.epochs,
+            finished=True,
+            metrics=metrics,
+            fingerprint=first.fingerprint,
+            engine=epochs.name,
+        )
+
+
+class EagerEpochs:
+    """Runs the steps of a trial's epochs as the host hands it batch after batch."""
+
+    def __init__(
+        self,
+        train_step: TrainStep,
+        config: TrialConfig,
+        split: Split,
+        images: ImageSet,
+        teacher: Network | None,
+        execution: Execution,
+    ) -> None:
+        self.train_step, self.config, self.split, self.images = train_step, config, split, images
+        self.teacher, self.execution = teacher, execution
+        self.teacher_images, self.data_seconds = 0, 0.0
+        self.name = "eager"  # what ran the steps, for the trial's result
+
+    def steps(self, epoch: int) -> Iterator[Tensor]:
+        """Do the steps of an epoch one by one, yielding each one's terms [L]."""
+        self.teacher_images, self.data_seconds = 0, 0.0
+        rates = learning_rates(self.config.training, epoch, _num_steps(self.config, len(self.images)))
+        shown = train_batches(self.config, self.split, self.images, epoch, self.execution)
+        for step, (batch, lr) in enumerate(zip(self._awaited(shown), rates, strict=True)):
+            moment = Step(batch.labels_B, batch.indices_B, epoch, step)
+            yield self.train_step(batch, self._teacher_outputs(batch, epoch), moment, lr)
+
+    def _awaited(self, shown: Iterator[Batch]) -> Iterator[Batch]:
+        """Give the same batches and add up how long they let the training wait."""
+        while True:
+            began = time.perf_counter()
+            batch = next(shown, None)
+            self.data_seconds += time.perf_counter() - began
+            if batch is None:
+                return
+            yield batch
+
+    def _teacher_outputs(self, batch: Batch, epoch: int) -> NetworkOutputs | None:
+        """Give the teacher's side of a batch, and count the images it had to be run on."""
+        if self.teacher is None:
+            return None
+        cache = self.execution.cache
+        if cache is None:
+            self.teacher_images += len(batch.labels_B)
+            return live_outputs(self.teacher, batch)
+        before = cache.computed
+        side = cache.outputs(batch, epoch)
+        self.teacher_images += cache.computed - before
+        return side
+
+
+def _epochs(
+    train_step: TrainStep,
+    config: TrialConfig,
+    split: Split,
+    images: ImageSet,
+    teacher: Network | None,
+    execution: Execution,
+) -> EagerEpochs | DeviceEpochs:
+    """Choose where the epochs live."""
+    problem = unsuited(config, images)
+    if execution.engine == "graph" and isinstance(images, ArrayImages) and not problem:
+        return DeviceEpochs(train_step, config, split, images, teacher, execution.cache, execution.progress)
+    epochs = EagerEpochs(train_step, config, split, images, teacher, execution)
+    if execution.engine == "graph":
+        epochs.name = f"eager: {problem}"
+        logger.warning("no step is recorded as a CUDA graph: %s", problem)
+    return epochs
+
+
+def held(images: ImageSet, config: TrialConfig, execution: Execution) -> ImageSet:
+    """Give images as a trial's epochs show them: in memory where they fit, else as files."""
+    return images.held(config.training.augmentation, execution.device, execution.num_workers)
+
+
+def train_batches(
+    config: TrialConfig, split: Split, images: ImageSet, epoch: int, execution: Execution
+) -> Iterator[Batch]:
+    """Batches of an epoch: counted order, counted views."""
+    training = config.training
+    indices_N = views.order(config.seed, epoch, len(images))
+    return batches(
+        images,
+        indices=indices_N,
+        view_ids=views.draw(config.seed, epoch, indices_N, training.augmentation.num_views),
+        views=training.augmentation,
+        batch_size=training.batch_size,
+        mean=split.mean,
+        std=split.std,
+        device=execution.device,
+        channels_last=training.uses_channels_last,
+        num_workers=execution.num_workers,
+        drop_last=training.drop_last,
+    )
+
+
+def evaluation_batches(config: TrialConfig, split: Split, images: ImageSet, execution: Execution) -> Iterator[Batch]:
+    """Batches of the test-time view of some images, in their own order."""
+    return batches(
+        images,
+        indices=torch.arange(len(images)).numpy(),
+        view_ids=None,
+        views=config.training.augmentation,
+        batch_size=_EVAL_BATCH,
+        mean=split.mean,
+        std=split.std,
+        device=execution.device,
+        channels_last=config.training.uses_channels_last,
+        num_workers=execution.num_workers,
+    )
+
+
+def to_device(network: Network, config: TrialConfig, device: torch.device) -> Network:
+    """Bring a network to its device; one that is there is not touched, because other threads may be running it."""
+    layout = torch.channels_last if config.training.uses_channels_last else torch.contiguous_format
+    if all(tensor.device.type == device.type and _lies(tensor, layout) for tensor in network.state_dict().values()):
+        return network
+    return network.to(device=device, memory_format=layout)  # type: ignore[call-overload, no-any-return]
+
+
+def _lies(tensor: Tensor, layout: torch.memory_format) -> bool:
+    return tensor.dim() != 4 or tensor.is_contiguous(memory_format=layout)
+
+
+def _method_setup(config: TrialConfig, split: Split, student: Network, teacher: Network | None) -> MethodSetup:
+    return MethodSetup(
+        student_channels=student.head.in_features,
+        teacher_channels=teacher.head.in_features if teacher is not None else 0,
+        labels_N=split.train.labels_N.cpu().numpy(),
+        seed=config.seed,
+    )
+
+
+def _teacher_mode(teacher: Network | None, execution: Execution) -> TeacherMode:
+    if teacher is None:
+        return "none"
+    return "live" if execution.cache is None else "cache"
+
+
+def _resume(
+    config: TrialConfig,
+    execution: Execution,
+    train_step: TrainStep,
+    first: FirstLosses,
+    found: checkpoints.Checkpoint | None,
+) -> tuple[int, dict[str, float]]:
+    """Continue from the newest whole checkpoint, if there is one; returns its epoch and metrics."""
+    if found is None and execution.checkpoints is not None:
+        found = checkpoints.newest(execution.checkpoints)
+    if found is None:
+        return 0, {}
+    if found.payload["key"] != config.key():
+        raise CheckpointError(f"{found.path} belongs to another configuration (key {found.payload['key'][:12]})")
+    train_step.student.load_state_dict(found.payload["student"])
+    train_step.method.load_state_dict(found.payload["method"])
+    load_state(train_step.optimizer, found.payload["optimizer"])
+    first.load(found.payload.get("first"))
+    logger.info("continuing after epoch %d (%s)", found.epoch, found.path.name)
+    metrics = dict(found.payload["metrics"])
+    found.payload.clear()  # who called may hold it until the training ends
+    return found.epoch, metrics
+
+
+def _save_and_report(execution: Execution, epoch: int, payload: Mapping[str, Any]) -> None:
+    """Durable first, then said: whoever hears of an epoch can rely on its checkpoint."""
+    folder = execution.checkpoints
+    digest = None if folder is None else checkpoints.save_epoch(folder, epoch, payload)
+    if payload["reported"]:
+        execution.report(EpochMetrics(epoch=epoch, values=payload["metrics"], checkpoint_digest=digest))
+
+
+def _payload(
+    config: TrialConfig, train_step: TrainStep, metrics: Mapping[str, float], first: FirstLosses, *, reported: bool
+) -> dict[str, Any]:
+    """Copy what a checkpoint holds: the next epoch changes the originals while it is written."""
+    return {
+        "key": config.key(),
+        "student": snapshot(train_step.student.state_dict()),
+        "method": snapshot(train_step.method.state_dict()),
+        "optimizer": snapshot(stored_state(train_step.optimizer)),
+        "metrics": dict(metrics),
+        "first": first.state(),
+        "reported": reported,  # whether the metrics are this epoch's
+    }
+
+
+def _num_steps(config: TrialConfig, num_images: int) -> int:
+    batch_size = config.training.batch_size
+    steps = num_images // batch_size if config.training.drop_last else math.ceil(num_images / batch_size)
+    if not steps:
+        raise ConfigError(
+            f"training.batch_size <= number of training images ({num_images}) must hold with drop_last, "
+            f"but got {batch_size}"
+        )
+    return steps
+
+
+def _costs(device: torch.device, train_s: float, epoch_s: float) -> dict[str, float]:
+    costs = {"seconds/train": train_s, "seconds/epoch": epoch_s}
+    if device.type == "cuda":
+        costs["gpu/memory_gb"] = torch.cuda.max_memory_allocated(device) / 1e9
+        _forget_peak(device)
+    return costs
+
+
+def _forget_peak(device: torch.device) -> None:
+    """Count the most memory in use anew: else it is that of the process's largest trial so far."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)

@@ -1,0 +1,56 @@
+"""PyTorch's own SGD, fused, its learning rate a scalar beside the weights that may change from step to step.
+
+Whoever makes the first optimizer of a process waits about 2 s for the compiler that ``torch.optim`` brings along, so it
+is made where training begins and nowhere before.
+"""
+
+import gc
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from icd.config.training import TrainingConfig
+
+
+def make_optimizer(weights: Sequence[Tensor], training: TrainingConfig) -> Optimizer:
+    """Give the optimizer of a training for some weights."""
+    device, first = weights[0].device, "torch._dynamo" not in sys.modules
+    optimizer = torch.optim.SGD(
+        weights,
+        lr=training.lr,
+        momentum=training.momentum,
+        nesterov=training.nesterov,
+        weight_decay=training.weight_decay,
+        fused=True,
+    )
+    if first:  # importing the compiler left cycles that hold the frames above, and with them the student
+        gc.collect()
+    # Where the fused kernel reads the rate from: float32 on CUDA; on a CPU float64 gives a plain number's bits.
+    dtype = torch.float64 if device.type == "cpu" else torch.float32
+    optimizer.param_groups[0]["lr"] = torch.full((), training.lr, dtype=dtype, device=device)
+    return optimizer
+
+
+def learning_rate(optimizer: Optimizer) -> Tensor:
+    """Give the scalar that the next step reads its rate from."""
+    lr: Tensor = optimizer.param_groups[0]["lr"]
+    return lr
+
+
+def momenta(optimizer: Optimizer) -> list[Tensor]:
+    """List what a step changes in place beside the weights."""
+    return [kept for state in optimizer.state.values() for kept in state.values() if isinstance(kept, Tensor)]
+
+
+def stored_state(optimizer: Optimizer) -> dict[str, Any]:
+    """Give what a checkpoint keeps: the momenta by the number of their weight; settings are the configuration's."""
+    return {"state": optimizer.state_dict()["state"]}
+
+
+def load_state(optimizer: Optimizer, stored: Mapping[str, Any]) -> None:
+    """Take over what ``stored_state`` gave, here or on another device."""
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": stored["state"]})

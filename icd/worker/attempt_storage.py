@@ -1,0 +1,133 @@
+"""A worker's working copy of a trial, where the root is a bucket; with a folder as root there is nothing to do.
+
+    sweeps/NAME/trials/NNNN[/RUN]/attempt        the newest attempt, and whether it has to go; the driver writes it
+    sweeps/NAME/trials/NNNN[/RUN]/progress.json  where it is in an epoch that takes long
+    sweeps/NAME/trials/NNNN[/RUN]/stack-K.txt    where attempt K hung
+    sweeps/NAME/trials/NNNN[/RUN]/aK/...         what attempt K has published: the trial's files
+    sweeps/NAME/trials/NNNN[/RUN]/aK/begun       written once it has published all that it took over
+
+Every attempt works in a folder of its own and publishes below a name of its own, so whatever a worker that was cut off
+still sends cannot replace, or be taken for, what a newer attempt has. An attempt begins by taking over what the newest
+attempt before it had published, whole; from ``begun`` on nobody reads the older ones.
+"""
+
+import json
+import re
+import shutil
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+from icd.errors import CheckpointError
+from icd.search.core.attempts import BEGUN, Attempt, issued, newest_begun
+from icd.storage.bucket import Bucket, Stored, place
+from icd.training import STUDENT
+
+_SLOTS = 2  # checkpoints that are kept, each in its turn under one of as many names
+_CHECKPOINT = re.compile(rb"epoch-\d{6}\.ckpt")
+_OWN = ("attempt", "progress.json", "stack-")  # of this machine, and of the driver
+
+
+@contextmanager
+def working_copy(task: Attempt) -> Iterator[Callable[[], None]]:
+    """Take over what earlier attempts published; gives a function that publishes what is new here.
+
+    It first sees that no newer attempt has the trial, also where the root is a folder and nothing is to be published.
+
+    Raises:
+        SetupError: If the bucket stays away.
+    """
+    if not task.bucket:
+        yield partial(check_newest, task)
+        return
+    copy = _Copy(task)
+    try:
+        copy.begin()
+        yield copy.publish
+    finally:
+        shutil.rmtree(task.folder, ignore_errors=True)
+
+
+class _Copy:
+    """What one attempt has published so far."""
+
+    def __init__(self, task: Attempt) -> None:
+        self.task, self.bucket = task, Bucket(task.bucket)
+        self._published: dict[str, tuple[int, int]] = {}
+        self._slot = 0
+
+    def begin(self) -> None:
+        """Start from what the newest attempt before this one published."""
+        task = self.task
+        for path in task.folder.parent.glob("a*"):  # on this machine, of attempts that were given up
+            if path.name[1:].isdecimal() and int(path.name[1:]) < task.attempt:
+                shutil.rmtree(path, ignore_errors=True)
+        before = 0
+        if task.attempt > 1:
+            names = self.bucket.list(task.prefix)
+            before = newest_begun(names, task.prefix, task.attempt - 1)
+            self._take(f"{task.prefix}/a{before}/", names)
+        (task.folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+        self.publish()
+        said = {"from": before, "host": socket.gethostname(), "time": time.time()}
+        self.bucket.write(f"{self._own}/{BEGUN}", json.dumps(said).encode())
+
+    def publish(self) -> None:
+        """Send what is new or has changed: checkpoints, then what tells of them, and the result last.
+
+        Raises:
+            CheckpointError: If a newer attempt has the trial.
+        """
+        check_newest(self.task)
+        found = [path for path in self.task.folder.rglob("*") if path.is_file() and _is_published(path.name)]
+        for path in sorted(found, key=_rank):
+            name, stat = path.relative_to(self.task.folder).as_posix(), path.stat()
+            if self._published.get(name) == (stat.st_size, stat.st_mtime_ns):
+                continue
+            if path.suffix == ".ckpt" and path.parent.name == "checkpoints":
+                content = path.name.encode() + b"\n" + path.read_bytes()
+                self.bucket.write(f"{self._own}/checkpoints/{self._slot}", content)
+                self._slot = (self._slot + 1) % _SLOTS
+            else:
+                self.bucket.upload(f"{self._own}/{name}", path)
+            self._published[name] = (stat.st_size, stat.st_mtime_ns)
+
+    def _take(self, folder: str, names: Mapping[str, Stored]) -> None:
+        for name in names:
+            own = name.removeprefix(folder)
+            if own in (name, BEGUN):
+                continue
+            content = self.bucket.read(name) or b""
+            if own.startswith("checkpoints/"):
+                first, _, content = content.partition(b"\n")
+                if not _CHECKPOINT.fullmatch(first):
+                    continue
+                own = f"checkpoints/{first.decode()}"
+            place(self.task.folder / own, content)
+
+    @property
+    def _own(self) -> str:
+        return f"{self.task.prefix}/a{self.task.attempt}"
+
+
+def check_newest(task: Attempt) -> None:
+    """Refuse to go on where a newer attempt has the trial: this process was taken for dead.
+
+    Raises:
+        CheckpointError: If the folder, or the bucket, names another attempt.
+    """
+    newest = issued(task).attempt
+    if newest != task.attempt:
+        raise CheckpointError(f"trial {task.number}: attempt {newest} has taken over from attempt {task.attempt}")
+
+
+def _is_published(name: str) -> bool:
+    return not name.startswith((".", *_OWN))
+
+
+def _rank(path: Path) -> tuple[int, str]:
+    heavy = path.suffix == ".ckpt" or path.name == STUDENT
+    return (0 if heavy else 2 if path.name == "result.json" else 1), path.name

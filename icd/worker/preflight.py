@@ -1,0 +1,218 @@
+"""What must be true before a sweep starts: images read, teachers trained, every end of the space tried.
+
+Runs in a worker, where the devices are; everything it learns goes back as plain values.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from icd.config.read_trial import notes_of, read_trial
+from icd.config.trial import TrialConfig, settled, student_name
+from icd.config.yaml import Document
+from icd.data.split import Split, for_training
+from icd.errors import ConfigError
+from icd.methods import CrossEntropy
+from icd.models import Network
+from icd.search.core.preparation import PreflightRequest, PreflightResult, teacher_name
+from icd.storage.bucket import local_root
+from icd.teacher.cache import CachePlan, plan_cache, suits, summary
+from icd.teacher.store import prepare
+from icd.training.hardware import device_name
+from icd.training.loop import EpochMetrics, Execution
+from icd.worker.autotune import choose, described
+from icd.worker.gpus import training_device
+from icd.worker.trial_inputs import TrialFolders, read_data, views_problems
+from icd.worker.trial_probe import Probe, measure_pace
+
+
+def run_preflight(
+    request: PreflightRequest,
+    say: Callable[[str], None],
+    stop: Callable[[], bool],
+    alive: Callable[[int, int, int], None],
+) -> PreflightResult:
+    """Read the data, train teachers that are missing, and try the configurations.
+
+    Args:
+        request: What to do.
+        say: Told each step in a line.
+        stop: Asked after every epoch of a teacher's training.
+        alive: Called after every step.
+
+    Raises:
+        IcdError: Whatever is wrong, before a trial has started.
+    """
+    if request.threads:
+        torch.set_num_threads(request.threads)
+    return _Preflight(request, say, stop, alive).run()
+
+
+class _Preflight:
+    """The steps, each with what the ones before have found."""
+
+    def __init__(
+        self,
+        request: PreflightRequest,
+        say: Callable[[str], None],
+        stop: Callable[[], bool],
+        alive: Callable[[int, int, int], None],
+    ) -> None:
+        self.request, self.say = request, say
+        self.places = TrialFolders(
+            root=local_root(request.bucket or request.root),
+            data_root=Path(request.data_root) if request.data_root else None,
+            download=request.download,
+        )
+        self.device = training_device()
+        self.quiet = Execution(
+            device=self.device, num_workers=request.threads, progress=alive, stop=stop, engine=request.engine
+        )
+        self.configs = [
+            read_trial(Document(dict(config), f"configuration {place}")) for place, config in enumerate(request.configs)
+        ]
+        self.networks: dict[str, Network] = {}
+
+    def run(self) -> PreflightResult:
+        """Take all steps."""
+        data = self._read_data()
+        digests, lines = self._make_teachers()
+        teacher_caches = self._plan_caches(digests)
+        tuned = _tune(self.request, self.configs, self.split, self.talking, self.say)
+        self.configs = [settled(config, tuned.get(student_name(config), _given(config))) for config in self.configs]
+        probed = self._try_configurations() if self.request.probe else 0
+        return PreflightResult(
+            data_digest=self.digest,
+            data=data,
+            num_classes=self.split.num_classes,
+            teachers=digests,
+            teacher_lines=lines,
+            probed=probed,
+            gpus=torch.cuda.device_count() if self.device.type == "cuda" else 0,
+            device=device_name(self.device),
+            paces=self._measure_paces(teacher_caches) if self.request.measure else {},
+            teacher_caches=teacher_caches,
+            tuned=tuned,
+        )
+
+    @property
+    def talking(self) -> Execution:
+        """Say how a teacher's training goes."""
+
+        def report(metrics: EpochMetrics) -> None:
+            self.say(f"teacher epoch {metrics.epoch}: val top-1 {metrics.values['val/top1']:.2f} %")
+
+        return replace(self.quiet, report=report)
+
+    def _read_data(self) -> str:
+        """Read the images, and see whether they suit every configuration; gives a line on them."""
+        first, split = read_data(self.configs[0], self.places)
+        self.split, self.digest, self.train_on = split, first.data.digest or "", first.data.train_on
+        problems = {str(problem): problem for config in self.configs for problem in views_problems(config, split)}
+        if problems:
+            raise ConfigError(problems.values())
+        counts = f"{len(split.train)} training and {len(split.val)} validation images, {split.num_classes} classes"
+        self.say(f"data {split.name}: {counts}")
+        # What a space cannot express is said once, when a sweep begins.
+        for line in [*(notes_of(self.configs, split.num_classes) if self.request.probe else ()), *split.notes]:
+            self.say(f"note: {line}")
+        return f"{split.name}: {counts}"
+
+    def _make_teachers(self) -> tuple[dict[str, str], list[str]]:
+        """Train or import each teacher that is missing; gives digests by name, and a line on each."""
+        digests, lines = {}, []
+        for config in self.configs:
+            name = teacher_name(config)
+            if config.teacher is None or name in self.networks:
+                continue
+            pinned = replace(config, data=replace(config.data, digest=self.digest))
+            ready = prepare(pinned, self.split, self.places.teachers, self.talking, self.say)
+            if ready is not None:
+                self.networks[name], digests[name] = ready.network.to(self.device), ready.digest
+                lines.append(ready.summary)
+                self.say(f"teacher {ready.summary}")
+        return digests, lines
+
+    def _plan_caches(self, digests: Mapping[str, str]) -> dict[str, str]:
+        """Choose how each teacher is answered for."""
+        shown = for_training(self.split, self.train_on)
+        modes: dict[str, str] = {}
+        for name, teacher_digest in digests.items():
+            plan = _cache_plan(self.request, self.configs, name, self.digest, teacher_digest, shown, self.places)
+            modes[name] = plan.mode
+            self.say(summary(plan))
+        return modes
+
+    def _try_configurations(self) -> int:
+        """Make a step with each; another seed breaks nothing."""
+        probe = Probe(self.split, self.quiet)
+        tried = {replace(config, seed=0).key(): config for config in self.configs}
+        for config in tried.values():
+            probe(config, self.networks.get(teacher_name(config)))
+        return len(tried)
+
+    def _measure_paces(self, teacher_caches: Mapping[str, str]) -> dict[str, Any]:
+        """Time a few steps of each pair of networks."""
+        paces: dict[str, Any] = {}
+        for config in self.configs:
+            pair, name = (
+                f"{config.teacher.arch if config.teacher else 'none'}>{config.student.arch}",
+                teacher_name(config),
+            )
+            if pair in paces:
+                continue
+            timed, teacher = config, self.networks.get(name)
+            if teacher_caches.get(name, "off") != "off" and suits(config):
+                # As a trial with a full cache runs: no teacher, and any loss costs about what cross entropy does.
+                timed, teacher = replace(config, method=CrossEntropy(), teacher=None), None
+            pace = measure_pace(timed, self.split, teacher, replace(self.quiet, progress=lambda *_: None))
+            paces[pair] = {**pace._asdict(), "epoch_seconds": pace.epoch_seconds}
+        return paces
+
+
+def _tune(
+    request: PreflightRequest,
+    configs: Sequence[TrialConfig],
+    split: Split,
+    execution: Execution,
+    say: Callable[[str], None],
+) -> dict[str, Sequence[Any]]:
+    """Choose what the students' protocols leave open, each once and for the whole sweep."""
+    tuned = dict(request.tuned)
+    for config in configs:
+        if not config.training.is_settled and student_name(config) not in tuned:
+            choice, seconds = choose(config, split, execution)
+            tuned[student_name(config)] = choice
+            say(described(config, choice, seconds))
+    return tuned
+
+
+def _given(config: TrialConfig) -> Sequence[Any]:
+    return config.training.precision, config.training.channels_last
+
+
+def _cache_plan(
+    request: PreflightRequest,
+    configs: Sequence[TrialConfig],
+    name: str,
+    digest: str,
+    teacher_digest: str,
+    split: Split,
+    places: TrialFolders,
+) -> CachePlan:
+    """Plan the cache of one teacher for all trials that have it."""
+    its_own = [
+        replace(
+            config,
+            data=replace(config.data, digest=digest),
+            teacher=replace(config.teacher, digest=teacher_digest),
+        )
+        for config in configs
+        if config.teacher is not None and teacher_name(config) == name
+    ]
+    before = request.teacher_caches.get(name, "auto")
+    mode = before if request.teacher_cache == "auto" and any(map(suits, its_own)) else request.teacher_cache
+    return plan_cache(its_own, split, mode, folder=places.teacher_cache, budget_gb=request.teacher_cache_gb)

@@ -1,0 +1,111 @@
+"""One trial by itself, as ``icd train`` runs it: images, teacher, training, and test images where asked for."""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from icd.config.trial import TrialConfig, settled
+from icd.data.split import Split, for_trial
+from icd.errors import Interrupted
+from icd.teacher.cache import BUDGET_GB, CacheMode
+from icd.teacher.store import fitted, prepare
+from icd.training import checkpoints
+from icd.training.evaluation import evaluate
+from icd.training.exclusive import alone_in
+from icd.training.loop import Execution, evaluation_batches
+from icd.training.student_file import read_student
+from icd.worker.autotune import choose, described
+from icd.worker.trial_folder import claim, continue_trial
+from icd.worker.trial_inputs import TrialFolders, open_teacher_cache, read_data
+from icd.worker.trial_metrics import append_row
+
+
+def run_trial(
+    config: TrialConfig,
+    name: str,
+    places: TrialFolders,
+    execution: Execution,
+    *,
+    resume: bool = False,
+    open_test: bool = False,
+    teacher_cache: CacheMode = "auto",
+    teacher_cache_gb: float = BUDGET_GB,
+    announce: Callable[[str], None] = lambda text: None,
+) -> dict[str, Any]:
+    """Train one configuration in its folder, or give the result it already has.
+
+    Args:
+        config: What to train.
+        name: Folder below ``root/trials``.
+        places: Root and data.
+        execution: Device and callbacks; its checkpoint folder and report are replaced by the trial's own.
+        resume: Continue a trial that was cut off.
+        open_test: Measure the last epoch on the test set, once, and say so in the folder.
+        teacher_cache: What is kept of the teacher's answers.
+        teacher_cache_gb: What its cache may take on disk.
+        announce: Told what happens, in a line.
+
+    Raises:
+        StateError: If the folder holds another configuration, or an unfinished trial and ``resume`` is off.
+        Interrupted: If ``execution.stop`` ended the training; it can be resumed.
+    """
+    folder = places.trial(name)
+    config, read = read_data(config, places)
+    split = for_trial(read, config.data.train_on, config.data.measure_on, f"icd train {name}")
+    for note in read.notes:
+        announce(f"note: {note}")
+    announce(
+        f"data {split.name}: {len(split.train)} {config.data.train_on} images to train on, "
+        f"{len(split.val)} {config.data.measure_on} images to measure on, {split.num_classes} classes"
+    )
+    config = _settle(config, folder, split, execution, announce)
+    teacher = prepare(config, read, places.teachers, execution, announce)
+    if teacher is not None and config.teacher is not None:
+        config = replace(config, teacher=replace(config.teacher, digest=teacher.digest))
+        announce(f"teacher {teacher.summary}")
+    network = teacher.network if teacher else None
+    with alone_in(folder, execution, announce):
+        claim(folder, config, resume=resume)
+        if (folder / "result.json").exists():
+            announce(f"{folder} is finished; nothing to train")
+        elif execution.stop():
+            raise Interrupted("stopped before the student's next epoch; continue with --resume")
+        with open_teacher_cache(
+            config, split, network, places, teacher_cache, teacher_cache_gb, alone=True, announce=announce
+        ) as answers:
+            result = continue_trial(config, split, network, folder, replace(execution, cache=answers))
+        if open_test and "test" not in result:
+            result["test"] = _look_at_test(config, read, folder, execution, name)
+            content = (json.dumps(result, indent=1) + "\n").encode()
+            checkpoints.write_durably(folder / "result.json", content)
+    return result
+
+
+def _settle(
+    config: TrialConfig, folder: Path, split: Split, execution: Execution, announce: Callable[[str], None]
+) -> TrialConfig:
+    """Choose what the training leaves open; a trial that was begun goes on as it began."""
+    if config.training.is_settled:
+        return config
+    if (folder / "config.yaml").exists():
+        training = yaml.safe_load((folder / "config.yaml").read_text())["training"]
+        return settled(config, (training["precision"], training["channels_last"]))
+    choice, seconds = choose(config, split, execution)
+    announce(described(config, choice, seconds))
+    return settled(config, choice)
+
+
+def _look_at_test(config: TrialConfig, split: Split, folder: Path, execution: Execution, name: str) -> dict[str, float]:
+    purpose = f"icd train --test {name}"
+    append_row(folder / "test_looks.jsonl", {"purpose": purpose, "time": time.time(), "key": config.key()})
+    images = split.test.open(purpose)
+    state = read_student(folder, config.key())
+    student = fitted(state, config.student.arch, config.student.stem, split.num_classes, source=str(folder)).eval()
+    student.to(execution.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return evaluate(student, evaluation_batches(config, split, images, execution))

@@ -1,0 +1,152 @@
+"""A trial and its folder: what is kept, what a second start does, and what a kill leaves behind.
+
+NAME/config.yaml      the configuration, every default and digest spelt out
+NAME/metrics.jsonl    one line per reporting epoch, written after that epoch's checkpoint
+NAME/checkpoints/     the newest two
+NAME/student.safetensors  weights after the last epoch
+NAME/fingerprint.json losses of the first steps, for whoever trains it again
+NAME/result.json      written last; its presence means finished
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from icd.config.trial import TrialConfig, differences
+from icd.data.split import Split
+from icd.errors import Interrupted, StateError
+from icd.models import Network
+from icd.training import checkpoints
+from icd.training.hardware import device_name, versions
+from icd.training.loop import EpochMetrics, Execution, train
+from icd.training.student_file import write_student
+from icd.worker.trial_metrics import METRICS, append_row, stored_rows, training_seconds
+
+
+def claim(folder: Path, config: TrialConfig, *, resume: bool) -> None:
+    """Make the folder this configuration's.
+
+    Raises:
+        StateError: If it is another configuration's, or holds an unfinished trial and ``resume`` is off.
+    """
+    name, path = folder.name, folder / "config.yaml"
+    if not path.exists():
+        (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+        text = f"# key {config.key()}\n" + yaml.safe_dump(config.to_data(), sort_keys=False)
+        checkpoints.write_durably(path, text.encode())
+        return
+    text = path.read_text()
+    if text.splitlines()[:1] != [f"# key {config.key()}"]:
+        changed = differences(yaml.safe_load(text), config.to_data()) or ["nothing that the file shows"]
+        raise StateError(f"trial {name!r} has another configuration; use --name or undo: " + "; ".join(changed))
+    begun = any((folder / "checkpoints").glob("epoch-*.ckpt"))
+    if begun and not resume and not (folder / "result.json").exists():
+        raise StateError(f"trial {name!r} was begun and not finished: add --resume to continue, or --name for another")
+
+
+class Begun(NamedTuple):
+    """What a trial's folder holds of its training.
+
+    Attributes:
+        rows: Metrics of the epochs up to the newest checkpoint.
+        newest: That checkpoint, as ``train`` continues from it; its content is taken out there.
+    """
+
+    rows: list[dict[str, Any]]
+    newest: checkpoints.Checkpoint | None
+
+
+def take_up(folder: Path) -> Begun:
+    """Read the newest checkpoint and bring the metrics file in step with it, nothing lost, nothing twice."""
+    path = folder / METRICS
+    found = checkpoints.newest(folder / "checkpoints")
+    epoch = found.epoch if found else 0
+    rows = [row for row in stored_rows(folder) if row["epoch"] <= epoch]
+    if found and found.payload["reported"] and not any(row["epoch"] == epoch for row in rows):
+        rows.append({"epoch": epoch, **found.payload["metrics"]})
+    if path.exists() or rows:
+        checkpoints.write_durably(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
+    return Begun(rows, found)
+
+
+def continue_trial(
+    config: TrialConfig,
+    split: Split,
+    teacher: Network | None,
+    folder: Path,
+    execution: Execution,
+    *,
+    begun: Begun | None = None,
+    finishing: Callable[[Network, list[dict[str, Any]]], None] = lambda student, rows: None,
+) -> dict[str, Any]:
+    """Train what is left of a trial in its folder and write its result, or give the result it has.
+
+    Args:
+        config: What to train, digests included; the folder is already its own (``claim``).
+        split: Images.
+        teacher: The teacher's network, for methods that need one.
+        folder: The trial's folder.
+        execution: As for ``run_trial``.
+        begun: What the folder holds, where it was read already.
+        finishing: Called with the trained student and all rows of metrics before the result is written.
+    """
+    result_path = folder / "result.json"
+    if result_path.exists():
+        return dict(json.loads(result_path.read_text()))
+    result = _train(config, split, teacher, folder, execution, begun or take_up(folder), finishing)
+    checkpoints.write_durably(result_path, (json.dumps(result, indent=1) + "\n").encode())
+    return result
+
+
+def _train(
+    config: TrialConfig,
+    split: Split,
+    teacher: Network | None,
+    folder: Path,
+    execution: Execution,
+    begun: Begun,
+    finishing: Callable[[Network, list[dict[str, Any]]], None],
+) -> dict[str, Any]:
+    metrics_path, rows = folder / METRICS, list(begun.rows)
+
+    def report(metrics: EpochMetrics) -> None:
+        rows.append({"epoch": metrics.epoch, **metrics.values})
+        append_row(metrics_path, rows[-1])
+        execution.report(metrics)
+
+    here = replace(execution, checkpoints=folder / "checkpoints", report=report)
+    trained = train(config, split, teacher, here, begun.newest)
+    if not trained.finished:
+        epochs = config.training.epochs
+        raise Interrupted(f"stopped after epoch {trained.epoch} of {epochs}; continue with --resume")
+    finishing(trained.network, rows)
+    digest = write_student(folder, trained.network.state_dict(), config.key())
+    if trained.fingerprint is not None:
+        text = json.dumps(trained.fingerprint.to_data()) + "\n"
+        checkpoints.write_durably(folder / "fingerprint.json", text.encode())
+    measured = config.data.measure_on
+    best = max(rows, key=lambda row: row[f"{measured}/top1"])
+    return {
+        "key": config.key(),
+        "epochs": config.training.epochs,
+        "seed": config.seed,
+        measured: {
+            name.removeprefix(f"{measured}/"): value
+            for name, value in rows[-1].items()
+            if name.startswith(f"{measured}/")
+        },
+        "best_epoch": {"epoch": best["epoch"], "top1": best[f"{measured}/top1"], "note": "shown, never ranked"},
+        "train_loss": rows[-1]["train/loss"],
+        "parameters": sum(weight.numel() for weight in trained.network.parameters()),
+        "minutes": training_seconds(rows) / 60,
+        "student_sha256": digest,
+        "data_digest": config.data.digest,
+        "teacher_digest": config.teacher.digest if config.teacher else None,
+        "versions": versions(),
+        "device": device_name(execution.device),
+        "engine": trained.engine,
+    }

@@ -1,0 +1,111 @@
+"""What a trial needs before its first step: folders, images, and the cache that stands for its teacher."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from icd.config.read_trial import class_problems
+from icd.config.trial import TrialConfig
+from icd.data import load_dataset
+from icd.data.dataset import views_problem
+from icd.data.images import ArrayImages
+from icd.data.split import Split
+from icd.errors import ConfigError, Problem, StateError
+from icd.models import Network
+from icd.storage.bucket import bucket_of
+from icd.teacher.cache import CacheMode, TeacherCache, open_cache, plan_cache, summary
+from icd.teacher.store import TeacherStore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialFolders:
+    """Where things are on this machine; no part of a configuration."""
+
+    root: Path
+    data_root: Path | None = None
+    download: bool = False
+
+    @property
+    def teachers(self) -> TeacherStore:
+        """The teachers below the root."""
+        return TeacherStore(self.root / "teachers", bucket_of(self.root))
+
+    @property
+    def teacher_cache(self) -> Path:
+        """Folder of teacher caches: below the root, or where ``ICD_TEACHER_CACHE`` says, such as a fast local disk."""
+        return Path(os.environ.get("ICD_TEACHER_CACHE") or self.root / "teacher_cache")
+
+    def trial(self, name: str) -> Path:
+        """Folder of a single trial."""
+        return self.root / "trials" / name
+
+
+def read_data(config: TrialConfig, places: TrialFolders) -> tuple[TrialConfig, Split]:
+    """Read the images a configuration names; their digest becomes part of it.
+
+    Raises:
+        DataError: If they are missing or broken.
+        StateError: If the configuration already names another digest.
+        ConfigError: If the method does not suit the number of classes, or the views the size of the images.
+    """
+    data = config.data
+    split = load_dataset(
+        data.name,
+        root=places.data_root,
+        path=data.path,
+        val_fraction=data.val_fraction,
+        split_seed=data.split_seed,
+        download=places.download,
+        **dict(data.options),
+    )
+    digest = f"{split.digest}:{split.split_digest}"
+    if data.digest is not None and data.digest != digest:
+        raise StateError(
+            f"data set {data.name} has changed: digest {digest[:16]}, but the configuration says {data.digest[:16]}"
+        )
+    problems = [
+        Problem(rule=rule, path="method.base_loss", value=value, has_value=True)
+        for rule, value in class_problems(config.method, split.num_classes)
+    ]
+    problems += views_problems(config, split)
+    if problems:
+        raise ConfigError(problems)
+    return replace(config, data=replace(data, digest=digest)), split
+
+
+def views_problems(config: TrialConfig, split: Split) -> list[Problem]:
+    """Compare the views of student and teacher with the size of images held in memory, known only now for some."""
+    if not isinstance(split.train, ArrayImages):
+        return []
+    protocols = {"training": config.training, "teacher.training": config.teacher.training if config.teacher else None}
+    side = split.train.images_NCHW.shape[-1]
+    found = {
+        path: views_problem(split.name, training.augmentation, side) for path, training in protocols.items() if training
+    }
+    return [replace(problem, path=f"{path}.augmentation") for path, problem in found.items() if problem]
+
+
+@contextmanager
+def open_teacher_cache(
+    config: TrialConfig,
+    split: Split,
+    teacher: Network | None,
+    places: TrialFolders,
+    mode: CacheMode,
+    budget_gb: float,
+    *,
+    alone: bool = False,
+    announce: Callable[[str], None] = lambda text: None,
+) -> Iterator[TeacherCache | None]:
+    """Plan and open a trial's teacher cache, None where the teacher runs live; it is closed at the end."""
+    plan = plan_cache([config], split, mode, folder=places.teacher_cache, budget_gb=budget_gb, alone=alone)
+    cache = open_cache(plan, config, teacher, places.teacher_cache)
+    if config.teacher is not None:
+        announce(summary(plan, cache))
+    try:
+        yield cache
+    finally:
+        if cache is not None:
+            cache.close()

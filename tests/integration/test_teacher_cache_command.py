@@ -1,0 +1,112 @@
+"""``icd teacher cache``: built ahead, listed, checked, repaired and dropped, by the command."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from tests.command import Command
+from tests.documents import document_of
+from tests.tiny import views, write_images
+
+TRIAL: dict[str, Any] = {
+    "data": {"name": "npz", "path": "tiny.npz", "val_fraction": 0.5},
+    "teacher": {"arch": "resnet8", "weights": "train", "training": {"epochs": 1, "augmentation": views()}},
+    "student": "resnet8",
+    "method": "iCD-KD",
+    "training": {"epochs": 2, "augmentation": views()},
+}
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv("ICD_TEACHER_CACHE", raising=False)
+    monkeypatch.setenv("ICD_ROOT", str(tmp_path / "root"))
+    return tmp_path / "root"
+
+
+@pytest.fixture
+def trial(tmp_path: Path) -> dict[str, Any]:
+    data = {**TRIAL["data"], "path": str(write_images(tmp_path / "images.npz"))}
+    return {**TRIAL, "data": data}
+
+
+@pytest.fixture
+def file(tmp_path: Path, trial: dict[str, Any]) -> Path:
+    path = tmp_path / "trial.yaml"
+    path.write_text(yaml.safe_dump(trial))
+    return path
+
+
+def caches(command: Command) -> list[dict[str, Any]]:
+    said = command("teacher", "cache", "ls", "--json")
+    assert said.code == 0, said.err
+    return list(json.loads(said.out))
+
+
+def test_built_shown_used_checked_repaired_and_dropped(command: Command, file: Path, root: Path) -> None:
+    said = command("teacher", "cache", "build", str(file), "--teacher-cache", "stream")
+    assert said.code == 0, said.err
+    assert "teacher cache: stream of " in said.err
+    assert "cache is full; the teacher was run on 100 images for it" in said.err
+    again = command("teacher", "cache", "build", str(file), "--teacher-cache", "stream")
+    assert "the teacher was run on 0 images for it" in again.err
+    (row,) = caches(command)
+    assert (row["mode"], row["filled"], row["slots"], row["side"]) == ("stream", 100, 100, 4)
+
+    trained = command("train", str(file))  # alone it would make no cache, but takes the one that is there
+    assert trained.code == 0, trained.err
+    assert "100% of it there" in trained.err
+    rows = [json.loads(line) for line in (root / "trials" / "trial" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["teacher/images"] for row in rows] == [0, 0]
+
+    entries = root / "teacher_cache" / row["digest"] / "entries.bin"
+    content = np.fromfile(entries, np.uint8)
+    content[7] ^= 255
+    content.tofile(entries)
+    said = command("teacher", "cache", "verify")
+    assert said.code == 6
+    assert "1 entries fail their checksums; --repair drops them" in said.err
+    broken = command("train", str(file), "--teacher-cache", "stream", "--name", "broken")
+    assert broken.code == 6
+    assert "fails its checksum; 'icd teacher cache verify --repair' drops it" in broken.err
+    assert (
+        command("teacher", "cache", "verify", row["digest"][:6], "--repair")
+        .out.strip()
+        .endswith("1 damaged and dropped")
+    )
+    assert command("teacher", "cache", "verify").code == 0
+    assert caches(command)[0]["filled"] == 99
+
+    assert command("teacher", "cache", "rm").code == 2
+    assert "must be named by the beginning of its digest, but got 'zz'" in command("teacher", "cache", "rm", "zz").err
+    assert command("teacher", "cache", "rm", row["digest"]).code == 0
+    assert caches(command) == []
+    assert "no caches yet" in command("teacher", "cache", "ls").err
+
+
+def test_a_sweep_s_cache_is_built_for_all_its_trials(command: Command, trial: dict[str, Any], tmp_path: Path) -> None:
+    space = {"scales": {"choices": [[1, 2], [1, 3]]}, "cluster_weight": {"low": 1, "high": 8}}
+    sweep = {**trial, "name": "s", "ranges": space, "enqueue": ["KD", "SP"], "budget": {"trials": 3}}
+    path = tmp_path / "sweep.yaml"
+    path.write_text(yaml.safe_dump(document_of(sweep)))
+    said = command("teacher", "cache", "build", str(path))
+    assert said.code == 0, said.err
+    assert sorted((row["side"], row["from_map"]) for row in caches(command)) == [(3, True), (4, False)]
+    assert all(row["filled"] == row["slots"] for row in caches(command))
+    assert said.err.count("the teacher was run on 100 images") == 1, "one forward fills both"
+
+
+def test_what_cannot_be(command: Command, file: Path) -> None:
+    said = command("teacher", "cache", "build", str(file), "--set", "method=SP")
+    assert said.code == 0
+    assert "teacher runs live: features are compared, a cache holds logits" in said.err
+    said = command("teacher", "cache", "build", str(file), "--set", "method=SP", "--teacher-cache", "full")
+    assert said.code == 2
+    assert "--teacher-cache full: features are compared" in said.err
+    said = command("train", str(file), "--teacher-cache", "full", "--teacher-cache-gb", "0.0001")
+    assert said.code == 3
+    assert "of budget and disk" in said.err

@@ -1,0 +1,234 @@
+"""What is left out of a configuration, how parts are counted, and what is said of them."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from icd.config.read_trial import read_trial
+from icd.config.trial import TrialConfig
+from icd.config.yaml import Document
+from icd.errors import StateError
+from icd.methods import CellDistillation
+from icd.results.ablate import ablations, complexity, make_plan
+from icd.results.ablation import WHOLE, ablation_of
+from icd.results.plan import stored_plans
+from tests.ablating import SEEDS, ablated, planned, study_at, told
+from tests.studies import Study
+
+ICD = {"recipe": "iCD-KD"}
+
+
+def config(method: Any) -> TrialConfig:
+    return read_trial(
+        Document(
+            {
+                "data": "digits100",
+                "teacher": {"arch": "resnet8", "weights": "train"},
+                "student": "resnet8",
+                "method": method,
+            },
+            "x",
+        )
+    )
+
+
+# Parts
+
+
+def test_every_part_is_left_out_once() -> None:
+    tuned = {
+        "scales": [1, 2, 4],
+        "cluster_scale_weights": [0.2, 0.2, 0.6],
+        "cluster_weight": 8,
+        "cluster_temperature": 1,
+    }
+    base = {"dkd": {"temperature": 2, "alpha": 1, "beta": 4}}
+    whole = config({**tuned, "base_loss": base})
+    found = {label: other.method for label, other in ablations(whole).items()}
+    assert list(found) == [
+        "without scale 1",
+        "without scale 2",
+        "without scale 4",
+        "cluster weight 0",
+        "cluster temperature 2",
+        "the authors' scale weights",
+        "temperature 4",
+        "beta 8",
+        "base loss KD",
+    ]
+    assert (
+        found["without scale 2"]
+        == config({**tuned, "base_loss": base, "scales": [1, 4], "cluster_scale_weights": [0.25, 0.75]}).method
+    )
+    assert found["cluster weight 0"] == replace(cast("CellDistillation", whole.method), cluster_weight=0.0)
+    assert found["base loss KD"] == config(tuned).method
+    assert found["beta 8"] == config({**tuned, "base_loss": {"dkd": {"temperature": 2, "alpha": 1}}}).method
+    for other in ablations(whole).values():
+        assert replace(other, method=whole.method) == whole
+        assert read_trial(Document(other.to_data(), "x")) == other
+        assert complexity(other) <= complexity(whole)
+
+
+def test_a_scale_whose_weight_is_all_leaves_the_authors_weights() -> None:
+    whole = config({**ICD, "scales": [2, 4], "cluster_scale_weights": [1, 0]})
+    assert ablations(whole)["without scale 2"].method == config({**ICD, "scales": [4]}).method
+
+
+def test_settings_at_their_default_are_no_parts() -> None:
+    assert set(ablations(config("iCD-KD"))) == {
+        "without scale 1",
+        "without scale 2",
+        "without scale 4",
+        "cluster weight 0",
+    }
+    assert ablations(config("KD")) == {}
+    assert set(ablations(config("DKD"))) == {"beta 8", "base loss KD"}
+
+
+def test_equal_changes_are_listed_once_and_nothing_else_than_logits_has_parts() -> None:
+    assert set(ablations(config({"recipe": "KD", "base_loss": {"kd": {"temperature": 2}}}))) == {"temperature 4"}
+    assert ablations(config("sp")) == {}
+    assert complexity(config("sp")) == 1
+
+
+def test_a_configuration_of_the_cluster_term_alone_keeps_it() -> None:
+    alone = config({**ICD, "ce_weight": 0, "base_weight": 0})
+    assert "cluster weight 0" not in ablations(alone)
+
+
+@pytest.mark.parametrize(
+    ("method", "parts"),
+    [
+        ("KD", 0),
+        ({"recipe": "KD", "base_loss": {"kd": {"temperature": 2}}}, 1),
+        ("SD-KD", 2),
+        ("iCD-KD", 3),
+        ({**ICD, "scales": [1, 4]}, 2),
+        ({**ICD, "cluster_temperature": 1}, 4),
+        ({**ICD, "cluster_scale_weights": [0.2, 0.2, 0.6]}, 4),
+        ({**ICD, "cluster_weight": 0, "cluster_temperature": 1}, 2),
+        ({**ICD, "base_scale_weights": [1, 1, 2]}, 4),
+        ("DKD", 2),
+        ("NKD", 1),
+    ],
+)
+def test_complexity(method: Any, parts: int) -> None:
+    assert complexity(config(method)) == parts
+
+
+def test_leaving_out_a_scale_keeps_the_authors_weights() -> None:
+    for label, other in ablations(config("iCD-KD")).items():
+        assert complexity(other) == 2, label
+
+
+# Plan
+
+
+@pytest.fixture
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
+    monkeypatch.delenv("ICD_STORAGE_URL", raising=False)
+    return study_at(tmp_path)
+
+
+def test_the_best_trial_is_taken_apart_on_validation_images(study: Study) -> None:
+    plan = make_plan(study.ledger, study.sweep, trial=None, seeds=5)
+    assert [arm.label for arm in plan.arms] == [
+        *ablations({run.arm: run.configs[""] for run in plan.runs([])}[WHOLE]),
+        WHOLE,
+    ]
+    assert [arm.parts for arm in plan.arms] == [
+        complexity(item) for item in {run.arm: run.configs[""] for run in plan.runs([])}.values()
+    ]
+    assert (plan.arms[-1].trial, plan.arms[-1].kind) == (1, "baseline")
+    assert plan.seeds == (101, 102, 103, 104, 105)
+    assert plan.objective.metric == "val/top1"
+    for item in plan.configs:
+        assert (item.data.train_on, item.data.measure_on) == ("train", "val")
+    record = study.ledger.record(1)
+    searched = study.space.read(study.space.document(record.params))
+    assert (
+        replace({run.arm: run.configs[""] for run in plan.runs([])}[WHOLE], seed=searched.seed).key() == searched.key()
+    )  # measured as in the search
+
+
+def test_what_cannot_be_taken_apart(study: Study) -> None:
+    for trial, rule in ((0, "trial 0 of 'by-hand' has no part"), (2, "trial 2 of sweep"), (99, "trial 99 of sweep")):
+        with pytest.raises(StateError) as caught:
+            make_plan(study.ledger, study.sweep, trial=trial, seeds=3)
+        assert rule in str(caught.value)
+
+
+# Reading
+
+
+def test_nothing_was_ablated(study: Study) -> None:
+    assert ablation_of(study.ledger) is None
+    planned(study)
+    found = ablation_of(study.ledger)
+    assert found is not None
+    assert (found.trial, found.whole.mean, found.simplest, found.finished) == (1, None, None, False)
+    assert found.statement.startswith("Nothing can be said yet")
+
+
+def test_a_part_that_is_needed_and_one_that_harms(study: Study) -> None:
+    better = {"cluster weight 0": (64.0, 65.1, 65.9), "without scale 1": (59.5, 61.5, 62.0)}
+    found = ablated(study, better)
+    assert (found.metric, found.whole.mean, found.whole.sd, found.whole.parts) == ("val/top1", 61.0, 1.0, 3)
+    assert found.part("without scale 2").verdict == "worse"
+    assert found.part("without scale 2").difference == pytest.approx(-20.5)
+    assert found.part("cluster weight 0").verdict == "better"
+    assert found.part("without scale 1").verdict == "no difference shown"
+    assert found.simplest == "cluster weight 0"
+    assert "Trial 1 reaches 61.00 % on validation images." in found.statement
+    assert "It gets worse with: without scale 2 (-20.50 points, interval " in found.statement
+    assert "It gets better with: cluster weight 0 (+4.00 points, interval " in found.statement
+    assert "No difference was shown with: without scale 1 (+0.00 points, interval " in found.statement
+    assert "That is a preference and no test: one that is worse by " in found.statement
+    assert found.to_data()["comparisons"][0]["arm"] == "without scale 1"
+
+
+def test_the_simplest_is_within_one_standard_error_of_the_best(study: Study) -> None:
+    assert ablated(study, {"without scale 2": (60.3, 60.8, 61.7)}).simplest == "without scale 2"
+
+
+def test_nothing_simpler_is_within_one_standard_error(study: Study) -> None:
+    found = ablated(study, {"without scale 2": (59.4, 60.5, 61.6)})
+    assert found.simplest == WHOLE
+    assert "Nothing simpler is within one standard error of the best." in found.statement
+
+
+def test_an_arm_without_its_first_seeds_is_not_the_simplest(study: Study) -> None:
+    found = ablated(study, {"cluster weight 0": (70.0, None, None)})
+    assert found.simplest == WHOLE
+    assert found.part("cluster weight 0").seeds == 1
+
+
+def test_a_run_that_failed_is_named(study: Study) -> None:
+    found = ablated(study, {"without scale 2": (40.0, None, 41.0)})
+    assert found.part("without scale 2").verdict == "worse"
+    assert "without scale 2 gave no result on seed 102: diverged; the run is left out." in found.statement
+
+
+def test_arms_that_would_hardly_show_anything_get_no_further_seeds(study: Study) -> None:
+    plan = planned(study, seeds=5)
+    far = {arm.label: (40.0, 40.5, 41.1) for arm in plan.arms}
+    told(study.ledger, plan, {**far, WHOLE: (60.0, 61.0, 62.0), "without scale 1": (60.1, 60.9, 62.0)})
+    more = plan.listed(study.ledger.records("ablate"))[3 * len(plan.arms) :]
+    assert {arm.label for arm, _ in more} == {arm.label for arm in plan.arms} - {"without scale 1"}
+    found = ablation_of(study.ledger)
+    assert found is not None
+    assert not found.finished
+    assert found.statement.endswith("This ablation is not finished.")
+
+
+def test_another_ablation_has_seeds_of_its_own(study: Study) -> None:
+    ablated(study)
+    again = planned(study, anew=True)
+    assert (again.round, again.seeds) == (2, (104, 105, 106))
+    assert [plan.seeds for plan in stored_plans(study.ledger, "ablate")] == [SEEDS, again.seeds]
+    found = ablation_of(study.ledger)
+    assert found is not None
+    assert (found.round, found.whole.mean) == (2, None)
+    assert [record.stage for record in study.ledger.records()] == ["search"] * 6  # the search has none of it

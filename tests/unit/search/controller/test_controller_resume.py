@@ -1,0 +1,336 @@
+"""A second driver goes on as the first would have; budgets and failures end a sweep."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from icd.config.read_sweep import read_sweep
+from icd.config.trial import TrialConfig
+from icd.config.yaml import Document
+from icd.errors import ConfigError, StateError
+from icd.search.core.records import State
+from icd.search.run_sweep import _begun, check_digests
+from icd.search.settings import Settings
+from icd.search.study.database import open_storage, storage_url
+from icd.search.study.ledger import Ledger
+from icd.search.suggest.search_source import retry_failed
+from icd.search.suggest.search_space import SearchSpace
+from tests.driving import EPOCHS, POINTS, REPEATS, Hand
+from tests.studies import Study, changed
+
+TPE: dict[str, Any] = {
+    "ranges": {
+        "scales": {"choices": [[1], [1, 2], [1, 2, 4]]},
+        "cluster_weight": {"low": 0.5, "high": 64, "log": True},
+        "base_loss": {"kd": {"temperature": {"low": 1, "high": 8}}, "dkd": {}},
+    },
+    "sampler": {"name": "tpe", "startup_trials": 3},
+    "enqueue": ["KD", "iCD-KD"],
+    "budget": {"trials": 10},
+    "pruner": {"name": "median", "startup_trials": 2, "control_fraction": 0.3},
+}
+
+
+def table(hand: Hand) -> list[Any]:
+    return [
+        (r.number, r.state, dict(r.params), tuple(r.values), dict(r.curve), r.key, r.control, r.would_stop_at)
+        for r in hand.ledger.records()
+    ]
+
+
+def test_running_trials_are_issued_again_as_they_were(tmp_path: Path) -> None:
+    hand = Hand(tmp_path, enqueue=["KD"])
+    tasks = [hand.driver.next_attempt() for _ in range(3)]
+    assert all(tasks)
+    again = hand.again(enqueue=["KD"])
+    retaken = [again.driver.next_attempt() for _ in range(3)]
+    for before, after in zip(tasks, retaken, strict=True):
+        assert before is not None
+        assert after is not None
+        assert (after.number, after.config, after.attempt) == (before.number, before.config, 2)
+    assert [record.baseline for record in again.ledger.records()] == ["KD", None, None]
+
+
+class Died(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("parameters_said", [0, 1, 2])
+def test_an_ask_that_is_cut_off_leaves_nothing_and_changes_nothing(tmp_path: Path, parameters_said: int) -> None:
+    (tmp_path / "whole").mkdir()
+    hand = Hand(tmp_path / "whole", **TPE)
+    hand.finish()
+    (tmp_path / "cut").mkdir()
+    cut = Hand(tmp_path / "cut", **TPE)
+    for _ in range(5):
+        task = cut.driver.next_attempt()
+        assert task is not None
+        cut.train(task)
+    suggest, said = cut.space.suggest, 0
+
+    def dying(trial: Any) -> Any:
+        class Dying:
+            def __getattr__(self, name: str) -> Any:
+                def call(*arguments: Any, **keywords: Any) -> Any:
+                    nonlocal said
+                    if said == parameters_said:
+                        raise Died
+                    said += 1
+                    return getattr(trial, name)(*arguments, **keywords)
+
+                return call
+
+        return suggest(Dying())  # type: ignore[arg-type]
+
+    cut.space.suggest = dying  # type: ignore[method-assign]
+    with pytest.raises(Died):
+        cut.driver.next_attempt()
+    assert len(cut.stored()) == 5
+    again = cut.again(**TPE)
+    again.finish()
+    assert table(again) == table(hand)
+
+
+@pytest.mark.parametrize("cut_after", range(1, 9))
+def test_a_driver_killed_between_trials_changes_nothing(tmp_path: Path, cut_after: int) -> None:
+    for name in ("whole", "cut"):
+        (tmp_path / name).mkdir()
+    whole, cut = Hand(tmp_path / "whole", **TPE), Hand(tmp_path / "cut", **TPE)
+
+    def value(number: int, epoch: int) -> float:
+        return 50.0 + (number * 37 % 11) + epoch
+
+    whole.finish(value)
+    for _ in range(cut_after):
+        task = cut.driver.next_attempt()
+        assert task is not None
+        cut.train(task, value)
+    task = cut.driver.next_attempt()
+    assert task is not None
+    cut.epoch(task, 1, value(task.number, 1))
+    again = cut.again(**TPE)
+    again.finish(value)
+    assert table(again) == table(whole)
+
+
+def test_a_duplicate_cut_off_before_its_end_is_told(tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"ranges": POINTS, "sampler": REPEATS, "budget": {"trials": 3}}
+    hand = Hand(tmp_path, **changes)
+    hand.finish()
+    number = hand.states.index("duplicate")
+    study_id = hand.storage.get_study_id_from_name(hand.sweep.name)
+    storage = hand.storage
+    trial_id = storage.create_new_trial(study_id)
+    for name, distribution in storage.get_all_trials(study_id)[number].distributions.items():
+        value = storage.get_all_trials(study_id)[number].params[name]
+        storage.set_trial_param(trial_id, name, distribution.to_internal_repr(value), distribution)
+    storage.set_trial_user_attr(trial_id, "key", hand.ledger.record(number).key)
+    again = hand.again(**changes)
+    assert again.driver.next_attempt() is None
+    assert again.ledger.records()[-1].twin == hand.ledger.record(number).twin
+    assert "running" not in again.states
+
+
+@pytest.fixture
+def _small_weights_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Play a combination that no corner of the space showed."""
+    read = SearchSpace.read
+
+    def strict(space: SearchSpace, document: Mapping[str, Any]) -> TrialConfig:
+        if 0.5 < document["method"]["cluster_weight"] < 8:
+            raise ConfigError("method.cluster_weight: too small for these scales")
+        return read(space, document)
+
+    monkeypatch.setattr(SearchSpace, "read", strict)
+
+
+@pytest.mark.usefixtures("_small_weights_are_refused")
+def test_a_combination_that_is_no_configuration_fails_and_the_sweep_goes_on(tmp_path: Path) -> None:
+    hand = Hand(tmp_path, budget={"trials": 8})
+    trained = hand.finish()
+    refused = [record for record in hand.ledger.records() if record.state == "failed"]
+    assert refused
+    assert {r.number for r in refused} | set(trained) == set(range(8))
+    assert all("too small for these scales" in record.reason for record in refused)
+    assert len([line for line in hand.said if "too small" in line]) == len(refused)
+    assert {int(view.key) for view in hand.tracker.begun} == set(trained)
+
+
+@pytest.mark.usefixtures("_small_weights_are_refused")
+def test_a_refusal_cut_off_before_its_end_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hand = Hand(tmp_path, budget={"trials": 8})
+    tell = hand.ledger.tell
+
+    def die(number: int, state: State, *args: Any, **attributes: Any) -> None:
+        if state == "failed":
+            raise KeyboardInterrupt
+        tell(number, state, *args, **attributes)
+
+    monkeypatch.setattr(hand.ledger, "tell", die)
+    with pytest.raises(KeyboardInterrupt):
+        hand.finish()
+    number = len(hand.states) - 1
+    assert hand.ledger.record(number).state == "running"
+    again = hand.again(budget={"trials": 8})
+    again.finish()
+    assert again.ledger.record(number).state == "failed"
+    assert "too small for these scales" in again.ledger.record(number).reason
+    assert "running" not in again.states
+    assert again.driver.source.tried == 8
+
+
+def test_hours_count_over_drivers(tmp_path: Path) -> None:
+    hand = Hand(tmp_path, budget={"trials": 9, "hours": 1.0})
+    assert hand.driver.next_attempt() is not None
+    hand.ledger.note_study(seconds=3601.0)
+    again = hand.again(budget={"trials": 9, "hours": 1.0})
+    assert again.finish() == [0], "what runs is ended, nothing new is begun"
+    assert again.driver.stopped_by == "budget"
+
+
+def test_gpu_hours_count_over_drivers(tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"budget": {"trials": 9, "gpu_hours": 0.05}}  # 180 s; a trial takes 40 s of half a GPU
+    hand = Hand(tmp_path, gpus=0.5, **changes)
+    for _ in range(5):
+        task = hand.driver.next_attempt()
+        assert task is not None
+        hand.train(task)
+    again = hand.again(**changes)
+    assert again.finish() == [5, 6, 7, 8]
+    tight = hand.again(budget={"trials": 99, "gpu_hours": 0.05})
+    assert tight.finish() == [9]
+    assert tight.driver.stopped_by == "budget"
+
+
+def test_epochs_between_reports_cost_too(tmp_path: Path) -> None:
+    training = {"preset": "digits100", "epochs": EPOCHS, "report_every": 2}
+    hand = Hand(tmp_path, training=training, budget={"trials": 1})
+    task = hand.driver.next_attempt()
+    assert task is not None
+    for epoch in (2, 4):
+        hand.epoch(task, epoch, seconds=10.0)
+    hand.end(task)
+    assert hand.ledger.record(0).attributes["seconds"] == 40.0
+
+
+def test_three_failures_at_the_start_end_the_sweep(tmp_path: Path) -> None:
+    hand = Hand(tmp_path, budget={"trials": 9})
+    for _ in range(3):
+        task = hand.driver.next_attempt()
+        assert task is not None
+        hand.end(task, "error", "bug")
+    assert hand.driver.next_attempt() is None
+    assert hand.driver.done
+    assert hand.driver.stopped_by == "failures"
+    assert hand.driver.failed_too_often
+    assert hand.said[-1] == "the first 3 trials all failed: starting no more"
+
+
+@pytest.mark.parametrize(("failures", "too_often"), [(1, False), (2, True)])
+def test_failed_too_often(tmp_path: Path, failures: int, too_often: bool) -> None:
+    hand = Hand(tmp_path, budget={"trials": 4, "max_failed_fraction": 0.25})
+    for _ in range(4 - failures):
+        task = hand.driver.next_attempt()
+        assert task is not None
+        hand.train(task)
+    for _ in range(failures):
+        task = hand.driver.next_attempt()
+        assert task is not None
+        hand.end(task, "error", "bug")
+    assert hand.driver.done
+    assert hand.driver.failed_too_often is too_often
+    again = hand.again(budget={"trials": 4, "max_failed_fraction": 0.25})
+    assert again.driver.failed_too_often is too_often
+
+
+def test_a_study_that_stops_dead_terms_is_another(tmp_path: Path) -> None:
+    study = Study(tmp_path)
+    storage, settings = open_storage(storage_url(tmp_path)), Settings(root=tmp_path)
+    assert _begun(storage, study.sweep, study.document, settings) is not None
+    document = changed(pruner={**study.document["search"]["pruner"], "dead_terms": True})
+    asking = read_sweep(Document(document, "test"))
+    assert asking.digest() != study.sweep.digest()
+    with pytest.raises(StateError, match=r"pruner.dead_terms: False -> True"):
+        _begun(storage, asking, document, settings)
+    assert read_sweep(Document(document, "test")) == asking
+
+
+def test_what_a_reader_sees_is_what_the_driver_knows(tmp_path: Path) -> None:
+    hand = Hand(tmp_path, **TPE)
+    hand.finish(lambda number, epoch: 90.0 - number + epoch)
+    fresh = Ledger(hand.storage, "tiny").records()
+    assert [vars_of(record) for record in fresh] == [vars_of(record) for record in hand.ledger.records()]
+
+
+def vars_of(record: Any) -> dict[str, Any]:
+    return dict(record.to_data())
+
+
+RETRY: dict[str, Any] = {"enqueue": ["KD"], "budget": {"trials": 5}}
+
+
+def fail_first(hand: Hand, failures: int) -> None:
+    """Let the first trials fail, and train what the budget leaves."""
+    for _ in range(failures):
+        task = hand.driver.next_attempt()
+        assert task is not None
+        hand.end(task, "setup", "the data file is damaged")
+    hand.finish()
+
+
+def test_failed_trials_are_trained_again_in_their_place(tmp_path: Path) -> None:
+    hand = Hand(tmp_path, **RETRY)
+    fail_first(hand, 2)
+    assert hand.states == ["failed", "failed", "complete", "complete", "complete"]
+    before = hand.ledger.records()
+    assert retry_failed(hand.ledger) == [5, 6]
+    again = hand.again(**RETRY)
+    assert again.finish() == [5, 6]
+    records = again.stored()
+    assert [r.state for r in records] == ["retried"] * 2 + ["complete"] * 5
+    assert [(r.baseline, r.key, r.params, r.control) for r in records[5:]] == [
+        (r.baseline, r.key, r.params, r.control) for r in before[:2]
+    ]
+    assert records[0].reason == "the data file is damaged; tried again as trial 5"
+    assert sum(r.counts for r in records) == 5, "the budget's trials are those that were trained"
+    assert not again.driver.failed_too_often
+    assert retry_failed(again.ledger) == []
+    assert again.again(**RETRY).driver.done
+
+
+def test_a_retry_that_fails_may_be_tried_again_and_a_kill_leaves_no_second_one(tmp_path: Path) -> None:
+    hand = Hand(tmp_path, **RETRY)
+    fail_first(hand, 1)
+    assert retry_failed(hand.ledger) == [5]
+    assert retry_failed(hand.again(**RETRY).ledger) == [], "it runs"  # a driver that was killed after it made trial 5
+    again = hand.again(**RETRY)
+    fail_first(again, 1)
+    assert retry_failed(again.ledger) == [6]
+    last = again.again(**RETRY)
+    last.finish()
+    assert [(r.number, r.state) for r in last.stored() if r.baseline] == [
+        (0, "retried"),
+        (5, "retried"),
+        (6, "complete"),
+    ]
+
+
+def test_what_another_trial_has_trained_is_not_tried_again(tmp_path: Path) -> None:
+    grid: dict[str, Any] = {"ranges": POINTS, "sampler": "grid", "budget": None}
+    hand = Hand(tmp_path, **grid)
+    fail_first(hand, 2)
+    assert retry_failed(hand.ledger) == [3, 4]
+    again = hand.again(**grid)
+    again.finish()
+    assert [r.state for r in again.stored()] == ["retried", "retried", "complete", "complete", "complete"]
+    assert len({r.key for r in again.stored()}) == 3
+    assert again.driver.stopped_by == "exhausted"
+
+
+def test_other_data_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    hand = Hand(tmp_path)
+    hand.ledger.note_study(data_digest="a" * 64, teachers=dict(hand.prepared.teachers))
+    with pytest.raises(StateError, match=r"digest aaaaaaaaaaaa, now dddddddddddd.*--name tiny-2.*from: tiny"):
+        check_digests(hand.ledger, hand.prepared)

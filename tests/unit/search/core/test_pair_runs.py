@@ -1,0 +1,175 @@
+"""Trials of several runs: ranks, the sampler's view, folders, what a driver gives out and what it tells."""
+
+from pathlib import Path
+from typing import Any
+
+from icd.search.core.attempts import Attempt, trial_folder
+from icd.search.core.ranks import ranks_of_trials
+from icd.search.core.records import TrialRecord, best, in_order
+from tests.driving import EPOCHS, Hand, Value
+
+PAIRS = [{"teacher": "resnet20", "student": "resnet8"}, {"teacher": "resnet20", "student": "resnet14"}]
+SMALL, LARGE = "resnet20-resnet8", "resnet20-resnet14"
+GENERALIST: dict[str, Any] = {"teacher": None, "student": None, "pairs": PAIRS, "budget": {"trials": 3}}
+# By trial: good on average, but not on both; good on both; poor.
+REACHED = {0: {SMALL: 90.0, LARGE: 10.0}, 1: {SMALL: 40.0, LARGE: 30.0}, 2: {SMALL: 20.0, LARGE: 20.0}}
+
+
+def hand(root: Path, **changes: Any) -> Hand:
+    return Hand(root, **{**GENERALIST, **changes})
+
+
+def run(by: Hand, task: Attempt | None) -> Attempt:
+    assert task is not None
+    by.train(task, lambda number, epoch: REACHED[number][task.member] - EPOCHS + epoch)
+    return task
+
+
+def test_ranks_do_not_ask_how_far_apart_values_are() -> None:
+    assert ranks_of_trials(REACHED, "mean", "maximize") == {0: 2.0, 1: 1.5, 2: 2.5}
+    assert ranks_of_trials(REACHED, "worst", "maximize") == {0: 3.0, 1: 2.0, 2: 3.0}
+    assert ranks_of_trials(REACHED, "mean", "minimize") == {0: 2.0, 1: 2.5, 2: 1.5}
+    assert ranks_of_trials({}, "mean", "maximize") == {}
+
+
+def test_the_best_is_the_first_by_rank_then_by_value() -> None:
+    def record(number: int, rank: float | None, value: float) -> TrialRecord:
+        return TrialRecord(number=number, state="complete", values=(value,), rank=rank)
+
+    ranked = [record(0, 2.0, 90.0), record(1, 1.5, 30.0), record(2, 1.5, 40.0)]
+    assert [item.number for item in in_order(ranked, maximize=True)] == [2, 1, 0]
+    assert [item.number for item in in_order(ranked, maximize=False)] == [1, 2, 0]
+    plain = [record(0, None, 1.0), record(1, None, 2.0), record(2, None, 2.0)]
+    found = best(plain, maximize=True)
+    assert found is not None
+    assert found.number == 1
+
+
+def test_a_run_has_a_folder_below_its_trials() -> None:
+    assert trial_folder(Path("x"), 3, "a-b") == Path("x/trials/0003/a-b")
+    assert trial_folder(Path("x"), 3) == Path("x/trials/0003")
+
+
+def test_runs_follow_each_other_and_are_told_as_one_trial(tmp_path: Path) -> None:
+    driven = hand(tmp_path)
+    tasks = [run(driven, driven.driver.next_attempt()) for _ in range(6)]
+    assert [(task.number, task.member) for task in tasks] == [(n, name) for n in range(3) for name in (SMALL, LARGE)]
+    assert [task.attempt for task in tasks] == [1, 2] * 3
+    assert len({str(task.folder) for task in tasks}) == 6
+    assert driven.driver.next_attempt() is None
+    assert driven.driver.done
+    found = driven.stored()
+    assert [record.state for record in found] == ["complete"] * 3
+    assert [record.members for record in found] == [REACHED[number] for number in range(3)]
+    assert [record.values for record in found] == [(50.0,), (35.0,), (20.0,)]
+    assert [record.rank for record in found] == [2.0, 1.5, 2.5]
+    assert sorted(found[0].curve) == list(range(1, 2 * EPOCHS + 1))
+    assert found[0].attributes["seconds"] == 2 * EPOCHS * 10.0
+    first = best(found, maximize=True)
+    assert first is not None
+    assert first.number == 1  # trial 0 has the higher mean
+    assert [row.step for key, row in driven.tracker.epochs if key == "0000"] == list(range(1, 2 * EPOCHS + 1))
+    assert f"{LARGE}/val/top1" in driven.tracker.epochs[EPOCHS][1].metrics
+    end = next(view for view in driven.ends if view.key == "0000")
+    assert [row.step for row in end.rows] == list(range(1, 2 * EPOCHS + 1))
+    assert end.totals is not None
+    assert end.totals.metrics == {
+        "final/val/top1": 50.0,
+        f"final/{SMALL}/val/top1": 90.0,
+        f"final/{LARGE}/val/top1": 10.0,
+        "val/top1": 50.0,
+    }
+
+
+def test_a_sampler_sees_ranks_as_they_are_now(tmp_path: Path) -> None:
+    driven = hand(tmp_path)
+
+    def seen() -> list[float]:
+        trials = driven.ledger.by_rank(driven.ledger.study.get_trials(deepcopy=False))
+        return [trial.value for trial in trials if trial.value is not None]
+
+    for _ in range(4):
+        run(driven, driven.driver.next_attempt())
+    assert seen() == [-1.5, -1.5]
+    for _ in range(2):
+        run(driven, driven.driver.next_attempt())
+    assert seen() == [-2.0, -1.5, -2.5]  # larger is better, as the objective is
+    assert [trial.value for trial in driven.ledger.study.get_trials()] == [50.0, 35.0, 20.0]
+
+
+def test_another_driver_goes_on_with_the_run_that_was_under_way(tmp_path: Path) -> None:
+    driven = hand(tmp_path)
+    run(driven, driven.driver.next_attempt())
+    task = driven.driver.next_attempt()
+    assert task is not None
+    driven.epoch(task, 1, 7.0)
+    again = driven.again(**GENERALIST)
+    task = again.driver.next_attempt()
+    assert task is not None
+    assert (task.number, task.member, task.attempt) == (0, LARGE, 3)
+    assert (task.folder / "attempt").read_text() == "3"
+
+
+def test_where_only_the_end_was_not_told_the_last_run_says_it_again(tmp_path: Path) -> None:
+    driven = hand(tmp_path)
+    run(driven, driven.driver.next_attempt())
+    task = driven.driver.next_attempt()
+    assert task is not None
+    for epoch in range(1, EPOCHS + 1):
+        driven.epoch(task, epoch, 10.0)
+    (task.folder / "result.json").write_text("{}")
+    task = driven.again(**GENERALIST).driver.next_attempt()
+    assert task is not None
+    assert (task.number, task.member) == (0, LARGE)
+
+
+def test_a_trial_that_was_begun_gets_all_its_runs_however_one_drains(tmp_path: Path) -> None:
+    driven = hand(tmp_path)
+    first = driven.driver.next_attempt()
+    driven.driver.drain = True
+    run(driven, first)
+    assert not driven.driver.done
+    assert run(driven, driven.driver.next_attempt()).member == LARGE
+    assert driven.driver.next_attempt() is None
+    assert driven.driver.done
+
+
+def test_a_run_that_diverged_or_failed_ends_the_trial(tmp_path: Path) -> None:
+    driven = hand(tmp_path)
+    run(driven, driven.driver.next_attempt())
+    task = driven.driver.next_attempt()
+    assert task is not None
+    driven.epoch(task, 1, 5.0)
+    driven.end(task, "diverged", "loss is nan")
+    task = driven.driver.next_attempt()
+    assert task is not None
+    driven.end(task, "error", "ValueError: no")
+    pruned, failed = driven.ledger.records()
+    assert (pruned.state, pruned.attributes["exit_reason"], pruned.members, pruned.rank) == (
+        "pruned",
+        "diverged",
+        {},
+        None,
+    )
+    assert failed.state == "failed"
+
+
+def constant(value: float) -> Value:
+    """Give a curve that does not change."""
+    return lambda number, epoch: value
+
+
+def test_a_sampler_learns_from_ranks_alone(tmp_path: Path) -> None:
+    def proposals(name: str, scales: dict[str, float]) -> tuple[list[Any], list[float]]:
+        (tmp_path / name).mkdir()
+        driven = hand(tmp_path / name, sampler={"name": "gp", "startup_trials": 2}, budget={"trials": 5})
+        while (task := driven.driver.next_attempt()) is not None:
+            place = task.number * (3 if task.member == SMALL else 5) % 7
+            driven.train(task, constant(scales[task.member] * place))
+        found = driven.stored()
+        return [record.params for record in found], [record.values[0] for record in found]
+
+    params, values = proposals("one", {SMALL: 1.0, LARGE: 1.0})
+    others, other_values = proposals("other", {SMALL: 0.01, LARGE: 10.0})  # the same ranks, another order of means
+    assert params == others
+    assert sorted(range(5), key=values.__getitem__) != sorted(range(5), key=other_values.__getitem__)

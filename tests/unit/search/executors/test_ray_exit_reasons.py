@@ -1,0 +1,75 @@
+"""Of what a worker died, from Ray's own words, and how long nothing begins after one was killed for memory."""
+
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from icd.search.executors.ray import exit_reasons as ray_deaths
+from icd.search.executors.ray.exit_reasons import Deaths
+from icd.search.executors.ray.internals import RAISED
+
+# As Ray 2.60 says it.
+MONITOR = """Ray raised OutOfMemoryError: 2 worker(s) were killed due to the node running low on memory. Memory on the \
+node (IP: 192.0.2.2, ID: 78fd) was 6.22GB used / 23.54GB limit (0.264363)
+OOM kill reason: Memory usage 6600000000B exceeded threshold of 6400000000B (25.5% of 25276510208B limit)
+Selected to kill: (Actor(2d): job ID=01, lease ID=01, task name=A.train, pid=13702, actual memory used=1.50GB, worker \
+ID=05), (Actor(3d): job ID=01, lease ID=02, task name=A.train, pid=13703, actual memory used=0.04GB, worker ID=06)"""
+
+
+def deaths(*, local: bool = True, alive: bool = True) -> Deaths:
+    cluster: Any = SimpleNamespace(local=local, alive=lambda node: alive)
+    return Deaths(cluster)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "reason"),
+    [
+        (MONITOR, "memory", "killed for memory by Ray on h: it had 1.50 GB, 6.60 GB were in use where 6.40 GB may be"),
+        (f"{RAISED}ObjectStoreFullError: full\nThe node", "killed", "Ray raised ObjectStoreFullError: full"),
+        ("ray::trial.train() (pid=1)\nZeroDivisionError: x", "error", "ZeroDivisionError: x"),
+        (
+            "The actor died unexpectedly.\nThe process receives a SIGTERM.",
+            "preempted",
+            "SIGTERM: the process ended at once",
+        ),
+        ("The actor died unexpectedly.", "killed", "process killed (its connection closed)"),
+    ],
+)
+def test_the_cause_is_read_from_rays_words(text: str, kind: str, reason: str) -> None:
+    assert deaths().cause("n1", "h", 13702, text) == (kind, reason)
+
+
+def test_whatever_ray_raises_on_a_lost_node_is_the_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    lost = deaths(alive=False).cause("node1234", "h", 1, f"{RAISED}WorkerCrashedError: x")
+    assert lost == ("lost", "node h (node1234) lost")
+
+
+def test_nothing_begins_until_there_is_room_for_the_killed_process_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, used = [100.0], [6_600_000_000]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(ray_deaths, "used_memory", lambda: used[0])
+    died = deaths()
+    assert not died.resting
+    died.cause("n1", "h", 13702, MONITOR)
+    clock[0] += 10
+    assert died.resting
+    used[0] = 5_000_000_000  # below the threshold, but with the process again it would be above
+    assert died.resting
+    used[0] = 4_800_000_000
+    assert not died.resting
+    used[0] = 6_600_000_000
+    assert died.resting
+    clock[0] += ray_deaths._LONGEST_REST_S  # others may keep the memory for ever
+    assert not died.resting
+
+
+def test_on_another_machine_nothing_begins_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    died = deaths(local=False)
+    died.cause("n1", "h", 13702, MONITOR)
+    assert died.resting
+    clock[0] += ray_deaths._REMOTE_REST_S
+    assert not died.resting

@@ -1,0 +1,212 @@
+"""A block of a teacher cache: whole entries or none, many processes, nothing used that was not checked."""
+
+import multiprocessing
+import os
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from icd.errors import CheckpointError, SetupError
+from icd.teacher.cache_block import Block, BlockSpec, block_folder, read_spec
+
+SPEC = BlockSpec(
+    teacher="t" * 64,
+    data="d",
+    views="v",
+    num_images=50,
+    num_views=6,
+    num_classes=7,
+    side=4,
+    from_map=False,
+    own_logits=False,
+)
+
+
+def slots_of(*places: int) -> np.ndarray:
+    return np.array(places, dtype=np.int64)
+
+
+def entries(slots: np.ndarray, spec: BlockSpec = SPEC) -> tuple[Tensor, Tensor]:
+    """Something to store that can be told from its slot."""
+    generator = torch.Generator().manual_seed(int(slots[0]))
+    rows = torch.randn(len(slots), spec.num_rows, spec.num_classes, generator=generator)
+    rows += torch.from_numpy(slots)[:, None, None]
+    return rows, torch.rand(len(slots), spec.num_verdicts, generator=generator) > 0.5
+
+
+def filled(folder: Path, slots: np.ndarray) -> Block:
+    block = Block(folder / "b", SPEC)
+    block.write(slots, *entries(slots))
+    return block
+
+
+def test_sizes() -> None:
+    assert (SPEC.num_rows, SPEC.scales, SPEC.num_verdicts) == (16, (1, 2, 4), 1 + 21)
+    assert SPEC.entry_bytes == 16 * 7 * 2 + 3
+    assert replace(SPEC, own_logits=True).num_rows == 17
+    assert replace(SPEC, from_map=True, side=3).scales == (3,)
+    cifar = replace(SPEC, num_images=50_000, num_views=162, num_classes=100)
+    assert cifar.num_bytes / 1e9 == pytest.approx(25.97, abs=0.01)  # with its checksums; speed.md: 25.9
+    stream = replace(cifar, sequence=(0, 240))
+    assert stream.num_slots == 240 * 50_000
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    slots = slots_of(3, 250, 17)
+    block = filled(tmp_path, slots)
+    rows, verdicts = entries(slots)
+    got_rows, got_verdicts = block.read(slots)
+    assert torch.equal(got_rows, rows.half().float())
+    assert torch.equal(got_verdicts, verdicts)
+    assert block.filled() == 3
+    assert block.missing(slots_of(3, 4)).tolist() == [False, True]
+    block.close()
+    again = Block(tmp_path / "b", SPEC)
+    assert torch.equal(again.read(slots)[0], got_rows)
+    again.close()
+
+
+def test_slots_of_cache_and_stream() -> None:
+    indices, views = slots_of(4, 9), slots_of(5, 0)
+    assert SPEC.slots(3, indices, views).tolist() == [29, 54]
+    assert SPEC.image_of(slots_of(29, 54)).tolist() == [4, 9]
+    stream = replace(SPEC, sequence=(0, 8))
+    assert stream.slots(3, indices, views).tolist() == [104, 109]
+    assert stream.image_of(slots_of(104, 109)).tolist() == [4, 9]
+
+
+def test_a_missing_entry_is_not_read(tmp_path: Path) -> None:
+    block = filled(tmp_path, slots_of(3))
+    with pytest.raises(CheckpointError, match="entry 4 is missing"):
+        block.read(slots_of(3, 4))
+    block.close()
+
+
+def test_a_damaged_entry_is_refused_found_and_dropped(tmp_path: Path) -> None:
+    filled(tmp_path, slots_of(3, 4, 5)).close()
+    path = tmp_path / "b" / "entries.bin"
+    content = bytearray(path.read_bytes())
+    content[4 * SPEC.entry_bytes + 10] ^= 1
+    path.write_bytes(content)
+    block = Block(tmp_path / "b", SPEC)
+    assert len(block.read(slots_of(3, 5))[0]) == 2
+    with pytest.raises(CheckpointError, match=r"entry 4 fails its checksum; 'icd teacher cache verify --repair'"):
+        block.read(slots_of(4))
+    assert block.damaged() == 1
+    assert block.damaged(repair=True) == 1
+    assert (block.damaged(), block.filled()) == (0, 2)
+    assert block.missing(slots_of(4)).all()
+    block.close()
+
+
+def test_another_cache_in_its_place_is_refused(tmp_path: Path) -> None:
+    filled(tmp_path, slots_of(3)).close()
+    with pytest.raises(CheckpointError, match="holds another teacher cache"):
+        Block(tmp_path / "b", replace(SPEC, teacher="u" * 64))
+    os.truncate(tmp_path / "b" / "entries.bin", 1000)
+    with pytest.raises(CheckpointError, match="must have 68100 bytes, but got 1000"):
+        Block(tmp_path / "b", SPEC)
+
+
+def test_the_folder_is_named_by_all_that_matters(tmp_path: Path) -> None:
+    changes: list[dict[str, Any]] = [
+        {"teacher": "u"},
+        {"data": "e"},
+        {"views": "w"},
+        {"num_images": 51},
+        {"side": 2},
+        {"from_map": True},
+        {"own_logits": True},
+        {"sequence": (0, 4)},
+        {"sequence": (1, 4)},
+    ]
+    names = {block_folder(tmp_path, replace(SPEC, **change)) for change in [{}, *changes]}
+    assert len(names) == len(changes) + 1
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"version": 99}', '{"version": 1, "teacher": "t"}'])
+def test_a_header_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "block.json").write_text(text)
+    with pytest.raises(CheckpointError, match="no block of a teacher cache"):
+        read_spec(tmp_path)
+
+
+def test_a_header_is_read_back(tmp_path: Path) -> None:
+    for spec in (SPEC, replace(SPEC, sequence=(3, 9))):
+        assert BlockSpec.from_text(spec.text()) == spec
+    Block(tmp_path / "b", SPEC).close()
+    assert read_spec(tmp_path / "b") == SPEC
+
+
+def test_logits_beyond_float16_are_refused(tmp_path: Path) -> None:
+    block = Block(tmp_path / "b", SPEC)
+    rows, verdicts = entries(slots_of(1))
+    with pytest.raises(CheckpointError, match="do not fit float16"):
+        block.write(slots_of(1), rows + 1e6, verdicts)
+    assert block.filled() == 0
+    block.close()
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SetupError, match="cannot be made"):
+        Block(tmp_path / "file" / "b", SPEC)
+
+
+def _claimer(folder: Path, slots: list[int], pause: float, said: Any) -> None:
+    block = Block(folder, SPEC)
+    with block.claim(slots_of(*slots)):
+        said.put(("in", slots, time.monotonic()))
+        time.sleep(pause)
+        said.put(("out", slots, time.monotonic()))
+
+
+def test_one_writer_an_image_at_a_time(tmp_path: Path) -> None:
+    Block(tmp_path / "b", SPEC).close()
+    context = multiprocessing.get_context("fork")
+    said = context.Queue()
+    sets = [[0, 6, 12], [12, 6], [60]]  # images 0 1 2; 2 1; 10
+    workers = [context.Process(target=_claimer, args=(tmp_path / "b", slots, 0.5, said)) for slots in sets]
+    for worker in workers:
+        worker.start()
+    events = sorted((said.get(timeout=60) for _ in range(6)), key=lambda event: event[2])
+    for worker in workers:
+        worker.join()
+    shared = [kind for kind, slots, _ in events if slots != [60]]
+    assert shared == ["in", "out", "in", "out"]
+
+
+def test_a_killed_writer_frees_its_images_and_leaves_nothing_half(tmp_path: Path) -> None:
+    Block(tmp_path / "b", SPEC).close()
+    context = multiprocessing.get_context("fork")
+    said = context.Queue()
+    worker = context.Process(target=_claimer, args=(tmp_path / "b", [0, 6], 600.0, said))
+    worker.start()
+    assert said.get(timeout=60)[0] == "in"
+    assert worker.pid is not None
+    os.kill(worker.pid, signal.SIGKILL)
+    worker.join()
+    block = Block(tmp_path / "b", SPEC)
+    with block.claim(slots_of(0, 6)):
+        assert block.missing(slots_of(0, 6)).all()
+    block.close()
+
+
+def test_what_one_process_writes_another_sees_at_once(tmp_path: Path) -> None:
+    reader = Block(tmp_path / "b", SPEC)
+    slots = slots_of(8, 9)
+    assert reader.missing(slots).all()
+    context = multiprocessing.get_context("fork")
+    worker = context.Process(target=lambda: filled(tmp_path, slots).close())
+    worker.start()
+    worker.join()
+    assert not reader.missing(slots).any()
+    assert torch.equal(reader.read(slots)[1], entries(slots)[1])
+    reader.close()

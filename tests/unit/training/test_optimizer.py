@@ -1,0 +1,79 @@
+"""The optimizer goes on from a checkpoint as if it had not stopped, and is not paid for by who trains nothing."""
+
+import io
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from icd.config.training import TrainingConfig
+from icd.data.views import CropFlip
+from icd.training.background_writer import snapshot
+from icd.training.optimizer import learning_rate, load_state, make_optimizer, momenta, stored_state
+
+
+def training(**changes: Any) -> TrainingConfig:
+    fields: dict[str, Any] = {"weight_decay": 1e-2, "momentum": 0.9, "nesterov": True, **changes}
+    return TrainingConfig(epochs=1, batch_size=4, lr=0.1, augmentation=CropFlip(size=32, pad=4), **fields)
+
+
+def weights() -> list[Tensor]:
+    torch.manual_seed(0)
+    made = [torch.randn(3, 5), torch.randn(7), torch.randn(2, 3, 4, 4).to(memory_format=torch.channels_last)]
+    return [weight.requires_grad_() for weight in made]
+
+
+def give_gradients(to: list[Tensor], step: int) -> None:
+    """Give all but the second one, which is never trained."""
+    torch.manual_seed(step)
+    for index, weight in enumerate(to):
+        gradient = torch.randn(weight.shape)
+        weight.grad = gradient if index != 1 else None
+
+
+SETTINGS: list[dict[str, Any]] = [
+    {},
+    {"nesterov": False, "weight_decay": 0.0},
+    {"nesterov": False, "momentum": 0.0},
+]
+
+
+@pytest.mark.parametrize("changes", SETTINGS)
+def test_a_tensor_s_rate_has_a_number_s_bits_and_a_checkpoint_changes_nothing(changes: dict[str, Any]) -> None:
+    settings = training(**changes)
+    ours, theirs = weights(), weights()
+    names = ("momentum", "weight_decay", "nesterov")
+    plain = torch.optim.SGD(theirs, lr=0.1, **{name: getattr(settings, name) for name in names}, fused=True)
+    optimizer = make_optimizer(ours, settings)
+    for step, lr in enumerate([0.1, 0.05, 0.3, 0.025]):
+        give_gradients(ours, step)
+        give_gradients(theirs, step)
+        learning_rate(optimizer).fill_(lr)
+        plain.param_groups[0]["lr"] = lr
+        optimizer.step()
+        plain.step()
+        assert all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))
+        if step == 1:
+            file = io.BytesIO()
+            torch.save(snapshot(stored_state(optimizer)), file)
+            file.seek(0)
+            strides = [momentum.stride() for momentum in momenta(optimizer)]
+            optimizer = make_optimizer(ours, settings)
+            load_state(optimizer, torch.load(file, weights_only=True))
+            assert [momentum.stride() for momentum in momenta(optimizer)] == strides
+    assert len(momenta(optimizer)) == (2 if settings.momentum else 0)
+    optimizer.zero_grad()
+    assert all(weight.grad is None for weight in ours)
+
+
+def test_who_trains_nothing_does_not_pay_for_the_compiler() -> None:
+    """Torch brings it along with the first optimizer of a process, which takes 2 s."""
+    code = (
+        "import sys; import icd.training.loop, icd.teacher.store, icd.worker.trial_folder\n"
+        "print(*sorted({'torch._dynamo', 'sympy'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""

@@ -1,0 +1,48 @@
+"""What steps, costs and engines promise whatever a trial trains."""
+
+import pytest
+import torch
+
+from icd.config.engine import engine_asked
+from icd.data.loader import Batch
+from icd.errors import UsageError
+from icd.models import build_model
+from icd.training import loop
+from icd.training.step import live_outputs, precision
+
+CUDA, CPU = torch.device("cuda"), torch.device("cpu")
+
+
+def test_a_live_teacher_answers_in_full_precision_whatever_the_student_s() -> None:
+    torch.manual_seed(0)
+    teacher = build_model("resnet8", num_classes=10, seed=0).eval()
+    batch = Batch(torch.randn(4, 3, 32, 32), torch.zeros(4, dtype=torch.int64), torch.arange(4))
+    wanted = live_outputs(teacher, batch)
+    cells_BPK = wanted.cells((1, 2, 4), 4)
+    given = live_outputs(teacher, batch)
+    with torch.no_grad(), precision("bf16", CPU):  # as a step of a bf16 trial asks it
+        asked_BPK = given.cells((1, 2, 4), 4)
+    assert torch.equal(asked_BPK, cells_BPK)
+    assert torch.equal(given.logits_BK, wanted.logits_BK)
+
+
+def test_the_most_memory_of_an_epoch_is_that_epoch_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    peak = [9e9]
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: peak[0])
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: peak.__setitem__(0, 0.0))
+    loop._forget_peak(CUDA)  # of the trial before, when another begins
+    peak[0] = max(peak[0], 2e9)
+    assert loop._costs(CUDA, 1.0, 2.0)["gpu/memory_gb"] == 2
+    peak[0] = max(peak[0], 1e9)
+    assert loop._costs(CUDA, 1.0, 2.0)["gpu/memory_gb"] == 1
+    assert "gpu/memory_gb" not in loop._costs(CPU, 1.0, 2.0)
+
+
+def test_an_option_goes_before_the_environment_and_that_before_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ICD_ENGINE", raising=False)
+    assert (engine_asked(), engine_asked(None, "graph"), engine_asked("eager", "graph")) == ("auto", "graph", "eager")
+    monkeypatch.setenv("ICD_ENGINE", "eager")
+    assert (engine_asked(None, "graph"), engine_asked("graph")) == ("eager", "graph")
+    monkeypatch.setenv("ICD_ENGINE", "device")
+    with pytest.raises(UsageError, match="ICD_ENGINE must be auto, eager or graph, but got 'device'"):
+        engine_asked()

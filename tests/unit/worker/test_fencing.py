@@ -1,0 +1,240 @@
+"""A worker that was taken for dead: what it still sends replaces nothing, in a folder and in a bucket."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from icd.errors import CheckpointError, StateError
+from icd.search.core.attempts import Attempt, issued
+from icd.search.study.sweep_files import SweepFiles
+from icd.storage.bucket import Bucket, bucket_of, local_root
+from icd.teacher.store import TeacherStore
+from icd.training import checkpoints
+from icd.worker.attempt_storage import working_copy
+from icd.worker.trial_folder import take_up
+from icd.worker.trial_metrics import stored_rows
+
+RUN = "sweeps/x/trials/0003"
+
+
+class Machine:
+    """A node with a disk of its own."""
+
+    def __init__(self, folder: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._folder, self._url, self._monkeypatch = folder, url, monkeypatch
+
+    def use(self) -> None:
+        self._monkeypatch.setenv("ICD_CACHE", str(self._folder))
+
+    def task(self, attempt: int) -> Attempt:
+        self.use()
+        root, elsewhere = local_root(self._url), "/nowhere"
+        config: dict[str, Any] = {}
+        given = Attempt(
+            number=3, attempt=attempt, config=config, sweep=f"{elsewhere}/sweeps/x", root=elsewhere, bucket=self._url
+        ).here()
+        assert given.root == str(root)
+        return given
+
+    def shelf(self) -> SweepFiles:
+        self.use()
+        root = local_root(self._url)
+        return SweepFiles(root / "sweeps" / "x", bucket_of(root))
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"file://{tmp_path}/store"
+
+
+@pytest.fixture
+def first(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    return Machine(tmp_path / "first", url, monkeypatch)
+
+
+@pytest.fixture
+def second(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    return Machine(tmp_path / "second", url, monkeypatch)
+
+
+def train(folder: Path, epoch: int) -> None:
+    """Leave what an epoch leaves."""
+    metrics = {"val/top1": float(epoch)}
+    payload = {"epoch": epoch, "reported": True, "metrics": metrics}
+    checkpoints.save_epoch(folder / "checkpoints", epoch, payload)
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"epoch": epoch, **metrics}) + "\n")
+
+
+def epochs(folder: Path) -> list[int]:
+    return [row["epoch"] for row in stored_rows(folder)]
+
+
+def test_another_machine_continues_and_the_late_worker_is_refused(first: Machine, second: Machine, url: str) -> None:
+    driver = first.shelf()
+    driver.issue(3, "", 1)
+    task = first.task(1)
+    with working_copy(task) as publish:
+        for epoch in (1, 2, 3):
+            train(task.folder, epoch)
+            publish()
+        driver.issue(3, "", 2)
+        newer = second.task(2)
+        with working_copy(newer) as publish_newer:
+            assert [row["epoch"] for row in take_up(newer.folder).rows] == [1, 2, 3]
+            found = checkpoints.newest(newer.folder / "checkpoints")
+            assert found is not None
+            assert found.epoch == 3
+            train(task.folder, 4)
+            with pytest.raises(CheckpointError, match="attempt 2 has taken over from attempt 1"):
+                publish()
+            train(newer.folder, 4)
+            publish_newer()
+        assert not newer.folder.exists()
+    bucket = Bucket(url)
+    bucket.write(f"{RUN}/a1/metrics.jsonl", b'{"epoch": 99}\n')  # under way when the newer attempt began
+    bucket.write(f"{RUN}/a1/result.json", b"{}")
+    driver.fetch({3: 2})
+    folder = driver.folder / "trials" / "0003"
+    assert epochs(folder) == [1, 2, 3, 4]
+    assert not (folder / "result.json").exists()
+    third = first.task(3)
+    driver.issue(3, "", 3)
+    with working_copy(third):
+        assert epochs(third.folder) == [1, 2, 3, 4]
+        assert not (third.folder / "result.json").exists()
+
+
+def test_an_attempt_that_took_nothing_over_is_passed_by(first: Machine, second: Machine, url: str) -> None:
+    driver, task = first.shelf(), first.task(1)
+    driver.issue(3, "", 1)
+    with working_copy(task) as publish:
+        train(task.folder, 1)
+        publish()
+    Bucket(url).write(f"{RUN}/a2/metrics.jsonl", b'{"epoch": 7}\n')  # it died before it had begun
+    driver.issue(3, "", 3)
+    with working_copy(second.task(3)):
+        assert epochs(second.task(3).folder) == [1]
+    driver.fetch({3: 2})
+    assert epochs(driver.folder / "trials" / "0003") == [1]
+
+
+def test_an_attempt_the_ledger_does_not_know_is_not_read(first: Machine, url: str) -> None:
+    driver = first.shelf()
+    for attempt in (1, 2):
+        driver.issue(3, "", attempt)
+        task = first.task(attempt)
+        with working_copy(task) as publish:
+            train(task.folder, attempt)
+            publish()
+    driver.fetch({3: 1})
+    assert epochs(driver.folder / "trials" / "0003") == [1]
+    driver.fetch({3: 2})
+    assert epochs(driver.folder / "trials" / "0003") == [1, 2]
+
+
+def test_what_is_fetched_follows_the_attempt(first: Machine, second: Machine) -> None:
+    """A result that came too late is not left lying beside the newer attempt's files."""
+    driver = first.shelf()
+    driver.issue(3, "", 1)
+    task = first.task(1)
+    with working_copy(task) as publish:
+        train(task.folder, 1)
+        publish()
+        driver.issue(3, "", 2)
+        with working_copy(second.task(2)):
+            pass
+        bucket = Bucket(task.bucket)
+        bucket.write(f"{RUN}/a1/result.json", b"{}")
+        bucket.write(f"{RUN}/a1/student.safetensors", b"weights")
+        driver.fetch({3: 1}, weights=True)
+        folder = driver.folder / "trials" / "0003"
+        assert (folder / "result.json").exists()
+        assert (folder / "student.safetensors").read_bytes() == b"weights"
+        driver.fetch({3: 2})
+        assert not (folder / "result.json").exists()
+        assert not (folder / "student.safetensors").exists()
+        assert epochs(folder) == [1]
+
+
+def test_two_checkpoints_are_kept_and_dropped_at_the_end(first: Machine, url: str) -> None:
+    driver, task, bucket = first.shelf(), first.task(1), Bucket(url)
+    driver.issue(3, "", 1)
+    with working_copy(task) as publish:
+        for epoch in range(1, 6):
+            train(task.folder, epoch)
+            publish()
+    kept = [name for name in bucket.list(RUN) if "/checkpoints/" in name]
+    assert len(kept) == 2
+    driver.issue(3, "", 2)
+    with working_copy(first.task(2)) as publish:
+        assert {path.name for path in first.task(2).folder.glob("checkpoints/*")} == {
+            "epoch-000004.ckpt",
+            "epoch-000005.ckpt",
+        }
+    driver.drop_checkpoints([3])
+    assert not [name for name in bucket.list(RUN) if "/checkpoints/" in name]
+
+
+def test_a_late_worker_is_refused_in_a_folder_too(tmp_path: Path) -> None:
+    driver = SweepFiles(tmp_path / "sweeps" / "x", None)
+    driver.issue(3, "", 1)
+    task = Attempt(number=3, attempt=1, config={}, sweep=str(driver.folder), root=str(tmp_path))
+    with working_copy(task) as publish:
+        publish()
+        driver.issue(3, "", 2)
+        assert issued(task).attempt == 2
+        with pytest.raises(CheckpointError, match="attempt 2 has taken over from attempt 1"):
+            publish()
+
+
+def test_a_sweep_does_not_begin_on_another_ones_trials(first: Machine, second: Machine) -> None:
+    second.shelf().refuse_old_trials()
+    first.shelf().issue(3, "", 1)
+    with pytest.raises(StateError, match="trials of a sweep 'x' that the study database does not know"):
+        second.shelf().refuse_old_trials()
+
+
+def test_a_stop_reaches_a_driver_elsewhere(first: Machine, second: Machine) -> None:
+    driver = first.shelf()
+    driver.folder.mkdir(parents=True)
+    driver.take_over()
+    assert driver.stop_asked() == ""
+    second.shelf().ask_to_stop("drain")
+    first.use()
+    assert driver.exchange() == "drain"
+    driver.take_over()
+    assert driver.stop_asked() == ""
+
+
+def test_teachers_are_everywhere(tmp_path: Path, url: str, first: Machine, second: Machine) -> None:
+    import torch
+
+    from icd.models import build_model
+    from icd.teacher.store import Teacher
+    from icd.training.checkpoints import weights_digest
+
+    network = build_model("resnet8", num_classes=2, stem="conv7x7_s2")
+    state = network.state_dict()
+    card = Teacher(
+        digest=weights_digest(state),
+        name="one",
+        arch="resnet8",
+        stem="conv7x7_s2",
+        num_classes=2,
+        data="npz",
+        data_digest="0:0",
+        val_top1=50.0,
+        val_unseen=True,
+        origin="trained",
+        recipe="recipe",
+        created="2026-01-01T00:00:00Z",
+    )
+    here, there = (TeacherStore(tmp_path / name / "teachers", Bucket(url)) for name in ("here", "there"))
+    here.add(card, state)
+    found = there.with_recipe("recipe")
+    assert found == card
+    loaded = there.load(card).state_dict()
+    assert all(torch.equal(loaded[name], state[name]) for name in state)
