@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from icd.errors import CheckpointError, SetupError
+from icd.storage.durable import sync
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ def write_durably(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         aside.replace(path)
-        _sync_folder(path.parent)
+        sync(path.parent)
     except OSError as error:
         aside.unlink(missing_ok=True)
         raise SetupError(f"{path} cannot be written: {error.strerror} ({len(content)} bytes needed)") from error
@@ -134,11 +135,3 @@ def _epoch_path(folder: Path, epoch: int) -> Path:
 
 def _epoch_paths(folder: Path) -> list[Path]:
     return sorted(folder.glob("epoch-" + 6 * "[0-9]" + ".ckpt"), reverse=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

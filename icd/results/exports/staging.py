@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from icd.errors import SetupError, StateError
+from icd.storage.durable import sync
 
 
 def check_free(path: Path, *, force: bool) -> None:
@@ -45,8 +46,8 @@ def staged(targets: Sequence[Path], names: Collection[str]) -> Iterator[list[Pat
         yield list(asides.values())
         for aside in asides.values():
             for path in aside.iterdir():
-                _sync(path)
-            _sync(aside)
+                sync(path)
+            sync(aside)
         with ExitStack() as undone:
             for target, aside in asides.items():
                 _move(aside, target, names, undone.callback)
@@ -81,8 +82,8 @@ def _move(aside: Path, target: Path, names: Collection[str], undo: Callable[...,
             (aside / name).replace(target / name)
         for name in set(names) - made:
             (target / name).unlink(missing_ok=True)
-        _sync(target)
-    _sync(target.parent)
+        sync(target)
+    sync(target.parent)
 
 
 def _restore(kept: Path, target: Path, made: Collection[str]) -> None:
@@ -91,11 +92,3 @@ def _restore(kept: Path, target: Path, made: Collection[str]) -> None:
         (target / name).unlink(missing_ok=True)
     for name in old:
         (kept / name).replace(target / name)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -38,7 +38,7 @@ _HOPELESS = 3  # first trials that all fail end the sweep
 
 
 class SweepController:
-    """Decides; implements ``task.Policy``. All calls come from one thread."""
+    """Decides; implements ``Policy`` of ``core/attempts.py``. All calls come from one thread."""
 
     def __init__(
         self,

@@ -14,6 +14,8 @@ from filelock import FileLock
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from icd.storage.durable import sync
+
 _BUSY_S = 30.0  # how long another process may hold it
 _BESIDE = ("-journal", "-wal", "-shm")  # SQLite's own files; they belong to one database and spoil another
 
@@ -72,7 +74,7 @@ def make_whole(path: Path, make: Callable[[Path], None], filled: Sequence[str]) 
             make(aside)
             _remove(path)
             aside.replace(path)
-            _sync(path.parent)
+            sync(path.parent)
         finally:
             _remove(aside)
 
@@ -97,11 +99,3 @@ def _remove(path: Path) -> None:
     """Remove a database, itself first: its journal without it is rubbish, it without its journal is damaged."""
     for name in (path.name, *(f"{path.name}{end}" for end in _BESIDE)):
         path.with_name(name).unlink(missing_ok=True)
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -66,7 +66,7 @@ def test_a_sync_that_is_left_out_is_seen(disk: Callable[[], Disk], tmp_path: Pat
     path = tmp_path / "file"
     path.write_bytes(b"old")
     watched = disk()
-    with watched.watched([]), patch.object(checkpoints, "_sync_folder"):
+    with watched.watched([]), patch.object(checkpoints, "sync"):
         checkpoints.write_durably(path, b"new")
     assert [left["file"] for left in watched.after_a_power_cut()] == [b"old", b"new"]
     with watched.watched([]), patch("os.fsync"):

@@ -67,7 +67,7 @@ class LocalExecutor:
 
         Raises:
             SetupError: If the worker died again and again.
-            IcdError: What ``make_ready`` raised there.
+            IcdError: What ``run_preflight`` raised there.
             Interrupted: If ``stop`` said so.
         """
         for slot in self.slots:

@@ -73,7 +73,7 @@ class RayExecutor:
 
         Raises:
             SetupError: If a node does not share the sweep's folder, or the process died again and again.
-            IcdError: What ``make_ready`` raised there.
+            IcdError: What ``run_preflight`` raised there.
             Interrupted: If ``stop`` said so.
         """
         if not self.cluster.local:
