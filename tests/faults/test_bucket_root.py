@@ -1,6 +1,7 @@
 """Sweeps with a bucket as root, on a real S3 server; machines are lost with everything that was on their disks."""
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -9,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from icd.search.study import sweep_index
+from icd.search.study.sweep_files import fetch_trials
+from icd.training.student_file import read_student
 from tests.crash.harness import repeated_epochs, table, tracking_faults
 from tests.crash.served import Harness
 from tests.integration.s3_server import S3Server, can_serve, serving
-from tests.support.buckets import CHANGES, Site, table_of
+from tests.support.buckets import CHANGES, EPOCHS, Site, table_of
 
 pytestmark = [
     pytest.mark.timeout(400),
@@ -68,3 +71,35 @@ def test_pruning_and_control_trials_are_as_with_a_folder(site: Site, monkeypatch
     assert table(root) == table_of(site.harness.fresh.parent / "undisturbed", monkeypatch)
     records = sweep_index.find(root, "crash").records()
     assert all(record.attributes["seconds"] > 0 for record in records)
+
+
+def test_a_driver_and_its_machine_are_lost_and_another_goes_on(
+    site: Site, reference: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = site.machine("first")
+    drive = site.harness.drive(first, changes=CHANGES)
+    drive.until(lambda: site.rows_published(1) >= 3, 200)
+    drive.signal(signal.SIGKILL)
+    assert drive.wait() == -signal.SIGKILL
+    trained = repeated_epochs(first)
+    shutil.rmtree(first.parent)
+    second = site.machine("second")
+    drive = site.harness.drive(second, changes=CHANGES)
+    assert drive.wait(250) == 0, drive.said + drive.errors
+    found = table(second)
+    assert found == table_of(reference, monkeypatch)
+    assert tracking_faults(site.folder, found) == []
+    assert not trained
+    assert (second / "teachers").exists()
+    ran = (second / "epochs.log").read_text().splitlines()
+    assert sum(line.startswith("1 ") for line in ran) <= EPOCHS - 3
+    assert not any(line.startswith("0 ") for line in ran)
+    late = "sweeps/crash/trials/0001/a1"  # the first machine was not lost, only cut off
+    site.bucket.write(f"{late}/metrics.jsonl", b'{"epoch": 1, "val/top1": 100.0}\n')
+    site.bucket.write(f"{late}/result.json", b'{"val": {"top1": 100.0}}')
+    third = site.machine("third")
+    fetch_trials(third, sweep_index.find(third, "crash"), weights=1)
+    for name in ("metrics.jsonl", "result.json"):
+        kept, refused = (root / "sweeps/crash/trials/0001" / name for root in (second, third))
+        assert refused.read_bytes() == kept.read_bytes()
+    assert read_student(third / "sweeps/crash/trials/0001", found[1]["key"])

@@ -98,3 +98,13 @@ def test_a_killed_driver_leaves_no_worker(tmp_path: Path) -> None:
     driver.communicate(timeout=240)
     pids = pids_of(tmp_path)
     wait_for(lambda: not any(is_alive(pid) for pid in pids), 120)
+
+
+def test_ctrl_c_stops_after_the_epoch(tmp_path: Path) -> None:
+    driver = start_driver(tmp_path, trials=4, epochs=1000, seconds=0.5)
+    wait_for(lambda: len(pids_of(tmp_path)) > 0, 240)
+    os.killpg(driver.pid, signal.SIGINT)  # as a terminal does: Ray's processes get it too
+    output, _ = driver.communicate(timeout=240)
+    assert driver.returncode == 0, output
+    assert output.strip() == "icd: stopping after the current epoch and saving a checkpoint (again to stop now)"
+    assert set(json.loads((tmp_path / "result.json").read_text())["kinds"]) == {"stopped"}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from icd import search
 from tests.command import Command
 from tests.support.short_sweeps import begun, file, signal_when
 
@@ -32,3 +33,20 @@ def test_what_nohup_makes_it_ignore_stays_ignored(command: Command, tmp_path: Pa
     assert process.returncode == 0, err
     status = json.loads(command("status", "by-hand", "--json").out)
     assert (status["state"], status["counts"]["complete"]) == ("finished", 2)
+
+
+def test_interrupted_and_resumed(command: Command, tmp_path: Path, icd_root: Path) -> None:
+    path = file(tmp_path, training={"epochs": 8, "batch_size": 50})
+    with begun("sweep", path, "--executor", "process") as process:
+        signal_when(icd_root, "sweeps/by-hand/trials/*/checkpoints/epoch-*", process, signal.SIGINT)
+        out, err = process.communicate(timeout=240)
+    assert process.returncode == 130, err
+    assert out == ""
+    errors = [line.partition("]")[0] for line in err.splitlines() if line.startswith("icd: error[")]
+    assert errors == ["icd: error[INTERRUPTED"], err
+    status = json.loads(command("status", "by-hand", "--json").out)
+    assert (status["state"], status["stopped_by"], status["counts"]["running"]) == ("stopped", "signal", 1)
+    resumed = command("resume", "by-hand", "--executor", "process", "--set", "resources.retries=1")
+    assert resumed.code == 0, resumed.err
+    assert "found 0 done, 1 running to continue, 0 lost" in resumed.err
+    assert [record.attempts for record in search.trials("by-hand")] == [2, 1]

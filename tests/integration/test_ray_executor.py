@@ -1,7 +1,6 @@
 """Ray Tune as an executor, on a Ray of our own: every attempt ends once, whatever its process does."""
 
 import json
-import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -21,8 +20,7 @@ from icd.search.core.attempts import AttemptResult
 from icd.search.core.machine import usable_cpus
 from icd.search.executors.ray.cluster import fitting
 from icd.search.executors.ray.executor import RayExecutor
-from tests.integration.ray_fakes import EPOCHS, FakePolicy, fake_attempt, pids_of, runner, start_driver
-from tests.integration.ray_nodes import wait_for
+from tests.integration.ray_fakes import EPOCHS, FakePolicy, fake_attempt, runner
 
 
 def nothing() -> None:
@@ -190,13 +188,3 @@ def test_how_many_fit(node: tuple[float, float], trial: tuple[float, float], pla
 
 
 # Whole drivers, in processes of their own
-
-
-def test_ctrl_c_stops_after_the_epoch(tmp_path: Path) -> None:
-    driver = start_driver(tmp_path, trials=4, epochs=1000, seconds=0.5)
-    wait_for(lambda: len(pids_of(tmp_path)) > 0, 240)
-    os.killpg(driver.pid, signal.SIGINT)  # as a terminal does: Ray's processes get it too
-    output, _ = driver.communicate(timeout=240)
-    assert driver.returncode == 0, output
-    assert output.strip() == "icd: stopping after the current epoch and saving a checkpoint (again to stop now)"
-    assert set(json.loads((tmp_path / "result.json").read_text())["kinds"]) == {"stopped"}

@@ -15,7 +15,7 @@ from icd.search.executors.ray.sockets import family, listeners
 from icd.search.sweep_status import counts_of
 from tests.command import Command, one_line
 from tests.studies import usual
-from tests.support.short_sweeps import begun, file, signal_when
+from tests.support.short_sweeps import begun, file
 
 
 @pytest.mark.timeout(600)
@@ -100,24 +100,6 @@ def test_a_baseline_that_failed_is_trained_once_its_cause_is_mended(
     assert [(row["baseline"], row["state"]) for row in told["baselines"]] == [("KD", "retried"), ("KD", "complete")]
     assert search.status("by-hand").used["trials"] == 2
     assert "no failed trial to train again" in command("resume", "by-hand", "--retry-failed", *words).err
-
-
-@pytest.mark.timeout(600)
-def test_interrupted_and_resumed(command: Command, tmp_path: Path, icd_root: Path) -> None:
-    path = file(tmp_path, training={"epochs": 8, "batch_size": 50})
-    with begun("sweep", path, "--executor", "process") as process:
-        signal_when(icd_root, "sweeps/by-hand/trials/*/checkpoints/epoch-*", process, signal.SIGINT)
-        out, err = process.communicate(timeout=240)
-    assert process.returncode == 130, err
-    assert out == ""
-    errors = [line.partition("]")[0] for line in err.splitlines() if line.startswith("icd: error[")]
-    assert errors == ["icd: error[INTERRUPTED"], err
-    status = json.loads(command("status", "by-hand", "--json").out)
-    assert (status["state"], status["stopped_by"], status["counts"]["running"]) == ("stopped", "signal", 1)
-    resumed = command("resume", "by-hand", "--executor", "process", "--set", "resources.retries=1")
-    assert resumed.code == 0, resumed.err
-    assert "found 0 done, 1 running to continue, 0 lost" in resumed.err
-    assert [record.attempts for record in search.trials("by-hand")] == [2, 1]
 
 
 def test_too_many_failures(command: Command, tmp_path: Path, icd_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
