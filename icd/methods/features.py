@@ -43,7 +43,7 @@ class _SimilarityTerms(nn.Module):
     def forward(self, student: NetworkOutputs, teacher: NetworkOutputs | None, step: Step) -> dict[str, Tensor]:
         similarity = similarity_loss(student.block_BCHW, teacher_of(teacher).block_BCHW)
         return {
-            "ce": self.spec.ce_weight * cross_entropy(student, step.labels_B),
+            "ce": self.spec.ce_weight * cross_entropy(student, step),
             "similarity": self.spec.similarity_weight * similarity,
         }
 
@@ -116,6 +116,6 @@ class _ContrastTerms(nn.Module):
             torch.from_numpy(contrasts_BJ).to(step.indices_B.device),
         )
         return {
-            "ce": self.spec.ce_weight * cross_entropy(student, step.labels_B),
+            "ce": self.spec.ce_weight * cross_entropy(student, step),
             "contrast": self.spec.contrast_weight * (student_loss + teacher_loss),
         }

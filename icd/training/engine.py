@@ -56,6 +56,8 @@ def unsuited(config: TrialConfig, images: ImageSet) -> str | None:
     """Say why a trial's epochs cannot live on the device, if so."""
     if not isinstance(images, ArrayImages):
         return "its images are read from files"
+    if isinstance(config.training.augmentation, views.RandAugment):
+        return "rand_augment works on the host"
     return None if isinstance(config.method, _SUITED) else f"{config.method.title} works on the host in every step"
 
 

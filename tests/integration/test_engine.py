@@ -95,6 +95,7 @@ def assert_same(one: tuple[Trained, list[EpochMetrics]], other: tuple[Trained, l
         {"batch_size": 500, "lr_warmup_epochs": 2},
         {"precision": "bf16", "epochs": 2},
         {"augmentation": {"rotate_flip": {"size": 16, "steps": 5}}},
+        {"optimizer": "adamw", "lr": 0.01, "ema_decay": 0.9, "label_smoothing": 0.1},
     ],
     ids=lambda training: "-".join(training),
 )

@@ -40,7 +40,9 @@ CLASSES = 10
 def _no_autocast(monkeypatch: pytest.MonkeyPatch) -> None:
     """The meta device has none, and what it does on a GPU is torch's."""
     monkeypatch.setattr(step, "precision", lambda name, device: nullcontext())
-    monkeypatch.setattr(sys.modules["torch.optim.sgd"], "_device_dtype_check_for_fused", lambda weight: None)
+    for name in ("sgd", "adam"):
+        module = sys.modules[f"torch.optim.{name}"]
+        monkeypatch.setattr(module, "_device_dtype_check_for_fused", lambda *weights: None)
 
 
 _FROM_PYTHON = {torch.tensor, torch.as_tensor, torch.asarray, torch.from_numpy, Tensor.new_tensor}
@@ -63,7 +65,7 @@ class WithFusedUpdate(TorchDispatchMode):
     """Leaves out the fused update, which has no kernel for the meta device."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return None if "_fused_sgd_" in str(func) else func(*args, **(kwargs or {}))
+        return None if "_fused_" in str(func) else func(*args, **(kwargs or {}))
 
 
 class NoHost(TorchDispatchMode):
@@ -172,9 +174,16 @@ def test_no_cluster_term_waits(gram: Any, verdict: Any, teacher: str) -> None:
     run(epochs_of(method, teacher=teacher))
 
 
-def test_no_optimizer_waits() -> None:
-    changes = {"clip_norm": None, "nesterov": False, "momentum": 0.0, "channels_last": False}
-    run(epochs_of(CellDistillation(), teacher="cache", **changes))
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"clip_norm": None, "momentum": 0.0, "channels_last": False},
+        {"optimizer": "adamw", "ema_decay": 0.9, "label_smoothing": 0.1},
+    ],
+    ids=("sgd", "adamw"),
+)
+def test_no_optimizer_waits(changes: dict[str, Any]) -> None:
+    run(epochs_of(CellDistillation(), teacher="cache", nesterov=False, **changes))
 
 
 @pytest.mark.parametrize(
