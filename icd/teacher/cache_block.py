@@ -40,7 +40,7 @@ from icd.kept import kept
 from icd.losses.cells import bins, cell_logits
 from icd.models import Output
 from icd.storage.byte_locks import ByteLocks
-from icd.training.checkpoints import write_durably
+from icd.storage.durable import write_durably
 
 VERSION = 1
 _DIGITS = 16
