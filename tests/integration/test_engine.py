@@ -126,6 +126,28 @@ def test_a_cache_that_is_there_or_partly_there(
     assert [row.values["train/loss"] for row in again[1]] == [row.values["train/loss"] for row in eager[1]]
 
 
+@pytest.mark.parametrize("room", ["whole", "epoch"])
+def test_the_next_epoch_s_entries_are_read_while_this_one_trains(
+    split: Split, teacher: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: str
+) -> None:
+    monkeypatch.setattr(device_cache, "_HOST_ROOM", 10**9 if room == "whole" else 0)
+    monkeypatch.setattr(device_cache, "_mirrors", {})
+    config = config_of()
+    ran(config, split, teacher, tmp_path)  # the entries of its three epochs
+    cache = open_cache(plan_cache([config], split, "full", folder=tmp_path), config, teacher, tmp_path)
+    assert cache is not None
+    student = initial_student(config, split.num_classes, torch.device("cpu"))
+    step = TrainStep(student, config.method.build(None), config.training)
+    epochs = DeviceEpochs(step, config, split, split.train, teacher, cache)  # type: ignore[arg-type]
+    epochs._prepare(1)
+    assert isinstance(epochs.cache, device_cache.DeviceCache)
+    assert epochs.cache._reading is not None
+    epochs.cache._reading.join()
+    shown = [cache.spec.slots(epoch, *epochs._shown(epoch)) for epoch in (1, 2)]
+    assert set(cache.blocks[0]._seen_S.nonzero()[0]) == {*shown[0].tolist(), *shown[1].tolist()}
+    cache.close()
+
+
 def test_blocks_of_several_grids(split: Split, teacher: Network, tmp_path: Path) -> None:
     config = config_of({"recipe": "iCD-KD", "scales": [1, 2, 3], "base_scale_weights": [1, 2, 3]}, epochs=2)
     eager = ran(config, split, teacher, tmp_path, engine="eager")

@@ -24,7 +24,14 @@ from icd.data.images import ArrayImages
 from icd.data.views import CropFlip
 from icd.data.warps import RotateFlip
 from icd.losses import BaseLoss, DecoupledKD, KnowledgeDistillation, LocalRelations, NormalizedKD
-from icd.methods import CellDistillation, CrossEntropy, Method, SimilarityPreserving
+from icd.methods import (
+    CellDistillation,
+    ContrastiveRepresentation,
+    CrossEntropy,
+    Method,
+    MethodSetup,
+    SimilarityPreserving,
+)
 from icd.models import build_model
 from icd.teacher.cache_block import BlockSpec
 from icd.teacher.device_cache import DeviceCache, Mirror
@@ -100,7 +107,8 @@ def epochs_of(method: Method, *, teacher: str, **changes: Any) -> DeviceEpochs:
         student = build_model("resnet8", num_classes=CLASSES)
         live = build_model("resnet8", num_classes=CLASSES).requires_grad_(False) if teacher == "live" else None
         images = ArrayImages(torch.zeros(8, 3, 32, 32, dtype=torch.uint8), torch.zeros(8, dtype=torch.int64))
-    step = TrainStep(student, method.build(None), training)
+    setup = MethodSetup(student_channels=64, teacher_channels=64, labels_N=np.arange(8) % 4, seed=0)
+    step = TrainStep(student, method.build(setup).to(META), training)
     config: Any = SimpleNamespace(training=training, method=method, seed=0)
     split: Any = SimpleNamespace(mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))
     epochs = DeviceEpochs(step, config, split, images, live, None)
@@ -195,6 +203,11 @@ def test_no_view_waits(views: Any) -> None:
 
 def test_similarity_does_not_wait() -> None:
     run(epochs_of(SimilarityPreserving(), teacher="live"))
+
+
+@pytest.mark.parametrize("mode", ["exact", "relaxed"])
+def test_contrasts_do_not_wait(mode: Any) -> None:
+    run(epochs_of(ContrastiveRepresentation(num_negatives=5, mode=mode), teacher="live"))
 
 
 x = torch.empty(4, 3, device="meta")
