@@ -104,7 +104,7 @@ class Session:
         _check_end(sweep, prepared)
         return prepared
 
-    def site(self, sweep: SweepConfig, prepared: PreflightResult) -> RunContext:
+    def context(self, sweep: SweepConfig, prepared: PreflightResult) -> RunContext:
         """Say where trials run."""
         data_root = self.settings.data_root
         return RunContext(

@@ -107,7 +107,7 @@ class EpochReport:
     Attributes:
         metrics: With ``time``, seconds since 1970.
         device: Name of the GPU or CPU it was trained on; empty where it is only told again.
-        place: Where that is, as the executor knows it.
+        location: Where that is, as the executor knows it.
     """
 
     number: int
@@ -115,7 +115,7 @@ class EpochReport:
     epoch: int
     metrics: Mapping[str, float]
     device: str = ""
-    place: Location | None = None
+    location: Location | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +126,7 @@ class AttemptResult:
         result: The trial's result.json, for ``complete``.
         reason: One line for people, for all but ``complete``.
         device: Name of the GPU or CPU it ran on.
-        place: Where that is, as the executor knows it; None where the end says nothing about the place.
+        location: Where that is, as the executor knows it; None where the end says nothing about the place.
         spent: Why its process is given no other attempt, though nothing is wrong with this one.
     """
 
@@ -136,7 +136,7 @@ class AttemptResult:
     reason: str = ""
     device: str = ""
     result: Mapping[str, Any] = field(default_factory=dict)
-    place: Location | None = None
+    location: Location | None = None
     spent: str = ""
 
 

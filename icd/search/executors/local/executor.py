@@ -160,7 +160,7 @@ class LocalExecutor:
         elif said == "alive":
             slot.where = {name: message[name] for name in ("epoch", "step", "steps")}
         elif said == "epoch":
-            go = policy.on_epoch(replace(EpochReport(**message["epoch"]), place=self._place(slot)))
+            go = policy.on_epoch(replace(EpochReport(**message["epoch"]), location=self._place(slot)))
             slot.tell({"do": "answer", "number": task.number, "go": go})
         elif said == "outcome":
             self._ended(slot, AttemptResult(**message["outcome"]), policy)
@@ -171,7 +171,7 @@ class LocalExecutor:
             self._kill(slot)
         if outcome.kind in RETRIES:
             self._fell_at[outcome.number] = self._place(slot)
-        policy.on_finished(replace(outcome, place=self._place(slot)))
+        policy.on_finished(replace(outcome, location=self._place(slot)))
 
     def _check_hangs(self, policy: Policy) -> None:
         for slot in self.slots:

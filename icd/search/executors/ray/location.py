@@ -32,7 +32,7 @@ class Spot:
     killed_for: str = ""
 
     @property
-    def place(self) -> Location | None:
+    def location(self) -> Location | None:
         """Where it runs; None until it does."""
         return Location(host=self.host, gpu=self.gpu, node=self.node) if self.node else None
 

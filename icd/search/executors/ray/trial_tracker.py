@@ -117,7 +117,7 @@ class TrialTracker:
             under_way.locate(message)
             return self._began(trial_id, under_way, refused=said == "refused")
         if said == "epoch":
-            go = self.policy.on_epoch(replace(EpochReport(**message["epoch"]), place=under_way.place))
+            go = self.policy.on_epoch(replace(EpochReport(**message["epoch"]), location=under_way.location))
             return go or bool(message["last"])  # after the last epoch nothing is left to stop
         outcome = AttemptResult(**message["outcome"])
         self.end(trial_id, outcome.kind, outcome)
@@ -125,7 +125,7 @@ class TrialTracker:
 
     def _began(self, trial_id: str, under_way: UnderWay, *, refused: bool) -> bool:
         """Let an attempt run, or take it back where it came to a place that is quarantined."""
-        place = under_way.place
+        place = under_way.location
         if not is_quarantined(place, self.policy.quarantined) and not refused:
             return True
         self.end(trial_id, "stopped", reason="not begun: its place is quarantined")
@@ -142,7 +142,7 @@ class TrialTracker:
             with contextlib.suppress(OSError):
                 forget_files(task)
             ended = outcome or AttemptResult(number=task.number, attempt=task.attempt, kind=kind, reason=reason)
-            self.policy.on_finished(replace(ended, place=under_way.place))
+            self.policy.on_finished(replace(ended, location=under_way.location))
 
     def fault(self, trial_id: str, text: str) -> None:
         """Find out why a worker is gone."""

@@ -134,7 +134,7 @@ def test_a_trial_that_fell_is_tried_elsewhere_if_there_is_a_choice(run: Any) -> 
 
     book = Book(1)
     run(book, act, ("7", "1"))
-    assert [(end.kind, end.place and end.place.gpu) for end in book.ends] == [("gpu", "7"), ("complete", "1")]
+    assert [(end.kind, end.location and end.location.gpu) for end in book.ends] == [("gpu", "7"), ("complete", "1")]
 
 
 @pytest.fixture
