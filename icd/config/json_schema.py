@@ -163,7 +163,7 @@ def _method(name: str) -> Schema:
     rows = [row for row, method in PAPER_ROWS.items() if type(method) is cls]
     recipe = _names(rows, description="A row of the paper; the other fields are laid over it.")
     own = {"name": {"const": name}, "recipe": recipe, **_fields(cls)}
-    wrong = [{"required": ["name", "recipe"]}]
+    wrong: list[Schema] = [{"required": ["name", "recipe"]}]
     if cls is CellDistillation:
         off = {weight: {"const": 0} for weight in ("base_weight", "ce_weight", "cluster_weight")}
         wrong.append({"properties": off, "required": list(off)})
@@ -179,8 +179,10 @@ def _training() -> Schema:
     """Take a preset by name, or fields laid over one."""
     about = "The authors' settings that the other fields are laid over."
     own = _closed({"preset": _names(PRESETS, description=about), **_fields(TrainingConfig)})
-    alone = {"nesterov": {"const": True}, "momentum": {"const": 0}}
-    rule = {"description": _first(TrainingConfig), "not": {"properties": alone, "required": list(alone)}}
+    wrong = [{"nesterov": {"const": True}, "momentum": {"const": 0}}]
+    wrong += [{"nesterov": {"const": True}, "optimizer": {"const": "adamw"}}]
+    never = _any(*({"properties": both, "required": list(both)} for both in wrong))
+    rule = {"description": _first(TrainingConfig), "not": never}
     return _any(_names(PRESETS), {**own, **rule}, _NULL)
 
 
@@ -282,16 +284,16 @@ def _range(kind: str) -> Schema:
 def _sweep() -> Schema:
     parts = _parts()
     networks = {part: _ref(part) for part in ("teacher", "student")}
+    pair = _closed({"name": _NAME, **networks}, networks)
     own = {
         "name": {**_NAME, "description": "Of the sweep, its folder and its study."},
-        "pairs": {"type": "array", "items": _closed({"name": _NAME, **networks}, networks), "minItems": 2},
+        "pairs": {"type": "array", "items": pair, "minItems": 2, "description": "Every trial trains all."},
         "pair": _choices(_closed(networks, networks)),
         **parts,
         **{part: _choosable(part, parts[part]) for part in ("teacher", "student", "method", "seed")},
         "search": _search(),
         "resources": _part(Resources),
     }
-    own["pairs"]["description"] = "Every trial trains all."
     return _closed(own, ["name"])
 
 
