@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from icd.config.read_trial import load_trial
-from icd.results.confirmation import Confirmation, confirmation_of
+from icd.results.outcome import Outcome
+from icd.results.read_outcome import outcome_of
 from icd.search.study import sweep_index
 from icd.search.study.sweep_study import LIST_NUMBERS
 from tests.command import Command, one_line
@@ -127,8 +128,8 @@ def confirmed(harness: Harness, undisturbed: Path, tmp_path_factory: pytest.Temp
     return root
 
 
-def held(root: Path) -> Confirmation:
-    found = confirmation_of(sweep_index.find(root, "crash"))
+def held(root: Path) -> Outcome:
+    found = outcome_of(sweep_index.find(root, "crash"), "confirm")
     assert found is not None
     return found
 
