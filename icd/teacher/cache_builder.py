@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from icd.config.trial import settled
 from icd.data.split import Split
 from icd.errors import Interrupted
 from icd.teacher.cache import TeacherCache
@@ -25,7 +26,7 @@ def build(cache: TeacherCache, split: Split, execution: Execution) -> int:
     Raises:
         Interrupted: If ``execution.stop`` said so; the next build goes on.
     """
-    spec, config = cache.spec, cache.config
+    spec, config = cache.spec, settled(cache.config, ("fp32", True))  # as the teacher runs, whatever its students do
     slots_S = np.flatnonzero(cache.missing(np.arange(spec.num_slots)))
     images_S = spec.image_of(slots_S)
     if spec.sequence is None:
