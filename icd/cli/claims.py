@@ -126,9 +126,10 @@ def ablate(name: str, dry_run: bool, as_json: bool, **options: Any) -> None:
             raise StateError(f"nothing was ablated of {name} yet; leave --dry-run away")
     else:
         from icd.cli.display import driving
+        from icd.results.report import write_report
 
         with driving(options) as shown:
-            found = results.ablate_sweep(name, **shown)
+            found = results.ablate_sweep(name, report=write_report, **shown)
     ledger = find(root, name)
     importance = importance_of(ledger, ledger.records())
     if as_json:

@@ -102,14 +102,13 @@ class LiveDisplay:
         table = Table(box=None, pad_edge=False)
         for name in ("trial", "epoch", driver.sweep.objectives[0].metric, "seconds", "configuration"):
             table.add_column(name, justify="left" if name == "configuration" else "right", no_wrap=True)
-        progress = getattr(executor, "progress", None)
-        steps: Mapping[int, Mapping[str, int]] = progress() if progress is not None else {}
+        steps = executor.progress()
         by_number = {record.number: record for record in self.records}
         for number, running in sorted(driver.running.items()):
-            where = steps.get(number) or {}
+            last = steps.get(number)
             # A run counts its own epochs; where it is not at the next one, what was heard is of an epoch that ended.
-            fresh = where.get("steps") and running.before + where["epoch"] == running.epoch + 1
-            part = f"+{where['step'] / where['steps']:.0%}" if fresh else ""
+            fresh = last is not None and last.steps and running.before + last.epoch == running.epoch + 1
+            part = f"+{last.step / last.steps:.0%}" if last is not None and fresh else ""
             value = "-" if running.value is None else f"{running.value:.4g}"
             seconds = f"{time.monotonic() - self._started.get(number, time.monotonic()):.0f}"
             record = by_number.get(number)

@@ -93,12 +93,7 @@ def _pairs(root: Path, name: str, others: tuple[str, ...], *, as_json: bool) -> 
 @click.command(cls=Verb)
 @NAME
 @click.option("-o", "--output", type=OUTPUT, help="Write this HTML file.  [default: report.html in the sweep's folder]")
-@click.option(
-    "--log/--no-log",
-    default=True,
-    show_default=True,
-    help="Give MLflow the report too, where nobody drives the sweep.",
-)
+@click.option("--log", is_flag=True, help="Give MLflow the report too, where nobody drives the sweep.")
 @JSON
 @ROOT
 @SUBMIT

@@ -192,8 +192,10 @@ class _Schemas:
         """Take a preset by name, or fields laid over one."""
         about = "The authors' settings that the other fields are laid over."
         own = {"preset": self.either(_names(PRESETS, description=about)), **self.fields(TrainingConfig)}
-        alone = {"nesterov": {"const": True}, "momentum": {"const": 0}}
-        rule = {"not": {"properties": alone, "required": list(alone)}}
+        alone = (
+            {"nesterov": {"const": True}, name: {"const": it}} for name, it in (("momentum", 0), ("optimizer", "adamw"))
+        )
+        rule = {"not": _any(*({"properties": fields, "required": list(fields)} for fields in alone))}
         return _any(_names(PRESETS), {**_closed(own, description=_first(TrainingConfig)), **rule}, {"type": "null"})
 
     def method(self) -> Schema:

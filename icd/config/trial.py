@@ -24,7 +24,10 @@ _SEARCHED = {"train_on": "train", "measure_on": "val"}
 
 # Dataclasses that are written as {name: {fields}}, with the table that names them.
 _TAGGED: Mapping[type, str] = {cls: name for table in (BASE_LOSSES, VIEW_FAMILIES) for name, cls in table.items()}
-_MEASURE_EVERY = next(field.default for field in fields(TrainingConfig) if field.name == "measure_every")
+# Fields that came later. They are written only where they differ from their defaults, so that what was written before,
+# and its key, stay the same.
+_LATER = ("measure_every", "optimizer", "label_smoothing", "ema_decay")
+_DEFAULTS = {field.name: field.default for field in fields(TrainingConfig) if field.name in _LATER}
 _METHOD_NAMES: Mapping[type, str] = {cls: name for name, cls in METHODS.items()}
 
 
@@ -147,10 +150,10 @@ def plain_data(value: Any) -> Any:
             return {_TAGGED[type(value)]: inner}
         if type(value) in _METHOD_NAMES:
             return {"name": _METHOD_NAMES[type(value)], **inner, **_named_weights(value)}
-        if isinstance(value, TrainingConfig) and value.measure_every == _MEASURE_EVERY:
-            del inner["measure_every"]  # what was written before there was the field stays the same
+        if isinstance(value, TrainingConfig):
+            inner = {name: item for name, item in inner.items() if name not in _LATER or item != _DEFAULTS[name]}
         if isinstance(value, TeacherConfig) and not value.pretrained:
-            del inner["pretrained"]  # likewise
+            del inner["pretrained"]  # came later too
         return {name: item for name, item in inner.items() if name != "digest" or item is not None}
     if isinstance(value, tuple):
         return [plain_data(item) for item in value]

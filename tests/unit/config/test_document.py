@@ -218,45 +218,7 @@ BASE: dict[str, Any] = {
     "training": {"epochs": 8},
     "search": {"budget": {"trials": 9}},
 }
-HABITS: list[tuple[str, Any]] = [
-    # Optuna
-    ("n_trials", 100), ("search.n_trials", 50), ("search.budget.n_trials", 50), ("max_evals", 30),
-    ("study_name", "y"), ("direction", "maximize"), ("search.direction", "minimize"), ("sampler", "tpe"),
-    ("search.sampler", "TPESampler"), ("search.sampler", {"name": "RandomSampler"}),
-    ("search.sampler.n_startup_trials", 4),
-    ("search.pruner", "MedianPruner"), ("search.pruner", {"name": "SuccessiveHalvingPruner"}), ("n_jobs", 2),
-    ("search.pruner.n_warmup_steps", 2), ("training.lr", "suggest_float('lr', 1e-3, 1e-1, log=True)"),
-    ("method.gram", "suggest_categorical('gram', ['cells', 'classes'])"), ("method.grid", "suggest_int('grid', 2, 4)"),
-    ("enqueue_trials", ["KD"]),
-    # Ray Tune
-    ("num_samples", 20), ("metric", "val/top1"), ("mode", "max"), ("scheduler", "asha"), ("search_alg", "optuna"),
-    ("max_concurrent_trials", 4), ("search.pruner", "ASHA"), ("search.pruner.grace_period", 2),
-    ("search.pruner.reduction_factor", 4), ("training.lr", "tune.loguniform(1e-3, 1e-1)"), ("max_failures", 2),
-    ("training.lr", "tune.uniform(0.01, 0.1)"), ("method.gram", "tune.choice(['cells', 'classes'])"),
-    ("training.batch_size", "tune.randint(16, 65)"), ("training.lr", {"grid_search": [0.1, 0.2]}),
-    ("points_to_evaluate", ["KD"]), ("search.objective", {"metric": "val/top1", "mode": "max"}),
-    # Weights & Biases
-    ("training.lr", {"values": [0.05, 0.1]}), ("training.lr", {"min": 0.01, "max": 0.1}),
-    ("training.lr", {"min": 0.01, "max": 0.1, "distribution": "log_uniform_values"}), ("training.epochs", {"value": 9}),
-    ("training.batch_size", {"distribution": "q_uniform", "min": 32, "max": 64, "q": 16}), ("run_cap", 30),
-    ("search.objective", {"name": "val/loss", "goal": "minimize"}), ("metric", {"name": "val_acc", "goal": "maximize"}),
-    ("early_terminate", {"type": "hyperband", "min_iter": 3}), ("search.objective", "val_accuracy"),
-    # Determined
-    ("training.lr", {"type": "log", "minval": -3, "maxval": -1, "base": 10}), ("max_restarts", 5),
-    ("training.lr", {"type": "double", "minval": 0.01, "maxval": 0.1}), ("slots_per_trial", 0.25),
-    ("method.gram", {"type": "categorical", "vals": ["cells", "classes"]}),
-    ("training.epochs", {"type": "const", "val": 9}),
-    ("search.pruner", "adaptive_asha"), ("searcher", {"name": "random"}), ("max_trials", 7),
-    # Hydra, NNI and plain habit
-    ("training.lr", "interval(0.01, 0.1)"), ("training.lr", {"_type": "loguniform", "_value": [0.01, 0.1]}),
-    ("method.gram", {"_type": "choice", "_value": ["cells", "classes"]}), ("training.lr", [0.05, 0.1]),
-    ("student", ["resnet8", "resnet14"]), ("seed", [0, 1, 2]), ("method.gram", ["cells", "classes"]),
-    ("training.learning_rate", 0.1), ("learning_rate", 0.1), ("lr", 0.1), ("batch_size", 32), ("weight_decay", 1e-4),
-    ("dataset", "digits100"), ("training.lr", {"low": 0.01, "high": 0.1, "type": "float"}), ("seeds", [0, 1]),
-    ("training.precision", "amp"), ("training.schedule", "CosineAnnealingLR"), ("search.enqueue", "KD"),
-    ("budget", {"trials": 4}),
-    ("search.objective", {"direction": "max"}), ("experiment_name", "z"), ("retries", 1), ("gpus", 1),
-]  # fmt: skip
+HABITS: list[tuple[str, Any]] = parse_yaml(Path(__file__).with_name("habits.yaml").read_text(), "habits").data
 
 
 def put(data: dict[str, Any], path: str, value: Any) -> None:
