@@ -21,6 +21,7 @@ from icd.methods import METHODS, PAPER_ROWS
 from icd.models import MODELS
 
 _PARTS = ("data", "teacher", "student", "method", "training", "search", "resources")
+_MANY = 12  # names of a table that are listed; of more, `icd models` and the like have the list
 
 
 def _cell(text: object) -> str:
@@ -36,33 +37,42 @@ def _table(head: tuple[str, ...], rows: Iterator[tuple[object, ...]]) -> Iterato
 
 
 def _bounds(schema: Mapping[str, Any]) -> str:
-    names = {"exclusiveMinimum": "above", "minimum": "from", "exclusiveMaximum": "below", "maximum": "to"}
-    return " ".join(f"{word} {schema[name]:g}" for name, word in names.items() if schema.get(name, 2**63 - 1) < 2**63 - 1)
+    words = {"exclusiveMinimum": "above", "minimum": "from", "exclusiveMaximum": "below", "maximum": "to"}
+    known = {word: schema[name] for name, word in words.items() if name in schema}
+    return " ".join(f"{word} {bound:g}" for word, bound in known.items() if bound < 2**63 - 1)
+
+
+def _resolved(schema: Mapping[str, Any], defs: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Follow a reference to a shared definition."""
+    return {**defs[schema["$ref"].rpartition("/")[2]], **schema} if "$ref" in schema else schema
+
+
+def _is_range(schema: Mapping[str, Any]) -> bool:
+    return not {"choices", "low", "subsets_of"}.isdisjoint(schema.get("properties", {}))
 
 
 def _kind(schema: Mapping[str, Any], defs: Mapping[str, Any]) -> str:
-    """Say in words what a value may be."""
-    if "$ref" in schema:
-        name = schema["$ref"].rpartition("/")[2]
-        return _kind(defs[name], defs) if "type" in defs[name] and defs[name]["type"] != "object" else f"`{name}`"
-    if "enum" in schema:
-        return ", ".join(f"`{value}`" for value in schema["enum"])
-    if "const" in schema:
-        return f"`{schema['const']}`"
-    for word in ("anyOf", "oneOf"):
-        if word in schema:
-            return " or ".join(dict.fromkeys(_kind(option, defs) for option in schema[word]))
-    kind = schema.get("type", "any value")
+    """Say in words what a value may be; that it may be a range is said once for all."""
+    found = _resolved(schema, defs)
+    if "enum" in found:
+        return ", ".join(f"`{value}`" for value in found["enum"]) if len(found["enum"]) <= _MANY else "name"
+    if "const" in found:
+        return f"`{found['const']}`"
+    if options := found.get("anyOf", found.get("oneOf")):
+        kinds = (_kind(option, defs) for option in options if not _is_range(_resolved(option, defs)))
+        return " or ".join(dict.fromkeys(filter(None, kinds)))
+    kind = found.get("type", "")
     if kind == "array":
-        return f"list of {_kind(schema['items'], defs)}" if "items" in schema else "list"
-    return {"object": "mapping", "null": "none"}.get(kind, f"{kind} {_bounds(schema)}".strip())
+        return f"list of {_kind(found['items'], defs)}" if "items" in found else "list"
+    return {"object": "mapping", "null": "none"}.get(kind, f"{kind} {_bounds(found)}".strip())
 
 
-def _fields(schema: Mapping[str, Any], defs: Mapping[str, Any]) -> Iterator[tuple[object, ...]]:
-    for name, value in schema.get("properties", {}).items():
-        default = value.get("default")
-        shown = "" if "default" not in value else "none" if default is None else f"`{str(default).lower()}`"
-        yield f"`{name}`", _kind(value, defs), shown, value.get("description", "")
+def _fields(keys: Mapping[str, Any], defs: Mapping[str, Any]) -> Iterator[tuple[object, ...]]:
+    for name, value in keys.items():
+        found = _resolved(value, defs)
+        default = found.get("default")
+        shown = "" if "default" not in found else "none" if default is None else f"`{str(default).lower()}`"
+        yield f"`{name}`", _kind(found, defs), shown, found.get("description", "")
 
 
 def _objects(schema: Mapping[str, Any], defs: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -80,20 +90,30 @@ def _sweep_file() -> Iterator[str]:
     schema = schema_of("sweep")
     defs = schema["$defs"]
     head = ("key", "value", "default", "meaning")
-    yield from _table(("key", "meaning"), ((f"`{k}`", v.get("description", "")) for k, v in schema["properties"].items()))
+    keys = ((f"`{key}`", value.get("description", "")) for key, value in schema["properties"].items())
+    yield from _table(("key", "meaning"), keys)
     for part in _PARTS:
-        for found in _objects(schema["properties"][part], defs):
-            if "choices" in found["properties"]:
-                continue
-            name = found["properties"].get("name", {}).get("const")
-            yield f"## `{part}`" + (f": `{name}`" if name else "")
-            yield ""
-            yield from _table(head, _fields(found, defs))
-            for key, value in found["properties"].items():
-                for inner in _objects(value, defs) if part == "search" else ():
-                    yield f"### `{part}.{key}`"
-                    yield ""
-                    yield from _table(head, _fields(inner, defs))
+        options = [
+            found for found in _objects(schema["properties"][part], defs) if "choices" not in found["properties"]
+        ]
+        shared = _shared(options)
+        yield f"## `{part}`\n"
+        yield from _table(head, _fields(shared, defs)) if shared else ()
+        for found in options if len(options) > 1 else ():
+            own = {name: value for name, value in found["properties"].items() if name not in shared}
+            if named := own.pop("name", {}).get("const"):
+                yield f"### `{part}`: `{named}`\n"
+                yield from _table(head, _fields(own, defs)) if own else ["No further keys.\n"]
+        for key, value in shared.items() if part == "search" else ():
+            for inner in _objects(value, defs):
+                yield f"### `{part}.{key}`\n"
+                yield from _table(head, _fields(inner["properties"], defs))
+
+
+def _shared(options: list[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Give the keys that all mappings have with one meaning."""
+    first, *others = [found["properties"] for found in options]
+    return {name: value for name, value in first.items() if all(other.get(name) == value for other in others)}
 
 
 def _rows(table: Mapping[str, Any]) -> Iterator[str]:
