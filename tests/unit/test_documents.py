@@ -119,7 +119,9 @@ def test_every_verb_is_documented() -> None:
 
 def test_make_targets_exist() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = {word for page in PAGES for _, code in _code(page) for word in re.findall(r"(?:^|&& )make ([a-z-]+)\b", code)}
+    named = {
+        word for page in PAGES for _, code in _code(page) for word in re.findall(r"(?:^|&& )make ([a-z-]+)\b", code)
+    }
     assert len(named) > 10
     assert named - targets == set()
 
