@@ -124,7 +124,7 @@ $(VENV)/.docs: $(VENV)/.ready
 
 # Two pictures for the README, of the quick start: its report, and its runs in MLflow. Needs Chromium.
 screenshots: quickstart
-	$(BIN)/python docs/screenshots.py quickstart docs/pictures
+	PYTHONPATH=. $(BIN)/python docs/screenshots.py quickstart docs/pictures
 
 # Known advisories of everything in .venv, and a list of it as CycloneDX; both need the network.
 audit: $(VENV)/.audit
