@@ -23,5 +23,6 @@ nitpicky = False
 html_theme = "furo"
 html_title = "icd"
 html_show_sphinx = False
+html_show_sourcelink = html_copy_source = False
 html_theme_options = {"navigation_with_keys": True}
 mathjax_path = "https://cdn.jsdelivr.net/npm/mathjax@3/es5/tex-mml-chtml.js"

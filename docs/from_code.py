@@ -91,6 +91,7 @@ def _sweep_file() -> Iterator[str]:
     defs = schema["$defs"]
     head = ("key", "value", "default", "meaning")
     keys = ((f"`{key}`", value.get("description", "")) for key, value in schema["properties"].items())
+    yield "## The whole file\n"
     yield from _table(("key", "meaning"), keys)
     for part in _PARTS:
         options = [
