@@ -61,7 +61,7 @@ def _alpha(default: float | None, words: str) -> Callable[[F], F]:
 def confirm(name: str, all_seeds: bool, dry_run: bool, as_json: bool, **options: Any) -> None:
     """Retrain the best trials of sweep NAME and baselines on fresh seeds, and compare them on the test images.
 
-    The same command goes on where it was left. Every look at the test images is counted.
+    The same command goes on where it was left. Every evaluation on test images is counted.
     """
     from icd import results
     from icd.config.sweep import Budget
