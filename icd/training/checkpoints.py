@@ -99,6 +99,11 @@ def newest(folder: Path) -> Checkpoint | None:
     return None
 
 
+def newest_epoch(folder: Path) -> int:
+    """Give the epoch of the newest checkpoint of a folder without reading it; 0 where there is none."""
+    return max(map(_epoch_of, _epoch_paths(folder)), default=0)
+
+
 def _epoch_of(path: Path) -> int:
     return int(path.stem.removeprefix("epoch-"))
 
