@@ -160,5 +160,6 @@ def _room(device: torch.device) -> int:
     if device.type != "cuda":
         return _HOST_ROOM
     free, total = torch.cuda.mem_get_info(device)
-    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return int(free + unused - _SPARED * total)
+    own = total * torch.cuda.get_per_process_memory_fraction()  # what this process may have of it
+    room = min(free + torch.cuda.memory_reserved(device), own) - torch.cuda.memory_allocated(device)
+    return int(room - _SPARED * own)
