@@ -1,12 +1,10 @@
-"""How a network is trained: optimizer, schedule, batches and views, with the authors' settings as presets.
-
-Source of the presets: the configuration files of SDD, iCD, LDRLD and mdistiller ("Protocols" in
-docs/reference/methods.md).
-"""
+"""How a network is trained: optimizer, schedule, batches and views, with the authors' settings as presets."""
 
 import math
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from icd.data.views import ViewFamily
@@ -129,48 +127,7 @@ class TrainingConfig:
         return self.lr * warmup * self.lr_decay**passed
 
 
-_CIFAR: Mapping[str, Any] = {
-    "augmentation": {"crop_flip": {"size": 32, "pad": 4}},
-    "epochs": 240,
-    "milestones": [150, 180, 210],
-    "batch_size": 64,
-    "lr": 0.05,
-    "weight_decay": 5e-4,
-    "clip_norm": 40.0,
-}
-
-PRESETS: Mapping[str, Mapping[str, Any]] = {
-    "cifar100": _CIFAR,
-    "cub200": {**_CIFAR, "augmentation": {"crop_flip": {"size": 224, "resize": 256}}, "drop_last": True},
-    "tiny_imagenet": {
-        "augmentation": {"rotate_flip": {"size": 64}},
-        "epochs": 200,
-        "milestones": [60, 120, 160],
-        "batch_size": 256,
-        "lr": 0.2,
-        "weight_decay": 5e-4,
-    },
-    "imagenet": {
-        "augmentation": {"random_resized_crop": {"size": 224}},
-        "epochs": 100,
-        "milestones": [30, 60, 90],
-        "batch_size": 256,
-        "lr": 0.2,
-        "weight_decay": 1e-4,
-        "clip_norm": 40.0,
-    },
-    # Ours: no paper trains on digits100. Short, and without a flip, which would turn a 37 into something else.
-    "digits100": {
-        "augmentation": {"crop_flip": {"size": 32, "pad": 2, "flip": False}},
-        "epochs": 8,
-        "schedule": "cosine",
-        "batch_size": 64,
-        "lr": 0.1,
-        "weight_decay": 5e-4,
-        "nesterov": True,
-        "clip_norm": 40.0,
-    },
-}
+PRESETS: Mapping[str, Mapping[str, Any]] = tomllib.loads(Path(__file__).with_name("presets.toml").read_text("utf-8"))
 
 # torch's own defaults; what a preset says of these fields is SGD's.
 _ADAMW: Mapping[str, Any] = {"lr": 0.001, "weight_decay": 0.01, "nesterov": False}

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Annotated, Any, Literal
 
+from icd.config.names import whole
 from icd.config.training import TrainingConfig
 from icd.data import DATASETS
 from icd.data.views import VIEW_FAMILIES
@@ -135,7 +136,7 @@ class TrialConfig:
             data["teacher"] = {name: data["teacher"][name] for name in ("arch", "stem", "digest")}
         for training in (data["training"], data.get("teacher", {}).get("training")):
             (training or {}).pop("measure_every", None)  # looking at a training does not change it
-        text = json.dumps(_canonical(data), sort_keys=True, separators=(",", ":"))
+        text = json.dumps(whole(data), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -170,21 +171,6 @@ def _named_weights(method: Any) -> dict[str, Any]:
         for name, weights in given.items()
         if weights is not None
     }
-
-
-def method_data(method: Method) -> dict[str, Any]:
-    """Write a method as plain YAML data, every field spelt out."""
-    data: dict[str, Any] = plain_data(method)
-    return data
-
-
-def _canonical(value: Any) -> Any:
-    """Write equal numbers alike: 2.0 as 2, -0.0 as 0."""
-    if isinstance(value, dict):
-        return {name: _canonical(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_canonical(item) for item in value]
-    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -16,7 +16,7 @@ Shape key:
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -144,21 +144,15 @@ class Identity:
     """No augmentation: one view, the image itself; files are stretched to the square first."""
 
     size: Count
+    num_views: ClassVar[int] = 1
+    resizes: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_fields(self)
 
     @property
-    def num_views(self) -> int:
-        return 1
-
-    @property
     def source(self) -> int:
         return self.size
-
-    @property
-    def resizes(self) -> bool:
-        return True
 
     def apply(self, images_BCHW: Tensor, view_ids_B: ViewIds) -> Tensor:
         ids_on(images_BCHW.device, view_ids_B, 1)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from icd.config.read_trial import pretrained_problem
+from icd.config.checks import pretrained_problem
 from icd.config.trial import DataConfig, NetworkConfig, TeacherConfig, TrialConfig
 from icd.data.split import Split
 from icd.errors import ConfigError, IcdError, Interrupted, Problem, StateError, TeacherError, did_you_mean

@@ -20,9 +20,9 @@ from icd.config.engine import Engine
 from icd.config.fingerprint import NUM_STEPS, Fingerprint, TeacherMode
 from icd.config.trial import TrialConfig
 from icd.data import views
-from icd.data.images import ArrayImages
+from icd.data.images import ArrayImages, ImageSet
 from icd.data.loader import Batch, batches
-from icd.data.split import ImageSet, Split
+from icd.data.split import Split
 from icd.errors import CheckpointError, ConfigError, NonFiniteLossError
 from icd.methods import MethodSetup, NetworkOutputs, Step
 from icd.models import Network, build_model

@@ -59,7 +59,7 @@ def test_26_mistakes_of_a_file_are_told_at_once() -> None:
         "teacher.training.lrr", "student.arch", "student.pre_trained", "method.recipe", "method.scale",
         "method.cluster_wieght", "method.ce_weight", "method.cluster_scale_weights.step", "method.cluster_weight.low",
         "method.cluster_temperature.low", "training.preset", "training.epochs", "training.lrr",
-        "search.enqueue[0].methd", "search.enqueue[0].label", "search.objective.metric", "search.objective.direction",
+        "search.enqueue[0].label", "search.enqueue[0].methd", "search.objective.metric", "search.objective.direction",
         "search.budget.trials", "search.budget.hour", "search.pruner", "resources.retry", "resources.gpus_per_trial",
     ]  # fmt: skip
     assert len(found) == 27, "one of the 26 is two: an old habit beside it"
@@ -261,6 +261,18 @@ def test_there_are_sixty_habits() -> None:
     assert len(HABITS) >= 60
 
 
+@pytest.mark.parametrize(
+    "value",
+    ["uniform()", "randint(a, b)", "uniform(x", {"_value": []}, {"min": "a", "max": "b", "type": "log", "base": 10}],
+    ids=str,
+)
+def test_a_habit_around_other_things_is_refused_like_anything(value: Any) -> None:
+    data = json.loads(json.dumps(BASE))
+    put(data, "training.lr", value)
+    with pytest.raises(ConfigError, match=r"training\.lr"):
+        read_sweep(Document(data, "x.yaml"))
+
+
 # What is told is a place that --set takes
 
 
@@ -322,7 +334,7 @@ def test_the_schema_takes_every_example(schemas: dict[str, jsonschema.Draft20201
 
 def test_the_schema_says_meaning_range_and_default(schemas: dict[str, jsonschema.Draft202012Validator]) -> None:
     schema: Any = schemas["trial"].schema
-    weight = schema["$defs"]["CellDistillation.cluster_weight"]
+    weight = schema["$defs"]["method.distill"]["properties"]["cluster_weight"]
     assert (weight["minimum"], weight["default"]) == (0, 0.0)
     assert weight["description"].startswith("Weight of the cluster term")
 

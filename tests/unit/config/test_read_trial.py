@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from icd.config.read_trial import advice, load_trial, read_trial
+from icd.config.checks import advice
+from icd.config.read_trial import load_trial, read_trial
 from icd.config.training import PRESETS, TrainingConfig, preset_fields
 from icd.config.trial import TeacherConfig, TrialConfig, differences
 from icd.config.yaml import apply_overrides, parse_yaml
