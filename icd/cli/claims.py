@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from icd.cli.format import write_json, write_lines
-from icd.cli.options import DRIVE, DRY_RUN, FILE, NAME, SEEDS, F, Verb
+from icd.cli.options import DRIVE, DRY_RUN, FILE, NAME, SEEDS, F, Verb, together
 from icd.errors import StateError, TrialsFailedError
 
 if TYPE_CHECKING:
