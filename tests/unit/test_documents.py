@@ -60,7 +60,7 @@ def _code(file: Path) -> Iterator[tuple[int, str]]:
 def _calls() -> Iterator[Call]:
     for file in FILES:
         for number, code in _code(file):
-            for match in re.finditer(r"(?:^|[;&|/] *|-- )icd ([a-z][a-z-]*(?: [^`;#|)]*)?)", code):
+            for match in re.finditer(r"(?:^|[;&|/] *|-- )icd ([a-z]+(?:-[a-z]+)*(?: [^`;#|)]*)?)", code):
                 where = f"{file.relative_to(ROOT)}:{number}"
                 try:
                     yield Call(where, shlex.split(match[1]))
