@@ -91,7 +91,7 @@ def _on_pairs(items: Sequence[Comparison]) -> list[Block]:
     ]
     heads = ["chance to be better", "same on all (p)"]
     words = (
-        "Values above are means over the pairs, seed by seed. What stands below is judged by nothing: the difference "
+        "Values above are means over the pairs, seed by seed. The numbers below have no verdict: the difference "
         "on each pair, the chance that a run of the first is better than one of the second (mean over the pairs, 95 % "
         "bootstrap interval within pairs), and an F test of one difference on all pairs."
     )

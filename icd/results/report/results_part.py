@@ -40,8 +40,8 @@ def _unconfirmed(facts: Facts) -> list[Block]:
         f"Not confirmed: best of {plural(number, 'single-seed trial')} on validation images is "
         f"{label_of(best)} with {_reached(best, metric)}."
     )
-    many = "The best of several noisy values is better than it would be again"
-    unknown = "; by how much is not known before it is trained again on fresh seeds"
+    many = "The best of several noisy values is an overestimate"
+    unknown = "; train it again on fresh seeds (icd confirm) to learn by how much"
     words = Text(f"{many}{'' if facts.overstatement else unknown}.", "warning")
     blocks: list[Block] = [Text(said, "finding"), words, *_curse(facts)]
     baseline = next((record for record in facts.complete if record.baseline), None)

@@ -102,8 +102,8 @@ def pruning(facts: Facts) -> Section | None:
     caption = "Rank correlation with the last value"
     table = Table(caption=caption, headers=["epoch", "Spearman", "trials"], rows=rows)
     note = (
-        "Only trials that ran all epochs are counted. Those that pruning spared lie closer together than all would, so "
-        "the correlations err downwards: a rung foretells the end better than they say."
+        "Only trials that ran all epochs are counted. They lie closer together than all trials would, so "
+        "the correlations are too low: an epoch says more about the last one than they show."
     )
     return Section("Rung audit", [Text(words), table, Text(note, "note")], "half")
 
