@@ -30,8 +30,7 @@ def load_trial(path: Path, overrides: Sequence[str] = ()) -> TrialConfig:
     Raises:
         ConfigError: With every problem of the file.
     """
-    document = read_yaml(path)
-    return read_trial(apply_overrides(document, overrides) if overrides else document)
+    return read_trial(apply_overrides(read_yaml(path), overrides))
 
 
 def read_trial(document: Document) -> TrialConfig:
@@ -183,8 +182,8 @@ def with_preset(value: Any, images: str, network: Any) -> Any:
     preset = value.get("preset", row.preset if row else None)
     arch = network.get("arch") if isinstance(network, dict) else network
     own = {name: item for name, item in value.items() if name != "preset"}
-    found = preset_fields(_known(preset, PRESETS), MODELS[str(arch)].family if _is_key(arch, MODELS) else "", own)
-    return {**found, "augmentation": _tagged("augmentation", found["augmentation"])}
+    known = preset if _is_key(preset, PRESETS) else next(iter(PRESETS))
+    return preset_fields(known, MODELS[str(arch)].family if _is_key(arch, MODELS) else "", own)
 
 
 def with_recipe(value: Any) -> Any:
@@ -204,22 +203,13 @@ def with_recipe(value: Any) -> Any:
     for name in WEIGHTS:
         if isinstance(found.get(name), dict):
             found[name] = _in_order(found[name], found.get("scales", [1, 2, 4]))
-    return {**found, "base_loss": _tagged("base_loss", found["base_loss"])} if "base_loss" in found else found
+    return found
 
 
 def _in_order(weights: Mapping[str, Any], scales: Any) -> Any:
     """Write ``{s1: 0.25, s2: 0.75}`` as the list that goes with the scales."""
     names = [f"s{scale}" for scale in scales] if isinstance(scales, list) else []
     return [weights[name] for name in names] if set(names) == set(weights) else weights
-
-
-def _tagged(name: str, value: Any) -> Any:
-    value = full_form(name, value)
-    return {key: {} if inner is None else inner for key, inner in value.items()} if isinstance(value, dict) else value
-
-
-def _known(name: Any, table: Mapping[str, Any]) -> str:
-    return name if _is_key(name, table) else next(iter(table))
 
 
 def method_name(value: Any) -> str:
