@@ -56,10 +56,13 @@ _RULES = {
 }
 
 
-@cache
 def option_types(name: str) -> Mapping[str, Any]:
     """Give the types of a data set's own options, bounds included."""
-    row = DATASETS[name]
+    return _option_types(DATASETS[name])
+
+
+@cache
+def _option_types(row: Any) -> Mapping[str, Any]:
     hints = get_type_hints(row.load, include_extras=True)
     return {option: hints[option] for option in row.options}
 
