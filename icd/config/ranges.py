@@ -7,14 +7,14 @@ from decimal import Decimal
 from typing import Any
 
 from icd.config.document import KeyPath
-from icd.fields import FieldProblem, check_fields
+from icd.fields import Checked, FieldProblem
 
 GONE: Any = object()  # what is left of a part of a template that is left out
 _MOST_VALUES = 100_000  # of a stepped range
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Interval:
+class Interval(Checked):
     """A number between two ends, both included; ``integer`` follows from the field's type."""
 
     low: float
@@ -23,10 +23,7 @@ class Interval:
     step: float | None = None
     integer: bool = False
 
-    def __post_init__(self) -> None:
-        check_fields(self, *self._problems())
-
-    def _problems(self) -> Iterator[FieldProblem]:
+    def rules(self) -> Iterator[FieldProblem]:
         if not self.low < self.high:
             yield FieldProblem("low", f"low < high ({self.high:g}) must hold", self.low)
         if self.log and self.low <= 0:
