@@ -276,7 +276,7 @@ def _choices(option: Schema) -> Schema:
 
 
 def _range(kind: str) -> Schema:
-    number = {"type": kind}
+    number: Schema = {"type": kind}
     ends = {"low": number, "high": number, "log": {"type": "boolean"}, "step": {**number, "exclusiveMinimum": 0}}
     return _closed(ends, ["low", "high"])
 

@@ -153,7 +153,7 @@ class _TrialReader(TrialParts):
             preset = "cifar100"
         arch = network.get("arch") if isinstance(network, dict) else network
         own = {name: item for name, item in named.items() if name != "preset"}
-        full = preset_fields(preset, MODELS[arch].family if _is_key(arch, MODELS) else "", own)
+        full = preset_fields(preset, MODELS[str(arch)].family if _is_key(arch, MODELS) else "", own)
         values = self.fields(TrainingConfig, full, path, instead=PRESETS["cifar100"], also=["preset"]) or {}
         return self.made(TrainingConfig, values, path)  # type: ignore[no-any-return]
 
