@@ -7,34 +7,21 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from icd.cli.format import write_json, write_lines
-from icd.cli.options import (
-    CACHE,
-    DETACH,
-    DRIVER,
-    DRY_RUN,
-    FILE,
-    JSON,
-    NAME,
-    SEEDS,
-    SET,
-    SUBMIT,
-    WHERE,
-    F,
-    Verb,
-    together,
-)
+from icd.cli.options import DRIVE, DRY_RUN, FILE, NAME, SEEDS, F, Verb, together
 from icd.errors import StateError, TrialsFailedError
 
 if TYPE_CHECKING:
-    from icd.results.plan import FailedRuns
+    from icd.results.outcome import FailedRuns
 
-_ANEW = click.option("--anew", is_flag=True, help="Begin another round, on seeds of its own.")
+_ANEW = together(
+    click.option("--anew", is_flag=True, help="Begin another round, on seeds of its own."),
+    click.option("--keep-seeds", is_flag=True, help="Begin another round on the seeds of the last, with its runs."),
+)
 _FAILED_RUNS = click.option(
     "--failed-runs",
     type=click.Choice(["left-out", "chance-level"]),
     help="Leave a run that diverged out, or count it as chance level.  [default: left-out]",
 )
-_DRIVE = together(SET, DRIVER, CACHE, JSON, WHERE, SUBMIT, DETACH)
 
 
 def _labels(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -70,18 +57,18 @@ def _alpha(default: float | None, words: str) -> Callable[[F], F]:
 @_FAILED_RUNS
 @_ANEW
 @DRY_RUN
-@_DRIVE
+@DRIVE
 def confirm(name: str, all_seeds: bool, dry_run: bool, as_json: bool, **options: Any) -> None:
     """Retrain the best trials of sweep NAME and baselines on fresh seeds, and compare them on the test images.
 
-    The same command goes on where it was left. Every look at the test images is counted.
+    The same command goes on where it was left. Every evaluation on test images is counted.
     """
     from icd import results
     from icd.config.sweep import Budget
-    from icd.results.lines import confirmation_lines
+    from icd.results.lines import outcome_lines
 
     if dry_run:
-        found = results.read_confirmation(name, root=options["root"])
+        found = results.read(name, "confirm", root=options["root"])
         if found is None:
             raise StateError(f"nothing was confirmed of {name} yet; leave --dry-run away")
     else:
@@ -94,7 +81,7 @@ def confirm(name: str, all_seeds: bool, dry_run: bool, as_json: bool, **options:
     if as_json:
         write_json(found.to_data())
     else:
-        write_lines(confirmation_lines(found))
+        write_lines(outcome_lines(found))
     runs = found.faults + sum(len(arm.runs) for arm in found.arms)
     if not dry_run and found.faults > Budget().max_failed_fraction * runs:
         raise TrialsFailedError(f"{found.faults} of {runs} runs of the confirmation of {name!r} failed; see the table")
@@ -107,34 +94,35 @@ def confirm(name: str, all_seeds: bool, dry_run: bool, as_json: bool, **options:
 @_FAILED_RUNS
 @_ANEW
 @DRY_RUN
-@_DRIVE
+@DRIVE
 def ablate(name: str, dry_run: bool, as_json: bool, **options: Any) -> None:
     """Say what each part of the best configuration of sweep NAME is worth, by leaving it out on shared fresh seeds.
 
     Arms are measured on validation images; the test set stays closed. The same command goes on where it was left. Below
     it says which parameters decided how good the trials of the search were.
     """
-    from icd import results, search
+    from icd import results
     from icd.results.importance import importance_of
-    from icd.results.lines import ablation_lines, importance_lines
+    from icd.results.lines import importance_lines, outcome_lines
     from icd.search.study.sweep_index import find
 
-    root = search.root_of(options["root"])
+    root = options["root"]
     if dry_run:
-        found = results.read_ablation(name, root=root)
+        found = results.read(name, "ablate", root=root)
         if found is None:
             raise StateError(f"nothing was ablated of {name} yet; leave --dry-run away")
     else:
         from icd.cli.display import driving
+        from icd.results.report import write_report
 
         with driving(options) as shown:
-            found = results.ablate_sweep(name, **shown)
+            found = results.ablate_sweep(name, report=write_report, **shown)
     ledger = find(root, name)
     importance = importance_of(ledger, ledger.records())
     if as_json:
         write_json({**found.to_data(), "importance": importance.to_data()})
     else:
-        write_lines([*ablation_lines(found), "", *importance_lines(importance)])
+        write_lines([*outcome_lines(found), "", *importance_lines(importance)])
 
 
 @click.command(cls=Verb)
@@ -145,7 +133,7 @@ def ablate(name: str, dry_run: bool, as_json: bool, **options: Any) -> None:
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write OUTPUT.md, .csv and .tex as well.")
 @_FAILED_RUNS
 @DRY_RUN
-@_DRIVE
+@DRIVE
 def benchmark(
     file: Path,
     seeds: int | None,
@@ -166,10 +154,10 @@ def benchmark(
     from icd.results.benchmark import entries, run_benchmark
     from icd.results.benchmark_table import read_benchmark, with_run_ids
     from icd.results.benchmark_text import FORMATS, markdown
-    from icd.search import root_of, settings_of
+    from icd.search import settings_of
     from icd.training.checkpoints import write_durably
 
-    document, root = apply_overrides(read_yaml(file), overrides), root_of(options["root"])
+    document, root = apply_overrides(read_yaml(file), overrides), options["root"]
     found = entries(document)
     if not dry_run:
         from icd.cli.display import driving

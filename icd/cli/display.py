@@ -30,11 +30,25 @@ _MANY_TRIALS = 200  # from here on a summary replaces the lines of single trials
 _SUMMARY_EVERY_S = 60.0
 
 
-class LiveDisplay:
-    """Shows a sweep on a stream; ``announce`` and ``watch`` are given to ``Settings``."""
+class _Shown:
+    """Lines on a stream."""
 
     def __init__(self, stream: TextIO) -> None:
         self.console = Console(file=stream, highlight=False, soft_wrap=True)
+
+    def announce(self, text: str) -> None:
+        """Say what happens next."""
+        self._line(f"icd: {text}")
+
+    def _line(self, text: str) -> None:
+        self.console.print(text, markup=False)
+
+
+class LiveDisplay(_Shown):
+    """Shows a sweep on a stream; ``announce`` and ``watch`` are given to ``Settings``."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
         self.live: Live | None = None
         self.records: Sequence[TrialRecord] = ()
         self._told: set[int] | None = None
@@ -56,10 +70,6 @@ class LiveDisplay:
             self.live.stop()
         if self._driver is not None and kind is None:
             self._read(self._driver)  # what ended since the last look
-
-    def announce(self, text: str) -> None:
-        """Say what happens next."""
-        self._line(f"icd: {text}")
 
     def watch(self, driver: SweepController, executor: Executor) -> None:
         """Look at the sweep; called several times a second, reads the ledger about once."""
@@ -116,9 +126,6 @@ class LiveDisplay:
             table.add_row(str(number), f"{running.epoch}{part}/{running.epochs}", value, seconds, Text(text))
         return Group(Text(self._summary(driver), no_wrap=True), table)
 
-    def _line(self, text: str) -> None:
-        self.console.print(text, markup=False)
-
 
 def end_line(record: TrialRecord, metric: str) -> str:
     """Say in a line how a trial ended."""
@@ -133,13 +140,11 @@ def end_line(record: TrialRecord, metric: str) -> str:
     return f"trial {record.number:3d}  {record.state:8s}  epoch {epochs:3d}{shown}{end}{reason}"
 
 
-class Display:
+class Display(_Shown):
     """Shows announcements, steps and epochs on a stream."""
 
-    def __init__(self, stream: TextIO) -> None:
-        self.console = Console(file=stream, highlight=False, soft_wrap=True)
-        self.bar: Progress | None = None
-        self.task: TaskID | None = None
+    bar: Progress | None = None
+    task: TaskID | None = None
 
     def __enter__(self) -> "Display":
         if self.console.is_terminal:
@@ -153,10 +158,6 @@ class Display:
     ) -> None:
         if self.bar is not None:
             self.bar.stop()
-
-    def announce(self, text: str) -> None:
-        """Say what happens next."""
-        self._line(f"icd: {text}")
 
     def progress(self, epoch: int, step: int, steps: int) -> None:
         """Move the bar."""
@@ -179,9 +180,6 @@ class Display:
             f"epoch {metrics.epoch:3d}  {part} top-1 {values[f'{part}/top1']:6.2f} %  loss {values['train/loss']:.4g} "
             f"({terms})  lr {values['lr']:.3g}  {values['seconds/epoch']:.1f} s"
         )
-
-    def _line(self, text: str) -> None:
-        self.console.print(text, markup=False)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Annotated, Any, Literal
 
+from icd.config.names import whole
 from icd.config.training import TrainingConfig
 from icd.data import DATASETS
 from icd.data.views import VIEW_FAMILIES
@@ -24,7 +25,10 @@ _SEARCHED = {"train_on": "train", "measure_on": "val"}
 
 # Dataclasses that are written as {name: {fields}}, with the table that names them.
 _TAGGED: Mapping[type, str] = {cls: name for table in (BASE_LOSSES, VIEW_FAMILIES) for name, cls in table.items()}
-_MEASURE_EVERY = next(field.default for field in fields(TrainingConfig) if field.name == "measure_every")
+# Fields that came later. They are written only where they differ from their defaults, so that what was written before,
+# and its key, stay the same.
+_LATER = ("measure_every", "optimizer", "label_smoothing", "ema_decay")
+_DEFAULTS = {field.name: field.default for field in fields(TrainingConfig) if field.name in _LATER}
 _METHOD_NAMES: Mapping[type, str] = {cls: name for name, cls in METHODS.items()}
 
 
@@ -132,7 +136,7 @@ class TrialConfig:
             data["teacher"] = {name: data["teacher"][name] for name in ("arch", "stem", "digest")}
         for training in (data["training"], data.get("teacher", {}).get("training")):
             (training or {}).pop("measure_every", None)  # looking at a training does not change it
-        text = json.dumps(_canonical(data), sort_keys=True, separators=(",", ":"))
+        text = json.dumps(whole(data), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -147,10 +151,10 @@ def plain_data(value: Any) -> Any:
             return {_TAGGED[type(value)]: inner}
         if type(value) in _METHOD_NAMES:
             return {"name": _METHOD_NAMES[type(value)], **inner, **_named_weights(value)}
-        if isinstance(value, TrainingConfig) and value.measure_every == _MEASURE_EVERY:
-            del inner["measure_every"]  # what was written before there was the field stays the same
+        if isinstance(value, TrainingConfig):
+            inner = {name: item for name, item in inner.items() if name not in _LATER or item != _DEFAULTS[name]}
         if isinstance(value, TeacherConfig) and not value.pretrained:
-            del inner["pretrained"]  # likewise
+            del inner["pretrained"]  # came later too
         return {name: item for name, item in inner.items() if name != "digest" or item is not None}
     if isinstance(value, tuple):
         return [plain_data(item) for item in value]
@@ -167,21 +171,6 @@ def _named_weights(method: Any) -> dict[str, Any]:
         for name, weights in given.items()
         if weights is not None
     }
-
-
-def method_data(method: Method) -> dict[str, Any]:
-    """Write a method as plain YAML data, every field spelt out."""
-    data: dict[str, Any] = plain_data(method)
-    return data
-
-
-def _canonical(value: Any) -> Any:
-    """Write equal numbers alike: 2.0 as 2, -0.0 as 0."""
-    if isinstance(value, dict):
-        return {name: _canonical(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_canonical(item) for item in value]
-    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:

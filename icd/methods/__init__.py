@@ -18,9 +18,9 @@ METHODS: Mapping[str, type[Method]] = {
     "crd": ContrastiveRepresentation,
 }
 
-# Settings of the runs behind Table 1 as far as they are known (docs/methods.md says how): KD family weights 0.1 / 0.9
-# without warm-up, others 1 / 1 with 20 epochs; beta and the SD-NKD gamma are the iCD repository's default, 2; the
-# cluster weight is 2 for iCD-KD and 8 for iCD-DKD and iCD-NKD.
+# Settings of the runs behind Table 1 as far as they are known (docs/reference/methods.md says how): KD family weights
+# 0.1 / 0.9 without warm-up, others 1 / 1 with 20 epochs; beta and the SD-NKD gamma are the iCD repository's default, 2;
+# the cluster weight is 2 for iCD-KD and 8 for iCD-DKD and iCD-NKD.
 _KD = KnowledgeDistillation(temperature=4.0)
 _DKD = DecoupledKD(temperature=4.0, alpha=1.0, beta=2.0)
 _NKD = NormalizedKD(temperature=1.0, gamma=1.5)

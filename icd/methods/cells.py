@@ -47,7 +47,7 @@ class CellDistillation:
         cluster_scale_weights: Share of each scale in the cluster term; None takes the authors', 1 + log2 m. The share
             of scale 1 has no effect with ``gram: cells``.
         gram: Which similarities the cluster term compares.
-        grid: NetworkOutputs of the grid the map is averaged to before scales are cut; None for none.
+        grid: Side of the grid that the map is averaged to before scales are cut; None for none.
         global_verdict: Whose prediction decides whether the teacher is right on the image: ``cell`` takes scale 1
             (global logits where scale 1 is not in the set), ``logits`` always the global logits.
         allow_repeated_cells: Accept scales finer than the feature map, whose cells repeat, as the authors do for
@@ -105,7 +105,7 @@ class CellDistillation:
         """Return the terms ``ce``, ``base`` and ``cluster``; those with weight 0 are left out."""
         terms = {}
         if self.ce_weight:
-            terms["ce"] = self.ce_weight * cross_entropy(student, step.labels_B)
+            terms["ce"] = self.ce_weight * cross_entropy(student, step)
         if not (self.base_weight or self.cluster_weight):
             return terms
         student_BPK, teacher_BPK = self._cells(student), self._cells(teacher).detach()

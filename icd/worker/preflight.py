@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from icd.config.read_trial import notes_of, read_trial
+from icd.config.checks import notes_of
+from icd.config.read_trial import read_trial
 from icd.config.trial import TrialConfig, settled, student_name
 from icd.config.yaml import Document
 from icd.data.split import Split, for_training

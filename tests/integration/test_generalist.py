@@ -66,7 +66,7 @@ def test_what_is_shown(undisturbed: Path, command: Command) -> None:
     header = command("trials", "crash", "--csv", "--root", undisturbed).out.splitlines()[0]
     assert header.startswith("number,state,val/top1,rank,members_small,members_large,last,")
     page = undisturbed / "page.html"
-    assert command("report", "crash", "--no-log", "--root", undisturbed, "-o", page).code == 0
+    assert command("report", "crash", "--root", undisturbed, "-o", page).code == 0
     assert "the mean rank over 2 pairs (maximize val/top1)" in page.read_text()
     assert f"rank {rows[0]['rank']:.4g} over the pairs (val/top1: small " in page.read_text()
 
