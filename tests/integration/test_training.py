@@ -2,6 +2,7 @@
 
 import json
 import math
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -138,11 +139,14 @@ def test_stop_between_reports_resumes_exactly(split: Split, teacher: Network, tm
 def test_no_epoch_is_finished_before_the_one_before_is_kept(
     split: Split, teacher: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int
 ) -> None:
+    begun = {epoch: threading.Event() for epoch in (1, 2, 3)}
     kept: list[int] = []
     seen: list[tuple[int, bool, list[int]]] = []
     save = checkpoints.save_epoch
 
     def slow(folder: Path, epoch: int, payload: Any) -> str:
+        if batch_size == 10 and epoch < 3:  # steps are not held up: the next epoch's first one comes before this ends
+            assert begun[epoch + 1].wait(60)
         time.sleep(0.5)  # far longer than an epoch
         digest = save(folder, epoch, payload)
         kept.append(epoch)
@@ -151,6 +155,7 @@ def test_no_epoch_is_finished_before_the_one_before_is_kept(
     def progress(epoch: int, step: int, steps: int) -> None:
         assert steps == 50 // batch_size
         seen.append((epoch, step == steps, list(kept)))
+        begun[epoch].set()
 
     monkeypatch.setattr(checkpoints, "save_epoch", slow)
     config = config_of("iCD-KD", batch_size=batch_size, measure_every=0)
