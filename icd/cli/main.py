@@ -160,7 +160,7 @@ def _run(words: list[str]) -> int:
         _say(SetupError.code, str(_not_utf8(str(error.object))))  # the name of a file that was found
         return SetupError.exit_code
     except Exception as error:
-        return _bug(error, debug="--debug" in words)
+        return _of_a_plugin(error, debug="--debug" in words) or _bug(error, debug="--debug" in words)
 
 
 def _check_names(words: Sequence[str]) -> None:
@@ -185,6 +185,17 @@ def _not_utf8(name: str) -> SetupError:
 
 def _exit_code(error: IcdError) -> int:
     return 128 + STOPPED_BY[0] if error.code == "INTERRUPTED" and STOPPED_BY else error.exit_code
+
+
+def _of_a_plugin(error: Exception, *, debug: bool) -> int:
+    """Say which line of a plugin raised an exception; 0 where none did."""
+    plugins = sys.modules.get("icd.plugins")  # where nobody has imported it, there is no plugin
+    told = plugins.fault(error) if plugins is not None else ""
+    if told and debug:
+        sys.stderr.write(hide(traceback.format_exc()))
+    if told:
+        _say(ConfigError.code, told)
+    return ConfigError.exit_code if told else 0
 
 
 def _bug(error: Exception, *, debug: bool) -> int:

@@ -94,6 +94,16 @@ def _choices(option: Schema) -> Schema:
     return _closed({"choices": {"type": "array", "items": option, "minItems": 1}}, ["choices"])
 
 
+_PLUGINS: Schema = {
+    "description": "Files, seen from this one's folder, and installed modules with a user's own losses and networks.",
+    "type": "array",
+    "items": _any(
+        {"type": "string", "minLength": 1},
+        _closed(dict.fromkeys(("name", "digest", "source"), _TEXT), ["name", "digest"]),
+    ),
+}
+
+
 class _Schemas:
     """Schemas that share definitions; with ``ranges`` a value of a trial may be a range or choices."""
 
@@ -232,6 +242,7 @@ class _Schemas:
             "method": {**method, "description": "Loss: a row of the paper or a method, and its fields."},
             "training": {**self.shared("training", self.training), "description": "How the student is trained."},
             "seed": {**seed, "description": "Of the training.", "default": 0},
+            "plugins": _PLUGINS,
         }
 
     def trial(self) -> Schema:

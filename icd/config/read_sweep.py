@@ -10,6 +10,7 @@ from icd.config.forms import full_form
 from icd.config.habits import about_file, write
 from icd.config.ranges import Choice, Interval, ScaleWeights
 from icd.config.read_enqueue import read_enqueue, read_name, read_pairs
+from icd.config.read_plugins import read_plugins
 from icd.config.read_template import TemplateReader
 from icd.config.read_trial import check_trial
 from icd.config.reader import MAPPING, WRONG, Reader, Row
@@ -30,6 +31,7 @@ from icd.config.walk import asks_weights, corners, dimensions, size
 from icd.config.yaml import apply_overrides, read_yaml
 from icd.errors import ConfigError, Problem
 from icd.fields import annotations
+from icd.plugins import Plugin
 
 _SEARCH = ("objective", "sampler", "pruner", "enqueue", "budget", "rank")
 _OBJECTIVE = {**annotations(Objective), "metric": Row("metric", METRICS)}
@@ -66,7 +68,9 @@ def read_sweep(document: Document) -> SweepConfig:
 class _SweepReader(Reader):
     def read(self, data: dict[str, Any]) -> SweepConfig:
         """Give a sweep in which parts that could not be read have their defaults."""
-        self.unknown_keys(data, ("name", "pairs", *TOP, "search", "resources"), ())
+        self.unknown_keys(data, ("name", "pairs", *TOP, "search", "resources", "plugins"), ())
+        self.plugins = read_plugins(self.document, self.problems)
+        self.used: set[Plugin] = set()
         name = read_name(self, data)
         search = data.get("search")
         if not isinstance(search, dict | None):
@@ -94,7 +98,9 @@ class _SweepReader(Reader):
             budget=self._part(Budget, search, ("search", "budget")),
             resources=self._part(Resources, data, ("resources",)),
         )
+        sweep = replace(sweep, template=self._with_plugins(template))
         trials = self._probe(sweep, [place for place, _ in baselines])
+        sweep = replace(sweep, template=self._with_plugins(template, used=self.used))
         self._check_networks(sweep, data, [place for place, _ in baselines])
         if trials:  # without any, what decides on the weights may be wrong
             self._check_weights(template)
@@ -121,6 +127,11 @@ class _SweepReader(Reader):
                 self.note(place, rule, hint="give one value, and write a sweep for each other one")
                 self.ranges.failed.append(place)
         return template
+
+    def _with_plugins(self, template: dict[str, Any], used: set[Plugin] | None = None) -> dict[str, Any]:
+        """Give every trial the plugins of the sweep, as its document holds them; those that none uses are left out."""
+        kept = [plugin.to_data() for plugin in self.plugins if used is None or plugin in used]
+        return {**template, "plugins": kept} if kept else template
 
     def _part(self, cls: Any, data: Mapping[str, Any], path: KeyPath) -> Any:
         """Read a part with defaults; its name alone will do where it has one."""
@@ -170,6 +181,7 @@ class _SweepReader(Reader):
     ) -> TrialConfig | None:
         document = replace(self.document, data=data, moved=moved, problems=(), file=self.document.data)
         config, problems = check_trial(document)
+        self.used |= set(config.plugins) if config else set()
         failed = [dotted(place) for place in self.ranges.failed] + [dotted(place) for place in self.document.broken]
         for problem in problems:
             if not any(_below(problem.path, place) for place in failed):

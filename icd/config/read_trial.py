@@ -5,6 +5,7 @@ need it says nothing.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from icd.config.document import Document, KeyPath, in_order
 from icd.config.fingerprint import Fingerprint
 from icd.config.forms import WEIGHTS, full_form, is_range
 from icd.config.habits import about_file, meant, one_value, write
+from icd.config.read_plugins import owners, read_plugins
 from icd.config.reader import MISSING_KEY, WRONG, Row, keys_of, option_types
 from icd.config.training import PRESETS, TrainingConfig, preset_fields
 from icd.config.trial import DataConfig, NetworkConfig, TeacherConfig, TrialConfig, method_data
@@ -30,6 +32,7 @@ from icd.errors import ConfigError, Problem
 from icd.fields import annotations
 from icd.methods import METHODS, PAPER_ROWS
 from icd.models import MODELS
+from icd.plugins import Plugin
 
 __all__ = [
     "advice",
@@ -42,7 +45,7 @@ __all__ = [
     "read_trial",
 ]
 
-TOP = ("data", "student", "teacher", "method", "training", "seed")
+TOP = ("data", "student", "teacher", "method", "training", "seed", "plugins")
 
 
 def load_trial(path: Path, overrides: Sequence[str] = ()) -> TrialConfig:
@@ -82,6 +85,7 @@ def check_trial(document: Document) -> tuple[TrialConfig | None, list[Problem]]:
 
 class _TrialReader(TrialParts):
     def read(self, data: dict[str, Any]) -> TrialConfig | None:
+        plugins = read_plugins(self.document, self.problems)
         data = self._without_ranges(data, ())
         self.unknown_keys(data, [*TOP, "fingerprint"], ())
         for name in ("student", "method"):
@@ -104,7 +108,22 @@ class _TrialReader(TrialParts):
         if self.problems or images is None or student is None or method is None or training is None:
             return None  # what is None has a problem
         teacher = teacher if method.needs_teacher else None
-        return TrialConfig(data=images, student=student, method=method, training=training, teacher=teacher, seed=seed)
+        config = TrialConfig(data=images, student=student, method=method, training=training, teacher=teacher, seed=seed)
+        return self._with_plugins(config, plugins)
+
+    def _with_plugins(self, config: TrialConfig, listed: Sequence[Plugin]) -> TrialConfig | None:
+        """Keep the plugins that the trial uses; whoever trains it elsewhere must be able to import them."""
+        used = list(owners([config]))
+        for what, name, owner in used:
+            if not isinstance(owner, Plugin):
+                rule = f"{what} {name!r} was registered by {owner}, which no worker imports; list its file or module"
+                self.note(("plugins",), rule)
+        if self.problems:
+            return None
+        found = [owner for _, _, owner in used if isinstance(owner, Plugin)]
+        order = {plugin: place for place, plugin in enumerate(listed)}
+        kept = sorted(dict.fromkeys(found), key=lambda plugin: (order.get(plugin, len(order)), plugin.name))
+        return replace(config, plugins=tuple(kept))
 
     def _without_ranges(self, node: Any, path: KeyPath) -> Any:
         """Leave out ranges, which are a sweep's."""

@@ -14,7 +14,6 @@ Shape key:
     B: batch    C: colours (3)    H, W: height, width    S: output side
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -39,6 +38,7 @@ from icd.data.pixels import (
 )
 from icd.data.warps import RandomResizedCrop, RotateFlip
 from icd.fields import Count, NonNegativeInt, check_fields
+from icd.registry import Registry
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -172,9 +172,12 @@ class Identity:
 
 ViewFamily = CropFlip | RotateFlip | RandomResizedCrop | Identity
 
-VIEW_FAMILIES: Mapping[str, type[ViewFamily]] = {
-    "crop_flip": CropFlip,
-    "rotate_flip": RotateFlip,
-    "random_resized_crop": RandomResizedCrop,
-    "none": Identity,
-}
+VIEW_FAMILIES: Registry[type[ViewFamily]] = Registry(
+    "augmentation",
+    {
+        "crop_flip": CropFlip,
+        "rotate_flip": RotateFlip,
+        "random_resized_crop": RandomResizedCrop,
+        "none": Identity,
+    },
+)

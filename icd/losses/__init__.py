@@ -4,17 +4,19 @@ Adding a base loss is one frozen dataclass and one row in ``BASE_LOSSES``; confi
 contract tests and ``icd methods`` find it there.
 """
 
-from collections.abc import Mapping
-
 from icd.losses.base import BaseLoss, DecoupledKD, KnowledgeDistillation, NormalizedKD
 from icd.losses.relational import LocalRelations
+from icd.registry import Registry
 
-BASE_LOSSES: Mapping[str, type[BaseLoss]] = {
-    "kd": KnowledgeDistillation,
-    "dkd": DecoupledKD,
-    "nkd": NormalizedKD,
-    "ldrld": LocalRelations,
-}
+BASE_LOSSES: Registry[type[BaseLoss]] = Registry(
+    "base loss",
+    {
+        "kd": KnowledgeDistillation,
+        "dkd": DecoupledKD,
+        "nkd": NormalizedKD,
+        "ldrld": LocalRelations,
+    },
+)
 
 __all__ = [
     "BASE_LOSSES",

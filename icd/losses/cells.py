@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from icd.errors import ConfigError, Problem
 from icd.kept import kept
 from icd.losses.base import BaseLoss
 from icd.losses.rows import by_hand, in_full_precision, no_autocast, with_gradient
@@ -122,7 +123,11 @@ def scale_loss(
     """
     batch, cells, _ = student_BPK.shape
     labels_N = labels_B.repeat_interleave(cells)
-    loss_BP = base_loss(student_BPK.flatten(0, 1), teacher_BPK.flatten(0, 1), labels_N).reshape(batch, cells)
+    loss_N = base_loss(student_BPK.flatten(0, 1), teacher_BPK.flatten(0, 1), labels_N)
+    if loss_N.shape != labels_N.shape:
+        rule = f"{type(base_loss).__name__} must give one value for each row, shape [{len(labels_N)}]"
+        raise ConfigError(Problem(path="method.base_loss", rule=rule, value=list(loss_N.shape), has_value=True))
+    loss_BP = loss_N.reshape(batch, cells)
     if cell_right_BP is None:
         cell_right_BP = teacher_BPK.argmax(dim=2) == labels_B.unsqueeze(1)
     complementary_BP = cell_right_BP != teacher_right_B.unsqueeze(1)

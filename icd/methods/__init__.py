@@ -10,13 +10,17 @@ from icd.methods.base import BuiltMethod, LiveOutputs, Method, MethodSetup, Netw
 from icd.methods.cells import CellDistillation
 from icd.methods.features import ContrastiveRepresentation, SimilarityPreserving
 from icd.methods.supervised import CrossEntropy
+from icd.registry import Registry
 
-METHODS: Mapping[str, type[Method]] = {
-    "cross_entropy": CrossEntropy,
-    "distill": CellDistillation,
-    "sp": SimilarityPreserving,
-    "crd": ContrastiveRepresentation,
-}
+METHODS: Registry[type[Method]] = Registry(
+    "method",
+    {
+        "cross_entropy": CrossEntropy,
+        "distill": CellDistillation,
+        "sp": SimilarityPreserving,
+        "crd": ContrastiveRepresentation,
+    },
+)
 
 # Settings of the runs behind Table 1 as far as they are known (docs/methods.md says how): KD family weights 0.1 / 0.9
 # without warm-up, others 1 / 1 with 20 epochs; beta and the SD-NKD gamma are the iCD repository's default, 2; the

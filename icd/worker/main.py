@@ -108,6 +108,7 @@ class Teller(Protocol):
 
 def serve_preparation(request: dict[str, Any], line: Teller) -> None:
     """Make ready and tell what came of it."""
+    from icd.plugins import fault
     from icd.search.core.preparation import PreflightRequest
     from icd.worker.preflight import run_preflight
 
@@ -126,8 +127,9 @@ def serve_preparation(request: dict[str, Any], line: Teller) -> None:
         line.say("refused", code=error.code, exit_code=error.exit_code, problems=problems, paths=paths)
     except Exception as error:
         logging.getLogger(__name__).exception("prepare")
-        problems = [f"{type(error).__name__}: {error}"]
-        line.say("refused", code="BUG", exit_code=70, problems=problems, paths=[""])
+        told, code = fault(error), ("CONFIG", 2) if fault(error) else ("BUG", 70)
+        problems = [told or f"{type(error).__name__}: {error}"]
+        line.say("refused", code=code[0], exit_code=code[1], problems=problems, paths=[""])
 
 
 def main() -> None:

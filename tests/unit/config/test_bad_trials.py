@@ -133,7 +133,9 @@ EXPECTED: dict[str, tuple[str, ...]] = {
     "scales_number": (":5: method.scales:", "but got 4"),
     "scales_twice": (":5: method.scales:", "but got (1, 2, 2)"),
     "schedule_unknown": (":4: training.schedule:", "but got 'linear'"),
-    "secret_key": (":3: password: unknown key; allowed: data, fingerprint, method, seed, student, teacher, training",),
+    "secret_key": (
+        ":3: password: unknown key; allowed: data, fingerprint, method, plugins, seed, student, teacher, training",
+    ),
     "secret_nested": (":3: data.path: npz needs a path", ":5: data.api_key: unknown key"),
     "secret_syntax": (
         ":3: not valid YAML at column 11: while scanning a quoted scalar, found unexpected end of stream",

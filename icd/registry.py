@@ -1,0 +1,66 @@
+"""Tables of what a file may name: the package's own rows, and those that plugins add."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Generic, TypeVar
+
+Row = TypeVar("Row")
+
+
+class Registry(Mapping[str, Row], Generic[Row]):
+    """Rows by name.
+
+    Rows that were added stay until another row of that name is added, so that a name which was read can be built.
+
+    Args:
+        what: What a row is, for messages.
+        rows: The package's own; nothing replaces them.
+        sources: Functions that make a row of a name such as ``timm:resnet18``, by the part before the colon. They
+            raise ``KeyError`` for a name that they do not know.
+    """
+
+    def __init__(
+        self, what: str, rows: Mapping[str, Row], sources: Mapping[str, Callable[[str], Row]] | None = None
+    ) -> None:
+        self.what = what
+        self.own: Mapping[str, Row] = dict(rows)
+        self._sources = dict(sources or {})
+        self._added: dict[str, Row] = {}
+        self._owners: dict[str, object] = {}
+        self._names: dict[object, str] = {row: name for name, row in rows.items() if isinstance(row, type)}
+        self._class_owners: dict[object, object] = {}
+
+    def __getitem__(self, name: str) -> Row:
+        if name in self.own:
+            return self.own[name]
+        if name in self._added:
+            return self._added[name]
+        source, colon, inner = name.partition(":") if isinstance(name, str) else ("", "", "")
+        if colon and source in self._sources:
+            return self._sources[source](inner)
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([*self.own, *self._added])
+
+    def __len__(self) -> int:
+        return len(self.own) + len(self._added)
+
+    def add(self, name: str, row: Row, owner: object) -> None:
+        """Add a row, or replace one that was added."""
+        self._added = {**self._added, name: row}  # another thread may be walking over the old one
+        self._owners[name] = owner
+        if isinstance(row, type):
+            self._names[row] = name
+            self._class_owners[row] = owner
+
+    def owner(self, name: str) -> object | None:
+        """Who added a row; None for one of the package's own."""
+        return None if name in self.own else self._owners.get(name)
+
+    def name_of(self, cls: type) -> str | None:
+        """Name a row that is a class, also one that was replaced since; None where it is no row."""
+        return self._names.get(cls)
+
+    def owner_of(self, cls: type) -> object | None:
+        """Who added a row that is a class."""
+        return self._class_owners.get(cls)
