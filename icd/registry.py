@@ -1,9 +1,21 @@
 """Tables of what a file may name: the package's own rows, and those that plugins add."""
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Generic, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Generic, NamedTuple, TypeVar
 
 Row = TypeVar("Row")
+
+
+class Source(NamedTuple, Generic[Row]):
+    """Makes rows of names that nobody has written down.
+
+    Attributes:
+        make: Row of a name; raises ``KeyError`` for one that it does not know.
+        names: Lists the names that it knows, with what stands before the colon.
+    """
+
+    make: Callable[[str], Row]
+    names: Callable[[], Sequence[str]]
 
 
 class Registry(Mapping[str, Row], Generic[Row]):
@@ -14,13 +26,10 @@ class Registry(Mapping[str, Row], Generic[Row]):
     Args:
         what: What a row is, for messages.
         rows: The package's own; nothing replaces them.
-        sources: Functions that make a row of a name such as ``timm:resnet18``, by the part before the colon. They
-            raise ``KeyError`` for a name that they do not know.
+        sources: What makes a row of a name such as ``timm:resnet18``, by the part before the colon.
     """
 
-    def __init__(
-        self, what: str, rows: Mapping[str, Row], sources: Mapping[str, Callable[[str], Row]] | None = None
-    ) -> None:
+    def __init__(self, what: str, rows: Mapping[str, Row], sources: "Mapping[str, Source[Row]] | None" = None) -> None:
         self.what = what
         self.own: Mapping[str, Row] = dict(rows)
         self._sources = dict(sources or {})
@@ -36,7 +45,7 @@ class Registry(Mapping[str, Row], Generic[Row]):
             return self._added[name]
         source, colon, inner = name.partition(":") if isinstance(name, str) else ("", "", "")
         if colon and source in self._sources:
-            return self._sources[source](inner)
+            return self._sources[source].make(inner)
         raise KeyError(name)
 
     def __iter__(self) -> Iterator[str]:
@@ -44,6 +53,11 @@ class Registry(Mapping[str, Row], Generic[Row]):
 
     def __len__(self) -> int:
         return len(self.own) + len(self._added)
+
+    def like(self, name: object) -> list[str]:
+        """List the names that one that is unknown may be meant for."""
+        source = str(name).partition(":")[0]
+        return list(self._sources[source].names()) if ":" in str(name) and source in self._sources else list(self)
 
     def add(self, name: str, row: Row, owner: object) -> None:
         """Add a row, or replace one that was added."""

@@ -52,6 +52,7 @@ SECTIONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "methods": ("configurations", "List methods, base losses and the paper's rows."),
         "models": ("configurations", "List networks."),
         "datasets": ("configurations", "List data sets."),
+        "check-plugin": ("check_plugin", "Check the losses, networks and data that a plugin adds."),
         "ui": ("machine", "Open a sweep in MLflow and optuna-dashboard."),
         "doctor": ("machine", "Check this machine, or every node of a cluster."),
     },
@@ -89,7 +90,8 @@ class _Lazy(Renaming):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in VERBS:
             return None
-        command: click.Command = getattr(importlib.import_module(f"icd.cli.{VERBS[cmd_name][0]}"), cmd_name)
+        module = importlib.import_module(f"icd.cli.{VERBS[cmd_name][0]}")
+        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

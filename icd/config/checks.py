@@ -16,7 +16,7 @@ from icd.methods import METHODS, CellDistillation, Method
 from icd.models import MODELS, Stem, feature_size
 from icd.models.torchvision_nets import IMAGENET_CLASSES
 
-_NOT_PRETRAINED = "only torchvision's networks have published ImageNet weights here"
+_NOT_PRETRAINED = "only torchvision's networks, and many of timm's, have published ImageNet weights here"
 _LARGE_IMAGE = 128  # pixels; from here on the authors use the 224-pixel stem
 
 

@@ -279,7 +279,7 @@ def _search() -> Schema:
     objective = _any(_names(METRICS), _closed(plain.fields(Objective, metric=_names(METRICS))))
     source = _closed({"from": NAME, "top": plain.fields(Source)["top"]}, ["from"])
     changes: dict[str, Schema] = {part: {} for part in ("teacher", "student", "method", "training", "seed")}
-    first = _any(_names(PAPER_ROWS), source, _closed({"label": NAME, **changes}, ["label"]))
+    first = _any(_names(PAPER_ROWS), source, _closed({"label": _any(NAME, _names(PAPER_ROWS)), **changes}, ["label"]))
     return _closed(
         {
             "objective": _any(objective, {"type": "array", "items": objective, "minItems": 1}),

@@ -86,7 +86,8 @@ def _baseline(reader: Reader, item: Any, path: KeyPath) -> Baseline | None:
         return Baseline(label=item, changes={"method": item})
     before = len(reader.problems)
     reader.unknown_keys(item, ["label", *_CHANGES], path)
-    label = read_name(reader, item, path, "label")
+    named = item.get("label")  # a row of the paper may be called what no sweep is called
+    label = named if isinstance(named, str) and named in PAPER_ROWS else read_name(reader, item, path, "label")
     changes = {name: value for name, value in item.items() if name in _CHANGES and value is not None}
     return Baseline(label=label, changes=changes) if len(reader.problems) == before else None
 

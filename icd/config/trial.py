@@ -159,10 +159,12 @@ def plain_data(value: Any) -> Any:
         inner = {field.name: plain_data(getattr(value, field.name)) for field in fields(value)}
         if tag := BASE_LOSSES.name_of(type(value)) or VIEW_FAMILIES.name_of(type(value)):
             return {tag: inner}
+        if isinstance(value, CellDistillation) and not value.logit_standardization:
+            del inner["logit_standardization"]  # what was written before there was the field stays the same
         if name := METHODS.name_of(type(value)):
             return {"name": name, **inner, **_named_weights(value)}
         if isinstance(value, TrainingConfig) and value.measure_every == _MEASURE_EVERY:
-            del inner["measure_every"]  # what was written before there was the field stays the same
+            del inner["measure_every"]  # likewise
         if isinstance(value, TeacherConfig) and not value.pretrained:
             del inner["pretrained"]  # likewise
         return {name: item for name, item in inner.items() if name != "digest" or item is not None}

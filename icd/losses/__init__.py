@@ -5,6 +5,8 @@ contract tests and ``icd methods`` find it there.
 """
 
 from icd.losses.base import BaseLoss, DecoupledKD, KnowledgeDistillation, NormalizedKD
+from icd.losses.batch import Correlations, MultiLevel
+from icd.losses.divergences import AlphaBetaDivergence, RefinedLogits, TransformedTeacher
 from icd.losses.relational import LocalRelations
 from icd.registry import Registry
 
@@ -15,14 +17,24 @@ BASE_LOSSES: Registry[type[BaseLoss]] = Registry(
         "dkd": DecoupledKD,
         "nkd": NormalizedKD,
         "ldrld": LocalRelations,
+        "wttm": TransformedTeacher,
+        "rld": RefinedLogits,
+        "abkd": AlphaBetaDivergence,
+        "dist": Correlations,
+        "mlkd": MultiLevel,
     },
 )
 
 __all__ = [
     "BASE_LOSSES",
+    "AlphaBetaDivergence",
     "BaseLoss",
+    "Correlations",
     "DecoupledKD",
     "KnowledgeDistillation",
     "LocalRelations",
+    "MultiLevel",
     "NormalizedKD",
+    "RefinedLogits",
+    "TransformedTeacher",
 ]

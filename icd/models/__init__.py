@@ -26,10 +26,11 @@ from icd.models.row import Builder, ModelRow
 from icd.models.seeding import initial_weights
 from icd.models.shufflenetv1 import ShuffleNetV1
 from icd.models.shufflenetv2 import ShuffleNetV2
+from icd.models.timm_nets import timm_names, timm_row
 from icd.models.torchvision_nets import build_mobilenet_v2, build_resnet
 from icd.models.vgg import VGG
 from icd.models.wide_resnet import WideResNet
-from icd.registry import Registry
+from icd.registry import Registry, Source
 
 __all__ = ["MODELS", "ModelRow", "Network", "Output", "Stem", "build_model", "feature_size"]
 
@@ -140,7 +141,7 @@ _ROWS = {
     "torchvision_resnet152": _torchvision("resnet152", 2048, "ImageNet ResNet152, 60.19 M parameters"),
     "torchvision_mobilenet_v2": _torchvision("mobilenet_v2", 1280, "ImageNet MobileNetV2, 3.50 M parameters"),
 }
-MODELS: Registry[ModelRow] = Registry("network", _ROWS)
+MODELS: Registry[ModelRow] = Registry("network", _ROWS, {"timm": Source(timm_row, timm_names)})
 
 
 def build_model(
@@ -199,7 +200,7 @@ def feature_size(arch: str, stem: Stem, image_size: int) -> tuple[int, int, int]
 def _row(arch: str, stem: str) -> ModelRow:
     row = MODELS.get(arch)
     if row is None:
-        raise ConfigError(_unknown("arch", "must be a known network", arch, tuple(MODELS)))
+        raise ConfigError(_unknown("arch", "must be a known network", arch, tuple(MODELS.like(arch))))
     if stem not in row.stems:
         raise ConfigError(_unknown("stem", f"must be a stem of {arch}", stem, row.stems))
     return row

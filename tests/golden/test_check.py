@@ -11,6 +11,7 @@ import pytest
 from tests.golden import check, make_own
 
 AUTHORS = Path(__file__).parent / "authors"
+RIVALS = Path(__file__).parent / "rivals"
 OWN = make_own.FOLDER
 
 
@@ -37,6 +38,12 @@ def test_numbers_of_the_authors(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     assert code == 0, shown
     assert len(json.loads((AUTHORS / "index.json").read_text())["cases"]) == 52
+
+
+def test_numbers_of_rivals(capsys: pytest.CaptureFixture[str]) -> None:
+    code = check.main([str(RIVALS)])
+    assert code == 0, capsys.readouterr().out
+    assert len(json.loads((RIVALS / "index.json").read_text())["cases"]) == 31
 
 
 @pytest.mark.parametrize("options", [[], ["--dtype", "float64"], ["--dtype", "float32"]], ids=str)

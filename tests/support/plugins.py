@@ -1,8 +1,11 @@
 """Plugins as a user writes them, for tests."""
 
 from pathlib import Path
+from typing import Any
 
 import yaml
+
+from tests.tiny import training
 
 COSINE = '''\
 """A loss of the angle between two rows of logits."""
@@ -41,3 +44,17 @@ def write_trial(folder: Path, plugins: list[str] | None, *, base_loss: str = "co
     path = folder / file
     path.write_text(yaml.safe_dump({**({} if plugins is None else {"plugins": plugins}), **document}))
     return path
+
+
+def sweep_document(images: Path, plugins: list[str], *, trials: int = 2) -> dict[str, Any]:
+    """Give a sweep of one epoch over the weight of that loss."""
+    return {
+        "name": "mine",
+        "plugins": plugins,
+        "data": {"name": "npz", "path": str(images)},
+        "teacher": {"arch": "resnet14", "training": training(1)},
+        "student": "resnet8",
+        "method": {"recipe": "KD", "base_loss": {"cosine": {"weight": {"low": 0.5, "high": 2}}}},
+        "training": training(1),
+        "search": {"sampler": "random", "budget": {"trials": trials}},
+    }
