@@ -162,15 +162,14 @@ def drive(
         began = time.perf_counter()
         policy = Timed(synthetic.driver_for(folder, plain, before=filled))
         taken_up = time.perf_counter() - began
-        place = policy.driver.site.folder
+        place = policy.driver.context.folder
         follower = None
         if tracker:
             follower = synthetic.track(policy.driver, folder / "mlflow.db")
         before, began, busy = synthetic.rss_mb(), time.perf_counter(), time.thread_time()
         if workers:
             executor = LocalExecutor([""] * workers, place / "logs", launch=launch_fake)
-            for slot in executor.slots:
-                executor._start(slot)
+            executor.start()
             ready = time.perf_counter()
             executor.run(policy, lambda: None)  # type: ignore[arg-type]
             wall = time.perf_counter() - ready
@@ -231,13 +230,13 @@ def tenths(policy: Timed) -> list[dict[str, float]]:
     return rows
 
 
-def launch_fake(commands: int, events: int, environment: Mapping[str, str], log: Path) -> Any:
+def launch_fake(pipe: int, environment: Mapping[str, str], log: Path) -> Any:
     """Start a worker that does nothing."""
     worker = Path(__file__).with_name("fake_worker.py")
     with log.open("ab") as file:
         return subprocess.Popen(
-            [sys.executable, str(worker), str(commands), str(events)],
-            pass_fds=(commands, events),
+            [sys.executable, str(worker), str(pipe)],
+            pass_fds=(pipe,),
             stdout=file,
             stderr=file,
             env={**os.environ, **environment},

@@ -103,7 +103,7 @@ def cache_side(teacher: Output, head: nn.Linear, labels_B: Tensor) -> CachedOutp
         own_logits=False,
     )  # fmt: skip
     rows_BRK, verdicts_BV = rows_of(teacher, head, spec, labels_B)
-    return CachedOutputs({(4, False): (spec, rows_BRK.half().float(), verdicts_BV)})
+    return CachedOutputs([(spec, rows_BRK.half().float(), verdicts_BV)])
 
 
 def _gradient(loss: Callable[[], Tensor], weights: list[Tensor]) -> None:

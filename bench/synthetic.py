@@ -99,7 +99,7 @@ def driver_for(
 def track(driver: SweepController, database: Path) -> Tracker:
     """Let MLflow follow a driver from a thread, as it does in a sweep."""
     uri, tracker = f"sqlite:///{database}", driver.tracker
-    tracker.start(Experiment(driver.site.folder, uri, driver.ledger.name, "uid", tracker.refuse))
+    tracker.start(Experiment(driver.context.folder, uri, driver.ledger.name, "uid", tracker.refuse))
     return tracker
 
 

@@ -52,7 +52,7 @@ def ours(folder: Path, trials: int, epochs: int) -> dict[str, float]:
     driver = synthetic.driver_for(folder, plain)
     began = time.perf_counter()
     resources = Resources(gpus_per_trial=0, max_concurrent=2)
-    executor = RayExecutor(resources, driver.site.folder, announce=lambda line: None, attempt=attempt)
+    executor = RayExecutor(resources, driver.context.folder, announce=lambda line: None, attempt=attempt)
     start = time.perf_counter() - began
     began, busy = time.perf_counter(), synthetic.cpu_s()
     tracker = synthetic.track(driver, folder / "mlflow.db")

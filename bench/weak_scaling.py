@@ -86,7 +86,7 @@ def one_size(nodes: int, epochs: int, per_node: int, seconds: float) -> dict[str
         watched = Watched(synthetic.driver_for(Path(name), plain))
         executor = RayExecutor(
             Resources(gpus_per_trial=0),
-            watched.driver.site.folder,
+            watched.driver.context.folder,
             address=cluster.address,
             announce=lambda line: None,
             attempt=attempt,

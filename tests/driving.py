@@ -129,9 +129,11 @@ class Hand:
 
     def driver_of(self, sweep: SweepConfig, source: ListSource | None = None) -> SweepController:
         """Make a driver on what is open."""
-        site = RunContext(folder=self.folder, root=self.root, gpus_per_trial=self.gpus)
+        context = RunContext(folder=self.folder, root=self.root, gpus_per_trial=self.gpus)
         said = self.said
-        return SweepController(sweep, self.space, self.ledger, self.tracker, self.prepared, site, said.append, source)
+        return SweepController(
+            sweep, self.space, self.ledger, self.tracker, self.prepared, context, said.append, source
+        )
 
     def again(self, **changes: Any) -> "Hand":
         """Another driver on the same ledger, as after a kill."""

@@ -1,47 +1,36 @@
 """Workers that do as they are told instead of training, and a policy that writes down what it hears."""
 
-import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from icd.search.controller.retry import RetryPolicy
 from icd.search.core.attempts import Attempt, AttemptResult, EpochReport
 from icd.search.core.location import Location
+from icd.worker.main import serve_pipe
 from tests.crash.forks import Fork, close_all_but, forked
 
-Start = Callable[[int, int, Mapping[str, str], Path], Fork]
-Act = Callable[[dict[str, Any], Callable[..., None], Callable[[], dict[str, Any]], str], None]
+Start = Callable[[int, Mapping[str, str], Path], Fork]
+Send = Callable[[EpochReport], bool]
+Progress = Callable[[int, int, int], None]
+Act = Callable[[Attempt, Send, Progress, str], AttemptResult]
 
 
 def launch(act: Act) -> Start:
-    """Start workers that answer each task with ``act(task, say, hear, gpu)``."""
+    """Start workers that do ``act(attempt, send, progress, gpu)`` in place of training."""
 
-    def serve(hear: Callable[[], dict[str, Any]], say: Callable[..., None], gpu: str) -> None:
-        while True:
-            act(hear()["task"], say, hear, gpu)
-
-    return _start(serve)
-
-
-def _start(serve: Callable[[Callable[[], dict[str, Any]], Callable[..., None], str], None]) -> Start:
-    def start(commands: int, events: int, environment: Mapping[str, str], log: Path) -> Fork:
+    def start(pipe: int, environment: Mapping[str, str], log: Path) -> Fork:
         def work() -> int:
-            close_all_but({0, 1, 2, commands, events})
-            inbox = os.fdopen(commands, "rb")
+            close_all_but({0, 1, 2, pipe})
+            os.environ.update(environment)
 
-            def say(said: str, **more: Any) -> None:
-                os.write(events, json.dumps({"said": said, **more}).encode() + b"\n")
+            def run(attempt: Attempt, inputs: Any, send: Send, *, progress: Progress) -> AttemptResult:
+                return act(attempt, send, progress, environment["CUDA_VISIBLE_DEVICES"])
 
-            def hear() -> dict[str, Any]:
-                line = inbox.readline()
-                if not line:
-                    os._exit(0)
-                return dict(json.loads(line))
-
-            serve(hear, say, environment["CUDA_VISIBLE_DEVICES"])
+            serve_pipe(Connection(pipe), run)
             return 0
 
         return Fork(forked(work))
@@ -49,27 +38,19 @@ def _start(serve: Callable[[Callable[[], dict[str, Any]], Callable[..., None], s
     return start
 
 
-def outcome(task: Mapping[str, Any], kind: str, reason: str = "") -> dict[str, Any]:
-    return {"outcome": {"number": task["number"], "attempt": task["attempt"], "kind": kind, "reason": reason}}
-
-
-def epoch(task: Mapping[str, Any], **metrics: float) -> dict[str, Any]:
-    return {"epoch": {"number": task["number"], "attempt": task["attempt"], "epoch": 1, "metrics": metrics}}
+def epoch_of(attempt: Attempt, **metrics: float) -> EpochReport:
+    return EpochReport(number=attempt.number, attempt=attempt.attempt, epoch=1, metrics=metrics)
 
 
 class Book:
-    """A policy that gives tasks and writes down what it is told; faults are tried again twice.
+    """A policy that gives attempts and writes down what it is told; faults are tried again twice."""
 
-    Attributes:
-        stops: Trials that it stops at their first epoch.
-    """
-
-    def __init__(self, trials: int, hang_seconds: float = 60.0, attempts: int = 3, stops: tuple[int, ...] = ()) -> None:
+    def __init__(self, folder: Path, trials: int, hang_seconds: float = 60.0, attempts: int = 3) -> None:
         self.waiting = [
-            Attempt(number=number, attempt=1, config={}, sweep="/none", root="/none", hang_seconds=hang_seconds)
+            Attempt(number=number, attempt=1, config={}, sweep=str(folder), root=str(folder), hang_seconds=hang_seconds)
             for number in range(trials)
         ]
-        self.attempts, self.stops = attempts, stops
+        self.attempts = attempts
         self.running: dict[int, Attempt] = {}
         self.epochs: list[EpochReport] = []
         self.ends: list[AttemptResult] = []
@@ -87,15 +68,14 @@ class Book:
     def on_epoch(self, epoch: EpochReport) -> bool:
         self.epochs.append(epoch)
         self.faults.on_epoch(epoch)
-        return epoch.number not in self.stops
+        return True
 
     def on_finished(self, outcome: AttemptResult) -> None:
         self.ends.append(outcome)
         self.faults.on_finished(outcome)
         task = self.running.pop(outcome.number)
         assert task.attempt == outcome.attempt
-        done = outcome.kind == "complete" or outcome.number in self.stops
-        if not done and task.attempt < self.attempts:
+        if outcome.kind != "complete" and task.attempt < self.attempts:
             self.waiting.append(replace(task, attempt=task.attempt + 1))
 
     @property

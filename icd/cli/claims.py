@@ -7,22 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from icd.cli.format import write_json, write_lines
-from icd.cli.options import (
-    CACHE,
-    DETACH,
-    DRIVER,
-    DRY_RUN,
-    FILE,
-    JSON,
-    NAME,
-    SEEDS,
-    SET,
-    SUBMIT,
-    WHERE,
-    F,
-    Verb,
-    together,
-)
+from icd.cli.options import DRIVE, DRY_RUN, FILE, NAME, SEEDS, F, Verb
 from icd.errors import StateError, TrialsFailedError
 
 if TYPE_CHECKING:
@@ -34,7 +19,6 @@ _FAILED_RUNS = click.option(
     type=click.Choice(["left-out", "chance-level"]),
     help="Leave a run that diverged out, or count it as chance level.  [default: left-out]",
 )
-_DRIVE = together(SET, DRIVER, CACHE, JSON, WHERE, SUBMIT, DETACH)
 
 
 def _labels(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -70,7 +54,7 @@ def _alpha(default: float | None, words: str) -> Callable[[F], F]:
 @_FAILED_RUNS
 @_ANEW
 @DRY_RUN
-@_DRIVE
+@DRIVE
 def confirm(name: str, all_seeds: bool, dry_run: bool, as_json: bool, **options: Any) -> None:
     """Retrain the best trials of sweep NAME and baselines on fresh seeds, and compare them on the test images.
 
@@ -107,28 +91,29 @@ def confirm(name: str, all_seeds: bool, dry_run: bool, as_json: bool, **options:
 @_FAILED_RUNS
 @_ANEW
 @DRY_RUN
-@_DRIVE
+@DRIVE
 def ablate(name: str, dry_run: bool, as_json: bool, **options: Any) -> None:
     """Say what each part of the best configuration of sweep NAME is worth, by leaving it out on shared fresh seeds.
 
     Arms are measured on validation images; the test set stays closed. The same command goes on where it was left. Below
     it says which parameters decided how good the trials of the search were.
     """
-    from icd import results, search
+    from icd import results
     from icd.results.importance import importance_of
     from icd.results.lines import ablation_lines, importance_lines
     from icd.search.study.sweep_index import find
 
-    root = search.root_of(options["root"])
+    root = options["root"]
     if dry_run:
         found = results.read_ablation(name, root=root)
         if found is None:
             raise StateError(f"nothing was ablated of {name} yet; leave --dry-run away")
     else:
         from icd.cli.display import driving
+        from icd.results.report import write_report
 
         with driving(options) as shown:
-            found = results.ablate_sweep(name, **shown)
+            found = results.ablate_sweep(name, report=write_report, **shown)
     ledger = find(root, name)
     importance = importance_of(ledger, ledger.records())
     if as_json:
@@ -145,7 +130,7 @@ def ablate(name: str, dry_run: bool, as_json: bool, **options: Any) -> None:
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write OUTPUT.md, .csv and .tex as well.")
 @_FAILED_RUNS
 @DRY_RUN
-@_DRIVE
+@DRIVE
 def benchmark(
     file: Path,
     seeds: int | None,
@@ -166,10 +151,10 @@ def benchmark(
     from icd.results.benchmark import entries, run_benchmark
     from icd.results.benchmark_table import read_benchmark, with_run_ids
     from icd.results.benchmark_text import FORMATS, markdown
-    from icd.search import root_of, settings_of
+    from icd.search import settings_of
     from icd.training.checkpoints import write_durably
 
-    document, root = apply_overrides(read_yaml(file), overrides), root_of(options["root"])
+    document, root = apply_overrides(read_yaml(file), overrides), options["root"]
     found = entries(document)
     if not dry_run:
         from icd.cli.display import driving

@@ -43,8 +43,8 @@ def train(file: Path, overrides: tuple[str, ...], name: str | None, **options: A
     Everything is kept in ROOT/trials/NAME. The same command again gives the same result without training.
     """
     from icd.cli.display import executing
-    from icd.config.fingerprint import stored_fingerprint
-    from icd.config.read_trial import advice, read_trial
+    from icd.config.checks import advice
+    from icd.config.read_trial import read_trial, stored_fingerprint
     from icd.config.yaml import apply_overrides, read_yaml
     from icd.storage.bucket import url_of
     from icd.worker.same_beginning import compare
@@ -58,7 +58,7 @@ def train(file: Path, overrides: tuple[str, ...], name: str | None, **options: A
     for line in advice(trial):
         logger.warning("note: %s", line)
     name = _trial_name(name, file)
-    where = places(options["root"], options["data_root"], download=options["download"])
+    where = places(options)
     if url_of(where.root):
         raise UsageError(f"--root must be a folder for a single trial, but got {url_of(where.root)}")
     with document.located(), executing(options, where.root) as (execution, display):
@@ -127,7 +127,8 @@ def validate(file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
 
 
 def _trial(document: "Document") -> tuple[list[str], dict[str, Any], Any]:
-    from icd.config.read_trial import advice, read_trial
+    from icd.config.checks import advice
+    from icd.config.read_trial import read_trial
 
     trial = read_trial(document)
     told = {"key": trial.key(), "config": trial.to_data(), "notes": advice(trial)}
@@ -135,8 +136,8 @@ def _trial(document: "Document") -> tuple[list[str], dict[str, Any], Any]:
 
 
 def _sweep(document: "Document") -> tuple[list[str], dict[str, Any], Any]:
+    from icd.config.checks import notes_of
     from icd.config.read_sweep import read_sweep
-    from icd.config.read_trial import notes_of
     from icd.search.suggest.search_space import SearchSpace
 
     sweep = read_sweep(document)
@@ -176,11 +177,11 @@ def methods(name: str | None, plugins: tuple[str, ...], as_json: bool) -> None:
     if name is not None:
         click.echo(_pasted(name), nl=False)
         return
-    from icd.config.trial import method_data
+    from icd.config.trial import plain_data
     from icd.losses import BASE_LOSSES
     from icd.methods import METHODS, PAPER_ROWS
 
-    rows = {name: method_data(method) for name, method in PAPER_ROWS.items()}
+    rows = {name: plain_data(method) for name, method in PAPER_ROWS.items()}
     tables: dict[str, Mapping[str, Any]] = {"method": METHODS, "base_loss": BASE_LOSSES}
     if as_json:
         listed = {
@@ -267,7 +268,7 @@ def _pasted(name: str) -> str:
     import yaml
 
     from icd.config.json_schema import descriptions
-    from icd.config.trial import method_data
+    from icd.config.trial import plain_data
     from icd.losses import BASE_LOSSES
     from icd.methods import METHODS, PAPER_ROWS
 
@@ -276,7 +277,7 @@ def _pasted(name: str) -> str:
         data, cls = {"base_loss": {name: _defaults(BASE_LOSSES[name])}}, BASE_LOSSES[name]
     elif name in METHODS or name in PAPER_ROWS:
         method = METHODS[name]() if name in METHODS else PAPER_ROWS[name]
-        data, cls = method_data(method), type(method)
+        data, cls = plain_data(method), type(method)
     else:
         known = [*PAPER_ROWS, *METHODS, *BASE_LOSSES]
         raise UsageError(f"no method, row or base loss {name!r}; {did_you_mean(name, known)}")

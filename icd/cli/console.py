@@ -10,7 +10,7 @@ import os
 import select
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, TextIO
@@ -116,13 +116,19 @@ def stopping_politely() -> Iterator[None]:
 
     STOPPED_BY.clear()
     _WORKED.append(True)
-    handled = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]  # nohup ignores one
-    before = {number: signal.signal(number, on_signal) for number in handled}
+    with handled(on_signal, [n for n in _SIGNALS if signal.getsignal(n) is not signal.SIG_IGN]):  # nohup ignores one
+        yield
+
+
+@contextmanager
+def handled(handler: Callable[[int, FrameType | None], object], numbers: Iterable[int]) -> Iterator[None]:
+    """Within this block signals have another handler."""
+    before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, old in before.items():
+            signal.signal(number, old)
 
 
 def stop_requested() -> bool:

@@ -30,11 +30,25 @@ _MANY_TRIALS = 200  # from here on a summary replaces the lines of single trials
 _SUMMARY_EVERY_S = 60.0
 
 
-class LiveDisplay:
-    """Shows a sweep on a stream; ``announce`` and ``watch`` are given to ``Settings``."""
+class _Shown:
+    """Lines on a stream."""
 
     def __init__(self, stream: TextIO) -> None:
         self.console = Console(file=stream, highlight=False, soft_wrap=True)
+
+    def announce(self, text: str) -> None:
+        """Say what happens next."""
+        self._line(f"icd: {text}")
+
+    def _line(self, text: str) -> None:
+        self.console.print(text, markup=False)
+
+
+class LiveDisplay(_Shown):
+    """Shows a sweep on a stream; ``announce`` and ``watch`` are given to ``Settings``."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
         self.live: Live | None = None
         self.records: Sequence[TrialRecord] = ()
         self._told: set[int] | None = None
@@ -56,10 +70,6 @@ class LiveDisplay:
             self.live.stop()
         if self._driver is not None and kind is None:
             self._read(self._driver)  # what ended since the last look
-
-    def announce(self, text: str) -> None:
-        """Say what happens next."""
-        self._line(f"icd: {text}")
 
     def watch(self, driver: SweepController, executor: Executor) -> None:
         """Look at the sweep; called several times a second, reads the ledger about once."""
@@ -102,23 +112,19 @@ class LiveDisplay:
         table = Table(box=None, pad_edge=False)
         for name in ("trial", "epoch", driver.sweep.objectives[0].metric, "seconds", "configuration"):
             table.add_column(name, justify="left" if name == "configuration" else "right", no_wrap=True)
-        progress = getattr(executor, "progress", None)
-        steps: Mapping[int, Mapping[str, int]] = progress() if progress is not None else {}
+        steps = executor.progress()
         by_number = {record.number: record for record in self.records}
         for number, running in sorted(driver.running.items()):
-            where = steps.get(number) or {}
+            last = steps.get(number)
             # A run counts its own epochs; where it is not at the next one, what was heard is of an epoch that ended.
-            fresh = where.get("steps") and running.before + where["epoch"] == running.epoch + 1
-            part = f"+{where['step'] / where['steps']:.0%}" if fresh else ""
+            fresh = last is not None and last.steps and running.before + last.epoch == running.epoch + 1
+            part = f"+{last.step / last.steps:.0%}" if last is not None and fresh else ""
             value = "-" if running.value is None else f"{running.value:.4g}"
             seconds = f"{time.monotonic() - self._started.get(number, time.monotonic()):.0f}"
             record = by_number.get(number)
             text = configuration(record, widest=60) if record else ""
             table.add_row(str(number), f"{running.epoch}{part}/{running.epochs}", value, seconds, Text(text))
         return Group(Text(self._summary(driver), no_wrap=True), table)
-
-    def _line(self, text: str) -> None:
-        self.console.print(text, markup=False)
 
 
 def end_line(record: TrialRecord, metric: str) -> str:
@@ -134,13 +140,11 @@ def end_line(record: TrialRecord, metric: str) -> str:
     return f"trial {record.number:3d}  {record.state:8s}  epoch {epochs:3d}{shown}{end}{reason}"
 
 
-class Display:
+class Display(_Shown):
     """Shows announcements, steps and epochs on a stream."""
 
-    def __init__(self, stream: TextIO) -> None:
-        self.console = Console(file=stream, highlight=False, soft_wrap=True)
-        self.bar: Progress | None = None
-        self.task: TaskID | None = None
+    bar: Progress | None = None
+    task: TaskID | None = None
 
     def __enter__(self) -> "Display":
         if self.console.is_terminal:
@@ -154,10 +158,6 @@ class Display:
     ) -> None:
         if self.bar is not None:
             self.bar.stop()
-
-    def announce(self, text: str) -> None:
-        """Say what happens next."""
-        self._line(f"icd: {text}")
 
     def progress(self, epoch: int, step: int, steps: int) -> None:
         """Move the bar."""
@@ -180,9 +180,6 @@ class Display:
             f"epoch {metrics.epoch:3d}  {part} top-1 {values[f'{part}/top1']:6.2f} %  loss {values['train/loss']:.4g} "
             f"({terms})  lr {values['lr']:.3g}  {values['seconds/epoch']:.1f} s"
         )
-
-    def _line(self, text: str) -> None:
-        self.console.print(text, markup=False)
 
 
 @contextmanager

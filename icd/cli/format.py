@@ -19,11 +19,6 @@ if TYPE_CHECKING:
 _KNOWN = ("control", "attempts", "started", "ended", "twin", "rank", "key")
 _TOP = 5
 _WIDEST = 110
-FAILED_RUNS = click.option(
-    "--failed-runs",
-    type=click.Choice(["left-out", "chance-level"]),
-    help="What a run counts that diverged [left out]; runs that broke are always left out.",
-)
 
 
 def write_json(value: object) -> None:
@@ -56,19 +51,10 @@ def names_of(records: "Sequence[TrialRecord]") -> list[str]:
 
 def trial_lines(records: "Sequence[TrialRecord]", metrics: Sequence[str]) -> list[str]:
     """Write complete trials as a table."""
-    more = ranked_headers(records)
-    known = names_of(records)
-    rows = [
-        [
-            r.number,
-            *r.values,
-            *ranked_cells(r, more),
-            max(r.curve, default=0),
-            _seconds(r),
-            configuration(r, known=known),
-        ]
-        for r in records
-    ]
+    more, known, rows = ranked_headers(records), names_of(records), list[list[object]]()
+    for record in records:
+        found = [record.number, *record.values, *ranked_cells(record, more), max(record.curve, default=0)]
+        rows.append([*found, record.attributes.get("seconds"), configuration(record, known=known)])
     return columns(["trial", *metrics, *more, "epochs", "seconds", "configuration"], rows, left=["configuration"])
 
 
@@ -181,7 +167,3 @@ def audit_lines(audit: "PruningAudit") -> list[str]:
 def dead_lines(kinds: "Sequence[DeadKind]") -> list[str]:
     """Write which terms of the loss do nothing, one line for each."""
     return ["", "terms that do nothing:", *(f"  {kind.sentence}" for kind in kinds)] if kinds else []
-
-
-def _seconds(record: "TrialRecord") -> object:
-    return record.attributes.get("seconds")

@@ -35,18 +35,12 @@ _STATES = ("running", "complete", "pruned", "failed", "duplicate", "retried")
 _TRIAL = click.argument("trial", type=click.IntRange(min=0))
 
 
-def _root(root: Path | None) -> Path:
-    from icd.search import root_of
-
-    return root_of(root)
-
-
 @click.command(cls=Verb)
 @click.argument("name", required=False)
 @JSON
 @ROOT
 @SUBMIT
-def status(name: str | None, as_json: bool, root: Path | None) -> None:
+def status(name: str | None, as_json: bool, root: Path) -> None:
     """Say how every sweep stands, or one sweep in full: counts, budget, best trials, what pruning did, dead terms."""
     from icd.results.pruning import audit_sweep
     from icd.search.core.dead_terms import dead_kinds
@@ -54,18 +48,17 @@ def status(name: str | None, as_json: bool, root: Path | None) -> None:
     from icd.search.study.sweep_index import find, pasted
     from icd.search.sweep_status import all_statuses, plain_sweep, status_of
 
-    where = _root(root)
     if name is None:
-        _all(all_statuses(where), where, as_json=as_json)
+        _all(all_statuses(root), root, as_json=as_json)
         return
-    found = status_of(where, name)
+    found = status_of(root, name)
     if found.state == "preparing":
         if as_json:
             write_json({**found.to_data(), "pruning": None, "front": [], "dead_terms": [], "confirmed": None})
         else:
             write_lines(status_lines(found, ()))
         return
-    ledger = find(where, name)
+    ledger = find(root, name)
     records = ledger.records()
     audit, dead = audit_sweep(plain_sweep(ledger), records), dead_kinds(records)
     if as_json:
@@ -78,7 +71,7 @@ def status(name: str | None, as_json: bool, root: Path | None) -> None:
     write_lines(status_lines(found, records) + (audit_lines(audit) if audit else []) + dead_lines(dead))
     confirmed = _confirmed(ledger)
     if confirmed:
-        click.echo(f"\nconfirmed: {confirmed} ('{pasted(where, 'confirm', found.name, '--dry-run')}' has the numbers)")
+        click.echo(f"\nconfirmed: {confirmed} ('{pasted(root, 'confirm', found.name, '--dry-run')}' has the numbers)")
 
 
 def _confirmed(ledger: "Ledger") -> str | None:
@@ -101,9 +94,7 @@ def _confirmed(ledger: "Ledger") -> str | None:
 @click.option("--top", type=click.IntRange(min=1), help="List only so many complete trials, best first.")
 @ROOT
 @SUBMIT
-def trials(
-    name: str, as_json: bool, as_csv: bool, states: "tuple[State, ...]", top: int | None, root: Path | None
-) -> None:
+def trials(name: str, as_json: bool, as_csv: bool, states: "tuple[State, ...]", top: int | None, root: Path) -> None:
     """List the trials of sweep NAME, one row each."""
     if as_json and as_csv:
         raise click.UsageError("--json and --csv exclude each other")
@@ -112,7 +103,7 @@ def trials(
     from icd.search.study.sweep_index import find
     from icd.search.sweep_status import flat_rows, plain_sweep, trial_row
 
-    ledger = find(_root(root), name)
+    ledger = find(root, name)
     objectives = plain_sweep(ledger)["objectives"]
     metrics = [item["metric"] for item in objectives]
     maximize = objectives[0]["direction"] == "maximize"
@@ -164,15 +155,14 @@ def _all(found: "list[SweepStatus]", root: Path, *, as_json: bool) -> None:
 @JSON
 @ROOT
 @SUBMIT
-def show(name: str, trial: int, as_json: bool, root: Path | None) -> None:
+def show(name: str, trial: int, as_json: bool, root: Path) -> None:
     """Show trial TRIAL of sweep NAME whole: what it tried, its curve, how it ended, and its configuration."""
     from icd.search.core.attempts import trial_folder
     from icd.search.study.sweep_index import find, sweep_folder
     from icd.search.sweep_status import plain_sweep, trial_row
 
-    where = _root(root)
-    ledger = find(where, name)
-    record, folder = _record(ledger, trial), trial_folder(sweep_folder(where, name), trial)
+    ledger = find(root, name)
+    record, folder = _record(ledger, trial), trial_folder(sweep_folder(root, name), trial)
     row = trial_row(record, [item["metric"] for item in plain_sweep(ledger)["objectives"]])
     file = folder / "config.yaml"
     text = file.read_text(encoding="utf-8") if file.exists() else ""
@@ -199,12 +189,11 @@ def _record(ledger: "Ledger", number: int) -> "TrialRecord":
 @click.argument("trial", type=click.IntRange(min=0), required=False)
 @ROOT
 @SUBMIT
-def logs(name: str, trial: int | None, root: Path | None) -> None:
+def logs(name: str, trial: int | None, root: Path) -> None:
     """Print what the workers of sweep NAME wrote, file by file; with TRIAL its epochs, and the lines that name it."""
     from icd.search.study.sweep_index import find, sweep_folder
 
-    where = _root(root)
-    ledger, folder = find(where, name), sweep_folder(where, name)
+    ledger, folder = find(root, name), sweep_folder(root, name)
     files = {path.name: path.read_text("utf-8", "replace") for path in sorted(folder.glob("logs/*.log"))}
     if trial is not None:
         _epochs(_record(ledger, trial), folder)
@@ -240,13 +229,12 @@ def _names(line: str, trial: int) -> bool:
 @click.option("--mlflow", is_flag=True, help="Delete its experiment in MLflow too; 'mlflow gc' makes that final.")
 @ROOT
 @SUBMIT
-def rm(name: str, yes: bool, mlflow: bool, root: Path | None) -> None:
+def rm(name: str, yes: bool, mlflow: bool, root: Path) -> None:
     """Remove sweep NAME: its study and its folder. Teachers and their caches stay. A sweep that runs is refused."""
     from icd.search.removal import parts_of, remove
 
-    where = _root(root)
-    parts = parts_of(where, name, mlflow=mlflow)
+    parts = parts_of(root, name, mlflow=mlflow)
     if not yes:
         click.confirm(f"remove {', '.join(parts)}?", abort=True, err=True)
-    remove(where, name, mlflow=mlflow)
+    remove(root, name, mlflow=mlflow)
     click.echo(f"removed {', '.join(parts)}")

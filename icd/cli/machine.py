@@ -10,13 +10,14 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import webbrowser
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from icd.cli.console import handled
 from icd.cli.format import write_json, write_lines
 from icd.cli.options import DATA_ROOT, JSON, NAME, ROOT, Verb
 from icd.errors import SetupError, StateError
@@ -44,19 +45,11 @@ _SIGNS = {"pass": "ok", "warn": "warn", "fail": "FAIL"}
     show_default=True,
     help="Wait so many seconds for a node.",
 )
-def doctor(
-    as_json: bool, root: Path | None, cluster: bool, address: str, data_root: Path | None, timeout: float
-) -> None:
+def doctor(as_json: bool, root: Path, cluster: bool, address: str, data_root: Path | None, timeout: float) -> None:
     """Check versions, imports, devices and write permission; exits with 3 if something needs doing."""
-    from icd.search import root_of
-
-    bad = (
-        _cluster(address, root_of(root), data_root, timeout, as_json=as_json)
-        if cluster
-        else _machine(root_of(root), as_json=as_json)
-    )
-    if bad:
-        raise SetupError(f"needs attention: {', '.join(dict.fromkeys(bad))}")
+    check = _cluster(address, root, data_root, timeout, as_json=as_json) if cluster else _machine(root, as_json=as_json)
+    if check:
+        raise SetupError(f"needs attention: {', '.join(dict.fromkeys(check))}")
 
 
 def _machine(root: Path, *, as_json: bool) -> list[str]:
@@ -118,32 +111,31 @@ def _sign(findings: "Sequence[Finding]", place: str, check: str) -> str:
 @click.option("--dashboard-port", type=_PORT, help="Serve optuna-dashboard on this port.  [default: a free one]")
 @click.option("--no-browser", is_flag=True, help="Print the links only.")
 @ROOT
-def ui(name: str, port: int | None, dashboard_port: int | None, no_browser: bool, root: Path | None) -> None:
+def ui(name: str, port: int | None, dashboard_port: int | None, no_browser: bool, root: Path) -> None:
     """Open sweep NAME in MLflow, and in optuna-dashboard if it is installed; Ctrl-C ends both.
 
     Where MLFLOW_TRACKING_URI is a server, its page is opened instead of starting one.
     """
-    from icd.search import root_of
     from icd.search.study.sweep_index import REPORT_NAME, find, pasted, sweep_folder, tracking_uri
     from icd.search.tracking.servers import answers, dashboard_server, free_port, mlflow_server
 
-    where = root_of(root)
-    find(where, name)
-    uri = tracking_uri(where)
-    with ExitStack() as servers, _until_signal() as over:
+    find(root, name)
+    uri = tracking_uri(root)
+    over = threading.Event()
+    with ExitStack() as servers, handled(lambda *_: over.set(), (signal.SIGINT, signal.SIGTERM)):
         started = []
         if not uri.startswith(("http://", "https://")):
-            started.append(servers.enter_context(mlflow_server(where, uri, port or free_port())))
+            started.append(servers.enter_context(mlflow_server(root, uri, port or free_port())))
         base = started[0].address if started else uri
         if importlib.util.find_spec("optuna_dashboard") is not None:
-            started.append(servers.enter_context(dashboard_server(where, dashboard_port or free_port())))
+            started.append(servers.enter_context(dashboard_server(root, dashboard_port or free_port())))
         else:
             logger.info("no optuna-dashboard, which shows the study's history too: pip install '.[dashboard]'")
         if not all(answers(server, over) for server in started):
             return
-        link = _leaderboard(base, name, pasted(where, "sync", name))
+        link = _leaderboard(base, name, pasted(root, "sync", name))
         click.echo(f"MLflow: {link}")
-        page = sweep_folder(where, name) / REPORT_NAME
+        page = sweep_folder(root, name) / REPORT_NAME
         if page.exists():
             click.echo(f"report: {page.as_uri()}")
         for server in started:
@@ -180,16 +172,3 @@ def _leaderboard(base: str, name: str, sync: str) -> str:
     except (urllib.error.URLError, OSError) as error:
         raise SetupError(f"{shown} does not answer: {error}") from None
     return leaderboard_url(shown, str(experiment["experiment_id"]))
-
-
-@contextmanager
-def _until_signal() -> Iterator[threading.Event]:
-    """Turn Ctrl-C and SIGTERM into an event."""
-    over = threading.Event()
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, lambda *_: over.set()) for number in numbers}
-    try:
-        yield over
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -155,7 +155,7 @@ def _run(words: list[str]) -> int:
             sys.stderr.write(hide(traceback.format_exc()))
         for line in map(str, error.problems) if isinstance(error, ConfigError) else [str(error)]:
             _say(error.code, line)
-        return _exit_code(error)
+        return 128 + STOPPED_BY[0] if error.code == "INTERRUPTED" and STOPPED_BY else error.exit_code
     except UnicodeEncodeError as error:
         if not any("\udc80" <= letter <= "\udcff" for letter in str(error.object)):
             return _bug(error, debug="--debug" in words)
@@ -183,10 +183,6 @@ def _not_utf8(name: str) -> SetupError:
     return SetupError(
         f"names of files and folders must be UTF-8, but got {shown}; rename it, or choose --root elsewhere"
     )
-
-
-def _exit_code(error: IcdError) -> int:
-    return 128 + STOPPED_BY[0] if error.code == "INTERRUPTED" and STOPPED_BY else error.exit_code
 
 
 def _of_a_plugin(error: Exception, *, debug: bool) -> int:

@@ -7,7 +7,7 @@
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -54,15 +54,17 @@ def _loudness(ctx: click.Context, param: click.Parameter, value: bool) -> None:
         start_logging(debug=param.name == "debug", quiet=param.name == "quiet")
 
 
-def _root(value: str | Path) -> Path:
-    return local_root(value)
+def _root(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
+    """Take the root before the verb too, and for a verb the usual one where none was given."""
+    found: Path | None = _before_too(ctx, param, value)
+    return local_root("runs") if found is None and ctx.find_root() is not ctx else found
 
 
 DEBUG = click.option("--debug", is_flag=True, help=_DEBUG_WORDS)
 QUIET = click.option("-q", "--quiet", is_flag=True, help=_QUIET_WORDS)
 JSON = click.option("--json", "as_json", is_flag=True, callback=_before_too, help="Print the result as JSON.")
 ROOT = click.option(
-    "--root", type=_root, metavar="PATH", envvar="ICD_ROOT", show_envvar=True, callback=_before_too, help=_ROOT_WORDS
+    "--root", type=local_root, metavar="PATH", envvar="ICD_ROOT", show_envvar=True, callback=_root, help=_ROOT_WORDS
 )
 NAME = click.argument("name")
 FILE = click.argument("file", type=click.Path(path_type=Path))
@@ -178,7 +180,8 @@ SUBMIT = click.option(
     metavar="URL",
     help="Do it as a job on the cluster of this Ray dashboard.",
 )
-DETACH = click.option("--detach", is_flag=True, help="With --submit: print the job's id, and do not follow it.")
+_DETACH = click.option("--detach", is_flag=True, help="With --submit: print the job's id, and do not follow it.")
+DRIVE = together(SET, DRIVER, CACHE, JSON, WHERE, SUBMIT, _DETACH)  # of a verb that trains trials
 
 
 class Verb(click.Command):
@@ -207,12 +210,12 @@ class Verb(click.Command):
         return super().invoke(ctx)
 
 
-def places(root: Path | None, data_root: Path | None, *, download: bool = False) -> "TrialFolders":
+def places(options: Mapping[str, Any]) -> "TrialFolders":
     """Give the places an invocation uses."""
-    from icd.search import default_root
     from icd.worker.trial_inputs import TrialFolders
 
-    return TrialFolders(root=root or default_root(), data_root=data_root, download=download)
+    names = ("root", "data_root", "download")
+    return TrialFolders(**{name: options[name] for name in names if name in options})
 
 
 def device_of(name: str, threads: int | None) -> "torch.device":

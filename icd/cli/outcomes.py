@@ -31,24 +31,22 @@ _WIDEST = 48
 @JSON
 @ROOT
 @SUBMIT
-def compare(names: tuple[str, ...], pairs: bool, output: Path | None, as_json: bool, root: Path | None) -> None:
+def compare(names: tuple[str, ...], pairs: bool, output: Path | None, as_json: bool, root: Path) -> None:
     """Put the sweeps NAMES side by side: what differs, what was found, and whether it may be compared.
 
     With --pairs the first one is a sweep over several pairs, and the others are sweeps of one pair each. Values are
     then those of the search: one seed, validation images.
     """
-    from icd.search import root_of
-
     if len(set(names)) < max(2, len(names)):
         raise click.UsageError(f"compare takes at least two different sweeps, but got {' '.join(names)}")
     if pairs:
         if output is not None:
             raise click.UsageError("--pairs and --output exclude each other")
-        _pairs(root_of(root), names[0], names[1:], as_json=as_json)
+        _pairs(root, names[0], names[1:], as_json=as_json)
         return
     from icd.results.compare import compare as compare_sweeps
 
-    found = compare_sweeps(root_of(root), names)
+    found = compare_sweeps(root, names)
     if output is not None:
         from icd.results.report import write_page
         from icd.results.report.comparison import comparison_page
@@ -93,32 +91,25 @@ def _pairs(root: Path, name: str, others: tuple[str, ...], *, as_json: bool) -> 
 @click.command(cls=Verb)
 @NAME
 @click.option("-o", "--output", type=OUTPUT, help="Write this HTML file.  [default: report.html in the sweep's folder]")
-@click.option(
-    "--log/--no-log",
-    default=True,
-    show_default=True,
-    help="Give MLflow the report too, where nobody drives the sweep.",
-)
+@click.option("--log", is_flag=True, help="Give MLflow the report too, where nobody drives the sweep.")
 @JSON
 @ROOT
 @SUBMIT
-def report(name: str, output: Path | None, log: bool, as_json: bool, root: Path | None) -> None:
+def report(name: str, output: Path | None, log: bool, as_json: bool, root: Path) -> None:
     """Write the report of sweep NAME, however it stands: one HTML file that needs nothing else.
 
     A report that is there already is replaced. A driver writes and logs one by itself when it leaves.
     """
     from icd.results.report import page_of, write_page
     from icd.results.report.gather import gather
-    from icd.search import root_of
     from icd.search.study.sweep_index import REPORT_NAME, sweep_folder
 
-    where = root_of(root)
-    page = page_of(gather(where, name))
-    target = output or sweep_folder(where, name) / REPORT_NAME
+    page = page_of(gather(root, name))
+    target = output or sweep_folder(root, name) / REPORT_NAME
     write_page(target, page)
     if not as_json:
         click.echo(str(target))
-    pending = _log(where, name, page) if log else None
+    pending = _log(root, name, page) if log else None
     if as_json:
         write_json({"name": name, "path": str(target), "logged": pending == 0, "pending": pending})
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from icd.cli.format import params_text, status_lines, write_json, write_lines
-from icd.cli.options import CACHE, DETACH, DRIVER, FILE, JSON, NAME, RENAME, ROOT, SET, SUBMIT, WHERE, Verb
+from icd.cli.options import DRIVE, FILE, JSON, NAME, RENAME, ROOT, SET, SUBMIT, WHERE, Verb
 from icd.errors import SetupError, TrialsFailedError
 from icd.text import columns, runs_wait
 
@@ -25,15 +25,9 @@ _EXTEND = click.option("--extend", is_flag=True, help="Allow another budget than
 
 @click.command(cls=Verb)
 @FILE
-@SET
 @RENAME
 @_EXTEND
-@DRIVER
-@CACHE
-@JSON
-@WHERE
-@SUBMIT
-@DETACH
+@DRIVE
 def sweep(file: Path, overrides: tuple[str, ...], name: str | None, as_json: bool, **options: Any) -> None:
     """Run the sweep in FILE until its budget is used.
 
@@ -46,15 +40,9 @@ def sweep(file: Path, overrides: tuple[str, ...], name: str | None, as_json: boo
 
 @click.command(cls=Verb)
 @NAME
-@SET
 @_EXTEND
 @click.option("--retry-failed", is_flag=True, help="Train the trials that failed again, once the cause is mended.")
-@DRIVER
-@CACHE
-@JSON
-@WHERE
-@SUBMIT
-@DETACH
+@DRIVE
 def resume(name: str, overrides: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Go on with sweep NAME as it was begun, without its file.
 
@@ -72,7 +60,7 @@ def _run(begin: "Callable[..., SweepResult]", options: dict[str, Any], *, as_jso
     from icd.search.study.sweep_index import pasted
     from icd.search.sweep_status import counts_of
 
-    root = search.root_of(options["root"])
+    root = options["root"]
     with driving(options) as shown:
         result = begin(report=write_report, **shown)
     status = search.status(result.name, root=root)
@@ -132,7 +120,7 @@ def _where_to_look(result: "SweepResult", root: Path, *, several_pairs: bool) ->
 @click.option("--now", is_flag=True, help="Do not wait for the trials under way: leave after their current epoch.")
 @ROOT
 @SUBMIT
-def stop(name: str, now: bool, root: Path | None) -> None:
+def stop(name: str, now: bool, root: Path) -> None:
     """End sweep NAME: no new trials, and its driver leaves when those under way have ended. It can be resumed."""
     from icd import search
     from icd.search.study.sweep_index import pasted
@@ -140,7 +128,7 @@ def stop(name: str, now: bool, root: Path | None) -> None:
     driver = search.stop(name, now=now, root=root)
     when = "after the current epoch of each trial, with a checkpoint" if now else "when the trials under way have ended"
     logger.info("sweep %s will stop %s; told %s", name, when, driver)
-    again = pasted(search.root_of(root), "resume", name)
+    again = pasted(root, "resume", name)
     logger.info("continue it with '%s'%s", again, "" if now else "; --now does not wait")
 
 
@@ -157,7 +145,7 @@ def stop(name: str, now: bool, root: Path | None) -> None:
 @JSON
 @ROOT
 @SUBMIT
-def sync(name: str, seconds: float, as_json: bool, root: Path | None) -> None:
+def sync(name: str, seconds: float, as_json: bool, root: Path) -> None:
     """Send MLflow what it has not been told of sweep NAME, after it was away."""
     from icd import search
 

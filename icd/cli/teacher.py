@@ -44,7 +44,7 @@ def train_command(as_json: bool, **options: Any) -> None:
     from icd.teacher.store import train_teacher
     from icd.worker.trial_inputs import read_data
 
-    config, where = _recipe(**options), _places(options)
+    config, where = _recipe(**options), places(options)
     with executing(options, where.root) as (execution, display):
         config, split = read_data(config, where)
         for note in split.notes:
@@ -64,7 +64,7 @@ def import_command(file: Path, as_json: bool, **options: Any) -> None:
     from icd.teacher.store import import_teacher
     from icd.worker.trial_inputs import read_data
 
-    config, where = _recipe(**options), _places(options)
+    config, where = _recipe(**options), places(options)
     config, split = read_data(config, where)
     check_writable(where.root)
     card = import_teacher(where.teachers, file, split, config, name=options["name"])
@@ -74,16 +74,12 @@ def import_command(file: Path, as_json: bool, **options: Any) -> None:
 @teacher.command("list", cls=Verb)
 @JSON
 @ROOT
-def list_command(as_json: bool, root: Path | None) -> None:
+def list_command(as_json: bool, root: Path) -> None:
     """List the teachers of the store."""
-    cards = places(root, None).teachers.all()
+    cards = places({"root": root}).teachers.all()
     _show(cards, as_json=as_json, several=True)
     if not cards and not as_json:
         click.echo("no teachers yet; 'icd teacher train' makes one", err=True)
-
-
-def _places(options: dict[str, Any]) -> Any:
-    return places(options["root"], options["data_root"], download=options["download"])
 
 
 def _recipe(arch: str, data: str, path: str | None, overrides: tuple[str, ...], **_: Any) -> "TrialConfig":
@@ -129,7 +125,7 @@ def build_command(file: Path, overrides: tuple[str, ...], **options: Any) -> Non
     from icd.config.yaml import apply_overrides, read_yaml
     from icd.search.teacher_cache import build_caches
 
-    document, where = apply_overrides(read_yaml(file), overrides), _places(options)
+    document, where = apply_overrides(read_yaml(file), overrides), places(options)
     with document.located(), executing(options, where.root) as (execution, display):
         build_caches(
             document, where, options["teacher_cache"], options["teacher_cache_gb"], execution, display.announce
@@ -139,13 +135,13 @@ def build_command(file: Path, overrides: tuple[str, ...], **options: Any) -> Non
 @cache.command("ls", cls=Verb)
 @JSON
 @ROOT
-def ls_command(as_json: bool, root: Path | None) -> None:
+def ls_command(as_json: bool, root: Path) -> None:
     """List the caches, how full they are and what they take."""
     from icd.teacher.cache import as_data, found_caches
     from icd.teacher.cache_block import Block, read_spec
 
     rows = []
-    for folder in found_caches(places(root, None).teacher_cache):
+    for folder in found_caches(places({"root": root}).teacher_cache):
         with closing(Block(folder, read_spec(folder))) as block:
             disk = sum(512 * file.stat().st_blocks for file in folder.glob("*"))
             rows.append({**as_data(block.spec), "filled": block.filled(), "disk_bytes": disk})
@@ -166,12 +162,12 @@ def ls_command(as_json: bool, root: Path | None) -> None:
 @_DIGESTS
 @click.option("--repair", is_flag=True, help="Drop damaged entries; they are computed again when asked for.")
 @ROOT
-def verify_command(digests: tuple[str, ...], repair: bool, root: Path | None) -> None:
+def verify_command(digests: tuple[str, ...], repair: bool, root: Path) -> None:
     """Check every entry of the caches named by the beginning of their digests, or of all."""
     from icd.teacher.cache_block import Block, read_spec
 
     damaged = 0
-    for folder in _named(places(root, None).teacher_cache, digests):
+    for folder in _named(places({"root": root}).teacher_cache, digests):
         with closing(Block(folder, read_spec(folder))) as block:
             found = block.damaged(repair=repair)
         click.echo(f"{folder.name}  {found} damaged{' and dropped' if repair and found else ''}")
@@ -184,11 +180,11 @@ def verify_command(digests: tuple[str, ...], repair: bool, root: Path | None) ->
 @_DIGESTS
 @click.option("--all", "everything", is_flag=True, help="Remove all caches.")
 @ROOT
-def rm_command(digests: tuple[str, ...], everything: bool, root: Path | None) -> None:
+def rm_command(digests: tuple[str, ...], everything: bool, root: Path) -> None:
     """Remove caches; a trial that has one open keeps it to its end."""
     if bool(digests) == everything:
         raise UsageError("name the caches to remove, or --all")
-    for folder in list(_named(places(root, None).teacher_cache, digests)):
+    for folder in list(_named(places({"root": root}).teacher_cache, digests)):
         shutil.rmtree(folder)
         click.echo(f"{folder.name}  removed")
 

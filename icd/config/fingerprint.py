@@ -3,15 +3,10 @@
 A fingerprint may stand in a trial's file, as ``icd export`` writes it. It is no part of the configuration or its key.
 """
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from icd.errors import ConfigError
 from icd.fields import check_fields
-
-if TYPE_CHECKING:
-    from icd.config.yaml import Document
 
 NUM_STEPS = 50
 
@@ -44,21 +39,3 @@ class Fingerprint:
     def to_data(self) -> dict[str, Any]:
         """Write it for YAML and JSON."""
         return {**asdict(self), "losses": list(self.losses)}
-
-
-def stored_fingerprint(document: "Document") -> Fingerprint | None:
-    """Give the fingerprint that a trial's file holds.
-
-    Raises:
-        ConfigError: If there is one and it is malformed.
-    """
-    from icd.config.reader import Reader  # pydantic, which a training can do without
-
-    data: Any = document.data
-    if not isinstance(data, Mapping) or data.get("fingerprint") is None:
-        return None
-    reader = Reader(document)
-    found = reader.fields(Fingerprint, data["fingerprint"], ("fingerprint",)) or {}
-    if reader.problems:
-        raise ConfigError(reader.problems)
-    return Fingerprint(**found)

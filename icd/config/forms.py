@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+TOP = ("data", "pair", "teacher", "student", "method", "training", "seed")  # parts of a template, in their order
+SWEEP_KEYS = ("name", "pairs", "pair", "search", "resources")  # keys of a sweep's file that no trial has
 WEIGHTS = ("cluster_scale_weights", "base_scale_weights")
 RANGE_KEYS = ("low", "high", "choices", "subsets_of")
 

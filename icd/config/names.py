@@ -59,16 +59,17 @@ def labels_of(field: str, options: Sequence[Any]) -> tuple[str, ...]:
 
 def canonical(value: Any) -> str:
     """Text that is equal for equal options: 2 and 2.0, and mappings in any order."""
-    return json.dumps(_whole(value), sort_keys=True)
+    return json.dumps(whole(value), sort_keys=True)
 
 
-def _whole(value: Any) -> Any:
+def whole(value: Any) -> Any:
+    """Write equal numbers alike, 2.0 as 2 and -0.0 as 0, in plain data or a template."""
     if isinstance(value, Mapping):
-        return {name: _whole(item) for name, item in value.items()}
+        return {name: whole(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_whole(item) for item in value]
+        return [whole(item) for item in value]
     if hasattr(value, "to_data"):
-        return _whole(value.to_data())
+        return whole(value.to_data())
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -83,12 +84,12 @@ def _short(field: str, option: Any) -> str:
     if isinstance(option, list):
         if field == "scales":
             return "+".join(f"s{scale}" for scale in option) or "empty"
-        return f"{field}{'+'.join(str(_whole(item)) for item in option)}"
+        return f"{field}{'+'.join(str(whole(item)) for item in option)}"
     if option is None:
         return "none"
     if isinstance(option, bool):
         return "true" if option else "false"
-    text = str(_whole(option))
+    text = str(whole(option))
     return f"{field}{text}" if _is_number(text) else text
 
 

@@ -1,40 +1,47 @@
 """Reads a sweep's file: a trial's file with ranges and choices in it, and how to search."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from icd.config.document import Document, KeyPath, dotted, in_order
-from icd.config.forms import full_form
-from icd.config.habits import about_file, write
-from icd.config.ranges import Choice, Interval, ScaleWeights
-from icd.config.read_enqueue import read_enqueue, read_name, read_pairs
+from icd.config.forms import TOP, full_form
+from icd.config.habits import about_file, meant, write
+from icd.config.ranges import Choice, Interval
 from icd.config.read_plugins import read_plugins
 from icd.config.read_template import TemplateReader
 from icd.config.read_trial import check_trial
-from icd.config.reader import MAPPING, WRONG, Reader, Row
-from icd.config.space import TOP, Stored, baseline_document, replaces, trial_document
+from icd.config.reader import MAPPING, MISSING_KEY, NAME, WRONG, Row
+from icd.config.space import Stored, baseline_document, replaces, trial_document
 from icd.config.sweep import (
     METRICS,
     RANK_NAMES,
     Baseline,
     Budget,
     Objective,
+    Pair,
     PrunerConfig,
     Resources,
     SamplerConfig,
+    Source,
     SweepConfig,
 )
+from icd.config.sweep_rules import rules
 from icd.config.trial import TrialConfig
-from icd.config.walk import asks_weights, corners, dimensions, size
+from icd.config.walk import corners
 from icd.config.yaml import apply_overrides, read_yaml
 from icd.errors import ConfigError, Problem
 from icd.fields import annotations
+from icd.methods import PAPER_ROWS
 from icd.plugins import Plugin
+
+T = TypeVar("T")
 
 _SEARCH = ("objective", "sampler", "pruner", "enqueue", "budget", "rank")
 _OBJECTIVE = {**annotations(Objective), "metric": Row("metric", METRICS)}
+_CHANGES = ("teacher", "student", "method", "training", "seed")
+_ENQUEUE: KeyPath = ("search", "enqueue")
 
 
 def load_sweep(path: Path, overrides: Sequence[str] = ()) -> SweepConfig:
@@ -65,49 +72,45 @@ def read_sweep(document: Document) -> SweepConfig:
     return sweep
 
 
-class _SweepReader(Reader):
+class _SweepReader(TemplateReader):
     def read(self, data: dict[str, Any]) -> SweepConfig:
         """Give a sweep in which parts that could not be read have their defaults."""
         self.unknown_keys(data, ("name", "pairs", *TOP, "search", "resources", "plugins"), ())
         self.plugins = read_plugins(self.document, self.problems)
         self.used: set[Plugin] = set()
-        name = read_name(self, data)
+        name = self._name(data)
         search = data.get("search")
         if not isinstance(search, dict | None):
             self.note(("search",), MAPPING, value=search)
         search = search if isinstance(search, dict) else {}
         self.unknown_keys(search, _SEARCH, ("search",))
-        self.ranges = TemplateReader(self)
         template = self._template(data)
-        pairs = read_pairs(self, data["pairs"]) if data.get("pairs") is not None else ()
-        baselines, sources = read_enqueue(self, search.get("enqueue"), name)
+        pairs = self._pairs(data["pairs"]) if data.get("pairs") is not None else ()
+        baselines, sources = self._enqueue(search.get("enqueue"), name)
         rank = search.get("rank", "mean")
         if rank not in RANK_NAMES or ("rank" in search and not pairs):
             rule = "is how trials of several pairs are ordered, mean or worst"
             self.note(("search", "rank"), rule, value=rank, hint="" if pairs else "drop it, or give pairs")
         sweep = SweepConfig(
             name=name,
-            template=template,
+            template=self._with_plugins(template),
             pairs=pairs,
             rank=rank,
-            enqueue=tuple(baseline for _, baseline in baselines),
-            sources=tuple(sources),
-            objectives=tuple(self._objectives(search.get("objective"))),
+            enqueue=tuple(baselines.values()),
+            sources=sources,
+            objectives=self._objectives(search.get("objective")),
             sampler=self._part(SamplerConfig, search, ("search", "sampler")),
             pruner=self._part(PrunerConfig, search, ("search", "pruner")),
             budget=self._part(Budget, search, ("search", "budget")),
             resources=self._part(Resources, data, ("resources",)),
         )
-        sweep = replace(sweep, template=self._with_plugins(template))
-        trials = self._probe(sweep, [place for place, _ in baselines])
-        sweep = replace(sweep, template=self._with_plugins(template, used=self.used))
-        self._check_networks(sweep, data, [place for place, _ in baselines])
-        if trials:  # without any, what decides on the weights may be wrong
-            self._check_weights(template)
-        self._check_pruner(sweep, trials)
-        self._check_sampler(sweep)
-        self._check_budget(sweep)
-        return sweep
+        rules(self, sweep, self._probe(sweep, list(baselines)), list(baselines))
+        return replace(sweep, template=self._with_plugins(template, used=self.used))
+
+    def _with_plugins(self, template: dict[str, Any], used: set[Plugin] | None = None) -> dict[str, Any]:
+        """Give every trial the plugins of the sweep, as its document holds them; those that none uses are left out."""
+        kept = [plugin.to_data() for plugin in self.plugins if used is None or plugin in used]
+        return {**template, "plugins": kept} if kept else template
 
     def _template(self, data: dict[str, Any]) -> dict[str, Any]:
         images = data["data"] if isinstance(data.get("data"), dict) else {}
@@ -116,22 +119,26 @@ class _SweepReader(Reader):
                 rule = "a search trains on train and chooses on val; 'icd confirm' does the rest"
                 self.note(("data", name), rule, value=images[name])
         given = {part: data[part] for part in TOP if data.get(part) is not None}
-        read = {part: self.ranges.read(value, (part,), (part,)) for part, value in given.items()}
-        template = {part: value for part, value in read.items() if value is not WRONG}
-        if not self.ranges.nodes and not self.ranges.failed and not data.get("pairs"):
+        read = {part: self.template(value, (part,), (part,)) for part, value in given.items()}
+        if not self.nodes and not self.failed and not data.get("pairs"):
             rule = "has no range and no choices, so there is nothing to search"
             self.note((), rule, hint=write(("method", "cluster_weight"), {"low": 0.5, "high": 64, "log": True}))
-        for path, place, _ in self.ranges.nodes:
+        for path, place, _ in self.nodes:
             if path[0] == "data":
                 rule = "data says which images a trial is trained and measured on, the same in all trials of a sweep"
                 self.note(place, rule, hint="give one value, and write a sweep for each other one")
-                self.ranges.failed.append(place)
-        return template
+                self.failed.append(place)
+        return {part: value for part, value in read.items() if value is not WRONG}
 
-    def _with_plugins(self, template: dict[str, Any], used: set[Plugin] | None = None) -> dict[str, Any]:
-        """Give every trial the plugins of the sweep, as its document holds them; those that none uses are left out."""
-        kept = [plugin.to_data() for plugin in self.plugins if used is None or plugin in used]
-        return {**template, "plugins": kept} if kept else template
+    # Parts of the search
+
+    def _name(self, data: Mapping[str, Any], path: KeyPath = (), key: str = "name") -> str:
+        """Read a name that must be there."""
+        if data.get(key) is None:
+            self.refuse((*path, key), MISSING_KEY)
+            return ""
+        self.value(NAME, data[key], (*path, key))
+        return str(data[key])
 
     def _part(self, cls: Any, data: Mapping[str, Any], path: KeyPath) -> Any:
         """Read a part with defaults; its name alone will do where it has one."""
@@ -139,23 +146,98 @@ class _SweepReader(Reader):
         values = self.fields(cls, {} if value is None else value, path)
         return (None if values is None else self.made(cls, values, path)) or cls()
 
-    def _objectives(self, data: Any) -> list[Objective]:
+    def _several(
+        self,
+        items: Mapping[KeyPath, Any],
+        read: Callable[[Any, KeyPath], T | None],
+        key: str,
+        rule: str,
+        hint: str = "",
+    ) -> dict[KeyPath, T]:
+        """Read each item at its place, without those that are wrong and those whose ``key`` an earlier one has.
+
+        Names become names of folders, and some disks do not tell capitals from small letters.
+        """
+        found: dict[KeyPath, T] = {}
+        for path, item in items.items():
+            if (made := read(item, path)) is None:
+                continue
+            name = getattr(made, key)
+            if name.lower() in [getattr(other, key).lower() for other in found.values()]:
+                self.note(path, rule, value=name, hint=hint)
+            else:
+                found[path] = made
+        return found
+
+    def _objectives(self, data: Any) -> tuple[Objective, ...]:
         path: KeyPath = ("search", "objective")
-        if data is None:
-            return [Objective()]
         if data == []:
             self.note(path, "must name at least one metric", value=data)
-        found: list[Objective] = []
-        for index, item in enumerate(data if isinstance(data, list) else [data]):
-            where = (*path, index) if isinstance(data, list) else path
-            values = self.fields(Objective, full_form("objective", item), where, _OBJECTIVE)
-            if values is None:
-                continue
-            metric = values.get("metric", Objective().metric)
-            if any(other.metric == metric for other in found):
-                self.note((*where, "metric"), "must differ from the other objectives", value=metric)
-            found.append(Objective(**{"direction": METRICS[metric], **values}))
-        return found
+        items = dict(_placed(data, path)) if data is not None else {}
+        found = self._several(items, self._objective, "metric", "must differ from the other objectives")
+        return tuple(found.values()) or (Objective(),)
+
+    def _objective(self, item: Any, path: KeyPath) -> Objective | None:
+        values = self.fields(Objective, full_form("objective", item), path, _OBJECTIVE)
+        if values is None:
+            return None
+        return Objective(**{"direction": METRICS[values.get("metric", Objective().metric)], **values})
+
+    def _enqueue(self, data: Any, name: str) -> tuple[dict[KeyPath, Baseline], tuple[Source, ...]]:
+        """Read what is tried first: rows and changes with their places, and other sweeps; one of those may stand alone.
+
+        Args:
+            data: What the file says.
+            name: Of the sweep itself, which is no source.
+        """
+        if not (data is None or isinstance(data, list) or _is_source(data)):
+            hint = f"write search.enqueue: [{data}]" if isinstance(data, str) else ""
+            self.note(_ENQUEUE, "must be a list of rows or mappings", value=data, hint=hint)
+            data = None
+        items = dict(_placed(data, _ENQUEUE)) if data is not None else {}
+        others = {path: item for path, item in items.items() if _is_source(item)}
+        own = {path: item for path, item in items.items() if path not in others}
+        baselines = self._several(own, self._baseline, "label", "every baseline needs a label of its own")
+        sources = self._several(others, self._source, "sweep", "every sweep may be named once")
+        for path, source in sources.items():
+            if source.sweep == name:
+                self.note((*path, "from"), "must be another sweep than this one", value=name)
+        return baselines, tuple(sources.values())
+
+    def _source(self, item: dict[str, Any], path: KeyPath) -> Source | None:
+        values = self.fields(Source, item, path, {"from": NAME, "top": annotations(Source)["top"]}) or {}
+        return Source(sweep=values.pop("from"), **values) if self.right(path) else None
+
+    def _baseline(self, item: Any, path: KeyPath) -> Baseline | None:
+        if not isinstance(item, dict):
+            if isinstance(item, str) and item in PAPER_ROWS:
+                return Baseline(label=item, changes={"method": item})
+            self.note(path, "unknown recipe", value=item, hint=meant(item, list(PAPER_ROWS)))
+            return None
+        # A row of the paper may be called what no sweep is called.
+        label = str if item.get("label") in PAPER_ROWS else NAME
+        self.fields(Baseline, item, path, {"label": label}, also=_CHANGES)
+        changes = {name: value for name, value in item.items() if name != "label" and value is not None}
+        return Baseline(label=item["label"], changes=changes) if self.right(path) else None
+
+    def _pairs(self, data: Any) -> tuple[Pair, ...]:
+        """Read the pairs that every trial is trained on."""
+        if not isinstance(data, list) or len(data) < 2:
+            self.note(("pairs",), "must be a list of at least two pairs of teacher and student", value=data)
+            return ()
+        rule, hint = "every pair needs a name of its own", "give it one with 'name'"
+        return tuple(self._several(dict(_placed(data, ("pairs",))), self._pair, "name", rule, hint=hint).values())
+
+    def _pair(self, item: Any, path: KeyPath) -> Pair | None:
+        """Read a pair; without a name it is called after its networks."""
+        if not isinstance(item, dict):
+            self.refuse(path, MAPPING, item)
+            return None
+        networks = {part: full_form(part, item[part]) for part in ("teacher", "student") if item.get(part) is not None}
+        archs = [str(value.get("arch", "")) if isinstance(value, dict) else str(value) for value in networks.values()]
+        kinds = {"name": NAME, "teacher": Any, "student": Any}
+        self.fields(Pair, {"name": "-".join(archs), **item, **networks}, path, kinds)
+        return Pair(**{"name": "-".join(archs), **item, **networks}) if self.right(path) else None
 
     # Trials of the space and baselines, read before anything is started
 
@@ -182,119 +264,33 @@ class _SweepReader(Reader):
         document = replace(self.document, data=data, moved=moved, problems=(), file=self.document.data)
         config, problems = check_trial(document)
         self.used |= set(config.plugins) if config else set()
-        failed = [dotted(place) for place in self.ranges.failed] + [dotted(place) for place in self.document.broken]
+        failed = tuple(dotted(place) for place in (*self.failed, *self.document.broken))
         for problem in problems:
-            if not any(_below(problem.path, place) for place in failed):
+            if not any(f"{problem.path}.".startswith((f"{place}.", f"{place}[")) for place in failed):
                 self.problems.append(self._at_its_end(problem, params))
         return config
 
     def _at_its_end(self, problem: Problem, params: Mapping[str, Any]) -> Problem:
         """Say which end of a range a problem is about, or that it is about all its options."""
-        for path, place, node in self.ranges.nodes:
+        for path, place, node in self.nodes:
             if isinstance(node, Interval) and dotted(place) == problem.path and problem.has_value:
                 end = "low" if params.get(dotted(path)) == node.low else "high"
-                found = self.document.problem((*place, end), problem.rule, value=getattr(node, end), hint=problem.hint)
-                value = int(getattr(node, end)) if float(getattr(node, end)).is_integer() else getattr(node, end)
-                return replace(found, value=value)
+                value = getattr(node, end)
+                value = int(value) if float(value).is_integer() else value
+                return self.document.problem((*place, end), problem.rule, value=value, hint=problem.hint)
             options = [dotted((*place, *option)) for option in node.places] if isinstance(node, Choice) else []
             if problem.rule == "unknown key" and problem.path in options:
                 return self.document.problem(place, problem.rule, hint=problem.hint)
         return problem
 
-    # Rules between the parts
 
-    def _check_networks(self, sweep: SweepConfig, data: Mapping[str, Any], places: Sequence[KeyPath]) -> None:
-        """Networks are named once: alone, by a pair that is searched, or by pairs that every trial has."""
-        pairs = sweep.pairs
-        if (value := sweep.template.get("pair")) is not None and not isinstance(value, Choice):
-            rule = "must be {choices: [{teacher: ..., student: ...}, ...]}"
-            self.note(("pair",), rule, value=data.get("pair"), hint="pairs trains every trial on all")
-        for option, where in zip(value.options, value.places, strict=True) if isinstance(value, Choice) else ():
-            if isinstance(option, dict):
-                self.unknown_keys(option, ["teacher", "student"], ("pair", *where))
-        by = "pairs" if pairs else "pair" if "pair" in sweep.template else ""
-        for part in ("pair", "teacher", "student") if by == "pairs" else ("teacher", "student") if by else ():
-            if data.get(part) is not None:
-                self.note((part,), f"{by} names the networks of a trial; drop this", value=data[part])
-        for place, baseline in zip(places, sweep.enqueue, strict=True) if pairs else ():
-            for part in ("teacher", "student"):
-                if part in baseline.changes:
-                    self.note((*place, part), f"{by} names the networks of a trial; drop this")
-        if pairs and sweep.sources:
-            rule = "a sweep over several pairs cannot start from another sweep; drop 'from'"
-            self.note(("search", "enqueue"), rule)
-        if pairs and len(sweep.objectives) > 1:
-            rule = "a sweep over several pairs ranks by one objective"
-            self.note(("search", "objective"), rule, value=[item.metric for item in sweep.objectives])
+def _placed(data: Any, path: KeyPath) -> Iterator[tuple[KeyPath, Any]]:
+    """Give the items of a list with their places; anything else is its own only item."""
+    yield from (((*path, index), item) for index, item in enumerate(data)) if isinstance(data, list) else [(path, data)]
 
-    def _check_weights(self, template: Mapping[str, Any]) -> None:
-        """Weights are asked where two of them matter; a file that asks for none is mistaken."""
-        for path, place, node in self.ranges.nodes:
-            if isinstance(node, ScaleWeights) and not asks_weights(template, path):
-                rule = "no set of scales has two weights that matter; with gram: cells the one of scale 1 does not"
-                self.note(place, rule)
 
-    def _check_pruner(self, sweep: SweepConfig, trials: Sequence[TrialConfig]) -> None:
-        pruner, objectives = sweep.pruner, sweep.objectives
-        if not pruner.prunes:
-            return
-        field, instead = ("name", "none") if pruner.compares else ("dead_terms", "false")
-        rule = ""
-        if sweep.pairs:
-            rule = "a trial of several pairs cannot be pruned: its epochs are those of different networks"
-        elif len(objectives) > 1:
-            rule = "a sweep with several objectives cannot be pruned"
-        elif objectives and objectives[0].metric.startswith("cost/"):
-            rule = f"pruning needs an objective that every epoch reports, and {objectives[0].metric} is none"
-        if rule:
-            self.note(("search", "pruner", field), f"{rule}; take {instead}", value=getattr(pruner, field))
-        if pruner.dead_terms and any(not trial.training.measure_every for trial in trials):
-            rule = "dead terms are found by measuring, and training.measure_every is 0"
-            self.note(("search", "pruner", "dead_terms"), rule, value=True)
-        epochs = min((trial.training.epochs for trial in trials), default=pruner.min_epochs)
-        if pruner.min_epochs > epochs:
-            rule = f"min_epochs <= training.epochs ({epochs}) must hold"
-            self.note(("search", "pruner", "min_epochs"), rule, value=pruner.min_epochs)
-
-    def _check_sampler(self, sweep: SweepConfig) -> None:
-        path: KeyPath = ("search", "sampler", "name")
-        name = sweep.sampler.name
-        if name == "cmaes" and len(sweep.objectives) > 1:
-            self.note(path, "cmaes takes one objective only", value="cmaes", hint="take auto, tpe or nsga2")
-        if name not in ("grid", "cmaes") or self.ranges.failed:
-            return
-        rows = dimensions(sweep.template)
-        conditional = [row.name for row in rows if row.condition]
-        categorical = [row.name for row in rows if row.options is not None and row.options > 1]
-        if name == "grid":
-            if size(sweep.template) is None:
-                endless = [row.name for row in rows if row.kind == "float" and " step " not in row.values]
-                self.note(path, f"a grid needs a step or choices for {', '.join(endless)}", value="grid")
-        elif conditional:
-            rule = f"cmaes needs parameters that every trial has, which {', '.join(conditional)} are not"
-            self.note(path, rule, value="cmaes", hint="take auto or tpe")
-        elif categorical:
-            rule = f"cmaes needs numbers only, which {', '.join(categorical)} are not"
-            self.note(path, rule, value="cmaes", hint="take auto or tpe")
-
-    def _check_budget(self, sweep: SweepConfig) -> None:
-        path: KeyPath = ("search", "budget")
-        budget, starts = sweep.budget, sum(source.top for source in sweep.sources)
-        baselines = len(sweep.enqueue)
-        if not self.right(path) or not self.right(("search", "sampler")):
-            return
-        endless = budget.trials is budget.hours is None and sweep.sampler.name != "grid"
-        if endless and budget.gpu_hours is None:
-            rule = "needs trials, hours or gpu_hours; only a grid ends by itself"
-            self.note(path, rule, hint=write((*path, "trials"), 100))
-        elif endless and sweep.resources.gpus_per_trial == 0:
-            rule = "ends no sweep whose trials take no GPU"
-            self.note((*path, "gpu_hours"), rule, value=budget.gpu_hours, hint=write((*path, "hours"), 1))
-        elif budget.trials is not None and budget.trials < baselines + starts:
-            what = f"{baselines + starts} configurations" if starts else f"{baselines} baselines"
-            rule = f"trials >= the {what} of enqueue must hold"
-            hint = write((*path, "trials"), baselines + starts)
-            self.note((*path, "trials"), rule, value=budget.trials, hint=hint)
+def _is_source(item: Any) -> bool:
+    return isinstance(item, dict) and "from" in item
 
 
 def _moved(place: KeyPath, baseline: Baseline, template: Mapping[str, Any]) -> dict[KeyPath, KeyPath]:
@@ -309,7 +305,3 @@ def _moved(place: KeyPath, baseline: Baseline, template: Mapping[str, Any]) -> d
         else:
             moved |= {(part, name): (*place, part, name) for name in full}
     return moved
-
-
-def _below(path: str, parent: str) -> bool:
-    return path == parent or path.startswith((f"{parent}.", f"{parent}["))

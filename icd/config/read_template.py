@@ -3,7 +3,7 @@
 from itertools import combinations
 from typing import Annotated, Any, get_args, get_origin
 
-from icd.config.document import KeyPath, dotted
+from icd.config.document import Document, KeyPath, dotted
 from icd.config.forms import WEIGHTS, full_form, is_range
 from icd.config.habits import as_range, write
 from icd.config.names import canonical, labels_of
@@ -15,10 +15,10 @@ from icd.methods import METHODS, PAPER_ROWS
 
 _MOST_SCALES = 8  # 255 subsets
 _LARGEST = 2**63 - 1  # what an integer of the study's database holds
-_INTERVAL = ("low", "high", "log", "step")
+_KEYS = {"choices": ("choices",), "subsets_of": ("subsets_of", "containing"), "": ("low", "high", "log", "step")}
 
 
-class TemplateReader:
+class TemplateReader(Reader):
     """Turns a trial's document with ranges into a template.
 
     Attributes:
@@ -26,12 +26,12 @@ class TemplateReader:
         failed: Places whose mistakes were told already.
     """
 
-    def __init__(self, reader: Reader) -> None:
-        self.reader = reader
+    def __init__(self, document: Document) -> None:
+        super().__init__(document)
         self.nodes: list[tuple[KeyPath, KeyPath, Node]] = []
         self.failed: list[KeyPath] = []
 
-    def read(self, value: Any, path: KeyPath, place: KeyPath) -> Any:
+    def template(self, value: Any, path: KeyPath, place: KeyPath) -> Any:
         """Read a part of the document.
 
         Args:
@@ -39,53 +39,45 @@ class TemplateReader:
             path: Of the value in a trial.
             place: In the file, which differs below choices.
         """
-        found: Any = self._range(value, path, place) if is_range(value) else WRONG
-        if found is not WRONG:
-            self._one_range(path, place, found)
-            return found
         if is_range(value):
-            self.failed.append(place)
-            return WRONG
+            found = self._range(value, path, place)
+            if found is WRONG:
+                self.failed.append(place)
+            else:
+                self._one_range(path, place, found)
+            return found
         if (habit := as_range(value)) is not None:
             rule = "a range is {low, high}, choices are {choices: [...]}"
-            self._note(place, rule, value=value, hint=write(place, habit))
+            self.note(place, rule, value=value, hint=write(place, habit))
             self.failed.append(place)
             return WRONG
         value = full_form(path[-1], value)
         if isinstance(value, dict):
-            inner = {name: self.read(item, (*path, name), (*place, name)) for name, item in value.items()}
+            inner = {name: self.template(item, (*path, name), (*place, name)) for name, item in value.items()}
             return {name: item for name, item in inner.items() if item is not WRONG}
         if isinstance(value, list) and any(map(is_range, value)):
-            items = [self.read(item, (*path, i), (*place, i)) for i, item in enumerate(value)]
+            items = [self.template(item, (*path, i), (*place, i)) for i, item in enumerate(value)]
             return WRONG if WRONG in items else items
         return value
-
-    def _note(self, place: KeyPath, rule: str, **more: Any) -> None:
-        self.reader.note(place, rule, **more)
 
     def _one_range(self, path: KeyPath, place: KeyPath, node: Node) -> None:
         """A parameter has one name, so it has one range, whatever option it belongs to."""
         other = next((where for known, where, old in self.nodes if known == path and old != node), None)
         if other is not None:
             rule = f"{dotted(path)} is searched at {dotted(other)} too, and a parameter has one range in a sweep"
-            self._note(place, rule, value=node.to_data(), hint="give both the same")
+            self.note(place, rule, value=node.to_data(), hint="give both the same")
         self.nodes.append((path, place, node))
 
     def _range(self, value: dict[str, Any], path: KeyPath, place: KeyPath) -> Any:
-        if "choices" in value:
-            allowed: tuple[str, ...] = ("choices",)
-        elif "subsets_of" in value:
-            allowed = ("subsets_of", "containing")
-        else:
-            allowed = _INTERVAL[:3] if path[-1] in WEIGHTS else _INTERVAL
+        kind = next((kind for kind in _KEYS if kind in value), "")
+        allowed = _KEYS[kind][:3] if path[-1] in WEIGHTS else _KEYS[kind]
         more = [key for key in value if key not in allowed]
         right = as_range(value) if more else None
         for key in more:
-            hint = write(place, right) if right else did_you_mean(key, allowed)
-            self._note((*place, key), "unknown key", hint=hint)
-        if allowed[0] == "choices":
+            self.note((*place, key), "unknown key", hint=write(place, right) if right else did_you_mean(key, allowed))
+        if kind == "choices":
             found = self._choice(value["choices"], path, (*place, "choices"))
-        elif allowed[0] == "subsets_of":
+        elif kind == "subsets_of":
             found = self._subsets(value, path, place)
         else:
             found = self._interval({key: value[key] for key in allowed if key in value}, path, place)
@@ -95,28 +87,25 @@ class TemplateReader:
 
     def _choice(self, items: Any, path: KeyPath, place: KeyPath) -> Any:
         if not isinstance(items, list | dict) or not items:
-            self._note(place, "must be a list of at least one option", value=items)
+            self.note(place, "must be a list of at least one option", value=items)
             return WRONG
         pairs = list(items.items()) if isinstance(items, dict) else [(None, item) for item in items]
         options: list[Any] = []
         places: list[KeyPath] = []
         first: dict[str, int] = {}
-        right = True
         for index, (name, item) in enumerate(pairs):
             option, where = self._option(index, name, item, path)
             own = (*place, *where) if where[:1] != ("choices",) else (*place[:-1], *where)
-            read = self.read(option, path, own)
-            if read is WRONG:
-                right = False
-                continue
+            read = self.template(option, path, own)
             read = sorted(read) if path[-1] == "scales" and _numbers(read) else read
-            if first.setdefault(canonical(plain(read)), index) != index:
-                rule = f"must differ from option {first[canonical(plain(read))] + 1}"
-                self._note(own, rule, value=item)
-                right = False
-            options.append(read)
-            places.append(own[len(place) - 1 :])
-        if not options or not right:
+            if read is WRONG:
+                pass
+            elif first.setdefault(text := canonical(plain(read)), index) != index:
+                self.note(own, f"must differ from option {first[text] + 1}", value=item)
+            else:
+                options.append(read)
+                places.append(own[len(place) - 1 :])
+        if len(options) < len(pairs):
             return WRONG
         return Choice(options=tuple(options), labels=labels_of(str(path[-1]), options), places=tuple(places))
 
@@ -139,23 +128,24 @@ class TemplateReader:
     def _subsets(self, value: dict[str, Any], path: KeyPath, place: KeyPath) -> Any:
         menu, needed = value["subsets_of"], value.get("containing", [])
         if path[-1] != "scales":
-            self._note(place, "subsets_of is for scales; give {choices: [...]}", value=value)
+            self.note(place, "subsets_of is for scales; give {choices: [...]}", value=value)
             return WRONG
-        before = len(self.reader.problems)
         if not _numbers(menu) or not menu or len(set(menu)) < len(menu) or len(menu) > _MOST_SCALES or min(menu) < 1:
-            self._note((*place, "subsets_of"), f"must name 1 to {_MOST_SCALES} different scales", value=menu)
-        elif not isinstance(needed, list):
-            self._note((*place, "containing"), "must be a list", value=needed)
-        for index, scale in enumerate(needed if len(self.reader.problems) == before else ()):
-            if scale not in menu:
-                rule = f"must be one of subsets_of, {', '.join(map(str, menu))}"
-                self._note((*place, "containing", index), rule, value=scale)
-        if len(self.reader.problems) > before:
+            self.note((*place, "subsets_of"), f"must name 1 to {_MOST_SCALES} different scales", value=menu)
+            return WRONG
+        if not isinstance(needed, list):
+            self.note((*place, "containing"), "must be a list", value=needed)
+            return WRONG
+        strange = [(index, scale) for index, scale in enumerate(needed) if scale not in menu]
+        for index, scale in strange:
+            rule = f"must be one of subsets_of, {', '.join(map(str, menu))}"
+            self.note((*place, "containing", index), rule, value=scale)
+        if strange:
             return WRONG
         sets = [list(item) for count in range(1, len(menu) + 1) for item in combinations(sorted(menu), count)]
-        options = [item for item in sets if set(needed) <= set(item)]
+        options = tuple(item for item in sets if set(needed) <= set(item))
         places: tuple[KeyPath, ...] = (("subsets_of",),) * len(options)
-        return Choice(options=tuple(options), labels=labels_of("scales", options), places=places)
+        return Choice(options=options, labels=labels_of("scales", options), places=places)
 
     # Intervals
 
@@ -164,15 +154,14 @@ class TemplateReader:
         kinds = numbers_of(annotation)
         if annotation is not None and not kinds and not weights:
             rule = f"{path[-1]} is no number, so it has no range; give {{choices: [...]}}"
-            self._note(place, rule, value=value)
+            self.note(place, rule, value=value)
             return WRONG
         number: Any = Annotated[int if kinds == {int} else float, Range(at_least=-_LARGEST, at_most=_LARGEST)]
         above_0 = Annotated[number, Range(above=0)]
         types = {"low": above_0 if weights else number, "high": number, "log": bool, "step": above_0 | None}
-        before = len(self.reader.problems)
-        values = self.reader.fields(Interval, value, place, types)
-        found = self.reader.made(Interval, {**(values or {}), "integer": kinds == {int}}, place)
-        if found is None or len(self.reader.problems) > before:
+        values = self.fields(Interval, value, place, types) or {}
+        found = self.made(Interval, {**values, "integer": kinds == {int}}, place)
+        if not self.right(place):
             return WRONG
         return ScaleWeights(low=found.low, high=found.high, log=found.log) if weights else found
 

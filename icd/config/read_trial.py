@@ -9,23 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from icd.config.checks import (
-    TrialParts,
-    advice,
-    between_parts,
-    class_problems,
-    idle_fields,
-    notes_of,
-    pretrained_problem,
-)
+from icd.config.checks import TrialParts, between_parts
 from icd.config.document import Document, KeyPath, in_order
 from icd.config.fingerprint import Fingerprint
-from icd.config.forms import WEIGHTS, full_form, is_range
+from icd.config.forms import TOP, WEIGHTS, full_form, is_range
 from icd.config.habits import about_file, meant, one_value, write
 from icd.config.read_plugins import owners, read_plugins
-from icd.config.reader import MISSING_KEY, WRONG, Row, keys_of, option_types
+from icd.config.reader import MISSING_KEY, WRONG, Reader, Row, keys_of, option_types
 from icd.config.training import PRESETS, TrainingConfig, preset_fields
-from icd.config.trial import DataConfig, NetworkConfig, TeacherConfig, TrialConfig, method_data
+from icd.config.trial import DataConfig, NetworkConfig, TeacherConfig, TrialConfig, plain_data
 from icd.config.yaml import apply_overrides, read_yaml
 from icd.data import DATASETS
 from icd.errors import ConfigError, Problem
@@ -33,19 +25,6 @@ from icd.fields import annotations
 from icd.methods import METHODS, PAPER_ROWS
 from icd.models import MODELS
 from icd.plugins import Plugin
-
-__all__ = [
-    "advice",
-    "check_trial",
-    "class_problems",
-    "idle_fields",
-    "load_trial",
-    "notes_of",
-    "pretrained_problem",
-    "read_trial",
-]
-
-TOP = ("data", "student", "teacher", "method", "training", "seed", "plugins")
 
 
 def load_trial(path: Path, overrides: Sequence[str] = ()) -> TrialConfig:
@@ -83,11 +62,27 @@ def check_trial(document: Document) -> tuple[TrialConfig | None, list[Problem]]:
     return (None if problems else config), problems
 
 
+def stored_fingerprint(document: Document) -> Fingerprint | None:
+    """Give the fingerprint that a trial's file holds.
+
+    Raises:
+        ConfigError: If there is one and it is malformed.
+    """
+    data: Any = document.data
+    if not isinstance(data, Mapping) or data.get("fingerprint") is None:
+        return None
+    reader = Reader(document)
+    found = reader.fields(Fingerprint, data["fingerprint"], ("fingerprint",)) or {}
+    if reader.problems:
+        raise ConfigError(reader.problems)
+    return Fingerprint(**found)
+
+
 class _TrialReader(TrialParts):
     def read(self, data: dict[str, Any]) -> TrialConfig | None:
         plugins = read_plugins(self.document, self.problems)
         data = self._without_ranges(data, ())
-        self.unknown_keys(data, [*TOP, "fingerprint"], ())
+        self.unknown_keys(data, [*(part for part in TOP if part != "pair"), "fingerprint", "plugins"], ())
         for name in ("student", "method"):
             if data.get(name) is None and (name,) not in self.wrong:
                 self.note((name,), MISSING_KEY)
@@ -208,6 +203,8 @@ def with_preset(value: Any, images: str, network: Any) -> Any:
     arch = network.get("arch") if isinstance(network, dict) else network
     own = {name: item for name, item in value.items() if name != "preset"}
     found = preset_fields(_known(preset, PRESETS), MODELS[str(arch)].family if _is_key(arch, MODELS) else "", own)
+    if row and preset == row.preset and "augmentation" not in own:
+        found = {**found, "augmentation": plain_data(row.augmentation)}
     return {**found, "augmentation": _tagged("augmentation", found["augmentation"])}
 
 
@@ -221,7 +218,7 @@ def with_recipe(value: Any) -> Any:
         return value
     row = value.get("recipe")
     own = {name: item for name, item in value.items() if name != "recipe"}
-    start = method_data(PAPER_ROWS[str(row)]) if _is_key(row, PAPER_ROWS) else {"name": "distill"}
+    start = plain_data(PAPER_ROWS[str(row)]) if _is_key(row, PAPER_ROWS) else {"name": "distill"}
     if "scales" in own:
         start = {name: item for name, item in start.items() if name not in WEIGHTS}
     found = {**start, **own}

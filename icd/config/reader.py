@@ -8,9 +8,9 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from functools import cache
-from typing import Any, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, StringConstraints, TypeAdapter, ValidationError
 
 from icd.config.document import ABSENT, Document, KeyPath
 from icd.config.habits import about_value, meant, owners
@@ -26,6 +26,8 @@ from icd.registry import Registry
 
 MAPPING = "must be a mapping of keys to values"
 MISSING_KEY = "required key is missing"
+NAME = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+NAME_RULE = "must be 1 to 64 letters, digits, '.', '_' or '-', the first a letter or digit"
 WRONG: Any = object()  # a value whose mistake was noted
 
 
@@ -90,6 +92,12 @@ def field_type(path: KeyPath) -> Any:
 
 
 @cache
+def needed(cls: Any) -> list[str]:
+    """Name the fields of a dataclass that have no default."""
+    return [field.name for field in fields(cls) if field.default is field.default_factory is MISSING]
+
+
+@cache
 def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind, config=ConfigDict(strict=True, allow_inf_nan=False))
 
@@ -136,15 +144,15 @@ class Reader:
         if not isinstance(data, dict):
             self.refuse(path, MAPPING, data)
             return None
-        needed = [field.name for field in fields(cls) if field.default is field.default_factory is MISSING]
+        required = needed(cls)
         found: dict[str, Any] = {}
         for name, kind in kinds.items():
             kind, where, value = TAGGED.get(name, kind), (*path, name), WRONG
             if name in data:
                 value = self.value(kind, data[name], where)
-            elif name in needed and where not in self.wrong:
+            elif name in required and where not in self.wrong:
                 self.refuse(where, MISSING_KEY)
-            if value is WRONG and name in needed and name in instead:
+            if value is WRONG and name in required and name in instead:
                 value = instead[name] if not isinstance(kind, Row) else self.value(kind, instead[name], where)
             if value is not WRONG:
                 found[name] = value
@@ -202,9 +210,8 @@ class Reader:
 
     def made(self, cls: Any, values: Mapping[str, Any], path: KeyPath) -> Any:
         """Build the dataclass, or note the rules between fields that it breaks, unless one of them is wrong itself."""
-        needed = {field.name for field in fields(cls) if field.default is field.default_factory is MISSING}
         try:
-            if needed <= values.keys():
+            if values.keys() >= set(needed(cls)):
                 return cls(**{name: values[name] for name in annotations(cls) if name in values})
         except FieldError as error:
             inside = [place for place in self.wrong if len(place) > len(path) and place[: len(path)] == path]
@@ -250,6 +257,8 @@ def _rule(kind: Any, place: KeyPath, item: Any) -> str:
     if item["type"].startswith(("greater_than", "less_than")):
         shown = name if isinstance(place[-1], str) else f"{name}[{place[-1]}]"
         return next(bound.rule(shown) for bound in ranges_of(kind) if not bound.holds(item["input"]))
+    if kind is NAME:
+        return NAME_RULE
     if item["type"] == "literal_error":
         return f"{name} must be one of {', '.join(repr(choice) for choice in choices_of(kind))}"
     said: str = item["msg"][:1].lower() + item["msg"][1:]

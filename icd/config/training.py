@@ -1,18 +1,18 @@
-"""How a network is trained: optimizer, schedule, batches and views, with the authors' settings as presets.
-
-Source of the presets: the configuration files of SDD, iCD, LDRLD and mdistiller (docs/methods.md, "Protocols").
-"""
+"""How a network is trained: optimizer, schedule, batches and views, with the authors' settings as presets."""
 
 import math
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from icd.data.views import ViewFamily
 from icd.fields import Count, FieldProblem, NonNegative, NonNegativeInt, Positive, Range, check_fields
 
 Share = Annotated[float, Range(above=0, at_most=1)]
-Momentum = Annotated[float, Range(at_least=0, below=1)]
+Fraction = Annotated[float, Range(at_least=0, below=1)]
+Decay = Annotated[float, Range(above=0, below=1)]
 
 # The authors train these families with a smaller learning rate (0.01 instead of 0.05).
 SMALL_LR_FAMILIES = ("mobilenetv2", "shufflenetv1", "shufflenetv2")
@@ -32,9 +32,15 @@ class TrainingConfig:
         milestones: Epochs after which the rate drops: 150 means that epoch 151 is the first with the lower rate.
         lr_decay: Factor at a milestone.
         lr_warmup_epochs: The rate grows linearly over these epochs (LDRLD: 20).
-        momentum: Of SGD.
-        nesterov: Nesterov momentum.
-        weight_decay: On all parameters.
+        optimizer: ``sgd``, or ``adamw`` (Loshchilov and Hutter, ICLR 2019). Over a preset, whose numbers are SGD's,
+            ``adamw`` starts from torch's: lr 0.001, weight_decay 0.01, no Nesterov momentum.
+        momentum: Of SGD; of AdamW its beta_1 (beta_2 is 0.999, epsilon 1e-8).
+        nesterov: Nesterov momentum, of SGD.
+        weight_decay: On all parameters; SGD adds it to the gradient, AdamW shrinks the weights by lr times it.
+        label_smoothing: Share e of a label that is spread over all K classes: the cross entropy with the labels is
+            taken with 1 - e + e / K on the label and e / K elsewhere. Distillation terms are left alone.
+        ema_decay: Decay d of a moving average of the student's weights, which is then evaluated and exported in place
+            of them: after step t it moves to them by 1 - min(d, (1 + t) / (10 + t)). null for none.
         clip_norm: Largest global gradient norm; null for no clipping.
         precision: ``fp32``; ``tf32`` for products of 10-bit mantissas on NVIDIA GPUs, elsewhere fp32; ``bf16`` for
             automatic mixed precision; or ``auto`` for the student's fastest one here.
@@ -53,8 +59,11 @@ class TrainingConfig:
     schedule: Literal["step", "cosine"] = "step"
     lr_decay: Share = 0.1
     lr_warmup_epochs: NonNegative = 0.0
-    momentum: Momentum = 0.9
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    momentum: Fraction = 0.9
     nesterov: bool = False
+    label_smoothing: Fraction = 0.0
+    ema_decay: Decay | None = None
     clip_norm: Positive | None = None
     drop_last: bool = False
     precision: Literal["fp32", "tf32", "bf16", "auto"] = "fp32"
@@ -79,6 +88,8 @@ class TrainingConfig:
     def _nesterov_problem(self) -> FieldProblem | None:
         if self.nesterov and self.momentum == 0:
             return FieldProblem("nesterov", "nesterov needs momentum > 0", self.nesterov)
+        if self.nesterov and self.optimizer != "sgd":
+            return FieldProblem("nesterov", "nesterov belongs to optimizer sgd", self.nesterov)
         return None
 
     @property
@@ -116,49 +127,10 @@ class TrainingConfig:
         return self.lr * warmup * self.lr_decay**passed
 
 
-_CIFAR: Mapping[str, Any] = {
-    "augmentation": {"crop_flip": {"size": 32, "pad": 4}},
-    "epochs": 240,
-    "milestones": [150, 180, 210],
-    "batch_size": 64,
-    "lr": 0.05,
-    "weight_decay": 5e-4,
-    "clip_norm": 40.0,
-}
+PRESETS: Mapping[str, Mapping[str, Any]] = tomllib.loads(Path(__file__).with_name("presets.toml").read_text("utf-8"))
 
-PRESETS: Mapping[str, Mapping[str, Any]] = {
-    "cifar100": _CIFAR,
-    "cub200": {**_CIFAR, "augmentation": {"crop_flip": {"size": 224, "resize": 256}}, "drop_last": True},
-    "tiny_imagenet": {
-        "augmentation": {"rotate_flip": {"size": 64}},
-        "epochs": 200,
-        "milestones": [60, 120, 160],
-        "batch_size": 256,
-        "lr": 0.2,
-        "weight_decay": 5e-4,
-    },
-    "imagenet": {
-        "augmentation": {"random_resized_crop": {"size": 224}},
-        "epochs": 100,
-        "milestones": [30, 60, 90],
-        "batch_size": 256,
-        "lr": 0.2,
-        "weight_decay": 1e-4,
-        "clip_norm": 40.0,
-    },
-    # Ours: no paper trains on digits100. Short, and without a flip, which would turn a 37 into something else.
-    "digits100": {
-        "augmentation": {"crop_flip": {"size": 32, "pad": 2, "flip": False}},
-        "epochs": 8,
-        "schedule": "cosine",
-        "batch_size": 64,
-        "lr": 0.1,
-        "weight_decay": 5e-4,
-        "nesterov": True,
-        "clip_norm": 40.0,
-    },
-}
-
+# torch's own defaults; what a preset says of these fields is SGD's.
+_ADAMW: Mapping[str, Any] = {"lr": 0.001, "weight_decay": 0.01, "nesterov": False}
 # Families for which the preset's learning rate is replaced.
 _SMALL_LR_PRESETS = ("cifar100", "cub200")
 
@@ -172,6 +144,8 @@ def preset_fields(preset: str, family: str, changes: Mapping[str, Any]) -> dict[
     values = dict(PRESETS[preset])
     if family in SMALL_LR_FAMILIES and preset in _SMALL_LR_PRESETS:
         values["lr"] = 0.01
+    if changes.get("optimizer") == "adamw":
+        values |= _ADAMW
     epochs = changes.get("epochs")
     if "milestones" in values and "milestones" not in changes:
         if changes.get("schedule", values.get("schedule", "step")) != "step":

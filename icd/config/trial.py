@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Annotated, Any, Literal
 
+from icd.config.names import whole
 from icd.config.training import TrainingConfig
 from icd.data import DATASETS
 from icd.data.views import VIEW_FAMILIES
@@ -23,7 +24,10 @@ ValShare = Annotated[float, Range(above=0, at_most=0.5)]
 
 _SEARCHED = {"train_on": "train", "measure_on": "val"}
 
-_MEASURE_EVERY = next(field.default for field in fields(TrainingConfig) if field.name == "measure_every")
+# Fields that came later. They are written only where they differ from their defaults, so that what was written before,
+# and its key, stay the same.
+_LATER = ("measure_every", "optimizer", "label_smoothing", "ema_decay")
+_DEFAULTS = {field.name: field.default for field in fields(TrainingConfig) if field.name in _LATER}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,9 +134,8 @@ class TrialConfig:
 
     def to_data(self) -> dict[str, Any]:
         """Write the configuration as plain YAML data, every field spelt out."""
-        data = {name: value for name, value in plain_data(self).items() if value is not None}
-        plugins = [plugin.to_data() for plugin in self.plugins]
-        return {**data, "plugins": plugins} if plugins else {n: v for n, v in data.items() if n != "plugins"}
+        plugins = {"plugins": [plugin.to_data() for plugin in self.plugins] or None}
+        return {name: value for name, value in {**plain_data(self), **plugins}.items() if value is not None}
 
     def key(self) -> str:
         """Digest of the configuration; where data and teacher digests are known they stand for names and places."""
@@ -146,7 +149,7 @@ class TrialConfig:
             (training or {}).pop("measure_every", None)  # looking at a training does not change it
         if self.plugins:
             data["plugins"] = [[plugin.name, plugin.digest] for plugin in self.plugins]
-        text = json.dumps(_canonical(data), sort_keys=True, separators=(",", ":"))
+        text = json.dumps(whole(data), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -160,13 +163,13 @@ def plain_data(value: Any) -> Any:
         if tag := BASE_LOSSES.name_of(type(value)) or VIEW_FAMILIES.name_of(type(value)):
             return {tag: inner}
         if isinstance(value, CellDistillation) and not value.logit_standardization:
-            del inner["logit_standardization"]  # what was written before there was the field stays the same
+            del inner["logit_standardization"]  # came later
         if name := METHODS.name_of(type(value)):
             return {"name": name, **inner, **_named_weights(value)}
-        if isinstance(value, TrainingConfig) and value.measure_every == _MEASURE_EVERY:
-            del inner["measure_every"]  # likewise
+        if isinstance(value, TrainingConfig):
+            inner = {name: item for name, item in inner.items() if name not in _LATER or item != _DEFAULTS[name]}
         if isinstance(value, TeacherConfig) and not value.pretrained:
-            del inner["pretrained"]  # likewise
+            del inner["pretrained"]  # came later too
         return {name: item for name, item in inner.items() if name != "digest" or item is not None}
     if isinstance(value, tuple):
         return [plain_data(item) for item in value]
@@ -183,21 +186,6 @@ def _named_weights(method: Any) -> dict[str, Any]:
         for name, weights in given.items()
         if weights is not None
     }
-
-
-def method_data(method: Method) -> dict[str, Any]:
-    """Write a method as plain YAML data, every field spelt out."""
-    data: dict[str, Any] = plain_data(method)
-    return data
-
-
-def _canonical(value: Any) -> Any:
-    """Write equal numbers alike: 2.0 as 2, -0.0 as 0."""
-    if isinstance(value, dict):
-        return {name: _canonical(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_canonical(item) for item in value]
-    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -209,8 +209,3 @@ def _weight_rows(name: str, method: Mapping[str, Any], path: KeyPath, condition:
 
 def _both(*conditions: str) -> str:
     return " and ".join(condition for condition in conditions if condition)
-
-
-def asks_weights(template: Mapping[str, Any], path: KeyPath) -> bool:
-    """Whether any set of scales has two weights that matter, for weights at a path."""
-    return any(row.name.startswith(f"{dotted(path)}.s") for row in dimensions(template))

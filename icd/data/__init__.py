@@ -10,7 +10,6 @@ from icd.data.dataset import DatasetRow, Request
 from icd.data.split import Split
 from icd.data.views import CropFlip
 from icd.data.warps import RandomResizedCrop, RotateFlip
-from icd.errors import ConfigError, Problem, did_you_mean
 from icd.registry import Registry
 
 __all__ = ["DATASETS", "DatasetRow", "Request", "Split", "load_dataset"]
@@ -85,34 +84,12 @@ def load_dataset(
     download: bool = False,
     **options: object,
 ) -> Split:
-    """Load a row of ``DATASETS`` and divide it.
+    """Load a row of ``DATASETS`` and divide it as a ``Request`` with these fields says.
 
-    Args:
-        name: Key of ``DATASETS``.
-        root: Data folder; None for data sets that need none.
-        path: File or folder, for data sets that are "some file" or "some folder".
-        val_fraction: Share of the training images to validate on, in (0, 0.5].
-        split_seed: Seed of that choice.
-        download: Whether missing files may be fetched (CIFAR only).
-        options: The data set's own options, the keyword arguments of its ``load``.
+    ``options`` are the data set's own, the keyword arguments of its ``load``. Whoever reads them in a file checks them.
 
     Raises:
-        ConfigError: If the data set or an option is unknown.
         DataError: If files are missing, corrupt or not what they should be.
     """
-    if name not in DATASETS:
-        raise ConfigError(
-            Problem(rule=f"unknown data set {name!r}", path="data.name", hint=did_you_mean(name, [*DATASETS]))
-        )
-    row = DATASETS[name]
-    problems = []
-    for option, value in options.items():
-        if option not in row.options:
-            hint = did_you_mean(option, [*row.options]) if row.options else "it has none"
-            problems.append(Problem(rule=f"{name} has no such option", path=f"data.{option}", hint=hint))
-        elif rule := row.option_problem(option, value):
-            problems.append(Problem(rule=rule, path=f"data.{option}", value=value, has_value=True))
-    if problems:
-        raise ConfigError(problems)
     request = Request(root=root, path=path, val_fraction=val_fraction, split_seed=split_seed, download=download)
-    return row.load(request, **options)
+    return DATASETS[name].load(request, **options)

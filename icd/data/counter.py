@@ -8,16 +8,16 @@ or another machine gets the same number. The mixing step is the finaliser of Spl
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_MUL1 = np.uint64(0xBF58476D1CE4E5B9)
-_MUL2 = np.uint64(0x94D049BB133111EB)
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+MUL1 = np.uint64(0xBF58476D1CE4E5B9)
+MUL2 = np.uint64(0x94D049BB133111EB)
 
 
 def _mix(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
     words = words ^ (words >> np.uint64(30))
-    words *= _MUL1
+    words *= MUL1
     words ^= words >> np.uint64(27)
-    words *= _MUL2
+    words *= MUL2
     words ^= words >> np.uint64(31)
     return words
 
@@ -37,7 +37,7 @@ def bits(*words: ArrayLike) -> NDArray[np.uint64]:
     for word in words:
         # int64 first: NumPy refuses to turn a negative Python integer into uint64; wrapping int64 is wanted.
         step = np.atleast_1d(np.asarray(word).astype(np.int64)).astype(np.uint64)
-        state = _mix((state ^ step) + _GOLDEN)
+        state = _mix((state ^ step) + GOLDEN)
     return state
 
 

@@ -5,10 +5,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from icd.data.dataset import IMAGENET_MEAN, IMAGENET_STD, Request
 from icd.data.folders import inside, lines
 from icd.data.images import FileImages
-from icd.data.split import Split, make_split
+from icd.data.split import Request, Split, make_split
 from icd.errors import DataError
 
 
@@ -25,15 +24,7 @@ def load(request: Request) -> Split:
     class_names, names, labels_N, is_train_N = _lists(folder)
     images = FileImages.found(folder / "images", names, labels_N)
     train, test = images.subset(np.flatnonzero(is_train_N)), images.subset(np.flatnonzero(~is_train_N))
-    return make_split(
-        request,
-        "cub200",
-        train,
-        lambda: test,
-        class_names=class_names,
-        mean=IMAGENET_MEAN,
-        std=IMAGENET_STD,
-    )
+    return make_split(request, "cub200", train, lambda: test, class_names)
 
 
 def _lists(folder: Path) -> tuple[list[str], list[str], NDArray[np.int64], NDArray[np.bool_]]:

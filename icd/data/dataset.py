@@ -3,17 +3,14 @@
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, get_type_hints
+from typing import Any
 
-from icd.data.request import Request
-from icd.data.split import Split
+from icd.data.split import Request, Split
 from icd.data.views import ViewFamily
 from icd.errors import Problem
-from icd.fields import ranges_of
 
-__all__ = ["CIFAR100_MEAN", "CIFAR100_STD", "IMAGENET_MEAN", "IMAGENET_STD", "DatasetRow", "Request"]
+__all__ = ["CIFAR100_MEAN", "CIFAR100_STD", "DatasetRow", "Request"]
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CIFAR100_MEAN, CIFAR100_STD = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
 
 
@@ -27,7 +24,7 @@ class DatasetRow:
     image_size: int | None = None  # of images held in memory, where it is known; None: as the files say
     from_files: bool = False  # whether images are files of any size, decoded when they are shown
     augmentation: ViewFamily
-    preset: str  # the training training of the papers, a key of config/training.py's PRESETS
+    preset: str  # the training of the papers, a table of config/presets.toml
     needs_path: bool = False
     horizontal_flip: bool = True  # whether a mirrored image keeps its class
 
@@ -36,15 +33,6 @@ class DatasetRow:
         """The data set's own options with their defaults, read off its loader."""
         parameters = list(inspect.signature(self.load).parameters.values())
         return {parameter.name: parameter.default for parameter in parameters[1:]}
-
-    def option_problem(self, name: str, value: object) -> str | None:
-        """Say which rule of an option a value breaks, if so."""
-        default = self.options[name]
-        if type(value) is not type(default):
-            return f"must be like the default {default!r}"
-        bounds = ranges_of(get_type_hints(self.load, include_extras=True)[name])
-        broken = [bound for bound in bounds if isinstance(value, int) and not bound.holds(value)]
-        return broken[0].rule(name) if broken else None
 
 
 def views_problem(name: str, views: ViewFamily, side: int | None) -> Problem | None:

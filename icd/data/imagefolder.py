@@ -3,9 +3,8 @@
 The outer ``val`` folder is what papers report on, so here it is the test set; our val is taken from train.
 """
 
-from icd.data.dataset import IMAGENET_MEAN, IMAGENET_STD, Request
 from icd.data.folders import class_folders, images_by_class
-from icd.data.split import Split, make_split
+from icd.data.split import Request, Split, make_split
 from icd.errors import DataError
 
 
@@ -24,12 +23,7 @@ def load(request: Request) -> Split:
     if not class_names or not tests:
         where = "train" if not class_names else "test' or 'val"
         raise DataError(f"{folder}: '{where}' must have class folders; results need images that were not trained on")
+    images = images_by_class(folder, "train", class_names)
     return make_split(
-        request,
-        "imagefolder",
-        images_by_class(folder, "train", class_names),
-        lambda: images_by_class(folder, tests[0], class_names),
-        class_names=class_names,
-        mean=IMAGENET_MEAN,
-        std=IMAGENET_STD,
+        request, "imagefolder", images, lambda: images_by_class(folder, tests[0], class_names), class_names
     )

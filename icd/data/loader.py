@@ -31,6 +31,15 @@ class Batch(NamedTuple):
     indices_B: Tensor  # int64: which images of the set these are
 
 
+class _Asked(NamedTuple):
+    """Which images are shown under which views, and where each batch begins and ends."""
+
+    indices_N: NDArray[np.int64]
+    view_ids_N: NDArray[np.int64] | None
+    views: ViewFamily
+    parts: Sequence[slice]
+
+
 def batches(
     images: ImageSet,
     *,
@@ -72,13 +81,12 @@ def batches(
     require(view_ids_N is None or view_ids_N.shape == indices_N.shape, f"{len(indices_N)} view ids", view_ids)
     end = len(indices_N) - len(indices_N) % batch_size if drop_last else len(indices_N)
     parts = [slice(first, min(first + batch_size, end)) for first in range(0, end, batch_size)]
+    asked = _Asked(indices_N, view_ids_N, views, parts)
+    normaliser = Normaliser(mean, std, torch.device(device), channels_last)
     if isinstance(images, ArrayImages):
-        shown = _from_memory(images, indices_N, view_ids_N, views, parts)
-    else:
-        shown = _from_files(
-            images, indices_N, view_ids_N, views, parts, num_workers, torch.device(device).type == "cuda"
-        )
-    return _normalised(shown, images.labels_N, Normaliser(mean, std, torch.device(device), channels_last))
+        return _normalised(_from_memory(images, asked), images.labels_N, normaliser)
+    shown = _from_files(images, asked, num_workers, pinned=normaliser.device.type == "cuda")
+    return _normalised(shown, images.labels_N, normaliser)
 
 
 class Normaliser:
@@ -104,14 +112,8 @@ def _normalised(shown: Iterator[tuple[Tensor, Tensor]], labels_N: Tensor, normal
         yield Batch(normaliser(images_BCHW), labels_B, indices_B.to(device, non_blocking=True))
 
 
-def _from_memory(
-    images: ArrayImages,
-    indices_N: NDArray[np.int64],
-    view_ids_N: NDArray[np.int64] | None,
-    views: ViewFamily,
-    parts: Sequence[slice],
-) -> Iterator[tuple[Tensor, Tensor]]:
-    pixels_NCHW = images.images_NCHW
+def _from_memory(images: ArrayImages, asked: _Asked) -> Iterator[tuple[Tensor, Tensor]]:
+    pixels_NCHW, (indices_N, view_ids_N, views, parts) = images.images_NCHW, asked
     # The whole epoch's indices go to the device at once: one transfer instead of one for each batch.
     on_device_N = torch.from_numpy(indices_N).to(pixels_NCHW.device)
     ids_N = None if view_ids_N is None else torch.from_numpy(view_ids_N).to(pixels_NCHW.device)
@@ -122,15 +124,10 @@ def _from_memory(
 
 
 def _from_files(
-    images: FileImages,
-    indices_N: NDArray[np.int64],
-    view_ids_N: NDArray[np.int64] | None,
-    views: ViewFamily,
-    parts: Sequence[slice],
-    num_workers: int,
-    pinned: bool,
+    images: FileImages, asked: _Asked, num_workers: int, *, pinned: bool
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Decode with threads, a few batches ahead: Pillow and NumPy release the GIL, and nothing has to be started."""
+    indices_N, view_ids_N, views, parts = asked
 
     def begin(part: slice) -> tuple[Tensor, list[Future[None]]]:
         shown_BCHW = torch.empty(

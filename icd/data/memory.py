@@ -1,6 +1,6 @@
 """Whether images fit in memory, beside the other trials of this machine."""
 
-import os
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -18,12 +18,9 @@ def fits(num_bytes: int, device: torch.device) -> bool:
 
 def available() -> int:
     """Bytes of main memory that can be had: the machine's, or the container's where that is less."""
-    free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    try:
-        meminfo = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-        free = 1024 * int(meminfo["MemAvailable"].split()[0])
-        limit = int((_CGROUP / "memory.max").read_text())  # "max" where there is none
-        free = min(free, limit - int((_CGROUP / "memory.current").read_text()))
-    except (OSError, ValueError, KeyError):
-        pass
+    import psutil  # here, because bench/gpu_step.py runs with torch and NumPy alone
+
+    free = int(psutil.virtual_memory().available)
+    with suppress(OSError, ValueError):  # no such file, or "max"
+        free = min(free, int((_CGROUP / "memory.max").read_text()) - int((_CGROUP / "memory.current").read_text()))
     return max(free, 0)

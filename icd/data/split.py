@@ -9,6 +9,7 @@ import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
@@ -17,15 +18,43 @@ from numpy.typing import ArrayLike, NDArray
 from icd.data import counter
 from icd.data.images import ArrayImages, FileImages, ImageSet, file_groups, pixel_groups
 from icd.data.pixels import require
-from icd.data.request import Request
 from icd.errors import DataError, TestSetClosedError
-
-__all__ = ["ArrayImages", "ClosedTest", "FileImages", "ImageSet", "Rgb", "Split", "make_split", "stratified_split"]
 
 logger = logging.getLogger(__name__)
 
 Rgb = tuple[float, float, float]
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _SPLIT = 4  # stream of random numbers, see views.py
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """Where a data set lies and how it is divided."""
+
+    root: Path | None  # the data folder (--data-root, ICD_DATA); None: one in the user's cache
+    path: str | None  # for data sets that are "some file" or "some folder"; relative to root
+    val_fraction: float  # share of the training images to validate on, in (0, 0.5]
+    split_seed: int  # of that choice
+    download: bool = False  # whether missing files may be fetched (CIFAR only)
+
+    def folder(self, name: str, *, fetchable: bool = False) -> Path:
+        """Give the data folder, or say that it is missing; whatever can be fetched makes it."""
+        import platformdirs  # here, because bench/gpu_step.py runs with torch and NumPy alone
+
+        root = self.root or platformdirs.user_cache_path("icd") / "data"
+        if not root.is_dir() and not (fetchable and self.download):
+            fetch = "run with --download, or " if fetchable else ""
+            raise DataError(f"{name}: the data folder {root} is not there; {fetch}pass --data-root or set ICD_DATA")
+        return root
+
+    def file(self, name: str) -> Path:
+        """Give the file or folder that ``path`` names, or say that it is missing."""
+        if not self.path:
+            raise DataError(f"{name}: needs `path`; set data.path to its file or folder")
+        where = (self.root or Path()) / self.path
+        if not where.exists():
+            raise DataError(f"{name}: {where} does not exist; correct data.path or --data-root")
+        return where
 
 
 class ClosedTest:
@@ -125,11 +154,11 @@ def make_split(
     name: str,
     images: ArrayImages | FileImages,
     test: Callable[[], ImageSet],
-    *,
     class_names: Sequence[str],
+    *,
     superclasses: Sequence[int] | None = None,
-    mean: Rgb,
-    std: Rgb,
+    mean: Rgb = IMAGENET_MEAN,
+    std: Rgb = IMAGENET_STD,
 ) -> Split:
     """Divide the images open to training into train and val; duplicates stay on one side.
 

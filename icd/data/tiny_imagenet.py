@@ -7,10 +7,9 @@ official val folder: here that is the test set, and our val is taken from train.
 
 from pathlib import Path
 
-from icd.data.dataset import Request
 from icd.data.folders import class_folders, images_by_class, inside, lines
 from icd.data.images import FileImages, decoded
-from icd.data.split import Rgb, Split, make_split
+from icd.data.split import Request, Rgb, Split, make_split
 from icd.data.views import Identity
 from icd.errors import DataError
 
@@ -38,15 +37,9 @@ def load(request: Request) -> Split:
     if not class_names:
         raise DataError(f"{folder / 'train'}: has no class folders; unpack the data set again")
     images, test = images_by_class(folder, "train", class_names), _test_files(folder, class_names)
-    return make_split(
-        request,
-        "tiny_imagenet",
-        decoded(images, Identity(size=_SIDE)),
-        lambda: decoded(test, Identity(size=_SIDE)),
-        class_names=class_names,
-        mean=_MEAN,
-        std=_STD,
-    )
+    views = Identity(size=_SIDE)
+    train = decoded(images, views)
+    return make_split(request, "tiny_imagenet", train, lambda: decoded(test, views), class_names, mean=_MEAN, std=_STD)
 
 
 def _test_files(folder: Path, class_names: tuple[str, ...]) -> FileImages:

@@ -15,9 +15,10 @@ Shape key:
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.nn import functional as F
@@ -36,8 +37,9 @@ from icd.data.pixels import (
     stretched_batch,
     windows,
 )
+from icd.data.rand_augment import STRENGTHS, augmented, crop_ids, draw_operations
 from icd.data.warps import RandomResizedCrop, RotateFlip
-from icd.fields import Count, NonNegativeInt, check_fields
+from icd.fields import Count, NonNegativeInt, Range, check_fields
 from icd.registry import Registry
 
 if TYPE_CHECKING:
@@ -142,21 +144,15 @@ class Identity:
     """No augmentation: one view, the image itself; files are stretched to the square first."""
 
     size: Count
+    num_views: ClassVar[int] = 1
+    resizes: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_fields(self)
 
     @property
-    def num_views(self) -> int:
-        return 1
-
-    @property
     def source(self) -> int:
         return self.size
-
-    @property
-    def resizes(self) -> bool:
-        return True
 
     def apply(self, images_BCHW: Tensor, view_ids_B: ViewIds) -> Tensor:
         ids_on(images_BCHW.device, view_ids_B, 1)
@@ -170,7 +166,76 @@ class Identity:
         return pixels(stretched(image, self.size))
 
 
-ViewFamily = CropFlip | RotateFlip | RandomResizedCrop | Identity
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RandAugment:
+    """Crop and mirror as ``crop_flip`` does, then apply ``num_ops`` of RandAugment's 14 operations.
+
+    The view id seeds the crop, the operations, drawn with replacement, and their signs. The pixels of an operation are
+    those of torchvision's ``RandAugment`` on a picture, nearest sampling and black corners. Pictures are worked on one
+    by one on the CPU, wherever they lie. The test-time view is that of ``crop_flip``.
+
+    Attributes:
+        size: Side of the view.
+        pad: Zeros around the image before the crop.
+        resize: Side of the square to which the image is stretched first; null for images of ``size``.
+        flip: Whether half of the views are mirrored left to right.
+        num_ops: Operations of a view, one after the other.
+        magnitude: Strength of all operations, 0 to 30.
+        num_views: Views of an image. Of few a teacher cache can hold all.
+    """
+
+    size: Count
+    pad: NonNegativeInt = 0
+    resize: Count | None = None
+    flip: bool = True
+    num_ops: Annotated[int, Range(at_least=1, at_most=14)] = 2
+    magnitude: Annotated[int, Range(at_least=0, at_most=STRENGTHS)] = 9
+    num_views: Annotated[int, Range(at_least=1, at_most=2**31)] = 2**31
+
+    def __post_init__(self) -> None:
+        check_fields(self, resize_problem(self.resize, self.size))
+
+    @property
+    def crops(self) -> CropFlip:
+        """What comes before the operations."""
+        return CropFlip(size=self.size, pad=self.pad, resize=self.resize, flip=self.flip)
+
+    @property
+    def source(self) -> int:
+        return self.crops.source
+
+    @property
+    def resizes(self) -> bool:
+        return self.crops.resizes
+
+    def apply(self, images_BCHW: Tensor, view_ids_B: ViewIds) -> Tensor:
+        ids_B = ids_on(torch.device("cpu"), view_ids_B, self.num_views).numpy()
+        cropped_BCSS = self.crops.apply(images_BCHW, crop_ids(ids_B, self.crops.num_views))
+        shown_BCSS = self._augmented(cropped_BCSS.cpu().numpy(), ids_B)
+        return torch.from_numpy(shown_BCSS).to(images_BCHW.device)
+
+    def evaluate(self, images_BCHW: Tensor) -> Tensor:
+        return self.crops.evaluate(images_BCHW)
+
+    def render(self, image: "Image", view_id: int | None) -> NDArray[np.uint8]:
+        if view_id is None:
+            return self.crops.render(image, None)
+        require(0 <= view_id < self.num_views, f"0 <= view id < {self.num_views}", view_id)
+        ids_1 = np.array([view_id])
+        cropped_CSS = self.crops.render(image, int(crop_ids(ids_1, self.crops.num_views)[0]))
+        shown_1CSS = self._augmented(cropped_CSS[None], ids_1)
+        return np.ascontiguousarray(shown_1CSS[0])
+
+    def _augmented(self, cropped_BCSS: NDArray[np.uint8], ids_B: NDArray[np.int64]) -> NDArray[np.uint8]:
+        from PIL import Image
+
+        operations_BO = draw_operations(ids_B, self.num_ops)
+        pictures = (Image.fromarray(cropped_CSS.transpose(1, 2, 0)) for cropped_CSS in cropped_BCSS)
+        shown = zip(pictures, operations_BO, strict=True)
+        return np.stack([pixels(augmented(picture, drawn_O, self.magnitude)) for picture, drawn_O in shown])
+
+
+ViewFamily = CropFlip | RotateFlip | RandomResizedCrop | RandAugment | Identity
 
 VIEW_FAMILIES: Registry[type[ViewFamily]] = Registry(
     "augmentation",
@@ -178,6 +243,7 @@ VIEW_FAMILIES: Registry[type[ViewFamily]] = Registry(
         "crop_flip": CropFlip,
         "rotate_flip": RotateFlip,
         "random_resized_crop": RandomResizedCrop,
+        "rand_augment": RandAugment,
         "none": Identity,
     },
 )

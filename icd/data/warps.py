@@ -6,7 +6,7 @@ Shape key:
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from icd.data import counter
-from icd.data.pixels import ViewIds, centre_offset, flipped_where, ids_on, pixels, require, require_side, resize_problem
+from icd.data.pixels import ViewIds, flipped_where, ids_on, pixels, require, require_side, resize_problem
 from icd.fields import Count, Range, check_fields
 from icd.kept import kept
 
@@ -41,6 +41,7 @@ class RotateFlip:
     degrees: Annotated[float, Range(above=0, at_most=180)] = 20.0
     steps: Annotated[int, Range(at_least=2)] = 401
     flip: bool = True
+    resizes: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -52,10 +53,6 @@ class RotateFlip:
     @property
     def source(self) -> int:
         return self.size
-
-    @property
-    def resizes(self) -> bool:
-        return False
 
     def apply(self, images_BCHW: Tensor, view_ids_B: ViewIds) -> Tensor:
         require_side(images_BCHW.shape[2], images_BCHW.shape[3], self.size)
@@ -116,21 +113,12 @@ class RandomResizedCrop:
     size: Count = 224
     resize: Count = 256
     flip: bool = True
+    num_views: ClassVar[int] = 2**31
+    source: ClassVar[None] = None
+    resizes: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_fields(self, resize_problem(self.resize, self.size))
-
-    @property
-    def num_views(self) -> int:
-        return 2**31
-
-    @property
-    def source(self) -> None:
-        return None
-
-    @property
-    def resizes(self) -> bool:
-        return True
 
     def apply(self, images_BCHW: Tensor, view_ids_B: ViewIds) -> Tensor:
         raise ValueError("random_resized_crop shows image files only; choose crop_flip for images held in memory")
@@ -140,24 +128,16 @@ class RandomResizedCrop:
 
     def render(self, image: "Image", view_id: int | None) -> NDArray[np.uint8]:
         from PIL.Image import Resampling
+        from torchvision.transforms.functional import center_crop, resize
 
         if view_id is None:
-            return self._render_test(image)
+            return pixels(center_crop(resize(image, [self.resize]), [self.size]))
         require(0 <= view_id < self.num_views, f"0 <= view id < {self.num_views}", view_id)
         numbers = counter.uniform(_RESIZED_CROP, view_id, np.arange(4 * _TRIES + 1)).tolist()
         # Crop first: resizing with a box would let the filter look at pixels outside the crop.
         shown = image.crop(crop_box(image.width, image.height, numbers))
         array_CHW = pixels(shown.resize((self.size, self.size), Resampling.BILINEAR))
         return np.ascontiguousarray(array_CHW[:, :, ::-1]) if self.flip and numbers[-1] < 0.5 else array_CHW
-
-    def _render_test(self, image: "Image") -> NDArray[np.uint8]:
-        from PIL.Image import Resampling
-
-        short = min(image.width, image.height)
-        sides = (self.resize * image.width // short, self.resize * image.height // short)
-        left, top = centre_offset(sides[0], self.size), centre_offset(sides[1], self.size)
-        sized = image.resize(sides, Resampling.BILINEAR)
-        return pixels(sized.crop((left, top, left + self.size, top + self.size)))
 
 
 def crop_box(width: int, height: int, numbers: list[float]) -> tuple[int, int, int, int]:

@@ -82,12 +82,16 @@ class Step(NamedTuple):
     """What a method may know of the batch and the moment; epochs count from 1, steps from 0 within the epoch.
 
     Where one recorded step is replayed for every step, the moment is a scalar on the device, float64 for the epoch.
+
+    Attributes:
+        label_smoothing: Share of each label that cross entropy spreads over all classes.
     """
 
     labels_B: Tensor
     indices_B: Tensor
     epoch: int | Tensor
     step: int | Tensor
+    label_smoothing: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,9 +139,10 @@ def weighted(factor: float | Tensor, term: Tensor) -> Tensor:
     return (factor.to(term.dtype) if isinstance(factor, Tensor) else factor) * term
 
 
-def cross_entropy(side: NetworkOutputs, labels_B: Tensor) -> Tensor:
-    """Mean cross entropy of the global logits, natural logarithm."""
-    return F.cross_entropy(in_full_precision(side.logits_BK), labels_B)
+def cross_entropy(side: NetworkOutputs, step: Step) -> Tensor:
+    """Mean cross entropy of the global logits with the labels, smoothed as the training says; natural logarithm."""
+    logits_BK = in_full_precision(side.logits_BK)
+    return F.cross_entropy(logits_BK, step.labels_B, label_smoothing=step.label_smoothing)
 
 
 def teacher_of(teacher: NetworkOutputs | None) -> NetworkOutputs:

@@ -109,7 +109,7 @@ class CellDistillation:
         """Return the terms ``ce``, ``base`` and ``cluster``; those with weight 0 are left out."""
         terms = {}
         if self.ce_weight:
-            terms["ce"] = self.ce_weight * cross_entropy(student, step.labels_B)
+            terms["ce"] = self.ce_weight * cross_entropy(student, step)
         if not (self.base_weight or self.cluster_weight):
             return terms
         student_BPK, teacher_BPK = self._cells(student), self._cells(teacher).detach()

@@ -11,6 +11,7 @@ from icd.fields import Count, NonNegative, Positive, Range, check_fields
 from icd.losses.contrastive import ContrastiveMemory, ContrastMode, draw_contrasts
 from icd.losses.relational import similarity_loss
 from icd.methods.base import MethodSetup, NetworkOutputs, Step, cross_entropy, teacher_of
+from icd.methods.contrasts import DeviceContrasts
 from icd.models.seeding import initial_weights
 
 
@@ -43,7 +44,7 @@ class _SimilarityTerms(nn.Module):
     def forward(self, student: NetworkOutputs, teacher: NetworkOutputs | None, step: Step) -> dict[str, Tensor]:
         similarity = similarity_loss(student.block_BCHW, teacher_of(teacher).block_BCHW)
         return {
-            "ce": self.spec.ce_weight * cross_entropy(student, step.labels_B),
+            "ce": self.spec.ce_weight * cross_entropy(student, step),
             "similarity": self.spec.similarity_weight * similarity,
         }
 
@@ -53,7 +54,8 @@ class ContrastiveRepresentation:
     """Cross entropy plus contrastive representation distillation on pooled features.
 
     Source: Tian et al., ICLR 2020 (CRD); defaults from RepDistiller.
-    Deviation: negatives come from a counter-based generator, so a resumed run draws the same ones.
+    Deviation: negatives come from a counter-based generator, so a resumed run draws the same ones; on a GPU they are
+    drawn there, with replacement.
 
     Attributes:
         ce_weight: Weight of cross entropy.
@@ -91,6 +93,7 @@ class _ContrastTerms(nn.Module):
     def __init__(self, spec: ContrastiveRepresentation, setup: MethodSetup) -> None:
         super().__init__()
         self.spec, self.labels_N, self.seed = spec, setup.labels_N, setup.seed
+        self.contrasts = DeviceContrasts(setup.labels_N, spec.num_negatives, spec.mode, setup.seed)
         self.memory = ContrastiveMemory(
             setup.student_channels,
             setup.teacher_channels,
@@ -101,21 +104,28 @@ class _ContrastTerms(nn.Module):
         )
 
     def forward(self, student: NetworkOutputs, teacher: NetworkOutputs | None, step: Step) -> dict[str, Tensor]:
+        student_loss, teacher_loss = self.memory(
+            student.features_BCHW.mean(dim=(2, 3)),
+            teacher_of(teacher).features_BCHW.mean(dim=(2, 3)),
+            step.indices_B,
+            self._drawn(step),
+        )
+        return {
+            "ce": self.spec.ce_weight * cross_entropy(student, step),
+            "contrast": self.spec.contrast_weight * (student_loss + teacher_loss),
+        }
+
+    def _drawn(self, step: Step) -> Tensor:
+        """Draw the contrasts of a batch, where its images lie."""
+        if step.indices_B.device.type != "cpu":
+            contrasts_BJ: Tensor = self.contrasts(step.indices_B, step.epoch, step.step)
+            return contrasts_BJ
         counter = [self.seed % 2**64, (int(step.epoch) << 32) | int(step.step)]
-        contrasts_BJ = draw_contrasts(
-            step.indices_B.cpu().numpy(),
+        drawn_BJ = draw_contrasts(
+            step.indices_B.numpy(),
             self.labels_N,
             self.spec.num_negatives,
             mode=self.spec.mode,
             generator=np.random.Generator(np.random.Philox(key=counter)),
         )
-        student_loss, teacher_loss = self.memory(
-            student.features_BCHW.mean(dim=(2, 3)),
-            teacher_of(teacher).features_BCHW.mean(dim=(2, 3)),
-            step.indices_B,
-            torch.from_numpy(contrasts_BJ).to(step.indices_B.device),
-        )
-        return {
-            "ce": self.spec.ce_weight * cross_entropy(student, step.labels_B),
-            "contrast": self.spec.contrast_weight * (student_loss + teacher_loss),
-        }
+        return torch.from_numpy(drawn_BJ)

@@ -22,4 +22,4 @@ class CrossEntropy:
 
 class _CrossEntropyTerm(nn.Module):
     def forward(self, student: NetworkOutputs, teacher: NetworkOutputs | None, step: Step) -> dict[str, Tensor]:
-        return {"ce": cross_entropy(student, step.labels_B)}
+        return {"ce": cross_entropy(student, step)}

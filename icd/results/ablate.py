@@ -5,6 +5,7 @@ Nothing is looked up on test images: arms train on the training images and are m
 
 from collections.abc import Sequence
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from icd.results.plan import FailedRuns, Plan, begin_plan, fresh_seeds, planned_
 from icd.results.race import seedless, seeds_of
 from icd.search import default_root
 from icd.search.core.records import best
+from icd.search.session import written_report
 from icd.search.settings import Settings
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_index import find, pasted
@@ -115,17 +117,18 @@ def run_ablation(
         wanted = make_plan(ledger, sweep, trial=trial, seeds=seeds or _SEEDS, failed_runs=counted, root=settings.root)
         return begin_plan(ledger, wanted, anew=anew)
 
-    run_stage(name, listed, settings, overrides, _tell_ablation)
+    run_stage(name, listed, settings, overrides, partial(_tell_ablation, settings))
     found = ablation_of(find(settings.root, name))
     if found is None:
         raise StateError(f"sweep {name!r} lost its ablation while it ran")
     return found
 
 
-def _tell_ablation(ledger: Ledger, folder: Path) -> None:
+def _tell_ablation(settings: Settings, ledger: Ledger, folder: Path) -> None:
     found = ablation_of(ledger)
     if found is not None:
         note_arms(ledger, "ablate", found)
+        written_report(ledger.name, folder, settings)
 
 
 def make_plan(

@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from icd.config.checks import notes_of
 from icd.config.names import shown_params
-from icd.config.read_trial import notes_of
 from icd.config.sweep import PrunerConfig, Start, SweepConfig
 from icd.config.trial import TrialConfig
 from icd.config.walk import Dimension

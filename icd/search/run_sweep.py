@@ -187,12 +187,12 @@ def _drive(
     if settings.retry_failed:
         again = ", ".join(map(str, retry_failed(ledger)))
         settings.announce(f"failed trials are trained again as {again}" if again else "no failed trial to train again")
-    site = held.site(sweep, prepared)
+    context = held.context(sweep, prepared)
     uri = tracking_uri(settings.root)
-    driver = SweepController(sweep, space, ledger, held.tracker(), prepared, site, settings.announce)
+    driver = SweepController(sweep, space, ledger, held.tracker(), prepared, context, settings.announce)
     ledger.note_study(
         stopped_by="",
-        gpus_per_trial=site.gpus_per_trial,
+        gpus_per_trial=context.gpus_per_trial,
         teacher_caches=dict(prepared.teacher_caches),
         tuned=dict(prepared.tuned),
     )

@@ -1,7 +1,7 @@
 """One driver at work on a sweep: its lock, its executor and its tracker, the same for every stage of a study."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +14,7 @@ from icd.search.controller.controller import SweepController
 from icd.search.core.attempts import Policy
 from icd.search.core.device_usage import matches
 from icd.search.core.machine import usable_cpus
+from icd.search.core.messages import Heartbeat
 from icd.search.core.preparation import PreflightRequest, PreflightResult
 from icd.search.core.run_context import RunContext
 from icd.search.executors.local.executor import LocalExecutor
@@ -56,6 +57,8 @@ class Executor(Protocol):
     ) -> PreflightResult: ...
 
     def run(self, policy: Policy, tick: Callable[[], None]) -> None: ...
+
+    def progress(self) -> Mapping[int, Heartbeat]: ...
 
     def close(self) -> None: ...
 
@@ -104,7 +107,7 @@ class Session:
         _check_end(sweep, prepared)
         return prepared
 
-    def site(self, sweep: SweepConfig, prepared: PreflightResult) -> RunContext:
+    def context(self, sweep: SweepConfig, prepared: PreflightResult) -> RunContext:
         """Say where trials run."""
         data_root = self.settings.data_root
         return RunContext(

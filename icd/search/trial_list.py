@@ -98,7 +98,7 @@ def _driver(sweep: SweepConfig, ledger: Ledger, listed: Listed, held: Session) -
         ledger,
         held.tracker(),
         prepared,
-        held.site(sweep, prepared),
+        held.context(sweep, prepared),
         settings.announce,
         ListSource(listed, ledger, prepared),
     )

@@ -1,7 +1,10 @@
 """What a power cut does not take back."""
 
 import os
+import threading
 from pathlib import Path
+
+from icd.errors import SetupError
 
 
 def sync(path: Path) -> None:
@@ -11,3 +14,22 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Put a file into place so that a kill leaves the old one or the new one, never half of one.
+
+    Raises:
+        SetupError: If the disk is full or the folder cannot be written.
+    """
+    aside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_native_id()}.tmp")
+    try:
+        with aside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+        sync(path.parent)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise SetupError(f"{path} cannot be written: {error.strerror} ({len(content)} bytes needed)") from error

@@ -185,21 +185,17 @@ class TeacherCache:
         slots_B = self.spec.slots(epoch, indices_B, self.view_ids(epoch, indices_B))
         self.fill(batch, slots_B)
         device = batch.labels_B.device
-        parts = {}
-        for block in self.blocks:
-            rows_BRK, verdicts_BV = block.read(slots_B)
-            parts[block.spec.side, block.spec.from_map] = (block.spec, rows_BRK.to(device), verdicts_BV.to(device))
-        return CachedOutputs(parts)
+        read = ((block.spec, *block.read(slots_B)) for block in self.blocks)
+        return CachedOutputs([(spec, rows.float().to(device), verdicts.to(device)) for spec, rows, verdicts in read])
 
     def outputs_aside(self, batch: Batch) -> CachedOutputs:
         """Say of any images what a cache of them would hold; nothing is read, stored or counted."""
         device, whole = batch.labels_B.device, np.arange(len(batch.labels_B))
         chunks = [self._entries(batch, whole[first : first + self.chunk]) for first in whole[:: self.chunk]]
-        parts = {}
+        parts = []
         for block, entries in zip(self.blocks, zip(*chunks, strict=True), strict=True):
-            rows_BRK = torch.cat([rows_CRK for rows_CRK, _ in entries]).to(torch.float16).float()
-            verdicts_BV = torch.cat([verdicts_CV for _, verdicts_CV in entries])
-            parts[block.spec.side, block.spec.from_map] = (block.spec, rows_BRK.to(device), verdicts_BV.to(device))
+            rows_BRK, verdicts_BV = (torch.cat(tensors).to(device) for tensors in zip(*entries, strict=True))
+            parts.append((block.spec, rows_BRK.to(torch.float16).float(), verdicts_BV))
         return CachedOutputs(parts)
 
     def on_device(self, device: torch.device, num_shown: int) -> DeviceCache:

@@ -20,6 +20,7 @@ Shape key:
     P: cells of all scales    V: verdicts    S: slots    W: bytes of an entry
 """
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -28,6 +29,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +42,7 @@ from icd.kept import kept
 from icd.losses.cells import bins, cell_logits
 from icd.models import Output
 from icd.storage.byte_locks import ByteLocks
-from icd.training.checkpoints import write_durably
+from icd.storage.durable import write_durably
 
 VERSION = 1
 _DIGITS = 16
@@ -181,11 +183,6 @@ class Block:
         return np.asarray(self._checks_S[slots_B] == 0)
 
     def read(self, slots_B: Slots) -> tuple[Tensor, Tensor]:
-        """Give rows [B, R, K] in float32 and verdicts [B, V]; raises as ``read_fp16`` does."""
-        rows_BRK, verdicts_BV = self.read_fp16(slots_B)
-        return rows_BRK.float(), verdicts_BV
-
-    def read_fp16(self, slots_B: Slots) -> tuple[Tensor, Tensor]:
         """Give rows [B, R, K] in float16, as they are stored, and verdicts [B, V].
 
         Raises:
@@ -201,7 +198,7 @@ class Block:
         return rows_BRK, torch.from_numpy(bits_BV.astype(bool))
 
     def write(self, slots_B: Slots, rows_BRK: Tensor, verdicts_BV: Tensor) -> None:
-        """Put entries in place, each whole before its checksum says that it is there.
+        """Put entries in place, each whole before its checksum says that it is there; neighbours in one go.
 
         Raises:
             SetupError: If the disk is full.
@@ -214,10 +211,14 @@ class Block:
             )
         halves_BW = halves_BRK.reshape(len(slots_B), -1).numpy().view(np.uint8)
         bits_BW = np.packbits(verdicts_BV.numpy(), axis=1)
-        entries_BW = np.concatenate([halves_BW, bits_BW], axis=1)
+        order_B = np.argsort(slots_B)
+        slots_B, entries_BW = slots_B[order_B], np.concatenate([halves_BW, bits_BW], axis=1)[order_B]
+        starts = [0, *(np.flatnonzero(np.diff(slots_B) != 1) + 1).tolist(), len(slots_B)]
         try:
-            for slot, entry_W in zip(slots_B.tolist(), entries_BW, strict=True):
-                os.pwrite(self._entries_fd, entry_W.tobytes(), slot * self.spec.entry_bytes)
+            for start, end in pairwise(starts):
+                content = entries_BW[start:end].data
+                if os.pwrite(self._entries_fd, content, int(slots_B[start]) * self.spec.entry_bytes) != content.nbytes:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             raise SetupError(f"{self.folder / _ENTRIES} cannot be written: {error.strerror}") from error
         self._checks_S[slots_B] = [_check(entry_W) for entry_W in entries_BW]
@@ -301,7 +302,7 @@ def verdict_index(spec: BlockSpec, scales: Sequence[int]) -> list[int]:
 
 
 def _check(entry_W: NDArray[np.uint8]) -> int:
-    return zlib.crc32(entry_W.tobytes()) or 1  # 0 means missing
+    return zlib.crc32(entry_W.data) or 1  # 0 means missing
 
 
 def _make(folder: Path, spec: BlockSpec) -> None:

@@ -4,7 +4,7 @@ Shape key:
     B: batch    K: classes    R: stored rows    M: stored cells    P: cells of all scales    V: verdicts
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -20,11 +20,15 @@ def grid_key(scale: int, grid: int | None) -> GridKey:
 
 
 class CachedOutputs:
-    """The teacher's answer for a batch, read from blocks; a ``methods.NetworkOutputs`` without features."""
+    """The teacher's answer for a batch, read from blocks; a ``methods.NetworkOutputs`` without features.
 
-    def __init__(self, parts: Mapping[GridKey, tuple[BlockSpec, Tensor, Tensor]]) -> None:
-        self._parts = parts
-        self._spec, self._rows_BRK, self._verdicts_BV = next(iter(parts.values()))
+    Args:
+        parts: What each block is, its rows, float32 [B, R, K], and its verdicts, [B, V].
+    """
+
+    def __init__(self, parts: Sequence[tuple[BlockSpec, Tensor, Tensor]]) -> None:
+        self._parts = {(spec.side, spec.from_map): (spec, rows_BRK, verdicts) for spec, rows_BRK, verdicts in parts}
+        self._spec, self._rows_BRK, self._verdicts_BV = parts[0]
 
     @property
     def logits_BK(self) -> Tensor:

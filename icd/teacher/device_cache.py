@@ -9,7 +9,9 @@ Shape key:
 """
 
 import logging
+import threading
 import weakref
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from icd.errors import CheckpointError
 from icd.teacher.cache_block import Block, BlockSpec
 from icd.teacher.cached_outputs import CachedOutputs
 from icd.training.cached_teacher import Numbers, Show
@@ -48,7 +51,7 @@ class Mirror:
         device, order_N = self.logits_fp16_SD.device, np.argsort(slots_N, kind="stable")
         for first in range(0, len(slots_N), _CHUNK):
             part_n = order_N[first : first + _CHUNK]
-            logits_nRK, verdicts_nV = block.read_fp16(slots_N[part_n])
+            logits_nRK, verdicts_nV = block.read(slots_N[part_n])
             rows_n = torch.from_numpy(rows_N[part_n]).to(device)
             self.logits_fp16_SD.index_copy_(0, rows_n, logits_nRK.flatten(1).to(device))
             self.verdicts_SV.index_copy_(0, rows_n, verdicts_nV.to(device))
@@ -72,6 +75,7 @@ class DeviceCache:
         whole = _whole_mirrors(cache.blocks, device)
         self.whole = whole is not None
         self.mirrors = whole or [Mirror(block.spec, num_shown, device) for block in cache.blocks]
+        self._reading: threading.Thread | None = None
         for mirror in self.mirrors:
             mirror.users.add(self)
             if device.type == "cuda":  # made on the stream of the process's first trial
@@ -85,6 +89,8 @@ class DeviceCache:
 
     def upload(self, epoch: int, indices_N: Numbers, view_ids_N: Numbers, show: Show) -> Numbers:
         """Have the entries of an epoch on the device, computed if need be; returns their rows there."""
+        if self._reading is not None:
+            self._reading.join()
         slots_N = self.cache.spec.slots(epoch, indices_N, view_ids_N)
         rows_N = slots_N if self.whole else np.arange(len(slots_N))
         new_n = rows_N  # indices into what is shown
@@ -97,14 +103,27 @@ class DeviceCache:
 
     def outputs(self, rows_B: Tensor) -> CachedOutputs:
         """Give the teacher's outputs for a batch; asks nothing of the host."""
-        parts = {}
+        parts = []
         for block, mirror in zip(self.cache.blocks, self.mirrors, strict=True):
-            spec = block.spec
             logits_BD = mirror.logits_fp16_SD.index_select(0, rows_B)
-            rows_BRK = logits_BD.float().view(-1, spec.num_rows, spec.num_classes)
-            verdicts_BV = mirror.verdicts_SV.index_select(0, rows_B)
-            parts[spec.side, spec.from_map] = (spec, rows_BRK, verdicts_BV)
+            rows_BRK = logits_BD.float().view(-1, block.spec.num_rows, block.spec.num_classes)
+            parts.append((block.spec, rows_BRK, mirror.verdicts_SV.index_select(0, rows_B)))
         return CachedOutputs(parts)
+
+    def read_ahead(self, epoch: int, indices_N: Numbers, view_ids_N: Numbers) -> None:
+        """Begin to read a later epoch's entries on a thread: ``upload`` finds them in memory, their checksums seen."""
+        slots_N = np.sort(self.cache.spec.slots(epoch, indices_N, view_ids_N))
+        self._reading = threading.Thread(target=self._read, args=(slots_N,), name="icd-read-ahead", daemon=True)
+        self._reading.start()
+
+    def _read(self, slots_N: Numbers) -> None:
+        for block, mirror in zip(self.cache.blocks, self.mirrors, strict=True):
+            new_n = slots_N[~block.missing(slots_N)]
+            if self.whole:
+                new_n = new_n[~mirror.is_filled_S[new_n]]
+            with suppress(CheckpointError):  # a damaged entry: the upload says so
+                for first in range(0, len(new_n), _CHUNK):
+                    block.read(new_n[first : first + _CHUNK])
 
     def _compute(self, slots_n: Numbers, indices_n: Numbers, view_ids_n: Numbers, show: Show) -> None:
         lacking = np.flatnonzero(self.cache.missing(slots_n))

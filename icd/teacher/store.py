@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from icd.config.read_trial import pretrained_problem
+from icd.config.checks import pretrained_problem
 from icd.config.trial import DataConfig, NetworkConfig, TeacherConfig, TrialConfig
 from icd.data.split import Split
 from icd.errors import ConfigError, IcdError, Interrupted, Problem, StateError, TeacherError, did_you_mean
@@ -20,11 +20,12 @@ from icd.methods import CrossEntropy
 from icd.models import MODELS, Network, Stem, build_model
 from icd.models.torchvision_nets import IMAGENET_CLASSES
 from icd.storage.bucket import Bucket
+from icd.storage.durable import write_durably
+from icd.storage.folder_lock import alone_in
 from icd.teacher.foreign_weights import read_foreign, unwrapped
 from icd.training import checkpoints
 from icd.training.checkpoints import weights_digest
 from icd.training.evaluation import evaluate
-from icd.training.exclusive import alone_in
 from icd.training.loop import Execution, evaluation_batches, train
 
 logger = logging.getLogger(__name__)
@@ -156,7 +157,7 @@ class TeacherStore:
     def _write(self, card: Teacher) -> None:
         content = json.dumps(asdict(card), indent=1) + "\n"
         path = self._folder(card.digest) / "teacher.json"
-        checkpoints.write_durably(path, content.encode())
+        write_durably(path, content.encode())
         self._publish(path)
 
     def _bring_cards(self) -> None:
@@ -297,7 +298,7 @@ def train_teacher(
     if known is not None:
         return known
     working = store.folder / ".training" / config.key()[:_DIGITS]
-    with alone_in(working, execution, announce):
+    with alone_in(working, announce, execution.stop, lambda: execution.progress(0, 0, 1)):
         return store.with_recipe(config.key()) or _train_in(working, store, config, split, execution, name)
 
 

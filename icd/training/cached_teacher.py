@@ -52,6 +52,10 @@ class DeviceTeacher(Protocol):
         """Have an epoch's entries on the device; returns their rows there, [N]."""
         ...
 
+    def read_ahead(self, epoch: int, indices_N: Numbers, view_ids_N: Numbers) -> None:
+        """Begin to read what a later epoch will need."""
+        ...
+
     def outputs(self, rows_B: Tensor) -> NetworkOutputs:
         """Give the teacher's outputs for some rows; asks nothing of the host."""
         ...

@@ -8,8 +8,6 @@ a word.
 import hashlib
 import io
 import logging
-import os
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,8 +15,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from icd.errors import CheckpointError, SetupError
-from icd.storage.durable import sync
+from icd.errors import CheckpointError
+from icd.storage.durable import write_durably as write_durably
 
 logger = logging.getLogger(__name__)
 
@@ -32,25 +30,6 @@ class Checkpoint(NamedTuple):
     epoch: int
     payload: dict[str, Any]
     path: Path
-
-
-def write_durably(path: Path, content: bytes) -> None:
-    """Put a file into place so that a kill leaves the old one or the new one, never half of one.
-
-    Raises:
-        SetupError: If the disk is full or the folder cannot be written.
-    """
-    aside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_native_id()}.tmp")
-    try:
-        with aside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-        sync(path.parent)
-    except OSError as error:
-        aside.unlink(missing_ok=True)
-        raise SetupError(f"{path} cannot be written: {error.strerror} ({len(content)} bytes needed)") from error
 
 
 def save(path: Path, payload: Mapping[str, Any]) -> str:

@@ -25,7 +25,14 @@ from icd.data import views
 from icd.data.images import ArrayImages, ImageSet
 from icd.data.loader import Batch, Normaliser, batches
 from icd.data.split import Split
-from icd.methods import CellDistillation, CrossEntropy, NetworkOutputs, SimilarityPreserving, Step
+from icd.methods import (
+    CellDistillation,
+    ContrastiveRepresentation,
+    CrossEntropy,
+    NetworkOutputs,
+    SimilarityPreserving,
+    Step,
+)
 from icd.models import Network
 from icd.training.cached_teacher import CachedTeacher, Numbers
 from icd.training.optimizer import learning_rate
@@ -33,7 +40,7 @@ from icd.training.step import TrainStep, learning_rates, live_outputs
 
 logger = logging.getLogger(__name__)
 
-# Methods whose step is the same work every time. CRD draws its contrasts on the host.
+# Methods whose step is the same work every time. On a CPU, CRD draws its contrasts with a generator of the host.
 _SUITED = (CrossEntropy, CellDistillation, SimilarityPreserving)
 # Real steps before the recording: they load kernels, choose algorithms and make the momenta.
 WARM_STEPS = 3
@@ -56,7 +63,11 @@ def unsuited(config: TrialConfig, images: ImageSet) -> str | None:
     """Say why a trial's epochs cannot live on the device, if so."""
     if not isinstance(images, ArrayImages):
         return "its images are read from files"
-    return None if isinstance(config.method, _SUITED) else f"{config.method.title} works on the host in every step"
+    if isinstance(config.training.augmentation, views.RandAugment):
+        return "rand_augment works on the host"
+    on_device = isinstance(config.method, ContrastiveRepresentation) and images.images_NCHW.device.type != "cpu"
+    suited = on_device or isinstance(config.method, _SUITED)
+    return None if suited else f"{config.method.title} works on the host in every step"
 
 
 class DeviceEpochs:
@@ -134,15 +145,15 @@ class DeviceEpochs:
 
     def _prepare(self, epoch: int) -> None:
         """Send what the epoch's steps need."""
-        training, seed = self.config.training, self.config.seed
-        indices_N = views.order(seed, epoch, len(self.images))[: self.num_shown]
-        view_ids_N = views.draw(seed, epoch, indices_N, training.augmentation.num_views)
+        training, (indices_N, view_ids_N) = self.config.training, self._shown(epoch)
         rows_N = np.zeros_like(indices_N)
         self.teacher_images = self.num_shown if self.teacher is not None else 0
         if self.cache is not None:
             before = self.cache.computed
             rows_N = self.cache.upload(epoch, indices_N, view_ids_N, partial(self._show, epoch))
             self.teacher_images = self.cache.computed - before
+            if epoch < training.epochs:
+                self.cache.read_ahead(epoch + 1, *self._shown(epoch + 1))
         indices_3N = torch.from_numpy(np.stack([indices_N, view_ids_N, rows_N]))
         end = self.num_full * training.batch_size
         full_3TB = indices_3N[:, :end].reshape(3, self.num_full, training.batch_size)
@@ -152,6 +163,11 @@ class DeviceEpochs:
         self._rates.copy_(torch.tensor(learning_rates(training, epoch, self.num_steps), dtype=torch.float64))
         self._epoch.fill_(epoch)
         self._counter.zero_()
+
+    def _shown(self, epoch: int) -> tuple[Numbers, Numbers]:
+        """Give which images an epoch shows, in order, and their views, [N]."""
+        indices_N = views.order(self.config.seed, epoch, len(self.images))[: self.num_shown]
+        return indices_N, views.draw(self.config.seed, epoch, indices_N, self.config.training.augmentation.num_views)
 
     def _step_at_counter(self) -> None:
         """Do the step that the counter names; this is what is recorded."""

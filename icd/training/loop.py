@@ -20,9 +20,9 @@ from icd.config.engine import Engine
 from icd.config.fingerprint import NUM_STEPS, Fingerprint, TeacherMode
 from icd.config.trial import TrialConfig
 from icd.data import views
-from icd.data.images import ArrayImages
+from icd.data.images import ArrayImages, ImageSet
 from icd.data.loader import Batch, batches
-from icd.data.split import ImageSet, Split
+from icd.data.split import Split
 from icd.errors import CheckpointError, ConfigError, NonFiniteLossError
 from icd.methods import MethodSetup, NetworkOutputs, Step
 from icd.models import Network, build_model
@@ -171,8 +171,9 @@ def train(
             stopping = epoch < training.epochs and execution.stop()
             if reporting:
                 gradients = probe(epoch) if training.measures(epoch) else {}
-                student.eval()
-                validation = evaluate(student, evaluation_batches(config, split, val_images, execution))
+                validation = evaluate(
+                    train_step.result.eval(), evaluation_batches(config, split, val_images, execution)
+                )
                 if not math.isfinite(validation["loss"]):
                     raise NonFiniteLossError(f"{measured}/loss", epoch, num_steps - 1, validation["loss"])
                 metrics = {
@@ -191,9 +192,11 @@ def train(
                 payload = _payload(config, train_step, metrics, first, reported=reporting)
                 writer.submit(partial(_save_and_report, execution, epoch, payload))
             if stopping:
-                return Trained(network=student, epoch=epoch, finished=False, metrics=metrics, engine=epochs.name)
+                return Trained(
+                    network=train_step.result, epoch=epoch, finished=False, metrics=metrics, engine=epochs.name
+                )
         return Trained(
-            network=student,
+            network=train_step.result,
             epoch=training.epochs,
             finished=True,
             metrics=metrics,
@@ -357,6 +360,8 @@ def _resume(
     train_step.student.load_state_dict(found.payload["student"])
     train_step.method.load_state_dict(found.payload["method"])
     load_state(train_step.optimizer, found.payload["optimizer"])
+    if train_step.average is not None:
+        train_step.average.load_state_dict(found.payload["average"])
     first.load(found.payload.get("first"))
     logger.info("continuing after epoch %d (%s)", found.epoch, found.path.name)
     metrics = dict(found.payload["metrics"])
@@ -381,6 +386,7 @@ def _payload(
         "student": snapshot(train_step.student.state_dict()),
         "method": snapshot(train_step.method.state_dict()),
         "optimizer": snapshot(stored_state(train_step.optimizer)),
+        "average": None if train_step.average is None else snapshot(train_step.average.state_dict()),
         "metrics": dict(metrics),
         "first": first.state(),
         "reported": reported,  # whether the metrics are this epoch's

@@ -1,4 +1,4 @@
-"""PyTorch's own SGD, fused, its learning rate a scalar beside the weights that may change from step to step.
+"""PyTorch's own SGD and AdamW, fused, their learning rate a scalar beside the weights that may change at each step.
 
 Whoever makes the first optimizer of a process waits about 2 s for the compiler that ``torch.optim`` brings along, so it
 is made where training begins and nowhere before.
@@ -15,18 +15,20 @@ from torch.optim import Optimizer
 
 from icd.config.training import TrainingConfig
 
+_BETA_2 = 0.999  # torch's default, as is epsilon 1e-8
+
 
 def make_optimizer(weights: Sequence[Tensor], training: TrainingConfig) -> Optimizer:
     """Give the optimizer of a training for some weights."""
     device, first = weights[0].device, "torch._dynamo" not in sys.modules
-    optimizer = torch.optim.SGD(
-        weights,
-        lr=training.lr,
-        momentum=training.momentum,
-        nesterov=training.nesterov,
-        weight_decay=training.weight_decay,
-        fused=True,
-    )
+    common: dict[str, Any] = {"lr": training.lr, "weight_decay": training.weight_decay, "fused": True}
+    optimizer: Optimizer
+    if training.optimizer == "adamw":
+        betas = (training.momentum, _BETA_2)
+        optimizer = torch.optim.AdamW(weights, betas=betas, capturable=device.type == "cuda", **common)
+    else:
+        momentum, nesterov = training.momentum, training.nesterov
+        optimizer = torch.optim.SGD(weights, momentum=momentum, nesterov=nesterov, **common)
     if first:  # importing the compiler left cycles that hold the frames above, and with them the student
         gc.collect()
     # Where the fused kernel reads the rate from: float32 on CUDA; on a CPU float64 gives a plain number's bits.
@@ -42,12 +44,12 @@ def learning_rate(optimizer: Optimizer) -> Tensor:
 
 
 def momenta(optimizer: Optimizer) -> list[Tensor]:
-    """List what a step changes in place beside the weights."""
+    """List what a step changes in place beside the weights: averages of gradients, and AdamW's count of steps."""
     return [kept for state in optimizer.state.values() for kept in state.values() if isinstance(kept, Tensor)]
 
 
 def stored_state(optimizer: Optimizer) -> dict[str, Any]:
-    """Give what a checkpoint keeps: the momenta by the number of their weight; settings are the configuration's."""
+    """Give what a checkpoint keeps: the state of each weight by its number; settings are the configuration's."""
     return {"state": optimizer.state_dict()["state"]}
 
 

@@ -23,6 +23,7 @@ from icd.methods import LiveOutputs, NetworkOutputs, Step
 from icd.models import Network
 from icd.training.kernels import products
 from icd.training.optimizer import learning_rate, make_optimizer, momenta
+from icd.training.weight_average import WeightAverage
 
 
 class TrainStep:
@@ -30,6 +31,7 @@ class TrainStep:
 
     Attributes:
         names: The loss's terms, known after the first step.
+        average: Moving average of the student, where the training asks for one.
     """
 
     def __init__(self, student: Network, method: nn.Module, training: TrainingConfig) -> None:
@@ -37,6 +39,12 @@ class TrainStep:
         self.weights = [*student.parameters(), *method.parameters()]
         self.names: tuple[str, ...] = ()
         self.optimizer = make_optimizer(self.weights, training)
+        self.average = None if training.ema_decay is None else WeightAverage(student, training.ema_decay)
+
+    @property
+    def result(self) -> Network:
+        """The network that is evaluated and kept: the average of the student, else the student."""
+        return self.student if self.average is None else self.average.network
 
     def __call__(self, batch: Batch, teacher: NetworkOutputs | None, moment: Step, lr: float | Tensor) -> Tensor:
         """Train on a batch.
@@ -59,6 +67,8 @@ class TrainStep:
         if self.training.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.weights, self.training.clip_norm)
         self.optimizer.step()
+        if self.average is not None:
+            self.average.update()
         return values_L.detach().float()
 
     def terms_without_side_effects(
@@ -77,13 +87,15 @@ class TrainStep:
     ) -> dict[str, Tensor]:
         with precision(self.training.precision, batch.images_BCHW.device):
             side = LiveOutputs(student(batch.images_BCHW), self.student.head)
-            terms: dict[str, Tensor] = method(side, teacher, moment)
+            smoothed = moment._replace(label_smoothing=self.training.label_smoothing)
+            terms: dict[str, Tensor] = method(side, teacher, smoothed)
             return terms
 
     def changing(self) -> list[Tensor]:
-        """List what a step changes in place: weights, buffers and momenta."""
+        """List what a step changes in place: weights, buffers, the optimizer's state and the average."""
         buffers = [*self.student.buffers(), *self.method.buffers()]
-        return [*self.weights, *buffers, *momenta(self.optimizer)]
+        averaged = [] if self.average is None else list(self.average.state_dict().values())
+        return [*self.weights, *buffers, *momenta(self.optimizer), *averaged]
 
 
 class LossLog:

@@ -14,8 +14,9 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from icd.errors import CheckpointError
+from icd.storage.durable import write_durably
 from icd.training import STUDENT
-from icd.training.checkpoints import weights_digest, write_durably
+from icd.training.checkpoints import weights_digest
 
 
 def write_student(folder: Path, weights: Mapping[str, Tensor], key: str) -> str:

@@ -1,10 +1,8 @@
 """A worker's working copy of a trial, where the root is a bucket; with a folder as root there is nothing to do.
 
-    sweeps/NAME/trials/NNNN[/RUN]/attempt        the newest attempt, and whether it has to go; the driver writes it
-    sweeps/NAME/trials/NNNN[/RUN]/progress.json  where it is in an epoch that takes long
-    sweeps/NAME/trials/NNNN[/RUN]/stack-K.txt    where attempt K hung
-    sweeps/NAME/trials/NNNN[/RUN]/aK/...         what attempt K has published: the trial's files
-    sweeps/NAME/trials/NNNN[/RUN]/aK/begun       written once it has published all that it took over
+    sweeps/NAME/trials/NNNN[/RUN]/attempt    the newest attempt; the driver writes it
+    sweeps/NAME/trials/NNNN[/RUN]/aK/...     what attempt K has published: the trial's files
+    sweeps/NAME/trials/NNNN[/RUN]/aK/begun   written once it has published all that it took over
 
 Every attempt works in a folder of its own and publishes below a name of its own, so whatever a worker that was cut off
 still sends cannot replace, or be taken for, what a newer attempt has. An attempt begins by taking over what the newest
@@ -22,13 +20,13 @@ from functools import partial
 from pathlib import Path
 
 from icd.errors import CheckpointError
-from icd.search.core.attempts import BEGUN, Attempt, issued, newest_begun
+from icd.search.core.attempts import BEGUN, Attempt, newest_attempt, newest_begun
 from icd.storage.bucket import Bucket, Stored, place
 from icd.training import STUDENT
 
 _SLOTS = 2  # checkpoints that are kept, each in its turn under one of as many names
 _CHECKPOINT = re.compile(rb"epoch-\d{6}\.ckpt")
-_OWN = ("attempt", "progress.json", "stack-")  # of this machine, and of the driver
+_OWN = ("attempt", "stack-")  # of this machine, and of the driver
 
 
 @contextmanager
@@ -119,7 +117,7 @@ def check_newest(task: Attempt) -> None:
     Raises:
         CheckpointError: If the folder, or the bucket, names another attempt.
     """
-    newest = issued(task).attempt
+    newest = newest_attempt(task)
     if newest != task.attempt:
         raise CheckpointError(f"trial {task.number}: attempt {newest} has taken over from attempt {task.attempt}")
 

@@ -1,143 +1,103 @@
-"""A worker process: reads commands from one pipe, writes what happens to another, one JSON object a line.
+"""A worker: does what its driver says over a channel, one thing after another (``search/core/messages.py``)."""
 
-The driver says ``prepare``, ``stop``, ``attempt`` (with a task) and ``answer`` (to its epoch). The
-worker says ``ready``; of a preparation ``line``, ``prepared`` or ``refused``; of each attempt ``alive``, ``epoch`` and
-``outcome``.
-
-Its driver's death closes the command pipe, and the process ends at once: nothing goes on unseen.
-"""
-
-import faulthandler
-import json
 import logging
 import os
-import queue
 import signal
 import sys
-import threading
-import time
-from dataclasses import asdict, replace
-from typing import Any, BinaryIO, Protocol
+from collections.abc import Callable
+from multiprocessing.connection import Connection
 
 from icd.errors import ConfigError, IcdError
+from icd.plugins import fault
+from icd.search.core.attempts import Attempt, AttemptResult, EpochReport
+from icd.search.core.messages import EpochDone, Finished, Line, Prepare, Prepared, Refused, Run, Shutdown, Started
+from icd.worker.channel import Channel, PipeChannel
 from icd.worker.preemption import heed_sigterm
+from icd.worker.watchdog import Watchdog
 
-_ALIVE_EVERY_S = 1.0
+# As ``icd.worker.run_trial.attempt``.
+AttemptFunction = Callable[..., AttemptResult]
 
+logger = logging.getLogger(__name__)
 
-class Line:
-    """Both pipes to the driver."""
-
-    def __init__(self, commands: BinaryIO, events: BinaryIO) -> None:
-        self._commands, self._events = commands, events
-        self._inbox: queue.Queue[dict[str, Any]] = queue.Queue()
-        self._writing = threading.Lock()
-        self._said = 0.0
-        self.stop = False
-        threading.Thread(target=self._listen, daemon=True).start()
-
-    def say(self, said: str, **more: Any) -> None:
-        """Tell the driver; any thread may."""
-        line = json.dumps({"said": said, **more}).encode() + b"\n"
-        try:
-            with self._writing:
-                self._events.write(line)
-                self._events.flush()
-        except OSError:
-            os._exit(0)  # the driver is gone
-        self._said = time.monotonic()
-
-    def next(self) -> dict[str, Any]:
-        """Wait for the driver's next command or answer."""
-        return self._inbox.get()
-
-    def alive(self, epoch: int, step: int, steps: int) -> None:
-        """Tell the driver now and then that steps are being made."""
-        if time.monotonic() - self._said > _ALIVE_EVERY_S:
-            self.say("alive", epoch=epoch, step=step, steps=steps)
-
-    def _listen(self) -> None:
-        for line in self._commands:
-            command = json.loads(line)
-            if command["do"] == "stop":
-                self.stop = True
-            else:
-                self._inbox.put(command)
-        os._exit(0)
+_SHARED: list[object] = []  # what this process keeps for its attempts: ``SharedInputs``, once it has trained
 
 
-def serve(commands: BinaryIO, events: BinaryIO) -> None:
-    """Do what the driver says until it closes the pipe."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides; a Ctrl-C reaches the whole terminal
-    heed_sigterm()
-    faulthandler.register(signal.SIGUSR1, all_threads=True)
-    line = Line(commands, events)
-    # Imported here so that the listener already runs: a driver that dies meanwhile leaves nothing behind.
-    import torch
+def serve(channel: Channel, run: AttemptFunction | None = None) -> None:
+    """Do what the driver says until it says ``Shutdown``, or until this process is used for nothing else.
 
-    from icd.search.core.attempts import Attempt, EpochReport
-    from icd.worker.run_trial import attempt
-    from icd.worker.shared_inputs import SharedInputs
-
-    inputs = SharedInputs()
-
-    def send(epoch: EpochReport) -> bool:
-        line.say("epoch", epoch=asdict(epoch))
-        return bool(line.next()["go"])
-
-    line.say("ready", pid=os.getpid())
-    while True:
-        command = line.next()
-        if command["do"] == "prepare":
-            serve_preparation(command["request"], line)
-            torch.cuda.empty_cache()
-        elif command["do"] == "attempt":
-            outcome = attempt(Attempt(**command["task"]).here(), inputs, send, progress=line.alive)
-            line.say("outcome", outcome=asdict(outcome))
+    Args:
+        channel: To the driver.
+        run: For tests, in place of ``icd.worker.run_trial.attempt``.
+    """
+    while not isinstance(message := channel.receive(), Shutdown):
+        if isinstance(message, Prepare):
+            channel.send(prepare(message, channel))
+        elif isinstance(message, Run):
+            run_attempt(message.attempt.here(), channel, run)
 
 
-class Teller(Protocol):
-    """Carries what happens to the driver; ``stop`` is what the driver asks."""
+def run_attempt(attempt: Attempt, channel: Channel, run: AttemptFunction | None = None) -> None:
+    """Run an attempt, and tell how it goes and ends."""
+    channel.send(Started(channel.location, os.getpid()))
+    epochs = attempt.config.get("training", {}).get("epochs")
+    with Watchdog(attempt, channel.send) as watchdog:
 
-    stop: bool
+        def send(report: EpochReport) -> bool:
+            with watchdog.paused():
+                return channel.report(EpochDone(report, last=report.epoch == epochs))
 
-    def say(self, said: str, **more: Any) -> None: ...
+        result = (run or _training())(attempt, _inputs(run), send, progress=watchdog.step)
+    if result.unclean:
+        _SHARED.clear()
+    channel.send(Finished(result))
 
-    def alive(self, epoch: int, step: int, steps: int) -> None: ...
+
+def _training() -> AttemptFunction:
+    """Give what trains, which takes seconds to import."""
+    from icd.worker import run_trial
+
+    return run_trial.attempt
 
 
-def serve_preparation(request: dict[str, Any], line: Teller) -> None:
-    """Make ready and tell what came of it."""
-    from icd.plugins import fault
-    from icd.search.core.preparation import PreflightRequest
+def _inputs(run: AttemptFunction | None) -> object:
+    """Give what this process keeps for its trials; stand-ins for training need nothing of it."""
+    if run is None and not _SHARED:
+        from icd.worker.shared_inputs import SharedInputs
+
+        _SHARED.append(SharedInputs())
+    return _SHARED[0] if _SHARED else None
+
+
+def prepare(message: Prepare, channel: Channel) -> Prepared | Refused:
+    """Make ready, and give what came of it."""
     from icd.worker.preflight import run_preflight
 
-    def say(text: str) -> None:
-        line.say("line", text=text)
-
     try:
-        ready = run_preflight(PreflightRequest(**request), say, stop=lambda: line.stop, alive=line.alive)
-        line.say("prepared", prepared=asdict(ready))
+        return Prepared(run_preflight(message.request, lambda text: channel.send(Line(text)), channel.stop_asked))
     except IcdError as error:
-        paths, problems = [""], [str(error)]
-        if isinstance(error, ConfigError):  # one with a path and no place gets its line from whoever read the file
-            paths = ["" if problem.source else problem.path for problem in error.problems]
-            found = zip(error.problems, paths, strict=True)
-            problems = [str(replace(problem, path="") if path else problem) for problem, path in found]
-        line.say("refused", code=error.code, exit_code=error.exit_code, problems=problems, paths=paths)
+        return Refused(error)
     except Exception as error:
-        logging.getLogger(__name__).exception("prepare")
-        told, code = fault(error), ("CONFIG", 2) if fault(error) else ("BUG", 70)
-        problems = [told or f"{type(error).__name__}: {error}"]
-        line.say("refused", code=code[0], exit_code=code[1], problems=problems, paths=[""])
+        logger.exception("prepare")
+        told = fault(error)
+        return Refused(ConfigError(told) if told else IcdError(f"{type(error).__name__}: {error}"))
 
 
 def main() -> None:
-    """Entry of ``python -m icd.worker.main READ_FD WRITE_FD``."""
-    commands, events = (int(word) for word in sys.argv[1:3])
+    """Entry of ``python -m icd.worker.main FD``: the worker's end of a pipe."""
     form = "%(asctime)s %(threadName)s: %(name)s: %(message)s"
     logging.basicConfig(level=logging.INFO, format=form, stream=sys.stderr)
-    serve(os.fdopen(commands, "rb"), os.fdopen(events, "wb"))
+    serve_pipe(Connection(int(sys.argv[1])))
+
+
+def serve_pipe(connection: Connection, run: AttemptFunction | None = None) -> None:
+    """Serve a driver on this machine: it decides about a Ctrl-C, which reaches the whole terminal."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    heed_sigterm()
+    channel = PipeChannel(connection)
+    if run is None:
+        _training()  # only now that the channel listens: a driver that dies meanwhile leaves nothing behind
+    serve(channel, run)
 
 
 if __name__ == "__main__":

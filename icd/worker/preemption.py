@@ -9,6 +9,8 @@ import threading
 import time
 from types import FrameType
 
+from icd.search.core.messages import Preempt
+
 
 class PreemptionNotice:
     """Given once for a whole process, and read by its attempts between steps.
@@ -47,6 +49,11 @@ class PreemptionNotice:
 
 
 NOTICE = PreemptionNotice()  # of this process, since a signal is a whole process's
+
+
+def heed(order: Preempt, notice: PreemptionNotice = NOTICE) -> None:
+    """Take what the driver says of this process's node as a notice."""
+    notice.give(order.reason, order.until - time.time() if order.until else float("inf"))
 
 
 def heed_sigterm(notice: PreemptionNotice = NOTICE) -> None:

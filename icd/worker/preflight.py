@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from icd.config.read_trial import notes_of, read_trial
+from icd.config.checks import notes_of
+from icd.config.read_trial import read_trial
 from icd.config.trial import TrialConfig, settled, student_name
 from icd.config.yaml import Document
 from icd.data.split import Split, for_training
@@ -29,38 +30,26 @@ from icd.worker.trial_inputs import TrialFolders, read_data, views_problems
 from icd.worker.trial_probe import Probe, measure_pace
 
 
-def run_preflight(
-    request: PreflightRequest,
-    say: Callable[[str], None],
-    stop: Callable[[], bool],
-    alive: Callable[[int, int, int], None],
-) -> PreflightResult:
+def run_preflight(request: PreflightRequest, say: Callable[[str], None], stop: Callable[[], bool]) -> PreflightResult:
     """Read the data, train teachers that are missing, and try the configurations.
 
     Args:
         request: What to do.
         say: Told each step in a line.
         stop: Asked after every epoch of a teacher's training.
-        alive: Called after every step.
 
     Raises:
         IcdError: Whatever is wrong, before a trial has started.
     """
     if request.threads:
         torch.set_num_threads(request.threads)
-    return _Preflight(request, say, stop, alive).run()
+    return _Preflight(request, say, stop).run()
 
 
 class _Preflight:
     """The steps, each with what the ones before have found."""
 
-    def __init__(
-        self,
-        request: PreflightRequest,
-        say: Callable[[str], None],
-        stop: Callable[[], bool],
-        alive: Callable[[int, int, int], None],
-    ) -> None:
+    def __init__(self, request: PreflightRequest, say: Callable[[str], None], stop: Callable[[], bool]) -> None:
         self.request, self.say = request, say
         self.places = TrialFolders(
             root=local_root(request.bucket or request.root),
@@ -68,9 +57,7 @@ class _Preflight:
             download=request.download,
         )
         self.device = training_device()
-        self.quiet = Execution(
-            device=self.device, num_workers=request.threads, progress=alive, stop=stop, engine=request.engine
-        )
+        self.quiet = Execution(device=self.device, num_workers=request.threads, stop=stop, engine=request.engine)
         self.configs = [
             read_trial(Document(dict(config), f"configuration {place}")) for place, config in enumerate(request.configs)
         ]
@@ -168,7 +155,7 @@ class _Preflight:
             if teacher_caches.get(name, "off") != "off" and suits(config):
                 # As a trial with a full cache runs: no teacher, and any loss costs about what cross entropy does.
                 timed, teacher = replace(config, method=CrossEntropy(), teacher=None), None
-            pace = measure_pace(timed, self.split, teacher, replace(self.quiet, progress=lambda *_: None))
+            pace = measure_pace(timed, self.split, teacher, self.quiet)
             paces[pair] = {**pace._asdict(), "epoch_seconds": pace.epoch_seconds}
         return paces
 

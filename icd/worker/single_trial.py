@@ -13,11 +13,11 @@ import yaml
 from icd.config.trial import TrialConfig, settled
 from icd.data.split import Split, for_trial
 from icd.errors import Interrupted
+from icd.storage.folder_lock import alone_in
 from icd.teacher.cache import BUDGET_GB, CacheMode
 from icd.teacher.store import fitted, prepare
 from icd.training import checkpoints
 from icd.training.evaluation import evaluate
-from icd.training.exclusive import alone_in
 from icd.training.loop import Execution, evaluation_batches
 from icd.training.student_file import read_student
 from icd.worker.autotune import choose, described
@@ -70,7 +70,7 @@ def run_trial(
         config = replace(config, teacher=replace(config.teacher, digest=teacher.digest))
         announce(f"teacher {teacher.summary}")
     network = teacher.network if teacher else None
-    with alone_in(folder, execution, announce):
+    with alone_in(folder, announce, execution.stop, lambda: execution.progress(0, 0, 1)):
         claim(folder, config, resume=resume)
         if (folder / "result.json").exists():
             announce(f"{folder} is finished; nothing to train")

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from icd.config.read_trial import class_problems
+from icd.config.checks import class_problems
 from icd.config.trial import TrialConfig
 from icd.data import load_dataset
 from icd.data.dataset import views_problem

@@ -47,7 +47,7 @@ def test_a_sick_gpu_is_kept_from_all_others(address: str, tmp_path: Path) -> Non
     held: list[int] = []
 
     def tick() -> None:
-        held.append(len(executor._bridge.holding) if executor._bridge else 0)
+        held.append(len(executor.tracker.holding) if executor.tracker else 0)
         if held[-1]:
             (tmp_path / "go").touch()  # only now do the trials on the other GPU end
 
@@ -152,8 +152,8 @@ def test_trials_of_nodes_that_are_taken_back_go_on_elsewhere(token: Path, tmp_pa
         def tick() -> None:
             if told or len({epoch.number for epoch in policy.epochs}) < 3:
                 return
-            assert executor._bridge is not None
-            by_pid = {under_way.pid: under_way.task.number for under_way in executor._bridge.running.values()}
+            assert executor.tracker is not None
+            by_pid = {running.pid: running.attempt.number for running in executor.tracker.running.values()}
             ours = {node: next(by_pid[pid] for pid in nodes[node].pids() if pid in by_pid) for node in (1, 2)}
             told.update({ours[1]: "drained", ours[2]: "ended"})
             os.kill(nodes[1].process.pid, signal.SIGTERM)

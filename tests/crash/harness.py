@@ -21,6 +21,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -90,11 +91,11 @@ def write_images(path: Path) -> None:
     np.savez(path, x_train=images, y_train=labels, x_test=images, y_test=labels, class_names=np.array(["a", "b"]))
 
 
-def launcher(crash_at: int | None, epochs_log: Path) -> Callable[[int, int, Mapping[str, str], Path], Fork]:
+def launcher(crash_at: int | None, epochs_log: Path) -> Callable[[int, Mapping[str, str], Path], Fork]:
     """Give a launch function; its first worker dies at its n-th durable operation."""
     left = [crash_at]
 
-    def launch(commands: int, events: int, environment: Mapping[str, str], log: Path) -> Fork:
+    def launch(pipe: int, environment: Mapping[str, str], log: Path) -> Fork:
         at, left[0] = left[0], None
 
         def act() -> int:
@@ -102,14 +103,13 @@ def launcher(crash_at: int | None, epochs_log: Path) -> Callable[[int, int, Mapp
             file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             os.dup2(file, 1)
             os.dup2(file, 2)
-            keep = {0, 1, 2, commands, events}
-            close_all_but(keep)
+            close_all_but({0, 1, 2, pipe})
             os.environ.update(environment)
             run_trial._draw = lambda *arguments: None  # 0.5 s a trial for pictures nobody compares
             log_epochs(epochs_log)
             if at is not None:
                 count_operations(at)
-            worker.serve(os.fdopen(commands, "rb"), os.fdopen(events, "wb"))
+            worker.serve_pipe(Connection(pipe))
             return 0
 
         return Fork(forked(act))

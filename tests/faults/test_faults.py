@@ -162,3 +162,33 @@ def test_a_full_disk_pauses_the_sweep_and_loses_nothing(
     subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
     resume_equals(drive, undisturbed)
     assert committed.items() <= records(root)[0].curve.items()
+
+
+def test_no_worker_outlives_a_killed_driver(root: Path, harness: Harness, undisturbed: list[dict[str, Any]]) -> None:
+    drive = harness.drive(root, changes=LONG)
+    drive.until_epoch(0, 3)
+    workers = drive.workers
+    assert workers
+    drive.signal(signal.SIGKILL)
+    drive.wait()
+    drive.until(lambda: not [worker for worker in workers if alive(worker)], seconds=120)
+    resume_equals(drive, undisturbed)
+    assert sum(bare.repeated_epochs(root).values()) <= 1
+
+
+def test_a_killed_worker_costs_one_epoch_at_most(
+    root: Path, harness: Harness, undisturbed: list[dict[str, Any]]
+) -> None:
+    drive = harness.drive(root, changes=LONG)
+    for epoch in (3, 7):
+        drive.until_epoch(0, epoch)
+        (worker,) = drive.workers
+        os.kill(worker, signal.SIGKILL)
+        drive.until(partial(has_another_worker, drive, worker))
+    assert drive.wait() == 0, drive.errors
+    assert "trial 0: process killed (signal 9); see " in drive.said
+    assert "retry 1/3 from epoch" in drive.said
+    assert "retry 2/3 from epoch" in drive.said
+    assert bare.table(root) == undisturbed
+    assert sum(bare.repeated_epochs(root).values()) <= 2
+    assert records(root)[0].attempts == 3

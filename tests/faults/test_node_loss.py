@@ -40,12 +40,12 @@ class Killer:
         self.lost: dict[int, int] = {}  # the trials that ran there, and the newest checkpoint of each
 
     def watch(self, driver: Any, executor: Any) -> None:
-        under_way = list(executor._bridge.running.values())
+        under_way = list(executor.tracker.running.values())
         begun = {number for number, running in driver.running.items() if running.epoch > 3}
         if self.moment or len(begun) < 2:
             return
         pids = set(self.node.pids())
-        there = [each.task.number for each in under_way if each.pid in pids]
+        there = [each.attempt.number for each in under_way if each.pid in pids]
         if not there or len(there) == len(under_way):
             return
         self.moment = time.time()

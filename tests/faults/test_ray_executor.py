@@ -48,24 +48,24 @@ def test_a_hanging_trial_leaves_its_stack(run: Callable[..., FakePolicy], tmp_pa
 
 
 def test_a_frozen_process_is_killed(run: Callable[..., FakePolicy], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("icd.search.executors.ray.trial_tracker._LATE_S", 1.0)
+    monkeypatch.setattr("icd.search.executors.attempt_tracker.LATE_S", 1.0)
     policy = run([{"do": "freeze"}], hang_seconds=2)
     assert policy.kinds() == ["hang", "complete"]
     assert "does not answer" in policy.ends[0].reason
 
 
-def test_a_worker_whose_attempt_was_given_up_ends_itself(run: Callable[..., FakePolicy], tmp_path: Path) -> None:
-    taken: list[bool] = []
-
+def test_a_worker_whose_attempt_was_given_up_ends_itself(
+    run: Callable[..., FakePolicy], executor: RayExecutor, tmp_path: Path
+) -> None:
     def tick(policy: FakePolicy) -> None:
-        if policy.epochs and not taken:
-            taken.append(True)
-            (tmp_path / "trials" / "0000" / "attempt").write_text("9")
+        if policy.epochs and policy.running and executor.tracker is not None:
             policy.attempts = 1
+            executor.tracker.give_up("its node does not answer")
 
-    policy = run([{"training": {"epochs": 30}, "seconds": 1}], tick)
-    assert policy.kinds() == ["killed"]
-    assert not list((tmp_path / "trials" / "0000").glob("stack-*.txt"))
+    policy = run([{"training": {"epochs": 1}, "seconds": 1}, {"training": {"epochs": 300}, "seconds": 1}], tick)
+    assert policy.kinds(1) == ["lost"]
+    wait_for(lambda: not any(is_alive(pid) for pid in pids_of(tmp_path)), 60)
+    assert not list(tmp_path.glob("trials/*/stack-*.txt"))
 
 
 def test_a_driver_is_silent_and_leaves_nothing(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -160,7 +161,7 @@ class RealPolicy(FakePolicy):
 
     def next_attempt(self) -> Attempt | None:
         task = super().next_attempt()
-        return task and Attempt(**{**task.to_json(), "config": self.trials[task.number], "threads": 1})
+        return task and replace(task, config=self.trials[task.number], threads=1)
 
 
 def test_a_real_trial_gives_what_plain_processes_give(tmp_path: Path) -> None:

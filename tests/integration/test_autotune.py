@@ -142,7 +142,7 @@ def test_a_sweep_chooses_once_for_each_student(tmp_path: Path, speeds: Speeds) -
     timed = speeds({Choice("fp32", True): 0.1, Choice("bf16", True): 0.2})
     configs = [config_of(path=path, precision="auto", lr=lr).to_data() for lr in (0.1, 0.2)]
     request = PreflightRequest(configs=configs, root=str(tmp_path))
-    prepared = run_preflight(request, lambda line: None, lambda: False, lambda *_: None)
+    prepared = run_preflight(request, lambda line: None, lambda: False)
     assert list(prepared.tuned.values()) == [("fp32", True)]
     assert prepared.pin(config_of(path=path, precision="auto", lr=0.3)).training.precision == "fp32"
     between = config_of(path=path, precision="auto", batch_size=37)  # of a range, of which only the ends were prepared
@@ -150,7 +150,7 @@ def test_a_sweep_chooses_once_for_each_student(tmp_path: Path, speeds: Speeds) -
     timed.clear()
     kept = dict.fromkeys(prepared.tuned, ("bf16", True))
     request = PreflightRequest(configs=configs, root=str(tmp_path), tuned=kept)
-    prepared = run_preflight(request, lambda line: None, lambda: False, lambda *_: None)
+    prepared = run_preflight(request, lambda line: None, lambda: False)
     assert timed == []
     assert prepared.pin(config_of(path=path, precision="auto")).training.precision == "bf16"
 

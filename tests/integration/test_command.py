@@ -1,19 +1,13 @@
-"""The command as people and programs use it: exit codes, one-line errors, JSON, and life after a kill."""
+"""The command as people and programs use it: exit codes, one-line errors, JSON."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import yaml
 
-import icd
 from icd.training import checkpoints
 from tests.command import Command, one_line
 from tests.data_contract import npz_arrays
@@ -28,7 +22,6 @@ training: {{epochs: 2, batch_size: 50}}
 """
 DATA_SETS = ("data.train_per_class=2", "data.test_per_class=1", "data.val_fraction=0.5")
 TEACHER = ["--arch", "resnet8", "--data", "digits100"] + [word for item in DATA_SETS for word in ("--set", item)]
-EPOCHS = 6
 
 
 @pytest.fixture
@@ -182,54 +175,3 @@ def test_teachers(command: Command, tmp_path: Path) -> None:
     again = json.loads(brought.out)
     assert (again["digest"], again["val_unseen"]) == (card["digest"], False)
     assert again["val_top1"] == card["val_top1"]
-
-
-def begin(path: Path, root: Path) -> "subprocess.Popen[str]":
-    """Start a training in a process of its own and wait for its first epoch."""
-    environment = {**os.environ, "PYTHONPATH": str(Path(icd.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
-    words = [sys.executable, "-m", "icd.cli.main", "train", str(path), "--root", str(root), "--threads", "1"]
-    process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=environment)
-    assert process.stderr is not None
-    seen = []
-    for line in process.stderr:
-        seen.append(line)
-        if line.startswith("epoch "):
-            return process
-    raise AssertionError("".join(seen))
-
-
-def outcome(root: Path) -> tuple[str, list[dict[str, Any]]]:
-    folder = root / "trials" / "plain"
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    rows = [{name: row[name] for name in row if not name.startswith(("time", "seconds/", "speed/"))} for row in rows]
-    return json.loads((folder / "result.json").read_text())["student_sha256"], rows
-
-
-def test_interrupted_killed_resumed(command: Command, plain: Path, tmp_path: Path) -> None:
-    plain.write_text(PLAIN.replace("epochs: 2", f"epochs: {EPOCHS}"))
-    before = torch.get_num_threads()
-    try:
-        whole, interrupted, killed = (tmp_path / name for name in ("whole", "interrupted", "killed"))
-        assert command("train", plain, "--root", whole, "--threads", 1).code == 0
-        wanted = outcome(whole)
-        assert [row["epoch"] for row in wanted[1]] == list(range(1, EPOCHS + 1))
-
-        process = begin(plain, interrupted)
-        process.send_signal(signal.SIGINT)
-        said = process.communicate(timeout=240)[1]
-        assert process.returncode == 130, said
-        assert "continue with --resume" in said
-
-        process = begin(plain, killed)
-        process.kill()
-        process.communicate(timeout=240)
-        assert process.returncode == -signal.SIGKILL
-
-        for root in (interrupted, killed):
-            assert not (root / "trials" / "plain" / "result.json").exists()
-            assert "--resume" in one_line(command("train", plain, "--root", root, "--threads", 1), 5, "STATE")
-            again = command("train", plain, "--root", root, "--threads", 1, "--resume")
-            assert again.code == 0, again.err
-            assert outcome(root) == wanted
-    finally:
-        torch.set_num_threads(before)

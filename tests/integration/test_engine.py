@@ -95,6 +95,7 @@ def assert_same(one: tuple[Trained, list[EpochMetrics]], other: tuple[Trained, l
         {"batch_size": 500, "lr_warmup_epochs": 2},
         {"precision": "bf16", "epochs": 2},
         {"augmentation": {"rotate_flip": {"size": 16, "steps": 5}}},
+        {"optimizer": "adamw", "lr": 0.01, "ema_decay": 0.9, "label_smoothing": 0.1},
     ],
     ids=lambda training: "-".join(training),
 )
@@ -123,6 +124,28 @@ def test_a_cache_that_is_there_or_partly_there(
     again = ran(few, split, teacher, tmp_path / "device", engine="graph", mode=mode)
     assert [row.values["teacher/images"] for row in again[1]] == [0, 0]
     assert [row.values["train/loss"] for row in again[1]] == [row.values["train/loss"] for row in eager[1]]
+
+
+@pytest.mark.parametrize("room", ["whole", "epoch"])
+def test_the_next_epoch_s_entries_are_read_while_this_one_trains(
+    split: Split, teacher: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: str
+) -> None:
+    monkeypatch.setattr(device_cache, "_HOST_ROOM", 10**9 if room == "whole" else 0)
+    monkeypatch.setattr(device_cache, "_mirrors", {})
+    config = config_of()
+    ran(config, split, teacher, tmp_path)  # the entries of its three epochs
+    cache = open_cache(plan_cache([config], split, "full", folder=tmp_path), config, teacher, tmp_path)
+    assert cache is not None
+    student = initial_student(config, split.num_classes, torch.device("cpu"))
+    step = TrainStep(student, config.method.build(None), config.training)
+    epochs = DeviceEpochs(step, config, split, split.train, teacher, cache)  # type: ignore[arg-type]
+    epochs._prepare(1)
+    assert isinstance(epochs.cache, device_cache.DeviceCache)
+    assert epochs.cache._reading is not None
+    epochs.cache._reading.join()
+    shown = [cache.spec.slots(epoch, *epochs._shown(epoch)) for epoch in (1, 2)]
+    assert set(cache.blocks[0]._seen_S.nonzero()[0]) == {*shown[0].tolist(), *shown[1].tolist()}
+    cache.close()
 
 
 def test_blocks_of_several_grids(split: Split, teacher: Network, tmp_path: Path) -> None:

@@ -1,36 +1,21 @@
-"""A sweep over two pairs that really trains: its trials, what is shown of them, and a kill in the second run of one."""
+"""A sweep over two pairs that really trains: its trials, what is shown of them."""
 
 import json
-import os
 import re
 import shutil
-import signal
 import sqlite3
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from icd.config.read_trial import load_trial
-from icd.results.confirmation import Confirmation, confirmation_of
 from icd.search.study import sweep_index
-from icd.search.study.sweep_study import LIST_NUMBERS
 from tests.command import Command, one_line
-from tests.confirming import outcome
 from tests.crash import harness as bare
 from tests.crash.served import Harness, records
+from tests.support.two_pairs import ASKED, BOTH, EPOCHS, ONE, held
 
-EPOCHS = 4
-TEACHER = bare.SWEEP["teacher"]
-PAIRS = [
-    {"name": "small", "teacher": TEACHER, "student": {"arch": "resnet8", "stem": "conv7x7_s2"}},
-    {"name": "large", "teacher": TEACHER, "student": {"arch": "resnet14", "stem": "conv7x7_s2"}},
-]
-PROTOCOL = {**bare.SWEEP["training"], "epochs": EPOCHS}
-ONE: dict[str, Any] = {"training": PROTOCOL, "pruner": None}
 EXPORTED = ("best.yaml", "student.safetensors", "README.md")
-ASKED: dict[str, Any] = {"top": 1, "seeds": 2, "against": ["KD"]}
-BOTH: dict[str, Any] = {**ONE, "teacher": None, "student": None, "pairs": PAIRS}
 
 
 @pytest.fixture(scope="module")
@@ -43,10 +28,6 @@ def undisturbed(harness: Harness, tmp_path_factory: pytest.TempPathFactory) -> P
     root = harness.root(tmp_path_factory.mktemp("undisturbed") / "root")
     assert harness.drive(root, changes=BOTH).wait() == 0, harness.errors
     return root
-
-
-def values(root: Path) -> list[Any]:
-    return [(dict(record.members), record.rank) for record in records(root)]
 
 
 def test_every_trial_is_trained_on_every_pair(undisturbed: Path) -> None:
@@ -74,35 +55,6 @@ def test_every_trial_is_trained_on_every_pair(undisturbed: Path) -> None:
     assert epochs == [best.curve[epoch] for epoch in range(EPOCHS + 1, 2 * EPOCHS + 1)]
 
 
-@pytest.mark.parametrize("victim", ["driver", "worker"])
-def test_a_kill_in_the_second_run_changes_nothing(
-    harness: Harness, undisturbed: Path, tmp_path: Path, victim: str
-) -> None:
-    root = harness.root(tmp_path / "root")
-    drive = harness.drive(root, changes=BOTH)
-    first = drive.folder / "trials" / "0001"
-    second = first / "large" / "metrics.jsonl"
-    drive.until(lambda: second.exists() and second.read_bytes().count(b"\n") >= 2)
-    kept = (first / "small" / "student.safetensors").stat().st_mtime_ns
-    if victim == "driver":
-        drive.signal(signal.SIGKILL)
-        assert drive.wait() == -signal.SIGKILL
-        drive = harness.drive(root, changes=BOTH)
-    else:
-        (worker,) = drive.workers
-        os.kill(worker, signal.SIGKILL)
-    assert drive.wait() == 0, drive.said
-    if victim == "worker":
-        assert "retry 1/3 from epoch" in drive.said
-    assert bare.table(root) == bare.table(undisturbed)
-    assert values(root) == values(undisturbed)
-    assert (first / "small" / "student.safetensors").stat().st_mtime_ns == kept  # a finished run is not trained again
-    with sqlite3.connect(root / "mlflow.db") as database:
-        twice = "select key from metrics group by run_uuid, key, step having count(*) > 1"
-        assert database.execute(twice).fetchall() == []
-        assert database.execute("select count(*) from runs where status = 'RUNNING'").fetchone() == (0,)
-
-
 def test_what_is_shown(undisturbed: Path, command: Command) -> None:
     status = command("status", "crash", "--root", undisturbed)
     assert "best by mean rank over the pairs" in status.out, status.err
@@ -114,7 +66,7 @@ def test_what_is_shown(undisturbed: Path, command: Command) -> None:
     header = command("trials", "crash", "--csv", "--root", undisturbed).out.splitlines()[0]
     assert header.startswith("number,state,val/top1,rank,members_small,members_large,last,")
     page = undisturbed / "page.html"
-    assert command("report", "crash", "--no-log", "--root", undisturbed, "-o", page).code == 0
+    assert command("report", "crash", "--root", undisturbed, "-o", page).code == 0
     assert "the mean rank over 2 pairs (maximize val/top1)" in page.read_text()
     assert f"rank {rows[0]['rank']:.4g} over the pairs (val/top1: small " in page.read_text()
 
@@ -125,12 +77,6 @@ def confirmed(harness: Harness, undisturbed: Path, tmp_path_factory: pytest.Temp
     root = Path(shutil.copytree(undisturbed, tmp_path_factory.mktemp("confirmed") / "root"))
     assert harness.drive(root, changes=BOTH, confirm=ASKED).wait() == 0, harness.errors
     return root
-
-
-def held(root: Path) -> Confirmation:
-    found = confirmation_of(sweep_index.find(root, "crash"))
-    assert found is not None
-    return found
 
 
 def test_a_confirmation_trains_every_arm_on_every_pair(confirmed: Path, undisturbed: Path, command: Command) -> None:
@@ -155,22 +101,6 @@ def test_a_confirmation_trains_every_arm_on_every_pair(confirmed: Path, undistur
     assert "what stands below a pair is judged by nothing" in shown.out, shown.err
     told = json.loads(command("confirm", "crash", "--dry-run", "--json", "--root", confirmed).out)
     assert told == json.loads(json.dumps(found.to_data()))
-
-
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_a_confirmation_goes_on_within_a_pair(
-    harness: Harness, undisturbed: Path, confirmed: Path, tmp_path: Path, how: signal.Signals
-) -> None:
-    root = Path(shutil.copytree(undisturbed, tmp_path / "root"))
-    drive = harness.drive(root, changes=BOTH, confirm=ASKED)
-    second = drive.folder / "trials" / f"{LIST_NUMBERS + 1}" / "large" / "metrics.jsonl"
-    drive.until(lambda: second.exists() and second.read_bytes().count(b"\n") >= 1)
-    drive.signal(how)
-    assert drive.wait() == (-how if how == signal.SIGKILL else 128 + how)
-    assert not held(root).finished
-    assert harness.drive(root, changes=BOTH, confirm={}).wait() == 0, harness.errors
-    assert bare.table(root, "confirm") == bare.table(confirmed, "confirm")
-    assert outcome(held(root)) == outcome(held(confirmed))
 
 
 def test_each_pair_is_exported_with_its_student(confirmed: Path, tmp_path: Path, command: Command) -> None:

@@ -44,7 +44,7 @@ def test_workers_of_ray_see_the_gpus_that_they_were_given_and_no_others(
             executor.run(policy, lambda: None)
             (end,) = policy.ends
             seen[gpus] = end.result["visible"]
-            place = end.place
+            place = end.location
             assert place is not None
             assert place.gpu == seen[gpus]
     finally:

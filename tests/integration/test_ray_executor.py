@@ -1,6 +1,5 @@
 """Ray Tune as an executor, on a Ray of our own: every attempt ends once, whatever its process does."""
 
-import json
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from icd.config.sweep import Resources
 from icd.errors import SetupError
 from icd.search.core.attempts import AttemptResult
 from icd.search.core.machine import usable_cpus
+from icd.search.core.messages import EpochDone, Heartbeat
 from icd.search.executors.ray.cluster import fitting
 from icd.search.executors.ray.executor import RayExecutor
 from tests.integration.ray_fakes import EPOCHS, FakePolicy, fake_attempt, runner
@@ -96,9 +96,9 @@ def test_whatever_ray_raises_ends_one_attempt(run: Callable[..., FakePolicy], mo
 
     def get_or_raise(future: Any) -> Any:
         answer = get(future)
-        message = json.loads(answer["message"]) if isinstance(answer, dict) and "message" in answer else {}
-        if message.get("epoch", {}).get("epoch") == 2 and message["epoch"]["number"] in raised:
-            raise raised.pop(message["epoch"]["number"])
+        message = answer.get("message") if isinstance(answer, dict) else None
+        if isinstance(message, EpochDone) and message.report.epoch == 2 and message.report.number in raised:
+            raise raised.pop(message.report.number)
         return answer
 
     monkeypatch.setattr(event_manager, "ray", SimpleNamespace(get=get_or_raise, wait=ray.wait))
@@ -133,7 +133,7 @@ def test_stopping_ends_the_run(run: Callable[..., FakePolicy], executor: RayExec
     assert len(policy.ends) == policy.most
     assert {outcome.kind for outcome in policy.ends} == {"stopped"}
     assert max(later - earlier for earlier, later in pairwise(ticks)) < 2.5
-    assert any({"epoch": 2, "step": 1, "steps": 2} in progress.values() for progress in seen)
+    assert any(Heartbeat(2, 1, 2) in progress.values() for progress in seen)
 
 
 def test_stopping_before_a_trial_has_begun_ends_the_run(run: Callable[..., FakePolicy]) -> None:

@@ -1,6 +1,8 @@
 """``icd report`` and ``icd compare``: files, texts, exit codes."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,26 +40,39 @@ def other(root: Path, **parts: Any) -> Study:
 
 
 def test_a_report_is_written_beside_the_trials(command: Command, study: Study) -> None:
+    study.ledger.note_study(stopped_by="budget")  # MLflow was told of it
     said = command("report", "by-hand")
     assert said.code == 0, said.err
     assert said.out == f"{study.folder / 'report.html'}\n"
     assert "Sweep by-hand" in (study.folder / "report.html").read_text()
-    assert not (study.root / "mlflow.db").exists()  # nobody drove this sweep
+    assert not (study.root / "mlflow.db").exists()  # nobody asked for it
 
 
 def test_a_report_is_written_elsewhere_and_replaced(command: Command, study: Study, tmp_path: Path) -> None:
     output = tmp_path / "new" / "page.html"
     for _ in range(2):
-        said = command("report", "by-hand", "-o", output, "--no-log", "--json")
+        said = command("report", "by-hand", "-o", output, "--json")
         assert json.loads(said.out) == {"name": "by-hand", "path": str(output), "logged": False, "pending": None}
     assert output.read_text().startswith("<!DOCTYPE html>")
     assert not (study.folder / "report.html").exists()
 
 
+def test_verbs_that_read_take_no_framework_that_they_do_not_need(study: Study, tmp_path: Path) -> None:
+    study.ledger.note_study(stopped_by="budget")
+    other(study.root)
+    page, config = str(tmp_path / "page.html"), str(tmp_path / "best.yaml")
+    verbs = [["report", "by-hand"], ["compare", "by-hand", "other", "-o", page]]
+    verbs.append(["export", "by-hand", "--unconfirmed", "-o", config])
+    code = "import sys, json; from icd.cli.main import main\nassert not any(map(main, json.loads(sys.argv[1])))\n"
+    code += "sys.exit(repr([name for name in ('mlflow', 'ray', 'pandas', 'matplotlib') if name in sys.modules]))"
+    done = subprocess.run([sys.executable, "-c", code, json.dumps(verbs)], capture_output=True, text=True, check=False)
+    assert done.stderr.strip() == "[]"
+
+
 def test_a_driver_logs_by_itself(command: Command, study: Study) -> None:
     study.ledger.note_study(stopped_by="budget")
     with DriverLock(study.folder):
-        said = command("report", "by-hand")
+        said = command("report", "by-hand", "--log")
     assert said.code == 0, said.err
     assert "not logged: " in said.err
     assert not (study.root / "mlflow.db").exists()
@@ -69,7 +84,7 @@ def test_a_report_waits_for_a_server_that_is_away(
     study.ledger.note_study(stopped_by="budget")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setattr("icd.cli.outcomes._FLUSH_S", 0.1)
-    said = command("report", "by-hand", "--json")
+    said = command("report", "by-hand", "--log", "--json")
     assert said.code == 0, said.err
     told = json.loads(said.out)
     shown = [record for record in study.ledger.records() if record.state != "duplicate"]

@@ -63,7 +63,7 @@ def test_sweep_again_extended_exported(
     assert more.code == 0, more.err
     assert "found 2 done, 0 running to continue, 0 lost" in more.err
     assert json.loads(more.out)["counts"]["complete"] == 3
-    said = command("report", "by-hand", "--json")
+    said = command("report", "by-hand", "--log", "--json")
     assert json.loads(said.out) == {"name": "by-hand", "path": str(page), "logged": True, "pending": 0}, said.err
     assert "3 complete" in page.read_text()
     assert logged.read_bytes() == page.read_bytes()

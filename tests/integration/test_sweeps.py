@@ -1,10 +1,7 @@
-"""Whole sweeps with real drivers and workers: refusals, extensions, one killed worker and one killed driver."""
+"""Whole sweeps with real drivers and workers: refusals, extensions, divergence, dead terms."""
 
 import json
-import os
-import signal
 import sqlite3
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +12,7 @@ from icd.search.core.records import best
 from icd.search.study import sweep_index
 from tests.command import Command
 from tests.crash import harness as bare
-from tests.crash.served import Drive, Harness, alive, has_another_worker, records
+from tests.crash.served import Harness, records
 from tests.tiny import training, unpruned
 
 LONG = unpruned(12, trials=2)
@@ -38,13 +35,6 @@ def undisturbed(harness: Harness, tmp_path_factory: pytest.TempPathFactory) -> l
     root = harness.root(tmp_path_factory.mktemp("undisturbed") / "root")
     assert harness.drive(root, changes=LONG).wait() == 0
     return bare.table(root)
-
-
-def resume_equals(drive: Drive, expected: list[dict[str, Any]], **more: Any) -> None:
-    again = drive.harness.drive(drive.root, changes=LONG, **more)
-    assert again.wait() == 0, again.errors
-    assert bare.table(drive.root) == expected
-    assert bare.tracking_faults(drive.root, expected) == []
 
 
 DEAD: dict[str, Any] = {
@@ -114,18 +104,6 @@ def test_a_trial_that_diverges_is_recorded_and_never_best(harness: Harness, root
     assert not [fault for fault in bare.tracking_faults(root, []) if "RUNNING" in fault or "twice" in fault]
 
 
-def test_no_worker_outlives_a_killed_driver(root: Path, harness: Harness, undisturbed: list[dict[str, Any]]) -> None:
-    drive = harness.drive(root, changes=LONG)
-    drive.until_epoch(0, 3)
-    workers = drive.workers
-    assert workers
-    drive.signal(signal.SIGKILL)
-    drive.wait()
-    drive.until(lambda: not [worker for worker in workers if alive(worker)], seconds=120)
-    resume_equals(drive, undisturbed)
-    assert sum(bare.repeated_epochs(root).values()) <= 1
-
-
 def test_the_second_of_two_drivers_is_refused_at_once(
     root: Path, harness: Harness, undisturbed: list[dict[str, Any]]
 ) -> None:
@@ -161,24 +139,6 @@ def test_extend_allows_a_larger_budget_from_then_on(
     ledger = sweep_index.find(root, "crash")
     assert run_sweep.stored_sweep(ledger).budget.trials == 2, "what icd resume reads"
     assert harness.drive(root, changes=LONG).wait() == 0
-
-
-def test_a_killed_worker_costs_one_epoch_at_most(
-    root: Path, harness: Harness, undisturbed: list[dict[str, Any]]
-) -> None:
-    drive = harness.drive(root, changes=LONG)
-    for epoch in (3, 7):
-        drive.until_epoch(0, epoch)
-        (worker,) = drive.workers
-        os.kill(worker, signal.SIGKILL)
-        drive.until(partial(has_another_worker, drive, worker))
-    assert drive.wait() == 0, drive.errors
-    assert "trial 0: process killed (signal 9); see " in drive.said
-    assert "retry 1/3 from epoch" in drive.said
-    assert "retry 2/3 from epoch" in drive.said
-    assert bare.table(root) == undisturbed
-    assert sum(bare.repeated_epochs(root).values()) <= 2
-    assert records(root)[0].attempts == 3
 
 
 def test_a_dead_term_ends_a_trial_whoever_drives(harness: Harness, root: Path, tmp_path: Path) -> None:

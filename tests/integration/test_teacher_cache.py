@@ -107,6 +107,22 @@ def test_the_side_is_the_live_one_up_to_float16(
     assert torch.equal(side.logits_right(batch.labels_B), live.logits_right(batch.labels_B))
 
 
+@pytest.mark.parametrize(("mode", "num_views"), [("stream", 2**31), ("full", 3)])
+def test_a_cache_holds_the_views_of_rand_augment(
+    split: Split, teacher: Network, tmp_path: Path, mode: str, num_views: int
+) -> None:
+    family = {"rand_augment": {"size": 16, "pad": 2, "num_views": num_views}}
+    config = config_of(augmentation=family)
+    _, rows = trained(config, split, teacher, cache_of(config, split, teacher, tmp_path, mode))
+    assert sum(row.values["teacher/images"] for row in rows) > 50
+    other = replace(config, training=replace(config.training, lr=0.01))
+    again, rows = trained(other, split, teacher, cache_of(other, split, teacher, tmp_path, mode))
+    assert [row.values["teacher/images"] for row in rows] == [0, 0]
+    live, _ = trained(other, split, teacher, None)
+    for name, weight in again.named_parameters():
+        assert torch.allclose(weight, live.get_parameter(name), atol=0.02), name
+
+
 def test_an_answer_beside_the_cache_is_the_cache_s_own(split: Split, teacher: Network, tmp_path: Path) -> None:
     config = config_of({"recipe": "iCD-KD", "scales": [1, 2, 3]})
     batch = first_batch(config, split)

@@ -18,12 +18,14 @@ from icd.errors import CheckpointError, NonFiniteLossError
 from icd.models import Network, build_model
 from icd.training import checkpoints
 from icd.training.checkpoints import weights_digest
-from icd.training.loop import EpochMetrics, Execution, Trained, train
+from icd.training.evaluation import evaluate
+from icd.training.loop import EpochMetrics, Execution, Trained, evaluation_batches, train
 from tests.tiny import images, views
 
 DATA = {"name": "npz", "path": "tiny.npz"}
 TEACHER = {"arch": "resnet14", "weights": "train", "training": {"epochs": 1, "augmentation": views()}}
 METHODS: dict[str, Any] = {"iCD-KD": "iCD-KD", "CRD": {"recipe": "CRD", "num_negatives": 20}}
+ADAMW: dict[str, Any] = {"optimizer": "adamw", "lr": 0.01, "label_smoothing": 0.1, "ema_decay": 0.8}
 
 
 def config_of(method: str, epochs: int = 3, **training: Any) -> TrialConfig:
@@ -54,9 +56,11 @@ def seen_by(rows: list[EpochMetrics]) -> list[tuple[int, dict[str, float]]]:
     return [(row.epoch, timeless(row.values)) for row in rows]
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_stop_and_resume_is_the_uninterrupted_run(split: Split, teacher: Network, tmp_path: Path, method: str) -> None:
-    config = config_of(method)
+@pytest.mark.parametrize(("method", "training"), [("iCD-KD", {}), ("CRD", {}), ("iCD-KD", ADAMW)])
+def test_stop_and_resume_is_the_uninterrupted_run(
+    split: Split, teacher: Network, tmp_path: Path, method: str, training: dict[str, Any]
+) -> None:
+    config = config_of(method, **training)
     whole_rows: list[EpochMetrics] = []
     whole = train(config, split, teacher, Execution(report=whole_rows.append))
     assert (whole.finished, whole.epoch) == (True, 3)
@@ -84,6 +88,16 @@ def test_stop_and_resume_is_the_uninterrupted_run(split: Split, teacher: Network
         assert sum(shares) == pytest.approx(1)
         assert all(math.isfinite(value) for value in row.values.values())
     assert split.test.looks == []
+
+
+def test_the_average_of_the_weights_is_what_is_measured_and_kept(split: Split, teacher: Network) -> None:
+    averaged = train(config_of("iCD-KD", ema_decay=0.8), split, teacher, Execution())
+    plain = train(config_of("iCD-KD"), split, teacher, Execution())
+    assert digest_of(averaged) != digest_of(plain)
+    assert averaged.metrics["train/loss"] == plain.metrics["train/loss"], "the training itself is the same"
+    assert averaged.metrics["val/loss"] != plain.metrics["val/loss"]
+    measured = evaluate(averaged.network.eval(), evaluation_batches(config_of("iCD-KD"), split, split.val, Execution()))
+    assert measured["loss"] == averaged.metrics["val/loss"]
 
 
 def ungauged(rows: list[EpochMetrics]) -> list[tuple[int, dict[str, float]]]:

@@ -19,7 +19,7 @@ MAY_IMPORT_SEARCH = {
     "ray": {
         "icd/cli/submit.py",
         "icd/search/executors/ray/executor.py",
-        "icd/search/executors/ray/trial_tracker.py",
+        "icd/search/executors/ray/control.py",
         "icd/search/executors/ray/cluster.py",
         "icd/search/executors/ray/autoscaler.py",
         "icd/doctor/ray_facts.py",

@@ -47,14 +47,14 @@ class SweepController:
         ledger: Ledger,
         tracker: Tracker,
         prepared: PreflightResult,
-        site: RunContext,
+        context: RunContext,
         announce: Callable[[str], None],
         source: TrialSource | None = None,
     ) -> None:
         self.sweep, self.ledger, self.tracker = sweep, ledger, tracker
-        self.prepared, self.site, self.announce = prepared, site, announce
+        self.prepared, self.context, self.announce = prepared, context, announce
         self.source = source or SearchSource(sweep, space, ledger, prepared, self._refused)
-        self.recorder = TrialRecorder(sweep, space, ledger, tracker, site, self.source)
+        self.recorder = TrialRecorder(sweep, space, ledger, tracker, context, self.source)
         self.running: dict[int, RunningTrial] = {}
         self.drain = self.stop_now = False
         self.stopped_by = ""
@@ -65,9 +65,9 @@ class SweepController:
         self._beside: set[int] = set()  # those of them that are under way, with nothing beside them
         self._hosts: set[str] = set()  # where epochs were finished
         self._warned = False
-        self._retry, self._paces = RetryPolicy(sweep.resources.retries, announce), EpochTimes()
+        self._retry, self._epoch_times = RetryPolicy(sweep.resources.retries, announce), EpochTimes()
         seconds_before = float(ledger.attributes.get(self._noted("seconds"), 0.0))
-        self._allowance = BudgetTracker(sweep.budget, seconds_before, site.gpus_per_trial)
+        self._budget = BudgetTracker(sweep.budget, seconds_before, context.gpus_per_trial)
         self._ended: list[str] = []
         if ledger.attributes.get(QUARANTINED):
             ledger.note_study(**{QUARANTINED: []})  # what an earlier driver saw
@@ -129,11 +129,11 @@ class SweepController:
         counted = under_way.before + epoch.epoch
         self.recorder.commit(epoch.number, counted, epoch.metrics, under_way.run)
         under_way.epoch, under_way.value = counted, value
-        if self._paces.add(epoch.number, epoch.device, epoch.metrics.get("seconds/epoch", 0.0)):
+        if self._epoch_times.add(epoch.number, epoch.device, epoch.metrics.get("seconds/epoch", 0.0)):
             self._note_devices(epoch.number)
         if epoch.device:  # else it is only told again
             self._retry.on_epoch(epoch)
-            self._hosts |= {epoch.place.host} if epoch.place is not None else set()
+            self._hosts |= {epoch.location.host} if epoch.location is not None else set()
         if self.ledger.finished(epoch.number):
             return False
         reason = self._reason_to_prune(epoch.number, counted) if counted < under_way.epochs else ""
@@ -172,7 +172,7 @@ class SweepController:
             self._preempted(outcome, under_way)
         else:
             self._fault(outcome, under_way)
-        self.note_stage(seconds=self._allowance.seconds)
+        self.note_stage(seconds=self._budget.seconds)
 
     def note_stage(self, **attributes: Any) -> None:
         """Set attributes of the study that are this stage's own."""
@@ -187,11 +187,11 @@ class SweepController:
         """Read the ledger: what is known, what was under way, what a killed driver left half said."""
         ended = []
         for record in self.ledger.records(self.source.stage):
-            self._allowance.spend(float(record.attributes.get("seconds", 0.0)))
+            self._budget.spend(float(record.attributes.get("seconds", 0.0)))
             if not self.source.restore(record):
                 continue
             self._retry.restore(record.number, record.attributes.get("faults", {}))
-            self._paces.take_up(record.number, record.attributes.get("devices", ()))
+            self._epoch_times.take_up(record.number, record.attributes.get("devices", ()))
             if record.state == "running":
                 self._waiting.append(record.number)
             else:
@@ -201,7 +201,7 @@ class SweepController:
 
     def _room(self) -> bool:
         """Whether the budget, the grid and the sampler allow another trial."""
-        if self._allowance.over(self.source.tried):
+        if self._budget.over(self.source.tried):
             self.stopped_by = "budget"
             return False
         if self.source.exhausted:
@@ -228,7 +228,7 @@ class SweepController:
                 f"{key_of(members)[:12]}: this version of icd reads the sweep otherwise"
             )
         # A run that has its result is done. Where all are, only the end was not told: the last one says it again.
-        member = next((run for run in members[:-1] if not run.finished(self.site.folder, number)), members[-1])
+        member = next((run for run in members[:-1] if not run.finished(self.context.folder, number)), members[-1])
         config = member.config
         attempt, bucket = record.attempts + 1, self.recorder.files.bucket
         self.ledger.note(number, attempts=attempt)
@@ -246,13 +246,13 @@ class SweepController:
             number=number,
             attempt=attempt,
             config=config.to_data(),
-            sweep=str(self.site.folder),
-            root=str(self.site.root),
-            data_root=str(self.site.data_root) if self.site.data_root else None,
+            sweep=str(self.context.folder),
+            root=str(self.context.root),
+            data_root=str(self.context.data_root) if self.context.data_root else None,
             hang_seconds=self._hang_seconds(config),
             grace_seconds=self.sweep.resources.grace_seconds,
-            threads=self.site.threads,
-            engine=self.site.engine,
+            threads=self.context.threads,
+            engine=self.context.engine,
             teacher_cache=self.prepared.teacher_caches.get(teacher_name(config), "off"),
             stage=self.source.stage,
             member=member.name,
@@ -260,7 +260,7 @@ class SweepController:
         )
 
     def _hang_seconds(self, config: TrialConfig) -> float:
-        return max(self.sweep.resources.hang_seconds, 5 * self._paces.slowest * config.training.report_every)
+        return max(self.sweep.resources.hang_seconds, 5 * self._epoch_times.slowest * config.training.report_every)
 
     # Judging
 
@@ -322,7 +322,7 @@ class SweepController:
 
     def _note_devices(self, number: int) -> None:
         """Keep what a trial ran on so far: the next attempt may come to another type."""
-        devices = self._paces.devices(number)
+        devices = self._epoch_times.devices(number)
         if devices:
             self.ledger.note(number, devices=devices)
 
@@ -343,13 +343,13 @@ class SweepController:
 
     def _fault(self, outcome: AttemptResult, under_way: RunningTrial) -> None:
         """Try again where that can help, or record the failure."""
-        number, verdict = outcome.number, self._retry.decide(outcome)
+        number, decision = outcome.number, self._retry.decide(outcome)
         self.ledger.note(number, faults=self._retry.counts(number))
-        if verdict.again:
+        if decision.again:
             last = self.recorder.stored_epoch(number, under_way)
             # Over several machines Ray places it where there is room; holding them all for one trial costs more.
             alone = outcome.kind == "memory" and len(self._hosts) <= 1
-            how = f"{verdict.words} alone" if alone else verdict.words
+            how = f"{decision.words} alone" if alone else decision.words
             self.announce(f"trial {number}: {outcome.reason}; {how} from epoch {last}")
             (self._alone if alone else self._waiting).append(number)
             return
@@ -368,7 +368,7 @@ class SweepController:
     def _costs(self, number: int) -> dict[str, Any]:
         """What a trial's epochs took, counted against the budget, and which terms did nothing, if any."""
         costs = self.recorder.costs(number)
-        self._allowance.spend(costs["seconds"])
+        self._budget.spend(costs["seconds"])
         return costs
 
     def _close(self, number: int) -> None:

@@ -59,21 +59,21 @@ class RetryPolicy:
     def on_epoch(self, epoch: EpochReport) -> None:
         """Take note that a trial and its location get on."""
         self._preempted[epoch.number] = 0
-        if epoch.place is not None:
-            self.health.epoch_finished(epoch.place)
+        if epoch.location is not None:
+            self.health.epoch_finished(epoch.location)
 
     def on_finished(self, outcome: AttemptResult) -> None:
         """Take note of an end, whatever it was."""
         if outcome.kind == "preempted":
             self._preempted[outcome.number] += 1
         elif outcome.kind in RETRIES:
-            self._here.setdefault(outcome.number, []).append((outcome.kind, outcome.place))
-            if outcome.place is not None:
-                self.health.fault(outcome.place, outcome.number, outcome.kind)
+            self._here.setdefault(outcome.number, []).append((outcome.kind, outcome.location))
+            if outcome.location is not None:
+                self.health.fault(outcome.location, outcome.number, outcome.kind)
 
     def decide(self, outcome: AttemptResult) -> RetryDecision:
         """Say whether a trial is tried again after a fault that was noted."""
-        if self._excused(outcome.kind, outcome.place):
+        if self._excused(outcome.kind, outcome.location):
             return RetryDecision(again=True, words="not its own fault, it goes on elsewhere")
         allowed = RETRIES[outcome.kind]
         allowed = self._retries if allowed is None else allowed

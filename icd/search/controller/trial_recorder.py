@@ -29,13 +29,13 @@ class TrialRecorder:
         space: SearchSpace,
         ledger: Ledger,
         tracker: Tracker,
-        site: RunContext,
+        context: RunContext,
         source: TrialSource,
     ) -> None:
-        self.sweep, self.ledger, self.site, self.source = sweep, ledger, site, source
-        self.files = sweep_files_of(site.folder)
+        self.sweep, self.ledger, self.context, self.source = sweep, ledger, context, source
+        self.files = sweep_files_of(context.folder)
         self._weights = [row.name for row in space.dimensions() if row.name.endswith("_weight")]
-        self.tracker, self.views = tracker, SweepViews(sweep, space, ledger.attributes, site.folder)
+        self.tracker, self.views = tracker, SweepViews(sweep, space, ledger.attributes, context.folder)
 
     @property
     def curve_metric(self) -> str:
@@ -62,7 +62,7 @@ class TrialRecorder:
     def catch_up(self, number: int) -> None:
         """Commit epochs that the trial's folder has and the ledger has not."""
         for run, before in self._runs(number):
-            for row in stored_rows(trial_folder(self.site.folder, number, run)):
+            for row in stored_rows(trial_folder(self.context.folder, number, run)):
                 metrics = {name: value for name, value in row.items() if name != "epoch"}
                 self.commit(number, before + row["epoch"], metrics, run)
 
@@ -85,7 +85,7 @@ class TrialRecorder:
             result: The result.json of its last run.
         """
         members = self.members(number)
-        results = [member.result(self.site.folder, number) for member in members[:-1]] + [dict(result)]
+        results = [member.result(self.context.folder, number) for member in members[:-1]] + [dict(result)]
         runs = [self._measured(number, *run) for run in zip(members, results, strict=True)]
         notes = {
             "student_sha256": "+".join(own["student_sha256"] for own in results),
@@ -100,14 +100,14 @@ class TrialRecorder:
 
     def costs(self, number: int) -> dict[str, Any]:
         """What the epochs of a trial took, in seconds, and which terms did nothing, if any."""
-        rows = [stored_rows(trial_folder(self.site.folder, number, run)) for run, _ in self._runs(number)]
+        rows = [stored_rows(trial_folder(self.context.folder, number, run)) for run, _ in self._runs(number)]
         dead = [term.to_data() for term in self._dead_terms(number, rows[0])] if len(rows) == 1 else []
         return {"seconds": sum(map(training_seconds, rows)), **({"dead_terms": dead} if dead else {})}
 
     def dead_and_searched(self, number: int, epoch: int) -> list[DeadTerm]:
         """Find terms that did nothing up to an epoch, of those that the search can take away."""
         self.fetch(number)
-        rows = stored_rows(trial_folder(self.site.folder, number))
+        rows = stored_rows(trial_folder(self.context.folder, number))
         dead = self._dead_terms(number, [row for row in rows if row["epoch"] <= epoch])
         return [term for term in dead if term.searched]
 
@@ -129,11 +129,11 @@ class TrialRecorder:
     def _runs(self, number: int) -> list[tuple[str, int]]:
         """Give the name of each run of a trial, and how many epochs are before it."""
         pairs = [pair.name for pair in self.sweep.pairs] or [""]
-        return epochs_before(self.site.folder, number, pairs)
+        return epochs_before(self.context.folder, number, pairs)
 
     def _measured(self, number: int, member: PairRun, result: Mapping[str, Any]) -> list[float]:
         """Give the objectives of a run."""
-        last = stored_rows(member.folder(self.site.folder, number))[-1]
+        last = stored_rows(member.folder(self.context.folder, number))[-1]
         measured = {**last, "cost/seconds": 60 * result["minutes"], "cost/parameters": result["parameters"]}
         return [float(measured[objective.metric]) for objective in self.sweep.objectives]
 

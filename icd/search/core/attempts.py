@@ -1,15 +1,14 @@
-"""What driver, executors and workers say to each other; plain values that travel as JSON.
+"""Attempts at trials: what a worker is given, what it says of every epoch, how it ended, and what follows from that.
 
 One trial may take several attempts. An attempt starts from the newest valid checkpoint of the trial's folder, says
 every epoch it knows, the newest stored one first, and ends with an ``AttemptResult``.
 """
 
-import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, Protocol
 
 from icd.config.engine import Engine
 from icd.search.core.location import Location
@@ -78,6 +77,11 @@ class Attempt:
     bucket: str = ""
 
     @property
+    def name(self) -> str:
+        """Its own, in logs and among messages."""
+        return f"{self.number:04d}-{self.attempt}"
+
+    @property
     def folder(self) -> Path:
         """The folder of the trial, or of its run; with a bucket the attempt's own copy of it."""
         folder = trial_folder(Path(self.sweep), self.number, self.member)
@@ -88,16 +92,17 @@ class Attempt:
         """What the names of the trial's objects, or of its run's, begin with in a bucket."""
         return trial_folder(Path("sweeps") / Path(self.sweep).name, self.number, self.member).as_posix()
 
+    @property
+    def stack(self) -> Path:
+        """Where a worker that hangs writes what every thread does; the driver's copy where the root is a bucket."""
+        return trial_folder(Path(self.sweep), self.number) / f"stack-{self.attempt}.txt"
+
     def here(self) -> "Attempt":
-        """Give the same task with this machine's folders."""
+        """Give the same attempt with this machine's folders."""
         if not self.bucket:
             return self
         root = local_root(self.bucket)
         return replace(self, root=str(root), sweep=str(root / "sweeps" / Path(self.sweep).name))
-
-    def to_json(self) -> dict[str, Any]:
-        """Write it for a pipe."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +112,7 @@ class EpochReport:
     Attributes:
         metrics: With ``time``, seconds since 1970.
         device: Name of the GPU or CPU it was trained on; empty where it is only told again.
-        place: Where that is, as the executor knows it.
+        location: Where that is, as the executor knows it.
     """
 
     number: int
@@ -115,7 +120,7 @@ class EpochReport:
     epoch: int
     metrics: Mapping[str, float]
     device: str = ""
-    place: Location | None = None
+    location: Location | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +131,7 @@ class AttemptResult:
         result: The trial's result.json, for ``complete``.
         reason: One line for people, for all but ``complete``.
         device: Name of the GPU or CPU it ran on.
-        place: Where that is, as the executor knows it; None where the end says nothing about the place.
+        location: Where that is, as the executor knows it; None where the end says nothing about the place.
         spent: Why its process is given no other attempt, though nothing is wrong with this one.
     """
 
@@ -136,11 +141,16 @@ class AttemptResult:
     reason: str = ""
     device: str = ""
     result: Mapping[str, Any] = field(default_factory=dict)
-    place: Location | None = None
+    location: Location | None = None
     spent: str = ""
 
+    @property
+    def unclean(self) -> bool:
+        """Whether its process is used for nothing else."""
+        return self.kind in UNCLEAN or bool(self.spent)
 
-def ended(task: Attempt, kind: OutcomeKind, reason: str) -> AttemptResult:
+
+def ended(task: Attempt, kind: OutcomeKind, reason: str = "") -> AttemptResult:
     """Give the end of an attempt that cannot tell it itself."""
     return AttemptResult(number=task.number, attempt=task.attempt, kind=kind, reason=reason)
 
@@ -199,42 +209,15 @@ def newest_begun(names: Mapping[str, Stored], prefix: str, most: int) -> int:
     return max((number for number in found if number <= most), default=0)
 
 
-class AttemptClaim(NamedTuple):
-    """What the driver has said of a trial's run; its workers look every few seconds.
-
-    Attributes:
-        attempt: The newest; older ones may publish nothing.
-        reason: Why that one has to go soon, because its node is taken back; empty where it has not.
-        until: How long there is, in seconds since 1970; 0 for no limit.
-    """
-
-    attempt: int
-    reason: str = ""
-    until: float = 0.0
-
-    def to_bytes(self) -> bytes:
-        """Write it; a number alone where there is nothing more to say."""
-        notice = "\n" + json.dumps({"reason": self.reason, "until": self.until}) if self.reason else ""
-        return f"{self.attempt}{notice}".encode()
-
-
-def issued(task: Attempt, bucket: Bucket | None = None) -> AttemptClaim:
-    """Read what was said of a task's run; where the folder, or the bucket, does not say, its attempt is the newest.
-
-    Args:
-        task: Whose run it is.
-        bucket: That of the task, for another patience than the usual.
+def newest_attempt(attempt: Attempt) -> int:
+    """Read which attempt has a trial's run; where the folder, or the bucket, does not say, it is the one that asks.
 
     Raises:
         SetupError: If the bucket stays away.
     """
     try:
-        if task.bucket:
-            content = (bucket or Bucket(task.bucket)).read(f"{task.prefix}/attempt") or b""
-        else:
-            content = (task.folder / "attempt").read_bytes()
-        number, _, notice = content.partition(b"\n")
-        said = json.loads(notice) if notice else {}
-        return AttemptClaim(int(number), str(said.get("reason", "")), float(said.get("until", 0)))
+        if attempt.bucket:
+            return int(Bucket(attempt.bucket).read(f"{attempt.prefix}/attempt") or b"")
+        return int((attempt.folder / "attempt").read_bytes())
     except (OSError, ValueError):
-        return AttemptClaim(task.attempt)
+        return attempt.attempt

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from icd.errors import SetupError, StateError
-from icd.search.core.attempts import AttemptClaim, checkpoints_below, newest_begun, trial_folder
+from icd.search.core.attempts import checkpoints_below, newest_begun, trial_folder
 from icd.search.core.records import Stage
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_index import REPORT_NAME, sweep_folder
@@ -61,7 +61,7 @@ class SweepFiles:
 
         path = trial_folder(self.folder, number, run) / "attempt"
         path.parent.mkdir(parents=True, exist_ok=True)
-        content = AttemptClaim(attempt).to_bytes()
+        content = str(attempt).encode()
         write_durably(path, content)
         if self.bucket is not None:
             self.bucket.write(f"{self._run(number, run)}/attempt", content)

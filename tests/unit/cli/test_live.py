@@ -11,6 +11,7 @@ from rich.live import Live
 from icd.cli import display as live
 from icd.cli.display import LiveDisplay, end_line
 from icd.config.sweep import Objective
+from icd.search.core.messages import Heartbeat
 from icd.search.core.records import TrialRecord
 from icd.search.core.run_context import RunningTrial
 
@@ -31,9 +32,8 @@ class Sweep:
         self.reads += 1
         return list(self.records)
 
-    def progress(self) -> dict[int, dict[str, int]]:
-        second_run = {"epoch": 2, "step": 3, "steps": 10}
-        return {1: {"epoch": 3, "step": 5, "steps": 10}, 2: {"epoch": 4, "step": 9, "steps": 10}, 3: second_run}
+    def progress(self) -> dict[int, Heartbeat]:
+        return {1: Heartbeat(3, 5, 10), 2: Heartbeat(4, 9, 10), 3: Heartbeat(2, 3, 10)}
 
 
 def complete(number: int, value: float) -> TrialRecord:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from icd.config.read_trial import idle_fields, notes_of
+from icd.config.checks import idle_fields, notes_of
 from icd.losses import BASE_LOSSES, BaseLoss, LocalRelations, NormalizedKD
 from icd.methods import CellDistillation
 from icd.search.suggest.search_space import SearchSpace

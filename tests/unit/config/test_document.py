@@ -59,7 +59,7 @@ def test_26_mistakes_of_a_file_are_told_at_once() -> None:
         "teacher.training.lrr", "student.arch", "student.pre_trained", "method.recipe", "method.scale",
         "method.cluster_wieght", "method.ce_weight", "method.cluster_scale_weights.step", "method.cluster_weight.low",
         "method.cluster_temperature.low", "training.preset", "training.epochs", "training.lrr",
-        "search.enqueue[0].methd", "search.enqueue[0].label", "search.objective.metric", "search.objective.direction",
+        "search.enqueue[0].label", "search.enqueue[0].methd", "search.objective.metric", "search.objective.direction",
         "search.budget.trials", "search.budget.hour", "search.pruner", "resources.retry", "resources.gpus_per_trial",
     ]  # fmt: skip
     assert len(found) == 27, "one of the 26 is two: an old habit beside it"
@@ -218,45 +218,7 @@ BASE: dict[str, Any] = {
     "training": {"epochs": 8},
     "search": {"budget": {"trials": 9}},
 }
-HABITS: list[tuple[str, Any]] = [
-    # Optuna
-    ("n_trials", 100), ("search.n_trials", 50), ("search.budget.n_trials", 50), ("max_evals", 30),
-    ("study_name", "y"), ("direction", "maximize"), ("search.direction", "minimize"), ("sampler", "tpe"),
-    ("search.sampler", "TPESampler"), ("search.sampler", {"name": "RandomSampler"}),
-    ("search.sampler.n_startup_trials", 4),
-    ("search.pruner", "MedianPruner"), ("search.pruner", {"name": "SuccessiveHalvingPruner"}), ("n_jobs", 2),
-    ("search.pruner.n_warmup_steps", 2), ("training.lr", "suggest_float('lr', 1e-3, 1e-1, log=True)"),
-    ("method.gram", "suggest_categorical('gram', ['cells', 'classes'])"), ("method.grid", "suggest_int('grid', 2, 4)"),
-    ("enqueue_trials", ["KD"]),
-    # Ray Tune
-    ("num_samples", 20), ("metric", "val/top1"), ("mode", "max"), ("scheduler", "asha"), ("search_alg", "optuna"),
-    ("max_concurrent_trials", 4), ("search.pruner", "ASHA"), ("search.pruner.grace_period", 2),
-    ("search.pruner.reduction_factor", 4), ("training.lr", "tune.loguniform(1e-3, 1e-1)"), ("max_failures", 2),
-    ("training.lr", "tune.uniform(0.01, 0.1)"), ("method.gram", "tune.choice(['cells', 'classes'])"),
-    ("training.batch_size", "tune.randint(16, 65)"), ("training.lr", {"grid_search": [0.1, 0.2]}),
-    ("points_to_evaluate", ["KD"]), ("search.objective", {"metric": "val/top1", "mode": "max"}),
-    # Weights & Biases
-    ("training.lr", {"values": [0.05, 0.1]}), ("training.lr", {"min": 0.01, "max": 0.1}),
-    ("training.lr", {"min": 0.01, "max": 0.1, "distribution": "log_uniform_values"}), ("training.epochs", {"value": 9}),
-    ("training.batch_size", {"distribution": "q_uniform", "min": 32, "max": 64, "q": 16}), ("run_cap", 30),
-    ("search.objective", {"name": "val/loss", "goal": "minimize"}), ("metric", {"name": "val_acc", "goal": "maximize"}),
-    ("early_terminate", {"type": "hyperband", "min_iter": 3}), ("search.objective", "val_accuracy"),
-    # Determined
-    ("training.lr", {"type": "log", "minval": -3, "maxval": -1, "base": 10}), ("max_restarts", 5),
-    ("training.lr", {"type": "double", "minval": 0.01, "maxval": 0.1}), ("slots_per_trial", 0.25),
-    ("method.gram", {"type": "categorical", "vals": ["cells", "classes"]}),
-    ("training.epochs", {"type": "const", "val": 9}),
-    ("search.pruner", "adaptive_asha"), ("searcher", {"name": "random"}), ("max_trials", 7),
-    # Hydra, NNI and plain habit
-    ("training.lr", "interval(0.01, 0.1)"), ("training.lr", {"_type": "loguniform", "_value": [0.01, 0.1]}),
-    ("method.gram", {"_type": "choice", "_value": ["cells", "classes"]}), ("training.lr", [0.05, 0.1]),
-    ("student", ["resnet8", "resnet14"]), ("seed", [0, 1, 2]), ("method.gram", ["cells", "classes"]),
-    ("training.learning_rate", 0.1), ("learning_rate", 0.1), ("lr", 0.1), ("batch_size", 32), ("weight_decay", 1e-4),
-    ("dataset", "digits100"), ("training.lr", {"low": 0.01, "high": 0.1, "type": "float"}), ("seeds", [0, 1]),
-    ("training.precision", "amp"), ("training.schedule", "CosineAnnealingLR"), ("search.enqueue", "KD"),
-    ("budget", {"trials": 4}),
-    ("search.objective", {"direction": "max"}), ("experiment_name", "z"), ("retries", 1), ("gpus", 1),
-]  # fmt: skip
+HABITS: list[tuple[str, Any]] = parse_yaml(Path(__file__).with_name("habits.yaml").read_text(), "habits").data
 
 
 def put(data: dict[str, Any], path: str, value: Any) -> None:
@@ -297,6 +259,18 @@ def test_following_the_hint_makes_the_file_valid(path: str, value: Any) -> None:
 
 def test_there_are_sixty_habits() -> None:
     assert len(HABITS) >= 60
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["uniform()", "randint(a, b)", "uniform(x", {"_value": []}, {"min": "a", "max": "b", "type": "log", "base": 10}],
+    ids=str,
+)
+def test_a_habit_around_other_things_is_refused_like_anything(value: Any) -> None:
+    data = json.loads(json.dumps(BASE))
+    put(data, "training.lr", value)
+    with pytest.raises(ConfigError, match=r"training\.lr"):
+        read_sweep(Document(data, "x.yaml"))
 
 
 # What is told is a place that --set takes
@@ -360,7 +334,7 @@ def test_the_schema_takes_every_example(schemas: dict[str, jsonschema.Draft20201
 
 def test_the_schema_says_meaning_range_and_default(schemas: dict[str, jsonschema.Draft202012Validator]) -> None:
     schema: Any = schemas["trial"].schema
-    weight = schema["$defs"]["CellDistillation.cluster_weight"]
+    weight = schema["$defs"]["method.distill"]["properties"]["cluster_weight"]
     assert (weight["minimum"], weight["default"]) == (0, 0.0)
     assert weight["description"].startswith("Weight of the cluster term")
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from icd.config.read_trial import advice, load_trial, read_trial
+from icd.config.checks import advice
+from icd.config.read_trial import load_trial, read_trial
 from icd.config.training import PRESETS, TrainingConfig, preset_fields
 from icd.config.trial import TeacherConfig, TrialConfig, differences
 from icd.config.yaml import apply_overrides, parse_yaml
@@ -19,6 +20,7 @@ from icd.methods import METHODS, PAPER_ROWS, CellDistillation, CrossEntropy
 from icd.models import MODELS
 
 PAIR: dict[str, Any] = {"student": "resnet8", "teacher": "resnet20", "method": "KD"}
+KEY = "f828d542466dedfc6fd14f443c73ea373e685790bd39ba5e1693c13da71b86e7"  # of the pair, on 2026-11-30
 
 
 def trial(*overrides: str, **parts: Any) -> TrialConfig:
@@ -312,12 +314,30 @@ CHANGES = [
     "training={report_every: 2}", "training={schedule: step}", "training={lr_decay: 0.2}",
     "training={lr_warmup_epochs: 1}", "training={schedule: step, milestones: [3]}",
     "training={augmentation: {crop_flip: {size: 32, pad: 4, flip: false}}}",
+    "training={augmentation: {rand_augment: {size: 32, pad: 4}}}", "training={optimizer: adamw}",
+    "training={label_smoothing: 0.1}", "training={ema_decay: 0.999}",
 ]  # fmt: skip
 
 
 def test_every_field_changes_the_key() -> None:
     keys = [trial().key(), *(trial(change).key() for change in CHANGES)]
     assert len(set(keys)) == len(keys)
+
+
+def test_fields_that_came_later_leave_keys_as_they_were() -> None:
+    later = {"optimizer": "sgd", "label_smoothing": 0.0, "ema_decay": None}
+    assert trial(training=later).key() == trial().key() == KEY
+    assert not later.keys() & trial(training=later).to_data()["training"].keys()
+    changed = trial(training={"optimizer": "adamw", "label_smoothing": 0.1, "ema_decay": 0.9})
+    assert again(changed) == changed
+
+
+def test_a_preset_says_nothing_of_adamw() -> None:
+    plain = trial(training={"optimizer": "adamw"}).training
+    assert (plain.lr, plain.weight_decay, plain.nesterov, plain.clip_norm) == (0.001, 0.01, False, 40)
+    assert trial(training={"optimizer": "adamw", "lr": 0.003}).training.lr == 0.003
+    with pytest.raises(ConfigError, match="nesterov belongs to optimizer sgd, but got True"):
+        trial(training={"optimizer": "adamw", "nesterov": True})
 
 
 def test_how_often_a_training_is_looked_at_is_no_part_of_the_key() -> None:

@@ -12,7 +12,7 @@ import pytest
 from icd.data import cifar, load_dataset
 from icd.data.images import ArrayImages, FileImages
 from icd.data.split import Split
-from icd.errors import ConfigError, DataError
+from icd.errors import DataError
 from tests.data_contract import (
     CLASSES,
     make_cifar,
@@ -37,15 +37,6 @@ def refusal(name: str, root: Path | None, path: str | None = None, **options: An
 
 
 # --- all of them
-
-
-def test_unknown_data_set_and_option_name_what_was_meant() -> None:
-    with pytest.raises(ConfigError, match=r"unknown data set 'cifar_100'; did you mean 'cifar100'\?"):
-        load("cifar_100", None)
-    with pytest.raises(ConfigError, match=r"data\.train_per_clas: .* did you mean 'train_per_class'\?"):
-        load("digits100", None, train_per_clas=3)
-    with pytest.raises(ConfigError, match=r"data\.side: .* it has none"):
-        load("tiny_imagenet", None, side=3)
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100", "cub200", "tiny_imagenet", "imagefolder", "npz"])

@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from icd.data.images import ArrayImages, FileImages, decoded, file_groups, pixel_groups
-from icd.data.request import Request
-from icd.data.split import ClosedTest, Split, make_split, stratified_split
+from icd.data.split import ClosedTest, Request, Split, make_split, stratified_split
 from icd.data.views import Identity
 from icd.errors import DataError, TestSetClosedError
 from tests.data_contract import picture, save_pictures

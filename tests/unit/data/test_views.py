@@ -7,9 +7,11 @@ import pytest
 import torch
 from PIL import Image
 from torchvision.transforms import RandomResizedCrop as RandomTorchvisionCrop
+from torchvision.transforms import autoaugment
 from torchvision.transforms import functional as tv
 
-from icd.data.views import VIEW_FAMILIES, CropFlip, Identity, draw, order
+from icd.data.rand_augment import OPERATIONS, augmented, draw_operations
+from icd.data.views import VIEW_FAMILIES, CropFlip, Identity, RandAugment, draw, order
 from icd.data.warps import RandomResizedCrop, RotateFlip, crop_box
 
 
@@ -182,6 +184,46 @@ def test_random_resized_crop_refuses_images_in_memory() -> None:
         RandomResizedCrop().apply(noise(1, 8), np.array([0]))
 
 
+@pytest.mark.parametrize("magnitude", [0, 9, 30])
+def test_rand_augment_has_torchvision_s_operations(magnitude: int) -> None:
+    image, theirs = picture(40, 33), autoaugment.RandAugment()
+    space = theirs._augmentation_space(31, (40, 33))
+    assert len(OPERATIONS) == len(space)
+    for number, (name, (strengths, signed)) in enumerate(space.items()):
+        strength = float(strengths[magnitude]) if strengths.dim() else 0.0
+        for sign in (1, -1):
+            wanted = autoaugment._apply_op(
+                image, name, sign * strength if signed else strength, tv.InterpolationMode.NEAREST, None
+            )
+            operation = number + (len(OPERATIONS) if sign < 0 else 0)
+            shown = augmented(image, np.array([operation]), magnitude)
+            assert np.array_equal(np.asarray(shown), np.asarray(wanted)), (name, sign)
+
+
+def test_rand_augment_follows_its_view_ids_one_by_one_and_in_a_batch() -> None:
+    family, images = RandAugment(size=24, pad=2), noise(40, 24)
+    ids = draw(0, 1, np.arange(40), family.num_views)
+    together = family.apply(images, torch.from_numpy(ids))
+    for image, view_id, view in zip(images, ids.tolist(), together, strict=True):
+        assert np.array_equal(family.render(tv.to_pil_image(image), view_id), view.numpy())
+    assert torch.equal(family.apply(images[30:], ids[30:]), together[30:])
+    assert torch.equal(family.evaluate(images), images)
+    same = images[:1].expand(500, -1, -1, -1)
+    assert len({view.numpy().tobytes() for view in family.apply(same, np.arange(500))}) > 450
+    few = RandAugment(size=24, num_views=3, flip=False)
+    assert len({view.numpy().tobytes() for view in few.apply(same[:3], np.arange(3))}) == 3
+    with pytest.raises(ValueError, match="0 <= view id < 3"):
+        few.apply(images[:1], np.array([3]))
+
+
+def test_rand_augment_draws_every_operation_and_sign_alike() -> None:
+    counts = np.bincount(draw_operations(np.arange(20_000), 2).ravel(), minlength=28)
+    assert len(counts) == 28
+    assert np.abs(counts - 40_000 / 28).max() < 5 * (40_000 / 28) ** 0.5
+    # Recorded here once: a change would silently invalidate every teacher cache.
+    assert draw_operations(np.arange(3), 2).tolist() == [[21, 26], [27, 11], [4, 21]]
+
+
 def test_grey_files_become_rgb() -> None:
     assert Identity(size=20).render(picture(20, 20).convert("L"), None).shape == (3, 20, 20)
 
@@ -195,6 +237,9 @@ def test_grey_files_become_rgb() -> None:
         ("rotate_flip", {"size": 64, "degrees": 181.0}, "0 < degrees <= 180 must hold, but got 181"),
         ("rotate_flip", {"size": 64, "steps": 1}, "steps >= 2 must hold, but got 1"),
         ("random_resized_crop", {"size": 224, "resize": 200}, "resize >= size .* but got 200"),
+        ("rand_augment", {"size": 32, "magnitude": 31}, "0 <= magnitude <= 30 must hold, but got 31"),
+        ("rand_augment", {"size": 32, "num_ops": 0}, "1 <= num_ops <= 14 must hold, but got 0"),
+        ("rand_augment", {"size": 32, "resize": 16}, r"resize >= size \(32\) must hold, but got 16"),
         ("none", {"size": -3}, "size >= 1 must hold, but got -3"),
     ],
 )

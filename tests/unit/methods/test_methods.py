@@ -85,6 +85,19 @@ def test_every_row_gives_finite_terms_with_gradient(row: str, pair: Pair) -> Non
         assert gradients[0].abs().max() > 0, name
 
 
+@pytest.mark.parametrize("row", ["KD", "SP", "CRD"])
+def test_smoothed_labels_change_cross_entropy_alone(row: str, pair: Pair) -> None:
+    method, e = PAPER_ROWS[row], 0.3
+    plain, smoothed = (values(terms_of(method, pair, STEP._replace(label_smoothing=e))) for e in (0.0, e))
+    log_BK = pair.student.logits_BK.log_softmax(dim=1)
+    share_BK = torch.full((BATCH, CLASSES), e / CLASSES).scatter_add(
+        1, STEP.labels_B[:, None], torch.full((BATCH, 1), 1 - e)
+    )
+    weight = plain.pop("ce") / torch.nn.functional.cross_entropy(pair.student.logits_BK, STEP.labels_B).item()
+    assert smoothed.pop("ce") == pytest.approx(-weight * (share_BK * log_BK).sum(dim=1).mean().item(), rel=1e-5)
+    assert smoothed == plain
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_default_of_every_method_builds_and_has_a_title(name: str, pair: Pair) -> None:
     method = METHODS[name]()

@@ -63,7 +63,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     block = filled(tmp_path, slots)
     rows, verdicts = entries(slots)
     got_rows, got_verdicts = block.read(slots)
-    assert torch.equal(got_rows, rows.half().float())
+    assert torch.equal(got_rows, rows.half())
     assert torch.equal(got_verdicts, verdicts)
     assert block.filled() == 3
     assert block.missing(slots_of(3, 4)).tolist() == [False, True]
@@ -71,6 +71,26 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     again = Block(tmp_path / "b", SPEC)
     assert torch.equal(again.read(slots)[0], got_rows)
     again.close()
+
+
+def test_entries_are_written_in_the_order_of_the_disk_and_neighbours_in_one_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slots, writes, pwrite = slots_of(17, 250, 3, 18, 251, 16), list[tuple[int, int]](), os.pwrite
+
+    def noted(file: int, content: Any, offset: int) -> int:
+        writes.append((offset // SPEC.entry_bytes, len(content)))
+        return pwrite(file, content, offset)
+
+    monkeypatch.setattr(os, "pwrite", noted)
+    block = filled(tmp_path, slots)
+    assert writes == [(3, 1), (16, 3), (250, 2)]
+    assert torch.equal(block.read(slots)[0], entries(slots)[0].half())
+    monkeypatch.setattr(os, "pwrite", lambda file, content, offset: content.nbytes - 1)
+    with pytest.raises(SetupError, match=r"entries\.bin cannot be written: No space left on device"):
+        block.write(slots_of(40), *entries(slots_of(40)))
+    assert block.missing(slots_of(40)).tolist() == [True]
+    block.close()
 
 
 def test_slots_of_cache_and_stream() -> None:

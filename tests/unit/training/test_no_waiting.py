@@ -24,7 +24,14 @@ from icd.data.images import ArrayImages
 from icd.data.views import CropFlip
 from icd.data.warps import RotateFlip
 from icd.losses import BaseLoss, DecoupledKD, KnowledgeDistillation, LocalRelations, NormalizedKD
-from icd.methods import CellDistillation, CrossEntropy, Method, SimilarityPreserving
+from icd.methods import (
+    CellDistillation,
+    ContrastiveRepresentation,
+    CrossEntropy,
+    Method,
+    MethodSetup,
+    SimilarityPreserving,
+)
 from icd.models import build_model
 from icd.teacher.cache_block import BlockSpec
 from icd.teacher.device_cache import DeviceCache, Mirror
@@ -40,7 +47,9 @@ CLASSES = 10
 def _no_autocast(monkeypatch: pytest.MonkeyPatch) -> None:
     """The meta device has none, and what it does on a GPU is torch's."""
     monkeypatch.setattr(step, "precision", lambda name, device: nullcontext())
-    monkeypatch.setattr(sys.modules["torch.optim.sgd"], "_device_dtype_check_for_fused", lambda weight: None)
+    for name in ("sgd", "adam"):
+        module = sys.modules[f"torch.optim.{name}"]
+        monkeypatch.setattr(module, "_device_dtype_check_for_fused", lambda *weights: None)
 
 
 _FROM_PYTHON = {torch.tensor, torch.as_tensor, torch.asarray, torch.from_numpy, Tensor.new_tensor}
@@ -63,7 +72,7 @@ class WithFusedUpdate(TorchDispatchMode):
     """Leaves out the fused update, which has no kernel for the meta device."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return None if "_fused_sgd_" in str(func) else func(*args, **(kwargs or {}))
+        return None if "_fused_" in str(func) else func(*args, **(kwargs or {}))
 
 
 class NoHost(TorchDispatchMode):
@@ -98,7 +107,8 @@ def epochs_of(method: Method, *, teacher: str, **changes: Any) -> DeviceEpochs:
         student = build_model("resnet8", num_classes=CLASSES)
         live = build_model("resnet8", num_classes=CLASSES).requires_grad_(False) if teacher == "live" else None
         images = ArrayImages(torch.zeros(8, 3, 32, 32, dtype=torch.uint8), torch.zeros(8, dtype=torch.int64))
-    step = TrainStep(student, method.build(None), training)
+    setup = MethodSetup(student_channels=64, teacher_channels=64, labels_N=np.arange(8) % 4, seed=0)
+    step = TrainStep(student, method.build(setup).to(META), training)
     config: Any = SimpleNamespace(training=training, method=method, seed=0)
     split: Any = SimpleNamespace(mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))
     epochs = DeviceEpochs(step, config, split, images, live, None)
@@ -172,9 +182,16 @@ def test_no_cluster_term_waits(gram: Any, verdict: Any, teacher: str) -> None:
     run(epochs_of(method, teacher=teacher))
 
 
-def test_no_optimizer_waits() -> None:
-    changes = {"clip_norm": None, "nesterov": False, "momentum": 0.0, "channels_last": False}
-    run(epochs_of(CellDistillation(), teacher="cache", **changes))
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"clip_norm": None, "momentum": 0.0, "channels_last": False},
+        {"optimizer": "adamw", "ema_decay": 0.9, "label_smoothing": 0.1},
+    ],
+    ids=("sgd", "adamw"),
+)
+def test_no_optimizer_waits(changes: dict[str, Any]) -> None:
+    run(epochs_of(CellDistillation(), teacher="cache", nesterov=False, **changes))
 
 
 @pytest.mark.parametrize(
@@ -186,6 +203,11 @@ def test_no_view_waits(views: Any) -> None:
 
 def test_similarity_does_not_wait() -> None:
     run(epochs_of(SimilarityPreserving(), teacher="live"))
+
+
+@pytest.mark.parametrize("mode", ["exact", "relaxed"])
+def test_contrasts_do_not_wait(mode: Any) -> None:
+    run(epochs_of(ContrastiveRepresentation(num_negatives=5, mode=mode), teacher="live"))
 
 
 x = torch.empty(4, 3, device="meta")

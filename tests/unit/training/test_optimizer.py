@@ -38,15 +38,23 @@ SETTINGS: list[dict[str, Any]] = [
     {},
     {"nesterov": False, "weight_decay": 0.0},
     {"nesterov": False, "momentum": 0.0},
+    {"nesterov": False, "optimizer": "adamw"},
 ]
+
+
+def plainly(weights: list[Tensor], settings: TrainingConfig) -> torch.optim.Optimizer:
+    """Make torch's own, with a number for a rate."""
+    if settings.optimizer == "adamw":
+        return torch.optim.AdamW(weights, lr=0.1, weight_decay=settings.weight_decay, fused=True)
+    names = ("momentum", "weight_decay", "nesterov")
+    return torch.optim.SGD(weights, lr=0.1, **{name: getattr(settings, name) for name in names}, fused=True)
 
 
 @pytest.mark.parametrize("changes", SETTINGS)
 def test_a_tensor_s_rate_has_a_number_s_bits_and_a_checkpoint_changes_nothing(changes: dict[str, Any]) -> None:
     settings = training(**changes)
     ours, theirs = weights(), weights()
-    names = ("momentum", "weight_decay", "nesterov")
-    plain = torch.optim.SGD(theirs, lr=0.1, **{name: getattr(settings, name) for name in names}, fused=True)
+    plain = plainly(theirs, settings)
     optimizer = make_optimizer(ours, settings)
     for step, lr in enumerate([0.1, 0.05, 0.3, 0.025]):
         give_gradients(ours, step)
@@ -64,7 +72,8 @@ def test_a_tensor_s_rate_has_a_number_s_bits_and_a_checkpoint_changes_nothing(ch
             optimizer = make_optimizer(ours, settings)
             load_state(optimizer, torch.load(file, weights_only=True))
             assert [momentum.stride() for momentum in momenta(optimizer)] == strides
-    assert len(momenta(optimizer)) == (2 if settings.momentum else 0)
+    kept = 3 if settings.optimizer == "adamw" else int(settings.momentum > 0)  # of each of two trained weights
+    assert len(momenta(optimizer)) == 2 * kept
     optimizer.zero_grad()
     assert all(weight.grad is None for weight in ours)
 

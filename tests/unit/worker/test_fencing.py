@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from icd.errors import CheckpointError, StateError
-from icd.search.core.attempts import Attempt, issued
+from icd.search.core.attempts import Attempt, newest_attempt
 from icd.search.study.sweep_files import SweepFiles
 from icd.storage.bucket import Bucket, bucket_of, local_root
 from icd.teacher.store import TeacherStore
@@ -185,7 +185,7 @@ def test_a_late_worker_is_refused_in_a_folder_too(tmp_path: Path) -> None:
     with working_copy(task) as publish:
         publish()
         driver.issue(3, "", 2)
-        assert issued(task).attempt == 2
+        assert newest_attempt(task) == 2
         with pytest.raises(CheckpointError, match="attempt 2 has taken over from attempt 1"):
             publish()
 

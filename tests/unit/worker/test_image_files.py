@@ -100,5 +100,5 @@ def test_where_images_do_not_fit_a_trial_decodes_with_as_many_threads_as_it_has_
 
 def test_so_does_what_is_done_before_the_first_trial(tmp_path: Path, decoders: Decoders) -> None:
     request = PreflightRequest(configs=[TRIAL], root=str(tmp_path / "root"), data_root=str(tmp_path), threads=2)
-    run_preflight(request, lambda line: None, lambda: False, lambda *_: None)
+    run_preflight(request, lambda line: None, lambda: False)
     assert decoders.threads == {"icd-decoder_0", "icd-decoder_1"}

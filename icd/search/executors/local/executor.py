@@ -3,25 +3,36 @@
 A process that is told to go (SIGTERM) lets its trial end its epoch and is then replaced.
 """
 
-import itertools
-import selectors
 import signal
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, replace
+from multiprocessing.connection import wait as wait_for
 from pathlib import Path
-from typing import Any
 
-from icd.errors import ConfigError, IcdError, Interrupted, Problem, SetupError
-from icd.search.core.attempts import PREPARE_RETRIES, RETRIES, UNCLEAN, AttemptResult, EpochReport, Policy, ended
+from icd.errors import SetupError
+from icd.search.core.attempts import PREPARE_RETRIES, RETRIES, AttemptResult, OutcomeKind, Policy
 from icd.search.core.location import Location, is_quarantined
+from icd.search.core.messages import (
+    Continue,
+    EpochDone,
+    Finished,
+    Heartbeat,
+    Line,
+    Prepare,
+    Prepared,
+    Refused,
+    Run,
+    Stop,
+    Up,
+)
 from icd.search.core.preparation import PreflightRequest, PreflightResult
+from icd.search.executors.attempt_tracker import AttemptTracker, nowhere_left
 from icd.search.executors.local.worker_process import (
     GRACE_S,
     Launch,
     WorkerProcess,
-    cause_of_death,
+    classify_exit,
     launch_python,
     oom_kills,
     wait,
@@ -34,7 +45,7 @@ class LocalExecutor:
     """Runs attempts in worker processes.
 
     Args:
-        places: For each trial at a time the GPUs it may see, as CUDA_VISIBLE_DEVICES takes them; empty for none.
+        gpus: For each trial at a time the GPUs it may see, as CUDA_VISIBLE_DEVICES takes them; empty for none.
         logs: Folder for what workers print.
         threads: Of torch, for each trial.
         launch: How a worker is started.
@@ -42,23 +53,21 @@ class LocalExecutor:
 
     name = "process"
 
-    def __init__(
-        self,
-        places: Sequence[str],
-        logs: Path,
-        *,
-        threads: int = 1,
-        launch: Launch = launch_python,
-    ) -> None:
-        self.launch, self.threads = launch, threads
-        self.slots = [
-            WorkerProcess(index=index, gpu=gpu, log=logs / f"worker-{index}.log") for index, gpu in enumerate(places)
+    def __init__(self, gpus: Sequence[str], logs: Path, *, threads: int = 1, launch: Launch = launch_python) -> None:
+        self.launch, self.threads, host = launch, threads, socket.gethostname()
+        self.workers = [
+            WorkerProcess(log=logs / f"worker-{index}.log", location=Location(host=host, gpu=gpu))
+            for index, gpu in enumerate(gpus)
         ]
-        self._host = socket.gethostname()
         self._fell_at: dict[int, Location] = {}  # by trial: where its last attempt had a fault
-        self._selector = selectors.DefaultSelector()
         self._oom_seen = oom_kills()
+        self._tracker: AttemptTracker | None = None
         logs.mkdir(parents=True, exist_ok=True)
+
+    def start(self) -> None:
+        """Start all workers."""
+        for worker in self.workers:
+            worker.start(self.launch, self.threads)
 
     def prepare(
         self, request: PreflightRequest, say: Callable[[str], None], stop: Callable[[], bool]
@@ -70,166 +79,108 @@ class LocalExecutor:
             IcdError: What ``run_preflight`` raised there.
             Interrupted: If ``stop`` said so.
         """
-        for slot in self.slots:
-            self._start(slot)
-        slot, told, deaths = self.slots[0], False, 0
-        slot.tell({"do": "prepare", "request": _plain(request)})
+        self.start()
+        worker, told, deaths = self.workers[0], False, 0
+        worker.send(Prepare(request))
         while True:
             for heard, message in self._messages():
-                if heard is not slot:
+                if heard is not worker:
                     continue
-                if message["said"] == "line":
-                    say(message["text"])
-                elif message["said"] == "prepared":
-                    return PreflightResult(**message["prepared"])
-                elif message["said"] == "refused":
-                    raise refusal(message)
-                elif message["said"] == "died":
-                    deaths += 1
-                    died = f"the worker died while preparing ({message['reason']}); see {slot.log}"
-                    if deaths > PREPARE_RETRIES:
-                        raise SetupError(died)
-                    say(f"{died}; retry {deaths}/{PREPARE_RETRIES}")
-                    self._start(slot)
-                    slot.tell({"do": "prepare", "request": _plain(request)})
-                    told = False
+                match message:
+                    case Line():
+                        say(message.text)
+                    case Prepared():
+                        return message.result
+                    case Refused():
+                        raise message.error
+                    case None:
+                        told, deaths = False, deaths + 1
+                        died = f"the worker died while preparing ({self._cause(worker)[1]}); see {worker.log}"
+                        if deaths > PREPARE_RETRIES:
+                            raise SetupError(died)
+                        say(f"{died}; retry {deaths}/{PREPARE_RETRIES}")
+                        worker.start(self.launch, self.threads)
+                        worker.send(Prepare(request))
             if stop() and not told:
-                slot.tell({"do": "stop"})
+                worker.send(Stop())
                 told = True
 
     def run(self, policy: Policy, tick: Callable[[], None]) -> None:
         """Start what the policy gives and tell it what happens, until it is finished.
 
         Raises:
-            SetupError: If every place is quarantined.
+            SetupError: If every location is quarantined.
         """
+        self._tracker = tracker = AttemptTracker(policy)
         while not policy.done:
-            self._give_new(policy)
-            for slot, message in self._messages():
-                self._heard(slot, message, policy)
-            self._check_hangs(policy)
-            if all(self._is_sick(slot, policy) for slot in self.slots):
-                raise nowhere_left(policy)
+            self._give(tracker)
+            for worker, message in self._messages():
+                self._hear(worker, message, tracker)
+            for frozen in tracker.frozen():
+                next(worker for worker in self.workers if worker.attempt == frozen.attempt.name).signal(signal.SIGKILL)
+            if all(is_quarantined(worker.location, policy.quarantined) for worker in self.workers):
+                raise nowhere_left(policy.quarantined)
             tick()
 
     def close(self) -> None:
         """End all workers: politely by closing their pipes, then by force."""
-        for slot in self.slots:
-            self._close_pipes(slot)
+        for worker in self.workers:
+            worker.close_pipe()
         deadline = time.monotonic() + GRACE_S
-        while any(slot.running for slot in self.slots) and time.monotonic() < deadline:
+        while any(worker.running for worker in self.workers) and time.monotonic() < deadline:
             time.sleep(0.02)
-        for slot in self.slots:
-            slot.signal(signal.SIGKILL)
-            wait(slot.child, GRACE_S)
-        self._selector.close()
+        for worker in self.workers:
+            worker.signal(signal.SIGKILL)
+            wait(worker.child, GRACE_S)
 
-    def progress(self) -> Mapping[int, Mapping[str, int]]:
-        """Epoch, step and steps of every trial under way."""
-        return {slot.task.number: slot.where for slot in self.slots if slot.task is not None}
+    def progress(self) -> Mapping[int, Heartbeat]:
+        """Give the last step of every trial under way."""
+        return self._tracker.progress() if self._tracker is not None else {}
 
-    # Giving
-
-    def _give_new(self, policy: Policy) -> None:
+    def _give(self, tracker: AttemptTracker) -> None:
         """Fill what is free; a trial goes not where it has just fallen, if there is a choice."""
-        while free := [slot for slot in self.slots if slot.task is None and not self._is_sick(slot, policy)]:
-            task = policy.next_attempt()
-            if task is None:
+        quarantined = tracker.policy.quarantined
+        while free := [
+            worker for worker in self.workers if not worker.attempt and not is_quarantined(worker.location, quarantined)
+        ]:
+            attempt = tracker.next()
+            if attempt is None:
                 return
-            slot = min(free, key=lambda slot: self._place(slot) == self._fell_at.get(task.number))
-            if not slot.running:
-                self._start(slot)
-            slot.task, slot.heard, slot.where = task, time.monotonic(), {}
-            slot.tell({"do": "attempt", "task": task.to_json()})
+            worker = min(free, key=lambda worker: worker.location == self._fell_at.get(attempt.number))
+            if not worker.running:
+                worker.start(self.launch, self.threads)
+            worker.attempt = attempt.name
+            running = tracker.running[attempt.name]
+            running.location, running.pid = worker.location, worker.child.pid if worker.child else 0
+            worker.send(Run(attempt))
 
-    def _place(self, slot: WorkerProcess) -> Location:
-        return Location(host=self._host, gpu=slot.gpu)
-
-    def _is_sick(self, slot: WorkerProcess, policy: Policy) -> bool:
-        return is_quarantined(self._place(slot), policy.quarantined)
-
-    # Hearing
-
-    def _heard(self, slot: WorkerProcess, message: Mapping[str, Any], policy: Policy) -> None:
-        said, task = message["said"], slot.task
-        if task is None:
+    def _hear(self, worker: WorkerProcess, message: Up | None, tracker: AttemptTracker) -> None:
+        name = worker.attempt
+        if message is None:
+            kind, reason = self._cause(worker)
+            worker.attempt = ""
+            self._note(worker, tracker.died(name, lambda _: (kind, f"{reason}; see {worker.log}")))
             return
-        slot.heard = time.monotonic()
-        if said == "died":
-            self._ended(slot, ended(task, message["kind"], f"{message['reason']}; see {slot.log}"), policy)
-        elif said == "alive":
-            slot.where = {name: message[name] for name in ("epoch", "step", "steps")}
-        elif said == "epoch":
-            go = policy.on_epoch(replace(EpochReport(**message["epoch"]), place=self._place(slot)))
-            slot.tell({"do": "answer", "number": task.number, "go": go})
-        elif said == "outcome":
-            self._ended(slot, AttemptResult(**message["outcome"]), policy)
+        if isinstance(message, Finished):
+            worker.attempt = ""
+            self._note(worker, message.result)
+            if message.result.unclean:
+                worker.kill()
+        go = tracker.hear(name, message)
+        if isinstance(message, EpochDone):
+            worker.send(Continue() if go else Stop())
 
-    def _ended(self, slot: WorkerProcess, outcome: AttemptResult, policy: Policy) -> None:
-        slot.task = None
-        if outcome.kind in UNCLEAN or outcome.kind == "hang" or outcome.spent:
-            self._kill(slot)
-        if outcome.kind in RETRIES:
-            self._fell_at[outcome.number] = self._place(slot)
-        policy.on_finished(replace(outcome, place=self._place(slot)))
+    def _note(self, worker: WorkerProcess, result: AttemptResult | None) -> None:
+        if result is not None and result.kind in RETRIES:
+            self._fell_at[result.number] = worker.location
 
-    def _check_hangs(self, policy: Policy) -> None:
-        for slot in self.slots:
-            task = slot.task
-            if task is not None and time.monotonic() - slot.heard > task.hang_seconds:
-                slot.signal(signal.SIGUSR1)  # writes its stacks to the log
-                time.sleep(0.5)
-                reason = f"no progress for {task.hang_seconds:.0f} s; stack in {slot.log}"
-                self._ended(slot, ended(task, "hang", reason), policy)
+    def _cause(self, worker: WorkerProcess) -> tuple[OutcomeKind, str]:
+        """Say of what a process died."""
+        cause = classify_exit(worker.reap(), self._oom_seen)
+        self._oom_seen = oom_kills()
+        return cause
 
-    def _start(self, slot: WorkerProcess) -> None:
-        self._close_pipes(slot)
-        slot.start(self.launch, self.threads)
-        self._selector.register(slot.events, selectors.EVENT_READ, slot)
-
-    def _kill(self, slot: WorkerProcess) -> None:
-        slot.signal(signal.SIGKILL)
-        self._close_pipes(slot)
-        slot.reap()
-
-    def _close_pipes(self, slot: WorkerProcess) -> None:
-        if slot.events >= 0:
-            self._selector.unregister(slot.events)
-        slot.close_pipes()
-
-    def _messages(self) -> list[tuple[WorkerProcess, dict[str, Any]]]:
-        """Wait a little for what workers say."""
-        found: list[tuple[WorkerProcess, dict[str, Any]]] = []
-        for key, _ in self._selector.select(_TICK_S):
-            slot: WorkerProcess = key.data
-            messages = slot.read()
-            if messages is None:
-                self._close_pipes(slot)
-                kind, reason = cause_of_death(slot.reap(), self._oom_seen)
-                self._oom_seen = oom_kills()
-                messages = [{"said": "died", "kind": kind, "reason": reason}]
-            found += zip(itertools.repeat(slot), messages, strict=False)
-        return found
-
-
-def nowhere_left(policy: Policy) -> SetupError:
-    """Say that every place is quarantined, and why."""
-    why = "; ".join(policy.quarantined.values())
-    return SetupError(f"no place is left for a trial: {why}; check the machine (nvidia-smi) first")
-
-
-def _plain(request: PreflightRequest) -> dict[str, Any]:
-    return {item.name: getattr(request, item.name) for item in fields(request)}
-
-
-def refusal(message: Mapping[str, Any]) -> IcdError:
-    """Make the error again that a worker's preparation raised."""
-    text = "\n".join(message["problems"])
-    if message["code"] == Interrupted.code:
-        return Interrupted(text)
-    if message["code"] == ConfigError.code:
-        pairs = zip(message["paths"], message["problems"], strict=True)
-        return ConfigError([Problem(path=path, rule=rule) for path, rule in pairs])
-    error = IcdError(text)
-    error.code, error.exit_code = message["code"], message["exit_code"]  # type: ignore[misc]
-    return error
+    def _messages(self) -> list[tuple[WorkerProcess, Up | None]]:
+        """Wait a little for what workers say; None stands for the end of a process."""
+        pipes = {worker.pipe: worker for worker in self.workers if worker.pipe is not None}
+        return [(pipes[pipe], pipes[pipe].read()) for pipe in wait_for(list(pipes), _TICK_S)]  # type: ignore[index]

@@ -1,7 +1,6 @@
-"""A place for one worker process: the process, its pipes, and the attempt it has in hand."""
+"""A worker process on this machine: its start, its pipe, its end and what it died of."""
 
 import contextlib
-import json
 import os
 import resource
 import signal
@@ -9,11 +8,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from icd.search.core.attempts import Attempt, OutcomeKind
+from icd.search.core.attempts import OutcomeKind
+from icd.search.core.location import Location
+from icd.search.core.messages import Down, Up
 
 GRACE_S = 5.0
 _LOG_BYTES = 10_000_000
@@ -30,16 +33,16 @@ class Child(Protocol):
         ...
 
 
-# Starts a worker with (read fd, write fd, environment changes, log file).
-Launch = Callable[[int, int, Mapping[str, str], Path], Child]
+# Starts a worker with (descriptor of its end of the pipe, environment changes, log file).
+Launch = Callable[[int, Mapping[str, str], Path], Child]
 
 
-def launch_python(commands: int, events: int, environment: Mapping[str, str], log: Path) -> Child:
+def launch_python(pipe: int, environment: Mapping[str, str], log: Path) -> Child:
     """Start a fresh interpreter in a session of its own, so that Ctrl-C reaches the driver alone."""
     with log.open("ab") as file:
         return subprocess.Popen(
-            [sys.executable, "-m", "icd.worker.main", str(commands), str(events)],
-            pass_fds=(commands, events),
+            [sys.executable, "-m", "icd.worker.main", str(pipe)],
+            pass_fds=(pipe,),
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=file,
@@ -48,29 +51,22 @@ def launch_python(commands: int, events: int, environment: Mapping[str, str], lo
         )
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class WorkerProcess:
-    """One worker.
+    """One worker, whose process may be replaced.
 
     Attributes:
-        index: Names its log.
         log: What it prints.
-        gpu: What it may see, as CUDA_VISIBLE_DEVICES takes it; empty for none.
-        task: The attempt it has in hand.
-        heard: When that last made a step or was given.
-        where: Epoch, step and steps of it.
+        location: This machine and the GPU that it may see.
+        attempt: Name of the attempt it has in hand; empty where it is free.
+        pipe: To it; None where there is no process.
     """
 
-    index: int
     log: Path
-    gpu: str = ""
-    task: Attempt | None = None
-    heard: float = 0.0
-    where: Mapping[str, int] = field(default_factory=dict)
+    location: Location
+    attempt: str = ""
     child: Child | None = None
-    commands: int = -1
-    events: int = -1
-    buffer: bytes = b""
+    pipe: Connection | None = None
 
     @property
     def running(self) -> bool:
@@ -78,29 +74,28 @@ class WorkerProcess:
         return self.child is not None and self.child.poll() is None
 
     def start(self, launch: Launch, threads: int) -> None:
-        """Start a process; the old one's pipes must be closed."""
-        theirs_in, self.commands = os.pipe()
-        self.events, theirs_out = os.pipe()
-        environment = {"OMP_NUM_THREADS": str(threads), "CUDA_VISIBLE_DEVICES": self.gpu}
+        """Start a process in place of the one before, if there was one."""
+        self.close_pipe()
+        self.pipe, theirs = Pipe()
+        environment = {"OMP_NUM_THREADS": str(threads), "CUDA_VISIBLE_DEVICES": self.location.gpu}
         if self.log.exists() and self.log.stat().st_size > _LOG_BYTES:
             self.log.replace(self.log.with_suffix(".old.log"))
-        self.child = launch(theirs_in, theirs_out, environment, self.log)
-        os.close(theirs_in)
-        os.close(theirs_out)
-        self.buffer = b""
+        self.child = launch(theirs.fileno(), environment, self.log)
+        theirs.close()
 
-    def tell(self, command: Mapping[str, Any]) -> None:
-        """Send a command."""
-        data = json.dumps(command).encode() + b"\n"
-        with contextlib.suppress(BrokenPipeError):  # its death is found where its events end
-            while data:
-                data = data[os.write(self.commands, data) :]
+    def send(self, message: Down) -> None:
+        """Tell it; its death is found where its messages end."""
+        with contextlib.suppress(OSError):
+            if self.pipe is not None:
+                self.pipe.send(message)
 
-    def read(self) -> list[dict[str, Any]] | None:
-        """Give the whole messages that have come; None at the end of them."""
-        data = os.read(self.events, 1 << 16)
-        *lines, self.buffer = (self.buffer + data).split(b"\n")
-        return [json.loads(line) for line in lines] if data else None
+    def read(self) -> Up | None:
+        """Give the message that has come; None at the end of them."""
+        try:
+            message: Up | None = self.pipe.recv() if self.pipe is not None else None
+        except (EOFError, OSError):
+            return None
+        return message
 
     def signal(self, number: int) -> None:
         """Send a signal, if there is a process."""
@@ -108,20 +103,25 @@ class WorkerProcess:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.child.pid, number)
 
-    def close_pipes(self) -> None:
+    def close_pipe(self) -> None:
         """Close what leads to the worker; it ends by itself then."""
-        for handle in (self.commands, self.events):
-            if handle >= 0:
-                os.close(handle)
-        self.commands = self.events = -1
+        if self.pipe is not None:
+            self.pipe.close()
+        self.pipe = None
 
     def reap(self) -> int:
         """Make sure that the process is over, and give its exit code; one that closed its pipe must not live on."""
+        self.close_pipe()
         wait(self.child, GRACE_S)
         self.signal(signal.SIGKILL)
         code = wait(self.child, GRACE_S)
         self.child = None
         return code
+
+    def kill(self) -> None:
+        """End the process at once."""
+        self.signal(signal.SIGKILL)
+        self.reap()
 
 
 def wait(child: Child | None, seconds: float) -> int:
@@ -141,7 +141,7 @@ def oom_kills() -> int:
         return 0
 
 
-def cause_of_death(code: int, oom_kills_before: int) -> tuple[OutcomeKind, str]:
+def classify_exit(code: int, oom_kills_before: int) -> tuple[OutcomeKind, str]:
     """Say of what a worker died, for the policy and for people."""
     for_memory = code == -signal.SIGKILL and oom_kills() > oom_kills_before
     reason = f"process killed (signal {-code})" if code < 0 else f"process exited with code {code}"

@@ -10,7 +10,6 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +20,19 @@ from ray.exceptions import RayError
 from icd.config.sweep import Resources
 from icd.errors import Interrupted, SetupError
 from icd.search.core.attempts import PREPARE_RETRIES, Attempt, Policy
+from icd.search.core.messages import Heartbeat, Line, Prepare, Prepared, Refused, Run, Stop
 from icd.search.core.preparation import PreflightRequest, PreflightResult
-from icd.search.executors.local.executor import refusal
 from icd.search.executors.ray.autoscaler import AutoscalerRequest
 from icd.search.executors.ray.cluster import Cluster, signals_kept
+from icd.search.executors.ray.control import ControlOwner
 from icd.search.executors.ray.exit_reasons import Deaths, last_line
 from icd.search.executors.ray.internals import keep_credentials, trials_end_alone
 from icd.search.executors.ray.storage_check import check_bucket, check_folder
 from icd.search.executors.ray.trial_tracker import TrialTracker
-from icd.search.executors.ray.tune_adapter import BridgeScheduler, BridgeSearcher, Quiet, trial_name
-from icd.search.executors.ray.worker import AttemptFunction, HeedsSigterm, Preparer, run_attempt
+from icd.search.executors.ray.tune_adapter import Quiet, TrackerScheduler, TrackerSearcher, trial_name
+from icd.search.executors.ray.worker import PREPARE, HeedsSigterm, Preparer, run_attempt
 from icd.storage.bucket import bucket_of
+from icd.worker.main import AttemptFunction
 
 _TICK_S = 0.2
 
@@ -61,10 +62,11 @@ class RayExecutor:
         announce: Callable[[str], None],
         attempt: AttemptFunction | None = None,
     ) -> None:
-        self.folder, self.announce, self._attempt = folder, announce, attempt
+        self.folder, self._attempt = folder, attempt
         self.cluster = Cluster(resources, address, announce)
         self._most = (resources.max_concurrent or 0) if resources.autoscale else 0
-        self._bridge: TrialTracker | None = None
+        self.control = ControlOwner()
+        self.tracker: TrialTracker | None = None
 
     def prepare(
         self, request: PreflightRequest, say: Callable[[str], None], stop: Callable[[], bool]
@@ -89,46 +91,40 @@ class RayExecutor:
                 break
             except RayError as error:
                 deaths += 1
-                reason = f"the worker died while preparing: {died.cause('', '', 0, str(error))[1]}"
+                reason = f"the worker died while preparing: {died.cause(None, 0, str(error))[1]}"
                 if deaths > PREPARE_RETRIES:
                     raise SetupError(reason) from error
                 say(f"{reason}; retry {deaths}/{PREPARE_RETRIES}")
                 while died.resting and not stop():
                     time.sleep(_TICK_S)
-        if message["said"] == "refused":
-            raise refusal(message)
-        return PreflightResult(**message["prepared"])
+        if isinstance(message, Refused):
+            raise message.error
+        return message.result
 
     def _prepare_once(
         self, request: PreflightRequest, say: Callable[[str], None], stop: Callable[[], bool]
-    ) -> dict[str, Any]:
+    ) -> Prepared | Refused:
         remote: Any = ray.remote(Preparer)
         preparer = remote.options(
             num_cpus=self.cluster.cpus,
             num_gpus=self.cluster.gpus,
             label_selector=self.cluster.labels or None,
-            max_concurrency=2,
             max_restarts=0,
         ).remote()
+        done, begun = preparer.prepare.remote(Prepare(request)), False
         try:
-            done = preparer.prepare.remote(asdict(request))
-            message: dict[str, Any] | None = None
-            lines, heard = None, False
-            while message is None:
-                lines = lines or preparer.lines.remote(stop())
-                ready, _ = ray.wait([done, lines], num_returns=1, timeout=_TICK_S)
-                if lines in ready:
-                    for text in ray.get(lines):
-                        say(text)
-                    lines, heard = None, True
-                    ready, _ = ray.wait([done], timeout=_TICK_S)
-                if done in ready:
-                    message = ray.get(done)
-                elif stop() and not heard:
+            while True:
+                self.control.put({PREPARE: Stop() if stop() else None})
+                ready, _ = ray.wait([done], timeout=_TICK_S)
+                for _, message in self.control.take(wait=bool(ready)):
+                    begun = True
+                    if isinstance(message, Line):
+                        say(message.text)
+                if ready:
+                    answer: Prepared | Refused = ray.get(done)
+                    return answer
+                if stop() and not begun:
                     raise Interrupted("stopped while waiting for a place on the cluster")
-            for text in ray.get(preparer.lines.remote(False)):
-                say(text)
-            return message
         finally:
             with contextlib.suppress(RayError):
                 ray.kill(preparer)
@@ -145,30 +141,28 @@ class RayExecutor:
         with signals_kept(), contextlib.ExitStack() as leaving:
             leaving.callback(demand.ask, 0)
             while not policy.done:
-                bridge = TrialTracker(policy, tick, self.cluster, demand, self.announce)
-                leaving.callback(bridge.close)
-                self._bridge = bridge
+                self.tracker = tracker = TrialTracker(policy, tick, self.cluster, self.control, demand)
                 try:
                     with trials_end_alone():
-                        self._tuner(bridge).fit()
+                        self._tuner(tracker).fit()
                 except Exception as error:
-                    if bridge.failure is not None:
-                        raise bridge.failure from None
+                    if tracker.failure is not None:
+                        raise tracker.failure from None
                     raise SetupError(f"Ray Tune failed: {last_line(error)}; continue with 'icd resume'") from error
-                if bridge.failure is not None:
-                    raise bridge.failure
-                bridge.give_up("Ray Tune ended before the trial")
+                if tracker.failure is not None:
+                    raise tracker.failure
+                tracker.give_up("Ray Tune ended before the trial")
 
-    def _tuner(self, bridge: TrialTracker) -> tune.Tuner:
-        """Make a fresh experiment, in which every trial of Tune's does what the bridge gives."""
+    def _tuner(self, tracker: TrialTracker) -> tune.Tuner:
+        """Make a fresh experiment, in which every trial of Tune's does what the tracker gives."""
         labels = self.cluster.labels
         placed: dict[str, Any] = {"bundle_label_selector": [labels]} if labels else {}
         room = tune.PlacementGroupFactory([self.cluster.bundle()], **placed)
         return tune.Tuner(
             tune.with_resources(_trainable(self._attempt), room),
             tune_config=tune.TuneConfig(
-                search_alg=BridgeSearcher(bridge),
-                scheduler=BridgeScheduler(bridge),
+                search_alg=TrackerSearcher(tracker),
+                scheduler=TrackerScheduler(tracker),
                 num_samples=-1,
                 reuse_actors=True,
                 trial_name_creator=trial_name,
@@ -185,11 +179,12 @@ class RayExecutor:
 
     def close(self) -> None:
         """Leave the cluster, and end it where it is our own."""
+        self.control.close()
         self.cluster.close()
 
-    def progress(self) -> Mapping[int, Mapping[str, int]]:
-        """Epoch, step and steps of every trial under way, as far as they are known."""
-        return self._bridge.progress() if self._bridge is not None else {}
+    def progress(self) -> Mapping[int, Heartbeat]:
+        """Give the last step of every trial under way, as far as it is known."""
+        return self.tracker.progress() if self.tracker is not None else {}
 
     def _fresh_experiment(self) -> str:
         """Name an experiment that nobody has used; what earlier ones left is removed, since nothing reads it."""
@@ -206,8 +201,7 @@ def _trainable(attempt: AttemptFunction | None) -> Callable[[dict[str, Any]], No
     """What runs as a trial of Tune's: one attempt."""
 
     def trial(config: dict[str, Any]) -> None:
-        given = json.loads(config["given"])
-        run_attempt(Attempt(**given["task"]), given["avoid"], attempt)
+        run_attempt(config["name"], Run(Attempt(**json.loads(config["attempt"]))), attempt)
 
     trial.__mixins__ = (HeedsSigterm,)  # type: ignore[attr-defined] # Tune makes it a base of its trainable
     return trial

@@ -8,6 +8,7 @@ import re
 import time
 
 from icd.search.core.attempts import OutcomeKind
+from icd.search.core.location import Location
 from icd.search.core.machine import used_memory
 from icd.search.executors.local.worker_process import oom_kills
 from icd.search.executors.ray.cluster import Cluster
@@ -40,18 +41,18 @@ class Deaths:
             return since < _REMOTE_REST_S
         return since < _REST_S or (since < _LONGEST_REST_S and used_memory() > self._room_from)
 
-    def cause(self, node: str, host: str, pid: int, text: str) -> tuple[OutcomeKind, str]:
+    def cause(self, location: Location | None, pid: int, text: str) -> tuple[OutcomeKind, str]:
         """Say of what a worker died.
 
         Args:
-            node: Ray's name of the node it ran on; empty where it had not begun.
-            host: Of the process; empty likewise.
+            location: Of the process; None where it had not begun.
             pid: Of the process; 0 likewise.
             text: What Ray says.
 
         Returns:
             The kind, for the policy, and the reason, for people.
         """
+        node, host = (location.node, location.host) if location is not None else ("", "")
         if any(words in text for words in _TAKEN_BACK):
             return "preempted", f"node {host} ({node[:8]}) was taken back"
         if _TOLD_TO_GO in text:

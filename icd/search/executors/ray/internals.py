@@ -95,10 +95,10 @@ def nodes_of(address: str, timeout_s: float) -> str:
     return ""
 
 
-def drop_waiting(controller: Any, trial_id: str) -> None:
+def drop_waiting(controller: Any, name: str) -> None:
     """End a trial of Tune's that still waits for a place."""
     for trial in controller.get_live_trials():
-        if trial.trial_id == trial_id and trial.status == Trial.PENDING:
+        if trial.config.get("name") == name and trial.status == Trial.PENDING:
             trial.init_local_path()  # Tune makes its folder only when the trial begins
             controller.stop_trial(trial)
             return

@@ -1,7 +1,9 @@
-"""What Tune calls: its searcher, its scheduler and its display, each only a way to the bridge."""
+"""What Tune calls: its searcher, its scheduler and its display, each only a way to the tracker of attempts."""
 
 import contextlib
 import json
+from collections.abc import Iterator
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -10,30 +12,32 @@ from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from icd.search.core.messages import Finished, Up
 from icd.search.executors.ray.internals import drop_waiting, error_text
 from icd.search.executors.ray.trial_tracker import TrialTracker
 
 
-class BridgeSearcher(Searcher):
+class TrackerSearcher(Searcher):
     """Gives Tune what the policy gives."""
 
-    def __init__(self, bridge: TrialTracker) -> None:
+    def __init__(self, tracker: TrialTracker) -> None:
         super().__init__()
-        self.bridge = bridge
+        self.tracker = tracker
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its searcher: no study and no password may go with it
 
     def suggest(self, trial_id: str) -> Any:
         try:
-            given = self.bridge.next(trial_id)
-            if given is None:
-                self.bridge.tick()  # Tune asks once a second where nothing runs, and does nothing else
-                return Searcher.FINISHED if self.bridge.policy.done else None
+            attempt = self.tracker.next()
+            if attempt is None:
+                self.tracker.tick()  # Tune asks once a second where nothing runs, and does nothing else
+                return Searcher.FINISHED if self.tracker.policy.done else None
         except BaseException as error:
-            self.bridge.failure = error
+            self.tracker.failure = error
             raise
-        return {"given": json.dumps(given)}  # text: Tune reads a meaning into nested names
+        # Text: Tune reads a meaning into nested names.
+        return {"name": attempt.name, "attempt": json.dumps(asdict(attempt))}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Nothing: the scheduler has heard it."""
@@ -42,45 +46,48 @@ class BridgeSearcher(Searcher):
         """Nothing: the ledger has it."""
 
 
-class BridgeScheduler(FIFOScheduler):
+class TrackerScheduler(FIFOScheduler):
     """Tells the policy what Tune hears."""
 
-    def __init__(self, bridge: TrialTracker) -> None:
+    def __init__(self, tracker: TrialTracker) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.bridge = bridge
+        self.tracker = tracker
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
     def choose_trial_to_run(self, controller: Any) -> Trial | None:
         with self._failing():
-            self.bridge.step(partial(drop_waiting, controller))
+            self.tracker.step(partial(drop_waiting, controller))
         return super().choose_trial_to_run(controller)
 
     def on_trial_result(self, controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        message: Up = result["message"]
         with self._failing():
-            go = self.bridge.hear(trial.trial_id, json.loads(result["message"]))
+            go = self.tracker.hear(trial_name(trial), message)
+            if isinstance(message, Finished):
+                go = message.result.unclean  # then its process ends itself, and is not used again
             return str(TrialScheduler.CONTINUE if go else TrialScheduler.STOP)
 
     def on_trial_complete(self, controller: Any, trial: Trial, result: dict[str, Any]) -> None:
         with self._failing():
-            self.bridge.end(trial.trial_id, "stopped", reason="stopped by the driver")
+            self.tracker.stopped(trial_name(trial), "stopped by the driver")
 
     def on_trial_remove(self, controller: Any, trial: Trial) -> None:
         with self._failing():
-            self.bridge.end(trial.trial_id, "stopped", reason="stopped before it began")
+            self.tracker.stopped(trial_name(trial), "stopped before it began")
 
     def on_trial_error(self, controller: Any, trial: Trial) -> None:
         with self._failing():
-            self.bridge.fault(trial.trial_id, error_text(trial))
+            self.tracker.fault(trial_name(trial), error_text(trial))
 
     @contextlib.contextmanager
-    def _failing(self) -> Any:
+    def _failing(self) -> Iterator[None]:
         """Keep what the policy raises; Tune would wrap it or swallow it."""
         try:
             yield
         except BaseException as error:
-            self.bridge.failure = self.bridge.failure or error
+            self.tracker.failure = self.tracker.failure or error
             raise
 
 
@@ -95,5 +102,5 @@ class Quiet(TrialProgressCallback):
 
 
 def trial_name(trial: Trial) -> str:
-    """Give the bridge's name for it; Tune would put hyperparameters there."""
-    return str(json.loads(trial.config["given"])["name"])
+    """Give the attempt's name; Tune would put hyperparameters there."""
+    return str(trial.config["name"])

@@ -28,7 +28,7 @@ def issued(hand: Hand) -> Attempt:
 
 def end(hand: Hand, task: Attempt, kind: Any, place: Location | None = None, reason: str = "as asked") -> None:
     hand.driver.on_finished(
-        AttemptResult(number=task.number, attempt=task.attempt, kind=kind, reason=reason, place=place)
+        AttemptResult(number=task.number, attempt=task.attempt, kind=kind, reason=reason, location=place)
     )
 
 
@@ -108,7 +108,7 @@ def test_other_machines_need_not_wait_for_a_trial_whose_memory_did_not_suffice(t
     for task, host in zip(tasks, "ab", strict=False):
         metrics = {"val/top1": 50.0, "val/loss": 1.0, "train/loss": 1.0, "time": 1.0}
         said = EpochReport(number=task.number, attempt=1, epoch=1, metrics=metrics, device="cpu")
-        hand.driver.on_epoch(replace(said, place=Location(host=host)))
+        hand.driver.on_epoch(replace(said, location=Location(host=host)))
     end(hand, tasks[2], "memory")
     assert hand.said[-1] == "trial 2: as asked; retry 1/1 from epoch 0"
     assert issued(hand).number == 2

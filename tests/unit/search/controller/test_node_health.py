@@ -24,7 +24,7 @@ class World:
         return self
 
     def epoch(self, place: Location, trial: int = 99) -> "World":
-        self.policy.on_epoch(EpochReport(number=trial, attempt=1, epoch=1, metrics={}, place=place))
+        self.policy.on_epoch(EpochReport(number=trial, attempt=1, epoch=1, metrics={}, location=place))
         return self
 
     def again(self, place: Location, trial: int, kind: str) -> bool:
@@ -38,7 +38,7 @@ class World:
 
 
 def _ended(place: Location, trial: int, kind: str) -> AttemptResult:
-    return AttemptResult(number=trial, attempt=1, kind=kind, place=place)  # type: ignore[arg-type]
+    return AttemptResult(number=trial, attempt=1, kind=kind, location=place)  # type: ignore[arg-type]
 
 
 def test_three_trials_with_errors_of_cuda_condemn_a_gpu() -> None:

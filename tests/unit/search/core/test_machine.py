@@ -87,5 +87,5 @@ def test_the_whole_program_counts_the_same_cores(monkeypatch: pytest.MonkeyPatch
     executor = session._executor(sweep, tmp_path, Settings(root=tmp_path, executor="process"))
     executor.close()
     assert isinstance(executor, LocalExecutor)
-    assert len(executor.slots) == 3
+    assert len(executor.workers) == 3
     assert make_plan(sweep, Settings(root=tmp_path), measure=False).concurrent == 3

@@ -1,12 +1,13 @@
 """The process executor with real processes that do as they are told."""
 
-import json
 import os
 import re
 import signal
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,14 @@ import pytest
 
 from icd.config.sweep import Resources
 from icd.errors import SetupError
-from icd.search.core.preparation import PreflightRequest
+from icd.search.core.attempts import Attempt, AttemptResult, ended
+from icd.search.core.messages import Prepare, Prepared
+from icd.search.core.preparation import PreflightRequest, PreflightResult
 from icd.search.executors.local import worker_process
 from icd.search.executors.local.executor import LocalExecutor
 from icd.search.executors.local.resources import partition_devices
 from tests.crash.forks import Fork, close_all_but, forked
-from tests.workers import Act, Book, launch, outcome
+from tests.workers import Act, Book, Progress, Send, Start, epoch_of, launch
 
 
 @pytest.fixture
@@ -60,14 +63,13 @@ def test_no_place(resources: dict[str, Any], cpus: int) -> None:
         partition_devices(Resources(**resources), cpus, [])
 
 
-def test_trials_go_through_all_slots(run: Any) -> None:
-    def act(task: dict[str, Any], say: Any, hear: Any, gpu: str) -> None:
-        say("epoch", epoch={"number": task["number"], "attempt": 1, "epoch": 1, "metrics": {"pid": os.getpid()}})
-        assert hear() == {"do": "answer", "number": task["number"], "go": True}
+def test_trials_go_through_all_slots(run: Any, tmp_path: Path) -> None:
+    def act(task: Attempt, send: Send, progress: Progress, gpu: str) -> AttemptResult:
+        assert send(epoch_of(task, pid=os.getpid()))
         time.sleep(0.05)
-        say("outcome", **outcome(task, "complete"))
+        return ended(task, "complete")
 
-    book = Book(6)
+    book = Book(tmp_path, 6)
     run(book, act, ("", ""))
     assert sorted(epoch.number for epoch in book.epochs) == list(range(6))
     assert book.kinds == ["complete"] * 6
@@ -82,45 +84,41 @@ def test_trials_go_through_all_slots(run: Any) -> None:
         (lambda: os._exit(3), "process exited with code 3"),
     ],
 )
-def test_a_worker_that_dies(run: Any, how: Callable[[], None], reason: str) -> None:
-    def act(task: dict[str, Any], say: Any, hear: Any, gpu: str) -> None:
-        if task["attempt"] == 1:
+def test_a_worker_that_dies(run: Any, tmp_path: Path, how: Callable[[], None], reason: str) -> None:
+    def act(task: Attempt, send: Send, progress: Progress, gpu: str) -> AttemptResult:
+        if task.attempt == 1:
             how()
-        say("outcome", **outcome(task, "complete"))
+        return ended(task, "complete")
 
-    book = Book(2)
+    book = Book(tmp_path, 2)
     run(book, act)
     assert book.kinds == ["killed", "killed", "complete", "complete"]
     assert book.ends[0].reason.startswith(f"{reason}; see ")
     assert book.ends[0].reason.endswith("worker-0.log")
 
 
-def test_a_worker_that_dies_of_a_sigterm_was_preempted(run: Any) -> None:
-    def act(task: dict[str, Any], say: Any, hear: Any, gpu: str) -> None:
-        if task["attempt"] == 1:
+def test_a_worker_that_dies_of_a_sigterm_was_preempted(run: Any, tmp_path: Path) -> None:
+    def act(task: Attempt, send: Send, progress: Progress, gpu: str) -> AttemptResult:
+        if task.attempt == 1:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)  # as before it can heed the signal
             os.kill(os.getpid(), signal.SIGTERM)
-        say("outcome", **outcome(task, "complete"))
+        return ended(task, "complete")
 
-    book = Book(1)
+    book = Book(tmp_path, 1)
     run(book, act)
     assert book.kinds == ["preempted", "complete"]
     assert book.faults.counts(0) == {}
 
 
 @pytest.mark.parametrize("why", ["preempted", "spent"])
-def test_a_worker_that_has_to_go_is_replaced(run: Any, why: str) -> None:
-    def act(task: dict[str, Any], say: Any, hear: Any, gpu: str) -> None:
-        metrics = {"pid": os.getpid()}
-        say("epoch", epoch={"number": task["number"], "attempt": task["attempt"], "epoch": 1, "metrics": metrics})
-        hear()
-        last = (task["number"], task["attempt"]) == (1, 1)
-        said = outcome(task, "preempted" if last and why == "preempted" else "complete")
-        if last and why == "spent":
-            said["outcome"]["spent"] = "a CUDA graph could not be recorded"
-        say("outcome", **said)
+def test_a_worker_that_has_to_go_is_replaced(run: Any, tmp_path: Path, why: str) -> None:
+    def act(task: Attempt, send: Send, progress: Progress, gpu: str) -> AttemptResult:
+        send(epoch_of(task, pid=os.getpid()))
+        last = (task.number, task.attempt) == (1, 1)
+        result = ended(task, "preempted" if last and why == "preempted" else "complete")
+        return replace(result, spent="a CUDA graph could not be recorded") if last and why == "spent" else result
 
-    book = Book(3 if why == "preempted" else 4)
+    book = Book(tmp_path, 3 if why == "preempted" else 4)
     run(book, act)
     assert book.kinds == ["complete", "preempted" if why == "preempted" else "complete", "complete", "complete"]
     pids = [epoch.metrics["pid"] for epoch in book.epochs]
@@ -128,13 +126,13 @@ def test_a_worker_that_has_to_go_is_replaced(run: Any, why: str) -> None:
     assert not Path(f"/proc/{int(pids[0])}").exists()
 
 
-def test_a_trial_that_fell_is_tried_elsewhere_if_there_is_a_choice(run: Any) -> None:
-    def act(task: dict[str, Any], say: Any, hear: Any, gpu: str) -> None:
-        say("outcome", **outcome(task, "gpu" if task["attempt"] == 1 else "complete", gpu))
+def test_a_trial_that_fell_is_tried_elsewhere_if_there_is_a_choice(run: Any, tmp_path: Path) -> None:
+    def act(task: Attempt, send: Send, progress: Progress, gpu: str) -> AttemptResult:
+        return ended(task, "gpu" if task.attempt == 1 else "complete", gpu)
 
-    book = Book(1)
+    book = Book(tmp_path, 1)
     run(book, act, ("7", "1"))
-    assert [(end.kind, end.place and end.place.gpu) for end in book.ends] == [("gpu", "7"), ("complete", "1")]
+    assert [(end.kind, end.location and end.location.gpu) for end in book.ends] == [("gpu", "7"), ("complete", "1")]
 
 
 @pytest.fixture
@@ -144,56 +142,71 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(f"icd.search.executors.local.{module}.GRACE_S", 0.5)
 
 
-def test_a_worker_that_closes_its_pipe_is_ended(run: Any, impatient: None) -> None:
-    def act(task: dict[str, Any], say: Any, hear: Any, gpu: str) -> None:
-        if task["attempt"] == 1:
+def test_a_worker_that_closes_its_pipe_is_ended(run: Any, tmp_path: Path, impatient: None) -> None:
+    def act(task: Attempt, send: Send, progress: Progress, gpu: str) -> AttemptResult:
+        if task.attempt == 1:
             os.closerange(3, 4096)
             signal.pause()
-        say("outcome", **outcome(task, "complete"))
+        return ended(task, "complete")
 
-    book = Book(1)
+    book = Book(tmp_path, 1)
     executor = run(book, act)
     assert book.kinds == ["killed", "complete"]
-    assert executor.slots[0].child is not None
+    assert executor.workers[0].child is not None
 
 
-def test_a_stopped_worker_hangs_and_its_trial_goes_on_elsewhere(run: Any) -> None:
-    pids: list[int] = []
+def test_a_hanging_worker_leaves_its_stack(run: Any, tmp_path: Path) -> None:
+    def act(task: Attempt, send: Send, progress: Progress, gpu: str) -> AttemptResult:
+        if task.attempt == 1:
+            time.sleep(1000)
+        return ended(task, "complete")
 
-    def act(task: dict[str, Any], say: Any, hear: Any, gpu: str) -> None:
-        say("epoch", epoch={"number": 0, "attempt": task["attempt"], "epoch": 1, "metrics": {"pid": os.getpid()}})
-        hear()
-        if task["attempt"] == 1:
-            os.kill(os.getpid(), signal.SIGSTOP)
-        say("outcome", **outcome(task, "complete"))
-
-    book = Book(1, hang_seconds=1.0)
+    book = Book(tmp_path, 1, hang_seconds=0.5)
     run(book, act)
     assert book.kinds == ["hang", "complete"]
-    assert book.ends[0].reason.startswith("no progress for 1 s; stack in ")
+    stack = tmp_path / "trials" / "0000" / "stack-1.txt"
+    assert book.ends[0].reason == f"no progress for 0 s; stack in {stack}"
+    assert "test_local.py" in stack.read_text()
+
+
+def test_a_frozen_worker_is_killed_and_its_trial_goes_on_elsewhere(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("icd.search.executors.attempt_tracker.LATE_S", 0.2)
+
+    def act(task: Attempt, send: Send, progress: Progress, gpu: str) -> AttemptResult:
+        send(epoch_of(task, pid=os.getpid()))
+        if task.attempt == 1:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return ended(task, "complete")
+
+    book = Book(tmp_path, 1, hang_seconds=1.0)
+    run(book, act)
+    assert book.kinds == ["hang", "complete"]
+    assert book.ends[0].reason.endswith("its process does not answer")
     pids = [int(epoch.metrics["pid"]) for epoch in book.epochs]
     assert not Path(f"/proc/{pids[0]}").exists()
 
 
-def test_steps_keep_a_slow_trial_from_hanging(run: Any) -> None:
-    def act(task: dict[str, Any], say: Any, hear: Any, gpu: str) -> None:
+def test_steps_keep_a_slow_trial_from_hanging(run: Any, tmp_path: Path) -> None:
+    def act(task: Attempt, send: Send, progress: Progress, gpu: str) -> AttemptResult:
         for step in range(8):
-            say("alive", number=task["number"], epoch=1, step=step, steps=8)
+            progress(1, step, 8)
             time.sleep(0.25)
-        say("outcome", **outcome(task, "complete"))
+        return ended(task, "complete")
 
-    book = Book(1, hang_seconds=1.5)
+    book = Book(tmp_path, 1, hang_seconds=1.5)
     run(book, act)
     assert book.kinds == ["complete"]
 
 
-def test_a_sick_gpu_is_left_alone(run: Any) -> None:
-    def act(task: dict[str, Any], say: Any, hear: Any, gpu: str) -> None:
+def test_a_sick_gpu_is_left_alone(run: Any, tmp_path: Path) -> None:
+    def act(task: Attempt, send: Send, progress: Progress, gpu: str) -> AttemptResult:
         time.sleep(0.1)
         sick = gpu == "7"
-        say("outcome", **outcome(task, "gpu" if sick else "complete", f"CUDA error {os.getpid()}" if sick else ""))
+        return ended(task, "gpu" if sick else "complete", f"CUDA error {os.getpid()}" if sick else "")
 
-    book = Book(8)
+    book = Book(tmp_path, 8)
     run(book, act, ("7", "1"))
     assert book.kinds.count("gpu") == 3, "it takes three trials at most"
     assert book.kinds.count("complete") == 8
@@ -205,19 +218,19 @@ def test_a_sick_gpu_is_left_alone(run: Any) -> None:
     )
 
 
-def test_nothing_but_sick_gpus_ends_the_sweep(run: Any) -> None:
-    def act(task: dict[str, Any], say: Any, hear: Any, gpu: str) -> None:
-        say("outcome", **outcome(task, "gpu", "CUDA error"))
+def test_nothing_but_sick_gpus_ends_the_sweep(run: Any, tmp_path: Path) -> None:
+    def act(task: Attempt, send: Send, progress: Progress, gpu: str) -> AttemptResult:
+        return ended(task, "gpu", "CUDA error")
 
     with pytest.raises(SetupError, match=r"no place is left for a trial: GPU 0 of .*GPU 1 of .*icd resume"):
-        run(Book(8), act, ("0", "1"))
+        run(Book(tmp_path, 8), act, ("0", "1"))
 
 
-def test_errors_of_cuda_are_no_reason_to_leave_a_cpu(run: Any) -> None:
-    def act(task: dict[str, Any], say: Any, hear: Any, gpu: str) -> None:
-        say("outcome", **outcome(task, "gpu" if task["attempt"] < 3 else "complete", "CUDA error"))
+def test_errors_of_cuda_are_no_reason_to_leave_a_cpu(run: Any, tmp_path: Path) -> None:
+    def act(task: Attempt, send: Send, progress: Progress, gpu: str) -> AttemptResult:
+        return ended(task, "gpu" if task.attempt < 3 else "complete", "CUDA error")
 
-    book = Book(2)
+    book = Book(tmp_path, 2)
     run(book, act)
     assert book.kinds.count("complete") == 2
 
@@ -227,14 +240,14 @@ def test_a_kill_for_memory_is_told_from_another(run: Any, tmp_path: Path, monkey
     events.write_text("low 0\noom 0\noom_kill 4\n")
     monkeypatch.setattr(worker_process, "MEMORY_EVENTS", events)  # the kernel's counter, which a test cannot raise
 
-    def act(task: dict[str, Any], say: Any, hear: Any, gpu: str) -> None:
-        if task["attempt"] == 1:
+    def act(task: Attempt, send: Send, progress: Progress, gpu: str) -> AttemptResult:
+        if task.attempt == 1:
             events.write_text("low 0\noom 1\noom_kill 5\n")
-        if task["attempt"] < 3:
+        if task.attempt < 3:
             os.kill(os.getpid(), signal.SIGKILL)
-        say("outcome", **outcome(task, "complete"))
+        return ended(task, "complete")
 
-    book = Book(1)
+    book = Book(tmp_path, 1)
     run(book, act)
     assert book.kinds == ["memory", "killed", "complete"]
     said = re.match(r"killed for memory \(signal 9\); the largest worker has had (\d+\.\d\d) GB", book.ends[0].reason)
@@ -243,42 +256,35 @@ def test_a_kill_for_memory_is_told_from_another(run: Any, tmp_path: Path, monkey
 
 
 def test_closing_leaves_no_process(tmp_path: Path, impatient: None) -> None:
-    def act(task: dict[str, Any], say: Any, hear: Any, gpu: str) -> None:
+    def act(task: Attempt, send: Send, progress: Progress, gpu: str) -> AttemptResult:
         raise AssertionError("nothing was asked")
 
     executor = LocalExecutor(["", ""], tmp_path / "logs", launch=launch(act))
-    for slot in executor.slots:
-        executor._start(slot)
-    pids = [slot.child.pid for slot in executor.slots if slot.child]
+    executor.start()
+    pids = [worker.child.pid for worker in executor.workers if worker.child]
     os.kill(pids[1], signal.SIGSTOP)
     executor.close()
     assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
 
 
-PREPARED: dict[str, Any] = {
-    "data_digest": "d",
-    "data": "digits",
-    "num_classes": 10,
-    "teachers": {},
-    "teacher_lines": [],
-    "probed": 0,
-    "gpus": 0,
-    "device": "cpu",
-}
+PREPARED = PreflightResult(
+    data_digest="d", data="digits", num_classes=10, teachers={}, teacher_lines=[], probed=0, gpus=0, device="cpu"
+)
 
 
-def dying_preparers(book: Path, deaths: int) -> Callable[[int, int, Mapping[str, str], Path], Fork]:
+def dying_preparers(book: Path, deaths: int) -> Start:
     """Start workers that die while they prepare, the first so many times."""
 
-    def start(commands: int, events: int, environment: Mapping[str, str], log: Path) -> Fork:
+    def start(pipe: int, environment: Mapping[str, str], log: Path) -> Fork:
         def work() -> int:
-            close_all_but({0, 1, 2, commands, events})
-            assert json.loads(os.fdopen(commands, "rb").readline())["do"] == "prepare"
+            close_all_but({0, 1, 2, pipe})
+            connection = Connection(pipe)
+            assert isinstance(connection.recv(), Prepare)
             with book.open("a") as file:
                 file.write("begun\n")
             if len(book.read_text().splitlines()) <= deaths:
                 os.kill(os.getpid(), signal.SIGKILL)
-            os.write(events, json.dumps({"said": "prepared", "prepared": PREPARED}).encode() + b"\n")
+            connection.send(Prepared(PREPARED))
             return 0
 
         return Fork(forked(work))

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from icd.search.core.location import Location
 from icd.search.executors.ray import exit_reasons as ray_deaths
 from icd.search.executors.ray.exit_reasons import Deaths
 from icd.search.executors.ray.internals import RAISED
@@ -38,11 +39,11 @@ def deaths(*, local: bool = True, alive: bool = True) -> Deaths:
     ],
 )
 def test_the_cause_is_read_from_rays_words(text: str, kind: str, reason: str) -> None:
-    assert deaths().cause("n1", "h", 13702, text) == (kind, reason)
+    assert deaths().cause(Location(host="h", node="n1"), 13702, text) == (kind, reason)
 
 
 def test_whatever_ray_raises_on_a_lost_node_is_the_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
-    lost = deaths(alive=False).cause("node1234", "h", 1, f"{RAISED}WorkerCrashedError: x")
+    lost = deaths(alive=False).cause(Location(host="h", node="node1234"), 1, f"{RAISED}WorkerCrashedError: x")
     assert lost == ("lost", "node h (node1234) lost")
 
 
@@ -52,7 +53,7 @@ def test_nothing_begins_until_there_is_room_for_the_killed_process_again(monkeyp
     monkeypatch.setattr(ray_deaths, "used_memory", lambda: used[0])
     died = deaths()
     assert not died.resting
-    died.cause("n1", "h", 13702, MONITOR)
+    died.cause(Location(host="h", node="n1"), 13702, MONITOR)
     clock[0] += 10
     assert died.resting
     used[0] = 5_000_000_000  # below the threshold, but with the process again it would be above
@@ -69,7 +70,7 @@ def test_on_another_machine_nothing_begins_for_a_while(monkeypatch: pytest.Monke
     clock = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     died = deaths(local=False)
-    died.cause("n1", "h", 13702, MONITOR)
+    died.cause(Location(host="h", node="n1"), 13702, MONITOR)
     assert died.resting
     clock[0] += ray_deaths._REMOTE_REST_S
     assert not died.resting

@@ -1,4 +1,4 @@
-"""One process at a time trains in a folder; the others wait, and the lock dies with its holder."""
+"""One process at a time works in a folder; the others wait, and the lock dies with its holder."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -7,17 +7,24 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from icd.errors import Interrupted, SetupError
-from icd.training.loop import Execution
 
 _LOOK_S = 1.0  # between looks at whether to stop
 
 
 @contextmanager
-def alone_in(folder: Path, execution: Execution, announce: Callable[[str], None]) -> Iterator[None]:
+def alone_in(
+    folder: Path, announce: Callable[[str], None], stop: Callable[[], bool], waiting: Callable[[], None]
+) -> Iterator[None]:
     """Hold a folder that need not be there yet; waits while another process does, and says so once.
 
+    Args:
+        folder: What is held.
+        announce: Told that another process holds it.
+        stop: Asked about every second; True ends the waiting.
+        waiting: Called as often, for those who would take the silence for a hang.
+
     Raises:
-        Interrupted: If ``execution.stop`` ended the waiting.
+        Interrupted: If ``stop`` ended the waiting.
         SetupError: If the folder above cannot be written.
     """
     lock, said = FileLock(folder.with_name(f".{folder.name}.lock")), False
@@ -30,9 +37,9 @@ def alone_in(folder: Path, execution: Execution, announce: Callable[[str], None]
             if not said:
                 announce(f"another process trains in {folder}; waiting for it")
                 said = True
-            if execution.stop():
+            if stop():
                 raise Interrupted(f"stopped while another process trained in {folder}") from None
-            execution.progress(0, 0, 1)  # the waiting is no hang
+            waiting()
         except OSError as error:
             raise SetupError(f"{folder.parent} cannot be written: {error.strerror or error}") from error
     try:

@@ -7,6 +7,7 @@ from unittest.mock import patch
 import pytest
 import torch
 
+from icd.storage import durable
 from icd.training import checkpoints
 from tests.support.power import Disk, Left
 
@@ -31,7 +32,7 @@ def test_a_file_is_the_old_or_the_new_one(disk: Callable[[], Disk], tmp_path: Pa
     path.write_bytes(b"old")
     watched = disk()
     with watched.watched(moments):
-        checkpoints.write_durably(path, b"new")
+        durable.write_durably(path, b"new")
     assert {left["file"] for left in moments} == {b"old", b"new"}
     assert [left["file"] for left in watched.after_a_power_cut()] == [b"new", b"new"]
 
@@ -39,7 +40,7 @@ def test_a_file_is_the_old_or_the_new_one(disk: Callable[[], Disk], tmp_path: Pa
 def test_the_first_of_its_name_is_there(disk: Callable[[], Disk], tmp_path: Path) -> None:
     watched, moments = disk(), list[Left]()
     with watched.watched(moments):
-        checkpoints.write_durably(tmp_path / "file", b"new")
+        durable.write_durably(tmp_path / "file", b"new")
     assert {left.get("file") for left in moments} == {None, b"new"}
     assert [left["file"] for left in watched.after_a_power_cut()] == [b"new", b"new"]
 
@@ -66,9 +67,9 @@ def test_a_sync_that_is_left_out_is_seen(disk: Callable[[], Disk], tmp_path: Pat
     path = tmp_path / "file"
     path.write_bytes(b"old")
     watched = disk()
-    with watched.watched([]), patch.object(checkpoints, "sync"):
-        checkpoints.write_durably(path, b"new")
+    with watched.watched([]), patch.object(durable, "sync"):
+        durable.write_durably(path, b"new")
     assert [left["file"] for left in watched.after_a_power_cut()] == [b"old", b"new"]
     with watched.watched([]), patch("os.fsync"):
-        checkpoints.write_durably(path, b"newer")
+        durable.write_durably(path, b"newer")
     assert [left["file"] for left in watched.after_a_power_cut()] == [b"old", b""]

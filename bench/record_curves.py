@@ -1,0 +1,100 @@
+"""Record learning curves over a whole search space: a design of configurations as a sweep, and the table of its curves.
+
+    python bench/record_curves.py design bench/recordings/digits100.yaml 100 -o design.yaml
+    icd sweep design.yaml                      # stop it at any time; the same command goes on
+    python bench/record_curves.py table curves-digits100 -o curves-digits100.json
+
+The design is a Sobol sequence, one dimension for each parameter of the space, also for those that not every
+configuration has. Every point is enqueued, so the sweep trains exactly these, each in the order of the sequence.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from scipy.stats import qmc
+
+from icd.config.ranges import Choice, Interval
+from icd.config.read_sweep import load_sweep
+from icd.config.space import trial_document
+from icd.config.sweep import Baseline, Budget, SweepConfig
+from icd.config.walk import dimensions
+
+
+class _Point:
+    """Answers each question of a space from one point of the unit cube."""
+
+    def __init__(self, place: Mapping[str, int], unit_D: np.ndarray) -> None:
+        self.place, self.unit_D = place, unit_D
+
+    def __call__(self, name: str, node: Choice | Interval) -> Any:
+        share = float(self.unit_D[self.place[name]])
+        if isinstance(node, Choice):
+            return node.labels[int(share * len(node.labels))]
+        if node.finite:
+            values = node.values()
+            return values[int(share * len(values))]
+        if node.log:
+            return float(f"{node.low * (node.high / node.low) ** share:.4g}")
+        return float(f"{node.low + (node.high - node.low) * share:.4g}")
+
+
+def designed(sweep: SweepConfig, points: int, seed: int) -> SweepConfig:
+    """Give the sweep that trains ``points`` points of a Sobol sequence over the space of ``sweep``."""
+    names = [row.name for row in dimensions(sweep.template)]
+    place = {name: index for index, name in enumerate(names)}
+    cube_PD = qmc.Sobol(len(names), scramble=True, rng=seed).random(points)
+    runs = []
+    for number, unit_D in enumerate(cube_PD):
+        document = trial_document(sweep.template, _Point(place, unit_D))
+        changes = {part: document[part] for part in ("method", "training")}
+        runs.append(Baseline(label=f"point-{number:04d}", changes=changes))
+    return replace(sweep, enqueue=tuple(runs), budget=Budget(trials=points))
+
+
+def table(name: str, root: Path | None) -> dict[str, Any]:
+    """Give parameters and validation curve of every finished trial of a recorded sweep."""
+    from icd import search
+
+    rows = [
+        {
+            "parameters": dict(record.params),
+            "top1": [record.curve[epoch] for epoch in sorted(record.curve)],
+            "state": record.state,
+        }
+        for record in search.trials(name, root=root)
+        if record.state in ("complete", "diverged", "failed")
+    ]
+    return {"name": name, "metric": "val/top1", "curves": rows}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one of both steps."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    design = verbs.add_parser("design", help="write the sweep of a design")
+    design.add_argument("space", type=Path)
+    design.add_argument("points", type=int)
+    design.add_argument("--seed", type=int, default=0)
+    recorded = verbs.add_parser("table", help="write the table of a recorded sweep")
+    recorded.add_argument("name")
+    recorded.add_argument("--root", type=Path)
+    for verb in (design, recorded):
+        verb.add_argument("-o", "--output", type=Path, required=True)
+    given = parser.parse_args(arguments)
+    if given.verb == "design":
+        data = designed(load_sweep(given.space), given.points, given.seed).to_data()
+        given.output.write_text(yaml.safe_dump(data, sort_keys=False))
+    else:
+        given.output.write_text(json.dumps(table(given.name, given.root)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
