@@ -1,6 +1,6 @@
 """Reads a document's list of plugins, imports them, and says which of them a trial uses."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,13 @@ def read_plugins(document: Document, problems: list[Problem]) -> tuple[Plugin, .
                 value = {"value": problem.value} if problem.has_value else {}
                 problems.append(document.problem(("plugins", index), rule, hint="", **value))
     return tuple(dict.fromkeys(found))
+
+
+def used_plugins(config: Any, listed: Sequence[Plugin] = ()) -> tuple[Plugin, ...]:
+    """Give the plugins that register something a configuration names, those that are listed in that order."""
+    order = {plugin: place for place, plugin in enumerate(listed)}
+    found = dict.fromkeys(owner for _, _, owner in owners([config]) if isinstance(owner, Plugin))
+    return tuple(sorted(found, key=lambda plugin: (order.get(plugin, len(order)), plugin.name)))
 
 
 def owners(parts: Iterable[Any]) -> Iterator[tuple[str, str, object]]:

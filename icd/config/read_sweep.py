@@ -235,9 +235,9 @@ class _SweepReader(TemplateReader):
             return None
         networks = {part: full_form(part, item[part]) for part in ("teacher", "student") if item.get(part) is not None}
         archs = [str(value.get("arch", "")) if isinstance(value, dict) else str(value) for value in networks.values()]
-        kinds = {"name": NAME, "teacher": Any, "student": Any}
-        self.fields(Pair, {"name": "-".join(archs), **item, **networks}, path, kinds)
-        return Pair(**{"name": "-".join(archs), **item, **networks}) if self.right(path) else None
+        kinds, name = {"name": NAME, "teacher": Any, "student": Any}, "-".join(archs).replace(":", "-")
+        self.fields(Pair, {"name": name, **item, **networks}, path, kinds)
+        return Pair(**{"name": name, **item, **networks}) if self.right(path) else None
 
     # Trials of the space and baselines, read before anything is started
 

@@ -14,7 +14,7 @@ from icd.config.document import Document, KeyPath, in_order
 from icd.config.fingerprint import Fingerprint
 from icd.config.forms import TOP, WEIGHTS, full_form, is_range
 from icd.config.habits import about_file, meant, one_value, write
-from icd.config.read_plugins import owners, read_plugins
+from icd.config.read_plugins import owners, read_plugins, used_plugins
 from icd.config.reader import MISSING_KEY, WRONG, Reader, Row, keys_of, option_types
 from icd.config.training import PRESETS, TrainingConfig, preset_fields
 from icd.config.trial import DataConfig, NetworkConfig, TeacherConfig, TrialConfig, plain_data
@@ -108,17 +108,11 @@ class _TrialReader(TrialParts):
 
     def _with_plugins(self, config: TrialConfig, listed: Sequence[Plugin]) -> TrialConfig | None:
         """Keep the plugins that the trial uses; whoever trains it elsewhere must be able to import them."""
-        used = list(owners([config]))
-        for what, name, owner in used:
+        for what, name, owner in owners([config]):
             if not isinstance(owner, Plugin):
                 rule = f"{what} {name!r} was registered by {owner}, which no worker imports; list its file or module"
                 self.note(("plugins",), rule)
-        if self.problems:
-            return None
-        found = [owner for _, _, owner in used if isinstance(owner, Plugin)]
-        order = {plugin: place for place, plugin in enumerate(listed)}
-        kept = sorted(dict.fromkeys(found), key=lambda plugin: (order.get(plugin, len(order)), plugin.name))
-        return replace(config, plugins=tuple(kept))
+        return None if self.problems else replace(config, plugins=used_plugins(config, listed))
 
     def _without_ranges(self, node: Any, path: KeyPath) -> Any:
         """Leave out ranges, which are a sweep's."""

@@ -58,7 +58,7 @@ class Probe:
             given = method(LiveOutputs(output, student.head), teacher_side, where)
             if not isinstance(given, dict) or any(term.numel() != 1 for term in given.values()):
                 rule = f"the module of {type(config.method).__name__} must give a dictionary of scalar terms"
-                raise ConfigError(Problem(path="method", rule=rule, value=given, has_value=True))
+                raise ConfigError(Problem(path="method", rule=rule, value=type(given).__name__, has_value=True))
             terms = {name: term.item() for name, term in given.items()}
         bad = [
             Problem(

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import yaml
+
 from icd import search
 from tests.integration.ray_nodes import cluster
 from tests.support.plugins import sweep_document, write_plugin
@@ -16,4 +18,6 @@ def test_a_file_reaches_workers_that_have_no_way_to_it(tmp_path: Path, token: Pa
     with cluster(token, mine, head_cpus=0) as (address, _):
         result = search.sweep(document, root=tmp_path / "root", executor="ray", address=address)
     assert [record.state for record in result.records] == ["complete", "complete"]
-    assert all(record.config["method"]["base_loss"].keys() == {"cosine"} for record in result.records)
+    config = yaml.safe_load((tmp_path / "root/sweeps/mine/trials/0000/config.yaml").read_text())
+    assert config["method"]["base_loss"].keys() == {"cosine"}
+    assert config["plugins"][0]["source"] == plugin.read_text()

@@ -1,50 +1,51 @@
 """What a plugin's loss does wrong is told before a sweep's first trial, with the plugin's own line."""
 
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from icd.config.read_sweep import read_sweep
 from icd.config.yaml import Document
+from icd.search.core.location import Location
+from icd.search.core.messages import Down, EpochDone, Prepare, Prepared, Refused, Up
 from icd.search.settings import Settings, preparation
 from icd.search.suggest.search_space import SearchSpace
-from icd.worker.main import serve_preparation
+from icd.worker.main import prepare
 from tests.support.plugins import VALUE, sweep_document, write_plugin
 from tests.tiny import write_images
 
 
-class Told:
-    """Keeps what a worker says."""
+class Quiet:
+    """A way to a driver who asks for nothing."""
 
-    stop = False
+    location = Location(host="here")
 
-    def __init__(self) -> None:
-        self.said: dict[str, Any] = {}
+    def receive(self) -> Down:
+        raise AssertionError("nobody waits")
 
-    def say(self, said: str, **more: Any) -> None:
-        self.said[said] = more
-
-    def alive(self, epoch: int, step: int, steps: int) -> None:
+    def send(self, message: Up) -> None:
         pass
+
+    def report(self, epoch: EpochDone) -> bool:
+        return True
+
+    def stop_asked(self) -> bool:
+        return False
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], dict[str, Any]]:
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Prepared | Refused]:
     folder = tmp_path_factory.mktemp("root")
     images = write_images(folder / "images.npz")
 
-    def prepare(plugin: Path) -> dict[str, Any]:
+    def prepare_with(plugin: Path) -> Prepared | Refused:
         sweep = read_sweep(Document(sweep_document(images, [str(plugin)]), "sweep"))
         settings = Settings(root=folder)
         request = preparation(SearchSpace(sweep, ()).extremes(), sweep, settings, probe=True)
-        told = Told()
-        serve_preparation(asdict(request), told)
-        return told.said
+        return prepare(Prepare(request), Quiet())
 
-    return prepare
+    return prepare_with
 
 
 @pytest.mark.parametrize(
@@ -61,12 +62,14 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], dict[
     ids=["scalar", "number", "nan", "raises"],
 )
 def test_a_loss_that_is_wrong_is_refused(
-    prepared: Callable[[Path], dict[str, Any]], tmp_path: Path, value: str, said: str
+    prepared: Callable[[Path], Prepared | Refused], tmp_path: Path, value: str, said: str
 ) -> None:
-    told = prepared(write_plugin(tmp_path, value=value))["refused"]
-    assert told["exit_code"] == 2
-    assert said in "\n".join(told["problems"])
+    told = prepared(write_plugin(tmp_path, value=value))
+    assert isinstance(told, Refused)
+    assert told.error.exit_code == 2
+    assert said in str(told.error)
 
 
-def test_a_loss_that_prints_is_no_fault(prepared: Callable[[Path], dict[str, Any]], tmp_path: Path) -> None:
-    assert "prepared" in prepared(write_plugin(tmp_path, value=f"(print('hello'), {VALUE})[1]"))
+def test_a_loss_that_prints_is_no_fault(prepared: Callable[[Path], Prepared | Refused], tmp_path: Path) -> None:
+    told = prepared(write_plugin(tmp_path, value=f"(print('hello'), {VALUE})[1]"))
+    assert isinstance(told, Prepared), told.error
