@@ -243,7 +243,7 @@ def _trial() -> Schema:
 
 def _plugins() -> Schema:
     """Take a list of paths and modules, or what a document that was written holds of them."""
-    stored = _closed(dict.fromkeys(("name", "digest", "source"), _TEXT), ["name", "digest"])
+    stored = _closed({name: _TEXT for name in ("name", "digest", "source")}, ["name", "digest"])  # noqa: C420
     about = "Files, seen from this one's folder, and installed modules with a user's own losses, networks and data."
     return {"type": "array", "items": _any({**_TEXT, "minLength": 1}, stored), "description": about}
 

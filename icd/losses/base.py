@@ -36,7 +36,7 @@ class BaseLoss(Protocol):
 
     title: ClassVar[str]
 
-    def __call__(self, student_NK: Tensor, teacher_NK: Tensor, labels_N: Tensor) -> Tensor:
+    def __call__(self, student_NK: Tensor, teacher_NK: Tensor, labels_N: Tensor, /) -> Tensor:
         """Return the loss of each row, shape [N]; lower is closer."""
         ...
 

@@ -9,6 +9,7 @@ Shape key:
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -58,7 +59,8 @@ class Correlations:
 
 def _correlation(a: Tensor, b: Tensor, dim: int) -> Tensor:
     a, b = a - a.mean(dim=dim, keepdim=True), b - b.mean(dim=dim, keepdim=True)
-    return (a * b).sum(dim=dim) / (a.norm(dim=dim) * b.norm(dim=dim) + _TINY)
+    lengths: Tensor = torch.linalg.vector_norm(a, dim=dim) * torch.linalg.vector_norm(b, dim=dim)
+    return (a * b).sum(dim=dim) / (lengths + _TINY)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

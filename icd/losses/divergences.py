@@ -32,6 +32,7 @@ class TransformedTeacher:
     """
 
     title: ClassVar[str] = "WTTM, Zheng and Yang, ICLR 2024"
+    zero_at_equality: ClassVar[bool] = False
 
     power: Positive = 0.1
     weighted: bool = True
@@ -91,8 +92,10 @@ class RefinedLogits:
             first_N, gradient_NK = self._of_the_target(student_NK, teacher_NK, labels_N)
             # A finite number, so that a row that keeps no class is uniform on both sides: no loss and no gradient.
             none_kept, dropped_NK = torch.finfo(student_NK.dtype).min / 4, teacher_NK >= teacher_NK.gather(1, labels_N1)
-            sides = (side_NK.masked_fill(dropped_NK, none_kept) for side_NK in (student_NK, teacher_NK))
-            second_N, below_NK = kl_and_gradient(*sides, self.temperature)
+            student_below_NK, teacher_below_NK = (
+                side_NK.masked_fill(dropped_NK, none_kept) for side_NK in (student_NK, teacher_NK)
+            )
+            second_N, below_NK = kl_and_gradient(student_below_NK, teacher_below_NK, self.temperature)
             gradient_NK.add_(below_NK.masked_fill_(dropped_NK, 0.0), alpha=self.beta)
         return with_gradient(student_NK, self.alpha * first_N + self.beta * second_N, gradient_NK)
 

@@ -150,6 +150,10 @@ def _map_of(network: Any, images_BCHW: Tensor, reader: str) -> Tensor:
     if reader == "pooled":
         pooled_BC: Tensor = network.forward_head(given, pre_logits=True)
         return pooled_BC[:, :, None, None]
+    return _read(given, network, reader)
+
+
+def _read(given: Tensor, network: Any, reader: str) -> Tensor:
     return _READERS[reader](given, int(getattr(network, "num_prefix_tokens", 0)))
 
 
@@ -161,9 +165,9 @@ def _reader_of(name: str) -> str:
         head = _classifier(network)
         nn.init.normal_(head.weight)  # a classifier of zeros would agree with anything
         images_BCHW, given, logits_BK = _first_pass(network, name)
-        for reader, read in _READERS.items():
+        for reader in _READERS:
             try:
-                map_BCHW = read(given, int(getattr(network, "num_prefix_tokens", 0)))
+                map_BCHW = _read(given, network, reader)
                 guess_BK = head(map_BCHW.mean(dim=(2, 3)))
             except (RuntimeError, ValueError, IndexError, AttributeError, TypeError):
                 continue

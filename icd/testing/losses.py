@@ -142,8 +142,9 @@ def is_a_value(loss: Any) -> None:
 
 def every_number_has_a_range(loss: Any) -> None:
     """Every number says what it may be; a class that checks its fields refuses NaN and what is outside."""
-    checks_itself = hasattr(type(loss), "__post_init__")
-    for name, annotation in annotations(type(loss)).items():
+    cls: Any = type(loss)
+    checks_itself = hasattr(cls, "__post_init__")
+    for name, annotation in annotations(cls).items():
         value = getattr(loss, name)
         if isinstance(value, bool) or not isinstance(value, int | float):
             continue

@@ -6,7 +6,7 @@ Shape key:
 
 from copy import deepcopy
 from functools import lru_cache
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +38,7 @@ def seeded(case: ModelCase) -> Network:
 @lru_cache(maxsize=1)
 def network_of(case: ModelCase) -> Network:
     """Build the network of a case once, for evaluation."""
-    return cast("Network", seeded(case).eval())
+    return seeded(case).eval()
 
 
 @lru_cache(maxsize=1)
@@ -98,7 +98,7 @@ def every_parameter_is_trained(case: ModelCase) -> None:
 def channels_last_gives_the_same(case: ModelCase) -> None:
     """The memory format of images is a matter of speed."""
     size = case.sizes[-1]
-    arranged: Any = deepcopy(network_of(case)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    arranged: Any = deepcopy(network_of(case)).to(memory_format=torch.channels_last)
     with torch.inference_mode():
         output = arranged(random_images(size).to(memory_format=torch.channels_last))
     same = torch.allclose(output.logits_BK, outputs_of(case)[size].logits_BK, rtol=1e-3, atol=1e-4)

@@ -10,14 +10,15 @@ import pytest
 import yaml
 
 import icd
+from icd.cli.submit import FILE_VARIABLE, read_file
 from icd.config.read_sweep import read_sweep
 from icd.config.read_trial import load_trial, read_trial
 from icd.config.trial import differences
-from icd.config.yaml import Document, read_yaml
+from icd.config.yaml import Document, parse_yaml, read_yaml
 from icd.errors import ConfigError, StateError
 from icd.losses import BASE_LOSSES
 from icd.plugins import changed_files
-from tests.support.plugins import VALUE, write_plugin, write_trial
+from tests.support.plugins import VALUE, sweep_document, write_plugin, write_trial
 
 
 def refused(path: Path) -> str:
@@ -218,3 +219,14 @@ def test_what_a_plugin_prints_does_not_reach_stdout(tmp_path: Path) -> None:
     done = subprocess.run(words, capture_output=True, text=True, check=True, env={**os.environ})
     assert json.loads(done.stdout)["base_loss"]["cosine"]["fields"] == {"weight": 1.0}
     assert "hello from the plugin" in done.stderr
+
+
+def test_a_job_gets_the_text_of_plugins_with_its_file(tmp_path: Path) -> None:
+    plugin = write_plugin(tmp_path)
+    file = tmp_path / "sweep.yaml"
+    file.write_text(yaml.safe_dump(sweep_document(tmp_path / "images.npz", ["my_loss.py"])))
+    name, variables = read_file("sweep", file, {"overrides": ()})
+    plugin.unlink()
+    sweep = read_sweep(parse_yaml(variables[FILE_VARIABLE], "job"))
+    assert (name, sweep.name) == ("mine", "mine")
+    assert [item["name"] for item in sweep.to_data()["plugins"]] == ["my_loss.py"]

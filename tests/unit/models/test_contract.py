@@ -47,7 +47,7 @@ def test_the_head_has_its_published_name_only(case: ModelCase) -> None:
 
 
 def test_features_stay_channels_last(case: ModelCase) -> None:
-    network = network_of(case).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = network_of(case).to(memory_format=torch.channels_last)
     with torch.inference_mode():
         arranged = network(random_images(64).to(memory_format=torch.channels_last))
     assert arranged.features_BCHW.is_contiguous(memory_format=torch.channels_last)

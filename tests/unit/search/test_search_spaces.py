@@ -37,7 +37,7 @@ def test_a_file_says_its_question_and_how_to_launch_it(file: Path) -> None:
     assert (file.parent / schema).resolve() == FOLDER.parent / "icd" / "config" / "sweep.schema.json"
     assert question.startswith("# ")
     assert "?" in question
-    verb = "benchmark" if file.stem.startswith("table_") else "sweep"
+    verb = "benchmark" if file.stem.startswith(("table_", "rivals_")) else "sweep"
     assert launch.startswith(f"# icd {verb} search_spaces/{name_of(file)}")
     assert all(len(line) <= 140 for line in rest)
 
