@@ -7,8 +7,8 @@ export OMP_NUM_THREADS ?= 1
 # Where it is set, every process compiles torch anew: 15 s each instead of 4.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup quickstart check unit core test latest faults golden kills bench gpu-bench docker-test cluster hosts audit sbom \
-	clean
+.PHONY: setup quickstart check unit core test latest faults golden kills bench gpu-bench docker-test cluster hosts docs \
+	screenshots audit sbom clean
 
 setup: $(VENV)/.ready
 
@@ -112,6 +112,19 @@ hosts: $(VENV)/.hosts
 $(VENV)/.hosts: $(VENV)/.ready
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[cluster,server]'
 	touch $@
+
+# The documentation site in build/docs; a warning is an error.
+docs: $(VENV)/.docs
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs build/docs
+	@echo "build/docs/index.html"
+
+$(VENV)/.docs: $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	touch $@
+
+# Two pictures for the README, of the quick start: its report, and its runs in MLflow. Needs Chromium.
+screenshots: quickstart
+	PYTHONPATH=. $(BIN)/python docs/screenshots.py quickstart docs/pictures
 
 # Known advisories of everything in .venv, and a list of it as CycloneDX; both need the network.
 audit: $(VENV)/.audit

@@ -1,4 +1,4 @@
-"""Every figure of docs/claims.md by simulation: error rates, coverage and power of the rules as they are.
+"""Every figure of docs/explanation/statistics.md, by simulation: error rates, coverage and power of the rules.
 
     PYTHONPATH=. python bench/claims.py [--studies 4000] [--quick]
 

@@ -1,7 +1,7 @@
 """Hyperparameter search for implicit Clustering Distillation; importing it imports no framework.
 
 ``icd.register_base_loss``, ``register_method``, ``register_model``, ``register_dataset`` and ``register_augmentation``
-are for plugins (docs/plugins.md).
+are for plugins (docs/tutorials/plugins.md).
 """
 
 from typing import Any

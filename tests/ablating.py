@@ -7,8 +7,9 @@ from typing import Any
 from icd.config.trial import TrialConfig
 from icd.models import build_model
 from icd.results.ablate import make_plan
-from icd.results.ablation import Ablation, ablation_of
+from icd.results.outcome import Outcome
 from icd.results.plan import Plan, begin_plan
+from icd.results.read_outcome import outcome_of
 from icd.search.core.attempts import trial_folder
 from icd.search.core.records import run_label
 from icd.search.study.ledger import Ledger
@@ -51,12 +52,12 @@ def told(ledger: Ledger, plan: Plan, values: Mapping[str, Sequence[float | None]
     return numbers
 
 
-def ablated(study: Study, values: Mapping[str, Sequence[float | None]] | None = None) -> Ablation:
+def ablated(study: Study, values: Mapping[str, Sequence[float | None]] | None = None) -> Outcome:
     """Tell a whole ablation: arms that are not named reach 40 %, far below the whole configuration."""
     plan = planned(study)
     usual_values = {arm.label: (40.0, 40.5, 41.0) for arm in plan.arms}
     told(study.ledger, plan, {**usual_values, "whole": (60.0, 61.0, 62.0), **(values or {})})
-    found = ablation_of(study.ledger)
+    found = outcome_of(study.ledger, "ablate")
     assert found is not None
     return found
 

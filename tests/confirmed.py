@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from icd.results.confirmation import Confirmation
-from icd.results.outcome import Arm, Comparison, Run
+from icd.results.outcome import Arm, Comparison, Outcome, Run
 
 
 def run(trial: int, seed: int, value: float) -> Run:
@@ -26,7 +25,7 @@ def arm(label: str, trial: int | None, runs: Sequence[Run]) -> Arm:
     )
 
 
-def confirmation(**changes: Any) -> Confirmation:
+def confirmation(**changes: Any) -> Outcome:
     """Trial 12 wins with two seeds, trial 3 has one, KD is the baseline; the best run is not of the lowest seed."""
     item = Comparison(
         arm="trial 12",
@@ -46,8 +45,9 @@ def confirmation(**changes: Any) -> Confirmation:
         arm("trial 3", 3, [run(42, 101, 60.0)]),
         arm("KD", None, [run(43, 101, 60.0), run(44, 102, 62.0)]),
     )
-    whole = Confirmation(
+    whole = Outcome(
         sweep="by-hand",
+        stage="confirm",
         metric="test/top1",
         train_on="train+val",
         planned_seeds=2,

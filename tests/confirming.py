@@ -7,8 +7,9 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from icd.results.confirm import make_plan
-from icd.results.confirmation import Confirmation, confirmation_of
+from icd.results.outcome import Outcome
 from icd.results.plan import Plan, PlannedArm, begin_plan, stored_plans
+from icd.results.read_outcome import outcome_of
 from icd.search.controller.controller import SweepController
 from icd.search.core.attempts import Attempt
 from icd.search.core.records import State, TrialRecord
@@ -55,8 +56,16 @@ class Confirming(Hand):
 
     part = "test"
 
-    def __init__(self, root: Path, *, anew: bool = False, asked: dict[str, Any] | None = None, **changes: Any) -> None:
-        self.anew, self.asked = anew, asked
+    def __init__(
+        self,
+        root: Path,
+        *,
+        anew: bool = False,
+        keep_seeds: bool = False,
+        asked: dict[str, Any] | None = None,
+        **changes: Any,
+    ) -> None:
+        self.anew, self.keep_seeds, self.asked = anew, keep_seeds, asked
         super().__init__(root, **changes)
 
     def drive(self) -> SweepController:
@@ -64,14 +73,14 @@ class Confirming(Hand):
             self.plan = stored_plans(self.ledger, "confirm")[-1]
         else:
             wanted = make_plan(self.ledger, self.sweep, **{"top": 2, "seeds": 5, **(self.asked or {})})
-            self.plan = begin_plan(self.ledger, wanted, anew=self.anew)
+            self.plan = begin_plan(self.ledger, wanted, anew=self.anew, keep_seeds=self.keep_seeds)
         sweep = measured(self.sweep, self.plan.objective)
         self.ledger.drive()
         return self.driver_of(sweep, ListSource(self.plan, self.ledger, self.prepared))
 
-    def again(self, *, anew: bool = False, asked: dict[str, Any] | None = None, **changes: Any) -> "Confirming":
+    def again(self, **more: Any) -> "Confirming":
         self.close()
-        return Confirming(self.root, anew=anew, asked=asked, **{**self.changes, **changes})
+        return Confirming(self.root, **{**self.changes, **more})
 
     def record(self, task: Attempt) -> TrialRecord:
         return self.ledger.record(task.number)
@@ -95,8 +104,8 @@ class Confirming(Hand):
         return self.ledger.records("confirm")
 
     @property
-    def found(self) -> Confirmation:
-        found = confirmation_of(self.ledger)
+    def found(self) -> Outcome:
+        found = outcome_of(self.ledger, "confirm")
         assert found is not None
         return found
 
@@ -107,7 +116,7 @@ def confirming(hand: Hand, **asked: Any) -> Confirming:
     return Confirming(hand.root, asked=asked, **hand.changes)
 
 
-def outcome(found: Confirmation) -> Confirmation:
+def outcome(found: Outcome) -> Outcome:
     """Leave out what depends on the hour."""
     arms = tuple(replace(arm, runs=tuple(replace(run, seconds=0) for run in arm.runs)) for arm in found.arms)
     return replace(found, seconds=0, arms=arms)

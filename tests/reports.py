@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from icd.results.confirmation import Confirmation
-from icd.results.outcome import Arm, Comparison, Run
+from icd.results.outcome import Arm, Comparison, Outcome, Run
 from icd.search.core.attempts import trial_folder
 from icd.search.core.records import State
 from icd.worker.gram_file import GRAMS_NAME, Grams, pack_grams
@@ -92,12 +91,13 @@ def grams(images: int = 2) -> Grams:
     return Grams(teacher=sides[0], student=sides[1], before=sides[2], images=pictures)
 
 
-def confirmation(*, finished: bool = True) -> Confirmation:
+def confirmation(*, finished: bool = True) -> Outcome:
     """Give a confirmation of two finalists and two baselines on four seeds."""
     items = [_compared("trial 7", "KD", 1.42, 0.6), _compared("trial 7", "iCD-KD", 0.31, 0.9)]
     items += [_compared("trial 3", "KD", 1.02, 0.7), _compared("trial 3", "iCD-KD", -0.09, 0.8)]
-    return Confirmation(
+    return Outcome(
         sweep="rich",
+        stage="confirm",
         metric="test/top1",
         train_on="train+val",
         planned_seeds=4,

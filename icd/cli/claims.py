@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from icd.cli.format import write_json, write_lines
-from icd.cli.options import DRIVE, DRY_RUN, FILE, NAME, SEEDS, F, Verb
+from icd.cli.options import DRIVE, DRY_RUN, FILE, NAME, SEEDS, F, Verb, together
 from icd.errors import StateError, TrialsFailedError
 
 if TYPE_CHECKING:
-    from icd.results.plan import FailedRuns
+    from icd.results.outcome import FailedRuns
 
-_ANEW = click.option("--anew", is_flag=True, help="Begin another round, on seeds of its own.")
+_ANEW = together(
+    click.option("--anew", is_flag=True, help="Begin another round, on seeds of its own."),
+    click.option("--keep-seeds", is_flag=True, help="Begin another round on the seeds of the last, with its runs."),
+)
 _FAILED_RUNS = click.option(
     "--failed-runs",
     type=click.Choice(["left-out", "chance-level"]),
@@ -58,14 +61,14 @@ def _alpha(default: float | None, words: str) -> Callable[[F], F]:
 def confirm(name: str, all_seeds: bool, dry_run: bool, as_json: bool, **options: Any) -> None:
     """Retrain the best trials of sweep NAME and baselines on fresh seeds, and compare them on the test images.
 
-    The same command goes on where it was left. Every look at the test images is counted.
+    The same command goes on where it was left. Every evaluation on test images is counted.
     """
     from icd import results
     from icd.config.sweep import Budget
-    from icd.results.lines import confirmation_lines
+    from icd.results.lines import outcome_lines
 
     if dry_run:
-        found = results.read_confirmation(name, root=options["root"])
+        found = results.read(name, "confirm", root=options["root"])
         if found is None:
             raise StateError(f"nothing was confirmed of {name} yet; leave --dry-run away")
     else:
@@ -78,7 +81,7 @@ def confirm(name: str, all_seeds: bool, dry_run: bool, as_json: bool, **options:
     if as_json:
         write_json(found.to_data())
     else:
-        write_lines(confirmation_lines(found))
+        write_lines(outcome_lines(found))
     runs = found.faults + sum(len(arm.runs) for arm in found.arms)
     if not dry_run and found.faults > Budget().max_failed_fraction * runs:
         raise TrialsFailedError(f"{found.faults} of {runs} runs of the confirmation of {name!r} failed; see the table")
@@ -100,12 +103,12 @@ def ablate(name: str, dry_run: bool, as_json: bool, **options: Any) -> None:
     """
     from icd import results
     from icd.results.importance import importance_of
-    from icd.results.lines import ablation_lines, importance_lines
+    from icd.results.lines import importance_lines, outcome_lines
     from icd.search.study.sweep_index import find
 
     root = options["root"]
     if dry_run:
-        found = results.read_ablation(name, root=root)
+        found = results.read(name, "ablate", root=root)
         if found is None:
             raise StateError(f"nothing was ablated of {name} yet; leave --dry-run away")
     else:
@@ -119,7 +122,7 @@ def ablate(name: str, dry_run: bool, as_json: bool, **options: Any) -> None:
     if as_json:
         write_json({**found.to_data(), "importance": importance.to_data()})
     else:
-        write_lines([*ablation_lines(found), "", *importance_lines(importance)])
+        write_lines([*outcome_lines(found), "", *importance_lines(importance)])
 
 
 @click.command(cls=Verb)

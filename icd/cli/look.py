@@ -78,9 +78,9 @@ def _confirmed(ledger: "Ledger") -> str | None:
     """Give the finding of the sweep's confirmation, if there is one."""
     if "confirm/plans" not in ledger.attributes:
         return None  # the statistics take a while to import
-    from icd.results.confirmation import confirmation_of
+    from icd.results.read_outcome import outcome_of
 
-    found = confirmation_of(ledger)
+    found = outcome_of(ledger, "confirm")
     return found.statement if found else None
 
 

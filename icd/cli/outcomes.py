@@ -32,7 +32,7 @@ _WIDEST = 48
 @ROOT
 @SUBMIT
 def compare(names: tuple[str, ...], pairs: bool, output: Path | None, as_json: bool, root: Path) -> None:
-    """Put the sweeps NAMES side by side: what differs, what was found, and whether it may be compared.
+    """Put the sweeps NAMES side by side: what differs, what was found, and whether values may be compared.
 
     With --pairs the first one is a sweep over several pairs, and the others are sweeps of one pair each. Values are
     then those of the search: one seed, validation images.

@@ -160,7 +160,7 @@ def about_file(document: Document, kind: str) -> Problem | None:
             "is of an older icd: protocol is training, row is recipe, views is augmentation, ranges stand where values "
             "stand, and how to search stands under search"
         )
-        return document.problem((old[0],), rule, hint="docs/sweeps.md shows how such a file reads today")
+        return document.problem((old[0],), rule, hint="docs/how-to/sweep.md shows how such a file reads today")
     if kind == "trial" and (own := [key for key in SWEEP_KEYS if key in data]):
         return document.problem(
             (own[0],), "is a key of a sweep's file, and this must be a trial's", hint="use 'icd sweep'"

@@ -1,4 +1,8 @@
-"""How a network is trained: optimizer, schedule, batches and views, with the authors' settings as presets."""
+"""How a network is trained: optimizer, schedule, batches and views, with the authors' settings as presets.
+
+Source of the presets: the configuration files of SDD, iCD, LDRLD and mdistiller ("Protocols" in
+docs/reference/methods.md).
+"""
 
 import math
 import tomllib

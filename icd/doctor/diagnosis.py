@@ -58,7 +58,7 @@ def worst(findings: Sequence[Finding]) -> Level:
 
 
 def _token(cluster: "ClusterFacts") -> Iterator[Finding]:
-    fix = "start every node with RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH=FILE (docs/security.md)"
+    fix = "start every node with RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH=FILE (docs/administration/security.md)"
     if cluster["open"]:
         yield Finding(
             "token", "cluster", "fail", "it runs the code of everybody who reaches it: no token is asked", fix
@@ -216,9 +216,7 @@ def _gpu_problems(name: str, expected: float, found: Mapping[str, object]) -> It
         yield Finding("gpu", name, "fail", str(found["error"]), "look at nvidia-smi and dmesg (Xid) on this node")
     elif len(rows) < expected:
         text = f"Ray has {expected:g} GPUs, torch sees {len(rows)}"
-        yield Finding(
-            "gpu", name, "fail", text, "install a torch for this driver (docs/cluster.md), or correct --num-gpus"
-        )
+        yield Finding("gpu", name, "fail", text, "install a torch for this driver, or correct Ray's --num-gpus")
     for index, row in enumerate(driver):
         if row.get("ecc_errors"):
             text = f"GPU {index} ({row['name']}): {row['ecc_errors']} uncorrected memory errors"
@@ -261,7 +259,7 @@ def judge_service(name: str, facts: "ServiceFacts") -> Iterator[Finding]:
     took = "" if facts["milliseconds"] is None else f", answers in {facts['milliseconds']:.1f} ms"
     text = f"{facts['where']}{took}"
     if facts["error"]:
-        advice = "passwords come from the environment (docs/sweeps.md); the user must own its tables"
+        advice = "passwords come from the environment (docs/reference/files.md); the user must own its tables"
         yield Finding(name, "driver", "fail", f"{facts['where']}: {facts['error']}", advice)
     elif facts["filesystem"].startswith(_SHARED_DISKS):
         advice = "SQLite loses writes there; use PostgreSQL or this machine's own disk (ICD_STORAGE_URL)"

@@ -32,15 +32,15 @@ METHODS: Registry[type[Method]] = Registry(
     },
 )
 
-# Settings of the runs behind Table 1 as far as they are known (docs/methods.md says how): KD family weights 0.1 / 0.9
-# without warm-up, others 1 / 1 with 20 epochs; beta and the SD-NKD gamma are the iCD repository's default, 2; the
-# cluster weight is 2 for iCD-KD and 8 for iCD-DKD and iCD-NKD.
+# Settings of the runs behind Table 1 as far as they are known (docs/reference/methods.md says how): KD family weights
+# 0.1 / 0.9 without warm-up, others 1 / 1 with 20 epochs; beta and the SD-NKD gamma are the iCD repository's default, 2;
+# the cluster weight is 2 for iCD-KD and 8 for iCD-DKD and iCD-NKD.
 _KD = KnowledgeDistillation(temperature=4.0)
 _DKD = DecoupledKD(temperature=4.0, alpha=1.0, beta=2.0)
 _NKD = NormalizedKD(temperature=1.0, gamma=1.5)
 _CELL_NKD = NormalizedKD(temperature=4.0, gamma=2.0)
 
-# Settings of rival losses as their authors' repositories give them for CIFAR-100 (docs/methods.md); where these differ
+# Settings of rival losses as their authors' repositories give them for CIFAR-100 (docs/reference/methods.md); where these differ
 # from pair to pair, those of the README. Weights of the cluster term are ours.
 _RIVALS: Mapping[str, CellDistillation] = {
     "KD+LS": CellDistillation(

@@ -50,7 +50,7 @@ class CellDistillation:
         cluster_scale_weights: Share of each scale in the cluster term; None takes the authors', 1 + log2 m. The share
             of scale 1 has no effect with ``gram: cells``.
         gram: Which similarities the cluster term compares.
-        grid: NetworkOutputs of the grid the map is averaged to before scales are cut; None for none.
+        grid: Side of the grid that the map is averaged to before scales are cut; None for none.
         global_verdict: Whose prediction decides whether the teacher is right on the image: ``cell`` takes scale 1
             (global logits where scale 1 is not in the set), ``logits`` always the global logits.
         allow_repeated_cells: Accept scales finer than the feature map, whose cells repeat, as the authors do for

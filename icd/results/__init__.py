@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from icd.results.exports.export import Exported, export
-from icd.search.core.records import TrialRecord
+from icd.search.core.records import Stage, TrialRecord
 
 if TYPE_CHECKING:
-    from icd.results.ablation import Ablation
-    from icd.results.confirmation import Confirmation
+    from icd.results.outcome import Outcome
 
-__all__ = ["Exported", "ablate_sweep", "best", "confirm_sweep", "export", "read_ablation", "read_confirmation"]
+__all__ = ["Exported", "ablate_sweep", "best", "confirm_sweep", "export", "read"]
 
 
 def best(name: str, *, root: Path | str | None = None) -> TrialRecord:
@@ -31,51 +30,44 @@ def best(name: str, *, root: Path | str | None = None) -> TrialRecord:
     return found
 
 
-def confirm_sweep(name: str, **options: Any) -> "Confirmation":
+def confirm_sweep(name: str, **options: Any) -> "Outcome":
     """Retrain the best trials of a sweep and named baselines on fresh shared seeds; see ``icd confirm``.
 
     Args:
         name: Of the sweep.
-        **options: ``top``, ``seeds``, ``against``, ``train_on``, ``alpha``, ``adaptive``, ``failed_runs``, ``race``,
-            ``anew`` and ``overrides`` as in ``icd.results.confirm.run_confirmation``; the rest as for
+        **options: What ``icd.results.confirm.run_confirmation`` and ``make_plan`` take; the rest as for
             ``icd.search.sweep``.
     """
     from icd.results.confirm import run_confirmation
     from icd.search import settings_of
 
-    own = ("top", "seeds", "against", "train_on", "alpha", "adaptive", "failed_runs", "race", "anew", "overrides")
+    own = ("top", "seeds", "against", "train_on", "alpha", "adaptive", "failed_runs", "race", *_ROUNDS)
     asked = {key: options.pop(key) for key in own if key in options}
     return run_confirmation(name, settings_of(options), **asked)  # type: ignore[arg-type]
 
 
-def read_confirmation(name: str, *, root: Path | str | None = None) -> "Confirmation | None":
-    """Give what the last confirmation of a sweep shows so far; None where none was begun."""
-    from icd.results.confirmation import confirmation_of
-    from icd.search import root_of
-    from icd.search.study.sweep_index import find
-
-    return confirmation_of(find(root_of(root), name))
-
-
-def ablate_sweep(name: str, **options: Any) -> "Ablation":
+def ablate_sweep(name: str, **options: Any) -> "Outcome":
     """Leave out the parts of a sweep's best configuration, one at a time, on shared fresh seeds; see ``icd ablate``.
 
     Args:
         name: Of the sweep.
-        **options: ``trial``, ``seeds``, ``failed_runs``, ``race``, ``anew`` and ``overrides`` as in
-            ``icd.results.ablate.run_ablation``; the rest as for ``icd.search.sweep``.
+        **options: What ``icd.results.ablate.run_ablation`` and ``make_plan`` take; the rest as for
+            ``icd.search.sweep``.
     """
     from icd.results.ablate import run_ablation
     from icd.search import settings_of
 
-    asked = {key: options.pop(key) for key in ("trial", "seeds", "failed_runs", "anew", "overrides") if key in options}
+    asked = {key: options.pop(key) for key in ("trial", "seeds", "failed_runs", *_ROUNDS) if key in options}
     return run_ablation(name, settings_of(options), **asked)  # type: ignore[arg-type]
 
 
-def read_ablation(name: str, *, root: Path | str | None = None) -> "Ablation | None":
-    """Give what the last ablation of a sweep shows so far; None where none was begun."""
-    from icd.results.ablation import ablation_of
+_ROUNDS = ("anew", "keep_seeds", "overrides")
+
+
+def read(name: str, stage: Stage, *, root: Path | str | None = None) -> "Outcome | None":
+    """Give what the last confirmation (``confirm``) or ablation (``ablate``) of a sweep shows so far; None without."""
+    from icd.results.read_outcome import outcome_of
     from icd.search import root_of
     from icd.search.study.sweep_index import find
 
-    return ablation_of(find(root_of(root), name))
+    return outcome_of(find(root_of(root), name), stage)

@@ -5,7 +5,6 @@ Nothing is looked up on test images: arms train on the training images and are m
 
 from collections.abc import Sequence
 from dataclasses import fields, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +13,15 @@ from icd.config.trial import TrialConfig
 from icd.errors import StateError
 from icd.losses import KnowledgeDistillation
 from icd.methods import CellDistillation
-from icd.results.ablation import WHOLE, Ablation, ablation_of
-from icd.results.arm_runs import note_arms
-from icd.results.confirmation import confirmation_of
-from icd.results.plan import FailedRuns, Plan, begin_plan, fresh_seeds, planned_arm, stored_plans
-from icd.results.race import seedless, seeds_of
+from icd.results.outcome import WHOLE, FailedRuns, Outcome
+from icd.results.plan import Plan
+from icd.results.read_outcome import outcome_of
+from icd.results.run_plan import run_plan
+from icd.results.searched import Searched, planned_arm
 from icd.search import default_root
-from icd.search.core.records import best
-from icd.search.session import written_report
 from icd.search.settings import Settings
 from icd.search.study.ledger import Ledger
-from icd.search.study.sweep_index import find, pasted
-from icd.search.suggest.search_space import SearchSpace
-from icd.search.suggest.warm_start import stored_starts
-from icd.search.trial_list import run_stage
-
-_SEEDS = 5
+from icd.search.study.sweep_index import pasted
 
 
 def ablations(config: TrialConfig) -> dict[str, TrialConfig]:
@@ -87,74 +79,57 @@ def run_ablation(
     name: str,
     settings: Settings,
     *,
-    trial: int | None = None,
-    seeds: int | None = None,
-    failed_runs: FailedRuns | None = None,
     anew: bool = False,
+    keep_seeds: bool = False,
     overrides: Sequence[str] = (),
-) -> Ablation:
-    """Take a configuration apart, or go on with it.
+    **asked: Any,
+) -> Outcome:
+    """Take a configuration apart, or go on with it; a plan that was begun stays as it is. See ``run_plan``.
 
     Args:
         name: Of the sweep.
         settings: How and where.
-        trial: Number of a complete search trial; by default the confirmed winner, else the best one.
-        seeds: At most; 5.
-        failed_runs: What a run counts that diverged; ``left-out``.
         anew: Begin another ablation, on seeds of its own.
+        keep_seeds: Begin another on the seeds of the last one, with the runs that it has.
         overrides: Changes of the sweep's resources.
-
-    Raises:
-        StateError: If another driver has the sweep, or there is nothing to take apart.
-        Interrupted: If a signal stopped it; the same call goes on.
+        **asked: What ``make_plan`` takes; None is not asked.
     """
-
-    def listed(ledger: Ledger, sweep: SweepConfig) -> Plan:
-        plans = stored_plans(ledger, "ablate")
-        if plans and not anew and trial is None and seeds is None and failed_runs is None:
-            return plans[-1]
-        counted = failed_runs or "left-out"
-        wanted = make_plan(ledger, sweep, trial=trial, seeds=seeds or _SEEDS, failed_runs=counted, root=settings.root)
-        return begin_plan(ledger, wanted, anew=anew)
-
-    run_stage(name, listed, settings, overrides, partial(_tell_ablation, settings))
-    found = ablation_of(find(settings.root, name))
-    if found is None:
-        raise StateError(f"sweep {name!r} lost its ablation while it ran")
-    return found
-
-
-def _tell_ablation(settings: Settings, ledger: Ledger, folder: Path) -> None:
-    found = ablation_of(ledger)
-    if found is not None:
-        note_arms(ledger, "ablate", found)
-        written_report(ledger.name, folder, settings)
+    return run_plan("ablate", name, settings, make_plan, asked, anew=anew, keep_seeds=keep_seeds, overrides=overrides)
 
 
 def make_plan(
     ledger: Ledger,
     sweep: SweepConfig,
     *,
-    trial: int | None,
-    seeds: int,
+    trial: int | None = None,
+    seeds: int = 5,
     failed_runs: FailedRuns = "left-out",
     root: Path | None = None,
 ) -> Plan:
     """Choose a configuration and list its parts.
 
+    Args:
+        ledger: Of the sweep.
+        sweep: Its configuration.
+        trial: Number of a complete search trial; by default the confirmed winner, else the best one.
+        seeds: At most.
+        failed_runs: What a run counts that diverged.
+        root: Folder of results, for commands that a message names.
+
     Raises:
         StateError: If there is none, or it has no parts.
     """
-    space, records = SearchSpace(sweep, stored_starts(ledger)), ledger.records()
-    number = _winner(ledger) if trial is None else trial
-    chosen = next((record for record in records if record.number == number and record.state == "complete"), None)
+    searched, confirmed = Searched.of(ledger, sweep), outcome_of(ledger, "confirm")
+    winner = confirmed.arm(confirmed.winner).trial if confirmed is not None and confirmed.winner is not None else None
+    number = winner if trial is None else trial
+    chosen = next((record for record in searched.ordered if record.number == number), None)
     if chosen is None and trial is None:
-        chosen = best(records, maximize=sweep.objectives[0].direction == "maximize")
+        chosen = next(iter(searched.ordered), None)
     if chosen is None:
         which = "no trial" if trial is None else f"trial {trial}"
         see = pasted(root or default_root(), "trials", ledger.name)
         raise StateError(f"{which} of sweep {ledger.name!r} has run all its epochs; see '{see}'")
-    whole = seedless(space, space.tried(chosen))
+    whole = searched.configs(chosen)
     one = next(iter(whole.values()))  # pairs differ in their networks; their method is the same
     parts = ablations(one)
     if not parts:
@@ -171,17 +146,12 @@ def make_plan(
     return Plan(
         stage="ablate",
         arms=(*arms, planned_arm(WHOLE, "baseline", whole, found=chosen, parts=complexity(one))),
-        seeds=fresh_seeds(ledger, seeds_of(space, records), seeds),
+        seeds=searched.fresh_seeds(seeds),
         first=min(3, seeds),
         train_on="train",
         measure_on="val",
         failed_runs=failed_runs,
     )
-
-
-def _winner(ledger: Ledger) -> int | None:
-    found = confirmation_of(ledger)
-    return found.arm(found.winner).trial if found is not None and found.winner is not None else None
 
 
 def _without(method: CellDistillation, scale: int) -> CellDistillation:

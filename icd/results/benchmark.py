@@ -8,7 +8,6 @@ untuned first, so tuning can only add to it.
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from icd.config.forms import full_form
@@ -21,18 +20,16 @@ from icd.config.walk import size
 from icd.config.yaml import Document
 from icd.errors import StateError, UsageError
 from icd.methods import PAPER_ROWS
-from icd.results.confirm import tell_confirmation
-from icd.results.confirmation import Confirmation, confirmation_of
-from icd.results.plan import FailedRuns, Plan, PlannedArm, begin_plan, planned_seeds, seeds_beside, stored_plans
+from icd.results.outcome import FailedRuns
+from icd.results.plan import Plan, begin_plan, planned_seeds, seeds_beside, stored_plans
+from icd.results.run_plan import train_listed
+from icd.results.searched import Searched, planned_arm
 from icd.search import run_sweep
 from icd.search.core.records import best
 from icd.search.settings import Settings
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_index import find
-from icd.search.suggest.search_space import SearchSpace
-from icd.search.suggest.warm_start import stored_starts
 from icd.search.sweep_status import plain_sweep, status_of
-from icd.search.trial_list import run_stage
 
 SEEDS = 5
 _LONGEST = 24  # letters of a pair in the name of a sweep, which may have 64
@@ -134,12 +131,6 @@ def benchmark_plan(ledger: Ledger) -> Plan | None:
     return next((plan for plan in stored_plans(ledger, "confirm") if len(plan.arms) == 1), None)
 
 
-def benchmark_confirmation(ledger: Ledger) -> Confirmation | None:
-    """Read what the table's own runs of an entry show."""
-    plan = benchmark_plan(ledger)
-    return None if plan is None else confirmation_of(ledger, plan.round)
-
-
 def run_benchmark(
     document: Document, settings: Settings, *, seeds: int | None = None, failed_runs: FailedRuns = "left-out"
 ) -> list[Entry]:
@@ -168,7 +159,7 @@ def run_benchmark(
             settings.announce(f"row {place} of {len(found)}: no trial of {name} is complete, so it has no entry")
         elif not _confirmed(entry, settings):
             settings.announce(f"row {place} of {len(found)}: {len(shared)} seeds of the best of {name}")
-            run_stage(name, _listing(shared, failed_runs), settings, finish=partial(tell_confirmation, settings))
+            train_listed("confirm", name, settings, _listing(shared, failed_runs))
     return found
 
 
@@ -177,18 +168,11 @@ def _listing(seeds: tuple[int, ...], failed_runs: FailedRuns) -> Callable[[Ledge
         plan = benchmark_plan(ledger)
         if plan is not None:
             return plan
-        record = best(ledger.records(), maximize=_maximize(sweep))
-        if record is None:
+        searched = Searched.of(ledger, sweep)
+        if not searched.ordered:
             raise StateError(f"no trial of sweep {ledger.name!r} is complete")
-        space = SearchSpace(sweep, stored_starts(ledger))
-        config = space.read(space.tried(record))
-        arm = PlannedArm(
-            label=f"trial {record.number}",
-            kind="finalist",
-            trial=record.number,
-            search_value=record.values[0],
-            config=config.to_data(),
-        )
+        first = searched.ordered[0]
+        arm = planned_arm(f"trial {first.number}", "finalist", searched.configs(first), found=first)
         plan = Plan(
             stage="confirm", arms=(arm,), seeds=seeds, first=len(seeds), adaptive=False, failed_runs=failed_runs
         )
@@ -246,5 +230,6 @@ def _searched(entry: Entry, settings: Settings) -> bool:
 
 
 def _confirmed(entry: Entry, settings: Settings) -> bool:
-    found = benchmark_confirmation(find(settings.root, entry.sweep.name))
-    return found is not None and found.finished
+    ledger = find(settings.root, entry.sweep.name)
+    plan = benchmark_plan(ledger)
+    return plan is not None and plan.finished(ledger.records("confirm"))

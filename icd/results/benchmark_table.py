@@ -12,10 +12,9 @@ import yaml
 from icd.config.space import fixed_part
 from icd.errors import UsageError, did_you_mean
 from icd.results import sentences
-from icd.results.benchmark import Entry, begun, benchmark_confirmation, benchmark_plan, benchmark_seeds
-from icd.results.outcome import Arm, Comparison, judged, mean_difference
-from icd.results.plan import FailedRuns
-from icd.results.stats import compare
+from icd.results.benchmark import Entry, begun, benchmark_plan, benchmark_seeds
+from icd.results.outcome import Arm, Comparison, FailedRuns
+from icd.results.read_outcome import compared, outcome_of
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_index import pasted, tracking_uri
 from icd.search.sweep_status import status_of
@@ -33,40 +32,32 @@ class Cell:
         row: Name of the method.
         column: Teacher and student.
         sweep: Where it was tuned and confirmed.
-        trial: The search trial that was chosen.
-        values: Top-1 (%) on the test images after the last epoch, by seed.
-        counted: The same as it is compared, with runs that diverged as the plan counts them.
-        mean: Of them.
-        sd: Sample standard deviation.
+        arm: What the chosen search trial reached on the shared seeds; without runs before there are any.
+        counted: Values by seed as they are compared, with runs that diverged as the plan counts them.
         trials: That the search spent.
         hours: Of training, search and confirmation, times the GPUs of a trial, or its cores where it has no GPU.
         per: ``GPU`` or ``CPU``.
         test_evaluations: At test images.
-        runs: Tag ``icd.trial`` of each value's run in MLflow.
+        runs: Tag ``icd.trial`` of each run in MLflow.
         mlflow_runs: Id of each of these runs, empty where it was not found; nothing before ``with_run_ids``.
         reported: What the paper reports.
         finished: Whether nothing is left to run; a search without a complete trial has nothing to confirm.
-        failures: Seed and reason of runs without a value.
         failed_runs: What a run counts that diverged.
     """
 
     row: str
     column: str
     sweep: str
-    trial: int | None
-    values: Mapping[int, float]
-    mean: float | None
-    sd: float | None
-    trials: int
-    hours: float
-    per: str
-    test_evaluations: int
-    runs: tuple[str, ...]
-    reported: float | None
-    finished: bool = False
-    mlflow_runs: tuple[str, ...] = ()
-    failures: Mapping[int, str] = field(default_factory=dict)
+    arm: Arm
     counted: Mapping[int, float] = field(default_factory=dict)
+    trials: int = 0
+    hours: float = 0.0
+    per: str = "CPU"
+    test_evaluations: int = 0
+    runs: tuple[str, ...] = ()
+    mlflow_runs: tuple[str, ...] = ()
+    reported: float | None = None
+    finished: bool = False
     failed_runs: FailedRuns = "left-out"
 
 
@@ -169,56 +160,36 @@ def with_run_ids(table: Table, root: Path) -> Table:
 
 
 def _cell(entry: Entry, root: Path) -> Cell:
+    label = f"{entry.row} ({entry.column})" if entry.column else entry.row
+    cell = Cell(
+        row=entry.row,
+        column=entry.column or "all",
+        sweep=entry.sweep.name,
+        arm=Arm(label=label, kind="finalist"),
+        reported=_reported(entry),
+    )
     ledger = begun(root, entry)
     if ledger is None:
-        return _empty(entry)
-    found, records = benchmark_confirmation(ledger), ledger.records()
-    spent = sum(float(record.attributes.get("seconds", 0.0)) for record in records) + (found.seconds if found else 0.0)
+        return cell
+    records, plan = ledger.records(), benchmark_plan(ledger)
     gpus = float(ledger.attributes.get("gpus_per_trial") or 0.0)
-    units = gpus or entry.sweep.resources.cpus_per_trial
-    arm = found.arms[0] if found else None
-    return Cell(
-        row=entry.row,
-        column=_column(entry),
-        sweep=ledger.name,
-        trial=arm.trial if arm else None,
-        values={run.seed: run.value for run in arm.runs} if arm else {},
-        mean=arm.mean if arm else None,
-        sd=arm.sd if arm else None,
-        trials=sum(record.counts for record in records),
-        hours=units * spent / 3600,
-        per="GPU" if gpus else "CPU",
-        test_evaluations=found.test_evaluations if found else 0,
-        runs=_tags(ledger, [run.trial for run in arm.runs]) if arm else (),
-        reported=_reported(entry),
-        finished=found.finished if found else _nothing_to_confirm(ledger, root),
-        failures=dict(arm.failures) if arm else {},
-        counted=_counted(ledger),
-        failed_runs=found.failed_runs if found else "left-out",
-    )
-
-
-def _counted(ledger: Ledger) -> dict[int, float]:
-    plan = benchmark_plan(ledger)
-    own = {} if plan is None else next(iter(plan.values(ledger.records("confirm")).values()))
-    return {seed: value for (_, seed), value in own.items()}
-
-
-def _empty(entry: Entry) -> Cell:
-    return Cell(
-        row=entry.row,
-        column=_column(entry),
-        sweep=entry.sweep.name,
-        trial=None,
-        values={},
-        mean=None,
-        sd=None,
-        trials=0,
-        hours=0.0,
-        per="CPU",
-        test_evaluations=0,
-        runs=(),
-        reported=_reported(entry),
+    seconds = sum(float(record.attributes.get("seconds", 0.0)) for record in records)
+    cell = replace(cell, trials=sum(record.counts for record in records), per="GPU" if gpus else "CPU")
+    units = (gpus or entry.sweep.resources.cpus_per_trial) / 3600
+    found = None if plan is None else outcome_of(ledger, "confirm", plan.round)
+    if plan is None or found is None:
+        return replace(cell, hours=units * seconds, finished=_nothing_to_confirm(ledger, root))
+    arm = replace(found.arms[0], label=label)
+    (own,) = plan.values(ledger.records("confirm")).values()
+    return replace(
+        cell,
+        arm=arm,
+        counted={seed: value for (_, seed), value in own.items()},
+        hours=units * (seconds + found.seconds),
+        test_evaluations=found.test_evaluations,
+        runs=tuple(f"{ledger.attributes['uid']}/{run.trial:04d}" for run in arm.runs),
+        finished=found.finished,
+        failed_runs=found.failed_runs,
     )
 
 
@@ -227,19 +198,9 @@ def _nothing_to_confirm(ledger: Ledger, root: Path) -> bool:
     return status.state == "finished" and status.best is None
 
 
-def _tags(ledger: Ledger, numbers: Sequence[int]) -> tuple[str, ...]:
-    return tuple(f"{ledger.attributes['uid']}/{number:04d}" for number in numbers)
-
-
-def _column(entry: Entry) -> str:
-    return entry.column or "all"
-
-
 def _reported(entry: Entry) -> float | None:
     fixed = fixed_part(entry.sweep.template) or {}  # a network that is searched is not there
-    data, teacher, student = (
-        _named(fixed.get(part), key) for part, key in (("data", "name"), ("teacher", "arch"), ("student", "arch"))
-    )
+    data, teacher, student = (_named(fixed.get(part)) for part in ("data", "teacher", "student"))
     return reported(data, teacher, student, entry.row)
 
 
@@ -254,8 +215,8 @@ def _papers() -> Any:
     return yaml.safe_load((files("icd.results") / "reported.yaml").read_text(encoding="utf-8"))
 
 
-def _named(value: Any, key: str) -> str:
-    return str(value.get(key, "")) if isinstance(value, Mapping) else str(value or "")
+def _named(value: Any) -> str:
+    return str(value.get("name") or value.get("arch", "")) if isinstance(value, Mapping) else str(value or "")
 
 
 def _pairs(cells: Sequence[Cell], baselines: Sequence[str]) -> list[tuple[Cell, Cell]]:
@@ -274,51 +235,28 @@ def _comparisons(cells: Sequence[Cell], baselines: Sequence[str], alpha: float) 
     found: list[Comparison] = []
     for column in columns:
         own = [cell for cell in cells if cell.column == column]
-        pairs = _pairs(own, baselines)
+        values = {(cell.row, ""): {("", seed): value for seed, value in cell.counted.items()} for cell in own}
+        pairs = [(cell.row, other.row) for cell, other in _pairs(own, baselines)]
         finished = all(cell.finished for cell in own)
-        contrasts = [{cell.row: 1.0, other.row: -1.0} for cell, other in pairs]
-        values = {cell.row: cell.counted for cell in own}
-        estimates = compare(values, contrasts, alpha=alpha, families=len(columns)) if finished else [None] * len(pairs)
-        for (cell, other), estimate in zip(pairs, estimates, strict=True):
-            item = Comparison(
-                arm=cell.row,
-                against=other.row,
-                column=column,
-                seeds=min(len(cell.counted), len(other.counted)),
-                difference=mean_difference(cell.counted, other.counted),
-            )
-            found.append(judged(item, estimate, alpha) if finished else item)
+        found += compared(values, pairs, alpha=alpha, finished=finished, families=len(columns), column=column)
     return tuple(found)
 
 
 def _statement(cells: Sequence[Cell], comparisons: Sequence[Comparison], baselines: Sequence[str], alpha: float) -> str:
     lines = []
     for column in dict.fromkeys(cell.column for cell in cells):
-        known = [(cell.mean, cell) for cell in cells if cell.column == column and cell.mean is not None]
+        known = [cell for cell in cells if cell.column == column and cell.arm.mean is not None]
         if not known:
             continue
-        mean, top = max(known, key=lambda item: item[0])
+        top = max(known, key=lambda cell: cell.arm.mean or 0.0)
         where = "" if column == "all" else f"{column}: "
-        lines.append(f"{where}{top.row} has the highest mean, {mean:.2f} %.")
+        lines.append(f"{where}{top.row} has the highest mean, {top.arm.mean:.2f} %.")
         for baseline in baselines:
             own = [item for item in comparisons if (item.against, item.column) == (baseline, column)]
             lines += [f"{where}{words}" for words in sentences.ranked(baseline, own)]
     if not lines:
         return "No row has a result yet."
-    lost = [
-        words
-        for cell in cells
-        for words in sentences.failures(
-            [Arm(label=_named_cell(cell), kind="baseline", failures=cell.failures)], cell.failed_runs
-        )
-    ]
-    rate = (
-        [sentences.error_rate(len(comparisons), alpha, "table")]
-        if any(i.verdict != "open" for i in comparisons)
-        else []
-    )
+    judged = any(item.verdict != "open" for item in comparisons)
+    rate = [sentences.error_rate(len(comparisons), alpha, "table")] if judged else []
+    lost = [words for cell in cells for words in sentences.failures([cell.arm], cell.failed_runs)]
     return " ".join([*lines, *rate, *lost])
-
-
-def _named_cell(cell: Cell) -> str:
-    return cell.row if cell.column == "all" else f"{cell.row} ({cell.column})"

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from icd.config.forms import is_range
-from icd.results.confirmation import Confirmation, confirmation_of
+from icd.results.outcome import Outcome
+from icd.results.read_outcome import outcome_of
 from icd.results.report.words import flat_text, flattened, measured, plural
 from icd.search.core.records import TrialRecord, best
 from icd.search.study.sweep_index import find
@@ -35,7 +36,7 @@ class Side:
     counts: Mapping[str, int]
     best: TrialRecord | None
     seconds: float
-    confirmation: Confirmation | None
+    confirmation: Outcome | None
 
     @property
     def objective(self) -> Mapping[str, str]:
@@ -99,7 +100,7 @@ def _side(root: Path, name: str) -> Side:
         counts=counts_of(records),
         best=best(records, maximize=sweep["objectives"][0]["direction"] == "maximize"),
         seconds=sum(float(record.attributes.get("seconds", 0.0)) for record in records),
-        confirmation=confirmation_of(ledger),
+        confirmation=outcome_of(ledger, "confirm"),
     )
 
 
@@ -132,7 +133,7 @@ def _network(value: Any) -> str:
     return str(value.get("arch", flat_text(value))) if isinstance(value, Mapping) else str(value)
 
 
-def _confirmed(found: Confirmation | None) -> str:
+def _confirmed(found: Outcome | None) -> str:
     """Write the winner's mean and its intervals against every baseline."""
     if found is None or found.winner is None:
         return "no"

@@ -2,30 +2,23 @@
 
 from collections.abc import Sequence
 
-from icd.results.ablation import Ablation
-from icd.results.confirmation import Confirmation
 from icd.results.importance import Importance
-from icd.results.outcome import Arm, Comparison
+from icd.results.outcome import Arm, Comparison, Outcome
 from icd.text import columns
 
 
-def confirmation_lines(found: Confirmation) -> list[str]:
-    """Write a confirmation: arms, comparisons, and the finding in words."""
+def outcome_lines(found: Outcome) -> list[str]:
+    """Write a confirmation or an ablation: arms, comparisons, cost, and the finding in words."""
+    first = f"confirmation {found.round} of {found.sweep}"
+    if found.stage == "ablate":
+        whole = found.whole
+        mean = "-" if whole.mean is None else f"{whole.mean:.2f}"
+        spread = "" if whole.sd is None else f" (sd {whole.sd:.2f})"
+        first = f"trial {found.trial} of {found.sweep}: {found.metric} {mean}{spread}, {whole.parts} parts"
     hours = f"{found.seconds / 3600:.2f} hours of training"
     cost = f"{found.test_evaluations} test evaluations, {hours}, on {found.train_on} images"
-    first = f"confirmation {found.round} of {found.sweep}"
-    tables = [*arm_lines(found.arms, found.metric), "", *comparison_lines(found.comparisons)]
+    tables = [*arm_lines(found.arms, found.metric), "", *comparison_lines(found.ordered)]
     return [first, *tables, "", cost, found.statement]
-
-
-def ablation_lines(found: Ablation) -> list[str]:
-    """Write an ablation: the parts, the one that matters most first, and the finding in words."""
-    ordered = sorted(found.comparisons, key=lambda item: (item.difference is None, item.difference or 0.0))
-    whole = found.whole
-    mean = "-" if whole.mean is None else f"{whole.mean:.2f}"
-    spread = "" if whole.sd is None else f" (sd {whole.sd:.2f})"
-    first = f"trial {found.trial} of {found.sweep}: {found.metric} {mean}{spread}, {whole.parts} parts"
-    return [first, *comparison_lines(ordered), "", *arm_lines(found.arms, found.metric), "", found.statement]
 
 
 def arm_lines(arms: Sequence[Arm], metric: str) -> list[str]:

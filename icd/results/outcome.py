@@ -1,18 +1,15 @@
-"""What the runs of a plan show: its arms, and the one record of a difference that every verb gives and shows."""
+"""What the runs of a plan show: arms, their differences, and the one record that confirmations and ablations give."""
 
-import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
-from icd.results.stats import Estimate, OverPairs, Values, compare, over_pairs
-from icd.search.core.ranks import mean_rank, worst_rank
-from icd.search.core.records import TrialRecord
-
-if TYPE_CHECKING:
-    from icd.results.plan import Plan, PlannedArm
+from icd.results.stats import OverPairs
+from icd.search.core.records import Stage
 
 ArmKind = Literal["finalist", "baseline"]
+FailedRuns = Literal["left-out", "chance-level"]
+WHOLE = "whole"  # label of the configuration that an ablation takes apart
 # ``open``: runs are left, and nothing is judged before they ended.
 Verdict = Literal["better", "worse", "no difference shown", "open"]
 
@@ -121,139 +118,84 @@ class Comparison:
         return "" if self.low is None or self.high is None else f"{self.low:+.2f} to {self.high:+.2f}"
 
 
-def comparisons_of(
-    plan: "Plan", records: Sequence[TrialRecord], *, finished: bool, said: Mapping[str, float] | None = None
-) -> tuple[Comparison, ...]:
-    """Compare every finalist of a plan with every baseline; one family, judged once nothing is left to run.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """A confirmation or an ablation of a sweep as it stands. Every number is of the last epoch.
 
-    Args:
-        plan: The plan.
-        records: Of its stage.
+    Attributes:
+        sweep: Its name.
+        stage: ``confirm`` or ``ablate``.
+        round: 1 for the first of its kind, 2 for one that was begun anew, ...
+        metric: What was compared: ``test/top1``, of an ablation ``val/top1``.
+        train_on: ``train+val`` or ``train``.
+        planned_seeds: How many at most.
+        alpha: Chance of any false difference.
+        failed_runs: What a run counts that diverged.
+        arms: Of a confirmation finalists, by what the search said of them, then baselines in the order asked for; of an
+            ablation one for each part that was left out or set to its default, then the whole configuration.
+        comparisons: Every finalist against every baseline; every part against the whole, below 0 where the part helps.
+        test_evaluations: At test images, over all runs of all rounds; of several pairs, over the runs of each.
+        seconds: Of training, over all runs.
         finished: Whether nothing is left to run.
-        said: What the search measured for its arms.
+        statement: The finding in plain words, whatever it is.
+        faults: Runs that failed for another reason than that they diverged.
+        pairs: Names of several teacher-student pairs; values of arms and differences are then means over them.
+        raced: Among how many trials the finalists were chosen with further seeds; 0 without a race.
+        reused: How many runs are those of earlier rounds.
+        winner: Of a confirmation: label of the finalist that is exported, the best mean over the seeds that all
+            finalists have, of those that failed on the fewest seeds; over several pairs the best rank, then the best
+            mean. None before any run.
+        optimism: By how much the winner's mean is too high on average, if all finalists are equally good: it was chosen
+            as the best of them on these test images. None where that is not known.
+        trial: Of an ablation: the search trial that was taken apart.
+        simplest: Of an ablation: the simplest arm within one standard error of the best; None before any is known.
+        simplest_error: That standard error, in points.
     """
-    values, said = plan.values(records), said or {}
-    estimates = compare(values, plan.contrasts, alpha=plan.alpha) if finished else [None] * len(plan.pairs)
-    found = []
-    for (one, other), estimate in zip(plan.pairs, estimates, strict=True):
-        each = {
-            name: difference
-            for name in plan.members
-            if (difference := mean_difference(values[one, name], values[other, name])) is not None
-        }
-        item = Comparison(
-            arm=one,
-            against=other,
-            seeds=min(len(values[label, name]) for label in (one, other) for name in plan.members),
-            difference=statistics.fmean(each.values()) if len(each) == len(plan.members) else None,
-            search_gain=said[one] - said[other] if {one, other} <= said.keys() else None,
-            on_pairs=each if len(plan.members) > 1 else {},
-            over_pairs=over_pairs(
-                {name: tuple([*values[label, name].values()] for label in (one, other)) for name in plan.members}  # type: ignore[misc]
-            ),
-        )
-        found.append(judged(item, estimate, plan.alpha) if finished else item)
-    return tuple(found)
 
+    sweep: str
+    stage: Stage
+    round: int
+    metric: str
+    train_on: str
+    planned_seeds: int
+    alpha: float
+    failed_runs: FailedRuns
+    arms: tuple[Arm, ...]
+    comparisons: tuple[Comparison, ...]
+    test_evaluations: int
+    seconds: float
+    finished: bool
+    statement: str = ""
+    faults: int = 0
+    pairs: tuple[str, ...] = ()
+    raced: int = 0
+    reused: int = 0
+    winner: str | None = None
+    optimism: float | None = None
+    trial: int | None = None
+    simplest: str | None = None
+    simplest_error: float = 0.0
 
-def judged(item: Comparison, estimate: Estimate | None, alpha: float) -> Comparison:
-    """Say what an estimate shows, once nothing is left to run."""
-    if estimate is None:
-        return replace(item, verdict="no difference shown")
-    verdict: Verdict = "no difference shown"
-    if estimate.p <= alpha:
-        verdict = "better" if estimate.difference > 0 else "worse"
-    return replace(
-        item,
-        difference=estimate.difference,
-        se=estimate.se,
-        low=estimate.low,
-        high=estimate.high,
-        p=estimate.p,
-        detectable=estimate.detectable,
-        verdict=verdict,
-    )
+    def to_data(self) -> dict[str, Any]:
+        """Write it for JSON."""
+        return asdict(self)
 
+    def arm(self, label: str) -> Arm:
+        """Give an arm by its label."""
+        return next(arm for arm in self.arms if arm.label == label)
 
-def mean_difference(one: Mapping[Any, float], other: Mapping[Any, float]) -> float | None:
-    """Give the mean difference over what both have; None without such."""
-    shared = [one[block] - other[block] for block in one if block in other]
-    return statistics.fmean(shared) if shared else None
+    def of(self, label: str | None) -> tuple[Comparison, ...]:
+        """Give an arm's comparisons."""
+        return tuple(item for item in self.comparisons if item.arm == label)
 
+    @property
+    def whole(self) -> Arm:
+        """The configuration that an ablation takes apart."""
+        return self.arm(WHOLE)
 
-def arms_of(plan: "Plan", records: Sequence[TrialRecord], said: Mapping[str, float] | None = None) -> tuple[Arm, ...]:
-    """Say what each arm of a plan reached."""
-    values, own = plan.values(records), records_of_plan(plan, records)
-    ranks = ranks_of_arms(plan, values)
-    return tuple(_arm(plan, arm, own, values, (said or {}).get(arm.label), ranks.get(arm.label)) for arm in plan.arms)
-
-
-def records_of_plan(plan: "Plan", records: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """Choose the trials that belong to a plan."""
-    return [record for record in records if record.attributes.get("round") == plan.round]
-
-
-def evaluations_of(record: TrialRecord) -> int:
-    """Count a run's evaluations; one that diverged before its first has chance level at epoch 0, which is none."""
-    return sum(epoch > 0 for epoch in record.curve)
-
-
-def ranks_of_arms(plan: "Plan", values: Values) -> dict[str, tuple[float, float]]:
-    """Give each arm's mean and worst rank over several pairs, by its means over the seeds that all have.
-
-    An arm without any run is not ranked, and holds the others up no longer; nothing is where no seed is shared.
-    """
-    if len(plan.members) < 2:
-        return {}
-    own = {cell: {block[1]: value for block, value in runs.items()} for cell, runs in values.items() if runs}
-    shared = set.intersection(*map(set, own.values())) if own else set()
-    if not shared:
-        return {}
-    means = {
-        name: {
-            label: statistics.fmean(runs[seed] for seed in shared) for (label, on), runs in own.items() if on == name
-        }
-        for name in plan.members
-    }
-    mean, worst = mean_rank(means), worst_rank(means)
-    return {label: (mean[label], worst[label]) for label in mean}
-
-
-def _arm(
-    plan: "Plan",
-    arm: "PlannedArm",
-    records: Sequence[TrialRecord],
-    values: Values,
-    said: float | None,
-    ranks: tuple[float, float] | None,
-) -> Arm:
-    own = [record for record in records if record.attributes["arm"] == arm.label]
-    runs = tuple(_run(record) for record in own if record.state == "complete")
-    reached = [run.value for run in runs]
-    on_pairs = {name: values[arm.label, name] for name in plan.members if values[arm.label, name]}
-    return Arm(
-        label=arm.label,
-        kind=arm.kind,
-        trial=arm.trial,
-        search_value=said if arm.search_value is None else arm.search_value,
-        parts=arm.parts,
-        config=arm.config,
-        pairs=arm.pairs,
-        runs=runs,
-        failures={int(r.attributes["seed"]): r.reason for r in own if r.state in ("pruned", "failed")},
-        mean=statistics.fmean(reached) if reached else None,
-        sd=statistics.stdev(reached) if len(reached) > 1 else None,
-        on_pairs={name: statistics.fmean(on.values()) for name, on in on_pairs.items() if name},
-        mean_rank=ranks[0] if ranks else None,
-        worst_rank=ranks[1] if ranks else None,
-    )
-
-
-def _run(record: TrialRecord) -> Run:
-    return Run(
-        trial=record.number,
-        seed=int(record.attributes["seed"]),
-        value=record.values[0],
-        evaluations=evaluations_of(record),
-        seconds=float(record.attributes.get("seconds", 0.0)),
-    )
+    @property
+    def ordered(self) -> list[Comparison]:
+        """Comparisons as they are shown: of an ablation, the part that matters most first."""
+        if self.stage == "confirm":
+            return [*self.comparisons]
+        return sorted(self.comparisons, key=lambda item: (item.difference is None, item.difference or 0.0))

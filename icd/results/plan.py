@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from icd.config.sweep import Objective
 from icd.errors import StateError
-from icd.results.outcome import ArmKind, records_of_plan
+from icd.results.outcome import ArmKind, FailedRuns
 from icd.results.stats import Contrast, futile
-from icd.search.core.records import Stage, TrialRecord, run_label
+from icd.search.core.records import Stage, TrialRecord
 from icd.search.study.ledger import Ledger
 
 if TYPE_CHECKING:  # these bring torch, and a plan is also read by verbs that only show it
@@ -25,9 +25,8 @@ if TYPE_CHECKING:  # these bring torch, and a plan is also read by verbs that on
 _FIRST_SEED, _BLOCK = 101, 990  # searches use small ones
 SEED_BLOCKS = 1_000_000
 
-Cell = tuple[str, str]  # arm, teacher-student pair
-Block = tuple[str, int]  # teacher-student pair, seed
-FailedRuns = Literal["left-out", "chance-level"]
+# Values by arm and teacher-student pair, and by pair and seed.
+Measured = Mapping[tuple[str, str], Mapping[tuple[str, int], float]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +71,7 @@ class Plan:
         adaptive: Whether an arm ends after the first seeds where the others would hardly show a difference.
         failed_runs: What a run counts that diverged.
         raced: Among how many trials of the search the finalists were chosen with further seeds; 0 without a race.
+        reused: Trials of earlier rounds that are runs of this one: the same configuration on the same seed.
         train_on: ``train`` or ``train+val``.
         measure_on: ``val`` or ``test``.
     """
@@ -87,6 +87,7 @@ class Plan:
     measure_on: Literal["val", "test"] = "test"
     failed_runs: FailedRuns = "left-out"
     raced: int = 0
+    reused: tuple[int, ...] = ()
 
     @property
     def objective(self) -> Objective:
@@ -106,27 +107,24 @@ class Plan:
         return [(finalist, baseline) for finalist in finalists for baseline in baselines]
 
     def runs(self, records: Sequence[TrialRecord]) -> "list[FixedRun]":
-        """List the runs with what they train."""
+        """List the runs with what they train, but for those that an earlier round has trained."""
         from icd.search.suggest.list_source import FixedRun
 
+        had = {_run_of(record) for record in records if record.number in self.reused}
         return [
             FixedRun(arm=arm.label, seed=seed, round=self.round, configs=self._configs(arm, seed))
             for arm, seed in self.listed(records)
+            if (arm.label, seed) not in had
         ]
+
+    def records(self, records: Sequence[TrialRecord]) -> list[TrialRecord]:
+        """Choose the trials that belong to this plan."""
+        return [r for r in records if r.attributes.get("round") == self.round or r.number in self.reused]
 
     @property
     def members(self) -> tuple[str, ...]:
         """Names of the teacher-student pairs; the only one is named with nothing."""
         return tuple(dict.fromkeys(name for arm in self.arms for name in arm.documents))
-
-    @property
-    def contrasts(self) -> list[Contrast]:
-        """Every finalist minus every baseline, over several teacher-student pairs the mean of their differences."""
-        share = 1 / len(self.members)
-        return [
-            {(label, member): sign * share for label, sign in ((one, 1), (other, -1)) for member in self.members}
-            for one, other in self.pairs
-        ]
 
     def listed(self, records: Sequence[TrialRecord]) -> list[tuple[PlannedArm, int]]:
         """List the runs: the first rows of all arms, then the other rows of arms whose differences may still be shown.
@@ -145,13 +143,14 @@ class Plan:
         """Whether nothing is left to run."""
         return self._ended(self.listed(records), records)
 
-    def values(self, records: Sequence[TrialRecord]) -> dict[Cell, dict[Block, float]]:
+    def values(self, records: Sequence[TrialRecord]) -> Measured:
         """Give what was measured, by arm and teacher-student pair, and by pair and seed.
 
         A run that broke has no value. One that diverged has none either, or chance level, as the plan says.
         """
-        found: dict[Cell, dict[Block, float]] = {(arm.label, name): {} for arm in self.arms for name in self.members}
-        for record in records_of_plan(self, records):
+        found: dict[tuple[str, str], dict[tuple[str, int], float]]
+        found = {(arm.label, name): {} for arm in self.arms for name in self.members}
+        for record in self.records(records):
             seed, chance = int(record.attributes["seed"]), record.attributes.get("chance")
             for name in self.members:
                 if record.state == "complete":
@@ -164,8 +163,8 @@ class Plan:
         return found
 
     def _ended(self, runs: Sequence[tuple[PlannedArm, int]], records: Sequence[TrialRecord]) -> bool:
-        ended = {record.baseline for record in records if record.state != "running"}
-        return all(run_label(self.round, arm.label, seed) in ended for arm, seed in runs)
+        ended = {_run_of(record) for record in self.records(records) if record.state != "running"}
+        return all((arm.label, seed) in ended for arm, seed in runs)
 
     def _open(self, records: Sequence[TrialRecord]) -> set[str]:
         """Name the arms of which a difference may still be shown, by their first rows."""
@@ -174,7 +173,8 @@ class Plan:
             cell: {block: value for block, value in own.items() if block[1] in seeds}
             for cell, own in self.values(records).items()
         }
-        ends = futile(values, self.contrasts, done=self.first, planned=len(self.seeds), alpha=self.alpha)
+        contrasts = contrasts_of(self.pairs, self.members)
+        ends = futile(values, contrasts, done=self.first, planned=len(self.seeds), alpha=self.alpha)
         return {label for pair, over in zip(self.pairs, ends, strict=True) if not over for label in pair}
 
     def _configs(self, arm: PlannedArm, seed: int) -> "dict[str, TrialConfig]":
@@ -197,37 +197,17 @@ class Plan:
     def from_data(cls, data: Mapping[str, Any]) -> "Plan":
         """Read what ``to_data`` wrote."""
         arms = tuple(PlannedArm(**arm) for arm in data["arms"])
-        return cls(**{**data, "arms": arms, "seeds": tuple(data["seeds"])})
+        numbers = {name: tuple(data.get(name, ())) for name in ("seeds", "reused")}
+        return cls(**{**data, "arms": arms, **numbers})
 
 
-def planned_arm(
-    label: str,
-    kind: ArmKind,
-    configs: "Mapping[str, TrialConfig]",
-    *,
-    found: TrialRecord | None = None,
-    parts: int | None = None,
-) -> PlannedArm:
-    """Plan a configuration.
-
-    Args:
-        label: Its name in tables.
-        kind: Finalist or baseline.
-        configs: By pair; the only one is named with nothing.
-        found: The search trial it comes from.
-        parts: How many parts it has.
-    """
-    documents = {pair: config.to_data() for pair, config in configs.items()}
-    only = documents.pop("", {})
-    return PlannedArm(
-        label=label,
-        kind=kind,
-        trial=found.number if found else None,
-        search_value=found.values[0] if found else None,
-        parts=parts,
-        config=only,
-        pairs=documents,
-    )
+def contrasts_of(pairs: Sequence[tuple[str, str]], members: Sequence[str]) -> list[Contrast]:
+    """Weight the first of each pair of arms against the second, over several teacher-student pairs their means."""
+    share = 1 / len(members)
+    return [
+        {(label, member): sign * share for label, sign in ((one, 1), (other, -1)) for member in members}
+        for one, other in pairs
+    ]
 
 
 def stored_plans(ledger: Ledger, stage: Stage) -> list[Plan]:
@@ -235,8 +215,14 @@ def stored_plans(ledger: Ledger, stage: Stage) -> list[Plan]:
     return [Plan.from_data(data) for data in ledger.attributes.get(f"{stage}/plans", [])]
 
 
-def begin_plan(ledger: Ledger, wanted: Plan, *, anew: bool) -> Plan:
+def begin_plan(ledger: Ledger, wanted: Plan, *, anew: bool = False, keep_seeds: bool = False) -> Plan:
     """Store a plan, or give the stored one if it is the same.
+
+    Args:
+        ledger: Of the sweep.
+        wanted: The plan.
+        anew: Begin another round, on seeds of its own.
+        keep_seeds: Begin another round on the seeds of the last one, and take over the runs that it needs again.
 
     Raises:
         StateError: If another plan was begun, with what differs.
@@ -244,13 +230,17 @@ def begin_plan(ledger: Ledger, wanted: Plan, *, anew: bool) -> Plan:
     from icd.config.trial import differences
 
     plans = stored_plans(ledger, wanted.stage)
-    if plans and not anew:
+    if plans and keep_seeds:
+        seeds = tuple(dict.fromkeys((*plans[-1].seeds, *wanted.seeds)))[: len(wanted.seeds)]
+        wanted = replace(wanted, seeds=seeds, first=min(wanted.first, len(seeds)))
+        wanted = replace(wanted, reused=_had(wanted, plans, ledger.records(wanted.stage)))
+    elif plans and not anew:
         same = replace(wanted, round=plans[-1].round, seeds=wanted.seeds)
         changed = differences(_compared(plans[-1]), _compared(same))
         if changed:
             raise StateError(
-                f"the {wanted.stage} stage of sweep {ledger.name!r} was begun otherwise; undo, or add --anew to begin "
-                "another on seeds of its own: " + "; ".join(changed)
+                f"the {wanted.stage} stage of sweep {ledger.name!r} was begun otherwise; undo, or add --keep-seeds to "
+                "begin another with the runs that are there, --anew on seeds of its own: " + "; ".join(changed)
             )
         return plans[-1]
     begun = replace(wanted, round=len(plans) + 1)
@@ -258,9 +248,24 @@ def begin_plan(ledger: Ledger, wanted: Plan, *, anew: bool) -> Plan:
     return begun
 
 
-def fresh_seeds(ledger: Ledger, used: Collection[int], count: int) -> tuple[int, ...]:
-    """Give seeds that neither the search nor any earlier plan has used."""
-    return seeds_beside({*used, *planned_seeds(ledger)}, count, str(ledger.attributes["digest"]))
+def _had(wanted: Plan, plans: Sequence[Plan], records: Sequence[TrialRecord]) -> tuple[int, ...]:
+    """Find the runs of earlier rounds that a plan needs: the same configuration, seed and images."""
+
+    def documents(plan: Plan) -> dict[str, Any]:
+        return {arm.label: (arm.documents, plan.train_on, plan.measure_on) for arm in plan.arms}
+
+    needed, rounds = documents(wanted), {plan.round: documents(plan) for plan in plans}
+    found: dict[tuple[str, int], int] = {}
+    for record in records:
+        label, seed = _run_of(record)
+        same = label in needed and rounds.get(record.attributes["round"], {}).get(label) == needed[label]
+        if same and seed in wanted.seeds and record.state in ("complete", "pruned"):
+            found.setdefault((label, seed), record.number)
+    return tuple(found.values())
+
+
+def _run_of(record: TrialRecord) -> tuple[str, int]:
+    return str(record.attributes["arm"]), int(record.attributes["seed"])
 
 
 def planned_seeds(ledger: Ledger) -> set[int]:
@@ -282,4 +287,4 @@ def seeds_beside(used: Collection[int], count: int, identity: str) -> tuple[int,
 def _compared(plan: Plan) -> dict[str, Any]:
     data = plan.to_data()
     arms = {arm["label"]: {name: arm[name] for name in ("kind", "config", "pairs")} for arm in data.pop("arms")}
-    return {**data, "arms": arms, "seeds": len(data["seeds"])}
+    return {**data, "arms": arms, "seeds": len(data["seeds"]), "reused": []}

@@ -6,20 +6,16 @@ the elimination step of racing (Lopez-Ibanez et al., Operations Research Perspec
 """
 
 import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Sequence
 
 from icd.config.sweep import SweepConfig
-from icd.config.trial import TrialConfig
 from icd.errors import Interrupted, StateError
-from icd.results.plan import Plan, PlannedArm, begin_plan, fresh_seeds, planned_arm, stored_plans
-from icd.search.core.records import TrialRecord, in_order
+from icd.results.plan import Plan, begin_plan, stored_plans
+from icd.results.searched import Searched
+from icd.search.core.records import TrialRecord
 from icd.search.settings import Settings
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_index import find, pasted, refuse_several_pairs
-from icd.search.suggest.search_space import SearchSpace
-from icd.search.suggest.warm_start import stored_starts
 from icd.search.sweep_status import plain_sweep
 from icd.search.trial_list import run_stage
 
@@ -41,7 +37,7 @@ def run_race(name: str, settings: Settings, count: int, overrides: Sequence[str]
         return
 
     def listed(ledger: Ledger, sweep: SweepConfig) -> Plan:
-        return begin_plan(ledger, race_plan(ledger, sweep, count), anew=False)
+        return begin_plan(ledger, race_plan(ledger, sweep, count))
 
     again = f"the race of sweep {name!r} stopped; continue with "
     again += f"'{pasted(settings.root, 'confirm', name, '--race', str(count))}'"
@@ -59,16 +55,14 @@ def race_plan(ledger: Ledger, sweep: SweepConfig, count: int) -> Plan:
     Raises:
         StateError: If no such trial is complete.
     """
-    space, records = SearchSpace(sweep, stored_starts(ledger)), ledger.records()
-    ordered = in_order(records, maximize=sweep.objectives[0].direction == "maximize")
-    ordered = [record for record in ordered if not record.baseline]
-    arms = distinct_arms(space, ordered, count, [])
+    searched = Searched.of(ledger, sweep)
+    arms = searched.distinct_arms([record for record in searched.ordered if not record.baseline], count)
     if not arms:
         raise StateError(f"sweep {ledger.name!r} has nothing to race: no trial has run all its epochs")
     return Plan(
         stage="race",
         arms=tuple(arms),
-        seeds=fresh_seeds(ledger, seeds_of(space, records), SEEDS),
+        seeds=searched.fresh_seeds(SEEDS),
         first=SEEDS,
         adaptive=False,
         train_on="train",
@@ -95,27 +89,3 @@ def in_race_order(ledger: Ledger, ordered: Sequence[TrialRecord], count: int) ->
             means[arm.trial] = statistics.fmean([*own, *([arm.search_value] if same and arm.search_value else [])])
     raced = [record for record in ordered if record.number in means]
     return sorted(raced, key=lambda record: -means[record.number])
-
-
-def distinct_arms(
-    space: SearchSpace, ordered: Sequence[TrialRecord], count: int, but: Sequence[Mapping[str, TrialConfig]]
-) -> list[PlannedArm]:
-    """Plan the first trials as finalists; a configuration that is listed already, or among ``but``, is left out."""
-    compared, arms = list(but), list[PlannedArm]()
-    for record in ordered:
-        configs = seedless(space, space.tried(record))
-        if configs not in compared and len(arms) < count:
-            compared.append(configs)
-            arms.append(planned_arm(f"trial {record.number}", "finalist", configs, found=record))
-    return arms
-
-
-def seedless(space: SearchSpace, document: Mapping[str, Any]) -> dict[str, TrialConfig]:
-    """Give the configurations of a trial's runs by pair, without a seed of their own."""
-    return {member.name: replace(member.config, seed=0) for member in space.members(document)}
-
-
-def seeds_of(space: SearchSpace, records: Sequence[TrialRecord]) -> set[int]:
-    """Give the seeds that the trials of a search have used."""
-    begun = [record for record in records if record.key and record.state != "failed"]
-    return {member.config.seed for record in begun for member in space.members(space.tried(record))}

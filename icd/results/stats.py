@@ -160,6 +160,11 @@ class OverPairs:
     high: float
     interaction: float | None
 
+    @property
+    def chance(self) -> str:
+        """The chance with its interval, in words."""
+        return f"{self.improvement:.0%} (95 % interval {self.low:.0%} to {self.high:.0%})"
+
 
 def over_pairs(values: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> OverPairs | None:
     """Compare two configurations pair by pair; describes, and decides nothing.

@@ -31,7 +31,7 @@ from tests.tracking import free_port
 
 pytestmark = pytest.mark.timeout(600)
 
-DECLARED = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+DECLARED = (ROOT / "docs" / "administration" / "security.md").read_text(encoding="utf-8")
 NAMES = {
     *("PGPASSWORD", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"),
     *("RAY_AUTH_TOKEN", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),

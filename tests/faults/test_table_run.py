@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from icd.config.yaml import Document
-from icd.results.ablation import ablation_of
 from icd.results.benchmark import entries
 from icd.results.benchmark_table import Table, read_benchmark, with_run_ids
+from icd.results.read_outcome import outcome_of
 from icd.search.core.records import Stage, TrialRecord
 from icd.search.study import sweep_index
 from icd.search.study.sweep_study import LIST_NUMBERS, list_number
@@ -108,7 +108,7 @@ def test_a_table_that_is_stopped_and_killed(harness: Harness, undisturbed: Path,
     table = table_of(root, images)
     assert table == table_of(undisturbed, images)
     assert table.finished
-    assert {len(cell.values) for cell in table.cells} == {verbs.SEEDS}
+    assert {len(cell.counted) for cell in table.cells} == {verbs.SEEDS}
     for sweep in (KD, SD_KD):
         for stage in ("search", "confirm"):
             assert outcomes(root, sweep, stage) == outcomes(undisturbed, sweep, stage)
@@ -127,7 +127,7 @@ def test_an_ablation_that_is_stopped_and_killed(harness: Harness, undisturbed: P
     calm, root = (Path(shutil.copytree(undisturbed, tmp_path / name)) for name in ("calm", "root"))
     whole = harness.drive(calm, ablate=SD_KD)
     assert whole.wait() == 0, whole.errors
-    expected = ablation_of(sweep_index.find(calm, SD_KD))
+    expected = outcome_of(sweep_index.find(calm, SD_KD), "ablate")
     assert expected is not None
     assert expected.finished
     begin = LIST_NUMBERS * list_number("ablate", 1)
@@ -144,7 +144,7 @@ def test_an_ablation_that_is_stopped_and_killed(harness: Harness, undisturbed: P
     last = harness.drive(root, ablate=SD_KD)
     assert last.wait() == 0, last.errors
     assert {path: time for path, time in finished(root).items() if path in kept} == kept
-    assert ablation_of(sweep_index.find(root, SD_KD)) == expected
+    assert outcome_of(sweep_index.find(root, SD_KD), "ablate") == expected
     assert outcomes(root, SD_KD, "ablate") == outcomes(calm, SD_KD, "ablate")
     assert attempts(root) - attempts(calm) <= 2
 

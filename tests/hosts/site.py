@@ -1,4 +1,4 @@
-"""What a cluster needs, on hosts of our own and started as docs/cluster.md does: PostgreSQL, MLflow, Ray, secrets."""
+"""PostgreSQL, MLflow, Ray and secrets on hosts of our own, started as docs/administration/launcher.md says."""
 
 import shutil
 import subprocess
@@ -107,7 +107,7 @@ def start_mlflow(host: Host, secrets: dict[str, str]) -> None:
 
 
 def driver_lines(shared: Path, secrets: dict[str, str]) -> str:
-    """What drivers need, as in the file ``~/.icd/driver.env`` of docs/cluster.md."""
+    """What drivers need, as in the file ``~/.icd/driver.env`` of docs/administration/launcher.md."""
     return f"""\
 ICD_ROOT={shared}/runs
 ICD_STORAGE_URL=postgresql+psycopg2://icd@postgres:5432/icd

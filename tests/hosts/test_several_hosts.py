@@ -1,6 +1,7 @@
 """A sweep on several hosts: submitted by a client that leaves, with a host cut off, a host lost, PostgreSQL restarted.
 
-Five hosts of our own on this machine (``network.py``), real training, the commands of docs/cluster.md: ``make hosts``.
+Five hosts of our own on this machine (``network.py``), real training, the commands of
+docs/administration/launcher.md: ``make hosts``.
 """
 
 import json

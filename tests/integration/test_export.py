@@ -175,7 +175,7 @@ def test_a_confirmed_winner(command: Command, tmp_path: Path, monkeypatch: pytes
     arms = (arm("trial 1", 1, [run(0, 7, 44.0), run(1, 8, 46.0)]), arm("KD", None, [run(3, 7, 43.0)]))
     comparisons = tuple(replace(item, arm="trial 1") for item in confirmation().comparisons[:1])
     found = confirmation(arms=arms, comparisons=comparisons, winner="trial 1")
-    monkeypatch.setattr(sys.modules["icd.results.exports.export"], "confirmation_of", lambda ledger: found)
+    monkeypatch.setattr(sys.modules["icd.results.exports.export"], "outcome_of", lambda ledger, stage: found)
     made = results.export("by-hand", tmp_path / "best.yaml")
     assert (made.trial, made.confirmed) == (0, True)
     text = made.config.read_text()

@@ -13,7 +13,7 @@ from tests.support.plugins import VALUE, sweep_document, write_plugin
 from tests.tiny import write_images
 
 ROOT = Path(__file__).parents[2]
-TUTORIAL = ROOT / "docs" / "plugins.md"
+TUTORIAL = ROOT / "docs" / "tutorials" / "plugins.md"
 
 
 def test_the_tutorial_does_what_it_says(tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -153,7 +153,7 @@ def test_equal_sweeps_have_nothing_to_warn_of(root: Path) -> None:
 def test_one_confirmed_and_one_not(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other(root, name="one"), other(root, name="two")
     known = {"one": replace(confirmation(), sweep="one")}
-    monkeypatch.setattr(compare_module, "confirmation_of", lambda ledger: known.get(ledger.name))
+    monkeypatch.setattr(compare_module, "outcome_of", lambda ledger, stage: known.get(ledger.name))
     found = compare(root, ["one", "two"])
     assert found.figures["confirmed"] == (
         "trial 7: 74.10 ± 0.21 (n=4); +1.42 [+0.82 to +2.02] against KD; +0.31 [-0.59 to +1.21] against iCD-KD",

@@ -6,7 +6,7 @@ from typing import Any
 
 from safetensors.torch import load_file
 
-from icd.results.confirmation import confirmation_of
+from icd.results.read_outcome import outcome_of
 from icd.search.study import sweep_index
 from icd.training.checkpoints import weights_digest
 from tests.confirming import outcome
@@ -38,7 +38,7 @@ def confirm(harness: Harness, root: Path, **more: Any) -> Drive:
 
 
 def held(root: Path) -> Any:
-    found = confirmation_of(sweep_index.find(root, "crash"))
+    found = outcome_of(sweep_index.find(root, "crash"), "confirm")
     assert found is not None
     return found
 

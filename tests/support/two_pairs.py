@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from icd.results.confirmation import Confirmation, confirmation_of
+from icd.results.outcome import Outcome
+from icd.results.read_outcome import outcome_of
 from icd.search.study import sweep_index
 from tests.crash import harness as bare
 
@@ -19,7 +20,7 @@ ASKED: dict[str, Any] = {"top": 1, "seeds": 2, "against": ["KD"]}
 BOTH: dict[str, Any] = {**ONE, "teacher": None, "student": None, "pairs": PAIRS}
 
 
-def held(root: Path) -> Confirmation:
-    found = confirmation_of(sweep_index.find(root, "crash"))
+def held(root: Path) -> Outcome:
+    found = outcome_of(sweep_index.find(root, "crash"), "confirm")
     assert found is not None
     return found

@@ -1,5 +1,6 @@
-"""Every link, path, verb and option that the documents name exists."""
+"""Every link, path, command, option, error and target of make that the documents name exists."""
 
+import ast
 import re
 import shlex
 from collections.abc import Iterator
@@ -12,7 +13,8 @@ import pytest
 from icd.cli.main import icd
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted({*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "bench" / "README.md"})
+RESULTS = sorted(ROOT.glob("docs/results/*.md"))  # each is of its day: names in it may have changed since
+PAGES = sorted({*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "bench" / "README.md"} - {*RESULTS})
 FILES = [*PAGES, *sorted(ROOT.glob("search_spaces/**/*.yaml")), *sorted(ROOT.glob("examples/*.yaml"))]
 PARTS = ("docs", "tests", "icd", "bench", "jobs", "docker", "search_spaces", "examples")
 MADE_UP = {"search_spaces/x.yaml", "jobs/X.py", "docker/.env"}  # they stand for any file, or the reader makes them
@@ -74,7 +76,7 @@ def _options(command: click.Command) -> set[str]:
     return {name for each in (icd, command) for part in each.params for name in (*part.opts, *part.secondary_opts)}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", [*PAGES, *RESULTS], ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
     broken = []
     for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
@@ -113,3 +115,56 @@ def test_verbs_and_options_exist() -> None:
 def test_every_verb_is_documented() -> None:
     shown = {call.words[0] for call in _calls() if call.words}
     assert set(icd.list_commands(click.Context(icd))) - shown == set()
+
+
+def test_make_targets_exist() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = {
+        word for page in PAGES for _, code in _code(page) for word in re.findall(r"(?:^|&& )make ([a-z-]+)\b", code)
+    }
+    assert len(named) > 10
+    assert named - targets == set()
+
+
+def test_variables_of_the_environment_exist() -> None:
+    used = "\n".join(
+        path.read_text(errors="ignore")
+        for folder in ("icd", "docker", "tests", "bench")
+        for path in (ROOT / folder).rglob("*")
+        if path.is_file() and path.suffix != ".pyc"
+    )
+    named = {(page.name, name) for page in PAGES for name in re.findall(r"\bICD_[A-Z_]+\b", page.read_text())}
+    assert len(named) > 20
+    assert [(page, name) for page, name in sorted(named) if not re.search(rf"\b{name}\b", used)] == []
+
+
+def _texts(tree: ast.AST) -> Iterator[str]:
+    """Strings of a module; what an f-string puts in is three dots."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            yield "".join(part.value if isinstance(part, ast.Constant) else "..." for part in node.values)  # type: ignore[misc]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
+def test_errors_that_the_documents_explain_are_those_of_the_code() -> None:
+    page = (ROOT / "docs" / "troubleshooting.md").read_text()
+    explained = re.findall(r"^\| `([^`]+)` \|", page, re.MULTILINE)
+    texts = [text for path in (ROOT / "icd").rglob("*.py") for text in _texts(ast.parse(path.read_text()))]
+    patterns = {text: re.compile(".*".join(map(re.escape, text.split("..."))), re.DOTALL) for text in explained}
+    assert len(explained) >= 30
+    assert [text for text, pattern in patterns.items() if not any(map(pattern.search, texts))] == []
+
+
+def test_figures_of_the_readme_point_to_results() -> None:
+    """A paragraph, an item of a list, a row of a table or a line of code with a measured figure names its page."""
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) <= 130
+    text = re.sub(r"```yaml.*?```", "", text, flags=re.DOTALL)
+    parts = re.split(r"\n\n|\n(?=- |\||[a-z]+ .* # )", text)
+    figure = re.compile(
+        r"\d\.\d(?!1\b)|\d ?(?:%|GB|s|min|times|points)\b|\de-\d|\bp \d|^- .*\b\d{2,} kills", re.MULTILINE
+    )
+    measured = [part for part in parts if figure.search(re.sub(r"Python \d\.\d+|arXiv \S+|Apache-\S+", "", part))]
+    assert len(measured) >= 6
+    assert [part for part in measured if not re.search(r"docs/results/\d", part)] == []

@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from icd.errors import SetupError, UsageError
-from icd.results.ablation import ablation_of
-from icd.results.confirmation import confirmation_of
 from icd.results.exports.pairs import PAIRS_CARD, pairs_card, read_pairs
 from icd.results.exports.run import (
     CARD,
@@ -23,6 +21,7 @@ from icd.results.exports.run import (
 )
 from icd.results.exports.staging import check_free, staged
 from icd.results.exports.winner import Winner, choose, choose_simplest
+from icd.results.read_outcome import outcome_of
 from icd.search import root_of
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_files import fetch_trials
@@ -144,7 +143,7 @@ def _chosen(ledger: Ledger, root: Path, trial: int | None, *, unconfirmed: bool 
         ledger.name,
         ledger.records(),
         plain_sweep(ledger)["objectives"],
-        confirmation_of(ledger),
+        outcome_of(ledger, "confirm"),
         ledger.records("confirm"),
         trial=trial,
         unconfirmed=unconfirmed,
@@ -156,7 +155,7 @@ def _simplest(ledger: Ledger, root: Path) -> Winner:
     return choose_simplest(
         ledger.name,
         ledger.records(),
-        ablation_of(ledger),
+        outcome_of(ledger, "ablate"),
         ledger.records("ablate"),
         lambda trial: _chosen(ledger, root, trial),
         root,

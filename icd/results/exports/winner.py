@@ -6,9 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from icd.errors import StateError, UsageError
-from icd.results.ablation import WHOLE, Ablation
-from icd.results.confirmation import Confirmation
-from icd.results.outcome import Arm, Comparison
+from icd.results.outcome import WHOLE, Arm, Comparison, Outcome
 from icd.results.sentences import facts
 from icd.search import default_root
 from icd.search.core.pareto import pareto_front
@@ -47,8 +45,8 @@ class Winner:
     attributes: Mapping[str, Any] = field(default_factory=dict)
     baseline: str | None = None
     start: str | None = None
-    confirmation: Confirmation | None = None
-    ablation: Ablation | None = None
+    confirmation: Outcome | None = None
+    ablation: Outcome | None = None
     searched: int = 0
     pair: str = ""
 
@@ -61,7 +59,7 @@ class Winner:
     def part(self) -> Comparison | None:
         """What its ablation says of it."""
         found = self.ablation
-        return found.part(found.simplest) if found and found.simplest else None
+        return next(iter(found.of(found.simplest)), None) if found else None
 
     @property
     def status(self) -> str:
@@ -80,7 +78,7 @@ def choose(
     name: str,
     records: Sequence[TrialRecord],
     objectives: Sequence[Mapping[str, Any]],
-    confirmation: Confirmation | None,
+    confirmation: Outcome | None,
     confirmed: Sequence[TrialRecord] = (),
     *,
     trial: int | None = None,
@@ -126,7 +124,7 @@ def choose(
 def choose_simplest(
     name: str,
     records: Sequence[TrialRecord],
-    ablation: Ablation | None,
+    ablation: Outcome | None,
     ablated: Sequence[TrialRecord],
     confirmed: Callable[[int], Winner],
     root: Path | None = None,
@@ -150,7 +148,7 @@ def choose_simplest(
             f"sweep {name!r} {stands}, so the simplest is not known; run '{_command(root, 'ablate', name)}'"
         )
     if ablation.simplest == WHOLE:
-        return confirmed(ablation.trial)
+        return confirmed(ablation.trial or 0)
     mine = {"round": ablation.round, "arm": ablation.simplest}
     runs = [record for record in ablated if record.state == "complete" and mine.items() <= record.attributes.items()]
     run = min(runs, key=lambda record: int(record.attributes["seed"]))
@@ -182,7 +180,7 @@ def claims(winner: Winner) -> dict[str, str]:
     return lines | {f"versus {item.against}": f"{item.verdict}: {facts(item)}" for item in winner.comparisons}
 
 
-def _ablated(found: Ablation, part: Comparison) -> dict[str, str]:
+def _ablated(found: Outcome, part: Comparison) -> dict[str, str]:
     arm = found.arm(part.arm)
     lines = {"changed": f"trial {found.trial}, {part.arm}", "parts": f"{arm.parts} instead of {found.whole.parts}"}
     if arm.mean is not None:
@@ -195,7 +193,7 @@ def _command(root: Path | None, *words: str) -> str:
     return pasted(root or default_root(), *words)
 
 
-def _finished(name: str, confirmation: Confirmation | None, root: Path | None) -> Confirmation:
+def _finished(name: str, confirmation: Outcome | None, root: Path | None) -> Outcome:
     confirm = _command(root, "confirm", name)
     way_out = "or add --unconfirmed to export what the search found, with one seed on validation images"
     if confirmation is None:
@@ -205,7 +203,7 @@ def _finished(name: str, confirmation: Confirmation | None, root: Path | None) -
     return confirmation
 
 
-def _arm(name: str, confirmation: Confirmation, trial: int | None, root: Path | None) -> Arm:
+def _arm(name: str, confirmation: Outcome, trial: int | None, root: Path | None) -> Arm:
     finalists = [arm for arm in confirmation.arms if arm.kind == "finalist" and arm.runs]
     if not finalists:
         raise StateError(

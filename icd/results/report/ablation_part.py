@@ -10,12 +10,11 @@ def worth(facts: Facts) -> Section | None:
     found = facts.ablation
     if found is None:
         return None
-    items = sorted(found.comparisons, key=lambda item: (item.difference is None, item.difference or 0.0))
     words = (
         f"Trial {found.trial} was taken apart: {found.whole.parts} parts, each left out or set to its default, one at "
         f"a time, on fresh seeds that all share. Values are {found.metric} after the last epoch; students were trained "
         "on the training images, and test images stayed closed. A difference below 0 is what the part is worth."
     )
-    blocks = difference_blocks(found.arms, items, "points of validation top-1", found.alpha)
+    blocks = difference_blocks(found.arms, found.ordered, "points of validation top-1", found.alpha)
     arms = arms_blocks(found.arms, found.pairs)
     return Section("What each part is worth", [Text(found.statement), *blocks, *arms, Text(words)])

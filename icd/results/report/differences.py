@@ -106,4 +106,4 @@ def _alike(item: Comparison) -> list[str]:
     if found is None:
         return ["-", "-"]
     same = "-" if found.interaction is None else f"{found.interaction:.2g}"
-    return [f"{found.improvement:.0%} ({found.low:.0%} to {found.high:.0%})", same]
+    return [found.chance, same]

@@ -9,10 +9,10 @@ from typing import Any
 from urllib.parse import quote
 
 from icd.config.sweep import Direction
-from icd.results.ablation import Ablation, ablation_of
-from icd.results.confirmation import Confirmation, confirmation_of
 from icd.results.importance import Importance, importance_of
+from icd.results.outcome import Outcome
 from icd.results.pruning import PruningAudit, audit_sweep
+from icd.results.read_outcome import outcome_of
 from icd.results.stats import expected_maximum
 from icd.search.core.attempts import trial_folder
 from icd.search.core.records import TrialRecord, best, in_order
@@ -82,8 +82,8 @@ class Facts:
     teacher_images: int | None
     importance: Importance
     audit: PruningAudit | None
-    confirmation: Confirmation | None
-    ablation: Ablation | None
+    confirmation: Outcome | None
+    ablation: Outcome | None
     overstatement: Overstatement | None
     root_option: str
     leaderboard: str
@@ -142,7 +142,7 @@ def gather(root: Path, name: str) -> Facts:
     sweep, attributes, records = plain_sweep(ledger), ledger.attributes, ledger.records()
     maximize = sweep["objectives"][0]["direction"] == "maximize"
     complete = in_order(records, maximize=maximize)
-    confirmation, ablation = confirmation_of(ledger), ablation_of(ledger)
+    confirmation, ablation = outcome_of(ledger, "confirm"), outcome_of(ledger, "ablate")
     # Over several pairs the best is the first by rank, which need not have the highest mean.
     highest = sweep["objectives"][0]["metric"] == "val/top1" and not ledger.ranked
     shown = [*complete[:1], *[record for record in complete[1:] if record.baseline][:1]]
@@ -174,7 +174,7 @@ def _leaderboard(root: Path, name: str) -> str:
     return f"{without_password(uri).rstrip('/')}/#/experiments?searchFilter={quote(name)}"
 
 
-def overstatement_of(trials: int, confirmation: Confirmation | None, ablation: Ablation | None) -> Overstatement | None:
+def overstatement_of(trials: int, confirmation: Outcome | None, ablation: Outcome | None) -> Overstatement | None:
     """Say by how much the best trial's top-1 overstates if all are equally good; None without a measured spread.
 
     An ablation measured as the search did, so its spread comes before that of a confirmation.

@@ -17,7 +17,7 @@ def finding(facts: Facts) -> Section:
     """Say what was found and how far it can be trusted."""
     if facts.confirmation is not None:
         found = facts.confirmation
-        first = sentences.headline(found.winner, found.of(found.winner)) if found.winner else ""
+        first = sentences.headline(found)
         blocks: list[Block] = [Text(first or found.statement, "finding")]
         if not found.finished:
             blocks.append(Text("The confirmation is not finished; these are its figures so far.", "warning"))

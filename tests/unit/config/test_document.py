@@ -139,13 +139,13 @@ def test_bad_keys_are_told_with_everything_else() -> None:
 
 def test_files_in_the_pages_are_valid() -> None:
     root, read = Path(__file__).parents[3], []
-    for page in [root / "README.md", *sorted((root / "docs").glob("*.md"))]:
+    for page in [root / "README.md", *sorted((root / "docs").rglob("*.md"))]:
         for text in re.findall(r"```yaml\n(.*?)```", page.read_text(), re.DOTALL):
             document = parse_yaml(text, page.name)
             if "student" in document.data and "method" in document.data:
                 (read_sweep if is_sweep(document.data) else read_trial)(document)
                 read.append(page.name)
-    assert {"README.md", "sweeps.md"} <= set(read)
+    assert {"README.md", "sweep.md"} <= set(read)
 
 
 # Files that extend another

@@ -237,7 +237,7 @@ def test_mlflow_wants_a_password_and_knows_its_names() -> None:
 
 
 def test_the_document_names_files_that_are_there_and_all_jobs() -> None:
-    text = (ROOT / "docs" / "cluster.md").read_text()
+    text = "\n".join(page.read_text() for page in sorted((ROOT / "docs" / "administration").glob("*.md")))
     named = set(re.findall(r"\b((?:docker|jobs|search_spaces)/[\w./-]*\w\.\w+)", text)) - {"docker/.env", "jobs/X.py"}
     assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
     assert {f"jobs/{path.name}" for path in (ROOT / "jobs").glob("*.py")} <= named
@@ -259,7 +259,7 @@ def test_jobs_run_the_verb_of_their_name_and_say_how_to_submit_them(path: Any) -
 
 @pytest.mark.parametrize("path", LAUNCHERS, ids=lambda path: path.name)
 def test_the_documented_command_fills_a_launcher_file_in(path: Any, tmp_path: Any) -> None:
-    text = (ROOT / "docs" / "cluster.md").read_text().replace("\\\n", " ")
+    text = (ROOT / "docs" / "administration" / "launcher.md").read_text().replace("\\\n", " ")
     command = next(line for line in text.splitlines() if line.startswith("sed -i") and line.endswith(path.name))
     (tmp_path / "docker").mkdir()
     (tmp_path / "docker" / path.name).write_text(path.read_text())

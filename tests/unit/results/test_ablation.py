@@ -12,8 +12,9 @@ from icd.config.yaml import Document
 from icd.errors import StateError
 from icd.methods import CellDistillation
 from icd.results.ablate import ablations, complexity, make_plan
-from icd.results.ablation import WHOLE, ablation_of
+from icd.results.outcome import WHOLE
 from icd.results.plan import stored_plans
+from icd.results.read_outcome import outcome_of
 from tests.ablating import SEEDS, ablated, planned, study_at, told
 from tests.studies import Study
 
@@ -164,9 +165,9 @@ def test_what_cannot_be_taken_apart(study: Study) -> None:
 
 
 def test_nothing_was_ablated(study: Study) -> None:
-    assert ablation_of(study.ledger) is None
+    assert outcome_of(study.ledger, "ablate") is None
     planned(study)
-    found = ablation_of(study.ledger)
+    found = outcome_of(study.ledger, "ablate")
     assert found is not None
     assert (found.trial, found.whole.mean, found.simplest, found.finished) == (1, None, None, False)
     assert found.statement.startswith("Nothing can be said yet")
@@ -176,10 +177,10 @@ def test_a_part_that_is_needed_and_one_that_harms(study: Study) -> None:
     better = {"cluster weight 0": (64.0, 65.1, 65.9), "without scale 1": (59.5, 61.5, 62.0)}
     found = ablated(study, better)
     assert (found.metric, found.whole.mean, found.whole.sd, found.whole.parts) == ("val/top1", 61.0, 1.0, 3)
-    assert found.part("without scale 2").verdict == "worse"
-    assert found.part("without scale 2").difference == pytest.approx(-20.5)
-    assert found.part("cluster weight 0").verdict == "better"
-    assert found.part("without scale 1").verdict == "no difference shown"
+    assert found.of("without scale 2")[0].verdict == "worse"
+    assert found.of("without scale 2")[0].difference == pytest.approx(-20.5)
+    assert found.of("cluster weight 0")[0].verdict == "better"
+    assert found.of("without scale 1")[0].verdict == "no difference shown"
     assert found.simplest == "cluster weight 0"
     assert "Trial 1 reaches 61.00 % on validation images." in found.statement
     assert "It gets worse with: without scale 2 (-20.50 points, interval " in found.statement
@@ -202,12 +203,12 @@ def test_nothing_simpler_is_within_one_standard_error(study: Study) -> None:
 def test_an_arm_without_its_first_seeds_is_not_the_simplest(study: Study) -> None:
     found = ablated(study, {"cluster weight 0": (70.0, None, None)})
     assert found.simplest == WHOLE
-    assert found.part("cluster weight 0").seeds == 1
+    assert found.of("cluster weight 0")[0].seeds == 1
 
 
 def test_a_run_that_failed_is_named(study: Study) -> None:
     found = ablated(study, {"without scale 2": (40.0, None, 41.0)})
-    assert found.part("without scale 2").verdict == "worse"
+    assert found.of("without scale 2")[0].verdict == "worse"
     assert "without scale 2 gave no result on seed 102: diverged; the run is left out." in found.statement
 
 
@@ -217,7 +218,7 @@ def test_arms_that_would_hardly_show_anything_get_no_further_seeds(study: Study)
     told(study.ledger, plan, {**far, WHOLE: (60.0, 61.0, 62.0), "without scale 1": (60.1, 60.9, 62.0)})
     more = plan.listed(study.ledger.records("ablate"))[3 * len(plan.arms) :]
     assert {arm.label for arm, _ in more} == {arm.label for arm in plan.arms} - {"without scale 1"}
-    found = ablation_of(study.ledger)
+    found = outcome_of(study.ledger, "ablate")
     assert found is not None
     assert not found.finished
     assert found.statement.endswith("This ablation is not finished.")
@@ -228,7 +229,7 @@ def test_another_ablation_has_seeds_of_its_own(study: Study) -> None:
     again = planned(study, anew=True)
     assert (again.round, again.seeds) == (2, (104, 105, 106))
     assert [plan.seeds for plan in stored_plans(study.ledger, "ablate")] == [SEEDS, again.seeds]
-    found = ablation_of(study.ledger)
+    found = outcome_of(study.ledger, "ablate")
     assert found is not None
     assert (found.round, found.whole.mean) == (2, None)
     assert [record.stage for record in study.ledger.records()] == ["search"] * 6  # the search has none of it

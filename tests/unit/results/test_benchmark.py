@@ -8,7 +8,8 @@ import pytest
 from icd.config.ranges import Choice
 from icd.config.yaml import read_yaml
 from icd.errors import ConfigError, IcdError, StateError, UsageError
-from icd.results.benchmark import Entry, begun, benchmark_confirmation, benchmark_plan, benchmark_seeds, entries
+from icd.results.benchmark import Entry, begun, benchmark_plan, benchmark_seeds, entries
+from icd.results.benchmark_table import read_benchmark
 from icd.results.plan import Plan, PlannedArm, begin_plan
 from tests.tables import confirmed, document, rows, searched
 
@@ -146,22 +147,33 @@ def test_a_table_keeps_the_seeds_it_was_begun_with(root: Path) -> None:
     assert "begun with 2 seeds; take --seeds 2, or another name" in str(caught.value)
 
 
+def test_a_row_that_is_added_leaves_the_others_as_they_are(root: Path) -> None:
+    methods = {"KD": WEIGHT, "SD-KD": WEIGHT}
+    for entry in rows(methods):
+        confirmed(searched(root, entry), {101: 60.0, 102: 61.0})
+    wider = rows({**methods, "DKD": WEIGHT})
+    assert benchmark_seeds(wider, root) == (101, 102)
+    table = read_benchmark("my_table", wider, root)
+    assert [(cell.row, cell.finished, len(cell.arm.runs)) for cell in table.cells] == [
+        ("KD", True, 2),
+        ("SD-KD", True, 2),
+        ("DKD", False, 0),
+    ]
+
+
 def test_a_confirmation_of_the_sweep_itself_is_none_of_the_table(root: Path) -> None:
     found = entries(document())
     study = searched(root, found[0])
     arms = tuple(PlannedArm(label=label, kind="finalist", config={}) for label in ("trial 0", "KD"))
     begin_plan(study.ledger, Plan(stage="confirm", arms=arms, seeds=(101, 102, 103)), anew=False)
     assert benchmark_plan(study.ledger) is None
-    assert benchmark_confirmation(study.ledger) is None
     assert benchmark_seeds(found, root, 2) == (104, 105)
     confirmed(study, {101: 60.0, 102: 61.0})
-    told = benchmark_confirmation(study.ledger)
-    assert told is not None
-    assert told.round == 2
+    made = benchmark_plan(study.ledger)
+    assert made is not None
+    assert made.round == 2
     begin_plan(study.ledger, Plan(stage="confirm", arms=arms, seeds=(107, 108, 109)), anew=True)
-    told = benchmark_confirmation(study.ledger)
-    assert told is not None
-    assert told.round == 2
+    assert benchmark_plan(study.ledger) == made
 
 
 def test_a_sweep_of_another_file_is_refused(root: Path) -> None:

@@ -13,7 +13,7 @@ from icd.errors import UsageError
 from icd.results.benchmark import Entry, entries
 from icd.results.benchmark_table import Cell, Table, read_benchmark, reported, with_run_ids
 from icd.results.benchmark_text import as_csv, latex, markdown
-from icd.results.outcome import Comparison
+from icd.results.outcome import Arm, Comparison, Run
 from icd.search.study.sweep_study import LIST_NUMBERS
 from tests.tables import confirmed, document, searched
 
@@ -46,7 +46,7 @@ def told(root: Path, found: list[Entry], values: Mapping[str, Mapping[int, float
 def test_nothing_is_there_yet(root: Path, found: list[Entry]) -> None:
     table = read_benchmark("my_table", found, root)
     assert (table.rows, table.columns, table.seeds) == (("KD", "SD-KD", "sp"), ("all",), 5)
-    assert [(cell.mean, cell.trial, cell.test_evaluations, cell.finished) for cell in table.cells] == [
+    assert [(cell.arm.mean, cell.arm.trial, cell.test_evaluations, cell.finished) for cell in table.cells] == [
         (None, None, 0, False)
     ] * 3
     assert [(item.difference, item.verdict) for item in table.comparisons] == [(None, "open")] * 2
@@ -58,11 +58,11 @@ def test_rows_that_are_not_all_there(root: Path, found: list[Entry]) -> None:
     table = read_benchmark("my_table", found, root)
     assert table.seeds == 3
     kd, _, sp = table.cells
-    assert (kd.values, kd.mean, kd.sd, kd.test_evaluations, kd.finished) == (VALUES["KD"], 61.0, 1.0, 3, True)
-    assert (kd.sweep, kd.trial, kd.trials, kd.per) == ("my_table.KD", 0, 1, "CPU")
+    assert (kd.counted, kd.arm.mean, kd.arm.sd, kd.test_evaluations, kd.finished) == (VALUES["KD"], 61.0, 1.0, 3, True)
+    assert (kd.sweep, kd.arm.trial, kd.trials, kd.per) == ("my_table.KD", 0, 1, "CPU")
     assert kd.hours == pytest.approx((3 + 3 * 36) / 3600)
     assert kd.runs == tuple(f"uidKD/{LIST_NUMBERS + place}" for place in range(3))
-    assert (sp.mean, sp.trial, sp.trials, sp.finished) == (None, None, 1, False)
+    assert (sp.arm.mean, sp.arm.trial, sp.trials, sp.finished) == (None, None, 1, False)
     assert not table.finished
     first, second = table.comparisons
     assert (first.arm, first.against, first.seeds, first.verdict) == ("SD-KD", "KD", 3, "open"), (
@@ -85,7 +85,7 @@ def test_a_run_that_diverged_counts_as_the_plan_says(root: Path, found: list[Ent
     told(root, found, {"KD": VALUES["KD"]})
     confirmed(searched(root, found[1]), {101: 64.0, 102: None, 103: 65.0}, 3, "chance-level")
     table = read_benchmark("my_table", found[:2], root)
-    assert (table.finished, table.cells[1].mean, table.cells[1].failures) == (True, 64.5, {102: "diverged"})
+    assert (table.finished, table.cells[1].arm.mean, table.cells[1].arm.failures) == (True, 64.5, {102: "diverged"})
     assert table.cells[1].counted == {101: 64.0, 102: 1.0, 103: 65.0}
     (item,) = table.comparisons
     assert (item.seeds, item.verdict) == (3, "no difference shown")
@@ -171,14 +171,17 @@ def test_every_value_has_its_run_s_id(root: Path, found: list[Entry]) -> None:
 
 # As text
 
+
+def reached(values: Mapping[int, float], **more: Any) -> Arm:
+    runs = tuple(Run(trial=9, seed=seed, value=value, evaluations=1, seconds=1.0) for seed, value in values.items())
+    return Arm(label="x", kind="finalist", runs=runs, **more)
+
+
 CELL = Cell(
     row="cross_entropy",
     column="all",
     sweep="my_table.cross_entropy",
-    trial=3,
-    values={101: 60.0, 102: 61.0},
-    mean=60.5,
-    sd=0.70710678,
+    arm=reached({101: 60.0, 102: 61.0}, trial=3, mean=60.5, sd=0.70710678),
     trials=4,
     hours=1.25,
     per="GPU",
@@ -189,13 +192,10 @@ CELL = Cell(
     mlflow_runs=("ab12", ""),
 )
 BETTER = replace(
-    CELL, row="iCD-KD", sweep="my_table.iCD-KD", trial=1, mean=62.0, values={101: 62.0}, sd=None, runs=("f00d/0009",),
-    mlflow_runs=("cd34",), reported=None, failures={102: "diverged"},
+    CELL, row="iCD-KD", sweep="my_table.iCD-KD", runs=("f00d/0009",), mlflow_runs=("cd34",), reported=None,
+    arm=reached({101: 62.0}, trial=1, mean=62.0, failures={102: "diverged"}),
 )  # fmt: skip
-NOTHING = replace(
-    CELL, row="sp", sweep="my_table.sp", trial=None, mean=None, values={}, sd=None, runs=(), mlflow_runs=(),
-    reported=None, trials=0, hours=0.0, test_evaluations=0, finished=False,
-)  # fmt: skip
+NOTHING = Cell(row="sp", column="all", sweep="my_table.sp", arm=reached({}), per="GPU")
 COMPARED = Comparison(
     arm="iCD-KD", against="cross_entropy", column="all", seeds=1, difference=2.0, low=0.5, high=3.5, p=0.0123,
     verdict="better",

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from icd.cli.main import main
-from icd.results.confirmation import Confirmation, confirmation_of, statement_of
-from icd.results.lines import confirmation_lines
-from icd.results.outcome import Arm, Comparison, Run, Verdict
+from icd.results.lines import outcome_lines
+from icd.results.outcome import Arm, Comparison, Outcome, Run, Verdict
+from icd.results.read_outcome import outcome_of
+from icd.results.sentences import statement_of
 from icd.results.stats import expected_maximum
 from icd.search.study.locks import DriverLock
 from tests.confirming import Confirming, confirming, gaps, searched
@@ -29,13 +30,13 @@ def no_other_database(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_nothing_was_begun_and_nothing_ran(tmp_path: Path) -> None:
     hand = searched(tmp_path)
-    assert confirmation_of(hand.ledger) is None
+    assert outcome_of(hand.ledger, "confirm") is None
     found = confirming(hand, against=["KD"]).found
     assert (found.winner, found.test_evaluations, found.finished) == (None, 0, False)
     assert {(item.difference, item.p, item.verdict) for item in found.comparisons} == {(None, None, "open")}
     assert found.statement == "Nothing can be said yet: no finalist has a complete run."
     assert [arm.mean for arm in found.arms] == [None, None, None]
-    assert "trial 3" in "\n".join(confirmation_lines(found))
+    assert "trial 3" in "\n".join(outcome_lines(found))
 
 
 def test_numbers_are_those_of_the_runs(tmp_path: Path) -> None:
@@ -116,7 +117,7 @@ def test_it_is_plain_json_at_any_time(tmp_path: Path, runs: int) -> None:
     assert json.loads(text)["arms"][0]["runs"][0]["value"] == GAIN("trial 3", 101)
 
 
-def made(verdict: Verdict = "better", **changes: Any) -> Confirmation:
+def made(verdict: Verdict = "better", **changes: Any) -> Outcome:
     """A confirmation that nobody ran."""
     run = Run(trial=9, seed=101, value=61.0, evaluations=4, seconds=1.0)
     common: dict[str, Any] = {"trial": 3, "search_value": 60.0, "config": {}, "runs": (run, replace(run, seed=102))}
@@ -138,6 +139,7 @@ def made(verdict: Verdict = "better", **changes: Any) -> Confirmation:
     )
     usual: dict[str, Any] = {
         "sweep": "tiny",
+        "stage": "confirm",
         "metric": "test/top1",
         "train_on": "train+val",
         "planned_seeds": 5,
@@ -153,7 +155,7 @@ def made(verdict: Verdict = "better", **changes: Any) -> Confirmation:
         "optimism": None,
         "statement": "",
     }
-    found = Confirmation(**{**usual, **changes})
+    found = Outcome(**{**usual, **changes})
     return replace(found, statement=statement_of(found))
 
 
@@ -214,7 +216,7 @@ def test_the_best_of_several_finalists_is_said_to_be_lucky(tmp_path: Path) -> No
 
 
 def test_the_table() -> None:
-    text = "\n".join(confirmation_lines(made()))
+    text = "\n".join(outcome_lines(made()))
     assert text.splitlines()[0] == "confirmation 1 of tiny"
     assert [line.split() for line in text.splitlines()[1:4]] == [
         ["arm", "seeds", "test/top1", "sd", "search"],
@@ -248,7 +250,7 @@ def test_show_reads_and_runs_nothing(tmp_path: Path, capsys: pytest.CaptureFixtu
     before = confirmed.runs
     code, out, err = command(capsys, "tiny", "--dry-run", "--root", tmp_path)
     assert (code, err) == (0, "")
-    assert out.splitlines() == confirmation_lines(confirmed.found)
+    assert out.splitlines() == outcome_lines(confirmed.found)
     code, out, err = command(capsys, "tiny", "--dry-run", "--json", "--root", tmp_path)
     assert (code, err) == (0, "")
     assert json.loads(out) == json.loads(json.dumps(confirmed.found.to_data()))

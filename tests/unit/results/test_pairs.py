@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 
 from icd.results.ablate import make_plan as parts_plan
-from icd.results.ablation import ablation_of
-from icd.results.lines import ablation_lines, confirmation_lines
-from icd.results.outcome import ranks_of_arms
+from icd.results.lines import outcome_lines
 from icd.results.plan import Plan, PlannedArm
+from icd.results.read_outcome import outcome_of, ranks_of_arms
 from icd.results.report import write_report
 from icd.search.controller.controller import SweepController
 from icd.search.core.attempts import Attempt
@@ -145,7 +144,7 @@ def test_the_rank_of_the_sweep_names_the_winner(tmp_path: Path) -> None:
     assert found.winner == "trial 2"
     assert "mean of 2 pairs" in found.statement
     assert "On each pair against KD: small " in found.statement
-    lines = "\n".join(confirmation_lines(found))
+    lines = "\n".join(outcome_lines(found))
     assert "what stands below a pair is judged by nothing" in lines
     assert json.loads(json.dumps(found.to_data(), allow_nan=False))["pairs"] == [SMALL, LARGE]
     page = tmp_path / "page.html"
@@ -202,9 +201,9 @@ def test_an_arm_that_has_no_run_holds_up_no_ranks() -> None:
         ("b", LARGE): {(LARGE, 1): 5.0},
         ("c", LARGE): {},
     }
-    assert ranks_of_arms(plan, values) == {"a": (1.5, 2), "b": (1.5, 2)}
-    assert ranks_of_arms(plan, {("a", SMALL): {(SMALL, 1): 1.0}, ("b", SMALL): {(SMALL, 2): 1.0}}) == {}
-    assert ranks_of_arms(plan, {}) == {}
+    assert ranks_of_arms(plan.members, values) == {"a": (1.5, 2), "b": (1.5, 2)}
+    assert ranks_of_arms(plan.members, {("a", SMALL): {(SMALL, 1): 1.0}, ("b", SMALL): {(SMALL, 2): 1.0}}) == {}
+    assert ranks_of_arms(plan.members, {}) == {}
 
 
 class Ablating(Confirming):
@@ -237,12 +236,12 @@ def test_parts_are_worth_what_they_change_on_the_mean_over_the_pairs(tmp_path: P
         return 50 - lost + noise(seed) + noise(seed * (1 + len(arm) % 3)) / 100
 
     finish(ablating, reached)
-    found = ablation_of(ablating.ledger)
+    found = outcome_of(ablating.ledger, "ablate")
     assert found is not None
-    row = found.part("cluster weight 0")
+    row = found.of("cluster weight 0")[0]
     assert row.difference == pytest.approx(-3, abs=0.1)
     assert row.difference is not None
     assert row.on_pairs == pytest.approx({SMALL: row.difference - 1, LARGE: row.difference + 1})
     assert (row.verdict, found.finished, found.pairs) == ("worse", True, (SMALL, LARGE))
     assert "on validation images, mean over the pairs" in found.statement
-    assert "on small" in "\n".join(ablation_lines(found))
+    assert "on small" in "\n".join(outcome_lines(found))

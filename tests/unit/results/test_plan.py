@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from icd.results.plan import FailedRuns, Plan, seeds_beside
+from icd.results.outcome import FailedRuns
+from icd.results.plan import Plan, seeds_beside
 from icd.search.core.records import State, run_label
 from tests.confirming import ended, gaps, level, plan_of, record_of
 

@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 
 from icd.errors import IcdError, StateError, UsageError
-from icd.results.ablation import WHOLE, Ablation
 from icd.results.exports.winner import NOT_CONFIRMED, SIMPLEST, Winner, choose, choose_simplest, claims
-from icd.results.outcome import Arm, Comparison
+from icd.results.outcome import WHOLE, Arm, Comparison, Outcome
 from icd.search.core.records import State, TrialRecord
 from tests.confirmed import confirmation, run
 
@@ -93,8 +92,9 @@ PART = Comparison(
     arm="cluster weight 0", against=WHOLE, seeds=3, difference=-0.1, low=-0.7, high=0.5, p=1.0, detectable=0.8,
     verdict="no difference shown",
 )  # fmt: skip
-ABLATION = Ablation(
-    sweep="by-hand", trial=12, round=2, metric="val/top1", alpha=0.05, failed_runs="left-out",
+ABLATION = Outcome(
+    sweep="by-hand", stage="ablate", trial=12, round=2, metric="val/top1", train_on="train", planned_seeds=5,
+    alpha=0.05, failed_runs="left-out", test_evaluations=0, seconds=1.0,
     arms=(
         Arm(
             label="cluster weight 0", kind="finalist", parts=2, mean=60.9,
@@ -120,7 +120,7 @@ ABLATED = [
 ]  # fmt: skip
 
 
-def simplest(ablation: Ablation | None) -> Winner:
+def simplest(ablation: Outcome | None) -> Winner:
     return choose_simplest("by-hand", RECORDS, ablation, ABLATED, lambda trial: chosen(trial=trial))
 
 
@@ -156,7 +156,7 @@ def test_where_nothing_is_simpler_the_confirmed_run_is_taken() -> None:
     ],
     ids=["never", "open", "no-runs"],
 )
-def test_the_simplest_needs_an_ablation(ablation: Ablation | None, rule: str) -> None:
+def test_the_simplest_needs_an_ablation(ablation: Outcome | None, rule: str) -> None:
     with pytest.raises(StateError) as caught:
         simplest(ablation)
     assert rule in str(caught.value)

@@ -71,5 +71,5 @@ def refuse_open(address: str) -> None:
     if outside and is_open(address):
         raise SetupError(
             f"the Ray cluster at {address} runs the code of everybody who reaches {outside[0]}: it has no token; "
-            "start its nodes with RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH=FILE (docs/security.md)"
+            "start its nodes with RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH=FILE (docs/administration/security.md)"
         )

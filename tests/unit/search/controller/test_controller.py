@@ -11,7 +11,7 @@ from icd.search.core.records import best
 from icd.search.suggest.search_source import SearchSource
 from tests.driving import EPOCHS, POINTS, REPEATS, Hand
 
-# What docs/sweeps.md promises, written out; None stands for the sweep's own number of retries.
+# What docs/administration/faults.md promises, written out; None stands for the sweep's own number of retries.
 FAULTS = [("killed", None), ("lost", None), ("hang", None), ("gpu", None), ("memory", 1), ("setup", 0), ("error", 0)]
 
 

@@ -7,9 +7,10 @@ import pytest
 
 from icd.errors import StateError, UsageError
 from icd.results.confirm import make_plan
-from icd.results.confirmation import confirmation_of
+from icd.results.outcome import Run
 from icd.results.plan import stored_plans
 from icd.results.pruning import audit_sweep
+from icd.results.read_outcome import outcome_of
 from icd.search.core.records import TrialRecord
 from icd.search.sweep_status import found_line, plain_sweep, status_of
 from tests.confirming import Confirming, close, confirming, gaps, level, outcome, searched
@@ -116,12 +117,12 @@ def test_anew_takes_fresh_seeds_and_gives_up_what_was_under_way(tmp_path: Path) 
     assert {number: again.ledger.record(number).values for number in before} == before
     assert again.found.test_evaluations == 4 + 1 + 6, "over both"
     assert again.found.faults == 0
-    first = confirmation_of(again.ledger, 1)
+    first = outcome_of(again.ledger, "confirm", 1)
     assert first is not None
     assert (first.round, first.test_evaluations, len(first.arms)) == (1, 11, 3)
     assert [plan.round for plan in stored_plans(again.ledger, "confirm")] == [1, 2]
     assert again.again().plan.round == 2, "without options the last one goes on"
-    assert confirmation_of(again.ledger, 3) is None
+    assert outcome_of(again.ledger, "confirm", 3) is None
 
 
 def test_a_changed_request_is_refused_and_the_same_one_goes_on(tmp_path: Path) -> None:
@@ -137,11 +138,46 @@ def test_a_changed_request_is_refused_and_the_same_one_goes_on(tmp_path: Path) -
         ({"adaptive": False}, "adaptive: True -> False"),
         ({"failed_runs": "chance-level"}, "failed_runs: 'left-out' -> 'chance-level'"),
     ):
-        with pytest.raises(StateError, match="was begun otherwise; undo, or add --anew") as caught:
+        with pytest.raises(StateError, match="was begun otherwise; undo, or add --keep-seeds") as caught:
             hand.again(asked={**asked, **changed})
         assert said in str(caught.value)
     names += hand.again(asked=asked).finish_all(level)
     assert len(names) == len(set(names)) == 9
+
+
+def test_another_round_on_the_same_seeds_takes_over_the_runs_that_it_needs(tmp_path: Path) -> None:
+    """More baselines, fewer finalists, more seeds: whatever was trained with the same key is not trained again."""
+    value = gaps(trial_3=5, SD_KD=1)
+    first = confirming(searched(tmp_path), against=["KD"], seeds=3)
+    diverged = first.driver.next_attempt()  # trial 3 on seed 101
+    assert diverged is not None
+    first.end(diverged, "diverged", "loss term 'kd' must be finite")
+    names = first.finish_all(value)
+    asked = {"top": 1, "seeds": 4, "against": ["KD", "SD-KD"], "adaptive": False}
+    second = first.again(keep_seeds=True, asked=asked)
+    assert second.plan.seeds[:3] == first.plan.seeds
+    assert len(second.plan.reused) == 6, "trial 3 and KD on three seeds; trial 2 is no finalist any more"
+    fresh = second.finish_all(value, most=2)
+    second = second.again()  # whoever goes on knows it too
+    fresh += second.finish_all(value)
+    sd_kd = [f"SD-KD seed {seed} (2)" for seed in second.plan.seeds]
+    assert sorted(fresh) == sorted([f"{arm} seed {second.plan.seeds[3]} (2)" for arm in ("trial 3", "KD")] + sd_kd)
+    found = second.found
+    assert (found.finished, found.reused, found.test_evaluations) == (True, 6, len(names) + len(fresh))
+    assert [len(arm.runs) for arm in found.arms] == [3, 4, 4]
+    assert list(found.arm("trial 3").failures) == [101], "what diverged would diverge again"
+    assert found.arm("KD").runs[:3] == first_runs(second, "KD")
+    assert "6 runs are those of earlier rounds, on the same seeds." in found.statement
+    keys = [record.key for record in second.runs]
+    assert len(keys) == len(set(keys)), "no configuration was trained twice on one seed"
+    other = second.again(keep_seeds=True, asked={**asked, "train_on": "train"})
+    assert other.plan.reused == (), "trained on other images"
+
+
+def first_runs(hand: Confirming, arm: str) -> tuple[Run, ...]:
+    found = outcome_of(hand.ledger, "confirm", 1)
+    assert found is not None
+    return found.arm(arm).runs
 
 
 @pytest.mark.parametrize("others", [[], ["cost/parameters"]])

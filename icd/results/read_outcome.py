@@ -1,0 +1,233 @@
+"""Reads what a confirmation or an ablation shows so far from its study; imports no torch."""
+
+import math
+import statistics
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from icd.config.sweep import RankName
+from icd.results.outcome import Arm, Comparison, Outcome, Run, Verdict
+from icd.results.plan import Measured, Plan, PlannedArm, contrasts_of, stored_plans
+from icd.results.sentences import statement_of
+from icd.results.stats import Estimate, compare, expected_maximum, over_pairs, simplest_within_one_se
+from icd.search.core.ranks import mean_rank, worst_rank
+from icd.search.core.records import Stage, TrialRecord
+from icd.search.study.ledger import Ledger
+from icd.search.sweep_status import plain_sweep
+
+
+def outcome_of(ledger: Ledger, stage: Stage, round_: int | None = None) -> Outcome | None:
+    """Say what the last confirmation or ablation of a sweep shows so far, or the one of a round.
+
+    Returns:
+        None where none was begun.
+    """
+    plans = [plan for plan in stored_plans(ledger, stage) if round_ in (None, plan.round)]
+    if not plans:
+        return None
+    plan, everything = plans[-1], ledger.records(stage)
+    records = plan.records(everything)
+    finished, values, said = plan.finished(records), plan.values(records), _said(ledger, plan)
+    arms = _arms(plan, records, values, said)
+    found = Outcome(
+        sweep=ledger.name,
+        stage=stage,
+        round=plan.round,
+        metric=plan.objective.metric,
+        train_on=plan.train_on,
+        planned_seeds=len(plan.seeds),
+        alpha=plan.alpha,
+        failed_runs=plan.failed_runs,
+        arms=arms,
+        comparisons=compared(values, plan.pairs, plan.members, alpha=plan.alpha, finished=finished, said=said),
+        test_evaluations=sum(map(_evaluations, everything)) if plan.measure_on == "test" else 0,
+        seconds=sum(float(record.attributes.get("seconds", 0.0)) for record in records),
+        finished=finished,
+        faults=sum(record.state == "failed" for record in records),
+        pairs=tuple(name for name in plan.members if name),
+        raced=plan.raced,
+        reused=len(plan.reused),
+    )
+    found = _with_simplest(found, plan, values) if stage == "ablate" else _with_winner(found, ledger.ranked)
+    return replace(found, statement=statement_of(found))
+
+
+def compared(
+    values: Measured,
+    pairs: Sequence[tuple[str, str]],
+    members: Sequence[str] = ("",),
+    *,
+    alpha: float,
+    finished: bool,
+    families: int = 1,
+    said: Mapping[str, float] | None = None,
+    column: str = "",
+) -> tuple[Comparison, ...]:
+    """Compare arms with others; one family, judged once nothing is left to run.
+
+    Args:
+        values: By arm and teacher-student pair, and by pair and seed.
+        pairs: Labels of the arms to compare.
+        members: Names of the teacher-student pairs over which the means are compared.
+        alpha: Chance of any false difference in all families.
+        finished: Whether nothing is left to run.
+        families: How many share alpha.
+        said: What the search measured for its arms.
+        column: Which teacher-student pair of a benchmark it is.
+    """
+    contrasts = contrasts_of(pairs, members)
+    estimates = compare(values, contrasts, alpha=alpha, families=families) if finished else [None] * len(pairs)
+    found, said = [], said or {}
+    for (one, other), estimate in zip(pairs, estimates, strict=True):
+        both = {name: (values[one, name], values[other, name]) for name in members}
+        each = {name: gap for name, own in both.items() if (gap := _difference(*own)) is not None}
+        item = Comparison(
+            arm=one,
+            against=other,
+            column=column,
+            seeds=min(len(runs) for own in both.values() for runs in own),
+            difference=statistics.fmean(each.values()) if len(each) == len(members) else None,
+            search_gain=said[one] - said[other] if {one, other} <= said.keys() else None,
+            on_pairs=each if len(members) > 1 else {},
+            over_pairs=over_pairs({name: ([*a.values()], [*b.values()]) for name, (a, b) in both.items()}),
+        )
+        found.append(_judged(item, estimate, alpha) if finished else item)
+    return tuple(found)
+
+
+def _judged(item: Comparison, estimate: Estimate | None, alpha: float) -> Comparison:
+    verdict: Verdict = "no difference shown"
+    if estimate is None:
+        return replace(item, verdict=verdict)
+    if estimate.p <= alpha:
+        verdict = "better" if estimate.difference > 0 else "worse"
+    taken = {name: getattr(estimate, name) for name in ("difference", "se", "low", "high", "p", "detectable")}
+    return replace(item, verdict=verdict, **taken)
+
+
+def _difference(one: Mapping[Any, float], other: Mapping[Any, float]) -> float | None:
+    """Give the mean difference over what both have; None without such."""
+    shared = [one[block] - other[block] for block in one if block in other]
+    return statistics.fmean(shared) if shared else None
+
+
+def _said(ledger: Ledger, plan: Plan) -> dict[str, float]:
+    """Give what the search measured for each arm, where that is comparable: top-1, in points."""
+    if plan.stage != "confirm" or plain_sweep(ledger)["objectives"][0]["metric"] != "val/top1":
+        return {}
+    enqueued = {record.baseline: record.values[0] for record in ledger.records() if record.baseline and record.values}
+    values = {arm.label: enqueued.get(arm.label) if arm.search_value is None else arm.search_value for arm in plan.arms}
+    return {label: value for label, value in values.items() if value is not None}
+
+
+def _arms(plan: Plan, records: Sequence[TrialRecord], values: Measured, said: Mapping[str, float]) -> tuple[Arm, ...]:
+    ranks = ranks_of_arms(plan.members, values)
+    found = []
+    for arm in plan.arms:
+        own = [record for record in records if record.attributes["arm"] == arm.label]
+        on_pairs = {name: values[arm.label, name].values() for name in plan.members if name}
+        mean, worst = ranks.get(arm.label, (None, None))
+        found.append(
+            replace(
+                reached(arm, own),
+                search_value=said.get(arm.label) if arm.search_value is None else arm.search_value,
+                on_pairs={
+                    name: statistics.fmean(reached_there) for name, reached_there in on_pairs.items() if reached_there
+                },
+                mean_rank=mean,
+                worst_rank=worst,
+            )
+        )
+    return tuple(found)
+
+
+def reached(arm: PlannedArm, own: Sequence[TrialRecord]) -> Arm:
+    """Say what an arm reached in its runs."""
+    runs = tuple(_run(record) for record in own if record.state == "complete")
+    values = [run.value for run in runs]
+    return Arm(
+        label=arm.label,
+        kind=arm.kind,
+        trial=arm.trial,
+        parts=arm.parts,
+        config=arm.config,
+        pairs=arm.pairs,
+        runs=runs,
+        failures={int(r.attributes["seed"]): r.reason for r in own if r.state in ("pruned", "failed")},
+        mean=statistics.fmean(values) if values else None,
+        sd=statistics.stdev(values) if len(values) > 1 else None,
+    )
+
+
+def _run(record: TrialRecord) -> Run:
+    return Run(
+        trial=record.number,
+        seed=int(record.attributes["seed"]),
+        value=record.values[0],
+        evaluations=_evaluations(record),
+        seconds=float(record.attributes.get("seconds", 0.0)),
+    )
+
+
+def _evaluations(record: TrialRecord) -> int:
+    """Count a run's evaluations; one that diverged before its first has chance level at epoch 0, which is none."""
+    return sum(epoch > 0 for epoch in record.curve)
+
+
+def ranks_of_arms(members: Collection[str], values: Measured) -> dict[str, tuple[float, float]]:
+    """Give each arm's mean and worst rank over several pairs, by its means over the seeds that all have.
+
+    An arm without any run is not ranked, and holds the others up no longer; nothing is where no seed is shared.
+    """
+    own = {cell: {block[1]: value for block, value in runs.items()} for cell, runs in values.items() if runs}
+    shared = set.intersection(*map(set, own.values())) if own else set()
+    if len(members) < 2 or not shared:
+        return {}
+    means = {
+        name: {
+            label: statistics.fmean(map(runs.__getitem__, shared)) for (label, on), runs in own.items() if on == name
+        }
+        for name in members
+    }
+    mean, worst = mean_rank(means), worst_rank(means)
+    return {label: (mean[label], worst[label]) for label in mean}
+
+
+def _with_winner(found: Outcome, ranked: RankName | None) -> Outcome:
+    """Choose the best mean over the seeds that all have, of the finalists that failed on the fewest seeds.
+
+    One that ended early has fewer seeds than the others, and is compared with them on those. Over several pairs the
+    sweep's rank comes before the mean. Its optimism takes the error of one mean from that of a difference of two.
+    """
+    finalists = [arm for arm in found.arms if arm.kind == "finalist" and arm.runs]
+    if not finalists:
+        return found
+    fewest = min(len(arm.failures) for arm in finalists)
+    able = [arm for arm in finalists if len(arm.failures) == fewest]
+    shared = set.intersection(*({run.seed for run in arm.runs} for arm in able))
+
+    def merit(arm: Arm) -> tuple[float, float]:
+        rank = (arm.worst_rank if ranked == "worst" else arm.mean_rank) or 0.0
+        return -rank, statistics.fmean(run.value for run in arm.runs if run.seed in shared or not shared)
+
+    winner = max(able, key=merit).label
+    errors = [item.se for item in found.of(winner) if item.se is not None]
+    several = errors and len(finalists) > 1
+    optimism = expected_maximum(len(finalists)) * min(errors) / math.sqrt(2) if several else None
+    return replace(found, winner=winner, optimism=optimism)
+
+
+def _with_simplest(found: Outcome, plan: Plan, values: Measured) -> Outcome:
+    """Apply the one-standard-error rule to the arms that had their first seeds."""
+    found = replace(found, trial=found.whole.trial or 0)
+    known = [arm for arm in found.arms if len(arm.runs) >= plan.first and arm.parts is not None]
+    if not known:
+        return found
+    by_arm = {
+        arm.label: {block: value for name in plan.members for block, value in values[arm.label, name].items()}
+        for arm in known
+    }
+    order = sorted(known, key=lambda arm: (arm.parts or 0, -(arm.mean or 0.0)))
+    label, error = simplest_within_one_se(by_arm, [arm.label for arm in order])
+    return replace(found, simplest=str(label), simplest_error=error)

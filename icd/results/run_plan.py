@@ -1,0 +1,109 @@
+"""Trains what a plan lists and keeps what that shows: the one runner of confirmations, ablations and benchmarks."""
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from scipy.special import stdtrit
+
+from icd.config.sweep import SweepConfig
+from icd.errors import StateError
+from icd.results.outcome import Arm, Outcome
+from icd.results.plan import Plan, begin_plan, stored_plans
+from icd.results.read_outcome import outcome_of
+from icd.results.sentences import NAMES
+from icd.search.core.records import Stage
+from icd.search.session import written_report
+from icd.search.settings import Settings
+from icd.search.study.ledger import Ledger
+from icd.search.study.sweep_index import find, pasted
+from icd.search.tracking.sweep_views import ARMS
+from icd.search.trial_list import run_stage
+from icd.text import runs_wait
+from icd.training.checkpoints import write_durably
+
+
+def run_plan(
+    stage: Stage,
+    name: str,
+    settings: Settings,
+    make_plan: Callable[..., Plan],
+    asked: Mapping[str, Any],
+    *,
+    anew: bool = False,
+    keep_seeds: bool = False,
+    overrides: Sequence[str] = (),
+) -> Outcome:
+    """Begin a plan of a sweep, or go on with the one that was begun where nothing is asked.
+
+    Args:
+        stage: Of the plan.
+        name: Of the sweep.
+        settings: How and where.
+        make_plan: Takes the study, the sweep and what is asked.
+        asked: What was said of the plan; None is nothing.
+        anew: Begin another round, on seeds of its own.
+        keep_seeds: Begin another round on the seeds of the last one, with the runs that it has.
+        overrides: Changes of the sweep's resources.
+
+    Raises:
+        StateError: If another driver has the sweep, or a different plan was begun.
+        Interrupted: If a signal stopped it; the same call goes on.
+    """
+    said = {key: value for key, value in asked.items() if value not in (None, ())}
+
+    def listed(ledger: Ledger, sweep: SweepConfig) -> Plan:
+        plans = stored_plans(ledger, stage)
+        if plans and not (anew or keep_seeds or said):
+            return plans[-1]
+        wanted = make_plan(ledger, sweep, root=settings.root, **said)
+        return begin_plan(ledger, wanted, anew=anew, keep_seeds=keep_seeds)
+
+    train_listed(stage, name, settings, listed, overrides)
+    found = outcome_of(find(settings.root, name), stage)
+    if found is None:
+        raise StateError(f"sweep {name!r} lost its {NAMES[stage]} while it ran")
+    return found
+
+
+def train_listed(
+    stage: Stage,
+    name: str,
+    settings: Settings,
+    listed: Callable[[Ledger, SweepConfig], Plan],
+    overrides: Sequence[str] = (),
+) -> None:
+    """Train what is left of a plan, and keep what that shows at a clean end."""
+    done = run_stage(name, listed, settings, overrides, lambda ledger, folder: _keep(stage, settings, ledger, folder))
+    if done.pending:
+        settings.announce(f"{runs_wait(done.pending)} for MLflow: '{pasted(settings.root, 'sync', name)}'")
+
+
+def _keep(stage: Stage, settings: Settings, ledger: Ledger, folder: Path) -> None:
+    """Keep what was found beside the sweep, in its report, and in the study, from which MLflow has its runs of arms."""
+    found = outcome_of(ledger, stage)
+    if found is None:
+        return
+    if stage == "confirm":
+        write_durably(folder / "confirmation.json", (json.dumps(found.to_data(), indent=1) + "\n").encode())
+    said = {
+        "metric": found.metric,
+        "statement": found.statement,
+        "winner": found.winner or "",
+        "test_evaluations": found.test_evaluations,
+        "arms": [_facts(arm, found.alpha) for arm in found.arms],
+    }
+    ledger.note_study(**{f"{ARMS}{stage}/{found.round}": said})
+    written_report(ledger.name, folder, settings)
+
+
+def _facts(arm: Arm, alpha: float) -> dict[str, Any]:
+    """The interval is ``mean -+ t sd / sqrt(n)``, t of Student's distribution with n - 1 degrees of freedom."""
+    count, low, high = len(arm.runs), None, None
+    if arm.mean is not None and arm.sd is not None and count > 1:
+        half = float(stdtrit(count - 1, 1 - alpha / 2)) * arm.sd / math.sqrt(count)
+        low, high = arm.mean - half, arm.mean + half
+    trials = [run.trial for run in arm.runs]
+    return {"label": arm.label, "n": count, "mean": arm.mean, "sd": arm.sd, "low": low, "high": high, "trials": trials}
