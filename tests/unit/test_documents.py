@@ -54,7 +54,7 @@ def _code(file: Path) -> Iterator[tuple[int, str]]:
 def _calls() -> Iterator[Call]:
     for file in FILES:
         for number, code in _code(file):
-            for match in re.finditer(r"(?:^|[;&|/] *|-- )icd ([a-z]+(?: [^`;#|)]*)?)", code):
+            for match in re.finditer(r"(?:^|[;&|/] *|-- )icd ([a-z]+(?:-[a-z]+)*(?: [^`;#|)]*)?)", code):
                 where = f"{file.relative_to(ROOT)}:{number}"
                 try:
                     yield Call(where, shlex.split(match[1]))
@@ -66,7 +66,7 @@ def _command(words: list[str]) -> tuple[click.Command | None, int]:
     """Follow the words through the groups; gives the command they end at, and how many of them name it."""
     command: click.Command | None = icd
     used = 0
-    while isinstance(command, click.Group) and used < len(words) and re.fullmatch("[a-z]+", words[used]):
+    while isinstance(command, click.Group) and used < len(words) and re.fullmatch("[a-z][a-z-]*", words[used]):
         command = command.get_command(click.Context(command), words[used])
         used += 1
     return command, used
