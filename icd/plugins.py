@@ -20,8 +20,9 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
+from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -81,12 +82,21 @@ def place_of(item: object, folder: Path) -> str:
     return str((folder / Path(str(item)).expanduser()).resolve()) if is_file else ""
 
 
-def ambient() -> list[str]:
-    """List what ``ICD_PLUGINS`` names, and the modules of the entry points, sorted."""
-    named = [word for word in re.split(r"[:,]", os.environ.get(VARIABLE, "")) if word.strip()]
-    from importlib.metadata import entry_points
+def ambient() -> list[Plugin]:
+    """Read what ``ICD_PLUGINS`` names, with paths seen from the working directory, and the entry points' modules.
 
-    return [*map(str.strip, named), *sorted({point.value.partition(":")[0] for point in entry_points(group=GROUP)})]
+    Raises:
+        ConfigError: If one of them cannot be read; it says where it was named.
+    """
+    named = [(VARIABLE, word.strip()) for word in re.split(r"[:,]", os.environ.get(VARIABLE, "")) if word.strip()]
+    entries = sorted((point.name, point.value.partition(":")[0]) for point in entry_points(group=GROUP))
+    found = []
+    for where, item in [*named, *((f"entry point {name} of {GROUP}", module) for name, module in entries)]:
+        try:
+            found.append(resolve(item, Path.cwd()))
+        except ConfigError as error:
+            raise ConfigError([replace(problem, path=where) for problem in error.problems]) from error
+    return found
 
 
 def activate(plugins: Sequence[Plugin]) -> None:

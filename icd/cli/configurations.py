@@ -258,9 +258,9 @@ def _activate(names: tuple[str, ...]) -> bool:
     """Import the plugins that were named, and those of the environment; says whether there is any."""
     from icd import plugins
 
-    listed = list(dict.fromkeys([*names, *plugins.ambient()]))
-    plugins.activate([plugins.resolve(name, Path.cwd()) for name in listed])
-    return bool(listed)
+    found = [*(plugins.resolve(name, Path.cwd()) for name in names), *plugins.ambient()]
+    plugins.activate(list(dict.fromkeys(found)))
+    return bool(found)
 
 
 def _pasted(name: str) -> str:

@@ -39,11 +39,10 @@ def with_ambient(document: Document) -> Document:
         ConfigError: If one of them cannot be read.
     """
     data = document.data
-    if not isinstance(data, dict) or not any(key in data for key in _KEYS) or not (names := ambient()):
+    if not isinstance(data, dict) or not any(key in data for key in _KEYS) or not (plugins := ambient()):
         return document
     listed = data.get("plugins", [])
     if isinstance(listed, list):
         known = {item["name"] for item in listed if isinstance(item, dict) and "name" in item}
-        found = [resolve(name, Path.cwd()).to_data() for name in names]
-        data["plugins"] = [*listed, *(item for item in found if item["name"] not in known)]
+        data["plugins"] = [*listed, *(plugin.to_data() for plugin in plugins if plugin.name not in known)]
     return document

@@ -40,8 +40,8 @@ _DKD = DecoupledKD(temperature=4.0, alpha=1.0, beta=2.0)
 _NKD = NormalizedKD(temperature=1.0, gamma=1.5)
 _CELL_NKD = NormalizedKD(temperature=4.0, gamma=2.0)
 
-# Settings of rival losses as their authors' repositories give them for CIFAR-100 (docs/reference/methods.md); where these differ
-# from pair to pair, those of the README. Weights of the cluster term are ours.
+# Settings of rival losses as their authors' repositories give them for CIFAR-100 (docs/reference/methods.md says where
+# each is from); where these differ from pair to pair, those of the README. Weights of the cluster term are ours.
 _RIVALS: Mapping[str, CellDistillation] = {
     "KD+LS": CellDistillation(
         base_loss=KnowledgeDistillation(temperature=2.0), ce_weight=0.1, base_weight=9.0, logit_standardization=True
