@@ -51,8 +51,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Prepa
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        (f"({VALUE}).mean()", "must give one value for each row, shape [12], but got []"),
-        ("3.0", "must give one value for each row, shape [12], but got 'float'"),
+        (f"({VALUE}).mean()", "must give one value for each row, shape [4], but got []"),
+        ("3.0", "must give one value for each row, shape [4], but got 'float'"),
         (
             f"float('nan') * {VALUE}",
             "loss term 'base' must be finite for every configuration of the space, but got nan",
