@@ -277,7 +277,12 @@ def _choices(option: Schema) -> Schema:
 
 def _range(kind: str) -> Schema:
     number: Schema = {"type": kind}
-    ends = {"low": number, "high": number, "log": {"type": "boolean"}, "step": {**number, "exclusiveMinimum": 0}}
+    ends: dict[str, Schema] = {
+        "low": number,
+        "high": number,
+        "log": {"type": "boolean"},
+        "step": {**number, "exclusiveMinimum": 0},
+    }
     return _closed(ends, ["low", "high"])
 
 

@@ -19,7 +19,7 @@ from icd.config.space import Stored, nodes_below, trial_document
 from icd.config.sweep import METRICS, Budget, Objective, PrunerConfig, Resources, SamplerConfig
 from icd.config.walk import corners, dimensions, points, size
 from icd.config.yaml import apply_overrides, read_yaml
-from icd.results.report.results_part import best_configurations
+from icd.results.report.rows import best_trials
 from icd.search.core.records import TrialRecord
 from icd.search.suggest.flat_row import FlatRow
 from icd.search.sweep_status import flat_rows
@@ -157,7 +157,7 @@ def test_a_parameter_has_one_spelling(file: Path) -> None:
         record = TrialRecord(number=0, state="complete", values=[50.0], params=params, curve={1: 50.0})
         assert {f"params_{name}" for name in params} <= flat_rows([record], ["val/top1"])[0].keys(), "CSV too"
         facts: Any = SimpleNamespace(complete=[record], metrics=["val/top1"], confirmation=None)
-        told = str(best_configurations(facts))
+        told = str(best_trials(facts))
         first = next(iter(params)).removeprefix("method.")  # a cell of the report shows a clear tail
         assert f"{first} " in told
         trial = read_trial(Document(trial_document(config.template, Stored(params)), "t")) if not config.pairs else None
