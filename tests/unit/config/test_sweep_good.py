@@ -98,7 +98,9 @@ def test_equal_files_are_asked_in_one_order() -> None:
     first = sweep("training: {lr: {low: 1, high: 2}}\ncluster_weight: {low: 1.0, high: 2}\ngram: {choices: [cells]}")
     second = sweep("gram: {choices: [cells]}\ncluster_weight: {high: 2, low: 1}\ntraining: {lr: {high: 2, low: 1}}")
     assert first.digest() == second.digest()
-    assert [path for path, _ in nodes_below(first.template)] == [path for path, _ in nodes_below(second.template)]
+    assert [place.path for place in nodes_below(first.template)] == [
+        place.path for place in nodes_below(second.template)
+    ]
 
 
 def test_identity_leaves_out_what_may_change() -> None:
@@ -172,7 +174,7 @@ def test_a_parameter_has_one_spelling(file: Path) -> None:
             if isinstance(value, float) and "weights.s" not in name:
                 assert node == pytest.approx(value)
                 read_trial(apply_overrides(best, [f"{name}={value}"]))
-    for path, node in nodes_below(config.template):
+    for path, node, *_ in nodes_below(config.template):
         written = [str(part) for part in path]
         if isinstance(node, Interval):  # --set goes through choices to the very place
             changed = read_sweep(apply_overrides(document, [f"{'.'.join(written)}={node.to_data()}"]))
