@@ -135,7 +135,7 @@ class Outcome:
             ablation one for each part that was left out or set to its default, then the whole configuration.
         comparisons: Every finalist against every baseline; every part against the whole, below 0 where the part helps.
         test_evaluations: At test images, over all runs of all rounds; of several pairs, over the runs of each.
-        seconds: Of training, over all runs.
+        seconds: Of training, over all runs; two outcomes that differ in nothing else are equal.
         finished: Whether nothing is left to run.
         statement: The finding in plain words, whatever it is.
         faults: Runs that failed for another reason than that they diverged.
@@ -163,7 +163,7 @@ class Outcome:
     arms: tuple[Arm, ...]
     comparisons: tuple[Comparison, ...]
     test_evaluations: int
-    seconds: float
+    seconds: float = field(compare=False)
     finished: bool
     statement: str = ""
     faults: int = 0

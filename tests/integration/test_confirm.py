@@ -90,7 +90,7 @@ def test_another_driver_and_another_request_are_refused(root: Path, harness: Har
     assert harness.drive(root, changes=SEARCH).wait() == 5, "the search's driver too"
     assert first.wait() == 0
     assert harness.drive(root, changes=SEARCH, confirm={**ASKED, "seeds": 4}).wait() == 5
-    assert "was begun otherwise; undo, or add --anew" in harness.errors
+    assert "was begun otherwise; undo, or add --keep-seeds" in harness.errors
     check(root, undisturbed, kills=0)
 
 
