@@ -112,10 +112,16 @@ def choices_of(annotation: Any) -> tuple[object, ...]:
 def field_problems(cls: type, values: Mapping[str, object]) -> list[FieldProblem]:
     """Check the given fields against their ranges; absent fields and fields of other types are left alone."""
     problems = []
-    for name, annotation in annotations(cls).items():
+    for name, limits in _limits(cls).items():
         if name in values:
-            problems += _value_problems(name, values[name], annotation)
+            problems += _value_problems(name, values[name], *limits)
     return problems
+
+
+@cache
+def _limits(cls: Any) -> Mapping[str, tuple[tuple[Range, ...], tuple[object, ...]]]:
+    """Give ranges and choices of every field: kept, since looking them up by annotation is slow."""
+    return {name: (ranges_of(kind), choices_of(kind)) for name, kind in annotations(cls).items()}
 
 
 def check_fields(instance: Any, *more: FieldProblem | None) -> None:
@@ -139,19 +145,17 @@ class Checked:
         return ()
 
 
-def _value_problems(name: str, value: object, annotation: Any) -> list[FieldProblem]:
+def _value_problems(
+    name: str, value: object, ranges: tuple[Range, ...], choices: tuple[object, ...]
+) -> list[FieldProblem]:
     if isinstance(value, tuple):
-        return [
-            problem
-            for index, item in enumerate(value)
-            for problem in _value_problems(f"{name}[{index}]", item, annotation)
-        ]
-    choices = choices_of(annotation)
-    if choices and not ranges_of(annotation) and value is not None and value not in choices:
+        items = (_value_problems(f"{name}[{index}]", item, ranges, choices) for index, item in enumerate(value))
+        return [problem for problems in items for problem in problems]
+    if choices and not ranges and value is not None and value not in choices:
         listed = ", ".join(repr(choice) for choice in choices)
         return [FieldProblem(name, f"{name} must be one of {listed}", value)]
     if isinstance(value, bool) or not isinstance(value, int | float):
         return []
     if not math.isfinite(value):
         return [FieldProblem(name, f"{name} must be finite", value)]
-    return [FieldProblem(name, bound.rule(name), value) for bound in ranges_of(annotation) if not bound.holds(value)]
+    return [FieldProblem(name, bound.rule(name), value) for bound in ranges if not bound.holds(value)]

@@ -1,4 +1,4 @@
-"""What every row of ``DATASETS`` must fulfil, and tiny twins of the data sets to try it on."""
+"""Tiny twins of the data sets."""
 
 import hashlib
 import pickle
@@ -8,17 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from torchvision import datasets
 
-from icd.data import DATASETS, Split, load_dataset
-from icd.data.dataset import views_problem
-from icd.data.images import ArrayImages, FileImages, ImageSet
-from icd.data.loader import batches
-from icd.data.pixels import pixels
-from icd.data.views import draw, order
-from icd.errors import TestSetClosedError
+from icd.data import Split, load_dataset
 
 CLASSES = ("ant", "bee", "cow")
 
@@ -132,88 +125,3 @@ def twin(name: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[],
     else:
         raise AssertionError(f"write a twin for the new data set {name!r} here")
     return lambda: load_dataset(name, root=root, path=path, val_fraction=0.25, split_seed=3, **options)
-
-
-def pixel_hashes(images: ImageSet) -> list[bytes]:
-    """Digest of the pixels of each image."""
-    if isinstance(images, ArrayImages):
-        arrays = list(images.images_NCHW.numpy())
-    else:
-        assert isinstance(images, FileImages)
-        arrays = [pixels(images.decode(index)) for index in range(len(images))]
-    return [hashlib.sha256(np.ascontiguousarray(array).data).digest() for array in arrays]
-
-
-class DatasetContract:
-    """Checks for one data set; a subclass gives the fixtures ``name`` and ``load``."""
-
-    def test_train_val_and_test_share_no_image(self, load: Callable[[], Split]) -> None:
-        split = load()
-        train, val = set(pixel_hashes(split.train)), set(pixel_hashes(split.val))
-        test = set(pixel_hashes(split.test.open("contract")))
-        assert train
-        assert val
-        assert test
-        assert train.isdisjoint(val)
-        assert test.isdisjoint(train | val)
-
-    def test_two_loads_are_equal(self, load: Callable[[], Split]) -> None:
-        first, second = load(), load()
-        assert (first.digest, first.split_digest) == (second.digest, second.split_digest)
-        assert (first.train.digest, first.val.digest) == (second.train.digest, second.val.digest)
-        assert first.test.open("contract").digest == second.test.open("contract").digest
-
-    def test_labels_cover_the_classes(self, name: str, load: Callable[[], Split]) -> None:
-        split = load()
-        every_class = list(range(split.num_classes))
-        for images in (split.train, split.val, split.test.open("contract")):
-            assert images.labels_N.dtype == torch.int64
-            assert sorted(set(images.labels_N.tolist())) == every_class
-        assert len(set(split.class_names)) == split.num_classes
-        assert split.superclasses is None or len(split.superclasses) == split.num_classes
-        assert split.name == name
-
-    def test_closed_test_set_is_not_read(self, load: Callable[[], Split]) -> None:
-        split = load()
-        with pytest.raises(TestSetClosedError):
-            len(split.test)
-        assert split.test.looks == []
-
-    def test_default_views_make_normalised_batches(self, name: str, load: Callable[[], Split]) -> None:
-        split, row = load(), DATASETS[name]
-        indices = order(0, 1, len(split.train))
-        ids = draw(0, 1, indices, row.augmentation.num_views)
-        for images, chosen, view_ids in ((split.train, indices, ids), (split.val, np.arange(len(split.val)), None)):
-            shown = list(
-                batches(
-                    images,
-                    indices=chosen,
-                    view_ids=view_ids,
-                    views=row.augmentation,
-                    batch_size=8,
-                    mean=split.mean,
-                    std=split.std,
-                    device="cpu",
-                    channels_last=True,
-                )
-            )
-            assert torch.equal(torch.cat([batch.indices_B for batch in shown]), torch.from_numpy(chosen))
-            assert torch.equal(
-                torch.cat([batch.labels_B for batch in shown]), images.labels_N[torch.from_numpy(chosen)]
-            )
-            side = row.augmentation.size
-            assert all(batch.images_BCHW.shape[1:] == (3, side, side) for batch in shown)
-            assert all(batch.images_BCHW.dtype == torch.float32 for batch in shown)
-            # Pixels are in 0..255, so normalised ones lie between -mean / std and (1 - mean) / std.
-            low, high = min(b.images_BCHW.min() for b in shown), max(b.images_BCHW.max() for b in shown)
-            assert low >= -max(m / s for m, s in zip(split.mean, split.std, strict=True)) - 1e-4
-            assert high <= max((1 - m) / s for m, s in zip(split.mean, split.std, strict=True)) + 1e-4
-
-    def test_row_agrees_with_the_data(self, name: str, load: Callable[[], Split]) -> None:
-        split, row = load(), DATASETS[name]
-        assert row.from_files == isinstance(split.train, FileImages)
-        if isinstance(split.train, ArrayImages):
-            assert row.image_size in (None, split.train.images_NCHW.shape[-1])
-            assert views_problem(name, row.augmentation, split.train.images_NCHW.shape[-1]) is None
-        assert row.horizontal_flip or not getattr(row.augmentation, "flip", False)
-        assert row.summary.isascii()

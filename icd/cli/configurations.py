@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+PLUGIN = click.option("--plugin", "plugins", multiple=True, help="Also show what this file or module adds.")
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -147,23 +149,31 @@ def _sweep(document: "Document") -> tuple[list[str], dict[str, Any], Any]:
 
 @click.command(cls=Verb)
 @click.argument("kind", type=click.Choice(["trial", "sweep"]), default="sweep")
-def schema(kind: Literal["trial", "sweep"]) -> None:
+@PLUGIN
+def schema(kind: Literal["trial", "sweep"], plugins: tuple[str, ...]) -> None:
     """Print the JSON Schema of a trial's or a sweep's file, with the meaning, range and default of every field.
 
     Editors complete and check a file that begins with the line
     ``# yaml-language-server: $schema=PATH``. Keep the schema there with ``icd schema sweep > PATH``.
     """
+    if _activate(plugins):
+        from icd.config.json_schema import text_of
+
+        click.echo(text_of(kind), nl=False)
+        return
     click.echo(files("icd.config").joinpath(f"{kind}.schema.json").read_text(encoding="utf-8"), nl=False)
 
 
 @click.command(cls=Verb)
 @click.argument("name", required=False)
+@PLUGIN
 @JSON
-def methods(name: str | None, as_json: bool) -> None:
-    """List methods and base losses with their fields and defaults, and the twelve rows of the paper's table.
+def methods(name: str | None, plugins: tuple[str, ...], as_json: bool) -> None:
+    """List methods and base losses with their fields and defaults, and the rows of the paper's table.
 
     With a NAME of any of them: print it as YAML that can stand in a file.
     """
+    _activate(plugins)
     if name is not None:
         click.echo(_pasted(name), nl=False)
         return
@@ -191,17 +201,28 @@ def methods(name: str | None, as_json: bool) -> None:
 
 
 @click.command(cls=Verb)
+@PLUGIN
 @JSON
-def models(as_json: bool) -> None:
-    """List networks with the size of their feature map."""
+def models(plugins: tuple[str, ...], as_json: bool) -> None:
+    """List networks with the size of their feature map; any of timm's can be had as timm:NAME where that is installed.
+
+    A network that takes images of one size only is shown without a map where that is neither 32 nor 224 pixels.
+    """
+    _activate(plugins)
     from icd.models import MODELS, feature_size
 
     listed: dict[str, dict[str, Any]] = {}
     for name, row in MODELS.items():
         sizes = {
             f"{stem} {size} px": list(feature_size(name, stem, size))
-            for stem, size in (("conv3x3", 32), ("conv7x7_s2", 224), ("conv7x7_s2_pool", 224))
-            if stem in row.stems
+            for stem, size in (
+                ("conv3x3", 32),
+                ("conv7x7_s2", 224),
+                ("conv7x7_s2_pool", 224),
+                ("own", 32),
+                ("own", 224),
+            )
+            if stem in row.stems and (row.measure is None or row.measure(stem, size)[1])
         }
         listed[name] = {"summary": row.summary, "paper_name": row.paper_name or name, "features": sizes}
     if as_json:
@@ -213,9 +234,11 @@ def models(as_json: bool) -> None:
 
 
 @click.command(cls=Verb)
+@PLUGIN
 @JSON
-def datasets(as_json: bool) -> None:
+def datasets(plugins: tuple[str, ...], as_json: bool) -> None:
     """List data sets with their options."""
+    _activate(plugins)
     from icd.data import DATASETS
 
     own = ("summary", "num_classes", "preset", "needs_path")
@@ -229,6 +252,15 @@ def datasets(as_json: bool) -> None:
     for name, entry in listed.items():
         options = "".join(f"  {option}: {default}" for option, default in entry["options"].items())
         click.echo(f"{name:14s} {entry['summary']} [preset {entry['preset']}]{options}")
+
+
+def _activate(names: tuple[str, ...]) -> bool:
+    """Import the plugins that were named, and those of the environment; says whether there is any."""
+    from icd import plugins
+
+    found = [*(plugins.resolve(name, Path.cwd()) for name in names), *plugins.ambient()]
+    plugins.activate(list(dict.fromkeys(found)))
+    return bool(found)
 
 
 def _pasted(name: str) -> str:

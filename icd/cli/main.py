@@ -52,6 +52,7 @@ SECTIONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "methods": ("configurations", "List methods, base losses and the paper's rows."),
         "models": ("configurations", "List networks."),
         "datasets": ("configurations", "List data sets."),
+        "check-plugin": ("check_plugin", "Check the losses, networks and data that a plugin adds."),
         "ui": ("machine", "Open a sweep in MLflow and optuna-dashboard."),
         "doctor": ("machine", "Check this machine, or every node of a cluster."),
     },
@@ -89,7 +90,8 @@ class _Lazy(Renaming):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in VERBS:
             return None
-        command: click.Command = getattr(importlib.import_module(f"icd.cli.{VERBS[cmd_name][0]}"), cmd_name)
+        module = importlib.import_module(f"icd.cli.{VERBS[cmd_name][0]}")
+        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -160,7 +162,7 @@ def _run(words: list[str]) -> int:
         _say(SetupError.code, str(_not_utf8(str(error.object))))  # the name of a file that was found
         return SetupError.exit_code
     except Exception as error:
-        return _bug(error, debug="--debug" in words)
+        return _of_a_plugin(error, debug="--debug" in words) or _bug(error, debug="--debug" in words)
 
 
 def _check_names(words: Sequence[str]) -> None:
@@ -181,6 +183,17 @@ def _not_utf8(name: str) -> SetupError:
     return SetupError(
         f"names of files and folders must be UTF-8, but got {shown}; rename it, or choose --root elsewhere"
     )
+
+
+def _of_a_plugin(error: Exception, *, debug: bool) -> int:
+    """Say which line of a plugin raised an exception; 0 where none did."""
+    plugins = sys.modules.get("icd.plugins")  # where nobody has imported it, there is no plugin
+    told = plugins.fault(error) if plugins is not None else ""
+    if told and debug:
+        sys.stderr.write(hide(traceback.format_exc()))
+    if told:
+        _say(ConfigError.code, told)
+    return ConfigError.exit_code if told else 0
 
 
 def _bug(error: Exception, *, debug: bool) -> int:

@@ -82,6 +82,8 @@ def _option_words(option: click.Option, value: Any) -> list[str]:
 
 def read_file(verb: str, file: Path, params: dict[str, Any]) -> tuple[str, dict[str, str]]:
     """Check the sweep in a file as the verb would, and read it; gives the sweep's name and the job's variables."""
+    import yaml
+
     from icd.config.read_sweep import read_sweep
     from icd.config.yaml import apply_overrides, read_yaml
 
@@ -91,9 +93,12 @@ def read_file(verb: str, file: Path, params: dict[str, Any]) -> tuple[str, dict[
         from icd.results.benchmark import entries
 
         entries(document)
-    if file.stat().st_size > _MOST:
+    text, plain = file.read_text(encoding="utf-8"), read_yaml(file).data
+    if "plugins" in plain:  # their text travels with the file's
+        text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
+    if len(text.encode()) > _MOST:
         raise UsageError(f"{file} is too large for a job; put it into the cluster's shared folder, and run it there")
-    return read_sweep(document).name, {FILE_VARIABLE: file.read_text(encoding="utf-8")}
+    return read_sweep(document).name, {FILE_VARIABLE: text}
 
 
 def entry(words: list[str], file: Path | None) -> str:

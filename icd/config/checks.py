@@ -11,12 +11,12 @@ from icd.config.trial import DataConfig, NetworkConfig, TeacherConfig, TrialConf
 from icd.data import DATASETS
 from icd.data.dataset import views_problem
 from icd.errors import ConfigError
-from icd.losses import DecoupledKD, LocalRelations, NormalizedKD
+from icd.losses import DecoupledKD, LocalRelations, NormalizedKD, RefinedLogits
 from icd.methods import METHODS, CellDistillation, Method
 from icd.models import MODELS, Stem, feature_size
 from icd.models.torchvision_nets import IMAGENET_CLASSES
 
-_NOT_PRETRAINED = "only torchvision's networks have published ImageNet weights here"
+_NOT_PRETRAINED = "only torchvision's networks, and many of timm's, have published ImageNet weights here"
 _LARGE_IMAGE = 128  # pixels; from here on the authors use the 224-pixel stem
 
 
@@ -168,6 +168,8 @@ def idle_fields(method: Method | None, num_classes: int) -> list[str]:
         return ["dkd.beta"]  # one class beside the target is sure of itself
     if isinstance(loss, NormalizedKD) and num_classes == 2 and not loss.keep_target:
         return ["nkd.gamma", "nkd.temperature"]
+    if isinstance(loss, RefinedLogits) and num_classes == 2:
+        return ["rld.beta"]  # no class, or one, is below the label
     if isinstance(loss, LocalRelations) and loss.k == num_classes - 1:
         return ["ldrld.beta"]  # one class is left outside the top
     return []

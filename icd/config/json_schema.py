@@ -188,15 +188,21 @@ def _training() -> Schema:
 
 def _network(cls: Any) -> Schema:
     """Take a network by its name, or with more."""
-    stems = sorted({stem for row in MODELS.values() for stem in row.stems})
-    own = _fields(cls, arch=_names(MODELS), stem=_names(["auto", *stems]), training=_ref("training"))
+    stems = sorted({"own", *(stem for row in MODELS.values() for stem in row.stems)})
+    own = _fields(cls, arch=_arch(MODELS), stem=_names(["auto", *stems]), training=_ref("training"))
     own["stem"]["default"] = "auto"
-    published = _names(name for name, row in MODELS.items() if row.build_pretrained)
+    published = _arch(name for name, row in MODELS.items() if row.build_pretrained)
     rules = [_when("pretrained", True, "arch", published)]
     rules += [_when("weights", "pretrained", "arch", published)] if cls is TeacherConfig else []
     for stem in stems:
-        rules.append(_when("stem", stem, "arch", _names(name for name, row in MODELS.items() if stem in row.stems)))
-    return _any(_names(MODELS), _closed(own, ["arch"], description=_first(cls), allOf=rules))
+        having = [name for name, row in MODELS.items() if stem in row.stems]
+        rules.append(_when("stem", stem, "arch", _arch(having) if stem == "own" else _names(having)))
+    return _any(_arch(MODELS), _closed(own, ["arch"], description=_first(cls), allOf=rules))
+
+
+def _arch(names: Iterable[str]) -> Schema:
+    """Take one of some networks, or any of timm's."""
+    return _any(_names(names), {**_TEXT, "pattern": "^timm:."})
 
 
 def _data() -> Schema:
@@ -222,6 +228,7 @@ def _parts() -> dict[str, Schema]:
         "training": {**_ref("training"), "description": "How the student is trained."},
         "seed": {**seed, "description": "Of the training.", "default": 0},
         "extends": {**_TEXT, "description": "A file that this one is laid over."},
+        "plugins": _plugins(),
     }
 
 
@@ -232,6 +239,13 @@ def _trial() -> Schema:
     whole = {"required": ["student", "method"], **taught}
     parts = {**_parts(), "fingerprint": {"type": ["object", "null"]}}
     return {**_closed(parts), "if": {"required": ["extends"]}, "else": whole}
+
+
+def _plugins() -> Schema:
+    """Take a list of paths and modules, or what a document that was written holds of them."""
+    stored = _closed({name: _TEXT for name in ("name", "digest", "source")}, ["name", "digest"])  # noqa: C420
+    about = "Files, seen from this one's folder, and installed modules with a user's own losses, networks and data."
+    return {"type": "array", "items": _any({**_TEXT, "minLength": 1}, stored), "description": about}
 
 
 # A sweep
@@ -306,7 +320,7 @@ def _search() -> Schema:
     objective = _any(_names(METRICS), _closed(_fields(Objective, metric=_names(METRICS))))
     source = _closed({"from": _NAME, "top": _fields(Source)["top"]}, ["from"])
     changes: dict[str, Schema] = {part: {} for part in ("teacher", "student", "method", "training", "seed")}
-    first = _any(_names(PAPER_ROWS), source, _closed({"label": _NAME, **changes}, ["label"]))
+    first = _any(_names(PAPER_ROWS), source, _closed({"label": _any(_NAME, _names(PAPER_ROWS)), **changes}, ["label"]))
     own = {
         "objective": _any(objective, {"type": "array", "items": objective, "minItems": 1}),
         "sampler": _part(SamplerConfig, "name"),

@@ -9,6 +9,7 @@ from icd.config.document import Document, KeyPath, dotted, in_order
 from icd.config.forms import TOP, full_form
 from icd.config.habits import about_file, meant, write
 from icd.config.ranges import Choice, Interval
+from icd.config.read_plugins import read_plugins
 from icd.config.read_template import TemplateReader
 from icd.config.read_trial import check_trial
 from icd.config.reader import MAPPING, MISSING_KEY, NAME, WRONG, Row
@@ -33,6 +34,7 @@ from icd.config.yaml import apply_overrides, read_yaml
 from icd.errors import ConfigError, Problem
 from icd.fields import annotations
 from icd.methods import PAPER_ROWS
+from icd.plugins import Plugin
 
 T = TypeVar("T")
 
@@ -72,7 +74,9 @@ def read_sweep(document: Document) -> SweepConfig:
 class _SweepReader(TemplateReader):
     def read(self, data: dict[str, Any]) -> SweepConfig:
         """Give a sweep in which parts that could not be read have their defaults."""
-        self.unknown_keys(data, ("name", "pairs", *TOP, "search", "resources"), ())
+        self.unknown_keys(data, ("name", "pairs", *TOP, "search", "resources", "plugins"), ())
+        self.plugins = read_plugins(self.document, self.problems)
+        self.used: set[Plugin] = set()
         name = self._name(data)
         search = data.get("search")
         if not isinstance(search, dict | None):
@@ -88,7 +92,7 @@ class _SweepReader(TemplateReader):
             self.note(("search", "rank"), rule, value=rank, hint="" if pairs else "drop it, or give pairs")
         sweep = SweepConfig(
             name=name,
-            template=template,
+            template=self._with_plugins(template),
             pairs=pairs,
             rank=rank,
             enqueue=tuple(baselines.values()),
@@ -100,7 +104,12 @@ class _SweepReader(TemplateReader):
             resources=self._part(Resources, data, ("resources",)),
         )
         rules(self, sweep, self._probe(sweep, list(baselines)), list(baselines))
-        return sweep
+        return replace(sweep, template=self._with_plugins(template, used=self.used))
+
+    def _with_plugins(self, template: dict[str, Any], used: set[Plugin] | None = None) -> dict[str, Any]:
+        """Give every trial the plugins of the sweep, as its document holds them; those that none uses are left out."""
+        kept = [plugin.to_data() for plugin in self.plugins if used is None or plugin in used]
+        return {**template, "plugins": kept} if kept else template
 
     def _template(self, data: dict[str, Any]) -> dict[str, Any]:
         images = data["data"] if isinstance(data.get("data"), dict) else {}
@@ -204,7 +213,9 @@ class _SweepReader(TemplateReader):
                 return Baseline(label=item, changes={"method": item})
             self.note(path, "unknown recipe", value=item, hint=meant(item, list(PAPER_ROWS)))
             return None
-        self.fields(Baseline, item, path, {"label": NAME}, also=_CHANGES)
+        # A row of the paper may be called what no sweep is called.
+        label = str if item.get("label") in PAPER_ROWS else NAME
+        self.fields(Baseline, item, path, {"label": label}, also=_CHANGES)
         changes = {name: value for name, value in item.items() if name != "label" and value is not None}
         return Baseline(label=item["label"], changes=changes) if self.right(path) else None
 
@@ -223,9 +234,9 @@ class _SweepReader(TemplateReader):
             return None
         networks = {part: full_form(part, item[part]) for part in ("teacher", "student") if item.get(part) is not None}
         archs = [str(value.get("arch", "")) if isinstance(value, dict) else str(value) for value in networks.values()]
-        kinds = {"name": NAME, "teacher": Any, "student": Any}
-        self.fields(Pair, {"name": "-".join(archs), **item, **networks}, path, kinds)
-        return Pair(**{"name": "-".join(archs), **item, **networks}) if self.right(path) else None
+        kinds, name = {"name": NAME, "teacher": Any, "student": Any}, "-".join(archs).replace(":", "-")
+        self.fields(Pair, {"name": name, **item, **networks}, path, kinds)
+        return Pair(**{"name": name, **item, **networks}) if self.right(path) else None
 
     # Trials of the space and baselines, read before anything is started
 
@@ -251,6 +262,7 @@ class _SweepReader(TemplateReader):
     ) -> TrialConfig | None:
         document = replace(self.document, data=data, moved=moved, problems=(), file=self.document.data)
         config, problems = check_trial(document)
+        self.used |= set(config.plugins) if config else set()
         failed = tuple(dotted(place) for place in (*self.failed, *self.document.broken))
         for problem in problems:
             if not any(f"{problem.path}.".startswith((f"{place}.", f"{place}[")) for place in failed):

@@ -5,6 +5,7 @@ need it says nothing.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from icd.config.document import Document, KeyPath, in_order
 from icd.config.fingerprint import Fingerprint
 from icd.config.forms import TOP, WEIGHTS, full_form, is_range
 from icd.config.habits import about_file, meant, one_value, write
+from icd.config.read_plugins import owners, read_plugins, used_plugins
 from icd.config.reader import MAPPING, MISSING_KEY, WRONG, Reader, Row, keys_of, option_types
 from icd.config.training import PRESETS, TrainingConfig, preset_fields
 from icd.config.trial import DataConfig, NetworkConfig, TeacherConfig, TrialConfig, plain_data
@@ -22,6 +24,7 @@ from icd.errors import ConfigError, Problem
 from icd.fields import annotations
 from icd.methods import METHODS, PAPER_ROWS
 from icd.models import MODELS
+from icd.plugins import Plugin
 
 
 def load_trial(path: Path, overrides: Sequence[str] = ()) -> TrialConfig:
@@ -76,8 +79,9 @@ def stored_fingerprint(document: Document) -> Fingerprint | None:
 
 class _TrialReader(TrialParts):
     def read(self, data: dict[str, Any]) -> TrialConfig | None:
+        plugins = read_plugins(self.document, self.problems)
         data = self._without_ranges(data, ())
-        self.unknown_keys(data, [*(part for part in TOP if part != "pair"), "fingerprint"], ())
+        self.unknown_keys(data, [*(part for part in TOP if part != "pair"), "fingerprint", "plugins"], ())
         for name in ("student", "method"):
             if data.get(name) is None and (name,) not in self.wrong:
                 self.note((name,), MISSING_KEY)
@@ -98,7 +102,16 @@ class _TrialReader(TrialParts):
         if self.problems or images is None or student is None or method is None or training is None:
             return None  # what is None has a problem
         teacher = teacher if method.needs_teacher else None
-        return TrialConfig(data=images, student=student, method=method, training=training, teacher=teacher, seed=seed)
+        config = TrialConfig(data=images, student=student, method=method, training=training, teacher=teacher, seed=seed)
+        return self._with_plugins(config, plugins)
+
+    def _with_plugins(self, config: TrialConfig, listed: Sequence[Plugin]) -> TrialConfig | None:
+        """Keep the plugins that the trial uses; whoever trains it elsewhere must be able to import them."""
+        for what, name, owner in owners([config]):
+            if not isinstance(owner, Plugin):
+                rule = f"{what} {name!r} was registered by {owner}, which no worker imports; list its file or module"
+                self.note(("plugins",), rule)
+        return None if self.problems else replace(config, plugins=used_plugins(config, listed))
 
     def _without_ranges(self, node: Any, path: KeyPath) -> Any:
         """Leave out ranges, which are a sweep's."""
@@ -154,6 +167,9 @@ class _TrialReader(TrialParts):
         arch = network.get("arch") if isinstance(network, dict) else network
         own = {name: item for name, item in named.items() if name != "preset"}
         full = preset_fields(preset, MODELS[str(arch)].family if _is_key(arch, MODELS) else "", own)
+        row = DATASETS[self.images.name] if self.images else None
+        if row and preset == row.preset and "augmentation" not in own:
+            full = {**full, "augmentation": plain_data(row.augmentation)}
         values = self.fields(TrainingConfig, full, path, instead=PRESETS["cifar100"], also=["preset"]) or {}
         return self.made(TrainingConfig, values, path)  # type: ignore[no-any-return]
 

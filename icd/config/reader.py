@@ -22,6 +22,7 @@ from icd.errors import Problem
 from icd.fields import FieldError, annotations, choices_of, ranges_of
 from icd.losses import BASE_LOSSES
 from icd.methods import METHODS
+from icd.registry import Registry
 
 MAPPING = "must be a mapping of keys to values"
 MISSING_KEY = "required key is missing"
@@ -181,7 +182,8 @@ class Reader:
             if isinstance(value, str) and value in kind.table:
                 return value
             self._unsure.add(path[:-1])
-            self.refuse(path, f"unknown {kind.what}", value, hint=meant(value, list(kind.table)))
+            names = kind.table.like(value) if isinstance(kind.table, Registry) else list(kind.table)
+            self.refuse(path, f"unknown {kind.what}", value, hint=meant(value, names))
             return WRONG
         if isinstance(value, dict) and len(value) != 1:
             self.refuse(path, f"must name one {kind.what}, as in {{{next(iter(kind.table))}: {{}}}}", value)

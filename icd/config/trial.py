@@ -18,18 +18,16 @@ from icd.fields import Checked, FieldProblem, Range, Seed
 from icd.losses import BASE_LOSSES
 from icd.methods import METHODS, CellDistillation, Method
 from icd.models import Stem
+from icd.plugins import Plugin, changes
 
 ValShare = Annotated[float, Range(above=0, at_most=0.5)]
 
 _SEARCHED = {"train_on": "train", "measure_on": "val"}
 
-# Dataclasses that are written as {name: {fields}}, with the table that names them.
-_TAGGED: Mapping[type, str] = {cls: name for table in (BASE_LOSSES, VIEW_FAMILIES) for name, cls in table.items()}
 # Fields that came later. They are written only where they differ from their defaults, so that what was written before,
 # and its key, stay the same.
 _LATER = ("measure_every", "optimizer", "label_smoothing", "ema_decay")
 _DEFAULTS = {field.name: field.default for field in fields(TrainingConfig) if field.name in _LATER}
-_METHOD_NAMES: Mapping[type, str] = {cls: name for name, cls in METHODS.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +105,18 @@ class TeacherConfig(Checked):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialConfig(Checked):
-    """Everything that a trial's result follows from, but for the kind of processor and the teacher cache's mode."""
+    """Everything that a trial's result follows from, but for the kind of processor and the teacher cache's mode.
+
+    Attributes:
+        data: Images.
+        student: Network that is trained.
+        method: Loss.
+        training: How the student is trained.
+        teacher: Network that teaches.
+        seed: Of the training.
+        plugins: Those that register something which the other fields name; with their source, so that the trial can be
+            trained anywhere. Their digests are in the key.
+    """
 
     data: DataConfig
     student: NetworkConfig
@@ -115,10 +124,12 @@ class TrialConfig(Checked):
     training: TrainingConfig
     teacher: TeacherConfig | None = None
     seed: Seed = 0
+    plugins: tuple[Plugin, ...] = ()
 
     def to_data(self) -> dict[str, Any]:
         """Write the configuration as plain YAML data, every field spelt out."""
-        return {name: value for name, value in plain_data(self).items() if value is not None}
+        plugins = {"plugins": [plugin.to_data() for plugin in self.plugins] or None}
+        return {name: value for name, value in {**plain_data(self), **plugins}.items() if value is not None}
 
     def key(self) -> str:
         """Digest of the configuration; where data and teacher digests are known they stand for names and places."""
@@ -130,6 +141,8 @@ class TrialConfig(Checked):
             data["teacher"] = {name: data["teacher"][name] for name in ("arch", "stem", "digest")}
         for training in (data["training"], data.get("teacher", {}).get("training")):
             (training or {}).pop("measure_every", None)  # looking at a training does not change it
+        if self.plugins:
+            data["plugins"] = [[plugin.name, plugin.digest] for plugin in self.plugins]
         text = json.dumps(whole(data), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -141,10 +154,12 @@ def plain_data(value: Any) -> Any:
         return {name: item for name, item in own.items() if item is not None} | value.parts | dict(value.options)
     if is_dataclass(value) and not isinstance(value, type):
         inner = {field.name: plain_data(getattr(value, field.name)) for field in fields(value)}
-        if type(value) in _TAGGED:
-            return {_TAGGED[type(value)]: inner}
-        if type(value) in _METHOD_NAMES:
-            return {"name": _METHOD_NAMES[type(value)], **inner, **_named_weights(value)}
+        if tag := BASE_LOSSES.name_of(type(value)) or VIEW_FAMILIES.name_of(type(value)):
+            return {tag: inner}
+        if isinstance(value, CellDistillation) and not value.logit_standardization:
+            del inner["logit_standardization"]  # came later
+        if name := METHODS.name_of(type(value)):
+            return {"name": name, **inner, **_named_weights(value)}
         if isinstance(value, TrainingConfig):
             inner = {name: item for name, item in inner.items() if name not in _LATER or item != _DEFAULTS[name]}
         if isinstance(value, TeacherConfig) and not value.pretrained:
@@ -172,7 +187,9 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
     lines = []
     for name in sorted(old.keys() | new.keys()):
         before, after = old.get(name), new.get(name)
-        if isinstance(before, dict) and isinstance(after, dict):
+        if name == "plugins" and not prefix:
+            lines += changes(before or [], after or [])
+        elif isinstance(before, dict) and isinstance(after, dict):
             lines += differences(before, after, f"{prefix}{name}.")
         elif before != after:
             lines.append(f"{prefix}{name}: {before!r} -> {after!r}")

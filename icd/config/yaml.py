@@ -14,6 +14,7 @@ import yaml
 
 from icd.config.document import Document, KeyPath, Origin, dotted, laid_over
 from icd.config.overrides import apply_overrides
+from icd.config.plugin_sources import with_ambient, with_sources
 from icd.errors import ConfigError, Problem, did_you_mean, shorten
 
 __all__ = ["Document", "KeyPath", "apply_overrides", "dotted", "parse_yaml", "read_yaml"]
@@ -74,12 +75,13 @@ def read_yaml(path: Path) -> Document:
     Raises:
         ConfigError: If it is missing, unreadable, empty, too large or not strict YAML.
     """
-    return _extended(path, ())
+    return with_ambient(_extended(path, ()))
 
 
 def _extended(path: Path, above: tuple[str, ...]) -> Document:
     source = str(path) if str(path).isprintable() else shorten(str(path))
     document = parse_yaml(_text(path, source), source)
+    document = with_sources(document, path.parent)
     if not isinstance(document.data, dict) or "extends" not in document.data:
         return document
     base, where = document.data["extends"], ("extends",)

@@ -14,7 +14,7 @@ Shape key:
     B: batch    C: colours (3)    H, W: height, width    S: output side
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -41,6 +41,7 @@ from icd.data.pixels import (
 from icd.data.rand_augment import STRENGTHS, augmented, crop_ids, draw_operations
 from icd.data.warps import RandomResizedCrop, RotateFlip
 from icd.fields import Checked, Count, FieldProblem, NonNegativeInt, Range
+from icd.registry import Registry
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -234,10 +235,13 @@ class RandAugment(Checked):
 
 ViewFamily = CropFlip | RotateFlip | RandomResizedCrop | RandAugment | Identity
 
-VIEW_FAMILIES: Mapping[str, type[ViewFamily]] = {
-    "crop_flip": CropFlip,
-    "rotate_flip": RotateFlip,
-    "random_resized_crop": RandomResizedCrop,
-    "rand_augment": RandAugment,
-    "none": Identity,
-}
+VIEW_FAMILIES: Registry[type[ViewFamily]] = Registry(
+    "augmentation",
+    {
+        "crop_flip": CropFlip,
+        "rotate_flip": RotateFlip,
+        "random_resized_crop": RandomResizedCrop,
+        "rand_augment": RandAugment,
+        "none": Identity,
+    },
+)

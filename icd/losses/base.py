@@ -11,7 +11,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from icd.fields import NonNegative, Positive, check_fields
-from icd.losses.rows import by_hand, in_full_precision, log_softened, pair_kl, softened_kl, with_gradient
+from icd.losses.rows import (
+    by_hand,
+    in_full_precision,
+    log_softened,
+    others_and_margin,
+    pair_kl,
+    softened_kl,
+    with_gradient,
+)
 
 
 class BaseLoss(Protocol):
@@ -19,11 +27,16 @@ class BaseLoss(Protocol):
 
     A base loss is a frozen value: its fields are the constants of its equation, and calling it is pure. The device
     follows the inputs; half-precision logits are computed in float32; no gradient reaches the teacher.
+
+    A class may say ``per_batch = True``: its rows depend on each other. It is called with the cells of the whole batch,
+    [B, P, K], and the labels [B], and gives one value for each cell of each image, [B, P]; what the images of a batch
+    share is given to each of them. It may say ``zero_at_equality = False`` where a student equal to its teacher is not
+    at the minimum.
     """
 
     title: ClassVar[str]
 
-    def __call__(self, student_NK: Tensor, teacher_NK: Tensor, labels_N: Tensor) -> Tensor:
+    def __call__(self, student_NK: Tensor, teacher_NK: Tensor, labels_N: Tensor, /) -> Tensor:
         """Return the loss of each row, shape [N]; lower is closer."""
         ...
 
@@ -86,8 +99,8 @@ class DecoupledKD:
     def _weighted(self, student_NK: Tensor, teacher_NK: Tensor, labels_N: Tensor, alpha: float, beta: float) -> Tensor:
         student_NK, temperature = in_full_precision(student_NK), self.temperature
         with by_hand(student_NK):
-            log_NK, gradient_NK, margin_N = _others_and_margin(student_NK, labels_N, temperature)
-            gap_NK, teacher_NK, teacher_margin_N = _others_and_margin(
+            log_NK, gradient_NK, margin_N = others_and_margin(student_NK, labels_N, temperature)
+            gap_NK, teacher_NK, teacher_margin_N = others_and_margin(
                 in_full_precision(teacher_NK), labels_N, temperature
             )
             gap_NK.sub_(log_NK)
@@ -116,6 +129,7 @@ class NormalizedKD:
     """
 
     title: ClassVar[str] = "NKD, Yang et al., ICCV 2023"
+    zero_at_equality: ClassVar[bool] = False
 
     temperature: Positive = 1.0
     gamma: NonNegative = 1.5
@@ -141,18 +155,3 @@ class NormalizedKD:
             soft_value_N = soft_NK.mul_(log_soft_NK).sum(dim=1)
             value_N = target_value_N - soft_weight * self.temperature * soft_value_N
         return with_gradient(student_NK, value_N, gradient_NK)
-
-
-def _others_and_margin(logits_NK: Tensor, labels_N: Tensor, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Probabilities among the classes that are not the target, logs first, [N, K]; the target's logit above theirs [N].
-
-    The margin is z_y - log sum_{c != y} exp z_c with z = logits / T; its sigmoid is the target's probability.
-    """
-    softened_NK, labels_N1 = logits_NK / temperature, labels_N.unsqueeze(1)
-    target_N1 = softened_NK.gather(1, labels_N1)
-    softened_NK.scatter_(1, labels_N1, float("-inf"))
-    largest_N1 = softened_NK.amax(dim=1, keepdim=True)
-    probability_NK = (softened_NK - largest_N1).exp_()
-    sum_N1 = probability_NK.sum(dim=1, keepdim=True)
-    normaliser_N1 = largest_N1 + sum_N1.log()
-    return softened_NK.sub_(normaliser_N1), probability_NK.div_(sum_N1), (target_N1 - normaliser_N1).squeeze(1)

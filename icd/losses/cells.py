@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from icd.errors import ConfigError, Problem
 from icd.kept import kept
 from icd.losses.base import BaseLoss
 from icd.losses.rows import by_hand, in_full_precision, no_autocast, with_gradient
@@ -120,9 +121,7 @@ def scale_loss(
     Returns:
         A scalar.
     """
-    batch, cells, _ = student_BPK.shape
-    labels_N = labels_B.repeat_interleave(cells)
-    loss_BP = base_loss(student_BPK.flatten(0, 1), teacher_BPK.flatten(0, 1), labels_N).reshape(batch, cells)
+    loss_BP = loss_of_cells(base_loss, student_BPK, teacher_BPK, labels_B)
     if cell_right_BP is None:
         cell_right_BP = teacher_BPK.argmax(dim=2) == labels_B.unsqueeze(1)
     complementary_BP = cell_right_BP != teacher_right_B.unsqueeze(1)
@@ -130,6 +129,31 @@ def scale_loss(
     if cell_weights_P is None:
         return (weight_BP * loss_BP).mean()
     return (weight_BP * loss_BP * cell_weights_P.to(loss_BP)).sum(dim=1).mean()
+
+
+def loss_of_cells(base_loss: BaseLoss, student_BPK: Tensor, teacher_BPK: Tensor, labels_B: Tensor) -> Tensor:
+    """Call a base loss on all cells, as rows or, where it is ``per_batch``, as they are; gives [B, P].
+
+    It sees float32 at least, and is out of reach of automatic mixed precision.
+
+    Raises:
+        ConfigError: If it gives anything but one value for each cell.
+    """
+    batch, cells, _ = student_BPK.shape
+    student_BPK, teacher_BPK = in_full_precision(student_BPK), in_full_precision(teacher_BPK)
+    wanted: tuple[int, ...]
+    with no_autocast(student_BPK):
+        if getattr(base_loss, "per_batch", False):
+            loss, wanted = base_loss(student_BPK, teacher_BPK, labels_B), (batch, cells)
+        else:
+            sides = student_BPK.flatten(0, 1), teacher_BPK.flatten(0, 1)
+            loss, wanted = base_loss(*sides, labels_B.repeat_interleave(cells)), (batch * cells,)
+    shape = getattr(loss, "shape", None)
+    if shape != wanted:
+        rule = f"{type(base_loss).__name__} must give one value for each row, shape {list(wanted)}"
+        got = type(loss).__name__ if shape is None else list(shape)
+        raise ConfigError(Problem(path="method.base_loss", rule=rule, value=got, has_value=True))
+    return loss.reshape(batch, cells)
 
 
 def cluster_loss(

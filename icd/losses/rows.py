@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+_DEVIATION_FLOOR = 1e-7
+
 
 class _Known(torch.autograd.Function):
     @staticmethod
@@ -109,3 +111,32 @@ def pair_kl(student_N: Tensor, teacher_N: Tensor) -> Tensor:
     first_N = F.logsigmoid(teacher_N) - F.logsigmoid(student_N)
     second_N = F.logsigmoid(-teacher_N) - F.logsigmoid(-student_N)
     return teacher_N.sigmoid() * first_N + (-teacher_N).sigmoid() * second_N
+
+
+def others_and_margin(logits_NK: Tensor, labels_N: Tensor, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Probabilities among the classes that are not the target, logs first, [N, K]; the target's logit above theirs [N].
+
+    The margin is z_y - log sum_{c != y} exp z_c with z = logits / T; its sigmoid is the target's probability.
+    """
+    softened_NK, labels_N1 = logits_NK / temperature, labels_N.unsqueeze(1)
+    target_N1 = softened_NK.gather(1, labels_N1)
+    softened_NK.scatter_(1, labels_N1, float("-inf"))
+    largest_N1 = softened_NK.amax(dim=1, keepdim=True)
+    probability_NK = (softened_NK - largest_N1).exp_()
+    sum_N1 = probability_NK.sum(dim=1, keepdim=True)
+    normaliser_N1 = largest_N1 + sum_N1.log()
+    return softened_NK.sub_(normaliser_N1), probability_NK.div_(sum_N1), (target_N1 - normaliser_N1).squeeze(1)
+
+
+def standardized(logits: Tensor) -> Tensor:
+    r"""Z-scores of each row over its classes; gradients pass through the row's mean and deviation.
+
+    .. math:: Z(x) = (x - \bar x) / (\sigma(x) + 10^{-7}), \qquad \sigma^2 = \sum_k (x_k - \bar x)^2 / (K - 1)
+
+    Source: Sun et al., CVPR 2024 (logit standardization). The unbiased deviation and the 1e-7 outside the root are
+    their code's. Two classes have the same z-scores whatever their logits, so that there is nothing to learn.
+    """
+    logits = in_full_precision(logits)
+    with no_autocast(logits):
+        deviation = logits.std(dim=-1, keepdim=True)
+        return (logits - logits.mean(dim=-1, keepdim=True)) / (deviation + _DEVIATION_FLOOR)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from icd.fields import FieldProblem, NonNegative, Positive, Range, check_fields
 from icd.losses import BaseLoss, KnowledgeDistillation
 from icd.losses.cells import Gram, cluster_loss, paper_scale_weights, scale_loss
+from icd.losses.rows import standardized
 from icd.methods.base import MethodSetup, NetworkOutputs, Step, cross_entropy, teacher_of, warmup_factor, weighted
 
 Scale = Annotated[int, Range(at_least=1)]
@@ -34,6 +35,8 @@ class CellDistillation:
 
     Attributes:
         base_loss: Loss of one row of logits.
+        logit_standardization: Give the base loss z-scores of each row instead of logits (Sun et al., CVPR 2024); cross
+            entropy and the cluster term see the logits.
         scales: m of each scale; (1,) is the plain method on the global logits.
         base_weight: Weight of the base term (0.9 for the KD family, 1 for others).
         ce_weight: Weight of cross entropy (0.1 for the KD family, 1 for others).
@@ -73,6 +76,7 @@ class CellDistillation:
     grid: Annotated[int, Range(at_least=1)] | None = 4
     global_verdict: Literal["cell", "logits"] = "cell"
     allow_repeated_cells: bool = False
+    logit_standardization: bool = False
 
     def __post_init__(self) -> None:
         check_fields(
@@ -143,6 +147,8 @@ class CellDistillation:
             cell_right_BP = teacher.logits_right(labels_B).unsqueeze(1)
         else:
             cell_right_BP = teacher.cells_right(self.scales, teacher_BPK, labels_B)
+        if self.logit_standardization:
+            student_BPK, teacher_BPK = standardized(student_BPK), standardized(teacher_BPK)
         from_cell = self.global_verdict == "cell" and self.scales[0] == 1
         return scale_loss(
             self.base_loss,

@@ -3,8 +3,6 @@
 To add a network, write its class in the file of its family and add a row here; the contract tests take every row.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -24,32 +22,17 @@ from icd.models.four_stage_resnet import BasicBlock, Bottleneck, FourStageResNet
 from icd.models.mobilenetv2 import MobileNetV2
 from icd.models.output import Network, Output, Stem
 from icd.models.resnet import ResNet
+from icd.models.row import Builder, ModelRow
 from icd.models.seeding import initial_weights
 from icd.models.shufflenetv1 import ShuffleNetV1
 from icd.models.shufflenetv2 import ShuffleNetV2
+from icd.models.timm_nets import timm_names, timm_row
 from icd.models.torchvision_nets import build_mobilenet_v2, build_resnet
 from icd.models.vgg import VGG
 from icd.models.wide_resnet import WideResNet
+from icd.registry import Registry, Source
 
 __all__ = ["MODELS", "ModelRow", "Network", "Output", "Stem", "build_model", "feature_size"]
-
-
-Builder = Callable[[int, Stem], Network]
-Side = Callable[[Stem, int], int]
-
-
-@dataclass(frozen=True, slots=True)
-class ModelRow:
-    """One network of the table."""
-
-    build: Builder  # number of classes, stem -> a Network with new weights, drawn from torch's global generator
-    channels: int  # of the features
-    side: Side  # stem, side of a square image -> side of the features
-    stems: tuple[Stem, ...]
-    family: str
-    summary: str
-    build_pretrained: Builder | None = None
-    paper_name: str = ""  # what the authors' tables and checkpoints call it, where that is not the key
 
 
 _SMALL: tuple[Stem, ...] = ("conv3x3", "conv7x7_s2")
@@ -87,7 +70,7 @@ def _torchvision(name: str, channels: int, summary: str) -> ModelRow:
 
 
 # Millions of parameters are those with 100 classes and the conv3x3 stem, for torchvision with 1000 classes.
-MODELS: Mapping[str, ModelRow] = {
+_ROWS = {
     "resnet8": _thin(8, "CIFAR ResNet, 1 block per layer, 0.08 M parameters"),
     "resnet14": _thin(14, "CIFAR ResNet, 2 blocks per layer, 0.18 M parameters"),
     "resnet20": _thin(20, "CIFAR ResNet, 3 blocks per layer, 0.28 M parameters"),
@@ -158,6 +141,7 @@ MODELS: Mapping[str, ModelRow] = {
     "torchvision_resnet152": _torchvision("resnet152", 2048, "ImageNet ResNet152, 60.19 M parameters"),
     "torchvision_mobilenet_v2": _torchvision("mobilenet_v2", 1280, "ImageNet MobileNetV2, 3.50 M parameters"),
 }
+MODELS: Registry[ModelRow] = Registry("network", _ROWS, {"timm": Source(timm_row, timm_names)})
 
 
 def build_model(
@@ -200,7 +184,8 @@ def feature_size(arch: str, stem: Stem, image_size: int) -> tuple[int, int, int]
     """
     row = _row(arch, stem)
     side = row.side(stem, image_size)
-    if side < 1:
+    size = row.measure(stem, image_size) if row.measure else (row.channels, side, side)
+    if min(size) < 1:
         raise ConfigError(
             Problem(
                 path="image_size",
@@ -209,13 +194,13 @@ def feature_size(arch: str, stem: Stem, image_size: int) -> tuple[int, int, int]
                 has_value=True,
             )
         )
-    return row.channels, side, side
+    return size
 
 
 def _row(arch: str, stem: str) -> ModelRow:
     row = MODELS.get(arch)
     if row is None:
-        raise ConfigError(_unknown("arch", "must be a known network", arch, tuple(MODELS)))
+        raise ConfigError(_unknown("arch", "must be a known network", arch, tuple(MODELS.like(arch))))
     if stem not in row.stems:
         raise ConfigError(_unknown("stem", f"must be a stem of {arch}", stem, row.stems))
     return row

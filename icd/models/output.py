@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from torch import Tensor, nn
 
-Stem = Literal["conv3x3", "conv7x7_s2", "conv7x7_s2_pool"]
+# ``own``: the only first layers that a network has, where it is none of the papers'.
+Stem = Literal["conv3x3", "conv7x7_s2", "conv7x7_s2_pool", "own"]
 
 
 class Output(NamedTuple):

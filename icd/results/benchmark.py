@@ -194,7 +194,7 @@ def _entry(whole: SweepConfig, source: str, row: str, column: str, short: str) -
     data = whole.to_data()
     method = whole.template["method"].option(row)
     data |= {
-        "name": ".".join(part for part in (whole.name, short, row) if part),
+        "name": ".".join(part for part in (whole.name, short, row.replace("+", "-")) if part),
         "method": {"choices": [plain(method)]},
     }
     if column:

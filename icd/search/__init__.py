@@ -7,6 +7,7 @@ The functions here are the verbs of the command for Python and notebooks; import
     pandas.DataFrame(search.trial_rows("quickstart"))
 """
 
+import copy
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -94,7 +95,7 @@ def resume(name: str, overrides: Sequence[str] = (), **options: Unpack[Options])
         StateError: If there is none of that name, another driver has it, or more than the budget is changed.
     """
     from icd.config.read_sweep import read_sweep
-    from icd.search.run_sweep import run, stored_document
+    from icd.search.run_sweep import refuse_changed_plugins, run, stored_document
     from icd.search.study.sweep_files import fetch_trials
     from icd.search.study.sweep_index import find, sweep_folder
     from icd.search.sweep_status import found_line
@@ -104,6 +105,7 @@ def resume(name: str, overrides: Sequence[str] = (), **options: Unpack[Options])
     fetch_trials(settings.root, ledger)
     settings.announce(found_line(sweep_folder(settings.root, name), ledger.records()))
     document = stored_document(ledger, tuple(overrides))
+    refuse_changed_plugins(name, document)
     return run(read_sweep(document), document.data, settings)
 
 
@@ -206,9 +208,13 @@ def sync(
 
 
 def _document(source: Source, overrides: Sequence[str], name: str | None) -> "Document":
+    from icd.config.plugin_sources import with_ambient, with_sources
     from icd.config.yaml import Document, apply_overrides, read_yaml
 
-    document = Document(dict(source), "sweep") if isinstance(source, Mapping) else read_yaml(Path(source))
+    if isinstance(source, Mapping):
+        document = with_ambient(with_sources(Document(copy.deepcopy(dict(source)), "sweep"), Path.cwd()))
+    else:
+        document = read_yaml(Path(source))
     words = [*overrides, *([] if name is None else [f"name={name}"])]
     return apply_overrides(document, words) if words else document
 

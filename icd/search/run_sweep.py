@@ -15,6 +15,7 @@ from icd.config.trial import differences
 from icd.config.walk import summary
 from icd.config.yaml import Document, apply_overrides
 from icd.errors import Interrupted, StateError
+from icd.plugins import changed_files
 from icd.search.controller.controller import SweepController
 from icd.search.core.preparation import PreflightResult
 from icd.search.core.records import TrialRecord, best
@@ -66,6 +67,19 @@ def stored_document(ledger: Ledger, overrides: tuple[str, ...] = ()) -> Document
     """Give the document a study was made with, changed by ``--set`` overrides."""
     document = Document(json.loads(ledger.attributes["document"]), f"study {ledger.name}")
     return apply_overrides(document, overrides) if overrides else document
+
+
+def refuse_changed_plugins(name: str, document: Document) -> None:
+    """Refuse to go on silently with the kept text of a plugin whose file says something else by now.
+
+    Raises:
+        StateError: With what changed.
+    """
+    if changed := changed_files(document.data.get("plugins")):
+        raise StateError(
+            f"sweep {name!r} cannot go on, since its trials would not be comparable: {'; '.join(changed)}; put back "
+            f"what it was begun with, or begin another sweep: icd sweep FILE --name {name}-2"
+        )
 
 
 def run(sweep: SweepConfig, document: Mapping[str, Any], settings: Settings) -> SweepResult:

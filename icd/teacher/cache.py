@@ -29,6 +29,7 @@ from icd.data.split import Split
 from icd.errors import ConfigError, SetupError
 from icd.methods import CellDistillation
 from icd.models import Network, feature_size
+from icd.plugins import Plugin
 from icd.teacher.cache_block import HEADER, Block, BlockSpec, block_folder, rows_of
 from icd.teacher.cached_outputs import CachedOutputs, grid_key
 from icd.teacher.device_cache import DeviceCache
@@ -135,7 +136,8 @@ def _specs(config: TrialConfig, split: Split, kind: str) -> tuple[BlockSpec, ...
     map_side = feature_size(teacher.arch, teacher.stem, training.augmentation.size)[1]
     more = [] if config.data.train_on == "train" else [config.data.train_on]  # what is measured on is not in the cache
     pixels = json.dumps([config.data.digest, list(split.mean), list(split.std), *more])
-    family = json.dumps(plain_data(training.augmentation), sort_keys=True)
+    shown, plugin = plain_data(training.augmentation), views.VIEW_FAMILIES.owner_of(type(training.augmentation))
+    family = json.dumps(shown | ({"plugin": plugin.digest} if isinstance(plugin, Plugin) else {}), sort_keys=True)
     return tuple(
         BlockSpec(
             teacher=teacher.digest,

@@ -13,11 +13,13 @@ import torch
 from torch import Tensor
 
 from icd.config.checks import pretrained_problem
+from icd.config.read_plugins import used_plugins
 from icd.config.trial import DataConfig, NetworkConfig, TeacherConfig, TrialConfig
 from icd.data.split import Split
 from icd.errors import ConfigError, IcdError, Interrupted, Problem, StateError, TeacherError, did_you_mean
 from icd.methods import CrossEntropy
 from icd.models import MODELS, Network, Stem, build_model
+from icd.models.timm_nets import TimmNetwork
 from icd.models.torchvision_nets import IMAGENET_CLASSES
 from icd.storage.bucket import Bucket
 from icd.storage.durable import write_durably
@@ -187,9 +189,12 @@ def fitted(state: Mapping[str, Tensor], arch: str, stem: Stem, num_classes: int,
     """
     network = build_model(arch, num_classes=num_classes, stem=stem)
     wanted = network.state_dict()
+    state = unwrapped(state, wanted)
+    if isinstance(network, TimmNetwork):  # timm's own files know nothing of what it stands in here
+        state = {name if name in wanted else f"network.{name}": tensor for name, tensor in state.items()}
     # Files from before torch 0.4.1 have no batch counters; nothing reads them.
     counters = {name: tensor for name, tensor in wanted.items() if name.endswith("num_batches_tracked")}
-    state = counters | dict(unwrapped(state, wanted))
+    state = counters | dict(state)
     missing, surplus = wanted.keys() - state.keys(), state.keys() - wanted.keys()
     other = sorted(n for n in wanted.keys() & state.keys() if wanted[n].shape != state[n].shape)
     head = head_name(network)
@@ -266,16 +271,17 @@ def _chance(num_classes: int, num_images: int) -> float:
 
 
 def recipe(data: DataConfig, teacher: TeacherConfig) -> TrialConfig:
-    """The configuration that trains a teacher: its own training and seed, cross entropy alone."""
+    """The configuration that trains a teacher: its own training and seed, cross entropy alone, and its own plugins."""
     if teacher.training is None:
         raise IcdError("a teacher with weights 'train' has a training")
-    return TrialConfig(
+    config = TrialConfig(
         data=replace(data, train_on="train", measure_on="val"),  # whatever its students are shown
         student=NetworkConfig(arch=teacher.arch, stem=teacher.stem, pretrained=teacher.pretrained),
         method=CrossEntropy(),
         training=teacher.training,
         seed=teacher.seed,
     )
+    return replace(config, plugins=used_plugins(config))
 
 
 def train_teacher(
@@ -345,14 +351,14 @@ def prepare(
 
 
 def _pretrained(teacher: TeacherConfig, split: Split) -> Ready:
-    """Give torchvision's own network; its head must be the published one."""
+    """Give a network with its published weights; its head must be the published one."""
     if split.num_classes != IMAGENET_CLASSES:
         rule, hint = pretrained_problem(split.num_classes)
         raise ConfigError(Problem(path="teacher.weights", rule=rule, value="pretrained", has_value=True, hint=hint))
     network = build_model(teacher.arch, num_classes=split.num_classes, stem=teacher.stem, pretrained=True)
     digest = weights_digest(network.state_dict())
-    _check_digest(teacher, f"{teacher.arch} of torchvision", digest)
-    return Ready(network, digest, f"{teacher.arch}, torchvision's weights")
+    _check_digest(teacher, f"{teacher.arch} as published", digest)
+    return Ready(network, digest, f"{teacher.arch}, published weights")
 
 
 def _check_digest(teacher: TeacherConfig, name: str, digest: str) -> None:

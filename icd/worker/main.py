@@ -11,7 +11,8 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Protocol
 
-from icd.errors import IcdError
+from icd.errors import ConfigError, IcdError
+from icd.plugins import fault
 from icd.search.core.attempts import Attempt, AttemptResult, EpochReport
 from icd.search.core.location import Location
 from icd.search.core.messages import (
@@ -168,7 +169,8 @@ def prepare(message: Prepare, channel: Channel) -> Prepared | Refused:
         return Refused(error)
     except Exception as error:
         logger.exception("prepare")
-        return Refused(IcdError(f"{type(error).__name__}: {error}"))
+        told = fault(error)
+        return Refused(ConfigError(told) if told else IcdError(f"{type(error).__name__}: {error}"))
 
 
 def main() -> None:

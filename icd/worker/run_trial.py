@@ -28,6 +28,7 @@ from icd.errors import (
 )
 from icd.methods import CellDistillation
 from icd.models import Network
+from icd.plugins import fault
 from icd.search.core.attempts import Attempt, AttemptResult, EpochReport, OutcomeKind
 from icd.search.core.preparation import teacher_name
 from icd.teacher.cache import suits
@@ -131,7 +132,7 @@ def attempt(
         logger.exception("trial %d, attempt %d", task.number, task.attempt)
         if _of_the_gpu(error):
             return ended("gpu", f"{name}: {str(error).splitlines()[0]}")
-        return ended("error", f"{type(error).__name__}: {error}"[:400])
+        return ended("error", (fault(error) or f"{type(error).__name__}: {error}")[:400])
 
 
 def _peak(device: torch.device) -> str:

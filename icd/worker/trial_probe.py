@@ -55,10 +55,11 @@ class Probe:
         method = config.method.build(setup).to(self.execution.device)
         where = Step(batch.labels_B, batch.indices_B, config.training.epochs, 0)
         with torch.no_grad():
-            terms = {
-                name: term.item()
-                for name, term in method(LiveOutputs(output, student.head), teacher_side, where).items()
-            }
+            given = method(LiveOutputs(output, student.head), teacher_side, where)
+            if not isinstance(given, dict) or any(term.numel() != 1 for term in given.values()):
+                rule = f"the module of {type(config.method).__name__} must give a dictionary of scalar terms"
+                raise ConfigError(Problem(path="method", rule=rule, value=type(given).__name__, has_value=True))
+            terms = {name: term.item() for name, term in given.items()}
         bad = [
             Problem(
                 rule=f"loss term {name!r} must be finite for every configuration of the space",

@@ -19,6 +19,7 @@ from icd.losses.relational import similarity_loss
 from icd.methods import CellDistillation, Step
 from icd.models import Stem, build_model
 from tests.golden.hash_weights import fill_state_dict, hash_image
+from tests.golden.rival_cases import multi_level, rival
 
 SCALES_OF_CELLS = {1: (1,), 5: (1, 2), 17: (1, 4), 21: (1, 2, 4)}
 
@@ -200,6 +201,13 @@ def network(method: str, params: Mapping[str, Any], inputs: Mapping[str, Tensor]
     return Result({"z": output.logits_BK, "p": cells_BPK.transpose(1, 2), "pooled": pooled_BC})
 
 
+def of_rivals(method: str, params: Mapping[str, Any], inputs: Mapping[str, Tensor]) -> Result:
+    run = multi_level if method.startswith("mlkd") else rival
+    return Result(*run(method, params, inputs))
+
+
+_RIVALS = ("lskd_kd", "lskd_dkd", "lskd_kd_total", "lskd_dkd_total", "ttm", "wttm", "rld", "rld_total", "abkd", "dist")
+
 Runner = Callable[[str, Mapping[str, Any], Mapping[str, Tensor]], Result]
 
 RUNNERS: Mapping[str, Runner] = {
@@ -220,6 +228,7 @@ RUNNERS: Mapping[str, Runner] = {
     "sp": similarity,
     "crd": contrastive,
     "spp": pooling,
+    **dict.fromkeys((*_RIVALS, "mlkd", "mlkd_noaug"), of_rivals),
 }
 
 

@@ -11,6 +11,7 @@ import pytest
 from tests.golden import check, make_own
 
 AUTHORS = Path(__file__).parent / "authors"
+RIVALS = Path(__file__).parent / "rivals"
 OWN = make_own.FOLDER
 
 
@@ -41,6 +42,12 @@ def test_numbers_of_the_authors(tmp_path: Path, capsys: pytest.CaptureFixture[st
     (folder / "index.json").write_text(json.dumps({**index, "cases": losses}))
     code = check.main([str(folder)])
     assert code == 0, capsys.readouterr().out
+
+
+def test_numbers_of_rivals(capsys: pytest.CaptureFixture[str]) -> None:
+    code = check.main([str(RIVALS)])
+    assert code == 0, capsys.readouterr().out
+    assert len(json.loads((RIVALS / "index.json").read_text())["cases"]) == 31
 
 
 @pytest.mark.parametrize("options", [[], ["--dtype", "float64"], ["--dtype", "float32"]], ids=str)

@@ -10,6 +10,7 @@ from icd.config.checks import idle_fields, notes_of
 from icd.losses import BASE_LOSSES, BaseLoss, LocalRelations, NormalizedKD
 from icd.methods import CellDistillation
 from icd.search.suggest.search_space import SearchSpace
+from icd.testing.losses import gradient_of
 from tests.unit.config.sweeps import sweep
 
 SETTINGS: list[BaseLoss] = [cls() for name, cls in BASE_LOSSES.items() if name != "ldrld"]
@@ -19,10 +20,7 @@ SETTINGS += [NormalizedKD(keep_target=False), LocalRelations(k=2), LocalRelation
 def gradient(loss: BaseLoss, classes: int) -> torch.Tensor:
     drawn = torch.Generator().manual_seed(classes)
     student, teacher = (torch.randn(32, classes, generator=drawn, dtype=torch.float64) for _ in range(2))
-    student.requires_grad_()
-    loss(student, teacher, torch.arange(32) % classes).sum().backward()
-    assert student.grad is not None
-    return student.grad
+    return gradient_of(loss, student, teacher, torch.arange(32) % classes)
 
 
 @pytest.mark.parametrize("classes", [2, 3, 4, 5])

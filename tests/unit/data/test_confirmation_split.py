@@ -19,11 +19,12 @@ from icd.data.split import ClosedTest, for_training, for_trial
 from icd.errors import DataError, StateError, TestSetClosedError
 from icd.search.core.attempts import Attempt
 from icd.teacher.cache import plan_cache
+from icd.testing.data import pixel_hashes
 from icd.training.loop import Execution
 from icd.worker.run_trial import attempt
 from icd.worker.shared_inputs import SharedInputs
 from icd.worker.trial_inputs import TrialFolders
-from tests.data_contract import pixel_hashes, save_pictures, twin
+from tests.data_contract import save_pictures, twin
 
 WAYS: dict[str, Callable[[Any], object]] = {
     "open": lambda test: test.open("a trial that is curious"),

@@ -25,6 +25,8 @@ from icd.methods import (
 )
 from icd.methods.base import warmup_factor, weighted
 from icd.models import build_model
+from icd.testing import METHOD_CHECKS, Check
+from icd.testing.losses import values_of
 
 CLASSES, BATCH = 10, 4
 BASES = ("KD", "DKD", "NKD")
@@ -56,9 +58,16 @@ def values(terms: Mapping[str, Tensor]) -> dict[str, float]:
 
 
 def test_paper_rows() -> None:
-    plain = {"SP", "CRD", "LDRLD"}
-    assert set(PAPER_ROWS) == plain | {prefix + base for prefix, base in product(("", "SD-", "iCD-"), BASES)}
-    assert len(PAPER_ROWS) == 12
+    plain, rivals = {"SP", "CRD", "LDRLD"}, ("KD+LS", "DKD+LS", "WTTM", "RLD", "ABKD", "DIST")
+    rows = {prefix + base for prefix, base in product(("", "SD-", "iCD-"), (*BASES, *rivals))}
+    assert set(PAPER_ROWS) == plain | rows
+    assert list(PAPER_ROWS)[:12] == [*("SP", "CRD", "LDRLD"), *(p + b for b in BASES for p in ("", "SD-", "iCD-"))]
+
+
+@pytest.mark.parametrize("name", [*METHODS.own, *PAPER_ROWS])
+@pytest.mark.parametrize("check", METHOD_CHECKS, ids=lambda check: check.__name__)
+def test_public_check(name: str, check: Check[Any]) -> None:
+    check(PAPER_ROWS[name] if name in PAPER_ROWS else METHODS[name]())
     assert {type(method) for method in PAPER_ROWS.values()} < set(METHODS.values())
 
 
@@ -128,7 +137,7 @@ def test_any_base_loss_combines(name: str, kind: str, pair: Pair) -> None:
     assert set(terms) == {"ce", "base"} | ({"cluster"} if kind == "iCD" else set())
     assert all(torch.isfinite(term) for term in terms.values())
     if kind == "plain":
-        rows_B = method.base_loss(pair.student.logits_BK, pair.teacher.logits_BK, STEP.labels_B)
+        rows_B = values_of(method.base_loss, pair.student.logits_BK, pair.teacher.logits_BK, STEP.labels_B)
         assert terms["base"].item() == pytest.approx(rows_B.mean().item(), rel=1e-6)
 
 

@@ -1,0 +1,48 @@
+"""Writes the text and the digest of plugins into a document, in place of their paths.
+
+From then on the document is the same everywhere: on a worker, in a job, in the study that a resume reads.
+"""
+
+from pathlib import Path
+
+from icd.config.document import Document
+from icd.errors import ConfigError
+from icd.plugins import ambient, place_of, resolve
+
+_KEYS = ("student", "method", "teacher", "search")  # of a document that may name what a plugin adds
+
+
+def with_sources(document: Document, folder: Path) -> Document:
+    """Read the files that a document lists; what is wrong stays as it is, and is told when the list is read.
+
+    Args:
+        document: As a user wrote it.
+        folder: What paths are seen from.
+    """
+    data = document.data
+    if not isinstance(data, dict) or not isinstance(data.get("plugins"), list):
+        return document
+    for index, item in enumerate(data["plugins"]):
+        if isinstance(item, str):
+            with_path = {"path": path} if (path := place_of(item, folder)) else {}
+            try:
+                data["plugins"][index] = {**resolve(item, folder).to_data(), **with_path}
+            except ConfigError:
+                data["plugins"][index] = with_path.get("path", item)
+    return document
+
+
+def with_ambient(document: Document) -> Document:
+    """Add the plugins of ``ICD_PLUGINS`` and of installed packages, in the document of a trial or a sweep.
+
+    Raises:
+        ConfigError: If one of them cannot be read.
+    """
+    data = document.data
+    if not isinstance(data, dict) or not any(key in data for key in _KEYS) or not (plugins := ambient()):
+        return document
+    listed = data.get("plugins", [])
+    if isinstance(listed, list):
+        known = {item["name"] for item in listed if isinstance(item, dict) and "name" in item}
+        data["plugins"] = [*listed, *(plugin.to_data() for plugin in plugins if plugin.name not in known)]
+    return document

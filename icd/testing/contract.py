@@ -1,0 +1,44 @@
+"""How checks are written and run."""
+
+import io
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
+from typing import TypeVar
+
+Subject = TypeVar("Subject")
+Check = Callable[[Subject], None]
+
+
+class ContractError(AssertionError):
+    """A check's sentence on what is wrong."""
+
+
+def require(holds: object, rule: str) -> None:
+    """Raise the rule that is broken, unless it holds."""
+    if not holds:
+        raise ContractError(rule)
+
+
+def failures(checks: Sequence[Check[Subject]], subject: Subject) -> list[str]:
+    """Run checks on one thing and give a line for each that fails, with its name and what is wrong."""
+    lines = []
+    for check in checks:
+        name = str(getattr(check, "__name__", check)).replace("_", " ")
+        said = io.StringIO()
+        try:
+            with redirect_stdout(said):
+                check(subject)
+        except ContractError as error:
+            lines.append(f"{name}: {error}")
+        except Exception as error:
+            lines.append(f"{name}: {type(error).__name__}: {' '.join(str(error).split())[:300]}{_where(error)}")
+        if said.getvalue() and not any("prints" in line for line in lines):
+            shown = said.getvalue().strip().partition("\n")[0][:60]
+            lines.append(f"{name}: prints {shown!r}, though a program may read stdout; use logging")
+    return lines
+
+
+def _where(error: Exception) -> str:
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f" ({frame.filename.rpartition('/')[2]}:{frame.lineno})"

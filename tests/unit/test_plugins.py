@@ -1,0 +1,232 @@
+"""Plugins: found, imported once, kept with their text, and refused with a sentence where they are wrong."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+import icd
+from icd.cli.submit import FILE_VARIABLE, read_file
+from icd.config.read_sweep import read_sweep
+from icd.config.read_trial import load_trial, read_trial
+from icd.config.trial import differences
+from icd.config.yaml import Document, parse_yaml, read_yaml
+from icd.errors import ConfigError, StateError
+from icd.losses import BASE_LOSSES
+from icd.plugins import changed_files
+from tests.support.plugins import VALUE, sweep_document, write_plugin, write_trial
+
+
+def refused(path: Path) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_trial(path)
+    return str(caught.value)
+
+
+def test_a_file_beside_the_configuration_is_found_and_travels_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugin = write_plugin(tmp_path)
+    trial = load_trial(write_trial(tmp_path, ["./my_loss.py"]))
+    assert type(trial.method.base_loss).__name__ == "Cosine"  # type: ignore[attr-defined]
+    assert trial.to_data()["plugins"] == [
+        {"name": "my_loss.py", "digest": trial.plugins[0].digest, "source": plugin.read_text()}
+    ]
+    stored = json.loads(json.dumps(trial.to_data()))
+    plugin.unlink()
+    monkeypatch.chdir("/")
+    assert read_trial(Document(stored, "elsewhere")) == trial  # with no way to the file
+    assert read_trial(Document(stored, "elsewhere")).key() == trial.key()
+
+
+def test_another_text_is_another_key_and_the_change_is_told(tmp_path: Path) -> None:
+    write_plugin(tmp_path)
+    before = load_trial(write_trial(tmp_path, ["my_loss.py"]))
+    write_plugin(tmp_path, value=f"2 * {VALUE}")
+    after = load_trial(tmp_path / "t.yaml")
+    assert before.key() != after.key()
+    (line,) = differences(before.to_data(), after.to_data())
+    assert line.startswith(f"plugins.my_loss.py: digest {before.plugins[0].digest[:12]} -> ")
+    assert "from line 15: 'return self.weight" in line
+
+
+def test_only_what_a_trial_uses_is_in_its_key(tmp_path: Path) -> None:
+    write_plugin(tmp_path)
+    write_plugin(tmp_path, "other.py", name="other")
+    alone = load_trial(write_trial(tmp_path, ["my_loss.py"]))
+    both = load_trial(write_trial(tmp_path, ["other.py", "my_loss.py"]))
+    assert both == alone
+    plain = load_trial(write_trial(tmp_path, ["other.py"], base_loss="kd"))
+    assert plain.plugins == ()
+    assert "plugins" not in plain.to_data()
+
+
+def test_plugins_of_the_environment_are_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ICD_PLUGINS", str(write_plugin(tmp_path, name="from_environment")))
+    trial = load_trial(write_trial(tmp_path, None, base_loss="from_environment"))
+    assert [plugin.name for plugin in trial.plugins] == ["my_loss.py"]
+
+
+def test_an_installed_module_is_named_and_must_be_the_same_everywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "icd_test_package"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    write_plugin(package, "losses.py", name="packaged")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    trial = load_trial(write_trial(tmp_path, ["icd_test_package.losses"], base_loss="packaged"))
+    data = trial.to_data()
+    assert data["plugins"] == [{"name": "icd_test_package.losses", "digest": trial.plugins[0].digest}]
+    data["plugins"][0]["digest"] = "0" * 64
+    with pytest.raises(StateError, match=r"plugin icd_test_package.losses is not what .* \(digest 000000000000, here "):
+        read_trial(Document(data, "trial 0"))
+    data["plugins"] = [{"name": "icd_not_here", "digest": "0" * 64}]
+    with pytest.raises(ConfigError, match=r"plugin 'icd_not_here' is not installed on .*; install it there, or give"):
+        read_trial(Document(data, "trial 0"))
+
+
+def test_an_entry_point_of_an_installed_package_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_plugin(tmp_path, "icd_test_entry.py", name="entered")
+    info = tmp_path / "entry-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: entry\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[icd.plugins]\nentry = icd_test_entry\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    trial = load_trial(write_trial(tmp_path, None, base_loss="entered"))
+    assert [plugin.name for plugin in trial.plugins] == ["icd_test_entry"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("1 / 0", "my_loss.py:1: cannot be imported: ZeroDivisionError: division by zero"),
+        ("def f(:", "my_loss.py:1: cannot be imported: SyntaxError: invalid syntax"),
+        ("raise SystemExit(3)", "my_loss.py:1: cannot be imported: SystemExit: 3"),
+        ("import my_other_file", "ModuleNotFoundError: No module named 'my_other_file'; a plugin is one file or an"),
+        ("x = 1", "my_loss.py: registers nothing; call icd.register_base_loss"),
+        ("import icd\nicd.register_base_loss('mine', 3)", "base loss 'mine' must be a frozen dataclass, but got 3"),
+        ("import icd\nicd.register_model('m', 3)", "network 'm' must be a function of the number of classes"),
+        ("import icd\nicd.register_dataset('d', lambda: 3)", "data set 'd' must be a function of a request"),
+        ("import icd\nicd.register_dataset('d', lambda r, x: 3)", "option 'x' needs a type and a default"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_told_with_its_line(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "my_loss.py").write_text(text)
+    told = refused(write_trial(tmp_path, ["my_loss.py"], base_loss="kd"))
+    assert "t.yaml:" in told
+    assert "plugins[0]" in told
+    assert said in told
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("class Mine:", "must be a frozen dataclass, but got <class"),
+        ("@dataclass\nclass Mine:", "must be frozen; write @dataclass(frozen=True) above class Mine"),
+        ("@dataclass(frozen=True)\nclass Mine:\n    x: float = 1.0", "field 'x' needs a range, as in temperature: Pos"),
+        (
+            "@dataclass(frozen=True)\nclass Mine:\n    x: list[int] = ()",
+            "field 'x' must be a number with a range, bool",
+        ),
+        ("@dataclass(frozen=True)\nclass Mine:\n    x: Any = 1.0", "field 'x' needs a type"),
+        ("@dataclass(frozen=True)\nclass Mine:\n    x: Positive", "field 'x' needs a default"),
+        ("@dataclass(frozen=True)\nclass Mine:\n    x: Positive = -1", "the default of x breaks its own range: x > 0"),
+        ("@dataclass(frozen=True)\nclass Mine:\n    x: Nowhere = 1", "has a field whose type cannot be found"),
+    ],
+)
+def test_fields_are_checked_when_a_class_is_registered(tmp_path: Path, body: str, said: str) -> None:
+    head = "from __future__ import annotations\nfrom dataclasses import dataclass\nfrom typing import Any\nimport icd\n"
+    call = "\n    def __call__(self, student_NK, teacher_NK, labels_N): ...\n"
+    text = f"{head}from icd.fields import Positive\n{body}{call}icd.register_base_loss('mine', Mine)\n"
+    (tmp_path / "my_loss.py").write_text(text)
+    assert said in refused(write_trial(tmp_path, ["my_loss.py"], base_loss="kd"))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("kd", "base loss 'kd' is taken: icd has one of that name; choose another"),
+        ("my loss", "base loss 'my loss' is no name"),
+        ("choices", "base loss 'choices' is no name"),
+    ],
+)
+def test_a_name_that_cannot_be_had(tmp_path: Path, name: str, said: str) -> None:
+    write_plugin(tmp_path, name=name)
+    assert said in refused(write_trial(tmp_path, ["my_loss.py"], base_loss="kd"))
+
+
+def test_two_plugins_with_one_name(tmp_path: Path) -> None:
+    write_plugin(tmp_path)
+    write_plugin(tmp_path, "again.py")
+    told = refused(write_trial(tmp_path, ["my_loss.py", "again.py"]))
+    assert "plugins[1]: base loss 'cosine' is registered by my_loss.py and by again.py; choose another name" in told
+    (tmp_path / "below").mkdir()
+    write_plugin(tmp_path / "below", name="other")
+    told = refused(write_trial(tmp_path, ["my_loss.py", "below/my_loss.py"]))
+    assert "another plugin is called my_loss.py; rename one of the files" in told
+
+
+def test_a_list_that_is_none_and_a_file_that_is_not_there(tmp_path: Path) -> None:
+    assert "must be a list of files and modules" in refused(write_trial(tmp_path, {"a": 1}))  # type: ignore[arg-type]
+    assert "cannot be read: no such file" in refused(write_trial(tmp_path, ["nowhere.py"]))
+    assert "must be a path such as ./my_losses.py" in refused(write_trial(tmp_path, ["my loss"]))
+    assert "plugin 'my_loss' is not installed on" in refused(write_trial(tmp_path, ["my_loss"]))
+
+
+def test_what_no_plugin_names_is_refused(tmp_path: Path) -> None:
+    from dataclasses import dataclass
+
+    @dataclass(frozen=True)
+    class Here:
+        def __call__(self, student_NK: object, teacher_NK: object, labels_N: object) -> None: ...
+
+    icd.register_base_loss("only_here", Here)
+    assert "only_here" in BASE_LOSSES
+    told = refused(write_trial(tmp_path, None, base_loss="only_here"))
+    assert f"base loss 'only_here' was registered by {__name__}, which no worker imports; list its file" in told
+
+
+def test_a_sweep_keeps_the_plugins_that_some_trial_uses(tmp_path: Path) -> None:
+    write_plugin(tmp_path)
+    write_plugin(tmp_path, "other.py", name="other")
+    path = write_trial(tmp_path, ["other.py", "my_loss.py"])
+    document = yaml.safe_load(path.read_text())
+    document["method"]["base_loss"] = {"choices": ["kd", "cosine"]}
+    path.write_text(yaml.safe_dump({**document, "name": "mine", "search": {"budget": {"trials": 2}}}))
+    sweep = read_sweep(read_yaml(path))
+    assert [item["name"] for item in sweep.to_data()["plugins"]] == ["my_loss.py"]
+    assert read_sweep(Document(sweep.to_data(), "again")) == sweep
+
+
+def test_a_file_that_changed_since_is_found_by_its_path(tmp_path: Path) -> None:
+    write_plugin(tmp_path)
+    document = read_yaml(write_trial(tmp_path, ["my_loss.py"]))
+    assert changed_files(document.data["plugins"]) == []
+    write_plugin(tmp_path, value="labels_N * 0.5")
+    (line,) = changed_files(document.data["plugins"])
+    assert line.startswith("plugins.my_loss.py: digest ")
+
+
+def test_what_a_plugin_prints_does_not_reach_stdout(tmp_path: Path) -> None:
+    plugin = write_plugin(tmp_path)
+    plugin.write_text('print("hello from the plugin")\n' + plugin.read_text())
+    words = [sys.executable, "-m", "icd.cli.main", "methods", "--json", "--plugin", str(plugin)]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, env={**os.environ})
+    assert json.loads(done.stdout)["base_loss"]["cosine"]["fields"] == {"weight": 1.0}
+    assert "hello from the plugin" in done.stderr
+
+
+def test_a_job_gets_the_text_of_plugins_with_its_file(tmp_path: Path) -> None:
+    plugin = write_plugin(tmp_path)
+    file = tmp_path / "sweep.yaml"
+    file.write_text(yaml.safe_dump(sweep_document(tmp_path / "images.npz", ["my_loss.py"])))
+    name, variables = read_file("sweep", file, {"overrides": ()})
+    plugin.unlink()
+    sweep = read_sweep(parse_yaml(variables[FILE_VARIABLE], "job"))
+    assert (name, sweep.name) == ("mine", "mine")
+    assert [item["name"] for item in sweep.to_data()["plugins"]] == ["my_loss.py"]

@@ -1,0 +1,59 @@
+"""``icd check-plugin``: what passes, and what fails in plain words."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.command import Command
+from tests.support.plugins import VALUE, write_plugin
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "plugins"
+
+
+@pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*.py")), ids=lambda file: file.stem)
+def test_the_examples_pass(file: Path, command: Command) -> None:
+    said = command("check-plugin", file)
+    assert said.code == 0, said.err
+    assert "passes" in said.out
+
+
+@pytest.mark.parametrize(
+    ("value", "line"),
+    [
+        (
+            f"({VALUE}).mean()",
+            "one value for each row: Cosine must give one value for each row, shape [6], but it gave []",
+        ),
+        (f"{VALUE}.detach()", "values must depend on the student's logits; a detach() or item() may cut them off"),
+        (f"{VALUE} + student_NK.mean()", "rows are independent: the value of a row must not depend on the other rows"),
+        (f"{VALUE} * 0 + torch.rand(len(labels_N))", "two calls on the same logits must give the same; nothing may be"),
+        (f"(print('hello'), {VALUE})[1]", "prints 'hello', though a program may read stdout; use logging"),
+        ("student_NK.mul_(2).sum(1)", "the student's logits must not be changed in place"),
+        ("student_NK.exp().sum(1) * self.weight", "the value must be finite with logits of +-10000 in float32"),
+        ("student_NK.nothing", "AttributeError: 'Tensor' object has no attribute 'nothing' (my_loss.py:16)"),
+    ],
+    ids=["scalar", "detached", "mixed", "random", "prints", "in place", "overflows", "raises"],
+)
+def test_what_fails_is_told_in_plain_words(tmp_path: Path, command: Command, value: str, line: str) -> None:
+    plugin = write_plugin(tmp_path, value=value)
+    plugin.write_text(plugin.read_text().replace("import icd\n", "import icd\nimport torch\n"))
+    said = command("check-plugin", plugin)
+    assert said.code == 2
+    assert "my_loss.py: base loss cosine: " in said.err
+    assert line in said.err
+    assert "Traceback" not in said.err
+
+
+def test_networks_and_data_fail_in_plain_words(tmp_path: Path, command: Command) -> None:
+    text = (EXAMPLES / "two_layers.py").read_text()
+    (tmp_path / "net.py").write_text(text.replace("nn.Linear(32, num_classes)", "nn.Linear(32, 9)"))
+    said = command("check-plugin", tmp_path / "net.py")
+    assert said.code == 2
+    assert "the head must give as many logits as there are classes, 7, but gives 9" in said.err
+    text = (EXAMPLES / "stripes.py").read_text()
+    (tmp_path / "data.py").write_text(text.replace("_images(1, per_class)", "_images(0, per_class)"))
+    said = command("check-plugin", tmp_path / "data.py", "--json")
+    assert said.code == 2
+    assert "train and test must share no image, but share" in said.err
+    assert json.loads(said.out)[0]["name"] == "stripes"

@@ -1,0 +1,75 @@
+"""What a plugin's loss does wrong is told before a sweep's first trial, with the plugin's own line."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from icd.config.read_sweep import read_sweep
+from icd.config.yaml import Document
+from icd.search.core.location import Location
+from icd.search.core.messages import Down, EpochDone, Prepare, Prepared, Refused, Up
+from icd.search.settings import Settings, preparation
+from icd.search.suggest.search_space import SearchSpace
+from icd.worker.main import prepare
+from tests.support.plugins import VALUE, sweep_document, write_plugin
+from tests.tiny import write_images
+
+
+class Quiet:
+    """A way to a driver who asks for nothing."""
+
+    location = Location(host="here")
+
+    def receive(self) -> Down:
+        raise AssertionError("nobody waits")
+
+    def send(self, message: Up) -> None:
+        pass
+
+    def report(self, epoch: EpochDone) -> bool:
+        return True
+
+    def stop_asked(self) -> bool:
+        return False
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Prepared | Refused]:
+    folder = tmp_path_factory.mktemp("root")
+    images = write_images(folder / "images.npz")
+
+    def prepare_with(plugin: Path) -> Prepared | Refused:
+        sweep = read_sweep(Document(sweep_document(images, [str(plugin)]), "sweep"))
+        settings = Settings(root=folder)
+        request = preparation(SearchSpace(sweep, ()).extremes(), sweep, settings, probe=True)
+        return prepare(Prepare(request), Quiet())
+
+    return prepare_with
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (f"({VALUE}).mean()", "must give one value for each row, shape [4], but got []"),
+        ("3.0", "must give one value for each row, shape [4], but got 'float'"),
+        (
+            f"float('nan') * {VALUE}",
+            "loss term 'base' must be finite for every configuration of the space, but got nan",
+        ),
+        ("student_NK.nothing", "my_loss.py:15: AttributeError: 'Tensor' object has no attribute 'nothing'"),
+    ],
+    ids=["scalar", "number", "nan", "raises"],
+)
+def test_a_loss_that_is_wrong_is_refused(
+    prepared: Callable[[Path], Prepared | Refused], tmp_path: Path, value: str, said: str
+) -> None:
+    told = prepared(write_plugin(tmp_path, value=value))
+    assert isinstance(told, Refused)
+    assert told.error.exit_code == 2
+    assert said in str(told.error)
+
+
+def test_a_loss_that_prints_is_no_fault(prepared: Callable[[Path], Prepared | Refused], tmp_path: Path) -> None:
+    told = prepared(write_plugin(tmp_path, value=f"(print('hello'), {VALUE})[1]"))
+    assert isinstance(told, Prepared), told.error
