@@ -17,6 +17,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from icd.doctor import node_facts
 from icd.doctor.node_facts import DataFacts, FolderFacts, NodeFacts, NodeProbe
 from icd.search.executors.ray.cluster import join, signals_kept
+from icd.search.executors.ray.exit_reasons import last_line
 from icd.search.executors.ray.internals import forget_token
 from icd.search.executors.ray.security import is_open
 
@@ -216,6 +217,5 @@ class _Round:
         except GetTimeoutError:
             self.nodes[node]["error"] = f"no answer for {self._timeout_s:g} s"
         except RayError as error:
-            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-            self.nodes[node]["error"] = (lines or [type(error).__name__])[-1][:200]
+            self.nodes[node]["error"] = last_line(error)
         return None

@@ -30,7 +30,7 @@ _OWN = ("attempt", "stack-")  # of this machine, and of the driver
 
 
 @contextmanager
-def working_copy(task: Attempt) -> Iterator[Callable[[], None]]:
+def working_copy(attempt: Attempt) -> Iterator[Callable[[], None]]:
     """Take over what earlier attempts published; gives a function that publishes what is new here.
 
     It first sees that no newer attempt has the trial, also where the root is a folder and nothing is to be published.
@@ -38,38 +38,38 @@ def working_copy(task: Attempt) -> Iterator[Callable[[], None]]:
     Raises:
         SetupError: If the bucket stays away.
     """
-    if not task.bucket:
-        yield partial(check_newest, task)
+    if not attempt.bucket:
+        yield partial(check_newest, attempt)
         return
-    copy = _Copy(task)
+    copy = _Copy(attempt)
     try:
         copy.begin()
         yield copy.publish
     finally:
-        shutil.rmtree(task.folder, ignore_errors=True)
+        shutil.rmtree(attempt.folder, ignore_errors=True)
 
 
 class _Copy:
     """What one attempt has published so far."""
 
-    def __init__(self, task: Attempt) -> None:
-        self.task, self.bucket = task, Bucket(task.bucket)
+    def __init__(self, attempt: Attempt) -> None:
+        self.attempt, self.bucket = attempt, Bucket(attempt.bucket)
         self._published: dict[str, tuple[int, int]] = {}
         self._slot = 0
 
     def begin(self) -> None:
         """Start from what the newest attempt before this one published."""
-        task = self.task
-        for path in task.folder.parent.glob("a*"):  # on this machine, of attempts that were given up
-            if path.name[1:].isdecimal() and int(path.name[1:]) < task.attempt:
+        attempt = self.attempt
+        for path in attempt.folder.parent.glob("a*"):  # on this machine, of attempts that were given up
+            if path.name[1:].isdecimal() and int(path.name[1:]) < attempt.attempt:
                 shutil.rmtree(path, ignore_errors=True)
         before = 0
-        if task.attempt > 1:
-            names = self.bucket.list(task.prefix)
-            before = newest_begun(names, task.prefix, task.attempt - 1)
-            self._take(f"{task.prefix}/a{before}/", names)
-        for run in task.runs:
-            (task.folder / run / "checkpoints").mkdir(parents=True, exist_ok=True)
+        if attempt.attempt > 1:
+            names = self.bucket.list(attempt.prefix)
+            before = newest_begun(names, attempt.prefix, attempt.attempt - 1)
+            self._take(f"{attempt.prefix}/a{before}/", names)
+        for run in attempt.runs:
+            (attempt.folder / run / "checkpoints").mkdir(parents=True, exist_ok=True)
         self.publish()
         said = {"from": before, "host": socket.gethostname(), "time": time.time()}
         self.bucket.write(f"{self._own}/{BEGUN}", json.dumps(said).encode())
@@ -80,10 +80,10 @@ class _Copy:
         Raises:
             CheckpointError: If a newer attempt has the trial.
         """
-        check_newest(self.task)
-        found = [path for path in self.task.folder.rglob("*") if path.is_file() and _is_published(path.name)]
+        check_newest(self.attempt)
+        found = [path for path in self.attempt.folder.rglob("*") if path.is_file() and _is_published(path.name)]
         for path in sorted(found, key=_rank):
-            name, stat = path.relative_to(self.task.folder).as_posix(), path.stat()
+            name, stat = path.relative_to(self.attempt.folder).as_posix(), path.stat()
             if self._published.get(name) == (stat.st_size, stat.st_mtime_ns):
                 continue
             if path.suffix == ".ckpt" and path.parent.name == "checkpoints":
@@ -107,22 +107,22 @@ class _Copy:
                 if not _CHECKPOINT.fullmatch(first):
                     continue
                 own = (parent / first.decode()).as_posix()
-            place(self.task.folder / own, content)
+            place(self.attempt.folder / own, content)
 
     @property
     def _own(self) -> str:
-        return f"{self.task.prefix}/a{self.task.attempt}"
+        return f"{self.attempt.prefix}/a{self.attempt.attempt}"
 
 
-def check_newest(task: Attempt) -> None:
+def check_newest(attempt: Attempt) -> None:
     """Refuse to go on where a newer attempt has the trial: this process was taken for dead.
 
     Raises:
         CheckpointError: If the folder, or the bucket, names another attempt.
     """
-    newest = newest_attempt(task)
-    if newest != task.attempt:
-        raise CheckpointError(f"trial {task.number}: attempt {newest} has taken over from attempt {task.attempt}")
+    newest = newest_attempt(attempt)
+    if newest != attempt.attempt:
+        raise CheckpointError(f"trial {attempt.number}: attempt {newest} has taken over from attempt {attempt.attempt}")
 
 
 def _is_published(name: str) -> bool:

@@ -1,19 +1,67 @@
-"""The Gram matrices of a trial as a PNG file: a pure function of numbers, without any state of matplotlib."""
+"""The Gram matrices of a trial, as numbers and as a PNG file, without any state of matplotlib."""
 
 import io
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
+from icd.config.trial import TrialConfig
+from icd.data.split import Split
+from icd.methods import CellDistillation
+from icd.models import Network
 from icd.training.checkpoints import write_durably
+from icd.training.loop import Execution, evaluation_batches, initial_student
+from icd.worker.gram import gram_matrices
+from icd.worker.gram_file import GRAMS_NAME, Grams, pack_grams, thumbnails
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+logger = logging.getLogger(__name__)
+
+_FIGURE_IMAGES = 2  # always the first of the validation images, so that trials can be compared
 _MOST_IMAGES = 3
 _DPI = 110
+
+
+def draw_grams(
+    folder: Path,
+    title: str,
+    config: TrialConfig,
+    split: Split,
+    student: Network,
+    teacher: Network | None,
+    device: torch.device,
+) -> None:
+    """Draw Gram matrices, and keep them as numbers.
+
+    A figure that cannot be drawn is no reason to lose a trial.
+    """
+    try:
+        scales = [scale for scale in getattr(config.method, "scales", ()) if scale > 1]
+        if teacher is None or not isinstance(config.method, CellDistillation) or not scales:
+            return
+        if config.data.measure_on == "test":
+            return  # a picture of test images would be a look that nobody counts
+        first = split.val.subset(range(min(_FIGURE_IMAGES, len(split.val))))
+        images_BCHW = next(evaluation_batches(config, split, first, Execution(device=device))).images_BCHW
+        shown = scales, config.method.cluster_temperature, config.method.grid
+        matrices = gram_matrices(student, teacher, images_BCHW, *shown)
+        before = gram_matrices(initial_student(config, split.num_classes, device), teacher, images_BCHW, *shown)
+        kept = Grams(
+            teacher={scale: pair[1].numpy() for scale, pair in matrices.items()},
+            student={scale: pair[0].numpy() for scale, pair in matrices.items()},
+            before={scale: pair[0].numpy() for scale, pair in before.items()},
+            images=thumbnails(images_BCHW.float().cpu().numpy()),
+        )
+        write_durably(folder / GRAMS_NAME, pack_grams(kept))
+        gram_figure(folder / "grams.png", matrices, title=title)
+    except Exception as error:
+        logger.warning("figures of %s could not be drawn: %s", title, error)
 
 
 def gram_figure(path: Path, matrices: Mapping[int, tuple[Any, Any]], *, title: str = "") -> None:

@@ -35,7 +35,7 @@ from icd.worker.gpus import VISIBLE
 from icd.worker.preemption import heed, heed_sigterm
 from icd.worker.watchdog import Watchdog
 
-# As ``icd.worker.run_trial.attempt``.
+# As ``icd.worker.run_trial.train_attempt``.
 AttemptFunction = Callable[..., AttemptResult]
 
 logger = logging.getLogger(__name__)
@@ -119,7 +119,7 @@ def serve(channel: Channel, run: AttemptFunction | None = None) -> None:
 
     Args:
         channel: To the driver.
-        run: For tests, in place of ``icd.worker.run_trial.attempt``.
+        run: For tests, in place of ``icd.worker.run_trial.train_attempt``.
     """
     while not isinstance(message := channel.receive(), Shutdown):
         if isinstance(message, Prepare):
@@ -147,7 +147,7 @@ def _training() -> AttemptFunction:
     """Give what trains, which takes seconds to import."""
     from icd.worker import run_trial
 
-    return run_trial.attempt
+    return run_trial.train_attempt
 
 
 def _inputs(run: AttemptFunction | None) -> object:

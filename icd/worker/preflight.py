@@ -51,7 +51,7 @@ class _Preflight:
 
     def __init__(self, request: PreflightRequest, say: Callable[[str], None], stop: Callable[[], bool]) -> None:
         self.request, self.say = request, say
-        self.places = TrialFolders(
+        self.folders = TrialFolders(
             root=local_root(request.bucket or request.root),
             data_root=Path(request.data_root) if request.data_root else None,
             download=request.download,
@@ -96,7 +96,7 @@ class _Preflight:
 
     def _read_data(self) -> str:
         """Read the images, and see whether they suit every configuration; gives a line on them."""
-        first, split = read_data(self.configs[0], self.places)
+        first, split = read_data(self.configs[0], self.folders)
         self.split, self.digest, self.train_on = split, first.data.digest or "", first.data.train_on
         problems = {str(problem): problem for config in self.configs for problem in views_problems(config, split)}
         if problems:
@@ -116,7 +116,7 @@ class _Preflight:
             if config.teacher is None or name in self.networks:
                 continue
             pinned = replace(config, data=replace(config.data, digest=self.digest))
-            ready = prepare(pinned, self.split, self.places.teachers, self.talking, self.say)
+            ready = prepare(pinned, self.split, self.folders.teachers, self.talking, self.say)
             if ready is not None:
                 self.networks[name], digests[name] = ready.network.to(self.device), ready.digest
                 lines.append(ready.summary)
@@ -128,7 +128,7 @@ class _Preflight:
         shown = for_training(self.split, self.train_on)
         modes: dict[str, str] = {}
         for name, teacher_digest in digests.items():
-            plan = _cache_plan(self.request, self.configs, name, self.digest, teacher_digest, shown, self.places)
+            plan = _cache_plan(self.request, self.configs, name, self.digest, teacher_digest, shown, self.folders)
             modes[name] = plan.mode
             self.say(summary(plan))
         return modes
@@ -188,7 +188,7 @@ def _cache_plan(
     digest: str,
     teacher_digest: str,
     split: Split,
-    places: TrialFolders,
+    folders: TrialFolders,
 ) -> CachePlan:
     """Plan the cache of one teacher for all trials that have it."""
     its_own = [
@@ -202,4 +202,4 @@ def _cache_plan(
     ]
     before = request.teacher_caches.get(name, "auto")
     mode = before if request.teacher_cache == "auto" and any(map(suits, its_own)) else request.teacher_cache
-    return plan_cache(its_own, split, mode, folder=places.teacher_cache, budget_gb=request.teacher_cache_gb)
+    return plan_cache(its_own, split, mode, folder=folders.teacher_cache, budget_gb=request.teacher_cache_gb)

@@ -29,7 +29,7 @@ from icd.worker.trial_metrics import append_row
 def run_trial(
     config: TrialConfig,
     name: str,
-    places: TrialFolders,
+    folders: TrialFolders,
     execution: Execution,
     *,
     resume: bool = False,
@@ -43,7 +43,7 @@ def run_trial(
     Args:
         config: What to train.
         name: Folder below ``root/trials``.
-        places: Root and data.
+        folders: Root and data.
         execution: Device and callbacks; its checkpoint folder and report are replaced by the trial's own.
         resume: Continue a trial that was cut off.
         open_test: Measure the last epoch on the test set, once, and say so in the folder.
@@ -55,8 +55,8 @@ def run_trial(
         StateError: If the folder holds another configuration, or an unfinished trial and ``resume`` is off.
         Interrupted: If ``execution.stop`` ended the training; it can be resumed.
     """
-    folder = places.trial(name)
-    config, read = read_data(config, places)
+    folder = folders.trial(name)
+    config, read = read_data(config, folders)
     split = for_trial(read, config.data.train_on, config.data.measure_on, f"icd train {name}")
     for note in read.notes:
         announce(f"note: {note}")
@@ -65,7 +65,7 @@ def run_trial(
         f"{len(split.val)} {config.data.measure_on} images to measure on, {split.num_classes} classes"
     )
     config = _settle(config, folder, split, execution, announce)
-    teacher = prepare(config, read, places.teachers, execution, announce)
+    teacher = prepare(config, read, folders.teachers, execution, announce)
     if teacher is not None and config.teacher is not None:
         config = replace(config, teacher=replace(config.teacher, digest=teacher.digest))
         announce(f"teacher {teacher.summary}")
@@ -77,7 +77,7 @@ def run_trial(
         elif execution.stop():
             raise Interrupted("stopped before the student's next epoch; continue with --resume")
         with open_teacher_cache(
-            config, split, network, places, teacher_cache, teacher_cache_gb, alone=True, announce=announce
+            config, split, network, folders, teacher_cache, teacher_cache_gb, alone=True, announce=announce
         ) as answers:
             result = continue_trial(config, split, network, folder, replace(execution, cache=answers))
         if open_test and "test" not in result:

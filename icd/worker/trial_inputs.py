@@ -42,7 +42,7 @@ class TrialFolders:
         return self.root / "trials" / name
 
 
-def read_data(config: TrialConfig, places: TrialFolders) -> tuple[TrialConfig, Split]:
+def read_data(config: TrialConfig, folders: TrialFolders) -> tuple[TrialConfig, Split]:
     """Read the images a configuration names; their digest becomes part of it.
 
     Raises:
@@ -53,11 +53,11 @@ def read_data(config: TrialConfig, places: TrialFolders) -> tuple[TrialConfig, S
     data = config.data
     split = load_dataset(
         data.name,
-        root=places.data_root,
+        root=folders.data_root,
         path=data.path,
         val_fraction=data.val_fraction,
         split_seed=data.split_seed,
-        download=places.download,
+        download=folders.download,
         **dict(data.options),
     )
     digest = f"{split.digest}:{split.split_digest}"
@@ -92,7 +92,7 @@ def open_teacher_cache(
     config: TrialConfig,
     split: Split,
     teacher: Network | None,
-    places: TrialFolders,
+    folders: TrialFolders,
     mode: CacheMode,
     budget_gb: float,
     *,
@@ -100,8 +100,8 @@ def open_teacher_cache(
     announce: Callable[[str], None] = lambda text: None,
 ) -> Iterator[TeacherCache | None]:
     """Plan and open a trial's teacher cache, None where the teacher runs live; it is closed at the end."""
-    plan = plan_cache([config], split, mode, folder=places.teacher_cache, budget_gb=budget_gb, alone=alone)
-    cache = open_cache(plan, config, teacher, places.teacher_cache)
+    plan = plan_cache([config], split, mode, folder=folders.teacher_cache, budget_gb=budget_gb, alone=alone)
+    cache = open_cache(plan, config, teacher, folders.teacher_cache)
     if config.teacher is not None:
         announce(summary(plan, cache))
     try:

@@ -106,7 +106,7 @@ def launcher(crash_at: int | None, epochs_log: Path) -> Callable[[int, Mapping[s
             os.dup2(file, 2)
             close_all_but({0, 1, 2, pipe})
             os.environ.update(environment)
-            run_trial._draw = lambda *arguments: None  # 0.5 s a trial for pictures nobody compares
+            run_trial.draw_grams = lambda *arguments: None  # 0.5 s a trial for pictures nobody compares
             log_epochs(epochs_log)
             if at is not None:
                 count_operations(at)
@@ -120,7 +120,7 @@ def launcher(crash_at: int | None, epochs_log: Path) -> Callable[[int, Mapping[s
 
 def log_epochs(path: Path) -> None:
     """Write a line for every epoch this worker has trained to its last step, whatever becomes of it."""
-    log, attempt = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), run_trial.attempt
+    log, attempt = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), run_trial.train_attempt
 
     def watched(task: Any, bench: Any, send: Any, *, progress: Callable[[int, int, int], None]) -> Any:
         def look(epoch: int, step: int, steps: int) -> None:
@@ -130,7 +130,7 @@ def log_epochs(path: Path) -> None:
 
         return attempt(task, bench, send, progress=look)
 
-    run_trial.attempt = watched  # type: ignore[assignment]  # a worker gives no notice
+    run_trial.train_attempt = watched  # type: ignore[assignment]  # a worker gives no notice
 
 
 def count_operations(crash_at: int | None, tell: Callable[[int], None] = lambda count: None) -> None:

@@ -60,7 +60,7 @@ def test_a_stopped_attempt_is_freed_and_the_next_reads_its_checkpoint_once(
         def send(epoch: EpochReport) -> bool:
             return go
 
-        return run_trial.attempt(task, bench, send, progress=lambda *where: None)
+        return run_trial.train_attempt(task, bench, send, progress=lambda *where: None)
 
     monkeypatch.setattr(loop, "initial_student", watched)
     monkeypatch.setattr(checkpoints, "load", counted)
@@ -86,7 +86,9 @@ def test_twenty_pruned_trials_leave_the_process_where_two_leave_it(tmp_path: Pat
     bench, document, process = SharedInputs(), document_of(tmp_path, "resnet8x4"), psutil.Process()
 
     def pruned(number: int) -> int:
-        done = run_trial.attempt(task_of(document, tmp_path, number), bench, lambda _: False, progress=lambda *_: None)
+        done = run_trial.train_attempt(
+            task_of(document, tmp_path, number), bench, lambda _: False, progress=lambda *_: None
+        )
         assert done.kind == "stopped", done.reason
         shutil.rmtree(tmp_path / "trials")
         return int(process.memory_info().rss)

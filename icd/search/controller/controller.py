@@ -135,35 +135,35 @@ class SweepController:
             return self._pruned(epoch.number, epoch.epoch, reason)
         return not self.stopping
 
-    def on_finished(self, outcome: AttemptResult) -> None:
+    def on_finished(self, result: AttemptResult) -> None:
         """Commit the end of an attempt, and decide what follows from a fault."""
-        under_way = self.running.get(outcome.number)
-        if under_way is None or under_way.attempt != outcome.attempt:
+        under_way = self.running.get(result.number)
+        if under_way is None or under_way.attempt != result.attempt:
             return
-        del self.running[outcome.number]
-        self._beside.discard(outcome.number)
+        del self.running[result.number]
+        self._beside.discard(result.number)
         before = len(self.quarantined)
-        self._retry.on_finished(outcome)
+        self._retry.on_finished(result)
         if len(self.quarantined) != before:
             self.ledger.note_study(**{QUARANTINED: list(self.quarantined.values())})
-        self.recorder.fetch(outcome.number)
-        self.recorder.catch_up(outcome.number)
-        if self.ledger.finished(outcome.number):
+        self.recorder.fetch(result.number)
+        self.recorder.catch_up(result.number)
+        if self.ledger.finished(result.number):
             return
-        if outcome.kind == "complete":
-            self._complete(outcome)
-        elif outcome.kind == "diverged":
-            self._diverged(outcome)
-        elif outcome.kind == "disk":
-            self._waiting.insert(0, outcome.number)
-            self.halted = SetupError(f"{outcome.reason}; trials are paused: mend that, then 'icd resume'")
+        if result.kind == "complete":
+            self._complete(result)
+        elif result.kind == "diverged":
+            self._diverged(result)
+        elif result.kind == "disk":
+            self._waiting.insert(0, result.number)
+            self.halted = SetupError(f"{result.reason}; trials are paused: mend that, then 'icd resume'")
             self.stopped_by = "disk"
-        elif outcome.kind in ("stopped", "preempted"):
-            self._waiting.insert(0, outcome.number)
-            self._note_devices(outcome.number)
-            self._preempted(outcome)
+        elif result.kind in ("stopped", "preempted"):
+            self._waiting.insert(0, result.number)
+            self._note_devices(result.number)
+            self._preempted(result)
         else:
-            self._fault(outcome)
+            self._fault(result)
         self.note_stage(seconds=self._budget.seconds)
 
     def note_stage(self, **attributes: Any) -> None:
@@ -270,14 +270,14 @@ class SweepController:
         self._close(number)
         return False
 
-    def _complete(self, outcome: AttemptResult) -> None:
-        number = outcome.number
-        runs, notes = self.recorder.values(number, outcome.result)
+    def _complete(self, result: AttemptResult) -> None:
+        number = result.number
+        runs, notes = self.recorder.values(number, result.result)
         values = [sum(own) / len(own) for own in zip(*runs, strict=True)]
         if not all(math.isfinite(value) for value in values):
-            self._diverged(outcome)
+            self._diverged(result)
             return
-        more = {"exit_reason": "complete", "device": outcome.device, **self._costs(number), **notes}
+        more = {"exit_reason": "complete", "device": result.device, **self._costs(number), **notes}
         self.ledger.tell(number, "complete", values, **more)
         self._warn_of_mixed_cost()
         self._close(number)
@@ -290,19 +290,19 @@ class SweepController:
             if warning:
                 self.announce(f"WARNING: {warning}")
 
-    def _diverged(self, outcome: AttemptResult) -> None:
+    def _diverged(self, result: AttemptResult) -> None:
         """Told as pruned with its finite values, or chance level, so that the sampler learns to look elsewhere."""
-        if not self.ledger.record(outcome.number).curve:
+        if not self.ledger.record(result.number).curve:
             chance = {"top1": 100 / self.prepared.num_classes, "top5": 500 / self.prepared.num_classes, "ece": 100.0}
             metric = self.recorder.curve_metric.rpartition("/")[2]
-            self.ledger.add_epoch(outcome.number, 0, chance.get(metric, math.log(self.prepared.num_classes)))
-        reason = outcome.reason or "a metric is not finite"
-        own = self._costs(outcome.number)
+            self.ledger.add_epoch(result.number, 0, chance.get(metric, math.log(self.prepared.num_classes)))
+        reason = result.reason or "a metric is not finite"
+        own = self._costs(result.number)
         chance_level = 100 / self.prepared.num_classes
-        notes: dict[str, Any] = {"exit_reason": "diverged", "device": outcome.device, "chance": chance_level, **own}
-        self.ledger.tell(outcome.number, "pruned", reason=reason, **notes)
-        self.announce(f"trial {outcome.number}: diverged: {reason}")
-        self._close(outcome.number)
+        notes: dict[str, Any] = {"exit_reason": "diverged", "device": result.device, "chance": chance_level, **own}
+        self.ledger.tell(result.number, "pruned", reason=reason, **notes)
+        self.announce(f"trial {result.number}: diverged: {reason}")
+        self._close(result.number)
 
     def _note_devices(self, number: int) -> None:
         """Keep what a trial ran on so far: the next attempt may come to another type."""
@@ -310,12 +310,12 @@ class SweepController:
         if devices:
             self.ledger.note(number, devices=devices)
 
-    def _preempted(self, outcome: AttemptResult) -> None:
+    def _preempted(self, result: AttemptResult) -> None:
         """Go on elsewhere; that costs no retry, but it must lead somewhere."""
-        number = outcome.number
-        if self.stopping or outcome.kind != "preempted":
+        number = result.number
+        if self.stopping or result.kind != "preempted":
             return
-        self.announce(f"trial {number}: {outcome.reason}; goes on from epoch {self.recorder.stored_epoch(number)}")
+        self.announce(f"trial {number}: {result.reason}; goes on from epoch {self.recorder.stored_epoch(number)}")
         if self._retry.no_progress(number):
             self.stopped_by = "preemptions"
             self.halted = SetupError(
@@ -323,21 +323,21 @@ class SweepController:
                 "than its nodes stay; take other nodes, then 'icd resume'"
             )
 
-    def _fault(self, outcome: AttemptResult) -> None:
+    def _fault(self, result: AttemptResult) -> None:
         """Try again where that can help, or record the failure."""
-        number, decision = outcome.number, self._retry.decide(outcome)
+        number, decision = result.number, self._retry.decide(result)
         self.ledger.note(number, faults=self._retry.counts(number))
         if decision.again:
             last = self.recorder.stored_epoch(number)
             # Over several machines Ray places it where there is room; holding them all for one trial costs more.
-            alone = outcome.kind == "memory" and len(self._hosts) <= 1
+            alone = result.kind == "memory" and len(self._hosts) <= 1
             how = f"{decision.words} alone" if alone else decision.words
-            self.announce(f"trial {number}: {outcome.reason}; {how} from epoch {last}")
+            self.announce(f"trial {number}: {result.reason}; {how} from epoch {last}")
             (self._alone if alone else self._waiting).append(number)
             return
-        self.announce(f"trial {number}: failed: {outcome.reason}")
-        notes: dict[str, Any] = {"exit_reason": outcome.kind, "device": outcome.device, **self._costs(number)}
-        self.ledger.tell(number, "failed", reason=outcome.reason, **notes)
+        self.announce(f"trial {number}: failed: {result.reason}")
+        notes: dict[str, Any] = {"exit_reason": result.kind, "device": result.device, **self._costs(number)}
+        self.ledger.tell(number, "failed", reason=result.reason, **notes)
         self.source.discard(number)
         self._close(number)
         self._give_up_if_hopeless()

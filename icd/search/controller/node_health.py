@@ -40,37 +40,37 @@ class NodeHealth:
     def epoch_finished(self, location: Location) -> None:
         """Take note that a trial gets on at a location."""
         self._worked.add(location)
-        for place in (location, location.machine):
-            self._strikes.pop(place, None)
+        for scope in (location, location.machine):
+            self._strikes.pop(scope, None)
 
     def fault(self, location: Location, trial: int, kind: str) -> None:
         """Take note of a fault; others than those of ``BLAMED`` say nothing of the location."""
         if kind not in BLAMED:
             return
-        for place in dict.fromkeys((location, location.machine)):
-            strikes = self._strikes.setdefault(place, {})
+        for scope in dict.fromkeys((location, location.machine)):
+            strikes = self._strikes.setdefault(scope, {})
             strikes[trial] = Strike(kind, location.gpu)
-            if place not in self.quarantined and self._is_to_blame(place, strikes.values()):
+            if scope not in self.quarantined and self._is_to_blame(scope, strikes.values()):
                 kinds = ", ".join(dict.fromkeys(strike.kind for strike in strikes.values()))
-                self.quarantined[place] = (
-                    f"{place}: {len(strikes)} trials failed there ({kinds}) and none has finished an epoch there since;"
+                self.quarantined[scope] = (
+                    f"{scope}: {len(strikes)} trials failed there ({kinds}) and none has finished an epoch there since;"
                     " it gets no more trials until the next 'icd resume'"
                 )
-                self._announce(self.quarantined[place])
+                self._announce(self.quarantined[scope])
 
     def is_quarantined(self, location: Location | None) -> bool:
         """Whether a location gets no more trials."""
         return is_quarantined(location, self.quarantined)
 
-    def _is_to_blame(self, place: Location, strikes: Collection[Strike]) -> bool:
+    def _is_to_blame(self, scope: Location, strikes: Collection[Strike]) -> bool:
         """Whether three strikes are the location's: CUDA says so of a GPU, and else trials must get on elsewhere.
 
         A machine is to blame for what happened on more than one of its GPUs.
         """
         gpus = {strike.gpu for strike in strikes}
-        if len(strikes) < STRIKES or (len(gpus) == 1 and gpus != {place.gpu}):
+        if len(strikes) < STRIKES or (len(gpus) == 1 and gpus != {scope.gpu}):
             return False
-        if place.gpu and all(strike.kind == "gpu" for strike in strikes):
+        if scope.gpu and all(strike.kind == "gpu" for strike in strikes):
             return True
-        others = (other for other in self._worked if place not in (other, other.machine))
+        others = (other for other in self._worked if scope not in (other, other.machine))
         return any(not self.is_quarantined(other) for other in others)

@@ -53,7 +53,7 @@ class RetryPolicy:
     def counts(self, number: int) -> dict[str, int]:
         """The faults of a trial that are its own, by kind."""
         counted = Counter(self._before.get(number, {}))
-        counted.update(kind for kind, place in self._here.get(number, ()) if not self._excused(kind, place))
+        counted.update(kind for kind, location in self._here.get(number, ()) if not self._excused(kind, location))
         return {kind: count for kind, count in counted.items() if count}
 
     def on_epoch(self, epoch: EpochReport) -> None:
@@ -62,27 +62,27 @@ class RetryPolicy:
         if epoch.location is not None:
             self.health.epoch_finished(epoch.location)
 
-    def on_finished(self, outcome: AttemptResult) -> None:
+    def on_finished(self, result: AttemptResult) -> None:
         """Take note of an end, whatever it was."""
-        if outcome.kind == "preempted":
-            self._preempted[outcome.number] += 1
-        elif outcome.kind in RETRIES:
-            self._here.setdefault(outcome.number, []).append((outcome.kind, outcome.location))
-            if outcome.location is not None:
-                self.health.fault(outcome.location, outcome.number, outcome.kind)
+        if result.kind == "preempted":
+            self._preempted[result.number] += 1
+        elif result.kind in RETRIES:
+            self._here.setdefault(result.number, []).append((result.kind, result.location))
+            if result.location is not None:
+                self.health.fault(result.location, result.number, result.kind)
 
-    def decide(self, outcome: AttemptResult) -> RetryDecision:
+    def decide(self, result: AttemptResult) -> RetryDecision:
         """Say whether a trial is tried again after a fault that was noted."""
-        if self._excused(outcome.kind, outcome.location):
+        if self._excused(result.kind, result.location):
             return RetryDecision(again=True, words="not its own fault, it goes on elsewhere")
-        allowed = RETRIES[outcome.kind]
+        allowed = RETRIES[result.kind]
         allowed = self._retries if allowed is None else allowed
-        count = self.counts(outcome.number)[outcome.kind]
+        count = self.counts(result.number)[result.kind]
         return RetryDecision(again=count <= allowed, words=f"retry {count}/{allowed}")
 
     def no_progress(self, number: int) -> bool:
         """Whether a trial was preempted again and again without getting on."""
         return self._preempted[number] >= NO_PROGRESS
 
-    def _excused(self, kind: str, place: Location | None) -> bool:
-        return kind in BLAMED and self.health.is_quarantined(place)
+    def _excused(self, kind: str, location: Location | None) -> bool:
+        return kind in BLAMED and self.health.is_quarantined(location)

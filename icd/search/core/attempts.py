@@ -19,7 +19,7 @@ from icd.storage.bucket import Bucket, Stored, local_root
 # ``diverged``: a loss or metric that is not finite. ``disk``: nothing can be written; the sweep halts, resumable.
 # ``preempted``: its process or node had to go, and said so; it goes on elsewhere, as often as that happens.
 # The others are faults; RETRIES says what follows.
-OutcomeKind = Literal[
+ResultKind = Literal[
     "complete", "stopped", "diverged", "disk", "preempted", "killed", "lost", "memory", "gpu", "hang", "setup", "error"
 ]
 
@@ -153,7 +153,7 @@ class AttemptResult:
 
     number: int
     attempt: int
-    kind: OutcomeKind
+    kind: ResultKind
     reason: str = ""
     device: str = ""
     result: Mapping[str, Any] = field(default_factory=dict)
@@ -166,9 +166,9 @@ class AttemptResult:
         return self.kind in UNCLEAN or bool(self.spent)
 
 
-def ended(task: Attempt, kind: OutcomeKind, reason: str = "") -> AttemptResult:
+def ended(attempt: Attempt, kind: ResultKind, reason: str = "") -> AttemptResult:
     """Give the end of an attempt that cannot tell it itself."""
-    return AttemptResult(number=task.number, attempt=task.attempt, kind=kind, reason=reason)
+    return AttemptResult(number=attempt.number, attempt=attempt.attempt, kind=kind, reason=reason)
 
 
 class Policy(Protocol):
@@ -182,13 +182,13 @@ class Policy(Protocol):
         """Take an epoch into the ledger; False stops the trial."""
         ...
 
-    def on_finished(self, outcome: AttemptResult) -> None:
+    def on_finished(self, result: AttemptResult) -> None:
         """Take the end of an attempt into the ledger."""
         ...
 
     @property
     def done(self) -> bool:
-        """Whether ``next`` will never give a task again and none is under way."""
+        """Whether ``next_attempt`` will never give one again and none is under way."""
         ...
 
     @property

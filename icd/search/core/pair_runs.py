@@ -35,10 +35,6 @@ class PairRun:
         """Give its folder, by the sweep's."""
         return trial_folder(sweep, number, self.name)
 
-    def finished(self, sweep: Path, number: int) -> bool:
-        """Whether it has its result, which is written last."""
-        return (self.folder(sweep, number) / "result.json").exists()
-
     def result(self, sweep: Path, number: int) -> dict[str, Any]:
         """Read its result."""
         found: dict[str, Any] = json.loads((self.folder(sweep, number) / "result.json").read_text())

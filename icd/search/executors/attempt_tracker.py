@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from icd.errors import SetupError
-from icd.search.core.attempts import Attempt, AttemptResult, OutcomeKind, Policy, ended
+from icd.search.core.attempts import Attempt, AttemptResult, Policy, ResultKind, ended
 from icd.search.core.location import Location
 from icd.search.core.messages import EpochDone, Finished, Heartbeat, Hung, Started, Up
 
@@ -75,7 +75,7 @@ class AttemptTracker:
                 running.attempt.stack.unlink(missing_ok=True)
             self.policy.on_finished(replace(result, location=running.location))
 
-    def died(self, name: str, cause: Callable[[RunningAttempt], tuple[OutcomeKind, str]]) -> AttemptResult | None:
+    def died(self, name: str, cause: Callable[[RunningAttempt], tuple[ResultKind, str]]) -> AttemptResult | None:
         """End an attempt whose worker is gone: one that hung has left its stack, of others ``cause`` says why."""
         running = self.running.get(name)
         if running is None:

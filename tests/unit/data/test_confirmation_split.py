@@ -21,7 +21,7 @@ from icd.search.core.attempts import Attempt
 from icd.teacher.cache import plan_cache
 from icd.testing.data import pixel_hashes
 from icd.training.loop import Execution
-from icd.worker.run_trial import attempt
+from icd.worker.run_trial import train_attempt
 from icd.worker.shared_inputs import SharedInputs
 from icd.worker.trial_inputs import TrialFolders
 from tests.data_contract import save_pictures, twin
@@ -109,7 +109,7 @@ def test_a_search_task_that_asks_for_test_images_is_refused(name: str, tmp_path:
     document = {"data": data, "student": "resnet8", "method": "cross_entropy", "training": DATASETS[name].preset}
     for stage in ("search", "ablate"):
         task = Attempt(number=3, attempt=1, config=document, sweep=str(tmp_path), root=str(tmp_path), stage=stage)
-        outcome = attempt(task, SharedInputs(), lambda epoch: True, progress=lambda *where: None)
+        outcome = train_attempt(task, SharedInputs(), lambda epoch: True, progress=lambda *where: None)
         assert outcome.kind == "setup"
         assert "data.measure_on: must be val: only a confirmation sees test images, but got 'test'" in outcome.reason
 

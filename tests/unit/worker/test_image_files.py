@@ -16,7 +16,7 @@ from icd.data.decode import decode_rgb
 from icd.search.core.attempts import Attempt, EpochReport
 from icd.search.core.preparation import PreflightRequest
 from icd.worker.preflight import run_preflight
-from icd.worker.run_trial import attempt
+from icd.worker.run_trial import train_attempt
 from icd.worker.shared_inputs import SharedInputs
 from icd.worker.trial_inputs import TrialFolders, read_data
 from tests.data_contract import make_cub
@@ -76,7 +76,7 @@ def run_attempt(tmp_path: Path) -> Mapping[str, float]:
         said.append(epoch)
         return True
 
-    outcome = attempt(task, SharedInputs(), note, progress=lambda *where: None)
+    outcome = train_attempt(task, SharedInputs(), note, progress=lambda *where: None)
     assert outcome.kind == "complete", outcome.reason
     return said[-1].metrics
 

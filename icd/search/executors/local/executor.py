@@ -11,7 +11,7 @@ from multiprocessing.connection import wait as wait_for
 from pathlib import Path
 
 from icd.errors import SetupError
-from icd.search.core.attempts import PREPARE_RETRIES, RETRIES, AttemptResult, OutcomeKind, Policy
+from icd.search.core.attempts import PREPARE_RETRIES, RETRIES, AttemptResult, Policy, ResultKind
 from icd.search.core.location import Location, is_quarantined
 from icd.search.core.messages import (
     Continue,
@@ -173,7 +173,7 @@ class LocalExecutor:
         if result is not None and result.kind in RETRIES:
             self._fell_at[result.number] = worker.location
 
-    def _cause(self, worker: WorkerProcess) -> tuple[OutcomeKind, str]:
+    def _cause(self, worker: WorkerProcess) -> tuple[ResultKind, str]:
         """Say of what a process died."""
         cause = classify_exit(worker.reap(), self._oom_seen)
         self._oom_seen = oom_kills()

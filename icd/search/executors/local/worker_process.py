@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Protocol
 
-from icd.search.core.attempts import OutcomeKind
+from icd.search.core.attempts import ResultKind
 from icd.search.core.location import Location
 from icd.search.core.messages import Down, Up
 
@@ -141,7 +141,7 @@ def oom_kills() -> int:
         return 0
 
 
-def classify_exit(code: int, oom_kills_before: int) -> tuple[OutcomeKind, str]:
+def classify_exit(code: int, oom_kills_before: int) -> tuple[ResultKind, str]:
     """Say of what a worker died, for the policy and for people."""
     for_memory = code == -signal.SIGKILL and oom_kills() > oom_kills_before
     reason = f"process killed (signal {-code})" if code < 0 else f"process exited with code {code}"

@@ -94,7 +94,7 @@ class Cluster:
             self.gpus = float(resources.gpus_of_a_trial(bool(gpus)))
             nodes = sum(bool(node["Alive"]) for node in ray.nodes())
             size = f"{nodes} node{'s' * (nodes != 1)}, {total.get('CPU', 0.0):g} CPUs, {gpus:g} GPUs"
-            if not self.places():
+            if not self.capacity():
                 device = f" of type {self._device!r}" if self._device else ""
                 raise SetupError(
                     f"no trial fits: it needs {self.cpus:g} CPUs and {self.gpus:g} GPUs{device} on one node, "
@@ -105,9 +105,9 @@ class Cluster:
             self.close()
             raise
         how = "started on this machine" if self.local else f"joined at {ray.get_runtime_context().gcs_address}"
-        announce(f"ray {ray.__version__} {how}: {size}; {self.places()} trials at a time")
+        announce(f"ray {ray.__version__} {how}: {size}; {self.capacity()} trials at a time")
 
-    def places(self, held: int = 0) -> int:
+    def capacity(self, held: int = 0) -> int:
         """How many trials may run at a time; nodes come and go.
 
         Args:

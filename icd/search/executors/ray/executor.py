@@ -25,7 +25,7 @@ from icd.search.core.preparation import PreflightRequest, PreflightResult
 from icd.search.executors.ray.autoscaler import AutoscalerRequest
 from icd.search.executors.ray.cluster import Cluster, signals_kept
 from icd.search.executors.ray.control import ControlOwner
-from icd.search.executors.ray.exit_reasons import Deaths, last_line
+from icd.search.executors.ray.exit_reasons import ExitClassifier, last_line
 from icd.search.executors.ray.internals import keep_credentials, trials_end_alone
 from icd.search.executors.ray.storage_check import check_bucket, check_folder
 from icd.search.executors.ray.trial_tracker import TrialTracker
@@ -45,7 +45,7 @@ class RayExecutor:
         folder: The sweep's; on a cluster every node must see it.
         address: ``local`` starts a Ray of our own; ``auto``, or host:port, joins one.
         announce: Told which cluster it is.
-        attempt: For tests, in place of ``icd.worker.run_trial.attempt``.
+        attempt: For tests, in place of ``icd.worker.run_trial.train_attempt``.
 
     Raises:
         SetupError: If there is no such cluster, or no trial fits on it.
@@ -84,18 +84,18 @@ class RayExecutor:
                 check_folder(self.cluster.hosts(), self.folder)
             else:
                 check_bucket(self.cluster.hosts(), bucket.url)
-        died, deaths = Deaths(self.cluster), 0
+        exits, deaths = ExitClassifier(self.cluster), 0
         while True:
             try:
                 message = self._prepare_once(request, say, stop)
                 break
             except RayError as error:
                 deaths += 1
-                reason = f"the worker died while preparing: {died.cause(None, 0, str(error))[1]}"
+                reason = f"the worker died while preparing: {exits.classify_exit(None, 0, str(error))[1]}"
                 if deaths > PREPARE_RETRIES:
                     raise SetupError(reason) from error
                 say(f"{reason}; retry {deaths}/{PREPARE_RETRIES}")
-                while died.resting and not stop():
+                while exits.resting and not stop():
                     time.sleep(_TICK_S)
         if isinstance(message, Refused):
             raise message.error

@@ -7,7 +7,7 @@ several times a second, and would spend all retries of a trial in one.
 import re
 import time
 
-from icd.search.core.attempts import OutcomeKind
+from icd.search.core.attempts import ResultKind
 from icd.search.core.location import Location
 from icd.search.core.machine import used_memory
 from icd.search.executors.local.worker_process import oom_kills
@@ -26,7 +26,7 @@ _REMOTE_REST_S = 20.0  # likewise on another machine, where we cannot look
 _LONGEST_REST_S = 120.0
 
 
-class Deaths:
+class ExitClassifier:
     """Finds causes; remembers how many processes the kernel has killed for memory."""
 
     def __init__(self, cluster: Cluster) -> None:
@@ -41,7 +41,7 @@ class Deaths:
             return since < _REMOTE_REST_S
         return since < _REST_S or (since < _LONGEST_REST_S and used_memory() > self._room_from)
 
-    def cause(self, location: Location | None, pid: int, text: str) -> tuple[OutcomeKind, str]:
+    def classify_exit(self, location: Location | None, pid: int, text: str) -> tuple[ResultKind, str]:
         """Say of what a worker died.
 
         Args:

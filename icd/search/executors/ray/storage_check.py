@@ -11,6 +11,7 @@ from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from icd.errors import SetupError
+from icd.search.executors.ray.exit_reasons import last_line
 from icd.storage.bucket import Bucket, local_root
 
 _PROBE_S = 120.0  # importing this program may be slow on a cold node
@@ -83,7 +84,7 @@ def _ask(probe: Callable[..., str], words: Mapping[str, Sequence[str]]) -> dict[
         except GetTimeoutError:
             problem = f"no answer for {_PROBE_S:.0f} s"
         except RayError as error:
-            problem = str(error).strip().splitlines()[-1][:300]
+            problem = last_line(error)
         if problem:
             problems[node] = problem
     return problems

@@ -15,7 +15,7 @@ from icd.search.executors.attempt_tracker import AttemptTracker, RunningAttempt,
 from icd.search.executors.ray.autoscaler import AutoscalerRequest
 from icd.search.executors.ray.cluster import Cluster, Handlers
 from icd.search.executors.ray.control import ControlOwner
-from icd.search.executors.ray.exit_reasons import Deaths
+from icd.search.executors.ray.exit_reasons import ExitClassifier
 
 _LOOK_EVERY_S = 1.0
 _MARGIN_S = 3.0  # before a node goes: for the last words of its trials
@@ -42,7 +42,7 @@ class TrialTracker(AttemptTracker):
         self.failure: BaseException | None = None
         self._orders: dict[str, Down | None] = {}
         self._looked = 0.0
-        self._deaths, self._handlers = Deaths(cluster), Handlers()
+        self._exits, self._handlers = ExitClassifier(cluster), Handlers()
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("the policy stays with its driver")
@@ -64,7 +64,7 @@ class TrialTracker(AttemptTracker):
 
     def next(self) -> Attempt | None:
         """Give the next attempt, if there is one and a trial fits."""
-        if self._room() <= 0 or self._deaths.resting:
+        if self._room() <= 0 or self._exits.resting:
             return None
         attempt = self.policy.next_attempt()
         if attempt is not None:
@@ -87,7 +87,7 @@ class TrialTracker(AttemptTracker):
         """Find out from what Ray says why a worker is gone."""
         self.holding.pop(name, None)
         self._listen(wait=True)  # it may have said itself that it hung
-        self.died(name, lambda running: self._deaths.cause(running.location, running.pid, text))
+        self.died(name, lambda running: self._exits.classify_exit(running.location, running.pid, text))
 
     def stopped(self, name: str, reason: str) -> None:
         """Take note that Tune has ended a trial."""
@@ -101,7 +101,7 @@ class TrialTracker(AttemptTracker):
             self.end(name, ended(running.attempt, "lost", reason))
 
     def _room(self) -> int:
-        return self.cluster.places(len(self.holding)) - len(self.running)
+        return self.cluster.capacity(len(self.holding)) - len(self.running)
 
     def _look(self) -> None:
         self._listen()

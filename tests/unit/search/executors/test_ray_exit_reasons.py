@@ -8,7 +8,7 @@ import pytest
 
 from icd.search.core.location import Location
 from icd.search.executors.ray import exit_reasons as ray_deaths
-from icd.search.executors.ray.exit_reasons import Deaths
+from icd.search.executors.ray.exit_reasons import ExitClassifier
 from icd.search.executors.ray.internals import RAISED
 
 # As Ray 2.60 says it.
@@ -19,9 +19,9 @@ Selected to kill: (Actor(2d): job ID=01, lease ID=01, task name=A.train, pid=137
 ID=05), (Actor(3d): job ID=01, lease ID=02, task name=A.train, pid=13703, actual memory used=0.04GB, worker ID=06)"""
 
 
-def deaths(*, local: bool = True, alive: bool = True) -> Deaths:
+def deaths(*, local: bool = True, alive: bool = True) -> ExitClassifier:
     cluster: Any = SimpleNamespace(local=local, alive=lambda node: alive)
-    return Deaths(cluster)
+    return ExitClassifier(cluster)
 
 
 @pytest.mark.parametrize(
@@ -39,11 +39,11 @@ def deaths(*, local: bool = True, alive: bool = True) -> Deaths:
     ],
 )
 def test_the_cause_is_read_from_rays_words(text: str, kind: str, reason: str) -> None:
-    assert deaths().cause(Location(host="h", node="n1"), 13702, text) == (kind, reason)
+    assert deaths().classify_exit(Location(host="h", node="n1"), 13702, text) == (kind, reason)
 
 
 def test_whatever_ray_raises_on_a_lost_node_is_the_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
-    lost = deaths(alive=False).cause(Location(host="h", node="node1234"), 1, f"{RAISED}WorkerCrashedError: x")
+    lost = deaths(alive=False).classify_exit(Location(host="h", node="node1234"), 1, f"{RAISED}WorkerCrashedError: x")
     assert lost == ("lost", "node h (node1234) lost")
 
 
@@ -53,7 +53,7 @@ def test_nothing_begins_until_there_is_room_for_the_killed_process_again(monkeyp
     monkeypatch.setattr(ray_deaths, "used_memory", lambda: used[0])
     died = deaths()
     assert not died.resting
-    died.cause(Location(host="h", node="n1"), 13702, MONITOR)
+    died.classify_exit(Location(host="h", node="n1"), 13702, MONITOR)
     clock[0] += 10
     assert died.resting
     used[0] = 5_000_000_000  # below the threshold, but with the process again it would be above
@@ -70,7 +70,7 @@ def test_on_another_machine_nothing_begins_for_a_while(monkeypatch: pytest.Monke
     clock = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     died = deaths(local=False)
-    died.cause(Location(host="h", node="n1"), 13702, MONITOR)
+    died.classify_exit(Location(host="h", node="n1"), 13702, MONITOR)
     assert died.resting
     clock[0] += ray_deaths._REMOTE_REST_S
     assert not died.resting
