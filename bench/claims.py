@@ -164,6 +164,16 @@ def main() -> int:
         "correlation 0.5 over seeds": {"noise": shared},
     }
     comparisons = disagree = 0
+    # Finalists, baselines, and whether there is a look after three of five seeds.
+    verbs = {"benchmark of 6 rows": (5, 1, False), "ablation of 7 parts": (7, 1, True)}
+    for verb, (finalists, baselines, look) in verbs.items():
+        for name, kind in kinds.items():
+            found = simulate(count, finalists, baselines, 5, look=look, **kind)
+            comparisons, disagree = comparisons + found.comparisons, disagree + found.disagree
+            any_false, covered = rate(found.false, count), rate(found.covered, count)
+            say(f"{verb}, {name}", {"any false": any_false, "all intervals hold": covered})
+            hold(f"{verb}, {name}, any false verdict", any_false, 0.0, ALPHA)
+            hold(f"{verb}, {name}, coverage", covered, 0.94, 1.0)
     for name, kind in kinds.items():
         found = simulate(count, 3, 3, 5, **kind)
         comparisons, disagree = comparisons + found.comparisons, disagree + found.disagree

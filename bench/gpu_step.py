@@ -50,8 +50,9 @@ from icd.data.split import ClosedTest, Split
 from icd.data.views import CropFlip
 from icd.methods import PAPER_ROWS, CellDistillation
 from icd.models import Network, build_model
-from icd.teacher.cache import open_cache, plan_cache
+from icd.teacher.cache import TeacherCache, open_cache, plan_cache
 from icd.training.engine import DeviceEpochs
+from icd.training.epoch_inputs import EpochInputs
 from icd.training.loop import EagerEpochs, Execution
 from icd.training.step import TrainStep
 
@@ -135,13 +136,17 @@ class Bench:
         student = student.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         return TrainStep(student, config.method.build(None), config.training)
 
+    def inputs(self, config: TrialConfig, cache: TeacherCache | None = None) -> EpochInputs:
+        """Give what its epochs are made of."""
+        execution = Execution(device=self.device, cache=cache)
+        return EpochInputs(config, self.split, self.images, execution, self.teacher)
+
     def ours(self, config: TrialConfig, kind: str) -> "Arm":
         """Make a trial of ours: ``live``, ``cache`` or ``graph``."""
         if kind == "live":
             train_step = self.step(config)
-            live = Execution(device=self.device)
-            epochs_live = EagerEpochs(train_step, config, self.split, self.images, self.teacher, live)
-            return Arm(self.device, train_step.student, forever(epochs_live), epochs_live)
+            live = EagerEpochs(train_step, self.inputs(config))
+            return Arm(self.device, train_step.student, forever(live), live)
         # All seeds share one sequence of views, so that the cache holds one epoch.
         cache = open_cache(
             plan_cache([replace(config, seed=0)], self.split, "stream", folder=self.folder),
@@ -149,13 +154,8 @@ class Bench:
             self.teacher,
             self.folder,
         )
-        step, shown = self.step(config), replace(config, seed=0)
-        epochs: DeviceEpochs | EagerEpochs
-        if kind == "graph":
-            epochs = DeviceEpochs(step, shown, self.split, self.images, self.teacher, cache)
-        else:
-            execution = Execution(device=self.device, cache=cache)
-            epochs = EagerEpochs(step, shown, self.split, self.images, self.teacher, execution)
+        step, inputs = self.step(config), self.inputs(replace(config, seed=0), cache)
+        epochs = DeviceEpochs(step, inputs) if kind == "graph" else EagerEpochs(step, inputs)
         return Arm(self.device, step.student, forever(epochs), epochs)
 
     def plain(self, method: str) -> "Arm":

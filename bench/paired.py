@@ -8,16 +8,19 @@ from collections.abc import Callable, Mapping, Sequence
 def take_turns(arms: Mapping[str, Callable[[], object]], rounds: int, *, times: int = 1) -> dict[str, list[float]]:
     """CPU seconds of one call of each arm, for every round; ``times`` calls are timed together.
 
-    Each arm is called once before, untimed.
+    Each arm is called once before, untimed. Every round begins with the next arm, so that no arm always has the same
+    neighbour.
     """
     for arm in arms.values():
         arm()
     taken: dict[str, list[float]] = {name: [] for name in arms}
-    for _ in range(rounds):
-        for name, arm in arms.items():
+    names = list(arms)
+    for number in range(rounds):
+        first = number % len(names)
+        for name in names[first:] + names[:first]:
             began = time.process_time()
             for _ in range(times):
-                arm()
+                arms[name]()
             taken[name].append((time.process_time() - began) / times)
     return taken
 

@@ -21,11 +21,12 @@ from icd.search.study.sweep_index import tracking_uri
 from icd.search.tracking.mlflow_pages import compare_url
 from icd.search.tracking.servers import answers, free_port, mlflow_server
 
-_SHOWN = 6  # trials side by side
+_SHOWN = 5  # trials side by side
+_MENU, _ASSISTANT = 198, 460  # columns that MLflow puts beside every page
 
 
-def picture(address: str, size: tuple[int, int], path: Path) -> None:
-    """Open an address in Chromium and keep what a window of that size shows, in 64 colours."""
+def picture(address: str, size: tuple[int, int], path: Path, *, left: int = 0, right: int = 0) -> None:
+    """Open an address in Chromium and keep what a window shows, in 64 colours and without columns left and right."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
         raise SystemExit("screenshots need Chromium: apt-get install chromium")
@@ -42,7 +43,7 @@ def picture(address: str, size: tuple[int, int], path: Path) -> None:
         words += ["--virtual-time-budget=30000", f"--screenshot={folder}/shot.png", address]
         subprocess.run(words, check=True, capture_output=True, timeout=240)
         with Image.open(f"{folder}/shot.png") as shot:
-            shot.convert("RGB").quantize(64).save(path, optimize=True)
+            shot.crop((left, 0, size[0] - right, size[1])).convert("RGB").quantize(64).save(path, optimize=True)
     print(path)
 
 
@@ -69,7 +70,8 @@ def main(name: str, folder: Path, root: Path) -> None:
         runs = asked(f"{api}/runs/search", experiment_ids=[experiment], max_results=1000)["runs"]
         ids = {run["info"]["run_name"][:4]: run["info"]["run_id"] for run in runs}
         shown = [ids[f"{record.number:04d}"] for record in best[:_SHOWN]]
-        picture(compare_url(server.address, experiment, shown), (1280, 900), folder / "mlflow.png")
+        address = compare_url(server.address, experiment, shown)
+        picture(address, (1760, 800), folder / "mlflow.png", left=_MENU, right=_ASSISTANT)
 
 
 if __name__ == "__main__":

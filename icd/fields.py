@@ -126,6 +126,19 @@ def check_fields(instance: Any, *more: FieldProblem | None) -> None:
         raise FieldError(problems)
 
 
+class Checked:
+    """A dataclass whose fields are checked when it is made: their ranges, and what ``rules`` says of several."""
+
+    __slots__ = ()
+
+    def __post_init__(self) -> None:
+        check_fields(self, *self.rules())
+
+    def rules(self) -> Iterable[FieldProblem]:
+        """Give the fields that do not go together."""
+        return ()
+
+
 def _value_problems(name: str, value: object, annotation: Any) -> list[FieldProblem]:
     if isinstance(value, tuple):
         return [

@@ -29,3 +29,17 @@ def cell_text(value: Any) -> str:
 def runs_wait(count: int) -> str:
     """Say how many runs wait: ``1 run waits``, ``2 runs wait``."""
     return "1 run waits" if count == 1 else f"{count} runs wait"
+
+
+def shown(value: object) -> str:
+    """Write a value for people: four digits of a number, a dash for nothing."""
+    if value is None or value == "":
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.0f}" if 1000 <= abs(value) < 1e15 else f"{value:.4g}"
+    return str(value)
+
+
+def plural(count: int, word: str) -> str:
+    """Count things in words: ``1 trial``, ``2 trials``."""
+    return f"{count} {word}{'' if count == 1 else 's'}"

@@ -40,7 +40,7 @@ def told(ledger: Ledger, plan: Plan, values: Mapping[str, Sequence[float | None]
     keys = {run: config.key() for run, config in zip(runs, plan.configs, strict=True)}
     for label, own in values.items():
         for seed, value in zip(plan.seeds, own, strict=False):
-            known: dict[str, Any] = {"stage": "ablate", "arm": label, "seed": seed, "round": plan.round}
+            known: dict[str, Any] = {"stage": plan.stage, "arm": label, "seed": seed, "round": plan.round}
             known["key"] = keys[label, seed]
             number = ledger.add_baseline(run_label(plan.round, label, seed), {}, {}, known)
             numbers[label, seed] = number

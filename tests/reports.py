@@ -9,10 +9,14 @@ from typing import Any
 import numpy as np
 import yaml
 
+from icd.results.ablate import make_plan as parts_plan
+from icd.results.confirm import make_plan
 from icd.results.outcome import Arm, Comparison, Outcome, Run
+from icd.results.plan import begin_plan
 from icd.search.core.attempts import trial_folder
 from icd.search.core.records import State
 from icd.worker.gram_file import GRAMS_NAME, Grams, pack_grams
+from tests.ablating import told
 from tests.studies import Study, changed
 
 EPOCHS = 12
@@ -57,6 +61,28 @@ def rich(root: Path, trials: int = 40, *, epochs: int = EPOCHS, **parts: Any) ->
         write_files(study, place, curve)
     study.ledger.note_study(stopped_by="budget", seconds=512.0, gpus_per_trial=0.0)
     return study
+
+
+def confirm(study: Study) -> None:
+    """Tell a whole confirmation of the usual size: three finalists, three baselines, five seeds; one run diverged."""
+    asked: dict[str, Any] = {"against": ["KD", "SD-KD", "iCD-KD"], "adaptive": False}
+    plan = begin_plan(study.ledger, make_plan(study.ledger, study.sweep, **asked))
+    draw, gains = (
+        np.random.default_rng(0),
+        dict(zip([arm.label for arm in plan.arms], (3, 2.5, 1, 0, 0, 0), strict=True)),
+    )
+    values: dict[str, list[float | None]] = {}
+    for label, gain in gains.items():
+        values[label] = [50 + gain + round(noise, 2) for noise in draw.normal(size=5)]
+    values["SD-KD"][2] = None
+    told(study.ledger, plan, values)
+
+
+def ablate(study: Study) -> None:
+    """Tell a whole ablation."""
+    plan = begin_plan(study.ledger, parts_plan(study.ledger, study.sweep))
+    values = {arm.label: [50.0 + seed % 3 - len(arm.label) / 9 for seed in plan.seeds] for arm in plan.arms}
+    told(study.ledger, plan, values)
 
 
 def write_files(study: Study, number: int, curve: list[float]) -> None:

@@ -14,7 +14,6 @@ from icd.text import columns
 
 if TYPE_CHECKING:
     from icd.results import Exported
-    from icd.results.report.blocks import Page
 
 logger = logging.getLogger(__name__)
 
@@ -48,8 +47,7 @@ def compare(names: tuple[str, ...], pairs: bool, output: Path | None, as_json: b
 
     found = compare_sweeps(root, names)
     if output is not None:
-        from icd.results.report import write_page
-        from icd.results.report.comparison import comparison_page
+        from icd.results.report import comparison_page, write_page
 
         write_page(output, comparison_page(found))
     if as_json:
@@ -114,7 +112,7 @@ def report(name: str, output: Path | None, log: bool, as_json: bool, root: Path)
         write_json({"name": name, "path": str(target), "logged": pending == 0, "pending": pending})
 
 
-def _log(root: Path, name: str, page: "Page") -> int | None:
+def _log(root: Path, name: str, page: str) -> int | None:
     """Give MLflow the report from the sweep's folder; how many runs it has not taken, None if it was not asked."""
     from icd.results.report import write_page
     from icd.results.report.logged import log_report

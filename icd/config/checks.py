@@ -101,24 +101,21 @@ def _check_teacher(known: TrialParts) -> None:
     if method and method.needs_teacher and data.get("teacher") is None and known.right(("method", "name")):
         name = next(name for name, cls in METHODS.items() if type(method) is cls)
         note(("teacher",), f"{name} needs a teacher, but the file names none")
-    student = known.student
-    if student and student.pretrained and known.right(("student",)) and not MODELS[student.arch].build_pretrained:
-        note(("student", "pretrained"), _NOT_PRETRAINED, value=student.arch)
+    for role, field in (("student", "pretrained"), ("teacher", "pretrained"), ("teacher", "weights")):
+        network: Any = getattr(known, role)
+        asked = network is not None and getattr(network, field) in (True, "pretrained")
+        if asked and known.right((role, "arch"), (role, field)) and not MODELS[network.arch].build_pretrained:
+            known.refuse((role, field), _NOT_PRETRAINED, network.arch)
     if teacher is None:
         return
     classes = known.images.num_classes if known.images and known.right(("data", "name")) else None
-    if teacher.weights == "pretrained" and known.right(("teacher", "arch")):
-        if not MODELS[teacher.arch].build_pretrained:
-            note(("teacher", "weights"), _NOT_PRETRAINED, value=teacher.arch)
-        elif classes not in (None, IMAGENET_CLASSES):
-            rule, hint = pretrained_problem(classes)
-            note(("teacher", "weights"), rule, value="pretrained", hint=hint)
-    if teacher.pretrained and known.right(("teacher", "arch"), ("teacher", "weights")):
-        if teacher.weights != "train":
-            rule = f"pretrained says how weights: train begins, but weights is {teacher.weights!r}"
-            note(("teacher", "pretrained"), rule, value=True)
-        elif not MODELS[teacher.arch].build_pretrained:
-            note(("teacher", "pretrained"), _NOT_PRETRAINED, value=teacher.arch)
+    right = known.right(("teacher", "arch"), ("teacher", "weights"), ("teacher", "pretrained"))
+    if right and teacher.weights == "pretrained" and classes not in (None, IMAGENET_CLASSES):
+        rule, hint = pretrained_problem(classes)
+        note(("teacher", "weights"), rule, value="pretrained", hint=hint)
+    if right and teacher.pretrained and teacher.weights != "train":
+        rule = f"pretrained says how weights: train begins, but weights is {teacher.weights!r}"
+        note(("teacher", "pretrained"), rule, value=True)
     if teacher.weights != "train" or not known.right(("teacher", "weights")) or training is None:
         return
     views: KeyPath = ("teacher", "training", "augmentation")

@@ -58,16 +58,8 @@ class Document:
         """Say what is wrong at a path."""
         place = self.place(path)
         source, line = self.origin(place)
-        told = value is not ABSENT
-        return Problem(
-            rule=rule,
-            source=source,
-            line=line,
-            path=dotted(place),
-            value=value if told else None,
-            has_value=told,
-            hint=hint,
-        )
+        told: dict[str, Any] = {} if value is ABSENT else {"value": value, "has_value": True}
+        return Problem(rule=rule, source=source, line=line, path=dotted(place), hint=hint, **told)
 
     @contextmanager
     def located(self) -> Iterator[None]:

@@ -6,7 +6,7 @@ A fingerprint may stand in a trial's file, as ``icd export`` writes it. It is no
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from icd.fields import check_fields
+from icd.fields import Checked
 
 NUM_STEPS = 50
 
@@ -14,7 +14,7 @@ TeacherMode = Literal["cache", "live", "none"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fingerprint:
+class Fingerprint(Checked):
     """Losses of the first steps and what they depend on beside the configuration.
 
     Attributes:
@@ -32,9 +32,6 @@ class Fingerprint:
     teacher: TeacherMode
     versions: dict[str, str]
     losses: tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     def to_data(self) -> dict[str, Any]:
         """Write it for YAML and JSON."""

@@ -290,8 +290,13 @@ def _choices(option: Schema) -> Schema:
 
 
 def _range(kind: str) -> Schema:
-    number = {"type": kind}
-    ends = {"low": number, "high": number, "log": {"type": "boolean"}, "step": {**number, "exclusiveMinimum": 0}}
+    number: Schema = {"type": kind}
+    ends: dict[str, Schema] = {
+        "low": number,
+        "high": number,
+        "log": {"type": "boolean"},
+        "step": {**number, "exclusiveMinimum": 0},
+    }
     return _closed(ends, ["low", "high"])
 
 

@@ -1,19 +1,20 @@
 """Ranges and choices, as they stand in a sweep's document where a trial has values; imports no torch."""
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
 from icd.config.document import KeyPath
-from icd.fields import FieldProblem, check_fields
+from icd.fields import Checked, FieldProblem
 
+GONE: Any = object()  # what is left of a part of a template that is left out
 _MOST_VALUES = 100_000  # of a stepped range
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Interval:
+class Interval(Checked):
     """A number between two ends, both included; ``integer`` follows from the field's type."""
 
     low: float
@@ -22,10 +23,7 @@ class Interval:
     step: float | None = None
     integer: bool = False
 
-    def __post_init__(self) -> None:
-        check_fields(self, *self._problems())
-
-    def _problems(self) -> Iterator[FieldProblem]:
+    def rules(self) -> Iterator[FieldProblem]:
         if not self.low < self.high:
             yield FieldProblem("low", f"low < high ({self.high:g}) must hold", self.low)
         if self.log and self.low <= 0:
@@ -61,22 +59,10 @@ class Interval:
         return {"low": self.low, "high": self.high, **({"log": True} if self.log else {}), **step}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScaleWeights:
-    """One raw weight for each sampled scale, normalised afterwards; with ``gram: cells`` scale 1 has none."""
+class ScaleWeights(Interval):
+    """Of one raw weight for each sampled scale, normalised afterwards; with ``gram: cells`` scale 1 has none."""
 
-    low: float
-    high: float
-    log: bool = False
-
-    @property
-    def interval(self) -> Interval:
-        """The range of one weight."""
-        return Interval(low=self.low, high=self.high, log=self.log)
-
-    def to_data(self) -> dict[str, Any]:
-        """Write it as a file has it."""
-        return self.interval.to_data()
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,25 +81,38 @@ class Choice:
 
     def to_data(self) -> dict[str, Any]:
         """Write it as a file may have it."""
-        return {"choices": [plain(option) for option in self.options]}
+        return {"choices": plain(self.options)}
 
     def option(self, label: str) -> Any:
         """Give the option of a label."""
         return self.options[self.labels.index(label)]
 
 
-Node = Interval | ScaleWeights | Choice
+Node = Interval | Choice
 
 
 def is_node(value: Any) -> bool:
     """Whether a value is asked for."""
-    return isinstance(value, Interval | ScaleWeights | Choice)
+    return isinstance(value, Interval | Choice)
 
 
-def plain(value: Any) -> Any:
+def changed(template: Any, change: Callable[[Node], Any]) -> Any:
+    """Copy a template with something else, or ``GONE``, in place of every range and choice.
+
+    A list that loses a part is gone, and so is a mapping that loses all.
+    """
+    if is_node(template):
+        return change(template)
+    if isinstance(template, list | tuple):
+        items = [changed(item, change) for item in template]
+        return GONE if any(item is GONE for item in items) else items
+    if not isinstance(template, Mapping):
+        return copy.deepcopy(template)
+    inner = {name: changed(item, change) for name, item in template.items()}
+    found = {name: item for name, item in inner.items() if item is not GONE}
+    return found if found or not template else GONE
+
+
+def plain(template: Any) -> Any:
     """Write a template as plain data."""
-    if isinstance(value, Mapping):
-        return {name: plain(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    return value.to_data() if is_node(value) else copy.deepcopy(value)
+    return changed(template, lambda node: node.to_data())

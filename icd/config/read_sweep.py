@@ -50,8 +50,7 @@ def load_sweep(path: Path, overrides: Sequence[str] = ()) -> SweepConfig:
     Raises:
         ConfigError: With every problem of the file.
     """
-    document = read_yaml(path)
-    return read_sweep(apply_overrides(document, overrides) if overrides else document)
+    return read_sweep(apply_overrides(read_yaml(path), overrides))
 
 
 def read_sweep(document: Document) -> SweepConfig:
@@ -273,8 +272,9 @@ class _SweepReader(TemplateReader):
     def _at_its_end(self, problem: Problem, params: Mapping[str, Any]) -> Problem:
         """Say which end of a range a problem is about, or that it is about all its options."""
         for path, place, node in self.nodes:
-            if isinstance(node, Interval) and dotted(place) == problem.path and problem.has_value:
-                end = "low" if params.get(dotted(path)) == node.low else "high"
+            name = dotted(path)
+            if isinstance(node, Interval) and dotted(place) == problem.path and problem.has_value and name in params:
+                end = "low" if params[name] == node.low else "high"
                 value = getattr(node, end)
                 value = int(value) if float(value).is_integer() else value
                 return self.document.problem((*place, end), problem.rule, value=value, hint=problem.hint)

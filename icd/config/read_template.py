@@ -159,11 +159,10 @@ class TemplateReader(Reader):
         number: Any = Annotated[int if kinds == {int} else float, Range(at_least=-_LARGEST, at_most=_LARGEST)]
         above_0 = Annotated[number, Range(above=0)]
         types = {"low": above_0 if weights else number, "high": number, "log": bool, "step": above_0 | None}
-        values = self.fields(Interval, value, place, types) or {}
-        found = self.made(Interval, {**values, "integer": kinds == {int}}, place)
-        if not self.right(place):
-            return WRONG
-        return ScaleWeights(low=found.low, high=found.high, log=found.log) if weights else found
+        cls = ScaleWeights if weights else Interval
+        values = self.fields(cls, value, place, types) or {}
+        found = self.made(cls, {**values, "integer": kinds == {int}}, place)
+        return found if self.right(place) else WRONG
 
 
 def numbers_of(annotation: Any) -> set[type]:

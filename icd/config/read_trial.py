@@ -15,7 +15,7 @@ from icd.config.fingerprint import Fingerprint
 from icd.config.forms import TOP, WEIGHTS, full_form, is_range
 from icd.config.habits import about_file, meant, one_value, write
 from icd.config.read_plugins import owners, read_plugins, used_plugins
-from icd.config.reader import MISSING_KEY, WRONG, Reader, Row, keys_of, option_types
+from icd.config.reader import MAPPING, MISSING_KEY, WRONG, Reader, Row, keys_of, option_types
 from icd.config.training import PRESETS, TrainingConfig, preset_fields
 from icd.config.trial import DataConfig, NetworkConfig, TeacherConfig, TrialConfig, plain_data
 from icd.config.yaml import apply_overrides, read_yaml
@@ -33,8 +33,7 @@ def load_trial(path: Path, overrides: Sequence[str] = ()) -> TrialConfig:
     Raises:
         ConfigError: With every problem of the file.
     """
-    document = read_yaml(path)
-    return read_trial(apply_overrides(document, overrides) if overrides else document)
+    return read_trial(apply_overrides(read_yaml(path), overrides))
 
 
 def read_trial(document: Document) -> TrialConfig:
@@ -53,7 +52,7 @@ def check_trial(document: Document) -> tuple[TrialConfig | None, list[Problem]]:
     """Give a configuration, or None and every problem."""
     problems = list(document.problems)
     if not isinstance(document.data, dict):
-        return None, [*problems, document.problem((), "must be a mapping of keys to values", value=document.data)]
+        return None, [*problems, document.problem((), MAPPING, value=document.data)]
     if (wrong := about_file(document, "trial")) is not None:
         return None, [wrong]
     reader = _TrialReader(document)
@@ -156,13 +155,23 @@ class _TrialReader(TrialParts):
         return self.made(cls, values, (part,))
 
     def _training(self, data: Any, network: Any, path: KeyPath) -> TrainingConfig | None:
+        """Read a training's own fields, laid over those of its preset: the data set's unless it names one."""
         named = full_form("training", {} if data is None else data)
-        preset = named.get("preset", "cifar100") if isinstance(named, dict) else "cifar100"
+        if not isinstance(named, dict):
+            self.refuse(path, MAPPING, named)
+            return None
+        preset = named.get("preset", DATASETS[self.images.name].preset if self.images else "cifar100")
         if self.value(_PRESET, preset, (*path, "preset")) is WRONG:
             self.wrong.add(path)
-        full = with_preset(data, self.images.name if self.images else "", network)
-        values = self.fields(TrainingConfig, full, path, instead=PRESETS["cifar100"], also=["preset"])
-        return None if values is None else self.made(TrainingConfig, values, path)
+            preset = "cifar100"
+        arch = network.get("arch") if isinstance(network, dict) else network
+        own = {name: item for name, item in named.items() if name != "preset"}
+        full = preset_fields(preset, MODELS[str(arch)].family if _is_key(arch, MODELS) else "", own)
+        row = DATASETS[self.images.name] if self.images else None
+        if row is not None and preset == row.preset and "augmentation" not in own:
+            full = {**full, "augmentation": plain_data(row.augmentation)}
+        values = self.fields(TrainingConfig, full, path, instead=PRESETS["cifar100"], also=["preset"]) or {}
+        return self.made(TrainingConfig, values, path)  # type: ignore[no-any-return]
 
     def _method(self, data: Any) -> Any:
         path: KeyPath = ("method",)
@@ -184,22 +193,7 @@ class _TrialReader(TrialParts):
         return self.made(METHODS[name], values, path)
 
 
-# Short forms written out, and a preset's and a row's settings below the file's own
-
-
-def with_preset(value: Any, images: str, network: Any) -> Any:
-    """Lay a training's own fields over its preset's, which is the data set's unless it names one."""
-    value = full_form("training", {} if value is None else value)
-    if not isinstance(value, dict):
-        return value
-    row = DATASETS.get(images)
-    preset = value.get("preset", row.preset if row else None)
-    arch = network.get("arch") if isinstance(network, dict) else network
-    own = {name: item for name, item in value.items() if name != "preset"}
-    found = preset_fields(_known(preset, PRESETS), MODELS[str(arch)].family if _is_key(arch, MODELS) else "", own)
-    if row and preset == row.preset and "augmentation" not in own:
-        found = {**found, "augmentation": plain_data(row.augmentation)}
-    return {**found, "augmentation": _tagged("augmentation", found["augmentation"])}
+# A row's settings below the file's own
 
 
 def with_recipe(value: Any) -> Any:
@@ -219,22 +213,13 @@ def with_recipe(value: Any) -> Any:
     for name in WEIGHTS:
         if isinstance(found.get(name), dict):
             found[name] = _in_order(found[name], found.get("scales", [1, 2, 4]))
-    return {**found, "base_loss": _tagged("base_loss", found["base_loss"])} if "base_loss" in found else found
+    return found
 
 
 def _in_order(weights: Mapping[str, Any], scales: Any) -> Any:
     """Write ``{s1: 0.25, s2: 0.75}`` as the list that goes with the scales."""
     names = [f"s{scale}" for scale in scales] if isinstance(scales, list) else []
     return [weights[name] for name in names] if set(names) == set(weights) else weights
-
-
-def _tagged(name: str, value: Any) -> Any:
-    value = full_form(name, value)
-    return {key: {} if inner is None else inner for key, inner in value.items()} if isinstance(value, dict) else value
-
-
-def _known(name: Any, table: Mapping[str, Any]) -> str:
-    return name if _is_key(name, table) else next(iter(table))
 
 
 def method_name(value: Any) -> str:

@@ -57,10 +57,13 @@ _RULES = {
 }
 
 
-@cache
 def option_types(name: str) -> Mapping[str, Any]:
     """Give the types of a data set's own options, bounds included."""
-    row = DATASETS[name]
+    return _option_types(DATASETS[name])
+
+
+@cache
+def _option_types(row: Any) -> Mapping[str, Any]:
     hints = get_type_hints(row.load, include_extras=True)
     return {option: hints[option] for option in row.options}
 
@@ -231,11 +234,10 @@ class Reader:
     def refuse(self, path: KeyPath, rule: str, value: object = ABSENT, kind: Any = None, *, hint: str = "") -> None:
         """Note that a value cannot be taken, with the habit behind it where it is a known one."""
         self.wrong.add(path)
-        self.note(path, rule, value=value, hint=self._habit(path, value, kind) or hint)
-
-    def _habit(self, path: KeyPath, value: object, kind: Any) -> str:
-        searched = self.document.file is not None
-        return "" if value is ABSENT else about_value(self.document.place(path), value, kind, searched=searched)
+        if value is not ABSENT:
+            searched = self.document.file is not None
+            hint = about_value(self.document.place(path), value, kind, searched=searched) or hint
+        self.note(path, rule, value=value, hint=hint)
 
     def note(self, path: KeyPath, rule: str, *, value: object = ABSENT, hint: str = "") -> None:
         """Note a problem at a path."""

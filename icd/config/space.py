@@ -9,12 +9,12 @@ import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 from icd.config.document import KeyPath, dotted
 from icd.config.forms import full_form
 from icd.config.names import DIGITS
-from icd.config.ranges import Choice, Interval, Node, ScaleWeights, is_node
+from icd.config.ranges import GONE, Choice, Interval, ScaleWeights, changed, is_node
 from icd.config.training import TrainingConfig
 from icd.errors import ConfigError, Problem
 from icd.fields import annotations
@@ -119,7 +119,7 @@ class _Filler:
             return {}
         raw = dict.fromkeys(weighted, 1.0)
         if len(weighted) > 1:
-            raw = {m: self.ask(dotted((*path, name, f"s{m}")), node.interval) for m in weighted}
+            raw = {m: self.ask(dotted((*path, name, f"s{m}")), node) for m in weighted}
         total = sum(raw.values())
         return {name: [round(raw.get(m, 0.0) / total, DIGITS) for m in scales]}
 
@@ -153,40 +153,49 @@ def replaces(part: str, change: Any) -> bool:
     return part != "training" and (part != "method" or named)
 
 
-def _first(value: Any) -> Any:
+def _first(template: Any) -> Any:
     """Give a template with the first option of each choice and the low end of each range."""
-    if isinstance(value, Choice):
-        return _first(value.options[0])
-    if isinstance(value, Mapping):
-        return {name: _first(item) for name, item in value.items() if not isinstance(item, ScaleWeights)}
-    if isinstance(value, list):
-        return [_first(item) for item in value]
-    return value.low if isinstance(value, Interval) else copy.deepcopy(value)
+    return changed(template, lambda node: _first(node.options[0]) if isinstance(node, Choice) else node.low)
 
 
-def fixed_part(value: Any) -> Any:
+def fixed_part(template: Any) -> Any:
     """Give a template without what is searched; None where nothing is left."""
-    if is_node(value):
-        return None
-    if not isinstance(value, Mapping):
-        return copy.deepcopy(value)
-    inner = {name: fixed_part(item) for name, item in value.items()}
-    found = {name: item for name, item in inner.items() if item is not None or value[name] is None}
-    return found if found or not value else None
+    found = changed(template, lambda node: GONE)
+    return None if found is GONE else found
 
 
-def nodes_below(template: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Node]]:
-    """Give every range and choice with the path of its value, in the order in which they are asked."""
+class Place(NamedTuple):
+    """Where a range or choices stand in a template.
+
+    Attributes:
+        path: Of the value in a trial.
+        node: What stands there.
+        condition: Choices above it, as ``method is KD``, under which it is asked.
+        within: The mapping that it is a part of.
+    """
+
+    path: KeyPath
+    node: Any
+    condition: tuple[str, ...]
+    within: Mapping[str, Any]
+
+
+def nodes_below(
+    template: Any, path: KeyPath = (), condition: tuple[str, ...] = (), within: Mapping[str, Any] | None = None
+) -> Iterator[Place]:
+    """Give every range and choice, in the order in which they are asked."""
     if is_node(template):
-        yield path, template
-        for option in template.options if isinstance(template, Choice) else ():
-            yield from nodes_below(option, path)
+        yield Place(path, template, condition, within or {})
+    if isinstance(template, Choice):
+        for label, option in zip(template.labels, template.options, strict=True):
+            more = (f"{dotted(path)} is {label}",) if len(template.labels) > 1 else ()
+            yield from nodes_below(option, path, (*condition, *more))
     elif isinstance(template, Mapping):
         for name in asked_order(template):
-            yield from nodes_below(template[name], (*path, name))
+            yield from nodes_below(template[name], (*path, name), condition, template)
     elif isinstance(template, list):
         for index, item in enumerate(template):
-            yield from nodes_below(item, (*path, index))
+            yield from nodes_below(item, (*path, index), condition)
 
 
 def methods_of(template: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:

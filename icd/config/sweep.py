@@ -6,13 +6,13 @@ names (icd/config/space.py). Sampling replaces them and gives a trial's document
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Literal
 
 from icd.config.engine import Engine
 from icd.config.ranges import plain
-from icd.fields import Count, FieldProblem, NonNegative, NonNegativeInt, Positive, Range, Seed, check_fields
+from icd.fields import Checked, Count, FieldProblem, NonNegative, NonNegativeInt, Positive, Range, Seed
 
 Direction = Literal["maximize", "minimize"]
 SamplerName = Literal["auto", "tpe", "random", "grid", "gp", "cmaes", "nsga2"]
@@ -48,7 +48,7 @@ class Objective:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SamplerConfig:
+class SamplerConfig(Checked):
     """How the next configuration is chosen.
 
     Attributes:
@@ -61,12 +61,9 @@ class SamplerConfig:
     seed: Seed = 0
     startup_trials: NonNegativeInt = 6
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PrunerConfig:
+class PrunerConfig(Checked):
     """When a trial that looks poor is stopped.
 
     Attributes:
@@ -86,9 +83,6 @@ class PrunerConfig:
     control_fraction: Share = 0.15
     dead_terms: bool = False
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-
     @property
     def prunes(self) -> bool:
         """Whether any trial can be stopped."""
@@ -101,7 +95,7 @@ class PrunerConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Budget:
+class Budget(Checked):
     """Where a sweep ends; whichever limit comes first.
 
     Attributes:
@@ -116,12 +110,9 @@ class Budget:
     gpu_hours: Positive | None = None
     max_failed_fraction: Share = 0.25
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Resources:
+class Resources(Checked):
     """What a trial is given and how often it is tried; no part of a trial's result.
 
     Attributes:
@@ -147,16 +138,13 @@ class Resources:
     engine: Engine = "auto"
     autoscale: bool = False
 
-    def __post_init__(self) -> None:
-        gpus = self.gpus_per_trial
-        several = gpus is not None and gpus > 1
-        rule = "gpus_per_trial must be at most 1, as a trial uses one GPU and the others would idle"
-        bounded = "autoscale must be false where max_concurrent is null: it is how many trials' room is asked for"
-        check_fields(
-            self,
-            FieldProblem("gpus_per_trial", rule, gpus) if several else None,
-            FieldProblem("autoscale", bounded, self.autoscale) if self.autoscale and not self.max_concurrent else None,
-        )
+    def rules(self) -> Iterator[FieldProblem]:
+        if self.gpus_per_trial is not None and self.gpus_per_trial > 1:
+            rule = "gpus_per_trial must be at most 1, as a trial uses one GPU and the others would idle"
+            yield FieldProblem("gpus_per_trial", rule, self.gpus_per_trial)
+        if self.autoscale and not self.max_concurrent:
+            rule = "autoscale must be false where max_concurrent is null: it is how many trials' room is asked for"
+            yield FieldProblem("autoscale", rule, self.autoscale)
 
     def gpus_of_a_trial(self, there_are_any: bool) -> float:
         """GPUs that a trial is given."""
@@ -175,7 +163,7 @@ class Baseline:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class Source(Checked):
     """A request to begin with the best trials of another sweep; ``search/suggest/warm_start.py`` finds them.
 
     Attributes:
@@ -185,9 +173,6 @@ class Source:
 
     sweep: str
     top: Count = 5
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,13 +6,13 @@ docs/reference/methods.md).
 
 import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from icd.data.views import ViewFamily
-from icd.fields import Count, FieldProblem, NonNegative, NonNegativeInt, Positive, Range, check_fields
+from icd.fields import Checked, Count, FieldProblem, NonNegative, NonNegativeInt, Positive, Range
 
 Share = Annotated[float, Range(above=0, at_most=1)]
 Fraction = Annotated[float, Range(at_least=0, below=1)]
@@ -23,7 +23,7 @@ SMALL_LR_FAMILIES = ("mobilenetv2", "shufflenetv1", "shufflenetv2")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrainingConfig:
+class TrainingConfig(Checked):
     """Everything about the training but the loss; one value decides every step.
 
     Attributes:
@@ -75,26 +75,19 @@ class TrainingConfig:
     report_every: Count = 1
     measure_every: NonNegativeInt = 1
 
-    def __post_init__(self) -> None:
-        check_fields(self, self._milestones_problem(), self._nesterov_problem())
-
-    def _milestones_problem(self) -> FieldProblem | None:
+    def rules(self) -> Iterator[FieldProblem]:
         if list(self.milestones) != sorted(set(self.milestones)):
-            return FieldProblem("milestones", "milestones must ascend", self.milestones)
-        if self.schedule != "step" and self.milestones:
+            yield FieldProblem("milestones", "milestones must ascend", self.milestones)
+        elif self.schedule != "step" and self.milestones:
             rule = f"milestones belong to schedule step, and schedule {self.schedule} would ignore them"
-            return FieldProblem("milestones", rule, self.milestones)
-        if self.milestones and self.milestones[-1] >= self.epochs:
+            yield FieldProblem("milestones", rule, self.milestones)
+        elif self.milestones and self.milestones[-1] >= self.epochs:
             rule = f"milestones < epochs ({self.epochs}) must hold"
-            return FieldProblem("milestones", rule, self.milestones)
-        return None
-
-    def _nesterov_problem(self) -> FieldProblem | None:
+            yield FieldProblem("milestones", rule, self.milestones)
         if self.nesterov and self.momentum == 0:
-            return FieldProblem("nesterov", "nesterov needs momentum > 0", self.nesterov)
-        if self.nesterov and self.optimizer != "sgd":
-            return FieldProblem("nesterov", "nesterov belongs to optimizer sgd", self.nesterov)
-        return None
+            yield FieldProblem("nesterov", "nesterov needs momentum > 0", self.nesterov)
+        elif self.nesterov and self.optimizer != "sgd":
+            yield FieldProblem("nesterov", "nesterov belongs to optimizer sgd", self.nesterov)
 
     @property
     def is_settled(self) -> bool:

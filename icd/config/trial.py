@@ -6,7 +6,7 @@ that gives an equal value. Equal configurations have equal keys.
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Annotated, Any, Literal
 
@@ -14,7 +14,7 @@ from icd.config.names import whole
 from icd.config.training import TrainingConfig
 from icd.data import DATASETS
 from icd.data.views import VIEW_FAMILIES
-from icd.fields import FieldProblem, Range, Seed, check_fields
+from icd.fields import Checked, FieldProblem, Range, Seed
 from icd.losses import BASE_LOSSES
 from icd.methods import METHODS, CellDistillation, Method
 from icd.models import Stem
@@ -31,7 +31,7 @@ _DEFAULTS = {field.name: field.default for field in fields(TrainingConfig) if fi
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DataConfig:
+class DataConfig(Checked):
     """Which images, and which part of the training images is kept for validation.
 
     Attributes:
@@ -54,10 +54,10 @@ class DataConfig:
     options: tuple[tuple[str, Any], ...] = ()
     digest: str | None = None
 
-    def __post_init__(self) -> None:
-        seen = self.train_on == "train+val" and self.measure_on == "val"
-        rule = "train_on must be train where measure_on is val: a trial cannot be measured on what it has seen"
-        check_fields(self, FieldProblem("train_on", rule, self.train_on) if seen else None)
+    def rules(self) -> Iterator[FieldProblem]:
+        if self.train_on == "train+val" and self.measure_on == "val":
+            rule = "train_on must be train where measure_on is val: a trial cannot be measured on what it has seen"
+            yield FieldProblem("train_on", rule, self.train_on)
 
     @property
     def parts(self) -> dict[str, str]:
@@ -80,7 +80,7 @@ class NetworkConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TeacherConfig:
+class TeacherConfig(Checked):
     """A teacher: architecture and where its weights come from.
 
     Attributes:
@@ -102,12 +102,9 @@ class TeacherConfig:
     seed: Seed = 0
     digest: str | None = None
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrialConfig:
+class TrialConfig(Checked):
     """Everything that a trial's result follows from, but for the kind of processor and the teacher cache's mode.
 
     Attributes:
@@ -128,9 +125,6 @@ class TrialConfig:
     teacher: TeacherConfig | None = None
     seed: Seed = 0
     plugins: tuple[Plugin, ...] = ()
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     def to_data(self) -> dict[str, Any]:
         """Write the configuration as plain YAML data, every field spelt out."""

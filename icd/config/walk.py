@@ -1,22 +1,14 @@
 """Walks over a search space: every option once, every point of a grid, and a table for people."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from math import prod
 from typing import Any
 
-from icd.config.document import KeyPath, dotted
+from icd.config.document import dotted
 from icd.config.ranges import Choice, Interval, ScaleWeights
-from icd.config.space import (
-    asked_order,
-    cases,
-    fixed_part,
-    methods_of,
-    nodes_below,
-    trial_document,
-    weighted_scales,
-)
+from icd.config.space import Place, cases, fixed_part, methods_of, nodes_below, trial_document, weighted_scales
 
 _MOST_CROSSED = 256  # combinations of networks and scale sets that are tried; reading one takes about 0.5 ms
 Params = dict[str, Any]
@@ -41,37 +33,30 @@ class Dimension:
     options: int | None = None
 
 
-class _Corner:
-    """Answers with what was never answered before, and notes what could be."""
-
-    def __init__(self, forced: Params, open_values: dict[tuple[str, Any], Params], seen: set[tuple[str, Any]]) -> None:
-        self.forced, self.open, self.seen = forced, open_values, seen
-        self.params: Params = {}
-
-    def __call__(self, name: str, node: Choice | Interval) -> Any:
-        values = node.labels if isinstance(node, Choice) else (node.low, node.high)
-        for value in values:
-            if (name, value) not in self.seen:
-                self.open.setdefault((name, value), dict(self.params))
-        fresh = [value for value in values if (name, value) in self.open]
-        value = self.forced.get(name, (fresh or values)[0])
-        value = value if value in values else values[0]
-        self.open.pop((name, value), None)
-        self.seen.add((name, value))
-        self.params[name] = value
-        return value
-
-
 def corners(template: Mapping[str, Any]) -> list[Params]:
     """Parameters in which each option and both ends of each range occur; networks meet every scale set."""
-    open_values: dict[tuple[str, Any], Params] = {}
+    open_values: dict[tuple[str, Any], Params] = {}  # not answered yet, and what was answered before they came up
     seen: set[tuple[str, Any]] = set()
     found: list[Params] = []
 
     def visit(forced: Params) -> None:
-        ask = _Corner(forced, open_values, seen)
+        """Answer what is forced, or else what was never answered before, and note what could be."""
+        params: Params = {}
+
+        def ask(name: str, node: Choice | Interval) -> Any:
+            values = node.labels if isinstance(node, Choice) else (node.low, node.high)
+            for value in values:
+                if (name, value) not in seen:
+                    open_values.setdefault((name, value), dict(params))
+            fresh = [value for value in values if (name, value) in open_values]
+            value = forced.get(name, (fresh or values)[0])
+            params[name] = value = value if value in values else values[0]
+            open_values.pop((name, value), None)
+            seen.add((name, value))
+            return value
+
         trial_document(template, ask)
-        found.append(ask.params)
+        found.append(params)
 
     visit({})
     for forced in (*_crossed(template), {}):
@@ -90,7 +75,7 @@ def _crossed(template: Mapping[str, Any]) -> list[Params]:
     networks = [
         {dotted(path): label}
         for part in ("pair", "teacher", "student")
-        for path, node in nodes_below(template.get(part), (part,))
+        for path, node, *_ in nodes_below(template.get(part), (part,))
         if isinstance(node, Choice)
         for label in node.labels
     ]
@@ -104,47 +89,36 @@ def _crossed(template: Mapping[str, Any]) -> list[Params]:
     return [*(pairs if len(pairs) <= _MOST_CROSSED else []), *(sets if len(sets) <= _MOST_CROSSED else [])]
 
 
-class _Point:
-    """Answers by position: the places given first, then the first option of everything else."""
-
-    def __init__(self, places: Sequence[int]) -> None:
-        self.places = list(places)
-        self.counts: list[int] = []
-        self.params: Params = {}
-
-    def __call__(self, name: str, node: Choice | Interval) -> Any:
-        values = node.labels if isinstance(node, Choice) else node.values()
-        index = len(self.counts)
-        if index == len(self.places):
-            self.places.append(0)
-        self.counts.append(len(values))
-        self.params[name] = values[self.places[index]]
-        return self.params[name]
-
-
 def points(template: Mapping[str, Any]) -> Iterator[Params]:
     """Give every point of a finite space, the last question changing fastest."""
-    places: list[int] | None = []
-    while places is not None:
-        ask = _Point(places)
+    places: list[int] = []  # of the answers, among the values of each question
+    counts: list[int] = []
+    params: Params = {}
+
+    def ask(name: str, node: Choice | Interval) -> Any:
+        values = node.labels if isinstance(node, Choice) else node.values()
+        if len(counts) == len(places):
+            places.append(0)
+        params[name] = values[places[len(counts)]]
+        counts.append(len(values))
+        return params[name]
+
+    while True:
+        counts.clear()
+        params.clear()
         trial_document(template, ask)
-        yield ask.params
-        places = _next(ask.places, ask.counts)
-
-
-def _next(places: list[int], counts: list[int]) -> list[int] | None:
-    for index in reversed(range(len(places))):
-        if places[index] + 1 < counts[index]:
-            return [*places[:index], places[index] + 1]
-    return None
+        yield dict(params)
+        last = next((index for index in reversed(range(len(places))) if places[index] + 1 < counts[index]), None)
+        if last is None:
+            return
+        del places[last + 1 :]
+        places[last] += 1
 
 
 def size(template: Any) -> int | None:
     """Count the points of a space; None for a space with a range that has no step."""
     if isinstance(template, Interval):
         return len(template.values()) if template.finite else None
-    if isinstance(template, ScaleWeights):
-        return None
     if isinstance(template, Choice | Mapping | list):
         inner = template.options if isinstance(template, Choice) else template
         sizes = [size(item) for item in (inner.values() if isinstance(inner, Mapping) else inner)]
@@ -158,11 +132,11 @@ def size(template: Any) -> int | None:
 def dimensions(template: Mapping[str, Any]) -> list[Dimension]:
     """List the parameters in the order in which they are asked."""
     found: dict[str, Dimension] = {}
-    for row in _rows(template, (), ""):
-        if (known := found.get(row.name)) is None:
-            found[row.name] = row
-        elif known.condition and row.condition != known.condition:  # two options have the same parameter
-            found[row.name] = replace(known, condition=f"{known.condition} or {row.condition}")
+    for place in nodes_below(template):
+        for row in _weight_rows(place) if isinstance(place.node, ScaleWeights) else (_row(place),):
+            known = found.setdefault(row.name, row)
+            if known.condition and row.condition != known.condition:  # two options have the same parameter
+                found[row.name] = replace(known, condition=f"{known.condition} or {row.condition}")
     return list(found.values())
 
 
@@ -171,41 +145,26 @@ def summary(template: Mapping[str, Any]) -> dict[str, Any]:
     return {"searched": [asdict(row) for row in dimensions(template)], "fixed": fixed_part(template) or {}}
 
 
-def _rows(node: Any, path: KeyPath, condition: str) -> Iterator[Dimension]:
-    name = dotted(path)
-    if isinstance(node, Interval):
-        more = " log" if node.log else f" step {node.step:g}" if node.step is not None else ""
-        kind = "integer" if node.integer else "float"
-        yield Dimension(name=name, kind=kind, values=f"{node.low:g} to {node.high:g}{more}", condition=condition)
-    elif isinstance(node, Choice):
-        labels = node.labels
-        values = ", ".join(labels)
-        yield Dimension(name=name, kind="choice", values=values, condition=condition, options=len(labels))
-        for label, option in zip(labels, node.options, strict=True):
-            yield from _rows(option, path, _both(condition, f"{name} is {label}" if len(labels) > 1 else ""))
-    elif isinstance(node, Mapping):
-        for key in asked_order(node):
-            if isinstance(node[key], ScaleWeights):
-                yield from _weight_rows(key, node, path, condition)
-            else:
-                yield from _rows(node[key], (*path, key), condition)
-    elif isinstance(node, list):
-        for index, item in enumerate(node):
-            yield from _rows(item, (*path, index), condition)
+def _row(place: Place) -> Dimension:
+    node, name, condition = place.node, dotted(place.path), " and ".join(place.condition)
+    if isinstance(node, Choice):
+        values = ", ".join(node.labels)
+        return Dimension(name=name, kind="choice", values=values, condition=condition, options=len(node.labels))
+    more = " log" if node.log else f" step {node.step:g}" if node.step is not None else ""
+    kind, values = "integer" if node.integer else "float", f"{node.low:g} to {node.high:g}{more}"
+    return Dimension(name=name, kind=kind, values=values, condition=condition)
 
 
-def _weight_rows(name: str, method: Mapping[str, Any], path: KeyPath, condition: str) -> Iterator[Dimension]:
-    known = [(answers, weighted_scales(name, scales, gram)) for answers, scales, gram in cases(method)]
+def _weight_rows(place: Place) -> Iterator[Dimension]:
+    """Give a row for the weight of each scale that is asked in some of the cases of a method."""
+    path, name, node = place.path, str(place.path[-1]), place.node
+    known = [(answers, weighted_scales(name, scales, gram)) for answers, scales, gram in cases(place.within)]
     asked = [(answers, weighted if len(weighted) > 1 else ()) for answers, weighted in known]
     for scale in sorted({m for _, weighted in asked for m in weighted}):
         where = [answers for answers, weighted in asked if scale in weighted]
-        own = ""
+        own: tuple[str, ...] = ()
         if len(where) < len(asked):
-            parts = [{part: answers[part] for part in answers} for answers in where]
-            labels = dict.fromkeys(" ".join(part.values()) for part in parts)
-            own = f"{dotted((*path, next(iter(where[0]), 'scales')))} in {', '.join(labels)}"
-        yield from _rows(method[name].interval, (*path, name, f"s{scale}"), _both(condition, own))
-
-
-def _both(*conditions: str) -> str:
-    return " and ".join(condition for condition in conditions if condition)
+            labels = dict.fromkeys(" ".join(answers.values()) for answers in where)
+            decider = dotted((*path[:-1], next(iter(where[0]), "scales")))
+            own = (f"{decider} in {', '.join(labels)}",)
+        yield _row(Place((*path, f"s{scale}"), node, (*place.condition, *own), place.within))

@@ -52,7 +52,6 @@ def batches(
     device: torch.device | str,
     channels_last: bool,
     num_workers: int = 0,
-    drop_last: bool = False,
 ) -> Iterator[Batch]:
     """Show images batch by batch; a pure function of its arguments, whatever ``num_workers``.
 
@@ -61,13 +60,12 @@ def batches(
         indices: Which images to show, in this order, [N].
         view_ids: The view of each, [N]; None for the test-time view.
         views: The family the ids belong to.
-        batch_size: B; the last batch is smaller unless ``drop_last``.
+        batch_size: B; the last batch may be smaller.
         mean: Per-colour mean to subtract, pixels scaled to 0..1.
         std: Per-colour deviation to divide by.
         device: Where the batches shall be. uint8 travels, the normalisation happens there.
         channels_last: Memory format of the images.
         num_workers: Threads that decode files. Images in memory need none.
-        drop_last: Leave out a last batch that is not full.
 
     Yields:
         Batches in order.
@@ -79,7 +77,7 @@ def batches(
     view_ids_N = None if view_ids is None else np.asarray(view_ids, dtype=np.int64)
     require(batch_size >= 1, "batch_size >= 1", batch_size)
     require(view_ids_N is None or view_ids_N.shape == indices_N.shape, f"{len(indices_N)} view ids", view_ids)
-    end = len(indices_N) - len(indices_N) % batch_size if drop_last else len(indices_N)
+    end = len(indices_N)
     parts = [slice(first, min(first + batch_size, end)) for first in range(0, end, batch_size)]
     asked = _Asked(indices_N, view_ids_N, views, parts)
     normaliser = Normaliser(mean, std, torch.device(device), channels_last)

@@ -4,6 +4,7 @@ Shape key:
     B: batch    C: colours (3)    H, W: height, width    S: side
 """
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,11 +27,10 @@ def require(holds: bool, rule: str, value: object) -> None:
         raise ValueError(f"`{rule}` must hold, but got {value!r}")
 
 
-def resize_problem(resize: int | None, size: int) -> FieldProblem | None:
+def resize_problems(resize: int | None, size: int) -> Iterator[FieldProblem]:
     """Say what is wrong with a view's fields when the image is made smaller than the crop."""
-    if resize is None or resize >= size:
-        return None
-    return FieldProblem("resize", f"resize >= size ({size}) must hold", resize)
+    if resize is not None and resize < size:
+        yield FieldProblem("resize", f"resize >= size ({size}) must hold", resize)
 
 
 def pixels(image: "Image") -> NDArray[np.uint8]:

@@ -14,6 +14,7 @@ Shape key:
     B: batch    C: colours (3)    H, W: height, width    S: output side
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -32,14 +33,14 @@ from icd.data.pixels import (
     pixels,
     require,
     require_side,
-    resize_problem,
+    resize_problems,
     stretched,
     stretched_batch,
     windows,
 )
 from icd.data.rand_augment import STRENGTHS, augmented, crop_ids, draw_operations
 from icd.data.warps import RandomResizedCrop, RotateFlip
-from icd.fields import Count, NonNegativeInt, Range, check_fields
+from icd.fields import Checked, Count, FieldProblem, NonNegativeInt, Range
 from icd.registry import Registry
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def order(seed: int, epoch: int, n: int) -> NDArray[np.int64]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CropFlip:
+class CropFlip(Checked):
     """Zero-pad, crop a window, mirror left to right: CIFAR (pad 4: 162 views), CUB (256 -> 224: 2178 views).
 
     View id ``(flip * span + oy) * span + ox``: the window whose upper left corner is (oy, ox) in the padded
@@ -88,8 +89,8 @@ class CropFlip:
     resize: Count | None = None  # stretch to this square first; without it, images must be `size` x `size`
     flip: bool = True
 
-    def __post_init__(self) -> None:
-        check_fields(self, resize_problem(self.resize, self.size))
+    def rules(self) -> Iterator[FieldProblem]:
+        return resize_problems(self.resize, self.size)
 
     @property
     def source(self) -> int:
@@ -140,15 +141,12 @@ class CropFlip:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
+class Identity(Checked):
     """No augmentation: one view, the image itself; files are stretched to the square first."""
 
     size: Count
     num_views: ClassVar[int] = 1
     resizes: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     @property
     def source(self) -> int:
@@ -167,7 +165,7 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RandAugment:
+class RandAugment(Checked):
     """Crop and mirror as ``crop_flip`` does, then apply ``num_ops`` of RandAugment's 14 operations.
 
     The view id seeds the crop, the operations, drawn with replacement, and their signs. The pixels of an operation are
@@ -192,8 +190,8 @@ class RandAugment:
     magnitude: Annotated[int, Range(at_least=0, at_most=STRENGTHS)] = 9
     num_views: Annotated[int, Range(at_least=1, at_most=2**31)] = 2**31
 
-    def __post_init__(self) -> None:
-        check_fields(self, resize_problem(self.resize, self.size))
+    def rules(self) -> Iterator[FieldProblem]:
+        return resize_problems(self.resize, self.size)
 
     @property
     def crops(self) -> CropFlip:

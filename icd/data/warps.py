@@ -5,6 +5,7 @@ Shape key:
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -15,8 +16,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from icd.data import counter
-from icd.data.pixels import ViewIds, flipped_where, ids_on, pixels, require, require_side, resize_problem
-from icd.fields import Count, Range, check_fields
+from icd.data.pixels import ViewIds, flipped_where, ids_on, pixels, require, require_side, resize_problems
+from icd.fields import Checked, Count, FieldProblem, Range
 from icd.kept import kept
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ _TRIES = 10  # torchvision's number of tries before it takes the centre
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RotateFlip:
+class RotateFlip(Checked):
     """Rotate about the centre with nearest sampling and black corners, mirror left to right (Tiny-ImageNet).
 
     View id ``flip * steps + step``: rotate by ``-degrees + 2 * degrees * step / (steps - 1)``
@@ -42,9 +43,6 @@ class RotateFlip:
     steps: Annotated[int, Range(at_least=2)] = 401
     flip: bool = True
     resizes: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     @property
     def num_views(self) -> int:
@@ -102,7 +100,7 @@ def _fixed(value: float) -> int:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RandomResizedCrop:
+class RandomResizedCrop(Checked):
     """Crop a random box of a file, resize it, mirror it (ImageNet); the view id seeds the box and the flip.
 
     Area 8 to 100 % of the image, width / height 3/4 to 4/3, log-uniform; bilinear with antialiasing:
@@ -117,8 +115,8 @@ class RandomResizedCrop:
     source: ClassVar[None] = None
     resizes: ClassVar[bool] = True
 
-    def __post_init__(self) -> None:
-        check_fields(self, resize_problem(self.resize, self.size))
+    def rules(self) -> Iterator[FieldProblem]:
+        return resize_problems(self.resize, self.size)
 
     def apply(self, images_BCHW: Tensor, view_ids_B: ViewIds) -> Tensor:
         raise ValueError("random_resized_crop shows image files only; choose crop_flip for images held in memory")

@@ -6,7 +6,8 @@ A function here that imports its module late may not have its name: the module w
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from icd.results.exports.export import Exported, export
+from icd.results.exports.export import export
+from icd.results.exports.run import Exported
 from icd.search.core.records import Stage, TrialRecord
 
 if TYPE_CHECKING:

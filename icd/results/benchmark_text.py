@@ -3,10 +3,10 @@
 import csv
 import io
 from collections.abc import Callable, Mapping
-from importlib.resources import files
 
 from icd.results.benchmark_table import Cell, Table
 from icd.results.outcome import Comparison
+from icd.results.templating import rendered
 
 _LATEX = {
     **{letter: rf"\{letter}" for letter in "_&%#${}"},
@@ -45,22 +45,12 @@ FORMATS: Mapping[str, Callable[[Table], str]] = {"md": markdown, "csv": as_csv, 
 
 
 def _written(template: str, table: Table) -> str:
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        comment_start_string="{##",
-    )
-    environment.filters |= {
+    baselines = list(dict.fromkeys(item.against for item in table.comparisons))
+    filters = {
         "cell": lambda text: text.replace("|", r"\|"),
         "latex": lambda text: "".join(_LATEX.get(letter, letter) for letter in text),
     }
-    text = (files("icd.results") / template).read_text(encoding="utf-8")
-    baselines = list(dict.fromkeys(item.against for item in table.comparisons))
-    return environment.from_string(text).render(table=table, baselines=baselines, runs_of=_runs)
+    return rendered(template, table=table, baselines=baselines, runs_of=_runs, filters=filters)
 
 
 def _runs(cell: Cell) -> str:

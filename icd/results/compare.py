@@ -8,10 +8,11 @@ from typing import Any
 from icd.config.forms import is_range
 from icd.results.outcome import Outcome
 from icd.results.read_outcome import outcome_of
-from icd.results.report.words import flat_text, flattened, measured, plural
+from icd.results.words import flat_text, flattened, measured
 from icd.search.core.records import TrialRecord, best
 from icd.search.study.sweep_index import find
 from icd.search.sweep_status import counts_of, plain_sweep
+from icd.text import plural
 
 _APART = ("name", "budget", "resources")  # no part of what a trial is
 

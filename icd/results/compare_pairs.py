@@ -1,19 +1,19 @@
 """One setting for several pairs beside the best setting of each: what the common setting costs on every pair."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from icd.config.sweep import Objective
 from icd.config.trial import TrialConfig
 from icd.errors import StateError, UsageError
+from icd.results.searched import Searched
 from icd.search.core.records import TrialRecord, best
 from icd.search.run_sweep import stored_sweep
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_index import find, pasted, refuse_several_pairs
-from icd.search.suggest.search_space import SearchSpace
-from icd.search.suggest.warm_start import stored_starts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,12 +64,15 @@ class Comparison:
         return asdict(self)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class _Specialist:
-    name: str
+    searched: Searched
     record: TrialRecord
-    trials: int
     config: TrialConfig
+
+    @property
+    def name(self) -> str:
+        return self.searched.ledger.name
 
 
 def specialists(root: Path, name: str, others: Sequence[str]) -> Comparison:
@@ -87,26 +90,23 @@ def specialists(root: Path, name: str, others: Sequence[str]) -> Comparison:
     if not ledger.ranked:
         raise UsageError(f"sweep {name!r} is not over several pairs; name such a sweep first, then one for each pair")
     sweep = stored_sweep(ledger)
-    objective = sweep.objectives[0]
-    maximize = objective.direction == "maximize"
-    records = ledger.records()
-    winner = _best(ledger, records, root, maximize=maximize)
-    space = SearchSpace(sweep)
-    runs = {member.name: member.config for member in space.members(space.tried(winner))}
+    objective, searched = sweep.objectives[0], Searched.of(ledger, sweep)
+    winner = _best(searched, root)
+    configs = searched.configs(winner)
     found: dict[str, _Specialist] = {}
     for other in others:
-        special = _specialist(find(root, other), objective.metric, root, maximize=maximize)
-        pair = _pair_of(special, runs, ledger, find(root, other))
-        before = found.get(pair)
-        if before is None or best([before.record, special.record], maximize=maximize) is special.record:
+        special = _specialist(find(root, other), objective, root)
+        pair = _pair_of(special, configs, ledger)
+        rivals = [*([found[pair].record] if pair in found else []), special.record]
+        if best(rivals, maximize=objective.direction == "maximize") is special.record:
             found[pair] = special
     return Comparison(
         name=name,
         trial=winner.number,
-        trials=_complete(records),
+        trials=len(searched.ordered),
         metric=objective.metric,
         direction=objective.direction,
-        rows=tuple(_row(pair, winner.members[pair], found.get(pair)) for pair in runs),
+        rows=tuple(_row(pair, winner.members[pair], found.get(pair)) for pair in configs),
     )
 
 
@@ -119,27 +119,28 @@ def _row(pair: str, value: float, special: _Specialist | None) -> Row:
         generalist=value,
         sweep=special.name,
         trial=special.record.number,
-        trials=special.trials,
+        trials=len(special.searched.ordered),
         specialist=own,
         difference=value - own,
     )
 
 
-def _specialist(ledger: Ledger, metric: str, root: Path, *, maximize: bool) -> _Specialist:
+def _specialist(ledger: Ledger, objective: Objective, root: Path) -> _Specialist:
     refuse_several_pairs(ledger, "it is no specialist")
-    sweep, records = stored_sweep(ledger), ledger.records()
+    sweep = stored_sweep(ledger)
     first = sweep.objectives[0]
-    if (first.metric, first.direction == "maximize") != (metric, maximize):
-        raise UsageError(f"sweep {ledger.name!r} must have the objective {metric} too, but got {first.metric}")
-    record = _best(ledger, records, root, maximize=maximize)
-    space = SearchSpace(sweep, stored_starts(ledger))
-    config = space.read(space.tried(record))
-    return _Specialist(name=ledger.name, record=record, trials=_complete(records), config=config)
+    if (first.metric, first.direction) != (objective.metric, objective.direction):
+        raise UsageError(
+            f"sweep {ledger.name!r} must have the objective {objective.metric} too, but got {first.metric}"
+        )
+    searched = Searched.of(ledger, sweep)
+    record = _best(searched, root)
+    return _Specialist(searched, record, searched.configs(record)[""])
 
 
-def _pair_of(special: _Specialist, runs: dict[str, TrialConfig], ours: Ledger, theirs: Ledger) -> str:
+def _pair_of(special: _Specialist, runs: Mapping[str, TrialConfig], ours: Ledger) -> str:
     """Name the pair that a specialist has: the same networks, teacher weights and images."""
-    same_images = ours.attributes["data_digest"] == theirs.attributes["data_digest"]
+    same_images = ours.attributes["data_digest"] == special.searched.ledger.attributes["data_digest"]
     for pair, config in runs.items():
         networks = config.student == special.config.student and _teacher(config) == _teacher(special.config)
         if networks and same_images:
@@ -153,13 +154,8 @@ def _teacher(config: TrialConfig) -> str:
     return json.dumps(config.to_data().get("teacher"), sort_keys=True)
 
 
-def _best(ledger: Ledger, records: Sequence[TrialRecord], root: Path, *, maximize: bool) -> TrialRecord:
-    found = best(records, maximize=maximize)
-    if found is None:
-        see = pasted(root, "trials", ledger.name)
-        raise StateError(f"no trial of sweep {ledger.name!r} has run all its epochs yet; see '{see}'")
-    return found
-
-
-def _complete(records: Sequence[TrialRecord]) -> int:
-    return sum(record.state == "complete" for record in records)
+def _best(searched: Searched, root: Path) -> TrialRecord:
+    if not searched.ordered:
+        see = pasted(root, "trials", searched.ledger.name)
+        raise StateError(f"no trial of sweep {searched.ledger.name!r} has run all its epochs yet; see '{see}'")
+    return searched.ordered[0]

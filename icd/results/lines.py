@@ -49,7 +49,7 @@ def comparison_lines(items: Sequence[Comparison]) -> list[str]:
         for item in items
     ]
     heads = ["configuration", "difference", "interval", "p", "verdict", "seeds", *(f"on {name}" for name in pairs)]
-    note = ["values are means over the pairs; what stands below a pair is judged by nothing"] if pairs else []
+    note = ["values are means over the pairs; the numbers below a pair have no verdict"] if pairs else []
     return [*columns(heads, rows, left=["configuration", "verdict"]), *note]
 
 

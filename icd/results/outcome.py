@@ -88,7 +88,7 @@ class Comparison:
         verdict: ``better`` and ``worse`` where the interval leaves out 0, which is where ``p`` is alpha or less.
         detectable: The true difference that would have been shown in four of five cases; None likewise.
         search_gain: What the search said of the difference, one seed on validation images; None where it did not.
-        on_pairs: The difference on each of several teacher-student pairs, judged by nothing.
+        on_pairs: The difference on each of several teacher-student pairs, without a verdict.
         over_pairs: How alike it is over them; None with one.
     """
 

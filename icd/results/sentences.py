@@ -120,7 +120,7 @@ def _on_pairs(found: Outcome) -> list[str]:
                 else f"; the same on all pairs: p {alike.interaction:.2g}"
             )
             chance = "" if alike is None else f" (chance that a run is better: {alike.chance}{same})"
-            lines.append(f"On each pair against {item.against}: {each} points{chance}, judged by nothing.")
+            lines.append(f"On each pair against {item.against}: {each} points{chance}, without a verdict.")
     ranks = [f"{arm.label} {arm.mean_rank:.3g}" for arm in found.arms if arm.mean_rank is not None]
     ranked = found.stage == "confirm" and ranks
     return [*lines, f"Mean rank over the pairs, 1 is best: {', '.join(ranks)}."] if ranked else lines

@@ -222,13 +222,10 @@ class TeacherCache:
                 claims.enter_context(block.claim(slots_B[rows_B]))
             rows_B = rows_B[self.missing(slots_B[rows_B])]
             for first in range(0, len(rows_B), self.chunk):
-                self._compute(batch, slots_B, rows_B[first : first + self.chunk])
+                rows_C = rows_B[first : first + self.chunk]
+                for block, (rows_CRK, verdicts_CV) in zip(self.blocks, self._entries(batch, rows_C), strict=True):
+                    block.write(slots_B[rows_C], rows_CRK, verdicts_CV)
         self.computed += len(rows_B)
-
-    def _compute(self, batch: Batch, slots_B: NDArray[np.int64], rows_C: NDArray[np.int64]) -> None:
-        """Run the teacher on a few rows of a batch and keep what it says."""
-        for block, (rows_CRK, verdicts_CV) in zip(self.blocks, self._entries(batch, rows_C), strict=True):
-            block.write(slots_B[rows_C], rows_CRK, verdicts_CV)
 
     def _entries(self, batch: Batch, rows_C: NDArray[np.int64]) -> list[tuple[Tensor, Tensor]]:
         """Run the teacher on a few rows of a batch; rows and verdicts for each block.

@@ -2,11 +2,12 @@
 
 import numpy as np
 
-from icd.data.loader import batches
+from icd.config.trial import settled
 from icd.data.split import Split
 from icd.errors import Interrupted
 from icd.teacher.cache import TeacherCache
-from icd.training.loop import Execution
+from icd.training.epoch_inputs import EpochInputs
+from icd.training.loop import Execution, held
 
 _BATCH = 256
 
@@ -25,31 +26,17 @@ def build(cache: TeacherCache, split: Split, execution: Execution) -> int:
     Raises:
         Interrupted: If ``execution.stop`` said so; the next build goes on.
     """
-    spec, training = cache.spec, cache.config.training
+    spec, config = cache.spec, settled(cache.config, ("fp32", True))  # as the teacher runs, whatever its students do
     slots_S = np.flatnonzero(cache.missing(np.arange(spec.num_slots)))
     images_S = spec.image_of(slots_S)
     if spec.sequence is None:
         view_ids_S = slots_S % spec.num_views
     else:
-        view_ids_S = np.concatenate(
-            [np.empty(0, dtype=np.int64)]
-            + [
-                cache.view_ids(epoch, images_S[slots_S // spec.num_images == epoch - 1])
-                for epoch in range(1, spec.sequence[1] + 1)
-            ]
-        )
-    shown = batches(
-        split.train.held(training.augmentation, execution.device, execution.num_workers),
-        indices=images_S,
-        view_ids=view_ids_S,
-        views=training.augmentation,
-        batch_size=_BATCH,
-        mean=split.mean,
-        std=split.std,
-        device=execution.device,
-        channels_last=True,
-        num_workers=execution.num_workers,
-    )
+        epochs = range(spec.sequence[1])
+        parts = [cache.view_ids(epoch + 1, images_S[slots_S // spec.num_images == epoch]) for epoch in epochs]
+        view_ids_S = np.concatenate(parts)
+    inputs = EpochInputs(config, split, held(split.train, config, execution), execution)
+    shown = inputs.show(images_S, view_ids_S, _BATCH)
     before, steps = cache.computed, -(-len(slots_S) // _BATCH)
     for step, batch in enumerate(shown):
         cache.fill(batch, slots_S[step * _BATCH : (step + 1) * _BATCH])

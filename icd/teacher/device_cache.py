@@ -10,7 +10,6 @@ Shape key:
 
 import logging
 import threading
-import weakref
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,7 +43,6 @@ class Mirror:
         )
         self.verdicts_SV = torch.empty(num_entries, spec.num_verdicts, dtype=torch.bool, device=device)
         self.is_filled_S = np.zeros(num_entries, dtype=bool)
-        self.users: weakref.WeakSet[DeviceCache] = weakref.WeakSet()
 
     def copy(self, block: Block, slots_N: Numbers, rows_N: Numbers) -> None:
         """Copy what a block holds in some slots to some rows, in the order of the slots, as they lie on the disk."""
@@ -76,11 +74,9 @@ class DeviceCache:
         self.whole = whole is not None
         self.mirrors = whole or [Mirror(block.spec, num_shown, device) for block in cache.blocks]
         self._reading: threading.Thread | None = None
-        for mirror in self.mirrors:
-            mirror.users.add(self)
-            if device.type == "cuda":  # made on the stream of the process's first trial
-                mirror.logits_fp16_SD.record_stream(torch.cuda.current_stream(device))
-                mirror.verdicts_SV.record_stream(torch.cuda.current_stream(device))
+        for mirror in self.mirrors if device.type == "cuda" else ():  # made on the stream of the process's first trial
+            mirror.logits_fp16_SD.record_stream(torch.cuda.current_stream(device))
+            mirror.verdicts_SV.record_stream(torch.cuda.current_stream(device))
 
     @property
     def computed(self) -> int:
@@ -137,7 +133,7 @@ def _whole_mirrors(blocks: list[Block], device: torch.device) -> list[Mirror] | 
 
     Another process may take the memory that was free a moment ago; then what was made here is given back.
     """
-    if not _evict_idle_until_fits(blocks, device):
+    if not _fit(blocks, device):
         return None
     new = {(block.folder, device): block.spec for block in blocks if (block.folder, device) not in _mirrors}
     try:
@@ -149,14 +145,13 @@ def _whole_mirrors(blocks: list[Block], device: torch.device) -> list[Mirror] | 
     return [_mirrors[block.folder, device] for block in blocks]
 
 
-def _evict_idle_until_fits(blocks: list[Block], device: torch.device) -> bool:
-    """Whether whole mirrors of the blocks fit; those that no trial uses go first if they stand in the way."""
+def _fit(blocks: list[Block], device: torch.device) -> bool:
+    """Whether whole mirrors of the blocks fit; those of earlier trials, which are over, go if need be."""
     wanted = {(block.folder, device): block.spec for block in blocks}
     specs = [spec for key, spec in wanted.items() if key not in _mirrors]
     needed = sum(spec.num_slots * (2 * spec.num_rows * spec.num_classes + spec.num_verdicts) for spec in specs)
     if needed > _room(device):
-        idle = [key for key, mirror in _mirrors.items() if key[1] == device and not mirror.users]
-        for key in set(idle) - set(wanted):
+        for key in {key for key in _mirrors if key[1] == device} - set(wanted):
             del _mirrors[key]
     return needed == 0 or needed <= _room(device)
 
@@ -165,5 +160,6 @@ def _room(device: torch.device) -> int:
     if device.type != "cuda":
         return _HOST_ROOM
     free, total = torch.cuda.mem_get_info(device)
-    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return int(free + unused - _SPARED * total)
+    own = total * torch.cuda.get_per_process_memory_fraction()  # what this process may have of it
+    room = min(free + torch.cuda.memory_reserved(device), own) - torch.cuda.memory_allocated(device)
+    return int(room - _SPARED * own)

@@ -189,11 +189,12 @@ def fitted(state: Mapping[str, Tensor], arch: str, stem: Stem, num_classes: int,
     """
     network = build_model(arch, num_classes=num_classes, stem=stem)
     wanted = network.state_dict()
-    state = unwrapped(state, wanted)
+    # Files from before torch 0.4.1 have no batch counters; nothing reads them.
+    counters = {name: tensor for name, tensor in wanted.items() if name.endswith("num_batches_tracked")}
+    state = dict(unwrapped(state, wanted))
     if isinstance(network, TimmNetwork):  # timm's own files know nothing of what it stands in here
         state = {name if name in wanted else f"network.{name}": tensor for name, tensor in state.items()}
-    # Files from before torch 0.4.1 have no batch counters; nothing reads them.
-    state = {name: state[name] if name in state else wanted[name] for name in {**wanted, **state} if _kept(name, state)}
+    state = counters | state
     missing, surplus = wanted.keys() - state.keys(), state.keys() - wanted.keys()
     other = sorted(n for n in wanted.keys() & state.keys() if wanted[n].shape != state[n].shape)
     head = head_name(network)
@@ -210,10 +211,6 @@ def fitted(state: Mapping[str, Tensor], arch: str, stem: Stem, num_classes: int,
         )
     network.load_state_dict(state)
     return network
-
-
-def _kept(name: str, state: Mapping[str, Tensor]) -> bool:
-    return name in state or name.endswith("num_batches_tracked")
 
 
 def head_name(network: Network) -> str:

@@ -12,7 +12,7 @@ Shape key:
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
@@ -21,10 +21,9 @@ import torch
 from torch import Tensor
 
 from icd.config.trial import TrialConfig
-from icd.data import views
 from icd.data.images import ArrayImages, ImageSet
-from icd.data.loader import Batch, Normaliser, batches
-from icd.data.split import Split
+from icd.data.loader import Batch, Normaliser
+from icd.data.views import RandAugment
 from icd.methods import (
     CellDistillation,
     ContrastiveRepresentation,
@@ -33,8 +32,8 @@ from icd.methods import (
     SimilarityPreserving,
     Step,
 )
-from icd.models import Network
-from icd.training.cached_teacher import CachedTeacher, Numbers
+from icd.training.cached_teacher import Numbers
+from icd.training.epoch_inputs import EpochInputs
 from icd.training.optimizer import learning_rate
 from icd.training.step import TrainStep, learning_rates, live_outputs
 
@@ -63,7 +62,7 @@ def unsuited(config: TrialConfig, images: ImageSet) -> str | None:
     """Say why a trial's epochs cannot live on the device, if so."""
     if not isinstance(images, ArrayImages):
         return "its images are read from files"
-    if isinstance(config.training.augmentation, views.RandAugment):
+    if isinstance(config.training.augmentation, RandAugment):
         return "rand_augment works on the host"
     on_device = isinstance(config.method, ContrastiveRepresentation) and images.images_NCHW.device.type != "cpu"
     suited = on_device or isinstance(config.method, _SUITED)
@@ -77,12 +76,7 @@ class DeviceEpochs:
 
     Args:
         step: The step.
-        config: The trial, which must be suited.
-        split: Its data set.
-        images: Training images, on the device.
-        teacher: The teacher, for methods that need one.
-        cache: Stands for the teacher; without it the teacher runs in every step.
-        progress: Called with epoch, 0 and the number of steps while the cache is filled.
+        inputs: Of a suited trial.
 
     Attributes:
         graph: The recorded step, once there is one.
@@ -91,24 +85,14 @@ class DeviceEpochs:
         data_seconds: How long steps waited for images: never, because they lie on the device.
     """
 
-    def __init__(
-        self,
-        step: TrainStep,
-        config: TrialConfig,
-        split: Split,
-        images: ArrayImages,
-        teacher: Network | None,
-        cache: CachedTeacher | None,
-        progress: Callable[[int, int, int], None] = lambda epoch, step, steps: None,
-    ) -> None:
-        training, device = config.training, images.images_NCHW.device
-        self.step, self.config, self.split, self.images, self.teacher = step, config, split, images, teacher
-        self.progress, self.device = progress, device
+    def __init__(self, step: TrainStep, inputs: EpochInputs) -> None:
+        assert isinstance(inputs.images, ArrayImages)
+        self.step, self.inputs, self.config, self.images = step, inputs, inputs.config, inputs.images
+        training, split, device = inputs.config.training, inputs.split, inputs.execution.device
+        self.device, self.num_shown, self.num_steps = device, inputs.num_shown, inputs.num_steps
         self.normaliser = Normaliser(split.mean, split.std, device, training.uses_channels_last)
-        self.num_full, rest = divmod(len(images), training.batch_size)
-        self.num_steps = self.num_full + (rest > 0 and not training.drop_last)
-        self.num_shown = len(images) - (rest if training.drop_last else 0)
-        self.cache = None if cache is None else cache.on_device(device, self.num_shown)
+        self.num_full, rest = divmod(self.num_shown, training.batch_size)
+        self.cache = None if inputs.cache is None else inputs.cache.on_device(device, self.num_shown)
         self.teacher_images, self.data_seconds = 0, 0.0
 
         self._indices_T3B = torch.zeros(self.num_full, 3, training.batch_size, dtype=torch.int64, device=device)
@@ -145,15 +129,15 @@ class DeviceEpochs:
 
     def _prepare(self, epoch: int) -> None:
         """Send what the epoch's steps need."""
-        training, (indices_N, view_ids_N) = self.config.training, self._shown(epoch)
+        training, (indices_N, view_ids_N) = self.config.training, self.inputs.order(epoch)
         rows_N = np.zeros_like(indices_N)
-        self.teacher_images = self.num_shown if self.teacher is not None else 0
+        self.teacher_images = self.num_shown if self.inputs.teacher is not None else 0
         if self.cache is not None:
             before = self.cache.computed
             rows_N = self.cache.upload(epoch, indices_N, view_ids_N, partial(self._show, epoch))
             self.teacher_images = self.cache.computed - before
             if epoch < training.epochs:
-                self.cache.read_ahead(epoch + 1, *self._shown(epoch + 1))
+                self.cache.read_ahead(epoch + 1, *self.inputs.order(epoch + 1))
         indices_3N = torch.from_numpy(np.stack([indices_N, view_ids_N, rows_N]))
         end = self.num_full * training.batch_size
         full_3TB = indices_3N[:, :end].reshape(3, self.num_full, training.batch_size)
@@ -163,11 +147,6 @@ class DeviceEpochs:
         self._rates.copy_(torch.tensor(learning_rates(training, epoch, self.num_steps), dtype=torch.float64))
         self._epoch.fill_(epoch)
         self._counter.zero_()
-
-    def _shown(self, epoch: int) -> tuple[Numbers, Numbers]:
-        """Give which images an epoch shows, in order, and their views, [N]."""
-        indices_N = views.order(self.config.seed, epoch, len(self.images))[: self.num_shown]
-        return indices_N, views.draw(self.config.seed, epoch, indices_N, self.config.training.augmentation.num_views)
 
     def _step_at_counter(self) -> None:
         """Do the step that the counter names; this is what is recorded."""
@@ -189,7 +168,7 @@ class DeviceEpochs:
     def _teacher_outputs(self, batch: Batch, rows_B: Tensor) -> NetworkOutputs | None:
         if self.cache is not None:
             return self.cache.outputs(rows_B)
-        return None if self.teacher is None else live_outputs(self.teacher, batch)
+        return None if self.inputs.teacher is None else live_outputs(self.inputs.teacher, batch)
 
     def _recorded(self) -> bool:
         """Whether there is a graph; records it once the step is warm. Recording runs nothing."""
@@ -266,19 +245,9 @@ class DeviceEpochs:
 
     def _show(self, epoch: int, indices_n: Numbers, view_ids_n: Numbers, batch_size: int) -> Iterator[Batch]:
         """Show images for the teacher."""
-        for batch in batches(
-            self.images,
-            indices=indices_n,
-            view_ids=view_ids_n,
-            views=self.config.training.augmentation,
-            batch_size=batch_size,
-            mean=self.split.mean,
-            std=self.split.std,
-            device=self.device,
-            channels_last=True,
-        ):
+        for batch in self.inputs.show(indices_n, view_ids_n, batch_size):
             yield batch
-            self.progress(epoch, 0, self.num_steps)
+            self.inputs.execution.progress(epoch, 0, self.num_steps)
 
 
 def _distances(one: Sequence[Tensor], other: Sequence[Tensor]) -> Tensor:

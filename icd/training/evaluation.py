@@ -28,11 +28,6 @@ def evaluate(network: Network, batches: Iterable[Batch]) -> dict[str, float]:
     return _summed(torch.cat(judged, dim=1).cpu())
 
 
-def measures(logits_NK: Tensor, labels_N: Tensor) -> dict[str, float]:
-    """Compute the measures of ``evaluate`` from logits."""
-    return _summed(_judged(logits_NK, labels_N))
-
-
 def _judged(logits_BK: Tensor, labels_B: Tensor) -> Tensor:
     """Judge each image of a batch, on its device: five numbers an image are kept of K logits, float64 [5, B]."""
     top_B5 = logits_BK.topk(min(5, logits_BK.shape[1]), dim=1).indices

@@ -15,15 +15,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from icd.config.trial import TrialConfig
 from icd.data import views
-from icd.data.images import ImageSet
-from icd.data.loader import Batch, batches
-from icd.data.split import Split
+from icd.data.loader import Batch
 from icd.methods import NetworkOutputs, Step
-from icd.models import Network
-from icd.training.cached_teacher import CachedTeacher
-from icd.training.optimizer import learning_rate
+from icd.training.epoch_inputs import EpochInputs
 from icd.training.step import TrainStep, live_outputs
 
 logger = logging.getLogger(__name__)
@@ -37,24 +32,11 @@ class GradientProbe:
 
     Args:
         step: The step of the trial.
-        config: The trial.
-        split: Its data set.
-        images: Training images, on the device.
-        teacher: The teacher, for methods that need one.
-        cache: Stands for the teacher in every step; the fixed batch is answered with its rounding.
+        inputs: Of its epochs; where a cache stands for the teacher the fixed batch is answered with its rounding.
     """
 
-    def __init__(
-        self,
-        step: TrainStep,
-        config: TrialConfig,
-        split: Split,
-        images: ImageSet,
-        teacher: Network | None,
-        cache: CachedTeacher | None,
-    ) -> None:
-        self.step, self.config, self.split, self.images = step, config, split, images
-        self.teacher, self.cache = teacher, cache
+    def __init__(self, step: TrainStep, inputs: EpochInputs) -> None:
+        self.step, self.inputs = step, inputs
         self._fixed: tuple[Batch, NetworkOutputs | None] | None = None
 
     def __call__(self, epoch: int) -> dict[str, float]:
@@ -64,7 +46,7 @@ class GradientProbe:
         every share would be of a sum that does not exist.
         """
         if self._fixed is None:
-            batch = fixed_batch(self.config, self.split, self.images, learning_rate(self.step.optimizer).device)
+            batch = fixed_batch(self.inputs)
             self._fixed = batch, self._teacher_outputs(batch)
         batch, teacher = self._fixed
         terms = self.step.terms_without_side_effects(batch, teacher, Step(batch.labels_B, batch.indices_B, epoch, 0))
@@ -75,29 +57,18 @@ class GradientProbe:
         return measured
 
     def _teacher_outputs(self, batch: Batch) -> NetworkOutputs | None:
-        if self.teacher is None:
-            return None
-        if self.cache is not None:
-            return self.cache.outputs_aside(batch)
-        return live_outputs(self.teacher, batch)
+        teacher, cache = self.inputs.teacher, self.inputs.cache
+        if cache is not None:
+            return cache.outputs_aside(batch)
+        return None if teacher is None else live_outputs(teacher, batch)
 
 
-def fixed_batch(config: TrialConfig, split: Split, images: ImageSet, device: torch.device) -> Batch:
+def fixed_batch(inputs: EpochInputs) -> Batch:
     """Show the first images of an order, in views, that no seed changes."""
-    training = config.training
-    indices_B = views.order(_SEED, _EPOCH, len(images))[: training.batch_size]
-    shown = batches(
-        images,
-        indices=indices_B,
-        view_ids=views.draw(_SEED, _EPOCH, indices_B, training.augmentation.num_views),
-        views=training.augmentation,
-        batch_size=len(indices_B),
-        mean=split.mean,
-        std=split.std,
-        device=device,
-        channels_last=training.uses_channels_last,
-    )
-    return next(shown)
+    training = inputs.config.training
+    indices_B = views.order(_SEED, _EPOCH, len(inputs.images))[: training.batch_size]
+    view_ids_B = views.draw(_SEED, _EPOCH, indices_B, training.augmentation.num_views)
+    return next(inputs.show(indices_B, view_ids_B, len(indices_B)))
 
 
 def term_gradients(terms: Mapping[str, Tensor], weights: list[nn.Parameter]) -> dict[str, float]:

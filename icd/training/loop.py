@@ -19,17 +19,17 @@ from torch import Tensor
 from icd.config.engine import Engine
 from icd.config.fingerprint import NUM_STEPS, Fingerprint, TeacherMode
 from icd.config.trial import TrialConfig
-from icd.data import views
-from icd.data.images import ArrayImages, ImageSet
-from icd.data.loader import Batch, batches
+from icd.data.images import ImageSet
+from icd.data.loader import Batch
 from icd.data.split import Split
-from icd.errors import CheckpointError, ConfigError, NonFiniteLossError
+from icd.errors import CheckpointError, NonFiniteLossError
 from icd.methods import MethodSetup, NetworkOutputs, Step
 from icd.models import Network, build_model
 from icd.training import checkpoints
 from icd.training.background_writer import BackgroundWriter, snapshot
 from icd.training.cached_teacher import CachedTeacher
 from icd.training.engine import DeviceEpochs, own_stream, unsuited
+from icd.training.epoch_inputs import EpochInputs
 from icd.training.evaluation import evaluate
 from icd.training.first_losses import FirstLosses
 from icd.training.gradient_probe import GradientProbe
@@ -142,14 +142,15 @@ def train(
         teacher = to_device(teacher, config, device).eval().requires_grad_(False) if teacher is not None else None
         method = config.method.build(_method_setup(config, split, student, teacher)).to(device)
         train_step = TrainStep(student, method, training)
-        first = FirstLosses(config, device, _teacher_mode(teacher, execution))
+        answered: TeacherMode = "none" if teacher is None else "live" if execution.cache is None else "cache"
+        first = FirstLosses(config, device, answered)
         _forget_peak(device)
         start, metrics = _resume(config, execution, train_step, first, newest)
         images, val_images = (held(part, config, execution) for part in (split.train, split.val))
-        num_steps = _num_steps(config, len(images))
-        num_shown = min(len(images), num_steps * training.batch_size)
-        epochs = _epochs(train_step, config, split, images, teacher, execution)
-        probe = GradientProbe(train_step, config, split, images, teacher, execution.cache)
+        inputs = EpochInputs(config, split, images, execution, teacher)
+        num_steps = inputs.num_steps
+        epochs, probe = _epochs(train_step, inputs, execution.engine), GradientProbe(train_step, inputs)
+        epoch, stopping = start, False
 
         for epoch in range(start + 1, training.epochs + 1):
             started = time.perf_counter()
@@ -184,7 +185,7 @@ def train(
                     "teacher/images": float(epochs.teacher_images),
                     "lr": learning_rates(training, epoch, num_steps)[-1],
                     "time": time.time(),  # stays with the epoch's numbers wherever they are copied
-                    "speed/images_per_second": num_shown / trained_s,
+                    "speed/images_per_second": inputs.num_shown / trained_s,
                     "speed/data_share": epochs.data_seconds / trained_s,  # of the training, spent waiting for images
                     **_costs(device, trained_s, time.perf_counter() - started),
                 }
@@ -192,15 +193,13 @@ def train(
                 payload = _payload(config, train_step, metrics, first, reported=reporting)
                 writer.submit(partial(_save_and_report, execution, epoch, payload))
             if stopping:
-                return Trained(
-                    network=train_step.result, epoch=epoch, finished=False, metrics=metrics, engine=epochs.name
-                )
+                break
         return Trained(
             network=train_step.result,
-            epoch=training.epochs,
-            finished=True,
+            epoch=epoch,
+            finished=not stopping,
             metrics=metrics,
-            fingerprint=first.fingerprint,
+            fingerprint=None if stopping else first.fingerprint,
             engine=epochs.name,
         )
 
@@ -208,26 +207,17 @@ def train(
 class EagerEpochs:
     """Runs the steps of a trial's epochs as the host hands it batch after batch."""
 
-    def __init__(
-        self,
-        train_step: TrainStep,
-        config: TrialConfig,
-        split: Split,
-        images: ImageSet,
-        teacher: Network | None,
-        execution: Execution,
-    ) -> None:
-        self.train_step, self.config, self.split, self.images = train_step, config, split, images
-        self.teacher, self.execution = teacher, execution
+    def __init__(self, train_step: TrainStep, inputs: EpochInputs) -> None:
+        self.train_step, self.inputs = train_step, inputs
         self.teacher_images, self.data_seconds = 0, 0.0
         self.name = "eager"  # what ran the steps, for the trial's result
 
     def steps(self, epoch: int) -> Iterator[Tensor]:
         """Do the steps of an epoch one by one, yielding each one's terms [L]."""
         self.teacher_images, self.data_seconds = 0, 0.0
-        rates = learning_rates(self.config.training, epoch, _num_steps(self.config, len(self.images)))
-        shown = train_batches(self.config, self.split, self.images, epoch, self.execution)
-        for step, (batch, lr) in enumerate(zip(self._awaited(shown), rates, strict=True)):
+        inputs, training = self.inputs, self.inputs.config.training
+        shown = self._awaited(inputs.show(*inputs.order(epoch), training.batch_size))
+        for step, (batch, lr) in enumerate(zip(shown, learning_rates(training, epoch, inputs.num_steps), strict=True)):
             moment = Step(batch.labels_B, batch.indices_B, epoch, step)
             yield self.train_step(batch, self._teacher_outputs(batch, epoch), moment, lr)
 
@@ -243,32 +233,23 @@ class EagerEpochs:
 
     def _teacher_outputs(self, batch: Batch, epoch: int) -> NetworkOutputs | None:
         """Give the teacher's side of a batch, and count the images it had to be run on."""
-        if self.teacher is None:
-            return None
-        cache = self.execution.cache
+        teacher, cache = self.inputs.teacher, self.inputs.cache
         if cache is None:
-            self.teacher_images += len(batch.labels_B)
-            return live_outputs(self.teacher, batch)
+            self.teacher_images += 0 if teacher is None else len(batch.labels_B)
+            return None if teacher is None else live_outputs(teacher, batch)
         before = cache.computed
         side = cache.outputs(batch, epoch)
         self.teacher_images += cache.computed - before
         return side
 
 
-def _epochs(
-    train_step: TrainStep,
-    config: TrialConfig,
-    split: Split,
-    images: ImageSet,
-    teacher: Network | None,
-    execution: Execution,
-) -> EagerEpochs | DeviceEpochs:
+def _epochs(train_step: TrainStep, inputs: EpochInputs, engine: Engine) -> EagerEpochs | DeviceEpochs:
     """Choose where the epochs live."""
-    problem = unsuited(config, images)
-    if execution.engine == "graph" and isinstance(images, ArrayImages) and not problem:
-        return DeviceEpochs(train_step, config, split, images, teacher, execution.cache, execution.progress)
-    epochs = EagerEpochs(train_step, config, split, images, teacher, execution)
-    if execution.engine == "graph":
+    problem = unsuited(inputs.config, inputs.images)
+    if engine == "graph" and not problem:
+        return DeviceEpochs(train_step, inputs)
+    epochs = EagerEpochs(train_step, inputs)
+    if engine == "graph":
         epochs.name = f"eager: {problem}"
         logger.warning("no step is recorded as a CUDA graph: %s", problem)
     return epochs
@@ -283,49 +264,19 @@ def train_batches(
     config: TrialConfig, split: Split, images: ImageSet, epoch: int, execution: Execution
 ) -> Iterator[Batch]:
     """Batches of an epoch: counted order, counted views."""
-    training = config.training
-    indices_N = views.order(config.seed, epoch, len(images))
-    return batches(
-        images,
-        indices=indices_N,
-        view_ids=views.draw(config.seed, epoch, indices_N, training.augmentation.num_views),
-        views=training.augmentation,
-        batch_size=training.batch_size,
-        mean=split.mean,
-        std=split.std,
-        device=execution.device,
-        channels_last=training.uses_channels_last,
-        num_workers=execution.num_workers,
-        drop_last=training.drop_last,
-    )
+    inputs = EpochInputs(config, split, images, execution)
+    return inputs.show(*inputs.order(epoch), config.training.batch_size)
 
 
 def evaluation_batches(config: TrialConfig, split: Split, images: ImageSet, execution: Execution) -> Iterator[Batch]:
     """Batches of the test-time view of some images, in their own order."""
-    return batches(
-        images,
-        indices=torch.arange(len(images)).numpy(),
-        view_ids=None,
-        views=config.training.augmentation,
-        batch_size=_EVAL_BATCH,
-        mean=split.mean,
-        std=split.std,
-        device=execution.device,
-        channels_last=config.training.uses_channels_last,
-        num_workers=execution.num_workers,
-    )
+    return EpochInputs(config, split, images, execution).show(range(len(images)), None, _EVAL_BATCH)
 
 
 def to_device(network: Network, config: TrialConfig, device: torch.device) -> Network:
-    """Bring a network to its device; one that is there is not touched, because other threads may be running it."""
+    """Bring a network to its device, in the training's memory layout; weights that lie so are left as they are."""
     layout = torch.channels_last if config.training.uses_channels_last else torch.contiguous_format
-    if all(tensor.device.type == device.type and _lies(tensor, layout) for tensor in network.state_dict().values()):
-        return network
     return network.to(device=device, memory_format=layout)  # type: ignore[call-overload, no-any-return]
-
-
-def _lies(tensor: Tensor, layout: torch.memory_format) -> bool:
-    return tensor.dim() != 4 or tensor.is_contiguous(memory_format=layout)
 
 
 def _method_setup(config: TrialConfig, split: Split, student: Network, teacher: Network | None) -> MethodSetup:
@@ -335,12 +286,6 @@ def _method_setup(config: TrialConfig, split: Split, student: Network, teacher: 
         labels_N=split.train.labels_N.cpu().numpy(),
         seed=config.seed,
     )
-
-
-def _teacher_mode(teacher: Network | None, execution: Execution) -> TeacherMode:
-    if teacher is None:
-        return "none"
-    return "live" if execution.cache is None else "cache"
 
 
 def _resume(
@@ -391,17 +336,6 @@ def _payload(
         "first": first.state(),
         "reported": reported,  # whether the metrics are this epoch's
     }
-
-
-def _num_steps(config: TrialConfig, num_images: int) -> int:
-    batch_size = config.training.batch_size
-    steps = num_images // batch_size if config.training.drop_last else math.ceil(num_images / batch_size)
-    if not steps:
-        raise ConfigError(
-            f"training.batch_size <= number of training images ({num_images}) must hold with drop_last, "
-            f"but got {batch_size}"
-        )
-    return steps
 
 
 def _costs(device: torch.device, train_s: float, epoch_s: float) -> dict[str, float]:

@@ -74,6 +74,14 @@ def training_device() -> "torch.device":
     return torch.device("cpu")
 
 
+def limit_memory(device: "torch.device", share: float) -> None:
+    """Let this process have its share of a GPU's memory and no more: a trial cannot take that of its neighbours."""
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.set_per_process_memory_fraction(share)
+
+
 def why_unusable() -> str:
     """Say why torch can use no GPU here, and what to do."""
     import torch

@@ -36,7 +36,7 @@ from icd.training.engine import spent
 from icd.training.hardware import device_name
 from icd.training.loop import EpochMetrics, Execution, evaluation_batches, initial_student
 from icd.worker.attempt_storage import check_newest, working_copy
-from icd.worker.gpus import training_device
+from icd.worker.gpus import limit_memory, training_device
 from icd.worker.preemption import NOTICE, PreemptionNotice
 from icd.worker.shared_inputs import SharedInputs
 from icd.worker.trial_folder import claim, continue_trial, take_up
@@ -80,6 +80,7 @@ def attempt(
         torch.set_num_threads(task.threads)
     try:
         device = training_device()
+        limit_memory(device, task.gpu_share)
     except SetupError as error:
         return AttemptResult(number=task.number, attempt=task.attempt, kind="gpu", reason=str(error))
     name = device_name(device)

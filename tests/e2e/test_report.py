@@ -2,18 +2,16 @@
 
 import shutil
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from icd.results.compare import compare
-from icd.results.report import page_of, write_page
-from icd.results.report.comparison import comparison_page
+from icd.results.report import comparison_page, page_of, write_page
 from icd.results.report.gather import gather
 from tests.e2e.devtools import Browser
-from tests.reports import confirmation, rich
+from tests.reports import confirm, rich
 from tests.support.needs import need
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -30,12 +28,12 @@ SMALLEST = """Math.min(...[...document.querySelectorAll('p, td, th, figcaption, 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("pages")
-    rich(folder, 24)
+    study = rich(folder, 24)
     rich(folder, 3, name="small")
-    facts = gather(folder, "rich")
-    made = {
-        "searched": page_of(facts),
-        "confirmed": page_of(replace(facts, confirmation=confirmation())),
+    made = {"searched": page_of(gather(folder, "rich"))}
+    confirm(study)
+    made |= {
+        "confirmed": page_of(gather(folder, "rich")),
         "small": page_of(gather(folder, "small")),
         "compared": comparison_page(compare(folder, ["rich", "small"])),
     }
@@ -77,8 +75,9 @@ def test_a_page_fits_and_asks_for_nothing(
 def test_paper_is_white_and_holds_every_chart(pages: dict[str, Path], browser: Browser, tmp_path: Path) -> None:
     browser.open(pages["confirmed"], 794, dark=True, media="print")
     assert browser.value("document.documentElement.scrollWidth") == 794
-    charts = browser.value("[...document.querySelectorAll('svg')].map(item => item.getBoundingClientRect().width)")
-    assert len(charts) == 11
+    shown = "[...document.querySelectorAll('svg')].filter(item => !item.closest('details'))"
+    charts = browser.value(f"{shown}.map(item => item.getBoundingClientRect().width)")
+    assert len(charts) == 10
     assert min(charts) > 200
     browser.screenshot(tmp_path / "page.png")
     with Image.open(tmp_path / "page.png") as image:
@@ -99,7 +98,19 @@ def test_what_would_be_wrong_is_seen(browser: Browser, tmp_path: Path) -> None:
     assert len(browser.value(STICKING_OUT)) == 1
 
 
-def test_the_verdicts_are_seen_on_a_phone(pages: dict[str, Path], browser: Browser) -> None:
-    browser.open(pages["confirmed"], 390)
+@pytest.mark.parametrize("width", [390, 768, 1280])
+@pytest.mark.parametrize("name", ["searched", "confirmed"])
+def test_the_verdict_stands_on_the_first_screen(
+    name: str, width: int, pages: dict[str, Path], browser: Browser
+) -> None:
+    browser.open(pages[name], width, height=800)
+    assert browser.value("document.querySelector('.finding').getBoundingClientRect().bottom") < 800
     boxes = "[...document.querySelectorAll('#finding .scroll[aria-label=Differences]')]"
-    assert browser.value(f"{boxes}.map(box => box.scrollWidth - box.clientWidth)") == [0]
+    wider = browser.value(f"{boxes}.map(box => box.scrollWidth - box.clientWidth)")
+    assert wider == ([0] if name == "confirmed" else []), "a phone shows the column of verdicts"
+
+
+@pytest.mark.parametrize("name", ["searched", "confirmed"])
+def test_a_whole_page_is_a_few_screens_of_a_desk(name: str, pages: dict[str, Path], browser: Browser) -> None:
+    browser.open(pages[name], 1280)
+    assert browser.value("document.documentElement.scrollHeight") < 4500

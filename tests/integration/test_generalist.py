@@ -98,7 +98,7 @@ def test_a_confirmation_trains_every_arm_on_every_pair(confirmed: Path, undistur
             ).read_text()
             assert "measure_on: test" in text
     shown = command("confirm", "crash", "--dry-run", "--root", confirmed)
-    assert "what stands below a pair is judged by nothing" in shown.out, shown.err
+    assert "the numbers below a pair have no verdict" in shown.out, shown.err
     told = json.loads(command("confirm", "crash", "--dry-run", "--json", "--root", confirmed).out)
     assert told == json.loads(json.dumps(found.to_data()))
 

@@ -23,6 +23,7 @@ from icd.models import Network, build_model
 from icd.search.core.preparation import PreflightRequest, teacher_name
 from icd.teacher.cache import TeacherCache, open_cache, plan_cache, summary
 from icd.teacher.cache_block import Block, block_folder
+from icd.teacher.cache_builder import build
 from icd.training.checkpoints import weights_digest
 from icd.training.loop import EpochMetrics, Execution, train, train_batches
 from icd.worker.preflight import _cache_plan
@@ -246,6 +247,19 @@ def test_an_entry_has_the_same_bits_whoever_computes_it(split: Split, teacher: N
     slots = np.flatnonzero(~first.missing(np.arange(first.spec.num_slots)))
     assert len(slots) == len(split.train)
     assert np.array_equal(first._entries_SW[slots], second._entries_SW[slots])
+
+
+def test_a_build_ahead_has_the_entries_of_the_trials_whatever_they_leave_open(
+    split: Split, teacher: Network, tmp_path: Path
+) -> None:
+    config = config_of(epochs=2)
+    _, rows = trained(config, split, teacher, cache_of(config, split, teacher, tmp_path / "trial"))
+    open_config = replace(config, training=replace(config.training, channels_last="auto", precision="auto"))
+    ahead = cache_of(open_config, split, teacher, tmp_path / "ahead")
+    assert build(ahead, split, Execution()) == sum(row.values["teacher/images"] for row in rows)
+    theirs = cache_of(config, split, teacher, tmp_path / "trial").blocks[0]
+    assert np.array_equal(ahead.blocks[0]._entries_SW, theirs._entries_SW)
+    assert build(ahead, split, Execution()) == 0
 
 
 WORKER = """

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import click
 import pytest
 
+from icd import errors
 from icd.cli.main import icd
 
 ROOT = Path(__file__).parents[2]
@@ -17,6 +18,11 @@ RESULTS = sorted(ROOT.glob("docs/results/*.md"))  # each is of its day: names in
 PAGES = sorted({*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "bench" / "README.md"} - {*RESULTS})
 FILES = [*PAGES, *sorted(ROOT.glob("search_spaces/**/*.yaml")), *sorted(ROOT.glob("examples/*.yaml"))]
 PARTS = ("docs", "tests", "icd", "bench", "jobs", "docker", "search_spaces", "examples")
+EXIT_CODES = {
+    name: kind.exit_code
+    for name, kind in vars(errors).items()
+    if isinstance(kind, type) and issubclass(kind, errors.IcdError)
+}
 MADE_UP = {"search_spaces/x.yaml", "jobs/X.py", "docker/.env"}  # they stand for any file, or the reader makes them
 
 
@@ -147,20 +153,38 @@ def _texts(tree: ast.AST) -> Iterator[str]:
             yield node.value
 
 
+def _raised(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Exit codes and texts of the errors that a module makes."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in EXIT_CODES:
+            yield from ((EXIT_CODES[node.func.id], text) for text in _texts(node))
+
+
 def test_errors_that_the_documents_explain_are_those_of_the_code() -> None:
-    page = (ROOT / "docs" / "troubleshooting.md").read_text()
-    explained = re.findall(r"^\| `([^`]+)` \|", page, re.MULTILINE)
-    texts = [text for path in (ROOT / "icd").rglob("*.py") for text in _texts(ast.parse(path.read_text()))]
-    patterns = {text: re.compile(".*".join(map(re.escape, text.split("..."))), re.DOTALL) for text in explained}
-    assert len(explained) >= 30
-    assert [text for text, pattern in patterns.items() if not any(map(pattern.search, texts))] == []
+    """Each text stands in the code; where it is that of an error, the section names the error's exit code."""
+    trees = [ast.parse(path.read_text()) for path in (ROOT / "icd").rglob("*.py")]
+    texts, raised = (
+        [text for tree in trees for text in _texts(tree)],
+        [pair for tree in trees for pair in _raised(tree)],
+    )
+    sections = re.split(r"^## .*\(exit (\d)\)$", (ROOT / "docs" / "troubleshooting.md").read_text(), flags=re.MULTILINE)
+    wrong, count = [], 0
+    for code, section in zip(sections[1::2], sections[2::2], strict=True):
+        for explained in re.findall(r"^\| `([^`]+)` \|", section, re.MULTILINE):
+            count += 1
+            pattern = re.compile(".*".join(map(re.escape, explained.split("..."))), re.DOTALL)
+            codes = {number for number, text in raised if pattern.search(text)}
+            if not any(map(pattern.search, texts)) or (codes and int(code) not in codes):
+                wrong.append((explained, codes))
+    assert count >= 30
+    assert wrong == []
 
 
 def test_figures_of_the_readme_point_to_results() -> None:
     """A paragraph, an item of a list, a row of a table or a line of code with a measured figure names its page."""
     text = (ROOT / "README.md").read_text()
     assert len(text.splitlines()) <= 130
-    text = re.sub(r"```yaml.*?```", "", text, flags=re.DOTALL)
+    text = re.sub(r"\n\n(?=```)", "\n", re.sub(r"```yaml.*?```", "", text, flags=re.DOTALL))
     parts = re.split(r"\n\n|\n(?=- |\||[a-z]+ .* # )", text)
     figure = re.compile(
         r"\d\.\d(?!1\b)|\d ?(?:%|GB|s|min|times|points)\b|\de-\d|\bp \d|^- .*\b\d{2,} kills", re.MULTILINE

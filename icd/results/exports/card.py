@@ -1,13 +1,13 @@
 """The card that lies beside exported files: what the student is, what is claimed of it, and how to load it."""
 
 from collections.abc import Mapping
-from importlib.resources import files
 from typing import Any
 
 import yaml
 
 from icd.results.exports.student import Sample
 from icd.results.exports.winner import Winner
+from icd.results.templating import rendered
 
 _MOST_CLASSES = 200  # names that are listed
 
@@ -31,13 +31,8 @@ def card(
         differences: Largest difference of a logit for each program, by file.
         num_classes: Of the student.
     """
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(
-        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
-    )  # Markdown, not HTML
-    template = (files("icd.results.exports") / "card.md.j2").read_text(encoding="utf-8")
-    return environment.from_string(template).render(
+    return rendered(
+        "card.md.j2",
         front=yaml.safe_dump(_front_matter(winner, document), sort_keys=False, allow_unicode=True).strip(),
         winner=winner,
         confirmed=winner.confirmation,

@@ -1,18 +1,19 @@
 """A run of a sweep as files that others can use: a configuration and weights, or a folder with programs and a card."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from icd.errors import SetupError, UsageError
-from icd.results.exports.pairs import PAIRS_CARD, pairs_card, read_pairs
+from icd.results.exports.pairs import pairs_card, read_pairs
 from icd.results.exports.run import (
     CARD,
     CONFIG,
     WEIGHTS,
+    Exported,
     ExportRun,
-    Filled,
+    exported,
     fill,
     material_of,
     read_run,
@@ -33,37 +34,6 @@ if TYPE_CHECKING:
     from icd.results.exports.registry import Registered
 
 _YAML = (".yaml", ".yml")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Exported:
-    """What was written.
-
-    Attributes:
-        trial: Number of the exported run.
-        confirmed: Whether its arm was confirmed.
-        config: The configuration file.
-        weights: The weights file.
-        provenance: Where both come from; in the first as comments, in the second as metadata,
-            but for the hour.
-        files: All files.
-        differences: Largest difference of a logit for each program, by file name.
-        compared_on: What the programs were compared on; empty where there are none.
-        registered: The registered model, where that was asked for.
-        pairs: What was written for each of several pairs; all of the above is then the first one's, but for the files
-            and differences, which are all. Empty where there is one.
-    """
-
-    trial: int
-    confirmed: bool
-    config: Path
-    weights: Path
-    provenance: Mapping[str, str]
-    files: Sequence[Path] = ()
-    differences: Mapping[str, float] = field(default_factory=dict)
-    compared_on: str = ""
-    registered: "Registered | None" = None
-    pairs: "Mapping[str, Exported]" = field(default_factory=dict)
 
 
 def export(
@@ -127,15 +97,17 @@ def export(
         return _write_pair(read_run(ledger, winner, folder), target, beside, force=force)
     check_free(target, force=force)
     if ledger.ranked:
-        return _write_pairs(ledger, winner, target, formats, folder, Path(data_root) if data_root is not None else None)
+        runs = read_pairs(ledger, winner, folder)
+        made = _write_folders({target / pair: run for pair, run in runs.items()}, formats, folder, data_root)
+        return _with_card_above(name, winner, runs, target, made)
     uri, model = tracking_uri(folder), name if register is True else register
     if model:
         from icd.results.exports.registry import check
 
         check(uri, model, alias)
     run = read_run(ledger, winner, folder)
-    made = _write_folder(run, target, formats, folder, Path(data_root) if data_root is not None else None)
-    return replace(made, registered=_register(ledger, folder, uri, made, run, model, alias)) if model else made
+    (one,) = _write_folders({target: run}, formats, folder, data_root)
+    return replace(one, registered=_register(ledger, folder, uri, one, run, model, alias)) if model else one
 
 
 def _chosen(ledger: Ledger, root: Path, trial: int | None, *, unconfirmed: bool = False) -> Winner:
@@ -177,66 +149,37 @@ def _write_pair(run: ExportRun, config: Path, weights: Path, *, force: bool) -> 
         raise SetupError(f"{path.parent} cannot be made: {error.strerror}") from error
     checkpoints.write_durably(weights, weights_of(run))
     checkpoints.write_durably(config, text_of(run, weights.name).encode())
-    return _exported(run, config, weights)
+    return exported(run, config, weights)
 
 
-def _write_folder(
-    run: ExportRun, target: Path, formats: "Sequence[Format] | None", root: Path, data_root: Path | None
-) -> Exported:
-    """Write everything aside, compare the programs with the student, and move it into place."""
+def _write_folders(
+    runs: Mapping[Path, ExportRun], formats: "Sequence[Format] | None", root: Path, data_root: Path | str | None
+) -> list[Exported]:
+    """Write a folder for each run aside, compare the programs with the students, and move all of them, or none."""
     from icd.results.exports.programs import FILES, formats_for
 
-    asked, material = formats_for(formats), material_of(run, root, data_root)
-    with staged([target], (CONFIG, WEIGHTS, CARD, *FILES.values())) as (aside,):
-        filled = fill(run, material, aside, asked)
-    return _exported_folder(run, target, filled)
+    asked = formats_for(formats)
+    materials = [material_of(run, root, Path(data_root) if data_root is not None else None) for run in runs.values()]
+    with staged([*runs], (CONFIG, WEIGHTS, CARD, *FILES.values())) as asides:
+        return [
+            fill(run, material, aside, target, asked)
+            for (target, run), material, aside in zip(runs.items(), materials, asides, strict=True)
+        ]
 
 
-def _write_pairs(
-    ledger: Ledger,
-    winner: Winner,
-    target: Path,
-    formats: "Sequence[Format] | None",
-    root: Path,
-    data_root: Path | None,
+def _with_card_above(
+    name: str, winner: Winner, runs: Mapping[str, ExportRun], target: Path, made: Sequence[Exported]
 ) -> Exported:
-    """Write a folder for each pair, all of them or none, and a card above them."""
-    from icd.results.exports.programs import FILES, formats_for
+    """Write the card above the folders of several pairs."""
     from icd.training.checkpoints import write_durably
 
-    asked, runs = formats_for(formats), read_pairs(ledger, winner, root)
-    materials = {pair: material_of(run, root, data_root) for pair, run in runs.items()}
-    with staged([target / pair for pair in runs], (CONFIG, WEIGHTS, CARD, *FILES.values())) as asides:
-        filled = {
-            pair: fill(run, materials[pair], aside, asked)
-            for (pair, run), aside in zip(runs.items(), asides, strict=True)
-        }
-    made = {pair: _exported_folder(run, target / pair, filled[pair]) for pair, run in runs.items()}
-    write_durably(target / PAIRS_CARD, pairs_card(ledger.name, winner, runs).encode())
+    write_durably(target / CARD, pairs_card(name, winner, runs).encode())
+    pairs = dict(zip(runs, made, strict=True))
     return replace(
-        next(iter(made.values())),
-        files=(target / PAIRS_CARD, *(file for one in made.values() for file in one.files)),
-        differences={
-            f"{pair}/{file}": difference for pair, one in made.items() for file, difference in one.differences.items()
-        },
-        pairs=made,
-    )
-
-
-def _exported_folder(run: ExportRun, target: Path, filled: Filled) -> Exported:
-    made = _exported(run, target / CONFIG, target / WEIGHTS)
-    files = tuple(target / name for name in filled.names)
-    return replace(made, files=files, differences=filled.differences, compared_on=filled.compared_on)
-
-
-def _exported(run: ExportRun, config: Path, weights: Path) -> Exported:
-    return Exported(
-        trial=run.winner.trial,
-        confirmed=run.winner.confirmation is not None,
-        config=config,
-        weights=weights,
-        provenance=run.provenance,
-        files=(config, weights),
+        made[0],
+        files=(target / CARD, *(file for one in made for file in one.files)),
+        differences={f"{pair}/{file}": gap for pair, one in pairs.items() for file, gap in one.differences.items()},
+        pairs=pairs,
     )
 
 

@@ -6,13 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from icd.errors import CheckpointError
-from icd.results.exports.run import CARD, CONFIG, ExportRun, read_run
+from icd.results.exports.run import ExportRun, read_run
 from icd.results.exports.winner import Winner
+from icd.results.templating import rendered
 from icd.search.core.attempts import trial_folder
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_index import sweep_folder
-
-PAIRS_CARD = CARD
 
 
 def read_pairs(ledger: Ledger, winner: Winner, root: Path) -> dict[str, ExportRun]:
@@ -42,21 +41,4 @@ def read_pairs(ledger: Ledger, winner: Winner, root: Path) -> dict[str, ExportRu
 
 def pairs_card(name: str, winner: Winner, runs: Mapping[str, ExportRun]) -> str:
     """Write the card above the pairs' own."""
-    metric = next(iter(winner.values))
-    lines = [
-        f"# Sweep {name}, {winner.label}: one setting for {len(runs)} pairs",
-        "",
-        f"{winner.status.rstrip('.')}.",
-        "",
-        f"Each folder holds the student of one pair and its card. {metric} (%) is that of these weights, one seed.",
-        "",
-        f"| pair | student | teacher | {metric} |",
-        "|---|---|---|---|",
-    ]
-    for pair, run in runs.items():
-        teacher = run.config.teacher.arch if run.config.teacher else "none"
-        lines.append(
-            f"| [{pair}]({pair}/{CARD}) | {run.config.student.arch} | {teacher} | {run.winner.values[metric]:.6g} |"
-        )
-    lines += ["", "Train one again:", "", "```sh", *(f"icd train {pair}/{CONFIG}" for pair in runs), "```"]
-    return "\n".join(lines) + "\n"
+    return rendered("pairs.md.j2", name=name, winner=winner, runs=runs, metric=next(iter(winner.values)))

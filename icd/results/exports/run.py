@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from icd.config.trial import TrialConfig
     from icd.models import Network
     from icd.results.exports.programs import Format
+    from icd.results.exports.registry import Registered
     from icd.results.exports.student import Sample
 
 CONFIG, WEIGHTS, CARD = "best.yaml", STUDENT, "README.md"
@@ -139,22 +140,57 @@ def material_of(run: ExportRun, root: Path, data_root: Path | None) -> Material:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Filled:
-    """What a folder was filled with.
+class Exported:
+    """What was written.
 
     Attributes:
-        names: Of its files.
+        trial: Number of the exported run.
+        confirmed: Whether its arm was confirmed.
+        config: The configuration file.
+        weights: The weights file.
+        provenance: Where both come from; in the first as comments, in the second as metadata,
+            but for the hour.
+        files: All files.
         differences: Largest difference of a logit for each program, by file name.
         compared_on: What the programs were compared on; empty where there are none.
+        registered: The registered model, where that was asked for.
+        pairs: What was written for each of several pairs; all of the above is then the first one's, but for the files
+            and differences, which are all. Empty where there is one.
     """
 
-    names: Sequence[str]
-    differences: Mapping[str, float]
-    compared_on: str
+    trial: int
+    confirmed: bool
+    config: Path
+    weights: Path
+    provenance: Mapping[str, str]
+    files: Sequence[Path] = ()
+    differences: Mapping[str, float] = field(default_factory=dict)
+    compared_on: str = ""
+    registered: "Registered | None" = None
+    pairs: "Mapping[str, Exported]" = field(default_factory=dict)
 
 
-def fill(run: ExportRun, material: Material, aside: Path, formats: "Sequence[Format]") -> Filled:
+def exported(run: ExportRun, config: Path, weights: Path, **more: Any) -> Exported:
+    """Say what was written of a run; without more, configuration and weights alone."""
+    return Exported(
+        trial=run.winner.trial,
+        confirmed=run.winner.confirmation is not None,
+        config=config,
+        weights=weights,
+        provenance=run.provenance,
+        **{"files": (config, weights), **more},
+    )
+
+
+def fill(run: ExportRun, material: Material, aside: Path, target: Path, formats: "Sequence[Format]") -> Exported:
     """Write configuration, weights, programs and card into an empty folder; compare the programs with the student.
+
+    Args:
+        run: What to write.
+        material: Its student, and images to compare programs on.
+        aside: The folder.
+        target: What it will be called.
+        formats: Programs to write.
 
     Raises:
         CheckpointError: If a program differs from the student.
@@ -170,5 +206,11 @@ def fill(run: ExportRun, material: Material, aside: Path, formats: "Sequence[For
     width = student.head.out_features
     text = card(run.winner, document, run.provenance, sample, differences, num_classes=width)
     (aside / CARD).write_text(text, encoding="utf-8")
-    names = sorted(path.name for path in aside.iterdir())
-    return Filled(names=names, differences=differences, compared_on=sample.source if differences else "")
+    return exported(
+        run,
+        target / CONFIG,
+        target / WEIGHTS,
+        files=tuple(target / name for name in sorted(path.name for path in aside.iterdir())),
+        differences=differences,
+        compared_on=sample.source if differences else "",
+    )

@@ -2,38 +2,18 @@
 
 import os
 import time
-from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from icd import __version__
 from icd.errors import SetupError
-from icd.results.report.ablation_part import worth
-from icd.results.report.blocks import Page
-from icd.results.report.gather import Facts, gather
-from icd.results.report.results_part import best_configurations, confirmed, finding
-from icd.results.report.search_part import cost, failures, provenance, pruning, searched
-from icd.results.report.terms_part import gram_maps, term_shares
-from icd.results.report.trials_part import front, learning_curves, slices
+from icd.results.compare import Comparison
+from icd.results.report import figures, rows
+from icd.results.report.gather import Facts, gather, label_of
+from icd.results.templating import rendered
+from icd.results.words import unit_of
 
-__all__ = ["page_of", "rendered", "write_page", "write_report"]
-
-# In reading order; a part that has nothing to say gives None.
-_PARTS = (
-    finding,
-    worth,
-    confirmed,
-    best_configurations,
-    slices,
-    learning_curves,
-    term_shares,
-    gram_maps,
-    front,
-    searched,
-    cost,
-    pruning,
-    provenance,
-    failures,
-)
+__all__ = ["comparison_page", "page_of", "write_page", "write_report"]
 
 
 def write_report(root: Path, name: str, output: Path) -> None:
@@ -51,33 +31,40 @@ def write_report(root: Path, name: str, output: Path) -> None:
     write_page(output, page_of(gather(root, name)))
 
 
-def page_of(facts: Facts) -> Page:
-    """Lay out what is known of a sweep."""
-    sections = [part(facts) for part in _PARTS]
+def page_of(facts: Facts) -> str:
+    """Write what is known of a sweep as HTML; every text is escaped."""
     created = str(facts.attributes.get("created", "")).replace("T", " ").replace("Z", " UTC")
     written = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
-    subtitle = f"Sweep begun {created}; {facts.state}. Written {written} by icd {__version__}."
-    return Page(
+    return _page(
+        "report.html.j2",
         title=f"Sweep {facts.name}",
-        subtitle=subtitle,
+        subtitle=f"Sweep begun {created}; {facts.state}. Written {written} by icd {__version__}.",
         link=facts.leaderboard,
-        sections=[section for section in sections if section is not None],
+        facts=facts,
+        figures=figures,
+        filters={"named": label_of, "reached": rows.reached, "unit": unit_of},
     )
 
 
-def rendered(page: Page) -> str:
-    """Write a page as HTML; every text is escaped."""
-    from jinja2 import Environment, StrictUndefined
-    from markupsafe import Markup
+def comparison_page(found: Comparison) -> str:
+    """Write sweeps side by side as HTML."""
+    tables = {"figures": found.figures, "differences": found.differences}
+    return _page(
+        "comparison.html.j2",
+        title=f"Sweeps {' / '.join(found.names)}",
+        subtitle=f"Compared by icd {__version__}.",
+        link="",
+        names=list(found.names),
+        warnings=found.warnings,
+        **{kind: [[row, *cells] for row, cells in table.items()] for kind, table in tables.items()},
+    )
 
-    folder = files("icd.results.report")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string((folder / "page.html.j2").read_text(encoding="utf-8"))
-    style = Markup((folder / "style.css").read_text(encoding="utf-8"))
-    return template.render(page=page, style=style).lstrip()
+
+def _page(template: str, **values: Any) -> str:
+    return rendered(template, rows=rows, laid_out=rows.laid_out, headings=[], **values).lstrip()
 
 
-def write_page(output: Path, page: Page) -> None:
+def write_page(output: Path, page: str) -> None:
     """Write a page, whole or not at all.
 
     Raises:
@@ -86,7 +73,7 @@ def write_page(output: Path, page: Page) -> None:
     aside = output.with_name(f".{output.name}.{os.getpid()}.tmp")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_text(rendered(page), encoding="utf-8")
+        aside.write_text(page, encoding="utf-8")
         aside.replace(output)
     except OSError as error:
         raise SetupError(f"{output} cannot be written: {error.strerror}") from error

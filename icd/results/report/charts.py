@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from icd.results.report.blocks import shown
 from icd.results.report.svg import WIDTH, Scale, drawing, element, frame, line, mark, path, text, tick_text
+from icd.text import shown
 
 _LEFT, _RIGHT, _TOP = 40.0, WIDTH - 8, 20.0
 _LOG = 50  # a range of this ratio is drawn on a log scale

@@ -1,6 +1,7 @@
 """What a report is made from: a study, and what the folders of its trials hold. Imports neither torch nor MLflow."""
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from icd.search.study.sweep_index import find, pasted, sweep_folder, tracking_ur
 from icd.search.sweep_status import counts_of, driver_of, plain_sweep
 from icd.search.tracking.mlflow_pages import without_password
 from icd.worker.gram_file import GRAMS_NAME, Grams, read_grams
+from icd.worker.trial_metrics import METRICS, stored_rows
 
 _TEACHER_IMAGES = re.compile(rb'"teacher/images": ([0-9.]+)')
 _VAL_IMAGES = re.compile(r"([0-9]+) validation images")
@@ -95,6 +97,20 @@ class Facts:
         return int(found[1]) if found else None
 
     @property
+    def binomial_error(self) -> float | None:
+        """Standard error of the best trial's top-1 from the choice of validation images, in points."""
+        best, count = self.best, self.val_images
+        if not count or best is None or self.metrics[0] != "val/top1" or best.rank is not None:
+            return None
+        share = best.values[0] / 100
+        return 100 * math.sqrt(max(share * (1 - share), 0.0) / count)
+
+    @property
+    def devices(self) -> list[str]:
+        """Types of device that trials ran on."""
+        return sorted({str(record.attributes["device"]) for record in self.records if "device" in record.attributes})
+
+    @property
     def metrics(self) -> list[str]:
         """Metric of each objective."""
         return [item["metric"] for item in self.sweep["objectives"]]
@@ -154,7 +170,7 @@ def gather(root: Path, name: str) -> Facts:
         state=_state(root, name, attributes, records),
         records=records,
         best=best(records, maximize=maximize),
-        curves={record.number: metric_rows(trial_folder(folder, record.number)) for record in shown},
+        curves={record.number: stored_rows(trial_folder(folder, record.number)) for record in shown},
         grams=_grams(folder, complete),
         teacher_images=_teacher_images(folder, records),
         importance=importance_of(ledger, records),
@@ -179,22 +195,16 @@ def overstatement_of(trials: int, confirmation: Outcome | None, ablation: Outcom
 
     An ablation measured as the search did, so its spread comes before that of a confirmation.
     """
-    if not trials:
-        return None
-    whole = None if ablation is None else ablation.whole
-    if ablation is not None and whole is not None and whole.sd is not None:
-        source = f"trial {ablation.trial} on validation images"
-        return _overstatement(trials, whole.sd, len(whole.runs), source)
+    known = []
+    if ablation is not None:
+        known.append((ablation.whole, f"trial {ablation.trial} on validation images"))
     if confirmation is not None and confirmation.winner is not None:
-        arm = confirmation.arm(confirmation.winner)
-        if arm.sd is not None:
-            return _overstatement(trials, arm.sd, len(arm.runs), f"{arm.label} on test images")
+        known.append((confirmation.arm(confirmation.winner), f"{confirmation.winner} on test images"))
+    for arm, source in known:
+        if arm.sd is not None and trials:
+            points = arm.sd * expected_maximum(trials)
+            return Overstatement(points=points, sd=arm.sd, seeds=len(arm.runs), source=source, trials=trials)
     return None
-
-
-def _overstatement(trials: int, sd: float, seeds: int, source: str) -> Overstatement:
-    points = sd * expected_maximum(trials)
-    return Overstatement(points=points, sd=sd, seeds=seeds, source=source, trials=trials)
 
 
 def label_of(record: TrialRecord) -> str:
@@ -202,21 +212,6 @@ def label_of(record: TrialRecord) -> str:
     choices = [value for value in record.params.values() if isinstance(value, str)]
     words = record.baseline or " ".join(choices[:3])
     return f"trial {record.number} {words}".strip()
-
-
-def metric_rows(folder: Path) -> list[dict[str, float]]:
-    """Read a trial's metrics; rows that a kill cut short are left out."""
-    try:
-        lines = (folder / "metrics.jsonl").read_text().splitlines()
-    except OSError:
-        return []
-    rows = []
-    for line in lines:
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            continue
-    return [row for row in rows if isinstance(row, dict) and "epoch" in row]
 
 
 def _state(root: Path, name: str, attributes: Mapping[str, Any], records: Sequence[TrialRecord]) -> str:
@@ -238,7 +233,7 @@ def _grams(folder: Path, complete: Sequence[TrialRecord]) -> tuple[int, Grams] |
 
 
 def _teacher_images(folder: Path, records: Sequence[TrialRecord]) -> int | None:
-    files = [trial_folder(folder, record.number) / "metrics.jsonl" for record in records]
+    files = [trial_folder(folder, record.number) / METRICS for record in records]
     files = [file for file in files if file.exists()]
     if not files or sum(file.stat().st_size for file in files) > _MOST_BYTES:
         return None

@@ -253,6 +253,7 @@ class SweepController:
             grace_seconds=self.sweep.resources.grace_seconds,
             threads=self.context.threads,
             engine=self.context.engine,
+            gpu_share=self.context.gpus_per_trial or 1.0,
             teacher_cache=self.prepared.teacher_caches.get(teacher_name(config), "off"),
             stage=self.source.stage,
             member=member.name,

@@ -56,6 +56,7 @@ class Attempt:
         grace_seconds: So long after a SIGTERM an epoch may go on.
         threads: Of torch; 0 leaves them alone.
         engine: Asked for, for the steps.
+        gpu_share: Share of its GPU, of whose memory it may use as much.
         teacher_cache: What is kept of the teacher's answers: ``full``, ``stream`` or ``off``.
         stage: What the trial is for; a search is refused the test images.
         bucket: URL of the root, where that is a bucket; ``root`` and ``sweep`` are then copies on each machine.
@@ -71,6 +72,7 @@ class Attempt:
     grace_seconds: float = 25.0
     threads: int = 0
     engine: Engine = "auto"
+    gpu_share: float = 1.0
     teacher_cache: str = "off"
     stage: Stage = "search"
     member: str = ""

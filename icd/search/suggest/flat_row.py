@@ -28,8 +28,7 @@ class FlatRow:
         methods = [method for _, method in methods_of(template)]
         menu = {scale for method in methods for _, scales, _ in cases(method) for scale in scales}
         menu |= {scale for config in baselines for scale in getattr(config.method, "scales", ())}
-        nodes = list(nodes_below(template))
-        searched = {path[-1] for path, node in nodes if isinstance(node, ScaleWeights)}
+        searched = {place.path[-1] for place in nodes_below(template) if isinstance(place.node, ScaleWeights)}
         weights = [name for name in WEIGHTS if name == "cluster_scale_weights" or name in searched]
         self.columns = list(
             dict.fromkeys(

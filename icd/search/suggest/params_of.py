@@ -52,7 +52,9 @@ def holds(node: Interval | Choice, value: Any) -> bool:
 
 def _answers(node: Any, path: KeyPath, value: Any, hints: Mapping[str, Any]) -> Iterator[Params]:
     """Give the answers that may have led to a value, with those to the questions below it."""
-    if isinstance(node, Interval):
+    if isinstance(node, ScaleWeights):
+        yield from _weights(node, path, value, hints)
+    elif isinstance(node, Interval):
         if holds(node, value):
             yield {dotted(path): int(value) if node.integer else float(value)}
     elif isinstance(node, Choice):
@@ -60,8 +62,6 @@ def _answers(node: Any, path: KeyPath, value: Any, hints: Mapping[str, Any]) -> 
             if _may_be(option, value):
                 for params in _answers(option, path, value, hints):
                     yield {dotted(path): label, **params}
-    elif isinstance(node, ScaleWeights):
-        yield from _weights(node, path, value, hints)
     elif isinstance(node, Mapping):
         inner = value if isinstance(value, Mapping) else {}
         yield from _joined([_answers(node[name], (*path, name), inner.get(name), hints) for name in asked_order(node)])
@@ -93,7 +93,7 @@ def _weights(node: ScaleWeights, path: KeyPath, value: Any, hints: Mapping[str, 
     weights = value if isinstance(value, Mapping) else {}
     shares = {dotted((*path, name)): share for name, share in weights.items() if share > 0}
     if len(shares) > 1:
-        if all(holds(node.interval, hints.get(name)) for name in shares):
+        if all(holds(node, hints.get(name)) for name in shares):
             yield {name: hints[name] for name in shares}
         least, most = node.low / min(shares.values()), node.high / max(shares.values())
         if least <= most:

@@ -147,7 +147,7 @@ def _changes(sweep: SweepConfig, other: SweepConfig, record: TrialRecord, config
 
 def _searched(template: Mapping[str, Any]) -> set[tuple[str | int, ...]]:
     """Name the fields that a sweep searches, or searches parts of."""
-    return {path[:2] for path, _ in nodes_below(template)}
+    return {place.path[:2] for place in nodes_below(template)}
 
 
 def _networks(template: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:

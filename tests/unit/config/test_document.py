@@ -145,7 +145,7 @@ def test_files_in_the_pages_are_valid() -> None:
             if "student" in document.data and "method" in document.data:
                 (read_sweep if is_sweep(document.data) else read_trial)(document)
                 read.append(page.name)
-    assert {"README.md", "sweep.md"} <= set(read)
+    assert {"README.md", "sweep.md", "train.md", "own-data.md", "reproduce.md"} <= set(read)
 
 
 # Files that extend another

@@ -19,7 +19,7 @@ from icd.config.space import Stored, nodes_below, trial_document
 from icd.config.sweep import METRICS, Budget, Objective, PrunerConfig, Resources, SamplerConfig
 from icd.config.walk import corners, dimensions, points, size
 from icd.config.yaml import apply_overrides, read_yaml
-from icd.results.report.results_part import best_configurations
+from icd.results.report.rows import best_trials
 from icd.search.core.records import TrialRecord
 from icd.search.suggest.flat_row import FlatRow
 from icd.search.sweep_status import flat_rows
@@ -98,7 +98,9 @@ def test_equal_files_are_asked_in_one_order() -> None:
     first = sweep("training: {lr: {low: 1, high: 2}}\ncluster_weight: {low: 1.0, high: 2}\ngram: {choices: [cells]}")
     second = sweep("gram: {choices: [cells]}\ncluster_weight: {high: 2, low: 1}\ntraining: {lr: {high: 2, low: 1}}")
     assert first.digest() == second.digest()
-    assert [path for path, _ in nodes_below(first.template)] == [path for path, _ in nodes_below(second.template)]
+    assert [place.path for place in nodes_below(first.template)] == [
+        place.path for place in nodes_below(second.template)
+    ]
 
 
 def test_identity_leaves_out_what_may_change() -> None:
@@ -155,7 +157,7 @@ def test_a_parameter_has_one_spelling(file: Path) -> None:
         record = TrialRecord(number=0, state="complete", values=[50.0], params=params, curve={1: 50.0})
         assert {f"params_{name}" for name in params} <= flat_rows([record], ["val/top1"])[0].keys(), "CSV too"
         facts: Any = SimpleNamespace(complete=[record], metrics=["val/top1"], confirmation=None)
-        told = str(best_configurations(facts))
+        told = str(best_trials(facts))
         first = next(iter(params)).removeprefix("method.")  # a cell of the report shows a clear tail
         assert f"{first} " in told
         trial = read_trial(Document(trial_document(config.template, Stored(params)), "t")) if not config.pairs else None
@@ -172,7 +174,7 @@ def test_a_parameter_has_one_spelling(file: Path) -> None:
             if isinstance(value, float) and "weights.s" not in name:
                 assert node == pytest.approx(value)
                 read_trial(apply_overrides(best, [f"{name}={value}"]))
-    for path, node in nodes_below(config.template):
+    for path, node, *_ in nodes_below(config.template):
         written = [str(part) for part in path]
         if isinstance(node, Interval):  # --set goes through choices to the very place
             changed = read_sweep(apply_overrides(document, [f"{'.'.join(written)}={node.to_data()}"]))

@@ -63,11 +63,9 @@ def test_order_labels_and_views_follow_the_arguments(in_memory: ArrayImages) -> 
     assert torch.equal(torch.cat([batch.images_BCHW for batch in shown]), at_once.images_BCHW)
 
 
-@pytest.mark.parametrize(("drop_last", "sizes"), [(False, [4, 4, 2]), (True, [4, 4])])
-def test_the_last_batch(in_memory: ArrayImages, files: FileImages, drop_last: bool, sizes: list[int]) -> None:
-    assert [len(batch.labels_B) for batch in show(in_memory, drop_last=drop_last)] == sizes
-    views = CropFlip(size=24, resize=32)
-    assert [len(batch.labels_B) for batch in show(files, views=views, drop_last=drop_last)] == sizes
+def test_the_last_batch_may_be_smaller(in_memory: ArrayImages, files: FileImages) -> None:
+    assert [len(batch.labels_B) for batch in show(in_memory)] == [4, 4, 2]
+    assert [len(batch.labels_B) for batch in show(files, views=CropFlip(size=24, resize=32))] == [4, 4, 2]
 
 
 @pytest.mark.parametrize("channels_last", [False, True])

@@ -145,7 +145,7 @@ def test_the_rank_of_the_sweep_names_the_winner(tmp_path: Path) -> None:
     assert "mean of 2 pairs" in found.statement
     assert "On each pair against KD: small " in found.statement
     lines = "\n".join(outcome_lines(found))
-    assert "what stands below a pair is judged by nothing" in lines
+    assert "the numbers below a pair have no verdict" in lines
     assert json.loads(json.dumps(found.to_data(), allow_nan=False))["pairs"] == [SMALL, LARGE]
     page = tmp_path / "page.html"
     write_report(tmp_path, "tiny", page)

@@ -13,15 +13,14 @@ from pathlib import Path
 import pytest
 
 from icd.results.importance import Importance, Parameter
-from icd.results.report import page_of, rendered, write_report
-from icd.results.report.blocks import Chart, Page, Pictures, Section, Table, Text
-from icd.results.report.gather import Facts, gather, metric_rows, overstatement_of
-from icd.results.report.terms_part import coloured, term_shares
+from icd.results.report import page_of, write_report
+from icd.results.report.figures import coloured
+from icd.results.report.gather import Facts, gather, overstatement_of
 from icd.results.stats import expected_maximum
-from icd.search.core.attempts import trial_folder
 from icd.search.core.records import TrialRecord
 from icd.worker.gram_file import GRAMS_NAME, pack_grams, read_grams, thumbnails
 from tests.ablating import ablated, study_at
+from tests.pages import drawings, sections, table, titles, words
 from tests.reports import confirmation, grams, rich
 from tests.studies import EPOCHS, Study, changed, usual
 from tests.tables import confirmed
@@ -73,13 +72,9 @@ def facts(root: Path) -> Facts:
     return gather(root, "rich")
 
 
-def section(page: Page, heading: str) -> Section:
-    return next(item for item in page.sections if item.heading == heading)
-
-
-def words(item: Section) -> str:
-    texts = [block.text for block in item.blocks if isinstance(block, Text | Chart | Pictures)]
-    return "\n".join(texts)
+@pytest.fixture(scope="module")
+def page(facts: Facts) -> str:
+    return page_of(facts)
 
 
 def test_gathering_reads_study_and_folders(facts: Facts) -> None:
@@ -95,8 +90,8 @@ def test_gathering_reads_study_and_folders(facts: Facts) -> None:
     assert facts.ablation is None
 
 
-def test_the_page_is_one_file_in_order(facts: Facts) -> None:
-    text = rendered(page_of(facts))
+def test_the_page_is_one_file_in_order(page: str) -> None:
+    text = page
     outline = Outline(text)
     assert outline.headings[0] == 1
     assert outline.headings.count(1) == 1
@@ -108,8 +103,8 @@ def test_the_page_is_one_file_in_order(facts: Facts) -> None:
     assert "@import" not in text
     assert "url(" not in text
     assert len(text) < 500_000
-    headings = [item.heading for item in page_of(facts).sections]
-    expected = ["Finding", "Best configurations", "Parameters", "Learning curves", "Loss terms", "Gram matrices"]
+    headings = [*sections(page)]
+    expected = ["Finding", "Best configurations", "Parameters", "Curves", "Gram matrices"]
     assert headings == [*expected, "What was searched", "Budget and cost", "Rung audit", "Provenance", "Failures"]
 
 
@@ -123,53 +118,55 @@ def test_every_word_is_escaped(facts: Facts) -> None:
         told,
         confirmation=replace(arms, statement=evil, arms=(replace(arms.arms[0], label=evil),), comparisons=compared),
     )
-    text = rendered(page_of(told))
+    text = page_of(told)
     assert "script" not in Outline(text).tags
     assert "&lt;script&gt;" in text
     assert "<script" not in text
 
 
-def test_an_unconfirmed_finding_says_so(facts: Facts) -> None:
-    said = words(section(page_of(facts), "Finding"))
+def test_an_unconfirmed_finding_says_so(page: str) -> None:
+    said = words(sections(page)["Finding"])
     assert said.startswith("Not confirmed: best of 22 single-seed trials on validation images is trial ")
     assert "how much is not known" in said
     assert "best baseline is KD" in said
+    assert "points behind, one seed each." in said
     assert "Test evaluations: 0." in said
 
 
 def test_a_confirmation_comes_first_with_its_intervals_and_test_evaluations(facts: Facts) -> None:
     found = confirmation(finished=False)
-    page = page_of(replace(facts, confirmation=found))
-    said = words(section(page, "Finding"))
-    assert said.startswith("Trial 7 is better than KD; no difference between it and iCD-KD was shown.\n")
+    parts = sections(page_of(replace(facts, confirmation=found)))
+    assert [*parts][:2] == ["Finding", "Confirmed configurations"]
+    first, second = parts["Finding"], parts["Confirmed configurations"]
+    said = words(first)
+    assert said.startswith(
+        "Trial 7 is better than KD; no difference between it and iCD-KD was shown. The confirmation is not finished"
+    )
     assert found.statement in said
-    assert "not finished" in said
-    assert page.sections[1].heading == "Confirmed configurations"
-    _, warning, chart, differences, *_ = page.sections[0].blocks
-    assert isinstance(warning, Text)
-    assert isinstance(chart, Chart)
-    assert isinstance(differences, Table)
-    assert differences.headers == ["configuration", "difference", "interval", "verdict", "seeds"]
-    assert differences.rows[0] == ["trial 7 against KD", "+1.42", "+0.82 to +2.02", "better", 4]
-    assert str(chart.svg).count("<polygon") == 2, "the two that are shown"
-    assert str(chart.svg).count('class="mark s1"') == 4 * 4, "a dot for each seed"
-    arms = page.sections[1].blocks[0]
-    assert isinstance(arms, Table)
-    assert [row[1] for row in arms.rows] == ["74.10 ± 0.21", "73.70 ± 0.21", "72.70 ± 0.21", "73.80 ± 0.21"]
-    assert "Test evaluations: 16." in words(page.sections[1])
+    assert first.index("<svg") < first.index("<table") < first.index(found.statement)
+    differences = table(first, "Differences")
+    assert differences[0] == ["configuration", "difference", "interval", "verdict", "seeds"]
+    assert differences[1] == ["trial 7 against KD", "+1.42", "+0.82 to +2.02", "better", "4"]
+    (svg,) = drawings(first)
+    assert svg.count("<polygon") == 2, "the two that are shown"
+    assert svg.count('class="mark s1"') == 4 * 4, "a dot for each seed"
+    assert [row[1] for row in table(second, "Arms")[1:]] == [
+        "74.10 ± 0.21",
+        "73.70 ± 0.21",
+        "72.70 ± 0.21",
+        "73.80 ± 0.21",
+    ]
+    assert "Test evaluations: 16." in words(second)
 
 
-def test_curves_of_all_trials_are_drawn_and_the_best_named(facts: Facts) -> None:
-    chart, history = section(page_of(facts), "Learning curves").blocks
-    assert isinstance(chart, Chart)
-    assert isinstance(history, Chart)
-    assert f"best so far: {facts.complete[0].values[0]:.2f} %" in str(history.svg)
-    assert chart.table is not None
-    assert len(chart.table.rows) == 28  # the failed ones have no epoch
-    svg = str(chart.svg)
-    assert svg.count('class="line near"') == 23
-    assert f"trial {facts.complete[0].number} " in svg
-    assert chart.text.endswith("Named are the best 5 of 28 trials.")
+def test_curves_of_all_trials_are_drawn_and_the_best_named(facts: Facts, page: str) -> None:
+    part = sections(page)["Curves"]
+    curves, history, *_ = drawings(part)
+    assert f"best so far: {facts.complete[0].values[0]:.2f} %" in history
+    assert len(table(part, "val/top1 over the epochs")) == 1 + 28  # the failed ones have no epoch
+    assert curves.count('class="line near"') == 23
+    assert f"trial {facts.complete[0].number} " in curves
+    assert "Named are the best 5 of 28 trials." in words(part)
 
 
 def test_many_trials_are_sampled_and_the_page_stays_small(facts: Facts) -> None:
@@ -185,7 +182,7 @@ def test_many_trials_are_sampled_and_the_page_stays_small(facts: Facts) -> None:
         )
         for number in range(1000)
     ]
-    text = rendered(page_of(replace(facts, records=many, best=many[0], importance=Importance(trials=0))))
+    text = page_of(replace(facts, records=many, best=many[0], importance=Importance(trials=0)))
     assert "as a sample" in text
     assert len(text) < 2_000_000
 
@@ -197,7 +194,7 @@ def test_one_value_has_its_error_and_the_teacher_its_accuracy(facts: Facts) -> N
     }
     told = replace(facts, attributes={**facts.attributes, **noted})
     share = facts.complete[0].values[0] / 100
-    said = words(section(page_of(told), "Finding"))
+    said = words(sections(page_of(told))["Finding"])
     assert (
         f"800 validation images has a standard error of {100 * math.sqrt(share * (1 - share) / 800):.2f} points" in said
     )
@@ -207,7 +204,7 @@ def test_one_value_has_its_error_and_the_teacher_its_accuracy(facts: Facts) -> N
 def test_each_parameter_has_its_slice_and_only_clear_ones_are_called_important(facts: Facts) -> None:
     def shown(*rows: Parameter) -> list[str]:
         page = page_of(replace(facts, importance=Importance(trials=40, parameters=rows)))
-        return [block.title for block in section(page, "Parameters").blocks if isinstance(block, Chart)]
+        return titles(sections(page)["Parameters"])
 
     clear = Parameter(name="method.cluster_temperature", condition="", trials=40, share=0.4, p=0.01)
     chance = Parameter(name="method.scales", condition="", trials=40, share=0.1, p=0.3)
@@ -215,40 +212,49 @@ def test_each_parameter_has_its_slice_and_only_clear_ones_are_called_important(f
     assert shown(chance)[0] == "base_loss"
 
 
-def test_a_page_leads_to_the_runs(facts: Facts) -> None:
-    assert page_of(facts).link.startswith("icd ui rich")
-    served = rendered(page_of(replace(facts, leaderboard="https://mlflow.example/#/experiments?searchFilter=rich")))
+def test_a_page_leads_to_the_runs(facts: Facts, page: str) -> None:
+    assert "All runs in MLflow, and its compare page: <code>icd ui rich" in page
+    served = page_of(replace(facts, leaderboard="https://mlflow.example/#/experiments?searchFilter=rich"))
     assert '<a href="https://mlflow.example/#/experiments?searchFilter=rich">All runs in MLflow' in served
 
 
-def test_small_terms_are_named(facts: Facts) -> None:
-    found = term_shares(facts)
-    assert found is not None
-    assert "The term cluster never reached 1 % of the gradient (at most 0.40%)" in words(found)
-    assert "base never" not in words(found)
+def test_small_terms_are_named_once(facts: Facts, page: str) -> None:
+    said = words(sections(page)["Curves"])
+    assert said.count("The term cluster never reached 1 % of the gradient (at most 0.40%)") == 1
+    assert "base never" not in said
     rows = [
         {"epoch": e, "train/gradient_share/ce": s, "train/gradient_cosine/ce": 0.5} for e, s in ((1, 0.5), (2, 0.001))
     ]
-    told = term_shares(replace(facts, curves={3: rows}))
-    assert told is not None
-    assert "ended below 1 % of the gradient (0.10%)" in words(told)
-    assert [block.title.split(",")[0] for block in told.blocks if isinstance(block, Chart)] == [
-        "Shares of the gradient",
-        "Angles between gradients",
-    ]
+    part = sections(page_of(replace(facts, curves={3: rows})))["Curves"]
+    assert "ended below 1 % of the gradient (0.10%)" in words(part)
+    assert titles(part)[-2:] == ["Shares of the gradient, trial 3", "Angles between gradients, trial 3"]
 
 
 def test_the_front_of_several_objectives_is_listed(tmp_path: Path) -> None:
     two_objectives(tmp_path)
-    _, table = section(page_of(gather(tmp_path, "two")), "Accuracy against cost").blocks
-    assert isinstance(table, Table)
-    assert [row[:3] for row in table.rows] == [[number, 10.0 + number, 5.0 + number] for number in (3, 2, 1, 0)]
+    rows = table(sections(page_of(gather(tmp_path, "two")))["Accuracy against cost"], "The front")
+    assert [row[:3] for row in rows[1:]] == [[str(n), str(10 + n), str(5 + n)] for n in (3, 2, 1, 0)]
 
 
-def test_failures_are_grouped_by_reason(facts: Facts) -> None:
-    (table,) = section(page_of(facts), "Failures").blocks
-    assert isinstance(table, Table)
-    assert list(table.rows) == [["out of memory on <script>alert(1)</script>", "memory", 2, "12, 25"]]
+def test_failures_are_grouped_by_reason(page: str) -> None:
+    rows = table(sections(page)["Failures"], "Failures by reason")
+    assert rows[1:] == [["out of memory on <script>alert(1)</script>", "memory", "2", "12, 25"]]
+
+
+def test_survivors_understate_the_correlations(page: str) -> None:
+    assert "so the correlations err downwards" in words(sections(page)["Rung audit"])
+
+
+def test_the_recipe_exports_what_there_is(facts: Facts) -> None:
+    def recipe(facts: Facts) -> str:
+        return words(sections(page_of(facts))["Provenance"])
+
+    root = facts.root_option
+    assert root.startswith(" --root /")
+    facts = replace(facts, root_option="")
+    assert "icd export rich -o best.yaml --unconfirmed icd train" in recipe(facts)
+    assert "--unconfirmed" in recipe(replace(facts, confirmation=confirmation(finished=False)))
+    assert "icd export rich -o best.yaml icd train" in recipe(replace(facts, confirmation=confirmation()))
 
 
 def test_grams_are_kept_as_they_are(tmp_path: Path) -> None:
@@ -297,7 +303,7 @@ def test_any_sweep_has_a_report(make: Callable[[Path], Study], tmp_path: Path) -
     text = output.read_text()
     Outline(text)
     assert list(output.parent.iterdir()) == [output]
-    said = words(section(page_of(gather(tmp_path, study.ledger.name)), "Finding"))
+    said = words(sections(text)["Finding"])
     expected = {
         "by-hand": "best of 2 single-seed trials on validation images is trial 1"
         if study.ledger.records()
@@ -331,32 +337,22 @@ def minimised(root: Path) -> Study:
     return study
 
 
-def test_rows_that_a_kill_cut_short_are_left_out(tmp_path: Path) -> None:
-    (tmp_path / "metrics.jsonl").write_text('{"epoch": 1, "val/top1": 2.0}\n{"epoch": 2, "val/')
-    assert metric_rows(tmp_path) == [{"epoch": 1, "val/top1": 2.0}]
-    assert metric_rows(trial_folder(tmp_path, 4)) == []
-
-
 def test_what_each_part_is_worth(tmp_path: Path) -> None:
     study = study_at(tmp_path)
     ablated(study, {"without scale 1": (60.3, 60.4, 62.4), "cluster weight 0": (59.4, 60.5, 61.6)})
-    facts = gather(tmp_path, "by-hand")
-    page = page_of(facts)
-    part = section(page, "What each part is worth")
-    assert page.sections[1] == part
-    statement, chart, rows, *_ = part.blocks
-    assert isinstance(statement, Text)
-    assert statement.text.startswith("Trial 1 reaches 61.00 % on validation images.")
-    assert isinstance(chart, Chart)
-    assert isinstance(rows, Table)
-    labels = [str(row[0]) for row in rows.rows]
-    assert labels[-2:] == ["cluster weight 0 against whole", "without scale 1 against whole"]
-    assert rows.rows[-1][1] == "+0.03"
-    arms = next(block for block in part.blocks if isinstance(block, Table) and block.caption == "Arms")
-    assert [row[3] for row in arms.rows if row[0] == "without scale 1"] == [2], "its parts"
-    assert "The simplest within one standard error of the best: " in statement.text
-    assert "test images stayed closed" in words(part)
-    Outline(rendered(page))
+    page = page_of(gather(tmp_path, "by-hand"))
+    assert [*sections(page)][1] == "What each part is worth"
+    part = sections(page)["What each part is worth"]
+    said, rows = words(part), table(part, "Differences")
+    assert said.startswith("Trial 1 reaches 61.00 % on validation images.")
+    assert [row[0] for row in rows[-2:]] == ["cluster weight 0 against whole", "without scale 1 against whole"]
+    assert rows[-1][1] == "+0.03"
+    arms = {row[0]: row for row in table(part, "Arms")}
+    assert arms["without scale 1"][3] == "2", "its parts"
+    assert arms["whole"][2] == "3", "its seeds"
+    assert "The simplest within one standard error of the best: " in said
+    assert "test images stayed closed" in said
+    Outline(page)
 
 
 def test_the_luck_of_the_best_is_told_where_the_spread_is_known(facts: Facts, tmp_path: Path) -> None:
@@ -367,7 +363,7 @@ def test_the_luck_of_the_best_is_told_where_the_spread_is_known(facts: Facts, tm
     assert found is not None
     assert (found.trials, found.sd, found.seeds, found.source) == (2, 1.0, 3, "trial 1 on validation images")
     assert found.points == pytest.approx(1 / math.sqrt(math.pi))  # E max of two standard normals
-    said = words(section(page_of(gather(tmp_path, "by-hand")), "Finding"))
+    said = words(sections(page_of(gather(tmp_path, "by-hand")))["Finding"])
     assert "If all 2 complete trials of the search were equally good" in said
     assert "too high by about 0.56 points on average" in said
     assert "(standard deviation over seeds 1.00 points, of trial 1 on validation images, 3 seeds)" in said

@@ -17,8 +17,10 @@ from icd.data.loader import Batch
 from icd.data.split import Split
 from icd.data.views import CropFlip
 from icd.methods import CellDistillation, LiveOutputs, Step
-from icd.models import build_model
+from icd.models import Network, build_model
+from icd.training.epoch_inputs import EpochInputs
 from icd.training.gradient_probe import GradientProbe, fixed_batch, term_gradients
+from icd.training.loop import Execution
 from icd.training.step import TrainStep
 
 CPU = torch.device("cpu")
@@ -103,11 +105,11 @@ def images() -> ArrayImages:
     return ArrayImages(pixels, torch.arange(40) % 10)
 
 
-def parts(seed: int = 0, **changes: Any) -> tuple[TrialConfig, Split]:
+def inputs_of(images: ArrayImages, seed: int = 0, teacher: Network | None = None, **changes: Any) -> EpochInputs:
     """What the probe reads of a configuration and a split."""
     config = SimpleNamespace(seed=seed, training=replace(PROTOCOL, **changes))
     split = SimpleNamespace(mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))
-    return cast("TrialConfig", config), cast("Split", split)
+    return EpochInputs(cast("TrialConfig", config), cast("Split", split), images, Execution(), teacher)
 
 
 def same(one: Batch, other: Batch) -> bool:
@@ -115,13 +117,13 @@ def same(one: Batch, other: Batch) -> bool:
 
 
 def test_the_fixed_batch_does_not_depend_on_the_trial(images: ArrayImages) -> None:
-    batch = fixed_batch(*parts(), images, CPU)
+    batch = fixed_batch(inputs_of(images))
     assert len(batch.labels_B) == 6
     assert len(set(batch.indices_B.tolist())) == 6
-    assert same(fixed_batch(*parts(seed=9, epochs=3, lr=1.0), images, CPU), batch)
-    larger = fixed_batch(*parts(batch_size=12), images, CPU)
+    assert same(fixed_batch(inputs_of(images, seed=9, epochs=3, lr=1.0)), batch)
+    larger = fixed_batch(inputs_of(images, batch_size=12))
     assert torch.equal(larger.images_BCHW[:6], batch.images_BCHW)
-    assert len(fixed_batch(*parts(batch_size=1000), images, CPU).labels_B) == len(images)
+    assert len(fixed_batch(inputs_of(images, batch_size=1000)).labels_B) == len(images)
 
 
 def probe_of(images: ArrayImages, method: CellDistillation | None = None) -> GradientProbe:
@@ -129,7 +131,7 @@ def probe_of(images: ArrayImages, method: CellDistillation | None = None) -> Gra
     teacher = build_model("resnet8", num_classes=10, seed=2).eval().requires_grad_(False)
     method = method or CellDistillation(cluster_weight=2.0, warmup_epochs=4)
     one = TrainStep(student, method.build(None), PROTOCOL)
-    return GradientProbe(one, *parts(), images, teacher, None)
+    return GradientProbe(one, inputs_of(images, teacher=teacher))
 
 
 def state(probe: GradientProbe) -> list[Tensor]:
@@ -158,7 +160,7 @@ def test_it_is_the_gradient_of_a_step_in_training(images: ArrayImages) -> None:
     """The sum of the terms, derived the plain way, with the batch's own statistics in the batch norms."""
     probe = probe_of(images, CellDistillation(ce_weight=0.0, cluster_weight=0.0))
     measured = probe(1)
-    batch, teacher = fixed_batch(*parts(), images, CPU), probe.teacher
+    batch, teacher = fixed_batch(inputs_of(images)), probe.inputs.teacher
     assert teacher is not None
     student = probe.step.student.train()
     with torch.no_grad():

@@ -37,6 +37,8 @@ from icd.teacher.cache_block import BlockSpec
 from icd.teacher.device_cache import DeviceCache, Mirror
 from icd.training import step
 from icd.training.engine import DeviceEpochs
+from icd.training.epoch_inputs import EpochInputs
+from icd.training.loop import Execution
 from icd.training.step import TrainStep
 
 META = torch.device("meta")
@@ -111,7 +113,7 @@ def epochs_of(method: Method, *, teacher: str, **changes: Any) -> DeviceEpochs:
     step = TrainStep(student, method.build(setup).to(META), training)
     config: Any = SimpleNamespace(training=training, method=method, seed=0)
     split: Any = SimpleNamespace(mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))
-    epochs = DeviceEpochs(step, config, split, images, live, None)
+    epochs = DeviceEpochs(step, EpochInputs(config, split, images, Execution(device=META), live))
     if teacher == "cache":
         epochs.cache = cache_of(cast("CellDistillation", method))
     return epochs

@@ -11,8 +11,9 @@ import torch
 
 from icd.cli.options import device_of
 from icd.errors import SetupError
+from icd.teacher import device_cache
 from icd.worker import gpus
-from icd.worker.gpus import listed_gpus, named_gpus, training_device, visible_gpus
+from icd.worker.gpus import limit_memory, listed_gpus, named_gpus, training_device, visible_gpus
 
 WHOLE = "GPU-5c1b7f0e-0000-1111-2222-333344445555"
 MIG = "MIG-0a0b0c0d-aaaa-bbbb-cccc-ddddeeeeffff"
@@ -115,3 +116,19 @@ def test_the_cpu_is_taken_where_no_gpu_is_asked_for_and_that_is_said_where_there
     monkeypatch.setattr("icd.worker.gpus.visible_gpus", lambda: ["0"])
     assert device_of("auto", None).type == "cpu"
     assert "training on the CPU: 1 GPUs are here, but torch" in caplog.text
+
+
+def test_trials_that_share_a_gpu_share_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    shares = [1.0]
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", shares.append)
+    limit_memory(torch.device("cpu"), 0.5)
+    assert shares == [1.0]
+    limit_memory(torch.device("cuda"), 0.25)
+    assert shares == [1.0, 0.25]
+    gb = 10**9
+    monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", lambda: shares[-1])
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 2 * gb)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 3 * gb)
+    for free, room in ((70, 20 - 2 - 4), (1, 1 + 3 - 2 - 4)):  # a fifth of the share is left for the trial
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free * gb, 80 * gb))
+        assert device_cache._room(torch.device("cuda")) == room * gb

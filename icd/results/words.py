@@ -37,8 +37,3 @@ def flat_text(value: Any, digits: int = 6) -> str:
     else:
         text = f"{value:.{digits}g}" if isinstance(value, float) else "none" if value is None else str(value)
     return text if len(text) <= _WIDEST else f"{text[: _WIDEST - 1]}…"
-
-
-def plural(count: int, word: str) -> str:
-    """Count things in words: ``1 trial``, ``2 trials``."""
-    return f"{count} {word}{'' if count == 1 else 's'}"

@@ -1,0 +1,225 @@
+"""Rows of a report's tables, and figures that need no drawing; ``report.html.j2`` writes them out."""
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from icd import __version__
+from icd.config.forms import is_range
+from icd.config.names import shown_params
+from icd.results.outcome import Outcome
+from icd.results.pruning import PruningAudit
+from icd.results.report.gather import Facts, label_of
+from icd.results.sentences import headline
+from icd.results.words import flat_text, flattened, measured
+from icd.search.core.device_usage import DeviceUse, mixed_cost, uses
+from icd.search.core.pareto import pareto_front
+from icd.search.core.records import TrialRecord
+from icd.text import shown
+
+__all__ = ["headline", "mixed_cost", "uses"]
+
+Rows = list[list[object]]
+_TOP = 5
+_LISTED = 12  # numbers of trials
+_LONG = 40  # letters in a cell that may be broken into lines
+_NARROW = 5  # columns of a table that fits into half a page
+
+
+@dataclass(frozen=True, slots=True)
+class LaidOut:
+    """Cells with their classes (``number``, ``long`` or none), and how a table stands on a page."""
+
+    cells: Sequence[Sequence[tuple[str, str]]]
+    is_narrow: bool
+    kind: str
+
+
+def laid_out(headers: Sequence[str], rows: Rows) -> LaidOut:
+    """Say how rows are shown: narrow ones take a half of a wide page, a phone stacks those with long text."""
+    cells = [[(shown(cell), _class(cell)) for cell in row] for row in rows]
+    is_long = any(class_ == "long" for row in cells for _, class_ in row)
+    kind = "pairs" if len(headers) < 3 else "stacks" if is_long else "plain"
+    return LaidOut(cells, len(headers) <= _NARROW and not is_long, kind)
+
+
+def _class(cell: object) -> str:
+    return "number" if isinstance(cell, int | float | None) else "long" if len(str(cell)) > _LONG else ""
+
+
+def differences(found: Outcome) -> Rows:
+    """Give each comparison's name, difference, interval, verdict and seeds."""
+    return [
+        [f"{item.arm} against {item.against}", _signed(item.difference), item.interval, item.verdict, item.seeds]
+        for item in found.ordered
+    ]
+
+
+def on_pairs(found: Outcome) -> Rows:
+    """Give each comparison's difference on each of several pairs, and how alike it is over them."""
+    rows: Rows = []
+    for item in found.ordered:
+        alike = item.over_pairs
+        same = None if alike is None or alike.interaction is None else f"{alike.interaction:.2g}"
+        each = [_signed(item.on_pairs.get(name)) for name in found.pairs]
+        rows.append([f"{item.arm} against {item.against}", *each, alike.chance if alike else "", same])
+    return rows
+
+
+def arms(found: Outcome) -> Rows:
+    """Give what each arm reached, on each of several pairs too."""
+    return [
+        [
+            arm.label,
+            f"{_plain(arm.mean)}{'' if arm.sd is None else f' ± {arm.sd:.2f}'}",
+            len(arm.runs),
+            arm.parts if found.stage == "ablate" else _plain(arm.search_value),
+            *(_plain(arm.on_pairs.get(name)) for name in found.pairs),
+            *([arm.mean_rank, arm.worst_rank] if found.pairs else []),
+        ]
+        for arm in found.arms
+    ]
+
+
+def lost(found: Outcome) -> Rows:
+    """Give arm, seed and reason of runs that failed."""
+    return [[arm.label, seed, reason] for arm in found.arms for seed, reason in arm.failures.items()]
+
+
+def _plain(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
+
+
+def _signed(value: float | None) -> str:
+    return "" if value is None else f"{value:+.2f}"
+
+
+def reached(record: TrialRecord, metric: str) -> str:
+    """Write a trial's value; of several pairs its rank and the value of each."""
+    if record.rank is None:
+        return f"{metric} {measured(metric, record.values[0])}"
+    each = ", ".join(f"{pair} {measured(metric, value)}" for pair, value in record.members.items())
+    return f"rank {record.rank:.4g} over the pairs ({metric}: {each})"
+
+
+def best_trials(facts: Facts) -> Rows:
+    """List the best trials and the baselines."""
+    complete, rows = facts.complete, list[list[object]]()
+    for record in [*complete[:_TOP], *(record for record in complete[_TOP:] if record.baseline)]:
+        own = {name.removeprefix("method."): value for name, value in shown_params(record.params).items()}
+        tried = f"{record.baseline or ''} {flat_text(own, 4) if own else ''}".strip()
+        seconds, epochs = record.attributes.get("seconds"), max(record.curve, default=0)
+        rows.append([record.number, *record.values, epochs, seconds, tried])
+    return rows
+
+
+def front(facts: Facts) -> Rows:
+    """List the trials that none beats in all objectives."""
+    found = pareto_front(facts.complete, facts.directions)
+    return [[record.number, *record.values, label_of(record)] for record in found]
+
+
+def goal(sweep: Mapping[str, Any]) -> str:
+    """Say what was searched for."""
+    goals = " and ".join(f"{item['direction']} {item['metric']}" for item in sweep["objectives"])
+    pairs = len(sweep.get("pairs", ()))
+    return f"the {sweep['rank']} rank over {pairs} pairs ({goals}), each trained in every trial" if pairs else goals
+
+
+def tried_first(sweep: Mapping[str, Any]) -> list[str]:
+    """Name the baselines of a sweep."""
+    return [item if isinstance(item, str) else item["label"] for item in sweep["enqueue"] if "from" not in item]
+
+
+def space(facts: Facts) -> dict[str, Rows]:
+    """Give the parameters that were searched and the fields that were fixed."""
+    found = json.loads(facts.attributes["space"])
+    fixed: Rows = [[path, flat_text(value)] for path, value in flattened(found["fixed"]).items()]
+    for pair in facts.sweep.get("pairs", ()):
+        fixed.append([f"pair {pair['name']}", f"{flat_text(pair['teacher'])} > {flat_text(pair['student'])}"])
+    return {"searched": [[row["name"], row["values"], row["condition"]] for row in found["searched"]], "fixed": fixed}
+
+
+def counted(facts: Facts) -> str:
+    """Count the trials by state."""
+    return ", ".join(f"{count} {state}" for state, count in facts.counts.items() if count) or "none yet"
+
+
+def cost(facts: Facts) -> Rows:
+    """Say what was used of the budget."""
+    records, attributes, sweep = facts.records, facts.attributes, facts.sweep
+    hours = sum(float(record.attributes.get("seconds", 0.0)) for record in records) / 3600
+    gpus, budget = (
+        attributes.get("gpus_per_trial"),
+        {"trials": None, "hours": None, "gpu_hours": None, **sweep["budget"]},
+    )
+    return [
+        ["trials", sum(record.counts for record in records), budget["trials"]],
+        ["hours of the driver", float(attributes.get("seconds", 0.0)) / 3600, budget["hours"]],
+        ["CPU-hours of training", float(sweep["resources"]["cpus_per_trial"]) * hours, None],
+        ["GPU-hours of training", None if gpus is None else float(gpus) * hours, budget["gpu_hours"]],
+        ["epochs trained", sum(max(record.curve, default=0) for record in records), None],
+        ["images the teacher was run on", facts.teacher_images, None],
+        ["trials started again", sum(max(0, record.attempts - 1) for record in records), None],
+    ]
+
+
+def devices(found: Sequence[DeviceUse]) -> Rows:
+    """Say what trials took on each type of device."""
+    return [[use.device, use.trials, use.seconds_per_epoch] for use in found]
+
+
+def rungs(audit: PruningAudit) -> Rows:
+    """Give how well each rung foretold the end."""
+    return [[rung.epoch, rung.correlation, rung.trials] for rung in audit.rungs]
+
+
+def failures(records: Sequence[TrialRecord]) -> Rows:
+    """Group what went wrong by its reason."""
+    groups: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for record in records:
+        kind = str(record.attributes.get("exit_reason", record.state))
+        if record.state == "failed" or kind == "diverged":
+            groups[kind, record.reason].append(record.number)
+    ordered = sorted(groups.items(), key=lambda item: -len(item[1]))
+    return [
+        [why, kind, len(own), ", ".join(map(str, own[:_LISTED])) + ("…" if len(own) > _LISTED else "")]
+        for (kind, why), own in ordered
+    ]
+
+
+def provenance(facts: Facts) -> Rows:
+    """Say what made these numbers."""
+    attributes, seed = facts.attributes, facts.sweep.get("seed", 0)
+    images, _, split = str(attributes.get("data_digest", "")).partition(":")
+    rows: Rows = [
+        ["created", attributes.get("created")],
+        ["sweep digest", attributes.get("digest")],
+        ["unique id", attributes.get("uid")],
+        ["images digest", images],
+        ["split digest", split],
+        *[[f"teacher {_short(name)}", digest] for name, digest in attributes.get("teachers", {}).items()],
+        ["seed of the sampler", str(facts.sweep["sampler"]["seed"])],
+        ["seed of the trials", "searched" if is_range(seed) else str(seed)],
+        *[[name, version] for name, version in attributes.get("versions", {}).items()],
+        ["report made by", f"icd {__version__}"],
+    ]
+    return [row for row in rows if row[1] not in (None, "")]
+
+
+def _short(teacher: str) -> str:
+    """Name a teacher by its network; its key is its whole document as JSON."""
+    try:
+        document = yaml.safe_load(teacher)
+    except yaml.YAMLError:
+        return teacher[:40]
+    return str(document.get("arch", teacher[:40])) if isinstance(document, dict) else teacher[:40]
+
+
+def yaml_of(document: Mapping[str, Any]) -> str:
+    """Write a sweep's file as it is stored."""
+    return yaml.safe_dump(dict(document), sort_keys=False, allow_unicode=True)

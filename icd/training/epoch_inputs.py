@@ -1,0 +1,86 @@
+"""What the epochs of a trial are made of: its images in their order and views, and who answers for the teacher.
+
+Shape key:
+    N: images shown in an epoch
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from numpy.typing import ArrayLike
+
+from icd.config.trial import TrialConfig
+from icd.data import views
+from icd.data.images import ImageSet
+from icd.data.loader import Batch, batches
+from icd.data.split import Split
+from icd.errors import ConfigError
+from icd.models import Network
+from icd.training.cached_teacher import CachedTeacher, Numbers
+
+if TYPE_CHECKING:
+    from icd.training.loop import Execution
+
+
+@dataclass(frozen=True, slots=True)
+class EpochInputs:
+    """Everything that steps ask for; order and views are pure functions of the trial's seed and the epoch.
+
+    Attributes:
+        config: The trial.
+        split: Its data set.
+        images: Training images; those in memory lie on the device.
+        execution: Where it runs, and what stands for the teacher.
+        teacher: The frozen teacher, for methods that need one; without a cache it runs in every step.
+    """
+
+    config: TrialConfig
+    split: Split
+    images: ImageSet
+    execution: "Execution"
+    teacher: Network | None = None
+
+    @property
+    def cache(self) -> CachedTeacher | None:
+        """What stands for the teacher, if there is one."""
+        return None if self.teacher is None else self.execution.cache
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of an epoch."""
+        training = self.config.training
+        if training.drop_last and len(self.images) < training.batch_size:
+            raise ConfigError(
+                f"training.batch_size <= number of training images ({len(self.images)}) must hold with drop_last, "
+                f"but got {training.batch_size}"
+            )
+        return math.ceil(self.num_shown / training.batch_size)
+
+    @property
+    def num_shown(self) -> int:
+        """N."""
+        training = self.config.training
+        return len(self.images) - (len(self.images) % training.batch_size if training.drop_last else 0)
+
+    def order(self, epoch: int) -> tuple[Numbers, Numbers]:
+        """Give which images an epoch shows, in order, and their views, [N]."""
+        seed, num_views = self.config.seed, self.config.training.augmentation.num_views
+        indices_N = views.order(seed, epoch, len(self.images))[: self.num_shown]
+        return indices_N, views.draw(seed, epoch, indices_N, num_views)
+
+    def show(self, indices_N: ArrayLike, view_ids_N: ArrayLike | None, batch_size: int) -> Iterator[Batch]:
+        """Show images in an order, in numbered views or, without those, in the test-time view."""
+        return batches(
+            self.images,
+            indices=indices_N,
+            view_ids=view_ids_N,
+            views=self.config.training.augmentation,
+            batch_size=batch_size,
+            mean=self.split.mean,
+            std=self.split.std,
+            device=self.execution.device,
+            channels_last=self.config.training.uses_channels_last,
+            num_workers=self.execution.num_workers,
+        )
