@@ -46,4 +46,4 @@ class _Terms(nn.Module):
         wide_BCHW, wanted_BCHW = self.widen(student.features_BCHW), teacher.features_BCHW.detach()
         side = min(wide_BCHW.shape[-1], wanted_BCHW.shape[-1])
         hint = F.mse_loss(F.adaptive_avg_pool2d(wide_BCHW, side), F.adaptive_avg_pool2d(wanted_BCHW, side))
-        return {"ce": self.spec.ce_weight * cross_entropy(student, step.labels_B), "hint": self.spec.hint_weight * hint}
+        return {"ce": self.spec.ce_weight * cross_entropy(student, step), "hint": self.spec.hint_weight * hint}

@@ -142,7 +142,8 @@ def _as_map(tokens_BTC: Tensor) -> Tensor:
     side = math.isqrt(tokens_BTC.shape[1])
     if side * side != tokens_BTC.shape[1]:
         raise ValueError(f"the number of tokens must be a square, but is {tokens_BTC.shape[1]}")
-    return tokens_BTC.transpose(1, 2).unflatten(2, (side, side))
+    map_BCHW: Tensor = tokens_BTC.transpose(1, 2).unflatten(2, (side, side))
+    return map_BCHW
 
 
 def _map_of(network: Any, images_BCHW: Tensor, reader: str) -> Tensor:
