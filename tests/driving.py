@@ -39,7 +39,14 @@ DOCUMENT: dict[str, Any] = {
 }
 POINTS = {"scales": [1, 2], "base_loss": "kd", "cluster_weight": {"choices": [1, 2, 4]}}
 REPEATS = {"name": "random", "seed": 1}  # draws a point of POINTS twice before it has drawn all three
-Value = Callable[[int, int], float]
+RESULT = {"minutes": 1.0, "parameters": 100, "student_sha256": "f" * 64, "epochs": EPOCHS}
+Value = Callable[[int, int], float]  # of a trial's number and its epoch, which is counted on from pair to pair
+
+
+def run_at(task: Attempt, epoch: int) -> tuple[str, int]:
+    """Give the name of the run that an epoch belongs to, and how many epochs are before it."""
+    before = (epoch - 1) // EPOCHS * EPOCHS
+    return list(task.runs)[before // EPOCHS], before
 
 
 def sweep_of(**changes: Any) -> tuple[SweepConfig, dict[str, Any]]:
@@ -147,13 +154,19 @@ class Hand:
     def epoch(self, task: Attempt, epoch: int, top1: float = 50.0, seconds: float = 10.0, **more: float) -> bool:
         metrics = {f"{self.part}/top1": top1, f"{self.part}/loss": 1.0, f"{self.part}/ece": 5.0}
         metrics |= {"train/loss": 1.0, "seconds/epoch": seconds, "time": time.time(), **more}
-        path = task.folder / "metrics.jsonl"
-        with path.open("a") as file:
-            file.write(json.dumps({"epoch": epoch, **metrics}) + "\n")
-        return self.driver.on_epoch(EpochReport(number=task.number, attempt=task.attempt, epoch=epoch, metrics=metrics))
+        run, before = run_at(task, epoch)
+        folder = task.folder / run
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps({"epoch": epoch - before, **metrics}) + "\n")
+        if epoch - before == EPOCHS and epoch < task.epochs:  # the next run is due
+            (folder / "result.json").write_text(json.dumps(RESULT))
+        return self.driver.on_epoch(
+            EpochReport(number=task.number, attempt=task.attempt, epoch=epoch, metrics=metrics, run=run)
+        )
 
     def end(self, task: Attempt, kind: Any = "complete", reason: str = "", **result: Any) -> None:
-        result = {"minutes": 1.0, "parameters": 100, "student_sha256": "f" * 64, "epochs": EPOCHS, **result}
+        result = {**RESULT, **result}
         outcome = AttemptResult(
             number=task.number,
             attempt=task.attempt,
@@ -162,15 +175,13 @@ class Hand:
             device="cpu",
             result=result if kind == "complete" else {},
         )
-        if task.member and kind == "complete":  # it says that the next run is due
-            (task.folder / "result.json").write_text(json.dumps(result))
         self.driver.on_finished(outcome)
 
     def train(self, task: Attempt, value: Value = lambda number, epoch: 50.0 + number + epoch, **result: Any) -> bool:
         """Train a trial to its end; whether it got there."""
-        for epoch in range(1, EPOCHS + 1):
+        for epoch in range(1, task.epochs + 1):
             go = self.epoch(task, epoch, value(task.number, epoch))
-            if not go and epoch < EPOCHS:
+            if not go and epoch < task.epochs:
                 self.end(task, "stopped")
                 return False
         self.end(task, "complete", **result)

@@ -13,6 +13,7 @@ from icd.search.core.location import Location
 from icd.worker.main import serve_pipe
 from tests.crash.forks import Fork, close_all_but, forked
 
+CONFIG = {"training": {"epochs": 3}}
 Start = Callable[[int, Mapping[str, str], Path], Fork]
 Send = Callable[[EpochReport], bool]
 Progress = Callable[[int, int, int], None]
@@ -47,7 +48,9 @@ class Book:
 
     def __init__(self, folder: Path, trials: int, hang_seconds: float = 60.0, attempts: int = 3) -> None:
         self.waiting = [
-            Attempt(number=number, attempt=1, config={}, sweep=str(folder), root=str(folder), hang_seconds=hang_seconds)
+            Attempt(
+                number=number, attempt=1, config=CONFIG, sweep=str(folder), root=str(folder), hang_seconds=hang_seconds
+            )
             for number in range(trials)
         ]
         self.attempts = attempts

@@ -116,8 +116,8 @@ class LiveDisplay(_Shown):
         by_number = {record.number: record for record in self.records}
         for number, running in sorted(driver.running.items()):
             last = steps.get(number)
-            # A run counts its own epochs; where it is not at the next one, what was heard is of an epoch that ended.
-            fresh = last is not None and last.steps and running.before + last.epoch == running.epoch + 1
+            # Where it is not at the next epoch, what was heard is of one that ended.
+            fresh = last is not None and last.steps and last.epoch == running.epoch + 1
             part = f"+{last.step / last.steps:.0%}" if last is not None and fresh else ""
             value = "-" if running.value is None else f"{running.value:.4g}"
             seconds = f"{time.monotonic() - self._started.get(number, time.monotonic()):.0f}"

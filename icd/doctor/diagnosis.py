@@ -17,7 +17,6 @@ _CLOCK_WARN_S, _CLOCK_FAIL_S = 1.0, 60.0
 _ROOM_GB = 1.0
 _SLOW_FOLDER_MS = 1000.0
 _SLOW_DATABASE_MS = 50.0
-_SLOW_NETWORK_MB_S = 10.0
 _FILES = 4096
 _PRODUCT_ERROR = 1e-3  # float32 gives 1e-6, TF32 1e-4
 _ALONE = 0.5  # of a GPU's memory that should be free
@@ -86,7 +85,6 @@ def _node(name: str, node: "AskedNode", cluster: "ClusterFacts") -> Iterator[Fin
     yield from _clock(name, node)
     yield from _root(name, node, cluster["root"])
     yield from _data(name, node["data"], cluster["data"])
-    yield from _network(name, node)
 
 
 def floors(where: str, facts: "NodeFacts") -> Iterator[Finding]:
@@ -147,9 +145,6 @@ def _root(name: str, node: "AskedNode", root: str) -> Iterator[Finding]:
         yield Finding("root", name, "fail", f"{root}: {found['error']}", share)
     elif not node["seen_here"]:
         yield Finding("root", name, "fail", f"{root}: the driver does not see what this node writes", share)
-    elif node["unseen"]:
-        others = ", ".join(node["unseen"])
-        yield Finding("root", name, "fail", f"{root}: it does not see what others wrote: {others}", share)
     else:
         yield _room(name, root, found["free_gb"], found["milliseconds"])
 
@@ -241,17 +236,6 @@ def _gpu(name: str, gpu: str, row: Mapping[str, object]) -> Iterator[Finding]:
 def _rows(found: Mapping[str, object], key: str) -> list[Mapping[str, object]]:
     rows = found.get(key, ())
     return list(rows) if isinstance(rows, list) else []
-
-
-def _network(name: str, node: "AskedNode") -> Iterator[Finding]:
-    there, back = node["to_node_mb_s"], node["from_node_mb_s"]
-    if there is None or back is None:
-        return
-    text = f"{there:.0f} MB/s to it, {back:.0f} MB/s back"
-    if min(there, back) < _SLOW_NETWORK_MB_S:
-        yield Finding("network", name, "warn", text, "look at its network; teachers and images travel this way")
-    else:
-        yield Finding("network", name, "pass", text)
 
 
 def judge_service(name: str, facts: "ServiceFacts") -> Iterator[Finding]:

@@ -200,24 +200,6 @@ class NodeProbe:
             return FolderFacts(**{**facts, "error": error.strerror or str(error)})
         return try_folder(Path(probe), name)
 
-    def unseen(self, probe: str, names: list[str]) -> list[str]:
-        """Say which files of other nodes are not to be seen here."""
-        missing = []
-        for name in names:
-            try:
-                (Path(probe) / name).read_bytes()
-            except OSError:
-                missing.append(name)
-        return missing
-
     def data(self, folder: str) -> DataFacts:
         """Look at a folder of data sets."""
         return look_at_data(folder)
-
-    def take(self, block: bytes) -> int:
-        """Receive a block."""
-        return len(block)
-
-    def give(self, size: int) -> bytes:
-        """Send a block that no compression makes small."""
-        return os.urandom(size)

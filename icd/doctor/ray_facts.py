@@ -20,7 +20,6 @@ from icd.search.executors.ray.cluster import join, signals_kept
 from icd.search.executors.ray.internals import forget_token
 from icd.search.executors.ray.security import is_open
 
-_BLOCK_BYTES = 16 << 20
 _CLOCKS = 5
 
 
@@ -28,7 +27,7 @@ class AskedNode(TypedDict):
     """What is known of one node; a part it did not answer is None, and ``error`` says why.
 
     ``skew_s`` is the node's clock less the driver's, ``skew_limit_s`` how far that may be off: half of the shortest
-    round trip. ``unseen`` names nodes whose files it does not see, ``seen_here`` is whether the driver sees its own.
+    round trip. ``seen_here`` is whether the driver sees what it wrote.
     """
 
     address: str
@@ -40,10 +39,7 @@ class AskedNode(TypedDict):
     skew_limit_s: float | None
     folder: FolderFacts | None
     seen_here: bool
-    unseen: list[str]
     data: DataFacts | None
-    to_node_mb_s: float | None
-    from_node_mb_s: float | None
 
 
 class ClusterFacts(TypedDict):
@@ -81,10 +77,7 @@ def cluster_facts(address: str, root: Path, data_root: Path | None, *, timeout_s
         round_ = _Round({node["NodeID"]: _new(node) for node in alive}, timeout_s)
         round_.look(data_root)
         root_error = round_.share(root)
-        round_.measure()
         names = _names(alive)
-        for node in round_.nodes.values():
-            node["unseen"] = [names[other] for other in node["unseen"]]
         return ClusterFacts(
             address=gcs,
             open=is_open(gcs),
@@ -138,10 +131,7 @@ def _new(node: Mapping[str, Any]) -> AskedNode:
         skew_limit_s=None,
         folder=None,
         seen_here=False,
-        unseen=[],
         data=None,
-        to_node_mb_s=None,
-        from_node_mb_s=None,
     )
 
 
@@ -189,7 +179,7 @@ class _Round:
                 found["skew_s"], found["skew_limit_s"] = there - (at + half), half
 
     def share(self, root: Path) -> str:
-        """Let all nodes write below the root, and see what the others have written; says why it cannot be tried."""
+        """Let all nodes read what the driver wrote below the root, and write; says why it cannot be tried."""
         word, there = secrets.token_hex(16), root.exists()
         folder = root.absolute() / f".doctor-{word[:8]}"
         try:
@@ -201,29 +191,12 @@ class _Round:
             for node, found in self._ask(lambda node, probe: probe.folder.remote(str(folder), word, node)):
                 self.nodes[node]["folder"] = found
                 self.nodes[node]["seen_here"] = not found["error"] and (folder / node).exists()
-            wrote = [node for node, found in self.nodes.items() if found["seen_here"]]
-            for node, unseen in self._ask(lambda _, probe: probe.unseen.remote(str(folder), wrote)):
-                self.nodes[node]["unseen"] = unseen
         finally:
             shutil.rmtree(folder, ignore_errors=True)
             if not there:
                 with contextlib.suppress(OSError):
                     root.rmdir()
         return ""
-
-    def measure(self) -> None:
-        """Send a block to each node and back, one node after the other."""
-        block = ray.put(os.urandom(_BLOCK_BYTES))
-        for node, probe in self._answering():
-            took = self._timed(node, probe.take.remote(block))
-            back = self._timed(node, probe.give.remote(_BLOCK_BYTES))
-            if took and back:
-                self.nodes[node]["to_node_mb_s"] = _BLOCK_BYTES / 1e6 / took
-                self.nodes[node]["from_node_mb_s"] = _BLOCK_BYTES / 1e6 / back
-
-    def _timed(self, node: str, asked: Any) -> float | None:
-        started = time.perf_counter()
-        return None if self._get(node, asked) is None else time.perf_counter() - started
 
     def _answering(self) -> list[tuple[str, Any]]:
         return [(node, probe) for node, probe in self._probes.items() if not self.nodes[node]["error"]]

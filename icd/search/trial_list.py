@@ -1,43 +1,32 @@
 """Runs a list of trials beside a sweep that was searched: in its study, its folder and its MLflow experiment."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from icd.config.sweep import SweepConfig
 from icd.errors import Interrupted
 from icd.search.controller.controller import SweepController
-from icd.search.core.records import TrialRecord
 from icd.search.run_sweep import check_digests, stored_sweep
 from icd.search.session import Session, session
 from icd.search.settings import Settings, preparation
-from icd.search.study.database import redacted
 from icd.search.study.ledger import Ledger
-from icd.search.study.sweep_index import find, pasted, tracking_uri
+from icd.search.study.sweep_index import find, pasted
 from icd.search.suggest.list_source import Listed, ListSource, measured
 from icd.search.suggest.search_space import SearchSpace
 from icd.search.suggest.warm_start import stored_starts
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StageResult:
+class StageResult(NamedTuple):
     """How a stage stands when its driver leaves.
 
     Attributes:
-        name: Of the sweep.
-        folder: Its folder.
-        records: Its trials.
         stopped_by: ``exhausted`` once the list is done; ``stop`` or ``failures`` else.
         pending: Runs of which MLflow lacks something.
-        tracking: Where MLflow is.
     """
 
-    name: str
-    folder: Path
-    records: tuple[TrialRecord, ...]
     stopped_by: str
     pending: int
-    tracking: str
 
 
 def run_stage(
@@ -70,14 +59,7 @@ def run_stage(
         if driver.stopped_by == "signal":
             again = pasted(settings.root, listed.stage, name)
             raise Interrupted(f"{listed.stage} of sweep {name!r} stopped; continue with '{again}'")
-        return StageResult(
-            name=name,
-            folder=held.folder,
-            records=tuple(ledger.records(listed.stage)),
-            stopped_by=driver.stopped_by,
-            pending=pending,
-            tracking=redacted(tracking_uri(settings.root)),
-        )
+        return StageResult(driver.stopped_by, pending)
 
 
 def _driver(sweep: SweepConfig, ledger: Ledger, listed: Listed, held: Session) -> SweepController:

@@ -1,8 +1,8 @@
 """A worker's working copy of a trial, where the root is a bucket; with a folder as root there is nothing to do.
 
-    sweeps/NAME/trials/NNNN[/RUN]/attempt    the newest attempt; the driver writes it
-    sweeps/NAME/trials/NNNN[/RUN]/aK/...     what attempt K has published: the trial's files
-    sweeps/NAME/trials/NNNN[/RUN]/aK/begun   written once it has published all that it took over
+    sweeps/NAME/trials/NNNN/attempt    the newest attempt; the driver writes it
+    sweeps/NAME/trials/NNNN/aK/...     what attempt K has published: the trial's files, those of a run below its name
+    sweeps/NAME/trials/NNNN/aK/begun   written once it has published all that it took over
 
 Every attempt works in a folder of its own and publishes below a name of its own, so whatever a worker that was cut off
 still sends cannot replace, or be taken for, what a newer attempt has. An attempt begins by taking over what the newest
@@ -68,7 +68,8 @@ class _Copy:
             names = self.bucket.list(task.prefix)
             before = newest_begun(names, task.prefix, task.attempt - 1)
             self._take(f"{task.prefix}/a{before}/", names)
-        (task.folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+        for run in task.runs:
+            (task.folder / run / "checkpoints").mkdir(parents=True, exist_ok=True)
         self.publish()
         said = {"from": before, "host": socket.gethostname(), "time": time.time()}
         self.bucket.write(f"{self._own}/{BEGUN}", json.dumps(said).encode())
@@ -87,7 +88,8 @@ class _Copy:
                 continue
             if path.suffix == ".ckpt" and path.parent.name == "checkpoints":
                 content = path.name.encode() + b"\n" + path.read_bytes()
-                self.bucket.write(f"{self._own}/checkpoints/{self._slot}", content)
+                folder = Path(name).parent.as_posix()
+                self.bucket.write(f"{self._own}/{folder}/{self._slot}", content)
                 self._slot = (self._slot + 1) % _SLOTS
             else:
                 self.bucket.upload(f"{self._own}/{name}", path)
@@ -99,11 +101,12 @@ class _Copy:
             if own in (name, BEGUN):
                 continue
             content = self.bucket.read(name) or b""
-            if own.startswith("checkpoints/"):
+            parent = Path(own).parent
+            if parent.name == "checkpoints":
                 first, _, content = content.partition(b"\n")
                 if not _CHECKPOINT.fullmatch(first):
                     continue
-                own = f"checkpoints/{first.decode()}"
+                own = (parent / first.decode()).as_posix()
             place(self.task.folder / own, content)
 
     @property

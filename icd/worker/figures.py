@@ -1,8 +1,7 @@
-"""Figures of a trial as PNG files: pure functions of numbers, without any state of matplotlib."""
+"""The Gram matrices of a trial as a PNG file: a pure function of numbers, without any state of matplotlib."""
 
 import io
-import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +10,10 @@ import numpy as np
 from icd.training.checkpoints import write_durably
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _MOST_IMAGES = 3
 _DPI = 110
-_DRAWING = threading.Lock()  # matplotlib's fonts and parsers are one for all threads
-_PREFIXES = (("train/loss/", "loss terms"), ("train/gradient_share/", "gradient shares"))
 
 
 def gram_figure(path: Path, matrices: Mapping[int, tuple[Any, Any]], *, title: str = "") -> None:
@@ -39,40 +35,10 @@ def gram_figure(path: Path, matrices: Mapping[int, tuple[Any, Any]], *, title: s
     ]
     if not rows:
         raise ValueError(f"matrices must hold at least one scale >= 2 and one image, but got scales {list(matrices)}")
-    with _DRAWING:
-        figure = _figure(9.0, 2.6 * len(rows) + 0.5, title)
-        for place, (axes, row) in enumerate(zip(figure.subplots(len(rows), 3, squeeze=False), rows, strict=True)):
-            _draw_grams(figure, axes, *row, heading=place == 0)
-        _write(figure, path)
-
-
-def curves_figure(path: Path, rows: Sequence[Mapping[str, float]], *, title: str = "") -> None:
-    """Draw loss terms, gradient shares and val/top1 over the epochs.
-
-    Args:
-        path: PNG to write, whole or not at all.
-        rows: One mapping for each epoch, with ``epoch`` and the metrics of metrics.jsonl; a metric may be absent
-            from some or all rows.
-        title: Of the whole figure.
-    """
-    with _DRAWING:
-        figure = _figure(12.0, 3.6, title)
-        loss, share, top1 = figure.subplots(1, 3)
-        for axes, (prefix, heading) in zip((loss, share), _PREFIXES, strict=True):
-            names = sorted({name for row in rows for name in row if name.startswith(prefix)})
-            for name in names:
-                _draw_curve(axes, rows, name, label=name.removeprefix(prefix))
-            axes.set_title(heading)
-            if names:
-                axes.legend(frameon=False)
-        share.set_ylim(0, 1)
-        _draw_curve(top1, rows, "val/top1", label="val/top1")
-        top1.set_title("val/top1 [%]")
-        for axes in (loss, share, top1):
-            axes.set_xlabel("epoch")
-            axes.grid(alpha=0.3)
-            axes.xaxis.get_major_locator().set_params(integer=True)
-        _write(figure, path)
+    figure = _figure(9.0, 2.6 * len(rows) + 0.5, title)
+    for place, (axes, row) in enumerate(zip(figure.subplots(len(rows), 3, squeeze=False), rows, strict=True)):
+        _draw_grams(figure, axes, *row, heading=place == 0)
+    _write(figure, path)
 
 
 def _draw_grams(
@@ -96,12 +62,6 @@ def _draw_grams(
         if place > 0:
             figure.colorbar(shown, ax=axes[1:2] if place == 1 else axes[2:3], shrink=0.85, format="%.2g")
     axes[0].set_ylabel(f"scale {scale}, image {image + 1}\n{scale * scale} cells")
-
-
-def _draw_curve(axes: "Axes", rows: Sequence[Mapping[str, float]], name: str, *, label: str) -> None:
-    points = [(row["epoch"], row[name]) for row in rows if name in row]
-    if points:
-        axes.plot(*zip(*points, strict=True), marker="o" if len(points) < 30 else "", markersize=3, label=label)
 
 
 def _figure(width: float, height: float, title: str) -> "Figure":

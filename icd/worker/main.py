@@ -2,17 +2,37 @@
 
 import logging
 import os
+import queue
 import signal
+import socket
 import sys
+import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from typing import Protocol
 
 from icd.errors import ConfigError, IcdError
 from icd.plugins import fault
 from icd.search.core.attempts import Attempt, AttemptResult, EpochReport
-from icd.search.core.messages import EpochDone, Finished, Line, Prepare, Prepared, Refused, Run, Shutdown, Started
-from icd.worker.channel import Channel, PipeChannel
-from icd.worker.preemption import heed_sigterm
+from icd.search.core.location import Location
+from icd.search.core.messages import (
+    Continue,
+    Down,
+    EpochDone,
+    Finished,
+    Line,
+    Preempt,
+    Prepare,
+    Prepared,
+    Refused,
+    Run,
+    Shutdown,
+    Started,
+    Stop,
+    Up,
+)
+from icd.worker.gpus import VISIBLE
+from icd.worker.preemption import heed, heed_sigterm
 from icd.worker.watchdog import Watchdog
 
 # As ``icd.worker.run_trial.attempt``.
@@ -21,6 +41,77 @@ AttemptFunction = Callable[..., AttemptResult]
 logger = logging.getLogger(__name__)
 
 _SHARED: list[object] = []  # what this process keeps for its attempts: ``SharedInputs``, once it has trained
+
+
+class Channel(Protocol):
+    """A way to the driver and back.
+
+    Attributes:
+        location: Where this process is.
+    """
+
+    location: Location
+
+    def receive(self) -> Down:
+        """Wait for the next thing to do; ``Shutdown`` where nothing follows."""
+        ...
+
+    def send(self, message: Up) -> None:
+        """Tell the driver; any thread may."""
+        ...
+
+    def report(self, epoch: EpochDone) -> bool:
+        """Tell an epoch, and wait for whether to go on."""
+        ...
+
+    def stop_asked(self) -> bool:
+        """Whether the driver said ``Stop``, without waiting."""
+        ...
+
+
+class PipeChannel:
+    """A pipe to the driver, whose death closes it; the process ends at once then: nothing goes on unseen."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.location = Location(host=socket.gethostname(), gpu=os.environ.get(VISIBLE, ""))
+        self._connection, self._sending = connection, threading.Lock()
+        self._inbox: queue.Queue[Down] = queue.Queue()
+        self._stopping = False
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def receive(self) -> Down:
+        """Wait for the next thing to do."""
+        return self._inbox.get()
+
+    def send(self, message: Up) -> None:
+        """Tell the driver."""
+        try:
+            with self._sending:
+                self._connection.send(message)
+        except OSError:
+            os._exit(0)
+
+    def report(self, epoch: EpochDone) -> bool:
+        """Tell an epoch, and wait for whether to go on."""
+        self.send(epoch)
+        return isinstance(self.receive(), Continue)
+
+    def stop_asked(self) -> bool:
+        """Whether the driver said ``Stop`` while nothing was asked of it."""
+        while not self._inbox.empty():
+            self._stopping |= isinstance(self._inbox.get(), Stop)
+        return self._stopping
+
+    def _listen(self) -> None:
+        while True:
+            try:
+                message: Down = self._connection.recv()
+            except (EOFError, OSError):
+                os._exit(0)
+            if isinstance(message, Preempt):
+                heed(message)
+            else:
+                self._inbox.put(message)
 
 
 def serve(channel: Channel, run: AttemptFunction | None = None) -> None:
@@ -40,12 +131,11 @@ def serve(channel: Channel, run: AttemptFunction | None = None) -> None:
 def run_attempt(attempt: Attempt, channel: Channel, run: AttemptFunction | None = None) -> None:
     """Run an attempt, and tell how it goes and ends."""
     channel.send(Started(channel.location, os.getpid()))
-    epochs = attempt.config.get("training", {}).get("epochs")
     with Watchdog(attempt, channel.send) as watchdog:
 
         def send(report: EpochReport) -> bool:
             with watchdog.paused():
-                return channel.report(EpochDone(report, last=report.epoch == epochs))
+                return channel.report(EpochDone(report, last=report.epoch == attempt.epochs))
 
         result = (run or _training())(attempt, _inputs(run), send, progress=watchdog.step)
     if result.unclean:

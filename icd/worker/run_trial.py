@@ -7,7 +7,7 @@ import errno
 import logging
 import resource
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from icd.methods import CellDistillation
 from icd.models import Network
 from icd.plugins import fault
 from icd.search.core.attempts import Attempt, AttemptResult, EpochReport, OutcomeKind
+from icd.search.core.preparation import teacher_name
 from icd.teacher.cache import suits
 from icd.training.checkpoints import write_durably
 from icd.training.engine import spent
@@ -105,7 +106,8 @@ def attempt(
         if notice.given:
             raise Preempted("not begun")
         with working_copy(task) as publish:
-            return ended("complete", result=_train(task, inputs, send, step, device, notice, publish))
+            runs = _Runs(task=task, inputs=inputs, send=send, step=step, device=device, notice=notice, publish=publish)
+            return ended("complete", result=runs.train())
     except Stopped as error:
         return ended("stopped", str(error))
     except (Interrupted, Preempted) as error:
@@ -148,86 +150,111 @@ def _of_the_gpu(error: Exception) -> bool:
     return isinstance(error, RuntimeError) and any(name in str(error) for name in _GPU_LIBRARIES)
 
 
-def _train(
-    task: Attempt,
-    inputs: SharedInputs,
-    send: Send,
-    progress: Callable[[int, int, int], None],
-    device: torch.device,
-    notice: PreemptionNotice,
-    publish: Callable[[], None],
-) -> Mapping[str, Any]:
-    config = read_trial(Document(dict(task.config), f"trial {task.number}"))
-    places = TrialFolders(root=Path(task.root), data_root=Path(task.data_root) if task.data_root else None)
-    check_newest(task)
-    _check_stage(task, config)
-    name, stop_file = device_name(device), Path(task.sweep) / "stop"
-    # A copy of a bucket may hold what was asked of an earlier driver, on this machine: one that stops begins nothing.
-    stale = bool(task.bucket) and stop_asked(stop_file) == "now"
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Runs:
+    """The runs of an attempt, one after another.
 
-    def stop() -> bool:
-        return notice.given or (not stale and stop_asked(stop_file) == "now")
+    Attributes:
+        step: Called after every step, with the epoch as the trial counts.
+        publish: Sends what is new in the folder, where the root is a bucket.
+    """
 
-    execution = Execution(device=device, num_workers=task.threads, progress=progress, stop=stop, engine=task.engine)
-    split = inputs.split(config, places, device)
-    teacher = inputs.teacher(config, split, places, execution)
-    claim(task.folder, config, resume=True)
+    task: Attempt
+    inputs: SharedInputs
+    send: Send
+    step: Callable[[int, int, int], None]
+    device: torch.device
+    notice: PreemptionNotice
+    publish: Callable[[], None]
 
-    def told(epoch: int, metrics: Mapping[str, float], device: str = "") -> bool:
-        return send(
-            EpochReport(number=task.number, attempt=task.attempt, epoch=epoch, metrics=dict(metrics), device=device)
+    def train(self) -> Mapping[str, Any]:
+        """Train what is left of each; gives the result of the last one."""
+        check_newest(self.task)
+        configs = {
+            name: read_trial(Document(dict(document), f"trial {self.task.number}"))
+            for name, document in self.task.runs.items()
+        }
+        result, before = dict[str, Any](), 0
+        for place, (name, config) in enumerate(configs.items(), 1):
+            _check_stage(self.task, config)
+            # Where all have their results, only the end was not told: the last one says it again.
+            if place == len(configs) or not (self.task.folder / name / "result.json").exists():
+                result = self._train(name, config, before)
+            before += config.training.epochs
+        return result
+
+    def _train(self, name: str, config: TrialConfig, before: int) -> dict[str, Any]:
+        task, folder = self.task, self.task.folder / name
+        places = TrialFolders(root=Path(task.root), data_root=Path(task.data_root) if task.data_root else None)
+        execution = Execution(
+            device=self.device,
+            num_workers=task.threads,
+            progress=lambda epoch, step, steps: self.step(before + epoch, step, steps),
+            stop=self._stop(),
+            engine=task.engine,
         )
+        split = self.inputs.split(config, places, self.device)
+        teacher = self.inputs.teacher(config, split, places, execution)
+        claim(folder, config, resume=True)
+        # The driver may have died between our last epoch and its ledger: say the last stored one again.
+        begun = take_up(folder)
+        for row in begun.rows[-1:]:
+            metrics = {key: value for key, value in row.items() if key != "epoch"}
+            self._say(name, before + row["epoch"], metrics, device="")
 
-    def say(epoch: int, metrics: Mapping[str, float], device: str = "") -> None:
-        publish()
-        if not told(epoch, metrics, device):
+        def report(metrics: EpochMetrics) -> None:
+            self._say(name, before + metrics.epoch, metrics.values, device=device_name(self.device))
+
+        def finishing(student: Network) -> None:
+            title = f"trial {name or f'{task.number:04d}'}"
+            _draw(folder, title, config, split, student, teacher, self.device)
+            check_newest(task)  # the result comes next
+
+        mode: Any = task.teacher_caches.get(teacher_name(config), "off") if suits(config) else "off"
+        budget_gb = float("inf")  # the driver has kept to it
+        with open_teacher_cache(config, split, teacher, places, mode, budget_gb) as cache:
+            execution = replace(execution, report=report, cache=cache)
+            result = continue_trial(config, split, teacher, folder, execution, begun=begun, finishing=finishing)
+        self.publish()
+        return result
+
+    def _say(self, run: str, epoch: int, metrics: Mapping[str, float], *, device: str) -> None:
+        """Tell an epoch once it is published; after the last one nothing is left to stop."""
+        task = self.task
+        self.publish()
+        go = self.send(
+            EpochReport(
+                number=task.number, attempt=task.attempt, epoch=epoch, metrics=dict(metrics), run=run, device=device
+            )
+        )
+        if not go and epoch < task.epochs:
             raise Stopped(f"stopped after epoch {epoch}")
 
-    # The driver may have died between our last epoch and its ledger: say the last stored one again.
-    begun = take_up(task.folder)
-    for row in begun.rows[-1:]:
-        say(row["epoch"], {key: value for key, value in row.items() if key != "epoch"})
-
-    def report(metrics: EpochMetrics) -> None:
-        if metrics.epoch < config.training.epochs:
-            say(metrics.epoch, metrics.values, name)
-        else:  # nothing is left to stop
-            publish()
-            told(metrics.epoch, metrics.values, name)
-
-    def finishing(student: Network, rows: list[dict[str, Any]]) -> None:
-        _draw(task, config, split, student, teacher, rows, device)
-        check_newest(task)  # the result comes next
-
-    mode: Any = task.teacher_cache if suits(config) else "off"
-    budget_gb = float("inf")  # the driver has kept to it
-    with open_teacher_cache(config, split, teacher, places, mode, budget_gb) as cache:
-        execution = replace(execution, report=report, cache=cache)
-        result = continue_trial(config, split, teacher, task.folder, execution, begun=begun, finishing=finishing)
-    publish()
-    return result
+    def _stop(self) -> Callable[[], bool]:
+        file = Path(self.task.sweep) / "stop"
+        # A copy of a bucket may hold what an earlier driver was asked on this machine: one that stops begins nothing.
+        stale = bool(self.task.bucket) and stop_asked(file) == "now"
+        return lambda: self.notice.given or (not stale and stop_asked(file) == "now")
 
 
 def _draw(
-    task: Attempt,
+    folder: Path,
+    title: str,
     config: TrialConfig,
     split: Split,
     student: Network,
     teacher: Network | None,
-    rows: list[dict[str, Any]],
     device: torch.device,
 ) -> None:
-    """Draw curves and Gram matrices, and keep the matrices as numbers.
+    """Draw Gram matrices, and keep them as numbers.
 
     A figure that cannot be drawn is no reason to lose a trial.
     """
-    folder, title = task.folder, f"trial {task.member or f'{task.number:04d}'}"
     try:
-        from icd.worker.figures import curves_figure, gram_figure
+        from icd.worker.figures import gram_figure
         from icd.worker.gram import gram_matrices
         from icd.worker.gram_file import GRAMS_NAME, Grams, pack_grams, thumbnails
 
-        curves_figure(folder / "curves.png", rows, title=title)
         scales = [scale for scale in getattr(config.method, "scales", ()) if scale > 1]
         if teacher is None or not isinstance(config.method, CellDistillation) or not scales:
             return

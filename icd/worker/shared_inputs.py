@@ -1,8 +1,6 @@
-"""What one worker process keeps for its trials, one after another and side by side: read once, shared by all."""
+"""What a worker process keeps for its trials, one after another: images and the teacher, read once."""
 
 import json
-import threading
-import weakref
 from dataclasses import replace
 
 import torch
@@ -17,45 +15,35 @@ from icd.worker.trial_inputs import TrialFolders, read_data
 
 
 class SharedInputs:
-    """Images and the teacher, by their digests, on the trials' device.
-
-    Every trial may ask from a thread of its own; nothing that was given out is changed afterwards.
-    """
+    """The last images and the last teacher, on the trials' device; nothing that was given out is changed afterwards."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()  # whoever comes second waits for what the first one reads
         self._split: tuple[str, Split] | None = None
-        self._last: Network | None = None
-        self._teachers: weakref.WeakValueDictionary[str, Network] = weakref.WeakValueDictionary()
+        self._teacher: tuple[str, Network] | None = None
 
     def split(self, config: TrialConfig, places: TrialFolders, device: torch.device) -> Split:
-        """Give a configuration's images, read once; those to train on lie on the device."""
+        """Give a configuration's images; those to train on lie on the device."""
         wanted = json.dumps(config.to_data()["data"], sort_keys=True)
-        with self._lock:
-            if self._split is None or self._split[0] != wanted:
-                data = config.data
-                split = for_trial(read_data(config, places)[1], data.train_on, data.measure_on, "a sweep's trials")
-                self._split = (wanted, replace(split, train=split.train.to(device)))
-                _settle(device)
-            return self._split[1]
+        if self._split is None or self._split[0] != wanted:
+            data = config.data
+            split = for_trial(read_data(config, places)[1], data.train_on, data.measure_on, "a sweep's trials")
+            self._split = (wanted, replace(split, train=split.train.to(device)))
+        return self._split[1]
 
     def teacher(self, config: TrialConfig, split: Split, places: TrialFolders, execution: Execution) -> Network | None:
-        """Give a configuration's teacher, loaded once; the last one is kept, others while trials have them."""
+        """Give a configuration's teacher."""
         if config.teacher is None:
             return None
         wanted = json.dumps([config.to_data()["teacher"], config.training.channels_last], sort_keys=True)
-        with self._lock:
-            network = self._teachers.get(wanted)
-            if network is None:
-                _check_known(config, places)
-                ready = prepare(config, split, places.teachers, execution)
-                if ready is None:
-                    raise StateError("a configuration with a teacher has one to prepare")
-                network = to_device(ready.network, config, execution.device).eval().requires_grad_(False)
-                self._teachers[wanted] = network
-                _settle(execution.device)
-            self._last = network
-            return network
+        if self._teacher is None or self._teacher[0] != wanted:
+            self._teacher = None  # one at a time has to fit
+            _check_known(config, places)
+            ready = prepare(config, split, places.teachers, execution)
+            if ready is None:
+                raise StateError("a configuration with a teacher has one to prepare")
+            network = to_device(ready.network, config, execution.device).eval().requires_grad_(False)
+            self._teacher = (wanted, network)
+        return self._teacher[1]
 
 
 def _check_known(config: TrialConfig, places: TrialFolders) -> None:
@@ -66,9 +54,3 @@ def _check_known(config: TrialConfig, places: TrialFolders) -> None:
     if teacher.digest is None or places.teachers.with_digest(teacher.digest) is None:
         known = f"teacher {teacher.digest[:12]}" if teacher.digest else f"the teacher {teacher.arch}"
         raise StateError(f"{known} is not in the store, and no teacher is trained on what a confirmation trains on")
-
-
-def _settle(device: torch.device) -> None:
-    """Wait for what this thread's stream copies: the other threads have streams of their own."""
-    if device.type == "cuda":
-        torch.cuda.current_stream(device).synchronize()

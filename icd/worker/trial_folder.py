@@ -81,7 +81,7 @@ def continue_trial(
     execution: Execution,
     *,
     begun: Begun | None = None,
-    finishing: Callable[[Network, list[dict[str, Any]]], None] = lambda student, rows: None,
+    finishing: Callable[[Network], None] = lambda student: None,
 ) -> dict[str, Any]:
     """Train what is left of a trial in its folder and write its result, or give the result it has.
 
@@ -92,7 +92,7 @@ def continue_trial(
         folder: The trial's folder.
         execution: As for ``run_trial``.
         begun: What the folder holds, where it was read already.
-        finishing: Called with the trained student and all rows of metrics before the result is written.
+        finishing: Called with the trained student before the result is written.
     """
     result_path = folder / "result.json"
     if result_path.exists():
@@ -109,7 +109,7 @@ def _train(
     folder: Path,
     execution: Execution,
     begun: Begun,
-    finishing: Callable[[Network, list[dict[str, Any]]], None],
+    finishing: Callable[[Network], None],
 ) -> dict[str, Any]:
     metrics_path, rows = folder / METRICS, list(begun.rows)
 
@@ -123,7 +123,7 @@ def _train(
     if not trained.finished:
         epochs = config.training.epochs
         raise Interrupted(f"stopped after epoch {trained.epoch} of {epochs}; continue with --resume")
-    finishing(trained.network, rows)
+    finishing(trained.network)
     digest = write_student(folder, trained.network.state_dict(), config.key())
     if trained.fingerprint is not None:
         text = json.dumps(trained.fingerprint.to_data()) + "\n"

@@ -90,8 +90,6 @@ def test_what_is_measured(told: dict[str, Any]) -> None:
     for node in told["cluster"]["nodes"].values():
         assert node["error"] == ""
         assert abs(node["skew_s"]) <= node["skew_limit_s"] + 0.05  # one machine, one clock
-        assert node["to_node_mb_s"] > 1
-        assert node["from_node_mb_s"] > 1
         assert node["data"]["files"] == 1
     well, _ = by_version(told)
     folder = told["cluster"]["nodes"][well]["folder"]

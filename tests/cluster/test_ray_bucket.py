@@ -158,7 +158,7 @@ class BucketPolicy(FakePolicy):
         task = super().next_attempt()
         if task is None or self.files.bucket is None:
             return None
-        self.files.issue(task.number, "", task.attempt)
+        self.files.issue(task.number, task.attempt)
         return replace(task, bucket=self.files.bucket.url)
 
 

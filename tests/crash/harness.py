@@ -53,6 +53,7 @@ from tests.documents import document_of  # noqa: E402
 from tests.tiny import training, views  # noqa: E402
 
 torch.set_num_threads(1)
+torch.optim.SGD([torch.zeros(1)], lr=1.0)  # imports PyTorch's compiler, which takes a second, or a minute under load
 sqlalchemy.orm.configure_mappers()
 
 SWEEP: dict[str, Any] = {

@@ -126,6 +126,4 @@ def test_the_command_on_ray(root: Path, undisturbed: Path) -> None:
     assert all(row["values"] == by_run[row["arm"], row["seed"]] for row in rows)
     assert bare.tracking_faults(root, bare.table(root) + rows) == []
     folders = [root / "sweeps" / "crash" / "trials" / f"{row['number']:04d}" for row in rows]
-    assert {path.name for folder in folders for path in folder.glob("*.png")} == {"curves.png"}, (
-        "no test image is shown"
-    )
+    assert not [path for folder in folders for path in folder.glob("gram*")], "no test image is shown"

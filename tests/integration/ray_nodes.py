@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -75,6 +75,7 @@ class Node:
         hidden: A folder that this node sees empty.
         source: Where this node has its icd from.
         environment: What its processes find there, beside our own.
+        before: Words before the command that starts it.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class Node:
         hidden: Path | None = None,
         source: Path = ROOT,
         environment: Mapping[str, str] = MappingProxyType({}),
+        before: Sequence[str] = (),
     ) -> None:
         self.temp = folder / name
         self.log = folder / f"{name}.log"
@@ -97,6 +99,7 @@ class Node:
         ]
         if hidden is not None:
             start = ["unshare", "-m", "sh", "-c", f'mount -t tmpfs none {hidden} && exec "$@"', "sh", *start]
+        start = [*before, *start]
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
                 start,
@@ -174,10 +177,11 @@ def cluster(
     head_cpus: int | None = None,
     source: Path = ROOT,
     environment: Mapping[str, str] = MappingProxyType({}),
+    before: Sequence[str] = (),
 ) -> Iterator[tuple[str, list[Node]]]:
     """A head, and for each of ``more`` another node to which that folder is hidden, with that source of icd.
 
-    These others have ``environment`` too; the head has ``head_cpus``, if that is another number.
+    These others have ``environment`` and ``before`` too; the head has ``head_cpus``, if that is another number.
     """
     address = f"127.0.0.1:{free_port()}"
     name = address.rpartition(":")[2]
@@ -186,7 +190,7 @@ def cluster(
     try:
         nodes[0].wait()
         for number, hidden in enumerate(more):
-            given: dict[str, Any] = {"hidden": hidden, "source": source, "environment": environment}
+            given: dict[str, Any] = {"hidden": hidden, "source": source, "environment": environment, "before": before}
             nodes.append(Node(token.parent, f"n{number}{name}", "--address", address, cpus=cpus, gpus=gpus, **given))
         for node in nodes[1:]:
             node.wait()

@@ -24,7 +24,7 @@ from icd.search.core.attempts import Attempt, AttemptResult, EpochReport
 from icd.search.core.device_usage import COST, mixed_cost, uses
 from icd.search.core.location import Location
 from icd.search.core.pair_runs import key_of
-from icd.search.core.preparation import PreflightResult, teacher_name
+from icd.search.core.preparation import PreflightResult
 from icd.search.core.run_context import RunContext, RunningTrial
 from icd.search.study.ledger import Ledger
 from icd.search.suggest.search_source import SearchSource
@@ -60,7 +60,6 @@ class SweepController:
         self.stopped_by = ""
         self.halted: SetupError | None = None
         self._waiting: list[int] = []  # begun before, or to be tried again
-        self._onward: list[int] = []  # one of their runs has just ended, and the next is due
         self._alone: list[int] = []  # their memory did not suffice; to be tried again while nothing else runs
         self._beside: set[int] = set()  # those of them that are under way, with nothing beside them
         self._hosts: set[str] = set()  # where epochs were finished
@@ -83,7 +82,7 @@ class SweepController:
     @property
     def done(self) -> bool:
         """Whether nothing runs and nothing will."""
-        if self.running or (self._onward and not self.stopping):
+        if self.running:
             return False
         more = self._waiting or self._alone or self.source.enqueued_left() or self._room()
         return self.stopping or self.drain or not more
@@ -97,21 +96,17 @@ class SweepController:
     def left(self) -> int:
         """How many attempts could begin besides those under way, if there were room; at most."""
         if self.stopping or self.drain:
-            return 0 if self.stopping else len(self._onward)
+            return 0
         if self._alone or self._beside:
             return min(1, len(self._alone))
-        again, trials = len(self._onward) + len(self._waiting), self.sweep.budget.trials
+        again, trials = len(self._waiting), self.sweep.budget.trials
         if not (self.source.enqueued_left() or self._room()):
             return again
         return sys.maxsize if trials is None else again + max(0, trials - self.source.tried)
 
     def next_attempt(self) -> Attempt | None:
         """Give the next attempt; None where there is none now."""
-        if self.stopping:
-            return None
-        if self._onward:
-            return self._issue(self._onward.pop(0))
-        if self.drain or self._beside:
+        if self.stopping or self.drain or self._beside:
             return None
         if self._alone:
             return None if self.running else self._issue_alone()
@@ -126,9 +121,8 @@ class SweepController:
         if under_way is None or under_way.attempt != epoch.attempt:
             return False  # an attempt that was given up
         value = epoch.metrics[self.recorder.curve_metric]
-        counted = under_way.before + epoch.epoch
-        self.recorder.commit(epoch.number, counted, epoch.metrics, under_way.run)
-        under_way.epoch, under_way.value = counted, value
+        self.recorder.commit(epoch.number, epoch.epoch, epoch.metrics, epoch.run)
+        under_way.epoch, under_way.value = epoch.epoch, value
         if self._epoch_times.add(epoch.number, epoch.device, epoch.metrics.get("seconds/epoch", 0.0)):
             self._note_devices(epoch.number)
         if epoch.device:  # else it is only told again
@@ -136,9 +130,9 @@ class SweepController:
             self._hosts |= {epoch.location.host} if epoch.location is not None else set()
         if self.ledger.finished(epoch.number):
             return False
-        reason = self._reason_to_prune(epoch.number, counted) if counted < under_way.epochs else ""
+        reason = self._reason_to_prune(epoch.number, epoch.epoch) if epoch.epoch < under_way.epochs else ""
         if reason:
-            return self._pruned(epoch.number, counted, reason)
+            return self._pruned(epoch.number, epoch.epoch, reason)
         return not self.stopping
 
     def on_finished(self, outcome: AttemptResult) -> None:
@@ -156,9 +150,7 @@ class SweepController:
         self.recorder.catch_up(outcome.number)
         if self.ledger.finished(outcome.number):
             return
-        if outcome.kind == "complete" and under_way.more:
-            self._onward.append(outcome.number)
-        elif outcome.kind == "complete":
+        if outcome.kind == "complete":
             self._complete(outcome)
         elif outcome.kind == "diverged":
             self._diverged(outcome)
@@ -169,9 +161,9 @@ class SweepController:
         elif outcome.kind in ("stopped", "preempted"):
             self._waiting.insert(0, outcome.number)
             self._note_devices(outcome.number)
-            self._preempted(outcome, under_way)
+            self._preempted(outcome)
         else:
-            self._fault(outcome, under_way)
+            self._fault(outcome)
         self.note_stage(seconds=self._budget.seconds)
 
     def note_stage(self, **attributes: Any) -> None:
@@ -227,36 +219,27 @@ class SweepController:
                 f"trial {number} was committed with the key {record.key[:12]}, but its parameters now give "
                 f"{key_of(members)[:12]}: this version of icd reads the sweep otherwise"
             )
-        # A run that has its result is done. Where all are, only the end was not told: the last one says it again.
-        member = next((run for run in members[:-1] if not run.finished(self.context.folder, number)), members[-1])
-        config = member.config
         attempt, bucket = record.attempts + 1, self.recorder.files.bucket
         self.ledger.note(number, attempts=attempt)
-        self.recorder.files.issue(number, member.name, attempt)
+        self.recorder.files.issue(number, attempt)
         self.recorder.begin(number, members, record)
-        self.running[number] = RunningTrial(
-            attempt=attempt,
-            epochs=members[-1].last,
-            epoch=member.before,
-            run=member.name,
-            before=member.before,
-            more=member is not members[-1],
-        )
+        self.running[number] = RunningTrial(attempt=attempt, epochs=members[-1].last)
+        documents = {member.name: member.config.to_data() for member in members}
         return Attempt(
             number=number,
             attempt=attempt,
-            config=config.to_data(),
+            config=documents[members[0].name],
+            pairs=documents if len(members) > 1 else {},
             sweep=str(self.context.folder),
             root=str(self.context.root),
             data_root=str(self.context.data_root) if self.context.data_root else None,
-            hang_seconds=self._hang_seconds(config),
+            hang_seconds=max(self._hang_seconds(member.config) for member in members),
             grace_seconds=self.sweep.resources.grace_seconds,
             threads=self.context.threads,
             engine=self.context.engine,
             gpu_share=self.context.gpus_per_trial or 1.0,
-            teacher_cache=self.prepared.teacher_caches.get(teacher_name(config), "off"),
+            teacher_caches=dict(self.prepared.teacher_caches),
             stage=self.source.stage,
-            member=member.name,
             bucket=bucket.url if bucket is not None else "",
         )
 
@@ -327,14 +310,12 @@ class SweepController:
         if devices:
             self.ledger.note(number, devices=devices)
 
-    def _preempted(self, outcome: AttemptResult, under_way: RunningTrial) -> None:
+    def _preempted(self, outcome: AttemptResult) -> None:
         """Go on elsewhere; that costs no retry, but it must lead somewhere."""
         number = outcome.number
         if self.stopping or outcome.kind != "preempted":
             return
-        self.announce(
-            f"trial {number}: {outcome.reason}; goes on from epoch {self.recorder.stored_epoch(number, under_way)}"
-        )
+        self.announce(f"trial {number}: {outcome.reason}; goes on from epoch {self.recorder.stored_epoch(number)}")
         if self._retry.no_progress(number):
             self.stopped_by = "preemptions"
             self.halted = SetupError(
@@ -342,12 +323,12 @@ class SweepController:
                 "than its nodes stay; take other nodes, then 'icd resume'"
             )
 
-    def _fault(self, outcome: AttemptResult, under_way: RunningTrial) -> None:
+    def _fault(self, outcome: AttemptResult) -> None:
         """Try again where that can help, or record the failure."""
         number, decision = outcome.number, self._retry.decide(outcome)
         self.ledger.note(number, faults=self._retry.counts(number))
         if decision.again:
-            last = self.recorder.stored_epoch(number, under_way)
+            last = self.recorder.stored_epoch(number)
             # Over several machines Ray places it where there is room; holding them all for one trial costs more.
             alone = outcome.kind == "memory" and len(self._hosts) <= 1
             how = f"{decision.words} alone" if alone else decision.words

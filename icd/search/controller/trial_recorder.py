@@ -9,7 +9,7 @@ from icd.search.core.attempts import trial_folder
 from icd.search.core.dead_terms import DeadTerm, dead_terms
 from icd.search.core.pair_runs import PairRun, epochs_before
 from icd.search.core.records import TrialRecord
-from icd.search.core.run_context import RunContext, RunningTrial
+from icd.search.core.run_context import RunContext
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_files import sweep_files_of
 from icd.search.suggest.search_space import SearchSpace
@@ -71,9 +71,12 @@ class TrialRecorder:
         if self.files.bucket is not None:
             self.files.fetch({number: self.ledger.record(number).attempts})
 
-    def stored_epoch(self, number: int, under_way: RunningTrial) -> int:
+    def stored_epoch(self, number: int) -> int:
         """Where a trial goes on: a checkpoint is written before its epoch is told, so its folder may be ahead."""
-        return under_way.before + self.files.newest_epoch(number, under_way.run)
+        runs = self._runs(number)
+        folders = {run: trial_folder(self.context.folder, number, run) for run, _ in runs}
+        run, before = next((run for run in runs if not (folders[run[0]] / "result.json").exists()), runs[-1])
+        return before + self.files.newest_epoch(number, run)
 
     # Ends
 

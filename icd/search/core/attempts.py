@@ -48,16 +48,17 @@ class Attempt:
     Attributes:
         number: Of the trial, in the study.
         attempt: Counted from 1; the trial's folder holds the newest, and an older one may not write there.
-        config: The trial's plain document, digests included.
+        config: The trial's plain document, digests included; that of its first run where there are several.
+        pairs: Of a trial with a run for each of several pairs, the documents by the pairs' names, in the order in which
+            they are trained, each in a folder of that name below the trial's. Epochs are counted on from run to run.
         sweep: Folder of the sweep; the trial's own is ``trials/NNNN`` below it.
-        member: Which of the trial's runs it is; empty where there is one. It has a folder below the trial's.
         data_root: Folder of data sets.
         hang_seconds: Without a step for this long the worker gives up its process.
         grace_seconds: So long after a SIGTERM an epoch may go on.
         threads: Of torch; 0 leaves them alone.
         engine: Asked for, for the steps.
         gpu_share: Share of its GPU, of whose memory it may use as much.
-        teacher_cache: What is kept of the teacher's answers: ``full``, ``stream`` or ``off``.
+        teacher_caches: What is kept of each teacher's answers, by ``teacher_name``: ``full``, ``stream`` or ``off``.
         stage: What the trial is for; a search is refused the test images.
         bucket: URL of the root, where that is a bucket; ``root`` and ``sweep`` are then copies on each machine.
     """
@@ -73,9 +74,9 @@ class Attempt:
     threads: int = 0
     engine: Engine = "auto"
     gpu_share: float = 1.0
-    teacher_cache: str = "off"
+    teacher_caches: Mapping[str, str] = field(default_factory=dict)
     stage: Stage = "search"
-    member: str = ""
+    pairs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     bucket: str = ""
 
     @property
@@ -84,15 +85,25 @@ class Attempt:
         return f"{self.number:04d}-{self.attempt}"
 
     @property
+    def runs(self) -> Mapping[str, Mapping[str, Any]]:
+        """The documents to train, by the names of their folders below ``folder``; empty for the only one."""
+        return self.pairs or {"": self.config}
+
+    @property
+    def epochs(self) -> int:
+        """Of all runs."""
+        return sum(int(document["training"]["epochs"]) for document in self.runs.values())
+
+    @property
     def folder(self) -> Path:
-        """The folder of the trial, or of its run; with a bucket the attempt's own copy of it."""
-        folder = trial_folder(Path(self.sweep), self.number, self.member)
+        """The folder of the trial; with a bucket the attempt's own copy of it."""
+        folder = trial_folder(Path(self.sweep), self.number)
         return folder / f"a{self.attempt}" if self.bucket else folder
 
     @property
     def prefix(self) -> str:
-        """What the names of the trial's objects, or of its run's, begin with in a bucket."""
-        return trial_folder(Path("sweeps") / Path(self.sweep).name, self.number, self.member).as_posix()
+        """What the names of the trial's objects begin with in a bucket."""
+        return trial_folder(Path("sweeps") / Path(self.sweep).name, self.number).as_posix()
 
     @property
     def stack(self) -> Path:
@@ -109,9 +120,11 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpochReport:
-    """One reported epoch of a run; its checkpoint is durable.
+    """One reported epoch of a trial; its checkpoint is durable.
 
     Attributes:
+        epoch: As the trial counts.
+        run: Name of the pair that was trained; empty where there is one run.
         metrics: With ``time``, seconds since 1970.
         device: Name of the GPU or CPU it was trained on; empty where it is only told again.
         location: Where that is, as the executor knows it.
@@ -121,6 +134,7 @@ class EpochReport:
     attempt: int
     epoch: int
     metrics: Mapping[str, float]
+    run: str = ""
     device: str = ""
     location: Location | None = None
 
@@ -130,7 +144,7 @@ class AttemptResult:
     """How an attempt ended.
 
     Attributes:
-        result: The trial's result.json, for ``complete``.
+        result: The result.json of the trial's last run, for ``complete``.
         reason: One line for people, for all but ``complete``.
         device: Name of the GPU or CPU it ran on.
         location: Where that is, as the executor knows it; None where the end says nothing about the place.
@@ -212,7 +226,7 @@ def newest_begun(names: Mapping[str, Stored], prefix: str, most: int) -> int:
 
 
 def newest_attempt(attempt: Attempt) -> int:
-    """Read which attempt has a trial's run; where the folder, or the bucket, does not say, it is the one that asks.
+    """Read which attempt has a trial; where the folder, or the bucket, does not say, it is the one that asks.
 
     Raises:
         SetupError: If the bucket stays away.

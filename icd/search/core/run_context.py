@@ -29,22 +29,16 @@ class RunContext:
 
 @dataclass(slots=True)
 class RunningTrial:
-    """A trial under way; epochs are counted on from run to run.
+    """A trial under way.
 
     Attributes:
         attempt: The newest.
-        epochs: Of all its runs.
+        epochs: Of all its runs, which are counted on from run to run.
         epoch: The last that was told.
         value: At that epoch.
-        run: Name of the run under way; empty where the trial has one.
-        before: Epochs of the runs before it.
-        more: Whether another run follows.
     """
 
     attempt: int
     epochs: int
     epoch: int = 0
     value: float | None = None
-    run: str = ""
-    before: int = 0
-    more: bool = False

@@ -43,12 +43,9 @@ class AttemptTracker:
         self.policy = policy
         self.running: dict[str, RunningAttempt] = {}
 
-    def next(self) -> Attempt | None:
-        """Give the next attempt, if there is one now."""
-        attempt = self.policy.next_attempt()
-        if attempt is not None:
-            self.running[attempt.name] = RunningAttempt(attempt=attempt)
-        return attempt
+    def begin(self, attempt: Attempt, location: Location | None = None, pid: int = 0) -> None:
+        """Take note that a worker is given an attempt, and where that is, as far as it is known."""
+        self.running[attempt.name] = RunningAttempt(attempt=attempt, location=location, pid=pid)
 
     def hear(self, name: str, message: Up) -> bool:
         """Take what a worker says of an attempt; False stops that, also where it was given up before."""

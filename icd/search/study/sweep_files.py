@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from icd.errors import SetupError, StateError
-from icd.search.core.attempts import checkpoints_below, newest_begun, trial_folder
+from icd.search.core.attempts import BEGUN, checkpoints_below, newest_begun, trial_folder
 from icd.search.core.records import Stage
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_index import REPORT_NAME, sweep_folder
@@ -27,7 +27,7 @@ from icd.training import STUDENT
 
 logger = logging.getLogger(__name__)
 
-_INDEX_NAME = ".copied.json"  # in a run's folder: whose files they are, and how they were listed
+_INDEX_NAME = ".copied.json"  # in a trial's folder: whose files they are, and how they were listed
 _AT_A_TIME = 16  # objects that are read side by side
 _EXCHANGE_EVERY_S = 5.0
 _STOP = "stop"
@@ -55,16 +55,16 @@ class SweepFiles:
 
     # Trials
 
-    def issue(self, number: int, run: str, attempt: int) -> None:
-        """Say which attempt has a trial's run; older ones may publish nothing from now on."""
+    def issue(self, number: int, attempt: int) -> None:
+        """Say which attempt has a trial; older ones may publish nothing from now on."""
         from icd.training.checkpoints import write_durably  # reading verbs need no torch
 
-        path = trial_folder(self.folder, number, run) / "attempt"
+        path = trial_folder(self.folder, number) / "attempt"
         path.parent.mkdir(parents=True, exist_ok=True)
         content = str(attempt).encode()
         write_durably(path, content)
         if self.bucket is not None:
-            self.bucket.write(f"{self._run(number, run)}/attempt", content)
+            self.bucket.write(f"{self._trial(number)}/attempt", content)
 
     def fetch(self, attempts: Mapping[int, int], *, weights: bool = False) -> None:
         """Bring the files of trials here, as the newest attempt that the ledger knows has published them.
@@ -76,10 +76,10 @@ class SweepFiles:
         if self.bucket is None or not attempts:
             return
         names = self.bucket.list(self._below(attempts))
-        runs = {match[1]: int(match[2]) for match in map(self._own_name, names) if match}
+        begun = {int(match[1]) for match in map(self._own_name, names) if match}
         with ThreadPoolExecutor(_AT_A_TIME) as pool:
-            chosen = [run for run, number in runs.items() if number in attempts]
-            for done in [pool.submit(self._fetch_run, run, names, attempts[runs[run]], weights) for run in chosen]:
+            chosen = [number for number in attempts if number in begun]
+            for done in [pool.submit(self._fetch_trial, number, names, attempts[number], weights) for number in chosen]:
                 done.result()
 
     def newest_epoch(self, number: int, run: str) -> int:
@@ -112,32 +112,32 @@ class SweepFiles:
 
     def _below(self, numbers: Collection[int]) -> str:
         """Give what the names of these trials' objects begin with, so that one listing has them all."""
-        return self._run(next(iter(numbers))) if len(numbers) == 1 else f"{self.prefix}/trials"
+        return self._trial(next(iter(numbers))) if len(numbers) == 1 else f"{self.prefix}/trials"
 
-    def _fetch_run(self, run: str, names: Mapping[str, Stored], attempts: int, weights: bool) -> None:
-        """Bring the files of one run, and drop those that its newest attempt does not have."""
+    def _fetch_trial(self, number: int, names: Mapping[str, Stored], attempts: int, weights: bool) -> None:
+        """Bring the files of one trial, and drop those that its newest attempt does not have."""
         if self.bucket is None:
             return
-        prefix, folder = f"{self.prefix}/trials/{run}", self.folder / "trials" / run
+        prefix, folder = self._trial(number), trial_folder(self.folder, number)
         attempt, index = newest_begun(names, prefix, attempts), _read_index(folder)
         theirs = f"{prefix}/a{attempt}/"
         files = {name.removeprefix(theirs): list(names[name]) for name in names if name.startswith(theirs)}
-        wanted = {name for name in files if "/" not in name and (weights or name != STUDENT)} - {"begun"}
+        wanted = {name for name in files if _is_copied(name, weights)}
         here = index["files"] if index["attempt"] == attempt else {}
         here = {name: seen for name, seen in here.items() if files.get(name) == seen == _listed(folder / name, seen)}
         for name in index["files"].keys() - here.keys() - wanted:  # of an older attempt, or out of date
             (folder / name).unlink(missing_ok=True)
-        for name in sorted(wanted - here.keys(), key=lambda name: name == "result.json"):
+        for name in sorted(wanted - here.keys(), key=lambda name: name.endswith("result.json")):
             self.bucket.download(theirs + name, folder / name)
             here[name] = files[name]
         if index != {"attempt": attempt, "files": here}:
             place(folder / _INDEX_NAME, json.dumps({"attempt": attempt, "files": here}).encode())
 
     def _own_name(self, name: str) -> re.Match[str] | None:
-        return re.fullmatch(rf"{re.escape(self.prefix)}/trials/((\d+)(?:/[^/]+)?)/a\d+/begun", name)
+        return re.fullmatch(rf"{re.escape(self.prefix)}/trials/(\d+)/a\d+/begun", name)
 
-    def _run(self, number: int, run: str = "") -> str:
-        return trial_folder(Path(self.prefix), number, run).as_posix()
+    def _trial(self, number: int) -> str:
+        return trial_folder(Path(self.prefix), number).as_posix()
 
     # The driver's own files
 
@@ -216,6 +216,12 @@ def fetch_trials(root: Path, ledger: Ledger, *, weights: int | None = None) -> N
     records = [record for stage in get_args(Stage) for record in ledger.records(stage)]
     attempts = {record.number: record.attempts for record in records if weights in (None, record.number)}
     files.fetch(attempts, weights=weights is not None)
+
+
+def _is_copied(name: str, weights: bool) -> bool:
+    """Whether a file of a trial comes here: no checkpoint, and a trained student only where it is asked for."""
+    *folders, own = name.split("/")
+    return "checkpoints" not in folders and name != BEGUN and (weights or own != STUDENT)
 
 
 def _listed(path: Path, seen: list[int]) -> list[int] | None:

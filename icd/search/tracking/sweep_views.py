@@ -32,7 +32,7 @@ from icd.worker.trial_metrics import stored_rows
 
 STAGE_TAG = "icd.stage"  # what a run of MLflow is: ``trial``, ``sweep``, ``arm`` or ``export``
 ARMS = "arms/"  # begins the names of the study's attributes that hold what confirmations and ablations found
-_FILES = ("config.yaml", "metrics.jsonl", "result.json", "curves.png", "grams.png", "grams.npz")
+_FILES = ("config.yaml", "metrics.jsonl", "result.json", "grams.png", "grams.npz")
 _FOUND = (REPORT_NAME, "confirmation.json")  # files of the whole sweep
 _SAID_OF_ARMS = ("statement", "winner")
 

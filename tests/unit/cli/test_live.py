@@ -33,7 +33,7 @@ class Sweep:
         return list(self.records)
 
     def progress(self) -> dict[int, Heartbeat]:
-        return {1: Heartbeat(3, 5, 10), 2: Heartbeat(4, 9, 10), 3: Heartbeat(2, 3, 10)}
+        return {1: Heartbeat(3, 5, 10), 2: Heartbeat(4, 9, 10), 3: Heartbeat(8, 3, 10)}
 
 
 def complete(number: int, value: float) -> TrialRecord:
@@ -109,7 +109,7 @@ def test_table_on_a_terminal() -> None:
     sweep.running = {
         1: RunningTrial(attempt=1, epochs=9, epoch=2, value=12.5),
         2: RunningTrial(attempt=1, epochs=8, epoch=4),  # what was heard of its steps is older than its epoch
-        3: RunningTrial(attempt=2, epochs=12, epoch=7, run="wide", before=6),
+        3: RunningTrial(attempt=2, epochs=12, epoch=7),
     }
     with display:
         assert isinstance(display.live, Live)

@@ -35,10 +35,7 @@ NODE: dict[str, Any] = {
     "skew_limit_s": 0.001,
     "folder": {"path": "/shared", "error": "", "free_gb": 100.0, "milliseconds": 5.0},
     "seen_here": True,
-    "unseen": [],
     "data": DATA,
-    "to_node_mb_s": 500.0,
-    "from_node_mb_s": 400.0,
 }
 CLUSTER: Any = {
     "address": "10.0.0.1:6379",
@@ -83,7 +80,7 @@ def test_a_cluster_that_is_well() -> None:
     checks = {(finding.check, finding.where) for finding in found}
     assert checks == {
         *(("token", "cluster"), ("database", "driver"), ("MLflow", "driver")),
-        *((check, "one") for check in ("answers", "versions", "clock", "root", "data", "limits", "gpu", "network")),
+        *((check, "one") for check in ("answers", "versions", "clock", "root", "data", "limits", "gpu")),
     }
     assert "nothing needs doing" in lines_of("10.0.0.1:6379", found)
 
@@ -116,7 +113,6 @@ CASES: dict[str, tuple[Any, str, str, str, str]] = {
     "clock far off": (node("skew_s", value=61.0), "clock", "one", "fail", "+61.000 s"),
     "no folder": (node("folder", "error", value="No such file"), "root", "one", "fail", "/shared: No such file"),
     "not seen": (node("seen_here", value=False), "root", "one", "fail", "the driver does not see"),
-    "others not seen": (node("unseen", value=["two"]), "root", "one", "fail", "what others wrote: two"),
     "no room": (node("folder", "free_gb", value=0.9), "root", "one", "fail", "0.9 GB free"),
     "slow folder": (node("folder", "milliseconds", value=1500.0), "root", "one", "warn", "1500 ms"),
     "no data": (node("data", "error", value="there is no such folder"), "data", "one", "fail", "no such folder"),
@@ -131,8 +127,6 @@ CASES: dict[str, tuple[Any, str, str, str, str]] = {
     "wrong product": (node(*GPU, "product_error", value=0.5), "gpu", "one", "fail", "off by 5.0e-01"),
     "no product": (node(*GPU, "product_error", value=float("nan")), "gpu", "one", "fail", "off by nan"),
     "gpu in use": (node(*GPU, "free_mb", value=20000), "gpu", "one", "warn", "19.5 of 40.0 GB free"),
-    "slow there": (node("to_node_mb_s", value=9.0), "network", "one", "warn", "9 MB/s to it"),
-    "slow back": (node("from_node_mb_s", value=9.0), "network", "one", "warn", "9 MB/s back"),
 }
 
 
@@ -166,16 +160,16 @@ def test_a_clock_that_is_read_badly_is_not_called_wrong(skew: float) -> None:
 
 def test_a_node_that_says_nothing_has_one_finding() -> None:
     silent = {**NODE, "error": "no answer for 5 s", "facts": None, "folder": None, "data": None}
-    silent |= {"skew_s": None, "skew_limit_s": None, "to_node_mb_s": None, "from_node_mb_s": None, "seen_here": False}
+    silent |= {"skew_s": None, "skew_limit_s": None, "seen_here": False}
     facts: Any = {**CLUSTER, "nodes": {"one": NODE, "two": silent}}
     found = diagnose(facts, {})
     assert [finding.check for finding in found if finding.where == "two"] == ["answers"]
     table = lines_of("10.0.0.1:6379", found)
     assert table[0] == "cluster at 10.0.0.1:6379: 2 nodes"
-    assert table[2].split() == ["token", "answers", "versions", "limits", "gpu", "clock", "root", "data", "network"]
+    assert table[2].split() == ["token", "answers", "versions", "limits", "gpu", "clock", "root", "data"]
     rows = {line.split()[0]: line.split()[1:] for line in table[3:6]}
-    assert rows["two"] == ["-", "FAIL", *["-"] * 7]
-    assert rows["one"] == ["-", *["ok"] * 8]
+    assert rows["two"] == ["-", "FAIL", *["-"] * 6]
+    assert rows["one"] == ["-", *["ok"] * 7]
 
 
 def test_data_that_nobody_has_may_not_be_needed() -> None:

@@ -42,7 +42,6 @@ def test_a_folder_that_is_shared(tmp_path: Path) -> None:
     assert facts["milliseconds"] is not None
     assert facts["free_gb"] is not None
     assert sorted(path.name for path in tmp_path.iterdir()) == ["driver", "one"]
-    assert NodeProbe().unseen(str(tmp_path), ["one", "two"]) == ["two"]
 
 
 def test_a_folder_that_is_another(tmp_path: Path) -> None:

@@ -53,7 +53,8 @@ def no_other_database(monkeypatch: pytest.MonkeyPatch) -> None:
 def searched(root: Path, **changes: Any) -> Hand:
     hand = Hand(root, **{**CHANGES, **changes})
     while (task := hand.driver.next_attempt()) is not None:
-        hand.epoch(task, EPOCHS, REACHED[task.number][task.member])
+        hand.epoch(task, EPOCHS, REACHED[task.number][SMALL])
+        hand.epoch(task, 2 * EPOCHS, REACHED[task.number][LARGE])
         hand.end(task)
     return hand
 
@@ -72,16 +73,17 @@ def value(arm: str, seed: int, pair: str) -> float:
 
 def run(hand: Confirming, task: Attempt, reached: OnPair = value) -> None:
     attributes = hand.record(task).attributes
-    last = reached(attributes["arm"], attributes["seed"], task.member)
-    hand.epoch(task, EPOCHS - 1, last + 10)
-    hand.epoch(task, EPOCHS, last)
+    for place, pair in enumerate((SMALL, LARGE)):
+        last = reached(attributes["arm"], attributes["seed"], pair)
+        hand.epoch(task, (place + 1) * EPOCHS - 1, last + 10)
+        hand.epoch(task, (place + 1) * EPOCHS, last)
     hand.end(task)
 
 
-def finish(hand: Confirming, reached: OnPair = value, most: int = 1000) -> list[tuple[str, str]]:
-    done: list[tuple[str, str]] = []
+def finish(hand: Confirming, reached: OnPair = value, most: int = 1000) -> list[str]:
+    done: list[str] = []
     while len(done) < most and (task := hand.driver.next_attempt()) is not None:
-        done.append((str(hand.record(task).baseline), task.member))
+        done.append(str(hand.record(task).baseline))
         run(hand, task, reached)
     return done
 
@@ -90,22 +92,15 @@ def test_every_arm_is_trained_on_every_pair(tmp_path: Path) -> None:
     hand = confirming(searched(tmp_path))
     assert [arm.label for arm in hand.plan.arms] == ["trial 2", "trial 1", "KD", "iCD-KD"], "finalists by rank"
     assert [arm.search_value for arm in hand.plan.arms] == [50.0, 60.5, None, None]
-    tasks = []
-    for _ in range(4):
-        task = hand.driver.next_attempt()
-        assert task is not None
-        tasks.append(task)
-        run(hand, task)
-    assert [(task.number, task.member) for task in tasks] == [
-        (LIST_NUMBERS + place, pair) for place in (0, 1) for pair in (SMALL, LARGE)
-    ]
-    assert [task.config["student"]["arch"] for task in tasks[:2]] == ["resnet8", "resnet14"]
-    assert {task.config["method"]["cluster_weight"] for task in tasks[:2]} == {
-        hand.ledger.record(2).params["method.cluster_weight"]
-    }
-    assert {(task.config["seed"], task.config["data"]["train_on"], task.stage) for task in tasks} == {
-        (101, "train+val", "confirm")
-    }
+    task = hand.driver.next_attempt()
+    assert task is not None
+    run(hand, task)
+    assert (task.number, list(task.runs), task.stage) == (LIST_NUMBERS, [SMALL, LARGE], "confirm")
+    documents = list(task.runs.values())
+    assert [document["student"]["arch"] for document in documents] == ["resnet8", "resnet14"]
+    weight = hand.ledger.record(2).params["method.cluster_weight"]
+    assert {document["method"]["cluster_weight"] for document in documents} == {weight}
+    assert {(document["seed"], document["data"]["train_on"]) for document in documents} == {(101, "train+val")}
     record = hand.ledger.record(LIST_NUMBERS)
     assert record.members == {pair: value("trial 2", 101, pair) for pair in (SMALL, LARGE)}
     assert Plan.from_data(json.loads(json.dumps(hand.plan.to_data()))) == hand.plan
@@ -115,8 +110,8 @@ def test_differences_are_means_over_the_pairs_and_looks_are_counted_on_each(tmp_
     hand = confirming(searched(tmp_path))
     runs = finish(hand)
     found, seeds = hand.found, (101, 102, 103)
-    assert len(runs) == 2 * 4 * len(seeds)
-    assert (found.finished, found.test_evaluations) == (True, 2 * len(runs))
+    assert len(runs) == 4 * len(seeds)
+    assert (found.finished, found.test_evaluations) == (True, 2 * 2 * len(runs))
     assert found.pairs == (SMALL, LARGE)
     first = found.comparisons[0]
     on_each = {
@@ -152,21 +147,21 @@ def test_the_rank_of_the_sweep_names_the_winner(tmp_path: Path) -> None:
     assert "Differences on each pair" in page.read_text()
 
 
-def test_drivers_that_are_killed_between_pairs_lose_and_repeat_nothing(tmp_path: Path) -> None:
+def test_drivers_that_are_killed_between_trials_lose_and_repeat_nothing(tmp_path: Path) -> None:
     (tmp_path / "whole").mkdir()
     (tmp_path / "cut").mkdir()
     whole = confirming(searched(tmp_path / "whole"), top=1, against=["KD"])
     names = finish(whole)
-    cut, trained = confirming(searched(tmp_path / "cut"), top=1, against=["KD"]), list[tuple[str, str]]()
-    while fresh := finish(cut, most=5):
+    cut, trained = confirming(searched(tmp_path / "cut"), top=1, against=["KD"]), list[str]()
+    while fresh := finish(cut, most=2):
         trained += fresh
         if (task := cut.driver.next_attempt()) is not None:  # under way when its driver is killed
             cut = cut.again()
             retaken = cut.driver.next_attempt()
             assert retaken is not None
-            assert (retaken.number, retaken.member, retaken.attempt) == (task.number, task.member, task.attempt + 1)
+            assert (retaken.number, retaken.attempt) == (task.number, task.attempt + 1)
             run(cut, retaken)
-            trained.append((str(cut.record(retaken).baseline), retaken.member))
+            trained.append(str(cut.record(retaken).baseline))
     assert trained == names
     assert outcome(cut.found) == outcome(whole.found)
     assert cut.driver.done
@@ -174,11 +169,12 @@ def test_drivers_that_are_killed_between_pairs_lose_and_repeat_nothing(tmp_path:
 
 def test_an_end_that_was_not_told_is_told_after_another_round_was_begun(tmp_path: Path) -> None:
     hand = confirming(searched(tmp_path), top=1, against=["KD"], seeds=2)
-    finish(hand, most=3)
+    finish(hand, most=1)
     task = hand.driver.next_attempt()
     assert task is not None
     attributes = hand.record(task).attributes
-    hand.epoch(task, EPOCHS, value(attributes["arm"], attributes["seed"], task.member))
+    for epoch, pair in ((EPOCHS - 1, SMALL), (EPOCHS, SMALL), (2 * EPOCHS, LARGE)):
+        hand.epoch(task, epoch, value(attributes["arm"], attributes["seed"], pair))
     hand.ledger.tell(task.number, "complete", [50.0], members={SMALL: 40.0, LARGE: 60.0})  # then its driver is killed
     again = hand.again(anew=True, asked={"top": 1, "against": ["KD"], "seeds": 2})
     assert again.plan.round == 2

@@ -74,13 +74,13 @@ def epochs(folder: Path) -> list[int]:
 
 def test_another_machine_continues_and_the_late_worker_is_refused(first: Machine, second: Machine, url: str) -> None:
     driver = first.shelf()
-    driver.issue(3, "", 1)
+    driver.issue(3, 1)
     task = first.task(1)
     with working_copy(task) as publish:
         for epoch in (1, 2, 3):
             train(task.folder, epoch)
             publish()
-        driver.issue(3, "", 2)
+        driver.issue(3, 2)
         newer = second.task(2)
         with working_copy(newer) as publish_newer:
             assert [row["epoch"] for row in take_up(newer.folder).rows] == [1, 2, 3]
@@ -101,7 +101,7 @@ def test_another_machine_continues_and_the_late_worker_is_refused(first: Machine
     assert epochs(folder) == [1, 2, 3, 4]
     assert not (folder / "result.json").exists()
     third = first.task(3)
-    driver.issue(3, "", 3)
+    driver.issue(3, 3)
     with working_copy(third):
         assert epochs(third.folder) == [1, 2, 3, 4]
         assert not (third.folder / "result.json").exists()
@@ -109,12 +109,12 @@ def test_another_machine_continues_and_the_late_worker_is_refused(first: Machine
 
 def test_an_attempt_that_took_nothing_over_is_passed_by(first: Machine, second: Machine, url: str) -> None:
     driver, task = first.shelf(), first.task(1)
-    driver.issue(3, "", 1)
+    driver.issue(3, 1)
     with working_copy(task) as publish:
         train(task.folder, 1)
         publish()
     Bucket(url).write(f"{RUN}/a2/metrics.jsonl", b'{"epoch": 7}\n')  # it died before it had begun
-    driver.issue(3, "", 3)
+    driver.issue(3, 3)
     with working_copy(second.task(3)):
         assert epochs(second.task(3).folder) == [1]
     driver.fetch({3: 2})
@@ -124,7 +124,7 @@ def test_an_attempt_that_took_nothing_over_is_passed_by(first: Machine, second: 
 def test_an_attempt_the_ledger_does_not_know_is_not_read(first: Machine, url: str) -> None:
     driver = first.shelf()
     for attempt in (1, 2):
-        driver.issue(3, "", attempt)
+        driver.issue(3, attempt)
         task = first.task(attempt)
         with working_copy(task) as publish:
             train(task.folder, attempt)
@@ -138,12 +138,12 @@ def test_an_attempt_the_ledger_does_not_know_is_not_read(first: Machine, url: st
 def test_what_is_fetched_follows_the_attempt(first: Machine, second: Machine) -> None:
     """A result that came too late is not left lying beside the newer attempt's files."""
     driver = first.shelf()
-    driver.issue(3, "", 1)
+    driver.issue(3, 1)
     task = first.task(1)
     with working_copy(task) as publish:
         train(task.folder, 1)
         publish()
-        driver.issue(3, "", 2)
+        driver.issue(3, 2)
         with working_copy(second.task(2)):
             pass
         bucket = Bucket(task.bucket)
@@ -161,14 +161,14 @@ def test_what_is_fetched_follows_the_attempt(first: Machine, second: Machine) ->
 
 def test_two_checkpoints_are_kept_and_dropped_at_the_end(first: Machine, url: str) -> None:
     driver, task, bucket = first.shelf(), first.task(1), Bucket(url)
-    driver.issue(3, "", 1)
+    driver.issue(3, 1)
     with working_copy(task) as publish:
         for epoch in range(1, 6):
             train(task.folder, epoch)
             publish()
     kept = [name for name in bucket.list(RUN) if "/checkpoints/" in name]
     assert len(kept) == 2
-    driver.issue(3, "", 2)
+    driver.issue(3, 2)
     with working_copy(first.task(2)) as publish:
         assert {path.name for path in first.task(2).folder.glob("checkpoints/*")} == {
             "epoch-000004.ckpt",
@@ -180,11 +180,11 @@ def test_two_checkpoints_are_kept_and_dropped_at_the_end(first: Machine, url: st
 
 def test_a_late_worker_is_refused_in_a_folder_too(tmp_path: Path) -> None:
     driver = SweepFiles(tmp_path / "sweeps" / "x", None)
-    driver.issue(3, "", 1)
+    driver.issue(3, 1)
     task = Attempt(number=3, attempt=1, config={}, sweep=str(driver.folder), root=str(tmp_path))
     with working_copy(task) as publish:
         publish()
-        driver.issue(3, "", 2)
+        driver.issue(3, 2)
         assert newest_attempt(task) == 2
         with pytest.raises(CheckpointError, match="attempt 2 has taken over from attempt 1"):
             publish()
@@ -192,7 +192,7 @@ def test_a_late_worker_is_refused_in_a_folder_too(tmp_path: Path) -> None:
 
 def test_a_sweep_does_not_begin_on_another_ones_trials(first: Machine, second: Machine) -> None:
     second.shelf().refuse_old_trials()
-    first.shelf().issue(3, "", 1)
+    first.shelf().issue(3, 1)
     with pytest.raises(StateError, match="trials of a sweep 'x' that the study database does not know"):
         second.shelf().refuse_old_trials()
 

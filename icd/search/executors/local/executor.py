@@ -143,15 +143,14 @@ class LocalExecutor:
         while free := [
             worker for worker in self.workers if not worker.attempt and not is_quarantined(worker.location, quarantined)
         ]:
-            attempt = tracker.next()
+            attempt = tracker.policy.next_attempt()
             if attempt is None:
                 return
             worker = min(free, key=lambda worker: worker.location == self._fell_at.get(attempt.number))
             if not worker.running:
                 worker.start(self.launch, self.threads)
             worker.attempt = attempt.name
-            running = tracker.running[attempt.name]
-            running.location, running.pid = worker.location, worker.child.pid if worker.child else 0
+            tracker.begin(attempt, worker.location, worker.child.pid if worker.child else 0)
             worker.send(Run(attempt))
 
     def _hear(self, worker: WorkerProcess, message: Up | None, tracker: AttemptTracker) -> None:

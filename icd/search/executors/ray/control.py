@@ -6,6 +6,7 @@ anew every second, so an actor that was lost and started again knows them soon.
 """
 
 import contextlib
+import secrets
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,7 +16,6 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from icd.search.core.messages import Down, Shutdown, Up
 
-_NAME = "icd-control"  # in the namespace of the driver's job, which is its own
 _ANSWER_S = 10.0
 
 
@@ -50,7 +50,8 @@ class ControlOwner:
     def __init__(self) -> None:
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         remote: Any = ray.remote(Control)
-        self._actor = remote.options(name=_NAME, num_cpus=0, max_restarts=-1, scheduling_strategy=here).remote()
+        self.name = f"icd-control-{secrets.token_hex(4)}"  # in the namespace of the driver's job
+        self._actor = remote.options(name=self.name, num_cpus=0, max_restarts=-1, scheduling_strategy=here).remote()
         self._asked: Any = None
 
     def put(self, orders: Mapping[str, Down | None], *, wait: bool = False) -> None:
@@ -80,11 +81,14 @@ class ControlOwner:
 
 
 class ControlLink:
-    """A worker's end, for one attempt; where the actor does not answer, nothing is known and nothing is wrong."""
+    """A worker's end, for one attempt; ``control`` is the actor's name.
 
-    def __init__(self, name: str) -> None:
+    Where the actor does not answer, nothing is known and nothing is wrong.
+    """
+
+    def __init__(self, control: str, name: str) -> None:
         self._name = name
-        self._actor: Any = ray.get_actor(_NAME)
+        self._actor: Any = ray.get_actor(control)
 
     def say(self, message: Up, *, wait: bool = False) -> None:
         """Tell the driver."""

@@ -111,7 +111,7 @@ class RayExecutor:
             label_selector=self.cluster.labels or None,
             max_restarts=0,
         ).remote()
-        done, begun = preparer.prepare.remote(Prepare(request)), False
+        done, begun = preparer.prepare.remote(self.control.name, Prepare(request)), False
         try:
             while True:
                 self.control.put({PREPARE: Stop() if stop() else None})
@@ -201,7 +201,7 @@ def _trainable(attempt: AttemptFunction | None) -> Callable[[dict[str, Any]], No
     """What runs as a trial of Tune's: one attempt."""
 
     def trial(config: dict[str, Any]) -> None:
-        run_attempt(config["name"], Run(Attempt(**json.loads(config["attempt"]))), attempt)
+        run_attempt(config["control"], Run(Attempt(**json.loads(config["attempt"]))), attempt)
 
     trial.__mixins__ = (HeedsSigterm,)  # type: ignore[attr-defined] # Tune makes it a base of its trainable
     return trial

@@ -66,8 +66,10 @@ class TrialTracker(AttemptTracker):
         """Give the next attempt, if there is one and a trial fits."""
         if self._room() <= 0 or self._deaths.resting:
             return None
-        attempt = super().next()
-        self._give_orders()
+        attempt = self.policy.next_attempt()
+        if attempt is not None:
+            self.begin(attempt)
+            self._give_orders()
         return attempt
 
     def hear(self, name: str, message: Up) -> bool:

@@ -37,7 +37,11 @@ class TrackerSearcher(Searcher):
             self.tracker.failure = error
             raise
         # Text: Tune reads a meaning into nested names.
-        return {"name": attempt.name, "attempt": json.dumps(asdict(attempt))}
+        return {
+            "name": attempt.name,
+            "control": self.tracker.control.name,
+            "attempt": json.dumps(asdict(attempt)),
+        }
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Nothing: the scheduler has heard it."""

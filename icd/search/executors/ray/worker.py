@@ -54,11 +54,11 @@ class RayChannel:
     Where the driver stops a trial of Tune's, what was told to Tune does not return.
     """
 
-    def __init__(self, name: str, message: Run | Prepare) -> None:
+    def __init__(self, control: str, name: str, message: Run | Prepare) -> None:
         self.location = Location(
             host=socket.gethostname(), gpu=see_given_gpus(), node=ray.get_runtime_context().get_node_id()
         )
-        self._control, self._given = ControlLink(name), list[Down]([message])
+        self._control, self._given = ControlLink(control, name), list[Down]([message])
         self._over, self._heeding, self._stopping = threading.Event(), True, False
         threading.Thread(target=self._heed, daemon=True).start()
 
@@ -119,18 +119,18 @@ class RayChannel:
                 os._exit(1)
 
 
-def run_attempt(name: str, message: Run, run: AttemptFunction | None) -> None:
+def run_attempt(control: str, message: Run, run: AttemptFunction | None) -> None:
     """Run an attempt in a process of Tune's."""
     keep_log(Path(message.attempt.here().sweep) / "logs")
-    with RayChannel(name, message) as channel:
+    with RayChannel(control, message.attempt.name, message) as channel:
         serve(channel, run)
 
 
 class Preparer:
     """An actor that makes ready."""
 
-    def prepare(self, message: Prepare) -> Prepared | Refused:
-        with RayChannel(PREPARE, message) as channel:
+    def prepare(self, control: str, message: Prepare) -> Prepared | Refused:
+        with RayChannel(control, PREPARE, message) as channel:
             channel.tell_control(Started(channel.location, os.getpid()))
             return prepare(message, channel)
 

@@ -6,6 +6,7 @@ from typing import Any
 from icd.search.core.attempts import Attempt, trial_folder
 from icd.search.core.ranks import ranks_of_trials
 from icd.search.core.records import TrialRecord, best, in_order
+from icd.training import checkpoints
 from tests.driving import EPOCHS, Hand, Value
 
 PAIRS = [{"teacher": "resnet20", "student": "resnet8"}, {"teacher": "resnet20", "student": "resnet14"}]
@@ -21,8 +22,13 @@ def hand(root: Path, **changes: Any) -> Hand:
 
 def run(by: Hand, task: Attempt | None) -> Attempt:
     assert task is not None
-    by.train(task, lambda number, epoch: REACHED[number][task.member] - EPOCHS + epoch)
+    by.train(task, reached)
     return task
+
+
+def reached(number: int, epoch: int) -> float:
+    """Give the value of an epoch, the last one of each run as in ``REACHED``."""
+    return REACHED[number][SMALL if epoch <= EPOCHS else LARGE] - EPOCHS + (epoch - 1) % EPOCHS + 1
 
 
 def test_ranks_do_not_ask_how_far_apart_values_are() -> None:
@@ -50,12 +56,13 @@ def test_a_run_has_a_folder_below_its_trials() -> None:
     assert trial_folder(Path("x"), 3) == Path("x/trials/0003")
 
 
-def test_runs_follow_each_other_and_are_told_as_one_trial(tmp_path: Path) -> None:
+def test_the_runs_of_a_trial_are_one_attempt(tmp_path: Path) -> None:
     driven = hand(tmp_path)
-    tasks = [run(driven, driven.driver.next_attempt()) for _ in range(6)]
-    assert [(task.number, task.member) for task in tasks] == [(n, name) for n in range(3) for name in (SMALL, LARGE)]
-    assert [task.attempt for task in tasks] == [1, 2] * 3
-    assert len({str(task.folder) for task in tasks}) == 6
+    tasks = [run(driven, driven.driver.next_attempt()) for _ in range(3)]
+    assert [(task.number, task.attempt, list(task.runs)) for task in tasks] == [
+        (n, 1, [SMALL, LARGE]) for n in range(3)
+    ]
+    assert tasks[0].config == tasks[0].pairs[SMALL]
     assert driven.driver.next_attempt() is None
     assert driven.driver.done
     found = driven.stored()
@@ -88,58 +95,37 @@ def test_a_sampler_sees_ranks_as_they_are_now(tmp_path: Path) -> None:
         trials = driven.ledger.by_rank(driven.ledger.study.get_trials(deepcopy=False))
         return [trial.value for trial in trials if trial.value is not None]
 
-    for _ in range(4):
-        run(driven, driven.driver.next_attempt())
-    assert seen() == [-1.5, -1.5]
     for _ in range(2):
         run(driven, driven.driver.next_attempt())
+    assert seen() == [-1.5, -1.5]
+    run(driven, driven.driver.next_attempt())
     assert seen() == [-2.0, -1.5, -2.5]  # larger is better, as the objective is
     assert [trial.value for trial in driven.ledger.study.get_trials()] == [50.0, 35.0, 20.0]
 
 
 def test_another_driver_goes_on_with_the_run_that_was_under_way(tmp_path: Path) -> None:
     driven = hand(tmp_path)
-    run(driven, driven.driver.next_attempt())
     task = driven.driver.next_attempt()
     assert task is not None
-    driven.epoch(task, 1, 7.0)
+    for epoch in range(1, EPOCHS + 2):
+        driven.epoch(task, epoch, 7.0)
+    (task.folder / LARGE / "checkpoints").mkdir()
+    checkpoints.save_epoch(task.folder / LARGE / "checkpoints", 1, {})
     again = driven.again(**GENERALIST)
     task = again.driver.next_attempt()
     assert task is not None
-    assert (task.number, task.member, task.attempt) == (0, LARGE, 3)
-    assert (task.folder / "attempt").read_text() == "3"
-
-
-def test_where_only_the_end_was_not_told_the_last_run_says_it_again(tmp_path: Path) -> None:
-    driven = hand(tmp_path)
-    run(driven, driven.driver.next_attempt())
-    task = driven.driver.next_attempt()
-    assert task is not None
-    for epoch in range(1, EPOCHS + 1):
-        driven.epoch(task, epoch, 10.0)
-    (task.folder / "result.json").write_text("{}")
-    task = driven.again(**GENERALIST).driver.next_attempt()
-    assert task is not None
-    assert (task.number, task.member) == (0, LARGE)
-
-
-def test_a_trial_that_was_begun_gets_all_its_runs_however_one_drains(tmp_path: Path) -> None:
-    driven = hand(tmp_path)
-    first = driven.driver.next_attempt()
-    driven.driver.drain = True
-    run(driven, first)
-    assert not driven.driver.done
-    assert run(driven, driven.driver.next_attempt()).member == LARGE
-    assert driven.driver.next_attempt() is None
-    assert driven.driver.done
+    assert (task.number, task.attempt) == (0, 2)
+    assert (task.folder / "attempt").read_text() == "2"
+    again.end(task, "killed", "its process died")
+    assert again.said[-1].endswith(f"retry 1/3 from epoch {EPOCHS + 1}")
 
 
 def test_a_run_that_diverged_or_failed_ends_the_trial(tmp_path: Path) -> None:
     driven = hand(tmp_path)
-    run(driven, driven.driver.next_attempt())
     task = driven.driver.next_attempt()
     assert task is not None
-    driven.epoch(task, 1, 5.0)
+    for epoch in range(1, EPOCHS + 2):
+        driven.epoch(task, epoch, 5.0)
     driven.end(task, "diverged", "loss is nan")
     task = driven.driver.next_attempt()
     assert task is not None
@@ -154,9 +140,9 @@ def test_a_run_that_diverged_or_failed_ends_the_trial(tmp_path: Path) -> None:
     assert failed.state == "failed"
 
 
-def constant(value: float) -> Value:
-    """Give a curve that does not change."""
-    return lambda number, epoch: value
+def constant(small: float, large: float) -> Value:
+    """Give a curve for each pair that does not change."""
+    return lambda number, epoch: small if epoch <= EPOCHS else large
 
 
 def test_a_sampler_learns_from_ranks_alone(tmp_path: Path) -> None:
@@ -164,8 +150,8 @@ def test_a_sampler_learns_from_ranks_alone(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         driven = hand(tmp_path / name, sampler={"name": "gp", "startup_trials": 2}, budget={"trials": 5})
         while (task := driven.driver.next_attempt()) is not None:
-            place = task.number * (3 if task.member == SMALL else 5) % 7
-            driven.train(task, constant(scales[task.member] * place))
+            small, large = scales[SMALL] * (task.number * 3 % 7), scales[LARGE] * (task.number * 5 % 7)
+            driven.train(task, constant(small, large))
         found = driven.stored()
         return [record.params for record in found], [record.values[0] for record in found]
 
