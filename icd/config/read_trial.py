@@ -168,7 +168,7 @@ class _TrialReader(TrialParts):
         own = {name: item for name, item in named.items() if name != "preset"}
         full = preset_fields(preset, MODELS[str(arch)].family if _is_key(arch, MODELS) else "", own)
         row = DATASETS[self.images.name] if self.images else None
-        if row and preset == row.preset and "augmentation" not in own:
+        if row is not None and preset == row.preset and "augmentation" not in own:
             full = {**full, "augmentation": plain_data(row.augmentation)}
         values = self.fields(TrainingConfig, full, path, instead=PRESETS["cifar100"], also=["preset"]) or {}
         return self.made(TrainingConfig, values, path)  # type: ignore[no-any-return]

@@ -189,12 +189,12 @@ def fitted(state: Mapping[str, Tensor], arch: str, stem: Stem, num_classes: int,
     """
     network = build_model(arch, num_classes=num_classes, stem=stem)
     wanted = network.state_dict()
-    state = unwrapped(state, wanted)
-    if isinstance(network, TimmNetwork):  # timm's own files know nothing of what it stands in here
-        state = {name if name in wanted else f"network.{name}": tensor for name, tensor in state.items()}
     # Files from before torch 0.4.1 have no batch counters; nothing reads them.
     counters = {name: tensor for name, tensor in wanted.items() if name.endswith("num_batches_tracked")}
-    state = counters | dict(state)
+    state = dict(unwrapped(state, wanted))
+    if isinstance(network, TimmNetwork):  # timm's own files know nothing of what it stands in here
+        state = {name if name in wanted else f"network.{name}": tensor for name, tensor in state.items()}
+    state = counters | state
     missing, surplus = wanted.keys() - state.keys(), state.keys() - wanted.keys()
     other = sorted(n for n in wanted.keys() & state.keys() if wanted[n].shape != state[n].shape)
     head = head_name(network)

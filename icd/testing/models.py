@@ -35,17 +35,26 @@ def seeded(case: ModelCase) -> Network:
     return build_model(case.arch, num_classes=CLASSES, stem=case.stem, seed=0)
 
 
-@lru_cache(maxsize=1)
 def network_of(case: ModelCase) -> Network:
     """Build the network of a case once, for evaluation."""
+    return _network_of(case, MODELS.owner(case.arch))
+
+
+def outputs_of(case: ModelCase) -> dict[int, Output]:
+    """Make one pass of each size, once."""
+    return _outputs_of(case, MODELS.owner(case.arch))
+
+
+@lru_cache(maxsize=1)
+def _network_of(case: ModelCase, owner: object) -> Network:
+    del owner  # another version of a plugin has another network of that name
     return seeded(case).eval()
 
 
 @lru_cache(maxsize=1)
-def outputs_of(case: ModelCase) -> dict[int, Output]:
-    """Make one pass of each size."""
+def _outputs_of(case: ModelCase, owner: object) -> dict[int, Output]:
     with torch.inference_mode():
-        return {size: network_of(case)(random_images(size)) for size in case.sizes}
+        return {size: _network_of(case, owner)(random_images(size)) for size in case.sizes}
 
 
 def the_head_is_linear(case: ModelCase) -> None:
