@@ -5,6 +5,7 @@ import os
 import signal
 import tempfile
 from collections.abc import Generator, Iterator
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,22 @@ def logging_as_it_was() -> Iterator[None]:
     root.handlers[:] = handlers
     root.setLevel(levels[0])
     ours.setLevel(levels[1])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def registries_as_they_were() -> Iterator[None]:
+    """What a module's plugins add is gone after it; reading them again adds it again."""
+    from icd.data import DATASETS
+    from icd.data.views import VIEW_FAMILIES
+    from icd.losses import BASE_LOSSES
+    from icd.methods import METHODS
+    from icd.models import MODELS
+
+    tables: list[Any] = [BASE_LOSSES, METHODS, MODELS, DATASETS, VIEW_FAMILIES]
+    before = [(table, {name: copy(value) for name, value in vars(table).items()}) for table in tables]
+    yield
+    for table, attributes in before:
+        vars(table).update(attributes)
 
 
 @pytest.fixture

@@ -301,8 +301,11 @@ def _defaults(cls: Any) -> dict[str, Any]:
 
 
 def _row(data: dict[str, Any]) -> dict[str, Any]:
-    shown = ("base_loss", "scales", "ce_weight", "base_weight", "cluster_weight", "warmup_epochs")
-    return data if data["name"] != "distill" else {key: data[key] for key in shown if key in data}
+    if data["name"] != "distill":
+        return data
+    shown = ["base_loss", "scales", "ce_weight", "base_weight", "cluster_weight", "warmup_epochs"]
+    shown += ["logit_standardization"] if data["logit_standardization"] else []
+    return {key: data[key] for key in shown}
 
 
 def _flow(value: Any) -> str:

@@ -200,7 +200,7 @@ class _SweepReader(TemplateReader):
         sources = self._several(others, self._source, "sweep", "every sweep may be named once")
         for path, source in sources.items():
             if source.sweep == name:
-                self.note((*path, "from"), "must be another sweep than this one", value=name)
+                self.refuse((*path, "from"), "must be another sweep than this one", name)
         return baselines, tuple(sources.values())
 
     def _source(self, item: dict[str, Any], path: KeyPath) -> Source | None:

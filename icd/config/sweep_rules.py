@@ -124,7 +124,7 @@ def _budget(known: TemplateReader, sweep: SweepConfig) -> None:
     elif endless and sweep.resources.gpus_per_trial == 0:
         rule = "ends no sweep whose trials take no GPU"
         known.note((*path, "gpu_hours"), rule, value=budget.gpu_hours, hint=write((*path, "hours"), 1))
-    elif budget.trials is not None and budget.trials < baselines + starts:
+    elif budget.trials is not None and budget.trials < baselines + starts and known.right(("search", "enqueue")):
         what = f"{baselines + starts} configurations" if starts else f"{baselines} baselines"
         rule, hint = f"trials >= the {what} of enqueue must hold", write((*path, "trials"), baselines + starts)
         known.note((*path, "trials"), rule, value=budget.trials, hint=hint)
