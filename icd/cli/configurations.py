@@ -304,7 +304,7 @@ def _row(data: dict[str, Any]) -> dict[str, Any]:
     if data["name"] != "distill":
         return data
     shown = ["base_loss", "scales", "ce_weight", "base_weight", "cluster_weight", "warmup_epochs"]
-    shown += ["logit_standardization"] if data["logit_standardization"] else []
+    shown += ["logit_standardization"] if data.get("logit_standardization") else []
     return {key: data[key] for key in shown}
 
 
