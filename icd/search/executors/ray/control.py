@@ -62,7 +62,11 @@ class ControlOwner:
                 ray.get(done, timeout=_ANSWER_S)
 
     def take(self, *, wait: bool = False) -> list[tuple[str, Up]]:
-        """Give what workers have said, as far as it is here."""
+        """Give what workers have said: as far as it is here, or with ``wait`` everything until now."""
+        said = self._taken(wait)
+        return said + self._taken(wait) if wait else said  # the first may have been asked for long ago
+
+    def _taken(self, wait: bool) -> list[tuple[str, Up]]:
         self._asked = self._asked or self._actor.take.remote()
         ready, _ = ray.wait([self._asked], timeout=_ANSWER_S if wait else 0)
         if not ready:
