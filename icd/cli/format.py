@@ -80,10 +80,8 @@ def status_lines(status: "SweepStatus", records: "Sequence[TrialRecord]") -> lis
         return lines
     lines += [f"trials: {count_text(status.counts)}", f"budget: {budget_text(status)}"]
     if (gain := status.expected_gain) is not None:
-        lines.append(
-            f"{gain.trials} more trials: about {gain.mean:.2g} better {status.metrics[0]} expected "
-            f"({gain.low:.2g} to {gain.high:.2g})"
-        )
+        expected = f"about {gain.mean:.2g} better expected (0 to {gain.high:.2g})"
+        lines.append(f"{gain.trials} more trials: {status.metrics[0]} {expected}")
     if status.requests:
         lines.append(f"asked for: {status.requests} more by 'icd try', as soon as the sweep is driven and has room")
     lines += [f"quarantined: {text}" for text in status.quarantined]

