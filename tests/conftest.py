@@ -23,6 +23,7 @@ TIERS = {
     "cluster": "cluster",
     "hosts": "hosts",
     "bench": "bench",
+    "examples": "examples",
     "integration": "core",
     "e2e": "core",
     "unit": "unit",
