@@ -11,8 +11,7 @@ from typing import Any, get_origin
 
 import yaml
 
-from icd.config.document import Document, KeyPath, dotted
-from icd.config.forms import SWEEP_KEYS, TOP, is_range
+from icd.config.document import SWEEP_KEYS, TOP, Document, KeyPath, dotted, is_range
 from icd.errors import Problem, did_you_mean
 from icd.fields import annotations
 from icd.methods import METHODS

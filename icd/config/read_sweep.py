@@ -3,25 +3,24 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
-from icd.config.document import Document, KeyPath, dotted, in_order
-from icd.config.forms import TOP, full_form
+from icd.config.document import TOP, Document, KeyPath, dotted, full_form, in_order
 from icd.config.habits import about_file, meant, write
+from icd.config.plugins import read_plugins
 from icd.config.ranges import Choice, Interval
-from icd.config.read_plugins import read_plugins
 from icd.config.read_template import TemplateReader
 from icd.config.read_trial import check_trial
 from icd.config.reader import MAPPING, MISSING_KEY, NAME, WRONG, Row
 from icd.config.space import Stored, baseline_document, replaces, trial_document
 from icd.config.sweep import (
     METRICS,
-    RANK_NAMES,
     Baseline,
     Budget,
     Objective,
     Pair,
     PrunerConfig,
+    RankName,
     Resources,
     SamplerConfig,
     Source,
@@ -87,7 +86,7 @@ class _SweepReader(TemplateReader):
         pairs = self._pairs(data["pairs"]) if data.get("pairs") is not None else ()
         baselines, sources = self._enqueue(search.get("enqueue"), name)
         rank = search.get("rank", "mean")
-        if rank not in RANK_NAMES or ("rank" in search and not pairs):
+        if rank not in get_args(RankName) or ("rank" in search and not pairs):
             rule = "is how trials of several pairs are ordered, mean or worst"
             self.note(("search", "rank"), rule, value=rank, hint="" if pairs else "drop it, or give pairs")
         sweep = SweepConfig(

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any, NamedTuple
 
-from icd.config.document import KeyPath, dotted
-from icd.config.forms import full_form
+from icd.config.document import KeyPath, dotted, full_form
 from icd.config.names import DIGITS
 from icd.config.ranges import GONE, Choice, Interval, ScaleWeights, changed, is_node
 from icd.config.training import TrainingConfig

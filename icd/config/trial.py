@@ -6,8 +6,8 @@ that gives an equal value. Equal configurations have equal keys.
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from typing import Annotated, Any, Literal
 
 from icd.config.names import whole
@@ -17,9 +17,13 @@ from icd.data.views import VIEW_FAMILIES
 from icd.fields import Checked, FieldProblem, Range, Seed
 from icd.losses import BASE_LOSSES
 from icd.methods import METHODS, CellDistillation, Method
-from icd.models import Stem
+from icd.models import MODELS, Stem
 from icd.plugins import Plugin, changes
+from icd.registry import Registry
 
+NUM_STEPS = 50  # of a fingerprint
+
+TeacherMode = Literal["cache", "live", "none"]
 ValShare = Annotated[float, Range(above=0, at_most=0.5)]
 
 _SEARCHED = {"train_on": "train", "measure_on": "val"}
@@ -147,6 +151,33 @@ class TrialConfig(Checked):
         return hashlib.sha256(text.encode()).hexdigest()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fingerprint(Checked):
+    """The first losses of a training: whoever trains the same configuration again sees whether it is the same training.
+
+    It may stand in a trial's file, as ``icd export`` writes it. It is no part of the configuration or its key.
+
+    Attributes:
+        key: Of the configuration, digests included.
+        device: Name of the GPU or CPU.
+        precision: ``fp32``, ``tf32`` or ``bf16``.
+        teacher: How it answered: from a ``cache``, ``live``, or ``none`` where there is no teacher.
+        versions: Of icd, Python, torch and NumPy.
+        losses: Sum of the terms in each of the first 50 steps, or of all where there are fewer.
+    """
+
+    key: str
+    device: str
+    precision: str
+    teacher: TeacherMode
+    versions: dict[str, str]
+    losses: tuple[float, ...]
+
+    def to_data(self) -> dict[str, Any]:
+        """Write it for YAML and JSON."""
+        return {**asdict(self), "losses": list(self.losses)}
+
+
 def plain_data(value: Any) -> Any:
     """Write a value, or a part of a configuration, as plain YAML data."""
     if isinstance(value, DataConfig):
@@ -180,6 +211,30 @@ def _named_weights(method: Any) -> dict[str, Any]:
         for name, weights in given.items()
         if weights is not None
     }
+
+
+def used_plugins(config: Any, listed: Sequence[Plugin] = ()) -> tuple[Plugin, ...]:
+    """Give the plugins that register something a configuration names, those that are listed in that order."""
+    order = {plugin: place for place, plugin in enumerate(listed)}
+    found = dict.fromkeys(owner for _, _, owner in owners([config]) if isinstance(owner, Plugin))
+    return tuple(sorted(found, key=lambda plugin: (order.get(plugin, len(order)), plugin.name)))
+
+
+def owners(parts: Iterable[Any]) -> Iterator[tuple[str, str, object]]:
+    """Give what each part of a trial names, and who registered it: what it is, its name, a plugin or a module."""
+    for part in parts:
+        if not is_dataclass(part) or isinstance(part, type):
+            continue
+        for table in (BASE_LOSSES, METHODS, VIEW_FAMILIES):
+            name, owner = table.name_of(type(part)), table.owner_of(type(part))
+            if name is not None and owner is not None:
+                yield table.what, name, owner
+        named: list[tuple[str, Registry[Any]]] = [("arch", MODELS), ("name", DATASETS)]
+        for key, rows in named:
+            value = getattr(part, key, None)
+            if isinstance(value, str) and (owner := rows.owner(value)) is not None:
+                yield rows.what, value, owner
+        yield from owners(getattr(part, field.name) for field in fields(part))
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:

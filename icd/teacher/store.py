@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from icd.config.checks import pretrained_problem
-from icd.config.read_plugins import used_plugins
-from icd.config.trial import DataConfig, NetworkConfig, TeacherConfig, TrialConfig
+from icd.config.trial import DataConfig, NetworkConfig, TeacherConfig, TrialConfig, used_plugins
 from icd.data.split import Split
 from icd.errors import ConfigError, IcdError, Interrupted, Problem, StateError, TeacherError, did_you_mean
 from icd.methods import CrossEntropy

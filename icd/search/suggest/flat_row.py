@@ -8,7 +8,7 @@ have is ``none``.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from icd.config.forms import WEIGHTS
+from icd.config.document import WEIGHTS
 from icd.config.ranges import ScaleWeights
 from icd.config.space import cases, methods_of, nodes_below
 from icd.config.trial import TrialConfig
