@@ -168,7 +168,7 @@ def _method(name: str) -> Schema:
     cls = METHODS[name]
     rows = [row for row, method in PAPER_ROWS.items() if type(method) is cls]
     own = {"name": {"const": name}, "recipe": _names(rows, description="A row of the paper."), **_fields(cls)}
-    one = [{"required": ["name"]}, {"required": ["recipe"]}]
+    one: list[Schema] = [{"required": ["name"]}, {"required": ["recipe"]}]
     if cls is CellDistillation:  # is meant where neither is named
         one.append({"not": _any(*one)})
     return _closed(own, description=cls.title, oneOf=one)

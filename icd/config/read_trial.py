@@ -11,13 +11,13 @@ from typing import Any
 
 from icd.config.checks import TrialParts, between_parts
 from icd.config.document import TOP, WEIGHTS, Document, KeyPath, full_form, in_order, is_range
+from icd.config.fingerprint import Fingerprint
 from icd.config.habits import about_file, meant, one_value, write
 from icd.config.plugins import read_plugins
 from icd.config.reader import MAPPING, MISSING_KEY, WRONG, Reader, Row, keys_of, option_types
 from icd.config.training import PRESETS, TrainingConfig, preset_fields
 from icd.config.trial import (
     DataConfig,
-    Fingerprint,
     NetworkConfig,
     TeacherConfig,
     TrialConfig,

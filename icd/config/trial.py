@@ -7,7 +7,7 @@ that gives an equal value. Equal configurations have equal keys.
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Annotated, Any, Literal
 
 from icd.config.names import whole
@@ -21,9 +21,6 @@ from icd.models import MODELS, Stem
 from icd.plugins import Plugin, changes
 from icd.registry import Registry
 
-NUM_STEPS = 50  # of a fingerprint
-
-TeacherMode = Literal["cache", "live", "none"]
 ValShare = Annotated[float, Range(above=0, at_most=0.5)]
 
 _SEARCHED = {"train_on": "train", "measure_on": "val"}
@@ -149,33 +146,6 @@ class TrialConfig(Checked):
             data["plugins"] = [[plugin.name, plugin.digest] for plugin in self.plugins]
         text = json.dumps(whole(data), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fingerprint(Checked):
-    """The first losses of a training: whoever trains the same configuration again sees whether it is the same training.
-
-    It may stand in a trial's file, as ``icd export`` writes it. It is no part of the configuration or its key.
-
-    Attributes:
-        key: Of the configuration, digests included.
-        device: Name of the GPU or CPU.
-        precision: ``fp32``, ``tf32`` or ``bf16``.
-        teacher: How it answered: from a ``cache``, ``live``, or ``none`` where there is no teacher.
-        versions: Of icd, Python, torch and NumPy.
-        losses: Sum of the terms in each of the first 50 steps, or of all where there are fewer.
-    """
-
-    key: str
-    device: str
-    precision: str
-    teacher: TeacherMode
-    versions: dict[str, str]
-    losses: tuple[float, ...]
-
-    def to_data(self) -> dict[str, Any]:
-        """Write it for YAML and JSON."""
-        return {**asdict(self), "losses": list(self.losses)}
 
 
 def plain_data(value: Any) -> Any:

@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from icd.config.trial import NUM_STEPS, Fingerprint, TeacherMode, TrialConfig
+from icd.config.fingerprint import NUM_STEPS, Fingerprint, TeacherMode
+from icd.config.trial import TrialConfig
 from icd.training.hardware import device_name, versions
 
 

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from icd.config.trial import Fingerprint
+from icd.config.fingerprint import Fingerprint
 
 # Of a loss, or of 1 where the loss is smaller. On one kind of device with one version the losses have equal bits.
 TOLERANCE = 1e-6

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from icd.config.trial import Fingerprint
+from icd.config.fingerprint import Fingerprint
 from icd.errors import CheckpointError
 
 METRICS = "metrics.jsonl"

@@ -3,8 +3,8 @@
 import pytest
 import yaml
 
+from icd.config.fingerprint import Fingerprint
 from icd.config.read_trial import read_trial, stored_fingerprint
-from icd.config.trial import Fingerprint
 from icd.config.yaml import parse_yaml
 from icd.errors import ConfigError
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from icd.config.fingerprint import NUM_STEPS
 from icd.config.read_trial import read_trial
-from icd.config.trial import NUM_STEPS
 from icd.config.yaml import parse_yaml
 from icd.errors import NonFiniteLossError
 from icd.training.first_losses import FirstLosses

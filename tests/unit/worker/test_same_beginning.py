@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from icd.config.trial import Fingerprint
+from icd.config.fingerprint import Fingerprint
 from icd.worker.same_beginning import TOLERANCE, compare
 
 NOTED = Fingerprint(
