@@ -109,26 +109,22 @@ def activate(plugins: Sequence[Plugin]) -> None:
     with _ONE_AT_A_TIME:
         found: dict[tuple[int, str], Plugin] = {}
         for plugin in plugins:
-            for added in _rows_of(plugin):
+            for added in rows_of(plugin):
                 other = found.setdefault((id(added.table), added.name), plugin)
                 if other.name != plugin.name:
                     rule = f"{added.table.what} {added.name!r} is registered by {other.name} and by {plugin.name}"
                     raise ConfigError(Problem(rule=f"{rule}; choose another name in one of them"))
         for plugin in plugins:
-            for added in _rows_of(plugin):
+            for added in rows_of(plugin):
                 added.table.add(added.name, added.row, plugin)
 
 
 def rows_of(plugin: Plugin) -> list[Added]:
-    """Give what a plugin registers."""
+    """Give what a plugin registers; it is imported once in a process."""
     with _ONE_AT_A_TIME:
-        return _rows_of(plugin)
-
-
-def _rows_of(plugin: Plugin) -> list[Added]:
-    if plugin not in _LOADED:
-        _LOADED[plugin] = _import_file(plugin) if plugin.source else _import_module(plugin)
-    return _LOADED[plugin]
+        if plugin not in _LOADED:
+            _LOADED[plugin] = _import_file(plugin) if plugin.source else _import_module(plugin)
+        return _LOADED[plugin]
 
 
 # Files
@@ -185,21 +181,17 @@ class _Text(importlib.abc.SourceLoader):
 
 def _import_file(plugin: Plugin) -> list[Added]:
     name = f"{_PREFIX}{re.sub(r'[^A-Za-z0-9_]', '_', Path(plugin.name).stem)}_{plugin.digest[:12]}"
-    spec = importlib.util.spec_from_loader(name, _Text(plugin), origin=plugin.name)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
+    loader = _Text(plugin)
+    module = ModuleType(name)
+    module.__spec__ = importlib.util.spec_from_loader(name, loader, origin=plugin.name)
     sys.modules[name] = module  # dataclasses look for the names of types there
     try:
         with _importing(plugin) as found:
-            _run(spec.loader, module)
+            loader.exec_module(module)
     except BaseException:
         del sys.modules[name]
         raise
     return found
-
-
-def _run(loader: Any, module: ModuleType) -> None:
-    loader.exec_module(module)
 
 
 @contextlib.contextmanager
@@ -219,32 +211,31 @@ def _importing(plugin: Plugin) -> Iterator[list[Added]]:
 
 def _failure(plugin: Plugin, error: BaseException) -> Problem:
     """Say in one line why an import failed, with the plugin's own line."""
-    line = _line_of(plugin, error)
+    syntax = isinstance(error, SyntaxError) and error.filename == plugin.name
+    line = error.lineno if syntax else next((line for _, line in _lines_of(error, plugin.name)), None)  # type: ignore[attr-defined]
     if isinstance(error, ConfigError):
         first = error.problems[0]
         return Problem(rule=first.rule, source=plugin.name, line=line, hint=first.hint)
-    missing = error.name if isinstance(error, ModuleNotFoundError) else None
     hint = ""
-    if missing and missing != plugin.name:
+    if isinstance(error, ModuleNotFoundError) and error.name != plugin.name:
         hint = "a plugin is one file or an installed package: move it into the file, or install it on every machine"
-    told = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-    return Problem(rule=f"cannot be imported: {told}", source=plugin.name, line=line, hint=hint)
+    return Problem(rule=f"cannot be imported: {_told(error)}", source=plugin.name, line=line, hint=hint)
 
 
-def _line_of(plugin: Plugin, error: BaseException) -> int | None:
-    """Find the plugin's own line in a traceback, the innermost."""
-    if isinstance(error, SyntaxError) and error.filename == plugin.name:
-        return error.lineno
+def _told(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+
+
+def _lines_of(error: BaseException, *names: str) -> list[tuple[str, int | None]]:
+    """Find the lines of some files in a traceback, the innermost first."""
     frames = traceback.extract_tb(error.__traceback__)
-    return next((frame.lineno for frame in reversed(frames) if frame.filename == plugin.name), None)
+    return [(frame.filename, frame.lineno) for frame in reversed(frames) if frame.filename in names]
 
 
 def fault(error: BaseException) -> str:
     """Say which plugin's line an exception came from, as ``my_losses.py:8: AttributeError: ...``; empty for none."""
-    names = {plugin.name for plugin in _LOADED if plugin.source}
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in names]
-    told = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-    return f"{frames[-1].filename}:{frames[-1].lineno}: {told}" if frames else ""
+    found = _lines_of(error, *(plugin.name for plugin in _LOADED if plugin.source))
+    return f"{found[0][0]}:{found[0][1]}: {_told(error)}" if found else ""
 
 
 # Modules

@@ -5,7 +5,7 @@ From then on the document is the same everywhere: on a worker, in a job, in the 
 
 from pathlib import Path
 
-from icd.config.document import Document
+from icd.config.document import ABSENT, Document
 from icd.errors import ConfigError, Problem
 from icd.plugins import Plugin, activate, ambient, place_of, resolve
 
@@ -13,12 +13,7 @@ _KEYS = ("student", "method", "teacher", "search")  # of a document that may nam
 
 
 def with_sources(document: Document, folder: Path) -> Document:
-    """Read the files that a document lists; what is wrong stays as it is, and is told when the list is read.
-
-    Args:
-        document: As a user wrote it.
-        folder: What paths are seen from.
-    """
+    """Read the files that a document lists, seen from a folder; what is wrong is told when the list is read."""
     data = document.data
     if not isinstance(data, dict) or not isinstance(data.get("plugins"), list):
         return document
@@ -66,7 +61,6 @@ def read_plugins(document: Document, problems: list[Problem]) -> tuple[Plugin, .
             found.append(plugin)
         except ConfigError as error:
             for problem in error.problems:
-                rule = str(problem) if not problem.has_value else problem.rule
-                value = {"value": problem.value} if problem.has_value else {}
-                problems.append(document.problem(("plugins", index), rule, hint="", **value))
+                rule, value = (problem.rule, problem.value) if problem.has_value else (str(problem), ABSENT)
+                problems.append(document.problem(("plugins", index), rule, value=value))
     return tuple(dict.fromkeys(found))

@@ -36,7 +36,7 @@ DATASETS: Registry[DatasetRow] = Registry(
         ),
         "cifar100": DatasetRow(
             load=cifar.load_cifar100,
-            summary="60,000 photographs of 32 x 32, 100 classes in 20 superclasses; can be downloaded",
+            summary="60,000 photographs of 32 x 32, 100 classes; can be downloaded",
             num_classes=100,
             image_size=32,
             augmentation=CropFlip(size=32, pad=4),
@@ -84,9 +84,7 @@ def load_dataset(
     download: bool = False,
     **options: object,
 ) -> Split:
-    """Load a row of ``DATASETS`` and divide it as a ``Request`` with these fields says.
-
-    ``options`` are the data set's own, the keyword arguments of its ``load``. Whoever reads them in a file checks them.
+    """Load a row of ``DATASETS`` with options of its own, divided as a ``Request`` with the other fields says.
 
     Raises:
         DataError: If files are missing, corrupt or not what they should be.

@@ -9,11 +9,7 @@ from icd.errors import DataError
 
 
 def load(request: Request) -> Split:
-    """List the training images now and the test images when they are opened; nothing is decoded before it is shown.
-
-    Args:
-        request: ``path`` names the folder; without it, ``root`` is the folder.
-    """
+    """List the images of the folder ``path``, or ``root``; nothing is decoded before it is shown."""
     folder = request.file("imagefolder") if request.path else request.folder("imagefolder")
     if not (folder / "train").is_dir():
         raise DataError(f"{folder}: has no folder 'train'; expected train/CLASS/*.jpg and test/CLASS/*.jpg")

@@ -5,7 +5,7 @@ Shape key:
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -44,6 +44,18 @@ def stretched(image: "Image", side: int) -> "Image":
     from PIL.Image import Resampling
 
     return image if image.size == (side, side) else image.resize((side, side), Resampling.BILINEAR)
+
+
+class OfSquares:
+    """What families share whose views are taken from a square: a file is shown as images in memory are."""
+
+    __slots__ = ()
+
+    def render(self: Any, image: "Image", view_id: int | None) -> NDArray[np.uint8]:
+        """Show a decoded file under a view, or as at test time: uint8 [3, S, S]."""
+        square_1CHW = torch.from_numpy(pixels(stretched(image, self.source) if self.resizes else image))[None]
+        shown_1CSS = self.evaluate(square_1CHW) if view_id is None else self.apply(square_1CHW, np.array([view_id]))
+        return np.ascontiguousarray(shown_1CSS[0].numpy())
 
 
 def stretched_batch(images_BCHW: Tensor, side: int) -> Tensor:

@@ -112,7 +112,6 @@ class Split:
     val: ImageSet
     test: ClosedTest
     class_names: tuple[str, ...]
-    superclasses: tuple[int, ...] | None  # superclass of each class, where the data set has some
     mean: Rgb  # of pixels scaled to 0..1
     std: Rgb
     digest: str  # of all images open to training and validation, however they are divided
@@ -156,7 +155,6 @@ def make_split(
     test: Callable[[], ImageSet],
     class_names: Sequence[str],
     *,
-    superclasses: Sequence[int] | None = None,
     mean: Rgb = IMAGENET_MEAN,
     std: Rgb = IMAGENET_STD,
 ) -> Split:
@@ -181,7 +179,6 @@ def make_split(
         val=images.subset(val_m),
         test=ClosedTest(test),
         class_names=tuple(class_names),
-        superclasses=None if superclasses is None else tuple(int(superclass) for superclass in superclasses),
         mean=mean,
         std=std,
         digest=hashlib.sha256(content.encode()).hexdigest(),

@@ -26,15 +26,14 @@ from torch.nn import functional as F
 
 from icd.data import counter
 from icd.data.pixels import (
+    OfSquares,
     ViewIds,
     centre_offset,
     flipped_where,
     ids_on,
     pixels,
-    require,
     require_side,
     resize_problems,
-    stretched,
     stretched_batch,
     windows,
 )
@@ -44,7 +43,7 @@ from icd.fields import Checked, Count, FieldProblem, NonNegativeInt, Range
 from icd.registry import Registry
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    pass
 
 # Separate streams, so that the order of an epoch says nothing about its views.
 _DRAW, _ORDER = 1, 2
@@ -75,7 +74,7 @@ def order(seed: int, epoch: int, n: int) -> NDArray[np.int64]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CropFlip(Checked):
+class CropFlip(OfSquares, Checked):
     """Zero-pad, crop a window, mirror left to right: CIFAR (pad 4: 162 views), CUB (256 -> 224: 2178 views).
 
     View id ``(flip * span + oy) * span + ox``: the window whose upper left corner is (oy, ox) in the padded
@@ -122,17 +121,6 @@ class CropFlip(Checked):
         start = centre_offset(self.source, self.size)
         return source_BCHW[:, :, start : start + self.size, start : start + self.size]
 
-    def render(self, image: "Image", view_id: int | None) -> NDArray[np.uint8]:
-        source_CHW, start = pixels(stretched(image, self.source)), centre_offset(self.source, self.size)
-        if view_id is None:
-            return np.ascontiguousarray(source_CHW[:, start : start + self.size, start : start + self.size])
-        require(0 <= view_id < self.num_views, f"0 <= view id < {self.num_views}", view_id)
-        flip, place = divmod(view_id, self.span**2)
-        oy, ox = divmod(place, self.span)
-        padded_CHW = np.pad(source_CHW, ((0, 0), (self.pad,) * 2, (self.pad,) * 2)) if self.pad else source_CHW
-        crop_CSS = padded_CHW[:, oy : oy + self.size, ox : ox + self.size]
-        return np.ascontiguousarray(crop_CSS[:, :, ::-1] if flip else crop_CSS)
-
     def _sources(self, images_BCHW: Tensor) -> Tensor:
         if self.resize is not None:
             return stretched_batch(images_BCHW, self.resize)
@@ -141,7 +129,7 @@ class CropFlip(Checked):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Identity(Checked):
+class Identity(OfSquares, Checked):
     """No augmentation: one view, the image itself; files are stretched to the square first."""
 
     size: Count
@@ -159,13 +147,9 @@ class Identity(Checked):
     def evaluate(self, images_BCHW: Tensor) -> Tensor:
         return stretched_batch(images_BCHW, self.size)
 
-    def render(self, image: "Image", view_id: int | None) -> NDArray[np.uint8]:
-        require(view_id in (None, 0), "view id == 0", view_id)
-        return pixels(stretched(image, self.size))
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RandAugment(Checked):
+class RandAugment(OfSquares, Checked):
     """Crop and mirror as ``crop_flip`` does, then apply ``num_ops`` of RandAugment's 14 operations.
 
     The view id seeds the crop, the operations, drawn with replacement, and their signs. The pixels of an operation are
@@ -214,15 +198,6 @@ class RandAugment(Checked):
 
     def evaluate(self, images_BCHW: Tensor) -> Tensor:
         return self.crops.evaluate(images_BCHW)
-
-    def render(self, image: "Image", view_id: int | None) -> NDArray[np.uint8]:
-        if view_id is None:
-            return self.crops.render(image, None)
-        require(0 <= view_id < self.num_views, f"0 <= view id < {self.num_views}", view_id)
-        ids_1 = np.array([view_id])
-        cropped_CSS = self.crops.render(image, int(crop_ids(ids_1, self.crops.num_views)[0]))
-        shown_1CSS = self._augmented(cropped_CSS[None], ids_1)
-        return np.ascontiguousarray(shown_1CSS[0])
 
     def _augmented(self, cropped_BCSS: NDArray[np.uint8], ids_B: NDArray[np.int64]) -> NDArray[np.uint8]:
         from PIL import Image

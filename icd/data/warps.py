@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from icd.data import counter
-from icd.data.pixels import ViewIds, flipped_where, ids_on, pixels, require, require_side, resize_problems
+from icd.data.pixels import OfSquares, ViewIds, flipped_where, ids_on, pixels, require, require_side, resize_problems
 from icd.fields import Checked, Count, FieldProblem, Range
 from icd.kept import kept
 
@@ -28,7 +28,7 @@ _TRIES = 10  # torchvision's number of tries before it takes the centre
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RotateFlip(Checked):
+class RotateFlip(OfSquares, Checked):
     """Rotate about the centre with nearest sampling and black corners, mirror left to right (Tiny-ImageNet).
 
     View id ``flip * steps + step``: rotate by ``-degrees + 2 * degrees * step / (steps - 1)``
@@ -66,12 +66,6 @@ class RotateFlip(Checked):
     def evaluate(self, images_BCHW: Tensor) -> Tensor:
         require_side(images_BCHW.shape[2], images_BCHW.shape[3], self.size)
         return images_BCHW
-
-    def render(self, image: "Image", view_id: int | None) -> NDArray[np.uint8]:
-        image_1CHW = torch.from_numpy(pixels(image))[None]
-        if view_id is None:
-            return np.ascontiguousarray(self.evaluate(image_1CHW)[0].numpy())
-        return np.ascontiguousarray(self.apply(image_1CHW, np.array([view_id]))[0].numpy())
 
 
 @kept

@@ -233,12 +233,7 @@ def _guess(state: Mapping[str, Tensor]) -> str:
 def import_teacher(store: TeacherStore, path: Path, split: Split, config: TrialConfig, *, name: str | None) -> Teacher:
     """Bring a published weights file into the store, measured on the validation part of a data set.
 
-    Args:
-        store: Where to keep it.
-        path: The foreign file.
-        split: Images to measure it on.
-        config: Names the architecture, as its student, and the test-time view.
-        name: For people; made from architecture, data and digest where None.
+    ``config`` names the architecture, as its student, and the test-time view.
 
     Raises:
         TeacherError: If the file cannot be read, does not fit, or holds a number that is not finite.

@@ -90,14 +90,6 @@ def test_no_help_and_no_completion_waits_for_a_framework() -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["table", "x.yaml"], "'icd table' is now 'icd benchmark'"),
-        (["explain", "x"], "'icd explain' is now 'icd ablate'"),
-        (["flush", "x"], "'icd flush' is now 'icd sync'"),
-        (["specialists", "x"], "'icd specialists' is now 'icd compare --pairs'"),
-        (["teacher", "table", "build"], "'icd teacher table' is now 'icd teacher cache'"),
-        (["teacher", "cache", "drop", "x"], "'icd teacher cache drop' is now 'icd teacher cache rm'"),
-        (["sweep", "x.yaml", "--table", "live"], "--table is now --teacher-cache auto|full|stream|off"),
-        (["train", "x.yaml", "--table-gb", "3"], "--table-gb is now --teacher-cache-gb"),
         (["confirm", "x", "--against", "KD,SP"], "--against takes one label; repeat it for several, but got 'KD,SP'"),
         (["stauts"], "no verb 'stauts'; did you mean 'status'?"),
         (["--json", "stop", "x"], "'icd stop' has no --json"),
