@@ -8,8 +8,7 @@ from icd.config.document import KeyPath
 from icd.config.reader import Reader
 from icd.config.training import TrainingConfig, usual_lr
 from icd.config.trial import DataConfig, NetworkConfig, TeacherConfig, TrialConfig
-from icd.data import DATASETS
-from icd.data.dataset import views_problem
+from icd.data import DATASETS, views_problem
 from icd.errors import ConfigError
 from icd.losses import DecoupledKD, LocalRelations, NormalizedKD, RefinedLogits
 from icd.methods import METHODS, CellDistillation, Method

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from icd.data.dataset import CIFAR100_MEAN, CIFAR100_STD, Request
 from icd.data.images import ArrayImages
-from icd.data.split import Rgb, Split, make_split
+from icd.data.split import Request, Rgb, Split, make_split
 from icd.errors import DataError
 from icd.fields import Count
 
+CIFAR100_MEAN, CIFAR100_STD = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
 _MEAN, _STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)  # CIFAR-10's
 
 

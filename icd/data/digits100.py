@@ -20,9 +20,8 @@ import torch
 from numpy.typing import NDArray
 
 from icd.data import counter
-from icd.data.dataset import Request
 from icd.data.images import ArrayImages
-from icd.data.split import Split, make_split
+from icd.data.split import Request, Split, make_split
 from icd.fields import Count, NonNegativeInt
 
 SIDE = 32

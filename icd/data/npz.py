@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from numpy.lib import format as npy
 
-from icd.data.dataset import CIFAR100_MEAN, CIFAR100_STD, Request
+from icd.data.cifar import CIFAR100_MEAN, CIFAR100_STD
 from icd.data.images import ArrayImages
-from icd.data.split import Rgb, Split, make_split
+from icd.data.split import Request, Rgb, Split, make_split
 from icd.errors import DataError
 
 _UNREADABLE = (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error)

@@ -32,9 +32,7 @@ from icd.data.pixels import (
     flipped_where,
     ids_on,
     pixels,
-    require_side,
     resize_problems,
-    stretched_batch,
     windows,
 )
 from icd.data.rand_augment import STRENGTHS, augmented, crop_ids, draw_operations
@@ -50,19 +48,10 @@ _DRAW, _ORDER = 1, 2
 
 
 def draw(seed: int, epoch: int, indices_B: ArrayLike, num_views: int) -> NDArray[np.int64]:
-    """Choose the view each image shows in an epoch.
+    """Choose the view that each image [B] shows in an epoch: int64 [B], uniform over ``range(num_views)``.
 
-    A pure function of (seed, epoch, image index): the batch an image is in, the process and a resume do not
-    matter.
-
-    Args:
-        seed: The trial's augmentation seed; equal seeds give common random numbers across trials.
-        epoch: Epoch number.
-        indices_B: Indices of the images in the training set, [B].
-        num_views: ``ViewFamily.num_views``.
-
-    Returns:
-        int64 [B], uniform over ``range(num_views)``.
+    A pure function of (seed, epoch, image index): the batch an image is in, the process and a resume do not matter.
+    Equal seeds give common random numbers across trials.
     """
     return counter.below(num_views, _DRAW, seed, epoch, indices_B)
 
@@ -111,21 +100,15 @@ class CropFlip(OfSquares, Checked):
 
     def apply(self, images_BCHW: Tensor, view_ids_B: ViewIds) -> Tensor:
         ids_B = ids_on(images_BCHW.device, view_ids_B, self.num_views)
-        source_BCHW = self._sources(images_BCHW)
+        source_BCHW = OfSquares.evaluate(self, images_BCHW)
         padded_BCHW = F.pad(source_BCHW, (self.pad,) * 4) if self.pad else source_BCHW
         crops_BCSS = windows(padded_BCHW, ids_B // self.span % self.span, ids_B % self.span, self.size)
         return flipped_where(crops_BCSS, ids_B >= self.span**2) if self.flip else crops_BCSS
 
     def evaluate(self, images_BCHW: Tensor) -> Tensor:
-        source_BCHW = self._sources(images_BCHW)
+        source_BCHW = OfSquares.evaluate(self, images_BCHW)
         start = centre_offset(self.source, self.size)
         return source_BCHW[:, :, start : start + self.size, start : start + self.size]
-
-    def _sources(self, images_BCHW: Tensor) -> Tensor:
-        if self.resize is not None:
-            return stretched_batch(images_BCHW, self.resize)
-        require_side(images_BCHW.shape[2], images_BCHW.shape[3], self.source)
-        return images_BCHW
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,9 +126,6 @@ class Identity(OfSquares, Checked):
     def apply(self, images_BCHW: Tensor, view_ids_B: ViewIds) -> Tensor:
         ids_on(images_BCHW.device, view_ids_B, 1)
         return self.evaluate(images_BCHW)
-
-    def evaluate(self, images_BCHW: Tensor) -> Tensor:
-        return stretched_batch(images_BCHW, self.size)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,8 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from icd.data import DATASETS, Split
-from icd.data.dataset import views_problem
+from icd.data import DATASETS, Split, views_problem
 from icd.data.images import ArrayImages, FileImages, ImageSet
 from icd.data.loader import batches
 from icd.data.pixels import pixels
