@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from icd import __version__
-from icd.config.forms import is_range
+from icd.config.document import is_range
 from icd.config.names import shown_params
 from icd.results.outcome import Outcome
 from icd.results.pruning import PruningAudit
