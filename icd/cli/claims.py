@@ -65,7 +65,7 @@ def confirm(name: str, all_seeds: bool, dry_run: bool, as_json: bool, **options:
     """
     from icd import results
     from icd.config.sweep import Budget
-    from icd.results.lines import outcome_lines
+    from icd.results.tables import outcome_lines
 
     if dry_run:
         found = results.read(name, "confirm", root=options["root"])
@@ -103,7 +103,7 @@ def ablate(name: str, dry_run: bool, as_json: bool, **options: Any) -> None:
     """
     from icd import results
     from icd.results.importance import importance_of
-    from icd.results.lines import importance_lines, outcome_lines
+    from icd.results.tables import importance_lines, outcome_lines
     from icd.search.study.sweep_index import find
 
     root = options["root"]
