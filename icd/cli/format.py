@@ -24,7 +24,7 @@ _WIDEST = 110
 
 def write_json(value: object) -> None:
     """Print a value for programs."""
-    click.echo(json.dumps(value, indent=1))
+    click.echo(json.dumps(value, indent=1, default=str))
 
 
 def write_lines(lines: Sequence[str]) -> None:

@@ -237,7 +237,7 @@ def sync(
 
 
 def _document(source: Source, overrides: Sequence[str], name: str | None) -> "Document":
-    from icd.config.plugin_sources import with_ambient, with_sources
+    from icd.config.plugins import with_ambient, with_sources
     from icd.config.yaml import Document, apply_overrides, read_yaml
 
     if isinstance(source, Mapping):

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from icd.config.engine import engine_asked
-from icd.config.sweep import SweepConfig
+from icd.config.sweep import SweepConfig, engine_asked
 from icd.errors import SetupError
 from icd.search.controller.controller import SweepController
 from icd.search.core.attempts import Policy

@@ -42,7 +42,7 @@ from icd.config.read_sweep import read_sweep  # noqa: E402
 from icd.config.sweep import Baseline  # noqa: E402
 from icd.config.yaml import Document  # noqa: E402
 from icd.errors import Interrupted  # noqa: E402
-from icd.results.confirm import run_confirmation  # noqa: E402
+from icd.results.run_plan import run_plan  # noqa: E402
 from icd.search import run_sweep  # noqa: E402
 from icd.search.core.records import Stage  # noqa: E402
 from icd.search.core.trial_request import TrialRequest  # noqa: E402
@@ -210,7 +210,7 @@ def drive(
             if confirm is None:
                 run_sweep.run(sweep, document, settings)
             else:
-                run_confirmation(sweep.name, settings, **confirm)
+                run_plan("confirm", sweep.name, settings, **confirm)
         except Interrupted:
             return 128 + signals[0]
         (root / "operations").write_text(str(said[0] if said else 0))

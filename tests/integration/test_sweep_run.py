@@ -82,27 +82,6 @@ def test_sweep_again_extended_exported(
     assert json.loads(trained_again.out)["val"]["top1"] == best.values[0]
 
 
-@pytest.mark.timeout(900)
-def test_a_baseline_that_failed_is_trained_once_its_cause_is_mended(
-    command: Command, tmp_path: Path, icd_root: Path
-) -> None:
-    place = icd_root / "sweeps" / "by-hand" / "trials" / "0000"
-    place.mkdir(parents=True)
-    (place / "config.yaml").write_text("student: resnet14\n")  # of something else
-    words = ["--executor", "process", "--set", "resources.retries=0"]
-    failed = command("sweep", file(tmp_path), *words)
-    assert "'icd resume by-hand --retry-failed'" in one_line(failed, 4, "FAILED")
-    (place / "config.yaml").unlink()
-    said = command("resume", "by-hand", "--retry-failed", "--json", *words)
-    assert said.code == 0, said.err
-    assert "failed trials are trained again as 2" in said.err
-    told = json.loads(said.out)
-    assert {state: count for state, count in told["counts"].items() if count} == {"complete": 2, "retried": 1}
-    assert [(row["baseline"], row["state"]) for row in told["baselines"]] == [("KD", "retried"), ("KD", "complete")]
-    assert search.status("by-hand").used["trials"] == 2
-    assert "no failed trial to train again" in command("resume", "by-hand", "--retry-failed", *words).err
-
-
 def test_a_trial_is_added_to_a_sweep_that_runs(command: Command, tmp_path: Path, icd_root: Path) -> None:
     endless = file(tmp_path, budget={"trials": 500})
     with begun("sweep", endless, "--executor", "process", "-q") as driver:

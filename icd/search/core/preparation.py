@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from icd.config.engine import Engine
+from icd.config.sweep import Engine
 from icd.config.trial import TrialConfig, settled, student_name
 from icd.errors import ConfigError, Problem
 from icd.teacher.cache import BUDGET_GB, CacheMode

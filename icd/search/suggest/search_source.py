@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from icd.config.sweep import Baseline, Start, SweepConfig
+from icd.config.sweep import Baseline, SweepConfig
 from icd.errors import ConfigError
 from icd.search.core.pair_runs import PairRun, key_of, with_configs
 from icd.search.core.preparation import PreflightResult
@@ -11,7 +11,7 @@ from icd.search.core.records import Stage, TrialRecord
 from icd.search.core.trial_request import TrialRequest
 from icd.search.study.ledger import Ledger
 from icd.search.suggest.samplers import draw_seed
-from icd.search.suggest.search_space import SearchSpace
+from icd.search.suggest.search_space import SearchSpace, Start
 
 _DUPLICATES_IN_ROW = 100  # after so many the sampler has nothing new to say
 REFUSED = "refused-"  # begins the key of a trial whose parameters are no configuration

@@ -5,6 +5,7 @@ on an axis.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -15,13 +16,30 @@ from icd.config.document import Document
 from icd.config.ranges import Choice, Interval
 from icd.config.read_trial import read_trial
 from icd.config.space import Stored, baseline_document, trial_document
-from icd.config.sweep import Baseline, Start, SweepConfig
+from icd.config.sweep import Baseline, SweepConfig
 from icd.config.trial import TrialConfig
 from icd.config.walk import Dimension
 from icd.errors import ConfigError, StateError
 from icd.search.core.pair_runs import PairRun, pair_runs_of
 from icd.search.core.records import TrialRecord
 from icd.search.suggest.flat_row import FlatRow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """A trial of another sweep as it is tried here.
+
+    Attributes:
+        label: ``OTHER trial 12``.
+        values: What it reached there, one for each objective of that sweep.
+        changes: To this sweep's fixed part, as a baseline has them.
+        params: The same in terms of this sweep's space; empty where the space cannot express it.
+    """
+
+    label: str
+    values: tuple[float, ...]
+    changes: Mapping[str, Any]
+    params: Mapping[str, Any]
 
 
 class SearchSpace:
