@@ -37,7 +37,7 @@ def apply_overrides(document: Document, assignments: Sequence[str]) -> Document:
                 origins.setdefault(path[:end], (_label(assignment), None))
     if len(problems) > len(document.problems):
         raise ConfigError(problems)
-    return Document(data, document.source, origins, problems=document.problems, broken=document.broken)
+    return Document(data, document.source, origins, document.problems, document.broken)
 
 
 def _label(assignment: str) -> str:

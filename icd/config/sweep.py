@@ -185,7 +185,6 @@ class Source(Checked):
     """A request to begin with the best trials of another sweep; ``search/suggest/warm_start.py`` finds them.
 
     Attributes:
-        sweep: Name of the other sweep.
         top: How many of its best complete trials.
     """
 
@@ -195,15 +194,9 @@ class Source(Checked):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """A teacher and a student, as a trial's document has them.
+    """A teacher and a student, as a trial's document has them."""
 
-    Attributes:
-        name: Folder of its run in every trial, and its name in tables.
-        teacher: Plain data.
-        student: Plain data.
-    """
-
-    name: str
+    name: str  # folder of its run in every trial, and its name in tables
     teacher: Any
     student: Any
 

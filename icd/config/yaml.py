@@ -143,7 +143,7 @@ def parse_yaml(text: str, source: str) -> Document:
         raise _refusal(source, None, "must not be empty")
     builder = _Builder(source)
     data = builder.build(root, ())
-    return Document(data, source, builder.origins, problems=tuple(builder.problems), broken=tuple(builder.broken))
+    return Document(data, source, builder.origins, tuple(builder.problems), tuple(builder.broken))
 
 
 class _Builder:
