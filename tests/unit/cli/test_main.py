@@ -90,13 +90,12 @@ def test_no_help_and_no_completion_waits_for_a_framework() -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["confirm", "x", "--against", "KD,SP"], "--against takes one label; repeat it for several, but got 'KD,SP'"),
         (["stauts"], "no verb 'stauts'; did you mean 'status'?"),
         (["--json", "stop", "x"], "'icd stop' has no --json"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_old_words_are_answered_with_the_new_ones(run: Run, words: list[str], said: str) -> None:
+def test_a_word_that_is_none_is_named(run: Run, words: list[str], said: str) -> None:
     code, out, err = run(*words)
     assert (code, out) == (2, "")
     assert err.startswith(f"icd: error[USAGE] {said}; see 'icd")
