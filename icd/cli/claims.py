@@ -74,7 +74,7 @@ def confirm(name: str, all_seeds: bool, dry_run: bool, as_json: bool, **options:
     """
     from icd import results
     from icd.config.sweep import Budget
-    from icd.results.lines import outcome_lines
+    from icd.results.tables import outcome_lines
 
     options["adaptive"] = False if all_seeds else None
     found = _found("confirm", name, options, None if dry_run else results.confirm_sweep)
@@ -103,7 +103,7 @@ def ablate(name: str, dry_run: bool, as_json: bool, **options: Any) -> None:
     """
     from icd import results
     from icd.results.importance import importance_of
-    from icd.results.lines import importance_lines, outcome_lines
+    from icd.results.tables import importance_lines, outcome_lines
     from icd.search.study.sweep_index import find
 
     found = _found("ablate", name, options, None if dry_run else results.ablate_sweep)

@@ -29,6 +29,7 @@ SECTIONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "plan": ("sweep", "Say what a sweep would try and take, before it starts."),
         "sweep": ("sweep", "Run a sweep from its file, or go on with it."),
         "resume": ("sweep", "Go on with a sweep by its name."),
+        "try": ("try_trial", "Add a trial of your own to a sweep, running or not."),
         "status": ("look", "Say how sweeps stand."),
         "trials": ("look", "List the trials of a sweep."),
         "show": ("look", "Show one trial of a sweep with everything that is known of it."),
@@ -80,7 +81,8 @@ class _Lazy(Verbs):
         if cmd_name not in VERBS:
             return None
         module = importlib.import_module(f"icd.cli.{VERBS[cmd_name][0]}")
-        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
+        name = "try_trial" if cmd_name == "try" else cmd_name.replace("-", "_")  # a word of Python's own
+        command: click.Command = getattr(module, name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -115,8 +115,7 @@ def report(name: str, output: Path | None, log: bool, as_json: bool, root: Path)
 
 def _log(root: Path, name: str, page: str) -> int | None:
     """Give MLflow the report from the sweep's folder; how many runs it has not taken, None if it was not asked."""
-    from icd.results.report import write_page
-    from icd.results.report.logged import log_report
+    from icd.results.report import log_report, write_page
     from icd.search.mlflow_sync import was_driven
     from icd.search.study.sweep_index import REPORT_NAME, pasted, sweep_folder
     from icd.search.sweep_status import driver_of

@@ -192,6 +192,11 @@ def used_plugins(config: Any, listed: Sequence[Plugin] = ()) -> tuple[Plugin, ..
 
 def owners(parts: Iterable[Any]) -> Iterator[tuple[str, str, object]]:
     """Give what each part of a trial names, and who registered it: what it is, its name, a plugin or a module."""
+    if any(table.has_added for table in (BASE_LOSSES, METHODS, VIEW_FAMILIES, MODELS, DATASETS)):
+        yield from _owners(parts)
+
+
+def _owners(parts: Iterable[Any]) -> Iterator[tuple[str, str, object]]:
     for part in parts:
         if not is_dataclass(part) or isinstance(part, type):
             continue
@@ -204,7 +209,7 @@ def owners(parts: Iterable[Any]) -> Iterator[tuple[str, str, object]]:
             value = getattr(part, key, None)
             if isinstance(value, str) and (owner := rows.owner(value)) is not None:
                 yield rows.what, value, owner
-        yield from owners(getattr(part, field.name) for field in fields(part))
+        yield from _owners(getattr(part, field.name) for field in fields(part))
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -164,6 +164,9 @@ class Session:
             driver.stop_now, driver.stopped_by = True, "stop"
         elif asked == "drain" and not driver.drain:
             driver.drain, driver.stopped_by = True, "stop"
+        for request in self.files.requests():
+            if driver.take(request):
+                self.files.forget_request(request)
         if self.shared is not None:
             self.shared.check()
         self.settings.watch(driver, self.executor)

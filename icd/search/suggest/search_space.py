@@ -86,6 +86,12 @@ class SearchSpace:
             return self.document(start.params)
         return self.baseline(Baseline(label=start.label, changes=start.changes))
 
+    def requested(self, document: Mapping[str, Any]) -> dict[str, Any]:
+        """Give the document of a trial that was asked for, with the images, plugins and pairs of the sweep."""
+        template, pairs = self.sweep.template, ("teacher", "student") if self.sweep.pairs else ()
+        own = {part: value for part, value in document.items() if part not in ("data", "plugins", *pairs)}
+        return {part: template[part] for part in ("data", "plugins") if part in template} | own
+
     def tried(self, record: TrialRecord) -> dict[str, Any]:
         """Give the document of a trial of the ledger.
 
@@ -93,6 +99,8 @@ class SearchSpace:
             ConfigError: If a parameter is missing or outside the space.
             StateError: For an enqueued configuration that the sweep no longer has.
         """
+        if "document" in record.attributes:
+            return self.requested(record.attributes["document"])
         label = record.baseline if record.baseline is not None else record.start
         if label is None:
             return self.document(record.params)
