@@ -105,12 +105,15 @@ class Budget(Checked):
         trials: Trials, enqueued ones included; null for all points of a grid.
         hours: Wall time of the drivers together.
         gpu_hours: GPUs of a trial, or its share of those of its process, times its training time, summed.
+        min_gain: No more trials are begun once ten more are expected to improve the first objective by less than this,
+            in its own unit (points, of an accuracy); null for no such end. It needs 20 trials first.
         max_failed_fraction: The sweep ends with exit code 4 when more than this share of its trials failed.
     """
 
     trials: Count | None = None
     hours: Positive | None = None
     gpu_hours: Positive | None = None
+    min_gain: Positive | None = None
     max_failed_fraction: Share = 0.25
 
 

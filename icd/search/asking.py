@@ -28,7 +28,7 @@ from icd.search.sweep_status import driver_of
 _LOOK_EVERY_S = 0.3
 _LONGEST_LABEL = 80
 _FORGOTTEN = ("failed", "retried", "duplicate")  # such a trial does not stand for its configuration
-_FIXED = ("data", "plugins", "teacher", "student", "seed")  # of a configuration
+_FIXED = ("data", "teacher", "student", "seed")  # of a configuration
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,7 +194,9 @@ def try_trial(
     if driver is not None and files.bucket is None and not (files.folder / "driver.lock").exists():
         raise StateError(f"sweep {name!r} is driven by {driver} with another root than {root}; ask for the trial there")
     files.ask_to_try(request)
-    return _result(asked, request, _taken(asked.ledger, request, wait_s if driver else 0.0), **told)
+    taken = _taken(asked.ledger, request, wait_s if driver else 0.0)
+    told["driver"] = driver_of(root, name)  # it may have left meanwhile
+    return _result(asked, request, taken, **told)
 
 
 def _asked(root: Path, name: str) -> _Asked:

@@ -16,6 +16,7 @@ from icd.search.core.machine import usable_cpus
 from icd.search.core.preparation import PreflightResult
 from icd.search.executors.local.executor import LocalExecutor
 from icd.search.executors.local.resources import partition_devices
+from icd.search.foresight import Foresight, foresight
 from icd.search.settings import Settings, preparation
 from icd.search.study.database import memory_storage
 from icd.search.study.ledger import Ledger
@@ -64,6 +65,7 @@ class Plan:
         disk_bytes: Expected, with everything that a trial keeps; of the first ``concurrent`` trials where their
             number is not known.
         basis: How the numbers were made, in sentences.
+        foresight: What curves that are there say of the pruner's rungs.
     """
 
     name: str
@@ -79,19 +81,21 @@ class Plan:
     cost: Cost
     disk_bytes: int
     basis: Sequence[str]
+    foresight: Foresight
 
     def to_data(self) -> dict[str, Any]:
         """Write it for JSON."""
         return asdict(self)
 
 
-def make_plan(sweep: SweepConfig, settings: Settings, *, measure: bool) -> Plan:
+def make_plan(sweep: SweepConfig, settings: Settings, *, measure: bool, curves: Path | None = None) -> Plan:
     """Look ahead; without ``measure`` nothing is created or read but the configuration and the sweeps it starts from.
 
     Args:
         sweep: What would be searched.
         settings: Where data and teachers are.
         measure: Whether to read the data, train a missing teacher, and time a few steps of each pair of networks.
+        curves: A table of recorded curves to judge rungs by.
     """
     space = SearchSpace(sweep, planned_starts(sweep, settings.root, settings.announce))
     trials_of_corners = [space.members(space.document(corner)) for corner in space.corners()]
@@ -105,7 +109,9 @@ def make_plan(sweep: SweepConfig, settings: Settings, *, measure: bool) -> Plan:
     epochs = max(runs[-1].last for runs in trials_of_corners)
     paces = prepared.paces if prepared else {}
     gpus_per_trial = sweep.resources.gpus_of_a_trial(bool(prepared and prepared.gpus))
-    concurrent = len(places) if trials is None else min(len(places), trials)
+    known = foresight(sweep, settings.root, epochs, curves)
+    if warning := known.warning(sweep):
+        settings.announce(f"WARNING: {warning}")
     return Plan(
         name=sweep.name,
         dimensions=space.dimensions(),
@@ -121,6 +127,7 @@ def make_plan(sweep: SweepConfig, settings: Settings, *, measure: bool) -> Plan:
         disk_bytes=len(trials_of_corners[0])
         * _disk(configs, trials or concurrent, concurrent, prepared.num_classes if prepared else None),
         basis=_basis(sweep, measured=bool(paces), trials=trials),
+        foresight=known,
     )
 
 

@@ -1,8 +1,10 @@
-"""What a sweep may still spend."""
+"""What a sweep may still spend, and whether that pays."""
 
 import time
 
 from icd.config.sweep import Budget
+from icd.search.core.expected_gain import expected_gain
+from icd.search.core.records import TrialRecord
 
 
 class BudgetTracker:
@@ -12,10 +14,13 @@ class BudgetTracker:
         budget: What may be spent.
         seconds_before: That earlier drivers have run.
         gpus_per_trial: GPUs that a trial holds while it trains.
+        maximize: Whether the first objective is to be large.
     """
 
-    def __init__(self, budget: Budget, seconds_before: float, gpus_per_trial: float) -> None:
-        self._budget, self._gpus = budget, gpus_per_trial
+    def __init__(self, budget: Budget, seconds_before: float, gpus_per_trial: float, *, maximize: bool) -> None:
+        self._budget, self._gpus, self._maximize = budget, gpus_per_trial, maximize
+        self._ended: dict[int, TrialRecord] = {}
+        self._pays: bool | None = None  # not known since the last end
         self._seconds_before, self._started = seconds_before, time.monotonic()
         self._gpu_seconds = 0.0
 
@@ -34,3 +39,17 @@ class BudgetTracker:
         if any(most is not None and hours > most for most, hours in spent):
             return True
         return self._budget.trials is not None and tried >= self._budget.trials
+
+    def ended(self, record: TrialRecord) -> None:
+        """Learn how a trial of the search ended."""
+        self._ended[record.number] = record
+        self._pays = None
+
+    @property
+    def pays(self) -> bool:
+        """Whether more trials are expected to gain what the budget asks for."""
+        least = self._budget.min_gain
+        if self._pays is None and least is not None:
+            gain = expected_gain([self._ended[number] for number in sorted(self._ended)], maximize=self._maximize)
+            self._pays = gain is None or gain.mean >= least
+        return self._pays is not False

@@ -67,7 +67,8 @@ class SweepController:
         self._warned = False
         self._retry, self._epoch_times = RetryPolicy(sweep.resources.retries, announce), EpochTimes()
         seconds_before = float(ledger.attributes.get(self._noted("seconds"), 0.0))
-        self._budget = BudgetTracker(sweep.budget, seconds_before, context.gpus_per_trial)
+        maximize = sweep.objectives[0].direction == "maximize"
+        self._budget = BudgetTracker(sweep.budget, seconds_before, context.gpus_per_trial, maximize=maximize)
         self._ended: list[str] = []
         if ledger.attributes.get(QUARANTINED):
             ledger.note_study(**{QUARANTINED: []})  # what an earlier driver saw
@@ -207,6 +208,7 @@ class SweepController:
                 self._waiting.append(record.number)
             else:
                 self._ended.append(record.state)
+                self._budget.ended(record)
                 ended.append(record)
         self.recorder.drop_checkpoints(ended)
 
@@ -217,6 +219,9 @@ class SweepController:
             return False
         if self.source.exhausted:
             self.stopped_by = "exhausted"
+            return False
+        if not self._budget.pays:
+            self.stopped_by = "min_gain"
             return False
         return True
 
@@ -375,6 +380,7 @@ class SweepController:
     def _close(self, number: int) -> None:
         record = self.ledger.record(number)
         self._ended.append(record.state)
+        self._budget.ended(record)
         self.recorder.settle(record)
 
     @property
