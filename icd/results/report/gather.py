@@ -217,7 +217,7 @@ def label_of(record: TrialRecord) -> str:
 def _state(root: Path, name: str, attributes: Mapping[str, Any], records: Sequence[TrialRecord]) -> str:
     """Say how a sweep stands; a driver that is about to leave has noted why already."""
     why = str(attributes.get("stopped_by", ""))
-    if why in ("budget", "exhausted") and not any(record.state == "running" for record in records):
+    if why in ("budget", "exhausted") and not any(record.unfinished for record in records):
         return "finished: " + ("its budget is used" if why == "budget" else "the space has nothing new")
     if why:
         return f"stopped ({why}); it can be resumed"
