@@ -106,18 +106,12 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 
 
 class Reader:
-    """Reads parts and notes every problem; what is wrong is left out, so that the reading can go on.
-
-    Attributes:
-        document: What is read.
-        problems: What was wrong so far.
-        wrong: Where that was; no rule may build on it.
-    """
+    """Reads parts and notes every problem; what is wrong is left out, so that the reading can go on."""
 
     def __init__(self, document: Document) -> None:
         self.document = document
         self.problems: list[Problem] = []
-        self.wrong: set[KeyPath] = set(document.broken)
+        self.wrong: set[KeyPath] = set(document.broken)  # no rule may build on these
 
     def fields(
         self,

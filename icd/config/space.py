@@ -148,19 +148,12 @@ def fixed_part(template: Any) -> Any:
 
 
 class Place(NamedTuple):
-    """Where a range or choices stand in a template.
+    """Where a range or choices stand in a template."""
 
-    Attributes:
-        path: Of the value in a trial.
-        node: What stands there.
-        condition: Choices above it, as ``method is KD``, under which it is asked.
-        within: The mapping that it is a part of.
-    """
-
-    path: KeyPath
+    path: KeyPath  # of the value in a trial
     node: Any
-    condition: tuple[str, ...]
-    within: Mapping[str, Any]
+    condition: tuple[str, ...]  # choices above it, as ``method is KD``, under which it is asked
+    within: Mapping[str, Any]  # the mapping that it is a part of
 
 
 def nodes_below(

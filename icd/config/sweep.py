@@ -17,7 +17,7 @@ from icd.fields import Checked, Count, FieldProblem, NonNegative, NonNegativeInt
 
 Direction = Literal["maximize", "minimize"]
 SamplerName = Literal["auto", "tpe", "random", "grid", "gp", "cmaes", "nsga2"]
-PrunerName = Literal["successive_halving", "hyperband", "median", "none"]
+PrunerName = Literal["successive_halving", "promote", "hyperband", "median", "none"]
 RankName = Literal["mean", "worst"]
 Share = Annotated[float, Range(at_least=0, at_most=1)]
 # ``eager`` hands the device one operation after the other. ``graph`` records a step once as a CUDA graph and replays
@@ -67,12 +67,12 @@ class SamplerConfig(Checked):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrunerConfig(Checked):
-    """When a trial that looks poor is stopped.
+    """When a trial that looks poor is stopped, or with ``promote`` paused (icd/search/suggest/promotion.py).
 
     Attributes:
         name: A row of ``PRUNERS`` (icd/search/suggest/samplers.py).
         min_epochs: No trial is stopped before this epoch.
-        reduction: One in so many trials passes a rung (successive halving, hyperband).
+        reduction: One in so many trials passes a rung (successive halving, promote, hyperband).
         startup_trials: Finished trials before the median rule applies.
         control_fraction: Share of the trials that are never stopped; they tell what pruning costs.
         dead_terms: Stop a trial too whose loss has a searched term that gives no gradient to speak of once the warm-up
@@ -188,7 +188,6 @@ class Source(Checked):
     """A request to begin with the best trials of another sweep; ``search/suggest/warm_start.py`` finds them.
 
     Attributes:
-        sweep: Name of the other sweep.
         top: How many of its best complete trials.
     """
 
@@ -198,15 +197,9 @@ class Source(Checked):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """A teacher and a student, as a trial's document has them.
+    """A teacher and a student, as a trial's document has them."""
 
-    Attributes:
-        name: Folder of its run in every trial, and its name in tables.
-        teacher: Plain data.
-        student: Plain data.
-    """
-
-    name: str
+    name: str  # folder of its run in every trial, and its name in tables
     teacher: Any
     student: Any
 
@@ -250,31 +243,22 @@ class SweepConfig:
     def to_data(self) -> dict[str, Any]:
         """Write the sweep as the plain data of a file, every default of the search spelt out."""
         objectives = [asdict(objective) for objective in self.objectives]
+        sources = [{"from": item.sweep, "top": item.top} for item in self.sources]
         search = {
             "objective": objectives[0] if len(objectives) == 1 else objectives,
-            "sampler": asdict(self.sampler),
-            "pruner": asdict(self.pruner),
-            "enqueue": [
-                *map(_enqueued, self.enqueue),
-                *({"from": item.sweep, "top": item.top} for item in self.sources),
-            ],
-            "budget": asdict(self.budget),
+            **{part: asdict(getattr(self, part)) for part in ("sampler", "pruner", "budget")},
+            "enqueue": [*map(_enqueued, self.enqueue), *sources],
             **({"rank": self.rank} if self.pairs else {}),
         }
         pairs = {"pairs": [asdict(pair) for pair in self.pairs]} if self.pairs else {}
-        return {
-            "name": self.name,
-            **pairs,
-            **plain(self.template),
-            "search": search,
-            "resources": asdict(self.resources),
-        }
+        last = {"search": search, "resources": asdict(self.resources)}
+        return {"name": self.name, **pairs, **plain(self.template), **last}
 
     def identity(self) -> dict[str, Any]:
         """Everything a resume must find unchanged: all but budget and resources."""
         data = self.to_data()
-        search = {name: value for name, value in data.pop("search").items() if name != "budget"}
-        return {**{name: value for name, value in data.items() if name != "resources"}, "search": search}
+        del data["resources"], data["search"]["budget"]
+        return data
 
     def digest(self) -> str:
         """SHA-256 of the identity."""

@@ -22,23 +22,27 @@ class BudgetTracker:
         self._ended: dict[int, TrialRecord] = {}
         self._pays: bool | None = None  # not known since the last end
         self._seconds_before, self._started = seconds_before, time.monotonic()
-        self._gpu_seconds = 0.0
+        self._trained: dict[int, float] = {}
 
-    def spend(self, seconds: float) -> None:
-        """Count what a trial's epochs took."""
-        self._gpu_seconds += seconds * self._gpus
+    def spend(self, number: int, seconds: float) -> None:
+        """Count what the epochs of a trial took so far."""
+        self._trained[number] = seconds
 
     @property
     def seconds(self) -> float:
         """That the sweep has run, this driver included."""
         return self._seconds_before + time.monotonic() - self._started
 
+    @property
+    def out_of_time(self) -> bool:
+        """Whether no hours are left, of the clock or of GPUs."""
+        gpu_seconds = self._gpus * sum(self._trained.values())
+        spent = ((self._budget.hours, self.seconds), (self._budget.gpu_hours, gpu_seconds))
+        return any(most is not None and seconds / 3600 > most for most, seconds in spent)
+
     def over(self, tried: int) -> bool:
-        """Whether nothing is left, after so many trials."""
-        spent = ((self._budget.hours, self.seconds / 3600), (self._budget.gpu_hours, self._gpu_seconds / 3600))
-        if any(most is not None and hours > most for most, hours in spent):
-            return True
-        return self._budget.trials is not None and tried >= self._budget.trials
+        """Whether no further trial may begin, after so many."""
+        return self.out_of_time or (self._budget.trials is not None and tried >= self._budget.trials)
 
     def ended(self, record: TrialRecord) -> None:
         """Learn how a trial of the search ended."""
