@@ -96,7 +96,7 @@ class _Asked:
             ConfigError: With every problem.
         """
         networks = {pair.name: pair.networks for pair in self.sweep.pairs} or {"": {}}
-        found, problems = {}, list[Problem]()
+        found, problems = dict[str, TrialConfig](), list[Problem]()
         for name, own in networks.items():
             config, wrong = check_trial(replace(document, data={**document.data, **own}))
             problems += wrong
@@ -134,7 +134,8 @@ class _Asked:
         """
         name, budget = self.ledger.name, self.sweep.budget
         labels = {record.baseline or record.start for record in self.records}
-        waiting += sum(item.label not in labels for item in (*self.sweep.enqueue, *self.space.starts))
+        enqueued = [item.label for item in self.sweep.enqueue] + [start.label for start in self.space.starts]
+        waiting += sum(label not in labels for label in enqueued)
         tried = sum(record.counts for record in self.records)
         spent = float(self.ledger.attributes.get("seconds", 0.0)) / 3600
         if budget.trials is not None and tried + waiting >= budget.trials:
@@ -181,7 +182,7 @@ def try_trial(
     label = f"try {label or ', '.join(overrides)}"[:_LONGEST_LABEL]
     request = TrialRequest(name=new_name(), label=label, document=document, key=asked.key(configs), params=params or {})
     driver = driver_of(root, name)
-    told = {"base": record.number, "searched": params is not None, "driver": driver}
+    told: dict[str, Any] = {"base": record.number, "searched": params is not None, "driver": driver}
     twins = [other for other in asked.records if other.key == request.key and other.state not in _FORGOTTEN]
     if twins:
         return _result(asked, request, twins[0], new=False, **told)
