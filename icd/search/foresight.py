@@ -82,7 +82,7 @@ def _curves_of_sweeps(sweep: SweepConfig, root: Path) -> tuple[str, list[Curve]]
             records = find(root, name).records()
         except StateError:
             continue
-        curves = [record.curve for record in records if record.state == "complete" and record.curve]
+        curves: list[Curve] = [record.curve for record in records if record.state == "complete" and record.curve]
         if len(curves) > 1:
             return f"{len(curves)} trials of sweep {name}", curves
     return "", []
@@ -91,7 +91,7 @@ def _curves_of_sweeps(sweep: SweepConfig, root: Path) -> tuple[str, list[Curve]]
 def _curves_of_file(path: Path) -> tuple[str, list[Curve]]:
     try:
         rows: Sequence[Any] = json.loads(path.read_text())["curves"]
-        curves = [dict(enumerate(map(float, row["top1"]), 1)) for row in rows if row["top1"]]
+        curves: list[Curve] = [dict(enumerate(map(float, row["top1"]), 1)) for row in rows if row["top1"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} is no table of curves as bench/record_curves.py writes it: {error}") from error
     return f"{len(curves)} curves of {path.name}", curves
