@@ -73,7 +73,7 @@ def as_range(value: object) -> Any:
     """Translate how other tools write a range; None for what is none of theirs."""
     read: Mapping[type, Callable[[Any], Any]] = {str: _from_text, dict: _from_mapping}
     try:
-        return read.get(type(value), lambda other: None)(value)
+        return read[type(value)](value) if type(value) in read else None
     except (ArithmeticError, LookupError, TypeError, ValueError):  # their words around other things
         return None
 

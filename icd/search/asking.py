@@ -9,7 +9,7 @@ from typing import Any
 from icd.config.document import Document, in_order
 from icd.config.overrides import apply_overrides
 from icd.config.read_trial import check_trial
-from icd.config.sweep import SweepConfig
+from icd.config.sweep import Baseline, SweepConfig
 from icd.config.trial import TrialConfig
 from icd.errors import ConfigError, Problem, StateError, UsageError
 from icd.search.core.pair_runs import key_of, pair_runs_of
@@ -21,7 +21,7 @@ from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_files import sweep_files_of
 from icd.search.study.sweep_index import find, pasted, sweep_folder
 from icd.search.suggest.params_of import params_of
-from icd.search.suggest.search_space import SearchSpace
+from icd.search.suggest.search_space import SearchSpace, Start
 from icd.search.suggest.warm_start import stored_starts
 from icd.search.sweep_status import driver_of
 
@@ -96,7 +96,8 @@ class _Asked:
             ConfigError: With every problem.
         """
         networks = {pair.name: pair.networks for pair in self.sweep.pairs} or {"": {}}
-        found, problems = dict[str, TrialConfig](), list[Problem]()
+        found: dict[str, TrialConfig] = {}
+        problems: list[Problem] = []
         for name, own in networks.items():
             config, wrong = check_trial(replace(document, data={**document.data, **own}))
             problems += wrong
@@ -134,8 +135,8 @@ class _Asked:
         """
         name, budget = self.ledger.name, self.sweep.budget
         labels = {record.baseline or record.start for record in self.records}
-        enqueued = [item.label for item in self.sweep.enqueue] + [start.label for start in self.space.starts]
-        waiting += sum(label not in labels for label in enqueued)
+        enqueued: list[Baseline | Start] = [*self.sweep.enqueue, *self.space.starts]
+        waiting += sum(item.label not in labels for item in enqueued)
         tried = sum(record.counts for record in self.records)
         spent = float(self.ledger.attributes.get("seconds", 0.0)) / 3600
         if budget.trials is not None and tried + waiting >= budget.trials:

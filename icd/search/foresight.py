@@ -82,7 +82,7 @@ def _curves_of_sweeps(sweep: SweepConfig, root: Path) -> tuple[str, list[Curve]]
             records = find(root, name).records()
         except StateError:
             continue
-        curves = [record.curve for record in records if record.state == "complete" and record.curve]
+        curves: list[Curve] = [record.curve for record in records if record.state == "complete" and record.curve]
         if len(curves) > 1:
             return f"{len(curves)} trials of sweep {name}", curves
     return "", []
