@@ -46,6 +46,7 @@ MAY_IMPORT_SEARCH = {
         "icd/search/suggest/samplers.py",
         "icd/search/suggest/gp_sampler.py",
         "icd/search/suggest/history.py",
+        "icd/search/suggest/last_values.py",
         "icd/doctor/service_facts.py",
         "icd/search/study/database.py",
         "icd/results/importance.py",
