@@ -5,12 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-from icd.config.document import TOP, Document, KeyPath, dotted, full_form, in_order
-from icd.config.habits import about_file, meant, write
+from icd.config.document import TOP, Document, KeyPath, dotted, full_form
+from icd.config.habits import meant, write
 from icd.config.plugins import read_plugins
 from icd.config.ranges import Choice, Interval
 from icd.config.read_template import TemplateReader
-from icd.config.read_trial import check_trial
+from icd.config.read_trial import read_trial
 from icd.config.reader import MAPPING, MISSING_KEY, NAME, WRONG, Row
 from icd.config.space import Stored, baseline_document, replaces, trial_document
 from icd.config.sweep import (
@@ -58,16 +58,7 @@ def read_sweep(document: Document) -> SweepConfig:
     Raises:
         ConfigError: With every problem, in the order of the file.
     """
-    if not isinstance(document.data, dict):
-        problem = document.problem((), MAPPING, value=document.data)
-        raise ConfigError([*document.problems, problem])
-    if (wrong := about_file(document, "sweep")) is not None:
-        raise ConfigError(wrong)
-    reader = _SweepReader(document)
-    sweep = reader.read(document.data)
-    if problems := [*document.problems, *reader.problems]:
-        raise ConfigError(in_order(problems))
-    return sweep
+    return _SweepReader(document).whole("sweep")  # type: ignore[no-any-return]
 
 
 class _SweepReader(TemplateReader):
@@ -245,12 +236,15 @@ class _SweepReader(TemplateReader):
         self, data: dict[str, Any], moved: dict[KeyPath, KeyPath], params: Mapping[str, Any]
     ) -> TrialConfig | None:
         document = replace(self.document, data=data, moved=moved, problems=(), file=self.document.data)
-        config, problems = check_trial(document)
-        self.used |= set(config.plugins) if config else set()
-        failed = tuple(dotted(place) for place in (*self.failed, *self.document.broken))
-        for problem in problems:
-            if not any(f"{problem.path}.".startswith((f"{place}.", f"{place}[")) for place in failed):
-                self.problems.append(self._at_its_end(problem, params))
+        try:
+            config = read_trial(document)
+        except ConfigError as error:
+            failed = tuple(dotted(place) for place in (*self.failed, *self.document.broken))
+            for problem in error.problems:
+                if not any(f"{problem.path}.".startswith((f"{place}.", f"{place}[")) for place in failed):
+                    self.problems.append(self._at_its_end(problem, params))
+            return None
+        self.used |= set(config.plugins)
         return config
 
     def _at_its_end(self, problem: Problem, params: Mapping[str, Any]) -> Problem:
