@@ -132,7 +132,7 @@ class Resources(Checked):
     """
 
     cpus_per_trial: Positive = 1
-    gpus_per_trial: NonNegative | None = None
+    gpus_per_trial: Share | None = None
     max_concurrent: Count | None = None
     retries: NonNegativeInt = 3
     hang_seconds: Positive = 600
@@ -142,9 +142,6 @@ class Resources(Checked):
     autoscale: bool = False
 
     def rules(self) -> Iterator[FieldProblem]:
-        if self.gpus_per_trial is not None and self.gpus_per_trial > 1:
-            rule = "gpus_per_trial must be at most 1, as a trial uses one GPU and the others would idle"
-            yield FieldProblem("gpus_per_trial", rule, self.gpus_per_trial)
         if self.autoscale and not self.max_concurrent:
             rule = "autoscale must be false where max_concurrent is null: it is how many trials' room is asked for"
             yield FieldProblem("autoscale", rule, self.autoscale)
@@ -160,13 +157,10 @@ def engine_asked(option: Engine | None = None, file: Engine = "auto") -> Engine:
     Raises:
         UsageError: If ``ICD_ENGINE`` names no engine.
     """
-    if option is not None:
-        return option
-    named = os.environ.get("ICD_ENGINE") or file
-    for engine in get_args(Engine):
-        if engine == named:
-            return engine  # type: ignore[no-any-return]
-    raise UsageError(f"ICD_ENGINE must be auto, eager or graph, but got {named!r}")
+    named: Any = option or os.environ.get("ICD_ENGINE") or file
+    if named not in get_args(Engine):
+        raise UsageError(f"ICD_ENGINE must be auto, eager or graph, but got {named!r}")
+    return named  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
