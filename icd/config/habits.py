@@ -71,9 +71,10 @@ def about_value(path: KeyPath, value: object, annotation: Any, *, searched: bool
 
 def as_range(value: object) -> Any:
     """Translate how other tools write a range; None for what is none of theirs."""
-    read: Mapping[type, Callable[[Any], Any]] = {str: _from_text, dict: _from_mapping}
+    readers: Mapping[type, Callable[[Any], Any]] = {str: _from_text, dict: _from_mapping}
+    read = readers.get(type(value))
     try:
-        return read.get(type(value), lambda other: None)(value)
+        return read(value) if read else None
     except (ArithmeticError, LookupError, TypeError, ValueError):  # their words around other things
         return None
 
