@@ -152,7 +152,7 @@ def about_file(document: Document, kind: str) -> Problem | None:
     """Say in one sentence that a file is of an older icd, or a sweep's where a trial's is asked for, or the reverse."""
     data = document.data
     old = [key for key in _OLD if key in data]
-    if old and ("method" in data or "student" in data or "teacher" in data or old == ["generalist"]):
+    if old:
         rule = (
             "is of an older icd: protocol is training, row is recipe, views is augmentation, ranges stand where values "
             "stand, and how to search stands under search"

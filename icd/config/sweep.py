@@ -204,28 +204,17 @@ class Pair:
 class SweepConfig:
     """A sweep, read and checked.
 
-    Attributes:
-        name: Folder, study and experiment.
-        template: A trial's document (data, teacher, student, method, training, seed) with ranges and choices in it;
-            ``pair`` chooses teacher and student together.
-        pairs: Pairs that every trial is trained on, one after another; empty where a trial has one pair, or none.
-        rank: How trials of several pairs are ordered: by their ``mean`` rank over the pairs, or by their ``worst`` one.
-        enqueue: Baselines, tried first.
-        sources: Other sweeps whose best trials are tried next.
-        objectives: One, or several for a Pareto front.
-        sampler: Chooses.
-        pruner: Stops.
-        budget: Ends.
-        resources: Of a trial.
+    Its template is a trial's document (data, teacher, student, method, training, seed) with ranges and choices in it;
+    ``pair`` chooses teacher and student together.
     """
 
-    name: str
+    name: str  # of folder, study and experiment
     template: Mapping[str, Any]
-    pairs: tuple[Pair, ...] = ()
-    rank: RankName = "mean"
-    enqueue: tuple[Baseline, ...] = ()
-    sources: tuple[Source, ...] = ()
-    objectives: tuple[Objective, ...] = (Objective(),)
+    pairs: tuple[Pair, ...] = ()  # that every trial is trained on, one after another
+    rank: RankName = "mean"  # of trials over their pairs, by which they are ordered
+    enqueue: tuple[Baseline, ...] = ()  # tried first
+    sources: tuple[Source, ...] = ()  # other sweeps whose best trials are tried next
+    objectives: tuple[Objective, ...] = (Objective(),)  # several for a Pareto front
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
     pruner: PrunerConfig = field(default_factory=PrunerConfig)
     budget: Budget = field(default_factory=Budget)
