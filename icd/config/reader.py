@@ -87,11 +87,8 @@ def field_type(path: KeyPath) -> Any:
         cls = TAGGED[names[0]].table.get(names[1])
         return annotations(cls).get(names[2]) if cls else None
     classes: dict[str, Any] = {"student": NetworkConfig, "teacher": TeacherConfig, "training": TrainingConfig}
-    if part in classes:
-        return annotations(classes[part]).get(names[0])
-    tables: dict[str, Any] = {"data": DATASETS, "method": METHODS}
-    kinds = (keys_of(part, name).get(names[0]) for name in tables.get(part, ()))
-    return next((kind for kind in kinds if kind is not None), None)
+    tables = METHODS.values() if part == "method" else [classes[part]] if part in classes else ()
+    return next((annotations(cls)[names[0]] for cls in tables if names[0] in annotations(cls)), None)
 
 
 @cache
