@@ -11,7 +11,8 @@ from icd.cli.options import DRIVE, DRY_RUN, FILE, NAME, SEEDS, F, Verb, together
 from icd.errors import StateError, TrialsFailedError
 
 if TYPE_CHECKING:
-    from icd.results.outcome import FailedRuns, Outcome, Stage
+    from icd.results.outcome import FailedRuns, Outcome
+    from icd.search.core.records import Stage
 
 _ANEW = together(
     click.option("--anew", is_flag=True, help="Begin another round, on seeds of its own."),

@@ -71,10 +71,9 @@ def about_value(path: KeyPath, value: object, annotation: Any, *, searched: bool
 
 def as_range(value: object) -> Any:
     """Translate how other tools write a range; None for what is none of theirs."""
-    readers: Mapping[type, Callable[[Any], Any]] = {str: _from_text, dict: _from_mapping}
-    read = readers.get(type(value))
+    read: Mapping[type, Callable[[Any], Any]] = {str: _from_text, dict: _from_mapping}
     try:
-        return read(value) if read else None
+        return read[type(value)](value) if type(value) in read else None
     except (ArithmeticError, LookupError, TypeError, ValueError):  # their words around other things
         return None
 

@@ -76,7 +76,7 @@ def _put(node: Any, path: KeyPath, names: KeyPath, value: Any, source: str) -> l
                 node[index] = {name: {}} if item == name else item
                 node, path = node[index], (*path, index)
                 break
-    key = int(name) if isinstance(node, list) and str(name).isdecimal() else name
+    key: Any = int(name) if isinstance(node, list) and str(name).isdecimal() else name
     if isinstance(key, int) and isinstance(node, list) and key >= len(node):
         rule = f"the list has {len(node)} items, counted from 0, so it has no [{key}]"
         raise ConfigError(Problem(rule=rule, source=source, path=dotted(path)))

@@ -17,7 +17,7 @@ from icd.fields import Checked, Count, FieldProblem, NonNegative, NonNegativeInt
 
 Direction = Literal["maximize", "minimize"]
 SamplerName = Literal["auto", "tpe", "random", "grid", "gp", "cmaes", "nsga2"]
-PrunerName = Literal["successive_halving", "hyperband", "median", "none"]
+PrunerName = Literal["successive_halving", "promote", "hyperband", "median", "none"]
 RankName = Literal["mean", "worst"]
 Share = Annotated[float, Range(at_least=0, at_most=1)]
 # ``eager`` hands the device one operation after the other. ``graph`` records a step once as a CUDA graph and replays
@@ -67,12 +67,12 @@ class SamplerConfig(Checked):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrunerConfig(Checked):
-    """When a trial that looks poor is stopped.
+    """When a trial that looks poor is stopped, or with ``promote`` paused (icd/search/suggest/promotion.py).
 
     Attributes:
         name: A row of ``PRUNERS`` (icd/search/suggest/samplers.py).
         min_epochs: No trial is stopped before this epoch.
-        reduction: One in so many trials passes a rung (successive halving, hyperband).
+        reduction: One in so many trials passes a rung (successive halving, promote, hyperband).
         startup_trials: Finished trials before the median rule applies.
         control_fraction: Share of the trials that are never stopped; they tell what pruning costs.
         dead_terms: Stop a trial too whose loss has a searched term that gives no gradient to speak of once the warm-up
@@ -105,12 +105,15 @@ class Budget(Checked):
         trials: Trials, enqueued ones included; null for all points of a grid.
         hours: Wall time of the drivers together.
         gpu_hours: GPUs of a trial, or its share of those of its process, times its training time, summed.
+        min_gain: No more trials are begun once ten more are expected to improve the first objective by less than this,
+            in its own unit (points, of an accuracy); null for no such end. It needs 20 trials first.
         max_failed_fraction: The sweep ends with exit code 4 when more than this share of its trials failed.
     """
 
     trials: Count | None = None
     hours: Positive | None = None
     gpu_hours: Positive | None = None
+    min_gain: Positive | None = None
     max_failed_fraction: Share = 0.25
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from icd.search.core.concordance import concordance, first_from, rungs
 from icd.search.core.ranks import ranks
 from icd.search.core.records import TrialRecord
 
@@ -21,11 +22,15 @@ class Rung:
         epoch: Where the pruner compares trials.
         trials: Complete trials with a value there.
         correlation: Spearman's; None for fewer than three trials, or where all are equal.
+        concordance: Share of the pairs of trials that are in the same order there; None without a pair.
+        pairs: Pairs of trials whose last values differ.
     """
 
     epoch: int
     trials: int
     correlation: float | None
+    concordance: float | None
+    pairs: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +85,7 @@ def pruning_audit(
     saved = sum(max(0, epochs - max(record.curve, default=0)) for record in pruned)
     total = epochs * (len(complete) + len(pruned))
     return PruningAudit(
-        rungs=tuple(_rung(complete, rung, epochs) for rung in rungs(min_epochs, reduction, epochs)),
+        rungs=tuple(_rung(complete, rung) for rung in rungs(min_epochs, reduction, epochs)),
         controls=sum(record.control for record in complete),
         would_stop=len(would_stop),
         good_ones=good_ones,
@@ -91,15 +96,6 @@ def pruning_audit(
     )
 
 
-def rungs(min_epochs: int, reduction: int, epochs: int) -> list[int]:
-    """List the epochs at which successive halving compares trials: ``min_epochs * reduction ** k``."""
-    found, epoch = [], min_epochs
-    while epoch < epochs:
-        found.append(epoch)
-        epoch *= reduction
-    return found
-
-
 def spearman(one: Sequence[float], other: Sequence[float]) -> float | None:
     """Rank correlation, equal values at their mean rank; None where it is not defined."""
     if len(one) < _FEWEST or len(set(one)) == 1 or len(set(other)) == 1:
@@ -107,15 +103,18 @@ def spearman(one: Sequence[float], other: Sequence[float]) -> float | None:
     return float(np.corrcoef(ranks(one), ranks(other))[0, 1])
 
 
-def _rung(complete: Sequence[TrialRecord], rung: int, epochs: int) -> Rung:
+def _rung(complete: Sequence[TrialRecord], rung: int) -> Rung:
     """Compare the first value reported at a rung, which is what the pruner saw, with the last one."""
-    pairs = []
-    for record in complete:
-        seen = [epoch for epoch in record.curve if rung <= epoch < epochs]
-        if seen:
-            pairs.append((record.curve[min(seen)], record.curve[max(record.curve)]))
-    correlation = spearman([early for early, _ in pairs], [last for _, last in pairs])
-    return Rung(epoch=rung, trials=len(pairs), correlation=correlation)
+    seen = [(first_from(record.curve, rung), record.curve) for record in complete]
+    pairs = [(early, curve[max(curve)]) for early, curve in seen if early is not None]
+    found = concordance([record.curve for record in complete], rung)
+    return Rung(
+        epoch=rung,
+        trials=len(pairs),
+        correlation=spearman([early for early, _ in pairs], [last for _, last in pairs]),
+        concordance=found.concordance,
+        pairs=found.pairs,
+    )
 
 
 def _was_pruned(record: TrialRecord) -> bool:
