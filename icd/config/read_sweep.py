@@ -12,7 +12,7 @@ from icd.config.ranges import Choice, Interval
 from icd.config.read_template import TemplateReader
 from icd.config.read_trial import read_trial
 from icd.config.reader import MAPPING, MISSING_KEY, NAME, WRONG, Row
-from icd.config.space import Stored, baseline_document, replaces, trial_document
+from icd.config.space import Stored, baseline_document, trial_document
 from icd.config.sweep import (
     METRICS,
     Baseline,
@@ -228,8 +228,12 @@ class _SweepReader(TemplateReader):
                 where = dict(moved)
                 found.append(self._try(trial_document(own, Stored(params), where), where, params))
             for place, baseline in zip(places, sweep.enqueue, strict=True):
-                document = baseline_document(own, baseline.changes)
-                self._try(document, {**moved, **_moved(place, baseline, own)}, {})
+                where = dict(moved)
+                document = baseline_document(own, baseline.changes, where, place)
+                row = baseline.changes == {"method": baseline.label}
+                if row or ("method" not in baseline.changes and not isinstance(own.get("method"), Mapping)):
+                    where[("method",)] = place
+                self._try(document, where, {})
         return [config for config in found if config]
 
     def _try(
@@ -269,17 +273,3 @@ def _placed(data: Any, path: KeyPath) -> Iterator[tuple[KeyPath, Any]]:
 
 def _is_source(item: Any) -> bool:
     return isinstance(item, dict) and "from" in item
-
-
-def _moved(place: KeyPath, baseline: Baseline, template: Mapping[str, Any]) -> dict[KeyPath, KeyPath]:
-    """Say where the parts of a baseline's trial stand."""
-    moved: dict[KeyPath, KeyPath] = {}
-    if "method" not in baseline.changes and not isinstance(template.get("method"), Mapping):
-        moved[("method",)] = place
-    for part, value in baseline.changes.items():
-        full = full_form(part, value)
-        if replaces(part, full) or not isinstance(full, dict):
-            moved[(part,)] = (*place, part) if len(place) > 2 and baseline.label != value else place
-        else:
-            moved |= {(part, name): (*place, part, name) for name in full}
-    return moved
