@@ -130,7 +130,7 @@ def baseline_document(
         named = part == "method" and isinstance(after, dict) and not ("recipe" in after or "name" in after)
         laid = isinstance(after, dict) and (part == "training" or named)
         document[part] = {**before, **after} if laid and isinstance(before, dict) else after
-        parts = [(part, name) for name in after] if laid else [(part,)]
+        parts: list[KeyPath] = [(part, name) for name in after] if laid else [(part,)]
         moved |= {inner: (*place, *inner) for inner in parts}
     return document
 
