@@ -37,10 +37,11 @@ def _alpha(default: float | None, words: str) -> Callable[[F], F]:
 def _found(stage: "Stage", name: str, options: dict[str, Any], run: "Callable[..., Outcome] | None") -> "Outcome":
     """Give what fresh seeds say of a sweep, once those are run that are missing; without ``run``, as it stands."""
     from icd import results
-    from icd.cli.display import driving
-    from icd.results.report import write_report
 
     if run is not None:
+        from icd.cli.display import driving
+        from icd.results.report import write_report
+
         with driving(options) as shown:
             return run(name, report=write_report, **shown)
     found = results.read(name, stage, root=options["root"])
