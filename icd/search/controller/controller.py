@@ -229,9 +229,10 @@ class SweepController:
             self._epoch_times.take_up(record.number, record.attributes.get("devices", ()))
             if record.state == "running":
                 self._waiting.append(record.number)
-            elif record.state != "paused":
+                continue
+            self._budget.ended(record)
+            if record.state != "paused":
                 self._ended.append(record.state)
-                self._budget.ended(record)
                 ended.append(record)
         self.recorder.drop_checkpoints(ended)
 
@@ -326,6 +327,7 @@ class SweepController:
         seconds = self._costs(number)["seconds"]
         attempt = self.running[number].attempt
         self.ledger.note(number, **{PAUSED: {"epoch": epoch, "attempt": attempt, "seconds": seconds}})
+        self._budget.ended(self.ledger.record(number))
         return False
 
     def _is_control(self, number: int, epoch: int) -> bool:
