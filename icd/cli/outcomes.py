@@ -2,6 +2,7 @@
 
 import logging
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -176,25 +177,10 @@ def export(
         write_lines(_lines(name, made))
 
 
-def _told(made: "Exported") -> dict[str, object]:
-    told: dict[str, object] = {
-        "trial": made.trial,
-        "confirmed": made.confirmed,
-        "config": str(made.config),
-        "weights": str(made.weights),
-        "files": [str(path) for path in made.files],
-        "differences": dict(made.differences),
-        "compared_on": made.compared_on,
-        "provenance": dict(made.provenance),
-    }
-    if made.pairs:
-        told["pairs"] = {
-            pair: {"config": str(one.config), "weights": str(one.weights), "provenance": dict(one.provenance)}
-            for pair, one in made.pairs.items()
-        }
+def _told(made: "Exported") -> dict[str, Any]:
+    told = asdict(made)
     if made.registered is not None:
-        model = made.registered
-        told["registered"] = {name: getattr(model, name) for name in ("uri", "version", "run_id", "new", "loadable")}
+        told["registered"]["uri"] = made.registered.uri
     return told
 
 

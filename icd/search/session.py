@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from icd.config.engine import engine_asked
-from icd.config.sweep import SweepConfig
+from icd.config.sweep import SweepConfig, engine_asked
 from icd.errors import SetupError
 from icd.search.controller.controller import SweepController
 from icd.search.core.attempts import Policy
@@ -165,6 +164,9 @@ class Session:
             driver.stop_now, driver.stopped_by = True, "stop"
         elif asked == "drain" and not driver.drain:
             driver.drain, driver.stopped_by = True, "stop"
+        for request in self.files.requests():
+            if driver.take(request):
+                self.files.forget_request(request)
         if self.shared is not None:
             self.shared.check()
         self.settings.watch(driver, self.executor)

@@ -139,6 +139,7 @@ def fake_attempt(
         while time.monotonic() < deadline:
             time.sleep(0.02)
             progress(epoch, 1, 2)
+        task.folder.mkdir(parents=True, exist_ok=True)  # with a bucket, each node makes its own
         (task.folder / "pid").write_text(str(os.getpid()))
         (task.folder / "alive").write_text(str(time.time()))
         told = EpochReport(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import yaml
 
 from icd import __version__
-from icd.config.forms import is_range
+from icd.config.document import is_range
 from icd.config.names import shown_params
 from icd.results.pruning import PruningAudit
 from icd.results.report.gather import Facts, label_of
