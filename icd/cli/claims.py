@@ -145,7 +145,7 @@ def benchmark(
     from icd.config.yaml import apply_overrides, read_yaml
     from icd.results.benchmark import entries, run_benchmark
     from icd.results.benchmark_table import read_benchmark, with_run_ids
-    from icd.results.benchmark_text import FORMATS, markdown
+    from icd.results.benchmark_text import FORMATS, written
     from icd.search import settings_of
     from icd.training.checkpoints import write_durably
 
@@ -164,9 +164,9 @@ def benchmark(
     table = with_run_ids(table, root)
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
-        for ending, write in FORMATS.items():
-            write_durably(output.with_name(f"{output.name}.{ending}"), write(table).encode())
+        for ending in FORMATS:
+            write_durably(output.with_name(f"{output.name}.{ending}"), written(table, ending).encode())
     if as_json:
         write_json(table.to_data())
     else:
-        click.echo(markdown(table).rstrip())
+        click.echo(written(table, "md").rstrip())
