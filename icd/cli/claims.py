@@ -37,10 +37,11 @@ def _alpha(default: float | None, words: str) -> Callable[[F], F]:
 def _found(stage: "Stage", name: str, options: dict[str, Any], run: "Callable[..., Outcome] | None") -> "Outcome":
     """Give what fresh seeds say of a sweep, once those are run that are missing; without ``run``, as it stands."""
     from icd import results
-    from icd.cli.display import driving
-    from icd.results.report import write_report
 
     if run is not None:
+        from icd.cli.display import driving
+        from icd.results.report import write_report
+
         with driving(options) as shown:
             return run(name, report=write_report, **shown)
     found = results.read(name, stage, root=options["root"])
@@ -144,7 +145,7 @@ def benchmark(
     from icd.config.yaml import apply_overrides, read_yaml
     from icd.results.benchmark import entries, run_benchmark
     from icd.results.benchmark_table import read_benchmark, with_run_ids
-    from icd.results.benchmark_text import FORMATS, markdown
+    from icd.results.benchmark_text import FORMATS, written
     from icd.search import settings_of
     from icd.training.checkpoints import write_durably
 
@@ -163,9 +164,9 @@ def benchmark(
     table = with_run_ids(table, root)
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
-        for ending, write in FORMATS.items():
-            write_durably(output.with_name(f"{output.name}.{ending}"), write(table).encode())
+        for ending in FORMATS:
+            write_durably(output.with_name(f"{output.name}.{ending}"), written(table, ending).encode())
     if as_json:
         write_json(table.to_data())
     else:
-        click.echo(markdown(table).rstrip())
+        click.echo(written(table, "md").rstrip())

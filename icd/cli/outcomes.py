@@ -27,11 +27,10 @@ _WIDEST = 48
 @click.option(
     "--pairs", is_flag=True, help="Put the winner of the first sweep, over several pairs, beside the best of each pair."
 )
-@click.option("-o", "--output", type=OUTPUT, help="Write this HTML file.")
 @JSON
 @ROOT
 @SUBMIT
-def compare(names: tuple[str, ...], pairs: bool, output: Path | None, as_json: bool, root: Path) -> None:
+def compare(names: tuple[str, ...], pairs: bool, as_json: bool, root: Path) -> None:
     """Put the sweeps NAMES side by side: what differs, what was found, and whether values may be compared.
 
     With --pairs the first one is a sweep over several pairs, and the others are sweeps of one pair each. Values are
@@ -40,17 +39,11 @@ def compare(names: tuple[str, ...], pairs: bool, output: Path | None, as_json: b
     if len(set(names)) < max(2, len(names)):
         raise click.UsageError(f"compare takes at least two different sweeps, but got {' '.join(names)}")
     if pairs:
-        if output is not None:
-            raise click.UsageError("--pairs and --output exclude each other")
         _pairs(root, names[0], names[1:], as_json=as_json)
         return
     from icd.results.compare import compare as compare_sweeps
 
     found = compare_sweeps(root, names)
-    if output is not None:
-        from icd.results.report import comparison_page, write_page
-
-        write_page(output, comparison_page(found))
     if as_json:
         write_json(found.to_data())
         return
@@ -59,10 +52,8 @@ def compare(names: tuple[str, ...], pairs: bool, output: Path | None, as_json: b
     for title, rows in (("found", found.figures), ("differs", found.differences)):
         if rows:
             headers = [title, *found.names]
-            cells = [[_cut(cell or "-") for cell in (row, *values)] for row, values in rows.items()]
+            cells = [[_cut(cell or "-") for cell in (row, *values.values())] for row, values in rows.items()]
             write_lines(["", *columns(headers, cells, left=headers)])
-    if output is not None:
-        click.echo(f"\n{output}")
 
 
 def _cut(text: str) -> str:
@@ -74,15 +65,14 @@ def _pairs(root: Path, name: str, others: tuple[str, ...], *, as_json: bool) -> 
 
     found = specialists(root, name, others)
     if as_json:
-        write_json(found.to_data())
+        write_json(found)
         return
-    better = "more is better" if found.direction == "maximize" else "less is better"
-    click.echo(f"{found.metric} ({better}) of trial {found.trial} of {found.name}, the best of {found.trials} by rank")
-    headers = ["pair", "generalist", "specialist", "difference", "sweep", "trial", "best of"]
-    rows = [
-        [row.pair, row.generalist, row.specialist, row.difference, row.sweep, row.trial, row.trials or None]
-        for row in found.rows
-    ]
+    better = "more is better" if found["direction"] == "maximize" else "less is better"
+    click.echo(
+        f"{found['metric']} ({better}) of trial {found['trial']} of {name}, the best of {found['trials']} by rank"
+    )
+    headers = ["pair", "generalist", "specialist", "difference", "sweep", "trial", "trials"]
+    rows = [[row[header] for header in headers] for row in found["rows"]]
     write_lines(columns(headers, rows, left=["pair", "sweep"]))
     click.echo("one seed each, chosen and measured on the same validation images: a difference is no proof")
 
@@ -160,7 +150,6 @@ def _log(root: Path, name: str, page: str) -> int | None:
     multiple=True,
     help="Write this kind of program.  [default: all; repeatable]",
 )
-@click.option("--weights", type=click.Path(path_type=Path), help="Write the weights beside a .yaml file here.")
 @click.option(
     "--register",
     is_flag=False,

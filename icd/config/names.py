@@ -78,10 +78,8 @@ def _short(field: str, option: Any) -> str:
         if field == "scales":
             return "+".join(f"s{scale}" for scale in option) or "empty"
         return f"{field}{'+'.join(str(whole(item)) for item in option)}"
-    if option is None:
-        return "none"
-    if isinstance(option, bool):
-        return "true" if option else "false"
+    if option is None or isinstance(option, bool):
+        return str(option).lower()
     text = str(whole(option))
     return f"{field}{text}" if _is_number(text) else text
 

@@ -83,12 +83,13 @@ def _put(node: Any, path: KeyPath, names: KeyPath, value: Any, source: str) -> l
     if not isinstance(node, list if isinstance(key, int) else dict):
         what = "a list to take an index" if isinstance(key, int) else f"a mapping to take the key {key!r}"
         raise ConfigError(Problem(rule=f"must be {what}", source=source, path=dotted(path), value=node, has_value=True))
+    inside: Any = node
     if len(names) == 1:
-        node[key] = value
-    else:  # a part that is missing is made, and a short form is written in full
-        child = full_form(key, node.get(key) if isinstance(node, dict) else node[key])
-        node[key] = {} if child is None else child
-    return [(*path, key)] if len(names) == 1 else _put(node[key], (*path, key), names[1:], value, source)
+        inside[key] = value
+        return [(*path, key)]
+    child = full_form(key, inside.get(key) if isinstance(node, dict) else inside[key])
+    inside[key] = {} if child is None else child  # a part that is missing is made
+    return _put(inside[key], (*path, key), names[1:], value, source)
 
 
 def _reaches(node: Any, names: KeyPath) -> bool:

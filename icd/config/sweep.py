@@ -135,7 +135,7 @@ class Resources(Checked):
     """
 
     cpus_per_trial: Positive = 1
-    gpus_per_trial: NonNegative | None = None
+    gpus_per_trial: Share | None = None
     max_concurrent: Count | None = None
     retries: NonNegativeInt = 3
     hang_seconds: Positive = 600
@@ -145,9 +145,6 @@ class Resources(Checked):
     autoscale: bool = False
 
     def rules(self) -> Iterator[FieldProblem]:
-        if self.gpus_per_trial is not None and self.gpus_per_trial > 1:
-            rule = "gpus_per_trial must be at most 1, as a trial uses one GPU and the others would idle"
-            yield FieldProblem("gpus_per_trial", rule, self.gpus_per_trial)
         if self.autoscale and not self.max_concurrent:
             rule = "autoscale must be false where max_concurrent is null: it is how many trials' room is asked for"
             yield FieldProblem("autoscale", rule, self.autoscale)
@@ -163,13 +160,10 @@ def engine_asked(option: Engine | None = None, file: Engine = "auto") -> Engine:
     Raises:
         UsageError: If ``ICD_ENGINE`` names no engine.
     """
-    if option is not None:
-        return option
-    named = os.environ.get("ICD_ENGINE") or file
-    for engine in get_args(Engine):
-        if engine == named:
-            return engine  # type: ignore[no-any-return]
-    raise UsageError(f"ICD_ENGINE must be auto, eager or graph, but got {named!r}")
+    named: Any = option or os.environ.get("ICD_ENGINE") or file
+    if named not in get_args(Engine):
+        raise UsageError(f"ICD_ENGINE must be auto, eager or graph, but got {named!r}")
+    return named  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,28 +207,17 @@ class Pair:
 class SweepConfig:
     """A sweep, read and checked.
 
-    Attributes:
-        name: Folder, study and experiment.
-        template: A trial's document (data, teacher, student, method, training, seed) with ranges and choices in it;
-            ``pair`` chooses teacher and student together.
-        pairs: Pairs that every trial is trained on, one after another; empty where a trial has one pair, or none.
-        rank: How trials of several pairs are ordered: by their ``mean`` rank over the pairs, or by their ``worst`` one.
-        enqueue: Baselines, tried first.
-        sources: Other sweeps whose best trials are tried next.
-        objectives: One, or several for a Pareto front.
-        sampler: Chooses.
-        pruner: Stops.
-        budget: Ends.
-        resources: Of a trial.
+    Its template is a trial's document (data, teacher, student, method, training, seed) with ranges and choices in it;
+    ``pair`` chooses teacher and student together.
     """
 
-    name: str
+    name: str  # of folder, study and experiment
     template: Mapping[str, Any]
-    pairs: tuple[Pair, ...] = ()
-    rank: RankName = "mean"
-    enqueue: tuple[Baseline, ...] = ()
-    sources: tuple[Source, ...] = ()
-    objectives: tuple[Objective, ...] = (Objective(),)
+    pairs: tuple[Pair, ...] = ()  # that every trial is trained on, one after another
+    rank: RankName = "mean"  # of trials over their pairs, by which they are ordered
+    enqueue: tuple[Baseline, ...] = ()  # tried first
+    sources: tuple[Source, ...] = ()  # other sweeps whose best trials are tried next
+    objectives: tuple[Objective, ...] = (Objective(),)  # several for a Pareto front
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
     pruner: PrunerConfig = field(default_factory=PrunerConfig)
     budget: Budget = field(default_factory=Budget)

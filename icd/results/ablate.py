@@ -52,24 +52,10 @@ def ablations(config: TrialConfig) -> dict[str, TrialConfig]:
 
 
 def complexity(config: TrialConfig) -> int:
-    """Count the parts of a configuration.
-
-    They are the scales but one, the cluster term, a base loss other than KD, and every setting that is not its default.
-    """
+    """Count what can be left out of a configuration or set to its default; of several scales all but one."""
     method = config.method
-    if not isinstance(method, CellDistillation):
-        return 1
-    loss = method.base_loss
-    changed = [getattr(loss, field.name) != _default(type(loss), field.name) for field in fields(loss)]  # type: ignore[arg-type]
-    clustered = bool(method.cluster_weight and method.has_cluster_term)
-    usual = replace(method, cluster_scale_weights=None)
-    settings = [
-        clustered and method.cluster_temperature != _default(CellDistillation, "cluster_temperature"),
-        clustered and method.cluster_scale_weights != usual.cluster_scale_weights,
-        method.base_scale_weights is not None,
-    ]
-    present = [clustered, not isinstance(loss, KnowledgeDistillation), *changed, *settings]
-    return len(method.scales) - 1 + sum(bool(part) for part in present)
+    is_scaled = isinstance(method, CellDistillation) and len(method.scales) > 1
+    return len(ablations(config)) - int(is_scaled)
 
 
 def make_plan(

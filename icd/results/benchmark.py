@@ -25,7 +25,6 @@ from icd.results.plan import Plan, begin_plan, planned_seeds, seeds_beside, stor
 from icd.results.run_plan import train_listed
 from icd.results.searched import Searched, planned_arm
 from icd.search import run_sweep
-from icd.search.core.records import best
 from icd.search.settings import Settings
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_index import find
@@ -149,16 +148,18 @@ def run_benchmark(
     found = entries(document)
     shared = benchmark_seeds(found, settings.root, seeds)
     for place, entry in enumerate(found, start=1):
-        name = entry.sweep.name
+        name, row = entry.sweep.name, f"row {place} of {len(found)}"
         if not _searched(entry, settings):
-            settings.announce(f"row {place} of {len(found)}: sweep {name}")
+            settings.announce(f"{row}: sweep {name}")
             result = run_sweep.run(entry.sweep, entry.document.data, settings)
             if result.stopped_by == "stop":
                 raise StateError(f"sweep {name!r} was stopped; the same command goes on with it")
-        if best(find(settings.root, name).records(), maximize=_maximize(entry.sweep)) is None:
-            settings.announce(f"row {place} of {len(found)}: no trial of {name} is complete, so it has no entry")
-        elif not _confirmed(entry, settings):
-            settings.announce(f"row {place} of {len(found)}: {len(shared)} seeds of the best of {name}")
+        ledger = find(settings.root, name)
+        plan = benchmark_plan(ledger)
+        if status_of(settings.root, name).best is None:
+            settings.announce(f"{row}: no trial of {name} is complete, so it has no entry")
+        elif plan is None or not plan.finished(ledger.records("confirm")):
+            settings.announce(f"{row}: {len(shared)} seeds of the best of {name}")
             train_listed("confirm", name, settings, _listing(shared, failed_runs))
     return found
 
@@ -169,8 +170,6 @@ def _listing(seeds: tuple[int, ...], failed_runs: FailedRuns) -> Callable[[Ledge
         if plan is not None:
             return plan
         searched = Searched.of(ledger, sweep)
-        if not searched.ordered:
-            raise StateError(f"no trial of sweep {ledger.name!r} is complete")
         first = searched.ordered[0]
         arm = planned_arm(f"trial {first.number}", "finalist", searched.configs(first), found=first)
         plan = Plan(
@@ -212,10 +211,6 @@ def _entry(whole: SweepConfig, source: str, row: str, column: str, short: str) -
     return Entry(row=row, column=column, document=made, sweep=read_sweep(made))
 
 
-def _maximize(sweep: SweepConfig) -> bool:
-    return sweep.objectives[0].direction == "maximize"
-
-
 def _searched(entry: Entry, settings: Settings) -> bool:
     """Whether an entry's sweep is finished as it is wanted."""
     ledger = begun(settings.root, entry)
@@ -227,9 +222,3 @@ def _searched(entry: Entry, settings: Settings) -> bool:
             f"sweep {ledger.name!r} was begun with another budget; undo, or choose another name: {'; '.join(changed)}"
         )
     return status_of(settings.root, ledger.name).state == "finished"
-
-
-def _confirmed(entry: Entry, settings: Settings) -> bool:
-    ledger = find(settings.root, entry.sweep.name)
-    plan = benchmark_plan(ledger)
-    return plan is not None and plan.finished(ledger.records("confirm"))

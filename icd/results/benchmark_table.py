@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from icd.results import sentences
 from icd.results.benchmark import Entry, begun, benchmark_plan, benchmark_seeds
 from icd.results.outcome import Arm, Comparison, FailedRuns
 from icd.results.read_outcome import compared, outcome_of
-from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_index import pasted, tracking_uri
 from icd.search.sweep_status import status_of
 from icd.search.tracking.mlflow_client import run_ids
@@ -29,20 +27,13 @@ class Cell:
     """One row for one pair.
 
     Attributes:
-        row: Name of the method.
-        column: Teacher and student.
         sweep: Where it was tuned and confirmed.
         arm: What the chosen search trial reached on the shared seeds; without runs before there are any.
         counted: Values by seed as they are compared, with runs that diverged as the plan counts them.
-        trials: That the search spent.
         hours: Of training, search and confirmation, times the GPUs of a trial, or its cores where it has no GPU.
-        per: ``GPU`` or ``CPU``.
-        test_evaluations: At test images.
         runs: Tag ``icd.trial`` of each run in MLflow.
         mlflow_runs: Id of each of these runs, empty where it was not found; nothing before ``with_run_ids``.
-        reported: What the paper reports.
         finished: Whether nothing is left to run; a search without a complete trial has nothing to confirm.
-        failed_runs: What a run counts that diverged.
     """
 
     row: str
@@ -50,13 +41,13 @@ class Cell:
     sweep: str
     arm: Arm
     counted: Mapping[int, float] = field(default_factory=dict)
-    trials: int = 0
+    trials: int = 0  # of the search
     hours: float = 0.0
-    per: str = "CPU"
+    per: str = "CPU"  # or GPU
     test_evaluations: int = 0
     runs: tuple[str, ...] = ()
     mlflow_runs: tuple[str, ...] = ()
-    reported: float | None = None
+    reported: float | None = None  # by the paper
     finished: bool = False
     failed_runs: FailedRuns = "left-out"
 
@@ -66,27 +57,19 @@ class Table:
     """All rows.
 
     Attributes:
-        name: Of the file.
-        metric: ``test/top1``.
-        rows: In the file's order.
-        columns: Pairs.
-        cells: One for each row and pair.
         comparisons: Every row with every baseline row of its pair; two baselines are compared once.
         alpha: Chance of any false difference in the table.
-        seeds: Planned for each row.
-        finished: Whether every row has all its runs.
-        statement: The finding in plain words.
         untracked: Why a run's id is not known, where one is not.
     """
 
     name: str
     metric: str
     rows: tuple[str, ...]
-    columns: tuple[str, ...]
+    columns: tuple[str, ...]  # teacher-student pairs
     cells: tuple[Cell, ...]
     comparisons: tuple[Comparison, ...]
     alpha: float
-    seeds: int
+    seeds: int  # planned for each row
     finished: bool
     statement: str
     untracked: str = ""
@@ -174,11 +157,12 @@ def _cell(entry: Entry, root: Path) -> Cell:
     records, plan = ledger.records(), benchmark_plan(ledger)
     gpus = float(ledger.attributes.get("gpus_per_trial") or 0.0)
     seconds = sum(float(record.attributes.get("seconds", 0.0)) for record in records)
-    cell = replace(cell, trials=sum(record.counts for record in records), per="GPU" if gpus else "CPU")
     units = (gpus or entry.sweep.resources.cpus_per_trial) / 3600
+    cell = replace(cell, trials=sum(record.counts for record in records), per="GPU" if gpus else "CPU")
     found = None if plan is None else outcome_of(ledger, "confirm", plan.round)
     if plan is None or found is None:
-        return replace(cell, hours=units * seconds, finished=_nothing_to_confirm(ledger, root))
+        status = status_of(root, ledger.name)
+        return replace(cell, hours=units * seconds, finished=status.state == "finished" and status.best is None)
     arm = replace(found.arms[0], label=label)
     (own,) = plan.values(ledger.records("confirm")).values()
     return replace(
@@ -193,50 +177,34 @@ def _cell(entry: Entry, root: Path) -> Cell:
     )
 
 
-def _nothing_to_confirm(ledger: Ledger, root: Path) -> bool:
-    status = status_of(root, ledger.name)
-    return status.state == "finished" and status.best is None
-
-
 def _reported(entry: Entry) -> float | None:
     fixed = fixed_part(entry.sweep.template) or {}  # a network that is searched is not there
-    data, teacher, student = (_named(fixed.get(part)) for part in ("data", "teacher", "student"))
-    return reported(data, teacher, student, entry.row)
+    return reported(*(_named(fixed.get(part)) for part in ("data", "teacher", "student")), entry.row)
 
 
 def reported(data: str, teacher: str, student: str, row: str) -> float | None:
     """Give a paper's top-1 for a row of its table, from ``reported.yaml``; None where no paper has it."""
-    found = _papers().get(data, {}).get(f"{teacher} > {student}", {}).get(row)
+    papers = yaml.safe_load((files("icd.results") / "reported.yaml").read_text(encoding="utf-8"))
+    found = papers.get(data, {}).get(f"{teacher} > {student}", {}).get(row)
     return None if found is None else float(found)
-
-
-@cache
-def _papers() -> Any:
-    return yaml.safe_load((files("icd.results") / "reported.yaml").read_text(encoding="utf-8"))
 
 
 def _named(value: Any) -> str:
     return str(value.get("name") or value.get("arch", "")) if isinstance(value, Mapping) else str(value or "")
 
 
-def _pairs(cells: Sequence[Cell], baselines: Sequence[str]) -> list[tuple[Cell, Cell]]:
-    """Pair every cell with the baselines of its column, two baselines once: the later one against the earlier."""
-
-    def compared(cell: Cell, other: Cell) -> bool:
-        mirrored = cell.row in baselines and baselines.index(cell.row) < baselines.index(other.row)
-        return cell.row != other.row and cell.column == other.column and not mirrored
-
-    return [(cell, other) for cell in cells for other in cells if other.row in baselines and compared(cell, other)]
-
-
 def _comparisons(cells: Sequence[Cell], baselines: Sequence[str], alpha: float) -> tuple[Comparison, ...]:
-    """Compare within each pair, once all its rows have their runs; the pairs share alpha."""
+    """Compare within each pair, once all its rows have their runs; the pairs share alpha.
+
+    Every row is compared with every baseline, two baselines once: the later one with the earlier.
+    """
     columns = list(dict.fromkeys(cell.column for cell in cells))
     found: list[Comparison] = []
     for column in columns:
         own = [cell for cell in cells if cell.column == column]
         values = {(cell.row, ""): {("", seed): value for seed, value in cell.counted.items()} for cell in own}
-        pairs = [(cell.row, other.row) for cell, other in _pairs(own, baselines)]
+        earlier = {row: baselines[:place] for place, row in enumerate(baselines)}
+        pairs = [(cell.row, other) for cell in own for other in earlier.get(cell.row, baselines)]
         finished = all(cell.finished for cell in own)
         found += compared(values, pairs, alpha=alpha, finished=finished, families=len(columns), column=column)
     return tuple(found)

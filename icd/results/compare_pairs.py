@@ -2,84 +2,29 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from icd.config.sweep import Objective
 from icd.config.trial import TrialConfig
 from icd.errors import StateError, UsageError
 from icd.results.searched import Searched
-from icd.search.core.records import TrialRecord, best
+from icd.search.core.records import TrialRecord
 from icd.search.run_sweep import stored_sweep
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_index import find, pasted, refuse_several_pairs
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One pair.
-
-    Attributes:
-        pair: Its name.
-        generalist: What the winner of the sweep over all pairs reaches on it.
-        sweep: The sweep of this pair alone; None where none was named.
-        trial: The best trial of that sweep.
-        trials: Complete trials that it is the best of.
-        specialist: What it reaches.
-        difference: Generalist minus specialist.
-    """
-
-    pair: str
-    generalist: float
-    sweep: str | None = None
-    trial: int | None = None
-    trials: int = 0
-    specialist: float | None = None
-    difference: float | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
-    """A generalist beside specialists.
-
-    Attributes:
-        name: The sweep over several pairs.
-        trial: Its winner, by rank.
-        trials: Complete trials that it is the best of.
-        metric: What is compared, after the last epoch of one seed each.
-        direction: Which way is better.
-        rows: In the order of the pairs.
-    """
-
-    name: str
-    trial: int
-    trials: int
-    metric: str
-    direction: str
-    rows: tuple[Row, ...]
-
-    def to_data(self) -> dict[str, Any]:
-        """Write it for JSON."""
-        return asdict(self)
-
-
-@dataclass(frozen=True, slots=True)
-class _Specialist:
-    searched: Searched
-    record: TrialRecord
-    config: TrialConfig
-
-    @property
-    def name(self) -> str:
-        return self.searched.ledger.name
-
-
-def specialists(root: Path, name: str, others: Sequence[str]) -> Comparison:
+def specialists(root: Path, name: str, others: Sequence[str]) -> dict[str, Any]:
     """Put the winner of a sweep over several pairs beside the best trial of a sweep for each pair.
 
     A sweep belongs to the pair with the networks, teacher weights and images of its best trial. Of several sweeps for
     one pair the better one is taken.
+
+    Returns:
+        Plain data: ``name`` of the sweep, ``trial`` that won by rank, ``trials`` that it is the best of, the first
+        objective's ``metric`` and ``direction``, and ``rows``. A row has a ``pair``, what the winner reaches on it
+        (``generalist``), and of the pair's own sweep its name (``sweep``), its best ``trial``, the count of complete
+        ``trials``, what that reaches (``specialist``) and the ``difference``: generalist minus specialist.
 
     Raises:
         UsageError: If the first is not over several pairs or another is, one belongs to no pair, or the objectives
@@ -89,73 +34,45 @@ def specialists(root: Path, name: str, others: Sequence[str]) -> Comparison:
     ledger = find(root, name)
     if not ledger.ranked:
         raise UsageError(f"sweep {name!r} is not over several pairs; name such a sweep first, then one for each pair")
-    sweep = stored_sweep(ledger)
-    objective, searched = sweep.objectives[0], Searched.of(ledger, sweep)
-    winner = _best(searched, root)
-    configs = searched.configs(winner)
-    found: dict[str, _Specialist] = {}
+    objective = stored_sweep(ledger).objectives[0]
+    winner, searched = _best(ledger, root)
+    configs, found = searched.configs(winner), dict[str, dict[str, Any]]()
+    better = max if objective.direction == "maximize" else min
     for other in others:
-        special = _specialist(find(root, other), objective, root)
-        pair = _pair_of(special, configs, ledger)
-        rivals = [*([found[pair].record] if pair in found else []), special.record]
-        if best(rivals, maximize=objective.direction == "maximize") is special.record:
-            found[pair] = special
-    return Comparison(
-        name=name,
-        trial=winner.number,
-        trials=len(searched.ordered),
-        metric=objective.metric,
-        direction=objective.direction,
-        rows=tuple(_row(pair, winner.members[pair], found.get(pair)) for pair in configs),
-    )
+        own = find(root, other)
+        refuse_several_pairs(own, "it is no specialist")
+        first = stored_sweep(own).objectives[0]
+        if (first.metric, first.direction) != (objective.metric, objective.direction):
+            raise UsageError(f"sweep {other!r} must have the objective {objective.metric} too, but got {first.metric}")
+        record, special = _best(own, root)
+        pair, value = _pair_of(own, special.configs(record)[""], configs, ledger), record.values[0]
+        row = {"sweep": other, "trial": record.number, "trials": len(special.ordered), "specialist": value}
+        found[pair] = better([found.get(pair, row), row], key=lambda row: row["specialist"])
+    none = {"sweep": None, "trial": None, "trials": 0, "specialist": None}
+    rows = [{"pair": pair, "generalist": winner.members[pair], **found.get(pair, none)} for pair in configs]
+    for row in rows:
+        row["difference"] = None if row["specialist"] is None else row["generalist"] - row["specialist"]
+    said = {"metric": objective.metric, "direction": objective.direction}
+    return {"name": name, "trial": winner.number, "trials": len(searched.ordered), **said, "rows": rows}
 
 
-def _row(pair: str, value: float, special: _Specialist | None) -> Row:
-    if special is None:
-        return Row(pair=pair, generalist=value)
-    own = special.record.values[0]
-    return Row(
-        pair=pair,
-        generalist=value,
-        sweep=special.name,
-        trial=special.record.number,
-        trials=len(special.searched.ordered),
-        specialist=own,
-        difference=value - own,
-    )
+def _best(ledger: Ledger, root: Path) -> tuple[TrialRecord, Searched]:
+    searched = Searched.of(ledger, stored_sweep(ledger))
+    if not searched.ordered:
+        see = pasted(root, "trials", ledger.name)
+        raise StateError(f"no trial of sweep {ledger.name!r} has run all its epochs yet; see '{see}'")
+    return searched.ordered[0], searched
 
 
-def _specialist(ledger: Ledger, objective: Objective, root: Path) -> _Specialist:
-    refuse_several_pairs(ledger, "it is no specialist")
-    sweep = stored_sweep(ledger)
-    first = sweep.objectives[0]
-    if (first.metric, first.direction) != (objective.metric, objective.direction):
-        raise UsageError(
-            f"sweep {ledger.name!r} must have the objective {objective.metric} too, but got {first.metric}"
-        )
-    searched = Searched.of(ledger, sweep)
-    record = _best(searched, root)
-    return _Specialist(searched, record, searched.configs(record)[""])
-
-
-def _pair_of(special: _Specialist, runs: Mapping[str, TrialConfig], ours: Ledger) -> str:
+def _pair_of(own: Ledger, config: TrialConfig, runs: Mapping[str, TrialConfig], ours: Ledger) -> str:
     """Name the pair that a specialist has: the same networks, teacher weights and images."""
-    same_images = ours.attributes["data_digest"] == special.searched.ledger.attributes["data_digest"]
-    for pair, config in runs.items():
-        networks = config.student == special.config.student and _teacher(config) == _teacher(special.config)
-        if networks and same_images:
+    same_images = ours.attributes["data_digest"] == own.attributes["data_digest"]
+    for pair, run in runs.items():
+        if same_images and run.student == config.student and _teacher(run) == _teacher(config):
             return pair
     why = "its networks are those of no pair" if same_images else "its images are others"
-    listed = ", ".join(runs)
-    raise UsageError(f"sweep {special.name!r} belongs to no pair of {ours.name!r} ({listed}): {why}")
+    raise UsageError(f"sweep {own.name!r} belongs to no pair of {ours.name!r} ({', '.join(runs)}): {why}")
 
 
 def _teacher(config: TrialConfig) -> str:
     return json.dumps(config.to_data().get("teacher"), sort_keys=True)
-
-
-def _best(searched: Searched, root: Path) -> TrialRecord:
-    if not searched.ordered:
-        see = pasted(root, "trials", searched.ledger.name)
-        raise StateError(f"no trial of sweep {searched.ledger.name!r} has run all its epochs yet; see '{see}'")
-    return searched.ordered[0]

@@ -18,17 +18,15 @@ class Run:
     """One retraining.
 
     Attributes:
-        trial: Its number in the study.
         seed: Shared with the runs of all other arms.
         value: Top-1 (%) after the last epoch; of several teacher-student pairs the mean.
-        evaluations: How often the images were evaluated that it is measured on.
         seconds: Of training; two runs that differ in nothing else are equal.
     """
 
     trial: int
     seed: int
     value: float
-    evaluations: int
+    evaluations: int  # of the images that it is measured on
     seconds: float = field(compare=False)
 
 
@@ -38,7 +36,6 @@ class PlannedArm:
 
     Attributes:
         label: ``trial 12``, the paper's name (``iCD-KD``), or what was changed (``without scale 1``).
-        kind: Finalist or baseline; every finalist is compared with every baseline.
         trial: The search trial it was found as.
         search_value: What the search measured for it on validation images, where it did.
         parts: How many parts it has, where that was counted.
@@ -47,7 +44,7 @@ class PlannedArm:
     """
 
     label: str
-    kind: Literal["finalist", "baseline"]
+    kind: Literal["finalist", "baseline"]  # each of the first is compared with each of the second
     trial: int | None = None
     search_value: float | None = None
     parts: int | None = None
@@ -67,12 +64,10 @@ class Arm(PlannedArm):
     Attributes:
         runs: By seed, complete ones only.
         failures: Seed and reason of runs that diverged or failed.
-        mean: Of the runs' values; None without runs.
         sd: Sample standard deviation; None below two runs.
         on_pairs: Mean on each of several pairs.
         mean_rank: Of several pairs: its place among all arms by their means on each pair, over the seeds that all have,
             averaged over the pairs; 1 is best. None with one pair, or without such a seed.
-        worst_rank: Its worst place; None likewise.
     """
 
     runs: tuple[Run, ...] = ()
@@ -89,14 +84,11 @@ class Comparison:
     """One configuration against another: differences are the first minus the second, in points.
 
     Attributes:
-        arm: Label of the first.
-        against: Label of the second.
         column: Teacher-student pair of a benchmark; empty where there is one.
         seeds: How many the one with fewer has.
         difference: Estimate; None without runs of both.
         se: Its standard error; None where it is not judged.
         low: Lower end of its interval; None likewise. All intervals of a verb hold the truth together.
-        high: Upper end; None likewise.
         p: Adjusted for all comparisons of the verb; None likewise.
         verdict: ``better`` and ``worse`` where the interval leaves out 0, which is where ``p`` is alpha or less.
         detectable: The true difference that would have been shown in four of five cases; None likewise.
@@ -136,33 +128,22 @@ class Outcome:
     """A confirmation or an ablation of a sweep as it stands. Every number is of the last epoch.
 
     Attributes:
-        sweep: Its name.
         stage: ``confirm`` or ``ablate``.
         round: 1 for the first of its kind, 2 for one that was begun anew, ...
         metric: What was compared: ``test/top1``, of an ablation ``val/top1``.
-        train_on: ``train+val`` or ``train``.
-        planned_seeds: How many at most.
-        alpha: Chance of any false difference.
-        failed_runs: What a run counts that diverged.
         arms: Of a confirmation finalists, by what the search said of them, then baselines in the order asked for; of an
             ablation one for each part that was left out or set to its default, then the whole configuration.
         comparisons: Every finalist against every baseline; every part against the whole, below 0 where the part helps.
         test_evaluations: At test images, over all runs of all rounds; of several pairs, over the runs of each.
         seconds: Of training, over all runs; two outcomes that differ in nothing else are equal.
-        finished: Whether nothing is left to run.
-        statement: The finding in plain words, whatever it is.
-        faults: Runs that failed for another reason than that they diverged.
         pairs: Names of several teacher-student pairs; values of arms and differences are then means over them.
         raced: Among how many trials the finalists were chosen with further seeds; 0 without a race.
-        reused: How many runs are those of earlier rounds.
         winner: Of a confirmation: label of the finalist that is exported, the best mean over the seeds that all
             finalists have, of those that failed on the fewest seeds; over several pairs the best rank, then the best
             mean. None before any run.
         optimism: By how much the winner's mean is too high on average, if all finalists are equally good: it was chosen
             as the best of them on these test images. None where that is not known.
-        trial: Of an ablation: the search trial that was taken apart.
         simplest: Of an ablation: the simplest arm within one standard error of the best; None before any is known.
-        simplest_error: That standard error, in points.
     """
 
     sweep: str
@@ -171,23 +152,23 @@ class Outcome:
     metric: str
     train_on: str
     planned_seeds: int
-    alpha: float
-    failed_runs: FailedRuns
+    alpha: float  # chance of any false difference
+    failed_runs: FailedRuns  # what one counts that diverged
     arms: tuple[Arm, ...]
     comparisons: tuple[Comparison, ...]
     test_evaluations: int
     seconds: float = field(compare=False)
     finished: bool
     statement: str = ""
-    faults: int = 0
+    faults: int = 0  # runs that failed for another reason than that they diverged
     pairs: tuple[str, ...] = ()
     raced: int = 0
-    reused: int = 0
+    reused: int = 0  # runs of earlier rounds
     winner: str | None = None
     optimism: float | None = None
-    trial: int | None = None
+    trial: int | None = None  # of an ablation, that was taken apart
     simplest: str | None = None
-    simplest_error: float = 0.0
+    simplest_error: float = 0.0  # points
 
     def to_data(self) -> dict[str, Any]:
         """Write it for JSON."""

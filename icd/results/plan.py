@@ -34,18 +34,14 @@ class Plan:
     """Arms, seeds and the rule by which seeds are added.
 
     Attributes:
-        stage: Of its trials.
         round: Counted from 1; a plan that is begun anew has seeds of its own.
         arms: Finalists first.
         seeds: In the order in which they are used.
         first: Seeds that all arms get.
-        alpha: Chance of any false difference in the whole plan.
         adaptive: Whether an arm ends after the first seeds where the others would hardly show a difference.
         failed_runs: What a run counts that diverged.
         raced: Among how many trials of the search the finalists were chosen with further seeds; 0 without a race.
         reused: Trials of earlier rounds that are runs of this one: the same configuration on the same seed.
-        train_on: ``train`` or ``train+val``.
-        measure_on: ``val`` or ``test``.
     """
 
     stage: Stage

@@ -1,11 +1,10 @@
 """What pruning cost and saved, judged by the trials that were never stopped."""
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
-
-import numpy as np
 
 from icd.search.core.concordance import concordance, first_from, rungs
 from icd.search.core.ranks import ranks
@@ -63,77 +62,52 @@ class PruningAudit:
         return asdict(self)
 
 
-def pruning_audit(
-    records: Sequence[TrialRecord], *, min_epochs: int, reduction: int, epochs: int, maximize: bool
-) -> PruningAudit:
-    """Judge the pruning of a sweep.
+def audit_sweep(sweep: Mapping[str, Any], records: Sequence[TrialRecord]) -> PruningAudit | None:
+    """Judge the pruning of a sweep; None without a pruner or before a trial is complete.
 
     Args:
-        records: All trials.
-        min_epochs: First rung.
-        reduction: Ratio of one rung to the next.
-        epochs: Of a whole trial.
-        maximize: Whether the first objective is to be large.
+        sweep: The study's, as plain data.
+        records: All trials of the search.
     """
-    complete = [record for record in records if record.state == "complete"]
-    sign = 1.0 if maximize else -1.0
+    complete = [record for record in records if record.state == "complete" and record.curve]
+    pruner = sweep["pruner"]
+    compares = pruner["name"] != "none"  # else nobody compares trials at rungs
+    if not complete or not (compares or pruner.get("dead_terms", False)):
+        return None
+    epochs = max(max(record.curve) for record in complete)
+    sign = 1.0 if sweep["objectives"][0]["direction"] == "maximize" else -1.0
     finals = {record.number: sign * record.values[0] for record in complete}
     best_quarter = sorted(finals.values(), reverse=True)[: math.ceil(len(finals) / 4)]
     would_stop = [record for record in complete if record.control and record.would_stop_at is not None]
     good_ones = sum(finals[record.number] >= best_quarter[-1] for record in would_stop)
-    pruned = [record for record in records if _was_pruned(record)]
+    # Diverged trials are told as pruned too, but pruning did not stop them.
+    kinds = {record.number: record.attributes.get("exit_reason", "pruned") for record in records}
+    pruned = [record for record in records if record.state == "pruned" and kinds[record.number] == "pruned"]
     saved = sum(max(0, epochs - max(record.curve, default=0)) for record in pruned)
-    total = epochs * (len(complete) + len(pruned))
+    places = rungs(pruner["min_epochs"], pruner["reduction"], epochs) if compares else []
     return PruningAudit(
-        rungs=tuple(_rung(complete, rung) for rung in rungs(min_epochs, reduction, epochs)),
+        rungs=tuple(_rung(complete, rung) for rung in places),
         controls=sum(record.control for record in complete),
         would_stop=len(would_stop),
         good_ones=good_ones,
         false_kill_rate=good_ones / len(would_stop) if would_stop else None,
         pruned=len(pruned),
         epochs_saved=saved,
-        saved_share=saved / total if total else 0.0,
+        saved_share=saved / (epochs * (len(complete) + len(pruned))),
     )
-
-
-def spearman(one: Sequence[float], other: Sequence[float]) -> float | None:
-    """Rank correlation, equal values at their mean rank; None where it is not defined."""
-    if len(one) < _FEWEST or len(set(one)) == 1 or len(set(other)) == 1:
-        return None
-    return float(np.corrcoef(ranks(one), ranks(other))[0, 1])
 
 
 def _rung(complete: Sequence[TrialRecord], rung: int) -> Rung:
     """Compare the first value reported at a rung, which is what the pruner saw, with the last one."""
     seen = [(first_from(record.curve, rung), record.curve) for record in complete]
     pairs = [(early, curve[max(curve)]) for early, curve in seen if early is not None]
+    early, last = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     found = concordance([record.curve for record in complete], rung)
+    is_defined = len(pairs) >= _FEWEST and len(set(early)) > 1 and len(set(last)) > 1
     return Rung(
         epoch=rung,
         trials=len(pairs),
-        correlation=spearman([early for early, _ in pairs], [last for _, last in pairs]),
+        correlation=statistics.correlation(ranks(early), ranks(last)) if is_defined else None,
         concordance=found.concordance,
         pairs=found.pairs,
     )
-
-
-def _was_pruned(record: TrialRecord) -> bool:
-    """Diverged trials are told as pruned too, but pruning did not stop them."""
-    return record.state == "pruned" and record.attributes.get("exit_reason", "pruned") == "pruned"
-
-
-def audit_sweep(sweep: Mapping[str, Any], records: Sequence[TrialRecord]) -> PruningAudit | None:
-    """Judge the pruning of a study's sweep (as plain data); None without a pruner or before a trial is complete."""
-    whole = [max(record.curve) for record in records if record.state == "complete" and record.curve]
-    pruner = sweep["pruner"]
-    compares = pruner["name"] != "none"
-    if not whole or not (compares or pruner.get("dead_terms", False)):
-        return None
-    audit = pruning_audit(
-        records,
-        min_epochs=pruner["min_epochs"],
-        reduction=pruner["reduction"],
-        epochs=max(whole),
-        maximize=sweep["objectives"][0]["direction"] == "maximize",
-    )
-    return audit if compares else replace(audit, rungs=())  # nobody compares trials at rungs

@@ -78,7 +78,7 @@ def compared(
     """Compare arms with others; one family, judged once nothing is left to run.
 
     Args:
-        values: By arm and teacher-student pair, and by pair and seed.
+        values: What was measured.
         pairs: Labels of the arms to compare.
         members: Names of the teacher-student pairs over which the means are compared.
         alpha: Chance of any false difference in all families.

@@ -15,7 +15,6 @@ from icd.results.outcome import Arm, Outcome
 from icd.results.plan import Plan, begin_plan, stored_plans
 from icd.results.race import run_race
 from icd.results.read_outcome import outcome_of
-from icd.results.sentences import NAMES
 from icd.search.core.records import Stage
 from icd.search.session import written_report
 from icd.search.settings import Settings
@@ -71,7 +70,7 @@ def run_plan(
     train_listed(stage, name, settings, listed, overrides)
     found = outcome_of(find(settings.root, name), stage)
     if found is None:
-        raise StateError(f"sweep {name!r} lost its {NAMES[stage]} while it ran")
+        raise StateError(f"sweep {name!r} lost its {stage} stage while it ran")
     return found
 
 

@@ -6,10 +6,10 @@ in percent, differences are in points. The figures that these rules reach are ma
 """
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,7 +77,7 @@ def compare(
     Returns:
         For each contrast; None where a cell has no value or no spread can be estimated.
     """
-    model = _Model.of(values)
+    model = _Model(values)
     joint = model.joint([contrast for contrast in contrasts if model.has(contrast)])
     return [
         _estimate(model, joint, contrast, alpha, families) if model.has(contrast) else None for contrast in contrasts
@@ -94,7 +94,7 @@ def futile(
     `d + t sqrt(s^2 - s'^2)` with `s' = s sqrt(done / planned)`. Futile is a chance below 5 % that it leaves
     `-+ c s'`. It only ends runs: nothing is shown early, so it cannot raise the chance of a false difference.
     """
-    model = _Model.of(values)
+    model = _Model(values)
     growth = (planned - 1) / max(done - 1, 1)
     joint, verdicts = model.joint([contrast for contrast in contrasts if model.has(contrast)]), []
     for contrast in contrasts:
@@ -134,9 +134,8 @@ def simplest_within_one_se(values: Values, simplest_first: Sequence[Hashable]) -
         values: By cell and block.
         simplest_first: Cells with a value.
     """
-    means = {cell: float(np.mean(list(values[cell].values()))) for cell in simplest_first}
-    best = max(simplest_first, key=lambda cell: means[cell])
-    model = _Model.of(values)
+    model = _Model(values)
+    best = max(simplest_first, key=lambda cell: float(model.own[cell].mean()))
     for cell in simplest_first:
         fit = None if cell == best else _fit(model, {cell: 1.0, best: -1.0})
         if cell == best or (fit is not None and fit.difference >= -fit.se):
@@ -183,14 +182,15 @@ def over_pairs(values: Mapping[str, tuple[Sequence[float], Sequence[float]]]) ->
     both = [(np.asarray(one, dtype=float), np.asarray(other, dtype=float)) for one, other in values.values()]
     if len(both) < 2 or not all(one.size and other.size for one, other in both):
         return None
-    draw, drawn = np.random.default_rng(0), []
+    draw, chances, drawn = np.random.default_rng(0), [], []
     for one, other in both:
         wins = np.sign(one[:, None] - other[None, :]) / 2 + 0.5
         rows, columns = (draw.integers(size, size=(_RESAMPLES, size)) for size in wins.shape)
+        chances.append(float(wins.mean()))
         drawn.append(wins[rows[:, :, None], columns[:, None, :]].mean(axis=(1, 2)))
     low, high = np.quantile(np.mean(drawn, axis=0), [0.025, 0.975])
-    chance = np.mean([(np.sign(one[:, None] - other[None, :]) / 2 + 0.5).mean() for one, other in both])
-    return OverPairs(improvement=float(chance), low=float(low), high=float(high), interaction=_interaction(both))
+    chance = float(np.mean(chances))
+    return OverPairs(improvement=chance, low=float(low), high=float(high), interaction=_interaction(both))
 
 
 def _interaction(both: Sequence[tuple[Floats, Floats]]) -> float | None:
@@ -205,78 +205,39 @@ def _interaction(both: Sequence[tuple[Floats, Floats]]) -> float | None:
     return float(fdtrc(len(both) - 1, df, spread / (len(both) - 1) / variance))
 
 
-@dataclass(frozen=True, slots=True)
-class _Fit:
+class _Fit(NamedTuple):
     difference: float
     se: float
     df: float
     pooled: bool
 
 
-@dataclass(frozen=True, eq=False)
 class _Model:
     """Least squares of cells and blocks, and each cell's own spread."""
 
-    cells: dict[Hashable, int]
-    design: Floats  # [values, cells + blocks]
-    y: Floats  # [values]
-
-    @classmethod
-    def of(cls, values: Values) -> "_Model":
-        cells = {cell: place for place, cell in enumerate(cell for cell, own in values.items() if own)}
-        blocks = {
-            block: len(cells) + k for k, block in enumerate(dict.fromkeys(b for own in values.values() for b in own))
-        }
-        rows = [(cells[cell], blocks[block], value) for cell, own in values.items() for block, value in own.items()]
-        design = np.zeros((len(rows), len(cells) + len(blocks)))
-        for place, (cell, block, _) in enumerate(rows):
-            design[place, [cell, block]] = 1.0
-        return cls(cells, design, np.array([value for *_, value in rows]))
-
-    @cached_property
-    def inverse(self) -> Floats:
-        """Generalized inverse of the normal equations' matrix."""
-        found: Floats = np.linalg.pinv(self.design.T @ self.design, hermitian=True)
-        return found
-
-    @cached_property
-    def df(self) -> int:
-        """Values less the rank of the design."""
-        return len(self.y) - int(np.linalg.matrix_rank(self.design)) if self.y.size else 0
-
-    @cached_property
-    def projection(self) -> Floats:
-        """Onto what the design's rows span."""
-        found: Floats = self.inverse @ self.design.T @ self.design
-        return found
-
-    @cached_property
-    def coefficients(self) -> Floats:
-        found: Floats = self.inverse @ self.design.T @ self.y
-        return found
-
-    @cached_property
-    def variance(self) -> float:
-        """Of the errors, pooled over all cells."""
-        residuals = self.y - self.design @ self.coefficients
-        return max(float(residuals @ residuals) / self.df, _FLOOR**2) if self.df else math.nan
-
-    @cached_property
-    def own(self) -> dict[Hashable, Floats]:
-        """Each cell's values."""
-        return {cell: self.y[self.design[:, place] == 1.0] for cell, place in self.cells.items()}
-
-    def count(self, cell: Hashable) -> int:
-        return self.own[cell].size if cell in self.own else 0
+    def __init__(self, values: Values) -> None:
+        self.own = {cell: np.array([*runs.values()], dtype=float) for cell, runs in values.items() if runs}
+        self.squares = {cell: float(((own - own.mean()) ** 2).sum()) for cell, own in self.own.items()}
+        y = np.concatenate([np.empty(0), *self.own.values()])
+        blocks = list(dict.fromkeys(block for runs in values.values() for block in runs))
+        cell_N = np.repeat(np.arange(len(self.own)), [own.size for own in self.own.values()])
+        block_N = np.array([blocks.index(block) for runs in values.values() for block in runs], dtype=int)
+        design = np.concatenate([np.eye(len(self.own))[cell_N], np.eye(len(blocks))[block_N]], axis=1)
+        self.inverse = np.linalg.pinv(design.T @ design, hermitian=True)  # of the normal equations
+        self.coefficients = self.inverse @ design.T @ y
+        self.projection = self.inverse @ design.T @ design  # onto what the design's rows span
+        self.df = len(y) - int(np.linalg.matrix_rank(design)) if y.size else 0
+        residuals = y - design @ self.coefficients
+        self.variance = max(float(residuals @ residuals) / self.df, _FLOOR**2) if self.df else math.nan
 
     def has(self, contrast: Contrast) -> bool:
         """Whether all cells of a contrast have a value."""
-        return all(self.count(cell) for cell in contrast)
+        return all(cell in self.own for cell in contrast)
 
     def row(self, contrast: Contrast) -> Floats:
-        weights = np.zeros(self.design.shape[1])
-        for cell, weight in contrast.items():
-            weights[self.cells[cell]] = weight
+        """Write a contrast as weights of the coefficients."""
+        weights = np.zeros(len(self.coefficients))
+        weights[: len(self.own)] = [contrast.get(cell, 0.0) for cell in self.own]
         return weights
 
     def joint(self, contrasts: Sequence[Contrast]) -> "_Largest":
@@ -289,43 +250,36 @@ class _Model:
         correlation = np.round(covariance / np.outer(scale, scale), 6)
         return _largest(len(contrasts), correlation.tobytes())
 
-    @cached_property
-    def squares(self) -> dict[Hashable, float]:
-        """Each cell's sum of squares about its mean."""
-        return {cell: float(((own - own.sum() / own.size) ** 2).sum()) for cell, own in self.own.items()}
-
-    def spread(self, cells: Sequence[Hashable]) -> tuple[float, int]:
+    def spread(self, cells: Iterable[Hashable]) -> tuple[float, int]:
         """Give the variance within cells and its degrees of freedom."""
-        df = sum(self.own[cell].size - 1 for cell in cells)
-        return (max(sum(self.squares[cell] for cell in cells) / df, _FLOOR**2) if df else math.nan), df
-
-    def is_connected(self, contrast: Contrast) -> bool:
-        """Whether blocks tell the contrast's cells apart: it must be a combination of the design's rows."""
-        row = self.row(contrast)
-        return bool(np.abs(row @ self.projection - row).max() < 1e-6)
+        squares, df = 0.0, 0
+        for cell in cells:
+            squares, df = squares + self.squares[cell], df + self.own[cell].size - 1
+        return (max(squares / df, _FLOOR**2) if df else math.nan), df
 
 
 def _fit(model: _Model, contrast: Contrast) -> _Fit | None:
-    if model.df and model.is_connected(contrast) and not _varies_more(model, contrast):
-        row = model.row(contrast)
+    """Estimate a contrast by the model where blocks tell its cells apart, else by its own cells alone (Welch)."""
+    row = model.row(contrast)
+    is_connected = bool(np.abs(row @ model.projection - row).max() < 1e-6)  # a combination of the design's rows
+    if model.df and is_connected and not _varies_more(model, contrast):
         se = math.sqrt(float(row @ model.inverse @ row) * model.variance)
         return _Fit(float(row @ model.coefficients), se, model.df, True)
-    if any(model.count(cell) < 2 for cell in contrast):
+    if any(model.own[cell].size < 2 for cell in contrast):
         return None
-    parts = [
-        (w, model.own[cell].mean(), w**2 * model.spread([cell])[0] / model.count(cell), model.count(cell) - 1)
-        for cell, w in contrast.items()
-    ]
-    variance = sum(part for *_, part, _ in parts)
-    df = variance**2 / sum(part**2 / own for *_, part, own in parts)
-    return _Fit(float(sum(w * mean for w, mean, *_ in parts)), math.sqrt(variance), df, False)
+    sizes = {cell: model.own[cell].size for cell in contrast}
+    parts = {cell: weight**2 * model.spread([cell])[0] / sizes[cell] for cell, weight in contrast.items()}
+    variance = sum(parts.values())
+    df = variance**2 / sum(part**2 / (sizes[cell] - 1) for cell, part in parts.items())
+    difference = sum(weight * float(model.own[cell].mean()) for cell, weight in contrast.items())
+    return _Fit(difference, math.sqrt(variance), df, False)
 
 
 def _varies_more(model: _Model, contrast: Contrast) -> bool:
     """Test whether either side of a contrast has a larger variance than all other cells."""
     for sign in (1, -1):
         side = [cell for cell, weight in contrast.items() if weight * sign > 0]
-        (own, own_df), (other, other_df) = model.spread(side), model.spread([c for c in model.cells if c not in side])
+        (own, own_df), (other, other_df) = model.spread(side), model.spread(c for c in model.own if c not in side)
         if own_df and other_df and fdtrc(own_df, other_df, own / other) < _GUARD:
             return True
     return False
@@ -351,7 +305,10 @@ def _estimate(model: _Model, joint: "_Largest", contrast: Contrast, alpha: float
 
 
 def _critical(joint: "_Largest", pooled: bool, df: float, alpha: float) -> float:
-    return joint.critical(df, alpha) if pooled else -float(stdtrit(df, alpha / 2 / joint.count))
+    """Give the value that any |t| exceeds with chance alpha."""
+    if pooled and joint.count > 1:
+        return _root(joint, df, alpha)
+    return -float(stdtrit(df, alpha / 2 / joint.count))
 
 
 @dataclass(frozen=True, eq=False)
@@ -371,12 +328,6 @@ class _Largest:
         if self.count == 1:
             return 2 * float(stdtr(df, -t))
         return float(np.mean(chdtr(df, df * (self.draws / t) ** 2))) if t else 1.0
-
-    def critical(self, df: float, alpha: float) -> float:
-        """Give the value that any |t| exceeds with chance alpha."""
-        if self.count == 1:
-            return -float(stdtrit(df, alpha / 2))
-        return _root(self, df, alpha)
 
 
 @cache

@@ -38,13 +38,15 @@ def arms(found: Outcome) -> Table:
     return Table(heads, rows)
 
 
-def differences(found: Outcome) -> Table:
-    """Give each comparison's difference, interval, verdict and seeds."""
-    rows: list[list[object]] = [
-        [f"{item.arm} against {item.against}", _signed(item.difference), item.interval, item.verdict, item.seeds]
-        for item in found.ordered
-    ]
-    return Table(["configuration", "difference", "interval", "verdict", "seeds"], rows)
+def differences(found: Outcome, *, has_p: bool = False) -> Table:
+    """Give each comparison's difference, interval, verdict and seeds; a phone has no room for p."""
+    rows: list[list[object]] = []
+    for item in found.ordered:
+        p = ["" if item.p is None else f"{item.p:.2g}"] if has_p else []
+        name = f"{item.arm} against {item.against}"
+        rows.append([name, _signed(item.difference), item.interval, *p, item.verdict, item.seeds])
+    heads = ["configuration", "difference", "interval", *(["p"] if has_p else []), "verdict", "seeds"]
+    return Table(heads, rows)
 
 
 def on_pairs(found: Outcome) -> Table:
@@ -73,7 +75,12 @@ def outcome_lines(found: Outcome) -> list[str]:
     pairs = [note, *on_pairs(found).lines("configuration"), ""] if found.pairs else []
     hours = f"{found.seconds / 3600:.2f} hours of training"
     cost = f"{found.test_evaluations} test evaluations, {hours}, on {found.train_on} images"
-    tables = [*arms(found).lines("configuration"), "", *differences(found).lines("configuration", "verdict"), ""]
+    tables = [
+        *arms(found).lines("configuration"),
+        "",
+        *differences(found, has_p=True).lines("configuration", "verdict"),
+        "",
+    ]
     return [first, *tables, *pairs, cost, found.statement]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from icd.config.document import Document, in_order
 from icd.config.overrides import apply_overrides
-from icd.config.read_trial import check_trial
+from icd.config.read_trial import read_trial
 from icd.config.sweep import Baseline, SweepConfig
 from icd.config.trial import TrialConfig
 from icd.errors import ConfigError, Problem, StateError, UsageError
@@ -99,9 +99,10 @@ class _Asked:
         found: dict[str, TrialConfig] = {}
         problems: list[Problem] = []
         for name, own in networks.items():
-            config, wrong = check_trial(replace(document, data={**document.data, **own}))
-            problems += wrong
-            found |= {name: config} if config else {}
+            try:
+                found[name] = read_trial(replace(document, data={**document.data, **own}))
+            except ConfigError as error:
+                problems += error.problems
         if problems:
             raise ConfigError(in_order(problems))
         return found

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from icd.results.compare import compare
-from icd.results.report import comparison_page, page_of, write_page
+from icd.results.report import page_of, write_page
 from icd.results.report.gather import gather
 from tests.e2e.devtools import Browser
 from tests.reports import confirm, rich
@@ -35,7 +34,6 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     made |= {
         "confirmed": page_of(gather(folder, "rich")),
         "small": page_of(gather(folder, "small")),
-        "compared": comparison_page(compare(folder, ["rich", "small"])),
     }
     for name, page in made.items():
         write_page(folder / f"{name}.html", page)
@@ -52,7 +50,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [390, 768, 1280])
-@pytest.mark.parametrize("name", ["searched", "confirmed", "small", "compared"])
+@pytest.mark.parametrize("name", ["searched", "confirmed", "small"])
 def test_a_page_fits_and_asks_for_nothing(
     name: str, width: int, dark: bool, pages: dict[str, Path], browser: Browser, tmp_path: Path
 ) -> None:

@@ -7,7 +7,7 @@ import pytest
 from icd.models import MODELS
 from tests.unit.results.test_programs import QUICK, check_programs
 
-LONG = ("wrn_16_1", "mobilenetv2", "shufflenetv1", "shufflenetv2", "resnet18", "torchvision_resnet18")
+LONG = ("resnet8", "wrn_16_1", "mobilenetv2", "shufflenetv1", "shufflenetv2", "resnet18", "torchvision_resnet18")
 
 
 @pytest.mark.parametrize("arch", LONG)

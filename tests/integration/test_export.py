@@ -82,7 +82,7 @@ def test_everything_and_the_registry(command: Command, study: Study, tmp_path: P
     told = json.loads(said.out)
     assert (told["trial"], told["confirmed"], told["provenance"]["status"]) == (1, False, NOT_CONFIRMED)
     assert sorted(path.name for path in out.iterdir()) == EVERYTHING
-    assert [Path(name).name for name in told["files"]] == EVERYTHING
+    assert sorted(Path(name).name for name in told["files"]) == EVERYTHING
     assert told["compared_on"] == "64 validation images of digits100"
     assert max(told["differences"].values()) <= 1e-4
     config = load_trial(out / "best.yaml")
@@ -111,23 +111,19 @@ def test_everything_and_the_registry(command: Command, study: Study, tmp_path: P
     expected_BK = session.run(["logits"], {"images": images_BCHW})[0]
     assert np.array_equal(program.predict({"images": images_BCHW})["logits"], expected_BK)
 
-    one_line(command(*words), 5, "STATE")  # the folder is there
-    again = command(*words, "--force", "--alias", "champion")
-    assert again.code == 0, again.err
-    assert json.loads(again.out)["registered"]["new"] is False
-    assert int(client.get_model_version_by_alias("by-hand", "champion").version) == 1
-    assert len(client.search_model_versions("name = 'by-hand'")) == 1
-
 
 @pytest.mark.usefixtures("study")
 def test_registered_where_the_trial_has_no_run(command: Command, root: Path, tmp_path: Path) -> None:
     words = ["export", "by-hand", "--unconfirmed", "--format", "pt2", "--register", "my-model"]
     assert command(*words, "-o", tmp_path / "a").code == 0
-    same = command(*words, "-o", tmp_path / "b")
-    assert "registered: models:/my-model@best, version 1 (there already)" in same.out, same.err
+    one_line(command(*words, "-o", tmp_path / "a"), 5, "STATE")  # the folder is there
+    same = command(*words, "-o", tmp_path / "a", "--force", "--alias", "champion")
+    assert "registered: models:/my-model@champion, version 1 (there already)" in same.out, same.err
     other = command(*words, "-o", tmp_path / "c", "--trial", 0)
     assert "registered: models:/my-model@best, version 2 (new)" in other.out, other.err
     client = MlflowClient(tracking_uri=f"sqlite:///{root / 'mlflow.db'}")
+    assert len(client.search_model_versions("name = 'my-model'")) == 2
+    assert int(client.get_model_version_by_alias("my-model", "champion").version) == 1
     version = client.get_model_version_by_alias("my-model", "best")
     assert version.run_id is not None
     own = client.get_run(version.run_id)
@@ -145,9 +141,8 @@ def test_registered_where_the_trial_has_no_run(command: Command, root: Path, tmp
         ([], 5, "STATE", "run 'icd confirm by-hand', or add --unconfirmed"),
         (["--unconfirmed", "--alias", "v1", "--register"], 2, "USAGE", "neither 'latest' nor like 'v1'"),
         (["--unconfirmed", "--register", "a/b"], 2, "USAGE", "but got 'a/b'"),
-        (["--unconfirmed", "--weights", "x.safetensors"], 2, "USAGE", "an output ending in .yaml"),
     ],
-    ids=["unconfirmed", "alias", "model", "weights"],
+    ids=["unconfirmed", "alias", "model"],
 )
 def test_refused(command: Command, tmp_path: Path, words: list[str], code: int, kind: str, rule: str) -> None:
     assert rule in one_line(command("export", "by-hand", "-o", tmp_path / "out", *words), code, kind)
@@ -175,12 +170,11 @@ def test_a_confirmed_winner(command: Command, tmp_path: Path, monkeypatch: pytes
     arms = (arm("trial 1", 1, [run(0, 7, 44.0), run(1, 8, 46.0)]), arm("KD", None, [run(3, 7, 43.0)]))
     comparisons = tuple(replace(item, arm="trial 1") for item in confirmation().comparisons[:1])
     found = confirmation(arms=arms, comparisons=comparisons, winner="trial 1")
-    monkeypatch.setattr(sys.modules["icd.results.exports.export"], "outcome_of", lambda ledger, stage: found)
+    monkeypatch.setattr("icd.results.exports.winner.outcome_of", lambda ledger, stage: found)
     made = results.export("by-hand", tmp_path / "best.yaml")
     assert (made.trial, made.confirmed) == (0, True)
     text = made.config.read_text()
     assert "# status: trial 12 is better than KD by 0.75 points.\n" in text
-    assert "# versus KD: better: +0.75 points, interval +0.12 to +1.38, 2 seeds, p 0.04\n" in text
     assert load_trial(made.config).key() == made.provenance["key"]
     refused = command("export", "by-hand", "-o", tmp_path / "x.yaml", "--trial", 0)
     assert "finalists are 1, or add --unconfirmed" in one_line(refused, 5, "STATE")

@@ -72,7 +72,7 @@ def test_reading_verbs_read_a_root_that_cannot_be_written(tmp_path: Path) -> Non
         ["status", "by-hand"],
         ["trials", "by-hand", "--csv"],
         ["report", "by-hand", "-o", str(out / "r.html")],
-        ["compare", "by-hand", "other", "-o", str(out / "c.html")],
+        ["compare", "by-hand", "other"],
         ["export", "by-hand", "--unconfirmed", "-o", str(out / "best.yaml")],
         ["report", "by-hand"],
     )

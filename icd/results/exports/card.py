@@ -21,7 +21,9 @@ def card(
     *,
     num_classes: int,
 ) -> str:
-    """Write the card, from ``card.md.j2``, with the front matter that model hubs read.
+    """Write the card with the front matter that model hubs read (huggingface.co/docs/hub/model-cards).
+
+    A confirmed student has the mean over its seeds as its result, and says on how many.
 
     Args:
         winner: The run.
@@ -33,11 +35,7 @@ def card(
     """
     return rendered(
         "card.md.j2",
-        front=yaml.safe_dump(_front_matter(winner, document), sort_keys=False, allow_unicode=True).strip(),
         winner=winner,
-        confirmed=winner.confirmation,
-        ablation=winner.ablation,
-        part=winner.part,
         student=document["student"],
         teacher={"digest": None, **document["teacher"]} if document.get("teacher") else None,
         data={"digest": None, **document["data"]},
@@ -52,32 +50,3 @@ def card(
         differences=differences,
         num_classes=num_classes,
     )
-
-
-def _front_matter(winner: Winner, document: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the metadata of a model card (huggingface.co/docs/hub/model-cards): what hubs list, sort and search by.
-
-    A confirmed student has the mean over its seeds as its result, and says on how many.
-    """
-    data, arch = document["data"]["name"], document["student"]["arch"]
-    arm = winner.arm
-    if arm is not None and winner.confirmation is not None and arm.mean is not None and not winner.pair:
-        values = {winner.confirmation.metric: arm.mean}
-        note = f"mean of {len(arm.runs)} seeds"
-    else:
-        values, note = dict(winner.values), "one seed"
-    metrics = [
-        {"type": "accuracy", "name": f"{metric}, last epoch, {note}", "value": round(value, 4)}
-        for metric, value in values.items()
-        if metric.endswith("/top1")
-    ]
-    task = {"type": "image-classification"}
-    result = {"task": task, "dataset": {"name": data, "type": data}, "metrics": metrics}
-    return {
-        "library_name": "icd",
-        "pipeline_tag": "image-classification",
-        "tags": ["knowledge-distillation", arch],
-        "datasets": [data],
-        "metrics": ["accuracy"],
-        "model-index": [{"name": f"{arch} on {data}", "results": [result] if metrics else []}],
-    }

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from icd.errors import SetupError, UsageError
-from icd.results.exports.pairs import pairs_card, read_pairs
 from icd.results.exports.run import (
     CARD,
     CONFIG,
@@ -15,19 +14,18 @@ from icd.results.exports.run import (
     ExportRun,
     exported,
     fill,
-    material_of,
+    read_pairs,
     read_run,
     text_of,
     weights_of,
 )
 from icd.results.exports.staging import check_free, staged
-from icd.results.exports.winner import Winner, choose, choose_simplest
-from icd.results.read_outcome import outcome_of
+from icd.results.exports.winner import Winner, choose
+from icd.results.templating import rendered
 from icd.search import root_of
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_files import fetch_trials
 from icd.search.study.sweep_index import find, sweep_folder, tracking_uri
-from icd.search.sweep_status import plain_sweep
 
 if TYPE_CHECKING:
     from icd.results.exports.programs import Format
@@ -43,7 +41,6 @@ def export(
     trial: int | None = None,
     unconfirmed: bool = False,
     simplest: bool = False,
-    weights: Path | str | None = None,
     formats: "Sequence[Format] | None" = None,
     register: bool | str = False,
     alias: str = "best",
@@ -60,7 +57,6 @@ def export(
         trial: Search trial of another finalist; with ``unconfirmed`` any trial that ran all epochs.
         unconfirmed: Take the search's own trial; needed where nothing is confirmed.
         simplest: Take the simplest configuration within one standard error of the best; needs ``icd ablate``.
-        weights: Weights file beside a ``.yaml`` output; the same name as ``.safetensors`` by default.
         formats: Programs for a folder; None writes all that this machine can.
         register: Whether, or under which name, the model goes to MLflow's registry; True takes the sweep's name.
         alias: Of the registered version.
@@ -77,6 +73,7 @@ def export(
         SetupError: If something cannot be written, or a package or the registry is not there.
     """
     folder, target = root_of(root), Path(output)
+    data = Path(data_root) if data_root is not None else None
     ledger = find(folder, name)
     alone = target.suffix in _YAML
     if ledger.ranked and (alone or register):
@@ -86,84 +83,53 @@ def export(
         )
     if alone and (formats or register):
         raise UsageError(f"programs and the registry need a folder as output, but got {target}")
-    if not alone and weights is not None:
-        raise UsageError(f"weights of their own need an output ending in .yaml, but got {target}")
     if simplest and (unconfirmed or trial is not None):
         raise UsageError("the simplest is one configuration: --simplest goes neither with --trial nor --unconfirmed")
-    winner = _simplest(ledger, folder) if simplest else _chosen(ledger, folder, trial, unconfirmed=unconfirmed)
-    fetch_trials(folder, ledger, weights=winner.trial)
+    winner = choose(ledger, folder, trial=trial, unconfirmed=unconfirmed, simplest=simplest)
+    fetch_trials(folder, ledger, weights=winner.record.number)
     if alone:
-        beside = Path(weights) if weights is not None else target.with_suffix(".safetensors")
-        return _write_pair(read_run(ledger, winner, folder), target, beside, force=force)
+        return _write_two(read_run(ledger, winner, folder), target, force=force)
     check_free(target, force=force)
     if ledger.ranked:
         runs = read_pairs(ledger, winner, folder)
-        made = _write_folders({target / pair: run for pair, run in runs.items()}, formats, folder, data_root)
-        return _with_card_above(name, winner, runs, target, made)
+        return _with_card_above(name, winner, runs, target, _write(runs, target, formats, folder, data))
     uri, model = tracking_uri(folder), name if register is True else register
     if model:
         from icd.results.exports.registry import check
 
         check(uri, model, alias)
     run = read_run(ledger, winner, folder)
-    (one,) = _write_folders({target: run}, formats, folder, data_root)
+    (one,) = _write({"": run}, target, formats, folder, data)
     return replace(one, registered=_register(ledger, folder, uri, one, run, model, alias)) if model else one
 
 
-def _chosen(ledger: Ledger, root: Path, trial: int | None, *, unconfirmed: bool = False) -> Winner:
-    return choose(
-        ledger.name,
-        ledger.records(),
-        plain_sweep(ledger)["objectives"],
-        outcome_of(ledger, "confirm"),
-        ledger.records("confirm"),
-        trial=trial,
-        unconfirmed=unconfirmed,
-        root=root,
-    )
-
-
-def _simplest(ledger: Ledger, root: Path) -> Winner:
-    return choose_simplest(
-        ledger.name,
-        ledger.records(),
-        outcome_of(ledger, "ablate"),
-        ledger.records("ablate"),
-        lambda trial: _chosen(ledger, root, trial),
-        root,
-    )
-
-
-def _write_pair(run: ExportRun, config: Path, weights: Path, *, force: bool) -> Exported:
-    """Write a configuration and weights, each whole or not at all."""
+def _write_two(run: ExportRun, config: Path, *, force: bool) -> Exported:
+    """Write a configuration and weights beside it, each whole or not at all."""
     from icd.training import checkpoints
 
-    if config == weights:
-        raise UsageError(f"configuration and weights must be two files, but both are {config}")
+    weights = config.with_suffix(".safetensors")
     for path in (config, weights):
         check_free(path, force=force)
     try:
-        for path in (config, weights):
-            path.parent.mkdir(parents=True, exist_ok=True)
+        config.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise SetupError(f"{path.parent} cannot be made: {error.strerror}") from error
+        raise SetupError(f"{config.parent} cannot be made: {error.strerror}") from error
     checkpoints.write_durably(weights, weights_of(run))
     checkpoints.write_durably(config, text_of(run, weights.name).encode())
-    return exported(run, config, weights)
+    return exported(run, config.parent, [config.name, weights.name])
 
 
-def _write_folders(
-    runs: Mapping[Path, ExportRun], formats: "Sequence[Format] | None", root: Path, data_root: Path | str | None
+def _write(
+    runs: Mapping[str, ExportRun], target: Path, formats: "Sequence[Format] | None", root: Path, data_root: Path | None
 ) -> list[Exported]:
-    """Write a folder for each run aside, compare the programs with the students, and move all of them, or none."""
+    """Fill a folder for each run aside, compare the programs with the students, and move all of them, or none."""
     from icd.results.exports.programs import FILES, formats_for
 
-    asked = formats_for(formats)
-    materials = [material_of(run, root, Path(data_root) if data_root is not None else None) for run in runs.values()]
-    with staged([*runs], (CONFIG, WEIGHTS, CARD, *FILES.values())) as asides:
+    asked, targets = formats_for(formats), [target / pair for pair in runs]
+    with staged(targets, (CONFIG, WEIGHTS, CARD, *FILES.values())) as asides:
         return [
-            fill(run, material, aside, target, asked)
-            for (target, run), material, aside in zip(runs.items(), materials, asides, strict=True)
+            fill(run, aside, own, asked, root, data_root)
+            for run, own, aside in zip(runs.values(), targets, asides, strict=True)
         ]
 
 
@@ -173,7 +139,8 @@ def _with_card_above(
     """Write the card above the folders of several pairs."""
     from icd.training.checkpoints import write_durably
 
-    write_durably(target / CARD, pairs_card(name, winner, runs).encode())
+    card = rendered("pairs.md.j2", name=name, winner=winner, runs=runs, metric=next(iter(winner.values)))
+    write_durably(target / CARD, card.encode())
     pairs = dict(zip(runs, made, strict=True))
     return replace(
         made[0],

@@ -6,7 +6,7 @@ Shape key:
 
 import importlib.util
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -89,34 +89,20 @@ def write_programs(
     differences: dict[str, float] = {}
     for name in formats:
         path = folder / FILES[name]
-        _WRITERS[name](program, path, facts)
-        differences[FILES[name]] = _compared(name, _RUNNERS[name](path, images_BCHW), expected_BK)
+        if name == "onnx":
+            said_BK = _onnx(program, path, images_BCHW, facts)
+        else:
+            torch.export.save(program, path)
+            with torch.no_grad():
+                said_BK = torch.export.load(path).module()(images_BCHW)
+        differences[FILES[name]] = _compared(name, said_BK, expected_BK)
     return differences
 
 
-def _compared(name: Format, said_BK: Tensor, expected_BK: Tensor) -> float:
-    if said_BK.shape != expected_BK.shape:
-        raise CheckpointError(f"{FILES[name]}: logits must be {[*expected_BK.shape]}, but got {[*said_BK.shape]}")
-    difference = float((said_BK.double() - expected_BK.double()).abs().max())
-    if not difference <= TOLERANCE:
-        raise CheckpointError(
-            f"{FILES[name]}: logits must agree with the student's to {TOLERANCE:g}, but differ by {difference:.3g}"
-        )
-    return difference
-
-
-def _write_program(program: Any, path: Path, facts: Mapping[str, str]) -> None:
-    torch.export.save(program, path)
-
-
-def _run_program(path: Path, images_BCHW: Tensor) -> Tensor:
-    with torch.no_grad():
-        said: Tensor = torch.export.load(path).module()(images_BCHW)
-    return said
-
-
-def _write_onnx(program: Any, path: Path, facts: Mapping[str, str]) -> None:
+def _onnx(program: Any, path: Path, images_BCHW: Tensor, facts: Mapping[str, str]) -> Tensor:
+    """Write a program as ONNX, and give the logits that ONNX Runtime computes with it."""
     import onnx
+    import onnxruntime
 
     shapes = {"images": {0: "batch"}}
     made: Any = torch.onnx.export(
@@ -128,15 +114,17 @@ def _write_onnx(program: Any, path: Path, facts: Mapping[str, str]) -> None:
     onnx.helper.set_model_props(model, dict(facts))
     onnx.checker.check_model(model)
     path.write_bytes(model.SerializeToString())
-
-
-def _run_onnx(path: Path, images_BCHW: Tensor) -> Tensor:
-    import onnxruntime
-
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     (said_BK,) = session.run(["logits"], {"images": images_BCHW.numpy()})
     return torch.from_numpy(said_BK)
 
 
-_WRITERS: Mapping[Format, Callable[[Any, Path, Mapping[str, str]], None]] = {"onnx": _write_onnx, "pt2": _write_program}
-_RUNNERS: Mapping[Format, Callable[[Path, Tensor], Tensor]] = {"onnx": _run_onnx, "pt2": _run_program}
+def _compared(name: Format, said_BK: Tensor, expected_BK: Tensor) -> float:
+    if said_BK.shape != expected_BK.shape:
+        raise CheckpointError(f"{FILES[name]}: logits must be {[*expected_BK.shape]}, but got {[*said_BK.shape]}")
+    difference = float((said_BK.double() - expected_BK.double()).abs().max())
+    if not difference <= TOLERANCE:
+        raise CheckpointError(
+            f"{FILES[name]}: logits must agree with the student's to {TOLERANCE:g}, but differ by {difference:.3g}"
+        )
+    return difference

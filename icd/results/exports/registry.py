@@ -27,7 +27,6 @@ from icd.search.tracking.sweep_views import STAGE_TAG
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities.model_registry import ModelVersion
     from mlflow.types import Schema
 
 DIGEST_TAG = "icd.digest"
@@ -38,15 +37,10 @@ _TAG_LENGTH = 5000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Version:
-    """What is registered.
+    """What is registered: files under a name and an alias, ``models:/MODEL@ALIAS``.
 
-    Attributes:
-        model: Name of the model.
-        alias: By which the version is found: ``models:/MODEL@ALIAS``.
-        files: To keep.
-        contents: Digests of what the files hold: weights, configuration.
-        tags: Plain facts.
-        description: A line for people.
+    ``contents`` are digests of what the files hold, weights and configuration; ``tags`` and ``description`` are for
+    people.
     """
 
     model: str
@@ -71,15 +65,9 @@ class Version:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registered:
-    """A version in the registry.
+    """A version in the registry; ``new`` is off where it was there already.
 
-    Attributes:
-        model: Name of the model.
-        version: Its number.
-        alias: By which it is found.
-        run_id: The run that it belongs to.
-        new: False where it was there already.
-        loadable: Whether ``mlflow.pyfunc.load_model`` can load it; else it is files to download.
+    ``loadable`` says whether ``mlflow.pyfunc.load_model`` can load it; else it is files to download.
     """
 
     model: str
@@ -127,7 +115,8 @@ def register(uri: str, folder: Path, experiment: str, uid: str, trial: int, vers
     Raises:
         SetupError: If MLflow cannot be reached or refuses.
     """
-    store = Experiment(folder, uri, experiment, uid, _never)
+    # No run is brought to a view here, so nothing is refused.
+    store = Experiment(folder, uri, experiment, uid, lambda run, what, why: None)
     try:
         return _register(store, trial, version)
     except Exception as error:
@@ -142,8 +131,14 @@ def register(uri: str, folder: Path, experiment: str, uid: str, trial: int, vers
 def _register(store: Experiment, trial: int, version: Version) -> Registered:
     client = store.client
     tags = {name: value[:_TAG_LENGTH] for name, value in version.tags.items()}
-    _make_model(client, version.model)
-    found = _same(client, version)
+    try:
+        client.get_registered_model(version.model)
+    except Exception as error:
+        if getattr(error, "error_code", "") != GONE:
+            raise
+        client.create_registered_model(version.model)
+    same = f"name = '{version.model}' and tags.`{DIGEST_TAG}` = '{version.identity}'"
+    found = next(iter(client.search_model_versions(same)), None)
     new = found is None
     if found is None:
         run_id = store.known_run(f"{trial:04d}") or _own_run(store, trial)
@@ -200,20 +195,6 @@ def _schema(values: "Iterable[Any]") -> "Schema":
     return Schema([TensorSpec(np.dtype("float32"), tuple(shape), name) for name, shape in sizes.items()])
 
 
-def _make_model(client: "MlflowClient", model: str) -> None:
-    try:
-        client.get_registered_model(model)
-    except Exception as error:
-        if getattr(error, "error_code", "") != GONE:
-            raise
-        client.create_registered_model(model)
-
-
-def _same(client: "MlflowClient", version: Version) -> "ModelVersion | None":
-    query = f"name = '{version.model}' and tags.`{DIGEST_TAG}` = '{version.identity}'"
-    return next(iter(client.search_model_versions(query)), None)
-
-
 def _own_run(store: Experiment, trial: int) -> str:
     """Make a run that holds the files where MLflow never heard of the trial."""
     now = int(1000 * time.time())
@@ -221,7 +202,3 @@ def _own_run(store: Experiment, trial: int) -> str:
     run_id = store.run_id(view)
     store.client.set_terminated(run_id, "FINISHED", now)
     return run_id
-
-
-def _never(run: str, what: str, why: str) -> None:
-    """No run is brought to a view here, so nothing is refused."""

@@ -1,17 +1,17 @@
 """Which run of a sweep is exported: a confirmed winner's, on request the simplest, or a trial as searched."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from icd.errors import StateError, UsageError
-from icd.results.outcome import WHOLE, Arm, Comparison, Outcome
-from icd.results.sentences import facts
-from icd.search import default_root
+from icd.results.outcome import WHOLE, Arm, Outcome
+from icd.results.read_outcome import outcome_of
 from icd.search.core.pareto import pareto_front
 from icd.search.core.records import TrialRecord, best
+from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_index import pasted
+from icd.search.sweep_status import plain_sweep
 
 NOT_CONFIRMED = "not confirmed: one seed, validation images"
 SIMPLEST = (
@@ -25,26 +25,18 @@ class Winner:
     """A run to export.
 
     Attributes:
-        trial: Its number; its folder is ``trials/NNNN``.
-        key: Of its configuration as the study has it; None where only its folder knows.
-        values: What was measured, by metric.
-        attributes: Noted in the study: device, parameters, ...
-        baseline: Label of a baseline.
-        start: The trial of another sweep that it was taken from.
+        record: What the study has of it; its folder is ``trials/NNNN``.
         label: ``trial 12``; for a confirmation run, of the arm.
+        values: What was measured, by metric.
         confirmation: Where its arm was confirmed.
         ablation: Where it was found to be the simplest.
         searched: How many trials of the search ran all epochs.
         pair: Which of several pairs it is; empty where it has one, or stands for all.
     """
 
-    trial: int
-    key: str | None
-    values: Mapping[str, float]
+    record: TrialRecord
     label: str
-    attributes: Mapping[str, Any] = field(default_factory=dict)
-    baseline: str | None = None
-    start: str | None = None
+    values: Mapping[str, float]
     confirmation: Outcome | None = None
     ablation: Outcome | None = None
     searched: int = 0
@@ -56,159 +48,85 @@ class Winner:
         return self.confirmation.arm(self.label) if self.confirmation else None
 
     @property
-    def part(self) -> Comparison | None:
-        """What its ablation says of it."""
-        found = self.ablation
-        return next(iter(found.of(found.simplest)), None) if found else None
-
-    @property
     def status(self) -> str:
         """How far its numbers can be trusted."""
         if self.confirmation is not None:
             return self.confirmation.statement
         return NOT_CONFIRMED if self.ablation is None else SIMPLEST
 
-    @property
-    def comparisons(self) -> tuple[Comparison, ...]:
-        """Its comparisons with baselines."""
-        return self.confirmation.of(self.label) if self.confirmation else ()
-
 
 def choose(
-    name: str,
-    records: Sequence[TrialRecord],
-    objectives: Sequence[Mapping[str, Any]],
-    confirmation: Outcome | None,
-    confirmed: Sequence[TrialRecord] = (),
-    *,
-    trial: int | None = None,
-    unconfirmed: bool = False,
-    root: Path | None = None,
+    ledger: Ledger, root: Path, *, trial: int | None = None, unconfirmed: bool = False, simplest: bool = False
 ) -> Winner:
     """Choose the run to export.
 
     A confirmed arm has a run for each seed. The one with the lowest seed is taken, not the best: that would be chosen
-    on test images.
+    on test images. So is the run of the simplest arm.
 
     Args:
-        name: Of the sweep.
-        records: Its trials.
-        objectives: Metric and direction of each.
-        confirmation: Of the sweep, if anything was confirmed.
-        confirmed: Its trials.
+        ledger: Of the sweep.
+        root: Folder of results, for commands that a message names.
         trial: Search trial that is wanted: a finalist's, or with ``unconfirmed`` any that ran all epochs.
         unconfirmed: Take a trial as the search left it.
-        root: Folder of results, for commands that a message names.
+        simplest: Take the simplest configuration that one standard error does not tell from the best; where nothing
+            is simpler than the whole one, the confirmed run of that.
 
     Raises:
-        StateError: If nothing is confirmed and ``unconfirmed`` is off, or the trial did not run all epochs.
+        StateError: If nothing is confirmed and ``unconfirmed`` is off, nothing is ablated and ``simplest`` is on, or
+            the trial did not run all epochs.
         UsageError: If there are several objectives, ``unconfirmed`` is on and no trial is named.
     """
+    records = ledger.records()
+    searched = sum(record.state == "complete" for record in records)
     if unconfirmed:
-        return _as_searched(_found(name, records, objectives, trial, root), records, objectives)
-    confirmation = _finished(name, confirmation, root)
-    arm = _arm(name, confirmation, trial, root)
+        objectives = plain_sweep(ledger)["objectives"]
+        record = _searched(ledger.name, records, objectives, trial, root)
+        values = {item["metric"]: value for item, value in zip(objectives, record.values, strict=True)}
+        return Winner(record=record, label=f"trial {record.number}", values=values, searched=searched)
+    if simplest:
+        ablation = _ablated(ledger, root)
+        if ablation.simplest != WHOLE:
+            label = f"trial {ablation.trial}, {ablation.simplest}"
+            record, values = _lowest(ledger, ablation, ablation.arm(str(ablation.simplest)))
+            return Winner(record=record, label=label, values=values, ablation=ablation, searched=searched)
+        trial = ablation.trial
+    confirmation = _confirmed(ledger, root)
+    arm = _finalist(confirmation, trial, root)
+    record, values = _lowest(ledger, confirmation, arm)
+    return Winner(record=record, label=arm.label, values=values, confirmation=confirmation, searched=searched)
+
+
+def _lowest(ledger: Ledger, found: Outcome, arm: Arm) -> tuple[TrialRecord, dict[str, float]]:
+    """Give the run of an arm with the lowest seed, and what it measured."""
     run = min(arm.runs, key=lambda run: run.seed)
-    record = next((record for record in confirmed if record.number == run.trial), None)
-    return Winner(
-        trial=run.trial,
-        key=record.key if record else None,
-        values={confirmation.metric: run.value},
-        attributes=record.attributes if record else {},
-        label=arm.label,
-        confirmation=confirmation,
-        searched=len(_searched(records)),
-    )
+    return ledger.record(run.trial), {found.metric: run.value}
 
 
-def choose_simplest(
-    name: str,
-    records: Sequence[TrialRecord],
-    ablation: Outcome | None,
-    ablated: Sequence[TrialRecord],
-    confirmed: Callable[[int], Winner],
-    root: Path | None = None,
-) -> Winner:
-    """Choose the simplest configuration that one standard error does not tell from the best; the lowest seed of it.
-
-    Args:
-        name: Of the sweep.
-        records: Its trials.
-        ablation: Of the sweep, if anything was ablated.
-        ablated: Its trials.
-        confirmed: Gives the confirmed run of a finalist; for the whole configuration, which nothing simpler matches.
-        root: Folder of results, for commands that a message names.
-
-    Raises:
-        StateError: Without a finished ablation.
-    """
-    if ablation is None or not ablation.finished or ablation.simplest is None:
-        stands = "has no ablation" if ablation is None else "has an ablation that is not finished"
-        raise StateError(
-            f"sweep {name!r} {stands}, so the simplest is not known; run '{_command(root, 'ablate', name)}'"
-        )
-    if ablation.simplest == WHOLE:
-        return confirmed(ablation.trial or 0)
-    mine = {"round": ablation.round, "arm": ablation.simplest}
-    runs = [record for record in ablated if record.state == "complete" and mine.items() <= record.attributes.items()]
-    run = min(runs, key=lambda record: int(record.attributes["seed"]))
-    return Winner(
-        trial=run.number,
-        key=run.key,
-        values={ablation.metric: run.values[0]},
-        attributes=run.attributes,
-        label=f"trial {ablation.trial}, {ablation.simplest}",
-        ablation=ablation,
-        searched=len(_searched(records)),
-    )
-
-
-def claims(winner: Winner) -> dict[str, str]:
-    """Say in short lines what is known of a run's quality, n and interval beside every number."""
-    arm, confirmation = winner.arm, winner.confirmation
-    values = {metric: f"{value:.6g}" for metric, value in winner.values.items()}
-    if winner.pair:
-        values["pair"] = f"{winner.pair}; means and differences below are means over all pairs"
-    if winner.ablation is not None and winner.part is not None:
-        return {**values, "status": winner.status, **_ablated(winner.ablation, winner.part)}
-    if arm is None or confirmation is None:
-        return {**values, "status": winner.status}
-    lines = {**values, "status": confirmation.statement, "arm": arm.label}
-    if arm.mean is not None:
-        spread = f"sd {arm.sd:.3f}, " if arm.sd is not None else ""
-        lines[f"{confirmation.metric} mean"] = f"{arm.mean:.3f} ({spread}n {len(arm.runs)})"
-    return lines | {f"versus {item.against}": f"{item.verdict}: {facts(item)}" for item in winner.comparisons}
-
-
-def _ablated(found: Outcome, part: Comparison) -> dict[str, str]:
-    arm = found.arm(part.arm)
-    lines = {"changed": f"trial {found.trial}, {part.arm}", "parts": f"{arm.parts} instead of {found.whole.parts}"}
-    if arm.mean is not None:
-        lines[f"{found.metric} mean"] = f"{arm.mean:.3f} (n {len(arm.runs)})"
-        lines["versus the whole configuration"] = f"{part.verdict}: {facts(part)}"
-    return lines
-
-
-def _command(root: Path | None, *words: str) -> str:
-    return pasted(root or default_root(), *words)
-
-
-def _finished(name: str, confirmation: Outcome | None, root: Path | None) -> Outcome:
-    confirm = _command(root, "confirm", name)
+def _confirmed(ledger: Ledger, root: Path) -> Outcome:
+    found, confirm = outcome_of(ledger, "confirm"), pasted(root, "confirm", ledger.name)
     way_out = "or add --unconfirmed to export what the search found, with one seed on validation images"
-    if confirmation is None:
-        raise StateError(f"no trial of sweep {name!r} is confirmed; run '{confirm}', {way_out}")
-    if not confirmation.finished:
-        raise StateError(f"the confirmation of {name!r} is not finished; go on with '{confirm}', {way_out}")
-    return confirmation
+    if found is None:
+        raise StateError(f"no trial of sweep {ledger.name!r} is confirmed; run '{confirm}', {way_out}")
+    if not found.finished:
+        raise StateError(f"the confirmation of {ledger.name!r} is not finished; go on with '{confirm}', {way_out}")
+    return found
 
 
-def _arm(name: str, confirmation: Outcome, trial: int | None, root: Path | None) -> Arm:
+def _ablated(ledger: Ledger, root: Path) -> Outcome:
+    found = outcome_of(ledger, "ablate")
+    if found is None or not found.finished or found.simplest is None:
+        stands = "has no ablation" if found is None else "has an ablation that is not finished"
+        run = pasted(root, "ablate", ledger.name)
+        raise StateError(f"sweep {ledger.name!r} {stands}, so the simplest is not known; run '{run}'")
+    return found
+
+
+def _finalist(confirmation: Outcome, trial: int | None, root: Path) -> Arm:
     finalists = [arm for arm in confirmation.arms if arm.kind == "finalist" and arm.runs]
+    name = confirmation.sweep
     if not finalists:
-        raise StateError(
-            f"no finalist of {name!r} has a complete confirmation run; see '{_command(root, 'confirm', name)}'"
-        )
+        see = pasted(root, "confirm", name)
+        raise StateError(f"no finalist of {name!r} has a complete confirmation run; see '{see}'")
     if trial is None:
         found = next((arm for arm in finalists if arm.label == confirmation.winner), None)
         if found is None:
@@ -221,12 +139,12 @@ def _arm(name: str, confirmation: Outcome, trial: int | None, root: Path | None)
     return found
 
 
-def _found(
+def _searched(
     name: str,
     records: Sequence[TrialRecord],
-    objectives: Sequence[Mapping[str, Any]],
+    objectives: Sequence[Mapping[str, str]],
     number: int | None,
-    root: Path | None,
+    root: Path,
 ) -> TrialRecord:
     if number is not None:
         record = next((record for record in records if record.number == number), None)
@@ -245,26 +163,5 @@ def _found(
         )
     found = best(records, maximize=objectives[0]["direction"] == "maximize")
     if found is None:
-        raise StateError(
-            f"no trial of sweep {name!r} has run all its epochs yet; see '{_command(root, 'trials', name)}'"
-        )
+        raise StateError(f"no trial of sweep {name!r} has run all its epochs yet; see '{pasted(root, 'trials', name)}'")
     return found
-
-
-def _as_searched(
-    record: TrialRecord, records: Sequence[TrialRecord], objectives: Sequence[Mapping[str, Any]]
-) -> Winner:
-    return Winner(
-        trial=record.number,
-        key=record.key,
-        values={item["metric"]: value for item, value in zip(objectives, record.values, strict=True)},
-        attributes=record.attributes,
-        baseline=record.baseline,
-        start=record.start,
-        label=f"trial {record.number}",
-        searched=len(_searched(records)),
-    )
-
-
-def _searched(records: Sequence[TrialRecord]) -> list[TrialRecord]:
-    return [record for record in records if record.state == "complete"]

@@ -2,30 +2,26 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from icd import __version__
 from icd.errors import SetupError
 from icd.results import tables
-from icd.results.compare import Comparison
 from icd.results.report import figures, rows
 from icd.results.report.gather import Facts, gather, label_of
 from icd.results.templating import rendered
 from icd.results.words import unit_of
 from icd.search.study.sweep_index import sweep_folder
 
-__all__ = ["comparison_page", "log_report", "page_of", "write_page", "write_report"]
+__all__ = ["log_report", "page_of", "write_page", "write_report"]
 
 
 def write_report(root: Path, name: str, output: Path) -> None:
-    """Write the report of a sweep, whole or not at all; an older one gives way.
-
-    Args:
-        root: Folder of results.
-        name: Of the sweep, however it stands.
-        output: HTML file to write.
+    """Write the report of a sweep, however it stands, whole or not at all; an older one gives way.
 
     Raises:
         StateError: If there is no such sweep.
@@ -38,34 +34,24 @@ def page_of(facts: Facts) -> str:
     """Write what is known of a sweep as HTML; every text is escaped."""
     created = str(facts.attributes.get("created", "")).replace("T", " ").replace("Z", " UTC")
     written = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
-    return _page(
+    page = rendered(
         "report.html.j2",
         title=f"Sweep {facts.name}",
         subtitle=f"Sweep begun {created}; {facts.state}. Written {written} by icd {__version__}.",
-        link=facts.leaderboard,
         facts=facts,
         figures=figures,
         tables=tables,
-        filters={"named": label_of, "reached": rows.reached, "unit": unit_of},
+        rows=rows,
+        layout=rows.laid_out,
+        headings=[],
+        filters={"yaml": _yaml, "named": label_of, "reached": rows.reached, "unit": unit_of},
     )
+    return page.lstrip()
 
 
-def comparison_page(found: Comparison) -> str:
-    """Write sweeps side by side as HTML."""
-    tables = {"figures": found.figures, "differences": found.differences}
-    return _page(
-        "comparison.html.j2",
-        title=f"Sweeps {' / '.join(found.names)}",
-        subtitle=f"Compared by icd {__version__}.",
-        link="",
-        names=list(found.names),
-        warnings=found.warnings,
-        **{kind: [[row, *cells] for row, cells in table.items()] for kind, table in tables.items()},
-    )
-
-
-def _page(template: str, **values: Any) -> str:
-    return rendered(template, rows=rows, laid_out=rows.laid_out, headings=[], **values).lstrip()
+def _yaml(document: Mapping[str, Any]) -> str:
+    """Write a sweep's file as it is stored."""
+    return yaml.safe_dump(dict(document), sort_keys=False, allow_unicode=True)
 
 
 def write_page(output: Path, page: str) -> None:

@@ -21,9 +21,7 @@ _DRAWN = 30  # best trials whose curves are drawn
 _FEWEST_SLICED, _MOST_SLICES = 3, 6  # trials, parameters
 _MOST_ROWS = 50  # of a table behind a chart
 _SHARE = "train/gradient_share/"
-_SMALL = 0.01
-# From light to dark, so that it also reads in black and white; red, green and blue at equal steps.
-_RAMP = np.array([[247, 251, 243], [190, 222, 212], [112, 176, 196], [47, 118, 171], [25, 62, 122], [12, 22, 60]])
+_LIGHT, _MIDDLE, _DARK = "#f7fbf3", "#3f88b4", "#0c163c"  # so that a map also reads in black and white
 _SIDES = (("teacher", "teacher"), ("student", "student"), ("before", "student before"))
 
 
@@ -141,19 +139,6 @@ def _terms(rows: Sequence[Mapping[str, float]]) -> dict[str, list[tuple[float, f
     }
 
 
-def small_terms(facts: Facts) -> list[str]:
-    """Say which terms hardly push the student."""
-    found: dict[str, None] = {}
-    for rows in facts.curves.values():
-        for name, points in _terms(rows).items():
-            most, last = max(share for _, share in points), points[-1][1]
-            if most < _SMALL:
-                found[f"The term {name} never reached 1 % of the gradient (at most {most:.2%}): it hardly acts."] = None
-            elif last < _SMALL:
-                found[f"The term {name} ended below 1 % of the gradient ({last:.2%}); its most was {most:.0%}."] = None
-    return [*found]
-
-
 def gram_maps(grams: Grams) -> list[Figure]:
     """Show the Gram matrices of teacher, student and student before, image by image."""
     count = min(len(matrix) for matrix in grams.teacher.values())
@@ -177,10 +162,11 @@ def _maps(grams: Grams, scale: int, image: int) -> Figure:
 
 
 def coloured(shade: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Give [H, W, 3] colours for [H, W] shades in 0 to 1."""
-    steps = np.linspace(0.0, 1.0, len(_RAMP))
-    channels = [np.interp(shade, steps, _RAMP[:, channel]) for channel in range(3)]
-    return np.round(np.stack(channels, axis=-1)).astype(np.uint8)
+    """Give [H, W, 3] colours for [H, W] shades in 0 to 1, from light to dark."""
+    from PIL import Image, ImageOps
+
+    grey = Image.fromarray(np.round(255 * shade).astype(np.uint8))
+    return np.asarray(ImageOps.colorize(grey, _LIGHT, _DARK, _MIDDLE))
 
 
 def _png(pixels: np.ndarray[Any, Any]) -> str:

@@ -16,6 +16,7 @@ from icd.results.pruning import PruningAudit, audit_sweep
 from icd.results.read_outcome import outcome_of
 from icd.results.sentences import luck
 from icd.search.core.attempts import trial_folder
+from icd.search.core.dead_terms import DeadKind, dead_kinds
 from icd.search.core.records import TrialRecord, best, in_order
 from icd.search.study.sweep_files import fetch_trials
 from icd.search.study.sweep_index import find, pasted, sweep_folder, tracking_uri
@@ -32,19 +33,10 @@ class Facts:
     """Everything a report says.
 
     Attributes:
-        name: Of the sweep.
-        sweep: Its configuration as plain data.
-        document: What its file said.
+        sweep: Its configuration as plain data; ``document`` is what its file said.
         attributes: The study's own: versions, digests, when it was created.
-        state: In words.
-        records: Every trial of the search.
-        best: The best complete trial by the first objective.
         curves: Rows of metrics.jsonl of the best trial and of the best baseline.
         grams: Of the best trial that has them, with its number.
-        importance: Of the parameters.
-        audit: Of the pruning.
-        confirmation: Where one was begun.
-        ablation: Where one was begun.
         luck: By how much the best trial's score is too high, in words; empty where no spread over seeds was measured.
         root_option: ``--root ROOT`` with a space before it, where a command needs it.
         leaderboard: Where MLflow shows the runs and compares them; a command where it is no server.
@@ -110,6 +102,11 @@ class Facts:
         return in_order(self.records, maximize=self.maximize)
 
     @property
+    def dead(self) -> list[DeadKind]:
+        """Terms of the loss that do nothing."""
+        return dead_kinds(self.records)
+
+    @property
     def counts(self) -> dict[str, int]:
         """Trials by state."""
         return counts_of(self.records)
@@ -117,10 +114,6 @@ class Facts:
 
 def gather(root: Path, name: str) -> Facts:
     """Read a sweep.
-
-    Args:
-        root: Folder of results.
-        name: Of the sweep.
 
     Raises:
         StateError: If there is none of that name.

@@ -2,9 +2,8 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import yaml
 
@@ -14,8 +13,8 @@ from icd.config.names import shown_params
 from icd.results.pruning import PruningAudit
 from icd.results.report.gather import Facts, label_of
 from icd.results.sentences import headline
-from icd.results.words import flat_text, flattened, measured
-from icd.search.core.device_usage import DeviceUse, mixed_cost, uses
+from icd.results.words import flat_text, measured
+from icd.search.core.device_usage import mixed_cost, uses
 from icd.search.core.pareto import pareto_front
 from icd.search.core.records import TrialRecord
 from icd.text import shown
@@ -75,53 +74,24 @@ def front(facts: Facts) -> Rows:
     return [[record.number, *record.values, label_of(record)] for record in found]
 
 
-def goal(sweep: Mapping[str, Any]) -> str:
-    """Say what was searched for."""
-    goals = " and ".join(f"{item['direction']} {item['metric']}" for item in sweep["objectives"])
-    pairs = len(sweep.get("pairs", ()))
-    return f"the {sweep['rank']} rank over {pairs} pairs ({goals}), each trained in every trial" if pairs else goals
-
-
-def tried_first(sweep: Mapping[str, Any]) -> list[str]:
-    """Name the baselines of a sweep."""
-    return [item if isinstance(item, str) else item["label"] for item in sweep["enqueue"] if "from" not in item]
-
-
-def space(facts: Facts) -> dict[str, Rows]:
-    """Give the parameters that were searched and the fields that were fixed."""
-    found = json.loads(facts.attributes["space"])
-    fixed: Rows = [[path, flat_text(value)] for path, value in flattened(found["fixed"]).items()]
-    for pair in facts.sweep.get("pairs", ()):
-        fixed.append([f"pair {pair['name']}", f"{flat_text(pair['teacher'])} > {flat_text(pair['student'])}"])
-    return {"searched": [[row["name"], row["values"], row["condition"]] for row in found["searched"]], "fixed": fixed}
-
-
-def counted(facts: Facts) -> str:
-    """Count the trials by state."""
-    return ", ".join(f"{count} {state}" for state, count in facts.counts.items() if count) or "none yet"
+def searched(facts: Facts) -> Rows:
+    """Give the parameters that were searched."""
+    return [[row["name"], row["values"], row["condition"]] for row in json.loads(facts.attributes["space"])["searched"]]
 
 
 def cost(facts: Facts) -> Rows:
     """Say what was used of the budget."""
     records, attributes, sweep = facts.records, facts.attributes, facts.sweep
     hours = sum(float(record.attributes.get("seconds", 0.0)) for record in records) / 3600
-    gpus, budget = (
-        attributes.get("gpus_per_trial"),
-        {"trials": None, "hours": None, "gpu_hours": None, **sweep["budget"]},
-    )
+    gpus, budget = attributes.get("gpus_per_trial"), sweep["budget"]
     return [
-        ["trials", sum(record.counts for record in records), budget["trials"]],
-        ["hours of the driver", float(attributes.get("seconds", 0.0)) / 3600, budget["hours"]],
+        ["trials", sum(record.counts for record in records), budget.get("trials")],
+        ["hours of the driver", float(attributes.get("seconds", 0.0)) / 3600, budget.get("hours")],
         ["CPU-hours of training", float(sweep["resources"]["cpus_per_trial"]) * hours, None],
-        ["GPU-hours of training", None if gpus is None else float(gpus) * hours, budget["gpu_hours"]],
+        ["GPU-hours of training", None if gpus is None else float(gpus) * hours, budget.get("gpu_hours")],
         ["epochs trained", sum(max(record.curve, default=0) for record in records), None],
         ["trials started again", sum(max(0, record.attempts - 1) for record in records), None],
     ]
-
-
-def devices(found: Sequence[DeviceUse]) -> Rows:
-    """Say what trials took on each type of device."""
-    return [[use.device, use.trials, use.seconds_per_epoch] for use in found]
 
 
 def rungs(audit: PruningAudit) -> Rows:
@@ -169,8 +139,3 @@ def _short(teacher: str) -> str:
     except yaml.YAMLError:
         return teacher[:40]
     return str(document.get("arch", teacher[:40])) if isinstance(document, dict) else teacher[:40]
-
-
-def yaml_of(document: Mapping[str, Any]) -> str:
-    """Write a sweep's file as it is stored."""
-    return yaml.safe_dump(dict(document), sort_keys=False, allow_unicode=True)

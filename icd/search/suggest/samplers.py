@@ -192,11 +192,9 @@ def drive(
     ledger: Ledger, sweep: SweepConfig, points: Sequence[Mapping[str, Any]], epochs: int, *, shared: bool
 ) -> None:
     """Let a ledger ask the sampler and the pruner of its sweep; see ``make_sampler`` and ``make_pruner``."""
-    seen: Seen = paused_as_pruned
-    if sweep.pairs:
-        seen = ledger.by_rank
-    elif sweep.sampler.name in MOST_FINISHED and len(sweep.objectives) == 1:
-        seen = with_last_values
+    seen: Seen = ledger.by_rank if sweep.pairs else lambda trials: trials
+    if sweep.pruner.name == "promote":
+        seen = with_last_values if sweep.sampler.name in MOST_FINISHED else paused_as_pruned
     sampler = make_sampler(sweep.sampler, sweep.sampler.seed, points, shared_database=shared, seen=seen)
     ledger.drive(sampler, make_pruner(sweep.pruner, epochs))
 

@@ -91,7 +91,7 @@ def test_settings_at_their_default_are_no_parts() -> None:
 def test_equal_changes_are_listed_once_and_nothing_else_than_logits_has_parts() -> None:
     assert set(ablations(config({"recipe": "KD", "base_loss": {"kd": {"temperature": 2}}}))) == {"temperature 4"}
     assert ablations(config("sp")) == {}
-    assert complexity(config("sp")) == 1
+    assert complexity(config("sp")) == 0
 
 
 def test_a_configuration_of_the_cluster_term_alone_keeps_it() -> None:

@@ -12,7 +12,7 @@ import pytest
 from icd.errors import UsageError
 from icd.results.benchmark import Entry, entries
 from icd.results.benchmark_table import Cell, Table, read_benchmark, reported, with_run_ids
-from icd.results.benchmark_text import as_csv, latex, markdown
+from icd.results.benchmark_text import written
 from icd.results.outcome import Arm, Comparison, Run
 from icd.search.study.sweep_study import LIST_NUMBERS
 from tests.tables import confirmed, document, searched
@@ -220,7 +220,7 @@ def table(**changes: Any) -> Table:
 
 
 def test_markdown() -> None:
-    assert markdown(table()) == (
+    assert written(table(), "md") == (
         "# my_table: top-1 (%) on test images, last epoch\n"
         "\n"
         "| method | top-1, mean ± sd (n) | minus cross_entropy | paper reports | trials | hours |\n"
@@ -249,7 +249,7 @@ def test_markdown() -> None:
 
 
 def test_csv() -> None:
-    rows = list(csv.DictReader(io.StringIO(as_csv(table()))))
+    rows = list(csv.DictReader(io.StringIO(written(table(), "csv"))))
     assert [row["row"] for row in rows] == ["cross_entropy", "iCD-KD", "sp"]
     assert rows[0] | {"against": "", "verdict": ""} == rows[0]
     assert rows[0]["icd_trials"] == "f00d/0004 f00d/0005"
@@ -262,7 +262,7 @@ def test_csv() -> None:
 
 
 def test_latex() -> None:
-    text = latex(table())
+    text = written(table(), "tex")
     comments = [line for line in text.splitlines() if line.startswith("%")]
     assert comments[0].endswith("+ and - mark differences from cross_entropy")
     assert comments[1] == "% where the chance of any false one among 1 comparisons is 0.05"
@@ -286,16 +286,16 @@ def test_several_pairs_with_awkward_names() -> None:
     names = ("a_b>c(50%|{x}=~^1)", "plain")
     cells = tuple(replace(cell, column=name) for name in names for cell in (CELL, BETTER, NOTHING))
     wide = table(columns=names, cells=cells, comparisons=(replace(COMPARED, column=names[0]),))
-    text = latex(wide)
+    text = written(wide, "tex")
     assert r"\begin{tabular}{lcc}" in text
     assert r"method & a\_b\textgreater{}c(50\%|\{x\}=\textasciitilde{}\textasciicircum{}1) & plain \\" in text
     assert r"iCD-KD & $62.00^{+}$ & $62.00$ \\" in text
-    assert markdown(wide).count("\n## ") == 3
-    assert "## a_b>c(50%|{x}=~^1)\n" in markdown(wide)
-    assert {row["pair"] for row in csv.DictReader(io.StringIO(as_csv(wide)))} == set(names)
+    assert written(wide, "md").count("\n## ") == 3
+    assert "## a_b>c(50%|{x}=~^1)\n" in written(wide, "md")
+    assert {row["pair"] for row in csv.DictReader(io.StringIO(written(wide, "csv")))} == set(names)
 
 
 def test_only_the_first_baseline_is_marked_in_latex() -> None:
     worse = replace(COMPARED, against="sp", verdict="worse")
-    assert r"$62.00^{+}$" in latex(table(comparisons=(COMPARED, worse)))
-    assert r"$62.00$" in latex(table(comparisons=(replace(COMPARED, arm="sp"), worse)))
+    assert r"$62.00^{+}$" in written(table(comparisons=(COMPARED, worse)), "tex")
+    assert r"$62.00$" in written(table(comparisons=(replace(COMPARED, arm="sp"), worse)), "tex")

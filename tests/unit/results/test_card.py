@@ -1,5 +1,6 @@
 """The card beside exported files."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import yaml
 from icd.results.exports.card import card
 from icd.results.exports.student import Sample
 from icd.results.exports.winner import NOT_CONFIRMED, Winner
+from icd.search.core.records import TrialRecord
 from tests.confirmed import confirmation
 
 DOCUMENT: dict[str, Any] = {
@@ -26,10 +28,8 @@ SAMPLE = Sample(
     std=(1, 1, 1),
     class_names=("a", "b"),
 )
-FOUND = Winner(trial=1, key="k", values={"val/top1": 61.5}, label="trial 1", searched=16)
-CONFIRMED = Winner(
-    trial=40, key="k", values={"test/top1": 60.5}, label="trial 12", confirmation=confirmation(), searched=16
-)
+FOUND = Winner(record=TrialRecord(number=1, state="complete"), values={"val/top1": 61.5}, label="trial 1", searched=16)
+CONFIRMED = replace(FOUND, values={"test/top1": 60.5}, label="trial 12", confirmation=confirmation())
 
 
 def written(winner: Winner = CONFIRMED, sample: Sample = SAMPLE, **changes: Any) -> str:

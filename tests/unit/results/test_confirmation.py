@@ -224,8 +224,8 @@ def test_the_table() -> None:
         ["KD", "60.00", "±", "0.50", "2", "60.00"],
     ]
     assert [line.split() for line in text.splitlines()[5:7]] == [
-        ["configuration", "difference", "interval", "verdict", "seeds"],
-        ["trial", "3", "against", "KD", "+1.00", "+0.25", "to", "+1.75", "better", "2"],
+        ["configuration", "difference", "interval", "p", "verdict", "seeds"],
+        ["trial", "3", "against", "KD", "+1.00", "+0.25", "to", "+1.75", "0.04", "better", "2"],
     ]
     assert "16 test evaluations, 2.00 hours of training, on train+val images" in text
     assert text.splitlines()[-1] == made().statement

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from scipy.stats import spearmanr
 
-from icd.results.pruning import audit_sweep, pruning_audit, spearman
+from icd.results.pruning import PruningAudit, audit_sweep
 from icd.search.core.concordance import rungs
 from icd.search.core.records import State, TrialRecord
 
@@ -32,8 +32,15 @@ STOPPED = [
 OTHERS = [record(8, [3], "running"), record(9, [], "failed")]
 
 
+def audited(records: Sequence[TrialRecord], *, min_epochs: int = 1, direction: str = "maximize") -> PruningAudit:
+    pruner = {"name": "successive_halving", "min_epochs": min_epochs, "reduction": 2}
+    audit = audit_sweep({"pruner": pruner, "objectives": [{"direction": direction}]}, records)
+    assert audit is not None
+    return audit
+
+
 def test_audit() -> None:
-    audit = pruning_audit([*COMPLETE, *STOPPED, *OTHERS], min_epochs=1, reduction=2, epochs=4, maximize=True)
+    audit = audited([*COMPLETE, *STOPPED, *OTHERS])
     assert [(rung.epoch, rung.trials) for rung in audit.rungs] == [(1, 5), (2, 5)]
     assert audit.rungs[0].correlation == pytest.approx(1.0)
     assert audit.rungs[1].correlation == pytest.approx(0.9)  # 1 - 6 * (1 + 1) / (5 * 24)
@@ -54,32 +61,33 @@ def test_dead_terms_without_a_pruner_are_judged_without_rungs() -> None:
 
 
 def test_smaller_is_better() -> None:
-    audit = pruning_audit(COMPLETE, min_epochs=1, reduction=2, epochs=4, maximize=False)
+    audit = audited(COMPLETE, direction="minimize")
     assert (audit.would_stop, audit.good_ones, audit.false_kill_rate) == (2, 0, 0.0)
 
 
 def test_nothing_to_say() -> None:
-    audit = pruning_audit(OTHERS, min_epochs=1, reduction=2, epochs=4, maximize=True)
-    assert [rung.correlation for rung in audit.rungs] == [None, None]
+    audit = audited(COMPLETE[:2])
+    assert [rung.correlation for rung in audit.rungs] == [None, None], "two trials"
     assert (audit.false_kill_rate, audit.saved_share, audit.epochs_saved) == (None, 0.0, 0)
 
 
 def test_a_rung_between_reports_takes_the_next_report() -> None:
     rows = [TrialRecord(number=n, state="complete", values=(n,), curve={3: -n, 6: n, 9: n}) for n in range(4)]
-    audit = pruning_audit(rows, min_epochs=2, reduction=2, epochs=9, maximize=True)
+    audit = audited(rows, min_epochs=2)
     assert [(rung.epoch, rung.correlation) for rung in audit.rungs] == [(2, -1.0), (4, 1.0), (8, None)]
 
 
 @pytest.mark.parametrize(
     ("one", "other"), [([1, 2, 3, 4], [4, 3, 1, 2]), ([1, 1, 2, 3], [5, 6, 6, 7]), ([3, 1, 2], [30, 10, 20])]
 )
-def test_spearman_is_scipys(one: list[float], other: list[float]) -> None:
-    assert spearman(one, other) == pytest.approx(spearmanr(one, other).statistic)
+def test_a_correlation_is_scipys(one: list[float], other: list[float]) -> None:
+    (rung,) = audited([record(n, own) for n, own in enumerate(zip(one, other, strict=True))]).rungs
+    assert rung.correlation == pytest.approx(spearmanr(one, other).statistic)
 
 
-def test_spearman_is_not_defined() -> None:
-    assert spearman([1, 2], [1, 2]) is None
-    assert spearman([1, 1, 1], [1, 2, 3]) is None
+def test_equal_values_have_no_correlation() -> None:
+    (rung,) = audited([record(n, (1, n)) for n in range(3)]).rungs
+    assert rung.correlation is None
 
 
 def test_rungs() -> None:

@@ -18,6 +18,7 @@ from icd.results.report.figures import coloured
 from icd.results.report.gather import Facts, gather
 from icd.results.sentences import luck
 from icd.results.stats import expected_maximum
+from icd.search.core.dead_terms import DeadTerm
 from icd.search.core.records import TrialRecord
 from icd.worker.gram_file import GRAMS_NAME, pack_grams, read_grams, thumbnails
 from tests.ablating import ablated, study_at
@@ -223,14 +224,15 @@ def test_a_page_leads_to_the_runs(facts: Facts, page: str) -> None:
     assert '<a href="https://mlflow.example/#/experiments?searchFilter=rich">All runs in MLflow' in served
 
 
-def test_small_terms_are_named_once(facts: Facts, page: str) -> None:
-    said = words(sections(page)["Curves"])
-    assert said.count("The term cluster never reached 1 % of the gradient (at most 0.40%)") == 1
-    assert "base never" not in said
-    rows = [{"epoch": e, "train/gradient_share/ce": s} for e, s in ((1, 0.5), (2, 0.001))]
-    part = sections(page_of(replace(facts, curves={3: rows})))["Curves"]
-    assert "ended below 1 % of the gradient (0.10%)" in words(part)
-    assert titles(part)[-1] == "Shares of the gradient, trial 3"
+def test_terms_that_do_nothing_are_named_once(facts: Facts, page: str) -> None:
+    assert titles(sections(page)["Curves"])[2:] == [
+        f"Shares of the gradient, trial {facts.complete[0].number}",
+        "Shares of the gradient, trial 0, baseline KD",
+    ]
+    dead = DeadTerm(term="cluster", share=0.004, epoch=9, weight="cluster_weight", value=2.0).to_data()
+    records = [replace(r, attributes={**r.attributes, "dead_terms": [dead]}) for r in facts.records]
+    said = words(sections(page_of(replace(facts, records=records)))["Curves"])
+    assert said.count("cluster term, 30 of 28 trials: 0.4 % of the gradient at cluster_weight 2: it could as well") == 1
 
 
 def test_the_front_of_several_objectives_is_listed(tmp_path: Path) -> None:
