@@ -44,6 +44,7 @@ def run(name: str, seed: int, sampler: str) -> list[float]:
     """Search a table, or draw from it evenly; values in the order in which trials ended, larger is better."""
     table = read(name)
     if sampler == "even":
+        assert isinstance(table, tables.Table)
         found = np.random.default_rng(seed).choice(table.values.ravel(), MOST)
     else:
         found = np.array(list(itertools.islice(tables.ours(table, seed, 2, sampler), MOST)))
