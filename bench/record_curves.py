@@ -59,18 +59,26 @@ def designed(sweep: SweepConfig, points: int, seed: int) -> SweepConfig:
 
 
 def table(name: str, root: Path | None) -> dict[str, Any]:
-    """Give parameters and validation curve of every finished trial of a recorded sweep."""
+    """Give parameters, validation curve and end of every trial of a recorded sweep that has a curve and has ended."""
     from icd import search
+    from icd.search.run_sweep import stored_sweep
+    from icd.search.study.sweep_index import find
+    from icd.search.suggest.params_of import params_of
+    from icd.search.suggest.search_space import SearchSpace
 
-    rows = [
-        {
-            "parameters": dict(record.params),
-            "top1": [record.curve[epoch] for epoch in sorted(record.curve)],
-            "state": record.state,
-        }
-        for record in search.trials(name, root=root)
-        if record.state in ("complete", "diverged", "failed")
-    ]
+    ledger = find(search.root_of(root), name)
+    sweep = stored_sweep(ledger)
+    space, rows = SearchSpace(sweep), []
+    for record in ledger.records():
+        if record.state in ("complete", "pruned", "failed") and record.curve:
+            config = space.read(space.tried(record))  # an enqueued trial has no parameters in the study
+            rows.append(
+                {
+                    "parameters": params_of(sweep.template, config, record.params) or {},
+                    "top1": [record.curve[epoch] for epoch in sorted(record.curve)],
+                    "end": record.attributes.get("exit_reason", record.state),
+                }
+            )
     return {"name": name, "metric": "val/top1", "curves": rows}
 
 

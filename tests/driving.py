@@ -25,6 +25,7 @@ from icd.search.suggest.search_space import SearchSpace
 from icd.search.suggest.warm_start import find_starts, stored_starts, to_json
 from icd.search.tracking.run_view import Row, RunView
 from icd.search.tracking.tracker import Tracker
+from icd.worker.trial_metrics import append_row, stored_rows
 from tests.documents import document_of
 
 EPOCHS = 4
@@ -167,8 +168,8 @@ class Hand:
         run, before = run_at(task, epoch)
         folder = task.folder / run
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps({"epoch": epoch - before, **metrics}) + "\n")
+        if not any(row["epoch"] == epoch - before for row in stored_rows(folder)):  # else it is told again
+            append_row(folder / "metrics.jsonl", {"epoch": epoch - before, **metrics})
         if epoch - before == EPOCHS and epoch < task.epochs:  # the next run is due
             (folder / "result.json").write_text(json.dumps(RESULT))
         return self.driver.on_epoch(
@@ -188,8 +189,8 @@ class Hand:
         self.driver.on_finished(outcome)
 
     def train(self, task: Attempt, value: Value = lambda number, epoch: 50.0 + number + epoch, **result: Any) -> bool:
-        """Train a trial to its end; whether it got there."""
-        for epoch in range(1, task.epochs + 1):
+        """Train a trial to its end, from where it was paused; whether it got there."""
+        for epoch in range(self.ledger.record(task.number).paused_at or 1, task.epochs + 1):
             go = self.epoch(task, epoch, value(task.number, epoch))
             if not go and epoch < task.epochs:
                 self.end(task, "stopped")
@@ -204,6 +205,7 @@ class Hand:
             numbers.append(task.number)
             self.train(task, value)
         assert self.driver.done
+        self.driver.end_paused()
         return numbers
 
     @property

@@ -11,7 +11,8 @@ from icd.cli.options import DRIVE, DRY_RUN, FILE, NAME, SEEDS, F, Verb, together
 from icd.errors import StateError, TrialsFailedError
 
 if TYPE_CHECKING:
-    from icd.results.outcome import FailedRuns, Outcome, Stage
+    from icd.results.outcome import FailedRuns, Outcome
+    from icd.search.core.records import Stage
 
 _ANEW = together(
     click.option("--anew", is_flag=True, help="Begin another round, on seeds of its own."),
@@ -24,14 +25,8 @@ _FAILED_RUNS = click.option(
 )
 
 
-def _labels(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
-    if any("," in label for label in value):
-        raise click.UsageError(f"--against takes one label; repeat it for several, but got {', '.join(value)!r}", ctx)
-    return value
-
-
 def _against(words: str) -> Callable[[F], F]:
-    return click.option("--against", multiple=True, metavar="LABEL", callback=_labels, help=f"{words}  [repeatable]")
+    return click.option("--against", multiple=True, metavar="LABEL", help=f"{words}  [repeatable]")
 
 
 def _alpha(default: float | None, words: str) -> Callable[[F], F]:
@@ -42,10 +37,11 @@ def _alpha(default: float | None, words: str) -> Callable[[F], F]:
 def _found(stage: "Stage", name: str, options: dict[str, Any], run: "Callable[..., Outcome] | None") -> "Outcome":
     """Give what fresh seeds say of a sweep, once those are run that are missing; without ``run``, as it stands."""
     from icd import results
-    from icd.cli.display import driving
-    from icd.results.report import write_report
 
     if run is not None:
+        from icd.cli.display import driving
+        from icd.results.report import write_report
+
         with driving(options) as shown:
             return run(name, report=write_report, **shown)
     found = results.read(name, stage, root=options["root"])

@@ -16,13 +16,13 @@ from icd.errors import CheckpointError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from icd.config.yaml import Document
-    from icd.worker.same_beginning import Comparison
 
 logger = logging.getLogger(__name__)
 
 PLUGIN = click.option("--plugin", "plugins", multiple=True, help="Also show what this file or module adds.")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_SHOWN_SIZES = (("conv3x3", 32), ("conv7x7_s2", 224), ("conv7x7_s2_pool", 224), ("own", 32), ("own", 224))
 
 
 @click.command(cls=Verb)
@@ -69,18 +69,10 @@ def train(file: Path, overrides: tuple[str, ...], name: str | None, **options: A
         write_json({**result, **({"fingerprint": compared.to_data()} if compared else {})})
     else:
         click.echo("\n".join(_summary(result, where.trial(name))))
-    if compared is not None:
-        _say(compared, strict=options["check_fingerprint"])
-
-
-def _say(compared: "Comparison", *, strict: bool) -> None:
-    """Tell on stderr whether the training began as the file says; only a strict user's command fails."""
-    if compared.equal:
-        logger.info("%s", compared)
-    elif strict:
+    if compared is not None and not compared.equal and options["check_fingerprint"]:
         raise CheckpointError(str(compared))
-    else:
-        logger.warning("%s", compared)
+    if compared is not None:
+        logger.log(logging.INFO if compared.equal else logging.WARNING, "%s", compared)
 
 
 def _trial_name(name: str | None, file: Path) -> str:
@@ -215,13 +207,7 @@ def models(plugins: tuple[str, ...], as_json: bool) -> None:
     for name, row in MODELS.items():
         sizes = {
             f"{stem} {size} px": list(feature_size(name, stem, size))
-            for stem, size in (
-                ("conv3x3", 32),
-                ("conv7x7_s2", 224),
-                ("conv7x7_s2_pool", 224),
-                ("own", 32),
-                ("own", 224),
-            )
+            for stem, size in _SHOWN_SIZES
             if stem in row.stems and (row.measure is None or row.measure(stem, size)[1])
         }
         listed[name] = {"summary": row.summary, "paper_name": row.paper_name or name, "features": sizes}

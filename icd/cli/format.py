@@ -11,7 +11,8 @@ from icd.config.names import shown_params, tails
 from icd.text import cell_text, columns
 
 if TYPE_CHECKING:
-    from icd.results.pruning import PruningAudit
+    from icd.results.pruning import PruningAudit, Rung
+    from icd.search.core.concordance import RungConcordance
     from icd.search.core.dead_terms import DeadKind
     from icd.search.core.records import TrialRecord
     from icd.search.sweep_status import SweepStatus
@@ -78,6 +79,9 @@ def status_lines(status: "SweepStatus", records: "Sequence[TrialRecord]") -> lis
     if status.state == "preparing":
         return lines
     lines += [f"trials: {count_text(status.counts)}", f"budget: {budget_text(status)}"]
+    if (gain := status.expected_gain) is not None:
+        expected = f"about {gain.mean:.2g} better expected (0 to {gain.high:.2g})"
+        lines.append(f"{gain.trials} more trials: {status.metrics[0]} {expected}")
     if status.requests:
         lines.append(f"asked for: {status.requests} more by 'icd try', as soon as the sweep is driven and has room")
     lines += [f"quarantined: {text}" for text in status.quarantined]
@@ -155,6 +159,7 @@ def audit_lines(audit: "PruningAudit") -> list[str]:
     for rung in audit.rungs:
         known = f"{rung.correlation:+.2f}" if rung.correlation is not None else "unknown"
         lines.append(f"  rank correlation of epoch {rung.epoch} with the last one: {known} (n={rung.trials})")
+        lines += [f"  {concordance_text(rung)}"] if rung.concordance is not None else []
     if audit.false_kill_rate is None:
         lines.append(f"  of {audit.controls} trials that could not be stopped, the pruner would have stopped none")
     else:
@@ -164,6 +169,13 @@ def audit_lines(audit: "PruningAudit") -> list[str]:
             f"(false-kill rate {audit.false_kill_rate:.0%})"
         )
     return lines
+
+
+def concordance_text(rung: "Rung | RungConcordance") -> str:
+    """Say how well an epoch foretells the order of the last one."""
+    if rung.concordance is None:
+        return f"epoch {rung.epoch}: no pair of trials to judge it by"
+    return f"epoch {rung.epoch} orders {rung.concordance:.0%} of {rung.pairs} pairs of trials as the last one does"
 
 
 def dead_lines(kinds: "Sequence[DeadKind]") -> list[str]:

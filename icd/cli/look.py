@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from icd.search.study.ledger import Ledger
     from icd.search.sweep_status import SweepStatus
 
-_STATES = ("running", "complete", "pruned", "failed", "duplicate", "retried")
+_STATES = ("running", "paused", "complete", "pruned", "failed", "duplicate", "retried")
 _TRIAL = click.argument("trial", type=click.IntRange(min=0))
 
 
@@ -52,24 +52,16 @@ def status(name: str | None, as_json: bool, root: Path) -> None:
         _all(all_statuses(root), root, as_json=as_json)
         return
     found = status_of(root, name)
-    if found.state == "preparing":
-        if as_json:
-            write_json({**found.to_data(), "pruning": None, "front": [], "dead_terms": [], "confirmed": None})
-        else:
-            write_lines(status_lines(found, ()))
-        return
-    ledger = find(root, name)
-    records = ledger.records()
-    audit, dead = audit_sweep(plain_sweep(ledger), records), dead_kinds(records)
+    ledger = None if found.state == "preparing" else find(root, name)
+    records = ledger.records() if ledger else []
+    audit = audit_sweep(plain_sweep(ledger), records) if ledger else None
+    dead, confirmed = dead_kinds(records), _confirmed(ledger) if ledger else None
     if as_json:
         front = [record.number for record in pareto_front(records, found.directions)]
-        pruning = audit.to_data() if audit else None
-        terms = [kind.to_data() for kind in dead]
-        told = {"pruning": pruning, "front": front, "dead_terms": terms, "confirmed": _confirmed(ledger)}
-        write_json({**found.to_data(), **told})
+        told = {"pruning": audit.to_data() if audit else None, "front": front, "confirmed": confirmed}
+        write_json({**found.to_data(), **told, "dead_terms": [kind.to_data() for kind in dead]})
         return
     write_lines(status_lines(found, records) + (audit_lines(audit) if audit else []) + dead_lines(dead))
-    confirmed = _confirmed(ledger)
     if confirmed:
         click.echo(f"\nconfirmed: {confirmed} ('{pasted(root, 'confirm', found.name, '--dry-run')}' has the numbers)")
 
@@ -128,10 +120,9 @@ def trials(name: str, as_json: bool, as_csv: bool, states: "tuple[State, ...]", 
         start = [record.number, record.state, *values, *ranked_cells(record, more)]
         tried = configuration(record, known=known)
         table.append([*start, row["last"], row["epochs"], row["seconds"], tried, record.reason])
-    write_lines(columns(headers, table, left=["state", "configuration", "reason"]))
     dead = [f"trial {record.number}: {term.sentence}" for record in records for term in noted_terms(record)]
-    for line in ["", *dead] if dead else []:
-        click.echo(line)
+    lines = columns(headers, table, left=["state", "configuration", "reason"])
+    write_lines([*lines, *([""] if dead else []), *dead])
 
 
 def _all(found: "list[SweepStatus]", root: Path, *, as_json: bool) -> None:

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from icd.cli.format import params_text, status_lines, write_json, write_lines
+from icd.cli.format import concordance_text, params_text, status_lines, write_json, write_lines
 from icd.cli.options import DRIVE, FILE, JSON, NAME, RENAME, ROOT, SET, SUBMIT, WHERE, Verb
 from icd.errors import SetupError, TrialsFailedError
 from icd.text import columns, runs_wait
 
 if TYPE_CHECKING:
+    from icd.search.foresight import Foresight
     from icd.search.planning import Plan
     from icd.search.run_sweep import SweepResult
     from icd.search.suggest.search_space import Start
@@ -167,10 +168,25 @@ def sync(name: str, seconds: float, as_json: bool, root: Path) -> None:
     is_flag=True,
     help="Time a few steps here, and first train the teacher if it is missing. Else nothing is read or created.",
 )
+@click.option(
+    "--rungs",
+    is_flag=True,
+    help="Say how well early epochs foretell the last one, from trials of this sweep or of one that it starts from.",
+)
+@click.option(
+    "--curves", type=click.Path(path_type=Path), help="Judge that by the curves in this table. It implies --rungs."
+)
 @JSON
 @WHERE
 def plan(
-    file: Path, overrides: tuple[str, ...], name: str | None, measure: bool, as_json: bool, **options: Any
+    file: Path,
+    overrides: tuple[str, ...],
+    name: str | None,
+    measure: bool,
+    rungs: bool,
+    curves: Path | None,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Say what the sweep in FILE would try first, and what it would take on this machine."""
     from icd import search
@@ -179,11 +195,11 @@ def plan(
     with driving(options) as shown:
         if measure:
             shown["announce"]("measuring; a missing teacher is trained and kept first")
-        made = search.plan(file, overrides, name=name, measure=measure, **shown)
+        made = search.plan(file, overrides, name=name, measure=measure, curves=curves, **shown)
     if as_json:
         write_json(made.to_data())
     else:
-        write_lines(plan_lines(made))
+        write_lines(plan_lines(made) + (_rung_lines(made.foresight) if rungs or curves else []))
 
 
 def plan_lines(plan: "Plan") -> list[str]:
@@ -204,6 +220,15 @@ def plan_lines(plan: "Plan") -> list[str]:
     for number, params in plan.suggestions.items():
         lines.append(f"  trial {number}: {params_text(params, known)}")
     return [*lines, "", *_cost_lines(plan), "", *(f"({line})" for line in plan.basis)]
+
+
+def _rung_lines(foresight: "Foresight") -> list[str]:
+    if not foresight.trials:
+        return [
+            "",
+            "rungs: no curves to judge them by; name a table with --curves, or ask again once trials are complete",
+        ]
+    return ["", f"rungs, from {foresight.source}:", *(f"  {concordance_text(rung)}" for rung in foresight.rungs)]
 
 
 def _start_text(start: "Start", known: Sequence[str]) -> str:

@@ -93,8 +93,6 @@ def _recipe(arch: str, data: str, path: str | None, overrides: tuple[str, ...], 
 
 
 def _show(cards: "Sequence[Teacher]", *, as_json: bool, several: bool = False) -> None:
-    from dataclasses import asdict
-
     if as_json:
         write_json([asdict(card) for card in cards] if several else asdict(cards[0]))
         return

@@ -6,7 +6,7 @@ from typing import Any
 
 from icd.config.document import KeyPath
 from icd.config.reader import Reader
-from icd.config.training import TrainingConfig, usual_lr
+from icd.config.training import TrainingConfig, preset_fields
 from icd.config.trial import DataConfig, NetworkConfig, TeacherConfig, TrialConfig
 from icd.data import DATASETS, views_problem
 from icd.errors import ConfigError
@@ -181,7 +181,7 @@ def advice(config: TrialConfig, num_classes: int | None = None) -> list[str]:
     method, training = config.method, config.training
     family = MODELS[config.student.arch].family
     preset = DATASETS[config.data.name].preset
-    usual = usual_lr(preset, family)
+    usual = preset_fields(preset, family, {})["lr"]  # the authors'
     if training.lr > 2 * usual:
         lines.append(f"training.lr {training.lr:g}: the {preset} preset trains {config.student.arch} with {usual:g}")
     if getattr(training.augmentation, "flip", False) and not DATASETS[config.data.name].horizontal_flip:

@@ -13,6 +13,7 @@ from icd.errors import ConfigError, Problem, shorten
 
 KeyPath = tuple[str | int, ...]
 Origin = tuple[str, int | None]  # file and line, or "--set a=1" and None
+Origins = Mapping[KeyPath, Origin]
 
 ABSENT = object()
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -53,32 +54,20 @@ def is_range(value: Any) -> bool:
     return isinstance(value, Mapping) and any(key in value for key in RANGE_KEYS)
 
 
-def is_whole(name: str | int, value: Any) -> bool:
-    """Whether a mapping is one thing, which another replaces instead of being laid over it."""
-    return is_range(value) or name in _TAGGED
-
-
 @dataclass(frozen=True, slots=True)
 class Document:
-    """Plain data and where each part of it came from.
+    """Plain data (str, int, float, bool, None, list and dict) and where each part of it came from.
 
-    Attributes:
-        data: Only str, int, float, bool, None, list and dict.
-        source: The file, as messages name it.
-        origins: Source and line of the key or list item at each path.
-        moved: For a trial that a sweep made: where parts of the trial stand in the sweep's file.
-        problems: What is wrong with the text already, such as a key that is there twice.
-        broken: Where that is.
-        file: Data of the sweep's file that made it, where a list of values may be meant as choices; None for a file.
+    A trial that a sweep made knows the sweep's ``file``, and where its parts have ``moved`` to from there.
     """
 
     data: Any
-    source: str
-    origins: Mapping[KeyPath, Origin] = field(default_factory=dict, repr=False, compare=False)
-    moved: Mapping[KeyPath, KeyPath] = field(default_factory=dict, repr=False, compare=False)
-    problems: tuple[Problem, ...] = field(default=(), repr=False, compare=False)
-    broken: tuple[KeyPath, ...] = field(default=(), repr=False, compare=False)
-    file: Any = field(default=None, repr=False, compare=False)
+    source: str  # the file, as messages name it
+    origins: Origins = field(default_factory=dict, repr=False)  # of the key or list item at each path
+    problems: tuple[Problem, ...] = ()  # of the text, such as a key that is there twice
+    broken: tuple[KeyPath, ...] = ()  # where those are
+    moved: Mapping[KeyPath, KeyPath] = field(default_factory=dict, repr=False)
+    file: Any = None
 
     def place(self, path: KeyPath) -> KeyPath:
         """Say where a part of the data stands in the file: a short form has no parts, a sweep's options have more."""
@@ -109,13 +98,12 @@ class Document:
         try:
             yield
         except ConfigError as error:
-            raise ConfigError([self._located(problem) for problem in error.problems]) from error
-
-    def _located(self, problem: Problem) -> Problem:
-        if problem.source or not problem.path:
-            return problem
-        source, line = self.origin(tuple(problem.path.split(".")))
-        return replace(problem, source=source, line=line)
+            found = []
+            for problem in error.problems:
+                source, line = self.origin(tuple(problem.path.split(".")))
+                known = problem.source or not problem.path
+                found.append(problem if known else replace(problem, source=source, line=line))
+            raise ConfigError(found) from error
 
 
 def _written(data: Any, path: KeyPath) -> KeyPath:
@@ -136,8 +124,8 @@ def _written(data: Any, path: KeyPath) -> KeyPath:
 
 def dotted(path: KeyPath) -> str:
     """Write a path as messages show it and ``--set`` takes it: ``method.scales[1]``; odd keys are quoted."""
-    text = "".join(f"[{key}]" if isinstance(key, int) else f".{_shown(key)}" for key in path)
-    return text.removeprefix(".")
+    shown = (key if isinstance(key, int) or _PLAIN_KEY.fullmatch(key) else shorten(key) for key in path)
+    return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in shown).removeprefix(".")
 
 
 def in_order(problems: list[Problem]) -> list[Problem]:
@@ -147,30 +135,24 @@ def in_order(problems: list[Problem]) -> list[Problem]:
     return sorted(first, key=lambda item: (item.source, item.line or 0))
 
 
-def _shown(key: str) -> str:
-    return key if _PLAIN_KEY.fullmatch(key) else shorten(key)
-
-
 def laid_over(below: Document, above: Document) -> Document:
     """Lay a document over the one that it names with ``extends: FILE``.
 
     Mappings are laid over mappings key by key. Ranges, choices, lists, a base loss and an augmentation replace what
     was there.
     """
-    origins: dict[KeyPath, Origin] = dict(below.origins)
+    origins = dict(below.origins)
     data = {name: value for name, value in above.data.items() if name != "extends"}
-    own = {path: origin for path, origin in above.origins.items() if path[:1] != ("extends",)}
-    below_data = below.data if isinstance(below.data, dict) else {}
-    merged = _merged(below_data, data, (), own, origins)
+    merged = _merged(below.data if isinstance(below.data, dict) else {}, data, (), above.origins, origins)
     problems, broken = (*below.problems, *above.problems), (*below.broken, *above.broken)
-    return Document(merged, above.source, origins, problems=problems, broken=broken)
+    return Document(merged, above.source, origins, problems, broken)
 
 
-def _merged(below: Any, above: Any, path: KeyPath, own: dict[KeyPath, Origin], origins: dict[KeyPath, Origin]) -> Any:
+def _merged(below: Any, above: Any, path: KeyPath, own: Origins, origins: dict[KeyPath, Origin]) -> Any:
     name = path[-1] if path else ""
     first, second = full_form(name, below), full_form(name, above)
-    both = isinstance(first, dict) and isinstance(second, dict) and isinstance(above, dict)
-    if both and not is_whole(name, second) and not is_range(first):
+    whole = name in _TAGGED or is_range(first) or is_range(second)  # one thing, which another replaces
+    if isinstance(first, dict) and isinstance(second, dict) and isinstance(above, dict) and not whole:
         origins.update({path: own[path]} if path in own else {})
         inner = {key: _merged(first.get(key), value, (*path, key), own, origins) for key, value in second.items()}
         return {**first, **inner}

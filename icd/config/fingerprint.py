@@ -15,23 +15,14 @@ TeacherMode = Literal["cache", "live", "none"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fingerprint(Checked):
-    """Losses of the first steps and what they depend on beside the configuration.
+    """Losses of the first steps and what they depend on beside the configuration."""
 
-    Attributes:
-        key: Of the configuration, digests included.
-        device: Name of the GPU or CPU.
-        precision: ``fp32``, ``tf32`` or ``bf16``.
-        teacher: How it answered: from a ``cache``, ``live``, or ``none`` where there is no teacher.
-        versions: Of icd, Python, torch and NumPy.
-        losses: Sum of the terms in each of the first 50 steps, or of all where there are fewer.
-    """
-
-    key: str
-    device: str
-    precision: str
-    teacher: TeacherMode
-    versions: dict[str, str]
-    losses: tuple[float, ...]
+    key: str  # of the configuration, digests included
+    device: str  # name of the GPU or CPU
+    precision: str  # fp32, tf32 or bf16
+    teacher: TeacherMode  # how it answered; none where there is no teacher
+    versions: dict[str, str]  # of icd, Python, torch and NumPy
+    losses: tuple[float, ...]  # sum of the terms in each of the first 50 steps, or of all where there are fewer
 
     def to_data(self) -> dict[str, Any]:
         """Write it for YAML and JSON."""

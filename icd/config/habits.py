@@ -73,7 +73,7 @@ def as_range(value: object) -> Any:
     """Translate how other tools write a range; None for what is none of theirs."""
     read: Mapping[type, Callable[[Any], Any]] = {str: _from_text, dict: _from_mapping}
     try:
-        return read.get(type(value), lambda other: None)(value)
+        return read[type(value)](value) if type(value) in read else None
     except (ArithmeticError, LookupError, TypeError, ValueError):  # their words around other things
         return None
 
@@ -151,18 +151,16 @@ def about_file(document: Document, kind: str) -> Problem | None:
     """Say in one sentence that a file is of an older icd, or a sweep's where a trial's is asked for, or the reverse."""
     data = document.data
     old = [key for key in _OLD if key in data]
-    if old and ("method" in data or "student" in data or "teacher" in data or old == ["generalist"]):
+    if old:
         rule = (
             "is of an older icd: protocol is training, row is recipe, views is augmentation, ranges stand where values "
             "stand, and how to search stands under search"
         )
         return document.problem((old[0],), rule, hint="docs/how-to/sweep.md shows how such a file reads today")
     if kind == "trial" and (own := [key for key in SWEEP_KEYS if key in data]):
-        return document.problem(
-            (own[0],), "is a key of a sweep's file, and this must be a trial's", hint="use 'icd sweep'"
-        )
-    searches = any(key in data for key in SWEEP_KEYS) or _has_range(data)
-    if kind == "sweep" and not searches and any(key in data for key in TOP):
+        rule = "is a key of a sweep's file, and this must be a trial's"
+        return document.problem((own[0],), rule, hint="use 'icd sweep'")
+    if kind == "sweep" and not is_sweep(data) and any(key in data for key in TOP):
         rule = "must be a sweep's file, but has no name, no search and no range, as a trial's has"
         return document.problem((), rule, hint="use 'icd train'")
     return None

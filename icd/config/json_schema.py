@@ -26,7 +26,6 @@ from icd.config.sweep import (
     Resources,
     SamplerConfig,
     Source,
-    SweepConfig,
 )
 from icd.config.training import PRESETS, TrainingConfig
 from icd.config.trial import DataConfig, NetworkConfig, TeacherConfig, TrialConfig, plain_data
@@ -276,7 +275,7 @@ def _sweep() -> Schema:
     parts = _parts()
     networks = {part: _ref(part) for part in ("teacher", "student")}
     own = {
-        "name": {**_NAME, "description": descriptions(SweepConfig)["name"]},
+        "name": {**_NAME, "description": "Of the sweep, its folder and its study."},
         "pairs": {"type": "array", "items": _closed({"name": _NAME, **networks}, networks), "minItems": 2},
         "pair": _choices(_closed(networks, networks)),
         **parts,
@@ -298,7 +297,7 @@ def _search() -> Schema:
         "pruner": _part(PrunerConfig, "name"),
         "enqueue": _any(source, {"type": "array", "items": first}),
         "budget": _part(Budget),
-        "rank": _names(get_args(RankName), description=descriptions(SweepConfig)["rank"]),
+        "rank": _names(get_args(RankName), description="Of trials of several pairs."),
     }
     return _closed(own, description="How to search.")
 

@@ -5,6 +5,7 @@ A label never looks like a number: MLflow's compare page would draw ``1`` and ``
 
 import json
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -17,33 +18,25 @@ _SCALE = re.compile(r"s\d+")
 def tails(names: Collection[str]) -> dict[str, str]:
     """Give the shortest tail of each path that no other path has: ``kd.temperature`` beside ``dkd.temperature``."""
     found = {}
-    for name in names:
+    for name in (known := set(names)):
         parts = name.split(".")
         least = 2 if _SCALE.fullmatch(parts[-1]) else 1  # s2 alone says nothing
-        for count in range(min(least, len(parts)), len(parts) + 1):
-            tail = ".".join(parts[-count:])
-            if not any(other != name and f".{other}".endswith(f".{tail}") for other in names):
-                break
-        found[name] = tail
-    return found
+        ends = [".".join(parts[-count:]) for count in range(least, len(parts))]
+        found[name] = next((end for end in ends if sum(f".{other}".endswith(f".{end}") for other in known) == 1), name)
+    return {name: found[name] for name in names}
 
 
 def shown_params(params: Mapping[str, Any]) -> dict[str, Any]:
     """Give parameters as results show them: weights with sum 1, as the trial has them."""
-    totals: dict[str, float] = {}
-    for name, value in params.items():
-        if (group := _weights_of(name)) is not None:
-            totals[group] = totals.get(group, 0.0) + value
-    found = {}
-    for name, value in params.items():
-        group = _weights_of(name)
-        found[name] = value if group is None else round(value / totals[group], DIGITS)
-    return found
-
-
-def _weights_of(name: str) -> str | None:
-    group = name.rpartition(".")[0]
-    return group if group.rpartition(".")[2] in WEIGHTS else None
+    groups = {name: name.rpartition(".")[0] for name in params}
+    totals: Counter[str] = Counter()
+    for name, group in groups.items():
+        if group.rpartition(".")[2] in WEIGHTS:
+            totals[group] += params[name]
+    return {
+        name: round(value / totals[groups[name]], DIGITS) if groups[name] in totals else value
+        for name, value in params.items()
+    }
 
 
 def labels_of(field: str, options: Sequence[Any]) -> tuple[str, ...]:
@@ -85,10 +78,8 @@ def _short(field: str, option: Any) -> str:
         if field == "scales":
             return "+".join(f"s{scale}" for scale in option) or "empty"
         return f"{field}{'+'.join(str(whole(item)) for item in option)}"
-    if option is None:
-        return "none"
-    if isinstance(option, bool):
-        return "true" if option else "false"
+    if option is None or isinstance(option, bool):
+        return str(option).lower()
     text = str(whole(option))
     return f"{field}{text}" if _is_number(text) else text
 

@@ -37,7 +37,7 @@ def apply_overrides(document: Document, assignments: Sequence[str]) -> Document:
                 origins.setdefault(path[:end], (_label(assignment), None))
     if len(problems) > len(document.problems):
         raise ConfigError(problems)
-    return Document(data, document.source, origins, problems=document.problems, broken=document.broken)
+    return Document(data, document.source, origins, document.problems, document.broken)
 
 
 def _label(assignment: str) -> str:
@@ -62,18 +62,34 @@ def _assign(data: Any, assignment: str) -> list[KeyPath]:
 
 def _put(node: Any, path: KeyPath, names: KeyPath, value: Any, source: str) -> list[KeyPath]:
     """Put a value below a node; give where it was put, which is several places where several options have it."""
-    options = node.get("choices") if isinstance(node, dict) and names[0] != "choices" else None
-    if isinstance(options, dict) and names[0] not in options:
-        having = [name for name, option in options.items() if _reaches(option, names)]
-        having = having or [name for name, option in options.items() if _reaches(option, names[:1])]
-        found = [_put(options[name], (*path, "choices", name), names, copy.deepcopy(value), source) for name in having]
-        if found:
-            return [place for places in found for place in places]
-    node, path = _inside(node, path, names[0], source)
+    name = names[0]
+    if isinstance(node, dict) and "choices" in node and name != "choices":  # one of several options
+        node, path = node["choices"], (*path, "choices")
+        if isinstance(node, dict) and name not in node:
+            having = [key for key in node if _reaches(node[key], names)]
+            having = having or [key for key in node if _reaches(node[key], names[:1])]
+            places = [_put(node[key], (*path, key), names, copy.deepcopy(value), source) for key in having]
+            if places:
+                return [place for found in places for place in found]
+        for index, item in enumerate(node if isinstance(node, list) else ()):
+            if item == name or (isinstance(item, dict) and list(item) == [name]):
+                node[index] = {name: {}} if item == name else item
+                node, path = node[index], (*path, index)
+                break
+    key: Any = int(name) if isinstance(node, list) and str(name).isdecimal() else name
+    if isinstance(key, int) and isinstance(node, list) and key >= len(node):
+        rule = f"the list has {len(node)} items, counted from 0, so it has no [{key}]"
+        raise ConfigError(Problem(rule=rule, source=source, path=dotted(path)))
+    if not isinstance(node, list if isinstance(key, int) else dict):
+        what = "a list to take an index" if isinstance(key, int) else f"a mapping to take the key {key!r}"
+        raise ConfigError(Problem(rule=f"must be {what}", source=source, path=dotted(path), value=node, has_value=True))
+    inside: Any = node
     if len(names) == 1:
-        node[path[-1]] = value
-        return [path]
-    return _put(_child(node, path), path, names[1:], value, source)
+        inside[key] = value
+        return [(*path, key)]
+    child = full_form(key, inside.get(key) if isinstance(node, dict) else inside[key])
+    inside[key] = {} if child is None else child  # a part that is missing is made
+    return _put(inside[key], (*path, key), names[1:], value, source)
 
 
 def _reaches(node: Any, names: KeyPath) -> bool:
@@ -95,35 +111,3 @@ def _names(key: str) -> KeyPath:
         end = match.end()
         found.append(int(match[3]) if match[3] else match[1] or match[2])
     return tuple(found) if end == len(key) else ()
-
-
-def _inside(node: Any, path: KeyPath, name: str | int, source: str) -> tuple[Any, KeyPath]:
-    """Give the mapping or list that a name is a part of, and the part's path."""
-    if isinstance(node, dict) and "choices" in node and name != "choices":  # one of several options
-        node, path = node["choices"], (*path, "choices")
-        if isinstance(node, list) and isinstance(name, str):
-            place = next((place for place, item in enumerate(node) if item == name or _names_it(item, name)), None)
-            if place is not None:
-                node[place] = {name: {}} if node[place] == name else node[place]
-                node, path = node[place], (*path, place)
-    if isinstance(node, dict) and isinstance(name, str):
-        return node, (*path, name)
-    if isinstance(node, list) and (isinstance(name, int) or name.isdecimal()):
-        if int(name) < len(node):
-            return node, (*path, int(name))
-        rule = f"the list has {len(node)} items, counted from 0, so it has no [{int(name)}]"
-        raise ConfigError(Problem(rule=rule, source=source, path=dotted(path)))
-    what = "a list to take an index" if isinstance(name, int) else f"a mapping to take the key {name!r}"
-    raise ConfigError(Problem(rule=f"must be {what}", source=source, path=dotted(path), value=node, has_value=True))
-
-
-def _child(node: Any, path: KeyPath) -> Any:
-    """Step into a part; one that is missing is made, and a short form is written in full."""
-    name = path[-1]
-    child = full_form(name, node.get(name) if isinstance(node, dict) else node[name])
-    node[name] = {} if child is None else child
-    return node[name]
-
-
-def _names_it(item: Any, name: str) -> bool:
-    return isinstance(item, dict) and list(item) == [name]

@@ -67,17 +67,11 @@ class ScaleWeights(Interval):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """One of several options, which may hold ranges of their own.
+    """One of several options, which may hold ranges of their own."""
 
-    Attributes:
-        options: Plain data, with ``Interval``, ``Choice`` and ``ScaleWeights`` in them.
-        labels: Names of the options in Optuna and MLflow; they never look like numbers.
-        places: Where each option stands below the choice in the file.
-    """
-
-    options: tuple[Any, ...]
-    labels: tuple[str, ...]
-    places: tuple[KeyPath, ...] = field(compare=False, repr=False, default=())
+    options: tuple[Any, ...]  # plain data, with ``Interval``, ``Choice`` and ``ScaleWeights`` in them
+    labels: tuple[str, ...]  # names of the options in Optuna and MLflow; they never look like numbers
+    places: tuple[KeyPath, ...] = field(compare=False, repr=False, default=())  # below the choice in the file
 
     def to_data(self) -> dict[str, Any]:
         """Write it as a file may have it."""

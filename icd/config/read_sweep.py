@@ -5,14 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-from icd.config.document import TOP, Document, KeyPath, dotted, full_form, in_order
-from icd.config.habits import about_file, meant, write
+from icd.config.document import TOP, Document, KeyPath, dotted, full_form
+from icd.config.habits import meant, write
 from icd.config.plugins import read_plugins
 from icd.config.ranges import Choice, Interval
 from icd.config.read_template import TemplateReader
-from icd.config.read_trial import check_trial
+from icd.config.read_trial import read_trial
 from icd.config.reader import MAPPING, MISSING_KEY, NAME, WRONG, Row
-from icd.config.space import Stored, baseline_document, replaces, trial_document
+from icd.config.space import Stored, baseline_document, trial_document
 from icd.config.sweep import (
     METRICS,
     Baseline,
@@ -58,16 +58,7 @@ def read_sweep(document: Document) -> SweepConfig:
     Raises:
         ConfigError: With every problem, in the order of the file.
     """
-    if not isinstance(document.data, dict):
-        problem = document.problem((), MAPPING, value=document.data)
-        raise ConfigError([*document.problems, problem])
-    if (wrong := about_file(document, "sweep")) is not None:
-        raise ConfigError(wrong)
-    reader = _SweepReader(document)
-    sweep = reader.read(document.data)
-    if problems := [*document.problems, *reader.problems]:
-        raise ConfigError(in_order(problems))
-    return sweep
+    return _SweepReader(document).whole("sweep")  # type: ignore[no-any-return]
 
 
 class _SweepReader(TemplateReader):
@@ -237,20 +228,27 @@ class _SweepReader(TemplateReader):
                 where = dict(moved)
                 found.append(self._try(trial_document(own, Stored(params), where), where, params))
             for place, baseline in zip(places, sweep.enqueue, strict=True):
-                document = baseline_document(own, baseline.changes)
-                self._try(document, {**moved, **_moved(place, baseline, own)}, {})
+                where = dict(moved)
+                document = baseline_document(own, baseline.changes, where, place)
+                row = baseline.changes == {"method": baseline.label}
+                if row or ("method" not in baseline.changes and not isinstance(own.get("method"), Mapping)):
+                    where[("method",)] = place
+                self._try(document, where, {})
         return [config for config in found if config]
 
     def _try(
         self, data: dict[str, Any], moved: dict[KeyPath, KeyPath], params: Mapping[str, Any]
     ) -> TrialConfig | None:
         document = replace(self.document, data=data, moved=moved, problems=(), file=self.document.data)
-        config, problems = check_trial(document)
-        self.used |= set(config.plugins) if config else set()
-        failed = tuple(dotted(place) for place in (*self.failed, *self.document.broken))
-        for problem in problems:
-            if not any(f"{problem.path}.".startswith((f"{place}.", f"{place}[")) for place in failed):
-                self.problems.append(self._at_its_end(problem, params))
+        try:
+            config = read_trial(document)
+        except ConfigError as error:
+            failed = tuple(dotted(place) for place in (*self.failed, *self.document.broken))
+            for problem in error.problems:
+                if not any(f"{problem.path}.".startswith((f"{place}.", f"{place}[")) for place in failed):
+                    self.problems.append(self._at_its_end(problem, params))
+            return None
+        self.used |= set(config.plugins)
         return config
 
     def _at_its_end(self, problem: Problem, params: Mapping[str, Any]) -> Problem:
@@ -275,17 +273,3 @@ def _placed(data: Any, path: KeyPath) -> Iterator[tuple[KeyPath, Any]]:
 
 def _is_source(item: Any) -> bool:
     return isinstance(item, dict) and "from" in item
-
-
-def _moved(place: KeyPath, baseline: Baseline, template: Mapping[str, Any]) -> dict[KeyPath, KeyPath]:
-    """Say where the parts of a baseline's trial stand."""
-    moved: dict[KeyPath, KeyPath] = {}
-    if "method" not in baseline.changes and not isinstance(template.get("method"), Mapping):
-        moved[("method",)] = place
-    for part, value in baseline.changes.items():
-        full = full_form(part, value)
-        if replaces(part, full) or not isinstance(full, dict):
-            moved[(part,)] = (*place, part) if len(place) > 2 and baseline.label != value else place
-        else:
-            moved |= {(part, name): (*place, part, name) for name in full}
-    return moved

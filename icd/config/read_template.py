@@ -10,7 +10,6 @@ from icd.config.ranges import Choice, Interval, Node, ScaleWeights, plain
 from icd.config.reader import WRONG, Reader, field_type
 from icd.errors import did_you_mean
 from icd.fields import Range, choices_of
-from icd.methods import METHODS, PAPER_ROWS
 
 _MOST_SCALES = 8  # 255 subsets
 _LARGEST = 2**63 - 1  # what an integer of the study's database holds
@@ -18,26 +17,15 @@ _KEYS = {"choices": ("choices",), "subsets_of": ("subsets_of", "containing"), ""
 
 
 class TemplateReader(Reader):
-    """Turns a trial's document with ranges into a template.
-
-    Attributes:
-        nodes: Every range and choice with the path of its value and its place in the file.
-        failed: Places whose mistakes were told already.
-    """
+    """Turns a trial's document with ranges into a template."""
 
     def __init__(self, document: Document) -> None:
         super().__init__(document)
-        self.nodes: list[tuple[KeyPath, KeyPath, Node]] = []
-        self.failed: list[KeyPath] = []
+        self.nodes: list[tuple[KeyPath, KeyPath, Node]] = []  # path in a trial and place in the file of each
+        self.failed: list[KeyPath] = []  # places whose mistakes were told already
 
     def template(self, value: Any, path: KeyPath, place: KeyPath) -> Any:
-        """Read a part of the document.
-
-        Args:
-            value: What stands there.
-            path: Of the value in a trial.
-            place: In the file, which differs below choices.
-        """
+        """Read a part of the document: its path in a trial is not its place in the file below choices."""
         if is_range(value):
             found = self._range(value, path, place)
             if found is WRONG:
@@ -110,14 +98,9 @@ class TemplateReader(Reader):
 
     def _option(self, index: int, name: str | None, item: Any, path: KeyPath) -> tuple[Any, KeyPath]:
         """Give an option in full, and where it stands below the choices."""
-        key = str(path[-1])
-        if name is None and isinstance(item, dict) and len(item) == 1 and key == "method":
-            inner = next(iter(item))
-            if inner in PAPER_ROWS or inner in METHODS:
-                return {**full_form(key, inner), **(item[inner] or {})}, (index, inner)
         if name is None:
             return item, (index,)
-        short = full_form(key, name)
+        short = full_form(str(path[-1]), name)
         if not isinstance(short, dict) or not isinstance(item, dict | None):
             return ({name: item} if isinstance(short, dict) else name), ("choices", name)
         if name in short:  # a base loss or an augmentation: the option's one key

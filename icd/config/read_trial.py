@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from icd.config.checks import TrialParts, between_parts
-from icd.config.document import TOP, WEIGHTS, Document, KeyPath, full_form, in_order, is_range
+from icd.config.document import TOP, WEIGHTS, Document, KeyPath, full_form, is_range
 from icd.config.fingerprint import Fingerprint
-from icd.config.habits import about_file, meant, one_value, write
+from icd.config.habits import meant, one_value, write
 from icd.config.plugins import read_plugins
 from icd.config.reader import MAPPING, MISSING_KEY, WRONG, Reader, Row, keys_of, option_types
 from icd.config.training import PRESETS, TrainingConfig, preset_fields
@@ -27,7 +27,7 @@ from icd.config.trial import (
 )
 from icd.config.yaml import apply_overrides, read_yaml
 from icd.data import DATASETS
-from icd.errors import ConfigError, Problem
+from icd.errors import ConfigError
 from icd.fields import annotations
 from icd.methods import METHODS, PAPER_ROWS
 from icd.models import MODELS
@@ -49,23 +49,7 @@ def read_trial(document: Document) -> TrialConfig:
     Raises:
         ConfigError: With every problem, in the order of the file.
     """
-    config, problems = check_trial(document)
-    if problems or config is None:
-        raise ConfigError(in_order(problems))
-    return config
-
-
-def check_trial(document: Document) -> tuple[TrialConfig | None, list[Problem]]:
-    """Give a configuration, or None and every problem."""
-    problems = list(document.problems)
-    if not isinstance(document.data, dict):
-        return None, [*problems, document.problem((), MAPPING, value=document.data)]
-    if (wrong := about_file(document, "trial")) is not None:
-        return None, [wrong]
-    reader = _TrialReader(document)
-    config = reader.read(document.data)
-    problems += reader.problems
-    return (None if problems else config), problems
+    return _TrialReader(document).whole("trial")  # type: ignore[no-any-return]
 
 
 def stored_fingerprint(document: Document) -> Fingerprint | None:
@@ -167,14 +151,14 @@ class _TrialReader(TrialParts):
         if not isinstance(named, dict):
             self.refuse(path, MAPPING, named)
             return None
-        preset = named.get("preset", DATASETS[self.images.name].preset if self.images else "cifar100")
+        row = DATASETS[self.images.name] if self.images else None
+        preset = named.get("preset", row.preset if row else "cifar100")
         if self.value(_PRESET, preset, (*path, "preset")) is WRONG:
             self.wrong.add(path)
             preset = "cifar100"
         arch = network.get("arch") if isinstance(network, dict) else network
         own = {name: item for name, item in named.items() if name != "preset"}
         full = preset_fields(preset, MODELS[str(arch)].family if _is_key(arch, MODELS) else "", own)
-        row = DATASETS[self.images.name] if self.images else None
         if row is not None and preset == row.preset and "augmentation" not in own:
             full = {**full, "augmentation": plain_data(row.augmentation)}
         values = self.fields(TrainingConfig, full, path, instead=PRESETS["cifar100"], also=["preset"]) or {}

@@ -12,13 +12,13 @@ from typing import Annotated, Any, get_type_hints
 
 from pydantic import ConfigDict, StringConstraints, TypeAdapter, ValidationError
 
-from icd.config.document import ABSENT, Document, KeyPath
-from icd.config.habits import about_value, meant, owners
+from icd.config.document import ABSENT, Document, KeyPath, in_order
+from icd.config.habits import about_file, about_value, meant, owners
 from icd.config.training import TrainingConfig
 from icd.config.trial import DataConfig, NetworkConfig, TeacherConfig, TrialConfig
 from icd.data import DATASETS
 from icd.data.views import VIEW_FAMILIES
-from icd.errors import Problem
+from icd.errors import ConfigError, Problem
 from icd.fields import FieldError, annotations, choices_of, ranges_of
 from icd.losses import BASE_LOSSES
 from icd.methods import METHODS
@@ -87,11 +87,8 @@ def field_type(path: KeyPath) -> Any:
         cls = TAGGED[names[0]].table.get(names[1])
         return annotations(cls).get(names[2]) if cls else None
     classes: dict[str, Any] = {"student": NetworkConfig, "teacher": TeacherConfig, "training": TrainingConfig}
-    if part in classes:
-        return annotations(classes[part]).get(names[0])
-    tables: dict[str, Any] = {"data": DATASETS, "method": METHODS}
-    kinds = (keys_of(part, name).get(names[0]) for name in tables.get(part, ()))
-    return next((kind for kind in kinds if kind is not None), None)
+    tables = METHODS.values() if part == "method" else [classes[part]] if part in classes else ()
+    return next((annotations(cls)[names[0]] for cls in tables if names[0] in annotations(cls)), None)
 
 
 @cache
@@ -106,18 +103,32 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 
 
 class Reader:
-    """Reads parts and notes every problem; what is wrong is left out, so that the reading can go on.
-
-    Attributes:
-        document: What is read.
-        problems: What was wrong so far.
-        wrong: Where that was; no rule may build on it.
-    """
+    """Reads parts and notes every problem; what is wrong is left out, so that the reading can go on."""
 
     def __init__(self, document: Document) -> None:
         self.document = document
         self.problems: list[Problem] = []
-        self.wrong: set[KeyPath] = set(document.broken)
+        self.wrong: set[KeyPath] = set(document.broken)  # no rule may build on these
+
+    def read(self, data: dict[str, Any]) -> Any:
+        """Give what the data of a file say; parts that are wrong may be missing from it."""
+        raise NotImplementedError
+
+    def whole(self, kind: str) -> Any:
+        """Read the document as a file of a kind, ``trial`` or ``sweep``.
+
+        Raises:
+            ConfigError: With every problem, in the order of the file.
+        """
+        document = self.document
+        if not isinstance(document.data, dict):
+            raise ConfigError([*document.problems, document.problem((), MAPPING, value=document.data)])
+        if (wrong := about_file(document, kind)) is not None:
+            raise ConfigError(wrong)
+        made = self.read(document.data)
+        if problems := [*document.problems, *self.problems]:
+            raise ConfigError(in_order(problems))
+        return made
 
     def fields(
         self,
@@ -129,18 +140,10 @@ class Reader:
         instead: Mapping[str, Any] | None = None,
         also: Iterable[str] = (),
     ) -> dict[str, Any] | None:
-        """Read a mapping as the fields of a dataclass; wrong ones are left out.
+        """Read a mapping as the fields of a dataclass, which says which may be missing; None where it is no mapping.
 
-        Args:
-            cls: The dataclass; its defaults say which fields may be missing.
-            data: What stands in the document.
-            path: Where.
-            kinds: The keys with their types, where they are not the dataclass's own.
-            instead: Values of required fields that are wrong or missing.
-            also: Keys that were read already, and that a hint may name.
-
-        Returns:
-            Values by name, or None where ``data`` is no mapping.
+        Wrong fields are left out, but for required ones that have a value ``instead``. ``kinds`` are keys with their
+        types, where they are not the dataclass's own, and ``also`` keys that were read already.
         """
         kinds, instead = annotations(cls) if kinds is None else kinds, instead or {}
         if not isinstance(data, dict):

@@ -112,8 +112,10 @@ def asked_order(mapping: Mapping[str, Any]) -> list[str]:
     return sorted(mapping, key=lambda name: (isinstance(mapping[name], ScaleWeights), _ORDER.get(name, 999), name))
 
 
-def baseline_document(template: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay a baseline's changes over the fixed part.
+def baseline_document(
+    template: Mapping[str, Any], changes: Mapping[str, Any], moved: dict[KeyPath, KeyPath], place: KeyPath = ()
+) -> dict[str, Any]:
+    """Lay a baseline's changes over the fixed part, and note where in the file those stand.
 
     A method that names its row or class replaces the fixed one, other fields are laid over it, and so are those of the
     training. Networks and a seed that are searched, and that the baseline does not name, are the first options.
@@ -125,15 +127,12 @@ def baseline_document(template: Mapping[str, Any], changes: Mapping[str, Any]) -
     document = {part: value for part, value in document.items() if value is not None}
     for part, value in changes.items():
         before, after = document.get(part), full_form(part, copy.deepcopy(value))
-        laid = isinstance(before, dict) and isinstance(after, dict) and not replaces(part, after)
-        document[part] = {**(before or {}), **after} if laid else after
+        named = part == "method" and isinstance(after, dict) and not ("recipe" in after or "name" in after)
+        laid = isinstance(after, dict) and (part == "training" or named)
+        document[part] = {**before, **after} if laid and isinstance(before, dict) else after
+        parts: list[KeyPath] = [(part, name) for name in after] if laid else [(part,)]
+        moved |= {inner: (*place, *inner) for inner in parts}
     return document
-
-
-def replaces(part: str, change: Any) -> bool:
-    """Whether a baseline's part stands for the whole one, instead of being laid over it."""
-    named = not isinstance(change, Mapping) or "recipe" in change or "name" in change
-    return part != "training" and (part != "method" or named)
 
 
 def _first(template: Any) -> Any:
@@ -148,19 +147,12 @@ def fixed_part(template: Any) -> Any:
 
 
 class Place(NamedTuple):
-    """Where a range or choices stand in a template.
+    """Where a range or choices stand in a template."""
 
-    Attributes:
-        path: Of the value in a trial.
-        node: What stands there.
-        condition: Choices above it, as ``method is KD``, under which it is asked.
-        within: The mapping that it is a part of.
-    """
-
-    path: KeyPath
+    path: KeyPath  # of the value in a trial
     node: Any
-    condition: tuple[str, ...]
-    within: Mapping[str, Any]
+    condition: tuple[str, ...]  # choices above it, as ``method is KD``, under which it is asked
+    within: Mapping[str, Any]  # the mapping that it is a part of
 
 
 def nodes_below(

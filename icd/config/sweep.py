@@ -17,7 +17,7 @@ from icd.fields import Checked, Count, FieldProblem, NonNegative, NonNegativeInt
 
 Direction = Literal["maximize", "minimize"]
 SamplerName = Literal["auto", "tpe", "random", "grid", "gp", "cmaes", "nsga2"]
-PrunerName = Literal["successive_halving", "hyperband", "median", "none"]
+PrunerName = Literal["successive_halving", "promote", "hyperband", "median", "none"]
 RankName = Literal["mean", "worst"]
 Share = Annotated[float, Range(at_least=0, at_most=1)]
 # ``eager`` hands the device one operation after the other. ``graph`` records a step once as a CUDA graph and replays
@@ -67,12 +67,12 @@ class SamplerConfig(Checked):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrunerConfig(Checked):
-    """When a trial that looks poor is stopped.
+    """When a trial that looks poor is stopped, or with ``promote`` paused (icd/search/suggest/promotion.py).
 
     Attributes:
         name: A row of ``PRUNERS`` (icd/search/suggest/samplers.py).
         min_epochs: No trial is stopped before this epoch.
-        reduction: One in so many trials passes a rung (successive halving, hyperband).
+        reduction: One in so many trials passes a rung (successive halving, promote, hyperband).
         startup_trials: Finished trials before the median rule applies.
         control_fraction: Share of the trials that are never stopped; they tell what pruning costs.
         dead_terms: Stop a trial too whose loss has a searched term that gives no gradient to speak of once the warm-up
@@ -105,12 +105,15 @@ class Budget(Checked):
         trials: Trials, enqueued ones included; null for all points of a grid.
         hours: Wall time of the drivers together.
         gpu_hours: GPUs of a trial, or its share of those of its process, times its training time, summed.
+        min_gain: No more trials are begun once ten more are expected to improve the first objective by less than this,
+            in its own unit (points, of an accuracy); null for no such end. It needs 20 trials first.
         max_failed_fraction: The sweep ends with exit code 4 when more than this share of its trials failed.
     """
 
     trials: Count | None = None
     hours: Positive | None = None
     gpu_hours: Positive | None = None
+    min_gain: Positive | None = None
     max_failed_fraction: Share = 0.25
 
 
@@ -132,7 +135,7 @@ class Resources(Checked):
     """
 
     cpus_per_trial: Positive = 1
-    gpus_per_trial: NonNegative | None = None
+    gpus_per_trial: Share | None = None
     max_concurrent: Count | None = None
     retries: NonNegativeInt = 3
     hang_seconds: Positive = 600
@@ -142,9 +145,6 @@ class Resources(Checked):
     autoscale: bool = False
 
     def rules(self) -> Iterator[FieldProblem]:
-        if self.gpus_per_trial is not None and self.gpus_per_trial > 1:
-            rule = "gpus_per_trial must be at most 1, as a trial uses one GPU and the others would idle"
-            yield FieldProblem("gpus_per_trial", rule, self.gpus_per_trial)
         if self.autoscale and not self.max_concurrent:
             rule = "autoscale must be false where max_concurrent is null: it is how many trials' room is asked for"
             yield FieldProblem("autoscale", rule, self.autoscale)
@@ -160,13 +160,10 @@ def engine_asked(option: Engine | None = None, file: Engine = "auto") -> Engine:
     Raises:
         UsageError: If ``ICD_ENGINE`` names no engine.
     """
-    if option is not None:
-        return option
-    named = os.environ.get("ICD_ENGINE") or file
-    for engine in get_args(Engine):
-        if engine == named:
-            return engine  # type: ignore[no-any-return]
-    raise UsageError(f"ICD_ENGINE must be auto, eager or graph, but got {named!r}")
+    named: Any = option or os.environ.get("ICD_ENGINE") or file
+    if named not in get_args(Engine):
+        raise UsageError(f"ICD_ENGINE must be auto, eager or graph, but got {named!r}")
+    return named  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,7 +182,6 @@ class Source(Checked):
     """A request to begin with the best trials of another sweep; ``search/suggest/warm_start.py`` finds them.
 
     Attributes:
-        sweep: Name of the other sweep.
         top: How many of its best complete trials.
     """
 
@@ -195,15 +191,9 @@ class Source(Checked):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """A teacher and a student, as a trial's document has them.
+    """A teacher and a student, as a trial's document has them."""
 
-    Attributes:
-        name: Folder of its run in every trial, and its name in tables.
-        teacher: Plain data.
-        student: Plain data.
-    """
-
-    name: str
+    name: str  # folder of its run in every trial, and its name in tables
     teacher: Any
     student: Any
 
@@ -217,28 +207,17 @@ class Pair:
 class SweepConfig:
     """A sweep, read and checked.
 
-    Attributes:
-        name: Folder, study and experiment.
-        template: A trial's document (data, teacher, student, method, training, seed) with ranges and choices in it;
-            ``pair`` chooses teacher and student together.
-        pairs: Pairs that every trial is trained on, one after another; empty where a trial has one pair, or none.
-        rank: How trials of several pairs are ordered: by their ``mean`` rank over the pairs, or by their ``worst`` one.
-        enqueue: Baselines, tried first.
-        sources: Other sweeps whose best trials are tried next.
-        objectives: One, or several for a Pareto front.
-        sampler: Chooses.
-        pruner: Stops.
-        budget: Ends.
-        resources: Of a trial.
+    Its template is a trial's document (data, teacher, student, method, training, seed) with ranges and choices in it;
+    ``pair`` chooses teacher and student together.
     """
 
-    name: str
+    name: str  # of folder, study and experiment
     template: Mapping[str, Any]
-    pairs: tuple[Pair, ...] = ()
-    rank: RankName = "mean"
-    enqueue: tuple[Baseline, ...] = ()
-    sources: tuple[Source, ...] = ()
-    objectives: tuple[Objective, ...] = (Objective(),)
+    pairs: tuple[Pair, ...] = ()  # that every trial is trained on, one after another
+    rank: RankName = "mean"  # of trials over their pairs, by which they are ordered
+    enqueue: tuple[Baseline, ...] = ()  # tried first
+    sources: tuple[Source, ...] = ()  # other sweeps whose best trials are tried next
+    objectives: tuple[Objective, ...] = (Objective(),)  # several for a Pareto front
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
     pruner: PrunerConfig = field(default_factory=PrunerConfig)
     budget: Budget = field(default_factory=Budget)
@@ -247,31 +226,22 @@ class SweepConfig:
     def to_data(self) -> dict[str, Any]:
         """Write the sweep as the plain data of a file, every default of the search spelt out."""
         objectives = [asdict(objective) for objective in self.objectives]
+        sources = [{"from": item.sweep, "top": item.top} for item in self.sources]
         search = {
             "objective": objectives[0] if len(objectives) == 1 else objectives,
-            "sampler": asdict(self.sampler),
-            "pruner": asdict(self.pruner),
-            "enqueue": [
-                *map(_enqueued, self.enqueue),
-                *({"from": item.sweep, "top": item.top} for item in self.sources),
-            ],
-            "budget": asdict(self.budget),
+            **{part: asdict(getattr(self, part)) for part in ("sampler", "pruner", "budget")},
+            "enqueue": [*map(_enqueued, self.enqueue), *sources],
             **({"rank": self.rank} if self.pairs else {}),
         }
         pairs = {"pairs": [asdict(pair) for pair in self.pairs]} if self.pairs else {}
-        return {
-            "name": self.name,
-            **pairs,
-            **plain(self.template),
-            "search": search,
-            "resources": asdict(self.resources),
-        }
+        last = {"search": search, "resources": asdict(self.resources)}
+        return {"name": self.name, **pairs, **plain(self.template), **last}
 
     def identity(self) -> dict[str, Any]:
         """Everything a resume must find unchanged: all but budget and resources."""
         data = self.to_data()
-        search = {name: value for name, value in data.pop("search").items() if name != "budget"}
-        return {**{name: value for name, value in data.items() if name != "resources"}, "search": search}
+        del data["resources"], data["search"]["budget"]
+        return data
 
     def digest(self) -> str:
         """SHA-256 of the identity."""

@@ -112,6 +112,9 @@ def _budget(known: TemplateReader, sweep: SweepConfig) -> None:
     budget, starts, baselines = sweep.budget, sum(source.top for source in sweep.sources), len(sweep.enqueue)
     if not known.right(path, ("search", "sampler")):
         return
+    if budget.min_gain is not None and len(sweep.objectives) > 1:
+        rule = "a sweep with several objectives has no one gain; drop this"
+        known.note((*path, "min_gain"), rule, value=budget.min_gain)
     endless = budget.trials is budget.hours is None and sweep.sampler.name != "grid"
     if endless and budget.gpu_hours is None:
         rule = "needs trials, hours or gpu_hours; only a grid ends by itself"

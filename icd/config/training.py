@@ -148,15 +148,6 @@ def preset_fields(preset: str, family: str, changes: Mapping[str, Any]) -> dict[
         if changes.get("schedule", values.get("schedule", "step")) != "step":
             values["milestones"] = []
         elif isinstance(epochs, int) and not isinstance(epochs, bool) and 1 <= epochs < 10**6:
-            values["milestones"] = _moved(values["milestones"], epochs / values["epochs"], epochs)
+            moved = {round(milestone * epochs / values["epochs"]) for milestone in values["milestones"]}
+            values["milestones"] = sorted(milestone for milestone in moved if 1 <= milestone < epochs)
     return {**values, **changes}
-
-
-def _moved(milestones: list[int], factor: float, epochs: int) -> list[int]:
-    moved = {round(milestone * factor) for milestone in milestones}
-    return sorted(milestone for milestone in moved if 1 <= milestone < epochs)
-
-
-def usual_lr(preset: str, family: str) -> float:
-    """The learning rate the authors give a family under a preset."""
-    return float(preset_fields(preset, family, {})["lr"])

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Annotated, Any, Literal
 
+from icd.config.document import WEIGHTS
 from icd.config.names import whole
 from icd.config.training import TrainingConfig
 from icd.data import DATASETS
@@ -24,11 +25,6 @@ from icd.registry import Registry
 ValShare = Annotated[float, Range(above=0, at_most=0.5)]
 
 _SEARCHED = {"train_on": "train", "measure_on": "val"}
-
-# Fields that came later. They are written only where they differ from their defaults, so that what was written before,
-# and its key, stay the same.
-_LATER = ("measure_every", "optimizer", "label_smoothing", "ema_decay")
-_DEFAULTS = {field.name: field.default for field in fields(TrainingConfig) if field.name in _LATER}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,33 +150,30 @@ def plain_data(value: Any) -> Any:
         own = {name: getattr(value, name) for name in ("name", "path", "val_fraction", "split_seed", "digest")}
         return {name: item for name, item in own.items() if item is not None} | value.parts | dict(value.options)
     if is_dataclass(value) and not isinstance(value, type):
-        inner = {field.name: plain_data(getattr(value, field.name)) for field in fields(value)}
+        known, later = ((field, getattr(value, field.name)) for field in fields(value)), _LATER.get(type(value), ())
+        inner = {
+            field.name: plain_data(item) for field, item in known if field.name not in later or item != field.default
+        }
         if tag := BASE_LOSSES.name_of(type(value)) or VIEW_FAMILIES.name_of(type(value)):
             return {tag: inner}
-        if isinstance(value, CellDistillation) and not value.logit_standardization:
-            del inner["logit_standardization"]  # came later
-        if name := METHODS.name_of(type(value)):
-            return {"name": name, **inner, **_named_weights(value)}
-        if isinstance(value, TrainingConfig):
-            inner = {name: item for name, item in inner.items() if name not in _LATER or item != _DEFAULTS[name]}
-        if isinstance(value, TeacherConfig) and not value.pretrained:
-            del inner["pretrained"]  # came later too
+        for name in WEIGHTS:  # each is called after its scale: a weight is a parameter of its own
+            if inner.get(name) is not None:
+                inner[name] = {f"s{m}": weight for m, weight in zip(inner["scales"], inner[name], strict=True)}
+        if method := METHODS.name_of(type(value)):
+            return {"name": method, **inner}
         return {name: item for name, item in inner.items() if name != "digest" or item is not None}
     if isinstance(value, tuple):
         return [plain_data(item) for item in value]
     return value
 
 
-def _named_weights(method: Any) -> dict[str, Any]:
-    """Name each weight by its scale: a weight is a parameter of its own."""
-    if not isinstance(method, CellDistillation):
-        return {}
-    given = {name: getattr(method, name) for name in ("cluster_scale_weights", "base_scale_weights")}
-    return {
-        name: {f"s{scale}": weight for scale, weight in zip(method.scales, weights, strict=True)}
-        for name, weights in given.items()
-        if weights is not None
-    }
+# Fields that came later. They are written only where they differ from their defaults, so that what was written before,
+# and its key, stay the same.
+_LATER: Mapping[type, Sequence[str]] = {
+    TrainingConfig: ("measure_every", "optimizer", "label_smoothing", "ema_decay"),
+    TeacherConfig: ("pretrained",),
+    CellDistillation: ("logit_standardization",),
+}
 
 
 def used_plugins(config: Any, listed: Sequence[Plugin] = ()) -> tuple[Plugin, ...]:

@@ -16,21 +16,13 @@ Params = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dimension:
-    """One parameter of a space, as ``icd plan`` shows it.
+    """One parameter of a space, as ``icd plan`` shows it."""
 
-    Attributes:
-        name: Path of the value in the trial's document.
-        kind: ``choice``, ``float`` or ``integer``.
-        values: Labels, or both ends with log or step.
-        condition: When it is asked; empty for always.
-        options: Labels of a choice.
-    """
-
-    name: str
-    kind: str
-    values: str
-    condition: str = ""
-    options: int | None = None
+    name: str  # path of the value in the trial's document
+    kind: str  # choice, float or integer
+    values: str  # labels, or both ends with log or step
+    condition: str = ""  # when it is asked; empty for always
+    options: int | None = None  # how many a choice has
 
 
 def corners(template: Mapping[str, Any]) -> list[Params]:

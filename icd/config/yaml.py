@@ -20,7 +20,7 @@ from icd.errors import ConfigError, Problem, did_you_mean, shorten
 __all__ = ["Document", "KeyPath", "apply_overrides", "dotted", "parse_yaml", "read_yaml"]
 
 MAX_BYTES, MAX_DEPTH, MAX_DIGITS, MAX_EXTENDS = 256 * 1024, 32, 100, 8
-_SPACE = re.compile(r"\s+")
+_SPACE, _INDENT = re.compile(r"\s+"), re.compile(r"[ \t]*")
 # What YAML calls printable, less NEL, LS and PS: PyYAML ends a line there, an editor does not.
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _CREDENTIALS = re.compile(r"https?://[^\s/?#@]+@|://[^\s/?#@:]*:[^\s/?#@]*@", re.IGNORECASE)
@@ -143,7 +143,7 @@ def parse_yaml(text: str, source: str) -> Document:
         raise _refusal(source, None, "must not be empty")
     builder = _Builder(source)
     data = builder.build(root, ())
-    return Document(data, source, builder.origins, problems=tuple(builder.problems), broken=tuple(builder.broken))
+    return Document(data, source, builder.origins, tuple(builder.problems), tuple(builder.broken))
 
 
 class _Builder:
@@ -214,17 +214,12 @@ def _syntax_problem(error: yaml.MarkedYAMLError, text: str, source: str) -> Prob
     if error.context and ("quoted scalar" in error.context or "simple key" in error.context):
         mark = error.context_mark  # where it begins says more than where the file ends
     said = _SPACE.sub(" ", ", ".join(part for part in (error.context, error.problem) if part))
+    rule, hint = f"not valid YAML{f' at column {mark.column + 1}' if mark else ''}: {said}", ""
     if "document" in said and "expected a single" in said:
-        hint = "remove '---'"
-        line = mark.line + 1 if mark else None
-        return Problem(rule="only one document is allowed", source=source, line=line, hint=hint)
-    if mark is None:
-        return Problem(rule=f"not valid YAML: {said}", source=source)
-    start = text.rfind("\n", 0, mark.index) + 1
-    indent = text[start : len(text) - len(text[start:].lstrip(" \t"))]
-    hint = "indent with spaces, not tabs" if "\t" in indent else ""
-    rule = f"not valid YAML at column {mark.column + 1}: {said}"
-    return Problem(rule=rule, source=source, line=mark.line + 1, hint=hint)
+        rule, hint = "only one document is allowed", "remove '---'"
+    elif mark and "\t" in (_INDENT.match(text, text.rfind("\n", 0, mark.index) + 1) or "")[0]:
+        hint = "indent with spaces, not tabs"
+    return Problem(rule=rule, source=source, line=mark.line + 1 if mark else None, hint=hint)
 
 
 def _refusal(source: str, line: int | None, rule: str, hint: str = "") -> ConfigError:

@@ -60,8 +60,8 @@ def _enhanced(name: str, image: "Image", strength: float) -> "Image":
 def _changed(name: str, image: "Image", strength: float) -> "Image":
     from PIL import ImageOps
 
-    arguments = {"posterize": [8 - round(4 * abs(strength))], "solarize": [255 * (1 - abs(strength))]}
-    changed: Image = getattr(ImageOps, name)(image, *arguments.get(name, []))
+    given = {"posterize": 8 - round(4 * abs(strength)), "solarize": 255 * (1 - abs(strength))}
+    changed: Image = getattr(ImageOps, name)(image, *([given[name]] if name in given else []))
     return changed
 
 

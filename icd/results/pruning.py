@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from icd.search.core.concordance import concordance, first_from, rungs
 from icd.search.core.ranks import ranks
 from icd.search.core.records import TrialRecord
 
@@ -20,11 +21,15 @@ class Rung:
         epoch: Where the pruner compares trials.
         trials: Complete trials with a value there.
         correlation: Spearman's; None for fewer than three trials, or where all are equal.
+        concordance: Share of the pairs of trials that are in the same order there; None without a pair.
+        pairs: Pairs of trials whose last values differ.
     """
 
     epoch: int
     trials: int
     correlation: float | None
+    concordance: float | None
+    pairs: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +86,7 @@ def audit_sweep(sweep: Mapping[str, Any], records: Sequence[TrialRecord]) -> Pru
     saved = sum(max(0, epochs - max(record.curve, default=0)) for record in pruned)
     places = rungs(pruner["min_epochs"], pruner["reduction"], epochs) if compares else []
     return PruningAudit(
-        rungs=tuple(_rung(complete, rung, epochs) for rung in places),
+        rungs=tuple(_rung(complete, rung) for rung in places),
         controls=sum(record.control for record in complete),
         would_stop=len(would_stop),
         good_ones=good_ones,
@@ -92,23 +97,17 @@ def audit_sweep(sweep: Mapping[str, Any], records: Sequence[TrialRecord]) -> Pru
     )
 
 
-def rungs(min_epochs: int, reduction: int, epochs: int) -> list[int]:
-    """List the epochs at which successive halving compares trials: ``min_epochs * reduction ** k``."""
-    found, epoch = [], min_epochs
-    while epoch < epochs:
-        found.append(epoch)
-        epoch *= reduction
-    return found
-
-
-def _rung(complete: Sequence[TrialRecord], rung: int, epochs: int) -> Rung:
+def _rung(complete: Sequence[TrialRecord], rung: int) -> Rung:
     """Compare the first value reported at a rung, which is what the pruner saw, with the last one."""
-    early, last = [], []
-    for record in complete:
-        seen = [epoch for epoch in record.curve if rung <= epoch < epochs]
-        if seen:
-            early.append(record.curve[min(seen)])
-            last.append(record.curve[max(record.curve)])
-    is_defined = len(early) >= _FEWEST and len(set(early)) > 1 and len(set(last)) > 1
-    correlation = statistics.correlation(ranks(early), ranks(last)) if is_defined else None
-    return Rung(epoch=rung, trials=len(early), correlation=correlation)
+    seen = [(first_from(record.curve, rung), record.curve) for record in complete]
+    pairs = [(early, curve[max(curve)]) for early, curve in seen if early is not None]
+    early, last = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    found = concordance([record.curve for record in complete], rung)
+    is_defined = len(pairs) >= _FEWEST and len(set(early)) > 1 and len(set(last)) > 1
+    return Rung(
+        epoch=rung,
+        trials=len(pairs),
+        correlation=statistics.correlation(ranks(early), ranks(last)) if is_defined else None,
+        concordance=found.concordance,
+        pairs=found.pairs,
+    )

@@ -117,15 +117,19 @@ def plan(
     *,
     name: str | None = None,
     measure: bool = False,
+    curves: Path | None = None,
     **options: Unpack[Options],
 ) -> "Plan":
-    """Say what a sweep would try and cost; ``measure`` times it here, and trains its teacher if that is missing."""
+    """Say what a sweep would try and cost; ``measure`` times it here, and trains its teacher if that is missing.
+
+    What its rungs foretell is judged by ``curves``, a recorded table, or else by trials of sweeps that are there.
+    """
     from icd.config.read_sweep import read_sweep
     from icd.search.planning import make_plan
 
     document = _document(source, overrides, name)
     with document.located():
-        return make_plan(read_sweep(document), settings_of(options), measure=measure)
+        return make_plan(read_sweep(document), settings_of(options), measure=measure, curves=curves)
 
 
 def status(name: str, *, root: Path | str | None = None) -> "SweepStatus":

@@ -8,8 +8,8 @@ from typing import Any
 
 from icd.config.document import Document, in_order
 from icd.config.overrides import apply_overrides
-from icd.config.read_trial import check_trial
-from icd.config.sweep import SweepConfig
+from icd.config.read_trial import read_trial
+from icd.config.sweep import Baseline, SweepConfig
 from icd.config.trial import TrialConfig
 from icd.errors import ConfigError, Problem, StateError, UsageError
 from icd.search.core.pair_runs import key_of, pair_runs_of
@@ -21,14 +21,14 @@ from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_files import sweep_files_of
 from icd.search.study.sweep_index import find, pasted, sweep_folder
 from icd.search.suggest.params_of import params_of
-from icd.search.suggest.search_space import SearchSpace
+from icd.search.suggest.search_space import SearchSpace, Start
 from icd.search.suggest.warm_start import stored_starts
 from icd.search.sweep_status import driver_of
 
 _LOOK_EVERY_S = 0.3
 _LONGEST_LABEL = 80
 _FORGOTTEN = ("failed", "retried", "duplicate")  # such a trial does not stand for its configuration
-_FIXED = ("data", "plugins", "teacher", "student", "seed")  # of a configuration
+_FIXED = ("data", "teacher", "student", "seed")  # of a configuration
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,11 +96,13 @@ class _Asked:
             ConfigError: With every problem.
         """
         networks = {pair.name: pair.networks for pair in self.sweep.pairs} or {"": {}}
-        found, problems = {}, list[Problem]()
+        found: dict[str, TrialConfig] = {}
+        problems: list[Problem] = []
         for name, own in networks.items():
-            config, wrong = check_trial(replace(document, data={**document.data, **own}))
-            problems += wrong
-            found |= {name: config} if config else {}
+            try:
+                found[name] = read_trial(replace(document, data={**document.data, **own}))
+            except ConfigError as error:
+                problems += error.problems
         if problems:
             raise ConfigError(in_order(problems))
         return found
@@ -134,7 +136,8 @@ class _Asked:
         """
         name, budget = self.ledger.name, self.sweep.budget
         labels = {record.baseline or record.start for record in self.records}
-        waiting += sum(item.label not in labels for item in (*self.sweep.enqueue, *self.space.starts))
+        enqueued: list[Baseline | Start] = [*self.sweep.enqueue, *self.space.starts]
+        waiting += sum(item.label not in labels for item in enqueued)
         tried = sum(record.counts for record in self.records)
         spent = float(self.ledger.attributes.get("seconds", 0.0)) / 3600
         if budget.trials is not None and tried + waiting >= budget.trials:
@@ -181,7 +184,7 @@ def try_trial(
     label = f"try {label or ', '.join(overrides)}"[:_LONGEST_LABEL]
     request = TrialRequest(name=new_name(), label=label, document=document, key=asked.key(configs), params=params or {})
     driver = driver_of(root, name)
-    told = {"base": record.number, "searched": params is not None, "driver": driver}
+    told: dict[str, Any] = {"base": record.number, "searched": params is not None, "driver": driver}
     twins = [other for other in asked.records if other.key == request.key and other.state not in _FORGOTTEN]
     if twins:
         return _result(asked, request, twins[0], new=False, **told)
@@ -194,7 +197,9 @@ def try_trial(
     if driver is not None and files.bucket is None and not (files.folder / "driver.lock").exists():
         raise StateError(f"sweep {name!r} is driven by {driver} with another root than {root}; ask for the trial there")
     files.ask_to_try(request)
-    return _result(asked, request, _taken(asked.ledger, request, wait_s if driver else 0.0), **told)
+    taken = _taken(asked.ledger, request, wait_s if driver else 0.0)
+    told["driver"] = driver_of(root, name)  # it may have left meanwhile
+    return _result(asked, request, taken, **told)
 
 
 def _asked(root: Path, name: str) -> _Asked:

@@ -16,6 +16,7 @@ from icd.search.core.machine import usable_cpus
 from icd.search.core.preparation import PreflightResult
 from icd.search.executors.local.executor import LocalExecutor
 from icd.search.executors.local.resources import partition_devices
+from icd.search.foresight import Foresight, foresight
 from icd.search.settings import Settings, preparation
 from icd.search.study.database import memory_storage
 from icd.search.study.ledger import Ledger
@@ -64,6 +65,7 @@ class Plan:
         disk_bytes: Expected, with everything that a trial keeps; of the first ``concurrent`` trials where their
             number is not known.
         basis: How the numbers were made, in sentences.
+        foresight: What curves that are there say of the pruner's rungs.
     """
 
     name: str
@@ -79,19 +81,21 @@ class Plan:
     cost: Cost
     disk_bytes: int
     basis: Sequence[str]
+    foresight: Foresight
 
     def to_data(self) -> dict[str, Any]:
         """Write it for JSON."""
         return asdict(self)
 
 
-def make_plan(sweep: SweepConfig, settings: Settings, *, measure: bool) -> Plan:
+def make_plan(sweep: SweepConfig, settings: Settings, *, measure: bool, curves: Path | None = None) -> Plan:
     """Look ahead; without ``measure`` nothing is created or read but the configuration and the sweeps it starts from.
 
     Args:
         sweep: What would be searched.
         settings: Where data and teachers are.
         measure: Whether to read the data, train a missing teacher, and time a few steps of each pair of networks.
+        curves: A table of recorded curves to judge rungs by.
     """
     space = SearchSpace(sweep, planned_starts(sweep, settings.root, settings.announce))
     trials_of_corners = [space.members(space.document(corner)) for corner in space.corners()]
@@ -105,7 +109,9 @@ def make_plan(sweep: SweepConfig, settings: Settings, *, measure: bool) -> Plan:
     epochs = max(runs[-1].last for runs in trials_of_corners)
     paces = prepared.paces if prepared else {}
     gpus_per_trial = sweep.resources.gpus_of_a_trial(bool(prepared and prepared.gpus))
-    concurrent = len(places) if trials is None else min(len(places), trials)
+    known = foresight(sweep, settings.root, epochs, curves)
+    if warning := known.warning(sweep):
+        settings.announce(f"WARNING: {warning}")
     return Plan(
         name=sweep.name,
         dimensions=space.dimensions(),
@@ -119,8 +125,9 @@ def make_plan(sweep: SweepConfig, settings: Settings, *, measure: bool) -> Plan:
         paces=paces,
         cost=predict(sweep, trials, epochs, paces, concurrent=concurrent, gpus_per_trial=gpus_per_trial),
         disk_bytes=len(trials_of_corners[0])
-        * _disk(configs, trials or concurrent, concurrent, prepared.num_classes if prepared else None),
+        * _disk(sweep, configs, trials or concurrent, concurrent, prepared.num_classes if prepared else None),
         basis=_basis(sweep, measured=bool(paces), trials=trials),
+        foresight=known,
     )
 
 
@@ -161,10 +168,10 @@ def _twice(hours: float | None) -> tuple[float, float] | None:
 def epochs_when_pruned(pruner: PrunerConfig, epochs: int) -> float:
     """Mean epochs of a trial that may be stopped.
 
-    Successive halving lets one in ``reduction`` past each rung; hyperband shares trials among halvings that begin
-    later and later; the median rule is taken to stop half of the trials at ``min_epochs``.
+    Successive halving, stopping or promoting, lets one in ``reduction`` past each rung; hyperband shares trials among
+    halvings that begin later and later; the median rule is taken to stop half of the trials at ``min_epochs``.
     """
-    if pruner.name == "successive_halving":
+    if pruner.name in ("successive_halving", "promote"):
         return _halving(pruner.min_epochs, pruner.reduction, epochs)
     if pruner.name == "hyperband":
         starts = [pruner.min_epochs]
@@ -221,15 +228,18 @@ def _suggestions(sweep: SweepConfig, space: SearchSpace) -> dict[int, dict[str, 
     }
 
 
-def _disk(configs: Sequence[TrialConfig], trials: int, concurrent: int, num_classes: int | None) -> int:
-    """Estimate the most that is needed: students and figures of all, checkpoints of those under way."""
+def _disk(
+    sweep: SweepConfig, configs: Sequence[TrialConfig], trials: int, concurrent: int, num_classes: int | None
+) -> int:
+    """Estimate the most that is needed: students and figures of all, checkpoints of those under way or paused."""
     networks = {(config.student.arch, config.student.stem): config for config in configs}
     sizes = []
     for (arch, stem), config in networks.items():
         network = build_model(arch, num_classes=num_classes or config.data.num_classes or _CLASSES, stem=stem)
         sizes.append(4 * sum(weight.numel() for weight in network.parameters()))
     student = sum(sizes) / len(sizes)
-    return round(trials * (student + _FIGURES_BYTES) + concurrent * student * 2 * _CHECKPOINTS_KEPT)
+    unfinished = trials if sweep.pruner.name == "promote" else concurrent
+    return round(trials * (student + _FIGURES_BYTES) + unfinished * student * 2 * _CHECKPOINTS_KEPT)
 
 
 def _basis(sweep: SweepConfig, *, measured: bool, trials: int | None) -> list[str]:
@@ -252,7 +262,7 @@ def _basis(sweep: SweepConfig, *, measured: bool, trials: int | None) -> list[st
         )
     if trials is None:
         lines.append("trials: as many as the hours allow; the disk is that of the first ones at a time")
-    lines.append("disk: the student's weights and figures of every trial, two checkpoints of those under way")
+    lines.append("disk: the student's weights and figures of every trial, two checkpoints of those under way or paused")
     if sweep.sampler.name not in ("grid", "random"):
         lines.append("an adaptive search cannot be listed in full: later suggestions depend on results")
     return lines

@@ -19,6 +19,7 @@ from icd.plugins import changed_files
 from icd.search.controller.controller import SweepController
 from icd.search.core.preparation import PreflightResult
 from icd.search.core.records import TrialRecord, best
+from icd.search.foresight import foresight
 from icd.search.session import Session, session, written_report
 from icd.search.settings import Settings, preparation
 from icd.search.study.database import is_shared, redacted, storage_url
@@ -42,7 +43,7 @@ class SweepResult:
         folder: Its folder.
         records: Every trial.
         best: The best complete trial by the first objective.
-        stopped_by: ``budget``, ``exhausted``, ``stop``, ``signal``, ``failures``.
+        stopped_by: ``budget``, ``exhausted``, ``min_gain``, ``stop``, ``signal``, ``failures``.
         failed_too_often: Whether more trials failed than ``budget.max_failed_fraction`` allows.
         pending: Runs of which MLflow lacks something.
         tracking: Where MLflow is.
@@ -184,6 +185,8 @@ def _drive(
     points = list(space.points()) if sweep.sampler.name == "grid" else []
     epochs = max(space.members(space.document(corner))[-1].last for corner in space.corners())
     drive(ledger, sweep, points, epochs, shared=is_shared(storage_url(settings.root)))
+    if sweep.pruner.compares and (warning := foresight(sweep, settings.root, epochs).warning(sweep)):
+        settings.announce(f"WARNING: {warning}")
     if settings.retry_failed:
         again = ", ".join(map(str, retry_failed(ledger)))
         settings.announce(f"failed trials are trained again as {again}" if again else "no failed trial to train again")

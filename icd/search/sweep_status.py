@@ -13,6 +13,7 @@ from icd.errors import StateError
 from icd.search.controller.node_health import QUARANTINED
 from icd.search.core.dead_terms import noted_terms
 from icd.search.core.device_usage import DeviceUse, mixed_cost, uses
+from icd.search.core.expected_gain import ExpectedGain, expected_gain
 from icd.search.core.records import State, TrialRecord, best
 from icd.search.study.database import PostgresLock, is_shared, storage_url
 from icd.search.study.ledger import Ledger
@@ -26,7 +27,7 @@ SweepState = Literal["preparing", "driven", "stopped", "finished"]
 StopHow = Literal["drain", "now"]
 
 STATES: tuple[State, ...] = get_args(State)
-_ENDED_BY_ITSELF = ("budget", "exhausted")
+ENDED_BY_ITSELF = ("budget", "exhausted", "min_gain")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +48,7 @@ class SweepStatus:
         stopped_by: Why its last driver left; empty where one drives it or was killed.
         created: UTC time.
         folder: Its folder.
+        expected_gain: What ten more trials are worth; None with several objectives, and before twenty have ended.
         requests: How many trials that ``icd try`` asked for are not in the study yet.
         quarantined: What is said of GPUs and nodes that get no more trials of this driver's run.
         devices: What complete trials took on each type of device.
@@ -66,6 +68,7 @@ class SweepStatus:
     stopped_by: str
     created: str
     folder: Path
+    expected_gain: ExpectedGain | None = None
     requests: int = 0
     quarantined: Sequence[str] = ()
     devices: Sequence[DeviceUse] = ()
@@ -139,6 +142,7 @@ def trial_row(record: TrialRecord, metrics: Sequence[str]) -> dict[str, Any]:
         "baseline": record.baseline,
         "start": record.start,
         "control": record.control,
+        "paused_at": record.paused_at,
         "attempts": record.attempts,
         "seconds": record.attributes.get("seconds"),
         "reason": record.reason,
@@ -186,11 +190,13 @@ def found_line(folder: Path, records: Sequence[TrialRecord]) -> str:
     """
     files = sweep_files_of(folder)
     counts = counts_of(records)
-    under_way = [record for record in records if record.state == "running"]
+    under_way = [record for record in records if record.unfinished]
     lost = [record for record in under_way if record.curve and not files.begun(record.number)]
     failed = f", {counts['failed']} failed (--retry-failed trains them again)" if counts["failed"] else ""
-    done, going_on = counts["complete"] + counts["pruned"], len(under_way) - len(lost)
-    return f"found {done} done, {going_on} running to continue, {len(lost)} lost{failed}"
+    paused = sum(record.state == "paused" for record in under_way if record not in lost)
+    done, going_on = counts["complete"] + counts["pruned"], len(under_way) - len(lost) - paused
+    waiting = f", {paused} paused" if paused else ""
+    return f"found {done} done, {going_on} running to continue{waiting}, {len(lost)} lost{failed}"
 
 
 def request_stop(root: Path, name: str, how: StopHow) -> str:
@@ -215,10 +221,11 @@ def _status(root: Path, ledger: Ledger, records: Sequence[TrialRecord]) -> Sweep
     stopped_by = "" if driver else str(attributes.get("stopped_by", ""))
     folder, used = sweep_folder(root, ledger.name), sum(record.counts for record in records)
     requests, trials = len(sweep_files_of(folder).requests()), sweep["budget"]["trials"]
-    more = any(record.state == "running" for record in records) or (requests > 0 and used < (trials or math.inf))
-    finished = stopped_by in _ENDED_BY_ITSELF and not more
+    more = any(record.unfinished for record in records) or (requests > 0 and used < (trials or math.inf))
+    finished = stopped_by in ENDED_BY_ITSELF and not more
     gpus = attributes.get("gpus_per_trial")
     seconds = sum(float(record.attributes.get("seconds", 0.0)) for record in records)
+    maximize = sweep["objectives"][0]["direction"] == "maximize"
     metrics, devices = [item["metric"] for item in sweep["objectives"]], uses(records)
     warning = mixed_cost(metrics, devices)
     return SweepStatus(
@@ -226,7 +233,7 @@ def _status(root: Path, ledger: Ledger, records: Sequence[TrialRecord]) -> Sweep
         state="driven" if driver else "finished" if finished else "stopped",
         driver=driver,
         counts=counts_of(records),
-        best=best(records, maximize=sweep["objectives"][0]["direction"] == "maximize"),
+        best=best(records, maximize=maximize),
         metrics=metrics,
         ranked=ledger.ranked,
         directions=[item["direction"] for item in sweep["objectives"]],
@@ -239,6 +246,7 @@ def _status(root: Path, ledger: Ledger, records: Sequence[TrialRecord]) -> Sweep
         stopped_by=stopped_by,
         created=str(attributes.get("created", "")),
         folder=folder,
+        expected_gain=expected_gain(records, maximize=maximize) if len(metrics) == 1 else None,
         requests=requests,
         quarantined=list(attributes.get(QUARANTINED, ())),
         devices=devices,

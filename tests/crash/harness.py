@@ -4,8 +4,8 @@ Run as a script, one process without threads that has imported everything; drive
 that a driver costs milliseconds to start. Everything else is the real thing: process executor, sqlite, checkpoints,
 MLflow.
 
-    python tests/crash/harness.py points WORKDIR [--side driver|worker|confirm] [--from N] [--step K]
-    python tests/crash/harness.py kills WORKDIR --kills 200 [--seed 0]
+    python tests/crash/harness.py points WORKDIR [--side driver|worker|confirm] [--from N] [--step K] [--promote]
+    python tests/crash/harness.py kills WORKDIR --kills 200 [--seed 0] [--promote]
     python tests/crash/harness.py serve      (for tests: starts drivers on request, see ``serve``)
 """
 
@@ -82,6 +82,11 @@ SWEEP: dict[str, Any] = {
     "budget": {"trials": 3},
     "resources": {"max_concurrent": 1, "hang_seconds": 60},
     "seed": 3,
+}
+# Trials that are paused, taken up again, and pruned in the end.
+PROMOTE: dict[str, Any] = {
+    "pruner": {"name": "promote", "min_epochs": 1, "reduction": 2, "control_fraction": 0.0},
+    "budget": {"trials": 5},
 }
 CONFIRM = {"top": 1, "seeds": 2, "against": ["KD"]}
 CRASHED = 77
@@ -243,6 +248,7 @@ def table(root: Path, stage: Stage = "search") -> list[dict[str, Any]]:
                 "start": record.start,
                 "control": record.control,
                 "would_stop_at": record.would_stop_at,
+                "paused_at": record.paused_at,
                 "twin": record.twin,
                 **keep,
             }
@@ -404,6 +410,7 @@ def run_points(workdir: Path, side: str, first: int, step: int) -> dict[str, Any
         "operations_of_the_driver": operations,
         "trials": len(expected),
         "states": [row["state"] for row in expected],
+        "paused": [row["number"] for row in expected if row["paused_at"] is not None],
         "faults": faults,
         "seconds": round(time.monotonic() - started, 1),
     }
@@ -443,7 +450,14 @@ def run_kills(workdir: Path, kills: int, seed: int) -> dict[str, Any]:
         faults += check(root, expected, f"sweep {sweeps_run}", kills=done - before)
         shutil.rmtree(root)
         sweeps_run += 1
-    return {"kills": done, "sweeps": sweeps_run, "faults": faults, "seconds": round(time.monotonic() - started, 1)}
+    states = Counter(row["state"] for row in expected if row["paused_at"] is not None)
+    return {
+        "kills": done,
+        "sweeps": sweeps_run,
+        "paused": states,
+        "faults": faults,
+        "seconds": round(time.monotonic() - started, 1),
+    }
 
 
 def _worker_of(pid: int) -> int | None:
@@ -480,7 +494,9 @@ def main() -> int:
     parser.add_argument("--step", type=int, default=1)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--promote", action="store_true", help="a sweep with paused and thawed trials")
     given = parser.parse_args()
+    SWEEP.update(PROMOTE if given.promote else {})
     if given.what == "serve":
         serve()
         return 0

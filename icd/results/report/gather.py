@@ -20,7 +20,7 @@ from icd.search.core.dead_terms import DeadKind, dead_kinds
 from icd.search.core.records import TrialRecord, best, in_order
 from icd.search.study.sweep_files import fetch_trials
 from icd.search.study.sweep_index import find, pasted, sweep_folder, tracking_uri
-from icd.search.sweep_status import counts_of, driver_of, plain_sweep
+from icd.search.sweep_status import ENDED_BY_ITSELF, counts_of, driver_of, plain_sweep
 from icd.search.tracking.mlflow_pages import without_password
 from icd.worker.gram_file import GRAMS_NAME, Grams, read_grams
 from icd.worker.trial_metrics import stored_rows
@@ -164,8 +164,9 @@ def label_of(record: TrialRecord) -> str:
 def _state(root: Path, name: str, attributes: Mapping[str, Any], records: Sequence[TrialRecord]) -> str:
     """Say how a sweep stands; a driver that is about to leave has noted why already."""
     why = str(attributes.get("stopped_by", ""))
-    if why in ("budget", "exhausted") and not any(record.state == "running" for record in records):
-        return "finished: " + ("its budget is used" if why == "budget" else "the space has nothing new")
+    if why in ENDED_BY_ITSELF and not any(record.unfinished for record in records):
+        ends = {"budget": "its budget is used", "exhausted": "the space has nothing new"}
+        return f"finished: {ends.get(why, 'more trials are expected to gain less than budget.min_gain')}"
     if why:
         return f"stopped ({why}); it can be resumed"
     return "running" if driver_of(root, name) else "its driver was killed; it can be resumed"

@@ -71,7 +71,7 @@ def cost(facts: Facts) -> Rows:
 
 def rungs(audit: PruningAudit) -> Rows:
     """Give how well each rung foretold the end."""
-    return [[rung.epoch, rung.correlation, rung.trials] for rung in audit.rungs]
+    return [[rung.epoch, rung.correlation, rung.trials, rung.concordance, rung.pairs] for rung in audit.rungs]
 
 
 def failures(records: Sequence[TrialRecord]) -> Rows:

@@ -1,8 +1,10 @@
-"""What a sweep may still spend."""
+"""What a sweep may still spend, and whether that pays."""
 
 import time
 
 from icd.config.sweep import Budget
+from icd.search.core.expected_gain import expected_gain
+from icd.search.core.records import TrialRecord
 
 
 class BudgetTracker:
@@ -12,25 +14,46 @@ class BudgetTracker:
         budget: What may be spent.
         seconds_before: That earlier drivers have run.
         gpus_per_trial: GPUs that a trial holds while it trains.
+        maximize: Whether the first objective is to be large.
     """
 
-    def __init__(self, budget: Budget, seconds_before: float, gpus_per_trial: float) -> None:
-        self._budget, self._gpus = budget, gpus_per_trial
+    def __init__(self, budget: Budget, seconds_before: float, gpus_per_trial: float, *, maximize: bool) -> None:
+        self._budget, self._gpus, self._maximize = budget, gpus_per_trial, maximize
+        self._ended: dict[int, TrialRecord] = {}
+        self._pays: bool | None = None  # not known since the last end
         self._seconds_before, self._started = seconds_before, time.monotonic()
-        self._gpu_seconds = 0.0
+        self._trained: dict[int, float] = {}
 
-    def spend(self, seconds: float) -> None:
-        """Count what a trial's epochs took."""
-        self._gpu_seconds += seconds * self._gpus
+    def spend(self, number: int, seconds: float) -> None:
+        """Count what the epochs of a trial took so far."""
+        self._trained[number] = seconds
 
     @property
     def seconds(self) -> float:
         """That the sweep has run, this driver included."""
         return self._seconds_before + time.monotonic() - self._started
 
+    @property
+    def out_of_time(self) -> bool:
+        """Whether no hours are left, of the clock or of GPUs."""
+        gpu_seconds = self._gpus * sum(self._trained.values())
+        spent = ((self._budget.hours, self.seconds), (self._budget.gpu_hours, gpu_seconds))
+        return any(most is not None and seconds / 3600 > most for most, seconds in spent)
+
     def over(self, tried: int) -> bool:
-        """Whether nothing is left, after so many trials."""
-        spent = ((self._budget.hours, self.seconds / 3600), (self._budget.gpu_hours, self._gpu_seconds / 3600))
-        if any(most is not None and hours > most for most, hours in spent):
-            return True
-        return self._budget.trials is not None and tried >= self._budget.trials
+        """Whether no further trial may begin, after so many."""
+        return self.out_of_time or (self._budget.trials is not None and tried >= self._budget.trials)
+
+    def ended(self, record: TrialRecord) -> None:
+        """Learn how a trial of the search ended."""
+        self._ended[record.number] = record
+        self._pays = None
+
+    @property
+    def pays(self) -> bool:
+        """Whether more trials are expected to gain what the budget asks for."""
+        least = self._budget.min_gain
+        if self._pays is None and least is not None:
+            gain = expected_gain([self._ended[number] for number in sorted(self._ended)], maximize=self._maximize)
+            self._pays = gain is None or gain.mean >= least
+        return self._pays is not False

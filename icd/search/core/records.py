@@ -7,9 +7,10 @@ from typing import Any, Literal
 # What a trial is for: ``search`` is the sweep itself; the others retrain chosen configurations on fresh seeds.
 Stage = Literal["search", "confirm", "ablate", "race"]
 
-# ``pruned`` holds stopped and diverged trials; ``failed`` faults; ``duplicate`` configurations that another trial has;
+# ``paused`` trials wait at a rung with their checkpoint (pruner ``promote``) and may go on; ``pruned`` holds stopped
+# and diverged trials; ``failed`` faults; ``duplicate`` configurations that another trial has;
 # ``retried`` faults in whose place another trial was made (``icd resume --retry-failed``).
-State = Literal["running", "complete", "pruned", "failed", "duplicate", "retried"]
+State = Literal["running", "paused", "complete", "pruned", "failed", "duplicate", "retried"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +29,7 @@ class TrialRecord:
         start: Label of the other sweep's trial that it was taken from.
         control: Whether pruning is switched off for it.
         would_stop_at: Epoch at which the pruner would have stopped a control trial.
+        paused_at: Epoch after which it waits, or did wait last.
         attempts: How often it was started.
         reason: Why it ended otherwise than complete.
         twin: The trial with the same configuration, for duplicates.
@@ -49,6 +51,7 @@ class TrialRecord:
     start: str | None = None
     control: bool = False
     would_stop_at: int | None = None
+    paused_at: int | None = None
     attempts: int = 0
     reason: str = ""
     twin: int | None = None
@@ -56,6 +59,11 @@ class TrialRecord:
     ended: str | None = None
     rank: float | None = None
     attributes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether its end is still open."""
+        return self.state in ("running", "paused")
 
     @property
     def counts(self) -> bool:

@@ -7,6 +7,7 @@ from one that was not. Here every draw comes from a fresh sampler seeded by (swe
 import hashlib
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import optuna
@@ -23,6 +24,7 @@ from icd.search.study.optuna_internals import showing
 from icd.search.study.sweep_study import OUTSIDE, RETRY_OF
 from icd.search.suggest.gp_sampler import AlternatingSampler, ConditionalGPSampler
 from icd.search.suggest.history import MOST_FINISHED, subsample_history
+from icd.search.suggest.last_values import paused_as_pruned, with_last_values
 
 _ENQUEUED = {"baseline", "start", RETRY_OF}  # with one of these a trial was not asked of the sampler
 
@@ -98,6 +100,7 @@ def _no_pruner(config: PrunerConfig, epochs: int) -> BasePruner:
 
 PRUNERS: Mapping[str, Callable[[PrunerConfig, int], BasePruner]] = {
     "successive_halving": _halving,
+    "promote": _no_pruner,  # the controller asks ``Promotion``, which knows who waits
     "hyperband": _hyperband,
     "median": _median,
     "none": _no_pruner,
@@ -153,8 +156,10 @@ class SteadySampler(BaseSampler):
         def visible(trial: FrozenTrial) -> bool:
             return not trial.user_attrs.get(OUTSIDE) and not (several and trial.state == TrialState.PRUNED)
 
+        seen = cache(lambda: self.seen(study.get_trials(deepcopy=False)))
+
         def get(states: Any) -> list[FrozenTrial]:
-            trials = self.seen(study.get_trials(deepcopy=False, states=states))
+            trials = [trial for trial in seen() if states is None or trial.state in states]
             return [trial for trial in subsample_history(trials, study.directions, self.most) if visible(trial)]
 
         return showing(study, get)
@@ -187,7 +192,9 @@ def drive(
     ledger: Ledger, sweep: SweepConfig, points: Sequence[Mapping[str, Any]], epochs: int, *, shared: bool
 ) -> None:
     """Let a ledger ask the sampler and the pruner of its sweep; see ``make_sampler`` and ``make_pruner``."""
-    seen = ledger.by_rank if sweep.pairs else lambda trials: trials
+    seen: Seen = ledger.by_rank if sweep.pairs else lambda trials: trials
+    if sweep.pruner.name == "promote":
+        seen = with_last_values if sweep.sampler.name in MOST_FINISHED else paused_as_pruned
     sampler = make_sampler(sweep.sampler, sweep.sampler.seed, points, shared_database=shared, seen=seen)
     ledger.drive(sampler, make_pruner(sweep.pruner, epochs))
 

@@ -78,7 +78,7 @@ class SearchSpace:
 
     def baseline(self, baseline: Baseline) -> dict[str, Any]:
         """Give a baseline's document."""
-        return baseline_document(self.sweep.template, baseline.changes)
+        return baseline_document(self.sweep.template, baseline.changes, {})
 
     def start(self, start: Start) -> dict[str, Any]:
         """Give the document of another sweep's trial as it is tried here."""

@@ -31,17 +31,7 @@ def test_only_what_was_given_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("ICD_ROOT", "/home/me/runs")
     monkeypatch.setenv("ICD_DATA", "/home/me/data")
     assert words(sweep, "sweep", "x.yaml", "--submit", "http://h:1", "--detach") == ["sweep", "--address=auto"]
-    given = [
-        "--set",
-        "search.budget.trials=3",
-        "--set",
-        "seed=-1",
-        "--teacher-cache",
-        "off",
-        "--json",
-        "--root",
-        "/runs",
-    ]
+    given = ["--set", "search.budget.trials=3", "--set", "seed=-1", "--engine", "graph", "--json", "--root", "/runs"]
     passed = ["--set=search.budget.trials=3", "--set=seed=-1", "--engine=graph", "--json", "--root=/runs"]
     assert sorted(words(sweep, "sweep", "x.yaml", *given)) == sorted(["sweep", "--address=auto", *passed])
     executed = words(sweep, "sweep", "x.yaml", "--executor", "process")
@@ -66,12 +56,7 @@ def test_names_and_the_options_of_icd_itself_travel_too() -> None:
 
 
 def test_the_words_mean_over_there_what_they_meant_here() -> None:
-    given = [
-        "a",
-        "--extend",
-        *["--set", "search.budget.trials=4", "--teacher-cache-gb", "2.5", "--root"],
-        "/shared/my runs",
-    ]
+    given = ["a", "--set", "search.budget.trials=4", "--extend", "--teacher-cache-gb", "2.5", "--root", "/my runs"]
     rest = words(resume, "resume", *given)[1:]
     here, there = (resume.make_context("resume", [*line]).params for line in (given, rest))
     assert (there.pop("address"), here.pop("address")) == ("auto", "local")

@@ -60,7 +60,7 @@ def test_26_mistakes_of_a_file_are_told_at_once() -> None:
         "method.cluster_wieght", "method.ce_weight", "method.cluster_scale_weights.step", "method.cluster_weight.low",
         "method.cluster_temperature.low", "training.preset", "training.epochs", "training.lrr",
         "search.enqueue[0].label", "search.enqueue[0].methd", "search.objective.metric", "search.objective.direction",
-        "search.budget.trials", "search.budget.hour", "search.pruner", "resources.retry", "resources.gpus_per_trial",
+        "search.budget.trials", "search.budget.hour", "search.pruner", "resources.gpus_per_trial", "resources.retry",
     ]  # fmt: skip
     assert len(found) == 27, "one of the 26 is two: an old habit beside it"
 

@@ -1,4 +1,5 @@
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from tests.data_contract import save_pictures
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
 
 
-def show(images: ArrayImages | FileImages, **changes: Any) -> list[Batch]:
+def begun(images: ArrayImages | FileImages, **changes: Any) -> Iterator[Batch]:
     given: dict[str, Any] = {
         "indices": np.arange(len(images)),
         "view_ids": None,
@@ -29,7 +30,11 @@ def show(images: ArrayImages | FileImages, **changes: Any) -> list[Batch]:
         "device": "cpu",
         "channels_last": False,
     }
-    return list(batches(images, **{**given, **changes}))
+    return batches(images, **{**given, **changes})
+
+
+def show(images: ArrayImages | FileImages, **changes: Any) -> list[Batch]:
+    return list(begun(images, **changes))
 
 
 @pytest.fixture
@@ -149,17 +154,6 @@ def test_decoding_begins_before_a_batch_is_asked_for(files: FileImages) -> None:
             return super().decode(index)
 
     told = Told(files.root, files.names, files.sizes_N, files.labels_N)
-    shown = batches(
-        told,
-        indices=np.arange(10),
-        view_ids=None,
-        views=views,
-        batch_size=4,
-        mean=MEAN,
-        std=STD,
-        device="cpu",
-        channels_last=False,
-        num_workers=1,
-    )
+    shown = begun(told, views=views, num_workers=1)
     assert next(shown).indices_B.tolist() == [0, 1, 2, 3]
     assert decoded.wait(30)  # while the first batch is in use

@@ -69,11 +69,6 @@ def test_order_is_a_permutation_that_changes_with_the_epoch() -> None:
     assert abs((order(2, 4, 5000) == order(2, 5, 5000)).sum() - 1) < 8
 
 
-@pytest.mark.parametrize("seed", [-1, 2**63 - 1])
-def test_any_64_bit_seed_is_fine(seed: int) -> None:
-    assert set(draw(seed, 0, np.arange(500), 10).tolist()) == set(range(10))
-
-
 def test_views_of_the_papers_are_counted() -> None:
     assert CropFlip(size=32, pad=4).num_views == 162
     assert CropFlip(size=224, resize=256).num_views == 2178
@@ -224,23 +219,14 @@ def test_rand_augment_draws_every_operation_and_sign_alike() -> None:
     assert draw_operations(np.arange(3), 2).tolist() == [[21, 26], [27, 11], [4, 21]]
 
 
-def test_grey_files_become_rgb() -> None:
-    assert Identity(size=20).render(picture(20, 20).convert("L"), None).shape == (3, 20, 20)
-
-
 @pytest.mark.parametrize(
     ("name", "fields", "message"),
     [
-        ("crop_flip", {"size": 32, "pad": -1}, "pad >= 0 must hold, but got -1"),
-        ("crop_flip", {"size": 0}, "size >= 1 must hold, but got 0"),
         ("crop_flip", {"size": 32, "resize": 16}, r"resize >= size \(32\) must hold, but got 16"),
         ("rotate_flip", {"size": 64, "degrees": 181.0}, "0 < degrees <= 180 must hold, but got 181"),
-        ("rotate_flip", {"size": 64, "steps": 1}, "steps >= 2 must hold, but got 1"),
         ("random_resized_crop", {"size": 224, "resize": 200}, "resize >= size .* but got 200"),
         ("rand_augment", {"size": 32, "magnitude": 31}, "0 <= magnitude <= 30 must hold, but got 31"),
-        ("rand_augment", {"size": 32, "num_ops": 0}, "1 <= num_ops <= 14 must hold, but got 0"),
         ("rand_augment", {"size": 32, "resize": 16}, r"resize >= size \(32\) must hold, but got 16"),
-        ("none", {"size": -3}, "size >= 1 must hold, but got -3"),
     ],
 )
 def test_impossible_fields_are_refused(name: str, fields: dict[str, Any], message: str) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from scipy.stats import spearmanr
 
-from icd.results.pruning import PruningAudit, audit_sweep, rungs
+from icd.results.pruning import PruningAudit, audit_sweep
+from icd.search.core.concordance import rungs
 from icd.search.core.records import State, TrialRecord
 
 
@@ -43,6 +44,7 @@ def test_audit() -> None:
     assert [(rung.epoch, rung.trials) for rung in audit.rungs] == [(1, 5), (2, 5)]
     assert audit.rungs[0].correlation == pytest.approx(1.0)
     assert audit.rungs[1].correlation == pytest.approx(0.9)  # 1 - 6 * (1 + 1) / (5 * 24)
+    assert [(rung.concordance, rung.pairs) for rung in audit.rungs] == [(1.0, 10), (0.9, 10)]
     assert (audit.controls, audit.would_stop, audit.good_ones) == (3, 2, 1)
     assert audit.false_kill_rate == 0.5
     assert (audit.pruned, audit.epochs_saved) == (2, 3 + 2)

@@ -42,7 +42,7 @@ def test_gpu_hours_alone_need_gpus() -> None:
 
 @pytest.mark.parametrize("gpus", [1.5, 2])
 def test_a_trial_takes_one_gpu_at_most(gpus: float) -> None:
-    with pytest.raises(FieldError, match="gpus_per_trial must be at most 1, as a trial uses one GPU"):
+    with pytest.raises(FieldError, match="0 <= gpus_per_trial <= 1 must hold"):
         Resources(gpus_per_trial=gpus)
 
 

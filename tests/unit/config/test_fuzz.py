@@ -1,14 +1,16 @@
-"""Whatever stands in a sweep's file, it is read or refused with a ConfigError; nothing else may come out."""
+"""Whatever a file holds, text or values, it is read or refused with a ConfigError; nothing else may come out."""
 
 import copy
 import random
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from icd.config.read_sweep import read_sweep
 from icd.config.sweep import SweepConfig
-from icd.config.yaml import Document
+from icd.config.yaml import Document, apply_overrides, parse_yaml
 from icd.errors import ConfigError
 from tests.unit.config.sweeps import plain
 
@@ -61,6 +63,7 @@ def mutated(data: Any, draw: random.Random) -> Any:
 @pytest.mark.parametrize("seed", range(6))
 def test_nothing_but_a_sweep_or_a_refusal(seed: int) -> None:
     draw, good, bad = random.Random(seed), 0, 0
+    assert read_sweep(Document(plain(SEED), "x.yaml")).name == "x"
     for _ in range(40):
         data = mutated(plain(SEED), draw)
         try:
@@ -72,5 +75,45 @@ def test_nothing_but_a_sweep_or_a_refusal(seed: int) -> None:
     assert bad > good
 
 
-def test_the_seed_of_the_mutations_is_good() -> None:
-    assert read_sweep(Document(plain(SEED), "x.yaml")).name == "x"
+# Text
+
+TEXT = "study: x\nloss:\n  kd: {temperature: 4, weight: 1e-1}\nscales:\n  - 1\n  - 'a b'\n  - [1, \"\\x41\"]\n"
+STABLE = settings(derandomize=True, deadline=None, max_examples=300, database=None)
+
+PIECE = st.text("\n\t :-?[]{},#&*!|>'\"%@`~\\.=<0123aAxUuefn\0\x1b\u2028\ud800\ufeff\u00e9", max_size=12)
+
+
+def check_text(text: str) -> None:
+    messages: list[str] = []
+    try:
+        parse_yaml(text, "x.yaml")
+    except ConfigError as error:
+        messages = [str(problem) for problem in error.problems]
+    assert all(message.isprintable() for message in messages)
+
+
+@STABLE
+@given(st.text(max_size=80), PIECE)
+def test_random_text(text: str, piece: str) -> None:
+    check_text(text)
+    check_text(piece)
+
+
+@STABLE
+@given(st.lists(st.tuples(st.integers(0, len(TEXT)), st.integers(0, 8), PIECE), min_size=1, max_size=4))
+def test_mutated_documents(edits: list[tuple[int, int, str]]) -> None:
+    text = TEXT
+    for start, length, piece in edits:
+        text = text[:start] + piece + text[start + length :]
+    check_text(text)
+
+
+@STABLE
+@given(st.text(max_size=30) | PIECE, st.text(max_size=30) | PIECE)
+def test_random_overrides(key: str, value: str) -> None:
+    messages: list[str] = []
+    try:
+        apply_overrides(parse_yaml(TEXT, "x.yaml"), [f"{key}={value}", key])
+    except ConfigError as error:
+        messages = [str(problem) for problem in error.problems]
+    assert all(message.isprintable() for message in messages)

@@ -1,0 +1,97 @@
+"""What a sweep's pruner can know at its rungs, from curves that are there: its own, another sweep's, recorded ones."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from icd.config.sweep import SweepConfig
+from icd.errors import DataError, StateError
+from icd.search.core.concordance import RungConcordance, concordance, rungs
+from icd.search.study.sweep_index import find
+
+LEAST = 0.75  # concordance of a first rung, below which a pruner is warned of
+FEWEST_PAIRS = 45  # of ten trials; fewer pairs say too little for a warning
+_SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4)  # of the epochs, where nothing compares
+
+Curve = Mapping[int, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Foresight:
+    """How early the order of a sweep's trials can be known.
+
+    Attributes:
+        source: Whose curves say so; empty where there are none.
+        trials: How many trials.
+        rungs: At the pruner's rungs, or without a pruner at shares of the epochs.
+    """
+
+    source: str = ""
+    trials: int = 0
+    rungs: tuple[RungConcordance, ...] = ()
+
+    def to_data(self) -> dict[str, Any]:
+        """Write it for JSON."""
+        return asdict(self)
+
+    def warning(self, sweep: SweepConfig) -> str:
+        """Say that a pruner compares too early; empty where it does not, or where that is not known."""
+        first = self.rungs[0] if self.rungs and sweep.pruner.compares else None
+        if first is None or first.concordance is None or first.concordance >= LEAST or first.pairs < FEWEST_PAIRS:
+            return ""
+        better = [rung.epoch for rung in self.rungs if rung.concordance is not None and rung.concordance >= LEAST]
+        instead = f"min_epochs: {better[0]}" if better else "name: none"
+        return (
+            f"search.pruner stops trials from epoch {first.epoch} on, which orders {first.concordance:.0%} of "
+            f"{first.pairs} pairs as the last one does ({self.source}), fewer than {LEAST:.0%}; take {instead}"
+        )
+
+
+def foresight(sweep: SweepConfig, root: Path, epochs: int, recorded: Path | None = None) -> Foresight:
+    """Judge rungs by the first of these that there is: a recorded table, the sweep's own trials, those it starts from.
+
+    Args:
+        sweep: Its name, pruner and sources.
+        root: Where sweeps are.
+        epochs: Of a trial. An epoch of curves with other ones stands for the same share of the training.
+        recorded: A table, as ``bench/record_curves.py`` writes it.
+
+    Raises:
+        DataError: If the table cannot be read.
+    """
+    source, curves = _curves_of_file(recorded) if recorded else _curves_of_sweeps(sweep, root)
+    if not curves:
+        return Foresight()
+    pruner = sweep.pruner
+    wanted = rungs(pruner.min_epochs, pruner.reduction, epochs) if pruner.compares else []
+    shares = [max(1, round(share * epochs)) for share in _SHARES]
+    wanted = list(dict.fromkeys(epoch for epoch in wanted or shares if epoch < epochs))
+    scaled = [{-(-epoch * epochs // max(curve)): value for epoch, value in curve.items()} for curve in curves]
+    return Foresight(
+        source=source,
+        trials=len(curves),
+        rungs=tuple(concordance(scaled, epoch) for epoch in wanted),
+    )
+
+
+def _curves_of_sweeps(sweep: SweepConfig, root: Path) -> tuple[str, list[Curve]]:
+    for name in (sweep.name, *(source.sweep for source in sweep.sources)):
+        try:
+            records = find(root, name).records()
+        except StateError:
+            continue
+        curves: list[Curve] = [record.curve for record in records if record.state == "complete" and record.curve]
+        if len(curves) > 1:
+            return f"{len(curves)} trials of sweep {name}", curves
+    return "", []
+
+
+def _curves_of_file(path: Path) -> tuple[str, list[Curve]]:
+    try:
+        rows: Sequence[Any] = json.loads(path.read_text())["curves"]
+        curves: list[Curve] = [dict(enumerate(map(float, row["top1"]), 1)) for row in rows if row["top1"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is no table of curves as bench/record_curves.py writes it: {error}") from error
+    return f"{len(curves)} curves of {path.name}", curves

@@ -1,0 +1,69 @@
+"""What ten more trials are worth, against all choices of ten, and as the end of a sweep."""
+
+import math
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from icd import search
+from icd.config.sweep import Budget
+from icd.search.controller.budget import BudgetTracker
+from icd.search.core.expected_gain import AHEAD, LEAST, expected_gain, gain_of
+from icd.search.core.records import State, TrialRecord
+from tests.driving import Hand
+
+
+def records(values: list[float], state: State = "complete") -> list[TrialRecord]:
+    return [TrialRecord(number=n, state=state, values=(value,)) for n, value in enumerate(values)]
+
+
+def test_it_is_what_draws_of_an_exponential_tail_gain() -> None:
+    chance, told, got, above = random.Random(3), 0.0, 0.0, 0
+    for _ in range(2000):
+        values = [chance.expovariate(0.5) for _ in range(30 + AHEAD)]
+        found = gain_of(values[:30])
+        assert found is not None
+        true = max(values) - max(values[:30])
+        told, got, above = told + found.mean / 2000, got + true / 2000, above + (true > found.high)
+    assert told == pytest.approx(got, rel=0.1)  # 2 ln(4 / 3) = 0.58
+    assert above / 2000 == pytest.approx(0.05, abs=0.03)
+
+
+def test_pruned_trials_count_as_some_that_were_not_among_the_best() -> None:
+    values = [float(n) for n in range(LEAST)]
+    whole = expected_gain(records(values), maximize=True)
+    assert expected_gain(records([-value for value in values]), maximize=False) == whole
+    assert expected_gain(records(values[:-1]), maximize=True) is None
+    more = records(values) + [TrialRecord(number=20 + n, state="pruned") for n in range(20)]
+    both = whole, expected_gain(more, maximize=True)
+    means = [found.mean if found else None for found in both]
+    assert means == pytest.approx([3 * math.log(1.5), 5.5 * math.log(1.25)])  # best 5 over the sixth, 10 over the next
+    assert expected_gain([*records(values), *records(values, "failed")], maximize=True) == whole
+    assert expected_gain([TrialRecord(number=n, state="pruned") for n in range(30)], maximize=True) is None
+
+
+def test_a_sweep_ends_when_it_pays_no_more_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ICD_STORAGE_URL", raising=False)
+    parts: dict[str, Any] = {"budget": {"trials": 60, "min_gain": 0.5}}
+    hand = Hand(tmp_path, **parts)
+    numbers = hand.finish(lambda number, epoch: 50.0 + min(number, 15))  # a plateau of equal ones from there on
+    assert (LEAST <= len(numbers) < 60, hand.driver.stopped_by) == (True, "min_gain")
+    hand.ledger.note_study(stopped_by=hand.driver.stopped_by)
+    status = search.status("tiny", root=tmp_path)
+    assert status.state == "finished"
+    assert status.expected_gain is not None
+    assert status.expected_gain.mean < 0.5
+    again = hand.again(**parts)  # another driver knows it too
+    assert again.finish() == []
+    assert again.driver.stopped_by == "min_gain"
+
+
+def test_a_better_trial_lets_it_go_on() -> None:
+    tracker = BudgetTracker(Budget(min_gain=1.0), 0.0, 0.0, maximize=True)
+    for record in records([50.0] * LEAST):
+        tracker.ended(record)
+    assert not tracker.pays
+    tracker.ended(TrialRecord(number=LEAST, state="complete", values=(80.0,)))
+    assert tracker.pays
