@@ -179,7 +179,8 @@ def _cell(entry: Entry, root: Path) -> Cell:
 
 def _reported(entry: Entry) -> float | None:
     fixed = fixed_part(entry.sweep.template) or {}  # a network that is searched is not there
-    return reported(*(_named(fixed.get(part)) for part in ("data", "teacher", "student")), entry.row)
+    data, teacher, student = (_named(fixed.get(part)) for part in ("data", "teacher", "student"))
+    return reported(data, teacher, student, entry.row)
 
 
 def reported(data: str, teacher: str, student: str, row: str) -> float | None:

@@ -48,8 +48,10 @@ def specialists(root: Path, name: str, others: Sequence[str]) -> dict[str, Any]:
         pair, value = _pair_of(own, special.configs(record)[""], configs, ledger), record.values[0]
         row = {"sweep": other, "trial": record.number, "trials": len(special.ordered), "specialist": value}
         found[pair] = better([found.get(pair, row), row], key=lambda row: row["specialist"])
-    none = {"sweep": None, "trial": None, "trials": 0, "specialist": None}
-    rows = [{"pair": pair, "generalist": winner.members[pair], **found.get(pair, none)} for pair in configs]
+    none: dict[str, Any] = {"sweep": None, "trial": None, "trials": 0, "specialist": None}
+    rows: list[dict[str, Any]] = [
+        {"pair": pair, "generalist": winner.members[pair], **found.get(pair, none)} for pair in configs
+    ]
     for row in rows:
         row["difference"] = None if row["specialist"] is None else row["generalist"] - row["specialist"]
     said = {"metric": objective.metric, "direction": objective.direction}

@@ -78,7 +78,7 @@ def test_reading_verbs_read_a_root_that_cannot_be_written(tmp_path: Path) -> Non
     )
     assert [code for code, *_ in found] == [0, 0, 0, 0, 0, 0, 3], found
     assert "2 complete" in found[1][1]
-    assert sorted(path.name for path in out.iterdir()) == ["best.safetensors", "best.yaml", "c.html", "r.html"]
+    assert sorted(path.name for path in out.iterdir()) == ["best.safetensors", "best.yaml", "r.html"]
 
 
 def test_what_a_driver_that_was_killed_left_in_the_log_is_read(tmp_path: Path) -> None:

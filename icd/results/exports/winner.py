@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from icd.errors import StateError, UsageError
 from icd.results.outcome import WHOLE, Arm, Outcome
@@ -142,7 +143,7 @@ def _finalist(confirmation: Outcome, trial: int | None, root: Path) -> Arm:
 def _searched(
     name: str,
     records: Sequence[TrialRecord],
-    objectives: Sequence[Mapping[str, str]],
+    objectives: Sequence[Mapping[str, Any]],
     number: int | None,
     root: Path,
 ) -> TrialRecord:

@@ -42,7 +42,6 @@ def page_of(facts: Facts) -> str:
         figures=figures,
         tables=tables,
         rows=rows,
-        layout=rows.laid_out,
         headings=[],
         filters={"yaml": _yaml, "named": label_of, "reached": rows.reached, "unit": unit_of},
     )
