@@ -34,11 +34,8 @@ def load_imagefolder(request: Request) -> Split:
     if not class_names or not tests:
         where = "train" if not class_names else "test' or 'val"
         raise DataError(f"{folder}: '{where}' must have class folders; results need images that were not trained on")
-    images, read = (
-        images_by_class(folder, "train", class_names),
-        partial(images_by_class, folder, tests[0], class_names),
-    )
-    return make_split(request, "imagefolder", images, read, class_names)
+    images_of = partial(images_by_class, folder, class_names=class_names)
+    return make_split(request, "imagefolder", images_of("train"), partial(images_of, tests[0]), class_names)
 
 
 def class_folders(folder: Path) -> tuple[str, ...]:
