@@ -59,7 +59,7 @@ class Book:
         self.ends: list[AttemptResult] = []
         self.said: list[str] = []
         self.faults = RetryPolicy(attempts, self.said.append)
-        self.stopping, self.left = False, 0
+        self.stopping = False
 
     def next_attempt(self) -> Attempt | None:
         if self.stopping or not self.waiting:

@@ -76,11 +76,11 @@ def train(file: Path, overrides: tuple[str, ...], name: str | None, **options: A
 def _say(compared: "Comparison", *, strict: bool) -> None:
     """Tell on stderr whether the training began as the file says; only a strict user's command fails."""
     if compared.equal:
-        logger.info("%s", compared)
+        logger.info("%s", compared.sentence)
     elif strict:
-        raise CheckpointError(str(compared))
+        raise CheckpointError(compared.sentence)
     else:
-        logger.warning("%s", compared)
+        logger.warning("%s", compared.sentence)
 
 
 def _trial_name(name: str | None, file: Path) -> str:

@@ -64,7 +64,7 @@ def status(name: str | None, as_json: bool, root: Path) -> None:
     if as_json:
         front = [record.number for record in pareto_front(records, found.directions)]
         pruning = audit.to_data() if audit else None
-        terms = [kind.to_data() for kind in dead]
+        terms = [kind._asdict() for kind in dead]
         told = {"pruning": pruning, "front": front, "dead_terms": terms, "confirmed": _confirmed(ledger)}
         write_json({**found.to_data(), **told})
         return

@@ -26,7 +26,7 @@ from icd.worker.gpus import visible_gpus
 
 _SUGGESTIONS = 5
 _CLASSES = 100  # where the data set's number is known only after reading it
-_FIGURES_BYTES = 300_000  # Gram matrices and metrics of a trial
+_FIGURES_BYTES = 100_000  # Gram matrices and metrics of a trial
 _CHECKPOINTS_KEPT = 2
 
 

@@ -9,11 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from icd.config.read_sweep import read_sweep
 from icd.config.sweep import SweepConfig
 from icd.config.trial import differences
 from icd.config.walk import summary
-from icd.config.yaml import Document, apply_overrides
+from icd.config.yaml import Document
 from icd.errors import Interrupted, StateError
 from icd.plugins import changed_files
 from icd.search.controller.controller import SweepController
@@ -56,17 +55,6 @@ class SweepResult:
     failed_too_often: bool
     pending: int
     tracking: str
-
-
-def stored_sweep(ledger: Ledger, overrides: tuple[str, ...] = ()) -> SweepConfig:
-    """Read the configuration a study was made with."""
-    return read_sweep(stored_document(ledger, overrides))
-
-
-def stored_document(ledger: Ledger, overrides: tuple[str, ...] = ()) -> Document:
-    """Give the document a study was made with, changed by ``--set`` overrides."""
-    document = Document(json.loads(ledger.attributes["document"]), f"study {ledger.name}")
-    return apply_overrides(document, overrides) if overrides else document
 
 
 def refuse_changed_plugins(name: str, document: Document) -> None:
@@ -188,8 +176,7 @@ def _drive(
         again = ", ".join(map(str, retry_failed(ledger)))
         settings.announce(f"failed trials are trained again as {again}" if again else "no failed trial to train again")
     context = held.context(sweep, prepared)
-    uri = tracking_uri(settings.root)
-    driver = SweepController(sweep, space, ledger, held.tracker(), prepared, context, settings.announce)
+    driver = SweepController(sweep, space, ledger, held.tracker, prepared, context, settings.announce)
     ledger.note_study(
         stopped_by="",
         gpus_per_trial=context.gpus_per_trial,
@@ -206,20 +193,16 @@ def _drive(
     if driver.stopped_by == "signal":
         again = pasted(settings.root, "resume", sweep.name)
         raise Interrupted(f"sweep {sweep.name!r} stopped; continue with '{again}'")
-    return replace(_result(sweep, ledger, driver, held.folder, uri), pending=pending)
-
-
-def _result(sweep: SweepConfig, ledger: Ledger, driver: SweepController, folder: Path, uri: str) -> SweepResult:
     records = tuple(ledger.records())
     return SweepResult(
         name=sweep.name,
-        folder=folder,
+        folder=held.folder,
         records=records,
         best=best(records, maximize=sweep.objectives[0].direction == "maximize"),
         stopped_by=driver.stopped_by,
         failed_too_often=driver.failed_too_often,
-        pending=0,
-        tracking=redacted(uri),
+        pending=pending,
+        tracking=redacted(tracking_uri(settings.root)),
     )
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -55,15 +55,15 @@ class SweepStatus:
     state: SweepState
     driver: str | None
     counts: Mapping[str, int]
-    best: TrialRecord | None
-    metrics: Sequence[str]
-    ranked: RankName | None
-    directions: Sequence[Direction]
-    budget: Mapping[str, float | None]
-    used: Mapping[str, float | None]
-    stopped_by: str
-    created: str
     folder: Path
+    best: TrialRecord | None = None
+    metrics: Sequence[str] = ()
+    ranked: RankName | None = None
+    directions: Sequence[Direction] = ()
+    budget: Mapping[str, float | None] = field(default_factory=dict)
+    used: Mapping[str, float | None] = field(default_factory=dict)
+    stopped_by: str = ""
+    created: str = ""
     quarantined: Sequence[str] = ()
     devices: Sequence[DeviceUse] = ()
     warnings: Sequence[str] = ()
@@ -117,8 +117,7 @@ def driver_of(root: Path, name: str) -> str | None:
         return holder(folder)
     url = storage_url(root)
     if is_shared(url):
-        lock = PostgresLock(url, name)
-        return lock.holder()
+        return PostgresLock(url, name).holder()
     return None
 
 
@@ -241,18 +240,5 @@ def _status(root: Path, ledger: Ledger, records: Sequence[TrialRecord]) -> Sweep
 
 
 def _preparing(folder: Path) -> SweepStatus:
-    return SweepStatus(
-        name=folder.name,
-        state="preparing",
-        driver=holder(folder),
-        counts=counts_of(()),
-        best=None,
-        metrics=[],
-        ranked=None,
-        directions=[],
-        budget={},
-        used={},
-        stopped_by="",
-        created="",
-        folder=folder,
-    )
+    counts = counts_of(())
+    return SweepStatus(name=folder.name, state="preparing", driver=holder(folder), counts=counts, folder=folder)

@@ -7,8 +7,8 @@ from typing import NamedTuple
 from icd.config.sweep import SweepConfig
 from icd.errors import Interrupted
 from icd.search.controller.controller import SweepController
-from icd.search.run_sweep import check_digests, stored_sweep
-from icd.search.session import Session, session
+from icd.search.run_sweep import check_digests
+from icd.search.session import Session, session, stored_sweep
 from icd.search.settings import Settings, preparation
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_index import find, pasted
@@ -78,7 +78,7 @@ def _driver(sweep: SweepConfig, ledger: Ledger, listed: Listed, held: Session) -
         one_thing,
         SearchSpace(sweep, stored_starts(ledger)),
         ledger,
-        held.tracker(),
+        held.tracker,
         prepared,
         held.context(sweep, prepared),
         settings.announce,

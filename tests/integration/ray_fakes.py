@@ -86,10 +86,6 @@ class FakePolicy:
         return self.faults.quarantined
 
     @property
-    def left(self) -> int:
-        return 0 if self.stopping else len(self.waiting)
-
-    @property
     def done(self) -> bool:
         return not self.running and (self.stopping or not self.waiting)
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from icd.search.mlflow_sync import send_missing
+from icd.search.session import send_missing
 from icd.search.study.locks import DriverLock
 from icd.search.study.sweep_files import sweep_files_of
 from icd.search.study.sweep_index import sweep_folder

@@ -8,7 +8,6 @@ This file is longer than 300 lines because each decision reads what the others w
 
 import logging
 import math
-import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -76,12 +75,10 @@ class SweepController:
 
     @property
     def stopping(self) -> bool:
-        """Whether trials should stop after their current epoch."""
         return self.stop_now or self.halted is not None
 
     @property
     def done(self) -> bool:
-        """Whether nothing runs and nothing will."""
         if self.running:
             return False
         more = self._waiting or self._alone or self.source.enqueued_left() or self._room()
@@ -89,23 +86,9 @@ class SweepController:
 
     @property
     def quarantined(self) -> Mapping[Location, str]:
-        """Where no attempt is to be started, and why."""
         return self._retry.quarantined
 
-    @property
-    def left(self) -> int:
-        """How many attempts could begin besides those under way, if there were room; at most."""
-        if self.stopping or self.drain:
-            return 0
-        if self._alone or self._beside:
-            return min(1, len(self._alone))
-        again, trials = len(self._waiting), self.sweep.budget.trials
-        if not (self.source.enqueued_left() or self._room()):
-            return again
-        return sys.maxsize if trials is None else again + max(0, trials - self.source.tried)
-
     def next_attempt(self) -> Attempt | None:
-        """Give the next attempt; None where there is none now."""
         if self.stopping or self.drain or self._beside:
             return None
         if self._alone:
@@ -116,7 +99,6 @@ class SweepController:
         return self._issue(number) if number is not None else None
 
     def on_epoch(self, epoch: EpochReport) -> bool:
-        """Commit an epoch; False stops the trial."""
         under_way = self.running.get(epoch.number)
         if under_way is None or under_way.attempt != epoch.attempt:
             return False  # an attempt that was given up
@@ -136,7 +118,6 @@ class SweepController:
         return not self.stopping
 
     def on_finished(self, result: AttemptResult) -> None:
-        """Commit the end of an attempt, and decide what follows from a fault."""
         under_way = self.running.get(result.number)
         if under_way is None or under_way.attempt != result.attempt:
             return

@@ -201,11 +201,6 @@ class Policy(Protocol):
         """Where no attempt is to be started, and why."""
         ...
 
-    @property
-    def left(self) -> int:
-        """How many attempts could begin now besides those under way, if there were room; at most."""
-        ...
-
 
 def trial_folder(sweep: Path, number: int, member: str = "") -> Path:
     """Give the folder of a trial, or of one of its runs."""

@@ -74,7 +74,6 @@ class ListSource:
         self._ended = -1
 
     def restore(self, record: TrialRecord) -> bool:
-        """Learn from a trial of this stage; False for one of an earlier list, which is not gone on with."""
         if record.attributes["round"] != self._listed.round:
             if record.state == "running":
                 reason = f"given up: list {self._listed.round} was begun"
@@ -85,11 +84,9 @@ class ListSource:
         return True
 
     def enqueued_left(self) -> bool:
-        """Whether the list has a run without a trial."""
         return self._next() is not None
 
     def new_trials(self, room: Callable[[], bool]) -> Iterator[int]:
-        """Make trials of what is on the list; give their numbers."""
         while (run := self._next()) is not None:
             key = key_of(self._pinned(run))
             attributes = {"key": key, "control": True, "stage": self.stage, "arm": run.arm, "seed": run.seed}
@@ -99,7 +96,6 @@ class ListSource:
             yield number
 
     def members(self, record: TrialRecord) -> tuple[PairRun, ...]:
-        """Give the runs of a trial: one, or one for each pair."""
         run = self._wanted().get(record.baseline or "")
         if run is None:
             raise StateError(f"trial {record.number} ({record.stage} {record.baseline}) is not on the list any more")

@@ -43,7 +43,6 @@ class SearchSource:
         self._size = space.size()
 
     def restore(self, record: TrialRecord) -> bool:
-        """Learn from a trial that the ledger holds; False where it is not to be trained or told about."""
         if record.state == "retried":
             return False  # the trial in its place stands for it
         label = record.baseline if record.baseline is not None else record.start
@@ -66,18 +65,15 @@ class SearchSource:
         return True
 
     def enqueued_left(self) -> bool:
-        """Whether an enqueued configuration has no trial yet."""
         return self._next_enqueued() is not None
 
     @property
     def exhausted(self) -> bool:
-        """Whether grid or sampler have nothing new to say."""
         if self.sweep.sampler.name == "grid" and self._size is not None:
             return self._sampled >= self._size
         return self._duplicates >= _DUPLICATES_IN_ROW
 
     def new_trials(self, room: Callable[[], bool]) -> Iterator[int]:
-        """Make trials while there is room; give the numbers of those that nobody has trained."""
         while (enqueued := self._next_enqueued()) is not None:
             number = self._add(enqueued)
             if number is not None:
@@ -88,15 +84,9 @@ class SearchSource:
                 yield number
 
     def members(self, record: TrialRecord) -> tuple[PairRun, ...]:
-        """Give the runs of a trial, from what was committed.
-
-        Raises:
-            StateError: For an enqueued configuration that is no longer in the sweep.
-        """
         return self._pinned(self.space.tried(record))
 
     def discard(self, number: int) -> None:
-        """Allow the configuration of a trial that failed to be tried again."""
         self._keys = {key: holder for key, holder in self._keys.items() if holder != number}
 
     def _next_enqueued(self) -> Baseline | Start | None:

@@ -16,7 +16,7 @@ from icd.search.study.database_file import sqlite_file
 from icd.search.tracking.mlflow_client import GONE, TRIAL_TAG, connect, fullest_first, is_poison
 from icd.search.tracking.mlflow_file import ARTIFACTS
 from icd.search.tracking.mlflow_pages import NOTE_TAG, VIEW_TAG, note_text, view_value
-from icd.search.tracking.run_view import SUMMARY, Row, RunView, name_is_taken
+from icd.search.tracking.run_view import SUMMARY, Row, RunView
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -204,8 +204,7 @@ class Experiment:
 
         batch: list[Metric] = []
         for row in rows:
-            taken = [(name, value) for name, value in row.metrics.items() if self._takes(key, run, name)]
-            new = [Metric(name, value, row.time_ms, row.step) for name, value in taken]
+            new = [Metric(name, value, row.time_ms, row.step) for name, value in row.metrics.items()]
             if batch and len(batch) + len(new) > _MOST_METRICS:
                 self._log(key, run, "metrics", batch)
                 batch = []
@@ -217,47 +216,39 @@ class Experiment:
         from mlflow.entities import Param
 
         new = [Param(name, value) for name, value in view.params.items() if name not in run.params]
-        self._log(view.key, run, "params", [param for param in new if self._takes(view.key, run, param.key)])
+        self._log(view.key, run, "params", new)
         run.params.update(view.params)
 
     def _send_tags(self, key: str, run: _Run, tags: Mapping[str, str]) -> None:
         from mlflow.entities import RunTag
 
         new = {name: value for name, value in _short(tags).items() if run.tags.get(name) != value}
-        self._log(key, run, "tags", [RunTag(*tag) for tag in new.items() if self._takes(key, run, tag[0])])
+        self._log(key, run, "tags", [RunTag(*tag) for tag in new.items()])
         run.tags.update(new)
-
-    def _takes(self, key: str, run: _Run, name: str) -> bool:
-        """Whether MLflow takes a name; one that it does not take is told once."""
-        if name not in run.refused and not name_is_taken(name):
-            run.refused.add(name)
-            self.refuse(key, name, "a name must have letters, digits and -_. :/ only, at most 250, and be no path")
-        return name not in run.refused
 
     def _log(self, key: str, run: _Run, kind: str, entities: Sequence[Any]) -> None:
         """Send values of one kind together; where MLflow refuses some, each alone, so that only those are left out."""
         most = _MOST_METRICS if kind == "metrics" else _MOST_PARAMS
         for first in range(0, len(entities), most):
-            part = entities[first : first + most]
-            try:
-                self.client.log_batch(run.id, **{kind: part}, synchronous=True)
-            except Exception as error:
-                if not is_poison(error):
-                    raise
-                for entity in part if len(part) > 1 else ():
-                    if entity.key not in run.refused:
-                        self._log(key, run, kind, [entity])
-                if len(part) == 1:
-                    run.refused.add(part[0].key)
-                    self.refuse(key, f"{part[0].key}={part[0].value}", str(error))
+            part = [entity for entity in entities[first : first + most] if entity.key not in run.refused]
+            what = f"{part[0].key}={part[0].value}" if len(part) == 1 else ""
+            send = partial(self.client.log_batch, run.id, **{kind: part}, synchronous=True)
+            if part and not self._try(key, what, send):
+                run.refused |= {entity.key for entity in part if what}
+                for entity in () if what else part:
+                    self._log(key, run, kind, [entity])
 
-    def _try(self, key: str, what: str, call: Callable[[], object]) -> None:
+    def _try(self, key: str, what: str, call: Callable[[], object]) -> bool:
+        """Ask MLflow for something; False where it refuses that for good, which is told with what it was."""
         try:
             call()
         except Exception as error:
             if not is_poison(error):
                 raise
-            self.refuse(key, what, str(error))
+            if what:
+                self.refuse(key, what, str(error))
+            return False
+        return True
 
     def _upload(self, view: RunView, run: _Run) -> None:
         """Upload the files that MLflow has not; those of the summary change, and are sent again."""
