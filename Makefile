@@ -113,9 +113,10 @@ $(VENV)/.hosts: $(VENV)/.ready
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[cluster,server]'
 	touch $@
 
-# The documentation site in build/docs; a warning is an error.
+# The documentation site in build/docs, where a warning is an error, and what it shows: the notebook, a tutorial's commands.
 docs: $(VENV)/.docs
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs build/docs
+	$(BIN)/pytest tests/examples
 	@echo "build/docs/index.html"
 
 $(VENV)/.docs: $(VENV)/.ready

@@ -98,7 +98,6 @@ class Bench:
             val=images,
             test=ClosedTest(lambda: images),
             class_names=tuple(str(number) for number in range(CLASSES)),
-            superclasses=None,
             mean=(0.5, 0.5, 0.5),
             std=(0.25, 0.25, 0.25),
             digest="d" * 64,

@@ -20,7 +20,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -55,8 +55,7 @@ class Plugin:
 
     def to_data(self) -> dict[str, str]:
         """Write it for a document."""
-        data = {"name": self.name, "digest": self.digest}
-        return {**data, "source": self.source} if self.source else data
+        return {name: value for name, value in asdict(self).items() if value}
 
 
 def resolve(item: object, folder: Path) -> Plugin:
@@ -67,11 +66,9 @@ def resolve(item: object, folder: Path) -> Plugin:
     """
     if isinstance(item, Mapping):
         return _stored(item)
-    if not isinstance(item, str) or not item:
-        raise _refusal("must be a path such as ./my_losses.py, or the name of an installed module", item)
-    if item.endswith(".py") or "/" in item:
-        return _of_file(folder / Path(item).expanduser())
-    if not _MODULE.fullmatch(item):
+    if place_of(item, folder):
+        return _of_file(folder / Path(str(item)).expanduser())
+    if not isinstance(item, str) or not _MODULE.fullmatch(item):
         raise _refusal("must be a path such as ./my_losses.py, or the name of an installed module", item)
     return Plugin(name=item, digest=_module_digest(item))
 
@@ -109,50 +106,39 @@ def activate(plugins: Sequence[Plugin]) -> None:
     with _ONE_AT_A_TIME:
         found: dict[tuple[int, str], Plugin] = {}
         for plugin in plugins:
-            for added in _rows_of(plugin):
+            for added in rows_of(plugin):
                 other = found.setdefault((id(added.table), added.name), plugin)
                 if other.name != plugin.name:
                     rule = f"{added.table.what} {added.name!r} is registered by {other.name} and by {plugin.name}"
                     raise ConfigError(Problem(rule=f"{rule}; choose another name in one of them"))
         for plugin in plugins:
-            for added in _rows_of(plugin):
+            for added in rows_of(plugin):
                 added.table.add(added.name, added.row, plugin)
 
 
 def rows_of(plugin: Plugin) -> list[Added]:
-    """Give what a plugin registers."""
+    """Give what a plugin registers; it is imported once in a process."""
     with _ONE_AT_A_TIME:
-        return _rows_of(plugin)
-
-
-def _rows_of(plugin: Plugin) -> list[Added]:
-    if plugin not in _LOADED:
-        _LOADED[plugin] = _import_file(plugin) if plugin.source else _import_module(plugin)
-    return _LOADED[plugin]
-
-
-# Files
+        if plugin not in _LOADED:
+            _LOADED[plugin] = _import_file(plugin) if plugin.source else _import_module(plugin)
+        return _LOADED[plugin]
 
 
 def _of_file(path: Path) -> Plugin:
     try:
-        raw = path.read_bytes()
+        source = path.read_bytes().decode("utf-8").replace("\r\n", "\n")
     except OSError as error:
         raise _refusal(f"cannot be read: {(error.strerror or 'not a file').lower()}", str(path)) from None
-    if path.suffix != ".py":
-        raise _refusal("must be a Python file, NAME.py, or the name of an installed module", str(path))
-    if len(raw) > MAX_BYTES:
-        raise _refusal(
-            f"must not be larger than {MAX_BYTES // 1024} KiB, because it travels with every trial; install it as a "
-            "package and give its name",
-            str(path),
-        )
-    try:
-        source = raw.decode("utf-8").replace("\r\n", "\n")
     except UnicodeDecodeError:
         raise _refusal("must be UTF-8 text", str(path)) from None
-    if not source.strip():
-        raise _refusal("must not be empty", str(path))
+    small = f"must not be larger than {MAX_BYTES // 1024} KiB, because it travels with every trial"
+    for holds, rule in (
+        (path.suffix == ".py", "must be a Python file, NAME.py, or the name of an installed module"),
+        (len(source.encode()) <= MAX_BYTES, f"{small}; install it as a package and give its name"),
+        (source.strip(), "must not be empty"),
+    ):
+        if not holds:
+            raise _refusal(rule, str(path))
     return Plugin(name=path.name, digest=_sha256(source), source=source)
 
 
@@ -185,21 +171,17 @@ class _Text(importlib.abc.SourceLoader):
 
 def _import_file(plugin: Plugin) -> list[Added]:
     name = f"{_PREFIX}{re.sub(r'[^A-Za-z0-9_]', '_', Path(plugin.name).stem)}_{plugin.digest[:12]}"
-    spec = importlib.util.spec_from_loader(name, _Text(plugin), origin=plugin.name)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
+    loader = _Text(plugin)
+    module = ModuleType(name)
+    module.__spec__ = importlib.util.spec_from_loader(name, loader, origin=plugin.name)
     sys.modules[name] = module  # dataclasses look for the names of types there
     try:
         with _importing(plugin) as found:
-            _run(spec.loader, module)
+            loader.exec_module(module)
     except BaseException:
         del sys.modules[name]
         raise
     return found
-
-
-def _run(loader: Any, module: ModuleType) -> None:
-    loader.exec_module(module)
 
 
 @contextlib.contextmanager
@@ -210,8 +192,7 @@ def _importing(plugin: Plugin) -> Iterator[list[Added]]:
             yield found
     except (Exception, SystemExit) as error:
         raise ConfigError(_failure(plugin, error)) from error
-    if not found:
-        found.extend(added_by(plugin.name))
+    found.extend([] if found else added_by(plugin.name))
     if not found:
         hint = "call icd.register_base_loss, register_method, register_model, register_dataset or register_augmentation"
         raise ConfigError(Problem(rule="registers nothing", source=plugin.name, hint=hint))
@@ -219,44 +200,38 @@ def _importing(plugin: Plugin) -> Iterator[list[Added]]:
 
 def _failure(plugin: Plugin, error: BaseException) -> Problem:
     """Say in one line why an import failed, with the plugin's own line."""
-    line = _line_of(plugin, error)
+    syntax = isinstance(error, SyntaxError) and error.filename == plugin.name
+    line = getattr(error, "lineno", None) if syntax else next((at for _, at in _lines_of(error, plugin.name)), None)
     if isinstance(error, ConfigError):
         first = error.problems[0]
         return Problem(rule=first.rule, source=plugin.name, line=line, hint=first.hint)
-    missing = error.name if isinstance(error, ModuleNotFoundError) else None
     hint = ""
-    if missing and missing != plugin.name:
+    if isinstance(error, ModuleNotFoundError) and error.name != plugin.name:
         hint = "a plugin is one file or an installed package: move it into the file, or install it on every machine"
-    told = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-    return Problem(rule=f"cannot be imported: {told}", source=plugin.name, line=line, hint=hint)
+    return Problem(rule=f"cannot be imported: {_told(error)}", source=plugin.name, line=line, hint=hint)
 
 
-def _line_of(plugin: Plugin, error: BaseException) -> int | None:
-    """Find the plugin's own line in a traceback, the innermost."""
-    if isinstance(error, SyntaxError) and error.filename == plugin.name:
-        return error.lineno
+def _told(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+
+
+def _lines_of(error: BaseException, *names: str) -> list[tuple[str, int | None]]:
+    """Find the lines of some files in a traceback, the innermost first."""
     frames = traceback.extract_tb(error.__traceback__)
-    return next((frame.lineno for frame in reversed(frames) if frame.filename == plugin.name), None)
+    return [(frame.filename, frame.lineno) for frame in reversed(frames) if frame.filename in names]
 
 
 def fault(error: BaseException) -> str:
     """Say which plugin's line an exception came from, as ``my_losses.py:8: AttributeError: ...``; empty for none."""
-    names = {plugin.name for plugin in _LOADED if plugin.source}
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in names]
-    told = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-    return f"{frames[-1].filename}:{frames[-1].lineno}: {told}" if frames else ""
-
-
-# Modules
+    found = _lines_of(error, *(plugin.name for plugin in _LOADED if plugin.source))
+    return f"{found[0][0]}:{found[0][1]}: {_told(error)}" if found else ""
 
 
 def _import_module(plugin: Plugin) -> list[Added]:
     now = _module_digest(plugin.name)
     if now != plugin.digest:
-        raise StateError(
-            f"plugin {plugin.name} is not what the configuration was written with (digest {plugin.digest[:12]}, here "
-            f"{now[:12]}); install the same version on every machine, or begin anew with this one"
-        )
+        told = f"plugin {plugin.name} is not what the configuration was written with (digest {plugin.digest[:12]}, here"
+        raise StateError(f"{told} {now[:12]}); install the same version everywhere, or begin anew with this one")
     with _importing(plugin) as found:
         importlib.import_module(plugin.name)
     return found
@@ -278,9 +253,6 @@ def _module_digest(name: str) -> str:
     for file in files:
         whole.update(f"{file.relative_to(origin.parent).as_posix()}\n".encode() + file.read_bytes())
     return whole.hexdigest()
-
-
-# What changed
 
 
 def changes(before: Sequence[Mapping[str, str]], now: Sequence[Mapping[str, str]]) -> list[str]:

@@ -1,8 +1,9 @@
 """How a plugin adds its own losses, methods, networks, data sets and augmentations; ``icd.register_...`` for short.
 
-Each function checks what it is given and says at once what is wrong with it, so that a mistake is found where it was
-made and not in a sweep's hundredth trial. Settings are frozen dataclasses: their fields are what a file may say, with
-type, range and default, as everywhere in ``icd`` (``icd/fields.py``).
+Each function checks what it is given and raises a ``ConfigError`` where a name is taken or something is not what it
+must be, so that a mistake is found where it was made and not in a sweep's hundredth trial. Each returns what it was
+given, and is a decorator where that is left out. Settings are frozen dataclasses: their fields are what a file may say,
+with type, range and default, as everywhere in ``icd`` (``icd/fields.py``).
 """
 
 import inspect
@@ -58,14 +59,7 @@ def register_base_loss(name: str, cls: Any = None) -> Any:
     Args:
         name: What a file calls it.
         cls: A frozen dataclass whose call gives one value for each row, shape [N], as ``icd.losses.base.BaseLoss``
-            says; or that sees the whole batch, [B, P, K], where its attribute ``per_batch`` is true. Without it the
-            function is a decorator.
-
-    Returns:
-        The class, or the decorator.
-
-    Raises:
-        ConfigError: If the name is taken, or the class is not what it must be.
+            says; or that sees the whole batch, [B, P, K], where its attribute ``per_batch`` is true.
     """
     if cls is None:
         return lambda given: register_base_loss(name, given)
@@ -84,13 +78,7 @@ def register_method(name: str, cls: Any = None) -> Any:
         name: What a file calls it.
         cls: A frozen dataclass whose ``build(setup)`` gives the module that computes the terms of the loss, as
             ``icd.methods.base.Method`` says; that module's parameters are trained with the student's. ``needs_teacher``
-            is true unless the class says otherwise. Without it the function is a decorator.
-
-    Returns:
-        The class, or the decorator.
-
-    Raises:
-        ConfigError: If the name is taken, or the class is not what it must be.
+            is true unless the class says otherwise.
     """
     if cls is None:
         return lambda given: register_method(name, given)
@@ -112,13 +100,7 @@ def register_augmentation(name: str, cls: Any = None) -> Any:
     Args:
         name: What a file calls it.
         cls: A frozen dataclass with what ``icd/data/views.py`` asks of a family of views: ``size``, ``source``,
-            ``resizes``, ``num_views``, ``apply``, ``evaluate`` and ``render``. Without it the function is a decorator.
-
-    Returns:
-        The class, or the decorator.
-
-    Raises:
-        ConfigError: If the name is taken, or the class is not what it must be.
+            ``resizes``, ``num_views``, ``apply``, ``evaluate`` and ``render``.
     """
     if cls is None:
         return lambda given: register_augmentation(name, given)
@@ -147,17 +129,10 @@ def register_model(
     Args:
         name: What a file calls it.
         build: Called with the number of classes, it gives an ``icd.models.Network`` with new weights drawn from torch's
-            global generator. With several ``stems`` it is called with the stem as well. Without it the function is a
-            decorator.
+            global generator. With several ``stems`` it is called with the stem as well.
         summary: A line for ``icd models``.
         stems: First layers that it knows; ``own`` where there is nothing to choose.
         pretrained: The same with published weights and a head of that many classes.
-
-    Returns:
-        The function, or the decorator.
-
-    Raises:
-        ConfigError: If the name is taken, or this cannot be called.
     """
     if build is None:
         return lambda given: register_model(name, given, summary=summary, stems=stems, pretrained=pretrained)
@@ -190,18 +165,12 @@ def register_dataset(
     Args:
         name: What a file calls it.
         load: Called with an ``icd.data.Request`` and the set's own options by name, it gives an ``icd.data.Split``,
-            most easily by ``icd.data.split.make_split``. Without it the function is a decorator.
+            most easily by ``icd.data.split.make_split``.
         augmentation: A family of views, the training's default; ``CropFlip(size=32, pad=4)`` unless given.
         summary: A line for ``icd datasets``.
         preset: The training's default preset.
         more: Other fields of ``icd.data.DatasetRow``: ``num_classes``, ``image_size``, ``from_files``, ``needs_path``,
             ``horizontal_flip``.
-
-    Returns:
-        The function, or the decorator.
-
-    Raises:
-        ConfigError: If the name is taken, or this cannot be called.
     """
     if load is None:
         return lambda given: register_dataset(

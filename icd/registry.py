@@ -54,6 +54,11 @@ class Registry(Mapping[str, Row], Generic[Row]):
     def __len__(self) -> int:
         return len(self.own) + len(self._added)
 
+    @property
+    def has_added(self) -> bool:
+        """Whether a row was added."""
+        return bool(self._added)
+
     def like(self, name: object) -> list[str]:
         """List the names that one that is unknown may be meant for."""
         source = str(name).partition(":")[0]

@@ -7,8 +7,8 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from icd.results.confirm import make_plan
-from icd.results.outcome import Outcome
-from icd.results.plan import Plan, PlannedArm, begin_plan, stored_plans
+from icd.results.outcome import Outcome, PlannedArm
+from icd.results.plan import Plan, begin_plan, stored_plans
 from icd.results.read_outcome import outcome_of
 from icd.search.controller.controller import SweepController
 from icd.search.core.attempts import Attempt

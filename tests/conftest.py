@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import signal
 import tempfile
 from collections.abc import Generator, Iterator
@@ -23,6 +24,7 @@ TIERS = {
     "cluster": "cluster",
     "hosts": "hosts",
     "bench": "bench",
+    "examples": "examples",
     "integration": "core",
     "e2e": "core",
     "unit": "unit",
@@ -30,13 +32,23 @@ TIERS = {
 }
 LONGEST_S = {"unit": 5.0, "core": 30.0}
 
+# Folders of tests lie in memory where it has so many bytes to give: databases commit without waiting for a disk. What
+# only a disk can show is proved by tests that drop what was not synced (tests/crash).
+ROOM_IN_MEMORY = 6 << 30
+
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Take back the signals that nohup and '&' have ignored: children inherit that, and ``icd`` honours it."""
+    """Take back the signals that nohup and '&' have ignored: children inherit that, and ``icd`` honours it.
+
+    Say where tests have their folders.
+    """
     for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, handler)
     required()
+    in_memory = Path("/dev/shm")
+    if in_memory.is_dir() and shutil.disk_usage(in_memory).free > ROOM_IN_MEMORY:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(in_memory))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
-from icd.config.forms import full_form, is_range
+from icd.config.document import full_form, is_range
 
 _SEARCH = ("objective", "sampler", "pruner", "enqueue", "budget", "rank")
 _PARTS = ("student", "teacher", "pair", "method", "seed")

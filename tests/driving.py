@@ -18,6 +18,7 @@ from icd.search.core.preparation import PreflightResult, teacher_name
 from icd.search.core.run_context import RunContext
 from icd.search.study.database import open_storage
 from icd.search.study.ledger import Ledger
+from icd.search.study.sweep_files import sweep_files_of
 from icd.search.suggest.list_source import ListSource
 from icd.search.suggest.samplers import drive
 from icd.search.suggest.search_space import SearchSpace
@@ -122,6 +123,8 @@ class Hand:
                 "sweep": json.dumps(self.sweep.to_data()),
                 "space": json.dumps(summary(self.sweep.template)),
                 "starts": to_json(starts),
+                "data_digest": self.prepared.data_digest,
+                "teachers": dict(self.prepared.teachers),
                 "digest": self.sweep.digest(),
             }
             self.ledger = Ledger.create(self.storage, self.sweep, attributes)
@@ -146,6 +149,13 @@ class Hand:
         """Another driver on the same ledger, as after a kill."""
         self.close()
         return Hand(self.root, gpus=self.gpus, **changes)
+
+    def take(self) -> None:
+        """Take what 'icd try' asks for, as a driver does several times a second."""
+        files = sweep_files_of(self.folder)
+        for request in files.requests():
+            if self.driver.take(request):
+                files.forget_request(request)
 
     def close(self) -> None:
         """Leave as a killed driver does."""

@@ -6,8 +6,8 @@ from typing import Any
 
 from icd.config.yaml import Document
 from icd.results.benchmark import Entry, entries
-from icd.results.outcome import FailedRuns
-from icd.results.plan import Plan, PlannedArm, begin_plan
+from icd.results.outcome import FailedRuns, PlannedArm
+from icd.results.plan import Plan, begin_plan
 from icd.search.core.records import run_label
 from tests.documents import document_of
 from tests.driving import empty_database

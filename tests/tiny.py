@@ -41,7 +41,6 @@ def images(num_classes: int = 10, per_class: int = 5, side: int = 16) -> "Split"
         val=part(1, per_class // 2),
         test=ClosedTest(lambda: part(2, per_class // 2)),
         class_names=tuple(str(number) for number in range(num_classes)),
-        superclasses=None,
         mean=(0.5, 0.5, 0.5),
         std=(0.25, 0.25, 0.25),
         digest="d" * 64,

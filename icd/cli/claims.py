@@ -11,7 +11,7 @@ from icd.cli.options import DRIVE, DRY_RUN, FILE, NAME, SEEDS, F, Verb, together
 from icd.errors import StateError, TrialsFailedError
 
 if TYPE_CHECKING:
-    from icd.results.outcome import FailedRuns
+    from icd.results.outcome import FailedRuns, Outcome, Stage
 
 _ANEW = together(
     click.option("--anew", is_flag=True, help="Begin another round, on seeds of its own."),
@@ -37,6 +37,21 @@ def _against(words: str) -> Callable[[F], F]:
 def _alpha(default: float | None, words: str) -> Callable[[F], F]:
     alpha = click.FloatRange(0, 0.5, min_open=True)
     return click.option("--alpha", type=alpha, default=default, help=f"{words}  [default: 0.05]")
+
+
+def _found(stage: "Stage", name: str, options: dict[str, Any], run: "Callable[..., Outcome] | None") -> "Outcome":
+    """Give what fresh seeds say of a sweep, once those are run that are missing; without ``run``, as it stands."""
+    from icd import results
+    from icd.cli.display import driving
+    from icd.results.report import write_report
+
+    if run is not None:
+        with driving(options) as shown:
+            return run(name, report=write_report, **shown)
+    found = results.read(name, stage, root=options["root"])
+    if found is None:
+        raise StateError(f"nothing was {stage.rstrip('e')}ed of {name} yet; leave --dry-run away")
+    return found
 
 
 @click.command(cls=Verb)
@@ -65,19 +80,10 @@ def confirm(name: str, all_seeds: bool, dry_run: bool, as_json: bool, **options:
     """
     from icd import results
     from icd.config.sweep import Budget
-    from icd.results.lines import outcome_lines
+    from icd.results.tables import outcome_lines
 
-    if dry_run:
-        found = results.read(name, "confirm", root=options["root"])
-        if found is None:
-            raise StateError(f"nothing was confirmed of {name} yet; leave --dry-run away")
-    else:
-        from icd.cli.display import driving
-        from icd.results.report import write_report
-
-        with driving(options) as shown:
-            adaptive = False if all_seeds else None
-            found = results.confirm_sweep(name, adaptive=adaptive, report=write_report, **shown)
+    options["adaptive"] = False if all_seeds else None
+    found = _found("confirm", name, options, None if dry_run else results.confirm_sweep)
     if as_json:
         write_json(found.to_data())
     else:
@@ -103,21 +109,11 @@ def ablate(name: str, dry_run: bool, as_json: bool, **options: Any) -> None:
     """
     from icd import results
     from icd.results.importance import importance_of
-    from icd.results.lines import importance_lines, outcome_lines
+    from icd.results.tables import importance_lines, outcome_lines
     from icd.search.study.sweep_index import find
 
-    root = options["root"]
-    if dry_run:
-        found = results.read(name, "ablate", root=root)
-        if found is None:
-            raise StateError(f"nothing was ablated of {name} yet; leave --dry-run away")
-    else:
-        from icd.cli.display import driving
-        from icd.results.report import write_report
-
-        with driving(options) as shown:
-            found = results.ablate_sweep(name, report=write_report, **shown)
-    ledger = find(root, name)
+    found = _found("ablate", name, options, None if dry_run else results.ablate_sweep)
+    ledger = find(options["root"], name)
     importance = importance_of(ledger, ledger.records())
     if as_json:
         write_json({**found.to_data(), "importance": importance.to_data()})

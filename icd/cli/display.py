@@ -17,7 +17,7 @@ from rich.text import Text
 from icd.cli.console import stop_requested, stopping_politely
 from icd.cli.format import configuration, count_text
 from icd.cli.options import check_writable, device_of
-from icd.config.engine import engine_asked
+from icd.config.sweep import engine_asked
 from icd.search.controller.controller import SweepController
 from icd.search.core.records import TrialRecord, best
 from icd.search.session import Executor

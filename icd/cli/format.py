@@ -23,7 +23,7 @@ _WIDEST = 110
 
 def write_json(value: object) -> None:
     """Print a value for programs."""
-    click.echo(json.dumps(value, indent=1))
+    click.echo(json.dumps(value, indent=1, default=str))
 
 
 def write_lines(lines: Sequence[str]) -> None:
@@ -78,6 +78,8 @@ def status_lines(status: "SweepStatus", records: "Sequence[TrialRecord]") -> lis
     if status.state == "preparing":
         return lines
     lines += [f"trials: {count_text(status.counts)}", f"budget: {budget_text(status)}"]
+    if status.requests:
+        lines.append(f"asked for: {status.requests} more by 'icd try', as soon as the sweep is driven and has room")
     lines += [f"quarantined: {text}" for text in status.quarantined]
     if len(status.devices) > 1:
         shares = [f"{use.trials} on {use.device} ({use.seconds_per_epoch:.3g} s an epoch)" for use in status.devices]

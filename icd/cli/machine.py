@@ -1,4 +1,4 @@
-"""``icd doctor``, and ``icd ui``: MLflow and optuna-dashboard here, for as long as the command runs."""
+"""``icd doctor | check-plugin``, and ``icd ui``: MLflow and optuna-dashboard here, for as long as the command runs."""
 
 import importlib.util
 import json
@@ -20,7 +20,7 @@ import click
 from icd.cli.console import handled
 from icd.cli.format import write_json, write_lines
 from icd.cli.options import DATA_ROOT, JSON, NAME, ROOT, Verb
-from icd.errors import SetupError, StateError
+from icd.errors import ConfigError, Problem, SetupError, StateError
 from icd.text import columns
 
 if TYPE_CHECKING:
@@ -97,6 +97,35 @@ def _sign(findings: "Sequence[Finding]", where: str, check: str) -> str:
 
     here = [finding for finding in findings if (finding.where, finding.check) == (where, check)]
     return _SIGNS[worst(here)] if here else "-"
+
+
+@click.command(cls=Verb, name="check-plugin")
+@click.argument("file")
+@click.option("--data-root", type=click.Path(path_type=Path), help="Folder of data sets, for those that it registers.")
+@click.option("--data-path", help="File or folder below it, for data sets that need one.")
+@click.option("--image-size", type=click.IntRange(min=1), help="Of the images that its networks take.")
+@JSON
+def check_plugin(
+    file: str, data_root: Path | None, data_path: str | None, image_size: int | None, as_json: bool
+) -> None:
+    """Import FILE, a plugin or the name of an installed module, and check everything that it registers.
+
+    Says in plain words what fails, and ends with 2 then. The checks are those of ``icd.testing``.
+    """
+    from icd import testing
+    from icd.plugins import resolve
+
+    where = {"data_root": data_root, "data_path": data_path, "image_size": image_size}
+    found = testing.check_plugin(resolve(file, Path.cwd()), **where)  # type: ignore[arg-type]
+    if as_json:
+        write_json([item._asdict() for item in found])
+    else:
+        for item in found:
+            verdict = f"{len(item.failed)} of its checks fail" if item.failed else item.skipped or "passes"
+            click.echo(f"{item.what} {item.name}: {verdict}")
+    name, failed = Path(file).name, [(f"{item.what} {item.name}", line) for item in found for line in item.failed]
+    if failed:
+        raise ConfigError([Problem(source=name, path=path, rule=rule) for path, rule in failed])
 
 
 @click.command(cls=Verb)

@@ -29,6 +29,7 @@ SECTIONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "plan": ("sweep", "Say what a sweep would try and take, before it starts."),
         "sweep": ("sweep", "Run a sweep from its file, or go on with it."),
         "resume": ("sweep", "Go on with a sweep by its name."),
+        "try": ("try_trial", "Add a trial of your own to a sweep, running or not."),
         "status": ("look", "Say how sweeps stand."),
         "trials": ("look", "List the trials of a sweep."),
         "show": ("look", "Show one trial of a sweep with everything that is known of it."),
@@ -52,38 +53,27 @@ SECTIONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "methods": ("configurations", "List methods, base losses and the paper's rows."),
         "models": ("configurations", "List networks."),
         "datasets": ("configurations", "List data sets."),
-        "check-plugin": ("check_plugin", "Check the losses, networks and data that a plugin adds."),
+        "check-plugin": ("machine", "Check the losses, networks and data that a plugin adds."),
         "ui": ("machine", "Open a sweep in MLflow and optuna-dashboard."),
         "doctor": ("machine", "Check this machine, or every node of a cluster."),
     },
 }
 VERBS: Mapping[str, tuple[str, str]] = {verb: found for verbs in SECTIONS.values() for verb, found in verbs.items()}
-RENAMED = {"table": "benchmark", "explain": "ablate", "flush": "sync", "specialists": "compare --pairs"}
 
 
-class Renaming(click.Group):
-    """A group that knows its verbs' old names, and says which verb is meant.
-
-    Args:
-        renamed: Old names, with the new ones.
-    """
-
-    def __init__(self, *args: object, renamed: Mapping[str, str], **options: object) -> None:
-        super().__init__(*args, **options)  # type: ignore[arg-type]
-        self.renamed = renamed
+class Verbs(click.Group):
+    """A group that says which verb an unknown one is meant for."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         verb, known = args[0] if args else "", self.list_commands(ctx)
-        if verb in self.renamed:
-            raise click.UsageError(f"'{ctx.command_path} {verb}' is now '{ctx.command_path} {self.renamed[verb]}'", ctx)
         if verb and verb not in known and not verb.startswith("-"):
             raise click.UsageError(f"no verb {verb!r}; {did_you_mean(verb, known)}", ctx)
         return super().resolve_command(ctx, args)
 
 
-class _Lazy(Renaming):
+class _Lazy(Verbs):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(VERBS)
 
@@ -91,7 +81,8 @@ class _Lazy(Renaming):
         if cmd_name not in VERBS:
             return None
         module = importlib.import_module(f"icd.cli.{VERBS[cmd_name][0]}")
-        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
+        name = "try_trial" if cmd_name == "try" else cmd_name.replace("-", "_")  # a word of Python's own
+        command: click.Command = getattr(module, name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -101,7 +92,7 @@ class _Lazy(Renaming):
                 formatter.write_dl([(verb.ljust(width), summary) for verb, (_, summary) in verbs.items()])
 
 
-@click.group(cls=_Lazy, renamed=RENAMED, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="icd")
 @QUIET
 @DEBUG

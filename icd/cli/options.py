@@ -95,16 +95,6 @@ def together(*options: Callable[[F], F]) -> Callable[[F], F]:
     return add
 
 
-def _renamed(old: str, new: str) -> Callable[[F], F]:
-    """Refuse an option that has another name now."""
-
-    def refuse(ctx: click.Context, param: click.Parameter, value: object) -> None:
-        if value is not None:
-            raise click.UsageError(f"{old} is now {new}", ctx)
-
-    return click.option(old, f"old{old}".replace("-", "_"), hidden=True, expose_value=False, callback=refuse)
-
-
 WHERE = together(ROOT, DATA_ROOT, click.option("--download", is_flag=True, help="Fetch data sets that can be fetched."))
 DEVICE = together(
     click.option("--device", default="auto", show_default=True, help="Train on auto, cpu, cuda or cuda:N."),
@@ -133,8 +123,6 @@ CACHE = together(
         show_default=True,
         help="Let a teacher's cache take so much disk.",
     ),
-    _renamed("--table", "--teacher-cache auto|full|stream|off"),
-    _renamed("--table-gb", "--teacher-cache-gb"),
 )
 ENGINE = click.option(
     "--engine",

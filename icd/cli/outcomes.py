@@ -2,6 +2,7 @@
 
 import logging
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -114,8 +115,7 @@ def report(name: str, output: Path | None, log: bool, as_json: bool, root: Path)
 
 def _log(root: Path, name: str, page: str) -> int | None:
     """Give MLflow the report from the sweep's folder; how many runs it has not taken, None if it was not asked."""
-    from icd.results.report import write_page
-    from icd.results.report.logged import log_report
+    from icd.results.report import log_report, write_page
     from icd.search.study.sweep_index import REPORT_NAME, find, pasted, sweep_folder
     from icd.search.sweep_status import driver_of
 
@@ -187,25 +187,10 @@ def export(
         write_lines(_lines(name, made))
 
 
-def _told(made: "Exported") -> dict[str, object]:
-    told: dict[str, object] = {
-        "trial": made.trial,
-        "confirmed": made.confirmed,
-        "config": str(made.config),
-        "weights": str(made.weights),
-        "files": [str(path) for path in made.files],
-        "differences": dict(made.differences),
-        "compared_on": made.compared_on,
-        "provenance": dict(made.provenance),
-    }
-    if made.pairs:
-        told["pairs"] = {
-            pair: {"config": str(one.config), "weights": str(one.weights), "provenance": dict(one.provenance)}
-            for pair, one in made.pairs.items()
-        }
+def _told(made: "Exported") -> dict[str, Any]:
+    told = asdict(made)
     if made.registered is not None:
-        model = made.registered
-        told["registered"] = {name: getattr(model, name) for name in ("uri", "version", "run_id", "new", "loadable")}
+        told["registered"]["uri"] = made.registered.uri
     return told
 
 

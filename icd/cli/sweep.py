@@ -13,9 +13,9 @@ from icd.errors import SetupError, TrialsFailedError
 from icd.text import columns, runs_wait
 
 if TYPE_CHECKING:
-    from icd.config.sweep import Start
     from icd.search.planning import Plan
     from icd.search.run_sweep import SweepResult
+    from icd.search.suggest.search_space import Start
     from icd.search.sweep_status import SweepStatus
 
 logger = logging.getLogger(__name__)

@@ -4,13 +4,14 @@ import json
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from icd.cli.format import write_json
-from icd.cli.main import Renaming
+from icd.cli.main import Verbs
 from icd.cli.options import CACHE, DEVICE, FILE, JSON, ROOT, SET, WHERE, Verb, check_writable, places, together
 from icd.errors import CheckpointError, UsageError
 
@@ -27,7 +28,7 @@ _RECIPE = together(
 _DIGESTS = click.argument("digests", nargs=-1)
 
 
-@click.group(cls=Renaming, renamed={"table": "cache"})
+@click.group(cls=Verbs)
 def teacher() -> None:
     """Train, import and list teachers, each known by the digest of its weights; and keep their answers in caches."""
 
@@ -105,7 +106,7 @@ def _show(cards: "Sequence[Teacher]", *, as_json: bool, several: bool = False) -
         )
 
 
-@teacher.group("cache", cls=Renaming, renamed={"show": "ls", "drop": "rm"})
+@teacher.group("cache", cls=Verbs)
 def cache() -> None:
     """Build, list, check and remove teacher caches: the teacher's answers for the views of every image."""
 
@@ -137,14 +138,15 @@ def build_command(file: Path, overrides: tuple[str, ...], **options: Any) -> Non
 @ROOT
 def ls_command(as_json: bool, root: Path) -> None:
     """List the caches, how full they are and what they take."""
-    from icd.teacher.cache import as_data, found_caches
+    from icd.teacher.cache import found_caches
     from icd.teacher.cache_block import Block, read_spec
 
     rows = []
     for folder in found_caches(places({"root": root}).teacher_cache):
         with closing(Block(folder, read_spec(folder))) as block:
-            disk = sum(512 * file.stat().st_blocks for file in folder.glob("*"))
-            rows.append({**as_data(block.spec), "filled": block.filled(), "disk_bytes": disk})
+            disk, spec = sum(512 * file.stat().st_blocks for file in folder.glob("*")), block.spec
+            size = {"slots": spec.num_slots, "filled": block.filled(), "bytes": spec.num_bytes, "disk_bytes": disk}
+            rows.append({"digest": folder.name, "mode": "stream" if spec.sequence else "full", **asdict(spec), **size})
     if as_json:
         write_json(rows)
         return

@@ -8,8 +8,7 @@ from icd.config.document import KeyPath
 from icd.config.reader import Reader
 from icd.config.training import TrainingConfig, usual_lr
 from icd.config.trial import DataConfig, NetworkConfig, TeacherConfig, TrialConfig
-from icd.data import DATASETS
-from icd.data.dataset import views_problem
+from icd.data import DATASETS, views_problem
 from icd.errors import ConfigError
 from icd.losses import DecoupledKD, LocalRelations, NormalizedKD, RefinedLogits
 from icd.methods import METHODS, CellDistillation, Method
@@ -21,22 +20,12 @@ _LARGE_IMAGE = 128  # pixels; from here on the authors use the 224-pixel stem
 
 
 class TrialParts(Reader):
-    """The parts of a trial that could be read; what is None could not, or is not there.
+    """The parts of a trial that could be read; what is None could not, or is not there."""
 
-    Attributes:
-        stems: Of both networks, as the file has them: ``auto`` unless it says another.
-        images: Data.
-        student: With any stem.
-        teacher: The same.
-        method: Loss.
-        training: Training of the student.
-        of_teacher: Training of the teacher.
-    """
-
-    stems: dict[str, str]
+    stems: dict[str, str]  # of both networks, as the file has them: ``auto`` unless it says another
     images: DataConfig | None = None
-    student: NetworkConfig | None = None
-    teacher: TeacherConfig | None = None
+    student: NetworkConfig | None = None  # with any stem
+    teacher: TeacherConfig | None = None  # the same
     method: Method | None = None
     training: TrainingConfig | None = None
     of_teacher: TrainingConfig | None = None

@@ -5,14 +5,13 @@ A hint says ``write PATH: VALUE``; written so, the mistake is gone. The words ar
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_origin
 
 import yaml
 
-from icd.config.document import Document, KeyPath, dotted
-from icd.config.forms import SWEEP_KEYS, TOP, is_range
+from icd.config.document import SWEEP_KEYS, TOP, Document, KeyPath, dotted, is_range
 from icd.errors import Problem, did_you_mean
 from icd.fields import annotations
 from icd.methods import METHODS
@@ -27,8 +26,6 @@ _CALL = re.compile(r"(?:[a-z]+\.)*([A-Za-z_]+)\((.*)\)")
 
 def meant(name: object, allowed: Sequence[str], path: KeyPath = (), value: object = None) -> str:
     """Say what an unknown name or key means here, or list what is allowed."""
-    if name == "trials_per_process":
-        return "let trials share a GPU with gpus_per_trial: 0.25, and start NVIDIA MPS so that they overlap"
     inside = _WORDS["keys"].get(str(path[-1]), {}).get(str(name)) if path else None
     if inside and inside in allowed:
         return write((*path, inside), value)
@@ -74,10 +71,9 @@ def about_value(path: KeyPath, value: object, annotation: Any, *, searched: bool
 
 def as_range(value: object) -> Any:
     """Translate how other tools write a range; None for what is none of theirs."""
+    read: Mapping[type, Callable[[Any], Any]] = {str: _from_text, dict: _from_mapping}
     try:
-        return (
-            _from_text(value) if isinstance(value, str) else _from_mapping(value) if isinstance(value, dict) else None
-        )
+        return read.get(type(value), lambda other: None)(value)
     except (ArithmeticError, LookupError, TypeError, ValueError):  # their words around other things
         return None
 

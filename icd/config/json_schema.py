@@ -15,9 +15,19 @@ from typing import Any, Literal, get_args
 
 from pydantic import TypeAdapter
 
-from icd.config.forms import WEIGHTS
+from icd.config.document import WEIGHTS
 from icd.config.reader import NAME, TAGGED, keys_of, needed
-from icd.config.sweep import METRICS, RANK_NAMES, Budget, Objective, PrunerConfig, Resources, SamplerConfig, Source
+from icd.config.sweep import (
+    METRICS,
+    Budget,
+    Objective,
+    PrunerConfig,
+    RankName,
+    Resources,
+    SamplerConfig,
+    Source,
+    SweepConfig,
+)
 from icd.config.training import PRESETS, TrainingConfig
 from icd.config.trial import DataConfig, NetworkConfig, TeacherConfig, TrialConfig, plain_data
 from icd.data import DATASETS
@@ -32,18 +42,18 @@ _NAME: Schema = TypeAdapter(NAME).json_schema()
 _TEXT: Schema = {"type": "string"}
 _NULL: Schema = {"type": "null"}
 _SCALES: Schema = {"type": "array", "items": {"type": "integer", "minimum": 1}, "uniqueItems": True}
+_PUBLISHED = (("pretrained", True), ("weights", "pretrained"))  # what asks for a network's published weights
 _ENTRY = re.compile(r"^(\w+): (.*)$")
 
 
 def schema_of(kind: Kind) -> Schema:
     """Give the schema of a trial's or a sweep's file."""
-    what = "a sweep's file: a trial's, with ranges and choices in it" if kind == "sweep" else "a trial's file"
-    about = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": f"icd: {what}"}
+    about = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": f"icd: a {kind}'s file"}
     shared = _shared()
     if kind == "trial":
         return {**about, **_trial(), "$defs": shared}
-    shared = {name: _searched(schema) for name, schema in shared.items()}
-    return {**about, **_sweep(), "$defs": {**shared, "integer": _range("integer"), "number": _range("number")}}
+    ranges = {number: _range(number) for number in ("integer", "number")}
+    return {**about, **_sweep(), "$defs": {**{name: _searched(item) for name, item in shared.items()}, **ranges}}
 
 
 def text_of(kind: Kind) -> str:
@@ -99,22 +109,18 @@ def _ref(name: str) -> Schema:
     return {"$ref": f"#/$defs/{name}"}
 
 
-def _when(field: str, value: object, other: str, then: Schema) -> Schema:
-    """If one field has a value, another must be so."""
-    condition = {"properties": {field: {"const": value}}, "required": [field]}
-    return {"if": condition, "then": {"properties": {other: then}}}
+def _choices(option: Schema) -> Schema:
+    return _closed({"choices": {"type": "array", "items": option, "minItems": 1}}, ["choices"])
 
 
 def _fields(cls: Any, kinds: Mapping[str, Any] | None = None, **special: Schema) -> dict[str, Schema]:
     """Take the fields of a dataclass, each with what its docstring says and its default."""
-    told = descriptions(cls)
+    told = {name: {"description": said.replace("``", "'")} for name, said in descriptions(cls).items()}
     defaults = {field.name: _default(field) for field in fields(cls)}
-    found: dict[str, Schema] = {}
-    for name, kind in (annotations(cls) if kinds is None else kinds).items():
-        schema = special[name] if name in special else _value(name, kind)
-        said = {"description": told[name].replace("``", "'")} if name in told else {}
-        found[name] = {**schema, **said, **defaults.get(name, {})}
-    return found
+    return {
+        name: {**(special.get(name) or _value(name, kind)), **told.get(name, {}), **defaults.get(name, {})}
+        for name, kind in (annotations(cls) if kinds is None else kinds).items()
+    }
 
 
 def _value(name: str, annotation: Any) -> Schema:
@@ -124,10 +130,8 @@ def _value(name: str, annotation: Any) -> Schema:
     if name == "scales":
         return {**plain, "minItems": 1, "uniqueItems": True}
     if name in WEIGHTS:
-        weight = {"type": "number", "minimum": 0}
-        return _any(
-            plain, {"type": "object", "patternProperties": {"^s[0-9]+$": weight}, "additionalProperties": False}
-        )
+        weights = {"^s[0-9]+$": {"type": "number", "minimum": 0}}
+        return _any(plain, _closed({}, patternProperties=weights))
     return plain
 
 
@@ -141,14 +145,16 @@ def _default(field: Any) -> Schema:
 
 def _shared() -> Schema:
     """Give what several places of a file may hold, by name."""
-    found = {cls.__name__: _tagged(cls) for row in TAGGED.values() for cls in row.table.values()}
+    found: Schema = {}
     for name, row in TAGGED.items():
+        found |= {cls.__name__: _tagged(cls) for cls in row.table.values()}
         named = (_closed({key: _ref(cls.__name__)}, [key]) for key, cls in row.table.items())
         found[name] = _any(_names(row.table), *named)
     found |= {f"method.{name}": _method(name) for name in METHODS}
-    named = (_ref(f"method.{name}") | _named(cls) for name, cls in METHODS.items())
-    found["method"] = _any(_names([*PAPER_ROWS, *METHODS]), *named)
-    return {**found, "training": _training(), "student": _network(NetworkConfig), "teacher": _network(TeacherConfig)}
+    found["method"] = _any(_names([*PAPER_ROWS, *METHODS]), *(_ref(f"method.{name}") for name in METHODS))
+    training = _closed({"preset": _names(PRESETS), **_fields(TrainingConfig)}, description=_first(TrainingConfig))
+    found["training"] = _any(_names(PRESETS), training, _NULL)
+    return {**found, "student": _network(NetworkConfig), "teacher": _network(TeacherConfig)}
 
 
 def _tagged(cls: Any) -> Schema:
@@ -158,46 +164,26 @@ def _tagged(cls: Any) -> Schema:
 
 
 def _method(name: str) -> Schema:
-    """Take a method's fields; laid over a row of the paper, or over its defaults."""
+    """Take a method's fields; laid over a row of the paper, or over the defaults of the method that is named."""
     cls = METHODS[name]
     rows = [row for row, method in PAPER_ROWS.items() if type(method) is cls]
-    recipe = _names(rows, description="A row of the paper; the other fields are laid over it.")
-    own = {"name": {"const": name}, "recipe": recipe, **_fields(cls)}
-    wrong: list[Schema] = [{"required": ["name", "recipe"]}]
-    if cls is CellDistillation:
-        off = {weight: {"const": 0} for weight in ("base_weight", "ce_weight", "cluster_weight")}
-        wrong.append({"properties": off, "required": list(off)})
-    return _closed(own, description=cls.title, **{"not": _any(*wrong)})
-
-
-def _named(cls: Any) -> Schema:
-    """Ask for the name of a method that is not the default one."""
-    return {} if cls is CellDistillation else _any({"required": ["name"]}, {"required": ["recipe"]})
-
-
-def _training() -> Schema:
-    """Take a preset by name, or fields laid over one."""
-    about = "The authors' settings that the other fields are laid over."
-    own = _closed({"preset": _names(PRESETS, description=about), **_fields(TrainingConfig)})
-    wrong = [{"nesterov": {"const": True}, "momentum": {"const": 0}}]
-    wrong += [{"nesterov": {"const": True}, "optimizer": {"const": "adamw"}}]
-    never = _any(*({"properties": both, "required": list(both)} for both in wrong))
-    rule = {"description": _first(TrainingConfig), "not": never}
-    return _any(_names(PRESETS), {**own, **rule}, _NULL)
+    own = {"name": {"const": name}, "recipe": _names(rows, description="A row of the paper."), **_fields(cls)}
+    one: list[Schema] = [{"required": ["name"]}, {"required": ["recipe"]}]
+    if cls is CellDistillation:  # is meant where neither is named
+        one.append({"not": _any(*one)})
+    return _closed(own, description=cls.title, oneOf=one)
 
 
 def _network(cls: Any) -> Schema:
     """Take a network by its name, or with more."""
     stems = sorted({"own", *(stem for row in MODELS.values() for stem in row.stems)})
-    own = _fields(cls, arch=_arch(MODELS), stem=_names(["auto", *stems]), training=_ref("training"))
-    own["stem"]["default"] = "auto"
-    published = _arch(name for name, row in MODELS.items() if row.build_pretrained)
-    rules = [_when("pretrained", True, "arch", published)]
-    rules += [_when("weights", "pretrained", "arch", published)] if cls is TeacherConfig else []
-    for stem in stems:
-        having = [name for name, row in MODELS.items() if stem in row.stems]
-        rules.append(_when("stem", stem, "arch", _arch(having) if stem == "own" else _names(having)))
-    return _any(_arch(MODELS), _closed(own, ["arch"], description=_first(cls), allOf=rules))
+    stem = _names(["auto", *stems], default="auto")
+    own = {**_fields(cls, arch=_arch(MODELS), training=_ref("training")), "stem": stem}
+    published = {"properties": {"arch": _arch(name for name, row in MODELS.items() if row.build_pretrained)}}
+    asked = _any(
+        *({"properties": {field: {"const": value}}, "required": [field]} for field, value in _PUBLISHED if field in own)
+    )
+    return _any(_arch(MODELS), _closed(own, ["arch"], description=_first(cls), **{"if": asked, "then": published}))
 
 
 def _arch(names: Iterable[str]) -> Schema:
@@ -219,16 +205,19 @@ def _data() -> Schema:
 
 def _parts() -> dict[str, Schema]:
     """Take what a trial's file and a sweep's have in common."""
-    seed = _value("seed", annotations(TrialConfig)["seed"])
-    return {
+    told = descriptions(TrialConfig)
+    parts = {
         "data": _data(),
-        "teacher": {**_any(_ref("teacher"), _NULL), "description": "Network that teaches."},
-        "student": {**_ref("student"), "description": "Network that is trained."},
-        "method": {**_ref("method"), "description": "Loss: a row of the paper or a method, and its fields."},
-        "training": {**_ref("training"), "description": "How the student is trained."},
-        "seed": {**seed, "description": "Of the training.", "default": 0},
+        "teacher": _any(_ref("teacher"), _NULL),
+        "student": _ref("student"),
+        "method": _ref("method"),
+        "training": _ref("training"),
+        "seed": {**_value("seed", annotations(TrialConfig)["seed"]), "default": 0},
+        "plugins": {"type": "array", "items": {"type": ["string", "object"]}},
+    }
+    return {
+        **{name: {"description": told[name], **part} for name, part in parts.items()},
         "extends": {**_TEXT, "description": "A file that this one is laid over."},
-        "plugins": _plugins(),
     }
 
 
@@ -236,16 +225,8 @@ def _trial() -> Schema:
     alone = [name for name, cls in METHODS.items() if not cls.needs_teacher]
     untaught = _any(_names(alone), {"type": "object", "properties": {"name": _names(alone)}, "required": ["name"]})
     taught = {"if": {"properties": {"method": untaught}}, "else": {"required": ["teacher"]}}
-    whole = {"required": ["student", "method"], **taught}
-    parts = {**_parts(), "fingerprint": {"type": ["object", "null"]}}
-    return {**_closed(parts), "if": {"required": ["extends"]}, "else": whole}
-
-
-def _plugins() -> Schema:
-    """Take a list of paths and modules, or what a document that was written holds of them."""
-    stored = _closed({name: _TEXT for name in ("name", "digest", "source")}, ["name", "digest"])  # noqa: C420
-    about = "Files, seen from this one's folder, and installed modules with a user's own losses, networks and data."
-    return {"type": "array", "items": _any({**_TEXT, "minLength": 1}, stored), "description": about}
+    parts = _closed({**_parts(), "fingerprint": {"type": ["object", "null"]}})
+    return {**parts, "if": {"required": ["extends"]}, "else": {"required": ["student", "method"], **taught}}
 
 
 # A sweep
@@ -259,12 +240,14 @@ def _searched(schema: Any) -> Any:
     for key, inner in schema.items():
         if key == "properties":
             inner = {name: item if "const" in item else _choosable(name, item) for name, item in inner.items()}
-        found[key] = _searched(inner) if key in ("anyOf", "allOf", "then") else inner
+        found[key] = _searched(inner) if key in ("anyOf", "then") else inner
     return found
 
 
 def _choosable(name: str, schema: Schema) -> Schema:
     """Take a value, choices of it, choices by their names, and a range of numbers."""
+    if name == "training":
+        return schema
     value = {key: item for key, item in schema.items() if key not in ("description", "default")}
     told = {key: item for key, item in schema.items() if key not in value}
     options = [value, _choices(value)]
@@ -272,41 +255,29 @@ def _choosable(name: str, schema: Schema) -> Schema:
     if kinds or name in WEIGHTS:
         options.append(_ref(next(iter(kinds), "number")))
     if name == "scales":
-        menu = {**_SCALES, "minItems": 1, "maxItems": 8}
-        options.append(_closed({"subsets_of": menu, "containing": _SCALES}, ["subsets_of"]))
-    table = {key: _ref(cls.__name__) for key, cls in TAGGED[name].table.items()} if name in TAGGED else {}
+        options.append(_closed({"subsets_of": {**_SCALES, "maxItems": 8}, "containing": _SCALES}, ["subsets_of"]))
+    table = {key: cls.__name__ for key, cls in TAGGED[name].table.items()} if name in TAGGED else {}
     if name == "method":
-        names = {cls: key for key, cls in METHODS.items()}
         classes = {**METHODS, **{row: type(method) for row, method in PAPER_ROWS.items()}}
-        table = {key: _ref(f"method.{names[cls]}") for key, cls in classes.items()}
+        table = {key: f"method.{METHODS.name_of(cls)}" for key, cls in classes.items()}
     if table:
-        named = {key: _any(_NULL, inner) for key, inner in table.items()}
+        named = {key: _any(_NULL, _ref(inner)) for key, inner in table.items()}
         options.append(_closed({"choices": _closed(named, minProperties=1)}, ["choices"]))
-    return {**_any(*options), **told} if name != "training" else schema
-
-
-def _choices(option: Schema) -> Schema:
-    return _closed({"choices": {"type": "array", "items": option, "minItems": 1}}, ["choices"])
+    return {**_any(*options), **told}
 
 
 def _range(kind: str) -> Schema:
     number: Schema = {"type": kind}
-    ends: dict[str, Schema] = {
-        "low": number,
-        "high": number,
-        "log": {"type": "boolean"},
-        "step": {**number, "exclusiveMinimum": 0},
-    }
-    return _closed(ends, ["low", "high"])
+    step = {**number, "exclusiveMinimum": 0}
+    return _closed({"low": number, "high": number, "log": {"type": "boolean"}, "step": step}, ["low", "high"])
 
 
 def _sweep() -> Schema:
     parts = _parts()
     networks = {part: _ref(part) for part in ("teacher", "student")}
-    pair = _closed({"name": _NAME, **networks}, networks)
     own = {
-        "name": {**_NAME, "description": "Of the sweep, its folder and its study."},
-        "pairs": {"type": "array", "items": pair, "minItems": 2, "description": "Every trial trains all."},
+        "name": {**_NAME, "description": descriptions(SweepConfig)["name"]},
+        "pairs": {"type": "array", "items": _closed({"name": _NAME, **networks}, networks), "minItems": 2},
         "pair": _choices(_closed(networks, networks)),
         **parts,
         **{part: _choosable(part, parts[part]) for part in ("teacher", "student", "method", "seed")},
@@ -327,7 +298,7 @@ def _search() -> Schema:
         "pruner": _part(PrunerConfig, "name"),
         "enqueue": _any(source, {"type": "array", "items": first}),
         "budget": _part(Budget),
-        "rank": _names(RANK_NAMES, description="Of trials of several pairs."),
+        "rank": _names(get_args(RankName), description=descriptions(SweepConfig)["rank"]),
     }
     return _closed(own, description="How to search.")
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from icd.config.forms import WEIGHTS
+from icd.config.document import WEIGHTS
 
 DIGITS = 12  # of a weight, as the method keeps them: a common factor of the raw weights leaves no trace
 _SCALE = re.compile(r"s\d+")

@@ -5,8 +5,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from icd.config.document import Document, KeyPath, dotted
-from icd.config.forms import full_form
+from icd.config.document import Document, KeyPath, dotted, full_form
 from icd.errors import ConfigError, Problem, shorten
 
 _SEGMENT = re.compile(r"(?:^|\.)(?:'([^']+)'|([^.\[\]'=]+))|\[(\d{1,6})\]")

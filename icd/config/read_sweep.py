@@ -3,25 +3,24 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
-from icd.config.document import Document, KeyPath, dotted, in_order
-from icd.config.forms import TOP, full_form
+from icd.config.document import TOP, Document, KeyPath, dotted, full_form, in_order
 from icd.config.habits import about_file, meant, write
+from icd.config.plugins import read_plugins
 from icd.config.ranges import Choice, Interval
-from icd.config.read_plugins import read_plugins
 from icd.config.read_template import TemplateReader
 from icd.config.read_trial import check_trial
 from icd.config.reader import MAPPING, MISSING_KEY, NAME, WRONG, Row
 from icd.config.space import Stored, baseline_document, replaces, trial_document
 from icd.config.sweep import (
     METRICS,
-    RANK_NAMES,
     Baseline,
     Budget,
     Objective,
     Pair,
     PrunerConfig,
+    RankName,
     Resources,
     SamplerConfig,
     Source,
@@ -38,7 +37,7 @@ from icd.plugins import Plugin
 
 T = TypeVar("T")
 
-_SEARCH = ("objective", "sampler", "pruner", "enqueue", "budget", "rank")
+_PARTS = {"sampler": SamplerConfig, "pruner": PrunerConfig, "budget": Budget}
 _OBJECTIVE = {**annotations(Objective), "metric": Row("metric", METRICS)}
 _CHANGES = ("teacher", "student", "method", "training", "seed")
 _ENQUEUE: KeyPath = ("search", "enqueue")
@@ -77,17 +76,21 @@ class _SweepReader(TemplateReader):
         self.unknown_keys(data, ("name", "pairs", *TOP, "search", "resources", "plugins"), ())
         self.plugins = read_plugins(self.document, self.problems)
         self.used: set[Plugin] = set()
-        name = self._name(data)
-        search = data.get("search")
-        if not isinstance(search, dict | None):
+        name = str(data.get("name") or "")
+        if not name:
+            self.refuse(("name",), MISSING_KEY)
+        else:
+            self.value(NAME, data["name"], ("name",))
+        search = {} if data.get("search") is None else data["search"]
+        if not isinstance(search, dict):
             self.note(("search",), MAPPING, value=search)
-        search = search if isinstance(search, dict) else {}
-        self.unknown_keys(search, _SEARCH, ("search",))
+            search = {}
+        self.unknown_keys(search, (*_PARTS, "objective", "enqueue", "rank"), ("search",))
         template = self._template(data)
         pairs = self._pairs(data["pairs"]) if data.get("pairs") is not None else ()
         baselines, sources = self._enqueue(search.get("enqueue"), name)
         rank = search.get("rank", "mean")
-        if rank not in RANK_NAMES or ("rank" in search and not pairs):
+        if rank not in get_args(RankName) or ("rank" in search and not pairs):
             rule = "is how trials of several pairs are ordered, mean or worst"
             self.note(("search", "rank"), rule, value=rank, hint="" if pairs else "drop it, or give pairs")
         sweep = SweepConfig(
@@ -98,10 +101,8 @@ class _SweepReader(TemplateReader):
             enqueue=tuple(baselines.values()),
             sources=sources,
             objectives=self._objectives(search.get("objective")),
-            sampler=self._part(SamplerConfig, search, ("search", "sampler")),
-            pruner=self._part(PrunerConfig, search, ("search", "pruner")),
-            budget=self._part(Budget, search, ("search", "budget")),
             resources=self._part(Resources, data, ("resources",)),
+            **{part: self._part(cls, search, ("search", part)) for part, cls in _PARTS.items()},
         )
         rules(self, sweep, self._probe(sweep, list(baselines)), list(baselines))
         return replace(sweep, template=self._with_plugins(template, used=self.used))
@@ -131,14 +132,6 @@ class _SweepReader(TemplateReader):
 
     # Parts of the search
 
-    def _name(self, data: Mapping[str, Any], path: KeyPath = (), key: str = "name") -> str:
-        """Read a name that must be there."""
-        if data.get(key) is None:
-            self.refuse((*path, key), MISSING_KEY)
-            return ""
-        self.value(NAME, data[key], (*path, key))
-        return str(data[key])
-
     def _part(self, cls: Any, data: Mapping[str, Any], path: KeyPath) -> Any:
         """Read a part with defaults; its name alone will do where it has one."""
         value = full_form(path[-1], data.get(str(path[-1])))
@@ -146,27 +139,18 @@ class _SweepReader(TemplateReader):
         return (None if values is None else self.made(cls, values, path)) or cls()
 
     def _several(
-        self,
-        items: Mapping[KeyPath, Any],
-        read: Callable[[Any, KeyPath], T | None],
-        key: str,
-        rule: str,
-        hint: str = "",
+        self, items: Mapping[KeyPath, Any], read: Callable[[Any, KeyPath], T | None], key: str, rule: str
     ) -> dict[KeyPath, T]:
         """Read each item at its place, without those that are wrong and those whose ``key`` an earlier one has.
 
         Names become names of folders, and some disks do not tell capitals from small letters.
         """
-        found: dict[KeyPath, T] = {}
+        found: dict[str, tuple[KeyPath, T]] = {}
         for path, item in items.items():
-            if (made := read(item, path)) is None:
-                continue
-            name = getattr(made, key)
-            if name.lower() in [getattr(other, key).lower() for other in found.values()]:
-                self.note(path, rule, value=name, hint=hint)
-            else:
-                found[path] = made
-        return found
+            made = read(item, path)
+            if made is not None and found.setdefault(getattr(made, key).lower(), (path, made))[0] != path:
+                self.note(path, rule, value=getattr(made, key))
+        return dict(found.values())
 
     def _objectives(self, data: Any) -> tuple[Objective, ...]:
         path: KeyPath = ("search", "objective")
@@ -224,8 +208,8 @@ class _SweepReader(TemplateReader):
         if not isinstance(data, list) or len(data) < 2:
             self.note(("pairs",), "must be a list of at least two pairs of teacher and student", value=data)
             return ()
-        rule, hint = "every pair needs a name of its own", "give it one with 'name'"
-        return tuple(self._several(dict(_placed(data, ("pairs",))), self._pair, "name", rule, hint=hint).values())
+        rule = "every pair needs a name of its own, given with 'name'"
+        return tuple(self._several(dict(_placed(data, ("pairs",))), self._pair, "name", rule).values())
 
     def _pair(self, item: Any, path: KeyPath) -> Pair | None:
         """Read a pair; without a name it is called after its networks."""
@@ -234,9 +218,9 @@ class _SweepReader(TemplateReader):
             return None
         networks = {part: full_form(part, item[part]) for part in ("teacher", "student") if item.get(part) is not None}
         archs = [str(value.get("arch", "")) if isinstance(value, dict) else str(value) for value in networks.values()]
-        kinds, name = {"name": NAME, "teacher": Any, "student": Any}, "-".join(archs).replace(":", "-")
-        self.fields(Pair, {"name": name, **item, **networks}, path, kinds)
-        return Pair(**{"name": name, **item, **networks}) if self.right(path) else None
+        own = {"name": "-".join(archs).replace(":", "-"), **item, **networks}
+        self.fields(Pair, own, path, {"name": NAME, "teacher": Any, "student": Any})
+        return Pair(**own) if self.right(path) else None
 
     # Trials of the space and baselines, read before anything is started
 

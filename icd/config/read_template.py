@@ -3,8 +3,7 @@
 from itertools import combinations
 from typing import Annotated, Any, get_args, get_origin
 
-from icd.config.document import Document, KeyPath, dotted
-from icd.config.forms import WEIGHTS, full_form, is_range
+from icd.config.document import WEIGHTS, Document, KeyPath, dotted, full_form, is_range
 from icd.config.habits import as_range, write
 from icd.config.names import canonical, labels_of
 from icd.config.ranges import Choice, Interval, Node, ScaleWeights, plain

@@ -10,14 +10,21 @@ from pathlib import Path
 from typing import Any
 
 from icd.config.checks import TrialParts, between_parts
-from icd.config.document import Document, KeyPath, in_order
+from icd.config.document import TOP, WEIGHTS, Document, KeyPath, full_form, in_order, is_range
 from icd.config.fingerprint import Fingerprint
-from icd.config.forms import TOP, WEIGHTS, full_form, is_range
 from icd.config.habits import about_file, meant, one_value, write
-from icd.config.read_plugins import owners, read_plugins, used_plugins
+from icd.config.plugins import read_plugins
 from icd.config.reader import MAPPING, MISSING_KEY, WRONG, Reader, Row, keys_of, option_types
 from icd.config.training import PRESETS, TrainingConfig, preset_fields
-from icd.config.trial import DataConfig, NetworkConfig, TeacherConfig, TrialConfig, plain_data
+from icd.config.trial import (
+    DataConfig,
+    NetworkConfig,
+    TeacherConfig,
+    TrialConfig,
+    owners,
+    plain_data,
+    used_plugins,
+)
 from icd.config.yaml import apply_overrides, read_yaml
 from icd.data import DATASETS
 from icd.errors import ConfigError, Problem

@@ -118,7 +118,6 @@ class Reader:
         self.document = document
         self.problems: list[Problem] = []
         self.wrong: set[KeyPath] = set(document.broken)
-        self._unsure: set[KeyPath] = set()  # parts with a mode that is unknown, and so the rules that hold
 
     def fields(
         self,
@@ -172,8 +171,6 @@ class Reader:
         except ValidationError as error:
             for item in error.errors(include_url=False):
                 place = (*path, *item["loc"])
-                if item["type"] == "literal_error":
-                    self._unsure.add(path[:-1])
                 self.refuse(place, _rule(kind, place, item), item["input"], kind)
             return WRONG
 
@@ -181,7 +178,6 @@ class Reader:
         if kind not in TAGGED.values():
             if isinstance(value, str) and value in kind.table:
                 return value
-            self._unsure.add(path[:-1])
             names = kind.table.like(value) if isinstance(kind.table, Registry) else list(kind.table)
             self.refuse(path, f"unknown {kind.what}", value, hint=meant(value, names))
             return WRONG
@@ -219,7 +215,7 @@ class Reader:
         except FieldError as error:
             inside = [place for place in self.wrong if len(place) > len(path) and place[: len(path)] == path]
             mistaken = {str(place[len(path)]) for place in inside}
-            for field, rule, value in error.problems if path not in self._unsure else ():
+            for field, rule, value in error.problems:
                 if not any(name in f"{field} {rule}" for name in mistaken):
                     head, _, index = field.partition("[")
                     place = (*path, head, int(index[:-1])) if index else (*path, head)

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any, NamedTuple
 
-from icd.config.document import KeyPath, dotted
-from icd.config.forms import full_form
+from icd.config.document import TOP, KeyPath, dotted, full_form
 from icd.config.names import DIGITS
 from icd.config.ranges import GONE, Choice, Interval, ScaleWeights, changed, is_node
 from icd.config.training import TrainingConfig
@@ -20,22 +19,9 @@ from icd.errors import ConfigError, Problem
 from icd.fields import annotations
 from icd.methods import METHODS, PAPER_ROWS, CellDistillation
 
-TOP = ("data", "pair", "teacher", "student", "method", "training", "seed")
-
 # An equal space is asked in an equal order, whatever the order of the file.
-_ORDER: Mapping[str, int] = {
-    name: place
-    for place, name in enumerate(
-        [
-            *TOP,
-            "recipe",
-            "preset",
-            *(n for cls in METHODS.values() for n in annotations(cls)),
-            *annotations(TrainingConfig),
-        ]
-    )
-}
-
+_FIELDS = [name for cls in (*METHODS.values(), TrainingConfig) for name in annotations(cls)]
+_ORDER: Mapping[str, int] = {name: place for place, name in enumerate([*TOP, "recipe", "preset", *_FIELDS])}
 
 # Answers a question about the value at a path; a choice is answered by the label of an option.
 Ask = Callable[[str, Choice | Interval], Any]
@@ -52,12 +38,11 @@ class Stored:
             raise ConfigError(Problem(path=name, rule="this parameter of the space is missing"))
         value = self.params[name]
         if isinstance(node, Choice):
-            rule = "" if value in node.labels else f"must be one of {', '.join(node.labels)}"
+            right, rule = value in node.labels, f"must be one of {', '.join(node.labels)}"
         else:
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            inside = number and node.low <= value <= node.high
-            rule = "" if inside else f"must be a number with {node.low:g} <= {name} <= {node.high:g}"
-        if rule:
+            right = isinstance(value, int | float) and value is not True and node.low <= value <= node.high
+            rule = f"must be a number with {node.low:g} <= {name} <= {node.high:g}"
+        if not right:
             raise ConfigError(Problem(path=name, rule=rule, value=value, has_value=True))
         return value
 
@@ -82,9 +67,10 @@ def _both_networks(document: dict[str, Any]) -> dict[str, Any]:
     return document | {part: pair.get(part) for part in ("teacher", "student")} if isinstance(pair, dict) else document
 
 
+@dataclass(frozen=True)
 class _Filler:
-    def __init__(self, ask: Ask, moved: dict[KeyPath, KeyPath]) -> None:
-        self.ask, self.moved = ask, moved
+    ask: Ask
+    moved: dict[KeyPath, KeyPath]
 
     def fill(self, node: Any, path: KeyPath, place: KeyPath) -> Any:
         if isinstance(node, Interval):
@@ -114,14 +100,11 @@ class _Filler:
     def _weights(self, name: str, node: ScaleWeights, method: Mapping[str, Any], path: KeyPath) -> dict[str, Any]:
         """Ask for raw weights and normalise them; a single weighted scale has all the weight and is not asked for."""
         scales = scales_of(method)
-        weighted = weighted_scales(name, scales, method_value(method, "gram"))
-        if not weighted or len(scales) == 1:
+        asked = weighted_scales(name, scales, method_value(method, "gram"))
+        if not asked or len(scales) == 1:
             return {}
-        raw = dict.fromkeys(weighted, 1.0)
-        if len(weighted) > 1:
-            raw = {m: self.ask(dotted((*path, name, f"s{m}")), node) for m in weighted}
-        total = sum(raw.values())
-        return {name: [round(raw.get(m, 0.0) / total, DIGITS) for m in scales]}
+        raw = {m: self.ask(dotted((*path, name, f"s{m}")), node) if len(asked) > 1 else 1.0 for m in asked}
+        return {name: [round(raw.get(m, 0.0) / sum(raw.values()), DIGITS) for m in scales]}
 
 
 def asked_order(mapping: Mapping[str, Any]) -> list[str]:
@@ -187,7 +170,7 @@ def nodes_below(
     if is_node(template):
         yield Place(path, template, condition, within or {})
     if isinstance(template, Choice):
-        for label, option in zip(template.labels, template.options, strict=True):
+        for label, option in options_of(template):
             more = (f"{dotted(path)} is {label}",) if len(template.labels) > 1 else ()
             yield from nodes_below(option, path, (*condition, *more))
     elif isinstance(template, Mapping):
@@ -198,31 +181,22 @@ def nodes_below(
             yield from nodes_below(item, (*path, index), condition)
 
 
-def methods_of(template: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    """Give the methods of a sweep, each with the label that chooses it; one that is fixed has none."""
-    method = template.get("method")
-    if isinstance(method, Choice):
-        options = zip(method.labels, method.options, strict=True)
-        return [(label, option) for label, option in options if isinstance(option, Mapping)]
-    return [("", method)] if isinstance(method, Mapping) else []
+def options_of(node: Any) -> list[tuple[str, Any]]:
+    """Give the options of a choice by their labels; what is fixed is the only one, and has none."""
+    return list(zip(node.labels, node.options, strict=True)) if isinstance(node, Choice) else [("", node)]
 
 
-def cases(method: Mapping[str, Any]) -> list[tuple[dict[str, str], tuple[int, ...], str]]:
-    """List what decides on weights: answers below the method, and the scales and the Gram matrix that follow."""
-    named = [
-        [(name, label, option) for label, option in _options(name, method)] for name in ("recipe", "scales", "gram")
-    ]
+def cases(method: Any) -> list[tuple[dict[str, str], tuple[int, ...], str]]:
+    """List what decides on weights: answers below a method, and the scales and the Gram matrix that follow."""
+    if not isinstance(method, Mapping):
+        return []
+    named = [[(name, *option) for option in options_of(method.get(name))] for name in ("recipe", "scales", "gram")]
     found = []
     for combination in product(*named):
-        answers = {name: label for name, label, _ in combination if label}
         filled = {**method, **{name: option for name, label, option in combination if label}}
+        answers = {name: label for name, label, _ in combination if label}
         found.append((answers, scales_of(filled), str(method_value(filled, "gram"))))
     return found
-
-
-def _options(name: str, method: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    node = method.get(name)
-    return list(zip(node.labels, node.options, strict=True)) if isinstance(node, Choice) else [("", node)]
 
 
 def method_value(method: Mapping[str, Any], name: str) -> Any:
@@ -235,9 +209,8 @@ def method_value(method: Mapping[str, Any], name: str) -> Any:
 def scales_of(method: Mapping[str, Any]) -> tuple[int, ...]:
     """Give the scales of a method's document; none where they are no list of numbers, which is reported elsewhere."""
     scales = method_value(method, "scales")
-    if not isinstance(scales, list | tuple):
-        return ()
-    return tuple(scales) if all(type(scale) is int for scale in scales) else ()
+    right = isinstance(scales, list | tuple) and all(type(scale) is int for scale in scales)
+    return tuple(scales) if right else ()
 
 
 def weighted_scales(name: str, scales: Sequence[int], gram: str) -> tuple[int, ...]:

@@ -6,12 +6,13 @@ names (icd/config/space.py). Sampling replaces them and gives a trial's document
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from icd.config.engine import Engine
 from icd.config.ranges import plain
+from icd.errors import UsageError
 from icd.fields import Checked, Count, FieldProblem, NonNegative, NonNegativeInt, Positive, Range, Seed
 
 Direction = Literal["maximize", "minimize"]
@@ -19,6 +20,9 @@ SamplerName = Literal["auto", "tpe", "random", "grid", "gp", "cmaes", "nsga2"]
 PrunerName = Literal["successive_halving", "hyperband", "median", "none"]
 RankName = Literal["mean", "worst"]
 Share = Annotated[float, Range(at_least=0, at_most=1)]
+# ``eager`` hands the device one operation after the other. ``graph`` records a step once as a CUDA graph and replays
+# it, where that can be done. ``auto`` is ``eager`` until a graph has been seen to be right and faster on a real GPU.
+Engine = Literal["auto", "eager", "graph"]
 
 # What an objective may be, and which way is better unless the file says otherwise.
 METRICS: Mapping[str, Direction] = {
@@ -30,7 +34,6 @@ METRICS: Mapping[str, Direction] = {
     "cost/seconds": "minimize",
     "cost/parameters": "minimize",
 }
-RANK_NAMES: Mapping[str, RankName] = {"mean": "mean", "worst": "worst"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +154,21 @@ class Resources(Checked):
         return float(there_are_any) if self.gpus_per_trial is None else self.gpus_per_trial
 
 
+def engine_asked(option: Engine | None = None, file: Engine = "auto") -> Engine:
+    """Say what was asked for: an option of the command, else ``ICD_ENGINE``, else the sweep's file.
+
+    Raises:
+        UsageError: If ``ICD_ENGINE`` names no engine.
+    """
+    if option is not None:
+        return option
+    named = os.environ.get("ICD_ENGINE") or file
+    for engine in get_args(Engine):
+        if engine == named:
+            return engine  # type: ignore[no-any-return]
+    raise UsageError(f"ICD_ENGINE must be auto, eager or graph, but got {named!r}")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Baseline:
     """A configuration that is tried first and named in comparisons: changes to the sweep's fixed part.
@@ -173,23 +191,6 @@ class Source(Checked):
 
     sweep: str
     top: Count = 5
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Start:
-    """A trial of another sweep as it is tried here.
-
-    Attributes:
-        label: ``OTHER trial 12``.
-        values: What it reached there, one for each objective of that sweep.
-        changes: To this sweep's fixed part, as a baseline has them.
-        params: The same in terms of this sweep's space; empty where the space cannot express it.
-    """
-
-    label: str
-    values: tuple[float, ...]
-    changes: Mapping[str, Any]
-    params: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,13 +15,9 @@ _PRUNER: KeyPath = ("search", "pruner")
 
 
 def rules(known: TemplateReader, sweep: SweepConfig, trials: Sequence[TrialConfig], places: Sequence[KeyPath]) -> None:
-    """Note what spans parts.
+    """Note what spans parts of a sweep, in which parts that are wrong have their defaults.
 
-    Args:
-        known: Has read the sweep.
-        sweep: In which parts that are wrong have their defaults.
-        trials: Those at the corners of its space that are right.
-        places: Of its baselines.
+    ``trials`` are those at the corners of its space that are right, ``places`` those of its baselines in the file.
     """
     _networks(known, sweep, places)
     if trials:  # without any, what decides on the weights may be wrong
@@ -97,19 +93,18 @@ def _sampler(known: TemplateReader, sweep: SweepConfig) -> None:
     if name not in ("grid", "cmaes") or known.failed:
         return
     rows = dimensions(sweep.template)
+    if name == "grid":
+        endless = [row.name for row in rows if row.kind == "float" and " step " not in row.values]
+        if size(sweep.template) is None:
+            known.note(_SAMPLER, f"a grid needs a step or choices for {', '.join(endless)}", value="grid")
+        return
     conditional = [row.name for row in rows if row.condition]
     categorical = [row.name for row in rows if row.options is not None and row.options > 1]
-    rule = ""
-    if name == "grid":
-        if size(sweep.template) is None:
-            endless = [row.name for row in rows if row.kind == "float" and " step " not in row.values]
-            known.note(_SAMPLER, f"a grid needs a step or choices for {', '.join(endless)}", value="grid")
-    elif conditional:
-        rule = f"cmaes needs parameters that every trial has, which {', '.join(conditional)} are not"
-    elif categorical:
-        rule = f"cmaes needs numbers only, which {', '.join(categorical)} are not"
-    if rule:
-        known.note(_SAMPLER, rule, value="cmaes", hint="take auto or tpe")
+    for wrong, needs in ((conditional, "parameters that every trial has"), (categorical, "numbers only")):
+        if wrong:
+            rule = f"cmaes needs {needs}, which {', '.join(wrong)} are not"
+            known.note(_SAMPLER, rule, value="cmaes", hint="take auto or tpe")
+            return
 
 
 def _budget(known: TemplateReader, sweep: SweepConfig) -> None:

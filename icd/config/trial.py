@@ -6,7 +6,7 @@ that gives an equal value. Equal configurations have equal keys.
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Annotated, Any, Literal
 
@@ -17,8 +17,9 @@ from icd.data.views import VIEW_FAMILIES
 from icd.fields import Checked, FieldProblem, Range, Seed
 from icd.losses import BASE_LOSSES
 from icd.methods import METHODS, CellDistillation, Method
-from icd.models import Stem
+from icd.models import MODELS, Stem
 from icd.plugins import Plugin, changes
+from icd.registry import Registry
 
 ValShare = Annotated[float, Range(above=0, at_most=0.5)]
 
@@ -180,6 +181,35 @@ def _named_weights(method: Any) -> dict[str, Any]:
         for name, weights in given.items()
         if weights is not None
     }
+
+
+def used_plugins(config: Any, listed: Sequence[Plugin] = ()) -> tuple[Plugin, ...]:
+    """Give the plugins that register something a configuration names, those that are listed in that order."""
+    order = {plugin: place for place, plugin in enumerate(listed)}
+    found = dict.fromkeys(owner for _, _, owner in owners([config]) if isinstance(owner, Plugin))
+    return tuple(sorted(found, key=lambda plugin: (order.get(plugin, len(order)), plugin.name)))
+
+
+def owners(parts: Iterable[Any]) -> Iterator[tuple[str, str, object]]:
+    """Give what each part of a trial names, and who registered it: what it is, its name, a plugin or a module."""
+    if any(table.has_added for table in (BASE_LOSSES, METHODS, VIEW_FAMILIES, MODELS, DATASETS)):
+        yield from _owners(parts)
+
+
+def _owners(parts: Iterable[Any]) -> Iterator[tuple[str, str, object]]:
+    for part in parts:
+        if not is_dataclass(part) or isinstance(part, type):
+            continue
+        for table in (BASE_LOSSES, METHODS, VIEW_FAMILIES):
+            name, owner = table.name_of(type(part)), table.owner_of(type(part))
+            if name is not None and owner is not None:
+                yield table.what, name, owner
+        named: list[tuple[str, Registry[Any]]] = [("arch", MODELS), ("name", DATASETS)]
+        for key, rows in named:
+            value = getattr(part, key, None)
+            if isinstance(value, str) and (owner := rows.owner(value)) is not None:
+                yield rows.what, value, owner
+        yield from _owners(getattr(part, field.name) for field in fields(part))
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:

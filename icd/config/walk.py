@@ -8,7 +8,7 @@ from typing import Any
 
 from icd.config.document import dotted
 from icd.config.ranges import Choice, Interval, ScaleWeights
-from icd.config.space import Place, cases, fixed_part, methods_of, nodes_below, trial_document, weighted_scales
+from icd.config.space import Place, cases, fixed_part, nodes_below, options_of, trial_document, weighted_scales
 
 _MOST_CROSSED = 256  # combinations of networks and scale sets that are tried; reading one takes about 0.5 ms
 Params = dict[str, Any]
@@ -79,14 +79,13 @@ def _crossed(template: Mapping[str, Any]) -> list[Params]:
         if isinstance(node, Choice)
         for label in node.labels
     ]
-    sets: list[Params] = []
-    for chosen, method in methods_of(template):
-        for answers, _, _ in cases(method):
-            sets.append({"method": chosen} if chosen else {})
-            sets[-1] |= {f"method.{name}": label for name, label in answers.items()}
-    sets = [one for one in sets if one]
+    sets: list[Params] = [
+        {**({"method": chosen} if chosen else {}), **{f"method.{name}": label for name, label in answers.items()}}
+        for chosen, method in options_of(template.get("method"))
+        for answers, _, _ in cases(method)
+    ]
     pairs = [{**network, **one} for network, one in product(networks, sets)]
-    return [*(pairs if len(pairs) <= _MOST_CROSSED else []), *(sets if len(sets) <= _MOST_CROSSED else [])]
+    return [one for some in (pairs, sets) if len(some) <= _MOST_CROSSED for one in some if one]
 
 
 def points(template: Mapping[str, Any]) -> Iterator[Params]:
@@ -146,24 +145,24 @@ def summary(template: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _row(place: Place) -> Dimension:
-    node, name, condition = place.node, dotted(place.path), " and ".join(place.condition)
+    node, options = place.node, None
     if isinstance(node, Choice):
-        values = ", ".join(node.labels)
-        return Dimension(name=name, kind="choice", values=values, condition=condition, options=len(node.labels))
-    more = " log" if node.log else f" step {node.step:g}" if node.step is not None else ""
-    kind, values = "integer" if node.integer else "float", f"{node.low:g} to {node.high:g}{more}"
-    return Dimension(name=name, kind=kind, values=values, condition=condition)
+        kind, values, options = "choice", ", ".join(node.labels), len(node.labels)
+    else:
+        more = " log" if node.log else f" step {node.step:g}" if node.step is not None else ""
+        kind, values = "integer" if node.integer else "float", f"{node.low:g} to {node.high:g}{more}"
+    condition = " and ".join(place.condition)
+    return Dimension(name=dotted(place.path), kind=kind, values=values, condition=condition, options=options)
 
 
 def _weight_rows(place: Place) -> Iterator[Dimension]:
     """Give a row for the weight of each scale that is asked in some of the cases of a method."""
     path, name, node = place.path, str(place.path[-1]), place.node
     known = [(answers, weighted_scales(name, scales, gram)) for answers, scales, gram in cases(place.within)]
-    asked = [(answers, weighted if len(weighted) > 1 else ()) for answers, weighted in known]
-    for scale in sorted({m for _, weighted in asked for m in weighted}):
-        where = [answers for answers, weighted in asked if scale in weighted]
+    for scale in sorted({m for _, weighted in known if len(weighted) > 1 for m in weighted}):
+        where = [answers for answers, weighted in known if len(weighted) > 1 and scale in weighted]
         own: tuple[str, ...] = ()
-        if len(where) < len(asked):
+        if len(where) < len(known):
             labels = dict.fromkeys(" ".join(answers.values()) for answers in where)
             decider = dotted((*path[:-1], next(iter(where[0]), "scales")))
             own = (f"{decider} in {', '.join(labels)}",)

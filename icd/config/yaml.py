@@ -14,7 +14,7 @@ import yaml
 
 from icd.config.document import Document, KeyPath, Origin, dotted, laid_over
 from icd.config.overrides import apply_overrides
-from icd.config.plugin_sources import with_ambient, with_sources
+from icd.config.plugins import with_ambient, with_sources
 from icd.errors import ConfigError, Problem, did_you_mean, shorten
 
 __all__ = ["Document", "KeyPath", "apply_overrides", "dotted", "parse_yaml", "read_yaml"]

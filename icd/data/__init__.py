@@ -3,16 +3,42 @@
 ``DATASETS`` is the list of data sets; adding one means writing its file and its row here.
 """
 
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from icd.data import cifar, cub200, digits100, imagefolder, npz, tiny_imagenet
-from icd.data.dataset import DatasetRow, Request
-from icd.data.split import Split
-from icd.data.views import CropFlip
+from icd.data import cifar, cub200, digits100, folders, npz, tiny_imagenet
+from icd.data.split import Request, Split
+from icd.data.views import CropFlip, ViewFamily
 from icd.data.warps import RandomResizedCrop, RotateFlip
+from icd.errors import Problem
 from icd.registry import Registry
 
-__all__ = ["DATASETS", "DatasetRow", "Request", "Split", "load_dataset"]
+__all__ = ["DATASETS", "DatasetRow", "Request", "Split", "load_dataset", "views_problem"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetRow:
+    """One row of ``DATASETS``: how to load, and the defaults that a training or a user may override."""
+
+    load: Callable[..., Split]  # load(request, **options)
+    summary: str
+    num_classes: int | None = None  # None: as many as the files have
+    image_size: int | None = None  # of images held in memory, where it is known; None: as the files say
+    from_files: bool = False  # whether images are files of any size, decoded when they are shown
+    augmentation: ViewFamily
+    preset: str  # the training of the papers, a table of config/presets.toml
+    needs_path: bool = False
+    horizontal_flip: bool = True  # whether a mirrored image keeps its class
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """The data set's own options with their defaults, read off its loader."""
+        parameters = list(inspect.signature(self.load).parameters.values())
+        return {parameter.name: parameter.default for parameter in parameters[1:]}
+
 
 DATASETS: Registry[DatasetRow] = Registry(
     "data set",
@@ -36,7 +62,7 @@ DATASETS: Registry[DatasetRow] = Registry(
         ),
         "cifar100": DatasetRow(
             load=cifar.load_cifar100,
-            summary="60,000 photographs of 32 x 32, 100 classes in 20 superclasses; can be downloaded",
+            summary="60,000 photographs of 32 x 32, 100 classes; can be downloaded",
             num_classes=100,
             image_size=32,
             augmentation=CropFlip(size=32, pad=4),
@@ -57,7 +83,7 @@ DATASETS: Registry[DatasetRow] = Registry(
             preset="cub200",
         ),
         "imagefolder": DatasetRow(
-            load=imagefolder.load,
+            load=folders.load_imagefolder,
             summary="class folders train/CLASS/* and test/CLASS/* or val/CLASS/* (ImageNet)",
             from_files=True,
             augmentation=RandomResizedCrop(size=224),
@@ -84,12 +110,21 @@ def load_dataset(
     download: bool = False,
     **options: object,
 ) -> Split:
-    """Load a row of ``DATASETS`` and divide it as a ``Request`` with these fields says.
-
-    ``options`` are the data set's own, the keyword arguments of its ``load``. Whoever reads them in a file checks them.
+    """Load a row of ``DATASETS`` with options of its own, divided as a ``Request`` with the other fields says.
 
     Raises:
         DataError: If files are missing, corrupt or not what they should be.
     """
     request = Request(root=root, path=path, val_fraction=val_fraction, split_seed=split_seed, download=download)
     return DATASETS[name].load(request, **options)
+
+
+def views_problem(name: str, views: ViewFamily, side: int | None) -> Problem | None:
+    """Say why views cannot show the images of a data set held in memory, ``side`` pixels wide where that is known."""
+    if views.source is None:
+        rule, hint = f"images of {name} are held in memory, and these views show image files only", "crop_flip"
+    elif side is not None and not views.resizes and views.source != side:
+        rule, hint = f"images of {name} are {side} x {side}, which these views do not resize", "that size, or crop_flip"
+    else:
+        return None
+    return Problem(rule=rule, value=views.size, has_value=True, hint=f"take {hint} with resize")

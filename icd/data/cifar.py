@@ -7,22 +7,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from icd.data.dataset import CIFAR100_MEAN, CIFAR100_STD, Request
 from icd.data.images import ArrayImages
-from icd.data.split import Rgb, Split, make_split
+from icd.data.split import Request, Rgb, Split, make_split
 from icd.errors import DataError
 from icd.fields import Count
 
+CIFAR100_MEAN, CIFAR100_STD = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
 _MEAN, _STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)  # CIFAR-10's
-# CIFAR-100's superclass of each class, both in alphabetical order; torchvision leaves them out.
-# fmt: off
-_COARSE = (
-    4, 1, 14, 8, 0, 6, 7, 7, 18, 3, 3, 14, 9, 18, 7, 11, 3, 9, 7, 11, 6, 11, 5, 10, 7,
-    6, 13, 15, 3, 15, 0, 11, 1, 10, 12, 14, 16, 9, 11, 5, 5, 19, 8, 8, 15, 13, 14, 17, 18, 10,
-    16, 4, 17, 4, 2, 0, 17, 4, 18, 17, 10, 3, 2, 12, 12, 16, 12, 1, 9, 19, 2, 10, 0, 1, 16,
-    12, 9, 13, 15, 13, 16, 19, 2, 4, 6, 19, 5, 5, 8, 19, 18, 1, 2, 15, 6, 0, 17, 8, 14, 13,
-)
-# fmt: on
 
 
 def load_cifar10(request: Request, *, train_per_class: Count = 5000) -> Split:
@@ -33,7 +24,7 @@ def load_cifar10(request: Request, *, train_per_class: Count = 5000) -> Split:
 
 
 def load_cifar100(request: Request, *, train_per_class: Count = 500) -> Split:
-    """Load CIFAR-100; superclasses are its 20 coarse labels, 26 exact duplicates stay on one side of the split."""
+    """Load CIFAR-100; 26 exact duplicates stay on one side of the split."""
     from torchvision.datasets import CIFAR100
 
     return _load(request, "cifar100", CIFAR100, train_per_class, CIFAR100_MEAN, CIFAR100_STD)
@@ -49,7 +40,6 @@ def _load(request: Request, name: str, source: Any, train_per_class: int, mean: 
         _first_of_each_class(_images(train), train_per_class),
         lambda: _images(_part(root, source, train=False)),
         class_names=train.classes,
-        superclasses=_COARSE[: len(train.classes)] if name == "cifar100" else None,
         mean=mean,
         std=std,
     )

@@ -12,11 +12,7 @@ from icd.errors import DataError
 
 
 def load(request: Request) -> Split:
-    """List the images; nothing is decoded before it is shown, and a trial keeps the 1.2 GB then (``FileImages.held``).
-
-    Args:
-        request: ``root`` or ``root/CUB_200_2011`` is the unpacked archive.
-    """
+    """List the images below ``root`` or ``root/CUB_200_2011``; nothing is decoded before it is shown."""
     root = request.folder("cub200")
     folder = root / "CUB_200_2011" if (root / "CUB_200_2011").is_dir() else root
     if not (folder / "images.txt").is_file():

@@ -1,7 +1,7 @@
 """digits100: two-digit numbers in colour, made on the spot from scikit-learn's handwritten digits; no download.
 
 Class "37" shows a 3 on the left and a 7 on the right, each shifted, scaled, turned and coloured at random,
-over a noisy two-coloured ground: 100 classes, 10 superclasses (the tens digit). Train and test numbers are
+over a noisy two-coloured ground: 100 classes. Train and test numbers are
 written with different source digits, so that a network must read handwriting it has not seen. Never mirror
 these images.
 
@@ -20,9 +20,8 @@ import torch
 from numpy.typing import NDArray
 
 from icd.data import counter
-from icd.data.dataset import Request
 from icd.data.images import ArrayImages
-from icd.data.split import Split, make_split
+from icd.data.split import Request, Split, make_split
 from icd.fields import Count, NonNegativeInt
 
 SIDE = 32
@@ -42,21 +41,13 @@ FloatArray = NDArray[np.float64]
 def load(
     request: Request, *, train_per_class: Count = 100, test_per_class: Count = 20, image_seed: NonNegativeInt = 0
 ) -> Split:
-    """Make the training images now and the test images when they are opened.
-
-    Args:
-        request: Only ``val_fraction`` and ``split_seed`` matter.
-        train_per_class: Images of each of the 100 classes to divide into train and val.
-        test_per_class: Images of each class to test on.
-        image_seed: Another seed, other images of the same kind.
-    """
+    """Make the images, those of the test set when they are opened; another ``image_seed`` gives others of the kind."""
     return make_split(
         request,
         "digits100",
         make_images(train_per_class, image_seed, test=False),
         lambda: make_images(test_per_class, image_seed, test=True),
         class_names=tuple(f"{number:02d}" for number in range(100)),
-        superclasses=tuple(number // 10 for number in range(100)),
         mean=MEAN,
         std=STD,
     )

@@ -1,4 +1,7 @@
-"""Class-folder trees: ``FOLDER/CLASS/**/IMAGE``, and the small text files that come with some data sets."""
+"""Trees of class folders, ``train/CLASS/*`` and ``test/CLASS/*`` or ``val/CLASS/*``: ImageNet as usually unpacked.
+
+Also the small text files that come with some data sets.
+"""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -6,6 +9,7 @@ from pathlib import Path
 
 from icd.data.decode import IMAGE_SUFFIXES
 from icd.data.images import FileImages
+from icd.data.split import Request, Split, make_split
 from icd.errors import DataError
 
 # What archivers, network disks and desktops leave behind; names that begin with a dot are hidden as well.
@@ -13,6 +17,26 @@ _SYSTEM = frozenset(
     ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found", "Thumbs.db", "desktop.ini")
 )
 _HIDDEN = "hidden or of the system"
+
+
+def load_imagefolder(request: Request) -> Split:
+    """List the images of the folder ``path``, or ``root``; nothing is decoded before it is shown.
+
+    The outer ``val`` folder is what papers report on, so here it is the test set; our val is taken from train.
+    """
+    folder = request.file("imagefolder") if request.path else request.folder("imagefolder")
+    if not (folder / "train").is_dir():
+        raise DataError(f"{folder}: has no folder 'train'; expected train/CLASS/*.jpg and test/CLASS/*.jpg")
+    class_names = class_folders(folder / "train")
+    # ImageNet's own `test` has no labels and so no class folders: then `val` it is.
+    tests = [part for part in ("test", "val") if (folder / part).is_dir() and class_folders(folder / part)]
+    if not class_names or not tests:
+        where = "train" if not class_names else "test' or 'val"
+        raise DataError(f"{folder}: '{where}' must have class folders; results need images that were not trained on")
+    images = images_by_class(folder, "train", class_names)
+    return make_split(
+        request, "imagefolder", images, lambda: images_by_class(folder, tests[0], class_names), class_names
+    )
 
 
 def class_folders(folder: Path) -> tuple[str, ...]:

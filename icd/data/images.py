@@ -8,6 +8,7 @@ import hashlib
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +20,6 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from icd.data.decode import decode_rgb
-from icd.data.memory import fits
 from icd.data.pixels import pixels, require, stretched
 from icd.errors import DataError
 
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from icd.data.views import ViewFamily
 
 _FULLY_COMPARED = 100_000  # at most this many files are read to find exact duplicates
+_MOST_HELD = 4 * 10**9  # bytes; CUB-200's training images take 1.2e9
+_HELD_SHARE = 4  # at most one part in four of what is free, because trials share a machine
+_CGROUP = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,6 +188,22 @@ def decoded(files: FileImages, views: "ViewFamily", threads: int = 8) -> ArrayIm
         for _ in pool.map(decode_into, range(len(files))):
             pass
     return ArrayImages(torch.from_numpy(images_NCHW), files.labels_N)
+
+
+def fits(num_bytes: int, device: torch.device) -> bool:
+    """Whether so much may be kept for a process on a device, beside the other trials of this machine."""
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available()
+    return num_bytes <= min(_MOST_HELD, free // _HELD_SHARE)
+
+
+def available() -> int:
+    """Bytes of main memory that can be had: the machine's, or the container's where that is less."""
+    import psutil  # here, because bench/gpu_step.py runs with torch and NumPy alone
+
+    free = int(psutil.virtual_memory().available)
+    with suppress(OSError, ValueError):  # no such file, or "max"
+        free = min(free, int((_CGROUP / "memory.max").read_text()) - int((_CGROUP / "memory.current").read_text()))
+    return max(free, 0)
 
 
 def pixel_groups(images: ArrayImages) -> NDArray[np.int64]:

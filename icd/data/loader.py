@@ -67,9 +67,6 @@ def batches(
         channels_last: Memory format of the images.
         num_workers: Threads that decode files. Images in memory need none.
 
-    Yields:
-        Batches in order.
-
     Raises:
         DataError: At an image file that cannot be decoded.
     """

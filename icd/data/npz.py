@@ -1,7 +1,7 @@
 """Any images in one NPZ file: ``x_train, y_train, x_test, y_test, class_names``.
 
-Images are uint8 [N, H, W, 3] with H == W, labels integers in ``range(len(class_names))``. Optional: ``coarse_of_fine``
-(superclass of each class), ``mean`` and ``std`` (three numbers each, of pixels scaled to 0..1; CIFAR-100's otherwise).
+Images are uint8 [N, H, W, 3] with H == W, labels integers in ``range(len(class_names))``. Optional: ``mean``
+and ``std`` (three numbers each, of pixels scaled to 0..1; CIFAR-100's otherwise).
 
 Shape key:
     N: images    C: colours (3)    H, W: height, width    K: classes
@@ -18,39 +18,32 @@ import numpy as np
 import torch
 from numpy.lib import format as npy
 
-from icd.data.dataset import CIFAR100_MEAN, CIFAR100_STD, Request
+from icd.data.cifar import CIFAR100_MEAN, CIFAR100_STD
 from icd.data.images import ArrayImages
-from icd.data.split import Rgb, Split, make_split
+from icd.data.split import Request, Rgb, Split, make_split
 from icd.errors import DataError
 
 _UNREADABLE = (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error)
 
 
 def load(request: Request) -> Split:
-    """Load an NPZ file; nothing in it is unpickled, and of the test arrays only the headers are read until opened.
-
-    Args:
-        request: ``path`` names the file.
-    """
+    """Load the NPZ file ``path``; nothing in it is unpickled, and of test arrays only headers are read until opened."""
     file = request.file("npz")
     names_K = _read(file, "class_names")
-    is_list = names_K.dtype.kind == "U" and names_K.ndim == 1 and len(names_K) > 0
-    _require(is_list, file, "class_names", "must be strings [K]", names_K)
-    is_set = len(set(names_K.tolist())) == len(names_K)
-    _require(is_set, file, "class_names", "must be different from each other", names_K)
+    right = names_K.dtype.kind == "U" and names_K.ndim == 1 and len(set(names_K.tolist())) == len(names_K) > 0
+    _require(right, file, "class_names", "must be strings [K], different from each other", names_K)
     images = _images(file, "train", len(names_K))
     side = images.images_NCHW.shape[2]
     dtype, shape = _header(file, "x_test")
     _check_images(file, "x_test", dtype, shape)
     _require(shape[1] == side, file, "x_test", f"images must have x_train's side {side}", shape)
-    _check_integers(file, "y_test", *_header(file, "y_test"), shape[0], "image")
+    _check_integers(file, "y_test", *_header(file, "y_test"), shape[0])
     return make_split(
         request,
         "npz",
         images,
         lambda: _images(file, "test", len(names_K)),
         class_names=names_K.tolist(),
-        superclasses=_superclasses(file, len(names_K)),
         mean=_rgb(file, "mean", CIFAR100_MEAN),
         std=_rgb(file, "std", CIFAR100_STD),
     )
@@ -59,7 +52,7 @@ def load(request: Request) -> Split:
 def _images(file: Path, part: str, num_classes: int) -> ArrayImages:
     images_NHWC, labels_N = _read(file, f"x_{part}"), _read(file, f"y_{part}")
     _check_images(file, f"x_{part}", images_NHWC.dtype, images_NHWC.shape)
-    _check_integers(file, f"y_{part}", labels_N.dtype, labels_N.shape, len(images_NHWC), "image")
+    _check_integers(file, f"y_{part}", labels_N.dtype, labels_N.shape, len(images_NHWC))
     wrong_N = labels_N[(labels_N < 0) | (labels_N >= num_classes)]
     rule = f"labels must be in 0..{num_classes - 1} (class_names has {num_classes})"
     _require(not len(wrong_N), file, f"y_{part}", rule, "".join(map(str, wrong_N[:1])))
@@ -72,17 +65,9 @@ def _check_images(file: Path, name: str, dtype: np.dtype[Any], shape: tuple[int,
     _require(good, file, name, "must be uint8 [N, H, W, 3] with H == W", f"{dtype} {list(shape)}")
 
 
-def _check_integers(file: Path, name: str, dtype: np.dtype[Any], shape: tuple[int, ...], count: int, each: str) -> None:
-    good, rule = dtype.kind in "iu" and shape == (count,), f"must be integers [{count}], one for each {each}"
+def _check_integers(file: Path, name: str, dtype: np.dtype[Any], shape: tuple[int, ...], count: int) -> None:
+    good, rule = dtype.kind in "iu" and shape == (count,), f"must be integers [{count}], one for each image"
     _require(good, file, name, rule, f"{dtype} {list(shape)}")
-
-
-def _superclasses(file: Path, num_classes: int) -> list[int] | None:
-    coarse_K = _read(file, "coarse_of_fine", optional=True)
-    if coarse_K is None:
-        return None
-    _check_integers(file, "coarse_of_fine", coarse_K.dtype, coarse_K.shape, num_classes, "class")
-    return [int(superclass) for superclass in coarse_K]
 
 
 def _rgb(file: Path, name: str, default: Rgb) -> Rgb:

@@ -5,7 +5,7 @@ Shape key:
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -54,9 +54,24 @@ def stretched_batch(images_BCHW: Tensor, side: int) -> Tensor:
     return sized.round_().clamp_(0, 255).to(torch.uint8)
 
 
-def require_side(height: int, width: int, side: int) -> None:
-    """Refuse images that are not ``side`` x ``side``."""
-    require((height, width) == (side, side), f"image height and width == {side}", (height, width))
+class OfSquares:
+    """What families share whose views are taken from a square: a file is shown as images in memory are."""
+
+    __slots__ = ()
+
+    def evaluate(self: Any, images_BCHW: Tensor) -> Tensor:
+        """Bring a batch to the square that views are taken from, or refuse images of another size."""
+        if self.resizes:
+            return stretched_batch(images_BCHW, self.source)
+        shape = tuple(images_BCHW.shape[2:])
+        require(shape == (self.source, self.source), f"image height and width == {self.source}", shape)
+        return images_BCHW
+
+    def render(self: Any, image: "Image", view_id: int | None) -> NDArray[np.uint8]:
+        """Show a decoded file under a view, or as at test time: uint8 [3, S, S]."""
+        square_1CHW = torch.from_numpy(pixels(stretched(image, self.source) if self.resizes else image))[None]
+        shown_1CSS = self.evaluate(square_1CHW) if view_id is None else self.apply(square_1CHW, np.array([view_id]))
+        return np.ascontiguousarray(shown_1CSS[0].numpy())
 
 
 def ids_on(device: torch.device, view_ids: ViewIds, num_views: int) -> Tensor:

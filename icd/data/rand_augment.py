@@ -8,6 +8,7 @@ Shape key:
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,10 +43,6 @@ def augmented(image: "Image", operations_O: NDArray[np.int64], magnitude: int) -
     return image
 
 
-def _identity(image: "Image", strength: float) -> "Image":
-    return image
-
-
 def _affine(image: "Image", *coefficients: float) -> "Image":
     """Let (x, y) show what was at (a x + b y + c, d x + e y + f); black where that is outside."""
     from PIL.Image import Resampling, Transform
@@ -53,74 +50,29 @@ def _affine(image: "Image", *coefficients: float) -> "Image":
     return image.transform(image.size, Transform.AFFINE, coefficients, Resampling.NEAREST)
 
 
-def _shear_x(image: "Image", strength: float) -> "Image":
-    return _affine(image, 1, 0.3 * strength, 0, 0, 1, 0)
+def _enhanced(name: str, image: "Image", strength: float) -> "Image":
+    from PIL import ImageEnhance
+
+    enhanced: Image = getattr(ImageEnhance, name)(image).enhance(1 + 0.9 * strength)
+    return enhanced
 
 
-def _shear_y(image: "Image", strength: float) -> "Image":
-    return _affine(image, 1, 0, 0, 0.3 * strength, 1, 0)
-
-
-def _translate_x(image: "Image", strength: float) -> "Image":
-    return _affine(image, 1, 0, -int(150 / 331 * image.width * strength), 0, 1, 0)
-
-
-def _translate_y(image: "Image", strength: float) -> "Image":
-    return _affine(image, 1, 0, 0, 0, 1, -int(150 / 331 * image.height * strength))
-
-
-def _rotate(image: "Image", strength: float) -> "Image":
-    return image.rotate(30 * strength)
-
-
-def _enhance(name: str) -> Operation:
-    def operation(image: "Image", strength: float) -> "Image":
-        from PIL import ImageEnhance
-
-        enhanced: Image = getattr(ImageEnhance, name)(image).enhance(1 + 0.9 * strength)
-        return enhanced
-
-    return operation
-
-
-def _posterize(image: "Image", strength: float) -> "Image":
+def _changed(name: str, image: "Image", strength: float) -> "Image":
     from PIL import ImageOps
 
-    return ImageOps.posterize(image, 8 - round(4 * abs(strength)))
-
-
-def _solarize(image: "Image", strength: float) -> "Image":
-    from PIL import ImageOps
-
-    return ImageOps.solarize(image, 255 * (1 - abs(strength)))  # type: ignore[arg-type]  # any number will do
-
-
-def _auto_contrast(image: "Image", strength: float) -> "Image":
-    from PIL import ImageOps
-
-    return ImageOps.autocontrast(image)
-
-
-def _equalize(image: "Image", strength: float) -> "Image":
-    from PIL import ImageOps
-
-    return ImageOps.equalize(image)
+    arguments = {"posterize": [8 - round(4 * abs(strength))], "solarize": [255 * (1 - abs(strength))]}
+    changed: Image = getattr(ImageOps, name)(image, *arguments.get(name, []))
+    return changed
 
 
 # In torchvision's order. A view id means what it does by this order, so it stays.
 OPERATIONS: tuple[Operation, ...] = (
-    _identity,
-    _shear_x,
-    _shear_y,
-    _translate_x,
-    _translate_y,
-    _rotate,
-    _enhance("Brightness"),
-    _enhance("Color"),
-    _enhance("Contrast"),
-    _enhance("Sharpness"),
-    _posterize,
-    _solarize,
-    _auto_contrast,
-    _equalize,
+    lambda image, strength: image,
+    lambda image, strength: _affine(image, 1, 0.3 * strength, 0, 0, 1, 0),
+    lambda image, strength: _affine(image, 1, 0, 0, 0.3 * strength, 1, 0),
+    lambda image, strength: _affine(image, 1, 0, -int(150 / 331 * image.width * strength), 0, 1, 0),
+    lambda image, strength: _affine(image, 1, 0, 0, 0, 1, -int(150 / 331 * image.height * strength)),
+    lambda image, strength: image.rotate(30 * strength),
+    *(partial(_enhanced, name) for name in ("Brightness", "Color", "Contrast", "Sharpness")),
+    *(partial(_changed, name) for name in ("posterize", "solarize", "autocontrast", "equalize")),
 )

@@ -112,7 +112,6 @@ class Split:
     val: ImageSet
     test: ClosedTest
     class_names: tuple[str, ...]
-    superclasses: tuple[int, ...] | None  # superclass of each class, where the data set has some
     mean: Rgb  # of pixels scaled to 0..1
     std: Rgb
     digest: str  # of all images open to training and validation, however they are divided
@@ -132,11 +131,7 @@ def _nothing() -> NoReturn:
 def for_trial(split: Split, train_on: str, measure_on: str, purpose: str) -> Split:
     """Give what a trial trains on as ``train`` and what it is measured on as ``val``; the test set is sealed.
 
-    Args:
-        split: As read.
-        train_on: ``train`` or ``train+val``.
-        measure_on: ``val``, or ``test``: then the test set is opened, for this purpose.
-        purpose: Goes into the log.
+    Where ``measure_on`` is ``test``, it is opened first, for this purpose.
     """
     measured = split.test.open(purpose) if measure_on == "test" else split.val
     sealed = split.test.seal(f"{purpose} is measured on {measure_on} images")
@@ -156,7 +151,6 @@ def make_split(
     test: Callable[[], ImageSet],
     class_names: Sequence[str],
     *,
-    superclasses: Sequence[int] | None = None,
     mean: Rgb = IMAGENET_MEAN,
     std: Rgb = IMAGENET_STD,
 ) -> Split:
@@ -181,7 +175,6 @@ def make_split(
         val=images.subset(val_m),
         test=ClosedTest(test),
         class_names=tuple(class_names),
-        superclasses=None if superclasses is None else tuple(int(superclass) for superclass in superclasses),
         mean=mean,
         std=std,
         digest=hashlib.sha256(content.encode()).hexdigest(),
@@ -201,7 +194,7 @@ def stratified_split(
     Args:
         labels: Class of each image, [N].
         groups: Group of each image, [N]; equal numbers are kept together, across classes too.
-        val_fraction: Share of each class to validate on, in (0, 0.5].
+        val_fraction: In (0, 0.5].
         seed: Another seed, another choice.
 
     Returns:

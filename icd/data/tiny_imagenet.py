@@ -21,11 +21,7 @@ _STD: Rgb = (0.2302, 0.2265, 0.2262)
 
 
 def load(request: Request) -> Split:
-    """Decode the training images into memory now and the test images when they are opened.
-
-    Args:
-        request: ``root``, ``root/tiny-imagenet-200`` or ``root/PATH`` has the folders train and val.
-    """
+    """Decode the images of ``root``, ``root/tiny-imagenet-200`` or ``root/PATH``, test images when they are opened."""
     root = request.file("tiny_imagenet") if request.path else request.folder("tiny_imagenet")
     folder = root / _FOLDER if (root / _FOLDER).is_dir() else root
     for part in ("train", "val"):

@@ -26,16 +26,13 @@ from torch.nn import functional as F
 
 from icd.data import counter
 from icd.data.pixels import (
+    OfSquares,
     ViewIds,
     centre_offset,
     flipped_where,
     ids_on,
     pixels,
-    require,
-    require_side,
     resize_problems,
-    stretched,
-    stretched_batch,
     windows,
 )
 from icd.data.rand_augment import STRENGTHS, augmented, crop_ids, draw_operations
@@ -44,26 +41,17 @@ from icd.fields import Checked, Count, FieldProblem, NonNegativeInt, Range
 from icd.registry import Registry
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    pass
 
 # Separate streams, so that the order of an epoch says nothing about its views.
 _DRAW, _ORDER = 1, 2
 
 
 def draw(seed: int, epoch: int, indices_B: ArrayLike, num_views: int) -> NDArray[np.int64]:
-    """Choose the view each image shows in an epoch.
+    """Choose the view that each image [B] shows in an epoch: int64 [B], uniform over ``range(num_views)``.
 
-    A pure function of (seed, epoch, image index): the batch an image is in, the process and a resume do not
-    matter.
-
-    Args:
-        seed: The trial's augmentation seed; equal seeds give common random numbers across trials.
-        epoch: Epoch number.
-        indices_B: Indices of the images in the training set, [B].
-        num_views: ``ViewFamily.num_views``.
-
-    Returns:
-        int64 [B], uniform over ``range(num_views)``.
+    A pure function of (seed, epoch, image index): the batch an image is in, the process and a resume do not matter.
+    Equal seeds give common random numbers across trials.
     """
     return counter.below(num_views, _DRAW, seed, epoch, indices_B)
 
@@ -75,7 +63,7 @@ def order(seed: int, epoch: int, n: int) -> NDArray[np.int64]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CropFlip(Checked):
+class CropFlip(OfSquares, Checked):
     """Zero-pad, crop a window, mirror left to right: CIFAR (pad 4: 162 views), CUB (256 -> 224: 2178 views).
 
     View id ``(flip * span + oy) * span + ox``: the window whose upper left corner is (oy, ox) in the padded
@@ -112,36 +100,19 @@ class CropFlip(Checked):
 
     def apply(self, images_BCHW: Tensor, view_ids_B: ViewIds) -> Tensor:
         ids_B = ids_on(images_BCHW.device, view_ids_B, self.num_views)
-        source_BCHW = self._sources(images_BCHW)
+        source_BCHW = OfSquares.evaluate(self, images_BCHW)
         padded_BCHW = F.pad(source_BCHW, (self.pad,) * 4) if self.pad else source_BCHW
         crops_BCSS = windows(padded_BCHW, ids_B // self.span % self.span, ids_B % self.span, self.size)
         return flipped_where(crops_BCSS, ids_B >= self.span**2) if self.flip else crops_BCSS
 
     def evaluate(self, images_BCHW: Tensor) -> Tensor:
-        source_BCHW = self._sources(images_BCHW)
+        source_BCHW = OfSquares.evaluate(self, images_BCHW)
         start = centre_offset(self.source, self.size)
         return source_BCHW[:, :, start : start + self.size, start : start + self.size]
 
-    def render(self, image: "Image", view_id: int | None) -> NDArray[np.uint8]:
-        source_CHW, start = pixels(stretched(image, self.source)), centre_offset(self.source, self.size)
-        if view_id is None:
-            return np.ascontiguousarray(source_CHW[:, start : start + self.size, start : start + self.size])
-        require(0 <= view_id < self.num_views, f"0 <= view id < {self.num_views}", view_id)
-        flip, place = divmod(view_id, self.span**2)
-        oy, ox = divmod(place, self.span)
-        padded_CHW = np.pad(source_CHW, ((0, 0), (self.pad,) * 2, (self.pad,) * 2)) if self.pad else source_CHW
-        crop_CSS = padded_CHW[:, oy : oy + self.size, ox : ox + self.size]
-        return np.ascontiguousarray(crop_CSS[:, :, ::-1] if flip else crop_CSS)
-
-    def _sources(self, images_BCHW: Tensor) -> Tensor:
-        if self.resize is not None:
-            return stretched_batch(images_BCHW, self.resize)
-        require_side(images_BCHW.shape[2], images_BCHW.shape[3], self.source)
-        return images_BCHW
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Identity(Checked):
+class Identity(OfSquares, Checked):
     """No augmentation: one view, the image itself; files are stretched to the square first."""
 
     size: Count
@@ -156,16 +127,9 @@ class Identity(Checked):
         ids_on(images_BCHW.device, view_ids_B, 1)
         return self.evaluate(images_BCHW)
 
-    def evaluate(self, images_BCHW: Tensor) -> Tensor:
-        return stretched_batch(images_BCHW, self.size)
-
-    def render(self, image: "Image", view_id: int | None) -> NDArray[np.uint8]:
-        require(view_id in (None, 0), "view id == 0", view_id)
-        return pixels(stretched(image, self.size))
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RandAugment(Checked):
+class RandAugment(OfSquares, Checked):
     """Crop and mirror as ``crop_flip`` does, then apply ``num_ops`` of RandAugment's 14 operations.
 
     The view id seeds the crop, the operations, drawn with replacement, and their signs. The pixels of an operation are
@@ -214,15 +178,6 @@ class RandAugment(Checked):
 
     def evaluate(self, images_BCHW: Tensor) -> Tensor:
         return self.crops.evaluate(images_BCHW)
-
-    def render(self, image: "Image", view_id: int | None) -> NDArray[np.uint8]:
-        if view_id is None:
-            return self.crops.render(image, None)
-        require(0 <= view_id < self.num_views, f"0 <= view id < {self.num_views}", view_id)
-        ids_1 = np.array([view_id])
-        cropped_CSS = self.crops.render(image, int(crop_ids(ids_1, self.crops.num_views)[0]))
-        shown_1CSS = self._augmented(cropped_CSS[None], ids_1)
-        return np.ascontiguousarray(shown_1CSS[0])
 
     def _augmented(self, cropped_BCSS: NDArray[np.uint8], ids_B: NDArray[np.int64]) -> NDArray[np.uint8]:
         from PIL import Image

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from icd.data import counter
-from icd.data.pixels import ViewIds, flipped_where, ids_on, pixels, require, require_side, resize_problems
+from icd.data.pixels import OfSquares, ViewIds, flipped_where, ids_on, pixels, require, resize_problems
 from icd.fields import Checked, Count, FieldProblem, Range
 from icd.kept import kept
 
@@ -28,7 +28,7 @@ _TRIES = 10  # torchvision's number of tries before it takes the centre
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RotateFlip(Checked):
+class RotateFlip(OfSquares, Checked):
     """Rotate about the centre with nearest sampling and black corners, mirror left to right (Tiny-ImageNet).
 
     View id ``flip * steps + step``: rotate by ``-degrees + 2 * degrees * step / (steps - 1)``
@@ -53,7 +53,7 @@ class RotateFlip(Checked):
         return self.size
 
     def apply(self, images_BCHW: Tensor, view_ids_B: ViewIds) -> Tensor:
-        require_side(images_BCHW.shape[2], images_BCHW.shape[3], self.size)
+        images_BCHW = self.evaluate(images_BCHW)
         ids_B = ids_on(images_BCHW.device, view_ids_B, self.num_views)
         sources_AP = _rotation_table(self.size, float(self.degrees), self.steps, images_BCHW.device)
         # One black pixel behind each image stands for everything outside of it.
@@ -62,16 +62,6 @@ class RotateFlip(Checked):
         turned_BCP = flat_BCP.gather(2, take_B1P.expand(-1, flat_BCP.shape[1], -1))
         turned_BCSS = turned_BCP.view(*turned_BCP.shape[:2], self.size, self.size)
         return flipped_where(turned_BCSS, ids_B >= self.steps) if self.flip else turned_BCSS
-
-    def evaluate(self, images_BCHW: Tensor) -> Tensor:
-        require_side(images_BCHW.shape[2], images_BCHW.shape[3], self.size)
-        return images_BCHW
-
-    def render(self, image: "Image", view_id: int | None) -> NDArray[np.uint8]:
-        image_1CHW = torch.from_numpy(pixels(image))[None]
-        if view_id is None:
-            return np.ascontiguousarray(self.evaluate(image_1CHW)[0].numpy())
-        return np.ascontiguousarray(self.apply(image_1CHW, np.array([view_id]))[0].numpy())
 
 
 @kept
@@ -118,11 +108,10 @@ class RandomResizedCrop(Checked):
     def rules(self) -> Iterator[FieldProblem]:
         return resize_problems(self.resize, self.size)
 
-    def apply(self, images_BCHW: Tensor, view_ids_B: ViewIds) -> Tensor:
+    def apply(self, images_BCHW: Tensor, view_ids_B: ViewIds | None = None) -> Tensor:
         raise ValueError("random_resized_crop shows image files only; choose crop_flip for images held in memory")
 
-    def evaluate(self, images_BCHW: Tensor) -> Tensor:
-        raise ValueError("random_resized_crop shows image files only; choose crop_flip for images held in memory")
+    evaluate = apply
 
     def render(self, image: "Image", view_id: int | None) -> NDArray[np.uint8]:
         from PIL.Image import Resampling

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Exported", "ablate_sweep", "best", "confirm_sweep", "export", "read"]
 
+_CONFIRM = {"top", "seeds", "against", "train_on", "alpha", "adaptive", "failed_runs", "race"}
+_ABLATE = {"trial", "seeds", "failed_runs"}
+
 
 def best(name: str, *, root: Path | str | None = None) -> TrialRecord:
     """Give the best complete trial of a sweep by its first objective.
@@ -32,19 +35,13 @@ def best(name: str, *, root: Path | str | None = None) -> TrialRecord:
 
 
 def confirm_sweep(name: str, **options: Any) -> "Outcome":
-    """Retrain the best trials of a sweep and named baselines on fresh shared seeds; see ``icd confirm``.
+    """Retrain the best trials of a sweep and named baselines on fresh shared seeds, as ``icd confirm`` does.
 
     Args:
         name: Of the sweep.
-        **options: What ``icd.results.confirm.run_confirmation`` and ``make_plan`` take; the rest as for
-            ``icd.search.sweep``.
+        **options: Those of ``icd.results.confirm.make_plan``, ``race``, and those of ``icd.search.sweep``.
     """
-    from icd.results.confirm import run_confirmation
-    from icd.search import settings_of
-
-    own = ("top", "seeds", "against", "train_on", "alpha", "adaptive", "failed_runs", "race", *_ROUNDS)
-    asked = {key: options.pop(key) for key in own if key in options}
-    return run_confirmation(name, settings_of(options), **asked)  # type: ignore[arg-type]
+    return _run("confirm", name, options, _CONFIRM)
 
 
 def ablate_sweep(name: str, **options: Any) -> "Outcome":
@@ -52,17 +49,18 @@ def ablate_sweep(name: str, **options: Any) -> "Outcome":
 
     Args:
         name: Of the sweep.
-        **options: What ``icd.results.ablate.run_ablation`` and ``make_plan`` take; the rest as for
-            ``icd.search.sweep``.
+        **options: Those of ``icd.results.ablate.make_plan``, and those of ``icd.search.sweep``.
     """
-    from icd.results.ablate import run_ablation
+    return _run("ablate", name, options, _ABLATE)
+
+
+def _run(stage: Stage, name: str, options: dict[str, Any], of_plan: set[str]) -> "Outcome":
+    from icd.results.run_plan import run_plan
     from icd.search import settings_of
 
-    asked = {key: options.pop(key) for key in ("trial", "seeds", "failed_runs", *_ROUNDS) if key in options}
-    return run_ablation(name, settings_of(options), **asked)  # type: ignore[arg-type]
-
-
-_ROUNDS = ("anew", "keep_seeds", "overrides")
+    of_plan = of_plan | {"anew", "keep_seeds", "overrides"}
+    asked = {key: options.pop(key) for key in of_plan & options.keys()}
+    return run_plan(stage, name, settings_of(options), **asked)  # type: ignore[arg-type]
 
 
 def read(name: str, stage: Stage, *, root: Path | str | None = None) -> "Outcome | None":

@@ -3,7 +3,6 @@
 Nothing is looked up on test images: arms train on the training images and are measured on the validation images.
 """
 
-from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,11 @@ from icd.config.trial import TrialConfig
 from icd.errors import StateError
 from icd.losses import KnowledgeDistillation
 from icd.methods import CellDistillation
-from icd.results.outcome import WHOLE, FailedRuns, Outcome
+from icd.results.outcome import WHOLE, FailedRuns
 from icd.results.plan import Plan
 from icd.results.read_outcome import outcome_of
-from icd.results.run_plan import run_plan
 from icd.results.searched import Searched, planned_arm
 from icd.search import default_root
-from icd.search.settings import Settings
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_index import pasted
 
@@ -73,28 +70,6 @@ def complexity(config: TrialConfig) -> int:
     ]
     present = [clustered, not isinstance(loss, KnowledgeDistillation), *changed, *settings]
     return len(method.scales) - 1 + sum(bool(part) for part in present)
-
-
-def run_ablation(
-    name: str,
-    settings: Settings,
-    *,
-    anew: bool = False,
-    keep_seeds: bool = False,
-    overrides: Sequence[str] = (),
-    **asked: Any,
-) -> Outcome:
-    """Take a configuration apart, or go on with it; a plan that was begun stays as it is. See ``run_plan``.
-
-    Args:
-        name: Of the sweep.
-        settings: How and where.
-        anew: Begin another ablation, on seeds of its own.
-        keep_seeds: Begin another on the seeds of the last one, with the runs that it has.
-        overrides: Changes of the sweep's resources.
-        **asked: What ``make_plan`` takes; None is not asked.
-    """
-    return run_plan("ablate", name, settings, make_plan, asked, anew=anew, keep_seeds=keep_seeds, overrides=overrides)
 
 
 def make_plan(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from icd.config.forms import full_form
+from icd.config.document import full_form
 from icd.config.ranges import Choice, plain
 from icd.config.read_sweep import read_sweep
 from icd.config.space import fixed_part

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from icd.config.forms import is_range
+from icd.config.document import is_range
 from icd.results.outcome import Outcome
 from icd.results.read_outcome import outcome_of
 from icd.results.words import flat_text, flattened, measured

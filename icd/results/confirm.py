@@ -2,50 +2,21 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from icd.config.sweep import Baseline, SweepConfig
 from icd.config.trial import TrialConfig
 from icd.errors import StateError, UsageError, did_you_mean
 from icd.methods import PAPER_ROWS
-from icd.results.outcome import FailedRuns, Outcome
-from icd.results.plan import Plan, PlannedArm
-from icd.results.race import in_race_order, run_race
-from icd.results.run_plan import run_plan
+from icd.results.outcome import FailedRuns, PlannedArm
+from icd.results.plan import Plan
+from icd.results.race import in_race_order
 from icd.results.searched import Searched, planned_arm
 from icd.search import default_root
-from icd.search.settings import Settings
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_index import pasted
 
 USUAL_BASELINES = ("KD", "SD-KD", "iCD-KD")
-
-
-def run_confirmation(
-    name: str,
-    settings: Settings,
-    *,
-    race: int | None = None,
-    anew: bool = False,
-    keep_seeds: bool = False,
-    overrides: Sequence[str] = (),
-    **asked: Any,
-) -> Outcome:
-    """Confirm a sweep, or go on with it; a plan that was begun stays as it is. See ``run_plan``.
-
-    Args:
-        name: Of the sweep.
-        settings: How and where.
-        race: Give so many of the best trials two further seeds on validation images first; see ``icd.results.race``.
-        anew: Begin another confirmation, on seeds of its own.
-        keep_seeds: Begin another on the seeds of the last one, with the runs that it has.
-        overrides: Changes of the sweep's resources.
-        **asked: What ``make_plan`` takes; None is not asked.
-    """
-    if race is not None:
-        run_race(name, settings, race, overrides)
-    asked["race"] = race
-    return run_plan("confirm", name, settings, make_plan, asked, anew=anew, keep_seeds=keep_seeds, overrides=overrides)
 
 
 def make_plan(

@@ -7,7 +7,6 @@ from typing import Any, Literal
 from icd.results.stats import OverPairs
 from icd.search.core.records import Stage
 
-ArmKind = Literal["finalist", "baseline"]
 FailedRuns = Literal["left-out", "chance-level"]
 WHOLE = "whole"  # label of the configuration that an ablation takes apart
 # ``open``: runs are left, and nothing is judged before they ended.
@@ -33,18 +32,39 @@ class Run:
     seconds: float = field(compare=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Arm:
-    """One configuration on all its seeds.
+@dataclass(frozen=True, kw_only=True)
+class PlannedArm:
+    """One configuration of a plan.
 
     Attributes:
         label: ``trial 12``, the paper's name (``iCD-KD``), or what was changed (``without scale 1``).
-        kind: Finalist or baseline.
+        kind: Finalist or baseline; every finalist is compared with every baseline.
         trial: The search trial it was found as.
         search_value: What the search measured for it on validation images, where it did.
         parts: How many parts it has, where that was counted.
-        config: Its trial document, without a seed of its own; empty where it was trained on several pairs.
-        pairs: Its trial document on each teacher-student pair; empty where it was trained on one.
+        config: Its trial document, without a seed of its own; empty where it is trained on several pairs.
+        pairs: Its trial document on each teacher-student pair; empty where it is trained on one.
+    """
+
+    label: str
+    kind: Literal["finalist", "baseline"]
+    trial: int | None = None
+    search_value: float | None = None
+    parts: int | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+    pairs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def documents(self) -> Mapping[str, Mapping[str, Any]]:
+        """Its trial documents by pair; the only one is named with nothing."""
+        return self.pairs or {"": self.config}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm(PlannedArm):
+    """A configuration on all its seeds.
+
+    Attributes:
         runs: By seed, complete ones only.
         failures: Seed and reason of runs that diverged or failed.
         mean: Of the runs' values; None without runs.
@@ -55,13 +75,6 @@ class Arm:
         worst_rank: Its worst place; None likewise.
     """
 
-    label: str
-    kind: ArmKind
-    trial: int | None = None
-    search_value: float | None = None
-    parts: int | None = None
-    config: Mapping[str, Any] = field(default_factory=dict)
-    pairs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     runs: tuple[Run, ...] = ()
     failures: Mapping[int, str] = field(default_factory=dict)
     mean: float | None = None

@@ -8,12 +8,12 @@ import hashlib
 import itertools
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from icd.config.sweep import Objective
 from icd.errors import StateError
-from icd.results.outcome import ArmKind, FailedRuns
+from icd.results.outcome import FailedRuns, PlannedArm
 from icd.results.stats import Contrast, futile
 from icd.search.core.records import Stage, TrialRecord
 from icd.search.study.ledger import Ledger
@@ -27,34 +27,6 @@ SEED_BLOCKS = 1_000_000
 
 # Values by arm and teacher-student pair, and by pair and seed.
 Measured = Mapping[tuple[str, str], Mapping[tuple[str, int], float]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlannedArm:
-    """One configuration.
-
-    Attributes:
-        label: Its name in tables.
-        kind: Finalist or baseline; every finalist is compared with every baseline.
-        trial: The search trial it comes from.
-        search_value: What the search measured for it.
-        parts: How many parts it has, where that was counted.
-        config: Its trial document; empty where it is trained on several pairs.
-        pairs: Its trial document on each pair; empty where it is trained on one.
-    """
-
-    label: str
-    kind: ArmKind
-    trial: int | None = None
-    search_value: float | None = None
-    parts: int | None = None
-    config: Mapping[str, Any] = field(default_factory=dict)
-    pairs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-
-    @property
-    def documents(self) -> Mapping[str, Mapping[str, Any]]:
-        """Its trial documents by pair; the only one is named with nothing."""
-        return self.pairs or {"": self.config}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from icd.config.sweep import RankName
-from icd.results.outcome import Arm, Comparison, Outcome, Run, Verdict
-from icd.results.plan import Measured, Plan, PlannedArm, contrasts_of, stored_plans
+from icd.results.outcome import Arm, Comparison, Outcome, PlannedArm, Run, Verdict
+from icd.results.plan import Measured, Plan, contrasts_of, stored_plans
 from icd.results.sentences import statement_of
 from icd.results.stats import Estimate, compare, expected_maximum, over_pairs, simplest_within_one_se
 from icd.search.core.ranks import mean_rank, worst_rank
@@ -29,7 +29,18 @@ def outcome_of(ledger: Ledger, stage: Stage, round_: int | None = None) -> Outco
     plan, everything = plans[-1], ledger.records(stage)
     records = plan.records(everything)
     finished, values, said = plan.finished(records), plan.values(records), _said(ledger, plan)
-    arms = _arms(plan, records, values, said)
+    ranks = ranks_of_arms(plan.members, values)
+    arms = tuple(
+        _arm(
+            arm,
+            [record for record in records if record.attributes["arm"] == arm.label],
+            values,
+            plan.members,
+            search_value=said.get(arm.label, arm.search_value),
+            **dict(zip(("mean_rank", "worst_rank"), ranks.get(arm.label, ()), strict=False)),
+        )
+        for arm in plan.arms
+    )
     found = Outcome(
         sweep=ledger.name,
         stage=stage,
@@ -121,52 +132,30 @@ def _said(ledger: Ledger, plan: Plan) -> dict[str, float]:
     return {label: value for label, value in values.items() if value is not None}
 
 
-def _arms(plan: Plan, records: Sequence[TrialRecord], values: Measured, said: Mapping[str, float]) -> tuple[Arm, ...]:
-    ranks = ranks_of_arms(plan.members, values)
-    found = []
-    for arm in plan.arms:
-        own = [record for record in records if record.attributes["arm"] == arm.label]
-        on_pairs = {name: values[arm.label, name].values() for name in plan.members if name}
-        mean, worst = ranks.get(arm.label, (None, None))
-        found.append(
-            replace(
-                reached(arm, own),
-                search_value=said.get(arm.label) if arm.search_value is None else arm.search_value,
-                on_pairs={
-                    name: statistics.fmean(reached_there) for name, reached_there in on_pairs.items() if reached_there
-                },
-                mean_rank=mean,
-                worst_rank=worst,
-            )
-        )
-    return tuple(found)
-
-
-def reached(arm: PlannedArm, own: Sequence[TrialRecord]) -> Arm:
+def _arm(arm: PlannedArm, own: Sequence[TrialRecord], values: Measured, members: Sequence[str], **more: Any) -> Arm:
     """Say what an arm reached in its runs."""
-    runs = tuple(_run(record) for record in own if record.state == "complete")
-    values = [run.value for run in runs]
+    runs = tuple(
+        Run(
+            trial=record.number,
+            seed=int(record.attributes["seed"]),
+            value=record.values[0],
+            evaluations=_evaluations(record),
+            seconds=float(record.attributes.get("seconds", 0.0)),
+        )
+        for record in own
+        if record.state == "complete"
+    )
+    reached = [run.value for run in runs]
+    on_pairs = {
+        name: statistics.fmean(there.values()) for name in members if name and (there := values[arm.label, name])
+    }
     return Arm(
-        label=arm.label,
-        kind=arm.kind,
-        trial=arm.trial,
-        parts=arm.parts,
-        config=arm.config,
-        pairs=arm.pairs,
+        **{**vars(arm), **more},
         runs=runs,
         failures={int(r.attributes["seed"]): r.reason for r in own if r.state in ("pruned", "failed")},
-        mean=statistics.fmean(values) if values else None,
-        sd=statistics.stdev(values) if len(values) > 1 else None,
-    )
-
-
-def _run(record: TrialRecord) -> Run:
-    return Run(
-        trial=record.number,
-        seed=int(record.attributes["seed"]),
-        value=record.values[0],
-        evaluations=_evaluations(record),
-        seconds=float(record.attributes.get("seconds", 0.0)),
+        mean=statistics.fmean(reached) if reached else None,
+        sd=statistics.stdev(reached) if len(reached) > 1 else None,
+        on_pairs=on_pairs,
     )
 
 

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,10 @@ from scipy.special import stdtrit
 
 from icd.config.sweep import SweepConfig
 from icd.errors import StateError
+from icd.results import ablate, confirm
 from icd.results.outcome import Arm, Outcome
 from icd.results.plan import Plan, begin_plan, stored_plans
+from icd.results.race import run_race
 from icd.results.read_outcome import outcome_of
 from icd.results.sentences import NAMES
 from icd.search.core.records import Stage
@@ -24,41 +26,46 @@ from icd.search.trial_list import run_stage
 from icd.text import runs_wait
 from icd.training.checkpoints import write_durably
 
+_MAKERS: dict[Stage, Callable[..., Plan]] = {"confirm": confirm.make_plan, "ablate": ablate.make_plan}
+
 
 def run_plan(
     stage: Stage,
     name: str,
     settings: Settings,
-    make_plan: Callable[..., Plan],
-    asked: Mapping[str, Any],
     *,
+    race: int | None = None,
     anew: bool = False,
     keep_seeds: bool = False,
     overrides: Sequence[str] = (),
+    **asked: Any,
 ) -> Outcome:
     """Begin a plan of a sweep, or go on with the one that was begun where nothing is asked.
 
     Args:
-        stage: Of the plan.
+        stage: Of the plan: ``confirm`` or ``ablate``.
         name: Of the sweep.
         settings: How and where.
-        make_plan: Takes the study, the sweep and what is asked.
-        asked: What was said of the plan; None is nothing.
+        race: Give so many of the best trials two further seeds on validation images first; see ``icd.results.race``.
         anew: Begin another round, on seeds of its own.
         keep_seeds: Begin another round on the seeds of the last one, with the runs that it has.
         overrides: Changes of the sweep's resources.
+        **asked: What the stage's ``make_plan`` takes; None is not asked.
 
     Raises:
         StateError: If another driver has the sweep, or a different plan was begun.
         Interrupted: If a signal stopped it; the same call goes on.
     """
+    if race is not None:
+        run_race(name, settings, race, overrides)
+        asked["race"] = race
     said = {key: value for key, value in asked.items() if value not in (None, ())}
 
     def listed(ledger: Ledger, sweep: SweepConfig) -> Plan:
         plans = stored_plans(ledger, stage)
         if plans and not (anew or keep_seeds or said):
             return plans[-1]
-        wanted = make_plan(ledger, sweep, root=settings.root, **said)
+        wanted = _MAKERS[stage](ledger, sweep, root=settings.root, **said)
         return begin_plan(ledger, wanted, anew=anew, keep_seeds=keep_seeds)
 
     train_listed(stage, name, settings, listed, overrides)

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from icd.config.sweep import Baseline, SweepConfig
 from icd.config.trial import TrialConfig
-from icd.results.outcome import ArmKind
-from icd.results.plan import PlannedArm, planned_seeds, seeds_beside
+from icd.results.outcome import PlannedArm
+from icd.results.plan import planned_seeds, seeds_beside
 from icd.search.core.records import TrialRecord, in_order
 from icd.search.study.ledger import Ledger
 from icd.search.suggest.search_space import SearchSpace
@@ -63,17 +64,14 @@ class Searched:
 
 
 def planned_arm(
-    label: str, kind: ArmKind, configs: Configs, *, found: TrialRecord | None = None, parts: int | None = None
+    label: str,
+    kind: Literal["finalist", "baseline"],
+    configs: Configs,
+    *,
+    found: TrialRecord | None = None,
+    parts: int | None = None,
 ) -> PlannedArm:
-    """Plan a configuration.
-
-    Args:
-        label: Its name in tables.
-        kind: Finalist or baseline.
-        configs: Its configurations.
-        found: The search trial it comes from.
-        parts: How many parts it has.
-    """
+    """Plan a configuration under a label; ``found`` is the search trial it comes from, ``parts`` its count of parts."""
     documents = {pair: config.to_data() for pair, config in configs.items()}
     return PlannedArm(
         label=label,

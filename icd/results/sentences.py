@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Sequence
 
 from icd.results.outcome import WHOLE, Arm, Comparison, FailedRuns, Outcome, Verdict
+from icd.results.stats import expected_maximum
+from icd.text import plural
 
 NAMES = {"confirm": "confirmation", "ablate": "ablation"}
 _COUNTED = {"left-out": "is left out", "chance-level": "counts as chance level if it diverged"}
@@ -56,7 +58,8 @@ def _against_baselines(found: Outcome, own: Sequence[Comparison]) -> list[str]:
     winner = found.arm(found.winner or "")
     spread = "" if winner.sd is None else f" (sd {winner.sd:.2f})"
     over = f", mean of {len(found.pairs)} pairs" if found.pairs else ""
-    said = f"{winner.label} reaches {winner.mean:.2f} % top-1 on test images{over}{spread}, {seeds(len(winner.runs))}."
+    count = plural(len(winner.runs), "seed")
+    said = f"{winner.label} reaches {winner.mean:.2f} % top-1 on test images{over}{spread}, {count}."
     first = [headline(found)] if own else []
     return [*first, said, *(f"Against {item.against}: {facts(item)}." for item in own)]
 
@@ -132,11 +135,31 @@ def facts(item: Comparison) -> str:
         return "no runs of both"
     parts = [f"{item.difference:+.2f} points"]
     parts += [f"interval {item.interval}"] if item.interval else []
-    parts.append(seeds(item.seeds))
+    parts.append(plural(item.seeds, "seed"))
     parts += [f"p {item.p:.2g}"] if item.p is not None else []
     if item.verdict == "no difference shown" and item.detectable is not None:
         parts.append(f"{item.detectable:.2f} points would have been shown in four of five cases")
     return ", ".join(parts)
+
+
+def luck(trials: int, confirmation: Outcome | None, ablation: Outcome | None) -> str:
+    """Say by how much the best trial's top-1 is too high if all trials are equally good: `sd E[max]`.
+
+    The spread over seeds is that of an ablation, which measures as the search does, else of a confirmation. It is empty
+    where neither has one.
+    """
+    known = [] if ablation is None else [(ablation.whole, f"trial {ablation.trial} on validation images")]
+    if confirmation is not None and confirmation.winner is not None:
+        known.append((confirmation.arm(confirmation.winner), f"{confirmation.winner} on test images"))
+    for arm, source in known if trials else ():
+        if arm.sd is not None:
+            count = plural(len(arm.runs), "seed")
+            return (
+                f"If all {plural(trials, 'complete trial')} of the search were equally good, the best score would be "
+                f"too high by about {arm.sd * expected_maximum(trials):.2g} points on average (standard deviation over "
+                f"seeds {arm.sd:.2f} points, of {source}, {count}). Where they differ, it is less."
+            )
+    return ""
 
 
 def ranked(baseline: str, items: Sequence[Comparison]) -> list[str]:
@@ -172,8 +195,3 @@ def failures(arms: Iterable[Arm], counted: FailedRuns) -> list[str]:
 def listed(words: Sequence[str]) -> str:
     """Join words: ``a, b and c``."""
     return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
-
-
-def seeds(count: int) -> str:
-    """Count seeds."""
-    return f"{count} seed" if count == 1 else f"{count} seeds"

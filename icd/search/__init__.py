@@ -17,6 +17,7 @@ from icd.search.core.roots import default_root, root_of
 
 if TYPE_CHECKING:
     from icd.config.yaml import Document
+    from icd.search.asking import TryResult
     from icd.search.controller.controller import SweepController
     from icd.search.core.records import TrialRecord
     from icd.search.planning import Plan
@@ -38,6 +39,7 @@ __all__ = [
     "sync",
     "trial_rows",
     "trials",
+    "try_trial",
 ]
 
 Source = str | Path | Mapping[str, Any]
@@ -157,6 +159,29 @@ def trial_rows(name: str, *, root: Path | str | None = None) -> list[dict[str, A
     return flat_rows(ledger.records(), [item["metric"] for item in plain_sweep(ledger)["objectives"]])
 
 
+def try_trial(
+    name: str,
+    overrides: Sequence[str],
+    *,
+    base: int | None = None,
+    label: str = "",
+    wait_s: float = 10.0,
+    root: Path | str | None = None,
+) -> "TryResult":
+    """Ask a sweep for one more trial: what a trial has, the best one or ``base``, with other values set.
+
+    A driver at work takes it within seconds, and for so long this waits; without one it is queued for the next
+    ``resume``. A configuration that a trial has already is not asked for again: then this tells of that trial.
+
+    Raises:
+        ConfigError: With every problem of what is set.
+        StateError: If there is no such sweep or trial, or its budget is used.
+    """
+    from icd.search.asking import try_trial as ask
+
+    return ask(root_of(root), name, overrides, base=base, label=label, wait_s=wait_s)
+
+
 def stop(name: str, *, now: bool = False, root: Path | str | None = None) -> str:
     """Ask a sweep's driver to finish what runs and leave, or to leave after the current epoch; returns who it is.
 
@@ -209,7 +234,7 @@ def sync(
 
 
 def _document(source: Source, overrides: Sequence[str], name: str | None) -> "Document":
-    from icd.config.plugin_sources import with_ambient, with_sources
+    from icd.config.plugins import with_ambient, with_sources
     from icd.config.yaml import Document, apply_overrides, read_yaml
 
     if isinstance(source, Mapping):

@@ -8,7 +8,7 @@ from typing import Any
 
 from icd.config.checks import notes_of
 from icd.config.names import shown_params
-from icd.config.sweep import PrunerConfig, Start, SweepConfig
+from icd.config.sweep import PrunerConfig, SweepConfig
 from icd.config.trial import TrialConfig
 from icd.config.walk import Dimension
 from icd.models import build_model
@@ -20,7 +20,7 @@ from icd.search.settings import Settings, preparation
 from icd.search.study.database import memory_storage
 from icd.search.study.ledger import Ledger
 from icd.search.suggest.samplers import drive
-from icd.search.suggest.search_space import SearchSpace
+from icd.search.suggest.search_space import SearchSpace, Start
 from icd.search.suggest.warm_start import planned_starts
 from icd.worker.gpus import visible_gpus
 

@@ -7,9 +7,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
-from icd.config.engine import engine_asked
 from icd.config.read_sweep import read_sweep
-from icd.config.sweep import SweepConfig
+from icd.config.sweep import SweepConfig, engine_asked
 from icd.config.yaml import Document, apply_overrides
 from icd.errors import SetupError
 from icd.search.controller.controller import SweepController
@@ -180,6 +179,9 @@ class Session:
             driver.stop_now, driver.stopped_by = True, "stop"
         elif asked == "drain" and not driver.drain:
             driver.drain, driver.stopped_by = True, "stop"
+        for request in self.files.requests():
+            if driver.take(request):
+                self.files.forget_request(request)
         if self._shared is not None:
             self._shared.check()
         self.settings.watch(driver, self._executor)

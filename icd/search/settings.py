@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from icd.config.engine import Engine, engine_asked
-from icd.config.sweep import SweepConfig
+from icd.config.sweep import Engine, SweepConfig, engine_asked
 from icd.config.trial import TrialConfig
 from icd.search.core.preparation import PreflightRequest
 from icd.storage.bucket import url_of

@@ -1,6 +1,7 @@
 """What the reading verbs say of a sweep, from its study and its folder; drives nothing."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -46,6 +47,7 @@ class SweepStatus:
         stopped_by: Why its last driver left; empty where one drives it or was killed.
         created: UTC time.
         folder: Its folder.
+        requests: How many trials that ``icd try`` asked for are not in the study yet.
         quarantined: What is said of GPUs and nodes that get no more trials of this driver's run.
         devices: What complete trials took on each type of device.
         warnings: What makes the numbers say less than they seem to.
@@ -64,6 +66,7 @@ class SweepStatus:
     used: Mapping[str, float | None] = field(default_factory=dict)
     stopped_by: str = ""
     created: str = ""
+    requests: int = 0
     quarantined: Sequence[str] = ()
     devices: Sequence[DeviceUse] = ()
     warnings: Sequence[str] = ()
@@ -209,7 +212,9 @@ def _status(root: Path, ledger: Ledger, records: Sequence[TrialRecord]) -> Sweep
     attributes, sweep = ledger.attributes, plain_sweep(ledger)
     driver = driver_of(root, ledger.name)
     stopped_by = "" if driver else str(attributes.get("stopped_by", ""))
-    more = any(record.state == "running" for record in records)
+    folder, used = sweep_folder(root, ledger.name), sum(record.counts for record in records)
+    requests, trials = len(sweep_files_of(folder).requests()), sweep["budget"]["trials"]
+    more = any(record.state == "running" for record in records) or (requests > 0 and used < (trials or math.inf))
     finished = stopped_by in _ENDED_BY_ITSELF and not more
     gpus = attributes.get("gpus_per_trial")
     seconds = sum(float(record.attributes.get("seconds", 0.0)) for record in records)
@@ -226,13 +231,14 @@ def _status(root: Path, ledger: Ledger, records: Sequence[TrialRecord]) -> Sweep
         directions=[item["direction"] for item in sweep["objectives"]],
         budget={name: sweep["budget"][name] for name in ("trials", "hours", "gpu_hours")},
         used={
-            "trials": sum(record.counts for record in records),
+            "trials": used,
             "hours": float(attributes.get("seconds", 0.0)) / 3600,
             "gpu_hours": None if gpus is None else float(gpus) * seconds / 3600,
         },
         stopped_by=stopped_by,
         created=str(attributes.get("created", "")),
-        folder=sweep_folder(root, ledger.name),
+        folder=folder,
+        requests=requests,
         quarantined=list(attributes.get(QUARANTINED, ())),
         devices=devices,
         warnings=[warning] if warning else [],

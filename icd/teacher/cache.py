@@ -11,11 +11,11 @@ Shape key:
 import json
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -244,12 +244,7 @@ class TeacherCache:
         return [(rows_CRK[:num], verdicts_CV[:num]) for rows_CRK, verdicts_CV in made]
 
 
-def open_cache(
-    plan: CachePlan,
-    config: TrialConfig,
-    teacher: Network | None,
-    folder: Path,
-) -> TeacherCache | None:
+def open_cache(plan: CachePlan, config: TrialConfig, teacher: Network | None, folder: Path) -> TeacherCache | None:
     """Open the cache that was planned, None for ``off``."""
     return None if teacher is None or plan.mode == "off" else TeacherCache(folder, plan, config, teacher)
 
@@ -290,19 +285,3 @@ def summary(plan: CachePlan, cache: TeacherCache | None = None) -> str:
         filled = sum(block.filled() for block in cache.blocks) / sum(block.spec.num_slots for block in cache.blocks)
         there = f", {filled:.0%} of it there"
     return f"teacher cache: {plan.mode} of {_gb(plan.num_bytes)}{there} ({plan.reason})"
-
-
-def as_data(spec: BlockSpec) -> Mapping[str, Any]:
-    """What ``icd teacher cache ls`` prints of a block."""
-    return {
-        "digest": spec.digest()[:16],
-        "teacher": spec.teacher[:16],
-        "augmentation": json.loads(spec.views),
-        "images": spec.num_images,
-        "classes": spec.num_classes,
-        "side": spec.side,
-        "from_map": spec.from_map,
-        "mode": "full" if spec.sequence is None else "stream",
-        "slots": spec.num_slots,
-        "bytes": spec.num_bytes,
-    }

@@ -26,8 +26,7 @@ import hashlib
 import json
 import os
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -120,21 +119,10 @@ class BlockSpec:
         """Write it as JSON."""
         return json.dumps({"version": VERSION, **asdict(self)}, sort_keys=True)
 
-    @classmethod
-    def from_text(cls, text: str) -> "BlockSpec":
-        """Read it back.
-
-        Raises:
-            CheckpointError: If it is none of this version.
-        """
-        try:
-            data = json.loads(text)
-            if data.pop("version") != VERSION:
-                raise ValueError("version")
-            sequence = data.pop("sequence")
-            return cls(**data, sequence=tuple(sequence) if sequence else None)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CheckpointError(f"no block of a teacher cache of version {VERSION}: {text[:80]!r}") from error
+    def verdicts_of(self, scale: int) -> slice:
+        """Where the verdicts on the cells of a scale are, after the one on the network's own logits."""
+        start = 1 + sum(other**2 for other in self.scales if other < scale)
+        return slice(start, start + scale**2)
 
     def slots(self, epoch: int, indices_B: Slots, view_ids_B: Slots) -> Slots:
         """Where the entries of a batch lie."""
@@ -223,11 +211,9 @@ class Block:
             raise SetupError(f"{self.folder / _ENTRIES} cannot be written: {error.strerror}") from error
         self._checks_S[slots_B] = [_check(entry_W) for entry_W in entries_BW]
 
-    @contextmanager
-    def claim(self, slots_B: Slots) -> Iterator[None]:
+    def claim(self, slots_B: Slots) -> AbstractContextManager[None]:
         """Keep other writers, threads of this process too, from the images of these slots; waits for their ends."""
-        with self._claims.held(self.spec.image_of(slots_B).tolist()):
-            yield
+        return self._claims.held(self.spec.image_of(slots_B).tolist())
 
     def damaged(self, *, chunk: int = 4096, repair: bool = False) -> int:
         """Check every entry; returns how many fail. ``repair`` makes them missing, to be computed again."""
@@ -267,12 +253,18 @@ def read_spec(folder: Path) -> BlockSpec:
     """Read what a folder holds.
 
     Raises:
-        CheckpointError: If it holds no block.
+        CheckpointError: If it holds no block, or one of another version.
     """
     try:
-        return BlockSpec.from_text((folder / HEADER).read_text())
+        data = json.loads(text := (folder / HEADER).read_text())
+        if data.pop("version") != VERSION:
+            raise ValueError("version")
+        sequence = data.pop("sequence")
+        return BlockSpec(**data, sequence=tuple(sequence) if sequence else None)
     except OSError as error:
         raise CheckpointError(f"{folder} holds no teacher cache: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"no block of a teacher cache of version {VERSION}: {text[:80]!r}") from error
 
 
 def rows_of(output: Output, head: nn.Linear, spec: BlockSpec, labels_B: Tensor) -> tuple[Tensor, Tensor]:
@@ -290,15 +282,6 @@ def rows_of(output: Output, head: nn.Linear, spec: BlockSpec, labels_B: Tensor) 
 def coarsening(side: int, scales: tuple[int, ...], device: torch.device) -> Tensor:
     """Averaging of the stored cells to those of the scales, [P, side * side]."""
     return torch.cat([bins(side, side, scale) for scale in scales]).float().to(device)
-
-
-def verdict_index(spec: BlockSpec, scales: Sequence[int]) -> list[int]:
-    """Where the verdicts on the cells of the scales are."""
-    starts, start = {}, 1
-    for scale in spec.scales:
-        starts[scale] = start
-        start += scale**2
-    return [starts[scale] + cell for scale in scales for cell in range(scale**2)]
 
 
 def _check(entry_W: NDArray[np.uint8]) -> int:

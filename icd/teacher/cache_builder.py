@@ -13,15 +13,9 @@ _BATCH = 256
 
 
 def build(cache: TeacherCache, split: Split, execution: Execution) -> int:
-    """Compute every entry that is missing.
+    """Compute every entry that is missing; returns how many images the teacher was run on.
 
-    Args:
-        cache: Open, its teacher on the device.
-        split: The images.
-        execution: Device, progress (in batches, as epoch 0) and stop.
-
-    Returns:
-        How many images the teacher was run on.
+    Progress is told in batches, as epoch 0.
 
     Raises:
         Interrupted: If ``execution.stop`` said so; the next build goes on.

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from icd.teacher.cache_block import BlockSpec, coarsening, verdict_index
+from icd.teacher.cache_block import BlockSpec, coarsening
 
 GridKey = tuple[int, bool]  # side, from_map
 
@@ -39,9 +39,7 @@ class CachedOutputs:
     def features_BCHW(self) -> Tensor:
         raise ValueError("a teacher cache holds logits, not features")
 
-    @property
-    def block_BCHW(self) -> Tensor:
-        raise ValueError("a teacher cache holds logits, not features")
+    block_BCHW = features_BCHW
 
     def cells(self, scales: Sequence[int], grid: int | None) -> Tensor:
         """Logits of all cells of the scales, [B, P, K]."""
@@ -56,9 +54,7 @@ class CachedOutputs:
         for scale in scales:
             for spec, _, verdicts_BV in self._parts.values():
                 if scale in spec.scales:
-                    index = verdict_index(spec, (scale,))
-                    # A slice: a list of indices would be copied to the device in every step.
-                    found.append(verdicts_BV[:, index[0] : index[-1] + 1])
+                    found.append(verdicts_BV[:, spec.verdicts_of(scale)])
                     break
         return torch.cat(found, dim=1)
 

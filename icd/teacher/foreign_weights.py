@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
 from torch import Tensor
 
@@ -55,17 +56,13 @@ def read_foreign(path: Path) -> dict[str, Tensor]:
     with path.open("rb") as file:
         head = file.read(512)
     try:
-        return _load_safetensors(path) if _SAFETENSORS.match(head) else _load_pickle(path, head)
+        if _SAFETENSORS.match(head):
+            return safetensors.torch.load(path.read_bytes())
+        return _load_pickle(path, head)
     except TeacherError:
         raise
     except Exception as error:  # whatever a hostile file causes is a refusal
         raise TeacherError(f"{path} is not a safe weights file: {_refusal(error)}") from error
-
-
-def _load_safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors.torch import load
-
-    return load(path.read_bytes())
 
 
 def _load_pickle(path: Path, head: bytes) -> dict[str, Tensor]:

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from icd.config.checks import pretrained_problem
-from icd.config.read_plugins import used_plugins
-from icd.config.trial import DataConfig, NetworkConfig, TeacherConfig, TrialConfig
+from icd.config.trial import DataConfig, NetworkConfig, TeacherConfig, TrialConfig, used_plugins
 from icd.data.split import Split
 from icd.errors import ConfigError, IcdError, Interrupted, Problem, StateError, TeacherError, did_you_mean
 from icd.methods import CrossEntropy
@@ -234,12 +233,7 @@ def _guess(state: Mapping[str, Tensor]) -> str:
 def import_teacher(store: TeacherStore, path: Path, split: Split, config: TrialConfig, *, name: str | None) -> Teacher:
     """Bring a published weights file into the store, measured on the validation part of a data set.
 
-    Args:
-        store: Where to keep it.
-        path: The foreign file.
-        split: Images to measure it on.
-        config: Names the architecture, as its student, and the test-time view.
-        name: For people; made from architecture, data and digest where None.
+    ``config`` names the architecture, as its student, and the test-time view.
 
     Raises:
         TeacherError: If the file cannot be read, does not fit, or holds a number that is not finite.

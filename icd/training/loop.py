@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from icd.config.engine import Engine
 from icd.config.fingerprint import NUM_STEPS, Fingerprint, TeacherMode
+from icd.config.sweep import Engine
 from icd.config.trial import TrialConfig
 from icd.data.images import ImageSet
 from icd.data.loader import Batch

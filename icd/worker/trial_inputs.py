@@ -8,8 +8,7 @@ from pathlib import Path
 
 from icd.config.checks import class_problems
 from icd.config.trial import TrialConfig
-from icd.data import load_dataset
-from icd.data.dataset import views_problem
+from icd.data import load_dataset, views_problem
 from icd.data.images import ArrayImages
 from icd.data.split import Split
 from icd.errors import ConfigError, Problem, StateError

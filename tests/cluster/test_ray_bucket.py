@@ -38,7 +38,8 @@ pytestmark = [
 ]
 
 EPOCHS, TRIALS = 40, 4
-COSTS = ("seconds", "time", "cost", "gpu", "teacher/images")  # the last: each machine fills a teacher's cache itself
+# The last: each machine fills a teacher's cache itself.
+COSTS = ("seconds", "time", "speed", "cost", "gpu", "teacher/images")
 LONG = {"training": {"epochs": 12}, "seconds": 0.5}
 
 

@@ -39,13 +39,17 @@ import sqlalchemy.orm  # noqa: E402
 import torch  # noqa: E402
 
 from icd.config.read_sweep import read_sweep  # noqa: E402
+from icd.config.sweep import Baseline  # noqa: E402
 from icd.config.yaml import Document  # noqa: E402
 from icd.errors import Interrupted  # noqa: E402
-from icd.results.confirm import run_confirmation  # noqa: E402
+from icd.results.run_plan import run_plan  # noqa: E402
 from icd.search import run_sweep  # noqa: E402
 from icd.search.core.records import Stage  # noqa: E402
+from icd.search.core.trial_request import TrialRequest  # noqa: E402
 from icd.search.settings import Settings  # noqa: E402
 from icd.search.study import sweep_index  # noqa: E402
+from icd.search.study.sweep_files import sweep_files_of  # noqa: E402
+from icd.search.suggest.search_space import SearchSpace  # noqa: E402
 from icd.worker import main as worker  # noqa: E402
 from icd.worker import run_trial  # noqa: E402
 from tests.crash.forks import Fork, close_all_but, forked  # noqa: E402
@@ -206,7 +210,7 @@ def drive(
             if confirm is None:
                 run_sweep.run(sweep, document, settings)
             else:
-                run_confirmation(sweep.name, settings, **confirm)
+                run_plan("confirm", sweep.name, settings, **confirm)
         except Interrupted:
             return 128 + signals[0]
         (root / "operations").write_text(str(said[0] if said else 0))
@@ -236,6 +240,7 @@ def table(root: Path, stage: Stage = "search") -> list[dict[str, Any]]:
                 "curve": dict(record.curve),
                 "key": record.key,
                 "baseline": record.baseline,
+                "start": record.start,
                 "control": record.control,
                 "would_stop_at": record.would_stop_at,
                 "twin": record.twin,
@@ -292,8 +297,19 @@ def repeated_epochs(root: Path) -> dict[str, int]:
     return {number: count for number, count in repeated.items() if count}
 
 
-def template(workdir: Path) -> tuple[Path, list[dict[str, Any]], int]:
-    """Run the sweep undisturbed; give a root with its teacher and empty databases, the table, and the operations."""
+def ask_for_a_trial(root: Path) -> None:
+    """Ask for a trial, as ``icd try`` does, before the sweep is there: its first driver finds the request."""
+    space = SearchSpace(read_sweep(Document(document_of(SWEEP), "crash.yaml")))
+    document = space.baseline(Baseline(label="", changes={"method": {"recipe": "iCD-KD", "cluster_weight": 3.0}}))
+    request = TrialRequest(name="asked", label="try it", document=document, key="")
+    sweep_files_of(sweep_index.sweep_folder(root, "crash")).ask_to_try(request)
+
+
+def template(workdir: Path, *, asked: bool = False) -> tuple[Path, list[dict[str, Any]], int]:
+    """Run the sweep undisturbed; give a root with its teacher and empty databases, the table, and the operations.
+
+    With ``asked`` one of its trials is asked for while it runs.
+    """
     from optuna.storages import RDBStorage
 
     first = workdir / "undisturbed"
@@ -301,11 +317,15 @@ def template(workdir: Path) -> tuple[Path, list[dict[str, Any]], int]:
     first.mkdir(parents=True)
     SWEEP["data"]["path"] = str(workdir / "images.npz")
     write_images(workdir / "images.npz")
+    if asked:
+        ask_for_a_trial(first)
     code = wait(drive(first))
     if code:
         raise SystemExit(f"the undisturbed sweep ended with {code}: {(first / 'driver.log').read_text()}")
     fresh = workdir / "template"
     fresh.mkdir()
+    if asked:
+        ask_for_a_trial(fresh)
     shutil.copytree(first / "teachers", fresh / "teachers")
     RDBStorage(f"sqlite:///{fresh / 'study.db'}").engine.dispose()
     shutil.copy(first / "mlflow.db", fresh / "mlflow.db")
@@ -322,6 +342,8 @@ def check(root: Path, expected: list[dict[str, Any]], label: str, kills: int) ->
     faults = [f"{label}: {fault}" for fault in tracking_faults(root, found)]
     if len(found) != len(expected):
         faults.append(f"{label}: {len(found)} trials instead of {len(expected)}")
+    if any((root / "sweeps" / "crash" / "try").glob("*")):
+        faults.append(f"{label}: a request is left")
     for before, after in zip(expected, found, strict=False):
         changed = {name: (before[name], after[name]) for name in before if before[name] != after[name]}
         if changed:
@@ -361,7 +383,7 @@ def one_point(fresh: Path, root: Path, expected: list[dict[str, Any]], side: str
 def run_points(workdir: Path, side: str, first: int, step: int) -> dict[str, Any]:
     """Crash at every ``step``-th point of a side until a point lies beyond the end; ``confirm`` has a driver too."""
     started = time.monotonic()
-    fresh, expected, operations = template(workdir)
+    fresh, expected, operations = template(workdir, asked=True)
     if side == "confirm":
         fresh = workdir / "undisturbed"
         shutil.copytree(fresh, workdir / "confirmed")
@@ -390,7 +412,7 @@ def run_points(workdir: Path, side: str, first: int, step: int) -> dict[str, Any
 def run_kills(workdir: Path, kills: int, seed: int) -> dict[str, Any]:
     """Kill drivers and workers with signal 9 at random moments, sweep after sweep, until enough kills are done."""
     chance, started, faults, done, sweeps_run = random.Random(seed), time.monotonic(), [], 0, 0
-    fresh, expected, _ = template(workdir)
+    fresh, expected, _ = template(workdir, asked=True)
     took = 4.0
     while done < kills:
         root = workdir / f"sweep-{sweeps_run}"

@@ -14,8 +14,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from icd.config.yaml import Document
 from icd.errors import Interrupted
-from icd.results.ablate import run_ablation
 from icd.results.benchmark import run_benchmark
+from icd.results.run_plan import run_plan
 from icd.search.settings import Settings
 from tests.crash import harness as bare
 from tests.crash.forks import forked
@@ -66,7 +66,7 @@ def drive(
             if table is not None:
                 run_benchmark(Document(table_document(table), "table.yaml"), settings, seeds=SEEDS)
             if ablate is not None:
-                run_ablation(ablate, settings, seeds=SEEDS)
+                run_plan("ablate", ablate, settings, seeds=SEEDS)
         except Interrupted:
             return 128 + signals[0]
         return 0

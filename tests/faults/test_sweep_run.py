@@ -1,4 +1,4 @@
-"""The signals that end ``icd sweep``, and the one that nohup makes it ignore."""
+"""The signals that end ``icd sweep``, the one that nohup makes it ignore, and a baseline that failed."""
 
 import json
 import signal
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from icd import search
-from tests.command import Command
+from tests.command import Command, one_line
 from tests.support.short_sweeps import begun, file, signal_when
 
 pytestmark = pytest.mark.timeout(900)
@@ -50,3 +50,23 @@ def test_interrupted_and_resumed(command: Command, tmp_path: Path, icd_root: Pat
     assert resumed.code == 0, resumed.err
     assert "found 0 done, 1 running to continue, 0 lost" in resumed.err
     assert [record.attempts for record in search.trials("by-hand")] == [2, 1]
+
+
+def test_a_baseline_that_failed_is_trained_once_its_cause_is_mended(
+    command: Command, tmp_path: Path, icd_root: Path
+) -> None:
+    place = icd_root / "sweeps" / "by-hand" / "trials" / "0000"
+    place.mkdir(parents=True)
+    (place / "config.yaml").write_text("student: resnet14\n")  # of something else
+    words = ["--executor", "process", "--set", "resources.retries=0"]
+    failed = command("sweep", file(tmp_path), *words)
+    assert "'icd resume by-hand --retry-failed'" in one_line(failed, 4, "FAILED")
+    (place / "config.yaml").unlink()
+    said = command("resume", "by-hand", "--retry-failed", "--json", *words)
+    assert said.code == 0, said.err
+    assert "failed trials are trained again as 2" in said.err
+    told = json.loads(said.out)
+    assert {state: count for state, count in told["counts"].items() if count} == {"complete": 2, "retried": 1}
+    assert [(row["baseline"], row["state"]) for row in told["baselines"]] == [("KD", "retried"), ("KD", "complete")]
+    assert search.status("by-hand").used["trials"] == 2
+    assert "no failed trial to train again" in command("resume", "by-hand", "--retry-failed", *words).err

@@ -64,7 +64,7 @@ def test_our_own_set_is_small_and_complete() -> None:
 
 @pytest.fixture(scope="module")
 def cases() -> list[make_own.Case]:
-    return list(make_own.make_cases())
+    return make_own.make_cases(every=11)
 
 
 def test_our_own_set_is_what_make_own_computes(cases: list[make_own.Case]) -> None:
@@ -72,8 +72,11 @@ def test_our_own_set_is_what_make_own_computes(cases: list[make_own.Case]) -> No
         with np.load(OWN / f"{case.name}.npz") as stored:
             for prefix, arrays in (("in", case.inputs), ("out", case.outputs)):
                 for name, value in arrays.items():
+                    computed = ~np.isnan(value)
+                    assert computed.mean() > 0.05, (case.name, name)
+                    right = stored[f"{prefix}_{name}"][computed]
                     np.testing.assert_allclose(
-                        value, stored[f"{prefix}_{name}"], rtol=1e-9, atol=1e-10, err_msg=f"{case.name} {name}"
+                        value[computed], right, rtol=1e-9, atol=1e-10, err_msg=f"{case.name} {name}"
                     )
 
 

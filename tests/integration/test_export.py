@@ -98,7 +98,7 @@ def test_everything_and_the_registry(command: Command, study: Study, tmp_path: P
     assert (int(version.version), version.description) == (1, NOT_CONFIRMED)
     assert version.tags["val/top1"] == "50"
     registered = {"uri": "models:/by-hand@best", "version": 1, "run_id": version.run_id, "new": True, "loadable": True}
-    assert told["registered"] == registered
+    assert told["registered"].items() >= registered.items()
     with pytest.MonkeyPatch.context() as patch:  # mlflow.set_tracking_uri would stay in the environment
         patch.setenv("MLFLOW_TRACKING_URI", uri)
         kept = Path(mlflow.artifacts.download_artifacts("models:/by-hand@best", dst_path=str(tmp_path / "kept")))

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -81,25 +82,27 @@ def test_sweep_again_extended_exported(
     assert json.loads(trained_again.out)["val"]["top1"] == best.values[0]
 
 
-@pytest.mark.timeout(900)
-def test_a_baseline_that_failed_is_trained_once_its_cause_is_mended(
-    command: Command, tmp_path: Path, icd_root: Path
-) -> None:
-    place = icd_root / "sweeps" / "by-hand" / "trials" / "0000"
-    place.mkdir(parents=True)
-    (place / "config.yaml").write_text("student: resnet14\n")  # of something else
-    words = ["--executor", "process", "--set", "resources.retries=0"]
-    failed = command("sweep", file(tmp_path), *words)
-    assert "'icd resume by-hand --retry-failed'" in one_line(failed, 4, "FAILED")
-    (place / "config.yaml").unlink()
-    said = command("resume", "by-hand", "--retry-failed", "--json", *words)
-    assert said.code == 0, said.err
-    assert "failed trials are trained again as 2" in said.err
-    told = json.loads(said.out)
-    assert {state: count for state, count in told["counts"].items() if count} == {"complete": 2, "retried": 1}
-    assert [(row["baseline"], row["state"]) for row in told["baselines"]] == [("KD", "retried"), ("KD", "complete")]
-    assert search.status("by-hand").used["trials"] == 2
-    assert "no failed trial to train again" in command("resume", "by-hand", "--retry-failed", *words).err
+def test_a_trial_is_added_to_a_sweep_that_runs(command: Command, tmp_path: Path, icd_root: Path) -> None:
+    endless = file(tmp_path, budget={"trials": 500})
+    with begun("sweep", endless, "--executor", "process", "-q") as driver:
+        while not (icd_root / "sweeps/by-hand/trials/0000").exists():
+            assert driver.poll() is None
+            time.sleep(0.05)
+        words = ["by-hand", "--set", "method.cluster_weight=3", "--set", "method.warmup_epochs=1"]
+        said = command("try", *words, "--from", "0", "--label", "mine", "--wait", "60", "--json")
+        told = json.loads(said.out)
+        assert (told["label"], told["base"], told["searched"]) == ("try mine", 0, False), said.err
+        while (asked := search.trials("by-hand")[told["trial"]]).state == "running":
+            assert driver.poll() is None
+            time.sleep(0.1)
+        driver.send_signal(signal.SIGTERM)
+        assert driver.wait(60) == 143
+    assert (asked.state, asked.start, asked.key) == ("complete", "try mine", told["key"])
+    again = command("try", *words, "--from", "0")
+    assert again.out.startswith(f"trial {asked.number}: complete, val/top1 "), again.err
+    queued = command("try", "by-hand", "--set", "method.cluster_weight=5")
+    assert "'icd resume by-hand' runs it" in queued.out, queued.err
+    assert "asked for: 1 more by 'icd try'" in command("status", "by-hand").out
 
 
 def test_too_many_failures(command: Command, tmp_path: Path, icd_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

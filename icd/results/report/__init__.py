@@ -2,18 +2,21 @@
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from icd import __version__
 from icd.errors import SetupError
+from icd.results import tables
 from icd.results.compare import Comparison
 from icd.results.report import figures, rows
 from icd.results.report.gather import Facts, gather, label_of
 from icd.results.templating import rendered
 from icd.results.words import unit_of
+from icd.search.study.sweep_index import sweep_folder
 
-__all__ = ["comparison_page", "page_of", "write_page", "write_report"]
+__all__ = ["comparison_page", "log_report", "page_of", "write_page", "write_report"]
 
 
 def write_report(root: Path, name: str, output: Path) -> None:
@@ -42,6 +45,7 @@ def page_of(facts: Facts) -> str:
         link=facts.leaderboard,
         facts=facts,
         figures=figures,
+        tables=tables,
         filters={"named": label_of, "reached": rows.reached, "unit": unit_of},
     )
 
@@ -77,3 +81,19 @@ def write_page(output: Path, page: str) -> None:
         aside.replace(output)
     except OSError as error:
         raise SetupError(f"{output} cannot be written: {error.strerror}") from error
+
+
+def log_report(root: Path, name: str, deadline_s: float, announce: Callable[[str], None]) -> int:
+    """Give MLflow the ``report.html`` of a sweep's folder; returns how many runs it has not taken in time.
+
+    Raises:
+        StateError: If a driver runs: it logs a report by itself.
+    """
+    from icd.search.session import send_missing
+    from icd.search.study.locks import DriverLock
+    from icd.search.study.sweep_files import sweep_files_of
+
+    folder = sweep_folder(root, name)
+    with DriverLock(folder):
+        sweep_files_of(folder).publish()
+        return send_missing(root, name, deadline_s, announce)

@@ -14,7 +14,7 @@ from icd.results.importance import Importance, importance_of
 from icd.results.outcome import Outcome
 from icd.results.pruning import PruningAudit, audit_sweep
 from icd.results.read_outcome import outcome_of
-from icd.results.stats import expected_maximum
+from icd.results.sentences import luck
 from icd.search.core.attempts import trial_folder
 from icd.search.core.records import TrialRecord, best, in_order
 from icd.search.study.sweep_files import fetch_trials
@@ -22,30 +22,9 @@ from icd.search.study.sweep_index import find, pasted, sweep_folder, tracking_ur
 from icd.search.sweep_status import counts_of, driver_of, plain_sweep
 from icd.search.tracking.mlflow_pages import without_password
 from icd.worker.gram_file import GRAMS_NAME, Grams, read_grams
-from icd.worker.trial_metrics import METRICS, stored_rows
+from icd.worker.trial_metrics import stored_rows
 
-_TEACHER_IMAGES = re.compile(rb'"teacher/images": ([0-9.]+)')
 _VAL_IMAGES = re.compile(r"([0-9]+) validation images")
-_MOST_BYTES = 200_000_000  # of metrics that are looked through for teacher images
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Overstatement:
-    """By how much the best of equally good trials overstates on average.
-
-    Attributes:
-        points: Of the first metric.
-        sd: Of one configuration over seeds.
-        seeds: That it was measured on.
-        source: Whose it is.
-        trials: Among which the best was chosen.
-    """
-
-    points: float
-    sd: float
-    seeds: int
-    source: str
-    trials: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,12 +41,11 @@ class Facts:
         best: The best complete trial by the first objective.
         curves: Rows of metrics.jsonl of the best trial and of the best baseline.
         grams: Of the best trial that has them, with its number.
-        teacher_images: Images that teachers were run on for all trials; None where that was not counted.
         importance: Of the parameters.
         audit: Of the pruning.
         confirmation: Where one was begun.
         ablation: Where one was begun.
-        overstatement: Of the best trial's score; None where no spread over seeds was measured.
+        luck: By how much the best trial's score is too high, in words; empty where no spread over seeds was measured.
         root_option: ``--root ROOT`` with a space before it, where a command needs it.
         leaderboard: Where MLflow shows the runs and compares them; a command where it is no server.
     """
@@ -81,12 +59,11 @@ class Facts:
     best: TrialRecord | None
     curves: Mapping[int, Sequence[Mapping[str, float]]]
     grams: tuple[int, Grams] | None
-    teacher_images: int | None
     importance: Importance
     audit: PruningAudit | None
     confirmation: Outcome | None
     ablation: Outcome | None
-    overstatement: Overstatement | None
+    luck: str
     root_option: str
     leaderboard: str
 
@@ -104,11 +81,6 @@ class Facts:
             return None
         share = best.values[0] / 100
         return 100 * math.sqrt(max(share * (1 - share), 0.0) / count)
-
-    @property
-    def devices(self) -> list[str]:
-        """Types of device that trials ran on."""
-        return sorted({str(record.attributes["device"]) for record in self.records if "device" in record.attributes})
 
     @property
     def metrics(self) -> list[str]:
@@ -172,12 +144,11 @@ def gather(root: Path, name: str) -> Facts:
         best=best(records, maximize=maximize),
         curves={record.number: stored_rows(trial_folder(folder, record.number)) for record in shown},
         grams=_grams(folder, complete),
-        teacher_images=_teacher_images(folder, records),
         importance=importance_of(ledger, records),
         audit=audit_sweep(sweep, records),
         confirmation=confirmation,
         ablation=ablation,
-        overstatement=overstatement_of(len(complete), confirmation, ablation) if highest else None,
+        luck=luck(len(complete), confirmation, ablation) if highest else "",
         root_option=pasted(root, "").removeprefix("icd "),
         leaderboard=_leaderboard(root, name),
     )
@@ -188,23 +159,6 @@ def _leaderboard(root: Path, name: str) -> str:
     if not uri.startswith(("http://", "https://")):
         return pasted(root, "ui", name)
     return f"{without_password(uri).rstrip('/')}/#/experiments?searchFilter={quote(name)}"
-
-
-def overstatement_of(trials: int, confirmation: Outcome | None, ablation: Outcome | None) -> Overstatement | None:
-    """Say by how much the best trial's top-1 overstates if all are equally good; None without a measured spread.
-
-    An ablation measured as the search did, so its spread comes before that of a confirmation.
-    """
-    known = []
-    if ablation is not None:
-        known.append((ablation.whole, f"trial {ablation.trial} on validation images"))
-    if confirmation is not None and confirmation.winner is not None:
-        known.append((confirmation.arm(confirmation.winner), f"{confirmation.winner} on test images"))
-    for arm, source in known:
-        if arm.sd is not None and trials:
-            points = arm.sd * expected_maximum(trials)
-            return Overstatement(points=points, sd=arm.sd, seeds=len(arm.runs), source=source, trials=trials)
-    return None
 
 
 def label_of(record: TrialRecord) -> str:
@@ -230,12 +184,3 @@ def _grams(folder: Path, complete: Sequence[TrialRecord]) -> tuple[int, Grams] |
         if grams is not None and grams.teacher:
             return record.number, grams
     return None
-
-
-def _teacher_images(folder: Path, records: Sequence[TrialRecord]) -> int | None:
-    files = [trial_folder(folder, record.number) / METRICS for record in records]
-    files = [file for file in files if file.exists()]
-    if not files or sum(file.stat().st_size for file in files) > _MOST_BYTES:
-        return None
-    found = [float(number) for file in files for number in _TEACHER_IMAGES.findall(file.read_bytes())]
-    return round(sum(found)) if found else None

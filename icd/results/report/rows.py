@@ -9,9 +9,8 @@ from typing import Any
 import yaml
 
 from icd import __version__
-from icd.config.forms import is_range
+from icd.config.document import is_range
 from icd.config.names import shown_params
-from icd.results.outcome import Outcome
 from icd.results.pruning import PruningAudit
 from icd.results.report.gather import Facts, label_of
 from icd.results.sentences import headline
@@ -49,53 +48,6 @@ def laid_out(headers: Sequence[str], rows: Rows) -> LaidOut:
 
 def _class(cell: object) -> str:
     return "number" if isinstance(cell, int | float | None) else "long" if len(str(cell)) > _LONG else ""
-
-
-def differences(found: Outcome) -> Rows:
-    """Give each comparison's name, difference, interval, verdict and seeds."""
-    return [
-        [f"{item.arm} against {item.against}", _signed(item.difference), item.interval, item.verdict, item.seeds]
-        for item in found.ordered
-    ]
-
-
-def on_pairs(found: Outcome) -> Rows:
-    """Give each comparison's difference on each of several pairs, and how alike it is over them."""
-    rows: Rows = []
-    for item in found.ordered:
-        alike = item.over_pairs
-        same = None if alike is None or alike.interaction is None else f"{alike.interaction:.2g}"
-        each = [_signed(item.on_pairs.get(name)) for name in found.pairs]
-        rows.append([f"{item.arm} against {item.against}", *each, alike.chance if alike else "", same])
-    return rows
-
-
-def arms(found: Outcome) -> Rows:
-    """Give what each arm reached, on each of several pairs too."""
-    return [
-        [
-            arm.label,
-            f"{_plain(arm.mean)}{'' if arm.sd is None else f' ± {arm.sd:.2f}'}",
-            len(arm.runs),
-            arm.parts if found.stage == "ablate" else _plain(arm.search_value),
-            *(_plain(arm.on_pairs.get(name)) for name in found.pairs),
-            *([arm.mean_rank, arm.worst_rank] if found.pairs else []),
-        ]
-        for arm in found.arms
-    ]
-
-
-def lost(found: Outcome) -> Rows:
-    """Give arm, seed and reason of runs that failed."""
-    return [[arm.label, seed, reason] for arm in found.arms for seed, reason in arm.failures.items()]
-
-
-def _plain(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f}"
-
-
-def _signed(value: float | None) -> str:
-    return "" if value is None else f"{value:+.2f}"
 
 
 def reached(record: TrialRecord, metric: str) -> str:
@@ -163,7 +115,6 @@ def cost(facts: Facts) -> Rows:
         ["CPU-hours of training", float(sweep["resources"]["cpus_per_trial"]) * hours, None],
         ["GPU-hours of training", None if gpus is None else float(gpus) * hours, budget["gpu_hours"]],
         ["epochs trained", sum(max(record.curve, default=0) for record in records), None],
-        ["images the teacher was run on", facts.teacher_images, None],
         ["trials started again", sum(max(0, record.attempts - 1) for record in records), None],
     ]
 

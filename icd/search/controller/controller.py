@@ -13,7 +13,7 @@ from typing import Any
 
 from icd.config.sweep import SweepConfig
 from icd.config.trial import TrialConfig
-from icd.errors import SetupError, StateError
+from icd.errors import ConfigError, SetupError, StateError
 from icd.search.controller.budget import BudgetTracker
 from icd.search.controller.epoch_times import EpochTimes
 from icd.search.controller.node_health import QUARANTINED
@@ -25,6 +25,7 @@ from icd.search.core.location import Location
 from icd.search.core.pair_runs import key_of
 from icd.search.core.preparation import PreflightResult
 from icd.search.core.run_context import RunContext, RunningTrial
+from icd.search.core.trial_request import TrialRequest
 from icd.search.study.ledger import Ledger
 from icd.search.suggest.search_source import SearchSource
 from icd.search.suggest.search_space import SearchSpace
@@ -97,6 +98,24 @@ class SweepController:
             return self._issue(self._waiting.pop(0))
         number = next(self.source.new_trials(lambda: not self.drain and self._room()), None)
         return self._issue(number) if number is not None else None
+
+    def take(self, request: TrialRequest) -> bool:
+        """Make the trial that a request asks for; False where it has to wait for a search that has room."""
+        if not isinstance(self.source, SearchSource) or self.stopping or self.drain:
+            return False
+        if self.source.has(request):
+            return True  # an earlier driver was killed before it could forget the request
+        if self._budget.over(self.source.promised):
+            return False
+        try:
+            number = self.source.add_requested(request)
+        except ConfigError as error:
+            self.announce(f"{request.label!r} is no configuration of this sweep and is left out: {error}")
+            return True
+        if number is not None:
+            self._waiting.append(number)
+            self.announce(f"trial {number}: {request.label}")
+        return True
 
     def on_epoch(self, epoch: EpochReport) -> bool:
         under_way = self.running.get(epoch.number)

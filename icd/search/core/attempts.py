@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from icd.config.engine import Engine
+from icd.config.sweep import Engine
 from icd.search.core.location import Location
 from icd.search.core.records import Stage
 from icd.storage.bucket import Bucket, Stored, local_root

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from icd.config.engine import Engine
+from icd.config.sweep import Engine
 from icd.config.trial import TrialConfig, settled, student_name
+from icd.errors import ConfigError, Problem
 from icd.teacher.cache import BUDGET_GB, CacheMode
 
 
@@ -76,14 +77,22 @@ class PreflightResult:
     tuned: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
     def pin(self, config: TrialConfig) -> TrialConfig:
-        """Write the digests into a configuration, and what was left open."""
+        """Write the digests into a configuration, and what was left open.
+
+        Raises:
+            ConfigError: For a student or a teacher that was not prepared.
+        """
         if not config.training.is_settled:
-            config = settled(config, self.tuned[student_name(config)])
+            if (choice := self.tuned.get(student_name(config))) is None:
+                rule = "precision and channels_last must be given where student or views are not those of the sweep"
+                raise ConfigError(Problem(path="training", rule=rule))
+            config = settled(config, choice)
         data = replace(config.data, digest=self.data_digest)
         if config.teacher is None:
             return replace(config, data=data)
-        teacher = replace(config.teacher, digest=self.teachers[teacher_name(config)])
-        return replace(config, data=data, teacher=teacher)
+        if (digest := self.teachers.get(teacher_name(config))) is None:
+            raise ConfigError(Problem(path="teacher", rule="must be a teacher that was made ready for the sweep"))
+        return replace(config, data=data, teacher=replace(config.teacher, digest=digest))
 
 
 def teacher_name(config: TrialConfig) -> str:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from icd.config.engine import Engine
+from icd.config.sweep import Engine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

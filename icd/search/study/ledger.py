@@ -45,7 +45,7 @@ logger = logging.getLogger(__name__)
 _DIRECTIONS = {"maximize": StudyDirection.MAXIMIZE, "minimize": StudyDirection.MINIMIZE}
 
 # What a trial that takes a failed one's place has of it.
-_KEPT = ("key", "baseline", "start", "control", OUTSIDE)
+_KEPT = ("key", "baseline", "start", "control", "document", OUTSIDE)
 
 FORMAT = 2  # of studies and folders: 1 had lists of runs in the search's study, and ranges under ``space``
 _FORMAT_NAME = "icd:format"  # attribute of a search's study
@@ -244,7 +244,7 @@ class Ledger:
         params: Mapping[str, Any],
         distributions: Mapping[str, BaseDistribution],
         attributes: Mapping[str, Any],
-        kind: Literal["baseline", "start"] = "baseline",
+        kind: Literal["baseline", "start", "request"] = "baseline",
     ) -> int:
         """Make the trial of an enqueued configuration, running, in one commit; its number.
 
@@ -253,7 +253,7 @@ class Ledger:
             params: What it is in terms of the space; empty where the space cannot express it.
             distributions: Of those parameters.
             attributes: Its attributes.
-            kind: Whether it is named in comparisons, or a trial of another sweep.
+            kind: Whether it is named in comparisons, a trial of another sweep, or asked for while the sweep goes on.
         """
         marks = {kind: label, **({} if params else {OUTSIDE: True}), **attributes}
         stage: Stage = marks.pop("stage", "search")

@@ -3,6 +3,7 @@
 Names in the bucket are those below the root; ``copies`` says how trials lie there. Beside the trials there are
 
     sweeps/NAME/stop                 what ``icd stop`` asks of the driver
+    sweeps/NAME/try/REQUEST.json     a trial that ``icd try`` asks for, until the study has it
     sweeps/NAME/report.html, sweeps/NAME/confirmation.json
 """
 
@@ -13,16 +14,18 @@ import time
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
 from icd.errors import SetupError, StateError
 from icd.search.core.attempts import BEGUN, checkpoints_below, newest_begun, trial_folder
 from icd.search.core.records import Stage
+from icd.search.core.trial_request import TrialRequest, read_request
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_index import REPORT_NAME, sweep_folder
 from icd.storage.bucket import Bucket, Stored, bucket_of, place
+from icd.storage.durable import write_durably
 from icd.training import STUDENT
 
 logger = logging.getLogger(__name__)
@@ -31,6 +34,7 @@ _INDEX_NAME = ".copied.json"  # in a trial's folder: whose files they are, and h
 _AT_A_TIME = 16  # objects that are read side by side
 _EXCHANGE_EVERY_S = 5.0
 _STOP = "stop"
+_TRY = "try"
 _MADE = (REPORT_NAME, "confirmation.json")
 
 
@@ -47,6 +51,8 @@ class SweepFiles:
     bucket: Bucket | None
     _exchanged: float = float("-inf")
     _asked: str = ""
+    _listed: float = float("-inf")
+    _requests: list[TrialRequest] = field(default_factory=list)
 
     @property
     def prefix(self) -> str:
@@ -195,6 +201,55 @@ class SweepFiles:
             self._exchanged = time.monotonic()
             self._asked = self.stop_asked()
         return self._asked
+
+    # Trials that somebody asks for
+
+    def ask_to_try(self, request: TrialRequest) -> None:
+        """Keep a request until the driver has it in the study.
+
+        Raises:
+            SetupError: If it cannot be written.
+        """
+        content, name = request.to_bytes(), f"{request.name}.json"
+        if self.bucket is not None:
+            self.bucket.write(f"{self.prefix}/{_TRY}/{name}", content)
+            return
+        folder = self.folder / _TRY
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SetupError(f"{folder} cannot be made: {error.strerror}") from error
+        write_durably(folder / name, content)
+
+    def requests(self) -> list[TrialRequest]:
+        """Give the requests that wait, the oldest first; a bucket is asked now and then, and one that is away has none.
+
+        Files that are no requests are left alone.
+        """
+        if self.bucket is None:
+            with suppress(OSError):
+                contents = [path.read_bytes() for path in sorted((self.folder / _TRY).glob("[!.]*.json"))]
+                return list(filter(None, map(read_request, contents)))
+            return []  # one was taken meanwhile; the others are told the next time
+        if time.monotonic() - self._listed > _EXCHANGE_EVERY_S:
+            self._listed = time.monotonic()
+            with suppress(SetupError):
+                here = Bucket(self.bucket.url, patience_s=0)
+                contents = [here.read(name) or b"" for name in sorted(here.list(f"{self.prefix}/{_TRY}"))]
+                self._requests = list(filter(None, map(read_request, contents)))
+        return self._requests
+
+    def forget_request(self, request: TrialRequest) -> None:
+        """Remove a request that the study has, or that can never be one of its trials; somebody else's file may stay.
+
+        It is recognised then, since its trial has its name.
+        """
+        if self.bucket is None:
+            with suppress(OSError):
+                (self.folder / _TRY / f"{request.name}.json").unlink(missing_ok=True)
+            return
+        self._requests = [other for other in self._requests if other.name != request.name]
+        self.bucket.forget(f"{self.prefix}/{_TRY}/{request.name}.json")
 
 
 def sweep_files_of(folder: Path) -> SweepFiles:

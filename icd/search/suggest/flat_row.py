@@ -8,9 +8,9 @@ have is ``none``.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from icd.config.forms import WEIGHTS
+from icd.config.document import WEIGHTS
 from icd.config.ranges import ScaleWeights
-from icd.config.space import cases, methods_of, nodes_below
+from icd.config.space import cases, nodes_below, options_of
 from icd.config.trial import TrialConfig
 from icd.config.walk import dimensions
 from icd.methods import METHODS, PAPER_ROWS, CellDistillation, Method
@@ -25,7 +25,7 @@ class FlatRow:
     """Knows the columns of a sweep."""
 
     def __init__(self, template: Mapping[str, Any], baselines: Sequence[TrialConfig] = ()) -> None:
-        methods = [method for _, method in methods_of(template)]
+        methods = [method for _, method in options_of(template.get("method"))]
         menu = {scale for method in methods for _, scales, _ in cases(method) for scale in scales}
         menu |= {scale for config in baselines for scale in getattr(config.method, "scales", ())}
         searched = {place.path[-1] for place in nodes_below(template) if isinstance(place.node, ScaleWeights)}

@@ -3,14 +3,15 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from icd.config.sweep import Baseline, Start, SweepConfig
+from icd.config.sweep import Baseline, SweepConfig
 from icd.errors import ConfigError
 from icd.search.core.pair_runs import PairRun, key_of, with_configs
 from icd.search.core.preparation import PreflightResult
 from icd.search.core.records import Stage, TrialRecord
+from icd.search.core.trial_request import TrialRequest
 from icd.search.study.ledger import Ledger
 from icd.search.suggest.samplers import draw_seed
-from icd.search.suggest.search_space import SearchSpace
+from icd.search.suggest.search_space import SearchSpace, Start
 
 _DUPLICATES_IN_ROW = 100  # after so many the sampler has nothing new to say
 REFUSED = "refused-"  # begins the key of a trial whose parameters are no configuration
@@ -40,9 +41,12 @@ class SearchSource:
         self._sampled = 0  # trials that the sampler chose
         self._enqueued: tuple[Baseline | Start, ...] = (*sweep.enqueue, *space.starts)
         self._done: set[str] = set()  # labels of those that have a trial
+        self._requests: set[str] = set()  # names of those that have a trial
         self._size = space.size()
 
     def restore(self, record: TrialRecord) -> bool:
+        if "request" in record.attributes:
+            self._requests.add(record.attributes["request"])
         if record.state == "retried":
             return False  # the trial in its place stands for it
         label = record.baseline if record.baseline is not None else record.start
@@ -66,6 +70,29 @@ class SearchSource:
 
     def enqueued_left(self) -> bool:
         return self._next_enqueued() is not None
+
+    @property
+    def promised(self) -> int:
+        """How many trials there are or must be: those tried, and what is enqueued and has no trial yet."""
+        return self.tried + sum(item.label not in self._done for item in self._enqueued)
+
+    def has(self, request: TrialRequest) -> bool:
+        """Whether a request has its trial."""
+        return request.name in self._requests
+
+    def add_requested(self, request: TrialRequest) -> int | None:
+        """Make the trial of a request that has none; None where another trial has its configuration.
+
+        Raises:
+            ConfigError: If it is no configuration of this sweep.
+        """
+        document = self.space.requested(request.document)
+        key, params = self._key(document), request.params
+        distributions = self.space.distributions(params) if params else {}
+        attributes = {"key": key, "start": request.label, "document": document}
+        number = self.ledger.add_baseline(request.name, params, distributions, attributes, "request")
+        self._requests.add(request.name)
+        return self._new(number, key)
 
     @property
     def exhausted(self) -> bool:

@@ -5,6 +5,7 @@ on an axis.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -15,13 +16,30 @@ from icd.config.document import Document
 from icd.config.ranges import Choice, Interval
 from icd.config.read_trial import read_trial
 from icd.config.space import Stored, baseline_document, trial_document
-from icd.config.sweep import Baseline, Start, SweepConfig
+from icd.config.sweep import Baseline, SweepConfig
 from icd.config.trial import TrialConfig
 from icd.config.walk import Dimension
 from icd.errors import ConfigError, StateError
 from icd.search.core.pair_runs import PairRun, pair_runs_of
 from icd.search.core.records import TrialRecord
 from icd.search.suggest.flat_row import FlatRow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """A trial of another sweep as it is tried here.
+
+    Attributes:
+        label: ``OTHER trial 12``.
+        values: What it reached there, one for each objective of that sweep.
+        changes: To this sweep's fixed part, as a baseline has them.
+        params: The same in terms of this sweep's space; empty where the space cannot express it.
+    """
+
+    label: str
+    values: tuple[float, ...]
+    changes: Mapping[str, Any]
+    params: Mapping[str, Any]
 
 
 class SearchSpace:
@@ -68,6 +86,12 @@ class SearchSpace:
             return self.document(start.params)
         return self.baseline(Baseline(label=start.label, changes=start.changes))
 
+    def requested(self, document: Mapping[str, Any]) -> dict[str, Any]:
+        """Give the document of a trial that was asked for, with the images, plugins and pairs of the sweep."""
+        template, pairs = self.sweep.template, ("teacher", "student") if self.sweep.pairs else ()
+        own = {part: value for part, value in document.items() if part not in ("data", "plugins", *pairs)}
+        return {part: template[part] for part in ("data", "plugins") if part in template} | own
+
     def tried(self, record: TrialRecord) -> dict[str, Any]:
         """Give the document of a trial of the ledger.
 
@@ -75,6 +99,8 @@ class SearchSpace:
             ConfigError: If a parameter is missing or outside the space.
             StateError: For an enqueued configuration that the sweep no longer has.
         """
+        if "document" in record.attributes:
+            return self.requested(record.attributes["document"])
         label = record.baseline if record.baseline is not None else record.start
         if label is None:
             return self.document(record.params)

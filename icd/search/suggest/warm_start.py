@@ -10,13 +10,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from icd.config.document import Document
-from icd.config.forms import WEIGHTS
+from icd.config.document import WEIGHTS, Document
 from icd.config.ranges import Choice, Interval
 from icd.config.read_sweep import read_sweep
 from icd.config.read_trial import method_name
 from icd.config.space import nodes_below
-from icd.config.sweep import Baseline, Source, Start, SweepConfig
+from icd.config.sweep import Baseline, Source, SweepConfig
 from icd.config.trial import TrialConfig
 from icd.errors import ConfigError, StateError
 from icd.methods import METHODS
@@ -26,7 +25,7 @@ from icd.search.core.records import TrialRecord, chosen
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_index import find, refuse_several_pairs
 from icd.search.suggest.params_of import holds, params_of
-from icd.search.suggest.search_space import SearchSpace
+from icd.search.suggest.search_space import SearchSpace, Start
 
 Say = Callable[[str], None]
 

@@ -65,39 +65,7 @@ def test_26_mistakes_of_a_file_are_told_at_once() -> None:
     assert len(found) == 27, "one of the 26 is two: an old habit beside it"
 
 
-# Files that are none
-
-
-@pytest.mark.parametrize(
-    ("raw", "said"),
-    [
-        (None, "x.yaml: no such file"),
-        ("folder", "x.yaml: must be a file, but is a directory"),
-        (b"a" * 10_000_000, "x.yaml: must not be larger than 256 KiB"),
-        (b"\x00\x01\xff\xfe", "x.yaml:1: must be UTF-8 text"),
-        (b"", "x.yaml: must not be empty"),
-        (b"\xef\xbb\xbf", "x.yaml: must not be empty"),
-        (b"# nothing\r\n", "x.yaml: must not be empty"),
-        (b"a:\n\tb: 1\n", "indent with spaces, not tabs"),
-        (b"a: &x 1\n", "x.yaml:1: anchors ('&') and aliases ('*') are not allowed"),
-        (b"a: !!python/name:os.system 1\n", "x.yaml:1: tags ('!') are not allowed"),
-        (b"a: " + b"[" * 100_000, "x.yaml:1: must not be nested deeper than 32"),
-        (b"".join(b" " * i + b"a:\n" for i in range(40)), "must not be nested deeper than 32"),
-        (b"a: 1\n---\nb: 2\n", "x.yaml:2: only one document is allowed"),
-        (b"a: 'x\n", "x.yaml:1: not valid YAML at column 4: while scanning a quoted scalar"),
-    ],
-    ids=lambda value: "" if isinstance(value, str) else str(value)[:20],
-)
-def test_what_is_no_file_of_ours_is_one_sentence(tmp_path: Path, raw: bytes | str | None, said: str) -> None:
-    path = tmp_path / "x.yaml"
-    if raw == "folder":
-        path.mkdir()
-    elif isinstance(raw, bytes):
-        path.write_bytes(raw)
-    with pytest.raises(ConfigError) as caught:
-        read_yaml(path)
-    assert len(caught.value.problems) == 1
-    assert said in str(caught.value)
+# Text
 
 
 def test_line_ends_and_a_byte_order_mark_change_nothing(tmp_path: Path) -> None:

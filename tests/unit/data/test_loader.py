@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL.Image import Image
 
-from icd.data import memory
+from icd.data import images as image_sets
 from icd.data.images import ArrayImages, FileImages
 from icd.data.loader import Batch, batches
 from icd.data.views import CropFlip, draw
@@ -120,13 +120,13 @@ def test_files_are_held_in_memory_once_and_only_where_they_fit(
 ) -> None:
     cpu = torch.device("cpu")
     assert files.held(RandomResizedCrop(size=24, resize=32), cpu, 1) is files
-    monkeypatch.setattr(memory, "_LIMIT", 10 * 3 * 32 * 32 - 1)
+    monkeypatch.setattr(image_sets, "_MOST_HELD", 10 * 3 * 32 * 32 - 1)
     assert files.held(CropFlip(size=24, resize=32), cpu, 1) is files
-    monkeypatch.setattr(memory, "_LIMIT", 10 * 3 * 32 * 32)
+    monkeypatch.setattr(image_sets, "_MOST_HELD", 10 * 3 * 32 * 32)
     held = files.held(CropFlip(size=24, resize=32), cpu, 1)
     assert isinstance(held, ArrayImages)
     assert files.held(CropFlip(size=28, pad=1, resize=32), cpu, 1) is held
-    monkeypatch.setattr(memory, "available", lambda: 0)
+    monkeypatch.setattr(image_sets, "available", lambda: 0)
     assert files.held(CropFlip(size=24, resize=30), cpu, 1) is files
 
 

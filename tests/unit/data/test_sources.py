@@ -2,14 +2,13 @@
 
 import pickle
 import zipfile
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from icd.data import cifar, load_dataset
+from icd.data import load_dataset
 from icd.data.images import ArrayImages, FileImages
 from icd.data.split import Split
 from icd.errors import DataError
@@ -58,7 +57,6 @@ def test_cifar_arrays_are_those_of_the_file(tmp_path: Path, monkeypatch: pytest.
     assert isinstance(test, ArrayImages)
     expected = pickle.loads((folder / "test").read_bytes())["data"].reshape(-1, 3, 32, 32)
     assert np.array_equal(test.images_NCHW.numpy(), expected)
-    assert split.superclasses == (4, 1, 14)  # of the first three of the hundred
     assert split.class_names == CLASSES
 
 
@@ -71,12 +69,6 @@ def test_the_first_images_of_each_class_can_be_kept(tmp_path: Path, monkeypatch:
     first = pickle.loads((folder / "data_batch_1").read_bytes())["data"][: 2 * len(CLASSES)]  # labels take turns
     assert kept == {image.tobytes() for image in first}
     assert split.digest != load("cifar10", tmp_path).digest
-
-
-def test_cifar100s_superclasses_hold_five_classes_each() -> None:
-    assert sorted(Counter(cifar._COARSE).items()) == [(superclass, 5) for superclass in range(20)]
-    trees = [47, 52, 56, 59, 96]  # maple, oak, palm, pine, willow
-    assert {cifar._COARSE[tree] for tree in trees} == {17}
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
@@ -142,7 +134,6 @@ def save_npz(root: Path, **changes: Any) -> str:
         ("class_names", np.array([b"a", b"b", b"c"]), "must be strings"),
         ("class_names", np.array(["a", "b", "a"]), "different from each other"),
         ("class_names", np.array(["a", object(), "c"]), "allow_pickle=False"),
-        ("coarse_of_fine", np.zeros(2, np.int64), r"must be integers \[3\]"),
         ("mean", np.array([120.0, 120.0, 110.0]), r"three floats in 0\.\.1"),
         ("x_test", None, "is missing"),
         ("class_names", None, "is missing"),
@@ -179,10 +170,10 @@ def test_a_damaged_array_is_named(tmp_path: Path) -> None:
     assert "array 'x_train' cannot be read (Bad CRC-32" in refusal("npz", tmp_path, "x.npz")
 
 
-def test_an_npz_may_bring_superclasses_and_normalisation(tmp_path: Path) -> None:
-    own = {"coarse_of_fine": np.array([0, 1, 1]), "mean": np.array([0.1, 0.2, 0.3]), "std": np.array([0.3, 0.2, 0.1])}
+def test_an_npz_may_bring_its_normalisation(tmp_path: Path) -> None:
+    own = {"mean": np.array([0.1, 0.2, 0.3]), "std": np.array([0.3, 0.2, 0.1])}
     split = load("npz", tmp_path, save_npz(tmp_path, **own))
-    assert (split.superclasses, split.mean, split.std) == ((0, 1, 1), (0.1, 0.2, 0.3), (0.3, 0.2, 0.1))
+    assert (split.mean, split.std) == ((0.1, 0.2, 0.3), (0.3, 0.2, 0.1))
 
 
 # --- folders and lists

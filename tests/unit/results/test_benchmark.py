@@ -10,7 +10,8 @@ from icd.config.yaml import read_yaml
 from icd.errors import ConfigError, IcdError, StateError, UsageError
 from icd.results.benchmark import Entry, begun, benchmark_plan, benchmark_seeds, entries
 from icd.results.benchmark_table import read_benchmark
-from icd.results.plan import Plan, PlannedArm, begin_plan
+from icd.results.outcome import PlannedArm
+from icd.results.plan import Plan, begin_plan
 from tests.tables import confirmed, document, rows, searched
 
 WEIGHT = {"cluster_weight": {"low": 1, "high": 8}}

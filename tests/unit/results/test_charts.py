@@ -2,19 +2,22 @@
 
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 
 import pytest
 from markupsafe import Markup
 
 from icd.results.report.charts import (
+    WIDTH,
+    Scale,
     Series,
-    Span,
-    bars_chart,
+    differences_chart,
+    element,
     lines_chart,
     slice_chart,
-    spans_chart,
+    tick_text,
 )
-from icd.results.report.svg import WIDTH, Scale, element, tick_text
+from tests.reports import confirmation
 
 
 def parsed(svg: Markup) -> ET.Element:
@@ -55,16 +58,8 @@ def test_a_long_line_is_thinned_and_keeps_its_end() -> None:
 
 
 def test_one_epoch_is_a_mark() -> None:
-    root = parsed(lines_chart([Series(name="t", points=[(1, 5.0)], role="far")], "epoch", "value", "one"))
-    assert len(of_class(root, "circle", "mark far")) == 1
-
-
-def test_bars_are_as_long_as_their_values() -> None:
-    root = parsed(bars_chart({"x": 0.8, "y": 0.2}, "importance"))
-    widths = [float(item.attrib["width"]) for item in root.iter("rect")]
-    assert widths[0] == pytest.approx(4 * widths[1], rel=0.01)
-    words = [item.text for item in root.iter("text")]
-    assert {"x", "80%", "y", "20%"} <= set(words)
+    root = parsed(lines_chart([Series(name="t", points=[(1, 5.0)], role="near")], "epoch", "value", "one"))
+    assert len(of_class(root, "circle", "mark near")) == 1
 
 
 def test_a_slice_shows_every_trial_and_marks_the_best() -> None:
@@ -78,19 +73,19 @@ def test_a_slice_shows_every_trial_and_marks_the_best() -> None:
     assert {"kd", "dkd"} <= {item.text for item in choices.iter("text")}
 
 
-def test_spans_reach_from_low_to_high() -> None:
-    spans = [
-        Span(name="a", mean=1.0, low=0.5, high=1.5, sure=True),
-        Span(name="b", mean=0.1, low=-1, high=1.2, sure=False, dots=[-0.9, 0.2, 1.0]),
-        Span(name="c", mean=0.3, low=None, high=None, sure=False),
-    ]
-    root = parsed(spans_chart(spans, "points", "differences"))
-    zero, *others = of_class(root, "line", "chance")
-    assert {item.attrib["x1"] for item in others} == {zero.attrib["x1"]}
-    first = max(of_class(root, "line", "line s0"), key=lambda item: float(item.attrib["x2"]) - float(item.attrib["x1"]))
-    assert float(first.attrib["x1"]) > float(zero.attrib["x1"])
-    assert (len(of_class(root, "polygon", "mark s0")), len(of_class(root, "circle", "mark near"))) == (1, 2)
-    assert len(of_class(root, "circle", "mark s1")) == 3
+def test_an_interval_reaches_from_low_to_high_and_leaves_the_line_of_no_difference_where_it_is_shown() -> None:
+    found = confirmation()
+    open_ = tuple(replace(item, low=None, high=None, verdict="open") for item in found.comparisons[3:])
+    root = parsed(differences_chart(replace(found, comparisons=(*found.comparisons[:3], *open_)), "points"))
+    zero, *others = ({x for x, _ in points(path)} for path in of_class(root, "path", "chance"))
+    assert len(zero) == 1
+    assert all(other == zero for other in others)
+    first = max((points(path) for path in of_class(root, "path", "line s0")), key=lambda ends: ends[1][0] - ends[0][0])
+    assert first[0][0] > max(zero), "trial 7 against KD leaves out 0"
+    assert len(of_class(root, "path", "line near")) == 3, "one that is not shown, none of one that is open"
+    shown = sum(item.shown for item in found.comparisons[:3])
+    assert (len(of_class(root, "polygon", "mark s0")), len(of_class(root, "circle", "mark near"))) == (shown, 4 - shown)
+    assert len(of_class(root, "circle", "mark s1")) == 4 * 4
 
 
 @pytest.mark.parametrize(

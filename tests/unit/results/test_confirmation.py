@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from icd.cli.main import main
-from icd.results.lines import outcome_lines
 from icd.results.outcome import Arm, Comparison, Outcome, Run, Verdict
 from icd.results.read_outcome import outcome_of
 from icd.results.sentences import statement_of
 from icd.results.stats import expected_maximum
+from icd.results.tables import outcome_lines
 from icd.search.study.locks import DriverLock
 from tests.confirming import Confirming, confirming, gaps, searched
 from tests.driving import EPOCHS
@@ -217,15 +217,15 @@ def test_the_best_of_several_finalists_is_said_to_be_lucky(tmp_path: Path) -> No
 
 def test_the_table() -> None:
     text = "\n".join(outcome_lines(made()))
-    assert text.splitlines()[0] == "confirmation 1 of tiny"
+    assert text.splitlines()[0] == "confirmation 1 of tiny, test/top1"
     assert [line.split() for line in text.splitlines()[1:4]] == [
-        ["arm", "seeds", "test/top1", "sd", "search"],
-        ["trial", "3", "2", "61.00", "0.50", "60.00"],
-        ["KD", "2", "60.00", "0.50", "60.00"],
+        ["configuration", "mean", "±", "sd", "seeds", "search", "(val)"],
+        ["trial", "3", "61.00", "±", "0.50", "2", "60.00"],
+        ["KD", "60.00", "±", "0.50", "2", "60.00"],
     ]
     assert [line.split() for line in text.splitlines()[5:7]] == [
-        ["configuration", "difference", "interval", "p", "verdict", "seeds"],
-        ["trial", "3", "-", "KD", "+1.00", "+0.25", "to", "+1.75", "0.04", "better", "2"],
+        ["configuration", "difference", "interval", "verdict", "seeds"],
+        ["trial", "3", "against", "KD", "+1.00", "+0.25", "to", "+1.75", "better", "2"],
     ]
     assert "16 test evaluations, 2.00 hours of training, on train+val images" in text
     assert text.splitlines()[-1] == made().statement

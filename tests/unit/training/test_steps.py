@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from icd.config.engine import engine_asked
+from icd.config.sweep import engine_asked
 from icd.data.loader import Batch
 from icd.errors import UsageError
 from icd.models import build_model

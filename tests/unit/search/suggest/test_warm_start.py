@@ -7,10 +7,9 @@ from typing import Any
 import pytest
 
 from icd import search
-from icd.config.sweep import Start
 from icd.errors import ConfigError, StateError
 from icd.methods import PAPER_ROWS, CellDistillation
-from icd.search.suggest.search_space import SearchSpace
+from icd.search.suggest.search_space import SearchSpace, Start
 from icd.search.suggest.warm_start import find_starts
 from tests.driving import Hand, empty_database, sweep_of
 from tests.studies import Study, changed

@@ -1,24 +1,19 @@
-"""Writes the text and the digest of plugins into a document, in place of their paths.
+"""A document's list of plugins: paths are replaced by text and digest, and what they add is imported.
 
 From then on the document is the same everywhere: on a worker, in a job, in the study that a resume reads.
 """
 
 from pathlib import Path
 
-from icd.config.document import Document
-from icd.errors import ConfigError
-from icd.plugins import ambient, place_of, resolve
+from icd.config.document import ABSENT, Document
+from icd.errors import ConfigError, Problem
+from icd.plugins import Plugin, activate, ambient, place_of, resolve
 
 _KEYS = ("student", "method", "teacher", "search")  # of a document that may name what a plugin adds
 
 
 def with_sources(document: Document, folder: Path) -> Document:
-    """Read the files that a document lists; what is wrong stays as it is, and is told when the list is read.
-
-    Args:
-        document: As a user wrote it.
-        folder: What paths are seen from.
-    """
+    """Read the files that a document lists, seen from a folder; what is wrong is told when the list is read."""
     data = document.data
     if not isinstance(data, dict) or not isinstance(data.get("plugins"), list):
         return document
@@ -46,3 +41,26 @@ def with_ambient(document: Document) -> Document:
         known = {item["name"] for item in listed if isinstance(item, dict) and "name" in item}
         data["plugins"] = [*listed, *(plugin.to_data() for plugin in plugins if plugin.name not in known)]
     return document
+
+
+def read_plugins(document: Document, problems: list[Problem]) -> tuple[Plugin, ...]:
+    """Import a document's plugins; what is wrong is noted and left out."""
+    items = document.data.get("plugins")
+    if items is None:
+        return ()
+    if not isinstance(items, list):
+        problems.append(document.problem(("plugins",), "must be a list of files and modules", value=items))
+        return ()
+    found: list[Plugin] = []
+    for index, item in enumerate(items):
+        try:
+            plugin = resolve(item, Path.cwd())
+            if any(other.name == plugin.name and other != plugin for other in found):
+                raise ConfigError(Problem(rule=f"another plugin is called {plugin.name}; rename one of the files"))
+            activate([*found, plugin])
+            found.append(plugin)
+        except ConfigError as error:
+            for problem in error.problems:
+                rule, value = (problem.rule, problem.value) if problem.has_value else (str(problem), ABSENT)
+                problems.append(document.problem(("plugins", index), rule, value=value))
+    return tuple(dict.fromkeys(found))

@@ -1,17 +1,23 @@
-"""Every file in ``bad/`` is refused with sentences a person can act on; ``bad_trials.yaml`` says which."""
+"""Bad files are refused with sentences a person can act on.
+
+``bad_trials.yaml`` says which for every trial in ``bad/``; ``bad_sweeps.yaml`` holds sweeps with what is told of them.
+"""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from icd.config.read_trial import load_trial
 from icd.errors import ConfigError
+from tests.unit.config.sweeps import RANGE, sweep
 
 FOLDER = Path(__file__).parent / "bad"
 CANARY = "hunter2canary"
 
 EXPECTED: dict[str, list[str]] = yaml.safe_load(Path(__file__).with_name("bad_trials.yaml").read_text())
+CASES: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("bad_sweeps.yaml").read_text())
 
 
 def refused(name: str) -> ConfigError:
@@ -56,3 +62,20 @@ def check_what_holds_for_every_refusal(error: ConfigError, source: str) -> None:
 @pytest.mark.parametrize("name", [name for name in EXPECTED if name.startswith("secret")])
 def test_a_secret_is_in_the_file_so_that_not_printing_it_means_something(name: str) -> None:
     assert CANARY in (FOLDER / f"{name}.yaml").read_text()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_bad_sweep_is_refused(name: str) -> None:
+    ranges, parts, said = CASES[name]
+    with pytest.raises(ConfigError) as caught:
+        sweep(RANGE if ranges is None else ranges, **parts)
+    told = [
+        str(problem).partition(": ")[2] for problem in caught.value.problems if "nothing to search" not in problem.rule
+    ]
+    for line in told:
+        assert any(line.startswith(begin) for begin in said), line
+    for begin in said:
+        assert any(line.startswith(begin) for line in told), f"{begin!r} is missing in {told}"
+    numbers = [problem.line or 0 for problem in caught.value.problems]
+    assert numbers == sorted(numbers)
+    assert all(problem.source == "x.yaml" and len(str(problem)) < 500 for problem in caught.value.problems)

@@ -1,0 +1,109 @@
+"""What an outcome shows as tables, for a terminal and for a page: the headers, then the rows."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from icd.results.importance import Importance, Parameter
+from icd.results.outcome import Outcome
+from icd.text import columns
+
+
+class Table(NamedTuple):
+    """Headers, and rows of as many cells; numbers that have a fixed count of decimals are text."""
+
+    headers: list[str]
+    rows: list[list[object]]
+
+    def lines(self, *left: str) -> list[str]:
+        """Lay it out for a terminal; columns with these headers stand to the left."""
+        return columns(self.headers, self.rows, left=left)
+
+
+def arms(found: Outcome) -> Table:
+    """Give what each arm reached, on each of several teacher-student pairs too."""
+    ablates = found.stage == "ablate"
+    ranks = ["mean rank", "worst rank"] if found.pairs else []
+    heads = ["configuration", "mean ± sd", "seeds", "parts" if ablates else "search (val)", *found.pairs, *ranks]
+    rows: list[list[object]] = [
+        [
+            arm.label,
+            f"{_plain(arm.mean)}{'' if arm.sd is None else f' ± {arm.sd:.2f}'}",
+            len(arm.runs),
+            arm.parts if ablates else _plain(arm.search_value),
+            *(_plain(arm.on_pairs.get(name)) for name in found.pairs),
+            *([arm.mean_rank, arm.worst_rank] if ranks else []),
+        ]
+        for arm in found.arms
+    ]
+    return Table(heads, rows)
+
+
+def differences(found: Outcome) -> Table:
+    """Give each comparison's difference, interval, verdict and seeds."""
+    rows: list[list[object]] = [
+        [f"{item.arm} against {item.against}", _signed(item.difference), item.interval, item.verdict, item.seeds]
+        for item in found.ordered
+    ]
+    return Table(["configuration", "difference", "interval", "verdict", "seeds"], rows)
+
+
+def on_pairs(found: Outcome) -> Table:
+    """Give each comparison's difference on each of several pairs, and how alike it is over them."""
+    rows: list[list[object]] = []
+    for item in found.ordered:
+        alike = item.over_pairs
+        same = None if alike is None or alike.interaction is None else f"{alike.interaction:.2g}"
+        each = [_signed(item.on_pairs.get(name)) for name in found.pairs]
+        rows.append([f"{item.arm} against {item.against}", *each, alike.chance if alike else "", same])
+    return Table(["configuration", *found.pairs, "chance to be better", "same on all (p)"], rows)
+
+
+def failed_runs(found: Outcome) -> Table:
+    """Give arm, seed and reason of runs that failed."""
+    rows: list[list[object]] = [[arm.label, seed, why] for arm in found.arms for seed, why in arm.failures.items()]
+    return Table(["configuration", "seed", "reason"], rows)
+
+
+def outcome_lines(found: Outcome) -> list[str]:
+    """Write a confirmation or an ablation for a terminal: arms, comparisons, cost, and the finding in words."""
+    first = f"confirmation {found.round} of {found.sweep}, {found.metric}"
+    if found.stage == "ablate":
+        first = f"trial {found.trial} of {found.sweep}, {found.metric}, {found.whole.parts} parts"
+    note = "the numbers below a pair have no verdict; the others are means over the pairs"
+    pairs = [note, *on_pairs(found).lines("configuration"), ""] if found.pairs else []
+    hours = f"{found.seconds / 3600:.2f} hours of training"
+    cost = f"{found.test_evaluations} test evaluations, {hours}, on {found.train_on} images"
+    tables = [*arms(found).lines("configuration"), "", *differences(found).lines("configuration", "verdict"), ""]
+    return [first, *tables, *pairs, cost, found.statement]
+
+
+def importance(parameters: Sequence[Parameter]) -> Table:
+    """Give how clear each parameter is, each among the trials that have it."""
+    rows: list[list[object]] = [
+        [
+            row.name,
+            None if row.share is None else f"{row.share:.0%}",
+            None if row.p is None else f"{row.p:.2g}",
+            "not judged" if row.p is None else "yes" if row.passes else "no",
+            row.trials,
+            row.condition or "all trials",
+        ]
+        for row in parameters
+    ]
+    return Table(["parameter", "share", "p", "clear", "trials", "where"], rows)
+
+
+def importance_lines(found: Importance) -> list[str]:
+    """Write which parameters mattered in the search for a terminal."""
+    if found.reason:
+        return [f"importance of parameters: not judged, {found.reason}"]
+    first = f"importance of parameters in the search (share of the ranks of {found.trials} complete trials)"
+    return [first, *importance(found.parameters).lines("parameter", "clear", "where")]
+
+
+def _plain(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _signed(value: float | None) -> str:
+    return "-" if value is None else f"{value:+.2f}"

@@ -1,0 +1,141 @@
+"""``icd try`` on a driver that is driven by hand: what is asked for becomes a trial once, or is refused."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from icd import search
+from icd.errors import ConfigError, StateError, UsageError
+from icd.search.asking import TryResult
+from icd.search.study.sweep_files import sweep_files_of
+from icd.search.study.sweep_study import OUTSIDE
+from icd.search.suggest.search_source import retry_failed
+from tests.driving import Hand
+
+PARTS: dict[str, Any] = {"enqueue": ["iCD-KD"], "budget": {"trials": 6}}
+
+
+@pytest.fixture
+def hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hand:
+    """A sweep with three complete trials, of which the last is the best, and room for three more."""
+    monkeypatch.delenv("ICD_STORAGE_URL", raising=False)
+    hand = Hand(tmp_path, **PARTS)
+    for _ in range(3):
+        task = hand.driver.next_attempt()
+        assert task is not None
+        hand.train(task)
+    return hand
+
+
+def asked(hand: Hand, *overrides: str, **options: Any) -> TryResult:
+    return search.try_trial("tiny", overrides, root=hand.root, **options)
+
+
+def waiting(hand: Hand) -> int:
+    return len(sweep_files_of(hand.folder).requests())
+
+
+def test_it_becomes_the_next_trial_and_the_sampler_learns_from_it(hand: Hand) -> None:
+    found = asked(hand, "method.cluster_weight=8")
+    assert (found.trial, found.state, found.base, found.searched, waiting(hand)) == (None, "queued", 2, True, 1)
+    assert search.status("tiny", root=hand.root).requests == 1
+    hand.take()
+    assert waiting(hand) == 0
+    task = hand.driver.next_attempt()
+    assert task is not None
+    best = hand.space.tried(hand.ledger.record(2))
+    assert task.config["method"]["cluster_weight"] == 8
+    assert task.config["training"]["lr"] == hand.space.read(best).training.lr
+    record = hand.ledger.record(3)
+    assert (record.start, record.key, record.control) == ("try method.cluster_weight=8", found.key, False)
+    assert record.params["method.cluster_weight"] == 8
+    hand.train(task)
+    assert hand.finish() == [4, 5]  # it was one of the budget's six
+    assert hand.again(**PARTS).finish() == []
+
+
+def test_outside_the_ranges_the_sampler_does_not_see_it(hand: Hand) -> None:
+    found = asked(hand, "method=DKD", "training.lr=0.3", label="bold", base=0)
+    assert (found.searched, found.base, found.label) == (False, 0, "try bold")
+    hand.take()
+    assert OUTSIDE in hand.ledger.frozen([3])[0].user_attrs
+    again = hand.again(**PARTS)
+    task = again.driver.next_attempt()  # what a killed driver took is read from the study again
+    assert task is not None
+    assert (task.number, task.attempt, task.config["training"]["lr"]) == (3, 1, 0.3)
+    again.end(task, "setup", "no")
+    assert retry_failed(again.ledger) == [4]
+    assert again.space.tried(again.ledger.record(4))["training"]["lr"] == 0.3
+
+
+def test_a_configuration_that_a_trial_has_is_not_asked_for(hand: Hand) -> None:
+    weight = hand.ledger.record(1).params["method.cluster_weight"]
+    found = asked(hand, f"method.cluster_weight={weight!r}")
+    assert (found.trial, found.state, found.values, found.request) == (1, "complete", {"val/top1": 55.0}, None)
+    first, second = asked(hand, "method.cluster_weight=9"), asked(hand, "method.cluster_weight=9.0")
+    assert (second.request, second.key, waiting(hand)) == (first.request, first.key, 1)
+
+
+def test_all_mistakes_come_at_once(hand: Hand) -> None:
+    with pytest.raises(ConfigError) as caught:
+        asked(hand, "method.cluster_weight=-1", "method.cluster_wait=1", "training.lr=much")
+    told = [(problem.source, problem.path) for problem in caught.value.problems]
+    assert {path for _, path in told} == {"method.cluster_weight", "method.cluster_wait", "training.lr"}
+    assert all(source.startswith(f"--set {path}=") for source, path in told)
+    with pytest.raises(ConfigError) as caught:
+        asked(hand, "seed=7", "training.epochs=9", "data.val_fraction=0.5", "student.arch=resnet14")
+    assert {problem.path for problem in caught.value.problems} == {"seed", "training.epochs", "data", "student"}
+    assert waiting(hand) == 0
+
+
+def test_the_budget_holds(hand: Hand) -> None:
+    for weight in (7, 8, 9):
+        asked(hand, f"method.cluster_weight={weight}")
+    with pytest.raises(StateError, match=r"used \(3 of 6 trials, and 3 wait\).*search.budget.trials=7"):
+        asked(hand, "method.cluster_weight=10")
+    assert hand.finish() == [3, 4, 5]  # the sampler was faster than the driver's look
+    hand.take()
+    assert (waiting(hand), len(hand.states)) == (3, 6)
+    hand.ledger.note_study(stopped_by="budget")
+    assert search.status("tiny", root=hand.root).state == "finished"
+    more = hand.again(**{**PARTS, "budget": {"trials": 8}})
+    more.take()
+    assert more.finish() == [6, 7]
+    assert (waiting(more), [record.start for record in more.ledger.records()[6:]]) == (
+        1,
+        ["try method.cluster_weight=7", "try method.cluster_weight=8"],
+    )
+
+
+def test_a_request_is_neither_lost_nor_taken_twice(hand: Hand) -> None:
+    asked(hand, "method.cluster_weight=8")
+    (request,) = sweep_files_of(hand.folder).requests()
+    again = hand.again(**PARTS)  # killed before it was taken
+    assert again.driver.take(request)
+    again = again.again(**PARTS)  # killed before it was forgotten
+    again.take()
+    assert (waiting(again), len(again.states), again.states.count("running")) == (0, 4, 1)
+    assert again.driver.take(request)
+    assert len(again.states) == 4
+
+
+def test_what_is_no_configuration_of_the_sweep_ends_nothing(hand: Hand) -> None:
+    folder = hand.folder / "try"
+    asked(hand, "method.cluster_weight=8")
+    (path,) = folder.iterdir()
+    path.write_text(path.read_text().replace('"cluster_weight": 8', '"cluster_weight": -8'))
+    (folder / "other.json").write_text("[]")
+    hand.take()
+    assert any("is no configuration of this sweep" in line for line in hand.said)
+    assert ([item.name for item in folder.iterdir()], len(hand.states)) == (["other.json"], 3)
+
+
+def test_refusals(hand: Hand, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="none is added to them; name the sweep itself: tiny"):
+        search.try_trial("tiny/confirm/1", ["method.cluster_weight=8"], root=hand.root)
+    with pytest.raises(StateError, match="no trial 9"):
+        asked(hand, "method.cluster_weight=8", base=9)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(StateError, match="--from"):
+        asked(Hand(tmp_path / "empty", **PARTS), "method.cluster_weight=8")
