@@ -23,7 +23,7 @@ from icd.search.executors.local.resources import partition_devices
 from icd.search.settings import Settings, threads_of
 from icd.search.study.database import PostgresLock, is_shared, open_storage, storage_url
 from icd.search.study.ledger import Ledger
-from icd.search.study.locks import DriverLock
+from icd.search.study.locks import driver_lock
 from icd.search.study.sweep_files import fetch_trials, sweep_files_of
 from icd.search.study.sweep_index import (
     REPORT_NAME,
@@ -204,7 +204,7 @@ def session(sweep: SweepConfig, settings: Settings) -> Iterator[Session]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SetupError(f"{folder} cannot be made: {error.strerror}; choose --root") from error
-    with DriverLock(folder), ExitStack() as leaving:
+    with driver_lock(folder), ExitStack() as leaving:
         shared = PostgresLock(url, sweep.name, settings.announce) if is_shared(url) else None
         if shared is not None:
             shared.acquire()

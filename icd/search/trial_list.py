@@ -18,15 +18,10 @@ from icd.search.suggest.warm_start import stored_starts
 
 
 class StageResult(NamedTuple):
-    """How a stage stands when its driver leaves.
+    """How a stage stands when its driver leaves."""
 
-    Attributes:
-        stopped_by: ``exhausted`` once the list is done; ``stop`` or ``failures`` else.
-        pending: Runs of which MLflow lacks something.
-    """
-
-    stopped_by: str
-    pending: int
+    stopped_by: str  # ``exhausted`` once the list is done; ``stop`` or ``failures`` else
+    pending: int  # runs of which MLflow lacks something
 
 
 def run_stage(

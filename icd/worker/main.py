@@ -29,13 +29,9 @@ _SHARED: list[object] = []  # what this process keeps for its attempts: ``Shared
 
 
 class Channel(Protocol):
-    """A way to the driver and back.
+    """A way to the driver and back."""
 
-    Attributes:
-        location: Where this process is.
-    """
-
-    location: Location
+    location: Location  # where this process is
 
     def receive(self) -> messages.Down:
         """Wait for the next thing to do; ``Shutdown`` where nothing follows."""

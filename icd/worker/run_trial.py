@@ -130,20 +130,15 @@ def _peak(device: torch.device | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Runs:
-    """The runs of an attempt, one after another.
-
-    Attributes:
-        step: Called after every step, with the epoch as the trial counts.
-        publish: Sends what is new in the folder, where the root is a bucket.
-    """
+    """The runs of an attempt, one after another."""
 
     attempt: Attempt
     inputs: SharedInputs
     send: Send
-    step: Callable[[int, int, int], None]
+    step: Callable[[int, int, int], None]  # called after every step, with the epoch as the trial counts
     device: torch.device
     notice: PreemptionNotice
-    publish: Callable[[], None]
+    publish: Callable[[], None]  # sends what is new in the folder, where the root is a bucket
 
     def train(self) -> dict[str, Any]:
         """Train what is left of each; gives the result of the last one."""

@@ -12,17 +12,11 @@ TOLERANCE = 1e-6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """How two trainings began.
+    """How two trainings began."""
 
-    Attributes:
-        equal: Whether they could be compared and no step differs by more than the tolerance.
-        step: The first that differs, from 1; None where none does.
-        sentence: What to say, with what may be the cause.
-    """
-
-    equal: bool
-    step: int | None
-    sentence: str
+    equal: bool  # whether they could be compared and no step differs by more than the tolerance
+    step: int | None  # the first that differs, from 1; None where none does
+    sentence: str  # what to say, with what may be the cause
 
     def to_data(self) -> dict[str, Any]:
         """Write it for JSON."""

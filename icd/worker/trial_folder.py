@@ -49,14 +49,10 @@ def claim(folder: Path, config: TrialConfig, *, resume: bool) -> None:
 
 
 class Begun(NamedTuple):
-    """What a trial's folder holds of its training.
+    """What a trial's folder holds of its training."""
 
-    Attributes:
-        rows: Metrics of the epochs up to the newest checkpoint.
-        newest: That checkpoint, as ``train`` continues from it; its content is taken out there.
-    """
-
-    rows: list[dict[str, Any]]
+    rows: list[dict[str, Any]]  # metrics of the epochs up to the newest checkpoint
+    # that checkpoint, as ``train`` continues from it; its content is taken out there
     newest: checkpoints.Checkpoint | None
 
 

@@ -16,15 +16,10 @@ NO_PROGRESS = 10  # preemptions of one trial with no epoch in between
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryDecision:
-    """What follows from a fault.
+    """What follows from a fault."""
 
-    Attributes:
-        again: Whether the trial is tried again.
-        words: How often it was, for people.
-    """
-
-    again: bool
-    words: str = ""
+    again: bool  # whether the trial is tried again
+    words: str = ""  # how often it was, for people
 
 
 class RetryPolicy:

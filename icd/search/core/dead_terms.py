@@ -35,23 +35,14 @@ READ_BY: Mapping[str, Sequence[str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadTerm:
-    """A term of one trial that does nothing.
+    """A term of one trial that does nothing."""
 
-    Attributes:
-        term: Its name.
-        share: The largest share of the gradient that was measured since the warm-up, of 1.
-        epoch: Of the last measurement.
-        weight: The field that scales it.
-        value: That field's value.
-        searched: Fields of the space that act through this term alone, its weight included.
-    """
-
-    term: str
-    share: float
-    epoch: int
-    weight: str
-    value: float
-    searched: tuple[str, ...] = ()
+    term: str  # its name
+    share: float  # the largest share of the gradient that was measured since the warm-up, of 1
+    epoch: int  # of the last measurement
+    weight: str  # the field that scales it
+    value: float  # that field's value
+    searched: tuple[str, ...] = ()  # fields of the space that act through this term alone, its weight included
 
     @property
     def brief(self) -> str:

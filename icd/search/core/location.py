@@ -6,17 +6,12 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Location:
-    """Where an attempt runs.
+    """Where an attempt runs."""
 
-    Attributes:
-        host: Name of the machine.
-        gpu: The GPUs it was given there, as CUDA_VISIBLE_DEVICES takes them; empty for none, or for the whole machine.
-        node: Ray's name of the node; empty without Ray.
-    """
-
-    host: str
+    host: str  # name of the machine
+    # the GPUs it was given there, as CUDA_VISIBLE_DEVICES takes them; empty for none, or for the whole machine
     gpu: str = ""
-    node: str = ""
+    node: str = ""  # Ray's name of the node; empty without Ray
 
     @property
     def machine(self) -> "Location":

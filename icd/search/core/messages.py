@@ -40,15 +40,10 @@ class Prepare(NamedTuple):
 
 
 class Preempt(NamedTuple):
-    """End after the epoch under way, for the node is taken back.
+    """End after the epoch under way, for the node is taken back."""
 
-    Attributes:
-        reason: A few words for people.
-        until: When the node goes, in seconds since 1970; 0 for no limit.
-    """
-
-    reason: str
-    until: float = 0.0
+    reason: str  # a few words for people
+    until: float = 0.0  # when the node goes, in seconds since 1970; 0 for no limit
 
 
 # Up

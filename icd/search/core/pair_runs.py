@@ -14,17 +14,11 @@ from icd.search.core.attempts import trial_folder
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairRun:
-    """One run of a trial.
+    """One run of a trial."""
 
-    Attributes:
-        config: What is trained.
-        name: Of the pair, and of the run's folder below the trial's; empty for the only run of a trial.
-        before: Epochs of the runs before it. A trial's epochs are counted on from run to run.
-    """
-
-    config: TrialConfig
-    name: str = ""
-    before: int = 0
+    config: TrialConfig  # what is trained
+    name: str = ""  # of the pair, and of the run's folder below the trial's; empty for the only run of a trial
+    before: int = 0  # epochs of the runs before it. A trial's epochs are counted on from run to run.
 
     @property
     def last(self) -> int:

@@ -14,22 +14,15 @@ LATE_S = 30.0  # so long after its own watchdog should have ended it, a worker i
 
 @dataclass(slots=True, kw_only=True)
 class RunningAttempt:
-    """An attempt that a worker has.
-
-    Attributes:
-        location: Where it runs; None until that is known.
-        pid: Of its process; 0 until it is known.
-        progress: The last step that was told.
-        heard: When the worker last said something, or was given the attempt.
-        hung: Why it is taken to hang; empty where it is not.
-    """
+    """An attempt that a worker has."""
 
     attempt: Attempt
-    location: Location | None = None
-    pid: int = 0
-    progress: Heartbeat | None = None
+    location: Location | None = None  # where it runs; None until that is known
+    pid: int = 0  # of its process; 0 until it is known
+    progress: Heartbeat | None = None  # the last step that was told
+    # when the worker last said something, or was given the attempt
     heard: float = field(default_factory=time.monotonic)
-    hung: str = ""
+    hung: str = ""  # why it is taken to hang; empty where it is not
 
 
 class AttemptTracker:

@@ -15,18 +15,12 @@ from icd.search.study.ledger import Ledger
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FixedRun:
-    """One trial of the list.
+    """One trial of the list."""
 
-    Attributes:
-        arm: The configuration's label.
-        seed: Of the trial.
-        round: Which list of its stage it is on.
-        configs: What is trained: one configuration, named with nothing, or one for each pair by its name.
-    """
-
-    arm: str
-    seed: int
-    round: int
+    arm: str  # the configuration's label
+    seed: int  # of the trial
+    round: int  # which list of its stage it is on
+    # what is trained: one configuration, named with nothing, or one for each pair by its name
     configs: Mapping[str, TrialConfig]
 
     @property

@@ -15,7 +15,7 @@ from icd.results.read_outcome import outcome_of
 from icd.results.sentences import statement_of
 from icd.results.stats import expected_maximum
 from icd.results.tables import outcome_lines
-from icd.search.study.locks import DriverLock
+from icd.search.study.locks import driver_lock
 from tests.confirming import Confirming, confirming, gaps, searched
 from tests.driving import EPOCHS
 
@@ -279,7 +279,7 @@ def test_requests_that_cannot_be(tmp_path: Path, capsys: pytest.CaptureFixture[s
         code, _, err = command(capsys, *where, *words)
         assert code == 2
         assert words[0] in err
-    with DriverLock(hand.folder):
+    with driver_lock(hand.folder):
         code, _, err = command(capsys, *where)
     assert code == 5
     assert "is driven by" in err
