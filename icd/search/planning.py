@@ -32,53 +32,33 @@ _CHECKPOINTS_KEPT = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What a sweep is predicted to take: the expected number and the most.
+    """What a sweep is predicted to take: the expected number and the most."""
 
-    Attributes:
-        epochs: With pruning as it works on average, and with nothing pruned; None where only hours end the sweep.
-        wall_hours: Of this machine.
-        gpu_hours: GPUs of a trial, or its share of its process's, times its time; zero without a GPU.
-    """
-
+    # with pruning as it works on average, and with nothing pruned; None where only hours end the sweep
     epochs: tuple[int, int] | None
-    wall_hours: tuple[float, float] | None = None
+    wall_hours: tuple[float, float] | None = None  # of this machine
+    # GPUs of a trial, or its share of its process's, times its time; zero without a GPU
     gpu_hours: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A sweep before it starts.
-
-    Attributes:
-        name: Of the sweep.
-        dimensions: What is sampled.
-        configurations: How many there are; None where a range has no step.
-        baselines: Labels of what is tried first.
-        starts: Trials of other sweeps that are tried next.
-        suggestions: Parameters of the first sampled trials, by trial number.
-        trials: How many trials the budget allows; None where only hours end the sweep.
-        concurrent: How many run at a time on this machine.
-        device: What was measured on; None where nothing was.
-        paces: For each teacher and student what was measured.
-        cost: See ``Cost``.
-        disk_bytes: Expected, with everything that a trial keeps; of the first ``concurrent`` trials where their
-            number is not known.
-        basis: How the numbers were made, in sentences.
-    """
+    """A sweep before it starts."""
 
     name: str
-    dimensions: Sequence[Dimension]
-    configurations: int | None
-    baselines: Sequence[str]
-    starts: Sequence[Start]
-    suggestions: Mapping[int, Mapping[str, Any]]
-    trials: int | None
-    concurrent: int
-    device: str | None
-    paces: Mapping[str, Mapping[str, float]]
+    dimensions: Sequence[Dimension]  # what is sampled
+    configurations: int | None  # how many there are; None where a range has no step
+    baselines: Sequence[str]  # labels of what is tried first
+    starts: Sequence[Start]  # trials of other sweeps that are tried next
+    suggestions: Mapping[int, Mapping[str, Any]]  # parameters of the first sampled trials, by trial number
+    trials: int | None  # how many trials the budget allows; None where only hours end the sweep
+    concurrent: int  # how many run at a time on this machine
+    device: str | None  # what was measured on; None where nothing was
+    paces: Mapping[str, Mapping[str, float]]  # for each teacher and student what was measured
     cost: Cost
+    # expected, with everything that a trial keeps; of the first ``concurrent`` trials where their number is not known
     disk_bytes: int
-    basis: Sequence[str]
+    basis: Sequence[str]  # how the numbers were made, in sentences
 
     def to_data(self) -> dict[str, Any]:
         """Write it for JSON."""

@@ -34,27 +34,16 @@ __all__ = ["SweepResult", "run"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SweepResult:
-    """How a sweep stands when its driver leaves.
-
-    Attributes:
-        name: Of the sweep.
-        folder: Its folder.
-        records: Every trial.
-        best: The best complete trial by the first objective.
-        stopped_by: ``budget``, ``exhausted``, ``stop``, ``signal``, ``failures``.
-        failed_too_often: Whether more trials failed than ``budget.max_failed_fraction`` allows.
-        pending: Runs of which MLflow lacks something.
-        tracking: Where MLflow is.
-    """
+    """How a sweep stands when its driver leaves."""
 
     name: str
     folder: Path
-    records: tuple[TrialRecord, ...]
-    best: TrialRecord | None
-    stopped_by: str
-    failed_too_often: bool
-    pending: int
-    tracking: str
+    records: tuple[TrialRecord, ...]  # every trial
+    best: TrialRecord | None  # the best complete trial by the first objective
+    stopped_by: str  # ``budget``, ``exhausted``, ``stop``, ``signal``, ``failures``
+    failed_too_often: bool  # whether more trials failed than ``budget.max_failed_fraction`` allows
+    pending: int  # runs of which MLflow lacks something
+    tracking: str  # where MLflow is
 
 
 def refuse_changed_plugins(name: str, document: Document) -> None:

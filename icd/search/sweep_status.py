@@ -31,45 +31,27 @@ _ENDED_BY_ITSELF = ("budget", "exhausted")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SweepStatus:
-    """How a sweep stands.
-
-    Attributes:
-        name: Of the sweep.
-        state: See ``SweepState``.
-        driver: Who drives it.
-        counts: Trials by state.
-        best: The best complete trial by the first objective.
-        metrics: Metric of each objective.
-        ranked: How trials are ranked over several pairs: ``mean`` or ``worst``; None where a trial has one run.
-        directions: Direction of each.
-        budget: Its limits, as in the file.
-        used: What is used of them: ``trials``, ``hours``, ``gpu_hours`` (None until a driver has known the GPUs).
-        stopped_by: Why its last driver left; empty where one drives it or was killed.
-        created: UTC time.
-        folder: Its folder.
-        requests: How many trials that ``icd try`` asked for are not in the study yet.
-        quarantined: What is said of GPUs and nodes that get no more trials of this driver's run.
-        devices: What complete trials took on each type of device.
-        warnings: What makes the numbers say less than they seem to.
-    """
+    """How a sweep stands."""
 
     name: str
     state: SweepState
-    driver: str | None
-    counts: Mapping[str, int]
+    driver: str | None  # who drives it
+    counts: Mapping[str, int]  # trials by state
     folder: Path
-    best: TrialRecord | None = None
-    metrics: Sequence[str] = ()
+    best: TrialRecord | None = None  # the best complete trial by the first objective
+    metrics: Sequence[str] = ()  # metric of each objective
+    # how trials are ranked over several pairs: ``mean`` or ``worst``; None where a trial has one run
     ranked: RankName | None = None
-    directions: Sequence[Direction] = ()
-    budget: Mapping[str, float | None] = field(default_factory=dict)
+    directions: Sequence[Direction] = ()  # direction of each
+    budget: Mapping[str, float | None] = field(default_factory=dict)  # its limits, as in the file
+    # what is used of them: ``trials``, ``hours``, ``gpu_hours`` (None until a driver has known the GPUs)
     used: Mapping[str, float | None] = field(default_factory=dict)
-    stopped_by: str = ""
-    created: str = ""
-    requests: int = 0
-    quarantined: Sequence[str] = ()
-    devices: Sequence[DeviceUse] = ()
-    warnings: Sequence[str] = ()
+    stopped_by: str = ""  # why its last driver left; empty where one drives it or was killed
+    created: str = ""  # UTC time
+    requests: int = 0  # how many trials that ``icd try`` asked for are not in the study yet
+    quarantined: Sequence[str] = ()  # what is said of GPUs and nodes that get no more trials of this driver's run
+    devices: Sequence[DeviceUse] = ()  # what complete trials took on each type of device
+    warnings: Sequence[str] = ()  # what makes the numbers say less than they seem to
 
     def to_data(self) -> dict[str, Any]:
         """Write it for JSON."""

@@ -14,48 +14,29 @@ State = Literal["running", "complete", "pruned", "failed", "duplicate", "retried
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialRecord:
-    """One trial of a study.
+    """One trial of a study."""
 
-    Attributes:
-        number: Counted from 0.
-        state: See ``State``.
-        stage: See ``Stage``.
-        values: One for each objective, for complete trials.
-        params: What it is in terms of the space; empty for enqueued configurations that lie outside it.
-        curve: Value of the first objective's metric by epoch.
-        key: Key of the configuration.
-        baseline: Label of an enqueued configuration.
-        start: Label of the other sweep's trial that it was taken from.
-        control: Whether pruning is switched off for it.
-        would_stop_at: Epoch at which the pruner would have stopped a control trial.
-        attempts: How often it was started.
-        reason: Why it ended otherwise than complete.
-        twin: The trial with the same configuration, for duplicates.
-        started: UTC time, ISO 8601.
-        ended: The same, None while it runs.
-        rank: In a sweep over several pairs, the mean or worst rank of a complete trial over the pairs, among all
-            complete trials as they are now; 1 is best.
-        attributes: Everything else noted: digests, seconds, device, ...
-    """
-
-    number: int
+    number: int  # counted from 0
     state: State
     stage: Stage = "search"
-    values: Sequence[float] = ()
+    values: Sequence[float] = ()  # one for each objective, for complete trials
+    # what it is in terms of the space; empty for enqueued configurations that lie outside it
     params: Mapping[str, Any] = field(default_factory=dict)
-    curve: Mapping[int, float] = field(default_factory=dict)
-    key: str = ""
-    baseline: str | None = None
-    start: str | None = None
-    control: bool = False
-    would_stop_at: int | None = None
-    attempts: int = 0
-    reason: str = ""
-    twin: int | None = None
-    started: str | None = None
-    ended: str | None = None
+    curve: Mapping[int, float] = field(default_factory=dict)  # value of the first objective's metric by epoch
+    key: str = ""  # of the configuration
+    baseline: str | None = None  # label of an enqueued configuration
+    start: str | None = None  # label of the other sweep's trial that it was taken from
+    control: bool = False  # whether pruning is switched off for it
+    would_stop_at: int | None = None  # epoch at which the pruner would have stopped a control trial
+    attempts: int = 0  # how often it was started
+    reason: str = ""  # why it ended otherwise than complete
+    twin: int | None = None  # the trial with the same configuration, for duplicates
+    started: str | None = None  # UTC time, ISO 8601
+    ended: str | None = None  # the same, None while it runs
+    # in a sweep over several pairs, the mean or worst rank of a complete trial over the pairs, among all complete
+    # trials as they are now; 1 is best
     rank: float | None = None
-    attributes: Mapping[str, Any] = field(default_factory=dict)
+    attributes: Mapping[str, Any] = field(default_factory=dict)  # everything else noted: digests, seconds, device and so on
 
     @property
     def counts(self) -> bool:
