@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from icd.search.controller.retry import RetryPolicy
-from icd.search.core.attempts import Attempt, AttemptResult, EpochReport
-from icd.search.core.location import Location
+from icd.search.core.attempts import Attempt, AttemptResult, EpochReport, Location
 from icd.worker.main import serve_pipe
 from tests.crash.forks import Fork, close_all_but, forked
 

@@ -71,8 +71,7 @@ def ranked_cells(record: "TrialRecord", headers: Sequence[str]) -> list[object]:
 
 def status_lines(status: "SweepStatus", records: "Sequence[TrialRecord]") -> list[str]:
     """Write how a sweep stands: state, counts, budget, best trials or Pareto front, baselines."""
-    from icd.search.core.pareto import pareto_front
-    from icd.search.core.records import chosen
+    from icd.search.core.records import chosen, pareto_front
 
     lines = [f"sweep {status.name}: {state_text(status)}"]
     if status.state == "preparing":

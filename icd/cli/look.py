@@ -44,7 +44,7 @@ def status(name: str | None, as_json: bool, root: Path) -> None:
     """Say how every sweep stands, or one sweep in full: counts, budget, best trials, what pruning did, dead terms."""
     from icd.results.pruning import audit_sweep
     from icd.search.core.dead_terms import dead_kinds
-    from icd.search.core.pareto import pareto_front
+    from icd.search.core.records import pareto_front
     from icd.search.study.sweep_index import find, pasted
     from icd.search.sweep_status import all_statuses, plain_sweep, status_of
 

@@ -82,7 +82,7 @@ def _run(begin: "Callable[..., SweepResult]", options: dict[str, Any], *, as_jso
 
 def _told(result: "SweepResult", status: "SweepStatus") -> dict[str, Any]:
     """Write the end of a sweep for programs."""
-    from icd.search.core.pareto import pareto_front
+    from icd.search.core.records import pareto_front
     from icd.search.sweep_status import counts_of, trial_row
 
     return {

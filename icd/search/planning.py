@@ -14,8 +14,7 @@ from icd.config.walk import Dimension
 from icd.models import build_model
 from icd.search.core.machine import usable_cpus
 from icd.search.core.preparation import PreflightResult
-from icd.search.executors.local.executor import LocalExecutor
-from icd.search.executors.local.resources import partition_devices
+from icd.search.executors.local.executor import LocalExecutor, partition_devices
 from icd.search.settings import Settings, preparation
 from icd.search.study.database import memory_storage
 from icd.search.study.ledger import Ledger
@@ -66,12 +65,9 @@ class Plan:
 
 
 def make_plan(sweep: SweepConfig, settings: Settings, *, measure: bool) -> Plan:
-    """Look ahead; without ``measure`` nothing is created or read but the configuration and the sweeps it starts from.
+    """Look ahead. Without ``measure`` nothing is created or read but the configuration and the sweeps it starts from.
 
-    Args:
-        sweep: What would be searched.
-        settings: Where data and teachers are.
-        measure: Whether to read the data, train a missing teacher, and time a few steps of each pair of networks.
+    With it the data are read, a missing teacher is trained, and a few steps of each pair of networks are timed.
     """
     space = SearchSpace(sweep, planned_starts(sweep, settings.root, settings.announce))
     trials_of_corners = [space.members(space.document(corner)) for corner in space.corners()]

@@ -62,11 +62,6 @@ def refuse_changed_plugins(name: str, document: Document) -> None:
 def run(sweep: SweepConfig, document: Mapping[str, Any], settings: Settings) -> SweepResult:
     """Drive a sweep, new or begun, until its budget is used or something stops it.
 
-    Args:
-        sweep: What to search.
-        document: The file it was read from, as plain data; kept in the study for ``icd resume``.
-        settings: How and where.
-
     Raises:
         StateError: If another driver has it, or the study was made with another configuration.
         SetupError: If the machine lacks something.

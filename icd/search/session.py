@@ -12,14 +12,12 @@ from icd.config.sweep import SweepConfig, engine_asked
 from icd.config.yaml import Document, apply_overrides
 from icd.errors import SetupError
 from icd.search.controller.controller import SweepController
-from icd.search.core.attempts import Policy
+from icd.search.core.attempts import Policy, RunContext
 from icd.search.core.device_usage import matches
 from icd.search.core.machine import usable_cpus
 from icd.search.core.messages import Heartbeat
 from icd.search.core.preparation import PreflightRequest, PreflightResult
-from icd.search.core.run_context import RunContext
-from icd.search.executors.local.executor import LocalExecutor
-from icd.search.executors.local.resources import partition_devices
+from icd.search.executors.local.executor import LocalExecutor, partition_devices
 from icd.search.settings import Settings, threads_of
 from icd.search.study.database import PostgresLock, is_shared, open_storage, storage_url
 from icd.search.study.ledger import Ledger
@@ -146,9 +144,7 @@ class Session:
     def conduct(self, driver: SweepController, finish: Callable[[], None]) -> int:
         """Let the executor do what the driver decides, until nothing is left or something stops it.
 
-        Args:
-            driver: Decides.
-            finish: Called at a clean end, while MLflow can still be told.
+        ``finish`` is called at a clean end, while MLflow can still be told.
 
         Returns:
             Runs of which MLflow lacks something.

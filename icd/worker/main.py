@@ -14,8 +14,7 @@ from typing import Protocol
 from icd.errors import ConfigError, IcdError
 from icd.plugins import fault
 from icd.search.core import messages
-from icd.search.core.attempts import Attempt, AttemptResult, EpochReport
-from icd.search.core.location import Location
+from icd.search.core.attempts import Attempt, AttemptResult, EpochReport, Location
 from icd.worker.gpus import VISIBLE
 from icd.worker.preemption import heed, heed_sigterm
 from icd.worker.watchdog import Watchdog

@@ -79,16 +79,10 @@ def continue_trial(
     begun: Begun | None = None,
     finishing: Callable[[Network], None] = lambda student: None,
 ) -> dict[str, Any]:
-    """Train what is left of a trial in its folder and write its result, or give the result it has.
+    """Train what is left of a trial in its folder, which is its own (``claim``), or give the result that it has.
 
-    Args:
-        config: What to train, digests included; the folder is already its own (``claim``).
-        split: Images.
-        teacher: The teacher's network, for methods that need one.
-        folder: The trial's folder.
-        execution: As for ``run_trial``.
-        begun: What the folder holds, where it was read already.
-        finishing: Called with the trained student before the result is written.
+    ``begun`` is what the folder holds, where it was read already. ``finishing`` is called with the trained student
+    before the result is written.
     """
     result_path = folder / "result.json"
     if result_path.exists():

@@ -16,8 +16,7 @@ import ray
 from icd.cli.console import stop_requested, stopping_politely
 from icd.config.sweep import Resources
 from icd.search.controller.retry import RetryPolicy
-from icd.search.core.attempts import Attempt, AttemptResult, EpochReport, trial_folder
-from icd.search.core.location import Location
+from icd.search.core.attempts import Attempt, AttemptResult, EpochReport, Location, trial_folder
 from icd.worker.preemption import NOTICE
 
 ROOT = Path(__file__).parents[2]

@@ -9,8 +9,7 @@ from icd.errors import StateError, UsageError
 from icd.results.outcome import WHOLE, Arm, Comparison, Outcome
 from icd.results.sentences import facts
 from icd.search import default_root
-from icd.search.core.pareto import pareto_front
-from icd.search.core.records import TrialRecord, best
+from icd.search.core.records import TrialRecord, best, pareto_front
 from icd.search.study.sweep_index import pasted
 
 NOT_CONFIRMED = "not confirmed: one seed, validation images"

@@ -6,13 +6,7 @@ from icd.config.sweep import Budget
 
 
 class BudgetTracker:
-    """Hours and GPU hours against a budget, over all drivers that a sweep has had.
-
-    Args:
-        budget: What may be spent.
-        seconds_before: That earlier drivers have run.
-        gpus_per_trial: GPUs that a trial holds while it trains.
-    """
+    """Hours and GPU hours against a budget, over all drivers that a sweep has had."""
 
     def __init__(self, budget: Budget, seconds_before: float, gpus_per_trial: float) -> None:
         self._budget, self._gpus = budget, gpus_per_trial

@@ -9,6 +9,7 @@ This file is longer than 300 lines because each decision reads what the others w
 import logging
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from icd.config.sweep import SweepConfig
@@ -19,12 +20,10 @@ from icd.search.controller.epoch_times import EpochTimes
 from icd.search.controller.node_health import QUARANTINED
 from icd.search.controller.retry import NO_PROGRESS, RetryPolicy
 from icd.search.controller.trial_recorder import TrialRecorder
-from icd.search.core.attempts import Attempt, AttemptResult, EpochReport
+from icd.search.core.attempts import Attempt, AttemptResult, EpochReport, Location, RunContext
 from icd.search.core.device_usage import COST, mixed_cost, uses
-from icd.search.core.location import Location
 from icd.search.core.pair_runs import key_of
 from icd.search.core.preparation import PreflightResult
-from icd.search.core.run_context import RunContext, RunningTrial
 from icd.search.core.trial_request import TrialRequest
 from icd.search.study.ledger import Ledger
 from icd.search.suggest.search_source import SearchSource
@@ -35,6 +34,16 @@ from icd.search.tracking.tracker import Tracker
 logger = logging.getLogger(__name__)
 
 _HOPELESS = 3  # first trials that all fail end the sweep
+
+
+@dataclass(slots=True)
+class RunningTrial:
+    """A trial under way."""
+
+    attempt: int  # the newest
+    epochs: int  # of all its runs, which are counted on from run to run
+    epoch: int = 0  # the last that was told
+    value: float | None = None  # at that epoch
 
 
 class SweepController:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from icd.config.sweep import Engine
-from icd.search.core.location import Location
 from icd.search.core.records import Stage
 from icd.storage.bucket import Bucket, Stored, local_root
 
@@ -39,6 +38,30 @@ BEGUN = "begun"
 UNCLEAN = ("gpu", "memory", "preempted")  # after these a process is not used again: an error of CUDA stays with it
 
 PREPARE_RETRIES = 2  # times that preparing begins again after its worker died; teachers go on from their checkpoints
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Location:
+    """Where an attempt runs."""
+
+    host: str  # name of the machine
+    # the GPUs it was given there, as CUDA_VISIBLE_DEVICES takes them; empty for none, or for the whole machine
+    gpu: str = ""
+    node: str = ""  # Ray's name of the node; empty without Ray
+
+    @property
+    def machine(self) -> "Location":
+        """The whole machine, with all its GPUs."""
+        return replace(self, gpu="")
+
+    def __str__(self) -> str:
+        host = f"host {self.host}" + (f" (node {self.node[:8]})" if self.node else "")
+        return f"GPU {self.gpu} of {host}" if self.gpu else host
+
+
+def is_quarantined(location: Location | None, quarantined: Mapping[Location, str]) -> bool:
+    """Whether a location, or its whole machine, gets no more trials."""
+    return location is not None and (location in quarantined or location.machine in quarantined)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +163,18 @@ class AttemptResult:
 def ended(attempt: Attempt, kind: ResultKind, reason: str = "") -> AttemptResult:
     """Give the end of an attempt that cannot tell it itself."""
     return AttemptResult(number=attempt.number, attempt=attempt.attempt, kind=kind, reason=reason)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunContext:
+    """Where a sweep runs."""
+
+    folder: Path  # the sweep's folder
+    root: Path  # folder of results
+    data_root: Path | None = None  # folder of data sets
+    gpus_per_trial: float = 0.0  # GPUs a trial holds, for the budget
+    threads: int = 1  # of torch in each trial
+    engine: Engine = "auto"  # asked for, for their steps
 
 
 class Policy(Protocol):

@@ -8,8 +8,7 @@ reporting epoch, and ``Finished`` at the end. It waits for the answer to an epoc
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
-from icd.search.core.attempts import Attempt, AttemptResult, EpochReport
-from icd.search.core.location import Location
+from icd.search.core.attempts import Attempt, AttemptResult, EpochReport, Location
 
 if TYPE_CHECKING:  # these import torch, which Ray's control process does without
     from icd.errors import IcdError

@@ -21,12 +21,7 @@ def ranks(values: Sequence[float]) -> list[float]:
 def ranks_by_arm(
     values_by_pair: Mapping[str, Mapping[Arm, float]], *, maximize: bool = True
 ) -> dict[Arm, tuple[float, float]]:
-    """Give each arm its mean and its worst rank over the pairs, 1 being best; ties share the mean of their ranks.
-
-    Args:
-        values_by_pair: For each pair, the value of each arm; every pair has the same arms.
-        maximize: Whether a large value is good.
-    """
+    """Give each arm its mean and its worst rank over the pairs, 1 being best; ties share the mean of their ranks."""
     by_pair = []
     for values in values_by_pair.values():
         arms = list(values)
@@ -37,13 +32,7 @@ def ranks_by_arm(
 
 
 def ranks_of_trials(values: Mapping[int, Mapping[str, float]], how: RankName, direction: Direction) -> dict[int, float]:
-    """Give each trial its mean or worst rank over the pairs, among all that are given; 1 is best.
-
-    Args:
-        values: For each trial's number, the value of each pair.
-        how: ``mean`` or ``worst``.
-        direction: Which values are good.
-    """
+    """Give each trial its mean or worst rank over the pairs, among all that are given; 1 is best."""
     pairs = dict.fromkeys(pair for own in values.values() for pair in own)
     by_pair = {pair: {number: own[pair] for number, own in values.items()} for pair in pairs}
     both = ranks_by_arm(by_pair, maximize=direction == "maximize")

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from icd.config.sweep import Direction
+
 # What a trial is for: ``search`` is the sweep itself; the others retrain chosen configurations on fresh seeds.
 Stage = Literal["search", "confirm", "ablate", "race"]
 
@@ -36,7 +38,9 @@ class TrialRecord:
     # in a sweep over several pairs, the mean or worst rank of a complete trial over the pairs, among all complete
     # trials as they are now; 1 is best
     rank: float | None = None
-    attributes: Mapping[str, Any] = field(default_factory=dict)  # everything else noted: digests, seconds, device and so on
+    attributes: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # what else is noted: digests, seconds, device and so on
 
     @property
     def counts(self) -> bool:
@@ -79,3 +83,20 @@ def chosen(
 def run_label(round_: int, arm: str, seed: int) -> str:
     """Name a run: of the first list ``KD seed 101``, of the second ``KD seed 106 (2)``."""
     return f"{arm} seed {seed}" + (f" ({round_})" if round_ > 1 else "")
+
+
+def pareto_front(records: Sequence[TrialRecord], directions: Sequence[Direction]) -> list[TrialRecord]:
+    """Give the complete trials that are not dominated, best first objective first.
+
+    A trial dominates another if it is at least as good in every objective and better in one; of equal trials all stay.
+    """
+    complete = [record for record in records if record.state == "complete"]
+    signs = [1.0 if direction == "maximize" else -1.0 for direction in directions]
+    scores = {record.number: [s * v for s, v in zip(signs, record.values, strict=True)] for record in complete}
+
+    def dominates(one: TrialRecord, other: TrialRecord) -> bool:
+        ours, theirs = scores[one.number], scores[other.number]
+        return ours != theirs and all(a >= b for a, b in zip(ours, theirs, strict=True))
+
+    front = [record for record in complete if not any(dominates(other, record) for other in complete)]
+    return sorted(front, key=lambda record: (-scores[record.number][0], record.number))

@@ -5,8 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from icd.errors import SetupError
-from icd.search.core.attempts import Attempt, AttemptResult, Policy, ResultKind, ended
-from icd.search.core.location import Location
+from icd.search.core.attempts import Attempt, AttemptResult, Location, Policy, ResultKind, ended
 from icd.search.core.messages import EpochDone, Finished, Heartbeat, Hung, Started, Up
 
 LATE_S = 30.0  # so long after its own watchdog should have ended it, a worker is killed by its driver

@@ -18,11 +18,6 @@ def subsample_history(
 
     Half of those kept are the best complete ones, the same number for each objective; the others are the newest. TPE
     tells at most 25 good trials from the rest, and the rest is known from hundreds as well as from thousands.
-
-    Args:
-        trials: In the order of their numbers.
-        directions: Of the study's objectives.
-        limit: None keeps all.
     """
     finished = [trial for trial in trials if trial.state.is_finished()]
     if limit is None or len(finished) <= limit:

@@ -174,13 +174,6 @@ def make_sampler(
 ) -> BaseSampler:
     """Make the sampler of a sweep.
 
-    Args:
-        config: Its row and options.
-        seed: Of the sweep.
-        points: All points, for ``grid``.
-        shared_database: Whether others can write the study's database.
-        seen: Makes of all trials those that the sampler learns from.
-
     Raises:
         ConfigError: For CMA-ES on a shared database: its state is a pickle, and whoever writes there runs code here.
     """

@@ -20,8 +20,7 @@ from icd.config.trial import TrialConfig
 from icd.errors import ConfigError, StateError
 from icd.methods import METHODS
 from icd.search.core.pair_runs import key_of
-from icd.search.core.pareto import pareto_front
-from icd.search.core.records import TrialRecord, chosen
+from icd.search.core.records import TrialRecord, chosen, pareto_front
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_index import find, refuse_several_pairs
 from icd.search.suggest.params_of import holds, params_of

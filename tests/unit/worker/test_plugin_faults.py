@@ -7,7 +7,7 @@ import pytest
 
 from icd.config.read_sweep import read_sweep
 from icd.config.yaml import Document
-from icd.search.core.location import Location
+from icd.search.core.attempts import Location
 from icd.search.core.messages import Down, EpochDone, Prepare, Prepared, Refused, Up
 from icd.search.settings import Settings, preparation
 from icd.search.suggest.search_space import SearchSpace

@@ -10,10 +10,18 @@ from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import wait as wait_for
 from pathlib import Path
 
+from icd.config.sweep import Resources
 from icd.errors import SetupError
 from icd.search.core import messages
-from icd.search.core.attempts import PREPARE_RETRIES, RETRIES, AttemptResult, Policy, ResultKind
-from icd.search.core.location import Location, is_quarantined
+from icd.search.core.attempts import (
+    PREPARE_RETRIES,
+    RETRIES,
+    AttemptResult,
+    Location,
+    Policy,
+    ResultKind,
+    is_quarantined,
+)
 from icd.search.core.preparation import PreflightRequest, PreflightResult
 from icd.search.executors.attempt_tracker import AttemptTracker, nowhere_left
 from icd.search.executors.local.worker_process import (
@@ -157,3 +165,21 @@ class LocalExecutor:
         """Wait a little for what workers say; None stands for the end of a process."""
         pipes = {worker.pipe: worker for worker in self.workers if worker.pipe is not None}
         return [(pipes[pipe], pipes[pipe].read()) for pipe in wait_for(list(pipes), _TICK_S)]  # type: ignore[index]
+
+
+def partition_devices(resources: Resources, num_cpus: int, gpus: Sequence[str]) -> list[str]:
+    """Divide the machine: for every trial at a time the GPU it may see, empty for none.
+
+    Raises:
+        SetupError: If not one trial fits.
+    """
+    wanted = resources.gpus_of_a_trial(bool(gpus))
+    fitting = int(num_cpus / resources.cpus_per_trial)
+    shares = [gpu for _ in range(int(1 / wanted + 1e-9)) for gpu in gpus] if wanted else [""] * fitting
+    divided = shares[:fitting][: resources.max_concurrent]
+    if not divided:
+        raise SetupError(
+            f"no trial fits: it needs {resources.cpus_per_trial:g} CPUs and {wanted:g} GPUs, "
+            f"but this machine has {num_cpus} and {len(gpus)}; change resources"
+        )
+    return divided

@@ -14,8 +14,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Protocol
 
-from icd.search.core.attempts import ResultKind
-from icd.search.core.location import Location
+from icd.search.core.attempts import Location, ResultKind
 from icd.search.core.messages import Down, Up
 
 GRACE_S = 5.0

@@ -22,11 +22,6 @@ _NODES_EVERY_S = 3.0
 class Cluster:
     """A connection to Ray, and what a trial takes there.
 
-    Args:
-        resources: What a trial is given.
-        address: ``local`` starts a Ray of our own; ``auto``, or host:port, joins one.
-        announce: Told which cluster it is.
-
     Raises:
         SetupError: If it cannot be started or joined, or no trial would ever fit.
     """
@@ -55,13 +50,10 @@ class Cluster:
         announce(f"ray {ray.__version__} {how}: {size}; {self.capacity()} trials at a time")
 
     def capacity(self, held: int = 0) -> int:
-        """How many trials may be given to Ray at a time.
+        """How many trials may be given to Ray at a time, less the places that are held.
 
         That is what fits on the nodes that are there, as they come and go. With ``resources.autoscale`` it is
         ``max_concurrent``: those that wait for a place are what Ray's autoscaler starts nodes for.
-
-        Args:
-            held: Places that are kept from trials.
         """
         if self._resources.autoscale and self._resources.max_concurrent:
             return max(0, self._resources.max_concurrent - held)

@@ -39,13 +39,6 @@ _TICK_S = 0.2
 class RayExecutor:
     """Runs attempts in Ray Tune.
 
-    Args:
-        resources: What a trial is given, and how many run at a time.
-        folder: The sweep's; on a cluster every node must see it.
-        address: ``local`` starts a Ray of our own; ``auto``, or host:port, joins one.
-        announce: Told which cluster it is.
-        attempt: For tests, in place of ``icd.worker.run_trial.train_attempt``.
-
     Raises:
         SetupError: If there is no such cluster, or no trial fits on it.
     """

@@ -48,10 +48,6 @@ def ask_nodes(
 def check_storage(hosts: Mapping[str, str], folder: Path) -> None:
     """Let every node write and read where a sweep is; one that cannot would fail trial after trial.
 
-    Args:
-        hosts: For Ray's name of each node its host's.
-        folder: Of the sweep.
-
     Raises:
         SetupError: If a node does not share it, or cannot run this program at all; names every such node.
     """

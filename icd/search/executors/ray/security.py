@@ -69,11 +69,7 @@ def write_token(folder: Path) -> Path:
 
 
 def is_open(address: str) -> bool | None:
-    """Whether a cluster takes commands from one who has no token; None where that cannot be found out.
-
-    Args:
-        address: HOST:PORT of its GCS, which answers.
-    """
+    """Whether a cluster takes commands from one who has no token; None where that cannot be found out."""
     with contextlib.suppress(subprocess.TimeoutExpired):
         done = subprocess.run(
             [sys.executable, "-c", _STRANGER, address],

@@ -8,8 +8,7 @@ import time
 from collections.abc import Callable
 from typing import NoReturn
 
-from icd.search.core.attempts import Attempt, Policy, ended
-from icd.search.core.location import Location, is_quarantined
+from icd.search.core.attempts import Attempt, Location, Policy, ended, is_quarantined
 from icd.search.core.messages import Down, Order, Preempt, Started, Up
 from icd.search.executors.attempt_tracker import AttemptTracker, RunningAttempt, nowhere_left
 from icd.search.executors.ray.cluster import Cluster

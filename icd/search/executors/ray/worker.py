@@ -12,7 +12,7 @@ import ray
 from ray import tune
 
 from icd.search.core import messages
-from icd.search.core.location import Location
+from icd.search.core.attempts import Location
 from icd.search.executors.ray.control import ControlLink
 from icd.worker.gpus import VISIBLE
 from icd.worker.main import AttemptFunction, prepare, serve

@@ -3,8 +3,7 @@
 import pytest
 
 from icd.search.controller.retry import NO_PROGRESS, RetryPolicy
-from icd.search.core.attempts import AttemptResult, EpochReport
-from icd.search.core.location import Location
+from icd.search.core.attempts import AttemptResult, EpochReport, Location
 
 A, B = Location(host="a", gpu="3"), Location(host="b", gpu="0")
 HERE, THERE = Location(host="here"), Location(host="there", node="0123456789abcdef")

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from icd.search.core.attempts import Attempt, ended
-from icd.search.core.location import Location
+from icd.search.core.attempts import Attempt, Location, ended
 from icd.search.core.messages import EpochDone, Finished, Heartbeat, Hung, Order, Preempt, Started
 from icd.search.executors.attempt_tracker import LATE_S, AttemptTracker
 from icd.search.executors.ray.control import Control

@@ -20,8 +20,7 @@ from icd.search.core.attempts import Attempt, AttemptResult, ended
 from icd.search.core.messages import Prepare, Prepared
 from icd.search.core.preparation import PreflightRequest, PreflightResult
 from icd.search.executors.local import worker_process
-from icd.search.executors.local.executor import LocalExecutor
-from icd.search.executors.local.resources import partition_devices
+from icd.search.executors.local.executor import LocalExecutor, partition_devices
 from tests.crash.forks import Fork, close_all_but, forked
 from tests.workers import Act, Book, Progress, Send, Start, epoch_of, launch
 
