@@ -110,7 +110,6 @@ class Hand:
             num_classes=10,
             teachers={teacher_name(config): "e" * 64 for config in self.space.extremes()},
             teacher_lines=(),
-            probed=0,
             gpus=0,
             device="cpu",
         )

@@ -110,15 +110,7 @@ class _Asked:
         """Give the key that the trial will have."""
         known = self.ledger.attributes
         prepared = PreflightResult(
-            data_digest=known["data_digest"],
-            data="",
-            num_classes=0,
-            teachers=known["teachers"],
-            teacher_lines=(),
-            probed=0,
-            gpus=0,
-            device="",
-            tuned=known.get("tuned", {}),
+            data_digest=known["data_digest"], teachers=known["teachers"], tuned=known.get("tuned", {})
         )
         return key_of(pair_runs_of({name: prepared.pin(config) for name, config in configs.items()}))
 

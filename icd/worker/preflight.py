@@ -74,14 +74,14 @@ class _Preflight:
         for number, config in enumerate(self.configs):
             if not config.training.is_settled:
                 self.configs[number] = settled(config, tuned[student_name(config)])
-        probed = self._try_configurations() if self.request.probe else 0
+        if self.request.probe:
+            self._try_configurations()
         return PreflightResult(
             data_digest=self.digest,
             data=data,
             num_classes=self.split.num_classes,
             teachers=digests,
             teacher_lines=lines,
-            probed=probed,
             gpus=torch.cuda.device_count() if self.device.type == "cuda" else 0,
             device=device_name(self.device),
             paces=self._measure_paces(teacher_caches) if self.request.measure else {},
@@ -150,13 +150,11 @@ class _Preflight:
                 self.say(described(config, choice, seconds))
         return tuned
 
-    def _try_configurations(self) -> int:
+    def _try_configurations(self) -> None:
         """Make a step with each; another seed breaks nothing."""
         probe = Probe(self.split, self.quiet)
-        tried = {replace(config, seed=0).key(): config for config in self.configs}
-        for config in tried.values():
+        for config in {replace(config, seed=0).key(): config for config in self.configs}.values():
             probe(config, self.networks.get(teacher_name(config)))
-        return len(tried)
 
     def _measure_paces(self, teacher_caches: Mapping[str, str]) -> dict[str, Any]:
         """Time a few steps of each pair of networks."""

@@ -54,7 +54,6 @@ class TinyExecutor:
             num_classes=10,
             teachers={teacher_name(config): "e" * 64 for config in configs},
             teacher_lines=(),
-            probed=len(configs),
             gpus=0,
             device="cpu",
         )

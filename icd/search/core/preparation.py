@@ -37,13 +37,12 @@ class PreflightResult:
     """What was found."""
 
     data_digest: str  # of the images and the split
-    data: str  # one line about them
-    num_classes: int  # for chance level
     teachers: Mapping[str, str]  # digest by the teacher's plain document (JSON, sorted keys)
-    teacher_lines: Sequence[str]  # one line about each
-    probed: int  # configurations whose losses were computed
-    gpus: int  # CUDA devices
-    device: str  # name of the device
+    data: str = ""  # one line about the images
+    num_classes: int = 0  # for chance level
+    teacher_lines: Sequence[str] = ()  # one line about each
+    gpus: int = 0  # CUDA devices
+    device: str = ""  # name of the device
     # for each student and teacher, seconds per step and so on
     paces: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     # what is kept of each teacher's answers, by the same names as ``teachers``

@@ -31,9 +31,7 @@ def test_a_store_that_mlflow_no_longer_takes_is_refused_at_once(
 
 def test_gpu_hours_alone_need_gpus() -> None:
     sweep = replace(load_sweep(FILE), budget=Budget(gpu_hours=1.0))
-    prepared = PreflightResult(
-        data_digest="", data="", num_classes=2, teachers={}, teacher_lines=(), probed=0, gpus=0, device="cpu"
-    )
+    prepared = PreflightResult(data_digest="", num_classes=2, teachers={}, device="cpu")
     with pytest.raises(SetupError, match=r"budget\.gpu_hours: must not be the only limit"):
         _check_end(sweep, prepared)
     _check_end(sweep, replace(prepared, gpus=1))

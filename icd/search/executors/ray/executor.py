@@ -159,13 +159,8 @@ class RayExecutor:
 
     def _fresh_experiment(self) -> str:
         """Name an experiment that nobody has used; what earlier ones left is removed, since nothing reads it."""
-        parent = self.folder / "tune"
-        used = [int(path.name) for path in parent.glob("*") if path.name.isdecimal()]
-        for number in used:
-            shutil.rmtree(parent / str(number), ignore_errors=True)
-        name = str(max(used, default=0) + 1)
-        (parent / name).mkdir(parents=True)
-        return name
+        shutil.rmtree(self.folder / "tune", ignore_errors=True)
+        return str(time.time_ns())
 
 
 def _trainable(attempt: AttemptFunction | None) -> Callable[[dict[str, Any]], None]:

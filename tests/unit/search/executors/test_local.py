@@ -274,9 +274,7 @@ def test_closing_leaves_no_process(tmp_path: Path, impatient: None) -> None:
     assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
 
 
-PREPARED = PreflightResult(
-    data_digest="d", data="digits", num_classes=10, teachers={}, teacher_lines=[], probed=0, gpus=0, device="cpu"
-)
+PREPARED = PreflightResult(data_digest="d", data="digits", num_classes=10, teachers={}, device="cpu")
 
 
 def dying_preparers(book: Path, deaths: int) -> Start:
