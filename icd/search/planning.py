@@ -74,14 +74,13 @@ def make_plan(sweep: SweepConfig, settings: Settings, *, measure: bool) -> Plan:
     configs = [run.config for runs in trials_of_corners for run in runs]
     for line in notes_of(configs):
         settings.announce(f"note: {line}")
-    places = partition_devices(sweep.resources, usable_cpus(), visible_gpus())
-    prepared = _measure(space, sweep, settings, places) if measure else None
+    devices = partition_devices(sweep.resources, usable_cpus(), visible_gpus())
+    prepared = _measure(space, sweep, settings, devices) if measure else None
     trials = _trials(sweep, space)
-    concurrent = len(places) if trials is None else min(len(places), trials)
     epochs = max(runs[-1].last for runs in trials_of_corners)
     paces = prepared.paces if prepared else {}
     gpus_per_trial = sweep.resources.gpus_of_a_trial(bool(prepared and prepared.gpus))
-    concurrent = len(places) if trials is None else min(len(places), trials)
+    concurrent = len(devices) if trials is None else min(len(devices), trials)
     return Plan(
         name=sweep.name,
         dimensions=space.dimensions(),
@@ -161,9 +160,9 @@ def _halving(first: int, reduction: int, epochs: int) -> float:
     return total
 
 
-def _measure(space: SearchSpace, sweep: SweepConfig, settings: Settings, places: Sequence[str]) -> PreflightResult:
+def _measure(space: SearchSpace, sweep: SweepConfig, settings: Settings, devices: Sequence[str]) -> PreflightResult:
     with tempfile.TemporaryDirectory(prefix="icd-plan-") as logs:
-        executor = LocalExecutor(places[:1], Path(logs), threads=max(1, int(sweep.resources.cpus_per_trial)))
+        executor = LocalExecutor(devices[:1], Path(logs), threads=max(1, int(sweep.resources.cpus_per_trial)))
         try:
             request = replace(preparation(space.extremes(), sweep, settings, probe=True), measure=True)
             return executor.prepare(request, settings.announce, settings.stop)

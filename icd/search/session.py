@@ -270,6 +270,6 @@ def _executor(sweep: SweepConfig, folder: Path, settings: Settings) -> Executor:
         from icd.search.executors.ray.executor import RayExecutor
 
         return RayExecutor(sweep.resources, folder, address=settings.address, announce=settings.announce)
-    places = partition_devices(sweep.resources, usable_cpus(), visible_gpus())
+    devices = partition_devices(sweep.resources, usable_cpus(), visible_gpus())
     more = {} if settings.launch is None else {"launch": settings.launch}
-    return LocalExecutor(places, folder / "logs", threads=threads_of(sweep), **more)
+    return LocalExecutor(devices, folder / "logs", threads=threads_of(sweep), **more)

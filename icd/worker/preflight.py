@@ -12,7 +12,7 @@ import torch
 
 from icd.config.checks import notes_of
 from icd.config.read_trial import read_trial
-from icd.config.trial import settled, student_name
+from icd.config.trial import TrialConfig, settled, student_name
 from icd.config.yaml import Document
 from icd.data.split import for_training
 from icd.errors import ConfigError
@@ -133,8 +133,7 @@ class _Preflight:
             for config in self.configs
             if config.teacher is not None and teacher_name(config) == name
         ]
-        before = request.teacher_caches.get(name, "auto")
-        mode = before if request.teacher_cache == "auto" and any(map(suits, its_own)) else request.teacher_cache
+        mode = cache_mode(request, name, its_own)
         shown, folder = for_training(self.split, self.train_on), self.folders.teacher_cache
         plan = plan_cache(its_own, shown, mode, folder=folder, budget_gb=request.teacher_cache_gb)
         self.say(summary(plan))
@@ -171,3 +170,9 @@ class _Preflight:
             pace = measure_pace(timed, self.split, teacher, self.quiet)
             paces[pair] = {**pace._asdict(), "epoch_seconds": pace.epoch_seconds}
         return paces
+
+
+def cache_mode(request: PreflightRequest, teacher: str, configs: Sequence[TrialConfig]) -> CacheMode:
+    """Say how a teacher is answered for: as was chosen before, unless the user asks for something else."""
+    before = request.teacher_caches.get(teacher, "auto")
+    return before if request.teacher_cache == "auto" and any(map(suits, configs)) else request.teacher_cache

@@ -144,13 +144,13 @@ class _Runs:
         """Train what is left of each; gives the result of the last one."""
         check_newest(self.attempt)
         result, before = dict[str, Any](), 0
-        for place, (name, document) in enumerate(self.attempt.runs.items(), 1):
+        for count, (name, document) in enumerate(self.attempt.runs.items(), 1):
             config = read_trial(Document(dict(document), f"trial {self.attempt.number}"))
             if self.attempt.stage != "confirm" and config.data.measure_on == "test":
                 rule = "must be val: only a confirmation sees test images"
                 raise ConfigError(Problem(path="data.measure_on", rule=rule, value="test", has_value=True))
             # Where all have their results, only the end was not told: the last one says it again.
-            if place == len(self.attempt.runs) or not (self.attempt.folder / name / "result.json").exists():
+            if count == len(self.attempt.runs) or not (self.attempt.folder / name / "result.json").exists():
                 result = self._train(name, config, before)
             before += config.training.epochs
         return result

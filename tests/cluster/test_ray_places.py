@@ -73,7 +73,7 @@ def test_nothing_but_sick_gpus_ends_the_sweep(token: Path, tmp_path: Path) -> No
         executor = join(address, tmp_path, gpus_per_trial=1)
         policy = FakePolicy(tmp_path, [{"sick": 0}] * 4, attempts=9)
         try:
-            with pytest.raises(SetupError, match=r"no place is left for a trial: GPU 0 of .*3 trials failed there"):
+            with pytest.raises(SetupError, match=r"no location is left for a trial: GPU 0 of .*3 trials failed there"):
                 executor.run(policy, lambda: None)
         finally:
             executor.close()

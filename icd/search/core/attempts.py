@@ -150,7 +150,7 @@ class AttemptResult:
     reason: str = ""  # one line for people, for all but ``complete``
     device: str = ""  # name of the GPU or CPU it ran on
     result: Mapping[str, Any] = field(default_factory=dict)  # the result.json of the trial's last run, for ``complete``
-    # where that is, as the executor knows it; None where the end says nothing about the place
+    # where that is, as the executor knows it; None where the end says nothing of it
     location: Location | None = None
     spent: str = ""  # why its process is given no other attempt, though nothing is wrong with this one
 

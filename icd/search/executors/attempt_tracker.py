@@ -110,5 +110,5 @@ def _has_content(attempt: Attempt) -> bool:
 def nowhere_left(quarantined: Mapping[Location, str]) -> SetupError:
     """Say that no location is left where a trial may run, and why."""
     return SetupError(
-        f"no place is left for a trial: {'; '.join(quarantined.values())}; check the machine (nvidia-smi) first"
+        f"no location is left for a trial: {'; '.join(quarantined.values())}; check the machine (nvidia-smi) first"
     )

@@ -24,9 +24,9 @@ def subsample_history(
         return trials
     kept: set[int] = set()
     complete = [trial for trial in finished if trial.state == TrialState.COMPLETE]
-    for place, direction in enumerate(directions):
+    for index, direction in enumerate(directions):
         sign = -1.0 if direction == StudyDirection.MAXIMIZE else 1.0
-        ordered = ((sign * trial.values[place], trial.number) for trial in complete)
+        ordered = ((sign * trial.values[index], trial.number) for trial in complete)
         kept |= {number for _, number in heapq.nsmallest(limit // (2 * len(directions)), ordered)}
     for trial in reversed(finished):
         if len(kept) == limit:

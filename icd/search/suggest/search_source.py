@@ -128,8 +128,8 @@ class SearchSource:
         return self._new(self.ledger.add_baseline(enqueued.label, {}, {}, attributes), key)
 
     def _add_start(self, start: Start) -> int | None:
-        key, place = self._key(self.space.start(start)), self.space.starts.index(start)
-        attributes = {"key": key, **({"control": True} if self._is_control(place, "control of a start") else {})}
+        key, index = self._key(self.space.start(start)), self.space.starts.index(start)
+        attributes = {"key": key, **({"control": True} if self._is_control(index, "control of a start") else {})}
         distributions = self.space.distributions(start.params) if start.params else {}
         number = self.ledger.add_baseline(start.label, start.params, distributions, attributes, "start")
         return self._new(number, key)

@@ -145,7 +145,7 @@ def _changes(sweep: SweepConfig, other: SweepConfig, record: TrialRecord, config
 
 def _searched(template: Mapping[str, Any]) -> set[tuple[str | int, ...]]:
     """Name the fields that a sweep searches, or searches parts of."""
-    return {place.path[:2] for place in nodes_below(template)}
+    return {found.path[:2] for found in nodes_below(template)}
 
 
 def _networks(template: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:

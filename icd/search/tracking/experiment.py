@@ -128,8 +128,8 @@ class Experiment:
                 f"-x {found.experiment_id}) or delete it for good (mlflow gc)"
             )
         if found is None:
-            place = _artifact_place(self.uri, self.uid, self.folder)
-            self.id = self.client.create_experiment(self.name, artifact_location=place)
+            location = _artifact_location(self.uri, self.uid, self.folder)
+            self.id = self.client.create_experiment(self.name, artifact_location=location)
         else:
             self.id = found.experiment_id
         self._tags = dict(found.tags) if found is not None else {}
@@ -267,7 +267,7 @@ def _short(tags: Mapping[str, str]) -> dict[str, str]:
     return {name: str(value)[:_TAG_LENGTH] for name, value in tags.items()}
 
 
-def _artifact_place(uri: str, uid: str, folder: Path) -> str | None:
+def _artifact_location(uri: str, uid: str, folder: Path) -> str | None:
     """Files lie beside a local database, below the root of a sweep (ROOT/sweeps/NAME) with any other database.
 
     A server knows its own place. Without one of ours MLflow would write to ``mlruns`` in the current folder.

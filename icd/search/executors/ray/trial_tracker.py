@@ -71,7 +71,7 @@ class TrialTracker(AttemptTracker):
             return self._holds_on(name)
         go = super().hear(name, message)
         if go and isinstance(message, Started) and is_quarantined(message.location, self.policy.quarantined):
-            self.end(name, ended(self.running[name].attempt, "stopped", "not begun: its place is quarantined"))
+            self.end(name, ended(self.running[name].attempt, "stopped", "not begun: its location is quarantined"))
             self.holding[name] = message.location
             self._give_orders(wait=True)
         return go
@@ -119,7 +119,7 @@ class TrialTracker(AttemptTracker):
         self.control.put(self._orders, wait=wait)
 
     def _holds_on(self, name: str) -> bool:
-        """Whether a trial is to hold its place any longer."""
+        """Whether a trial is to hold its GPU any longer."""
         wanted = is_quarantined(self.holding[name], self.policy.quarantined)
         if not wanted or self.policy.done or self.policy.stopping:
             del self.holding[name]

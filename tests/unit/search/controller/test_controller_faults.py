@@ -20,9 +20,9 @@ def issued(hand: Hand) -> Attempt:
     return task
 
 
-def end(hand: Hand, task: Attempt, kind: Any, place: Location | None = None, reason: str = "as asked") -> None:
+def end(hand: Hand, task: Attempt, kind: Any, location: Location | None = None, reason: str = "as asked") -> None:
     hand.driver.on_finished(
-        AttemptResult(number=task.number, attempt=task.attempt, kind=kind, reason=reason, location=place)
+        AttemptResult(number=task.number, attempt=task.attempt, kind=kind, reason=reason, location=location)
     )
 
 

@@ -229,7 +229,7 @@ def test_nothing_but_sick_gpus_ends_the_sweep(run: Any, tmp_path: Path) -> None:
     def act(task: Attempt, send: Send, progress: Progress, gpu: str) -> AttemptResult:
         return ended(task, "gpu", "CUDA error")
 
-    with pytest.raises(SetupError, match=r"no place is left for a trial: GPU 0 of .*GPU 1 of .*icd resume"):
+    with pytest.raises(SetupError, match=r"no location is left for a trial: GPU 0 of .*GPU 1 of .*icd resume"):
         run(Book(tmp_path, 8), act, ("0", "1"))
 
 
