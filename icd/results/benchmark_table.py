@@ -16,12 +16,9 @@ from icd.results.benchmark import Entry, begun, benchmark_plan, benchmark_seeds
 from icd.results.outcome import Arm, Comparison, FailedRuns
 from icd.results.read_outcome import compared, outcome_of
 from icd.search.study.ledger import Ledger
-from icd.search.study.sweep_index import pasted, tracking_uri
 from icd.search.sweep_status import status_of
-from icd.search.tracking.mlflow_client import run_ids
 
 _USUAL_BASELINE = "KD"
-_WAIT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +36,6 @@ class Cell:
         per: ``GPU`` or ``CPU``.
         test_evaluations: At test images.
         runs: Tag ``icd.trial`` of each run in MLflow.
-        mlflow_runs: Id of each of these runs, empty where it was not found; nothing before ``with_run_ids``.
         reported: What the paper reports.
         finished: Whether nothing is left to run; a search without a complete trial has nothing to confirm.
         failed_runs: What a run counts that diverged.
@@ -55,7 +51,6 @@ class Cell:
     per: str = "CPU"
     test_evaluations: int = 0
     runs: tuple[str, ...] = ()
-    mlflow_runs: tuple[str, ...] = ()
     reported: float | None = None
     finished: bool = False
     failed_runs: FailedRuns = "left-out"
@@ -76,7 +71,6 @@ class Table:
         seeds: Planned for each row.
         finished: Whether every row has all its runs.
         statement: The finding in plain words.
-        untracked: Why a run's id is not known, where one is not.
     """
 
     name: str
@@ -89,7 +83,6 @@ class Table:
     seeds: int
     finished: bool
     statement: str
-    untracked: str = ""
 
     def to_data(self) -> dict[str, Any]:
         """Write it for JSON."""
@@ -147,16 +140,6 @@ def read_benchmark(
         finished=all(cell.finished for cell in cells),
         statement=_statement(cells, comparisons, baselines, alpha),
     )
-
-
-def with_run_ids(table: Table, root: Path) -> Table:
-    """Ask MLflow for the ids of the runs; it has ten seconds, and without an answer the tags alone must do."""
-    uids = {cell.sweep: cell.runs[0].partition("/")[0] for cell in table.cells if cell.runs}
-    ids, why = run_ids(tracking_uri(root), uids, "confirm", wait_s=_WAIT_S) if uids else ({}, "")
-    cells = tuple(replace(cell, mlflow_runs=tuple(ids.get(tag, "") for tag in cell.runs)) for cell in table.cells)
-    if not why and not all(all(cell.mlflow_runs) for cell in cells):
-        why = f"MLflow has not been told of all of them, see '{pasted(root, 'sync', 'NAME')}'"
-    return replace(table, cells=cells, untracked=why)
 
 
 def _cell(entry: Entry, root: Path) -> Cell:
