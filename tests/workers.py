@@ -63,9 +63,9 @@ class Book:
     def next_attempt(self) -> Attempt | None:
         if self.stopping or not self.waiting:
             return None
-        task = self.waiting.pop(0)
-        self.running[task.number] = task
-        return task
+        attempt = self.waiting.pop(0)
+        self.running[attempt.number] = attempt
+        return attempt
 
     def on_epoch(self, epoch: EpochReport) -> bool:
         self.epochs.append(epoch)
@@ -75,10 +75,10 @@ class Book:
     def on_finished(self, outcome: AttemptResult) -> None:
         self.ends.append(outcome)
         self.faults.on_finished(outcome)
-        task = self.running.pop(outcome.number)
-        assert task.attempt == outcome.attempt
-        if outcome.kind != "complete" and task.attempt < self.attempts:
-            self.waiting.append(replace(task, attempt=task.attempt + 1))
+        attempt = self.running.pop(outcome.number)
+        assert attempt.attempt == outcome.attempt
+        if outcome.kind != "complete" and attempt.attempt < self.attempts:
+            self.waiting.append(replace(attempt, attempt=attempt.attempt + 1))
 
     @property
     def done(self) -> bool:

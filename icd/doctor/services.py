@@ -1,12 +1,12 @@
 """Can the driver use its database and its MLflow? Tries what a sweep does there, and takes it away again."""
 
-import contextlib
 import os
 import secrets
 from collections.abc import Callable
 from pathlib import Path
 
 import optuna
+import psutil
 from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -101,12 +101,5 @@ def _can_be_made(path: Path) -> bool:
 
 def filesystem_of(path: Path) -> str:
     """Name the type of the file system that a file is on, or would be; nothing where the system does not say."""
-    best, kind = "", ""
-    resolved = str(path.resolve())
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/mounts").read_text().splitlines():
-            _, mount, name, *_ = line.split()
-            mount = mount.replace("\\040", " ")
-            if len(mount) >= len(best) and f"{resolved}/".startswith(f"{mount.rstrip('/')}/"):
-                best, kind = mount, name
-    return kind
+    mounts = [part for part in psutil.disk_partitions(all=True) if path.resolve().is_relative_to(part.mountpoint)]
+    return str(max(reversed(mounts), key=lambda part: len(part.mountpoint)).fstype) if mounts else ""
