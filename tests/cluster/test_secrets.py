@@ -253,11 +253,10 @@ def test_errors_show_no_password(
         ({"ICD_STORAGE_URL": f"postgresql+psycopg2://icd:{secret}@127.0.0.1:{away}/study"}, ["status"], "refused"),
         ({"ICD_STORAGE_URL": f"postgresql+psycopg2://nobody:{secret}{database}"}, ["status"], "nobody"),
         ({"ICD_STORAGE_URL": f"nonsense://icd:{secret}@127.0.0.1/study"}, ["status"], "cannot be opened"),
-        ({"MLFLOW_TRACKING_URI": f"http://me:{secret}@127.0.0.1:{refusing}"}, ["sweep", "process.yaml"], "401"),
+        ({"MLFLOW_TRACKING_URI": f"http://me:{secret}@127.0.0.1:{refusing}"}, ["sync", "process"], "401"),
         ({"MLFLOW_TRACKING_URI": f"ftp://me:{secret}@127.0.0.1"}, ["doctor"], "MLflow"),
     ]
     for change, words, reason in cases:
-        words = [str(folder / word) if word.endswith(".yaml") else word for word in words]
         with pytest.MonkeyPatch.context() as patch:
             set_secrets(patch, change)
             told = command(*more, *words, *root)
@@ -269,10 +268,12 @@ def test_errors_show_no_password(
 
 
 def test_a_password_in_a_file_is_refused(command: Command, tmp_path: Path) -> None:
-    for number, part in enumerate(({"password": "s3cr3t-value"}, {"note": "http://me:s3cr3t-value@host/x"})):
+    advice = "put it in the environment, not in YAML"
+    cases = (({"password": "s3cr3t-value"}, "unknown key"), ({"note": "http://me:s3cr3t-value@host/x"}, advice))
+    for number, (part, reason) in enumerate(cases):
         file = tmp_path / f"{number}.yaml"
         file.write_text(yaml.safe_dump(document_of({**document(tmp_path, epochs=1, trials=1), **part})))
         told = command("validate", file)
         assert told.code == 2, told.err
-        assert "put it in the environment, not in YAML" in told.err
+        assert reason in told.err
         assert "s3cr3t-value" not in told.out + told.err

@@ -134,6 +134,7 @@ def fake_attempt(
         while time.monotonic() < deadline:
             time.sleep(0.02)
             progress(epoch, 1, 2)
+        attempt.folder.mkdir(parents=True, exist_ok=True)  # with a bucket, each node makes its own
         (attempt.folder / "pid").write_text(str(os.getpid()))
         (attempt.folder / "alive").write_text(str(time.time()))
         told = EpochReport(
