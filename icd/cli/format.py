@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,11 @@ _WIDEST = 110
 
 def write_json(value: object) -> None:
     """Print a value for programs."""
-    click.echo(json.dumps(value, indent=1, default=str))
+    click.echo(json.dumps(value, indent=1, default=_plain))
+
+
+def _plain(item: object) -> object:
+    return asdict(item) if is_dataclass(item) and not isinstance(item, type) else str(item)
 
 
 def write_lines(lines: Sequence[str]) -> None:

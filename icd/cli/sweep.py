@@ -181,7 +181,7 @@ def plan(
             shown["announce"]("measuring; a missing teacher is trained and kept first")
         made = search.plan(file, overrides, name=name, measure=measure, **shown)
     if as_json:
-        write_json(made.to_data())
+        write_json(made)
     else:
         write_lines(plan_lines(made))
 

@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,10 +58,6 @@ class Plan:
     # expected, with everything that a trial keeps; of the first ``concurrent`` trials where their number is not known
     disk_bytes: int
     basis: Sequence[str]  # how the numbers were made, in sentences
-
-    def to_data(self) -> dict[str, Any]:
-        """Write it for JSON."""
-        return asdict(self)
 
 
 def make_plan(sweep: SweepConfig, settings: Settings, *, measure: bool) -> Plan:

@@ -1,8 +1,7 @@
 """Says whether two trainings of one configuration began alike, by their fingerprints (icd/config/fingerprint.py)."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from icd.config.fingerprint import Fingerprint
 
@@ -17,10 +16,6 @@ class Comparison:
     equal: bool  # whether they could be compared and no step differs by more than the tolerance
     step: int | None  # the first that differs, from 1; None where none does
     sentence: str  # what to say, with what may be the cause
-
-    def to_data(self) -> dict[str, Any]:
-        """Write it for JSON."""
-        return asdict(self)
 
 
 def compare(recorded: Fingerprint, own: Fingerprint | None) -> Comparison:

@@ -1,7 +1,7 @@
 """What trials took on each type of device, so that costs of different types are never taken for one."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from statistics import median
 from typing import Any
@@ -18,10 +18,6 @@ class DeviceUse:
     device: str  # its name; several names where trials went from one to another
     trials: int  # how many
     seconds_per_epoch: float  # median over these trials of their mean
-
-    def to_data(self) -> dict[str, Any]:
-        """Write it for JSON."""
-        return asdict(self)
 
 
 def uses(records: Sequence[TrialRecord]) -> list[DeviceUse]:

@@ -1,7 +1,7 @@
 """What the ledger says of one trial, as a plain value: for the driver, the reading verbs and the results."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from icd.config.sweep import Direction
@@ -52,10 +52,6 @@ class TrialRecord:
         """Value of each pair; empty for a trial of one run."""
         found: Mapping[str, float] = self.attributes.get("members", {})
         return found
-
-    def to_data(self) -> dict[str, Any]:
-        """Write it for JSON."""
-        return asdict(self)
 
 
 def in_order(records: Sequence[TrialRecord], *, maximize: bool) -> list[TrialRecord]:
