@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from icd.search.study.ledger import Ledger
-from icd.search.tracking.run_view import SUMMARY, RunView
+from icd.search.tracking.run_view import SUMMARY, RunView, name_is_taken
 from icd.search.tracking.sweep_views import SweepViews, ask_for_summary, follow
 from icd.worker.trial_folder import claim
 from tests.driving import EPOCHS, Asked, Hand
@@ -103,3 +103,8 @@ def test_each_arm_is_a_run_with_mean_spread_and_interval(tmp_path: Path) -> None
     more = json.loads(json.dumps(found).replace("71.0", "71.25"))
     hand.ledger.note_study(**{"arms/confirm/1": more})
     assert all_of(hand)[key].mark != arm.mark
+
+
+def test_names_that_mlflow_takes() -> None:
+    assert all(map(name_is_taken, ("val/top1", "test/top1/sd", "w 1", "a:b")))
+    assert not any(map(name_is_taken, ("", ".", "../a", "/a", "a//b", "a/", "a=b", "x" * 251)))
