@@ -31,14 +31,10 @@ def run_stage(
     overrides: Sequence[str] = (),
     finish: Callable[[Ledger, Path], None] = lambda ledger, folder: None,
 ) -> StageResult:
-    """Train what is on a list, or what is left of it.
+    """Train what is on a list beside a sweep, or what is left of it.
 
-    Args:
-        name: Of the sweep.
-        listed_of: Makes the list, or reads it back; called while the sweep is held.
-        settings: How and where.
-        overrides: Changes of the sweep's resources.
-        finish: Called at a clean end, while MLflow can still be told.
+    ``listed_of`` makes the list, or reads it back, while the sweep is held. ``overrides`` change the sweep's resources.
+    ``finish`` is called at a clean end, while MLflow can still be told.
 
     Raises:
         StateError: If there is no such sweep, or another driver has it.

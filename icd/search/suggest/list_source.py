@@ -7,7 +7,7 @@ from typing import Protocol
 from icd.config.sweep import Budget, Objective, PrunerConfig, SweepConfig
 from icd.config.trial import TrialConfig
 from icd.errors import StateError
-from icd.search.core.pair_runs import PairRun, key_of, pair_runs_of, with_configs
+from icd.search.core.pair_runs import PairRun, key_of, pair_runs_of, pinned
 from icd.search.core.preparation import PreflightResult
 from icd.search.core.records import Stage, TrialRecord, run_label
 from icd.search.study.ledger import Ledger
@@ -99,8 +99,7 @@ class ListSource:
         """A run that failed has had its retries; it is not tried again."""
 
     def _pinned(self, run: FixedRun) -> tuple[PairRun, ...]:
-        members = pair_runs_of(run.configs)
-        return with_configs(members, [self._prepared.pin(member.config) for member in members])
+        return pinned(pair_runs_of(run.configs), self._prepared.pin)
 
     def _next(self) -> FixedRun | None:
         return next((run for label, run in self._wanted().items() if label not in self._numbers), None)

@@ -5,7 +5,7 @@ from typing import Any
 
 from icd.config.sweep import Baseline, SweepConfig
 from icd.errors import ConfigError
-from icd.search.core.pair_runs import PairRun, key_of, with_configs
+from icd.search.core.pair_runs import PairRun, key_of, pinned
 from icd.search.core.preparation import PreflightResult
 from icd.search.core.records import Stage, TrialRecord
 from icd.search.core.trial_request import TrialRequest
@@ -138,8 +138,7 @@ class SearchSource:
         return key_of(self._pinned(document))
 
     def _pinned(self, document: Mapping[str, Any]) -> tuple[PairRun, ...]:
-        members = self.space.members(document)
-        return with_configs(members, [self.prepared.pin(member.config) for member in members])
+        return pinned(self.space.members(document), self.prepared.pin)
 
     def _is_control(self, number: int, purpose: str) -> bool:
         pruner = self.sweep.pruner

@@ -43,14 +43,9 @@ class _Run:
 
 
 class Experiment:
-    """The runs of a sweep.
+    """The runs of a sweep, whose random id is part of every run's tag.
 
-    Args:
-        folder: Of the sweep.
-        uri: Of the tracking server or database.
-        name: Of the experiment.
-        uid: Random id of the sweep; part of every run's tag.
-        refuse: Told the key of a run, a value that MLflow refuses for good, and why.
+    ``refuse`` is told the key of a run, a value that MLflow refuses for good, and why.
     """
 
     def __init__(self, folder: Path, uri: str, name: str, uid: str, refuse: Refuse) -> None:
