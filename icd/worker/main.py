@@ -32,10 +32,6 @@ class Channel(Protocol):
 
     location: Location  # where this process is
 
-    def receive(self) -> messages.Down:
-        """Wait for the next thing to do; ``Shutdown`` where nothing follows."""
-        ...
-
     def send(self, message: messages.Up) -> None:
         """Tell the driver; any thread may."""
         ...
@@ -60,6 +56,7 @@ class PipeChannel:
         threading.Thread(target=self._listen, daemon=True).start()
 
     def receive(self) -> messages.Down:
+        """Wait for the next thing to do."""
         return self._inbox.get()
 
     def send(self, message: messages.Up) -> None:
@@ -88,20 +85,6 @@ class PipeChannel:
                 heed(message)
             else:
                 self._inbox.put(message)
-
-
-def serve(channel: Channel, run: AttemptFunction | None = None) -> None:
-    """Do what the driver says until it says ``Shutdown``, or until this process is used for nothing else.
-
-    Args:
-        channel: To the driver.
-        run: For tests, in place of ``icd.worker.run_trial.train_attempt``.
-    """
-    while (message := channel.receive()) is not messages.Order.SHUTDOWN:
-        if isinstance(message, messages.Prepare):
-            channel.send(prepare(message, channel))
-        elif isinstance(message, messages.Run):
-            run_attempt(message.attempt.here(), channel, run)
 
 
 def run_attempt(attempt: Attempt, channel: Channel, run: AttemptFunction | None = None) -> None:
@@ -159,13 +142,21 @@ def main() -> None:
 
 
 def serve_pipe(connection: Connection, run: AttemptFunction | None = None) -> None:
-    """Serve a driver on this machine: it decides about a Ctrl-C, which reaches the whole terminal."""
+    """Do what a driver on this machine says until it is gone; a Ctrl-C, which reaches the whole terminal, is its own.
+
+    ``run`` stands for tests in place of ``icd.worker.run_trial.train_attempt``.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     heed_sigterm()
     channel = PipeChannel(connection)
     if run is None:
         _training()  # only now that the channel listens: a driver that dies meanwhile leaves nothing behind
-    serve(channel, run)
+    while True:
+        message = channel.receive()
+        if isinstance(message, messages.Prepare):
+            channel.send(prepare(message, channel))
+        elif isinstance(message, messages.Run):
+            run_attempt(message.attempt.here(), channel, run)
 
 
 if __name__ == "__main__":

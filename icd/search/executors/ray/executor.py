@@ -20,7 +20,7 @@ from ray.exceptions import RayError
 from icd.config.sweep import Resources
 from icd.errors import Interrupted, SetupError
 from icd.search.core.attempts import PREPARE_RETRIES, Attempt, Policy
-from icd.search.core.messages import Heartbeat, Line, Order, Prepare, Prepared, Refused, Run
+from icd.search.core.messages import Heartbeat, Line, Order, Prepare, Prepared, Refused
 from icd.search.core.preparation import PreflightRequest, PreflightResult
 from icd.search.executors.ray.cluster import Cluster
 from icd.search.executors.ray.connection import signals_kept
@@ -30,7 +30,7 @@ from icd.search.executors.ray.internals import keep_credentials, trials_end_alon
 from icd.search.executors.ray.nodes import check_storage
 from icd.search.executors.ray.trial_tracker import TrialTracker
 from icd.search.executors.ray.tune_adapter import Quiet, TrackerScheduler, TrackerSearcher, trial_name
-from icd.search.executors.ray.worker import PREPARE, HeedsSigterm, Preparer, run_attempt
+from icd.search.executors.ray.worker import PREPARE, HeedsSigterm, Preparer, run_in_tune
 from icd.worker.main import AttemptFunction
 
 _TICK_S = 0.2
@@ -167,7 +167,7 @@ def _trainable(attempt: AttemptFunction | None) -> Callable[[dict[str, Any]], No
     """What runs as a trial of Tune's: one attempt."""
 
     def trial(config: dict[str, Any]) -> None:
-        run_attempt(config["control"], Run(Attempt(**json.loads(config["attempt"]))), attempt)
+        run_in_tune(config["control"], Attempt(**json.loads(config["attempt"])), attempt)
 
     trial.__mixins__ = (HeedsSigterm,)  # type: ignore[attr-defined] # Tune makes it a base of its trainable
     return trial

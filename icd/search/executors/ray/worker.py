@@ -12,10 +12,10 @@ import ray
 from ray import tune
 
 from icd.search.core import messages
-from icd.search.core.attempts import Location
+from icd.search.core.attempts import Attempt, Location
 from icd.search.executors.ray.control import ControlLink
 from icd.worker.gpus import VISIBLE
-from icd.worker.main import AttemptFunction, prepare, serve
+from icd.worker.main import AttemptFunction, prepare, run_attempt
 from icd.worker.preemption import heed, heed_sigterm
 
 logger = logging.getLogger(__name__)
@@ -39,11 +39,11 @@ class RayChannel:
     Where the driver stops a trial of Tune's, what was told to Tune does not return.
     """
 
-    def __init__(self, control: str, name: str, message: messages.Run | messages.Prepare) -> None:
+    def __init__(self, control: str, name: str) -> None:
         self.location = Location(
             host=socket.gethostname(), gpu=see_given_gpus(), node=ray.get_runtime_context().get_node_id()
         )
-        self._control, self._given = ControlLink(control, name), list[messages.Down]([message])
+        self._control = ControlLink(control, name)
         self._over, self._heeding, self._stopping = threading.Event(), True, False
         threading.Thread(target=self._heed, daemon=True).start()
 
@@ -52,9 +52,6 @@ class RayChannel:
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
-
-    def receive(self) -> messages.Down:
-        return self._given.pop() if self._given else messages.Order.SHUTDOWN
 
     def send(self, message: messages.Up) -> None:
         """Tell the driver.
@@ -101,18 +98,19 @@ class RayChannel:
                 os._exit(1)
 
 
-def run_attempt(control: str, message: messages.Run, run: AttemptFunction | None) -> None:
+def run_in_tune(control: str, given: Attempt, run: AttemptFunction | None) -> None:
     """Run an attempt in a process of Tune's."""
-    keep_log(Path(message.attempt.here().sweep) / "logs")
-    with RayChannel(control, message.attempt.name, message) as channel:
-        serve(channel, run)
+    attempt = given.here()
+    keep_log(Path(attempt.sweep) / "logs")
+    with RayChannel(control, attempt.name) as channel:
+        run_attempt(attempt, channel, run)
 
 
 class Preparer:
     """An actor that makes ready."""
 
     def prepare(self, control: str, message: messages.Prepare) -> messages.Prepared | messages.Refused:
-        with RayChannel(control, PREPARE, message) as channel:
+        with RayChannel(control, PREPARE) as channel:
             channel.tell_control(messages.Started(channel.location, os.getpid()))
             return prepare(message, channel)
 
