@@ -109,11 +109,15 @@ def _cause(
         case OSError() if error.errno in _DISK:
             return "disk", f"{attempt.folder} cannot be written: {error.strerror}"
     logger.error("trial %d, attempt %d", attempt.number, attempt.attempt, exc_info=error)
-    # An error of CUDA or one of its libraries is the GPU's: its process is not used again.
-    of_cuda = isinstance(error, RuntimeError) and any(library in str(error) for library in _GPU_LIBRARIES)
-    if of_cuda or isinstance(error, torch.AcceleratorError):
+    if _of_the_gpu(error):
         return "gpu", f"{_name(device)}: {str(error).splitlines()[0]}"
     return "error", (fault(error) or f"{type(error).__name__}: {error}")[:400]
+
+
+def _of_the_gpu(error: Exception) -> bool:
+    """Whether CUDA or one of its libraries failed: its process is not used again."""
+    of_cuda = isinstance(error, RuntimeError) and any(library in str(error) for library in _GPU_LIBRARIES)
+    return of_cuda or isinstance(error, torch.AcceleratorError)
 
 
 def _name(device: torch.device | None) -> str:

@@ -5,6 +5,7 @@ import json
 import re
 import zlib
 from collections.abc import Sequence
+from urllib.parse import quote
 
 VIEW_KEY = "icd-leaderboard"
 VIEW_TAG = f"mlflow.sharedViewState.{VIEW_KEY}"
@@ -21,6 +22,12 @@ def experiment_url(uri: str, experiment_id: str) -> str:
 def leaderboard_url(uri: str, experiment_id: str) -> str:
     """Give the saved view: complete trials, best first."""
     return f"{experiment_url(uri, experiment_id)}&viewStateShareKey={VIEW_KEY}"
+
+
+def compare_url(uri: str, experiment_id: str, run_ids: Sequence[str]) -> str:
+    """Give the page that compares runs."""
+    runs, experiments = (quote(json.dumps(ids)) for ids in (list(run_ids), [experiment_id]))
+    return f"{_base(uri)}/#/compare-runs?runs={runs}&experiments={experiments}"
 
 
 def _base(uri: str) -> str:

@@ -11,7 +11,7 @@ from rich.live import Live
 from icd.cli import display as live
 from icd.cli.display import LiveDisplay, end_line
 from icd.config.sweep import Objective
-from icd.search.core.attempts import RunningTrial
+from icd.search.controller.controller import RunningTrial
 from icd.search.core.messages import Heartbeat
 from icd.search.core.records import TrialRecord
 
