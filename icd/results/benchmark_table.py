@@ -14,12 +14,9 @@ from icd.results import sentences
 from icd.results.benchmark import Entry, begun, benchmark_plan, benchmark_seeds
 from icd.results.outcome import Arm, Comparison, FailedRuns
 from icd.results.read_outcome import compared, outcome_of
-from icd.search.study.sweep_index import pasted, tracking_uri
 from icd.search.sweep_status import status_of
-from icd.search.tracking.mlflow_client import run_ids
 
 _USUAL_BASELINE = "KD"
-_WAIT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +29,6 @@ class Cell:
         counted: Values by seed as they are compared, with runs that diverged as the plan counts them.
         hours: Of training, search and confirmation, times the GPUs of a trial, or its cores where it has no GPU.
         runs: Tag ``icd.trial`` of each run in MLflow.
-        mlflow_runs: Id of each of these runs, empty where it was not found; nothing before ``with_run_ids``.
         finished: Whether nothing is left to run; a search without a complete trial has nothing to confirm.
     """
 
@@ -46,7 +42,6 @@ class Cell:
     per: str = "CPU"  # or GPU
     test_evaluations: int = 0
     runs: tuple[str, ...] = ()
-    mlflow_runs: tuple[str, ...] = ()
     reported: float | None = None  # by the paper
     finished: bool = False
     failed_runs: FailedRuns = "left-out"
@@ -59,7 +54,6 @@ class Table:
     Attributes:
         comparisons: Every row with every baseline row of its pair; two baselines are compared once.
         alpha: Chance of any false difference in the table.
-        untracked: Why a run's id is not known, where one is not.
     """
 
     name: str
@@ -72,7 +66,6 @@ class Table:
     seeds: int  # planned for each row
     finished: bool
     statement: str
-    untracked: str = ""
 
     def to_data(self) -> dict[str, Any]:
         """Write it for JSON."""
@@ -130,16 +123,6 @@ def read_benchmark(
         finished=all(cell.finished for cell in cells),
         statement=_statement(cells, comparisons, baselines, alpha),
     )
-
-
-def with_run_ids(table: Table, root: Path) -> Table:
-    """Ask MLflow for the ids of the runs; it has ten seconds, and without an answer the tags alone must do."""
-    uids = {cell.sweep: cell.runs[0].partition("/")[0] for cell in table.cells if cell.runs}
-    ids, why = run_ids(tracking_uri(root), uids, "confirm", wait_s=_WAIT_S) if uids else ({}, "")
-    cells = tuple(replace(cell, mlflow_runs=tuple(ids.get(tag, "") for tag in cell.runs)) for cell in table.cells)
-    if not why and not all(all(cell.mlflow_runs) for cell in cells):
-        why = f"MLflow has not been told of all of them, see '{pasted(root, 'sync', 'NAME')}'"
-    return replace(table, cells=cells, untracked=why)
 
 
 def _cell(entry: Entry, root: Path) -> Cell:

@@ -30,11 +30,9 @@ def written(table: Table, ending: str) -> str:
 
 
 def _runs(cell: Cell) -> str:
-    """Say where a cell comes from; a run without an id is found by its tag."""
+    """Say where a cell comes from; its runs are found in MLflow by their tag."""
     where = f"{cell.row}, {cell.column}: sweep {cell.sweep}"
     if cell.arm.trial is None:
         return f"{where}, nothing confirmed"
-    ids = cell.mlflow_runs or ("",) * len(cell.runs)
-    tagged = zip(cell.arm.runs, ids, cell.runs, strict=True)
-    runs = [f"{run.seed} {known or f'icd.trial={tag}'}" for run, known, tag in tagged]
-    return f"{where}, trial {cell.arm.trial}; MLflow runs by seed: {', '.join(runs) or 'none'}"
+    runs = [f"{run.seed} {tag}" for run, tag in zip(cell.arm.runs, cell.runs, strict=True)]
+    return f"{where}, trial {cell.arm.trial}; icd.trial of its MLflow runs by seed: {', '.join(runs) or 'none'}"

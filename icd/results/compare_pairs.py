@@ -9,7 +9,7 @@ from icd.config.trial import TrialConfig
 from icd.errors import StateError, UsageError
 from icd.results.searched import Searched
 from icd.search.core.records import TrialRecord
-from icd.search.run_sweep import stored_sweep
+from icd.search.session import stored_sweep
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_index import find, pasted, refuse_several_pairs
 

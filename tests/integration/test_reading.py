@@ -13,7 +13,7 @@ import pytest
 
 from icd.search.session import session
 from icd.search.settings import Settings
-from icd.search.study.locks import DriverLock
+from icd.search.study.locks import driver_lock
 from tests.integration.ray_nodes import ROOT
 from tests.studies import Study, changed, usual
 
@@ -106,5 +106,5 @@ def test_files_have_the_permissions_of_the_umask(tmp_path: Path, monkeypatch: py
         os.umask(before)
     assert stat.S_IMODE(study.folder.stat().st_mode) == 0o750
     assert stat.S_IMODE((study.folder / "driver.lock").stat().st_mode) == 0o640
-    with DriverLock(study.folder):
+    with driver_lock(study.folder):
         pass

@@ -8,8 +8,7 @@ from typing import Any
 from icd.errors import StateError, UsageError
 from icd.results.outcome import WHOLE, Arm, Outcome
 from icd.results.read_outcome import outcome_of
-from icd.search.core.pareto import pareto_front
-from icd.search.core.records import TrialRecord, best
+from icd.search.core.records import TrialRecord, best, pareto_front
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_index import pasted
 from icd.search.sweep_status import plain_sweep

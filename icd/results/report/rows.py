@@ -14,8 +14,7 @@ from icd.results.report.gather import Facts, label_of
 from icd.results.sentences import headline
 from icd.results.words import flat_text, measured
 from icd.search.core.device_usage import mixed_cost, uses
-from icd.search.core.pareto import pareto_front
-from icd.search.core.records import TrialRecord
+from icd.search.core.records import TrialRecord, pareto_front
 
 __all__ = ["headline", "mixed_cost", "uses"]
 
