@@ -1,4 +1,4 @@
-"""A table of methods as plain values: what each row reached, at what cost, and how it compares on shared seeds."""
+"""A table of methods: what each row reached, at what cost, how it compares on shared seeds; and the same as text."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -14,12 +14,22 @@ from icd.results import sentences
 from icd.results.benchmark import Entry, begun, benchmark_plan, benchmark_seeds
 from icd.results.outcome import Arm, Comparison, FailedRuns
 from icd.results.read_outcome import compared, outcome_of
+from icd.results.templating import rendered
 from icd.search.study.sweep_index import pasted, tracking_uri
 from icd.search.sweep_status import status_of
 from icd.search.tracking.mlflow_client import run_ids
 
 _USUAL_BASELINE = "KD"
 _WAIT_S = 10.0
+FORMATS = ("md", "csv", "tex")
+_LATEX = {
+    **{letter: rf"\{letter}" for letter in "_&%#${}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,3 +239,29 @@ def _statement(cells: Sequence[Cell], comparisons: Sequence[Comparison], baselin
     rate = [sentences.error_rate(len(comparisons), alpha, "table")] if judged else []
     lost = [words for cell in cells for words in sentences.failures([cell.arm], cell.failed_runs)]
     return " ".join([*lines, *rate, *lost])
+
+
+def written(table: Table, ending: str) -> str:
+    """Write a table in one of the formats.
+
+    Markdown has mean and spread first, then each comparison, then where it comes from; LaTeX one column for each pair,
+    reported numbers in small type, runs as comments; CSV one line for each row, pair and baseline.
+    """
+    baselines = list(dict.fromkeys(item.against for item in table.comparisons))
+    filters = {
+        "cell": lambda text: text.replace("|", r"\|"),
+        "latex": lambda text: "".join(_LATEX.get(letter, letter) for letter in text),
+        "quoted": lambda text: '"{}"'.format(str(text).replace('"', '""')),
+    }
+    return rendered(f"benchmark.{ending}.j2", table=table, baselines=baselines, runs_of=_runs, filters=filters)
+
+
+def _runs(cell: Cell) -> str:
+    """Say where a cell comes from; a run without an id is found by its tag."""
+    where = f"{cell.row}, {cell.column}: sweep {cell.sweep}"
+    if cell.arm.trial is None:
+        return f"{where}, nothing confirmed"
+    ids = cell.mlflow_runs or ("",) * len(cell.runs)
+    tagged = zip(cell.arm.runs, ids, cell.runs, strict=True)
+    runs = [f"{run.seed} {known or f'icd.trial={tag}'}" for run, known, tag in tagged]
+    return f"{where}, trial {cell.arm.trial}; MLflow runs by seed: {', '.join(runs) or 'none'}"
