@@ -11,8 +11,7 @@ import pytest
 
 from icd.errors import UsageError
 from icd.results.benchmark import Entry, entries
-from icd.results.benchmark_table import Cell, Table, read_benchmark, reported
-from icd.results.benchmark_text import written
+from icd.results.benchmark_table import Cell, Table, read_benchmark, reported, written
 from icd.results.outcome import Arm, Comparison, Run
 from icd.search.study.sweep_study import LIST_NUMBERS
 from tests.tables import confirmed, document, searched
