@@ -26,7 +26,7 @@ class TrialRecord:
         curve: Value of the first objective's metric by epoch.
         key: Key of the configuration.
         baseline: Label of an enqueued configuration.
-        start: Label of the other sweep's trial that it was taken from.
+        start: Label of the other sweep's trial that it was taken from, or of what ``icd try`` asked for.
         control: Whether pruning is switched off for it.
         would_stop_at: Epoch at which the pruner would have stopped a control trial.
         paused_at: Epoch after which it waits, or did wait last.
