@@ -115,7 +115,7 @@ def launcher(crash_at: int | None, epochs_log: Path) -> Callable[[int, Mapping[s
             os.dup2(file, 2)
             close_all_but({0, 1, 2, pipe})
             os.environ.update(environment)
-            vars(run_trial)["draw_grams"] = lambda *arguments: None  # 0.5 s a trial for pictures nobody compares
+            vars(run_trial)["keep_grams"] = lambda *arguments: None  # 0.5 s a trial for matrices nobody compares
             log_epochs(epochs_log)
             if at is not None:
                 count_operations(at)
