@@ -198,9 +198,9 @@ class _Runs:
         """Tell an epoch once it is published; after the last one nothing is left to stop."""
         attempt = self.attempt
         self.publish()
-        told = {"number": attempt.number, "attempt": attempt.attempt, "run": run, "device": device}
-        go = self.send(EpochReport(epoch=epoch, metrics=dict(metrics), **told))
-        if not go and epoch < attempt.epochs:
+        number, count = attempt.number, attempt.attempt
+        told = EpochReport(number=number, attempt=count, epoch=epoch, metrics=dict(metrics), run=run, device=device)
+        if not self.send(told) and epoch < attempt.epochs:
             raise Interrupted(f"stopped after epoch {epoch}")
 
     def _stop(self) -> Callable[[], bool]:
