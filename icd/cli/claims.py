@@ -144,8 +144,7 @@ def benchmark(
     """
     from icd.config.yaml import apply_overrides, read_yaml
     from icd.results.benchmark import entries, run_benchmark
-    from icd.results.benchmark_table import read_benchmark
-    from icd.results.benchmark_text import FORMATS, written
+    from icd.results.benchmark_table import FORMATS, read_benchmark, written
     from icd.search import settings_of
     from icd.training.checkpoints import write_durably
 

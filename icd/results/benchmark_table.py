@@ -1,4 +1,4 @@
-"""A table of methods as plain values: what each row reached, at what cost, and how it compares on shared seeds."""
+"""A table of methods: what each row reached, at what cost, how it compares on shared seeds; and the same as text."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -14,9 +14,19 @@ from icd.results import sentences
 from icd.results.benchmark import Entry, begun, benchmark_plan, benchmark_seeds
 from icd.results.outcome import Arm, Comparison, FailedRuns
 from icd.results.read_outcome import compared, outcome_of
+from icd.results.templating import rendered
 from icd.search.sweep_status import status_of
 
 _USUAL_BASELINE = "KD"
+FORMATS = ("md", "csv", "tex")
+_LATEX = {
+    **{letter: rf"\{letter}" for letter in "_&%#${}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,3 +222,27 @@ def _statement(cells: Sequence[Cell], comparisons: Sequence[Comparison], baselin
     rate = [sentences.error_rate(len(comparisons), alpha, "table")] if judged else []
     lost = [words for cell in cells for words in sentences.failures([cell.arm], cell.failed_runs)]
     return " ".join([*lines, *rate, *lost])
+
+
+def written(table: Table, ending: str) -> str:
+    """Write a table in one of the formats.
+
+    Markdown has mean and spread first, then each comparison, then where it comes from; LaTeX one column for each pair,
+    reported numbers in small type, runs as comments; CSV one line for each row, pair and baseline.
+    """
+    baselines = list(dict.fromkeys(item.against for item in table.comparisons))
+    filters = {
+        "cell": lambda text: text.replace("|", r"\|"),
+        "latex": lambda text: "".join(_LATEX.get(letter, letter) for letter in text),
+        "quoted": lambda text: '"{}"'.format(str(text).replace('"', '""')),
+    }
+    return rendered(f"benchmark.{ending}.j2", table=table, baselines=baselines, runs_of=_runs, filters=filters)
+
+
+def _runs(cell: Cell) -> str:
+    """Say where a cell comes from; its runs are found in MLflow by their tag."""
+    where = f"{cell.row}, {cell.column}: sweep {cell.sweep}"
+    if cell.arm.trial is None:
+        return f"{where}, nothing confirmed"
+    runs = [f"{run.seed} {tag}" for run, tag in zip(cell.arm.runs, cell.runs, strict=True)]
+    return f"{where}, trial {cell.arm.trial}; icd.trial of its MLflow runs by seed: {', '.join(runs) or 'none'}"

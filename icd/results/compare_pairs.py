@@ -46,7 +46,8 @@ def specialists(root: Path, name: str, others: Sequence[str]) -> dict[str, Any]:
             raise UsageError(f"sweep {other!r} must have the objective {objective.metric} too, but got {first.metric}")
         record, special = _best(own, root)
         pair, value = _pair_of(own, special.configs(record)[""], configs, ledger), record.values[0]
-        row = {"sweep": other, "trial": record.number, "trials": len(special.ordered), "specialist": value}
+        counted = {"sweep": other, "trial": record.number, "trials": len(special.ordered)}
+        row: dict[str, Any] = {**counted, "specialist": value}
         found[pair] = better([found.get(pair, row), row], key=lambda row: row["specialist"])
     none: dict[str, Any] = {"sweep": None, "trial": None, "trials": 0, "specialist": None}
     rows: list[dict[str, Any]] = [

@@ -198,9 +198,16 @@ class _Runs:
         """Tell an epoch once it is published; after the last one nothing is left to stop."""
         attempt = self.attempt
         self.publish()
-        number, count = attempt.number, attempt.attempt
-        told = EpochReport(number=number, attempt=count, epoch=epoch, metrics=dict(metrics), run=run, device=device)
-        if not self.send(told) and epoch < attempt.epochs:
+        told = EpochReport(
+            number=attempt.number,
+            attempt=attempt.attempt,
+            run=run,
+            device=device,
+            epoch=epoch,
+            metrics=dict(metrics),
+        )
+        go = self.send(told)
+        if not go and epoch < attempt.epochs:
             raise Interrupted(f"stopped after epoch {epoch}")
 
     def _stop(self) -> Callable[[], bool]:

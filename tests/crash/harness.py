@@ -324,6 +324,7 @@ def template(workdir: Path, *, asked: bool = False) -> tuple[Path, list[dict[str
     SWEEP["data"]["path"] = str(workdir / "images.npz")
     write_images(workdir / "images.npz")
     if asked:
+        SWEEP["budget"] = {"trials": 4}  # the one that is asked for is none less of the sampler's
         ask_for_a_trial(first)
     code = wait(drive(first))
     if code:

@@ -28,7 +28,7 @@ class TrialRecord:
     curve: Mapping[int, float] = field(default_factory=dict)  # value of the first objective's metric by epoch
     key: str = ""  # of the configuration
     baseline: str | None = None  # label of an enqueued configuration
-    start: str | None = None  # label of the other sweep's trial that it was taken from
+    start: str | None = None  # label of the other sweep's trial that it was taken from, or of what icd try asked for
     control: bool = False  # whether pruning is switched off for it
     would_stop_at: int | None = None  # epoch at which the pruner would have stopped a control trial
     paused_at: int | None = None  # epoch after which it waits, or did wait last

@@ -11,8 +11,7 @@ import pytest
 
 from icd.errors import UsageError
 from icd.results.benchmark import Entry, entries
-from icd.results.benchmark_table import Cell, Table, read_benchmark, reported
-from icd.results.benchmark_text import written
+from icd.results.benchmark_table import Cell, Table, read_benchmark, reported, written
 from icd.results.outcome import Arm, Comparison, Run
 from icd.search.study.sweep_study import LIST_NUMBERS
 from tests.tables import confirmed, document, searched
@@ -249,9 +248,7 @@ def test_latex() -> None:
     comments = [line for line in text.splitlines() if line.startswith("%")]
     assert comments[0].endswith("+ and - mark differences from cross_entropy")
     assert comments[1] == "% where the chance of any false one among 1 comparisons is 0.05"
-    assert comments[2].startswith(
-        "% cross_entropy, all: sweep my_table.cross_entropy, trial 3; MLflow runs by seed: 101 ab12"
-    )
+    assert comments[2].startswith("% cross_entropy, all: sweep my_table.cross_entropy, trial 3; icd.trial of its")
     assert text.splitlines()[len(comments) :] == [
         r"\begin{tabular}{lc}",
         r"\toprule",
