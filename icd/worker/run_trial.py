@@ -198,8 +198,15 @@ class _Runs:
         """Tell an epoch once it is published; after the last one nothing is left to stop."""
         attempt = self.attempt
         self.publish()
-        told = {"number": attempt.number, "attempt": attempt.attempt, "run": run, "device": device}
-        go = self.send(EpochReport(epoch=epoch, metrics=dict(metrics), **told))
+        told = EpochReport(
+            number=attempt.number,
+            attempt=attempt.attempt,
+            run=run,
+            device=device,
+            epoch=epoch,
+            metrics=dict(metrics),
+        )
+        go = self.send(told)
         if not go and epoch < attempt.epochs:
             raise Interrupted(f"stopped after epoch {epoch}")
 

@@ -248,9 +248,7 @@ def test_latex() -> None:
     comments = [line for line in text.splitlines() if line.startswith("%")]
     assert comments[0].endswith("+ and - mark differences from cross_entropy")
     assert comments[1] == "% where the chance of any false one among 1 comparisons is 0.05"
-    assert comments[2].startswith(
-        "% cross_entropy, all: sweep my_table.cross_entropy, trial 3; MLflow runs by seed: 101 ab12"
-    )
+    assert comments[2].startswith("% cross_entropy, all: sweep my_table.cross_entropy, trial 3; icd.trial of its")
     assert text.splitlines()[len(comments) :] == [
         r"\begin{tabular}{lc}",
         r"\toprule",
