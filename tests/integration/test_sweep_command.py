@@ -344,7 +344,7 @@ def test_taken_name(command: Command, tmp_path: Path, parts: dict[str, Any], lin
 def test_resume_with_another_space(command: Command) -> None:
     said = command("resume", "by-hand", "--set", "method.cluster_weight.high=9", "--executor", "process")
     assert "method.cluster_weight.high: 8" in one_line(said, 5, "STATE")
-    assert "found 3 done, 0 running to continue, 1 lost, 1 failed" in said.err
+    assert "found 3 done, 0 interrupted to continue, 1 lost, 1 failed" in said.err
 
 
 def test_sweep_that_is_driven(command: Command, driven: Study, tmp_path: Path) -> None:
