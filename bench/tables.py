@@ -19,10 +19,9 @@ from icd.config.sweep import Budget, Objective, SamplerConfig, SweepConfig
 from icd.config.trial import TrialConfig
 from icd.config.walk import Dimension
 from icd.search.controller.controller import SweepController
-from icd.search.core.attempts import Attempt, AttemptResult, EpochReport, trial_folder
+from icd.search.core.attempts import Attempt, AttemptResult, EpochReport, RunContext, trial_folder
 from icd.search.core.pair_runs import PairRun
 from icd.search.core.records import TrialRecord
-from icd.search.core.run_context import RunContext
 from icd.search.study.ledger import Ledger
 from icd.search.suggest.samplers import drive
 from icd.search.tracking.tracker import Tracker

@@ -24,5 +24,6 @@ html_theme = "furo"
 html_title = "icd"
 html_show_sphinx = False
 html_show_sourcelink = html_copy_source = False
+html_static_path, html_css_files = ["_static"], ["narrow.css"]
 html_theme_options = {"navigation_with_keys": True}
 mathjax_path = "https://cdn.jsdelivr.net/npm/mathjax@3/es5/tex-mml-chtml.js"

@@ -45,9 +45,9 @@ def searched(root: Path, trials: int = 4, **changes: Any) -> Hand:
     """Search: the later a trial, the better."""
     changes = {"budget": {"trials": trials}, **changes}
     hand = Hand(root, **changes)
-    while (task := hand.driver.next_attempt()) is not None:
-        hand.epoch(task, EPOCHS, 50.0 + task.number, **{"val/loss": 2.0 - task.number / 10})
-        hand.end(task)
+    while (attempt := hand.driver.next_attempt()) is not None:
+        hand.epoch(attempt, EPOCHS, 50.0 + attempt.number, **{"val/loss": 2.0 - attempt.number / 10})
+        hand.end(attempt)
     return hand
 
 
@@ -82,21 +82,21 @@ class Confirming(Hand):
         self.close()
         return Confirming(self.root, **{**self.changes, **more})
 
-    def record(self, task: Attempt) -> TrialRecord:
-        return self.ledger.record(task.number)
+    def record(self, attempt: Attempt) -> TrialRecord:
+        return self.ledger.record(attempt.number)
 
-    def run(self, task: Attempt, value: Measured) -> None:
+    def run(self, attempt: Attempt, value: Measured) -> None:
         """Train a run, in one epoch."""
-        attributes = self.record(task).attributes
-        self.epoch(task, EPOCHS, value(attributes["arm"], attributes["seed"]))
-        self.end(task)
+        attributes = self.record(attempt).attributes
+        self.epoch(attempt, EPOCHS, value(attributes["arm"], attributes["seed"]))
+        self.end(attempt)
 
     def finish_all(self, value: Measured, most: int = 1000) -> list[str]:
         """Train all that is left, or so many; names of the runs, in the order in which they were given."""
         names: list[str] = []
-        while len(names) < most and (task := self.driver.next_attempt()) is not None:
-            names.append(str(self.record(task).baseline))
-            self.run(task, value)
+        while len(names) < most and (attempt := self.driver.next_attempt()) is not None:
+            names.append(str(self.record(attempt).baseline))
+            self.run(attempt, value)
         return names
 
     @property

@@ -13,9 +13,8 @@ from icd.config.sweep import SweepConfig
 from icd.config.walk import summary
 from icd.config.yaml import Document
 from icd.search.controller.controller import SweepController
-from icd.search.core.attempts import Attempt, AttemptResult, EpochReport
+from icd.search.core.attempts import Attempt, AttemptResult, EpochReport, RunContext
 from icd.search.core.preparation import PreflightResult, teacher_name
-from icd.search.core.run_context import RunContext
 from icd.search.study.database import open_storage
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_files import sweep_files_of
@@ -112,7 +111,6 @@ class Hand:
             num_classes=10,
             teachers={teacher_name(config): "e" * 64 for config in self.space.extremes()},
             teacher_lines=(),
-            probed=0,
             gpus=0,
             device="cpu",
         )

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from icd.search.controller.retry import RetryPolicy
-from icd.search.core.attempts import Attempt, AttemptResult, EpochReport
-from icd.search.core.location import Location
+from icd.search.core.attempts import Attempt, AttemptResult, EpochReport, Location
 from icd.worker.main import serve_pipe
 from tests.crash.forks import Fork, close_all_but, forked
 
@@ -59,14 +58,14 @@ class Book:
         self.ends: list[AttemptResult] = []
         self.said: list[str] = []
         self.faults = RetryPolicy(attempts, self.said.append)
-        self.stopping, self.left = False, 0
+        self.stopping = False
 
     def next_attempt(self) -> Attempt | None:
         if self.stopping or not self.waiting:
             return None
-        task = self.waiting.pop(0)
-        self.running[task.number] = task
-        return task
+        attempt = self.waiting.pop(0)
+        self.running[attempt.number] = attempt
+        return attempt
 
     def on_epoch(self, epoch: EpochReport) -> bool:
         self.epochs.append(epoch)
@@ -76,10 +75,10 @@ class Book:
     def on_finished(self, outcome: AttemptResult) -> None:
         self.ends.append(outcome)
         self.faults.on_finished(outcome)
-        task = self.running.pop(outcome.number)
-        assert task.attempt == outcome.attempt
-        if outcome.kind != "complete" and task.attempt < self.attempts:
-            self.waiting.append(replace(task, attempt=task.attempt + 1))
+        attempt = self.running.pop(outcome.number)
+        assert attempt.attempt == outcome.attempt
+        if outcome.kind != "complete" and attempt.attempt < self.attempts:
+            self.waiting.append(replace(attempt, attempt=attempt.attempt + 1))
 
     @property
     def done(self) -> bool:

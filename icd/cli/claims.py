@@ -170,8 +170,7 @@ def benchmark(
     """
     from icd.config.yaml import apply_overrides, read_yaml
     from icd.results.benchmark import entries, run_benchmark
-    from icd.results.benchmark_table import read_benchmark, with_run_ids
-    from icd.results.benchmark_text import FORMATS, written
+    from icd.results.benchmark_table import FORMATS, read_benchmark, written
     from icd.search import settings_of
     from icd.training.checkpoints import write_durably
 
@@ -187,7 +186,6 @@ def benchmark(
     table = read_benchmark(str(document.data["name"]), found, root, seeds=seeds, against=against, alpha=alpha)
     if dry_run and not any(cell.trials for cell in table.cells):
         raise StateError(f"nothing was tuned of {table.name} yet; leave --dry-run away")
-    table = with_run_ids(table, root)
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
         for ending in FORMATS:

@@ -66,7 +66,7 @@ def train(file: Path, overrides: tuple[str, ...], name: str | None, **options: A
         result = run_trial(trial, name, where, execution, announce=display.announce, **asked)
     compared = compare(recorded, fingerprint_of(where.trial(name))) if recorded else None
     if options["as_json"]:
-        write_json({**result, **({"fingerprint": compared.to_data()} if compared else {})})
+        write_json({**result, **({"fingerprint": compared} if compared else {})})
     else:
         click.echo("\n".join(_summary(result, where.trial(name))))
     if compared is not None and not compared.equal and options["check_fingerprint"]:

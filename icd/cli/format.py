@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,11 @@ _WIDEST = 110
 
 def write_json(value: object) -> None:
     """Print a value for programs."""
-    click.echo(json.dumps(value, indent=1, default=str))
+    click.echo(json.dumps(value, indent=1, default=_plain))
+
+
+def _plain(item: object) -> object:
+    return asdict(item) if is_dataclass(item) and not isinstance(item, type) else str(item)
 
 
 def write_lines(lines: Sequence[str]) -> None:
@@ -72,8 +77,7 @@ def ranked_cells(record: "TrialRecord", headers: Sequence[str]) -> list[object]:
 
 def status_lines(status: "SweepStatus", records: "Sequence[TrialRecord]") -> list[str]:
     """Write how a sweep stands: state, counts, budget, best trials or Pareto front, baselines."""
-    from icd.search.core.pareto import pareto_front
-    from icd.search.core.records import chosen
+    from icd.search.core.records import chosen, pareto_front
 
     lines = [f"sweep {status.name}: {state_text(status)}"]
     if status.state == "preparing":

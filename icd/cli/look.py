@@ -44,7 +44,7 @@ def status(name: str | None, as_json: bool, root: Path) -> None:
     """Say how every sweep stands, or one sweep in full: counts, budget, best trials, what pruning did, dead terms."""
     from icd.results.pruning import audit_sweep
     from icd.search.core.dead_terms import dead_kinds
-    from icd.search.core.pareto import pareto_front
+    from icd.search.core.records import pareto_front
     from icd.search.study.sweep_index import find, pasted
     from icd.search.sweep_status import all_statuses, plain_sweep, status_of
 
@@ -59,7 +59,7 @@ def status(name: str | None, as_json: bool, root: Path) -> None:
     if as_json:
         front = [record.number for record in pareto_front(records, found.directions)]
         told = {"pruning": audit.to_data() if audit else None, "front": front, "confirmed": confirmed}
-        write_json({**found.to_data(), **told, "dead_terms": [kind.to_data() for kind in dead]})
+        write_json({**found.to_data(), **told, "dead_terms": [kind._asdict() for kind in dead]})
         return
     write_lines(status_lines(found, records) + (audit_lines(audit) if audit else []) + dead_lines(dead))
     if confirmed:

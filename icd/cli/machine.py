@@ -47,41 +47,32 @@ _SIGNS = {"pass": "ok", "warn": "warn", "fail": "FAIL"}
 )
 def doctor(as_json: bool, root: Path, cluster: bool, address: str, data_root: Path | None, timeout: float) -> None:
     """Check versions, imports, devices and write permission; exits with 3 if something needs doing."""
-    check = _cluster(address, root, data_root, timeout, as_json=as_json) if cluster else _machine(root, as_json=as_json)
-    if check:
-        raise SetupError(f"needs attention: {', '.join(dict.fromkeys(check))}")
-
-
-def _machine(root: Path, *, as_json: bool) -> list[str]:
-    from icd.doctor.machine import check_machine
-
-    findings = check_machine(root)
-    if as_json:
-        write_json([finding._asdict() for finding in findings])
-    else:
-        write_lines([f"{'ok  ' if item.ok else 'FAIL'} {item.what:13s} {item.text}" for item in findings])
-    return [finding.what for finding in findings if not finding.ok]
-
-
-def _cluster(address: str, root: Path, data_root: Path | None, timeout: float, *, as_json: bool) -> list[str]:
-    from icd.doctor.cluster import check_cluster
     from icd.doctor.diagnosis import worst
 
-    checked = check_cluster(address, root, data_root, timeout_s=timeout)
-    if as_json:
-        told = [finding._asdict() for finding in checked.findings]
-        ok = worst(checked.findings) != "fail"
-        write_json({"ok": ok, "findings": told, "cluster": checked.cluster, "services": checked.services})
+    if cluster:
+        from icd.doctor.cluster import check_cluster
+
+        address, findings = check_cluster(address, root, data_root, timeout_s=timeout)
+        lines = cluster_lines(address, findings)
     else:
-        write_lines(cluster_lines(checked.cluster["address"], checked.findings))
-    return [f"{finding.check} ({finding.where})" for finding in checked.findings if finding.level == "fail"]
+        from icd.doctor.machine import check_machine
+
+        findings = check_machine(root)
+        lines = [f"{_SIGNS[item.level]:4s} {item.check:13s} {_told(item)}" for item in findings]
+    if as_json:
+        write_json({"ok": worst(findings) != "fail", "findings": [finding._asdict() for finding in findings]})
+    else:
+        write_lines(lines)
+    failed = [f"{item.check} ({item.where})" if cluster else item.check for item in findings if item.level == "fail"]
+    if failed:
+        raise SetupError(f"needs attention: {', '.join(dict.fromkeys(failed))}")
 
 
 def cluster_lines(address: str, findings: "Sequence[Finding]") -> list[str]:
     """Write findings for people."""
     checks = list(dict.fromkeys(finding.check for finding in findings))
-    places = list(dict.fromkeys(finding.where for finding in findings))
-    rows = [[place, *(_sign(findings, place, check) for check in checks)] for place in places]
+    names = list(dict.fromkeys(finding.where for finding in findings))
+    rows = [[where, *(_sign(findings, where, check) for check in checks)] for where in names]
     nodes = len({finding.where for finding in findings if finding.check == "answers"})
     lines = [
         f"cluster at {address}: {nodes} node{'s' * (nodes != 1)}",
@@ -93,15 +84,18 @@ def cluster_lines(address: str, findings: "Sequence[Finding]") -> list[str]:
     for level in ("fail", "warn"):
         for finding in problems:
             if finding.level == level:
-                advice = f"; {finding.advice}" if finding.advice else ""
-                lines.append(f"{_SIGNS[level]:4s}  {finding.check}  {finding.where}: {finding.text}{advice}")
+                lines.append(f"{_SIGNS[level]:4s}  {finding.check}  {finding.where}: {_told(finding)}")
     return lines
 
 
-def _sign(findings: "Sequence[Finding]", place: str, check: str) -> str:
+def _told(finding: "Finding") -> str:
+    return f"{finding.text}; {finding.advice}" if finding.advice else finding.text
+
+
+def _sign(findings: "Sequence[Finding]", where: str, check: str) -> str:
     from icd.doctor.diagnosis import worst
 
-    here = [finding for finding in findings if (finding.where, finding.check) == (place, check)]
+    here = [finding for finding in findings if (finding.where, finding.check) == (where, check)]
     return _SIGNS[worst(here)] if here else "-"
 
 

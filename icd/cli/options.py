@@ -154,7 +154,7 @@ DRIVER = together(
 def _address(ctx: click.Context, param: click.Parameter, address: str) -> str:
     """Refuse at once what no cluster can be joined by."""
     if "://" in address:
-        from icd.search.executors.ray.address import refuse_other_forms
+        from icd.search.executors.ray.connection import refuse_other_forms
 
         try:
             refuse_other_forms(address)

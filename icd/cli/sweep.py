@@ -83,7 +83,7 @@ def _run(begin: "Callable[..., SweepResult]", options: dict[str, Any], *, as_jso
 
 def _told(result: "SweepResult", status: "SweepStatus") -> dict[str, Any]:
     """Write the end of a sweep for programs."""
-    from icd.search.core.pareto import pareto_front
+    from icd.search.core.records import pareto_front
     from icd.search.sweep_status import counts_of, trial_row
 
     return {
@@ -197,7 +197,7 @@ def plan(
             shown["announce"]("measuring; a missing teacher is trained and kept first")
         made = search.plan(file, overrides, name=name, measure=measure, curves=curves, **shown)
     if as_json:
-        write_json(made.to_data())
+        write_json(made)
     else:
         write_lines(plan_lines(made) + (_rung_lines(made.foresight) if rungs or curves else []))
 

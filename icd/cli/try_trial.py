@@ -57,7 +57,7 @@ def try_trial(
 
     found = search.try_trial(name, overrides, base=base, label=label, wait_s=seconds, root=root)
     if as_json:
-        write_json(found.to_data())
+        write_json(found)
     else:
         write_lines(_lines(found, pasted(root, "resume", name)))
 

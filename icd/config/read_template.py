@@ -10,6 +10,7 @@ from icd.config.ranges import Choice, Interval, Node, ScaleWeights, plain
 from icd.config.reader import WRONG, Reader, field_type
 from icd.errors import did_you_mean
 from icd.fields import Range, choices_of
+from icd.methods import METHODS, PAPER_ROWS
 
 _MOST_SCALES = 8  # 255 subsets
 _LARGEST = 2**63 - 1  # what an integer of the study's database holds
@@ -98,9 +99,14 @@ class TemplateReader(Reader):
 
     def _option(self, index: int, name: str | None, item: Any, path: KeyPath) -> tuple[Any, KeyPath]:
         """Give an option in full, and where it stands below the choices."""
+        key = str(path[-1])
+        if name is None and isinstance(item, dict) and len(item) == 1 and key == "method":
+            inner = next(iter(item))
+            if inner in PAPER_ROWS or inner in METHODS:
+                return {**full_form(key, inner), **(item[inner] or {})}, (index, inner)
         if name is None:
             return item, (index,)
-        short = full_form(str(path[-1]), name)
+        short = full_form(key, name)
         if not isinstance(short, dict) or not isinstance(item, dict | None):
             return ({name: item} if isinstance(short, dict) else name), ("choices", name)
         if name in short:  # a base loss or an augmentation: the option's one key

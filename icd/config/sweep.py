@@ -131,7 +131,7 @@ class Resources(Checked):
         device: Part of a device's name, ``*`` and ``?`` allowed; trials run on no others. Null takes any.
         engine: ``eager``, or ``graph`` to record training steps as CUDA graphs where that can be done; ``auto`` is
             ``eager``.
-        autoscale: Whether a sweep asks Ray's autoscaler for room for ``max_concurrent`` trials.
+        autoscale: Whether ``max_concurrent`` trials wait for a place in Ray, so that its autoscaler starts nodes.
     """
 
     cpus_per_trial: Positive = 1
@@ -146,7 +146,7 @@ class Resources(Checked):
 
     def rules(self) -> Iterator[FieldProblem]:
         if self.autoscale and not self.max_concurrent:
-            rule = "autoscale must be false where max_concurrent is null: it is how many trials' room is asked for"
+            rule = "autoscale must be false where max_concurrent is null: it is how many trials may wait for a place"
             yield FieldProblem("autoscale", rule, self.autoscale)
 
     def gpus_of_a_trial(self, there_are_any: bool) -> float:

@@ -35,9 +35,8 @@ def decode_rgb(path: Path) -> "Image":
             if not problem:
                 return _rgb(image)
     except Exception as error:  # a decoder fed with a broken file raises anything, struct.error included
-        raise DataError(
-            f"{path}: not a readable image ({type(error).__name__}: {error}); restore or remove the file"
-        ) from error
+        told = f"not a readable image ({type(error).__name__}: {error}); restore or remove the file"
+        raise DataError(f"{path}: {told}") from error
     raise DataError(f"{path}: {problem}")
 
 

@@ -5,6 +5,7 @@ Also the small text files that come with some data sets.
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from icd.data.decode import IMAGE_SUFFIXES
@@ -33,10 +34,8 @@ def load_imagefolder(request: Request) -> Split:
     if not class_names or not tests:
         where = "train" if not class_names else "test' or 'val"
         raise DataError(f"{folder}: '{where}' must have class folders; results need images that were not trained on")
-    images = images_by_class(folder, "train", class_names)
-    return make_split(
-        request, "imagefolder", images, lambda: images_by_class(folder, tests[0], class_names), class_names
-    )
+    images_of = partial(images_by_class, folder, class_names=class_names)
+    return make_split(request, "imagefolder", images_of("train"), partial(images_of, tests[0]), class_names)
 
 
 def class_folders(folder: Path) -> tuple[str, ...]:

@@ -48,11 +48,8 @@ class ArrayImages:
 
     def __post_init__(self) -> None:
         shape, dtype = tuple(self.images_NCHW.shape), self.images_NCHW.dtype
-        require(
-            dtype == torch.uint8 and len(shape) == 4 and shape[1] == 3,
-            "images uint8 [N, 3, H, W]",
-            (dtype, shape),
-        )
+        right = dtype == torch.uint8 and len(shape) == 4 and shape[1] == 3
+        require(right, "images uint8 [N, 3, H, W]", (dtype, shape))
         require(self.labels_N.dtype == torch.int64, "labels int64", self.labels_N.dtype)
         require(self.labels_N.shape == shape[:1], f"one label for each of {shape[0]} images", self.labels_N.shape)
 

@@ -125,9 +125,8 @@ def _from_files(
     indices_N, view_ids_N, views, parts = asked
 
     def begin(part: slice) -> tuple[Tensor, list[Future[None]]]:
-        shown_BCHW = torch.empty(
-            (part.stop - part.start, 3, views.size, views.size), dtype=torch.uint8, pin_memory=pinned
-        )
+        shape = (part.stop - part.start, 3, views.size, views.size)
+        shown_BCHW = torch.empty(shape, dtype=torch.uint8, pin_memory=pinned)
         target_BCHW = shown_BCHW.numpy()
         return shown_BCHW, [pool.submit(render, target_BCHW, part.start, place) for place in range(len(target_BCHW))]
 

@@ -26,9 +26,8 @@ def load(request: Request) -> Split:
     folder = root / _FOLDER if (root / _FOLDER).is_dir() else root
     for part in ("train", "val"):
         if not (folder / part).is_dir():
-            raise DataError(
-                f"tiny_imagenet: no folder {part!r} in {root} or {root / _FOLDER}; unpack the data set there"
-            )
+            where = f"{root} or {root / _FOLDER}"
+            raise DataError(f"tiny_imagenet: no folder {part!r} in {where}; unpack the data set there")
     class_names = class_folders(folder / "train")
     if not class_names:
         raise DataError(f"{folder / 'train'}: has no class folders; unpack the data set again")

@@ -1,44 +1,126 @@
 """What a cluster lacks: facts of its nodes and of the services that a driver uses, judged."""
 
+import contextlib
+import os
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any
 
-from icd.doctor.diagnosis import Finding, diagnose, judge_service
+import ray
+from ray import cloudpickle
 
-if TYPE_CHECKING:
-    from icd.doctor.ray_facts import ClusterFacts
-    from icd.doctor.service_facts import ServiceFacts
+from icd.doctor import node_facts
+from icd.doctor.diagnosis import Finding, floors, judge_clock, judge_node
+from icd.doctor.services import check_services
+from icd.search.executors.ray.connection import connected
+from icd.search.executors.ray.nodes import ask_nodes, folder_problems
+from icd.search.executors.ray.security import is_open
 
-
-class Checked(NamedTuple):
-    """A cluster with what was found of it, and what that means."""
-
-    findings: list[Finding]
-    cluster: "ClusterFacts"
-    services: "dict[str, ServiceFacts]"
+_CLOCKS = 5
 
 
-def check_cluster(address: str, root: Path, data_root: Path | None, *, timeout_s: float) -> Checked:
-    """Look at every node of a cluster, and at the database and MLflow.
+def check_cluster(address: str, root: Path, data_root: Path | None, *, timeout_s: float) -> tuple[str, list[Finding]]:
+    """Join a cluster, look at every node, the database and MLflow, and leave.
+
+    Args:
+        address: ``auto``, or HOST:PORT.
+        root: Which all nodes should share; files are made there and removed.
+        data_root: Of data sets; None where there is none to look for.
+        timeout_s: How long to wait for a node.
+
+    Returns:
+        The cluster's own address, and what was found.
 
     Raises:
         SetupError: If it cannot be joined.
     """
-    from icd.doctor.ray_facts import cluster_facts
+    data = str(data_root.absolute()) if data_root else ""
+    services, driver = check_services(root), node_facts.node_facts(False, data)
+    with connected(address), _sent_by_value():
+        gcs = ray.get_runtime_context().gcs_address
+        findings = [*_token(gcs), *floors("driver", driver), *services]
+        nodes = {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
+        names = _names(nodes)
+        asked = {node: ("GPU" in found["Resources"], data) for node, found in nodes.items()}
+        answers, silent = ask_nodes(node_facts.node_facts, asked, timeout_s)
+        advice = "look at this node's Ray logs; it needs the same Python, icd and Ray as the driver"
+        findings += [Finding("answers", names[node], "fail", problem, advice) for node, problem in silent.items()]
+        for node, facts in answers.items():
+            has = nodes[node]["Resources"]
+            findings.append(Finding("answers", names[node], "pass", "to every question"))
+            store_gb = has.get("object_store_memory", 0.0) / 1e9
+            gpus = has.get("GPU", 0.0)
+            findings += judge_node(names[node], facts, driver, gpus=gpus, object_store_gb=store_gb)
+        findings += _clocks({node: names[node] for node in answers}, timeout_s)
+        findings += _root({node: names[node] for node in answers}, root, timeout_s)
+        return gcs, findings
 
-    services = _services(root)
-    facts = cluster_facts(address, root, data_root, timeout_s=timeout_s)
-    return Checked(diagnose(facts, services), facts, services)
+
+@contextlib.contextmanager
+def _sent_by_value() -> Iterator[None]:
+    """Let ``node_facts`` go to the nodes with its source within the block."""
+    cloudpickle.register_pickle_by_value(node_facts)
+    try:
+        yield
+    finally:
+        cloudpickle.unregister_pickle_by_value(node_facts)
 
 
-def check_services(root: Path) -> list[Finding]:
-    """Judge the database and the MLflow that this environment names."""
-    return [finding for name, facts in _services(root).items() for finding in judge_service(name, facts)]
+def _token(gcs: str) -> Iterator[Finding]:
+    fix = "start every node with RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH=FILE (docs/administration/security.md)"
+    opened = is_open(gcs)
+    if opened:
+        text = "it runs the code of everybody who reaches it: no token is asked"
+        yield Finding("token", "cluster", "fail", text, fix)
+    elif opened is None:
+        yield Finding("token", "cluster", "warn", "whether a token is asked could not be found out", fix)
+    else:
+        yield Finding("token", "cluster", "pass", "who has no token is refused")
+    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    mode = path.stat().st_mode & 0o777 if path.exists() and not os.environ.get("RAY_AUTH_TOKEN") else 0
+    if mode & 0o077:
+        yield Finding("token", "driver", "fail", f"the token's file has mode {mode:04o}", "chmod 600 on it")
 
 
-def _services(root: Path) -> dict[str, "ServiceFacts"]:
-    from icd.doctor.service_facts import database_facts, tracking_facts
-    from icd.search.study.database import storage_url
-    from icd.search.study.sweep_index import tracking_uri
+def _clocks(names: Mapping[str, str], timeout_s: float) -> Iterator[Finding]:
+    """Compare clocks: a node's is taken to be read in the middle of the shortest of a few round trips."""
+    for node, name in names.items():
+        trips = []
+        for _ in range(_CLOCKS):
+            started, at = time.perf_counter(), time.time()
+            there, _ = ask_nodes(node_facts.now, {node: ()}, timeout_s)
+            half = (time.perf_counter() - started) / 2
+            trips += [(half, there[node] - (at + half))] if there else []
+        if trips:
+            limit, skew = min(trips)
+            yield judge_clock(name, skew, limit)
 
-    return {"database": database_facts(storage_url(root)), "MLflow": tracking_facts(tracking_uri(root))}
+
+def _root(names: Mapping[str, str], root: Path, timeout_s: float) -> Iterator[Finding]:
+    """Let all nodes read what the driver writes below the root, and write; nothing stays."""
+    made = not root.exists()
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        problems = folder_problems(names, root, timeout_s)
+    except OSError as error:
+        advice = "choose a --root that the driver and all nodes can write"
+        yield Finding("root", "driver", "fail", f"{root}: {error.strerror or error}", advice)
+        return
+    finally:
+        if made:
+            with contextlib.suppress(OSError):
+                root.rmdir()
+    for node, name in names.items():
+        if node in problems:
+            advice = "put --root on storage that all nodes mount at the same place"
+            yield Finding("root", name, "fail", f"{root}: {problems[node]}", advice)
+        else:
+            yield Finding("root", name, "pass", f"{root}: read and written")
+
+
+def _names(nodes: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Name nodes by their hosts, with a part of Ray's name where several are on one host."""
+    hosts = {key: str(node.get("NodeManagerHostname") or node["NodeManagerAddress"]) for key, node in nodes.items()}
+    alone = [host for host in hosts.values() if list(hosts.values()).count(host) == 1]
+    return {key: host if host in alone else f"{host}/{key[:6]}" for key, host in hosts.items()}

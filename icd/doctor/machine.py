@@ -7,16 +7,16 @@ import platform
 import shutil
 import time
 from pathlib import Path
-from typing import NamedTuple
 
-from icd.doctor.cluster import check_services
-from icd.doctor.diagnosis import judge_gpus, judge_limits, numbers
+from icd.doctor.diagnosis import Finding, judge_gpus, judge_limits, numbers
 from icd.doctor.min_versions import FLOORS
 from icd.doctor.node_facts import node_facts
+from icd.doctor.services import check_services
 from icd.errors import SetupError
 from icd.search.core.machine import usable_cpus
 from icd.storage.bucket import Bucket, bucket_of
 
+HERE = "here"
 _NEEDED = (
     *("torch", "torchvision", "numpy", "pydantic", "yaml", "PIL", "sklearn", "click", "rich", "safetensors"),
     *("ray", "optuna", "mlflow"),
@@ -25,30 +25,14 @@ _DISTRIBUTIONS = {"yaml": "pyyaml", "PIL": "pillow", "sklearn": "scikit-learn"}
 _ROOM_BYTES = 1 << 30
 
 
-class Finding(NamedTuple):
-    """One thing looked at."""
-
-    what: str
-    ok: bool
-    text: str
-
-
 def check_machine(root: Path) -> list[Finding]:
     """Look at versions, imports, devices, limits, services, and whether the root can be written."""
-    found = [Finding("python", True, f"{platform.python_version()} on {platform.platform()}")]
+    found = [Finding("python", HERE, "pass", f"{platform.python_version()} on {platform.platform()}")]
     found += [_package(module) for module in _NEEDED]
-    return [*found, _pair(), *_devices(), _folder(root), *_limits_and_services(root)]
-
-
-def _limits_and_services(root: Path) -> list[Finding]:
-    """Judge what a node of a cluster is judged by, as far as one machine has it; a warning is no fault here."""
-    facts = node_facts(gpus=shutil.which("nvidia-smi") is not None)
+    found += [_pair(), _cpu(), _folder(root)]
+    facts = node_facts(shutil.which("nvidia-smi") is not None)
     gpus = len(facts["gpus"].get("torch", ())) or bool(facts["gpus"].get("error"))
-    found = [*judge_limits("here", facts, 0.0), *judge_gpus("here", float(gpus), facts), *check_services(root)]
-    return [
-        Finding(item.check, item.level != "fail", f"{item.text}; {item.advice}" if item.advice else item.text)
-        for item in found
-    ]
+    return [*found, *judge_limits(HERE, facts, 0.0), *judge_gpus(HERE, float(gpus), facts), *check_services(root)]
 
 
 def _package(module: str) -> Finding:
@@ -58,11 +42,11 @@ def _package(module: str) -> Finding:
         importlib.import_module(module)
         version = importlib.metadata.version(name)
     except Exception as error:  # a broken package may raise anything at import
-        return Finding(name, False, f"cannot be imported: {' '.join(str(error).split())[:120]}; run 'make setup'")
+        return Finding(name, HERE, "fail", f"cannot be imported: {_short(error)}", "run 'make setup'")
     floor = FLOORS.get(name)
     if floor is not None and numbers(version) < numbers(floor.version):
-        return Finding(name, False, f"{version} is older than {floor.version} ({floor.why}); upgrade it")
-    return Finding(name, True, f"{version}, imported in {time.perf_counter() - started:.1f} s")
+        return Finding(name, HERE, "fail", f"{version} is older than {floor.version} ({floor.why})", "upgrade it")
+    return Finding(name, HERE, "pass", f"{version}, imported in {time.perf_counter() - started:.1f} s")
 
 
 def _pair() -> Finding:
@@ -73,27 +57,15 @@ def _pair() -> Finding:
 
         nms(torch.zeros(1, 4), torch.zeros(1), 0.5)
     except Exception as error:  # the mismatch shows as ImportError, RuntimeError or OSError
-        text = " ".join(str(error).split())[:120]
-        return Finding("torch pair", False, f"torch and torchvision do not fit: {text}; install both together")
-    return Finding("torch pair", True, "torchvision's operators run with this torch")
+        text = f"torch and torchvision do not fit: {_short(error)}"
+        return Finding("torch pair", HERE, "fail", text, "install both together")
+    return Finding("torch pair", HERE, "pass", "torchvision's operators run with this torch")
 
 
-def _devices() -> list[Finding]:
+def _cpu() -> Finding:
     import torch
 
-    found = [Finding("cpu", True, f"{usable_cpus()} cores, torch uses {torch.get_num_threads()} threads")]
-    if not torch.cuda.is_available():
-        return [*found, Finding("cuda", True, "none: training runs on the CPU")]
-    for index in range(torch.cuda.device_count()):
-        memory_gb = torch.cuda.get_device_properties(index).total_memory / 1e9
-        text = f"{torch.cuda.get_device_name(index)}, {memory_gb:.0f} GB"
-        try:
-            torch.ones(8, device=f"cuda:{index}").sum().item()
-        except RuntimeError as error:
-            found.append(Finding(f"cuda:{index}", False, f"{text}: {' '.join(str(error).split())[:120]}"))
-        else:
-            found.append(Finding(f"cuda:{index}", True, text))
-    return found
+    return Finding("cpu", HERE, "pass", f"{usable_cpus()} cores, torch uses {torch.get_num_threads()} threads")
 
 
 def _folder(root: Path) -> Finding:
@@ -103,11 +75,17 @@ def _folder(root: Path) -> Finding:
         try:
             Bucket(bucket.url, patience_s=0).check()
         except SetupError as error:
-            return Finding("root", False, str(error))
-        return Finding("root", True, f"{bucket.url} can be written and read; copies in {root}")
+            return Finding("root", HERE, "fail", str(error))
+        return Finding("root", HERE, "pass", f"{bucket.url} can be written and read; copies in {root}")
     existing = next(folder for folder in (root, *root.absolute().parents) if folder.exists())
     if not os.access(existing, os.W_OK) or not existing.is_dir():
-        return Finding("root", False, f"{root} cannot be written; choose --root or ICD_ROOT")
+        return Finding("root", HERE, "fail", f"{root} cannot be written", "choose --root or ICD_ROOT")
     free = shutil.disk_usage(existing).free
     text = f"{root} can be written, {free / 1e9:.1f} GB free"
-    return Finding("root", free >= _ROOM_BYTES, text if free >= _ROOM_BYTES else f"{text}: less than 1 GB")
+    if free < _ROOM_BYTES:
+        return Finding("root", HERE, "fail", text, "make room: checkpoints and teacher caches need more than 1 GB")
+    return Finding("root", HERE, "pass", text)
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:120]

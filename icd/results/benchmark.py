@@ -36,14 +36,7 @@ _LONGEST = 24  # letters of a pair in the name of a sweep, which may have 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One row for one pair: a sweep of its own.
-
-    Attributes:
-        row: Name of the method.
-        column: Label of the pair; empty where the file has only one.
-        document: The sweep's file.
-        sweep: The same, read.
-    """
+    """One row, a method, for one pair (``column``, empty where the file has only one): a sweep of its own."""
 
     row: str
     column: str

@@ -1,4 +1,4 @@
-"""A table of methods as plain values: what each row reached, at what cost, and how it compares on shared seeds."""
+"""A table of methods: what each row reached, at what cost, how it compares on shared seeds; and the same as text."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -14,12 +14,19 @@ from icd.results import sentences
 from icd.results.benchmark import Entry, begun, benchmark_plan, benchmark_seeds
 from icd.results.outcome import Arm, Comparison, FailedRuns
 from icd.results.read_outcome import compared, outcome_of
-from icd.search.study.sweep_index import pasted, tracking_uri
+from icd.results.templating import rendered
 from icd.search.sweep_status import status_of
-from icd.search.tracking.mlflow_client import run_ids
 
 _USUAL_BASELINE = "KD"
-_WAIT_S = 10.0
+FORMATS = ("md", "csv", "tex")
+_LATEX = {
+    **{letter: rf"\{letter}" for letter in "_&%#${}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +39,6 @@ class Cell:
         counted: Values by seed as they are compared, with runs that diverged as the plan counts them.
         hours: Of training, search and confirmation, times the GPUs of a trial, or its cores where it has no GPU.
         runs: Tag ``icd.trial`` of each run in MLflow.
-        mlflow_runs: Id of each of these runs, empty where it was not found; nothing before ``with_run_ids``.
         finished: Whether nothing is left to run; a search without a complete trial has nothing to confirm.
     """
 
@@ -46,7 +52,6 @@ class Cell:
     per: str = "CPU"  # or GPU
     test_evaluations: int = 0
     runs: tuple[str, ...] = ()
-    mlflow_runs: tuple[str, ...] = ()
     reported: float | None = None  # by the paper
     finished: bool = False
     failed_runs: FailedRuns = "left-out"
@@ -59,7 +64,6 @@ class Table:
     Attributes:
         comparisons: Every row with every baseline row of its pair; two baselines are compared once.
         alpha: Chance of any false difference in the table.
-        untracked: Why a run's id is not known, where one is not.
     """
 
     name: str
@@ -72,7 +76,6 @@ class Table:
     seeds: int  # planned for each row
     finished: bool
     statement: str
-    untracked: str = ""
 
     def to_data(self) -> dict[str, Any]:
         """Write it for JSON."""
@@ -132,16 +135,6 @@ def read_benchmark(
     )
 
 
-def with_run_ids(table: Table, root: Path) -> Table:
-    """Ask MLflow for the ids of the runs; it has ten seconds, and without an answer the tags alone must do."""
-    uids = {cell.sweep: cell.runs[0].partition("/")[0] for cell in table.cells if cell.runs}
-    ids, why = run_ids(tracking_uri(root), uids, "confirm", wait_s=_WAIT_S) if uids else ({}, "")
-    cells = tuple(replace(cell, mlflow_runs=tuple(ids.get(tag, "") for tag in cell.runs)) for cell in table.cells)
-    if not why and not all(all(cell.mlflow_runs) for cell in cells):
-        why = f"MLflow has not been told of all of them, see '{pasted(root, 'sync', 'NAME')}'"
-    return replace(table, cells=cells, untracked=why)
-
-
 def _cell(entry: Entry, root: Path) -> Cell:
     label = f"{entry.row} ({entry.column})" if entry.column else entry.row
     cell = Cell(
@@ -179,7 +172,8 @@ def _cell(entry: Entry, root: Path) -> Cell:
 
 def _reported(entry: Entry) -> float | None:
     fixed = fixed_part(entry.sweep.template) or {}  # a network that is searched is not there
-    return reported(*(_named(fixed.get(part)) for part in ("data", "teacher", "student")), entry.row)
+    data, teacher, student = (_named(fixed.get(part)) for part in ("data", "teacher", "student"))
+    return reported(data, teacher, student, entry.row)
 
 
 def reported(data: str, teacher: str, student: str, row: str) -> float | None:
@@ -228,3 +222,27 @@ def _statement(cells: Sequence[Cell], comparisons: Sequence[Comparison], baselin
     rate = [sentences.error_rate(len(comparisons), alpha, "table")] if judged else []
     lost = [words for cell in cells for words in sentences.failures([cell.arm], cell.failed_runs)]
     return " ".join([*lines, *rate, *lost])
+
+
+def written(table: Table, ending: str) -> str:
+    """Write a table in one of the formats.
+
+    Markdown has mean and spread first, then each comparison, then where it comes from; LaTeX one column for each pair,
+    reported numbers in small type, runs as comments; CSV one line for each row, pair and baseline.
+    """
+    baselines = list(dict.fromkeys(item.against for item in table.comparisons))
+    filters = {
+        "cell": lambda text: text.replace("|", r"\|"),
+        "latex": lambda text: "".join(_LATEX.get(letter, letter) for letter in text),
+        "quoted": lambda text: '"{}"'.format(str(text).replace('"', '""')),
+    }
+    return rendered(f"benchmark.{ending}.j2", table=table, baselines=baselines, runs_of=_runs, filters=filters)
+
+
+def _runs(cell: Cell) -> str:
+    """Say where a cell comes from; its runs are found in MLflow by their tag."""
+    where = f"{cell.row}, {cell.column}: sweep {cell.sweep}"
+    if cell.arm.trial is None:
+        return f"{where}, nothing confirmed"
+    runs = [f"{run.seed} {tag}" for run, tag in zip(cell.arm.runs, cell.runs, strict=True)]
+    return f"{where}, trial {cell.arm.trial}; icd.trial of its MLflow runs by seed: {', '.join(runs) or 'none'}"

@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from icd.config.document import is_range
 from icd.results.outcome import Outcome
 from icd.results.read_outcome import outcome_of
 from icd.results.words import flat_text, flattened, measured
@@ -16,6 +15,7 @@ from icd.search.sweep_status import counts_of, plain_sweep
 from icd.text import plural
 
 _APART = ("name", "budget", "resources")  # no part of what a trial is
+_TRAINED = ("data", "teacher", "student", "pair", "pairs")
 Cells = dict[str, dict[str, str]]  # a row for each thing, a cell for each sweep
 
 
@@ -81,8 +81,7 @@ def _figures(side: _Side) -> dict[str, str]:
     hours = sum(float(record.attributes.get("seconds", 0.0)) for record in side.records) / 3600
     cpus, gpus = side.sweep["resources"]["cpus_per_trial"], side.attributes.get("gpus_per_trial")
     return {
-        "data": flat_text(side.sweep.get("data")),
-        **{part: _networks(side.sweep, part) for part in ("teacher", "student")},
+        **{part: flat_text(side.sweep[part]) for part in _TRAINED if side.sweep.get(part)},
         "trials": ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "none",
         "best (one seed)": f"{side.metric} {measured(side.metric, found.values[0])} (trial {found.number})"
         if found
@@ -92,18 +91,6 @@ def _figures(side: _Side) -> dict[str, str]:
         "GPU-hours": "" if gpus is None else f"{float(gpus) * hours:.3g}",
         "created": str(side.attributes.get("created", "")),
     }
-
-
-def _networks(sweep: Mapping[str, Any], part: str) -> str:
-    if "pairs" in sweep:
-        return ", ".join(_network(pair[part]) for pair in sweep["pairs"])
-    return "searched" if "pair" in sweep else _network(sweep.get(part))
-
-
-def _network(value: Any) -> str:
-    if value is None or is_range(value):
-        return "none" if value is None else "searched"
-    return str(value.get("arch", flat_text(value))) if isinstance(value, Mapping) else str(value)
 
 
 def _confirmed(found: Outcome | None) -> str:

@@ -9,7 +9,7 @@ from icd.config.trial import TrialConfig
 from icd.errors import StateError, UsageError
 from icd.results.searched import Searched
 from icd.search.core.records import TrialRecord
-from icd.search.run_sweep import stored_sweep
+from icd.search.session import stored_sweep
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_index import find, pasted, refuse_several_pairs
 
@@ -46,10 +46,13 @@ def specialists(root: Path, name: str, others: Sequence[str]) -> dict[str, Any]:
             raise UsageError(f"sweep {other!r} must have the objective {objective.metric} too, but got {first.metric}")
         record, special = _best(own, root)
         pair, value = _pair_of(own, special.configs(record)[""], configs, ledger), record.values[0]
-        row = {"sweep": other, "trial": record.number, "trials": len(special.ordered), "specialist": value}
+        counted = {"sweep": other, "trial": record.number, "trials": len(special.ordered)}
+        row: dict[str, Any] = {**counted, "specialist": value}
         found[pair] = better([found.get(pair, row), row], key=lambda row: row["specialist"])
-    none = {"sweep": None, "trial": None, "trials": 0, "specialist": None}
-    rows = [{"pair": pair, "generalist": winner.members[pair], **found.get(pair, none)} for pair in configs]
+    none: dict[str, Any] = {"sweep": None, "trial": None, "trials": 0, "specialist": None}
+    rows: list[dict[str, Any]] = [
+        {"pair": pair, "generalist": winner.members[pair], **found.get(pair, none)} for pair in configs
+    ]
     for row in rows:
         row["difference"] = None if row["specialist"] is None else row["generalist"] - row["specialist"]
     said = {"metric": objective.metric, "direction": objective.direction}

@@ -63,12 +63,7 @@ class Importance:
 
 
 def importance_of(ledger: Ledger, records: Sequence[TrialRecord]) -> Importance:
-    """Judge the parameters of a sweep by its first objective; baselines outside the space do not count.
-
-    Args:
-        ledger: Of the sweep.
-        records: Its trials, those of the search alone.
-    """
+    """Judge the parameters of a sweep by the trials of its search; baselines outside the space do not count."""
     numbers = {record.number for record in records if record.state == "complete" and record.params}
     return parameter_importance(ledger.frozen(numbers))
 

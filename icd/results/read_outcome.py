@@ -11,7 +11,7 @@ from icd.results.outcome import Arm, Comparison, Outcome, PlannedArm, Run, Verdi
 from icd.results.plan import Measured, Plan, contrasts_of, stored_plans
 from icd.results.sentences import statement_of
 from icd.results.stats import Estimate, compare, expected_maximum, over_pairs, simplest_within_one_se
-from icd.search.core.ranks import mean_rank, worst_rank
+from icd.search.core.ranks import ranks_by_arm
 from icd.search.core.records import Stage, TrialRecord
 from icd.search.study.ledger import Ledger
 from icd.search.sweep_status import plain_sweep
@@ -179,8 +179,7 @@ def ranks_of_arms(members: Collection[str], values: Measured) -> dict[str, tuple
         }
         for name in members
     }
-    mean, worst = mean_rank(means), worst_rank(means)
-    return {label: (mean[label], worst[label]) for label in mean}
+    return ranks_by_arm(means)
 
 
 def _with_winner(found: Outcome, ranked: RankName | None) -> Outcome:

@@ -37,7 +37,7 @@ def statement_of(found: Outcome) -> str:
 
 def headline(found: Outcome) -> str:
     """Say in one sentence how the winner of a confirmation compares with the baselines; empty without one."""
-    parts = []
+    parts = list[str]()
     for verdict, words in _WINNER.items():
         against = [item.against for item in found.of(found.winner) if item.verdict == verdict]
         if against:

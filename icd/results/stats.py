@@ -32,11 +32,8 @@ class Estimate:
     """What the data say of one contrast.
 
     Attributes:
-        difference: Estimate, in points.
-        se: Its standard error.
-        df: Degrees of freedom of the standard error.
-        low: Lower end of its interval. All intervals of a family hold the truth together with 1 - alpha.
-        high: Upper end.
+        difference: Estimate, in points, with standard error ``se`` on ``df`` degrees of freedom.
+        low: Lower end of its interval, to ``high``. All intervals of a family hold the truth together with 1 - alpha.
         p: Adjusted for the family: the interval leaves out 0 exactly where it is alpha or less.
         detectable: The true difference that a repetition would show with a chance of 80 %.
         pooled: Whether the spread of all cells was used, or (Welch) that of the contrast's own.

@@ -97,7 +97,8 @@ def resume(name: str, overrides: Sequence[str] = (), **options: Unpack[Options])
         StateError: If there is none of that name, another driver has it, or more than the budget is changed.
     """
     from icd.config.read_sweep import read_sweep
-    from icd.search.run_sweep import refuse_changed_plugins, run, stored_document
+    from icd.search.run_sweep import refuse_changed_plugins, run
+    from icd.search.session import stored_document
     from icd.search.study.sweep_files import fetch_trials
     from icd.search.study.sweep_index import find, sweep_folder
     from icd.search.sweep_status import found_line
@@ -222,7 +223,7 @@ def sync(
         StateError: If a driver runs, which sends by itself, or there is no such sweep.
     """
     from icd.errors import StateError
-    from icd.search.mlflow_sync import send_missing
+    from icd.search.session import send_missing
     from icd.search.study.sweep_index import find, tracking_uri
     from icd.search.sweep_status import driver_of
     from icd.search.tracking.mlflow_client import refuse_address

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from icd.search.core.pair_runs import key_of, pair_runs_of
 from icd.search.core.preparation import PreflightResult
 from icd.search.core.records import TrialRecord, best
 from icd.search.core.trial_request import TrialRequest, new_name
-from icd.search.run_sweep import refuse_changed_plugins, stored_document, stored_sweep
+from icd.search.run_sweep import refuse_changed_plugins
+from icd.search.session import stored_document, stored_sweep
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_files import sweep_files_of
 from icd.search.study.sweep_index import find, pasted, sweep_folder
@@ -58,10 +59,6 @@ class TryResult:
     base: int
     searched: bool
     driver: str | None
-
-    def to_data(self) -> dict[str, Any]:
-        """Write it for JSON."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,15 +108,7 @@ class _Asked:
         """Give the key that the trial will have."""
         known = self.ledger.attributes
         prepared = PreflightResult(
-            data_digest=known["data_digest"],
-            data="",
-            num_classes=0,
-            teachers=known["teachers"],
-            teacher_lines=(),
-            probed=0,
-            gpus=0,
-            device="",
-            tuned=known.get("tuned", {}),
+            data_digest=known["data_digest"], teachers=known["teachers"], tuned=known.get("tuned", {})
         )
         return key_of(pair_runs_of({name: prepared.pin(config) for name, config in configs.items()}))
 

@@ -14,8 +14,7 @@ from icd.config.walk import Dimension
 from icd.models import build_model
 from icd.search.core.machine import usable_cpus
 from icd.search.core.preparation import PreflightResult
-from icd.search.executors.local.executor import LocalExecutor
-from icd.search.executors.local.resources import partition_devices
+from icd.search.executors.local.executor import LocalExecutor, partition_devices
 from icd.search.foresight import Foresight, foresight
 from icd.search.settings import Settings, preparation
 from icd.search.study.database import memory_storage
@@ -27,61 +26,40 @@ from icd.worker.gpus import visible_gpus
 
 _SUGGESTIONS = 5
 _CLASSES = 100  # where the data set's number is known only after reading it
-_FIGURES_BYTES = 300_000  # Gram matrices and metrics of a trial
+_FIGURES_BYTES = 100_000  # Gram matrices and metrics of a trial
 _CHECKPOINTS_KEPT = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What a sweep is predicted to take: the expected number and the most.
+    """What a sweep is predicted to take: the expected number and the most."""
 
-    Attributes:
-        epochs: With pruning as it works on average, and with nothing pruned; None where only hours end the sweep.
-        wall_hours: Of this machine.
-        gpu_hours: GPUs of a trial, or its share of its process's, times its time; zero without a GPU.
-    """
-
+    # with pruning as it works on average, and with nothing pruned; None where only hours end the sweep
     epochs: tuple[int, int] | None
-    wall_hours: tuple[float, float] | None = None
+    wall_hours: tuple[float, float] | None = None  # of this machine
+    # GPUs of a trial, or its share of its process's, times its time; zero without a GPU
     gpu_hours: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A sweep before it starts.
-
-    Attributes:
-        name: Of the sweep.
-        dimensions: What is sampled.
-        configurations: How many there are; None where a range has no step.
-        baselines: Labels of what is tried first.
-        starts: Trials of other sweeps that are tried next.
-        suggestions: Parameters of the first sampled trials, by trial number.
-        trials: How many trials the budget allows; None where only hours end the sweep.
-        concurrent: How many run at a time on this machine.
-        device: What was measured on; None where nothing was.
-        paces: For each teacher and student what was measured.
-        cost: See ``Cost``.
-        disk_bytes: Expected, with everything that a trial keeps; of the first ``concurrent`` trials where their
-            number is not known.
-        basis: How the numbers were made, in sentences.
-        foresight: What curves that are there say of the pruner's rungs.
-    """
+    """A sweep before it starts."""
 
     name: str
-    dimensions: Sequence[Dimension]
-    configurations: int | None
-    baselines: Sequence[str]
-    starts: Sequence[Start]
-    suggestions: Mapping[int, Mapping[str, Any]]
-    trials: int | None
-    concurrent: int
-    device: str | None
-    paces: Mapping[str, Mapping[str, float]]
+    dimensions: Sequence[Dimension]  # what is sampled
+    configurations: int | None  # how many there are; None where a range has no step
+    baselines: Sequence[str]  # labels of what is tried first
+    starts: Sequence[Start]  # trials of other sweeps that are tried next
+    suggestions: Mapping[int, Mapping[str, Any]]  # parameters of the first sampled trials, by trial number
+    trials: int | None  # how many trials the budget allows; None where only hours end the sweep
+    concurrent: int  # how many run at a time on this machine
+    device: str | None  # what was measured on; None where nothing was
+    paces: Mapping[str, Mapping[str, float]]  # for each teacher and student what was measured
     cost: Cost
+    # expected, with everything that a trial keeps; of the first ``concurrent`` trials where their number is not known
     disk_bytes: int
-    basis: Sequence[str]
-    foresight: Foresight
+    basis: Sequence[str]  # how the numbers were made, in sentences
+    foresight: Foresight  # what curves that are there say of the pruner's rungs
 
     def to_data(self) -> dict[str, Any]:
         """Write it for JSON."""
@@ -89,26 +67,23 @@ class Plan:
 
 
 def make_plan(sweep: SweepConfig, settings: Settings, *, measure: bool, curves: Path | None = None) -> Plan:
-    """Look ahead; without ``measure`` nothing is created or read but the configuration and the sweeps it starts from.
+    """Look ahead. Without ``measure`` nothing is created or read but the configuration and the sweeps it starts from.
 
-    Args:
-        sweep: What would be searched.
-        settings: Where data and teachers are.
-        measure: Whether to read the data, train a missing teacher, and time a few steps of each pair of networks.
-        curves: A table of recorded curves to judge rungs by.
+    With it the data are read, a missing teacher is trained, and a few steps of each pair of networks are timed.
+    ``curves`` is a table of recorded curves to judge rungs by.
     """
     space = SearchSpace(sweep, planned_starts(sweep, settings.root, settings.announce))
     trials_of_corners = [space.members(space.document(corner)) for corner in space.corners()]
     configs = [run.config for runs in trials_of_corners for run in runs]
     for line in notes_of(configs):
         settings.announce(f"note: {line}")
-    places = partition_devices(sweep.resources, usable_cpus(), visible_gpus())
-    prepared = _measure(space, sweep, settings, places) if measure else None
+    devices = partition_devices(sweep.resources, usable_cpus(), visible_gpus())
+    prepared = _measure(space, sweep, settings, devices) if measure else None
     trials = _trials(sweep, space)
-    concurrent = len(places) if trials is None else min(len(places), trials)
     epochs = max(runs[-1].last for runs in trials_of_corners)
     paces = prepared.paces if prepared else {}
     gpus_per_trial = sweep.resources.gpus_of_a_trial(bool(prepared and prepared.gpus))
+    concurrent = len(devices) if trials is None else min(len(devices), trials)
     known = foresight(sweep, settings.root, epochs, curves)
     if warning := known.warning(sweep):
         settings.announce(f"WARNING: {warning}")
@@ -192,9 +167,9 @@ def _halving(first: int, reduction: int, epochs: int) -> float:
     return total
 
 
-def _measure(space: SearchSpace, sweep: SweepConfig, settings: Settings, places: Sequence[str]) -> PreflightResult:
+def _measure(space: SearchSpace, sweep: SweepConfig, settings: Settings, devices: Sequence[str]) -> PreflightResult:
     with tempfile.TemporaryDirectory(prefix="icd-plan-") as logs:
-        executor = LocalExecutor(places[:1], Path(logs), threads=max(1, int(sweep.resources.cpus_per_trial)))
+        executor = LocalExecutor(devices[:1], Path(logs), threads=max(1, int(sweep.resources.cpus_per_trial)))
         try:
             request = replace(preparation(space.extremes(), sweep, settings, probe=True), measure=True)
             return executor.prepare(request, settings.announce, settings.stop)

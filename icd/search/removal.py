@@ -7,7 +7,7 @@ from pathlib import Path
 from icd.errors import StateError, did_you_mean
 from icd.search.study.database import PostgresLock, is_shared, open_storage, storage_url
 from icd.search.study.ledger import Ledger
-from icd.search.study.locks import DriverLock
+from icd.search.study.locks import driver_lock
 from icd.search.study.sweep_files import sweep_files_of
 from icd.search.study.sweep_index import can_exist, refuse_earlier, sweep_folder, tracking_uri
 from icd.search.sweep_status import driver_of
@@ -43,7 +43,7 @@ def remove(root: Path, name: str, *, mlflow: bool) -> None:
     """
     folder, url = sweep_folder(root, name), storage_url(root)
     folder.mkdir(parents=True, exist_ok=True)
-    with DriverLock(folder):  # nobody begins it meanwhile
+    with driver_lock(folder):  # nobody begins it meanwhile
         shared = PostgresLock(url, name) if is_shared(url) else None
         if shared is not None:
             shared.acquire()

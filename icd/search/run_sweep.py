@@ -9,11 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from icd.config.read_sweep import read_sweep
 from icd.config.sweep import SweepConfig
 from icd.config.trial import differences
 from icd.config.walk import summary
-from icd.config.yaml import Document, apply_overrides
+from icd.config.yaml import Document
 from icd.errors import Interrupted, StateError
 from icd.plugins import changed_files
 from icd.search.controller.controller import SweepController
@@ -36,38 +35,16 @@ __all__ = ["SweepResult", "run"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SweepResult:
-    """How a sweep stands when its driver leaves.
-
-    Attributes:
-        name: Of the sweep.
-        folder: Its folder.
-        records: Every trial.
-        best: The best complete trial by the first objective.
-        stopped_by: ``budget``, ``exhausted``, ``min_gain``, ``stop``, ``signal``, ``failures``.
-        failed_too_often: Whether more trials failed than ``budget.max_failed_fraction`` allows.
-        pending: Runs of which MLflow lacks something.
-        tracking: Where MLflow is.
-    """
+    """How a sweep stands when its driver leaves."""
 
     name: str
     folder: Path
-    records: tuple[TrialRecord, ...]
-    best: TrialRecord | None
-    stopped_by: str
-    failed_too_often: bool
-    pending: int
-    tracking: str
-
-
-def stored_sweep(ledger: Ledger, overrides: tuple[str, ...] = ()) -> SweepConfig:
-    """Read the configuration a study was made with."""
-    return read_sweep(stored_document(ledger, overrides))
-
-
-def stored_document(ledger: Ledger, overrides: tuple[str, ...] = ()) -> Document:
-    """Give the document a study was made with, changed by ``--set`` overrides."""
-    document = Document(json.loads(ledger.attributes["document"]), f"study {ledger.name}")
-    return apply_overrides(document, overrides) if overrides else document
+    records: tuple[TrialRecord, ...]  # every trial
+    best: TrialRecord | None  # the best complete trial by the first objective
+    stopped_by: str  # ``budget``, ``exhausted``, ``stop``, ``signal``, ``failures``
+    failed_too_often: bool  # whether more trials failed than ``budget.max_failed_fraction`` allows
+    pending: int  # runs of which MLflow lacks something
+    tracking: str  # where MLflow is
 
 
 def refuse_changed_plugins(name: str, document: Document) -> None:
@@ -85,11 +62,6 @@ def refuse_changed_plugins(name: str, document: Document) -> None:
 
 def run(sweep: SweepConfig, document: Mapping[str, Any], settings: Settings) -> SweepResult:
     """Drive a sweep, new or begun, until its budget is used or something stops it.
-
-    Args:
-        sweep: What to search.
-        document: The file it was read from, as plain data; kept in the study for ``icd resume``.
-        settings: How and where.
 
     Raises:
         StateError: If another driver has it, or the study was made with another configuration.
@@ -191,8 +163,7 @@ def _drive(
         again = ", ".join(map(str, retry_failed(ledger)))
         settings.announce(f"failed trials are trained again as {again}" if again else "no failed trial to train again")
     context = held.context(sweep, prepared)
-    uri = tracking_uri(settings.root)
-    driver = SweepController(sweep, space, ledger, held.tracker(), prepared, context, settings.announce)
+    driver = SweepController(sweep, space, ledger, held.tracker, prepared, context, settings.announce)
     ledger.note_study(
         stopped_by="",
         gpus_per_trial=context.gpus_per_trial,
@@ -209,20 +180,16 @@ def _drive(
     if driver.stopped_by == "signal":
         again = pasted(settings.root, "resume", sweep.name)
         raise Interrupted(f"sweep {sweep.name!r} stopped; continue with '{again}'")
-    return replace(_result(sweep, ledger, driver, held.folder, uri), pending=pending)
-
-
-def _result(sweep: SweepConfig, ledger: Ledger, driver: SweepController, folder: Path, uri: str) -> SweepResult:
     records = tuple(ledger.records())
     return SweepResult(
         name=sweep.name,
-        folder=folder,
+        folder=held.folder,
         records=records,
         best=best(records, maximize=sweep.objectives[0].direction == "maximize"),
         stopped_by=driver.stopped_by,
         failed_too_often=driver.failed_too_often,
-        pending=0,
-        tracking=redacted(uri),
+        pending=pending,
+        tracking=redacted(tracking_uri(settings.root)),
     )
 
 

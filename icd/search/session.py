@@ -1,39 +1,42 @@
 """One driver at work on a sweep: its lock, its executor and its tracker, the same for every stage of a study."""
 
+import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
+from icd.config.read_sweep import read_sweep
 from icd.config.sweep import SweepConfig, engine_asked
+from icd.config.yaml import Document, apply_overrides
 from icd.errors import SetupError
 from icd.search.controller.controller import SweepController
-from icd.search.core.attempts import Policy
+from icd.search.core.attempts import Policy, RunContext
 from icd.search.core.device_usage import matches
 from icd.search.core.machine import usable_cpus
 from icd.search.core.messages import Heartbeat
 from icd.search.core.preparation import PreflightRequest, PreflightResult
-from icd.search.core.run_context import RunContext
-from icd.search.executors.local.executor import LocalExecutor
-from icd.search.executors.local.resources import partition_devices
+from icd.search.executors.local.executor import LocalExecutor, partition_devices
 from icd.search.settings import Settings, threads_of
 from icd.search.study.database import PostgresLock, is_shared, open_storage, storage_url
 from icd.search.study.ledger import Ledger
-from icd.search.study.locks import DriverLock
-from icd.search.study.sweep_files import SweepFiles, fetch_trials, sweep_files_of
+from icd.search.study.locks import driver_lock
+from icd.search.study.sweep_files import fetch_trials, sweep_files_of
 from icd.search.study.sweep_index import (
     REPORT_NAME,
+    find,
     pasted,
     refuse_earlier,
     refuse_one_database,
     sweep_folder,
     tracking_uri,
 )
+from icd.search.suggest.search_space import SearchSpace
+from icd.search.suggest.warm_start import stored_starts
 from icd.search.tracking.experiment import Experiment
 from icd.search.tracking.mlflow_client import check_server, refuse_address
-from icd.search.tracking.sweep_views import ask_for_summary, follow
+from icd.search.tracking.sweep_views import SweepViews, ask_for_summary, follow
 from icd.search.tracking.tracker import Tracker
 from icd.training.checkpoints import write_durably
 from icd.worker.gpus import visible_gpus
@@ -53,57 +56,77 @@ class Executor(Protocol):
 
     def prepare(
         self, request: PreflightRequest, say: Callable[[str], None], stop: Callable[[], bool]
-    ) -> PreflightResult: ...
+    ) -> PreflightResult:
+        """Make ready in a worker that has what a trial has.
 
-    def run(self, policy: Policy, tick: Callable[[], None]) -> None: ...
+        Raises:
+            SetupError: If the worker died again and again, or a node does not share the sweep's folder.
+            IcdError: What ``run_preflight`` raised there.
+            Interrupted: If ``stop`` said so.
+        """
+        ...
 
-    def progress(self) -> Mapping[int, Heartbeat]: ...
+    def run(self, policy: Policy, tick: Callable[[], None]) -> None:
+        """Start what the policy gives and tell it what happens, until it is finished.
 
-    def close(self) -> None: ...
+        Raises:
+            SetupError: If no location is left for a trial, or Tune itself failed.
+        """
+        ...
+
+    def progress(self) -> Mapping[int, Heartbeat]:
+        """Give the last step of every trial under way, as far as it is known."""
+        ...
+
+    def close(self) -> None:
+        """End all workers, and a Ray that is our own."""
+        ...
 
 
-@dataclass(slots=True)
 class Session:
     """What a driver has while it holds its sweep.
 
     Attributes:
-        name: Of the sweep.
-        folder: Its folder.
+        folder: The sweep's.
         settings: How and where.
         storage: Where the study is.
-        files: Where its files are.
-        shared: The database's own lock, where several machines can reach it.
-        warned: Whether it was said that MLflow cannot be reached.
+        tracker: Brings MLflow to the sweep; ``conduct`` starts it.
     """
 
-    name: str
-    folder: Path
-    settings: Settings
-    storage: Any
-    files: SweepFiles
-    shared: PostgresLock | None
-    warned: bool = False
-    _executor: Executor | None = None
-    _leaving: ExitStack = field(default_factory=ExitStack)
+    def __init__(self, name: str, settings: Settings, shared: PostgresLock | None, leaving: ExitStack) -> None:
+        self.name, self.settings, self._shared, self._leaving = name, settings, shared, leaving
+        self.folder = sweep_folder(settings.root, name)
+        warning = check_server(tracking_uri(settings.root))
+        if warning is not None:
+            settings.announce(warning)
+        self.tracker = Tracker(settings.announce, warned=warning is not None)
+        self.storage = open_storage(storage_url(settings.root))
+        if shared is not None:
+            shared.guard(self.storage)
+        self.files = sweep_files_of(self.folder)
+        self._take_over()
 
-    @property
-    def executor(self) -> Executor:
-        """Where attempts run."""
-        if self._executor is None:
-            raise ValueError("the executor is there once something was prepared")
-        return self._executor
+    def _take_over(self) -> None:
+        """Bring here what a driver on another machine left in the bucket, if the root is one."""
+        if self.files.bucket is None:
+            return
+        self.settings.announce(f"root {self.files.bucket.url}, with copies in {self.settings.root}")
+        self.files.bucket.check()
+        begun = self.name in Ledger.names(self.storage)
+        if not begun:
+            self.files.refuse_old_trials()
+        self.files.take_over()
+        if begun:
+            fetch_trials(self.settings.root, Ledger(self.storage, self.name))
 
     def prepare(self, sweep: SweepConfig, request: PreflightRequest) -> PreflightResult:
         """Start the executor, and let it make ready what trials need."""
         (self.folder / "stop").unlink(missing_ok=True)  # a stop that was asked of an earlier driver
         self._executor = _executor(sweep, self.folder, self.settings)
         self._leaving.callback(self._executor.close)
-        asked = self.folder / "stop"
-        prepared = self._executor.prepare(
-            request, self.settings.announce, lambda: self.settings.stop() or bool(stop_asked(asked))
-        )
-        _check_device(sweep, prepared)
-        _check_end(sweep, prepared)
+        stop, asked = self.settings.stop, self.folder / "stop"
+        prepared = self._executor.prepare(request, self.settings.announce, lambda: stop() or bool(stop_asked(asked)))
+        _check_fit(sweep, prepared)
         return prepared
 
     def context(self, sweep: SweepConfig, prepared: PreflightResult) -> RunContext:
@@ -121,19 +144,15 @@ class Session:
     def conduct(self, driver: SweepController, finish: Callable[[], None]) -> int:
         """Let the executor do what the driver decides, until nothing is left or something stops it.
 
-        Args:
-            driver: Decides.
-            finish: Called at a clean end, while MLflow can still be told.
+        ``finish`` is called at a clean end, while MLflow can still be told.
 
         Returns:
             Runs of which MLflow lacks something.
         """
-        views, tracker = driver.recorder.views, driver.tracker
-        follow(tracker, views, driver.ledger)
-        ask_for_summary(tracker, views, driver.ledger, driven=True)
-        tracker.start(self._experiment(driver.ledger, tracker))
+        views, tracker = driver.recorder.views, self.tracker
+        _begin(tracker, views, driver.ledger, self.settings.root, driven=True)
         try:
-            self.executor.run(driver, lambda: self._tick(driver))
+            self._executor.run(driver, lambda: self._tick(driver))
             if driver.halted is not None:
                 with suppress(SetupError):  # what halted it may be the same disk
                     driver.note_stage(stopped_by=driver.stopped_by)
@@ -148,14 +167,6 @@ class Session:
             raise
         return tracker.close(_LEAVE_S if driver.stop_now else _FLUSH_S)
 
-    def tracker(self) -> Tracker:
-        """Make what brings MLflow to the sweep; ``conduct`` starts it."""
-        return Tracker(self.settings.announce, warned=self.warned)
-
-    def _experiment(self, ledger: Ledger, tracker: Tracker) -> Experiment:
-        uri, uid = tracking_uri(self.settings.root), ledger.attributes["uid"]
-        return Experiment(self.folder, uri, self.name, uid, tracker.refuse)
-
     def _tick(self, driver: SweepController) -> None:
         asked = self.files.exchange() or stop_asked(self.folder / "stop")
         if self.settings.stop() and not driver.stop_now:
@@ -168,9 +179,9 @@ class Session:
         for request in self.files.requests():
             if driver.take(request):
                 self.files.forget_request(request)
-        if self.shared is not None:
-            self.shared.check()
-        self.settings.watch(driver, self.executor)
+        if self._shared is not None:
+            self._shared.check()
+        self.settings.watch(driver, self._executor)
 
 
 @contextmanager
@@ -190,33 +201,41 @@ def session(sweep: SweepConfig, settings: Settings) -> Iterator[Session]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SetupError(f"{folder} cannot be made: {error.strerror}; choose --root") from error
-    with DriverLock(folder), ExitStack() as leaving:
+    with driver_lock(folder), ExitStack() as leaving:
         shared = PostgresLock(url, sweep.name, settings.announce) if is_shared(url) else None
         if shared is not None:
             shared.acquire()
             leaving.callback(shared.release)
-        warning = check_server(tracking_uri(settings.root))
-        if warning is not None:
-            settings.announce(warning)
-        storage = open_storage(url)
-        if shared is not None:
-            shared.guard(storage)
-        files = _taken_over(folder, storage, sweep.name, settings)
-        yield Session(sweep.name, folder, settings, storage, files, shared, warning is not None, _leaving=leaving)
+        yield Session(sweep.name, settings, shared, leaving)
 
 
-def _taken_over(folder: Path, storage: Any, name: str, settings: Settings) -> SweepFiles:
-    """Bring here what a driver on another machine left in the bucket, if the root is one."""
-    files = sweep_files_of(folder)
-    if files.bucket is not None:
-        settings.announce(f"root {files.bucket.url}, with copies in {settings.root}")
-        files.bucket.check()
-        if name not in Ledger.names(storage):
-            files.refuse_old_trials()
-        files.take_over()
-        if name in Ledger.names(storage):
-            fetch_trials(settings.root, Ledger(storage, name))
-    return files
+def send_missing(root: Path, name: str, deadline_s: float, announce: Callable[[str], None]) -> int:
+    """Send MLflow what it lacks of a sweep that nobody drives; returns how many runs still wait at the deadline."""
+    ledger, folder = find(root, name), sweep_folder(root, name)
+    fetch_trials(root, ledger)
+    sweep_files_of(folder).fetch_made()
+    sweep, tracker = stored_sweep(ledger), Tracker(announce)
+    views = SweepViews(sweep, SearchSpace(sweep, stored_starts(ledger)), ledger.attributes, folder)
+    _begin(tracker, views, ledger, root, driven=False)
+    return tracker.close(deadline_s)
+
+
+def _begin(tracker: Tracker, views: SweepViews, ledger: Ledger, root: Path, *, driven: bool) -> None:
+    """Begin to bring MLflow to everything that the study has."""
+    follow(tracker, views, ledger)
+    ask_for_summary(tracker, views, ledger, driven=driven)
+    tracker.start(Experiment(views.folder, tracking_uri(root), ledger.name, ledger.attributes["uid"], tracker.refuse))
+
+
+def stored_sweep(ledger: Ledger, overrides: tuple[str, ...] = ()) -> SweepConfig:
+    """Read the configuration a study was made with."""
+    return read_sweep(stored_document(ledger, overrides))
+
+
+def stored_document(ledger: Ledger, overrides: tuple[str, ...] = ()) -> Document:
+    """Give the document a study was made with, changed by ``--set`` overrides."""
+    document = Document(json.loads(ledger.attributes["document"]), f"study {ledger.name}")
+    return apply_overrides(document, overrides) if overrides else document
 
 
 def written_report(name: str, folder: Path, settings: Settings) -> list[str]:
@@ -232,16 +251,13 @@ def written_report(name: str, folder: Path, settings: Settings) -> list[str]:
     return [REPORT_NAME]
 
 
-def _check_device(sweep: SweepConfig, prepared: PreflightResult) -> None:
-    wanted = sweep.resources.device
+def _check_fit(sweep: SweepConfig, prepared: PreflightResult) -> None:
+    """Refuse a device of another type, and a budget that no trial uses up."""
+    wanted, budget = sweep.resources.device, sweep.budget
     if wanted is not None and not matches(wanted, prepared.device):
         raise SetupError(
             f"resources.device: must be part of the device's name, which is {prepared.device!r}, but got {wanted!r}"
         )
-
-
-def _check_end(sweep: SweepConfig, prepared: PreflightResult) -> None:
-    budget = sweep.budget
     endless = budget.trials is None and budget.hours is None and budget.gpu_hours is not None
     if endless and sweep.sampler.name != "grid" and not sweep.resources.gpus_of_a_trial(bool(prepared.gpus)):
         raise SetupError(
@@ -255,6 +271,6 @@ def _executor(sweep: SweepConfig, folder: Path, settings: Settings) -> Executor:
         from icd.search.executors.ray.executor import RayExecutor
 
         return RayExecutor(sweep.resources, folder, address=settings.address, announce=settings.announce)
-    places = partition_devices(sweep.resources, usable_cpus(), visible_gpus())
+    devices = partition_devices(sweep.resources, usable_cpus(), visible_gpus())
     more = {} if settings.launch is None else {"launch": settings.launch}
-    return LocalExecutor(places, folder / "logs", threads=threads_of(sweep), **more)
+    return LocalExecutor(devices, folder / "logs", threads=threads_of(sweep), **more)

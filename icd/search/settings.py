@@ -23,38 +23,23 @@ ExecutorName = Literal["ray", "process"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """How and where to run; nothing here changes a result.
+    """How and where to run; nothing here changes a result."""
 
-    Attributes:
-        root: Folder of results.
-        data_root: Folder of data sets.
-        download: Whether data may be fetched.
-        executor: ``ray`` or ``process``.
-        address: Ray cluster to join; ``local`` starts one of our own.
-        extend: Whether a larger budget than the study's may be used.
-        retry_failed: Whether trials that failed are trained again.
-        teacher_cache: What is kept of teachers' answers: ``auto``, ``full``, ``stream`` or ``off``.
-        teacher_cache_gb: Disk that a teacher cache may take.
-        engine: Of the steps; None takes ``ICD_ENGINE``, or what the sweep says.
-        announce: Told what happens, in lines.
-        watch: Called several times a second with the driver and the executor, for a live display.
-        stop: Whether a signal asked to stop after the current epoch.
-        report: Writes the report of a sweep (root, name, file) when its driver leaves; None for no report.
-    """
-
-    root: Path
-    data_root: Path | None = None
-    download: bool = False
-    executor: ExecutorName = "ray"
-    address: str = "local"
-    extend: bool = False
-    retry_failed: bool = False
-    teacher_cache: CacheMode = "auto"
-    teacher_cache_gb: float = BUDGET_GB
-    engine: Engine | None = None
-    announce: Callable[[str], None] = logger.info
+    root: Path  # folder of results
+    data_root: Path | None = None  # folder of data sets
+    download: bool = False  # whether data may be fetched
+    executor: ExecutorName = "ray"  # ``ray`` or ``process``
+    address: str = "local"  # Ray cluster to join; ``local`` starts one of our own
+    extend: bool = False  # whether a larger budget than the study's may be used
+    retry_failed: bool = False  # whether trials that failed are trained again
+    teacher_cache: CacheMode = "auto"  # what is kept of teachers' answers: ``auto``, ``full``, ``stream`` or ``off``
+    teacher_cache_gb: float = BUDGET_GB  # disk that a teacher cache may take
+    engine: Engine | None = None  # of the steps; None takes ``ICD_ENGINE``, or what the sweep says
+    announce: Callable[[str], None] = logger.info  # told what happens, in lines
+    # called several times a second with the driver and the executor, for a live display
     watch: "Callable[[SweepController, Executor], None]" = lambda driver, executor: None
-    stop: Callable[[], bool] = lambda: False
+    stop: Callable[[], bool] = lambda: False  # whether a signal asked to stop after the current epoch
+    # writes the report of a sweep (root, name, file) when its driver leaves; None for no report
     report: Callable[[Path, str, Path], None] | None = None
     launch: Any = None
 

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -32,47 +32,28 @@ ENDED_BY_ITSELF = ("budget", "exhausted", "min_gain")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SweepStatus:
-    """How a sweep stands.
-
-    Attributes:
-        name: Of the sweep.
-        state: See ``SweepState``.
-        driver: Who drives it.
-        counts: Trials by state.
-        best: The best complete trial by the first objective.
-        metrics: Metric of each objective.
-        ranked: How trials are ranked over several pairs: ``mean`` or ``worst``; None where a trial has one run.
-        directions: Direction of each.
-        budget: Its limits, as in the file.
-        used: What is used of them: ``trials``, ``hours``, ``gpu_hours`` (None until a driver has known the GPUs).
-        stopped_by: Why its last driver left; empty where one drives it or was killed.
-        created: UTC time.
-        folder: Its folder.
-        expected_gain: What ten more trials are worth; None with several objectives, and before twenty have ended.
-        requests: How many trials that ``icd try`` asked for are not in the study yet.
-        quarantined: What is said of GPUs and nodes that get no more trials of this driver's run.
-        devices: What complete trials took on each type of device.
-        warnings: What makes the numbers say less than they seem to.
-    """
+    """How a sweep stands."""
 
     name: str
     state: SweepState
-    driver: str | None
-    counts: Mapping[str, int]
-    best: TrialRecord | None
-    metrics: Sequence[str]
-    ranked: RankName | None
-    directions: Sequence[Direction]
-    budget: Mapping[str, float | None]
-    used: Mapping[str, float | None]
-    stopped_by: str
-    created: str
+    driver: str | None  # who drives it
+    counts: Mapping[str, int]  # trials by state
     folder: Path
-    expected_gain: ExpectedGain | None = None
-    requests: int = 0
-    quarantined: Sequence[str] = ()
-    devices: Sequence[DeviceUse] = ()
-    warnings: Sequence[str] = ()
+    best: TrialRecord | None = None  # the best complete trial by the first objective
+    metrics: Sequence[str] = ()  # metric of each objective
+    # how trials are ranked over several pairs: ``mean`` or ``worst``; None where a trial has one run
+    ranked: RankName | None = None
+    directions: Sequence[Direction] = ()  # direction of each
+    budget: Mapping[str, float | None] = field(default_factory=dict)  # its limits, as in the file
+    # what is used of them: ``trials``, ``hours``, ``gpu_hours`` (None until a driver has known the GPUs)
+    used: Mapping[str, float | None] = field(default_factory=dict)
+    stopped_by: str = ""  # why its last driver left; empty where one drives it or was killed
+    created: str = ""  # UTC time
+    expected_gain: ExpectedGain | None = None  # what ten more trials are worth; None with several objectives, or early
+    requests: int = 0  # how many trials that ``icd try`` asked for are not in the study yet
+    quarantined: Sequence[str] = ()  # what is said of GPUs and nodes that get no more trials of this driver's run
+    devices: Sequence[DeviceUse] = ()  # what complete trials took on each type of device
+    warnings: Sequence[str] = ()  # what makes the numbers say less than they seem to
 
     def to_data(self) -> dict[str, Any]:
         """Write it for JSON."""
@@ -123,8 +104,7 @@ def driver_of(root: Path, name: str) -> str | None:
         return holder(folder)
     url = storage_url(root)
     if is_shared(url):
-        lock = PostgresLock(url, name)
-        return lock.holder()
+        return PostgresLock(url, name).holder()
     return None
 
 
@@ -255,18 +235,5 @@ def _status(root: Path, ledger: Ledger, records: Sequence[TrialRecord]) -> Sweep
 
 
 def _preparing(folder: Path) -> SweepStatus:
-    return SweepStatus(
-        name=folder.name,
-        state="preparing",
-        driver=holder(folder),
-        counts=counts_of(()),
-        best=None,
-        metrics=[],
-        ranked=None,
-        directions=[],
-        budget={},
-        used={},
-        stopped_by="",
-        created="",
-        folder=folder,
-    )
+    counts = counts_of(())
+    return SweepStatus(name=folder.name, state="preparing", driver=holder(folder), counts=counts, folder=folder)

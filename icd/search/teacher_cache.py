@@ -25,16 +25,7 @@ def build_caches(
     execution: Execution,
     announce: Callable[[str], None],
 ) -> None:
-    """Fill the caches of the trial or sweep in a document; a teacher that is missing is trained first.
-
-    Args:
-        document: Of a trial or a sweep.
-        where: Where data, teachers and caches are.
-        mode: How much is kept.
-        budget_gb: Disk that a cache may take.
-        execution: Device, display and stop.
-        announce: Told each step in a line.
-    """
+    """Fill the caches of the trial or sweep in a document; a teacher that is missing is trained first."""
     for own in _by_teacher(_configs(document)):
         _build_one(own, where, mode, budget_gb, execution, announce)
 

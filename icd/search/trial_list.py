@@ -7,8 +7,8 @@ from typing import NamedTuple
 from icd.config.sweep import SweepConfig
 from icd.errors import Interrupted
 from icd.search.controller.controller import SweepController
-from icd.search.run_sweep import check_digests, stored_sweep
-from icd.search.session import Session, session
+from icd.search.run_sweep import check_digests
+from icd.search.session import Session, session, stored_sweep
 from icd.search.settings import Settings, preparation
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_index import find, pasted
@@ -18,15 +18,10 @@ from icd.search.suggest.warm_start import stored_starts
 
 
 class StageResult(NamedTuple):
-    """How a stage stands when its driver leaves.
+    """How a stage stands when its driver leaves."""
 
-    Attributes:
-        stopped_by: ``exhausted`` once the list is done; ``stop`` or ``failures`` else.
-        pending: Runs of which MLflow lacks something.
-    """
-
-    stopped_by: str
-    pending: int
+    stopped_by: str  # ``exhausted`` once the list is done; ``stop`` or ``failures`` else
+    pending: int  # runs of which MLflow lacks something
 
 
 def run_stage(
@@ -36,14 +31,10 @@ def run_stage(
     overrides: Sequence[str] = (),
     finish: Callable[[Ledger, Path], None] = lambda ledger, folder: None,
 ) -> StageResult:
-    """Train what is on a list, or what is left of it.
+    """Train what is on a list beside a sweep, or what is left of it.
 
-    Args:
-        name: Of the sweep.
-        listed_of: Makes the list, or reads it back; called while the sweep is held.
-        settings: How and where.
-        overrides: Changes of the sweep's resources.
-        finish: Called at a clean end, while MLflow can still be told.
+    ``listed_of`` makes the list, or reads it back, while the sweep is held. ``overrides`` change the sweep's resources.
+    ``finish`` is called at a clean end, while MLflow can still be told.
 
     Raises:
         StateError: If there is no such sweep, or another driver has it.
@@ -78,7 +69,7 @@ def _driver(sweep: SweepConfig, ledger: Ledger, listed: Listed, held: Session) -
         one_thing,
         SearchSpace(sweep, stored_starts(ledger)),
         ledger,
-        held.tracker(),
+        held.tracker,
         prepared,
         held.context(sweep, prepared),
         settings.announce,

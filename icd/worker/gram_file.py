@@ -16,19 +16,12 @@ _SIDES = ("teacher", "student", "before")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grams:
-    """Gram matrices of the same few images; rows sum to 1.
+    """Gram matrices of the same few images; rows sum to 1."""
 
-    Attributes:
-        teacher: For each scale [B, M, M], M = scale * scale.
-        student: The same after the last epoch.
-        before: The same with the student's initial weights.
-        images: What was looked at, [B, H, W, 3] in 0 to 255.
-    """
-
-    teacher: Mapping[int, np.ndarray[Any, Any]]
-    student: Mapping[int, np.ndarray[Any, Any]]
-    before: Mapping[int, np.ndarray[Any, Any]]
-    images: np.ndarray[Any, Any]
+    teacher: Mapping[int, np.ndarray[Any, Any]]  # for each scale [B, M, M], M = scale * scale
+    student: Mapping[int, np.ndarray[Any, Any]]  # the same after the last epoch
+    before: Mapping[int, np.ndarray[Any, Any]]  # the same with the student's initial weights
+    images: np.ndarray[Any, Any]  # what was looked at, [B, H, W, 3] in 0 to 255
 
 
 def pack_grams(grams: Grams) -> bytes:

@@ -13,24 +13,8 @@ from typing import Protocol
 
 from icd.errors import ConfigError, IcdError
 from icd.plugins import fault
-from icd.search.core.attempts import Attempt, AttemptResult, EpochReport
-from icd.search.core.location import Location
-from icd.search.core.messages import (
-    Continue,
-    Down,
-    EpochDone,
-    Finished,
-    Line,
-    Preempt,
-    Prepare,
-    Prepared,
-    Refused,
-    Run,
-    Shutdown,
-    Started,
-    Stop,
-    Up,
-)
+from icd.search.core import messages
+from icd.search.core.attempts import Attempt, AttemptResult, EpochReport, Location
 from icd.worker.gpus import VISIBLE
 from icd.worker.preemption import heed, heed_sigterm
 from icd.worker.watchdog import Watchdog
@@ -44,23 +28,15 @@ _SHARED: list[object] = []  # what this process keeps for its attempts: ``Shared
 
 
 class Channel(Protocol):
-    """A way to the driver and back.
+    """A way to the driver and back."""
 
-    Attributes:
-        location: Where this process is.
-    """
+    location: Location  # where this process is
 
-    location: Location
-
-    def receive(self) -> Down:
-        """Wait for the next thing to do; ``Shutdown`` where nothing follows."""
-        ...
-
-    def send(self, message: Up) -> None:
+    def send(self, message: messages.Up) -> None:
         """Tell the driver; any thread may."""
         ...
 
-    def report(self, epoch: EpochDone) -> bool:
+    def report(self, epoch: messages.EpochDone) -> bool:
         """Tell an epoch, and wait for whether to go on."""
         ...
 
@@ -75,72 +51,55 @@ class PipeChannel:
     def __init__(self, connection: Connection) -> None:
         self.location = Location(host=socket.gethostname(), gpu=os.environ.get(VISIBLE, ""))
         self._connection, self._sending = connection, threading.Lock()
-        self._inbox: queue.Queue[Down] = queue.Queue()
+        self._inbox: queue.Queue[messages.Down] = queue.Queue()
         self._stopping = False
         threading.Thread(target=self._listen, daemon=True).start()
 
-    def receive(self) -> Down:
+    def receive(self) -> messages.Down:
         """Wait for the next thing to do."""
         return self._inbox.get()
 
-    def send(self, message: Up) -> None:
-        """Tell the driver."""
+    def send(self, message: messages.Up) -> None:
         try:
             with self._sending:
                 self._connection.send(message)
         except OSError:
             os._exit(0)
 
-    def report(self, epoch: EpochDone) -> bool:
-        """Tell an epoch, and wait for whether to go on."""
+    def report(self, epoch: messages.EpochDone) -> bool:
         self.send(epoch)
-        return isinstance(self.receive(), Continue)
+        return self.receive() is messages.Order.CONTINUE
 
     def stop_asked(self) -> bool:
-        """Whether the driver said ``Stop`` while nothing was asked of it."""
         while not self._inbox.empty():
-            self._stopping |= isinstance(self._inbox.get(), Stop)
+            self._stopping |= self._inbox.get() is messages.Order.STOP
         return self._stopping
 
     def _listen(self) -> None:
         while True:
             try:
-                message: Down = self._connection.recv()
+                message: messages.Down = self._connection.recv()
             except (EOFError, OSError):
                 os._exit(0)
-            if isinstance(message, Preempt):
+            if isinstance(message, messages.Preempt):
                 heed(message)
             else:
                 self._inbox.put(message)
 
 
-def serve(channel: Channel, run: AttemptFunction | None = None) -> None:
-    """Do what the driver says until it says ``Shutdown``, or until this process is used for nothing else.
-
-    Args:
-        channel: To the driver.
-        run: For tests, in place of ``icd.worker.run_trial.train_attempt``.
-    """
-    while not isinstance(message := channel.receive(), Shutdown):
-        if isinstance(message, Prepare):
-            channel.send(prepare(message, channel))
-        elif isinstance(message, Run):
-            run_attempt(message.attempt.here(), channel, run)
-
-
 def run_attempt(attempt: Attempt, channel: Channel, run: AttemptFunction | None = None) -> None:
     """Run an attempt, and tell how it goes and ends."""
-    channel.send(Started(channel.location, os.getpid()))
+    channel.send(messages.Started(channel.location, os.getpid()))
     with Watchdog(attempt, channel.send) as watchdog:
 
         def send(report: EpochReport) -> bool:
             with watchdog.paused():
-                return channel.report(EpochDone(report, last=report.epoch == attempt.epochs))
+                return channel.report(messages.EpochDone(report, last=report.epoch == attempt.epochs))
 
         result = (run or _training())(attempt, _inputs(run), send, progress=watchdog.step)
     if result.unclean:
         _SHARED.clear()
-    channel.send(Finished(result))
+    channel.send(messages.Finished(result))
 
 
 def _training() -> AttemptFunction:
@@ -159,18 +118,20 @@ def _inputs(run: AttemptFunction | None) -> object:
     return _SHARED[0] if _SHARED else None
 
 
-def prepare(message: Prepare, channel: Channel) -> Prepared | Refused:
+def prepare(message: messages.Prepare, channel: Channel) -> messages.Prepared | messages.Refused:
     """Make ready, and give what came of it."""
     from icd.worker.preflight import run_preflight
 
     try:
-        return Prepared(run_preflight(message.request, lambda text: channel.send(Line(text)), channel.stop_asked))
+        return messages.Prepared(
+            run_preflight(message.request, lambda text: channel.send(messages.Line(text)), channel.stop_asked)
+        )
     except IcdError as error:
-        return Refused(error)
+        return messages.Refused(error)
     except Exception as error:
         logger.exception("prepare")
         told = fault(error)
-        return Refused(ConfigError(told) if told else IcdError(f"{type(error).__name__}: {error}"))
+        return messages.Refused(ConfigError(told) if told else IcdError(f"{type(error).__name__}: {error}"))
 
 
 def main() -> None:
@@ -181,13 +142,21 @@ def main() -> None:
 
 
 def serve_pipe(connection: Connection, run: AttemptFunction | None = None) -> None:
-    """Serve a driver on this machine: it decides about a Ctrl-C, which reaches the whole terminal."""
+    """Do what a driver on this machine says until it is gone; a Ctrl-C, which reaches the whole terminal, is its own.
+
+    ``run`` stands for tests in place of ``icd.worker.run_trial.train_attempt``.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     heed_sigterm()
     channel = PipeChannel(connection)
     if run is None:
         _training()  # only now that the channel listens: a driver that dies meanwhile leaves nothing behind
-    serve(channel, run)
+    while True:
+        message = channel.receive()
+        if isinstance(message, messages.Prepare):
+            channel.send(prepare(message, channel))
+        elif isinstance(message, messages.Run):
+            run_attempt(message.attempt.here(), channel, run)
 
 
 if __name__ == "__main__":

@@ -14,14 +14,14 @@ from icd.config.checks import notes_of
 from icd.config.read_trial import read_trial
 from icd.config.trial import TrialConfig, settled, student_name
 from icd.config.yaml import Document
-from icd.data.split import Split, for_training
+from icd.data.split import for_training
 from icd.errors import ConfigError
 from icd.methods import METHODS, CrossEntropy
 from icd.models import Network, build_model
 from icd.plugin_places import place_of_class
 from icd.search.core.preparation import PreflightRequest, PreflightResult, teacher_name
 from icd.storage.bucket import local_root
-from icd.teacher.cache import CachePlan, plan_cache, suits, summary
+from icd.teacher.cache import CacheMode, plan_cache, suits, summary
 from icd.teacher.store import prepare
 from icd.training.hardware import device_name
 from icd.training.loop import EpochMetrics, Execution
@@ -60,8 +60,10 @@ class _Preflight:
         )
         self.device = training_device()
         self.quiet = Execution(device=self.device, num_workers=request.threads, stop=stop, engine=request.engine)
+        self.talking = replace(self.quiet, report=self._report)
         self.configs = [
-            read_trial(Document(dict(config), f"configuration {place}")) for place, config in enumerate(request.configs)
+            read_trial(Document(dict(config), f"configuration {number}"))
+            for number, config in enumerate(request.configs)
         ]
         self.networks: dict[str, Network] = {}
 
@@ -70,17 +72,19 @@ class _Preflight:
         data = self._read_data()
         self._try_before_teachers()
         digests, lines = self._make_teachers()
-        teacher_caches = self._plan_caches(digests)
-        tuned = _tune(self.request, self.configs, self.split, self.talking, self.say)
-        self.configs = [settled(config, tuned.get(student_name(config), _given(config))) for config in self.configs]
-        probed = self._try_configurations() if self.request.probe else 0
+        teacher_caches = {name: self._plan_cache(name, digest) for name, digest in digests.items()}
+        tuned = self._tune()
+        for number, config in enumerate(self.configs):
+            if not config.training.is_settled:
+                self.configs[number] = settled(config, tuned[student_name(config)])
+        if self.request.probe:
+            self._try_configurations()
         return PreflightResult(
             data_digest=self.digest,
             data=data,
             num_classes=self.split.num_classes,
             teachers=digests,
             teacher_lines=lines,
-            probed=probed,
             gpus=torch.cuda.device_count() if self.device.type == "cuda" else 0,
             device=device_name(self.device),
             paces=self._measure_paces(teacher_caches) if self.request.measure else {},
@@ -88,14 +92,8 @@ class _Preflight:
             tuned=tuned,
         )
 
-    @property
-    def talking(self) -> Execution:
-        """Say how a teacher's training goes."""
-
-        def report(metrics: EpochMetrics) -> None:
-            self.say(f"teacher epoch {metrics.epoch}: val top-1 {metrics.values['val/top1']:.2f} %")
-
-        return replace(self.quiet, report=report)
+    def _report(self, metrics: EpochMetrics) -> None:
+        self.say(f"teacher epoch {metrics.epoch}: val top-1 {metrics.values['val/top1']:.2f} %")
 
     def _read_data(self) -> str:
         """Read the images, and see whether they suit every configuration; gives a line on them."""
@@ -142,32 +140,46 @@ class _Preflight:
                 self.say(f"teacher {ready.summary}")
         return digests, lines
 
-    def _plan_caches(self, digests: Mapping[str, str]) -> dict[str, str]:
-        """Choose how each teacher is answered for."""
-        shown = for_training(self.split, self.train_on)
-        modes: dict[str, str] = {}
-        for name, teacher_digest in digests.items():
-            plan = _cache_plan(self.request, self.configs, name, self.digest, teacher_digest, shown, self.folders)
-            modes[name] = plan.mode
-            self.say(summary(plan))
-        return modes
+    def _plan_cache(self, name: str, digest: str) -> CacheMode:
+        """Choose how a teacher is answered for, for all trials that have it."""
+        request = self.request
+        its_own = [
+            replace(
+                config,
+                data=replace(config.data, digest=self.digest),
+                teacher=replace(config.teacher, digest=digest),
+            )
+            for config in self.configs
+            if config.teacher is not None and teacher_name(config) == name
+        ]
+        mode = cache_mode(request, name, its_own)
+        shown, folder = for_training(self.split, self.train_on), self.folders.teacher_cache
+        plan = plan_cache(its_own, shown, mode, folder=folder, budget_gb=request.teacher_cache_gb)
+        self.say(summary(plan))
+        return plan.mode
 
-    def _try_configurations(self) -> int:
+    def _tune(self) -> dict[str, Sequence[Any]]:
+        """Choose what the students' trainings leave open, each once and for the whole sweep."""
+        tuned = dict(self.request.tuned)
+        for config in self.configs:
+            if not config.training.is_settled and student_name(config) not in tuned:
+                choice, seconds = choose(config, self.split, self.talking)
+                tuned[student_name(config)] = choice
+                self.say(described(config, choice, seconds))
+        return tuned
+
+    def _try_configurations(self) -> None:
         """Make a step with each; another seed breaks nothing."""
         probe = Probe(self.split, self.quiet)
-        tried = {replace(config, seed=0).key(): config for config in self.configs}
-        for config in tried.values():
+        for config in {replace(config, seed=0).key(): config for config in self.configs}.values():
             probe(config, self.networks.get(teacher_name(config)))
-        return len(tried)
 
     def _measure_paces(self, teacher_caches: Mapping[str, str]) -> dict[str, Any]:
         """Time a few steps of each pair of networks."""
         paces: dict[str, Any] = {}
         for config in self.configs:
-            pair, name = (
-                f"{config.teacher.arch if config.teacher else 'none'}>{config.student.arch}",
-                teacher_name(config),
-            )
+            name = teacher_name(config)
+            pair = f"{config.teacher.arch if config.teacher else 'none'}>{config.student.arch}"
             if pair in paces:
                 continue
             timed, teacher = config, self.networks.get(name)
@@ -179,46 +191,7 @@ class _Preflight:
         return paces
 
 
-def _tune(
-    request: PreflightRequest,
-    configs: Sequence[TrialConfig],
-    split: Split,
-    execution: Execution,
-    say: Callable[[str], None],
-) -> dict[str, Sequence[Any]]:
-    """Choose what the students' protocols leave open, each once and for the whole sweep."""
-    tuned = dict(request.tuned)
-    for config in configs:
-        if not config.training.is_settled and student_name(config) not in tuned:
-            choice, seconds = choose(config, split, execution)
-            tuned[student_name(config)] = choice
-            say(described(config, choice, seconds))
-    return tuned
-
-
-def _given(config: TrialConfig) -> Sequence[Any]:
-    return config.training.precision, config.training.channels_last
-
-
-def _cache_plan(
-    request: PreflightRequest,
-    configs: Sequence[TrialConfig],
-    name: str,
-    digest: str,
-    teacher_digest: str,
-    split: Split,
-    folders: TrialFolders,
-) -> CachePlan:
-    """Plan the cache of one teacher for all trials that have it."""
-    its_own = [
-        replace(
-            config,
-            data=replace(config.data, digest=digest),
-            teacher=replace(config.teacher, digest=teacher_digest),
-        )
-        for config in configs
-        if config.teacher is not None and teacher_name(config) == name
-    ]
-    before = request.teacher_caches.get(name, "auto")
-    mode = before if request.teacher_cache == "auto" and any(map(suits, its_own)) else request.teacher_cache
-    return plan_cache(its_own, split, mode, folder=folders.teacher_cache, budget_gb=request.teacher_cache_gb)
+def cache_mode(request: PreflightRequest, teacher: str, configs: Sequence[TrialConfig]) -> CacheMode:
+    """Say how a teacher is answered for: as was chosen before, unless the user asks for something else."""
+    before = request.teacher_caches.get(teacher, "auto")
+    return before if request.teacher_cache == "auto" and any(map(suits, configs)) else request.teacher_cache

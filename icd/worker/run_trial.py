@@ -16,15 +16,7 @@ import torch
 from icd.config.read_trial import read_trial
 from icd.config.trial import TrialConfig
 from icd.config.yaml import Document
-from icd.errors import (
-    ConfigError,
-    DataError,
-    Interrupted,
-    NonFiniteLossError,
-    Problem,
-    SetupError,
-    StateError,
-)
+from icd.errors import ConfigError, DataError, Interrupted, NonFiniteLossError, Problem, SetupError, StateError
 from icd.models import Network
 from icd.plugins import fault
 from icd.search.core.attempts import Attempt, AttemptResult, EpochReport, ResultKind
@@ -34,8 +26,8 @@ from icd.training.engine import spent
 from icd.training.hardware import device_name
 from icd.training.loop import EpochMetrics, Execution
 from icd.worker.attempt_storage import check_newest, working_copy
-from icd.worker.figures import draw_grams
 from icd.worker.gpus import limit_memory, training_device
+from icd.worker.grams import keep_grams
 from icd.worker.preemption import NOTICE, PreemptionNotice
 from icd.worker.shared_inputs import SharedInputs
 from icd.worker.trial_folder import claim, continue_trial, take_up
@@ -47,14 +39,6 @@ Send = Callable[[EpochReport], bool]
 
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 _GPU_LIBRARIES = ("CUDA", "cuDNN", "CUDNN", "cuBLAS", "CUBLAS", "cuFFT", "CUFFT")
-
-
-class Stopped(Exception):  # noqa: N818 - not a fault
-    """The driver said after an epoch that the trial need not go on."""
-
-
-class Preempted(Exception):  # noqa: N818 - not a fault
-    """This process has to go, and no time is left to end the epoch."""
 
 
 def train_attempt(
@@ -76,108 +60,101 @@ def train_attempt(
     """
     if attempt.threads:
         torch.set_num_threads(attempt.threads)
-    try:
-        device = training_device()
-        limit_memory(device, attempt.gpu_share)
-    except SetupError as error:
-        return AttemptResult(number=attempt.number, attempt=attempt.attempt, kind="gpu", reason=str(error))
-    name = device_name(device)
-
-    def ended(kind: ResultKind, reason: str = "", **more: Any) -> AttemptResult:
-        return AttemptResult(
-            number=attempt.number,
-            attempt=attempt.attempt,
-            kind=kind,
-            reason=" ".join(reason.split()),
-            device=name,
-            spent=spent(),
-            **more,
-        )
+    kind: ResultKind = "complete"
+    device, reason, result = None, "", dict[str, Any]()
 
     def step(epoch: int, step: int, steps: int) -> None:
         progress(epoch, step, steps)
         if notice.over(attempt.grace_seconds):
-            raise Preempted(f"no time was left for the rest of epoch {epoch}")
+            raise Interrupted(f"no time was left for the rest of epoch {epoch}")
 
     try:
+        device = training_device()
+        limit_memory(device, attempt.gpu_share)
         if notice.given:
-            raise Preempted("not begun")
+            raise Interrupted("not begun")
         with working_copy(attempt) as publish:
-            runs = _Runs(
-                attempt=attempt, inputs=inputs, send=send, step=step, device=device, notice=notice, publish=publish
-            )
-            return ended("complete", result=runs.train())
-    except Stopped as error:
-        return ended("stopped", str(error))
-    except (Interrupted, Preempted) as error:
-        if notice.given:
-            return ended("preempted", f"{notice.reason}: {str(error).partition(';')[0]}")
-        return ended("stopped", str(error))
-    except NonFiniteLossError as error:
-        return ended("diverged", str(error))
-    except (ConfigError, DataError, StateError) as error:
-        return ended("setup", str(error))
-    except SetupError as error:
-        return ended("disk", str(error))
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        said = str(error).splitlines()[0] if str(error) else "MemoryError"
-        return ended("memory", f"out of memory on {name}: {said}; {_peak(device)}")
-    except OSError as error:
-        if error.errno in _DISK:
-            return ended("disk", f"{attempt.folder} cannot be written: {error.strerror}")
-        logger.exception("trial %d, attempt %d", attempt.number, attempt.attempt)
-        return ended("error", f"{type(error).__name__}: {error}"[:400])
+            result = _Runs(attempt, inputs, send, step, device, notice, publish).train()
     except Exception as error:
-        logger.exception("trial %d, attempt %d", attempt.number, attempt.attempt)
-        if _of_the_gpu(error):
-            return ended("gpu", f"{name}: {str(error).splitlines()[0]}")
-        return ended("error", (fault(error) or f"{type(error).__name__}: {error}")[:400])
+        kind, reason = _cause(error, attempt, notice, device)
+    return AttemptResult(
+        number=attempt.number,
+        attempt=attempt.attempt,
+        kind=kind,
+        reason=" ".join(reason.split()),
+        result=result,
+        device=_name(device) if device else "",
+        spent=spent(),
+    )
 
 
-def _peak(device: torch.device) -> str:
-    """Say how much memory this process has had at most."""
-    host = f"its process had at most {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB"  # KiB on Linux
-    if device.type != "cuda":
-        return host
-    return f"{host}, and {torch.cuda.max_memory_allocated(device) / 1e9:.2f} GB of the GPU"
+def _cause(
+    error: Exception, attempt: Attempt, notice: PreemptionNotice, device: torch.device | None
+) -> tuple[ResultKind, str]:
+    """Say what an attempt ended by; without a device, none could be had."""
+    match error:
+        case Interrupted() if notice.given:
+            return "preempted", f"{notice.reason}: {str(error).partition(';')[0]}"
+        case Interrupted():
+            return "stopped", str(error)
+        case NonFiniteLossError():
+            return "diverged", str(error)
+        case ConfigError() | DataError() | StateError():
+            return "setup", str(error)
+        case SetupError():
+            return ("disk" if device else "gpu"), str(error)
+        case MemoryError() | torch.OutOfMemoryError():
+            said = str(error).splitlines()[0] if str(error) else "MemoryError"
+            return "memory", f"out of memory on {_name(device)}: {said}; {_peak(device)}"
+        case OSError() if error.errno in _DISK:
+            return "disk", f"{attempt.folder} cannot be written: {error.strerror}"
+    logger.error("trial %d, attempt %d", attempt.number, attempt.attempt, exc_info=error)
+    if _of_the_gpu(error):
+        return "gpu", f"{_name(device)}: {str(error).splitlines()[0]}"
+    return "error", (fault(error) or f"{type(error).__name__}: {error}")[:400]
 
 
 def _of_the_gpu(error: Exception) -> bool:
     """Whether CUDA or one of its libraries failed: its process is not used again."""
-    if isinstance(error, torch.AcceleratorError):
-        return True
-    return isinstance(error, RuntimeError) and any(name in str(error) for name in _GPU_LIBRARIES)
+    of_cuda = isinstance(error, RuntimeError) and any(library in str(error) for library in _GPU_LIBRARIES)
+    return of_cuda or isinstance(error, torch.AcceleratorError)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+def _name(device: torch.device | None) -> str:
+    return device_name(device) if device else "no device"
+
+
+def _peak(device: torch.device | None) -> str:
+    """Say how much memory this process has had at most."""
+    host = f"its process had at most {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB"  # KiB on Linux
+    if device is None or device.type != "cuda":
+        return host
+    return f"{host}, and {torch.cuda.max_memory_allocated(device) / 1e9:.2f} GB of the GPU"
+
+
+@dataclass(frozen=True, slots=True)
 class _Runs:
-    """The runs of an attempt, one after another.
-
-    Attributes:
-        step: Called after every step, with the epoch as the trial counts.
-        publish: Sends what is new in the folder, where the root is a bucket.
-    """
+    """The runs of an attempt, one after another."""
 
     attempt: Attempt
     inputs: SharedInputs
     send: Send
-    step: Callable[[int, int, int], None]
+    step: Callable[[int, int, int], None]  # called after every step, with the epoch as the trial counts
     device: torch.device
     notice: PreemptionNotice
-    publish: Callable[[], None]
+    publish: Callable[[], None]  # sends what is new in the folder, where the root is a bucket
 
-    def train(self) -> Mapping[str, Any]:
+    def train(self) -> dict[str, Any]:
         """Train what is left of each; gives the result of the last one."""
         check_newest(self.attempt)
-        configs = {
-            name: read_trial(Document(dict(document), f"trial {self.attempt.number}"))
-            for name, document in self.attempt.runs.items()
-        }
         result, before = dict[str, Any](), 0
-        for place, (name, config) in enumerate(configs.items(), 1):
-            _check_stage(self.attempt, config)
+        for count, (name, document) in enumerate(self.attempt.runs.items(), 1):
+            config = read_trial(Document(dict(document), f"trial {self.attempt.number}"))
+            if self.attempt.stage != "confirm" and config.data.measure_on == "test":
+                rule = "must be val: only a confirmation sees test images"
+                raise ConfigError(Problem(path="data.measure_on", rule=rule, value="test", has_value=True))
             # Where all have their results, only the end was not told: the last one says it again.
-            if place == len(configs) or not (self.attempt.folder / name / "result.json").exists():
+            if count == len(self.attempt.runs) or not (self.attempt.folder / name / "result.json").exists():
                 result = self._train(name, config, before)
             before += config.training.epochs
         return result
@@ -207,13 +184,11 @@ class _Runs:
             self._say(name, before + metrics.epoch, metrics.values, device=device_name(self.device))
 
         def finishing(student: Network) -> None:
-            title = f"trial {name or f'{attempt.number:04d}'}"
-            draw_grams(folder, title, config, split, student, teacher, self.device)
+            keep_grams(folder, config, split, student, teacher, self.device)
             check_newest(attempt)  # the result comes next
 
         mode: Any = attempt.teacher_caches.get(teacher_name(config), "off") if suits(config) else "off"
-        budget_gb = float("inf")  # the driver has kept to it
-        with open_teacher_cache(config, split, teacher, folders, mode, budget_gb) as cache:
+        with open_teacher_cache(config, split, teacher, folders, mode) as cache:
             execution = replace(execution, report=report, cache=cache)
             result = continue_trial(config, split, teacher, folder, execution, begun=begun, finishing=finishing)
         self.publish()
@@ -223,37 +198,23 @@ class _Runs:
         """Tell an epoch once it is published; after the last one nothing is left to stop."""
         attempt = self.attempt
         self.publish()
-        go = self.send(
-            EpochReport(
-                number=attempt.number,
-                attempt=attempt.attempt,
-                epoch=epoch,
-                metrics=dict(metrics),
-                run=run,
-                device=device,
-            )
+        told = EpochReport(
+            number=attempt.number,
+            attempt=attempt.attempt,
+            run=run,
+            device=device,
+            epoch=epoch,
+            metrics=dict(metrics),
         )
+        go = self.send(told)
         if not go and epoch < attempt.epochs:
-            raise Stopped(f"stopped after epoch {epoch}")
+            raise Interrupted(f"stopped after epoch {epoch}")
 
     def _stop(self) -> Callable[[], bool]:
         file = Path(self.attempt.sweep) / "stop"
         # A copy of a bucket may hold what an earlier driver was asked on this machine: one that stops begins nothing.
         stale = bool(self.attempt.bucket) and stop_asked(file) == "now"
         return lambda: self.notice.given or (not stale and stop_asked(file) == "now")
-
-
-def _check_stage(attempt: Attempt, config: TrialConfig) -> None:
-    """Refuse test images to whatever still chooses.
-
-    Raises:
-        ConfigError: If a trial that is no confirmation wants to be measured on them.
-    """
-    if attempt.stage != "confirm" and config.data.measure_on == "test":
-        where, rule = "data.measure_on", "must be val: only a confirmation sees test images"
-        raise ConfigError(
-            Problem(path=where, rule=rule, value="test", has_value=True, source=f"trial {attempt.number}")
-        )
 
 
 def stop_asked(path: Path) -> str:

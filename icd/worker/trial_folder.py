@@ -9,7 +9,7 @@ NAME/result.json      written last; its presence means finished
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ from icd.errors import Interrupted, StateError
 from icd.models import Network
 from icd.training import checkpoints
 from icd.training.hardware import device_name, versions
-from icd.training.loop import EpochMetrics, Execution, train
+from icd.training.loop import EpochMetrics, Execution, Trained, train
 from icd.training.student_file import write_student
 from icd.worker.trial_metrics import METRICS, append_row, stored_rows, training_seconds
 
@@ -49,14 +49,10 @@ def claim(folder: Path, config: TrialConfig, *, resume: bool) -> None:
 
 
 class Begun(NamedTuple):
-    """What a trial's folder holds of its training.
+    """What a trial's folder holds of its training."""
 
-    Attributes:
-        rows: Metrics of the epochs up to the newest checkpoint.
-        newest: That checkpoint, as ``train`` continues from it; its content is taken out there.
-    """
-
-    rows: list[dict[str, Any]]
+    rows: list[dict[str, Any]]  # metrics of the epochs up to the newest checkpoint
+    # that checkpoint, as ``train`` continues from it; its content is taken out there
     newest: checkpoints.Checkpoint | None
 
 
@@ -83,39 +79,20 @@ def continue_trial(
     begun: Begun | None = None,
     finishing: Callable[[Network], None] = lambda student: None,
 ) -> dict[str, Any]:
-    """Train what is left of a trial in its folder and write its result, or give the result it has.
+    """Train what is left of a trial in its folder, which is its own (``claim``), or give the result that it has.
 
-    Args:
-        config: What to train, digests included; the folder is already its own (``claim``).
-        split: Images.
-        teacher: The teacher's network, for methods that need one.
-        folder: The trial's folder.
-        execution: As for ``run_trial``.
-        begun: What the folder holds, where it was read already.
-        finishing: Called with the trained student before the result is written.
+    ``begun`` is what the folder holds, where it was read already. ``finishing`` is called with the trained student
+    before the result is written.
     """
     result_path = folder / "result.json"
     if result_path.exists():
         return dict(json.loads(result_path.read_text()))
-    result = _train(config, split, teacher, folder, execution, begun or take_up(folder), finishing)
-    checkpoints.write_durably(result_path, (json.dumps(result, indent=1) + "\n").encode())
-    return result
-
-
-def _train(
-    config: TrialConfig,
-    split: Split,
-    teacher: Network | None,
-    folder: Path,
-    execution: Execution,
-    begun: Begun,
-    finishing: Callable[[Network], None],
-) -> dict[str, Any]:
-    metrics_path, rows = folder / METRICS, list(begun.rows)
+    begun = begun or take_up(folder)
+    rows = list(begun.rows)
 
     def report(metrics: EpochMetrics) -> None:
         rows.append({"epoch": metrics.epoch, **metrics.values})
-        append_row(metrics_path, rows[-1])
+        append_row(folder / METRICS, rows[-1])
         execution.report(metrics)
 
     here = replace(execution, checkpoints=folder / "checkpoints", report=report)
@@ -126,27 +103,35 @@ def _train(
     finishing(trained.network)
     digest = write_student(folder, trained.network.state_dict(), config.key())
     if trained.fingerprint is not None:
-        text = json.dumps(trained.fingerprint.to_data()) + "\n"
-        checkpoints.write_durably(folder / "fingerprint.json", text.encode())
-    measured = config.data.measure_on
+        _write_json(folder / "fingerprint.json", trained.fingerprint.to_data())
+    result = _result(config, trained, rows, digest, device_name(execution.device))
+    _write_json(result_path, result, indent=1)
+    return result
+
+
+def _write_json(path: Path, data: Any, indent: int | None = None) -> None:
+    checkpoints.write_durably(path, (json.dumps(data, indent=indent) + "\n").encode())
+
+
+def _result(
+    config: TrialConfig, trained: Trained, rows: Sequence[Mapping[str, Any]], student_digest: str, device: str
+) -> dict[str, Any]:
+    measured, last = config.data.measure_on, rows[-1]
     best = max(rows, key=lambda row: row[f"{measured}/top1"])
+    prefix = f"{measured}/"
     return {
         "key": config.key(),
         "epochs": config.training.epochs,
         "seed": config.seed,
-        measured: {
-            name.removeprefix(f"{measured}/"): value
-            for name, value in rows[-1].items()
-            if name.startswith(f"{measured}/")
-        },
+        measured: {name.removeprefix(prefix): value for name, value in last.items() if name.startswith(prefix)},
         "best_epoch": {"epoch": best["epoch"], "top1": best[f"{measured}/top1"], "note": "shown, never ranked"},
-        "train_loss": rows[-1]["train/loss"],
+        "train_loss": last["train/loss"],
         "parameters": sum(weight.numel() for weight in trained.network.parameters()),
         "minutes": training_seconds(rows) / 60,
-        "student_sha256": digest,
+        "student_sha256": student_digest,
         "data_digest": config.data.digest,
         "teacher_digest": config.teacher.digest if config.teacher else None,
         "versions": versions(),
-        "device": device_name(execution.device),
+        "device": device,
         "engine": trained.engine,
     }

@@ -93,12 +93,15 @@ def open_teacher_cache(
     teacher: Network | None,
     folders: TrialFolders,
     mode: CacheMode,
-    budget_gb: float,
+    budget_gb: float = float("inf"),
     *,
     alone: bool = False,
     announce: Callable[[str], None] = lambda text: None,
 ) -> Iterator[TeacherCache | None]:
-    """Plan and open a trial's teacher cache, None where the teacher runs live; it is closed at the end."""
+    """Plan and open a trial's teacher cache, None where the teacher runs live; it is closed at the end.
+
+    A sweep's driver has kept to the budget already.
+    """
     plan = plan_cache([config], split, mode, folder=folders.teacher_cache, budget_gb=budget_gb, alone=alone)
     cache = open_cache(plan, config, teacher, folders.teacher_cache)
     if config.teacher is not None:

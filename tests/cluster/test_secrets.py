@@ -15,12 +15,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import sqlalchemy
 import yaml
 
-from icd.search.executors.ray.security import is_open
-from icd.search.executors.ray.sockets import Listener, family, listeners
+from icd.search.executors.ray.security import Listener, is_loopback, is_open, listeners
 from tests.command import Command
 from tests.documents import document_of
 from tests.integration.ray_nodes import ROOT, command_of
@@ -58,12 +58,11 @@ class Seen:
                     self.look_for(path.read_bytes(), path)
 
     def watch(self, driver: "subprocess.Popen[str]", temp: Path) -> None:
-        pids = family(driver.pid)
-        for found in listeners(pids):
+        for found in listeners(driver.pid):
             name = "icd" if found.pid == driver.pid else program(found.pid)
             if name or found not in self.sockets:
                 self.sockets[found] = name or "gone"
-        for pid in pids:
+        for pid in [driver.pid, *(child.pid for child in psutil.Process(driver.pid).children(recursive=True))]:
             self.look_for(command_of(pid).encode(), f"the command line of {command_of(pid)[:60]}")
         for token in temp.glob("icd-ray-*/token"):
             with contextlib.suppress(OSError):
@@ -171,7 +170,7 @@ def test_all_sockets_are_declared_and_on_loopback(swept: tuple[Seen, Path, dict[
     sockets = swept[0].sockets
     assert {"icd", "gcs_server", "raylet", "ray::"} <= set(sockets.values())
     assert set(sockets.values()) - {"gone"} <= declared("sweep")
-    assert [found for found in sockets if not found.loopback] == []
+    assert [found for found in sockets if not is_loopback(found.address)] == []
 
 
 def test_a_stranger_is_refused(swept: tuple[Seen, Path, dict[str, str]]) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from icd.errors import SetupError
-from icd.search.executors.ray.cluster import join
+from icd.search.executors.ray.connection import join
 from tests.integration.ray_nodes import ROOT, Node, free_port, secret, wait_for
 
 # A network of its own with an address that is not loopback: the head takes it, as on a machine that others reach.

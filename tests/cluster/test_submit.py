@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from icd import search
-from icd.search.study.locks import DriverLock
+from icd.search.study.locks import driver_lock
 from tests.command import Command
 from tests.documents import document_of
 from tests.integration.ray_nodes import ROOT, Node, free_port, secret, wait_for
@@ -96,7 +96,7 @@ def test_a_submitted_sweep_survives_its_client(head: str, tmp_path: Path, comman
     assert "RAY_AUTH_TOKEN_PATH" in text
 
     (root / "sweeps" / "held").mkdir(parents=True)
-    with DriverLock(root / "sweeps" / "held"):
+    with driver_lock(root / "sweeps" / "held"):
         late = icd("sweep", file, "--name", "held", "--submit", head, err=tmp_path / "late.err")
         code, out, text = said(late, tmp_path / "late.err")
     assert (code, out) == (5, "")

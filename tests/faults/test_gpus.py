@@ -12,9 +12,9 @@ from icd.search.executors.ray.executor import RayExecutor
 from tests.integration.ray_fakes import FakePolicy
 
 
-def tell_what_is_seen(task: Attempt, bench: Any, send: Any, *, progress: Any) -> AttemptResult:
+def tell_what_is_seen(attempt: Attempt, bench: Any, send: Any, *, progress: Any) -> AttemptResult:
     seen = {"visible": os.environ.get("CUDA_VISIBLE_DEVICES")}
-    return AttemptResult(number=task.number, attempt=task.attempt, kind="complete", result=seen)
+    return AttemptResult(number=attempt.number, attempt=attempt.attempt, kind="complete", result=seen)
 
 
 def test_workers_of_ray_see_the_gpus_that_they_were_given_and_no_others(

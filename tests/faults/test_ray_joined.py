@@ -160,8 +160,8 @@ class RealPolicy(FakePolicy):
     """Trials of a real configuration."""
 
     def next_attempt(self) -> Attempt | None:
-        task = super().next_attempt()
-        return task and replace(task, config=self.trials[task.number], threads=1)
+        attempt = super().next_attempt()
+        return attempt and replace(attempt, config=self.trials[attempt.number], threads=1)
 
 
 def test_a_real_trial_gives_what_plain_processes_give(tmp_path: Path) -> None:

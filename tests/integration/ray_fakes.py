@@ -16,8 +16,7 @@ import ray
 from icd.cli.console import stop_requested, stopping_politely
 from icd.config.sweep import Resources
 from icd.search.controller.retry import RetryPolicy
-from icd.search.core.attempts import Attempt, AttemptResult, EpochReport, trial_folder
-from icd.search.core.location import Location
+from icd.search.core.attempts import Attempt, AttemptResult, EpochReport, Location, trial_folder
 from icd.worker.preemption import NOTICE
 
 ROOT = Path(__file__).parents[2]
@@ -86,10 +85,6 @@ class FakePolicy:
         return self.faults.quarantined
 
     @property
-    def left(self) -> int:
-        return 0 if self.stopping else len(self.waiting)
-
-    @property
     def done(self) -> bool:
         return not self.running and (self.stopping or not self.waiting)
 
@@ -116,49 +111,49 @@ def runner(executor: Any, folder: Path) -> Callable[..., FakePolicy]:
 
 
 def fake_attempt(
-    task: Attempt, bench: Any, send: Callable[[EpochReport], bool], *, progress: Callable[[int, int, int], None]
+    attempt: Attempt, bench: Any, send: Callable[[EpochReport], bool], *, progress: Callable[[int, int, int], None]
 ) -> AttemptResult:
     """Do what the configuration says under ``do``, in the first attempt only."""
-    do = str(task.config.get("do", "")) if task.attempt == 1 else ""
-    epochs = int(task.config["training"]["epochs"])
+    do = str(attempt.config.get("do", "")) if attempt.attempt == 1 else ""
+    epochs = int(attempt.config["training"]["epochs"])
     for epoch in range(1, epochs + 1):
-        if "sick" in task.config:
+        if "sick" in attempt.config:
             time.sleep(0.3)
             gpus = [int(index) for index in ray.get_gpu_ids()]
-            (task.folder / f"gpu-{task.attempt}").write_text(json.dumps(gpus))
-            if gpus == [task.config["sick"]]:
-                return ended(task, "gpu")
-            while not (Path(task.sweep) / "go").exists():
+            (attempt.folder / f"gpu-{attempt.attempt}").write_text(json.dumps(gpus))
+            if gpus == [attempt.config["sick"]]:
+                return ended(attempt, "gpu")
+            while not (Path(attempt.sweep) / "go").exists():
                 time.sleep(0.1)
                 progress(epoch, 1, 2)
         if epoch == 2:
             _misbehave(do)
             if do in ("gpu", "memory", "diverged", "error"):
-                return ended(task, do)
-        deadline = time.monotonic() + float(task.config.get("seconds", 0))
+                return ended(attempt, do)
+        deadline = time.monotonic() + float(attempt.config.get("seconds", 0))
         while time.monotonic() < deadline:
             time.sleep(0.02)
             progress(epoch, 1, 2)
-        task.folder.mkdir(parents=True, exist_ok=True)  # with a bucket, each node makes its own
-        (task.folder / "pid").write_text(str(os.getpid()))
-        (task.folder / "alive").write_text(str(time.time()))
+        attempt.folder.mkdir(parents=True, exist_ok=True)  # with a bucket, each node makes its own
+        (attempt.folder / "pid").write_text(str(os.getpid()))
+        (attempt.folder / "alive").write_text(str(time.time()))
         told = EpochReport(
-            number=task.number,
-            attempt=task.attempt,
+            number=attempt.number,
+            attempt=attempt.attempt,
             epoch=epoch,
             metrics={"time": 1.0, "val/top1": epoch, "pid": os.getpid()},
         )
         if not send(told) and epoch < epochs:
-            return ended(task, "stopped")
+            return ended(attempt, "stopped")
         if NOTICE.given:
-            return ended(task, "preempted", NOTICE.reason)
-    return ended(task, "complete")
+            return ended(attempt, "preempted", NOTICE.reason)
+    return ended(attempt, "complete")
 
 
-def ended(task: Attempt, kind: Any, reason: str = "") -> AttemptResult:
+def ended(attempt: Attempt, kind: Any, reason: str = "") -> AttemptResult:
     result = {"pid": os.getpid(), "nothing": None, "nan": float("nan")}
     return AttemptResult(
-        number=task.number, attempt=task.attempt, kind=kind, reason=reason or f"fake {kind}", result=result
+        number=attempt.number, attempt=attempt.attempt, kind=kind, reason=reason or f"fake {kind}", result=result
     )
 
 

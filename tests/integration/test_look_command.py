@@ -12,7 +12,7 @@ import yaml
 from icd import search
 from icd.search.removal import parts_of, remove
 from icd.search.study.database import open_storage, storage_url
-from icd.search.study.locks import DriverLock
+from icd.search.study.locks import driver_lock
 from tests.command import Command, one_line
 from tests.studies import Study, usual
 
@@ -94,7 +94,7 @@ def test_a_sweep_is_removed_with_all_that_is_its_own(
 
 
 def test_a_sweep_that_is_driven_stays(command: Command, study: Study, root: Path) -> None:
-    with DriverLock(study.folder):
+    with driver_lock(study.folder):
         assert "is driven by pid" in one_line(command("rm", "by-hand", "--yes"), 5, "STATE")
     assert len(search.trials("by-hand", root=root)) == 6
 

@@ -67,7 +67,7 @@ def test_no_pickle_holds_the_policy(run: Callable[..., FakePolicy], tmp_path: Pa
     assert files
     assert not [path for path in files if b"FakePolicy" in path.read_bytes()]
     run([{}])
-    assert [path.name for path in (tmp_path / "tune").iterdir()] == ["2"]  # what nobody reads is removed
+    assert len(list((tmp_path / "tune").iterdir())) == 1  # what nobody reads is removed
 
 
 def test_the_policy_stops_a_trial_once(run: Callable[..., FakePolicy]) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from icd.results import compare as compare_module
 from icd.results.compare import compare
-from icd.search.study.locks import DriverLock
+from icd.search.study.locks import driver_lock
 from tests.command import Command, one_line
 from tests.reports import confirmation
 from tests.studies import Study, changed, usual
@@ -71,7 +71,7 @@ def test_verbs_that_read_take_no_framework_that_they_do_not_need(study: Study, t
 
 def test_a_driver_logs_by_itself(command: Command, study: Study) -> None:
     study.ledger.note_study(stopped_by="budget")
-    with DriverLock(study.folder):
+    with driver_lock(study.folder):
         said = command("report", "by-hand", "--log")
     assert said.code == 0, said.err
     assert "not logged: " in said.err

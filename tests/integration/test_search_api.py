@@ -10,7 +10,7 @@ import pytest
 import icd
 from icd import results, search
 from icd.errors import StateError
-from icd.search.study.locks import DriverLock, is_driven
+from icd.search.study.locks import driver_lock, is_driven
 from tests.studies import Study, changed, usual
 
 JOBS = Path(icd.__file__).parents[1] / "jobs"
@@ -49,18 +49,17 @@ def test_no_best(tmp_path: Path) -> None:
 def test_stop(study: Study) -> None:
     with pytest.raises(StateError, match="nobody"):
         search.stop("by-hand")
-    with DriverLock(study.folder):
+    with driver_lock(study.folder):
         assert search.stop("by-hand", now=True).startswith("pid ")
     assert (study.folder / "stop").read_text() == "now"
 
 
 def test_who_asks_is_not_taken_for_a_driver(study: Study) -> None:
-    lease = DriverLock(study.folder)
-    with lease:
+    with driver_lock(study.folder):
         assert is_driven(study.folder)
     import fcntl
 
-    with lease.path.open() as file:  # as another 'icd status' would
+    with (study.folder / "driver.lock").open() as file:  # as another 'icd status' would
         fcntl.flock(file, fcntl.LOCK_SH)
         assert not is_driven(study.folder)
     assert not is_driven(study.folder / "nowhere")

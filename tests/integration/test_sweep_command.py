@@ -13,7 +13,7 @@ from safetensors import safe_open
 
 from icd.config.read_trial import load_trial
 from icd.search.core.dead_terms import DeadTerm
-from icd.search.study.locks import DriverLock
+from icd.search.study.locks import driver_lock
 from tests.command import Command, one_line
 from tests.studies import Study, changed, usual
 
@@ -33,7 +33,7 @@ def study(root: Path) -> Study:
 
 @pytest.fixture
 def driven(study: Study) -> Iterator[Study]:
-    with DriverLock(study.folder):
+    with driver_lock(study.folder):
         yield study
 
 
@@ -121,7 +121,7 @@ def test_status_names_the_driver(command: Command, driven: Study) -> None:
 
 def test_a_sweep_that_is_prepared_has_a_status(command: Command, root: Path) -> None:
     (root / "sweeps" / "young").mkdir(parents=True)
-    with DriverLock(root / "sweeps" / "young"):
+    with driver_lock(root / "sweeps" / "young"):
         assert "preparing, driven by pid " in command("status", "young").out
         assert "preparing" in command("status").out
         assert json.loads(command("status", "young", "--json").out)["state"] == "preparing"

@@ -12,7 +12,7 @@ import pytest
 
 from icd import search
 from icd.search import run_sweep
-from icd.search.executors.ray.sockets import family, listeners
+from icd.search.executors.ray.security import is_loopback, listeners
 from icd.search.sweep_status import counts_of
 from tests.command import Command, one_line
 from tests.studies import usual
@@ -142,8 +142,8 @@ def test_ui(command: Command, icd_root: Path) -> None:
         for address in addresses:
             with urllib.request.urlopen(address, timeout=20) as answer:
                 assert answer.status == 200
-        sockets = listeners(family(process.pid))
-        assert all(found.loopback for found in sockets), sockets
+        sockets = listeners(process.pid)
+        assert all(is_loopback(found.address) for found in sockets), sockets
         assert {found.port for found in sockets} == {urllib.parse.urlsplit(address).port for address in addresses}
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=240)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from icd.search import run_sweep
+from icd.search import session
 from icd.search.core.records import best
 from icd.search.study import sweep_index
 from tests.command import Command
@@ -137,7 +137,7 @@ def test_extend_allows_a_larger_budget_from_then_on(
     assert harness.drive(root, changes=LONG, extend=True).wait() == 0
     assert bare.table(root) == undisturbed
     ledger = sweep_index.find(root, "crash")
-    assert run_sweep.stored_sweep(ledger).budget.trials == 2, "what icd resume reads"
+    assert session.stored_sweep(ledger).budget.trials == 2, "what icd resume reads"
     assert harness.drive(root, changes=LONG).wait() == 0
 
 

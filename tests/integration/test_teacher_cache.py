@@ -26,7 +26,7 @@ from icd.teacher.cache_block import Block, block_folder
 from icd.teacher.cache_builder import build
 from icd.training.checkpoints import weights_digest
 from icd.training.loop import EpochMetrics, Execution, train, train_batches
-from icd.worker.preflight import _cache_plan
+from icd.worker.preflight import cache_mode
 from icd.worker.trial_inputs import TrialFolders
 from tests.tiny import images, views
 
@@ -334,11 +334,13 @@ def test_what_needs_features_runs_live(split: Split, tmp_path: Path) -> None:
 
 def test_a_sweep_goes_on_as_it_was_begun(split: Split, tmp_path: Path) -> None:
     """A cache's rounding is not a live teacher's, so room on the disk must not decide anew."""
-    config, places = config_of(), TrialFolders(root=tmp_path)
-    name, (data, weights) = teacher_name(config), ("d" * 64, "t" * 64)
+    config, folder = config_of(), TrialFolders(root=tmp_path).teacher_cache
+    assert config.teacher is not None
+    name, pinned = teacher_name(config), replace(config, teacher=replace(config.teacher, digest="t" * 64))
 
     def mode(request: PreflightRequest) -> str:
-        return _cache_plan(request, [config], name, data, weights, split, places).mode
+        asked = cache_mode(request, name, [config])
+        return plan_cache([pinned], split, asked, folder=folder, budget_gb=request.teacher_cache_gb).mode
 
     fresh = PreflightRequest(configs=[], root=str(tmp_path))
     assert mode(fresh) == "stream"

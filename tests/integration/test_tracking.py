@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from icd.doctor.service_facts import tracking_facts
+from icd.doctor.services import check_tracking
 from icd.errors import SetupError
 from icd.search.tracking import experiment
 from icd.search.tracking.experiment import Experiment
@@ -295,9 +295,8 @@ def server(tmp_path_factory: pytest.TempPathFactory, template: bytes) -> Iterato
 
 def test_the_doctor_tries_a_server_and_cleans_up(server: Server) -> None:
     for runs in (1, 2):  # what MLflow keeps of the first time does not stand in the way of the second
-        facts = tracking_facts(server.uri.replace("//", "//me:s3cr3t@"))
-        assert (facts["where"], facts["error"]) == (server.uri, "")
-        assert facts["milliseconds"] is not None
+        found = check_tracking(server.uri.replace("//", "//me:s3cr3t@"))
+        assert (found.level, found.text) == ("pass", server.uri)
         with sqlite3.connect(server.database) as connection:
             kept = connection.execute("select lifecycle_stage from experiments where name = 'icd-doctor'").fetchall()
             lost = connection.execute(

@@ -54,7 +54,6 @@ class TinyExecutor:
             num_classes=10,
             teachers={teacher_name(config): "e" * 64 for config in configs},
             teacher_lines=(),
-            probed=len(configs),
             gpus=0,
             device="cpu",
         )
@@ -62,13 +61,15 @@ class TinyExecutor:
     def run(self, policy: Policy, tick: Callable[[], None]) -> None:
         if self.dies:
             raise Killed
-        while (task := policy.next_attempt()) is not None:
+        while (attempt := policy.next_attempt()) is not None:
             metrics = {"val/top1": 50.0, "val/loss": 1.0, "seconds/epoch": 1.0, "time": time.time()}
-            (task.folder / "metrics.jsonl").write_text(json.dumps({"epoch": 1, **metrics}) + "\n")
-            policy.on_epoch(EpochReport(number=task.number, attempt=task.attempt, epoch=1, metrics=metrics))
+            (attempt.folder / "metrics.jsonl").write_text(json.dumps({"epoch": 1, **metrics}) + "\n")
+            policy.on_epoch(EpochReport(number=attempt.number, attempt=attempt.attempt, epoch=1, metrics=metrics))
             result = {"minutes": 1.0, "parameters": 1, "student_sha256": "f", "epochs": 1}
             policy.on_finished(
-                AttemptResult(number=task.number, attempt=task.attempt, kind="complete", device="cpu", result=result)
+                AttemptResult(
+                    number=attempt.number, attempt=attempt.attempt, kind="complete", device="cpu", result=result
+                )
             )
             tick()
 

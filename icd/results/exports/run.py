@@ -46,11 +46,7 @@ class Exported:
 
     Attributes:
         trial: Number of the exported run.
-        confirmed: Whether its arm was confirmed.
-        config: The configuration file.
-        weights: The weights file.
-        provenance: Where both come from; in the first as comments, in the second as metadata, but for the hour.
-        files: All files.
+        provenance: Where both come from: comments of the configuration, metadata of the weights, but for the hour.
         differences: Largest difference of a logit for each program, by file name.
         compared_on: What the programs were compared on; empty where there are none.
         registered: The registered model, where that was asked for.

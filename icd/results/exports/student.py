@@ -33,8 +33,7 @@ class Sample:
     Attributes:
         images_BCHW: Normalised, float32.
         source: What they are, for people.
-        mean: Of each channel, pixels scaled to 0..1; None where the data set is not at hand.
-        std: The same.
+        mean: Of each channel, pixels scaled to 0..1, as is ``std``; None where the data set is not at hand.
         class_names: In the order of the logits; None where the data set is not at hand.
     """
 

@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from icd.errors import StateError, UsageError
 from icd.results.outcome import WHOLE, Arm, Outcome
 from icd.results.read_outcome import outcome_of
-from icd.search.core.pareto import pareto_front
-from icd.search.core.records import TrialRecord, best
+from icd.search.core.records import TrialRecord, best, pareto_front
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_index import pasted
 from icd.search.sweep_status import plain_sweep
@@ -142,7 +142,7 @@ def _finalist(confirmation: Outcome, trial: int | None, root: Path) -> Arm:
 def _searched(
     name: str,
     records: Sequence[TrialRecord],
-    objectives: Sequence[Mapping[str, str]],
+    objectives: Sequence[Mapping[str, Any]],
     number: int | None,
     root: Path,
 ) -> TrialRecord:

@@ -42,7 +42,6 @@ def page_of(facts: Facts) -> str:
         figures=figures,
         tables=tables,
         rows=rows,
-        layout=rows.laid_out,
         headings=[],
         filters={"yaml": _yaml, "named": label_of, "reached": rows.reached, "unit": unit_of},
     )
@@ -75,11 +74,11 @@ def log_report(root: Path, name: str, deadline_s: float, announce: Callable[[str
     Raises:
         StateError: If a driver runs: it logs a report by itself.
     """
-    from icd.search.mlflow_sync import send_missing
-    from icd.search.study.locks import DriverLock
+    from icd.search.session import send_missing
+    from icd.search.study.locks import driver_lock
     from icd.search.study.sweep_files import sweep_files_of
 
     folder = sweep_folder(root, name)
-    with DriverLock(folder):
+    with driver_lock(folder):
         sweep_files_of(folder).publish()
         return send_missing(root, name, deadline_s, announce)

@@ -58,14 +58,9 @@ def lines_chart(series: Sequence[Series], x_name: str, y_name: str, label: str, 
 
 
 def slice_chart(points: Sequence[tuple[object, float]], best: int, x_name: str, y_name: str, label: str) -> Markup:
-    """Draw a value against a parameter; choices stand side by side, ranges over two powers of ten on a log scale.
+    """Draw points of a parameter and a value, the one at place ``best`` marked.
 
-    Args:
-        points: Parameter and value.
-        best: Place of the point that is marked.
-        x_name: The parameter.
-        y_name: The value.
-        label: What is to be seen.
+    Choices stand side by side; ranges over two powers of ten are drawn on a log scale.
     """
     y = Scale.over([value for _, value in points], _BOTTOM, _TOP)
     numbers = [float(at) for at, _ in points if isinstance(at, int | float) and not isinstance(at, bool)]

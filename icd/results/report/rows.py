@@ -3,7 +3,6 @@
 import json
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import yaml
 
@@ -15,38 +14,13 @@ from icd.results.report.gather import Facts, label_of
 from icd.results.sentences import headline
 from icd.results.words import flat_text, measured
 from icd.search.core.device_usage import mixed_cost, uses
-from icd.search.core.pareto import pareto_front
-from icd.search.core.records import TrialRecord
-from icd.text import shown
+from icd.search.core.records import TrialRecord, pareto_front
 
 __all__ = ["headline", "mixed_cost", "uses"]
 
 Rows = list[list[object]]
 _TOP = 5
 _LISTED = 12  # numbers of trials
-_LONG = 40  # letters in a cell that may be broken into lines
-_NARROW = 5  # columns of a table that fits into half a page
-
-
-@dataclass(frozen=True, slots=True)
-class LaidOut:
-    """Cells with their classes (``number``, ``long`` or none), and how a table stands on a page."""
-
-    cells: Sequence[Sequence[tuple[str, str]]]
-    is_narrow: bool
-    kind: str
-
-
-def laid_out(headers: Sequence[str], rows: Rows) -> LaidOut:
-    """Say how rows are shown: narrow ones take a half of a wide page, a phone stacks those with long text."""
-    cells = [[(shown(cell), _class(cell)) for cell in row] for row in rows]
-    is_long = any(class_ == "long" for row in cells for _, class_ in row)
-    kind = "pairs" if len(headers) < 3 else "stacks" if is_long else "plain"
-    return LaidOut(cells, len(headers) <= _NARROW and not is_long, kind)
-
-
-def _class(cell: object) -> str:
-    return "number" if isinstance(cell, int | float | None) else "long" if len(str(cell)) > _LONG else ""
 
 
 def reached(record: TrialRecord, metric: str) -> str:

@@ -8,14 +8,7 @@ from icd.search.core.records import TrialRecord
 
 
 class BudgetTracker:
-    """Hours and GPU hours against a budget, over all drivers that a sweep has had.
-
-    Args:
-        budget: What may be spent.
-        seconds_before: That earlier drivers have run.
-        gpus_per_trial: GPUs that a trial holds while it trains.
-        maximize: Whether the first objective is to be large.
-    """
+    """Hours and GPU hours against a budget, over all drivers that a sweep has had."""
 
     def __init__(self, budget: Budget, seconds_before: float, gpus_per_trial: float, *, maximize: bool) -> None:
         self._budget, self._gpus, self._maximize = budget, gpus_per_trial, maximize

@@ -8,8 +8,8 @@ This file is longer than 300 lines because each decision reads what the others w
 
 import logging
 import math
-import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from icd.config.sweep import SweepConfig
@@ -20,12 +20,10 @@ from icd.search.controller.epoch_times import EpochTimes
 from icd.search.controller.node_health import QUARANTINED
 from icd.search.controller.retry import NO_PROGRESS, RetryPolicy
 from icd.search.controller.trial_recorder import TrialRecorder
-from icd.search.core.attempts import Attempt, AttemptResult, EpochReport
+from icd.search.core.attempts import Attempt, AttemptResult, EpochReport, Location, RunContext
 from icd.search.core.device_usage import COST, mixed_cost, uses
-from icd.search.core.location import Location
 from icd.search.core.pair_runs import key_of
 from icd.search.core.preparation import PreflightResult
-from icd.search.core.run_context import RunContext, RunningTrial
 from icd.search.core.trial_request import TrialRequest
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_study import PAUSED
@@ -38,6 +36,16 @@ from icd.search.tracking.tracker import Tracker
 logger = logging.getLogger(__name__)
 
 _HOPELESS = 3  # first trials that all fail end the sweep
+
+
+@dataclass(slots=True)
+class RunningTrial:
+    """A trial under way."""
+
+    attempt: int  # the newest
+    epochs: int  # of all its runs, which are counted on from run to run
+    epoch: int = 0  # the last that was told
+    value: float | None = None  # at that epoch
 
 
 class SweepController:
@@ -81,12 +89,10 @@ class SweepController:
 
     @property
     def stopping(self) -> bool:
-        """Whether trials should stop after their current epoch."""
         return self.stop_now or self.halted is not None
 
     @property
     def done(self) -> bool:
-        """Whether nothing runs and nothing will."""
         if self.running:
             return False
         more = self._waiting or self._alone or self._promotable() or self.source.enqueued_left() or self._room()
@@ -94,23 +100,9 @@ class SweepController:
 
     @property
     def quarantined(self) -> Mapping[Location, str]:
-        """Where no attempt is to be started, and why."""
         return self._retry.quarantined
 
-    @property
-    def left(self) -> int:
-        """How many attempts could begin besides those under way, if there were room; at most."""
-        if self.stopping or self.drain:
-            return 0
-        if self._alone or self._beside:
-            return min(1, len(self._alone))
-        again, trials = len(self._waiting) + len(self._promotable()), self.sweep.budget.trials
-        if not (self.source.enqueued_left() or self._room()):
-            return again
-        return sys.maxsize if trials is None else again + max(0, trials - self.source.tried)
-
     def next_attempt(self) -> Attempt | None:
-        """Give the next attempt; None where there is none now."""
         if self.stopping or self.drain or self._beside:
             return None
         if self._alone:
@@ -142,7 +134,6 @@ class SweepController:
         return True
 
     def on_epoch(self, epoch: EpochReport) -> bool:
-        """Commit an epoch; False stops the trial."""
         under_way = self.running.get(epoch.number)
         if under_way is None or under_way.attempt != epoch.attempt:
             return False  # an attempt that was given up
@@ -165,7 +156,6 @@ class SweepController:
         return not self.stopping
 
     def on_finished(self, result: AttemptResult) -> None:
-        """Commit the end of an attempt, and decide what follows from a fault."""
         under_way = self.running.get(result.number)
         if under_way is None or under_way.attempt != result.attempt:
             return

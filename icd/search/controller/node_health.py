@@ -7,7 +7,7 @@ counts against its GPU and against the whole machine. Nothing of it is kept for 
 from collections.abc import Callable, Collection
 from typing import NamedTuple
 
-from icd.search.core.location import Location, is_quarantined
+from icd.search.core.attempts import Location, is_quarantined
 
 QUARANTINED = "quarantined"  # attribute of a study: the sentences of its driver's run
 STRIKES = 3  # faults of different trials
@@ -23,9 +23,6 @@ class Strike(NamedTuple):
 
 class NodeHealth:
     """Counts strikes.
-
-    Args:
-        announce: Told once of every location that gets no more trials.
 
     Attributes:
         quarantined: Those locations, each with a sentence that says why.

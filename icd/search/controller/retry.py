@@ -8,32 +8,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from icd.search.controller.node_health import BLAMED, NodeHealth
-from icd.search.core.attempts import RETRIES, AttemptResult, EpochReport
-from icd.search.core.location import Location
+from icd.search.core.attempts import RETRIES, AttemptResult, EpochReport, Location
 
 NO_PROGRESS = 10  # preemptions of one trial with no epoch in between
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryDecision:
-    """What follows from a fault.
+    """What follows from a fault."""
 
-    Attributes:
-        again: Whether the trial is tried again.
-        words: How often it was, for people.
-    """
-
-    again: bool
-    words: str = ""
+    again: bool  # whether the trial is tried again
+    words: str = ""  # how often it was, for people
 
 
 class RetryPolicy:
-    """Remembers how the attempts of one driver's run ended.
-
-    Args:
-        retries: What ``RETRIES`` leaves to the sweep.
-        announce: Told once of every location that gets no more trials.
-    """
+    """Remembers how the attempts of one driver's run ended."""
 
     def __init__(self, retries: int, announce: Callable[[str], None]) -> None:
         self._retries, self.health = retries, NodeHealth(announce)

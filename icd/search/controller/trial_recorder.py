@@ -5,11 +5,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from icd.config.sweep import SweepConfig
-from icd.search.core.attempts import trial_folder
+from icd.search.core.attempts import RunContext, trial_folder
 from icd.search.core.dead_terms import DeadTerm, dead_terms
 from icd.search.core.pair_runs import PairRun, epochs_before
 from icd.search.core.records import TrialRecord
-from icd.search.core.run_context import RunContext
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_files import sweep_files_of
 from icd.search.suggest.search_space import SearchSpace
@@ -81,12 +80,7 @@ class TrialRecorder:
     # Ends
 
     def values(self, number: int, result: Mapping[str, Any]) -> tuple[list[list[float]], dict[str, Any]]:
-        """Give the objectives of every run of a trial that is complete, and what is noted with them.
-
-        Args:
-            number: Of the trial.
-            result: The result.json of its last run.
-        """
+        """Give the objectives of every run of a trial, whose last one gave ``result``, and what is noted with them."""
         members = self.members(number)
         results = [member.result(self.context.folder, number) for member in members[:-1]] + [dict(result)]
         runs = [self._measured(number, *run) for run in zip(members, results, strict=True)]

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from icd.config.sweep import Engine
-from icd.search.core.location import Location
 from icd.search.core.records import Stage
 from icd.storage.bucket import Bucket, Stored, local_root
 
@@ -42,42 +41,52 @@ PREPARE_RETRIES = 2  # times that preparing begins again after its worker died; 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Location:
+    """Where an attempt runs."""
+
+    host: str  # name of the machine
+    # the GPUs it was given there, as CUDA_VISIBLE_DEVICES takes them; empty for none, or for the whole machine
+    gpu: str = ""
+    node: str = ""  # Ray's name of the node; empty without Ray
+
+    @property
+    def machine(self) -> "Location":
+        """The whole machine, with all its GPUs."""
+        return replace(self, gpu="")
+
+    def __str__(self) -> str:
+        host = f"host {self.host}" + (f" (node {self.node[:8]})" if self.node else "")
+        return f"GPU {self.gpu} of {host}" if self.gpu else host
+
+
+def is_quarantined(location: Location | None, quarantined: Mapping[Location, str]) -> bool:
+    """Whether a location, or its whole machine, gets no more trials."""
+    return location is not None and (location in quarantined or location.machine in quarantined)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """One attempt at one trial.
+    """One attempt at one trial."""
 
-    Attributes:
-        number: Of the trial, in the study.
-        attempt: Counted from 1; the trial's folder holds the newest, and an older one may not write there.
-        config: The trial's plain document, digests included; that of its first run where there are several.
-        pairs: Of a trial with a run for each of several pairs, the documents by the pairs' names, in the order in which
-            they are trained, each in a folder of that name below the trial's. Epochs are counted on from run to run.
-        sweep: Folder of the sweep; the trial's own is ``trials/NNNN`` below it.
-        data_root: Folder of data sets.
-        hang_seconds: Without a step for this long the worker gives up its process.
-        grace_seconds: So long after a SIGTERM an epoch may go on.
-        threads: Of torch; 0 leaves them alone.
-        engine: Asked for, for the steps.
-        gpu_share: Share of its GPU, of whose memory it may use as much.
-        teacher_caches: What is kept of each teacher's answers, by ``teacher_name``: ``full``, ``stream`` or ``off``.
-        stage: What the trial is for; a search is refused the test images.
-        bucket: URL of the root, where that is a bucket; ``root`` and ``sweep`` are then copies on each machine.
-    """
-
-    number: int
-    attempt: int
+    number: int  # of the trial, in the study
+    attempt: int  # counted from 1; the trial's folder holds the newest, and an older one may not write there
+    # the trial's plain document, digests included; that of its first run where there are several
     config: Mapping[str, Any]
-    sweep: str
+    sweep: str  # folder of the sweep; the trial's own is ``trials/NNNN`` below it
     root: str
-    data_root: str | None = None
-    hang_seconds: float = 600.0
-    grace_seconds: float = 25.0
-    threads: int = 0
-    engine: Engine = "auto"
-    gpu_share: float = 1.0
+    data_root: str | None = None  # folder of data sets
+    hang_seconds: float = 600.0  # without a step for this long the worker gives up its process
+    grace_seconds: float = 25.0  # so long after a SIGTERM an epoch may go on
+    threads: int = 0  # of torch; 0 leaves them alone
+    engine: Engine = "auto"  # asked for, for the steps
+    gpu_share: float = 1.0  # share of its GPU, of whose memory it may use as much
+    # what is kept of each teacher's answers, by ``teacher_name``: ``full``, ``stream`` or ``off``
     teacher_caches: Mapping[str, str] = field(default_factory=dict)
-    stage: Stage = "search"
+    stage: Stage = "search"  # what the trial is for; a search is refused the test images
+    # of a trial with a run for each of several pairs, the documents by the pairs' names, in the order in which they are
+    # trained, each in a folder of that name below the trial's. Epochs are counted on from run to run.
     pairs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    bucket: str = ""
+    bucket: str = ""  # URL of the root, where that is a bucket; ``root`` and ``sweep`` are then copies on each machine
 
     @property
     def name(self) -> str:
@@ -120,45 +129,30 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpochReport:
-    """One reported epoch of a trial; its checkpoint is durable.
-
-    Attributes:
-        epoch: As the trial counts.
-        run: Name of the pair that was trained; empty where there is one run.
-        metrics: With ``time``, seconds since 1970.
-        device: Name of the GPU or CPU it was trained on; empty where it is only told again.
-        location: Where that is, as the executor knows it.
-    """
+    """One reported epoch of a trial; its checkpoint is durable."""
 
     number: int
     attempt: int
-    epoch: int
-    metrics: Mapping[str, float]
-    run: str = ""
-    device: str = ""
-    location: Location | None = None
+    epoch: int  # as the trial counts
+    metrics: Mapping[str, float]  # with ``time``, seconds since 1970
+    run: str = ""  # name of the pair that was trained; empty where there is one run
+    device: str = ""  # name of the GPU or CPU it was trained on; empty where it is only told again
+    location: Location | None = None  # where that is, as the executor knows it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptResult:
-    """How an attempt ended.
-
-    Attributes:
-        result: The result.json of the trial's last run, for ``complete``.
-        reason: One line for people, for all but ``complete``.
-        device: Name of the GPU or CPU it ran on.
-        location: Where that is, as the executor knows it; None where the end says nothing about the place.
-        spent: Why its process is given no other attempt, though nothing is wrong with this one.
-    """
+    """How an attempt ended."""
 
     number: int
     attempt: int
     kind: ResultKind
-    reason: str = ""
-    device: str = ""
-    result: Mapping[str, Any] = field(default_factory=dict)
+    reason: str = ""  # one line for people, for all but ``complete``
+    device: str = ""  # name of the GPU or CPU it ran on
+    result: Mapping[str, Any] = field(default_factory=dict)  # the result.json of the trial's last run, for ``complete``
+    # where that is, as the executor knows it; None where the end says nothing of it
     location: Location | None = None
-    spent: str = ""
+    spent: str = ""  # why its process is given no other attempt, though nothing is wrong with this one
 
     @property
     def unclean(self) -> bool:
@@ -169,6 +163,18 @@ class AttemptResult:
 def ended(attempt: Attempt, kind: ResultKind, reason: str = "") -> AttemptResult:
     """Give the end of an attempt that cannot tell it itself."""
     return AttemptResult(number=attempt.number, attempt=attempt.attempt, kind=kind, reason=reason)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunContext:
+    """Where a sweep runs."""
+
+    folder: Path  # the sweep's folder
+    root: Path  # folder of results
+    data_root: Path | None = None  # folder of data sets
+    gpus_per_trial: float = 0.0  # GPUs a trial holds, for the budget
+    threads: int = 1  # of torch in each trial
+    engine: Engine = "auto"  # asked for, for their steps
 
 
 class Policy(Protocol):
@@ -199,11 +205,6 @@ class Policy(Protocol):
     @property
     def quarantined(self) -> Mapping[Location, str]:
         """Where no attempt is to be started, and why."""
-        ...
-
-    @property
-    def left(self) -> int:
-        """How many attempts could begin now besides those under way, if there were room; at most."""
         ...
 
 

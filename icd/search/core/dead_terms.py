@@ -6,7 +6,7 @@ configuration, so that whoever reads the same rows finds the same terms.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from icd.search.core.records import TrialRecord
 
@@ -35,23 +35,14 @@ READ_BY: Mapping[str, Sequence[str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadTerm:
-    """A term of one trial that does nothing.
+    """A term of one trial that does nothing."""
 
-    Attributes:
-        term: Its name.
-        share: The largest share of the gradient that was measured since the warm-up, of 1.
-        epoch: Of the last measurement.
-        weight: The field that scales it.
-        value: That field's value.
-        searched: Fields of the space that act through this term alone, its weight included.
-    """
-
-    term: str
-    share: float
-    epoch: int
-    weight: str
-    value: float
-    searched: tuple[str, ...] = ()
+    term: str  # its name
+    share: float  # the largest share of the gradient that was measured since the warm-up, of 1
+    epoch: int  # of the last measurement
+    weight: str  # the field that scales it
+    value: float  # that field's value
+    searched: tuple[str, ...] = ()  # fields of the space that act through this term alone, its weight included
 
     @property
     def brief(self) -> str:
@@ -69,41 +60,12 @@ class DeadTerm:
         return {**asdict(self), "searched": list(self.searched), "sentence": self.sentence}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeadKind:
-    """A term that does nothing in some trials of a sweep.
-
-    Attributes:
-        term: Its name.
-        trials: Their numbers.
-        trained: How many trials of the sweep have ended with at least one epoch.
-        shares: The smallest and the largest share among them.
-        weight: The field that scales it.
-        values: The smallest and the largest value of that field among them.
-        searched: As in ``DeadTerm``, of all of them.
-    """
+class DeadKind(NamedTuple):
+    """A term that does nothing in some trials of a sweep, and a sentence that says how little it does there."""
 
     term: str
     trials: tuple[int, ...]
-    trained: int
-    shares: tuple[float, float]
-    weight: str
-    values: tuple[float, float]
-    searched: tuple[str, ...]
-
-    @property
-    def sentence(self) -> str:
-        """Say it in a line."""
-        shares = " to ".join(dict.fromkeys(percent(share) for share in self.shares))
-        values = " to ".join(dict.fromkeys(f"{value:g}" for value in self.values))
-        return (
-            f"{self.term} term, {len(self.trials)} of {self.trained} trials: {shares} of the gradient at "
-            f"{self.weight} {values}: {_follows(self.weight, self.searched)}"
-        )
-
-    def to_data(self) -> dict[str, Any]:
-        """Write it for JSON, its sentence included."""
-        return {**asdict(self), "sentence": self.sentence}
+    sentence: str
 
 
 def dead_terms(
@@ -154,21 +116,19 @@ def dead_kinds(records: Sequence[TrialRecord]) -> list[DeadKind]:
     noted = [(record.number, term) for record in records for term in noted_terms(record)]
     kinds = []
     for name in dict.fromkeys(term.term for _, term in noted):
-        numbers = tuple(number for number, term in noted if term.term == name)
-        same = [term for _, term in noted if term.term == name]
-        shares, values = [term.share for term in same], [term.value for term in same]
-        kinds.append(
-            DeadKind(
-                term=name,
-                trials=numbers,
-                trained=trained,
-                shares=(min(shares), max(shares)),
-                weight=same[0].weight,
-                values=(min(values), max(values)),
-                searched=tuple(dict.fromkeys(field for term in same for field in term.searched)),
-            )
-        )
+        numbers, same = zip(*((number, term) for number, term in noted if term.term == name), strict=True)
+        shares = _range(percent(term.share) for term in sorted(same, key=lambda term: term.share))
+        values = _range(f"{term.value:g}" for term in sorted(same, key=lambda term: term.value))
+        searched = list(dict.fromkeys(field for term in same for field in term.searched))
+        where = f"{len(same)} of {trained} trials: {shares} of the gradient at {same[0].weight} {values}"
+        kinds.append(DeadKind(name, numbers, f"{name} term, {where}: {_follows(same[0].weight, searched)}"))
     return kinds
+
+
+def _range(texts: Iterable[str]) -> str:
+    """Write the first and the last, or the only one."""
+    first, *_, last = [*texts] * 2
+    return first if first == last else f"{first} to {last}"
 
 
 def percent(share: float) -> str:

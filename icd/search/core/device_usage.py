@@ -1,7 +1,7 @@
 """What trials took on each type of device, so that costs of different types are never taken for one."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from statistics import median
 from typing import Any
@@ -13,21 +13,11 @@ COST = "cost/seconds"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceUse:
-    """Complete trials of one type of device.
+    """Complete trials of one type of device."""
 
-    Attributes:
-        device: Its name; several names where trials went from one to another.
-        trials: How many.
-        seconds_per_epoch: Median over these trials of their mean.
-    """
-
-    device: str
-    trials: int
-    seconds_per_epoch: float
-
-    def to_data(self) -> dict[str, Any]:
-        """Write it for JSON."""
-        return asdict(self)
+    device: str  # its name; several names where trials went from one to another
+    trials: int  # how many
+    seconds_per_epoch: float  # median over these trials of their mean
 
 
 def uses(records: Sequence[TrialRecord]) -> list[DeviceUse]:

@@ -1,15 +1,14 @@
 """What a driver and its workers say to each other, over a pipe or over Ray: down what to do, up what happens.
 
 A worker gets ``Run`` and says ``Started``, then a ``Heartbeat`` every second or so and ``EpochDone`` after every
-reporting epoch, and ``Finished`` at the end. It waits for the answer to an epoch: ``Continue`` or ``Stop``. Or it gets
+reporting epoch, and ``Finished`` at the end. It waits for the answer to an epoch: ``CONTINUE`` or ``STOP``. Or it gets
 ``Prepare`` and says each ``Line`` of it, then ``Prepared`` or ``Refused``.
 """
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from enum import Enum
+from typing import TYPE_CHECKING, NamedTuple
 
-from icd.search.core.attempts import Attempt, AttemptResult, EpochReport
-from icd.search.core.location import Location
+from icd.search.core.attempts import Attempt, AttemptResult, EpochReport, Location
 
 if TYPE_CHECKING:  # these import torch, which Ray's control process does without
     from icd.errors import IcdError
@@ -18,66 +17,45 @@ if TYPE_CHECKING:  # these import torch, which Ray's control process does withou
 # Down
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Order(Enum):
+    """What needs no more words."""
+
+    CONTINUE = "go on after the epoch that was told"
+    STOP = "end after the epoch that was told, or at the next epoch of a teacher where a sweep is made ready"
+    HOLD = "train nothing and stay, because the GPU is not to be given to others"
+    SHUTDOWN = "end the process"
+
+
+class Run(NamedTuple):
     """Run an attempt to its end."""
 
     attempt: Attempt
 
 
-@dataclass(frozen=True, slots=True)
-class Prepare:
+class Prepare(NamedTuple):
     """Make ready what a sweep needs."""
 
     request: "PreflightRequest"
 
 
-@dataclass(frozen=True, slots=True)
-class Continue:
-    """Go on after the epoch that was told."""
+class Preempt(NamedTuple):
+    """End after the epoch under way, for the node is taken back."""
 
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """End after the epoch that was told, or at the next epoch of a teacher where a sweep is made ready."""
-
-
-@dataclass(frozen=True, slots=True)
-class Preempt:
-    """End after the epoch under way, for the node is taken back.
-
-    Attributes:
-        reason: A few words for people.
-        until: When the node goes, in seconds since 1970; 0 for no limit.
-    """
-
-    reason: str
-    until: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Hold:
-    """Train nothing and stay, because the GPU is not to be given to others."""
-
-
-@dataclass(frozen=True, slots=True)
-class Shutdown:
-    """End the process."""
+    reason: str  # a few words for people
+    until: float = 0.0  # when the node goes, in seconds since 1970; 0 for no limit
 
 
 # Up
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
+class Started(NamedTuple):
     """An attempt begins: where, and in which process."""
 
     location: Location
     pid: int
 
 
-@dataclass(frozen=True, slots=True)
-class Heartbeat:
+class Heartbeat(NamedTuple):
     """A step was made."""
 
     epoch: int
@@ -85,52 +63,42 @@ class Heartbeat:
     steps: int
 
 
-@dataclass(frozen=True, slots=True)
-class EpochDone:
+class EpochDone(NamedTuple):
     """A reporting epoch was finished; ``last`` says that none follows."""
 
     report: EpochReport
     last: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(NamedTuple):
     """An attempt has ended, and its process with it where ``result.unclean``."""
 
     result: AttemptResult
 
 
-@dataclass(frozen=True, slots=True)
-class Hung:
-    """No step was made for too long; the process ends next.
-
-    Attributes:
-        stack: Where every thread was.
-    """
+class Hung(NamedTuple):
+    """No step was made for too long; ``stack`` says where every thread was, and the process ends next."""
 
     stack: str
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """How making ready goes, for people."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(NamedTuple):
     """All is ready."""
 
     result: "PreflightResult"
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(NamedTuple):
     """What is wrong, before a trial has started."""
 
     error: "IcdError"
 
 
-Down = Run | Prepare | Continue | Stop | Preempt | Hold | Shutdown
+Down = Run | Prepare | Preempt | Order
 Up = Started | Heartbeat | EpochDone | Finished | Hung | Line | Prepared | Refused

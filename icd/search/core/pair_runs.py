@@ -3,7 +3,7 @@
 import hashlib
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,17 +14,11 @@ from icd.search.core.attempts import trial_folder
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairRun:
-    """One run of a trial.
+    """One run of a trial."""
 
-    Attributes:
-        config: What is trained.
-        name: Of the pair, and of the run's folder below the trial's; empty for the only run of a trial.
-        before: Epochs of the runs before it. A trial's epochs are counted on from run to run.
-    """
-
-    config: TrialConfig
-    name: str = ""
-    before: int = 0
+    config: TrialConfig  # what is trained
+    name: str = ""  # of the pair, and of the run's folder below the trial's; empty for the only run of a trial
+    before: int = 0  # epochs of the runs before it. A trial's epochs are counted on from run to run.
 
     @property
     def last(self) -> int:
@@ -49,9 +43,9 @@ def pair_runs_of(configs: Mapping[str, TrialConfig]) -> tuple[PairRun, ...]:
     return tuple(found)
 
 
-def with_configs(members: Sequence[PairRun], configs: Sequence[TrialConfig]) -> tuple[PairRun, ...]:
-    """Give the same runs with other configurations."""
-    return tuple(replace(member, config=config) for member, config in zip(members, configs, strict=True))
+def pinned(runs: Sequence[PairRun], pin: Callable[[TrialConfig], TrialConfig]) -> tuple[PairRun, ...]:
+    """Give the same runs with what is ready written into their configurations."""
+    return tuple(replace(run, config=pin(run.config)) for run in runs)
 
 
 def key_of(members: Sequence[PairRun]) -> str:

@@ -13,67 +13,41 @@ from icd.teacher.cache import BUDGET_GB, CacheMode
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreflightRequest:
-    """A request.
+    """A request."""
 
-    Attributes:
-        configs: Trial documents: baselines, and both ends of every range of the space.
-        root: Folder of results.
-        data_root: Folder of data sets.
-        download: Whether data may be fetched.
-        probe: Whether to compute every configuration's losses once.
-        measure: Whether to time a few steps of each student and teacher pair.
-        threads: Of torch; 0 leaves them alone.
-        teacher_cache: What the user asked to be kept of teachers' answers.
-        teacher_cache_gb: What they may take on disk.
-        teacher_caches: What was chosen before, by teacher; it stands unless the user asks for something else.
-        tuned: What was chosen before, by student, where the training leaves it open.
-        bucket: URL of the root, where that is a bucket; ``root`` is then the asking machine's copy.
-        engine: Asked for, for the steps.
-    """
-
-    configs: Sequence[Mapping[str, Any]]
-    root: str
-    data_root: str | None = None
-    download: bool = False
-    probe: bool = True
-    measure: bool = False
-    threads: int = 0
-    teacher_cache: CacheMode = "auto"
-    teacher_cache_gb: float = BUDGET_GB
+    configs: Sequence[Mapping[str, Any]]  # trial documents: baselines, and both ends of every range of the space
+    root: str  # folder of results
+    data_root: str | None = None  # folder of data sets
+    download: bool = False  # whether data may be fetched
+    probe: bool = True  # whether to compute every configuration's losses once
+    measure: bool = False  # whether to time a few steps of each student and teacher pair
+    threads: int = 0  # of torch; 0 leaves them alone
+    teacher_cache: CacheMode = "auto"  # what the user asked to be kept of teachers' answers
+    teacher_cache_gb: float = BUDGET_GB  # what they may take on disk
+    # what was chosen before, by teacher; it stands unless the user asks for something else
     teacher_caches: Mapping[str, CacheMode] = field(default_factory=dict)
+    # what was chosen before, by student, where the training leaves it open
     tuned: Mapping[str, Sequence[Any]] = field(default_factory=dict)
-    bucket: str = ""
-    engine: Engine = "auto"
+    bucket: str = ""  # URL of the root, where that is a bucket; ``root`` is then the asking machine's copy
+    engine: Engine = "auto"  # asked for, for the steps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreflightResult:
-    """What was found.
+    """What was found."""
 
-    Attributes:
-        data_digest: Of the images and the split.
-        data: One line about them.
-        num_classes: For chance level.
-        teachers: Digest by the teacher's plain document (JSON, sorted keys).
-        teacher_lines: One line about each.
-        probed: Configurations whose losses were computed.
-        gpus: CUDA devices.
-        device: Name of the device.
-        paces: For each student and teacher, seconds per step and so on.
-        teacher_caches: What is kept of each teacher's answers, by the same names as ``teachers``.
-        tuned: Precision and layout of each student whose training leaves them open (``student_name``).
-    """
-
-    data_digest: str
-    data: str
-    num_classes: int
-    teachers: Mapping[str, str]
-    teacher_lines: Sequence[str]
-    probed: int
-    gpus: int
-    device: str
+    data_digest: str  # of the images and the split
+    teachers: Mapping[str, str]  # digest by the teacher's plain document (JSON, sorted keys)
+    data: str = ""  # one line about the images
+    num_classes: int = 0  # for chance level
+    teacher_lines: Sequence[str] = ()  # one line about each
+    gpus: int = 0  # CUDA devices
+    device: str = ""  # name of the device
+    # for each student and teacher, seconds per step and so on
     paces: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    # what is kept of each teacher's answers, by the same names as ``teachers``
     teacher_caches: Mapping[str, str] = field(default_factory=dict)
+    # precision and layout of each student whose training leaves them open (``student_name``)
     tuned: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
     def pin(self, config: TrialConfig) -> TrialConfig:

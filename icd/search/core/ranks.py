@@ -4,7 +4,7 @@ Accuracies of different pairs have no common scale, ranks have (Demsar, JMLR 7, 
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import TypeVar
 
 from icd.config.sweep import Direction, RankName
@@ -18,51 +18,22 @@ def ranks(values: Sequence[float]) -> list[float]:
     return [(bisect_left(ordered, value) + bisect_right(ordered, value) + 1) / 2 for value in values]
 
 
-def mean_rank(values_by_pair: Mapping[str, Mapping[Arm, float]], *, maximize: bool = True) -> dict[Arm, float]:
-    """Give each arm its mean rank over the pairs, 1 being best; ties share the mean of their ranks.
-
-    Args:
-        values_by_pair: For each pair, the value of each arm; every pair has the same arms.
-        maximize: Whether a large value is good.
-
-    Raises:
-        ValueError: Without a pair, or where the pairs have different arms.
-    """
-    found = _ranks_by_arm(values_by_pair, maximize=maximize)
-    return {arm: sum(places) / len(places) for arm, places in found.items()}
-
-
-def worst_rank(values_by_pair: Mapping[str, Mapping[Arm, float]], *, maximize: bool = True) -> dict[Arm, float]:
-    """Give each arm its worst rank over the pairs; arguments and errors are those of ``mean_rank``."""
-    return {arm: max(places) for arm, places in _ranks_by_arm(values_by_pair, maximize=maximize).items()}
+def ranks_by_arm(
+    values_by_pair: Mapping[str, Mapping[Arm, float]], *, maximize: bool = True
+) -> dict[Arm, tuple[float, float]]:
+    """Give each arm its mean and its worst rank over the pairs, 1 being best; ties share the mean of their ranks."""
+    by_pair = []
+    for values in values_by_pair.values():
+        arms = list(values)
+        by_pair.append(dict(zip(arms, ranks([-values[arm] if maximize else values[arm] for arm in arms]), strict=True)))
+    arms = list(by_pair[0]) if by_pair else []
+    found = {arm: [own[arm] for own in by_pair] for arm in arms}
+    return {arm: (sum(own) / len(own), max(own)) for arm, own in found.items()}
 
 
 def ranks_of_trials(values: Mapping[int, Mapping[str, float]], how: RankName, direction: Direction) -> dict[int, float]:
-    """Give each trial its mean or worst rank over the pairs, among all that are given; 1 is best.
-
-    Args:
-        values: For each trial's number, the value of each pair.
-        how: ``mean`` or ``worst``.
-        direction: Which values are good.
-    """
+    """Give each trial its mean or worst rank over the pairs, among all that are given; 1 is best."""
     pairs = dict.fromkeys(pair for own in values.values() for pair in own)
     by_pair = {pair: {number: own[pair] for number, own in values.items()} for pair in pairs}
-    rank = mean_rank if how == "mean" else worst_rank
-    return rank(by_pair, maximize=direction == "maximize") if by_pair else {}
-
-
-def _ranks_by_arm(values_by_pair: Mapping[str, Mapping[Arm, float]], *, maximize: bool) -> dict[Arm, list[float]]:
-    if not values_by_pair:
-        raise ValueError("ranks: values_by_pair: at least one pair must be given, but got none")
-    arms = list(next(iter(values_by_pair.values())))
-    found: dict[Arm, list[float]] = {arm: [] for arm in arms}
-    for pair, values in values_by_pair.items():
-        if set(values) != set(arms):
-            raise ValueError(f"ranks: {pair}: arms must be {_listed(arms)}, but got {_listed(values)}")
-        for arm, rank in zip(arms, ranks([-values[arm] if maximize else values[arm] for arm in arms]), strict=True):
-            found[arm].append(rank)
-    return found
-
-
-def _listed(arms: Iterable[Hashable]) -> list[str]:
-    return sorted(str(arm) for arm in arms)
+    both = ranks_by_arm(by_pair, maximize=direction == "maximize")
+    return {number: mean if how == "mean" else worst for number, (mean, worst) in both.items()}

@@ -1,8 +1,10 @@
 """What the ledger says of one trial, as a plain value: for the driver, the reading verbs and the results."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from icd.config.sweep import Direction
 
 # What a trial is for: ``search`` is the sweep itself; the others retrain chosen configurations on fresh seeds.
 Stage = Literal["search", "confirm", "ablate", "race"]
@@ -15,50 +17,32 @@ State = Literal["running", "paused", "complete", "pruned", "failed", "duplicate"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialRecord:
-    """One trial of a study.
+    """One trial of a study."""
 
-    Attributes:
-        number: Counted from 0.
-        state: See ``State``.
-        stage: See ``Stage``.
-        values: One for each objective, for complete trials.
-        params: What it is in terms of the space; empty for enqueued configurations that lie outside it.
-        curve: Value of the first objective's metric by epoch.
-        key: Key of the configuration.
-        baseline: Label of an enqueued configuration.
-        start: Label of the other sweep's trial that it was taken from.
-        control: Whether pruning is switched off for it.
-        would_stop_at: Epoch at which the pruner would have stopped a control trial.
-        paused_at: Epoch after which it waits, or did wait last.
-        attempts: How often it was started.
-        reason: Why it ended otherwise than complete.
-        twin: The trial with the same configuration, for duplicates.
-        started: UTC time, ISO 8601.
-        ended: The same, None while it runs.
-        rank: In a sweep over several pairs, the mean or worst rank of a complete trial over the pairs, among all
-            complete trials as they are now; 1 is best.
-        attributes: Everything else noted: digests, seconds, device, ...
-    """
-
-    number: int
+    number: int  # counted from 0
     state: State
     stage: Stage = "search"
-    values: Sequence[float] = ()
+    values: Sequence[float] = ()  # one for each objective, for complete trials
+    # what it is in terms of the space; empty for enqueued configurations that lie outside it
     params: Mapping[str, Any] = field(default_factory=dict)
-    curve: Mapping[int, float] = field(default_factory=dict)
-    key: str = ""
-    baseline: str | None = None
-    start: str | None = None
-    control: bool = False
-    would_stop_at: int | None = None
-    paused_at: int | None = None
-    attempts: int = 0
-    reason: str = ""
-    twin: int | None = None
-    started: str | None = None
-    ended: str | None = None
+    curve: Mapping[int, float] = field(default_factory=dict)  # value of the first objective's metric by epoch
+    key: str = ""  # of the configuration
+    baseline: str | None = None  # label of an enqueued configuration
+    start: str | None = None  # label of the other sweep's trial that it was taken from, or of what icd try asked for
+    control: bool = False  # whether pruning is switched off for it
+    would_stop_at: int | None = None  # epoch at which the pruner would have stopped a control trial
+    paused_at: int | None = None  # epoch after which it waits, or did wait last
+    attempts: int = 0  # how often it was started
+    reason: str = ""  # why it ended otherwise than complete
+    twin: int | None = None  # the trial with the same configuration, for duplicates
+    started: str | None = None  # UTC time, ISO 8601
+    ended: str | None = None  # the same, None while it runs
+    # in a sweep over several pairs, the mean or worst rank of a complete trial over the pairs, among all complete
+    # trials as they are now; 1 is best
     rank: float | None = None
-    attributes: Mapping[str, Any] = field(default_factory=dict)
+    attributes: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # what else is noted: digests, seconds, device and so on
 
     @property
     def unfinished(self) -> bool:
@@ -75,10 +59,6 @@ class TrialRecord:
         """Value of each pair; empty for a trial of one run."""
         found: Mapping[str, float] = self.attributes.get("members", {})
         return found
-
-    def to_data(self) -> dict[str, Any]:
-        """Write it for JSON."""
-        return asdict(self)
 
 
 def in_order(records: Sequence[TrialRecord], *, maximize: bool) -> list[TrialRecord]:
@@ -106,3 +86,20 @@ def chosen(
 def run_label(round_: int, arm: str, seed: int) -> str:
     """Name a run: of the first list ``KD seed 101``, of the second ``KD seed 106 (2)``."""
     return f"{arm} seed {seed}" + (f" ({round_})" if round_ > 1 else "")
+
+
+def pareto_front(records: Sequence[TrialRecord], directions: Sequence[Direction]) -> list[TrialRecord]:
+    """Give the complete trials that are not dominated, best first objective first.
+
+    A trial dominates another if it is at least as good in every objective and better in one; of equal trials all stay.
+    """
+    complete = [record for record in records if record.state == "complete"]
+    signs = [1.0 if direction == "maximize" else -1.0 for direction in directions]
+    scores = {record.number: [s * v for s, v in zip(signs, record.values, strict=True)] for record in complete}
+
+    def dominates(one: TrialRecord, other: TrialRecord) -> bool:
+        ours, theirs = scores[one.number], scores[other.number]
+        return ours != theirs and all(a >= b for a, b in zip(ours, theirs, strict=True))
+
+    front = [record for record in complete if not any(dominates(other, record) for other in complete)]
+    return sorted(front, key=lambda record: (-scores[record.number][0], record.number))

@@ -10,20 +10,14 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialRequest:
-    """A request; a trial that was made of one has its name as the attribute ``request``.
+    """A request; a trial that was made of one has its name as the attribute ``request``."""
 
-    Attributes:
-        name: Its own, and its file's; names sort by the time of asking.
-        label: What tables call the trial.
-        document: The trial's document. Images, plugins and the networks of several pairs are those of the sweep.
-        key: Of the configuration, as its trial will have it.
-        params: The same in terms of the sweep's space; empty where the space cannot express it.
-    """
-
-    name: str
-    label: str
+    name: str  # its own, and its file's; names sort by the time of asking
+    label: str  # what tables call the trial
+    # the trial's document. Images, plugins and the networks of several pairs are those of the sweep.
     document: Mapping[str, Any]
-    key: str
+    key: str  # of the configuration, as its trial will have it
+    # the same in terms of the sweep's space; empty where the space cannot express it
     params: Mapping[str, Any] = field(default_factory=dict)
 
     def to_bytes(self) -> bytes:

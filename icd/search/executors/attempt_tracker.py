@@ -5,8 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from icd.errors import SetupError
-from icd.search.core.attempts import Attempt, AttemptResult, Policy, ResultKind, ended
-from icd.search.core.location import Location
+from icd.search.core.attempts import Attempt, AttemptResult, Location, Policy, ResultKind, ended
 from icd.search.core.messages import EpochDone, Finished, Heartbeat, Hung, Started, Up
 
 LATE_S = 30.0  # so long after its own watchdog should have ended it, a worker is killed by its driver
@@ -14,22 +13,15 @@ LATE_S = 30.0  # so long after its own watchdog should have ended it, a worker i
 
 @dataclass(slots=True, kw_only=True)
 class RunningAttempt:
-    """An attempt that a worker has.
-
-    Attributes:
-        location: Where it runs; None until that is known.
-        pid: Of its process; 0 until it is known.
-        progress: The last step that was told.
-        heard: When the worker last said something, or was given the attempt.
-        hung: Why it is taken to hang; empty where it is not.
-    """
+    """An attempt that a worker has."""
 
     attempt: Attempt
-    location: Location | None = None
-    pid: int = 0
-    progress: Heartbeat | None = None
+    location: Location | None = None  # where it runs; None until that is known
+    pid: int = 0  # of its process; 0 until it is known
+    progress: Heartbeat | None = None  # the last step that was told
+    # when the worker last said something, or was given the attempt
     heard: float = field(default_factory=time.monotonic)
-    hung: str = ""
+    hung: str = ""  # why it is taken to hang; empty where it is not
 
 
 class AttemptTracker:
@@ -118,5 +110,5 @@ def _has_content(attempt: Attempt) -> bool:
 def nowhere_left(quarantined: Mapping[Location, str]) -> SetupError:
     """Say that no location is left where a trial may run, and why."""
     return SetupError(
-        f"no place is left for a trial: {'; '.join(quarantined.values())}; check the machine (nvidia-smi) first"
+        f"no location is left for a trial: {'; '.join(quarantined.values())}; check the machine (nvidia-smi) first"
     )

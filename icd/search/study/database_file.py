@@ -40,8 +40,8 @@ def is_one_database(one: str, other: str) -> bool:
         urls = make_url(one), make_url(other)
     except (ArgumentError, ValueError):
         return False
-    places = [(url.get_backend_name(), url.host, url.port, url.database, url.query) for url in urls]
-    return urls[0].get_backend_name() != "sqlite" and places[0] == places[1]
+    parts = [(url.get_backend_name(), url.host, url.port, url.database, url.query) for url in urls]
+    return urls[0].get_backend_name() != "sqlite" and parts[0] == parts[1]
 
 
 def can_be_written(path: Path) -> bool:

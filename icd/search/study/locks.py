@@ -5,9 +5,9 @@ import json
 import os
 import socket
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from icd.errors import SetupError, StateError
@@ -16,56 +16,37 @@ _TRIES = 5
 _PAUSE_S = 0.05
 
 
-class DriverLock:
-    """The right to drive a sweep on this file system; held from ``acquire`` until ``release`` or death."""
+@contextmanager
+def driver_lock(folder: Path) -> Iterator[None]:
+    """Hold the right to drive a sweep on this file system within the block, or until death.
 
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "driver.lock"
-        self._file: Any = None
-
-    def acquire(self) -> None:
-        """Take the lock.
-
-        Raises:
-            StateError: If another driver holds it; names that driver.
-        """
-        try:
-            file = self.path.open("a+", encoding="utf-8")
-        except OSError as error:
-            raise SetupError(f"{self.path} cannot be written: {error.strerror}; choose --root") from error
+    Raises:
+        StateError: If another driver holds it; names that driver.
+        SetupError: If the folder cannot be written or locked.
+    """
+    path = folder / "driver.lock"
+    try:
+        file = path.open("a+", encoding="utf-8")
+    except OSError as error:
+        raise SetupError(f"{path} cannot be written: {error.strerror}; choose --root") from error
+    with file:
         try:
             _lock_soon(file)
         except BlockingIOError:
-            file.close()
             raise StateError(
-                f"sweep {self.path.parent.name!r} is driven by {holder(self.path.parent)}; "
-                "wait for it, or end it with 'icd stop'"
+                f"sweep {folder.name!r} is driven by {holder(folder)}; wait for it, or end it with 'icd stop'"
             ) from None
         except OSError as error:
-            file.close()
-            raise SetupError(f"{self.path} cannot be locked: {error.strerror}; choose a --root that can") from error
-        self._file = file
+            raise SetupError(f"{path} cannot be locked: {error.strerror}; choose a --root that can") from error
         mine = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
-        with suppress(OSError):  # on a full disk the lock holds all the same
-            os.ftruncate(file.fileno(), 0)
-            os.write(file.fileno(), json.dumps(mine).encode())
-
-    def release(self) -> None:
-        """Give the lock back."""
-        if self._file is not None:
+        try:
+            with suppress(OSError):  # on a full disk the lock holds all the same
+                os.ftruncate(file.fileno(), 0)
+                os.write(file.fileno(), json.dumps(mine).encode())
+            yield
+        finally:
             with suppress(OSError):
-                os.ftruncate(self._file.fileno(), 0)
-            self._file.close()
-            self._file = None
-
-    def __enter__(self) -> "DriverLock":
-        self.acquire()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.release()
+                os.ftruncate(file.fileno(), 0)
 
 
 def _lock_soon(file: Any) -> None:

@@ -40,15 +40,10 @@ _MADE = (REPORT_NAME, "confirmation.json")
 
 @dataclass(slots=True)
 class SweepFiles:
-    """Where a sweep's trials are kept.
+    """Where a sweep's trials are kept."""
 
-    Attributes:
-        folder: The sweep's; with a bucket it holds copies, of everything but checkpoints and weights.
-        bucket: Where they come from; None where the folder is the thing itself.
-    """
-
-    folder: Path
-    bucket: Bucket | None
+    folder: Path  # the sweep's; with a bucket it holds copies, of everything but checkpoints and weights
+    bucket: Bucket | None  # where they come from; None where the folder is the thing itself
     _exchanged: float = float("-inf")
     _asked: str = ""
     _listed: float = float("-inf")

@@ -16,10 +16,6 @@ from icd.errors import StateError
 class WriteThroughStorage(InMemoryStorage):
     """Optuna's storage in memory with one study; every write is committed to the database before it is kept here.
 
-    Args:
-        database: Where the study is.
-        name: Of the study.
-
     Attributes:
         study_id: The study's id here; it has another one in the database.
     """

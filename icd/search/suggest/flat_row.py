@@ -28,7 +28,7 @@ class FlatRow:
         methods = [method for _, method in options_of(template.get("method"))]
         menu = {scale for method in methods for _, scales, _ in cases(method) for scale in scales}
         menu |= {scale for config in baselines for scale in getattr(config.method, "scales", ())}
-        searched = {place.path[-1] for place in nodes_below(template) if isinstance(place.node, ScaleWeights)}
+        searched = {found.path[-1] for found in nodes_below(template) if isinstance(found.node, ScaleWeights)}
         weights = [name for name in WEIGHTS if name == "cluster_scale_weights" or name in searched]
         self.columns = list(
             dict.fromkeys(

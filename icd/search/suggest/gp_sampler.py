@@ -46,8 +46,8 @@ class ConditionalGPSampler(GPSampler):
         if not complete:
             return {}
         worst = [
-            (min if direction == StudyDirection.MAXIMIZE else max)(other.values[place] for other in complete)
-            for place, direction in enumerate(study.directions)
+            (min if direction == StudyDirection.MAXIMIZE else max)(other.values[index] for other in complete)
+            for index, direction in enumerate(study.directions)
         ]
         shown = [_filled(other, search_space, worst) for other in others if other.number != trial.number]
 

@@ -18,20 +18,15 @@ def subsample_history(
 
     Half of those kept are the best complete ones, the same number for each objective; the others are the newest. TPE
     tells at most 25 good trials from the rest, and the rest is known from hundreds as well as from thousands.
-
-    Args:
-        trials: In the order of their numbers.
-        directions: Of the study's objectives.
-        limit: None keeps all.
     """
     finished = [trial for trial in trials if trial.state.is_finished()]
     if limit is None or len(finished) <= limit:
         return trials
     kept: set[int] = set()
     complete = [trial for trial in finished if trial.state == TrialState.COMPLETE]
-    for place, direction in enumerate(directions):
+    for index, direction in enumerate(directions):
         sign = -1.0 if direction == StudyDirection.MAXIMIZE else 1.0
-        ordered = ((sign * trial.values[place], trial.number) for trial in complete)
+        ordered = ((sign * trial.values[index], trial.number) for trial in complete)
         kept |= {number for _, number in heapq.nsmallest(limit // (2 * len(directions)), ordered)}
     for trial in reversed(finished):
         if len(kept) == limit:

@@ -7,7 +7,7 @@ from typing import Protocol
 from icd.config.sweep import Budget, Objective, PrunerConfig, SweepConfig
 from icd.config.trial import TrialConfig
 from icd.errors import StateError
-from icd.search.core.pair_runs import PairRun, key_of, pair_runs_of, with_configs
+from icd.search.core.pair_runs import PairRun, key_of, pair_runs_of, pinned
 from icd.search.core.preparation import PreflightResult
 from icd.search.core.records import Stage, TrialRecord, run_label
 from icd.search.study.ledger import Ledger
@@ -15,18 +15,12 @@ from icd.search.study.ledger import Ledger
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FixedRun:
-    """One trial of the list.
+    """One trial of the list."""
 
-    Attributes:
-        arm: The configuration's label.
-        seed: Of the trial.
-        round: Which list of its stage it is on.
-        configs: What is trained: one configuration, named with nothing, or one for each pair by its name.
-    """
-
-    arm: str
-    seed: int
-    round: int
+    arm: str  # the configuration's label
+    seed: int  # of the trial
+    round: int  # which list of its stage it is on
+    # what is trained: one configuration, named with nothing, or one for each pair by its name
     configs: Mapping[str, TrialConfig]
 
     @property
@@ -74,7 +68,6 @@ class ListSource:
         self._ended = -1
 
     def restore(self, record: TrialRecord) -> bool:
-        """Learn from a trial of this stage; False for one of an earlier list, which is not gone on with."""
         if record.attributes["round"] != self._listed.round:
             if record.state == "running":
                 reason = f"given up: list {self._listed.round} was begun"
@@ -85,11 +78,9 @@ class ListSource:
         return True
 
     def enqueued_left(self) -> bool:
-        """Whether the list has a run without a trial."""
         return self._next() is not None
 
     def new_trials(self, room: Callable[[], bool]) -> Iterator[int]:
-        """Make trials of what is on the list; give their numbers."""
         while (run := self._next()) is not None:
             key = key_of(self._pinned(run))
             attributes = {"key": key, "control": True, "stage": self.stage, "arm": run.arm, "seed": run.seed}
@@ -99,7 +90,6 @@ class ListSource:
             yield number
 
     def members(self, record: TrialRecord) -> tuple[PairRun, ...]:
-        """Give the runs of a trial: one, or one for each pair."""
         run = self._wanted().get(record.baseline or "")
         if run is None:
             raise StateError(f"trial {record.number} ({record.stage} {record.baseline}) is not on the list any more")
@@ -109,8 +99,7 @@ class ListSource:
         """A run that failed has had its retries; it is not tried again."""
 
     def _pinned(self, run: FixedRun) -> tuple[PairRun, ...]:
-        members = pair_runs_of(run.configs)
-        return with_configs(members, [self._prepared.pin(member.config) for member in members])
+        return pinned(pair_runs_of(run.configs), self._prepared.pin)
 
     def _next(self) -> FixedRun | None:
         return next((run for label, run in self._wanted().items() if label not in self._numbers), None)

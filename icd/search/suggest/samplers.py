@@ -53,57 +53,29 @@ def _gp(config: SamplerConfig, seed: int) -> BaseSampler:
     return ConditionalGPSampler(seed=seed, n_startup_trials=config.startup_trials, warn_independent_sampling=False)
 
 
-def _auto(config: SamplerConfig, seed: int) -> BaseSampler:
-    return AlternatingSampler(_tpe(config, seed), _gp(config, seed))
-
-
-def _random(config: SamplerConfig, seed: int) -> BaseSampler:
-    return RandomSampler(seed=seed)
-
-
-def _cmaes(config: SamplerConfig, seed: int) -> BaseSampler:
-    return CmaEsSampler(seed=seed, n_startup_trials=max(1, config.startup_trials))
-
-
-def _nsga2(config: SamplerConfig, seed: int) -> BaseSampler:
-    return _SteadyNSGAIISampler(seed=seed, population_size=max(2, config.startup_trials))
-
-
 # Grid is missing on purpose: its points come from the space, in order (``GridSampler`` below).
 SAMPLERS: Mapping[str, Callable[[SamplerConfig, int], BaseSampler]] = {
-    "auto": _auto,
+    "auto": lambda config, seed: AlternatingSampler(_tpe(config, seed), _gp(config, seed)),
     "tpe": _tpe,
-    "random": _random,
+    "random": lambda config, seed: RandomSampler(seed=seed),
     "gp": _gp,
-    "cmaes": _cmaes,
-    "nsga2": _nsga2,
+    "cmaes": lambda config, seed: CmaEsSampler(seed=seed, n_startup_trials=max(1, config.startup_trials)),
+    "nsga2": lambda config, seed: _SteadyNSGAIISampler(seed=seed, population_size=max(2, config.startup_trials)),
 }
 
-
-def _halving(config: PrunerConfig, epochs: int) -> BasePruner:
-    return SuccessiveHalvingPruner(min_resource=config.min_epochs, reduction_factor=config.reduction)
-
-
-def _hyperband(config: PrunerConfig, epochs: int) -> BasePruner:
-    return HyperbandPruner(
-        min_resource=config.min_epochs, max_resource=max(epochs, config.min_epochs), reduction_factor=config.reduction
-    )
-
-
-def _median(config: PrunerConfig, epochs: int) -> BasePruner:
-    return MedianPruner(n_startup_trials=config.startup_trials, n_warmup_steps=config.min_epochs)
-
-
-def _no_pruner(config: PrunerConfig, epochs: int) -> BasePruner:
-    return NopPruner()
-
-
+# By the epochs that a trial trains for.
 PRUNERS: Mapping[str, Callable[[PrunerConfig, int], BasePruner]] = {
-    "successive_halving": _halving,
-    "promote": _no_pruner,  # the controller asks ``Promotion``, which knows who waits
-    "hyperband": _hyperband,
-    "median": _median,
-    "none": _no_pruner,
+    "successive_halving": lambda config, _: SuccessiveHalvingPruner(
+        min_resource=config.min_epochs, reduction_factor=config.reduction
+    ),
+    "promote": lambda *_: NopPruner(),  # the controller asks ``Promotion``, which knows who waits
+    "hyperband": lambda config, epochs: HyperbandPruner(
+        min_resource=config.min_epochs,
+        max_resource=max(epochs, config.min_epochs),
+        reduction_factor=config.reduction,
+    ),
+    "median": lambda config, _: MedianPruner(n_startup_trials=config.startup_trials, n_warmup_steps=config.min_epochs),
+    "none": lambda *_: NopPruner(),
 }
 
 
@@ -208,13 +180,6 @@ def make_sampler(
     seen: Seen = lambda trials: trials,
 ) -> BaseSampler:
     """Make the sampler of a sweep.
-
-    Args:
-        config: Its row and options.
-        seed: Of the sweep.
-        points: All points, for ``grid``.
-        shared_database: Whether others can write the study's database.
-        seen: Makes of all trials those that the sampler learns from.
 
     Raises:
         ConfigError: For CMA-ES on a shared database: its state is a pickle, and whoever writes there runs code here.

@@ -5,7 +5,7 @@ from typing import Any
 
 from icd.config.sweep import Baseline, SweepConfig
 from icd.errors import ConfigError
-from icd.search.core.pair_runs import PairRun, key_of, with_configs
+from icd.search.core.pair_runs import PairRun, key_of, pinned
 from icd.search.core.preparation import PreflightResult
 from icd.search.core.records import Stage, TrialRecord
 from icd.search.core.trial_request import TrialRequest
@@ -45,7 +45,6 @@ class SearchSource:
         self._size = space.size()
 
     def restore(self, record: TrialRecord) -> bool:
-        """Learn from a trial that the ledger holds; False where it is not to be trained or told about."""
         if "request" in record.attributes:
             self._requests.add(record.attributes["request"])
         if record.state == "retried":
@@ -70,7 +69,6 @@ class SearchSource:
         return True
 
     def enqueued_left(self) -> bool:
-        """Whether an enqueued configuration has no trial yet."""
         return self._next_enqueued() is not None
 
     @property
@@ -98,13 +96,11 @@ class SearchSource:
 
     @property
     def exhausted(self) -> bool:
-        """Whether grid or sampler have nothing new to say."""
         if self.sweep.sampler.name == "grid" and self._size is not None:
             return self._sampled >= self._size
         return self._duplicates >= _DUPLICATES_IN_ROW
 
     def new_trials(self, room: Callable[[], bool]) -> Iterator[int]:
-        """Make trials while there is room; give the numbers of those that nobody has trained."""
         while (enqueued := self._next_enqueued()) is not None:
             number = self._add(enqueued)
             if number is not None:
@@ -115,15 +111,9 @@ class SearchSource:
                 yield number
 
     def members(self, record: TrialRecord) -> tuple[PairRun, ...]:
-        """Give the runs of a trial, from what was committed.
-
-        Raises:
-            StateError: For an enqueued configuration that is no longer in the sweep.
-        """
         return self._pinned(self.space.tried(record))
 
     def discard(self, number: int) -> None:
-        """Allow the configuration of a trial that failed to be tried again."""
         self._keys = {key: holder for key, holder in self._keys.items() if holder != number}
 
     def _next_enqueued(self) -> Baseline | Start | None:
@@ -138,8 +128,8 @@ class SearchSource:
         return self._new(self.ledger.add_baseline(enqueued.label, {}, {}, attributes), key)
 
     def _add_start(self, start: Start) -> int | None:
-        key, place = self._key(self.space.start(start)), self.space.starts.index(start)
-        attributes = {"key": key, **({"control": True} if self._is_control(place, "control of a start") else {})}
+        key, index = self._key(self.space.start(start)), self.space.starts.index(start)
+        attributes = {"key": key, **({"control": True} if self._is_control(index, "control of a start") else {})}
         distributions = self.space.distributions(start.params) if start.params else {}
         number = self.ledger.add_baseline(start.label, start.params, distributions, attributes, "start")
         return self._new(number, key)
@@ -148,8 +138,7 @@ class SearchSource:
         return key_of(self._pinned(document))
 
     def _pinned(self, document: Mapping[str, Any]) -> tuple[PairRun, ...]:
-        members = self.space.members(document)
-        return with_configs(members, [self.prepared.pin(member.config) for member in members])
+        return pinned(self.space.members(document), self.prepared.pin)
 
     def _is_control(self, number: int, purpose: str) -> bool:
         pruner = self.sweep.pruner

@@ -27,19 +27,12 @@ from icd.search.suggest.flat_row import FlatRow
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """A trial of another sweep as it is tried here.
+    """A trial of another sweep as it is tried here."""
 
-    Attributes:
-        label: ``OTHER trial 12``.
-        values: What it reached there, one for each objective of that sweep.
-        changes: To this sweep's fixed part, as a baseline has them.
-        params: The same in terms of this sweep's space; empty where the space cannot express it.
-    """
-
-    label: str
-    values: tuple[float, ...]
-    changes: Mapping[str, Any]
-    params: Mapping[str, Any]
+    label: str  # ``OTHER trial 12``
+    values: tuple[float, ...]  # what it reached there, one for each objective of that sweep
+    changes: Mapping[str, Any]  # to this sweep's fixed part, as a baseline has them
+    params: Mapping[str, Any]  # the same in terms of this sweep's space; empty where the space cannot express it
 
 
 class SearchSpace:

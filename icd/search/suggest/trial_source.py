@@ -8,15 +8,10 @@ from icd.search.core.records import Stage, TrialRecord
 
 
 class TrialSource(Protocol):
-    """Makes trials in the ledger; all that it knows can be read there again.
+    """Makes trials in the ledger; all that it knows can be read there again."""
 
-    Attributes:
-        stage: What its trials are for.
-        tried: Trials that it has made, without duplicates.
-    """
-
-    stage: Stage
-    tried: int
+    stage: Stage  # what its trials are for
+    tried: int  # trials that it has made, without duplicates
 
     def restore(self, record: TrialRecord) -> bool:
         """Learn from a trial that the ledger holds; False where it is not to be trained or told about."""

@@ -20,8 +20,7 @@ from icd.config.trial import TrialConfig
 from icd.errors import ConfigError, StateError
 from icd.methods import METHODS
 from icd.search.core.pair_runs import key_of
-from icd.search.core.pareto import pareto_front
-from icd.search.core.records import TrialRecord, chosen
+from icd.search.core.records import TrialRecord, chosen, pareto_front
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_index import find, refuse_several_pairs
 from icd.search.suggest.params_of import holds, params_of
@@ -146,7 +145,7 @@ def _changes(sweep: SweepConfig, other: SweepConfig, record: TrialRecord, config
 
 def _searched(template: Mapping[str, Any]) -> set[tuple[str | int, ...]]:
     """Name the fields that a sweep searches, or searches parts of."""
-    return {place.path[:2] for place in nodes_below(template)}
+    return {found.path[:2] for found in nodes_below(template)}
 
 
 def _networks(template: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:

@@ -43,14 +43,9 @@ class _Run:
 
 
 class Experiment:
-    """The runs of a sweep.
+    """The runs of a sweep, whose random id is part of every run's tag.
 
-    Args:
-        folder: Of the sweep.
-        uri: Of the tracking server or database.
-        name: Of the experiment.
-        uid: Random id of the sweep; part of every run's tag.
-        refuse: Told the key of a run, a value that MLflow refuses for good, and why.
+    ``refuse`` is told the key of a run, a value that MLflow refuses for good, and why.
     """
 
     def __init__(self, folder: Path, uri: str, name: str, uid: str, refuse: Refuse) -> None:
@@ -128,8 +123,8 @@ class Experiment:
                 f"-x {found.experiment_id}) or delete it for good (mlflow gc)"
             )
         if found is None:
-            place = _artifact_place(self.uri, self.uid, self.folder)
-            self.id = self.client.create_experiment(self.name, artifact_location=place)
+            location = _artifact_location(self.uri, self.uid, self.folder)
+            self.id = self.client.create_experiment(self.name, artifact_location=location)
         else:
             self.id = found.experiment_id
         self._tags = dict(found.tags) if found is not None else {}
@@ -204,8 +199,7 @@ class Experiment:
 
         batch: list[Metric] = []
         for row in rows:
-            taken = [(name, value) for name, value in row.metrics.items() if self._takes(key, run, name)]
-            new = [Metric(name, value, row.time_ms, row.step) for name, value in taken]
+            new = [Metric(name, value, row.time_ms, row.step) for name, value in row.metrics.items()]
             if batch and len(batch) + len(new) > _MOST_METRICS:
                 self._log(key, run, "metrics", batch)
                 batch = []
@@ -217,47 +211,46 @@ class Experiment:
         from mlflow.entities import Param
 
         new = [Param(name, value) for name, value in view.params.items() if name not in run.params]
-        self._log(view.key, run, "params", [param for param in new if self._takes(view.key, run, param.key)])
+        self._log(view.key, run, "params", new)
         run.params.update(view.params)
 
     def _send_tags(self, key: str, run: _Run, tags: Mapping[str, str]) -> None:
         from mlflow.entities import RunTag
 
         new = {name: value for name, value in _short(tags).items() if run.tags.get(name) != value}
-        self._log(key, run, "tags", [RunTag(*tag) for tag in new.items() if self._takes(key, run, tag[0])])
+        self._log(key, run, "tags", [RunTag(*tag) for tag in new.items()])
         run.tags.update(new)
-
-    def _takes(self, key: str, run: _Run, name: str) -> bool:
-        """Whether MLflow takes a name; one that it does not take is told once."""
-        if name not in run.refused and not name_is_taken(name):
-            run.refused.add(name)
-            self.refuse(key, name, "a name must have letters, digits and -_. :/ only, at most 250, and be no path")
-        return name not in run.refused
 
     def _log(self, key: str, run: _Run, kind: str, entities: Sequence[Any]) -> None:
         """Send values of one kind together; where MLflow refuses some, each alone, so that only those are left out."""
         most = _MOST_METRICS if kind == "metrics" else _MOST_PARAMS
         for first in range(0, len(entities), most):
-            part = entities[first : first + most]
-            try:
-                self.client.log_batch(run.id, **{kind: part}, synchronous=True)
-            except Exception as error:
-                if not is_poison(error):
-                    raise
-                for entity in part if len(part) > 1 else ():
-                    if entity.key not in run.refused:
-                        self._log(key, run, kind, [entity])
-                if len(part) == 1:
-                    run.refused.add(part[0].key)
-                    self.refuse(key, f"{part[0].key}={part[0].value}", str(error))
+            part = [entity for entity in entities[first : first + most] if self._takes(key, run, entity.key)]
+            what = f"{part[0].key}={part[0].value}" if len(part) == 1 else ""
+            send = partial(self.client.log_batch, run.id, **{kind: part}, synchronous=True)
+            if part and not self._try(key, what, send):
+                run.refused |= {entity.key for entity in part if what}
+                for entity in () if what else part:
+                    self._log(key, run, kind, [entity])
 
-    def _try(self, key: str, what: str, call: Callable[[], object]) -> None:
+    def _takes(self, key: str, run: _Run, name: str) -> bool:
+        """Whether MLflow takes a name; one that it does not take is told once, and never part of a request."""
+        if name not in run.refused and not name_is_taken(name):
+            run.refused.add(name)
+            self.refuse(key, name, "a name must have letters, digits and -_. :/ only, at most 250, and be no path")
+        return name not in run.refused
+
+    def _try(self, key: str, what: str, call: Callable[[], object]) -> bool:
+        """Ask MLflow for something; False where it refuses that for good, which is told with what it was."""
         try:
             call()
         except Exception as error:
             if not is_poison(error):
                 raise
-            self.refuse(key, what, str(error))
+            if what:
+                self.refuse(key, what, str(error))
+            return False
+        return True
 
     def _upload(self, view: RunView, run: _Run) -> None:
         """Upload the files that MLflow has not; those of the summary change, and are sent again."""
@@ -276,7 +269,7 @@ def _short(tags: Mapping[str, str]) -> dict[str, str]:
     return {name: str(value)[:_TAG_LENGTH] for name, value in tags.items()}
 
 
-def _artifact_place(uri: str, uid: str, folder: Path) -> str | None:
+def _artifact_location(uri: str, uid: str, folder: Path) -> str | None:
     """Files lie beside a local database, below the root of a sweep (ROOT/sweeps/NAME) with any other database.
 
     A server knows its own place. Without one of ours MLflow would write to ``mlruns`` in the current folder.

@@ -3,8 +3,6 @@
 import json
 import os
 import re
-import threading
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from icd.errors import SetupError, shorten
@@ -67,52 +65,6 @@ def refuse_address(uri: str) -> None:
     form = f"http://{uri}" if is_host else "sqlite:////FOLDER/mlflow.db"
     shown = without_password(uri)
     raise SetupError(f"MLFLOW_TRACKING_URI must be http(s)://HOST:PORT or a database, but got {shown!r}; try {form}")
-
-
-def run_ids(uri: str, uids: Mapping[str, str], stage: str, *, wait_s: float) -> tuple[dict[str, str], str]:
-    """Ask for the ids of the runs of one stage of several sweeps; changes nothing and raises nothing.
-
-    Args:
-        uri: Of the tracking server or database.
-        uids: Random id of each sweep, by name.
-        stage: Such as ``confirm``.
-        wait_s: How long to wait for all answers together.
-
-    Returns:
-        Id by tag ``icd.trial``, and why some may be missing; empty where all sweeps were asked for.
-    """
-    found: dict[str, str] = {}
-    database = sqlite_file(uri)
-    if database is not None and not database.exists():
-        return found, f"there is no {database}"
-    why = [f"{without_password(uri)} did not answer within {wait_s:g} s"]
-
-    def ask() -> None:
-        try:
-            for name, uid in uids.items():
-                found.update(_stage_runs(connect(uri), name, uid, stage))
-            why.clear()
-        except Exception as error:
-            why[:] = [f"{without_password(uri)}: {advice(error)}"]
-
-    thread = threading.Thread(target=ask, name="icd-run-ids", daemon=True)
-    thread.start()
-    thread.join(wait_s)
-    return dict(found), "".join(why)
-
-
-def _stage_runs(client: "MlflowClient", name: str, uid: str, stage: str) -> dict[str, str]:
-    experiment, token = client.get_experiment_by_name(name), None
-    runs: list[Any] = []
-    query = f"tags.`{TRIAL_TAG}` LIKE '{uid}/%' and tags.stage = '{stage}'"
-    while experiment is not None:
-        page = client.search_runs([experiment.experiment_id], query, page_token=token)
-        runs += page
-        token = page.token
-        if not token:
-            break
-    fullest = sorted(runs, key=fullest_first, reverse=True)  # of two with one tag the last one stays
-    return {run.data.tags[TRIAL_TAG]: run.info.run_id for run in fullest}
 
 
 def connect(uri: str) -> "MlflowClient":

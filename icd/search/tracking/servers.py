@@ -10,7 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,7 +28,7 @@ _DASHBOARD = (
 
 
 class Server(NamedTuple):
-    """A server that was started here."""
+    """A server that was started here, and the page that it answers with once it is ready."""
 
     process: "subprocess.Popen[bytes]"
     address: str
@@ -92,15 +92,10 @@ def _running(words: Sequence[str], environment: Mapping[str, str], log: Path) ->
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    for number, patience in ((signal.SIGTERM, _GRACE_S), (signal.SIGKILL, _GRACE_S)):
-        try:
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError, subprocess.TimeoutExpired):
             os.killpg(process.pid, number)
-        except ProcessLookupError:
-            break
-        try:
-            process.wait(patience)
-        except subprocess.TimeoutExpired:
-            continue
+            process.wait(_GRACE_S)
     process.wait()
 
 

@@ -33,9 +33,8 @@ from icd.worker.trial_metrics import stored_rows
 
 STAGE_TAG = "icd.stage"  # what a run of MLflow is: ``trial``, ``sweep``, ``arm`` or ``export``
 ARMS = "arms/"  # begins the names of the study's attributes that hold what confirmations and ablations found
-_FILES = ("config.yaml", "metrics.jsonl", "result.json", "grams.png", "grams.npz")
+_FILES = ("config.yaml", "metrics.jsonl", "result.json", "grams.npz")
 _FOUND = (REPORT_NAME, "confirmation.json")  # files of the whole sweep
-_SAID_OF_ARMS = ("statement", "winner")
 
 
 class SweepViews:
@@ -151,7 +150,8 @@ class SweepViews:
         top = best([r for r in records if r.stage == "search"], maximize=sweep.objectives[0].direction == "maximize")
         tags = {**view.tags, "stopped_by": str(attributes.get("stopped_by", ""))}
         tags |= {"best": f"{top.number:04d}"} if top is not None else {}
-        tags |= {"confirmed" if name == "statement" else name: value for name, value in self._said().items()}
+        if found := self._confirmed():
+            tags |= {"confirmed": str(found["statement"]), "winner": str(found["winner"])}
         totals = Row(len(ended), end_ms, self._counts(records, top))
         files = [name for name in _FOUND if (self.folder / name).exists()]
         mark = _digest(tags, totals.metrics, [(self.folder / name).read_bytes() for name in files])
@@ -161,14 +161,11 @@ class SweepViews:
         searched = [_state(record) for record in records if record.stage == "search"]
         counts = {f"trials/{state}": float(searched.count(state)) for state in ("complete", "pruned", "failed")}
         counts |= {"best/value": top.values[0]} if top is not None else {}
-        for found in self._found("confirm"):
+        if found := self._confirmed():
             counts["confirm/test_evaluations"] = float(found["test_evaluations"])
             means = {arm["label"]: arm["mean"] for arm in found["arms"] if arm["mean"] is not None}
             counts |= {f"confirm/{_path(label)}": mean for label, mean in means.items()}
         return counts
-
-    def _said(self) -> dict[str, str]:
-        return {name: str(found[name]) for found in self._found("confirm") for name in _SAID_OF_ARMS}
 
     # Arms
 
@@ -201,11 +198,11 @@ class SweepViews:
             end_ms=end_ms,
         )
 
-    def _found(self, stage: str) -> list[Mapping[str, Any]]:
-        """Give what the last list of a stage found, if there is one."""
-        names = [name for name in self.attributes if name.startswith(f"{ARMS}{stage}/")]
+    def _confirmed(self) -> Mapping[str, Any] | None:
+        """Give what the last confirmation found, if there was one."""
+        names = [name for name in self.attributes if name.startswith(f"{ARMS}confirm/")]
         newest = max(names, key=lambda name: int(name.rpartition("/")[2]), default=None)
-        return [self.attributes[newest]] if newest is not None else []
+        return self.attributes[newest] if newest is not None else None
 
 
 def follow(tracker: Tracker, views: SweepViews, ledger: Ledger) -> None:
@@ -228,7 +225,7 @@ def ask_for_summary(tracker: Tracker, views: SweepViews, ledger: Ledger, *, driv
     current = SweepViews(views.sweep, views.space, ledger.attributes, views.folder)
     tracker.want(SUMMARY, partial(current.summary, records, driven=driven))
     for view in current.arms(records):
-        tracker.want(view.key, partial(_same, view), view.mark)
+        tracker.want(view.key, lambda view=view: view, view.mark)  # type: ignore[misc]
 
 
 def epoch_row(step: int, metrics: Mapping[str, float], pair: str = "") -> Row:
@@ -248,15 +245,15 @@ def _state(record: TrialRecord) -> str:
 
 
 def _end_tags(record: TrialRecord) -> dict[str, str]:
-    tags = {"state": _state(record), "exit_reason": str(record.attributes.get("exit_reason", record.state))}
-    tags |= {"reason": record.reason}
-    tags |= {"engine": str(record.attributes["engine"])} if "engine" in record.attributes else {}
-    dead = noted_terms(record)
-    return {**tags, "dead_terms": "; ".join(term.sentence for term in dead)} if dead else tags
-
-
-def _same(view: RunView) -> RunView:
-    return view
+    known = record.attributes
+    tags = {
+        "state": _state(record),
+        "exit_reason": str(known.get("exit_reason", record.state)),
+        "reason": record.reason,
+    }
+    tags |= {"engine": str(known["engine"])} if "engine" in known else {}
+    dead = "; ".join(term.sentence for term in noted_terms(record))
+    return {**tags, "dead_terms": dead} if dead else tags
 
 
 def _digest(*parts: Any) -> str:

@@ -46,12 +46,7 @@ class _Wanted:
 
 
 class Tracker:
-    """Sends from a thread of its own and never raises into the caller.
-
-    Args:
-        announce: Takes one line for people; called from the thread.
-        warned: Whether the user knows already that the server cannot be reached.
-    """
+    """Sends from a thread of its own and never raises into the caller."""
 
     def __init__(self, announce: Announce, *, warned: bool = False) -> None:
         self._announce = announce

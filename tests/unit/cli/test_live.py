@@ -11,9 +11,9 @@ from rich.live import Live
 from icd.cli import display as live
 from icd.cli.display import LiveDisplay, end_line
 from icd.config.sweep import Objective
+from icd.search.controller.controller import RunningTrial
 from icd.search.core.messages import Heartbeat
 from icd.search.core.records import TrialRecord
-from icd.search.core.run_context import RunningTrial
 
 
 class Sweep:

@@ -108,8 +108,8 @@ def test_a_search_task_that_asks_for_test_images_is_refused(name: str, tmp_path:
     data = {"name": name, "measure_on": "test", **path}
     document = {"data": data, "student": "resnet8", "method": "cross_entropy", "training": DATASETS[name].preset}
     for stage in ("search", "ablate"):
-        task = Attempt(number=3, attempt=1, config=document, sweep=str(tmp_path), root=str(tmp_path), stage=stage)
-        outcome = train_attempt(task, SharedInputs(), lambda epoch: True, progress=lambda *where: None)
+        attempt = Attempt(number=3, attempt=1, config=document, sweep=str(tmp_path), root=str(tmp_path), stage=stage)
+        outcome = train_attempt(attempt, SharedInputs(), lambda epoch: True, progress=lambda *where: None)
         assert outcome.kind == "setup"
         assert "data.measure_on: must be val: only a confirmation sees test images, but got 'test'" in outcome.reason
 

@@ -11,8 +11,7 @@ import pytest
 
 from icd.errors import UsageError
 from icd.results.benchmark import Entry, entries
-from icd.results.benchmark_table import Cell, Table, read_benchmark, reported, with_run_ids
-from icd.results.benchmark_text import written
+from icd.results.benchmark_table import Cell, Table, read_benchmark, reported, written
 from icd.results.outcome import Arm, Comparison, Run
 from icd.search.study.sweep_study import LIST_NUMBERS
 from tests.tables import confirmed, document, searched
@@ -157,18 +156,6 @@ def test_reported_numbers_stand_beside_their_pair(root: Path) -> None:
     assert read_benchmark("paper", entries(sampled), root).cells[0].reported is None
 
 
-# Runs in MLflow
-
-
-def test_every_value_has_its_run_s_id(root: Path, found: list[Entry]) -> None:
-    told(root, found[:2], VALUES)
-    before = read_benchmark("my_table", found, root)
-    nothing = with_run_ids(before, root)
-    assert nothing.untracked == f"there is no {root / 'mlflow.db'}"
-    assert not (root / "mlflow.db").exists()
-    assert nothing.cells[0].mlflow_runs == ("", "", "")
-
-
 # As text
 
 
@@ -189,10 +176,9 @@ CELL = Cell(
     runs=("f00d/0004", "f00d/0005"),
     reported=56.09,
     finished=True,
-    mlflow_runs=("ab12", ""),
 )
 BETTER = replace(
-    CELL, row="iCD-KD", sweep="my_table.iCD-KD", runs=("f00d/0009",), mlflow_runs=("cd34",), reported=None,
+    CELL, row="iCD-KD", sweep="my_table.iCD-KD", runs=("f00d/0009",), reported=None,
     arm=reached({101: 62.0}, trial=1, mean=62.0, failures={102: "diverged"}),
 )  # fmt: skip
 NOTHING = Cell(row="sp", column="all", sweep="my_table.sp", arm=reached({}), per="GPU")
@@ -214,7 +200,6 @@ def table(**changes: Any) -> Table:
         seeds=2,
         finished=False,
         statement="iCD-KD has the highest mean.",
-        untracked="the server is away",
     )
     return replace(whole, **changes)
 
@@ -239,12 +224,10 @@ def test_markdown() -> None:
         "\n"
         "## Runs\n"
         "\n"
-        "- cross_entropy, all: sweep my_table.cross_entropy, trial 3; MLflow runs by seed: 101 ab12, "
-        "102 icd.trial=f00d/0005\n"
-        "- iCD-KD, all: sweep my_table.iCD-KD, trial 1; MLflow runs by seed: 101 cd34\n"
+        "- cross_entropy, all: sweep my_table.cross_entropy, trial 3; icd.trial of its MLflow runs by seed: "
+        "101 f00d/0004, 102 f00d/0005\n"
+        "- iCD-KD, all: sweep my_table.iCD-KD, trial 1; icd.trial of its MLflow runs by seed: 101 f00d/0009\n"
         "- sp, all: sweep my_table.sp, nothing confirmed\n"
-        "\n"
-        "Some runs have no id here: the server is away.\n"
     )
 
 
@@ -253,12 +236,11 @@ def test_csv() -> None:
     assert [row["row"] for row in rows] == ["cross_entropy", "iCD-KD", "sp"]
     assert rows[0] | {"against": "", "verdict": ""} == rows[0]
     assert rows[0]["icd_trials"] == "f00d/0004 f00d/0005"
-    assert rows[0]["mlflow_runs"] == "ab12 -"
     expected = {"mean": "62.0000", "sd": "", "n": "1", "values": "101:62.0000", "against": "cross_entropy"}
     expected |= {"difference": "2.0000", "low": "0.5000", "high": "3.5000", "p": "0.0123", "verdict": "better"}
     expected |= {"reported": "", "hours": "1.2500", "per": "GPU", "trial": "1", "sweep": "my_table.iCD-KD"}
     assert rows[1] | expected == rows[1]
-    assert (rows[2]["mean"], rows[2]["trial"], rows[2]["mlflow_runs"]) == ("", "", "")
+    assert (rows[2]["mean"], rows[2]["trial"], rows[2]["icd_trials"]) == ("", "", "")
 
 
 def test_latex() -> None:
@@ -266,9 +248,7 @@ def test_latex() -> None:
     comments = [line for line in text.splitlines() if line.startswith("%")]
     assert comments[0].endswith("+ and - mark differences from cross_entropy")
     assert comments[1] == "% where the chance of any false one among 1 comparisons is 0.05"
-    assert comments[2].startswith(
-        "% cross_entropy, all: sweep my_table.cross_entropy, trial 3; MLflow runs by seed: 101 ab12"
-    )
+    assert comments[2].startswith("% cross_entropy, all: sweep my_table.cross_entropy, trial 3; icd.trial of its")
     assert text.splitlines()[len(comments) :] == [
         r"\begin{tabular}{lc}",
         r"\toprule",

@@ -15,7 +15,7 @@ from icd.results.read_outcome import outcome_of
 from icd.results.sentences import statement_of
 from icd.results.stats import expected_maximum
 from icd.results.tables import outcome_lines
-from icd.search.study.locks import DriverLock
+from icd.search.study.locks import driver_lock
 from tests.confirming import Confirming, confirming, gaps, searched
 from tests.driving import EPOCHS
 
@@ -46,12 +46,12 @@ def test_numbers_are_those_of_the_runs(tmp_path: Path) -> None:
     def value(arm: str, seed: int) -> float:
         return gaps(trial_4=4, trial_3=0.3)(arm, seed) + (arm == "KD") * seed % 2 / 10
 
-    while (task := hand.driver.next_attempt()) is not None:
-        attributes = hand.record(task).attributes
+    while (attempt := hand.driver.next_attempt()) is not None:
+        attributes = hand.record(attempt).attributes
         last = value(attributes["arm"], attributes["seed"])
         for epoch, top1 in ((1, 10.0), (2, last + 20), (3, last + 20), (EPOCHS, last)):
-            hand.epoch(task, epoch, top1, seconds=2.5)
-        hand.end(task)
+            hand.epoch(attempt, epoch, top1, seconds=2.5)
+        hand.end(attempt)
     found, seeds = hand.found, (101, 102, 103)
     assert (found.sweep, found.metric, found.train_on, found.planned_seeds) == ("tiny", "test/top1", "train+val", 3)
     assert (found.test_evaluations, found.seconds, found.finished, found.faults) == (
@@ -95,12 +95,12 @@ def test_a_finalist_that_failed_on_a_seed_comes_after_the_others(tmp_path: Path)
 @pytest.mark.parametrize(("adaptive", "failed"), [(False, 1), (True, 3)])
 def test_runs_that_failed_leave_the_verdict_to_the_others(tmp_path: Path, *, adaptive: bool, failed: int) -> None:
     hand = confirming(searched(tmp_path), against=["KD"], seeds=5, top=1, adaptive=adaptive)
-    while (task := hand.driver.next_attempt()) is not None:
-        attributes = hand.record(task).attributes
+    while (attempt := hand.driver.next_attempt()) is not None:
+        attributes = hand.record(attempt).attributes
         if attributes["arm"] == "KD" and attributes["seed"] in hand.plan.seeds[:failed]:
-            hand.end(task, "diverged", "loss term 'kd' must be finite")
+            hand.end(attempt, "diverged", "loss term 'kd' must be finite")
         else:
-            hand.run(task, GAIN)
+            hand.run(attempt, GAIN)
     (item,) = hand.found.comparisons
     assert (item.seeds, item.verdict) == (5 - failed, "better")
     assert (item.p or 1) < 0.05
@@ -287,7 +287,7 @@ def test_requests_that_cannot_be(tmp_path: Path, capsys: pytest.CaptureFixture[s
         code, _, err = command(capsys, *where, *words)
         assert code == 2
         assert words[0] in err
-    with DriverLock(hand.folder):
+    with driver_lock(hand.folder):
         code, _, err = command(capsys, *where)
     assert code == 5
     assert "is driven by" in err

@@ -53,10 +53,10 @@ def no_other_database(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def searched(root: Path, **changes: Any) -> Hand:
     hand = Hand(root, **{**CHANGES, **changes})
-    while (task := hand.driver.next_attempt()) is not None:
-        hand.epoch(task, EPOCHS, REACHED[task.number][SMALL])
-        hand.epoch(task, 2 * EPOCHS, REACHED[task.number][LARGE])
-        hand.end(task)
+    while (attempt := hand.driver.next_attempt()) is not None:
+        hand.epoch(attempt, EPOCHS, REACHED[attempt.number][SMALL])
+        hand.epoch(attempt, 2 * EPOCHS, REACHED[attempt.number][LARGE])
+        hand.end(attempt)
     return hand
 
 
@@ -72,20 +72,20 @@ def value(arm: str, seed: int, pair: str) -> float:
     return {SMALL: 50.0, LARGE: 60.0}[pair] + gains.get((arm, pair), 0.0) + noise(seed) + own
 
 
-def run(hand: Confirming, task: Attempt, reached: OnPair = value) -> None:
-    attributes = hand.record(task).attributes
+def run(hand: Confirming, attempt: Attempt, reached: OnPair = value) -> None:
+    attributes = hand.record(attempt).attributes
     for place, pair in enumerate((SMALL, LARGE)):
         last = reached(attributes["arm"], attributes["seed"], pair)
-        hand.epoch(task, (place + 1) * EPOCHS - 1, last + 10)
-        hand.epoch(task, (place + 1) * EPOCHS, last)
-    hand.end(task)
+        hand.epoch(attempt, (place + 1) * EPOCHS - 1, last + 10)
+        hand.epoch(attempt, (place + 1) * EPOCHS, last)
+    hand.end(attempt)
 
 
 def finish(hand: Confirming, reached: OnPair = value, most: int = 1000) -> list[str]:
     done: list[str] = []
-    while len(done) < most and (task := hand.driver.next_attempt()) is not None:
-        done.append(str(hand.record(task).baseline))
-        run(hand, task, reached)
+    while len(done) < most and (attempt := hand.driver.next_attempt()) is not None:
+        done.append(str(hand.record(attempt).baseline))
+        run(hand, attempt, reached)
     return done
 
 
@@ -93,11 +93,11 @@ def test_every_arm_is_trained_on_every_pair(tmp_path: Path) -> None:
     hand = confirming(searched(tmp_path))
     assert [arm.label for arm in hand.plan.arms] == ["trial 2", "trial 1", "KD", "iCD-KD"], "finalists by rank"
     assert [arm.search_value for arm in hand.plan.arms] == [50.0, 60.5, None, None]
-    task = hand.driver.next_attempt()
-    assert task is not None
-    run(hand, task)
-    assert (task.number, list(task.runs), task.stage) == (LIST_NUMBERS, [SMALL, LARGE], "confirm")
-    documents = list(task.runs.values())
+    attempt = hand.driver.next_attempt()
+    assert attempt is not None
+    run(hand, attempt)
+    assert (attempt.number, list(attempt.runs), attempt.stage) == (LIST_NUMBERS, [SMALL, LARGE], "confirm")
+    documents = list(attempt.runs.values())
     assert [document["student"]["arch"] for document in documents] == ["resnet8", "resnet14"]
     weight = hand.ledger.record(2).params["method.cluster_weight"]
     assert {document["method"]["cluster_weight"] for document in documents} == {weight}
@@ -156,11 +156,11 @@ def test_drivers_that_are_killed_between_trials_lose_and_repeat_nothing(tmp_path
     cut, trained = confirming(searched(tmp_path / "cut"), top=1, against=["KD"]), list[str]()
     while fresh := finish(cut, most=2):
         trained += fresh
-        if (task := cut.driver.next_attempt()) is not None:  # under way when its driver is killed
+        if (attempt := cut.driver.next_attempt()) is not None:  # under way when its driver is killed
             cut = cut.again()
             retaken = cut.driver.next_attempt()
             assert retaken is not None
-            assert (retaken.number, retaken.attempt) == (task.number, task.attempt + 1)
+            assert (retaken.number, retaken.attempt) == (attempt.number, attempt.attempt + 1)
             run(cut, retaken)
             trained.append(str(cut.record(retaken).baseline))
     assert trained == names
@@ -171,16 +171,18 @@ def test_drivers_that_are_killed_between_trials_lose_and_repeat_nothing(tmp_path
 def test_an_end_that_was_not_told_is_told_after_another_round_was_begun(tmp_path: Path) -> None:
     hand = confirming(searched(tmp_path), top=1, against=["KD"], seeds=2)
     finish(hand, most=1)
-    task = hand.driver.next_attempt()
-    assert task is not None
-    attributes = hand.record(task).attributes
+    attempt = hand.driver.next_attempt()
+    assert attempt is not None
+    attributes = hand.record(attempt).attributes
     for epoch, pair in ((EPOCHS - 1, SMALL), (EPOCHS, SMALL), (2 * EPOCHS, LARGE)):
-        hand.epoch(task, epoch, value(attributes["arm"], attributes["seed"], pair))
-    hand.ledger.tell(task.number, "complete", [50.0], members={SMALL: 40.0, LARGE: 60.0})  # then its driver is killed
+        hand.epoch(attempt, epoch, value(attributes["arm"], attributes["seed"], pair))
+    hand.ledger.tell(
+        attempt.number, "complete", [50.0], members={SMALL: 40.0, LARGE: 60.0}
+    )  # then its driver is killed
     again = hand.again(anew=True, asked={"top": 1, "against": ["KD"], "seeds": 2})
     assert again.plan.round == 2
     follow(again.tracker, again.driver.recorder.views, again.ledger)
-    view = again.tracker.ends[trial_key(task.number)]()
+    view = again.tracker.ends[trial_key(attempt.number)]()
     assert view.totals is not None
     assert view.totals.metrics["final/large/test/top1"] == 60.0
     assert [row.step for row in view.rows] == [EPOCHS - 1, EPOCHS, 2 * EPOCHS]

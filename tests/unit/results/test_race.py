@@ -47,12 +47,12 @@ def test_two_further_seeds_choose_the_finalists(tmp_path: Path) -> None:
 def test_a_trial_that_broke_in_the_race_is_no_finalist(tmp_path: Path) -> None:
     hand = racing(tmp_path)
     for _ in range(3 * SEEDS):
-        task = hand.driver.next_attempt()
-        assert task is not None
-        if hand.record(task).attributes["arm"] == "trial 3":
-            hand.ledger.tell(task.number, "failed", reason="KeyError: 'x'")
+        attempt = hand.driver.next_attempt()
+        assert attempt is not None
+        if hand.record(attempt).attributes["arm"] == "trial 3":
+            hand.ledger.tell(attempt.number, "failed", reason="KeyError: 'x'")
         else:
-            hand.run(task, lambda arm, seed: 50.0)
+            hand.run(attempt, lambda arm, seed: 50.0)
     order = in_race_order(hand.ledger, hand.ledger.records(), 3)
     assert {record.number for record in order} == {1, 2}
 

@@ -61,7 +61,7 @@ def run_attempt(tmp_path: Path) -> Mapping[str, float]:
     config, _ = read_data(
         read_trial(Document(TRIAL, "trial")), TrialFolders(root=tmp_path / "root", data_root=tmp_path)
     )
-    task = Attempt(
+    attempt = Attempt(
         number=0,
         attempt=1,
         config=config.to_data(),
@@ -76,7 +76,7 @@ def run_attempt(tmp_path: Path) -> Mapping[str, float]:
         said.append(epoch)
         return True
 
-    outcome = train_attempt(task, SharedInputs(), note, progress=lambda *where: None)
+    outcome = train_attempt(attempt, SharedInputs(), note, progress=lambda *where: None)
     assert outcome.kind == "complete", outcome.reason
     return said[-1].metrics
 

@@ -7,8 +7,8 @@ import pytest
 
 from icd.config.read_sweep import read_sweep
 from icd.config.yaml import Document
-from icd.search.core.location import Location
-from icd.search.core.messages import Down, EpochDone, Prepare, Prepared, Refused, Up
+from icd.search.core.attempts import Location
+from icd.search.core.messages import EpochDone, Prepare, Prepared, Refused, Up
 from icd.search.settings import Settings, preparation
 from icd.search.suggest.search_space import SearchSpace
 from icd.worker.main import prepare
@@ -20,9 +20,6 @@ class Quiet:
     """A way to a driver who asks for nothing."""
 
     location = Location(host="here")
-
-    def receive(self) -> Down:
-        raise AssertionError("nobody waits")
 
     def send(self, message: Up) -> None:
         pass

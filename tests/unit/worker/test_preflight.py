@@ -12,7 +12,7 @@ from icd.errors import SetupError
 from icd.fields import FieldError
 from icd.search import run_sweep
 from icd.search.core.preparation import PreflightResult
-from icd.search.session import _check_end
+from icd.search.session import _check_fit
 from icd.search.settings import Settings
 
 FILE = Path(__file__).parents[3] / "search_spaces" / "quickstart.yaml"
@@ -31,13 +31,11 @@ def test_a_store_that_mlflow_no_longer_takes_is_refused_at_once(
 
 def test_gpu_hours_alone_need_gpus() -> None:
     sweep = replace(load_sweep(FILE), budget=Budget(gpu_hours=1.0))
-    prepared = PreflightResult(
-        data_digest="", data="", num_classes=2, teachers={}, teacher_lines=(), probed=0, gpus=0, device="cpu"
-    )
+    prepared = PreflightResult(data_digest="", num_classes=2, teachers={}, device="cpu")
     with pytest.raises(SetupError, match=r"budget\.gpu_hours: must not be the only limit"):
-        _check_end(sweep, prepared)
-    _check_end(sweep, replace(prepared, gpus=1))
-    _check_end(replace(sweep, budget=Budget(gpu_hours=1.0, hours=1.0)), prepared)
+        _check_fit(sweep, prepared)
+    _check_fit(sweep, replace(prepared, gpus=1))
+    _check_fit(replace(sweep, budget=Budget(gpu_hours=1.0, hours=1.0)), prepared)
 
 
 @pytest.mark.parametrize("gpus", [1.5, 2])

@@ -10,21 +10,17 @@ from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import wait as wait_for
 from pathlib import Path
 
+from icd.config.sweep import Resources
 from icd.errors import SetupError
-from icd.search.core.attempts import PREPARE_RETRIES, RETRIES, AttemptResult, Policy, ResultKind
-from icd.search.core.location import Location, is_quarantined
-from icd.search.core.messages import (
-    Continue,
-    EpochDone,
-    Finished,
-    Heartbeat,
-    Line,
-    Prepare,
-    Prepared,
-    Refused,
-    Run,
-    Stop,
-    Up,
+from icd.search.core import messages
+from icd.search.core.attempts import (
+    PREPARE_RETRIES,
+    RETRIES,
+    AttemptResult,
+    Location,
+    Policy,
+    ResultKind,
+    is_quarantined,
 )
 from icd.search.core.preparation import PreflightRequest, PreflightResult
 from icd.search.executors.attempt_tracker import AttemptTracker, nowhere_left
@@ -72,26 +68,19 @@ class LocalExecutor:
     def prepare(
         self, request: PreflightRequest, say: Callable[[str], None], stop: Callable[[], bool]
     ) -> PreflightResult:
-        """Make ready in a worker; the others start meanwhile.
-
-        Raises:
-            SetupError: If the worker died again and again.
-            IcdError: What ``run_preflight`` raised there.
-            Interrupted: If ``stop`` said so.
-        """
         self.start()
         worker, told, deaths = self.workers[0], False, 0
-        worker.send(Prepare(request))
+        worker.send(messages.Prepare(request))
         while True:
             for heard, message in self._messages():
                 if heard is not worker:
                     continue
                 match message:
-                    case Line():
+                    case messages.Line():
                         say(message.text)
-                    case Prepared():
+                    case messages.Prepared():
                         return message.result
-                    case Refused():
+                    case messages.Refused():
                         raise message.error
                     case None:
                         told, deaths = False, deaths + 1
@@ -100,17 +89,12 @@ class LocalExecutor:
                             raise SetupError(died)
                         say(f"{died}; retry {deaths}/{PREPARE_RETRIES}")
                         worker.start(self.launch, self.threads)
-                        worker.send(Prepare(request))
+                        worker.send(messages.Prepare(request))
             if stop() and not told:
-                worker.send(Stop())
+                worker.send(messages.Order.STOP)
                 told = True
 
     def run(self, policy: Policy, tick: Callable[[], None]) -> None:
-        """Start what the policy gives and tell it what happens, until it is finished.
-
-        Raises:
-            SetupError: If every location is quarantined.
-        """
         self._tracker = tracker = AttemptTracker(policy)
         while not policy.done:
             self._give(tracker)
@@ -123,7 +107,6 @@ class LocalExecutor:
             tick()
 
     def close(self) -> None:
-        """End all workers: politely by closing their pipes, then by force."""
         for worker in self.workers:
             worker.close_pipe()
         deadline = time.monotonic() + GRACE_S
@@ -133,8 +116,7 @@ class LocalExecutor:
             worker.signal(signal.SIGKILL)
             wait(worker.child, GRACE_S)
 
-    def progress(self) -> Mapping[int, Heartbeat]:
-        """Give the last step of every trial under way."""
+    def progress(self) -> Mapping[int, messages.Heartbeat]:
         return self._tracker.progress() if self._tracker is not None else {}
 
     def _give(self, tracker: AttemptTracker) -> None:
@@ -151,23 +133,23 @@ class LocalExecutor:
                 worker.start(self.launch, self.threads)
             worker.attempt = attempt.name
             tracker.begin(attempt, worker.location, worker.child.pid if worker.child else 0)
-            worker.send(Run(attempt))
+            worker.send(messages.Run(attempt))
 
-    def _hear(self, worker: WorkerProcess, message: Up | None, tracker: AttemptTracker) -> None:
+    def _hear(self, worker: WorkerProcess, message: messages.Up | None, tracker: AttemptTracker) -> None:
         name = worker.attempt
         if message is None:
             kind, reason = self._cause(worker)
             worker.attempt = ""
             self._note(worker, tracker.died(name, lambda _: (kind, f"{reason}; see {worker.log}")))
             return
-        if isinstance(message, Finished):
+        if isinstance(message, messages.Finished):
             worker.attempt = ""
             self._note(worker, message.result)
             if message.result.unclean:
                 worker.kill()
         go = tracker.hear(name, message)
-        if isinstance(message, EpochDone):
-            worker.send(Continue() if go else Stop())
+        if isinstance(message, messages.EpochDone):
+            worker.send(messages.Order.CONTINUE if go else messages.Order.STOP)
 
     def _note(self, worker: WorkerProcess, result: AttemptResult | None) -> None:
         if result is not None and result.kind in RETRIES:
@@ -179,7 +161,25 @@ class LocalExecutor:
         self._oom_seen = oom_kills()
         return cause
 
-    def _messages(self) -> list[tuple[WorkerProcess, Up | None]]:
+    def _messages(self) -> list[tuple[WorkerProcess, messages.Up | None]]:
         """Wait a little for what workers say; None stands for the end of a process."""
         pipes = {worker.pipe: worker for worker in self.workers if worker.pipe is not None}
         return [(pipes[pipe], pipes[pipe].read()) for pipe in wait_for(list(pipes), _TICK_S)]  # type: ignore[index]
+
+
+def partition_devices(resources: Resources, num_cpus: int, gpus: Sequence[str]) -> list[str]:
+    """Divide the machine: for every trial at a time the GPU it may see, empty for none.
+
+    Raises:
+        SetupError: If not one trial fits.
+    """
+    wanted = resources.gpus_of_a_trial(bool(gpus))
+    fitting = int(num_cpus / resources.cpus_per_trial)
+    shares = [gpu for _ in range(int(1 / wanted + 1e-9)) for gpu in gpus] if wanted else [""] * fitting
+    divided = shares[:fitting][: resources.max_concurrent]
+    if not divided:
+        raise SetupError(
+            f"no trial fits: it needs {resources.cpus_per_trial:g} CPUs and {wanted:g} GPUs, "
+            f"but this machine has {num_cpus} and {len(gpus)}; change resources"
+        )
+    return divided

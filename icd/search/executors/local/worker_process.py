@@ -14,8 +14,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Protocol
 
-from icd.search.core.attempts import ResultKind
-from icd.search.core.location import Location
+from icd.search.core.attempts import Location, ResultKind
 from icd.search.core.messages import Down, Up
 
 GRACE_S = 5.0
@@ -53,20 +52,13 @@ def launch_python(pipe: int, environment: Mapping[str, str], log: Path) -> Child
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class WorkerProcess:
-    """One worker, whose process may be replaced.
+    """One worker, whose process may be replaced."""
 
-    Attributes:
-        log: What it prints.
-        location: This machine and the GPU that it may see.
-        attempt: Name of the attempt it has in hand; empty where it is free.
-        pipe: To it; None where there is no process.
-    """
-
-    log: Path
-    location: Location
-    attempt: str = ""
+    log: Path  # what it prints
+    location: Location  # this machine and the GPU that it may see
+    attempt: str = ""  # name of the attempt it has in hand; empty where it is free
     child: Child | None = None
-    pipe: Connection | None = None
+    pipe: Connection | None = None  # to it; None where there is no process
 
     @property
     def running(self) -> bool:

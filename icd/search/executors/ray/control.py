@@ -14,7 +14,7 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from icd.search.core.messages import Down, Shutdown, Up
+from icd.search.core.messages import Down, Order, Up
 
 _ANSWER_S = 10.0
 
@@ -41,7 +41,7 @@ class Control:
 
     def order(self, name: str) -> Down | None:
         """Give a worker its order; None where there is none, or none is known."""
-        return None if self._orders is None else self._orders.get(name, Shutdown())
+        return None if self._orders is None else self._orders.get(name, Order.SHUTDOWN)
 
 
 class ControlOwner:

@@ -20,18 +20,17 @@ from ray.exceptions import RayError
 from icd.config.sweep import Resources
 from icd.errors import Interrupted, SetupError
 from icd.search.core.attempts import PREPARE_RETRIES, Attempt, Policy
-from icd.search.core.messages import Heartbeat, Line, Prepare, Prepared, Refused, Run, Stop
+from icd.search.core.messages import Heartbeat, Line, Order, Prepare, Prepared, Refused
 from icd.search.core.preparation import PreflightRequest, PreflightResult
-from icd.search.executors.ray.autoscaler import AutoscalerRequest
-from icd.search.executors.ray.cluster import Cluster, signals_kept
+from icd.search.executors.ray.cluster import Cluster
+from icd.search.executors.ray.connection import signals_kept
 from icd.search.executors.ray.control import ControlOwner
 from icd.search.executors.ray.exit_reasons import ExitClassifier, last_line
 from icd.search.executors.ray.internals import keep_credentials, trials_end_alone
-from icd.search.executors.ray.storage_check import check_bucket, check_folder
+from icd.search.executors.ray.nodes import check_storage
 from icd.search.executors.ray.trial_tracker import TrialTracker
 from icd.search.executors.ray.tune_adapter import Quiet, TrackerScheduler, TrackerSearcher, trial_name
-from icd.search.executors.ray.worker import PREPARE, HeedsSigterm, Preparer, run_attempt
-from icd.storage.bucket import bucket_of
+from icd.search.executors.ray.worker import PREPARE, HeedsSigterm, Preparer, run_in_tune
 from icd.worker.main import AttemptFunction
 
 _TICK_S = 0.2
@@ -39,13 +38,6 @@ _TICK_S = 0.2
 
 class RayExecutor:
     """Runs attempts in Ray Tune.
-
-    Args:
-        resources: What a trial is given, and how many run at a time.
-        folder: The sweep's; on a cluster every node must see it.
-        address: ``local`` starts a Ray of our own; ``auto``, or host:port, joins one.
-        announce: Told which cluster it is.
-        attempt: For tests, in place of ``icd.worker.run_trial.train_attempt``.
 
     Raises:
         SetupError: If there is no such cluster, or no trial fits on it.
@@ -64,26 +56,14 @@ class RayExecutor:
     ) -> None:
         self.folder, self._attempt = folder, attempt
         self.cluster = Cluster(resources, address, announce)
-        self._most = (resources.max_concurrent or 0) if resources.autoscale else 0
         self.control = ControlOwner()
         self.tracker: TrialTracker | None = None
 
     def prepare(
         self, request: PreflightRequest, say: Callable[[str], None], stop: Callable[[], bool]
     ) -> PreflightResult:
-        """Make ready in a process that has what a trial has.
-
-        Raises:
-            SetupError: If a node does not share the sweep's folder, or the process died again and again.
-            IcdError: What ``run_preflight`` raised there.
-            Interrupted: If ``stop`` said so.
-        """
         if not self.cluster.local:
-            bucket = bucket_of(self.folder.parent.parent)
-            if bucket is None:
-                check_folder(self.cluster.hosts(), self.folder)
-            else:
-                check_bucket(self.cluster.hosts(), bucket.url)
+            check_storage(self.cluster.hosts(), self.folder)
         exits, deaths = ExitClassifier(self.cluster), 0
         while True:
             try:
@@ -114,7 +94,7 @@ class RayExecutor:
         done, begun = preparer.prepare.remote(self.control.name, Prepare(request)), False
         try:
             while True:
-                self.control.put({PREPARE: Stop() if stop() else None})
+                self.control.put({PREPARE: Order.STOP if stop() else None})
                 ready, _ = ray.wait([done], timeout=_TICK_S)
                 for _, message in self.control.take(wait=bool(ready)):
                     begun = True
@@ -130,18 +110,11 @@ class RayExecutor:
                 ray.kill(preparer)
 
     def run(self, policy: Policy, tick: Callable[[], None]) -> None:
-        """Start what the policy gives and tell it what happens, until it is finished.
-
-        Raises:
-            SetupError: If Tune itself failed.
-        """
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
         keep_credentials()
-        demand = AutoscalerRequest(self.cluster.bundle(), self.cluster.labels, self._most)
-        with signals_kept(), contextlib.ExitStack() as leaving:
-            leaving.callback(demand.ask, 0)
+        with signals_kept():
             while not policy.done:
-                self.tracker = tracker = TrialTracker(policy, tick, self.cluster, self.control, demand)
+                self.tracker = tracker = TrialTracker(policy, tick, self.cluster, self.control)
                 try:
                     with trials_end_alone():
                         self._tuner(tracker).fit()
@@ -178,30 +151,23 @@ class RayExecutor:
         )
 
     def close(self) -> None:
-        """Leave the cluster, and end it where it is our own."""
         self.control.close()
         self.cluster.close()
 
     def progress(self) -> Mapping[int, Heartbeat]:
-        """Give the last step of every trial under way, as far as it is known."""
         return self.tracker.progress() if self.tracker is not None else {}
 
     def _fresh_experiment(self) -> str:
         """Name an experiment that nobody has used; what earlier ones left is removed, since nothing reads it."""
-        parent = self.folder / "tune"
-        used = [int(path.name) for path in parent.glob("*") if path.name.isdecimal()]
-        for number in used:
-            shutil.rmtree(parent / str(number), ignore_errors=True)
-        name = str(max(used, default=0) + 1)
-        (parent / name).mkdir(parents=True)
-        return name
+        shutil.rmtree(self.folder / "tune", ignore_errors=True)
+        return str(time.time_ns())
 
 
 def _trainable(attempt: AttemptFunction | None) -> Callable[[dict[str, Any]], None]:
     """What runs as a trial of Tune's: one attempt."""
 
     def trial(config: dict[str, Any]) -> None:
-        run_attempt(config["control"], Run(Attempt(**json.loads(config["attempt"]))), attempt)
+        run_in_tune(config["control"], Attempt(**json.loads(config["attempt"])), attempt)
 
     trial.__mixins__ = (HeedsSigterm,)  # type: ignore[attr-defined] # Tune makes it a base of its trainable
     return trial

@@ -7,12 +7,10 @@ several times a second, and would spend all retries of a trial in one.
 import re
 import time
 
-from icd.search.core.attempts import ResultKind
-from icd.search.core.location import Location
-from icd.search.core.machine import used_memory
+from icd.search.core.attempts import Location, ResultKind
 from icd.search.executors.local.worker_process import oom_kills
 from icd.search.executors.ray.cluster import Cluster
-from icd.search.executors.ray.internals import RAISED
+from icd.search.executors.ray.internals import RAISED, used_memory
 
 _TICK_S = 0.2
 _NODE_LOSS_S = 2.0  # how long a lost node may look alive

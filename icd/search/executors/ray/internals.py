@@ -19,12 +19,12 @@ from ray.tune.experiment import Trial
 # Dotted name: why no public one will do.
 USES: Mapping[str, str] = {
     "ray._private.state.state.get_draining_nodes": "only the autoscaler is told which nodes are taken back",
+    "ray._private.utils.get_used_memory": "what the memory monitor compares, in a container as on a machine",
     "ray._private.worker.print_to_stdstream": "Ray's listener prints on stdout, where --json writes",
     "ray._private.ray_constants.ENABLE_RAY_CLUSTER": "no setting binds a Ray of our own to loopback on Linux",
     "ray._raylet.Config.initialize": "token settings are read once for each process, a driver may need others",
     "ray._raylet.AuthenticationTokenLoader.instance": "likewise",
     "ray._raylet.GcsClient": "ray.init() tries for a quarter of an hour; this has a time limit",
-    "ray.autoscaler.v2.utils.is_autoscaler_v2": "Ray remembers the answer of the first cluster of a process",
     "ray.tune.execution.class_cache.ENV_VARS_TO_PROPAGATE": "Tune writes AWS keys into the command lines of workers",
     "ray.tune.execution.tune_controller.RayActorManager": "Tune ends the experiment for an exception it does not know",
     "ray.air.execution._internal.RayActorManager._actor_task_failed": "likewise",
@@ -41,6 +41,11 @@ def draining_nodes() -> dict[str, int]:
     """Nodes that are taken back, and until when: milliseconds since 1970; 0 for no limit."""
     state: Any = ray._private.state.state
     return dict(state.get_draining_nodes())
+
+
+def used_memory() -> int:
+    """Count the bytes in use on this machine, as Ray's memory monitor does."""
+    return int(ray._private.utils.get_used_memory())
 
 
 def print_instead(printer: Any) -> Any:

@@ -1,15 +1,17 @@
 """Who may reach a Ray: a cluster of our own is bound to loopback and has a token; one open to others is not joined."""
 
 import contextlib
+import ipaddress
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
+import psutil
 import ray
 
 from icd.errors import SetupError
-from icd.search.executors.ray.sockets import Listener, family, listeners
 
 _ANSWER_S = 30.0
 # Run with authentication switched off. Success means that anybody may run code on the cluster.
@@ -26,9 +28,36 @@ except ray.exceptions.AuthenticationError:
 _OPEN, _SHUT = 0, 3
 
 
+class Listener(NamedTuple):
+    """A listening TCP socket and a process that has it."""
+
+    pid: int
+    address: str
+    port: int
+
+
+def listeners(pid: int) -> set[Listener]:
+    """Find the listening sockets of a process and of all below it; of those that end meanwhile, none."""
+    wanted = {pid}
+    with contextlib.suppress(psutil.NoSuchProcess):
+        wanted |= {child.pid for child in psutil.Process(pid).children(recursive=True)}
+    return {
+        Listener(found.pid, found.laddr.ip, found.laddr.port)
+        for found in psutil.net_connections(kind="tcp")
+        if found.status == psutil.CONN_LISTEN and found.pid in wanted
+    }
+
+
+def is_loopback(address: str) -> bool:
+    """Whether this machine alone can reach an address."""
+    parsed = ipaddress.ip_address(address)
+    mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
+    return (mapped or parsed).is_loopback
+
+
 def exposed(before: set[Listener]) -> list[Listener]:
     """Give the sockets of this process and its children that others can reach and that are newer than ``before``."""
-    return sorted(listener for listener in listeners(family(os.getpid())) - before if not listener.loopback)
+    return sorted(listener for listener in listeners(os.getpid()) - before if not is_loopback(listener.address))
 
 
 def write_token(folder: Path) -> Path:
@@ -40,11 +69,7 @@ def write_token(folder: Path) -> Path:
 
 
 def is_open(address: str) -> bool | None:
-    """Whether a cluster takes commands from one who has no token; None where that cannot be found out.
-
-    Args:
-        address: HOST:PORT of its GCS, which answers.
-    """
+    """Whether a cluster takes commands from one who has no token; None where that cannot be found out."""
     with contextlib.suppress(subprocess.TimeoutExpired):
         done = subprocess.run(
             [sys.executable, "-c", _STRANGER, address],
@@ -66,8 +91,8 @@ def refuse_open(address: str) -> None:
     Raises:
         SetupError: Then.
     """
-    places = {str(node["NodeManagerAddress"]) for node in ray.nodes() if node["Alive"]}
-    outside = sorted(place for place in places if not Listener(0, place, 0).loopback)
+    addresses = {str(node["NodeManagerAddress"]) for node in ray.nodes() if node["Alive"]}
+    outside = sorted(found for found in addresses if not is_loopback(found))
     if outside and is_open(address):
         raise SetupError(
             f"the Ray cluster at {address} runs the code of everybody who reaches {outside[0]}: it has no token; "

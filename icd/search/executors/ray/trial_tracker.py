@@ -8,12 +8,11 @@ import time
 from collections.abc import Callable
 from typing import NoReturn
 
-from icd.search.core.attempts import Attempt, Policy, ended
-from icd.search.core.location import Location, is_quarantined
-from icd.search.core.messages import Down, Hold, Preempt, Started, Up
+from icd.search.core.attempts import Attempt, Location, Policy, ended, is_quarantined
+from icd.search.core.messages import Down, Order, Preempt, Started, Up
 from icd.search.executors.attempt_tracker import AttemptTracker, RunningAttempt, nowhere_left
-from icd.search.executors.ray.autoscaler import AutoscalerRequest
-from icd.search.executors.ray.cluster import Cluster, Handlers
+from icd.search.executors.ray.cluster import Cluster
+from icd.search.executors.ray.connection import restore_signals, signal_handlers
 from icd.search.executors.ray.control import ControlOwner
 from icd.search.executors.ray.exit_reasons import ExitClassifier
 
@@ -28,28 +27,22 @@ class TrialTracker(AttemptTracker):
         holding: Where such trials are, by the name of the attempt that came there.
     """
 
-    def __init__(
-        self,
-        policy: Policy,
-        tick: Callable[[], None],
-        cluster: Cluster,
-        control: ControlOwner,
-        demand: AutoscalerRequest,
-    ) -> None:
+    def __init__(self, policy: Policy, tick: Callable[[], None], cluster: Cluster, control: ControlOwner) -> None:
         super().__init__(policy)
-        self.tick, self.cluster, self.control, self.demand = tick, cluster, control, demand
+        self.tick, self.cluster, self.control = tick, cluster, control
         self.holding: dict[str, Location] = {}
         self.failure: BaseException | None = None
         self._orders: dict[str, Down | None] = {}
         self._looked = 0.0
-        self._exits, self._handlers = ExitClassifier(cluster), Handlers()
+        self._exits, self._handlers = ExitClassifier(cluster), signal_handlers()
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("the policy stays with its driver")
 
     def step(self, stop_trial: Callable[[str], None]) -> None:
         """Do what is due several times a second."""
-        self._handlers.restore()  # Tune has just installed its own
+        restore_signals(self._handlers)  # Tune has just installed its own
+        self._handlers = {}
         if self.failure is not None:
             raise self.failure
         self.tick()
@@ -78,7 +71,7 @@ class TrialTracker(AttemptTracker):
             return self._holds_on(name)
         go = super().hear(name, message)
         if go and isinstance(message, Started) and is_quarantined(message.location, self.policy.quarantined):
-            self.end(name, ended(self.running[name].attempt, "stopped", "not begun: its place is quarantined"))
+            self.end(name, ended(self.running[name].attempt, "stopped", "not begun: its location is quarantined"))
             self.holding[name] = message.location
             self._give_orders(wait=True)
         return go
@@ -108,7 +101,6 @@ class TrialTracker(AttemptTracker):
         self._give_orders()
         for running in self.frozen():
             _kill_here(running)
-        self.demand.ask(0 if self.policy.stopping else len(self.running) + self.policy.left)
         if self.holding and not self.running and not self.policy.done and self._room() <= 0:
             raise nowhere_left(self.policy.quarantined)
 
@@ -120,14 +112,14 @@ class TrialTracker(AttemptTracker):
     def _give_orders(self, *, wait: bool = False) -> None:
         """Say what each attempt is to do; a notice stands once it was given."""
         leaving = self.cluster.leaving() if self.running else {}
-        before, self._orders = self._orders, {name: Hold() for name in self.holding}
+        before, self._orders = self._orders, dict.fromkeys(self.holding, Order.HOLD)
         for name, running in self.running.items():
             node = running.location.node if running.location is not None else ""
             self._orders[name] = before.get(name) or (notice_of(running, leaving[node]) if node in leaving else None)
         self.control.put(self._orders, wait=wait)
 
     def _holds_on(self, name: str) -> bool:
-        """Whether a trial is to hold its place any longer."""
+        """Whether a trial is to hold its GPU any longer."""
         wanted = is_quarantined(self.holding[name], self.policy.quarantined)
         if not wanted or self.policy.done or self.policy.stopping:
             del self.holding[name]

@@ -11,26 +11,11 @@ from pathlib import Path
 import ray
 from ray import tune
 
-from icd.search.core.location import Location
-from icd.search.core.messages import (
-    Down,
-    EpochDone,
-    Finished,
-    Heartbeat,
-    Hold,
-    Preempt,
-    Prepare,
-    Prepared,
-    Refused,
-    Run,
-    Shutdown,
-    Started,
-    Stop,
-    Up,
-)
+from icd.search.core import messages
+from icd.search.core.attempts import Attempt, Location
 from icd.search.executors.ray.control import ControlLink
 from icd.worker.gpus import VISIBLE
-from icd.worker.main import AttemptFunction, prepare, serve
+from icd.worker.main import AttemptFunction, prepare, run_attempt
 from icd.worker.preemption import heed, heed_sigterm
 
 logger = logging.getLogger(__name__)
@@ -54,11 +39,11 @@ class RayChannel:
     Where the driver stops a trial of Tune's, what was told to Tune does not return.
     """
 
-    def __init__(self, control: str, name: str, message: Run | Prepare) -> None:
+    def __init__(self, control: str, name: str) -> None:
         self.location = Location(
             host=socket.gethostname(), gpu=see_given_gpus(), node=ray.get_runtime_context().get_node_id()
         )
-        self._control, self._given = ControlLink(control, name), list[Down]([message])
+        self._control = ControlLink(control, name)
         self._over, self._heeding, self._stopping = threading.Event(), True, False
         threading.Thread(target=self._heed, daemon=True).start()
 
@@ -68,41 +53,35 @@ class RayChannel:
     def __exit__(self, *_: object) -> None:
         self._over.set()
 
-    def receive(self) -> Down:
-        """Give the one thing to do, then ``Shutdown``."""
-        return self._given.pop() if self._given else Shutdown()
-
-    def send(self, message: Up) -> None:
+    def send(self, message: messages.Up) -> None:
         """Tell the driver.
 
         Raises:
             RuntimeError: If the process is not used again, so that Tune ends it.
         """
-        if isinstance(message, Started):
+        if isinstance(message, messages.Started):
             self._tell(message)
-            while isinstance(self._control.order(), Hold):
+            while self._control.order() is messages.Order.HOLD:
                 time.sleep(FENCE_EVERY_S)
                 self._tell(message)
-        elif isinstance(message, Finished):
+        elif isinstance(message, messages.Finished):
             self._tell(message)
             raise RuntimeError(f"this process is not used again: {message.result.spent or message.result.reason}")
         else:
-            self._control.say(message, wait=not isinstance(message, Heartbeat))
+            self._control.say(message, wait=not isinstance(message, messages.Heartbeat))
 
-    def report(self, epoch: EpochDone) -> bool:
-        """Tell an epoch; that returns only where the trial goes on."""
+    def report(self, epoch: messages.EpochDone) -> bool:
         self._tell(epoch)
         return True
 
-    def tell_control(self, message: Up) -> None:
+    def tell_control(self, message: messages.Up) -> None:
         """Tell the driver without Tune, and wait until it can be heard."""
         self._control.say(message, wait=True)
 
     def stop_asked(self) -> bool:
-        """Whether the driver said ``Stop``."""
         return self._stopping
 
-    def _tell(self, message: Up) -> None:
+    def _tell(self, message: messages.Up) -> None:
         self._heeding = False  # from now on the driver may have no order for this attempt, for it has ended
         tune.report({"message": message})
         self._heeding = True
@@ -110,28 +89,29 @@ class RayChannel:
     def _heed(self) -> None:
         while not self._over.wait(FENCE_EVERY_S):
             order = self._control.order()
-            if isinstance(order, Preempt):
+            if isinstance(order, messages.Preempt):
                 heed(order)
-            elif isinstance(order, Stop):
+            elif order is messages.Order.STOP:
                 self._stopping = True
-            elif isinstance(order, Shutdown) and self._heeding and not self._over.is_set():
+            elif order is messages.Order.SHUTDOWN and self._heeding and not self._over.is_set():
                 logger.warning("this attempt was given up")
                 os._exit(1)
 
 
-def run_attempt(control: str, message: Run, run: AttemptFunction | None) -> None:
+def run_in_tune(control: str, given: Attempt, run: AttemptFunction | None) -> None:
     """Run an attempt in a process of Tune's."""
-    keep_log(Path(message.attempt.here().sweep) / "logs")
-    with RayChannel(control, message.attempt.name, message) as channel:
-        serve(channel, run)
+    attempt = given.here()
+    keep_log(Path(attempt.sweep) / "logs")
+    with RayChannel(control, attempt.name) as channel:
+        run_attempt(attempt, channel, run)
 
 
 class Preparer:
     """An actor that makes ready."""
 
-    def prepare(self, control: str, message: Prepare) -> Prepared | Refused:
-        with RayChannel(control, PREPARE, message) as channel:
-            channel.tell_control(Started(channel.location, os.getpid()))
+    def prepare(self, control: str, message: messages.Prepare) -> messages.Prepared | messages.Refused:
+        with RayChannel(control, PREPARE) as channel:
+            channel.tell_control(messages.Started(channel.location, os.getpid()))
             return prepare(message, channel)
 
 

@@ -3,8 +3,7 @@
 import pytest
 
 from icd.search.controller.retry import NO_PROGRESS, RetryPolicy
-from icd.search.core.attempts import AttemptResult, EpochReport
-from icd.search.core.location import Location
+from icd.search.core.attempts import AttemptResult, EpochReport, Location
 
 A, B = Location(host="a", gpu="3"), Location(host="b", gpu="0")
 HERE, THERE = Location(host="here"), Location(host="there", node="0123456789abcdef")
@@ -18,27 +17,27 @@ class World:
         self.news: list[str] = []
         self.policy = RetryPolicy(retries, self.news.append)
 
-    def end(self, place: Location, kind: str, *trials: int) -> "World":
+    def end(self, location: Location, kind: str, *trials: int) -> "World":
         for trial in trials:
-            self.policy.on_finished(_ended(place, trial, kind))
+            self.policy.on_finished(_ended(location, trial, kind))
         return self
 
-    def epoch(self, place: Location, trial: int = 99) -> "World":
-        self.policy.on_epoch(EpochReport(number=trial, attempt=1, epoch=1, metrics={}, location=place))
+    def epoch(self, location: Location, trial: int = 99) -> "World":
+        self.policy.on_epoch(EpochReport(number=trial, attempt=1, epoch=1, metrics={}, location=location))
         return self
 
-    def again(self, place: Location, trial: int, kind: str) -> bool:
+    def again(self, location: Location, trial: int, kind: str) -> bool:
         """A fault, and whether its trial goes on."""
-        self.end(place, kind, trial)
-        return self.policy.decide(_ended(place, trial, kind)).again
+        self.end(location, kind, trial)
+        return self.policy.decide(_ended(location, trial, kind)).again
 
     @property
     def quarantined(self) -> list[Location]:
         return list(self.policy.quarantined)
 
 
-def _ended(place: Location, trial: int, kind: str) -> AttemptResult:
-    return AttemptResult(number=trial, attempt=1, kind=kind, location=place)  # type: ignore[arg-type]
+def _ended(location: Location, trial: int, kind: str) -> AttemptResult:
+    return AttemptResult(number=trial, attempt=1, kind=kind, location=location)  # type: ignore[arg-type]
 
 
 def test_three_trials_with_errors_of_cuda_condemn_a_gpu() -> None:

@@ -1,4 +1,4 @@
-"""Cores and memory are what the control group leaves of them: both versions, nested, with and without limits."""
+"""Cores are what the control group leaves of them: both versions, nested, with and without limits."""
 
 import os
 from collections.abc import Mapping
@@ -7,16 +7,13 @@ from pathlib import Path
 import pytest
 
 from icd.doctor import machine as doctor
-from icd.doctor import node_facts
 from icd.search import planning, session
 from icd.search.core import machine
-from icd.search.core.machine import usable_cpus, used_memory
+from icd.search.core.machine import usable_cpus
 from icd.search.executors.local.executor import LocalExecutor
 from icd.search.planning import make_plan
 from icd.search.settings import Settings
 from tests.driving import sweep_of
-
-GIB = 1 << 30
 
 
 @pytest.fixture
@@ -24,10 +21,8 @@ def groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A machine of 8 cores with no control groups yet."""
     monkeypatch.setattr(machine, "_CGROUPS", tmp_path / "cgroup")
     monkeypatch.setattr(machine, "_OWN", tmp_path / "own")
-    monkeypatch.setattr(machine, "_MEMINFO", tmp_path / "meminfo")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
     (tmp_path / "own").write_text("4:memory:/jobs/a\n1:cpu,cpuacct:/jobs/a\n0::/jobs/a\n")
-    (tmp_path / "meminfo").write_text("MemTotal: 8388608 kB\nMemAvailable: 5242880 kB\n")
     return tmp_path / "cgroup"
 
 
@@ -57,32 +52,11 @@ def test_cores_are_the_smallest_of_affinity_and_quotas(groups: Path, files: dict
     assert usable_cpus() == cpus
 
 
-def memory_v1(limit: int, use: int) -> dict[str, str]:
-    files = {"limit_in_bytes": str(limit), "usage_in_bytes": str(use), "stat": "total_inactive_file 100"}
-    return {f"memory/memory.{name}": text for name, text in files.items()}
-
-
-@pytest.mark.parametrize(
-    ("files", "used"),
-    [
-        ({}, 3 * GIB),
-        (memory_v1(limit=9223372036854771712, use=5), 3 * GIB),
-        (memory_v1(limit=9999, use=900), 800),
-        ({"memory.max": "max", "memory.current": "5", "memory.stat": ""}, 3 * GIB),
-        ({"jobs/a/memory.max": "9999", "jobs/a/memory.current": "900", "jobs/a/memory.stat": "inactive_file 100"}, 800),
-    ],
-)
-def test_memory_in_use_is_the_groups_where_it_has_a_limit(groups: Path, files: dict[str, str], used: int) -> None:
-    write(groups, files)
-    assert used_memory() == used
-
-
 def test_the_whole_program_counts_the_same_cores(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for module in (machine, session, planning, doctor):
         monkeypatch.setattr(module, "usable_cpus", lambda: 3)
     monkeypatch.setattr(session, "visible_gpus", list)
-    assert node_facts.node_facts(gpus=False)["cores"] == 3
-    assert doctor._devices()[0].text.startswith("3 cores")
+    assert doctor._cpu().text.startswith("3 cores")
     sweep, _ = sweep_of()
     executor = session._executor(sweep, tmp_path, Settings(root=tmp_path, executor="process"))
     executor.close()

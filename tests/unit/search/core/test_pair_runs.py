@@ -20,10 +20,10 @@ def hand(root: Path, **changes: Any) -> Hand:
     return Hand(root, **{**GENERALIST, **changes})
 
 
-def run(by: Hand, task: Attempt | None) -> Attempt:
-    assert task is not None
-    by.train(task, reached)
-    return task
+def run(by: Hand, attempt: Attempt | None) -> Attempt:
+    assert attempt is not None
+    by.train(attempt, reached)
+    return attempt
 
 
 def reached(number: int, epoch: int) -> float:
@@ -58,11 +58,11 @@ def test_a_run_has_a_folder_below_its_trials() -> None:
 
 def test_the_runs_of_a_trial_are_one_attempt(tmp_path: Path) -> None:
     driven = hand(tmp_path)
-    tasks = [run(driven, driven.driver.next_attempt()) for _ in range(3)]
-    assert [(task.number, task.attempt, list(task.runs)) for task in tasks] == [
+    attempts = [run(driven, driven.driver.next_attempt()) for _ in range(3)]
+    assert [(attempt.number, attempt.attempt, list(attempt.runs)) for attempt in attempts] == [
         (n, 1, [SMALL, LARGE]) for n in range(3)
     ]
-    assert tasks[0].config == tasks[0].pairs[SMALL]
+    assert attempts[0].config == attempts[0].pairs[SMALL]
     assert driven.driver.next_attempt() is None
     assert driven.driver.done
     found = driven.stored()
@@ -105,31 +105,31 @@ def test_a_sampler_sees_ranks_as_they_are_now(tmp_path: Path) -> None:
 
 def test_another_driver_goes_on_with_the_run_that_was_under_way(tmp_path: Path) -> None:
     driven = hand(tmp_path)
-    task = driven.driver.next_attempt()
-    assert task is not None
+    attempt = driven.driver.next_attempt()
+    assert attempt is not None
     for epoch in range(1, EPOCHS + 2):
-        driven.epoch(task, epoch, 7.0)
-    (task.folder / LARGE / "checkpoints").mkdir()
-    checkpoints.save_epoch(task.folder / LARGE / "checkpoints", 1, {})
+        driven.epoch(attempt, epoch, 7.0)
+    (attempt.folder / LARGE / "checkpoints").mkdir()
+    checkpoints.save_epoch(attempt.folder / LARGE / "checkpoints", 1, {})
     again = driven.again(**GENERALIST)
-    task = again.driver.next_attempt()
-    assert task is not None
-    assert (task.number, task.attempt) == (0, 2)
-    assert (task.folder / "attempt").read_text() == "2"
-    again.end(task, "killed", "its process died")
+    attempt = again.driver.next_attempt()
+    assert attempt is not None
+    assert (attempt.number, attempt.attempt) == (0, 2)
+    assert (attempt.folder / "attempt").read_text() == "2"
+    again.end(attempt, "killed", "its process died")
     assert again.said[-1].endswith(f"retry 1/3 from epoch {EPOCHS + 1}")
 
 
 def test_a_run_that_diverged_or_failed_ends_the_trial(tmp_path: Path) -> None:
     driven = hand(tmp_path)
-    task = driven.driver.next_attempt()
-    assert task is not None
+    attempt = driven.driver.next_attempt()
+    assert attempt is not None
     for epoch in range(1, EPOCHS + 2):
-        driven.epoch(task, epoch, 5.0)
-    driven.end(task, "diverged", "loss is nan")
-    task = driven.driver.next_attempt()
-    assert task is not None
-    driven.end(task, "error", "ValueError: no")
+        driven.epoch(attempt, epoch, 5.0)
+    driven.end(attempt, "diverged", "loss is nan")
+    attempt = driven.driver.next_attempt()
+    assert attempt is not None
+    driven.end(attempt, "error", "ValueError: no")
     pruned, failed = driven.ledger.records()
     assert (pruned.state, pruned.attributes["exit_reason"], pruned.members, pruned.rank) == (
         "pruned",
@@ -149,9 +149,9 @@ def test_a_sampler_learns_from_ranks_alone(tmp_path: Path) -> None:
     def proposals(name: str, scales: dict[str, float]) -> tuple[list[Any], list[float]]:
         (tmp_path / name).mkdir()
         driven = hand(tmp_path / name, sampler={"name": "gp", "startup_trials": 2}, budget={"trials": 5})
-        while (task := driven.driver.next_attempt()) is not None:
-            small, large = scales[SMALL] * (task.number * 3 % 7), scales[LARGE] * (task.number * 5 % 7)
-            driven.train(task, constant(small, large))
+        while (attempt := driven.driver.next_attempt()) is not None:
+            small, large = scales[SMALL] * (attempt.number * 3 % 7), scales[LARGE] * (attempt.number * 5 % 7)
+            driven.train(attempt, constant(small, large))
         found = driven.stored()
         return [record.params for record in found], [record.values[0] for record in found]
 

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from icd.search.core.attempts import Attempt, ended
-from icd.search.core.location import Location
-from icd.search.core.messages import EpochDone, Finished, Heartbeat, Hold, Hung, Preempt, Shutdown, Started
+from icd.search.core.attempts import Attempt, Location, ended
+from icd.search.core.messages import EpochDone, Finished, Heartbeat, Hung, Order, Preempt, Started
 from icd.search.executors.attempt_tracker import LATE_S, AttemptTracker
 from icd.search.executors.ray.control import Control
 from tests.workers import Book, epoch_of
@@ -93,8 +92,8 @@ def test_a_worker_that_is_silent_beyond_its_own_watchdog_is_frozen(tracker: Atte
 def test_a_worker_on_ray_learns_that_its_attempt_was_given_up() -> None:
     control, notice = Control(), Preempt("node h (n) is taken back")
     assert control.order("0000-1") is None, "a control that was started again knows nothing yet"
-    control.put({"0000-1": None, "0001-1": notice, "0002-1": Hold()})
-    assert [control.order(f"000{number}-1") for number in range(4)] == [None, notice, Hold(), Shutdown()]
+    control.put({"0000-1": None, "0001-1": notice, "0002-1": Order.HOLD})
+    assert [control.order(f"000{number}-1") for number in range(4)] == [None, notice, Order.HOLD, Order.SHUTDOWN]
     control.say("0000-1", Heartbeat(1, 2, 3))
     assert control.take() == [("0000-1", Heartbeat(1, 2, 3))]
     assert control.take() == []

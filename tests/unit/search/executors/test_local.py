@@ -20,8 +20,7 @@ from icd.search.core.attempts import Attempt, AttemptResult, ended
 from icd.search.core.messages import Prepare, Prepared
 from icd.search.core.preparation import PreflightRequest, PreflightResult
 from icd.search.executors.local import worker_process
-from icd.search.executors.local.executor import LocalExecutor
-from icd.search.executors.local.resources import partition_devices
+from icd.search.executors.local.executor import LocalExecutor, partition_devices
 from tests.crash.forks import Fork, close_all_but, forked
 from tests.workers import Act, Book, Progress, Send, Start, epoch_of, launch
 
@@ -65,10 +64,10 @@ def test_no_place(resources: dict[str, Any], cpus: int) -> None:
 
 
 def test_trials_go_through_all_slots(run: Any, tmp_path: Path) -> None:
-    def act(task: Attempt, send: Send, progress: Progress, gpu: str) -> AttemptResult:
-        assert send(epoch_of(task, pid=os.getpid()))
+    def act(attempt: Attempt, send: Send, progress: Progress, gpu: str) -> AttemptResult:
+        assert send(epoch_of(attempt, pid=os.getpid()))
         time.sleep(0.05)
-        return ended(task, "complete")
+        return ended(attempt, "complete")
 
     book = Book(tmp_path, 6)
     run(book, act, ("", ""))
@@ -86,10 +85,10 @@ def test_trials_go_through_all_slots(run: Any, tmp_path: Path) -> None:
     ],
 )
 def test_a_worker_that_dies(run: Any, tmp_path: Path, how: Callable[[], None], reason: str) -> None:
-    def act(task: Attempt, send: Send, progress: Progress, gpu: str) -> AttemptResult:
-        if task.attempt == 1:
+    def act(attempt: Attempt, send: Send, progress: Progress, gpu: str) -> AttemptResult:
+        if attempt.attempt == 1:
             how()
-        return ended(task, "complete")
+        return ended(attempt, "complete")
 
     book = Book(tmp_path, 2)
     run(book, act)
@@ -99,11 +98,11 @@ def test_a_worker_that_dies(run: Any, tmp_path: Path, how: Callable[[], None], r
 
 
 def test_a_worker_that_dies_of_a_sigterm_was_preempted(run: Any, tmp_path: Path) -> None:
-    def act(task: Attempt, send: Send, progress: Progress, gpu: str) -> AttemptResult:
-        if task.attempt == 1:
+    def act(attempt: Attempt, send: Send, progress: Progress, gpu: str) -> AttemptResult:
+        if attempt.attempt == 1:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)  # as before it can heed the signal
             os.kill(os.getpid(), signal.SIGTERM)
-        return ended(task, "complete")
+        return ended(attempt, "complete")
 
     book = Book(tmp_path, 1)
     run(book, act)
@@ -113,10 +112,10 @@ def test_a_worker_that_dies_of_a_sigterm_was_preempted(run: Any, tmp_path: Path)
 
 @pytest.mark.parametrize("why", ["preempted", "spent"])
 def test_a_worker_that_has_to_go_is_replaced(run: Any, tmp_path: Path, why: str) -> None:
-    def act(task: Attempt, send: Send, progress: Progress, gpu: str) -> AttemptResult:
-        send(epoch_of(task, pid=os.getpid()))
-        last = (task.number, task.attempt) == (1, 1)
-        result = ended(task, "preempted" if last and why == "preempted" else "complete")
+    def act(attempt: Attempt, send: Send, progress: Progress, gpu: str) -> AttemptResult:
+        send(epoch_of(attempt, pid=os.getpid()))
+        last = (attempt.number, attempt.attempt) == (1, 1)
+        result = ended(attempt, "preempted" if last and why == "preempted" else "complete")
         return replace(result, spent="a CUDA graph could not be recorded") if last and why == "spent" else result
 
     book = Book(tmp_path, 3 if why == "preempted" else 4)
@@ -128,8 +127,8 @@ def test_a_worker_that_has_to_go_is_replaced(run: Any, tmp_path: Path, why: str)
 
 
 def test_a_trial_that_fell_is_tried_elsewhere_if_there_is_a_choice(run: Any, tmp_path: Path) -> None:
-    def act(task: Attempt, send: Send, progress: Progress, gpu: str) -> AttemptResult:
-        return ended(task, "gpu" if task.attempt == 1 else "complete", gpu)
+    def act(attempt: Attempt, send: Send, progress: Progress, gpu: str) -> AttemptResult:
+        return ended(attempt, "gpu" if attempt.attempt == 1 else "complete", gpu)
 
     book = Book(tmp_path, 1)
     run(book, act, ("7", "1"))
@@ -151,11 +150,11 @@ def shut_all_sockets() -> None:
 
 
 def test_a_worker_that_closes_its_pipe_is_ended(run: Any, tmp_path: Path, impatient: None) -> None:
-    def act(task: Attempt, send: Send, progress: Progress, gpu: str) -> AttemptResult:
-        if task.attempt == 1:
+    def act(attempt: Attempt, send: Send, progress: Progress, gpu: str) -> AttemptResult:
+        if attempt.attempt == 1:
             shut_all_sockets()
             signal.pause()
-        return ended(task, "complete")
+        return ended(attempt, "complete")
 
     book = Book(tmp_path, 1)
     executor = run(book, act)
@@ -164,10 +163,10 @@ def test_a_worker_that_closes_its_pipe_is_ended(run: Any, tmp_path: Path, impati
 
 
 def test_a_hanging_worker_leaves_its_stack(run: Any, tmp_path: Path) -> None:
-    def act(task: Attempt, send: Send, progress: Progress, gpu: str) -> AttemptResult:
-        if task.attempt == 1:
+    def act(attempt: Attempt, send: Send, progress: Progress, gpu: str) -> AttemptResult:
+        if attempt.attempt == 1:
             time.sleep(1000)
-        return ended(task, "complete")
+        return ended(attempt, "complete")
 
     book = Book(tmp_path, 1, hang_seconds=0.5)
     run(book, act)
@@ -182,11 +181,11 @@ def test_a_frozen_worker_is_killed_and_its_trial_goes_on_elsewhere(
 ) -> None:
     monkeypatch.setattr("icd.search.executors.attempt_tracker.LATE_S", 0.2)
 
-    def act(task: Attempt, send: Send, progress: Progress, gpu: str) -> AttemptResult:
-        send(epoch_of(task, pid=os.getpid()))
-        if task.attempt == 1:
+    def act(attempt: Attempt, send: Send, progress: Progress, gpu: str) -> AttemptResult:
+        send(epoch_of(attempt, pid=os.getpid()))
+        if attempt.attempt == 1:
             os.kill(os.getpid(), signal.SIGSTOP)
-        return ended(task, "complete")
+        return ended(attempt, "complete")
 
     book = Book(tmp_path, 1, hang_seconds=1.0)
     run(book, act)
@@ -197,11 +196,11 @@ def test_a_frozen_worker_is_killed_and_its_trial_goes_on_elsewhere(
 
 
 def test_steps_keep_a_slow_trial_from_hanging(run: Any, tmp_path: Path) -> None:
-    def act(task: Attempt, send: Send, progress: Progress, gpu: str) -> AttemptResult:
+    def act(attempt: Attempt, send: Send, progress: Progress, gpu: str) -> AttemptResult:
         for step in range(8):
             progress(1, step, 8)
             time.sleep(0.25)
-        return ended(task, "complete")
+        return ended(attempt, "complete")
 
     book = Book(tmp_path, 1, hang_seconds=1.5)
     run(book, act)
@@ -209,10 +208,10 @@ def test_steps_keep_a_slow_trial_from_hanging(run: Any, tmp_path: Path) -> None:
 
 
 def test_a_sick_gpu_is_left_alone(run: Any, tmp_path: Path) -> None:
-    def act(task: Attempt, send: Send, progress: Progress, gpu: str) -> AttemptResult:
+    def act(attempt: Attempt, send: Send, progress: Progress, gpu: str) -> AttemptResult:
         time.sleep(0.1)
         sick = gpu == "7"
-        return ended(task, "gpu" if sick else "complete", f"CUDA error {os.getpid()}" if sick else "")
+        return ended(attempt, "gpu" if sick else "complete", f"CUDA error {os.getpid()}" if sick else "")
 
     book = Book(tmp_path, 8)
     run(book, act, ("7", "1"))
@@ -227,16 +226,16 @@ def test_a_sick_gpu_is_left_alone(run: Any, tmp_path: Path) -> None:
 
 
 def test_nothing_but_sick_gpus_ends_the_sweep(run: Any, tmp_path: Path) -> None:
-    def act(task: Attempt, send: Send, progress: Progress, gpu: str) -> AttemptResult:
-        return ended(task, "gpu", "CUDA error")
+    def act(attempt: Attempt, send: Send, progress: Progress, gpu: str) -> AttemptResult:
+        return ended(attempt, "gpu", "CUDA error")
 
-    with pytest.raises(SetupError, match=r"no place is left for a trial: GPU 0 of .*GPU 1 of .*icd resume"):
+    with pytest.raises(SetupError, match=r"no location is left for a trial: GPU 0 of .*GPU 1 of .*icd resume"):
         run(Book(tmp_path, 8), act, ("0", "1"))
 
 
 def test_errors_of_cuda_are_no_reason_to_leave_a_cpu(run: Any, tmp_path: Path) -> None:
-    def act(task: Attempt, send: Send, progress: Progress, gpu: str) -> AttemptResult:
-        return ended(task, "gpu" if task.attempt < 3 else "complete", "CUDA error")
+    def act(attempt: Attempt, send: Send, progress: Progress, gpu: str) -> AttemptResult:
+        return ended(attempt, "gpu" if attempt.attempt < 3 else "complete", "CUDA error")
 
     book = Book(tmp_path, 2)
     run(book, act)
@@ -248,12 +247,12 @@ def test_a_kill_for_memory_is_told_from_another(run: Any, tmp_path: Path, monkey
     events.write_text("low 0\noom 0\noom_kill 4\n")
     monkeypatch.setattr(worker_process, "MEMORY_EVENTS", events)  # the kernel's counter, which a test cannot raise
 
-    def act(task: Attempt, send: Send, progress: Progress, gpu: str) -> AttemptResult:
-        if task.attempt == 1:
+    def act(attempt: Attempt, send: Send, progress: Progress, gpu: str) -> AttemptResult:
+        if attempt.attempt == 1:
             events.write_text("low 0\noom 1\noom_kill 5\n")
-        if task.attempt < 3:
+        if attempt.attempt < 3:
             os.kill(os.getpid(), signal.SIGKILL)
-        return ended(task, "complete")
+        return ended(attempt, "complete")
 
     book = Book(tmp_path, 1)
     run(book, act)
@@ -264,7 +263,7 @@ def test_a_kill_for_memory_is_told_from_another(run: Any, tmp_path: Path, monkey
 
 
 def test_closing_leaves_no_process(tmp_path: Path, impatient: None) -> None:
-    def act(task: Attempt, send: Send, progress: Progress, gpu: str) -> AttemptResult:
+    def act(attempt: Attempt, send: Send, progress: Progress, gpu: str) -> AttemptResult:
         raise AssertionError("nothing was asked")
 
     executor = LocalExecutor(["", ""], tmp_path / "logs", launch=launch(act))
@@ -275,9 +274,7 @@ def test_closing_leaves_no_process(tmp_path: Path, impatient: None) -> None:
     assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
 
 
-PREPARED = PreflightResult(
-    data_digest="d", data="digits", num_classes=10, teachers={}, teacher_lines=[], probed=0, gpus=0, device="cpu"
-)
+PREPARED = PreflightResult(data_digest="d", data="digits", num_classes=10, teachers={}, device="cpu")
 
 
 def dying_preparers(book: Path, deaths: int) -> Start:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from icd.search.core.location import Location
+from icd.search.core.attempts import Location
 from icd.search.executors.ray import exit_reasons as ray_deaths
 from icd.search.executors.ray.exit_reasons import ExitClassifier
 from icd.search.executors.ray.internals import RAISED

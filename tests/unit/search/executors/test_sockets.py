@@ -9,18 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from icd.search.executors.ray.sockets import Listener, family, listeners
+from icd.search.executors.ray.security import is_loopback, listeners
 
 pytestmark = pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="no /proc here")
 
 # In a network of its own that has no cards: a socket on all addresses that nobody can reach.
 OUTSIDE = """
 import os, socket
-from icd.search.executors.ray.sockets import listeners
+from icd.search.executors.ray.security import is_loopback, listeners
 with socket.socket() as listener:
     listener.bind(("0.0.0.0", 0))
     listener.listen()
-    print([(found.address, found.loopback) for found in listeners([os.getpid()])])
+    print([(found.address, is_loopback(found.address)) for found in listeners(os.getpid())])
 """
 
 
@@ -35,13 +35,13 @@ def test_a_socket_of_ours_is_found(kind: socket.AddressFamily, address: str) -> 
         except OSError:
             pytest.skip(f"no {address} here")
         port = listener.getsockname()[1]
-        assert port not in {found.port for found in listeners([os.getpid()])}  # bound, but does not listen
+        assert port not in {found.port for found in listeners(os.getpid())}  # bound, but does not listen
         listener.listen()
-        (found,) = (found for found in listeners([os.getpid()]) if found.port == port)
+        (found,) = (found for found in listeners(os.getpid()) if found.port == port)
         assert found.pid == os.getpid()
-        assert found.loopback
+        assert is_loopback(found.address)
         assert ipaddress.ip_address(found.address) == ipaddress.ip_address(address)
-    assert port not in {found.port for found in listeners([os.getpid()])}
+    assert port not in {found.port for found in listeners(os.getpid())}
 
 
 def test_a_socket_on_all_addresses_is_told_apart() -> None:
@@ -66,13 +66,17 @@ def test_a_socket_on_all_addresses_is_told_apart() -> None:
     ],
 )
 def test_loopback(address: str, loopback: bool) -> None:
-    assert Listener(1, address, 80).loopback is loopback
+    assert is_loopback(address) is loopback
 
 
-def test_a_process_and_its_children() -> None:
-    with subprocess.Popen(["sleep", "60"]) as child:
-        try:
-            assert family(os.getpid())[0] == os.getpid()
-            assert child.pid in family(os.getpid())
-        finally:
-            child.kill()
+def test_a_socket_of_a_child_is_found() -> None:
+    words = (
+        "import socket, sys; s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1]); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout
+        port = int(child.stdout.readline())
+        assert (child.pid, port) in {(found.pid, found.port) for found in listeners(os.getpid())}
+        child.communicate()

@@ -12,33 +12,32 @@ from pathlib import Path
 import pytest
 
 from icd.errors import SetupError, StateError
-from icd.search.study.locks import DriverLock, holder, is_driven
+from icd.search.study.locks import driver_lock, holder, is_driven
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from icd.search.study.locks import DriverLock
-lease = DriverLock(Path(sys.argv[1]))
-lease.acquire()
-print("held", flush=True)
-time.sleep(60)
+from icd.search.study.locks import driver_lock
+with driver_lock(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
 """
 
 
 def test_the_second_is_refused_and_told_who_drives(tmp_path: Path) -> None:
-    with DriverLock(tmp_path), pytest.raises(StateError) as caught:
-        DriverLock(tmp_path).acquire()
+    with driver_lock(tmp_path), pytest.raises(StateError) as caught:
+        driver_lock(tmp_path).__enter__()
     assert f"is driven by pid {os.getpid()} on " in str(caught.value)
     assert "end it with 'icd stop'" in str(caught.value)
 
 
 def test_after_release_it_is_free(tmp_path: Path) -> None:
-    with DriverLock(tmp_path):
+    with driver_lock(tmp_path):
         assert is_driven(tmp_path)
         assert json.loads((tmp_path / "driver.lock").read_text())["pid"] == os.getpid()
     assert not is_driven(tmp_path)
     assert holder(tmp_path) == "another driver"
-    with DriverLock(tmp_path):
+    with driver_lock(tmp_path):
         assert is_driven(tmp_path)
 
 
@@ -48,11 +47,11 @@ def test_it_dies_with_its_holder(tmp_path: Path, number: int) -> None:
     assert held.stdout is not None
     assert held.stdout.readline() == "held\n"
     with pytest.raises(StateError, match=f"pid {held.pid} on"):
-        DriverLock(tmp_path).acquire()
+        driver_lock(tmp_path).__enter__()
     held.send_signal(number)
     held.wait()
     held.stdout.close()
-    with DriverLock(tmp_path):
+    with driver_lock(tmp_path):
         assert str(os.getpid()) in holder(tmp_path)
 
 
@@ -62,24 +61,24 @@ def test_a_stopped_holder_keeps_it(tmp_path: Path) -> None:
     held.stdout.readline()
     held.send_signal(signal.SIGSTOP)
     with pytest.raises(StateError):
-        DriverLock(tmp_path).acquire()
+        driver_lock(tmp_path).__enter__()
     held.kill()
     held.wait()
     held.stdout.close()
 
 
 def test_a_reader_that_looks_does_not_refuse_a_driver(tmp_path: Path) -> None:
-    with DriverLock(tmp_path):
+    with driver_lock(tmp_path):
         pass
     reader = (tmp_path / "driver.lock").open("r+")
     fcntl.flock(reader, fcntl.LOCK_SH)
     threading.Timer(0.05, reader.close).start()
-    with DriverLock(tmp_path):
+    with driver_lock(tmp_path):
         assert is_driven(tmp_path)
 
 
 def test_readers_do_not_refuse_each_other(tmp_path: Path) -> None:
-    with DriverLock(tmp_path):
+    with driver_lock(tmp_path):
         pass
     with (tmp_path / "driver.lock").open("r+") as reader:
         fcntl.flock(reader, fcntl.LOCK_SH)
@@ -94,4 +93,4 @@ def test_looking_leaves_nothing_behind(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_none_is_said(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match=r"driver\.lock cannot be written: No such file or directory; choose --root"):
-        DriverLock(tmp_path / "none").acquire()
+        driver_lock(tmp_path / "none").__enter__()

@@ -25,23 +25,23 @@ def no_other_database(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_run_is_committed_with_all_that_it_is_and_trained_on_what_was_planned(tmp_path: Path) -> None:
     hand = confirming(searched(tmp_path), against=["KD"])
-    task = hand.driver.next_attempt()
-    assert task is not None
-    record = hand.record(task)
+    attempt = hand.driver.next_attempt()
+    assert attempt is not None
+    record = hand.record(attempt)
     assert (record.stage, record.baseline, record.control, record.attempts) == ("confirm", "trial 3 seed 101", True, 1)
     assert {name: record.attributes[name] for name in ("arm", "seed", "round")} == {
         "arm": "trial 3",
         "seed": 101,
         "round": 1,
     }
-    assert (task.stage, task.config["seed"]) == ("confirm", 101)
-    assert (task.config["data"]["train_on"], task.config["data"]["measure_on"]) == ("train+val", "test")
+    assert (attempt.stage, attempt.config["seed"]) == ("confirm", 101)
+    assert (attempt.config["data"]["train_on"], attempt.config["data"]["measure_on"]) == ("train+val", "test")
     weights = [record.params["method.cluster_weight"] for record in hand.ledger.records()]
-    assert task.config["method"]["cluster_weight"] == weights[3]
+    assert attempt.config["method"]["cluster_weight"] == weights[3]
     begun = hand.tracker.begun[-1]
     assert (begun.tags["stage"], begun.tags["group"]) == ("confirm", "trial 3")
-    assert begun.name == f"{task.number:04d} confirm trial 3 seed 101"
-    hand.run(task, level)
+    assert begun.name == f"{attempt.number:04d} confirm trial 3 seed 101"
+    hand.run(attempt, level)
     end = hand.ends[-1]
     assert end.totals is not None
     assert end.totals.metrics == {"final/test/top1": level("trial 3", 101)}
@@ -57,12 +57,12 @@ def test_drivers_that_are_killed_lose_and_repeat_nothing(tmp_path: Path, every: 
     cut, trained = confirming(searched(tmp_path / "cut"), against=["KD"]), list[str]()
     while fresh := cut.finish_all(close, most=every):
         trained += fresh
-        if (task := cut.driver.next_attempt()) is not None:  # under way when its driver is killed
-            label = cut.record(task).baseline
+        if (attempt := cut.driver.next_attempt()) is not None:  # under way when its driver is killed
+            label = cut.record(attempt).baseline
             cut = cut.again()
             retaken = cut.driver.next_attempt()
             assert retaken is not None
-            assert (retaken.number, retaken.attempt, cut.record(retaken).baseline) == (task.number, 2, label)
+            assert (retaken.number, retaken.attempt, cut.record(retaken).baseline) == (attempt.number, 2, label)
             cut.run(retaken, close)
             trained.append(str(label))
     assert trained == names
@@ -246,9 +246,9 @@ def rising(step: float) -> Value:
 
 def train_all(hand: Hand) -> None:
     """Train what is left; a trial's curve follows from what it is."""
-    while (task := hand.driver.next_attempt()) is not None:
-        weight = task.config["method"].get("cluster_weight", 3.0)
-        hand.train(task, rising(10 + weight % 7))
+    while (attempt := hand.driver.next_attempt()) is not None:
+        weight = attempt.config["method"].get("cluster_weight", 3.0)
+        hand.train(attempt, rising(10 + weight % 7))
 
 
 def told(hand: Hand) -> list[Any]:
@@ -299,9 +299,9 @@ def test_a_search_goes_on_after_a_confirmation_as_without_it(tmp_path: Path, kin
 def test_an_unfinished_search_and_a_confirmation_take_turns(tmp_path: Path) -> None:
     hand = Hand(tmp_path, budget={"trials": 4})
     for _ in range(2):
-        task = hand.driver.next_attempt()
-        assert task is not None
-        hand.train(task)
+        attempt = hand.driver.next_attempt()
+        assert attempt is not None
+        hand.train(attempt)
     under_way = hand.driver.next_attempt()
     assert under_way is not None
     confirmed = confirming(hand, top=2, seeds=2, against=["KD"])

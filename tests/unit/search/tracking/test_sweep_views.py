@@ -21,9 +21,9 @@ def all_of(hand: Hand) -> dict[str, RunView]:
 
 def test_a_reader_asks_for_what_the_driver_asked_for(tmp_path: Path) -> None:
     hand = Hand(tmp_path, budget={"trials": 3}, enqueue=["KD"])
-    while (task := hand.driver.next_attempt()) is not None:
-        claim(task.folder, hand.space.read(hand.space.tried(hand.ledger.record(task.number))), resume=True)
-        hand.train(task)
+    while (attempt := hand.driver.next_attempt()) is not None:
+        claim(attempt.folder, hand.space.read(hand.space.tried(hand.ledger.record(attempt.number))), resume=True)
+        hand.train(attempt)
     views = all_of(hand)
     assert list(views) == ["0000", "0001", "0002", SUMMARY]
     for told, begun in zip(hand.ends, hand.tracker.begun, strict=True):
@@ -45,11 +45,11 @@ def test_trials_that_nobody_began_are_not_shown(tmp_path: Path) -> None:
 def test_a_trial_that_was_pruned_shows_no_later_epoch(tmp_path: Path) -> None:
     """Its worker may have been further when it was stopped."""
     hand = Hand(tmp_path, budget={"trials": 1})
-    task = hand.driver.next_attempt()
-    assert task is not None
-    hand.epoch(task, 1)
-    hand.ledger.tell(task.number, "pruned", reason="pruned at epoch 1", exit_reason="pruned")
-    hand.epoch(task, 2)
+    attempt = hand.driver.next_attempt()
+    assert attempt is not None
+    hand.epoch(attempt, 1)
+    hand.ledger.tell(attempt.number, "pruned", reason="pruned at epoch 1", exit_reason="pruned")
+    hand.epoch(attempt, 2)
     assert [row.step for row in all_of(hand)["0000"].rows] == [1]
 
 

@@ -1,7 +1,6 @@
 """The Pareto front, against a case drawn by hand."""
 
-from icd.search.core.pareto import pareto_front
-from icd.search.core.records import State, TrialRecord
+from icd.search.core.records import State, TrialRecord, pareto_front
 
 
 def record(number: int, values: tuple[float, ...], state: State = "complete") -> TrialRecord:

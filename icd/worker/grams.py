@@ -1,0 +1,83 @@
+"""Gram matrices of cells: what the cluster term compares, for a few fixed images, kept with a trial for its report.
+
+Shape key:
+    B: batch    C: channels    H, W: height, width    K: classes
+    m: scale    M: cells of one scale, m * m    P: cells of all scales
+"""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from icd.config.trial import TrialConfig
+from icd.data.split import Split
+from icd.losses.cells import cell_logits
+from icd.methods import CellDistillation
+from icd.models import Network
+from icd.training.checkpoints import write_durably
+from icd.training.loop import Execution, evaluation_batches, initial_student
+from icd.worker.gram_file import GRAMS_NAME, Grams, pack_grams, thumbnails
+
+logger = logging.getLogger(__name__)
+
+_IMAGES = 2  # always the first of the validation images, so that trials can be compared
+
+
+def keep_grams(
+    folder: Path,
+    config: TrialConfig,
+    split: Split,
+    student: Network,
+    teacher: Network | None,
+    device: torch.device,
+) -> None:
+    """Keep the matrices of a method with cells and a scale of at least 2; failing at that loses no trial."""
+    method = config.method
+    scales = [scale for scale in getattr(method, "scales", ()) if scale > 1]
+    if teacher is None or not isinstance(method, CellDistillation) or not scales:
+        return
+    if config.data.measure_on == "test":
+        return  # a picture of test images would be a look that nobody counts
+    try:
+        first = split.val.subset(range(min(_IMAGES, len(split.val))))
+        images_BCHW = next(evaluation_batches(config, split, first, Execution(device=device))).images_BCHW
+        before = initial_student(config, split.num_classes, device)
+        sides = {
+            name: gram_matrices(network, images_BCHW, scales, method.cluster_temperature, method.grid)
+            for name, network in {"teacher": teacher, "student": student, "before": before}.items()
+        }
+        plain = {
+            name: {scale: matrix_BMM.numpy() for scale, matrix_BMM in found.items()} for name, found in sides.items()
+        }
+        kept = Grams(**plain, images=thumbnails(images_BCHW.float().cpu().numpy()))
+        write_durably(folder / GRAMS_NAME, pack_grams(kept))
+    except Exception as error:
+        logger.warning("Gram matrices of %s could not be kept: %s", folder, error)
+
+
+def gram_matrices(
+    network: Network, images_BCHW: Tensor, scales: Sequence[int], temperature: float, grid: int | None = 4
+) -> dict[int, Tensor]:
+    """Give for each scale >= 2 a network's [B, M, M] on the CPU; rows sum to 1.
+
+    A row is softmax(cosine of one cell's logits with those of all cells / temperature), as ``cluster_loss`` compares
+    it with ``gram="cells"``. Scale 1 is left out: its matrix is the number 1. The network keeps its mode.
+    """
+    wanted = [scale for scale in scales if scale > 1]
+    training = network.training
+    network.eval()
+    try:
+        with torch.no_grad():
+            cells_BPK = cell_logits(network(images_BCHW).features_BCHW, network.head, wanted, grid=grid)
+    finally:
+        network.train(training)
+    unit_BPK = F.normalize(cells_BPK.float(), dim=2)
+    by_scale = torch.split(unit_BPK, [scale * scale for scale in wanted], 1)
+    return {
+        scale: torch.softmax(unit_BMK @ unit_BMK.transpose(1, 2) / temperature, dim=2).cpu()
+        for scale, unit_BMK in zip(wanted, by_scale, strict=True)
+    }
