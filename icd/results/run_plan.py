@@ -16,8 +16,7 @@ from icd.results.plan import Plan, begin_plan, stored_plans
 from icd.results.race import run_race
 from icd.results.read_outcome import outcome_of
 from icd.search.core.records import Stage
-from icd.search.run_sweep import stored_sweep
-from icd.search.session import written_report
+from icd.search.session import stored_sweep, written_report
 from icd.search.settings import Settings
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_index import find, pasted
