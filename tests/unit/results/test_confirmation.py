@@ -242,7 +242,7 @@ def command(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, st
 
 def test_show_reads_and_runs_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     hand = searched(tmp_path)
-    before = hand.ledger.attributes
+    noted = hand.ledger.attributes
     code, out, err = command(capsys, "tiny", "--dry-run", "--against", "KD", "--root", tmp_path)
     assert (code, err) == (0, "")
     first, *labels = out.splitlines()
@@ -252,7 +252,7 @@ def test_show_reads_and_runs_nothing(tmp_path: Path, capsys: pytest.CaptureFixtu
     code, out, err = command(capsys, "tiny", "--dry-run", "--json", "--all-seeds", "--seeds", 2, "--root", tmp_path)
     told = json.loads(out)["planned"]
     assert (told["seeds"], told["trainings"]) == (2, 2 * len(told["configurations"]))
-    assert hand.ledger.attributes == before
+    assert hand.ledger.attributes == noted
     confirmed: Confirming = confirming(hand, against=["KD"], seeds=2)
     confirmed.finish_all(GAIN, most=3)
     before = confirmed.runs

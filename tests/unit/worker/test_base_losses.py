@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from icd.config.read_sweep import read_sweep
 from icd.config.read_trial import read_trial
@@ -18,7 +19,7 @@ from icd.worker.base_losses import try_base_losses
 from tests.support.plugins import VALUE, sweep_document, write_plugin
 from tests.tiny import training, write_images
 
-CPU = preflight.torch.device("cpu")
+CPU = torch.device("cpu")
 PLUGIN_METHOD = '''\
 import torch
 from dataclasses import dataclass
@@ -67,9 +68,9 @@ def test_a_wrong_loss_is_told_once_with_the_line_of_its_class(tmp_path: Path, va
 def test_the_losses_of_the_papers_pass(num_classes: int) -> None:
     config = read_trial(Document({"student": "resnet8", "teacher": "resnet14", "method": "KD"}, "trial"))
     rows = [row for row in PAPER_ROWS.values() if getattr(getattr(row, "base_loss", None), "k", 0) <= num_classes]
-    state = preflight.torch.random.get_rng_state()
+    state = torch.random.get_rng_state()
     try_base_losses([replace(config, method=row) for row in rows], num_classes, CPU)
-    assert preflight.torch.equal(state, preflight.torch.random.get_rng_state())
+    assert torch.equal(state, torch.random.get_rng_state())
 
 
 @pytest.mark.parametrize("what", ["loss", "method"])
