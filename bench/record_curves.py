@@ -61,7 +61,7 @@ def designed(sweep: SweepConfig, points: int, seed: int) -> SweepConfig:
 def table(name: str, root: Path | None) -> dict[str, Any]:
     """Give parameters, validation curve and end of every trial of a recorded sweep that has a curve and has ended."""
     from icd import search
-    from icd.search.run_sweep import stored_sweep
+    from icd.search.session import stored_sweep
     from icd.search.study.sweep_index import find
     from icd.search.suggest.params_of import params_of
     from icd.search.suggest.search_space import SearchSpace

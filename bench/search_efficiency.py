@@ -38,8 +38,7 @@ import tables
 
 from icd.config.sweep import Budget, PrunerConfig, SamplerConfig, SweepConfig
 from icd.search.controller.controller import SweepController
-from icd.search.core.attempts import Attempt, AttemptResult, EpochReport, trial_folder
-from icd.search.core.run_context import RunContext
+from icd.search.core.attempts import Attempt, AttemptResult, EpochReport, RunContext, trial_folder
 from icd.search.study.ledger import Ledger
 from icd.search.suggest.last_values import paused_as_pruned, with_last_values
 from icd.search.suggest.samplers import make_pruner, make_sampler

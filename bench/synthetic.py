@@ -70,7 +70,6 @@ PREPARED = PreflightResult(
     num_classes=10,
     teachers=defaultdict(lambda: "e" * 64),
     teacher_lines=[],
-    probed=0,
     gpus=0,
     device="none",
 )

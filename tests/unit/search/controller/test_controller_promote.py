@@ -126,7 +126,6 @@ def test_no_trial_is_taken_up_once_the_hours_are_used(tmp_path: Path, limit: dic
     again = hand.again(**{**PROMOTE, "enqueue": [], "budget": limit})
     assert again.driver.next_attempt() is None, "a paused trial's 30 s count"
     assert again.driver.done
-    assert again.driver.left == 0
     again.driver.end_paused()
     assert again.states == ["pruned", "pruned"]
 
@@ -144,7 +143,6 @@ def test_a_sweep_that_is_asked_to_stop_leaves_its_paused_trials(tmp_path: Path) 
     hand.driver.end_paused()
     assert hand.states == ["complete", "paused", "paused"]
     again = hand.again(**PROMOTE)
-    assert again.driver.left == 6 + 1, "trials that are left, and one that may go on"
     again.finish(value)
     assert len(again.states) == 9
 
