@@ -50,7 +50,7 @@ def file(folder: Path, **parts: Any) -> Path:
 def test_status_of_one(command: Command) -> None:
     said = command("status", "by-hand")
     assert said.code == 0, said.err
-    assert "trials: 1 running, 2 complete, 1 pruned, 1 failed, 1 duplicate" in said.out
+    assert "trials: 1 interrupted, 2 complete, 1 pruned, 1 failed, 1 duplicate" in said.out
     assert "budget: 5 of 6 trials" in said.out
     assert "stopped (its driver was killed); continue with 'icd resume by-hand'" in said.out
     best = said.out.split("best by val/top1:")[1].splitlines()
