@@ -7,9 +7,10 @@ Exit codes: 0 done; 2 usage or configuration; 3 environment or data; 4 training 
 conflict; 6 integrity; 70 bug; 130/143 interrupted.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 from typing import ClassVar
 
 
@@ -142,11 +143,29 @@ class Interrupted(IcdError):  # noqa: N818 - not a fault: the user asked for it
 
 def did_you_mean(name: object, allowed: Sequence[str]) -> str:
     """Say which allowed name is meant, or list them all: ``did you mean 'x'?`` / ``allowed: a, b``."""
-    close = get_close_matches(str(name), allowed, n=1, cutoff=0.6)
+    close = _closest(str(name), allowed)
     if not close:
         lowered = {candidate.lower(): candidate for candidate in allowed}
-        close = [lowered[match] for match in get_close_matches(str(name).lower(), lowered, n=1, cutoff=0.6)]
-    return f"did you mean {close[0]!r}?" if close else f"allowed: {', '.join(sorted(allowed))}"
+        close = lowered.get(_closest(str(name).lower(), list(lowered)), "")
+    return f"did you mean {close!r}?" if close else f"allowed: {', '.join(sorted(allowed))}"
+
+
+def is_close(name: object, other: str) -> bool:
+    """Whether a name may be a misspelt other one."""
+    return bool(get_close_matches(str(name), [other], cutoff=0.6))
+
+
+def _closest(name: str, allowed: Sequence[str]) -> str:
+    """Give the name that is most alike, of several the one with the nearest number; empty for none."""
+    close = get_close_matches(name, allowed, n=max(1, len(allowed)), cutoff=0.6)
+    alike = [SequenceMatcher(None, other, name).ratio() for other in close]
+    first = [other for other, ratio in zip(close, alike, strict=True) if ratio == alike[0]]
+    return min(first, key=lambda other: _distance(name, other), default="")
+
+
+def _distance(one: str, other: str) -> tuple[int, ...]:
+    pairs = zip(re.findall(r"\d+", one), re.findall(r"\d+", other), strict=False)
+    return tuple(abs(int(mine) - int(theirs)) for mine, theirs in pairs)
 
 
 def shorten(value: object, limit: int = 80) -> str:

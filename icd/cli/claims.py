@@ -34,8 +34,13 @@ def _alpha(default: float | None, words: str) -> Callable[[F], F]:
     return click.option("--alpha", type=alpha, default=default, help=f"{words}  [default: 0.05]")
 
 
-def _found(stage: "Stage", name: str, options: dict[str, Any], run: "Callable[..., Outcome] | None") -> "Outcome":
-    """Give what fresh seeds say of a sweep, once those are run that are missing; without ``run``, as it stands."""
+def _found(
+    stage: "Stage", name: str, options: dict[str, Any], run: "Callable[..., Outcome] | None"
+) -> "Outcome | None":
+    """Give what fresh seeds say of a sweep, once those are run that are missing; without ``run``, as it stands.
+
+    None where nothing was begun.
+    """
     from icd import results
 
     if run is not None:
@@ -44,10 +49,25 @@ def _found(stage: "Stage", name: str, options: dict[str, Any], run: "Callable[..
 
         with driving(options) as shown:
             return run(name, report=write_report, **shown)
-    found = results.read(name, stage, root=options["root"])
-    if found is None:
-        raise StateError(f"nothing was {stage.rstrip('e')}ed of {name} yet; leave --dry-run away")
-    return found
+    return results.read(name, stage, root=options["root"])
+
+
+def _foreseen(stage: "Stage", name: str, options: dict[str, Any], *, as_json: bool) -> None:
+    """Say what a first run would train."""
+    from icd import results
+
+    plan = results.planned(stage, name, options)
+    labels, configs = [arm.label for arm in plan.arms], plan.configs
+    epochs = sorted({config.training.epochs for config in configs})
+    told = {"configurations": labels, "seeds": len(plan.seeds), "trainings": len(configs), "train_on": plan.train_on}
+    if as_json:
+        write_json({"planned": {**told, "epochs": epochs, "adaptive": plan.adaptive}})
+        return
+    most = "at most " if plan.adaptive and plan.first < len(plan.seeds) else ""
+    counted = f"{len(labels)} configurations on {len(plan.seeds)} seeds: {most}{len(configs)} trainings"
+    shown = f"{epochs[0]} to {epochs[-1]}" if len(epochs) > 1 else str(epochs[0])
+    raced = [f"before that, the best {options['race']} trials get 2 further seeds each"] if options.get("race") else []
+    write_lines([f"{counted} of {shown} epochs, on {plan.train_on}", *raced, *(f"  {label}" for label in labels)])
 
 
 @click.command(cls=Verb)
@@ -80,6 +100,9 @@ def confirm(name: str, all_seeds: bool, dry_run: bool, as_json: bool, **options:
 
     options["adaptive"] = False if all_seeds else None
     found = _found("confirm", name, options, None if dry_run else results.confirm_sweep)
+    if found is None:
+        _foreseen("confirm", name, options, as_json=as_json)
+        return
     if as_json:
         write_json(found.to_data())
     else:
@@ -109,6 +132,9 @@ def ablate(name: str, dry_run: bool, as_json: bool, **options: Any) -> None:
     from icd.search.study.sweep_index import find
 
     found = _found("ablate", name, options, None if dry_run else results.ablate_sweep)
+    if found is None:
+        _foreseen("ablate", name, options, as_json=as_json)
+        return
     ledger = find(options["root"], name)
     importance = importance_of(ledger, ledger.records())
     if as_json:

@@ -99,16 +99,23 @@ def _to_nowhere(number: int) -> None:
 STOPPED_BY: list[int] = []
 
 _STOPPING = b"\nicd: stopping after the current epoch and saving a checkpoint (again to stop now)\n"
+_STOPPED = "\nicd: error[INTERRUPTED] stopped before the epoch's end; continue with {}\n"
 _WORKED: list[bool] = []
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
-def stopping_politely() -> Iterator[None]:
-    """Within this block the first signal is remembered and the second ends the process."""
+def stopping_politely(again: str = "the same command") -> Iterator[None]:
+    """Within this block the first signal is remembered and the second ends the process.
+
+    Args:
+        again: What goes on from the last checkpoint; the second signal says it.
+    """
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         if STOPPED_BY:
+            with suppress(OSError):
+                os.write(2, _STOPPED.format(again).encode())
             os._exit(128 + number)
         STOPPED_BY.append(number)
         with suppress(OSError):  # not by sys.stderr, which this may have interrupted

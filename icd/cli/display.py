@@ -191,7 +191,8 @@ def executing(options: Mapping[str, Any], root: Path) -> Iterator[tuple[Executio
     """
     device = device_of(options["device"], options["threads"])
     check_writable(root)
-    with stopping_politely(), Display(sys.stderr) as display:
+    again = "--resume" if "resume" in options else "the same command"
+    with stopping_politely(again), Display(sys.stderr) as display:
         execution = Execution(
             device=device,
             num_workers=options["workers"],

@@ -82,7 +82,10 @@ def status_lines(status: "SweepStatus", records: "Sequence[TrialRecord]") -> lis
     lines = [f"sweep {status.name}: {state_text(status)}"]
     if status.state == "preparing":
         return lines
-    lines += [f"trials: {count_text(status.counts)}", f"budget: {budget_text(status)}"]
+    lines += [
+        f"trials: {count_text(status.counts, driven=status.driver is not None)}",
+        f"budget: {budget_text(status)}",
+    ]
     if (gain := status.expected_gain) is not None:
         expected = f"about {gain.mean:.2g} better expected (0 to {gain.high:.2g})"
         lines.append(f"{gain.trials} more trials: {status.metrics[0]} {expected}")
@@ -115,7 +118,7 @@ def trial_text(row: Mapping[str, Any], record: "TrialRecord", folder: Path) -> l
     who = record.baseline or record.start or ""
     lines = [f"trial {record.number}: {record.state}{f', {values}' if values else ''}{f' ({who})' if who else ''}"]
     lines += [f"  {record.reason}"] if record.reason else []
-    lines += ["", "parameters:", *(f"  {name}: {cell_text(value)}" for name, value in record.params.items())]
+    lines += ["", "parameters:", *(f"  {name}: {cell_text(value)}" for name, value in row["params"].items())]
     lines += ["", f"curve: {'  '.join(f'{epoch}: {cell_text(value)}' for epoch, value in record.curve.items()) or '-'}"]
     known = {**{name: row[name] for name in _KNOWN if row.get(name) not in (None, "")}, **record.attributes}
     plain = {name: value for name, value in known.items() if name not in ("dead_terms", "members")}
@@ -140,9 +143,10 @@ def state_text(status: "SweepStatus") -> str:
     return f"stopped ({why}); continue with '{again}'"
 
 
-def count_text(counts: Mapping[str, int]) -> str:
-    """Write counts in words, zeros left out."""
-    return ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "none"
+def count_text(counts: Mapping[str, int], *, driven: bool = True) -> str:
+    """Write counts in words, zeros left out; what runs in the study was interrupted where nobody drives the sweep."""
+    words = {} if driven else {"running": "interrupted"}
+    return ", ".join(f"{count} {words.get(state, state)}" for state, count in counts.items() if count) or "none"
 
 
 def budget_text(status: "SweepStatus") -> str:

@@ -135,7 +135,8 @@ def _all(found: "list[SweepStatus]", root: Path, *, as_json: bool) -> None:
     rows = []
     for item in found:
         best = f"{item.best.values[0]:.4g} {item.metrics[0]} (trial {item.best.number})" if item.best else None
-        rows.append([item.name, item.state, count_text(item.counts), best, state_text(item).partition(";")[0]])
+        counts = count_text(item.counts, driven=item.driver is not None)
+        rows.append([item.name, item.state, counts, best, state_text(item).partition(";")[0]])
     headers = ["sweep", "state", "trials", "best", "how"]
     write_lines(columns(headers, rows, left=headers))
 

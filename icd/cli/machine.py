@@ -123,9 +123,12 @@ def check_plugin(
         for item in found:
             verdict = f"{len(item.failed)} of its checks fail" if item.failed else item.skipped or "passes"
             click.echo(f"{item.what} {item.name}: {verdict}")
-    name, failed = Path(file).name, [(f"{item.what} {item.name}", line) for item in found for line in item.failed]
+    failed = [(item, line) for item in found for line in item.failed]
     if failed:
-        raise ConfigError([Problem(source=name, path=path, rule=rule) for path, rule in failed])
+        raise ConfigError(
+            Problem(source=item.source or Path(file).name, line=item.line, path=f"{item.what} {item.name}", rule=rule)
+            for item, rule in failed
+        )
 
 
 @click.command(cls=Verb)

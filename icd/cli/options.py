@@ -80,7 +80,9 @@ DATA_ROOT = click.option(
     show_envvar=True,
     help="Look for data sets in this folder.  [default: one in your cache]",
 )
-DRY_RUN = click.option("--dry-run", is_flag=True, help="Print what is known so far, and run nothing.")
+DRY_RUN = click.option(
+    "--dry-run", is_flag=True, help="Print what is known so far, or what would be run first, and run nothing."
+)
 SEEDS = click.option("--seeds", type=click.IntRange(2, 100), help="Run at most so many fresh seeds.  [default: 5]")
 
 

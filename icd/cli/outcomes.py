@@ -173,7 +173,7 @@ def export(
     if as_json:
         write_json(_told(made))
     else:
-        write_lines(_lines(name, made))
+        write_lines(_lines(name, made, options["data_root"]))
 
 
 def _told(made: "Exported") -> dict[str, Any]:
@@ -183,7 +183,9 @@ def _told(made: "Exported") -> dict[str, Any]:
     return told
 
 
-def _lines(name: str, made: "Exported") -> list[str]:
+def _lines(name: str, made: "Exported", data_root: Path | None) -> list[str]:
+    from icd.results.exports.run import train_command
+
     lines = [f"trial {made.trial} of {name}: {', '.join(str(path) for path in made.files)}"]
     if not made.confirmed:
         lines.append(made.provenance["status"])
@@ -195,4 +197,4 @@ def _lines(name: str, made: "Exported") -> list[str]:
         if not made.registered.loadable:
             lines.append("it holds files and no model that MLflow can load: that needs student.onnx")
     configs = [one.config for one in made.pairs.values()] or [made.config]
-    return [*lines, *(f"train it again: icd train {config}" for config in configs)]
+    return [*lines, *(f"train it again: {train_command(config, data_root)}" for config in configs)]

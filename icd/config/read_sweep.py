@@ -68,9 +68,9 @@ class _SweepReader(TemplateReader):
         self.plugins = read_plugins(self.document, self.problems)
         self.used: set[Plugin] = set()
         name = str(data.get("name") or "")
-        if not name:
+        if not name and not self.misspelt("name"):
             self.refuse(("name",), MISSING_KEY)
-        else:
+        elif name:
             self.value(NAME, data["name"], ("name",))
         search = {} if data.get("search") is None else data["search"]
         if not isinstance(search, dict):
@@ -111,7 +111,8 @@ class _SweepReader(TemplateReader):
                 self.note(("data", name), rule, value=images[name])
         given = {part: data[part] for part in TOP if data.get(part) is not None}
         read = {part: self.template(value, (part,), (part,)) for part, value in given.items()}
-        if not self.nodes and not self.failed and not data.get("pairs"):
+        told = self.failed or any(self.misspelt(part) for part in TOP)
+        if not self.nodes and not told and not data.get("pairs"):
             rule = "has no range and no choices, so there is nothing to search"
             self.note((), rule, hint=write(("method", "cluster_weight"), {"low": 0.5, "high": 64, "log": True}))
         for path, place, _ in self.nodes:
@@ -243,7 +244,8 @@ class _SweepReader(TemplateReader):
         try:
             config = read_trial(document)
         except ConfigError as error:
-            failed = tuple(dotted(place) for place in (*self.failed, *self.document.broken))
+            missing = [(part,) for part in TOP if part not in self.document.data and self.misspelt(part)]
+            failed = tuple(dotted(place) for place in (*self.failed, *self.document.broken, *missing))
             for problem in error.problems:
                 if not any(f"{problem.path}.".startswith((f"{place}.", f"{place}[")) for place in failed):
                     self.problems.append(self._at_its_end(problem, params))

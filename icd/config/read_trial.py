@@ -74,7 +74,7 @@ class _TrialReader(TrialParts):
         data = self._without_ranges(data, ())
         self.unknown_keys(data, [*(part for part in TOP if part != "pair"), "fingerprint", "plugins"], ())
         for name in ("student", "method"):
-            if data.get(name) is None and (name,) not in self.wrong:
+            if data.get(name) is None and (name,) not in self.wrong and not self.misspelt(name):
                 self.note((name,), MISSING_KEY)
         if data.get("fingerprint") is not None:  # no part of the configuration
             self.fields(Fingerprint, data["fingerprint"], ("fingerprint",))

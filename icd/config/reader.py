@@ -18,7 +18,7 @@ from icd.config.training import TrainingConfig
 from icd.config.trial import DataConfig, NetworkConfig, TeacherConfig, TrialConfig
 from icd.data import DATASETS
 from icd.data.views import VIEW_FAMILIES
-from icd.errors import ConfigError, Problem
+from icd.errors import ConfigError, Problem, is_close
 from icd.fields import FieldError, annotations, choices_of, ranges_of
 from icd.losses import BASE_LOSSES
 from icd.methods import METHODS
@@ -149,12 +149,14 @@ class Reader:
         if not isinstance(data, dict):
             self.refuse(path, MAPPING, data)
             return None
-        required = needed(cls)
+        required, strange = needed(cls), [key for key in data if key not in (*kinds, *also)]
         found: dict[str, Any] = {}
         for name, kind in kinds.items():
             kind, where, value = TAGGED.get(name, kind), (*path, name), WRONG
             if name in data:
                 value = self.value(kind, data[name], where)
+            elif name in required and any(is_close(key, name) for key in strange):
+                self.wrong.add(where)  # what is said of that key says it
             elif name in required and where not in self.wrong:
                 self.refuse(where, MISSING_KEY)
             if value is WRONG and name in required and name in instead:
@@ -203,7 +205,7 @@ class Reader:
             self.refuse(path, MAPPING, data)
             return None
         where = (*path, "name")
-        if "name" not in data and where not in self.wrong:
+        if "name" not in data and where not in self.wrong and not any(is_close(key, "name") for key in data):
             self.refuse(where, MISSING_KEY)
         elif "name" in data and self.value(row, data["name"], where) is not WRONG:
             return str(data["name"])
@@ -229,6 +231,15 @@ class Reader:
     def right(self, *paths: KeyPath) -> bool:
         """Whether all these could be read as they stand."""
         return not any(old[: len(path)] == path or path[: len(old)] == old for path in paths for old in self.wrong)
+
+    def misspelt(self, *path: str) -> bool:
+        """Whether a key that is not known may be meant for the missing one at a path, or for a part above it."""
+        return any(
+            is_close(old[-1], name)
+            for place, name in enumerate(path)
+            for old in self.wrong
+            if len(old) == place + 1 and old[:place] == path[:place] and old[-1] != name
+        )
 
     def refuse(self, path: KeyPath, rule: str, value: object = ABSENT, kind: Any = None, *, hint: str = "") -> None:
         """Note that a value cannot be taken, with the habit behind it where it is a known one."""

@@ -110,7 +110,7 @@ def _sampler(known: TemplateReader, sweep: SweepConfig) -> None:
 def _budget(known: TemplateReader, sweep: SweepConfig) -> None:
     path: KeyPath = ("search", "budget")
     budget, starts, baselines = sweep.budget, sum(source.top for source in sweep.sources), len(sweep.enqueue)
-    if not known.right(path, ("search", "sampler")):
+    if not known.right(path, ("search", "sampler")) or known.misspelt("search", "budget"):
         return
     if budget.min_gain is not None and len(sweep.objectives) > 1:
         rule = "a sweep with several objectives has no one gain; drop this"

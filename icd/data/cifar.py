@@ -13,6 +13,7 @@ from icd.errors import DataError
 from icd.fields import Count
 
 CIFAR100_MEAN, CIFAR100_STD = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
+_MISSING = "is missing; run with --download"
 _MEAN, _STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)  # CIFAR-10's
 
 
@@ -54,10 +55,11 @@ def _part(root: Path, source: Any, *, train: bool, download: bool = False) -> An
         with alone:
             return source(str(root), train=train, download=download)
     except (OSError, RuntimeError) as error:  # no network; a file that is missing, or has another checksum
-        folder = root / source.base_folder
-        what = "is missing or has another checksum; remove it and run with --download"
-        what = f"cannot be fetched ({error}); put it there" if download else what
-        raise DataError(f"{_wrong_file(folder, source)}: {what}") from error
+        file = _wrong_file(root / source.base_folder, source)
+        what = "has another checksum; remove it and run with --download" if file.is_file() else _MISSING
+        if download:
+            what = f"cannot be fetched ({error}); fetch {source.url} and unpack it in {root}, or put it there as it is"
+        raise DataError(f"{file}: {what}") from error
 
 
 def _first_of_each_class(images: ArrayImages, count: int) -> ArrayImages:

@@ -150,9 +150,9 @@ def loss_of_cells(base_loss: BaseLoss, student_BPK: Tensor, teacher_BPK: Tensor,
             loss, wanted = base_loss(*sides, labels_B.repeat_interleave(cells)), (batch * cells,)
     shape = getattr(loss, "shape", None)
     if shape != wanted:
-        rule = f"{type(base_loss).__name__} must give one value for each row, shape {list(wanted)}"
+        rule, path = f"must give one value for each row, shape {list(wanted)}", f"base loss {type(base_loss).__name__}"
         got = type(loss).__name__ if shape is None else list(shape)
-        raise ConfigError(Problem(path="method.base_loss", rule=rule, value=got, has_value=True))
+        raise ConfigError(Problem(path=path, rule=rule, value=got, has_value=True))
     return loss.reshape(batch, cells)
 
 

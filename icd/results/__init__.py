@@ -3,6 +3,7 @@
 A function here that imports its module late may not have its name: the module would then take its place.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +13,9 @@ from icd.search.core.records import Stage, TrialRecord
 
 if TYPE_CHECKING:
     from icd.results.outcome import Outcome
+    from icd.results.plan import Plan
 
-__all__ = ["Exported", "ablate_sweep", "best", "confirm_sweep", "export", "read"]
+__all__ = ["Exported", "ablate_sweep", "best", "confirm_sweep", "export", "planned", "read"]
 
 _CONFIRM = {"top", "seeds", "against", "train_on", "alpha", "adaptive", "failed_runs", "race"}
 _ABLATE = {"trial", "seeds", "failed_runs"}
@@ -52,6 +54,15 @@ def ablate_sweep(name: str, **options: Any) -> "Outcome":
         **options: Those of ``icd.results.ablate.make_plan``, and those of ``icd.search.sweep``.
     """
     return _run("ablate", name, options, _ABLATE)
+
+
+def planned(stage: Stage, name: str, options: Mapping[str, Any]) -> "Plan":
+    """Give what ``confirm_sweep`` or ``ablate_sweep`` would begin with such options; nothing is run or written."""
+    from icd.results.run_plan import planned as plan_of
+    from icd.search import root_of
+
+    of_plan = {"confirm": _CONFIRM, "ablate": _ABLATE}[stage] - {"race"}
+    return plan_of(stage, name, root_of(options["root"]), **{key: options[key] for key in of_plan & options.keys()})
 
 
 def _run(stage: Stage, name: str, options: dict[str, Any], of_plan: set[str]) -> "Outcome":

@@ -16,7 +16,7 @@ from icd.results.plan import Plan, begin_plan, stored_plans
 from icd.results.race import run_race
 from icd.results.read_outcome import outcome_of
 from icd.search.core.records import Stage
-from icd.search.session import written_report
+from icd.search.session import stored_sweep, written_report
 from icd.search.settings import Settings
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_index import find, pasted
@@ -72,6 +72,17 @@ def run_plan(
     if found is None:
         raise StateError(f"sweep {name!r} lost its {stage} stage while it ran")
     return found
+
+
+def planned(stage: Stage, name: str, root: Path, **asked: Any) -> Plan:
+    """Make the plan that ``run_plan`` would begin, without a race; nothing is run or written.
+
+    Raises:
+        StateError: If there is no such sweep, or no trial to plan with.
+    """
+    ledger = find(root, name)
+    said = {key: value for key, value in asked.items() if value not in (None, ())}
+    return _MAKERS[stage](ledger, stored_sweep(ledger), root=root, **said)
 
 
 def train_listed(

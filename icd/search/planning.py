@@ -93,7 +93,7 @@ def make_plan(sweep: SweepConfig, settings: Settings, *, measure: bool, curves: 
         configurations=space.size(),
         baselines=[baseline.label for baseline in sweep.enqueue],
         starts=space.starts,
-        suggestions=_suggestions(sweep, space),
+        suggestions=_suggestions(sweep, space, trials),
         trials=trials,
         concurrent=concurrent,
         device=prepared.device if prepared else None,
@@ -185,16 +185,16 @@ def _trials(sweep: SweepConfig, space: SearchSpace) -> int | None:
     return min(limits, default=None)
 
 
-def _suggestions(sweep: SweepConfig, space: SearchSpace) -> dict[int, dict[str, Any]]:
-    """Ask a study in memory, seeded and numbered as the real one would be."""
+def _suggestions(sweep: SweepConfig, space: SearchSpace, trials: int | None) -> dict[int, dict[str, Any]]:
+    """Ask a study in memory, seeded and numbered as the real one would be, for no more than the budget allows."""
     ledger = Ledger.create(memory_storage(), sweep, {})
     drive(ledger, sweep, list(space.points()) if sweep.sampler.name == "grid" else [], 1, shared=False)
     for baseline in sweep.enqueue:
         ledger.add_baseline(baseline.label, {}, {}, {})
     for start in space.starts:
         ledger.add_baseline(start.label, {}, {}, {}, "start")
-    size = space.size()
-    for _ in range(min(_SUGGESTIONS, size or _SUGGESTIONS)):
+    room = _SUGGESTIONS if trials is None else max(0, trials - len(sweep.enqueue) - len(space.starts))
+    for _ in range(min(_SUGGESTIONS, space.size() or _SUGGESTIONS, room)):
         ledger.ask(space.suggest)
     return {
         record.number: shown_params(record.params)

@@ -164,7 +164,7 @@ def pairs_of(records: Sequence[TrialRecord]) -> list[str]:
 
 
 def found_line(folder: Path, records: Sequence[TrialRecord]) -> str:
-    """Say what a driver that goes on finds: ``found 10 done, 2 running to continue, 0 lost``.
+    """Say what a driver that goes on finds: ``found 10 done, 2 interrupted to continue, 0 lost``.
 
     A trial is lost if the study has epochs of it and its folder has no checkpoint, so that it begins again.
     """
@@ -175,8 +175,8 @@ def found_line(folder: Path, records: Sequence[TrialRecord]) -> str:
     failed = f", {counts['failed']} failed (--retry-failed trains them again)" if counts["failed"] else ""
     paused = sum(record.state == "paused" for record in under_way if record not in lost)
     done, going_on = counts["complete"] + counts["pruned"], len(under_way) - len(lost) - paused
-    waiting = f", {paused} paused" if paused else ""
-    return f"found {done} done, {going_on} running to continue{waiting}, {len(lost)} lost{failed}"
+    waiting, state = f", {paused} paused" if paused else "", "running" if is_driven(folder) else "interrupted"
+    return f"found {done} done, {going_on} {state} to continue{waiting}, {len(lost)} lost{failed}"
 
 
 def request_stop(root: Path, name: str, how: StopHow) -> str:

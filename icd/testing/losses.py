@@ -15,7 +15,7 @@ from icd.errors import ConfigError
 from icd.fields import FieldError, annotations, ranges_of
 from icd.losses.base import BaseLoss
 from icd.losses.cells import loss_of_cells
-from icd.testing.contract import Check, require
+from icd.testing.contract import Check, after, require
 
 ROWS, CLASSES = 6, 9
 
@@ -55,6 +55,7 @@ def one_value_for_each_row(loss: BaseLoss) -> None:
     require(torch.isfinite(values_N).all(), f"values must be finite, but are {values_N.tolist()}")
 
 
+@after(one_value_for_each_row)
 def rows_are_independent(loss: BaseLoss) -> None:
     """A row's value does not depend on the rows beside it, or for a ``per_batch`` loss a cell's on other cells."""
     if getattr(loss, "per_batch", False):
@@ -76,6 +77,7 @@ def rows_are_independent(loss: BaseLoss) -> None:
     require(same, "the value of a row must not depend on the other rows; a loss of a whole batch says per_batch = True")
 
 
+@after(one_value_for_each_row)
 def gradient_is_that_of_the_value(loss: BaseLoss) -> None:
     """Autograd's gradient is the slope of the value."""
     teacher_NK, labels_N = random_logits(2)[:3], some_labels(rows=3)
@@ -89,6 +91,7 @@ def gradient_is_that_of_the_value(loss: BaseLoss) -> None:
         require(False, f"the gradient must be the slope of the value by finite differences: {told}")
 
 
+@after(one_value_for_each_row)
 def extreme_logits_stay_finite(loss: BaseLoss) -> None:
     """Logits of 10,000, as an untrained network in half precision may give them, make no NaN."""
     for dtype in (torch.float32, torch.float64):
@@ -101,24 +104,27 @@ def extreme_logits_stay_finite(loss: BaseLoss) -> None:
             require(torch.isfinite(gradient_of(loss, *pair)).all(), f"the gradient must be finite {what}")
 
 
+@after(one_value_for_each_row)
 def inputs_are_left_alone(loss: BaseLoss) -> None:
     """Calling it changes neither logits nor labels."""
     student_NK, teacher_NK, labels_N = random_logits(1), random_logits(2), some_labels()
     values_of(loss, student_NK, teacher_NK, labels_N)
-    for name, before, after in (
+    for name, before, now in (
         ("the student's logits", random_logits(1), student_NK),
         ("the teacher's logits", random_logits(2), teacher_NK),
         ("the labels", some_labels(), labels_N),
     ):
-        require(torch.equal(before, after), f"{name} must not be changed in place")
+        require(torch.equal(before, now), f"{name} must not be changed in place")
 
 
+@after(one_value_for_each_row)
 def two_calls_give_the_same(loss: BaseLoss) -> None:
     """Nothing is drawn at random, or a resumed trial would be another one."""
     first, second = (values_of(loss, random_logits(1), random_logits(2), some_labels()) for _ in range(2))
     require(torch.equal(first, second), "two calls on the same logits must give the same; nothing may be random")
 
 
+@after(one_value_for_each_row)
 def any_number_of_classes_and_rows(loss: BaseLoss) -> None:
     """One row and many classes are possible."""
     for rows, classes in ((1, CLASSES), (2, 100), (8, 20)):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from icd.methods.base import LiveOutputs, MethodSetup, Step
 from icd.models import build_model
 from icd.models.seeding import initial_weights
-from icd.testing.contract import Check, require
+from icd.testing.contract import Check, after, require
 
 CLASSES, BATCH, SIDE = 10, 4, 32
 
@@ -69,6 +69,7 @@ def terms_are_scalars_with_names(method: Any) -> None:
         require(torch.isfinite(term), f"term {name!r} must be finite, but is {term.item()}")
 
 
+@after(terms_are_scalars_with_names)
 def the_student_learns_from_it(method: Any) -> None:
     """Some term has a gradient by the student's weights; the teacher's stay as they are."""
     pair = small_pair()
@@ -80,6 +81,7 @@ def the_student_learns_from_it(method: Any) -> None:
     require(all(torch.isfinite(gradient).all() for gradient in gradients), "the student's gradient must be finite")
 
 
+@after(terms_are_scalars_with_names)
 def own_parameters_are_its_own(method: Any) -> None:
     """What it trains beside the student belongs to its module, gets a gradient, and follows from the seed."""
     with initial_weights(0):

@@ -10,6 +10,7 @@ from icd.data.views import VIEW_FAMILIES
 from icd.losses import BASE_LOSSES
 from icd.methods import METHODS
 from icd.models import MODELS
+from icd.plugin_places import place_of_class
 from icd.plugins import Plugin, activate, rows_of
 from icd.register import Added
 from icd.testing.contract import failures
@@ -24,13 +25,15 @@ _SIZES = (32, 64, 224)  # of images; a network must take one of them, or the siz
 class Checked(NamedTuple):
     """One thing that a plugin registers: what it is, its name, and a line for each check that fails.
 
-    ``skipped`` says why it could not be checked; empty where it was.
+    ``source`` and ``line`` are where a class stands; ``skipped`` says why it could not be checked; empty where it was.
     """
 
     what: str
     name: str
     failed: list[str]
     skipped: str = ""
+    source: str = ""
+    line: int | None = None
 
 
 def check_plugin(
@@ -48,7 +51,13 @@ def check_plugin(
         ConfigError: If it cannot be imported, or registers something that cannot be read.
     """
     activate([plugin])
-    return [_checked(added, data_root, data_path, image_size) for added in rows_of(plugin)]
+    return [_placed(added, _checked(added, data_root, data_path, image_size)) for added in rows_of(plugin)]
+
+
+def _placed(added: Added, checked: Checked) -> Checked:
+    """Say where it stands, if it is a class."""
+    source, line = place_of_class(added.table, added.row) if isinstance(added.row, type) else ("", None)
+    return checked._replace(source=source, line=line)
 
 
 def _checked(added: Added, data_root: Path | None, data_path: str | None, image_size: int | None) -> Checked:

@@ -16,8 +16,9 @@ from icd.config.trial import TrialConfig, settled, student_name
 from icd.config.yaml import Document
 from icd.data.split import for_training
 from icd.errors import ConfigError
-from icd.methods import CrossEntropy
-from icd.models import Network
+from icd.methods import METHODS, CrossEntropy
+from icd.models import Network, build_model
+from icd.plugin_places import place_of_class
 from icd.search.core.preparation import PreflightRequest, PreflightResult, teacher_name
 from icd.storage.bucket import local_root
 from icd.teacher.cache import CacheMode, plan_cache, suits, summary
@@ -25,6 +26,7 @@ from icd.teacher.store import prepare
 from icd.training.hardware import device_name
 from icd.training.loop import EpochMetrics, Execution
 from icd.worker.autotune import choose, described
+from icd.worker.base_losses import try_base_losses
 from icd.worker.gpus import training_device
 from icd.worker.trial_inputs import TrialFolders, read_data, views_problems
 from icd.worker.trial_probe import Probe, measure_pace
@@ -68,6 +70,7 @@ class _Preflight:
     def run(self) -> PreflightResult:
         """Take all steps."""
         data = self._read_data()
+        self._try_before_teachers()
         digests, lines = self._make_teachers()
         teacher_caches = {name: self._plan_cache(name, digest) for name, digest in digests.items()}
         tuned = self._tune()
@@ -105,6 +108,22 @@ class _Preflight:
         for line in [*(notes_of(self.configs, split.num_classes) if self.request.probe else ()), *split.notes]:
             self.say(f"note: {line}")
         return f"{split.name}: {counts}"
+
+    def _try_before_teachers(self) -> None:
+        """Try every base loss on random logits, and a plugin's methods with a teacher whose weights are random."""
+        try_base_losses(self.configs, self.split.num_classes, self.device)
+        probe, untrained, classes = Probe(self.split, self.quiet), dict[str, Network](), self.split.num_classes
+        for config in {config.key(): config for config in self.configs}.values():
+            source, line = place_of_class(METHODS, type(config.method))
+            if not source:
+                continue
+            name, teacher = teacher_name(config), config.teacher
+            if teacher is not None and name not in untrained:
+                untrained[name] = build_model(teacher.arch, num_classes=classes, stem=teacher.stem, seed=0)
+            try:
+                probe(settled(config, ("fp32", False)), untrained.get(name))
+            except ConfigError as error:
+                raise ConfigError([replace(told, source=source, line=line) for told in error.problems]) from error
 
     def _make_teachers(self) -> tuple[dict[str, str], list[str]]:
         """Train or import each teacher that is missing; gives digests by name, and a line on each."""

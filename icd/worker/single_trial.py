@@ -21,6 +21,7 @@ from icd.training.evaluation import evaluate
 from icd.training.loop import Execution, evaluation_batches
 from icd.training.student_file import read_student
 from icd.worker.autotune import choose, described
+from icd.worker.base_losses import try_base_losses
 from icd.worker.trial_folder import claim, continue_trial
 from icd.worker.trial_inputs import TrialFolders, open_teacher_cache, read_data
 from icd.worker.trial_metrics import append_row
@@ -64,6 +65,7 @@ def run_trial(
         f"data {split.name}: {len(split.train)} {config.data.train_on} images to train on, "
         f"{len(split.val)} {config.data.measure_on} images to measure on, {split.num_classes} classes"
     )
+    try_base_losses([config], split.num_classes, execution.device)
     config = _settle(config, folder, split, execution, announce)
     teacher = prepare(config, read, folders.teachers, execution, announce)
     if teacher is not None and config.teacher is not None:

@@ -48,7 +48,7 @@ def test_interrupted_and_resumed(command: Command, tmp_path: Path, icd_root: Pat
     assert (status["state"], status["stopped_by"], status["counts"]["running"]) == ("stopped", "signal", 1)
     resumed = command("resume", "by-hand", "--executor", "process", "--set", "resources.retries=1")
     assert resumed.code == 0, resumed.err
-    assert "found 0 done, 1 running to continue, 0 lost" in resumed.err
+    assert "found 0 done, 1 interrupted to continue, 0 lost" in resumed.err
     assert [record.attempts for record in search.trials("by-hand")] == [2, 1]
 
 

@@ -50,7 +50,7 @@ def file(folder: Path, **parts: Any) -> Path:
 def test_status_of_one(command: Command) -> None:
     said = command("status", "by-hand")
     assert said.code == 0, said.err
-    assert "trials: 1 running, 2 complete, 1 pruned, 1 failed, 1 duplicate" in said.out
+    assert "trials: 1 interrupted, 2 complete, 1 pruned, 1 failed, 1 duplicate" in said.out
     assert "budget: 5 of 6 trials" in said.out
     assert "stopped (its driver was killed); continue with 'icd resume by-hand'" in said.out
     best = said.out.split("best by val/top1:")[1].splitlines()
@@ -344,7 +344,7 @@ def test_taken_name(command: Command, tmp_path: Path, parts: dict[str, Any], lin
 def test_resume_with_another_space(command: Command) -> None:
     said = command("resume", "by-hand", "--set", "method.cluster_weight.high=9", "--executor", "process")
     assert "method.cluster_weight.high: 8" in one_line(said, 5, "STATE")
-    assert "found 3 done, 0 running to continue, 1 lost, 1 failed" in said.err
+    assert "found 3 done, 0 interrupted to continue, 1 lost, 1 failed" in said.err
 
 
 def test_sweep_that_is_driven(command: Command, driven: Study, tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def test_sweep_again_extended_exported(
         "resume", "by-hand", "--executor", "process", "--extend", "--set", "search.budget.trials=3", "--json"
     )
     assert more.code == 0, more.err
-    assert "found 2 done, 0 running to continue, 0 lost" in more.err
+    assert "found 2 done, 0 interrupted to continue, 0 lost" in more.err
     assert json.loads(more.out)["counts"]["complete"] == 3
     said = command("report", "by-hand", "--log", "--json")
     assert json.loads(said.out) == {"name": "by-hand", "path": str(page), "logged": True, "pending": 0}, said.err

@@ -71,7 +71,10 @@ def test_all_rows_keep_one_budget(command: Command, root: Path, tmp_path: Path) 
 
 def test_an_ablation_is_shown_with_the_importance_of_parameters(command: Command, root: Path) -> None:
     study = study_at(root)
-    one_line(command("ablate", "by-hand", "--dry-run"), 5, "STATE")
+    foreseen = command("ablate", "by-hand", "--dry-run")
+    assert foreseen.code == 0
+    assert " configurations on 5 seeds: " in foreseen.out
+    assert foreseen.out.splitlines()[0].endswith(", on train")
     ablated(study, {"cluster weight 0": (64.0, 65.1, 65.9)})
     said = command("ablate", "by-hand", "--dry-run")
     assert said.code == 0, said.err

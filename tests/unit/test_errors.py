@@ -33,6 +33,15 @@ def test_exit_codes(name: str) -> None:
     assert getattr(errors, name).exit_code == EXIT_CODES[name]
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("resnet15", "resnet14"), ("resnet57", "resnet56"), ("resnet8x3", "resnet8x4"), ("Resnet15", "resnet14")],
+)
+def test_of_names_that_are_as_alike_the_nearest_number_is_meant(name: str, meant: str) -> None:
+    nets = ["resnet8", "resnet14", "resnet20", "resnet32", "resnet44", "resnet56", "resnet110", "resnet8x4"]
+    assert did_you_mean(name, nets) == f"did you mean {meant!r}?"
+
+
 def test_codes_differ() -> None:
     own = [cls for cls in subclasses(IcdError) if cls.__module__ == "icd.errors"]
     assert len({cls.code for cls in own}) == len(own) > 10

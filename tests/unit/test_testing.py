@@ -23,7 +23,7 @@ def test_the_examples_pass(file: Path, command: Command) -> None:
     [
         (
             f"({VALUE}).mean()",
-            "one value for each row: Cosine must give one value for each row, shape [6], but it gave []",
+            "one value for each row: must give one value for each row, shape [6], but it gave []",
         ),
         (f"{VALUE}.detach()", "values must depend on the student's logits; a detach() or item() may cut them off"),
         (f"{VALUE} + student_NK.mean()", "rows are independent: the value of a row must not depend on the other rows"),
@@ -40,9 +40,15 @@ def test_what_fails_is_told_in_plain_words(tmp_path: Path, command: Command, val
     plugin.write_text(plugin.read_text().replace("import icd\n", "import icd\nimport torch\n"))
     said = command("check-plugin", plugin)
     assert said.code == 2
-    assert "my_loss.py: base loss cosine: " in said.err
+    assert "my_loss.py:10: base loss cosine: " in said.err
     assert line in said.err
     assert "Traceback" not in said.err
+
+
+def test_a_fault_is_told_once_with_the_line_of_the_class(tmp_path: Path, command: Command) -> None:
+    said = command("check-plugin", write_plugin(tmp_path, "bad.py", value="student_NK * self.weight"))
+    (line,) = said.err.splitlines()
+    assert line.startswith("icd: error[CONFIG] bad.py:9: base loss cosine: one value for each row: must give one value")
 
 
 def test_networks_and_data_fail_in_plain_words(tmp_path: Path, command: Command) -> None:

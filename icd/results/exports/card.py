@@ -1,6 +1,6 @@
 """The card that lies beside exported files: what the student is, what is claimed of it, and how to load it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -20,6 +20,8 @@ def card(
     differences: Mapping[str, float],
     *,
     num_classes: int,
+    steps: Sequence[str],
+    again: str,
 ) -> str:
     """Write the card with the front matter that model hubs read (huggingface.co/docs/hub/model-cards).
 
@@ -32,6 +34,8 @@ def card(
         sample: What its programs were compared on.
         differences: Largest difference of a logit for each program, by file.
         num_classes: Of the student.
+        steps: From an image to the programs' input, as ``input_steps`` gives them.
+        again: The command that trains it again.
     """
     return rendered(
         "card.md.j2",
@@ -49,4 +53,6 @@ def card(
         size=sample.images_BCHW.shape[-1],
         differences=differences,
         num_classes=num_classes,
+        steps=steps,
+        again=again,
     )

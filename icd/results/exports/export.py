@@ -17,6 +17,7 @@ from icd.results.exports.run import (
     read_pairs,
     read_run,
     text_of,
+    train_command,
     weights_of,
 )
 from icd.results.exports.staging import check_free, staged
@@ -92,7 +93,8 @@ def export(
     check_free(target, force=force)
     if ledger.ranked:
         runs = read_pairs(ledger, winner, folder)
-        return _with_card_above(name, winner, runs, target, _write(runs, target, formats, folder, data))
+        again = {pair: train_command(f"{pair}/{CONFIG}", data) for pair in runs}
+        return _with_card_above(name, winner, runs, target, _write(runs, target, formats, folder, data), again)
     uri, model = tracking_uri(folder), name if register is True else register
     if model:
         from icd.results.exports.registry import check
@@ -134,12 +136,17 @@ def _write(
 
 
 def _with_card_above(
-    name: str, winner: Winner, runs: Mapping[str, ExportRun], target: Path, made: Sequence[Exported]
+    name: str,
+    winner: Winner,
+    runs: Mapping[str, ExportRun],
+    target: Path,
+    made: Sequence[Exported],
+    again: Mapping[str, str],
 ) -> Exported:
     """Write the card above the folders of several pairs."""
     from icd.training.checkpoints import write_durably
 
-    card = rendered("pairs.md.j2", name=name, winner=winner, runs=runs, metric=next(iter(winner.values)))
+    card = rendered("pairs.md.j2", name=name, winner=winner, runs=runs, metric=next(iter(winner.values)), again=again)
     write_durably(target / CARD, card.encode())
     pairs = dict(zip(runs, made, strict=True))
     return replace(

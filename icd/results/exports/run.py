@@ -1,6 +1,7 @@
 """One run of a sweep as it is exported: its files read and checked, and a folder filled with what others can use."""
 
 import json
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -173,6 +174,11 @@ def weights_of(run: ExportRun) -> bytes:
     return save(dict(run.state), metadata={"icd": belongs})
 
 
+def train_command(config: Path | str, data_root: Path | None) -> str:
+    """Write the command that trains an exported configuration again, with the data folder that the export had."""
+    return shlex.join(["icd", "train", str(config), *(["--data-root", str(data_root)] if data_root else [])])
+
+
 def exported(run: ExportRun, folder: Path, files: Sequence[str], **more: Any) -> Exported:
     """Say what was written of a run: the configuration, the weights, and what else is in the folder."""
     config, weights, *_ = files
@@ -209,6 +215,7 @@ def fill(
         CheckpointError: If a program differs from the student.
     """
     from icd.results.exports.card import card
+    from icd.results.exports.input_steps import input_steps
     from icd.results.exports.programs import write_programs
     from icd.results.exports.student import sample_of, student_of
 
@@ -219,7 +226,16 @@ def fill(
     (aside / CONFIG).write_text(text_of(run, WEIGHTS), encoding="utf-8")
     document = {**run.config.to_data(), **({"fingerprint": run.fingerprint} if run.fingerprint else {})}
     width = student.head.out_features
-    text = card(run.winner, document, run.provenance, sample, differences, num_classes=width)
+    text = card(
+        run.winner,
+        document,
+        run.provenance,
+        sample,
+        differences,
+        num_classes=width,
+        steps=input_steps(run.config.training.augmentation, sample.mean, sample.std),
+        again=train_command(CONFIG, data_root),
+    )
     (aside / CARD).write_text(text, encoding="utf-8")
     compared_on = sample.source if differences else ""
     return exported(

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from markupsafe import Markup
 
+from icd.config.names import shown_params
 from icd.results.outcome import Outcome
 from icd.results.report.charts import Series, differences_chart, lines_chart, slice_chart
 from icd.results.report.gather import Facts, label_of
@@ -103,7 +104,7 @@ def slices(facts: Facts) -> tuple[list[Figure], int]:
     metric = facts.metrics[0]
 
     def drawn(name: str, own: Sequence[TrialRecord]) -> Figure:
-        points = [(record.params[name], record.values[0]) for record in own]
+        points = [(shown_params(record.params)[name], record.values[0]) for record in own]
         label = f"{metric} against {name} of {plural(len(own), 'complete trial')}; best: {flat_text(points[0][0])}"
         return Figure(name.removeprefix("method."), slice_chart(points, 0, name, metric, label))
 

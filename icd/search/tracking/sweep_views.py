@@ -13,6 +13,7 @@ from typing import Any, get_args
 
 import yaml
 
+from icd.config.names import shown_params
 from icd.config.read_trial import read_trial
 from icd.config.sweep import SweepConfig
 from icd.config.trial import TrialConfig
@@ -47,7 +48,7 @@ class SweepViews:
 
     def begun(self, record: TrialRecord, configs: Sequence[TrialConfig]) -> RunView:
         """Show a trial as it begins, or goes on, with the epochs that its folder has."""
-        row = self.space.row(*configs) if configs else {name: str(value) for name, value in record.params.items()}
+        row = self.space.row(*configs) if configs else {n: str(v) for n, v in shown_params(record.params).items()}
         teachers = [config.teacher for config in configs]
         tags = {
             STAGE_TAG: "trial",

@@ -110,3 +110,13 @@ def test_a_signal_that_was_ignored_stays_ignored(number: int) -> None:
         os.kill(os.getpid(), number)
         assert not stop_requested()
     assert signal.getsignal(number) is signal.SIG_IGN
+
+
+def test_the_second_signal_says_how_to_go_on() -> None:
+    work = (
+        "import os, signal; from icd.cli.console import stopping_politely\n"
+        "with stopping_politely('--resume'):\n    [os.kill(os.getpid(), signal.SIGINT) for _ in range(2)]"
+    )
+    done = subprocess.run([sys.executable, "-c", work], capture_output=True, text=True, check=False)
+    assert done.returncode == 130
+    assert done.stderr.endswith("stopped before the epoch's end; continue with --resume\n")

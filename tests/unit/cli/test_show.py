@@ -1,8 +1,11 @@
 """Tables of the reading verbs."""
 
-from icd.cli.format import configuration, count_text
+from pathlib import Path
+
+from icd.cli.format import configuration, count_text, trial_text
 from icd.cli.sweep import duration
 from icd.search.core.records import TrialRecord
+from icd.search.sweep_status import trial_row
 from icd.text import columns
 
 
@@ -26,6 +29,19 @@ def test_configuration() -> None:
 def test_counts() -> None:
     assert count_text({"running": 0, "complete": 3, "failed": 1}) == "3 complete, 1 failed"
     assert count_text({"running": 0}) == "none"
+
+
+def test_what_runs_was_interrupted_where_nobody_drives() -> None:
+    assert count_text({"running": 2, "complete": 3}, driven=True) == "2 running, 3 complete"
+    assert count_text({"running": 2, "complete": 3}, driven=False) == "2 interrupted, 3 complete"
+
+
+def test_weights_of_a_trial_are_shown_as_its_configuration_has_them() -> None:
+    raw = {"method.cluster_scale_weights.s2": 0.25, "method.cluster_scale_weights.s4": 1.0}
+    record = TrialRecord(number=0, state="complete", params=raw)
+    lines = trial_text(trial_row(record, ["val/top1"]), record, Path())
+    assert "  method.cluster_scale_weights.s2: 0.2" in lines
+    assert "  method.cluster_scale_weights.s4: 0.8" in lines
 
 
 def test_durations() -> None:

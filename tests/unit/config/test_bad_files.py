@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 import yaml
 
+from icd.config.read_sweep import read_sweep
 from icd.config.read_trial import load_trial
+from icd.config.yaml import Document
 from icd.errors import ConfigError
-from tests.unit.config.sweeps import RANGE, sweep
+from tests.unit.config.sweeps import RANGE, plain, sweep, sweep_text
 
 FOLDER = Path(__file__).parent / "bad"
 CANARY = "hunter2canary"
@@ -62,6 +64,31 @@ def check_what_holds_for_every_refusal(error: ConfigError, source: str) -> None:
 @pytest.mark.parametrize("name", [name for name in EXPECTED if name.startswith("secret")])
 def test_a_secret_is_in_the_file_so_that_not_printing_it_means_something(name: str) -> None:
     assert CANARY in (FOLDER / f"{name}.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("key", "misspelt"),
+    [
+        (("search", "budget"), "budgets"),
+        (("search", "budget", "trials"), "trial"),
+        (("search",), "serach"),
+        (("name",), "nmae"),
+        (("method",), "methdo"),
+        (("student",), "studnet"),
+        (("teacher",), "teachr"),
+        (("teacher", "arch"), "ach"),
+    ],
+)
+def test_a_misspelt_key_has_no_second_message(key: tuple[str, ...], misspelt: str) -> None:
+    data = plain(sweep_text(teacher="{arch: resnet20}"))
+    part = data
+    for name in key[:-1]:
+        part = part[name]
+    part[misspelt] = part.pop(key[-1])
+    with pytest.raises(ConfigError) as caught:
+        read_sweep(Document(data, "x"))
+    (problem,) = caught.value.problems
+    assert str(problem) == f"x: {'.'.join((*key[:-1], misspelt))}: unknown key; did you mean {key[-1]!r}?"
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -20,6 +20,7 @@ DOCUMENT: dict[str, Any] = {
     "method": {"name": "distill", "scales": [1, 2], "cluster_scale_weights": [0.25, 0.75], "cluster_temperature": 2.0},
     "seed": 101,
 }
+STEPS = ["import numpy as np", "images = np.zeros((1, 3, 32, 32))"]
 IMAGES = torch.zeros(3, 3, 32, 32)
 SAMPLE = Sample(
     images_BCHW=IMAGES,
@@ -34,7 +35,16 @@ CONFIRMED = replace(FOUND, values={"test/top1": 60.5}, label="trial 12", confirm
 
 def written(winner: Winner = CONFIRMED, sample: Sample = SAMPLE, **changes: Any) -> str:
     differences = {"student.onnx": 2.5e-7, "student.pt2": 0.0}
-    return card(winner, {**DOCUMENT, **changes}, {"study": "s", "git": "abc"}, sample, differences, num_classes=2)
+    return card(
+        winner,
+        {**DOCUMENT, **changes},
+        {"study": "s", "git": "abc"},
+        sample,
+        differences,
+        num_classes=2,
+        steps=STEPS,
+        again="icd train best.yaml --data-root /d",
+    )
 
 
 def test_confirmed() -> None:
@@ -65,6 +75,13 @@ def test_model_hubs_read_the_front_matter() -> None:
     ((metric,),) = (result["metrics"] for result in model["results"])
     assert metric == {"type": "accuracy", "name": "test/top1, last epoch, mean of 2 seeds", "value": 61.75}
     assert front(FOUND)["model-index"][0]["results"][0]["metrics"][0]["name"] == "val/top1, last epoch, one seed"
+
+
+def test_an_image_becomes_the_input_before_a_program_is_called() -> None:
+    text = written()
+    steps = "as at test time:\n```python\nimport numpy as np\nimages = np.zeros((1, 3, 32, 32))\n```\n"
+    assert text.index(steps) < text.index("onnxruntime.InferenceSession")
+    assert "```sh\nicd train best.yaml --data-root /d\n```" in text
 
 
 def test_unconfirmed() -> None:

@@ -242,9 +242,17 @@ def command(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, st
 
 def test_show_reads_and_runs_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     hand = searched(tmp_path)
-    code, _, err = command(capsys, "tiny", "--dry-run", "--root", tmp_path)
-    assert code == 5
-    assert "icd: error[STATE] nothing was confirmed of tiny yet; leave --dry-run away" in err
+    noted = hand.ledger.attributes
+    code, out, err = command(capsys, "tiny", "--dry-run", "--against", "KD", "--root", tmp_path)
+    assert (code, err) == (0, "")
+    first, *labels = out.splitlines()
+    count = len(labels)
+    assert first == f"{count} configurations on 5 seeds: at most {5 * count} trainings of 4 epochs, on train+val"
+    assert labels[-1] == "  KD"
+    code, out, err = command(capsys, "tiny", "--dry-run", "--json", "--all-seeds", "--seeds", 2, "--root", tmp_path)
+    told = json.loads(out)["planned"]
+    assert (told["seeds"], told["trainings"]) == (2, 2 * len(told["configurations"]))
+    assert hand.ledger.attributes == noted
     confirmed: Confirming = confirming(hand, against=["KD"], seeds=2)
     confirmed.finish_all(GAIN, most=3)
     before = confirmed.runs

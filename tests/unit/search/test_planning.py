@@ -57,6 +57,13 @@ def test_a_sweep_that_ends_by_its_hours_is_planned(tmp_path: Path) -> None:
     assert not (tmp_path / "root").exists()
 
 
+@pytest.mark.parametrize(("trials", "listed"), [(2, [1]), (4, [1, 2, 3]), (60, [1, 2, 3, 4, 5])])
+def test_no_more_trials_are_listed_than_the_budget_allows(tmp_path: Path, trials: int, listed: list[int]) -> None:
+    plan = make_plan(sweep(budget={"trials": trials}), Settings(root=tmp_path / "root"), measure=False)
+    assert plan.baselines == ["KD"]
+    assert list(plan.suggestions) == listed
+
+
 def test_a_plan_says_what_it_does_not_know(tmp_path: Path) -> None:
     plan = make_plan(sweep(), Settings(root=tmp_path / "root"), measure=False)
     lines = plan_lines(plan)

@@ -48,11 +48,14 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Prepa
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        (f"({VALUE}).mean()", "must give one value for each row, shape [4], but got []"),
-        ("3.0", "must give one value for each row, shape [4], but got 'float'"),
+        (
+            f"({VALUE}).mean()",
+            "my_loss.py:9: base loss cosine: must give one value for each row, shape [20], but got []",
+        ),
+        ("3.0", "my_loss.py:9: base loss cosine: must give one value for each row, shape [20], but got 'float'"),
         (
             f"float('nan') * {VALUE}",
-            "loss term 'base' must be finite for every configuration of the space, but got nan",
+            "my_loss.py:9: base loss cosine: must be finite, but got nan with weight=0.5",
         ),
         ("student_NK.nothing", "my_loss.py:15: AttributeError: 'Tensor' object has no attribute 'nothing'"),
     ],

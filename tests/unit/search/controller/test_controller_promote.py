@@ -105,10 +105,12 @@ def test_a_paused_trial_is_shown_as_such_and_no_fault(tmp_path: Path) -> None:
     assert (row["state"], row["paused_at"], row["last"], row["values"], row["seconds"]) == ("paused", 1, 60.0, {}, 30.0)
     (view,) = hand.ends
     assert (view.tags["state"], view.mark, view.failed, [r.step for r in view.rows]) == ("paused", "", False, [1])
-    assert found_line(hand.folder, [record]) == "found 0 done, 0 running to continue, 1 lost", "it has no checkpoint"
+    assert found_line(hand.folder, [record]) == "found 0 done, 0 interrupted to continue, 1 lost", (
+        "it has no checkpoint"
+    )
     (task.folder / "checkpoints").mkdir()
     (task.folder / "checkpoints" / "epoch-000001.ckpt").touch()
-    assert found_line(hand.folder, [record]) == "found 0 done, 0 running to continue, 1 paused, 0 lost"
+    assert found_line(hand.folder, [record]) == "found 0 done, 0 interrupted to continue, 1 paused, 0 lost"
     status = status_of(tmp_path, "tiny")
     assert (status.counts["paused"], status.best, status.state) == (1, None, "stopped")
     assert status.used["trials"] == 1
