@@ -13,6 +13,7 @@ import onnxruntime
 import pytest
 import torch
 from mlflow import MlflowClient
+from PIL import Image
 from safetensors.torch import load_file
 
 import icd
@@ -58,12 +59,15 @@ def check_snippets(folder: Path, images_BCHW: torch.Tensor) -> None:
     network.load_state_dict(weights)
     with torch.no_grad():
         expected_BK = network(images_BCHW).logits_BK.numpy()
+    Image.new("RGB", (32, 32)).save(folder.parent / "image.png")
     np.savez(folder.parent / "images.npz", images=images_BCHW.numpy(), expected=expected_BK)
-    with_torch, with_onnx, with_icd = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
+    from_image, with_torch, with_onnx, with_icd = blocks
     compare = "assert abs(numpy.asarray(logits) - held['expected']).max() <= 1e-4, 'logits differ'\n"
-    load = "held = numpy.load('../images.npz')\nimages = "
-    code = f"{WITHOUT_ICD}{load}torch.from_numpy(held['images'])\n{with_torch}{compare}"
-    code += f"images = held['images']\n{with_onnx}{compare}"
+    load = "held = numpy.load('../images.npz')\n"
+    code = f"{WITHOUT_ICD}{load}{from_image.replace('image.png', '../image.png')}"
+    code += "assert (images.shape[1:], images.dtype) == (held['images'].shape[1:], held['images'].dtype)\n"
+    code += f"images = held['images']\n{with_torch}{compare}{with_onnx}{compare}"
     code += f"del sys.modules['icd']\nsys.path.insert(0, {str(Path(icd.__file__).parents[1])!r})\n"
     code += (
         f"images = torch.from_numpy(held['images'])\n{with_icd}logits = network(images).logits_BK.detach()\n{compare}"
