@@ -20,6 +20,7 @@ def test_a_paused_trial_survives_a_kill_and_goes_on(tmp_path: Path, command: Com
     assert {row["state"] for row in expected if row["paused_at"]} == {"complete", "pruned"}, "one thawed, one not"
 
     drive = harness.drive(root, changes=PROMOTE)
+    drive.until_epoch(1, 1)  # from then on there is a study to look into
     drive.until(lambda: any(record.state == "paused" for record in records(root)))
     drive.signal()
     drive.wait()
