@@ -39,7 +39,7 @@ def test_a_table_is_shown_and_written(command: Command, root: Path, tmp_path: Pa
     assert said.code == 0, said.err
     assert "| SD-KD | 65.00 ± 0.95 (3) | +4.00 |" in said.out
     assert "The table is not finished." in said.out
-    assert f"Some runs have no id here: there is no {root / 'mlflow.db'}." in said.out
+    assert "icd.trial of its MLflow runs by seed: 101 " in said.out
     written = {item.name: item.read_text() for item in (tmp_path / "out").iterdir()}
     assert sorted(written) == ["v1.0.csv", "v1.0.md", "v1.0.tex"]
     assert written["v1.0.md"].rstrip() == said.out.rstrip()
