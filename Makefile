@@ -2,7 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-WORKERS ?= 2
+# Tests wait for processes and servers, so two cores have work for one more.
+WORKERS ?= 3
 export OMP_NUM_THREADS ?= 1
 # Where it is set, every process compiles torch anew: 15 s each instead of 4.
 unexport PYTHONDONTWRITEBYTECODE
@@ -65,7 +66,7 @@ test: setup
 	$(MAKE) --no-print-directory --jobs 2 check core
 
 faults: setup
-	$(BIN)/pytest -n $(WORKERS) --dist loadscope --durations 10 tests/faults
+	$(BIN)/pytest -n 2 --dist loadscope --durations 10 tests/faults
 
 golden: setup
 	$(BIN)/pytest tests/golden
