@@ -37,7 +37,7 @@ def test_a_wrong_address_is_refused(tmp_path: Path) -> None:
         join("127.0.0.1:1", tmp_path, [])
     with pytest.raises(SetupError, match="no Ray cluster answers at nonsense"):
         join("nonsense", tmp_path, [])
-    with pytest.raises(SetupError, match="--address HOST:PORT"):
+    with pytest.raises(SetupError, match="is an address of Ray Client, which cannot drive a sweep"):
         join("ray://127.0.0.1:10001", tmp_path, [])
 
 
@@ -47,7 +47,7 @@ def test_another_part_of_ray_is_refused_quickly(address: str, tmp_path: Path) ->
     executor.close()
     started = time.monotonic()
     raylet = f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}"
-    with pytest.raises(SetupError, match=r"what answers at .* is no Ray cluster's GCS"):
+    with pytest.raises(SetupError, match="no Ray cluster answers at "):
         join(raylet, tmp_path, [])
     assert time.monotonic() - started < 20
 
