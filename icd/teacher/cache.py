@@ -102,7 +102,7 @@ def plan_cache(
         if asked.num_bytes > room:
             needed = _gb(asked.num_bytes)
             raise SetupError(f"--teacher-cache {mode} needs {needed}, but got {_gb(room)} of budget and disk; {sizes}")
-        return replace(asked, reason=f"as asked ({sizes})")
+        return replace(asked, reason=f"as asked; {sizes}")
     for plan in (full, stream):  # what was begun, or built ahead, is used whatever a new one would be
         begun = all((block_folder(folder, spec) / HEADER).exists() for spec in plan.specs)
         if begun and plan.num_bytes <= _room(folder, plan.specs, budget_gb):
@@ -116,7 +116,7 @@ def plan_cache(
     for plan in sorted([full, stream] if shared else [full], key=lambda plan: plan.num_bytes):
         if plan.num_bytes <= _room(folder, plan.specs, budget_gb):
             return replace(plan, reason=sizes)
-    return CachePlan(mode="off", specs=(), reason=f"{_gb(_room(folder, (), budget_gb))} are too little ({sizes})")
+    return CachePlan(mode="off", specs=(), reason=f"{_gb(_room(folder, (), budget_gb))} are too little; {sizes}")
 
 
 def suits(config: TrialConfig) -> bool:
