@@ -313,7 +313,7 @@ def test_the_smaller_one_that_fits_is_taken(split: Split, tmp_path: Path) -> Non
     assert chosen(short, split, tmp_path, config_of(seed=1, epochs=2))[0] == "full", "seeds see other sequences"
     mode, line = chosen(short, split, tmp_path, budget_gb=1e-6)
     assert mode == "off"
-    assert "too little (full 0.000817 GB, stream 3.27e-05 GB)" in line
+    assert "too little; full 0.000817 GB, stream 3.27e-05 GB" in line
 
 
 def test_what_a_trial_alone_gets(split: Split, tmp_path: Path) -> None:
