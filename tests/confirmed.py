@@ -8,7 +8,7 @@ from icd.results.outcome import Arm, Comparison, Outcome, Run
 
 
 def run(trial: int, seed: int, value: float) -> Run:
-    return Run(trial=trial, seed=seed, value=value, evaluations=4, seconds=9.0)
+    return Run(trial=trial, seed=seed, value=value, seconds=9.0)
 
 
 def arm(label: str, trial: int | None, runs: Sequence[Run]) -> Arm:

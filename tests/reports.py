@@ -147,7 +147,6 @@ def _arm(label: str, mean: float) -> Arm:
             trial=100 + seed,
             seed=seed,
             value=mean + 0.1 * seed,
-            evaluations=1,
             seconds=250,
         )
         for seed in range(4)

@@ -1,6 +1,7 @@
 """``icd confirm | ablate | benchmark``: what fresh seeds say of a search; each goes on where it was left."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,9 +55,9 @@ def _found(
 
 def _foreseen(stage: "Stage", name: str, options: dict[str, Any], *, as_json: bool) -> None:
     """Say what a first run would train."""
-    from icd import results
+    from icd.results.run_plan import planned
 
-    plan = results.planned(stage, name, options)
+    plan = planned(stage, name, options["root"], options)
     labels, configs = [arm.label for arm in plan.arms], plan.configs
     epochs = sorted({config.training.epochs for config in configs})
     told = {"configurations": labels, "seeds": len(plan.seeds), "trainings": len(configs), "train_on": plan.train_on}
@@ -104,7 +105,7 @@ def confirm(name: str, all_seeds: bool, dry_run: bool, as_json: bool, **options:
         _foreseen("confirm", name, options, as_json=as_json)
         return
     if as_json:
-        write_json(found.to_data())
+        write_json(found)
     else:
         write_lines(outcome_lines(found))
     runs = found.faults + sum(len(arm.runs) for arm in found.arms)
@@ -138,7 +139,7 @@ def ablate(name: str, dry_run: bool, as_json: bool, **options: Any) -> None:
     ledger = find(options["root"], name)
     importance = importance_of(ledger, ledger.records())
     if as_json:
-        write_json({**found.to_data(), "importance": importance.to_data()})
+        write_json({**asdict(found), "importance": importance})
     else:
         write_lines([*outcome_lines(found), "", *importance_lines(importance)])
 
@@ -191,6 +192,6 @@ def benchmark(
         for ending in FORMATS:
             write_durably(output.with_name(f"{output.name}.{ending}"), written(table, ending).encode())
     if as_json:
-        write_json(table.to_data())
+        write_json(table)
     else:
         click.echo(written(table, "md").rstrip())

@@ -12,7 +12,7 @@ from icd.config.names import shown_params, tails
 from icd.text import cell_text, columns
 
 if TYPE_CHECKING:
-    from icd.results.pruning import PruningAudit, Rung
+    from icd.results.pruning import PruningAudit
     from icd.search.core.concordance import RungConcordance
     from icd.search.core.dead_terms import DeadKind
     from icd.search.core.records import TrialRecord
@@ -164,10 +164,7 @@ def budget_text(status: "SweepStatus") -> str:
 def audit_lines(audit: "PruningAudit") -> list[str]:
     """Write what pruning did, with the counts behind every rate."""
     lines = ["", f"pruning: {audit.pruned} trials stopped, {audit.epochs_saved} epochs saved ({audit.saved_share:.0%})"]
-    for rung in audit.rungs:
-        known = f"{rung.correlation:+.2f}" if rung.correlation is not None else "unknown"
-        lines.append(f"  rank correlation of epoch {rung.epoch} with the last one: {known} (n={rung.trials})")
-        lines += [f"  {concordance_text(rung)}"] if rung.concordance is not None else []
+    lines += [f"  {concordance_text(rung)}" for rung in audit.rungs]
     if audit.false_kill_rate is None:
         lines.append(f"  of {audit.controls} trials that could not be stopped, the pruner would have stopped none")
     else:
@@ -179,7 +176,7 @@ def audit_lines(audit: "PruningAudit") -> list[str]:
     return lines
 
 
-def concordance_text(rung: "Rung | RungConcordance") -> str:
+def concordance_text(rung: "RungConcordance") -> str:
     """Say how well an epoch foretells the order of the last one."""
     if rung.concordance is None:
         return f"epoch {rung.epoch}: no pair of trials to judge it by"

@@ -58,7 +58,7 @@ def status(name: str | None, as_json: bool, root: Path) -> None:
     dead, confirmed = dead_kinds(records), _confirmed(ledger) if ledger else None
     if as_json:
         front = [record.number for record in pareto_front(records, found.directions)]
-        told = {"pruning": audit.to_data() if audit else None, "front": front, "confirmed": confirmed}
+        told = {"pruning": audit, "front": front, "confirmed": confirmed}
         write_json({**found.to_data(), **told, "dead_terms": [kind._asdict() for kind in dead]})
         return
     write_lines(status_lines(found, records) + (audit_lines(audit) if audit else []) + dead_lines(dead))

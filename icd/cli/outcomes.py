@@ -1,8 +1,5 @@
 """``icd compare | report | export``: what sweeps found, side by side, on a page, and as files."""
 
-import logging
-import os
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,15 +7,11 @@ import click
 
 from icd.cli.format import write_json, write_lines
 from icd.cli.options import DATA_ROOT, JSON, NAME, OUTPUT, ROOT, SUBMIT, Verb
-from icd.errors import StateError
 from icd.text import columns
 
 if TYPE_CHECKING:
     from icd.results import Exported
 
-logger = logging.getLogger(__name__)
-
-_FLUSH_S = 30.0
 _WIDEST = 48
 
 
@@ -45,13 +38,13 @@ def compare(names: tuple[str, ...], pairs: bool, as_json: bool, root: Path) -> N
 
     found = compare_sweeps(root, names)
     if as_json:
-        write_json(found.to_data())
+        write_json(found)
         return
-    for words in found.warnings:
+    for words in found["warnings"]:
         click.echo(f"not comparable: {words}")
-    for title, rows in (("found", found.figures), ("differs", found.differences)):
+    for title, rows in (("found", found["figures"]), ("differs", found["differences"])):
         if rows:
-            headers = [title, *found.names]
+            headers = [title, *names]
             cells = [[_cut(cell or "-") for cell in (row, *values.values())] for row, values in rows.items()]
             write_lines(["", *columns(headers, cells, left=headers)])
 
@@ -61,7 +54,7 @@ def _cut(text: str) -> str:
 
 
 def _pairs(root: Path, name: str, others: tuple[str, ...], *, as_json: bool) -> None:
-    from icd.results.compare_pairs import specialists
+    from icd.results.compare import specialists
 
     found = specialists(root, name, others)
     if as_json:
@@ -80,54 +73,24 @@ def _pairs(root: Path, name: str, others: tuple[str, ...], *, as_json: bool) -> 
 @click.command(cls=Verb)
 @NAME
 @click.option("-o", "--output", type=OUTPUT, help="Write this HTML file.  [default: report.html in the sweep's folder]")
-@click.option("--log", is_flag=True, help="Give MLflow the report too, where nobody drives the sweep.")
 @JSON
 @ROOT
 @SUBMIT
-def report(name: str, output: Path | None, log: bool, as_json: bool, root: Path) -> None:
+def report(name: str, output: Path | None, as_json: bool, root: Path) -> None:
     """Write the report of sweep NAME, however it stands: one HTML file that needs nothing else.
 
-    A report that is there already is replaced. A driver writes and logs one by itself when it leaves.
+    A report that is there already is replaced. A driver writes one by itself when it leaves, and gives it to MLflow;
+    'icd sync' gives MLflow a later one.
     """
-    from icd.results.report import page_of, write_page
-    from icd.results.report.gather import gather
+    from icd.results.report import write_report
     from icd.search.study.sweep_index import REPORT_NAME, sweep_folder
 
-    page = page_of(gather(root, name))
     target = output or sweep_folder(root, name) / REPORT_NAME
-    write_page(target, page)
-    if not as_json:
-        click.echo(str(target))
-    pending = _log(root, name, page) if log else None
+    write_report(root, name, target)
     if as_json:
-        write_json({"name": name, "path": str(target), "logged": pending == 0, "pending": pending})
-
-
-def _log(root: Path, name: str, page: str) -> int | None:
-    """Give MLflow the report from the sweep's folder; how many runs it has not taken, None if it was not asked."""
-    from icd.results.report import log_report, write_page
-    from icd.search.study.sweep_index import REPORT_NAME, find, pasted, sweep_folder
-    from icd.search.sweep_status import driver_of
-
-    if "stopped_by" not in find(root, name).attributes:  # no driver ever had it, so MLflow has not heard of it
-        return None
-    driver = driver_of(root, name)
-    if driver is not None:
-        logger.info("not logged: %s drives the sweep, and logs a report when it leaves", driver)
-        return None
-    folder = sweep_folder(root, name)
-    if not os.access(folder, os.W_OK):
-        logger.info("not logged: %s cannot be written", folder)
-        return None
-    write_page(folder / REPORT_NAME, page)
-    try:
-        pending = log_report(root, name, _FLUSH_S, logger.info)
-    except StateError as error:  # a driver has begun meanwhile
-        logger.info("not logged: %s", error)
-        return None
-    if pending:
-        logger.warning("the report waits for MLflow (%d runs): '%s'", pending, pasted(root, "sync", name))
-    return pending
+        write_json({"name": name, "path": str(target)})
+    else:
+        click.echo(str(target))
 
 
 @click.command(cls=Verb)
@@ -171,16 +134,9 @@ def export(
     model = True if register == "" else register or False
     made = export_files(name, output, formats=formats or None, register=model, **options)
     if as_json:
-        write_json(_told(made))
+        write_json(made)
     else:
         write_lines(_lines(name, made, options["data_root"]))
-
-
-def _told(made: "Exported") -> dict[str, Any]:
-    told = asdict(made)
-    if made.registered is not None:
-        told["registered"]["uri"] = made.registered.uri
-    return told
 
 
 def _lines(name: str, made: "Exported", data_root: Path | None) -> list[str]:
@@ -192,8 +148,7 @@ def _lines(name: str, made: "Exported", data_root: Path | None) -> list[str]:
     for file, difference in made.differences.items():
         lines.append(f"{file}: logits within {difference:.2g} of the student's on {made.compared_on}")
     if made.registered is not None:
-        how = "new" if made.registered.new else "there already"
-        lines.append(f"registered: {made.registered.uri}, version {made.registered.version} ({how})")
+        lines.append(f"registered: {made.registered.uri}, version {made.registered.version}")
         if not made.registered.loadable:
             lines.append("it holds files and no model that MLflow can load: that needs student.onnx")
     configs = [one.config for one in made.pairs.values()] or [made.config]

@@ -3,22 +3,16 @@
 A function here that imports its module late may not have its name: the module would then take its place.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from icd.results.exports.export import export
-from icd.results.exports.run import Exported
+from icd.results.exports.export import Exported, export
 from icd.search.core.records import Stage, TrialRecord
 
 if TYPE_CHECKING:
     from icd.results.outcome import Outcome
-    from icd.results.plan import Plan
 
-__all__ = ["Exported", "ablate_sweep", "best", "confirm_sweep", "export", "planned", "read"]
-
-_CONFIRM = {"top", "seeds", "against", "train_on", "alpha", "adaptive", "failed_runs", "race"}
-_ABLATE = {"trial", "seeds", "failed_runs"}
+__all__ = ["Exported", "ablate_sweep", "best", "confirm_sweep", "export", "read"]
 
 
 def best(name: str, *, root: Path | str | None = None) -> TrialRecord:
@@ -41,9 +35,9 @@ def confirm_sweep(name: str, **options: Any) -> "Outcome":
 
     Args:
         name: Of the sweep.
-        **options: Those of ``icd.results.confirm.make_plan``, ``race``, and those of ``icd.search.sweep``.
+        **options: Those of ``icd.results.confirm.make_plan`` and ``run_plan``, and those of ``icd.search.sweep``.
     """
-    return _run("confirm", name, options, _CONFIRM)
+    return _run("confirm", name, options)
 
 
 def ablate_sweep(name: str, **options: Any) -> "Outcome":
@@ -51,27 +45,18 @@ def ablate_sweep(name: str, **options: Any) -> "Outcome":
 
     Args:
         name: Of the sweep.
-        **options: Those of ``icd.results.ablate.make_plan``, and those of ``icd.search.sweep``.
+        **options: Those of ``icd.results.ablate.make_plan`` and ``run_plan``, and those of ``icd.search.sweep``.
     """
-    return _run("ablate", name, options, _ABLATE)
+    return _run("ablate", name, options)
 
 
-def planned(stage: Stage, name: str, options: Mapping[str, Any]) -> "Plan":
-    """Give what ``confirm_sweep`` or ``ablate_sweep`` would begin with such options; nothing is run or written."""
-    from icd.results.run_plan import planned as plan_of
-    from icd.search import root_of
-
-    of_plan = {"confirm": _CONFIRM, "ablate": _ABLATE}[stage] - {"race"}
-    return plan_of(stage, name, root_of(options["root"]), **{key: options[key] for key in of_plan & options.keys()})
-
-
-def _run(stage: Stage, name: str, options: dict[str, Any], of_plan: set[str]) -> "Outcome":
+def _run(stage: Stage, name: str, options: dict[str, Any]) -> "Outcome":
     from icd.results.run_plan import run_plan
     from icd.search import settings_of
+    from icd.search.settings import Settings
 
-    of_plan = of_plan | {"anew", "keep_seeds", "overrides"}
-    asked = {key: options.pop(key) for key in of_plan & options.keys()}
-    return run_plan(stage, name, settings_of(options), **asked)  # type: ignore[arg-type]
+    settings: Any = {key: options.pop(key) for key in options.keys() & Settings.__dataclass_fields__.keys()}
+    return run_plan(stage, name, settings_of(settings), **options)
 
 
 def read(name: str, stage: Stage, *, root: Path | str | None = None) -> "Outcome | None":

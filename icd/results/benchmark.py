@@ -5,9 +5,11 @@ becomes a sweep of its own, and its best trial is confirmed on seeds that all ro
 untuned first, so tuning can only add to it.
 """
 
+import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from icd.config.document import full_form
@@ -28,7 +30,7 @@ from icd.search import run_sweep
 from icd.search.settings import Settings
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_index import find
-from icd.search.sweep_status import plain_sweep, status_of
+from icd.search.sweep_status import status_of
 
 SEEDS = 5
 _LONGEST = 24  # letters of a pair in the name of a sweep, which may have 64
@@ -53,32 +55,24 @@ def entries(document: Document) -> list[Entry]:
     """
     whole = read_sweep(document)
     rows, pairs = whole.template.get("method"), whole.template.get("pair")
-    if not isinstance(rows, Choice):
-        raise UsageError(
-            f"{document.source}: a table needs the rows to compare, as in method: {{choices: [KD, iCD-KD]}}"
-        )
-    if whole.pairs:
-        raise UsageError(f"{document.source}: a table tunes every pair for itself; take pair: {{choices: [...]}}")
-    if isinstance(whole.template.get("seed"), Choice):
-        raise UsageError(f"{document.source}: a table chooses its seeds itself; give one seed, and say --seeds")
-    if whole.enqueue or whole.sources:
-        raise UsageError(f"{document.source}: a table tries each row of the paper untuned by itself; drop enqueue")
-    labels = pairs.labels if isinstance(pairs, Choice) else ("",)
-    names = _names(labels) if isinstance(pairs, Choice) else [""]
+    for is_wrong, rule in (
+        (not isinstance(rows, Choice), "needs the rows to compare, as in method: {choices: [KD, iCD-KD]}"),
+        (whole.pairs, "tunes every pair for itself; take pair: {choices: [...]}"),
+        (isinstance(whole.template.get("seed"), Choice), "chooses its seeds itself; give one seed, and say --seeds"),
+        (whole.enqueue or whole.sources, "tries each row of the paper untuned by itself; drop enqueue"),
+    ):
+        if is_wrong:
+            raise UsageError(f"{document.source}: a table {rule}")
+    labels, names = (pairs.labels, _names(pairs.labels)) if isinstance(pairs, Choice) else (("",), [""])
     return [
         _entry(whole, document.source, row, label, name)
         for label, name in zip(labels, names, strict=True)
-        for row in rows.labels
+        for row in whole.template["method"].labels
     ]
 
 
 def benchmark_seeds(found: Sequence[Entry], root: Path, asked: int | None = None) -> tuple[int, ...]:
-    """Give the seeds that all rows share: those of a table that was begun, else fresh ones.
-
-    Args:
-        found: Rows and pairs.
-        root: Folder of results.
-        asked: How many; by default as many as were begun with, or 5.
+    """Give the seeds that all rows share: those of a table that was begun, else fresh ones, 5 or so many as asked.
 
     Raises:
         StateError: If the table was begun with another number.
@@ -96,25 +90,23 @@ def benchmark_seeds(found: Sequence[Entry], root: Path, asked: int | None = None
     return seeds_beside(used, asked or SEEDS, "\n".join(entry.sweep.digest() for entry in found))
 
 
-def begun(root: Path, entry: Entry) -> Ledger | None:
+def begun(root: Path, entry: Entry, *, same_budget: bool = False) -> Ledger | None:
     """Open the study of an entry; None where there is none yet.
 
     Raises:
-        StateError: If a sweep of that name is another one.
+        StateError: If a sweep of that name is another one, or with ``same_budget`` had another budget.
     """
     try:
         ledger = find(root, entry.sweep.name)
     except StateError:  # never begun, or cut off while it began
         return None
-    if ledger.attributes["digest"] != entry.sweep.digest():
-        before, now = plain_sweep(ledger), entry.sweep.to_data()
-        own = [{name: data[name] for name in now if name != "resources"} for data in (before, now)]
-        for data in own:
-            data["search"] = {name: value for name, value in data["search"].items() if name != "budget"}
-        changed = "; ".join(differences(own[0], own[1]))
-        raise StateError(
-            f"sweep {ledger.name!r} was begun with another configuration; undo, or choose another name: {changed}"
-        )
+    before, now = json.loads(ledger.attributes["sweep"]), entry.sweep.to_data()
+    for data in (before, now):
+        data.pop("resources")
+        if not same_budget:
+            data["search"].pop("budget")
+    if changed := "; ".join(differences(before, now)):
+        raise StateError(f"sweep {ledger.name!r} was begun otherwise; undo, or choose another name: {changed}")
     return ledger
 
 
@@ -126,13 +118,9 @@ def benchmark_plan(ledger: Ledger) -> Plan | None:
 def run_benchmark(
     document: Document, settings: Settings, *, seeds: int | None = None, failed_runs: FailedRuns = "left-out"
 ) -> list[Entry]:
-    """Search and confirm what is left of every entry.
+    """Search and confirm what is left of every entry, on so many seeds, the same for all; see ``benchmark_seeds``.
 
-    Args:
-        document: The file.
-        settings: How and where.
-        seeds: For each row, the same for all; see ``benchmark_seeds``.
-        failed_runs: What a run counts that diverged; a row that was begun keeps what it was begun with.
+    ``failed_runs`` says what a run counts that diverged; a row that was begun keeps what it was begun with.
 
     Raises:
         Interrupted: If a signal stopped it; the same call goes on.
@@ -142,7 +130,8 @@ def run_benchmark(
     shared = benchmark_seeds(found, settings.root, seeds)
     for place, entry in enumerate(found, start=1):
         name, row = entry.sweep.name, f"row {place} of {len(found)}"
-        if not _searched(entry, settings):
+        # A row that is finished would keep another budget.
+        if not begun(settings.root, entry, same_budget=True) or status_of(settings.root, name).state != "finished":
             settings.announce(f"{row}: sweep {name}")
             result = run_sweep.run(entry.sweep, entry.document.data, settings)
             if result.stopped_by == "stop":
@@ -153,24 +142,19 @@ def run_benchmark(
             settings.announce(f"{row}: no trial of {name} is complete, so it has no entry")
         elif plan is None or not plan.finished(ledger.records("confirm")):
             settings.announce(f"{row}: {len(shared)} seeds of the best of {name}")
-            train_listed("confirm", name, settings, _listing(shared, failed_runs))
+            train_listed("confirm", name, settings, partial(_listed, shared, failed_runs))
     return found
 
 
-def _listing(seeds: tuple[int, ...], failed_runs: FailedRuns) -> Callable[[Ledger, SweepConfig], Plan]:
-    def listed(ledger: Ledger, sweep: SweepConfig) -> Plan:
-        plan = benchmark_plan(ledger)
-        if plan is not None:
-            return plan
-        searched = Searched.of(ledger, sweep)
-        first = searched.ordered[0]
-        arm = planned_arm(f"trial {first.number}", "finalist", searched.configs(first), found=first)
-        plan = Plan(
-            stage="confirm", arms=(arm,), seeds=seeds, first=len(seeds), adaptive=False, failed_runs=failed_runs
-        )
-        return begin_plan(ledger, plan, anew=True)
-
-    return listed
+def _listed(seeds: tuple[int, ...], failed_runs: FailedRuns, ledger: Ledger, sweep: SweepConfig) -> Plan:
+    plan = benchmark_plan(ledger)
+    if plan is not None:
+        return plan
+    searched = Searched.of(ledger, sweep)
+    first = searched.ordered[0]
+    arm = planned_arm(f"trial {first.number}", "finalist", searched.configs(first), found=first)
+    plan = Plan(stage="confirm", arms=(arm,), seeds=seeds, first=len(seeds), adaptive=False, failed_runs=failed_runs)
+    return begin_plan(ledger, plan, anew=True)
 
 
 def _names(columns: Sequence[str]) -> list[str]:
@@ -202,16 +186,3 @@ def _entry(whole: SweepConfig, source: str, row: str, column: str, short: str) -
         data["search"]["budget"]["trials"] = None
     made = Document(data, f"{source} ({data['name']})")
     return Entry(row=row, column=column, document=made, sweep=read_sweep(made))
-
-
-def _searched(entry: Entry, settings: Settings) -> bool:
-    """Whether an entry's sweep is finished as it is wanted."""
-    ledger = begun(settings.root, entry)
-    if ledger is None:
-        return False
-    changed = differences(plain_sweep(ledger)["budget"], entry.sweep.to_data()["search"]["budget"])
-    if changed:  # rows that are finished would keep the old one
-        raise StateError(
-            f"sweep {ledger.name!r} was begun with another budget; undo, or choose another name: {'; '.join(changed)}"
-        )
-    return status_of(settings.root, ledger.name).state == "finished"

@@ -1,7 +1,7 @@
 """A table of methods: what each row reached, at what cost, how it compares on shared seeds; and the same as text."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -10,23 +10,19 @@ import yaml
 
 from icd.config.space import fixed_part
 from icd.errors import UsageError, did_you_mean
-from icd.results import sentences
 from icd.results.benchmark import Entry, begun, benchmark_plan, benchmark_seeds
 from icd.results.outcome import Arm, Comparison, FailedRuns
-from icd.results.read_outcome import compared, outcome_of
+from icd.results.read_outcome import compared, shown_by
 from icd.results.templating import rendered
 from icd.search.sweep_status import status_of
 
 _USUAL_BASELINE = "KD"
 FORMATS = ("md", "csv", "tex")
-_LATEX = {
-    **{letter: rf"\{letter}" for letter in "_&%#${}"},
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-}
+_LATEX = str.maketrans(
+    {letter: rf"\{letter}" for letter in "_&%#${}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    | {"<": r"\textless{}", ">": r"\textgreater{}"}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,24 +30,21 @@ class Cell:
     """One row for one pair.
 
     Attributes:
-        sweep: Where it was tuned and confirmed.
-        arm: What the chosen search trial reached on the shared seeds; without runs before there are any.
         counted: Values by seed as they are compared, with runs that diverged as the plan counts them.
         hours: Of training, search and confirmation, times the GPUs of a trial, or its cores where it has no GPU.
-        runs: Tag ``icd.trial`` of each run in MLflow.
         finished: Whether nothing is left to run; a search without a complete trial has nothing to confirm.
     """
 
     row: str
     column: str
-    sweep: str
-    arm: Arm
+    sweep: str  # where it was tuned and confirmed
+    arm: Arm  # what the chosen search trial reached on the shared seeds
     counted: Mapping[int, float] = field(default_factory=dict)
     trials: int = 0  # of the search
     hours: float = 0.0
     per: str = "CPU"  # or GPU
     test_evaluations: int = 0
-    runs: tuple[str, ...] = ()
+    runs: tuple[str, ...] = ()  # tag ``icd.trial`` of each in MLflow
     reported: float | None = None  # by the paper
     finished: bool = False
     failed_runs: FailedRuns = "left-out"
@@ -59,12 +52,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """All rows.
-
-    Attributes:
-        comparisons: Every row with every baseline row of its pair; two baselines are compared once.
-        alpha: Chance of any false difference in the table.
-    """
+    """All rows, and every row with every baseline row of its pair; two baselines are compared once."""
 
     name: str
     metric: str
@@ -72,14 +60,10 @@ class Table:
     columns: tuple[str, ...]  # teacher-student pairs
     cells: tuple[Cell, ...]
     comparisons: tuple[Comparison, ...]
-    alpha: float
+    alpha: float  # chance of any false difference in the table
     seeds: int  # planned for each row
     finished: bool
-    statement: str
-
-    def to_data(self) -> dict[str, Any]:
-        """Write it for JSON."""
-        return asdict(self)
+    statement: str = ""
 
     def cell(self, row: str, column: str) -> Cell:
         """Give a row's cell for a pair."""
@@ -101,13 +85,8 @@ def read_benchmark(
 ) -> Table:
     """Read what the entries' sweeps hold.
 
-    Args:
-        name: Of the file.
-        entries: Rows and pairs.
-        root: Folder of results.
-        seeds: Planned for each row; see ``benchmark_seeds``.
-        against: Baseline rows; KD, or the first row, by default.
-        alpha: Chance of any false difference.
+    ``name`` is that of the file, ``seeds`` how many are planned for each row; see ``benchmark_seeds``. ``against`` are
+    baseline rows, by default KD, or the first row; ``alpha`` is the chance of any false difference.
 
     Raises:
         StateError: If the table was begun with another number of seeds, or a sweep is another one.
@@ -120,19 +99,18 @@ def read_benchmark(
             raise UsageError(f"--against must name rows of the table, but got {label!r}; {did_you_mean(label, rows)}")
     planned = len(benchmark_seeds(entries, root, seeds))
     cells = tuple(_cell(entry, root) for entry in entries)
-    comparisons = _comparisons(cells, baselines, alpha)
-    return Table(
+    table = Table(
         name=name,
         metric="test/top1",
         rows=rows,
         columns=tuple(dict.fromkeys(cell.column for cell in cells)),
         cells=cells,
-        comparisons=comparisons,
+        comparisons=_comparisons(cells, baselines, alpha),
         alpha=alpha,
         seeds=planned,
         finished=all(cell.finished for cell in cells),
-        statement=_statement(cells, comparisons, baselines, alpha),
     )
+    return replace(table, statement=" ".join(rendered("benchmark.txt.j2", table=table, baselines=baselines).split()))
 
 
 def _cell(entry: Entry, root: Path) -> Cell:
@@ -152,10 +130,10 @@ def _cell(entry: Entry, root: Path) -> Cell:
     seconds = sum(float(record.attributes.get("seconds", 0.0)) for record in records)
     units = (gpus or entry.sweep.resources.cpus_per_trial) / 3600
     cell = replace(cell, trials=sum(record.counts for record in records), per="GPU" if gpus else "CPU")
-    found = None if plan is None else outcome_of(ledger, "confirm", plan.round)
-    if plan is None or found is None:
+    if plan is None:
         status = status_of(root, ledger.name)
         return replace(cell, hours=units * seconds, finished=status.state == "finished" and status.best is None)
+    found = shown_by(ledger, plan)
     arm = replace(found.arms[0], label=label)
     (own,) = plan.values(ledger.records("confirm")).values()
     return replace(
@@ -204,26 +182,6 @@ def _comparisons(cells: Sequence[Cell], baselines: Sequence[str], alpha: float) 
     return tuple(found)
 
 
-def _statement(cells: Sequence[Cell], comparisons: Sequence[Comparison], baselines: Sequence[str], alpha: float) -> str:
-    lines = []
-    for column in dict.fromkeys(cell.column for cell in cells):
-        known = [cell for cell in cells if cell.column == column and cell.arm.mean is not None]
-        if not known:
-            continue
-        top = max(known, key=lambda cell: cell.arm.mean or 0.0)
-        where = "" if column == "all" else f"{column}: "
-        lines.append(f"{where}{top.row} has the highest mean, {top.arm.mean:.2f} %.")
-        for baseline in baselines:
-            own = [item for item in comparisons if (item.against, item.column) == (baseline, column)]
-            lines += [f"{where}{words}" for words in sentences.ranked(baseline, own)]
-    if not lines:
-        return "No row has a result yet."
-    judged = any(item.verdict != "open" for item in comparisons)
-    rate = [sentences.error_rate(len(comparisons), alpha, "table")] if judged else []
-    lost = [words for cell in cells for words in sentences.failures([cell.arm], cell.failed_runs)]
-    return " ".join([*lines, *rate, *lost])
-
-
 def written(table: Table, ending: str) -> str:
     """Write a table in one of the formats.
 
@@ -231,18 +189,5 @@ def written(table: Table, ending: str) -> str:
     reported numbers in small type, runs as comments; CSV one line for each row, pair and baseline.
     """
     baselines = list(dict.fromkeys(item.against for item in table.comparisons))
-    filters = {
-        "cell": lambda text: text.replace("|", r"\|"),
-        "latex": lambda text: "".join(_LATEX.get(letter, letter) for letter in text),
-        "quoted": lambda text: '"{}"'.format(str(text).replace('"', '""')),
-    }
-    return rendered(f"benchmark.{ending}.j2", table=table, baselines=baselines, runs_of=_runs, filters=filters)
-
-
-def _runs(cell: Cell) -> str:
-    """Say where a cell comes from; its runs are found in MLflow by their tag."""
-    where = f"{cell.row}, {cell.column}: sweep {cell.sweep}"
-    if cell.arm.trial is None:
-        return f"{where}, nothing confirmed"
-    runs = [f"{run.seed} {tag}" for run, tag in zip(cell.arm.runs, cell.runs, strict=True)]
-    return f"{where}, trial {cell.arm.trial}; icd.trial of its MLflow runs by seed: {', '.join(runs) or 'none'}"
+    filters = {"latex": lambda text: text.translate(_LATEX)}
+    return rendered(f"benchmark.{ending}.j2", table=table, baselines=baselines, filters=filters)

@@ -1,43 +1,25 @@
 """Several sweeps beside each other: what differs in them, what they found, and whether that may be compared."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from icd.errors import StateError, UsageError
 from icd.results.outcome import Outcome
 from icd.results.read_outcome import outcome_of
 from icd.results.words import flat_text, flattened, measured
 from icd.search.core.records import TrialRecord, best
 from icd.search.study.ledger import Ledger
-from icd.search.study.sweep_index import find
+from icd.search.study.sweep_index import find, pasted, refuse_several_pairs
 from icd.search.sweep_status import counts_of, plain_sweep
 from icd.text import plural
 
+if TYPE_CHECKING:  # these bring torch
+    from icd.config.trial import TrialConfig
+    from icd.results.searched import Searched
+
 _APART = ("name", "budget", "resources")  # no part of what a trial is
 _TRAINED = ("data", "teacher", "student", "pair", "pairs")
-Cells = dict[str, dict[str, str]]  # a row for each thing, a cell for each sweep
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
-    """Sweeps side by side.
-
-    Attributes:
-        names: Of the sweeps, one for each column.
-        warnings: Why their figures should not be compared, in plain words.
-        figures: What was found and what it took, as text.
-        differences: Fields of the configurations that are not the same everywhere.
-    """
-
-    names: tuple[str, ...]
-    warnings: tuple[str, ...]
-    figures: Cells
-    differences: Cells
-
-    def to_data(self) -> dict[str, Any]:
-        """Write it for JSON."""
-        return asdict(self)
 
 
 class _Side:
@@ -53,25 +35,26 @@ class _Side:
         self.best = best(self.records, maximize=first["direction"] == "maximize")
 
 
-def compare(root: Path, names: Sequence[str]) -> Comparison:
+def compare(root: Path, names: Sequence[str]) -> dict[str, Any]:
     """Put sweeps side by side.
+
+    Returns:
+        Plain data: ``names``; ``warnings``, why their figures should not be compared; ``figures``, what was found and
+        what it took; ``differences``, fields of the configurations that are not the same everywhere. The last two have
+        a row for each thing, and in it a text for each sweep.
 
     Raises:
         StateError: If there is none of a name.
     """
     sides = [_Side(find(root, name)) for name in names]
     configs = [flattened({k: v for k, v in side.sweep.items() if k not in _APART}) for side in sides]
-    fields = [{path: flat_text(value) for path, value in config.items()} for config in configs]
-    rows = _rows(names, fields)
-    return Comparison(
-        names=tuple(names),
-        warnings=tuple(_warnings(sides)),
-        figures=_rows(names, [_figures(side) for side in sides]),
-        differences={path: cells for path, cells in rows.items() if len(set(cells.values())) > 1},
-    )
+    rows = _rows(names, [{path: flat_text(value) for path, value in config.items()} for config in configs])
+    differences = {path: cells for path, cells in rows.items() if len(set(cells.values())) > 1}
+    figures = _rows(names, [_figures(side) for side in sides])
+    return {"names": [*names], "warnings": _warnings(sides), "figures": figures, "differences": differences}
 
 
-def _rows(names: Sequence[str], columns: Sequence[Mapping[str, str]]) -> Cells:
+def _rows(names: Sequence[str], columns: Sequence[Mapping[str, str]]) -> dict[str, dict[str, str]]:
     rows = dict.fromkeys(row for column in columns for row in column)
     return {row: dict(zip(names, (column.get(row, "") for column in columns), strict=True)) for row in rows}
 
@@ -80,12 +63,11 @@ def _figures(side: _Side) -> dict[str, str]:
     found, counts = side.best, counts_of(side.records)
     hours = sum(float(record.attributes.get("seconds", 0.0)) for record in side.records) / 3600
     cpus, gpus = side.sweep["resources"]["cpus_per_trial"], side.attributes.get("gpus_per_trial")
+    reached = f"{side.metric} {measured(side.metric, found.values[0])} (trial {found.number})" if found else ""
     return {
         **{part: flat_text(side.sweep[part]) for part in _TRAINED if side.sweep.get(part)},
         "trials": ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "none",
-        "best (one seed)": f"{side.metric} {measured(side.metric, found.values[0])} (trial {found.number})"
-        if found
-        else "",
+        "best (one seed)": reached,
         "confirmed": _confirmed(side.confirmation),
         "CPU-hours": f"{float(cpus) * hours:.3g}",
         "GPU-hours": "" if gpus is None else f"{float(gpus) * hours:.3g}",
@@ -109,11 +91,11 @@ def _confirmed(found: Outcome | None) -> str:
 
 
 def _warnings(sides: Sequence[_Side]) -> list[str]:
-    found = []
     digests = [str(side.attributes.get("data_digest", "")).partition(":") for side in sides]
+    found = []
     if len({images for images, _, _ in digests}) > 1:
         found.append("They were trained on different images: values cannot be compared.")
-    elif len({split for _, _, split in digests}) > 1:
+    elif len(set(digests)) > 1:
         found.append("Their training and validation images are split differently: small differences mean nothing.")
     if len({side.goal for side in sides}) > 1:
         told = "; ".join(f"{side.name}: {side.goal}" for side in sides)
@@ -124,14 +106,78 @@ def _warnings(sides: Sequence[_Side]) -> list[str]:
     if 0 < len(confirmed) < len(sides):
         told = ", ".join(confirmed)
         found.append(f"Only {told} is confirmed: compare a mean over fresh seeds with another one only.")
-    if len({(outcome.metric, outcome.train_on) for outcome in confirmed.values()}) > 1:
-        found.append("They were confirmed in different ways (metric, or what was trained on).")
+    if len({outcome.train_on for outcome in confirmed.values()}) > 1:
+        found.append("They were confirmed in different ways (what was trained on).")
     counts = [side.complete for side in sides]
     if not confirmed and len(set(counts)) > 1 and min(counts):
         told = ", ".join(f"{side.name} {plural(side.complete, 'trial')}" for side in sides)
         found.append(f"The best of more trials is higher by chance alone ({told}, one seed each).")
-    several = [side.name for side in sides if "pairs" in side.sweep]
-    if several:
+    if several := ", ".join(side.name for side in sides if "pairs" in side.sweep):
         told = "is the mean of several pairs; 'icd compare --pairs' compares pair by pair"
-        found.append(f"The best value of {', '.join(several)} {told}.")
-    return [*found, *(f"No trial of {side.name} has run all its epochs." for side in sides if not side.complete)]
+        found.append(f"The best value of {several} {told}.")
+    return found
+
+
+def specialists(root: Path, name: str, others: Sequence[str]) -> dict[str, Any]:
+    """Put the winner of a sweep over several pairs beside the best trial of a sweep for each pair.
+
+    A sweep belongs to the pair with the networks, teacher weights and images of its best trial. Of several sweeps for
+    one pair the better one is taken.
+
+    Returns:
+        Plain data: ``name`` of the sweep, ``trial`` that won by rank, ``trials`` that it is the best of, the first
+        objective's ``metric`` and ``direction``, and ``rows``. A row has a ``pair``, what the winner reaches on it
+        (``generalist``), and of the pair's own sweep its name (``sweep``), its best ``trial``, the count of complete
+        ``trials``, what that reaches (``specialist``) and the ``difference``: generalist minus specialist.
+
+    Raises:
+        UsageError: If the first is not over several pairs or another is, one belongs to no pair, or the objectives
+            differ.
+        StateError: If there is none of a name, or one has no complete trial.
+    """
+    from icd.search.session import stored_sweep
+
+    ledger = find(root, name)
+    if not ledger.ranked:
+        raise UsageError(f"sweep {name!r} is not over several pairs; name such a sweep first, then one for each pair")
+    objective = stored_sweep(ledger).objectives[0]
+    winner, searched = _best(ledger, root)
+    configs, found = searched.configs(winner), dict[str, dict[str, Any]]()
+    better = max if objective.direction == "maximize" else min
+    for other in others:
+        own = find(root, other)
+        refuse_several_pairs(own, "it is no specialist")
+        first = stored_sweep(own).objectives[0]
+        if (first.metric, first.direction) != (objective.metric, objective.direction):
+            raise UsageError(f"sweep {other!r} must have the objective {objective.metric} too, but got {first.metric}")
+        record, special = _best(own, root)
+        pair, value = _pair_of(own, special.configs(record)[""], configs, ledger), record.values[0]
+        row: dict[str, Any] = {"sweep": other, "trial": record.number, "trials": len(special.ordered)}
+        row |= {"specialist": value, "difference": winner.members[pair] - value}
+        found[pair] = better([found.get(pair, row), row], key=lambda row: row["specialist"])
+    none = {"sweep": None, "trial": None, "trials": 0, "specialist": None, "difference": None}
+    rows = [{"pair": pair, "generalist": winner.members[pair], **found.get(pair, none)} for pair in configs]
+    said = {"metric": objective.metric, "direction": objective.direction}
+    return {"name": name, "trial": winner.number, "trials": len(searched.ordered), **said, "rows": rows}
+
+
+def _best(ledger: Ledger, root: Path) -> "tuple[TrialRecord, Searched]":
+    from icd.results.searched import Searched
+    from icd.search.session import stored_sweep
+
+    searched = Searched.of(ledger, stored_sweep(ledger))
+    if not searched.ordered:
+        see = pasted(root, "trials", ledger.name)
+        raise StateError(f"no trial of sweep {ledger.name!r} has run all its epochs yet; see '{see}'")
+    return searched.ordered[0], searched
+
+
+def _pair_of(own: Ledger, config: "TrialConfig", runs: "Mapping[str, TrialConfig]", ours: Ledger) -> str:
+    """Name the pair that a specialist has: the same networks, teacher weights and images."""
+    same_images = ours.attributes["data_digest"] == own.attributes["data_digest"]
+    student, teacher = config.student, config.to_data().get("teacher")
+    for pair, run in runs.items():
+        if same_images and (run.student, run.to_data().get("teacher")) == (student, teacher):
+            return pair
+    why = "its networks are those of no pair" if same_images else "its images are others"
+    raise UsageError(f"sweep {own.name!r} belongs to no pair of {ours.name!r} ({', '.join(runs)}): {why}")

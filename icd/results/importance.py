@@ -9,8 +9,7 @@ Shape key: N trials, K columns of a fit.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from optuna.distributions import CategoricalDistribution
@@ -27,21 +26,12 @@ _PASSES = 0.05
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameter:
-    """One parameter's importance.
-
-    Attributes:
-        name: As in the study.
-        condition: What the trials have in common that have it, such as ``base_loss = dkd``; empty for all trials.
-        trials: How many there are.
-        share: Of their ranks that it explains, 0 to 1; None where fewer than 30 trials have it.
-        p: Chance that any parameter of a search without effects looks as clear; None likewise.
-    """
+    """One parameter's importance, by its name in the study."""
 
     name: str
-    condition: str
-    trials: int
-    share: float | None = None
-    p: float | None = None
+    trials: int  # how many have it
+    share: float | None = None  # of their ranks that it explains, 0 to 1; None where fewer than 30 trials have it
+    p: float | None = None  # chance that any parameter of a search without effects looks as clear; None likewise
 
     @property
     def passes(self) -> bool:
@@ -57,10 +47,6 @@ class Importance:
     parameters: tuple[Parameter, ...] = ()
     reason: str = ""
 
-    def to_data(self) -> dict[str, Any]:
-        """Write it for JSON."""
-        return asdict(self)
-
 
 def importance_of(ledger: Ledger, records: Sequence[TrialRecord]) -> Importance:
     """Judge the parameters of a sweep by the trials of its search; baselines outside the space do not count."""
@@ -73,16 +59,14 @@ def parameter_importance(trials: Sequence[FrozenTrial]) -> Importance:
     if len(trials) < FEWEST:
         why = f"only {len(trials)} complete trials have parameters; at least {FEWEST} are needed"
         return Importance(trials=len(trials), reason=why)
-    names = list(dict.fromkeys(name for trial in trials for name in trial.params))
-    having = {name: [place for place, trial in enumerate(trials) if name in trial.params] for name in names}
-    judged = sum(len(places) >= FEWEST for places in having.values())
+    names = dict.fromkeys(name for trial in trials for name in trial.params)
+    having = {name: [trial for trial in trials if name in trial.params] for name in names}
+    judged = {name: _judged(own, name) for name, own in having.items() if len(own) >= FEWEST}
     rows = []
-    for name, places in having.items():
-        row = Parameter(name=name, condition=_condition(trials, places), trials=len(places))
-        if len(places) >= FEWEST:
-            share, p = _judged([trials[place] for place in places], name)
-            row = replace(row, share=share, p=min(1.0, judged * p))
-        rows.append(row)
+    for name, own in having.items():
+        share, p = judged.get(name, (None, None))
+        p = None if p is None else min(1.0, len(judged) * p)
+        rows.append(Parameter(name=name, trials=len(own), share=share, p=p))
     rows.sort(key=lambda row: (1.0 if row.p is None else row.p, -(row.share or 0.0), row.name))
     return Importance(trials=len(trials), parameters=tuple(rows))
 
@@ -105,17 +89,3 @@ def _judged(trials: Sequence[FrozenTrial], name: str) -> tuple[float, float]:
         return 0.0, 1.0
     share = float(((centred_N @ basis_NK) ** 2).sum()) / total
     return share, float(fdtrc(basis_NK.shape[1], rest, share * rest / max(1 - share, 1e-12) / basis_NK.shape[1]))
-
-
-def _condition(everything: Sequence[FrozenTrial], places: Sequence[int]) -> str:
-    """Find a choice that tells these trials from all others."""
-    if len(places) == len(everything):
-        return ""
-    trials = [everything[place] for place in places]
-    others = [trial for place, trial in enumerate(everything) if place not in set(places)]
-    for name, distribution in trials[0].distributions.items():
-        if isinstance(distribution, CategoricalDistribution) and all(name in trial.params for trial in trials):
-            ours = {trial.params[name] for trial in trials}
-            if not ours & {trial.params.get(name) for trial in others}:
-                return f"{name} = {' or '.join(str(choice) for choice in distribution.choices if choice in ours)}"
-    return f"the {len(trials)} trials that were asked for it"

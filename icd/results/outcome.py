@@ -1,10 +1,10 @@
 """What the runs of a plan show: arms, their differences, and the one record that confirmations and ablations give."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from icd.results.stats import OverPairs
+from icd.results.over_pairs import OverPairs
 from icd.search.core.records import Stage
 
 FailedRuns = Literal["left-out", "chance-level"]
@@ -15,19 +15,12 @@ Verdict = Literal["better", "worse", "no difference shown", "open"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One retraining.
-
-    Attributes:
-        seed: Shared with the runs of all other arms.
-        value: Top-1 (%) after the last epoch; of several teacher-student pairs the mean.
-        seconds: Of training; two runs that differ in nothing else are equal.
-    """
+    """One retraining; two that differ in their seconds alone are equal."""
 
     trial: int
-    seed: int
-    value: float
-    evaluations: int  # of the images that it is measured on
-    seconds: float = field(compare=False)
+    seed: int  # shared with the runs of all other arms
+    value: float  # top-1 (%) after the last epoch; of several teacher-student pairs the mean
+    seconds: float = field(compare=False)  # of training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,19 +55,15 @@ class Arm(PlannedArm):
     """A configuration on all its seeds.
 
     Attributes:
-        runs: By seed, complete ones only.
-        failures: Seed and reason of runs that diverged or failed.
-        sd: Sample standard deviation; None below two runs.
-        on_pairs: Mean on each of several pairs.
         mean_rank: Of several pairs: its place among all arms by their means on each pair, over the seeds that all have,
-            averaged over the pairs; 1 is best. None with one pair, or without such a seed.
+            averaged over the pairs; 1 is best. None with one pair, or without such a seed; so is ``worst_rank``.
     """
 
-    runs: tuple[Run, ...] = ()
-    failures: Mapping[int, str] = field(default_factory=dict)
+    runs: tuple[Run, ...] = ()  # by seed, complete ones only
+    failures: Mapping[int, str] = field(default_factory=dict)  # seed and reason of runs that diverged or failed
     mean: float | None = None
-    sd: float | None = None
-    on_pairs: Mapping[str, float] = field(default_factory=dict)
+    sd: float | None = None  # of the sample; None below two runs
+    on_pairs: Mapping[str, float] = field(default_factory=dict)  # mean on each of several pairs
     mean_rank: float | None = None
     worst_rank: float | None = None
 
@@ -83,34 +72,26 @@ class Arm(PlannedArm):
 class Comparison:
     """One configuration against another: differences are the first minus the second, in points.
 
-    Attributes:
-        column: Teacher-student pair of a benchmark; empty where there is one.
-        seeds: How many the one with fewer has.
-        difference: Estimate; None without runs of both.
-        se: Its standard error; None where it is not judged.
-        low: Lower end of its interval; None likewise. All intervals of a verb hold the truth together.
-        p: Adjusted for all comparisons of the verb; None likewise.
-        verdict: ``better`` and ``worse`` where the interval leaves out 0, which is where ``p`` is alpha or less.
-        detectable: The true difference that would have been shown in four of five cases; None likewise.
-        search_gain: What the search said of the difference, one seed on validation images; None where it did not.
-        on_pairs: The difference on each of several teacher-student pairs, without a verdict.
-        over_pairs: How alike it is over them; None with one.
+    What is judged is None until then: ``se``, the difference's standard error; the interval from ``low`` to ``high``,
+    which holds the truth together with all others of the verb; ``p``, adjusted for all comparisons of the verb; and
+    ``detectable``, the true difference that would have been shown in four of five cases. The verdict is ``better`` or
+    ``worse`` where the interval leaves out 0, which is where ``p`` is alpha or less.
     """
 
     arm: str
     against: str
-    column: str = ""
-    seeds: int
-    difference: float | None
+    column: str = ""  # teacher-student pair of a benchmark; empty where there is one
+    seeds: int  # of the one with fewer
+    difference: float | None  # estimate; None without runs of both
     se: float | None = None
     low: float | None = None
     high: float | None = None
     p: float | None = None
     verdict: Verdict = "open"
     detectable: float | None = None
-    search_gain: float | None = None
-    on_pairs: Mapping[str, float] = field(default_factory=dict)
-    over_pairs: OverPairs | None = None
+    search_gain: float | None = None  # what the search said of it, one seed on validation images, where it did
+    on_pairs: Mapping[str, float] = field(default_factory=dict)  # on each of several pairs, without a verdict
+    over_pairs: OverPairs | None = None  # how alike it is over them
 
     @property
     def shown(self) -> bool:
@@ -128,28 +109,22 @@ class Outcome:
     """A confirmation or an ablation of a sweep as it stands. Every number is of the last epoch.
 
     Attributes:
-        stage: ``confirm`` or ``ablate``.
-        round: 1 for the first of its kind, 2 for one that was begun anew, ...
-        metric: What was compared: ``test/top1``, of an ablation ``val/top1``.
         arms: Of a confirmation finalists, by what the search said of them, then baselines in the order asked for; of an
             ablation one for each part that was left out or set to its default, then the whole configuration.
         comparisons: Every finalist against every baseline; every part against the whole, below 0 where the part helps.
         test_evaluations: At test images, over all runs of all rounds; of several pairs, over the runs of each.
-        seconds: Of training, over all runs; two outcomes that differ in nothing else are equal.
         pairs: Names of several teacher-student pairs; values of arms and differences are then means over them.
-        raced: Among how many trials the finalists were chosen with further seeds; 0 without a race.
         winner: Of a confirmation: label of the finalist that is exported, the best mean over the seeds that all
             finalists have, of those that failed on the fewest seeds; over several pairs the best rank, then the best
             mean. None before any run.
         optimism: By how much the winner's mean is too high on average, if all finalists are equally good: it was chosen
             as the best of them on these test images. None where that is not known.
-        simplest: Of an ablation: the simplest arm within one standard error of the best; None before any is known.
     """
 
     sweep: str
-    stage: Stage
-    round: int
-    metric: str
+    stage: Stage  # ``confirm`` or ``ablate``
+    round: int  # 1 for the first of its kind, 2 for one that was begun anew, ...
+    metric: str  # what was compared: ``test/top1``, of an ablation ``val/top1``
     train_on: str
     planned_seeds: int
     alpha: float  # chance of any false difference
@@ -157,22 +132,18 @@ class Outcome:
     arms: tuple[Arm, ...]
     comparisons: tuple[Comparison, ...]
     test_evaluations: int
-    seconds: float = field(compare=False)
+    seconds: float = field(compare=False)  # of training, over all runs
     finished: bool
     statement: str = ""
     faults: int = 0  # runs that failed for another reason than that they diverged
     pairs: tuple[str, ...] = ()
-    raced: int = 0
+    raced: int = 0  # among how many trials the finalists were chosen with further seeds
     reused: int = 0  # runs of earlier rounds
     winner: str | None = None
     optimism: float | None = None
     trial: int | None = None  # of an ablation, that was taken apart
-    simplest: str | None = None
+    simplest: str | None = None  # of an ablation: the simplest arm within one standard error of the best
     simplest_error: float = 0.0  # points
-
-    def to_data(self) -> dict[str, Any]:
-        """Write it for JSON."""
-        return asdict(self)
 
     def arm(self, label: str) -> Arm:
         """Give an arm by its label."""

@@ -34,26 +34,21 @@ class Plan:
     """Arms, seeds and the rule by which seeds are added.
 
     Attributes:
-        round: Counted from 1; a plan that is begun anew has seeds of its own.
-        arms: Finalists first.
-        seeds: In the order in which they are used.
-        first: Seeds that all arms get.
         adaptive: Whether an arm ends after the first seeds where the others would hardly show a difference.
-        failed_runs: What a run counts that diverged.
         raced: Among how many trials of the search the finalists were chosen with further seeds; 0 without a race.
         reused: Trials of earlier rounds that are runs of this one: the same configuration on the same seed.
     """
 
     stage: Stage
-    round: int = 1
-    arms: tuple[PlannedArm, ...]
-    seeds: tuple[int, ...]
-    first: int = 3
+    round: int = 1  # a plan that is begun anew has seeds of its own
+    arms: tuple[PlannedArm, ...]  # finalists first
+    seeds: tuple[int, ...]  # in the order in which they are used
+    first: int = 3  # seeds that all arms get
     alpha: float = 0.05
     adaptive: bool = True
     train_on: Literal["train", "train+val"] = "train+val"
     measure_on: Literal["val", "test"] = "test"
-    failed_runs: FailedRuns = "left-out"
+    failed_runs: FailedRuns = "left-out"  # what a run counts that diverged
     raced: int = 0
     reused: tuple[int, ...] = ()
 
@@ -70,9 +65,10 @@ class Plan:
     @property
     def pairs(self) -> list[tuple[str, str]]:
         """Every finalist with every baseline."""
-        finalists = [arm.label for arm in self.arms if arm.kind == "finalist"]
-        baselines = [arm.label for arm in self.arms if arm.kind == "baseline"]
-        return [(finalist, baseline) for finalist in finalists for baseline in baselines]
+        finalists, baselines = (
+            [arm.label for arm in self.arms if arm.kind == kind] for kind in ("finalist", "baseline")
+        )
+        return [*itertools.product(finalists, baselines)]
 
     def runs(self, records: Sequence[TrialRecord]) -> "list[FixedRun]":
         """List the runs with what they train, but for those that an earlier round has trained."""
@@ -119,15 +115,13 @@ class Plan:
         found: dict[tuple[str, str], dict[tuple[str, int], float]]
         found = {(arm.label, name): {} for arm in self.arms for name in self.members}
         for record in self.records(records):
-            seed, chance = int(record.attributes["seed"]), record.attributes.get("chance")
+            label, seed = _run_of(record)
+            chance = record.attributes.get("chance") if record.state == "pruned" else None
             for name in self.members:
                 if record.state == "complete":
-                    value = record.members[name] if name else record.values[0]
-                elif self.failed_runs == "chance-level" and record.state == "pruned" and chance is not None:
-                    value = float(chance)
-                else:
-                    continue
-                found[record.attributes["arm"], name][name, seed] = value
+                    found[label, name][name, seed] = record.members[name] if name else record.values[0]
+                elif self.failed_runs == "chance-level" and chance is not None:
+                    found[label, name][name, seed] = float(chance)
         return found
 
     def _ended(self, runs: Sequence[tuple[PlannedArm, int]], records: Sequence[TrialRecord]) -> bool:
@@ -158,8 +152,7 @@ class Plan:
 
     def to_data(self) -> dict[str, Any]:
         """Write it as plain data."""
-        data: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        return data
+        return dict(json.loads(json.dumps(asdict(self))))
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> "Plan":
@@ -186,11 +179,8 @@ def stored_plans(ledger: Ledger, stage: Stage) -> list[Plan]:
 def begin_plan(ledger: Ledger, wanted: Plan, *, anew: bool = False, keep_seeds: bool = False) -> Plan:
     """Store a plan, or give the stored one if it is the same.
 
-    Args:
-        ledger: Of the sweep.
-        wanted: The plan.
-        anew: Begin another round, on seeds of its own.
-        keep_seeds: Begin another round on the seeds of the last one, and take over the runs that it needs again.
+    With ``anew`` another round is begun, on seeds of its own; with ``keep_seeds`` on the seeds of the last one, taking
+    over the runs that it needs again.
 
     Raises:
         StateError: If another plan was begun, with what differs.
@@ -203,8 +193,7 @@ def begin_plan(ledger: Ledger, wanted: Plan, *, anew: bool = False, keep_seeds: 
         wanted = replace(wanted, seeds=seeds, first=min(wanted.first, len(seeds)))
         wanted = replace(wanted, reused=_had(wanted, plans, ledger.records(wanted.stage)))
     elif plans and not anew:
-        same = replace(wanted, round=plans[-1].round, seeds=wanted.seeds)
-        changed = differences(_compared(plans[-1]), _compared(same))
+        changed = differences(_compared(plans[-1]), _compared(replace(wanted, round=plans[-1].round)))
         if changed:
             raise StateError(
                 f"the {wanted.stage} stage of sweep {ledger.name!r} was begun otherwise; undo, or add --keep-seeds to "
@@ -219,10 +208,10 @@ def begin_plan(ledger: Ledger, wanted: Plan, *, anew: bool = False, keep_seeds: 
 def _had(wanted: Plan, plans: Sequence[Plan], records: Sequence[TrialRecord]) -> tuple[int, ...]:
     """Find the runs of earlier rounds that a plan needs: the same configuration, seed and images."""
 
-    def documents(plan: Plan) -> dict[str, Any]:
+    def trained(plan: Plan) -> dict[str, Any]:
         return {arm.label: (arm.documents, plan.train_on, plan.measure_on) for arm in plan.arms}
 
-    needed, rounds = documents(wanted), {plan.round: documents(plan) for plan in plans}
+    needed, rounds = trained(wanted), {plan.round: trained(plan) for plan in plans}
     found: dict[tuple[str, int], int] = {}
     for record in records:
         label, seed = _run_of(record)

@@ -8,25 +8,25 @@ from typing import Any
 
 from icd.config.sweep import RankName
 from icd.results.outcome import Arm, Comparison, Outcome, PlannedArm, Run, Verdict
+from icd.results.over_pairs import over_pairs
 from icd.results.plan import Measured, Plan, contrasts_of, stored_plans
-from icd.results.sentences import statement_of
-from icd.results.stats import Estimate, compare, expected_maximum, over_pairs, simplest_within_one_se
+from icd.results.stats import Estimate, compare, expected_maximum, simplest_within_one_se
+from icd.results.templating import rendered
 from icd.search.core.ranks import ranks_by_arm
 from icd.search.core.records import Stage, TrialRecord
 from icd.search.study.ledger import Ledger
 from icd.search.sweep_status import plain_sweep
 
 
-def outcome_of(ledger: Ledger, stage: Stage, round_: int | None = None) -> Outcome | None:
-    """Say what the last confirmation or ablation of a sweep shows so far, or the one of a round.
+def outcome_of(ledger: Ledger, stage: Stage) -> Outcome | None:
+    """Say what the last confirmation or ablation of a sweep shows so far; None where none was begun."""
+    plans = stored_plans(ledger, stage)
+    return shown_by(ledger, plans[-1]) if plans else None
 
-    Returns:
-        None where none was begun.
-    """
-    plans = [plan for plan in stored_plans(ledger, stage) if round_ in (None, plan.round)]
-    if not plans:
-        return None
-    plan, everything = plans[-1], ledger.records(stage)
+
+def shown_by(ledger: Ledger, plan: Plan) -> Outcome:
+    """Say what the runs of a plan show so far."""
+    everything = ledger.records(plan.stage)
     records = plan.records(everything)
     finished, values, said = plan.finished(records), plan.values(records), _said(ledger, plan)
     ranks = ranks_of_arms(plan.members, values)
@@ -43,7 +43,7 @@ def outcome_of(ledger: Ledger, stage: Stage, round_: int | None = None) -> Outco
     )
     found = Outcome(
         sweep=ledger.name,
-        stage=stage,
+        stage=plan.stage,
         round=plan.round,
         metric=plan.objective.metric,
         train_on=plan.train_on,
@@ -60,8 +60,13 @@ def outcome_of(ledger: Ledger, stage: Stage, round_: int | None = None) -> Outco
         raced=plan.raced,
         reused=len(plan.reused),
     )
-    found = _with_simplest(found, plan, values) if stage == "ablate" else _with_winner(found, ledger.ranked)
+    found = _with_simplest(found, plan, values) if plan.stage == "ablate" else _with_winner(found, ledger.ranked)
     return replace(found, statement=statement_of(found))
+
+
+def statement_of(found: Outcome) -> str:
+    """Say what a confirmation or an ablation shows, whatever it is, and then what to make of it."""
+    return " ".join(rendered("statement.txt.j2", found=found).split())
 
 
 def compared(
@@ -75,17 +80,10 @@ def compared(
     said: Mapping[str, float] | None = None,
     column: str = "",
 ) -> tuple[Comparison, ...]:
-    """Compare arms with others; one family, judged once nothing is left to run.
+    """Compare arms with others; one family of ``families`` that share alpha, judged once nothing is left to run.
 
-    Args:
-        values: What was measured.
-        pairs: Labels of the arms to compare.
-        members: Names of the teacher-student pairs over which the means are compared.
-        alpha: Chance of any false difference in all families.
-        finished: Whether nothing is left to run.
-        families: How many share alpha.
-        said: What the search measured for its arms.
-        column: Which teacher-student pair of a benchmark it is.
+    ``pairs`` are labels of arms, ``members`` the teacher-student pairs over which their means are compared, ``said``
+    what the search measured for them. ``column`` names the pair in a benchmark.
     """
     contrasts = contrasts_of(pairs, members)
     estimates = compare(values, contrasts, alpha=alpha, families=families) if finished else [None] * len(pairs)
@@ -108,13 +106,11 @@ def compared(
 
 
 def _judged(item: Comparison, estimate: Estimate | None, alpha: float) -> Comparison:
-    verdict: Verdict = "no difference shown"
     if estimate is None:
-        return replace(item, verdict=verdict)
-    if estimate.p <= alpha:
-        verdict = "better" if estimate.difference > 0 else "worse"
+        return replace(item, verdict="no difference shown")
     taken = {name: getattr(estimate, name) for name in ("difference", "se", "low", "high", "p", "detectable")}
-    return replace(item, verdict=verdict, **taken)
+    shown: Verdict = "better" if estimate.difference > 0 else "worse"
+    return replace(item, verdict=shown if estimate.p <= alpha else "no difference shown", **taken)
 
 
 def _difference(one: Mapping[Any, float], other: Mapping[Any, float]) -> float | None:
@@ -139,23 +135,20 @@ def _arm(arm: PlannedArm, own: Sequence[TrialRecord], values: Measured, members:
             trial=record.number,
             seed=int(record.attributes["seed"]),
             value=record.values[0],
-            evaluations=_evaluations(record),
             seconds=float(record.attributes.get("seconds", 0.0)),
         )
         for record in own
         if record.state == "complete"
     )
     reached = [run.value for run in runs]
-    on_pairs = {
-        name: statistics.fmean(there.values()) for name in members if name and (there := values[arm.label, name])
-    }
+    means = {name: statistics.fmean(there.values()) for name in members if (there := values[arm.label, name])}
     return Arm(
         **{**vars(arm), **more},
         runs=runs,
         failures={int(r.attributes["seed"]): r.reason for r in own if r.state in ("pruned", "failed")},
         mean=statistics.fmean(reached) if reached else None,
         sd=statistics.stdev(reached) if len(reached) > 1 else None,
-        on_pairs=on_pairs,
+        on_pairs={name: mean for name, mean in means.items() if name},
     )
 
 
@@ -173,13 +166,8 @@ def ranks_of_arms(members: Collection[str], values: Measured) -> dict[str, tuple
     shared = set.intersection(*map(set, own.values())) if own else set()
     if len(members) < 2 or not shared:
         return {}
-    means = {
-        name: {
-            label: statistics.fmean(map(runs.__getitem__, shared)) for (label, on), runs in own.items() if on == name
-        }
-        for name in members
-    }
-    return ranks_by_arm(means)
+    means = {cell: statistics.fmean(runs[seed] for seed in shared) for cell, runs in own.items()}
+    return ranks_by_arm({name: {label: mean for (label, on), mean in means.items() if on == name} for name in members})
 
 
 def _with_winner(found: Outcome, ranked: RankName | None) -> Outcome:

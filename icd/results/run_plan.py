@@ -1,20 +1,20 @@
 """Trains what a plan lists and keeps what that shows: the one runner of confirmations, ablations and benchmarks."""
 
+import inspect
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from scipy.special import stdtrit
 
 from icd.config.sweep import SweepConfig
-from icd.errors import StateError
 from icd.results import ablate, confirm
 from icd.results.outcome import Arm, Outcome
 from icd.results.plan import Plan, begin_plan, stored_plans
-from icd.results.race import run_race
-from icd.results.read_outcome import outcome_of
+from icd.results.read_outcome import shown_by
 from icd.search.core.records import Stage
 from icd.search.session import stored_sweep, written_report
 from icd.search.settings import Settings
@@ -22,8 +22,8 @@ from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_index import find, pasted
 from icd.search.tracking.sweep_views import ARMS
 from icd.search.trial_list import run_stage
+from icd.storage.durable import write_durably
 from icd.text import runs_wait
-from icd.training.checkpoints import write_durably
 
 _MAKERS: dict[Stage, Callable[..., Plan]] = {"confirm": confirm.make_plan, "ablate": ablate.make_plan}
 
@@ -45,7 +45,7 @@ def run_plan(
         stage: Of the plan: ``confirm`` or ``ablate``.
         name: Of the sweep.
         settings: How and where.
-        race: Give so many of the best trials two further seeds on validation images first; see ``icd.results.race``.
+        race: Give so many of the best trials two further seeds on validation images first.
         anew: Begin another round, on seeds of its own.
         keep_seeds: Begin another round on the seeds of the last one, with the runs that it has.
         overrides: Changes of the sweep's resources.
@@ -56,9 +56,9 @@ def run_plan(
         Interrupted: If a signal stopped it; the same call goes on.
     """
     if race is not None:
-        run_race(name, settings, race, overrides)
+        confirm.run_race(name, settings, race, overrides)
         asked["race"] = race
-    said = {key: value for key, value in asked.items() if value not in (None, ())}
+    said = _said(asked)
 
     def listed(ledger: Ledger, sweep: SweepConfig) -> Plan:
         plans = stored_plans(ledger, stage)
@@ -68,21 +68,24 @@ def run_plan(
         return begin_plan(ledger, wanted, anew=anew, keep_seeds=keep_seeds)
 
     train_listed(stage, name, settings, listed, overrides)
-    found = outcome_of(find(settings.root, name), stage)
-    if found is None:
-        raise StateError(f"sweep {name!r} lost its {stage} stage while it ran")
-    return found
+    ledger = find(settings.root, name)
+    return shown_by(ledger, stored_plans(ledger, stage)[-1])
 
 
-def planned(stage: Stage, name: str, root: Path, **asked: Any) -> Plan:
-    """Make the plan that ``run_plan`` would begin, without a race; nothing is run or written.
+def planned(stage: Stage, name: str, root: Path, asked: Mapping[str, Any]) -> Plan:
+    """Make the plan that ``run_plan`` would begin if that were asked, without a race; nothing is run or written.
 
     Raises:
         StateError: If there is no such sweep, or no trial to plan with.
     """
-    ledger = find(root, name)
-    said = {key: value for key, value in asked.items() if value not in (None, ())}
-    return _MAKERS[stage](ledger, stored_sweep(ledger), root=root, **said)
+    ledger, make = find(root, name), _MAKERS[stage]
+    taken = inspect.signature(make).parameters.keys() - {"race", "root"}
+    said = {key: value for key, value in _said(asked).items() if key in taken}
+    return make(ledger, stored_sweep(ledger), root=root, **said)
+
+
+def _said(asked: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in asked.items() if value not in (None, ())}
 
 
 def train_listed(
@@ -100,11 +103,9 @@ def train_listed(
 
 def _keep(stage: Stage, settings: Settings, ledger: Ledger, folder: Path) -> None:
     """Keep what was found beside the sweep, in its report, and in the study, from which MLflow has its runs of arms."""
-    found = outcome_of(ledger, stage)
-    if found is None:
-        return
+    found = shown_by(ledger, stored_plans(ledger, stage)[-1])
     if stage == "confirm":
-        write_durably(folder / "confirmation.json", (json.dumps(found.to_data(), indent=1) + "\n").encode())
+        write_durably(folder / "confirmation.json", (json.dumps(asdict(found), indent=1) + "\n").encode())
     said = {
         "metric": found.metric,
         "statement": found.statement,

@@ -9,7 +9,7 @@ import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,32 +21,33 @@ Contrast = Mapping[Any, float]
 
 POWER = 0.8  # at which a difference is called detectable
 _GUARD = 0.025  # level of the variance test, for each of the two sides of a contrast
-_FLOOR = 0.005  # smallest standard deviation in points: accuracies are rounded
+FLOOR = 0.005  # smallest standard deviation in points: accuracies are rounded
 _DRAWS = 2**12  # of the largest statistic
-_RESAMPLES = 2000  # of the bootstrap over pairs
 _HOPE = 0.05  # a contrast is futile when its chance to be shown is less
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Estimate:
-    """What the data say of one contrast.
+@dataclass(frozen=True)
+class Fit:
+    """The estimate of one contrast, without regard to any others."""
 
-    Attributes:
-        difference: Estimate, in points, with standard error ``se`` on ``df`` degrees of freedom.
-        low: Lower end of its interval, to ``high``. All intervals of a family hold the truth together with 1 - alpha.
-        p: Adjusted for the family: the interval leaves out 0 exactly where it is alpha or less.
-        detectable: The true difference that a repetition would show with a chance of 80 %.
-        pooled: Whether the spread of all cells was used, or (Welch) that of the contrast's own.
+    difference: float  # in points
+    se: float  # its standard error
+    df: float  # degrees of freedom of that
+    pooled: bool  # whether the spread of all cells was used, or (Welch) that of the contrast's own
+
+
+@dataclass(frozen=True)
+class Estimate(Fit):
+    """What the data say of one contrast of a family.
+
+    All intervals of a family, from ``low`` to ``high``, hold the truth together with 1 - alpha; ``p`` is adjusted for
+    the family, and the interval leaves out 0 exactly where it is alpha or less.
     """
 
-    difference: float
-    se: float
-    df: float
     low: float
     high: float
     p: float
-    detectable: float
-    pooled: bool
+    detectable: float  # the true difference that a repetition would show with a chance of 80 %
 
 
 def compare(
@@ -65,24 +66,16 @@ def compare(
     2, 1946) and Bonferroni's correction. A side with less variance than the others needs no guard: its interval is too
     wide, not too narrow.
 
-    Args:
-        values: By cell and block; a run without a value is not there.
-        contrasts: Weights of cells, which sum to 0.
-        alpha: Chance of any false difference in all families together.
-        families: How many share alpha (Bonferroni).
-
-    Returns:
-        For each contrast; None where a cell has no value or no spread can be estimated.
+    A run without a value is not among them, and the weights of a contrast sum to 0. So many ``families`` share alpha
+    (Bonferroni). An estimate is None where a cell has no value or no spread can be estimated.
     """
     model = _Model(values)
-    joint = model.joint([contrast for contrast in contrasts if model.has(contrast)])
-    return [
-        _estimate(model, joint, contrast, alpha, families) if model.has(contrast) else None for contrast in contrasts
-    ]
+    joint = model.joint(contrasts)
+    return [_estimate(joint, _fit(model, contrast), alpha, families) for contrast in contrasts]
 
 
 def futile(
-    values: Values, contrasts: Sequence[Contrast], *, done: int, planned: int, alpha: float = 0.05, families: int = 1
+    values: Values, contrasts: Sequence[Contrast], *, done: int, planned: int, alpha: float = 0.05
 ) -> list[bool]:
     """Say of each contrast whether the blocks that are left would hardly show a difference.
 
@@ -91,16 +84,14 @@ def futile(
     `d + t sqrt(s^2 - s'^2)` with `s' = s sqrt(done / planned)`. Futile is a chance below 5 % that it leaves
     `-+ c s'`. It only ends runs: nothing is shown early, so it cannot raise the chance of a false difference.
     """
-    model = _Model(values)
-    growth = (planned - 1) / max(done - 1, 1)
-    joint, verdicts = model.joint([contrast for contrast in contrasts if model.has(contrast)]), []
-    for contrast in contrasts:
-        fit = _fit(model, contrast) if model.has(contrast) else None
-        if fit is None or done >= planned:
+    model, verdicts = _Model(values), []
+    growth, joint = (planned - 1) / max(done - 1, 1), model.joint(contrasts)
+    for fit in (_fit(model, contrast) for contrast in contrasts):
+        if fit is None:
             verdicts.append(False)
             continue
         end = fit.se * math.sqrt(done / planned)
-        bound = _critical(joint, fit.pooled, fit.df * growth, alpha / families) * end
+        bound = _critical(joint, fit.pooled, fit.df * growth, alpha) * end
         spread = math.sqrt(fit.se**2 - end**2)
         far, near = -bound - abs(fit.difference), abs(fit.difference) - bound
         verdicts.append(bool(stdtr(fit.df, near / spread) + stdtr(fit.df, far / spread) < _HOPE))
@@ -124,89 +115,16 @@ def simplest_within_one_se(values: Values, simplest_first: Sequence[Hashable]) -
 
     A cell qualifies where its difference to the best mean is `-se` or more, with the standard error of that difference
     (Breiman et al., Classification and Regression Trees, 1984, section 3.4.3, where the best one's own error is taken).
-    It is a preference for simple ones and no test: one that is truly worse by one such error qualifies in half of all
-    cases, by two in one of six.
-
-    Args:
-        values: By cell and block.
-        simplest_first: Cells with a value.
+    It is a preference and no test: one that is truly worse by one such error qualifies in half of all cases, by two in
+    one of six.
     """
     model = _Model(values)
     best = max(simplest_first, key=lambda cell: float(model.own[cell].mean()))
-    for cell in simplest_first:
-        fit = None if cell == best else _fit(model, {cell: 1.0, best: -1.0})
-        if cell == best or (fit is not None and fit.difference >= -fit.se):
-            return cell, fit.se if fit is not None else 0.0
+    for cell in simplest_first[: simplest_first.index(best)]:
+        fit = _fit(model, {cell: 1.0, best: -1.0})
+        if fit is not None and fit.difference >= -fit.se:
+            return cell, fit.se
     return best, 0.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OverPairs:
-    """How alike a difference is over several teacher-student pairs.
-
-    Attributes:
-        improvement: Chance that a run of the first is better than one of the second, mean over the pairs.
-        low: Lower end of its 95 % interval.
-        high: Upper end.
-        interaction: p-value of "the difference is the same on every pair"; None without a spread.
-    """
-
-    improvement: float
-    low: float
-    high: float
-    interaction: float | None
-
-    @property
-    def chance(self) -> str:
-        """The chance with its interval, in words."""
-        return f"{self.improvement:.0%} (95 % interval {self.low:.0%} to {self.high:.0%})"
-
-
-def over_pairs(values: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> OverPairs | None:
-    """Compare two configurations pair by pair; describes, and decides nothing.
-
-    The chance is `mean_pairs P(X > Y) + P(X = Y) / 2` over all runs X and Y of a pair, with a percentile bootstrap that
-    draws runs within each pair (Agarwal et al., NeurIPS 2021, section 4.3). The interaction is the F test of the
-    differences `d_p`, with weights `w_p = 1 / (1 / n_p + 1 / m_p)`: `sum_p w_p (d_p - d)^2 / (P - 1) / s^2` on P - 1
-    and the error's degrees of freedom, with the variance `s^2` pooled within pairs and configurations.
-
-    Args:
-        values: Of both configurations, by pair.
-
-    Returns:
-        None with fewer than two pairs, or without runs of both on each.
-    """
-    both = [(np.asarray(one, dtype=float), np.asarray(other, dtype=float)) for one, other in values.values()]
-    if len(both) < 2 or not all(one.size and other.size for one, other in both):
-        return None
-    draw, chances, drawn = np.random.default_rng(0), [], []
-    for one, other in both:
-        wins = np.sign(one[:, None] - other[None, :]) / 2 + 0.5
-        rows, columns = (draw.integers(size, size=(_RESAMPLES, size)) for size in wins.shape)
-        chances.append(float(wins.mean()))
-        drawn.append(wins[rows[:, :, None], columns[:, None, :]].mean(axis=(1, 2)))
-    low, high = np.quantile(np.mean(drawn, axis=0), [0.025, 0.975])
-    chance = float(np.mean(chances))
-    return OverPairs(improvement=chance, low=float(low), high=float(high), interaction=_interaction(both))
-
-
-def _interaction(both: Sequence[tuple[Floats, Floats]]) -> float | None:
-    df = sum(one.size + other.size - 2 for one, other in both)
-    if not df:
-        return None
-    squares = sum(float(((part - part.mean()) ** 2).sum()) for pair in both for part in pair)
-    variance = max(squares / df, _FLOOR**2)
-    difference_P = np.array([one.mean() - other.mean() for one, other in both])
-    weight_P = np.array([1 / (1 / one.size + 1 / other.size) for one, other in both])
-    spread = float(weight_P @ (difference_P - np.average(difference_P, weights=weight_P)) ** 2)
-    return float(fdtrc(len(both) - 1, df, spread / (len(both) - 1) / variance))
-
-
-class _Fit(NamedTuple):
-    difference: float
-    se: float
-    df: float
-    pooled: bool
 
 
 class _Model:
@@ -225,51 +143,47 @@ class _Model:
         self.projection = self.inverse @ design.T @ design  # onto what the design's rows span
         self.df = len(y) - int(np.linalg.matrix_rank(design)) if y.size else 0
         residuals = y - design @ self.coefficients
-        self.variance = max(float(residuals @ residuals) / self.df, _FLOOR**2) if self.df else math.nan
-
-    def has(self, contrast: Contrast) -> bool:
-        """Whether all cells of a contrast have a value."""
-        return all(cell in self.own for cell in contrast)
+        self.variance = max(float(residuals @ residuals) / self.df, FLOOR**2) if self.df else math.nan
 
     def row(self, contrast: Contrast) -> Floats:
-        """Write a contrast as weights of the coefficients."""
-        weights = np.zeros(len(self.coefficients))
-        weights[: len(self.own)] = [contrast.get(cell, 0.0) for cell in self.own]
-        return weights
+        """Write a contrast as weights of the coefficients; blocks have none."""
+        blocks = [0.0] * (len(self.coefficients) - len(self.own))
+        return np.array([*(contrast.get(cell, 0.0) for cell in self.own), *blocks])
 
     def joint(self, contrasts: Sequence[Contrast]) -> "_Largest":
-        """Describe how contrasts are correlated."""
-        if len(contrasts) < 2:
+        """Describe how contrasts are correlated, those whose cells have a value."""
+        rows = np.array([self.row(contrast) for contrast in contrasts if contrast.keys() <= self.own.keys()])
+        if len(rows) < 2:
             return _Largest(1, np.empty(0))
-        rows = np.array([self.row(contrast) for contrast in contrasts])
         covariance = rows @ self.inverse @ rows.T
         scale = np.sqrt(np.clip(np.diag(covariance), 1e-12, None))
         correlation = np.round(covariance / np.outer(scale, scale), 6)
-        return _largest(len(contrasts), correlation.tobytes())
+        return _largest(len(rows), correlation.tobytes())
 
     def spread(self, cells: Iterable[Hashable]) -> tuple[float, int]:
         """Give the variance within cells and its degrees of freedom."""
-        squares, df = 0.0, 0
-        for cell in cells:
-            squares, df = squares + self.squares[cell], df + self.own[cell].size - 1
-        return (max(squares / df, _FLOOR**2) if df else math.nan), df
+        taken = [*cells]
+        df = sum(self.own[cell].size - 1 for cell in taken)
+        return (max(sum(self.squares[cell] for cell in taken) / df, FLOOR**2) if df else math.nan), df
 
 
-def _fit(model: _Model, contrast: Contrast) -> _Fit | None:
+def _fit(model: _Model, contrast: Contrast) -> Fit | None:
     """Estimate a contrast by the model where blocks tell its cells apart, else by its own cells alone (Welch)."""
+    if not contrast.keys() <= model.own.keys():
+        return None
     row = model.row(contrast)
     is_connected = bool(np.abs(row @ model.projection - row).max() < 1e-6)  # a combination of the design's rows
     if model.df and is_connected and not _varies_more(model, contrast):
         se = math.sqrt(float(row @ model.inverse @ row) * model.variance)
-        return _Fit(float(row @ model.coefficients), se, model.df, True)
-    if any(model.own[cell].size < 2 for cell in contrast):
-        return None
+        return Fit(float(row @ model.coefficients), se, model.df, True)
     sizes = {cell: model.own[cell].size for cell in contrast}
+    if min(sizes.values()) < 2:
+        return None
     parts = {cell: weight**2 * model.spread([cell])[0] / sizes[cell] for cell, weight in contrast.items()}
     variance = sum(parts.values())
     df = variance**2 / sum(part**2 / (sizes[cell] - 1) for cell, part in parts.items())
     difference = sum(weight * float(model.own[cell].mean()) for cell, weight in contrast.items())
-    return _Fit(difference, math.sqrt(variance), df, False)
+    return Fit(difference, math.sqrt(variance), df, False)
 
 
 def _varies_more(model: _Model, contrast: Contrast) -> bool:
@@ -282,22 +196,18 @@ def _varies_more(model: _Model, contrast: Contrast) -> bool:
     return False
 
 
-def _estimate(model: _Model, joint: "_Largest", contrast: Contrast, alpha: float, families: int) -> Estimate | None:
-    fit = _fit(model, contrast)
+def _estimate(joint: "_Largest", fit: Fit | None, alpha: float, families: int) -> Estimate | None:
     if fit is None:
         return None
     t = abs(fit.difference) / fit.se
     p = joint.chance(t, fit.df) if fit.pooled else joint.count * 2 * float(stdtr(fit.df, -t))
     critical = _critical(joint, fit.pooled, fit.df, alpha / families)
     return Estimate(
-        difference=fit.difference,
-        se=fit.se,
-        df=fit.df,
+        **vars(fit),
         low=fit.difference - critical * fit.se,
         high=fit.difference + critical * fit.se,
         p=min(1.0, families * p),
         detectable=(critical + float(stdtrit(fit.df, POWER))) * fit.se,
-        pooled=fit.pooled,
     )
 
 

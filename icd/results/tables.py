@@ -60,12 +60,6 @@ def on_pairs(found: Outcome) -> Table:
     return Table(["configuration", *found.pairs, "chance to be better", "same on all (p)"], rows)
 
 
-def failed_runs(found: Outcome) -> Table:
-    """Give arm, seed and reason of runs that failed."""
-    rows: list[list[object]] = [[arm.label, seed, why] for arm in found.arms for seed, why in arm.failures.items()]
-    return Table(["configuration", "seed", "reason"], rows)
-
-
 def outcome_lines(found: Outcome) -> list[str]:
     """Write a confirmation or an ablation for a terminal: arms, comparisons, cost, and the finding in words."""
     first = f"confirmation {found.round} of {found.sweep}, {found.metric}"
@@ -86,18 +80,12 @@ def outcome_lines(found: Outcome) -> list[str]:
 
 def importance(parameters: Sequence[Parameter]) -> Table:
     """Give how clear each parameter is, each among the trials that have it."""
-    rows: list[list[object]] = [
-        [
-            row.name,
-            None if row.share is None else f"{row.share:.0%}",
-            None if row.p is None else f"{row.p:.2g}",
-            "not judged" if row.p is None else "yes" if row.passes else "no",
-            row.trials,
-            row.condition or "all trials",
-        ]
-        for row in parameters
-    ]
-    return Table(["parameter", "share", "p", "clear", "trials", "where"], rows)
+    rows: list[list[object]] = []
+    for row in parameters:
+        share, p = (None if row.share is None else f"{row.share:.0%}", None if row.p is None else f"{row.p:.2g}")
+        clear = "not judged" if row.p is None else "yes" if row.passes else "no"
+        rows.append([row.name, share, p, clear, row.trials])
+    return Table(["parameter", "share", "p", "clear", "trials"], rows)
 
 
 def importance_lines(found: Importance) -> list[str]:
@@ -105,7 +93,7 @@ def importance_lines(found: Importance) -> list[str]:
     if found.reason:
         return [f"importance of parameters: not judged, {found.reason}"]
     first = f"importance of parameters in the search (share of the ranks of {found.trials} complete trials)"
-    return [first, *importance(found.parameters).lines("parameter", "clear", "where")]
+    return [first, *importance(found.parameters).lines("parameter", "clear")]
 
 
 def _plain(value: float | None) -> str:

@@ -13,9 +13,7 @@ if TYPE_CHECKING:
 def rendered(template: str, **values: Any) -> str:
     """Write a template's text; in one for HTML every value is escaped.
 
-    Args:
-        template: Its name.
-        **values: What it names; ``filters`` holds filters beside ``shown`` and ``plural``.
+    Of the values ``filters`` holds filters beside ``shown`` and ``plural``.
     """
     environment = _environment(is_html=".html." in template)
     environment.filters |= values.pop("filters", {})

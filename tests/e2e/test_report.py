@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from icd.results.report import page_of, write_page
-from icd.results.report.gather import gather
+from icd.results.report import write_report
 from tests.e2e.devtools import Browser
 from tests.reports import confirm, rich
 from tests.support.needs import need
@@ -29,15 +28,12 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("pages")
     study = rich(folder, 24)
     rich(folder, 3, name="small")
-    made = {"searched": page_of(gather(folder, "rich"))}
+    pages = {name: folder / f"{name}.html" for name in ("searched", "small", "confirmed")}
+    write_report(folder, "rich", pages["searched"])
+    write_report(folder, "small", pages["small"])
     confirm(study)
-    made |= {
-        "confirmed": page_of(gather(folder, "rich")),
-        "small": page_of(gather(folder, "small")),
-    }
-    for name, page in made.items():
-        write_page(folder / f"{name}.html", page)
-    return {name: folder / f"{name}.html" for name in made}
+    write_report(folder, "rich", pages["confirmed"])
+    return pages
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -118,7 +119,7 @@ def test_the_command_on_ray(root: Path, undisturbed: Path) -> None:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     told = json.loads(done.stdout)
-    assert told == json.loads(json.dumps(held(root).to_data()))
+    assert told == json.loads(json.dumps(asdict(held(root))))
     assert (told["finished"], told["test_evaluations"], told["winner"]) == (True, 2 * 6, held(undisturbed).winner)
     rows, expected = bare.table(root, "confirm"), bare.table(undisturbed, "confirm")
     by_run = {(row["arm"], row["seed"]): row["values"] for row in expected}

@@ -21,7 +21,7 @@ from icd import results
 from icd.config.read_trial import load_trial, read_trial
 from icd.config.yaml import parse_yaml
 from icd.models import build_model
-from icd.results.exports.student import sample_of
+from icd.results.exports.programs import sample_of
 from icd.results.exports.winner import NOT_CONFIRMED, SIMPLEST
 from tests.ablating import planned, study_at, told, write_student
 from tests.command import Command, one_line
@@ -101,8 +101,8 @@ def test_everything_and_the_registry(command: Command, study: Study, tmp_path: P
     assert trial_run.data.tags["icd.trial"] == "f00d/0001"
     assert (int(version.version), version.description) == (1, NOT_CONFIRMED)
     assert version.tags["val/top1"] == "50"
-    registered = {"uri": "models:/by-hand@best", "version": 1, "run_id": version.run_id, "new": True, "loadable": True}
-    assert told["registered"].items() >= registered.items()
+    registered = {"uri": "models:/by-hand@best", "version": 1, "run_id": version.run_id, "loadable": True}
+    assert told["registered"] == registered
     with pytest.MonkeyPatch.context() as patch:  # mlflow.set_tracking_uri would stay in the environment
         patch.setenv("MLFLOW_TRACKING_URI", uri)
         kept = Path(mlflow.artifacts.download_artifacts("models:/by-hand@best", dst_path=str(tmp_path / "kept")))
@@ -121,14 +121,12 @@ def test_registered_where_the_trial_has_no_run(command: Command, root: Path, tmp
     words = ["export", "by-hand", "--unconfirmed", "--format", "pt2", "--register", "my-model"]
     assert command(*words, "-o", tmp_path / "a").code == 0
     one_line(command(*words, "-o", tmp_path / "a"), 5, "STATE")  # the folder is there
-    same = command(*words, "-o", tmp_path / "a", "--force", "--alias", "champion")
-    assert "registered: models:/my-model@champion, version 1 (there already)" in same.out, same.err
-    other = command(*words, "-o", tmp_path / "c", "--trial", 0)
-    assert "registered: models:/my-model@best, version 2 (new)" in other.out, other.err
+    other = command(*words, "-o", tmp_path / "c", "--trial", 0, "--alias", "champion")
+    assert "registered: models:/my-model@champion, version 2\n" in other.out, other.err
     client = MlflowClient(tracking_uri=f"sqlite:///{root / 'mlflow.db'}")
     assert len(client.search_model_versions("name = 'my-model'")) == 2
-    assert int(client.get_model_version_by_alias("my-model", "champion").version) == 1
-    version = client.get_model_version_by_alias("my-model", "best")
+    assert int(client.get_model_version_by_alias("my-model", "best").version) == 1
+    version = client.get_model_version_by_alias("my-model", "champion")
     assert version.run_id is not None
     own = client.get_run(version.run_id)
     assert (own.data.tags["icd.trial"], own.data.tags["icd.stage"]) == ("f00d/export-0000", "export")
@@ -188,7 +186,7 @@ def test_noise_where_the_data_set_is_away(tmp_path: Path, caplog: pytest.LogCapt
     config = read_trial(parse_yaml("data: cifar10\nstudent: resnet8\nmethod: cross_entropy\n", "x.yaml"))
     sample = sample_of(config, tmp_path, tmp_path / "nothing")
     assert sample.images_BCHW.shape == (64, 3, 32, 32)
-    assert (sample.mean, sample.class_names, sample.facts) == (None, None, {})
+    assert (sample.mean, sample.class_names) == (None, None)
     assert "seeded noise" in sample.source
     assert "compared on noise" in caplog.text
     assert torch.equal(sample.images_BCHW, sample_of(config, tmp_path, tmp_path / "nothing").images_BCHW)

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import sqlite3
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -100,7 +101,7 @@ def test_a_confirmation_trains_every_arm_on_every_pair(confirmed: Path, undistur
     shown = command("confirm", "crash", "--dry-run", "--root", confirmed)
     assert "the numbers below a pair have no verdict" in shown.out, shown.err
     told = json.loads(command("confirm", "crash", "--dry-run", "--json", "--root", confirmed).out)
-    assert told == json.loads(json.dumps(found.to_data()))
+    assert told == json.loads(json.dumps(asdict(found)))
 
 
 def test_each_pair_is_exported_with_its_student(confirmed: Path, tmp_path: Path, command: Command) -> None:
@@ -112,13 +113,14 @@ def test_each_pair_is_exported_with_its_student(confirmed: Path, tmp_path: Path,
     assert sorted(told["differences"]) == ["large/student.pt2", "small/student.pt2"]
     assert all(difference <= 1e-4 for difference in told["differences"].values())
     record = next(item for item in sweep_index.find(confirmed, "crash").records("confirm") if item.number == number)
-    assert found.statement.rstrip(".") in (out / "README.md").read_text()
+    assert sorted(path.name for path in out.iterdir()) == ["large", "small"]
     for name in ("small", "large"):
         assert {path.name for path in (out / name).iterdir()} == {*EXPORTED, "student.pt2"}
         ours = load_trial(out / name / "best.yaml")
         assert ours == load_trial(confirmed / "sweeps" / "crash" / "trials" / f"{number:04d}" / name / "config.yaml")
         assert told["pairs"][name]["provenance"]["test/top1"] == f"{record.members[name]:.6g}"
         card = (out / name / "README.md").read_text()
+        assert found.statement in card
         assert f"the student of the pair {name}: test/top1 {record.members[name]:.6g}, one seed" in card
     refused = command("export", "crash", "-o", tmp_path / "best.yaml", "--root", confirmed)
     assert "-o must be a folder" in one_line(refused, 2, "USAGE")

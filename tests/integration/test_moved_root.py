@@ -21,7 +21,7 @@ def registered(root: Path, number: int) -> str:
         "s",
         UID,
         number,
-        Version(model="m", alias="best", files=[file], contents=[str(number)], tags={}, description=""),
+        Version(model="m", alias="best", files=[file], tags={}, description=""),
     )
     return str(connect(f"sqlite:///{root}/mlflow.db").get_model_version_by_alias("m", "best").source) + made.run_id[:0]
 

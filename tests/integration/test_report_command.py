@@ -11,7 +11,6 @@ import pytest
 
 from icd.results import compare as compare_module
 from icd.results.compare import compare
-from icd.search.study.locks import driver_lock
 from tests.command import Command, one_line
 from tests.reports import confirmation
 from tests.studies import Study, changed, usual
@@ -52,7 +51,7 @@ def test_a_report_is_written_elsewhere_and_replaced(command: Command, study: Stu
     output = tmp_path / "new" / "page.html"
     for _ in range(2):
         said = command("report", "by-hand", "-o", output, "--json")
-        assert json.loads(said.out) == {"name": "by-hand", "path": str(output), "logged": False, "pending": None}
+        assert json.loads(said.out) == {"name": "by-hand", "path": str(output)}
     assert output.read_text().startswith("<!DOCTYPE html>")
     assert not (study.folder / "report.html").exists()
 
@@ -67,29 +66,6 @@ def test_verbs_that_read_take_no_framework_that_they_do_not_need(study: Study, t
     code += "sys.exit(repr([name for name in ('mlflow', 'ray', 'pandas', 'matplotlib') if name in sys.modules]))"
     done = subprocess.run([sys.executable, "-c", code, json.dumps(verbs)], capture_output=True, text=True, check=False)
     assert done.stderr.strip() == "[]"
-
-
-def test_a_driver_logs_by_itself(command: Command, study: Study) -> None:
-    study.ledger.note_study(stopped_by="budget")
-    with driver_lock(study.folder):
-        said = command("report", "by-hand", "--log")
-    assert said.code == 0, said.err
-    assert "not logged: " in said.err
-    assert not (study.root / "mlflow.db").exists()
-
-
-def test_a_report_waits_for_a_server_that_is_away(
-    command: Command, study: Study, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    study.ledger.note_study(stopped_by="budget")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    monkeypatch.setattr("icd.cli.outcomes._FLUSH_S", 0.1)
-    said = command("report", "by-hand", "--log", "--json")
-    assert said.code == 0, said.err
-    told = json.loads(said.out)
-    shown = [record for record in study.ledger.records() if record.state != "duplicate"]
-    assert (told["logged"], told["pending"]) == (False, 1 + len(shown))
-    assert "icd sync by-hand" in said.err
 
 
 @pytest.mark.usefixtures("study")
@@ -138,15 +114,14 @@ def test_what_cannot_be_compared_is_said(
     for study in (one, two):
         study.ledger.note_study(data_digest="d:s", teachers={"t": "1"})
     two.ledger.note_study(**attributes)
-    (found,) = compare(root, ["one", "two"]).warnings
+    (found,) = compare(root, ["one", "two"])["warnings"]
     assert warning in found
 
 
 def test_equal_sweeps_have_nothing_to_warn_of(root: Path) -> None:
     other(root, name="one"), other(root, name="two")
     found = compare(root, ["one", "two"])
-    assert found.warnings == ()
-    assert found.differences == {}
+    assert (found["warnings"], found["differences"]) == ([], {})
 
 
 def test_one_confirmed_and_one_not(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,11 +129,11 @@ def test_one_confirmed_and_one_not(root: Path, monkeypatch: pytest.MonkeyPatch) 
     known = {"one": replace(confirmation(), sweep="one")}
     monkeypatch.setattr(compare_module, "outcome_of", lambda ledger, stage: known.get(ledger.name))
     found = compare(root, ["one", "two"])
-    assert found.figures["confirmed"] == {
+    assert found["figures"]["confirmed"] == {
         "one": "trial 7: 74.10 ± 0.21 (n=4); +1.42 [+0.82 to +2.02] against KD; +0.31 [-0.59 to +1.21] against iCD-KD",
         "two": "no",
     }
-    assert any("Only one is confirmed" in warning for warning in found.warnings)
+    assert any("Only one is confirmed" in warning for warning in found["warnings"])
 
 
 @pytest.mark.parametrize("names", [("by-hand",), ("by-hand", "by-hand")])

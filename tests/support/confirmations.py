@@ -1,6 +1,7 @@
 """A confirmation of nine runs that really trains, and what must be the same whatever happens to it."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -57,4 +58,4 @@ def check(root: Path, expected: Path, kills: int) -> None:
     # The answer to an epoch comes while the next is under way: a stop may give up one that reached its last step.
     assert sum(bare.repeated_epochs(root).values()) <= kills
     written = json.loads((root / "sweeps" / "crash" / "confirmation.json").read_text())
-    assert written == json.loads(json.dumps(held(root).to_data()))
+    assert written == json.loads(json.dumps(asdict(held(root))))

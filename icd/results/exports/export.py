@@ -1,7 +1,7 @@
 """A run of a sweep as files that others can use: a configuration and weights, or a folder with programs and a card."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,10 +10,8 @@ from icd.results.exports.run import (
     CARD,
     CONFIG,
     WEIGHTS,
-    Exported,
     ExportRun,
-    exported,
-    fill,
+    card_of,
     read_pairs,
     read_run,
     text_of,
@@ -21,10 +19,8 @@ from icd.results.exports.run import (
     weights_of,
 )
 from icd.results.exports.staging import check_free, staged
-from icd.results.exports.winner import Winner, choose
-from icd.results.templating import rendered
+from icd.results.exports.winner import choose
 from icd.search import root_of
-from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_files import fetch_trials
 from icd.search.study.sweep_index import find, sweep_folder, tracking_uri
 
@@ -33,6 +29,32 @@ if TYPE_CHECKING:
     from icd.results.exports.registry import Registered
 
 _YAML = (".yaml", ".yml")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exported:
+    """What was written.
+
+    Attributes:
+        trial: Number of the exported run.
+        provenance: Where both come from: comments of the configuration, metadata of the weights, but for the hour.
+        differences: Largest difference of a logit for each program, by file name.
+        compared_on: What the programs were compared on; empty where there are none.
+        registered: The registered model, where that was asked for.
+        pairs: What was written for each of several pairs; all of the above is then the first one's, but for the files
+            and differences, which are all. Empty where there is one.
+    """
+
+    trial: int
+    confirmed: bool
+    config: Path
+    weights: Path
+    provenance: Mapping[str, str]
+    files: Sequence[Path]
+    differences: Mapping[str, float] = field(default_factory=dict)
+    compared_on: str = ""
+    registered: "Registered | None" = None
+    pairs: "Mapping[str, Exported]" = field(default_factory=dict)
 
 
 def export(
@@ -92,22 +114,26 @@ def export(
         return _write_two(read_run(ledger, winner, folder), target, force=force)
     check_free(target, force=force)
     if ledger.ranked:
-        runs = read_pairs(ledger, winner, folder)
-        again = {pair: train_command(f"{pair}/{CONFIG}", data) for pair in runs}
-        return _with_card_above(name, winner, runs, target, _write(runs, target, formats, folder, data), again)
+        return _write(read_pairs(ledger, winner, folder), target, formats, folder, data)
     uri, model = tracking_uri(folder), name if register is True else register
     if model:
-        from icd.results.exports.registry import check
+        from icd.results.exports.registry import Version, check
+        from icd.results.exports.registry import register as register_version
 
         check(uri, model, alias)
-    run = read_run(ledger, winner, folder)
-    (one,) = _write({"": run}, target, formats, folder, data)
-    return replace(one, registered=_register(ledger, folder, uri, one, run, model, alias)) if model else one
+    made = _write({"": read_run(ledger, winner, folder)}, target, formats, folder, data)
+    if not model:
+        return made
+    tags, status = made.provenance, made.provenance["status"]
+    version = Version(model=model, alias=alias, files=made.files, tags=tags, description=status)
+    uid = str(ledger.attributes.get("uid", ""))
+    where = sweep_folder(folder, name)
+    return replace(made, registered=register_version(uri, where, name, uid, made.trial, version))
 
 
 def _write_two(run: ExportRun, config: Path, *, force: bool) -> Exported:
     """Write a configuration and weights beside it, each whole or not at all."""
-    from icd.training import checkpoints
+    from icd.storage.durable import write_durably
 
     weights = config.with_suffix(".safetensors")
     for path in (config, weights):
@@ -116,60 +142,58 @@ def _write_two(run: ExportRun, config: Path, *, force: bool) -> Exported:
         config.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SetupError(f"{config.parent} cannot be made: {error.strerror}") from error
-    checkpoints.write_durably(weights, weights_of(run))
-    checkpoints.write_durably(config, text_of(run, weights.name).encode())
-    return exported(run, config.parent, [config.name, weights.name])
+    write_durably(weights, weights_of(run))
+    write_durably(config, text_of(run, weights.name).encode())
+    return _exported(run, [config, weights], {}, "")
 
 
 def _write(
     runs: Mapping[str, ExportRun], target: Path, formats: "Sequence[Format] | None", root: Path, data_root: Path | None
-) -> list[Exported]:
+) -> Exported:
     """Fill a folder for each run aside, compare the programs with the students, and move all of them, or none."""
     from icd.results.exports.programs import FILES, formats_for
 
-    asked, targets = formats_for(formats), [target / pair for pair in runs]
-    with staged(targets, (CONFIG, WEIGHTS, CARD, *FILES.values())) as asides:
-        return [
-            fill(run, aside, own, asked, root, data_root)
-            for run, own, aside in zip(runs.values(), targets, asides, strict=True)
-        ]
-
-
-def _with_card_above(
-    name: str,
-    winner: Winner,
-    runs: Mapping[str, ExportRun],
-    target: Path,
-    made: Sequence[Exported],
-    again: Mapping[str, str],
-) -> Exported:
-    """Write the card above the folders of several pairs."""
-    from icd.training.checkpoints import write_durably
-
-    card = rendered("pairs.md.j2", name=name, winner=winner, runs=runs, metric=next(iter(winner.values)), again=again)
-    write_durably(target / CARD, card.encode())
-    pairs = dict(zip(runs, made, strict=True))
+    asked, targets = formats_for(formats), {pair: target / pair for pair in runs}
+    with staged([*targets.values()], (CONFIG, WEIGHTS, CARD, *FILES.values())) as asides:
+        made = {
+            pair: _fill(run, aside, targets[pair], asked, root, data_root)
+            for (pair, run), aside in zip(runs.items(), asides, strict=True)
+        }
+    if "" in made:
+        return made[""]
     return replace(
-        made[0],
-        files=(target / CARD, *(file for one in made for file in one.files)),
-        differences={f"{pair}/{file}": gap for pair, one in pairs.items() for file, gap in one.differences.items()},
-        pairs=pairs,
+        next(iter(made.values())),
+        files=tuple(file for one in made.values() for file in one.files),
+        differences={f"{pair}/{file}": gap for pair, one in made.items() for file, gap in one.differences.items()},
+        pairs=made,
     )
 
 
-def _register(
-    ledger: Ledger, root: Path, uri: str, made: Exported, run: ExportRun, model: str, alias: str
-) -> "Registered":
-    from icd.results.exports.registry import Version, register
-    from icd.training.checkpoints import weights_digest
+def _fill(
+    run: ExportRun, aside: Path, target: Path, formats: "Sequence[Format]", root: Path, data_root: Path | None
+) -> Exported:
+    """Write everything of a run into an empty folder that becomes ``target``."""
+    from icd.results.exports.programs import sample_of, student_of, write_programs
 
-    version = Version(
-        model=model,
-        alias=alias,
-        files=made.files,
-        contents=(weights_digest(run.state), made.provenance["key"]),
-        tags=made.provenance,
-        description=made.provenance["status"],
+    source = f"the student of trial {run.winner.record.number} {run.winner.pair}".rstrip()
+    student, sample = student_of(run.config, run.state, source=source), sample_of(run.config, root, data_root)
+    differences = write_programs(student, sample.images_BCHW, aside, formats, run.provenance)
+    (aside / WEIGHTS).write_bytes(weights_of(run))
+    (aside / CONFIG).write_text(text_of(run, WEIGHTS), encoding="utf-8")
+    text = card_of(run, sample, differences, student.head.out_features, train_command(CONFIG, data_root))
+    (aside / CARD).write_text(text, encoding="utf-8")
+    files = [target / name for name in (CONFIG, WEIGHTS, CARD, *differences)]
+    return _exported(run, files, differences, sample.source if differences else "")
+
+
+def _exported(run: ExportRun, files: Sequence[Path], differences: Mapping[str, float], compared_on: str) -> Exported:
+    return Exported(
+        trial=run.winner.record.number,
+        confirmed=run.winner.confirmation is not None,
+        config=files[0],
+        weights=files[1],
+        provenance=run.provenance,
+        files=tuple(files),
+        differences=differences,
+        compared_on=compared_on,
     )
-    uid = str(ledger.attributes.get("uid", ""))
-    return register(uri, sweep_folder(root, ledger.name), ledger.name, uid, made.trial, version)

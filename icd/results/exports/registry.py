@@ -2,15 +2,14 @@
 
 A version holds the files of ``icd export`` as they are; nothing is pickled. Where an ONNX program is among them, it is
 a model of MLflow's own kind too, with its signature: ``mlflow.pyfunc.load_model("models:/NAME@best")`` runs it. The
-version belongs to the trial's run; where that never reached this MLflow, to a run of its own. Everything here may be
-done twice.
+version belongs to the trial's run; where that never reached this MLflow, to a run of its own.
 """
 
-import hashlib
 import importlib.util
 import re
 import tempfile
 import time
+import uuid
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,9 +26,7 @@ from icd.search.tracking.sweep_views import STAGE_TAG
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.types import Schema
 
-DIGEST_TAG = "icd.digest"
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,127}")
 _ALIAS = re.compile(r"(?!(latest|v[0-9]+)$)[A-Za-z0-9_-]{1,64}", re.IGNORECASE)  # MLflow keeps those two kinds
 _TAG_LENGTH = 5000
@@ -37,16 +34,11 @@ _TAG_LENGTH = 5000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Version:
-    """What is registered: files under a name and an alias, ``models:/MODEL@ALIAS``.
-
-    ``contents`` are digests of what the files hold, weights and configuration; ``tags`` and ``description`` are for
-    people.
-    """
+    """What is registered, ``models:/MODEL@ALIAS``; ``tags`` and ``description`` are for people."""
 
     model: str
     alias: str
     files: Sequence[Path]
-    contents: Sequence[str]
     tags: Mapping[str, str]
     description: str
 
@@ -56,31 +48,19 @@ class Version:
         found = next((path for path in self.files if path.suffix == ".onnx"), None)
         return found if importlib.util.find_spec("onnx") is not None else None
 
-    @property
-    def identity(self) -> str:
-        """SHA-256 over the contents' digests and the files' names: two versions with one identity are one."""
-        names = sorted([*(path.name for path in self.files), *(["MLmodel"] if self.program else [])])
-        return hashlib.sha256("\n".join([*self.contents, *names]).encode()).hexdigest()
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registered:
-    """A version in the registry; ``new`` is off where it was there already.
+    """A version in the registry.
 
-    ``loadable`` says whether ``mlflow.pyfunc.load_model`` can load it; else it is files to download.
+    ``uri`` is what MLflow's tools take. ``loadable`` says whether ``mlflow.pyfunc.load_model`` can load it; else it is
+    files to download.
     """
 
-    model: str
+    uri: str
     version: int
-    alias: str
     run_id: str
-    new: bool
     loadable: bool
-
-    @property
-    def uri(self) -> str:
-        """What MLflow's tools take."""
-        return f"models:/{self.model}@{self.alias}"
 
 
 def check(uri: str, model: str, alias: str) -> None:
@@ -102,15 +82,10 @@ def check(uri: str, model: str, alias: str) -> None:
 
 
 def register(uri: str, folder: Path, experiment: str, uid: str, trial: int, version: Version) -> Registered:
-    """Register a version and give it its alias; the same weights and files again make no new version.
+    """Register a version and give it its alias.
 
-    Args:
-        uri: Of MLflow.
-        folder: Of the sweep.
-        experiment: Name of the sweep's experiment.
-        uid: Of the study.
-        trial: Whose run it is.
-        version: What to register.
+    It belongs to the run of a trial, which is in the experiment of a sweep; ``folder`` is that sweep's, ``uid`` its
+    study's.
 
     Raises:
         SetupError: If MLflow cannot be reached or refuses.
@@ -129,45 +104,28 @@ def register(uri: str, folder: Path, experiment: str, uid: str, trial: int, vers
 
 
 def _register(store: Experiment, trial: int, version: Version) -> Registered:
-    client = store.client
-    tags = {name: value[:_TAG_LENGTH] for name, value in version.tags.items()}
+    client, place = store.client, f"export/{uuid.uuid4().hex[:12]}"
+    run_id = store.known_run(f"{trial:04d}") or _own_run(store, trial)
     try:
         client.get_registered_model(version.model)
     except Exception as error:
         if getattr(error, "error_code", "") != GONE:
             raise
         client.create_registered_model(version.model)
-    same = f"name = '{version.model}' and tags.`{DIGEST_TAG}` = '{version.identity}'"
-    found = next(iter(client.search_model_versions(same)), None)
-    new = found is None
-    if found is None:
-        run_id = store.known_run(f"{trial:04d}") or _own_run(store, trial)
-        place = f"export/{version.identity[:12]}"
-        for path in version.files:
-            client.log_artifact(run_id, str(path), place)
-        if version.program is not None:
-            _log_model(client, run_id, version.program, place)
-        source = f"{client.get_run(run_id).info.artifact_uri}/{place}"
-        found = client.create_model_version(
-            version.model,
-            source,
-            run_id=run_id,
-            tags={**tags, DIGEST_TAG: version.identity},
-            description=version.description,
-        )
-    else:  # what is said of it may have changed
-        client.update_model_version(version.model, found.version, version.description)
-        for name, value in tags.items():
-            client.set_model_version_tag(version.model, found.version, name, value)
-    client.set_registered_model_alias(version.model, version.alias, str(found.version))
-    return Registered(
-        model=version.model,
-        version=int(found.version),
-        alias=version.alias,
-        run_id=str(found.run_id),
-        new=new,
-        loadable=version.program is not None,
+    for path in version.files:
+        client.log_artifact(run_id, str(path), place)
+    if version.program is not None:
+        _log_model(client, run_id, version.program, place)
+    made = client.create_model_version(
+        version.model,
+        f"{client.get_run(run_id).info.artifact_uri}/{place}",
+        run_id=run_id,
+        tags={name: value[:_TAG_LENGTH] for name, value in version.tags.items()},
+        description=version.description,
     )
+    client.set_registered_model_alias(version.model, version.alias, str(made.version))
+    uri, is_loadable = f"models:/{version.model}@{version.alias}", version.program is not None
+    return Registered(uri=uri, version=int(made.version), run_id=run_id, loadable=is_loadable)
 
 
 def _log_model(client: "MlflowClient", run_id: str, program: Path, place: str) -> None:
@@ -179,20 +137,19 @@ def _log_model(client: "MlflowClient", run_id: str, program: Path, place: str) -
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # MLflow warns of type hints of its own
         import mlflow.onnx
-        from mlflow.models import ModelSignature
+        from mlflow.models import infer_signature
 
-        signature = ModelSignature(_schema(model.graph.input), _schema(model.graph.output))
+        signature = infer_signature(_example(model.graph.input), _example(model.graph.output))
         mlflow.onnx.save_model(model, f"{folder}/model", signature=signature, pip_requirements=packages)
         client.log_artifacts(run_id, f"{folder}/model", place)
 
 
-def _schema(values: "Iterable[Any]") -> "Schema":
-    """Describe a program's inputs or outputs: float32, any number of images."""
+def _example(values: Iterable[Any]) -> dict[str, Any]:
+    """Give arrays as a program takes or gives them, for one image; MLflow leaves the first size open."""
     import numpy as np
-    from mlflow.types import Schema, TensorSpec
 
-    sizes = {value.name: [size.dim_value or -1 for size in value.type.tensor_type.shape.dim] for value in values}
-    return Schema([TensorSpec(np.dtype("float32"), tuple(shape), name) for name, shape in sizes.items()])
+    sizes = {value.name: [size.dim_value or 1 for size in value.type.tensor_type.shape.dim] for value in values}
+    return {name: np.zeros(shape, np.float32) for name, shape in sizes.items()}
 
 
 def _own_run(store: Experiment, trial: int) -> str:

@@ -1,10 +1,10 @@
-"""One run of a sweep as it is exported: its files read and checked, and a folder filled with what others can use."""
+"""One run of a sweep as it is exported: what is read of it and checked, and its files as bytes and text."""
 
 import json
 import shlex
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ import yaml
 from icd import __version__
 from icd.errors import CheckpointError
 from icd.results.exports.winner import Winner
+from icd.results.templating import rendered
 from icd.search.core.attempts import trial_folder
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_index import sweep_folder
@@ -22,8 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from icd.config.trial import TrialConfig
-    from icd.results.exports.programs import Format
-    from icd.results.exports.registry import Registered
+    from icd.results.exports.programs import Sample
 
 CONFIG, WEIGHTS, CARD = "best.yaml", STUDENT, "README.md"
 _NOTED = ("device", "engine", "parameters", "student_sha256")
@@ -31,39 +31,13 @@ _NOTED = ("device", "engine", "parameters", "student_sha256")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportRun:
-    """Everything that is known of the run to export."""
+    """Everything that is known of the run to export; ``provenance`` says where it comes from."""
 
     winner: Winner
     config: "TrialConfig"
     fingerprint: Mapping[str, Any] | None
     provenance: Mapping[str, str]
     state: "Mapping[str, Tensor]"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Exported:
-    """What was written.
-
-    Attributes:
-        trial: Number of the exported run.
-        provenance: Where both come from: comments of the configuration, metadata of the weights, but for the hour.
-        differences: Largest difference of a logit for each program, by file name.
-        compared_on: What the programs were compared on; empty where there are none.
-        registered: The registered model, where that was asked for.
-        pairs: What was written for each of several pairs; all of the above is then the first one's, but for the files
-            and differences, which are all. Empty where there is one.
-    """
-
-    trial: int
-    confirmed: bool
-    config: Path
-    weights: Path
-    provenance: Mapping[str, str]
-    files: Sequence[Path]
-    differences: Mapping[str, float] = field(default_factory=dict)
-    compared_on: str = ""
-    registered: "Registered | None" = None
-    pairs: "Mapping[str, Exported]" = field(default_factory=dict)
 
 
 def read_run(ledger: Ledger, winner: Winner, root: Path) -> ExportRun:
@@ -84,14 +58,13 @@ def read_run(ledger: Ledger, winner: Winner, root: Path) -> ExportRun:
     key = winner.record.key or config.key()
     if config.key() != key:
         raise CheckpointError(f"{path} was altered: its key is {config.key()[:12]}, the study's is {key[:12]}")
-    weights = read_student(folder, key)
     noted = fingerprint_of(folder)
     return ExportRun(
         winner=winner,
         config=config,
         fingerprint=None if noted is None else noted.to_data(),
         provenance=_provenance(ledger, winner, config),
-        state=weights,
+        state=read_student(folder, key),
     )
 
 
@@ -174,70 +147,18 @@ def weights_of(run: ExportRun) -> bytes:
     return save(dict(run.state), metadata={"icd": belongs})
 
 
+def card_of(run: ExportRun, sample: "Sample", differences: Mapping[str, float], num_classes: int, again: str) -> str:
+    """Write the card with the front matter that model hubs read (huggingface.co/docs/hub/model-cards).
+
+    A confirmed run has the mean over its seeds as its result, and says on how many. ``differences`` are the largest of
+    a logit between each program and the student on the sample; ``again`` is the command that trains it again.
+    """
+    method = yaml.safe_dump(run.config.to_data()["method"], sort_keys=False).strip()
+    values = {"config": run.config, "winner": run.winner, "method": method, "sample": sample, "again": again}
+    more = {"differences": differences, "num_classes": num_classes, "views": run.config.training.augmentation}
+    return rendered("card.md.j2", run=run, **values, **more)
+
+
 def train_command(config: Path | str, data_root: Path | None) -> str:
     """Write the command that trains an exported configuration again, with the data folder that the export had."""
     return shlex.join(["icd", "train", str(config), *(["--data-root", str(data_root)] if data_root else [])])
-
-
-def exported(run: ExportRun, folder: Path, files: Sequence[str], **more: Any) -> Exported:
-    """Say what was written of a run: the configuration, the weights, and what else is in the folder."""
-    config, weights, *_ = files
-    return Exported(
-        trial=run.winner.record.number,
-        confirmed=run.winner.confirmation is not None,
-        config=folder / config,
-        weights=folder / weights,
-        provenance=run.provenance,
-        files=tuple(folder / name for name in files),
-        **more,
-    )
-
-
-def fill(
-    run: ExportRun,
-    aside: Path,
-    target: Path,
-    formats: "Sequence[Format]",
-    root: Path,
-    data_root: Path | None,
-) -> Exported:
-    """Write configuration, weights, programs and card into an empty folder; compare the programs with the student.
-
-    Args:
-        run: What to write.
-        aside: The folder.
-        target: What it will be called.
-        formats: Programs to write.
-        root: Folder of results.
-        data_root: Folder of data sets, for images to compare programs on.
-
-    Raises:
-        CheckpointError: If a program differs from the student.
-    """
-    from icd.results.exports.card import card
-    from icd.results.exports.input_steps import input_steps
-    from icd.results.exports.programs import write_programs
-    from icd.results.exports.student import sample_of, student_of
-
-    source = f"the student of trial {run.winner.record.number} {run.winner.pair}".rstrip()
-    student, sample = student_of(run.config, run.state, source=source), sample_of(run.config, root, data_root)
-    differences = write_programs(student, sample.images_BCHW, aside, formats, {**run.provenance, **sample.facts})
-    (aside / WEIGHTS).write_bytes(weights_of(run))
-    (aside / CONFIG).write_text(text_of(run, WEIGHTS), encoding="utf-8")
-    document = {**run.config.to_data(), **({"fingerprint": run.fingerprint} if run.fingerprint else {})}
-    width = student.head.out_features
-    text = card(
-        run.winner,
-        document,
-        run.provenance,
-        sample,
-        differences,
-        num_classes=width,
-        steps=input_steps(run.config.training.augmentation, sample.mean, sample.std),
-        again=train_command(CONFIG, data_root),
-    )
-    (aside / CARD).write_text(text, encoding="utf-8")
-    compared_on = sample.source if differences else ""
-    return exported(
-        run, target, [CONFIG, WEIGHTS, CARD, *differences], differences=differences, compared_on=compared_on
-    )

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -25,12 +25,8 @@ def check_free(path: Path, *, force: bool) -> None:
 def staged(targets: Sequence[Path], names: Collection[str]) -> Iterator[list[Path]]:
     """Give an empty folder for each target; what is in them at the end becomes the targets.
 
-    If anything is raised, by the caller or by a move, every target is as it was. Files of a target that exists are
-    replaced one by one; those of ``names`` that are not there again are removed, and whatever else it holds stays.
-
-    Args:
-        targets: Folders to make.
-        names: All files that may be made in each.
+    If anything is raised, by the caller or by a move, every target is as it was. Of a target that exists the files in
+    ``names``, all that may be made, are replaced or removed one by one; whatever else it holds stays.
 
     Raises:
         SetupError: If something cannot be written.
@@ -39,56 +35,42 @@ def staged(targets: Sequence[Path], names: Collection[str]) -> Iterator[list[Pat
     for target in targets:
         if target.exists() and not target.is_dir():
             raise StateError(f"{target} must be a folder, or end in .yaml for a configuration and weights alone")
-    asides = {target.absolute(): _beside(target.absolute(), "tmp") for target in targets}
+    whole = [target.absolute() for target in targets]
+    asides, olds = ([t.with_name(f".{t.name}.{os.getpid()}.{end}") for t in whole] for end in ("tmp", "old"))
     try:
-        for aside in asides.values():
-            aside.mkdir(parents=True)
-        yield list(asides.values())
-        for aside in asides.values():
-            for path in aside.iterdir():
+        for folder in (*asides, *olds):
+            folder.mkdir(parents=True)
+        yield asides
+        for aside in asides:
+            for path in (*aside.iterdir(), aside):
                 sync(path)
-            sync(aside)
-        with ExitStack() as undone:
-            for target, aside in asides.items():
-                _move(aside, target, names, undone.callback)
-            undone.pop_all()
+        with ExitStack() as undo:
+            for target, aside, old in zip(whole, asides, olds, strict=True):
+                _move(target, aside, old, names, undo)
+            undo.pop_all()
     except OSError as error:
         listed = " and ".join(map(str, targets))
         raise SetupError(f"{listed} cannot be written: {error.strerror or error}") from error
     finally:
-        for target, aside in asides.items():
-            shutil.rmtree(aside, ignore_errors=True)
-            shutil.rmtree(_beside(target, "old"), ignore_errors=True)
+        for folder in (*asides, *olds):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
-def _beside(target: Path, ending: str) -> Path:
-    return target.with_name(f".{target.name}.{os.getpid()}.{ending}")
-
-
-def _move(aside: Path, target: Path, names: Collection[str], undo: Callable[..., object]) -> None:
-    """Move a folder into place; ``undo`` is told how each step is taken back."""
+def _move(target: Path, aside: Path, old: Path, names: Collection[str], undo: ExitStack) -> None:
+    """Move a folder into place; ``undo`` is told how each step is taken back, for which ``old`` keeps files."""
     if not target.exists():
         aside.rename(target)
-        undo(shutil.rmtree, target)
+        undo.callback(shutil.rmtree, target)
     else:
-        kept = _beside(target, "old")
-        kept.mkdir()
-        made = {path.name for path in aside.iterdir()}
-        for name in sorted({*names, *made}):
-            if (target / name).exists():
-                shutil.copy2(target / name, kept / name)
-        undo(_restore, kept, target, made)
-        for name in sorted(made):
-            (aside / name).replace(target / name)
-        for name in set(names) - made:
-            (target / name).unlink(missing_ok=True)
+        for made, there, kept in ((aside / name, target / name, old / name) for name in sorted(names)):
+            if there.exists():
+                shutil.copy2(there, kept)
+                undo.callback(kept.replace, there)
+            else:
+                undo.callback(there.unlink, missing_ok=True)
+            if made.exists():
+                made.replace(there)
+            else:
+                there.unlink(missing_ok=True)
         sync(target)
     sync(target.parent)
-
-
-def _restore(kept: Path, target: Path, made: Collection[str]) -> None:
-    old = {path.name for path in kept.iterdir()}
-    for name in set(made) - old:
-        (target / name).unlink(missing_ok=True)
-    for name in old:
-        (kept / name).replace(target / name)

@@ -22,25 +22,15 @@ SIMPLEST = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Winner:
-    """A run to export.
+    """A run to export."""
 
-    Attributes:
-        record: What the study has of it; its folder is ``trials/NNNN``.
-        label: ``trial 12``; for a confirmation run, of the arm.
-        values: What was measured, by metric.
-        confirmation: Where its arm was confirmed.
-        ablation: Where it was found to be the simplest.
-        searched: How many trials of the search ran all epochs.
-        pair: Which of several pairs it is; empty where it has one, or stands for all.
-    """
-
-    record: TrialRecord
-    label: str
-    values: Mapping[str, float]
-    confirmation: Outcome | None = None
-    ablation: Outcome | None = None
-    searched: int = 0
-    pair: str = ""
+    record: TrialRecord  # what the study has of it; its folder is ``trials/NNNN``
+    label: str  # ``trial 12``; for a confirmation run, of the arm
+    values: Mapping[str, float]  # what was measured, by metric
+    confirmation: Outcome | None = None  # where its arm was confirmed
+    ablation: Outcome | None = None  # where it was found to be the simplest
+    searched: int = 0  # how many trials of the search ran all epochs
+    pair: str = ""  # which of several pairs it is; empty where it has one, or stands for all
 
     @property
     def arm(self) -> Arm | None:
@@ -58,23 +48,11 @@ class Winner:
 def choose(
     ledger: Ledger, root: Path, *, trial: int | None = None, unconfirmed: bool = False, simplest: bool = False
 ) -> Winner:
-    """Choose the run to export.
+    """Choose the run to export; arguments and errors are those of ``export``.
 
     A confirmed arm has a run for each seed. The one with the lowest seed is taken, not the best: that would be chosen
-    on test images. So is the run of the simplest arm.
-
-    Args:
-        ledger: Of the sweep.
-        root: Folder of results, for commands that a message names.
-        trial: Search trial that is wanted: a finalist's, or with ``unconfirmed`` any that ran all epochs.
-        unconfirmed: Take a trial as the search left it.
-        simplest: Take the simplest configuration that one standard error does not tell from the best; where nothing
-            is simpler than the whole one, the confirmed run of that.
-
-    Raises:
-        StateError: If nothing is confirmed and ``unconfirmed`` is off, nothing is ablated and ``simplest`` is on, or
-            the trial did not run all epochs.
-        UsageError: If there are several objectives, ``unconfirmed`` is on and no trial is named.
+    on test images. So is the run of the simplest arm. Where nothing is simpler than the whole configuration, the
+    simplest is the confirmed run of that.
     """
     records = ledger.records()
     searched = sum(record.state == "complete" for record in records)
@@ -122,29 +100,21 @@ def _ablated(ledger: Ledger, root: Path) -> Outcome:
 
 
 def _finalist(confirmation: Outcome, trial: int | None, root: Path) -> Arm:
-    finalists = [arm for arm in confirmation.arms if arm.kind == "finalist" and arm.runs]
-    name = confirmation.sweep
-    if not finalists:
+    name, arms = confirmation.sweep, confirmation.arms
+    finalists = {arm.trial: arm for arm in arms if arm.kind == "finalist" and arm.runs}
+    if not finalists or confirmation.winner is None:
         see = pasted(root, "confirm", name)
         raise StateError(f"no finalist of {name!r} has a complete confirmation run; see '{see}'")
     if trial is None:
-        found = next((arm for arm in finalists if arm.label == confirmation.winner), None)
-        if found is None:
-            raise StateError(f"the confirmation of {name!r} names no winner; choose a finalist with --trial")
-        return found
-    found = next((arm for arm in finalists if arm.trial == trial), None)
-    if found is None:
-        known = ", ".join(str(arm.trial) for arm in finalists)
+        return confirmation.arm(confirmation.winner)
+    if trial not in finalists:
+        known = ", ".join(map(str, finalists))
         raise StateError(f"trial {trial} of {name!r} is not confirmed; finalists are {known}, or add --unconfirmed")
-    return found
+    return finalists[trial]
 
 
 def _searched(
-    name: str,
-    records: Sequence[TrialRecord],
-    objectives: Sequence[Mapping[str, Any]],
-    number: int | None,
-    root: Path,
+    name: str, records: Sequence[TrialRecord], objectives: Sequence[Mapping[str, Any]], number: int | None, root: Path
 ) -> TrialRecord:
     if number is not None:
         record = next((record for record in records if record.number == number), None)

@@ -23,18 +23,11 @@ Points = Sequence[tuple[float, float]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Series:
-    """A line.
+    """A line."""
 
-    Attributes:
-        name: In the legend, or under the mouse.
-        points: Ascending in x.
-        role: ``0`` to ``5`` for one of the distinct lines of the legend, ``near`` for a thin one, ``dots`` for points
-            alone.
-    """
-
-    name: str
-    points: Points
-    role: str
+    name: str  # in the legend, or under the mouse
+    points: Points  # ascending in x
+    role: str  # ``0`` to ``5`` for a distinct line of the legend, ``near`` for a thin one, ``dots`` for points alone
 
 
 def lines_chart(series: Sequence[Series], x_name: str, y_name: str, label: str, *, zero: bool = False) -> Markup:
@@ -73,7 +66,8 @@ def slice_chart(points: Sequence[tuple[object, float]], best: int, x_name: str, 
         is_log = min(numbers) > 0 and max(numbers) / min(numbers) >= _LOG
         at = [math.log10(number) for number in numbers] if is_log else numbers
         x = Scale.over(at, _LEFT, _RIGHT)
-        names = {tick: tick_text(float(f"{10**tick:.2g}") if is_log else tick) for tick in x.ticks()}
+        places = {tick: float(f"{10**tick:.2g}") if is_log else tick for tick in x.ticks()}
+        names = {tick: f"{value:.4g}" for tick, value in places.items()}
     marks = [_mark(x(a), y(value), "s0", shown(value), 3.0) for a, (_, value) in zip(at, points, strict=True)]
     marks[best] = _mark(x(at[best]), y(points[best][1]), "s1", shown(points[best][1]), 3.0, is_diamond=True)
     marks.append(marks.pop(best))
@@ -102,7 +96,7 @@ def differences_chart(found: Outcome, x_name: str) -> Markup:
                 parts.append(_line([(x(end), middle - 5), (x(end), middle + 5)], f"line {role}"))
         parts += [_mark(x(dot), middle, "s1", shown(dot), 2.0) for dot in own]
         parts.append(_mark(x(mean), middle, role, shown(mean), is_diamond=item.shown))
-    parts += [_text(x(tick), bottom + 14, tick_text(tick), text_anchor="middle") for tick in x.ticks()]
+    parts += [_text(x(tick), bottom + 14, f"{tick:.4g}", text_anchor="middle") for tick in x.ticks()]
     parts.append(_line([(12.0, bottom), (WIDTH - 12, bottom)], "axis"))
     parts.append(_text(WIDTH - 12, bottom + 27, x_name, text_anchor="end", class_="name"))
     label = "; ".join(f"{item.arm} against {item.against} {mean:+.2f}" for item, mean in items)
@@ -138,14 +132,6 @@ class Scale:
         return [round(n * step, 12) for n in range(first, math.floor(self.high / step + 1e-9) + 1)]
 
 
-def tick_text(value: float) -> str:
-    """Write a tick's value in few letters."""
-    for limit, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
-        if abs(value) >= limit:
-            return f"{value / (1e3 if letter == 'k' else limit):.4g}{letter}"
-    return f"{value:.4g}"
-
-
 def element(tag: str, *inside: str, **attributes: object) -> Markup:
     """Write an element; ``class_`` is ``class`` and ``a_b`` is ``a-b``. Text inside and attributes are escaped."""
     pairs = {name.rstrip("_").replace("_", "-"): value for name, value in attributes.items()}
@@ -163,11 +149,11 @@ def _drawing(height: float, label: str, parts: Iterable[Markup]) -> Markup:
 def _frame(x: Scale, y: Scale, x_name: str, y_name: str, *, x_ticks: Mapping[float, str] | None = None) -> list[Markup]:
     """Draw grid lines, tick labels and the names of both axes; whole numbers on the first, unless ticks are given."""
     if x_ticks is None:
-        x_ticks = {tick: tick_text(tick) for tick in x.ticks() if tick == int(tick)}
+        x_ticks = {tick: f"{tick:.4g}" for tick in x.ticks() if tick == int(tick)}
     parts = [_text(4, 11, y_name, class_="name")]
     for tick in y.ticks():
         parts += [_line([(x.start, y(tick)), (x.end, y(tick))], "grid")]
-        parts += [_text(x.start - 4, y(tick) + 3.5, tick_text(tick), text_anchor="end")]
+        parts += [_text(x.start - 4, y(tick) + 3.5, f"{tick:.4g}", text_anchor="end")]
     for tick, name in x_ticks.items():
         parts += [_line([(x(tick), y.start), (x(tick), y.start + 3)], "axis")]
         parts += [_text(x(tick), y.start + 14, name, text_anchor="middle")]

@@ -2,11 +2,12 @@
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from markupsafe import Markup
+from PIL import Image, ImageOps
 
 from icd.config.names import shown_params
 from icd.results.outcome import Outcome
@@ -20,20 +21,17 @@ from icd.worker.gram_file import Grams
 _DISTINCT = 5  # curves that can be told apart
 _DRAWN = 30  # best trials whose curves are drawn
 _FEWEST_SLICED, _MOST_SLICES = 3, 6  # trials, parameters
-_MOST_ROWS = 50  # of a table behind a chart
 _SHARE = "train/gradient_share/"
 _LIGHT, _MIDDLE, _DARK = "#f7fbf3", "#3f88b4", "#0c163c"  # so that a map also reads in black and white
 _SIDES = (("teacher", "teacher"), ("student", "student"), ("before", "student before"))
 
 
 class Figure(NamedTuple):
-    """A drawing, or small pictures with captions to be compared; what it says in words; its numbers as a table."""
+    """A drawing, or small pictures with captions to be compared; and what it says in words."""
 
     title: str
     svg: Markup = Markup("")
     text: str = ""
-    headers: Sequence[str] = ()
-    rows: Sequence[Sequence[object]] = ()
     pictures: Sequence[tuple[str, str, str]] = ()  # data URI, alternative text, caption
 
 
@@ -47,31 +45,27 @@ def differences(found: Outcome, unit: str) -> Figure:
 
 
 def learning_curves(facts: Facts) -> list[Figure]:
-    """Draw the first objective's metric over the epochs."""
+    """Draw the first objective's metric over the epochs, of complete trials before others, and the best so far."""
     sign = -1.0 if facts.maximize else 1.0
     complete = [record for record in facts.complete if record.curve]
-    done = {record.number for record in complete}
-    rest = [record for record in facts.records if record.curve and record.number not in done]
+    rest = [record for record in facts.records if record.curve and record.state != "complete"]
     rest.sort(key=lambda record: (-max(record.curve), sign * record.curve[max(record.curve)], record.number))
     order = [*complete, *rest]
     if not order:
         return []
-    drawn = order[:_DRAWN]
     series = [
         Series(
             name=label_of(record),
             points=[(float(epoch), value) for epoch, value in sorted(record.curve.items())],
             role=str(place) if place < _DISTINCT else "near",
         )
-        for place, record in enumerate(drawn)
+        for place, record in enumerate(order[:_DRAWN])
     ]
     most = f"the best {_DRAWN} of {len(order)} trials" if len(order) > _DRAWN else plural(len(order), "trial")
     words = f"{facts.curve_metric} after each epoch of {most}. Named are the best {min(_DISTINCT, len(order))}."
     label = f"Learning curves of {plural(len(series), 'trial')}; best: {label_of(order[0])}"
     svg = lines_chart(series, "epoch", facts.curve_metric, label)
-    rows = [[r.number, r.state, max(r.curve), r.curve[max(r.curve)], label_of(r)] for r in order[:_MOST_ROWS]]
-    heads, title = ["trial", "state", "epochs", "last", "what"], f"{facts.curve_metric} over the epochs"
-    return [Figure(title, svg, words, heads, rows), *_history(facts)]
+    return [Figure(f"{facts.curve_metric} over the epochs", svg, words), *_history(facts)]
 
 
 def _history(facts: Facts) -> list[Figure]:
@@ -116,7 +110,11 @@ def term_shares(facts: Facts) -> list[Figure]:
     """Draw each loss term's share of the gradient over the epochs, of the best trial and of the best baseline."""
     names, figures = {record.number: record.baseline for record in facts.records}, []
     for number, rows in facts.curves.items():
-        if not (terms := _terms(rows)):
+        terms = {
+            name.removeprefix(_SHARE): [(float(r["epoch"]), float(r[name])) for r in rows if r.get(name) is not None]
+            for name in sorted({name for row in rows for name in row if name.startswith(_SHARE)})
+        }
+        if not terms:
             continue
         series = [
             Series(name=name, points=points, role=str(place) if place <= _DISTINCT else "near")
@@ -125,19 +123,8 @@ def term_shares(facts: Facts) -> list[Figure]:
         last = ", ".join(f"{name} {points[-1][1]:.3g}" for name, points in terms.items())
         title = f"Shares of the gradient, trial {number}" + (f", baseline {names[number]}" if names.get(number) else "")
         svg = lines_chart(series, "epoch", "share", f"{title}; after the last epoch: {last}", zero=True)
-        stride = max(1, -(-len(rows) // _MOST_ROWS))
-        cells = [[row["epoch"], *(row.get(_SHARE + name) for name in terms)] for row in rows[::stride]]
-        figures.append(Figure(title, svg, f"After the last epoch: {last}.", ["epoch", *terms], cells))
+        figures.append(Figure(title, svg, f"After the last epoch: {last}."))
     return figures
-
-
-def _terms(rows: Sequence[Mapping[str, float]]) -> dict[str, list[tuple[float, float]]]:
-    """Give epoch and share of every term that was measured."""
-    names = sorted({name for row in rows for name in row if name.startswith(_SHARE)})
-    return {
-        name.removeprefix(_SHARE): [(float(r["epoch"]), float(r[name])) for r in rows if r.get(name) is not None]
-        for name in names
-    }
 
 
 def gram_maps(grams: Grams) -> list[Figure]:
@@ -150,11 +137,10 @@ def _maps(grams: Grams, scale: int, image: int) -> Figure:
     sides = [(words, getattr(grams, name)) for name, words in _SIDES]
     found = [(words, matrices[scale][image]) for words, matrices in sides if scale in matrices]
     low, high = min(float(m.min()) for _, m in found), max(float(m.max()) for _, m in found)
-    pictures = [(_png(grams.images[image]), f"validation image {image + 1}", "image")]
+    pictures = [(_png(Image.fromarray(grams.images[image])), f"validation image {image + 1}", "image")]
     for words, matrix_MM in found:
-        shade = (matrix_MM - low) / max(high - low, 1e-12)
         alt = f"Gram matrix of the {words}, scale {scale}, image {image + 1}"
-        pictures.append((_png(coloured(shade)), alt, words))
+        pictures.append((_png(coloured((matrix_MM - low) / max(high - low, 1e-12))), alt, words))
     teacher = found[0][1]
     gaps = "; ".join(f"{words} {float(np.abs(matrix - teacher).mean()):.2g}" for words, matrix in found[1:])
     text = f"Values from {low:.3g} (light) to {high:.3g} (dark). Mean distance to the teacher: {gaps}."
@@ -162,18 +148,14 @@ def _maps(grams: Grams, scale: int, image: int) -> Figure:
     return Figure(title, text=text, pictures=pictures)
 
 
-def coloured(shade: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Give [H, W, 3] colours for [H, W] shades in 0 to 1, from light to dark."""
-    from PIL import Image, ImageOps
-
+def coloured(shade: np.ndarray[Any, Any]) -> Image.Image:
+    """Give colours for [H, W] shades in 0 to 1, from light to dark."""
     grey = Image.fromarray(np.round(255 * shade).astype(np.uint8))
-    return np.asarray(ImageOps.colorize(grey, _LIGHT, _DARK, _MIDDLE))
+    return ImageOps.colorize(grey, _LIGHT, _DARK, _MIDDLE)
 
 
-def _png(pixels: np.ndarray[Any, Any]) -> str:
-    """Write [H, W, 3] colours in 0 to 255 as a data URI."""
-    from PIL import Image
-
+def _png(picture: Image.Image) -> str:
+    """Write a picture as a data URI."""
     buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "PNG", optimize=True)
+    picture.save(buffer, "PNG", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"

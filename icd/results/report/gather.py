@@ -1,7 +1,6 @@
 """What a report is made from: a study, and what the folders of its trials hold. Imports neither torch nor MLflow."""
 
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,70 +8,45 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from icd.config.sweep import Direction
 from icd.results.importance import Importance, importance_of
 from icd.results.outcome import Outcome
 from icd.results.pruning import PruningAudit, audit_sweep
 from icd.results.read_outcome import outcome_of
-from icd.results.sentences import luck
 from icd.search.core.attempts import trial_folder
-from icd.search.core.dead_terms import DeadKind, dead_kinds
 from icd.search.core.records import TrialRecord, best, in_order
 from icd.search.study.sweep_files import fetch_trials
 from icd.search.study.sweep_index import find, pasted, sweep_folder, tracking_uri
-from icd.search.sweep_status import ENDED_BY_ITSELF, counts_of, driver_of, plain_sweep
+from icd.search.sweep_status import ENDED_BY_ITSELF, driver_of, plain_sweep
 from icd.search.tracking.mlflow_pages import without_password
 from icd.worker.gram_file import GRAMS_NAME, Grams, read_grams
 from icd.worker.trial_metrics import stored_rows
 
-_VAL_IMAGES = re.compile(r"([0-9]+) validation images")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """Everything a report says.
-
-    Attributes:
-        sweep: Its configuration as plain data; ``document`` is what its file said.
-        attributes: The study's own: versions, digests, when it was created.
-        curves: Rows of metrics.jsonl of the best trial and of the best baseline.
-        grams: Of the best trial that has them, with its number.
-        luck: By how much the best trial's score is too high, in words; empty where no spread over seeds was measured.
-        root_option: ``--root ROOT`` with a space before it, where a command needs it.
-        leaderboard: Where MLflow shows the runs and compares them; a command where it is no server.
-    """
+    """Everything a report says."""
 
     name: str
-    sweep: Mapping[str, Any]
-    document: Mapping[str, Any]
-    attributes: Mapping[str, Any]
+    sweep: Mapping[str, Any]  # its configuration as plain data
+    document: Mapping[str, Any]  # what its file said
+    attributes: Mapping[str, Any]  # the study's own: versions, digests, when it was created
     state: str
     records: Sequence[TrialRecord]
     best: TrialRecord | None
-    curves: Mapping[int, Sequence[Mapping[str, float]]]
-    grams: tuple[int, Grams] | None
+    curves: Mapping[int, Sequence[Mapping[str, float]]]  # rows of metrics.jsonl of the best trial and best baseline
+    grams: tuple[int, Grams] | None  # of the best trial that has them, with its number
     importance: Importance
     audit: PruningAudit | None
     confirmation: Outcome | None
     ablation: Outcome | None
-    luck: str
-    root_option: str
-    leaderboard: str
+    root_option: str  # ``--root ROOT`` with a space before it, where a command needs it
+    leaderboard: str  # where MLflow shows the runs and compares them; a command where it is no server
 
     @property
     def val_images(self) -> int | None:
         """How many validation images there are; None where the study does not know."""
-        found = _VAL_IMAGES.search(str(self.attributes.get("data", "")))
+        found = re.search(r"([0-9]+) validation images", str(self.attributes.get("data", "")))
         return int(found[1]) if found else None
-
-    @property
-    def binomial_error(self) -> float | None:
-        """Standard error of the best trial's top-1 from the choice of validation images, in points."""
-        best, count = self.best, self.val_images
-        if not count or best is None or self.metrics[0] != "val/top1" or best.rank is not None:
-            return None
-        share = best.values[0] / 100
-        return 100 * math.sqrt(max(share * (1 - share), 0.0) / count)
 
     @property
     def metrics(self) -> list[str]:
@@ -80,14 +54,9 @@ class Facts:
         return [item["metric"] for item in self.sweep["objectives"]]
 
     @property
-    def directions(self) -> list[Direction]:
-        """Direction of each objective."""
-        return [item["direction"] for item in self.sweep["objectives"]]
-
-    @property
     def maximize(self) -> bool:
         """Whether the first objective is to be large."""
-        return self.directions[0] == "maximize"
+        return bool(self.sweep["objectives"][0]["direction"] == "maximize")
 
     @property
     def curve_metric(self) -> str:
@@ -101,16 +70,6 @@ class Facts:
         """Complete trials, best first by the first objective."""
         return in_order(self.records, maximize=self.maximize)
 
-    @property
-    def dead(self) -> list[DeadKind]:
-        """Terms of the loss that do nothing."""
-        return dead_kinds(self.records)
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """Trials by state."""
-        return counts_of(self.records)
-
 
 def gather(root: Path, name: str) -> Facts:
     """Read a sweep.
@@ -123,9 +82,6 @@ def gather(root: Path, name: str) -> Facts:
     sweep, attributes, records = plain_sweep(ledger), ledger.attributes, ledger.records()
     maximize = sweep["objectives"][0]["direction"] == "maximize"
     complete = in_order(records, maximize=maximize)
-    confirmation, ablation = outcome_of(ledger, "confirm"), outcome_of(ledger, "ablate")
-    # Over several pairs the best is the first by rank, which need not have the highest mean.
-    highest = sweep["objectives"][0]["metric"] == "val/top1" and not ledger.ranked
     shown = [*complete[:1], *[record for record in complete[1:] if record.baseline][:1]]
     return Facts(
         name=name,
@@ -139,9 +95,8 @@ def gather(root: Path, name: str) -> Facts:
         grams=_grams(folder, complete),
         importance=importance_of(ledger, records),
         audit=audit_sweep(sweep, records),
-        confirmation=confirmation,
-        ablation=ablation,
-        luck=luck(len(complete), confirmation, ablation) if highest else "",
+        confirmation=outcome_of(ledger, "confirm"),
+        ablation=outcome_of(ledger, "ablate"),
         root_option=pasted(root, "").removeprefix("icd "),
         leaderboard=_leaderboard(root, name),
     )

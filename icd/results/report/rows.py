@@ -4,19 +4,13 @@ import json
 from collections import defaultdict
 from collections.abc import Sequence
 
-import yaml
-
 from icd import __version__
 from icd.config.document import is_range
 from icd.config.names import shown_params
 from icd.results.pruning import PruningAudit
 from icd.results.report.gather import Facts, label_of
-from icd.results.sentences import headline
 from icd.results.words import flat_text, measured
-from icd.search.core.device_usage import mixed_cost, uses
 from icd.search.core.records import TrialRecord, pareto_front
-
-__all__ = ["headline", "mixed_cost", "uses"]
 
 Rows = list[list[object]]
 _TOP = 5
@@ -44,7 +38,7 @@ def best_trials(facts: Facts) -> Rows:
 
 def front(facts: Facts) -> Rows:
     """List the trials that none beats in all objectives."""
-    found = pareto_front(facts.complete, facts.directions)
+    found = pareto_front(facts.complete, [item["direction"] for item in facts.sweep["objectives"]])
     return [[record.number, *record.values, label_of(record)] for record in found]
 
 
@@ -70,7 +64,7 @@ def cost(facts: Facts) -> Rows:
 
 def rungs(audit: PruningAudit) -> Rows:
     """Give how well each rung foretold the end."""
-    return [[rung.epoch, rung.correlation, rung.trials, rung.concordance, rung.pairs] for rung in audit.rungs]
+    return [[rung.epoch, rung.concordance, rung.pairs] for rung in audit.rungs]
 
 
 def failures(records: Sequence[TrialRecord]) -> Rows:
@@ -97,19 +91,10 @@ def provenance(facts: Facts) -> Rows:
         ["unique id", attributes.get("uid")],
         ["images digest", images],
         ["split digest", split],
-        *[[f"teacher {_short(name)}", digest] for name, digest in attributes.get("teachers", {}).items()],
+        *[[f"teacher {json.loads(name)['arch']}", digest] for name, digest in attributes.get("teachers", {}).items()],
         ["seed of the sampler", str(facts.sweep["sampler"]["seed"])],
         ["seed of the trials", "searched" if is_range(seed) else str(seed)],
         *[[name, version] for name, version in attributes.get("versions", {}).items()],
         ["report made by", f"icd {__version__}"],
     ]
     return [row for row in rows if row[1] not in (None, "")]
-
-
-def _short(teacher: str) -> str:
-    """Name a teacher by its network; its key is its whole document as JSON."""
-    try:
-        document = yaml.safe_load(teacher)
-    except yaml.YAMLError:
-        return teacher[:40]
-    return str(document.get("arch", teacher[:40])) if isinstance(document, dict) else teacher[:40]

@@ -187,7 +187,7 @@ def test_a_part_that_is_needed_and_one_that_harms(study: Study) -> None:
     assert "It gets better with: cluster weight 0 (+4.00 points, interval " in found.statement
     assert "No difference was shown with: without scale 1 (+0.00 points, interval " in found.statement
     assert "That is a preference and no test: one that is worse by " in found.statement
-    assert found.to_data()["comparisons"][0]["arm"] == "without scale 1"
+    assert found.comparisons[0].arm == "without scale 1"
 
 
 def test_the_simplest_is_within_one_standard_error_of_the_best(study: Study) -> None:

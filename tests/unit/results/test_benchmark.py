@@ -186,5 +186,5 @@ def test_a_sweep_of_another_file_is_refused(root: Path) -> None:
     (other, *_) = entries(document(training={"epochs": 2, "batch_size": 50}))
     with pytest.raises(StateError) as caught:
         begun(root, other)
-    assert "'my_table.KD' was begun with another configuration" in str(caught.value)
+    assert "'my_table.KD' was begun otherwise" in str(caught.value)
     assert "epochs: 1 -> 2" in str(caught.value)

@@ -160,7 +160,7 @@ def test_reported_numbers_stand_beside_their_pair(root: Path) -> None:
 
 
 def reached(values: Mapping[int, float], **more: Any) -> Arm:
-    runs = tuple(Run(trial=9, seed=seed, value=value, evaluations=1, seconds=1.0) for seed, value in values.items())
+    runs = tuple(Run(trial=9, seed=seed, value=value, seconds=1.0) for seed, value in values.items())
     return Arm(label="x", kind="finalist", runs=runs, **more)
 
 

@@ -1,15 +1,27 @@
 """The card beside exported files."""
 
+import runpy
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 
-from icd.results.exports.card import card
-from icd.results.exports.student import Sample
+from icd.config.read_trial import read_trial
+from icd.config.yaml import Document
+from icd.data.decode import decode_rgb
+from icd.data.loader import Normaliser
+from icd.data.views import CropFlip, Identity, RandAugment
+from icd.data.warps import RandomResizedCrop, RotateFlip
+from icd.results.exports.programs import Sample
+from icd.results.exports.run import ExportRun, card_of
 from icd.results.exports.winner import NOT_CONFIRMED, Winner
+from icd.results.templating import rendered
 from icd.search.core.records import TrialRecord
 from tests.confirmed import confirmation
 
@@ -20,7 +32,6 @@ DOCUMENT: dict[str, Any] = {
     "method": {"name": "distill", "scales": [1, 2], "cluster_scale_weights": [0.25, 0.75], "cluster_temperature": 2.0},
     "seed": 101,
 }
-STEPS = ["import numpy as np", "images = np.zeros((1, 3, 32, 32))"]
 IMAGES = torch.zeros(3, 3, 32, 32)
 SAMPLE = Sample(
     images_BCHW=IMAGES,
@@ -33,18 +44,13 @@ FOUND = Winner(record=TrialRecord(number=1, state="complete"), values={"val/top1
 CONFIRMED = replace(FOUND, values={"test/top1": 60.5}, label="trial 12", confirmation=confirmation())
 
 
-def written(winner: Winner = CONFIRMED, sample: Sample = SAMPLE, **changes: Any) -> str:
+def written(
+    winner: Winner = CONFIRMED, sample: Sample = SAMPLE, fingerprint: dict[str, Any] | None = None, **changes: Any
+) -> str:
+    config, origin = read_trial(Document({**DOCUMENT, **changes}, "x")), {"study": "s", "git": "abc"}
+    run = ExportRun(winner=winner, config=config, fingerprint=fingerprint, provenance=origin, state={})
     differences = {"student.onnx": 2.5e-7, "student.pt2": 0.0}
-    return card(
-        winner,
-        {**DOCUMENT, **changes},
-        {"study": "s", "git": "abc"},
-        sample,
-        differences,
-        num_classes=2,
-        steps=STEPS,
-        again="icd train best.yaml --data-root /d",
-    )
+    return card_of(run, sample, differences, 2, "icd train best.yaml --data-root /d")
 
 
 def test_confirmed() -> None:
@@ -79,9 +85,39 @@ def test_model_hubs_read_the_front_matter() -> None:
 
 def test_an_image_becomes_the_input_before_a_program_is_called() -> None:
     text = written()
-    steps = "as at test time:\n```python\nimport numpy as np\nimages = np.zeros((1, 3, 32, 32))\n```\n"
-    assert text.index(steps) < text.index("onnxruntime.InferenceSession")
+    steps = rendered("input_steps.py.j2", views=CropFlip(size=32, pad=4), sample=SAMPLE)
+    assert text.index(f"as at test time:\n```python\n{steps}```\n") < text.index("onnxruntime.InferenceSession")
     assert "```sh\nicd train best.yaml --data-root /d\n```" in text
+
+
+MEAN, STD = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
+
+
+@pytest.mark.parametrize(
+    ("views", "width", "height"),
+    [
+        (CropFlip(size=32, pad=4), 32, 32),
+        (CropFlip(size=27, resize=32), 45, 60),
+        (RandAugment(size=24, resize=32), 60, 45),
+        (RotateFlip(size=64), 64, 64),
+        (Identity(size=16), 33, 20),
+        (RandomResizedCrop(size=24, resize=32), 47, 71),
+        (RandomResizedCrop(size=21, resize=32), 71, 47),
+    ],
+)
+def test_the_lines_from_an_image_give_the_trials_own_test_time_view(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, views: Any, width: int, height: int
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    pixels_HWC = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    Image.fromarray(pixels_HWC).save("image.png")
+    Path("steps.py").write_text(rendered("input_steps.py.j2", views=views, sample=SimpleNamespace(mean=MEAN, std=STD)))
+    images_BCHW = runpy.run_path("steps.py")["images"]
+    shown_BCHW = torch.from_numpy(views.render(decode_rgb(Path("image.png")), None))[None]
+    wanted_BCHW = Normaliser(MEAN, STD, torch.device("cpu"), channels_last=False)(shown_BCHW)
+    assert images_BCHW.dtype == np.float32
+    assert images_BCHW.shape == (1, 3, views.size, views.size)
+    np.testing.assert_allclose(images_BCHW, wanted_BCHW.numpy(), atol=2e-6)
 
 
 def test_unconfirmed() -> None:
@@ -117,7 +153,9 @@ def test_digests_that_are_not_known_are_said_so() -> None:
 
 
 def test_without_the_data_set_or_a_teacher() -> None:
-    text = written(sample=Sample(images_BCHW=IMAGES, source="64 images of seeded noise"), teacher=None)
+    text = written(
+        sample=Sample(images_BCHW=IMAGES, source="64 images of seeded noise"), teacher=None, method="cross_entropy"
+    )
     assert "## Teacher" not in text
     assert "trained without a teacher" in text
     assert "mean and std are the data set's, which was not at hand" in text.lower()

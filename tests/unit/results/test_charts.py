@@ -15,7 +15,6 @@ from icd.results.report.charts import (
     element,
     lines_chart,
     slice_chart,
-    tick_text,
 )
 from tests.reports import confirmation
 
@@ -109,7 +108,3 @@ def test_text_and_attributes_are_escaped() -> None:
     assert "<script>" not in made
     assert ET.fromstring(str(made)).attrib["class"] == '"><b'
     assert ET.fromstring(str(made)).text == "<script>"
-
-
-def test_ticks_are_short() -> None:
-    assert [tick_text(value) for value in (0.25, 12345.0, 2.5e6, 3e9)] == ["0.25", "12.35k", "2.5M", "3G"]

@@ -3,7 +3,7 @@
 import json
 import math
 import statistics
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,7 @@ import pytest
 
 from icd.cli.main import main
 from icd.results.outcome import Arm, Comparison, Outcome, Run, Verdict
-from icd.results.read_outcome import outcome_of
-from icd.results.sentences import statement_of
+from icd.results.read_outcome import outcome_of, statement_of
 from icd.results.stats import expected_maximum
 from icd.results.tables import outcome_lines
 from icd.search.study.locks import driver_lock
@@ -64,7 +63,7 @@ def test_numbers_are_those_of_the_runs(tmp_path: Path) -> None:
         arm, values = found.arm(label), [value(label, seed) for seed in seeds]
         assert [run.value for run in arm.runs] == values, "the last epoch counts"
         assert (arm.mean, arm.sd) == pytest.approx((statistics.fmean(values), statistics.stdev(values)))
-        assert {(run.evaluations, run.seconds) for run in arm.runs} == {(EPOCHS, 10.0)}
+        assert {run.seconds for run in arm.runs} == {10.0}
     first = found.comparisons[0]
     differences = [value("trial 4", seed) - value("KD", seed) for seed in seeds]
     assert (first.arm, first.against, first.seeds) == ("trial 4", "KD", 3)
@@ -112,14 +111,14 @@ def test_runs_that_failed_leave_the_verdict_to_the_others(tmp_path: Path, *, ada
 def test_it_is_plain_json_at_any_time(tmp_path: Path, runs: int) -> None:
     hand = confirming(searched(tmp_path), against=["KD"], seeds=2)
     hand.finish_all(GAIN, most=runs)
-    text = json.dumps(hand.found.to_data(), allow_nan=False)
+    text = json.dumps(asdict(hand.found), allow_nan=False)
     assert json.loads(text)["statement"].endswith("This confirmation is not finished.")
     assert json.loads(text)["arms"][0]["runs"][0]["value"] == GAIN("trial 3", 101)
 
 
 def made(verdict: Verdict = "better", **changes: Any) -> Outcome:
     """A confirmation that nobody ran."""
-    run = Run(trial=9, seed=101, value=61.0, evaluations=4, seconds=1.0)
+    run = Run(trial=9, seed=101, value=61.0, seconds=1.0)
     common: dict[str, Any] = {"trial": 3, "search_value": 60.0, "config": {}, "runs": (run, replace(run, seed=102))}
     arms = (
         Arm(label="trial 3", kind="finalist", mean=61.0, sd=0.5, **common),
@@ -261,7 +260,7 @@ def test_show_reads_and_runs_nothing(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert out.splitlines() == outcome_lines(confirmed.found)
     code, out, err = command(capsys, "tiny", "--dry-run", "--json", "--root", tmp_path)
     assert (code, err) == (0, "")
-    assert json.loads(out) == json.loads(json.dumps(confirmed.found.to_data()))
+    assert json.loads(out) == json.loads(json.dumps(asdict(confirmed.found)))
     assert confirmed.runs == before
 
 

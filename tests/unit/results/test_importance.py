@@ -31,10 +31,6 @@ def trials(count: int, seed: int = 0) -> list[FrozenTrial]:
 
 def test_each_parameter_is_judged_among_the_trials_that_have_it() -> None:
     found = {row.name: row for row in parameter_importance(trials(300)).parameters}
-    assert {name: row.condition for name, row in found.items() if row.condition} == {
-        "kd.temperature": "base = kd",
-        "dkd.beta": "base = dkd",
-    }
     assert found["base"].trials == found["x"].trials == 300
     assert found["kd.temperature"].trials + found["dkd.beta"].trials == 300
     assert {name: row.passes for name, row in found.items()} == {

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from scipy.stats import spearmanr
 
 from icd.results.pruning import PruningAudit, audit_sweep
 from icd.search.core.concordance import rungs
@@ -41,10 +40,7 @@ def audited(records: Sequence[TrialRecord], *, min_epochs: int = 1, direction: s
 
 def test_audit() -> None:
     audit = audited([*COMPLETE, *STOPPED, *OTHERS])
-    assert [(rung.epoch, rung.trials) for rung in audit.rungs] == [(1, 5), (2, 5)]
-    assert audit.rungs[0].correlation == pytest.approx(1.0)
-    assert audit.rungs[1].correlation == pytest.approx(0.9)  # 1 - 6 * (1 + 1) / (5 * 24)
-    assert [(rung.concordance, rung.pairs) for rung in audit.rungs] == [(1.0, 10), (0.9, 10)]
+    assert [(rung.epoch, rung.concordance, rung.pairs) for rung in audit.rungs] == [(1, 1.0, 10), (2, 0.9, 10)]
     assert (audit.controls, audit.would_stop, audit.good_ones) == (3, 2, 1)
     assert audit.false_kill_rate == 0.5
     assert (audit.pruned, audit.epochs_saved) == (2, 3 + 2)
@@ -67,27 +63,14 @@ def test_smaller_is_better() -> None:
 
 def test_nothing_to_say() -> None:
     audit = audited(COMPLETE[:2])
-    assert [rung.correlation for rung in audit.rungs] == [None, None], "two trials"
+    assert [(rung.concordance, rung.pairs) for rung in audit.rungs] == [(1.0, 1), (0.0, 1)], "two trials"
     assert (audit.false_kill_rate, audit.saved_share, audit.epochs_saved) == (None, 0.0, 0)
 
 
 def test_a_rung_between_reports_takes_the_next_report() -> None:
     rows = [TrialRecord(number=n, state="complete", values=(n,), curve={3: -n, 6: n, 9: n}) for n in range(4)]
     audit = audited(rows, min_epochs=2)
-    assert [(rung.epoch, rung.correlation) for rung in audit.rungs] == [(2, -1.0), (4, 1.0), (8, None)]
-
-
-@pytest.mark.parametrize(
-    ("one", "other"), [([1, 2, 3, 4], [4, 3, 1, 2]), ([1, 1, 2, 3], [5, 6, 6, 7]), ([3, 1, 2], [30, 10, 20])]
-)
-def test_a_correlation_is_scipys(one: list[float], other: list[float]) -> None:
-    (rung,) = audited([record(n, own) for n, own in enumerate(zip(one, other, strict=True))]).rungs
-    assert rung.correlation == pytest.approx(spearmanr(one, other).statistic)
-
-
-def test_equal_values_have_no_correlation() -> None:
-    (rung,) = audited([record(n, (1, n)) for n in range(3)]).rungs
-    assert rung.correlation is None
+    assert [(rung.epoch, rung.concordance) for rung in audit.rungs] == [(2, 0.0), (4, 1.0), (8, None)]
 
 
 def test_rungs() -> None:

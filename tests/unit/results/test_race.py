@@ -5,9 +5,8 @@ from pathlib import Path
 import pytest
 
 from icd.errors import StateError
-from icd.results.confirm import make_plan
+from icd.results.confirm import RACE_SEEDS, in_race_order, make_plan, race_plan
 from icd.results.plan import begin_plan
-from icd.results.race import SEEDS, in_race_order, race_plan
 from icd.search.controller.controller import SweepController
 from icd.search.suggest.list_source import ListSource, measured
 from tests.confirming import Confirming, searched
@@ -46,7 +45,7 @@ def test_two_further_seeds_choose_the_finalists(tmp_path: Path) -> None:
 
 def test_a_trial_that_broke_in_the_race_is_no_finalist(tmp_path: Path) -> None:
     hand = racing(tmp_path)
-    for _ in range(3 * SEEDS):
+    for _ in range(3 * RACE_SEEDS):
         attempt = hand.driver.next_attempt()
         assert attempt is not None
         if hand.record(attempt).attributes["arm"] == "trial 3":

@@ -9,7 +9,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats as scipy_stats
 
-from icd.results.stats import Estimate, compare, expected_maximum, futile, over_pairs, simplest_within_one_se
+from icd.results.over_pairs import over_pairs
+from icd.results.stats import Estimate, compare, expected_maximum, futile, simplest_within_one_se
 
 Floats = NDArray[np.float64]
 NINE = [{finalist: 1.0, 3 + baseline: -1.0} for finalist in range(3) for baseline in range(3)]

@@ -79,7 +79,6 @@ def test_unconfirmed_is_the_search_trial_itself() -> None:
             StateError,
             "not finished; go on with 'icd confirm by-hand'",
         ),
-        ({"confirmation": confirmation(winner=None)}, StateError, "names no winner"),
         ({"confirmation": confirmation(arms=confirmation().arms[2:])}, StateError, "no finalist"),
         ({"trial": 1}, StateError, "finalists are 12, 3, or add --unconfirmed"),
         ({"unconfirmed": True, "trial": 2}, StateError, "pruned (pruned at epoch 2)"),
@@ -91,7 +90,7 @@ def test_unconfirmed_is_the_search_trial_itself() -> None:
         ),
         ({"unconfirmed": True, "objectives": TOP1 * 2, "records": []}, UsageError, "none beats: none yet"),
     ],
-    ids=["never", "open", "no-winner", "no-runs", "other", "pruned", "unknown", "none", "several"],
+    ids=["never", "open", "no-runs", "other", "pruned", "unknown", "none", "several"],
 )
 def test_refused(options: dict[str, Any], kind: type[IcdError], rule: str) -> None:
     with pytest.raises(kind) as caught:

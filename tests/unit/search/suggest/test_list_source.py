@@ -10,7 +10,7 @@ from icd.results.confirm import make_plan
 from icd.results.outcome import Run
 from icd.results.plan import stored_plans
 from icd.results.pruning import audit_sweep
-from icd.results.read_outcome import outcome_of
+from icd.results.read_outcome import shown_by
 from icd.search.core.records import TrialRecord
 from icd.search.sweep_status import found_line, plain_sweep, status_of
 from tests.confirming import Confirming, close, confirming, gaps, level, outcome, searched
@@ -117,12 +117,10 @@ def test_anew_takes_fresh_seeds_and_gives_up_what_was_under_way(tmp_path: Path) 
     assert {number: again.ledger.record(number).values for number in before} == before
     assert again.found.test_evaluations == 4 + 1 + 6, "over both"
     assert again.found.faults == 0
-    first = outcome_of(again.ledger, "confirm", 1)
-    assert first is not None
+    first = shown_by(again.ledger, stored_plans(again.ledger, "confirm")[0])
     assert (first.round, first.test_evaluations, len(first.arms)) == (1, 11, 3)
     assert [plan.round for plan in stored_plans(again.ledger, "confirm")] == [1, 2]
     assert again.again().plan.round == 2, "without options the last one goes on"
-    assert outcome_of(again.ledger, "confirm", 3) is None
 
 
 def test_a_changed_request_is_refused_and_the_same_one_goes_on(tmp_path: Path) -> None:
@@ -175,9 +173,7 @@ def test_another_round_on_the_same_seeds_takes_over_the_runs_that_it_needs(tmp_p
 
 
 def first_runs(hand: Confirming, arm: str) -> tuple[Run, ...]:
-    found = outcome_of(hand.ledger, "confirm", 1)
-    assert found is not None
-    return found.arm(arm).runs
+    return shown_by(hand.ledger, stored_plans(hand.ledger, "confirm")[0]).arm(arm).runs
 
 
 @pytest.mark.parametrize("others", [[], ["cost/parameters"]])
