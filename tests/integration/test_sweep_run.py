@@ -69,7 +69,6 @@ def test_sweep_again_extended_exported(
     assert command("sync", "by-hand").code == 0
     assert "3 complete" in page.read_text()
     assert logged.read_bytes() == page.read_bytes()
-    assert command("resume", "by-hand", "--executor", "process").code == 0  # the larger budget is the sweep's own now
     refused = command("sweep", path, "--executor", "process")
     assert "search.budget.trials: 3 -> 2" in one_line(refused, 5, "STATE")
 
