@@ -21,6 +21,7 @@ from icd.results.exports.run import (
 from icd.results.exports.staging import check_free, staged
 from icd.results.exports.winner import choose
 from icd.search import root_of
+from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_files import fetch_trials
 from icd.search.study.sweep_index import find, sweep_folder, tracking_uri
 
@@ -115,20 +116,22 @@ def export(
     check_free(target, force=force)
     if ledger.ranked:
         return _write(read_pairs(ledger, winner, folder), target, formats, folder, data)
-    uri, model = tracking_uri(folder), name if register is True else register
+    model = name if register is True else register
     if model:
-        from icd.results.exports.registry import Version, check
-        from icd.results.exports.registry import register as register_version
+        from icd.results.exports.registry import check
 
-        check(uri, model, alias)
+        check(tracking_uri(folder), model, alias)
     made = _write({"": read_run(ledger, winner, folder)}, target, formats, folder, data)
-    if not model:
-        return made
-    tags, status = made.provenance, made.provenance["status"]
-    version = Version(model=model, alias=alias, files=made.files, tags=tags, description=status)
-    uid = str(ledger.attributes.get("uid", ""))
-    where = sweep_folder(folder, name)
-    return replace(made, registered=register_version(uri, where, name, uid, made.trial, version))
+    return replace(made, registered=_register(made, ledger, folder, model, alias)) if model else made
+
+
+def _register(made: Exported, ledger: Ledger, root: Path, model: str, alias: str) -> "Registered":
+    from icd.results.exports.registry import Version, register
+
+    tags = made.provenance
+    version = Version(model=model, alias=alias, files=made.files, tags=tags, description=tags["status"])
+    uid, folder = str(ledger.attributes.get("uid", "")), sweep_folder(root, ledger.name)
+    return register(tracking_uri(root), folder, ledger.name, uid, made.trial, version)
 
 
 def _write_two(run: ExportRun, config: Path, *, force: bool) -> Exported:
