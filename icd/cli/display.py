@@ -76,7 +76,7 @@ class LiveDisplay(_Shown):
         now = time.monotonic()
         if self._told is None:  # trials that ended before this driver came are no news
             self.records = driver.ledger.records(driver.source.stage)
-            self._told = {record.number for record in self.records if not record.unfinished}
+            self._told = {record.number for record in self.records if record.state != "running"}
         self._driver = driver
         for number in driver.running:
             self._started.setdefault(number, now)
@@ -90,7 +90,7 @@ class LiveDisplay(_Shown):
     def _read(self, driver: SweepController) -> None:
         self.records = driver.ledger.records(driver.source.stage)
         told = self._told if self._told is not None else set()
-        ended = [record for record in self.records if not record.unfinished and record.number not in told]
+        ended = [record for record in self.records if record.state != "running" and record.number not in told]
         told.update(record.number for record in ended)
         if (driver.sweep.budget.trials or len(self.records)) <= _MANY_TRIALS:
             for record in ended:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from icd.search.study.ledger import Ledger
     from icd.search.sweep_status import SweepStatus
 
-_STATES = ("running", "paused", "complete", "pruned", "failed", "duplicate", "retried")
+_STATES = ("running", "complete", "pruned", "failed", "duplicate", "retried")
 _TRIAL = click.argument("trial", type=click.IntRange(min=0))
 
 
