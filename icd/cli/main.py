@@ -113,6 +113,9 @@ def icd(debug: bool, quiet: bool, as_json: bool, root: Path | None) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code and never raises."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    # OpenMP reads it when torch is loaded, here or in a worker. Threads that wait for each other awake make a training
+    # three to five times slower on cores that others use too (docs/results/2026-11-30-waiting.md).
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with lasting_streams() as lowest:
         code = _run(words)
         sys.stdout.flush()

@@ -1,6 +1,7 @@
 """The entry of the command: help without a verb, help that is named, listings that can be pasted."""
 
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -48,6 +49,17 @@ def test_a_wrong_call_names_the_help_of_its_verb(run: Run, words: tuple[str, ...
     assert code == 2
     assert err.endswith(f"; see '{help_of} --help'\n")
     assert ".;" not in err
+
+
+@pytest.mark.parametrize("chosen", [None, "ACTIVE"])
+def test_threads_of_torch_wait_asleep_unless_the_user_says_otherwise(
+    run: Run, monkeypatch: pytest.MonkeyPatch, chosen: str | None
+) -> None:
+    monkeypatch.setenv("OMP_WAIT_POLICY", chosen or "")
+    if chosen is None:
+        monkeypatch.delenv("OMP_WAIT_POLICY")
+    assert run("--version")[0] == 0
+    assert os.environ["OMP_WAIT_POLICY"] == (chosen or "PASSIVE")
 
 
 def test_what_methods_prints_can_be_pasted(run: Run) -> None:
