@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from icd.data.decode import decode_rgb
 from icd.data.loader import Normaliser
+from icd.data.pixels import decode_rgb
 from icd.data.views import CropFlip, Identity, RandAugment
 from icd.data.warps import RandomResizedCrop, RotateFlip
 from icd.results.exports.input_steps import input_steps
