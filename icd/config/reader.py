@@ -13,7 +13,7 @@ from typing import Annotated, Any, get_type_hints
 from pydantic import ConfigDict, StringConstraints, TypeAdapter, ValidationError
 
 from icd.config.document import ABSENT, Document, KeyPath, in_order
-from icd.config.habits import about_file, about_value, meant, owners
+from icd.config.habits import about_file, about_value, meant
 from icd.config.training import TrainingConfig
 from icd.config.trial import DataConfig, NetworkConfig, TeacherConfig, TrialConfig
 from icd.data import DATASETS
@@ -257,10 +257,11 @@ class Reader:
         """Note each key that is not allowed."""
         for key in data:
             if key not in allowed:
-                others = owners(key) if path == ("method",) else []
+                methods = METHODS.items() if path == ("method",) else ()
+                others = [name for name, cls in methods if key in annotations(cls)]
                 hint = f"it is a field of {' and '.join(others)}" if others else meant(key, allowed, path, data[key])
                 self.wrong.add((*path, key))
-                self.note((*path, key), "unknown key", hint=hint)
+                self.problems.append(self.document.problem(path, "unknown key", key=(key,), hint=hint))
 
 
 def _rule(kind: Any, place: KeyPath, item: Any) -> str:
