@@ -1,16 +1,15 @@
 """``icd compare | report | export``: what sweeps found, side by side, on a page, and as files."""
 
 import logging
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from icd.cli.format import write_json, write_lines
+from icd.cli.format import write
 from icd.cli.options import DATA_ROOT, JSON, NAME, OUTPUT, ROOT, SUBMIT, Verb
-from icd.errors import StateError
+from icd.errors import SetupError, StateError
 from icd.text import columns
 
 if TYPE_CHECKING:
@@ -44,16 +43,13 @@ def compare(names: tuple[str, ...], pairs: bool, as_json: bool, root: Path) -> N
     from icd.results.compare import compare as compare_sweeps
 
     found = compare_sweeps(root, names)
-    if as_json:
-        write_json(found.to_data())
-        return
-    for words in found.warnings:
-        click.echo(f"not comparable: {words}")
+    lines = [f"not comparable: {words}" for words in found.warnings]
     for title, rows in (("found", found.figures), ("differs", found.differences)):
         if rows:
             headers = [title, *found.names]
             cells = [[_cut(cell or "-") for cell in (row, *values.values())] for row, values in rows.items()]
-            write_lines(["", *columns(headers, cells, left=headers)])
+            lines += ["", *columns(headers, cells, left=headers)]
+    write(found.to_data(), lines, as_json=as_json)
 
 
 def _cut(text: str) -> str:
@@ -64,17 +60,12 @@ def _pairs(root: Path, name: str, others: tuple[str, ...], *, as_json: bool) -> 
     from icd.results.compare_pairs import specialists
 
     found = specialists(root, name, others)
-    if as_json:
-        write_json(found)
-        return
     better = "more is better" if found["direction"] == "maximize" else "less is better"
-    click.echo(
-        f"{found['metric']} ({better}) of trial {found['trial']} of {name}, the best of {found['trials']} by rank"
-    )
+    first = f"{found['metric']} ({better}) of trial {found['trial']} of {name}, the best of {found['trials']} by rank"
+    last = "one seed each, chosen and measured on the same validation images: a difference is no proof"
     headers = ["pair", "generalist", "specialist", "difference", "sweep", "trial", "trials"]
     rows = [[row[header] for header in headers] for row in found["rows"]]
-    write_lines(columns(headers, rows, left=["pair", "sweep"]))
-    click.echo("one seed each, chosen and measured on the same validation images: a difference is no proof")
+    write(found, [first, *columns(headers, rows, left=["pair", "sweep"]), last], as_json=as_json)
 
 
 @click.command(cls=Verb)
@@ -96,33 +87,22 @@ def report(name: str, output: Path | None, log: bool, as_json: bool, root: Path)
     page = page_of(gather(root, name))
     target = output or sweep_folder(root, name) / REPORT_NAME
     write_page(target, page)
-    if not as_json:
-        click.echo(str(target))
     pending = _log(root, name, page) if log else None
-    if as_json:
-        write_json({"name": name, "path": str(target), "logged": pending == 0, "pending": pending})
+    told = {"name": name, "path": str(target), "logged": pending == 0, "pending": pending}
+    write(told, [str(target)], as_json=as_json)
 
 
 def _log(root: Path, name: str, page: str) -> int | None:
     """Give MLflow the report from the sweep's folder; how many runs it has not taken, None if it was not asked."""
     from icd.results.report import log_report, write_page
     from icd.search.study.sweep_index import REPORT_NAME, find, pasted, sweep_folder
-    from icd.search.sweep_status import driver_of
 
     if "stopped_by" not in find(root, name).attributes:  # no driver ever had it, so MLflow has not heard of it
         return None
-    driver = driver_of(root, name)
-    if driver is not None:
-        logger.info("not logged: %s drives the sweep, and logs a report when it leaves", driver)
-        return None
-    folder = sweep_folder(root, name)
-    if not os.access(folder, os.W_OK):
-        logger.info("not logged: %s cannot be written", folder)
-        return None
-    write_page(folder / REPORT_NAME, page)
     try:
+        write_page(sweep_folder(root, name) / REPORT_NAME, page)
         pending = log_report(root, name, _FLUSH_S, logger.info)
-    except StateError as error:  # a driver has begun meanwhile
+    except (SetupError, StateError) as error:  # no folder that can be written; a driver, which logs one when it leaves
         logger.info("not logged: %s", error)
         return None
     if pending:
@@ -170,10 +150,7 @@ def export(
 
     model = True if register == "" else register or False
     made = export_files(name, output, formats=formats or None, register=model, **options)
-    if as_json:
-        write_json(_told(made))
-    else:
-        write_lines(_lines(name, made, options["data_root"]))
+    write(_told(made), _lines(name, made, options["data_root"]), as_json=as_json)
 
 
 def _told(made: "Exported") -> dict[str, Any]:
