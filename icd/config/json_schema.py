@@ -42,7 +42,7 @@ _TEXT: Schema = {"type": "string"}
 _NULL: Schema = {"type": "null"}
 _SCALES: Schema = {"type": "array", "items": {"type": "integer", "minimum": 1}, "uniqueItems": True}
 _PUBLISHED = (("pretrained", True), ("weights", "pretrained"))  # what asks for a network's published weights
-_ENTRY = re.compile(r"^(\w+): (.*)$")
+_ENTRY = re.compile(r"^    (\w+): (.*(?:\n     .*)*)", re.MULTILINE)  # of an attribute, more lines deeper in
 
 
 def schema_of(kind: Kind) -> Schema:
@@ -74,17 +74,8 @@ def text_of(kind: Kind) -> str:
 @cache
 def descriptions(cls: Any) -> Mapping[str, str]:
     """Give what the docstring of a dataclass says of each field."""
-    text = inspect.getdoc(cls) or ""
-    found: dict[str, str] = {}
-    name = ""
-    for line in text.partition("Attributes:\n")[2].splitlines():
-        entry = _ENTRY.match(line.strip()) if line.startswith("    ") and not line.startswith("     ") else None
-        if entry:
-            name = entry[1]
-            found[name] = entry[2]
-        elif name and line.strip():
-            found[name] += f" {line.strip()}"
-    return found
+    text = (inspect.getdoc(cls) or "").partition("Attributes:\n")[2]
+    return {name: " ".join(said.split()) for name, said in _ENTRY.findall(text)}
 
 
 # Kinds of schema

@@ -12,7 +12,7 @@ from icd.config.checks import TrialParts, between_parts
 from icd.config.document import TOP, WEIGHTS, Document, KeyPath, full_form, is_range
 from icd.config.habits import meant, one_value, write
 from icd.config.plugins import read_plugins
-from icd.config.reader import MAPPING, MISSING_KEY, WRONG, Reader, Row, keys_of, option_types
+from icd.config.reader import MAPPING, MISSING_KEY, WRONG, Row, keys_of, option_types
 from icd.config.training import PRESETS, TrainingConfig, preset_fields
 from icd.config.trial import (
     DataConfig,
@@ -25,7 +25,6 @@ from icd.config.trial import (
     used_plugins,
 )
 from icd.data import DATASETS
-from icd.errors import ConfigError
 from icd.fields import annotations
 from icd.methods import METHODS, PAPER_ROWS
 from icd.models import MODELS
@@ -42,19 +41,9 @@ def read_trial(document: Document) -> TrialConfig:
 
 
 def stored_fingerprint(document: Document) -> Fingerprint | None:
-    """Give the fingerprint that a trial's file holds.
-
-    Raises:
-        ConfigError: If there is one and it is malformed.
-    """
-    data: Any = document.data
-    if not isinstance(data, Mapping) or data.get("fingerprint") is None:
-        return None
-    reader = Reader(document)
-    found = reader.fields(Fingerprint, data["fingerprint"], ("fingerprint",)) or {}
-    if reader.problems:
-        raise ConfigError(reader.problems)
-    return Fingerprint(**found)
+    """Give the fingerprint of a file in which ``read_trial`` found nothing wrong; None where it holds none."""
+    data = document.data.get("fingerprint")
+    return None if data is None else Fingerprint(**{**data, "losses": tuple(data["losses"])})
 
 
 class _TrialReader(TrialParts):
