@@ -144,5 +144,5 @@ def _weight_rows(place: Place) -> Iterator[Dimension]:
     known = [weighted_scales(name, scales, gram) for _, scales, gram in cases(place.within)]
     for scale in sorted({m for weighted in known if len(weighted) > 1 for m in weighted}):
         always = all(len(weighted) > 1 and scale in weighted for weighted in known)
-        own = () if always else (f"{dotted((*path[:-1], 'scales'))} has {scale} and others",)
+        own = () if always else (f"{dotted((*path[:-1], 'scales'))} has {scale} and another weighted scale",)
         yield _row(Place((*path, f"s{scale}"), node, (*place.condition, *own), place.within))

@@ -230,5 +230,5 @@ def test_weights_are_asked_where_two_matter() -> None:
     config = sweep("scales: {subsets_of: [1, 2, 4]}\ncluster_scale_weights: {low: 0.1, high: 1}")
     assert isinstance(config.template["method"]["cluster_scale_weights"], ScaleWeights)
     rows = {row.name: row.condition for row in dimensions(config.template)}
-    assert rows["method.cluster_scale_weights.s2"] == "method.scales has 2 and others"
+    assert rows["method.cluster_scale_weights.s2"] == "method.scales has 2 and another weighted scale"
     assert "method.cluster_scale_weights.s1" not in rows
