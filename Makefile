@@ -35,7 +35,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt tests/dashboard.txt
 
 # Unit, golden and integration tests on the newest releases of everything: .venv-latest knows no constraints.txt.
 latest: $(VENV)-latest/.ready
-	$(VENV)-latest/bin/pytest -n $(WORKERS) --dist worksteal tests/unit tests/golden tests/integration
+	$(VENV)-latest/bin/pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder tests/unit tests/golden tests/integration
 
 $(VENV)-latest/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)-latest
@@ -56,10 +56,10 @@ check: setup
 
 # Tests have the tier of their folder (tests/conftest.py); CONTRIBUTING says how long each takes.
 unit: setup
-	$(BIN)/pytest -n $(WORKERS) --dist worksteal --durations 10 tests/unit tests/golden
+	$(BIN)/pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder --durations 10 tests/unit tests/golden
 
 core: setup
-	$(BIN)/pytest -n $(WORKERS) --dist worksteal --durations 10 tests/integration tests/e2e tests/unit tests/golden
+	$(BIN)/pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder --durations 10 tests/integration tests/e2e tests/unit tests/golden
 
 # Types are checked beside the first tests: that takes one core for a minute.
 test: setup

@@ -18,6 +18,7 @@ from icd.search.core.machine import usable_cpus
 from icd.search.core.messages import Heartbeat
 from icd.search.core.preparation import PreflightRequest, PreflightResult
 from icd.search.executors.local.executor import LocalExecutor, partition_devices
+from icd.search.executors.local.worker_process import launch_python
 from icd.search.settings import Settings, threads_of
 from icd.search.study.database import PostgresLock, is_shared, open_storage, storage_url
 from icd.search.study.ledger import Ledger
@@ -272,5 +273,5 @@ def _executor(sweep: SweepConfig, folder: Path, settings: Settings) -> Executor:
 
         return RayExecutor(sweep.resources, folder, address=settings.address, announce=settings.announce)
     devices = partition_devices(sweep.resources, usable_cpus(), visible_gpus())
-    more = {} if settings.launch is None else {"launch": settings.launch}
-    return LocalExecutor(devices, folder / "logs", threads=threads_of(sweep), **more)
+    launch = settings.launch or launch_python
+    return LocalExecutor(devices, folder / "logs", threads=threads_of(sweep), launch=launch)

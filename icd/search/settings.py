@@ -14,6 +14,7 @@ from icd.teacher.cache import BUDGET_GB, CacheMode
 
 if TYPE_CHECKING:
     from icd.search.controller.controller import SweepController
+    from icd.search.executors.local.worker_process import Launch
     from icd.search.session import Executor
 
 logger = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ class Settings:
     stop: Callable[[], bool] = lambda: False  # whether a signal asked to stop after the current epoch
     # writes the report of a sweep (root, name, file) when its driver leaves; None for no report
     report: Callable[[Path, str, Path], None] | None = None
-    launch: Any = None
+    launch: "Launch | None" = None  # how a worker process is started; None for a fresh interpreter
 
 
 def preparation(

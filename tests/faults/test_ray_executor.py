@@ -5,10 +5,16 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import ray
+from ray.air.execution._internal import event_manager
+from ray.exceptions import ObjectStoreFullError, OutOfMemoryError
 
 from icd.config.sweep import Resources
+from icd.search.core.messages import EpochDone
 from icd.search.executors.ray.executor import RayExecutor
 from tests.integration.ray_fakes import FakePolicy, fake_attempt, pids_of, runner, start_driver
 from tests.integration.ray_nodes import is_alive, wait_for
@@ -29,6 +35,41 @@ def executor(tmp_path_factory: pytest.TempPathFactory, said: list[str]) -> Itera
 @pytest.fixture
 def run(executor: RayExecutor, tmp_path: Path) -> Callable[..., FakePolicy]:
     return runner(executor, tmp_path)
+
+
+def test_whatever_ray_raises_ends_one_attempt(run: Callable[..., FakePolicy], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two trials have their second answer replaced by an exception that Tune does not know."""
+    raised: dict[int, Exception] = {
+        0: OutOfMemoryError("the node running low on memory"),
+        1: ObjectStoreFullError("no room"),
+    }
+    monkeypatch.setattr("icd.search.executors.ray.exit_reasons._REST_S", 0.0)
+    get = ray.get
+
+    def get_or_raise(future: Any) -> Any:
+        answer = get(future)
+        message = answer.get("message") if isinstance(answer, dict) else None
+        if isinstance(message, EpochDone) and message.report.epoch == 2 and message.report.number in raised:
+            raise raised.pop(message.report.number)
+        return answer
+
+    monkeypatch.setattr(event_manager, "ray", SimpleNamespace(get=get_or_raise, wait=ray.wait))
+    policy = run([{}] * 3)
+    assert not raised
+    ends = {number: policy.kinds(number) for number in range(3)}
+    assert ends == {0: ["memory", "complete"], 1: ["killed", "complete"], 2: ["complete"]}
+    assert any("ObjectStoreFullError" in outcome.reason for outcome in policy.ends)
+
+
+@pytest.mark.parametrize("do", ["kill", "exit"])
+def test_a_killed_process_is_tried_again(
+    run: Callable[..., FakePolicy], do: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    policy = run([{"do": do}, {}])
+    assert policy.kinds(0) == ["killed", "complete"]
+    assert [outcome.attempt for outcome in policy.ends if outcome.number == 0] == [1, 2]
+    assert "process killed" in next(outcome.reason for outcome in policy.ends if outcome.kind == "killed")
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_process_is_not_used_again_after_a_device_error(run: Callable[..., FakePolicy]) -> None:

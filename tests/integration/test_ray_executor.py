@@ -5,19 +5,15 @@ import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import ray
-from ray.air.execution._internal import event_manager
-from ray.exceptions import ObjectStoreFullError, OutOfMemoryError
 
 from icd.config.sweep import Resources
 from icd.errors import SetupError
 from icd.search.core.attempts import AttemptResult
 from icd.search.core.machine import usable_cpus
-from icd.search.core.messages import EpochDone, Heartbeat
+from icd.search.core.messages import Heartbeat
 from icd.search.executors.ray.cluster import fitting
 from icd.search.executors.ray.executor import RayExecutor
 from tests.integration.ray_fakes import EPOCHS, FakePolicy, fake_attempt, runner
@@ -83,41 +79,6 @@ def test_a_trial_that_raises_is_an_error(run: Callable[..., FakePolicy]) -> None
     assert outcome.kind == "error"
     assert outcome.reason == "ZeroDivisionError: as asked"
     assert policy.kinds(1) == ["complete"]
-
-
-def test_whatever_ray_raises_ends_one_attempt(run: Callable[..., FakePolicy], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two trials have their second answer replaced by an exception that Tune does not know."""
-    raised: dict[int, Exception] = {
-        0: OutOfMemoryError("the node running low on memory"),
-        1: ObjectStoreFullError("no room"),
-    }
-    monkeypatch.setattr("icd.search.executors.ray.exit_reasons._REST_S", 0.0)
-    get = ray.get
-
-    def get_or_raise(future: Any) -> Any:
-        answer = get(future)
-        message = answer.get("message") if isinstance(answer, dict) else None
-        if isinstance(message, EpochDone) and message.report.epoch == 2 and message.report.number in raised:
-            raise raised.pop(message.report.number)
-        return answer
-
-    monkeypatch.setattr(event_manager, "ray", SimpleNamespace(get=get_or_raise, wait=ray.wait))
-    policy = run([{}] * 3)
-    assert not raised
-    ends = {number: policy.kinds(number) for number in range(3)}
-    assert ends == {0: ["memory", "complete"], 1: ["killed", "complete"], 2: ["complete"]}
-    assert any("ObjectStoreFullError" in outcome.reason for outcome in policy.ends)
-
-
-@pytest.mark.parametrize("do", ["kill", "exit"])
-def test_a_killed_process_is_tried_again(
-    run: Callable[..., FakePolicy], do: str, capfd: pytest.CaptureFixture[str]
-) -> None:
-    policy = run([{"do": do}, {}])
-    assert policy.kinds(0) == ["killed", "complete"]
-    assert [outcome.attempt for outcome in policy.ends if outcome.number == 0] == [1, 2]
-    assert "process killed" in next(outcome.reason for outcome in policy.ends if outcome.kind == "killed")
-    assert capfd.readouterr() == ("", "")
 
 
 def test_stopping_ends_the_run(run: Callable[..., FakePolicy], executor: RayExecutor) -> None:

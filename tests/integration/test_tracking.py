@@ -20,7 +20,6 @@ from icd.search.tracking.experiment import Experiment
 from icd.search.tracking.mlflow_client import check_server
 from icd.search.tracking.mlflow_pages import NOTE_TAG, VIEW_TAG
 from icd.search.tracking.run_view import SUMMARY, Row, RunView
-from tests.support.trackers import EPOCHS, kill_trackers
 from tests.tracking import PARAMS, START_MS, Held, Server, begun, ended, free_port, row, send
 
 UID = "f00d"
@@ -216,15 +215,6 @@ def test_a_second_run_of_a_trial_is_removed(sweep: Path, database: Path) -> None
     client.create_run(identity, tags={"icd.trial": f"{UID}/0000"})
     assert send(sweep, sqlite(database), [ended(0)]) == 0
     Held(database).check_once(1, 3)
-
-
-def test_two_kills_of_the_driver_lose_and_double_nothing(sweep: Path, database: Path) -> None:
-    kills = 2
-    kill_trackers(sweep, database, UID, kills)
-    assert send(sweep, sqlite(database), [ended(number, EPOCHS) for number in range(2 * kills)]) == 0
-    holds = Held(database)
-    holds.check_once(2 * kills, EPOCHS)
-    assert set(holds.status.values()) == {"FINISHED"}
 
 
 class CutOffError(Exception):

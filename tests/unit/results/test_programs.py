@@ -14,8 +14,7 @@ from icd.models import MODELS, Network, Output, build_model
 from icd.results.exports import programs
 from icd.results.exports.programs import FILES, Logits, formats_for, write_programs
 
-# The other families: tests/faults/test_programs.py; resnet8 as a user exports it: tests/integration/test_export.py.
-QUICK = ("vgg8",)
+# Every family: tests/faults/test_programs.py; resnet8 as a user exports it: tests/integration/test_export.py.
 
 
 class Forgetful(Network):
@@ -53,11 +52,6 @@ def check_what_they_say(folder: Path) -> None:
     here = str(Path(programs.__file__).parents[2]).encode()
     for name in FILES.values():
         assert here not in (folder / name).read_bytes()  # no folders of this machine
-
-
-@pytest.mark.parametrize("arch", QUICK)
-def test_a_program_says_what_the_network_says(arch: str, tmp_path: Path) -> None:
-    check_programs(arch, tmp_path)
 
 
 def check_programs(arch: str, tmp_path: Path) -> None:

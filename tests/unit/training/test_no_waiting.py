@@ -161,8 +161,7 @@ BASES: Mapping[str, BaseLoss] = {
 }
 
 
-@pytest.mark.parametrize("warmup", [0.0, 2.0])
-@pytest.mark.parametrize("scales", [(1,), (1, 2), (1, 4), (1, 2, 4), (2, 3)], ids=str)
+@pytest.mark.parametrize(("scales", "warmup"), [((1,), 0.0), ((1, 4), 2.0), ((2, 3), 2.0)], ids=str)
 @pytest.mark.parametrize("base", BASES)
 def test_no_base_loss_waits(base: str, scales: Sequence[int], warmup: float) -> None:
     weights = tuple(float(scale) for scale in scales)
@@ -177,8 +176,7 @@ def test_no_base_loss_waits(base: str, scales: Sequence[int], warmup: float) -> 
 
 
 @pytest.mark.parametrize("gram", ["cells", "classes", "samples"])
-@pytest.mark.parametrize("verdict", ["cell", "logits"])
-@pytest.mark.parametrize("teacher", ["cache", "live"])
+@pytest.mark.parametrize(("verdict", "teacher"), [("cell", "cache"), ("logits", "cache"), ("cell", "live")])
 def test_no_cluster_term_waits(gram: Any, verdict: Any, teacher: str) -> None:
     method = CellDistillation(cluster_weight=1.0, gram=gram, global_verdict=verdict, cluster_temperature_squared=True)
     run(epochs_of(method, teacher=teacher))

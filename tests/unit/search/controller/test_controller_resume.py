@@ -93,7 +93,7 @@ def test_an_ask_that_is_cut_off_leaves_nothing_and_changes_nothing(tmp_path: Pat
     assert table(again) == table(hand)
 
 
-@pytest.mark.parametrize("cut_after", range(1, 9))
+@pytest.mark.parametrize("cut_after", [1, 4, 5, 8])
 def test_a_driver_killed_between_trials_changes_nothing(tmp_path: Path, cut_after: int) -> None:
     for name in ("whole", "cut"):
         (tmp_path / name).mkdir()

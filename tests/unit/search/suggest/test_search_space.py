@@ -171,13 +171,13 @@ def test_the_order_of_scales_leaves_no_trace() -> None:
     assert len(keys) == 1
 
 
-@pytest.mark.parametrize("factor", [0.1, 0.3, 1 / 7, 0.77, 0.999])
+@pytest.mark.parametrize("factor", [0.1, 1 / 7, 0.999])
 def test_a_common_factor_of_weights_leaves_no_trace(factor: float) -> None:
     weights = "{low: 0.001, high: 1}"
     space = f"scales: [1, 2, 4]\ncluster_scale_weights: {weights}\nbase_scale_weights: {weights}"
     names = [f"method.cluster_scale_weights.s{scale}" for scale in (2, 4)]
     names += [f"method.base_scale_weights.s{scale}" for scale in (1, 2, 4)]
-    for seed in range(20):
+    for seed in range(8):
         raw = dict(zip(names, (0.1 + (7 * seed + 3 * place) % 11 / 13 for place in range(5)), strict=True))
         scaled = {name: value * factor for name, value in raw.items()}
         assert key(space, raw) == key(space, scaled)
