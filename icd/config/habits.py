@@ -144,18 +144,11 @@ def about_file(document: Document, kind: str) -> Problem | None:
         rule = "is a key of a sweep's file, and this must be a trial's"
         return document.problem((own[0],), rule, hint="use 'icd sweep'")
     if kind == "sweep" and not is_sweep(data) and any(key in data for key in TOP):
-        rule = "must be a sweep's file, but has no name, no search and no range, as a trial's has"
+        rule = "must be a sweep's file, but has neither a name nor search, as a trial's has"
         return document.problem((), rule, hint="use 'icd train'")
     return None
 
 
 def is_sweep(data: Any) -> bool:
-    """Whether a file's data is meant as a sweep's: it has a key that no trial has, or a range."""
-    return isinstance(data, dict) and (any(key in data for key in SWEEP_KEYS) or _has_range(data))
-
-
-def _has_range(data: Any) -> bool:
-    if is_range(data):
-        return True
-    inner = data.values() if isinstance(data, dict) else data if isinstance(data, list) else ()
-    return any(map(_has_range, inner))
+    """Whether a file's data is meant as a sweep's: it has a key that no trial has."""
+    return isinstance(data, dict) and any(key in data for key in SWEEP_KEYS)

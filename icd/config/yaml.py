@@ -222,9 +222,6 @@ def _refusal(source: str, line: int | None, rule: str, hint: str = "") -> Config
 
 
 def _similar(path: Path) -> str:
-    try:
-        names = [entry.name for entry in islice(path.parent.iterdir(), 1000) if entry.is_file()]
-    except OSError:
-        return ""
+    names = [entry.name for entry in islice(path.parent.glob("*.y*ml"), 1000)]
     hint = did_you_mean(path.name, names)
     return hint if hint.startswith("did") else ""
