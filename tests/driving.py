@@ -24,7 +24,6 @@ from icd.search.suggest.search_space import SearchSpace
 from icd.search.suggest.warm_start import find_starts, stored_starts, to_json
 from icd.search.tracking.run_view import Row, RunView
 from icd.search.tracking.tracker import Tracker
-from icd.worker.trial_metrics import append_row, stored_rows
 from tests.documents import document_of
 
 EPOCHS = 4
@@ -44,10 +43,10 @@ RESULT = {"minutes": 1.0, "parameters": 100, "student_sha256": "f" * 64, "epochs
 Value = Callable[[int, int], float]  # of a trial's number and its epoch, which is counted on from pair to pair
 
 
-def run_at(task: Attempt, epoch: int) -> tuple[str, int]:
+def run_at(attempt: Attempt, epoch: int) -> tuple[str, int]:
     """Give the name of the run that an epoch belongs to, and how many epochs are before it."""
     before = (epoch - 1) // EPOCHS * EPOCHS
-    return list(task.runs)[before // EPOCHS], before
+    return list(attempt.runs)[before // EPOCHS], before
 
 
 def sweep_of(**changes: Any) -> tuple[SweepConfig, dict[str, Any]]:
@@ -88,7 +87,7 @@ class Asked(Tracker):
 
 
 class Hand:
-    """A driver, driven by hand: gives out tasks, says epochs and ends as workers would."""
+    """A driver, driven by hand: gives out attempts, says epochs and ends as workers would."""
 
     part = "val"  # which images trials are measured on
 
@@ -160,25 +159,25 @@ class Hand:
         """Leave as a killed driver does."""
         self.storage.remove_session()
 
-    def epoch(self, task: Attempt, epoch: int, top1: float = 50.0, seconds: float = 10.0, **more: float) -> bool:
+    def epoch(self, attempt: Attempt, epoch: int, top1: float = 50.0, seconds: float = 10.0, **more: float) -> bool:
         metrics = {f"{self.part}/top1": top1, f"{self.part}/loss": 1.0, f"{self.part}/ece": 5.0}
         metrics |= {"train/loss": 1.0, "seconds/epoch": seconds, "time": time.time(), **more}
-        run, before = run_at(task, epoch)
-        folder = task.folder / run
+        run, before = run_at(attempt, epoch)
+        folder = attempt.folder / run
         folder.mkdir(parents=True, exist_ok=True)
-        if not any(row["epoch"] == epoch - before for row in stored_rows(folder)):  # else it is told again
-            append_row(folder / "metrics.jsonl", {"epoch": epoch - before, **metrics})
-        if epoch - before == EPOCHS and epoch < task.epochs:  # the next run is due
+        with (folder / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps({"epoch": epoch - before, **metrics}) + "\n")
+        if epoch - before == EPOCHS and epoch < attempt.epochs:  # the next run is due
             (folder / "result.json").write_text(json.dumps(RESULT))
         return self.driver.on_epoch(
-            EpochReport(number=task.number, attempt=task.attempt, epoch=epoch, metrics=metrics, run=run)
+            EpochReport(number=attempt.number, attempt=attempt.attempt, epoch=epoch, metrics=metrics, run=run)
         )
 
-    def end(self, task: Attempt, kind: Any = "complete", reason: str = "", **result: Any) -> None:
+    def end(self, attempt: Attempt, kind: Any = "complete", reason: str = "", **result: Any) -> None:
         result = {**RESULT, **result}
         outcome = AttemptResult(
-            number=task.number,
-            attempt=task.attempt,
+            number=attempt.number,
+            attempt=attempt.attempt,
             kind=kind,
             reason=reason,
             device="cpu",
@@ -186,24 +185,25 @@ class Hand:
         )
         self.driver.on_finished(outcome)
 
-    def train(self, task: Attempt, value: Value = lambda number, epoch: 50.0 + number + epoch, **result: Any) -> bool:
-        """Train a trial to its end, from where it was paused; whether it got there."""
-        for epoch in range(self.ledger.record(task.number).paused_at or 1, task.epochs + 1):
-            go = self.epoch(task, epoch, value(task.number, epoch))
-            if not go and epoch < task.epochs:
-                self.end(task, "stopped")
+    def train(
+        self, attempt: Attempt, value: Value = lambda number, epoch: 50.0 + number + epoch, **result: Any
+    ) -> bool:
+        """Train a trial to its end; whether it got there."""
+        for epoch in range(1, attempt.epochs + 1):
+            go = self.epoch(attempt, epoch, value(attempt.number, epoch))
+            if not go and epoch < attempt.epochs:
+                self.end(attempt, "stopped")
                 return False
-        self.end(task, "complete", **result)
+        self.end(attempt, "complete", **result)
         return True
 
     def finish(self, value: Value = lambda number, epoch: 50.0 + number + epoch) -> list[int]:
         """Train all that is left; the numbers in the order in which they were given."""
         numbers = []
-        while (task := self.driver.next_attempt()) is not None:
-            numbers.append(task.number)
-            self.train(task, value)
+        while (attempt := self.driver.next_attempt()) is not None:
+            numbers.append(attempt.number)
+            self.train(attempt, value)
         assert self.driver.done
-        self.driver.end_paused()
         return numbers
 
     @property

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from icd.search.study.ledger import Ledger
     from icd.search.sweep_status import SweepStatus
 
-_STATES = ("running", "paused", "complete", "pruned", "failed", "duplicate", "retried")
+_STATES = ("running", "complete", "pruned", "failed", "duplicate", "retried")
 
 
 @click.command(cls=Verb)

@@ -17,7 +17,7 @@ from icd.fields import Checked, Count, FieldProblem, NonNegative, NonNegativeInt
 
 Direction = Literal["maximize", "minimize"]
 SamplerName = Literal["auto", "tpe", "random", "grid", "gp", "cmaes", "nsga2"]
-PrunerName = Literal["successive_halving", "promote", "hyperband", "median", "none"]
+PrunerName = Literal["successive_halving", "hyperband", "median", "none"]
 RankName = Literal["mean", "worst"]
 Share = Annotated[float, Range(at_least=0, at_most=1)]
 # ``eager`` hands the device one operation after the other. ``graph`` records a step once as a CUDA graph and replays
@@ -67,12 +67,12 @@ class SamplerConfig(Checked):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrunerConfig(Checked):
-    """When a trial that looks poor is stopped, or with ``promote`` paused (icd/search/suggest/promotion.py).
+    """When a trial that looks poor is stopped.
 
     Attributes:
         name: A row of ``PRUNERS`` (icd/search/suggest/samplers.py).
         min_epochs: No trial is stopped before this epoch.
-        reduction: One in so many trials passes a rung (successive halving, promote, hyperband).
+        reduction: One in so many trials passes a rung (successive halving, hyperband).
         startup_trials: Finished trials before the median rule applies.
         control_fraction: Share of the trials that are never stopped; they tell what pruning costs.
         dead_terms: Stop a trial too whose loss has a searched term that gives no gradient to speak of once the warm-up

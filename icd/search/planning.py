@@ -100,7 +100,7 @@ def make_plan(sweep: SweepConfig, settings: Settings, *, measure: bool, curves: 
         paces=paces,
         cost=predict(sweep, trials, epochs, paces, concurrent=concurrent, gpus_per_trial=gpus_per_trial),
         disk_bytes=len(trials_of_corners[0])
-        * _disk(sweep, configs, trials or concurrent, concurrent, prepared.num_classes if prepared else None),
+        * _disk(configs, trials or concurrent, concurrent, prepared.num_classes if prepared else None),
         basis=_basis(sweep, measured=bool(paces), trials=trials),
         foresight=known,
     )
@@ -143,10 +143,10 @@ def _twice(hours: float | None) -> tuple[float, float] | None:
 def epochs_when_pruned(pruner: PrunerConfig, epochs: int) -> float:
     """Mean epochs of a trial that may be stopped.
 
-    Successive halving, stopping or promoting, lets one in ``reduction`` past each rung; hyperband shares trials among
-    halvings that begin later and later; the median rule is taken to stop half of the trials at ``min_epochs``.
+    Successive halving lets one in ``reduction`` past each rung; hyperband shares trials among halvings that begin
+    later and later; the median rule is taken to stop half of the trials at ``min_epochs``.
     """
-    if pruner.name in ("successive_halving", "promote"):
+    if pruner.name == "successive_halving":
         return _halving(pruner.min_epochs, pruner.reduction, epochs)
     if pruner.name == "hyperband":
         starts = [pruner.min_epochs]
@@ -203,18 +203,15 @@ def _suggestions(sweep: SweepConfig, space: SearchSpace, trials: int | None) -> 
     }
 
 
-def _disk(
-    sweep: SweepConfig, configs: Sequence[TrialConfig], trials: int, concurrent: int, num_classes: int | None
-) -> int:
-    """Estimate the most that is needed: students and figures of all, checkpoints of those under way or paused."""
+def _disk(configs: Sequence[TrialConfig], trials: int, concurrent: int, num_classes: int | None) -> int:
+    """Estimate the most that is needed: students and figures of all, checkpoints of those under way."""
     networks = {(config.student.arch, config.student.stem): config for config in configs}
     sizes = []
     for (arch, stem), config in networks.items():
         network = build_model(arch, num_classes=num_classes or config.data.num_classes or _CLASSES, stem=stem)
         sizes.append(4 * sum(weight.numel() for weight in network.parameters()))
     student = sum(sizes) / len(sizes)
-    unfinished = trials if sweep.pruner.name == "promote" else concurrent
-    return round(trials * (student + _FIGURES_BYTES) + unfinished * student * 2 * _CHECKPOINTS_KEPT)
+    return round(trials * (student + _FIGURES_BYTES) + concurrent * student * 2 * _CHECKPOINTS_KEPT)
 
 
 def _basis(sweep: SweepConfig, *, measured: bool, trials: int | None) -> list[str]:
@@ -237,7 +234,7 @@ def _basis(sweep: SweepConfig, *, measured: bool, trials: int | None) -> list[st
         )
     if trials is None:
         lines.append("trials: as many as the hours allow; the disk is that of the first ones at a time")
-    lines.append("disk: the student's weights and figures of every trial, two checkpoints of those under way or paused")
+    lines.append("disk: the student's weights and figures of every trial, two checkpoints of those under way")
     if sweep.sampler.name not in ("grid", "random"):
         lines.append("an adaptive search cannot be listed in full: later suggestions depend on results")
     return lines

@@ -158,7 +158,6 @@ class Session:
                 with suppress(SetupError):  # what halted it may be the same disk
                     driver.note_stage(stopped_by=driver.stopped_by)
                 raise driver.halted
-            driver.end_paused()
             driver.note_stage(stopped_by=driver.stopped_by)
             finish()
             self.files.publish()

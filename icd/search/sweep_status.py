@@ -122,7 +122,6 @@ def trial_row(record: TrialRecord, metrics: Sequence[str]) -> dict[str, Any]:
         "baseline": record.baseline,
         "start": record.start,
         "control": record.control,
-        "paused_at": record.paused_at,
         "attempts": record.attempts,
         "seconds": record.attributes.get("seconds"),
         "reason": record.reason,
@@ -170,13 +169,12 @@ def found_line(folder: Path, records: Sequence[TrialRecord]) -> str:
     """
     files = sweep_files_of(folder)
     counts = counts_of(records)
-    under_way = [record for record in records if record.unfinished]
+    under_way = [record for record in records if record.state == "running"]
     lost = [record for record in under_way if record.curve and not files.begun(record.number)]
     failed = f", {counts['failed']} failed (--retry-failed trains them again)" if counts["failed"] else ""
-    paused = sum(record.state == "paused" for record in under_way if record not in lost)
-    done, going_on = counts["complete"] + counts["pruned"], len(under_way) - len(lost) - paused
-    waiting, state = f", {paused} paused" if paused else "", "running" if is_driven(folder) else "interrupted"
-    return f"found {done} done, {going_on} {state} to continue{waiting}, {len(lost)} lost{failed}"
+    done, going_on = counts["complete"] + counts["pruned"], len(under_way) - len(lost)
+    state = "running" if is_driven(folder) else "interrupted"
+    return f"found {done} done, {going_on} {state} to continue, {len(lost)} lost{failed}"
 
 
 def request_stop(root: Path, name: str, how: StopHow) -> str:
@@ -201,7 +199,7 @@ def _status(root: Path, ledger: Ledger, records: Sequence[TrialRecord]) -> Sweep
     stopped_by = "" if driver else str(attributes.get("stopped_by", ""))
     folder, used = sweep_folder(root, ledger.name), sum(record.counts for record in records)
     requests, trials = len(sweep_files_of(folder).requests()), sweep["budget"]["trials"]
-    more = any(record.unfinished for record in records) or (requests > 0 and used < (trials or math.inf))
+    more = any(record.state == "running" for record in records) or (requests > 0 and used < (trials or math.inf))
     finished = stopped_by in ENDED_BY_ITSELF and not more
     gpus = attributes.get("gpus_per_trial")
     seconds = sum(float(record.attributes.get("seconds", 0.0)) for record in records)

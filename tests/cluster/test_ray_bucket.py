@@ -156,11 +156,11 @@ class BucketPolicy(FakePolicy):
         self.files = sweep_files_of(self.folder)
 
     def next_attempt(self) -> Attempt | None:
-        task = super().next_attempt()
-        if task is None or self.files.bucket is None:
+        attempt = super().next_attempt()
+        if attempt is None or self.files.bucket is None:
             return None
-        self.files.issue(task.number, task.attempt)
-        return replace(task, bucket=self.files.bucket.url)
+        self.files.issue(attempt.number, attempt.attempt)
+        return replace(attempt, bucket=self.files.bucket.url)
 
 
 def test_the_notice_of_a_node_that_is_taken_back_reaches_its_trial(

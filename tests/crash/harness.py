@@ -4,8 +4,8 @@ Run as a script, one process without threads that has imported everything; drive
 that a driver costs milliseconds to start. Everything else is the real thing: process executor, sqlite, checkpoints,
 MLflow.
 
-    python tests/crash/harness.py points WORKDIR [--side driver|worker|confirm] [--from N] [--step K] [--promote]
-    python tests/crash/harness.py kills WORKDIR --kills 200 [--seed 0] [--promote]
+    python tests/crash/harness.py points WORKDIR [--side driver|worker|confirm] [--from N] [--step K]
+    python tests/crash/harness.py kills WORKDIR --kills 200 [--seed 0]
     python tests/crash/harness.py serve      (for tests: starts drivers on request, see ``serve``)
 """
 
@@ -83,11 +83,6 @@ SWEEP: dict[str, Any] = {
     "resources": {"max_concurrent": 1, "hang_seconds": 60},
     "seed": 3,
 }
-# Trials that are paused, taken up again, and pruned in the end.
-PROMOTE: dict[str, Any] = {
-    "pruner": {"name": "promote", "min_epochs": 1, "reduction": 2, "control_fraction": 0.0},
-    "budget": {"trials": 5},
-}
 CONFIRM = {"top": 1, "seeds": 2, "against": ["KD"]}
 CRASHED = 77
 
@@ -131,13 +126,13 @@ def log_epochs(path: Path) -> None:
     """Write a line for every epoch this worker has trained to its last step, whatever becomes of it."""
     log, attempt = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), run_trial.train_attempt
 
-    def watched(task: Any, bench: Any, send: Any, *, progress: Callable[[int, int, int], None]) -> Any:
+    def watched(given: Any, bench: Any, send: Any, *, progress: Callable[[int, int, int], None]) -> Any:
         def look(epoch: int, step: int, steps: int) -> None:
             if step == steps:
-                os.write(log, f"{task.number} {epoch}\n".encode())
+                os.write(log, f"{given.number} {epoch}\n".encode())
             progress(epoch, step, steps)
 
-        return attempt(task, bench, send, progress=look)
+        return attempt(given, bench, send, progress=look)
 
     run_trial.train_attempt = watched  # type: ignore[assignment]  # a worker gives no notice
 
@@ -248,7 +243,6 @@ def table(root: Path, stage: Stage = "search") -> list[dict[str, Any]]:
                 "start": record.start,
                 "control": record.control,
                 "would_stop_at": record.would_stop_at,
-                "paused_at": record.paused_at,
                 "twin": record.twin,
                 **keep,
             }
@@ -411,7 +405,6 @@ def run_points(workdir: Path, side: str, first: int, step: int) -> dict[str, Any
         "operations_of_the_driver": operations,
         "trials": len(expected),
         "states": [row["state"] for row in expected],
-        "paused": [row["number"] for row in expected if row["paused_at"] is not None],
         "faults": faults,
         "seconds": round(time.monotonic() - started, 1),
     }
@@ -451,14 +444,7 @@ def run_kills(workdir: Path, kills: int, seed: int) -> dict[str, Any]:
         faults += check(root, expected, f"sweep {sweeps_run}", kills=done - before)
         shutil.rmtree(root)
         sweeps_run += 1
-    states = Counter(row["state"] for row in expected if row["paused_at"] is not None)
-    return {
-        "kills": done,
-        "sweeps": sweeps_run,
-        "paused": states,
-        "faults": faults,
-        "seconds": round(time.monotonic() - started, 1),
-    }
+    return {"kills": done, "sweeps": sweeps_run, "faults": faults, "seconds": round(time.monotonic() - started, 1)}
 
 
 def _worker_of(pid: int) -> int | None:
@@ -495,9 +481,7 @@ def main() -> int:
     parser.add_argument("--step", type=int, default=1)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--promote", action="store_true", help="a sweep with paused and thawed trials")
     given = parser.parse_args()
-    SWEEP.update(PROMOTE if given.promote else {})
     if given.what == "serve":
         serve()
         return 0

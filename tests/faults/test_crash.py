@@ -10,12 +10,4 @@ from tests.support.crash_points import check_points
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(("side", "step", "at_least"), [("driver", 2, 25), ("worker", 2, 10), ("confirm", 4, 10)])
 def test_a_crash_at_any_durable_operation_changes_nothing(tmp_path: Path, side: str, step: int, at_least: int) -> None:
-    check_points(tmp_path, side, step, at_least)
-
-
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize(("side", "step", "at_least"), [("driver", 6, 10), ("worker", 4, 3)])
-def test_nor_does_one_with_trials_that_are_paused_and_thawed(
-    tmp_path: Path, side: str, step: int, at_least: int
-) -> None:
-    check_points(tmp_path, side, step, at_least, "--promote")
+    check_points(tmp_path, side, step=step, at_least=at_least)

@@ -29,12 +29,12 @@ def document_of(folder: Path, student: str = "resnet8") -> dict[str, Any]:
     }
 
 
-def task_of(document: dict[str, Any], folder: Path, number: int = 0, attempt: int = 1) -> Attempt:
+def attempt_of(document: dict[str, Any], folder: Path, number: int = 0, attempt: int = 1) -> Attempt:
     config = read_trial(Document(document, "test")).to_data()
-    task = Attempt(number=number, attempt=attempt, config=config, sweep=str(folder), root=str(folder), threads=1)
-    task.folder.mkdir(parents=True, exist_ok=True)
-    (task.folder / "attempt").write_text(str(attempt))
-    return task
+    made = Attempt(number=number, attempt=attempt, config=config, sweep=str(folder), root=str(folder), threads=1)
+    made.folder.mkdir(parents=True, exist_ok=True)
+    (made.folder / "attempt").write_text(str(attempt))
+    return made
 
 
 def test_a_stopped_attempt_is_freed_and_the_next_reads_its_checkpoint_once(
@@ -55,12 +55,12 @@ def test_a_stopped_attempt_is_freed_and_the_next_reads_its_checkpoint_once(
         return load(path)
 
     def attempt(number: int, *, go: bool) -> AttemptResult:
-        task = task_of(document, tmp_path, attempt=number)
+        made = attempt_of(document, tmp_path, attempt=number)
 
         def send(epoch: EpochReport) -> bool:
             return go
 
-        return run_trial.train_attempt(task, bench, send, progress=lambda *where: None)
+        return run_trial.train_attempt(made, bench, send, progress=lambda *where: None)
 
     monkeypatch.setattr(loop, "initial_student", watched)
     monkeypatch.setattr(checkpoints, "load", counted)
@@ -87,7 +87,7 @@ def test_twenty_pruned_trials_leave_the_process_where_two_leave_it(tmp_path: Pat
 
     def pruned(number: int) -> int:
         done = run_trial.train_attempt(
-            task_of(document, tmp_path, number), bench, lambda _: False, progress=lambda *_: None
+            attempt_of(document, tmp_path, number), bench, lambda _: False, progress=lambda *_: None
         )
         assert done.kind == "stopped", done.reason
         shutil.rmtree(tmp_path / "trials")

@@ -9,9 +9,9 @@ from pathlib import Path
 HARNESS = Path(__file__).parents[1] / "crash" / "harness.py"
 
 
-def check_points(folder: Path, side: str, step: int, at_least: int, *more: str) -> None:
+def check_points(folder: Path, side: str, step: int, at_least: int) -> None:
     """Crash a driver or a worker at every ``step``-th operation; resumed, the sweep is the one nobody touched."""
-    words = [sys.executable, str(HARNESS), "points", str(folder / "work"), "--side", side, "--step", str(step), *more]
+    words = [sys.executable, str(HARNESS), "points", str(folder / "work"), "--side", side, "--step", str(step)]
     done = subprocess.run(
         words, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}
     )

@@ -46,7 +46,6 @@ MAY_IMPORT_SEARCH = {
         "icd/search/suggest/samplers.py",
         "icd/search/suggest/gp_sampler.py",
         "icd/search/suggest/history.py",
-        "icd/search/suggest/last_values.py",
         "icd/doctor/services.py",
         "icd/search/study/database.py",
         "icd/results/importance.py",

@@ -164,7 +164,7 @@ def label_of(record: TrialRecord) -> str:
 def _state(root: Path, name: str, attributes: Mapping[str, Any], records: Sequence[TrialRecord]) -> str:
     """Say how a sweep stands; a driver that is about to leave has noted why already."""
     why = str(attributes.get("stopped_by", ""))
-    if why in ENDED_BY_ITSELF and not any(record.unfinished for record in records):
+    if why in ENDED_BY_ITSELF and not any(record.state == "running" for record in records):
         ends = {"budget": "its budget is used", "exhausted": "the space has nothing new"}
         return f"finished: {ends.get(why, 'more trials are expected to gain less than budget.min_gain')}"
     if why:

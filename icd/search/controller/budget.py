@@ -26,16 +26,12 @@ class BudgetTracker:
         """That the sweep has run, this driver included."""
         return self._seconds_before + time.monotonic() - self._started
 
-    @property
-    def out_of_time(self) -> bool:
-        """Whether no hours are left, of the clock or of GPUs."""
-        gpu_seconds = self._gpus * sum(self._trained.values())
-        spent = ((self._budget.hours, self.seconds), (self._budget.gpu_hours, gpu_seconds))
-        return any(most is not None and seconds / 3600 > most for most, seconds in spent)
-
     def over(self, tried: int) -> bool:
         """Whether no further trial may begin, after so many."""
-        return self.out_of_time or (self._budget.trials is not None and tried >= self._budget.trials)
+        gpu_seconds = self._gpus * sum(self._trained.values())
+        spent = ((self._budget.hours, self.seconds), (self._budget.gpu_hours, gpu_seconds))
+        late = any(most is not None and seconds / 3600 > most for most, seconds in spent)
+        return late or (self._budget.trials is not None and tried >= self._budget.trials)
 
     def ended(self, record: TrialRecord) -> None:
         """Learn how a trial of the search ended."""

@@ -26,8 +26,6 @@ from icd.search.core.pair_runs import key_of
 from icd.search.core.preparation import PreflightResult
 from icd.search.core.trial_request import TrialRequest
 from icd.search.study.ledger import Ledger
-from icd.search.study.sweep_study import PAUSED
-from icd.search.suggest.promotion import Promotion
 from icd.search.suggest.search_source import SearchSource
 from icd.search.suggest.search_space import SearchSpace
 from icd.search.suggest.trial_source import TrialSource
@@ -79,7 +77,6 @@ class SweepController:
         seconds_before = float(ledger.attributes.get(self._noted("seconds"), 0.0))
         maximize = sweep.objectives[0].direction == "maximize"
         self._budget = BudgetTracker(sweep.budget, seconds_before, context.gpus_per_trial, maximize=maximize)
-        self._promotion = Promotion(sweep.pruner, maximize=maximize)
         self._ended: list[str] = []
         if ledger.attributes.get(QUARANTINED):
             ledger.note_study(**{QUARANTINED: []})  # what an earlier driver saw
@@ -95,7 +92,7 @@ class SweepController:
     def done(self) -> bool:
         if self.running:
             return False
-        more = self._waiting or self._alone or self._promotable() or self.source.enqueued_left() or self._room()
+        more = self._waiting or self._alone or self.source.enqueued_left() or self._room()
         return self.stopping or self.drain or not more
 
     @property
@@ -109,9 +106,6 @@ class SweepController:
             return None if self.running else self._issue_alone()
         if self._waiting:
             return self._issue(self._waiting.pop(0))
-        if promotable := self._promotable():
-            self._promotion.thaw(promotable[0])
-            return self._issue(promotable[0])
         number = next(self.source.new_trials(lambda: not self.drain and self._room()), None)
         return self._issue(number) if number is not None else None
 
@@ -150,9 +144,6 @@ class SweepController:
         reason = self._reason_to_prune(epoch.number, epoch.epoch) if epoch.epoch < under_way.epochs else ""
         if reason:
             return self._pruned(epoch.number, epoch.epoch, reason)
-        unfinished = epoch.epoch < under_way.epochs
-        if unfinished and self._promotion.should_pause(epoch.number, epoch.epoch, value):
-            return self._paused(epoch.number, epoch.epoch)
         return not self.stopping
 
     def on_finished(self, result: AttemptResult) -> None:
@@ -168,9 +159,6 @@ class SweepController:
         self.recorder.fetch(result.number)
         self.recorder.catch_up(result.number)
         record = self.ledger.record(result.number)
-        if record.state == "paused" and record.paused_at is not None:  # then nothing is a fault of the trial
-            self._promotion.pause(record.number, record.paused_at)
-            self.recorder.show(record)
         if record.state != "running":
             return
         if result.kind == "complete":
@@ -189,15 +177,6 @@ class SweepController:
             self._fault(result)
         self.note_stage(seconds=self._budget.seconds)
 
-    def end_paused(self) -> None:
-        """Tell the trials that are still paused as pruned, if the sweep has ended by itself: nothing takes them up."""
-        if self.stopping or self.drain:
-            return
-        for number in self._promotion.waiting:
-            reason = f"paused at epoch {self.ledger.record(number).paused_at} and not taken up again"
-            self.ledger.tell(number, "pruned", reason=reason, exit_reason="pruned", **self._costs(number))
-            self._close(number)
-
     def note_stage(self, **attributes: Any) -> None:
         """Set attributes of the study that are this stage's own."""
         self.ledger.note_study(**{self._noted(name): value for name, value in attributes.items()})
@@ -214,21 +193,15 @@ class SweepController:
             self._budget.spend(record.number, float(record.attributes.get("seconds", 0.0)))
             if not self.source.restore(record):
                 continue
-            self._promotion.restore(record)
             self._retry.restore(record.number, record.attributes.get("faults", {}))
             self._epoch_times.take_up(record.number, record.attributes.get("devices", ()))
             if record.state == "running":
                 self._waiting.append(record.number)
                 continue
             self._budget.ended(record)
-            if record.state != "paused":
-                self._ended.append(record.state)
-                ended.append(record)
+            self._ended.append(record.state)
+            ended.append(record)
         self.recorder.drop_checkpoints(ended)
-
-    def _promotable(self) -> list[int]:
-        """Give the paused trials that may go on; none once the hours are used."""
-        return [] if self._budget.out_of_time else self._promotion.promotable()
 
     def _room(self) -> bool:
         """Whether the budget, the grid and the sampler allow another trial."""
@@ -307,17 +280,6 @@ class SweepController:
         self.recorder.fetch(number)
         self.ledger.tell(number, "pruned", reason=reason, exit_reason="pruned", **self._costs(number))
         self._close(number)
-        return False
-
-    def _paused(self, number: int, epoch: int) -> bool:
-        """End an attempt after an epoch whose checkpoint is durable: the trial waits until it deserves to go on."""
-        if self._is_control(number, epoch):
-            return True
-        self.recorder.fetch(number)
-        seconds = self._costs(number)["seconds"]
-        attempt = self.running[number].attempt
-        self.ledger.note(number, **{PAUSED: {"epoch": epoch, "attempt": attempt, "seconds": seconds}})
-        self._budget.ended(self.ledger.record(number))
         return False
 
     def _is_control(self, number: int, epoch: int) -> bool:
@@ -400,7 +362,7 @@ class SweepController:
         self._give_up_if_hopeless()
 
     def _give_up_if_hopeless(self) -> None:
-        hopeless = len(self._ended) >= _HOPELESS and set(self._ended) == {"failed"} and not self._promotion.waiting
+        hopeless = len(self._ended) >= _HOPELESS and set(self._ended) == {"failed"}
         if hopeless and not self.drain:
             self.drain, self.stopped_by = True, "failures"
             self.announce(f"the first {len(self._ended)} trials all failed: starting no more")

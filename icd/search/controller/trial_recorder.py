@@ -108,13 +108,9 @@ class TrialRecorder:
         dead = self._dead_terms(number, [row for row in rows if row["epoch"] <= epoch])
         return [term for term in dead if term.searched]
 
-    def show(self, record: TrialRecord) -> None:
-        """Let MLflow hear how a trial stands."""
-        ask_for_trial(self.tracker, self.views, record)
-
     def settle(self, record: TrialRecord) -> None:
         """Let MLflow hear of a trial's end, and remove what only a continuation would need."""
-        self.show(record)
+        ask_for_trial(self.tracker, self.views, record)
         self.drop_checkpoints([record])
 
     def drop_checkpoints(self, records: Sequence[TrialRecord]) -> None:

@@ -45,12 +45,12 @@ def expected_gain(records: Sequence[TrialRecord], *, maximize: bool) -> Expected
     """Say what ten more trials of a search are worth; None before twenty have ended.
 
     Args:
-        records: Trials. Those that are complete count with their first objective, and those that were pruned, diverged
-            or are paused as some that are not the best; others do not count.
+        records: Trials. Those that are complete count with their first objective, and those that were pruned or
+            diverged as some that are not the best; others do not count.
         maximize: Whether the objective is to be large.
     """
     sign = 1.0 if maximize else -1.0
-    ended = [record for record in records if record.state in ("complete", "pruned", "paused")]
+    ended = [record for record in records if record.state in ("complete", "pruned")]
     values = [sign * record.values[0] if record.state == "complete" else float("-inf") for record in ended]
     return gain_of(values)
 

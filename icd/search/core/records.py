@@ -9,10 +9,9 @@ from icd.config.sweep import Direction
 # What a trial is for: ``search`` is the sweep itself; the others retrain chosen configurations on fresh seeds.
 Stage = Literal["search", "confirm", "ablate", "race"]
 
-# ``paused`` trials wait at a rung with their checkpoint (pruner ``promote``) and may go on; ``pruned`` holds stopped
-# and diverged trials; ``failed`` faults; ``duplicate`` configurations that another trial has;
+# ``pruned`` holds stopped and diverged trials; ``failed`` faults; ``duplicate`` configurations that another trial has;
 # ``retried`` faults in whose place another trial was made (``icd resume --retry-failed``).
-State = Literal["running", "paused", "complete", "pruned", "failed", "duplicate", "retried"]
+State = Literal["running", "complete", "pruned", "failed", "duplicate", "retried"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +30,6 @@ class TrialRecord:
     start: str | None = None  # label of the other sweep's trial that it was taken from, or of what icd try asked for
     control: bool = False  # whether pruning is switched off for it
     would_stop_at: int | None = None  # epoch at which the pruner would have stopped a control trial
-    paused_at: int | None = None  # epoch after which it waits, or did wait last
     attempts: int = 0  # how often it was started
     reason: str = ""  # why it ended otherwise than complete
     twin: int | None = None  # the trial with the same configuration, for duplicates
@@ -40,14 +38,7 @@ class TrialRecord:
     # in a sweep over several pairs, the mean or worst rank of a complete trial over the pairs, among all complete
     # trials as they are now; 1 is best
     rank: float | None = None
-    attributes: Mapping[str, Any] = field(
-        default_factory=dict
-    )  # what else is noted: digests, seconds, device and so on
-
-    @property
-    def unfinished(self) -> bool:
-        """Whether its end is still open."""
-        return self.state in ("running", "paused")
+    attributes: Mapping[str, Any] = field(default_factory=dict)  # what else is noted: digests, seconds and so on
 
     @property
     def counts(self) -> bool:

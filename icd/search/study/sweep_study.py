@@ -20,7 +20,6 @@ LIST_NUMBERS = 100_000
 _LISTS: Sequence[Stage] = [stage for stage in get_args(Stage) if stage != "search"]
 
 OUTSIDE = "icd:outside"  # user attribute of enqueued configurations that the space cannot express
-PAUSED = "paused"  # user attribute: after which epoch of which attempt it was paused, and its seconds until then
 RETRY_OF = "retry_of"  # user attribute: the number of the failed trial in whose place this one stands
 
 STATES: Mapping[State, TrialState] = {
@@ -106,12 +105,8 @@ class SweepStudy:
         """
         attributes = {**trial.user_attrs, **trial.user_attrs.get("end", {})}
         attributes.pop("end", None)
-        paused = attributes.pop(PAUSED, None)
         own = {name: attributes.pop(name) for name in _FIELDS if name in attributes}
-        state: State = "paused" if is_paused(trial) else "running"
-        if paused is not None:
-            own["paused_at"] = paused["epoch"]
-            attributes.setdefault("seconds", paused["seconds"])
+        state: State = "running"
         if trial.state.is_finished():
             state = next(name for name, told in STATES.items() if told == trial.state)
             state = "duplicate" if trial.state == TrialState.FAIL and own.get("twin") is not None else state
@@ -130,13 +125,6 @@ class SweepStudy:
             attributes={name: value for name, value in attributes.items() if not name.startswith("icd:")},
             **own,
         )
-
-
-def is_paused(trial: FrozenTrial) -> bool:
-    """Whether a trial waits at a rung: it was paused, and no further attempt was given out since."""
-    paused = trial.user_attrs.get(PAUSED)
-    waits = paused is not None and paused["attempt"] == trial.user_attrs.get("attempts", 0)
-    return waits and not trial.state.is_finished()
 
 
 def replaced(trials: Sequence[FrozenTrial]) -> dict[int, int]:

@@ -24,7 +24,6 @@ from icd.search.study.optuna_internals import showing
 from icd.search.study.sweep_study import OUTSIDE, RETRY_OF
 from icd.search.suggest.gp_sampler import AlternatingSampler, ConditionalGPSampler
 from icd.search.suggest.history import MOST_FINISHED, subsample_history
-from icd.search.suggest.last_values import paused_as_pruned, with_last_values
 
 _ENQUEUED = {"baseline", "start", RETRY_OF}  # with one of these a trial was not asked of the sampler
 
@@ -68,7 +67,6 @@ PRUNERS: Mapping[str, Callable[[PrunerConfig, int], BasePruner]] = {
     "successive_halving": lambda config, _: SuccessiveHalvingPruner(
         min_resource=config.min_epochs, reduction_factor=config.reduction
     ),
-    "promote": lambda *_: NopPruner(),  # the controller asks ``Promotion``, which knows who waits
     "hyperband": lambda config, epochs: HyperbandPruner(
         min_resource=config.min_epochs,
         max_resource=max(epochs, config.min_epochs),
@@ -165,8 +163,6 @@ def drive(
 ) -> None:
     """Let a ledger ask the sampler and the pruner of its sweep; see ``make_sampler`` and ``make_pruner``."""
     seen: Seen = ledger.by_rank if sweep.pairs else lambda trials: trials
-    if sweep.pruner.name == "promote":
-        seen = with_last_values if sweep.sampler.name in MOST_FINISHED else paused_as_pruned
     sampler = make_sampler(sweep.sampler, sweep.sampler.seed, points, shared_database=shared, seen=seen)
     ledger.drive(sampler, make_pruner(sweep.pruner, epochs))
 

@@ -53,7 +53,7 @@ class SweepViews:
         tags = {
             STAGE_TAG: "trial",
             "stage": record.stage,
-            "state": "paused" if record.state == "paused" else "running",
+            "state": "running",
             "group": str(record.attributes.get("arm", record.stage)),
             "baseline": record.baseline or "",
             "start": record.start or "",
@@ -77,7 +77,7 @@ class SweepViews:
     def trial(self, record: TrialRecord) -> RunView:
         """Show a trial, whatever its state."""
         view = self.begun(record, self._configs(record.number))
-        if record.unfinished:
+        if record.state == "running":
             return view
         pruned = record.attributes.get("exit_reason") == "pruned"  # its worker may have been an epoch further
         last = max(record.curve, default=0) if pruned else math.inf
@@ -236,8 +236,8 @@ def epoch_row(step: int, metrics: Mapping[str, float], pair: str = "") -> Row:
 
 
 def mark_of(record: TrialRecord) -> str:
-    """Give the mark of a trial's end, which never changes again; empty before."""
-    return "" if record.unfinished else _state(record)
+    """Give the mark of a trial's end, which never changes again; empty while it runs."""
+    return "" if record.state == "running" else _state(record)
 
 
 def _state(record: TrialRecord) -> str:

@@ -80,8 +80,7 @@ def page(facts: Facts) -> str:
 
 
 def test_gathering_reads_study_and_folders(facts: Facts) -> None:
-    counts = {"complete": 22, "pruned": 6, "failed": 2, "running": 0, "paused": 0, "duplicate": 0, "retried": 0}
-    assert facts.counts == counts
+    assert facts.counts == {"complete": 22, "pruned": 6, "failed": 2, "running": 0, "duplicate": 0, "retried": 0}
     assert facts.best == facts.complete[0] == max(facts.complete, key=lambda record: record.values[0])
     assert set(facts.curves) == {facts.complete[0].number, 0}
     assert facts.grams is not None

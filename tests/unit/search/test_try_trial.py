@@ -22,9 +22,9 @@ def hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hand:
     monkeypatch.delenv("ICD_STORAGE_URL", raising=False)
     hand = Hand(tmp_path, **PARTS)
     for _ in range(3):
-        task = hand.driver.next_attempt()
-        assert task is not None
-        hand.train(task)
+        attempt = hand.driver.next_attempt()
+        assert attempt is not None
+        hand.train(attempt)
     return hand
 
 
@@ -42,15 +42,15 @@ def test_it_becomes_the_next_trial_and_the_sampler_learns_from_it(hand: Hand) ->
     assert search.status("tiny", root=hand.root).requests == 1
     hand.take()
     assert waiting(hand) == 0
-    task = hand.driver.next_attempt()
-    assert task is not None
+    attempt = hand.driver.next_attempt()
+    assert attempt is not None
     best = hand.space.tried(hand.ledger.record(2))
-    assert task.config["method"]["cluster_weight"] == 8
-    assert task.config["training"]["lr"] == hand.space.read(best).training.lr
+    assert attempt.config["method"]["cluster_weight"] == 8
+    assert attempt.config["training"]["lr"] == hand.space.read(best).training.lr
     record = hand.ledger.record(3)
     assert (record.start, record.key, record.control) == ("try method.cluster_weight=8", found.key, False)
     assert record.params["method.cluster_weight"] == 8
-    hand.train(task)
+    hand.train(attempt)
     assert hand.finish() == [4, 5]  # it was one of the budget's six
     assert hand.again(**PARTS).finish() == []
 
@@ -61,10 +61,10 @@ def test_outside_the_ranges_the_sampler_does_not_see_it(hand: Hand) -> None:
     hand.take()
     assert OUTSIDE in hand.ledger.frozen([3])[0].user_attrs
     again = hand.again(**PARTS)
-    task = again.driver.next_attempt()  # what a killed driver took is read from the study again
-    assert task is not None
-    assert (task.number, task.attempt, task.config["training"]["lr"]) == (3, 1, 0.3)
-    again.end(task, "setup", "no")
+    attempt = again.driver.next_attempt()  # what a killed driver took is read from the study again
+    assert attempt is not None
+    assert (attempt.number, attempt.attempt, attempt.config["training"]["lr"]) == (3, 1, 0.3)
+    again.end(attempt, "setup", "no")
     assert retry_failed(again.ledger) == [4]
     assert again.space.tried(again.ledger.record(4))["training"]["lr"] == 0.3
 

@@ -28,12 +28,12 @@ class Machine:
     def use(self) -> None:
         self._monkeypatch.setenv("ICD_CACHE", str(self._folder))
 
-    def task(self, attempt: int) -> Attempt:
+    def attempt(self, count: int) -> Attempt:
         self.use()
         root, elsewhere = local_root(self._url), "/nowhere"
         config: dict[str, Any] = {}
         given = Attempt(
-            number=3, attempt=attempt, config=config, sweep=f"{elsewhere}/sweeps/x", root=elsewhere, bucket=self._url
+            number=3, attempt=count, config=config, sweep=f"{elsewhere}/sweeps/x", root=elsewhere, bucket=self._url
         ).here()
         assert given.root == str(root)
         return given
@@ -75,19 +75,19 @@ def epochs(folder: Path) -> list[int]:
 def test_another_machine_continues_and_the_late_worker_is_refused(first: Machine, second: Machine, url: str) -> None:
     driver = first.shelf()
     driver.issue(3, 1)
-    task = first.task(1)
-    with working_copy(task) as publish:
+    attempt = first.attempt(1)
+    with working_copy(attempt) as publish:
         for epoch in (1, 2, 3):
-            train(task.folder, epoch)
+            train(attempt.folder, epoch)
             publish()
         driver.issue(3, 2)
-        newer = second.task(2)
+        newer = second.attempt(2)
         with working_copy(newer) as publish_newer:
             assert [row["epoch"] for row in take_up(newer.folder).rows] == [1, 2, 3]
             found = checkpoints.newest(newer.folder / "checkpoints")
             assert found is not None
             assert found.epoch == 3
-            train(task.folder, 4)
+            train(attempt.folder, 4)
             with pytest.raises(CheckpointError, match="attempt 2 has taken over from attempt 1"):
                 publish()
             train(newer.folder, 4)
@@ -100,7 +100,7 @@ def test_another_machine_continues_and_the_late_worker_is_refused(first: Machine
     folder = driver.folder / "trials" / "0003"
     assert epochs(folder) == [1, 2, 3, 4]
     assert not (folder / "result.json").exists()
-    third = first.task(3)
+    third = first.attempt(3)
     driver.issue(3, 3)
     with working_copy(third):
         assert epochs(third.folder) == [1, 2, 3, 4]
@@ -108,26 +108,26 @@ def test_another_machine_continues_and_the_late_worker_is_refused(first: Machine
 
 
 def test_an_attempt_that_took_nothing_over_is_passed_by(first: Machine, second: Machine, url: str) -> None:
-    driver, task = first.shelf(), first.task(1)
+    driver, attempt = first.shelf(), first.attempt(1)
     driver.issue(3, 1)
-    with working_copy(task) as publish:
-        train(task.folder, 1)
+    with working_copy(attempt) as publish:
+        train(attempt.folder, 1)
         publish()
     Bucket(url).write(f"{RUN}/a2/metrics.jsonl", b'{"epoch": 7}\n')  # it died before it had begun
     driver.issue(3, 3)
-    with working_copy(second.task(3)):
-        assert epochs(second.task(3).folder) == [1]
+    with working_copy(second.attempt(3)):
+        assert epochs(second.attempt(3).folder) == [1]
     driver.fetch({3: 2})
     assert epochs(driver.folder / "trials" / "0003") == [1]
 
 
 def test_an_attempt_the_ledger_does_not_know_is_not_read(first: Machine, url: str) -> None:
     driver = first.shelf()
-    for attempt in (1, 2):
-        driver.issue(3, attempt)
-        task = first.task(attempt)
-        with working_copy(task) as publish:
-            train(task.folder, attempt)
+    for count in (1, 2):
+        driver.issue(3, count)
+        attempt = first.attempt(count)
+        with working_copy(attempt) as publish:
+            train(attempt.folder, count)
             publish()
     driver.fetch({3: 1})
     assert epochs(driver.folder / "trials" / "0003") == [1]
@@ -139,14 +139,14 @@ def test_what_is_fetched_follows_the_attempt(first: Machine, second: Machine) ->
     """A result that came too late is not left lying beside the newer attempt's files."""
     driver = first.shelf()
     driver.issue(3, 1)
-    task = first.task(1)
-    with working_copy(task) as publish:
-        train(task.folder, 1)
+    attempt = first.attempt(1)
+    with working_copy(attempt) as publish:
+        train(attempt.folder, 1)
         publish()
         driver.issue(3, 2)
-        with working_copy(second.task(2)):
+        with working_copy(second.attempt(2)):
             pass
-        bucket = Bucket(task.bucket)
+        bucket = Bucket(attempt.bucket)
         bucket.write(f"{RUN}/a1/result.json", b"{}")
         bucket.write(f"{RUN}/a1/student.safetensors", b"weights")
         driver.fetch({3: 1}, weights=True)
@@ -160,17 +160,17 @@ def test_what_is_fetched_follows_the_attempt(first: Machine, second: Machine) ->
 
 
 def test_two_checkpoints_are_kept_and_dropped_at_the_end(first: Machine, url: str) -> None:
-    driver, task, bucket = first.shelf(), first.task(1), Bucket(url)
+    driver, attempt, bucket = first.shelf(), first.attempt(1), Bucket(url)
     driver.issue(3, 1)
-    with working_copy(task) as publish:
+    with working_copy(attempt) as publish:
         for epoch in range(1, 6):
-            train(task.folder, epoch)
+            train(attempt.folder, epoch)
             publish()
     kept = [name for name in bucket.list(RUN) if "/checkpoints/" in name]
     assert len(kept) == 2
     driver.issue(3, 2)
-    with working_copy(first.task(2)) as publish:
-        assert {path.name for path in first.task(2).folder.glob("checkpoints/*")} == {
+    with working_copy(first.attempt(2)) as publish:
+        assert {path.name for path in first.attempt(2).folder.glob("checkpoints/*")} == {
             "epoch-000004.ckpt",
             "epoch-000005.ckpt",
         }
@@ -181,11 +181,11 @@ def test_two_checkpoints_are_kept_and_dropped_at_the_end(first: Machine, url: st
 def test_a_late_worker_is_refused_in_a_folder_too(tmp_path: Path) -> None:
     driver = SweepFiles(tmp_path / "sweeps" / "x", None)
     driver.issue(3, 1)
-    task = Attempt(number=3, attempt=1, config={}, sweep=str(driver.folder), root=str(tmp_path))
-    with working_copy(task) as publish:
+    attempt = Attempt(number=3, attempt=1, config={}, sweep=str(driver.folder), root=str(tmp_path))
+    with working_copy(attempt) as publish:
         publish()
         driver.issue(3, 2)
-        assert newest_attempt(task) == 2
+        assert newest_attempt(attempt) == 2
         with pytest.raises(CheckpointError, match="attempt 2 has taken over from attempt 1"):
             publish()
 

@@ -29,20 +29,20 @@ def test_baselines_come_first_and_once(tmp_path: Path) -> None:
 
 def test_number_and_parameters_are_committed_before_the_task(tmp_path: Path) -> None:
     hand = Hand(tmp_path)
-    task = hand.driver.next_attempt()
-    assert task is not None
+    attempt = hand.driver.next_attempt()
+    assert attempt is not None
     (stored,) = hand.stored()
-    assert (stored.number, stored.state, stored.attempts) == (task.number, "running", 1)
-    assert hand.space.document(stored.params)["method"]["cluster_weight"] == task.config["method"]["cluster_weight"]
-    assert (task.folder / "attempt").read_text() == "1"
+    assert (stored.number, stored.state, stored.attempts) == (attempt.number, "running", 1)
+    assert hand.space.document(stored.params)["method"]["cluster_weight"] == attempt.config["method"]["cluster_weight"]
+    assert (attempt.folder / "attempt").read_text() == "1"
     assert [view.key for view in hand.tracker.begun] == ["0000"]
 
 
 def test_an_epoch_is_committed_before_it_is_answered(tmp_path: Path) -> None:
     hand = Hand(tmp_path)
-    task = hand.driver.next_attempt()
-    assert task is not None
-    assert hand.epoch(task, 1, 51.0)
+    attempt = hand.driver.next_attempt()
+    assert attempt is not None
+    assert hand.epoch(attempt, 1, 51.0)
     assert hand.stored()[0].curve == {1: 51.0}
     ((key, row),) = hand.tracker.epochs
     assert (key, row.step) == ("0000", 1)
@@ -51,19 +51,19 @@ def test_an_epoch_is_committed_before_it_is_answered(tmp_path: Path) -> None:
 
 def test_epochs_said_twice_are_kept_once(tmp_path: Path) -> None:
     hand = Hand(tmp_path)
-    task = hand.driver.next_attempt()
-    assert task is not None
+    attempt = hand.driver.next_attempt()
+    assert attempt is not None
     for value in (51.0, 99.0):
-        assert hand.epoch(task, 1, value)
+        assert hand.epoch(attempt, 1, value)
     assert hand.stored()[0].curve == {1: 51.0}
     assert len(hand.tracker.epochs) == 1
 
 
 def test_an_infinite_side_metric_is_left_out(tmp_path: Path) -> None:
     hand = Hand(tmp_path)
-    task = hand.driver.next_attempt()
-    assert task is not None
-    assert hand.epoch(task, 1, 51.0, **{"train/gradient_share/base": float("nan")})
+    attempt = hand.driver.next_attempt()
+    assert attempt is not None
+    assert hand.epoch(attempt, 1, 51.0, **{"train/gradient_share/base": float("nan")})
     assert hand.stored()[0].curve == {1: 51.0}
     assert "train/gradient_share/base" not in hand.tracker.epochs[0][1].metrics
 
@@ -106,9 +106,9 @@ def test_a_grid_gives_every_point_once(tmp_path: Path) -> None:
     }
     hand = Hand(tmp_path, **changes)
     for _ in range(3):
-        task = hand.driver.next_attempt()
-        assert task is not None
-        hand.train(task)
+        attempt = hand.driver.next_attempt()
+        assert attempt is not None
+        hand.train(attempt)
     again = hand.again(**changes)
     again.finish()
     points = [tuple(sorted(record.params.items())) for record in again.ledger.records() if record.baseline is None]
@@ -121,17 +121,17 @@ def test_a_grid_gives_every_point_once(tmp_path: Path) -> None:
 def test_retries(tmp_path: Path, kind: str, allowed: int | None) -> None:
     hand = Hand(tmp_path, resources={"retries": 2}, budget={"trials": 1})
     allowed = 2 if allowed is None else allowed
-    for attempt in range(1, allowed + 2):
-        task = hand.driver.next_attempt()
-        assert task is not None
-        assert (task.number, task.attempt) == (0, attempt)
-        assert (task.folder / "attempt").read_text() == str(attempt)
-        if attempt == 1:
-            hand.epoch(task, 1)
-            (task.folder / "checkpoints").mkdir()
+    for count in range(1, allowed + 2):
+        attempt = hand.driver.next_attempt()
+        assert attempt is not None
+        assert (attempt.number, attempt.attempt) == (0, count)
+        assert (attempt.folder / "attempt").read_text() == str(count)
+        if count == 1:
+            hand.epoch(attempt, 1)
+            (attempt.folder / "checkpoints").mkdir()
             for epoch in (1, 2):  # the second was durable, and died before it was told
-                (task.folder / "checkpoints" / f"epoch-{epoch:06d}.ckpt").touch()
-        hand.end(task, kind, "it broke")
+                (attempt.folder / "checkpoints" / f"epoch-{epoch:06d}.ckpt").touch()
+        hand.end(attempt, kind, "it broke")
     assert hand.driver.next_attempt() is None
     assert hand.driver.done
     alone = " alone" if kind == "memory" else ""
@@ -147,22 +147,22 @@ def test_retries(tmp_path: Path, kind: str, allowed: int | None) -> None:
 def test_retries_are_remembered_by_the_next_driver(tmp_path: Path) -> None:
     changes: dict[str, Any] = {"resources": {"retries": 1}, "budget": {"trials": 1}}
     hand = Hand(tmp_path, **changes)
-    task = hand.driver.next_attempt()
-    assert task is not None
-    hand.end(task, "killed", "gone")
+    attempt = hand.driver.next_attempt()
+    assert attempt is not None
+    hand.end(attempt, "killed", "gone")
     again = hand.again(**changes)
-    task = again.driver.next_attempt()
-    assert task is not None
-    assert task.attempt == 2
-    again.end(task, "killed", "gone again")
+    attempt = again.driver.next_attempt()
+    assert attempt is not None
+    assert attempt.attempt == 2
+    again.end(attempt, "killed", "gone again")
     assert again.states == ["failed"]
 
 
 def test_what_failed_may_be_tried_again_under_another_number(tmp_path: Path) -> None:
     hand = Hand(tmp_path, ranges=POINTS, budget={"trials": 6, "max_failed_fraction": 1.0})
-    task = hand.driver.next_attempt()
-    assert task is not None
-    hand.end(task, "error", "bug")
+    attempt = hand.driver.next_attempt()
+    assert attempt is not None
+    hand.end(attempt, "error", "bug")
     hand.finish()
     keys = [record.key for record in hand.ledger.records() if record.state == "complete"]
     assert hand.ledger.record(0).key in keys
@@ -192,9 +192,9 @@ def test_diverged_is_pruned_with_its_finite_values_and_never_best(tmp_path: Path
 
 def test_a_result_that_is_not_finite_is_no_result(tmp_path: Path) -> None:
     hand = Hand(tmp_path, objective="cost/parameters", budget={"trials": 1})
-    task = hand.driver.next_attempt()
-    assert task is not None
-    hand.train(task, parameters=float("inf"))
+    attempt = hand.driver.next_attempt()
+    assert attempt is not None
+    hand.train(attempt, parameters=float("inf"))
     (record,) = hand.stored()
     assert (record.state, record.reason) == ("pruned", "a metric is not finite")
 
@@ -291,10 +291,10 @@ def test_a_dead_term_ends_a_trial_once_min_epochs_are_over(tmp_path: Path, name:
 
 def test_without_being_asked_dead_terms_end_nothing_but_are_noted(tmp_path: Path) -> None:
     hand = Hand(tmp_path, budget={"trials": 1})
-    task = hand.driver.next_attempt()
-    assert task is not None
-    assert all(hand.epoch(task, epoch, **share(0.001)) for epoch in range(1, EPOCHS + 1))
-    hand.end(task)
+    attempt = hand.driver.next_attempt()
+    assert attempt is not None
+    assert all(hand.epoch(attempt, epoch, **share(0.001)) for epoch in range(1, EPOCHS + 1))
+    hand.end(attempt)
     (record,) = hand.stored()
     assert record.state == "complete"
     assert [term["term"] for term in record.attributes["dead_terms"]] == ["cluster"]
@@ -303,9 +303,9 @@ def test_without_being_asked_dead_terms_end_nothing_but_are_noted(tmp_path: Path
 def test_a_dead_term_that_is_not_searched_ends_nothing(tmp_path: Path) -> None:
     space = {"scales": [1, 2], "base_loss": "kd", "cluster_weight": 2, "training": {"lr": {"low": 0.01, "high": 0.1}}}
     hand = Hand(tmp_path, **DEAD, ranges=space)
-    task = hand.driver.next_attempt()
-    assert task is not None
-    assert all(hand.epoch(task, epoch, **share(0.001)) for epoch in range(1, EPOCHS))
+    attempt = hand.driver.next_attempt()
+    assert attempt is not None
+    assert all(hand.epoch(attempt, epoch, **share(0.001)) for epoch in range(1, EPOCHS))
 
 
 def test_scale_weights_are_said_to_matter_not_only_where_they_were_sampled(tmp_path: Path) -> None:
@@ -316,9 +316,9 @@ def test_scale_weights_are_said_to_matter_not_only_where_they_were_sampled(tmp_p
         "base_loss": "kd",
     }
     hand = Hand(tmp_path, ranges=ranges, budget={"trials": 8})
-    while (task := hand.driver.next_attempt()) is not None:
-        assert all(hand.epoch(task, epoch, **share(0.001)) for epoch in range(1, EPOCHS + 1))
-        hand.end(task)
+    while (attempt := hand.driver.next_attempt()) is not None:
+        assert all(hand.epoch(attempt, epoch, **share(0.001)) for epoch in range(1, EPOCHS + 1))
+        hand.end(attempt)
     said = {
         r.params["method.scales"]: r.attributes["dead_terms"][0]["sentence"]
         for r in hand.stored()
@@ -332,10 +332,10 @@ def test_scale_weights_are_said_to_matter_not_only_where_they_were_sampled(tmp_p
 def test_controls_and_baselines_go_on_with_dead_terms_and_remember(tmp_path: Path) -> None:
     hand = Hand(tmp_path, pruner={**DEAD["pruner"], "control_fraction": 1.0}, enqueue=["iCD-KD"], budget={"trials": 2})
     for _ in range(2):
-        task = hand.driver.next_attempt()
-        assert task is not None
-        assert all(hand.epoch(task, epoch, **share(0.001)) for epoch in range(1, EPOCHS + 1))
-        hand.end(task)
+        attempt = hand.driver.next_attempt()
+        assert attempt is not None
+        assert all(hand.epoch(attempt, epoch, **share(0.001)) for epoch in range(1, EPOCHS + 1))
+        hand.end(attempt)
     assert [(r.state, r.control, r.would_stop_at) for r in hand.stored()] == [("complete", True, 2)] * 2
 
 
@@ -344,31 +344,31 @@ def test_another_driver_finds_the_same_dead_term(tmp_path: Path) -> None:
     for heard in (True, False):
         (tmp_path / str(heard)).mkdir()
         hand = Hand(tmp_path / str(heard), **DEAD)
-        task = hand.driver.next_attempt()
-        assert task is not None
-        hand.epoch(task, 1, **share(0.004))
-        rows = (task.folder / "metrics.jsonl").read_text()
+        attempt = hand.driver.next_attempt()
+        assert attempt is not None
+        hand.epoch(attempt, 1, **share(0.004))
+        rows = (attempt.folder / "metrics.jsonl").read_text()
         if heard:  # committed, but the driver died before it judged
-            hand.ledger.add_epoch(task.number, 2, 50.0)
+            hand.ledger.add_epoch(attempt.number, 2, 50.0)
         again = hand.again(**DEAD)
         retaken = again.driver.next_attempt()
         assert retaken is not None
-        assert (task.folder / "metrics.jsonl").read_text() == rows
+        assert (attempt.folder / "metrics.jsonl").read_text() == rows
         assert not again.epoch(retaken, 2, **share(0.003))
-        assert again.ledger.record(task.number).reason.startswith("dead term: cluster 0.4 % of the gradient")
+        assert again.ledger.record(attempt.number).reason.startswith("dead term: cluster 0.4 % of the gradient")
 
 
 def test_drain_and_stop(tmp_path: Path) -> None:
     hand = Hand(tmp_path)
-    task = hand.driver.next_attempt()
-    assert task is not None
+    attempt = hand.driver.next_attempt()
+    assert attempt is not None
     hand.driver.drain = True
     assert hand.driver.next_attempt() is None
     assert not hand.driver.done
-    assert hand.epoch(task, 1), "what runs goes on"
+    assert hand.epoch(attempt, 1), "what runs goes on"
     hand.driver.stop_now = True
-    assert not hand.epoch(task, 2)
-    hand.end(task, "stopped")
+    assert not hand.epoch(attempt, 2)
+    hand.end(attempt, "stopped")
     assert hand.driver.done
     assert hand.states == ["running"]
 
@@ -391,8 +391,8 @@ def test_a_full_disk_halts_the_sweep_and_costs_no_attempt(tmp_path: Path) -> Non
 
 def test_another_reading_of_the_same_parameters_is_refused(tmp_path: Path) -> None:
     hand = Hand(tmp_path)
-    task = hand.driver.next_attempt()
-    assert task is not None
+    attempt = hand.driver.next_attempt()
+    assert attempt is not None
     again = hand.again(training={"preset": "digits100", "epochs": EPOCHS + 1})
     with pytest.raises(StateError, match="trial 0 was committed with the key"):
         again.driver.next_attempt()

@@ -15,22 +15,22 @@ BAD = Location(host="a", gpu="3")
 
 
 def issued(hand: Hand) -> Attempt:
-    task = hand.driver.next_attempt()
-    assert task is not None
-    return task
+    attempt = hand.driver.next_attempt()
+    assert attempt is not None
+    return attempt
 
 
-def end(hand: Hand, task: Attempt, kind: Any, location: Location | None = None, reason: str = "as asked") -> None:
+def end(hand: Hand, attempt: Attempt, kind: Any, location: Location | None = None, reason: str = "as asked") -> None:
     hand.driver.on_finished(
-        AttemptResult(number=task.number, attempt=task.attempt, kind=kind, reason=reason, location=location)
+        AttemptResult(number=attempt.number, attempt=attempt.attempt, kind=kind, reason=reason, location=location)
     )
 
 
 def test_a_preempted_trial_goes_on_first_and_has_no_fault(tmp_path: Path) -> None:
     hand = Hand(tmp_path, resources={"retries": 0})
-    task = issued(hand)
-    hand.epoch(task, 1)
-    end(hand, task, "preempted", reason="SIGTERM: stopped after epoch 1 of 4")
+    attempt = issued(hand)
+    hand.epoch(attempt, 1)
+    end(hand, attempt, "preempted", reason="SIGTERM: stopped after epoch 1 of 4")
     assert hand.said[-1] == "trial 0: SIGTERM: stopped after epoch 1 of 4; goes on from epoch 0"  # no checkpoint here
     again = issued(hand)
     assert (again.number, again.attempt) == (0, 2)
@@ -44,9 +44,9 @@ def test_trials_that_never_get_on_halt_the_sweep(tmp_path: Path) -> None:
     hand = Hand(tmp_path)
     for count in range(NO_PROGRESS):
         assert hand.driver.halted is None, count
-        task = issued(hand)
-        hand.epoch(task, 1)  # the stored one, told again as every attempt does
-        end(hand, task, "preempted")
+        attempt = issued(hand)
+        hand.epoch(attempt, 1)  # the stored one, told again as every attempt does
+        end(hand, attempt, "preempted")
     assert "trial 0 was preempted 10 times and got no epoch further" in str(hand.driver.halted)
     assert hand.driver.stopping
     assert hand.states == ["running"], "it can be resumed"
@@ -59,8 +59,8 @@ def test_a_quarantined_place_is_shown_and_costs_no_retry(tmp_path: Path) -> None
     end(hand, first, "gpu", BAD, "CUDA error")
     assert hand.said[-1] == "trial 0: CUDA error; retry 1/1 from epoch 0"
     assert hand.ledger.record(0).attributes["faults"] == {"gpu": 1}
-    for task in (second, third):
-        end(hand, task, "gpu", BAD, "CUDA error")
+    for attempt in (second, third):
+        end(hand, attempt, "gpu", BAD, "CUDA error")
     sentence = (
         "GPU 3 of host a: 3 trials failed there (gpu) and none has finished an epoch there since; it gets no more "
         "trials until the next 'icd resume'"
@@ -97,12 +97,12 @@ def test_a_trial_whose_memory_did_not_suffice_is_tried_again_with_nothing_beside
 
 def test_other_machines_need_not_wait_for_a_trial_whose_memory_did_not_suffice(tmp_path: Path) -> None:
     hand = Hand(tmp_path)
-    tasks = [issued(hand) for _ in range(3)]
-    for task, host in zip(tasks, "ab", strict=False):
+    attempts = [issued(hand) for _ in range(3)]
+    for attempt, host in zip(attempts, "ab", strict=False):
         metrics = {"val/top1": 50.0, "val/loss": 1.0, "train/loss": 1.0, "time": 1.0}
-        said = EpochReport(number=task.number, attempt=1, epoch=1, metrics=metrics, device="cpu")
+        said = EpochReport(number=attempt.number, attempt=1, epoch=1, metrics=metrics, device="cpu")
         hand.driver.on_epoch(replace(said, location=Location(host=host)))
-    end(hand, tasks[2], "memory")
+    end(hand, attempts[2], "memory")
     assert hand.said[-1] == "trial 2: as asked; retry 1/1 from epoch 0"
     assert issued(hand).number == 2
     hand.close()

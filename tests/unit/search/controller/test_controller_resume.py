@@ -42,11 +42,11 @@ def table(hand: Hand) -> list[Any]:
 
 def test_running_trials_are_issued_again_as_they_were(tmp_path: Path) -> None:
     hand = Hand(tmp_path, enqueue=["KD"])
-    tasks = [hand.driver.next_attempt() for _ in range(3)]
-    assert all(tasks)
+    attempts = [hand.driver.next_attempt() for _ in range(3)]
+    assert all(attempts)
     again = hand.again(enqueue=["KD"])
     retaken = [again.driver.next_attempt() for _ in range(3)]
-    for before, after in zip(tasks, retaken, strict=True):
+    for before, after in zip(attempts, retaken, strict=True):
         assert before is not None
         assert after is not None
         assert (after.number, after.config, after.attempt) == (before.number, before.config, 2)
@@ -65,9 +65,9 @@ def test_an_ask_that_is_cut_off_leaves_nothing_and_changes_nothing(tmp_path: Pat
     (tmp_path / "cut").mkdir()
     cut = Hand(tmp_path / "cut", **TPE)
     for _ in range(5):
-        task = cut.driver.next_attempt()
-        assert task is not None
-        cut.train(task)
+        attempt = cut.driver.next_attempt()
+        assert attempt is not None
+        cut.train(attempt)
     suggest, said = cut.space.suggest, 0
 
     def dying(trial: Any) -> Any:
@@ -104,12 +104,12 @@ def test_a_driver_killed_between_trials_changes_nothing(tmp_path: Path, cut_afte
 
     whole.finish(value)
     for _ in range(cut_after):
-        task = cut.driver.next_attempt()
-        assert task is not None
-        cut.train(task, value)
-    task = cut.driver.next_attempt()
-    assert task is not None
-    cut.epoch(task, 1, value(task.number, 1))
+        attempt = cut.driver.next_attempt()
+        assert attempt is not None
+        cut.train(attempt, value)
+    attempt = cut.driver.next_attempt()
+    assert attempt is not None
+    cut.epoch(attempt, 1, value(attempt.number, 1))
     again = cut.again(**TPE)
     again.finish(value)
     assert table(again) == table(whole)
@@ -194,9 +194,9 @@ def test_gpu_hours_count_over_drivers(tmp_path: Path) -> None:
     changes: dict[str, Any] = {"budget": {"trials": 9, "gpu_hours": 0.05}}  # 180 s; a trial takes 40 s of half a GPU
     hand = Hand(tmp_path, gpus=0.5, **changes)
     for _ in range(5):
-        task = hand.driver.next_attempt()
-        assert task is not None
-        hand.train(task)
+        attempt = hand.driver.next_attempt()
+        assert attempt is not None
+        hand.train(attempt)
     again = hand.again(**changes)
     assert again.finish() == [5, 6, 7, 8]
     tight = hand.again(budget={"trials": 99, "gpu_hours": 0.05})
@@ -207,20 +207,20 @@ def test_gpu_hours_count_over_drivers(tmp_path: Path) -> None:
 def test_epochs_between_reports_cost_too(tmp_path: Path) -> None:
     training = {"preset": "digits100", "epochs": EPOCHS, "report_every": 2}
     hand = Hand(tmp_path, training=training, budget={"trials": 1})
-    task = hand.driver.next_attempt()
-    assert task is not None
+    attempt = hand.driver.next_attempt()
+    assert attempt is not None
     for epoch in (2, 4):
-        hand.epoch(task, epoch, seconds=10.0)
-    hand.end(task)
+        hand.epoch(attempt, epoch, seconds=10.0)
+    hand.end(attempt)
     assert hand.ledger.record(0).attributes["seconds"] == 40.0
 
 
 def test_three_failures_at_the_start_end_the_sweep(tmp_path: Path) -> None:
     hand = Hand(tmp_path, budget={"trials": 9})
     for _ in range(3):
-        task = hand.driver.next_attempt()
-        assert task is not None
-        hand.end(task, "error", "bug")
+        attempt = hand.driver.next_attempt()
+        assert attempt is not None
+        hand.end(attempt, "error", "bug")
     assert hand.driver.next_attempt() is None
     assert hand.driver.done
     assert hand.driver.stopped_by == "failures"
@@ -232,13 +232,13 @@ def test_three_failures_at_the_start_end_the_sweep(tmp_path: Path) -> None:
 def test_failed_too_often(tmp_path: Path, failures: int, too_often: bool) -> None:
     hand = Hand(tmp_path, budget={"trials": 4, "max_failed_fraction": 0.25})
     for _ in range(4 - failures):
-        task = hand.driver.next_attempt()
-        assert task is not None
-        hand.train(task)
+        attempt = hand.driver.next_attempt()
+        assert attempt is not None
+        hand.train(attempt)
     for _ in range(failures):
-        task = hand.driver.next_attempt()
-        assert task is not None
-        hand.end(task, "error", "bug")
+        attempt = hand.driver.next_attempt()
+        assert attempt is not None
+        hand.end(attempt, "error", "bug")
     assert hand.driver.done
     assert hand.driver.failed_too_often is too_often
     again = hand.again(budget={"trials": 4, "max_failed_fraction": 0.25})
@@ -270,9 +270,9 @@ RETRY: dict[str, Any] = {"enqueue": ["KD"], "budget": {"trials": 5}}
 def fail_first(hand: Hand, failures: int) -> None:
     """Let the first trials fail, and train what the budget leaves."""
     for _ in range(failures):
-        task = hand.driver.next_attempt()
-        assert task is not None
-        hand.end(task, "setup", "the data file is damaged")
+        attempt = hand.driver.next_attempt()
+        assert attempt is not None
+        hand.end(attempt, "setup", "the data file is damaged")
     hand.finish()
 
 

@@ -86,9 +86,9 @@ def test_a_driver_that_dies_among_them_goes_on_the_same_way(tmp_path: Path, trai
     whole.finish()
     cut = Hand(tmp_path / "cut", **parts)
     for _ in range(trained):
-        task = cut.driver.next_attempt()
-        assert task is not None
-        cut.train(task)
+        attempt = cut.driver.next_attempt()
+        assert attempt is not None
+        cut.train(attempt)
     cut.driver.next_attempt()
     again = cut.again(**parts)
     again.finish()

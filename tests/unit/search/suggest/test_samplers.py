@@ -54,9 +54,9 @@ def test_every_sampler_asks_twelve_and_a_new_driver_asks_the_same(tmp_path: Path
     assert len(trained) == 13
     for _ in range(3):  # one trial, a kill, one trial, a kill ...
         for _ in range(3):
-            task = cut.driver.next_attempt()
-            assert task is not None
-            cut.train(task, value)
+            attempt = cut.driver.next_attempt()
+            assert attempt is not None
+            cut.train(attempt, value)
         assert cut.driver.next_attempt() is not None
         cut = cut.again(**changes)
     cut.finish(value)
@@ -82,12 +82,12 @@ def test_two_objectives(tmp_path: Path, name: str, cost: str, trials: int) -> No
         budget={"trials": trials},
     )
     diverging = {1, 4, 6}
-    while (task := hand.driver.next_attempt()) is not None:
-        if task.number in diverging:
-            hand.epoch(task, 1, 99.0)
-            hand.end(task, "diverged", "loss is NaN")
+    while (attempt := hand.driver.next_attempt()) is not None:
+        if attempt.number in diverging:
+            hand.epoch(attempt, 1, 99.0)
+            hand.end(attempt, "diverged", "loss is NaN")
             continue
-        hand.train(task, value, minutes=1.0 + task.number, parameters=1000 - task.number)
+        hand.train(attempt, value, minutes=1.0 + attempt.number, parameters=1000 - attempt.number)
     records = hand.stored()
     assert {record.number for record in records if record.state == "pruned"} == diverging
     for record in records:
