@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 from cached import config_of
 
-from icd.data import load_dataset
+from icd.data import DATASETS, Request
 from icd.data.split import Split
 from icd.models import Network, build_model
 from icd.teacher.cache import open_cache, plan_cache
@@ -42,8 +42,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     arch = "resnet8" if options.quick else options.teacher
-    split = load_dataset(
-        "digits100", root=None, path=None, val_fraction=0.5, split_seed=0, train_per_class=options.per_class
+    split = DATASETS["digits100"].load(
+        Request(root=None, path=None, val_fraction=0.5, split_seed=0), train_per_class=options.per_class
     )
     teacher = build_model(arch, num_classes=split.num_classes, stem="conv3x3", seed=1).eval().requires_grad_(False)
     teacher.to(memory_format=torch.channels_last)

@@ -18,7 +18,7 @@ import torch
 from icd.config.read_trial import read_trial
 from icd.config.trial import TrialConfig
 from icd.config.yaml import parse_yaml
-from icd.data import load_dataset
+from icd.data import DATASETS, Request
 from icd.models import build_model
 from icd.teacher.cache import open_cache, plan_cache
 from icd.training.loop import Execution, train
@@ -69,7 +69,9 @@ def main() -> None:
     if "-" in options.method:
         method["scales"] = [int(scale) for scale in options.scales.split(",")]
     config = config_of(options.pair, method)
-    split = load_dataset("digits100", root=None, path=None, val_fraction=0.1, split_seed=0, train_per_class=72)
+    split = DATASETS["digits100"].load(
+        Request(root=None, path=None, val_fraction=0.1, split_seed=0), train_per_class=72
+    )
     teacher = build_model(options.pair.split("/")[0], num_classes=split.num_classes, stem="conv3x3", seed=1).eval()
     teacher.to(memory_format=torch.channels_last).requires_grad_(False)
     plan = plan_cache([config], split, "off" if options.live else "stream", folder=options.teacher_cache)

@@ -22,7 +22,7 @@ from PIL import Image
 
 from icd.config.read_trial import read_trial
 from icd.config.yaml import parse_yaml
-from icd.data import load_dataset
+from icd.data import DATASETS, Request
 from icd.training.loop import Execution, train_batches
 
 CLASSES = 3
@@ -67,7 +67,7 @@ def main() -> None:
     config = read_trial(parse_yaml(json.dumps(document), "bench"))
     with tempfile.TemporaryDirectory() as folder:
         write_folder(Path(folder), 60 if options.quick else options.images, options.side)
-        split = load_dataset("cub200", root=Path(folder), path=None, val_fraction=0.1, split_seed=0)
+        split = DATASETS["cub200"].load(Request(root=Path(folder), path=None, val_fraction=0.1, split_seed=0))
         told = measure(config, split, 2 if options.quick else options.rounds, options.workers)
     print("  ".join(f"{name} {value:.4g}" for name, value in told.items()), file=sys.stderr)
     json.dump(told, sys.stdout, indent=1)

@@ -16,7 +16,7 @@ from cached import config_of
 from paired import ratio, take_turns
 from plain import BATCH, Images
 
-from icd.data import load_dataset
+from icd.data import DATASETS, Request
 from icd.data.images import ArrayImages
 from icd.training.loop import Execution, train_batches
 
@@ -29,7 +29,9 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     per_class = 20 if options.quick else 100
-    split = load_dataset("digits100", root=None, path=None, val_fraction=0.1, split_seed=0, train_per_class=per_class)
+    split = DATASETS["digits100"].load(
+        Request(root=None, path=None, val_fraction=0.1, split_seed=0), train_per_class=per_class
+    )
     assert isinstance(split.train, ArrayImages)
     config = config_of("resnet32x4/resnet8x4", "KD")
     loader: Any = torch.utils.data.DataLoader(

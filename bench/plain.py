@@ -25,7 +25,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision import transforms
 
-from icd.data import load_dataset
+from icd.data import DATASETS, Request
 from icd.models import build_model
 
 BATCH, LR, TEMPERATURE, BETA = 64, 0.05, 4.0, 2.0
@@ -145,7 +145,9 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     arch_teacher, arch_student = options.pair.split("/")
-    split = load_dataset("digits100", root=None, path=None, val_fraction=0.1, split_seed=0, train_per_class=72)
+    split = DATASETS["digits100"].load(
+        Request(root=None, path=None, val_fraction=0.1, split_seed=0), train_per_class=72
+    )
     teacher = build_model(arch_teacher, num_classes=split.num_classes, stem="conv3x3", seed=1).eval()
     student = build_model(arch_student, num_classes=split.num_classes, stem="conv3x3", seed=0).train()
     optimizer = torch.optim.SGD(student.parameters(), lr=LR, momentum=0.9, weight_decay=5e-4)

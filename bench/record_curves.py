@@ -21,10 +21,11 @@ import yaml
 from scipy.stats import qmc
 
 from icd.config.ranges import Choice, Interval
-from icd.config.read_sweep import load_sweep
+from icd.config.read_sweep import read_sweep
 from icd.config.space import trial_document
 from icd.config.sweep import Baseline, Budget, SweepConfig
 from icd.config.walk import dimensions
+from icd.config.yaml import read_yaml
 
 
 class _Point:
@@ -97,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         verb.add_argument("-o", "--output", type=Path, required=True)
     given = parser.parse_args(arguments)
     if given.verb == "design":
-        data = designed(load_sweep(given.space), given.points, given.seed).to_data()
+        data = designed(read_sweep(read_yaml(given.space)), given.points, given.seed).to_data()
         given.output.write_text(yaml.safe_dump(data, sort_keys=False))
     else:
         given.output.write_text(json.dumps(table(given.name, given.root)))

@@ -24,7 +24,7 @@ from cached import config_of
 from paired import ratio, take_turns
 
 from icd.config.trial import TrialConfig
-from icd.data import load_dataset
+from icd.data import DATASETS, Request
 from icd.data.loader import Batch
 from icd.data.split import Split
 from icd.losses import BaseLoss, DecoupledKD, KnowledgeDistillation, LocalRelations, NormalizedKD
@@ -81,7 +81,7 @@ def arms_of(student: str, bases: list[str], folder: Path) -> dict[str, Callable[
             methods[f"iCD-{base} {scales}"] = method
     config = config_of(f"resnet20/{student}", {"recipe": "iCD-KD", "allow_repeated_cells": True})
     configs = {name: replace(config, method=method) for name, method in methods.items()}
-    split = load_dataset("digits100", root=None, path=None, val_fraction=0.5, split_seed=0, train_per_class=4)
+    split = DATASETS["digits100"].load(Request(root=None, path=None, val_fraction=0.5, split_seed=0), train_per_class=4)
     teacher = (
         build_model("resnet20", num_classes=split.num_classes, stem="conv3x3", seed=1).eval().requires_grad_(False)
     )

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from torchvision import datasets
 
-from icd.data import Split, load_dataset
+from icd.data import DATASETS, Request, Split
 
 CLASSES = ("ant", "bee", "cow")
 
@@ -124,4 +124,4 @@ def twin(name: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[],
         path = "twin.npz"
     else:
         raise AssertionError(f"write a twin for the new data set {name!r} here")
-    return lambda: load_dataset(name, root=root, path=path, val_fraction=0.25, split_seed=3, **options)
+    return lambda: DATASETS[name].load(Request(root=root, path=path, val_fraction=0.25, split_seed=3), **options)

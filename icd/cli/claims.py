@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from icd.cli.format import write_json, write_lines
+from icd.cli.format import write
 from icd.cli.options import DRIVE, DRY_RUN, FILE, NAME, SEEDS, F, Verb, together
 from icd.errors import StateError, TrialsFailedError
 
@@ -61,14 +61,12 @@ def _foreseen(stage: "Stage", name: str, options: dict[str, Any], *, as_json: bo
     labels, configs = [arm.label for arm in plan.arms], plan.configs
     epochs = sorted({config.training.epochs for config in configs})
     told = {"configurations": labels, "seeds": len(plan.seeds), "trainings": len(configs), "train_on": plan.train_on}
-    if as_json:
-        write_json({"planned": {**told, "epochs": epochs, "adaptive": plan.adaptive}})
-        return
     most = "at most " if plan.adaptive and plan.first < len(plan.seeds) else ""
     counted = f"{len(labels)} configurations on {len(plan.seeds)} seeds: {most}{len(configs)} trainings"
     shown = f"{epochs[0]} to {epochs[-1]}" if len(epochs) > 1 else str(epochs[0])
     raced = [f"before that, the best {options['race']} trials get 2 further seeds each"] if options.get("race") else []
-    write_lines([f"{counted} of {shown} epochs, on {plan.train_on}", *raced, *(f"  {label}" for label in labels)])
+    lines = [f"{counted} of {shown} epochs, on {plan.train_on}", *raced, *(f"  {label}" for label in labels)]
+    write({"planned": {**told, "epochs": epochs, "adaptive": plan.adaptive}}, lines, as_json=as_json)
 
 
 @click.command(cls=Verb)
@@ -104,10 +102,7 @@ def confirm(name: str, all_seeds: bool, dry_run: bool, as_json: bool, **options:
     if found is None:
         _foreseen("confirm", name, options, as_json=as_json)
         return
-    if as_json:
-        write_json(found)
-    else:
-        write_lines(outcome_lines(found))
+    write(found, outcome_lines(found), as_json=as_json)
     runs = found.faults + sum(len(arm.runs) for arm in found.arms)
     if not dry_run and found.faults > Budget().max_failed_fraction * runs:
         raise TrialsFailedError(f"{found.faults} of {runs} runs of the confirmation of {name!r} failed; see the table")
@@ -138,10 +133,8 @@ def ablate(name: str, dry_run: bool, as_json: bool, **options: Any) -> None:
         return
     ledger = find(options["root"], name)
     importance = importance_of(ledger, ledger.records())
-    if as_json:
-        write_json({**asdict(found), "importance": importance})
-    else:
-        write_lines([*outcome_lines(found), "", *importance_lines(importance)])
+    lines = [*outcome_lines(found), "", *importance_lines(importance)]
+    write({**asdict(found), "importance": importance}, lines, as_json=as_json)
 
 
 @click.command(cls=Verb)
@@ -169,13 +162,13 @@ def benchmark(
 
     The same command goes on where it was left.
     """
-    from icd.config.yaml import apply_overrides, read_yaml
+    from icd.config.yaml import read_yaml
     from icd.results.benchmark import entries, run_benchmark
     from icd.results.benchmark_table import FORMATS, read_benchmark, written
     from icd.search import settings_of
     from icd.training.checkpoints import write_durably
 
-    document, root = apply_overrides(read_yaml(file), overrides), options["root"]
+    document, root = read_yaml(file, overrides), options["root"]
     found = entries(document)
     if not dry_run:
         from icd.cli.display import driving
@@ -191,7 +184,4 @@ def benchmark(
         output.parent.mkdir(parents=True, exist_ok=True)
         for ending in FORMATS:
             write_durably(output.with_name(f"{output.name}.{ending}"), written(table, ending).encode())
-    if as_json:
-        write_json(table)
-    else:
-        click.echo(written(table, "md").rstrip())
+    write(table, [written(table, "md").rstrip()], as_json=as_json)

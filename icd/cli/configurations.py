@@ -3,14 +3,14 @@
 import logging
 import re
 from collections.abc import Mapping
-from dataclasses import MISSING, fields
+from dataclasses import fields
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from icd.cli.format import write_json
+from icd.cli.format import write
 from icd.cli.options import CACHE, DEVICE, ENGINE, FILE, JSON, SET, WHERE, Verb, places
 from icd.errors import CheckpointError, UsageError, did_you_mean
 
@@ -45,13 +45,13 @@ def train(file: Path, overrides: tuple[str, ...], name: str | None, **options: A
     from icd.cli.display import executing
     from icd.config.checks import advice
     from icd.config.read_trial import read_trial, stored_fingerprint
-    from icd.config.yaml import apply_overrides, read_yaml
+    from icd.config.yaml import read_yaml
     from icd.storage.bucket import url_of
     from icd.worker.same_beginning import compare
     from icd.worker.single_trial import run_trial
     from icd.worker.trial_metrics import fingerprint_of
 
-    document = apply_overrides(read_yaml(file), overrides)
+    document = read_yaml(file, overrides)
     trial, recorded = read_trial(document), stored_fingerprint(document)
     if options["check_fingerprint"] and recorded is None:
         raise UsageError(f"--check-fingerprint needs a file with a fingerprint (see 'icd export'), but got {file}")
@@ -65,10 +65,8 @@ def train(file: Path, overrides: tuple[str, ...], name: str | None, **options: A
         asked = {key: options[key] for key in ("resume", "open_test", "teacher_cache", "teacher_cache_gb")}
         result = run_trial(trial, name, where, execution, announce=display.announce, **asked)
     compared = compare(recorded, fingerprint_of(where.trial(name))) if recorded else None
-    if options["as_json"]:
-        write_json({**result, **({"fingerprint": compared} if compared else {})})
-    else:
-        click.echo("\n".join(_summary(result, where.trial(name))))
+    told = {**result, **({"fingerprint": compared} if compared else {})}
+    write(told, _summary(result, where.trial(name)), as_json=options["as_json"])
     if compared is not None and not compared.equal and options["check_fingerprint"]:
         raise CheckpointError(str(compared))
     if compared is not None:
@@ -102,20 +100,17 @@ def _summary(result: dict[str, Any], folder: Path) -> list[str]:
 @JSON
 def validate(file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     """Check FILE, of a trial or a sweep, with both networks' feature maps, and print it with every default."""
-    from icd.config.habits import is_sweep
-    from icd.config.yaml import apply_overrides, read_yaml
+    import yaml
 
-    document = apply_overrides(read_yaml(file), overrides)
+    from icd.config.habits import is_sweep
+    from icd.config.yaml import read_yaml
+
+    document = read_yaml(file, overrides)
     head, told, data = _sweep(document) if is_sweep(document.data) else _trial(document)
     for line in told["notes"]:
         logger.warning("note: %s", line)
-    if as_json:
-        write_json(told)
-    else:
-        import yaml
-
-        click.echo("\n".join(f"# {line}" for line in head))
-        click.echo(yaml.safe_dump(data, sort_keys=False), nl=False)
+    text = yaml.safe_dump(data, sort_keys=False).rstrip()
+    write(told, [*(f"# {line}" for line in head), text], as_json=as_json)
 
 
 def _trial(document: "Document") -> tuple[list[str], dict[str, Any], Any]:
@@ -169,27 +164,23 @@ def methods(name: str | None, plugins: tuple[str, ...], as_json: bool) -> None:
     if name is not None:
         click.echo(_pasted(name), nl=False)
         return
+    from icd.config.habits import one_line
     from icd.config.trial import plain_data
     from icd.losses import BASE_LOSSES
     from icd.methods import METHODS, PAPER_ROWS
 
     rows = {name: plain_data(method) for name, method in PAPER_ROWS.items()}
     tables: dict[str, Mapping[str, Any]] = {"method": METHODS, "base_loss": BASE_LOSSES}
-    if as_json:
-        listed = {
-            kind: {name: {"title": cls.title, "fields": _defaults(cls)} for name, cls in table.items()}
-            for kind, table in tables.items()
-        }
-        write_json({**listed, "rows": rows})
-        return
+    listed: dict[str, Any] = {kind: {} for kind in tables}
+    lines = []
     for kind, table in tables.items():
         for name, cls in table.items():
-            click.echo(f"{kind} {name}:  # {cls.title}")
-            for field, default in _defaults(cls).items():
-                click.echo(f"  {field}: {_flow(default)}")
-    click.echo("rows of the paper's table:  # method: NAME, or method: {recipe: NAME, field: value}")
-    for name, data in rows.items():
-        click.echo(f"  {name}: {_flow(_row(data))}")
+            listed[kind][name] = {"title": cls.title, "fields": _defaults(cls)}
+            lines.append(f"{kind} {name}:  # {cls.title}")
+            lines += [f"  {field}: {one_line(default)}" for field, default in _defaults(cls).items()]
+    lines.append("rows of the paper's table:  # method: NAME, or method: {recipe: NAME, field: value}")
+    lines += [f"  {name}: {one_line(_row(data))}" for name, data in rows.items()]
+    write({**listed, "rows": rows}, lines, as_json=as_json)
 
 
 @click.command(cls=Verb)
@@ -211,12 +202,11 @@ def models(plugins: tuple[str, ...], as_json: bool) -> None:
             if stem in row.stems and (row.measure is None or row.measure(stem, size)[1])
         }
         listed[name] = {"summary": row.summary, "paper_name": row.paper_name or name, "features": sizes}
-    if as_json:
-        write_json(listed)
-        return
+    lines = []
     for name, entry in listed.items():
         sizes_text = "; ".join(f"{k}: {' x '.join(map(str, v))}" for k, v in entry["features"].items())
-        click.echo(f"{name:26s} {entry['summary']} [features {sizes_text}]")
+        lines.append(f"{name:26s} {entry['summary']} [features {sizes_text}]")
+    write(listed, lines, as_json=as_json)
 
 
 @click.command(cls=Verb)
@@ -232,12 +222,11 @@ def datasets(plugins: tuple[str, ...], as_json: bool) -> None:
         name: {**{key: getattr(row, key) for key in own}, "options": dict(row.options)}
         for name, row in DATASETS.items()
     }
-    if as_json:
-        write_json(listed)
-        return
+    lines = []
     for name, entry in listed.items():
         options = "".join(f"  {option}: {default}" for option, default in entry["options"].items())
-        click.echo(f"{name:14s} {entry['summary']} [preset {entry['preset']}]{options}")
+        lines.append(f"{name:14s} {entry['summary']} [preset {entry['preset']}]{options}")
+    write(listed, lines, as_json=as_json)
 
 
 def _activate(names: tuple[str, ...]) -> bool:
@@ -279,11 +268,7 @@ def _pasted(name: str) -> str:
 def _defaults(cls: Any) -> dict[str, Any]:
     from icd.config.trial import plain_data
 
-    found = {}
-    for field in fields(cls):
-        value = field.default_factory() if field.default_factory is not MISSING else field.default
-        found[field.name] = plain_data(value)
-    return found
+    return {field.name: plain_data(getattr(cls(), field.name)) for field in fields(cls)}
 
 
 def _row(data: dict[str, Any]) -> dict[str, Any]:
@@ -292,11 +277,3 @@ def _row(data: dict[str, Any]) -> dict[str, Any]:
     shown = ["base_loss", "scales", "ce_weight", "base_weight", "cluster_weight", "warmup_epochs"]
     shown += ["logit_standardization"] if data.get("logit_standardization") else []
     return {key: data[key] for key in shown}
-
-
-def _flow(value: Any) -> str:
-    """Write a value as YAML on one line, to be pasted into a file."""
-    import yaml
-
-    text = yaml.safe_dump(value, default_flow_style=True, width=1000, sort_keys=False)
-    return text.removesuffix("...\n").strip()

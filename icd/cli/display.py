@@ -5,13 +5,11 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Any, TextIO
+from typing import Any, Self, TextIO
 
-from rich.console import Console, Group
+from rich.console import Console
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from rich.table import Table
 from rich.text import Text
 
 from icd.cli.console import stop_requested, stopping_politely
@@ -22,6 +20,7 @@ from icd.search.controller.controller import SweepController
 from icd.search.core.records import TrialRecord, best
 from icd.search.session import Executor
 from icd.search.sweep_status import counts_of
+from icd.text import columns
 from icd.training.loop import EpochMetrics, Execution
 
 _READ_EVERY_S = 1.0
@@ -31,10 +30,26 @@ _SUMMARY_EVERY_S = 60.0
 
 
 class _Shown:
-    """Lines on a stream."""
+    """Lines on a stream; below them stands something that moves, where the stream is a terminal."""
+
+    live: Any = None  # that, while it is shown
 
     def __init__(self, stream: TextIO) -> None:
         self.console = Console(file=stream, highlight=False, soft_wrap=True)
+
+    def __enter__(self) -> Self:
+        if self.console.is_terminal:
+            self.live = self.moving()
+            self.live.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self.live is not None:
+            self.live.stop()
+
+    def moving(self) -> Live | Progress:
+        """Make what moves."""
+        raise NotImplementedError
 
     def announce(self, text: str) -> None:
         """Say what happens next."""
@@ -49,32 +64,26 @@ class LiveDisplay(_Shown):
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
-        self.live: Live | None = None
         self.records: Sequence[TrialRecord] = ()
-        self._told: set[int] | None = None
+        self._told: set[int] = set()
         self._started: dict[int, float] = {}
         self._read_at = self._said_at = time.monotonic()
         self._next_read = 0.0
         self._driver: SweepController | None = None
 
-    def __enter__(self) -> "LiveDisplay":
-        if self.console.is_terminal:
-            self.live = Live(console=self.console, transient=True, auto_refresh=False)
-            self.live.start()
-        return self
+    def moving(self) -> Live:
+        """Make an empty table."""
+        return Live(console=self.console, transient=True, auto_refresh=False)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self.live is not None:
-            self.live.stop()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        super().__exit__(kind)
         if self._driver is not None and kind is None:
             self._read(self._driver)  # what ended since the last look
 
     def watch(self, driver: SweepController, executor: Executor) -> None:
         """Look at the sweep; called several times a second, reads the ledger about once."""
         now = time.monotonic()
-        if self._told is None:  # trials that ended before this driver came are no news
+        if self._driver is None:  # trials that ended before this driver came are no news
             self.records = driver.ledger.records(driver.source.stage)
             self._told = {record.number for record in self.records if record.state != "running"}
         self._driver = driver
@@ -89,9 +98,8 @@ class LiveDisplay(_Shown):
 
     def _read(self, driver: SweepController) -> None:
         self.records = driver.ledger.records(driver.source.stage)
-        told = self._told if self._told is not None else set()
-        ended = [record for record in self.records if record.state != "running" and record.number not in told]
-        told.update(record.number for record in ended)
+        ended = [record for record in self.records if record.state != "running" and record.number not in self._told]
+        self._told.update(record.number for record in ended)
         if (driver.sweep.budget.trials or len(self.records)) <= _MANY_TRIALS:
             for record in ended:
                 self._line(end_line(record, driver.sweep.objectives[0].metric))
@@ -108,23 +116,21 @@ class LiveDisplay(_Shown):
         used = sum(record.counts for record in self.records)
         return f"{used}{budget} trials: {count_text(counts_of(self.records))}{shown}"
 
-    def _table(self, driver: SweepController, executor: Executor) -> Group:
-        table = Table(box=None, pad_edge=False)
-        for name in ("trial", "epoch", driver.sweep.objectives[0].metric, "seconds", "configuration"):
-            table.add_column(name, justify="left" if name == "configuration" else "right", no_wrap=True)
-        steps = executor.progress()
+    def _table(self, driver: SweepController, executor: Executor) -> Text:
+        rows, steps = list[list[object]](), executor.progress()
         by_number = {record.number: record for record in self.records}
         for number, running in sorted(driver.running.items()):
             last = steps.get(number)
             # Where it is not at the next epoch, what was heard is of one that ended.
             fresh = last is not None and last.steps and last.epoch == running.epoch + 1
             part = f"+{last.step / last.steps:.0%}" if last is not None and fresh else ""
-            value = "-" if running.value is None else f"{running.value:.4g}"
             seconds = f"{time.monotonic() - self._started.get(number, time.monotonic()):.0f}"
             record = by_number.get(number)
             text = configuration(record, widest=60) if record else ""
-            table.add_row(str(number), f"{running.epoch}{part}/{running.epochs}", value, seconds, Text(text))
-        return Group(Text(self._summary(driver), no_wrap=True), table)
+            rows.append([number, f"{running.epoch}{part}/{running.epochs}", running.value, seconds, text])
+        headers = ["trial", "epoch", driver.sweep.objectives[0].metric, "seconds", "configuration"]
+        lines = columns(headers, rows, left=["configuration"])
+        return Text("\n".join([self._summary(driver), *lines]), no_wrap=True)
 
 
 def end_line(record: TrialRecord, metric: str) -> str:
@@ -143,29 +149,20 @@ def end_line(record: TrialRecord, metric: str) -> str:
 class Display(_Shown):
     """Shows announcements, steps and epochs on a stream."""
 
-    bar: Progress | None = None
     task: TaskID | None = None
 
-    def __enter__(self) -> "Display":
-        if self.console.is_terminal:
-            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
-            self.bar = Progress(*columns, TimeRemainingColumn(), console=self.console, transient=True)
-            self.bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self.bar is not None:
-            self.bar.stop()
+    def moving(self) -> Progress:
+        """Make a bar."""
+        parts = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
+        return Progress(*parts, TimeRemainingColumn(), console=self.console, transient=True)
 
     def progress(self, epoch: int, step: int, steps: int) -> None:
         """Move the bar."""
-        if self.bar is None:
+        if self.live is None:
             return
         if self.task is None:
-            self.task = self.bar.add_task("")
-        self.bar.update(self.task, description=f"epoch {epoch}", completed=step, total=steps)
+            self.task = self.live.add_task("")
+        self.live.update(self.task, description=f"epoch {epoch}", completed=step, total=steps)
 
     def report(self, metrics: EpochMetrics) -> None:
         """Say how an epoch went."""

@@ -14,7 +14,6 @@ from icd.text import cell_text, columns
 if TYPE_CHECKING:
     from icd.results.pruning import PruningAudit
     from icd.search.core.concordance import RungConcordance
-    from icd.search.core.dead_terms import DeadKind
     from icd.search.core.records import TrialRecord
     from icd.search.sweep_status import SweepStatus
 
@@ -23,18 +22,16 @@ _TOP = 5
 _WIDEST = 110
 
 
-def write_json(value: object) -> None:
-    """Print a value for programs."""
-    click.echo(json.dumps(value, indent=1, default=_plain))
+def write(told: object, lines: Sequence[str], *, as_json: bool) -> None:
+    """Print a value for programs, or the lines that say the same to people."""
+    if as_json:
+        click.echo(json.dumps(told, indent=1, default=_plain))
+    elif lines:
+        click.echo("\n".join(lines))
 
 
 def _plain(item: object) -> object:
     return asdict(item) if is_dataclass(item) and not isinstance(item, type) else str(item)
-
-
-def write_lines(lines: Sequence[str]) -> None:
-    """Print lines for people."""
-    click.echo("\n".join(lines))
 
 
 def configuration(record: "TrialRecord", *, known: Sequence[str] = (), widest: int = _WIDEST) -> str:
@@ -50,29 +47,24 @@ def params_text(params: Mapping[str, Any], known: Sequence[str] = ()) -> str:
     return "  ".join(f"{short[name]}={cell_text(value)}" for name, value in params.items())
 
 
-def names_of(records: "Sequence[TrialRecord]") -> list[str]:
-    """Name the parameters that any of some trials has."""
-    return list(dict.fromkeys(name for record in records for name in record.params))
+def trial_lines(records: "Sequence[TrialRecord]", metrics: Sequence[str], *, whole: bool = False) -> list[str]:
+    """Write trials as a table; ``whole`` with the state of each, its last value and the reason of its end."""
+    from icd.search.sweep_status import pairs_of, trial_row
 
-
-def trial_lines(records: "Sequence[TrialRecord]", metrics: Sequence[str]) -> list[str]:
-    """Write complete trials as a table."""
-    more, known, rows = ranked_headers(records), names_of(records), list[list[object]]()
+    pairs, rows = pairs_of(records), list[list[object]]()
+    known = list(dict.fromkeys(name for record in records for name in record.params))
     for record in records:
-        found = [record.number, *record.values, *ranked_cells(record, more), max(record.curve, default=0)]
-        rows.append([*found, record.attributes.get("seconds"), configuration(record, known=known)])
-    return columns(["trial", *metrics, *more, "epochs", "seconds", "configuration"], rows, left=["configuration"])
-
-
-def ranked_headers(records: "Sequence[TrialRecord]") -> list[str]:
-    """Name the columns that a sweep over several pairs has besides: the rank, and each pair."""
-    pairs = list(dict.fromkeys(name for record in records for name in record.members))
-    return ["rank", *pairs] if pairs else []
-
-
-def ranked_cells(record: "TrialRecord", headers: Sequence[str]) -> list[object]:
-    """Give a trial's cells under these."""
-    return [record.rank, *(record.members.get(pair) for pair in headers[1:])] if headers else []
+        row = trial_row(record, metrics)
+        values = [row["values"].get(metric) for metric in metrics]
+        ranked = [record.rank, *map(record.members.get, pairs)] if pairs else []
+        end = [row["epochs"], row["seconds"], configuration(record, known=known)]
+        if whole:
+            rows.append([record.number, record.state, *values, *ranked, row["last"], *end, record.reason])
+        else:
+            rows.append([record.number, *values, *ranked, *end])
+    named = [*metrics, *(["rank", *pairs] if pairs else [])]
+    headers = ["trial", *(["state", *named, "last"] if whole else named), "epochs", "seconds", "configuration"]
+    return columns([*headers, "reason"] if whole else headers, rows, left=["state", "configuration", "reason"])
 
 
 def status_lines(status: "SweepStatus", records: "Sequence[TrialRecord]") -> list[str]:
@@ -181,8 +173,3 @@ def concordance_text(rung: "RungConcordance") -> str:
     if rung.concordance is None:
         return f"epoch {rung.epoch}: no pair of trials to judge it by"
     return f"epoch {rung.epoch} orders {rung.concordance:.0%} of {rung.pairs} pairs of trials as the last one does"
-
-
-def dead_lines(kinds: "Sequence[DeadKind]") -> list[str]:
-    """Write which terms of the loss do nothing, one line for each."""
-    return ["", "terms that do nothing:", *(f"  {kind.sentence}" for kind in kinds)] if kinds else []

@@ -1,4 +1,4 @@
-"""``icd status | trials | show | logs | rm``: looks at sweeps that are there, and takes them away."""
+"""``icd status | trials | show | logs | try | rm``: looks at sweeps that are there, adds a trial, takes them away."""
 
 import csv
 import sys
@@ -10,29 +10,24 @@ import click
 
 from icd.cli.format import (
     audit_lines,
-    configuration,
     count_text,
-    dead_lines,
-    names_of,
-    ranked_cells,
-    ranked_headers,
     state_text,
     status_lines,
+    trial_lines,
     trial_text,
-    write_json,
-    write_lines,
+    write,
 )
-from icd.cli.options import JSON, NAME, ROOT, SUBMIT, Verb
+from icd.cli.options import JSON, NAME, ROOT, SUBMIT, Verb, waits
 from icd.errors import StateError
-from icd.text import columns
+from icd.text import cell_text, columns
 
 if TYPE_CHECKING:
+    from icd.search.asking import TryResult
     from icd.search.core.records import State, TrialRecord
     from icd.search.study.ledger import Ledger
     from icd.search.sweep_status import SweepStatus
 
 _STATES = ("running", "complete", "pruned", "failed", "duplicate", "retried")
-_TRIAL = click.argument("trial", type=click.IntRange(min=0))
 
 
 @click.command(cls=Verb)
@@ -56,14 +51,14 @@ def status(name: str | None, as_json: bool, root: Path) -> None:
     records = ledger.records() if ledger else []
     audit = audit_sweep(plain_sweep(ledger), records) if ledger else None
     dead, confirmed = dead_kinds(records), _confirmed(ledger) if ledger else None
-    if as_json:
-        front = [record.number for record in pareto_front(records, found.directions)]
-        told = {"pruning": audit, "front": front, "confirmed": confirmed}
-        write_json({**found.to_data(), **told, "dead_terms": [kind._asdict() for kind in dead]})
-        return
-    write_lines(status_lines(found, records) + (audit_lines(audit) if audit else []) + dead_lines(dead))
+    front = [record.number for record in pareto_front(records, found.directions)]
+    told = {"pruning": audit, "front": front, "confirmed": confirmed}
+    lines = status_lines(found, records) + (audit_lines(audit) if audit else [])
+    lines += ["", "terms that do nothing:", *(f"  {kind.sentence}" for kind in dead)] if dead else []
     if confirmed:
-        click.echo(f"\nconfirmed: {confirmed} ('{pasted(root, 'confirm', found.name, '--dry-run')}' has the numbers)")
+        more = f"'{pasted(root, 'confirm', found.name, '--dry-run')}' has the numbers"
+        lines += ["", f"confirmed: {confirmed} ({more})"]
+    write({**found.to_data(), **told, "dead_terms": [kind._asdict() for kind in dead]}, lines, as_json=as_json)
 
 
 def _confirmed(ledger: "Ledger") -> str | None:
@@ -100,10 +95,6 @@ def trials(name: str, as_json: bool, as_csv: bool, states: "tuple[State, ...]", 
     metrics = [item["metric"] for item in objectives]
     maximize = objectives[0]["direction"] == "maximize"
     records = chosen(ledger.records(), states=states, top=top, maximize=maximize)
-    if as_json:
-        curves = [{str(epoch): value for epoch, value in record.curve.items()} for record in records]
-        write_json([{**trial_row(r, metrics), "curve": curve} for r, curve in zip(records, curves, strict=True)])
-        return
     if as_csv:
         rows = flat_rows(records, metrics)
         header = list(rows[0]) if rows else ["number", "state", *metrics]
@@ -111,44 +102,32 @@ def trials(name: str, as_json: bool, as_csv: bool, states: "tuple[State, ...]", 
         writer.writeheader()
         writer.writerows(rows)
         return
-    more = ranked_headers(records)
-    headers = ["trial", "state", *metrics, *more, "last", "epochs", "seconds", "configuration", "reason"]
-    table, known = [], names_of(records)
-    for record in records:
-        row = trial_row(record, metrics)
-        values = [row["values"].get(metric) for metric in metrics]
-        start = [record.number, record.state, *values, *ranked_cells(record, more)]
-        tried = configuration(record, known=known)
-        table.append([*start, row["last"], row["epochs"], row["seconds"], tried, record.reason])
     dead = [f"trial {record.number}: {term.sentence}" for record in records for term in noted_terms(record)]
-    lines = columns(headers, table, left=["state", "configuration", "reason"])
-    write_lines([*lines, *([""] if dead else []), *dead])
+    lines = [*trial_lines(records, metrics, whole=True), *([""] if dead else []), *dead]
+    write([{**trial_row(item, metrics), "curve": dict(item.curve)} for item in records], lines, as_json=as_json)
 
 
 def _all(found: "list[SweepStatus]", root: Path, *, as_json: bool) -> None:
-    if as_json:
-        write_json([item.to_data() for item in found])
-        return
-    if not found:
-        click.echo(f"no sweeps in {root}")
-        return
     rows = []
     for item in found:
         best = f"{item.best.values[0]:.4g} {item.metrics[0]} (trial {item.best.number})" if item.best else None
         counts = count_text(item.counts, driven=item.driver is not None)
         rows.append([item.name, item.state, counts, best, state_text(item).partition(";")[0]])
     headers = ["sweep", "state", "trials", "best", "how"]
-    write_lines(columns(headers, rows, left=headers))
+    lines = columns(headers, rows, left=headers) if rows else [f"no sweeps in {root}"]
+    write([item.to_data() for item in found], lines, as_json=as_json)
 
 
 @click.command(cls=Verb)
 @NAME
-@_TRIAL
+@click.argument("trial", type=click.IntRange(min=0))
 @JSON
 @ROOT
 @SUBMIT
 def show(name: str, trial: int, as_json: bool, root: Path) -> None:
     """Show trial TRIAL of sweep NAME whole: what it tried, its curve, how it ended, and its configuration."""
+    import yaml
+
     from icd.search.core.attempts import trial_folder
     from icd.search.study.sweep_index import find, sweep_folder
     from icd.search.sweep_status import plain_sweep, trial_row
@@ -158,15 +137,9 @@ def show(name: str, trial: int, as_json: bool, root: Path) -> None:
     row = trial_row(record, [item["metric"] for item in plain_sweep(ledger)["objectives"]])
     file = folder / "config.yaml"
     text = file.read_text(encoding="utf-8") if file.exists() else ""
-    if as_json:
-        import yaml
-
-        more = {"curve": dict(record.curve), "attributes": dict(record.attributes), "folder": str(folder)}
-        write_json({**row, **more, "config": yaml.safe_load(text) if text else None})
-        return
-    write_lines(trial_text(row, record, folder))
-    if text:
-        click.echo(f"\n{text.rstrip()}")
+    more = {"curve": dict(record.curve), "attributes": dict(record.attributes), "folder": str(folder)}
+    lines = [*trial_text(row, record, folder), *(["", text.rstrip()] if text else [])]
+    write({**row, **more, "config": yaml.safe_load(text)}, lines, as_json=as_json)
 
 
 def _record(ledger: "Ledger", number: int) -> "TrialRecord":
@@ -213,6 +186,61 @@ def _names(line: str, trial: int) -> bool:
     """Whether a line of a log is about a trial: by its number, or by its folder."""
     words = line.replace("/", " ").replace(":", " ").replace(",", " ").split()
     return f"{trial:04d}" in words or any(pair == ("trial", str(trial)) for pair in pairwise(words))
+
+
+@click.command("try", cls=Verb)
+@NAME
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    required=True,
+    metavar="A.B=VALUE",
+    help="Set one value of the trial, inside the sweep's ranges or not.  [repeatable]",
+)
+@click.option(
+    "--from",
+    "base",
+    type=click.IntRange(min=0),
+    metavar="TRIAL",
+    help="Take what is not set from this trial.  [default: the best one]",
+)
+@click.option("--label", default="", help="Call it so in tables.  [default: what is set]")
+@waits(10.0, "Wait at most so many seconds for the sweep's driver to take it.")
+@JSON
+@ROOT
+@SUBMIT
+def try_trial(
+    name: str, overrides: tuple[str, ...], base: int | None, label: str, seconds: float, as_json: bool, root: Path
+) -> None:
+    """Add one trial to the search of sweep NAME.
+
+    As in: icd try NAME --set method.cluster_weight=8
+
+    A driver at work takes it within seconds; without one it waits for 'icd resume NAME'. It counts as one of
+    search.budget.trials. A configuration that a trial has already is not trained again.
+    """
+    from icd import search
+    from icd.search.study.sweep_index import pasted
+
+    found = search.try_trial(name, overrides, base=base, label=label, wait_s=seconds, root=root)
+    write(found, _asked(found, pasted(root, "resume", name)), as_json=as_json)
+
+
+def _asked(found: "TryResult", resume: str) -> list[str]:
+    values = "".join(f", {metric} {cell_text(value)}" for metric, value in found.values.items())
+    trial = f"trial {found.trial}: {found.state}{values}"
+    if found.request is None and found.trial is not None:
+        return [f"{trial}; it has the same configuration, so nothing was added"]
+    if found.trial is None:
+        how = f"its driver ({found.driver}) has not taken it yet" if found.driver else f"'{resume}' runs it"
+        lines = [f"queued as {found.request}; {how}"]
+    else:
+        lines = [f"{trial} ({found.label})"]
+    lines.append(f"what is not set is that of trial {found.base}")
+    if not found.searched:
+        lines.append("it lies outside the ranges of the sweep, so the sampler does not learn from it")
+    return lines
 
 
 @click.command(cls=Verb)

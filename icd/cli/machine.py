@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import click
 
 from icd.cli.console import handled
-from icd.cli.format import write_json, write_lines
+from icd.cli.format import write
 from icd.cli.options import DATA_ROOT, JSON, NAME, ROOT, Verb
 from icd.errors import ConfigError, Problem, SetupError, StateError
 from icd.text import columns
@@ -59,10 +59,8 @@ def doctor(as_json: bool, root: Path, cluster: bool, address: str, data_root: Pa
 
         findings = check_machine(root)
         lines = [f"{_SIGNS[item.level]:4s} {item.check:13s} {_told(item)}" for item in findings]
-    if as_json:
-        write_json({"ok": worst(findings) != "fail", "findings": [finding._asdict() for finding in findings]})
-    else:
-        write_lines(lines)
+    told = {"ok": worst(findings) != "fail", "findings": [finding._asdict() for finding in findings]}
+    write(told, lines, as_json=as_json)
     failed = [f"{item.check} ({item.where})" if cluster else item.check for item in findings if item.level == "fail"]
     if failed:
         raise SetupError(f"needs attention: {', '.join(dict.fromkeys(failed))}")
@@ -79,13 +77,9 @@ def cluster_lines(address: str, findings: "Sequence[Finding]") -> list[str]:
         "",
         *columns(["", *checks], rows, left=["", *checks]),
     ]
-    problems = [finding for finding in findings if finding.level != "pass"]
-    lines += [""] if problems else ["", "nothing needs doing"]
-    for level in ("fail", "warn"):
-        for finding in problems:
-            if finding.level == level:
-                lines.append(f"{_SIGNS[level]:4s}  {finding.check}  {finding.where}: {_told(finding)}")
-    return lines
+    problems = [finding for level in ("fail", "warn") for finding in findings if finding.level == level]
+    told = [f"{_SIGNS[item.level]:4s}  {item.check}  {item.where}: {_told(item)}" for item in problems]
+    return [*lines, "", *(told or ["nothing needs doing"])]
 
 
 def _told(finding: "Finding") -> str:
@@ -117,12 +111,11 @@ def check_plugin(
 
     where = {"data_root": data_root, "data_path": data_path, "image_size": image_size}
     found = testing.check_plugin(resolve(file, Path.cwd()), **where)  # type: ignore[arg-type]
-    if as_json:
-        write_json([item._asdict() for item in found])
-    else:
-        for item in found:
-            verdict = f"{len(item.failed)} of its checks fail" if item.failed else item.skipped or "passes"
-            click.echo(f"{item.what} {item.name}: {verdict}")
+    lines = []
+    for item in found:
+        verdict = f"{len(item.failed)} of its checks fail" if item.failed else item.skipped or "passes"
+        lines.append(f"{item.what} {item.name}: {verdict}")
+    write([item._asdict() for item in found], lines, as_json=as_json)
     failed = [(item, line) for item in found for line in item.failed]
     if failed:
         raise ConfigError(

@@ -29,7 +29,7 @@ SECTIONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "plan": ("sweep", "Say what a sweep would try and take, before it starts."),
         "sweep": ("sweep", "Run a sweep from its file, or go on with it."),
         "resume": ("sweep", "Go on with a sweep by its name."),
-        "try": ("try_trial", "Add a trial of your own to a sweep, running or not."),
+        "try": ("look", "Add a trial of your own to a sweep, running or not."),
         "status": ("look", "Say how sweeps stand."),
         "trials": ("look", "List the trials of a sweep."),
         "show": ("look", "Show one trial of a sweep with everything that is known of it."),
@@ -98,7 +98,7 @@ class _Lazy(Verbs):
 @DEBUG
 @JSON
 @ROOT
-def icd(debug: bool, quiet: bool, as_json: bool, root: Path | None) -> None:
+def icd(as_json: bool, root: Path | None) -> None:
     """Search the hyperparameters of knowledge distillation, implicit Clustering Distillation first of all.
 
     The options below may stand before or after the verb.
@@ -107,7 +107,6 @@ def icd(debug: bool, quiet: bool, as_json: bool, root: Path | None) -> None:
     many trials of a sweep, failed; 5 state conflict, or results are missing; 6 integrity; 70 bug; 130/143 interrupted,
     resumable.
     """
-    start_logging(debug=debug, quiet=quiet)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -128,6 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(words: list[str]) -> int:
     try:
+        start_logging()
         _check_names(words)
         code = icd.main(words, prog_name="icd", standalone_mode=False)
         return code if isinstance(code, int) else 0
@@ -144,19 +144,25 @@ def _run(words: list[str]) -> int:
     except KeyboardInterrupt:
         _say("INTERRUPTED", "stopped before training began; nothing to resume")
         return 130
-    except IcdError as error:
+    except Exception as error:
         if "--debug" in words:
             sys.stderr.write(hide(traceback.format_exc()))
-        for line in map(str, error.problems) if isinstance(error, ConfigError) else [str(error)]:
-            _say(error.code, line)
-        return 128 + STOPPED_BY[0] if error.code == "INTERRUPTED" and STOPPED_BY else error.exit_code
-    except UnicodeEncodeError as error:
-        if not any("\udc80" <= letter <= "\udcff" for letter in str(error.object)):
-            return _bug(error, debug="--debug" in words)
-        _say(SetupError.code, str(_not_utf8(str(error.object))))  # the name of a file that was found
-        return SetupError.exit_code
-    except Exception as error:
-        return _of_a_plugin(error, debug="--debug" in words) or _bug(error, debug="--debug" in words)
+        if (known := _known(error)) is None:
+            return 70 if "--debug" in words else _bug(error)
+        for line in map(str, known.problems) if isinstance(known, ConfigError) else [str(known)]:
+            _say(known.code, line)
+        return 128 + STOPPED_BY[0] if known.code == "INTERRUPTED" and STOPPED_BY else known.exit_code
+
+
+def _known(error: Exception) -> IcdError | None:
+    """Give the error that a person can do something about; None for a bug."""
+    if isinstance(error, IcdError):
+        return error
+    if isinstance(error, UnicodeEncodeError) and any("\udc80" <= letter <= "\udcff" for letter in error.object):
+        return _not_utf8(error.object)  # the name of a file that was found
+    plugins = sys.modules.get("icd.plugins")  # where nobody has imported it, there is no plugin
+    told = plugins.fault(error) if plugins is not None else ""
+    return ConfigError(told) if told else None
 
 
 def _check_names(words: Sequence[str]) -> None:
@@ -179,21 +185,7 @@ def _not_utf8(name: str) -> SetupError:
     )
 
 
-def _of_a_plugin(error: Exception, *, debug: bool) -> int:
-    """Say which line of a plugin raised an exception; 0 where none did."""
-    plugins = sys.modules.get("icd.plugins")  # where nobody has imported it, there is no plugin
-    told = plugins.fault(error) if plugins is not None else ""
-    if told and debug:
-        sys.stderr.write(hide(traceback.format_exc()))
-    if told:
-        _say(ConfigError.code, told)
-    return ConfigError.exit_code if told else 0
-
-
-def _bug(error: Exception, *, debug: bool) -> int:
-    if debug:
-        sys.stderr.write(hide(traceback.format_exc()))
-        return 70
+def _bug(error: Exception) -> int:
     try:
         with tempfile.NamedTemporaryFile("w", prefix="icd-traceback-", suffix=".txt", delete=False) as file:
             file.write(hide(traceback.format_exc()))

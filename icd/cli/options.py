@@ -27,12 +27,9 @@ logger = logging.getLogger(__name__)
 
 F = TypeVar("F", bound=Callable[..., Any])
 CACHE_GB = 64.0  # as icd.teacher.cache.BUDGET_GB, which would bring torch along
-_DEBUG_WORDS = "Show tracebacks and debug messages."
-_QUIET_WORDS = "Show warnings and errors only."
-_ROOT_WORDS = "Folder of results, or s3://BUCKET/PREFIX.  [default: runs]"
 
 
-def start_logging(*, debug: bool, quiet: bool) -> None:
+def start_logging(*, debug: bool = False, quiet: bool = False) -> None:
     """Send the messages of icd to stderr, without secrets."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(HidingFormatter("icd: %(message)s"))
@@ -50,7 +47,7 @@ def _before_too(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
 
 
 def _loudness(ctx: click.Context, param: click.Parameter, value: bool) -> None:
-    if value and ctx.find_root() is not ctx:
+    if value:
         start_logging(debug=param.name == "debug", quiet=param.name == "quiet")
 
 
@@ -60,11 +57,18 @@ def _root(ctx: click.Context, param: click.Parameter, value: Path | None) -> Pat
     return local_root("runs") if found is None and ctx.find_root() is not ctx else found
 
 
-DEBUG = click.option("--debug", is_flag=True, help=_DEBUG_WORDS)
-QUIET = click.option("-q", "--quiet", is_flag=True, help=_QUIET_WORDS)
+_LOUDNESS: dict[str, Any] = {"is_flag": True, "expose_value": False, "callback": _loudness}
+QUIET = click.option("-q", "--quiet", help="Show warnings and errors only.", **_LOUDNESS)
+DEBUG = click.option("--debug", help="Show tracebacks and debug messages.", **_LOUDNESS)
 JSON = click.option("--json", "as_json", is_flag=True, callback=_before_too, help="Print the result as JSON.")
 ROOT = click.option(
-    "--root", type=local_root, metavar="PATH", envvar="ICD_ROOT", show_envvar=True, callback=_root, help=_ROOT_WORDS
+    "--root",
+    type=local_root,
+    metavar="PATH",
+    envvar="ICD_ROOT",
+    show_envvar=True,
+    callback=_root,
+    help="Folder of results, or s3://BUCKET/PREFIX.  [default: runs]",
 )
 NAME = click.argument("name")
 FILE = click.argument("file", type=click.Path(path_type=Path))
@@ -84,6 +88,12 @@ DRY_RUN = click.option(
     "--dry-run", is_flag=True, help="Print what is known so far, or what would be run first, and run nothing."
 )
 SEEDS = click.option("--seeds", type=click.IntRange(2, 100), help="Run at most so many fresh seeds.  [default: 5]")
+
+
+def waits(seconds: float, words: str) -> Callable[[F], F]:
+    """Make ``--wait``, which takes so many seconds unless it says another number."""
+    least_0 = click.FloatRange(min=0)
+    return click.option("--wait", "seconds", type=least_0, default=seconds, show_default=True, help=words)
 
 
 def together(*options: Callable[[F], F]) -> Callable[[F], F]:
@@ -144,8 +154,7 @@ DRIVER = together(
         default="local",
         show_default=True,
         callback=lambda ctx, param, value: _address(ctx, param, value),
-        help="Use this Ray cluster: local starts one here, auto or HOST:PORT joins the one that this machine is part "
-        "of.",
+        help="Use this Ray cluster: local starts one here, auto or HOST:PORT joins the one of this machine.",
     ),
     ENGINE,
 )
@@ -179,9 +188,7 @@ class Verb(click.Command):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        common: dict[str, Any] = {"is_flag": True, "expose_value": False, "callback": _loudness}
-        self.params.append(click.Option(["-q", "--quiet"], help=_QUIET_WORDS, **common))
-        self.params.append(click.Option(["--debug"], help=_DEBUG_WORDS, **common))
+        DEBUG(QUIET(self))
 
     def invoke(self, ctx: click.Context) -> Any:
         names = {parameter.name for parameter in self.params}

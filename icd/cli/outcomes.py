@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from icd.cli.format import write_json, write_lines
+from icd.cli.format import write
 from icd.cli.options import DATA_ROOT, JSON, NAME, OUTPUT, ROOT, SUBMIT, Verb
 from icd.text import columns
 
@@ -37,16 +37,13 @@ def compare(names: tuple[str, ...], pairs: bool, as_json: bool, root: Path) -> N
     from icd.results.compare import compare as compare_sweeps
 
     found = compare_sweeps(root, names)
-    if as_json:
-        write_json(found)
-        return
-    for words in found["warnings"]:
-        click.echo(f"not comparable: {words}")
+    lines = [f"not comparable: {words}" for words in found["warnings"]]
     for title, rows in (("found", found["figures"]), ("differs", found["differences"])):
         if rows:
             headers = [title, *names]
             cells = [[_cut(cell or "-") for cell in (row, *values.values())] for row, values in rows.items()]
-            write_lines(["", *columns(headers, cells, left=headers)])
+            lines += ["", *columns(headers, cells, left=headers)]
+    write(found, lines, as_json=as_json)
 
 
 def _cut(text: str) -> str:
@@ -57,17 +54,12 @@ def _pairs(root: Path, name: str, others: tuple[str, ...], *, as_json: bool) -> 
     from icd.results.compare import specialists
 
     found = specialists(root, name, others)
-    if as_json:
-        write_json(found)
-        return
     better = "more is better" if found["direction"] == "maximize" else "less is better"
-    click.echo(
-        f"{found['metric']} ({better}) of trial {found['trial']} of {name}, the best of {found['trials']} by rank"
-    )
+    first = f"{found['metric']} ({better}) of trial {found['trial']} of {name}, the best of {found['trials']} by rank"
+    last = "one seed each, chosen and measured on the same validation images: a difference is no proof"
     headers = ["pair", "generalist", "specialist", "difference", "sweep", "trial", "trials"]
     rows = [[row[header] for header in headers] for row in found["rows"]]
-    write_lines(columns(headers, rows, left=["pair", "sweep"]))
-    click.echo("one seed each, chosen and measured on the same validation images: a difference is no proof")
+    write(found, [first, *columns(headers, rows, left=["pair", "sweep"]), last], as_json=as_json)
 
 
 @click.command(cls=Verb)
@@ -87,10 +79,7 @@ def report(name: str, output: Path | None, as_json: bool, root: Path) -> None:
 
     target = output or sweep_folder(root, name) / REPORT_NAME
     write_report(root, name, target)
-    if as_json:
-        write_json({"name": name, "path": str(target)})
-    else:
-        click.echo(str(target))
+    write({"name": name, "path": str(target)}, [str(target)], as_json=as_json)
 
 
 @click.command(cls=Verb)
@@ -133,10 +122,7 @@ def export(
 
     model = True if register == "" else register or False
     made = export_files(name, output, formats=formats or None, register=model, **options)
-    if as_json:
-        write_json(made)
-    else:
-        write_lines(_lines(name, made, options["data_root"]))
+    write(made, _lines(name, made, options["data_root"]), as_json=as_json)
 
 
 def _lines(name: str, made: "Exported", data_root: Path | None) -> list[str]:

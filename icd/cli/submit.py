@@ -85,10 +85,10 @@ def read_file(verb: str, file: Path, params: dict[str, Any]) -> tuple[str, dict[
     import yaml
 
     from icd.config.read_sweep import read_sweep
-    from icd.config.yaml import apply_overrides, read_yaml
+    from icd.config.yaml import read_yaml
 
     changes = [*params["overrides"], *(f"name={name}" for name in [params.get("name")] if name)]
-    document = apply_overrides(read_yaml(file), changes)
+    document = read_yaml(file, changes)
     if verb == "benchmark":
         from icd.results.benchmark import entries
 

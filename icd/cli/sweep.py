@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from icd.cli.format import concordance_text, params_text, status_lines, write_json, write_lines
-from icd.cli.options import DRIVE, FILE, JSON, NAME, RENAME, ROOT, SET, SUBMIT, WHERE, Verb
+from icd.cli.format import concordance_text, params_text, status_lines, write
+from icd.cli.options import DRIVE, FILE, JSON, NAME, RENAME, ROOT, SET, SUBMIT, WHERE, Verb, waits
 from icd.errors import SetupError, TrialsFailedError
 from icd.text import columns, runs_wait
 
@@ -65,11 +65,8 @@ def _run(begin: "Callable[..., SweepResult]", options: dict[str, Any], *, as_jso
     with driving(options) as shown:
         result = begin(report=write_report, **shown)
     status = search.status(result.name, root=root)
-    if as_json:
-        write_json(_told(result, status))
-    else:
-        hints = _where_to_look(result, root, several_pairs=status.ranked is not None)
-        write_lines([*status_lines(status, result.records), "", *hints])
+    hints = _where_to_look(result, root, several_pairs=status.ranked is not None)
+    write(_told(result, status), [*status_lines(status, result.records), "", *hints], as_json=as_json)
     if result.pending:
         logger.warning("%s for MLflow: '%s'", runs_wait(result.pending), pasted(root, "sync", result.name))
     if result.failed_too_often:
@@ -135,14 +132,7 @@ def stop(name: str, now: bool, root: Path) -> None:
 
 @click.command(cls=Verb)
 @NAME
-@click.option(
-    "--wait",
-    "seconds",
-    type=click.FloatRange(min=0),
-    default=60.0,
-    show_default=True,
-    help="Wait at most so many seconds.",
-)
+@waits(60.0, "Wait at most so many seconds.")
 @JSON
 @ROOT
 @SUBMIT
@@ -151,12 +141,10 @@ def sync(name: str, seconds: float, as_json: bool, root: Path) -> None:
     from icd import search
 
     pending = search.sync(name, root=root, deadline_s=seconds, announce=logger.info)
-    if as_json:
-        write_json({"name": name, "pending": pending})
+    lines = [] if pending else [f"MLflow has everything of sweep {name}"]
+    write({"name": name, "pending": pending}, lines, as_json=as_json)
     if pending:
         raise SetupError(f"{pending} runs of sweep {name!r} still wait: MLflow does not take them; try again")
-    if not as_json:
-        click.echo(f"MLflow has everything of sweep {name}")
 
 
 @click.command(cls=Verb)
@@ -196,10 +184,7 @@ def plan(
         if measure:
             shown["announce"]("measuring; a missing teacher is trained and kept first")
         made = search.plan(file, overrides, name=name, measure=measure, curves=curves, **shown)
-    if as_json:
-        write_json(made)
-    else:
-        write_lines(plan_lines(made) + (_rung_lines(made.foresight) if rungs or curves else []))
+    write(made, plan_lines(made) + (_rung_lines(made.foresight) if rungs or curves else []), as_json=as_json)
 
 
 def plan_lines(plan: "Plan") -> list[str]:

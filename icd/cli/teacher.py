@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from icd.cli.format import write_json
+from icd.cli.format import write
 from icd.cli.main import Verbs
 from icd.cli.options import CACHE, DEVICE, FILE, JSON, ROOT, SET, WHERE, Verb, check_writable, places, together
 from icd.errors import CheckpointError, UsageError
@@ -51,7 +51,7 @@ def train_command(as_json: bool, **options: Any) -> None:
         for note in split.notes:
             display.announce(f"note: {note}")
         card = train_teacher(where.teachers, config, split, execution, options["name"], display.announce)
-    _show([card], as_json=as_json)
+    write(asdict(card), [_line(card)], as_json=as_json)
 
 
 @teacher.command("import", cls=Verb)
@@ -69,7 +69,7 @@ def import_command(file: Path, as_json: bool, **options: Any) -> None:
     config, split = read_data(config, where)
     check_writable(where.root)
     card = import_teacher(where.teachers, file, split, config, name=options["name"])
-    _show([card], as_json=as_json)
+    write(asdict(card), [_line(card)], as_json=as_json)
 
 
 @teacher.command("list", cls=Verb)
@@ -78,7 +78,7 @@ def import_command(file: Path, as_json: bool, **options: Any) -> None:
 def list_command(as_json: bool, root: Path) -> None:
     """List the teachers of the store."""
     cards = places({"root": root}).teachers.all()
-    _show(cards, as_json=as_json, several=True)
+    write([asdict(card) for card in cards], [_line(card) for card in cards], as_json=as_json)
     if not cards and not as_json:
         click.echo("no teachers yet; 'icd teacher train' makes one", err=True)
 
@@ -92,16 +92,12 @@ def _recipe(arch: str, data: str, path: str | None, overrides: tuple[str, ...], 
     return read_trial(apply_overrides(document, overrides))
 
 
-def _show(cards: "Sequence[Teacher]", *, as_json: bool, several: bool = False) -> None:
-    if as_json:
-        write_json([asdict(card) for card in cards] if several else asdict(cards[0]))
-        return
-    for card in cards:
-        seen = "" if card.val_unseen else " (may have been trained on)"
-        click.echo(
-            f"{card.digest[:12]}  {card.name}  {card.arch} ({card.stem})  {card.num_classes} classes of {card.data}  "
-            f"val top-1 {card.val_top1:.2f} %{seen}  {card.origin}"
-        )
+def _line(card: "Teacher") -> str:
+    seen = "" if card.val_unseen else " (may have been trained on)"
+    return (
+        f"{card.digest[:12]}  {card.name}  {card.arch} ({card.stem})  {card.num_classes} classes of {card.data}  "
+        f"val top-1 {card.val_top1:.2f} %{seen}  {card.origin}"
+    )
 
 
 @teacher.group("cache", cls=Verbs)
@@ -121,10 +117,10 @@ def build_command(file: Path, overrides: tuple[str, ...], **options: Any) -> Non
     The teacher is trained first if need be. A build that was cut off goes on where it stopped.
     """
     from icd.cli.display import executing
-    from icd.config.yaml import apply_overrides, read_yaml
+    from icd.config.yaml import read_yaml
     from icd.search.teacher_cache import build_caches
 
-    document, where = apply_overrides(read_yaml(file), overrides), places(options)
+    document, where = read_yaml(file, overrides), places(options)
     with document.located(), executing(options, where.root) as (execution, display):
         build_caches(
             document, where, options["teacher_cache"], options["teacher_cache_gb"], execution, display.announce
@@ -145,16 +141,14 @@ def ls_command(as_json: bool, root: Path) -> None:
             disk, spec = sum(512 * file.stat().st_blocks for file in folder.glob("*")), block.spec
             size = {"slots": spec.num_slots, "filled": block.filled(), "bytes": spec.num_bytes, "disk_bytes": disk}
             rows.append({"digest": folder.name, "mode": "stream" if spec.sequence else "full", **asdict(spec), **size})
-    if as_json:
-        write_json(rows)
-        return
-    for row in rows:
-        click.echo(
-            f"{row['digest']}  {row['mode']}  teacher {row['teacher'][:12]}  "
-            f"grid {row['side']}  {row['filled']}/{row['slots']} entries  "
-            f"{row['disk_bytes'] / 1e9:.3g} of {row['bytes'] / 1e9:.3g} GB"
-        )
-    if not rows:
+    lines = [
+        f"{row['digest']}  {row['mode']}  teacher {row['teacher'][:12]}  "
+        f"grid {row['side']}  {row['filled']}/{row['slots']} entries  "
+        f"{row['disk_bytes'] / 1e9:.3g} of {row['bytes'] / 1e9:.3g} GB"
+        for row in rows
+    ]
+    write(rows, lines, as_json=as_json)
+    if not rows and not as_json:
         click.echo("no caches yet; a sweep makes one, or 'icd teacher cache build'", err=True)
 
 

@@ -85,9 +85,11 @@ class Document:
                 return self.origins[path[:end]]
         return self.source, None
 
-    def problem(self, path: KeyPath, rule: str, *, value: object = ABSENT, hint: str = "") -> Problem:
-        """Say what is wrong at a path."""
-        place = self.place(path)
+    def problem(
+        self, path: KeyPath, rule: str, *, key: KeyPath = (), value: object = ABSENT, hint: str = ""
+    ) -> Problem:
+        """Say what is wrong at a path, or with a ``key`` there, whatever its value is."""
+        place = (*self.place(path), *key)
         source, line = self.origin(place)
         told: dict[str, Any] = {} if value is ABSENT else {"value": value, "has_value": True}
         return Problem(rule=rule, source=source, line=line, path=dotted(place), hint=hint, **told)

@@ -1,4 +1,4 @@
-"""What people write by habit of Optuna, Ray Tune, W&B, Determined, Hydra or the first icd, and what it is here.
+"""What people write by habit of Optuna, Ray Tune, W&B, Determined or Hydra, and what it is here.
 
 A hint says ``write PATH: VALUE``; written so, the mistake is gone. The words are in habits.toml.
 """
@@ -12,12 +12,10 @@ from typing import Any, get_origin
 import yaml
 
 from icd.config.document import SWEEP_KEYS, TOP, Document, KeyPath, dotted, is_range
+from icd.config.yaml import parse_yaml
 from icd.errors import Problem, did_you_mean
-from icd.fields import annotations
-from icd.methods import METHODS
 
 _LONGEST = 240  # characters of a hint; with a long name and a long value the line stays below 400
-_OLD = ("space", "generalist", "protocol")
 _WORDS = tomllib.loads(Path(__file__).with_name("habits.toml").read_text("utf-8"))
 _PLACES = {word: place for place, words in _WORDS["places"].items() for word in words.split()}
 _RANGES: Mapping[str, list[str]] = {part: words.split() for part, words in _WORDS["ranges"].items()}
@@ -47,8 +45,12 @@ def _moved(place: str, path: KeyPath, allowed: Sequence[str], value: Any) -> str
 
 def write(path: KeyPath, value: Any) -> str:
     """Tell to write a value at a path."""
-    text = yaml.safe_dump(value, default_flow_style=True, width=10_000, sort_keys=False).strip().removesuffix("\n...")
-    return f"write {dotted(path)}: {text}"
+    return f"write {dotted(path)}: {one_line(value)}"
+
+
+def one_line(value: Any) -> str:
+    """Write a value as YAML on one line."""
+    return yaml.safe_dump(value, default_flow_style=True, width=10_000, sort_keys=False).strip().removesuffix("\n...")
 
 
 def about_value(path: KeyPath, value: object, annotation: Any, *, searched: bool = False) -> str:
@@ -74,7 +76,7 @@ def as_range(value: object) -> Any:
     read: Mapping[type, Callable[[Any], Any]] = {str: _from_text, dict: _from_mapping}
     try:
         return read[type(value)](value) if type(value) in read else None
-    except (ArithmeticError, LookupError, TypeError, ValueError):  # their words around other things
+    except (ArithmeticError, LookupError, TypeError, ValueError):  # their words around other things, or no YAML
         return None
 
 
@@ -108,29 +110,17 @@ def _from_text(text: str) -> Any:
     if call is None:
         return None
     kind, inner = call[1].lower(), call[2]
-    try:
-        arguments = yaml.safe_load(f"[{inner.replace('=', ': ')}]")
-    except yaml.YAMLError:
-        return None
+    arguments = parse_yaml(f"[{inner.replace('=', ': ')}]", text).data
     named = {name: item for part in arguments if isinstance(part, dict) for name, item in part.items()}
-    plain = [_number(part) for part in arguments if not isinstance(part, dict)]
+    plain = [part for part in arguments if not isinstance(part, dict)]
     plain = plain[1:] if kind.startswith("suggest") and plain and isinstance(plain[0], str) else plain
     if kind.removeprefix("suggest_") in ("choice", "grid_search", "categorical"):
         return {"choices": plain[0] if len(plain) == 1 and isinstance(plain[0], list) else plain}
     if "uniform" in kind or "rand" in kind or kind.removeprefix("suggest_") in ("interval", "range", "float", "int"):
-        low, high = [*plain, *(_number(named[key]) for key in ("low", "high", "lower", "upper") if key in named)][:2]
+        low, high = [*plain, *(named[key] for key in ("low", "high", "lower", "upper") if key in named)][:2]
         whole = kind in ("randint", "lograndint", "range")  # their upper end is left out
         return _interval(low, high - 1 if whole else high, "log" if named.get("log") is True else kind, plain[2:3])
     return None
-
-
-def _number(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    try:
-        return float(value)  # PyYAML's own 1e-4 is a word
-    except ValueError:
-        return value
 
 
 def one_value(found: Any) -> Any:
@@ -148,36 +138,17 @@ def one_value(found: Any) -> Any:
 
 
 def about_file(document: Document, kind: str) -> Problem | None:
-    """Say in one sentence that a file is of an older icd, or a sweep's where a trial's is asked for, or the reverse."""
+    """Say in one sentence that a file is a sweep's where a trial's is asked for, or the reverse."""
     data = document.data
-    old = [key for key in _OLD if key in data]
-    if old:
-        rule = (
-            "is of an older icd: protocol is training, row is recipe, views is augmentation, ranges stand where values "
-            "stand, and how to search stands under search"
-        )
-        return document.problem((old[0],), rule, hint="docs/how-to/sweep.md shows how such a file reads today")
     if kind == "trial" and (own := [key for key in SWEEP_KEYS if key in data]):
         rule = "is a key of a sweep's file, and this must be a trial's"
         return document.problem((own[0],), rule, hint="use 'icd sweep'")
     if kind == "sweep" and not is_sweep(data) and any(key in data for key in TOP):
-        rule = "must be a sweep's file, but has no name, no search and no range, as a trial's has"
+        rule = "must be a sweep's file, but has neither a name nor search, as a trial's has"
         return document.problem((), rule, hint="use 'icd train'")
     return None
 
 
 def is_sweep(data: Any) -> bool:
-    """Whether a file's data is meant as a sweep's: it has a key that no trial has, or a range."""
-    return isinstance(data, dict) and (any(key in data for key in (*SWEEP_KEYS, *_OLD)) or _has_range(data))
-
-
-def _has_range(data: Any) -> bool:
-    if is_range(data):
-        return True
-    inner = data.values() if isinstance(data, dict) else data if isinstance(data, list) else ()
-    return any(map(_has_range, inner))
-
-
-def owners(name: str) -> list[str]:
-    """Name the methods that have a field."""
-    return [method for method, cls in METHODS.items() if name in annotations(cls)]
+    """Whether a file's data is meant as a sweep's: it has a key that no trial has."""
+    return isinstance(data, dict) and any(key in data for key in SWEEP_KEYS)

@@ -42,7 +42,7 @@ _TEXT: Schema = {"type": "string"}
 _NULL: Schema = {"type": "null"}
 _SCALES: Schema = {"type": "array", "items": {"type": "integer", "minimum": 1}, "uniqueItems": True}
 _PUBLISHED = (("pretrained", True), ("weights", "pretrained"))  # what asks for a network's published weights
-_ENTRY = re.compile(r"^(\w+): (.*)$")
+_ENTRY = re.compile(r"^    (\w+): (.*(?:\n     .*)*)", re.MULTILINE)  # of an attribute, more lines deeper in
 
 
 def schema_of(kind: Kind) -> Schema:
@@ -50,7 +50,12 @@ def schema_of(kind: Kind) -> Schema:
     about = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": f"icd: a {kind}'s file"}
     shared = _shared()
     if kind == "trial":
-        return {**about, **_trial(), "$defs": shared}
+        parts = _closed({**_parts(), "fingerprint": {"type": ["object", "null"]}})
+        alone: Schema = {"enum": [name for name, cls in METHODS.items() if not cls.needs_teacher]}
+        untaught = _any(alone, {"type": "object", "properties": {"name": alone}, "required": ["name"]})
+        taught: Schema = {"if": {"properties": {"method": untaught}}, "else": {"required": ["teacher"]}}
+        needs = {"if": {"required": ["extends"]}, "else": {"required": ["student", "method"], **taught}}
+        return {**about, **parts, **needs, "$defs": shared}
     ranges = {number: _range(number) for number in ("integer", "number")}
     return {**about, **_sweep(), "$defs": {**{name: _searched(item) for name, item in shared.items()}, **ranges}}
 
@@ -69,17 +74,8 @@ def text_of(kind: Kind) -> str:
 @cache
 def descriptions(cls: Any) -> Mapping[str, str]:
     """Give what the docstring of a dataclass says of each field."""
-    text = inspect.getdoc(cls) or ""
-    found: dict[str, str] = {}
-    name = ""
-    for line in text.partition("Attributes:\n")[2].splitlines():
-        entry = _ENTRY.match(line.strip()) if line.startswith("    ") and not line.startswith("     ") else None
-        if entry:
-            name = entry[1]
-            found[name] = entry[2]
-        elif name and line.strip():
-            found[name] += f" {line.strip()}"
-    return found
+    text = (inspect.getdoc(cls) or "").partition("Attributes:\n")[2]
+    return {name: " ".join(said.split()) for name, said in _ENTRY.findall(text)}
 
 
 # Kinds of schema
@@ -96,8 +92,9 @@ def _closed(properties: Mapping[str, Schema], required: Iterable[str] = (), **mo
     return {"type": "object", "properties": dict(properties), "additionalProperties": False, **own, **more}
 
 
-def _names(table: Iterable[Any], **more: Any) -> Schema:
-    return {"enum": list(table), **more}
+def _object(cls: Any, **special: Schema) -> Schema:
+    """Take the fields of a dataclass, and those that are described here, by a mapping."""
+    return _closed({**special, **_fields(cls, **special)}, needed(cls), description=_first(cls))
 
 
 def _any(*options: Schema) -> Schema:
@@ -148,46 +145,41 @@ def _shared() -> Schema:
     for name, row in TAGGED.items():
         found |= {cls.__name__: _tagged(cls) for cls in row.table.values()}
         named = (_closed({key: _ref(cls.__name__)}, [key]) for key, cls in row.table.items())
-        found[name] = _any(_names(row.table), *named)
+        found[name] = _any({"enum": [*row.table]}, *named)
     found |= {f"method.{name}": _method(name) for name in METHODS}
-    found["method"] = _any(_names([*PAPER_ROWS, *METHODS]), *(_ref(f"method.{name}") for name in METHODS))
-    training = _closed({"preset": _names(PRESETS), **_fields(TrainingConfig)}, description=_first(TrainingConfig))
-    found["training"] = _any(_names(PRESETS), training, _NULL)
+    found["method"] = _any({"enum": [*PAPER_ROWS, *METHODS]}, *(_ref(f"method.{name}") for name in METHODS))
+    training = {**_object(TrainingConfig, preset={"enum": [*PRESETS]}), "required": []}  # the preset has them all
+    found["training"] = _any({"enum": [*PRESETS]}, training, _NULL)
     return {**found, "student": _network(NetworkConfig), "teacher": _network(TeacherConfig)}
 
 
 def _tagged(cls: Any) -> Schema:
     """Take the fields of a base loss or an augmentation, or nothing where all have defaults."""
-    found = _closed(_fields(cls), needed(cls), description=_first(cls))
-    return found if needed(cls) else _any(_NULL, found)
+    return _object(cls) if needed(cls) else _any(_NULL, _object(cls))
 
 
 def _method(name: str) -> Schema:
     """Take a method's fields; laid over a row of the paper, or over the defaults of the method that is named."""
     cls = METHODS[name]
     rows = [row for row, method in PAPER_ROWS.items() if type(method) is cls]
-    own = {"name": {"const": name}, "recipe": _names(rows, description="A row of the paper."), **_fields(cls)}
+    recipe: Schema = {"enum": rows, "description": "A row of the paper."}
     one: list[Schema] = [{"required": ["name"]}, {"required": ["recipe"]}]
     if cls is CellDistillation:  # is meant where neither is named
         one.append({"not": _any(*one)})
-    return _closed(own, description=cls.title, oneOf=one)
+    return _closed({"name": {"const": name}, "recipe": recipe, **_fields(cls)}, description=cls.title, oneOf=one)
 
 
 def _network(cls: Any) -> Schema:
-    """Take a network by its name, or with more."""
+    """Take a network by its name, any of timm's among them, or with more; not all have published weights."""
+    timm = {**_TEXT, "pattern": "^timm:."}
+    arch = _any({"enum": [*MODELS]}, timm)
+    published = _any({"enum": [name for name, row in MODELS.items() if row.build_pretrained]}, timm)
+    asked = [{"properties": {field: {"const": value}}, "required": [field]} for field, value in _PUBLISHED]
+    more: Schema = {"if": _any(*asked), "then": {"properties": {"arch": published}}}
     stems = sorted({"own", *(stem for row in MODELS.values() for stem in row.stems)})
-    stem = _names(["auto", *stems], default="auto")
-    own = {**_fields(cls, arch=_arch(MODELS), training=_ref("training")), "stem": stem}
-    published = {"properties": {"arch": _arch(name for name, row in MODELS.items() if row.build_pretrained)}}
-    asked = _any(
-        *({"properties": {field: {"const": value}}, "required": [field]} for field, value in _PUBLISHED if field in own)
-    )
-    return _any(_arch(MODELS), _closed(own, ["arch"], description=_first(cls), **{"if": asked, "then": published}))
-
-
-def _arch(names: Iterable[str]) -> Schema:
-    """Take one of some networks, or any of timm's."""
-    return _any(_names(names), {**_TEXT, "pattern": "^timm:."})
+    stem = {"enum": ["auto", *stems], "default": "auto"}
+    taught = {"training": _ref("training")} if "training" in annotations(cls) else {}
+    return _any(arch, {**_object(cls, arch=arch, stem=stem, **taught), "required": ["arch"], **more})
 
 
 def _data() -> Schema:
@@ -198,7 +190,7 @@ def _data() -> Schema:
         own |= {key: {**own[key], "default": default} for key, default in row.options.items()}
         own["path"] = {**_TEXT, "minLength": 1} if row.needs_path else own["path"]
         rows.append(_closed(own, ["name", "path"] if row.needs_path else ["name"], description=row.summary))
-    alone = _names(name for name, row in DATASETS.items() if not row.needs_path)
+    alone = {"enum": [name for name, row in DATASETS.items() if not row.needs_path]}
     return {**_any(alone, *rows), "description": "Which images.", "default": "digits100"}
 
 
@@ -218,14 +210,6 @@ def _parts() -> dict[str, Schema]:
         **{name: {"description": told[name], **part} for name, part in parts.items()},
         "extends": {**_TEXT, "description": "A file that this one is laid over."},
     }
-
-
-def _trial() -> Schema:
-    alone = [name for name, cls in METHODS.items() if not cls.needs_teacher]
-    untaught = _any(_names(alone), {"type": "object", "properties": {"name": _names(alone)}, "required": ["name"]})
-    taught = {"if": {"properties": {"method": untaught}}, "else": {"required": ["teacher"]}}
-    parts = _closed({**_parts(), "fingerprint": {"type": ["object", "null"]}})
-    return {**parts, "if": {"required": ["extends"]}, "else": {"required": ["student", "method"], **taught}}
 
 
 # A sweep
@@ -287,26 +271,26 @@ def _sweep() -> Schema:
 
 
 def _search() -> Schema:
-    objective = _any(_names(METRICS), _closed(_fields(Objective, metric=_names(METRICS))))
+    objective = _any({"enum": [*METRICS]}, _object(Objective, metric={"enum": [*METRICS]}))
     source = _closed({"from": _NAME, "top": _fields(Source)["top"]}, ["from"])
     changes: dict[str, Schema] = {part: {} for part in ("teacher", "student", "method", "training", "seed")}
-    first = _any(_names(PAPER_ROWS), source, _closed({"label": _any(_NAME, _names(PAPER_ROWS)), **changes}, ["label"]))
+    rows: Schema = {"enum": [*PAPER_ROWS]}
+    first = _any(rows, source, _closed({"label": _any(_NAME, rows), **changes}, ["label"]))
     own = {
         "objective": _any(objective, {"type": "array", "items": objective, "minItems": 1}),
         "sampler": _part(SamplerConfig, "name"),
         "pruner": _part(PrunerConfig, "name"),
         "enqueue": _any(source, {"type": "array", "items": first}),
         "budget": _part(Budget),
-        "rank": _names(get_args(RankName), description="Of trials of several pairs."),
+        "rank": {"enum": [*get_args(RankName)], "description": "Of trials of several pairs."},
     }
     return _closed(own, description="How to search.")
 
 
 def _part(cls: Any, name: str = "") -> Schema:
     """Take the fields of a part, all of which have defaults, or its name alone where it has one."""
-    own = _fields(cls)
-    alone = [{"enum": own[name]["enum"]}] if name else []
-    return {**_any(*alone, _closed(own)), "description": _first(cls)}
+    alone = [{"enum": _fields(cls)[name]["enum"]}] if name else []
+    return _any(*alone, _object(cls))
 
 
 if __name__ == "__main__":

@@ -81,7 +81,7 @@ def _short(field: str, option: Any) -> str:
     if option is None or isinstance(option, bool):
         return str(option).lower()
     text = str(whole(option))
-    return f"{field}{text}" if _is_number(text) else text
+    return f"{field}{text}" if text[:1] in "+-.0123456789" else text
 
 
 def _long(label: str, option: Any) -> str:
@@ -97,11 +97,3 @@ def _flat(option: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
         if not hasattr(value, "to_data"):  # a range has no value yet
             rows += _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else [(f"{prefix}{name}", value)]
     return rows
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

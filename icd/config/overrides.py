@@ -104,10 +104,6 @@ def _reaches(node: Any, names: KeyPath) -> bool:
 
 def _names(key: str) -> KeyPath:
     """Split ``a.b[0]``; a number between dots may be a key or an index."""
-    found, end = [], 0
-    for match in _SEGMENT.finditer(key):
-        if match.start() != end:
-            return ()
-        end = match.end()
-        found.append(int(match[3]) if match[3] else match[1] or match[2])
-    return tuple(found) if end == len(key) else ()
+    found = list(_SEGMENT.finditer(key))
+    whole = "".join(match[0] for match in found) == key
+    return tuple(int(match[3]) if match[3] else match[1] or match[2] for match in found) if whole else ()

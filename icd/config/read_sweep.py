@@ -2,13 +2,11 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from icd.config.document import TOP, Document, KeyPath, dotted, full_form
 from icd.config.habits import meant, write
 from icd.config.plugins import read_plugins
-from icd.config.ranges import Choice, Interval
 from icd.config.read_template import TemplateReader
 from icd.config.read_trial import read_trial
 from icd.config.reader import MAPPING, MISSING_KEY, NAME, WRONG, Row
@@ -29,8 +27,7 @@ from icd.config.sweep import (
 from icd.config.sweep_rules import rules
 from icd.config.trial import TrialConfig
 from icd.config.walk import corners
-from icd.config.yaml import apply_overrides, read_yaml
-from icd.errors import ConfigError, Problem
+from icd.errors import ConfigError
 from icd.fields import annotations
 from icd.methods import PAPER_ROWS
 from icd.plugins import Plugin
@@ -41,15 +38,6 @@ _PARTS = {"sampler": SamplerConfig, "pruner": PrunerConfig, "budget": Budget}
 _OBJECTIVE = {**annotations(Objective), "metric": Row("metric", METRICS)}
 _CHANGES = ("teacher", "student", "method", "training", "seed")
 _ENQUEUE: KeyPath = ("search", "enqueue")
-
-
-def load_sweep(path: Path, overrides: Sequence[str] = ()) -> SweepConfig:
-    """Read a sweep's file with ``--set`` overrides laid over it.
-
-    Raises:
-        ConfigError: With every problem of the file.
-    """
-    return read_sweep(apply_overrides(read_yaml(path), overrides))
 
 
 def read_sweep(document: Document) -> SweepConfig:
@@ -227,19 +215,17 @@ class _SweepReader(TemplateReader):
                 moved = {(part,): ("pairs", index, part) for part in pair.networks}
             for params in corners(own):
                 where = dict(moved)
-                found.append(self._try(trial_document(own, Stored(params), where), where, params))
+                found.append(self._try(trial_document(own, Stored(params), where), where))
             for place, baseline in zip(places, sweep.enqueue, strict=True):
                 where = dict(moved)
                 document = baseline_document(own, baseline.changes, where, place)
                 row = baseline.changes == {"method": baseline.label}
                 if row or ("method" not in baseline.changes and not isinstance(own.get("method"), Mapping)):
                     where[("method",)] = place
-                self._try(document, where, {})
+                self._try(document, where)
         return [config for config in found if config]
 
-    def _try(
-        self, data: dict[str, Any], moved: dict[KeyPath, KeyPath], params: Mapping[str, Any]
-    ) -> TrialConfig | None:
+    def _try(self, data: dict[str, Any], moved: dict[KeyPath, KeyPath]) -> TrialConfig | None:
         document = replace(self.document, data=data, moved=moved, problems=(), file=self.document.data)
         try:
             config = read_trial(document)
@@ -248,24 +234,10 @@ class _SweepReader(TemplateReader):
             failed = tuple(dotted(place) for place in (*self.failed, *self.document.broken, *missing))
             for problem in error.problems:
                 if not any(f"{problem.path}.".startswith((f"{place}.", f"{place}[")) for place in failed):
-                    self.problems.append(self._at_its_end(problem, params))
+                    self.problems.append(problem)
             return None
         self.used |= set(config.plugins)
         return config
-
-    def _at_its_end(self, problem: Problem, params: Mapping[str, Any]) -> Problem:
-        """Say which end of a range a problem is about, or that it is about all its options."""
-        for path, place, node in self.nodes:
-            name = dotted(path)
-            if isinstance(node, Interval) and dotted(place) == problem.path and problem.has_value and name in params:
-                end = "low" if params[name] == node.low else "high"
-                value = getattr(node, end)
-                value = int(value) if float(value).is_integer() else value
-                return self.document.problem((*place, end), problem.rule, value=value, hint=problem.hint)
-            options = [dotted((*place, *option)) for option in node.places] if isinstance(node, Choice) else []
-            if problem.rule == "unknown key" and problem.path in options:
-                return self.document.problem(place, problem.rule, hint=problem.hint)
-        return problem
 
 
 def _placed(data: Any, path: KeyPath) -> Iterator[tuple[KeyPath, Any]]:

@@ -121,14 +121,8 @@ class TemplateReader(Reader):
         if not _numbers(menu) or not menu or len(set(menu)) < len(menu) or len(menu) > _MOST_SCALES or min(menu) < 1:
             self.note((*place, "subsets_of"), f"must name 1 to {_MOST_SCALES} different scales", value=menu)
             return WRONG
-        if not isinstance(needed, list):
-            self.note((*place, "containing"), "must be a list", value=needed)
-            return WRONG
-        strange = [(index, scale) for index, scale in enumerate(needed) if scale not in menu]
-        for index, scale in strange:
-            rule = f"must be one of subsets_of, {', '.join(map(str, menu))}"
-            self.note((*place, "containing", index), rule, value=scale)
-        if strange:
+        if not isinstance(needed, list) or any(scale not in menu for scale in needed):
+            self.note((*place, "containing"), f"must be a list of some of {menu}", value=needed)
             return WRONG
         sets = [list(item) for count in range(1, len(menu) + 1) for item in combinations(sorted(menu), count)]
         options = tuple(item for item in sets if set(needed) <= set(item))

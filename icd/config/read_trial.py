@@ -6,18 +6,17 @@ need it says nothing.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from icd.config.checks import TrialParts, between_parts
 from icd.config.document import TOP, WEIGHTS, Document, KeyPath, full_form, is_range
-from icd.config.fingerprint import Fingerprint
 from icd.config.habits import meant, one_value, write
 from icd.config.plugins import read_plugins
-from icd.config.reader import MAPPING, MISSING_KEY, WRONG, Reader, Row, keys_of, option_types
+from icd.config.reader import MAPPING, MISSING_KEY, WRONG, Row, keys_of, option_types
 from icd.config.training import PRESETS, TrainingConfig, preset_fields
 from icd.config.trial import (
     DataConfig,
+    Fingerprint,
     NetworkConfig,
     TeacherConfig,
     TrialConfig,
@@ -25,22 +24,11 @@ from icd.config.trial import (
     plain_data,
     used_plugins,
 )
-from icd.config.yaml import apply_overrides, read_yaml
 from icd.data import DATASETS
-from icd.errors import ConfigError
 from icd.fields import annotations
 from icd.methods import METHODS, PAPER_ROWS
 from icd.models import MODELS
 from icd.plugins import Plugin
-
-
-def load_trial(path: Path, overrides: Sequence[str] = ()) -> TrialConfig:
-    """Read a trial's file with ``--set`` overrides laid over it.
-
-    Raises:
-        ConfigError: With every problem of the file.
-    """
-    return read_trial(apply_overrides(read_yaml(path), overrides))
 
 
 def read_trial(document: Document) -> TrialConfig:
@@ -53,19 +41,9 @@ def read_trial(document: Document) -> TrialConfig:
 
 
 def stored_fingerprint(document: Document) -> Fingerprint | None:
-    """Give the fingerprint that a trial's file holds.
-
-    Raises:
-        ConfigError: If there is one and it is malformed.
-    """
-    data: Any = document.data
-    if not isinstance(data, Mapping) or data.get("fingerprint") is None:
-        return None
-    reader = Reader(document)
-    found = reader.fields(Fingerprint, data["fingerprint"], ("fingerprint",)) or {}
-    if reader.problems:
-        raise ConfigError(reader.problems)
-    return Fingerprint(**found)
+    """Give the fingerprint of a file in which ``read_trial`` found nothing wrong; None where it holds none."""
+    data = document.data.get("fingerprint")
+    return None if data is None else Fingerprint(**{**data, "losses": tuple(data["losses"])})
 
 
 class _TrialReader(TrialParts):

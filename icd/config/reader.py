@@ -13,7 +13,7 @@ from typing import Annotated, Any, get_type_hints
 from pydantic import ConfigDict, StringConstraints, TypeAdapter, ValidationError
 
 from icd.config.document import ABSENT, Document, KeyPath, in_order
-from icd.config.habits import about_file, about_value, meant, owners
+from icd.config.habits import about_file, about_value, meant
 from icd.config.training import TrainingConfig
 from icd.config.trial import DataConfig, NetworkConfig, TeacherConfig, TrialConfig
 from icd.data import DATASETS
@@ -59,11 +59,7 @@ _RULES = {
 
 def option_types(name: str) -> Mapping[str, Any]:
     """Give the types of a data set's own options, bounds included."""
-    return _option_types(DATASETS[name])
-
-
-@cache
-def _option_types(row: Any) -> Mapping[str, Any]:
+    row = DATASETS[name]
     hints = get_type_hints(row.load, include_extras=True)
     return {option: hints[option] for option in row.options}
 
@@ -180,20 +176,19 @@ class Reader:
             return WRONG
 
     def _row(self, kind: Row, value: Any, path: KeyPath) -> Any:
-        if kind not in TAGGED.values():
-            if isinstance(value, str) and value in kind.table:
-                return value
-            names = kind.table.like(value) if isinstance(kind.table, Registry) else list(kind.table)
-            self.refuse(path, f"unknown {kind.what}", value, hint=meant(value, names))
-            return WRONG
-        if isinstance(value, dict) and len(value) != 1:
-            self.refuse(path, f"must name one {kind.what}, as in {{{next(iter(kind.table))}: {{}}}}", value)
-            return WRONG
-        name, inner = next(iter(value.items())) if isinstance(value, dict) else (value, None)
+        tagged, place, name, inner = kind in TAGGED.values(), path, value, None
+        if tagged and isinstance(value, dict):
+            if len(value) != 1:
+                self.refuse(path, f"must name one {kind.what}, as in {{{next(iter(kind.table))}: {{}}}}", value)
+                return WRONG
+            ((name, inner),) = value.items()
+            place = (*path, name)
         if not isinstance(name, str) or name not in kind.table:
-            place = (*path, name) if isinstance(value, dict) else path
-            self.refuse(place, f"unknown {kind.what}", name, hint=meant(name, list(kind.table)))
+            names = kind.table.like(name) if isinstance(kind.table, Registry) else list(kind.table)
+            self.refuse(place, f"unknown {kind.what}", name, hint=meant(name, names))
             return WRONG
+        if not tagged:
+            return name
         cls, where = kind.table[name], (*path, name)
         values = self.fields(cls, {} if inner is None else inner, where)
         made = None if values is None else self.made(cls, values, where)
@@ -257,10 +252,11 @@ class Reader:
         """Note each key that is not allowed."""
         for key in data:
             if key not in allowed:
-                others = owners(key) if path == ("method",) else []
+                methods = METHODS.items() if path == ("method",) else ()
+                others = [name for name, cls in methods if key in annotations(cls)]
                 hint = f"it is a field of {' and '.join(others)}" if others else meant(key, allowed, path, data[key])
                 self.wrong.add((*path, key))
-                self.note((*path, key), "unknown key", hint=hint)
+                self.problems.append(self.document.problem(path, "unknown key", key=(key,), hint=hint))
 
 
 def _rule(kind: Any, place: KeyPath, item: Any) -> str:

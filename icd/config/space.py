@@ -12,7 +12,7 @@ from itertools import product
 from typing import Any, NamedTuple
 
 from icd.config.document import TOP, KeyPath, dotted, full_form
-from icd.config.names import DIGITS
+from icd.config.names import DIGITS, whole
 from icd.config.ranges import GONE, Choice, Interval, ScaleWeights, changed, is_node
 from icd.config.training import TrainingConfig
 from icd.errors import ConfigError, Problem
@@ -55,7 +55,8 @@ def trial_document(
     Args:
         template: A trial's document with ranges and choices.
         ask: Answers.
-        moved: Takes where parts of the trial stand in the sweep's file, for messages.
+        moved: Takes where parts of the trial stand in the sweep's file, for messages; numbers stand at an end of
+            their range.
     """
     made: dict[str, Any] = _Filler(ask, {} if moved is None else moved).fill(template, (), ())
     return _both_networks(made)
@@ -74,7 +75,9 @@ class _Filler:
 
     def fill(self, node: Any, path: KeyPath, place: KeyPath) -> Any:
         if isinstance(node, Interval):
-            return self.ask(dotted(path), node)
+            value = self.ask(dotted(path), node)
+            self.moved[path] = (*place, "high" if value == node.high else "low")
+            return whole(value)
         if isinstance(node, Choice):
             index = node.labels.index(self.ask(dotted(path), node))
             place = (*place, *(node.places[index] if node.places else ()))

@@ -22,6 +22,7 @@ from icd.models import MODELS, Stem
 from icd.plugins import Plugin, changes
 from icd.registry import Registry
 
+TeacherMode = Literal["cache", "live", "none"]
 ValShare = Annotated[float, Range(above=0, at_most=0.5)]
 
 _SEARCHED = {"train_on": "train", "measure_on": "val"}
@@ -144,6 +145,21 @@ class TrialConfig(Checked):
         return hashlib.sha256(text.encode()).hexdigest()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fingerprint(Checked):
+    """First losses of a training, by which whoever trains the same again sees whether it is the same; no part of a key.
+
+    They may stand in a trial's file, as ``icd export`` writes it, with what they depend on beside the configuration.
+    """
+
+    key: str  # of the configuration, digests included
+    device: str  # name of the GPU or CPU
+    precision: str  # fp32, tf32 or bf16
+    teacher: TeacherMode  # how it answered; none where there is no teacher
+    versions: dict[str, str]  # of icd, Python, torch and NumPy
+    losses: tuple[float, ...]  # sum of the terms in each of the first 50 steps, or of all where there are fewer
+
+
 def plain_data(value: Any) -> Any:
     """Write a value, or a part of a configuration, as plain YAML data."""
     if isinstance(value, DataConfig):
@@ -185,11 +201,8 @@ def used_plugins(config: Any, listed: Sequence[Plugin] = ()) -> tuple[Plugin, ..
 
 def owners(parts: Iterable[Any]) -> Iterator[tuple[str, str, object]]:
     """Give what each part of a trial names, and who registered it: what it is, its name, a plugin or a module."""
-    if any(table.has_added for table in (BASE_LOSSES, METHODS, VIEW_FAMILIES, MODELS, DATASETS)):
-        yield from _owners(parts)
-
-
-def _owners(parts: Iterable[Any]) -> Iterator[tuple[str, str, object]]:
+    if not any(table.has_added for table in (BASE_LOSSES, METHODS, VIEW_FAMILIES, MODELS, DATASETS)):
+        return
     for part in parts:
         if not is_dataclass(part) or isinstance(part, type):
             continue
@@ -202,7 +215,7 @@ def _owners(parts: Iterable[Any]) -> Iterator[tuple[str, str, object]]:
             value = getattr(part, key, None)
             if isinstance(value, str) and (owner := rows.owner(value)) is not None:
                 yield rows.what, value, owner
-        yield from _owners(getattr(part, field.name) for field in fields(part))
+        yield from owners(getattr(part, field.name) for field in fields(part))
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:

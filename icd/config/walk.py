@@ -82,28 +82,19 @@ def _crossed(template: Mapping[str, Any]) -> list[Params]:
 
 def points(template: Mapping[str, Any]) -> Iterator[Params]:
     """Give every point of a finite space, the last question changing fastest."""
-    places: list[int] = []  # of the answers, among the values of each question
-    counts: list[int] = []
-    params: Params = {}
+    waiting: list[Params] = [{}]  # answers to the first questions, those that come next last
 
     def ask(name: str, node: Choice | Interval) -> Any:
-        values = node.labels if isinstance(node, Choice) else node.values()
-        if len(counts) == len(places):
-            places.append(0)
-        params[name] = values[places[len(counts)]]
-        counts.append(len(values))
+        if name not in params:
+            first, *others = node.labels if isinstance(node, Choice) else node.values()
+            waiting.extend({**params, name: value} for value in reversed(others))
+            params[name] = first
         return params[name]
 
-    while True:
-        counts.clear()
-        params.clear()
+    while waiting:
+        params = waiting.pop()
         trial_document(template, ask)
-        yield dict(params)
-        last = next((index for index in reversed(range(len(places))) if places[index] + 1 < counts[index]), None)
-        if last is None:
-            return
-        del places[last + 1 :]
-        places[last] += 1
+        yield params
 
 
 def size(template: Any) -> int | None:
@@ -150,12 +141,8 @@ def _row(place: Place) -> Dimension:
 def _weight_rows(place: Place) -> Iterator[Dimension]:
     """Give a row for the weight of each scale that is asked in some of the cases of a method."""
     path, name, node = place.path, str(place.path[-1]), place.node
-    known = [(answers, weighted_scales(name, scales, gram)) for answers, scales, gram in cases(place.within)]
-    for scale in sorted({m for _, weighted in known if len(weighted) > 1 for m in weighted}):
-        where = [answers for answers, weighted in known if len(weighted) > 1 and scale in weighted]
-        own: tuple[str, ...] = ()
-        if len(where) < len(known):
-            labels = dict.fromkeys(" ".join(answers.values()) for answers in where)
-            decider = dotted((*path[:-1], next(iter(where[0]), "scales")))
-            own = (f"{decider} in {', '.join(labels)}",)
+    known = [weighted_scales(name, scales, gram) for _, scales, gram in cases(place.within)]
+    for scale in sorted({m for weighted in known if len(weighted) > 1 for m in weighted}):
+        always = all(len(weighted) > 1 and scale in weighted for weighted in known)
+        own = () if always else (f"{dotted((*path[:-1], 'scales'))} has {scale} and another weighted scale",)
         yield _row(Place((*path, f"s{scale}"), node, (*place.condition, *own), place.within))

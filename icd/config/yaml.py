@@ -6,6 +6,7 @@ files of more than 256 KiB or 32 levels. Scalars follow YAML 1.2: ``1e-3`` is a 
 
 import os
 import re
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,17 +21,11 @@ from icd.errors import ConfigError, Problem, did_you_mean, shorten
 __all__ = ["Document", "KeyPath", "apply_overrides", "dotted", "parse_yaml", "read_yaml"]
 
 MAX_BYTES, MAX_DEPTH, MAX_DIGITS, MAX_EXTENDS = 256 * 1024, 32, 100, 8
+_TOO_DEEP = f"must not be nested deeper than {MAX_DEPTH}"
 _SPACE, _INDENT = re.compile(r"\s+"), re.compile(r"[ \t]*")
 # What YAML calls printable, less NEL, LS and PS: PyYAML ends a line there, an editor does not.
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _CREDENTIALS = re.compile(r"https?://[^\s/?#@]+@|://[^\s/?#@:]*:[^\s/?#@]*@", re.IGNORECASE)
-
-
-class _RefusedError(Exception):
-    """A rule that the text breaks at a line."""
-
-    def __init__(self, line: int, rule: str, hint: str = "") -> None:
-        self.line, self.rule, self.hint = line, rule, hint
 
 
 class _Loader(yaml.SafeLoader):
@@ -39,9 +34,13 @@ class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[Any, Any] = {}  # noqa: RUF012 - the library's own name
     depth = 0
 
+    def __init__(self, text: str, source: str) -> None:
+        super().__init__(text)
+        self.source = source
+
     def fetch_flow_collection_start(self, TokenClass: type) -> None:
         if self.flow_level >= MAX_DEPTH:  # the scanner looks a thousand brackets ahead, slowly
-            raise _RefusedError(self.line + 1, f"must not be nested deeper than {MAX_DEPTH}")
+            raise _refusal(self.source, self.line + 1, _TOO_DEEP)
         super().fetch_flow_collection_start(TokenClass)
 
     def compose_node(self, parent: Any, index: Any) -> Any:
@@ -49,11 +48,11 @@ class _Loader(yaml.SafeLoader):
         line = event.start_mark.line + 1
         if getattr(event, "anchor", None) is not None:
             hint = "write the value out, or quote text that starts with '&' or '*'"
-            raise _RefusedError(line, "anchors ('&') and aliases ('*') are not allowed", hint)
+            raise _refusal(self.source, line, "anchors ('&') and aliases ('*') are not allowed", hint)
         if getattr(event, "tag", None) is not None:
-            raise _RefusedError(line, "tags ('!') are not allowed", "quote text that starts with '!'")
+            raise _refusal(self.source, line, "tags ('!') are not allowed", "quote text that starts with '!'")
         if self.depth > MAX_DEPTH:
-            raise _RefusedError(line, f"must not be nested deeper than {MAX_DEPTH}")
+            raise _refusal(self.source, line, _TOO_DEEP)
         self.depth += 1
         node = super().compose_node(parent, index)
         self.depth -= 1
@@ -69,13 +68,13 @@ for _tag, _pattern in {
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_pattern})\Z"), None)
 
 
-def read_yaml(path: Path) -> Document:
-    """Read a YAML file, and the file that it extends.
+def read_yaml(path: Path, overrides: Sequence[str] = ()) -> Document:
+    """Read a YAML file, and the file that it extends, with ``--set`` overrides laid over it.
 
     Raises:
-        ConfigError: If it is missing, unreadable, empty, too large or not strict YAML.
+        ConfigError: If it is missing, unreadable, empty, too large or not strict YAML, or for the overrides.
     """
-    return with_ambient(_extended(path, ()))
+    return apply_overrides(with_ambient(_extended(path, ())), overrides)
 
 
 def _extended(path: Path, above: tuple[str, ...]) -> Document:
@@ -104,13 +103,10 @@ def _text(path: Path, source: str) -> str:
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_BYTES + 1)
-    except FileNotFoundError:
-        raise _refusal(source, None, "no such file", _similar(path)) from None
-    except IsADirectoryError:
-        raise _refusal(source, None, "must be a file, but is a directory") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = getattr(error, "strerror", None) or "not a path"
-        raise _refusal(source, None, f"cannot be read: {reason.lower()}") from None
+        hint = _similar(path) if isinstance(error, FileNotFoundError) else ""
+        raise _refusal(source, None, f"cannot be read: {reason.lower()}", hint) from None
     if len(raw) > MAX_BYTES:
         raise _refusal(source, None, f"must not be larger than {MAX_BYTES // 1024} KiB")
     try:
@@ -131,12 +127,11 @@ def parse_yaml(text: str, source: str) -> Document:
         rule = f"must be text without control characters, but found U+{ord(bad[0]):04X}"
         raise _refusal(source, text.count("\n", 0, bad.start()) + 1, rule)
     try:
-        loader = _Loader(text)
-        root = loader.get_single_node()
-    except _RefusedError as error:
-        raise _refusal(source, error.line, error.rule, error.hint) from None
+        root = _Loader(text, source).get_single_node()
     except yaml.MarkedYAMLError as error:
         raise ConfigError(_syntax_problem(error, text, source)) from None
+    except ConfigError:  # which is a ValueError
+        raise
     except (yaml.YAMLError, ValueError, OverflowError):  # from chr() of "\UFFFFFFFF", int() of a long %YAML
         raise _refusal(source, None, "not valid YAML: an escape or a directive holds a number out of range") from None
     if root is None or (isinstance(root, yaml.ScalarNode) and root.style is None and not root.value):
@@ -227,9 +222,6 @@ def _refusal(source: str, line: int | None, rule: str, hint: str = "") -> Config
 
 
 def _similar(path: Path) -> str:
-    try:
-        names = [entry.name for entry in islice(path.parent.iterdir(), 1000) if entry.is_file()]
-    except OSError:
-        return ""
+    names = [entry.name for entry in islice(path.parent.glob("*.y*ml"), 1000)]
     hint = did_you_mean(path.name, names)
     return hint if hint.startswith("did") else ""

@@ -1,35 +1,34 @@
 """Data sets, their division into train, val and a closed test set, and their views.
 
-``DATASETS`` is the list of data sets; adding one means writing its file and its row here.
+``DATASETS`` is the list of data sets; adding one means writing its loader and its row here.
 """
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
-from icd.data import cifar, cub200, digits100, folders, npz, tiny_imagenet
+from icd.data import cifar, digits100, folders, npz
 from icd.data.split import Request, Split
 from icd.data.views import CropFlip, ViewFamily
 from icd.data.warps import RandomResizedCrop, RotateFlip
 from icd.errors import Problem
 from icd.registry import Registry
 
-__all__ = ["DATASETS", "DatasetRow", "Request", "Split", "load_dataset", "views_problem"]
+__all__ = ["DATASETS", "DatasetRow", "Request", "Split", "views_problem"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetRow:
     """One row of ``DATASETS``: how to load, and the defaults that a training or a user may override."""
 
-    load: Callable[..., Split]  # load(request, **options)
+    load: Callable[..., Split]  # load(request, **options); a DataError where files are missing or wrong
     summary: str
     num_classes: int | None = None  # None: as many as the files have
     image_size: int | None = None  # of images held in memory, where it is known; None: as the files say
     from_files: bool = False  # whether images are files of any size, decoded when they are shown
-    augmentation: ViewFamily
-    preset: str  # the training of the papers, a table of config/presets.toml
+    augmentation: ViewFamily = field(default=CropFlip(size=32, pad=4))
+    preset: str = "cifar100"  # the training of the papers, a table of config/presets.toml
     needs_path: bool = False
     horizontal_flip: bool = True  # whether a mirrored image keeps its class
 
@@ -57,26 +56,22 @@ DATASETS: Registry[DatasetRow] = Registry(
             summary="60,000 photographs of 32 x 32, 10 classes; can be downloaded",
             num_classes=10,
             image_size=32,
-            augmentation=CropFlip(size=32, pad=4),
-            preset="cifar100",
         ),
         "cifar100": DatasetRow(
             load=cifar.load_cifar100,
             summary="60,000 photographs of 32 x 32, 100 classes; can be downloaded",
             num_classes=100,
             image_size=32,
-            augmentation=CropFlip(size=32, pad=4),
-            preset="cifar100",
         ),
         "tiny_imagenet": DatasetRow(
-            load=tiny_imagenet.load,
+            load=folders.load_tiny_imagenet,
             summary="Tiny-ImageNet: 64 x 64, up to 200 classes; its official val is the test set",
             image_size=64,
             augmentation=RotateFlip(size=64),
             preset="tiny_imagenet",
         ),
         "cub200": DatasetRow(
-            load=cub200.load,
+            load=folders.load_cub200,
             summary="CUB-200-2011: photographs of birds, shown at 224 x 224",
             from_files=True,
             augmentation=CropFlip(size=224, resize=256),
@@ -92,31 +87,10 @@ DATASETS: Registry[DatasetRow] = Registry(
         "npz": DatasetRow(
             load=npz.load,
             summary="one NPZ file: x_train, y_train, x_test, y_test (uint8 NHWC), class_names",
-            augmentation=CropFlip(size=32, pad=4),
-            preset="cifar100",
             needs_path=True,
         ),
     },
 )
-
-
-def load_dataset(
-    name: str,
-    *,
-    root: Path | None,
-    path: str | None,
-    val_fraction: float,
-    split_seed: int,
-    download: bool = False,
-    **options: object,
-) -> Split:
-    """Load a row of ``DATASETS`` with options of its own, divided as a ``Request`` with the other fields says.
-
-    Raises:
-        DataError: If files are missing, corrupt or not what they should be.
-    """
-    request = Request(root=root, path=path, val_fraction=val_fraction, split_seed=split_seed, download=download)
-    return DATASETS[name].load(request, **options)
 
 
 def views_problem(name: str, views: ViewFamily, side: int | None) -> Problem | None:

@@ -55,19 +55,15 @@ def load(
 
 def make_images(per_class: int, image_seed: int, *, test: bool) -> ArrayImages:
     """Make ``per_class`` images of each class, classes in turn: 00, 01, ... 99, 00, ..."""
-    labels_N = np.arange(100 * per_class, dtype=np.int64) % 100
-    images_NCHW = np.empty((len(labels_N), 3, SIDE, SIDE), dtype=np.uint8)
-    for first in range(0, len(labels_N), _CHUNK):
-        part = slice(first, min(first + _CHUNK, len(labels_N)))
-        numbers_N = np.arange(part.start, part.stop)
-        images_NCHW[part] = _draw_images(labels_N[part], numbers_N, image_seed, test)
-    return ArrayImages(torch.from_numpy(images_NCHW), torch.from_numpy(labels_N))
+    numbers_N = np.arange(100 * per_class, dtype=np.int64)
+    parts = np.split(numbers_N, range(_CHUNK, len(numbers_N), _CHUNK))
+    images_NCHW = np.concatenate([_draw_images(part_N, image_seed, test) for part_N in parts])
+    return ArrayImages(torch.from_numpy(images_NCHW), torch.from_numpy(numbers_N % 100))
 
 
-def _draw_images(
-    labels_N: NDArray[np.int64], numbers_N: NDArray[np.int64], image_seed: int, test: bool
-) -> NDArray[np.uint8]:
+def _draw_images(numbers_N: NDArray[np.int64], image_seed: int, test: bool) -> NDArray[np.uint8]:
     """Draw the images with these running numbers of the train or test set: uint8 [N, 3, 32, 32]."""
+    labels_N = numbers_N % 100
 
     def chances(purpose: int, count: int) -> FloatArray:
         """Numbers in [0, 1), [N, count]."""

@@ -1,16 +1,17 @@
-"""Trees of class folders, ``train/CLASS/*`` and ``test/CLASS/*`` or ``val/CLASS/*``: ImageNet as usually unpacked.
-
-Also the small text files that come with some data sets.
-"""
+"""Data sets that are folders of image files: class folders (ImageNet), Tiny-ImageNet, and CUB-200-2011."""
 
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from icd.data.decode import IMAGE_SUFFIXES
-from icd.data.images import FileImages
-from icd.data.split import Request, Split, make_split
+import numpy as np
+from numpy.typing import NDArray
+
+from icd.data.images import FileImages, decoded
+from icd.data.pixels import IMAGE_SUFFIXES
+from icd.data.split import Request, Rgb, Split, make_split
+from icd.data.views import Identity
 from icd.errors import DataError
 
 # What archivers, network disks and desktops leave behind; names that begin with a dot are hidden as well.
@@ -18,6 +19,8 @@ _SYSTEM = frozenset(
     ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found", "Thumbs.db", "desktop.ini")
 )
 _HIDDEN = "hidden or of the system"
+_TINY_SIDE, _TINY_FOLDER, _ANNOTATIONS = 64, "tiny-imagenet-200", "val_annotations.txt"
+_TINY_RGB: dict[str, Rgb] = {"mean": (0.4802, 0.4481, 0.3975), "std": (0.2302, 0.2265, 0.2262)}
 
 
 def load_imagefolder(request: Request) -> Split:
@@ -26,21 +29,82 @@ def load_imagefolder(request: Request) -> Split:
     The outer ``val`` folder is what papers report on, so here it is the test set; our val is taken from train.
     """
     folder = request.file("imagefolder") if request.path else request.folder("imagefolder")
-    if not (folder / "train").is_dir():
-        raise DataError(f"{folder}: has no folder 'train'; expected train/CLASS/*.jpg and test/CLASS/*.jpg")
     class_names = class_folders(folder / "train")
     # ImageNet's own `test` has no labels and so no class folders: then `val` it is.
-    tests = [part for part in ("test", "val") if (folder / part).is_dir() and class_folders(folder / part)]
+    tests = [part for part in ("test", "val") if class_folders(folder / part)]
     if not class_names or not tests:
         where = "train" if not class_names else "test' or 'val"
-        raise DataError(f"{folder}: '{where}' must have class folders; results need images that were not trained on")
+        raise DataError(f"{folder}: '{where}' must have class folders, as in train/CLASS/*.jpg and test/CLASS/*.jpg")
     images_of = partial(images_by_class, folder, class_names=class_names)
     return make_split(request, "imagefolder", images_of("train"), partial(images_of, tests[0]), class_names)
 
 
+def load_tiny_imagenet(request: Request) -> Split:
+    """Decode the images of ``root``, ``root/tiny-imagenet-200`` or ``root/PATH``, test images when they are opened.
+
+    The original layout (``train/WNID/images/*``, ``val/images/*`` with ``val/val_annotations.txt``) or the usual
+    rearrangement (``train/WNID/*``, ``val/WNID/*``). Its test labels were never published, so papers report on the
+    official val folder: here that is the test set, and our val is taken from train.
+    """
+    root = request.file("tiny_imagenet") if request.path else request.folder("tiny_imagenet")
+    folder = root / _TINY_FOLDER if (root / _TINY_FOLDER).is_dir() else root
+    class_names = class_folders(folder / "train")
+    if not class_names or not (folder / "val").is_dir():
+        raise DataError(f"tiny_imagenet: {folder} must have train/CLASS/* and val; unpack the data set in {root}")
+    images, test = images_by_class(folder, "train", class_names), _tiny_test_files(folder, class_names)
+    views = Identity(size=_TINY_SIDE)
+    train = decoded(images, views)
+    return make_split(request, "tiny_imagenet", train, lambda: decoded(test, views), class_names, **_TINY_RGB)
+
+
+def _tiny_test_files(folder: Path, class_names: tuple[str, ...]) -> FileImages:
+    """List the official val images from whichever layout there is."""
+    annotations = folder / "val" / _ANNOTATIONS
+    if not annotations.is_file():
+        return images_by_class(folder, "val", class_names)
+    label_of = {class_name: label for label, class_name in enumerate(class_names)}
+    names, labels = [], []
+    for name, class_name, _box in lines(annotations, 3):
+        if class_name not in label_of:
+            raise DataError(f"{annotations}: {class_name!r} is no class of the train folder; unpack the data set again")
+        names.append(inside(folder, f"val/images/{name}", annotations))
+        labels.append(label_of[class_name])
+    return FileImages.found(folder, names, labels)
+
+
+def load_cub200(request: Request) -> Split:
+    """List the images below ``root`` or ``root/CUB_200_2011``, with the official division into train and test."""
+    root = request.folder("cub200")
+    folder = root / "CUB_200_2011" if (root / "CUB_200_2011").is_dir() else root
+    if not (folder / "images.txt").is_file():
+        raise DataError(f"cub200: no images.txt in {root} or {root / 'CUB_200_2011'}; unpack CUB_200_2011.tgz there")
+    class_names, names, labels_N, is_train_N = _cub_lists(folder)
+    images = FileImages.found(folder / "images", names, labels_N)
+    train, test = images.subset(np.flatnonzero(is_train_N)), images.subset(np.flatnonzero(~is_train_N))
+    return make_split(request, "cub200", train, lambda: test, class_names)
+
+
+def _cub_lists(folder: Path) -> tuple[list[str], list[str], NDArray[np.int64], NDArray[np.bool_]]:
+    """Read the four lists: class names, image paths, labels int64 [N] and who is for training, bool [N]."""
+    classes = lines(folder / "classes.txt", 2)
+    label_of = {number: label for label, (number, _) in enumerate(classes)}
+    images = lines(folder / "images.txt", 2)
+    columns = []
+    for name, allowed in (("image_class_labels.txt", label_of), ("train_test_split.txt", {"0": 0, "1": 1})):
+        values = dict(lines(folder / name, 2))
+        for number, image in images:
+            if values.get(number) not in allowed:
+                rule = f"image {number} ({image}) must have one of {len(allowed)} known values"
+                raise DataError(f"{folder / name}: {rule}, but got {values.get(number)!r}; unpack the data set again")
+        columns.append(np.array([allowed[values[number]] for number, _ in images], dtype=np.int64))
+    names = [inside(folder / "images", name, folder / "images.txt") for _, name in images]
+    return [name for _, name in classes], names, columns[0], columns[1] == 1
+
+
 def class_folders(folder: Path) -> tuple[str, ...]:
     """Give the names of the class folders in a folder, sorted; hidden and system entries are not classes."""
-    return tuple(sorted(entry.name for entry in folder.iterdir() if not _is_hidden(entry.name) and entry.is_dir()))
+    entries = folder.iterdir() if folder.is_dir() else ()
+    return tuple(sorted(entry.name for entry in entries if not _is_hidden(entry.name) and entry.is_dir()))
 
 
 def images_by_class(root: Path, part: str, class_names: Sequence[str]) -> FileImages:
@@ -71,9 +135,8 @@ def _is_hidden(name: str) -> bool:
 
 def _beside(folder: Path) -> Counter[str]:
     """Count what is no class folder."""
-    found = Counter(_HIDDEN for entry in folder.iterdir() if _is_hidden(entry.name))
-    found["in no class folder"] = sum(entry.is_file() and not _is_hidden(entry.name) for entry in folder.iterdir())
-    return +found
+    whats = ((_HIDDEN if _is_hidden(entry.name) else "in no class folder", entry) for entry in folder.iterdir())
+    return Counter(what for what, entry in whats if what == _HIDDEN or entry.is_file())
 
 
 def _divided(folder: Path) -> tuple[list[Path], Counter[str]]:

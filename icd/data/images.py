@@ -6,21 +6,20 @@ Shape key:
 
 import hashlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from icd.data.decode import decode_rgb
-from icd.data.pixels import pixels, require, stretched
+from icd.data.pixels import decode_rgb, pixels, require, stretched
 from icd.errors import DataError
 
 if TYPE_CHECKING:
@@ -45,6 +44,7 @@ class ArrayImages:
 
     images_NCHW: Tensor
     labels_N: Tensor
+    skipped: ClassVar[str] = ""  # nothing lies beside them
 
     def __post_init__(self) -> None:
         shape, dtype = tuple(self.images_NCHW.shape), self.images_NCHW.dtype
@@ -182,8 +182,7 @@ def decoded(files: FileImages, views: "ViewFamily", threads: int = 8) -> ArrayIm
         images_NCHW[index] = pixels(stretched(files.source(index, views), side))
 
     with ThreadPoolExecutor(max(1, threads)) as pool:
-        for _ in pool.map(decode_into, range(len(files))):
-            pass
+        list(pool.map(decode_into, range(len(files))))
     return ArrayImages(torch.from_numpy(images_NCHW), files.labels_N)
 
 
@@ -205,10 +204,7 @@ def available() -> int:
 
 def pixel_groups(images: ArrayImages) -> NDArray[np.int64]:
     """Give images with the same pixels the same number: int64 [N], numbers in order of first appearance."""
-    seen: dict[bytes, int] = {}
-    pixels_NCHW = images.images_NCHW.cpu().numpy()
-    hashes = (hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest() for image in pixels_NCHW)
-    return np.array([seen.setdefault(key, len(seen)) for key in hashes], dtype=np.int64)
+    return _numbered(np.ascontiguousarray(image).data for image in images.images_NCHW.cpu().numpy())
 
 
 def file_groups(files: FileImages) -> NDArray[np.int64]:
@@ -219,11 +215,13 @@ def file_groups(files: FileImages) -> NDArray[np.int64]:
     """
     _, inverse_N, counts = np.unique(files.sizes_N, return_inverse=True, return_counts=True)
     compared_N = counts[inverse_N] > 1
-    groups_N = np.arange(len(files), dtype=np.int64)
-    if not 0 < int(compared_N.sum()) <= _FULLY_COMPARED:
-        return groups_N
+    if int(compared_N.sum()) > _FULLY_COMPARED:
+        return np.arange(len(files), dtype=np.int64)
+    named = zip(files.names, compared_N.tolist(), strict=True)
+    return _numbered((files.root / name).read_bytes() if compared else name.encode() for name, compared in named)
+
+
+def _numbered(contents: Iterable[Any]) -> NDArray[np.int64]:
     seen: dict[bytes, int] = {}
-    for index in np.flatnonzero(compared_N).tolist():
-        key = hashlib.blake2b((files.root / files.names[index]).read_bytes(), digest_size=16).digest()
-        groups_N[index] = seen.setdefault(key, index)
-    return groups_N
+    keys = (hashlib.blake2b(content, digest_size=16).digest() for content in contents)
+    return np.array([seen.setdefault(key, len(seen)) for key in keys], dtype=np.int64)

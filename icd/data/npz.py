@@ -9,8 +9,8 @@ Shape key:
 
 import zipfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,6 +23,7 @@ from icd.data.images import ArrayImages
 from icd.data.split import Request, Rgb, Split, make_split
 from icd.errors import DataError
 
+_array = partial(npy.read_array, allow_pickle=False)
 _UNREADABLE = (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error)
 
 
@@ -34,10 +35,11 @@ def load(request: Request) -> Split:
     _require(right, file, "class_names", "must be strings [K], different from each other", names_K)
     images = _images(file, "train", len(names_K))
     side = images.images_NCHW.shape[2]
-    dtype, shape = _header(file, "x_test")
+    dtype, shape = _read(file, "x_test", _header)
     _check_images(file, "x_test", dtype, shape)
     _require(shape[1] == side, file, "x_test", f"images must have x_train's side {side}", shape)
-    _check_integers(file, "y_test", *_header(file, "y_test"), shape[0])
+    dtype, sizes = _read(file, "y_test", _header)
+    _check_integers(file, "y_test", dtype, sizes, shape[0])
     return make_split(
         request,
         "npz",
@@ -71,40 +73,30 @@ def _check_integers(file: Path, name: str, dtype: np.dtype[Any], shape: tuple[in
 
 
 def _rgb(file: Path, name: str, default: Rgb) -> Rgb:
-    values_C = _read(file, name, optional=True)
-    if values_C is None:
-        return default
+    with zipfile.ZipFile(file) as archive:
+        if f"{name}.npy" not in archive.namelist():
+            return default
+    values_C = _read(file, name)
     good = values_C.dtype.kind == "f" and values_C.shape == (3,) and bool(((values_C > 0) & (values_C < 1)).all())
     _require(good, file, name, "must be three floats in 0..1", values_C)
     red, green, blue = values_C.tolist()
     return red, green, blue
 
 
-@contextmanager
-def _member(file: Path, name: str) -> Iterator[IO[bytes]]:
+def _header(member: IO[bytes]) -> tuple[np.dtype[Any], tuple[int, ...]]:
+    read = npy.read_array_header_1_0 if npy.read_magic(member) == (1, 0) else npy.read_array_header_2_0
+    shape, _, dtype = read(member)
+    return dtype, shape
+
+
+def _read(file: Path, name: str, read: Callable[[IO[bytes]], Any] = _array) -> Any:
     try:
         with zipfile.ZipFile(file) as archive, archive.open(f"{name}.npy") as member:
-            yield member
+            return read(member)
     except KeyError as error:
         raise DataError(f"{file}: array {name!r} is missing; write it with numpy.savez({name}=...)") from error
     except _UNREADABLE as error:
         raise DataError(f"{file}: array {name!r} cannot be read ({error}); write it with numpy.savez") from error
-
-
-def _read(file: Path, name: str, *, optional: bool = False) -> Any:
-    with zipfile.ZipFile(file) if optional else nullcontext() as archive:
-        if archive and f"{name}.npy" not in archive.namelist():
-            return None
-    with _member(file, name) as member:
-        return np.asarray(npy.read_array(member, allow_pickle=False))
-
-
-def _header(file: Path, name: str) -> tuple[np.dtype[Any], tuple[int, ...]]:
-    with _member(file, name) as member:
-        version = npy.read_magic(member)
-        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, _, dtype = read(member)
-        return dtype, shape
 
 
 def _require(holds: bool, file: Path, name: str, rule: str, value: object) -> None:

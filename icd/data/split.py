@@ -70,7 +70,7 @@ class ClosedTest:
     def seal(self, reason: str) -> "ClosedTest":
         """Give a test set that nobody can open, and that says why; it does not even know where the images are."""
         require(bool(reason.strip()), "reason must say why the test set is sealed", reason)
-        return ClosedTest(_nothing, sealed=reason)
+        return ClosedTest(ClosedTest._refuse, sealed=reason)
 
     @property
     def looks(self) -> list[str]:
@@ -86,21 +86,17 @@ class ClosedTest:
         logger.info("test set opened (look %d): %s", len(self._looks), purpose)
         return self._load()
 
-    def _refuse(self, access: str) -> NoReturn:
-        raise TestSetClosedError(
-            f"the test set is closed, but {access} was used; choose on the validation images and call open(purpose) "
-            "once at the end"
-        )
+    @staticmethod
+    def _refuse(*_: object) -> NoReturn:
+        rule = "the test set is closed; choose on the validation images and call open(purpose) once at the end"
+        raise TestSetClosedError(rule)
 
     def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("__"):  # copy, pickle and inspect ask for these and expect this answer
             raise AttributeError(name)
-        self._refuse(f".{name}")
+        self._refuse()
 
-    def _used(self, *given: object) -> NoReturn:
-        self._refuse("what it holds")
-
-    __len__ = __bool__ = __iter__ = __getitem__ = __contains__ = _used
+    __len__ = __bool__ = __iter__ = __getitem__ = __contains__ = _refuse
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -122,10 +118,6 @@ class Split:
     def num_classes(self) -> int:
         """How many classes there are."""
         return len(self.class_names)
-
-
-def _nothing() -> NoReturn:
-    raise TestSetClosedError("a sealed test set has no images")
 
 
 def for_trial(split: Split, train_on: str, measure_on: str, purpose: str) -> Split:
@@ -166,7 +158,6 @@ def make_split(
             f"{name}: class {class_names[int(counts_K.argmin())]!r} has no training image; every class needs one"
         )
     groups_N = pixel_groups(images) if isinstance(images, ArrayImages) else file_groups(images)
-    skipped = "" if isinstance(images, ArrayImages) else images.skipped
     train_n, val_m = stratified_split(labels_N, groups_N, val_fraction=request.val_fraction, seed=request.split_seed)
     content = "\n".join((images.digest, *class_names))
     return Split(
@@ -179,7 +170,7 @@ def make_split(
         std=std,
         digest=hashlib.sha256(content.encode()).hexdigest(),
         split_digest=hashlib.sha256(val_m.astype("<i8").tobytes()).hexdigest(),
-        notes=(skipped,) if skipped else (),
+        notes=(images.skipped,) if images.skipped else (),
     )
 
 

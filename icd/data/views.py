@@ -11,11 +11,12 @@ in memory under their views or as at test time, uint8 [B, C, S, S]; ``render(ima
 a decoded file, uint8 [C, S, S].
 
 Shape key:
-    B: batch    C: colours (3)    H, W: height, width    S: output side
+    B: batch    C: colours (3)    H, W: height, width    S: output side    O: operations of RandAugment
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
@@ -35,16 +36,18 @@ from icd.data.pixels import (
     resize_problems,
     windows,
 )
-from icd.data.rand_augment import STRENGTHS, augmented, crop_ids, draw_operations
 from icd.data.warps import RandomResizedCrop, RotateFlip
 from icd.fields import Checked, Count, FieldProblem, NonNegativeInt, Range
 from icd.registry import Registry
 
 if TYPE_CHECKING:
-    pass
+    from PIL.Image import Image
 
 # Separate streams, so that the order of an epoch says nothing about its views.
-_DRAW, _ORDER = 1, 2
+_DRAW, _ORDER, _RAND_AUGMENT = 1, 2, 4
+STRENGTHS = 30  # of RandAugment run from 0 to this
+
+Operation = Callable[["Image", float], "Image"]  # a picture, and how strongly: -1 to 1
 
 
 def draw(seed: int, epoch: int, indices_B: ArrayLike, num_views: int) -> NDArray[np.int64]:
@@ -95,11 +98,16 @@ class CropFlip(OfSquares, Checked):
         return self.source + 2 * self.pad - self.size + 1
 
     @property
-    def num_views(self) -> int:
+    def num_crops(self) -> int:
+        """Windows, and their mirror images."""
         return self.span**2 * (2 if self.flip else 1)
 
+    @property
+    def num_views(self) -> int:
+        return self.num_crops
+
     def apply(self, images_BCHW: Tensor, view_ids_B: ViewIds) -> Tensor:
-        ids_B = ids_on(images_BCHW.device, view_ids_B, self.num_views)
+        ids_B = ids_on(images_BCHW.device, view_ids_B, self.num_crops)
         source_BCHW = OfSquares.evaluate(self, images_BCHW)
         padded_BCHW = F.pad(source_BCHW, (self.pad,) * 4) if self.pad else source_BCHW
         crops_BCSS = windows(padded_BCHW, ids_B // self.span % self.span, ids_B % self.span, self.size)
@@ -119,22 +127,19 @@ class Identity(OfSquares, Checked):
     num_views: ClassVar[int] = 1
     resizes: ClassVar[bool] = True
 
-    @property
-    def source(self) -> int:
-        return self.size
-
     def apply(self, images_BCHW: Tensor, view_ids_B: ViewIds) -> Tensor:
         ids_on(images_BCHW.device, view_ids_B, 1)
         return self.evaluate(images_BCHW)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RandAugment(OfSquares, Checked):
+class RandAugment(CropFlip):
     """Crop and mirror as ``crop_flip`` does, then apply ``num_ops`` of RandAugment's 14 operations.
 
     The view id seeds the crop, the operations, drawn with replacement, and their signs. The pixels of an operation are
-    those of torchvision's ``RandAugment`` on a picture, nearest sampling and black corners. Pictures are worked on one
-    by one on the CPU, wherever they lie. The test-time view is that of ``crop_flip``.
+    those of torchvision 0.25's ``RandAugment`` on a picture, nearest sampling and black corners. Pictures are worked on
+    one by one on the CPU, wherever they lie. The test-time view is that of ``crop_flip``. Source: Cubuk et al.,
+    "RandAugment: Practical automated data augmentation with a reduced search space", NeurIPS 2020.
 
     Attributes:
         size: Side of the view.
@@ -146,46 +151,67 @@ class RandAugment(OfSquares, Checked):
         num_views: Views of an image. Of few a teacher cache can hold all.
     """
 
-    size: Count
-    pad: NonNegativeInt = 0
-    resize: Count | None = None
-    flip: bool = True
     num_ops: Annotated[int, Range(at_least=1, at_most=14)] = 2
     magnitude: Annotated[int, Range(at_least=0, at_most=STRENGTHS)] = 9
     num_views: Annotated[int, Range(at_least=1, at_most=2**31)] = 2**31
 
-    def rules(self) -> Iterator[FieldProblem]:
-        return resize_problems(self.resize, self.size)
-
-    @property
-    def crops(self) -> CropFlip:
-        """What comes before the operations."""
-        return CropFlip(size=self.size, pad=self.pad, resize=self.resize, flip=self.flip)
-
-    @property
-    def source(self) -> int:
-        return self.crops.source
-
-    @property
-    def resizes(self) -> bool:
-        return self.crops.resizes
-
     def apply(self, images_BCHW: Tensor, view_ids_B: ViewIds) -> Tensor:
-        ids_B = ids_on(torch.device("cpu"), view_ids_B, self.num_views).numpy()
-        cropped_BCSS = self.crops.apply(images_BCHW, crop_ids(ids_B, self.crops.num_views))
-        shown_BCSS = self._augmented(cropped_BCSS.cpu().numpy(), ids_B)
-        return torch.from_numpy(shown_BCSS).to(images_BCHW.device)
-
-    def evaluate(self, images_BCHW: Tensor) -> Tensor:
-        return self.crops.evaluate(images_BCHW)
-
-    def _augmented(self, cropped_BCSS: NDArray[np.uint8], ids_B: NDArray[np.int64]) -> NDArray[np.uint8]:
         from PIL import Image
 
-        operations_BO = draw_operations(ids_B, self.num_ops)
-        pictures = (Image.fromarray(cropped_CSS.transpose(1, 2, 0)) for cropped_CSS in cropped_BCSS)
-        shown = zip(pictures, operations_BO, strict=True)
-        return np.stack([pixels(augmented(picture, drawn_O, self.magnitude)) for picture, drawn_O in shown])
+        ids_B = ids_on(torch.device("cpu"), view_ids_B, self.num_views).numpy()
+        crops_B = counter.below(self.num_crops, _RAND_AUGMENT, ids_B, 0)
+        cropped_BSSC = CropFlip.apply(self, images_BCHW, crops_B).cpu().numpy().transpose(0, 2, 3, 1)
+        shown = zip(map(Image.fromarray, cropped_BSSC), draw_operations(ids_B, self.num_ops), strict=True)
+        shown_BCSS = np.stack([pixels(augmented(picture, drawn_O, self.magnitude)) for picture, drawn_O in shown])
+        return torch.from_numpy(shown_BCSS).to(images_BCHW.device)
+
+
+def draw_operations(view_ids_B: NDArray[np.int64], num_ops: int) -> NDArray[np.int64]:
+    """Draw operations of RandAugment [B, O] for views, int64; those from ``len(OPERATIONS)`` on are negated."""
+    return counter.below(2 * len(OPERATIONS), _RAND_AUGMENT, view_ids_B[:, None], 1 + np.arange(num_ops))
+
+
+def augmented(image: "Image", operations_O: NDArray[np.int64], magnitude: int) -> "Image":
+    """Apply operations one after the other, all with one strength of 0 to 30."""
+    for number in operations_O.tolist():
+        sign, operation = divmod(number, len(OPERATIONS))
+        image = OPERATIONS[operation](image, (-1 if sign else 1) * magnitude / STRENGTHS)
+    return image
+
+
+def _affine(image: "Image", *coefficients: float) -> "Image":
+    """Let (x, y) show what was at (a x + b y + c, d x + e y + f); black where that is outside."""
+    from PIL.Image import Resampling, Transform
+
+    return image.transform(image.size, Transform.AFFINE, coefficients, Resampling.NEAREST)
+
+
+def _enhanced(name: str, image: "Image", strength: float) -> "Image":
+    from PIL import ImageEnhance
+
+    enhanced: Image = getattr(ImageEnhance, name)(image).enhance(1 + 0.9 * strength)
+    return enhanced
+
+
+def _changed(name: str, image: "Image", strength: float) -> "Image":
+    from PIL import ImageOps
+
+    given = {"posterize": 8 - round(4 * abs(strength)), "solarize": 255 * (1 - abs(strength))}
+    changed: Image = getattr(ImageOps, name)(image, *([given[name]] if name in given else []))
+    return changed
+
+
+# In torchvision's order. A view id means what it does by this order, so it stays.
+OPERATIONS: tuple[Operation, ...] = (
+    lambda image, strength: image,
+    lambda image, strength: _affine(image, 1, 0.3 * strength, 0, 0, 1, 0),
+    lambda image, strength: _affine(image, 1, 0, 0, 0.3 * strength, 1, 0),
+    lambda image, strength: _affine(image, 1, 0, -int(150 / 331 * image.width * strength), 0, 1, 0),
+    lambda image, strength: _affine(image, 1, 0, 0, 0, 1, -int(150 / 331 * image.height * strength)),
+    lambda image, strength: image.rotate(30 * strength),
+    *(partial(_enhanced, name) for name in ("Brightness", "Color", "Contrast", "Sharpness")),
+    *(partial(_changed, name) for name in ("posterize", "solarize", "autocontrast", "equalize")),
+)
 
 
 ViewFamily = CropFlip | RotateFlip | RandomResizedCrop | RandAugment | Identity

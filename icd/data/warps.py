@@ -48,10 +48,6 @@ class RotateFlip(OfSquares, Checked):
     def num_views(self) -> int:
         return self.steps * (2 if self.flip else 1)
 
-    @property
-    def source(self) -> int:
-        return self.size
-
     def apply(self, images_BCHW: Tensor, view_ids_B: ViewIds) -> Tensor:
         images_BCHW = self.evaluate(images_BCHW)
         ids_B = ids_on(images_BCHW.device, view_ids_B, self.num_views)
@@ -68,25 +64,14 @@ class RotateFlip(OfSquares, Checked):
 def _rotation_table(size: int, degrees: float, steps: int, device: torch.device) -> Tensor:
     """For each angle, which source pixel each output pixel shows: int32 [steps, size * size]; size**2 = outside.
 
-    In 16.16 fixed point as Pillow computes small affine warps, so ties fall the same way, here and on a GPU.
+    Pillow turns an image of the pixels' numbers, so ties fall as they do in pictures, here and on a GPU.
     """
-    black = size * size
-    x, y = np.meshgrid(np.arange(size), np.arange(size))
-    table_AP = np.empty((steps, black), dtype=np.int32)
-    centre = size / 2
-    for step in range(steps):
-        angle = -math.radians((-degrees + 2 * degrees * step / (steps - 1)) % 360.0)
-        cos, sin = round(math.cos(angle), 15), round(math.sin(angle), 15)
-        shift_x, shift_y = centre - cos * centre - sin * centre, centre + sin * centre - cos * centre
-        source_x = (_fixed(cos) * x + _fixed(sin) * y + _fixed(shift_x + cos / 2 + sin / 2)) >> 16
-        source_y = (_fixed(-sin) * x + _fixed(cos) * y + _fixed(shift_y - sin / 2 + cos / 2)) >> 16
-        inside = (source_x >= 0) & (source_x < size) & (source_y >= 0) & (source_y < size)
-        table_AP[step] = np.where(inside, source_y * size + source_x, black).ravel()
+    from PIL import Image
+
+    numbers = Image.fromarray(np.arange(size * size, dtype=np.int32).reshape(size, size))
+    angles = [-degrees + 2 * degrees * step / (steps - 1) for step in range(steps)]
+    table_AP = np.stack([np.asarray(numbers.rotate(angle, fillcolor=size * size)).ravel() for angle in angles])
     return torch.from_numpy(table_AP).to(device)
-
-
-def _fixed(value: float) -> int:
-    return math.floor(value * 65536.0 + 0.5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

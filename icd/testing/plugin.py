@@ -5,7 +5,7 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from icd.data import DATASETS, load_dataset
+from icd.data import DATASETS, Request
 from icd.data.views import VIEW_FAMILIES
 from icd.losses import BASE_LOSSES
 from icd.methods import METHODS
@@ -74,8 +74,8 @@ def _checked(added: Added, data_root: Path | None, data_path: str | None, image_
     row = DATASETS[name]
     if row.needs_path and data_path is None:
         return Checked(what, name, [], skipped="needs --data-path to be loaded")
-    load: Callable[[], Any] = lambda: load_dataset(  # noqa: E731
-        name, root=data_root, path=data_path, val_fraction=0.2, split_seed=0
+    load: Callable[[], Any] = lambda: row.load(  # noqa: E731
+        Request(root=data_root, path=data_path, val_fraction=0.2, split_seed=0)
     )
     return Checked(what, name, failures(DATASET_CHECKS, DatasetCase(name, load)))
 

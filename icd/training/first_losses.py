@@ -6,9 +6,10 @@ from typing import Any
 
 import torch
 
-from icd.config.fingerprint import NUM_STEPS, Fingerprint, TeacherMode
-from icd.config.trial import TrialConfig
+from icd.config.trial import Fingerprint, TeacherMode, TrialConfig, plain_data
 from icd.training.hardware import device_name, versions
+
+NUM_STEPS = 50
 
 
 class FirstLosses:
@@ -43,7 +44,7 @@ class FirstLosses:
 
     def state(self) -> dict[str, Any] | None:
         """Give what a checkpoint keeps."""
-        return None if self.fingerprint is None else self.fingerprint.to_data()
+        return None if self.fingerprint is None else plain_data(self.fingerprint)
 
     def load(self, state: Mapping[str, Any] | None) -> None:
         """Go on from a checkpoint; one that holds nothing is of a training whose beginning nobody noted."""

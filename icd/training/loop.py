@@ -16,9 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from icd.config.fingerprint import NUM_STEPS, Fingerprint, TeacherMode
 from icd.config.sweep import Engine
-from icd.config.trial import TrialConfig
+from icd.config.trial import Fingerprint, TeacherMode, TrialConfig
 from icd.data.images import ImageSet
 from icd.data.loader import Batch
 from icd.data.split import Split
@@ -31,7 +30,7 @@ from icd.training.cached_teacher import CachedTeacher
 from icd.training.engine import DeviceEpochs, own_stream, unsuited
 from icd.training.epoch_inputs import EpochInputs
 from icd.training.evaluation import evaluate
-from icd.training.first_losses import FirstLosses
+from icd.training.first_losses import NUM_STEPS, FirstLosses
 from icd.training.gradient_probe import GradientProbe
 from icd.training.kernels import deterministic_cudnn, products
 from icd.training.optimizer import load_state, stored_state

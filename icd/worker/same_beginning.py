@@ -1,9 +1,9 @@
-"""Says whether two trainings of one configuration began alike, by their fingerprints (icd/config/fingerprint.py)."""
+"""Says whether two trainings of one configuration began alike, by their fingerprints (icd/config/trial.py)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from icd.config.fingerprint import Fingerprint
+from icd.config.trial import Fingerprint
 
 # Of a loss, or of 1 where the loss is smaller. On one kind of device with one version the losses have equal bits.
 TOLERANCE = 1e-6

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from icd.config.trial import TrialConfig, differences
+from icd.config.trial import TrialConfig, differences, plain_data
 from icd.data.split import Split
 from icd.errors import Interrupted, StateError
 from icd.models import Network
@@ -103,7 +103,7 @@ def continue_trial(
     finishing(trained.network)
     digest = write_student(folder, trained.network.state_dict(), config.key())
     if trained.fingerprint is not None:
-        _write_json(folder / "fingerprint.json", trained.fingerprint.to_data())
+        _write_json(folder / "fingerprint.json", plain_data(trained.fingerprint))
     result = _result(config, trained, rows, digest, device_name(execution.device))
     _write_json(result_path, result, indent=1)
     return result

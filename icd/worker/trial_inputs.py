@@ -8,7 +8,7 @@ from pathlib import Path
 
 from icd.config.checks import class_problems
 from icd.config.trial import TrialConfig
-from icd.data import load_dataset, views_problem
+from icd.data import DATASETS, Request, views_problem
 from icd.data.images import ArrayImages
 from icd.data.split import Split
 from icd.errors import ConfigError, Problem, StateError
@@ -50,13 +50,14 @@ def read_data(config: TrialConfig, folders: TrialFolders) -> tuple[TrialConfig, 
         ConfigError: If the method does not suit the number of classes, or the views the size of the images.
     """
     data = config.data
-    split = load_dataset(
-        data.name,
-        root=folders.data_root,
-        path=data.path,
-        val_fraction=data.val_fraction,
-        split_seed=data.split_seed,
-        download=folders.download,
+    split = DATASETS[data.name].load(
+        Request(
+            root=folders.data_root,
+            path=data.path,
+            val_fraction=data.val_fraction,
+            split_seed=data.split_seed,
+            download=folders.download,
+        ),
         **dict(data.options),
     )
     digest = f"{split.digest}:{split.split_digest}"

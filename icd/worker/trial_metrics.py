@@ -7,10 +7,12 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from icd.config.fingerprint import Fingerprint
 from icd.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from icd.config.trial import Fingerprint
 
 METRICS = "metrics.jsonl"
 
@@ -41,12 +43,14 @@ def training_seconds(rows: Sequence[Mapping[str, Any]]) -> float:
     return float(sum(row["seconds/epoch"] * (row["epoch"] - last) for last, row in zip(before, rows, strict=False)))
 
 
-def fingerprint_of(folder: Path) -> Fingerprint | None:
+def fingerprint_of(folder: Path) -> "Fingerprint | None":
     """Read how a finished trial began; None where it began with a version that did not note it.
 
     Raises:
         CheckpointError: If the file is damaged.
     """
+    from icd.config.trial import Fingerprint
+
     path = folder / "fingerprint.json"
     if not path.exists():
         return None

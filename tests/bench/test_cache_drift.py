@@ -14,7 +14,7 @@ from torch import Tensor
 from icd.config.read_trial import read_trial
 from icd.config.trial import TrialConfig
 from icd.config.yaml import parse_yaml
-from icd.data import load_dataset
+from icd.data import DATASETS, Request
 from icd.data.split import Split
 from icd.models import Network, build_model
 from icd.teacher.cache import TeacherCache, open_cache, plan_cache
@@ -51,8 +51,8 @@ def weights(config: TrialConfig, split: Split, teacher: Network, cache: TeacherC
 
 
 def test_the_cache_drifts_no_further_than_layouts_do(tmp_path: Path) -> None:
-    split = load_dataset(
-        "digits100", root=None, path=None, val_fraction=0.25, split_seed=0, train_per_class=4, test_per_class=1
+    split = DATASETS["digits100"].load(
+        Request(root=None, path=None, val_fraction=0.25, split_seed=0), train_per_class=4, test_per_class=1
     )
     teacher = build_model("resnet14", num_classes=100, stem="conv7x7_s2", seed=7)
     with torch.no_grad():  # statistics of its batch norms, as a trained one has them

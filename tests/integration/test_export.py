@@ -18,8 +18,8 @@ from safetensors.torch import load_file
 
 import icd
 from icd import results
-from icd.config.read_trial import load_trial, read_trial
-from icd.config.yaml import parse_yaml
+from icd.config.read_trial import read_trial
+from icd.config.yaml import parse_yaml, read_yaml
 from icd.models import build_model
 from icd.results.exports.programs import sample_of
 from icd.results.exports.winner import NOT_CONFIRMED, SIMPLEST
@@ -89,7 +89,7 @@ def test_everything_and_the_registry(command: Command, study: Study, tmp_path: P
     assert sorted(Path(name).name for name in told["files"]) == EVERYTHING
     assert told["compared_on"] == "64 validation images of digits100"
     assert max(told["differences"].values()) <= 1e-4
-    config = load_trial(out / "best.yaml")
+    config = read_trial(read_yaml(out / "best.yaml"))
     assert config.key() == told["provenance"]["key"]
     check_snippets(out, sample_of(config, study.root, None).images_BCHW)
 
@@ -177,7 +177,7 @@ def test_a_confirmed_winner(command: Command, tmp_path: Path, monkeypatch: pytes
     assert (made.trial, made.confirmed) == (0, True)
     text = made.config.read_text()
     assert "# status: trial 12 is better than KD by 0.75 points.\n" in text
-    assert load_trial(made.config).key() == made.provenance["key"]
+    assert read_trial(read_yaml(made.config)).key() == made.provenance["key"]
     refused = command("export", "by-hand", "-o", tmp_path / "x.yaml", "--trial", 0)
     assert "finalists are 1, or add --unconfirmed" in one_line(refused, 5, "STATE")
 
@@ -214,5 +214,5 @@ def test_the_simplest_configuration(command: Command, root: Path, tmp_path: Path
     assert "# resnet8 on digits100: sweep by-hand, trial 1, cluster weight 0\n" in card
     assert "| trial 1, cluster weight 0 | 2 | 61.000 | +0.00 (3) |\n| trial 1, whole | 3 | 61.000 | - |\n" in card
     assert f"# status: {SIMPLEST}\n" in header
-    assert load_trial(tmp_path / "out" / "best.yaml") == config
+    assert read_trial(read_yaml(tmp_path / "out" / "best.yaml")) == config
     assert config.seed == plan.seeds[0]

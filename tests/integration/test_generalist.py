@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from icd.config.read_trial import load_trial
+from icd.config.read_trial import read_trial
+from icd.config.yaml import read_yaml
 from icd.search.study import sweep_index
 from tests.command import Command, one_line
 from tests.crash import harness as bare
@@ -116,8 +117,10 @@ def test_each_pair_is_exported_with_its_student(confirmed: Path, tmp_path: Path,
     assert sorted(path.name for path in out.iterdir()) == ["large", "small"]
     for name in ("small", "large"):
         assert {path.name for path in (out / name).iterdir()} == {*EXPORTED, "student.pt2"}
-        ours = load_trial(out / name / "best.yaml")
-        assert ours == load_trial(confirmed / "sweeps" / "crash" / "trials" / f"{number:04d}" / name / "config.yaml")
+        ours = read_trial(read_yaml(out / name / "best.yaml"))
+        assert ours == read_trial(
+            read_yaml(confirmed / "sweeps" / "crash" / "trials" / f"{number:04d}" / name / "config.yaml")
+        )
         assert told["pairs"][name]["provenance"]["test/top1"] == f"{record.members[name]:.6g}"
         card = (out / name / "README.md").read_text()
         assert found.statement in card

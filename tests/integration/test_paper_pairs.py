@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from icd.data import DATASETS, Split, load_dataset
+from icd.data import DATASETS, Request, Split
 from icd.data.loader import batches
 from icd.methods import PAPER_ROWS, LiveOutputs, Step
 from icd.models import Stem, build_model
@@ -24,7 +24,7 @@ def unpacked(name: str, archive: str, folder: Path, *, every: int = 1) -> Split:
         file.extractall(folder, file.namelist()[::every])
     inside = [entry for entry in folder.iterdir() if entry.is_dir()]
     root = folder if (folder / "images.txt").exists() or len(inside) != 1 else inside[0]
-    return load_dataset(name, root=root, path=None, val_fraction=0.2, split_seed=0)
+    return DATASETS[name].load(Request(root=root, path=None, val_fraction=0.2, split_seed=0))
 
 
 def step_terms(split: Split, data: str, pair: tuple[str, str], stem: Stem, row: str) -> dict[str, float]:

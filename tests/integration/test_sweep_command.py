@@ -11,7 +11,8 @@ import pytest
 import yaml
 from safetensors import safe_open
 
-from icd.config.read_trial import load_trial
+from icd.config.read_trial import read_trial
+from icd.config.yaml import read_yaml
 from icd.search.core.dead_terms import DeadTerm
 from icd.search.study.locks import driver_lock
 from tests.command import Command, one_line
@@ -250,7 +251,7 @@ def test_export(command: Command, tmp_path: Path) -> None:
     told = json.loads(said.out)
     (row,) = json.loads(command("trials", "by-hand", "--json", "--top", 1).out)
     assert (told["trial"], told["provenance"]["val/top1"], told["provenance"]["git"]) == (1, "50", "abc")
-    assert told["provenance"]["key"] == row["key"] == load_trial(Path(told["config"])).key()
+    assert told["provenance"]["key"] == row["key"] == read_trial(read_yaml(Path(told["config"]))).key()
     assert Path(told["config"]).read_text().startswith("# Trial 1 of sweep by-hand; weights in best.safetensors.")
     with safe_open(told["weights"], "pt") as weights:
         (belongs,) = weights.metadata().values()

@@ -12,7 +12,7 @@ import yaml
 import icd
 from icd.cli.submit import FILE_VARIABLE, read_file
 from icd.config.read_sweep import read_sweep
-from icd.config.read_trial import load_trial, read_trial
+from icd.config.read_trial import read_trial
 from icd.config.trial import differences
 from icd.config.yaml import Document, parse_yaml, read_yaml
 from icd.errors import ConfigError, StateError
@@ -23,7 +23,7 @@ from tests.support.plugins import VALUE, sweep_document, write_plugin, write_tri
 
 def refused(path: Path) -> str:
     with pytest.raises(ConfigError) as caught:
-        load_trial(path)
+        read_trial(read_yaml(path))
     return str(caught.value)
 
 
@@ -31,7 +31,7 @@ def test_a_file_beside_the_configuration_is_found_and_travels_with_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plugin = write_plugin(tmp_path)
-    trial = load_trial(write_trial(tmp_path, ["./my_loss.py"]))
+    trial = read_trial(read_yaml(write_trial(tmp_path, ["./my_loss.py"])))
     assert type(trial.method.base_loss).__name__ == "Cosine"  # type: ignore[attr-defined]
     assert trial.to_data()["plugins"] == [
         {"name": "my_loss.py", "digest": trial.plugins[0].digest, "source": plugin.read_text()}
@@ -45,9 +45,9 @@ def test_a_file_beside_the_configuration_is_found_and_travels_with_it(
 
 def test_another_text_is_another_key_and_the_change_is_told(tmp_path: Path) -> None:
     write_plugin(tmp_path)
-    before = load_trial(write_trial(tmp_path, ["my_loss.py"]))
+    before = read_trial(read_yaml(write_trial(tmp_path, ["my_loss.py"])))
     write_plugin(tmp_path, value=f"2 * {VALUE}")
-    after = load_trial(tmp_path / "t.yaml")
+    after = read_trial(read_yaml(tmp_path / "t.yaml"))
     assert before.key() != after.key()
     (line,) = differences(before.to_data(), after.to_data())
     assert line.startswith(f"plugins.my_loss.py: digest {before.plugins[0].digest[:12]} -> ")
@@ -57,17 +57,17 @@ def test_another_text_is_another_key_and_the_change_is_told(tmp_path: Path) -> N
 def test_only_what_a_trial_uses_is_in_its_key(tmp_path: Path) -> None:
     write_plugin(tmp_path)
     write_plugin(tmp_path, "other.py", name="other")
-    alone = load_trial(write_trial(tmp_path, ["my_loss.py"]))
-    both = load_trial(write_trial(tmp_path, ["other.py", "my_loss.py"]))
+    alone = read_trial(read_yaml(write_trial(tmp_path, ["my_loss.py"])))
+    both = read_trial(read_yaml(write_trial(tmp_path, ["other.py", "my_loss.py"])))
     assert both == alone
-    plain = load_trial(write_trial(tmp_path, ["other.py"], base_loss="kd"))
+    plain = read_trial(read_yaml(write_trial(tmp_path, ["other.py"], base_loss="kd")))
     assert plain.plugins == ()
     assert "plugins" not in plain.to_data()
 
 
 def test_plugins_of_the_environment_are_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ICD_PLUGINS", str(write_plugin(tmp_path, name="from_environment")))
-    trial = load_trial(write_trial(tmp_path, None, base_loss="from_environment"))
+    trial = read_trial(read_yaml(write_trial(tmp_path, None, base_loss="from_environment")))
     assert [plugin.name for plugin in trial.plugins] == ["my_loss.py"]
 
 
@@ -79,7 +79,7 @@ def test_an_installed_module_is_named_and_must_be_the_same_everywhere(
     (package / "__init__.py").write_text("")
     write_plugin(package, "losses.py", name="packaged")
     monkeypatch.syspath_prepend(str(tmp_path))
-    trial = load_trial(write_trial(tmp_path, ["icd_test_package.losses"], base_loss="packaged"))
+    trial = read_trial(read_yaml(write_trial(tmp_path, ["icd_test_package.losses"], base_loss="packaged")))
     data = trial.to_data()
     assert data["plugins"] == [{"name": "icd_test_package.losses", "digest": trial.plugins[0].digest}]
     data["plugins"][0]["digest"] = "0" * 64
@@ -97,7 +97,7 @@ def test_an_entry_point_of_an_installed_package_is_found(tmp_path: Path, monkeyp
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: entry\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[icd.plugins]\nentry = icd_test_entry\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    trial = load_trial(write_trial(tmp_path, None, base_loss="entered"))
+    trial = read_trial(read_yaml(write_trial(tmp_path, None, base_loss="entered")))
     assert [plugin.name for plugin in trial.plugins] == ["icd_test_entry"]
 
 

@@ -46,7 +46,9 @@ def read_run(ledger: Ledger, winner: Winner, root: Path) -> ExportRun:
     Raises:
         CheckpointError: If they are missing, or not what the study knows.
     """
-    from icd.config.read_trial import load_trial
+    from icd.config.read_trial import read_trial
+    from icd.config.trial import plain_data
+    from icd.config.yaml import read_yaml
     from icd.training.student_file import read_student
     from icd.worker.trial_metrics import fingerprint_of
 
@@ -54,7 +56,7 @@ def read_run(ledger: Ledger, winner: Winner, root: Path) -> ExportRun:
     path = folder / "config.yaml"
     if not path.exists():
         raise CheckpointError(f"{path} is missing; the trial's folder was removed or is on another machine")
-    config = load_trial(path)
+    config = read_trial(read_yaml(path))
     key = winner.record.key or config.key()
     if config.key() != key:
         raise CheckpointError(f"{path} was altered: its key is {config.key()[:12]}, the study's is {key[:12]}")
@@ -62,7 +64,7 @@ def read_run(ledger: Ledger, winner: Winner, root: Path) -> ExportRun:
     return ExportRun(
         winner=winner,
         config=config,
-        fingerprint=None if noted is None else noted.to_data(),
+        fingerprint=None if noted is None else plain_data(noted),
         provenance=_provenance(ledger, winner, config),
         state=read_student(folder, key),
     )

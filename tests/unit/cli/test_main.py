@@ -127,7 +127,7 @@ def test_options_of_icd_stand_before_or_after_the_verb(run: Run, tmp_path: Path)
 
 BAD_FILES: dict[str, tuple[bytes | None, str]] = {
     "missing": (None, ": no such file"),
-    "folder": (b"", ": must be a file, but is a directory"),
+    "folder": (b"", ": cannot be read: is a directory"),
     "10 MB": (b"a" * 10_000_000, ": must not be larger than 256 KiB"),
     "binary": (b"\x00\x01\xff\xfe", ":1: must be UTF-8 text"),
     "empty": (b"", ": must not be empty"),

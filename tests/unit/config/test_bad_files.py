@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from icd.config.read_sweep import read_sweep
-from icd.config.read_trial import load_trial
-from icd.config.yaml import Document
+from icd.config.read_trial import read_trial
+from icd.config.yaml import Document, read_yaml
 from icd.errors import ConfigError
 from tests.unit.config.sweeps import RANGE, plain, sweep, sweep_text
 
@@ -24,7 +24,7 @@ CASES: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("bad_sweeps.yaml
 
 def refused(name: str) -> ConfigError:
     with pytest.raises(ConfigError) as caught:
-        load_trial(FOLDER / f"{name}.yaml")
+        read_trial(read_yaml(FOLDER / f"{name}.yaml"))
     return caught.value
 
 

@@ -13,8 +13,8 @@ from icd.config import json_schema
 from icd.config.document import Document, KeyPath
 from icd.config.habits import is_sweep
 from icd.config.json_schema import Kind, schema_of, text_of
-from icd.config.read_sweep import load_sweep, read_sweep
-from icd.config.read_trial import load_trial, read_trial
+from icd.config.read_sweep import read_sweep
+from icd.config.read_trial import read_trial
 from icd.config.yaml import apply_overrides, parse_yaml, read_yaml
 from icd.errors import ConfigError
 from tests.unit.config.test_sweep_good import SHIPPED
@@ -73,7 +73,7 @@ def test_line_ends_and_a_byte_order_mark_change_nothing(tmp_path: Path) -> None:
     plain, other = tmp_path / "a.yaml", tmp_path / "b.yaml"
     plain.write_text(text)
     other.write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
-    assert load_trial(plain) == load_trial(other)
+    assert read_trial(read_yaml(plain)) == read_trial(read_yaml(other))
 
 
 @pytest.mark.parametrize(
@@ -131,11 +131,11 @@ def test_a_file_is_laid_over_the_one_it_extends(tmp_path: Path) -> None:
         "extends: base.yaml\nname: b\nstudent: resnet14\nmethod: {base_loss: dkd, cluster_weight: 3, gram: cell}\n"
     )
     with pytest.raises(ConfigError) as caught:
-        load_sweep(file, ["teacher=resnet99", "search.budget.trials=0"])
+        read_sweep(read_yaml(file, ["teacher=resnet99", "search.budget.trials=0"]))
     lines = [str(problem).replace(str(tmp_path), "") for problem in caught.value.problems]
     assert any(line.startswith("/b.yaml:4: method.gram: gram must be one of") for line in lines)
     assert any(line.startswith("--set teacher=resnet99: teacher: unknown network") for line in lines)
-    config = load_sweep(file, ["method.gram=cells", "method.warmup_epochs={choices: [0, 5]}"])
+    config = read_sweep(read_yaml(file, ["method.gram=cells", "method.warmup_epochs={choices: [0, 5]}"]))
     assert (config.name, config.template["student"]) == ("b", {"arch": "resnet14"})
     assert config.template["method"]["base_loss"] == {"dkd": {}}, "a base loss replaces another"
 
@@ -147,25 +147,17 @@ def test_a_file_is_laid_over_the_one_it_extends(tmp_path: Path) -> None:
 def test_a_base_that_cannot_be_read_is_told_at_its_line(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "x.yaml").write_text(f"name: x\n{text}\n")
     with pytest.raises(ConfigError, match=rf"x.yaml:2: extends: .*{said}"):
-        load_sweep(tmp_path / "x.yaml")
+        read_sweep(read_yaml(tmp_path / "x.yaml"))
 
 
-# Old files, and files for another verb
-
-
-@pytest.mark.parametrize(
-    "part", ["space: {cluster_weight: {low: 1, high: 2}}", "generalist: {pairs: []}", "protocol: {epochs: 3}"]
-)
-def test_an_old_file_is_one_sentence(part: str) -> None:
-    (line,) = told(f"name: x\nteacher: resnet20\nstudent: resnet8\nmethod: KD\n{part}\nbudget: {{trials: 3}}\n")
-    assert "is of an older icd" in line
+# Files for another verb
 
 
 def test_a_trial_is_no_sweep_and_a_sweep_no_trial() -> None:
     (line,) = told("student: resnet8\nteacher: resnet20\nmethod: KD\n")
     assert line.endswith("use 'icd train'")
     with pytest.raises(ConfigError, match="use 'icd sweep'"):
-        load_trial(SHIPPED[0])
+        read_trial(read_yaml(SHIPPED[0]))
 
 
 def test_a_range_in_a_trial_is_told_with_a_value() -> None:
@@ -270,7 +262,7 @@ def schemas() -> dict[str, jsonschema.Draft202012Validator]:
 @pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.stem)
 def test_the_schema_takes_every_shipped_file(file: Path, schemas: dict[str, jsonschema.Draft202012Validator]) -> None:
     schemas["sweep"].validate(yaml.safe_load(file.read_text()))
-    schemas["sweep"].validate(load_sweep(file).to_data())
+    schemas["sweep"].validate(read_sweep(read_yaml(file)).to_data())
 
 
 def test_the_schema_refuses_what_can_be_seen_without_rules_between_parts(
@@ -296,7 +288,7 @@ def test_the_schema_that_the_package_brings_is_current(kind: Kind) -> None:
 def test_the_schema_takes_every_example(schemas: dict[str, jsonschema.Draft202012Validator]) -> None:
     for file in EXAMPLES:
         schemas["trial"].validate(read_yaml(file).data)
-        schemas["trial"].validate(load_trial(file).to_data())
+        schemas["trial"].validate(read_trial(read_yaml(file)).to_data())
         assert "/trial.schema.json" in file.read_text().splitlines()[0]
 
 

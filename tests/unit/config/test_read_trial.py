@@ -8,10 +8,10 @@ import pytest
 import yaml
 
 from icd.config.checks import advice
-from icd.config.read_trial import load_trial, read_trial
+from icd.config.read_trial import read_trial
 from icd.config.training import PRESETS, TrainingConfig
 from icd.config.trial import TeacherConfig, TrialConfig, differences
-from icd.config.yaml import apply_overrides, parse_yaml
+from icd.config.yaml import apply_overrides, parse_yaml, read_yaml
 from icd.data import DATASETS
 from icd.data.views import CropFlip
 from icd.errors import ConfigError
@@ -70,8 +70,8 @@ def test_names_stand_for_mappings() -> None:
 def test_a_file_and_its_overrides_are_read(tmp_path: Path) -> None:
     path = tmp_path / "trial.yaml"
     path.write_text("student: resnet8\nteacher: resnet20\nmethod: iCD-KD\n")
-    assert load_trial(path) == trial(method="iCD-KD")
-    changed = load_trial(path, ["seed=3", "method=iCD-DKD"])
+    assert read_trial(read_yaml(path)) == trial(method="iCD-KD")
+    changed = read_trial(read_yaml(path, ["seed=3", "method=iCD-DKD"]))
     assert changed == replace(trial(method="iCD-DKD"), seed=3)
 
 

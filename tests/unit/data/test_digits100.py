@@ -3,7 +3,7 @@ import sys
 
 import numpy as np
 
-from icd.data import load_dataset
+from icd.data import DATASETS, Request
 from icd.data.digits100 import make_images
 from icd.data.images import ArrayImages
 
@@ -19,7 +19,9 @@ def test_images_are_the_recorded_ones() -> None:
 
 
 def test_split_is_the_recorded_one() -> None:
-    split = load_dataset("digits100", root=None, path=None, val_fraction=0.1, split_seed=0, train_per_class=10)
+    split = DATASETS["digits100"].load(
+        Request(root=None, path=None, val_fraction=0.1, split_seed=0), train_per_class=10
+    )
     assert split.split_digest == DIGEST_SPLIT
     assert np.bincount(split.val.labels_N.numpy()).tolist() == [1] * 100
 
@@ -35,7 +37,9 @@ def test_seeds_and_parts_give_other_images() -> None:
 
 
 def test_pixels_use_the_whole_range_and_match_the_normalisation() -> None:
-    split = load_dataset("digits100", root=None, path=None, val_fraction=0.1, split_seed=0, train_per_class=10)
+    split = DATASETS["digits100"].load(
+        Request(root=None, path=None, val_fraction=0.1, split_seed=0), train_per_class=10
+    )
     assert isinstance(split.train, ArrayImages)
     pixels = split.train.images_NCHW.numpy() / 255
     assert np.abs(pixels.mean(axis=(0, 2, 3)) - split.mean).max() < 0.01

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from icd.data import load_dataset
+from icd.data import DATASETS, Request
 from icd.data.images import ArrayImages
 from tests.support.needs import REFERENCE, need
 
@@ -18,7 +18,7 @@ def reference(name: str) -> Path:
 
 def test_cifar_100_classes_as_npz() -> None:
     file = reference("cifar100_20c_500x100.npz")
-    split = load_dataset("npz", root=file.parent, path=file.name, val_fraction=0.1, split_seed=0)
+    split = DATASETS["npz"].load(Request(root=file.parent, path=file.name, val_fraction=0.1, split_seed=0))
     assert np.bincount(split.val.labels_N.numpy()).tolist() == [50] * 20
     assert isinstance(split.train, ArrayImages)
     pixels = split.train.images_NCHW[::10].float() / 255
@@ -30,7 +30,9 @@ def test_cifar_100_classes_as_npz() -> None:
 def test_cub_photographs(tmp_path: Path) -> None:
     with zipfile.ZipFile(reference("cub200_2010_10c.zip")) as archive:
         archive.extractall(tmp_path)
-    split = load_dataset("cub200", root=tmp_path / "CUB_200_2010_10c", path=None, val_fraction=0.1, split_seed=0)
+    split = DATASETS["cub200"].load(
+        Request(root=tmp_path / "CUB_200_2010_10c", path=None, val_fraction=0.1, split_seed=0)
+    )
     assert (len(split.train) + len(split.val), len(split.test.open("count")), split.num_classes) == (224, 70, 10)
     assert split.class_names[0] == "001.Black_footed_Albatross"
 
@@ -40,7 +42,7 @@ def test_tiny_imagenet_animals(tmp_path: Path) -> None:
         wanted = [name for name in archive.namelist() if "/n02085" in name or "/n02099" in name]
         archive.extractall(tmp_path, wanted)
     root = tmp_path / "tiny_imagenet_animals30"
-    split = load_dataset("tiny_imagenet", root=root, path=None, val_fraction=0.1, split_seed=0)
+    split = DATASETS["tiny_imagenet"].load(Request(root=root, path=None, val_fraction=0.1, split_seed=0))
     assert split.num_classes >= 2
     assert len(split.train) == 450 * split.num_classes
     assert len(split.test.open("count")) == 50 * split.num_classes

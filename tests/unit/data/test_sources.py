@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from icd.data import load_dataset
+from icd.data import DATASETS, Request
 from icd.data.images import ArrayImages, FileImages
 from icd.data.split import Split
 from icd.errors import DataError
@@ -24,7 +24,7 @@ from tests.data_contract import (
 
 
 def load(name: str, root: Path | None, path: str | None = None, **options: Any) -> Split:
-    return load_dataset(name, root=root, path=path, val_fraction=0.25, split_seed=0, **options)
+    return DATASETS[name].load(Request(root=root, path=path, val_fraction=0.25, split_seed=0), **options)
 
 
 def refusal(name: str, root: Path | None, path: str | None = None, **options: Any) -> str:
@@ -103,7 +103,7 @@ def test_without_a_data_root_the_users_cache_is_used(tmp_path: Path, monkeypatch
         make_cifar(Path(folder), monkeypatch, "cifar10")
 
     monkeypatch.setattr("torchvision.datasets.cifar.download_and_extract_archive", fetch)
-    split = load_dataset("cifar10", root=None, path=None, val_fraction=0.25, split_seed=0, download=True)
+    split = DATASETS["cifar10"].load(Request(root=None, path=None, val_fraction=0.25, split_seed=0, download=True))
     assert (fetched, len(split.train) + len(split.val)) == ([str(root)], 150)
     assert load("cifar10", None).digest == split.digest
 

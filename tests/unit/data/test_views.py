@@ -10,8 +10,17 @@ from torchvision.transforms import RandomResizedCrop as RandomTorchvisionCrop
 from torchvision.transforms import autoaugment
 from torchvision.transforms import functional as tv
 
-from icd.data.rand_augment import OPERATIONS, augmented, draw_operations
-from icd.data.views import VIEW_FAMILIES, CropFlip, Identity, RandAugment, draw, order
+from icd.data.views import (
+    OPERATIONS,
+    VIEW_FAMILIES,
+    CropFlip,
+    Identity,
+    RandAugment,
+    augmented,
+    draw,
+    draw_operations,
+    order,
+)
 from icd.data.warps import RandomResizedCrop, RotateFlip, crop_box
 
 

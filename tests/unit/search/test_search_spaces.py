@@ -5,8 +5,9 @@ from pathlib import Path
 import optuna
 import pytest
 
-from icd.config.read_sweep import load_sweep
+from icd.config.read_sweep import read_sweep
 from icd.config.trial import TrialConfig
+from icd.config.yaml import read_yaml
 from icd.methods import PAPER_ROWS, CellDistillation
 from icd.search.suggest.search_space import SearchSpace
 
@@ -27,7 +28,7 @@ def name_of(file: Path) -> str:
 
 
 def search(name: str) -> SearchSpace:
-    return SearchSpace(load_sweep(FOLDER / f"{name}.yaml"))
+    return SearchSpace(read_sweep(read_yaml(FOLDER / f"{name}.yaml")))
 
 
 @pytest.mark.parametrize("file", FILES, ids=name_of)
@@ -44,7 +45,7 @@ def test_a_file_says_its_question_and_how_to_launch_it(file: Path) -> None:
 
 @pytest.mark.parametrize("file", FILES, ids=name_of)
 def test_corners_baselines_and_suggestions_are_trials(file: Path) -> None:
-    space = SearchSpace(load_sweep(file))
+    space = SearchSpace(read_sweep(read_yaml(file)))
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
     documents = [space.document(params) for params in space.corners()]
     documents += [space.baseline(baseline) for baseline in space.sweep.enqueue]
@@ -56,14 +57,14 @@ def test_corners_baselines_and_suggestions_are_trials(file: Path) -> None:
 
 @pytest.mark.parametrize("file", FILES, ids=name_of)
 def test_size(file: Path) -> None:
-    space = SearchSpace(load_sweep(file))
+    space = SearchSpace(read_sweep(read_yaml(file)))
     assert space.size() == SIZES.get(file.stem)
     if space.size() is not None:
         assert len({space.read(space.document(params)).key() for params in space.points()}) == space.size()
 
 
 def test_names_differ() -> None:
-    names = [load_sweep(file).name for file in FILES]
+    names = [read_sweep(read_yaml(file)).name for file in FILES]
     assert len(set(names)) == len(names) == 24
 
 

@@ -3,11 +3,10 @@
 import pytest
 import torch
 
-from icd.config.fingerprint import NUM_STEPS
 from icd.config.read_trial import read_trial
 from icd.config.yaml import parse_yaml
 from icd.errors import NonFiniteLossError
-from icd.training.first_losses import FirstLosses
+from icd.training.first_losses import NUM_STEPS, FirstLosses
 from icd.training.step import LossLog
 
 CONFIG = read_trial(parse_yaml("student: resnet8\nmethod: cross_entropy\n", "x.yaml"))

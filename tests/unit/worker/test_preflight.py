@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from icd.config.read_sweep import load_sweep
+from icd.config.read_sweep import read_sweep
 from icd.config.sweep import Budget, Resources
 from icd.config.yaml import read_yaml
 from icd.errors import SetupError
@@ -24,13 +24,13 @@ def test_a_store_that_mlflow_no_longer_takes_is_refused_at_once(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "./mlruns")
     settings = Settings(root=tmp_path, executor="process")
     with pytest.raises(SetupError, match=r"try sqlite:////FOLDER/mlflow\.db"):
-        run_sweep.run(load_sweep(FILE), read_yaml(FILE).data, settings)
+        run_sweep.run(read_sweep(read_yaml(FILE)), read_yaml(FILE).data, settings)
     assert not (tmp_path / "study.db").exists()
     assert not list(tmp_path.glob("sweeps/*/logs"))
 
 
 def test_gpu_hours_alone_need_gpus() -> None:
-    sweep = replace(load_sweep(FILE), budget=Budget(gpu_hours=1.0))
+    sweep = replace(read_sweep(read_yaml(FILE)), budget=Budget(gpu_hours=1.0))
     prepared = PreflightResult(data_digest="", num_classes=2, teachers={}, device="cpu")
     with pytest.raises(SetupError, match=r"budget\.gpu_hours: must not be the only limit"):
         _check_fit(sweep, prepared)

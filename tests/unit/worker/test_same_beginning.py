@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from icd.config.fingerprint import Fingerprint
+from icd.config.trial import Fingerprint
 from icd.worker.same_beginning import TOLERANCE, compare
 
 NOTED = Fingerprint(
