@@ -121,6 +121,8 @@ def test_registered_where_the_trial_has_no_run(command: Command, root: Path, tmp
     words = ["export", "by-hand", "--unconfirmed", "--format", "pt2", "--register", "my-model"]
     assert command(*words, "-o", tmp_path / "a").code == 0
     one_line(command(*words, "-o", tmp_path / "a"), 5, "STATE")  # the folder is there
+    same = command(*words, "-o", tmp_path / "a", "--force", "--alias", "latest-try")
+    assert "registered: models:/my-model@latest-try, version 1\n" in same.out, same.err
     other = command(*words, "-o", tmp_path / "c", "--trial", 0, "--alias", "champion")
     assert "registered: models:/my-model@champion, version 2\n" in other.out, other.err
     client = MlflowClient(tracking_uri=f"sqlite:///{root / 'mlflow.db'}")

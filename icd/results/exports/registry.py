@@ -5,11 +5,11 @@ a model of MLflow's own kind too, with its signature: ``mlflow.pyfunc.load_model
 version belongs to the trial's run; where that never reached this MLflow, to a run of its own.
 """
 
+import hashlib
 import importlib.util
 import re
 import tempfile
 import time
-import uuid
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -41,6 +41,13 @@ class Version:
     files: Sequence[Path]
     tags: Mapping[str, str]
     description: str
+
+    @property
+    def place(self) -> str:
+        """Folder of the run's artifacts: one name for one trial, status and set of files, whenever written."""
+        facts = sorted((name, value) for name, value in self.tags.items() if name != "created")
+        names = sorted(path.name for path in self.files)
+        return f"export/{hashlib.sha256(repr((facts, names)).encode()).hexdigest()[:12]}"
 
     @property
     def program(self) -> Path | None:
@@ -82,7 +89,7 @@ def check(uri: str, model: str, alias: str) -> None:
 
 
 def register(uri: str, folder: Path, experiment: str, uid: str, trial: int, version: Version) -> Registered:
-    """Register a version and give it its alias.
+    """Register a version and give it its alias; where it is there already, the alias alone is given.
 
     It belongs to the run of a trial, which is in the experiment of a sweep; ``folder`` is that sweep's, ``uid`` its
     study's.
@@ -104,7 +111,7 @@ def register(uri: str, folder: Path, experiment: str, uid: str, trial: int, vers
 
 
 def _register(store: Experiment, trial: int, version: Version) -> Registered:
-    client, place = store.client, f"export/{uuid.uuid4().hex[:12]}"
+    client = store.client
     run_id = store.known_run(f"{trial:04d}") or _own_run(store, trial)
     try:
         client.get_registered_model(version.model)
@@ -112,17 +119,16 @@ def _register(store: Experiment, trial: int, version: Version) -> Registered:
         if getattr(error, "error_code", "") != GONE:
             raise
         client.create_registered_model(version.model)
-    for path in version.files:
-        client.log_artifact(run_id, str(path), place)
-    if version.program is not None:
-        _log_model(client, run_id, version.program, place)
-    made = client.create_model_version(
-        version.model,
-        f"{client.get_run(run_id).info.artifact_uri}/{place}",
-        run_id=run_id,
-        tags={name: value[:_TAG_LENGTH] for name, value in version.tags.items()},
-        description=version.description,
-    )
+    source = f"{client.get_run(run_id).info.artifact_uri}/{version.place}"
+    there = client.search_model_versions(f"name = '{version.model}'")
+    made = next((found for found in there if found.source == source), None)
+    if made is None:
+        for path in version.files:
+            client.log_artifact(run_id, str(path), version.place)
+        if version.program is not None:
+            _log_model(client, run_id, version.program, version.place)
+        tags, about = {name: value[:_TAG_LENGTH] for name, value in version.tags.items()}, version.description
+        made = client.create_model_version(version.model, source, run_id=run_id, tags=tags, description=about)
     client.set_registered_model_alias(version.model, version.alias, str(made.version))
     uri, is_loadable = f"models:/{version.model}@{version.alias}", version.program is not None
     return Registered(uri=uri, version=int(made.version), run_id=run_id, loadable=is_loadable)
