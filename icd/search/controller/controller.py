@@ -378,9 +378,3 @@ class SweepController:
         self._ended.append(record.state)
         self._budget.ended(record)
         self.recorder.settle(record)
-
-    @property
-    def failed_too_often(self) -> bool:
-        """Whether more trials failed than the sweep allows."""
-        failed = self._ended.count("failed")
-        return failed > self.sweep.budget.max_failed_fraction * max(1, len(self._ended))

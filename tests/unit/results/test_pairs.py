@@ -181,7 +181,7 @@ def test_an_end_that_was_not_told_is_told_after_another_round_was_begun(tmp_path
     )  # then its driver is killed
     again = hand.again(anew=True, asked={"top": 1, "against": ["KD"], "seeds": 2})
     assert again.plan.round == 2
-    follow(again.tracker, again.driver.recorder.views, again.ledger)
+    follow(again.tracker, again.driver.recorder.views, again.ledger, driven=True)
     view = again.tracker.ends[trial_key(attempt.number)]()
     assert view.totals is not None
     assert view.totals.metrics["final/large/test/top1"] == 60.0

@@ -259,7 +259,7 @@ def reading(hand: Hand) -> Any:
     records: list[TrialRecord] = hand.ledger.records()
     status = status_of(hand.root, hand.sweep.name)
     audit = audit_sweep(plain_sweep(hand.ledger), records)
-    return records, status, audit, found_line(hand.folder, records)
+    return records, status, audit, found_line(hand.root, hand.ledger)
 
 
 @pytest.mark.parametrize("kind", SEARCHES)
