@@ -239,15 +239,15 @@ class Workers:
 
     def _begin(self, attempt: Attempt) -> None:
         number = attempt.number
-        self._points[number] = attempt.config
-        self._curves.setdefault(number, self.task.curve(attempt.config, number))
+        self._points[number] = attempt.runs[""]
+        self._curves.setdefault(number, self.task.curve(attempt.runs[""], number))
         self._epochs.setdefault(number, 0)
 
     def _go_on(self, policy: SweepController, attempt: Attempt) -> bool:
         number = attempt.number
         self._epochs[number] = epoch = self._epochs[number] + 1
         metrics = {"val/top1": float(self._curves[number][epoch - 1]), "seconds/epoch": 1.0, "time": 0.0}
-        with (trial_folder(Path(attempt.sweep), number) / "metrics.jsonl").open("a") as file:
+        with (trial_folder(attempt.context.folder, number) / "metrics.jsonl").open("a") as file:
             file.write(json.dumps({"epoch": epoch, **metrics}) + "\n")
         report = EpochReport(number=number, attempt=attempt.attempt, epoch=epoch, metrics=metrics, device="none")
         go = policy.on_epoch(report)

@@ -168,7 +168,7 @@ def _drive(
     if settings.retry_failed:
         again = ", ".join(map(str, retry_failed(ledger)))
         settings.announce(f"failed trials are trained again as {again}" if again else "no failed trial to train again")
-    context = held.context(sweep, prepared)
+    context = held.context(sweep, prepared, "search")
     driver = SweepController(sweep, space, ledger, held.tracker, prepared, context, settings.announce)
     ledger.note_study(
         stopped_by="",

@@ -17,6 +17,7 @@ from icd.search.core.attempts import RunContext
 from icd.search.core.device_usage import matches
 from icd.search.core.machine import usable_cpus
 from icd.search.core.preparation import PreflightRequest, PreflightResult
+from icd.search.core.records import Stage
 from icd.search.executors.executor import Executor
 from icd.search.executors.local.executor import LocalExecutor, partition_devices
 from icd.search.executors.local.worker_process import launch_python
@@ -40,6 +41,7 @@ from icd.search.tracking.experiment import Experiment
 from icd.search.tracking.mlflow_client import check_server, refuse_address
 from icd.search.tracking.sweep_views import SweepViews, ask_for_summary, follow
 from icd.search.tracking.tracker import Tracker
+from icd.storage.bucket import url_of
 from icd.training.checkpoints import write_durably
 from icd.worker.gpus import visible_gpus
 from icd.worker.run_trial import stop_asked
@@ -101,16 +103,20 @@ class Session:
         _check_fit(sweep, prepared)
         return prepared
 
-    def context(self, sweep: SweepConfig, prepared: PreflightResult) -> RunContext:
-        """Say where trials run."""
+    def context(self, sweep: SweepConfig, prepared: PreflightResult, stage: Stage) -> RunContext:
+        """Say where and how the trials of a stage run."""
         data_root = self.settings.data_root
         return RunContext(
             folder=self.folder,
             root=self.settings.root.absolute(),
             data_root=data_root.absolute() if data_root else None,
+            bucket=url_of(self.settings.root),
+            stage=stage,
             gpus_per_trial=sweep.resources.gpus_of_a_trial(bool(prepared.gpus)),
             threads=threads_of(sweep),
             engine=engine_asked(self.settings.engine, sweep.resources.engine),
+            grace_seconds=sweep.resources.grace_seconds,
+            teacher_caches=dict(prepared.teacher_caches),
         )
 
     def conduct(self, driver: SweepController, finish: Callable[[], None]) -> int:

@@ -71,7 +71,7 @@ def _driver(sweep: SweepConfig, ledger: Ledger, listed: Listed, held: Session) -
         ledger,
         held.tracker,
         prepared,
-        held.context(sweep, prepared),
+        held.context(sweep, prepared, listed.stage),
         settings.announce,
         ListSource(listed, ledger, prepared),
     )

@@ -97,7 +97,7 @@ def test_every_arm_is_trained_on_every_pair(tmp_path: Path) -> None:
     attempt = hand.driver.next_attempt()
     assert attempt is not None
     run(hand, attempt)
-    assert (attempt.number, list(attempt.runs), attempt.stage) == (LIST_NUMBERS, [SMALL, LARGE], "confirm")
+    assert (attempt.number, list(attempt.runs), attempt.context.stage) == (LIST_NUMBERS, [SMALL, LARGE], "confirm")
     documents = list(attempt.runs.values())
     assert [document["student"]["arch"] for document in documents] == ["resnet8", "resnet14"]
     weight = hand.ledger.record(2).params["method.cluster_weight"]

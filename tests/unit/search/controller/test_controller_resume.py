@@ -50,7 +50,7 @@ def test_running_trials_are_issued_again_as_they_were(tmp_path: Path) -> None:
     for before, after in zip(attempts, retaken, strict=True):
         assert before is not None
         assert after is not None
-        assert (after.number, after.config, after.attempt) == (before.number, before.config, 2)
+        assert (after.number, after.runs, after.attempt) == (before.number, before.runs, 2)
     assert [record.baseline for record in again.ledger.records()] == ["KD", None, None]
 
 
