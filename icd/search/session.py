@@ -22,9 +22,9 @@ from icd.search.executors.executor import Executor
 from icd.search.executors.local.executor import LocalExecutor, partition_devices
 from icd.search.executors.local.worker_process import launch_python
 from icd.search.settings import Settings, threads_of
-from icd.search.study.database import PostgresLock, is_shared, open_storage, storage_url
+from icd.search.study.database import open_storage, storage_url
 from icd.search.study.ledger import Ledger
-from icd.search.study.locks import driver_lock
+from icd.search.study.locks import PostgresLock, sweep_lock
 from icd.search.study.sweep_files import fetch_trials, sweep_files_of
 from icd.search.study.sweep_index import (
     REPORT_NAME,
@@ -193,11 +193,7 @@ def session(sweep: SweepConfig, settings: Settings) -> Iterator[Session]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SetupError(f"{folder} cannot be made: {error.strerror}; choose --root") from error
-    with driver_lock(folder), ExitStack() as leaving:
-        shared = PostgresLock(url, sweep.name, settings.announce) if is_shared(url) else None
-        if shared is not None:
-            shared.acquire()
-            leaving.callback(shared.release)
+    with sweep_lock(folder, url, settings.announce) as shared, ExitStack() as leaving:
         yield Session(sweep.name, settings, shared, leaving)
 
 

@@ -16,9 +16,9 @@ from icd.search.core.device_usage import DeviceUse, mixed_cost, uses
 from icd.search.core.expected_gain import ExpectedGain, expected_gain
 from icd.search.core.records import State, TrialRecord, best, interrupted
 from icd.search.core.trial_request import TrialRequest
-from icd.search.study.database import PostgresLock, is_shared, storage_url
+from icd.search.study.database import storage_url
 from icd.search.study.ledger import Ledger
-from icd.search.study.locks import holder, is_driven
+from icd.search.study.locks import driver_at, holder, is_driven
 from icd.search.study.sweep_files import sweep_files_of
 from icd.search.study.sweep_index import find, find_all, pasted, sweep_folder
 
@@ -114,13 +114,7 @@ def counts_of(records: Sequence[TrialRecord]) -> dict[str, int]:
 
 def driver_of(root: Path, name: str) -> str | None:
     """Say who drives a sweep now; None for nobody."""
-    folder = sweep_folder(root, name)
-    if is_driven(folder):
-        return holder(folder)
-    url = storage_url(root)
-    if is_shared(url):
-        return PostgresLock(url, name).holder()
-    return None
+    return driver_at(sweep_folder(root, name), storage_url(root))
 
 
 def trial_row(record: TrialRecord, metrics: Sequence[str]) -> dict[str, Any]:
