@@ -13,7 +13,7 @@ from icd.config.sweep import SweepConfig, engine_asked
 from icd.config.yaml import Document, apply_overrides
 from icd.errors import SetupError
 from icd.search.controller.controller import SweepController
-from icd.search.core.attempts import RunContext
+from icd.search.core.attempts import STOP, RunContext
 from icd.search.core.device_usage import matches
 from icd.search.core.machine import usable_cpus
 from icd.search.core.preparation import PreflightRequest, PreflightResult
@@ -42,9 +42,8 @@ from icd.search.tracking.mlflow_client import check_server, refuse_address
 from icd.search.tracking.sweep_views import SweepViews, ask_for_summary, follow
 from icd.search.tracking.tracker import Tracker
 from icd.storage.bucket import url_of
-from icd.training.checkpoints import write_durably
+from icd.storage.durable import write_durably
 from icd.worker.gpus import visible_gpus
-from icd.worker.run_trial import stop_asked
 from icd.worker.trial_inputs import TrialFolders, look_for_data
 
 logger = logging.getLogger(__name__)
@@ -76,6 +75,7 @@ class Session:
             shared.guard(self.storage)
         self.files = sweep_files_of(self.folder)
         self._take_over()
+        self.files.forget_stop()
 
     def _take_over(self) -> None:
         """Bring here what a driver on another machine left in the bucket, if the root is one."""
@@ -86,7 +86,7 @@ class Session:
         begun = self.name in Ledger.names(self.storage)
         if not begun:
             self.files.refuse_old_trials()
-        self.files.take_over()
+        self.files.fetch_made()
         if begun:
             fetch_trials(self.settings.root, Ledger(self.storage, self.name))
 
@@ -95,11 +95,10 @@ class Session:
         if _runs_here(self.settings):  # on other machines there may be what is not here
             first = read_trial(Document(dict(request.configs[0]), f"sweep {self.name}"))
             look_for_data(first, TrialFolders.of(request))
-        (self.folder / "stop").unlink(missing_ok=True)  # a stop that was asked of an earlier driver
         self._executor = _executor(sweep, self.folder, self.settings)
         self._leaving.callback(self._executor.close)
-        stop, asked = self.settings.stop, self.folder / "stop"
-        prepared = self._executor.prepare(request, self.settings.announce, lambda: stop() or bool(stop_asked(asked)))
+        stop, files = self.settings.stop, self.files
+        prepared = self._executor.prepare(request, self.settings.announce, lambda: stop() or bool(files.stop_asked()))
         _check_fit(sweep, prepared)
         return prepared
 
@@ -160,10 +159,10 @@ class Session:
             raise
 
     def _tick(self, driver: SweepController) -> None:
-        asked = self.files.exchange() or stop_asked(self.folder / "stop")
+        asked = self.files.stop_asked()
         if self.settings.stop() and not driver.stop_now:
             driver.stop_now, driver.stopped_by = True, "signal"
-            write_durably(self.folder / "stop", b"now")  # workers look here after every epoch
+            write_durably(self.folder / STOP, b"now")  # workers look here after every epoch
         elif asked == "now" and not driver.stop_now:
             driver.stop_now, driver.stopped_by = True, "stop"
         elif asked == "drain" and not driver.drain:

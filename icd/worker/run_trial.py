@@ -8,7 +8,6 @@ import logging
 import resource
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,7 +18,7 @@ from icd.config.yaml import Document
 from icd.errors import ConfigError, DataError, Interrupted, NonFiniteLossError, Problem, SetupError, StateError
 from icd.models import Network
 from icd.plugins import fault
-from icd.search.core.attempts import Attempt, AttemptResult, EpochReport, ResultKind
+from icd.search.core.attempts import Attempt, AttemptResult, EpochReport, ResultKind, stop_asked
 from icd.search.core.preparation import teacher_name
 from icd.teacher.cache import suits
 from icd.training.engine import spent
@@ -210,15 +209,7 @@ class _Runs:
             raise Interrupted(f"stopped after epoch {epoch}")
 
     def _stop(self) -> Callable[[], bool]:
-        file = self.attempt.context.folder / "stop"
+        sweep = self.attempt.context.folder
         # A copy of a bucket may hold what an earlier driver was asked on this machine: one that stops begins nothing.
-        stale = bool(self.attempt.context.bucket) and stop_asked(file) == "now"
-        return lambda: self.notice.given or (not stale and stop_asked(file) == "now")
-
-
-def stop_asked(path: Path) -> str:
-    """Read what was asked of a sweep: ``drain``, ``now``, or nothing."""
-    try:
-        return path.read_text().strip()
-    except OSError:
-        return ""
+        stale = bool(self.attempt.context.bucket) and stop_asked(sweep) == "now"
+        return lambda: self.notice.given or (not stale and stop_asked(sweep) == "now")

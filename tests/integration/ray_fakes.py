@@ -188,8 +188,8 @@ def pids_of(folder: Path) -> set[int]:
 def main() -> None:
     """Drive a sweep of fakes as the command does: FOLDER ADDRESS TRIALS EPOCHS SECONDS."""
     started = time.monotonic()
+    from icd.search.core.attempts import stop_asked
     from icd.search.executors.ray.executor import RayExecutor
-    from icd.worker.run_trial import stop_asked
 
     folder, address = Path(sys.argv[1]), sys.argv[2]
     trials, epochs, seconds = int(sys.argv[3]), int(sys.argv[4]), float(sys.argv[5])
@@ -197,7 +197,7 @@ def main() -> None:
     times = {"import": time.monotonic() - started}
 
     def tick() -> None:
-        policy.stopping = policy.stopping or stop_requested() or stop_asked(folder / "stop") == "now"
+        policy.stopping = policy.stopping or stop_requested() or stop_asked(folder) == "now"
 
     with stopping_politely():
         said: list[str] = []

@@ -35,6 +35,7 @@ RETRIES: Mapping[str, int | None] = {
 }
 
 BEGUN = "begun"
+STOP = "stop"  # file of a sweep: what is asked of its driver
 
 UNCLEAN = ("gpu", "memory", "preempted")  # after these a process is not used again: an error of CUDA stays with it
 
@@ -216,6 +217,14 @@ class Policy(Protocol):
 def trial_folder(sweep: Path, number: int, member: str = "") -> Path:
     """Give the folder of a trial, or of one of its runs."""
     return sweep / "trials" / f"{number:04d}" / member
+
+
+def stop_asked(sweep: Path) -> str:
+    """Read what is asked of a sweep on this machine: ``drain``, ``now``, or nothing."""
+    try:
+        return (sweep / STOP).read_text().strip()
+    except OSError:
+        return ""
 
 
 def checkpoints_below(folder: Path) -> Iterator[Path]:

@@ -197,13 +197,12 @@ def test_a_sweep_does_not_begin_on_another_ones_trials(first: Machine, second: M
 def test_a_stop_reaches_a_driver_elsewhere(first: Machine, second: Machine) -> None:
     driver = first.shelf()
     driver.folder.mkdir(parents=True)
-    driver.take_over()
-    assert driver.stop_asked() == ""
+    driver.forget_stop()
     second.shelf().ask_to_stop("drain")
     first.use()
-    assert driver.exchange() == "drain"
-    driver.take_over()
-    assert driver.stop_asked() == ""
+    assert driver.stop_asked() == "drain"
+    driver.forget_stop()
+    assert first.shelf().stop_asked() == ""
 
 
 def test_teachers_are_everywhere(tmp_path: Path, url: str, first: Machine, second: Machine) -> None:
