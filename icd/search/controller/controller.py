@@ -333,14 +333,13 @@ class SweepController:
 
     def _fault(self, result: AttemptResult) -> None:
         """Try again where that can help, or record the failure."""
-        number, decision = result.number, self._retry.decide(result)
+        number, again = result.number, self._retry.again(result)
         self.ledger.note(number, faults=self._retry.counts(number))
-        if decision.again:
+        if again:
             last = self.recorder.stored_epoch(number)
             # Over several machines Ray places it where there is room; holding them all for one trial costs more.
             alone = result.kind == "memory" and len(self._hosts) <= 1
-            how = f"{decision.words} alone" if alone else decision.words
-            self.announce(f"trial {number}: {result.reason}; {how} from epoch {last}")
+            self.announce(f"trial {number}: {result.reason}; {again}{' alone' if alone else ''} from epoch {last}")
             (self._alone if alone else self._waiting).append(number)
             return
         self.announce(f"trial {number}: failed: {result.reason}")
