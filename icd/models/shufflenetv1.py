@@ -1,25 +1,21 @@
 """ShuffleNet (version 1) with three groups.
 
-Source: Zhang et al., CVPR 2018 (arXiv 1707.01083), table 1, g = 3; names and structure follow RepDistiller, whose
-checkpoints load unchanged. Initial weights are torch's own, as there.
+Source: Zhang et al., CVPR 2018 (arXiv 1707.01083), table 1, g = 3; names and structure follow RepDistiller. Initial
+weights are torch's own, as there.
 
 Deviation of that code from the paper: a 1x1 convolution and no pooling at the entrance; a ReLU after the depth-wise
 convolution; the shuffle of the very first block has one group and does nothing.
-
-Shape key:
-    B: batch    C: channels    H, W: height, width    K: classes
 """
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from icd.models.layers import classify, conv, halved, shuffle_channels, stem_conv
-from icd.models.output import Network, Output, Stem
+from icd.models.layers import SequentialNetwork, conv, shuffle_channels, stacked, stem_conv
+from icd.models.output import Stem
 
 GROUPS = 3
 STEM_WIDTH = 24
-LAYERS = ((240, 4), (480, 8), (960, 4))  # width, blocks
 
 
 class ShuffleBlock(nn.Module):
@@ -52,38 +48,17 @@ class ShuffleBlock(nn.Module):
         return F.relu_(torch.cat([branch, shortcut], dim=1))
 
 
-class ShuffleNetV1(Network):
-    """Stem, three layers of shuffle blocks, head ``linear``.
+class ShuffleNetV1(SequentialNetwork):
+    """Stem (1x1 with ``conv3x3``), three layers of shuffle blocks, head ``linear``."""
 
-    Args:
-        num_classes: K.
-        stem: First convolution: 1x1 for ``cifar``, 7x7 with stride 2 for ``cub``.
-    """
+    head_name = "linear"
 
     def __init__(self, num_classes: int, stem: Stem) -> None:
         super().__init__()
         self.conv1 = stem_conv(stem, STEM_WIDTH, kernel=1)
         self.bn1 = nn.BatchNorm2d(STEM_WIDTH)
-        (width1, blocks1), (width2, blocks2), (width3, blocks3) = LAYERS
-        self.layer1 = _layer(STEM_WIDTH, width1, blocks1)
-        self.layer2 = _layer(width1, width2, blocks2)
-        self.layer3 = _layer(width2, width3, blocks3)
-        self.linear = nn.Linear(width3, num_classes)
-
-    @property
-    def head(self) -> nn.Linear:
-        return self.linear
-
-    def forward(self, images_BCHW: Tensor) -> Output:
-        hidden = F.relu_(self.bn1(self.conv1(images_BCHW)))
-        return classify(self.linear, self.layer3(self.layer2(self.layer1(hidden))))
-
-
-def _layer(width_in: int, width_out: int, blocks: int) -> nn.Sequential:
-    first = ShuffleBlock(width_in, width_out, 2)
-    return nn.Sequential(first, *(ShuffleBlock(width_out, width_out, 1) for _ in range(blocks - 1)))
-
-
-def feature_side(stem: Stem, image_size: int) -> int:
-    """Give height and width of the features for a square image."""
-    return halved(image_size, 3 if stem == "conv3x3" else 4)
+        self.relu = nn.ReLU(inplace=True)
+        self.layer1 = stacked(ShuffleBlock, STEM_WIDTH, 240, 4, stride=2)
+        self.layer2 = stacked(ShuffleBlock, 240, 480, 8, stride=2)
+        self.layer3 = stacked(ShuffleBlock, 480, 960, 4, stride=2)
+        self.linear = nn.Linear(960, num_classes)

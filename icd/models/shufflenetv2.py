@@ -1,24 +1,18 @@
 """ShuffleNetV2 at width 1.
 
-Source: Ma et al., ECCV 2018 (arXiv 1807.11164), table 5 and figure 3; names and structure follow RepDistiller, whose
-checkpoints load unchanged. Initial weights are torch's own, as there.
+Source: Ma et al., ECCV 2018 (arXiv 1807.11164), table 5 and figure 3; names and structure follow RepDistiller.
+Initial weights are torch's own, as there.
 
-Deviation of that code from the paper: a 1x1 convolution and no pooling at the entrance.
-
-Shape key:
-    B: batch    C: channels    H, W: height, width    K: classes
+Deviation of that code from the paper: a 1x1 convolution and no pooling at the entrance. The authors' ``conv7x7_s2``
+fails at 224 pixels on a fixed pooling size; ours has their first convolution and pools over the whole map.
 """
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from icd.models.layers import classify, conv, halved, shuffle_channels, stem_conv
-from icd.models.output import Network, Output, Stem
-
-STEM_WIDTH = 24
-LAYERS = ((116, 3), (232, 7), (464, 3))  # width, blocks after the one that halves the map
-LAST_WIDTH = 1024
+from icd.models.layers import SequentialNetwork, conv, shuffle_channels, stem_conv
+from icd.models.output import Stem
 
 
 class DownBlock(nn.Module):
@@ -68,46 +62,29 @@ class BasicBlock(nn.Module):
         return shuffle_channels(torch.cat([kept, branch], dim=1), 2)
 
 
-class ShuffleNetV2(Network):
-    """Stem, three layers, a last 1x1 convolution to 1024 channels, head ``linear``.
+class ShuffleNetV2(SequentialNetwork):
+    """Stem (1x1 with ``conv3x3``), three layers, a last 1x1 convolution to 1024 channels, head ``linear``.
 
     ``features`` come after the last convolution and its ReLU; ``block``, which SP compares, is the 464-channel
     output of the third layer.
-
-    Deviation: the authors' ``cub`` variant fails at 224 pixels on a fixed pooling size; ours has their first
-    convolution and pools over the whole map.
-
-    Args:
-        num_classes: K.
-        stem: First convolution: 1x1 for ``cifar``, 7x7 with stride 2 for ``cub``.
     """
+
+    head_name = "linear"
+    block_name = "layer3"
 
     def __init__(self, num_classes: int, stem: Stem) -> None:
         super().__init__()
-        self.conv1 = stem_conv(stem, STEM_WIDTH, kernel=1)
-        self.bn1 = nn.BatchNorm2d(STEM_WIDTH)
-        (width1, blocks1), (width2, blocks2), (width3, blocks3) = LAYERS
-        self.layer1 = _layer(STEM_WIDTH, width1, blocks1)
-        self.layer2 = _layer(width1, width2, blocks2)
-        self.layer3 = _layer(width2, width3, blocks3)
-        self.conv2 = conv(width3, LAST_WIDTH, 1)
-        self.bn2 = nn.BatchNorm2d(LAST_WIDTH)
-        self.linear = nn.Linear(LAST_WIDTH, num_classes)
-
-    @property
-    def head(self) -> nn.Linear:
-        return self.linear
-
-    def forward(self, images_BCHW: Tensor) -> Output:
-        hidden = F.relu_(self.bn1(self.conv1(images_BCHW)))
-        block_BCHW = self.layer3(self.layer2(self.layer1(hidden)))
-        return classify(self.linear, F.relu_(self.bn2(self.conv2(block_BCHW))), block_BCHW)
+        self.conv1 = stem_conv(stem, 24, kernel=1)
+        self.bn1 = nn.BatchNorm2d(24)
+        self.relu1 = nn.ReLU(inplace=True)
+        self.layer1 = _layer(24, 116, 3)
+        self.layer2 = _layer(116, 232, 7)
+        self.layer3 = _layer(232, 464, 3)
+        self.conv2 = conv(464, 1024, 1)
+        self.bn2 = nn.BatchNorm2d(1024)
+        self.relu2 = nn.ReLU(inplace=True)
+        self.linear = nn.Linear(1024, num_classes)
 
 
 def _layer(width_in: int, width_out: int, basic_blocks: int) -> nn.Sequential:
     return nn.Sequential(DownBlock(width_in, width_out), *(BasicBlock(width_out) for _ in range(basic_blocks)))
-
-
-def feature_side(stem: Stem, image_size: int) -> int:
-    """Give height and width of the features for a square image."""
-    return halved(image_size, 3 if stem == "conv3x3" else 4)
