@@ -7,6 +7,7 @@ Shape key:
 
 import math
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Literal
 
 import torch
@@ -207,27 +208,21 @@ def cluster_loss(
     student_BPK, teacher_BPK = in_full_precision(student_BPK), in_full_precision(teacher_BPK.detach())
     factor = temperature**2 if temperature_squared else 1.0
     parts = [
-        (start, scale * scale, factor * weight)
-        for start, scale, weight in zip(_starts(scales), scales, weights, strict=True)
+        (slice(end - scale * scale, end), factor * weight)
+        for end, scale, weight in zip(accumulate(scale * scale for scale in scales), scales, weights, strict=True)
         # A softmax over one number is 1 whatever the number.
         if weight != 0 and not (gram == "cells" and scale == 1)
     ]
     if gram == "cells":
         return _cells_divergence(student_BPK, teacher_BPK, parts, temperature)
     total = student_BPK.new_zeros(())
-    for start, size, weight in parts:
-        student_BMK, teacher_BMK = (side_BPK[:, start : start + size] for side_BPK in (student_BPK, teacher_BPK))
-        total = total + weight * _gram_divergence(student_BMK, teacher_BMK, temperature, gram)
+    for cells, weight in parts:
+        total = total + weight * _gram_divergence(student_BPK[:, cells], teacher_BPK[:, cells], temperature, gram)
     return total
 
 
-def _starts(scales: Sequence[int]) -> list[int]:
-    """Where each scale's cells begin."""
-    return [sum(scale * scale for scale in scales[:place]) for place in range(len(scales))]
-
-
 def _cells_divergence(
-    student_BPK: Tensor, teacher_BPK: Tensor, parts: Sequence[tuple[int, int, float]], temperature: float
+    student_BPK: Tensor, teacher_BPK: Tensor, parts: Sequence[tuple[slice, float]], temperature: float
 ) -> Tensor:
     r"""Sum of the divergences of the cells' Gram matrices, with its gradient.
 
@@ -237,8 +232,7 @@ def _cells_divergence(
     with by_hand(student_BPK):
         value = student_BPK.new_zeros(())
         gradient_BPK = torch.zeros_like(student_BPK)
-        for start, size, weight in parts:
-            cells = slice(start, start + size)
+        for cells, weight in parts:
             norm_BM1 = torch.linalg.vector_norm(student_BPK[:, cells], dim=2, keepdim=True).clamp_min_(_SHORTEST)
             unit_BMK, teacher_BMK = student_BPK[:, cells] / norm_BM1, F.normalize(teacher_BPK[:, cells], dim=2)
             log_BMM = F.log_softmax((unit_BMK @ unit_BMK.mT).div_(temperature), dim=2)
@@ -254,10 +248,11 @@ def _cells_divergence(
 
 
 def _gram_divergence(student_BMK: Tensor, teacher_BMK: Tensor, temperature: float, gram: Gram) -> Tensor:
-    student_BMK, teacher_BMK = F.normalize(student_BMK, dim=2), F.normalize(teacher_BMK, dim=2)
     with no_autocast(student_BMK):
-        log_student = F.log_softmax(_gram_rows(student_BMK, gram) / temperature, dim=-1)
-        log_teacher = F.log_softmax(_gram_rows(teacher_BMK, gram) / temperature, dim=-1)
+        log_student, log_teacher = (
+            F.log_softmax(_gram_rows(F.normalize(side_BMK, dim=2), gram) / temperature, dim=-1)
+            for side_BMK in (student_BMK, teacher_BMK)
+        )
     return (log_teacher.exp() * (log_teacher - log_student)).sum() / student_BMK.shape[0]
 
 
@@ -265,7 +260,7 @@ def _gram_rows(unit_BMK: Tensor, gram: Gram) -> Tensor:
     if gram == "classes":
         return unit_BMK.unsqueeze(3) * unit_BMK.unsqueeze(2)
     unit_MBK = unit_BMK.transpose(0, 1)
-    return unit_MBK @ unit_MBK.transpose(1, 2)
+    return unit_MBK @ unit_MBK.mT
 
 
 def paper_scale_weights(scales: Sequence[int]) -> tuple[float, ...]:

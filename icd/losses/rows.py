@@ -63,11 +63,6 @@ def in_full_precision(logits: Tensor) -> Tensor:
     return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
 
 
-def is_target(labels_N: Tensor, num_classes: int) -> Tensor:
-    """Mark each row's target class, shape [N, K]."""
-    return torch.arange(num_classes, device=labels_N.device) == labels_N.unsqueeze(1)
-
-
 def log_softened(logits_NK: Tensor, temperature: float, without_Nk: Tensor | None = None) -> Tensor:
     """Log of the softmax of logits / temperature over the classes not listed in ``without_Nk``; those are 0.
 
@@ -81,23 +76,14 @@ def log_softened(logits_NK: Tensor, temperature: float, without_Nk: Tensor | Non
     return F.log_softmax(softened_NK, dim=1).scatter_(1, without_Nk, 0.0)
 
 
-def softened_kl(student_NK: Tensor, teacher_NK: Tensor, temperature: float) -> Tensor:
-    r"""KL divergence of softened predictions of each row.
-
-    .. math:: T^2 \, KL(p^T \,\|\, p^S), \qquad \partial / \partial s = T \, (p^S - p^T)
-    """
-    student_NK = in_full_precision(student_NK)
-    with by_hand(student_NK):
-        value_N, gradient_NK = kl_and_gradient(student_NK, in_full_precision(teacher_NK), temperature)
-    return with_gradient(student_NK, value_N, gradient_NK)
-
-
 def kl_and_gradient(
     student_NK: Tensor, teacher_NK: Tensor, temperature: float, without_Nk: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """What ``softened_kl`` is made of, over the classes not listed in ``without_Nk``; for use without autograd.
+    r"""KL divergence of softened predictions of each row, and its derivative by the student; for use without autograd.
 
-    Both sides are normalised over the classes that remain; a row with one class left gives zero.
+    .. math:: T^2 \, KL(p^T \,\|\, p^S), \qquad \partial / \partial s = T \, (p^S - p^T)
+
+    Both sides are normalised over the classes not listed in ``without_Nk``; a row with one class left gives zero.
     """
     log_student_NK = log_softened(student_NK, temperature, without_Nk)
     log_teacher_NK = log_softened(teacher_NK, temperature, without_Nk)
