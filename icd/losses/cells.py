@@ -102,25 +102,22 @@ def scale_loss(
     .. math:: L = \frac{1}{B} \sum_b \sum_p c_p \, w_{bp} \, \ell_{bp}, \qquad c_p = 1/P \text{ by default}
 
     A cell is complementary when the teacher is right on the whole image and wrong on the cell, or the other way
-    round; all others are consistent. The student's prediction plays no part.
+    round; all others are consistent. Each kind has its weight w. The student's prediction plays no part.
 
     Source: SDD (Wei et al., CVPR 2024), section 3.3; weights 1 and 2 and the plain mean over cells from its code.
     Deviation: the authors replace a non-finite loss by a zero without gradient; here it stays what it is, and the
     training loop raises.
 
     Args:
-        base_loss: Loss of one row of logits.
+        base_loss: Gives l of all cells.
         student_BPK: Cell logits; receives gradients.
         teacher_BPK: Cell logits of the teacher.
         labels_B: True classes.
         teacher_right_B: Whether the teacher is right on the whole image.
-        consistent_weight: w of cells that agree with the whole image.
-        complementary_weight: w of cells that do not.
+        consistent_weight: w of consistent cells.
+        complementary_weight: w of complementary cells.
         cell_weights_P: c, usually summing to 1.
         cell_right_BP: Whether the teacher is right on each cell; None asks its logits, which must not be rounded.
-
-    Returns:
-        A scalar.
     """
     loss_BP = loss_of_cells(base_loss, student_BPK, teacher_BPK, labels_B)
     if cell_right_BP is None:

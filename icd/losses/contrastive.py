@@ -30,7 +30,8 @@ class ContrastiveMemory(nn.Module):
     the batch move towards their new embedding and are normalised again.
 
     Source: Tian et al., ICLR 2020 (CRD); constants and the fixed Z from RepDistiller.
-    Deviation: none. As there, temperature and Z live in float32 whatever the dtype of the features.
+    Deviation: none. As there, temperature and Z live in float32 whatever the dtype of the features. Rows are normalised
+    with torch's 1e-12, which acts on an exact zero row only; the authors have no epsilon.
 
     Args:
         student_channels: Width of the student's pooled feature.
@@ -81,8 +82,8 @@ class ContrastiveMemory(nn.Module):
             contrasts_BJ: Positions to compare with, the positive in column 0.
         """
         with no_autocast(student_BC):
-            student_BD = _unit(self.student_embedding(in_full_precision(student_BC)))
-            teacher_BD = _unit(self.teacher_embedding(in_full_precision(teacher_BC.detach())))
+            student_BD = F.normalize(self.student_embedding(in_full_precision(student_BC)), dim=1)
+            teacher_BD = F.normalize(self.teacher_embedding(in_full_precision(teacher_BC.detach())), dim=1)
             student_loss = self._side(0, self.teacher_memory, student_BD, contrasts_BJ)
             teacher_loss = self._side(1, self.student_memory, teacher_BD, contrasts_BJ)
             with torch.no_grad():
@@ -102,7 +103,7 @@ class ContrastiveMemory(nn.Module):
 
     def _remember(self, memory_ND: Tensor, indices_B: Tensor, embedding_BD: Tensor) -> None:
         mixed_BD = self.momentum * memory_ND[indices_B] + (1 - self.momentum) * embedding_BD
-        memory_ND[indices_B] = _unit(mixed_BD).to(memory_ND.dtype)
+        memory_ND[indices_B] = F.normalize(mixed_BD, dim=1).to(memory_ND.dtype)
 
 
 def nce_loss(scores_BJ: Tensor, *, num_images: int) -> Tensor:
@@ -146,8 +147,3 @@ def draw_contrasts(
         positive = index if mode == "exact" else generator.choice(np.flatnonzero(same))
         rows.append(np.concatenate([[positive], negatives]))
     return np.stack(rows)
-
-
-def _unit(rows_BD: Tensor) -> Tensor:
-    # The authors divide by the norm without an epsilon; normalize's 1e-12 acts on an exact zero row only.
-    return F.normalize(rows_BD, dim=1)

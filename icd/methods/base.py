@@ -13,9 +13,9 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from icd.fields import Checked
 from icd.losses.cells import cell_logits
 from icd.losses.rows import in_full_precision, no_autocast
-from icd.models.output import Output
 
 
 class NetworkOutputs(Protocol):
@@ -44,38 +44,27 @@ class NetworkOutputs(Protocol):
 
 
 class LiveOutputs(NamedTuple):
-    """A side that was just computed by its network.
+    """A side that was just computed by its network: the fields of its ``Output``, and what makes cells of them.
 
     Attributes:
         exact: Whether its cells are computed in full precision, whatever the caller's automatic mixed precision.
     """
 
-    output: Output
+    logits_BK: Tensor
+    features_BCHW: Tensor
+    block_BCHW: Tensor
     head: nn.Linear
     exact: bool = False
 
-    @property
-    def logits_BK(self) -> Tensor:
-        return self.output.logits_BK
-
-    @property
-    def features_BCHW(self) -> Tensor:
-        return self.output.features_BCHW
-
-    @property
-    def block_BCHW(self) -> Tensor:
-        return self.output.block_BCHW
-
     def cells(self, scales: Sequence[int], grid: int | None) -> Tensor:
-        features_BCHW = self.output.features_BCHW
-        with no_autocast(features_BCHW) if self.exact else nullcontext():
-            return cell_logits(features_BCHW, self.head, scales, grid=grid)
+        with no_autocast(self.features_BCHW) if self.exact else nullcontext():
+            return cell_logits(self.features_BCHW, self.head, scales, grid=grid)
 
     def cells_right(self, scales: Sequence[int], cells_BPK: Tensor, labels_B: Tensor) -> Tensor:
         return cells_BPK.argmax(dim=2) == labels_B.unsqueeze(1)
 
     def logits_right(self, labels_B: Tensor) -> Tensor:
-        return self.output.logits_BK.argmax(dim=1) == labels_B
+        return self.logits_BK.argmax(dim=1) == labels_B
 
 
 class Step(NamedTuple):
@@ -121,6 +110,29 @@ class Method(Protocol):
     def build(self, setup: MethodSetup | None) -> nn.Module:
         """Make the module; ``setup`` may be None for methods without weights of their own."""
         ...
+
+
+class WeightlessMethod(Checked):
+    """A method without weights of its own: its terms are a function of the outputs."""
+
+    __slots__ = ()
+
+    def build(self, setup: MethodSetup | None = None) -> nn.Module:
+        """Make the module, which calls ``terms``."""
+        return _Terms(self)
+
+    def terms(self, student: NetworkOutputs, teacher: NetworkOutputs | None, step: Step) -> dict[str, Tensor]:
+        """Return the terms, as ``BuiltMethod`` says."""
+        raise NotImplementedError
+
+
+class _Terms(nn.Module):
+    def __init__(self, method: WeightlessMethod) -> None:
+        super().__init__()
+        self.method = method
+
+    def forward(self, student: NetworkOutputs, teacher: NetworkOutputs | None, step: Step) -> dict[str, Tensor]:
+        return self.method.terms(student, teacher, step)
 
 
 def warmup_factor(epoch: int | Tensor, warmup_epochs: float) -> float | Tensor:
