@@ -7,15 +7,16 @@ Shape key:
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from icd.fields import Checked, NonNegative, Positive
 from icd.losses.rows import (
-    by_hand,
     in_full_precision,
     kl_and_gradient,
     log_softened,
+    no_autocast,
     others_and_margin,
     pair_kl,
     with_gradient,
@@ -49,7 +50,7 @@ class RowLoss(Checked):
     def __call__(self, student_NK: Tensor, teacher_NK: Tensor, labels_N: Tensor) -> Tensor:
         """Return the loss of each row, shape [N]."""
         student_NK = in_full_precision(student_NK)
-        with by_hand(student_NK):
+        with torch.no_grad(), no_autocast(student_NK):
             value_N, gradient_NK = self.value_and_gradient(student_NK, in_full_precision(teacher_NK), labels_N)
         return with_gradient(student_NK, value_N, gradient_NK)
 

@@ -16,8 +16,6 @@ from torch import Tensor
 from icd.fields import Checked, NonNegative, Positive
 from icd.losses.rows import in_full_precision, kl_and_gradient, no_autocast, with_gradient
 
-_TINY = 1e-8  # beside the product of two norms
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Correlations(Checked):
@@ -57,7 +55,7 @@ class Correlations(Checked):
 def _correlation(a: Tensor, b: Tensor, dim: int) -> Tensor:
     a, b = a - a.mean(dim=dim, keepdim=True), b - b.mean(dim=dim, keepdim=True)
     lengths: Tensor = torch.linalg.vector_norm(a, dim=dim) * torch.linalg.vector_norm(b, dim=dim)
-    return (a * b).sum(dim=dim) / (lengths + _TINY)
+    return (a * b).sum(dim=dim) / (lengths + 1e-8)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

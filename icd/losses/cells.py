@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from icd.errors import ConfigError, Problem
 from icd.kept import kept
 from icd.losses.base import BaseLoss
-from icd.losses.rows import by_hand, in_full_precision, no_autocast, with_gradient
+from icd.losses.rows import in_full_precision, no_autocast, with_gradient
 
 Gram = Literal["cells", "classes", "samples"]
 _SHORTEST = 1e-12  # a shorter row is divided by this, as F.normalize does
@@ -191,9 +191,6 @@ def cluster_loss(
         temperature_squared: Multiply by tau^2, as distillation losses usually do.
         gram: Which similarities are compared.
 
-    Returns:
-        A scalar, before the cluster weight.
-
     Raises:
         ValueError: If scales, weights and cells do not fit together.
     """
@@ -226,7 +223,7 @@ def _cells_divergence(
     With unit rows X, G = X X^T and D = dL/dG = w / (tau B) * (softmax(G / tau) - softmax(G^T / tau)):
     dL/dX = (D + D^T) X, and the part along X is removed when the length is divided out.
     """
-    with by_hand(student_BPK):
+    with torch.no_grad(), no_autocast(student_BPK):
         value = student_BPK.new_zeros(())
         gradient_BPK = torch.zeros_like(student_BPK)
         for cells, weight in parts:

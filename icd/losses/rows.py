@@ -16,8 +16,6 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-_DEVIATION_FLOOR = 1e-7
-
 
 class _Known(torch.autograd.Function):
     @staticmethod
@@ -48,13 +46,6 @@ def with_gradient(student: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
 def no_autocast(like: Tensor) -> Iterator[None]:
     """Keep automatic mixed precision away from products of logits: a cosine in bfloat16 has three digits."""
     with torch.autocast(like.device.type if like.is_cuda else "cpu", enabled=False):
-        yield
-
-
-@contextmanager
-def by_hand(like: Tensor) -> Iterator[None]:
-    """Compute a value and its gradient: nothing is recorded, nothing is made less precise."""
-    with torch.no_grad(), no_autocast(like):
         yield
 
 
@@ -125,4 +116,4 @@ def standardized(logits: Tensor) -> Tensor:
     logits = in_full_precision(logits)
     with no_autocast(logits):
         deviation = logits.std(dim=-1, keepdim=True)
-        return (logits - logits.mean(dim=-1, keepdim=True)) / (deviation + _DEVIATION_FLOOR)
+        return (logits - logits.mean(dim=-1, keepdim=True)) / (deviation + 1e-7)

@@ -93,14 +93,6 @@ class MethodSetup:
     seed: int
 
 
-class BuiltMethod(Protocol):
-    """A method ready to train: an ``nn.Module`` whose ``parameters()`` are its own, never a network's."""
-
-    def __call__(self, student: NetworkOutputs, teacher: NetworkOutputs | None, step: Step) -> dict[str, Tensor]:
-        """Return named terms, each a scalar with its weight and warm-up inside; the loss is their sum."""
-        ...
-
-
 class Method(Protocol):
     """A method's settings: a frozen dataclass that builds the module."""
 
@@ -108,7 +100,11 @@ class Method(Protocol):
     needs_teacher: ClassVar[bool]
 
     def build(self, setup: MethodSetup | None) -> nn.Module:
-        """Make the module; ``setup`` may be None for methods without weights of their own."""
+        """Make the module that is called with the student's outputs, the teacher's or None, and a ``Step``.
+
+        It returns named terms, each a scalar with its weight and warm-up inside; the loss is their sum. Its
+        ``parameters()`` are its own, never a network's; ``setup`` may be None for a method without any.
+        """
         ...
 
 
@@ -122,7 +118,7 @@ class WeightlessMethod(Checked):
         return _Terms(self)
 
     def terms(self, student: NetworkOutputs, teacher: NetworkOutputs | None, step: Step) -> dict[str, Tensor]:
-        """Return the terms, as ``BuiltMethod`` says."""
+        """Return the terms, as ``Method.build`` says."""
         raise NotImplementedError
 
 

@@ -15,8 +15,7 @@ from icd.models.output import Network, Output, Stem
 from icd.models.resnet import Bottleneck, FourStageBlock, FourStageResNet, ResNet
 from icd.models.row import ModelRow
 from icd.models.seeding import initial_weights
-from icd.models.shufflenetv1 import ShuffleNetV1
-from icd.models.shufflenetv2 import ShuffleNetV2
+from icd.models.shufflenet import ShuffleNetV1, ShuffleNetV2
 from icd.models.timm_nets import timm_names, timm_row
 from icd.models.vgg import VGG
 from icd.models.wide_resnet import WideResNet

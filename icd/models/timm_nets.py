@@ -134,8 +134,6 @@ def _classifier(network: Any) -> nn.Linear:
 def _as_map(tokens_BTC: Tensor) -> Tensor:
     """Lay tokens out as a square map, row by row."""
     side = math.isqrt(tokens_BTC.shape[1])
-    if side * side != tokens_BTC.shape[1]:
-        raise ValueError(f"the number of tokens must be a square, but is {tokens_BTC.shape[1]}")
     map_BCHW: Tensor = tokens_BTC.transpose(1, 2).unflatten(2, (side, side))
     return map_BCHW
 
