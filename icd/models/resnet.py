@@ -33,7 +33,7 @@ class BasicBlock(nn.Module):
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
         hidden = F.relu_(self.bn1(self.conv1(images_BCHW)))
-        return F.relu_(self.bn2(self.conv2(hidden)) + self.get_submodule(self.shortcut_name)(images_BCHW))
+        return F.relu_(self.bn2(self.conv2(hidden)) + getattr(self, self.shortcut_name)(images_BCHW))
 
 
 class FourStageBlock(BasicBlock):
