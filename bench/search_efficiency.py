@@ -44,13 +44,15 @@ from icd.search.suggest.samplers import make_pruner, make_sampler
 from icd.search.tracking.tracker import Tracker
 
 EPOCHS, WORKERS = 27, 4
-ARMS = {  # sampler, pruner
-    "auto": ("auto", "successive_halving"),
-    "tpe": ("tpe", "successive_halving"),
-    "random": ("random", "successive_halving"),
-    "hyperband": ("auto", "hyperband"),
-    "median": ("auto", "median"),
-    "none": ("auto", "none"),
+ARMS: Mapping[str, tuple[str, Mapping[str, Any]]] = {  # sampler, pruner and what differs from its defaults
+    "auto": ("auto", {"name": "successive_halving"}),
+    "tpe": ("tpe", {"name": "successive_halving"}),
+    "random": ("random", {"name": "successive_halving"}),
+    "hyperband": ("auto", {"name": "hyperband"}),
+    "median": ("auto", {"name": "median"}),
+    "none": ("auto", {"name": "none"}),
+    "control-5": ("auto", {"name": "successive_halving", "control_fraction": 0.05}),
+    "control-0": ("auto", {"name": "successive_halving", "control_fraction": 0}),
 }
 Point = Mapping[str, Any]
 Job = tuple[str, int, str]  # family, seed, arm
@@ -190,7 +192,7 @@ def run(job: Job, most: int, shapes: Path | None) -> dict[str, Any]:
         name="bench",
         template={},
         sampler=SamplerConfig(name=sampler, seed=seed),  # type: ignore[arg-type]
-        pruner=PrunerConfig(name=pruner, min_epochs=3),  # type: ignore[arg-type]
+        pruner=PrunerConfig(min_epochs=3, **pruner),
         budget=Budget(trials=10_000),
     )
     began = time.perf_counter()
