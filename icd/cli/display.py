@@ -12,9 +12,9 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from icd.cli.console import stop_requested, stopping_politely
 from icd.cli.format import configuration, count_text
 from icd.cli.options import check_writable, device_of
+from icd.cli.signals import stop_requested, stopping_politely
 from icd.config.sweep import engine_asked
 from icd.search.controller.controller import SweepController
 from icd.search.core.records import TrialRecord, best

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from icd.cli.console import handled
 from icd.cli.format import write
 from icd.cli.options import DATA_ROOT, JSON, NAME, ROOT, Verb
+from icd.cli.signals import handled
 from icd.errors import ConfigError, Problem, SetupError, StateError
 from icd.text import columns
 
