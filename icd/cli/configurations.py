@@ -42,7 +42,7 @@ def train(file: Path, overrides: tuple[str, ...], name: str | None, **options: A
 
     Everything is kept in ROOT/trials/NAME. The same command again gives the same result without training.
     """
-    from icd.cli.display import executing
+    from icd.cli.progress import executing
     from icd.config.checks import advice
     from icd.config.read_trial import read_trial, stored_fingerprint
     from icd.config.yaml import read_yaml

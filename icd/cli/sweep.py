@@ -56,7 +56,7 @@ def resume(name: str, overrides: tuple[str, ...], as_json: bool, **options: Any)
 
 def _run(begin: "Callable[..., SweepResult]", options: dict[str, Any], *, as_json: bool) -> None:
     from icd import search
-    from icd.cli.display import driving
+    from icd.cli.progress import driving
     from icd.results.report import write_report
     from icd.search.study.sweep_index import pasted
     from icd.search.sweep_status import counts_of
@@ -178,7 +178,7 @@ def plan(
 ) -> None:
     """Say what the sweep in FILE would try first, and what it would take on this machine."""
     from icd import search
-    from icd.cli.display import driving
+    from icd.cli.progress import driving
 
     with driving(options) as shown:
         if measure:

@@ -41,7 +41,7 @@ def teacher() -> None:
 @DEVICE
 def train_command(as_json: bool, **options: Any) -> None:
     """Train a teacher with cross entropy by the data set's training; an interrupted training continues."""
-    from icd.cli.display import executing
+    from icd.cli.progress import executing
     from icd.teacher.store import train_teacher
     from icd.worker.trial_inputs import read_data
 
@@ -116,7 +116,7 @@ def build_command(file: Path, overrides: tuple[str, ...], **options: Any) -> Non
 
     The teacher is trained first if need be. A build that was cut off goes on where it stopped.
     """
-    from icd.cli.display import executing
+    from icd.cli.progress import executing
     from icd.config.yaml import read_yaml
     from icd.search.teacher_cache import build_caches
 

@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 from rich.live import Live
 
-from icd.cli import display as live
-from icd.cli.display import LiveDisplay, end_line
+from icd.cli import progress as live
+from icd.cli.progress import LiveDisplay, end_line
 from icd.config.sweep import Objective
 from icd.search.controller.controller import RunningTrial
 from icd.search.core.messages import Heartbeat
