@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from icd.data.decode import IMAGE_SUFFIXES
 from icd.data.images import FileImages, decoded
-from icd.data.pixels import IMAGE_SUFFIXES
 from icd.data.split import Request, Rgb, Split, make_split
 from icd.data.views import Identity
 from icd.errors import DataError

@@ -16,9 +16,9 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from icd.data.images import ArrayImages, FileImages, ImageSet
-from icd.data.pixels import require
 from icd.data.split import Rgb
 from icd.data.views import ViewFamily
+from icd.errors import require
 
 _AHEAD = 2  # batches that are being decoded beside the one that is waited for
 

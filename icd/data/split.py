@@ -17,8 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from icd.data import counter
 from icd.data.images import ArrayImages, FileImages, ImageSet, file_groups, pixel_groups
-from icd.data.pixels import require
-from icd.errors import DataError, TestSetClosedError
+from icd.errors import DataError, TestSetClosedError, require
 
 logger = logging.getLogger(__name__)
 

@@ -26,13 +26,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from icd.data import counter
-from icd.data.pixels import (
+from icd.data.decode import pixels
+from icd.data.view_parts import (
     OfSquares,
     ViewIds,
     centre_offset,
     flipped_where,
     ids_on,
-    pixels,
     resize_problems,
     windows,
 )

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 
 from icd.data import DATASETS, Split, views_problem
+from icd.data.decode import pixels
 from icd.data.images import ArrayImages, FileImages, ImageSet
 from icd.data.loader import batches
-from icd.data.pixels import pixels
 from icd.data.views import draw, order
 from icd.errors import TestSetClosedError
 from icd.testing.contract import Check, require
