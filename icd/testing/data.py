@@ -17,8 +17,8 @@ import torch
 from icd.data import DATASETS, Split, views_problem
 from icd.data.decode import pixels
 from icd.data.images import ArrayImages, FileImages, ImageSet
-from icd.data.loader import batches
-from icd.data.views import draw, order
+from icd.data.loader import batches, order
+from icd.data.views import draw
 from icd.errors import TestSetClosedError
 from icd.testing.contract import Check, require
 
