@@ -17,7 +17,7 @@ import click
 
 from icd.cli.options import NAME, ROOT, Verb
 from icd.cli.signals import handled
-from icd.errors import SetupError, StateError
+from icd.errors import SetupError, StateError, UsageError
 
 logger = logging.getLogger(__name__)
 
@@ -39,15 +39,17 @@ def ui(name: str, port: int | None, dashboard_port: int | None, no_browser: bool
     from icd.search.tracking.servers import answers, dashboard_server, free_port, mlflow_server
 
     find(root, name)
-    uri = tracking_uri(root)
+    if port is not None and port == dashboard_port:
+        raise UsageError(f"--port and --dashboard-port must differ, but got {port} twice")
+    uri, ports = tracking_uri(root), (free_port(port), free_port(dashboard_port))
     over = threading.Event()
     with ExitStack() as servers, handled(lambda *_: over.set(), (signal.SIGINT, signal.SIGTERM)):
         started = []
         if not uri.startswith(("http://", "https://")):
-            started.append(servers.enter_context(mlflow_server(root, uri, port or free_port())))
+            started.append(servers.enter_context(mlflow_server(root, uri, ports[0])))
         base = started[0].address if started else uri
         if importlib.util.find_spec("optuna_dashboard") is not None:
-            started.append(servers.enter_context(dashboard_server(root, dashboard_port or free_port())))
+            started.append(servers.enter_context(dashboard_server(root, ports[1])))
         else:
             logger.info("no optuna-dashboard, which shows the study's history too: pip install '.[dashboard]'")
         if not all(answers(server, over) for server in started):
