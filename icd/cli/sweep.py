@@ -10,7 +10,7 @@ import click
 from icd.cli.format import concordance_text, params_text, status_lines, write
 from icd.cli.options import DRIVE, FILE, JSON, NAME, RENAME, ROOT, SET, SUBMIT, WHERE, Verb, waits
 from icd.errors import SetupError, TrialsFailedError
-from icd.text import columns, runs_wait
+from icd.text import columns, runs_wait, size_text
 
 if TYPE_CHECKING:
     from icd.search.foresight import Foresight
@@ -242,7 +242,7 @@ def _cost_lines(plan: "Plan") -> list[str]:
     wall, gpus = cost.wall_hours, cost.gpu_hours
     lines.append(f"wall time: {f'{duration(wall[0])} to {duration(wall[1])}' if wall else 'not known'}")
     lines.append(f"GPU-hours: {f'{gpus[0]:.3g} to {gpus[1]:.3g}' if gpus else 'not known'}")
-    return [*lines, f"disk:      {plan.disk_bytes / 1e9:.2g} GB"]
+    return [*lines, f"disk:      {size_text(plan.disk_bytes)}"]
 
 
 def duration(hours: float) -> str:
