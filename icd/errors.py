@@ -145,6 +145,12 @@ class Interrupted(IcdError):  # noqa: N818 - not a fault: the user asked for it
     exit_code = 130  # where no signal came: 'icd stop' before the first trial
 
 
+def require(holds: bool, rule: str, value: object) -> None:
+    """Raise a ``ValueError`` that states the rule and the value which broke it."""
+    if not holds:
+        raise ValueError(f"`{rule}` must hold, but got {value!r}")
+
+
 def did_you_mean(name: object, allowed: Sequence[str]) -> str:
     """Say which allowed name is meant, or list them all: ``did you mean 'x'?`` / ``allowed: a, b``."""
     close = _closest(str(name), allowed)

@@ -43,3 +43,11 @@ def shown(value: object) -> str:
 def plural(count: int, word: str) -> str:
     """Count things in words: ``1 trial``, ``2 trials``."""
     return f"{count} {word}{'' if count == 1 else 's'}"
+
+
+def size_text(num_bytes: float) -> str:
+    """Write a number of bytes with three digits in the unit that suits it: ``817 kB``, ``0 bytes``."""
+    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if num_bytes >= 0.9995 * size:  # else three digits would be 1e+03 of the unit below
+            return f"{num_bytes / size:.3g} {unit}"
+    return f"{num_bytes:.0f} bytes"

@@ -45,7 +45,7 @@ def _found(
     from icd import results
 
     if run is not None:
-        from icd.cli.display import driving
+        from icd.cli.progress import driving
         from icd.results.report import write_report
 
         with driving(options) as shown:
@@ -171,7 +171,7 @@ def benchmark(
     document, root = read_yaml(file, overrides), options["root"]
     found = entries(document)
     if not dry_run:
-        from icd.cli.display import driving
+        from icd.cli.progress import driving
         from icd.results.report import write_report
 
         with document.located(), driving(options) as shown:

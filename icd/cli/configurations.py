@@ -42,7 +42,7 @@ def train(file: Path, overrides: tuple[str, ...], name: str | None, **options: A
 
     Everything is kept in ROOT/trials/NAME. The same command again gives the same result without training.
     """
-    from icd.cli.display import executing
+    from icd.cli.progress import executing
     from icd.config.checks import advice
     from icd.config.read_trial import read_trial, stored_fingerprint
     from icd.config.yaml import read_yaml
@@ -68,9 +68,9 @@ def train(file: Path, overrides: tuple[str, ...], name: str | None, **options: A
     told = {**result, **({"fingerprint": compared} if compared else {})}
     write(told, _summary(result, where.trial(name)), as_json=options["as_json"])
     if compared is not None and not compared.equal and options["check_fingerprint"]:
-        raise CheckpointError(str(compared))
+        raise CheckpointError(compared.sentence)
     if compared is not None:
-        logger.log(logging.INFO if compared.equal else logging.WARNING, "%s", compared)
+        logger.log(logging.INFO if compared.equal else logging.WARNING, "%s", compared.sentence)
 
 
 def _trial_name(name: str | None, file: Path) -> str:

@@ -111,7 +111,8 @@ def trial_text(row: Mapping[str, Any], record: "TrialRecord", folder: Path) -> l
     lines = [f"trial {record.number}: {record.state}{f', {values}' if values else ''}{f' ({who})' if who else ''}"]
     lines += [f"  {record.reason}"] if record.reason else []
     lines += ["", "parameters:", *(f"  {name}: {cell_text(value)}" for name, value in row["params"].items())]
-    lines += ["", f"curve: {'  '.join(f'{epoch}: {cell_text(value)}' for epoch, value in record.curve.items()) or '-'}"]
+    curve = "  ".join(f"{epoch}: {cell_text(value)}" for epoch, value in record.curve.items() if epoch)
+    lines += ["", f"curve: {curve or '-'}"]
     known = {**{name: row[name] for name in _KNOWN if row.get(name) not in (None, "")}, **record.attributes}
     plain = {name: value for name, value in known.items() if name not in ("dead_terms", "members")}
     lines += [f"{name}: {cell_text(value)}" for name, value in plain.items()]

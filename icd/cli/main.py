@@ -12,8 +12,9 @@ from pathlib import Path
 import click
 
 from icd import __version__
-from icd.cli.console import STOPPED_BY, lasting_streams, worked
 from icd.cli.options import DEBUG, JSON, QUIET, ROOT, start_logging
+from icd.cli.signals import STOPPED_BY, worked
+from icd.cli.streams import lasting_streams
 from icd.errors import ConfigError, IcdError, SetupError, did_you_mean
 from icd.redact import hide
 
@@ -53,9 +54,9 @@ SECTIONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "methods": ("configurations", "List methods, base losses and the paper's rows."),
         "models": ("configurations", "List networks."),
         "datasets": ("configurations", "List data sets."),
-        "check-plugin": ("machine", "Check the losses, networks and data that a plugin adds."),
-        "ui": ("machine", "Open a sweep in MLflow and optuna-dashboard."),
-        "doctor": ("machine", "Check this machine, or every node of a cluster."),
+        "check-plugin": ("checks", "Check the losses, networks and data that a plugin adds."),
+        "ui": ("ui", "Open a sweep in MLflow and optuna-dashboard."),
+        "doctor": ("checks", "Check this machine, or every node of a cluster."),
     },
 }
 VERBS: Mapping[str, tuple[str, str]] = {verb: found for verbs in SECTIONS.values() for verb, found in verbs.items()}

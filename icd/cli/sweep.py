@@ -10,7 +10,7 @@ import click
 from icd.cli.format import concordance_text, params_text, status_lines, write
 from icd.cli.options import DRIVE, FILE, JSON, NAME, RENAME, ROOT, SET, SUBMIT, WHERE, Verb, waits
 from icd.errors import SetupError, TrialsFailedError
-from icd.text import columns, runs_wait
+from icd.text import columns, runs_wait, size_text
 
 if TYPE_CHECKING:
     from icd.search.foresight import Foresight
@@ -56,7 +56,7 @@ def resume(name: str, overrides: tuple[str, ...], as_json: bool, **options: Any)
 
 def _run(begin: "Callable[..., SweepResult]", options: dict[str, Any], *, as_json: bool) -> None:
     from icd import search
-    from icd.cli.display import driving
+    from icd.cli.progress import driving
     from icd.results.report import write_report
     from icd.search.study.sweep_index import pasted
     from icd.search.sweep_status import counts_of
@@ -178,7 +178,7 @@ def plan(
 ) -> None:
     """Say what the sweep in FILE would try first, and what it would take on this machine."""
     from icd import search
-    from icd.cli.display import driving
+    from icd.cli.progress import driving
 
     with driving(options) as shown:
         if measure:
@@ -242,7 +242,7 @@ def _cost_lines(plan: "Plan") -> list[str]:
     wall, gpus = cost.wall_hours, cost.gpu_hours
     lines.append(f"wall time: {f'{duration(wall[0])} to {duration(wall[1])}' if wall else 'not known'}")
     lines.append(f"GPU-hours: {f'{gpus[0]:.3g} to {gpus[1]:.3g}' if gpus else 'not known'}")
-    return [*lines, f"disk:      {plan.disk_bytes / 1e9:.2g} GB"]
+    return [*lines, f"disk:      {size_text(plan.disk_bytes)}"]
 
 
 def duration(hours: float) -> str:

@@ -14,6 +14,7 @@ from icd.cli.format import write
 from icd.cli.main import Verbs
 from icd.cli.options import CACHE, DEVICE, FILE, JSON, ROOT, SET, WHERE, Verb, check_writable, places, together
 from icd.errors import CheckpointError, UsageError
+from icd.text import size_text
 
 if TYPE_CHECKING:
     from icd.config.trial import TrialConfig
@@ -41,7 +42,7 @@ def teacher() -> None:
 @DEVICE
 def train_command(as_json: bool, **options: Any) -> None:
     """Train a teacher with cross entropy by the data set's training; an interrupted training continues."""
-    from icd.cli.display import executing
+    from icd.cli.progress import executing
     from icd.teacher.store import train_teacher
     from icd.worker.trial_inputs import read_data
 
@@ -62,9 +63,11 @@ def train_command(as_json: bool, **options: Any) -> None:
 @WHERE
 def import_command(file: Path, as_json: bool, **options: Any) -> None:
     """Bring in published weights (RepDistiller, mdistiller, SDD, iCD); FILE is read without running its code."""
+    from icd.teacher.foreign_weights import refuse_missing
     from icd.teacher.store import import_teacher
     from icd.worker.trial_inputs import read_data
 
+    refuse_missing(file)  # before images are read, which may take a while
     config, where = _recipe(**options), places(options)
     config, split = read_data(config, where)
     check_writable(where.root)
@@ -116,7 +119,7 @@ def build_command(file: Path, overrides: tuple[str, ...], **options: Any) -> Non
 
     The teacher is trained first if need be. A build that was cut off goes on where it stopped.
     """
-    from icd.cli.display import executing
+    from icd.cli.progress import executing
     from icd.config.yaml import read_yaml
     from icd.search.teacher_cache import build_caches
 
@@ -144,7 +147,7 @@ def ls_command(as_json: bool, root: Path) -> None:
     lines = [
         f"{row['digest']}  {row['mode']}  teacher {row['teacher'][:12]}  "
         f"grid {row['side']}  {row['filled']}/{row['slots']} entries  "
-        f"{row['disk_bytes'] / 1e9:.3g} of {row['bytes'] / 1e9:.3g} GB"
+        f"{size_text(row['disk_bytes'])} of {size_text(row['bytes'])}"
         for row in rows
     ]
     write(rows, lines, as_json=as_json)

@@ -25,6 +25,7 @@ from icd.methods import METHODS
 from icd.registry import Registry
 
 MAPPING = "must be a mapping of keys to values"
+UNKNOWN_KEY = "unknown key"
 MISSING_KEY = "required key is missing"
 NAME = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 NAME_RULE = "must be 1 to 64 letters, digits, '.', '_' or '-', the first a letter or digit"
@@ -122,7 +123,10 @@ class Reader:
         if (wrong := about_file(document, kind)) is not None:
             raise ConfigError(wrong)
         made = self.read(document.data)
-        if problems := [*document.problems, *self.problems]:
+        problems = [*document.problems, *self.problems]
+        if any(problem.path.startswith("plugins[") for problem in problems):  # what that plugin adds is unknown then
+            problems = [item for item in problems if item.rule == UNKNOWN_KEY or not item.rule.startswith("unknown ")]
+        if problems:
             raise ConfigError(in_order(problems))
         return made
 
@@ -256,7 +260,7 @@ class Reader:
                 others = [name for name, cls in methods if key in annotations(cls)]
                 hint = f"it is a field of {' and '.join(others)}" if others else meant(key, allowed, path, data[key])
                 self.wrong.add((*path, key))
-                self.problems.append(self.document.problem(path, "unknown key", key=(key,), hint=hint))
+                self.problems.append(self.document.problem(path, UNKNOWN_KEY, key=(key,), hint=hint))
 
 
 def _rule(kind: Any, place: KeyPath, item: Any) -> str:

@@ -8,6 +8,9 @@ or another machine gets the same number. The mixing step is the finaliser of Spl
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+# What a draw is for: the first word of every hash, so that the order of an epoch says nothing about its views.
+VIEW, ORDER, RAND_AUGMENT, SPLIT, CONTRAST = 1, 2, 4, 4, 5  # 4 serves twice: another number would change results
+
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 MUL1 = np.uint64(0xBF58476D1CE4E5B9)
 MUL2 = np.uint64(0x94D049BB133111EB)

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from icd.data.decode import IMAGE_SUFFIXES
 from icd.data.images import FileImages, decoded
-from icd.data.pixels import IMAGE_SUFFIXES
 from icd.data.split import Request, Rgb, Split, make_split
 from icd.data.views import Identity
 from icd.errors import DataError
@@ -34,7 +34,9 @@ def load_imagefolder(request: Request) -> Split:
     tests = [part for part in ("test", "val") if class_folders(folder / part)]
     if not class_names or not tests:
         where = "train" if not class_names else "test' or 'val"
-        raise DataError(f"{folder}: '{where}' must have class folders, as in train/CLASS/*.jpg and test/CLASS/*.jpg")
+        rule = f"'{where}' must have class folders, as in train/CLASS/*.jpg and test/CLASS/*.jpg"
+        above = "; data.path names the folder above 'train'" if folder.name in ("train", "test", "val") else ""
+        raise DataError(f"{folder}: {rule}{above}")
     images_of = partial(images_by_class, folder, class_names=class_names)
     return make_split(request, "imagefolder", images_of("train"), partial(images_of, tests[0]), class_names)
 

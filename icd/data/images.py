@@ -19,8 +19,8 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from icd.data.pixels import decode_rgb, pixels, require, stretched
-from icd.errors import DataError
+from icd.data.decode import decode_rgb, pixels, stretched
+from icd.errors import DataError, require
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -1,4 +1,4 @@
-"""From a set of images and view ids to normalised batches, in the order asked for.
+"""The order in which an epoch shows its images; and from images and view ids to normalised batches, in that order.
 
 Shape key:
     B: batch    C: colours (3)    H, W: height, width    N: images to show, in order
@@ -15,10 +15,11 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from icd.data import counter
 from icd.data.images import ArrayImages, FileImages, ImageSet
-from icd.data.pixels import require
 from icd.data.split import Rgb
 from icd.data.views import ViewFamily
+from icd.errors import require
 
 _AHEAD = 2  # batches that are being decoded beside the one that is waited for
 
@@ -38,6 +39,12 @@ class _Asked(NamedTuple):
     view_ids_N: NDArray[np.int64] | None
     views: ViewFamily
     parts: Sequence[slice]
+
+
+def order(seed: int, epoch: int, n: int) -> NDArray[np.int64]:
+    """Shuffle ``range(n)`` for an epoch; a pure function of (the trial's seed, epoch), int64 [n]."""
+    # The hash is a bijection of the index, so there are no ties for the sort to settle.
+    return np.argsort(counter.bits(counter.ORDER, seed, epoch, np.arange(n))).astype(np.int64)
 
 
 def batches(

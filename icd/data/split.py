@@ -17,14 +17,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from icd.data import counter
 from icd.data.images import ArrayImages, FileImages, ImageSet, file_groups, pixel_groups
-from icd.data.pixels import require
-from icd.errors import DataError, TestSetClosedError
+from icd.errors import DataError, TestSetClosedError, require
 
 logger = logging.getLogger(__name__)
 
 Rgb = tuple[float, float, float]
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_SPLIT = 4  # stream of random numbers, see views.py
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,7 +198,7 @@ def stratified_split(
     labels_N, groups_N = np.asarray(labels, dtype=np.int64), np.asarray(groups, dtype=np.int64)
     require(labels_N.shape == groups_N.shape, f"groups of shape {labels_N.shape}", groups_N.shape)
     _, first_G, group_N = np.unique(groups_N, return_index=True, return_inverse=True)
-    key_G = counter.bits(_SPLIT, seed, first_G)
+    key_G = counter.bits(counter.SPLIT, seed, first_G)
     members: defaultdict[int, Counter[int]] = defaultdict(Counter)
     in_class: defaultdict[int, set[int]] = defaultdict(set)
     for group, label in zip(group_N.tolist(), labels_N.tolist(), strict=True):

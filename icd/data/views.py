@@ -26,13 +26,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from icd.data import counter
-from icd.data.pixels import (
+from icd.data.decode import pixels
+from icd.data.view_parts import (
     OfSquares,
     ViewIds,
     centre_offset,
     flipped_where,
     ids_on,
-    pixels,
     resize_problems,
     windows,
 )
@@ -43,8 +43,6 @@ from icd.registry import Registry
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# Separate streams, so that the order of an epoch says nothing about its views.
-_DRAW, _ORDER, _RAND_AUGMENT = 1, 2, 4
 STRENGTHS = 30  # of RandAugment run from 0 to this
 
 Operation = Callable[["Image", float], "Image"]  # a picture, and how strongly: -1 to 1
@@ -56,13 +54,7 @@ def draw(seed: int, epoch: int, indices_B: ArrayLike, num_views: int) -> NDArray
     A pure function of (seed, epoch, image index): the batch an image is in, the process and a resume do not matter.
     Equal seeds give common random numbers across trials.
     """
-    return counter.below(num_views, _DRAW, seed, epoch, indices_B)
-
-
-def order(seed: int, epoch: int, n: int) -> NDArray[np.int64]:
-    """Shuffle ``range(n)`` for an epoch; a pure function of (seed, epoch), int64 [n]."""
-    # The hash is a bijection of the index, so there are no ties for the sort to settle.
-    return np.argsort(counter.bits(_ORDER, seed, epoch, np.arange(n))).astype(np.int64)
+    return counter.below(num_views, counter.VIEW, seed, epoch, indices_B)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,7 +151,7 @@ class RandAugment(CropFlip):
         from PIL import Image
 
         ids_B = ids_on(torch.device("cpu"), view_ids_B, self.num_views).numpy()
-        crops_B = counter.below(self.num_crops, _RAND_AUGMENT, ids_B, 0)
+        crops_B = counter.below(self.num_crops, counter.RAND_AUGMENT, ids_B, 0)
         cropped_BSSC = CropFlip.apply(self, images_BCHW, crops_B).cpu().numpy().transpose(0, 2, 3, 1)
         shown = zip(map(Image.fromarray, cropped_BSSC), draw_operations(ids_B, self.num_ops), strict=True)
         shown_BCSS = np.stack([pixels(augmented(picture, drawn_O, self.magnitude)) for picture, drawn_O in shown])
@@ -168,7 +160,7 @@ class RandAugment(CropFlip):
 
 def draw_operations(view_ids_B: NDArray[np.int64], num_ops: int) -> NDArray[np.int64]:
     """Draw operations of RandAugment [B, O] for views, int64; those from ``len(OPERATIONS)`` on are negated."""
-    return counter.below(2 * len(OPERATIONS), _RAND_AUGMENT, view_ids_B[:, None], 1 + np.arange(num_ops))
+    return counter.below(2 * len(OPERATIONS), counter.RAND_AUGMENT, view_ids_B[:, None], 1 + np.arange(num_ops))
 
 
 def augmented(image: "Image", operations_O: NDArray[np.int64], magnitude: int) -> "Image":

@@ -16,7 +16,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from icd.data import counter
-from icd.data.pixels import OfSquares, ViewIds, flipped_where, ids_on, pixels, require, resize_problems
+from icd.data.decode import pixels
+from icd.data.view_parts import OfSquares, ViewIds, flipped_where, ids_on, resize_problems
+from icd.errors import require
 from icd.fields import Checked, Count, FieldProblem, Range
 from icd.kept import kept
 

@@ -20,11 +20,11 @@ from icd.results.plan import Plan, begin_plan, stored_plans
 from icd.results.searched import Searched, planned_arm
 from icd.search import default_root
 from icd.search.core.records import TrialRecord
+from icd.search.run_list import run_stage
 from icd.search.settings import Settings
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_index import find, pasted, refuse_several_pairs
 from icd.search.sweep_status import plain_sweep
-from icd.search.trial_list import run_stage
 
 USUAL_BASELINES = ("KD", "SD-KD", "iCD-KD")
 RACE_SEEDS = 2

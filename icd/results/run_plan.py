@@ -16,12 +16,12 @@ from icd.results.outcome import Arm, Outcome
 from icd.results.plan import Plan, begin_plan, stored_plans
 from icd.results.read_outcome import shown_by
 from icd.search.core.records import Stage
+from icd.search.run_list import run_stage
 from icd.search.session import leave_report, stored_sweep
 from icd.search.settings import Settings
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_index import find, pasted
 from icd.search.tracking.sweep_views import ARMS
-from icd.search.trial_list import run_stage
 from icd.storage.durable import write_durably
 from icd.text import runs_wait
 

@@ -42,7 +42,7 @@ class SweepResult:
     folder: Path
     records: tuple[TrialRecord, ...]  # every trial
     best: TrialRecord | None  # the best complete trial by the first objective
-    stopped_by: str  # ``budget``, ``exhausted``, ``stop``, ``signal``, ``failures``
+    stopped_by: str  # ``budget``, ``min_gain``, ``exhausted``, ``stop`` or ``failures``
     failed_too_often: bool  # whether more trials failed than ``budget.max_failed_fraction`` allows
     pending: int  # runs of which MLflow lacks something
     tracking: str  # where MLflow is

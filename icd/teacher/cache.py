@@ -33,6 +33,7 @@ from icd.plugins import Plugin
 from icd.teacher.cache_block import HEADER, Block, BlockSpec, block_folder, rows_of
 from icd.teacher.cached_outputs import CachedOutputs, grid_key
 from icd.teacher.device_cache import DeviceCache
+from icd.text import size_text
 from icd.training.kernels import products
 
 CacheMode = Literal["auto", "full", "stream", "off"]
@@ -95,13 +96,15 @@ def plan_cache(
     if mode == "off":
         return CachePlan(mode="off", specs=(), reason="as asked")
     full, stream = (_plan(suited, split, kind) for kind in ("full", "stream"))
-    sizes = f"full {_gb(full.num_bytes)}, stream {_gb(stream.num_bytes)}"
+    sizes = f"full {size_text(full.num_bytes)}, stream {size_text(stream.num_bytes)}"
     if mode != "auto":
         asked = full if mode == "full" else stream
         room = _room(folder, asked.specs, budget_gb)
         if asked.num_bytes > room:
-            needed = _gb(asked.num_bytes)
-            raise SetupError(f"--teacher-cache {mode} needs {needed}, but got {_gb(room)} of budget and disk; {sizes}")
+            needed = size_text(asked.num_bytes)
+            raise SetupError(
+                f"--teacher-cache {mode} needs {needed}, but got {size_text(room)} of budget and disk; {sizes}"
+            )
         return replace(asked, reason=f"as asked; {sizes}")
     for plan in (full, stream):  # what was begun, or built ahead, is used whatever a new one would be
         begun = all((block_folder(folder, spec) / HEADER).exists() for spec in plan.specs)
@@ -116,7 +119,7 @@ def plan_cache(
     for plan in sorted([full, stream] if shared else [full], key=lambda plan: plan.num_bytes):
         if plan.num_bytes <= _room(folder, plan.specs, budget_gb):
             return replace(plan, reason=sizes)
-    return CachePlan(mode="off", specs=(), reason=f"{_gb(_room(folder, (), budget_gb))} are too little; {sizes}")
+    return CachePlan(mode="off", specs=(), reason=f"{size_text(_room(folder, (), budget_gb))} are too little; {sizes}")
 
 
 def suits(config: TrialConfig) -> bool:
@@ -272,10 +275,6 @@ def _room(folder: Path, specs: Sequence[BlockSpec], budget_gb: float) -> int:
     return int(min(budget_gb * 1e9, shutil.disk_usage(above).free - _RESERVE + own))
 
 
-def _gb(num_bytes: float) -> str:
-    return f"{num_bytes / 1e9:.3g} GB"
-
-
 def summary(plan: CachePlan, cache: TeacherCache | None = None) -> str:
     """Say in a line what was chosen, and how much of it is there."""
     if plan.mode == "off":
@@ -284,4 +283,4 @@ def summary(plan: CachePlan, cache: TeacherCache | None = None) -> str:
     if cache is not None:
         filled = sum(block.filled() for block in cache.blocks) / sum(block.spec.num_slots for block in cache.blocks)
         there = f", {filled:.0%} of it there"
-    return f"teacher cache: {plan.mode} of {_gb(plan.num_bytes)}{there} ({plan.reason})"
+    return f"teacher cache: {plan.mode} of {size_text(plan.num_bytes)}{there} ({plan.reason})"

@@ -9,7 +9,7 @@ from icd.teacher.cache import TeacherCache
 from icd.training.epoch_inputs import EpochInputs
 from icd.training.loop import Execution, held
 
-_BATCH = 256
+_BATCH = 256  # images handed to the cache at once; how many its teacher sees at once is ``_CHUNK`` of cache.py
 
 
 def build(cache: TeacherCache, split: Split, execution: Execution) -> int:

@@ -42,14 +42,23 @@ _OTHER_FILES: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
 )
 
 
+def refuse_missing(path: Path) -> None:
+    """Refuse a path where there is no file.
+
+    Raises:
+        TeacherError: If there is none.
+    """
+    if not path.is_file():
+        raise TeacherError(f"{path} must be a weights file, but there is no such file")
+
+
 def read_foreign(path: Path) -> dict[str, Tensor]:
     """Read the state dict out of a foreign file, of ``torch.save`` or safetensors.
 
     Raises:
         TeacherError: If the file is missing, too large, holds no weights, or needs anything but plain data to be read.
     """
-    if not path.is_file():
-        raise TeacherError(f"{path} must be a weights file, but there is no such file")
+    refuse_missing(path)
     size = path.stat().st_size
     if size > _MOST_BYTES:
         raise TeacherError(f"{path} must have at most {_MOST_BYTES >> 30} GiB, but has {size / (1 << 30):.1f}")

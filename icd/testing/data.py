@@ -15,10 +15,10 @@ import numpy as np
 import torch
 
 from icd.data import DATASETS, Split, views_problem
+from icd.data.decode import pixels
 from icd.data.images import ArrayImages, FileImages, ImageSet
-from icd.data.loader import batches
-from icd.data.pixels import pixels
-from icd.data.views import draw, order
+from icd.data.loader import batches, order
+from icd.data.views import draw
 from icd.errors import TestSetClosedError
 from icd.testing.contract import Check, require
 

@@ -34,8 +34,8 @@ from icd.methods import (
 )
 from icd.training.cached_teacher import Numbers
 from icd.training.epoch_inputs import EpochInputs
-from icd.training.optimizer import learning_rate
-from icd.training.step import TrainStep, learning_rates, live_outputs
+from icd.training.optimizer import learning_rates, lr_scalar
+from icd.training.step import TrainStep, live_outputs
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ class DeviceEpochs:
 
         self._indices_T3B = torch.zeros(self.num_full, 3, training.batch_size, dtype=torch.int64, device=device)
         self._rest_3b = torch.zeros(3, rest, dtype=torch.int64, device=device)
-        self._rates = torch.zeros(self.num_steps, dtype=learning_rate(step.optimizer).dtype, device=device)
+        self._rates = torch.zeros(self.num_steps, dtype=lr_scalar(step.optimizer).dtype, device=device)
         self._epoch = torch.zeros((), dtype=torch.float64, device=device)
         self._counter = torch.zeros(1, dtype=torch.int64, device=device)
         self._log: Tensor | None = None  # [steps, L]

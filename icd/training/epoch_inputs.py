@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from icd.config.trial import TrialConfig
 from icd.data import views
 from icd.data.images import ImageSet
-from icd.data.loader import Batch, batches
+from icd.data.loader import Batch, batches, order
 from icd.data.split import Split
 from icd.errors import ConfigError
 from icd.models import Network
@@ -67,7 +67,7 @@ class EpochInputs:
     def order(self, epoch: int) -> tuple[Numbers, Numbers]:
         """Give which images an epoch shows, in order, and their views, [N]."""
         seed, num_views = self.config.seed, self.config.training.augmentation.num_views
-        indices_N = views.order(seed, epoch, len(self.images))[: self.num_shown]
+        indices_N = order(seed, epoch, len(self.images))[: self.num_shown]
         return indices_N, views.draw(seed, epoch, indices_N, num_views)
 
     def show(self, indices_N: ArrayLike, view_ids_N: ArrayLike | None, batch_size: int) -> Iterator[Batch]:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from icd.data import views
-from icd.data.loader import Batch
+from icd.data.loader import Batch, order
 from icd.methods import NetworkOutputs, Step
 from icd.training.epoch_inputs import EpochInputs
 from icd.training.step import TrainStep, live_outputs
@@ -66,7 +66,7 @@ class GradientProbe:
 def fixed_batch(inputs: EpochInputs) -> Batch:
     """Show the first images of an order, in views, that no seed changes."""
     training = inputs.config.training
-    indices_B = views.order(_SEED, _EPOCH, len(inputs.images))[: training.batch_size]
+    indices_B = order(_SEED, _EPOCH, len(inputs.images))[: training.batch_size]
     view_ids_B = views.draw(_SEED, _EPOCH, indices_B, training.augmentation.num_views)
     return next(inputs.show(indices_B, view_ids_B, len(indices_B)))
 

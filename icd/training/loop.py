@@ -33,8 +33,8 @@ from icd.training.evaluation import evaluate
 from icd.training.first_losses import NUM_STEPS, FirstLosses
 from icd.training.gradient_probe import GradientProbe
 from icd.training.kernels import deterministic_cudnn, products
-from icd.training.optimizer import load_state, stored_state
-from icd.training.step import LossLog, TrainStep, learning_rates, live_outputs
+from icd.training.optimizer import learning_rates, load_state, stored_state
+from icd.training.step import LossLog, TrainStep, live_outputs
 
 logger = logging.getLogger(__name__)
 

@@ -37,7 +37,12 @@ def make_optimizer(weights: Sequence[Tensor], training: TrainingConfig) -> Optim
     return optimizer
 
 
-def learning_rate(optimizer: Optimizer) -> Tensor:
+def learning_rates(training: TrainingConfig, epoch: int, num_steps: int) -> list[float]:
+    """Give the learning rate of every step of an epoch; ``TrainingConfig.learning_rate`` has schedule and warm-up."""
+    return [training.learning_rate(epoch, step / num_steps) for step in range(num_steps)]
+
+
+def lr_scalar(optimizer: Optimizer) -> Tensor:
     """Give the scalar that the next step reads its rate from."""
     lr: Tensor = optimizer.param_groups[0]["lr"]
     return lr

@@ -22,7 +22,7 @@ from icd.errors import NonFiniteLossError
 from icd.methods import LiveOutputs, NetworkOutputs, Step
 from icd.models import Network, Output
 from icd.training.kernels import products
-from icd.training.optimizer import learning_rate, make_optimizer, momenta
+from icd.training.optimizer import lr_scalar, make_optimizer, momenta
 from icd.training.weight_average import WeightAverage
 
 
@@ -58,7 +58,7 @@ class TrainStep:
         Returns:
             The terms, float32 [L].
         """
-        learning_rate(self.optimizer).fill_(lr)
+        lr_scalar(self.optimizer).fill_(lr)
         terms = self._terms(self.student, self.method, batch, teacher, moment)
         self.names = tuple(terms)
         self.optimizer.zero_grad()
@@ -153,8 +153,3 @@ def live_outputs(teacher: Network, batch: Batch) -> NetworkOutputs:
     """Run the teacher on a batch, in fp32 whatever the student's precision: a verdict is an arg-max of its logits."""
     with torch.no_grad(), products(batch.images_BCHW.device, tf32=False):
         return LiveOutputs(*teacher(batch.images_BCHW), teacher.head, exact=True)
-
-
-def learning_rates(training: TrainingConfig, epoch: int, num_steps: int) -> list[float]:
-    """Give the learning rate of every step of an epoch."""
-    return [training.learning_rate(epoch, step / num_steps) for step in range(num_steps)]

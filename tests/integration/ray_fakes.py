@@ -13,7 +13,7 @@ from typing import Any
 
 import ray
 
-from icd.cli.console import stop_requested, stopping_politely
+from icd.cli.signals import stop_requested, stopping_politely
 from icd.config.sweep import Resources
 from icd.search.controller.retry import RetryPolicy
 from icd.search.core.attempts import Attempt, AttemptResult, EpochReport, Location, RunContext, trial_folder

@@ -74,7 +74,7 @@ def start(
 
 def main() -> None:
     """Drive: ROOT EXECUTOR ADDRESS SWEEP."""
-    from icd.cli.console import stop_requested, stopping_politely
+    from icd.cli.signals import stop_requested, stopping_politely
     from icd.config.read_sweep import read_sweep
     from icd.config.yaml import Document
     from icd.errors import Interrupted

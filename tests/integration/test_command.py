@@ -143,15 +143,16 @@ def test_fingerprint(command: Command, plain: Path, tmp_path: Path) -> None:
     again.write_text(config + yaml.safe_dump({"fingerprint": noted}))
     same = command("train", again, "--root", root, "--check-fingerprint", "--json")
     assert same.code == 0, same.err
-    assert "first 4 losses equal to 1e-06" in same.err
+    assert "icd: fingerprint: first 4 losses equal to 1e-06\n" in same.err
     assert json.loads(same.out)["fingerprint"]["equal"]
 
     noted["losses"][2] += 0.5
     again.write_text(config + yaml.safe_dump({"fingerprint": noted}))
     other = command("train", again, "--root", root)  # the trial is finished; its own first losses were kept
     assert other.code == 0
-    assert "the loss of step 3 of 4 differs by" in other.err
-    assert "step 3" in one_line(command("train", again, "--root", root, "--check-fingerprint"), 6, "CHECKPOINT")
+    assert "fingerprint: the loss of step 3 of 4 differs by" in other.err
+    refused = command("train", again, "--root", root, "--check-fingerprint")
+    assert "[CHECKPOINT] fingerprint: the loss of step 3 of 4" in one_line(refused, 6, "CHECKPOINT")
     (root / "trials" / "again" / "fingerprint.json").write_text("{")
     assert "is damaged" in one_line(command("train", again, "--root", root), 6, "CHECKPOINT")
 

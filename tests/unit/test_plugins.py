@@ -123,6 +123,16 @@ def test_what_is_wrong_with_a_file_is_told_with_its_line(tmp_path: Path, text: s
     assert said in told
 
 
+def test_what_a_broken_plugin_would_have_added_is_not_called_unknown_as_well(tmp_path: Path) -> None:
+    (tmp_path / "my_loss.py").write_text("def f(:")
+    sweep = tmp_path / "s.yaml"
+    sweep.write_text(yaml.safe_dump(sweep_document(tmp_path / "x.npz", ["my_loss.py"])))
+    assert refused(write_trial(tmp_path, ["my_loss.py"])).count("\n") == 0
+    with pytest.raises(ConfigError) as caught:
+        read_sweep(read_yaml(sweep))
+    assert [problem.path for problem in caught.value.problems] == ["plugins[0]"]
+
+
 @pytest.mark.parametrize(
     ("body", "said"),
     [

@@ -1,4 +1,4 @@
-"""Whether a trial begins again after a fault; how often each kind allows it stands in ``RETRIES``.
+"""After which faults a trial begins again, and how often: ``RETRIES``.
 
 What happened at a location that gets no more trials does not count, and neither does a preemption.
 """
@@ -7,7 +7,18 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 
 from icd.search.controller.node_health import BLAMED, NodeHealth
-from icd.search.core.attempts import RETRIES, AttemptResult, EpochReport, Location
+from icd.search.core.attempts import AttemptResult, EpochReport, Location
+
+# Attempts after the first that each kind of fault allows; None stands for the sweep's own ``resources.retries``.
+RETRIES: Mapping[str, int | None] = {
+    "killed": None,  # the process died of a signal
+    "lost": None,  # its node went away
+    "hang": None,
+    "gpu": None,  # a CUDA error: elsewhere, in a fresh process
+    "memory": 1,  # out of memory, of the host or the GPU
+    "setup": 0,  # configuration or data: it would fail again
+    "error": 0,  # anything else the code raised
+}
 
 NO_PROGRESS = 10  # preemptions of one trial with no epoch in between
 

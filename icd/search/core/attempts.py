@@ -18,21 +18,10 @@ from icd.storage.bucket import Bucket, Stored, local_root
 # How an attempt ended. ``complete``: all epochs. ``stopped``: pruned, or asked to stop, after a durable checkpoint.
 # ``diverged``: a loss or metric that is not finite. ``disk``: nothing can be written; the sweep halts, resumable.
 # ``preempted``: its process or node had to go, and said so; it goes on elsewhere, as often as that happens.
-# The others are faults; RETRIES says what follows.
+# The others are faults; ``RETRIES`` in icd/search/controller/retry.py says what follows.
 ResultKind = Literal[
     "complete", "stopped", "diverged", "disk", "preempted", "killed", "lost", "memory", "gpu", "hang", "setup", "error"
 ]
-
-# Attempts after the first that each kind of fault allows; None stands for the sweep's own ``resources.retries``.
-RETRIES: Mapping[str, int | None] = {
-    "killed": None,  # the process died of a signal
-    "lost": None,  # its node went away
-    "hang": None,
-    "gpu": None,  # a CUDA error: elsewhere, in a fresh process
-    "memory": 1,  # out of memory, of the host or the GPU
-    "setup": 0,  # configuration or data: it would fail again
-    "error": 0,  # anything else the code raised
-}
 
 BEGUN = "begun"
 STOP = "stop"  # file of a sweep: what is asked of its driver

@@ -25,7 +25,9 @@ class TrialRecord:
     values: Sequence[float] = ()  # one for each objective, for complete trials
     # what it is in terms of the space; empty for enqueued configurations that lie outside it
     params: Mapping[str, Any] = field(default_factory=dict)
-    curve: Mapping[int, float] = field(default_factory=dict)  # value of the first objective's metric by epoch
+    # value of the first objective's metric by epoch; at epoch 0 stands chance level, for samplers, where a loss was not
+    # finite in the first epoch
+    curve: Mapping[int, float] = field(default_factory=dict)
     key: str = ""  # of the configuration
     baseline: str | None = None  # label of an enqueued configuration
     start: str | None = None  # label of the other sweep's trial that it was taken from, or of what icd try asked for
@@ -50,6 +52,16 @@ class TrialRecord:
     def counts(self) -> bool:
         """Whether it is one of the budget's trials: no other trial has its configuration."""
         return self.state not in ("duplicate", "retried")
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs it has told."""
+        return max(self.curve, default=0)
+
+    @property
+    def last(self) -> float | None:
+        """What was measured after its last epoch; None where no epoch ended."""
+        return self.curve[self.epochs] if self.epochs else None
 
     @property
     def members(self) -> Mapping[str, float]:

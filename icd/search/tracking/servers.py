@@ -1,5 +1,6 @@
 """MLflow and optuna-dashboard as servers on this machine, each for as long as a block lasts."""
 
+import errno
 import os
 import signal
 import socket
@@ -36,10 +37,21 @@ class Server(NamedTuple):
     log: Path
 
 
-def free_port() -> int:
-    """Find a port of the loopback interface that nobody uses."""
+def free_port(asked: int | None = None) -> int:
+    """Give the port of the loopback interface that is asked for, or any that nobody uses.
+
+    Raises:
+        SetupError: If somebody uses it: whoever answers there would be taken for the server that is to be started.
+    """
     with socket.socket() as probe:
-        probe.bind((_HOST, 0))
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: one that has ended leaves it free
+        try:
+            probe.bind((_HOST, asked or 0))
+        except OSError as error:
+            reason = "somebody uses it" if error.errno == errno.EADDRINUSE else error.strerror
+            raise SetupError(
+                f"port {asked} cannot be served on: {reason}; choose another, or leave it out for a free one"
+            ) from error
         return int(probe.getsockname()[1])
 
 

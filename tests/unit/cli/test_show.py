@@ -6,7 +6,7 @@ from icd.cli.format import configuration, count_text, trial_text
 from icd.cli.sweep import duration
 from icd.search.core.records import TrialRecord
 from icd.search.sweep_status import trial_row
-from icd.text import columns
+from icd.text import columns, size_text
 
 
 def test_columns() -> None:
@@ -16,6 +16,12 @@ def test_columns() -> None:
         "10  bcdef       -",
     ]
     assert columns(["n"], []) == ["n"]
+
+
+def test_sizes_have_three_digits_and_a_unit() -> None:
+    sizes = (0, 999, 5150, 817_000, 999_600, 69_300_000, 64e9, 2.5e12)
+    said = ["0 bytes", "999 bytes", "5.15 kB", "817 kB", "1 MB", "69.3 MB", "64 GB", "2.5 TB"]
+    assert [size_text(size) for size in sizes] == said
 
 
 def test_configuration() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from icd.data.pixels import decode_rgb
+from icd.data.decode import decode_rgb
 from icd.errors import DataError
 
 ORIENTATION = 274  # the EXIF tag

@@ -256,6 +256,7 @@ def test_broken_class_folders_are_named(tmp_path: Path) -> None:
     assert f"{tmp_path / 'val' / 'emu'}: no such class" in refusal("imagefolder", tmp_path)
     (tmp_path / "val").rename(tmp_path / "other")
     assert "'test' or 'val' must have class folders" in refusal("imagefolder", tmp_path)
+    assert refusal("imagefolder", tmp_path / "train").endswith("; data.path names the folder above 'train'")
 
 
 def test_what_is_no_image_of_a_class_is_skipped_and_counted(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from torchvision.transforms import RandomResizedCrop as RandomTorchvisionCrop
 from torchvision.transforms import autoaugment
 from torchvision.transforms import functional as tv
 
+from icd.data.loader import order
 from icd.data.views import (
     OPERATIONS,
     VIEW_FAMILIES,
@@ -19,7 +20,6 @@ from icd.data.views import (
     augmented,
     draw,
     draw_operations,
-    order,
 )
 from icd.data.warps import RandomResizedCrop, RotateFlip, crop_box
 
@@ -43,7 +43,7 @@ def test_draw_does_not_depend_on_the_batch() -> None:
 
 def test_draw_and_order_are_the_same_in_another_process() -> None:
     code = (
-        "import numpy as np; from icd.data.views import draw, order;"
+        "import numpy as np; from icd.data.loader import order; from icd.data.views import draw;"
         "print(draw(5, 9, np.arange(50), 2178).tolist() + order(5, 9, 50).tolist())"
     )
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

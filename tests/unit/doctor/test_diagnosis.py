@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from icd.cli.machine import cluster_lines as lines_of
+from icd.cli.checks import cluster_lines as lines_of
 from icd.doctor.diagnosis import Finding, floors, judge_clock, judge_gpus, judge_limits, judge_node, worst
 from icd.doctor.gpu_health import parse_rows
 

@@ -14,8 +14,8 @@ from PIL import Image
 
 from icd.config.read_trial import read_trial
 from icd.config.yaml import Document
+from icd.data.decode import decode_rgb
 from icd.data.loader import Normaliser
-from icd.data.pixels import decode_rgb
 from icd.data.views import CropFlip, Identity, RandAugment
 from icd.data.warps import RandomResizedCrop, RotateFlip
 from icd.results.exports.programs import Sample

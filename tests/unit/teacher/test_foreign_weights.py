@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from icd.cli.main import main
 from icd.errors import TeacherError
 from icd.models import build_model
 from icd.teacher import foreign_weights as foreign
@@ -132,6 +133,12 @@ def test_too_large_a_file_is_not_opened(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_missing_file(tmp_path: Path) -> None:
     assert "no such file" in refusal(tmp_path / "none.pth")
+
+
+def test_a_missing_file_is_told_before_images_are_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--arch", "resnet8", "--data", "cifar100", "--data-root", str(tmp_path / "no-images")]
+    assert main(["teacher", "import", str(tmp_path / "none.pth"), *options]) == TeacherError.exit_code
+    assert "none.pth must be a weights file, but there is no such file" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("content", [{}, {"epoch": 3, "lr": 0.1}, [1, 2], {"model": {"a": 1}}])

@@ -12,7 +12,7 @@ from torch import Tensor
 from icd.config.training import TrainingConfig
 from icd.data.views import CropFlip
 from icd.training.background_writer import snapshot
-from icd.training.optimizer import learning_rate, load_state, make_optimizer, momenta, stored_state
+from icd.training.optimizer import load_state, lr_scalar, make_optimizer, momenta, stored_state
 
 
 def training(**changes: Any) -> TrainingConfig:
@@ -59,7 +59,7 @@ def test_a_tensor_s_rate_has_a_number_s_bits_and_a_checkpoint_changes_nothing(ch
     for step, lr in enumerate([0.1, 0.05, 0.3, 0.025]):
         give_gradients(ours, step)
         give_gradients(theirs, step)
-        learning_rate(optimizer).fill_(lr)
+        lr_scalar(optimizer).fill_(lr)
         plain.param_groups[0]["lr"] = lr
         optimizer.step()
         plain.step()

@@ -12,7 +12,7 @@ from PIL.Image import Image
 from icd.config.read_trial import read_trial
 from icd.config.yaml import Document
 from icd.data import images
-from icd.data.pixels import decode_rgb
+from icd.data.decode import decode_rgb
 from icd.search.core.attempts import Attempt, EpochReport, RunContext
 from icd.search.core.preparation import PreflightRequest
 from icd.worker.preflight import run_preflight

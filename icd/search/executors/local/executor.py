@@ -12,10 +12,10 @@ from pathlib import Path
 
 from icd.config.sweep import Resources
 from icd.errors import SetupError
+from icd.search.controller.retry import RETRIES
 from icd.search.core import messages
 from icd.search.core.attempts import (
     PREPARE_RETRIES,
-    RETRIES,
     AttemptResult,
     Location,
     Policy,

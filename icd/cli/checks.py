@@ -1,34 +1,19 @@
-"""``icd doctor | check-plugin``, and ``icd ui``: MLflow and optuna-dashboard here, for as long as the command runs."""
+"""``icd doctor | check-plugin``: is this machine, a cluster or a plugin as it must be?"""
 
-import importlib.util
-import json
-import logging
-import signal
-import sys
-import threading
-import urllib.error
-import urllib.parse
-import urllib.request
-import webbrowser
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from icd.cli.console import handled
 from icd.cli.format import write
-from icd.cli.options import DATA_ROOT, JSON, NAME, ROOT, Verb
-from icd.errors import ConfigError, Problem, SetupError, StateError
+from icd.cli.options import DATA_ROOT, JSON, ROOT, Verb
+from icd.errors import ConfigError, Problem, SetupError
 from icd.text import columns
 
 if TYPE_CHECKING:
     from icd.doctor.diagnosis import Finding
 
-logger = logging.getLogger(__name__)
-
-_PORT = click.IntRange(1, 65535)
 _SIGNS = {"pass": "ok", "warn": "warn", "fail": "FAIL"}
 
 
@@ -122,72 +107,3 @@ def check_plugin(
             Problem(source=item.source or Path(file).name, line=item.line, path=f"{item.what} {item.name}", rule=rule)
             for item, rule in failed
         )
-
-
-@click.command(cls=Verb)
-@NAME
-@click.option("--port", type=_PORT, help="Serve MLflow on this port.  [default: a free one]")
-@click.option("--dashboard-port", type=_PORT, help="Serve optuna-dashboard on this port.  [default: a free one]")
-@click.option("--no-browser", is_flag=True, help="Print the links only.")
-@ROOT
-def ui(name: str, port: int | None, dashboard_port: int | None, no_browser: bool, root: Path) -> None:
-    """Open sweep NAME in MLflow, and in optuna-dashboard if it is installed; Ctrl-C ends both.
-
-    Where MLFLOW_TRACKING_URI is a server, its page is opened instead of starting one.
-    """
-    from icd.search.study.sweep_index import REPORT_NAME, find, pasted, sweep_folder, tracking_uri
-    from icd.search.tracking.servers import answers, dashboard_server, free_port, mlflow_server
-
-    find(root, name)
-    uri = tracking_uri(root)
-    over = threading.Event()
-    with ExitStack() as servers, handled(lambda *_: over.set(), (signal.SIGINT, signal.SIGTERM)):
-        started = []
-        if not uri.startswith(("http://", "https://")):
-            started.append(servers.enter_context(mlflow_server(root, uri, port or free_port())))
-        base = started[0].address if started else uri
-        if importlib.util.find_spec("optuna_dashboard") is not None:
-            started.append(servers.enter_context(dashboard_server(root, dashboard_port or free_port())))
-        else:
-            logger.info("no optuna-dashboard, which shows the study's history too: pip install '.[dashboard]'")
-        if not all(answers(server, over) for server in started):
-            return
-        link = _leaderboard(base, name, pasted(root, "sync", name))
-        click.echo(f"MLflow: {link}")
-        page = sweep_folder(root, name) / REPORT_NAME
-        if page.exists():
-            click.echo(f"report: {page.as_uri()}")
-        for server in started:
-            if server.address != base:
-                click.echo(f"optuna-dashboard: {server.address}/dashboard")
-        sys.stdout.flush()
-        if not no_browser:
-            webbrowser.open(link)
-        if started:
-            logger.info("Ctrl-C ends it")
-            over.wait()
-
-
-def _leaderboard(base: str, name: str, sync: str) -> str:
-    """Give the link of the sweep's leaderboard.
-
-    Raises:
-        StateError: If the server does not know the sweep yet.
-        SetupError: If it does not answer.
-    """
-    from icd.search.tracking.mlflow_pages import leaderboard_url, without_password
-
-    query = urllib.parse.urlencode({"experiment_name": name})
-    shown = without_password(base)
-    try:
-        with urllib.request.urlopen(
-            f"{shown.rstrip('/')}/api/2.0/mlflow/experiments/get-by-name?{query}", timeout=30
-        ) as answer:
-            experiment = json.load(answer)["experiment"]
-    except urllib.error.HTTPError as error:
-        if error.code == 404:
-            raise StateError(f"MLflow has no experiment {name!r} yet; send it with '{sync}'") from None
-        raise SetupError(f"{shown} answers {error.code}; open it in a browser that is logged in") from None
-    except (urllib.error.URLError, OSError) as error:
-        raise SetupError(f"{shown} does not answer: {error}") from None
-    return leaderboard_url(shown, str(experiment["experiment_id"]))

@@ -12,9 +12,9 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from icd.cli.console import stop_requested, stopping_politely
 from icd.cli.format import configuration, count_text
 from icd.cli.options import check_writable, device_of
+from icd.cli.signals import stop_requested, stopping_politely
 from icd.config.sweep import engine_asked
 from icd.search.controller.controller import SweepController
 from icd.search.core.records import TrialRecord, best
@@ -135,15 +135,14 @@ class LiveDisplay(_Shown):
 
 def end_line(record: TrialRecord, metric: str) -> str:
     """Say in a line how a trial ended."""
-    epochs = max(record.curve, default=0)
     if record.state == "duplicate":
         return f"trial {record.number:3d}  duplicate  {record.reason}"
-    value = record.values[0] if record.values else record.curve[epochs] if record.curve else None
+    value = record.values[0] if record.values else record.last
     shown = "" if value is None else f"  {metric} {value:.4g}"
     reason = f"  ({record.reason})" if record.reason else ""
     tried = configuration(record)
     end = f"  {tried}" if tried else ""
-    return f"trial {record.number:3d}  {record.state:8s}  epoch {epochs:3d}{shown}{end}{reason}"
+    return f"trial {record.number:3d}  {record.state:8s}  epoch {record.epochs:3d}{shown}{end}{reason}"
 
 
 class Display(_Shown):

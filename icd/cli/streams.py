@@ -1,4 +1,4 @@
-"""The console: signals that ask to stop, and standard streams whose output is dropped where it cannot be written.
+"""Standard streams that never fail: output that cannot be written is dropped.
 
 A sweep outlives its console: a pipe whose reader has ended, a terminal that is closed, a log on a full disk. Nothing
 that is printed may raise, so the streams are set up anew over a lowest layer that reports every write as done.
@@ -8,11 +8,9 @@ import errno
 import io
 import os
 import select
-import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from types import FrameType
 from typing import Any, TextIO
 
 _STREAMS = (("stdout", 1), ("stderr", 2))
@@ -93,56 +91,3 @@ def _to_nowhere(number: int) -> None:
     if nowhere != number:
         os.dup2(nowhere, number)
         os.close(nowhere)
-
-
-# The signal that asked to stop, if one did; the exit code is 128 + its number.
-STOPPED_BY: list[int] = []
-
-_STOPPING = b"\nicd: stopping after the current epoch and saving a checkpoint (again to stop now)\n"
-_STOPPED = "\nicd: error[INTERRUPTED] stopped before the epoch's end; continue with {}\n"
-_WORKED: list[bool] = []
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
-@contextmanager
-def stopping_politely(again: str = "the same command") -> Iterator[None]:
-    """Within this block the first signal is remembered and the second ends the process.
-
-    Args:
-        again: What goes on from the last checkpoint; the second signal says it.
-    """
-
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        if STOPPED_BY:
-            with suppress(OSError):
-                os.write(2, _STOPPED.format(again).encode())
-            os._exit(128 + number)
-        STOPPED_BY.append(number)
-        with suppress(OSError):  # not by sys.stderr, which this may have interrupted
-            os.write(2, _STOPPING)
-
-    STOPPED_BY.clear()
-    _WORKED.append(True)
-    with handled(on_signal, [n for n in _SIGNALS if signal.getsignal(n) is not signal.SIG_IGN]):  # nohup ignores one
-        yield
-
-
-@contextmanager
-def handled(handler: Callable[[int, FrameType | None], object], numbers: Iterable[int]) -> Iterator[None]:
-    """Within this block signals have another handler."""
-    before = {number: signal.signal(number, handler) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)
-
-
-def stop_requested() -> bool:
-    """Whether a signal asked to stop."""
-    return bool(STOPPED_BY)
-
-
-def worked() -> bool:
-    """Whether this process has done more than to read and print."""
-    return bool(_WORKED)

@@ -8,12 +8,13 @@ import pytest
 from rich.console import Console
 from rich.live import Live
 
-from icd.cli import display as live
-from icd.cli.display import LiveDisplay, end_line
+from icd.cli import progress as live
+from icd.cli.progress import LiveDisplay, end_line
 from icd.config.sweep import Objective
 from icd.search.controller.controller import RunningTrial
 from icd.search.core.messages import Heartbeat
 from icd.search.core.records import TrialRecord
+from icd.search.sweep_status import trial_row
 
 
 class Sweep:
@@ -126,3 +127,10 @@ def test_table_on_a_terminal() -> None:
 def test_end_of_a_duplicate() -> None:
     record = TrialRecord(number=7, state="duplicate", twin=2, reason="same configuration as trial 2")
     assert end_line(record, "val/top1") == "trial   7  duplicate  same configuration as trial 2"
+
+
+def test_chance_level_is_not_shown_as_measured() -> None:
+    record = TrialRecord(number=0, state="pruned", curve={0: 10.0}, baseline="KD", reason="nan at epoch 1")
+    assert end_line(record, "val/top1") == "trial   0  pruned    epoch   0  KD  (nan at epoch 1)"
+    row = trial_row(record, ["val/top1"])
+    assert (row["last"], row["epochs"]) == (None, 0)

@@ -1,14 +1,10 @@
-"""Pixels of image files and pictures, and what all view families need: checked view ids, checked sides.
-
-16-bit greys keep their upper byte, as Pillow does with 16-bit colours; photographs are turned as their EXIF data says;
-of transparent images the colours are taken, as torchvision does. Animations and pixels of no known range are refused.
+"""What view families share: checked view ids and sides, squares, windows and mirrored images.
 
 Shape key:
     B: batch    C: colours (3)    H, W: height, width    S: side
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,84 +13,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from icd.errors import DataError
+from icd.data.decode import pixels, stretched
+from icd.errors import require
 from icd.fields import FieldProblem
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".webp"))
-_BITS_16 = ("PNG", "PPM")  # formats whose mode I holds 0..65535
-_SEVERAL_SIZES = "MPO"  # a camera's format: the other frames are previews of the first
-
 ViewIds = Tensor | NDArray[np.int64]
-
-
-def require(holds: bool, rule: str, value: object) -> None:
-    """Raise a ``ValueError`` that states the rule and the value which broke it."""
-    if not holds:
-        raise ValueError(f"`{rule}` must hold, but got {value!r}")
 
 
 def resize_problems(resize: int | None, size: int) -> Iterator[FieldProblem]:
     """Say what is wrong with a view's fields when the image is made smaller than the crop."""
     if resize is not None and resize < size:
         yield FieldProblem("resize", f"resize >= size ({size}) must hold", resize)
-
-
-def decode_rgb(path: Path) -> "Image":
-    """Decode a file, upright, to RGB.
-
-    Raises:
-        DataError: With the file's name, if it is broken or cannot be shown as 8-bit RGB without a guess.
-    """
-    from PIL import Image, ImageFile
-
-    # Some libraries switch this on for the whole process; half an image would then pass as a whole one.
-    ImageFile.LOAD_TRUNCATED_IMAGES = False
-    try:
-        with Image.open(path) as image:
-            problem = _problem(image)
-            if not problem:
-                return _rgb(image)
-    except Exception as error:  # a decoder fed with a broken file raises anything, struct.error included
-        told = f"not a readable image ({type(error).__name__}: {error}); restore or remove the file"
-        raise DataError(f"{path}: {told}") from error
-    raise DataError(f"{path}: {problem}")
-
-
-def _problem(image: "Image") -> str | None:
-    if getattr(image, "is_animated", False) and image.format != _SEVERAL_SIZES:
-        return f"an image must be one picture, but this file holds {getattr(image, 'n_frames', 'several')}; keep one"
-    if image.mode == "F" or (image.mode == "I" and image.format not in _BITS_16):
-        return f"pixels must have 8 or 16 bits a colour, but got mode {image.mode!r}; convert the file"
-    return None
-
-
-def _rgb(image: "Image") -> "Image":
-    from PIL import Image, ImageOps
-
-    image.load()
-    if image.info.get("exif"):
-        image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-    if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")  # straight to RGB Pillow warns
-    return image.convert("RGB")
-
-
-def pixels(image: "Image") -> NDArray[np.uint8]:
-    """Copy a PIL image to uint8 [3, H, W]; grey and palette images become RGB."""
-    array_HWC = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
-    return np.ascontiguousarray(array_HWC.transpose(2, 0, 1))
-
-
-def stretched(image: "Image", side: int) -> "Image":
-    """Resize to exactly ``side`` x ``side``, bilinear as torchvision's ``Resize((side, side))``."""
-    from PIL.Image import Resampling
-
-    return image if image.size == (side, side) else image.resize((side, side), Resampling.BILINEAR)
 
 
 def stretched_batch(images_BCHW: Tensor, side: int) -> Tensor:
