@@ -14,7 +14,7 @@ import click
 from icd import __version__
 from icd.cli.options import DEBUG, JSON, QUIET, ROOT, start_logging
 from icd.cli.signals import STOPPED_BY, worked
-from icd.cli.streams import lasting_streams
+from icd.streams import lasting_streams
 from icd.errors import ConfigError, IcdError, SetupError, did_you_mean
 from icd.redact import hide
 

@@ -15,7 +15,7 @@ _WORK = """
 import sys
 from rich.console import Console
 from rich.live import Live
-from icd.cli.streams import lasting_streams
+from icd.streams import lasting_streams
 with lasting_streams():
     console = Console(file=sys.stderr)
     with Live(console=console, transient=True, auto_refresh=False) as live:
